@@ -1,1 +1,18 @@
-//! stub
+//! Cloakroom, a WebAssembly component session host, as a library: the binary and the tests stand on it.
+//!
+//! `ARCHITECTURE.md` tells the path of a request and which module may import which; `tests/tidy.rs` holds the table.
+
+pub mod app;
+pub mod args;
+pub mod clock;
+pub mod config;
+pub mod cookie;
+pub mod guest;
+pub mod handler;
+pub mod limits;
+pub mod record;
+pub mod route;
+pub mod server;
+pub mod session;
+pub mod store;
+pub mod telemetry;

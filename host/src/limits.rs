@@ -1,0 +1,50 @@
+//! Every number that bounds something, with its unit and its reason. Options carry these as defaults; nothing else invents one.
+
+use std::time::Duration;
+
+/// Longest time from a request's head to its answer's release, re-runs included.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+/// Largest linear memory of one guest instance, in bytes.
+pub const MEMORY_BYTES_MAX: usize = 128 << 20;
+/// Largest request body a guest may be sent, in bytes.
+pub const REQUEST_BODY_BYTES_MAX: u64 = 10 << 20;
+/// Largest part of a request body that is kept so that the guest can be run again, in bytes.
+pub const REPLAY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a response body that are held until the session is committed; a longer body is released here.
+pub const RELEASE_BYTES: usize = 64 << 10;
+/// Largest session, as the JSON text in its row, in bytes.
+pub const SESSION_BYTES_MAX: usize = 64 << 10;
+/// Most keys of one session.
+pub const SESSION_KEYS_MAX: usize = 256;
+/// Longest key of a session, in bytes of UTF-8.
+pub const SESSION_KEY_BYTES_MAX: usize = 256;
+/// Deepest nesting of a value a guest may set: Node's `JSON.stringify` recurses, and must survive our rows.
+pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
+/// Largest request head we read, in bytes. Common servers allow about 8 KiB per line; several long cookies need room.
+pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
+/// Most header fields of a request.
+pub const REQUEST_HEADERS_MAX: usize = 100;
+/// Longest request target (path and query), in bytes.
+pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
+/// Guest instances at once, over all requests of one engine.
+pub const INSTANCES_MAX: usize = 256;
+/// Requests that may wait for an instance.
+pub const INSTANCE_WAITERS_MAX: usize = 1024;
+/// Longest wait for an instance.
+pub const INSTANCE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Requests that may wait for one session's slot in this process.
+pub const SLOT_WAITERS_MAX: usize = 64;
+/// Re-runs of one request before it starts to wait (with jitter) between attempts.
+pub const EAGER_RERUNS_MAX: u32 = 3;
+/// Log lines (stdout and stderr together) kept of one run of a guest.
+pub const LOG_LINES_MAX: usize = 1000;
+/// Longest log line of a guest, in bytes; longer ones are cut.
+pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Most rows that one store statement names.
+pub const STORE_BATCH_ROWS_MAX: usize = 128;
+/// Rows that the reaper deletes per statement.
+pub const REAP_BATCH_ROWS_MAX: usize = 200;
+/// Longest id a row may have: the column is `varchar(128)`.
+pub const SESSION_ID_BYTES_MAX: usize = 128;
+/// What `Retry-After` says on our own 503s, in seconds.
+pub const RETRY_AFTER_S: u32 = 1;

@@ -1,0 +1,37 @@
+//! What a session is at rest: its id, its row, and Express's JSON inside it. Knows no I/O, no cookies' signatures, no guests.
+
+mod attributes;
+mod document;
+mod id;
+mod token;
+
+// pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookie};
+// pub use document::{CorruptDocument, Document, is_reserved_key};
+pub use id::SessionId;
+pub use token::{CommitToken, TokenHistory};
+
+use bytes::Bytes;
+
+/// One session's row as a store holds it.
+///
+/// `Debug` shows no data: rows carry what visitors told the guests.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SessionRecord {
+    /// The JSON text exactly as stored (UTF-8 is not promised: the column may hold anything).
+    pub data: Bytes,
+    /// Last second (since the epoch) at which the row is valid: valid iff `expires_at_s >= now`.
+    pub expires_at_s: i64,
+    /// The tokens of the row's last commits by this host's kind; empty when only Express wrote it or the columns are absent.
+    pub tokens: TokenHistory,
+    /// When Cloakroom first wrote the row, in seconds since the epoch.
+    pub created_at_s: Option<i64>,
+}
+
+impl std::fmt::Debug for SessionRecord {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionRecord")
+            .field("data_bytes", &self.data.len())
+            .field("expires_at_s", &self.expires_at_s)
+            .finish_non_exhaustive()
+    }
+}

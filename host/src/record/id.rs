@@ -1,0 +1,69 @@
+//! The session id: 192 random bits as Express's `uid(24)` writes them. Never printed.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::limits::SESSION_ID_BYTES_MAX;
+
+/// A session's id. A credential: it has no `Display` and its `Debug` says nothing.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// A new id from the operating system's random numbers: 32 characters of base64url (RFC 4648, section 5).
+    pub fn generate() -> Self {
+        let mut bytes = [0; 24];
+        getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+        Self(URL_SAFE_NO_PAD.encode(bytes).into())
+    }
+
+    /// Takes over an id that some other process minted; `None` when it could not be a row's key (empty or over 128 bytes).
+    pub fn from_foreign(text: &str) -> Option<Self> {
+        (1..=SESSION_ID_BYTES_MAX)
+            .contains(&text.len())
+            .then(|| Self(text.into()))
+    }
+
+    /// The id as the cookie and the row spell it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SessionId(..)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_32_url_safe_characters_and_differ() {
+        let (a, b) = (SessionId::generate(), SessionId::generate());
+        assert_ne!(a, b);
+        assert_eq!(a.as_str().len(), 32);
+        assert!(
+            a.as_str()
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
+        );
+    }
+
+    #[test]
+    fn debug_does_not_show_the_id() {
+        let id = SessionId::generate();
+        assert!(!format!("{id:?}").contains(id.as_str()));
+    }
+
+    #[test]
+    fn foreign_ids_must_fit_the_column() {
+        assert!(SessionId::from_foreign("").is_none());
+        assert!(SessionId::from_foreign(&"x".repeat(128)).is_some());
+        assert!(SessionId::from_foreign(&"x".repeat(129)).is_none());
+    }
+}
