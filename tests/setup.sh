@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# What the tests need beyond cargo: MariaDB's server and Node.js with the Express peer's packages.
+# Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to do.
+set -eu
+cd "$(dirname "$0")"
+
+fail() {
+    echo "tests/setup.sh: $1" >&2
+    exit 1
+}
+
+# Debian keeps mariadbd in /usr/sbin, which an ordinary user's PATH may lack.
+PATH="$PATH:/usr/sbin:/usr/local/sbin"
+
+apt_updated=
+install() { # install PROGRAM PACKAGE...
+    program=$1
+    shift
+    command -v "$program" >/dev/null && return
+    command -v apt-get >/dev/null || fail "$program is missing: install it with this system's package manager, then run again"
+    sudo=
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null && sudo -n true 2>/dev/null || fail "$program is missing: run 'apt-get install $*' as root, then run again"
+        sudo="sudo -n"
+    fi
+    echo "tests/setup.sh: installing $* for the tests"
+    if [ -z "$apt_updated" ]; then
+        $sudo apt-get -q update >/dev/null || fail "apt-get update failed: is the package mirror in reach?"
+        apt_updated=1
+    fi
+    $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >/dev/null ||
+        fail "apt-get could not install $*: install it by hand, then run again"
+    command -v "$program" >/dev/null || fail "$program is still missing after installing $*"
+}
+
+install mariadbd mariadb-server
+install node nodejs
+# Debian's nodejs brings no npm; other builds of Node.js do.
+install npm npm
+
+major=$(node -p 'process.versions.node.split(".")[0]')
+[ "$major" -ge 18 ] || fail "node is version $major: the Express peer needs 18 or later"
+
+# npm writes this file last, so an interrupted install is done again.
+if [ ! -e express/node_modules/.package-lock.json ] || [ express/package-lock.json -nt express/node_modules/.package-lock.json ]; then
+    echo "tests/setup.sh: installing the Express peer's packages"
+    (cd express && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in tests/express: is the npm registry in reach?"
+    touch express/node_modules/.package-lock.json
+fi
