@@ -1,1 +1,5 @@
-//! stub
+//! What the end-to-end tests stand on: the real binary, a real MariaDB, a real Express app, browsers. No test lives here.
+
+pub mod browser;
+pub mod express;
+pub mod host;

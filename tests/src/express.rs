@@ -1,0 +1,82 @@
+//! The Express peer (`express/app.js`) as a child process.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::host::repository;
+
+/// A running Express app over a MySQL database. Killed when dropped.
+#[derive(Debug)]
+pub struct Express {
+    child: Child,
+    port: u16,
+}
+
+/// The database that an Express app connects to.
+#[derive(Clone, Debug)]
+pub struct Database {
+    /// TCP port on 127.0.0.1.
+    pub port: u16,
+    /// Account.
+    pub user: String,
+    /// Its password.
+    pub password: String,
+    /// Schema.
+    pub name: String,
+}
+
+impl Express {
+    /// Starts the app with express-session's options (`secret` and so on) as JSON, and waits until it listens.
+    ///
+    /// # Panics
+    /// If Node.js or its packages are missing, or the app does not start.
+    pub fn start(database: &Database, session: &Value) -> Self {
+        let directory = repository().join("tests/express");
+        assert!(
+            directory.join("node_modules/express-session").is_dir(),
+            "the Express peer is not installed: run tests/setup.sh"
+        );
+        let options = json!({
+            "session": session,
+            "store": {
+                "host": "127.0.0.1",
+                "port": database.port,
+                "user": database.user,
+                "password": database.password,
+                "database": database.name,
+            },
+        });
+        let mut child = Command::new("node")
+            .arg("app.js")
+            .current_dir(&directory)
+            .env("PEER_OPTIONS", options.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("node starts: run tests/setup.sh");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout)
+            .read_line(&mut line)
+            .expect("the peer prints its port");
+        let port = line
+            .trim()
+            .parse()
+            .expect("the peer prints its port; its error is above");
+        Self { child, port }
+    }
+
+    /// A URL on the app.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+}
+
+impl Drop for Express {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,288 @@
+//! The real `cloakroom` binary as a child process, with a configuration of the test's own and its log kept for assertions.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::{Duration, Instant};
+
+/// How long a host may take to compile its guests and listen on a busy two-core machine.
+const START_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// The repository's root.
+pub fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("tests/ has a parent")
+        .to_owned()
+}
+
+/// A component that `make guests` builds.
+///
+/// # Panics
+/// If it is not there.
+pub fn component(name: &str) -> PathBuf {
+    let path = repository()
+        .join("target/guests")
+        .join(format!("{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make guests`",
+        path.display()
+    );
+    path
+}
+
+/// The binary that cargo built beside this test.
+///
+/// # Panics
+/// If it is not there.
+pub fn binary() -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows its own path");
+    let path = test
+        .ancestors()
+        .nth(2)
+        .expect("target/PROFILE/deps/TEST")
+        .join("cloakroom");
+    assert!(
+        path.is_file(),
+        "{} is missing: run the tests with `make test`",
+        path.display()
+    );
+    path
+}
+
+/// A configuration under construction; [`Config::start`] runs the binary with it.
+#[derive(Clone, Debug)]
+pub struct Config {
+    store: String,
+    top: String,
+    session: String,
+    store_keys: String,
+    tables: String,
+    environment: Vec<(String, String)>,
+}
+
+/// The secret that hosts and Express peers of the tests share.
+pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
+
+impl Config {
+    /// A host on a free port over the store at `url`, with the tests' secret and no guest yet.
+    pub fn over(url: &str) -> Self {
+        Self {
+            store: url.to_owned(),
+            top: String::new(),
+            session: String::new(),
+            store_keys: String::new(),
+            tables: String::new(),
+            environment: vec![("COOKIE_SECRET".into(), SECRET.into())],
+        }
+    }
+
+    /// Adds a guest with write access to sessions, routed at `path` and everything below it.
+    pub fn guest(self, path: &str, component_name: &str) -> Self {
+        self.guest_with(path, component_name, "session = \"write\"")
+    }
+
+    /// Adds a guest with further keys (TOML lines), routed at `path` and everything below it.
+    pub fn guest_with(mut self, path: &str, component_name: &str, keys: &str) -> Self {
+        let name = format!("{component_name}{}", self.tables.matches("[guest.").count());
+        let below = format!("{}/{{*rest}}", path.trim_end_matches('/'));
+        let file = component(component_name);
+        self.tables += &format!(
+            "[guest.{name}]\ncomponent = {:?}\n{keys}\n[[route]]\npath = {below:?}\nguest = {name:?}\n",
+            file.display().to_string()
+        );
+        self
+    }
+
+    /// Adds top-level keys (TOML lines).
+    pub fn top(mut self, keys: &str) -> Self {
+        self.top += &format!("{keys}\n");
+        self
+    }
+
+    /// Adds keys of `[session]` (TOML lines).
+    pub fn session(mut self, keys: &str) -> Self {
+        self.session += &format!("{keys}\n");
+        self
+    }
+
+    /// Adds keys of `[store]` (TOML lines).
+    pub fn store(mut self, keys: &str) -> Self {
+        self.store_keys += &format!("{keys}\n");
+        self
+    }
+
+    /// Sets a variable of the host's environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// The whole file.
+    pub fn text(&self) -> String {
+        let secrets = if self.session.contains("secrets") {
+            ""
+        } else {
+            "secrets = [\"env:COOKIE_SECRET\"]\n"
+        };
+        format!(
+            "listen = \"127.0.0.1:0\"\n{}[session]\n{secrets}{}[store]\nurl = {:?}\n{}{}",
+            self.top, self.session, self.store, self.store_keys, self.tables
+        )
+    }
+
+    /// Starts the host and waits until it listens.
+    ///
+    /// # Panics
+    /// If it does not listen in time; the panic shows its log.
+    pub fn start(&self) -> Host {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let file = directory.path().join("cloakroom.toml");
+        std::fs::write(&file, self.text()).expect("the configuration is written");
+        let mut command = Command::new(binary());
+        command
+            .arg("serve")
+            .arg("--config")
+            .arg(&file)
+            .current_dir(directory.path());
+        command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        Host::spawn(command, directory)
+    }
+}
+
+/// A running host. Killed when dropped.
+#[derive(Debug)]
+pub struct Host {
+    child: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    /// Holds the configuration file and whatever the host keeps in its working directory.
+    pub directory: tempfile::TempDir,
+}
+
+impl Host {
+    /// Runs `command` (a `cloakroom serve ...`) and waits until it says where it listens.
+    ///
+    /// # Panics
+    /// If it ends or stays silent; the panic shows its output.
+    pub fn spawn(mut command: Command, directory: tempfile::TempDir) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        let (found, address) = mpsc::channel();
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let stderr = child.stderr.take().expect("stderr is piped");
+        follow(stdout, Arc::clone(&log), Some(found));
+        follow(stderr, Arc::clone(&log), None);
+        let Ok(address) = address.recv_timeout(START_WAIT_MAX) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the host did not listen; it said:\n{}", log.lock().unwrap());
+        };
+        Self {
+            child,
+            address,
+            log,
+            directory,
+        }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A URL on this host.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Everything it has written to stdout and stderr so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until its log holds `text`.
+    ///
+    /// # Panics
+    /// After ten seconds without it.
+    pub async fn wait_for_log(&self, text: &str) {
+        let end = Instant::now() + Duration::from_secs(10);
+        while !self.log().contains(text) {
+            assert!(
+                Instant::now() < end,
+                "the log never said {text:?}:\n{}",
+                self.log()
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Kills it as `kill -9` does.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("the host is running");
+        self.child.wait().expect("a killed host ends");
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        let sent = Command::new("kill")
+            .arg("-TERM")
+            .arg(self.child.id().to_string())
+            .status();
+        assert!(sent.expect("kill runs").success());
+        self.child.wait().expect("a terminated host ends")
+    }
+
+    /// Resident memory in KiB, from `/proc`.
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("the host is running");
+        let line = status
+            .lines()
+            .find(|l| l.starts_with("VmRSS:"))
+            .expect("Linux tells VmRSS");
+        line.split_whitespace()
+            .nth(1)
+            .and_then(|n| n.parse().ok())
+            .expect("VmRSS is a number")
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Copies a stream into the log, line by line, and reports the first address in it.
+fn follow(
+    stream: impl Read + Send + 'static,
+    log: Arc<Mutex<String>>,
+    found: Option<mpsc::Sender<SocketAddr>>,
+) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines() {
+            let Ok(line) = line else { return };
+            if let (Some(found), Some(address)) = (&found, address_in(&line)) {
+                let _ = found.send(address);
+            }
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("http://")?;
+    rest.split(['/', ' ']).next()?.parse().ok()
+}
