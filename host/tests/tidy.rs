@@ -1,0 +1,259 @@
+//! Holds the house rules that a machine can see: the layer table, who may name which crate, file heads and sizes.
+//!
+//! The table is `ARCHITECTURE.md`'s; a module imports only modules on lines below its own.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// From the top of the house to its ground. On one line a module imports only those to its right.
+const LAYERS: [&[&str]; 13] = [
+    &["main", "app"],
+    &["args"],
+    &["config"],
+    &["server"],
+    &["handler"],
+    &["admin"],
+    &["route"],
+    &["guest"],
+    &["session"],
+    &["cookie"],
+    &["store"],
+    &["record"],
+    &["limits", "clock", "telemetry"],
+];
+
+/// A crate and the modules that alone may name it.
+const OWNED_CRATES: [(&str, &[&str]); 9] = [
+    ("mysql_async", &["store/mysql"]),
+    ("rusqlite", &["store/sqlite"]),
+    ("wasmtime", &["guest"]),
+    ("wasmtime_wasi", &["guest"]),
+    ("wasmtime_wasi_http", &["guest"]),
+    ("hyper", &["server", "handler", "admin"]),
+    ("hyper_util", &["server", "handler", "admin"]),
+    ("matchit", &["route"]),
+    ("anyhow", &["main"]),
+];
+
+const FILE_LINES_MAX: usize = 400;
+const LINE_COLUMNS_MAX: usize = 140;
+
+struct Source {
+    /// Path below `src/` without the extension: `store/mysql/schema`.
+    module: String,
+    text: String,
+}
+
+impl Source {
+    fn top(&self) -> &str {
+        self.module
+            .split('/')
+            .next()
+            .expect("a path has a first part")
+    }
+
+    /// The lines that are code: no comments, and nothing of the test module at the end.
+    fn code(&self) -> impl Iterator<Item = (usize, &str)> {
+        let lines = self.text.lines().enumerate();
+        let production = lines.take_while(|(_, line)| *line != "#[cfg(test)]");
+        production
+            .filter(|(_, line)| !line.trim_start().starts_with("//"))
+            .map(|(n, line)| (n + 1, line))
+    }
+}
+
+fn files(root: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(root).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            files(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    files(&root, &mut paths);
+    assert!(paths.len() > 20, "the sources are where this test looks");
+    let source = |path: PathBuf| {
+        let below = path
+            .strip_prefix(&root)
+            .expect("found below the root")
+            .with_extension("");
+        let text = std::fs::read_to_string(&path).expect("a readable file");
+        Source {
+            module: below.to_string_lossy().into_owned(),
+            text,
+        }
+    };
+    paths.into_iter().map(source).collect()
+}
+
+/// Where a module stands: its line, and its place on it.
+fn place(module: &str) -> Option<(usize, usize)> {
+    LAYERS
+        .iter()
+        .enumerate()
+        .find_map(|(line, modules)| Some((line, modules.iter().position(|m| *m == module)?)))
+}
+
+/// The names after `crate::` (or `cloakroom::`, in the binary) on a line, several in braces included.
+fn imports(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for marker in ["crate::", "cloakroom::"] {
+        for (at, _) in line.match_indices(marker) {
+            let boundary = line[..at]
+                .chars()
+                .next_back()
+                .is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == '$'));
+            let rest = &line[at + marker.len()..];
+            if !boundary {
+                continue;
+            }
+            if let Some(group) = rest.strip_prefix('{') {
+                let group = group.split('}').next().unwrap_or(group);
+                found.extend(group.split(',').map(|part| head(part.trim())));
+            } else {
+                found.push(head(rest));
+            }
+        }
+    }
+    found.retain(|name| !name.is_empty());
+    found
+}
+
+fn head(path: &str) -> String {
+    path.chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect()
+}
+
+fn assert_none(faults: &[String], rule: &str) {
+    assert!(faults.is_empty(), "{rule}:\n{}", faults.join("\n"));
+}
+
+#[test]
+fn a_module_imports_only_what_stands_below_it() {
+    let mut faults = Vec::new();
+    let mut seen = 0;
+    for source in sources().iter().filter(|s| s.module != "lib") {
+        let top = source.top();
+        let Some(own) = place(top) else {
+            faults.push(format!(
+                "src/{}.rs: `{top}` has no line in the layer table",
+                source.module
+            ));
+            continue;
+        };
+        for (number, line) in source.code() {
+            for name in imports(line).iter().filter(|name| *name != top) {
+                seen += 1;
+                if place(name).is_some_and(|other| other <= own) {
+                    faults.push(format!(
+                        "src/{}.rs:{number}: `{top}` imports `{name}`, which stands above it",
+                        source.module
+                    ));
+                }
+            }
+        }
+    }
+    assert!(seen > 50, "the imports are where this test looks");
+    assert_none(
+        &faults,
+        "a module imports only modules on lines below its own",
+    );
+}
+
+#[test]
+fn a_crate_is_named_only_where_it_is_at_home() {
+    let mut faults = Vec::new();
+    let mut used: BTreeMap<&str, usize> = BTreeMap::new();
+    for source in sources() {
+        for (number, line) in source.code() {
+            for (name, homes) in OWNED_CRATES {
+                let path = format!("{name}::");
+                let named = line.match_indices(&path).any(|(at, _)| {
+                    line[..at]
+                        .chars()
+                        .next_back()
+                        .is_none_or(|c| !(c.is_alphanumeric() || c == '_' || c == ':'))
+                });
+                if !named {
+                    continue;
+                }
+                *used.entry(name).or_default() += 1;
+                let at_home = |home: &&str| {
+                    source.module == **home || source.module.starts_with(&format!("{home}/"))
+                };
+                if !homes.iter().any(|home| at_home(&home)) {
+                    faults.push(format!(
+                        "src/{}.rs:{number}: names `{name}`, which only {homes:?} may",
+                        source.module
+                    ));
+                }
+            }
+        }
+    }
+    assert!(
+        used.contains_key("wasmtime") && used.contains_key("mysql_async"),
+        "this test sees the crates it guards"
+    );
+    assert_none(&faults, "some crates have one home");
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let faults: Vec<_> = sources()
+        .iter()
+        .filter(|s| !s.text.starts_with("//! "))
+        .map(|s| format!("src/{}.rs", s.module))
+        .collect();
+    assert_none(
+        &faults,
+        "a file opens with `//!`: what it is for and what it must not know",
+    );
+}
+
+#[test]
+fn nine_of_ten_files_are_short_and_no_line_is_long() {
+    let sources = sources();
+    let long: Vec<_> = sources
+        .iter()
+        .filter(|s| s.text.lines().count() > FILE_LINES_MAX)
+        .map(|s| s.module.as_str())
+        .collect();
+    assert!(
+        long.len() * 10 <= sources.len(),
+        "more than one file of ten has over {FILE_LINES_MAX} lines: {long:?}"
+    );
+    let mut faults = Vec::new();
+    for source in &sources {
+        for (number, line) in source.text.lines().enumerate() {
+            if line.chars().count() > LINE_COLUMNS_MAX {
+                faults.push(format!("src/{}.rs:{}", source.module, number + 1));
+            }
+        }
+    }
+    assert_none(&faults, "lines have at most 140 columns");
+}
+
+#[test]
+fn no_module_is_called_mod_or_utils() {
+    let banned = ["mod", "utils", "util", "helpers", "common", "misc"];
+    let name = |s: &Source| {
+        s.module
+            .rsplit('/')
+            .next()
+            .map(str::to_owned)
+            .expect("a path has a last part")
+    };
+    let faults: Vec<_> = sources()
+        .iter()
+        .filter(|s| banned.contains(&name(s).as_str()))
+        .map(|s| s.module.clone())
+        .collect();
+    assert_none(&faults, "a file is named for what it holds");
+}
