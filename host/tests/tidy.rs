@@ -6,9 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 /// From the top of the house to its ground. On one line a module imports only those to its right.
-const LAYERS: [&[&str]; 13] = [
-    &["main", "app"],
-    &["args"],
+const LAYERS: [&[&str]; 12] = [
+    &["main", "args", "app"],
     &["config"],
     &["server"],
     &["handler"],
