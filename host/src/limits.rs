@@ -26,6 +26,14 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
+/// Connections at once; further ones wait in the listener's queue.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// Longest time for a request's head to arrive: a slow one holds a connection and nothing else.
+pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time a connection stays open without a request; longer than the usual 60 s of a proxy in front.
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+/// Longest time for requests under way to finish after a signal to stop.
+pub const GRACE: Duration = Duration::from_secs(30);
 /// Guest instances at once, over all requests of one engine.
 pub const INSTANCES_MAX: usize = 256;
 /// Requests that may wait for an instance.
