@@ -1,1 +1,127 @@
-//! To be written.
+//! Where log lines go: one subscriber for the process, text for people or JSON for machines, on standard error.
+//!
+//! Knows nothing of what is logged. Standard output stays free for what the command itself has to say.
+
+use std::io::IsTerminal as _;
+
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{Layer as _, fmt};
+
+/// The target of lines that guests print.
+pub const GUEST_TARGET: &str = "guest";
+/// The target of the one event per request.
+pub const ACCESS_TARGET: &str = "cloakroom::access";
+
+/// How to log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// In which form.
+    pub format: Format,
+    /// Which lines, in the syntax of `RUST_LOG`: `info`, `info,guest=debug`, `warn,cloakroom::access=info`.
+    pub filter: String,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            format: Format::Text,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people; coloured on a terminal.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// Why logging did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// The filter is not in the syntax.
+    #[error("log filter `{filter}`: {source}")]
+    BadFilter {
+        /// The filter.
+        filter: String,
+        /// What is wrong with it.
+        source: ParseError,
+    },
+    /// The process has a subscriber already.
+    #[error("logging was started twice")]
+    StartedTwice(#[from] TryInitError),
+}
+
+/// Checks a filter without starting anything.
+///
+/// # Errors
+/// [`TelemetryError::BadFilter`].
+pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
+    parse_filter(filter).map(drop)
+}
+
+/// Starts logging for the whole process.
+///
+/// # Errors
+/// [`TelemetryError`]; a second start is one.
+pub fn init(options: &Options) -> Result<(), TelemetryError> {
+    let filter = parse_filter(&options.filter)?;
+    // Below INFO, libraries print what passes through them (header fields, statements): no filter may turn that on.
+    let is_ours = |target: &str| target.starts_with("cloakroom") || target == GUEST_TARGET;
+    let libraries_say_little =
+        filter_fn(move |metadata| is_ours(metadata.target()) || *metadata.level() <= Level::INFO);
+    let lines = match options.format {
+        Format::Text => fmt::layer()
+            .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(std::io::stderr)
+            .boxed(),
+        Format::Json => fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_current_span(true)
+            .with_span_list(false)
+            .with_writer(std::io::stderr)
+            .boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(lines.with_filter(libraries_say_little).with_filter(filter))
+        .try_init()?;
+    Ok(())
+}
+
+fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    EnvFilter::builder()
+        .parse(filter)
+        .map_err(|source| TelemetryError::BadFilter {
+            filter: filter.to_owned(),
+            source,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_in_the_syntax_of_rust_log_is_taken() {
+        assert!(check_filter("info,guest=debug,cloakroom::access=off").is_ok());
+    }
+
+    #[test]
+    fn a_bad_filter_is_named() {
+        let error = check_filter("cloakroom=loud").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .starts_with("log filter `cloakroom=loud`: "),
+            "{error}"
+        );
+    }
+}

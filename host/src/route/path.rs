@@ -1,0 +1,209 @@
+//! One spelling for each path, so that no route is reached, or missed, by spelling a path another way.
+//!
+//! Knows RFC 3986; knows nothing of routes or requests. Guests are given the spelling that was routed.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+/// Why a path cannot be routed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPath {
+    /// It does not start with a slash.
+    #[error("the path does not start with a slash")]
+    NotAbsolute,
+    /// It holds a control character, plain or percent-encoded. Nobody means one, and below us they cut strings and forge log lines.
+    #[error("the path holds a control character")]
+    ControlCharacter,
+    /// It holds a plain backslash: some software reads that as a slash. An encoded one (`%5C`) is data and passes.
+    #[error("the path holds a backslash")]
+    Backslash,
+    /// A percent sign that is not followed by two hexadecimal digits.
+    #[error("the path holds a percent sign without two hexadecimal digits")]
+    PercentEncoding,
+}
+
+/// The normal form of `path` (RFC 3986, section 6.2.2): percent-encoded letters, digits and `-._~` are decoded, other encodings get
+/// capital digits, characters that must be encoded are, and dot segments are removed, never above the root.
+///
+/// An encoded slash stays encoded, and empty segments stay: both mean something to some applications. Braces and asterisks stay
+/// as they are, because route patterns pass through here as well.
+///
+/// # Errors
+/// [`BadPath`], if no reading of the path would be safe.
+pub fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
+    if !path.starts_with('/') {
+        return Err(BadPath::NotAbsolute);
+    }
+    let is_normal = path.bytes().all(|byte| is_plain(byte) || byte == b'/');
+    if is_normal && !path.contains("/.") {
+        return Ok(Cow::Borrowed(path));
+    }
+    Ok(Cow::Owned(without_dot_segments(&with_one_encoding(path)?)))
+}
+
+fn with_one_encoding(path: &str) -> Result<String, BadPath> {
+    let mut normal = String::with_capacity(path.len() + 8);
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        let (value, was_encoded) = match byte {
+            b'%' => (decode_hex_pair(&mut bytes)?, true),
+            plain => (plain, false),
+        };
+        if value.is_ascii_control() {
+            return Err(BadPath::ControlCharacter);
+        }
+        let stays_plain = if was_encoded {
+            is_unreserved(value)
+        } else {
+            is_plain(value) || value == b'/'
+        };
+        if stays_plain {
+            normal.push(char::from(value));
+        } else if value == b'\\' && !was_encoded {
+            return Err(BadPath::Backslash);
+        } else {
+            write!(normal, "%{value:02X}").expect("a String takes all that is written to it");
+        }
+    }
+    Ok(normal)
+}
+
+fn decode_hex_pair(bytes: &mut std::str::Bytes<'_>) -> Result<u8, BadPath> {
+    let mut digit = || {
+        let byte = bytes.next().ok_or(BadPath::PercentEncoding)?;
+        let digit = char::from(byte).to_digit(16);
+        digit.ok_or(BadPath::PercentEncoding)
+    };
+    let (high, low) = (digit()?, digit()?);
+    Ok(u8::try_from(high * 16 + low).expect("two hexadecimal digits fit a byte"))
+}
+
+/// RFC 3986, section 5.2.4, for a path that starts with a slash.
+fn without_dot_segments(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path[1..].split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                // `/a/..` names the directory `/`, with its slash.
+                if is_last {
+                    kept.push("");
+                }
+            }
+            other => kept.push(other),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}
+
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// What may stand in a segment without being encoded: RFC 3986's `pchar`, and the braces of route patterns.
+fn is_plain(byte: u8) -> bool {
+    is_unreserved(byte)
+        || matches!(
+            byte,
+            b'!' | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+                | b':'
+                | b'@'
+                | b'{'
+                | b'}'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str, expected: &str) {
+        assert_eq!(normalise(path).unwrap(), expected, "{path}");
+    }
+
+    #[test]
+    fn a_normal_path_is_not_copied() {
+        let path = "/session/a-b_c~d/x.html;v=1,2:@!$&'()*+=";
+        assert!(matches!(normalise(path), Ok(Cow::Borrowed(same)) if same == path));
+    }
+
+    #[test]
+    fn dot_segments_go_and_never_climb_above_the_root() {
+        check("/a/../admin", "/admin");
+        check("/a/./b", "/a/b");
+        check("/a/b/..", "/a/");
+        check("/a/b/.", "/a/b/");
+        check("/../../etc", "/etc");
+        check("/..", "/");
+        check("/.", "/");
+        check("/a//../b", "/a/b");
+        check("/.hidden/..x/...", "/.hidden/..x/...");
+    }
+
+    #[test]
+    fn an_encoded_dot_segment_is_a_dot_segment() {
+        check("/a/%2e%2E/admin", "/admin");
+        check("/a/.%2e/admin", "/admin");
+    }
+
+    #[test]
+    fn letters_are_decoded_and_the_rest_gets_one_spelling() {
+        check("/%61dmin", "/admin");
+        check("/%7euser", "/~user");
+        check("/a%2fb", "/a%2Fb");
+        check("/a%5cb", "/a%5Cb");
+        check("/카페", "/%EC%B9%B4%ED%8E%98");
+        check("/%ec%b9%b4", "/%EC%B9%B4");
+        check("/a|b^c", "/a%7Cb%5Ec");
+        check("/%25", "/%25");
+        check("/%2525", "/%2525");
+    }
+
+    #[test]
+    fn empty_segments_stay() {
+        check("//a//", "//a//");
+    }
+
+    #[test]
+    fn the_normal_form_is_its_own_normal_form() {
+        for path in [
+            "/a/%2e%2e/%61",
+            "/x/../%25%32%65",
+            "/카/./b|c",
+            "/a%2f../b",
+            "//..//a/..",
+        ] {
+            let once = normalise(path).unwrap().into_owned();
+            check(&once, &once);
+        }
+    }
+
+    #[test]
+    fn paths_that_nobody_means_are_refused() {
+        assert_eq!(normalise("admin"), Err(BadPath::NotAbsolute));
+        assert_eq!(normalise("*"), Err(BadPath::NotAbsolute));
+        assert_eq!(normalise(""), Err(BadPath::NotAbsolute));
+        assert_eq!(normalise("/a%00"), Err(BadPath::ControlCharacter));
+        assert_eq!(normalise("/a%0d%0ab"), Err(BadPath::ControlCharacter));
+        assert_eq!(normalise("/a%7F"), Err(BadPath::ControlCharacter));
+        assert_eq!(normalise("/a\u{1}"), Err(BadPath::ControlCharacter));
+        assert_eq!(normalise("/a\\..\\b"), Err(BadPath::Backslash));
+        assert_eq!(normalise("/a%"), Err(BadPath::PercentEncoding));
+        assert_eq!(normalise("/a%4"), Err(BadPath::PercentEncoding));
+        assert_eq!(normalise("/a%zz"), Err(BadPath::PercentEncoding));
+        assert_eq!(normalise("/a%+1"), Err(BadPath::PercentEncoding));
+    }
+}
