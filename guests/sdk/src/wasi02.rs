@@ -1,0 +1,170 @@
+//! Handlers for WASI 0.2, the world `cloakroom:http/guest`: the macro [`handler!`](crate::handler) and, for what the
+//! helpers do not cover (streaming, calls to other servers), everything that `wit-bindgen` makes of the world.
+
+#[allow(missing_docs, clippy::all, reason = "generated from the WIT package")]
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        world: "guest",
+        path: "../../wit",
+        generate_all,
+        with: { "cloakroom:http/session@0.1.0": crate::bindings::cloakroom::http::session },
+        pub_export_macro: true,
+        export_macro_name: "export_wasi02",
+        default_bindings_module: "cloakroom_guest::wasi02::bindings",
+    });
+}
+
+pub use bindings::exports::wasi::http0_2_10::incoming_handler::Guest;
+pub use bindings::wasi::{
+    cli0_2_10 as cli, clocks0_2_10 as clocks, http0_2_10 as http, io, random0_2_10 as random,
+};
+
+use self::http::types::{
+    ErrorCode, Fields, IncomingBody, IncomingRequest, Method, OutgoingBody, OutgoingResponse,
+    ResponseOutparam, http_error_code,
+};
+use self::io::streams::{OutputStream, StreamError};
+use crate::{IntoResponse, Request, Response};
+
+/// The largest piece to read at once.
+const READ_BYTES_MAX: u64 = 64 * 1024;
+
+/// Makes a function the handler of this component: `fn(Request) -> Response`, or `-> Result<Response, E>`.
+///
+/// ```ignore
+/// cloakroom_guest::handler!(handle);
+/// ```
+#[macro_export]
+macro_rules! handler {
+    ($handle:path) => {
+        #[doc(hidden)]
+        struct CloakroomHandler;
+
+        impl $crate::wasi02::Guest for CloakroomHandler {
+            fn handle(
+                request: $crate::wasi02::http::types::IncomingRequest,
+                response: $crate::wasi02::http::types::ResponseOutparam,
+            ) {
+                $crate::wasi02::serve(request, response, $handle);
+            }
+        }
+
+        $crate::wasi02::bindings::export_wasi02!(CloakroomHandler with_types_in $crate::wasi02::bindings);
+    };
+}
+
+/// Reads the request, calls the handler, sends what it returns. The macro [`handler!`](crate::handler) calls this.
+pub fn serve<R: IntoResponse>(
+    request: IncomingRequest,
+    out: ResponseOutparam,
+    handle: fn(Request) -> R,
+) {
+    match read_request(&request) {
+        Ok(request) => send(out, &handle(request).into_response()),
+        Err(code) => ResponseOutparam::set(out, Err(code)),
+    }
+}
+
+/// The whole of a request.
+///
+/// # Errors
+/// What the host says if the body ends early or passes its limit.
+pub fn read_request(request: &IncomingRequest) -> Result<Request, ErrorCode> {
+    let body = request
+        .consume()
+        .map_err(|()| ErrorCode::InternalError(None))?;
+    let body = read_to_end(&body)?;
+    Ok(Request::new(
+        method_name(request.method()),
+        request.path_with_query(),
+        request.headers().entries(),
+        body,
+    ))
+}
+
+/// Sends a response. A header that the host refuses is said on standard error and makes it a bare 500.
+pub fn send(out: ResponseOutparam, response: &Response) {
+    let Some(outgoing) = head(response) else {
+        return ResponseOutparam::set(out, Err(ErrorCode::InternalError(None)));
+    };
+    let Ok(body) = outgoing.body() else {
+        return ResponseOutparam::set(out, Err(ErrorCode::InternalError(None)));
+    };
+    ResponseOutparam::set(out, Ok(outgoing));
+    let written = body
+        .write()
+        .map(|stream| write_all(&stream, &response.body));
+    if let Ok(Ok(())) = written {
+        // Refused only if the length was announced wrongly: the host says so to its log.
+        let _ = OutgoingBody::finish(body, None);
+    }
+}
+
+/// Writes all bytes and waits until the host has taken them.
+///
+/// # Errors
+/// If the host closed the stream: the visitor has gone.
+pub fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
+    while !bytes.is_empty() {
+        let ready = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
+        if ready == 0 {
+            stream.subscribe().block();
+            continue;
+        }
+        let (now, later) = bytes.split_at(ready.min(bytes.len()));
+        stream.write(now)?;
+        bytes = later;
+    }
+    stream.blocking_flush()
+}
+
+/// The method as it was sent.
+pub fn method_name(method: Method) -> String {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => return name,
+    }
+    .to_owned()
+}
+
+/// Reads a request's body to its end.
+fn read_to_end(body: &IncomingBody) -> Result<Vec<u8>, ErrorCode> {
+    let stream = body.stream().map_err(|()| ErrorCode::InternalError(None))?;
+    let mut bytes = Vec::new();
+    loop {
+        match stream.blocking_read(READ_BYTES_MAX) {
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(StreamError::Closed) => return Ok(bytes),
+            Err(StreamError::LastOperationFailed(error)) => {
+                let code = http_error_code(&error);
+                return Err(code.unwrap_or(ErrorCode::HttpRequestBodySize(None)));
+            }
+        }
+    }
+}
+
+/// Status and headers.
+fn head(response: &Response) -> Option<OutgoingResponse> {
+    let headers = match Fields::from_list(&response.headers_with_length()) {
+        Ok(headers) => headers,
+        Err(error) => {
+            eprintln!("a response header was refused: {error}");
+            return None;
+        }
+    };
+    let outgoing = OutgoingResponse::new(headers);
+    if outgoing.set_status_code(response.status).is_err() {
+        eprintln!("the status {} was refused", response.status);
+        return None;
+    }
+    Some(outgoing)
+}

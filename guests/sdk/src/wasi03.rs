@@ -1,0 +1,116 @@
+//! Handlers for WASI 0.3, the world `cloakroom:http/service`: the macro [`service!`](crate::service) and, for what the
+//! helpers do not cover, everything that `wit-bindgen` makes of the world.
+
+#[allow(missing_docs, clippy::all, reason = "generated from the WIT package")]
+#[doc(hidden)]
+pub mod bindings {
+    wit_bindgen::generate!({
+        world: "service",
+        path: "../../wit",
+        generate_all,
+        with: { "cloakroom:http/session@0.1.0": crate::bindings::cloakroom::http::session },
+        pub_export_macro: true,
+        export_macro_name: "export_wasi03",
+        default_bindings_module: "cloakroom_guest::wasi03::bindings",
+    });
+}
+
+pub use bindings::exports::wasi::http0_3_0::handler::Guest;
+pub use bindings::wasi::{
+    cli0_3_0 as cli, clocks0_3_0 as clocks, http0_3_0 as http, random0_3_0 as random,
+};
+pub use bindings::{wit_future, wit_stream};
+pub use wit_bindgen::spawn_local;
+
+use self::http::types::{self, ErrorCode, Fields, Method};
+use crate::{Request, Response};
+
+/// Makes a function the handler of this component: `fn(Request) -> Response`, or `-> Result<Response, E>`. With `async`
+/// before its name the function may be an `async fn`.
+///
+/// ```ignore
+/// cloakroom_guest::service!(handle);
+/// cloakroom_guest::service!(async handle_in_time);
+/// ```
+#[macro_export]
+macro_rules! service {
+    (@export $request:ident $answer:expr) => {
+        #[doc(hidden)]
+        struct CloakroomService;
+
+        impl $crate::wasi03::Guest for CloakroomService {
+            async fn handle(
+                request: $crate::wasi03::http::types::Request,
+            ) -> Result<$crate::wasi03::http::types::Response, $crate::wasi03::http::types::ErrorCode> {
+                let $request = $crate::wasi03::read_request(request).await?;
+                $crate::wasi03::response($crate::IntoResponse::into_response($answer))
+            }
+        }
+
+        $crate::wasi03::bindings::export_wasi03!(CloakroomService with_types_in $crate::wasi03::bindings);
+    };
+    (async $handle:path) => {
+        $crate::service!(@export request $handle(request).await);
+    };
+    ($handle:path) => {
+        $crate::service!(@export request $handle(request));
+    };
+}
+
+/// The whole of a request.
+///
+/// # Errors
+/// What the host says if the body ends early or passes its limit.
+pub async fn read_request(request: types::Request) -> Result<Request, ErrorCode> {
+    let method = method_name(request.get_method());
+    let path_with_query = request.get_path_with_query();
+    let headers = request.get_headers().copy_all();
+    let (sender, received) = wit_future::new(|| Ok(()));
+    let (body, trailers) = types::Request::consume_body(request, received);
+    let body = body.collect().await;
+    // The trailers' future ends with an error if the body did not end as it should.
+    trailers.await?;
+    drop(sender);
+    Ok(Request::new(method, path_with_query, headers, body))
+}
+
+/// A response that sends its body after the handler has returned.
+///
+/// # Errors
+/// `internal-error` if the host refuses a header or the status; standard error says which.
+pub fn response(response: Response) -> Result<types::Response, ErrorCode> {
+    let headers = Fields::from_list(&response.headers_with_length()).map_err(|error| {
+        eprintln!("a response header was refused: {error}");
+        ErrorCode::InternalError(None)
+    })?;
+    let (mut writer, reader) = wit_stream::new();
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let body = (!response.body.is_empty()).then_some(reader);
+    let (outgoing, _sent) = types::Response::new(headers, body, trailers);
+    outgoing.set_status_code(response.status).map_err(|()| {
+        eprintln!("the status {} was refused", response.status);
+        ErrorCode::InternalError(None)
+    })?;
+    spawn_local(async move {
+        // What is left over was not wanted: the visitor has gone.
+        let _left = writer.write_all(response.body).await;
+    });
+    Ok(outgoing)
+}
+
+/// The method as it was sent.
+pub fn method_name(method: Method) -> String {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => return name,
+    }
+    .to_owned()
+}
