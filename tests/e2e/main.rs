@@ -1,1 +1,3 @@
 //! End to end: the real binary, real guests, real stores, real clients.
+
+mod mysql_store;

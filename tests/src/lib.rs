@@ -1,5 +1,7 @@
 //! What the end-to-end tests stand on: the real binary, a real MariaDB, a real Express app, browsers. No test lives here.
 
 pub mod browser;
+pub mod chaos_proxy;
 pub mod express;
 pub mod host;
+pub mod mariadb;

@@ -1,0 +1,357 @@
+//! A TCP proxy between a client and a MySQL server that fails on command: refuses, cuts, falls silent, or loses single
+//! statements or their replies.
+//!
+//! It reads the packets of the MySQL protocol (not through TLS and not compressed) and knows which statement a prepared
+//! statement's number stands for, so that a test can lose the reply to "an `UPDATE`" and to nothing else.
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::TcpListener;
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+const COM_QUERY: u8 = 0x03;
+const COM_STMT_PREPARE: u8 = 0x16;
+const COM_STMT_EXECUTE: u8 = 0x17;
+
+/// The proxy; dropping it closes its port and all its connections.
+pub struct ChaosProxy {
+    port: u16,
+    upstream_port: u16,
+    shared: Arc<Shared>,
+    acceptor: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What happens to the statements that a [`Disturbance`] picks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The server gets the statement and answers; the answer is dropped and the link cut.
+    Reply,
+    /// The server never gets the statement; the link is cut.
+    Request,
+    /// The server gets the statement after this time, though the client may have given up long before.
+    Late(Duration),
+}
+
+/// Which statements to disturb, and how.
+#[derive(Clone, Debug)]
+pub struct Disturbance {
+    /// What happens to them.
+    pub loss: Loss,
+    /// What their text begins with, in any case of letters: `"UPDATE"`; empty for all.
+    pub prefix: String,
+    /// Every how manyth of them: 1 for all, 3 for every third.
+    pub every: u32,
+    /// How many in all, then no more.
+    pub times: u32,
+}
+
+struct Shared {
+    link: watch::Sender<Link>,
+    script: Mutex<Script>,
+    losses: watch::Sender<u32>,
+}
+
+/// The state of all connections.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Link {
+    is_forwarding: bool,
+    /// A connection lives as long as the generation it was accepted in.
+    generation: u64,
+}
+
+#[derive(Default)]
+struct Script {
+    disturbance: Option<Disturbance>,
+    seen: u32,
+}
+
+/// What both directions of one connection know.
+#[derive(Default)]
+struct Dialogue {
+    preparing: Option<String>,
+    statements: HashMap<u32, String>,
+    is_next_reply_lost: bool,
+}
+
+impl ChaosProxy {
+    /// Listens on a free port of 127.0.0.1 and forwards to `upstream_port` there.
+    pub async fn to_port(upstream_port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a loopback port is free");
+        let proxy = Self {
+            port: listener.local_addr().expect("it is bound").port(),
+            upstream_port,
+            shared: Arc::new(Shared {
+                link: watch::Sender::new(Link {
+                    is_forwarding: true,
+                    generation: 0,
+                }),
+                script: Mutex::default(),
+                losses: watch::Sender::new(0),
+            }),
+            acceptor: Mutex::new(None),
+        };
+        proxy.accept(listener);
+        proxy
+    }
+
+    /// The port to connect to.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Forwards again after [`Self::refuse`] or [`Self::blackhole`]; what was held back goes on its way.
+    pub async fn forward(&self) {
+        let is_refusing = self.lock_acceptor().is_none();
+        if is_refusing {
+            let listener = TcpListener::bind(("127.0.0.1", self.port)).await;
+            self.accept(listener.expect("the proxy's port is still free"));
+        }
+        self.shared.link.send_modify(|l| l.is_forwarding = true);
+    }
+
+    /// Cuts all connections and refuses new ones.
+    pub async fn refuse(&self) {
+        let acceptor = self.lock_acceptor().take();
+        if let Some(acceptor) = acceptor {
+            acceptor.abort();
+            // Ended by the abort: the listener is closed.
+            let _ = acceptor.await;
+        }
+        self.cut();
+    }
+
+    /// Cuts all connections; new ones are served.
+    pub fn cut(&self) {
+        self.shared.link.send_modify(|l| l.generation += 1);
+    }
+
+    /// Stops forwarding in both directions; connections stay open, new ones are accepted, nothing moves.
+    pub fn blackhole(&self) {
+        self.shared.link.send_modify(|l| l.is_forwarding = false);
+    }
+
+    /// Begins to disturb statements, instead of what was set before.
+    pub fn disturb(&self, disturbance: Disturbance) {
+        *self.shared.lock_script() = Script {
+            disturbance: Some(disturbance),
+            seen: 0,
+        };
+    }
+
+    /// Loses the reply to the next statement that begins with `prefix`.
+    pub fn lose_next_reply(&self, prefix: &str) {
+        self.disturb(Disturbance {
+            loss: Loss::Reply,
+            prefix: prefix.to_owned(),
+            every: 1,
+            times: 1,
+        });
+    }
+
+    /// Leaves statements alone again.
+    pub fn calm(&self) {
+        *self.shared.lock_script() = Script::default();
+    }
+
+    /// How many statements were disturbed so far.
+    pub fn losses(&self) -> u32 {
+        *self.shared.losses.borrow()
+    }
+
+    /// Waits until at least `count` statements were disturbed; for [`Loss::Late`], until the server got them.
+    pub async fn wait_for_losses(&self, count: u32) {
+        let mut losses = self.shared.losses.subscribe();
+        let reached = losses.wait_for(|l| *l >= count).await;
+        reached.expect("the sender lives in self");
+    }
+
+    fn accept(&self, listener: TcpListener) {
+        let (shared, upstream_port) = (self.shared.clone(), self.upstream_port);
+        let acceptor = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(serve(client, upstream_port, shared.clone()));
+            }
+        });
+        *self.lock_acceptor() = Some(acceptor);
+    }
+
+    fn lock_acceptor(&self) -> MutexGuard<'_, Option<JoinHandle<()>>> {
+        self.acceptor.lock().expect("no panic holds it")
+    }
+}
+
+impl Drop for ChaosProxy {
+    fn drop(&mut self) {
+        if let Ok(Some(acceptor)) = self.acceptor.get_mut() {
+            acceptor.abort();
+        }
+        self.cut();
+    }
+}
+
+impl Shared {
+    fn lock_script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().expect("no panic holds it")
+    }
+
+    /// Whether (and how) this statement is to be disturbed; counts it.
+    fn disturb(&self, statement: &str) -> Option<Loss> {
+        let mut script = self.lock_script();
+        let Script { disturbance, seen } = &mut *script;
+        let disturbance = disturbance.as_mut()?;
+        let is_meant = statement
+            .trim_start()
+            .get(..disturbance.prefix.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(&disturbance.prefix));
+        if !is_meant || disturbance.times == 0 {
+            return None;
+        }
+        *seen += 1;
+        if *seen % disturbance.every != 0 {
+            return None;
+        }
+        disturbance.times -= 1;
+        Some(disturbance.loss)
+    }
+
+    fn count_loss(&self) {
+        self.losses.send_modify(|l| *l += 1);
+    }
+
+    async fn wait_until_forwarding(&self) {
+        let mut link = self.link.subscribe();
+        // The sender lives in `self`: this ends only when it is so.
+        let _ = link.wait_for(|l| l.is_forwarding).await;
+    }
+}
+
+/// One connection: ends, and with it both sockets, when either side closes, when it is cut, or after a loss.
+async fn serve(client: TcpStream, upstream_port: u16, shared: Arc<Shared>) {
+    let mut link = shared.link.subscribe();
+    let generation = link.borrow_and_update().generation;
+    let forward = async {
+        shared.wait_until_forwarding().await;
+        let server = TcpStream::connect(("127.0.0.1", upstream_port)).await?;
+        // Failing only costs time.
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (from_client, to_client) = client.into_split();
+        let (from_server, to_server) = server.into_split();
+        let dialogue = Mutex::default();
+        tokio::select! {
+            ended = forward_requests(from_client, to_server, &dialogue, &shared) => ended,
+            ended = forward_replies(from_server, to_client, &dialogue, &shared) => ended,
+        }
+    };
+    tokio::select! {
+        // However it ends, the sockets are closed; the peers notice.
+        _ = forward => {}
+        _ = link.wait_for(|l| l.generation != generation) => {}
+    }
+}
+
+async fn forward_requests(
+    from_client: OwnedReadHalf,
+    mut to_server: OwnedWriteHalf,
+    dialogue: &Mutex<Dialogue>,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut from_client = BufReader::new(from_client);
+    loop {
+        let packet = read_packet(&mut from_client).await?;
+        shared.wait_until_forwarding().await;
+        let statement = statement_of(&packet, &mut lock(dialogue));
+        match statement.and_then(|s| shared.disturb(&s)) {
+            None => to_server.write_all(&packet).await?,
+            Some(Loss::Reply) => {
+                lock(dialogue).is_next_reply_lost = true;
+                to_server.write_all(&packet).await?;
+            }
+            Some(Loss::Request) => {
+                shared.count_loss();
+                return Ok(());
+            }
+            Some(Loss::Late(delay)) => {
+                tokio::time::sleep(delay).await;
+                to_server.write_all(&packet).await?;
+                shared.count_loss();
+            }
+        }
+    }
+}
+
+async fn forward_replies(
+    from_server: OwnedReadHalf,
+    mut to_client: OwnedWriteHalf,
+    dialogue: &Mutex<Dialogue>,
+    shared: &Shared,
+) -> io::Result<()> {
+    let mut from_server = BufReader::new(from_server);
+    loop {
+        let packet = read_packet(&mut from_server).await?;
+        shared.wait_until_forwarding().await;
+        let is_lost = {
+            let mut dialogue = lock(dialogue);
+            note_prepared(&packet, &mut dialogue);
+            dialogue.is_next_reply_lost
+        };
+        if is_lost {
+            shared.count_loss();
+            return Ok(());
+        }
+        to_client.write_all(&packet).await?;
+    }
+}
+
+fn lock(dialogue: &Mutex<Dialogue>) -> MutexGuard<'_, Dialogue> {
+    dialogue.lock().expect("no panic holds it")
+}
+
+/// One packet of the protocol, its four bytes of header included.
+async fn read_packet<R: tokio::io::AsyncRead + Unpin>(from: &mut R) -> io::Result<Vec<u8>> {
+    let mut packet = vec![0; 4];
+    from.read_exact(&mut packet).await?;
+    let payload_bytes = u32::from_le_bytes([packet[0], packet[1], packet[2], 0]);
+    packet.resize(4 + payload_bytes as usize, 0);
+    from.read_exact(&mut packet[4..]).await?;
+    Ok(packet)
+}
+
+/// The text of the statement that this packet runs; remembers the text of one that it prepares.
+fn statement_of(packet: &[u8], dialogue: &mut Dialogue) -> Option<String> {
+    // Commands open an exchange; everything later in it (the handshake, too) has a higher number.
+    if packet[3] != 0 {
+        return None;
+    }
+    let (command, body) = packet[4..].split_first()?;
+    match *command {
+        COM_QUERY => Some(String::from_utf8_lossy(body).into_owned()),
+        COM_STMT_PREPARE => {
+            dialogue.preparing = Some(String::from_utf8_lossy(body).into_owned());
+            None
+        }
+        COM_STMT_EXECUTE => {
+            let number = u32::from_le_bytes(*body.first_chunk()?);
+            dialogue.statements.get(&number).cloned()
+        }
+        _ => None,
+    }
+}
+
+/// Learns a prepared statement's number from the server's answer.
+fn note_prepared(packet: &[u8], dialogue: &mut Dialogue) {
+    let Some(text) = dialogue.preparing.take() else {
+        return;
+    };
+    if let Some([0, number @ ..]) = packet.get(4..9) {
+        let number = u32::from_le_bytes([number[0], number[1], number[2], number[3]]);
+        dialogue.statements.insert(number, text);
+    }
+}
