@@ -3,6 +3,8 @@
 //! Every change is one compare-and-swap per row. A created id is inserted, a loaded one only updated, so no store can
 //! write a destroyed session back. Stores take many rows at once, so that commits that wait can travel together.
 
+#[cfg(any(test, feature = "contract"))]
+pub mod contract;
 pub mod memory;
 
 use std::fmt;

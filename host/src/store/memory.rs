@@ -204,8 +204,17 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::record::CommitToken;
+    use crate::store::contract;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn it_keeps_the_contract() {
+        let make = async || Arc::new(MemoryStore::new()) as Arc<dyn SessionStore>;
+        contract::check_all(make).await;
+    }
 
     #[tokio::test]
     async fn a_foreign_write_makes_our_commit_conflict_and_keeps_our_columns() {
