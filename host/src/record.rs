@@ -3,11 +3,14 @@
 mod attributes;
 mod document;
 mod id;
+mod json;
+mod timestamp;
 mod token;
 
-// pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookie};
-// pub use document::{CorruptDocument, Document, is_reserved_key};
+pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookie};
+pub use document::{CorruptDocument, Document, is_reserved_key};
 pub use id::SessionId;
+pub use json::{as_integer, check_value};
 pub use token::{CommitToken, TokenHistory};
 
 use bytes::Bytes;

@@ -1,1 +1,396 @@
-//! To be written.
+//! Express's row text as a document: an object with `cookie` and the guests' keys, kept as slices of what was read, so that
+//! whatever nobody touches stays byte for byte. Knows no store, no policy, no limits.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::attributes::StoredCookie;
+use super::json::{self, NotAnObject, RawMember};
+
+/// The session's JSON.
+///
+/// Reading is as tolerant as `JSON.parse`: of a key written twice the last value counts, and text that Rust's types
+/// cannot hold passes through. Keys that Express reserves stay in the row, and guests do not see them.
+#[derive(Clone)]
+pub struct Document {
+    /// What was parsed; the pieces point into it.
+    source: Bytes,
+    /// Everything up to and with the opening brace.
+    opening: Range<usize>,
+    /// The closing brace and everything after it.
+    closing: Range<usize>,
+    members: Vec<Member>,
+    cookie: StoredCookie,
+    /// Whether a key stands in the row more than once; no program writes such rows, so nothing is spent on them.
+    has_duplicates: bool,
+    /// Whether the text is still `source`.
+    is_untouched: bool,
+}
+
+/// Why a row's text is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CorruptDocument {
+    /// Not UTF-8.
+    #[error("the row's data is not UTF-8")]
+    NotUtf8,
+    /// Not JSON.
+    #[error("the row's data is not JSON")]
+    NotJson,
+    /// JSON, and no object.
+    #[error("the row's data is not a JSON object")]
+    NotAnObject,
+    /// No object under `cookie`.
+    #[error("the row's data has no object under \"cookie\"")]
+    NoCookie,
+}
+
+impl Document {
+    /// Reads a row's data. Copies nothing: the document keeps `data` alive.
+    ///
+    /// # Errors
+    /// When Express could not make a session of it.
+    pub fn parse(data: &Bytes) -> Result<Self, CorruptDocument> {
+        let text = std::str::from_utf8(data).map_err(|_| CorruptDocument::NotUtf8)?;
+        let raw = json::object_members(text).map_err(|error| match error {
+            NotAnObject::NotJson => CorruptDocument::NotJson,
+            NotAnObject::OtherJson => CorruptDocument::NotAnObject,
+        })?;
+        let opening = 0..text.find('{').ok_or(CorruptDocument::NotAnObject)? + 1;
+        let closing = text.rfind('}').ok_or(CorruptDocument::NotAnObject)?..text.len();
+        let mut begin = opening.end;
+        let mut members = Vec::with_capacity(raw.len());
+        for member in &raw {
+            let parsed = Member::of(text, begin, member);
+            // Past the white space behind the value and the comma behind that.
+            begin = after_end(text, member) + 1;
+            members.push(parsed);
+        }
+        let cookie = members
+            .iter()
+            .rposition(|m| m.kind == Kind::Cookie)
+            .and_then(|at| StoredCookie::parse(data.slice_ref(raw[at].value.as_bytes())))
+            .ok_or(CorruptDocument::NoCookie)?;
+        let mut names = HashSet::with_capacity(members.len());
+        let has_duplicates = !members
+            .iter()
+            .all(|m| names.insert((m.kind, m.name.of(data))));
+        Ok(Self {
+            source: data.clone(),
+            opening,
+            closing,
+            members,
+            cookie,
+            has_duplicates,
+            is_untouched: true,
+        })
+    }
+
+    /// A session without keys.
+    pub fn new(cookie: StoredCookie) -> Self {
+        let text = format!("{{\"cookie\":{}}}", cookie.as_json());
+        let mut document = Self::parse(&Bytes::from(text)).expect("a cookie's text is an object");
+        document.cookie = cookie;
+        document
+    }
+
+    /// The JSON text of a key's value as written; `None` for absent and for reserved keys.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let at = self.last_position(key)?;
+        let value = self.members[at].value.of(&self.source);
+        Some(std::str::from_utf8(value).expect("every piece is UTF-8"))
+    }
+
+    /// Sets a key: in its place if it is there, at the end otherwise. `value` is one JSON text, see
+    /// [`check_value`](super::check_value). Reserved keys are the caller's to refuse; here they change nothing.
+    pub fn set(&mut self, key: &str, value: &str) {
+        if is_reserved_key(key) || self.get(key) == Some(value) {
+            return;
+        }
+        self.is_untouched = false;
+        let value = Piece::own(value);
+        match self.first_position(key) {
+            Some(at) => {
+                self.members[at].value = value;
+                self.drop_duplicates_of(at);
+            }
+            None => self.members.push(Member {
+                kind: Kind::Visible,
+                name: Piece::own(key),
+                before: Piece::own(&format!("{}:", json::encode_string(key))),
+                value,
+                after: Piece::Source(0..0),
+            }),
+        }
+    }
+
+    /// Deletes a key; whether it was there.
+    pub fn delete(&mut self, key: &str) -> bool {
+        let Some(at) = self.first_position(key) else {
+            return false;
+        };
+        self.is_untouched = false;
+        self.drop_duplicates_of(at);
+        self.members.remove(at);
+        true
+    }
+
+    /// Deletes every key that guests see.
+    pub fn clear(&mut self) {
+        let members = self.members.len();
+        self.members.retain(|m| m.kind != Kind::Visible);
+        self.is_untouched &= self.members.len() == members;
+    }
+
+    /// The keys that guests see, in the row's order, each once.
+    pub fn keys(&self) -> Vec<String> {
+        let mut seen = HashSet::new();
+        self.visible_names()
+            .filter(|name| !self.has_duplicates || seen.insert(*name))
+            .map(|name| String::from_utf8(name.to_vec()).expect("every piece is UTF-8"))
+            .collect()
+    }
+
+    /// How many keys guests see.
+    pub fn key_count(&self) -> usize {
+        if self.has_duplicates {
+            self.visible_names().collect::<HashSet<_>>().len()
+        } else {
+            self.visible_names().count()
+        }
+    }
+
+    /// Whether everything but the cookie is the same text in the same order: what express-session's hash compares.
+    pub fn has_same_entries(&self, other: &Self) -> bool {
+        self.entries().eq(other.entries())
+    }
+
+    /// The row's text. Untouched, it is exactly what was parsed.
+    pub fn to_json(&self) -> String {
+        String::from_utf8(self.write()).expect("every piece is UTF-8")
+    }
+
+    /// The row's text as a record holds it; an untouched document copies nothing.
+    pub fn to_bytes(&self) -> Bytes {
+        if self.is_untouched {
+            self.source.clone()
+        } else {
+            Bytes::from(self.write())
+        }
+    }
+
+    /// How long the row's text is, in bytes.
+    pub fn json_len(&self) -> usize {
+        if self.is_untouched {
+            return self.source.len();
+        }
+        let members: usize = self.members.iter().map(|m| self.member_len(m)).sum();
+        self.opening.len() + members + self.members.len() - 1 + self.closing.len()
+    }
+
+    /// The cookie object.
+    pub fn cookie(&self) -> &StoredCookie {
+        &self.cookie
+    }
+
+    /// Replaces the cookie object, in its place.
+    pub fn set_cookie(&mut self, cookie: StoredCookie) {
+        if self.cookie.as_json() != cookie.as_json() {
+            self.is_untouched = false;
+            let is_cookie = |m: &Member| m.kind == Kind::Cookie;
+            if let Some(at) = self.members.iter().position(is_cookie) {
+                self.members[at].value = Piece::own(cookie.as_json());
+                self.drop_duplicates_of(at);
+            }
+        }
+        self.cookie = cookie;
+    }
+
+    fn visible_names(&self) -> impl Iterator<Item = &[u8]> {
+        let visible = self.members.iter().filter(|m| m.kind == Kind::Visible);
+        visible.map(|m| m.name.of(&self.source))
+    }
+
+    /// Everything but the cookie: kind, name, value.
+    fn entries(&self) -> impl Iterator<Item = (Kind, &[u8], &[u8])> {
+        let others = self.members.iter().filter(|m| m.kind != Kind::Cookie);
+        others.map(|m| (m.kind, m.name.of(&self.source), m.value.of(&self.source)))
+    }
+
+    fn first_position(&self, key: &str) -> Option<usize> {
+        self.members.iter().position(|m| self.is_named(m, key))
+    }
+
+    fn last_position(&self, key: &str) -> Option<usize> {
+        self.members.iter().rposition(|m| self.is_named(m, key))
+    }
+
+    fn is_named(&self, member: &Member, key: &str) -> bool {
+        member.kind == Kind::Visible && member.name.of(&self.source) == key.as_bytes()
+    }
+
+    /// Leaves of all members with the name of the one at `first` only that one.
+    fn drop_duplicates_of(&mut self, first: usize) {
+        if !self.has_duplicates {
+            return;
+        }
+        let source = &self.source;
+        let Member { kind, name, .. } = self.members[first].clone();
+        let mut at = 0;
+        self.members.retain(|m| {
+            at += 1;
+            at - 1 <= first || m.kind != kind || m.name.of(source) != name.of(source)
+        });
+    }
+
+    fn write(&self) -> Vec<u8> {
+        let source: &[u8] = &self.source;
+        if self.is_untouched {
+            return source.to_vec();
+        }
+        let mut text = Vec::with_capacity(self.json_len());
+        text.extend_from_slice(&source[self.opening.clone()]);
+        for (at, member) in self.members.iter().enumerate() {
+            if at > 0 {
+                text.push(b',');
+            }
+            text.extend_from_slice(member.before.of(source));
+            text.extend_from_slice(member.value.of(source));
+            text.extend_from_slice(member.after.of(source));
+        }
+        text.extend_from_slice(&source[self.closing.clone()]);
+        text
+    }
+
+    fn member_len(&self, member: &Member) -> usize {
+        let pieces = [&member.before, &member.value, &member.after];
+        pieces.iter().map(|p| p.of(&self.source).len()).sum()
+    }
+}
+
+/// Shows sizes alone: the rest is what visitors told the guests.
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Document")
+            .field("json_bytes", &self.json_len())
+            .field("keys", &self.key_count())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Whether a guest may not use this key: `cookie`, what express-session's `Session` has, and what every JavaScript object
+/// has. Express drops such keys on load and rewrites the row without them.
+pub fn is_reserved_key(key: &str) -> bool {
+    matches!(
+        key,
+        "cookie"
+            | "id"
+            | "req"
+            | "touch"
+            | "resetMaxAge"
+            | "save"
+            | "reload"
+            | "destroy"
+            | "regenerate"
+            | "constructor"
+            | "hasOwnProperty"
+            | "isPrototypeOf"
+            | "propertyIsEnumerable"
+            | "toLocaleString"
+            | "toString"
+            | "valueOf"
+            | "__defineGetter__"
+            | "__defineSetter__"
+            | "__lookupGetter__"
+            | "__lookupSetter__"
+            | "__proto__"
+    )
+}
+
+#[derive(Clone)]
+struct Member {
+    kind: Kind,
+    /// The key, decoded; as written, quotes included, where no Rust string could hold it.
+    name: Piece,
+    /// From the comma or brace in front of the key up to the value.
+    before: Piece,
+    value: Piece,
+    /// White space up to the next comma or brace.
+    after: Piece,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Cookie,
+    /// In the row, and none of the guests' business: reserved, or a name that no guest could say.
+    Hidden,
+    Visible,
+}
+
+impl Member {
+    /// The member of `text` that begins at `begin`, right behind a comma or the opening brace.
+    fn of(text: &str, begin: usize, raw: &RawMember<'_>) -> Self {
+        let key = json::offset(text, raw.key);
+        let value = json::offset(text, raw.value);
+        let value_end = value + raw.value.len();
+        let (kind, name) = match json::decode_string(raw.key) {
+            None => (Kind::Hidden, Piece::Source(key..key + raw.key.len())),
+            Some(Cow::Borrowed(name)) => {
+                (Kind::of(name), Piece::Source(key + 1..key + 1 + name.len()))
+            }
+            Some(Cow::Owned(name)) => (Kind::of(&name), Piece::own(&name)),
+        };
+        Self {
+            kind,
+            name,
+            before: Piece::Source(begin..value),
+            value: Piece::Source(value..value_end),
+            after: Piece::Source(value_end..after_end(text, raw)),
+        }
+    }
+}
+
+impl Kind {
+    fn of(name: &str) -> Self {
+        match name {
+            "cookie" => Self::Cookie,
+            reserved if is_reserved_key(reserved) => Self::Hidden,
+            _ => Self::Visible,
+        }
+    }
+}
+
+/// Where the comma or brace behind a member stands: only white space can come before it.
+fn after_end(text: &str, raw: &RawMember<'_>) -> usize {
+    let value_end = json::offset(text, raw.value) + raw.value.len();
+    let blank = text.as_bytes()[value_end..]
+        .iter()
+        .take_while(|byte| byte.is_ascii_whitespace());
+    value_end + blank.count()
+}
+
+/// A part of the text: where it was read, or one of its own.
+#[derive(Clone)]
+enum Piece {
+    Source(Range<usize>),
+    Own(Bytes),
+}
+
+impl Piece {
+    fn own(text: &str) -> Self {
+        Self::Own(Bytes::copy_from_slice(text.as_bytes()))
+    }
+
+    fn of<'a>(&'a self, source: &'a [u8]) -> &'a [u8] {
+        match self {
+            Self::Source(range) => &source[range.clone()],
+            Self::Own(text) => text,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
