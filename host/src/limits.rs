@@ -34,6 +34,26 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for requests under way to finish after a signal to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
+/// Smallest buffer for a request's head that the HTTP/1 parser takes, in bytes.
+pub const REQUEST_HEAD_BYTES_MIN: usize = 8 << 10;
+/// Shortest and longest wait after a connection could not be accepted (out of file descriptors, mostly).
+pub const ACCEPT_BACKOFF_MIN: Duration = Duration::from_millis(10);
+/// See [`ACCEPT_BACKOFF_MIN`].
+pub const ACCEPT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+/// Requests at once on one HTTP/2 connection; the RFC asks for at least 100.
+pub const HTTP2_STREAMS_MAX: u32 = 128;
+/// Silence after which an HTTP/2 client is asked whether it is there.
+pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
+/// Longest wait for its answer.
+pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
+/// Bytes of one request's body that an HTTP/2 client may send before the guest reads them.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
+/// The same over all requests of a connection.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one answer that are buffered for a slow HTTP/2 client.
+pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
+/// Streams that an HTTP/2 client may have reset before it loses its connection.
+pub const HTTP2_RESETS_PENDING_MAX: usize = 32;
 /// Guest instances at once, over all requests of one engine.
 pub const INSTANCES_MAX: usize = 256;
 /// Requests that may wait for an instance.

@@ -1,1 +1,174 @@
-//! To be written.
+//! The front of the house: accepts connections, limits them, serves HTTP/1.1 and HTTP/2 on them, and stops gracefully.
+//!
+//! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
+
+mod connection;
+mod pulse;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::limits;
+use connection::Protocols;
+
+/// What a listener allows its clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Connections at once; further ones wait in the system's queue.
+    pub connections_max: usize,
+    /// Longest time for a request's head to arrive, or for the bytes that tell the protocol.
+    pub header_timeout: Duration,
+    /// Longest time without a request, and longest time a client may leave an answer's bytes untaken.
+    pub idle_timeout: Duration,
+    /// Longest time for requests under way to finish once told to stop.
+    pub grace: Duration,
+    /// Largest request head, in bytes; at least 8,192.
+    pub head_bytes_max: usize,
+    /// Most header fields of a request.
+    pub headers_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            connections_max: limits::CONNECTIONS_MAX,
+            header_timeout: limits::HEADER_TIMEOUT,
+            idle_timeout: limits::IDLE_TIMEOUT,
+            grace: limits::GRACE,
+            head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
+            headers_max: limits::REQUEST_HEADERS_MAX,
+        }
+    }
+}
+
+/// The two ends of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Who is on the other side: a client, or a proxy in front.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+}
+
+/// What answers requests. Its future is dropped when the client goes away: work that must not be is its own task's.
+pub trait Service: Clone + Send + Sync + 'static {
+    /// The body of an answer; an error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), never ends it cleanly.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Send
+        + 'static;
+
+    /// Answers one request.
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        link: Link,
+    ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
+}
+
+/// Serves `listener` until `shutdown` is cancelled; then takes no further connection, tells the open ones, and returns when they
+/// have ended or after [`Options::grace`], when the rest is cut.
+pub async fn run<S: Service>(
+    listener: TcpListener,
+    service: S,
+    options: Options,
+    shutdown: CancellationToken,
+) {
+    let permits = Arc::new(Semaphore::new(options.connections_max));
+    let protocols = Arc::new(Protocols::new(&options));
+    let connections = TaskTracker::new();
+    let cut = CancellationToken::new();
+    let mut backoff = Backoff::default();
+
+    loop {
+        // The permit first: over the limit, clients wait in the system's queue instead of in our memory.
+        let accepted = tokio::select! {
+            biased;
+            () = shutdown.cancelled() => break,
+            accepted = async {
+                let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
+                (permit, listener.accept().await)
+            } => accepted,
+        };
+        let (permit, link) = match accepted {
+            (permit, Ok((stream, peer))) => (permit, open(stream, peer)),
+            (_, Err(error)) => {
+                backoff.after(&error).await;
+                continue;
+            }
+        };
+        backoff = Backoff::default();
+        let Ok((stream, link)) = link else { continue };
+        let ends = connection::Ends {
+            shutdown: shutdown.clone(),
+            cut: cut.clone(),
+        };
+        let (protocols, service) = (Arc::clone(&protocols), service.clone());
+        connections.spawn(async move {
+            protocols.serve(stream, link, service, ends).await;
+            drop(permit);
+        });
+    }
+
+    drop(listener);
+    connections.close();
+    tracing::info!(
+        connections = connections.len(),
+        "stopping: no further connections"
+    );
+    if tokio::time::timeout(options.grace, connections.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = connections.len(),
+            "the grace period is over: cutting what is left"
+        );
+        cut.cancel();
+        connections.wait().await;
+    }
+}
+
+fn open(stream: TcpStream, peer: SocketAddr) -> io::Result<(TcpStream, Link)> {
+    // Answers leave when they are written: with Nagle's algorithm a second small write waits for the peer's delayed
+    // acknowledgement, 40 ms.
+    stream.set_nodelay(true)?;
+    let local = stream.local_addr()?;
+    Ok((stream, Link { peer, local }))
+}
+
+/// Waits after an accept error, so that running out of file descriptors is neither the end of the server nor a busy loop.
+#[derive(Default)]
+struct Backoff {
+    wait: Duration,
+}
+
+impl Backoff {
+    async fn after(&mut self, error: &io::Error) {
+        let is_the_clients = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        );
+        if is_the_clients {
+            return;
+        }
+        tracing::error!(%error, "accepting a connection failed; the server goes on");
+        self.wait = (self.wait * 2).clamp(limits::ACCEPT_BACKOFF_MIN, limits::ACCEPT_BACKOFF_MAX);
+        tokio::time::sleep(self.wait).await;
+    }
+}
+
+#[cfg(test)]
+mod tests;

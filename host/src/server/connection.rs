@@ -1,0 +1,125 @@
+//! One connection: tells HTTP/1.1 from HTTP/2, serves requests until either side has had enough, and ends gracefully when asked.
+//!
+//! Every limit of hyper's is set here by name; its defaults are not relied on.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
+use super::{Link, Options, Service};
+use crate::limits;
+
+/// The ways a connection is told to end.
+#[derive(Clone, Debug)]
+pub(super) struct Ends {
+    /// Finish the requests under way and take no more.
+    pub(super) shutdown: CancellationToken,
+    /// End now.
+    pub(super) cut: CancellationToken,
+}
+
+/// Both protocols, with their limits.
+#[derive(Debug)]
+pub(super) struct Protocols {
+    builder: auto::Builder<TokioExecutor>,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Protocols {
+    pub(super) fn new(options: &Options) -> Self {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut http1 = builder.http1();
+        http1
+            .timer(TokioTimer::new())
+            // `Watch` bounds the head and the silence before it, each with its own limit; hyper has one timer for both.
+            .header_read_timeout(None)
+            .keep_alive(true)
+            .half_close(false)
+            .max_buf_size(options.head_bytes_max.max(limits::REQUEST_HEAD_BYTES_MIN));
+        if options.headers_max != limits::REQUEST_HEADERS_MAX {
+            // hyper's own default is the same number, and faster when left alone.
+            http1.max_headers(options.headers_max);
+        }
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(limits::HTTP2_PING_INTERVAL)
+            .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
+            .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
+            .max_header_list_size(u32::try_from(options.head_bytes_max).unwrap_or(u32::MAX))
+            .initial_stream_window_size(limits::HTTP2_STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(limits::HTTP2_CONNECTION_WINDOW_BYTES)
+            .max_send_buf_size(limits::HTTP2_SEND_BUFFER_BYTES_MAX)
+            // Rapid reset (CVE-2023-44487): a client that opens and resets streams in a loop loses its connection.
+            .max_pending_accept_reset_streams(limits::HTTP2_RESETS_PENDING_MAX)
+            .max_local_error_reset_streams(limits::HTTP2_RESETS_PENDING_MAX);
+        Self {
+            builder,
+            header_timeout: options.header_timeout,
+            idle_timeout: options.idle_timeout,
+        }
+    }
+
+    /// Serves one connection to its end.
+    pub(super) async fn serve<S: Service>(
+        &self,
+        stream: TcpStream,
+        link: Link,
+        service: S,
+        ends: Ends,
+    ) {
+        let pulse = Arc::new(Pulse::default());
+        let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
+        let answer = |request: Request<Incoming>| {
+            let in_flight = pulse.request(request.version());
+            let answer = service.answer(request, link);
+            async move {
+                let answer: Response<S::Body> = answer.await;
+                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, in_flight)))
+            }
+        };
+        let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));
+        let mut watch = Watch::new(self.header_timeout, self.idle_timeout, Instant::now());
+        let mut ticks = tokio::time::interval(watch.interval());
+        let mut is_ending = false;
+        loop {
+            tokio::select! {
+                biased;
+                () = ends.cut.cancelled() => return,
+                result = connection.as_mut() => {
+                    if let Err(error) = result {
+                        // A client's fault, or a body that was cut on purpose: the request's own events tell more.
+                        tracing::debug!(peer = %link.peer, %error, "connection ended early");
+                    }
+                    return;
+                }
+                () = ends.shutdown.cancelled(), if !is_ending => {
+                    is_ending = true;
+                    connection.as_mut().graceful_shutdown();
+                }
+                _ = ticks.tick() => match watch.look(&pulse, Instant::now()) {
+                    Diagnosis::Alive => {}
+                    Diagnosis::Idle if !is_ending => {
+                        is_ending = true;
+                        connection.as_mut().graceful_shutdown();
+                    }
+                    Diagnosis::Idle | Diagnosis::Stuck => {
+                        tracing::debug!(peer = %link.peer, "connection cut: its client was too slow");
+                        return;
+                    }
+                },
+            }
+        }
+    }
+}

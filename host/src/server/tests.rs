@@ -1,0 +1,307 @@
+//! The server with a service of a few lines behind it, and clients that speak bytes.
+
+use super::*;
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use http_body::Frame;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+/// Answers `GET /` with `ok`; `/slow` when `release` is notified; `/cut` with a body that fails after its first bytes.
+#[derive(Clone)]
+struct Scripted {
+    entered: mpsc::UnboundedSender<String>,
+    release: Arc<Notify>,
+}
+
+enum ScriptedBody {
+    Text(Option<Bytes>),
+    Cut(Option<Bytes>),
+}
+
+impl Body for ScriptedBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        Poll::Ready(match &mut *self {
+            Self::Text(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
+            Self::Cut(bytes) => Some(
+                bytes
+                    .take()
+                    .map(Frame::data)
+                    .ok_or_else(|| io::Error::other("late")),
+            ),
+        })
+    }
+}
+
+impl Service for Scripted {
+    type Body = ScriptedBody;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        _: Link,
+    ) -> impl Future<Output = Response<ScriptedBody>> + Send + 'static {
+        let this = self.clone();
+        async move {
+            let path = request.uri().path().to_owned();
+            this.entered.send(path.clone()).unwrap();
+            if path == "/slow" {
+                this.release.notified().await;
+            }
+            let text = Some(Bytes::from_static(b"ok"));
+            Response::new(match path.as_str() {
+                "/cut" => ScriptedBody::Cut(text),
+                _ => ScriptedBody::Text(text),
+            })
+        }
+    }
+}
+
+struct Bench {
+    address: SocketAddr,
+    shutdown: CancellationToken,
+    release: Arc<Notify>,
+    entered: mpsc::UnboundedReceiver<String>,
+    server: JoinHandle<()>,
+}
+
+impl Bench {
+    async fn start(options: Options) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, release) = (CancellationToken::new(), Arc::new(Notify::new()));
+        let (sender, entered) = mpsc::unbounded_channel();
+        let service = Scripted {
+            entered: sender,
+            release: Arc::clone(&release),
+        };
+        let server = tokio::spawn(run(listener, service, options, shutdown.clone()));
+        Self {
+            address,
+            shutdown,
+            release,
+            entered,
+            server,
+        }
+    }
+
+    async fn connect(&self) -> TcpStream {
+        TcpStream::connect(self.address).await.unwrap()
+    }
+
+    /// Sends bytes on a connection of their own and returns all that comes back before the server closes it.
+    async fn exchange(&self, bytes: &[u8]) -> String {
+        let mut stream = self.connect().await;
+        stream.write_all(bytes).await.unwrap();
+        read_to_end(&mut stream).await
+    }
+}
+
+async fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut all = Vec::new();
+    // A connection that is cut with bytes unread is reset: what came before counts.
+    let _ = stream.read_to_end(&mut all).await;
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+fn impatient() -> Options {
+    Options {
+        header_timeout: Duration::from_millis(80),
+        idle_timeout: Duration::from_millis(300),
+        ..Options::default()
+    }
+}
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn a_request_is_answered() {
+    let bench = Bench::start(Options::default()).await;
+    let answer = bench.exchange(GET).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("ok"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
+    let bench = Bench::start(Options::default()).await;
+    let answer = bench
+        .exchange(b"GET /cut HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await;
+    assert!(!answer.contains("\r\n0\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_slow_head_is_cut() {
+    let bench = Bench::start(impatient()).await;
+    assert_eq!(bench.exchange(b"GET / HTTP/1.1\r\nHost:").await, "");
+}
+
+#[tokio::test]
+async fn a_client_that_never_tells_its_protocol_is_cut() {
+    let bench = Bench::start(impatient()).await;
+    assert_eq!(bench.exchange(b"PRI * HT").await, "");
+}
+
+#[tokio::test]
+async fn an_http2_client_without_requests_is_let_go() {
+    let bench = Bench::start(impatient()).await;
+    let preface_and_settings =
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00";
+    let mut stream = bench.connect().await;
+    stream.write_all(preface_and_settings).await.unwrap();
+    let mut all = Vec::new();
+    let _ = stream.read_to_end(&mut all).await;
+    assert_eq!(all.get(3), Some(&4), "the server's SETTINGS came first");
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_closed_when_it_is_idle_for_too_long() {
+    let bench = Bench::start(impatient()).await;
+    let mut stream = bench.connect().await;
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .unwrap();
+    let answer = read_to_end(&mut stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_large_head_is_refused_with_431() {
+    let bench = Bench::start(Options::default()).await;
+    let long = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
+        "a".repeat(40 << 10)
+    );
+    assert!(
+        bench
+            .exchange(long.as_bytes())
+            .await
+            .starts_with("HTTP/1.1 431 ")
+    );
+    let many = format!(
+        "GET / HTTP/1.1\r\nHost: h\r\n{}\r\n",
+        "X: y\r\n".repeat(101)
+    );
+    assert!(
+        bench
+            .exchange(many.as_bytes())
+            .await
+            .starts_with("HTTP/1.1 431 ")
+    );
+}
+
+#[tokio::test]
+async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection() {
+    let bench = Bench::start(Options::default()).await;
+    let refused = [
+        "Content-Length: 5\r\nContent-Length: 6\r\n",
+        "Content-Length: +5\r\n",
+        "Content-Length: 5, 6\r\n",
+        "Content-Length: -1\r\n",
+        "Transfer-Encoding: gzip\r\n",
+        "Transfer-Encoding: chunked, identity\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding : chunked\r\n",
+        " folded: x\r\n",
+    ];
+    for framing in refused {
+        let request = format!("POST / HTTP/1.1\r\nHost: h\r\n{framing}\r\nhello");
+        let answer = bench.exchange(request.as_bytes()).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 400 "),
+            "{framing:?} -> {answer}"
+        );
+    }
+    // RFC 9112, section 6.1: with both, the chunks count, and the connection must not be used again.
+    let both = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
+                0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
+    let answer = bench.exchange(both.as_bytes()).await;
+    assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 1, "{answer}");
+}
+
+#[tokio::test]
+async fn shutdown_lets_a_request_under_way_finish_and_closes_idle_connections() {
+    let mut bench = Bench::start(Options::default()).await;
+    let mut idle = bench.connect().await;
+    idle.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(bench.entered.recv().await.unwrap(), "/");
+    let mut slow = bench.connect().await;
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+
+    bench.shutdown.cancel();
+    assert!(
+        read_to_end(&mut idle).await.contains("ok"),
+        "the idle connection is closed, not reset"
+    );
+    bench.release.notify_one();
+
+    let answer = read_to_end(&mut slow).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("ok"),
+        "{answer}"
+    );
+    bench.server.await.unwrap();
+    assert!(
+        TcpStream::connect(bench.address).await.is_err(),
+        "nobody listens any more"
+    );
+}
+
+#[tokio::test]
+async fn a_request_that_outlives_the_grace_period_is_cut() {
+    let mut bench = Bench::start(Options {
+        grace: Duration::from_millis(50),
+        ..Options::default()
+    })
+    .await;
+    let mut slow = bench.connect().await;
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+    bench.shutdown.cancel();
+    bench.server.await.unwrap();
+    assert_eq!(read_to_end(&mut slow).await, "");
+}
+
+#[tokio::test]
+async fn clients_over_the_limit_wait_for_their_turn() {
+    let mut bench = Bench::start(Options {
+        connections_max: 1,
+        ..Options::default()
+    })
+    .await;
+    let mut first = bench.connect().await;
+    first
+        .write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+    let mut second = bench.connect().await;
+    second.write_all(GET).await.unwrap();
+    assert!(
+        bench.entered.try_recv().is_err(),
+        "the second request has to wait"
+    );
+    bench.release.notify_one();
+    assert!(read_to_end(&mut first).await.contains("ok"));
+    assert!(read_to_end(&mut second).await.contains("ok"));
+}
