@@ -83,40 +83,83 @@ pub fn read_request(request: &IncomingRequest) -> Result<Request, ErrorCode> {
     ))
 }
 
-/// Sends a response. A header that the host refuses is said on standard error and makes it a bare 500.
+/// Sends a response. A header that the host refuses is said on standard error and becomes an error code.
 pub fn send(out: ResponseOutparam, response: &Response) {
-    let Some(outgoing) = head(response) else {
-        return ResponseOutparam::set(out, Err(ErrorCode::InternalError(None)));
+    let Some(mut body) = BodyWriter::start(out, response, Length::Known) else {
+        return;
     };
-    let Ok(body) = outgoing.body() else {
-        return ResponseOutparam::set(out, Err(ErrorCode::InternalError(None)));
-    };
-    ResponseOutparam::set(out, Ok(outgoing));
-    let written = body
-        .write()
-        .map(|stream| write_all(&stream, &response.body));
-    if let Ok(Ok(())) = written {
-        // Refused only if the length was announced wrongly: the host says so to its log.
-        let _ = OutgoingBody::finish(body, None);
+    if body.write(&response.body).is_ok() {
+        body.finish();
     }
 }
 
-/// Writes all bytes and waits until the host has taken them.
+/// Whether the length of a response's body is known when its head is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// It is the length of [`Response::body`]: `content-length` is sent.
+    Known,
+    /// The body is written piece by piece until [`BodyWriter::finish`].
+    Open,
+}
+
+/// A response's body, to be written piece by piece after its head.
 ///
-/// # Errors
-/// If the host closed the stream: the visitor has gone.
-pub fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
-    while !bytes.is_empty() {
-        let ready = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
-        if ready == 0 {
-            stream.subscribe().block();
-            continue;
+/// Dropped without [`finish`](Self::finish), the body counts as broken off and the host cuts the connection.
+#[derive(Debug)]
+pub struct BodyWriter {
+    // Before the body: a stream must be gone when its body ends.
+    stream: OutputStream,
+    body: OutgoingBody,
+}
+
+impl BodyWriter {
+    /// Sends status and headers of a response, not its body. `None` if the host refused one of them: then the visitor is
+    /// sent an error, and standard error says which.
+    pub fn start(out: ResponseOutparam, response: &Response, length: Length) -> Option<Self> {
+        let started = head(response, length).and_then(|outgoing| {
+            let body = outgoing
+                .body()
+                .map_err(|()| ErrorCode::InternalError(None))?;
+            let stream = body.write().map_err(|()| ErrorCode::InternalError(None))?;
+            Ok((outgoing, Self { stream, body }))
+        });
+        match started {
+            Ok((outgoing, writer)) => {
+                ResponseOutparam::set(out, Ok(outgoing));
+                Some(writer)
+            }
+            Err(code) => {
+                ResponseOutparam::set(out, Err(code));
+                None
+            }
         }
-        let (now, later) = bytes.split_at(ready.min(bytes.len()));
-        stream.write(now)?;
-        bytes = later;
     }
-    stream.blocking_flush()
+
+    /// Writes all bytes and waits until the host has taken them.
+    ///
+    /// # Errors
+    /// If the host closed the stream: the visitor has gone.
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), StreamError> {
+        while !bytes.is_empty() {
+            let ready = usize::try_from(self.stream.check_write()?).unwrap_or(usize::MAX);
+            if ready == 0 {
+                self.stream.subscribe().block();
+                continue;
+            }
+            let (now, later) = bytes.split_at(ready.min(bytes.len()));
+            self.stream.write(now)?;
+            bytes = later;
+        }
+        self.stream.blocking_flush()
+    }
+
+    /// Ends the body.
+    pub fn finish(self) {
+        let Self { stream, body } = self;
+        drop(stream);
+        // Refused only if the length was announced wrongly: the host says so to its log.
+        let _ = OutgoingBody::finish(body, None);
+    }
 }
 
 /// The method as it was sent.
@@ -153,18 +196,19 @@ fn read_to_end(body: &IncomingBody) -> Result<Vec<u8>, ErrorCode> {
 }
 
 /// Status and headers.
-fn head(response: &Response) -> Option<OutgoingResponse> {
-    let headers = match Fields::from_list(&response.headers_with_length()) {
-        Ok(headers) => headers,
-        Err(error) => {
-            eprintln!("a response header was refused: {error}");
-            return None;
-        }
+fn head(response: &Response, length: Length) -> Result<OutgoingResponse, ErrorCode> {
+    let headers = match length {
+        Length::Known => Fields::from_list(&response.headers_with_length()),
+        Length::Open => Fields::from_list(&response.headers),
     };
+    let headers = headers.map_err(|error| {
+        eprintln!("a response header was refused: {error}");
+        ErrorCode::InternalError(None)
+    })?;
     let outgoing = OutgoingResponse::new(headers);
-    if outgoing.set_status_code(response.status).is_err() {
+    outgoing.set_status_code(response.status).map_err(|()| {
         eprintln!("the status {} was refused", response.status);
-        return None;
-    }
-    Some(outgoing)
+        ErrorCode::InternalError(None)
+    })?;
+    Ok(outgoing)
 }

@@ -20,7 +20,7 @@ pub use bindings::wasi::{
     cli0_3_0 as cli, clocks0_3_0 as clocks, http0_3_0 as http, random0_3_0 as random,
 };
 pub use bindings::{wit_future, wit_stream};
-pub use wit_bindgen::spawn_local;
+pub use wit_bindgen::{StreamWriter, spawn_local};
 
 use self::http::types::{self, ErrorCode, Fields, Method};
 use crate::{Request, Response};
@@ -78,24 +78,34 @@ pub async fn read_request(request: types::Request) -> Result<Request, ErrorCode>
 ///
 /// # Errors
 /// `internal-error` if the host refuses a header or the status; standard error says which.
-pub fn response(response: Response) -> Result<types::Response, ErrorCode> {
-    let headers = Fields::from_list(&response.headers_with_length()).map_err(|error| {
-        eprintln!("a response header was refused: {error}");
-        ErrorCode::InternalError(None)
-    })?;
-    let (mut writer, reader) = wit_stream::new();
-    let (_, trailers) = wit_future::new(|| Ok(None));
-    let body = (!response.body.is_empty()).then_some(reader);
-    let (outgoing, _sent) = types::Response::new(headers, body, trailers);
-    outgoing.set_status_code(response.status).map_err(|()| {
-        eprintln!("the status {} was refused", response.status);
-        ErrorCode::InternalError(None)
-    })?;
+pub fn response(mut response: Response) -> Result<types::Response, ErrorCode> {
+    response.headers = response.headers_with_length();
+    let (outgoing, mut writer) = stream(&response)?;
     spawn_local(async move {
         // What is left over was not wanted: the visitor has gone.
         let _left = writer.write_all(response.body).await;
     });
     Ok(outgoing)
+}
+
+/// A response with these status and headers, and the stream to write its body to: in a task of
+/// [`spawn_local`], because the host reads only after the handler has returned. The body ends when the stream is dropped.
+///
+/// # Errors
+/// As [`response`].
+pub fn stream(response: &Response) -> Result<(types::Response, StreamWriter<u8>), ErrorCode> {
+    let headers = Fields::from_list(&response.headers).map_err(|error| {
+        eprintln!("a response header was refused: {error}");
+        ErrorCode::InternalError(None)
+    })?;
+    let (writer, reader) = wit_stream::new();
+    let (_, trailers) = wit_future::new(|| Ok(None));
+    let (outgoing, _sent) = types::Response::new(headers, Some(reader), trailers);
+    outgoing.set_status_code(response.status).map_err(|()| {
+        eprintln!("the status {} was refused", response.status);
+        ErrorCode::InternalError(None)
+    })?;
+    Ok((outgoing, writer))
 }
 
 /// The method as it was sent.
