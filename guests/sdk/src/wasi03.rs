@@ -20,7 +20,7 @@ pub use bindings::wasi::{
     cli0_3_0 as cli, clocks0_3_0 as clocks, http0_3_0 as http, random0_3_0 as random,
 };
 pub use bindings::{wit_future, wit_stream};
-pub use wit_bindgen::{StreamWriter, spawn_local};
+pub use wit_bindgen::{StreamResult, StreamWriter, spawn_local};
 
 use self::http::types::{self, ErrorCode, Fields, Method};
 use crate::{Request, Response};
