@@ -1,3 +1,47 @@
 //! End to end: the real binary, real guests, real stores, real clients.
+//!
+//! One file per subject. What they share is here and in the package's library; what a guest does is in `guests/fixtures`.
 
+mod cli;
+mod counter;
+mod express;
+mod guests;
+mod laws;
 mod mysql_store;
+mod outage;
+mod protocol;
+mod sessions;
+mod storm;
+
+use cloakroom_tests::browser::{Answer, Browser};
+use cloakroom_tests::host::Host;
+
+/// Runs `lines` in the scriptable guest routed at `/s` and returns one result per line.
+async fn script(browser: &Browser, host: &Host, lines: &[&str]) -> Vec<String> {
+    let answer = run_script(browser, host, lines).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
+    answer.text.lines().map(str::to_owned).collect()
+}
+
+/// Runs `lines` in the scriptable guest and returns the whole answer.
+async fn run_script(browser: &Browser, host: &Host, lines: &[&str]) -> Answer {
+    browser.post(&host.url("/s"), lines.join("\n")).await
+}
+
+/// The rows of an embedded store, as another process sees them: id, expiry, data.
+fn sqlite_rows(path: &std::path::Path) -> Vec<(String, i64, String)> {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let connection = rusqlite::Connection::open_with_flags(path, flags).expect("the host made the file");
+    let mut select = connection
+        .prepare("SELECT session_id, expires, CAST(data AS TEXT) FROM sessions ORDER BY session_id")
+        .expect("the host made the table");
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    rows.expect("rows are readable").map(|row| row.expect("a row is readable")).collect()
+}
+
+/// The id inside a cookie that a browser holds.
+fn id_of(browser: &Browser, host: &Host) -> String {
+    let cookies = browser.cookies(&host.url("/")).expect("the browser holds a cookie");
+    let (_, value) = cookies.split_once("s%3A").expect("a signed cookie");
+    value.split('.').next().expect("an id").to_owned()
+}

@@ -1,0 +1,125 @@
+//! The binary's words: `serve` and `check`, and what they say of a bad configuration.
+
+use std::process::{Command, Output};
+
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::{Config, Host, binary, component};
+
+fn check(text: &str) -> Output {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cloakroom.toml");
+    std::fs::write(&file, text).unwrap();
+    std::fs::write(directory.path().join("text.wasm"), "this is no component").unwrap();
+    Command::new(binary()).arg("check").arg("--config").arg(&file).current_dir(&directory).output().unwrap()
+}
+
+fn words(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[test]
+fn a_good_configuration_checks_out() {
+    let output = Command::new(binary())
+        .args(["check", "--config"])
+        .arg({
+            let directory = Box::leak(Box::new(tempfile::tempdir().unwrap()));
+            let file = directory.path().join("cloakroom.toml");
+            std::fs::write(&file, Config::over("memory:").guest("/session", "counter").text()).unwrap();
+            file
+        })
+        .env("COOKIE_SECRET", "x".repeat(32))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+}
+
+#[test]
+fn every_fault_is_named_at_once_with_its_remedy() {
+    let output = check(
+        r#"
+listen = 3000
+lissten = "127.0.0.1:3000"
+[session]
+name = "a b"
+secure = true
+secrets = ["env:NO_SUCH_VARIABLE"]
+[session.cookie]
+same_site = "sometimes"
+[store]
+url = "sqlite:x.sqlite"
+expiration = "soon"
+[guest.a]
+component = "missing.wasm"
+[guest.b]
+component = "text.wasm"
+[[route]]
+path = "/{"
+guest = "nobody"
+"#,
+    );
+    let words = words(&output);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    for key in [
+        "listen", "lissten", "session.name", "session.secure", "[session.cookie]", "NO_SUCH_VARIABLE", "same_site",
+        "store.expiration", "guest.a.component", "missing.wasm", "guest.b.component", "nobody",
+    ] {
+        assert!(words.contains(key), "nothing about {key}:\n{words}");
+    }
+}
+
+#[test]
+fn a_weak_secret_is_refused_unless_it_is_asked_for() {
+    let text = |extra: &str| {
+        let secret = "secrets = [\"env:SHORT\"]";
+        Config::over("memory:").session(&format!("{secret}\n{extra}")).guest("/", "counter").text()
+    };
+    let run = |text: String| {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cloakroom.toml");
+        std::fs::write(&file, text).unwrap();
+        Command::new(binary()).args(["check", "--config"]).arg(file).env("SHORT", "tiny cat").output().unwrap()
+    };
+    let refused = run(text(""));
+    assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
+    assert!(words(&refused).contains("allow_short_secrets"), "{}", words(&refused));
+    assert!(!words(&refused).contains("tiny cat"), "the secret is not shown");
+    let allowed = run(text("allow_short_secrets = true"));
+    assert_eq!(allowed.status.code(), Some(0), "{}", words(&allowed));
+}
+
+#[tokio::test]
+async fn a_component_alone_is_served_with_the_embedded_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |directory: tempfile::TempDir| {
+        let mut command = Command::new(binary());
+        command.arg("serve").arg(component("counter")).args(["--listen", "127.0.0.1:0"]).current_dir(directory.path());
+        Host::spawn(command, directory)
+    };
+    let mut host = start(directory);
+    let browser = Browser::new();
+    assert_eq!(browser.get(&host.url("/")).await.text, "1번 접속");
+    assert_eq!(browser.get(&host.url("/session")).await.text, "2번 접속");
+    let cookie = browser.cookies(&host.url("/")).unwrap();
+    assert!(host.terminate().success(), "SIGTERM is a clean end");
+    let directory = std::mem::replace(&mut host.directory, tempfile::tempdir().unwrap());
+    drop(host);
+    let host = start(directory);
+    let same = Browser::with_cookie(&host.url("/"), &cookie);
+    assert_eq!(same.get(&host.url("/any/where")).await.text, "3번 접속", "secret and row outlive the process");
+}
+
+#[test]
+fn a_taken_port_is_a_clear_failure() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(binary())
+        .arg("serve")
+        .arg(component("counter"))
+        .args(["--listen", &address, "--store", "memory:"])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(words(&output).contains(&address), "{}", words(&output));
+}

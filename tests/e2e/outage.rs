@@ -1,0 +1,99 @@
+//! The store stops: sessions are refused, never invented; everything else goes on, and all recovers by itself.
+
+use std::time::{Duration, Instant};
+
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::Config;
+use cloakroom_tests::mariadb::Mariadb;
+
+use crate::{run_script, script};
+
+#[tokio::test]
+async fn a_stopped_store_refuses_sessions_and_nothing_else() {
+    let server = Mariadb::start();
+    let database = server.fresh_database().await;
+    let host = Config::over(&database.url())
+        .guest("/s", "fixture-session")
+        .guest_with("/hello", "fixture-hello", "")
+        .guest("/faults", "fixture-faults")
+        .start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 1"]).await;
+
+    server.stop();
+    for lines in [&["get n"][..], &["set n 2"], &["get n", "status 204"], &["destroy"], &["save"]] {
+        let start = Instant::now();
+        let answer = run_script(&browser, &host, lines).await;
+        assert_eq!(answer.status, 503, "{lines:?}: {}", answer.text);
+        assert!(answer.header("retry-after").is_some(), "{lines:?}");
+        assert!(answer.set_cookies().is_empty(), "{lines:?}");
+        assert!(start.elapsed() < Duration::from_secs(10), "{lines:?} took {:?}", start.elapsed());
+        assert!(!answer.text.contains("127.0.0.1") && !answer.text.contains("sessions"), "{}", answer.text);
+    }
+    assert_eq!(browser.get(&host.url("/hello")).await.text, "hello\n", "a guest without sessions");
+    assert_eq!(browser.get(&host.url("/faults/x")).await.status, 200, "a request that makes no session call");
+    assert_eq!(script(&Browser::new(), &host, &["get n"]).await, ["none"], "a stranger who only reads");
+    assert_eq!(run_script(&Browser::new(), &host, &["set n 1"]).await.status, 503, "a stranger who writes");
+
+    server.start_again().await;
+    let end = Instant::now() + Duration::from_secs(15);
+    loop {
+        let answer = run_script(&browser, &host, &["get n"]).await;
+        if answer.status == 200 {
+            assert_eq!(answer.text, "1\n", "nothing was changed");
+            break;
+        }
+        assert_eq!(answer.status, 503);
+        assert!(Instant::now() < end, "the host did not recover:\n{}", host.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_is_answered_within_the_deadline() {
+    let database = Mariadb::shared().fresh_database().await;
+    let proxy = database.proxy().await;
+    let host = Config::over(&database.url_through(&proxy)).guest("/s", "fixture-session").start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 1"]).await;
+    proxy.blackhole();
+    let start = Instant::now();
+    let answer = run_script(&browser, &host, &["increment n 1"]).await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    proxy.restore();
+    let end = Instant::now() + Duration::from_secs(15);
+    while run_script(&browser, &host, &["get n"]).await.status != 200 {
+        assert!(Instant::now() < end, "the host did not recover:\n{}", host.log());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_decided_by_the_commit_token() {
+    let database = Mariadb::shared().fresh_database().await;
+    let proxy = database.proxy().await;
+    let host = Config::over(&database.url_through(&proxy)).guest("/s", "fixture-session").start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 0"]).await;
+    let mut counted = 0;
+    for _ in 0..20 {
+        // The guest has its session and sleeps; the link that carries its commit forwards it and loses the answer.
+        let request = run_script(&browser, &host, &["get n", "sleep 100", "increment n 1"]);
+        let lose = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            proxy.drop_next_reply();
+        };
+        let (answer, ()) = futures_util::future::join(request, lose).await;
+        match answer.status {
+            200 => counted += 1,
+            503 => {}
+            other => panic!("{other}: {}", answer.text),
+        }
+    }
+    proxy.restore();
+    let value: usize = script(&browser, &host, &["get n"]).await[0].parse().unwrap();
+    assert!((counted..=20).contains(&value), "{counted} answered 200, {value} in the row");
+    assert!(counted >= 15, "lost replies are decided, not given up: {counted} of 20");
+}
