@@ -1,6 +1,7 @@
 //! The classic: a counter per visitor, on every store, through crashes, and what happens to cookies that are not ours.
 
 use cloakroom_tests::browser::Browser;
+use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
 
@@ -42,8 +43,8 @@ async fn the_counter_counts_per_browser_on_sqlite() {
 
 #[tokio::test]
 async fn the_counter_counts_per_browser_on_mysql() {
-    let database = Mariadb::shared().fresh_database().await;
-    counts_per_browser(counter(&database.url())).await;
+    let database = Mariadb::shared().await.fresh_database().await;
+    counts_per_browser(counter(&database.url)).await;
 }
 
 #[tokio::test]
@@ -76,8 +77,8 @@ async fn counts_survive_kill_9_on_sqlite() {
 
 #[tokio::test]
 async fn counts_survive_kill_9_on_mysql() {
-    let database = Mariadb::shared().fresh_database().await;
-    let config = counter(&database.url());
+    let database = Mariadb::shared().await.fresh_database().await;
+    let config = counter(&database.url);
     survives_a_kill(&config, |_| config.start()).await;
     assert_eq!(database.sessions().await.len(), 1);
 }
@@ -129,14 +130,14 @@ async fn a_cookie_that_is_not_ours_is_a_new_visitor() {
 
 #[tokio::test]
 async fn a_cookie_that_is_not_ours_costs_no_store_query() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = Config::over(&database.url_through(&proxy)).guest("/s", "fixture-session").start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = Config::over(&database.url_through(proxy.port())).guest("/s", "fixture-session").start();
     let browser = Browser::new();
     crate::script(&browser, &host, &["set a 1"]).await;
     let cookie = browser.cookies(&host.url("/")).unwrap();
 
-    proxy.cut();
+    proxy.refuse().await;
     assert_eq!(crate::run_script(&browser, &host, &["get a"]).await.status, 503, "the store is out of reach");
     for (what, fake) in not_ours(&cookie) {
         let stranger = Browser::with_cookie(&host.url("/"), &fake);

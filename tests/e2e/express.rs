@@ -10,7 +10,7 @@ use crate::{run_script, script};
 
 /// Both apps over one database, with the classic's options: name, secret, a maximum age.
 async fn neighbours() -> (Database, Express, Host) {
-    let database = Mariadb::shared().fresh_database().await;
+    let database = Mariadb::shared().await.fresh_database().await;
     let express = Express::start(
         &database.for_express(),
         &json!({ "name": "sessionId", "secret": SECRET, "cookie": { "maxAge": 86_400_000 } }),
@@ -20,7 +20,7 @@ async fn neighbours() -> (Database, Express, Host) {
 }
 
 fn cloakroom(database: &Database) -> Config {
-    Config::over(&database.url())
+    Config::over(&database.url)
         .session("name = \"sessionId\"\ncookie = { max_age = \"24h\" }")
         .store("alter_table = true")
         .guest("/s", "fixture-session")
@@ -137,7 +137,7 @@ async fn a_logout_in_either_is_seen_by_the_other() {
 
 #[tokio::test]
 async fn rotated_secrets_work_in_both() {
-    let database = Mariadb::shared().fresh_database().await;
+    let database = Mariadb::shared().await.fresh_database().await;
     let (old, new) = ("an old secret of 32 bytes or more", "a new secret of 32 bytes or more");
     let before = Express::start(&database.for_express(), &json!({ "name": "sessionId", "secret": old }));
     let browser = Browser::new();
@@ -160,9 +160,9 @@ async fn rotated_secrets_work_in_both() {
 
 #[tokio::test]
 async fn an_old_table_without_our_columns_is_served_and_left_alone() {
-    let database = Mariadb::shared().fresh_database().await;
+    let database = Mariadb::shared().await.fresh_database().await;
     let express = Express::start(&database.for_express(), &json!({ "name": "sessionId", "secret": SECRET }));
-    let host = Config::over(&database.url())
+    let host = Config::over(&database.url)
         .session("name = \"sessionId\"")
         .guest("/session", "counter")
         .start();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cloakroom_tests::browser::Browser;
+use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::Mariadb;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,9 +18,9 @@ fn scripted(url: &str) -> Config {
 /// Law 1: nothing of a response leaves before its session is durably committed.
 #[tokio::test]
 async fn nothing_leaves_before_the_commit() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = scripted(&database.url_through(&proxy)).start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = scripted(&database.url_through(proxy.port())).start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
     proxy.blackhole();
@@ -137,12 +138,12 @@ async fn a_guest_neither_sees_nor_sets_our_cookie() {
 /// Law 7: without `session` no store access; without a valid cookie and without a write none either.
 #[tokio::test]
 async fn requests_that_need_no_session_cost_no_store_access() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = scripted(&database.url_through(&proxy)).guest_with("/hello", "fixture-hello", "").start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = scripted(&database.url_through(proxy.port())).guest_with("/hello", "fixture-hello", "").start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
-    proxy.cut();
+    proxy.refuse().await;
     assert_eq!(browser.get(&host.url("/hello")).await.text, "hello\n", "a valid cookie, a guest without sessions");
     let answer = run_script(&Browser::new(), &host, &["get a", "keys", "fingerprint", "cookie"]).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
@@ -152,36 +153,36 @@ async fn requests_that_need_no_session_cost_no_store_access() {
 /// Law 8: store down: 503 for a valid cookie with a session call, never an anonymous session.
 #[tokio::test]
 async fn a_store_out_of_reach_is_never_an_anonymous_session() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = scripted(&database.url_through(&proxy)).guest("/f", "fixture-faults").start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = scripted(&database.url_through(proxy.port())).guest("/f", "fixture-faults").start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
-    proxy.cut();
+    proxy.refuse().await;
     let answer = run_script(&browser, &host, &["get a", "status 200"]).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(answer.header("retry-after").is_some());
     assert_eq!(browser.get(&host.url("/f/")).await.status, 200, "no session call, no refusal");
-    proxy.restore();
+    proxy.forward().await;
 }
 
 /// Law 9: ids, secrets, cookie values and session data appear in no log and no error.
 #[tokio::test]
 async fn no_secret_reaches_the_log() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = scripted(&database.url_through(&proxy)).top("[log]\nlevel = \"trace\"").start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = scripted(&database.url_through(proxy.port())).top("[log]\nlevel = \"trace\"").start();
     let browser = Browser::new();
     let mut said = String::new();
     for lines in [&["set k \"MY-DATA\"", "get k"][..], &["renew"], &["set k \"MY-DATA\"", "trap"], &["regenerate", "set k \"MY-DATA\"", "save"]] {
         said += &run_script(&browser, &host, lines).await.text.replace("\"MY-DATA\"", "");
     }
     let (id, cookie) = (id_of(&browser, &host), browser.cookies(&host.url("/")).unwrap());
-    proxy.cut();
+    proxy.refuse().await;
     said += &run_script(&browser, &host, &["get k"]).await.text;
     let log = host.log() + &said;
     let signature = cookie.split('.').next_back().unwrap();
-    for secret in [id.as_str(), signature, cloakroom_tests::host::SECRET, "MY-DATA", database.password()] {
+    for secret in [id.as_str(), signature, cloakroom_tests::host::SECRET, "MY-DATA", &database.password] {
         assert!(!log.contains(secret), "the log holds {secret:?}");
     }
     assert!(log.lines().count() > 5, "there is a log to look at");

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cloakroom_tests::browser::Browser;
+use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::Mariadb;
 
@@ -10,9 +11,9 @@ use crate::{run_script, script};
 
 #[tokio::test]
 async fn a_stopped_store_refuses_sessions_and_nothing_else() {
-    let server = Mariadb::start();
+    let server = Mariadb::start().await;
     let database = server.fresh_database().await;
-    let host = Config::over(&database.url())
+    let host = Config::over(&database.url)
         .guest("/s", "fixture-session")
         .guest_with("/hello", "fixture-hello", "")
         .guest("/faults", "fixture-faults")
@@ -20,7 +21,7 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
 
-    server.stop();
+    server.stop().await;
     for lines in [&["get n"][..], &["set n 2"], &["get n", "status 204"], &["destroy"], &["save"]] {
         let start = Instant::now();
         let answer = run_script(&browser, &host, lines).await;
@@ -51,9 +52,9 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
 
 #[tokio::test]
 async fn a_store_that_hangs_is_answered_within_the_deadline() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = Config::over(&database.url_through(&proxy)).guest("/s", "fixture-session").start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = Config::over(&database.url_through(proxy.port())).guest("/s", "fixture-session").start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
     proxy.blackhole();
@@ -61,7 +62,7 @@ async fn a_store_that_hangs_is_answered_within_the_deadline() {
     let answer = run_script(&browser, &host, &["increment n 1"]).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
-    proxy.restore();
+    proxy.forward().await;
     let end = Instant::now() + Duration::from_secs(15);
     while run_script(&browser, &host, &["get n"]).await.status != 200 {
         assert!(Instant::now() < end, "the host did not recover:\n{}", host.log());
@@ -72,28 +73,24 @@ async fn a_store_that_hangs_is_answered_within_the_deadline() {
 
 #[tokio::test]
 async fn a_lost_reply_is_decided_by_the_commit_token() {
-    let database = Mariadb::shared().fresh_database().await;
-    let proxy = database.proxy().await;
-    let host = Config::over(&database.url_through(&proxy)).guest("/s", "fixture-session").start();
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = Config::over(&database.url_through(proxy.port())).guest("/s", "fixture-session").start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 0"]).await;
+    proxy.disturb(Disturbance { loss: Loss::Reply, prefix: "UPDATE".into(), every: 2, times: 20 });
     let mut counted = 0;
-    for _ in 0..20 {
-        // The guest has its session and sleeps; the link that carries its commit forwards it and loses the answer.
-        let request = run_script(&browser, &host, &["get n", "sleep 100", "increment n 1"]);
-        let lose = async {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-            proxy.drop_next_reply();
-        };
-        let (answer, ()) = futures_util::future::join(request, lose).await;
+    for _ in 0..40 {
+        let answer = run_script(&browser, &host, &["increment n 1"]).await;
         match answer.status {
             200 => counted += 1,
             503 => {}
             other => panic!("{other}: {}", answer.text),
         }
     }
-    proxy.restore();
+    assert!(proxy.losses() >= 15, "replies were lost: {}", proxy.losses());
+    proxy.calm();
     let value: usize = script(&browser, &host, &["get n"]).await[0].parse().unwrap();
-    assert!((counted..=20).contains(&value), "{counted} answered 200, {value} in the row");
-    assert!(counted >= 15, "lost replies are decided, not given up: {counted} of 20");
+    assert_eq!(value, 40, "{counted} of 40 answered 200");
+    assert_eq!(counted, 40, "every lost reply was decided");
 }

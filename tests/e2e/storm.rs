@@ -14,7 +14,7 @@ const REQUESTS_EACH: usize = 50;
 const STORM_MAX: Duration = Duration::from_secs(30);
 
 async fn two_hosts(database: &Database) -> (Host, Host) {
-    let config = Config::over(&database.url()).guest("/s", "fixture-session").guest("/session", "counter");
+    let config = Config::over(&database.url).guest("/s", "fixture-session").guest("/session", "counter");
     (config.start(), config.start())
 }
 
@@ -51,7 +51,7 @@ where
 }
 
 async fn all_are_counted(operation: &str) -> Vec<String> {
-    let database = Mariadb::shared().fresh_database().await;
+    let database = Mariadb::shared().await.fresh_database().await;
     let (one, two) = two_hosts(&database).await;
     let cookie = session_on(&one).await;
     let answers = storm([&one, &two], &cookie, |browser, host| async move {
@@ -80,7 +80,7 @@ async fn additions_to_one_session_over_two_hosts_are_all_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn get_and_set_of_one_session_over_two_hosts_lose_nothing() {
-    let database = Mariadb::shared().fresh_database().await;
+    let database = Mariadb::shared().await.fresh_database().await;
     let (one, two) = two_hosts(&database).await;
     let browser = Browser::new();
     assert_eq!(browser.get(&one.url("/session")).await.text, "1번 접속");
@@ -99,7 +99,7 @@ async fn get_and_set_of_one_session_over_two_hosts_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_logout_during_the_storm_stays_a_logout() {
-    let database = Mariadb::shared().fresh_database().await;
+    let database = Mariadb::shared().await.fresh_database().await;
     let (one, two) = two_hosts(&database).await;
     let cookie = session_on(&one).await;
     // Every request has read the session when the logout comes, and writes after it.

@@ -5,3 +5,4 @@ pub mod chaos_proxy;
 pub mod express;
 pub mod host;
 pub mod mariadb;
+pub mod table;
