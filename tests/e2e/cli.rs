@@ -10,7 +10,13 @@ fn check(text: &str) -> Output {
     let file = directory.path().join("cloakroom.toml");
     std::fs::write(&file, text).unwrap();
     std::fs::write(directory.path().join("text.wasm"), "this is no component").unwrap();
-    Command::new(binary()).arg("check").arg("--config").arg(&file).current_dir(&directory).output().unwrap()
+    Command::new(binary())
+        .arg("check")
+        .arg("--config")
+        .arg(&file)
+        .current_dir(&directory)
+        .output()
+        .unwrap()
 }
 
 fn words(output: &Output) -> String {
@@ -24,7 +30,11 @@ fn a_good_configuration_checks_out() {
         .arg({
             let directory = Box::leak(Box::new(tempfile::tempdir().unwrap()));
             let file = directory.path().join("cloakroom.toml");
-            std::fs::write(&file, Config::over("memory:").guest("/session", "counter").text()).unwrap();
+            std::fs::write(
+                &file,
+                Config::over("memory:").guest("/session", "counter").text(),
+            )
+            .unwrap();
             file
         })
         .env("COOKIE_SECRET", "x".repeat(32))
@@ -60,8 +70,18 @@ guest = "nobody"
     let words = words(&output);
     assert_eq!(output.status.code(), Some(2), "{words}");
     for key in [
-        "listen", "lissten", "session.name", "session.secure", "[session.cookie]", "NO_SUCH_VARIABLE", "same_site",
-        "store.expiration", "guest.a.component", "missing.wasm", "guest.b.component", "nobody",
+        "listen",
+        "lissten",
+        "session.name",
+        "session.secure",
+        "[session.cookie]",
+        "NO_SUCH_VARIABLE",
+        "same_site",
+        "store.expiration",
+        "guest.a.component",
+        "missing.wasm",
+        "guest.b.component",
+        "nobody",
     ] {
         assert!(words.contains(key), "nothing about {key}:\n{words}");
     }
@@ -71,18 +91,33 @@ guest = "nobody"
 fn a_weak_secret_is_refused_unless_it_is_asked_for() {
     let text = |extra: &str| {
         let secret = "secrets = [\"env:SHORT\"]";
-        Config::over("memory:").session(&format!("{secret}\n{extra}")).guest("/", "counter").text()
+        Config::over("memory:")
+            .session(&format!("{secret}\n{extra}"))
+            .guest("/", "counter")
+            .text()
     };
     let run = |text: String| {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("cloakroom.toml");
         std::fs::write(&file, text).unwrap();
-        Command::new(binary()).args(["check", "--config"]).arg(file).env("SHORT", "tiny cat").output().unwrap()
+        Command::new(binary())
+            .args(["check", "--config"])
+            .arg(file)
+            .env("SHORT", "tiny cat")
+            .output()
+            .unwrap()
     };
     let refused = run(text(""));
     assert_eq!(refused.status.code(), Some(2), "{}", words(&refused));
-    assert!(words(&refused).contains("allow_short_secrets"), "{}", words(&refused));
-    assert!(!words(&refused).contains("tiny cat"), "the secret is not shown");
+    assert!(
+        words(&refused).contains("allow_short_secrets"),
+        "{}",
+        words(&refused)
+    );
+    assert!(
+        !words(&refused).contains("tiny cat"),
+        "the secret is not shown"
+    );
     let allowed = run(text("allow_short_secrets = true"));
     assert_eq!(allowed.status.code(), Some(0), "{}", words(&allowed));
 }
@@ -92,7 +127,11 @@ async fn a_component_alone_is_served_with_the_embedded_store() {
     let directory = tempfile::tempdir().unwrap();
     let start = |directory: tempfile::TempDir| {
         let mut command = Command::new(binary());
-        command.arg("serve").arg(component("counter")).args(["--listen", "127.0.0.1:0"]).current_dir(directory.path());
+        command
+            .arg("serve")
+            .arg(component("counter"))
+            .args(["--listen", "127.0.0.1:0"])
+            .current_dir(directory.path());
         Host::spawn(command, directory)
     };
     let mut host = start(directory);
@@ -105,7 +144,11 @@ async fn a_component_alone_is_served_with_the_embedded_store() {
     drop(host);
     let host = start(directory);
     let same = Browser::with_cookie(&host.url("/"), &cookie);
-    assert_eq!(same.get(&host.url("/any/where")).await.text, "3번 접속", "secret and row outlive the process");
+    assert_eq!(
+        same.get(&host.url("/any/where")).await.text,
+        "3번 접속",
+        "secret and row outlive the process"
+    );
 }
 
 #[test]

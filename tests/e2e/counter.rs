@@ -16,16 +16,29 @@ async fn counts_per_browser(config: Config) {
     let host = config.start();
     let (anna, bela) = (Browser::new(), Browser::new());
     for n in 1..=3 {
-        assert_eq!(anna.get(&host.url("/session")).await.text, format!("{n}번 접속"));
+        assert_eq!(
+            anna.get(&host.url("/session")).await.text,
+            format!("{n}번 접속")
+        );
     }
     assert_eq!(bela.get(&host.url("/session")).await.text, "1번 접속");
 
     let deleted = anna.get(&host.url("/session/delete")).await;
-    assert_eq!((deleted.status, deleted.header("location")), (302, Some("/session")));
+    assert_eq!(
+        (deleted.status, deleted.header("location")),
+        (302, Some("/session"))
+    );
     let cookies = deleted.set_cookies();
     assert_eq!(cookies.len(), 1, "{cookies:?}");
-    assert!(cookies[0].contains("Expires=Thu, 01 Jan 1970 00:00:00 GMT"), "{cookies:?}");
-    assert_eq!(anna.cookies(&host.url("/session")), None, "the browser dropped the cookie");
+    assert!(
+        cookies[0].contains("Expires=Thu, 01 Jan 1970 00:00:00 GMT"),
+        "{cookies:?}"
+    );
+    assert_eq!(
+        anna.cookies(&host.url("/session")),
+        None,
+        "the browser dropped the cookie"
+    );
 
     assert_eq!(anna.get(&host.url("/session")).await.text, "1번 접속");
     assert_eq!(bela.get(&host.url("/session")).await.text, "2번 접속");
@@ -106,8 +119,17 @@ fn not_ours(cookie: &str) -> Vec<(&'static str, String)> {
         ("padded", format!("{name}={value}%3D")),
         ("unsigned", format!("{name}={bare}")),
         ("without a signature", format!("{name}={id}.")),
-        ("another id", format!("{name}=s%3A{}.{signature}", "A".repeat(32))),
-        ("base64url", format!("{name}={}", value.replace("%2B", "-").replace("%2F", "_") + "-")),
+        (
+            "another id",
+            format!("{name}=s%3A{}.{signature}", "A".repeat(32)),
+        ),
+        (
+            "base64url",
+            format!(
+                "{name}={}",
+                value.replace("%2B", "-").replace("%2F", "_") + "-"
+            ),
+        ),
         ("under another name", format!("X{name}={value}")),
     ]
 }
@@ -120,27 +142,52 @@ async fn a_cookie_that_is_not_ours_is_a_new_visitor() {
     let cookie = browser.cookies(&host.url("/")).unwrap();
     for (what, fake) in not_ours(&cookie) {
         let stranger = Browser::with_cookie(&host.url("/"), &fake);
-        assert_eq!(stranger.get(&host.url("/session")).await.text, "1번 접속", "{what}");
+        assert_eq!(
+            stranger.get(&host.url("/session")).await.text,
+            "1번 접속",
+            "{what}"
+        );
     }
-    let foreign = Config::over("memory:").guest("/", "counter").env("COOKIE_SECRET", &"x".repeat(32)).start();
+    let foreign = Config::over("memory:")
+        .guest("/", "counter")
+        .env("COOKIE_SECRET", &"x".repeat(32))
+        .start();
     let stranger = Browser::with_cookie(&foreign.url("/"), &cookie);
-    assert_eq!(stranger.get(&foreign.url("/session")).await.text, "1번 접속", "signed with a foreign secret");
-    assert_eq!(browser.get(&host.url("/session")).await.text, "2번 접속", "the session itself is untouched");
+    assert_eq!(
+        stranger.get(&foreign.url("/session")).await.text,
+        "1번 접속",
+        "signed with a foreign secret"
+    );
+    assert_eq!(
+        browser.get(&host.url("/session")).await.text,
+        "2번 접속",
+        "the session itself is untouched"
+    );
 }
 
 #[tokio::test]
 async fn a_cookie_that_is_not_ours_costs_no_store_query() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    let host = Config::over(&database.url_through(proxy.port())).guest("/s", "fixture-session").start();
+    let host = Config::over(&database.url_through(proxy.port()))
+        .guest("/s", "fixture-session")
+        .start();
     let browser = Browser::new();
     crate::script(&browser, &host, &["set a 1"]).await;
     let cookie = browser.cookies(&host.url("/")).unwrap();
 
     proxy.refuse().await;
-    assert_eq!(crate::run_script(&browser, &host, &["get a"]).await.status, 503, "the store is out of reach");
+    assert_eq!(
+        crate::run_script(&browser, &host, &["get a"]).await.status,
+        503,
+        "the store is out of reach"
+    );
     for (what, fake) in not_ours(&cookie) {
         let stranger = Browser::with_cookie(&host.url("/"), &fake);
-        assert_eq!(crate::script(&stranger, &host, &["get a"]).await, ["none"], "{what}");
+        assert_eq!(
+            crate::script(&stranger, &host, &["get a"]).await,
+            ["none"],
+            "{what}"
+        );
     }
 }

@@ -39,7 +39,11 @@ async fn fifty_alternating_increments_are_fifty() {
     let browser = Browser::new();
     let mut cookies = std::collections::BTreeSet::new();
     for n in 1..=50 {
-        let url = if n % 2 == 1 { express.url("/session") } else { host.url("/session") };
+        let url = if n % 2 == 1 {
+            express.url("/session")
+        } else {
+            host.url("/session")
+        };
         let answer = browser.get(&url).await;
         assert_eq!(answer.text, format!("{n}번 접속"));
         cookies.extend(cookie_pair(&answer));
@@ -49,18 +53,31 @@ async fn fifty_alternating_increments_are_fifty() {
     assert_eq!(rows.len(), 1);
     let data: serde_json::Value = serde_json::from_str(&rows[0].data).expect("the row is JSON");
     assert_eq!(data["count"], 50);
-    assert!(rows[0].data.starts_with(r#"{"cookie":{"originalMaxAge":"#), "{}", rows[0].data);
+    assert!(
+        rows[0].data.starts_with(r#"{"cookie":{"originalMaxAge":"#),
+        "{}",
+        rows[0].data
+    );
 }
 
 #[tokio::test]
 async fn sessions_begun_by_either_are_known_to_the_other() {
     let (_database, express, host) = neighbours().await;
     let browser = Browser::new();
-    assert_eq!(script(&browser, &host, &[r#"set user {"name":"Zoë 😆"}"#]).await, ["ok"]);
+    assert_eq!(
+        script(&browser, &host, &[r#"set user {"name":"Zoë 😆"}"#]).await,
+        ["ok"]
+    );
     let all = browser.get(&express.url("/all")).await;
-    assert_eq!(serde_json::from_str::<serde_json::Value>(&all.text).unwrap()["data"]["user"]["name"], "Zoë 😆");
+    assert_eq!(
+        serde_json::from_str::<serde_json::Value>(&all.text).unwrap()["data"]["user"]["name"],
+        "Zoë 😆"
+    );
     browser.get(&express.url("/set?key=b&value=2")).await;
-    assert_eq!(script(&browser, &host, &["get b", "keys"]).await, ["2", r#"["user","b"]"#]);
+    assert_eq!(
+        script(&browser, &host, &["get b", "keys"]).await,
+        ["2", r#"["user","b"]"#]
+    );
 }
 
 /// Values that a JSON library may well change: raw text of a row that no library of ours may touch.
@@ -80,7 +97,10 @@ async fn with_odd_row(database: &Database, express: &Express) -> (Browser, Strin
 async fn a_read_only_visit_leaves_the_data_byte_for_byte() {
     let (database, express, host) = neighbours().await;
     let (browser, before) = with_odd_row(&database, &express).await;
-    assert_eq!(script(&browser, &host, &["get exact", "get lone", "keys"]).await[..2], ["9007199254740993", r#""a\ud83dz""#]);
+    assert_eq!(
+        script(&browser, &host, &["get exact", "get lone", "keys"]).await[..2],
+        ["9007199254740993", r#""a\ud83dz""#]
+    );
     assert_eq!(database.sessions().await[0].data, before);
 }
 
@@ -97,7 +117,11 @@ async fn a_write_leaves_every_other_key_byte_for_byte() {
         let (head, tail) = cookie.split_once(r#""expires":""#).expect("an expiry");
         format!("{head}{}", &tail["2026-11-23T06:08:17.083Z".len()..])
     };
-    assert_eq!(without_expiry(cookie(&after)), without_expiry(cookie(&before)), "the cookie object moved its expiry alone");
+    assert_eq!(
+        without_expiry(cookie(&after)),
+        without_expiry(cookie(&before)),
+        "the cookie object moved its expiry alone"
+    );
 }
 
 #[tokio::test]
@@ -112,8 +136,15 @@ async fn a_write_by_express_between_our_load_and_our_commit_makes_us_run_again()
         browser.get(&express.url("/set?key=other&value=6")).await
     };
     let (ours, _) = futures_util::future::join(ours, theirs).await;
-    assert_eq!(ours.text, "5\nok\n15\n", "the answer is that of the second run");
-    assert_eq!(script(&browser, &host, &["get n", "get other"]).await, ["15", "6"], "both writes survive");
+    assert_eq!(
+        ours.text, "5\nok\n15\n",
+        "the answer is that of the second run"
+    );
+    assert_eq!(
+        script(&browser, &host, &["get n", "get other"]).await,
+        ["15", "6"],
+        "both writes survive"
+    );
 }
 
 #[tokio::test]
@@ -138,11 +169,20 @@ async fn a_logout_in_either_is_seen_by_the_other() {
 #[tokio::test]
 async fn rotated_secrets_work_in_both() {
     let database = Mariadb::shared().await.fresh_database().await;
-    let (old, new) = ("an old secret of 32 bytes or more", "a new secret of 32 bytes or more");
-    let before = Express::start(&database.for_express(), &json!({ "name": "sessionId", "secret": old }));
+    let (old, new) = (
+        "an old secret of 32 bytes or more",
+        "a new secret of 32 bytes or more",
+    );
+    let before = Express::start(
+        &database.for_express(),
+        &json!({ "name": "sessionId", "secret": old }),
+    );
     let browser = Browser::new();
     browser.get(&before.url("/session")).await;
-    let rotated = Express::start(&database.for_express(), &json!({ "name": "sessionId", "secret": [new, old] }));
+    let rotated = Express::start(
+        &database.for_express(),
+        &json!({ "name": "sessionId", "secret": [new, old] }),
+    );
     let host = cloakroom(&database)
         .session("secrets = [\"env:NEW\", \"env:OLD\"]")
         .env("NEW", new)
@@ -161,7 +201,10 @@ async fn rotated_secrets_work_in_both() {
 #[tokio::test]
 async fn an_old_table_without_our_columns_is_served_and_left_alone() {
     let database = Mariadb::shared().await.fresh_database().await;
-    let express = Express::start(&database.for_express(), &json!({ "name": "sessionId", "secret": SECRET }));
+    let express = Express::start(
+        &database.for_express(),
+        &json!({ "name": "sessionId", "secret": SECRET }),
+    );
     let host = Config::over(&database.url)
         .session("name = \"sessionId\"")
         .guest("/session", "counter")
@@ -169,8 +212,15 @@ async fn an_old_table_without_our_columns_is_served_and_left_alone() {
     host.wait_for_log("ALTER TABLE").await;
     let browser = Browser::new();
     for n in 1..=10 {
-        let url = if n % 2 == 1 { express.url("/session") } else { host.url("/session") };
+        let url = if n % 2 == 1 {
+            express.url("/session")
+        } else {
+            host.url("/session")
+        };
         assert_eq!(browser.get(&url).await.text, format!("{n}번 접속"));
     }
-    assert_eq!(database.columns("sessions").await, ["session_id", "expires", "data"]);
+    assert_eq!(
+        database.columns("sessions").await,
+        ["session_id", "expires", "data"]
+    );
 }

@@ -12,7 +12,9 @@ const LIMITS: &str = r#"session = "write"
 limits = { deadline = "1s", memory = "32MiB", request_body = "1MiB" }"#;
 
 fn faults(component: &str) -> Host {
-    Config::over("sqlite:sessions.sqlite").guest_with("/", component, LIMITS).start()
+    Config::over("sqlite:sessions.sqlite")
+        .guest_with("/", component, LIMITS)
+        .start()
 }
 
 async fn status(host: &Host, path: &str) -> u16 {
@@ -72,7 +74,14 @@ async fn every_fault_has_its_status_in_the_newer_world() {
 async fn a_failed_run_leaves_no_session_behind() {
     let host = faults("fixture-faults");
     let file = host.directory.path().join("sessions.sqlite");
-    for path in ["/trap?write", "/grow?write", "/exit?write", "/no-response?write", "/spin?write", "/half-body?write"] {
+    for path in [
+        "/trap?write",
+        "/grow?write",
+        "/exit?write",
+        "/no-response?write",
+        "/spin?write",
+        "/half-body?write",
+    ] {
         let answer = Browser::new().get(&host.url(path)).await;
         assert!(answer.status >= 500, "{path}: {}", answer.status);
         assert!(answer.set_cookies().is_empty(), "{path}");
@@ -99,16 +108,28 @@ async fn an_endless_loop_ends_at_its_deadline_while_others_are_served() {
     };
     let ((code, took), slowest) = futures_util::future::join(spin, others).await;
     assert_eq!(code, 504);
-    assert!((Duration::from_millis(1000)..Duration::from_millis(1500)).contains(&took), "took {took:?}");
-    assert!(slowest < Duration::from_millis(500), "a neighbour waited {slowest:?}");
+    assert!(
+        (Duration::from_millis(1000)..Duration::from_millis(1500)).contains(&took),
+        "took {took:?}"
+    );
+    assert!(
+        slowest < Duration::from_millis(500),
+        "a neighbour waited {slowest:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_trap_after_the_release_cuts_the_connection() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = faults(component);
-        let cut = Browser::new().try_send(Method::GET, &host.url("/half-large"), "").await;
-        assert!(cut.is_err(), "{component}: a clean, short answer: {}", cut.unwrap().text.len());
+        let cut = Browser::new()
+            .try_send(Method::GET, &host.url("/half-large"), "")
+            .await;
+        assert!(
+            cut.is_err(),
+            "{component}: a clean, short answer: {}",
+            cut.unwrap().text.len()
+        );
         assert_eq!(status(&host, "/").await, 200);
     }
 }
@@ -119,9 +140,16 @@ async fn a_large_response_streams_whole() {
         let host = faults(component);
         let before = host.resident_kib();
         let answer = Browser::new().get(&host.url("/huge?64")).await;
-        assert_eq!((answer.status, answer.text.len()), (200, 64 << 20), "{component}");
+        assert_eq!(
+            (answer.status, answer.text.len()),
+            (200, 64 << 20),
+            "{component}"
+        );
         let grown = host.resident_kib().saturating_sub(before);
-        assert!(grown < 32 << 10, "{component}: 64 MiB through the host grew it by {grown} KiB");
+        assert!(
+            grown < 32 << 10,
+            "{component}: 64 MiB through the host grew it by {grown} KiB"
+        );
     }
 }
 
@@ -133,13 +161,25 @@ async fn a_request_body_streams_back_and_too_much_of_it_is_413() {
         let body = "abcdefgh".repeat(100_000);
         let echo = browser.post(&host.url("/echo"), body.clone()).await;
         assert!(echo.text == body, "{component}: the body comes back");
-        let declared = browser.post(&host.url("/echo"), vec![b'x'; (1 << 20) + 1]).await;
-        assert_eq!(declared.status, 413, "{component}: a declared length over the limit");
+        let declared = browser
+            .post(&host.url("/echo"), vec![b'x'; (1 << 20) + 1])
+            .await;
+        assert_eq!(
+            declared.status, 413,
+            "{component}: a declared length over the limit"
+        );
         let chunks = (0..40).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 64 << 10]));
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
         // The host may answer and close before the client has sent everything; then the answer may be lost on the way.
-        if let Ok(answer) = browser.try_send(Method::POST, &host.url("/drain"), chunked).await {
-            assert!(answer.status == 413 || answer.status == 200, "{component}: {}", answer.status);
+        if let Ok(answer) = browser
+            .try_send(Method::POST, &host.url("/drain"), chunked)
+            .await
+        {
+            assert!(
+                answer.status == 413 || answer.status == 200,
+                "{component}: {}",
+                answer.status
+            );
         }
         assert_eq!(status(&host, "/").await, 200);
     }
@@ -149,10 +189,17 @@ async fn a_request_body_streams_back_and_too_much_of_it_is_413() {
 async fn guests_see_no_environment_no_files_and_no_network() {
     let host = faults("fixture-faults");
     let seen = Browser::new().get(&host.url("/env")).await.text;
-    assert!(!seen.contains("COOKIE_SECRET") && !seen.contains("PATH"), "{seen}");
-    let host = Config::over("memory:").guest("/s", "fixture-session").start();
+    assert!(
+        !seen.contains("COOKIE_SECRET") && !seen.contains("PATH"),
+        "{seen}"
+    );
+    let host = Config::over("memory:")
+        .guest("/s", "fixture-session")
+        .start();
     let url = format!("fetch {}", host.url("/s"));
-    let line = crate::script(&Browser::new(), &host, &[&url]).await.remove(0);
+    let line = crate::script(&Browser::new(), &host, &[&url])
+        .await
+        .remove(0);
     assert!(line.starts_with("error"), "{line}");
 }
 
@@ -162,9 +209,17 @@ async fn what_a_guest_prints_becomes_log_lines_with_its_name_and_request() {
     Browser::new().get(&host.url("/stdout")).await;
     host.wait_for_log("stderr").await;
     let log = host.log();
-    let lines: Vec<_> = log.lines().filter(|l| l.contains("stdout") || l.contains("stderr")).collect();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|l| l.contains("stdout") || l.contains("stderr"))
+        .collect();
     assert!(lines.len() >= 3, "{log}");
-    assert!(lines.iter().all(|l| l.contains("fixture-faults") && l.contains("request_id")), "{lines:#?}");
+    assert!(
+        lines
+            .iter()
+            .all(|l| l.contains("fixture-faults") && l.contains("request_id")),
+        "{lines:#?}"
+    );
 }
 
 #[tokio::test]
@@ -172,7 +227,11 @@ async fn every_request_has_a_fresh_instance() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = faults(component);
         for _ in 0..3 {
-            assert_eq!(Browser::new().get(&host.url("/instance")).await.text.trim(), "0", "{component}");
+            assert_eq!(
+                Browser::new().get(&host.url("/instance")).await.text.trim(),
+                "0",
+                "{component}"
+            );
         }
     }
 }
@@ -187,17 +246,29 @@ async fn a_full_house_answers_503_and_not_500() {
     let mut codes = futures_util::future::join_all(requests).await;
     codes.sort_unstable();
     assert!(codes.iter().all(|c| [200, 503].contains(c)), "{codes:?}");
-    assert!(codes.starts_with(&[200, 200]) && codes.contains(&503), "{codes:?}");
+    assert!(
+        codes.starts_with(&[200, 200]) && codes.contains(&503),
+        "{codes:?}"
+    );
     assert_eq!(status(&host, "/").await, 200);
 }
 
 #[tokio::test]
 async fn components_that_know_nothing_of_us_are_served() {
     for name in ["wasi", "wasip2", "wstd", "wasip3"] {
-        let host = Config::over("memory:").guest_with("/", &format!("thirdparty-{name}"), "").start();
+        let host = Config::over("memory:")
+            .guest_with("/", &format!("thirdparty-{name}"), "")
+            .start();
         let browser = Browser::new();
-        assert_eq!(browser.get(&host.url("/")).await.text, format!("hello from {name}\n"));
-        assert_eq!(browser.post(&host.url("/"), "echo me").await.text, "echo me", "{name}");
+        assert_eq!(
+            browser.get(&host.url("/")).await.text,
+            format!("hello from {name}\n")
+        );
+        assert_eq!(
+            browser.post(&host.url("/"), "echo me").await.text,
+            "echo me",
+            "{name}"
+        );
     }
 }
 
@@ -211,19 +282,39 @@ limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB" }"#;
         .guest_with("/three", "fixture-faults-service", limits)
         .start();
     let paths = [
-        "/two/trap?write", "/two/stack", "/two/grow", "/two/no-response", "/two/error-code", "/two/exit", "/two/spin",
-        "/two/half-large", "/two/log-flood?50", "/two/many-headers?50", "/two/trap-after-head", "/three/trap",
-        "/three/half-large", "/three/never", "/three/error-code",
+        "/two/trap?write",
+        "/two/stack",
+        "/two/grow",
+        "/two/no-response",
+        "/two/error-code",
+        "/two/exit",
+        "/two/spin",
+        "/two/half-large",
+        "/two/log-flood?50",
+        "/two/many-headers?50",
+        "/two/trap-after-head",
+        "/three/trap",
+        "/three/half-large",
+        "/three/never",
+        "/three/error-code",
     ];
     let hostile = async |count: usize| {
         let batches = (0..count / 50).map(|_| ());
         for () in batches {
             let batch = (0..50).map(|i| {
                 let url = host.url(paths[i % paths.len()]);
-                async move { Browser::new().try_send(Method::GET, &url, "").await.map(|a| a.status) }
+                async move {
+                    Browser::new()
+                        .try_send(Method::GET, &url, "")
+                        .await
+                        .map(|a| a.status)
+                }
             });
             for result in futures_util::future::join_all(batch).await {
-                assert!(result.is_err() || result.is_ok_and(|code| code >= 200), "the host answers or cuts");
+                assert!(
+                    result.is_err() || result.is_ok_and(|code| code >= 200),
+                    "the host answers or cuts"
+                );
             }
         }
     };

@@ -34,8 +34,13 @@ async fn nothing_leaves_before_the_commit() {
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut first = [0; 12];
-    let early = tokio::time::timeout(Duration::from_millis(700), stream.read_exact(&mut first)).await;
-    assert!(early.is_err(), "bytes left before the commit: {:?}", String::from_utf8_lossy(&first));
+    let early =
+        tokio::time::timeout(Duration::from_millis(700), stream.read_exact(&mut first)).await;
+    assert!(
+        early.is_err(),
+        "bytes left before the commit: {:?}",
+        String::from_utf8_lossy(&first)
+    );
     stream.read_exact(&mut first).await.unwrap();
     assert_eq!(&first, b"HTTP/1.1 503");
 }
@@ -46,11 +51,26 @@ async fn a_trap_commits_only_what_was_saved() {
     let host = scripted("sqlite:sessions.sqlite").start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
-    assert_eq!(run_script(&browser, &host, &["set a 2", "trap"]).await.status, 500);
+    assert_eq!(
+        run_script(&browser, &host, &["set a 2", "trap"])
+            .await
+            .status,
+        500
+    );
     assert_eq!(script(&browser, &host, &["get a"]).await, ["1"]);
-    assert_eq!(run_script(&browser, &host, &["set a 3", "save", "set a 4", "trap"]).await.status, 500);
+    assert_eq!(
+        run_script(&browser, &host, &["set a 3", "save", "set a 4", "trap"])
+            .await
+            .status,
+        500
+    );
     assert_eq!(script(&browser, &host, &["get a"]).await, ["3"]);
-    assert_eq!(run_script(&browser, &host, &["set a 5", "status 500"]).await.status, 500);
+    assert_eq!(
+        run_script(&browser, &host, &["set a 5", "status 500"])
+            .await
+            .status,
+        500
+    );
     assert_eq!(script(&browser, &host, &["get a"]).await, ["5"]);
 }
 
@@ -78,13 +98,18 @@ async fn a_destroyed_session_is_not_written_back() {
     let (slow, _) = futures_util::future::join(slow, logout).await;
     assert_eq!((slow.status, slow.text.as_str()), (200, "none\nok\nok\n"));
     assert!(slow.set_cookies().is_empty());
-    assert_eq!(sqlite_rows(&host.directory.path().join("sessions.sqlite")), []);
+    assert_eq!(
+        sqlite_rows(&host.directory.path().join("sessions.sqlite")),
+        []
+    );
 }
 
 /// Law 4: two requests of one session never lose an update.
 #[tokio::test]
 async fn parallel_updates_are_all_kept() {
-    let host = scripted("sqlite:sessions.sqlite").guest("/session", "counter").start();
+    let host = scripted("sqlite:sessions.sqlite")
+        .guest("/session", "counter")
+        .start();
     let browser = Browser::new();
     browser.get(&host.url("/session")).await;
     let url = host.url("/session");
@@ -120,14 +145,23 @@ async fn a_client_that_hangs_up_does_not_undo_its_request() {
 #[tokio::test]
 async fn a_guest_neither_sees_nor_sets_our_cookie() {
     for component in ["fixture-faults", "fixture-faults-service"] {
-        let host = Config::over("memory:").guest("/s", "fixture-session").guest("/f", component).start();
+        let host = Config::over("memory:")
+            .guest("/s", "fixture-session")
+            .guest("/f", component)
+            .start();
         let browser = Browser::new();
         script(&browser, &host, &["set a 1"]).await;
-        let (id, cookie) = (id_of(&browser, &host), browser.cookies(&host.url("/")).unwrap());
+        let (id, cookie) = (
+            id_of(&browser, &host),
+            browser.cookies(&host.url("/")).unwrap(),
+        );
         let both = Browser::with_cookie(&host.url("/"), &cookie);
         let both = both.clone();
         let seen = both.get(&host.url("/f/echo-headers")).await.text;
-        assert!(!seen.contains(&id) && !seen.contains("connect.sid"), "{component}: {seen}");
+        assert!(
+            !seen.contains(&id) && !seen.contains("connect.sid"),
+            "{component}: {seen}"
+        );
 
         let answer = browser.get(&host.url("/f/set-cookie?connect.sid")).await;
         assert_eq!(answer.set_cookies(), ["other=fine"], "{component}");
@@ -140,12 +174,23 @@ async fn a_guest_neither_sees_nor_sets_our_cookie() {
 async fn requests_that_need_no_session_cost_no_store_access() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    let host = scripted(&database.url_through(proxy.port())).guest_with("/hello", "fixture-hello", "").start();
+    let host = scripted(&database.url_through(proxy.port()))
+        .guest_with("/hello", "fixture-hello", "")
+        .start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
     proxy.refuse().await;
-    assert_eq!(browser.get(&host.url("/hello")).await.text, "hello\n", "a valid cookie, a guest without sessions");
-    let answer = run_script(&Browser::new(), &host, &["get a", "keys", "fingerprint", "cookie"]).await;
+    assert_eq!(
+        browser.get(&host.url("/hello")).await.text,
+        "hello\n",
+        "a valid cookie, a guest without sessions"
+    );
+    let answer = run_script(
+        &Browser::new(),
+        &host,
+        &["get a", "keys", "fingerprint", "cookie"],
+    )
+    .await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert!(answer.set_cookies().is_empty());
 }
@@ -155,14 +200,20 @@ async fn requests_that_need_no_session_cost_no_store_access() {
 async fn a_store_out_of_reach_is_never_an_anonymous_session() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    let host = scripted(&database.url_through(proxy.port())).guest("/f", "fixture-faults").start();
+    let host = scripted(&database.url_through(proxy.port()))
+        .guest("/f", "fixture-faults")
+        .start();
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
     proxy.refuse().await;
     let answer = run_script(&browser, &host, &["get a", "status 200"]).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
     assert!(answer.header("retry-after").is_some());
-    assert_eq!(browser.get(&host.url("/f/")).await.status, 200, "no session call, no refusal");
+    assert_eq!(
+        browser.get(&host.url("/f/")).await.status,
+        200,
+        "no session call, no refusal"
+    );
     proxy.forward().await;
 }
 
@@ -171,18 +222,37 @@ async fn a_store_out_of_reach_is_never_an_anonymous_session() {
 async fn no_secret_reaches_the_log() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    let host = scripted(&database.url_through(proxy.port())).top("[log]\nlevel = \"trace\"").start();
+    let host = scripted(&database.url_through(proxy.port()))
+        .top("[log]\nlevel = \"trace\"")
+        .start();
     let browser = Browser::new();
     let mut said = String::new();
-    for lines in [&["set k \"MY-DATA\"", "get k"][..], &["renew"], &["set k \"MY-DATA\"", "trap"], &["regenerate", "set k \"MY-DATA\"", "save"]] {
-        said += &run_script(&browser, &host, lines).await.text.replace("\"MY-DATA\"", "");
+    for lines in [
+        &["set k \"MY-DATA\"", "get k"][..],
+        &["renew"],
+        &["set k \"MY-DATA\"", "trap"],
+        &["regenerate", "set k \"MY-DATA\"", "save"],
+    ] {
+        said += &run_script(&browser, &host, lines)
+            .await
+            .text
+            .replace("\"MY-DATA\"", "");
     }
-    let (id, cookie) = (id_of(&browser, &host), browser.cookies(&host.url("/")).unwrap());
+    let (id, cookie) = (
+        id_of(&browser, &host),
+        browser.cookies(&host.url("/")).unwrap(),
+    );
     proxy.refuse().await;
     said += &run_script(&browser, &host, &["get k"]).await.text;
     let log = host.log() + &said;
     let signature = cookie.split('.').next_back().unwrap();
-    for secret in [id.as_str(), signature, cloakroom_tests::host::SECRET, "MY-DATA", &database.password] {
+    for secret in [
+        id.as_str(),
+        signature,
+        cloakroom_tests::host::SECRET,
+        "MY-DATA",
+        &database.password,
+    ] {
         assert!(!log.contains(secret), "the log holds {secret:?}");
     }
     assert!(log.lines().count() > 5, "there is a log to look at");

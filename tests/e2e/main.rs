@@ -31,17 +31,22 @@ async fn run_script(browser: &Browser, host: &Host, lines: &[&str]) -> Answer {
 /// The rows of an embedded store, as another process sees them: id, expiry, data.
 fn sqlite_rows(path: &std::path::Path) -> Vec<(String, i64, String)> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
-    let connection = rusqlite::Connection::open_with_flags(path, flags).expect("the host made the file");
+    let connection =
+        rusqlite::Connection::open_with_flags(path, flags).expect("the host made the file");
     let mut select = connection
         .prepare("SELECT session_id, expires, CAST(data AS TEXT) FROM sessions ORDER BY session_id")
         .expect("the host made the table");
     let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
-    rows.expect("rows are readable").map(|row| row.expect("a row is readable")).collect()
+    rows.expect("rows are readable")
+        .map(|row| row.expect("a row is readable"))
+        .collect()
 }
 
 /// The id inside a cookie that a browser holds.
 fn id_of(browser: &Browser, host: &Host) -> String {
-    let cookies = browser.cookies(&host.url("/")).expect("the browser holds a cookie");
+    let cookies = browser
+        .cookies(&host.url("/"))
+        .expect("the browser holds a cookie");
     let (_, value) = cookies.split_once("s%3A").expect("a signed cookie");
     value.split('.').next().expect("an id").to_owned()
 }

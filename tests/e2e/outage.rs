@@ -22,19 +22,51 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
     script(&browser, &host, &["set n 1"]).await;
 
     server.stop().await;
-    for lines in [&["get n"][..], &["set n 2"], &["get n", "status 204"], &["destroy"], &["save"]] {
+    for lines in [
+        &["get n"][..],
+        &["set n 2"],
+        &["get n", "status 204"],
+        &["destroy"],
+        &["save"],
+    ] {
         let start = Instant::now();
         let answer = run_script(&browser, &host, lines).await;
         assert_eq!(answer.status, 503, "{lines:?}: {}", answer.text);
         assert!(answer.header("retry-after").is_some(), "{lines:?}");
         assert!(answer.set_cookies().is_empty(), "{lines:?}");
-        assert!(start.elapsed() < Duration::from_secs(10), "{lines:?} took {:?}", start.elapsed());
-        assert!(!answer.text.contains("127.0.0.1") && !answer.text.contains("sessions"), "{}", answer.text);
+        assert!(
+            start.elapsed() < Duration::from_secs(10),
+            "{lines:?} took {:?}",
+            start.elapsed()
+        );
+        assert!(
+            !answer.text.contains("127.0.0.1") && !answer.text.contains("sessions"),
+            "{}",
+            answer.text
+        );
     }
-    assert_eq!(browser.get(&host.url("/hello")).await.text, "hello\n", "a guest without sessions");
-    assert_eq!(browser.get(&host.url("/faults/x")).await.status, 200, "a request that makes no session call");
-    assert_eq!(script(&Browser::new(), &host, &["get n"]).await, ["none"], "a stranger who only reads");
-    assert_eq!(run_script(&Browser::new(), &host, &["set n 1"]).await.status, 503, "a stranger who writes");
+    assert_eq!(
+        browser.get(&host.url("/hello")).await.text,
+        "hello\n",
+        "a guest without sessions"
+    );
+    assert_eq!(
+        browser.get(&host.url("/faults/x")).await.status,
+        200,
+        "a request that makes no session call"
+    );
+    assert_eq!(
+        script(&Browser::new(), &host, &["get n"]).await,
+        ["none"],
+        "a stranger who only reads"
+    );
+    assert_eq!(
+        run_script(&Browser::new(), &host, &["set n 1"])
+            .await
+            .status,
+        503,
+        "a stranger who writes"
+    );
 
     server.start_again().await;
     let end = Instant::now() + Duration::from_secs(15);
@@ -45,7 +77,11 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
             break;
         }
         assert_eq!(answer.status, 503);
-        assert!(Instant::now() < end, "the host did not recover:\n{}", host.log());
+        assert!(
+            Instant::now() < end,
+            "the host did not recover:\n{}",
+            host.log()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
@@ -54,18 +90,28 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
 async fn a_store_that_hangs_is_answered_within_the_deadline() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    let host = Config::over(&database.url_through(proxy.port())).guest("/s", "fixture-session").start();
+    let host = Config::over(&database.url_through(proxy.port()))
+        .guest("/s", "fixture-session")
+        .start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
     proxy.blackhole();
     let start = Instant::now();
     let answer = run_script(&browser, &host, &["increment n 1"]).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
-    assert!(start.elapsed() < Duration::from_secs(10), "took {:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(10),
+        "took {:?}",
+        start.elapsed()
+    );
     proxy.forward().await;
     let end = Instant::now() + Duration::from_secs(15);
     while run_script(&browser, &host, &["get n"]).await.status != 200 {
-        assert!(Instant::now() < end, "the host did not recover:\n{}", host.log());
+        assert!(
+            Instant::now() < end,
+            "the host did not recover:\n{}",
+            host.log()
+        );
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
@@ -75,10 +121,17 @@ async fn a_store_that_hangs_is_answered_within_the_deadline() {
 async fn a_lost_reply_is_decided_by_the_commit_token() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    let host = Config::over(&database.url_through(proxy.port())).guest("/s", "fixture-session").start();
+    let host = Config::over(&database.url_through(proxy.port()))
+        .guest("/s", "fixture-session")
+        .start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 0"]).await;
-    proxy.disturb(Disturbance { loss: Loss::Reply, prefix: "UPDATE".into(), every: 2, times: 20 });
+    proxy.disturb(Disturbance {
+        loss: Loss::Reply,
+        prefix: "UPDATE".into(),
+        every: 2,
+        times: 20,
+    });
     let mut counted = 0;
     for _ in 0..40 {
         let answer = run_script(&browser, &host, &["increment n 1"]).await;
@@ -88,9 +141,15 @@ async fn a_lost_reply_is_decided_by_the_commit_token() {
             other => panic!("{other}: {}", answer.text),
         }
     }
-    assert!(proxy.losses() >= 15, "replies were lost: {}", proxy.losses());
+    assert!(
+        proxy.losses() >= 15,
+        "replies were lost: {}",
+        proxy.losses()
+    );
     proxy.calm();
-    let value: usize = script(&browser, &host, &["get n"]).await[0].parse().unwrap();
+    let value: usize = script(&browser, &host, &["get n"]).await[0]
+        .parse()
+        .unwrap();
     assert_eq!(value, 40, "{counted} of 40 answered 200");
     assert_eq!(counted, 40, "every lost reply was decided");
 }

@@ -25,15 +25,37 @@ async fn raw(host: &Host, request: &[u8]) -> u16 {
 async fn malformed_requests_are_refused_and_the_host_goes_on() {
     let host = host();
     let long_target = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(20_000));
-    let long_head = format!("GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n", "a".repeat(40_000));
-    let many = format!("GET / HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
+    let long_head = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
+        "a".repeat(40_000)
+    );
+    let many = format!(
+        "GET / HTTP/1.1\r\nhost: x\r\n{}\r\n",
+        "a: b\r\n".repeat(200)
+    );
     let cases: Vec<(&str, &[u8], &[u16])> = vec![
         ("not HTTP", b"hello\r\n\r\n", &[400, 0]),
         ("no host", b"GET / HTTP/1.1\r\n\r\n", &[400]),
-        ("two hosts", b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", &[400]),
-        ("two lengths", b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab", &[400]),
-        ("bad percent-encoding", b"GET /%zz HTTP/1.1\r\nhost: x\r\n\r\n", &[400]),
-        ("an encoded NUL", b"GET /%00 HTTP/1.1\r\nhost: x\r\n\r\n", &[400]),
+        (
+            "two hosts",
+            b"GET / HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n",
+            &[400],
+        ),
+        (
+            "two lengths",
+            b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+            &[400],
+        ),
+        (
+            "bad percent-encoding",
+            b"GET /%zz HTTP/1.1\r\nhost: x\r\n\r\n",
+            &[400],
+        ),
+        (
+            "an encoded NUL",
+            b"GET /%00 HTTP/1.1\r\nhost: x\r\n\r\n",
+            &[400],
+        ),
         ("a long target", long_target.as_bytes(), &[414]),
         ("a long head", long_head.as_bytes(), &[431]),
         ("many headers", many.as_bytes(), &[431]),
@@ -41,18 +63,32 @@ async fn malformed_requests_are_refused_and_the_host_goes_on() {
     for (what, request, codes) in cases {
         let code = raw(&host, request).await;
         assert!(codes.contains(&code), "{what}: {code}");
-        assert_eq!(Browser::new().get(&host.url("/")).await.status, 200, "after {what}");
+        assert_eq!(
+            Browser::new().get(&host.url("/")).await.status,
+            200,
+            "after {what}"
+        );
     }
 }
 
 #[tokio::test]
 async fn http_2_by_prior_knowledge_is_served() {
     let host = host();
-    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let client = reqwest::Client::builder()
+        .http2_prior_knowledge()
+        .no_proxy()
+        .build()
+        .unwrap();
     let answer = client.get(host.url("/")).send().await.unwrap();
     assert_eq!(answer.version(), reqwest::Version::HTTP_2);
     assert_eq!(answer.text().await.unwrap(), "hello\n");
-    let cut = client.get(host.url("/half-large")).send().await.unwrap().bytes().await;
+    let cut = client
+        .get(host.url("/half-large"))
+        .send()
+        .await
+        .unwrap()
+        .bytes()
+        .await;
     assert!(cut.is_err(), "a late trap resets the stream");
 }
 
@@ -69,12 +105,29 @@ async fn routes_have_methods_hosts_and_parameters() {
         .start();
     let browser = Browser::new();
     assert_eq!(browser.get(&host.url("/nowhere")).await.status, 404);
-    assert_eq!(browser.get(&host.url("/any")).await.status, 200, "a catch-all serves its bare prefix");
+    assert_eq!(
+        browser.get(&host.url("/any")).await.status,
+        200,
+        "a catch-all serves its bare prefix"
+    );
     let refused = browser.get(&host.url("/user/7")).await;
-    assert_eq!((refused.status, refused.header("allow")), (405, Some("POST, PUT")));
+    assert_eq!(
+        (refused.status, refused.header("allow")),
+        (405, Some("POST, PUT"))
+    );
     assert_eq!(browser.post(&host.url("/user/7"), "").await.status, 200);
-    assert_eq!(raw(&host, b"GET /only HTTP/1.1\r\nhost: other.example\r\n\r\n").await, 404);
-    assert_eq!(raw(&host, b"GET /only HTTP/1.1\r\nhost: shop.example:80\r\n\r\n").await, 200);
+    assert_eq!(
+        raw(&host, b"GET /only HTTP/1.1\r\nhost: other.example\r\n\r\n").await,
+        404
+    );
+    assert_eq!(
+        raw(
+            &host,
+            b"GET /only HTTP/1.1\r\nhost: shop.example:80\r\n\r\n"
+        )
+        .await,
+        200
+    );
 }
 
 #[tokio::test]
@@ -85,6 +138,8 @@ async fn a_slow_client_holds_no_instance() {
         .start();
     // A head that never ends: nothing of a guest is started for it.
     let mut slow = TcpStream::connect(host.address()).await.unwrap();
-    slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
+        .await
+        .unwrap();
     assert_eq!(Browser::new().get(&host.url("/")).await.status, 200);
 }

@@ -14,7 +14,9 @@ const REQUESTS_EACH: usize = 50;
 const STORM_MAX: Duration = Duration::from_secs(30);
 
 async fn two_hosts(database: &Database) -> (Host, Host) {
-    let config = Config::over(&database.url).guest("/s", "fixture-session").guest("/session", "counter");
+    let config = Config::over(&database.url)
+        .guest("/s", "fixture-session")
+        .guest("/session", "counter");
     (config.start(), config.start())
 }
 
@@ -26,7 +28,11 @@ async fn session_on(host: &Host) -> String {
 }
 
 /// Runs `request` [`REQUESTS_EACH`] times for each of [`CLIENTS`] clients of one session, half of them on each host.
-async fn storm<F>(hosts: [&Host; 2], cookie: &str, request: impl Fn(Browser, String) -> F) -> Vec<(u16, String)>
+async fn storm<F>(
+    hosts: [&Host; 2],
+    cookie: &str,
+    request: impl Fn(Browser, String) -> F,
+) -> Vec<(u16, String)>
 where
     F: Future<Output = (u16, String)>,
 {
@@ -43,9 +49,16 @@ where
             answers
         }
     });
-    let answers: Vec<_> = futures_util::future::join_all(clients).await.into_iter().flatten().collect();
+    let answers: Vec<_> = futures_util::future::join_all(clients)
+        .await
+        .into_iter()
+        .flatten()
+        .collect();
     let took = start.elapsed();
-    eprintln!("{} requests on one session over two hosts in {took:?}", answers.len());
+    eprintln!(
+        "{} requests on one session over two hosts in {took:?}",
+        answers.len()
+    );
     assert!(took < STORM_MAX, "the storm took {took:?}");
     answers
 }
@@ -55,12 +68,23 @@ async fn all_are_counted(operation: &str) -> Vec<String> {
     let (one, two) = two_hosts(&database).await;
     let cookie = session_on(&one).await;
     let answers = storm([&one, &two], &cookie, |browser, host| async move {
-        let answer = browser.post(&format!("{host}/s"), operation.to_owned()).await;
+        let answer = browser
+            .post(&format!("{host}/s"), operation.to_owned())
+            .await;
         (answer.status, answer.text.trim().to_owned())
     })
     .await;
-    let failed: Vec<_> = answers.iter().filter(|(status, _)| *status != 200).collect();
-    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answers.len(), failed.first());
+    let failed: Vec<_> = answers
+        .iter()
+        .filter(|(status, _)| *status != 200)
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "{} of {} failed: {:?}",
+        failed.len(),
+        answers.len(),
+        failed.first()
+    );
     let reader = Browser::with_cookie(&one.url("/"), &cookie);
     let total = CLIENTS * REQUESTS_EACH;
     assert_eq!(script(&reader, &one, &["get n"]).await, [total.to_string()]);
@@ -70,7 +94,11 @@ async fn all_are_counted(operation: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn increments_of_one_session_over_two_hosts_are_all_kept() {
     let sums: BTreeSet<_> = all_are_counted("increment n 1").await.into_iter().collect();
-    assert_eq!(sums.len(), CLIENTS * REQUESTS_EACH, "each sum was returned once");
+    assert_eq!(
+        sums.len(),
+        CLIENTS * REQUESTS_EACH,
+        "each sum was returned once"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -90,8 +118,14 @@ async fn get_and_set_of_one_session_over_two_hosts_lose_nothing() {
         (answer.status, answer.text)
     })
     .await;
-    let texts: BTreeSet<_> = answers.iter().filter(|(status, _)| *status == 200).map(|(_, text)| text.clone()).collect();
-    let expected: BTreeSet<_> = (2..=CLIENTS * REQUESTS_EACH + 1).map(|n| format!("{n}번 접속")).collect();
+    let texts: BTreeSet<_> = answers
+        .iter()
+        .filter(|(status, _)| *status == 200)
+        .map(|(_, text)| text.clone())
+        .collect();
+    let expected: BTreeSet<_> = (2..=CLIENTS * REQUESTS_EACH + 1)
+        .map(|n| format!("{n}번 접속"))
+        .collect();
     let refused = answers.iter().filter(|(status, _)| *status != 200).count();
     assert_eq!(refused, 0, "every request was answered 200");
     assert!(texts == expected, "each number was answered once");
@@ -110,16 +144,33 @@ async fn a_logout_during_the_storm_stays_a_logout() {
     });
     let logout = async {
         tokio::time::sleep(Duration::from_millis(350)).await;
-        run_script(&Browser::with_cookie(&two.url("/"), &cookie), &two, &["destroy"]).await
+        run_script(
+            &Browser::with_cookie(&two.url("/"), &cookie),
+            &two,
+            &["destroy"],
+        )
+        .await
     };
-    let (answers, logged_out) = futures_util::future::join(futures_util::future::join_all(clients), logout).await;
+    let (answers, logged_out) =
+        futures_util::future::join(futures_util::future::join_all(clients), logout).await;
     assert_eq!(logged_out.status, 200, "{}", logged_out.text);
     for answer in &answers {
         assert_eq!(answer.status, 200, "{}", answer.text);
-        assert_eq!(answer.text, "none\nok\n1\n", "it ran again without a session");
-        assert!(answer.set_cookies().is_empty(), "{:?}", answer.set_cookies());
+        assert_eq!(
+            answer.text, "none\nok\n1\n",
+            "it ran again without a session"
+        );
+        assert!(
+            answer.set_cookies().is_empty(),
+            "{:?}",
+            answer.set_cookies()
+        );
     }
-    assert_eq!(database.sessions().await.len(), 0, "the old row is gone and no new one came");
+    assert_eq!(
+        database.sessions().await.len(),
+        0,
+        "the old row is gone and no new one came"
+    );
     let late = Browser::with_cookie(&one.url("/"), &cookie);
     assert_eq!(script(&late, &one, &["get n"]).await, ["none"]);
 }

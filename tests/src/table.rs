@@ -33,8 +33,13 @@ impl Database {
     pub async fn sessions(&self) -> Vec<Row> {
         let mut connection = self.connection().await;
         let select = "SELECT session_id, expires, data FROM sessions ORDER BY session_id";
-        let rows = connection.query_map(select, |(id, expires, data)| Row { id, expires, data }).await;
-        connection.disconnect().await.expect("the connection ends in order");
+        let rows = connection
+            .query_map(select, |(id, expires, data)| Row { id, expires, data })
+            .await;
+        connection
+            .disconnect()
+            .await
+            .expect("the connection ends in order");
         rows.expect("the table is there")
     }
 
@@ -43,17 +48,30 @@ impl Database {
         let mut connection = self.connection().await;
         let upsert = "INSERT INTO sessions (session_id, expires, data) VALUES (?, ?, ?) \
                       ON DUPLICATE KEY UPDATE expires = VALUES(expires), data = VALUES(data)";
-        connection.exec_drop(upsert, (id, expires, data)).await.expect("the row is written");
-        connection.disconnect().await.expect("the connection ends in order");
+        connection
+            .exec_drop(upsert, (id, expires, data))
+            .await
+            .expect("the row is written");
+        connection
+            .disconnect()
+            .await
+            .expect("the connection ends in order");
     }
 
     /// The names of a table's columns, in order.
     pub async fn columns(&self, table: &str) -> Vec<String> {
         let mut connection = self.connection().await;
-        let rows: Vec<mysql_async::Row> =
-            connection.query(format!("SHOW COLUMNS FROM {table}")).await.expect("the table is there");
-        connection.disconnect().await.expect("the connection ends in order");
-        rows.iter().map(|row| row.get::<String, _>(0).expect("a name")).collect()
+        let rows: Vec<mysql_async::Row> = connection
+            .query(format!("SHOW COLUMNS FROM {table}"))
+            .await
+            .expect("the table is there");
+        connection
+            .disconnect()
+            .await
+            .expect("the connection ends in order");
+        rows.iter()
+            .map(|row| row.get::<String, _>(0).expect("a name"))
+            .collect()
     }
 
     /// How the Express peer reaches it.
