@@ -29,6 +29,10 @@ impl Clock {
     }
 
     /// Milliseconds since the epoch.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that reads the wall clock"
+    )]
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::System => {

@@ -2,6 +2,12 @@
 //!
 //! One file per subject. What they share is here and in the package's library; what a guest does is in `guests/fixtures`.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should end there"
+)]
+
+mod boundaries;
 mod cli;
 mod counter;
 mod express;

@@ -1,5 +1,10 @@
 //! What the end-to-end tests stand on: the real binary, a real MariaDB, a real Express app, browsers. No test lives here.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should end there"
+)]
+
 pub mod browser;
 pub mod chaos_proxy;
 pub mod express;

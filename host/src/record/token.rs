@@ -24,7 +24,7 @@ impl TokenHistory {
     /// Reads the column; bytes that are not whole tokens are a foreign value and count as no history.
     pub fn from_column(column: &[u8]) -> Self {
         let mut bytes = [0; 32];
-        if column.len() > 32 || column.len() % 8 != 0 {
+        if column.len() > 32 || !column.len().is_multiple_of(8) {
             return Self::default();
         }
         bytes[..column.len()].copy_from_slice(column);
