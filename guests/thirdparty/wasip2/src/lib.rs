@@ -1,0 +1,33 @@
+//! A handler as the crate wasip2, WASI 0.2.12, has it: nothing of this project's SDK or WIT, and no session. A POST is answered with its own
+//! body, everything else with a hello.
+
+use std::io::{self, Write};
+
+use wasip2::http::types::{
+    Fields, IncomingRequest, Method, OutgoingBody, OutgoingResponse, ResponseOutparam,
+};
+
+wasip2::http::proxy::export!(Hello);
+
+struct Hello;
+
+impl wasip2::exports::http::incoming_handler::Guest for Hello {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let response = OutgoingResponse::new(Fields::new());
+        let body = response.body().expect("the body is taken once");
+        ResponseOutparam::set(out, Ok(response));
+        let mut stream = body.write().expect("the stream is taken once");
+        if matches!(request.method(), Method::Post) {
+            let incoming = request.consume().expect("the body is taken once");
+            let mut incoming = incoming.stream().expect("the stream is taken once");
+            io::copy(&mut incoming, &mut stream).expect("the request's body is whole");
+        } else {
+            stream
+                .write_all(b"hello from wasip2\n")
+                .expect("the visitor listens");
+        }
+        stream.flush().expect("the visitor listens");
+        drop(stream);
+        OutgoingBody::finish(body, None).expect("no length was announced");
+    }
+}
