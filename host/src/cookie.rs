@@ -1,1 +1,12 @@
-//! To be written.
+//! The session cookie on the wire: signing and verifying its value, taking it out of a request, writing `Set-Cookie`.
+//! Knows no stores, no guests and no policy: whether a cookie is sent at all is decided elsewhere.
+
+mod header;
+mod key_ring;
+mod name;
+mod presented;
+
+pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
+pub use key_ring::{KeyRing, Secret, UnusableSecrets};
+pub use name::{is_cookie_named, is_valid_name};
+pub use presented::{Presented, Resolution, take_from};
