@@ -3,36 +3,53 @@
 //! Precedence: flags, then environment, then file, then defaults. Below this module nobody sees a `Config`: each module has
 //! `Options` of its own, which `app` fills from here. Nothing outside this module reads the environment.
 
-pub mod fault;
+mod cookie;
+mod environment;
+mod fault;
 mod guest;
+mod kinds;
+mod quantity;
+mod reader;
 mod route;
+mod secrets;
 mod server;
 mod session;
+mod source;
 mod store;
+mod store_url;
+mod unknown;
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
+pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
+pub use environment::{Environment, ProcessEnvironment};
 pub use fault::{Fault, Origin};
 pub use guest::{GuestLimits, GuestSettings, SessionAccess};
-pub use route::RouteSettings;
-pub use server::{LimitSettings, LogFormat, LogSettings, ServerSettings};
-pub use session::{
-    Compat, CookiePriority, CookieSameSite, CookieSecure, CookieSettings, Proxy, SecretSource,
-    SessionSettings, Unset,
-};
+pub use secrets::SecretSource;
+pub use server::{DEFAULT_LISTEN, ServerSettings};
+pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
 pub use store::{
-    Backend, ColumnNames, MysqlSettings, SchemaNames, SecretText, StoreSettings, TlsMode,
+    Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, SecretText,
+    StoreSettings, TlsMode,
 };
+
+use crate::route::Route;
+use crate::telemetry;
+use reader::{Reader, Section};
+use source::{Node, Table, Value};
+
+/// The file that is read when none is named and no component is given.
+pub const DEFAULT_FILE: &str = "cloakroom.toml";
 
 /// Everything the host was told, checked. Holds secrets: `Debug` shows none of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The listener's connections and timeouts.
+    /// The listener, and what all guests share.
     pub server: ServerSettings,
-    /// The limits that all guests share.
-    pub limits: LimitSettings,
     /// Sessions and their cookie.
     pub session: SessionSettings,
     /// Where sessions are kept.
@@ -40,9 +57,192 @@ pub struct Config {
     /// The guests, by name in alphabetical order; never empty.
     pub guests: Vec<GuestSettings>,
     /// The routes in the file's order; never empty, each names one of `guests`.
-    pub routes: Vec<RouteSettings>,
+    pub routes: Vec<Route>,
     /// The log.
-    pub log: LogSettings,
+    pub log: telemetry::Options,
     /// What is allowed and probably not meant: one log line each at start.
     pub warnings: Vec<String>,
+}
+
+/// What the command line said.
+#[derive(Clone, Debug, Default)]
+pub struct Words {
+    /// The configuration's file.
+    pub file: Option<PathBuf>,
+    /// A component to serve on every path, in place of guests and routes.
+    pub component: Option<PathBuf>,
+    /// Where to listen.
+    pub listen: Option<String>,
+    /// The store's URL.
+    pub store: Option<String>,
+}
+
+/// Why there is no [`Config`]: every fault that was found, and the guests that could be read nevertheless, so that their
+/// components can be checked in the same go.
+#[derive(Debug)]
+pub struct Refused {
+    /// The faults, in the order of the file; never empty.
+    pub faults: Vec<Fault>,
+    /// The guests without faults.
+    pub guests: Vec<GuestSettings>,
+}
+
+impl Config {
+    /// Reads, merges and checks everything that was said.
+    ///
+    /// # Errors
+    /// [`Refused`], with every fault at once.
+    pub fn load(words: &Words, environment: &dyn Environment) -> Result<Self, Refused> {
+        let file = chosen_file(words, environment);
+        let (mut table, syntax_faults) = match &file {
+            None => (Table::new(), Vec::new()),
+            Some(path) => match std::fs::read_to_string(path) {
+                Ok(text) => source::parse(path, &text),
+                Err(error) => return Err(unreadable(path, &error, words)),
+            },
+        };
+        overlay(&mut table, words);
+        let folder = file
+            .as_deref()
+            .and_then(Path::parent)
+            .unwrap_or(Path::new(""));
+        let reader = Reader::new(environment, folder);
+        let is_whole = syntax_faults.is_empty();
+        for fault in syntax_faults {
+            reader.fault(fault);
+        }
+        let config = read(&reader, table, words, is_whole);
+        let findings = reader.finish();
+        if findings.faults.is_empty() {
+            return Ok(Self {
+                warnings: findings.warnings,
+                ..config
+            });
+        }
+        let is_sound = |guest: &GuestSettings| {
+            let key = format!("guest.{}", guest.name);
+            let is_its =
+                |fault: &Fault| fault.key == key || fault.key.starts_with(&format!("{key}."));
+            !findings.faults.iter().any(is_its)
+        };
+        let guests = config.guests.into_iter().filter(is_sound).collect();
+        Err(Refused {
+            faults: findings.faults,
+            guests,
+        })
+    }
+}
+
+/// The file that was named, or the usual one where nothing else says what to serve.
+fn chosen_file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> {
+    let named = words.file.clone().or_else(|| {
+        let name = environment.get("CLOAKROOM_CONFIG");
+        name.filter(|name| !name.is_empty()).map(PathBuf::from)
+    });
+    named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
+}
+
+fn unreadable(path: &Path, error: &std::io::Error, words: &Words) -> Refused {
+    let problem = format!("cannot read the configuration {}: {error}", path.display());
+    let remedy = if words.file.is_none() && path == Path::new(DEFAULT_FILE) {
+        "name what to serve: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
+    } else {
+        "name a file that exists and can be read"
+    };
+    Refused {
+        faults: vec![Fault::new("", problem, remedy)],
+        guests: Vec::new(),
+    }
+}
+
+/// Puts the flags over the file.
+fn overlay(table: &mut Table, words: &Words) {
+    let flag = |flag, text: &String| Node {
+        value: Value::Text(text.clone()),
+        origin: Origin::Flag(flag),
+    };
+    if let Some(listen) = &words.listen {
+        table.insert("listen".to_owned(), flag("--listen", listen));
+    }
+    if let Some(url) = &words.store {
+        let empty = || Node {
+            value: Value::Table(Table::new()),
+            origin: Origin::Flag("--store"),
+        };
+        let store = table.entry("store".to_owned()).or_insert_with(empty);
+        if let Value::Table(store) = &mut store.value {
+            store.insert("url".to_owned(), flag("--store", url));
+        }
+    }
+}
+
+/// Reads every section; where a fault leaves a gap a default stands in, for the caller never hands that out.
+fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Config {
+    let mut root = reader.root(table);
+    let listen = root.get("listen", server::listen);
+    let (store, backend) = store::read(root.section("store"));
+    let (guests, routes) = read_guests(reader, &mut root, words, is_whole);
+    Config {
+        listen: listen.unwrap_or(DEFAULT_LISTEN),
+        server: server::read(root.section("server")),
+        session: session::read(root.section("session"), backend.as_ref()),
+        store,
+        guests,
+        routes,
+        log: server::read_log(root.section("log")),
+        warnings: Vec::new(),
+    }
+}
+
+fn read_guests(
+    reader: &Reader<'_>,
+    root: &mut Section<'_>,
+    words: &Words,
+    is_whole: bool,
+) -> (Vec<GuestSettings>, Vec<Route>) {
+    let named = root.named("guest");
+    let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
+    let mut guests: Vec<_> = named
+        .into_iter()
+        .map(|(name, section)| guest::read(&name, section))
+        .collect();
+    let sections = root.list("route");
+    let is_routed = !sections.is_empty();
+    let mut routes = route::read(sections, &names);
+    if let Some(component) = &words.component {
+        if is_routed || !guests.is_empty() {
+            let problem = "a component is given on the command line, and the file has guests or routes of its own";
+            let remedy = "leave out one of the two";
+            reader.fault(Fault::new("", problem, remedy).at(Origin::Flag("COMPONENT")));
+        }
+        let guest = GuestSettings::of_component(component);
+        routes = guest.routes_of_everything();
+        guests = vec![guest];
+        if let Err(error) = std::fs::File::open(component) {
+            let problem = format!("cannot read {}: {error}", component.display());
+            let fault = Fault::new("", problem, "name the file of a component");
+            reader.fault(fault.at(Origin::Flag("COMPONENT")));
+        }
+        return (guests, routes);
+    }
+    // Behind a syntax error there may be all that seems to be missing.
+    if is_whole && names.is_empty() {
+        root.fault(
+            "guest",
+            "missing: there is nothing to serve",
+            "add [guest.NAME] with component = \"PATH.wasm\"",
+        );
+    }
+    if is_whole && !is_routed {
+        root.fault(
+            "route",
+            "missing: no request would reach a guest",
+            "add [[route]] with path = \"/{*rest}\" and guest = \"NAME\"",
+        );
+    }
+    let reached: BTreeSet<_> = routes.iter().map(|route| route.guest.as_str()).collect();
+    for name in names.iter().filter(|name| !reached.contains(name.as_str())) {
+        root.warn(&format!("guest.{name}"), "no route leads to it");
+    }
+    (guests, routes)
 }

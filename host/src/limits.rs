@@ -70,6 +70,18 @@ pub const LOG_LINES_MAX: usize = 1000;
 pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
 /// Most rows that one store statement names.
 pub const STORE_BATCH_ROWS_MAX: usize = 128;
+/// Connections of the pool to each database host; express-mysql-session's mysql2 pool has as many.
+pub const STORE_CONNECTIONS_MAX: usize = 10;
+/// Longest time to connect and log in to a database.
+pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time for one statement. Short of the deadline, so that a commit whose reply was lost can still be decided.
+pub const STORE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+/// Longest wait for a free connection of the pool.
+pub const STORE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a session without a cookie expiry lives after its last use; express-mysql-session's `expiration`.
+pub const SESSION_EXPIRATION: Duration = Duration::from_secs(24 * 3600);
+/// Time between two runs of the reaper; express-mysql-session's `checkExpirationInterval`.
+pub const CHECK_EXPIRATION_INTERVAL: Duration = Duration::from_secs(15 * 60);
 /// Rows that the reaper deletes per statement.
 pub const REAP_BATCH_ROWS_MAX: usize = 200;
 /// Longest id a row may have: the column is `varchar(128)`.

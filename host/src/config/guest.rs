@@ -1,9 +1,16 @@
 //! `[guest.NAME]`: a component, what it is granted and its limits.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::environment::Reference;
+use super::kinds::{
+    Complaint, Field, boolean, duration, existing_file, items, size, size_in, word,
+};
+use super::reader::Section;
+use super::source::{Node, Value};
 use crate::limits;
+use crate::route::Route;
 
 /// One `[guest.NAME]`.
 #[derive(Clone, PartialEq, Eq)]
@@ -84,4 +91,201 @@ impl Default for GuestLimits {
             replay_bytes_max: limits::REPLAY_BYTES_MAX,
         }
     }
+}
+
+impl GuestSettings {
+    /// A guest of the command line: granted its session, with every default.
+    pub(super) fn of_component(path: &Path) -> Self {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+        let name: String = stem
+            .iter()
+            .flat_map(|stem| stem.chars())
+            .map(|c| if is_name_character(c) { c } else { '-' })
+            .take(NAME_BYTES_MAX)
+            .collect();
+        Self {
+            name: if name.is_empty() {
+                "guest".to_owned()
+            } else {
+                name
+            },
+            component: path.to_owned(),
+            session: SessionAccess::Write,
+            read_keys: Vec::new(),
+            write_keys: Vec::new(),
+            outbound_hosts: Vec::new(),
+            environment: Vec::new(),
+            exclusive: false,
+            stream: false,
+            limits: GuestLimits::default(),
+        }
+    }
+
+    /// Routes that lead every request to this guest.
+    pub(super) fn routes_of_everything(&self) -> Vec<Route> {
+        vec![Route {
+            path: "/{*rest}".to_owned(),
+            methods: Vec::new(),
+            host: None,
+            guest: self.name.clone(),
+        }]
+    }
+}
+
+/// Longest name of a guest.
+const NAME_BYTES_MAX: usize = 64;
+
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+/// Reads `[guest.NAME]`.
+pub(super) fn read(name: &str, mut section: Section<'_>) -> GuestSettings {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
+        section.fault(
+            "",
+            "is no name for a guest",
+            "use letters, digits, `-` and `_`, at most 64",
+        );
+    }
+    let component = section.get("component", existing_file);
+    if !section.is_given("component") {
+        section.fault(
+            "component",
+            "missing: a guest is a component",
+            "write component = \"PATH.wasm\"",
+        );
+    }
+    let session = section.get(
+        "session",
+        word(&[
+            ("none", SessionAccess::None),
+            ("read", SessionAccess::Read),
+            ("write", SessionAccess::Write),
+        ]),
+    );
+    let session = session.unwrap_or(SessionAccess::None);
+    let settings = GuestSettings {
+        name: name.to_owned(),
+        component: component.unwrap_or_default(),
+        session,
+        read_keys: section
+            .get("read_keys", items(key_pattern))
+            .unwrap_or_default(),
+        write_keys: section
+            .get("write_keys", items(key_pattern))
+            .unwrap_or_default(),
+        outbound_hosts: section
+            .get("outbound_hosts", items(outbound_host))
+            .unwrap_or_default(),
+        environment: section.get("environment", environment).unwrap_or_default(),
+        exclusive: section.get("exclusive", boolean).unwrap_or(false),
+        stream: section.get("stream", boolean).unwrap_or(false),
+        limits: read_limits(section.section("limits")),
+    };
+    for (key, least) in [
+        ("read_keys", SessionAccess::Read),
+        ("write_keys", SessionAccess::Write),
+    ] {
+        let is_enough = session == least || session == SessionAccess::Write;
+        if section.is_given(key) && !is_enough {
+            let remedy = match least {
+                SessionAccess::Write => "set session = \"write\", or leave it out",
+                _ => "set session = \"read\" or \"write\", or leave it out",
+            };
+            section.fault(key, "grants nothing without access to the session", remedy);
+        }
+    }
+    settings
+}
+
+fn read_limits(mut section: Section<'_>) -> GuestLimits {
+    let default = GuestLimits::default();
+    GuestLimits {
+        deadline: section
+            .get("deadline", duration)
+            .unwrap_or(default.deadline),
+        memory_bytes_max: section
+            .get("memory", size_in(64 << 10, 4 << 30))
+            .unwrap_or(default.memory_bytes_max),
+        request_body_bytes_max: section
+            .get("request_body", size)
+            .unwrap_or(default.request_body_bytes_max),
+        response_body_bytes_max: section
+            .get("response_body", size_or_unlimited)
+            .unwrap_or(default.response_body_bytes_max),
+        replay_bytes_max: section
+            .get("replay_body", size_in(0, 1 << 30))
+            .unwrap_or(default.replay_bytes_max),
+    }
+}
+
+fn size_or_unlimited(field: &Field<'_>) -> Result<Option<u64>, Complaint> {
+    if matches!(field.value, Value::Text(text) if text == "unlimited") {
+        return Ok(None);
+    }
+    size(field).map(Some).map_err(|complaint| Complaint {
+        remedy: format!("{}, or \"unlimited\"", complaint.remedy),
+        ..complaint
+    })
+}
+
+/// A key, or the beginning of keys followed by `*`.
+fn key_pattern(pattern: &str) -> Result<String, Complaint> {
+    if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
+        return Err(Complaint::new(
+            format!("{pattern:?} has a `*` before its end"),
+            "write a whole key, or its beginning followed by one `*`",
+        ));
+    }
+    Ok(pattern.to_owned())
+}
+
+fn outbound_host(host: &str) -> Result<String, Complaint> {
+    if host.contains("://") || host.contains('/') || host.contains('@') {
+        return Err(Complaint::new(
+            format!("{host:?} is no host"),
+            "write \"api.example.com\", \"api.example.com:8080\" or \"*.example.com\", without scheme or path",
+        ));
+    }
+    Ok(host.to_owned())
+}
+
+/// Variables and their values, which may be references.
+fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
+    const REMEDY: &str = "write environment = { NAME = \"value\", TOKEN = \"env:NAME\" }";
+    let Value::Table(table) = field.value else {
+        return Err(Complaint::new(
+            format!("expected a table, found {}", field.value.kind()),
+            REMEDY,
+        ));
+    };
+    let variable = |(name, node): (&String, &Node)| {
+        let complain = |problem: String, remedy: String| Complaint {
+            item: format!(".{name}"),
+            problem,
+            remedy,
+        };
+        let Value::Text(text) = &node.value else {
+            let problem = format!("expected a string, found {}", node.value.kind());
+            return Err(complain(problem, REMEDY.to_owned()));
+        };
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(complain(
+                "is no variable's name".to_owned(),
+                REMEDY.to_owned(),
+            ));
+        }
+        let value = match Reference::parse(text) {
+            None => text.clone(),
+            Some(reference) => {
+                let read = reference.read(field.reader.environment(), field.reader.base());
+                let bytes = read.map_err(|(problem, remedy)| complain(problem, remedy))?;
+                String::from_utf8(bytes)
+                    .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?
+            }
+        };
+        Ok((name.clone(), value))
+    };
+    table.iter().map(variable).collect()
 }

@@ -1,41 +1,22 @@
-//! `listen`, `[server]`, `[limits]` and `[log]`: the listener, the limits that all guests share, and the log.
+//! `listen`, `[server]` and `[log]`: the listener, what all guests share, and the log.
 
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use crate::limits;
+use super::kinds::{Complaint, Field, count_in, duration, size_in, text, word};
+use super::reader::Section;
+use crate::{limits, server, telemetry};
 
-/// `[server]`: the listener's connections and timeouts.
+/// Where to listen when nothing says otherwise.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
+
+/// `[server]`: the listener, and what all guests share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
-    /// Connections at once; further ones wait to be accepted.
-    pub connections_max: usize,
-    /// Longest time for a request's head to arrive.
-    pub header_timeout: Duration,
-    /// Longest time a connection may stay open without a request.
-    pub idle_timeout: Duration,
-    /// Longest time for requests under way to finish after a signal to stop.
-    pub grace: Duration,
-}
-
-impl Default for ServerSettings {
-    fn default() -> Self {
-        Self {
-            connections_max: limits::CONNECTIONS_MAX,
-            header_timeout: limits::HEADER_TIMEOUT,
-            idle_timeout: limits::IDLE_TIMEOUT,
-            grace: limits::GRACE,
-        }
-    }
-}
-
-/// `[limits]`: what a request may use before its guest is known, and what guests share.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LimitSettings {
-    /// Largest request head, in bytes.
-    pub request_head_bytes_max: usize,
-    /// Most header fields of a request.
-    pub request_headers_max: usize,
-    /// Longest request target, in bytes.
+    /// The listener's connections, heads and timeouts.
+    pub listener: server::Options,
+    /// Longest request target (path and query), in bytes.
     pub request_target_bytes_max: usize,
     /// Guest instances at once.
     pub instances_max: usize,
@@ -43,56 +24,103 @@ pub struct LimitSettings {
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
-    /// Largest session, as the JSON text in its row, in bytes.
-    pub session_bytes_max: usize,
-    /// Most keys of one session.
-    pub session_keys_max: usize,
-    /// Longest key of a session, in bytes.
-    pub session_key_bytes_max: usize,
-    /// Requests that may wait for one session's slot.
-    pub slot_waiters_max: usize,
 }
 
-impl Default for LimitSettings {
+impl Default for ServerSettings {
     fn default() -> Self {
         Self {
-            request_head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
-            request_headers_max: limits::REQUEST_HEADERS_MAX,
+            listener: server::Options::default(),
             request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
-            session_bytes_max: limits::SESSION_BYTES_MAX,
-            session_keys_max: limits::SESSION_KEYS_MAX,
-            session_key_bytes_max: limits::SESSION_KEY_BYTES_MAX,
-            slot_waiters_max: limits::SLOT_WAITERS_MAX,
         }
     }
 }
 
-/// `[log]`: what is logged to standard error.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogSettings {
-    /// How a line looks.
-    pub format: LogFormat,
-    /// A filter in `tracing`'s syntax: a level, or `target=level` separated by commas.
-    pub level: String,
+/// Reads `[server]`.
+pub(super) fn read(mut section: Section<'_>) -> ServerSettings {
+    let mut settings = ServerSettings::default();
+    let listener = &mut settings.listener;
+    let counts: [(&'static str, &mut usize, usize); 4] = [
+        ("connections", &mut listener.connections_max, 1 << 20),
+        ("request_headers", &mut listener.headers_max, 1024),
+        ("instances", &mut settings.instances_max, 1 << 16),
+        (
+            "instance_waiters",
+            &mut settings.instance_waiters_max,
+            1 << 20,
+        ),
+    ];
+    for (key, setting, most) in counts {
+        let least = usize::from(key != "instance_waiters");
+        if let Some(number) = section.get(key, count_in(least, most)) {
+            *setting = number;
+        }
+    }
+    let durations: [(&'static str, &mut Duration); 4] = [
+        ("header_timeout", &mut listener.header_timeout),
+        ("idle_timeout", &mut listener.idle_timeout),
+        ("grace", &mut listener.grace),
+        ("instance_wait", &mut settings.instance_wait_max),
+    ];
+    for (key, setting) in durations {
+        if let Some(time) = section.get(key, duration) {
+            *setting = time;
+        }
+    }
+    let sizes: [(&'static str, &mut usize, usize); 2] = [
+        ("request_head", &mut listener.head_bytes_max, 8 << 10),
+        (
+            "request_target",
+            &mut settings.request_target_bytes_max,
+            256,
+        ),
+    ];
+    for (key, setting, least) in sizes {
+        if let Some(bytes) = section.get(key, size_in(least, 1 << 20)) {
+            *setting = bytes;
+        }
+    }
+    settings
 }
 
-impl Default for LogSettings {
-    fn default() -> Self {
-        Self {
-            format: LogFormat::Text,
-            level: "info".to_owned(),
-        }
+/// Reads `[log]`.
+pub(super) fn read_log(mut section: Section<'_>) -> telemetry::Options {
+    let default = telemetry::Options::default();
+    let formats = word(&[
+        ("text", telemetry::Format::Text),
+        ("json", telemetry::Format::Json),
+    ]);
+    telemetry::Options {
+        format: section.get("format", formats).unwrap_or(default.format),
+        filter: section.get("level", filter).unwrap_or(default.filter),
     }
 }
 
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
+fn filter(field: &Field<'_>) -> Result<String, Complaint> {
+    let filter = text(field)?;
+    match telemetry::check_filter(&filter) {
+        Ok(()) => Ok(filter),
+        Err(error) => Err(Complaint::new(
+            error.to_string(),
+            "write error, warn, info, debug or trace, or per part: \"info,guest=debug\"",
+        )),
+    }
+}
+
+/// An address and a port; `localhost` is 127.0.0.1.
+pub(super) fn listen(field: &Field<'_>) -> Result<SocketAddr, Complaint> {
+    const REMEDY: &str =
+        "write an address and a port: \"127.0.0.1:3000\", or \"0.0.0.0:3000\" for every interface";
+    let text = text(field).map_err(|complaint| Complaint {
+        remedy: REMEDY.to_owned(),
+        ..complaint
+    })?;
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.clone(),
+    };
+    let address = address.parse();
+    address.map_err(|_| Complaint::new(format!("{text:?} is no address to listen on"), REMEDY))
 }

@@ -1,10 +1,16 @@
 //! `[session]` and `[session.cookie]`: express-session's options under the names and defaults of this host.
 
-use std::fmt;
-use std::path::PathBuf;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+
+use super::cookie::{self, CookieSettings};
+use super::kinds::{Complaint, Field, boolean, count_in, duration, items, size_in, text, word};
+use super::reader::Section;
+use super::secrets::{self, SecretSource};
+use super::store::Backend;
+use crate::limits;
 
 /// `[session]`.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +37,21 @@ pub struct SessionSettings {
     pub absolute_lifetime: Option<Duration>,
     /// The cookie's attributes.
     pub cookie: CookieSettings,
+    /// How large a session may grow.
+    pub limits: SessionLimits,
+}
+
+/// `limits` of `[session]`: guests share sessions, so these are no guest's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Largest session, as the JSON text in its row, in bytes.
+    pub session_bytes_max: usize,
+    /// Most keys.
+    pub keys_max: usize,
+    /// Longest key, in bytes.
+    pub key_bytes_max: usize,
+    /// Requests that may wait for one session's slot.
+    pub slot_waiters_max: usize,
 }
 
 /// Whose defaults hold, and whose behaviour where express-session 1.19 and its coming version 2 differ.
@@ -62,85 +83,124 @@ pub enum Proxy {
     On,
 }
 
-/// Where the secrets come from.
-#[derive(Clone, PartialEq, Eq)]
-pub enum SecretSource {
-    /// From the configuration: the first signs, all verify. Never empty.
-    Given(Vec<Vec<u8>>),
-    /// From this file, which is made with a random secret if it is absent.
-    KeptAt(PathBuf),
-    /// A random one that dies with this process.
-    PerProcess,
-}
-
-impl fmt::Debug for SecretSource {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Given(secrets) => write!(f, "Given({} secrets)", secrets.len()),
-            Self::KeptAt(path) => f.debug_tuple("KeptAt").field(path).finish(),
-            Self::PerProcess => f.write_str("PerProcess"),
-        }
+/// Reads `[session]`; the store decides where a secret of our own is kept.
+pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> SessionSettings {
+    let compat = section
+        .get(
+            "compat",
+            word(&[
+                ("cloakroom", Compat::Cloakroom),
+                ("express-1", Compat::Express1),
+            ]),
+        )
+        .unwrap_or(Compat::Cloakroom);
+    let is_express_1 = compat == Compat::Express1;
+    let default_unset = if is_express_1 {
+        Unset::Keep
+    } else {
+        Unset::Destroy
+    };
+    let name = section.get("name", cookie_name);
+    let name = name.unwrap_or_else(|| "connect.sid".to_owned());
+    let proxy = section.get("proxy", boolean);
+    let trusted_proxies = section.get("trusted_proxies", items(network));
+    let trusted_proxies = trusted_proxies.unwrap_or_default();
+    check_proxy(&section, compat, proxy, &trusted_proxies);
+    let cookie = cookie::read(section.section("cookie"), compat, &name);
+    let is_secure_possible = proxy != Some(false) && !trusted_proxies.is_empty()
+        || (is_express_1 && proxy == Some(true));
+    cookie::warn_of_never_secure(&section, &cookie, is_secure_possible);
+    SessionSettings {
+        secrets: secrets::read(&mut section, backend),
+        resave: section.get("resave", boolean).unwrap_or(is_express_1),
+        rolling: section.get("rolling", boolean).unwrap_or(false),
+        save_uninitialized: section
+            .get("save_uninitialized", boolean)
+            .unwrap_or(is_express_1),
+        unset: section
+            .get(
+                "unset",
+                word(&[("keep", Unset::Keep), ("destroy", Unset::Destroy)]),
+            )
+            .unwrap_or(default_unset),
+        proxy: match proxy {
+            None => Proxy::Unset,
+            Some(false) => Proxy::Off,
+            Some(true) => Proxy::On,
+        },
+        absolute_lifetime: section.get("absolute_lifetime", duration),
+        name,
+        compat,
+        trusted_proxies,
+        cookie,
+        limits: read_limits(section.section("limits")),
     }
 }
 
-/// `[session.cookie]`: the attributes of new sessions' cookies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CookieSettings {
-    /// `Path`.
-    pub path: String,
-    /// `Domain`.
-    pub domain: Option<String>,
-    /// Lifetime since the last use.
-    pub max_age: Option<Duration>,
-    /// A fixed end, in milliseconds since the epoch.
-    pub expires_at_ms: Option<i64>,
-    /// `HttpOnly`.
-    pub http_only: bool,
-    /// `Secure`.
-    pub secure: CookieSecure,
-    /// `SameSite`.
-    pub same_site: CookieSameSite,
-    /// `Partitioned`.
-    pub partitioned: bool,
-    /// `Priority`.
-    pub priority: Option<CookiePriority>,
+fn read_limits(mut section: Section<'_>) -> SessionLimits {
+    SessionLimits {
+        // A MEDIUMTEXT holds 16 MiB; express-mysql-session's rows are no longer.
+        session_bytes_max: section
+            .get("session", size_in(1 << 10, 16 << 20))
+            .unwrap_or(limits::SESSION_BYTES_MAX),
+        keys_max: section
+            .get("keys", count_in(1, 100_000))
+            .unwrap_or(limits::SESSION_KEYS_MAX),
+        key_bytes_max: section
+            .get("key", size_in(1, 64 << 10))
+            .unwrap_or(limits::SESSION_KEY_BYTES_MAX),
+        slot_waiters_max: section
+            .get("slot_waiters", count_in(0, 1 << 20))
+            .unwrap_or(limits::SLOT_WAITERS_MAX),
+    }
 }
 
-/// `secure` of the cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookieSecure {
-    /// Not given: no attribute, sent on every link.
-    Unset,
-    /// No attribute, sent on every link.
-    Off,
-    /// `Secure`; only sent on a secure link.
-    On,
-    /// As the link on which the session was made.
-    Auto,
+fn cookie_name(field: &Field<'_>) -> Result<String, Complaint> {
+    let name = text(field)?;
+    let is_token = name
+        .bytes()
+        .all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c));
+    if is_token {
+        return Ok(name);
+    }
+    Err(Complaint::new(
+        format!("{name:?} is no cookie name"),
+        "use letters, digits and !#$%&'*+-.^_`|~ (RFC 6265, section 4.1.1)",
+    ))
 }
 
-/// `same_site` of the cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookieSameSite {
-    /// No attribute.
-    Unset,
-    /// `Strict`.
-    Strict,
-    /// `Lax`.
-    Lax,
-    /// `None`.
-    None,
-    /// `None` on a secure link, `Lax` otherwise.
-    Auto,
+/// A network, or an address alone.
+fn network(text: &str) -> Result<IpNet, Complaint> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    text.parse::<IpNet>().or(address).map_err(|_| {
+        Complaint::new(
+            format!("{text:?} is no network"),
+            "write an address or a network: \"10.0.0.0/8\", \"127.0.0.1\", \"fd00::/8\"",
+        )
+    })
 }
 
-/// `priority` of the cookie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CookiePriority {
-    /// `Low`.
-    Low,
-    /// `Medium`.
-    Medium,
-    /// `High`.
-    High,
+fn check_proxy(section: &Section<'_>, compat: Compat, proxy: Option<bool>, trusted: &[IpNet]) {
+    match proxy {
+        Some(true) if trusted.is_empty() && !section.is_given("trusted_proxies") => {
+            if compat == Compat::Express1 {
+                section.warn(
+                    "proxy",
+                    "without trusted_proxies anybody can claim a secure link with X-Forwarded-Proto",
+                );
+            } else {
+                section.fault(
+                    "proxy",
+                    "proxy = true without trusted_proxies would believe X-Forwarded-Proto from anybody",
+                    "name your proxies: trusted_proxies = [\"10.0.0.0/8\"], or set compat = \"express-1\"",
+                );
+            }
+        }
+        Some(false) if !trusted.is_empty() => section.fault(
+            "trusted_proxies",
+            "no proxy is believed while proxy = false",
+            "leave out one of the two",
+        ),
+        _ => {}
+    }
 }

@@ -1,8 +1,17 @@
 //! `[store]`: where sessions are kept. Express-mysql-session's options, and what it drops.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use super::fault::Origin;
+use super::kinds::{
+    Complaint, Field, boolean, count_in, duration, existing_file, path, secret, text, texts, word,
+};
+use super::reader::Section;
+use super::source::Value;
+use super::store_url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
+use crate::limits;
 
 /// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,4 +123,287 @@ impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("SecretText(..)")
     }
+}
+
+/// Where the embedded store is when nothing says otherwise, in the working directory.
+pub const DEFAULT_SQLITE_PATH: &str = ".cloakroom/sessions.sqlite";
+
+/// Keys that name a MySQL server, beside a `url` too many.
+const ADDRESS_KEYS: [&str; 5] = ["host", "port", "user", "database", "socket"];
+/// Keys that mean something with MySQL alone.
+const MYSQL_KEYS: [&str; 12] = [
+    "host",
+    "port",
+    "user",
+    "password",
+    "database",
+    "socket",
+    "connection_limit",
+    "tls",
+    "ca_file",
+    "connect_timeout",
+    "statement_timeout",
+    "acquire_timeout",
+];
+
+/// The keys that name the store, read but not yet weighed against each other.
+struct Address {
+    url: Option<StoreUrl>,
+    hosts: Option<Vec<String>>,
+    port: Option<usize>,
+    socket: Option<PathBuf>,
+    user: Option<String>,
+    password: Option<SecretText>,
+    database: Option<String>,
+}
+
+/// Reads `[store]`. The backend is `None` where a fault leaves it unknown.
+pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>) {
+    let clear_expired = section.get("clear_expired", boolean).unwrap_or(true);
+    let interval = section.get("check_expiration_interval", duration);
+    let expiration = section.get("expiration", duration);
+    let disable_touch = section.get("disable_touch", boolean).unwrap_or(false);
+    let address = Address {
+        url: section.get("url", url),
+        hosts: section.get("host", hosts),
+        port: section.get("port", count_in(1, 65_535)),
+        socket: section.get("socket", path),
+        user: section.get("user", text),
+        password: section.get("password", secret),
+        database: section.get("database", text),
+    };
+    let rest = read_mysql_rest(&mut section);
+    let backend = weigh(&section, address, rest);
+    if matches!(backend, Some(Backend::Memory | Backend::Sqlite(_))) {
+        let idle = MYSQL_KEYS.iter().filter(|key| section.is_given(key));
+        for key in idle.filter(|key| !is_overruled(&section, key)) {
+            section.warn(key, "has no effect: the store is not MySQL");
+        }
+    }
+    let settings = StoreSettings {
+        backend: backend.clone().unwrap_or(Backend::Memory),
+        clear_expired,
+        check_expiration_interval: interval.unwrap_or(limits::CHECK_EXPIRATION_INTERVAL),
+        expiration: expiration.unwrap_or(limits::SESSION_EXPIRATION),
+        disable_touch,
+    };
+    (settings, backend)
+}
+
+/// What MySQL's settings have beside the address, which is still empty.
+fn read_mysql_rest(section: &mut Section<'_>) -> MysqlSettings {
+    let ca_file = section.get("ca_file", existing_file);
+    let tls = section.get("tls", tls).unwrap_or(TlsMode::Auto);
+    if ca_file.is_some() && tls == TlsMode::Off {
+        section.fault(
+            "ca_file",
+            "tls = false verifies nobody",
+            "leave out one of the two",
+        );
+    }
+    let mut timeout = |key, default| section.get(key, duration).unwrap_or(default);
+    MysqlSettings {
+        hosts: Vec::new(),
+        socket: None,
+        user: String::new(),
+        password: None,
+        database: String::new(),
+        connect_timeout: timeout("connect_timeout", limits::STORE_CONNECT_TIMEOUT),
+        statement_timeout: timeout("statement_timeout", limits::STORE_STATEMENT_TIMEOUT),
+        acquire_timeout: timeout("acquire_timeout", limits::STORE_ACQUIRE_TIMEOUT),
+        connection_limit: section
+            .get("connection_limit", count_in(1, 10_000))
+            .unwrap_or(limits::STORE_CONNECTIONS_MAX),
+        create_database_table: section
+            .get("create_database_table", boolean)
+            .unwrap_or(true),
+        alter_table: section.get("alter_table", boolean).unwrap_or(false),
+        schema: read_schema(section.section("schema")),
+        tls,
+        ca_file,
+    }
+}
+
+fn read_schema(mut section: Section<'_>) -> SchemaNames {
+    let names = |section: &mut Section<'_>, key: &'static str, default: &str| {
+        let name = section.get(key, identifier);
+        name.unwrap_or_else(|| default.to_owned())
+    };
+    let table_name = names(&mut section, "table_name", "sessions");
+    let mut columns = section.section("column_names");
+    let column_names = ColumnNames {
+        session_id: names(&mut columns, "session_id", "session_id"),
+        expires: names(&mut columns, "expires", "expires"),
+        data: names(&mut columns, "data", "data"),
+    };
+    let ColumnNames {
+        session_id,
+        expires,
+        data,
+    } = &column_names;
+    if session_id == expires || session_id == data || expires == data {
+        columns.fault("data", "two columns have one name", "give each its own");
+    }
+    SchemaNames {
+        table_name,
+        column_names,
+    }
+}
+
+/// Whether a key of the file gives way to a URL from the environment or the command line, which names another server.
+fn is_overruled(section: &Section<'_>, key: &str) -> bool {
+    let is_in_file = |key| matches!(section.origin_of(key), Origin::File { .. });
+    section.is_given("url") && !is_in_file("url") && is_in_file(key)
+}
+
+fn weigh(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Option<Backend> {
+    let is_explicit = ADDRESS_KEYS.iter().any(|key| section.is_given(key));
+    if !section.is_given("url") {
+        if is_explicit || section.is_given("password") {
+            return explicit(section, address, rest);
+        }
+        return Some(Backend::Sqlite(DEFAULT_SQLITE_PATH.into()));
+    }
+    let besides = ADDRESS_KEYS.iter().filter(|key| section.is_given(key));
+    for key in besides.filter(|key| !is_overruled(section, key)) {
+        section.fault(
+            key,
+            "the address is given twice: here and in store.url",
+            "leave out one of the two",
+        );
+    }
+    match address.url? {
+        StoreUrl::Memory => Some(Backend::Memory),
+        StoreUrl::Sqlite(path) => {
+            let is_in_file = matches!(section.origin_of("url"), Origin::File { .. });
+            let base = if is_in_file {
+                section.reader.base()
+            } else {
+                Path::new("")
+            };
+            Some(Backend::Sqlite(base.join(path)))
+        }
+        StoreUrl::Mysql(url) => {
+            let password = password_of(section, &url, address.password);
+            Some(Backend::Mysql(MysqlSettings {
+                hosts: url.hosts,
+                user: url.user,
+                password,
+                database: url.database,
+                ..rest
+            }))
+        }
+    }
+}
+
+fn password_of(
+    section: &Section<'_>,
+    url: &MysqlUrl,
+    password: Option<SecretText>,
+) -> Option<SecretText> {
+    let Some(in_url) = &url.password else {
+        return password;
+    };
+    if matches!(section.origin_of("url"), Origin::File { .. }) {
+        section.fault(
+            "url",
+            "holds a password in clear",
+            "take it out of the URL and write password = \"env:NAME\" or \"file:PATH\"; \
+             or give the whole URL in the environment variable CLOAKROOM_STORE_URL",
+        );
+    } else if section.is_given("password") && !is_overruled(section, "password") {
+        section.fault(
+            "password",
+            "the password is given twice: here and in store.url",
+            "leave out one of the two",
+        );
+    }
+    Some(SecretText::new(in_url.clone()))
+}
+
+fn explicit(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Option<Backend> {
+    for key in ["user", "database"] {
+        if !section.is_given(key) {
+            section.fault(
+                key,
+                "missing: it is part of the address",
+                format!("write {key} = \"...\" under [store]"),
+            );
+        }
+    }
+    if section.is_given("socket") {
+        for key in ["host", "port"].iter().filter(|key| section.is_given(key)) {
+            section.fault(
+                key,
+                "a socket has neither host nor port",
+                "leave out one of the two",
+            );
+        }
+    }
+    let port = address
+        .port
+        .and_then(|port| u16::try_from(port).ok())
+        .unwrap_or(MYSQL_PORT);
+    let mut hosts = Vec::new();
+    if !section.is_given("socket") {
+        for host in address
+            .hosts
+            .unwrap_or_else(|| vec!["localhost".to_owned()])
+        {
+            match store_url::parse_host(&host, port) {
+                Ok(host) => hosts.push(host),
+                Err(complaint) => section.fault("host", complaint.problem, complaint.remedy),
+            }
+        }
+    }
+    Some(Backend::Mysql(MysqlSettings {
+        hosts,
+        socket: address.socket,
+        user: address.user?,
+        password: address.password,
+        database: address.database?,
+        ..rest
+    }))
+}
+
+fn url(field: &Field<'_>) -> Result<StoreUrl, Complaint> {
+    store_url::parse(&text(field)?)
+}
+
+/// One host, or a list of them.
+fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
+    match field.value {
+        Value::Text(one) => {
+            let hosts = one.split(',').map(|host| host.trim().to_owned());
+            text(field).map(|_| hosts.collect())
+        }
+        _ => texts(field),
+    }
+}
+
+fn tls(field: &Field<'_>) -> Result<TlsMode, Complaint> {
+    if matches!(field.value, Value::Text(text) if text != "true" && text != "false") {
+        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| Complaint {
+            remedy: "write true, false or \"auto\"".to_owned(),
+            ..complaint
+        });
+    }
+    Ok(if boolean(field)? {
+        TlsMode::Required
+    } else {
+        TlsMode::Off
+    })
+}
+
+/// The name of a table or a column: safe between backticks, and with every server of the protocol.
+fn identifier(field: &Field<'_>) -> Result<String, Complaint> {
+    let name = text(field)?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || c == '-';
+    if name.len() <= 64 && name.chars().all(is_plain) {
+        return Ok(name);
+    }
+    Err(Complaint::new(
+        format!("{name:?} is no table or column name"),
+        "use at most 64 letters, digits, `_`, `-` and `$`",
+    ))
 }

@@ -1,0 +1,295 @@
+//! `[session.cookie]`: the attributes of new sessions' cookies, and what browsers and express-session would refuse only later.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::kinds::{Complaint, Field, boolean, duration, text, word};
+use super::reader::Section;
+use super::session::Compat;
+use super::source::Value;
+
+/// `[session.cookie]`: the attributes of new sessions' cookies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieSettings {
+    /// `Path`.
+    pub path: String,
+    /// `Domain`.
+    pub domain: Option<String>,
+    /// Lifetime since the last use.
+    pub max_age: Option<Duration>,
+    /// A fixed end, in milliseconds since the epoch.
+    pub expires_at_ms: Option<i64>,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `Secure`.
+    pub secure: CookieSecure,
+    /// `SameSite`.
+    pub same_site: CookieSameSite,
+    /// `Partitioned`.
+    pub partitioned: bool,
+    /// `Priority`.
+    pub priority: Option<CookiePriority>,
+}
+
+/// `secure` of the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieSecure {
+    /// Not given: no attribute, sent on every link.
+    Unset,
+    /// No attribute, sent on every link.
+    Off,
+    /// `Secure`; only sent on a secure link.
+    On,
+    /// As the link on which the session was made.
+    Auto,
+}
+
+/// `same_site` of the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieSameSite {
+    /// No attribute.
+    Unset,
+    /// `Strict`.
+    Strict,
+    /// `Lax`.
+    Lax,
+    /// `None`.
+    None,
+    /// `None` on a secure link, `Lax` otherwise.
+    Auto,
+}
+
+/// `priority` of the cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookiePriority {
+    /// `Low`.
+    Low,
+    /// `Medium`.
+    Medium,
+    /// `High`.
+    High,
+}
+
+/// Reads `[session.cookie]` for a cookie of this name.
+pub(super) fn read(mut section: Section<'_>, compat: Compat, name: &str) -> CookieSettings {
+    let (default_secure, default_same_site) = match compat {
+        Compat::Cloakroom => (CookieSecure::Auto, CookieSameSite::Lax),
+        Compat::Express1 => (CookieSecure::Unset, CookieSameSite::Unset),
+    };
+    let settings = CookieSettings {
+        path: section.get("path", path).unwrap_or_else(|| "/".to_owned()),
+        domain: section.get("domain", domain),
+        max_age: section.get("max_age", duration),
+        expires_at_ms: section.get("expires", moment),
+        http_only: section.get("http_only", boolean).unwrap_or(true),
+        secure: section.get("secure", secure).unwrap_or(default_secure),
+        same_site: section
+            .get("same_site", same_site)
+            .unwrap_or(default_same_site),
+        partitioned: section.get("partitioned", boolean).unwrap_or(false),
+        priority: section.get("priority", priority),
+    };
+    if section.is_given("max_age") && section.is_given("expires") {
+        section.fault(
+            "expires",
+            "max_age and expires are both given",
+            "leave out one of the two",
+        );
+    }
+    check_attributes(&section, compat, &settings);
+    check_prefix(&section, name, &settings);
+    settings
+}
+
+/// Warns of a cookie that no link of this host would ever carry.
+pub(super) fn warn_of_never_secure(
+    session: &Section<'_>,
+    cookie: &CookieSettings,
+    is_secure_possible: bool,
+) {
+    if cookie.secure == CookieSecure::On && !is_secure_possible {
+        session.warn(
+            "cookie.secure",
+            "no link is known to be secure, so no session will ever be kept: \
+             name the proxy that ends TLS in trusted_proxies, or set secure = \"auto\"",
+        );
+    }
+}
+
+/// Express's characters (of the package `cookie` 0.7), and the slash without which browsers ignore it.
+fn path(field: &Field<'_>) -> Result<String, Complaint> {
+    let path = text(field)?;
+    let is_clean = path.bytes().all(|c| matches!(c, b' '..=b':' | b'='..=b'~'));
+    if path.starts_with('/') && is_clean {
+        return Ok(path);
+    }
+    Err(Complaint::new(
+        format!("{path:?} is no cookie path"),
+        "write \"/\", or a path that starts with a slash and has neither `;` nor `<`",
+    ))
+}
+
+/// What the package `cookie` 0.7 takes: labels of letters, digits and hyphens, and a leading dot.
+fn domain(field: &Field<'_>) -> Result<String, Complaint> {
+    let domain = text(field)?;
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|c| c.is_ascii_alphanumeric() || c == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    if domain
+        .strip_prefix('.')
+        .unwrap_or(&domain)
+        .split('.')
+        .all(is_label)
+    {
+        return Ok(domain);
+    }
+    Err(Complaint::new(
+        format!("{domain:?} is no cookie domain"),
+        "write a host name such as \"example.com\", without scheme, port or path",
+    ))
+}
+
+/// A date: TOML's own, or the same in quotes.
+fn moment(field: &Field<'_>) -> Result<i64, Complaint> {
+    const REMEDY: &str = "write a date with its offset: 2027-01-31T00:00:00Z";
+    let (Value::Moment(written) | Value::Text(written)) = field.value else {
+        return Err(Complaint::new(
+            format!("expected a date, found {}", field.value.kind()),
+            REMEDY,
+        ));
+    };
+    let moment = humantime::parse_rfc3339_weak(written)
+        .ok()
+        .filter(|_| written.ends_with(['Z', 'z']));
+    let since_epoch = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
+    since_epoch
+        .and_then(|since_epoch| i64::try_from(since_epoch.as_millis()).ok())
+        .ok_or_else(|| Complaint::new(format!("{written} is no moment in UTC"), REMEDY))
+}
+
+fn secure(field: &Field<'_>) -> Result<CookieSecure, Complaint> {
+    let truth = match field.value {
+        Value::Text(text) if text == "auto" => return Ok(CookieSecure::Auto),
+        Value::Text(text) if text != "true" && text != "false" => Err(Complaint::new(
+            format!("{text:?} is none of its values"),
+            "write true, false or \"auto\"",
+        )),
+        _ => boolean(field),
+    };
+    Ok(if truth? {
+        CookieSecure::On
+    } else {
+        CookieSecure::Off
+    })
+}
+
+/// Express takes `true` for strict and `false` for none of the attribute, and words in any case.
+fn same_site(field: &Field<'_>) -> Result<CookieSameSite, Complaint> {
+    const REMEDY: &str =
+        "write \"lax\", \"strict\", \"none\" or \"auto\", or false for no attribute";
+    match field.value {
+        Value::Boolean(true) => Ok(CookieSameSite::Strict),
+        Value::Boolean(false) => Ok(CookieSameSite::Unset),
+        Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "strict" | "true" => Ok(CookieSameSite::Strict),
+            "lax" => Ok(CookieSameSite::Lax),
+            "none" => Ok(CookieSameSite::None),
+            "auto" => Ok(CookieSameSite::Auto),
+            "false" => Ok(CookieSameSite::Unset),
+            _ => Err(Complaint::new(
+                format!("{text:?} is none of its values"),
+                REMEDY,
+            )),
+        },
+        other => Err(Complaint::new(
+            format!("expected a string, found {}", other.kind()),
+            REMEDY,
+        )),
+    }
+}
+
+/// Express takes the words in any case.
+fn priority(field: &Field<'_>) -> Result<CookiePriority, Complaint> {
+    let lower = Value::Text(text(field)?.to_ascii_lowercase());
+    let words = word(&[
+        ("low", CookiePriority::Low),
+        ("medium", CookiePriority::Medium),
+        ("high", CookiePriority::High),
+    ]);
+    words(&Field {
+        value: &lower,
+        ..*field
+    })
+}
+
+/// What browsers drop without a word: refused, or under `express-1`, where an app may live with it, warned of.
+fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettings) {
+    let complain = |key: &str, problem: &str, remedy: &str| match compat {
+        Compat::Cloakroom => section.fault(key, problem, remedy),
+        Compat::Express1 => section.warn(key, &format!("{problem}: {remedy}")),
+    };
+    let is_never_secure = matches!(cookie.secure, CookieSecure::Off | CookieSecure::Unset);
+    if cookie.partitioned && cookie.secure != CookieSecure::On {
+        complain(
+            "partitioned",
+            "browsers drop a partitioned cookie that is not secure",
+            "set secure = true",
+        );
+    }
+    if cookie.same_site == CookieSameSite::None && is_never_secure {
+        complain(
+            "same_site",
+            "browsers drop a cookie with SameSite=None that is not secure",
+            "set secure = true or \"auto\"",
+        );
+    }
+    if cookie.same_site == CookieSameSite::Auto && is_never_secure {
+        complain(
+            "same_site",
+            "\"auto\" is SameSite=None on a secure link, and browsers drop that from a cookie that is not secure",
+            "set secure = \"auto\"",
+        );
+    }
+}
+
+/// The promises of a name's prefix (RFC 6265bis, section 4.1.3), which browsers check in any case of letters.
+fn check_prefix(section: &Section<'_>, name: &str, cookie: &CookieSettings) {
+    let name = name.to_ascii_lowercase();
+    let is_host = name.starts_with("__host-");
+    let is_http = name.starts_with("__http-") || name.starts_with("__host-http-");
+    if !is_host && !is_http && !name.starts_with("__secure-") {
+        return;
+    }
+    let demand = |key: &str, remedy: &str| {
+        let problem = "browsers drop the cookie: its name's prefix promises otherwise";
+        section.fault(key, problem, remedy);
+    };
+    if cookie.secure != CookieSecure::On {
+        demand(
+            "secure",
+            "set secure = true, or take the prefix off session.name",
+        );
+    }
+    if is_http && !cookie.http_only {
+        demand(
+            "http_only",
+            "leave http_only out, or take the prefix off session.name",
+        );
+    }
+    if is_host && cookie.path != "/" {
+        demand(
+            "path",
+            "set path = \"/\", or take the prefix off session.name",
+        );
+    }
+    if is_host && cookie.domain.is_some() {
+        demand(
+            "domain",
+            "leave domain out, or take the prefix off session.name",
+        );
+    }
+}

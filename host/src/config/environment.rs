@@ -1,0 +1,126 @@
+//! The environment, behind a trait so that tests bring their own, and the references `env:NAME` and `file:PATH`.
+
+use std::path::Path;
+
+/// Where environment variables come from.
+pub trait Environment {
+    /// The variable's value; `None` when it is absent or not Unicode.
+    fn get(&self, name: &str) -> Option<String>;
+}
+
+/// The process's own environment.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ProcessEnvironment;
+
+impl Environment for ProcessEnvironment {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the environment"
+    )]
+    fn get(&self, name: &str) -> Option<String> {
+        std::env::var(name).ok()
+    }
+}
+
+/// A fixed environment, of which the first entry of a name counts.
+impl<const N: usize> Environment for [(&str, &str); N] {
+    fn get(&self, name: &str) -> Option<String> {
+        let entry = self.iter().find(|(key, _)| *key == name)?;
+        Some(entry.1.to_owned())
+    }
+}
+
+/// Where a reference points to.
+pub(super) enum Reference<'a> {
+    Variable(&'a str),
+    File(&'a str),
+}
+
+impl<'a> Reference<'a> {
+    /// Reads `env:NAME` or `file:PATH`; `None` for any other text.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let variable = text.strip_prefix("env:").map(Self::Variable);
+        variable.or_else(|| text.strip_prefix("file:").map(Self::File))
+    }
+
+    /// What it points to, a file's last line end cut off; or the problem and the remedy.
+    ///
+    /// Relative files are sought in `base`.
+    pub(super) fn read(
+        &self,
+        environment: &dyn Environment,
+        base: &Path,
+    ) -> Result<Vec<u8>, (String, String)> {
+        match self {
+            Self::Variable(name) => match environment.get(name) {
+                Some(value) if !value.is_empty() => Ok(value.into_bytes()),
+                Some(_) => Err((
+                    format!("the environment variable {name} is empty"),
+                    format!("set {name}"),
+                )),
+                None => Err((
+                    format!("the environment variable {name} is not set"),
+                    format!("set {name}, or name another variable or a file: \"file:PATH\""),
+                )),
+            },
+            Self::File(path) => {
+                let path = base.join(path);
+                let shown = path.display();
+                let mut content = std::fs::read(&path).map_err(|error| {
+                    let remedy = format!("make {shown} readable, or name another file");
+                    (format!("cannot read {shown}: {error}"), remedy)
+                })?;
+                if content.ends_with(b"\n") {
+                    content.pop();
+                    if content.ends_with(b"\r") {
+                        content.pop();
+                    }
+                }
+                if content.is_empty() {
+                    let remedy = "write the secret into it".to_owned();
+                    return Err((format!("{shown} is empty"), remedy));
+                }
+                Ok(content)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_a_variable_or_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("s"), "from a file\r\n").unwrap();
+        let read = |text| {
+            Reference::parse(text)
+                .unwrap()
+                .read(&[("S", "from a variable"), ("EMPTY", "")], folder.path())
+        };
+        assert_eq!(read("env:S").unwrap(), b"from a variable");
+        assert_eq!(read("file:s").unwrap(), b"from a file");
+        assert!(Reference::parse("plain").is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_empty_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("empty"), "\n").unwrap();
+        let problem = |text| {
+            Reference::parse(text)
+                .unwrap()
+                .read(&[("EMPTY", "")], folder.path())
+                .unwrap_err()
+                .0
+        };
+        assert_eq!(problem("env:NO"), "the environment variable NO is not set");
+        assert_eq!(
+            problem("env:EMPTY"),
+            "the environment variable EMPTY is empty"
+        );
+        assert!(problem("file:empty").ends_with("empty is empty"));
+        assert!(problem("file:absent").starts_with("cannot read "));
+    }
+}

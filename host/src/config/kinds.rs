@@ -1,0 +1,291 @@
+//! The kinds of values that keys take, each with its complaint: booleans, words, durations, sizes, lists, secrets.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::environment::Reference;
+use super::fault::Origin;
+use super::quantity;
+use super::reader::Reader;
+use super::source::Value;
+use super::store::SecretText;
+
+/// One key's value on its way to a type.
+pub(super) struct Field<'a> {
+    pub(super) value: &'a Value,
+    pub(super) origin: &'a Origin,
+    pub(super) reader: &'a Reader<'a>,
+}
+
+/// Why a value was not taken.
+#[derive(Debug)]
+pub(super) struct Complaint {
+    /// The item of a list, as `[0]`; empty for the value itself.
+    pub(super) item: String,
+    pub(super) problem: String,
+    pub(super) remedy: String,
+}
+
+impl Complaint {
+    pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self {
+            item: String::new(),
+            problem: problem.into(),
+            remedy: remedy.into(),
+        }
+    }
+
+    fn of_item(self, index: usize) -> Self {
+        Self {
+            item: format!("[{index}]"),
+            ..self
+        }
+    }
+}
+
+impl Field<'_> {
+    /// Whether it stands in the file, where values have types; elsewhere all are texts.
+    fn is_typed(&self) -> bool {
+        matches!(self.origin, Origin::File { .. })
+    }
+
+    fn expected(&self, what: &str, remedy: &str) -> Complaint {
+        Complaint::new(
+            format!("expected {what}, found {}", self.value.kind()),
+            remedy,
+        )
+    }
+}
+
+/// `true` or `false`.
+pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Complaint> {
+    match field.value {
+        Value::Boolean(truth) => Ok(*truth),
+        Value::Text(text) if !field.is_typed() => match text.as_str() {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(Complaint::new(
+                format!("{text:?} is neither true nor false"),
+                "write true or false",
+            )),
+        },
+        Value::Text(text) if text == "true" || text == "false" => {
+            Err(field.expected("a boolean", &format!("write {text} without quotes")))
+        }
+        _ => Err(field.expected("a boolean", "write true or false")),
+    }
+}
+
+/// Any text but the empty one.
+pub(super) fn text(field: &Field<'_>) -> Result<String, Complaint> {
+    match field.value {
+        Value::Text(text) if text.is_empty() => Err(Complaint::new(
+            "is empty",
+            "write a value, or leave the key out",
+        )),
+        Value::Text(text) => Ok(text.clone()),
+        _ => Err(field.expected("a string", "write the value in quotes")),
+    }
+}
+
+/// One of a few words, each standing for a value.
+pub(super) fn word<T: Clone>(
+    words: &'static [(&'static str, T)],
+) -> impl FnOnce(&Field<'_>) -> Result<T, Complaint> {
+    move |field| {
+        let remedy = || {
+            let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
+            format!("write {}", words.join(" or "))
+        };
+        let Value::Text(text) = field.value else {
+            return Err(field.expected("a string", &remedy()));
+        };
+        let found = words.iter().find(|(word, _)| word == text);
+        found
+            .map(|(_, value)| value.clone())
+            .ok_or_else(|| Complaint::new(format!("{text:?} is none of its values"), remedy()))
+    }
+}
+
+/// A duration: a text with units, or plain milliseconds as Express has them.
+pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Complaint> {
+    const REMEDY: &str =
+        "write \"24h\", \"30m\", \"10s\", \"1500ms\", or milliseconds as a plain integer";
+    let read = match field.value {
+        Value::Integer(ms) => quantity::duration_of_ms(*ms),
+        Value::Text(text) if !field.is_typed() && quantity::is_number(text) => text
+            .parse()
+            .map_or(Err("is too large"), quantity::duration_of_ms),
+        Value::Text(text) => quantity::parse_duration(text),
+        _ => return Err(field.expected("a duration", REMEDY)),
+    };
+    read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
+}
+
+/// A size in bytes: a text with units, or a plain number of bytes.
+pub(super) fn size(field: &Field<'_>) -> Result<u64, Complaint> {
+    const REMEDY: &str = "write \"64KiB\", \"10MiB\", \"1GiB\", or bytes as a plain integer";
+    let read = match field.value {
+        Value::Integer(bytes) => u64::try_from(*bytes).map_err(|_| "is negative"),
+        Value::Text(text) => quantity::parse_size(text),
+        _ => return Err(field.expected("a size", REMEDY)),
+    };
+    read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
+}
+
+/// A size in bytes within bounds.
+pub(super) fn size_in(
+    least: usize,
+    most: usize,
+) -> impl FnOnce(&Field<'_>) -> Result<usize, Complaint> {
+    move |field| {
+        let bytes = size(field)?;
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        within(field, bytes, least, most, "bytes")
+    }
+}
+
+/// A number of things within bounds.
+pub(super) fn count_in(
+    least: usize,
+    most: usize,
+) -> impl FnOnce(&Field<'_>) -> Result<usize, Complaint> {
+    move |field| {
+        let number = match field.value {
+            Value::Integer(number) => Some(*number),
+            Value::Text(text) if !field.is_typed() => text.parse().ok(),
+            _ => None,
+        };
+        let Some(number) = number else {
+            let remedy = format!("write an integer from {least} to {most}");
+            return Err(field.expected("an integer", &remedy));
+        };
+        within(field, usize::try_from(number).unwrap_or(0), least, most, "")
+    }
+}
+
+fn within(
+    field: &Field<'_>,
+    number: usize,
+    least: usize,
+    most: usize,
+    unit: &str,
+) -> Result<usize, Complaint> {
+    if (least..=most).contains(&number) {
+        return Ok(number);
+    }
+    let remedy = format!("write {least} to {most} {unit}");
+    let problem = format!("{} is out of range", field.value);
+    Err(Complaint::new(problem, remedy.trim_end()))
+}
+
+/// A list of texts; outside of the file, texts separated by commas.
+pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
+    match field.value {
+        Value::List(items) => {
+            let read = items.iter().enumerate().map(|(index, item)| {
+                let item = Field {
+                    value: &item.value,
+                    ..*field
+                };
+                text(&item).map_err(|complaint| complaint.of_item(index))
+            });
+            read.collect()
+        }
+        Value::Text(text) if !field.is_typed() => {
+            Ok(text.split(',').map(|item| item.trim().to_owned()).collect())
+        }
+        Value::Text(text) => Err(field.expected("a list of strings", &format!("write [{text:?}]"))),
+        _ => Err(field.expected("a list of strings", "write [\"...\", \"...\"]")),
+    }
+}
+
+/// A list whose items `parse` reads; a complaint names the first bad item.
+pub(super) fn items<T>(
+    parse: impl Fn(&str) -> Result<T, Complaint>,
+) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
+    move |field| {
+        let texts = texts(field)?;
+        let read = texts
+            .iter()
+            .enumerate()
+            .map(|(index, text)| parse(text).map_err(|complaint| complaint.of_item(index)));
+        read.collect()
+    }
+}
+
+/// A path; in the file, relative to the file's folder.
+pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
+    let path = text(field)?;
+    Ok(if field.is_typed() {
+        field.reader.base().join(path)
+    } else {
+        path.into()
+    })
+}
+
+/// A path of a file that is there.
+pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
+    let path = path(field)?;
+    let shown = path.display();
+    match std::fs::metadata(&path) {
+        Ok(found) if found.is_file() => Ok(path),
+        Ok(_) => Err(Complaint::new(format!("{shown} is no file"), "name a file")),
+        Err(error) => Err(Complaint::new(
+            format!("cannot read {shown}: {error}"),
+            "name a file that exists; a relative path starts at the folder of the configuration file",
+        )),
+    }
+}
+
+/// One secret: a reference in the file; elsewhere the text itself, too.
+pub(super) fn secret(field: &Field<'_>) -> Result<SecretText, Complaint> {
+    let Value::Text(text) = field.value else {
+        return Err(field.expected("a string", "write \"env:NAME\" or \"file:PATH\""));
+    };
+    let bytes = secret_bytes(field, text)?;
+    String::from_utf8(bytes)
+        .map(SecretText::new)
+        .map_err(|_| Complaint::new("is not UTF-8", "write the secret as UTF-8 text"))
+}
+
+/// A list of secrets; outside of the file a single one, or references separated by commas.
+pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Complaint> {
+    const REMEDY: &str = "write [\"env:NAME\"] or [\"file:PATH\"]";
+    match field.value {
+        Value::List(items) => {
+            let read = items.iter().enumerate().map(|(index, item)| {
+                let Value::Text(text) = &item.value else {
+                    return Err(field.expected("strings", REMEDY).of_item(index));
+                };
+                secret_bytes(field, text).map_err(|complaint| complaint.of_item(index))
+            });
+            read.collect()
+        }
+        Value::Text(text) if !field.is_typed() => {
+            if text
+                .split(',')
+                .all(|item| Reference::parse(item.trim()).is_some())
+            {
+                let items = text.split(',').map(|item| secret_bytes(field, item.trim()));
+                items.collect()
+            } else {
+                Ok(vec![text.clone().into_bytes()])
+            }
+        }
+        _ => Err(field.expected("a list", REMEDY)),
+    }
+}
+
+fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
+    match Reference::parse(text) {
+        Some(reference) => reference
+            .read(field.reader.environment(), field.reader.base())
+            .map_err(|(problem, remedy)| Complaint::new(problem, remedy)),
+        None if field.is_typed() => Err(Complaint::new(
+            "is a secret in clear",
+            "keep it out of this file: write \"env:NAME\" and set that variable, or \"file:PATH\"",
+        )),
+        None => Ok(text.as_bytes().to_vec()),
+    }
+}

@@ -1,0 +1,308 @@
+//! Reads sections key by key and gathers every fault on the way; whatever nobody asked for is an unknown key.
+//!
+//! A key is asked for even where its section is absent: so the keys asked for are the whole schema, from which the remedies
+//! for unknown keys are made, and against which a test holds `example.toml`. Knows no key's meaning.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::environment::Environment;
+use super::fault::{Fault, Origin};
+use super::kinds::{Complaint, Field};
+use super::source::{Node, Table, Value};
+use super::unknown::{self, UnknownKey};
+
+/// Gathers faults and warnings while sections are read.
+pub(super) struct Reader<'a> {
+    environment: &'a dyn Environment,
+    base: PathBuf,
+    faults: RefCell<Vec<Fault>>,
+    warnings: RefCell<Vec<String>>,
+    schema: RefCell<BTreeSet<String>>,
+    unknown: RefCell<Vec<UnknownKey>>,
+}
+
+impl<'a> Reader<'a> {
+    /// A reader that looks up variables in `environment` and relative paths of the file in `base`.
+    pub(super) fn new(environment: &'a dyn Environment, base: &Path) -> Self {
+        Self {
+            environment,
+            base: base.to_owned(),
+            faults: RefCell::default(),
+            warnings: RefCell::default(),
+            schema: RefCell::default(),
+            unknown: RefCell::default(),
+        }
+    }
+
+    /// The whole configuration.
+    pub(super) fn root(&self, table: Table) -> Section<'_> {
+        Section {
+            reader: self,
+            path: String::new(),
+            schema: String::new(),
+            origin: Origin::Nowhere,
+            overridable: Overridable::ByEnvironment,
+            entries: table,
+            given: BTreeMap::new(),
+        }
+    }
+
+    /// Where variables come from.
+    pub(super) fn environment(&self) -> &dyn Environment {
+        self.environment
+    }
+
+    /// The folder in which the file's relative paths are sought.
+    pub(super) fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Notes a fault.
+    pub(super) fn fault(&self, fault: Fault) {
+        self.faults.borrow_mut().push(fault);
+    }
+
+    /// Everything found, in the order of the file; and the keys asked for.
+    pub(super) fn finish(self) -> Findings {
+        let schema = self.schema.into_inner();
+        let mut faults = self.faults.into_inner();
+        for key in self.unknown.into_inner() {
+            faults.push(unknown::fault(&key, &schema));
+        }
+        // Stable: faults of one line stay in the order they were found; what stands in no line comes last.
+        faults.sort_by_key(|fault| match fault.origin {
+            Origin::Flag(_) => (0, 0),
+            Origin::Environment(_) => (1, 0),
+            Origin::File { line, .. } => (2, line.unwrap_or(0)),
+            Origin::Nowhere => (3, 0),
+        });
+        Findings {
+            faults,
+            warnings: self.warnings.into_inner(),
+            #[cfg(test)]
+            schema,
+        }
+    }
+}
+
+/// What reading found.
+pub(super) struct Findings {
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<String>,
+    /// Every key asked for: `session.cookie.path`, `guest.NAME.component`, `route.path`.
+    #[cfg(test)]
+    pub(super) schema: BTreeSet<String>,
+}
+
+/// Whether environment variables may set the keys of a section.
+#[derive(Clone, Copy, PartialEq)]
+enum Overridable {
+    ByEnvironment,
+    No,
+}
+
+/// One table of the configuration. What is left in it when it is dropped, nobody knows: those keys are faults.
+pub(super) struct Section<'r> {
+    pub(super) reader: &'r Reader<'r>,
+    /// As messages name it: `guest.counter`, `route[0]`; empty for the root.
+    path: String,
+    /// As the schema names it: `guest.NAME`, `route`.
+    schema: String,
+    origin: Origin,
+    overridable: Overridable,
+    entries: Table,
+    given: BTreeMap<&'static str, Origin>,
+}
+
+impl<'r> Section<'r> {
+    /// The key's value as `kind` reads it; `None` where it is not given, or wrong (which is noted).
+    pub(super) fn get<T>(
+        &mut self,
+        key: &'static str,
+        kind: impl FnOnce(&Field<'_>) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        let node = self.take(key)?;
+        let field = Field {
+            value: &node.value,
+            origin: &node.origin,
+            reader: self.reader,
+        };
+        match kind(&field) {
+            Ok(value) => Some(value),
+            Err(Complaint {
+                item,
+                problem,
+                remedy,
+            }) => {
+                let key = format!("{}{item}", self.full(key));
+                self.reader
+                    .fault(Fault::new(key, problem, remedy).at(node.origin));
+                None
+            }
+        }
+    }
+
+    /// The raw value: from a flag, else the environment, else the file.
+    pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
+        let schema = join(&self.schema, key);
+        self.reader.schema.borrow_mut().insert(schema);
+        let mut node = self.entries.remove(key);
+        let is_flag = matches!(&node, Some(node) if matches!(node.origin, Origin::Flag(_)));
+        if self.overridable == Overridable::ByEnvironment && !is_flag {
+            let name = variable_name(&self.full(key));
+            if let Some(text) = self.reader.environment.get(&name)
+                && !text.is_empty()
+            {
+                node = Some(Node {
+                    value: Value::Text(text),
+                    origin: Origin::Environment(name),
+                });
+            }
+        }
+        let node = node?;
+        self.given.insert(key, node.origin.clone());
+        Some(node)
+    }
+
+    /// The table under `key`; an empty one where it is absent or no table.
+    pub(super) fn section(&mut self, key: &'static str) -> Section<'r> {
+        let schema = join(&self.schema, key);
+        self.reader.schema.borrow_mut().insert(schema.clone());
+        let node = self.entries.remove(key);
+        self.below(self.full(key), schema, self.overridable, node)
+    }
+
+    /// The tables under `key`, by the names that the operator gave them.
+    pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Section<'r>)> {
+        let schema = join(&join(&self.schema, key), "NAME");
+        let Some(node) = self.entries.remove(key) else {
+            return Vec::new();
+        };
+        let Value::Table(tables) = node.value else {
+            let kind = node.value.kind();
+            let remedy = format!("write a table [{key}.NAME] for each");
+            let fault = Fault::new(
+                self.full(key),
+                format!("expected tables, found {kind}"),
+                remedy,
+            );
+            self.reader.fault(fault.at(node.origin));
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (name, node) in tables {
+            let path = join(&self.full(key), &name);
+            let section = self.below(path, schema.clone(), Overridable::No, Some(node));
+            sections.push((name, section));
+        }
+        sections
+    }
+
+    /// The tables of the list under `key` (`[[key]]`).
+    pub(super) fn list(&mut self, key: &'static str) -> Vec<Section<'r>> {
+        let schema = join(&self.schema, key);
+        let Some(node) = self.entries.remove(key) else {
+            return Vec::new();
+        };
+        let Value::List(items) = node.value else {
+            let problem = format!("expected a list of tables, found {}", node.value.kind());
+            let remedy = format!("write [[{key}]] with two brackets");
+            self.reader
+                .fault(Fault::new(self.full(key), problem, remedy).at(node.origin));
+            return Vec::new();
+        };
+        let section = |(index, node)| {
+            let path = format!("{}[{index}]", self.full(key));
+            self.below(path, schema.clone(), Overridable::No, Some(node))
+        };
+        items.into_iter().enumerate().map(section).collect()
+    }
+
+    fn below(
+        &self,
+        path: String,
+        schema: String,
+        overridable: Overridable,
+        node: Option<Node>,
+    ) -> Section<'r> {
+        let (entries, origin) = match node {
+            None => (Table::new(), Origin::Nowhere),
+            Some(Node {
+                value: Value::Table(table),
+                origin,
+            }) => (table, origin),
+            Some(Node { value, origin }) => {
+                let problem = format!("expected a table, found {}", value.kind());
+                let remedy = format!("write [{path}] and its keys below");
+                self.reader
+                    .fault(Fault::new(&path, problem, remedy).at(origin.clone()));
+                (Table::new(), origin)
+            }
+        };
+        Section {
+            reader: self.reader,
+            path,
+            schema,
+            origin,
+            overridable,
+            entries,
+            given: BTreeMap::new(),
+        }
+    }
+
+    /// Notes a fault of `key`, where it was given or else where its section is.
+    pub(super) fn fault(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
+        let fault = Fault::new(self.full(key), problem, remedy);
+        self.reader.fault(fault.at(self.origin_of(key)));
+    }
+
+    /// Notes what is allowed and probably not meant.
+    pub(super) fn warn(&self, key: &str, text: &str) {
+        let warning = format!("{}: {text}", self.full(key));
+        self.reader.warnings.borrow_mut().push(warning);
+    }
+
+    /// Where `key` was given, or else where its section is.
+    pub(super) fn origin_of(&self, key: &str) -> Origin {
+        self.given.get(key).unwrap_or(&self.origin).clone()
+    }
+
+    /// Whether `key` was asked for and given, right or wrong.
+    pub(super) fn is_given(&self, key: &str) -> bool {
+        self.given.contains_key(key)
+    }
+
+    fn full(&self, key: &str) -> String {
+        join(&self.path, key)
+    }
+}
+
+impl Drop for Section<'_> {
+    fn drop(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        let unknown = entries.into_iter().map(|(key, node)| UnknownKey {
+            section: self.path.clone(),
+            schema: self.schema.clone(),
+            key,
+            origin: node.origin,
+        });
+        self.reader.unknown.borrow_mut().extend(unknown);
+    }
+}
+
+/// The variable that sets a key: `session.cookie.path` is `CLOAKROOM_SESSION_COOKIE_PATH`.
+pub(super) fn variable_name(path: &str) -> String {
+    format!("CLOAKROOM_{}", path.replace('.', "_").to_ascii_uppercase())
+}
+
+fn join(path: &str, key: &str) -> String {
+    if path.is_empty() {
+        key.to_owned()
+    } else if key.is_empty() {
+        path.to_owned()
+    } else {
+        format!("{path}.{key}")
+    }
+}

@@ -1,0 +1,271 @@
+//! The secrets that sign cookies: given by reference, or a random one that the host keeps beside its embedded store.
+
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::fault::Fault;
+use super::kinds::{self, boolean};
+use super::reader::Section;
+use super::store::Backend;
+
+/// Least length of a secret, in bytes: as long as the HMAC-SHA256 it keys.
+const SECRET_BYTES_MIN: usize = 32;
+/// Least number of different bytes in a secret: random hexadecimal has more in 32 bytes, a repeated word has not.
+const DIFFERENT_BYTES_MIN: usize = 8;
+
+/// Secrets that stand in documentation and tutorials, in lower case.
+const KNOWN_SECRETS: [&str; 12] = [
+    "keyboard cat",
+    "secret",
+    "session secret",
+    "cookie secret",
+    "cookie_secret",
+    "session_cookie_secret",
+    "your secret key",
+    "your-secret-key",
+    "your_secret_key",
+    "mysecret",
+    "changeme",
+    "shhhh, very secret",
+];
+
+/// Where the secrets come from.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// From the configuration: the first signs, all verify. Never empty.
+    Given(Vec<Vec<u8>>),
+    /// From this file, which is made with a random secret if it is absent.
+    KeptAt(PathBuf),
+    /// A random one that dies with this process.
+    PerProcess,
+}
+
+impl fmt::Debug for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(secrets) => write!(f, "Given({} secrets)", secrets.len()),
+            Self::KeptAt(path) => f.debug_tuple("KeptAt").field(path).finish(),
+            Self::PerProcess => f.write_str("PerProcess"),
+        }
+    }
+}
+
+impl SecretSource {
+    /// The secrets themselves: the first signs, all verify. Makes and keeps one where that was asked for; two hosts that
+    /// start at once end with the same one.
+    ///
+    /// # Errors
+    /// When the file of a kept secret can be neither read nor made, or holds too little.
+    pub fn obtain(&self) -> Result<Vec<Vec<u8>>, Fault> {
+        match self {
+            Self::Given(secrets) => Ok(secrets.clone()),
+            Self::PerProcess => Ok(vec![random_secret()]),
+            Self::KeptAt(path) => kept_secret(path).map(|secret| vec![secret]),
+        }
+    }
+}
+
+/// Reads `secrets` and `allow_short_secrets` of `[session]`.
+pub(super) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> SecretSource {
+    let is_short_allowed = section.get("allow_short_secrets", boolean).unwrap_or(false);
+    if let Some(secrets) = section.get("secrets", kinds::secrets) {
+        if secrets.is_empty() {
+            section.fault(
+                "secrets",
+                "the list is empty",
+                "write [\"env:NAME\"], or leave the key out for a random secret",
+            );
+        }
+        for (index, secret) in secrets.iter().enumerate() {
+            check_strength(section, index, secret, is_short_allowed);
+        }
+        return SecretSource::Given(secrets);
+    }
+    match backend {
+        Some(Backend::Sqlite(path)) => {
+            let mut name = path.as_os_str().to_owned();
+            name.push(".secret");
+            SecretSource::KeptAt(name.into())
+        }
+        Some(Backend::Mysql(_)) if !section.is_given("secrets") => {
+            section.fault(
+                "secrets",
+                "missing: all hosts and Express apps over one database must share their secrets",
+                "write secrets = [\"env:NAME\"] under [session], and set NAME to the output of `openssl rand -base64 32`",
+            );
+            SecretSource::PerProcess
+        }
+        _ => SecretSource::PerProcess,
+    }
+}
+
+fn check_strength(section: &Section<'_>, index: usize, secret: &[u8], is_short_allowed: bool) {
+    let lower = secret.to_ascii_lowercase();
+    let weakness = if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
+        "is a known default: it stands in documentation that everybody reads".to_owned()
+    } else if secret.len() < SECRET_BYTES_MIN {
+        format!(
+            "has {} bytes; a secret has at least {SECRET_BYTES_MIN}",
+            secret.len()
+        )
+    } else if different_bytes(secret) < DIFFERENT_BYTES_MIN {
+        "repeats itself: a secret is random".to_owned()
+    } else {
+        return;
+    };
+    let key = format!("secrets[{index}]");
+    if is_short_allowed {
+        section.warn(
+            &key,
+            &format!("{weakness}; rotate it: put a new one before it"),
+        );
+        return;
+    }
+    let remedy = "make one with `openssl rand -base64 32`; or, while a live Express app still signs with this one, \
+                  set allow_short_secrets = true";
+    section.reader.fault(
+        Fault::new(format!("session.{key}"), weakness, remedy).at(section.origin_of("secrets")),
+    );
+}
+
+fn different_bytes(secret: &[u8]) -> usize {
+    let mut seen = [false; 256];
+    for byte in secret {
+        seen[usize::from(*byte)] = true;
+    }
+    seen.iter().filter(|seen| **seen).count()
+}
+
+/// 32 random bytes, as 43 characters of base64url.
+fn random_secret() -> Vec<u8> {
+    let mut bytes = [0; SECRET_BYTES_MIN];
+    getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
+    URL_SAFE_NO_PAD.encode(bytes).into_bytes()
+}
+
+fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
+    let fault = |problem: String| {
+        let remedy =
+            "make its folder writable, or give the secret yourself: secrets = [\"env:NAME\"]";
+        Fault::new("session.secrets", problem, remedy)
+    };
+    let shown = path.display();
+    let mut secret = match fs::read(path) {
+        Ok(secret) => secret,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            make_secret(path)
+                .map_err(|error| fault(format!("cannot keep a secret in {shown}: {error}")))?;
+            // Whoever came first has made it: all read what lies there.
+            fs::read(path).map_err(|error| fault(format!("cannot read {shown}: {error}")))?
+        }
+        Err(error) => return Err(fault(format!("cannot read {shown}: {error}"))),
+    };
+    while secret.ends_with(b"\n") || secret.ends_with(b"\r") {
+        secret.pop();
+    }
+    if secret.len() < SECRET_BYTES_MIN {
+        let problem = format!(
+            "{shown} holds {} bytes; a secret has at least {SECRET_BYTES_MIN}",
+            secret.len()
+        );
+        let remedy = "remove the file for a new secret (all sessions end), or put the old one back";
+        return Err(Fault::new("session.secrets", problem, remedy));
+    }
+    Ok(secret)
+}
+
+/// Makes the file whole or not at all, readable by its owner alone; leaves one that is already there.
+fn make_secret(path: &Path) -> io::Result<()> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut salt = [0; 8];
+    getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", URL_SAFE_NO_PAD.encode(salt)));
+    let draft = PathBuf::from(draft);
+    let written = write_private(&draft).and_then(|()| match fs::hard_link(&draft, path) {
+        // Two starts at once: the other one's secret stands.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    let removed = fs::remove_file(&draft);
+    written.and(removed)?;
+    File::open(folder)?.sync_all()
+}
+
+fn write_private(path: &Path) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(&random_secret())?;
+    file.write_all(b"\n")?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_secret_is_made_once_and_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = SecretSource::KeptAt(folder.path().join("new/sessions.sqlite.secret"));
+        let first = source.obtain().unwrap();
+        let second = source.obtain().unwrap();
+        assert_eq!(first, second);
+        assert!(first[0].len() >= SECRET_BYTES_MIN);
+        let SecretSource::KeptAt(path) = source else {
+            unreachable!("made above")
+        };
+        let mode =
+            std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&path).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600);
+        let files = fs::read_dir(path.parent().unwrap()).unwrap().count();
+        assert_eq!(files, 1, "no draft is left");
+    }
+
+    #[test]
+    fn starts_at_once_end_with_one_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = SecretSource::KeptAt(folder.path().join("secret"));
+        let barrier = std::sync::Barrier::new(8);
+        let mut secrets = std::thread::scope(|scope| {
+            let start = || {
+                barrier.wait();
+                source.obtain().unwrap()
+            };
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(start)).collect();
+            let join =
+                |thread: std::thread::ScopedJoinHandle<'_, Vec<Vec<u8>>>| thread.join().unwrap();
+            threads.into_iter().map(join).collect::<Vec<_>>()
+        });
+        secrets.dedup();
+        assert_eq!(secrets.len(), 1);
+    }
+
+    #[test]
+    fn an_emptied_secret_file_is_refused_and_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "\n").unwrap();
+        let fault = SecretSource::KeptAt(path.clone()).obtain().unwrap_err();
+        assert!(fault.problem.contains("holds 0 bytes"), "{fault}");
+        assert_eq!(fs::read(path).unwrap(), b"\n");
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let source = SecretSource::Given(vec![b"hunter2".to_vec()]);
+        assert_eq!(format!("{source:?}"), "Given(1 secrets)");
+    }
+}

@@ -1,0 +1,173 @@
+//! What was said and where: TOML text as a tree of values that each know their line. Knows no key's meaning.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::fault::{Fault, Origin};
+
+/// A value and where it was given.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// TOML's values. No `Debug`: any of them may turn out to be a secret.
+#[derive(Clone)]
+pub(super) enum Value {
+    Text(String),
+    Integer(i64),
+    Float(f64),
+    Boolean(bool),
+    /// A date or time, as TOML writes it.
+    Moment(String),
+    List(Vec<Node>),
+    Table(Table),
+}
+
+/// Keys and their values, in alphabetical order.
+pub(super) type Table = BTreeMap<String, Node>;
+
+impl Value {
+    /// What kind of value it is, with an article, for messages.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "a string",
+            Self::Integer(_) => "an integer",
+            Self::Float(_) => "a float",
+            Self::Boolean(_) => "a boolean",
+            Self::Moment(_) => "a date",
+            Self::List(_) => "a list",
+            Self::Table(_) => "a table",
+        }
+    }
+}
+
+/// The value as a message shows it; texts are quoted. Never call it on what may be a secret.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::Float(number) => write!(f, "{number}"),
+            Self::Boolean(truth) => write!(f, "{truth}"),
+            Self::Moment(moment) => f.write_str(moment),
+            Self::List(_) | Self::Table(_) => f.write_str(self.kind()),
+        }
+    }
+}
+
+/// Reads TOML. What could be read comes back beside the faults, so that the rest can be checked in the same go.
+pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
+    let file = File {
+        path: path.to_owned(),
+        line_starts: std::iter::once(0)
+            .chain(text.match_indices('\n').map(|(at, _)| at + 1))
+            .collect(),
+    };
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut faults: Vec<Fault> = errors
+        .iter()
+        .map(|error| {
+            // The error's own Display quotes the line, which may hold a secret.
+            let problem = format!("not TOML: {}", error.message());
+            let origin = file.origin(error.span().map(|span| span.start));
+            Fault::new("", problem, "see https://toml.io for the syntax").at(origin)
+        })
+        .collect();
+    let table = file.table(table.into_inner(), &mut faults);
+    (table, faults)
+}
+
+struct File {
+    path: PathBuf,
+    line_starts: Vec<usize>,
+}
+
+impl File {
+    fn origin(&self, byte: Option<usize>) -> Origin {
+        let line = byte.map(|byte| self.line_starts.partition_point(|start| *start <= byte));
+        Origin::File {
+            path: self.path.clone(),
+            line,
+        }
+    }
+
+    fn table(&self, table: DeTable<'_>, faults: &mut Vec<Fault>) -> Table {
+        let mut read = Table::new();
+        for (key, value) in table {
+            let origin = self.origin(Some(key.span().start));
+            let value = self.value(value, faults);
+            read.insert(key.into_inner().into_owned(), Node { value, origin });
+        }
+        read
+    }
+
+    fn value(&self, value: Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Value {
+        let origin = self.origin(Some(value.span().start));
+        match value.into_inner() {
+            DeValue::String(text) => Value::Text(text.into_owned()),
+            DeValue::Integer(number) => {
+                match i64::from_str_radix(number.as_str(), number.radix()) {
+                    Ok(number) => Value::Integer(number),
+                    Err(_) => {
+                        let problem = format!("{} is too large", number.as_str());
+                        let remedy = "integers have at most 63 bits";
+                        faults.push(Fault::new("", problem, remedy).at(origin));
+                        Value::Integer(i64::MAX)
+                    }
+                }
+            }
+            DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(truth) => Value::Boolean(truth),
+            DeValue::Datetime(moment) => Value::Moment(moment.to_string()),
+            DeValue::Array(items) => Value::List(
+                items
+                    .into_iter()
+                    .map(|item| {
+                        let origin = self.origin(Some(item.span().start));
+                        let value = self.value(item, faults);
+                        Node { value, origin }
+                    })
+                    .collect(),
+            ),
+            DeValue::Table(table) => Value::Table(self.table(table, faults)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_value_knows_its_line() {
+        let text = "a = 1\n[b]\nc = \"x\"\nlist = [\n  true,\n  false,\n]\n";
+        let (table, faults) = parse(Path::new("f.toml"), text);
+        assert!(faults.is_empty());
+        assert_eq!(table["a"].origin.to_string(), "f.toml:1");
+        let Value::Table(b) = &table["b"].value else {
+            panic!("b is a table");
+        };
+        assert_eq!(b["c"].origin.to_string(), "f.toml:3");
+        let Value::List(list) = &b["list"].value else {
+            panic!("list is a list");
+        };
+        assert_eq!(list[1].origin.to_string(), "f.toml:6");
+    }
+
+    #[test]
+    fn bad_toml_is_told_by_line_and_without_the_line_itself() {
+        let text = "listen = \"127.0.0.1:1\"\npassword = \"hunter2\n[store]\nurl = 1 2\n";
+        let (table, faults) = parse(Path::new("f.toml"), text);
+        let shown: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert!(faults.len() >= 2, "{shown:?}");
+        assert!(shown[0].starts_with("f.toml:2: not TOML: "), "{shown:?}");
+        assert!(!shown.concat().contains("hunter2"));
+        assert!(table.contains_key("listen"), "the rest is still read");
+    }
+}

@@ -1,0 +1,227 @@
+//! What an unknown key was probably meant to be: Express's spelling, another section's key, a slip of the finger.
+
+use std::collections::BTreeSet;
+
+use super::fault::{Fault, Origin};
+
+/// A key that nobody asked for.
+pub(super) struct UnknownKey {
+    /// Its section as messages name it; empty for the root.
+    pub(super) section: String,
+    /// Its section as the schema names it.
+    pub(super) schema: String,
+    pub(super) key: String,
+    pub(super) origin: Origin,
+}
+
+/// Names that other session packages and drivers use, in snake case; and what they are here.
+const OTHER_NAMES: [(&str, &str); 22] = [
+    ("secret", "write `secrets = [\"env:NAME\"]` in [session]"),
+    ("key", "Cloakroom calls the cookie's name `session.name`"),
+    (
+        "genid",
+        "ids are always 192 random bits, as express-session makes them; leave it out",
+    ),
+    (
+        "ttl",
+        "write `session.cookie.max_age`, or `store.expiration` for sessions without a max age",
+    ),
+    ("httponly", "write `http_only` in [session.cookie]"),
+    ("samesite", "write `same_site` in [session.cookie]"),
+    ("ssl", "write `tls` in [store]"),
+    ("username", "write `user` in [store]"),
+    ("uri", "write `url` in [store]"),
+    ("socket_path", "write `socket` in [store]"),
+    (
+        "max_connections",
+        "write `connections` in [server], or `connection_limit` in [store]",
+    ),
+    ("pool_size", "write `connection_limit` in [store]"),
+    (
+        "charset",
+        "express-mysql-session never used it, either; leave it out",
+    ),
+    (
+        "end_connection_on_close",
+        "connections always end with the host; leave it out",
+    ),
+    (
+        "wait_for_connections",
+        "requests always wait, for `store.acquire_timeout`; leave it out",
+    ),
+    (
+        "queue_limit",
+        "`store.acquire_timeout` bounds the wait; leave it out",
+    ),
+    (
+        "max_idle",
+        "the pool keeps `store.connection_limit` connections; leave it out",
+    ),
+    ("connect_timeout_ms", "write `connect_timeout` in [store]"),
+    ("table", "write `schema.table_name` in [store]"),
+    ("port", "write it into `listen`"),
+    ("host", "write it into `listen`"),
+    ("wasm", "write `component` in [guest.NAME]"),
+];
+
+/// The fault for `unknown`, with the remedy that `schema` (every key that exists) suggests.
+pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
+    let key = if unknown.section.is_empty() {
+        unknown.key.clone()
+    } else {
+        format!("{}.{}", unknown.section, unknown.key)
+    };
+    let place = match unknown.section.as_str() {
+        "" => "the top level".to_owned(),
+        section => format!("[{section}]"),
+    };
+    let problem = format!("unknown key of {place}");
+    let snake = snake_case(&unknown.key);
+    // At the top, `host` and `port` are not a route's or the store's.
+    let top_name = unknown
+        .schema
+        .is_empty()
+        .then(|| other_name(&snake))
+        .flatten();
+    let remedy = same_section(unknown, &snake, schema)
+        .or(top_name)
+        .or_else(|| other_section(unknown, &snake, schema))
+        .or_else(|| other_name(&snake))
+        .or_else(|| similar(unknown, &snake, schema))
+        .unwrap_or_else(|| keys_of(&unknown.schema, schema));
+    Fault::new(key, problem, remedy).at(unknown.origin.clone())
+}
+
+/// The keys of a section.
+fn siblings<'a>(section: &'a str, schema: &'a BTreeSet<String>) -> impl Iterator<Item = &'a str> {
+    schema.iter().filter_map(move |path| {
+        let (parent, key) = split(path);
+        (parent == section).then_some(key)
+    })
+}
+
+fn split(path: &str) -> (&str, &str) {
+    path.rsplit_once('.').unwrap_or(("", path))
+}
+
+/// `saveUninitialized` for `save_uninitialized`.
+fn same_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
+    siblings(&unknown.schema, schema)
+        .find(|key| *key == snake)
+        .map(|key| format!("write `{key}`"))
+}
+
+/// `secure` in `[session]`. The nearest home comes first: a section below, then beside, then any.
+fn other_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
+    let homes = schema.iter().filter(|path| split(path).1 == snake);
+    let (home, key) = split(homes.min_by_key(|path| {
+        let home = split(path).0;
+        let own = unknown.schema.as_str();
+        match () {
+            () if own.is_empty() => home.matches('.').count(),
+            () if home.starts_with(&format!("{own}.")) => 0,
+            () if own.starts_with(home) && !home.is_empty() => 1,
+            () if home.split('.').next() == own.split('.').next() => 2,
+            () => 3,
+        }
+    })?);
+    Some(match home {
+        "" => {
+            format!("it belongs at the top of the file, before the first [section]: `{key} = ...`")
+        }
+        "route" => format!("it belongs under [[route]]: `{key} = ...`"),
+        _ => match home.rsplit_once('.') {
+            Some((parent, name)) if parent == unknown.schema => format!(
+                "it belongs under [{home}]: write `{name} = {{ {key} = ... }}` in [{parent}], or `{key} = ...` below [{home}]"
+            ),
+            _ => format!("it belongs under [{home}]: write `{key} = ...` there"),
+        },
+    })
+}
+
+fn other_name(snake: &str) -> Option<String> {
+    let known = OTHER_NAMES.iter().find(|(name, _)| *name == snake)?;
+    Some(known.1.to_owned())
+}
+
+fn similar(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
+    let close = |key: &str| strsim::jaro_winkler(key, snake);
+    let best = siblings(&unknown.schema, schema).max_by(|a, b| close(a).total_cmp(&close(b)))?;
+    (close(best) > 0.85).then(|| format!("did you mean `{best}`?"))
+}
+
+fn keys_of(section: &str, schema: &BTreeSet<String>) -> String {
+    let keys: Vec<_> = siblings(section, schema).collect();
+    format!("its keys are {}", keys.join(", "))
+}
+
+/// `checkExpirationInterval` and `check-expiration-interval` as `check_expiration_interval`.
+fn snake_case(key: &str) -> String {
+    let mut snake = String::with_capacity(key.len() + 4);
+    for c in key.chars() {
+        if c.is_ascii_uppercase() && !snake.is_empty() && !snake.ends_with('_') {
+            snake.push('_');
+        }
+        snake.push(if c == '-' {
+            '_'
+        } else {
+            c.to_ascii_lowercase()
+        });
+    }
+    snake
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remedy(schema: &[&str], section: &str, key: &str) -> String {
+        let unknown = UnknownKey {
+            section: section.to_owned(),
+            schema: section.to_owned(),
+            key: key.to_owned(),
+            origin: Origin::Nowhere,
+        };
+        let schema = schema.iter().map(|path| (*path).to_owned()).collect();
+        fault(&unknown, &schema).remedy
+    }
+
+    const SCHEMA: [&str; 6] = [
+        "listen",
+        "session.save_uninitialized",
+        "session.cookie.secure",
+        "session.cookie.path",
+        "route.path",
+        "store.url",
+    ];
+
+    #[test]
+    fn camel_case_is_express_and_gets_our_spelling() {
+        assert_eq!(
+            remedy(&SCHEMA, "session", "saveUninitialized"),
+            "write `save_uninitialized`"
+        );
+    }
+
+    #[test]
+    fn a_key_in_the_wrong_section_is_sent_home() {
+        assert_eq!(
+            remedy(&SCHEMA, "session", "secure"),
+            "it belongs under [session.cookie]: write `cookie = { secure = ... }` in [session], or `secure = ...` below [session.cookie]"
+        );
+        assert!(
+            remedy(&SCHEMA, "session", "path").starts_with("it belongs under [session.cookie]")
+        );
+        assert!(remedy(&SCHEMA, "store", "listen").starts_with("it belongs at the top"));
+    }
+
+    #[test]
+    fn a_slip_gets_a_suggestion_and_nonsense_the_list() {
+        assert_eq!(remedy(&SCHEMA, "store", "ur"), "did you mean `url`?");
+        assert_eq!(remedy(&SCHEMA, "", "lissen"), "did you mean `listen`?");
+        assert_eq!(
+            remedy(&SCHEMA, "session.cookie", "xyzzy"),
+            "its keys are path, secure"
+        );
+    }
+}
