@@ -20,6 +20,12 @@ pub const SESSION_KEYS_MAX: usize = 256;
 pub const SESSION_KEY_BYTES_MAX: usize = 256;
 /// Deepest nesting of a value a guest may set: Node's `JSON.stringify` recurses, and must survive our rows.
 pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
+/// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
+pub const SESSION_LOG_OPS_MAX: usize = 1024;
+/// Most bytes of such a log.
+pub const SESSION_LOG_BYTES_MAX: usize = 256 << 10;
+/// How long an answer whose guest made no session call waits for the row it was to touch, when the store is slow.
+pub const UNUSED_LOAD_WAIT_MAX: Duration = Duration::from_millis(250);
 /// Largest request head we read, in bytes. Common servers allow about 8 KiB per line; several long cookies need room.
 pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 /// Most header fields of a request.

@@ -1,0 +1,49 @@
+//! What the session manager counts, for tests now and for metrics later. Knows no ids and no data.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Totals since the manager was made.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Visits whose cookie no secret of ours had signed.
+    pub bad_cookies: Counter,
+    /// Visits with two valid cookies of different sessions.
+    pub ambiguous_cookies: Counter,
+    /// Visits whose cookie was good and whose session was gone.
+    pub dead_cookies: Counter,
+    /// Rows that could not be read as a session.
+    pub corrupt_rows: Counter,
+    /// Rows asked for.
+    pub loads: Counter,
+    /// Rows created, changed, moved or deleted.
+    pub commits: Counter,
+    /// Times another's commit was found to have come first.
+    pub conflicts: Counter,
+    /// Conflicts answered by applying the log to the newer row.
+    pub reapplies: Counter,
+    /// Conflicts answered by running the attempt again.
+    pub reruns: Counter,
+    /// Runs of attempts, re-runs included.
+    pub runs: Counter,
+    /// Commits whose reply was lost.
+    pub ambiguous_commits: Counter,
+    /// Rows whose expiry was moved without a write.
+    pub touches: Counter,
+    /// Sessions that were not stored because their `secure` cookie could not be sent.
+    pub undeliverable_cookies: Counter,
+}
+
+/// One total.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// The total so far.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add_one(&self) -> u64 {
+        self.0.fetch_add(1, Ordering::Relaxed)
+    }
+}

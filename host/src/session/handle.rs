@@ -1,0 +1,407 @@
+//! The handle that a guest's calls go to. Knows the grant and the WIT's errors; knows no store.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use super::policy::{self, Ending, Trigger};
+use super::run::{Run, Stop, WasCalled};
+use super::transaction::Op;
+use super::{Access, CallError, Error, Grant, Unset};
+use crate::record::{CookieAttributes, SessionId, check_value};
+
+/// The session of one run. Clones are the same session.
+///
+/// The first call waits for the row, which is on its way since before the run; later ones work in memory, but for `save`,
+/// `reload` and, where requests of the session collide, the first write.
+///
+/// Cancel safety: a dropped call has either not happened or, for `save`, goes on by itself.
+#[derive(Clone)]
+pub struct Session(Arc<Shared>);
+
+struct Shared {
+    grant: Arc<Grant>,
+    /// Without one, every call is denied for this reason.
+    run: Result<Arc<Mutex<Run>>, &'static str>,
+    is_frozen: AtomicBool,
+    was_called: AtomicBool,
+}
+
+/// Shows nothing of the session.
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}
+
+type Locked = OwnedMutexGuard<Run>;
+
+impl Session {
+    /// For a guest that has no session: every call is denied, no store is asked, no cookie is sent.
+    pub fn none() -> Self {
+        Self::closed("this guest is granted no access to the session")
+    }
+
+    /// Where there is no session for the reason `why`.
+    pub(super) fn closed(why: &'static str) -> Self {
+        Self::with(Arc::default(), Err(why))
+    }
+
+    pub(super) fn new(grant: Arc<Grant>, run: Run) -> (Self, Arc<Mutex<Run>>) {
+        let run = Arc::new(Mutex::new(run));
+        (Self::with(grant, Ok(Arc::clone(&run))), run)
+    }
+
+    fn with(grant: Arc<Grant>, run: Result<Arc<Mutex<Run>>, &'static str>) -> Self {
+        Self(Arc::new(Shared {
+            grant,
+            run,
+            is_frozen: AtomicBool::new(false),
+            was_called: AtomicBool::new(false),
+        }))
+    }
+
+    /// The JSON text of an entry; `None` without one, and for reserved keys.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub async fn get(&self, key: &str) -> Result<Option<String>, CallError> {
+        self.may(Access::Read)?;
+        self.may_read(key)?;
+        let mut run = self.enter().await?;
+        let transaction = run.session()?;
+        Ok(transaction.get(key).map(str::to_owned))
+    }
+
+    /// Writes an entry.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`], [`Error::TooLarge`], [`Error::Committed`].
+    pub async fn set(&self, key: &str, value: &str) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        self.may_write(key)?;
+        let value = check_value(value).map_err(|why| invalid(format!("`{key}`: {why}")))?;
+        self.change(Op::Set {
+            key: key.to_owned(),
+            value: value.to_owned(),
+        })
+        .await
+    }
+
+    /// Removes an entry, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
+    pub async fn delete(&self, key: &str) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        self.may_write(key)?;
+        self.change(Op::Delete {
+            key: key.to_owned(),
+        })
+        .await
+    }
+
+    /// The keys that the guest may read, in the session's order.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub async fn list_keys(&self) -> Result<Vec<String>, CallError> {
+        self.may(Access::Read)?;
+        let mut run = self.enter().await?;
+        let mut keys = run.session()?.keys();
+        keys.retain(|key| self.0.grant.read_keys.covers(key));
+        Ok(keys)
+    }
+
+    /// Adds to an integer; absent counts as 0.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`], [`Error::TooLarge`], [`Error::Committed`].
+    pub async fn add(&self, key: &str, delta: i64) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        self.may_write(key)?;
+        self.change(Op::Add {
+            key: key.to_owned(),
+            delta,
+        })
+        .await
+    }
+
+    /// Adds to an integer and returns the sum, which counts as read.
+    ///
+    /// # Errors
+    /// As [`Session::add`].
+    pub async fn increment(&self, key: &str, delta: i64) -> Result<i64, CallError> {
+        self.may(Access::Write)?;
+        self.may_read(key)?;
+        self.may_write(key)?;
+        let mut run = self.enter_to_write().await?;
+        let transaction = run.session()?;
+        Ok(transaction.increment(key.to_owned(), delta)?)
+    }
+
+    /// Removes all entries.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] also where the guest may not write every key; [`Error::Invalid`], [`Error::Committed`].
+    pub async fn clear(&self) -> Result<(), CallError> {
+        self.may_write_all("clear")?;
+        self.change(Op::Clear).await
+    }
+
+    /// A keyed hash of the session's id; `None` before it has one.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub async fn fingerprint(&self) -> Result<Option<String>, CallError> {
+        self.may(Access::Read)?;
+        let mut run = self.enter().await?;
+        let id = run.session()?.named_id().cloned();
+        Ok(id.map(|id| run.manager().keys.fingerprint(&id)))
+    }
+
+    /// Gives the session another id.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
+    pub async fn renew(&self) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        let id = SessionId::generate();
+        self.change(Op::Renew { id }).await
+    }
+
+    /// Gives the session another id and drops its entries.
+    ///
+    /// # Errors
+    /// As [`Session::clear`].
+    pub async fn regenerate(&self) -> Result<(), CallError> {
+        self.may_write_all("regenerate")?;
+        let id = SessionId::generate();
+        self.change(Op::Regenerate { id }).await
+    }
+
+    /// Ends the session.
+    ///
+    /// # Errors
+    /// [`Error::Denied`] also where the guest may not write every key; [`Error::Committed`].
+    pub async fn destroy(&self) -> Result<(), CallError> {
+        self.may_write_all("destroy")?;
+        self.end(Op::Destroy).await
+    }
+
+    /// Does what the option `unset` says.
+    ///
+    /// # Errors
+    /// As [`Session::destroy`].
+    pub async fn unset(&self) -> Result<(), CallError> {
+        self.may_write_all("unset")?;
+        let run = self.run()?;
+        let unset = run.lock().await.manager().options.unset;
+        self.end(match unset {
+            Unset::Keep => Op::Drop,
+            Unset::Destroy => Op::Destroy,
+        })
+        .await
+    }
+
+    /// Gives the session a lifetime in milliseconds; `None`: until the browser is closed.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`] also for an end before 1970 or after 2106, [`Error::Committed`].
+    pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        let now_ms = self.now_ms().await?;
+        if max_age_ms.is_some_and(|ms| !policy::is_max_age_possible(ms, now_ms)) {
+            return Err(invalid("a session ends between 1970 and 2106".to_owned()));
+        }
+        self.change(Op::SetMaxAge { max_age_ms, now_ms }).await
+    }
+
+    /// Starts the session's lifetime afresh.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
+    pub async fn touch(&self) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        let now_ms = self.now_ms().await?;
+        let mut run = self.enter().await?;
+        self.not_frozen()?;
+        let transaction = run.session()?;
+        Ok(transaction.change(Op::Touch { now_ms })?)
+    }
+
+    /// The attributes of the session's cookie, with this run's changes.
+    ///
+    /// # Errors
+    /// [`Error::Denied`].
+    pub async fn cookie(&self) -> Result<CookieAttributes, CallError> {
+        self.may(Access::Read)?;
+        let mut run = self.enter().await?;
+        Ok(run.session()?.cookie().clone())
+    }
+
+    /// Commits now. Goes on by itself when the caller stops waiting.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Committed`], [`Error::Unavailable`], and [`Error::TooLarge`] where the store's column is
+    /// smaller than the session.
+    pub async fn save(&self) -> Result<(), CallError> {
+        self.may(Access::Write)?;
+        let mut run = self.enter_to_write().await?;
+        let bytes_max = run.manager().options.session_bytes_max;
+        let tasks = run.manager().tasks.clone();
+        let saving = tasks.spawn(async move {
+            let saved = run.commit(Trigger::Save).await;
+            match saved {
+                Ok(()) => Ok(()),
+                Err(Stop::Store) => {
+                    run.set_store_failed();
+                    Err(unavailable())
+                }
+                Err(Stop::TooLarge) => Err(Error::TooLarge(bytes_max as u64).into()),
+                Err(stop) => {
+                    run.set_stop(stop);
+                    Err(CallError::Interrupted)
+                }
+            }
+        });
+        saving.await.unwrap_or(Err(CallError::Interrupted))
+    }
+
+    /// Forgets what is not committed and reads the row again.
+    ///
+    /// # Errors
+    /// [`Error::Denied`], [`Error::Invalid`] after `destroy`, [`Error::Committed`], [`Error::Unavailable`].
+    pub async fn reload(&self) -> Result<(), CallError> {
+        self.may(Access::Read)?;
+        let mut run = self.enter().await?;
+        self.not_frozen()?;
+        let ending = run.session()?.ending();
+        if ending == Ending::Destroyed {
+            return Err(invalid("the session was ended by this request".to_owned()));
+        }
+        match run.reload().await {
+            Ok(()) => Ok(()),
+            Err(Stop::Store) => {
+                run.set_store_failed();
+                Err(unavailable())
+            }
+            Err(stop) => interrupted(&mut run, stop),
+        }
+    }
+
+    /// From now on the session is read-only: the answer is about to be released.
+    pub fn freeze(&self) {
+        self.0.is_frozen.store(true, Ordering::Release);
+    }
+
+    /// Whether any call went as far as the session's row.
+    pub(super) fn was_called(&self) -> WasCalled {
+        match self.0.was_called.load(Ordering::Acquire) {
+            true => WasCalled::Yes,
+            false => WasCalled::No,
+        }
+    }
+
+    fn run(&self) -> Result<&Arc<Mutex<Run>>, Error> {
+        let denied = |why: &&'static str| Error::Denied((*why).to_owned());
+        self.0.run.as_ref().map_err(denied)
+    }
+
+    /// Waits for the row.
+    async fn enter(&self) -> Result<Locked, CallError> {
+        let run = Arc::clone(self.run()?);
+        self.0.was_called.store(true, Ordering::Release);
+        let mut run = run.lock_owned().await;
+        if run.is_stopped() {
+            return Err(CallError::Interrupted);
+        }
+        match run.open().await {
+            Ok(_) => Ok(run),
+            Err(stop) => interrupted(&mut run, stop),
+        }
+    }
+
+    /// Waits for the row and, where requests of the session collide, for its turn.
+    async fn enter_to_write(&self) -> Result<Locked, CallError> {
+        let mut run = self.enter().await?;
+        self.not_frozen()?;
+        match run.before_first_write().await {
+            Ok(()) => Ok(run),
+            Err(stop) => interrupted(&mut run, stop),
+        }
+    }
+
+    async fn change(&self, op: Op) -> Result<(), CallError> {
+        let mut run = self.enter_to_write().await?;
+        Ok(run.session()?.change(op)?)
+    }
+
+    /// An end needs no turn before it is committed: it may not have read anything.
+    async fn end(&self, op: Op) -> Result<(), CallError> {
+        let mut run = self.enter().await?;
+        self.not_frozen()?;
+        Ok(run.session()?.change(op)?)
+    }
+
+    async fn now_ms(&self) -> Result<i64, CallError> {
+        Ok(self.run()?.lock().await.manager().clock.now_ms())
+    }
+
+    fn not_frozen(&self) -> Result<(), Error> {
+        match self.0.is_frozen.load(Ordering::Acquire) {
+            true => Err(Error::Committed),
+            false => Ok(()),
+        }
+    }
+
+    fn may(&self, access: Access) -> Result<(), Error> {
+        self.run()?;
+        if self.0.grant.access < access {
+            return Err(Error::Denied(
+                "this guest may read the session and not change it".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    fn may_read(&self, key: &str) -> Result<(), Error> {
+        if self.0.grant.read_keys.covers(key) {
+            return Ok(());
+        }
+        Err(Error::Denied(format!("this guest may not read `{key}`")))
+    }
+
+    fn may_write(&self, key: &str) -> Result<(), Error> {
+        if self.0.grant.write_keys.covers(key) {
+            return Ok(());
+        }
+        Err(Error::Denied(format!("this guest may not write `{key}`")))
+    }
+
+    fn may_write_all(&self, operation: &str) -> Result<(), Error> {
+        self.may(Access::Write)?;
+        if self.0.grant.write_keys.covers_all() {
+            return Ok(());
+        }
+        Err(Error::Denied(format!(
+            "`{operation}` needs the right to write every key"
+        )))
+    }
+}
+
+fn invalid(why: String) -> CallError {
+    CallError::Guest(Error::Invalid(why))
+}
+
+fn unavailable() -> CallError {
+    CallError::Guest(Error::Unavailable(
+        "the session store did not answer in time".to_owned(),
+    ))
+}
+
+fn interrupted<T>(run: &mut Run, stop: Stop) -> Result<T, CallError> {
+    run.set_stop(stop);
+    Err(CallError::Interrupted)
+}

@@ -1,0 +1,269 @@
+//! One run of an attempt on a session: the load it waits for, its transaction, and how that is committed. Does the I/O that
+//! the transaction itself must not know; decides nothing about running again.
+
+mod commit;
+mod cookie;
+mod turn;
+
+pub(super) use turn::Turn;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::JoinHandle;
+
+use super::manager::{Loaded, SessionManager};
+use super::policy::{Link, Standing, Ticket};
+use super::transaction::{Base, Transaction};
+use super::{CallError, CookieChange, Visit};
+use crate::limits::UNUSED_LOAD_WAIT_MAX;
+use crate::record::SessionId;
+use crate::store::StoreError;
+
+/// See the module.
+pub(super) struct Run {
+    manager: Arc<SessionManager>,
+    phase: Phase,
+    link: Link,
+    deadline: Instant,
+    ticket: Ticket,
+    turn: Turn,
+    /// Why the run has to end.
+    stop: Option<Stop>,
+    /// Whether a `save` or a `reload` failed by the store: the guest was told, and the answer is a 503 all the same.
+    has_store_failed: bool,
+    /// Whether a first write has passed the session's slot.
+    has_written: bool,
+    /// Whether a `save` has committed something.
+    is_saved: bool,
+    /// Whether a `save` has changed entries.
+    was_modified: bool,
+    /// What the saves so far ask for.
+    cookie: CookieChange,
+}
+
+/// How far the run's session is.
+pub(super) enum Phase {
+    /// The row is on its way. Without a row the session is `absent`.
+    Loading {
+        id: SessionId,
+        task: JoinHandle<Result<Loaded, StoreError>>,
+        absent: Standing,
+    },
+    /// It can be used.
+    Open(Box<Transaction>),
+    /// The store did not give it.
+    Down,
+}
+
+/// Why a run must end, or cannot be released.
+pub(super) enum Stop {
+    /// Another commit came first, and this run has seen what that one changed.
+    Conflict(Successor),
+    /// The store failed.
+    Store,
+    /// The store's column is too small for the row.
+    TooLarge,
+    /// No turn was to be had in time.
+    Busy,
+}
+
+/// What is there instead of what the run stood on.
+pub(super) enum Successor {
+    /// A newer row.
+    Row(Box<Base>),
+    /// No session.
+    Gone,
+}
+
+impl Run {
+    pub(super) fn new(
+        manager: Arc<SessionManager>,
+        visit: &Visit,
+        ticket: Ticket,
+        phase: Phase,
+        turn: Turn,
+    ) -> Self {
+        Self {
+            manager,
+            phase,
+            link: Link::of(visit),
+            deadline: visit.deadline,
+            ticket,
+            turn,
+            stop: None,
+            has_store_failed: false,
+            has_written: false,
+            is_saved: false,
+            was_modified: false,
+            cookie: CookieChange::Keep,
+        }
+    }
+
+    pub(super) fn manager(&self) -> &Arc<SessionManager> {
+        &self.manager
+    }
+
+    pub(super) fn link(&self) -> Link {
+        self.link
+    }
+
+    pub(super) fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    pub(super) fn is_saved(&self) -> bool {
+        self.is_saved
+    }
+
+    pub(super) fn has_store_failed(&self) -> bool {
+        self.has_store_failed
+    }
+
+    pub(super) fn set_store_failed(&mut self) {
+        self.has_store_failed = true;
+    }
+
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    pub(super) fn set_stop(&mut self, stop: Stop) {
+        self.stop.get_or_insert(stop);
+    }
+
+    pub(super) fn take_stop(&mut self) -> Option<Stop> {
+        self.stop.take()
+    }
+
+    pub(super) fn take_cookie(&mut self) -> CookieChange {
+        std::mem::replace(&mut self.cookie, CookieChange::Keep)
+    }
+
+    pub(super) fn take_turn(&mut self) -> Turn {
+        std::mem::take(&mut self.turn)
+    }
+
+    /// The session, once its row is there.
+    ///
+    /// Cancel safety: the row goes on its way if the call is dropped.
+    ///
+    /// # Errors
+    /// [`Stop::Store`] when the store does not give it.
+    pub(super) async fn open(&mut self) -> Result<&mut Transaction, Stop> {
+        if let Phase::Loading { id, task, absent } = &mut self.phase {
+            let loaded = task.await;
+            let (id, absent) = (id.clone(), *absent);
+            self.phase = match loaded {
+                Ok(Ok(Loaded::Row(base))) => self.manager.on_row(*base, self.link),
+                Ok(Ok(Loaded::Absent)) => {
+                    self.has_no_row(absent, Ticket::Dead);
+                    let session = self.manager.keys.fingerprint(&id);
+                    tracing::debug!(session, "a visitor came with a session that is gone");
+                    self.manager.fresh(absent, self.link)
+                }
+                Ok(Ok(Loaded::Corrupt)) => {
+                    self.has_no_row(absent, Ticket::Corrupt);
+                    self.manager.fresh(absent, self.link)
+                }
+                Ok(Err(_)) | Err(_) => Phase::Down,
+            };
+        }
+        self.transaction()
+    }
+
+    /// The session that [`Run::open`] has opened.
+    ///
+    /// # Errors
+    /// [`CallError::Interrupted`] when it has not.
+    pub(super) fn session(&mut self) -> Result<&mut Transaction, CallError> {
+        self.transaction().map_err(|_| CallError::Interrupted)
+    }
+
+    fn transaction(&mut self) -> Result<&mut Transaction, Stop> {
+        match &mut self.phase {
+            Phase::Open(transaction) => Ok(transaction),
+            Phase::Loading { .. } | Phase::Down => Err(Stop::Store),
+        }
+    }
+
+    fn has_no_row(&mut self, absent: Standing, ticket: Ticket) {
+        // A session that vanished under the visit is none that the visitor's cookie may be expired for.
+        if absent == Standing::New {
+            self.ticket = ticket;
+            if ticket == Ticket::Dead {
+                self.manager.counters.dead_cookies.add_one();
+            }
+        }
+    }
+
+    /// Forgets what is not committed, and reads the row again.
+    ///
+    /// # Errors
+    /// [`Stop::Store`] when the store does not answer; [`Stop::Conflict`] when the guest has seen what is different now, or
+    /// the session is gone.
+    pub(super) async fn reload(&mut self) -> Result<(), Stop> {
+        let base = self.open().await?.base().map(|base| base.id.clone());
+        let newer = match base {
+            None => None,
+            Some(id) => match self.manager.load(&id).await.map_err(|_| Stop::Store)? {
+                Loaded::Row(base) => Some(*base),
+                Loaded::Absent | Loaded::Corrupt => return Err(Stop::Conflict(Successor::Gone)),
+            },
+        };
+        let on_conflict = newer.clone();
+        let reloaded = self.open().await?.reload(newer);
+        reloaded.map_err(|_| {
+            self.manager.counters.conflicts.add_one();
+            let row = on_conflict.map(Box::new);
+            Stop::Conflict(row.map_or(Successor::Gone, Successor::Row))
+        })
+    }
+
+    /// Takes the session's turn at the run's first write, if requests of the session collide.
+    ///
+    /// # Errors
+    /// As [`Run::commit`].
+    pub(super) async fn before_first_write(&mut self) -> Result<(), Stop> {
+        self.open().await?;
+        if !self.has_written {
+            if self.awaits_turn() {
+                self.take_its_turn().await?;
+                self.refresh().await?;
+            }
+            self.has_written = true;
+        }
+        Ok(())
+    }
+
+    /// Commits what the guest left, and says what becomes of the cookie. `was_called`: whether the guest made any call.
+    ///
+    /// # Errors
+    /// Why nothing may be released.
+    pub(super) async fn release(&mut self, was_called: WasCalled) -> Result<CookieChange, Stop> {
+        if was_called == WasCalled::No && !self.await_unused().await {
+            return Ok(CookieChange::Keep);
+        }
+        self.open().await?;
+        if self.has_store_failed {
+            return Err(Stop::Store);
+        }
+        self.commit(super::policy::Trigger::Release).await?;
+        Ok(self.take_cookie())
+    }
+
+    /// Waits for a row that nobody asked for, but not for a store that is down; whether it is there.
+    async fn await_unused(&mut self) -> bool {
+        let opened = tokio::time::timeout(UNUSED_LOAD_WAIT_MAX, self.open()).await;
+        matches!(opened, Ok(Ok(_)))
+    }
+}
+
+/// Whether the guest made a call on its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WasCalled {
+    /// It did.
+    Yes,
+    /// It did not.
+    No,
+}

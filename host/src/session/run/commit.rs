@@ -1,0 +1,215 @@
+//! How a run's changes become durable: one compare-and-swap, and again on the newer row while nothing that was read differs
+//! there.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::{Run, Stop, Successor};
+use crate::session::manager::Loaded;
+use crate::session::policy::{self, Facts, Standing, Trigger, Write};
+use crate::session::settle::{Settled, commit_one, settle};
+use crate::session::transaction::{Base, Planned};
+use crate::store::{Change, RowVersion, StoreErrorKind, Verdict};
+
+/// How often a creation is tried whose reply is lost: each try may leave a row that nobody has the cookie of.
+const CREATE_TRIES_MAX: u32 = 3;
+
+/// How one try to commit ended.
+enum Try {
+    Landed,
+    /// Another commit came first.
+    Overtaken,
+    /// It was a creation, and nothing is known of it: another id is needed.
+    CreationLost,
+}
+
+impl Run {
+    /// Commits what the guest has done since the last commit, if the decision tables say so.
+    ///
+    /// Cancel safety: none, see [`crate::store::SessionStore::commit_many`].
+    ///
+    /// # Errors
+    /// Why it cannot be committed; then nothing of it is.
+    pub(in crate::session) async fn commit(&mut self, trigger: Trigger) -> Result<(), Stop> {
+        let manager = Arc::clone(&self.manager);
+        let options = &manager.options;
+        let mut creations = 0;
+        loop {
+            let now_ms = manager.clock.now_ms();
+            let (link, is_saved) = (self.link, self.is_saved);
+            let transaction = self.transaction()?;
+            let facts = transaction.facts(trigger, link, is_saved);
+            let write = policy::write(options, &facts);
+            let Some(planned) = transaction.plan(write, options, now_ms) else {
+                return self.left_unwritten(&facts, write, now_ms);
+            };
+            if self.awaits_turn() {
+                self.take_its_turn().await?;
+                if !planned.is_blind() {
+                    self.refresh().await?;
+                    continue;
+                }
+            }
+            match self.attempt(&planned).await? {
+                Try::Landed => return self.landed(&facts, write, planned),
+                Try::Overtaken => self.give_way().await?,
+                Try::CreationLost => {
+                    creations += 1;
+                    if creations == CREATE_TRIES_MAX || Instant::now() >= self.deadline {
+                        return Err(Stop::Store);
+                    }
+                }
+            }
+        }
+    }
+
+    async fn attempt(&self, planned: &Planned) -> Result<Try, Stop> {
+        let manager = &self.manager;
+        let (store, clock) = (manager.store.as_ref(), &manager.clock);
+        match commit_one(store, clock, &planned.commit).await {
+            Verdict::Committed => Ok(Try::Landed),
+            Verdict::Conflict => Ok(Try::Overtaken),
+            Verdict::Failed(error) => {
+                tracing::warn!(%error, "could not commit a session");
+                Err(match error.kind {
+                    StoreErrorKind::TooLarge => Stop::TooLarge,
+                    StoreErrorKind::Unavailable | StoreErrorKind::Broken => Stop::Store,
+                })
+            }
+            Verdict::Ambiguous(error) => {
+                manager.counters.ambiguous_commits.add_one();
+                tracing::warn!(%error, "the reply to a session's commit was lost");
+                if matches!(planned.commit.change, Change::Create(_)) {
+                    return Ok(Try::CreationLost);
+                }
+                let (commit, token) = (&planned.commit, planned.token);
+                match settle(store, clock, commit, token, self.deadline).await {
+                    Settled::Committed => Ok(Try::Landed),
+                    Settled::NotApplied => Ok(Try::Overtaken),
+                    Settled::Unknown => Err(Stop::Store),
+                }
+            }
+        }
+    }
+
+    /// Another commit came first: from now on the session's requests go on one after the other.
+    async fn give_way(&mut self) -> Result<(), Stop> {
+        if self.transaction()?.base().is_none() {
+            // Somebody has the id that was just minted; the next try mints another.
+            return self.check_deadline();
+        }
+        self.manager.counters.conflicts.add_one();
+        if self.turn.is_taken() {
+            let eager_max = self.manager.options.eager_reruns_max;
+            let waited = self.turn.wait_for_others(eager_max, self.deadline).await;
+            waited.map_err(|_| Stop::Busy)?;
+        } else {
+            self.take_its_turn().await?;
+            self.check_deadline()?;
+        }
+        self.refresh().await
+    }
+
+    fn check_deadline(&self) -> Result<(), Stop> {
+        if Instant::now() >= self.deadline {
+            return Err(Stop::Busy);
+        }
+        Ok(())
+    }
+
+    /// Whether requests of this session collide, and this one has no turn yet.
+    pub(super) fn awaits_turn(&mut self) -> bool {
+        if self.turn.is_taken() {
+            return false;
+        }
+        let slots = Arc::clone(&self.manager.slots);
+        let base = self.transaction().ok().and_then(|t| t.base());
+        base.is_some_and(|base| slots.is_contended(&base.id))
+    }
+
+    pub(super) async fn take_its_turn(&mut self) -> Result<(), Stop> {
+        let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
+            return Ok(());
+        };
+        let taken = self.turn.take(&self.manager, &id, self.deadline).await;
+        taken.map_err(|_| Stop::Busy)
+    }
+
+    /// Moves the log to the row as it is now.
+    ///
+    /// # Errors
+    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone.
+    pub(super) async fn refresh(&mut self) -> Result<(), Stop> {
+        let Some(base) = self.transaction()?.base() else {
+            return Ok(());
+        };
+        let (id, seen) = (base.id.clone(), RowVersion::of(&base.record));
+        let loaded = self.manager.load(&id).await.map_err(|_| Stop::Store)?;
+        let Loaded::Row(newer) = loaded else {
+            return Err(Stop::Conflict(Successor::Gone));
+        };
+        if RowVersion::of(&newer.record) == seen {
+            return Ok(());
+        }
+        match self.transaction()?.rebase(Base::clone(&newer)) {
+            Ok(()) => {
+                self.manager.counters.reapplies.add_one();
+                Ok(())
+            }
+            Err(_) => Err(Stop::Conflict(Successor::Row(newer))),
+        }
+    }
+
+    /// The commit is durable.
+    fn landed(&mut self, facts: &Facts, write: Write, planned: Planned) -> Result<(), Stop> {
+        self.manager.counters.commits.add_one();
+        self.is_saved |= facts.trigger == Trigger::Save;
+        self.was_modified |= facts.is_modified;
+        self.log_landing(facts, write, &planned);
+        let row_attributes = self.transaction()?.row_attributes().clone();
+        self.transaction()?.landed(planned);
+        let attributes = self.transaction()?.attributes().clone();
+        self.change_cookie(facts, write, attributes, row_attributes)
+    }
+
+    /// Nothing was to be written; the expiry may move, and the cookie may change.
+    fn left_unwritten(&mut self, facts: &Facts, write: Write, now_ms: i64) -> Result<(), Stop> {
+        let row_attributes = self.transaction()?.row_attributes().clone();
+        let mut attributes = self.transaction()?.attributes().clone();
+        match write {
+            Write::Touch => {
+                let expiry = self.touch(&attributes, now_ms)?;
+                attributes.expires_at_ms = expiry.cookie_at_ms;
+            }
+            Write::Undeliverable => {
+                let is_first = self.manager.counters.undeliverable_cookies.add_one() == 0;
+                if is_first {
+                    tracing::warn!(
+                        "a session was not stored: its cookie is `secure` and the visitor's link is not; \
+                         later ones are counted, not logged"
+                    );
+                }
+            }
+            _ => {}
+        }
+        self.change_cookie(facts, write, attributes, row_attributes)
+    }
+
+    fn log_landing(&self, facts: &Facts, write: Write, planned: &Planned) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let session = self.manager.keys.fingerprint(&planned.commit.id);
+        let renamed = planned.new_id().map(|id| self.manager.keys.fingerprint(id));
+        match write {
+            Write::Create => tracing::info!(session, "created a session"),
+            Write::Move if facts.is_regenerated => {
+                tracing::info!(session, renamed, "regenerated a session");
+            }
+            Write::Move => tracing::info!(session, renamed, "renewed a session's id"),
+            Write::Delete => tracing::info!(session, "destroyed a session"),
+            _ => tracing::debug!(session, "committed a session"),
+        }
+        debug_assert!(facts.standing != Standing::Detached);
+    }
+}

@@ -1,0 +1,81 @@
+//! What a commit means for the visitor's cookie, and the touch of a row that is not written.
+
+use super::{Run, Stop};
+use crate::record::CookieAttributes;
+use crate::session::CookieChange;
+use crate::session::policy::{self, Asked, CookieFacts, CookieFate, Expiry, Facts, Write};
+use crate::store::Touch;
+
+impl Run {
+    /// `attributes` are the session's as they stand now, `row_attributes` those the visitor's cookie was set with.
+    pub(super) fn change_cookie(
+        &mut self,
+        facts: &Facts,
+        write: Write,
+        attributes: CookieAttributes,
+        row_attributes: CookieAttributes,
+    ) -> Result<(), Stop> {
+        let about = CookieFacts {
+            has_max_age: attributes.original_max_age_ms.is_some(),
+            was_modified: self.was_modified || facts.is_modified,
+            is_set_pending: matches!(self.cookie, CookieChange::Set { .. }),
+        };
+        match policy::cookie(&self.manager.options, facts, write, self.ticket, about) {
+            CookieFate::AsBefore => {}
+            CookieFate::Keep => self.cookie = CookieChange::Keep,
+            CookieFate::Expire => {
+                self.cookie = CookieChange::Expire {
+                    attributes: row_attributes,
+                };
+            }
+            CookieFate::Set => {
+                let Some(id) = self.transaction()?.id().cloned() else {
+                    return Ok(());
+                };
+                let value = self.manager.keys.sign(&id);
+                self.cookie = CookieChange::Set { value, attributes };
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves the row's expiry if it is time to, in a task of its own: the answer does not wait for it.
+    pub(super) fn touch(
+        &mut self,
+        attributes: &CookieAttributes,
+        now_ms: i64,
+    ) -> Result<Expiry, Stop> {
+        let manager = std::sync::Arc::clone(&self.manager);
+        let transaction = self.transaction()?;
+        let max_age_ms = attributes.original_max_age_ms;
+        let asked = if transaction.is_touched() {
+            Asked::ByGuest
+        } else {
+            Asked::No
+        };
+        let row = transaction.base();
+        let created_at_s = row.and_then(|base| base.record.created_at_s);
+        let absolute_from_s = created_at_s.unwrap_or(manager.clock.now_s());
+        let expiry = policy::expiry(&manager.options, max_age_ms, Some(absolute_from_s), now_ms);
+        let Some(row) = row else {
+            return Ok(expiry);
+        };
+        let (from_s, to_s) = (row.record.expires_at_s, expiry.row_at_s);
+        if policy::touches(&manager.options, max_age_ms, from_s, to_s, asked) {
+            let touch = Touch {
+                id: row.id.clone(),
+                expires_at_s: to_s,
+            };
+            manager.counters.touches.add_one();
+            let tasks = manager.tasks.clone();
+            tasks.spawn(async move {
+                let now_s = manager.clock.now_s();
+                let touched = manager.store.touch_many(&[touch], now_s).await;
+                if let Err(error) = touched {
+                    tracing::warn!(%error, "could not move a session's expiry");
+                }
+            });
+        }
+        Ok(expiry)
+    }
+}

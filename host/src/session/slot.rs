@@ -1,0 +1,203 @@
+//! Turns: where requests of one session collide, they go on one after the other. Knows no sessions but their ids.
+//!
+//! A session has a slot only while somebody holds or awaits it; where nobody does, asking costs one atomic load.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::record::SessionId;
+
+/// The slots of one manager's sessions.
+#[derive(Debug)]
+pub(super) struct Slots {
+    waiters_max: usize,
+    /// How many sessions have a slot. Advisory: who reads a stale value goes on optimistically, which is always safe.
+    contended: AtomicUsize,
+    by_id: Mutex<HashMap<SessionId, Slot>>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    /// One permit, given out first come, first served.
+    turn: Arc<Semaphore>,
+    /// Who holds it and who waits.
+    interested: usize,
+}
+
+/// No turn was to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NoTurn;
+
+impl Slots {
+    pub(super) fn new(waiters_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            waiters_max,
+            contended: AtomicUsize::new(0),
+            by_id: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Whether somebody holds or awaits the session's slot.
+    pub(super) fn is_contended(&self, id: &SessionId) -> bool {
+        self.contended.load(Ordering::Relaxed) > 0 && self.lock().contains_key(id)
+    }
+
+    /// Waits for the session's slot behind all who came before.
+    ///
+    /// Cancel safety: a dropped call has left the queue.
+    ///
+    /// # Errors
+    /// When too many wait already, or the deadline passes first.
+    pub(super) async fn acquire(
+        self: &Arc<Self>,
+        id: &SessionId,
+        deadline: Instant,
+    ) -> Result<SlotGuard, NoTurn> {
+        let (turn, place) = self.queue_up(id).ok_or(NoTurn)?;
+        let permit = tokio::time::timeout_at(deadline.into(), turn.acquire_owned()).await;
+        let permit = permit.map_err(|_| NoTurn)?.map_err(|_| NoTurn)?;
+        Ok(SlotGuard {
+            _permit: permit,
+            _place: place,
+        })
+    }
+
+    fn queue_up(self: &Arc<Self>, id: &SessionId) -> Option<(Arc<Semaphore>, Place)> {
+        let mut by_id = self.lock();
+        if by_id
+            .get(id)
+            .is_some_and(|slot| slot.interested > self.waiters_max)
+        {
+            return None;
+        }
+        let slot = by_id.entry(id.clone()).or_insert_with(|| {
+            self.contended.fetch_add(1, Ordering::Relaxed);
+            Slot {
+                turn: Arc::new(Semaphore::new(1)),
+                interested: 0,
+            }
+        });
+        slot.interested += 1;
+        let place = Place {
+            slots: Arc::clone(self),
+            id: id.clone(),
+        };
+        Some((Arc::clone(&slot.turn), place))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
+        // Nothing below panics half way, so a poisoned lock says nothing about the map.
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(super) fn contended(&self) -> usize {
+        self.contended.load(Ordering::Relaxed)
+    }
+}
+
+/// The right to change a session before others of this process do; given back when dropped.
+#[derive(Debug)]
+pub(super) struct SlotGuard {
+    // In this order: the next one is woken before the place is given up, so the slot stays one.
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place in a session's queue.
+#[derive(Debug)]
+struct Place {
+    slots: Arc<Slots>,
+    id: SessionId,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut by_id = self.slots.lock();
+        if let Some(slot) = by_id.get_mut(&self.id) {
+            slot.interested -= 1;
+            if slot.interested == 0 {
+                by_id.remove(&self.id);
+                self.slots.contended.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn turns_are_taken_in_order_of_arrival() {
+        let slots = Slots::new(8);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon()).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        for n in 0..4 {
+            let (slots, id, order) = (Arc::clone(&slots), id.clone(), Arc::clone(&order));
+            waiting.push(tokio::spawn(async move {
+                let _held = slots.acquire(&id, soon()).await.unwrap();
+                order.lock().unwrap().push(n);
+            }));
+            tokio::task::yield_now().await;
+        }
+
+        drop(held);
+        for task in waiting {
+            task.await.unwrap();
+        }
+
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(slots.contended(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_turns_the_next_one_away() {
+        let slots = Slots::new(1);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon()).await.unwrap();
+        let mut second = Box::pin(slots.acquire(&id, soon()));
+        assert!(futures_util::poll!(&mut second).is_pending());
+
+        assert_eq!(slots.acquire(&id, soon()).await.unwrap_err(), NoTurn);
+
+        drop(held);
+        assert!(second.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_at_the_deadline_and_leaves_nothing_behind() {
+        let slots = Slots::new(8);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon()).await.unwrap();
+        let deadline = Instant::now() + Duration::from_millis(1);
+        assert_eq!(slots.acquire(&id, deadline).await.unwrap_err(), NoTurn);
+        assert!(slots.is_contended(&id));
+        drop(held);
+        assert!(!slots.is_contended(&id));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_wait_leaves_the_queue() {
+        let slots = Slots::new(8);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon()).await.unwrap();
+        let mut waiting = Box::pin(slots.acquire(&id, soon()));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        drop(held);
+        assert_eq!(slots.contended(), 0);
+    }
+}

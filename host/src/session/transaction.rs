@@ -1,0 +1,430 @@
+//! One run's session: what was read, what the guest did and saw, and what must be committed. A state machine without I/O.
+//!
+//! The guest's changes are a log over the row that was read (the base). If the row moves, [`Transaction::rebase`] applies
+//! the log to the newer row, unless the guest has seen something that is different there.
+
+mod log;
+mod reads;
+
+use crate::clock::round_to_seconds;
+use crate::record::{
+    CommitToken, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord,
+    StoredCookie, TokenHistory, as_integer, is_reserved_key,
+};
+use crate::store::{Change, Commit, RowVersion};
+
+use super::Error;
+use super::options::Options;
+use super::policy::{self, Ending, Facts, Link, Standing, Trigger, Write};
+use log::Log;
+pub(super) use log::Op;
+use reads::Reads;
+
+/// A row as it was read, and what it says.
+#[derive(Clone)]
+pub(super) struct Base {
+    pub(super) id: SessionId,
+    pub(super) record: SessionRecord,
+    document: Document,
+}
+
+impl Base {
+    /// # Errors
+    /// When the row's data is no session.
+    pub(super) fn new(id: SessionId, record: SessionRecord) -> Result<Self, CorruptDocument> {
+        let document = Document::parse(&record.data)?;
+        Ok(Self {
+            id,
+            record,
+            document,
+        })
+    }
+}
+
+/// The row moved, and the run has seen something that is different now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ReadsChanged;
+
+/// Sizes that a session must not pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    bytes_max: usize,
+    keys_max: usize,
+    key_bytes_max: usize,
+}
+
+impl Limits {
+    pub(super) fn of(options: &Options) -> Self {
+        Self {
+            bytes_max: options.session_bytes_max,
+            keys_max: options.keys_max,
+            key_bytes_max: options.key_bytes_max,
+        }
+    }
+}
+
+/// The session as the guest sees it: the base with the log applied.
+#[derive(Clone)]
+struct Working {
+    document: Document,
+    ending: Ending,
+    /// The id it moves to: `renew`, `regenerate`.
+    new_id: Option<SessionId>,
+    is_regenerated: bool,
+    is_cookie_changed: bool,
+    is_touched: bool,
+}
+
+impl Working {
+    fn new(document: Document) -> Self {
+        Self {
+            document,
+            ending: Ending::Alive,
+            new_id: None,
+            is_regenerated: false,
+            is_cookie_changed: false,
+            is_touched: false,
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Transaction {
+    standing: Standing,
+    base: Option<Base>,
+    /// The cookie of a session that this visit creates.
+    fresh_cookie: StoredCookie,
+    limits: Limits,
+    working: Working,
+    log: Log,
+    reads: Reads,
+}
+
+/// A commit, and what the session is when it has landed.
+pub(super) struct Planned {
+    pub(super) commit: Commit,
+    /// Where it can be recognised, if it writes a row.
+    pub(super) token: Option<CommitToken>,
+    after: Option<Base>,
+}
+
+impl Planned {
+    /// Whether it needs no base: a blind deletion.
+    pub(super) fn is_blind(&self) -> bool {
+        matches!(self.commit.change, Change::Delete { base: None })
+    }
+
+    /// The id that the row moves to.
+    pub(super) fn new_id(&self) -> Option<&SessionId> {
+        match &self.commit.change {
+            Change::Update { new_id, .. } => new_id.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl Transaction {
+    /// On a row.
+    pub(super) fn loaded(base: Base, fresh_cookie: &CookieAttributes, limits: Limits) -> Self {
+        let document = base.document.clone();
+        Self::start(Standing::Loaded, Some(base), document, fresh_cookie, limits)
+    }
+
+    /// Without a row: a new session, or a detached one that is never stored.
+    pub(super) fn without_row(
+        standing: Standing,
+        fresh_cookie: &CookieAttributes,
+        limits: Limits,
+    ) -> Self {
+        let document = Document::new(StoredCookie::new(fresh_cookie));
+        Self::start(standing, None, document, fresh_cookie, limits)
+    }
+
+    fn start(
+        standing: Standing,
+        base: Option<Base>,
+        document: Document,
+        fresh_cookie: &CookieAttributes,
+        limits: Limits,
+    ) -> Self {
+        Self {
+            standing,
+            base,
+            fresh_cookie: StoredCookie::new(fresh_cookie),
+            limits,
+            working: Working::new(document),
+            log: Log::default(),
+            reads: Reads::default(),
+        }
+    }
+
+    /// The row that the run stands on.
+    pub(super) fn base(&self) -> Option<&Base> {
+        self.base.as_ref()
+    }
+
+    pub(super) fn ending(&self) -> Ending {
+        self.working.ending
+    }
+
+    pub(super) fn is_touched(&self) -> bool {
+        self.working.is_touched
+    }
+
+    /// The id that the visitor's next request should present.
+    pub(super) fn id(&self) -> Option<&SessionId> {
+        let base = self.base.as_ref()?;
+        Some(self.working.new_id.as_ref().unwrap_or(&base.id))
+    }
+
+    /// The cookie's attributes as they stand; not a guest's read.
+    pub(super) fn attributes(&self) -> &CookieAttributes {
+        self.working.document.cookie().attributes()
+    }
+
+    /// The attributes that the visitor's cookie was set with.
+    pub(super) fn row_attributes(&self) -> &CookieAttributes {
+        let base = self.base.as_ref().map(|base| base.document.cookie());
+        base.unwrap_or(&self.fresh_cookie).attributes()
+    }
+
+    /// How many changes the log holds, and how many reads are remembered.
+    #[cfg(any(test, feature = "contract"))]
+    pub(super) fn remembered(&self) -> (usize, usize) {
+        (self.log.ops().len(), self.reads.len())
+    }
+
+    pub(super) fn get(&mut self, key: &str) -> Option<&str> {
+        if self.working.ending != Ending::Alive || is_reserved_key(key) {
+            return None;
+        }
+        self.note_read_of(key);
+        self.working.document.get(key)
+    }
+
+    pub(super) fn keys(&mut self) -> Vec<String> {
+        if self.working.ending != Ending::Alive {
+            return Vec::new();
+        }
+        if self.base.is_some() && !self.log.decides_all() {
+            self.reads.note_all();
+        }
+        self.working.document.keys()
+    }
+
+    pub(super) fn cookie(&mut self) -> &CookieAttributes {
+        if self.base.is_some() && !self.working.is_regenerated {
+            self.reads.note_cookie();
+        }
+        self.attributes()
+    }
+
+    /// The id that a fingerprint is to be made of.
+    pub(super) fn named_id(&mut self) -> Option<&SessionId> {
+        if self.working.ending != Ending::Alive {
+            return None;
+        }
+        if self.base.is_some() {
+            self.reads.note_id();
+        }
+        self.id()
+    }
+
+    /// Does one change.
+    ///
+    /// # Errors
+    /// Why it cannot be; then nothing changed, and the refusal counts as read.
+    pub(super) fn change(&mut self, op: Op) -> Result<(), Error> {
+        match op.apply(&mut self.working, self.limits, &self.fresh_cookie) {
+            Ok(()) => {
+                self.log.push(op);
+                Ok(())
+            }
+            Err(error) => {
+                self.note_refusal(&op, &error);
+                Err(error)
+            }
+        }
+    }
+
+    /// Adds to an integer and returns the sum.
+    ///
+    /// # Errors
+    /// As [`Transaction::change`].
+    pub(super) fn increment(&mut self, key: String, delta: i64) -> Result<i64, Error> {
+        self.change(Op::Add {
+            key: key.clone(),
+            delta,
+        })?;
+        self.note_read_of(&key);
+        let sum = self.working.document.get(&key).and_then(as_integer);
+        Ok(sum.expect("a sum was just written there"))
+    }
+
+    /// A read of the base, unless the log decides what the key is.
+    fn note_read_of(&mut self, key: &str) {
+        if self.base.is_some() && !self.log.decides(key) {
+            self.reads.note(key);
+        }
+    }
+
+    fn note_refusal(&mut self, op: &Op, error: &Error) {
+        if self.base.is_none() || self.working.ending != Ending::Alive {
+            return;
+        }
+        match (op, error) {
+            (Op::Add { key, .. }, Error::Invalid(_)) if !self.log.decides(key) => {
+                self.reads.note(key);
+            }
+            // Whether something fits depends on everything else.
+            (Op::Set { .. } | Op::Add { .. }, _) => self.reads.note_all(),
+            _ => {}
+        }
+    }
+
+    /// Moves to a newer row of the same session: the log is applied to it.
+    ///
+    /// # Errors
+    /// When the guest has seen something that is different there; then nothing changed.
+    pub(super) fn rebase(&mut self, newer: Base) -> Result<(), ReadsChanged> {
+        let base = self.base.as_ref().ok_or(ReadsChanged)?;
+        if self.log.is_overflown() || !self.reads.hold(&base.document, &newer.document) {
+            return Err(ReadsChanged);
+        }
+        let mut working = Working::new(newer.document.clone());
+        for op in self.log.ops() {
+            op.apply(&mut working, self.limits, &self.fresh_cookie)
+                .map_err(|_| ReadsChanged)?;
+        }
+        self.working = working;
+        self.base = Some(newer);
+        Ok(())
+    }
+
+    /// Forgets the changes, and goes on with a newer row; without one if there is none.
+    ///
+    /// # Errors
+    /// As [`Transaction::rebase`]; what was read so far still counts.
+    pub(super) fn reload(&mut self, newer: Option<Base>) -> Result<(), ReadsChanged> {
+        let document = match (&self.base, newer) {
+            (Some(base), Some(newer)) => {
+                // That an addition succeeded told the guest what it was added to.
+                self.reads.note_log(&self.log);
+                if !self.reads.hold(&base.document, &newer.document) {
+                    return Err(ReadsChanged);
+                }
+                let document = newer.document.clone();
+                self.base = Some(newer);
+                document
+            }
+            _ => Document::new(self.fresh_cookie.clone()),
+        };
+        self.working = Working::new(document);
+        self.log = Log::default();
+        Ok(())
+    }
+
+    /// What [`policy::write`] must know.
+    pub(super) fn facts(&self, trigger: Trigger, link: Link, is_saved: bool) -> Facts {
+        let working = &self.working;
+        let is_modified = match &self.base {
+            Some(base) => !working.document.has_same_entries(&base.document),
+            None => working.document.key_count() > 0,
+        };
+        Facts {
+            standing: self.standing,
+            ending: working.ending,
+            trigger,
+            moves: working.new_id.is_some(),
+            is_regenerated: working.is_regenerated,
+            is_modified,
+            is_cookie_changed: working.is_cookie_changed,
+            is_saved,
+            is_deliverable: link == Link::Secure || !self.attributes().secure,
+        }
+    }
+
+    /// The commit that does `write`; `None` where that is nothing.
+    pub(super) fn plan(&self, write: Write, options: &Options, now_ms: i64) -> Option<Planned> {
+        let base = self.base.as_ref();
+        let (id, change, token, after) = match (write, base) {
+            (Write::Create, _) => {
+                let (after, token) = self.written(SessionId::generate(), options, now_ms);
+                let change = Change::Create(after.record.clone());
+                (after.id.clone(), change, Some(token), Some(after))
+            }
+            (Write::Replace | Write::Move, Some(base)) => {
+                let new_id = self.working.new_id.clone();
+                let id = new_id.as_ref().unwrap_or(&base.id).clone();
+                let (after, token) = self.written(id, options, now_ms);
+                let change = Change::Update {
+                    base: RowVersion::of(&base.record),
+                    record: after.record.clone(),
+                    new_id,
+                };
+                (base.id.clone(), change, Some(token), Some(after))
+            }
+            (Write::Delete, Some(base)) => {
+                let is_blind = self.reads.is_empty() && !self.log.depends_on_base();
+                let is_told = self.working.ending == Ending::Destroyed;
+                let version = RowVersion::of(&base.record);
+                let base_version = (!(is_blind && is_told)).then_some(version);
+                let change = Change::Delete { base: base_version };
+                (base.id.clone(), change, None, None)
+            }
+            _ => return None,
+        };
+        Some(Planned {
+            commit: Commit { id, change },
+            token,
+            after,
+        })
+    }
+
+    /// The row to be written, with the cookie's expiry made new.
+    fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Base, CommitToken) {
+        let base = self.base.as_ref().map(|base| &base.record);
+        let created_at_s = base.and_then(|row| row.created_at_s);
+        let created_at_s = created_at_s.unwrap_or(round_to_seconds(now_ms));
+        let max_age_ms = self.attributes().original_max_age_ms;
+        let expiry = policy::expiry(options, max_age_ms, Some(created_at_s), now_ms);
+        let mut document = self.working.document.clone();
+        let mut cookie = document.cookie().clone();
+        cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
+        document.set_cookie(cookie);
+        let token = CommitToken::generate();
+        let tokens = base.map_or(TokenHistory::default(), |row| row.tokens);
+        let record = SessionRecord {
+            data: document.to_bytes(),
+            expires_at_s: expiry.row_at_s,
+            tokens: tokens.push(token),
+            created_at_s: Some(created_at_s),
+        };
+        let after = Base {
+            id,
+            record,
+            document,
+        };
+        (after, token)
+    }
+
+    /// The commit is durable: a new segment starts on what was written.
+    pub(super) fn landed(&mut self, planned: Planned) {
+        let ending = self.working.ending;
+        self.log = Log::default();
+        self.reads = Reads::default();
+        match planned.after {
+            Some(base) => {
+                self.standing = Standing::Loaded;
+                self.working = Working::new(base.document.clone());
+                self.base = Some(base);
+            }
+            None => {
+                self.standing = Standing::New;
+                self.base = None;
+                self.working = Working::new(Document::new(self.fresh_cookie.clone()));
+            }
+        }
+        self.working.ending = ending;
+    }
+}

@@ -1,0 +1,76 @@
+//! What a guest has seen of the row: if it is the same on a newer row, the run is as good there.
+
+use std::collections::HashSet;
+
+use crate::limits::SESSION_LOG_OPS_MAX;
+use crate::record::Document;
+
+use super::log::{Log, Op};
+
+/// The reads of one segment.
+///
+/// Names, not values: what was seen is what the transaction's base holds, then and after every rebase.
+#[derive(Default)]
+pub(super) struct Reads {
+    keys: HashSet<String>,
+    all: bool,
+    cookie: bool,
+    id: bool,
+}
+
+impl Reads {
+    pub(super) fn note(&mut self, key: &str) {
+        if self.all || self.keys.contains(key) {
+            return;
+        }
+        self.keys.insert(key.to_owned());
+        if self.keys.len() > SESSION_LOG_OPS_MAX {
+            self.note_all();
+        }
+    }
+
+    pub(super) fn note_all(&mut self) {
+        self.all = true;
+        self.keys = HashSet::new();
+    }
+
+    pub(super) fn note_cookie(&mut self) {
+        self.cookie = true;
+    }
+
+    /// The id of a row never changes; it is a read only against a blind deletion.
+    pub(super) fn note_id(&mut self) {
+        self.id = true;
+    }
+
+    /// Counts what the success of these changes told the guest.
+    pub(super) fn note_log(&mut self, log: &Log) {
+        if log.is_overflown() {
+            self.note_all();
+        }
+        for op in log.ops() {
+            if let Op::Add { key, .. } = op {
+                self.note(key);
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.all && !self.cookie && !self.id
+    }
+
+    /// How many names are remembered.
+    #[cfg(any(test, feature = "contract"))]
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether all that was seen in `old` is the same in `new`.
+    pub(super) fn hold(&self, old: &Document, new: &Document) -> bool {
+        let keys_hold = self.keys.iter().all(|key| old.get(key) == new.get(key));
+        let all_holds = !self.all || old.has_same_entries(new);
+        let attributes = |document: &Document| document.cookie().attributes().clone();
+        let cookie_holds = !self.cookie || attributes(old) == attributes(new);
+        keys_hold && all_holds && cookie_holds
+    }
+}
