@@ -1,13 +1,13 @@
 //! The two routes of the counter. Knows neither where it is mounted nor which version of WASI it runs on.
 
-use cloakroom_guest::{Request, Response, session};
+use cloakroom_guest::{Error, Request, Response, session};
 
 /// Counts a visit; below `/delete` it ends the session instead.
-pub fn handle(request: Request) -> Result<Response, session::Error> {
-    if !matches!(request.method.as_str(), "GET" | "HEAD") {
+pub fn handle(request: Request) -> Result<Response, Error> {
+    if !matches!(request.method(), "GET" | "HEAD") {
         return Ok(Response::new(405).header("allow", "GET, HEAD"));
     }
-    if request.path.ends_with("/delete") {
+    if request.path().ends_with("/delete") {
         session::destroy()?;
         return Ok(Response::redirect("/session"));
     }

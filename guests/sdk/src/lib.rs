@@ -9,6 +9,7 @@ pub mod wasi03;
 
 pub use request::Request;
 pub use response::{IntoResponse, Response};
+pub use session::Error;
 
 /// The session interface as `wit-bindgen` makes it: values are JSON texts. Both worlds share it.
 #[allow(missing_docs, reason = "generated from the WIT package")]

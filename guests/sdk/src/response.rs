@@ -112,3 +112,35 @@ impl<E: Display> IntoResponse for Result<Response, E> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn length(response: &Response) -> Option<Vec<u8>> {
+        let mut headers = response.headers_with_length().into_iter();
+        headers
+            .find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+            .map(|(_, value)| value)
+    }
+
+    #[test]
+    fn the_length_is_added_where_a_body_may_be_and_none_was_given() {
+        assert_eq!(length(&Response::text("1번")), Some(b"4".to_vec()));
+        assert_eq!(length(&Response::redirect("/session")), Some(b"0".to_vec()));
+        assert_eq!(length(&Response::new(204)), None);
+        assert_eq!(
+            length(&Response::new(200).header("Content-Length", "7")),
+            Some(b"7".to_vec())
+        );
+    }
+
+    #[test]
+    fn an_error_becomes_a_bare_500() {
+        let response = Err::<Response, _>("the secret reason").into_response();
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (500, b"internal server error\n".as_slice())
+        );
+    }
+}

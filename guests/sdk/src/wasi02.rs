@@ -32,8 +32,13 @@ const READ_BYTES_MAX: u64 = 64 * 1024;
 
 /// Makes a function the handler of this component: `fn(Request) -> Response`, or `-> Result<Response, E>`.
 ///
-/// ```ignore
+/// ```
 /// cloakroom_guest::handler!(handle);
+///
+/// fn handle(request: cloakroom_guest::Request) -> cloakroom_guest::Response {
+///     cloakroom_guest::Response::text(request.path())
+/// }
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! handler {

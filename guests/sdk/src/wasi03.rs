@@ -28,9 +28,17 @@ use crate::{Request, Response};
 /// Makes a function the handler of this component: `fn(Request) -> Response`, or `-> Result<Response, E>`. With `async`
 /// before its name the function may be an `async fn`.
 ///
-/// ```ignore
-/// cloakroom_guest::service!(handle);
-/// cloakroom_guest::service!(async handle_in_time);
+/// ```
+/// use cloakroom_guest::wasi03::clocks::monotonic_clock;
+/// use cloakroom_guest::{Request, Response};
+///
+/// cloakroom_guest::service!(async handle);
+///
+/// async fn handle(_request: Request) -> Response {
+///     monotonic_clock::wait_for(1_000_000).await;
+///     Response::text("a millisecond later")
+/// }
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! service {
