@@ -1,0 +1,43 @@
+# What there is to do here. Cargo decides what needs building; nothing is rebuilt when nothing has changed.
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+# The parts of a target follow each other: cargo uses all cores by itself.
+.NOTPARALLEL:
+
+# The host's build goes where CARGO_TARGET_DIR says; the guests' components are always in target/guests.
+host_target := $(or $(CARGO_TARGET_DIR),target)
+
+.PHONY: help
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+.PHONY: run
+run: build ## serve the counter on http://127.0.0.1:3000/session
+	@$(host_target)/release/cloakroom serve target/guests/counter.wasm
+
+.PHONY: build
+build: guests ## build target/release/cloakroom and target/guests/*.wasm
+	cargo build --locked --release --package cloakroom
+
+.PHONY: guests
+guests: setup ## build the guests: target/guests/*.wasm
+	@guests/build.sh
+
+.PHONY: test
+test: guests ## run every test; installs MariaDB and Node.js for them where the machine lets it
+	@if [ -e tests/setup.sh ]; then tests/setup.sh; fi
+	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
+	cargo test --locked --workspace
+
+.PHONY: lint
+lint: setup ## check formatting, lints and documentation
+	cargo fmt --all --check
+	guests/cargo.sh fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+
+# What the builds need beyond cargo: the wasm target. Says nothing when it is there.
+.PHONY: setup
+setup:
+	@guests/setup-target.sh
