@@ -94,3 +94,18 @@ pub const REAP_BATCH_ROWS_MAX: usize = 200;
 pub const SESSION_ID_BYTES_MAX: usize = 128;
 /// What `Retry-After` says on our own 503s, in seconds.
 pub const RETRY_AFTER_S: u32 = 1;
+/// Longest that a call on the embedded database may take, the wait for its turn included.
+pub const SQLITE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Calls that may wait for the embedded database's writer, and as many for its readers.
+pub const SQLITE_QUEUE_CALLS_MAX: usize = 4096;
+/// Rows after which the embedded database's writer closes a transaction although more are waiting.
+pub const SQLITE_TRANSACTION_ROWS_MAX: usize = 256;
+/// Size to which the write-ahead log is grown at start: overwriting allocated blocks is many times faster than appending.
+pub const SQLITE_WAL_BYTES: u64 = 16 << 20;
+/// Pages in the write-ahead log after which they are copied into the database: a quarter of the grown log, so that
+/// it is used from its start again before it has to grow.
+pub const SQLITE_CHECKPOINT_PAGES: i64 = 1000;
+/// Longest wait after the start before expired rows are deleted for the first time.
+pub const REAP_FIRST_DELAY_MAX: Duration = Duration::from_secs(5);
+/// Wait after the reaper's first failure; it doubles with each further one, up to the interval.
+pub const REAP_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);

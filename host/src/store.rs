@@ -6,6 +6,8 @@
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod memory;
+pub mod reaper;
+pub mod sqlite;
 
 use std::fmt;
 use std::pin::Pin;

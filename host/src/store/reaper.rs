@@ -1,0 +1,104 @@
+//! The task that deletes expired rows, in bounded batches, for as long as the host runs. Knows the trait, no store by name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::{SessionStore, StoreError};
+use crate::clock::Clock;
+use crate::limits::{REAP_BATCH_ROWS_MAX, REAP_FIRST_DELAY_MAX, REAP_RETRY_DELAY_MIN};
+
+/// When and how much is reaped.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Time from the end of one run to the start of the next, give or take a tenth, so that several hosts drift apart.
+    pub interval: Duration,
+    /// Longest wait before the first run; no longer than the interval is waited either.
+    pub first_delay_max: Duration,
+    /// Most rows that one statement deletes.
+    pub batch_rows_max: usize,
+}
+
+impl Options {
+    /// The defaults for this interval.
+    pub fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            first_delay_max: REAP_FIRST_DELAY_MAX,
+            batch_rows_max: REAP_BATCH_ROWS_MAX,
+        }
+    }
+}
+
+/// Reaps until `shutdown` is cancelled. A store that fails is tried again, ever more slowly, but at least once per interval.
+///
+/// Cancel safety: may be dropped at any time; a statement under way may still take effect.
+pub async fn run(
+    store: Arc<dyn SessionStore>,
+    clock: Clock,
+    options: Options,
+    shutdown: CancellationToken,
+) {
+    shutdown
+        .run_until_cancelled(reap_for_ever(&*store, &clock, &options))
+        .await;
+}
+
+async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Options) {
+    let mut delay = options.first_delay_max.min(options.interval);
+    let mut failures: u32 = 0;
+    loop {
+        sleep(jittered(delay)).await;
+        match reap_all(store, clock, options.batch_rows_max).await {
+            Ok(row_count) => {
+                if failures > 0 {
+                    tracing::info!(failures, "expired sessions are deleted again");
+                }
+                if row_count > 0 {
+                    tracing::debug!(row_count, "expired sessions deleted");
+                }
+                failures = 0;
+                delay = options.interval;
+            }
+            Err(error) => {
+                if failures == 0 {
+                    tracing::warn!(%error, "cannot delete expired sessions, trying on; they stay invalid");
+                }
+                let doublings = failures.min(16);
+                delay = (REAP_RETRY_DELAY_MIN * 2_u32.pow(doublings)).min(options.interval);
+                failures = failures.saturating_add(1);
+            }
+        }
+    }
+}
+
+/// Deletes batch by batch until one comes back short.
+async fn reap_all(
+    store: &dyn SessionStore,
+    clock: &Clock,
+    batch_rows_max: usize,
+) -> Result<usize, StoreError> {
+    let mut row_count = 0;
+    loop {
+        let reaped = store.reap(clock.now_s(), batch_rows_max).await?;
+        row_count += reaped;
+        if reaped < batch_rows_max {
+            return Ok(row_count);
+        }
+        // A store in memory answers at once: visitors come in between.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// `delay`, give or take a tenth.
+fn jittered(delay: Duration) -> Duration {
+    // Without random numbers all hosts reap at the same time: a pity, no fault.
+    let random = getrandom::u32().unwrap_or(u32::MAX / 2);
+    let share = f64::from(random) / f64::from(u32::MAX);
+    delay.mul_f64(0.9 + 0.2 * share)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The reaper on a store that fails first and then works, with a clock that moves when told.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::record::{SessionId, SessionRecord};
+use crate::store::memory::MemoryStore;
+use crate::store::{Commit, StoreErrorKind, StoreFuture, Touch, Verdict};
+
+/// What one call of the reaper asked and got.
+#[derive(Debug, PartialEq)]
+struct Call {
+    now_s: i64,
+    rows_max: usize,
+    reaped: Option<usize>,
+}
+
+/// A memory store whose first reaps fail, and that tells of each.
+#[derive(Debug)]
+struct FlakyStore {
+    memory: MemoryStore,
+    failures_left: AtomicUsize,
+    calls: mpsc::UnboundedSender<Call>,
+}
+
+impl SessionStore for FlakyStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        self.memory.load_many(ids, now_s)
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        self.memory.commit_many(commits, now_s)
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        self.memory.touch_many(touches, now_s)
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let fails = self
+                .failures_left
+                .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                .is_ok();
+            let result = if fails {
+                Err(StoreError {
+                    kind: StoreErrorKind::Unavailable,
+                    detail: "not now".into(),
+                })
+            } else {
+                self.memory.reap(now_s, rows_max).await
+            };
+            let _ = self.calls.send(Call {
+                now_s,
+                rows_max,
+                reaped: result.as_ref().ok().copied(),
+            });
+            result
+        })
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        true
+    }
+}
+
+struct Fixture {
+    store: Arc<FlakyStore>,
+    clock: Clock,
+    calls: mpsc::UnboundedReceiver<Call>,
+    shutdown: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Fixture {
+    /// A reaper of three rows per statement at second 1,000, over this many expired rows and one valid one.
+    fn start(expired_count: usize, failure_count: usize) -> Self {
+        let (calls, called) = mpsc::unbounded_channel();
+        let memory = MemoryStore::new();
+        for n in 0..expired_count {
+            let age_s = i64::try_from(n).unwrap() + 1;
+            memory.overwrite(&SessionId::generate(), Bytes::new(), 1_000 - age_s);
+        }
+        memory.overwrite(&SessionId::generate(), Bytes::new(), 1_000);
+        let store = Arc::new(FlakyStore {
+            memory,
+            failures_left: AtomicUsize::new(failure_count),
+            calls,
+        });
+        let clock = Clock::manual(1_000_000);
+        let options = Options {
+            interval: Duration::from_millis(5),
+            first_delay_max: Duration::from_millis(1),
+            batch_rows_max: 3,
+        };
+        let shutdown = CancellationToken::new();
+        let reaper = run(store.clone(), clock.clone(), options, shutdown.clone());
+        Self {
+            store,
+            clock,
+            calls: called,
+            shutdown,
+            task: tokio::spawn(reaper),
+        }
+    }
+
+    async fn next_reaped(&mut self) -> Option<usize> {
+        self.calls.recv().await.expect("the reaper runs").reaped
+    }
+}
+
+#[tokio::test]
+async fn batches_follow_each_other_until_one_is_short() {
+    let mut fixture = Fixture::start(7, 0);
+
+    let reaped = [
+        fixture.next_reaped().await,
+        fixture.next_reaped().await,
+        fixture.next_reaped().await,
+    ];
+
+    assert_eq!(reaped, [Some(3), Some(3), Some(1)]);
+    assert_eq!(fixture.store.memory.row_count(), 1, "the valid row stays");
+}
+
+#[tokio::test]
+async fn the_next_run_sees_what_has_expired_meanwhile() {
+    let mut fixture = Fixture::start(0, 0);
+    assert_eq!(fixture.next_reaped().await, Some(0));
+
+    fixture.clock.advance(1_000);
+
+    while fixture.next_reaped().await != Some(1) {}
+    assert_eq!(fixture.store.memory.row_count(), 0);
+}
+
+#[tokio::test]
+async fn a_store_that_fails_is_tried_until_it_works() {
+    let mut fixture = Fixture::start(2, 3);
+
+    let mut reaped = Vec::new();
+    for _ in 0..4 {
+        reaped.push(fixture.next_reaped().await);
+    }
+
+    assert_eq!(reaped, [None, None, None, Some(2)]);
+    assert_eq!(fixture.store.memory.row_count(), 1);
+}
+
+#[tokio::test]
+async fn shutdown_ends_the_task() {
+    let mut fixture = Fixture::start(1, 0);
+    assert_eq!(fixture.next_reaped().await, Some(1));
+
+    fixture.shutdown.cancel();
+
+    fixture.task.await.expect("the reaper ends without a panic");
+}
+
+#[test]
+fn jitter_stays_within_a_tenth_and_spreads() {
+    let delay = Duration::from_secs(100);
+    let delays: Vec<_> = (0..1_000).map(|_| jittered(delay)).collect();
+    let within = Duration::from_secs(90)..=Duration::from_secs(110);
+    assert!(delays.iter().all(|delay| within.contains(delay)));
+    let (low, high) = (delays.iter().min(), delays.iter().max());
+    assert!(low < Some(&Duration::from_secs(95)) && high > Some(&Duration::from_secs(105)));
+}
+
+#[tokio::test]
+async fn trouble_is_logged_once_and_its_end_too() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .finish();
+    // The test's runtime has one thread, so the reaper logs to this subscriber too.
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut fixture = Fixture::start(0, 3);
+    for _ in 0..5 {
+        fixture.next_reaped().await;
+    }
+    fixture.shutdown.cancel();
+    fixture.task.await.unwrap();
+
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert_eq!(
+        log.matches("cannot delete expired sessions").count(),
+        1,
+        "{log}"
+    );
+    assert_eq!(log.matches("are deleted again").count(), 1, "{log}");
+}

@@ -1,0 +1,131 @@
+//! What SQLite's errors mean: for the request (try later or not), and for the store (go on or refuse all writes).
+
+use rusqlite::ffi;
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Why the writer did not answer with counts.
+#[derive(Clone, Debug)]
+pub(super) enum WriteError {
+    /// Nothing of it is in the database, nor will be.
+    NotApplied(StoreError),
+    /// It may be in the database, or be found there after a restart.
+    Unknown(StoreError),
+}
+
+impl From<WriteError> for StoreError {
+    fn from(error: WriteError) -> Self {
+        match error {
+            WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
+        }
+    }
+}
+
+/// An error of our own making: no queue space, no answer in time.
+pub(super) fn unavailable(detail: &str) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        detail: detail.into(),
+    }
+}
+
+/// What `error` means for the request; the text holds SQL and SQLite's own words, never values.
+pub(super) fn store_error(error: &rusqlite::Error, doing: &str) -> StoreError {
+    use rusqlite::ErrorCode as Code;
+    let kind = match error.sqlite_error_code() {
+        Some(
+            Code::DatabaseBusy
+            | Code::DatabaseLocked
+            | Code::ReadOnly
+            | Code::DiskFull
+            | Code::SystemIoFailure
+            | Code::OutOfMemory
+            | Code::CannotOpen
+            | Code::PermissionDenied
+            | Code::OperationInterrupted,
+        ) => StoreErrorKind::Unavailable,
+        Some(Code::TooBig) => StoreErrorKind::TooLarge,
+        _ => StoreErrorKind::Broken,
+    };
+    let code = match error.sqlite_error() {
+        Some(sqlite) => format!(" (SQLite result code {})", sqlite.extended_code),
+        None => String::new(),
+    };
+    StoreError {
+        kind,
+        detail: format!("{doing}: {error}{code}"),
+    }
+}
+
+/// Whether the disk itself failed.
+///
+/// After a failed flush the kernel may have dropped the pages and call the next flush a success, so nothing written from
+/// here on could be believed: the file has to be read anew. Trouble with memory or with the shared index (`-shm`, never
+/// flushed, rebuilt at every start) loses nothing.
+pub(super) fn is_disk_failure(error: &rusqlite::Error) -> bool {
+    let Some(sqlite) = error.sqlite_error() else {
+        return false;
+    };
+    let is_harmless = matches!(
+        sqlite.extended_code,
+        ffi::SQLITE_IOERR_NOMEM
+            | ffi::SQLITE_IOERR_SHMOPEN
+            | ffi::SQLITE_IOERR_SHMSIZE
+            | ffi::SQLITE_IOERR_SHMMAP
+            | ffi::SQLITE_IOERR_SHMLOCK
+    );
+    sqlite.code == rusqlite::ErrorCode::SystemIoFailure && !is_harmless
+}
+
+/// Whether a failed COMMIT surely left nothing behind: the disk was full, so its last frame was not written.
+pub(super) fn is_disk_full(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(extended_code: std::ffi::c_int) -> rusqlite::Error {
+        rusqlite::Error::SqliteFailure(ffi::Error::new(extended_code), None)
+    }
+
+    #[test]
+    fn trouble_that_may_pass_is_unavailable_and_a_corrupt_file_is_broken() {
+        let kind = |code| store_error(&failure(code), "testing").kind;
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_READONLY_DBMOVED,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_CANTOPEN,
+        ] {
+            assert_eq!(kind(code), StoreErrorKind::Unavailable, "code {code}");
+        }
+        assert_eq!(kind(ffi::SQLITE_TOOBIG), StoreErrorKind::TooLarge);
+        for code in [ffi::SQLITE_CORRUPT, ffi::SQLITE_NOTADB, ffi::SQLITE_ERROR] {
+            assert_eq!(kind(code), StoreErrorKind::Broken, "code {code}");
+        }
+    }
+
+    #[test]
+    fn a_failed_flush_or_write_is_the_disks_and_a_full_disk_is_not() {
+        for code in [
+            ffi::SQLITE_IOERR_FSYNC,
+            ffi::SQLITE_IOERR_WRITE,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_IOERR,
+        ] {
+            assert!(is_disk_failure(&failure(code)), "code {code}");
+        }
+        for code in [
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_IOERR_NOMEM,
+            ffi::SQLITE_IOERR_SHMSIZE,
+        ] {
+            assert!(!is_disk_failure(&failure(code)), "code {code}");
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! A thread that reads rows, on a connection that cannot write. Knows no other thread but through the queue they share.
+
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::fault::store_error;
+use super::statements;
+use crate::record::{SessionId, SessionRecord};
+use crate::store::StoreError;
+
+/// One call of `load_many`.
+pub(super) struct ReadJob {
+    pub(super) ids: Vec<SessionId>,
+    pub(super) now_s: i64,
+    pub(super) reply: oneshot::Sender<Result<Vec<Option<SessionRecord>>, StoreError>>,
+}
+
+/// One reading thread's state.
+pub(super) struct Reader {
+    connection: Connection,
+    jobs: Arc<Mutex<Receiver<ReadJob>>>,
+}
+
+impl Reader {
+    pub(super) fn new(connection: Connection, jobs: Arc<Mutex<Receiver<ReadJob>>>) -> Self {
+        Self { connection, jobs }
+    }
+
+    /// Reads until the queue is closed and empty.
+    pub(super) fn run(self) {
+        while let Some(job) = self.next() {
+            // Who asked may have given up.
+            if job.reply.is_closed() {
+                continue;
+            }
+            let rows = job.ids.iter();
+            let rows = rows.map(|id| statements::load(&self.connection, id, job.now_s));
+            let rows = rows.collect::<rusqlite::Result<Vec<_>>>();
+            let result = rows.map_err(|error| store_error(&error, "reading sessions"));
+            let _ = job.reply.send(result);
+        }
+    }
+
+    /// Waits with the lock held: the other reader waits for the lock instead of the queue, which is the same to it.
+    fn next(&self) -> Option<ReadJob> {
+        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        jobs.recv().ok()
+    }
+}

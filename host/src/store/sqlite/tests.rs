@@ -1,0 +1,531 @@
+//! The embedded store from outside: the contract, crashes, a second host, waiting calls, files that are not ours.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_util::future::{join, join_all};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::record::{CommitToken, TokenHistory};
+use crate::store::{RowVersion, StoreErrorKind, contract};
+
+const NOW_S: i64 = contract::NOW_S;
+
+/// A small log, so that tests do not wait for the disk.
+fn options(directory: &TempDir) -> Options {
+    Options {
+        wal_bytes: 256 << 10,
+        ..Options::new(directory.path().join("sessions.db"))
+    }
+}
+
+fn record(data: impl Into<Bytes>) -> SessionRecord {
+    SessionRecord {
+        data: data.into(),
+        expires_at_s: NOW_S + 60,
+        tokens: TokenHistory::default().push(CommitToken::generate()),
+        created_at_s: Some(NOW_S),
+    }
+}
+
+fn create(data: impl Into<Bytes>) -> Commit {
+    Commit {
+        id: SessionId::generate(),
+        change: Change::Create(record(data)),
+    }
+}
+
+async fn commit(store: &SqliteStore, commit: &Commit) -> Verdict {
+    let mut verdicts = store.commit_many(std::slice::from_ref(commit), NOW_S).await;
+    verdicts.remove(0)
+}
+
+async fn exists(store: &SqliteStore, commit: &Commit) -> bool {
+    let rows = store.load_many(std::slice::from_ref(&commit.id), NOW_S);
+    rows.await.expect("the store reads")[0].is_some()
+}
+
+/// A stranger's connection that holds the database's one write lock until it is dropped.
+fn write_lock(options: &Options) -> Connection {
+    let stranger = Connection::open(&options.path).unwrap();
+    stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
+    stranger
+}
+
+fn file_bytes(path: &Path, suffix: &str) -> Option<u64> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    fs::metadata(name).ok().map(|file| file.len())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn it_keeps_the_contract() {
+    let directories = std::sync::Mutex::new(Vec::new());
+    let make = async || {
+        let directory = TempDir::new().unwrap();
+        let store = SqliteStore::open(&options(&directory)).unwrap();
+        directories.lock().unwrap().push(directory);
+        Arc::new(store) as Arc<dyn SessionStore>
+    };
+    contract::check_all(make).await;
+}
+
+#[tokio::test]
+async fn bytes_that_are_no_text_come_back_and_are_compared() {
+    let directory = TempDir::new().unwrap();
+    let store = SqliteStore::open(&options(&directory)).unwrap();
+    let data = Bytes::from_static(b"\xff\x00{\"cookie\":\xc3}\x00");
+    let base = record(data.clone());
+    let id = SessionId::generate();
+    let create = Change::Create(base.clone());
+    let created = Commit {
+        id: id.clone(),
+        change: create,
+    };
+    assert!(matches!(commit(&store, &created).await, Verdict::Committed));
+
+    let rows = store.load_many(std::slice::from_ref(&id), NOW_S).await;
+    assert_eq!(rows.unwrap()[0].as_ref().unwrap().data, data);
+    let update = |base: &SessionRecord| Commit {
+        id: id.clone(),
+        change: Change::Update {
+            base: RowVersion::of(base),
+            record: record("{}"),
+            new_id: None,
+        },
+    };
+    let cut = SessionRecord {
+        data: data.slice(..1),
+        ..base.clone()
+    };
+    assert!(matches!(
+        commit(&store, &update(&cut)).await,
+        Verdict::Conflict
+    ));
+    assert!(matches!(
+        commit(&store, &update(&base)).await,
+        Verdict::Committed
+    ));
+}
+
+#[tokio::test]
+async fn a_reopened_database_has_every_commit() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let commits: Vec<_> = (0..50).map(|_| create("{}")).collect();
+    let store = SqliteStore::open(&options).unwrap();
+    store.commit_many(&commits, NOW_S).await;
+
+    drop(store);
+
+    assert_eq!(file_bytes(&options.path, "-wal"), None, "the log is gone");
+    let store = SqliteStore::open(&options).unwrap();
+    for commit in &commits {
+        assert!(exists(&store, commit).await);
+    }
+}
+
+#[tokio::test]
+async fn what_is_on_disk_when_a_commit_is_answered_is_enough_to_recover_it() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let mut commits = Vec::new();
+    for n in 0..30 {
+        let next = create(format!(r#"{{"cookie":{{}},"n":{n}}}"#));
+        assert!(matches!(commit(&store, &next).await, Verdict::Committed));
+        commits.push(next);
+    }
+
+    // The files as a killed host leaves them: no checkpoint, no shared index, and in the log the torn start of one frame more.
+    let after_crash = self::options(&TempDir::new_in(directory.path()).unwrap());
+    fs::create_dir_all(after_crash.path.parent().unwrap()).unwrap();
+    fs::copy(&options.path, &after_crash.path).unwrap();
+    let log = fs::read(directory.path().join("sessions.db-wal")).unwrap();
+    let used_bytes = used_log_bytes(&options.path);
+    let mut torn = log[..used_bytes].to_vec();
+    torn.extend(&log[32..632]);
+    fs::write(after_crash.path.with_extension("db-wal"), torn).unwrap();
+
+    let recovered = SqliteStore::open(&after_crash).unwrap();
+    for commit in &commits {
+        assert!(exists(&recovered, commit).await);
+    }
+    let next = create("{}");
+    assert!(matches!(
+        commit(&recovered, &next).await,
+        Verdict::Committed
+    ));
+}
+
+/// The part of the log that holds the commits since it was last restarted.
+fn used_log_bytes(path: &Path) -> usize {
+    let stranger = Connection::open(path).unwrap();
+    let log_pages = |row: &rusqlite::Row<'_>| row.get::<_, i64>(1);
+    let log_pages = stranger.query_row("PRAGMA wal_checkpoint(NOOP)", [], log_pages);
+    32 + usize::try_from(log_pages.unwrap()).unwrap() * (4096 + 24)
+}
+
+#[tokio::test]
+async fn a_second_host_on_the_same_file_is_refused_whatever_it_calls_it() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&options.path, &link).unwrap();
+    let roundabout = directory.path().join("x").join("..").join("sessions.db");
+
+    for path in [options.path.clone(), link, roundabout] {
+        let error = SqliteStore::open(&Options {
+            path,
+            ..options.clone()
+        });
+        let error = error.expect_err("the database has a host").to_string();
+        assert!(error.contains("in use by another host"), "{error}");
+        assert!(error.contains("sessions.db.lock"), "{error}");
+    }
+
+    let row = create("{}");
+    assert!(matches!(commit(&store, &row).await, Verdict::Committed));
+    drop(store);
+    let store = SqliteStore::open(&options).expect("the lock is free again");
+    assert!(exists(&store, &row).await);
+}
+
+#[tokio::test]
+async fn commits_that_wait_travel_together() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let lock = write_lock(&options);
+    let commits: Vec<_> = (0..100).map(|_| create("{}")).collect();
+
+    // The first commit finds the database locked, the others queue behind it until the lock goes.
+    let all = join_all(commits.iter().map(|next| commit(&store, next)));
+    let (verdicts, ()) = join(all, async { drop(lock) }).await;
+
+    assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+    let count = store.transaction_count();
+    assert!(
+        (1..=2).contains(&count),
+        "100 commits in {count} transactions"
+    );
+}
+
+#[tokio::test]
+async fn a_wait_that_is_over_is_ambiguous_only_if_the_writer_had_begun() {
+    let directory = TempDir::new().unwrap();
+    let options = Options {
+        timeout: Duration::from_secs(60),
+        ..options(&directory)
+    };
+    let mut store = SqliteStore::open(&options).unwrap();
+    store.timeout = Duration::from_secs(1);
+    let lock = write_lock(&options);
+    let (begun, queued) = (create("{}"), create("{}"));
+
+    let first = commit(&store, &begun).await;
+    let second = commit(&store, &queued).await;
+
+    assert!(
+        matches!(&first, Verdict::Ambiguous(error) if error.kind == StoreErrorKind::Unavailable),
+        "{first:?}"
+    );
+    assert!(
+        matches!(&second, Verdict::Failed(error) if error.kind == StoreErrorKind::Unavailable),
+        "{second:?}"
+    );
+    drop(lock);
+    store.timeout = options.timeout;
+    let last = create("{}");
+    assert!(matches!(commit(&store, &last).await, Verdict::Committed));
+    assert!(exists(&store, &begun).await, "it was applied after all");
+    assert!(!exists(&store, &queued).await, "it never was");
+}
+
+#[tokio::test]
+async fn the_queue_is_bounded_and_what_is_refused_is_not_applied() {
+    let directory = TempDir::new().unwrap();
+    let options = Options {
+        queue_calls_max: 2,
+        ..options(&directory)
+    };
+    let store = SqliteStore::open(&options).unwrap();
+    let lock = write_lock(&options);
+    let commits: Vec<_> = (0..20).map(|_| create("{}")).collect();
+
+    let all = join_all(commits.iter().map(|next| commit(&store, next)));
+    let (verdicts, ()) = join(all, async { drop(lock) }).await;
+
+    let mut committed_count = 0;
+    for (commit, verdict) in commits.iter().zip(&verdicts) {
+        match verdict {
+            Verdict::Committed => {
+                committed_count += 1;
+                assert!(exists(&store, commit).await);
+            }
+            Verdict::Failed(error) => {
+                assert!(error.detail.contains("too many calls"), "{error}");
+                assert!(!exists(&store, commit).await);
+            }
+            other => panic!("committed or refused, not {other:?}"),
+        }
+    }
+    // Two in the queue, and what the writer took out before the lock was dropped.
+    assert!((2..20).contains(&committed_count), "{committed_count}");
+}
+
+#[tokio::test]
+async fn a_commit_whose_caller_is_gone_still_takes_effect() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let lock = write_lock(&options);
+    let (dropped, next) = (create("{}"), create("{}"));
+
+    {
+        let waiting = pin!(commit(&store, &dropped));
+        assert!(futures_util::poll!(waiting).is_pending());
+    }
+    drop(lock);
+
+    assert!(matches!(commit(&store, &next).await, Verdict::Committed));
+    assert!(exists(&store, &dropped).await);
+}
+
+#[tokio::test]
+async fn the_log_is_grown_at_start_and_never_beyond_while_commits_go_on() {
+    let directory = TempDir::new().unwrap();
+    let options = Options::new(directory.path().join("sessions.db"));
+    let store = SqliteStore::open(&options).unwrap();
+    let grown_bytes = file_bytes(&options.path, "-wal").unwrap();
+    assert!(grown_bytes >= options.wal_bytes);
+    let database_bytes = file_bytes(&options.path, "").unwrap();
+    assert!(
+        database_bytes < 64 << 10,
+        "the database is not: {database_bytes}"
+    );
+
+    // Far more pages than the log holds: a row each, as random ids scatter.
+    let mut written_bytes = 0;
+    while written_bytes < 3 * options.wal_bytes {
+        let commits: Vec<_> = (0..100).map(|_| create("x".repeat(4_000))).collect();
+        let verdicts = store.commit_many(&commits, NOW_S).await;
+        assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+        written_bytes += 100 * 4_096;
+    }
+
+    assert_eq!(file_bytes(&options.path, "-wal"), Some(grown_bytes));
+}
+
+#[tokio::test]
+async fn a_long_read_by_a_stranger_holds_up_no_commit_and_sees_one_state() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let first = create("{}");
+    commit(&store, &first).await;
+    let stranger = Connection::open(&options.path).unwrap();
+    let row_count = || -> i64 {
+        let count = "SELECT count(*) FROM sessions";
+        stranger.query_row(count, [], |row| row.get(0)).unwrap()
+    };
+    stranger.execute_batch("BEGIN").unwrap();
+    assert_eq!(row_count(), 1);
+
+    for _ in 0..20 {
+        let commits: Vec<_> = (0..100).map(|_| create("x".repeat(4_000))).collect();
+        let verdicts = store.commit_many(&commits, NOW_S).await;
+        assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+    }
+
+    assert_eq!(row_count(), 1, "its snapshot");
+    stranger.execute_batch("COMMIT").unwrap();
+    assert_eq!(row_count(), 2_001);
+}
+
+#[tokio::test]
+async fn a_hot_copy_is_a_database_with_all_rows() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let commits: Vec<_> = (0..20).map(|_| create("{}")).collect();
+    store.commit_many(&commits, NOW_S).await;
+    let copy = Options {
+        path: directory.path().join("copy.db"),
+        ..options.clone()
+    };
+
+    let stranger = Connection::open(&options.path).unwrap();
+    let target = copy.path.to_str().unwrap();
+    stranger.execute("VACUUM INTO ?1", [target]).unwrap();
+
+    let copied = SqliteStore::open(&copy).unwrap();
+    for commit in &commits {
+        assert!(exists(&copied, commit).await);
+    }
+}
+
+#[test]
+fn missing_directories_are_made_and_all_files_are_private() {
+    let directory = TempDir::new().unwrap();
+    let options = Options {
+        path: directory.path().join("a").join("b").join("sessions.db"),
+        ..options(&directory)
+    };
+    let store = SqliteStore::open(&options).unwrap();
+    for name in [
+        "sessions.db",
+        "sessions.db-wal",
+        "sessions.db-shm",
+        "sessions.db.lock",
+    ] {
+        let path = options.path.with_file_name(name);
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{name}");
+    }
+    let mode = fs::metadata(options.path.parent().unwrap());
+    assert_eq!(mode.unwrap().permissions().mode() & 0o777, 0o700);
+    drop(store);
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_named_with_the_reason() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("file");
+    fs::write(&file, "").unwrap();
+    let open = |path: &Path| {
+        let error = SqliteStore::open(&Options::new(path)).expect_err("it cannot be opened");
+        (error.to_string(), error)
+    };
+
+    let (text, error) = open(&file.join("sessions.db"));
+    assert!(matches!(error, OpenError::Directory { .. }), "{error:?}");
+    assert!(text.contains("file/sessions.db"), "{text}");
+
+    for path in [directory.path(), Path::new(""), Path::new("/")] {
+        let (_, error) = open(path);
+        assert!(matches!(error, OpenError::NotAFile { .. }), "{error:?}");
+    }
+
+    // A file system that lets nobody create files, root neither.
+    if cfg!(target_os = "linux") {
+        let (text, error) = open(Path::new("/sys/sessions.db"));
+        assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+        assert!(
+            text.contains("cannot write /sys/sessions.db.lock"),
+            "{text}"
+        );
+        assert!(text.contains("a path that its user may write"), "{text}");
+    }
+}
+
+#[test]
+fn a_read_only_directory_is_named_with_the_reason() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let set_mode = |mode| {
+        let permissions = fs::Permissions::from_mode(mode);
+        fs::set_permissions(directory.path(), permissions).unwrap();
+    };
+    set_mode(0o500);
+    let may_write_anyway = fs::write(directory.path().join("probe"), "").is_ok();
+
+    let opened = SqliteStore::open(&options);
+
+    set_mode(0o700);
+    match opened {
+        // Root may write where nobody may.
+        Ok(_) => assert!(may_write_anyway),
+        Err(error) => {
+            assert!(!may_write_anyway);
+            assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+        }
+    }
+}
+
+#[test]
+fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let open = || SqliteStore::open(&options).expect_err("it is not ours");
+
+    let text = "not a database, and longer than a header ".repeat(200);
+    fs::write(&options.path, &text).unwrap();
+    let error = open();
+    assert!(matches!(error, OpenError::Sqlite { .. }), "{error:?}");
+    assert!(error.to_string().contains("not a database"), "{error}");
+    assert_eq!(fs::read_to_string(&options.path).unwrap(), text);
+    fs::remove_file(&options.path).unwrap();
+
+    let other = Connection::open(&options.path).unwrap();
+    let schema = "CREATE TABLE sessions (sid TEXT PRIMARY KEY, expired INTEGER, sess TEXT)";
+    other.execute(schema, []).unwrap();
+    drop(other);
+    let error = open();
+    assert!(matches!(error, OpenError::Schema { .. }), "{error:?}");
+    fs::remove_file(&options.path).unwrap();
+
+    let later = Connection::open(&options.path).unwrap();
+    later.pragma_update(None, "user_version", 99).unwrap();
+    drop(later);
+    let error = open();
+    assert!(
+        matches!(error, OpenError::TooNew { version: 99, .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn a_corrupt_page_is_broken_and_never_an_absent_session() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let row = create("{}");
+    commit(&store, &row).await;
+    drop(store);
+    // The second page is the root of the table: the file opens, its rows are lost.
+    let mut file = fs::read(&options.path).unwrap();
+    file[4_096..8_192].fill(0xff);
+    fs::write(&options.path, file).unwrap();
+
+    let store = SqliteStore::open(&options).unwrap();
+
+    let loaded = store.load_many(std::slice::from_ref(&row.id), NOW_S).await;
+    let error = loaded.expect_err("nothing is known of the row");
+    assert_eq!(error.kind, StoreErrorKind::Broken, "{error}");
+    let verdict = commit(&store, &create("{}")).await;
+    assert!(
+        matches!(&verdict, Verdict::Failed(error) if error.kind == StoreErrorKind::Broken),
+        "{verdict:?}"
+    );
+}
+
+#[tokio::test]
+async fn nothing_of_a_session_is_in_debug_or_errors() {
+    let directory = TempDir::new().unwrap();
+    let options = options(&directory);
+    let store = SqliteStore::open(&options).unwrap();
+    let row = create(r#"{"cookie":{},"secret":"swordfish"}"#);
+    commit(&store, &row).await;
+    drop(store);
+    let mut file = fs::read(&options.path).unwrap();
+    file[4_096..8_192].fill(0xff);
+    fs::write(&options.path, file).unwrap();
+    let store = SqliteStore::open(&options).unwrap();
+
+    let loaded = store.load_many(std::slice::from_ref(&row.id), NOW_S).await;
+    let text = format!(
+        "{store:?} {row:?} {:?} {:?}",
+        loaded,
+        commit(&store, &row).await
+    );
+
+    assert!(!text.contains("swordfish") && !text.contains(row.id.as_str()));
+    assert!(text.contains("malformed"), "{text}");
+}

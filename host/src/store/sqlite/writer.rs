@@ -1,0 +1,290 @@
+//! The thread that writes: takes what waits, runs it as one transaction, flushes once, answers all. Knows no async runtime
+//! beyond the replies it sends.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, OnceLock};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, TransactionBehavior};
+use tokio::sync::oneshot;
+
+use super::fault::{WriteError, is_disk_failure, is_disk_full, store_error};
+use super::file::{self, CheckpointMode};
+use super::statements;
+use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_TRANSACTION_ROWS_MAX};
+use crate::store::{Commit, StoreError, Touch};
+
+/// What one call asks of the writer.
+pub(super) enum Work {
+    Commits(Vec<Commit>),
+    Touches(Vec<Touch>),
+    Reap { rows_max: usize },
+}
+
+impl Work {
+    fn row_count(&self) -> usize {
+        match self {
+            Work::Commits(commits) => commits.len(),
+            Work::Touches(touches) => touches.len(),
+            Work::Reap { rows_max } => *rows_max,
+        }
+    }
+}
+
+/// One call, waiting for its turn.
+pub(super) struct WriteJob {
+    pub(super) work: Work,
+    pub(super) now_s: i64,
+    pub(super) claim: Arc<Claim>,
+    /// How many rows each statement changed.
+    pub(super) reply: oneshot::Sender<Result<Vec<usize>, WriteError>>,
+}
+
+/// The right to decide a job's fate, taken once: by the writer that begins it or by the caller that gives up waiting.
+#[derive(Default)]
+pub(super) struct Claim(AtomicBool);
+
+impl Claim {
+    /// Whether the caller is the first to take it.
+    pub(super) fn take(&self) -> bool {
+        !self.0.swap(true, Ordering::AcqRel)
+    }
+}
+
+/// What the writer tells the store.
+#[derive(Default)]
+pub(super) struct Shared {
+    transactions: AtomicU64,
+    halted: OnceLock<StoreError>,
+}
+
+impl Shared {
+    /// Why nothing is written any more, if so.
+    pub(super) fn halted(&self) -> Option<StoreError> {
+        self.halted.get().cloned()
+    }
+
+    pub(super) fn transaction_count(&self) -> u64 {
+        self.transactions.load(Ordering::Relaxed)
+    }
+}
+
+/// The writing thread's state.
+pub(super) struct Writer {
+    connection: Connection,
+    shared: Arc<Shared>,
+    jobs: Receiver<WriteJob>,
+    /// Pages in the log at which the next checkpoint is tried.
+    checkpoint_at_pages: i64,
+    /// Whether the last checkpoint failed: said once, not at every try.
+    is_checkpoint_failing: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        shared: Arc<Shared>,
+        jobs: Receiver<WriteJob>,
+    ) -> Self {
+        Self {
+            connection,
+            shared,
+            jobs,
+            checkpoint_at_pages: SQLITE_CHECKPOINT_PAGES,
+            is_checkpoint_failing: false,
+        }
+    }
+
+    /// Writes until the queue is closed and empty, then leaves the database without a log.
+    pub(super) fn run(mut self) {
+        while let Ok(first) = self.jobs.recv() {
+            let batch = self.batch(first);
+            self.execute(batch);
+            self.checkpoint_if_due();
+        }
+        if self.shared.halted().is_none()
+            && let Err(error) = file::checkpoint(&self.connection, CheckpointMode::Restart)
+        {
+            tracing::warn!(%error, "the session database was closed without a checkpoint; the next start does it");
+        }
+    }
+
+    /// Everything that waits by now, up to the bound; jobs that were taken back are dropped.
+    fn batch(&self, first: WriteJob) -> Vec<WriteJob> {
+        let mut batch = Vec::new();
+        let mut row_count = 0;
+        let mut next = Some(first);
+        while let Some(job) = next {
+            if job.claim.take() {
+                row_count += job.work.row_count();
+                batch.push(job);
+            }
+            let is_full = row_count >= SQLITE_TRANSACTION_ROWS_MAX;
+            next = if is_full {
+                None
+            } else {
+                self.jobs.try_recv().ok()
+            };
+        }
+        batch
+    }
+
+    fn execute(&mut self, batch: Vec<WriteJob>) {
+        if let Some(error) = self.shared.halted() {
+            refuse(batch, &WriteError::NotApplied(error));
+            return;
+        }
+        if batch.is_empty() {
+            return;
+        }
+        match self.transact(&batch) {
+            Ok(changed) => {
+                for (job, rows_changed) in batch.into_iter().zip(changed) {
+                    let _ = job.reply.send(Ok(rows_changed));
+                }
+            }
+            // Nothing was applied, and one job may be to blame (a corrupt page, a row that no longer fits): the others go on.
+            Err(WriteError::NotApplied(_)) if batch.len() > 1 && self.shared.halted().is_none() => {
+                for job in batch {
+                    self.execute(vec![job]);
+                }
+            }
+            Err(error) => refuse(batch, &error),
+        }
+    }
+
+    /// Runs a batch as one transaction; answers the rows that each statement of each job changed.
+    fn transact(&mut self, batch: &[WriteJob]) -> Result<Vec<Vec<usize>>, WriteError> {
+        match try_transact(&mut self.connection, batch) {
+            Ok(changed) => {
+                self.shared.transactions.fetch_add(1, Ordering::Relaxed);
+                Ok(changed)
+            }
+            Err(Interrupted::BeforeCommit(error)) => {
+                self.halt_if_disk_failed(&error);
+                let error = store_error(&error, "writing sessions");
+                Err(WriteError::NotApplied(error))
+            }
+            Err(Interrupted::AtCommit(error)) => {
+                self.halt_if_disk_failed(&error);
+                let is_surely_absent = is_disk_full(&error);
+                let error = store_error(&error, "committing sessions");
+                Err(if is_surely_absent {
+                    WriteError::NotApplied(error)
+                } else {
+                    WriteError::Unknown(error)
+                })
+            }
+        }
+    }
+
+    /// Copies the log into the database once it has grown enough, after the commits were answered, so that nobody waits for it.
+    fn checkpoint_if_due(&mut self) {
+        if self.shared.halted().is_some() {
+            return;
+        }
+        match try_checkpoint(&self.connection, self.checkpoint_at_pages) {
+            Ok(None) => {}
+            Ok(Some(next_at_pages)) => {
+                self.checkpoint_at_pages = next_at_pages;
+                self.is_checkpoint_failing = false;
+            }
+            Err(error) => {
+                self.halt_if_disk_failed(&error);
+                self.checkpoint_at_pages += SQLITE_CHECKPOINT_PAGES;
+                if !self.is_checkpoint_failing {
+                    tracing::warn!(%error, "the session database's log cannot be copied into it; the log grows");
+                }
+                self.is_checkpoint_failing = true;
+            }
+        }
+    }
+
+    fn halt_if_disk_failed(&self, error: &rusqlite::Error) {
+        if !is_disk_failure(error) {
+            return;
+        }
+        let error = store_error(
+            error,
+            "a write failed at the disk, refusing writes until restart",
+        );
+        if self.shared.halted.set(error.clone()).is_ok() {
+            tracing::error!(
+                %error,
+                "the session database's disk failed; sessions are read-only until the host is restarted"
+            );
+            // Closing would flush the log into the database: that is for the next start, which reads the log anew.
+            let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            if let Err(error) = self.connection.set_db_config(no_checkpoint, true) {
+                tracing::error!(%error, "the session database may still be written when it is closed");
+            }
+        }
+    }
+}
+
+/// How far a transaction came.
+enum Interrupted {
+    BeforeCommit(rusqlite::Error),
+    AtCommit(rusqlite::Error),
+}
+
+fn try_transact(
+    connection: &mut Connection,
+    batch: &[WriteJob],
+) -> Result<Vec<Vec<usize>>, Interrupted> {
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(Interrupted::BeforeCommit)?;
+    let changed = batch
+        .iter()
+        .map(|job| perform(&transaction, job))
+        .collect::<rusqlite::Result<Vec<_>>>()
+        .map_err(Interrupted::BeforeCommit)?;
+    transaction.commit().map_err(Interrupted::AtCommit)?;
+    Ok(changed)
+}
+
+fn perform(connection: &Connection, job: &WriteJob) -> rusqlite::Result<Vec<usize>> {
+    let now_s = job.now_s;
+    match &job.work {
+        Work::Commits(commits) => {
+            let changed = commits.iter();
+            let changed = changed.map(|commit| statements::apply(connection, commit, now_s));
+            changed.collect()
+        }
+        Work::Touches(touches) => {
+            let changed = touches.iter();
+            let changed = changed.map(|touch| statements::touch(connection, touch, now_s));
+            changed.collect()
+        }
+        Work::Reap { rows_max } => Ok(vec![statements::reap(connection, now_s, *rows_max)?]),
+    }
+}
+
+/// Tries a checkpoint if the log has reached `at_pages`; answers where the next one is due.
+fn try_checkpoint(connection: &Connection, at_pages: i64) -> rusqlite::Result<Option<i64>> {
+    let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
+    if log_pages < at_pages {
+        return Ok(None);
+    }
+    // RESTART waits for readers, so that the next write starts at the log's beginning; a stranger's long read (a backup)
+    // must not hold up commits, so the wait is short and the next try some way off.
+    let done = file::with_short_wait(connection, || {
+        file::checkpoint(connection, CheckpointMode::Restart)
+    })?;
+    Ok(Some(if done.is_complete {
+        SQLITE_CHECKPOINT_PAGES
+    } else {
+        log_pages + SQLITE_CHECKPOINT_PAGES
+    }))
+}
+
+fn refuse(batch: Vec<WriteJob>, error: &WriteError) {
+    for job in batch {
+        let _ = job.reply.send(Err(error.clone()));
+    }
+}
+
+#[cfg(test)]
+mod tests;
