@@ -47,28 +47,72 @@ pub async fn run(
 }
 
 async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Options) {
+    let mut rhythm = Rhythm::new(options.interval);
     let mut delay = options.first_delay_max.min(options.interval);
-    let mut failures: u32 = 0;
     loop {
         sleep(jittered(delay)).await;
-        match reap_all(store, clock, options.batch_rows_max).await {
-            Ok(row_count) => {
-                if failures > 0 {
-                    tracing::info!(failures, "expired sessions are deleted again");
-                }
-                if row_count > 0 {
-                    tracing::debug!(row_count, "expired sessions deleted");
-                }
-                failures = 0;
-                delay = options.interval;
+        let result = reap_all(store, clock, options.batch_rows_max).await;
+        let news = match &result {
+            Ok(_) => rhythm.after_success(),
+            Err(_) => rhythm.after_failure(),
+        };
+        match (&result, news) {
+            (Err(error), News::TroubleBegan) => {
+                tracing::warn!(%error, "cannot delete expired sessions, trying on; they stay invalid");
             }
-            Err(error) => {
-                if failures == 0 {
-                    tracing::warn!(%error, "cannot delete expired sessions, trying on; they stay invalid");
-                }
-                let doublings = failures.min(16);
-                delay = (REAP_RETRY_DELAY_MIN * 2_u32.pow(doublings)).min(options.interval);
-                failures = failures.saturating_add(1);
+            (_, News::TroubleOver { failures }) => {
+                tracing::info!(failures, "expired sessions are deleted again");
+            }
+            _ => {}
+        }
+        delay = rhythm.delay();
+    }
+}
+
+/// When to run next, and what is worth a line in the log: the beginning of trouble and its end, not each try in between.
+#[derive(Debug)]
+struct Rhythm {
+    interval: Duration,
+    /// Failures since the last success.
+    failures: u32,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    Nothing,
+    TroubleBegan,
+    TroubleOver { failures: u32 },
+}
+
+impl Rhythm {
+    fn new(interval: Duration) -> Self {
+        Self {
+            interval,
+            failures: 0,
+        }
+    }
+
+    fn after_success(&mut self) -> News {
+        match std::mem::take(&mut self.failures) {
+            0 => News::Nothing,
+            failures => News::TroubleOver { failures },
+        }
+    }
+
+    fn after_failure(&mut self) -> News {
+        self.failures = self.failures.saturating_add(1);
+        match self.failures {
+            1 => News::TroubleBegan,
+            _ => News::Nothing,
+        }
+    }
+
+    fn delay(&self) -> Duration {
+        match self.failures {
+            0 => self.interval,
+            failures => {
+                let doublings = (failures - 1).min(16);
+                (REAP_RETRY_DELAY_MIN * 2_u32.pow(doublings)).min(self.interval)
             }
         }
     }
@@ -85,6 +129,7 @@ async fn reap_all(
         let reaped = store.reap(clock.now_s(), batch_rows_max).await?;
         row_count += reaped;
         if reaped < batch_rows_max {
+            tracing::debug!(row_count, "expired sessions deleted");
             return Ok(row_count);
         }
         // A store in memory answers at once: visitors come in between.

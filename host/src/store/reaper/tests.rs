@@ -1,6 +1,5 @@
 //! The reaper on a store that fails first and then works, with a clock that moves when told.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -184,37 +183,31 @@ fn jitter_stays_within_a_tenth_and_spreads() {
     assert!(low < Some(&Duration::from_secs(95)) && high > Some(&Duration::from_secs(105)));
 }
 
-#[tokio::test]
-async fn trouble_is_logged_once_and_its_end_too() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
-    impl std::io::Write for Log {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-    let log = Log::default();
-    let writer = log.clone();
-    let subscriber = tracing_subscriber::fmt()
-        .with_writer(move || writer.clone())
-        .finish();
-    // The test's runtime has one thread, so the reaper logs to this subscriber too.
-    let _guard = tracing::subscriber::set_default(subscriber);
-    let mut fixture = Fixture::start(0, 3);
-    for _ in 0..5 {
-        fixture.next_reaped().await;
-    }
-    fixture.shutdown.cancel();
-    fixture.task.await.unwrap();
+#[test]
+fn trouble_is_news_once_and_its_end_too() {
+    let mut rhythm = Rhythm::new(Duration::from_secs(60));
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-    assert_eq!(
-        log.matches("cannot delete expired sessions").count(),
-        1,
-        "{log}"
-    );
-    assert_eq!(log.matches("are deleted again").count(), 1, "{log}");
+    assert_eq!(rhythm.after_success(), News::Nothing);
+    assert_eq!(rhythm.after_failure(), News::TroubleBegan);
+    assert_eq!(rhythm.after_failure(), News::Nothing);
+    assert_eq!(rhythm.after_failure(), News::Nothing);
+    assert_eq!(rhythm.after_success(), News::TroubleOver { failures: 3 });
+    assert_eq!(rhythm.after_success(), News::Nothing);
+}
+
+#[test]
+fn retries_come_ever_more_slowly_but_once_per_interval() {
+    let mut rhythm = Rhythm::new(Duration::from_secs(5));
+    assert_eq!(rhythm.delay(), Duration::from_secs(5));
+
+    let mut delays_s = Vec::new();
+    for _ in 0..100 {
+        rhythm.after_failure();
+        delays_s.push(rhythm.delay().as_secs());
+    }
+
+    assert_eq!(delays_s[..5], [1, 2, 4, 5, 5]);
+    assert_eq!(delays_s[99], 5);
+    rhythm.after_success();
+    assert_eq!(rhythm.delay(), Duration::from_secs(5));
 }
