@@ -1,3 +1,5 @@
+//! Requests, responses and the session for guests in Rust. Knows nothing of the host but its WIT package.
+//!
 #![doc = include_str!("../README.md")]
 
 mod request;
