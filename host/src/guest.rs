@@ -1,1 +1,34 @@
-//! To be written.
+//! Guests: loading components, running one request on a fresh instance, and whose fault it is when that fails. Knows a
+//! [`Session`](crate::session::Session) and no store, no cookie, no connection, no status code.
+//!
+//! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
+//! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session.
+
+mod body;
+mod context;
+mod engine;
+mod error;
+mod gate;
+mod invoke;
+mod limiter;
+mod loader;
+mod log;
+mod outbound;
+mod registry;
+mod request;
+mod runtime;
+mod session_host;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub use body::GuestBody;
+pub use engine::World;
+pub use error::{Fault, GuestFailure};
+pub use invoke::{Invocation, Released};
+pub use loader::LoadError;
+pub use outbound::{NotAHost, OutboundHost};
+pub use registry::GuestRegistry;
+pub use request::{GuestRequest, ReplayBody};
+pub use runtime::{Guest, Runtime};
+pub use settings::{GuestSettings, Limits, Options, StreamPolicy};

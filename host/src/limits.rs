@@ -70,6 +70,8 @@ pub const INSTANCE_WAIT_MAX: Duration = Duration::from_secs(5);
 pub const SLOT_WAITERS_MAX: usize = 64;
 /// Re-runs of one request before it starts to wait (with jitter) between attempts.
 pub const EAGER_RERUNS_MAX: u32 = 3;
+/// Longest silence of a released response body. Event streams commonly send a comment every 15 to 30 s.
+pub const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Log lines (stdout and stderr together) kept of one run of a guest.
 pub const LOG_LINES_MAX: usize = 1000;
 /// Longest log line of a guest, in bytes; longer ones are cut.

@@ -1,0 +1,284 @@
+//! A released answer's body: what was held until the commit, then what the guest goes on writing. It polls the guest as
+//! whoever sends the body asks for more, and ends with an error, never cleanly, when the guest fails on the way.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use super::error::GuestFailure;
+use super::invoke::driver::{Event, Run};
+use super::invoke::meter::Meter;
+
+/// Pieces smaller than this are joined while they are held, in bytes.
+const JOIN_BYTES: usize = 4 << 10;
+
+/// The body of a released answer.
+///
+/// Dropping it drops the guest behind it. While nobody polls it the guest stands still.
+pub struct GuestBody {
+    held: Held,
+    rest: Option<Rest>,
+}
+
+impl std::fmt::Debug for GuestBody {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestBody")
+            .field("held_bytes", &self.held.bytes)
+            .field("is_complete", &self.is_complete())
+            .finish_non_exhaustive()
+    }
+}
+
+impl GuestBody {
+    pub(super) fn complete(held: Held) -> Self {
+        Self { held, rest: None }
+    }
+
+    pub(super) fn streaming(held: Held, run: Run, meter: Meter, patience: Patience) -> Self {
+        run.log().pass_through();
+        Self {
+            held,
+            rest: Some(Rest {
+                run,
+                meter,
+                patience,
+            }),
+        }
+    }
+
+    /// Whether the guest has done its work and the whole body is here. Then its size hint is exact.
+    pub fn is_complete(&self) -> bool {
+        self.rest.is_none()
+    }
+}
+
+impl Body for GuestBody {
+    type Data = Bytes;
+    type Error = GuestFailure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
+        let body = self.get_mut();
+        if let Some(frame) = body.held.pop() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        let Some(rest) = &mut body.rest else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(rest.poll_frame(cx)).transpose();
+        if !matches!(frame, Some(Ok(_))) {
+            body.rest = None;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_none() && self.held.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.rest {
+            None => SizeHint::with_exact(self.held.bytes as u64),
+            Some(_) => SizeHint::new(),
+        }
+    }
+}
+
+/// What is held of a body before its release.
+#[derive(Default)]
+pub(super) struct Held {
+    pieces: VecDeque<Bytes>,
+    /// Small pieces under way to becoming a larger one.
+    tail: BytesMut,
+    trailers: Option<HeaderMap>,
+    bytes: usize,
+}
+
+impl Held {
+    pub(super) fn push(&mut self, data: Bytes) {
+        self.bytes += data.len();
+        if data.len() < JOIN_BYTES && !(self.pieces.is_empty() && self.tail.is_empty()) {
+            self.tail.extend_from_slice(&data);
+            return;
+        }
+        self.close_tail();
+        if !data.is_empty() {
+            self.pieces.push_back(data);
+        }
+    }
+
+    pub(super) fn set_trailers(&mut self, trailers: HeaderMap) {
+        self.trailers = Some(trailers);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pieces.is_empty() && self.tail.is_empty() && self.trailers.is_none()
+    }
+
+    fn pop(&mut self) -> Option<Frame<Bytes>> {
+        if self.pieces.is_empty() {
+            self.close_tail();
+        }
+        if let Some(data) = self.pieces.pop_front() {
+            self.bytes -= data.len();
+            return Some(Frame::data(data));
+        }
+        self.trailers.take().map(Frame::trailers)
+    }
+
+    fn close_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push_back(self.tail.split().freeze());
+        }
+    }
+}
+
+/// The part of a released body that its guest has still to write.
+struct Rest {
+    run: Run,
+    meter: Meter,
+    patience: Patience,
+}
+
+impl Rest {
+    fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Frame<Bytes>>, GuestFailure>> {
+        self.patience.ask();
+        loop {
+            let started = Instant::now();
+            let event = self.run.poll_event(cx);
+            self.patience.spend(started.elapsed())?;
+            let frame = match event {
+                Poll::Ready(event) => match event? {
+                    Event::Head(_) => continue,
+                    Event::Frame(frame) => frame,
+                    Event::End => {
+                        self.meter.end()?;
+                        return Poll::Ready(Ok(None));
+                    }
+                },
+                Poll::Pending => {
+                    ready!(self.patience.poll_silence(cx));
+                    return Poll::Ready(Err(GuestFailure::Stalled));
+                }
+            };
+            if let Some(data) = frame.data_ref() {
+                self.meter.count(data.len())?;
+                if !self.meter.is_sent() || data.is_empty() {
+                    continue;
+                }
+            }
+            self.patience.rest();
+            return Poll::Ready(Ok(Some(frame)));
+        }
+    }
+}
+
+/// How long a released body may keep whoever reads it waiting.
+///
+/// There is no bound on the whole: an event stream runs for hours. Between two pieces the guest may compute for as long
+/// as its deadline allows, and be silent for `silence_max`. A reader that takes its time costs the guest nothing: both
+/// count only while somebody asks for the next piece.
+pub(super) struct Patience {
+    computing_max: Duration,
+    silence_max: Duration,
+    computed: Duration,
+    silence: Option<Pin<Box<Sleep>>>,
+    is_asked: bool,
+}
+
+impl Patience {
+    pub(super) fn new(computing_max: Duration, silence_max: Duration) -> Self {
+        Self {
+            computing_max,
+            silence_max,
+            computed: Duration::ZERO,
+            silence: None,
+            is_asked: false,
+        }
+    }
+
+    fn ask(&mut self) {
+        if !self.is_asked {
+            self.is_asked = true;
+            self.computed = Duration::ZERO;
+            self.silence = None;
+        }
+    }
+
+    fn rest(&mut self) {
+        self.is_asked = false;
+    }
+
+    fn spend(&mut self, computed: Duration) -> Result<(), GuestFailure> {
+        self.computed += computed;
+        if self.computed > self.computing_max {
+            Err(GuestFailure::Stalled)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn poll_silence(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let silence_max = self.silence_max;
+        self.silence
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(silence_max)))
+            .as_mut()
+            .poll(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_pieces_are_joined_and_all_bytes_stay_in_order() {
+        let mut held = Held::default();
+        for piece in ["a", "", "b", "c"] {
+            held.push(Bytes::from_static(piece.as_bytes()));
+        }
+        held.push(Bytes::from(vec![b'd'; JOIN_BYTES]));
+        held.push(Bytes::from_static(b"e"));
+        let body = GuestBody::complete(held);
+        assert_eq!(body.size_hint().exact(), Some(4 + JOIN_BYTES as u64));
+
+        let bytes = body.collect().await.unwrap().to_bytes();
+
+        assert_eq!(bytes.len(), 4 + JOIN_BYTES);
+        assert!(bytes.starts_with(b"abcd") && bytes.ends_with(b"de"));
+    }
+
+    #[test]
+    fn an_empty_body_is_at_its_end_from_the_start() {
+        let body = GuestBody::complete(Held::default());
+        assert!(body.is_end_stream());
+        assert_eq!(body.size_hint().exact(), Some(0));
+    }
+
+    #[test]
+    fn computing_counts_only_between_two_pieces() {
+        let mut patience = Patience::new(Duration::from_secs(1), Duration::from_secs(1));
+        patience.ask();
+        assert!(patience.spend(Duration::from_millis(900)).is_ok());
+        patience.rest();
+        patience.ask();
+        assert!(patience.spend(Duration::from_millis(900)).is_ok());
+        assert_eq!(
+            patience.spend(Duration::from_millis(900)),
+            Err(GuestFailure::Stalled)
+        );
+    }
+}

@@ -1,0 +1,139 @@
+//! The engines that compile and run guests: one for WASI 0.2, one for 0.3, each with its own pool of instance slots.
+//!
+//! Two, because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
+
+use std::time::Duration;
+
+use wasmtime::{
+    Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
+    Result, WasmBacktraceDetails,
+};
+
+use super::settings::Options;
+
+/// How often a running guest lets go of its thread. One millisecond keeps the others' wait behind endless loops below 4 ms.
+const TICK: Duration = Duration::from_millis(1);
+/// Largest table of a module, in elements. A Python interpreter as a component needs about 10,000.
+pub(super) const TABLE_ELEMENTS: usize = 20_000;
+/// Dirty memory that a slot keeps between instances instead of giving it back: saves its page faults. In bytes.
+const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
+/// The same for tables, in bytes.
+const TABLE_KEEP_RESIDENT: usize = 64 << 10;
+/// Address space of a memory that needs no bounds checks: all that 32 bits can address.
+const RESERVATION_FULL: u64 = 4 << 30;
+/// What follows a memory when address space is scarce, in bytes.
+const GUARD_COMPACT: u64 = 64 << 10;
+
+/// Which `wasi:http` a guest speaks, and so which engine runs it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum World {
+    /// `wasi:http/incoming-handler@0.2`.
+    Wasi02,
+    /// `wasi:http/handler@0.3`.
+    Wasi03,
+}
+
+impl std::fmt::Display for World {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            World::Wasi02 => "wasi:http 0.2",
+            World::Wasi03 => "wasi:http 0.3",
+        })
+    }
+}
+
+/// Makes the engine of a world, with its pool.
+///
+/// Reserves 4 GiB of address space (not memory) for each slot, which spares guests their bounds checks; where the machine
+/// does not let us have so much, only what a guest may use.
+///
+/// # Errors
+/// When the pool cannot be mapped at all, or the processor is not supported.
+pub(super) fn engine(world: World, options: &Options) -> Result<Engine> {
+    match Engine::new(&config(world, options, RESERVATION_FULL, None)) {
+        Ok(engine) => Ok(engine),
+        Err(error) => {
+            tracing::info!(%world, %error, "little address space: guests run with bounds checks");
+            let memory_bytes_max = options.memory_bytes_max.next_multiple_of(64 << 10);
+            Engine::new(&config(
+                world,
+                options,
+                memory_bytes_max as u64,
+                Some(GUARD_COMPACT),
+            ))
+        }
+    }
+}
+
+fn config(world: World, options: &Options, reservation: u64, guard: Option<u64>) -> Config {
+    let mut config = Config::new();
+    config.concurrency_support(world == World::Wasi03);
+    config.epoch_interruption(true);
+    config.memory_reservation(reservation);
+    if let Some(guard) = guard {
+        config.memory_guard_size(guard);
+    }
+    // Only names of functions: reading debug information at each trap would let a guest burn the host's time.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(world, options)));
+    config
+}
+
+/// A component counts as one instance here, but brings several core instances, tables and now and then a second memory.
+fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
+    let instances = u32::try_from(options.instances_max)
+        .unwrap_or(u32::MAX)
+        .clamp(1, 1 << 16);
+    let tasks_per_instance = match world {
+        World::Wasi02 => 1,
+        World::Wasi03 => 4,
+    };
+    let mut pool = PoolingAllocationConfig::new();
+    pool.total_component_instances(instances)
+        .total_core_instances(instances.saturating_mul(64))
+        .total_memories(instances.saturating_mul(2))
+        .total_tables(instances.saturating_mul(4))
+        .total_stacks(instances.saturating_mul(tasks_per_instance))
+        .max_memory_size(options.memory_bytes_max)
+        .table_elements(TABLE_ELEMENTS)
+        .max_unused_warm_slots(instances)
+        .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
+        .table_keep_resident(TABLE_KEEP_RESIDENT)
+        .pagemap_scan(Enabled::Auto);
+    pool
+}
+
+/// Says once whether the kernel can tell dirty pages (Linux 6.7 and later); without it a fresh instance costs about twice.
+pub(super) fn report_pagemap_scan() {
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        tracing::info!("pagemap_scan is available: fresh instances at full speed");
+    } else {
+        tracing::warn!(
+            "pagemap_scan is not available (Linux 6.7 and later): fresh instances cost about twice the time"
+        );
+    }
+}
+
+/// Starts the clock by which guests let go of their threads. It ends when all engines are gone.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub(super) fn start_ticker(engines: Vec<EngineWeak>) -> std::io::Result<()> {
+    let tick = move || {
+        loop {
+            std::thread::sleep(TICK);
+            let mut alive = false;
+            for engine in engines.iter().filter_map(EngineWeak::upgrade) {
+                engine.increment_epoch();
+                alive = true;
+            }
+            if !alive {
+                return;
+            }
+        }
+    };
+    std::thread::Builder::new()
+        .name("guest-epoch".to_owned())
+        .spawn(tick)
+        .map(drop)
+}

@@ -1,0 +1,205 @@
+//! How a run of a guest fails, and whose fault it is. Knows no HTTP status: the handler maps these in one place.
+
+use std::fmt;
+
+use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
+use wasmtime_wasi::I32Exit;
+
+/// Longest text of a guest's making that we repeat in an error.
+const TEXT_CHARS_MAX: usize = 300;
+
+/// Why a run gave no answer, or why a released answer broke off.
+///
+/// `Display` carries what the guest itself said (an error code's text) with its control characters escaped, and nothing
+/// of the request, the session or the host.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GuestFailure {
+    /// The guest trapped: a panic, an `unreachable`, a stack overflow, a call that the host refuses.
+    #[error("the guest trapped: {reason}")]
+    Trap {
+        /// What the trap was.
+        reason: String,
+    },
+    /// The guest trapped after it was refused memory.
+    #[error(
+        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes"
+    )]
+    MemoryRefused {
+        /// The limit, in bytes.
+        memory_bytes_max: usize,
+    },
+    /// The guest ended its process instead of answering.
+    #[error("the guest exited with status {status}")]
+    Exit {
+        /// What it gave to `exit`.
+        status: i32,
+    },
+    /// The guest returned without having set a response.
+    #[error("the guest returned without a response")]
+    NoResponse,
+    /// The guest answered with an error code in place of a response.
+    #[error("the guest answered with an error code: {code}")]
+    ErrorCode {
+        /// The code's name and text.
+        code: String,
+    },
+    /// The guest's response cannot be sent: an informational status, a body that was dropped unfinished or is not as long
+    /// as its `content-length` promises.
+    #[error("the guest's response cannot be sent: {reason}")]
+    BadResponse {
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The response body passed the guest's limit.
+    #[error("the guest's response body passed its limit of {bytes_max} bytes")]
+    ResponseTooLarge {
+        /// The limit, in bytes.
+        bytes_max: u64,
+    },
+    /// The request body passed the guest's limit while it was read.
+    #[error("the request body passed the limit of {bytes_max} bytes")]
+    RequestBodyTooLarge {
+        /// The limit, in bytes.
+        bytes_max: u64,
+    },
+    /// No instance was free in time.
+    #[error("no instance was free")]
+    NoInstance,
+    /// The guest did not release an answer within the deadline.
+    #[error("the guest did not answer in time")]
+    Deadline,
+    /// The guest's released answer made no progress for too long.
+    #[error("the guest's released answer stood still")]
+    Stalled,
+    /// A session call asked for the run to stop: the transaction knows why and what comes next.
+    #[error("the run was stopped by its session")]
+    Interrupted,
+}
+
+/// Who has to do something about a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The guest's author.
+    Guest,
+    /// Who runs the host: too few instances, or a defect of ours.
+    Host,
+    /// Who sent the request.
+    Client,
+}
+
+impl GuestFailure {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::RequestBodyTooLarge { .. } => Fault::Client,
+            Self::NoInstance | Self::Interrupted => Fault::Host,
+            _ => Fault::Guest,
+        }
+    }
+
+    /// A short fixed name, for metrics and logs.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Trap { .. } => "trap",
+            Self::MemoryRefused { .. } => "memory-refused",
+            Self::Exit { .. } => "exit",
+            Self::NoResponse => "no-response",
+            Self::ErrorCode { .. } => "error-code",
+            Self::BadResponse { .. } => "bad-response",
+            Self::ResponseTooLarge { .. } => "response-too-large",
+            Self::RequestBodyTooLarge { .. } => "request-body-too-large",
+            Self::NoInstance => "no-instance",
+            Self::Deadline => "deadline",
+            Self::Stalled => "stalled",
+            Self::Interrupted => "interrupted",
+        }
+    }
+
+    pub(super) fn error_code(code: impl fmt::Debug) -> Self {
+        // `Debug` escapes control characters within texts.
+        Self::ErrorCode {
+            code: format!("{code:?}").chars().take(TEXT_CHARS_MAX).collect(),
+        }
+    }
+}
+
+/// What a session call returns to stop its run; travels through wasm as a trap.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the session stopped the run")]
+pub(super) struct SessionInterrupt;
+
+/// What becomes of an error that came out of wasm.
+pub(super) fn classify(error: &wasmtime::Error, refused_memory: Option<usize>) -> GuestFailure {
+    if error.is::<SessionInterrupt>() {
+        return GuestFailure::Interrupted;
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return GuestFailure::NoInstance;
+    }
+    if let Some(exit) = error.downcast_ref::<I32Exit>() {
+        return GuestFailure::Exit { status: exit.0 };
+    }
+    if let Some(memory_bytes_max) = refused_memory {
+        return GuestFailure::MemoryRefused { memory_bytes_max };
+    }
+    match error.downcast_ref::<Trap>() {
+        Some(trap) => GuestFailure::Trap {
+            reason: trap.to_string(),
+        },
+        // A host function that refuses a call ends here: too many resources, too much data in one call, a misused handle.
+        None => GuestFailure::Trap {
+            reason: one_line(&error.root_cause().to_string()),
+        },
+    }
+}
+
+/// The functions of the guest that were running, innermost first: for the guest's log.
+pub(super) fn backtrace(error: &wasmtime::Error) -> Option<String> {
+    let backtrace = error.downcast_ref::<WasmBacktrace>()?;
+    let names: Vec<String> = backtrace
+        .frames()
+        .iter()
+        .take(16)
+        .map(|frame| frame.func_name().unwrap_or("?").to_owned())
+        .collect();
+    (!names.is_empty()).then(|| names.join(" < "))
+}
+
+fn one_line(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .take(TEXT_CHARS_MAX)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_recognised_by_its_type_not_its_text() {
+        let interrupted = wasmtime::Error::from(SessionInterrupt).context("in a session call");
+        assert_eq!(classify(&interrupted, None), GuestFailure::Interrupted);
+        let exit = wasmtime::Error::from(I32Exit(3));
+        assert_eq!(classify(&exit, None), GuestFailure::Exit { status: 3 });
+        let trap = wasmtime::Error::from(Trap::UnreachableCodeReached);
+        assert_eq!(
+            classify(&trap, Some(7)),
+            GuestFailure::MemoryRefused {
+                memory_bytes_max: 7
+            }
+        );
+        assert!(matches!(classify(&trap, None), GuestFailure::Trap { .. }));
+    }
+
+    #[test]
+    fn a_guests_text_cannot_break_a_log_line() {
+        let failure = GuestFailure::error_code("x\ny\u{1b}[2J");
+        assert!(
+            !failure.to_string().contains('\n') && !failure.to_string().contains('\u{1b}'),
+            "{failure}"
+        );
+        let failure = classify(&wasmtime::Error::msg("a\nb"), None);
+        assert!(!failure.to_string().contains('\n'), "{failure}");
+    }
+}

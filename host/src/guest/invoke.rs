@@ -1,0 +1,151 @@
+//! One request on one guest: a fresh instance for each run, driven to the point where its answer may be released.
+//!
+//! The point is the end of the guest's work, or its body passing 64 KiB, or the first bytes of a stream; a guest without a
+//! session need not be held back at all. Up to there every failure is a clean [`GuestFailure`]; after it, the body breaks
+//! off. Knows no status codes, no cookies, no stores.
+
+pub(super) mod driver;
+mod head;
+pub(super) mod meter;
+mod release;
+mod wasi02;
+mod wasi03;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::sync::Arc;
+
+use http::response;
+
+use self::driver::{Answer, Run, TasksDone, Work};
+use self::head::Incoming;
+use self::release::Releasing;
+use super::body::GuestBody;
+use super::error::{GuestFailure, backtrace, classify};
+use super::gate::Permit;
+use super::outbound::Effects;
+use super::request::GuestRequest;
+use super::runtime::{Guest, Handler};
+use super::session_host::Caller;
+use crate::session::{Attempt, Replay, Session};
+
+/// An answer at its release point. Nothing of it may leave before its session is committed.
+#[derive(Debug)]
+pub struct Released {
+    /// Status and headers, as the guest set them.
+    pub head: response::Parts,
+    /// The body.
+    pub body: GuestBody,
+}
+
+/// One request on one guest, to be run as often as its session asks for.
+pub struct Invocation {
+    guest: Arc<Guest>,
+    request: GuestRequest,
+    effects: Effects,
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation")
+            .field("guest", &self.guest)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Invocation {
+    /// Prepares a request for a guest; nothing runs yet.
+    pub fn new(guest: Arc<Guest>, request: GuestRequest) -> Self {
+        Self {
+            guest,
+            request,
+            effects: Effects::default(),
+        }
+    }
+
+    /// The one run of a guest that does not import a session.
+    ///
+    /// # Errors
+    /// When the guest gave no answer.
+    ///
+    /// Cancel safety: dropping the future drops the run.
+    pub async fn run_without_session(&mut self) -> Result<Released, GuestFailure> {
+        self.run_once(None, 1).await
+    }
+
+    async fn run_once(
+        &mut self,
+        session: Option<Session>,
+        number: u32,
+    ) -> Result<Released, GuestFailure> {
+        let deadline = self.request.deadline;
+        let permit = self.guest.gate().enter(deadline).await?;
+        let run = self.start(session, number, permit);
+        let mut releasing = Releasing::new(run, &self.guest, &self.request.head.method);
+        let released = match tokio::time::timeout_at(
+            deadline.into(),
+            poll_fn(|cx| releasing.poll(cx)),
+        )
+        .await
+        {
+            Ok(released) => released,
+            Err(_elapsed) => Err(GuestFailure::Deadline),
+        };
+        // Whatever the guest makes of a body that broke off at its limit, the client is owed the reason.
+        if let Some(bytes_max) = self.request.body.passed_limit() {
+            return Err(GuestFailure::RequestBodyTooLarge { bytes_max });
+        }
+        released?;
+        releasing.release(self.guest.limits())
+    }
+
+    fn start(&self, session: Option<Session>, number: u32, permit: Permit) -> Run {
+        let log = self.guest.log(&self.request.request_id, number);
+        let (answer, receiver) = Answer::channel();
+        let tasks_done = TasksDone::default();
+        let caller = Caller {
+            session,
+            has_answered: answer.has_answered(),
+        };
+        let mut store = self.guest.store(caller, self.effects.clone(), log.clone());
+        let request = Incoming::new(
+            self.request.head.clone(),
+            self.request.scheme.clone(),
+            self.request.body.reader(),
+        );
+        let (guest, done) = (Arc::clone(&self.guest), tasks_done.clone());
+        let work: Work = Box::pin(async move {
+            let result = match guest.handler() {
+                Handler::Wasi02(pre) => wasi02::run(&mut store, pre, request, answer).await,
+                Handler::Wasi03(pre) => wasi03::run(&mut store, pre, request, answer, done).await,
+            };
+            result.map_err(|error| {
+                if let Some(functions) = backtrace(&error) {
+                    store.data().log.backtrace(&functions);
+                }
+                classify(&error, store.data().refused_memory(guest.limits()))
+            })
+        });
+        Run::new(work, permit, receiver, tasks_done, log)
+    }
+}
+
+impl Attempt for Invocation {
+    type Answer = Released;
+    type Failure = GuestFailure;
+
+    async fn run(&mut self, session: Session, number: u32) -> Result<Released, GuestFailure> {
+        self.run_once(Some(session), number).await
+    }
+
+    fn replay(&self) -> Replay {
+        if self.effects.any() {
+            Replay::EffectMade
+        } else if self.request.body.is_gone() {
+            Replay::BodyGone
+        } else {
+            Replay::Possible
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! Drives one run: polls the guest and its body together, so that whatever one of them waits for from the other is there.
+//!
+//! `wasmtime-wasi-http`'s own handler is not used: it ends a body cleanly when its guest traps after the head, tells of
+//! traps only when an instance is dropped, and can lose a wake-up. Nothing here is a task of its own: a run that nobody
+//! polls stands still, and one that is dropped is gone, with its instance.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body, Frame};
+use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::task::coop::unconstrained;
+use tokio::time::Sleep;
+use wasmtime_wasi_http::WasiBody;
+
+use crate::guest::error::GuestFailure;
+use crate::guest::gate::Permit;
+use crate::guest::log::GuestLog;
+use crate::guest::session_host::HasAnswered;
+
+/// How long the body of a guest that has no task left may stay open without another byte: a guest may leak the end that
+/// it writes to, and would never close it.
+const LEAKED_BODY_GRACE: Duration = Duration::from_millis(100);
+
+/// What a guest answers with: its head, and the body that it writes to.
+pub(super) type Response = http::Response<WasiBody>;
+/// The guest's work, instance and all.
+pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), GuestFailure>> + Send>>;
+
+/// Where a guest's answer goes, once.
+pub(super) struct Answer {
+    sender: oneshot::Sender<Result<Response, GuestFailure>>,
+    has_answered: HasAnswered,
+}
+
+/// Where a guest's answer comes from.
+pub(super) type AnswerReceiver = oneshot::Receiver<Result<Response, GuestFailure>>;
+
+impl Answer {
+    pub(super) fn channel() -> (Self, AnswerReceiver) {
+        let (sender, receiver) = oneshot::channel();
+        (
+            Self {
+                sender,
+                has_answered: HasAnswered::default(),
+            },
+            receiver,
+        )
+    }
+
+    pub(super) fn has_answered(&self) -> HasAnswered {
+        self.has_answered.clone()
+    }
+
+    pub(super) fn give(self, answer: Result<Response, GuestFailure>) {
+        self.has_answered.set();
+        // Nobody listens when the run is being thrown away.
+        let _ = self.sender.send(answer);
+    }
+}
+
+/// Set when a 0.3 guest has no task left.
+#[derive(Clone, Debug, Default)]
+pub(super) struct TasksDone(Arc<AtomicBool>);
+
+impl TasksDone {
+    pub(super) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One run under way. Dropping it drops the instance, gives back its slot and logs what the guest wrote.
+pub(in crate::guest) struct Run {
+    work: Option<(Work, Permit)>,
+    answer: Option<AnswerReceiver>,
+    tasks_done: TasksDone,
+    body: BodyState,
+    /// The answer has no body on the wire: how it ends says nothing.
+    is_bodiless: bool,
+    leak: Option<Pin<Box<Sleep>>>,
+    log: GuestLog,
+}
+
+enum BodyState {
+    /// No head yet.
+    Absent,
+    Open(WasiBody),
+    Ended,
+}
+
+/// What a run gives, in this order.
+pub(in crate::guest) enum Event {
+    Head(http::response::Parts),
+    Frame(Frame<Bytes>),
+    /// The guest's work and its body have ended well.
+    End,
+}
+
+impl Run {
+    pub(super) fn new(
+        work: Work,
+        permit: Permit,
+        answer: AnswerReceiver,
+        tasks_done: TasksDone,
+        log: GuestLog,
+    ) -> Self {
+        let work = Some((work, permit));
+        Self {
+            work,
+            answer: Some(answer),
+            tasks_done,
+            body: BodyState::Absent,
+            is_bodiless: false,
+            leak: None,
+            log,
+        }
+    }
+
+    pub(in crate::guest) fn log(&self) -> &GuestLog {
+        &self.log
+    }
+
+    /// Says that the answer has no body on the wire, so that a guest may promise one and write none.
+    pub(super) fn expect_no_body(&mut self) {
+        self.is_bodiless = true;
+    }
+
+    /// Runs the guest on until the next event. `Pending`: guest and body wait for something outside.
+    ///
+    /// A guest that fails fails here at once, before the frames that it has written and nobody has taken.
+    pub(in crate::guest) fn poll_event(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Event, GuestFailure>> {
+        loop {
+            let has_ended_now = self.poll_work(cx)?;
+            if let Some(head) = self.take_head()? {
+                return Poll::Ready(Ok(Event::Head(head)));
+            }
+            if let Some(frame) = self.poll_body(cx)? {
+                self.leak = None;
+                return Poll::Ready(Ok(Event::Frame(frame)));
+            }
+            match (self.is_work_done(), &self.body) {
+                (true, BodyState::Absent) => return Poll::Ready(Err(GuestFailure::NoResponse)),
+                (true, BodyState::Ended) => {
+                    self.work = None;
+                    return Poll::Ready(Ok(Event::End));
+                }
+                // Its channels were closed behind it: look once more.
+                _ if has_ended_now => continue,
+                (true, BodyState::Open(_)) if self.work.is_some() => {
+                    ready!(self.poll_leak(cx));
+                    self.work = None;
+                }
+                _ => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Polls the guest; true when its work ended by this very poll.
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Result<bool, GuestFailure> {
+        let Some((work, _)) = &mut self.work else {
+            return Ok(false);
+        };
+        // tokio's budget would make channels between guest and host seem to wait although they do not.
+        match pin!(unconstrained(work)).poll(cx) {
+            Poll::Pending => Ok(false),
+            Poll::Ready(result) => {
+                self.work = None;
+                result.map(|()| true)
+            }
+        }
+    }
+
+    fn take_head(&mut self) -> Result<Option<http::response::Parts>, GuestFailure> {
+        let Some(answer) = &mut self.answer else {
+            return Ok(None);
+        };
+        match answer.try_recv() {
+            Ok(response) => {
+                self.answer = None;
+                let (head, body) = response?.into_parts();
+                self.body = BodyState::Open(body);
+                Ok(Some(head))
+            }
+            // Closed: the guest gave its right to answer away; it may go on working all the same.
+            Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
+        }
+    }
+
+    fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Option<Frame<Bytes>>, GuestFailure> {
+        let BodyState::Open(body) = &mut self.body else {
+            return Ok(None);
+        };
+        let next = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
+        match pin!(unconstrained(next)).poll(cx) {
+            Poll::Pending => Ok(None),
+            Poll::Ready(Some(Ok(frame))) => Ok(Some(frame)),
+            Poll::Ready(None) => {
+                self.body = BodyState::Ended;
+                Ok(None)
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.body = BodyState::Ended;
+                if self.is_bodiless {
+                    Ok(None)
+                } else {
+                    Err(body_failure(&error))
+                }
+            }
+        }
+    }
+
+    fn is_work_done(&self) -> bool {
+        self.work.is_none() || self.tasks_done.is_set()
+    }
+
+    fn poll_leak(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let sleep = self
+            .leak
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(LEAKED_BODY_GRACE)));
+        sleep.as_mut().poll(cx)
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // First the instance, which may write on its way out.
+        self.work = None;
+        self.log.finish();
+    }
+}
+
+fn body_failure(error: &wasmtime_wasi_http::Error) -> GuestFailure {
+    use wasmtime_wasi_http::Error;
+    match error {
+        Error::HttpResponseBodySize(_) => GuestFailure::BadResponse {
+            reason: "its body is not as long as its content-length says",
+        },
+        Error::HttpProtocolError => GuestFailure::BadResponse {
+            reason: "its body was dropped unfinished",
+        },
+        // The guest ended its body with an error code (0.3), or passes on a body that broke off.
+        other => GuestFailure::error_code(other),
+    }
+}

@@ -1,0 +1,169 @@
+//! Counts a response body against what its head promises and what its guest may send.
+
+use http::header::CONTENT_LENGTH;
+use http::{Method, StatusCode, response};
+
+use crate::guest::error::GuestFailure;
+
+/// The count of one response body.
+#[derive(Debug)]
+pub(in crate::guest) struct Meter {
+    bytes: u64,
+    bytes_max: Option<u64>,
+    promised: Option<u64>,
+    is_sent: bool,
+}
+
+impl Meter {
+    /// Looks at the head of an answer.
+    ///
+    /// # Errors
+    /// [`GuestFailure::BadResponse`] for a head that cannot be sent, [`GuestFailure::ResponseTooLarge`] for one that
+    /// promises too much.
+    pub(super) fn new(
+        method: &Method,
+        head: &response::Parts,
+        bytes_max: Option<u64>,
+    ) -> Result<Self, GuestFailure> {
+        if head.status.is_informational() {
+            return Err(GuestFailure::BadResponse {
+                reason: "its status is informational (1xx)",
+            });
+        }
+        let is_sent = method != Method::HEAD
+            && head.status != StatusCode::NO_CONTENT
+            && head.status != StatusCode::NOT_MODIFIED;
+        let promised = promised(head)?.filter(|_| is_sent);
+        match (promised, bytes_max) {
+            (Some(promised), Some(bytes_max)) if promised > bytes_max => {
+                Err(GuestFailure::ResponseTooLarge { bytes_max })
+            }
+            _ => Ok(Self {
+                bytes: 0,
+                bytes_max,
+                promised,
+                is_sent,
+            }),
+        }
+    }
+
+    /// Whether this answer has a body on the wire at all; answers to `HEAD`, 204 and 304 have none.
+    pub(in crate::guest) fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
+    /// What was counted, in bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Counts a piece of the body.
+    ///
+    /// # Errors
+    /// [`GuestFailure::ResponseTooLarge`], [`GuestFailure::BadResponse`].
+    pub(in crate::guest) fn count(&mut self, bytes: usize) -> Result<(), GuestFailure> {
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+        if let Some(bytes_max) = self.bytes_max.filter(|max| self.bytes > *max) {
+            return Err(GuestFailure::ResponseTooLarge { bytes_max });
+        }
+        if self.promised.is_some_and(|promised| self.bytes > promised) {
+            return Err(GuestFailure::BadResponse {
+                reason: "its body is longer than its content-length says",
+            });
+        }
+        Ok(())
+    }
+
+    /// The body has ended.
+    ///
+    /// # Errors
+    /// [`GuestFailure::BadResponse`] when it is shorter than promised.
+    pub(in crate::guest) fn end(&self) -> Result<(), GuestFailure> {
+        match self.promised {
+            Some(promised) if self.bytes < promised => Err(GuestFailure::BadResponse {
+                reason: "its body is shorter than its content-length says",
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn promised(head: &response::Parts) -> Result<Option<u64>, GuestFailure> {
+    let bad = || GuestFailure::BadResponse {
+        reason: "its content-length is not one number",
+    };
+    let mut lengths = head.headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(None);
+    };
+    let digits = length
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    match (
+        digits.and_then(|digits| digits.parse().ok()),
+        lengths.next(),
+    ) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(bad()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn meter(
+        method: Method,
+        status: u16,
+        length: Option<&str>,
+        bytes_max: Option<u64>,
+    ) -> Result<Meter, GuestFailure> {
+        let mut response = http::Response::builder().status(status);
+        if let Some(length) = length {
+            response = response.header(CONTENT_LENGTH, length);
+        }
+        Meter::new(
+            &method,
+            &response.body(()).unwrap().into_parts().0,
+            bytes_max,
+        )
+    }
+
+    #[test]
+    fn a_body_must_be_as_long_as_its_head_promises() {
+        let mut meter = meter(Method::GET, 200, Some("3"), None).unwrap();
+        meter.count(2).unwrap();
+        assert!(meter.end().is_err());
+        meter.count(1).unwrap();
+        meter.end().unwrap();
+        assert!(meter.count(1).is_err());
+    }
+
+    #[test]
+    fn answers_without_a_body_may_promise_one() {
+        for (method, status) in [(Method::HEAD, 200), (Method::GET, 304), (Method::GET, 204)] {
+            let meter = meter(method, status, Some("3"), Some(1)).unwrap();
+            assert!(!meter.is_sent());
+            meter.end().unwrap();
+        }
+    }
+
+    #[test]
+    fn the_limit_holds_for_what_is_promised_and_for_what_comes() {
+        assert!(matches!(
+            meter(Method::GET, 200, Some("4"), Some(3)),
+            Err(GuestFailure::ResponseTooLarge { bytes_max: 3 })
+        ));
+        let mut meter = meter(Method::GET, 200, None, Some(3)).unwrap();
+        meter.count(3).unwrap();
+        assert!(meter.count(1).is_err());
+    }
+
+    #[test]
+    fn a_head_that_cannot_be_sent_is_refused() {
+        assert!(meter(Method::GET, 103, None, None).is_err());
+        assert!(meter(Method::GET, 200, Some("+5"), None).is_err());
+        assert!(meter(Method::GET, 200, Some(""), None).is_err());
+    }
+}

@@ -1,0 +1,163 @@
+//! From the start of a run to the point where its answer may be released: what is held, and for how long.
+
+use std::task::{Context, Poll};
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, response};
+
+use super::Released;
+use super::driver::{Event, Run};
+use super::meter::Meter;
+use crate::guest::body::{GuestBody, Held, Patience};
+use crate::guest::error::GuestFailure;
+use crate::guest::runtime::Guest;
+use crate::guest::settings::{Limits, StreamPolicy};
+use crate::limits;
+
+/// A run before its release.
+pub(super) struct Releasing {
+    run: Run,
+    policy: Policy,
+    method: Method,
+    body_bytes_max: Option<u64>,
+    answer: Option<(response::Parts, Meter)>,
+    held: Held,
+    is_complete: bool,
+}
+
+/// When an answer is released before its guest is done.
+struct Policy {
+    /// With more body than this, in bytes.
+    body_bytes: u64,
+    /// Or as soon as its guest waits for something: nothing of it is to be committed.
+    while_waiting: bool,
+}
+
+impl Releasing {
+    pub(super) fn new(run: Run, guest: &Guest, method: &Method) -> Self {
+        let body_bytes = match guest.stream() {
+            StreamPolicy::Buffered => limits::RELEASE_BYTES as u64,
+            StreamPolicy::Streamed => 0,
+        };
+        Self {
+            run,
+            policy: Policy {
+                body_bytes,
+                while_waiting: !guest.imports_session(),
+            },
+            method: method.clone(),
+            body_bytes_max: guest.limits().response_body_bytes_max,
+            answer: None,
+            held: Held::default(),
+            is_complete: false,
+        }
+    }
+
+    /// Runs the guest to the release point.
+    ///
+    /// # Errors
+    /// Every failure of the guest on the way: nothing has left.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
+        loop {
+            match self.run.poll_event(cx) {
+                Poll::Ready(event) => {
+                    if self.take(event?)? {
+                        return Poll::Ready(Ok(()));
+                    }
+                }
+                Poll::Pending if self.policy.while_waiting && self.answer.is_some() => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes what the run gave; true at the release point.
+    fn take(&mut self, event: Event) -> Result<bool, GuestFailure> {
+        match (event, &mut self.answer) {
+            (Event::Head(head), _) => {
+                let meter = Meter::new(&self.method, &head, self.body_bytes_max)?;
+                if !meter.is_sent() {
+                    self.run.expect_no_body();
+                }
+                if is_event_stream(&head.headers) {
+                    self.policy.body_bytes = 0;
+                }
+                self.answer = Some((head, meter));
+                Ok(false)
+            }
+            (Event::Frame(frame), Some((_, meter))) => {
+                match frame.into_data() {
+                    Ok(data) => {
+                        meter.count(data.len())?;
+                        if meter.is_sent() {
+                            self.held.push(data);
+                        }
+                    }
+                    Err(frame) => {
+                        if let Ok(trailers) = frame.into_trailers() {
+                            self.held.set_trailers(trailers);
+                        }
+                    }
+                }
+                Ok(meter.bytes() > self.policy.body_bytes)
+            }
+            (Event::End, Some((_, meter))) => {
+                meter.end()?;
+                self.is_complete = true;
+                Ok(true)
+            }
+            (Event::Frame(_) | Event::End, None) => Err(GuestFailure::NoResponse),
+        }
+    }
+
+    /// The answer. Its guest, if it has more to do, goes on as the body is read.
+    ///
+    /// # Errors
+    /// [`GuestFailure::NoResponse`] if the release point was not reached.
+    pub(super) fn release(self, limits: &Limits) -> Result<Released, GuestFailure> {
+        let Some((head, meter)) = self.answer else {
+            return Err(GuestFailure::NoResponse);
+        };
+        let body = if self.is_complete || !meter.is_sent() {
+            GuestBody::complete(self.held)
+        } else {
+            let patience = Patience::new(limits.deadline, limits.stream_silence_max);
+            GuestBody::streaming(self.held, self.run, meter, patience)
+        };
+        Ok(Released { head, body })
+    }
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let essence = |value: &str| {
+        value
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .eq_ignore_ascii_case("text/event-stream")
+    };
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(essence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_stream_is_known_by_its_media_type() {
+        let is = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, value.parse().unwrap());
+            is_event_stream(&headers)
+        };
+        assert!(is("text/event-stream") && is("Text/Event-Stream; charset=utf-8"));
+        assert!(!is("text/event-stream-like") && !is("text/html"));
+        assert!(!is_event_stream(&HeaderMap::new()));
+    }
+}

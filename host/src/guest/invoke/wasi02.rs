@@ -1,0 +1,41 @@
+//! One run of a `wasi:http` 0.2 guest: a fresh instance, one call of `handle`.
+
+use wasmtime::{Result, Store};
+use wasmtime_wasi_http::WasiHttpView;
+use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
+
+use super::driver::Answer;
+use super::head::Incoming;
+use crate::guest::context::Context;
+use crate::guest::error::GuestFailure;
+use crate::guest::request::BodyReader;
+
+/// Runs the guest to the end of its work: `handle` has returned. Its answer comes through `answer` on the way.
+pub(super) async fn run(
+    store: &mut Store<Context>,
+    pre: &ProxyPre<Context>,
+    request: Incoming<BodyReader>,
+    answer: Answer,
+) -> Result<()> {
+    let scheme = if request.scheme == http::uri::Scheme::HTTPS {
+        Scheme::Https
+    } else {
+        Scheme::Http
+    };
+    let request = store
+        .data_mut()
+        .http()
+        .new_incoming_request(scheme, request.into_http())?;
+    let outparam = store
+        .data_mut()
+        .http()
+        .new_response_outparam_from_callback(move |response| {
+            answer.give(response.map_err(GuestFailure::error_code));
+        })?;
+    let guest = pre.instantiate_async(&mut *store).await?;
+    guest
+        .wasi_http_incoming_handler()
+        .call_handle(&mut *store, request, outparam)
+        .await
+}

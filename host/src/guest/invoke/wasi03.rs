@@ -1,0 +1,79 @@
+//! One run of a `wasi:http` 0.3 guest: a fresh instance, one `handle` task and what it spawns.
+
+use std::future::poll_fn;
+
+use wasmtime::component::Accessor;
+use wasmtime::{Result, Store};
+use wasmtime_wasi_http::p3::bindings::ServicePre;
+use wasmtime_wasi_http::p3::{Request, bindings::Service};
+use wasmtime_wasi_http::{FieldMap, WasiHttpView};
+
+use super::driver::{Answer, TasksDone};
+use super::head::Incoming;
+use crate::guest::context::Context;
+use crate::guest::error::GuestFailure;
+use crate::guest::request::BodyReader;
+
+/// Runs the guest; its answer comes through `answer` on the way.
+///
+/// Ends by itself only when the guest fails. When no task is left it says so in `tasks_done` and goes on moving what the
+/// guest left in its body's stream: the driver knows when the body has ended, and drops the run then.
+pub(super) async fn run(
+    store: &mut Store<Context>,
+    pre: &ServicePre<Context>,
+    request: Incoming<BodyReader>,
+    answer: Answer,
+    tasks_done: TasksDone,
+) -> Result<()> {
+    let guest = pre.instantiate_async(&mut *store).await?;
+    store
+        .run_concurrent(async |accessor| {
+            handle(accessor, &guest, request, answer, &tasks_done).await
+        })
+        .await?
+}
+
+async fn handle(
+    accessor: &Accessor<Context>,
+    guest: &Service,
+    request: Incoming<BodyReader>,
+    answer: Answer,
+    tasks_done: &TasksDone,
+) -> Result<()> {
+    let request = accessor.with(|mut store| incoming(store.get(), request));
+    match guest.handle(accessor, request).await? {
+        Ok(response) => {
+            // The guest may wait for this result before its task ends: its body is taken over by the host from here on.
+            let response =
+                accessor.with(|mut store| response.into_http(&mut store, async { Ok(()) }))?;
+            answer.give(Ok(response));
+        }
+        Err(code) => {
+            answer.give(Err(GuestFailure::error_code(code)));
+        }
+    }
+    poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
+    tasks_done.set();
+    std::future::pending().await
+}
+
+fn incoming(context: &mut Context, request: Incoming<BodyReader>) -> Request {
+    let http = context.http();
+    let headers = FieldMap::new_immutable(http.hooks, request.headers);
+    let (scheme, authority, path) = (
+        Some(request.scheme),
+        Some(request.authority),
+        request.path_with_query,
+    );
+    // What the guest says about how it took the body in is of no interest here.
+    let (request, _taken_in) = Request::new(
+        request.method,
+        scheme,
+        authority,
+        path,
+        headers,
+        None,
+        request.body,
+    );
+    request
+}

@@ -1,0 +1,358 @@
+//! What a guest writes to stdout and stderr: lines for the host's log, held until its run ends, bounded, harmless.
+//!
+//! A run that is thrown away and repeated writes its lines twice; each carries the number of its attempt.
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::async_trait;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
+
+use super::settings::Limits;
+
+/// How long the allowance of lines of a released stream lasts.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Most bytes taken from a guest in one write.
+const WRITE_BYTES_MAX: usize = 64 << 10;
+
+/// The lines of one run. Clones write to the same run.
+#[derive(Clone)]
+pub(super) struct GuestLog(Arc<Mutex<State>>);
+
+/// Which of its two streams a guest wrote to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stream {
+    Stdout,
+    Stderr,
+    /// Not the guest's own words: where it trapped.
+    Backtrace,
+}
+
+struct State {
+    guest: Arc<str>,
+    request_id: Arc<str>,
+    attempt: u32,
+    line_bytes_max: usize,
+    lines_max: usize,
+    lines: usize,
+    dropped: usize,
+    mode: Mode,
+    unfinished: [Unfinished; 2],
+}
+
+enum Mode {
+    Held(Vec<(Stream, String)>),
+    Passing { window_start: Instant },
+}
+
+#[derive(Default)]
+struct Unfinished {
+    bytes: Vec<u8>,
+    cut: bool,
+}
+
+impl GuestLog {
+    pub(super) fn new(
+        guest: Arc<str>,
+        request_id: Arc<str>,
+        attempt: u32,
+        limits: &Limits,
+    ) -> Self {
+        Self(Arc::new(Mutex::new(State {
+            guest,
+            request_id,
+            attempt,
+            line_bytes_max: limits.log_line_bytes_max,
+            lines_max: limits.log_lines_max,
+            lines: 0,
+            dropped: 0,
+            mode: Mode::Held(Vec::new()),
+            unfinished: Default::default(),
+        })))
+    }
+
+    pub(super) fn stdout(&self) -> GuestStream {
+        GuestStream {
+            log: self.clone(),
+            stream: Stream::Stdout,
+        }
+    }
+
+    pub(super) fn stderr(&self) -> GuestStream {
+        GuestStream {
+            log: self.clone(),
+            stream: Stream::Stderr,
+        }
+    }
+
+    /// Logs where the guest trapped, behind the lines it wrote.
+    pub(super) fn backtrace(&self, functions: &str) {
+        let mut state = self.lock();
+        state.finish_lines();
+        state.keep(Stream::Backtrace, escape(functions));
+    }
+
+    /// Logs what was held; from now on lines are logged as they come, so many a minute.
+    pub(super) fn pass_through(&self) {
+        let mut state = self.lock();
+        state.emit_held();
+        state.mode = Mode::Passing {
+            window_start: Instant::now(),
+        };
+        state.lines = 0;
+    }
+
+    /// Logs what was held and what has no line end yet: the run is over.
+    pub(super) fn finish(&self) {
+        let mut state = self.lock();
+        state.finish_lines();
+        state.emit_held();
+        state.emit_dropped();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic while a line was kept leaves the lines usable.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn write(&mut self, stream: Stream, mut bytes: &[u8]) {
+        while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+            self.extend(stream, &bytes[..end]);
+            self.finish_line(stream);
+            bytes = &bytes[end + 1..];
+        }
+        self.extend(stream, bytes);
+    }
+
+    fn extend(&mut self, stream: Stream, bytes: &[u8]) {
+        let unfinished = &mut self.unfinished[stream as usize];
+        let room = self.line_bytes_max.saturating_sub(unfinished.bytes.len());
+        unfinished
+            .bytes
+            .extend_from_slice(&bytes[..bytes.len().min(room)]);
+        unfinished.cut |= bytes.len() > room;
+    }
+
+    fn finish_line(&mut self, stream: Stream) {
+        let unfinished = std::mem::take(&mut self.unfinished[stream as usize]);
+        if !self.takes_line() {
+            self.dropped += 1;
+            return;
+        }
+        let mut line = escape(&String::from_utf8_lossy(&unfinished.bytes));
+        if unfinished.cut {
+            line.push_str(" [cut]");
+        }
+        self.keep(stream, line);
+    }
+
+    fn finish_lines(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            if !self.unfinished[stream as usize].bytes.is_empty() {
+                self.finish_line(stream);
+            }
+        }
+    }
+
+    fn takes_line(&mut self) -> bool {
+        if let Mode::Passing { window_start } = &mut self.mode
+            && window_start.elapsed() >= WINDOW
+        {
+            *window_start = Instant::now();
+            self.lines = 0;
+            self.emit_dropped();
+        }
+        self.lines += 1;
+        self.lines <= self.lines_max
+    }
+
+    fn keep(&mut self, stream: Stream, line: String) {
+        match &mut self.mode {
+            Mode::Held(lines) => lines.push((stream, line)),
+            Mode::Passing { .. } => self.emit(stream, &line),
+        }
+    }
+
+    fn emit_held(&mut self) {
+        if let Mode::Held(lines) = &mut self.mode {
+            for (stream, line) in std::mem::take(lines) {
+                self.emit(stream, &line);
+            }
+        }
+    }
+
+    fn emit_dropped(&mut self) {
+        let lines = std::mem::take(&mut self.dropped);
+        if lines > 0 {
+            tracing::warn!(
+                target: "guest", guest = %self.guest, request_id = %self.request_id, attempt = self.attempt, lines,
+                "the guest wrote more lines than its limit; these were dropped",
+            );
+        }
+    }
+
+    fn emit(&self, stream: Stream, line: &str) {
+        tracing::info!(
+            target: "guest", guest = %self.guest, request_id = %self.request_id, attempt = self.attempt,
+            stream = stream.name(), "{line}",
+        );
+    }
+}
+
+impl Stream {
+    fn name(self) -> &'static str {
+        match self {
+            Stream::Stdout => "stdout",
+            Stream::Stderr => "stderr",
+            Stream::Backtrace => "backtrace",
+        }
+    }
+}
+
+/// Escapes what could forge a line, drive a terminal or turn its text around.
+fn escape(line: &str) -> String {
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    let is_harmful = |c: char| {
+        (c.is_control() && c != '\t')
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if !line.chars().any(is_harmful) {
+        return line.to_owned();
+    }
+    let mut escaped = String::with_capacity(line.len() + 16);
+    for c in line.chars() {
+        if is_harmful(c) {
+            escaped.extend(c.escape_default());
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped
+}
+
+/// One of a guest's two output streams.
+#[derive(Clone)]
+pub(super) struct GuestStream {
+    log: GuestLog,
+    stream: Stream,
+}
+
+impl IsTerminal for GuestStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestStream {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for GuestStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.lock().write(self.stream, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[async_trait]
+impl Pollable for GuestStream {
+    async fn ready(&mut self) {}
+}
+
+impl AsyncWrite for GuestStream {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let bytes = &bytes[..bytes.len().min(WRITE_BYTES_MAX)];
+        self.log.lock().write(self.stream, bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(limits: &Limits) -> GuestLog {
+        GuestLog::new("guest".into(), "request".into(), 1, limits)
+    }
+
+    fn held(log: &GuestLog) -> Vec<String> {
+        match &log.lock().mode {
+            Mode::Held(lines) => lines
+                .iter()
+                .map(|(stream, line)| format!("{} {line}", stream.name()))
+                .collect(),
+            Mode::Passing { .. } => Vec::new(),
+        }
+    }
+
+    #[test]
+    fn writes_are_joined_and_split_into_lines_per_stream() {
+        let log = log(&Limits::default());
+        log.stdout().write(Bytes::from("one\ntw")).unwrap();
+        log.stderr().write(Bytes::from("oops\r\n")).unwrap();
+        log.stdout().write(Bytes::from("o\nthree")).unwrap();
+        log.lock().finish_lines();
+        assert_eq!(
+            held(&log),
+            ["stdout one", "stderr oops", "stdout two", "stdout three"]
+        );
+    }
+
+    #[test]
+    fn a_flood_keeps_its_first_lines_and_counts_the_rest() {
+        let limits = Limits {
+            log_lines_max: 2,
+            log_line_bytes_max: 4,
+            ..Limits::default()
+        };
+        let log = log(&limits);
+        log.stdout()
+            .write(Bytes::from("abcdef\ng\nh\ni\n"))
+            .unwrap();
+        assert_eq!(held(&log), ["stdout abcd [cut]", "stdout g"]);
+        assert_eq!(log.lock().dropped, 2);
+    }
+
+    #[test]
+    fn a_line_cannot_drive_a_terminal_or_forge_another_line() {
+        assert_eq!(
+            escape("a\u{1b}[31mb\u{9b}c\rd"),
+            "a\\u{1b}[31mb\\u{9b}c\\rd"
+        );
+        assert_eq!(escape("x\u{202e}y\u{2028}z"), "x\\u{202e}y\\u{2028}z");
+        assert_eq!(escape("N번 접속\t✓"), "N번 접속\t✓");
+    }
+}

@@ -1,0 +1,122 @@
+//! Real guests on the real runtime, in process: no server, no store but memory.
+
+mod faults;
+mod limits;
+mod loading;
+mod release;
+mod third_party;
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Method;
+use http::uri::Scheme;
+use http_body_util::{BodyExt, Full};
+
+use super::{
+    Guest, GuestFailure, GuestRequest, GuestSettings, Invocation, Limits, LoadError, Options,
+    Released, ReplayBody, Runtime, StreamPolicy,
+};
+use crate::session::{Attempt, Grant, Session, Start};
+
+/// One runtime for all tests: two pools are enough for one process.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new(&Options::default()).unwrap())
+}
+
+/// Where `make guests` puts a guest.
+fn component(name: &str) -> PathBuf {
+    let path =
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{name}.wasm"));
+    assert!(
+        path.is_file(),
+        "{} is missing: run `make guests`",
+        path.display()
+    );
+    path
+}
+
+fn settings(name: &str) -> GuestSettings {
+    GuestSettings {
+        name: name.to_owned(),
+        component: component(name),
+        grant: Grant::write(),
+        start: Start::Optimistic,
+        stream: StreamPolicy::Buffered,
+        outbound_hosts: Vec::new(),
+        environment: Vec::new(),
+        limits: Limits {
+            deadline: Duration::from_secs(5),
+            ..Limits::default()
+        },
+    }
+}
+
+fn load(settings: GuestSettings) -> Arc<Guest> {
+    Arc::new(
+        runtime()
+            .load(settings)
+            .unwrap_or_else(|error: LoadError| panic!("{error}")),
+    )
+}
+
+fn guest(name: &str) -> Arc<Guest> {
+    load(settings(name))
+}
+
+fn limited(name: &str, change: impl FnOnce(&mut Limits)) -> Arc<Guest> {
+    let mut settings = settings(name);
+    change(&mut settings.limits);
+    load(settings)
+}
+
+fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) -> GuestRequest {
+    let head = http::Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", "example.test")
+        .body(())
+        .unwrap();
+    let limits = guest.limits();
+    GuestRequest {
+        head: head.into_parts().0,
+        scheme: Scheme::HTTP,
+        body: ReplayBody::new(
+            Full::new(body.into()),
+            limits.request_body_bytes_max,
+            limits.replay_bytes_max,
+        ),
+        request_id: "test".into(),
+        deadline: Instant::now() + limits.deadline,
+    }
+}
+
+fn invocation(
+    guest: &Arc<Guest>,
+    method: Method,
+    target: &str,
+    body: impl Into<Bytes>,
+) -> Invocation {
+    Invocation::new(Arc::clone(guest), request(guest, method, target, body))
+}
+
+/// One run, without a session behind it.
+async fn run(invocation: &mut Invocation) -> Result<Released, GuestFailure> {
+    invocation.run(Session::none(), 1).await
+}
+
+async fn get(guest: &Arc<Guest>, target: &str) -> Result<Released, GuestFailure> {
+    run(&mut invocation(guest, Method::GET, target, "")).await
+}
+
+async fn body(released: Released) -> Result<Bytes, GuestFailure> {
+    released.body.collect().await.map(|body| body.to_bytes())
+}
+
+async fn text(guest: &Arc<Guest>, target: &str) -> String {
+    let released = get(guest, target).await.unwrap();
+    String::from_utf8(body(released).await.unwrap().to_vec()).unwrap()
+}

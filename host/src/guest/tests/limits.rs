@@ -1,0 +1,156 @@
+//! What bounds a request: bodies, headers, instances, and what a guest may print.
+
+use super::*;
+use crate::session::Replay;
+
+#[tokio::test]
+async fn a_request_body_comes_back_whole() {
+    let sent: Vec<u8> = (0..300_000_u32).map(|n| n as u8).collect();
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = guest(name);
+        let mut invocation = invocation(&guest, Method::POST, "/echo", sent.clone());
+        for _ in 0..2 {
+            let echoed = body(run(&mut invocation).await.unwrap()).await.unwrap();
+            assert!(
+                echoed == sent,
+                "{name}: {} of {} bytes",
+                echoed.len(),
+                sent.len()
+            );
+            assert_eq!(invocation.replay(), Replay::Possible, "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_body_beyond_its_limit_is_the_clients_fault_whatever_the_guest_makes_of_it() {
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = limited(name, |limits| limits.request_body_bytes_max = 10_000);
+        let mut invocation = invocation(&guest, Method::POST, "/echo", vec![b'x'; 10_001]);
+        let failure = run(&mut invocation).await.unwrap_err();
+        assert_eq!(
+            failure,
+            GuestFailure::RequestBodyTooLarge { bytes_max: 10_000 },
+            "{name}"
+        );
+        // A guest that does not read it never finds out.
+        let unread = super::invocation(&guest, Method::POST, "/", vec![b'x'; 10_001]);
+        assert!(run(&mut { unread }).await.is_ok(), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_too_long_to_keep_makes_one_run_only() {
+    let guest = limited("fixture-faults", |limits| limits.replay_bytes_max = 1000);
+    let mut invocation = invocation(&guest, Method::POST, "/echo", vec![b'x'; 1001]);
+    assert_eq!(invocation.replay(), Replay::Possible);
+    assert_eq!(
+        body(run(&mut invocation).await.unwrap())
+            .await
+            .unwrap()
+            .len(),
+        1001
+    );
+    assert_eq!(invocation.replay(), Replay::BodyGone);
+}
+
+#[tokio::test]
+async fn a_response_body_beyond_its_limit_is_refused_before_its_release_and_cut_after() {
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = limited(name, |limits| limits.response_body_bytes_max = Some(10_000));
+        let failure = get(&guest, "/huge?1").await.unwrap_err();
+        assert_eq!(
+            failure,
+            GuestFailure::ResponseTooLarge { bytes_max: 10_000 },
+            "{name}"
+        );
+        let guest = limited(name, |limits| {
+            limits.response_body_bytes_max = Some(200_000)
+        });
+        let released = get(&guest, "/huge?1").await.unwrap();
+        assert_eq!(
+            body(released).await.unwrap_err(),
+            GuestFailure::ResponseTooLarge { bytes_max: 200_000 },
+            "{name}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_huge_body_streams_through() {
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let released = get(&guest(name), "/huge?32").await.unwrap();
+        assert!(!released.body.is_complete());
+        assert_eq!(body(released).await.unwrap().len(), 32 << 20, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn headers_without_end_are_refused_to_the_guest_and_the_host_goes_on() {
+    let guest = guest("fixture-faults");
+    let answer = get(&guest, "/header-bytes?1000").await.unwrap();
+    assert_eq!(answer.head.headers["x-long"].len(), 1000);
+    for target in ["/many-headers?100000", "/header-bytes?1000000"] {
+        match get(&guest, target).await {
+            Ok(released) => assert!(released.head.headers.len() < 10_000, "{target}"),
+            Err(failure) => assert!(
+                matches!(failure, GuestFailure::Trap { .. }),
+                "{target}: {failure:?}"
+            ),
+        }
+        assert_eq!(text(&guest, "/").await, "hello\n", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn a_flood_of_lines_is_cut_and_the_answer_comes() {
+    let guest = limited("fixture-faults", |limits| limits.log_lines_max = 10);
+    assert_eq!(text(&guest, "/log-flood?5000").await, "printed\n");
+    assert_eq!(text(&guest, "/stdout").await, "printed\n");
+}
+
+#[tokio::test]
+async fn no_more_instances_run_than_there_may_be() {
+    let options = Options {
+        instances_max: 1,
+        instance_waiters_max: 1,
+        ..Options::default()
+    };
+    let runtime = Runtime::new(&options).unwrap();
+    let guest = Arc::new(runtime.load(settings("fixture-faults")).unwrap());
+    let sleep = || async { get(&guest, "/sleep?100").await.map(|_| ()) };
+    let outcomes: [_; 3] = tokio::join!(sleep(), sleep(), sleep()).into();
+    let refused = outcomes
+        .iter()
+        .filter(|outcome| **outcome == Err(GuestFailure::NoInstance))
+        .count();
+    assert_eq!(refused, 1, "{outcomes:?}");
+    assert_eq!(
+        outcomes.iter().filter(|outcome| outcome.is_ok()).count(),
+        2,
+        "{outcomes:?}"
+    );
+}
+
+#[tokio::test]
+async fn outbound_requests_are_denied_unless_granted() {
+    let answer = script(&guest("fixture-session"), "fetch http://127.0.0.1:1/").await;
+    assert!(
+        answer.0.contains("error") && answer.0.to_lowercase().contains("denied"),
+        "{}",
+        answer.0
+    );
+    assert_eq!(answer.1, Replay::Possible);
+    let mut settings = settings("fixture-session");
+    settings.outbound_hosts = vec!["127.0.0.1:1".parse().unwrap()];
+    let answer = script(&load(settings), "fetch http://127.0.0.1:1/").await;
+    assert!(answer.0.contains("error"), "{}", answer.0);
+    assert_eq!(answer.1, Replay::EffectMade);
+}
+
+async fn script(guest: &Arc<Guest>, ops: &'static str) -> (String, Replay) {
+    let mut invocation = invocation(guest, Method::POST, "/", ops);
+    let released = run(&mut invocation).await.unwrap();
+    let answer = String::from_utf8(body(released).await.unwrap().to_vec()).unwrap();
+    (answer, invocation.replay())
+}

@@ -1,0 +1,129 @@
+//! The release point: what is whole, what streams, and that what breaks off never ends cleanly.
+
+use http_body::Body;
+
+use super::*;
+
+const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
+
+#[tokio::test]
+async fn a_short_answer_is_whole_at_its_release() {
+    for name in ["fixture-hello", "fixture-faults", "fixture-faults-service"] {
+        let released = get(&guest(name), "/").await.unwrap();
+        assert_eq!(released.head.status, 200, "{name}");
+        assert!(released.body.is_complete(), "{name}");
+        assert_eq!(released.body.size_hint().exact(), Some(6), "{name}");
+        assert_eq!(body(released).await.unwrap(), "hello\n", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_trap_before_the_release_is_clean_even_behind_head_and_bytes() {
+    let guest = guest("fixture-faults");
+    for target in ["/trap-after-head", "/half-body"] {
+        let failure = get(&guest, target).await.unwrap_err();
+        assert!(
+            matches!(failure, GuestFailure::Trap { .. }),
+            "{target}: {failure:?}"
+        );
+    }
+    let failure = get(&super::guest("fixture-faults-service"), "/half-body")
+        .await
+        .unwrap_err();
+    assert!(matches!(failure, GuestFailure::Trap { .. }), "{failure:?}");
+}
+
+#[tokio::test]
+async fn a_trap_after_the_release_cuts_the_body() {
+    for name in FAULTS {
+        let released = get(&guest(name), "/half-large").await.unwrap();
+        assert!(!released.body.is_complete(), "{name}");
+        let failure = body(released).await.unwrap_err();
+        assert!(
+            matches!(failure, GuestFailure::Trap { .. }),
+            "{name}: {failure:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_endless_loop_after_the_release_is_cut_at_the_deadline() {
+    let guest = limited("fixture-faults", |limits| {
+        limits.deadline = Duration::from_millis(200)
+    });
+    let released = get(&guest, "/half-large-spin").await.unwrap();
+    let started = Instant::now();
+    assert_eq!(body(released).await.unwrap_err(), GuestFailure::Stalled);
+    assert!(
+        started.elapsed() < Duration::from_millis(800),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_released_body_outlives_the_deadline_as_long_as_it_moves() {
+    let guest = limited("fixture-faults", |limits| {
+        limits.deadline = Duration::from_millis(100)
+    });
+    let mut released = get(&guest, "/huge?1").await.unwrap();
+    let mut bytes = 0;
+    while let Some(frame) = released.body.frame().await {
+        bytes += frame.unwrap().into_data().unwrap().len();
+        // A slow reader is no fault of the guest's.
+        if bytes < 200_000 {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        }
+    }
+    assert_eq!(bytes, 1 << 20);
+}
+
+#[tokio::test]
+async fn a_guest_that_is_dropped_gives_its_slot_back() {
+    let options = Options {
+        instances_max: 1,
+        ..Options::default()
+    };
+    let runtime = Runtime::new(&options).unwrap();
+    for name in FAULTS {
+        let guest = Arc::new(runtime.load(settings(name)).unwrap());
+        for _ in 0..3 {
+            drop(get(&guest, "/half-large").await.unwrap());
+        }
+        assert_eq!(text(&guest, "/").await, "hello\n", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_stream_is_released_with_its_first_bytes() {
+    for name in FAULTS {
+        let released = get(&guest(name), "/sse").await.unwrap();
+        assert_eq!(
+            released.head.headers["content-type"], "text/event-stream",
+            "{name}"
+        );
+        assert!(!released.body.is_complete(), "{name}");
+        let events = body(released).await.unwrap();
+        assert!(
+            events.starts_with(b"data: first\n\ndata: "),
+            "{name}: {events:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_guest_configured_to_stream_is_released_with_its_first_bytes() {
+    let mut settings = settings("fixture-faults");
+    settings.stream = StreamPolicy::Streamed;
+    let released = get(&load(settings), "/late-write").await.unwrap();
+    assert!(!released.body.is_complete());
+}
+
+#[tokio::test]
+async fn an_answer_to_head_may_promise_what_it_does_not_write() {
+    let guest = guest("fixture-hello");
+    let released = run(&mut invocation(&guest, Method::HEAD, "/", ""))
+        .await
+        .unwrap();
+    assert_eq!(body(released).await.unwrap(), "");
+}
