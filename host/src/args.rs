@@ -1,1 +1,179 @@
-//! To be written.
+//! The command line: its words and their help. Knows nothing of what they do.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::config::Words;
+
+const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
+
+const LONG_ABOUT: &str = "\
+Serves HTTP with WebAssembly components (guests) and gives each visitor a session.
+
+Any component that exports wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3 is a guest. One that imports
+cloakroom:http/session gets the session of the visitor it answers; it never sees the cookie, the id or the database.";
+
+const EXAMPLES: &str = "\
+Examples:
+  cloakroom serve counter.wasm
+      serves one component on every path of http://127.0.0.1:3000 and keeps sessions in .cloakroom/sessions.sqlite
+  cloakroom serve counter.wasm --listen 0.0.0.0:8080 --store memory:
+      on another address, with sessions that end with the host
+  cloakroom serve --config cloakroom.toml
+      serves the guests and routes of a configuration
+  cloakroom check --config cloakroom.toml
+      names every fault of a configuration, its components included
+
+Exit codes: 0 all is well; 1 the host failed (the port is taken, for example); 2 the command line or the configuration
+is at fault.";
+
+const SERVE_HELP: &str = "\
+A flag outranks the environment, that the file, that the defaults. Every key of the file but [guest.*] and [[route]] has a
+variable: CLOAKROOM_ and the key's path in capitals, dots as underscores.
+  CLOAKROOM_LISTEN=0.0.0.0:8080
+  CLOAKROOM_STORE_URL=mysql://app@db1:3306,db2:3306/app   CLOAKROOM_STORE_PASSWORD=...
+  CLOAKROOM_SESSION_SECRETS=...                           CLOAKROOM_SESSION_COOKIE_MAX_AGE=24h
+  CLOAKROOM_LOG_LEVEL=info,guest=debug                    CLOAKROOM_CONFIG=/etc/cloakroom.toml
+
+Examples:
+  cloakroom serve counter.wasm
+  cloakroom serve counter.wasm --store sqlite:/var/lib/cloakroom/sessions.sqlite
+  cloakroom serve --config cloakroom.toml --listen [::]:3000
+
+SIGTERM or SIGINT: takes no new connection, lets requests under way finish, ends. A second one ends at once.";
+
+const CHECK_HELP: &str = "\
+Reads the configuration as `serve` would, environment variables included, and loads every component. Exits with 0 and a
+summary, or with 2 and every fault: where it stands, which key, what is wrong, what to do. Opens no store, listens nowhere.
+
+Example:
+  cloakroom check --config cloakroom.toml";
+
+/// The command line.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "cloakroom", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
+#[command(arg_required_else_help = true, max_term_width = 120)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Serve a component, or the guests and routes of a configuration
+    Serve(Serve),
+    /// Name every fault of a configuration and exit
+    Check(Check),
+}
+
+/// The words of `serve`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = SERVE_HELP)]
+pub struct Serve {
+    /// The component to serve on every path, granted its visitors' sessions
+    #[arg(value_name = "COMPONENT.wasm")]
+    pub component: Option<PathBuf>,
+    /// The configuration; without it and without a component, ./cloakroom.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where sessions are kept: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+}
+
+/// The words of `check`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = CHECK_HELP)]
+pub struct Check {
+    /// The configuration
+    #[arg(long, value_name = "FILE")]
+    pub config: PathBuf,
+}
+
+impl From<Serve> for Words {
+    fn from(serve: Serve) -> Self {
+        Self {
+            file: serve.config,
+            component: serve.component,
+            listen: serve.listen,
+            store: serve.store,
+        }
+    }
+}
+
+impl From<Check> for Words {
+    fn from(check: Check) -> Self {
+        Self {
+            file: Some(check.config),
+            ..Self::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn serve_takes_a_component_or_a_file_and_flags() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' ')).map(|args| args.command);
+        let Ok(Command::Serve(serve)) =
+            parse("cloakroom serve a.wasm --listen [::1]:1 --store memory:")
+        else {
+            panic!("serve is taken");
+        };
+        let words = Words::from(serve);
+        assert_eq!(words.component, Some("a.wasm".into()));
+        assert_eq!(words.listen.as_deref(), Some("[::1]:1"));
+        assert_eq!(words.store.as_deref(), Some("memory:"));
+        assert_eq!(words.file, None);
+        let Ok(Command::Check(check)) = parse("cloakroom check --config c.toml") else {
+            panic!("check is taken");
+        };
+        assert_eq!(Words::from(check).file, Some("c.toml".into()));
+    }
+
+    #[test]
+    fn a_usage_error_exits_with_2() {
+        for line in [
+            "cloakroom",
+            "cloakroom check",
+            "cloakroom serve --port 1",
+            "cloakroom dance",
+        ] {
+            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_names_the_variables_and_the_exit_codes() {
+        let mut command = Args::command();
+        assert!(
+            command
+                .render_long_help()
+                .to_string()
+                .contains("Exit codes: 0")
+        );
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        assert!(
+            serve
+                .render_long_help()
+                .to_string()
+                .contains("CLOAKROOM_STORE_URL")
+        );
+    }
+}

@@ -17,6 +17,8 @@ mod session;
 mod source;
 mod store;
 mod store_url;
+#[cfg(test)]
+mod tests;
 mod unknown;
 
 use std::collections::BTreeSet;
@@ -207,10 +209,9 @@ fn read_guests(
         .map(|(name, section)| guest::read(&name, section))
         .collect();
     let sections = root.list("route");
-    let is_routed = !sections.is_empty();
     let mut routes = route::read(sections, &names);
     if let Some(component) = &words.component {
-        if is_routed || !guests.is_empty() {
+        if root.is_given("route") || root.is_given("guest") {
             let problem = "a component is given on the command line, and the file has guests or routes of its own";
             let remedy = "leave out one of the two";
             reader.fault(Fault::new("", problem, remedy).at(Origin::Flag("COMPONENT")));
@@ -226,14 +227,14 @@ fn read_guests(
         return (guests, routes);
     }
     // Behind a syntax error there may be all that seems to be missing.
-    if is_whole && names.is_empty() {
+    if is_whole && !root.is_given("guest") {
         root.fault(
             "guest",
             "missing: there is nothing to serve",
             "add [guest.NAME] with component = \"PATH.wasm\"",
         );
     }
-    if is_whole && !is_routed {
+    if is_whole && !root.is_given("route") {
         root.fault(
             "route",
             "missing: no request would reach a guest",

@@ -83,7 +83,7 @@ pub const STORE_CONNECTIONS_MAX: usize = 10;
 /// Longest time to connect and log in to a database.
 pub const STORE_CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for one statement. Short of the deadline, so that a commit whose reply was lost can still be decided.
-pub const STORE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+pub const STORE_STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest wait for a free connection of the pool.
 pub const STORE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a session without a cookie expiry lives after its last use; express-mysql-session's `expiration`.

@@ -149,7 +149,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> GuestSettings {
         );
     }
     let component = section.get("component", existing_file);
-    if !section.is_given("component") {
+    if section.is_missing("component") {
         section.fault(
             "component",
             "missing: a guest is a component",

@@ -44,6 +44,7 @@ impl<'a> Reader<'a> {
             schema: String::new(),
             origin: Origin::Nowhere,
             overridable: Overridable::ByEnvironment,
+            is_broken: false,
             entries: table,
             given: BTreeMap::new(),
         }
@@ -112,6 +113,8 @@ pub(super) struct Section<'r> {
     schema: String,
     origin: Origin,
     overridable: Overridable,
+    /// Whether it was no table at all: a fault of its own, behind which nothing is missing.
+    is_broken: bool,
     entries: Table,
     given: BTreeMap<&'static str, Origin>,
 }
@@ -180,6 +183,7 @@ impl<'r> Section<'r> {
         let Some(node) = self.entries.remove(key) else {
             return Vec::new();
         };
+        self.given.insert(key, node.origin.clone());
         let Value::Table(tables) = node.value else {
             let kind = node.value.kind();
             let remedy = format!("write a table [{key}.NAME] for each");
@@ -206,6 +210,7 @@ impl<'r> Section<'r> {
         let Some(node) = self.entries.remove(key) else {
             return Vec::new();
         };
+        self.given.insert(key, node.origin.clone());
         let Value::List(items) = node.value else {
             let problem = format!("expected a list of tables, found {}", node.value.kind());
             let remedy = format!("write [[{key}]] with two brackets");
@@ -227,6 +232,7 @@ impl<'r> Section<'r> {
         overridable: Overridable,
         node: Option<Node>,
     ) -> Section<'r> {
+        let mut is_broken = false;
         let (entries, origin) = match node {
             None => (Table::new(), Origin::Nowhere),
             Some(Node {
@@ -238,6 +244,7 @@ impl<'r> Section<'r> {
                 let remedy = format!("write [{path}] and its keys below");
                 self.reader
                     .fault(Fault::new(&path, problem, remedy).at(origin.clone()));
+                is_broken = true;
                 (Table::new(), origin)
             }
         };
@@ -247,6 +254,7 @@ impl<'r> Section<'r> {
             schema,
             origin,
             overridable,
+            is_broken,
             entries,
             given: BTreeMap::new(),
         }
@@ -272,6 +280,11 @@ impl<'r> Section<'r> {
     /// Whether `key` was asked for and given, right or wrong.
     pub(super) fn is_given(&self, key: &str) -> bool {
         self.given.contains_key(key)
+    }
+
+    /// Whether `key` was asked for and not given.
+    pub(super) fn is_missing(&self, key: &str) -> bool {
+        !self.is_broken && !self.is_given(key)
     }
 
     fn full(&self, key: &str) -> String {

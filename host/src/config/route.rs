@@ -16,7 +16,7 @@ pub(super) fn read(sections: Vec<Section<'_>>, guests: &[String]) -> Vec<Route> 
         let methods = section.get("methods", items(method)).unwrap_or_default();
         let host = section.get("host", text);
         for key in ["path", "guest"] {
-            if !section.is_given(key) {
+            if section.is_missing(key) {
                 let remedy = format!("write {key} = \"...\"");
                 section.fault(key, "missing: a route is a path and a guest", remedy);
             }

@@ -130,21 +130,8 @@ pub const DEFAULT_SQLITE_PATH: &str = ".cloakroom/sessions.sqlite";
 
 /// Keys that name a MySQL server, beside a `url` too many.
 const ADDRESS_KEYS: [&str; 5] = ["host", "port", "user", "database", "socket"];
-/// Keys that mean something with MySQL alone.
-const MYSQL_KEYS: [&str; 12] = [
-    "host",
-    "port",
-    "user",
-    "password",
-    "database",
-    "socket",
-    "connection_limit",
-    "tls",
-    "ca_file",
-    "connect_timeout",
-    "statement_timeout",
-    "acquire_timeout",
-];
+/// Keys whose writer expects a MySQL server.
+const TRUST_KEYS: [&str; 2] = ["password", "ca_file"];
 
 /// The keys that name the store, read but not yet weighed against each other.
 struct Address {
@@ -175,7 +162,7 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
     let rest = read_mysql_rest(&mut section);
     let backend = weigh(&section, address, rest);
     if matches!(backend, Some(Backend::Memory | Backend::Sqlite(_))) {
-        let idle = MYSQL_KEYS.iter().filter(|key| section.is_given(key));
+        let idle = TRUST_KEYS.iter().filter(|key| section.is_given(key));
         for key in idle.filter(|key| !is_overruled(&section, key)) {
             section.warn(key, "has no effect: the store is not MySQL");
         }

@@ -1,0 +1,326 @@
+//! The configuration as a whole: precedence, defaults, profiles, redaction; faults and the example file have files of their own.
+
+mod example;
+mod faults;
+
+use std::time::Duration;
+
+use super::*;
+
+/// A guest and a route, without which nothing is whole.
+const GUEST: &str =
+    "[guest.a]\ncomponent = \"a.wasm\"\n[[route]]\npath = \"/{*rest}\"\nguest = \"a\"\n";
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const VARIABLES: [(&str, &str); 2] = [("SECRET", SECRET), ("DB_PASSWORD", "hunter2")];
+
+/// A folder with `cloakroom.toml` and `a.wasm` in it, and what reading it says.
+struct Read {
+    folder: tempfile::TempDir,
+    result: Result<Config, Refused>,
+}
+
+impl Read {
+    fn with(text: &str, words: Words, environment: &dyn Environment) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("a.wasm"), "").unwrap();
+        let file = folder.path().join("cloakroom.toml");
+        std::fs::write(&file, text).unwrap();
+        let words = Words {
+            file: Some(file),
+            ..words
+        };
+        let result = Config::load(&words, environment);
+        Self { folder, result }
+    }
+
+    fn of(text: &str) -> Self {
+        Self::with(text, Words::default(), &VARIABLES)
+    }
+
+    fn config(self) -> Config {
+        self.result
+            .unwrap_or_else(|refused| panic!("{}", shown(&refused.faults)))
+    }
+
+    /// The faults, one after the other, without the folder.
+    fn faults(self) -> Vec<String> {
+        let folder = format!("{}/", self.folder.path().display());
+        let refused = self.result.expect_err("the configuration has faults");
+        let shown = refused.faults.iter().map(ToString::to_string);
+        shown.map(|fault| fault.replace(&folder, "")).collect()
+    }
+}
+
+fn shown(faults: &[Fault]) -> String {
+    let shown: Vec<_> = faults.iter().map(ToString::to_string).collect();
+    shown.join("\n")
+}
+
+/// A whole configuration with `keys` before the guest.
+fn with_guest(keys: &str) -> String {
+    format!("{keys}\n{GUEST}")
+}
+
+#[test]
+fn a_guest_and_a_route_are_enough() {
+    let read = Read::of(GUEST);
+    let component = read.folder.path().join("a.wasm");
+    let config = read.config();
+    assert_eq!(config.listen, DEFAULT_LISTEN);
+    assert_eq!(config.guests[0].component, component);
+    assert_eq!(config.guests[0].session, SessionAccess::None);
+    assert!(
+        matches!(&config.store.backend, Backend::Sqlite(path) if path == Path::new(".cloakroom/sessions.sqlite"))
+    );
+    assert_eq!(
+        config.session.secrets,
+        SecretSource::KeptAt(".cloakroom/sessions.sqlite.secret".into())
+    );
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn a_component_alone_is_served_on_every_path_with_its_sessions() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = folder.path().join("my counter.wasm");
+    std::fs::write(&component, "").unwrap();
+    let words = Words {
+        component: Some(component.clone()),
+        ..Words::default()
+    };
+    let config = Config::load(&words, &[]).unwrap();
+    assert_eq!(config.guests[0].name, "my-counter");
+    assert_eq!(config.guests[0].component, component);
+    assert_eq!(config.guests[0].session, SessionAccess::Write);
+    assert_eq!(config.routes[0].path, "/{*rest}");
+    assert_eq!(config.routes[0].guest, "my-counter");
+}
+
+#[test]
+fn flags_outrank_the_environment_and_that_the_file() {
+    let text = with_guest(
+        "listen = \"127.0.0.1:1\"\n[store]\nurl = \"sqlite:file.db\"\n[log]\nlevel = \"warn\"",
+    );
+    let from_file = Read::of(&text).config();
+    assert_eq!(from_file.listen.port(), 1);
+    assert_eq!(from_file.log.filter, "warn");
+
+    let variables = [
+        ("CLOAKROOM_LISTEN", "127.0.0.1:2"),
+        ("CLOAKROOM_STORE_URL", "memory:"),
+        ("CLOAKROOM_LOG_LEVEL", ""),
+    ];
+    let from_environment = Read::with(&text, Words::default(), &variables).config();
+    assert_eq!(from_environment.listen.port(), 2);
+    assert!(matches!(from_environment.store.backend, Backend::Memory));
+    assert_eq!(
+        from_environment.log.filter, "warn",
+        "an empty variable is none"
+    );
+
+    let words = Words {
+        listen: Some("localhost:3".to_owned()),
+        store: Some("sqlite:flag.db".to_owned()),
+        ..Words::default()
+    };
+    let from_flags = Read::with(&text, words, &variables).config();
+    assert_eq!(from_flags.listen.to_string(), "127.0.0.1:3");
+    assert!(
+        matches!(&from_flags.store.backend, Backend::Sqlite(path) if path == Path::new("flag.db"))
+    );
+}
+
+#[test]
+fn variables_set_keys_of_every_kind() {
+    let variables = [
+        ("CLOAKROOM_SESSION_ROLLING", "true"),
+        ("CLOAKROOM_SESSION_COOKIE_MAX_AGE", "60000"),
+        ("CLOAKROOM_SESSION_COOKIE_SECURE", "false"),
+        ("CLOAKROOM_SESSION_TRUSTED_PROXIES", "10.0.0.0/8, ::1"),
+        ("CLOAKROOM_SESSION_SECRETS", SECRET),
+        ("CLOAKROOM_SERVER_CONNECTIONS", "7"),
+        ("CLOAKROOM_SERVER_REQUEST_HEAD", "16KiB"),
+    ];
+    let config = Read::with(GUEST, Words::default(), &variables).config();
+    assert!(config.session.rolling);
+    assert_eq!(config.session.cookie.max_age, Some(Duration::from_secs(60)));
+    assert_eq!(config.session.trusted_proxies.len(), 2);
+    assert_eq!(
+        config.session.secrets.obtain().unwrap(),
+        [SECRET.as_bytes()]
+    );
+    assert_eq!(config.server.listener.connections_max, 7);
+    assert_eq!(config.server.listener.head_bytes_max, 16 << 10);
+
+    let wrong = Read::with(
+        GUEST,
+        Words::default(),
+        &[("CLOAKROOM_SESSION_ROLLING", "yes")],
+    );
+    assert_eq!(
+        wrong.faults(),
+        [
+            "environment CLOAKROOM_SESSION_ROLLING: session.rolling: \"yes\" is neither true nor false\n    write true or false"
+        ]
+    );
+}
+
+#[test]
+fn secrets_come_from_variables_and_files_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("old");
+    std::fs::write(&file, format!("{}\n", SECRET.to_uppercase())).unwrap();
+    let text = with_guest(&format!(
+        "[session]\nsecrets = [\"env:SECRET\", \"file:{}\"]",
+        file.display()
+    ));
+    let config = Read::of(&text).config();
+    assert_eq!(
+        config.session.secrets.obtain().unwrap(),
+        [SECRET.as_bytes(), SECRET.to_uppercase().as_bytes()]
+    );
+}
+
+#[test]
+fn a_mysql_url_takes_its_password_from_beside_it() {
+    let text = with_guest(
+        "[session]\nsecrets = [\"env:SECRET\"]\n[store]\nurl = \"mysql://app@db1,db2:3307/app\"\npassword = \"env:DB_PASSWORD\"",
+    );
+    let config = Read::of(&text).config();
+    assert!(!format!("{config:?}").contains("hunter2"));
+    let Backend::Mysql(mysql) = config.store.backend else {
+        panic!("the store is MySQL");
+    };
+    assert_eq!(
+        mysql.hosts,
+        [("db1".to_owned(), 3306), ("db2".to_owned(), 3307)]
+    );
+    assert_eq!(mysql.password.unwrap().reveal(), "hunter2");
+}
+
+#[test]
+fn a_mysql_server_is_named_in_parts_as_express_does() {
+    let parts =
+        "host = \"db1\"\nport = 3307\nuser = \"app\"\ndatabase = \"shop\"\nconnection_limit = 3";
+    let text = with_guest(&format!(
+        "[session]\nsecrets = [\"env:SECRET\"]\n[store]\n{parts}"
+    ));
+    let Backend::Mysql(mysql) = Read::of(&text).config().store.backend else {
+        panic!("the store is MySQL");
+    };
+    assert_eq!(mysql.hosts, [("db1".to_owned(), 3307)]);
+    assert_eq!(
+        (mysql.user.as_str(), mysql.database.as_str()),
+        ("app", "shop")
+    );
+    assert_eq!(mysql.connection_limit, 3);
+}
+
+#[test]
+fn a_store_of_the_command_line_overrules_an_address_in_parts() {
+    let text = with_guest("[store]\nhost = \"db1\"\nuser = \"app\"\ndatabase = \"shop\"");
+    let words = Words {
+        store: Some("memory:".to_owned()),
+        ..Words::default()
+    };
+    let config = Read::with(&text, words, &VARIABLES).config();
+    assert!(matches!(config.store.backend, Backend::Memory));
+    assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn express_1_fills_in_the_defaults_of_1_19() {
+    let config = Read::of(&with_guest(
+        "[session]\ncompat = \"express-1\"\nproxy = true",
+    ))
+    .config();
+    let session = &config.session;
+    assert!(session.resave && session.save_uninitialized && !session.rolling);
+    assert_eq!(session.unset, Unset::Keep);
+    assert_eq!(session.cookie.secure, CookieSecure::Unset);
+    assert_eq!(session.cookie.same_site, CookieSameSite::Unset);
+    assert_eq!(session.proxy, Proxy::On);
+    assert!(
+        config.warnings[0].starts_with("session.proxy: "),
+        "{:?}",
+        config.warnings
+    );
+    let own = Read::of(&with_guest(
+        "[session]\ncompat = \"express-1\"\nresave = false",
+    ))
+    .config();
+    assert!(!own.session.resave, "what is written outranks the profile");
+}
+
+#[test]
+fn cookies_take_express_values() {
+    let text = with_guest(
+        "[session.cookie]\nmax_age = 86400000\nsame_site = true\npriority = \"High\"\ndomain = \".example.com\"\nsecure = true",
+    );
+    let cookie = Read::of(&text).config().session.cookie;
+    assert_eq!(cookie.max_age, Some(Duration::from_secs(86_400)));
+    assert_eq!(cookie.same_site, CookieSameSite::Strict);
+    assert_eq!(cookie.priority, Some(CookiePriority::High));
+    let fixed =
+        with_guest("[session]\ncookie = { expires = 2030-01-31T00:00:00Z, same_site = false }");
+    let cookie = Read::of(&fixed).config().session.cookie;
+    assert_eq!(cookie.expires_at_ms, Some(1_896_048_000_000));
+    assert_eq!(cookie.same_site, CookieSameSite::Unset);
+}
+
+#[test]
+fn a_guest_is_told_what_it_may() {
+    let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\noutbound_hosts = [\"api.example.com\"]\n\
+                environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\n\
+                limits = { deadline = \"2s\", memory = \"16MiB\", response_body = \"1MiB\" }\n\
+                [[route]]\npath = \"/a\"\nguest = \"a\"\nmethods = [\"GET\"]\nhost = \"shop.example\"";
+    let config = Read::of(text).config();
+    assert!(!format!("{config:?}").contains(SECRET));
+    let guest = &config.guests[0];
+    assert_eq!(guest.session, SessionAccess::Write);
+    assert_eq!(guest.write_keys, ["cart.*"]);
+    let variables = [("PLAIN", "x"), ("TOKEN", SECRET)]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(guest.environment, variables);
+    assert!(guest.exclusive && !guest.stream);
+    assert_eq!(guest.limits.deadline, Duration::from_secs(2));
+    assert_eq!(guest.limits.response_body_bytes_max, Some(1 << 20));
+    assert_eq!(config.routes[0].methods, ["GET"]);
+}
+
+#[test]
+fn what_is_allowed_and_odd_is_warned_of() {
+    let cases = [
+        (
+            "[session.cookie]\nsecure = true",
+            "session.cookie.secure: no link is known to be secure",
+        ),
+        (
+            "[store]\nurl = \"memory:\"\npassword = \"env:SHORT\"",
+            "store.password: has no effect",
+        ),
+        (
+            "[session]\nsecrets = [\"env:SHORT\"]\nallow_short_secrets = true",
+            "session.secrets[0]: is a known default",
+        ),
+        (
+            "[guest.idle]\ncomponent = \"a.wasm\"",
+            "guest.idle: no route leads to it",
+        ),
+    ];
+    for (keys, expected) in cases {
+        let config = Read::with(
+            &with_guest(keys),
+            Words::default(),
+            &[("SHORT", "keyboard cat")],
+        )
+        .config();
+        assert!(
+            config.warnings[0].starts_with(expected),
+            "{:?}",
+            config.warnings
+        );
+        assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+        assert!(!config.warnings.concat().contains("keyboard cat"));
+    }
+}

@@ -1,0 +1,167 @@
+//! `example.toml` against the reader: it loads, it says the defaults, and no key of the reader is missing from it.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+const EXAMPLE: &str = include_str!("../../../example.toml");
+
+/// The example beside the component that it names.
+fn read(text: &str, store_url: &str) -> Result<Config, Vec<Fault>> {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cloakroom.toml");
+    std::fs::create_dir(folder.path().join("guests")).unwrap();
+    std::fs::write(folder.path().join("guests/counter.wasm"), "").unwrap();
+    std::fs::write(folder.path().join("ca.pem"), "").unwrap();
+    std::fs::write(&file, text).unwrap();
+    let words = Words {
+        file: Some(file),
+        ..Words::default()
+    };
+    let variables = [
+        ("COOKIE_SECRET", SECRET),
+        ("DB_PASSWORD", "hunter2"),
+        ("API_TOKEN", "t"),
+        ("CLOAKROOM_STORE_URL", store_url),
+        (
+            "CLOAKROOM_SESSION_SECRETS",
+            if store_url.is_empty() { "" } else { SECRET },
+        ),
+    ];
+    let mut config = Config::load(&words, &variables).map_err(|refused| refused.faults)?;
+    for guest in &mut config.guests {
+        guest.component = "guests/counter.wasm".into();
+    }
+    Ok(config)
+}
+
+/// The example's lines as (section, line), `# key = value` uncommented; and whether it was a comment.
+fn lines() -> Vec<(String, String, bool)> {
+    let mut section = String::new();
+    let mut lines = Vec::new();
+    for line in EXAMPLE.lines() {
+        if line.starts_with('[') {
+            section = line.to_owned();
+        }
+        let (line, is_comment) = match line.strip_prefix("# ") {
+            Some(rest) => (rest, true),
+            None => (line, false),
+        };
+        let is_key =
+            |key: &str| !key.is_empty() && key.bytes().all(|c| c.is_ascii_lowercase() || c == b'_');
+        if line.split_once(" = ").is_some_and(|(key, _)| is_key(key)) {
+            lines.push((section.clone(), line.to_owned(), is_comment));
+        }
+    }
+    lines
+}
+
+/// The keys of the example as the schema names them.
+fn keys() -> BTreeSet<String> {
+    let key = |(section, line, _): &(String, String, bool)| {
+        let section = section
+            .trim_matches(['[', ']'])
+            .replace("guest.counter", "guest.NAME");
+        let (key, _) = line.split_once(" = ").unwrap();
+        format!("{section}.{key}")
+            .trim_start_matches('.')
+            .to_owned()
+    };
+    lines().iter().map(key).collect()
+}
+
+#[test]
+fn the_example_loads_and_says_the_defaults() {
+    let least = "[guest.counter]\ncomponent = \"guests/counter.wasm\"\n\
+                 [[route]]\npath = \"/session/{*rest}\"\nguest = \"counter\"\n";
+    for store_url in ["", "mysql://app@db/app"] {
+        let read =
+            |text| read(text, store_url).unwrap_or_else(|faults| panic!("{}", shown(&faults)));
+        assert_eq!(
+            format!("{:#?}", read(EXAMPLE)),
+            format!("{:#?}", read(least))
+        );
+    }
+}
+
+#[test]
+fn the_example_has_every_key_and_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table, faults) = source::parse(Path::new("example.toml"), EXAMPLE);
+    assert!(faults.is_empty());
+    let reader = Reader::new(&[], folder.path());
+    read_all(&reader, table);
+    let schema = reader.finish().schema;
+    let is_section = |key: &String| {
+        schema
+            .iter()
+            .any(|other| other.starts_with(&format!("{key}.")))
+    };
+    let leaves: BTreeSet<_> = schema
+        .iter()
+        .filter(|key| !is_section(key))
+        .cloned()
+        .collect();
+    let keys = keys();
+    let missing: Vec<_> = leaves.difference(&keys).collect();
+    let unknown: Vec<_> = keys.difference(&leaves).collect();
+    assert!(
+        missing.is_empty() && unknown.is_empty(),
+        "missing: {missing:?}, unknown: {unknown:?}"
+    );
+    assert!(
+        leaves.len() > 60,
+        "the schema is what this test thinks: {}",
+        leaves.len()
+    );
+}
+
+fn read_all(reader: &Reader<'_>, table: Table) {
+    super::super::read(reader, table, &Words::default(), true);
+}
+
+#[test]
+fn what_the_example_shows_in_comments_is_taken() {
+    for (section, line, _) in lines().iter().filter(|(_, _, is_comment)| *is_comment) {
+        // The line of the file that has the section; a key that is there already gives way.
+        let key = line.split(" = ").next().unwrap();
+        let mut text = String::new();
+        let mut current = "";
+        let mut is_written = section.is_empty();
+        if is_written {
+            text += &format!("{line}\n");
+        }
+        for old in EXAMPLE.lines().filter(|old| !old.starts_with('#')) {
+            if old.starts_with('[') {
+                current = old;
+            }
+            if current == section.as_str() && old.starts_with(&format!("{key} = ")) {
+                continue;
+            }
+            text += &format!("{old}\n");
+            if old == section.as_str() && !is_written {
+                is_written = true;
+                text += &format!("{line}\n");
+            }
+        }
+        let known = |fault: &Fault| {
+            let own = format!("{}.{key}", section.trim_matches(['[', ']']));
+            fault.key == own || fault.key.ends_with(&format!("].{key}"))
+        };
+        if let Err(faults) = read(&text, "") {
+            // Some need company: an address in parts is several keys, read_keys need a session, proxy needs its proxies.
+            let excused = |fault: &&Fault| {
+                fault.problem.starts_with("missing: ")
+                    || fault.problem.starts_with("grants nothing")
+                    || fault.problem.contains("from anybody")
+            };
+            let own: Vec<_> = faults
+                .iter()
+                .filter(|fault| known(fault))
+                .filter(|fault| !excused(fault))
+                .cloned()
+                .collect();
+            assert!(own.is_empty(), "{line}: {}", shown(&own));
+        }
+    }
+}
