@@ -1,1 +1,303 @@
-//! To be written.
+//! The path of a request, in one function: [`Handler::respond`]. Everything else here serves a step of it.
+//!
+//! Knows the order and who is asked; what a session, a guest or a route is, others know. Names no socket: `server` brings requests.
+
+mod access_log;
+mod error;
+mod headers;
+mod release;
+mod request_body;
+mod screen;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
+use tokio_util::task::TaskTracker;
+use tracing::Instrument as _;
+
+pub use headers::ProxyTrust;
+pub use release::Body;
+pub use screen::ScreenOptions as Options;
+
+use crate::guest::{
+    Guest, GuestFailure, GuestRegistry, GuestRequest, Invocation, Released, ReplayBody,
+};
+use crate::route::{Found, Route, RouteTable};
+use crate::session::{
+    Access, Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Visit,
+};
+use access_log::AccessRecord;
+use error::Problem;
+use release::OurCookie;
+use request_body::BrokeOff;
+use screen::Screened;
+
+/// Answers requests with guests.
+#[derive(Debug)]
+pub struct Handler {
+    options: Options,
+    routes: RouteTable,
+    guests: Arc<GuestRegistry>,
+    sessions: Arc<SessionManager>,
+    /// The requests under way, whether or not their clients still wait.
+    tasks: TaskTracker,
+}
+
+/// The two ends of the connection a request came on.
+#[derive(Clone, Copy, Debug)]
+pub struct Ends {
+    /// The client's, or its proxy's.
+    pub peer: SocketAddr,
+    /// Ours.
+    pub local: SocketAddr,
+}
+
+/// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathParameters(pub Vec<(String, String)>);
+
+impl Handler {
+    /// A handler over these parts.
+    pub fn new(
+        options: Options,
+        routes: RouteTable,
+        guests: Arc<GuestRegistry>,
+        sessions: Arc<SessionManager>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            routes,
+            guests,
+            sessions,
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Answers a request.
+    ///
+    /// Safe to cancel: the work is a task of its own, so a client that hangs up never stops a commit half-way.
+    pub async fn answer<B>(self: &Arc<Self>, request: Request<B>, ends: Ends) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let request_id = new_request_id();
+        let (method, version) = (request.method().clone(), request.version());
+        let record = AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
+        let span = tracing::info_span!("request", id = %request_id);
+        let handler = Arc::clone(self);
+        let work = async move { handler.respond(request, ends, record).await };
+        match self.tasks.spawn(work.instrument(span)).await {
+            Ok(response) => response,
+            // The record has logged itself while the task unwound.
+            Err(_panicked) => release::of_problem(
+                &Problem::Panic,
+                request_id,
+                &method,
+                &self.cookie(CookieChange::Keep),
+            ),
+        }
+    }
+
+    /// Returns when no request is under way. Call it when no further ones come.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// The path of a request, from its head to the head of its answer.
+    async fn respond<B>(
+        &self,
+        request: Request<B>,
+        ends: Ends,
+        mut record: AccessRecord,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (mut head, body) = request.into_parts();
+
+        let screened = match screen::screen(&mut head, ends.peer.ip(), ends.local, &self.options) {
+            Ok(screened) => screened,
+            Err(reject) => return self.refuse(record, Problem::Rejected(reject)),
+        };
+        record.client = screened.client;
+
+        let path = head.uri.path().to_owned();
+        let route = match self.route(&screened.host, &path, &mut head) {
+            Ok(route) => route,
+            Err(problem) => return self.refuse(record, problem),
+        };
+        record.route = Some(route.path.clone());
+        record.guest = Some(route.guest.clone());
+
+        // This request keeps this guest, whatever the registry holds later.
+        let Some(guest) = self.guests.get(&route.guest) else {
+            return self.refuse(record, Problem::NoGuest);
+        };
+        let limits = guest.limits();
+        if screened
+            .content_length
+            .is_some_and(|length| length > limits.request_body_bytes_max)
+        {
+            return self.refuse(record, Problem::BodyTooLarge);
+        }
+        let deadline = record.started_at + limits.deadline;
+        let broke_off = BrokeOff::default();
+        let body = broke_off.watch(body);
+        let request = GuestRequest {
+            head,
+            scheme: screened.scheme.clone(),
+            body: ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max),
+            request_id: Arc::clone(&record.request_id),
+            deadline,
+        };
+        let mut runs = Runs {
+            invocation: Invocation::new(Arc::clone(&guest), request),
+            count: 0,
+        };
+
+        let outcome = if uses_session(&guest) {
+            let visit = visit(screened, path, &guest, deadline);
+            self.sessions.transact(visit, &mut runs).await
+        } else {
+            runs.run_without_session().await
+        };
+        record.attempts = runs.count;
+
+        match outcome {
+            Outcome::Answered { answer, cookie } => self.release(record, answer, cookie),
+            // Whatever the guest made of it: the client is owed the reason.
+            Outcome::Failed { cookie, .. } if broke_off.is_set() => {
+                self.fail(record, Problem::BodyBrokeOff, cookie)
+            }
+            Outcome::Failed { failure, cookie } => {
+                self.fail(record, Problem::Guest(failure), cookie)
+            }
+            Outcome::Refused { refusal, cookie } => {
+                self.fail(record, Problem::Session(refusal), cookie)
+            }
+        }
+    }
+
+    fn route(
+        &self,
+        host: &str,
+        path: &str,
+        head: &mut http::request::Parts,
+    ) -> Result<&Route, Problem> {
+        match self.routes.find(host, &head.method, path) {
+            Found::Route { route, parameters } => {
+                let owned = parameters
+                    .iter()
+                    .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+                head.extensions.insert(PathParameters(owned.collect()));
+                Ok(route)
+            }
+            Found::NotFound => Err(Problem::NoRoute),
+            Found::MethodNotAllowed { allow } => Err(Problem::MethodNotAllowed { allow }),
+        }
+    }
+
+    fn release(
+        &self,
+        record: AccessRecord,
+        answer: Released,
+        cookie: CookieChange,
+    ) -> Response<Body> {
+        let (id, cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
+        let response = release::of_guest(answer.head, answer.body, id, &record.method, &cookie);
+        record.log(response.status(), response.body().len(), None);
+        response
+    }
+
+    fn refuse(&self, record: AccessRecord, problem: Problem) -> Response<Body> {
+        self.fail(record, problem, CookieChange::Keep)
+    }
+
+    fn fail(&self, record: AccessRecord, problem: Problem, cookie: CookieChange) -> Response<Body> {
+        if let Problem::Guest(failure) = &problem {
+            let guest = record.guest.as_deref();
+            tracing::warn!(guest, error = failure.kind(), detail = %failure, "a guest gave no answer");
+        }
+        let id = Arc::clone(&record.request_id);
+        let mut response = release::of_problem(&problem, id, &record.method, &self.cookie(cookie));
+        if matches!(problem, Problem::Rejected(_)) && record.version < Version::HTTP_2 {
+            // What one server finds malformed the next in line may read in another way: nothing may follow on this connection.
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        record.log(
+            response.status(),
+            response.body().len(),
+            Some(problem.kind()),
+        );
+        response
+    }
+
+    fn cookie(&self, change: CookieChange) -> OurCookie<'_> {
+        OurCookie {
+            name: &self.options.cookie_name,
+            change,
+        }
+    }
+}
+
+/// A request's runs on its guest, counted for the access log.
+struct Runs {
+    invocation: Invocation,
+    count: u32,
+}
+
+impl Runs {
+    async fn run_without_session(&mut self) -> Outcome<Released, GuestFailure> {
+        self.count = 1;
+        let cookie = CookieChange::Keep;
+        match self.invocation.run_without_session().await {
+            Ok(answer) => Outcome::Answered { answer, cookie },
+            Err(failure) => Outcome::Failed { failure, cookie },
+        }
+    }
+}
+
+impl Attempt for Runs {
+    type Answer = Released;
+    type Failure = GuestFailure;
+
+    async fn run(&mut self, session: Session, number: u32) -> Result<Released, GuestFailure> {
+        self.count = number;
+        self.invocation.run(session, number).await
+    }
+
+    fn replay(&self) -> Replay {
+        self.invocation.replay()
+    }
+}
+
+/// A guest without the import or without the grant costs no store access: its calls, if it has any, are denied without one.
+fn uses_session(guest: &Guest) -> bool {
+    guest.imports_session() && guest.grant().access != Access::None
+}
+
+fn visit(screened: Screened, path: String, guest: &Guest, deadline: std::time::Instant) -> Visit {
+    Visit {
+        presented: screened.presented,
+        path,
+        is_secure: screened.scheme == http::uri::Scheme::HTTPS,
+        grant: Arc::clone(guest.grant()),
+        deadline,
+        start: guest.start(),
+    }
+}
+
+/// 64 random bits: enough to find a line in a log, worthless for anything else.
+fn new_request_id() -> Arc<str> {
+    let mut bytes = [0; 8];
+    getrandom::fill(&mut bytes).expect("the system has randomness");
+    format!("{:016x}", u64::from_be_bytes(bytes)).into()
+}

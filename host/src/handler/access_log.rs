@@ -1,0 +1,167 @@
+//! The one line per request. It names the route's pattern, never the path or the query: both may hold what nobody should read.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{Method, StatusCode, Version};
+
+use crate::telemetry::ACCESS_TARGET;
+
+/// What is known about a request, logged once: by [`AccessRecord::log`], or when it is dropped without.
+#[derive(Debug)]
+pub(super) struct AccessRecord {
+    pub(super) request_id: Arc<str>,
+    pub(super) started_at: Instant,
+    pub(super) method: Method,
+    pub(super) version: Version,
+    pub(super) peer: SocketAddr,
+    pub(super) client: IpAddr,
+    /// The route's pattern.
+    pub(super) route: Option<String>,
+    pub(super) guest: Option<String>,
+    /// How often the guest was run.
+    pub(super) attempts: u32,
+    is_logged: bool,
+}
+
+impl AccessRecord {
+    pub(super) fn new(
+        request_id: Arc<str>,
+        method: Method,
+        version: Version,
+        peer: SocketAddr,
+    ) -> Self {
+        Self {
+            request_id,
+            started_at: Instant::now(),
+            method,
+            version,
+            peer,
+            client: peer.ip().to_canonical(),
+            route: None,
+            guest: None,
+            attempts: 0,
+            is_logged: false,
+        }
+    }
+
+    /// Logs the request: `bytes` is the body's length where it is known when the head leaves, `error` a [`super::error::Problem`]'s kind.
+    pub(super) fn log(
+        mut self,
+        status: StatusCode,
+        bytes: Option<u64>,
+        error: Option<&'static str>,
+    ) {
+        self.emit(status, bytes, error);
+    }
+
+    fn emit(&mut self, status: StatusCode, bytes: Option<u64>, error: Option<&'static str>) {
+        self.is_logged = true;
+        let duration_ms = self.started_at.elapsed().as_secs_f64() * 1000.0;
+        // `None` leaves a field out.
+        tracing::info!(
+            target: ACCESS_TARGET,
+            method = %self.method,
+            route = self.route.as_deref(),
+            version = ?self.version,
+            status = status.as_u16(),
+            error,
+            guest = self.guest.as_deref(),
+            attempts = self.attempts,
+            duration_ms = (duration_ms * 1000.0).round() / 1000.0,
+            bytes,
+            request_id = %self.request_id,
+            peer = %self.peer,
+            client = (self.client != self.peer.ip().to_canonical()).then(|| tracing::field::display(self.client)),
+            "request",
+        );
+    }
+}
+
+/// A request whose task panicked is a request all the same.
+impl Drop for AccessRecord {
+    fn drop(&mut self) {
+        if !self.is_logged {
+            self.emit(StatusCode::INTERNAL_SERVER_ERROR, None, Some("panic"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines_of(run: impl FnOnce(AccessRecord)) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || writer.clone());
+        let record = AccessRecord::new(
+            "r1".into(),
+            Method::GET,
+            Version::HTTP_11,
+            "10.0.0.9:4000".parse().unwrap(),
+        );
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            run(record)
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn a_request_is_one_line() {
+        let lines = lines_of(|mut record| {
+            record.route = Some("/session/{*rest}".to_owned());
+            record.guest = Some("counter".to_owned());
+            record.attempts = 2;
+            record.client = "203.0.113.9".parse().unwrap();
+            record.log(StatusCode::OK, Some(12), None);
+        });
+        let line: serde_json::Value = serde_json::from_str(&lines).expect("exactly one line");
+        assert_eq!(line["target"], "cloakroom::access");
+        assert_eq!(line["status"], 200);
+        assert_eq!(line["route"], "/session/{*rest}");
+        assert_eq!(
+            (&line["guest"], &line["attempts"], &line["bytes"]),
+            (&"counter".into(), &2.into(), &12.into())
+        );
+        assert_eq!(
+            (&line["peer"], &line["client"]),
+            (&"10.0.0.9:4000".into(), &"203.0.113.9".into())
+        );
+        assert!(line["duration_ms"].as_f64().is_some_and(|ms| ms >= 0.0));
+        assert!(line.get("error").is_none());
+    }
+
+    #[test]
+    fn a_request_whose_task_panicked_is_one_line_too() {
+        let lines = lines_of(drop);
+        let line: serde_json::Value = serde_json::from_str(&lines).expect("exactly one line");
+        assert_eq!(
+            (&line["status"], &line["error"]),
+            (&500.into(), &"panic".into())
+        );
+    }
+}

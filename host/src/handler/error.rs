@@ -1,0 +1,305 @@
+//! Everything that can go wrong with a request becomes an answer here, in one match.
+//!
+//! An error has two audiences: the client reads a status, a sentence and the request's id; the log reads what happened. Nothing of
+//! the inside (a trap's text, a store's error, a path) goes to the client.
+
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderMap, HeaderValue, StatusCode};
+
+use super::screen::Reject;
+use crate::guest::GuestFailure;
+use crate::limits;
+use crate::session::Refusal;
+
+/// Why a request gets an answer of ours instead of a guest's.
+#[derive(Debug)]
+pub(super) enum Problem {
+    /// The screen stopped it.
+    Rejected(Reject),
+    /// No route has its path.
+    NoRoute,
+    /// Routes have its path, but not for its method.
+    MethodNotAllowed {
+        /// The methods they have.
+        allow: HeaderValue,
+    },
+    /// The route's guest is not there.
+    NoGuest,
+    /// It announced a body that is larger than its guest may be sent.
+    BodyTooLarge,
+    /// Its body broke off, or its chunks could not be read, and its guest gave no answer.
+    BodyBrokeOff,
+    /// The guest gave no answer.
+    Guest(GuestFailure),
+    /// The session could not be committed.
+    Session(Refusal),
+    /// A defect of ours.
+    Panic,
+}
+
+/// What the client and the log are told.
+struct Verdict {
+    status: StatusCode,
+    /// For the log and for metrics.
+    kind: &'static str,
+    /// For the client.
+    sentence: &'static str,
+}
+
+/// Whether trying again soon may help.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Later {
+    MayHelp,
+    WillNotHelp,
+}
+
+impl Problem {
+    pub(super) fn status(&self) -> StatusCode {
+        self.verdict().status
+    }
+
+    /// A short fixed name, for the log.
+    pub(super) fn kind(&self) -> &'static str {
+        self.verdict().kind
+    }
+
+    /// Headers and body of the answer.
+    pub(super) fn answer(&self, request_id: &str) -> (HeaderMap, String) {
+        let Verdict {
+            status, sentence, ..
+        } = self.verdict();
+        let mut headers = HeaderMap::new();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Self::MethodNotAllowed { allow } = self {
+            headers.insert(ALLOW, allow.clone());
+        }
+        if self.later() == Later::MayHelp {
+            headers.insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER_S));
+        }
+        (
+            headers,
+            format!("{status}\n{sentence}\nRequest {request_id}\n"),
+        )
+    }
+
+    fn later(&self) -> Later {
+        match self.status() {
+            StatusCode::SERVICE_UNAVAILABLE => Later::MayHelp,
+            _ => Later::WillNotHelp,
+        }
+    }
+
+    fn verdict(&self) -> Verdict {
+        let (status, kind, sentence) = match self {
+            Self::Rejected(Reject::Malformed(what)) => {
+                (StatusCode::BAD_REQUEST, "malformed", *what)
+            }
+            Self::Rejected(Reject::TargetTooLong) => (
+                StatusCode::URI_TOO_LONG,
+                "target-too-long",
+                "The address is too long.",
+            ),
+            Self::Rejected(Reject::HeadTooLarge) => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "head-too-large",
+                "The request's headers are too large.",
+            ),
+            Self::Rejected(Reject::MethodNotImplemented) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "method-not-implemented",
+                "This method is not implemented.",
+            ),
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                "no-route",
+                "There is nothing at this address.",
+            ),
+            Self::MethodNotAllowed { .. } => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                "method-not-allowed",
+                "This address does not answer this method.",
+            ),
+            Self::NoGuest => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no-guest",
+                "The handler is not available right now.",
+            ),
+            Self::BodyTooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "request-body-too-large",
+                "The request's body is too large.",
+            ),
+            Self::BodyBrokeOff => (
+                StatusCode::BAD_REQUEST,
+                "request-body-broke-off",
+                "The request's body is not complete.",
+            ),
+            Self::Guest(failure) => return of_guest(failure),
+            Self::Session(refusal) => return of_session(*refusal),
+            Self::Panic => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "panic",
+                "The host failed.",
+            ),
+        };
+        Verdict {
+            status,
+            kind,
+            sentence,
+        }
+    }
+}
+
+fn of_guest(failure: &GuestFailure) -> Verdict {
+    let (status, sentence) = match failure {
+        GuestFailure::Trap { .. }
+        | GuestFailure::MemoryRefused { .. }
+        | GuestFailure::Exit { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "The handler failed."),
+        // The session's transaction keeps interruptions to itself: one that gets here is a defect.
+        GuestFailure::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "The host failed."),
+        GuestFailure::NoResponse
+        | GuestFailure::ErrorCode { .. }
+        | GuestFailure::BadResponse { .. }
+        | GuestFailure::ResponseTooLarge { .. } => (
+            StatusCode::BAD_GATEWAY,
+            "The handler gave no proper answer.",
+        ),
+        GuestFailure::RequestBodyTooLarge { .. } => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The request's body is too large.",
+        ),
+        GuestFailure::NoInstance => (StatusCode::SERVICE_UNAVAILABLE, "The host is busy."),
+        GuestFailure::Deadline | GuestFailure::Stalled => (
+            StatusCode::GATEWAY_TIMEOUT,
+            "The handler did not answer in time.",
+        ),
+    };
+    Verdict {
+        status,
+        kind: failure.kind(),
+        sentence,
+    }
+}
+
+fn of_session(refusal: Refusal) -> Verdict {
+    let (status, kind, sentence) = match refusal {
+        Refusal::Conflict => (
+            StatusCode::CONFLICT,
+            "session-conflict",
+            "Another request changed the session meanwhile, and this one must not be repeated by itself.",
+        ),
+        Refusal::BodyGone => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "session-conflict-body-gone",
+            "Another request changed the session meanwhile; nothing was done, so this one can be sent again.",
+        ),
+        Refusal::Busy => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "session-busy",
+            "Too many requests of this session at once.",
+        ),
+        Refusal::StoreUnavailable => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "store-unavailable",
+            "Sessions are not available right now.",
+        ),
+        Refusal::TooLarge => (
+            StatusCode::INSUFFICIENT_STORAGE,
+            "session-too-large",
+            "The session is too large to be kept.",
+        ),
+    };
+    Verdict {
+        status,
+        kind,
+        sentence,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(problem: Problem) -> u16 {
+        problem.status().as_u16()
+    }
+
+    #[test]
+    fn every_failure_of_a_guest_has_the_status_of_whose_fault_it_is() {
+        let secret = || "table sessions on db1".to_owned();
+        let expected = [
+            (GuestFailure::Trap { reason: secret() }, 500),
+            (
+                GuestFailure::MemoryRefused {
+                    memory_bytes_max: 1,
+                },
+                500,
+            ),
+            (GuestFailure::Exit { status: 1 }, 500),
+            (GuestFailure::NoResponse, 502),
+            (GuestFailure::ErrorCode { code: secret() }, 502),
+            (GuestFailure::BadResponse { reason: "x" }, 502),
+            (GuestFailure::ResponseTooLarge { bytes_max: 1 }, 502),
+            (GuestFailure::RequestBodyTooLarge { bytes_max: 1 }, 413),
+            (GuestFailure::NoInstance, 503),
+            (GuestFailure::Deadline, 504),
+        ];
+        for (failure, code) in expected {
+            let problem = Problem::Guest(failure);
+            let (headers, text) = problem.answer("r1");
+            assert_eq!(status(problem), code);
+            assert!(
+                !text.contains("db1"),
+                "no inner detail reaches the client: {text}"
+            );
+            assert_eq!(headers.contains_key(RETRY_AFTER), code == 503);
+        }
+    }
+
+    #[test]
+    fn a_refused_session_says_whether_to_try_again() {
+        let retry = |refusal| {
+            let problem = Problem::Session(refusal);
+            (
+                problem.status().as_u16(),
+                problem.answer("r1").0.contains_key(RETRY_AFTER),
+            )
+        };
+        assert_eq!(retry(Refusal::Conflict), (409, false));
+        assert_eq!(retry(Refusal::BodyGone), (503, true));
+        assert_eq!(retry(Refusal::Busy), (503, true));
+        assert_eq!(retry(Refusal::StoreUnavailable), (503, true));
+        assert_eq!(retry(Refusal::TooLarge), (507, false));
+    }
+
+    #[test]
+    fn what_the_screen_and_the_routes_refuse_has_its_status() {
+        assert_eq!(status(Problem::Rejected(Reject::Malformed("x"))), 400);
+        assert_eq!(status(Problem::Rejected(Reject::TargetTooLong)), 414);
+        assert_eq!(status(Problem::Rejected(Reject::HeadTooLarge)), 431);
+        assert_eq!(status(Problem::Rejected(Reject::MethodNotImplemented)), 501);
+        assert_eq!(status(Problem::NoRoute), 404);
+        assert_eq!(status(Problem::BodyTooLarge), 413);
+        assert_eq!(status(Problem::NoGuest), 503);
+        let not_allowed = Problem::MethodNotAllowed {
+            allow: HeaderValue::from_static("GET, HEAD"),
+        };
+        assert_eq!(not_allowed.answer("r1").0.get(ALLOW).unwrap(), "GET, HEAD");
+        assert_eq!(status(not_allowed), 405);
+    }
+
+    #[test]
+    fn an_answer_of_ours_names_the_request_and_is_not_cached() {
+        let (headers, text) = Problem::NoRoute.answer("0123456789abcdef");
+        assert_eq!(
+            text,
+            "404 Not Found\nThere is nothing at this address.\nRequest 0123456789abcdef\n"
+        );
+        assert_eq!(headers.get(CACHE_CONTROL).unwrap(), "no-store");
+    }
+}

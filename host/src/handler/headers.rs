@@ -1,0 +1,291 @@
+//! Header fields that end here: those about the connection, and those in which proxies tell about the visitor.
+//!
+//! Knows names and who may be believed; nothing of sessions or guests.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::Scheme;
+use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
+
+/// Whose `X-Forwarded-*` headers are believed and handed on. Everybody else's are removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProxyTrust {
+    /// Nobody's.
+    Nobody,
+    /// Those of peers in these networks.
+    Networks(Vec<IpNet>),
+    /// Everybody's: only right where nobody but a proxy can connect.
+    Everybody,
+}
+
+impl ProxyTrust {
+    fn covers(&self, address: IpAddr) -> bool {
+        match self {
+            Self::Nobody => false,
+            // A dual-stack listener sees IPv4 peers as `::ffff:10.0.0.1`.
+            Self::Networks(networks) => networks
+                .iter()
+                .any(|network| network.contains(&address.to_canonical())),
+            Self::Everybody => true,
+        }
+    }
+}
+
+/// What is known about the visitor's end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Forwarded {
+    pub(super) scheme: Scheme,
+    pub(super) client: IpAddr,
+}
+
+/// Reads what a trusted proxy says, or removes what anybody else says: a guest cannot tell them apart.
+pub(super) fn take_forwarded(
+    headers: &mut HeaderMap,
+    peer: IpAddr,
+    trust: &ProxyTrust,
+) -> Forwarded {
+    let peer = peer.to_canonical();
+    if !trust.covers(peer) {
+        let names: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| tells_of_the_visitor(name))
+            .cloned()
+            .collect();
+        for name in names {
+            headers.remove(name);
+        }
+        return Forwarded {
+            scheme: Scheme::HTTP,
+            client: peer,
+        };
+    }
+    // As express-session reads it: the first of several, whatever its case.
+    let protocol = headers
+        .get("x-forwarded-proto")
+        .and_then(|value| value.to_str().ok());
+    let first = protocol
+        .and_then(|list| list.split(',').next())
+        .map(str::trim);
+    let is_secure = first.is_some_and(|protocol| protocol.eq_ignore_ascii_case("https"));
+    Forwarded {
+        scheme: if is_secure {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        },
+        client: forwarded_client(headers, trust).unwrap_or(peer),
+    }
+}
+
+/// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have written.
+fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
+    let values = headers.get_all("x-forwarded-for").iter();
+    let addresses: Vec<&str> = values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .collect();
+    let mut farthest = None;
+    for address in addresses.into_iter().rev() {
+        let Ok(address) = address.trim().parse::<IpAddr>() else {
+            break;
+        };
+        let address = address.to_canonical();
+        farthest = Some(address);
+        if !trust.covers(address) {
+            break;
+        }
+    }
+    farthest
+}
+
+fn tells_of_the_visitor(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
+}
+
+/// Removes what is about one connection (RFC 9110, section 7.6.1), in either direction: the fields that `Connection` names, too.
+/// An `Upgrade` is thereby ignored, as the RFC allows.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .filter_map(|name| HeaderName::try_from(name.trim()).ok())
+        .filter(may_be_named_by_connection)
+        .collect();
+    let takes_trailers = headers
+        .get(TE)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
+    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+        headers.remove(name);
+    }
+    if takes_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+}
+
+/// `Connection: cookie` must not take away what decides about the answer; no honest client names such a field.
+fn may_be_named_by_connection(name: &HeaderName) -> bool {
+    let kept = [
+        "host",
+        "cookie",
+        "set-cookie",
+        "content-length",
+        "content-type",
+        "authorization",
+        "cache-control",
+    ];
+    !kept.contains(&name.as_str()) && !tells_of_the_visitor(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let field = |&(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        };
+        fields.iter().map(field).collect()
+    }
+
+    fn names(headers: &HeaderMap) -> Vec<&str> {
+        headers.keys().map(HeaderName::as_str).collect()
+    }
+
+    fn proxies() -> ProxyTrust {
+        ProxyTrust::Networks(vec!["10.0.0.0/8".parse().unwrap()])
+    }
+
+    const PROXY: &str = "10.1.2.3";
+    const STRANGER: &str = "203.0.113.9";
+
+    fn take(headers: &mut HeaderMap, peer: &str, trust: &ProxyTrust) -> (String, String) {
+        let forwarded = take_forwarded(headers, peer.parse().unwrap(), trust);
+        (forwarded.scheme.to_string(), forwarded.client.to_string())
+    }
+
+    #[test]
+    fn what_a_stranger_says_about_the_visitor_is_removed() {
+        let mut headers = map(&[
+            ("x-forwarded-proto", "https"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("x-forwarded-host", "evil"),
+            ("forwarded", "for=1.2.3.4"),
+            ("x-real-ip", "1.2.3.4"),
+            ("accept", "*/*"),
+        ]);
+        assert_eq!(
+            take(&mut headers, STRANGER, &proxies()),
+            ("http".into(), STRANGER.into())
+        );
+        assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn what_a_trusted_proxy_says_is_believed_and_handed_on() {
+        for peer in [PROXY, "::ffff:10.1.2.3"] {
+            let mut headers = map(&[
+                ("x-forwarded-proto", "HTTPS , http"),
+                ("x-forwarded-for", "203.0.113.9, 10.9.9.9"),
+            ]);
+            assert_eq!(
+                take(&mut headers, peer, &proxies()),
+                ("https".into(), STRANGER.into())
+            );
+            assert_eq!(headers.len(), 2);
+        }
+    }
+
+    #[test]
+    fn addresses_left_of_the_first_stranger_are_not_believed() {
+        let mut headers = map(&[("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.9.9.9")]);
+        assert_eq!(take(&mut headers, PROXY, &proxies()).1, STRANGER);
+        let mut headers = map(&[("x-forwarded-for", "1.1.1.1, nonsense, 10.9.9.9")]);
+        assert_eq!(take(&mut headers, PROXY, &proxies()).1, "10.9.9.9");
+    }
+
+    #[test]
+    fn a_protocol_other_than_https_is_not_secure() {
+        for protocol in ["http", "", "httpsx", "http, https"] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-proto", HeaderValue::from_static(protocol));
+            assert_eq!(
+                take(&mut headers, PROXY, &proxies()).0,
+                "http",
+                "{protocol:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn trusting_nobody_or_everybody_means_that() {
+        let mut headers = map(&[("x-forwarded-proto", "https")]);
+        assert_eq!(
+            take(&mut headers.clone(), PROXY, &ProxyTrust::Nobody).0,
+            "http"
+        );
+        assert_eq!(
+            take(&mut headers, STRANGER, &ProxyTrust::Everybody).0,
+            "https"
+        );
+    }
+
+    #[test]
+    fn fields_about_the_connection_are_removed_with_those_it_names() {
+        let mut headers = map(&[
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "websocket"),
+            ("http2-settings", "AAMAAABk"),
+            ("proxy-authorization", "Basic eDp5"),
+            ("accept", "*/*"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(names(&headers), ["accept"]);
+    }
+
+    #[test]
+    fn connection_cannot_take_away_what_decides_about_the_request() {
+        let mut headers = map(&[
+            ("connection", "cookie, host, x-forwarded-for"),
+            ("cookie", "a=b"),
+            ("host", "h"),
+        ]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_client_that_takes_trailers_may_say_so() {
+        let mut headers = map(&[("te", "trailers"), ("connection", "te")]);
+        remove_hop_by_hop(&mut headers);
+        assert_eq!(headers.get(TE).unwrap(), "trailers");
+    }
+}

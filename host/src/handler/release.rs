@@ -1,0 +1,297 @@
+//! An answer on its way out: the guest's head is freed of what is not its to say, our cookie goes behind its cookies, and the body
+//! is as long as the head says.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, SET_COOKIE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::error::Problem;
+use super::headers::remove_hop_by_hop;
+use crate::cookie;
+use crate::guest::{GuestBody, GuestFailure};
+use crate::session::CookieChange;
+
+/// The body of an answer.
+#[derive(Debug)]
+pub struct Body {
+    source: Source,
+    request_id: Arc<str>,
+}
+
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per request, and nearly all are a guest's"
+)]
+enum Source {
+    Empty,
+    Text(Bytes),
+    Guest(GuestBody),
+}
+
+impl Body {
+    /// Its length where it is known, in bytes.
+    pub(super) fn len(&self) -> Option<u64> {
+        self.size_hint().exact()
+    }
+}
+
+impl http_body::Body for Body {
+    type Data = Bytes;
+    type Error = GuestFailure;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
+        let this = self.get_mut();
+        let frame = match &mut this.source {
+            Source::Empty => None,
+            Source::Text(text) => {
+                let text = std::mem::take(text);
+                this.source = Source::Empty;
+                (!text.is_empty()).then(|| Ok(Frame::data(text)))
+            }
+            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
+        };
+        if let Some(Err(failure)) = &frame {
+            tracing::warn!(
+                request_id = %this.request_id, error = failure.kind(), detail = %failure,
+                "an answer was cut after its release",
+            );
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Text(text) => text.is_empty(),
+            Source::Guest(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Text(text) => SizeHint::with_exact(text.len() as u64),
+            Source::Guest(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A guest's answer, ready to leave.
+pub(super) fn of_guest(
+    mut head: response::Parts,
+    body: GuestBody,
+    request_id: Arc<str>,
+    method: &Method,
+    our_cookie: &OurCookie<'_>,
+) -> Response<Body> {
+    remove_hop_by_hop(&mut head.headers);
+    drop_our_cookie(&mut head.headers, our_cookie.name, &request_id);
+    our_cookie.append_to(&mut head.headers);
+
+    let mut body = Body {
+        source: Source::Guest(body),
+        request_id,
+    };
+    let true_length = body.len();
+    if has_no_body(method, head.status) {
+        body.source = Source::Empty;
+    }
+    settle_length(&mut head, method, true_length);
+    Response::from_parts(head, body)
+}
+
+/// An answer of our own.
+pub(super) fn of_problem(
+    problem: &Problem,
+    request_id: Arc<str>,
+    method: &Method,
+    our_cookie: &OurCookie<'_>,
+) -> Response<Body> {
+    let (headers, text) = problem.answer(&request_id);
+    let length = text.len() as u64;
+    let source = if *method == Method::HEAD {
+        Source::Empty
+    } else {
+        Source::Text(Bytes::from(text))
+    };
+    let mut response = Response::new(Body { source, request_id });
+    *response.status_mut() = problem.status();
+    *response.headers_mut() = headers;
+    response
+        .headers_mut()
+        .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    our_cookie.append_to(response.headers_mut());
+    response
+}
+
+/// What becomes of the visitor's cookie, under its name.
+pub(super) struct OurCookie<'a> {
+    pub(super) name: &'a str,
+    pub(super) change: CookieChange,
+}
+
+impl OurCookie<'_> {
+    fn append_to(&self, headers: &mut HeaderMap) {
+        let value = match &self.change {
+            CookieChange::Keep => return,
+            CookieChange::Set { value, attributes } => {
+                cookie::set_cookie(self.name, value, attributes)
+            }
+            CookieChange::Expire { attributes } => cookie::expire_cookie(self.name, attributes),
+        };
+        headers.append(SET_COOKIE, value);
+        // A shared cache that keeps a Set-Cookie gives one visitor's session to the next. A guest that says otherwise is believed.
+        headers
+            .entry(CACHE_CONTROL)
+            .or_insert(HeaderValue::from_static("no-store"));
+    }
+}
+
+/// A cookie of our name that a guest sets would be a session of its own making.
+fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
+    let is_ours = |value: &HeaderValue| cookie::is_cookie_named(value, name);
+    if !headers.get_all(SET_COOKIE).iter().any(is_ours) {
+        return;
+    }
+    tracing::warn!(
+        request_id,
+        "the guest set a cookie of the session's name; it was dropped"
+    );
+    let others: Vec<HeaderValue> = headers
+        .get_all(SET_COOKIE)
+        .iter()
+        .filter(|value| !is_ours(value))
+        .cloned()
+        .collect();
+    headers.remove(SET_COOKIE);
+    for other in others {
+        headers.append(SET_COOKIE, other);
+    }
+}
+
+/// RFC 9110, sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5.
+fn has_no_body(method: &Method, status: StatusCode) -> bool {
+    let is_bodiless = [
+        StatusCode::NO_CONTENT,
+        StatusCode::RESET_CONTENT,
+        StatusCode::NOT_MODIFIED,
+    ]
+    .contains(&status);
+    *method == Method::HEAD || is_bodiless
+}
+
+/// Makes `Content-Length` true, or leaves it out: a wrong one desynchronises the connection.
+fn settle_length(head: &mut response::Parts, method: &Method, true_length: Option<u64>) {
+    let claimed = one_length(&head.headers);
+    head.headers.remove(CONTENT_LENGTH);
+    let is_bodiless_status = has_no_body(&Method::GET, head.status);
+    let length = match (method, true_length) {
+        _ if is_bodiless_status => None,
+        // A guest may answer HEAD without producing the body that it tells the length of.
+        (&Method::HEAD, None | Some(0)) => claimed,
+        (_, Some(length)) => Some(length),
+        (_, None) => claimed,
+    };
+    if let Some(length) = length {
+        head.headers
+            .insert(CONTENT_LENGTH, HeaderValue::from(length));
+    }
+}
+
+fn one_length(headers: &HeaderMap) -> Option<u64> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let first = values.next()?.to_str().ok()?;
+    let is_one_number = values.next().is_none() && first.bytes().all(|byte| byte.is_ascii_digit());
+    first.parse().ok().filter(|_| is_one_number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(status: u16, fields: &[(&'static str, &'static str)]) -> response::Parts {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::from_u16(status).unwrap();
+        for &(name, value) in fields {
+            response
+                .headers_mut()
+                .append(name, HeaderValue::from_static(value));
+        }
+        response.into_parts().0
+    }
+
+    fn settled(
+        status: u16,
+        method: Method,
+        claimed: &'static str,
+        true_length: Option<u64>,
+    ) -> Option<String> {
+        let fields = [("content-length", claimed)];
+        let mut head = head(status, if claimed.is_empty() { &[] } else { &fields });
+        settle_length(&mut head, &method, true_length);
+        head.headers
+            .get(CONTENT_LENGTH)
+            .map(|value| value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn content_length_is_true_or_absent() {
+        assert_eq!(
+            settled(200, Method::GET, "99", Some(5)).as_deref(),
+            Some("5")
+        );
+        assert_eq!(settled(200, Method::GET, "", Some(5)).as_deref(), Some("5"));
+        assert_eq!(settled(200, Method::GET, "7", None).as_deref(), Some("7"));
+        assert_eq!(settled(200, Method::GET, "+7", None), None);
+        assert_eq!(settled(200, Method::GET, "", None), None);
+    }
+
+    #[test]
+    fn head_tells_the_length_of_the_body_it_does_not_send() {
+        assert_eq!(
+            settled(200, Method::HEAD, "", Some(5)).as_deref(),
+            Some("5")
+        );
+        assert_eq!(
+            settled(200, Method::HEAD, "42", Some(0)).as_deref(),
+            Some("42")
+        );
+        assert_eq!(settled(200, Method::HEAD, "", Some(0)), None);
+    }
+
+    #[test]
+    fn a_status_without_a_body_has_no_length() {
+        for status in [204, 205, 304] {
+            assert_eq!(settled(status, Method::GET, "5", Some(5)), None, "{status}");
+            assert!(has_no_body(
+                &Method::GET,
+                StatusCode::from_u16(status).unwrap()
+            ));
+        }
+    }
+
+    #[test]
+    fn a_guests_cookie_of_our_name_is_dropped_and_its_others_stay() {
+        let mut head = head(
+            200,
+            &[
+                ("set-cookie", "a=1"),
+                ("set-cookie", "sid=forged; Path=/"),
+                ("set-cookie", " sid =forged"),
+                ("set-cookie", "sidx=2"),
+            ],
+        );
+        drop_our_cookie(&mut head.headers, "sid", "r1");
+        let left: Vec<_> = head.headers.get_all(SET_COOKIE).iter().collect();
+        assert_eq!(left, ["a=1", "sidx=2"]);
+    }
+}

@@ -1,0 +1,231 @@
+//! Where all bad input stops: behind this, a request has one host, one path in one spelling, one body length, no header that is
+//! about the connection, and not our cookie.
+//!
+//! hyper has refused what is no HTTP before (and closes a connection whose framing is ambiguous); this refuses what is HTTP and
+//! still could be read in two ways.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+
+use super::headers::{self, ProxyTrust};
+use crate::cookie::{self, Presented};
+use crate::route::path;
+
+/// What bounds and reads a request's head.
+#[derive(Clone, Debug)]
+pub struct ScreenOptions {
+    /// The name of our cookie.
+    pub cookie_name: String,
+    /// Whose word about the visitor is taken.
+    pub proxy_trust: ProxyTrust,
+    /// Largest head, as the sum of names and values, in bytes.
+    pub head_bytes_max: usize,
+    /// Most header fields.
+    pub headers_max: usize,
+    /// Longest path and query, in bytes.
+    pub target_bytes_max: usize,
+}
+
+/// What the screen has found out about a request that passed it.
+#[derive(Debug)]
+pub(super) struct Screened {
+    /// Host and port the client asked for; never empty.
+    pub(super) host: String,
+    /// How the visitor reached us, or the proxy in front.
+    pub(super) scheme: Scheme,
+    /// The visitor's address: the peer's, or what a trusted proxy says.
+    pub(super) client: IpAddr,
+    /// What `Content-Length` says.
+    pub(super) content_length: Option<u64>,
+    /// The values of our cookie.
+    pub(super) presented: Presented,
+}
+
+/// Why a request was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reject {
+    /// 400: what is wrong, for the client.
+    Malformed(&'static str),
+    /// 414.
+    TargetTooLong,
+    /// 431.
+    HeadTooLarge,
+    /// 501: no guest can be asked this.
+    MethodNotImplemented,
+}
+
+/// Checks a request's head and rewrites it into the one form that guests see: `uri` is the normalised path and the query, `Host`
+/// says the authority.
+pub(super) fn screen(
+    head: &mut Parts,
+    peer: IpAddr,
+    local: SocketAddr,
+    options: &ScreenOptions,
+) -> Result<Screened, Reject> {
+    // CONNECT asks for a tunnel, TRACE would show a script the cookies it must not see.
+    if head.method == Method::CONNECT || head.method == Method::TRACE {
+        return Err(Reject::MethodNotImplemented);
+    }
+    let target_bytes = head
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
+    if target_bytes > options.target_bytes_max {
+        return Err(Reject::TargetTooLong);
+    }
+    check_size(&head.headers, options)?;
+    let host = one_host(head, local)?;
+    let content_length = one_content_length(&head.headers)?;
+    head.uri = normal_target(&head.uri)?;
+
+    let forwarded = headers::take_forwarded(&mut head.headers, peer, &options.proxy_trust);
+    headers::remove_hop_by_hop(&mut head.headers);
+    if head.version == Version::HTTP_2 {
+        join_cookies(&mut head.headers)?;
+    }
+    let presented = cookie::take_from(&mut head.headers, &options.cookie_name);
+    Ok(Screened {
+        host,
+        scheme: forwarded.scheme,
+        client: forwarded.client,
+        content_length,
+        presented,
+    })
+}
+
+/// hyper counts for HTTP/1.1 and h2 for HTTP/2, each in its own way: this holds for both.
+fn check_size(headers: &HeaderMap, options: &ScreenOptions) -> Result<(), Reject> {
+    let bytes: usize = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if headers.len() > options.headers_max || bytes > options.head_bytes_max {
+        return Err(Reject::HeadTooLarge);
+    }
+    Ok(())
+}
+
+/// The one authority of a request (RFC 9112, section 3.2; RFC 9113, section 8.3.1), which also becomes its `Host`.
+fn one_host(head: &mut Parts, local: SocketAddr) -> Result<String, Reject> {
+    let in_header = {
+        let mut values = head.headers.get_all(HOST).iter();
+        let first = values.next().map(authority).transpose()?;
+        if values.next().is_some() {
+            return Err(Reject::Malformed("There is more than one Host header."));
+        }
+        first
+    };
+    let in_target = head.uri.authority().cloned();
+    if in_target
+        .as_ref()
+        .is_some_and(|target| !is_host_and_port(target))
+    {
+        return Err(Reject::Malformed("The request target names no host."));
+    }
+    let host = match (in_target, in_header) {
+        (Some(target), Some(header)) if head.version == Version::HTTP_2 && target != header => {
+            return Err(Reject::Malformed("Host and :authority differ."));
+        }
+        // RFC 9112, section 3.2.2: an absolute target replaces the Host header, which must be there all the same.
+        (Some(_), None) if head.version == Version::HTTP_11 => {
+            return Err(Reject::Malformed("There is no Host header."));
+        }
+        (Some(target), _) => target.to_string(),
+        (None, Some(header)) => header.to_string(),
+        (None, None) if head.version == Version::HTTP_10 => local.to_string(),
+        (None, None) => return Err(Reject::Malformed("There is no Host header.")),
+    };
+    let value = HeaderValue::from_str(&host)
+        .map_err(|_| Reject::Malformed("The Host header names no host."))?;
+    head.headers.insert(HOST, value);
+    Ok(host)
+}
+
+fn authority(value: &HeaderValue) -> Result<Authority, Reject> {
+    let authority = Authority::try_from(value.as_bytes()).ok();
+    authority
+        .filter(is_host_and_port)
+        .ok_or(Reject::Malformed("The Host header names no host."))
+}
+
+fn is_host_and_port(authority: &Authority) -> bool {
+    let host = authority.host();
+    // User information would stand before the host.
+    let Some(rest) = authority.as_str().strip_prefix(host) else {
+        return false;
+    };
+    let is_port =
+        |digits: &str| digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    !host.is_empty() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+}
+
+fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = digits.and_then(|digits| digits.parse().ok());
+    match (length, values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(Reject::Malformed("Content-Length is not one number.")),
+    }
+}
+
+fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
+    let scheme_is_ours = uri
+        .scheme()
+        .is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
+    if !scheme_is_ours {
+        return Err(Reject::Malformed("The request target is no http address."));
+    }
+    // `OPTIONS *` asks about the server as a whole: no route is named so.
+    if uri.path() == "*" {
+        return Ok(uri.clone());
+    }
+    let path = path::normalise(uri.path()).map_err(|bad| {
+        Reject::Malformed(match bad {
+            path::BadPath::NotAbsolute => "The path does not start with a slash.",
+            path::BadPath::ControlCharacter => "The path holds a control character.",
+            path::BadPath::Backslash => "The path holds a backslash.",
+            path::BadPath::PercentEncoding => {
+                "The path holds a percent sign without two hexadecimal digits."
+            }
+        })
+    })?;
+    let target = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.into_owned(),
+    };
+    let target = PathAndQuery::try_from(target)
+        .map_err(|_| Reject::Malformed("The request target is too long."))?;
+    Ok(Uri::from(target))
+}
+
+/// RFC 9113, section 8.2.3: HTTP/2 may send each cookie in a field of its own; everybody else expects one.
+fn join_cookies(headers: &mut HeaderMap) -> Result<(), Reject> {
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if crumbs.len() < 2 {
+        return Ok(());
+    }
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    headers.insert(
+        COOKIE,
+        joined.map_err(|_| Reject::Malformed("The Cookie header is not text."))?,
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,250 @@
+//! What passes the screen, in which form, and what does not.
+
+use super::*;
+
+fn options() -> ScreenOptions {
+    ScreenOptions {
+        cookie_name: "connect.sid".to_owned(),
+        proxy_trust: ProxyTrust::Networks(vec!["10.0.0.0/8".parse().unwrap()]),
+        head_bytes_max: 1024,
+        headers_max: 20,
+        target_bytes_max: 64,
+    }
+}
+
+fn get(target: &str) -> http::request::Builder {
+    http::Request::builder().uri(target)
+}
+
+fn host(target: &str) -> http::request::Builder {
+    get(target).header("host", "shop.example:8080")
+}
+
+fn run(request: http::request::Builder) -> Result<(Parts, Screened), Reject> {
+    let mut head = request.body(()).unwrap().into_parts().0;
+    let peer = "10.0.0.9".parse().unwrap();
+    let screened = screen(
+        &mut head,
+        peer,
+        "127.0.0.1:3000".parse().unwrap(),
+        &options(),
+    )?;
+    Ok((head, screened))
+}
+
+fn refusal(request: http::request::Builder) -> Reject {
+    run(request)
+        .map(|(head, _)| head.uri)
+        .expect_err("the screen stops it")
+}
+
+#[test]
+fn a_plain_request_passes_as_it_is() {
+    let (head, screened) = run(host("/session?a=%0A&b=/../").header("accept", "*/*")).unwrap();
+    assert_eq!(head.uri, "/session?a=%0A&b=/../");
+    assert_eq!(
+        (screened.host.as_str(), screened.scheme),
+        ("shop.example:8080", Scheme::HTTP)
+    );
+    assert_eq!(screened.client, "10.0.0.9".parse::<IpAddr>().unwrap());
+    assert_eq!(
+        (screened.content_length, screened.presented.is_empty()),
+        (None, true)
+    );
+}
+
+#[test]
+fn a_guest_sees_the_path_that_was_routed() {
+    assert_eq!(
+        run(host("/a/%2e%2e/%61dmin?x=%61")).unwrap().0.uri,
+        "/admin?x=%61"
+    );
+}
+
+#[test]
+fn paths_that_nobody_means_are_refused() {
+    for target in ["/a%00", "/a%0d%0aX:y", "/a%7f", "/a%2", "/a%zz"] {
+        assert!(
+            matches!(refusal(host(target)), Reject::Malformed(_)),
+            "{target}"
+        );
+    }
+}
+
+#[test]
+fn long_targets_and_large_heads_are_refused() {
+    let long = format!("/{}?{}", "a".repeat(32), "b".repeat(32));
+    assert_eq!(refusal(host(&long)), Reject::TargetTooLong);
+    assert_eq!(
+        refusal(host("/").header("x", "y".repeat(1024))),
+        Reject::HeadTooLarge
+    );
+    let many = (0..20).fold(host("/"), |request, _| request.header("x", "y"));
+    assert_eq!(refusal(many), Reject::HeadTooLarge);
+}
+
+#[test]
+fn http_1_1_needs_exactly_one_host() {
+    assert_eq!(
+        refusal(get("/")),
+        Reject::Malformed("There is no Host header.")
+    );
+    assert_eq!(
+        refusal(host("/").header("host", "other")),
+        Reject::Malformed("There is more than one Host header.")
+    );
+    for bad in [
+        "",
+        "a b",
+        "user@host",
+        "host@host",
+        "h/path",
+        "h:port",
+        "[::1",
+        "\u{e9}",
+    ] {
+        assert_eq!(
+            refusal(get("/").header("host", bad)),
+            Reject::Malformed("The Host header names no host."),
+            "{bad:?}"
+        );
+    }
+}
+
+#[test]
+fn http_1_0_without_a_host_means_the_address_it_connected_to() {
+    let (head, screened) = run(get("/").version(Version::HTTP_10)).unwrap();
+    assert_eq!(
+        (
+            screened.host.as_str(),
+            head.headers.get(HOST).unwrap().to_str().unwrap()
+        ),
+        ("127.0.0.1:3000", "127.0.0.1:3000")
+    );
+}
+
+#[test]
+fn an_absolute_target_says_the_host() {
+    let (head, screened) = run(get("http://a.example/x").header("host", "b.example")).unwrap();
+    assert_eq!(
+        (screened.host.as_str(), head.uri.to_string().as_str()),
+        ("a.example", "/x")
+    );
+    assert_eq!(head.headers.get(HOST).unwrap(), "a.example");
+    assert_eq!(
+        refusal(get("http://a.example/x")),
+        Reject::Malformed("There is no Host header.")
+    );
+    assert!(matches!(
+        refusal(host("http://u:p@a.example/x")),
+        Reject::Malformed(_)
+    ));
+    assert!(matches!(
+        refusal(host("ftp://a.example/x")),
+        Reject::Malformed(_)
+    ));
+}
+
+#[test]
+fn an_authority_alone_is_no_target() {
+    assert!(matches!(
+        refusal(host("a.example:80")),
+        Reject::Malformed(_)
+    ));
+}
+
+#[test]
+fn http_2_says_its_host_once() {
+    let http2 = |authority: &str| get(&format!("http://{authority}/x")).version(Version::HTTP_2);
+    assert_eq!(run(http2("a.example")).unwrap().1.host, "a.example");
+    assert_eq!(
+        run(http2("a.example").header("host", "a.example"))
+            .unwrap()
+            .1
+            .host,
+        "a.example"
+    );
+    assert_eq!(
+        refusal(http2("a.example").header("host", "b.example")),
+        Reject::Malformed("Host and :authority differ.")
+    );
+    assert_eq!(
+        refusal(get("/x").version(Version::HTTP_2)),
+        Reject::Malformed("There is no Host header.")
+    );
+}
+
+#[test]
+fn a_body_has_one_length() {
+    assert_eq!(
+        run(host("/").header("content-length", "007"))
+            .unwrap()
+            .1
+            .content_length,
+        Some(7)
+    );
+    for bad in ["+5", "5, 5", "-1", "0x5", "", "99999999999999999999"] {
+        let request = host("/").header("content-length", bad);
+        assert_eq!(
+            refusal(request),
+            Reject::Malformed("Content-Length is not one number."),
+            "{bad:?}"
+        );
+    }
+    let twice = host("/")
+        .header("content-length", "5")
+        .header("content-length", "5");
+    assert_eq!(
+        refusal(twice),
+        Reject::Malformed("Content-Length is not one number.")
+    );
+}
+
+#[test]
+fn tunnels_and_traces_are_not_implemented() {
+    assert_eq!(
+        refusal(host("/").method("TRACE")),
+        Reject::MethodNotImplemented
+    );
+    assert_eq!(
+        refusal(host("a.example:443").method("CONNECT")),
+        Reject::MethodNotImplemented
+    );
+}
+
+#[test]
+fn the_asterisk_passes_and_finds_no_route_later() {
+    assert_eq!(run(host("*").method("OPTIONS")).unwrap().0.uri, "*");
+}
+
+#[test]
+fn our_cookie_is_taken_out_and_the_others_stay() {
+    let (head, screened) =
+        run(host("/").header("cookie", "a=1; connect.sid=s%3Ax.y; b=2")).unwrap();
+    assert_eq!(head.headers.get(COOKIE).unwrap(), "a=1; b=2");
+    assert!(!screened.presented.is_empty());
+    let (head, _) = run(host("/").header("cookie", "connect.sid=s%3Ax.y")).unwrap();
+    assert!(!head.headers.contains_key(COOKIE));
+}
+
+#[test]
+fn the_crumbs_of_http_2_become_one_cookie_header() {
+    let request = get("http://h/").version(Version::HTTP_2);
+    let request = request
+        .header("cookie", "a=1")
+        .header("cookie", "connect.sid=s%3Ax.y")
+        .header("cookie", "b=2");
+    let (head, screened) = run(request).unwrap();
+    let cookies: Vec<_> = head.headers.get_all(COOKIE).iter().collect();
+    assert_eq!(cookies, ["a=1; b=2"]);
+    assert!(!screened.presented.is_empty());
+}
+
+#[test]
+fn an_upgrade_is_ignored() {
+    let request = host("/")
+        .header("connection", "Upgrade")
+        .header("upgrade", "websocket");
+    let (head, _) = run(request).unwrap();
+    assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["host"]);
+}
