@@ -13,7 +13,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper::body::Incoming;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::limits;
 use connection::Protocols;
+
+/// The body of a request, as it comes from the connection.
+pub use hyper::body::Incoming;
 
 /// What a listener allows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,151 @@
+//! The configuration's words into each part's own options. Every field is named, so that a new option cannot be forgotten here.
+
+use crate::config::{
+    self, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Fault, Proxy, SessionAccess,
+};
+use crate::guest::{self, StreamPolicy};
+use crate::handler::{self, ProxyTrust};
+use crate::limits;
+use crate::record::Priority;
+use crate::session::{
+    self, Access, CookieOptions, Grant, KeyPatterns, SameSiteOption, Secure, Start, TouchPolicy,
+};
+
+pub(super) fn session(config: &Config) -> session::Options {
+    let settings = &config.session;
+    let is_express_1 = settings.compat == Compat::Express1;
+    session::Options {
+        resave: settings.resave,
+        rolling: settings.rolling,
+        save_uninitialized: settings.save_uninitialized,
+        unset: match settings.unset {
+            config::Unset::Keep => session::Unset::Keep,
+            config::Unset::Destroy => session::Unset::Destroy,
+        },
+        expire_on_destroy: !is_express_1,
+        cookie: cookie(&settings.cookie),
+        idle_expiration: config.store.expiration,
+        absolute_lifetime: settings.absolute_lifetime,
+        touch: match (config.store.disable_touch, is_express_1) {
+            (true, _) => TouchPolicy::Never,
+            (false, true) => TouchPolicy::Always,
+            (false, false) => TouchPolicy::Throttled,
+        },
+        session_bytes_max: settings.limits.session_bytes_max,
+        keys_max: settings.limits.keys_max,
+        key_bytes_max: settings.limits.key_bytes_max,
+        slot_waiters_max: settings.limits.slot_waiters_max,
+        eager_reruns_max: limits::EAGER_RERUNS_MAX,
+    }
+}
+
+fn cookie(settings: &config::CookieSettings) -> CookieOptions {
+    CookieOptions {
+        path: settings.path.clone(),
+        domain: settings.domain.clone(),
+        max_age: settings.max_age,
+        expires_at_ms: settings.expires_at_ms,
+        http_only: settings.http_only,
+        secure: match settings.secure {
+            CookieSecure::Unset | CookieSecure::Off => Secure::Never,
+            CookieSecure::On => Secure::Always,
+            CookieSecure::Auto => Secure::Auto,
+        },
+        same_site: match settings.same_site {
+            CookieSameSite::Unset => None,
+            CookieSameSite::Strict => Some(SameSiteOption::Strict),
+            CookieSameSite::Lax => Some(SameSiteOption::Lax),
+            CookieSameSite::None => Some(SameSiteOption::None),
+            CookieSameSite::Auto => Some(SameSiteOption::Auto),
+        },
+        partitioned: settings.partitioned,
+        priority: settings.priority.map(|priority| match priority {
+            CookiePriority::Low => Priority::Low,
+            CookiePriority::Medium => Priority::Medium,
+            CookiePriority::High => Priority::High,
+        }),
+    }
+}
+
+pub(super) fn handler(config: &Config) -> handler::Options {
+    let networks = &config.session.trusted_proxies;
+    handler::Options {
+        cookie_name: config.session.name.clone(),
+        proxy_trust: match config.session.proxy {
+            Proxy::Off => ProxyTrust::Nobody,
+            // What express-session does when it is told to; the configuration allows it under `express-1` alone.
+            Proxy::On if networks.is_empty() => ProxyTrust::Everybody,
+            Proxy::On | Proxy::Unset => ProxyTrust::Networks(networks.clone()),
+        },
+        head_bytes_max: config.server.listener.head_bytes_max,
+        headers_max: config.server.listener.headers_max,
+        target_bytes_max: config.server.request_target_bytes_max,
+    }
+}
+
+pub(super) fn guest_runtime(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> guest::Options {
+    let memory_bytes_max = guests
+        .iter()
+        .map(|guest| guest.limits.memory_bytes_max)
+        .max();
+    guest::Options {
+        instances_max: server.instances_max,
+        instance_waiters_max: server.instance_waiters_max,
+        instance_wait_max: server.instance_wait_max,
+        memory_bytes_max: memory_bytes_max.unwrap_or(limits::MEMORY_BYTES_MAX),
+    }
+}
+
+pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSettings, Fault> {
+    let mut outbound_hosts = Vec::new();
+    for (index, host) in settings.outbound_hosts.iter().enumerate() {
+        outbound_hosts.push(host.parse().map_err(|error: guest::NotAHost| {
+            let key = format!("guest.{}.outbound_hosts[{index}]", settings.name);
+            Fault::new(
+                key,
+                format!("{host:?} is {error}"),
+                "write a host, with a port if it is not 80 or 443",
+            )
+        })?);
+    }
+    Ok(guest::GuestSettings {
+        name: settings.name.clone(),
+        component: settings.component.clone(),
+        grant: Grant {
+            access: match settings.session {
+                SessionAccess::None => Access::None,
+                SessionAccess::Read => Access::Read,
+                SessionAccess::Write => Access::Write,
+            },
+            read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
+            write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
+        },
+        start: if settings.exclusive {
+            Start::Exclusive
+        } else {
+            Start::Optimistic
+        },
+        stream: if settings.stream {
+            StreamPolicy::Streamed
+        } else {
+            StreamPolicy::Buffered
+        },
+        outbound_hosts,
+        environment: settings.environment.clone(),
+        limits: guest_limits(&settings.limits),
+    })
+}
+
+fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
+    guest::Limits {
+        deadline: limits.deadline,
+        memory_bytes_max: limits.memory_bytes_max,
+        request_body_bytes_max: limits.request_body_bytes_max,
+        response_body_bytes_max: limits.response_body_bytes_max,
+        replay_bytes_max: limits.replay_bytes_max,
+        ..guest::Limits::default()
+    }
+}
