@@ -8,6 +8,7 @@ pub mod contract;
 pub mod memory;
 pub mod reaper;
 pub mod sqlite;
+pub mod mysql;
 
 use std::fmt;
 use std::pin::Pin;

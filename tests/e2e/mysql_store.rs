@@ -1,56 +1,91 @@
-//! The MySQL store on a real MariaDB server.
+//! The MySQL store on real MariaDB servers: the contract of all stores, and what is MySQL's own.
 
-use cloakroom_tests::chaos_proxy::ChaosProxy;
-use cloakroom_tests::mariadb::Mariadb;
-use mysql_async::Conn;
-use mysql_async::prelude::Queryable as _;
+mod contract;
+mod outage;
+mod schema;
+mod start;
 
-#[tokio::test]
-async fn a_lost_reply_leaves_the_statement_done() {
-    let database = Mariadb::shared().await.fresh_database().await;
-    let proxy = ChaosProxy::to_port(database.port).await;
-    let url = format!("{}?prefer_socket=false", database.url_through(proxy.port()));
-    let mut connection = Conn::from_url(&url).await.unwrap();
-    connection
-        .query_drop("CREATE TABLE t (n INT)")
-        .await
-        .unwrap();
+use bytes::Bytes;
+use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
+use cloakroom::store::mysql::{MysqlStore, Options};
+use cloakroom::store::{Change, Commit, RowVersion, SessionStore, StoreErrorKind, Verdict};
 
-    proxy.lose_next_reply("insert");
-    let lost = connection.exec_drop("INSERT INTO t VALUES (?)", (1,)).await;
-    assert!(lost.is_err());
-    assert_eq!(proxy.losses(), 1);
+/// The time at which these tests read and write, in seconds since the epoch.
+const NOW_S: i64 = 1_800_000_000;
 
-    let mut connection = Conn::from_url(&url).await.unwrap();
-    let rows: Option<u64> = connection
-        .query_first("SELECT COUNT(*) FROM t")
-        .await
-        .unwrap();
-    assert_eq!(rows, Some(1));
+fn options(url: &str) -> Options {
+    Options::from_url(url).unwrap()
 }
 
-#[tokio::test]
-async fn a_killed_server_comes_back_with_its_rows() {
-    let mariadb = Mariadb::start().await;
-    let database = mariadb.fresh_database().await;
-    let mut connection = Conn::from_url(&database.url).await.unwrap();
-    connection
-        .query_drop("CREATE TABLE t (n INT)")
-        .await
-        .unwrap();
-    connection
-        .query_drop("INSERT INTO t VALUES (1)")
-        .await
-        .unwrap();
+async fn connect(options: &Options) -> MysqlStore {
+    match MysqlStore::connect(options).await {
+        Ok(store) => store,
+        Err(error) => panic!("{error}"),
+    }
+}
 
-    mariadb.kill().await;
-    assert!(Conn::from_url(&database.url).await.is_err());
-    mariadb.start_again().await;
+fn record(data: &str) -> SessionRecord {
+    SessionRecord {
+        data: Bytes::copy_from_slice(data.as_bytes()),
+        expires_at_s: NOW_S + 3600,
+        tokens: TokenHistory::default().push(CommitToken::generate()),
+        created_at_s: Some(NOW_S),
+    }
+}
 
-    let mut connection = Conn::from_url(&database.url).await.unwrap();
-    let rows: Option<u64> = connection
-        .query_first("SELECT COUNT(*) FROM t")
-        .await
-        .unwrap();
-    assert_eq!(rows, Some(1));
+fn update(base: &SessionRecord, data: &str) -> Change {
+    Change::Update {
+        base: RowVersion::of(base),
+        record: SessionRecord {
+            data: Bytes::copy_from_slice(data.as_bytes()),
+            tokens: base.tokens.push(CommitToken::generate()),
+            ..base.clone()
+        },
+        new_id: None,
+    }
+}
+
+async fn commit(store: &dyn SessionStore, id: &SessionId, change: Change) -> Verdict {
+    let commit = Commit {
+        id: id.clone(),
+        change,
+    };
+    store.commit_many(&[commit], NOW_S).await.remove(0)
+}
+
+async fn load(store: &dyn SessionStore, id: &SessionId) -> Option<SessionRecord> {
+    let rows = store.load_many(std::slice::from_ref(id), NOW_S).await;
+    rows.unwrap().remove(0)
+}
+
+/// Creates a row and gives its id and what the store reads back.
+async fn created(store: &dyn SessionStore, data: &str) -> (SessionId, SessionRecord) {
+    let id = SessionId::generate();
+    let verdict = commit(store, &id, Change::Create(record(data))).await;
+    assert_committed(&verdict);
+    let row = load(store, &id).await.unwrap();
+    (id, row)
+}
+
+#[track_caller]
+fn assert_committed(verdict: &Verdict) {
+    assert!(matches!(verdict, Verdict::Committed), "{verdict:?}");
+}
+
+#[track_caller]
+fn assert_conflict(verdict: &Verdict) {
+    assert!(matches!(verdict, Verdict::Conflict), "{verdict:?}");
+}
+
+#[track_caller]
+fn assert_ambiguous(verdict: &Verdict) {
+    assert!(matches!(verdict, Verdict::Ambiguous(_)), "{verdict:?}");
+}
+
+#[track_caller]
+fn assert_failed(verdict: &Verdict, kind: StoreErrorKind) {
+    match verdict {
+        Verdict::Failed(error) => assert_eq!(error.kind, kind, "{error}"),
+        other => panic!("{other:?}"),
+    }
 }

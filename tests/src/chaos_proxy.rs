@@ -19,6 +19,8 @@ use tokio::task::JoinHandle;
 const COM_QUERY: u8 = 0x03;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
+/// A number that no connection gets to; the largest of all means "the last one" to MariaDB.
+const UNKNOWN_STATEMENT: u32 = 0x7fff_fff0;
 
 /// The proxy; dropping it closes its port and all its connections.
 pub struct ChaosProxy {
@@ -37,6 +39,8 @@ pub enum Loss {
     Request,
     /// The server gets the statement after this time, though the client may have given up long before.
     Late(Duration),
+    /// The server is asked for a prepared statement that it does not know, as after a switch of connections in a proxy.
+    Forgotten,
 }
 
 /// Which statements to disturb, and how.
@@ -265,7 +269,7 @@ async fn forward_requests(
 ) -> io::Result<()> {
     let mut from_client = BufReader::new(from_client);
     loop {
-        let packet = read_packet(&mut from_client).await?;
+        let mut packet = read_packet(&mut from_client).await?;
         shared.wait_until_forwarding().await;
         let statement = statement_of(&packet, &mut lock(dialogue));
         match statement.and_then(|s| shared.disturb(&s)) {
@@ -277,6 +281,15 @@ async fn forward_requests(
             Some(Loss::Request) => {
                 shared.count_loss();
                 return Ok(());
+            }
+            Some(Loss::Forgotten) => {
+                assert_eq!(
+                    packet[4], COM_STMT_EXECUTE,
+                    "only prepared statements can be forgotten"
+                );
+                packet[5..9].copy_from_slice(&UNKNOWN_STATEMENT.to_le_bytes());
+                shared.count_loss();
+                to_server.write_all(&packet).await?;
             }
             Some(Loss::Late(delay)) => {
                 tokio::time::sleep(delay).await;

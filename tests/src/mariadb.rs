@@ -24,6 +24,8 @@ use tokio::sync::OnceCell;
 
 /// How long a server may take to come up on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
+/// How often the installation is tried.
+const INSTALL_ATTEMPTS_MAX: u32 = 3;
 /// The account the tested program uses.
 const USER: &str = "app";
 /// Its password; odd enough to be searched for in logs.
@@ -276,22 +278,7 @@ fn install(extra_arguments: Vec<String>) -> Mariadb {
         .expect("a temporary directory can be made")
         .keep();
     let warden = start_warden(&directory);
-    let output = Command::new(find_program(&["mariadb-install-db", "mysql_install_db"]))
-        .args(common_arguments(&directory))
-        .args([
-            "--auth-root-authentication-method=normal",
-            "--skip-test-db",
-            "--skip-name-resolve",
-        ])
-        .stdin(Stdio::null())
-        .output()
-        .expect("mariadb-install-db can be started");
-    assert!(
-        output.status.success(),
-        "mariadb-install-db failed: {}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    make_data_directory(&directory);
     Mariadb {
         directory,
         port: free_port(),
@@ -300,6 +287,33 @@ fn install(extra_arguments: Vec<String>) -> Mariadb {
         warden: Mutex::new(warden),
         databases: AtomicU32::new(0),
     }
+}
+
+/// Makes the system tables. The server that does it crashes now and then (10.11.19 does, in its Aria engine), so a crash
+/// is tried again; anything that is wrong fails each time.
+fn make_data_directory(directory: &Path) {
+    let mut said = String::new();
+    for _ in 0..INSTALL_ATTEMPTS_MAX {
+        // Fails where there is none yet.
+        let _ = fs::remove_dir_all(directory.join("data"));
+        let output = Command::new(find_program(&["mariadb-install-db", "mysql_install_db"]))
+            .args(common_arguments(directory))
+            .args([
+                "--auth-root-authentication-method=normal",
+                "--skip-test-db",
+                "--skip-name-resolve",
+            ])
+            .stdin(Stdio::null())
+            .output()
+            .expect("mariadb-install-db can be started");
+        if output.status.success() {
+            return;
+        }
+        said = [output.stdout, output.stderr]
+            .map(|text| String::from_utf8_lossy(&text).into_owned())
+            .concat();
+    }
+    panic!("mariadb-install-db failed: {said}");
 }
 
 fn start_warden(directory: &Path) -> Warden {

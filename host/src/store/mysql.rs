@@ -1,0 +1,199 @@
+//! Sessions in MySQL, MariaDB or anything that speaks their protocol, in Express's table. The one place (with the modules
+//! below it) that names the driver.
+//!
+//! A change is one autocommit statement whose `WHERE` compares what was read, right at every isolation level. Every wait has
+//! a limit; a server that is gone makes requests fail at once, and is found again by itself. Commits go row by row over the
+//! pool's connections here; what comes in one call could travel in one statement (`commit_rows` is that seam).
+
+mod circuit;
+mod commit;
+mod error;
+mod execute;
+mod hosts;
+mod link;
+mod options;
+mod rows;
+mod schema;
+mod sql;
+mod url;
+
+pub use options::{Host, Identifier, Options, OptionsError, PORT, SchemaNames, Tls};
+pub use url::{MysqlUrl, UrlError};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio_util::task::TaskTracker;
+
+use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
+use crate::record::{SessionId, SessionRecord};
+use commit::Committer;
+use hosts::Hosts;
+use schema::Columns;
+use sql::Sql;
+
+/// Time between two looks for a server at start.
+const START_RETRY: Duration = Duration::from_millis(200);
+
+/// The store. Its connections belong to the runtime it was made on.
+///
+/// A commit runs in a task of the store's own: a caller that goes away does not interrupt it.
+pub struct MysqlStore {
+    shared: Arc<Shared>,
+    tasks: TaskTracker,
+}
+
+struct Shared {
+    hosts: Hosts,
+    sql: Sql,
+    columns: Columns,
+    /// Statements of one call at the same time.
+    rows_in_flight_max: usize,
+}
+
+impl MysqlStore {
+    /// Connects, and finds or makes the table. Later outages are survived; at start a server must be there.
+    ///
+    /// # Errors
+    /// After [`Options::start_timeout`] without a server; at once where waiting does not help: a wrong password, a table
+    /// that cannot be used. The text says what was found and what helps.
+    pub async fn connect(options: &Options) -> Result<Self, StoreError> {
+        let hosts = Hosts::new(options);
+        let started_at = Instant::now();
+        let columns = loop {
+            match schema::prepare(&hosts, options).await {
+                Ok(columns) => break columns,
+                Err(error)
+                    if error.kind == StoreErrorKind::Unavailable
+                        && started_at.elapsed() < options.start_timeout =>
+                {
+                    tracing::info!(reason = error.detail, "waiting for the session store");
+                    tokio::time::sleep(START_RETRY).await;
+                }
+                Err(error) => return Err(error),
+            }
+        };
+        let shared = Shared {
+            sql: Sql::new(&options.schema, columns),
+            hosts,
+            columns,
+            rows_in_flight_max: options.connection_limit.max(1),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Waits for the commits that are under way. New ones may still begin.
+    pub async fn shutdown(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+}
+
+impl SessionStore for MysqlStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(rows::load(&self.shared.hosts, &self.shared.sql, ids, now_s))
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let (shared, owned) = (self.shared.clone(), commits.to_vec());
+            let task = (self.tasks).spawn(async move { shared.commit_rows(&owned, now_s).await });
+            match task.await {
+                Ok(verdicts) => verdicts,
+                // It panicked, or the runtime ends: nobody knows how far it got.
+                Err(_) => (commits.iter())
+                    .map(|_| Verdict::Ambiguous(interrupted()))
+                    .collect(),
+            }
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        let Shared {
+            hosts,
+            sql,
+            rows_in_flight_max,
+            ..
+        } = &*self.shared;
+        let mut sorted: Vec<_> = touches.iter().collect();
+        sorted.sort_by(|a, b| a.id.cmp(&b.id));
+        Box::pin(async move {
+            stream::iter(sorted.into_iter().map(Ok))
+                .try_for_each_concurrent(*rows_in_flight_max, |touch| {
+                    rows::touch(hosts, sql, touch, now_s)
+                })
+                .await
+        })
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        Box::pin(rows::reap(
+            &self.shared.hosts,
+            &self.shared.sql,
+            now_s,
+            rows_max,
+        ))
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.shared.columns.has_token
+    }
+}
+
+impl Shared {
+    /// Row by row, as many at once as there are connections, begun in the order of their ids.
+    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<Verdict> {
+        let committer = Committer {
+            hosts: &self.hosts,
+            sql: &self.sql,
+            columns: self.columns,
+            now_s,
+        };
+        let mut order: Vec<usize> = (0..commits.len()).collect();
+        order.sort_by(|a, b| commits[*a].id.cmp(&commits[*b].id));
+        let mut verdicts: Vec<_> = stream::iter(order)
+            .map(|index| {
+                let verdict = committer.commit(&commits[index]);
+                async move { (index, verdict.await) }
+            })
+            .buffer_unordered(self.rows_in_flight_max)
+            .collect()
+            .await;
+        verdicts.sort_by_key(|(index, _)| *index);
+        verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+    }
+}
+
+impl fmt::Debug for MysqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlStore")
+            .field("hosts", &self.shared.hosts.names())
+            .field("columns", &self.shared.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+fn interrupted() -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        detail: "the commit was interrupted".to_owned(),
+    }
+}

@@ -1,0 +1,170 @@
+//! One row's change as one compare-and-swap statement, and the verdict on it.
+
+use mysql_async::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::error::{Class, Fault};
+use super::execute::{Repeat, execute};
+use super::hosts::Hosts;
+use super::link::Statement;
+use super::rows::expires_value;
+use super::schema::Columns;
+use super::sql::Sql;
+use crate::record::{SessionId, SessionRecord, TokenHistory};
+use crate::store::{Change, Commit, RowVersion, Verdict};
+
+/// What commits need to know.
+pub(super) struct Committer<'a> {
+    pub(super) hosts: &'a Hosts,
+    pub(super) sql: &'a Sql,
+    pub(super) columns: Columns,
+    pub(super) now_s: i64,
+}
+
+impl Committer<'_> {
+    /// Applies one change.
+    pub(super) async fn commit(&self, commit: &Commit) -> Verdict {
+        let Commit { id, change } = commit;
+        match change {
+            Change::Create(record) => {
+                let mut values = vec![id_value(id)];
+                values.extend(self.record_values(record));
+                self.swap(&self.sql.insert, values).await
+            }
+            Change::Update {
+                base,
+                record,
+                new_id: None,
+            } => {
+                let mut values = self.record_values(record);
+                values.extend(self.base_values(id, base));
+                let verdict = self.swap(&self.sql.update, values).await;
+                if matches!(verdict, Verdict::Conflict) && self.may_change_nothing(base, record) {
+                    return self.confirm(id, base).await;
+                }
+                verdict
+            }
+            Change::Update {
+                base,
+                record,
+                new_id: Some(new_id),
+            } => {
+                let mut values = vec![id_value(new_id)];
+                values.extend(self.record_values(record));
+                values.extend(self.base_values(id, base));
+                self.swap(&self.sql.renew, values).await
+            }
+            Change::Delete { base: Some(base) } => {
+                self.swap(&self.sql.delete_base, self.base_values(id, base))
+                    .await
+            }
+            Change::Delete { base: None } => {
+                let statement = Statement {
+                    text: &self.sql.delete,
+                    values: vec![id_value(id), id_hex_value(id)],
+                };
+                // Ids are never used again: deleting twice deletes once.
+                match execute(self.hosts, &statement, Repeat::Always).await {
+                    Ok(_) => Verdict::Committed,
+                    Err(fault) => verdict_of(&fault),
+                }
+            }
+        }
+    }
+
+    async fn swap(&self, text: &str, values: Vec<Value>) -> Verdict {
+        let statement = Statement { text, values };
+        match execute(self.hosts, &statement, Repeat::IfNotApplied).await {
+            Ok(answer) if answer.affected_rows == 0 => Verdict::Conflict,
+            Ok(_) => Verdict::Committed,
+            Err(fault) => verdict_of(&fault),
+        }
+    }
+
+    /// Whether the update could leave the row as it is, so that a server that counts changed rows counts none: only where
+    /// there is no token to change.
+    fn may_change_nothing(&self, base: &RowVersion, record: &SessionRecord) -> bool {
+        !self.columns.has_token && base.data == record.data
+    }
+
+    /// An update that changed nothing has succeeded if the row still is its base.
+    async fn confirm(&self, id: &SessionId, base: &RowVersion) -> Verdict {
+        let statement = Statement {
+            text: &self.sql.find_base,
+            values: self.base_values(id, base),
+        };
+        match execute(self.hosts, &statement, Repeat::Always).await {
+            Ok(answer) if answer.rows.is_empty() => Verdict::Conflict,
+            Ok(_) => Verdict::Committed,
+            // Nothing was applied by a read, and the update had changed nothing.
+            Err(fault) => Verdict::Failed(fault.to_store_error()),
+        }
+    }
+
+    /// `expires, data[, token][, created]`
+    fn record_values(&self, record: &SessionRecord) -> Vec<Value> {
+        let mut values = vec![
+            expires_value(record.expires_at_s),
+            Value::Bytes(record.data.to_vec()),
+        ];
+        if self.columns.has_token {
+            values.push(token_value(&record.tokens));
+        }
+        if self.columns.has_created {
+            values.push(record.created_at_s.map_or(Value::NULL, expires_value));
+        }
+        values
+    }
+
+    /// `id, hex(id)[, base token], hash(base data), now`
+    fn base_values(&self, id: &SessionId, base: &RowVersion) -> Vec<Value> {
+        let mut values = vec![id_value(id), id_hex_value(id)];
+        if self.columns.has_token {
+            values.push(token_value(&base.tokens));
+        }
+        values.push(Value::from(hex(&Sha256::digest(&base.data))));
+        values.push(Value::Int(self.now_s));
+        values
+    }
+}
+
+/// The verdict on a change whose statement failed.
+fn verdict_of(fault: &Fault) -> Verdict {
+    if fault.is_undecided() {
+        return Verdict::Ambiguous(fault.to_store_error());
+    }
+    match fault.class {
+        Class::Duplicate | Class::Stale => Verdict::Conflict,
+        _ => Verdict::Failed(fault.to_store_error()),
+    }
+}
+
+pub(super) fn id_value(id: &SessionId) -> Value {
+    Value::from(id.as_str())
+}
+
+pub(super) fn id_hex_value(id: &SessionId) -> Value {
+    Value::from(hex(id.as_str().as_bytes()))
+}
+
+fn token_value(tokens: &TokenHistory) -> Value {
+    Value::from(hex(tokens.as_column()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    let digits = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]);
+    digits.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_as_the_server_writes_it() {
+        assert_eq!(hex(&[0x00, 0x0f, 0xa5, 0xff]), "000FA5FF");
+        assert_eq!(hex(&[]), "");
+    }
+}

@@ -1,0 +1,301 @@
+//! What the driver's errors and the servers' error numbers mean for a statement: whether it ran, whether to try again, and
+//! where. Nothing here repeats a server's text that could hold an id or data ("Duplicate entry '<id>'").
+
+use std::io;
+use std::time::Duration;
+
+use mysql_async::{DriverError, Error, IoError, ServerError};
+
+use crate::store::{StoreError, StoreErrorKind};
+
+/// A statement (or a connection attempt) that failed.
+#[derive(Clone, Debug)]
+pub(super) struct Fault {
+    /// What the failure means.
+    pub(super) class: Class,
+    /// Whether the statement had left when it failed.
+    pub(super) progress: Progress,
+    /// For the operator's log; the host's name is put in front by who knows it.
+    pub(super) detail: String,
+}
+
+/// What a failure means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// Rolled back in favour of somebody else: the same statement may succeed at once.
+    Transient,
+    /// Rolled back because the row changed under it (MariaDB's snapshot isolation): as [`Class::Transient`], and at the end a conflict.
+    Stale,
+    /// Rolled back after a wait for a row's lock.
+    LockWait,
+    /// Rolled back: the primary key is taken.
+    Duplicate,
+    /// Not run: the server does not know the prepared statement any more.
+    Reprepare,
+    /// Not run, and this server will not run it: read-only, not in its cluster. Another one may.
+    HostUnfit,
+    /// The server is going down or has dropped this connection; the statement may have run.
+    HostLeaving,
+    /// The link broke; a statement that had left may have run.
+    LinkLost,
+    /// No answer in time; a statement that had left may have run.
+    TimedOut,
+    /// The server does not say whether it ran.
+    Undecided,
+    /// Not run: the row is too large.
+    TooLarge,
+    /// Not run: overloaded, out of space or of connections.
+    Unavailable,
+    /// Not run: schema, grant or password are wrong, or the statement is.
+    Broken,
+}
+
+/// How far a statement got before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// It never left.
+    NotSent,
+    /// It left, wholly or in part.
+    Sent,
+}
+
+/// Why our own check right after connecting turned a server down.
+#[derive(Debug, thiserror::Error)]
+#[error("the server is read-only")]
+pub(super) struct ReadOnlyServer;
+
+impl Fault {
+    pub(super) fn new(class: Class, progress: Progress, detail: impl Into<String>) -> Self {
+        Self {
+            class,
+            progress,
+            detail: detail.into(),
+        }
+    }
+
+    pub(super) fn timed_out(progress: Progress, after: Duration) -> Self {
+        let detail = format!("no answer within {} ms", after.as_millis());
+        Self::new(Class::TimedOut, progress, detail)
+    }
+
+    pub(super) fn from_driver(error: &Error, progress: Progress) -> Self {
+        match error {
+            Error::Server(error) => Self::from_server(error, progress),
+            Error::Io(IoError::Io(error)) => Self::from_io(error, progress),
+            // Only ever while connecting: an unreadable CA file, a name that is none.
+            Error::Io(IoError::Tls(error)) => {
+                Self::new(Class::Broken, progress, format!("TLS: {error}"))
+            }
+            Error::Driver(error) => Self::from_protocol(error, progress),
+            Error::Other(error) if error.is::<ReadOnlyServer>() => {
+                Self::new(Class::HostUnfit, Progress::NotSent, error.to_string())
+            }
+            Error::Other(_) | Error::Url(_) => {
+                Self::new(Class::Broken, progress, "the driver refused its options")
+            }
+        }
+    }
+
+    fn from_server(error: &ServerError, progress: Progress) -> Self {
+        let ServerError { code, state, .. } = error;
+        let mut detail = format!("server error {code} ({state})");
+        if is_harmless_text(*code) {
+            detail.push_str(": ");
+            detail.push_str(&error.message);
+        } else if let Some(meaning) = meaning(*code) {
+            detail.push_str(": ");
+            detail.push_str(meaning);
+        }
+        Self::new(class_of(*code), progress, detail)
+    }
+
+    fn from_io(error: &io::Error, progress: Progress) -> Self {
+        // The codec's own error, which the driver wraps so that only its text is left.
+        if error.kind() == io::ErrorKind::Other && error.to_string().contains("max_allowed_packet")
+        {
+            let detail = "the row is larger than the server's max_allowed_packet";
+            return Self::new(Class::TooLarge, Progress::NotSent, detail);
+        }
+        // How a TLS handshake fails: the certificate is not the one that we trust.
+        if progress == Progress::NotSent && error.kind() == io::ErrorKind::InvalidData {
+            return Self::new(Class::Broken, progress, format!("TLS: {error}"));
+        }
+        // Only a write fails like this: the server never had the whole statement.
+        let progress = match error.kind() {
+            io::ErrorKind::BrokenPipe => Progress::NotSent,
+            _ => progress,
+        };
+        Self::new(Class::LinkLost, progress, error.to_string())
+    }
+
+    fn from_protocol(error: &DriverError, progress: Progress) -> Self {
+        let (class, detail) = match error {
+            DriverError::ConnectionClosed => (Class::LinkLost, "the server closed the link"),
+            DriverError::PacketTooLarge => (Class::TooLarge, "the row is too large to send"),
+            DriverError::NoClientSslFlagFromServer => {
+                (Class::Broken, "TLS is required and the server has none")
+            }
+            DriverError::UnknownAuthPlugin { .. }
+            | DriverError::MysqlOldPasswordDisabled
+            | DriverError::CleartextPluginDisabled => (
+                Class::Broken,
+                "the account logs in by a method that is not supported",
+            ),
+            DriverError::LocalInfile(_) => (
+                Class::Undecided,
+                "the server asked for a local file, which is refused",
+            ),
+            // The exchange is out of step: whatever was sent, nobody knows what became of it.
+            _ => (Class::LinkLost, "the server's answer is out of protocol"),
+        };
+        Self::new(class, progress, detail)
+    }
+
+    /// Puts the host's name in front.
+    pub(super) fn at(mut self, host: &str) -> Self {
+        self.detail = format!("{host}: {}", self.detail);
+        self
+    }
+
+    /// Whether the statement may have been applied, or may yet be.
+    pub(super) fn is_undecided(&self) -> bool {
+        let is_silent = matches!(
+            self.class,
+            Class::HostLeaving | Class::LinkLost | Class::TimedOut | Class::Undecided
+        );
+        is_silent && self.progress == Progress::Sent
+    }
+
+    /// What the request is told.
+    pub(super) fn to_store_error(&self) -> StoreError {
+        let kind = match self.class {
+            Class::TooLarge => StoreErrorKind::TooLarge,
+            Class::Broken => StoreErrorKind::Broken,
+            _ => StoreErrorKind::Unavailable,
+        };
+        StoreError {
+            kind,
+            detail: self.detail.clone(),
+        }
+    }
+}
+
+/// What a server's error number means: MySQL's and MariaDB's, Galera's and Group Replication's, TiDB's.
+fn class_of(code: u16) -> Class {
+    match code {
+        // Deadlock; conflict at certification (Group Replication); write conflicts (TiDB).
+        1213 | 3101 | 8002 | 8022 | 9007 => Class::Transient,
+        1020 => Class::Stale,
+        1205 => Class::LockWait,
+        1062 | 1586 => Class::Duplicate,
+        1243 | 1615 => Class::Reprepare,
+        // Read-only (server, transaction, disk), locked for a backup, outside its cluster, offline.
+        1223 | 1290 | 1792 | 1836 | 1047 | 3032 | 3100 => Class::HostUnfit,
+        // Shutting down, killed, idle for too long, network trouble at its end.
+        1053 | 1152 | 1158..=1161 | 1184 | 1927 | 3169 | 4031 => Class::HostLeaving,
+        // Failed within the commit; interrupted; ran too long; TiDB's "result undetermined".
+        1180 | 1317 | 1969 | 3024 | 8501 => Class::Undecided,
+        1118 | 1153 | 1197 | 1406 | 8025 => Class::TooLarge,
+        // Too many connections, out of memory, disk full, engine trouble, too many prepared statements.
+        1021 | 1026 | 1030 | 1037 | 1038 | 1040 | 1041 | 1114 | 1129 | 1203 | 1226 | 1461 => {
+            Class::Unavailable
+        }
+        _ => Class::Broken,
+    }
+}
+
+/// Whether the server's own text for this error names accounts, tables and options only.
+fn is_harmless_text(code: u16) -> bool {
+    matches!(
+        code,
+        1040 | 1044
+            | 1045
+            | 1046
+            | 1047
+            | 1049
+            | 1054
+            | 1129
+            | 1142
+            | 1143
+            | 1146
+            | 1226
+            | 1290
+            | 1698
+            | 1836
+    )
+}
+
+/// Our text for errors whose own text may hold an id or data.
+fn meaning(code: u16) -> Option<&'static str> {
+    Some(match code {
+        1205 => "the row stayed locked for too long",
+        1213 => "deadlock",
+        1062 | 1586 => "the id exists",
+        1264 => "a number does not fit its column",
+        1366 => "a text does not fit its column's character set",
+        1406 => "the data do not fit their column",
+        1153 => "the row is larger than max_allowed_packet",
+        1021 | 1114 => "the server's disk or table is full",
+        1053 => "the server is going down",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn server(code: u16, message: &str) -> Error {
+        Error::Server(ServerError {
+            code,
+            message: message.to_owned(),
+            state: "HY000".to_owned(),
+        })
+    }
+
+    #[test]
+    fn a_server_text_that_may_hold_an_id_is_not_repeated() {
+        for code in [1062, 1064, 1366, 1406, 1292, 4242] {
+            let error = server(code, "Duplicate entry 'Zm9vYmFy' for key 'PRIMARY'");
+            let fault = Fault::from_driver(&error, Progress::Sent);
+            assert!(!fault.detail.contains("Zm9vYmFy"), "{}", fault.detail);
+            assert!(fault.detail.contains(&code.to_string()));
+        }
+    }
+
+    #[test]
+    fn an_answer_decides_and_silence_does_not() {
+        let is_undecided =
+            |error: Error, progress| Fault::from_driver(&error, progress).is_undecided();
+        for code in [1213, 1205, 1062, 1290, 1836, 1406, 1146, 1040] {
+            assert!(!is_undecided(server(code, ""), Progress::Sent), "{code}");
+        }
+        for code in [1180, 1053, 1317, 1927] {
+            assert!(is_undecided(server(code, ""), Progress::Sent), "{code}");
+            assert!(!is_undecided(server(code, ""), Progress::NotSent), "{code}");
+        }
+        let reset = || Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
+        assert!(is_undecided(reset(), Progress::Sent));
+        assert!(!is_undecided(reset(), Progress::NotSent));
+        let never_written = Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(!is_undecided(never_written, Progress::Sent));
+        assert!(is_undecided(
+            DriverError::ConnectionClosed.into(),
+            Progress::Sent
+        ));
+        assert!(Fault::timed_out(Progress::Sent, Duration::from_secs(1)).is_undecided());
+    }
+
+    #[test]
+    fn kinds_tell_the_request_what_to_do() {
+        let kind = |code| {
+            let fault = Fault::from_driver(&server(code, ""), Progress::Sent);
+            fault.to_store_error().kind
+        };
+        assert_eq!(kind(1205), StoreErrorKind::Unavailable);
+        assert_eq!(kind(1290), StoreErrorKind::Unavailable);
+        assert_eq!(kind(1406), StoreErrorKind::TooLarge);
+        assert_eq!(kind(1146), StoreErrorKind::Broken);
+        assert_eq!(kind(1045), StoreErrorKind::Broken);
+    }
+}

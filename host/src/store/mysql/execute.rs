@@ -1,0 +1,84 @@
+//! One statement, until it is answered or there is no point in trying: on another connection, on another host, once more
+//! after a deadlock. Never repeats a statement that may have been applied unless it is told that this does no harm.
+
+use std::time::{Duration, Instant};
+
+use super::error::{Class, Fault};
+use super::hosts::{Hosts, jitter};
+use super::link::{Answer, Statement};
+
+/// Attempts in all.
+const ATTEMPTS_MAX: u32 = 3;
+/// Longest pause before a statement that lost a deadlock is sent again.
+const PAUSE_MAX: Duration = Duration::from_millis(40);
+
+/// When a statement may be sent again.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Repeat {
+    /// When the first was certainly not applied: compare-and-swap.
+    IfNotApplied,
+    /// Whatever became of the first: reads, touches, unconditional deletes.
+    Always,
+}
+
+/// Runs a statement; bounded by the acquire, connect and statement timeouts together, with no attempt begun after one
+/// statement timeout has passed.
+///
+/// # Errors
+/// What became of the last attempt, or of the one that may have been applied if there was one.
+pub(super) async fn execute(
+    hosts: &Hosts,
+    statement: &Statement<'_>,
+    repeat: Repeat,
+) -> Result<Answer, Fault> {
+    let started_at = Instant::now();
+    let mut undecided = None;
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let mut link = match hosts.link().await {
+            Ok(link) => link,
+            Err(fault) => return Err(undecided.unwrap_or(fault)),
+        };
+        let fault = match link.run(statement).await {
+            Ok(answer) => return Ok(answer),
+            Err(fault) => fault,
+        };
+        drop(link);
+        let elapsed = started_at.elapsed();
+        let is_last = attempts == ATTEMPTS_MAX
+            || elapsed >= hosts.statement_timeout()
+            || !is_worth_another(&fault, repeat, elapsed, hosts.statement_timeout());
+        let pause = matches!(fault.class, Class::Transient | Class::Stale);
+        let fault = if undecided.is_some() || fault.is_undecided() {
+            undecided.get_or_insert(fault).clone()
+        } else {
+            fault
+        };
+        if is_last {
+            return Err(fault);
+        }
+        if pause {
+            tokio::time::sleep(PAUSE_MAX.mul_f64(jitter())).await;
+        }
+    }
+}
+
+fn is_worth_another(
+    fault: &Fault,
+    repeat: Repeat,
+    elapsed: Duration,
+    statement_timeout: Duration,
+) -> bool {
+    let may_repeat = repeat == Repeat::Always || !fault.is_undecided();
+    may_repeat
+        && match fault.class {
+            Class::Transient | Class::Stale | Class::HostUnfit => true,
+            // Else the second wait would outlast our own patience.
+            Class::LockWait => elapsed < statement_timeout / 4,
+            Class::LinkLost | Class::HostLeaving | Class::Undecided | Class::Reprepare => true,
+            // The server is slow: more of the same does not help.
+            Class::TimedOut => false,
+            Class::Duplicate | Class::TooLarge | Class::Unavailable | Class::Broken => false,
+        }
+}

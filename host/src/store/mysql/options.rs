@@ -1,0 +1,359 @@
+//! What the MySQL store is told: where the servers are, who we are, what the table is called, how long anything may take.
+//! Knows no configuration file; no `Debug` of it shows the password.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use super::url::{MysqlUrl, UrlError};
+
+/// The port of a host that names none.
+pub const PORT: u16 = 3306;
+
+/// How the store reaches its servers and what it finds there.
+#[derive(Clone)]
+pub struct Options {
+    /// The servers in order of preference: all of one cluster, whatever one of them holds the others are about to hold.
+    /// Unused when `socket` is set.
+    pub hosts: Vec<Host>,
+    /// A Unix socket instead of hosts.
+    pub socket: Option<PathBuf>,
+    /// The account. `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the one table are all it needs once the table exists.
+    pub user: String,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// The database.
+    pub database: String,
+    /// Most connections per host (express-mysql-session's `connectionLimit`); 10 unless told.
+    pub connection_limit: usize,
+    /// The table's and its columns' names; Express's unless told.
+    pub schema: SchemaNames,
+    /// Whether the table is created where it is missing; yes unless told.
+    pub create_database_table: bool,
+    /// Whether an existing table gets our columns and our index where they are missing; no unless told.
+    pub alter_table: bool,
+    /// Whether links are encrypted; [`Tls::Auto`] unless told.
+    pub tls: Tls,
+    /// PEM file of the authorities to trust for TLS instead of the public ones.
+    pub ca_file: Option<PathBuf>,
+    /// Longest time to connect and log in to one host; 2 s unless told.
+    pub connect_timeout: Duration,
+    /// Longest time for one statement; 2 s unless told. Waits for row locks end a second earlier, but not under a second.
+    pub statement_timeout: Duration,
+    /// Longest wait for a free connection; 2 s unless told.
+    pub acquire_timeout: Duration,
+    /// Longest time that [`super::MysqlStore::connect`] waits for a server to be there; 10 s unless told.
+    pub start_timeout: Duration,
+}
+
+/// One server's address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// Name or IP address (IPv6 without brackets).
+    pub name: String,
+    /// TCP port.
+    pub port: u16,
+}
+
+/// When a TCP link is encrypted. An encrypted link always verifies the server's certificate and name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// Unless the host is this machine: `localhost` or a loopback address.
+    Auto,
+    /// Always.
+    Required,
+    /// Never.
+    Off,
+}
+
+/// A table's or column's name that is safe between backticks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identifier(String);
+
+/// The names of the table and of the columns that Express uses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SchemaNames {
+    /// The table.
+    pub table: Identifier,
+    /// The id, the primary key.
+    pub session_id: Identifier,
+    /// The last valid second.
+    pub expires: Identifier,
+    /// The JSON text.
+    pub data: Identifier,
+}
+
+/// Why options make no store.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum OptionsError {
+    /// The URL cannot be read.
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    /// A table or column name with characters that are not taken.
+    #[error(
+        "{name:?} is no table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'"
+    )]
+    Identifier {
+        /// What was given.
+        name: String,
+    },
+    /// A URL parameter that is not known.
+    #[error(
+        "the URL's parameter {name:?} is not known: known are socket, tls, ca_file and connection_limit"
+    )]
+    UnknownParameter {
+        /// What was given.
+        name: String,
+    },
+    /// A URL parameter's value that is not taken.
+    #[error("the URL's parameter {name:?} must be {expected}")]
+    Parameter {
+        /// Which.
+        name: &'static str,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Something that must be there is not.
+    #[error("{0} is missing")]
+    Missing(&'static str),
+}
+
+impl Options {
+    /// Options for one host, all else as usual.
+    pub fn new(host: Host, user: String, database: String) -> Self {
+        Self {
+            hosts: vec![host],
+            socket: None,
+            user,
+            password: None,
+            database,
+            connection_limit: 10,
+            schema: SchemaNames::default(),
+            create_database_table: true,
+            alter_table: false,
+            tls: Tls::Auto,
+            ca_file: None,
+            connect_timeout: Duration::from_secs(2),
+            statement_timeout: Duration::from_secs(2),
+            acquire_timeout: Duration::from_secs(2),
+            start_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Reads `mysql://user:password@host1:3306,host2/database?parameters`, all else as usual.
+    ///
+    /// Parameters: `socket` (a path), `tls` (`auto`, `required`, `off`), `ca_file` (a path), `connection_limit`.
+    ///
+    /// # Errors
+    /// What is wrong; never with a piece of the user's name or password in it.
+    pub fn from_url(url: &str) -> Result<Self, OptionsError> {
+        let url = MysqlUrl::parse(url)?;
+        let user = url.user.ok_or(OptionsError::Missing("the URL's user"))?;
+        let database = url
+            .database
+            .ok_or(OptionsError::Missing("the URL's database"))?;
+        let mut options = Self::new(
+            Host {
+                name: String::new(),
+                port: PORT,
+            },
+            user,
+            database,
+        );
+        options.hosts = url.hosts;
+        options.password = url.password;
+        for (name, value) in url.parameters {
+            options.set_parameter(name, value)?;
+        }
+        if options.hosts.is_empty() && options.socket.is_none() {
+            return Err(OptionsError::Missing("the URL's host"));
+        }
+        Ok(options)
+    }
+
+    fn set_parameter(&mut self, name: String, value: String) -> Result<(), OptionsError> {
+        match name.as_str() {
+            "socket" => self.socket = Some(value.into()),
+            "ca_file" => self.ca_file = Some(value.into()),
+            "tls" => {
+                self.tls = match value.as_str() {
+                    "auto" => Tls::Auto,
+                    "required" => Tls::Required,
+                    "off" => Tls::Off,
+                    _ => {
+                        return Err(OptionsError::Parameter {
+                            name: "tls",
+                            expected: "auto, required or off",
+                        });
+                    }
+                }
+            }
+            "connection_limit" => {
+                let limit = value.parse().ok().filter(|n| (1..=10_000).contains(n));
+                self.connection_limit = limit.ok_or(OptionsError::Parameter {
+                    name: "connection_limit",
+                    expected: "a number from 1 to 10000",
+                })?;
+            }
+            _ => return Err(OptionsError::UnknownParameter { name }),
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("hosts", &self.hosts)
+            .field("socket", &self.socket)
+            .field("database", &self.database)
+            .field("schema", &self.schema)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Host {
+    /// Whether the address is this machine's own.
+    pub fn is_loopback(&self) -> bool {
+        self.name.eq_ignore_ascii_case("localhost")
+            || (self.name.parse()).is_ok_and(|address: IpAddr| address.is_loopback())
+    }
+}
+
+impl fmt::Display for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+impl Identifier {
+    /// Takes over a name.
+    ///
+    /// # Errors
+    /// [`OptionsError::Identifier`] for anything but 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
+    pub fn new(name: &str) -> Result<Self, OptionsError> {
+        let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"_$-".contains(&c);
+        if (1..=64).contains(&name.len()) && name.bytes().all(is_allowed) {
+            Ok(Self(name.to_owned()))
+        } else {
+            Err(OptionsError::Identifier {
+                name: name.to_owned(),
+            })
+        }
+    }
+
+    /// The bare name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Between backticks, as statements need it.
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}`", self.0)
+    }
+}
+
+impl Default for SchemaNames {
+    /// Express-mysql-session's names.
+    fn default() -> Self {
+        let named = |name: &str| Identifier(name.to_owned());
+        Self {
+            table: named("sessions"),
+            session_id: named("session_id"),
+            expires: named("expires"),
+            data: named("data"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_url_sets_what_it_names_and_leaves_the_rest() {
+        let options = Options::from_url(
+            "mysql://app:pw@db1,db2:3307/shop?tls=required&ca_file=/etc/ca.pem&connection_limit=3",
+        )
+        .unwrap();
+        let hosts: Vec<_> = options.hosts.iter().map(Host::to_string).collect();
+        assert_eq!(hosts, ["db1:3306", "db2:3307"]);
+        assert_eq!(options.user, "app");
+        assert_eq!(options.password.unwrap().expose_secret(), "pw");
+        assert_eq!(options.database, "shop");
+        assert_eq!(options.tls, Tls::Required);
+        assert_eq!(options.ca_file, Some(PathBuf::from("/etc/ca.pem")));
+        assert_eq!(options.connection_limit, 3);
+        assert!(options.create_database_table && !options.alter_table);
+    }
+
+    #[test]
+    fn a_socket_needs_no_host() {
+        let options = Options::from_url("mysql://app@/shop?socket=%2Frun%2Fdb.sock").unwrap();
+        assert_eq!(options.socket, Some(PathBuf::from("/run/db.sock")));
+        assert!(options.hosts.is_empty());
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        let error = |url| Options::from_url(url).unwrap_err().to_string();
+        assert_eq!(error("mysql://app@/shop"), "the URL's host is missing");
+        assert_eq!(error("mysql://db/shop"), "the URL's user is missing");
+        assert_eq!(error("mysql://app@db"), "the URL's database is missing");
+        assert!(error("mysql://app@db/shop?ssl=1").contains("\"ssl\""));
+        assert!(error("mysql://app@db/shop?tls=no").contains("auto, required or off"));
+        assert!(error("mysql://app@db/shop?connection_limit=0").contains("from 1"));
+    }
+
+    #[test]
+    fn debug_shows_no_password() {
+        let options = Options::from_url("mysql://app:s3cr3t-w0rd@db/shop").unwrap();
+        assert!(!format!("{options:?} {options:#?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn names_that_could_leave_their_backticks_are_refused() {
+        for name in ["", "a`b", "a b", "a.b", "tablé", "a\0", &"x".repeat(65)] {
+            assert!(Identifier::new(name).is_err(), "{name:?}");
+        }
+        let name = Identifier::new("my-Sessions_$1").unwrap();
+        assert_eq!(name.to_string(), "`my-Sessions_$1`");
+    }
+
+    #[test]
+    fn loopback_is_recognised() {
+        let is_loopback = |name: &str| {
+            Host {
+                name: name.to_owned(),
+                port: PORT,
+            }
+            .is_loopback()
+        };
+        assert!(
+            ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"].map(is_loopback)
+                == [true; 5]
+        );
+        assert!(
+            [
+                "db1",
+                "10.0.0.1",
+                "localhost.example.com",
+                "127.0.0.1.example.com"
+            ]
+            .map(is_loopback)
+                == [false; 4]
+        );
+    }
+}

@@ -1,0 +1,191 @@
+//! Reading rows, touching them, and deleting expired ones.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use mysql_async::{Row, Value};
+
+use super::commit::{id_hex_value, id_value};
+use super::error::Fault;
+use super::execute::{Repeat, execute};
+use super::hosts::Hosts;
+use super::link::Statement;
+use super::sql::{ROWS_MAX, Sql};
+use crate::limits::STORE_BATCH_ROWS_MAX;
+use crate::record::{SessionId, SessionRecord, TokenHistory};
+use crate::store::{StoreError, StoreErrorKind, Touch};
+
+/// Reads rows in the order of their ids.
+pub(super) async fn load(
+    hosts: &Hosts,
+    sql: &Sql,
+    ids: &[SessionId],
+    now_s: i64,
+) -> Result<Vec<Option<SessionRecord>>, StoreError> {
+    let mut found: HashMap<Vec<u8>, SessionRecord> = HashMap::new();
+    for chunk in ids.chunks(STORE_BATCH_ROWS_MAX) {
+        let (size, text) = sql.load(chunk.len());
+        let mut values = filled_up(chunk.iter().map(id_value).collect(), size);
+        values.push(Value::Int(now_s));
+        let statement = Statement { text, values };
+        let answer = execute(hosts, &statement, Repeat::Always).await;
+        for row in answer.map_err(|fault| fault.to_store_error())?.rows {
+            found.extend(record_of(row)?);
+        }
+    }
+    // By exact bytes: the column's collation may find what only looks alike.
+    let record = |id: &SessionId| found.get(id.as_str().as_bytes()).cloned();
+    Ok(ids.iter().map(record).collect())
+}
+
+/// Moves one row's expiry if it is still valid.
+pub(super) async fn touch(
+    hosts: &Hosts,
+    sql: &Sql,
+    touch: &Touch,
+    now_s: i64,
+) -> Result<(), StoreError> {
+    let statement = Statement {
+        text: &sql.touch,
+        values: vec![
+            expires_value(touch.expires_at_s),
+            id_value(&touch.id),
+            id_hex_value(&touch.id),
+            Value::Int(now_s),
+        ],
+    };
+    let touched = execute(hosts, &statement, Repeat::Always).await;
+    touched.map(|_| ()).map_err(|fault| fault.to_store_error())
+}
+
+/// Deletes expired rows by their keys, in key order, with the condition checked again: no range of the index is locked.
+pub(super) async fn reap(
+    hosts: &Hosts,
+    sql: &Sql,
+    now_s: i64,
+    rows_max: usize,
+) -> Result<usize, StoreError> {
+    let mut deleted = 0;
+    while deleted < rows_max {
+        let wanted = ROWS_MAX.min(rows_max - deleted);
+        let (listed, taken) = (reap_batch(hosts, sql, now_s, wanted).await)
+            .map_err(|fault| fault.to_store_error())?;
+        deleted += taken;
+        // The last of them, or all of these were touched or taken by somebody else meanwhile.
+        if listed < wanted || taken == 0 {
+            break;
+        }
+    }
+    Ok(deleted)
+}
+
+/// How many were found, and how many of these deleted.
+async fn reap_batch(
+    hosts: &Hosts,
+    sql: &Sql,
+    now_s: i64,
+    wanted: usize,
+) -> Result<(usize, usize), Fault> {
+    let now = Value::Int(now_s);
+    let statement = Statement {
+        text: &sql.list_expired,
+        values: vec![now.clone(), Value::from(wanted)],
+    };
+    let rows = execute(hosts, &statement, Repeat::Always).await?.rows;
+    let mut ids: Vec<Vec<u8>> = (rows.into_iter())
+        .filter_map(|row| bytes_of(row.unwrap().into_iter().next()))
+        .collect();
+    if ids.is_empty() {
+        return Ok((0, 0));
+    }
+    ids.sort_unstable();
+    let listed = ids.len();
+    let (size, text) = sql.delete_expired(listed);
+    let mut values = filled_up(ids.into_iter().map(Value::Bytes).collect(), size);
+    values.push(now);
+    let answer = execute(hosts, &Statement { text, values }, Repeat::Always).await?;
+    Ok((
+        listed,
+        usize::try_from(answer.affected_rows).unwrap_or(listed),
+    ))
+}
+
+/// Repeats the last value until there are `size`: a list with the same id twice means the same.
+fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
+    if let Some(last) = values.last().cloned() {
+        values.resize(size, last);
+    }
+    values
+}
+
+/// A row of the load: its id's bytes and its record; none where the data are NULL, which Express takes for no session.
+fn record_of(row: Row) -> Result<Option<(Vec<u8>, SessionRecord)>, StoreError> {
+    let mut cells = row.unwrap().into_iter();
+    let (id, expires, data, token, created) = (
+        bytes_of(cells.next()),
+        cells.next(),
+        cells.next(),
+        bytes_of(cells.next()),
+        cells.next(),
+    );
+    let id = id.ok_or_else(|| odd_column("id"))?;
+    let expires_at_s = expires.as_ref().and_then(integer_of);
+    let data = match data {
+        Some(Value::NULL) => return Ok(None),
+        data => bytes_of(data).ok_or_else(|| odd_column("data"))?,
+    };
+    let record = SessionRecord {
+        data: Bytes::from(data),
+        expires_at_s: expires_at_s.ok_or_else(|| odd_column("expiry"))?,
+        tokens: TokenHistory::from_column(&token.unwrap_or_default()),
+        created_at_s: created.as_ref().and_then(integer_of),
+    };
+    Ok(Some((id, record)))
+}
+
+fn bytes_of(cell: Option<Value>) -> Option<Vec<u8>> {
+    match cell? {
+        Value::Bytes(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn integer_of(cell: &Value) -> Option<i64> {
+    match cell {
+        Value::Int(n) => Some(*n),
+        Value::UInt(n) => i64::try_from(*n).ok(),
+        Value::Bytes(text) => std::str::from_utf8(text).ok()?.parse().ok(),
+        _ => None,
+    }
+}
+
+fn odd_column(which: &str) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Broken,
+        detail: format!("the {which} column is of another type than Express's"),
+    }
+}
+
+/// Seconds as the unsigned 32-bit column takes them: a time after 2106 is cut to that.
+pub(super) fn expires_value(at_s: i64) -> Value {
+    Value::Int(at_s.clamp(0, i64::from(u32::MAX)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_cut_to_what_the_column_holds() {
+        assert_eq!(expires_value(-1), Value::Int(0));
+        assert_eq!(expires_value(1_800_000_000), Value::Int(1_800_000_000));
+        assert_eq!(expires_value(i64::MAX), Value::Int(4_294_967_295));
+    }
+
+    #[test]
+    fn a_short_list_is_filled_up_with_its_last_value() {
+        let values = filled_up(vec![Value::Int(1), Value::Int(2)], 4);
+        assert_eq!(values, [1, 2, 2, 2].map(Value::Int));
+        assert!(filled_up(Vec::new(), 4).is_empty());
+    }
+}

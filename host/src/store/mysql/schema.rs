@@ -1,0 +1,265 @@
+//! The table: made where it is missing, looked at where it exists, given our columns where that is allowed. Runs at start only.
+
+use std::time::Duration;
+
+use mysql_async::{Row, Value, from_value_opt};
+
+use super::error::{Class, Fault};
+use super::hosts::{Hosts, Link};
+use super::link::{Answer, Statement};
+use super::options::{Options, SchemaNames};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Longest time for a change of the table: an index on a full table takes its time.
+const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// What the table has beside Express's columns, and how its data are to be hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Columns {
+    /// `cloakroom_token`.
+    pub(super) has_token: bool,
+    /// `cloakroom_created`.
+    pub(super) has_created: bool,
+    /// The data column has a character set other than the link's: what we read is not the bytes that it holds.
+    pub(super) is_data_converted: bool,
+}
+
+/// A table as the server describes it.
+struct Table {
+    /// Names and character sets.
+    columns: Vec<(String, Option<String>)>,
+    /// Of each index: whether it is unique, and its columns in order.
+    indexes: Vec<(bool, Vec<String>)>,
+}
+
+/// Finds or makes the table, and says what it has.
+///
+/// # Errors
+/// [`StoreErrorKind::Broken`], with the SQL that helps, when the table is not usable and may not be made so.
+pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns, StoreError> {
+    let mut link = hosts.link().await.map_err(|f| f.to_store_error())?;
+    let names = &options.schema;
+    let mut table = describe(&mut link, names).await?;
+    if table.columns.is_empty() {
+        create(&mut link, options).await?;
+        table = describe(&mut link, names).await?;
+    }
+    check(&table, options)?;
+    if let Some(change) = missing_change(&table, names) {
+        if options.alter_table {
+            alter(&mut link, &change).await?;
+            table = describe(&mut link, names).await?;
+        } else {
+            tracing::warn!(
+                sql = change,
+                "the session table lacks columns or an index of ours: a commit whose answer is lost cannot be decided, \
+                 expired rows are found slowly; run this SQL, or set alter_table = true"
+            );
+        }
+    }
+    Ok(table.summary(names))
+}
+
+async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, StoreError> {
+    let table_name = || vec![Value::from(names.table.as_str())];
+    let columns = query(
+        link,
+        "SELECT COLUMN_NAME, CHARACTER_SET_NAME FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
+        table_name(),
+    );
+    let columns = columns.await?;
+    let indexes = query(
+        link,
+        "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME FROM information_schema.STATISTICS \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
+        table_name(),
+    );
+    let mut grouped: Vec<(String, (bool, Vec<String>))> = Vec::new();
+    for row in indexes.await? {
+        let (Some(name), Some(column)) = (text(&row, 0), text(&row, 2)) else {
+            continue;
+        };
+        let is_unique = text(&row, 1).as_deref() == Some("0");
+        match grouped.last_mut() {
+            Some((last, (_, columns))) if *last == name => columns.push(column),
+            _ => grouped.push((name, (is_unique, vec![column]))),
+        }
+    }
+    Ok(Table {
+        columns: (columns.iter())
+            .filter_map(|row| Some((text(row, 0)?, text(row, 1))))
+            .collect(),
+        indexes: grouped.into_iter().map(|(_, index)| index).collect(),
+    })
+}
+
+async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), StoreError> {
+    let sql = create_statement(&options.schema);
+    if !options.create_database_table {
+        let what = format!("there is no table {}", options.schema.table);
+        return Err(remedy(&what, &sql, "create_database_table"));
+    }
+    match change(link, &sql).await {
+        Ok(_) => Ok(()),
+        Err(fault) if fault.class == Class::Broken => {
+            let what = format!("the table cannot be created ({})", fault.detail);
+            Err(remedy_by_hand(&what, &sql))
+        }
+        Err(fault) => Err(fault.to_store_error()),
+    }
+}
+
+async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), StoreError> {
+    tracing::info!(sql, "the session table is given what it lacks");
+    match change(link, sql).await {
+        Ok(_) => Ok(()),
+        // Another host that starts at the same time was faster: "duplicate column", "duplicate key name".
+        Err(fault)
+            if fault.detail.contains("error 1060") || fault.detail.contains("error 1061") =>
+        {
+            Ok(())
+        }
+        Err(fault) if fault.class == Class::Broken => {
+            let what = format!("the table cannot be altered ({})", fault.detail);
+            Err(remedy_by_hand(&what, sql))
+        }
+        Err(fault) => Err(fault.to_store_error()),
+    }
+}
+
+/// Whether the table can serve at all.
+fn check(table: &Table, options: &Options) -> Result<(), StoreError> {
+    let names = &options.schema;
+    let missing: Vec<_> = [&names.session_id, &names.expires, &names.data]
+        .into_iter()
+        .filter(|name| !table.has_column(name.as_str()))
+        .map(ToString::to_string)
+        .collect();
+    if !missing.is_empty() {
+        return Err(broken(format!(
+            "the table {} has no column {}: name its columns under schema.column_names",
+            names.table,
+            missing.join(" and ")
+        )));
+    }
+    let is_key = |(is_unique, columns): &(bool, Vec<String>)| {
+        *is_unique
+            && matches!(&columns[..], [only] if only.eq_ignore_ascii_case(names.session_id.as_str()))
+    };
+    if !table.indexes.iter().any(is_key) {
+        let what = format!("the table {} may hold an id twice", names.table);
+        let sql = format!(
+            "ALTER TABLE {} ADD PRIMARY KEY ({})",
+            names.table, names.session_id
+        );
+        return Err(remedy_by_hand(&what, &sql));
+    }
+    Ok(())
+}
+
+/// The statement that adds what we would like the table to have; none if it has it.
+fn missing_change(table: &Table, names: &SchemaNames) -> Option<String> {
+    let mut additions = Vec::new();
+    if !table.has_column("cloakroom_token") {
+        additions.push("ADD COLUMN `cloakroom_token` varbinary(32) NOT NULL DEFAULT ''".to_owned());
+    }
+    if !table.has_column("cloakroom_created") {
+        additions.push("ADD COLUMN `cloakroom_created` int unsigned NULL".to_owned());
+    }
+    let expires = names.expires.as_str();
+    let is_expiry_index =
+        |(_, columns): &(bool, Vec<String>)| columns[0].eq_ignore_ascii_case(expires);
+    if !table.indexes.iter().any(is_expiry_index) {
+        additions.push(format!("ADD INDEX `cloakroom_expires` ({})", names.expires));
+    }
+    (!additions.is_empty()).then(|| format!("ALTER TABLE {} {}", names.table, additions.join(", ")))
+}
+
+/// Express-mysql-session's table with our columns and our index.
+fn create_statement(names: &SchemaNames) -> String {
+    let SchemaNames {
+        table,
+        session_id,
+        expires,
+        data,
+    } = names;
+    format!(
+        "CREATE TABLE IF NOT EXISTS {table} (\
+         {session_id} varchar(128) COLLATE utf8mb4_bin NOT NULL, \
+         {expires} int(11) unsigned NOT NULL, \
+         {data} mediumtext COLLATE utf8mb4_bin, \
+         `cloakroom_token` varbinary(32) NOT NULL DEFAULT '', \
+         `cloakroom_created` int unsigned NULL, \
+         PRIMARY KEY ({session_id}), \
+         KEY `cloakroom_expires` ({expires})\
+         ) ENGINE=InnoDB"
+    )
+}
+
+impl Table {
+    fn has_column(&self, name: &str) -> bool {
+        self.character_set(name).is_some()
+    }
+
+    fn character_set(&self, name: &str) -> Option<Option<&str>> {
+        let column = (self.columns.iter()).find(|(column, _)| column.eq_ignore_ascii_case(name));
+        column.map(|(_, character_set)| character_set.as_deref())
+    }
+
+    fn summary(&self, names: &SchemaNames) -> Columns {
+        let character_set = self.character_set(names.data.as_str()).flatten();
+        Columns {
+            has_token: self.has_column("cloakroom_token"),
+            has_created: self.has_column("cloakroom_created"),
+            // Blobs and native JSON have no character set, or "binary".
+            is_data_converted: character_set.is_some_and(|set| {
+                !["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"].contains(&set)
+            }),
+        }
+    }
+}
+
+async fn query(
+    link: &mut Link<'_>,
+    text: &str,
+    values: Vec<Value>,
+) -> Result<Vec<Row>, StoreError> {
+    let answer = link.run(&Statement { text, values }).await;
+    answer
+        .map(|answer| answer.rows)
+        .map_err(|fault| fault.to_store_error())
+}
+
+async fn change(link: &mut Link<'_>, text: &str) -> Result<Answer, Fault> {
+    let statement = Statement {
+        text,
+        values: Vec::new(),
+    };
+    link.run_for(&statement, CHANGE_TIME_MAX).await
+}
+
+/// A cell as text; the server's own tables come as text or numbers.
+fn text(row: &Row, index: usize) -> Option<String> {
+    match row.as_ref(index)? {
+        Value::NULL => None,
+        Value::Int(n) => Some(n.to_string()),
+        Value::UInt(n) => Some(n.to_string()),
+        value => from_value_opt(value.clone()).ok(),
+    }
+}
+
+fn remedy(what: &str, sql: &str, option: &str) -> StoreError {
+    broken(format!("{what}: run `{sql}`, or set {option} = true"))
+}
+
+fn remedy_by_hand(what: &str, sql: &str) -> StoreError {
+    broken(format!("{what}: let an account that may run `{sql}`"))
+}
+
+fn broken(detail: String) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Broken,
+        detail,
+    }
+}

@@ -1,0 +1,135 @@
+//! How the store starts: with whom it speaks, over which kind of link, and what it says when it cannot.
+
+use std::time::{Duration, Instant};
+
+use cloakroom::store::mysql::{MysqlStore, Options, Tls};
+use cloakroom::store::{StoreError, StoreErrorKind};
+use cloakroom_tests::chaos_proxy::ChaosProxy;
+use cloakroom_tests::mariadb::Mariadb;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use secrecy::SecretString;
+
+use super::{connect, created, options};
+
+const DATA: &str = r#"{"cookie":{}}"#;
+
+async fn refusal(options: &Options) -> StoreError {
+    let refused = MysqlStore::connect(options).await;
+    let error = refused.expect_err("this server cannot be used");
+    let password = (options.password.as_ref()).map(secrecy::ExposeSecret::expose_secret);
+    let said = format!("{error} {error:?}");
+    assert!(password.is_none_or(|password| !said.contains(password)));
+    error
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_refused_at_once() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let mut options = options(&database.url);
+    options.password = Some(SecretString::from("wr0ng-pa55word"));
+    let started_at = Instant::now();
+    let error = refusal(&options).await;
+    assert_eq!(error.kind, StoreErrorKind::Broken);
+    assert!(error.detail.contains("Access denied"), "{error}");
+    assert!(started_at.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there_is_waited_for_then_named() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let mut options = options(&database.url_through(proxy.port()));
+    proxy.refuse().await;
+    options.start_timeout = Duration::from_millis(500);
+    let started_at = Instant::now();
+    let error = refusal(&options).await;
+    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert!(
+        error
+            .detail
+            .contains(&format!("127.0.0.1:{}", proxy.port())),
+        "{error}"
+    );
+    assert!((500..3_000).contains(&started_at.elapsed().as_millis()));
+
+    options.start_timeout = Duration::from_secs(30);
+    let (store, ()) = tokio::join!(connect(&options), proxy.forward());
+    created(&store, DATA).await;
+}
+
+#[tokio::test]
+async fn nothing_that_is_printed_shows_the_password() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let options = options(&database.url);
+    let store = connect(&options).await;
+    let printed = format!("{options:?} {options:#?} {store:?} {store:#?}");
+    assert!(printed.contains("127.0.0.1"), "{printed}");
+    assert!(!printed.contains(&database.password), "{printed}");
+}
+
+#[tokio::test]
+async fn a_tls_link_verifies_authority_and_name() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = authority();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let certificate = certificate.signed_by(&key, &authority).unwrap();
+    let write = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let ca_file = write("ca.pem", authority.pem());
+    let foreign_ca_file = write("foreign.pem", self::authority().pem());
+    let certificate = write("server.pem", certificate.pem());
+    let key = write("server.key", key.serialize_pem());
+    let mariadb = Mariadb::start_with(&[
+        &format!("--ssl-cert={}", certificate.display()),
+        &format!("--ssl-key={}", key.display()),
+        "--require-secure-transport=ON",
+    ])
+    .await;
+    let database = mariadb.fresh_database().await;
+    let named = |host: &str, ca_file: Option<&std::path::Path>| {
+        let mut options = options(&database.url);
+        options.hosts[0].name = host.to_owned();
+        options.tls = Tls::Required;
+        options.ca_file = ca_file.map(Into::into);
+        options.start_timeout = Duration::ZERO;
+        options
+    };
+
+    let store = connect(&named("localhost", Some(&ca_file))).await;
+    created(&store, DATA).await;
+
+    for (host, ca_file, expected) in [
+        ("127.0.0.1", Some(&*ca_file), "not valid for name"),
+        ("localhost", Some(&*foreign_ca_file), "BadSignature"),
+        ("localhost", None, "UnknownIssuer"),
+    ] {
+        let error = refusal(&named(host, ca_file)).await;
+        assert_eq!(error.kind, StoreErrorKind::Broken, "{error}");
+        assert!(error.detail.contains(expected), "{error}");
+    }
+    let plain = Options {
+        tls: Tls::Off,
+        ..named("localhost", None)
+    };
+    assert!(refusal(&plain).await.detail.contains("3159"));
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_refused_where_tls_is_required() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let mut options = options(&database.url);
+    options.tls = Tls::Required;
+    let error = refusal(&options).await;
+    assert_eq!(error.kind, StoreErrorKind::Broken);
+    assert!(error.detail.contains("TLS is required"), "{error}");
+}
+
+fn authority() -> CertifiedIssuer<'static, KeyPair> {
+    let mut params = CertificateParams::new([]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
