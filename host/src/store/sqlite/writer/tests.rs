@@ -24,7 +24,7 @@ impl Fixture {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
         let options = Options {
-            wal_bytes: 0,
+            wal_bytes: 64 << 10,
             ..Options::new(directory.path().join("sessions.db"))
         };
         let (database, lock) = file::open(&options).unwrap();
@@ -93,6 +93,18 @@ fn assert_unavailable(mut answer: Reply) {
 fn assert_written(mut answer: Reply) {
     let changed = answer.try_recv().expect("an answer");
     assert_eq!(changed.expect("it was written"), [1]);
+}
+
+#[test]
+fn every_commit_is_flushed_to_a_write_ahead_log() {
+    let fixture = Fixture::new();
+    let connection = &fixture.writer.connection;
+
+    let mode = connection.pragma_query_value(None, "journal_mode", |row| row.get::<_, String>(0));
+    // Turned off while the log is grown; 2 is FULL.
+    let flushes = connection.pragma_query_value(None, "synchronous", |row| row.get::<_, i64>(0));
+
+    assert_eq!((mode.unwrap().as_str(), flushes.unwrap()), ("wal", 2));
 }
 
 #[test]
