@@ -95,6 +95,11 @@ impl App {
         })
     }
 
+    /// The configuration's address.
+    pub fn listen(&self) -> SocketAddr {
+        self.listen
+    }
+
     /// A listener on the configuration's address; its own `local_addr` says which port the system chose for port 0.
     ///
     /// # Errors
@@ -133,6 +138,25 @@ impl App {
         drop((self.handler, self.sessions));
         within(grace, "the store", self.store.close()).await;
         tracing::info!("stopped");
+    }
+}
+
+/// Finds what is wrong with a configuration beyond its text: routes that exclude each other, components that do not load.
+/// Opens no store and listens nowhere.
+///
+/// # Errors
+/// Every fault that was found.
+pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
+    let mut faults = Vec::new();
+    note(&mut faults, routes(config));
+    note(
+        &mut faults,
+        load_guests(&config.guests, &config.server).await,
+    );
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
     }
 }
 

@@ -6,9 +6,9 @@
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod memory;
+pub mod mysql;
 pub mod reaper;
 pub mod sqlite;
-pub mod mysql;
 
 use std::fmt;
 use std::pin::Pin;
