@@ -26,9 +26,7 @@ use crate::guest::{
     Guest, GuestFailure, GuestRegistry, GuestRequest, Invocation, Released, ReplayBody,
 };
 use crate::route::{Found, Route, RouteTable};
-use crate::session::{
-    Access, Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Visit,
-};
+use crate::session::{Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Visit};
 use access_log::AccessRecord;
 use error::Problem;
 use release::OurCookie;
@@ -161,7 +159,7 @@ impl Handler {
             count: 0,
         };
 
-        let outcome = if uses_session(&guest) {
+        let outcome = if guest.imports_session() {
             let visit = visit(screened, path, &guest, deadline);
             self.sessions.transact(visit, &mut runs).await
         } else {
@@ -277,11 +275,6 @@ impl Attempt for Runs {
     fn replay(&self) -> Replay {
         self.invocation.replay()
     }
-}
-
-/// A guest without the import or without the grant costs no store access: its calls, if it has any, are denied without one.
-fn uses_session(guest: &Guest) -> bool {
-    guest.imports_session() && guest.grant().access != Access::None
 }
 
 fn visit(screened: Screened, path: String, guest: &Guest, deadline: std::time::Instant) -> Visit {

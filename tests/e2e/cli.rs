@@ -37,7 +37,7 @@ fn a_good_configuration_checks_out() {
             .unwrap();
             file
         })
-        .env("COOKIE_SECRET", "x".repeat(32))
+        .env("COOKIE_SECRET", cloakroom_tests::host::SECRET)
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", words(&output));
@@ -122,7 +122,7 @@ fn a_weak_secret_is_refused_unless_it_is_asked_for() {
     assert_eq!(allowed.status.code(), Some(0), "{}", words(&allowed));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_alone_is_served_with_the_embedded_store() {
     let directory = tempfile::tempdir().unwrap();
     let start = |directory: tempfile::TempDir| {

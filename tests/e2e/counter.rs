@@ -44,23 +44,23 @@ async fn counts_per_browser(config: Config) {
     assert_eq!(bela.get(&host.url("/session")).await.text, "2번 접속");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_counter_counts_per_browser_in_memory() {
     counts_per_browser(counter("memory:")).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_counter_counts_per_browser_on_sqlite() {
     counts_per_browser(counter("sqlite:sessions.sqlite")).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_counter_counts_per_browser_on_mysql() {
     let database = Mariadb::shared().await.fresh_database().await;
     counts_per_browser(counter(&database.url)).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_counter_of_the_newer_world_counts_alike() {
     counts_per_browser(Config::over("memory:").guest("/", "counter-service")).await;
 }
@@ -79,7 +79,7 @@ async fn survives_a_kill(config: &Config, restart: impl FnOnce(Host) -> Host) {
     assert_eq!(same.get(&host.url("/session")).await.text, "6번 접속");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_survive_kill_9_on_sqlite() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("sessions.sqlite");
@@ -88,7 +88,7 @@ async fn counts_survive_kill_9_on_sqlite() {
     assert_eq!(sqlite_rows(&file).len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn counts_survive_kill_9_on_mysql() {
     let database = Mariadb::shared().await.fresh_database().await;
     let config = counter(&database.url);
@@ -96,7 +96,7 @@ async fn counts_survive_kill_9_on_mysql() {
     assert_eq!(database.sessions().await.len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn deleting_the_session_deletes_its_row() {
     let host = counter("sqlite:sessions.sqlite").start();
     let file = host.directory.path().join("sessions.sqlite");
@@ -134,7 +134,7 @@ fn not_ours(cookie: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cookie_that_is_not_ours_is_a_new_visitor() {
     let host = counter("memory:").start();
     let browser = Browser::new();
@@ -150,7 +150,7 @@ async fn a_cookie_that_is_not_ours_is_a_new_visitor() {
     }
     let foreign = Config::over("memory:")
         .guest("/", "counter")
-        .env("COOKIE_SECRET", &"x".repeat(32))
+        .env("COOKIE_SECRET", "another secret, as long as it must be")
         .start();
     let stranger = Browser::with_cookie(&foreign.url("/"), &cookie);
     assert_eq!(
@@ -165,7 +165,7 @@ async fn a_cookie_that_is_not_ours_is_a_new_visitor() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cookie_that_is_not_ours_costs_no_store_query() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;

@@ -33,7 +33,7 @@ fn cookie_pair(answer: &cloakroom_tests::browser::Answer) -> Option<String> {
     cookie.split(';').next().map(str::to_owned)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_alternating_increments_are_fifty() {
     let (database, express, host) = neighbours().await;
     let browser = Browser::new();
@@ -60,7 +60,7 @@ async fn fifty_alternating_increments_are_fifty() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn sessions_begun_by_either_are_known_to_the_other() {
     let (_database, express, host) = neighbours().await;
     let browser = Browser::new();
@@ -93,7 +93,7 @@ async fn with_odd_row(database: &Database, express: &Express) -> (Browser, Strin
     (browser, odd)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_read_only_visit_leaves_the_data_byte_for_byte() {
     let (database, express, host) = neighbours().await;
     let (browser, before) = with_odd_row(&database, &express).await;
@@ -104,7 +104,7 @@ async fn a_read_only_visit_leaves_the_data_byte_for_byte() {
     assert_eq!(database.sessions().await[0].data, before);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_leaves_every_other_key_byte_for_byte() {
     let (database, express, host) = neighbours().await;
     let (browser, before) = with_odd_row(&database, &express).await;
@@ -124,7 +124,7 @@ async fn a_write_leaves_every_other_key_byte_for_byte() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_write_by_express_between_our_load_and_our_commit_makes_us_run_again() {
     let (_database, express, host) = neighbours().await;
     let browser = Browser::new();
@@ -147,7 +147,7 @@ async fn a_write_by_express_between_our_load_and_our_commit_makes_us_run_again()
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_logout_in_either_is_seen_by_the_other() {
     let (database, express, host) = neighbours().await;
     let browser = Browser::new();
@@ -166,7 +166,7 @@ async fn a_logout_in_either_is_seen_by_the_other() {
     assert_eq!(script(&replay, &host, &["get count"]).await, ["none"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rotated_secrets_work_in_both() {
     let database = Mariadb::shared().await.fresh_database().await;
     let (old, new) = (
@@ -198,7 +198,7 @@ async fn rotated_secrets_work_in_both() {
     assert_eq!(later.get(&before.url("/session")).await.text, "1번 접속");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_old_table_without_our_columns_is_served_and_left_alone() {
     let database = Mariadb::shared().await.fresh_database().await;
     let express = Express::start(

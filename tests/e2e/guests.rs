@@ -28,7 +28,7 @@ async fn each_has_its_status(host: &Host, expected: &[(&str, u16)]) {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_has_its_status_and_the_next_request_is_fine() {
     let host = faults("fixture-faults");
     each_has_its_status(
@@ -52,7 +52,7 @@ async fn every_fault_has_its_status_and_the_next_request_is_fine() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_fault_has_its_status_in_the_newer_world() {
     let host = faults("fixture-faults-service");
     each_has_its_status(
@@ -70,7 +70,7 @@ async fn every_fault_has_its_status_in_the_newer_world() {
     .await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failed_run_leaves_no_session_behind() {
     let host = faults("fixture-faults");
     let file = host.directory.path().join("sessions.sqlite");
@@ -89,7 +89,7 @@ async fn a_failed_run_leaves_no_session_behind() {
     assert_eq!(sqlite_rows(&file), []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endless_loop_ends_at_its_deadline_while_others_are_served() {
     let host = faults("fixture-faults");
     let start = Instant::now();
@@ -118,7 +118,7 @@ async fn an_endless_loop_ends_at_its_deadline_while_others_are_served() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trap_after_the_release_cuts_the_connection() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = faults(component);
@@ -134,7 +134,7 @@ async fn a_trap_after_the_release_cuts_the_connection() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_response_streams_whole() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = faults(component);
@@ -153,7 +153,7 @@ async fn a_large_response_streams_whole() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_body_streams_back_and_too_much_of_it_is_413() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = faults(component);
@@ -185,7 +185,7 @@ async fn a_request_body_streams_back_and_too_much_of_it_is_413() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guests_see_no_environment_no_files_and_no_network() {
     let host = faults("fixture-faults");
     let seen = Browser::new().get(&host.url("/env")).await.text;
@@ -203,7 +203,7 @@ async fn guests_see_no_environment_no_files_and_no_network() {
     assert!(line.starts_with("error"), "{line}");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_guest_prints_becomes_log_lines_with_its_name_and_request() {
     let host = faults("fixture-faults");
     Browser::new().get(&host.url("/stdout")).await;
@@ -222,7 +222,7 @@ async fn what_a_guest_prints_becomes_log_lines_with_its_name_and_request() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_request_has_a_fresh_instance() {
     for component in ["fixture-faults", "fixture-faults-service"] {
         let host = faults(component);
@@ -236,7 +236,7 @@ async fn every_request_has_a_fresh_instance() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_house_answers_503_and_not_500() {
     let host = Config::over("memory:")
         .top("[server]\ninstances = 2\ninstance_waiters = 2\ninstance_wait = \"200ms\"")
@@ -253,7 +253,7 @@ async fn a_full_house_answers_503_and_not_500() {
     assert_eq!(status(&host, "/").await, 200);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn components_that_know_nothing_of_us_are_served() {
     for name in ["wasi", "wasip2", "wstd", "wasip3"] {
         let host = Config::over("memory:")

@@ -9,7 +9,7 @@ use cloakroom_tests::mariadb::Mariadb;
 
 use crate::{run_script, script};
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stopped_store_refuses_sessions_and_nothing_else() {
     let server = Mariadb::start().await;
     let database = server.fresh_database().await;
@@ -86,7 +86,7 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_that_hangs_is_answered_within_the_deadline() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
@@ -117,7 +117,7 @@ async fn a_store_that_hangs_is_answered_within_the_deadline() {
     assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lost_reply_is_decided_by_the_commit_token() {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;

@@ -21,7 +21,7 @@ async fn raw(host: &Host, request: &[u8]) -> u16 {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn malformed_requests_are_refused_and_the_host_goes_on() {
     let host = host();
     let long_target = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(20_000));
@@ -71,7 +71,7 @@ async fn malformed_requests_are_refused_and_the_host_goes_on() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn http_2_by_prior_knowledge_is_served() {
     let host = host();
     let client = reqwest::Client::builder()
@@ -92,7 +92,7 @@ async fn http_2_by_prior_knowledge_is_served() {
     assert!(cut.is_err(), "a late trap resets the stream");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_have_methods_hosts_and_parameters() {
     let host = Config::over("memory:")
         .guest_with("/any", "fixture-hello", "")
@@ -130,7 +130,7 @@ async fn routes_have_methods_hosts_and_parameters() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_client_holds_no_instance() {
     let host = Config::over("memory:")
         .top("[server]\ninstances = 1")

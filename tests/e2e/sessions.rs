@@ -27,7 +27,7 @@ pub(crate) async fn cookies(browser: &Browser, host: &Host, lines: &[&str]) -> (
     (all.len(), expired)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_visitor_who_only_reads_gets_no_cookie_and_no_row() {
     let host = config().start();
     assert_eq!(
@@ -47,7 +47,7 @@ async fn a_new_visitor_who_only_reads_gets_no_cookie_and_no_row() {
     assert_eq!(rows(&host), []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_cookie_is_express_s_to_the_byte() {
     let host = config().start();
     let browser = Browser::new();
@@ -69,7 +69,7 @@ async fn the_cookie_is_express_s_to_the_byte() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_known_visitor_gets_a_cookie_only_when_it_must_move() {
     let host = config().start();
     let browser = Browser::new();
@@ -119,14 +119,14 @@ async fn a_known_visitor_gets_a_cookie_only_when_it_must_move() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uninitialized_sessions_are_saved_when_asked_for() {
     let host = config().session("save_uninitialized = true").start();
     assert_eq!(cookies(&Browser::new(), &host, &["get a"]).await, (1, 0));
     assert_eq!(rows(&host).len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn destroy_expires_the_cookie_and_in_the_old_profile_it_does_not() {
     let host = config().start();
     let browser = Browser::new();
@@ -146,7 +146,7 @@ async fn destroy_expires_the_cookie_and_in_the_old_profile_it_does_not() {
     assert_eq!(rows(&old), []);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_old_profile_saves_everything_and_names_no_same_site() {
     let host = config().session("compat = \"express-1\"").start();
     let browser = Browser::new();
@@ -164,7 +164,7 @@ async fn the_old_profile_saves_everything_and_names_no_same_site() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_cookie_is_expired_once_and_not_asked_for_ever() {
     let host = config().start();
     let browser = Browser::new();
@@ -182,7 +182,7 @@ async fn a_dead_cookie_is_expired_once_and_not_asked_for_ever() {
     assert!(!cookie.contains(&id_of(&replay, &host)), "under a new id");
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn renew_keeps_the_data_and_kills_the_old_id() {
     let host = config().start();
     let browser = Browser::new();
@@ -203,7 +203,7 @@ async fn renew_keeps_the_data_and_kills_the_old_id() {
     assert_eq!(rows(&host).len(), 1);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn regenerate_begins_an_empty_session_under_a_new_id() {
     let host = config().start();
     let browser = Browser::new();
@@ -228,7 +228,7 @@ async fn regenerate_begins_an_empty_session_under_a_new_id() {
     assert_eq!(script(&browser, &host, &["keys"]).await, ["[\"c\"]"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn unset_destroys_or_keeps_as_the_option_says() {
     let host = config().start();
     let browser = Browser::new();
@@ -243,7 +243,7 @@ async fn unset_destroys_or_keeps_as_the_option_says() {
     assert_eq!(script(&browser, &keeping, &["get a"]).await, ["1"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_maximum_age_set_by_the_guest_is_kept_and_sent() {
     let host = config().start();
     let browser = Browser::new();
@@ -262,7 +262,7 @@ async fn a_maximum_age_set_by_the_guest_is_kept_and_sent() {
     assert!(rows(&host)[0].2.contains("\"originalMaxAge\":60000"));
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_idle_session_ends_and_a_used_one_goes_on() {
     let host = config().store("expiration = \"2s\"").start();
     let (idle, used) = (Browser::new(), Browser::new());
@@ -275,7 +275,7 @@ async fn an_idle_session_ends_and_a_used_one_goes_on() {
     assert_eq!(script(&idle, &host, &["get a"]).await, ["none"]);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_absolute_lifetime_ends_a_session_that_is_used_all_the_time() {
     let host = config().session("absolute_lifetime = \"3s\"").start();
     let browser = Browser::new();

@@ -121,16 +121,21 @@ impl Config {
         self
     }
 
-    /// The whole file.
+    /// The whole file, but for a MySQL URL: that holds a password, which the host takes from the environment alone.
     pub fn text(&self) -> String {
         let secrets = if self.session.contains("secrets") {
             ""
         } else {
             "secrets = [\"env:COOKIE_SECRET\"]\n"
         };
+        let url = if self.store.starts_with("mysql:") {
+            String::new()
+        } else {
+            format!("url = {:?}\n", self.store)
+        };
         format!(
-            "listen = \"127.0.0.1:0\"\n{}[session]\n{secrets}{}[store]\nurl = {:?}\n{}{}",
-            self.top, self.session, self.store, self.store_keys, self.tables
+            "listen = \"127.0.0.1:0\"\n{}[session]\n{secrets}{}[store]\n{url}{}{}",
+            self.top, self.session, self.store_keys, self.tables
         )
     }
 
@@ -149,6 +154,9 @@ impl Config {
             .arg(&file)
             .current_dir(directory.path());
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
+        if self.store.starts_with("mysql:") {
+            command.env("CLOAKROOM_STORE_URL", &self.store);
+        }
         Host::spawn(command, directory)
     }
 }

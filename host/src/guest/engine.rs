@@ -16,7 +16,8 @@ const TICK: Duration = Duration::from_millis(1);
 /// Largest table of a module, in elements. A Python interpreter as a component needs about 10,000.
 pub(super) const TABLE_ELEMENTS: usize = 20_000;
 /// Dirty memory that a slot keeps between instances instead of giving it back: saves its page faults. In bytes.
-const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
+/// More than this bought no speed when it was measured, and each warm slot holds it.
+const MEMORY_KEEP_RESIDENT: usize = 256 << 10;
 /// The same for tables, in bytes.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Address space of a memory that needs no bounds checks: all that 32 bits can address.
