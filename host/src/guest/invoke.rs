@@ -19,7 +19,7 @@ use http::response;
 
 use self::driver::{Answer, Run, TasksDone, Work};
 use self::head::Incoming;
-use self::release::Releasing;
+use self::release::{Hold, Releasing};
 use super::body::GuestBody;
 use super::error::{GuestFailure, backtrace, classify};
 use super::gate::Permit;
@@ -64,25 +64,26 @@ impl Invocation {
         }
     }
 
-    /// The one run of a guest that does not import a session.
+    /// The one run of a guest that has no session: calls on one, if it makes any, are denied.
     ///
     /// # Errors
     /// When the guest gave no answer.
     ///
     /// Cancel safety: dropping the future drops the run.
     pub async fn run_without_session(&mut self) -> Result<Released, GuestFailure> {
-        self.run_once(None, 1).await
+        self.run_once(Session::none(), Hold::WhileItRuns, 1).await
     }
 
     async fn run_once(
         &mut self,
-        session: Option<Session>,
+        session: Session,
+        hold: Hold,
         number: u32,
     ) -> Result<Released, GuestFailure> {
         let deadline = self.request.deadline;
         let permit = self.guest.gate().enter(deadline).await?;
         let run = self.start(session, number, permit);
-        let mut releasing = Releasing::new(run, &self.guest, &self.request.head.method);
+        let mut releasing = Releasing::new(run, hold, &self.guest, &self.request.head.method);
         let released = match tokio::time::timeout_at(
             deadline.into(),
             poll_fn(|cx| releasing.poll(cx)),
@@ -100,7 +101,7 @@ impl Invocation {
         releasing.release(self.guest.limits())
     }
 
-    fn start(&self, session: Option<Session>, number: u32, permit: Permit) -> Run {
+    fn start(&self, session: Session, number: u32, permit: Permit) -> Run {
         let log = self.guest.log(&self.request.request_id, number);
         let (answer, receiver) = Answer::channel();
         let tasks_done = TasksDone::default();
@@ -136,7 +137,7 @@ impl Attempt for Invocation {
     type Failure = GuestFailure;
 
     async fn run(&mut self, session: Session, number: u32) -> Result<Released, GuestFailure> {
-        self.run_once(Some(session), number).await
+        self.run_once(session, Hold::UntilCommit, number).await
     }
 
     fn replay(&self) -> Replay {

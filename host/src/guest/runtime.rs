@@ -266,7 +266,7 @@ impl Guest {
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;
             let mut store = self.store(
-                Caller::default(),
+                Caller::none(),
                 Effects::default(),
                 self.log(&"load".into(), 0),
             );

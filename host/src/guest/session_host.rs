@@ -42,9 +42,8 @@ pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
 ///
 /// One store runs one request, so the store's data tell whose call it is, in both worlds; were a 0.3 instance shared by
 /// several requests, the root of `async_call_stack()` would have to tell.
-#[derive(Default)]
 pub(super) struct Caller {
-    pub(super) session: Option<Session>,
+    pub(super) session: Session,
     pub(super) has_answered: HasAnswered,
 }
 
@@ -66,87 +65,88 @@ type Answer<T> = Result<Result<T, Error>>;
 
 impl Host for Caller {
     async fn get(&mut self, key: String) -> Answer<Option<String>> {
-        answer(self.session()?.get(&key).await)
+        answer(self.session.get(&key).await)
     }
 
     async fn set(&mut self, key: String, value: String) -> Answer<()> {
-        answer(self.changing().await?.set(&key, &value).await)
+        answer(self.changing().await.set(&key, &value).await)
     }
 
     async fn delete(&mut self, key: String) -> Answer<()> {
-        answer(self.changing().await?.delete(&key).await)
+        answer(self.changing().await.delete(&key).await)
     }
 
     async fn list_keys(&mut self) -> Answer<Vec<String>> {
-        answer(self.session()?.list_keys().await)
+        answer(self.session.list_keys().await)
     }
 
     async fn add(&mut self, key: String, delta: i64) -> Answer<()> {
-        answer(self.changing().await?.add(&key, delta).await)
+        answer(self.changing().await.add(&key, delta).await)
     }
 
     async fn increment(&mut self, key: String, delta: i64) -> Answer<i64> {
-        answer(self.changing().await?.increment(&key, delta).await)
+        answer(self.changing().await.increment(&key, delta).await)
     }
 
     async fn clear(&mut self) -> Answer<()> {
-        answer(self.changing().await?.clear().await)
+        answer(self.changing().await.clear().await)
     }
 
     async fn fingerprint(&mut self) -> Answer<Option<String>> {
-        answer(self.session()?.fingerprint().await)
+        answer(self.session.fingerprint().await)
     }
 
     async fn renew(&mut self) -> Answer<()> {
-        answer(self.changing().await?.renew().await)
+        answer(self.changing().await.renew().await)
     }
 
     async fn regenerate(&mut self) -> Answer<()> {
-        answer(self.changing().await?.regenerate().await)
+        answer(self.changing().await.regenerate().await)
     }
 
     async fn destroy(&mut self) -> Answer<()> {
-        answer(self.changing().await?.destroy().await)
+        answer(self.changing().await.destroy().await)
     }
 
     async fn save(&mut self) -> Answer<()> {
-        answer(self.changing().await?.save().await)
+        answer(self.changing().await.save().await)
     }
 
     async fn reload(&mut self) -> Answer<()> {
-        answer(self.changing().await?.reload().await)
+        answer(self.changing().await.reload().await)
     }
 
     async fn touch(&mut self) -> Answer<()> {
-        answer(self.changing().await?.touch().await)
+        answer(self.changing().await.touch().await)
     }
 
     async fn unset(&mut self) -> Answer<()> {
-        answer(self.changing().await?.unset().await)
+        answer(self.changing().await.unset().await)
     }
 
     async fn cookie(&mut self) -> Answer<CookieAttributes> {
-        answer(self.session()?.cookie().await.map(cookie_attributes))
+        answer(self.session.cookie().await.map(cookie_attributes))
     }
 
     async fn set_max_age(&mut self, milliseconds: Option<i64>) -> Answer<()> {
-        answer(self.changing().await?.set_max_age(milliseconds).await)
+        answer(self.changing().await.set_max_age(milliseconds).await)
     }
 }
 
 impl Caller {
-    /// Without a session only admission runs a guest that imports it, and an answer is owed to no visitor.
-    fn session(&self) -> Result<&Session> {
-        self.session
-            .as_ref()
-            .ok_or_else(|| wasmtime::Error::msg("a session call outside of a request"))
+    /// Of an instance that runs no request: its calls are denied.
+    pub(super) fn none() -> Self {
+        Self {
+            session: Session::none(),
+            has_answered: HasAnswered::default(),
+        }
     }
 
     /// The session, for a call that changes it: first lets the driver see what of the body was written before.
     ///
     /// A guest runs ahead of whoever takes its body. Without this, a change behind the bytes that release an answer would
     /// be committed or refused by how the two happened to meet.
-    async fn changing(&self) -> Result<&Session> {
+    async fn changing(&self) -> &Session {
         if self.has_answered.is_set() {
             let mut has_waited = false;
             poll_fn(|cx| {
@@ -158,7 +158,7 @@ impl Caller {
             })
             .await;
         }
-        self.session()
+        &self.session
     }
 }
 

@@ -4,6 +4,7 @@ mod faults;
 mod limits;
 mod loading;
 mod release;
+mod session;
 mod third_party;
 
 use std::path::PathBuf;

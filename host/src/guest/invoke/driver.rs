@@ -135,13 +135,14 @@ impl Run {
 
     /// Runs the guest on until the next event. `Pending`: guest and body wait for something outside.
     ///
-    /// A guest that fails fails here at once, before the frames that it has written and nobody has taken.
+    /// What the guest has written is taken before it runs on, so that it is known on which side of the release point
+    /// everything it does next lies. A guest that fails fails at once: what it wrote just before is not looked at.
     pub(in crate::guest) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Event, GuestFailure>> {
+        let mut has_run = false;
         loop {
-            let has_ended_now = self.poll_work(cx)?;
             if let Some(head) = self.take_head()? {
                 return Poll::Ready(Ok(Event::Head(head)));
             }
@@ -149,14 +150,19 @@ impl Run {
                 self.leak = None;
                 return Poll::Ready(Ok(Event::Frame(frame)));
             }
+            if !has_run && self.work.is_some() {
+                has_run = true;
+                self.poll_work(cx)?;
+                continue;
+            }
             match (self.is_work_done(), &self.body) {
-                (true, BodyState::Absent) => return Poll::Ready(Err(GuestFailure::NoResponse)),
+                (true, BodyState::Absent) => {
+                    return Poll::Ready(Err(GuestFailure::NoResponse));
+                }
                 (true, BodyState::Ended) => {
                     self.work = None;
                     return Poll::Ready(Ok(Event::End));
                 }
-                // Its channels were closed behind it: look once more.
-                _ if has_ended_now => continue,
                 (true, BodyState::Open(_)) if self.work.is_some() => {
                     ready!(self.poll_leak(cx));
                     self.work = None;
@@ -166,17 +172,16 @@ impl Run {
         }
     }
 
-    /// Polls the guest; true when its work ended by this very poll.
-    fn poll_work(&mut self, cx: &mut Context<'_>) -> Result<bool, GuestFailure> {
+    fn poll_work(&mut self, cx: &mut Context<'_>) -> Result<(), GuestFailure> {
         let Some((work, _)) = &mut self.work else {
-            return Ok(false);
+            return Ok(());
         };
         // tokio's budget would make channels between guest and host seem to wait although they do not.
         match pin!(unconstrained(work)).poll(cx) {
-            Poll::Pending => Ok(false),
+            Poll::Pending => Ok(()),
             Poll::Ready(result) => {
                 self.work = None;
-                result.map(|()| true)
+                result
             }
         }
     }

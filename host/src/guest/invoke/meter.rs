@@ -30,9 +30,12 @@ impl Meter {
                 reason: "its status is informational (1xx)",
             });
         }
-        let is_sent = method != Method::HEAD
-            && head.status != StatusCode::NO_CONTENT
-            && head.status != StatusCode::NOT_MODIFIED;
+        let bodiless = [
+            StatusCode::NO_CONTENT,
+            StatusCode::RESET_CONTENT,
+            StatusCode::NOT_MODIFIED,
+        ];
+        let is_sent = method != Method::HEAD && !bodiless.contains(&head.status);
         let promised = promised(head)?.filter(|_| is_sent);
         match (promised, bytes_max) {
             (Some(promised), Some(bytes_max)) if promised > bytes_max => {
@@ -47,7 +50,7 @@ impl Meter {
         }
     }
 
-    /// Whether this answer has a body on the wire at all; answers to `HEAD`, 204 and 304 have none.
+    /// Whether this answer has a body on the wire at all; answers to `HEAD`, 204, 205 and 304 have none.
     pub(in crate::guest) fn is_sent(&self) -> bool {
         self.is_sent
     }
@@ -142,7 +145,12 @@ mod tests {
 
     #[test]
     fn answers_without_a_body_may_promise_one() {
-        for (method, status) in [(Method::HEAD, 200), (Method::GET, 304), (Method::GET, 204)] {
+        for (method, status) in [
+            (Method::HEAD, 200),
+            (Method::GET, 304),
+            (Method::GET, 204),
+            (Method::GET, 205),
+        ] {
             let meter = meter(method, status, Some("3"), Some(1)).unwrap();
             assert!(!meter.is_sent());
             meter.end().unwrap();

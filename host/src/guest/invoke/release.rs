@@ -25,26 +25,31 @@ pub(super) struct Releasing {
     is_complete: bool,
 }
 
+/// What an answer is held for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// A session that has to be committed first.
+    UntilCommit,
+    /// Nothing but that a guest which fails soon can still fail cleanly: it is held until the guest waits for something.
+    WhileItRuns,
+}
+
 /// When an answer is released before its guest is done.
 struct Policy {
     /// With more body than this, in bytes.
     body_bytes: u64,
-    /// Or as soon as its guest waits for something: nothing of it is to be committed.
-    while_waiting: bool,
+    hold: Hold,
 }
 
 impl Releasing {
-    pub(super) fn new(run: Run, guest: &Guest, method: &Method) -> Self {
+    pub(super) fn new(run: Run, hold: Hold, guest: &Guest, method: &Method) -> Self {
         let body_bytes = match guest.stream() {
             StreamPolicy::Buffered => limits::RELEASE_BYTES as u64,
             StreamPolicy::Streamed => 0,
         };
         Self {
             run,
-            policy: Policy {
-                body_bytes,
-                while_waiting: !guest.imports_session(),
-            },
+            policy: Policy { body_bytes, hold },
             method: method.clone(),
             body_bytes_max: guest.limits().response_body_bytes_max,
             answer: None,
@@ -65,7 +70,7 @@ impl Releasing {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Poll::Pending if self.policy.while_waiting && self.answer.is_some() => {
+                Poll::Pending if self.policy.hold == Hold::WhileItRuns && self.answer.is_some() => {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => return Poll::Pending,
