@@ -10,6 +10,8 @@ mod handle;
 mod manager;
 mod options;
 mod policy;
+#[cfg(any(test, feature = "contract"))]
+pub mod property;
 mod run;
 mod settle;
 mod slot;
@@ -189,3 +191,6 @@ pub enum CallError {
     #[error("the run was interrupted by the session's transaction")]
     Interrupted,
 }
+
+#[cfg(test)]
+mod tests;

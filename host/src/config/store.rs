@@ -30,6 +30,10 @@ pub struct StoreSettings {
 
 /// Which store, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there is one per process, and it is moved a few times at start"
+)]
 pub enum Backend {
     /// In this process's memory; gone with it.
     Memory,

@@ -234,7 +234,7 @@ fn millis(duration: Duration) -> i64 {
 /// Longest time by which a throttled touch lets a row's expiry lag behind.
 const TOUCH_LAG_MAX: Duration = Duration::from_secs(60);
 
-/// Whether the expiry of a row that is not written is to be moved from `from_s` to `to_s`.
+/// Whether the expiry of a row that is not written is to be moved from `from_s` to `to_s`. A touch never shortens a life.
 pub(super) fn touches(
     options: &Options,
     max_age_ms: Option<i64>,
@@ -244,14 +244,13 @@ pub(super) fn touches(
 ) -> bool {
     let lifetime_ms = max_age_ms.unwrap_or(millis(options.idle_expiration));
     let lag_ms = (lifetime_ms / 20).min(millis(TOUCH_LAG_MAX));
-    match (options.touch, asked) {
+    let moves_by_ms = to_s.saturating_sub(from_s).saturating_mul(1000);
+    let is_due = match (options.touch, asked) {
         (TouchPolicy::Never, _) => false,
-        (TouchPolicy::Always, _) => true,
-        (TouchPolicy::Throttled, Asked::ByGuest) => to_s > from_s,
-        (TouchPolicy::Throttled, Asked::No) => {
-            to_s.saturating_sub(from_s).saturating_mul(1000) > lag_ms
-        }
-    }
+        (TouchPolicy::Always, _) | (TouchPolicy::Throttled, Asked::ByGuest) => true,
+        (TouchPolicy::Throttled, Asked::No) => moves_by_ms > lag_ms,
+    };
+    is_due && to_s > from_s
 }
 
 /// Whether the guest called `touch`.

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
+use crate::record::{CommitToken, SessionId, SessionRecord};
 use crate::store::{Change, Commit, SessionStore, Verdict};
 
 /// What became of it.
@@ -112,17 +112,15 @@ fn judge(commit: &Commit, token: Option<CommitToken>, rows: &Rows) -> Settled {
         Change::Update { base, .. } | Change::Delete { base: Some(base) } => base,
         Change::Create(_) | Change::Delete { base: None } => return Settled::Unknown,
     };
-    match &rows.own {
-        Some(row) if is_descendant(&row.tokens, &base.tokens) => Settled::NotApplied,
-        _ => Settled::Unknown,
-    }
-}
-
-/// Whether a history that lacks our token proves that we never were in it: it still holds the token before ours; where
-/// there was none, nothing has dropped out of it yet.
-fn is_descendant(history: &TokenHistory, base: &TokenHistory) -> bool {
-    match base.newest() {
-        Some(before_ours) => history.contains(before_ours),
-        None => !history.is_full(),
+    // Ours is missing where the one before it still stands: ours never was there. If that is missing as well, the row is
+    // another one under the same id (Express writes rows anew that were deleted), and ours may have been in the old one.
+    let is_overtaken = |row: &SessionRecord| {
+        let before_ours = base.tokens.newest();
+        before_ours.is_some_and(|token| row.tokens.contains(token))
+    };
+    if rows.own.as_ref().is_some_and(is_overtaken) {
+        Settled::NotApplied
+    } else {
+        Settled::Unknown
     }
 }

@@ -61,6 +61,11 @@ impl Limits {
             key_bytes_max: options.key_bytes_max,
         }
     }
+
+    /// Whether guests may write a key of this name at all.
+    fn allow_key(&self, key: &str) -> bool {
+        (1..=self.key_bytes_max).contains(&key.len()) && !is_reserved_key(key)
+    }
 }
 
 /// The session as the guest sees it: the base with the log applied.
@@ -188,12 +193,6 @@ impl Transaction {
         base.unwrap_or(&self.fresh_cookie).attributes()
     }
 
-    /// How many changes the log holds, and how many reads are remembered.
-    #[cfg(any(test, feature = "contract"))]
-    pub(super) fn remembered(&self) -> (usize, usize) {
-        (self.log.ops().len(), self.reads.len())
-    }
-
     pub(super) fn get(&mut self, key: &str) -> Option<&str> {
         if self.working.ending != Ending::Alive || is_reserved_key(key) {
             return None;
@@ -241,7 +240,7 @@ impl Transaction {
                 Ok(())
             }
             Err(error) => {
-                self.note_refusal(&op, &error);
+                self.note_refusal(&op);
                 Err(error)
             }
         }
@@ -268,16 +267,17 @@ impl Transaction {
         }
     }
 
-    fn note_refusal(&mut self, op: &Op, error: &Error) {
+    fn note_refusal(&mut self, op: &Op) {
         if self.base.is_none() || self.working.ending != Ending::Alive {
             return;
         }
-        match (op, error) {
-            (Op::Add { key, .. }, Error::Invalid(_)) if !self.log.decides(key) => {
-                self.reads.note(key);
+        match op {
+            Op::Set { key, .. } | Op::Add { key, .. } if !self.limits.allow_key(key) => {}
+            Op::Add { key, .. } if self.working.document.get(key).is_some() => {
+                self.note_read_of(key);
             }
             // Whether something fits depends on everything else.
-            (Op::Set { .. } | Op::Add { .. }, _) => self.reads.note_all(),
+            Op::Set { .. } | Op::Add { .. } => self.reads.note_all(),
             _ => {}
         }
     }
@@ -308,7 +308,6 @@ impl Transaction {
     pub(super) fn reload(&mut self, newer: Option<Base>) -> Result<(), ReadsChanged> {
         let document = match (&self.base, newer) {
             (Some(base), Some(newer)) => {
-                // That an addition succeeded told the guest what it was added to.
                 self.reads.note_log(&self.log);
                 if !self.reads.hold(&base.document, &newer.document) {
                     return Err(ReadsChanged);

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::{Run, Stop, Successor};
 use crate::session::manager::Loaded;
-use crate::session::policy::{self, Facts, Standing, Trigger, Write};
+use crate::session::policy::{self, Ending, Facts, Standing, Trigger, Write};
 use crate::session::settle::{Settled, commit_one, settle};
 use crate::session::transaction::{Base, Planned};
 use crate::store::{Change, RowVersion, StoreErrorKind, Verdict};
@@ -191,6 +191,9 @@ impl Run {
                 }
             }
             _ => {}
+        }
+        if facts.trigger == Trigger::Save && facts.ending == Ending::Dropped {
+            return Ok(());
         }
         self.change_cookie(facts, write, attributes, row_attributes)
     }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use crate::limits::SESSION_LOG_OPS_MAX;
 use crate::record::Document;
 
-use super::log::{Log, Op};
+use super::log::Log;
 
 /// The reads of one segment.
 ///
@@ -43,26 +43,15 @@ impl Reads {
         self.id = true;
     }
 
-    /// Counts what the success of these changes told the guest.
+    /// Counts what the success of these changes told the guest: that they fitted, which depends on everything.
     pub(super) fn note_log(&mut self, log: &Log) {
-        if log.is_overflown() {
+        if log.depends_on_base() {
             self.note_all();
-        }
-        for op in log.ops() {
-            if let Op::Add { key, .. } = op {
-                self.note(key);
-            }
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.keys.is_empty() && !self.all && !self.cookie && !self.id
-    }
-
-    /// How many names are remembered.
-    #[cfg(any(test, feature = "contract"))]
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
     }
 
     /// Whether all that was seen in `old` is the same in `new`.

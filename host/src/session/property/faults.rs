@@ -1,0 +1,305 @@
+//! A store that answers late, loses replies and fails, in front of a real one; and the wall clock that moves only between
+//! its answers.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::script::{Rng, pause};
+use crate::clock::Clock;
+use crate::record::{SessionId, SessionRecord};
+use crate::store::{
+    Change, Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+};
+
+/// See the module.
+pub(super) struct FaultyStore {
+    pub(super) inner: Arc<dyn SessionStore>,
+    pub(super) clock: Clock,
+    pub(super) faults: Faults,
+    state: Mutex<State>,
+}
+
+/// What goes wrong, in percent of the commits, and how long things take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Faults {
+    pub(super) lost_percent: usize,
+    /// Whether a commit whose reply is lost may also land later.
+    pub(super) may_land_late: bool,
+    /// Whether somebody may write a deleted row anew. Then sending again is not safe for what compares no token: a blind
+    /// deletion deletes the new row, too, and a row without tokens may look like the one that was deleted.
+    pub(super) rows_may_return: bool,
+    pub(super) fail_percent: usize,
+    /// Whether commits are delayed before they happen: then the clock must stand still, for what they write was made at once.
+    pub(super) may_start_late: bool,
+    pub(super) pauses: usize,
+}
+
+struct State {
+    rng: Rng,
+    /// Every id that was written or tried.
+    ids: HashSet<SessionId>,
+    /// The ids of creations and moves whose reply was lost.
+    lost: HashSet<SessionId>,
+    lost_replies: usize,
+    failures: usize,
+    under_way: usize,
+    /// Rows whose commit is to be asked for again.
+    unsettled: HashSet<SessionId>,
+}
+
+/// What becomes of a commit.
+enum Fate {
+    Done,
+    DoneReplyLost,
+    NotDoneReplyLost,
+    DoneLateReplyLost,
+    Failed,
+}
+
+impl std::fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FaultyStore").finish_non_exhaustive()
+    }
+}
+
+fn gone() -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        detail: "the test cut the link".to_owned(),
+    }
+}
+
+impl FaultyStore {
+    pub(super) fn new(
+        inner: Arc<dyn SessionStore>,
+        clock: Clock,
+        faults: Faults,
+        rng: Rng,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            clock,
+            faults,
+            state: Mutex::new(State {
+                rng,
+                ids: HashSet::new(),
+                lost: HashSet::new(),
+                lost_replies: 0,
+                failures: 0,
+                under_way: 0,
+                unsettled: HashSet::new(),
+            }),
+        })
+    }
+
+    /// Every id that was written or tried, and which of them in a creation or move whose reply was lost.
+    pub(super) fn ids(&self) -> (HashSet<SessionId>, HashSet<SessionId>) {
+        let state = self.state();
+        (state.ids.clone(), state.lost.clone())
+    }
+
+    /// Lost replies and failures so far.
+    pub(super) fn faults_made(&self) -> (usize, usize) {
+        let state = self.state();
+        (state.lost_replies, state.failures)
+    }
+
+    /// Whether nothing is on its way, late commits included: the clock may move.
+    pub(super) fn is_quiet(&self) -> bool {
+        let state = self.state();
+        state.under_way == 0 && state.unsettled.is_empty()
+    }
+
+    /// As [`FaultyStore::is_quiet`], at the end of a round: nobody asks for anything again.
+    pub(super) fn is_finished(&self) -> bool {
+        self.state().under_way == 0
+    }
+
+    pub(super) fn forget_unsettled(&self) {
+        self.state().unsettled.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fork(&self) -> Rng {
+        self.state().rng.fork()
+    }
+
+    /// Keeps the clock where it is.
+    pub(super) fn hold(&self) -> UnderWay<'_> {
+        self.begin()
+    }
+
+    fn begin(&self) -> UnderWay<'_> {
+        self.state().under_way += 1;
+        UnderWay(self)
+    }
+
+    fn fate(&self, commit: &Commit) -> Fate {
+        let mut state = self.state();
+        let moved = match &commit.change {
+            Change::Update { new_id, .. } => new_id.clone(),
+            _ => None,
+        };
+        let written = moved.unwrap_or_else(|| commit.id.clone());
+        state.ids.insert(written.clone());
+        let fate = if state.rng.chance(self.faults.lost_percent) && self.may_be_lost(commit) {
+            match state.rng.below(3) {
+                0 => Fate::DoneReplyLost,
+                1 if self.faults.may_land_late => Fate::DoneLateReplyLost,
+                _ => Fate::NotDoneReplyLost,
+            }
+        } else if state.rng.chance(self.faults.fail_percent) {
+            Fate::Failed
+        } else {
+            Fate::Done
+        };
+        match fate {
+            Fate::Done | Fate::Failed => {
+                state.unsettled.remove(&commit.id);
+                state.failures += usize::from(matches!(fate, Fate::Failed));
+            }
+            _ => {
+                state.lost_replies += 1;
+                state.lost.insert(written);
+                if !matches!(commit.change, Change::Create(_)) {
+                    state.unsettled.insert(commit.id.clone());
+                }
+            }
+        }
+        fate
+    }
+
+    fn may_be_lost(&self, commit: &Commit) -> bool {
+        let compares_tokens = match &commit.change {
+            Change::Create(_) => true,
+            Change::Update { base, .. } => base.tokens.newest().is_some(),
+            Change::Delete { base } => base.as_ref().is_some_and(|b| b.tokens.newest().is_some()),
+        };
+        compares_tokens || !self.faults.rows_may_return
+    }
+
+    async fn apply(&self, commit: &Commit) -> Verdict {
+        let verdicts = self
+            .inner
+            .commit_many(std::slice::from_ref(commit), self.clock.now_s())
+            .await;
+        verdicts.into_iter().next().expect("one verdict")
+    }
+
+    async fn one(&self, commit: &Commit, mut rng: Rng) -> (Verdict, bool) {
+        match self.fate(commit) {
+            Fate::Done => (self.apply(commit).await, false),
+            Fate::DoneReplyLost => {
+                self.apply(commit).await;
+                pause(&mut rng, self.faults.pauses).await;
+                (Verdict::Ambiguous(gone()), false)
+            }
+            Fate::NotDoneReplyLost => (Verdict::Ambiguous(gone()), false),
+            Fate::DoneLateReplyLost => (Verdict::Ambiguous(gone()), true),
+            Fate::Failed => (Verdict::Failed(gone()), false),
+        }
+    }
+}
+
+/// Something that the clock waits for.
+pub(super) struct UnderWay<'a>(&'a FaultyStore);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.state().under_way -= 1;
+    }
+}
+
+/// The store as managers see it: it can hand itself to tasks of its own.
+#[derive(Debug)]
+pub(super) struct Link(pub(super) Arc<FaultyStore>);
+
+impl SessionStore for Link {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        _now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(async move {
+            let store = &self.0;
+            let mut rng = store.fork();
+            let failing = rng.chance(store.faults.fail_percent);
+            pause(&mut rng, store.faults.pauses).await;
+            let under_way = store.begin();
+            if failing {
+                store.state().failures += 1;
+                return Err(gone());
+            }
+            let rows = store.inner.load_many(ids, store.clock.now_s()).await;
+            drop(under_way);
+            pause(&mut rng, store.faults.pauses).await;
+            rows
+        })
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        _now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let store = &self.0;
+            let under_way = store.begin();
+            let mut rng = store.fork();
+            if store.faults.may_start_late {
+                pause(&mut rng, store.faults.pauses).await;
+            }
+            let mut verdicts = Vec::new();
+            for commit in commits {
+                let (verdict, lands_late) = store.one(commit, rng.fork()).await;
+                if lands_late {
+                    self.land_late(commit.clone(), rng.fork());
+                }
+                verdicts.push(verdict);
+            }
+            drop(under_way);
+            // What is not settled yet must not wait: its asking again would come after a moved clock.
+            if store.is_quiet() || store.faults.may_start_late {
+                pause(&mut rng, store.faults.pauses).await;
+            }
+            verdicts
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        _now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let mut rng = self.0.fork();
+            let _under_way = self.0.begin();
+            pause(&mut rng, self.0.faults.pauses).await;
+            self.0.inner.touch_many(touches, self.0.clock.now_s()).await
+        })
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        self.0.inner.reap(now_s, rows_max)
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.0.inner.keeps_tokens()
+    }
+}
+
+impl Link {
+    /// The statement was on its way when the link broke, and arrives all the same.
+    fn land_late(&self, commit: Commit, mut rng: Rng) {
+        let store = Arc::clone(&self.0);
+        store.state().under_way += 1;
+        tokio::spawn(async move {
+            let _under_way = UnderWay(&store);
+            pause(&mut rng, 12).await;
+            store.apply(&commit).await;
+        });
+    }
+}

@@ -1,0 +1,286 @@
+//! Looks for an order in which requests that ran at once could have come one after the other: same answers, same rows.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use super::super::Options;
+use super::model::{Fate, Name, Opening, Reply, Row, World};
+use super::script::{Call, Line, Said};
+use crate::record::SessionId;
+
+/// What happened at one moment between `from` and `to`.
+#[derive(Clone, Debug)]
+pub(super) struct Event {
+    pub(super) from: u64,
+    pub(super) to: u64,
+    pub(super) what: What,
+}
+
+/// See [`Event`].
+#[derive(Clone, Debug)]
+pub(super) enum What {
+    /// What a request did up to a `save`, or to its end.
+    Segment {
+        visit: usize,
+        lines: Vec<Line>,
+        is_save: bool,
+        /// Whether it may as well not have happened: its reply was lost.
+        is_doubtful: bool,
+    },
+    /// Somebody wrote the shared row, whatever it held.
+    Upsert(Row),
+    /// Somebody deleted the shared row.
+    Remove,
+    /// Time passed.
+    Passed(i64),
+}
+
+/// What a request's cookie became.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Cookie {
+    Keep,
+    Set(SessionId, Option<i64>, Option<i64>),
+    Expire,
+}
+
+impl std::fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Keep => f.write_str("Keep"),
+            Self::Set(_, age, end) => write!(f, "Set({age:?}, {end:?})"),
+            Self::Expire => f.write_str("Expire"),
+        }
+    }
+}
+
+/// Everything that is known of a round.
+pub(super) struct History {
+    /// Each actor's events in its own order.
+    pub(super) actors: Vec<Vec<Event>>,
+    /// Of each request, how it met the session and what its cookie became.
+    pub(super) visits: Vec<(Opening, Cookie)>,
+    pub(super) shared: SessionId,
+    pub(super) shared_name: String,
+    /// The rows at the end; `true` where the row may be there by a lost reply.
+    pub(super) rows: HashMap<SessionId, (Row, bool)>,
+    /// Whether ends of cookies and rows are to be compared.
+    pub(super) compares_cookie_ends: bool,
+    pub(super) compares_row_ends: bool,
+}
+
+/// A point of the search.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Point {
+    placed: Vec<usize>,
+    world: World,
+    /// What guests were told sessions are called.
+    names: BTreeMap<Name, String>,
+}
+
+/// Whether there is such an order, starting from `world`.
+pub(super) fn is_serial(history: &History, world: World, options: &Options) -> bool {
+    let names = BTreeMap::from([(Name::Shared, history.shared_name.clone())]);
+    let start = Point {
+        placed: vec![0; history.actors.len()],
+        world,
+        names,
+    };
+    let mut search = Search {
+        history,
+        options,
+        seen: HashSet::new(),
+    };
+    search.from(start)
+}
+
+struct Search<'a> {
+    history: &'a History,
+    options: &'a Options,
+    seen: HashSet<Point>,
+}
+
+impl Search<'_> {
+    fn from(&mut self, point: Point) -> bool {
+        let next: Vec<(usize, &Event)> = self
+            .history
+            .actors
+            .iter()
+            .zip(&point.placed)
+            .enumerate()
+            .filter_map(|(actor, (events, placed))| Some((actor, events.get(*placed)?)))
+            .collect();
+        if next.is_empty() {
+            return self.is_end(&point);
+        }
+        if !self.seen.insert(point.clone()) {
+            return false;
+        }
+        // What was over before another thing began came before it.
+        let first_end = next.iter().map(|(_, event)| event.to).min();
+        let possible = next
+            .iter()
+            .filter(|(_, event)| first_end.is_none_or(|end| event.from <= end));
+        for (actor, event) in possible {
+            for mut after in self.after(&point, &event.what) {
+                after.placed[*actor] += 1;
+                if self.from(after) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// The points that an event may lead to.
+    fn after(&self, point: &Point, what: &What) -> Vec<Point> {
+        let mut after = point.clone();
+        match what {
+            What::Upsert(row) => {
+                after.world.rows.insert(Name::Shared, row.clone());
+                vec![after]
+            }
+            What::Remove => {
+                after.world.rows.remove(&Name::Shared);
+                vec![after]
+            }
+            What::Passed(ms) => {
+                after.world.now_ms += ms;
+                vec![after]
+            }
+            What::Segment {
+                visit,
+                lines,
+                is_save,
+                is_doubtful,
+            } => {
+                let opening = self.history.visits[*visit].0;
+                let mut points = Vec::new();
+                points.extend(self.run(&after, *visit, opening, lines, *is_save, *is_doubtful));
+                // A blind deletion does not notice that there is nothing.
+                if opening == Opening::Again && is_blind_end(lines) {
+                    let first = Opening::First;
+                    points.extend(self.run(&after, *visit, first, lines, *is_save, *is_doubtful));
+                }
+                if *is_doubtful {
+                    points.push(after);
+                }
+                points
+            }
+        }
+    }
+
+    fn run(
+        &self,
+        point: &Point,
+        visit: usize,
+        opening: Opening,
+        lines: &[Line],
+        is_save: bool,
+        is_doubtful: bool,
+    ) -> Option<Point> {
+        let mut point = point.clone();
+        let fate = point.world.visits[visit].fate.clone();
+        let begun = point.world.begin(visit, opening, self.options);
+        if begun.is_err() && !is_blind_end(lines) {
+            return None;
+        }
+        for line in lines {
+            let reply = point.world.call(visit, &line.call, self.options);
+            if !reply.is_like(&line.said, self.history.compares_cookie_ends) {
+                return None;
+            }
+            if let (Reply::Named(Some(name)), Said::Name(Some(real))) = (reply, &line.said) {
+                let known = point.names.entry(name).or_insert_with(|| real.clone());
+                if known != real {
+                    return None;
+                }
+            }
+        }
+        point.world.end(visit, is_save, self.options).ok()?;
+        if is_doubtful {
+            // Nobody was told.
+            point.world.visits[visit].fate = fate;
+        }
+        Some(point)
+    }
+
+    /// Whether the cookies and rows are what they became.
+    fn is_end(&self, point: &Point) -> bool {
+        let mut left = self.history.rows.clone();
+        let mut ids: BTreeMap<Name, SessionId> = BTreeMap::new();
+        ids.insert(Name::Shared, self.history.shared.clone());
+        for (visit, (_, cookie)) in point.world.visits.iter().zip(&self.history.visits) {
+            match (&visit.fate, cookie) {
+                (Fate::Keep, Cookie::Keep) | (Fate::Expire, Cookie::Expire) => {}
+                (Fate::Set(name, age, end), Cookie::Set(id, real_age, real_end)) => {
+                    let ends_differ = self.history.compares_cookie_ends && end != real_end;
+                    if age != real_age || ends_differ || ids.get(name).is_some_and(|i| i != id) {
+                        return false;
+                    }
+                    if *name != Name::Shared && *id == self.history.shared {
+                        return false;
+                    }
+                    ids.insert(*name, id.clone());
+                }
+                _ => return false,
+            }
+        }
+        let mut unnamed = Vec::new();
+        for name in point.world.rows.keys() {
+            let Some(row) = point.world.valid(*name) else {
+                continue;
+            };
+            match ids.get(name) {
+                Some(id) => match left.remove(id) {
+                    Some((real, _)) if self.is_same(row, &real) => {}
+                    _ => return false,
+                },
+                None => unnamed.push(row),
+            }
+        }
+        for row in unnamed {
+            let found = left.iter().find(|(_, (real, _))| self.is_same(row, real));
+            let Some(id) = found.map(|(id, _)| id.clone()) else {
+                return false;
+            };
+            left.remove(&id);
+        }
+        left.values().all(|(_, is_lost)| *is_lost)
+    }
+
+    fn is_same(&self, model: &Row, real: &Row) -> bool {
+        let content = &model.content;
+        let ends_are_same = content.cookie_ends_at_ms == real.content.cookie_ends_at_ms;
+        content.entries == real.content.entries
+            && content.max_age_ms == real.content.max_age_ms
+            && (ends_are_same || !self.history.compares_row_ends)
+            && (model.expires_at_s == real.expires_at_s || !self.history.compares_row_ends)
+    }
+}
+
+/// Whether these calls end the session without having seen anything of it.
+fn is_blind_end(lines: &[Line]) -> bool {
+    let is_end = |line: &Line| matches!(line.call, Call::Destroy | Call::Unset);
+    let is_blind = |line: &Line| {
+        let blind = matches!(
+            line.call,
+            Call::Delete(_)
+                | Call::Clear
+                | Call::SetMaxAge(_)
+                | Call::Touch
+                | Call::Renew
+                | Call::Regenerate
+                | Call::Reload
+        );
+        blind && line.said == Said::Done
+    };
+    let (Some(first), Some(last)) = (
+        lines.iter().position(is_end),
+        lines.iter().rposition(is_end),
+    ) else {
+        return false;
+    };
+    let goes_on = lines[last..]
+        .iter()
+        .any(|line| line.call == Call::Regenerate);
+    !goes_on && lines[..first].iter().all(is_blind)
+}

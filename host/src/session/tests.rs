@@ -1,0 +1,3 @@
+//! Tests of whole transactions.
+
+mod serial;
