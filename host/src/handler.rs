@@ -159,6 +159,7 @@ impl Handler {
             count: 0,
         };
 
+        // A guest that does not import the session costs no store access; one without a grant is told so by each call.
         let outcome = if guest.imports_session() {
             let visit = visit(screened, path, &guest, deadline);
             self.sessions.transact(visit, &mut runs).await

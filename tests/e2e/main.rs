@@ -16,6 +16,7 @@ mod laws;
 mod mysql_store;
 mod outage;
 mod protocol;
+mod serial;
 mod sessions;
 mod storm;
 

@@ -13,11 +13,11 @@ use cloakroom::store::{Change, Commit, RowVersion, SessionStore, StoreErrorKind,
 /// The time at which these tests read and write, in seconds since the epoch.
 const NOW_S: i64 = 1_800_000_000;
 
-fn options(url: &str) -> Options {
+pub(crate) fn options(url: &str) -> Options {
     Options::from_url(url).unwrap()
 }
 
-async fn connect(options: &Options) -> MysqlStore {
+pub(crate) async fn connect(options: &Options) -> MysqlStore {
     match MysqlStore::connect(options).await {
         Ok(store) => store,
         Err(error) => panic!("{error}"),

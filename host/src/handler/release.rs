@@ -164,6 +164,7 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     }
     tracing::warn!(
         request_id,
+        cookie = name,
         "the guest set a cookie of the session's name; it was dropped"
     );
     let others: Vec<HeaderValue> = headers
