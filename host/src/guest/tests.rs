@@ -3,6 +3,8 @@
 mod faults;
 mod limits;
 mod loading;
+mod outbound;
+mod output;
 mod release;
 mod session;
 mod third_party;

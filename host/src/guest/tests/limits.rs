@@ -103,13 +103,6 @@ async fn headers_without_end_are_refused_to_the_guest_and_the_host_goes_on() {
 }
 
 #[tokio::test]
-async fn a_flood_of_lines_is_cut_and_the_answer_comes() {
-    let guest = limited("fixture-faults", |limits| limits.log_lines_max = 10);
-    assert_eq!(text(&guest, "/log-flood?5000").await, "printed\n");
-    assert_eq!(text(&guest, "/stdout").await, "printed\n");
-}
-
-#[tokio::test]
 async fn no_more_instances_run_than_there_may_be() {
     let options = Options {
         instances_max: 1,
@@ -130,27 +123,4 @@ async fn no_more_instances_run_than_there_may_be() {
         2,
         "{outcomes:?}"
     );
-}
-
-#[tokio::test]
-async fn outbound_requests_are_denied_unless_granted() {
-    let answer = script(&guest("fixture-session"), "fetch http://127.0.0.1:1/").await;
-    assert!(
-        answer.0.contains("error") && answer.0.to_lowercase().contains("denied"),
-        "{}",
-        answer.0
-    );
-    assert_eq!(answer.1, Replay::Possible);
-    let mut settings = settings("fixture-session");
-    settings.outbound_hosts = vec!["127.0.0.1:1".parse().unwrap()];
-    let answer = script(&load(settings), "fetch http://127.0.0.1:1/").await;
-    assert!(answer.0.contains("error"), "{}", answer.0);
-    assert_eq!(answer.1, Replay::EffectMade);
-}
-
-async fn script(guest: &Arc<Guest>, ops: &'static str) -> (String, Replay) {
-    let mut invocation = invocation(guest, Method::POST, "/", ops);
-    let released = run(&mut invocation).await.unwrap();
-    let answer = String::from_utf8(body(released).await.unwrap().to_vec()).unwrap();
-    (answer, invocation.replay())
 }

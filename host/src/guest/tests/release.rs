@@ -127,3 +127,45 @@ async fn an_answer_to_head_may_promise_what_it_does_not_write() {
         .unwrap();
     assert_eq!(body(released).await.unwrap(), "");
 }
+
+#[tokio::test]
+async fn a_released_body_that_falls_silent_is_cut() {
+    for name in ["fixture-session", "fixture-session-service"] {
+        let guest = limited(name, |limits| {
+            limits.stream_silence_max = Duration::from_millis(100)
+        });
+        let mut invocation =
+            invocation(&guest, Method::POST, "/", "head\nbody 100000\nsleep 60000");
+        let released = run(&mut invocation).await.unwrap();
+        let started = Instant::now();
+        assert_eq!(
+            body(released).await.unwrap_err(),
+            GuestFailure::Stalled,
+            "{name}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(2), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_unlike_its_content_length_never_ends_cleanly() {
+    for name in ["fixture-session", "fixture-session-service"] {
+        for length in ["5", "500"] {
+            let script = format!("header content-length {length}\nhead\nbody 50");
+            let mut invocation = invocation(&guest(name), Method::POST, "/", script);
+            let outcome = run(&mut invocation).await;
+            assert!(outcome.is_err(), "{name} {length}: {outcome:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_request_for_the_head_alone_is_answered_and_its_body_dropped() {
+    for name in FAULTS {
+        let guest = guest(name);
+        let mut invocation = invocation(&guest, Method::HEAD, "/huge?1", "");
+        let released = run(&mut invocation).await.unwrap();
+        assert!(released.body.is_complete(), "{name}");
+        assert_eq!(body(released).await.unwrap(), "", "{name}");
+    }
+}
