@@ -1,4 +1,4 @@
-//! The path of a request, in one function: [`Handler::respond`]. Everything else here serves a step of it.
+//! The path of a request, in one function: `Handler::respond`. Everything else here serves a step of it.
 //!
 //! Knows the order and who is asked; what a session, a guest or a route is, others know. Names no socket: `server` brings requests.
 

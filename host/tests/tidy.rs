@@ -187,7 +187,7 @@ fn a_crate_is_named_only_where_it_is_at_home() {
                 let at_home = |home: &&str| {
                     source.module == **home || source.module.starts_with(&format!("{home}/"))
                 };
-                if !homes.iter().any(|home| at_home(home)) {
+                if !homes.iter().any(at_home) {
                     faults.push(format!(
                         "src/{}.rs:{number}: names `{name}`, which only {homes:?} may",
                         source.module

@@ -1,5 +1,5 @@
 //! What the driver's errors and the servers' error numbers mean for a statement: whether it ran, whether to try again, and
-//! where. Nothing here repeats a server's text that could hold an id or data ("Duplicate entry '<id>'").
+//! where. Nothing here repeats a server's text that could hold an id or data (`Duplicate entry '<id>'`).
 
 use std::io;
 use std::time::Duration;
