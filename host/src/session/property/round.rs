@@ -299,7 +299,9 @@ impl Case {
             .map(|(id, row)| (*id == history.shared, row))
             .collect();
         format!(
-            "no order explains it.\nresave {} rolling {} uninitialized {} unset {:?} expire {} max age {:?} touch {:?} keys {}\nfaults: {:?}\nmanagers: {}\nbefore: {before:?}\n{}\nbeside: {bystander:?}\n\
+            "no order explains it.\nresave {} rolling {} uninitialized {} unset {:?} expire {}\
+             \x20max age {:?} touch {:?} keys {}\nfaults: {:?}\nmanagers: {}\n\
+             before: {before:?}\n{}\nbeside: {bystander:?}\n\
              rows (is shared, (row, may be lost)): {rows:?}",
             options.resave,
             options.rolling,
