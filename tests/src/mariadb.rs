@@ -176,9 +176,14 @@ impl Mariadb {
         }
     }
 
-    /// Halts the server's threads: connections stay open and get no answer.
+    /// Halts the server: connections stay open and get no answer. When this returns no thread of it runs any more.
     pub fn pause(&self) {
         self.signal("-STOP");
+        let server = self.server.lock().expect("no panic holds it");
+        let id = server.as_ref().expect("the server runs").id();
+        while !is_stopped(id) {
+            std::thread::yield_now();
+        }
     }
 
     /// Lets a paused server go on.
@@ -366,6 +371,19 @@ fn find_program(names: &[&str]) -> PathBuf {
         "{} is not installed: these tests run against a real MariaDB server (Debian: apt-get install mariadb-server)",
         names[0]
     );
+}
+
+/// Whether all threads of the process have taken a stop signal; the signal's sender does not wait for that.
+fn is_stopped(process: u32) -> bool {
+    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
+        // No such file system here: nothing to look at.
+        return true;
+    };
+    threads.flatten().all(|thread| {
+        let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses and may hold anything.
+        (status.rsplit_once(") ")).is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// A port that nobody listens on now.
