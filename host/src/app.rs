@@ -1,6 +1,8 @@
 //! The house put together: a checked configuration becomes parts, the parts become one [`App`], and the app serves until it is
 //! told to stop. The one place that knows all parts; decides nothing that one of them could decide.
 
+mod guests;
+mod probe;
 mod settings;
 mod stores;
 
@@ -11,17 +13,16 @@ use std::time::Duration;
 
 use http::{Request, Response};
 use tokio::net::TcpListener;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::cookie::{KeyRing, Secret};
-use crate::guest::{Guest, GuestRegistry, Runtime};
-use crate::handler::{self, Handler};
+use crate::guest::{Admission, Deployments, GuestRegistry};
+use crate::handler::{self, Handler, Site};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, Incoming, Link};
-use crate::session::SessionManager;
+use crate::session::{self, SessionManager};
 use crate::store::reaper;
 use stores::OpenStore;
 
@@ -31,6 +32,8 @@ pub struct App {
     listen: SocketAddr,
     listener: server::Options,
     handler: Arc<Handler>,
+    admission: Arc<Admission>,
+    registry: Arc<GuestRegistry>,
     sessions: Arc<SessionManager>,
     store: OpenStore,
     clock: Clock,
@@ -58,35 +61,40 @@ impl App {
         let mut faults = Vec::new();
         let routes = note(&mut faults, routes(&config));
         let keys = note(&mut faults, keys(&config).map_err(|fault| vec![fault]));
-        let guests = note(
-            &mut faults,
-            load_guests(&config.guests, &config.server).await,
-        );
+        let options = settings::session(&config);
+        let admission = guests::admission(&config.guests, &config.server, options.clone(), &clock);
+        let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
+        let guests = match &admission {
+            None => None,
+            Some(admission) => {
+                let examined =
+                    guests::examine(admission, &config.guests, &Deployments::default()).await;
+                note(&mut faults, examined)
+            }
+        };
         let store = stores::open(&config.store)
             .await
             .map_err(|fault| vec![fault]);
         let store = note(&mut faults, store);
-        let (Some(routes), Some(keys), Some(guests), Some(store)) = (routes, keys, guests, store)
+        let (Some(routes), Some(keys), Some(admission), Some(guests), Some(store)) =
+            (routes, keys, admission, guests, store)
         else {
             return Err(faults);
         };
 
-        let sessions = SessionManager::new(
-            settings::session(&config),
-            keys,
-            store.as_dyn(),
-            clock.clone(),
-        );
-        let registry = Arc::new(GuestRegistry::new(guests));
+        let sessions = SessionManager::new(options, keys, store.as_dyn(), clock.clone());
+        let guests = Arc::new(guests.activate());
+        let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::Options::new(config.store.check_expiration_interval);
         Ok(Self {
             listen: config.listen,
             handler: Handler::new(
                 settings::handler(&config),
-                routes,
-                registry,
+                Site { routes, guests },
                 Arc::clone(&sessions),
             ),
+            admission,
+            registry,
             listener: config.server.listener,
             sessions,
             store,
@@ -111,6 +119,16 @@ impl App {
     /// Its sessions, for whoever counts or inspects them.
     pub fn sessions(&self) -> &Arc<SessionManager> {
         &self.sessions
+    }
+
+    /// Its guests, for whoever lists and changes them.
+    pub fn guests(&self) -> &Arc<GuestRegistry> {
+        &self.registry
+    }
+
+    /// The way in for new versions of its guests.
+    pub fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     /// Serves `listener` until `shutdown` is cancelled and all that was under way is settled.
@@ -149,9 +167,10 @@ impl App {
 pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
+    let options = settings::session(config);
     note(
         &mut faults,
-        load_guests(&config.guests, &config.server).await,
+        guests::check(&config.guests, &config.server, options).await,
     );
     if faults.is_empty() {
         Ok(())
@@ -160,52 +179,13 @@ pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
     }
 }
 
-/// Reads, compiles and tries the guests, side by side; for `check` as well, which opens no store.
+/// As [`check`], of the guests alone: what can be said of a configuration that is refused as a whole.
 ///
 /// # Errors
 /// A fault for every guest that cannot be loaded.
-pub async fn load_guests(
-    guests: &[config::GuestSettings],
-    server: &config::ServerSettings,
-) -> Result<Vec<Guest>, Vec<Fault>> {
-    let runtime = match Runtime::new(&settings::guest_runtime(guests, server)) {
-        Ok(runtime) => Arc::new(runtime),
-        Err(error) => {
-            let problem = format!("cannot set up the guests' memory: {error:#}");
-            let remedy = "allow more address space (ulimit -v), or lower [server] instances_max or a guest's memory limit";
-            return Err(vec![Fault::new("guest", problem, remedy)]);
-        }
-    };
-    let mut faults = Vec::new();
-    let mut loads = JoinSet::new();
-    for guest in guests {
-        match settings::guest(guest) {
-            Err(fault) => faults.push(fault),
-            Ok(settings) => {
-                let runtime = Arc::clone(&runtime);
-                let key = format!("guest.{}.component", guest.name);
-                loads.spawn_blocking(move || {
-                    let remedy = "name the file of a component that handles HTTP";
-                    runtime
-                        .load(settings)
-                        .map_err(|error| Fault::new(key, error.to_string(), remedy))
-                });
-            }
-        }
-    }
-    let mut loaded = Vec::new();
-    while let Some(load) = loads.join_next().await {
-        match load.expect("loading a guest neither panics nor is cancelled") {
-            Ok(guest) => loaded.push(guest),
-            Err(fault) => faults.push(fault),
-        }
-    }
-    faults.sort_by(|a, b| a.key.cmp(&b.key));
-    if faults.is_empty() {
-        Ok(loaded)
-    } else {
-        Err(faults)
-    }
+pub async fn check_guests(guests: &[config::GuestSettings]) -> Result<(), Vec<Fault>> {
+    let server = config::ServerSettings::default();
+    guests::check(guests, &server, session::Options::default()).await
 }
 
 fn routes(config: &Config) -> Result<RouteTable, Vec<Fault>> {

@@ -10,6 +10,7 @@ mod guest;
 mod kinds;
 mod quantity;
 mod reader;
+mod rollout;
 mod route;
 mod secrets;
 mod server;

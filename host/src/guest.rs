@@ -4,11 +4,13 @@
 //! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
 //! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session.
 
+mod admission;
 mod body;
 mod context;
 mod engine;
 mod error;
 mod gate;
+mod health;
 mod invoke;
 mod limiter;
 mod loader;
@@ -22,13 +24,17 @@ mod settings;
 #[cfg(test)]
 mod tests;
 
+pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
 pub use body::GuestBody;
 pub use engine::World;
 pub use error::{Fault, GuestFailure};
+pub use health::{Conduct, Tally, Thresholds};
 pub use invoke::{Invocation, Released};
-pub use loader::LoadError;
+pub use loader::{ComponentInfo, Digest, LoadError};
 pub use outbound::{NotAHost, OutboundHost};
-pub use registry::GuestRegistry;
+pub use registry::{
+    Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
+};
 pub use request::{GuestRequest, ReplayBody};
 pub use runtime::{Guest, Runtime};
-pub use settings::{GuestSettings, Limits, Options, StreamPolicy};
+pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};

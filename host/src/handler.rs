@@ -9,9 +9,11 @@ mod release;
 mod request_body;
 mod screen;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
@@ -23,7 +25,7 @@ pub use release::Body;
 pub use screen::ScreenOptions as Options;
 
 use crate::guest::{
-    Guest, GuestFailure, GuestRegistry, GuestRequest, Invocation, Released, ReplayBody,
+    Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
 };
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Visit};
@@ -37,11 +39,19 @@ use screen::Screened;
 #[derive(Debug)]
 pub struct Handler {
     options: Options,
-    routes: RouteTable,
-    guests: Arc<GuestRegistry>,
+    site: ArcSwap<Site>,
     sessions: Arc<SessionManager>,
     /// The requests under way, whether or not their clients still wait.
     tasks: TaskTracker,
+}
+
+/// What is served: which requests go where. Replaced as a whole, so that no request meets half of it.
+#[derive(Debug)]
+pub struct Site {
+    /// The routes.
+    pub routes: RouteTable,
+    /// The guests they lead to.
+    pub guests: Arc<Deployments>,
 }
 
 /// The two ends of the connection a request came on.
@@ -59,19 +69,18 @@ pub struct PathParameters(pub Vec<(String, String)>);
 
 impl Handler {
     /// A handler over these parts.
-    pub fn new(
-        options: Options,
-        routes: RouteTable,
-        guests: Arc<GuestRegistry>,
-        sessions: Arc<SessionManager>,
-    ) -> Arc<Self> {
+    pub fn new(options: Options, site: Site, sessions: Arc<SessionManager>) -> Arc<Self> {
         Arc::new(Self {
             options,
-            routes,
-            guests,
+            site: ArcSwap::from_pointee(site),
             sessions,
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Serves another site from the next request on.
+    pub fn replace_site(&self, site: Site) {
+        self.site.store(Arc::new(site));
     }
 
     /// Answers a request.
@@ -126,17 +135,21 @@ impl Handler {
         record.client = screened.client;
 
         let path = head.uri.path().to_owned();
-        let route = match self.route(&screened.host, &path, &mut head) {
+        let site = self.site.load();
+        let route = match find_route(&site.routes, &screened.host, &path, &mut head) {
             Ok(route) => route,
             Err(problem) => return self.refuse(record, problem),
         };
         record.route = Some(route.path.clone());
         record.guest = Some(route.guest.clone());
 
-        // This request keeps this guest, whatever the registry holds later.
-        let Some(guest) = self.guests.get(&route.guest) else {
+        // This request keeps this version of its guest, whatever comes meanwhile.
+        let deployment = site.guests.get(&route.guest);
+        let Some(guest) = deployment.and_then(|guest| guest.take(|| visitor(&screened))) else {
             return self.refuse(record, Problem::NoGuest);
         };
+        drop(site);
+        record.guest_version = guest.version();
         let limits = guest.limits();
         if screened
             .content_length
@@ -167,6 +180,9 @@ impl Handler {
             runs.run_without_session().await
         };
         record.attempts = runs.count;
+        if let Some(conduct) = conduct(&outcome, broke_off.is_set()) {
+            guest.note(conduct);
+        }
 
         match outcome {
             Outcome::Answered { answer, cookie } => self.release(record, answer, cookie),
@@ -180,25 +196,6 @@ impl Handler {
             Outcome::Refused { refusal, cookie } => {
                 self.fail(record, Problem::Session(refusal), cookie)
             }
-        }
-    }
-
-    fn route(
-        &self,
-        host: &str,
-        path: &str,
-        head: &mut http::request::Parts,
-    ) -> Result<&Route, Problem> {
-        match self.routes.find(host, &head.method, path) {
-            Found::Route { route, parameters } => {
-                let owned = parameters
-                    .iter()
-                    .map(|&(name, value)| (name.to_owned(), value.to_owned()));
-                head.extensions.insert(PathParameters(owned.collect()));
-                Ok(route)
-            }
-            Found::NotFound => Err(Problem::NoRoute),
-            Found::MethodNotAllowed { allow } => Err(Problem::MethodNotAllowed { allow }),
         }
     }
 
@@ -275,6 +272,49 @@ impl Attempt for Runs {
 
     fn replay(&self) -> Replay {
         self.invocation.replay()
+    }
+}
+
+fn find_route<'r>(
+    routes: &'r RouteTable,
+    host: &str,
+    path: &str,
+    head: &mut http::request::Parts,
+) -> Result<&'r Route, Problem> {
+    match routes.find(host, &head.method, path) {
+        Found::Route { route, parameters } => {
+            let owned = parameters
+                .iter()
+                .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+            head.extensions.insert(PathParameters(owned.collect()));
+            Ok(route)
+        }
+        Found::NotFound => Err(Problem::NoRoute),
+        Found::MethodNotAllowed { allow } => Err(Problem::MethodNotAllowed { allow }),
+    }
+}
+
+/// What tells this visitor from others while a canary serves: its cookie, else its address.
+fn visitor(screened: &Screened) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    if screened.presented.is_empty() {
+        screened.client.hash(&mut hasher);
+    } else {
+        screened.presented.hash(&mut hasher);
+    }
+    hasher.finish()
+}
+
+/// What a request's end says of its guest; nothing where others are to blame.
+fn conduct(outcome: &Outcome<Released, GuestFailure>, is_body_broken: bool) -> Option<Conduct> {
+    match outcome {
+        Outcome::Answered { answer, .. } if answer.head.status.is_server_error() => {
+            Some(Conduct::Errored)
+        }
+        Outcome::Answered { .. } => Some(Conduct::Served),
+        Outcome::Failed { .. } if is_body_broken => None,
+        Outcome::Failed { failure, .. } => failure.conduct(),
+        Outcome::Refused { .. } => None,
     }
 }
 

@@ -111,3 +111,15 @@ pub const SQLITE_CHECKPOINT_PAGES: i64 = 1000;
 pub const REAP_FIRST_DELAY_MAX: Duration = Duration::from_secs(5);
 /// Wait after the reaper's first failure; it doubles with each further one, up to the interval.
 pub const REAP_RETRY_DELAY_MIN: Duration = Duration::from_secs(1);
+
+/// Longest time for the requests of a guest's old version to end before they are cut: long enough for a download, short
+/// enough that an event stream, whose client connects again, does not keep old code for hours.
+pub const DRAIN_MAX: Duration = Duration::from_secs(60);
+/// How long a new version of a guest may still be taken back by itself.
+pub const ROLLBACK_PROBATION: Duration = Duration::from_secs(600);
+/// What a version is judged by: the last so much.
+pub const ROLLBACK_WINDOW: Duration = Duration::from_secs(10);
+/// Fewer requests than this within the window prove nothing.
+pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
+/// Largest share of failures of one kind before a new version is taken back.
+pub const ROLLBACK_SHARE_MAX: f64 = 0.2;

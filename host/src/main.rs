@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use cloakroom::app::{self, App};
 use cloakroom::args::{Args, Command};
-use cloakroom::config::{Config, Fault, ProcessEnvironment, ServerSettings, Words};
+use cloakroom::config::{Config, Fault, ProcessEnvironment, Words};
 use cloakroom::telemetry;
 
 /// The command line or the configuration is at fault.
@@ -80,7 +80,7 @@ async fn load(words: &Words) -> Result<Config, Vec<Fault>> {
         Ok(config) => Ok(config),
         Err(refused) => {
             let mut faults = refused.faults;
-            let guests = app::load_guests(&refused.guests, &ServerSettings::default()).await;
+            let guests = app::check_guests(&refused.guests).await;
             faults.extend(guests.err().unwrap_or_default());
             Err(faults)
         }

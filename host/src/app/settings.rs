@@ -136,6 +136,7 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
         outbound_hosts,
         environment: settings.environment.clone(),
         limits: guest_limits(&settings.limits),
+        rollout: settings.rollout.clone(),
     })
 }
 

@@ -8,12 +8,14 @@ use super::kinds::{
     Complaint, Field, boolean, duration, existing_file, items, size, size_in, word,
 };
 use super::reader::Section;
+use super::rollout;
 use super::source::{Node, Value};
+use crate::guest::Rollout;
 use crate::limits;
 use crate::route::Route;
 
 /// One `[guest.NAME]`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct GuestSettings {
     /// Its name: letters, digits, `-` and `_`, at most 64.
     pub name: String,
@@ -35,6 +37,8 @@ pub struct GuestSettings {
     pub stream: bool,
     /// Its limits.
     pub limits: GuestLimits,
+    /// How its versions follow each other.
+    pub rollout: Rollout,
 }
 
 impl std::fmt::Debug for GuestSettings {
@@ -51,6 +55,7 @@ impl std::fmt::Debug for GuestSettings {
             .field("exclusive", &self.exclusive)
             .field("stream", &self.stream)
             .field("limits", &self.limits)
+            .field("rollout", &self.rollout)
             .finish()
     }
 }
@@ -118,6 +123,7 @@ impl GuestSettings {
             exclusive: false,
             stream: false,
             limits: GuestLimits::default(),
+            rollout: Rollout::default(),
         }
     }
 
@@ -182,6 +188,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> GuestSettings {
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
         stream: section.get("stream", boolean).unwrap_or(false),
         limits: read_limits(section.section("limits")),
+        rollout: rollout::read(&mut section),
     };
     for (key, least) in [
         ("read_keys", SessionAccess::Read),

@@ -122,6 +122,22 @@ pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Complaint> {
     read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
 }
 
+/// A share: a percentage above 0% and up to 100%, as a fraction.
+pub(super) fn share(field: &Field<'_>) -> Result<f64, Complaint> {
+    const REMEDY: &str = "write a percentage in quotes, such as \"10%\" or \"0.5%\"";
+    let Value::Text(text) = field.value else {
+        return Err(field.expected("a percentage", REMEDY));
+    };
+    let number = text.strip_suffix('%').map(str::trim_end);
+    match number.and_then(|number| number.parse::<f64>().ok()) {
+        Some(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
+        _ => Err(Complaint::new(
+            format!("{text:?} is no percentage above 0% and up to 100%"),
+            REMEDY,
+        )),
+    }
+}
+
 /// A size in bytes: a text with units, or a plain number of bytes.
 pub(super) fn size(field: &Field<'_>) -> Result<u64, Complaint> {
     const REMEDY: &str = "write \"64KiB\", \"10MiB\", \"1GiB\", or bytes as a plain integer";

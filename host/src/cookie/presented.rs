@@ -14,7 +14,7 @@ use crate::record::SessionId;
 const VALUES_MAX: usize = 16;
 
 /// What a request presented under our cookie's name. A credential: `Debug` shows numbers alone.
-#[derive(Clone, Default)]
+#[derive(Clone, Default, Hash)]
 pub struct Presented {
     /// Each once, as found; not yet UTF-8.
     values: Vec<Box<[u8]>>,

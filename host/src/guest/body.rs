@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -10,10 +11,13 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::error::GuestFailure;
+use super::health::Health;
 use super::invoke::driver::{Event, Run};
 use super::invoke::meter::Meter;
+use super::runtime::Guest;
 
 /// Pieces smaller than this are joined while they are held, in bytes.
 const JOIN_BYTES: usize = 4 << 10;
@@ -40,7 +44,13 @@ impl GuestBody {
         Self { held, rest: None }
     }
 
-    pub(super) fn streaming(held: Held, run: Run, meter: Meter, patience: Patience) -> Self {
+    pub(super) fn streaming(
+        held: Held,
+        run: Run,
+        meter: Meter,
+        patience: Patience,
+        guest: &Guest,
+    ) -> Self {
         run.log().pass_through();
         Self {
             held,
@@ -48,6 +58,8 @@ impl GuestBody {
                 run,
                 meter,
                 patience,
+                health: guest.health(),
+                cut: Box::pin(guest.cut().cancelled_owned()),
             }),
         }
     }
@@ -74,6 +86,11 @@ impl Body for GuestBody {
             return Poll::Ready(None);
         };
         let frame = ready!(rest.poll_frame(cx)).transpose();
+        if let Some(Err(failure)) = &frame
+            && let Some(conduct) = failure.conduct()
+        {
+            rest.health.note(conduct);
+        }
         if !matches!(frame, Some(Ok(_))) {
             body.rest = None;
         }
@@ -146,6 +163,9 @@ struct Rest {
     run: Run,
     meter: Meter,
     patience: Patience,
+    health: Arc<Health>,
+    /// Ready when the guest's version has been seen out.
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Rest {
@@ -154,6 +174,9 @@ impl Rest {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame<Bytes>>, GuestFailure>> {
         self.patience.ask();
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(GuestFailure::SeenOut));
+        }
         loop {
             let started = Instant::now();
             let event = self.run.poll_event(cx);

@@ -5,6 +5,8 @@ use std::fmt;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::health::Conduct;
+
 /// Longest text of a guest's making that we repeat in an error.
 const TEXT_CHARS_MAX: usize = 300;
 
@@ -71,6 +73,9 @@ pub enum GuestFailure {
     /// The guest's released answer made no progress for too long.
     #[error("the guest's released answer stood still")]
     Stalled,
+    /// The guest's released answer was cut, because its version was replaced and had its time to finish.
+    #[error("the guest's version was replaced, and this answer outlasted its drain limit")]
+    SeenOut,
     /// A session call asked for the run to stop: the transaction knows why and what comes next.
     #[error("the run was stopped by its session")]
     Interrupted,
@@ -92,8 +97,26 @@ impl GuestFailure {
     pub fn fault(&self) -> Fault {
         match self {
             Self::RequestBodyTooLarge { .. } => Fault::Client,
-            Self::NoInstance | Self::Interrupted => Fault::Host,
+            Self::NoInstance | Self::SeenOut | Self::Interrupted => Fault::Host,
             _ => Fault::Guest,
+        }
+    }
+
+    /// What it says of the guest's version; nothing where the guest is not to blame.
+    pub fn conduct(&self) -> Option<Conduct> {
+        match self {
+            Self::Trap { .. } | Self::MemoryRefused { .. } | Self::Exit { .. } => {
+                Some(Conduct::Trapped)
+            }
+            Self::NoResponse
+            | Self::ErrorCode { .. }
+            | Self::BadResponse { .. }
+            | Self::ResponseTooLarge { .. } => Some(Conduct::Errored),
+            Self::Deadline | Self::Stalled => Some(Conduct::Late),
+            Self::RequestBodyTooLarge { .. }
+            | Self::NoInstance
+            | Self::Interrupted
+            | Self::SeenOut => None,
         }
     }
 
@@ -111,6 +134,7 @@ impl GuestFailure {
             Self::NoInstance => "no-instance",
             Self::Deadline => "deadline",
             Self::Stalled => "stalled",
+            Self::SeenOut => "seen-out",
             Self::Interrupted => "interrupted",
         }
     }

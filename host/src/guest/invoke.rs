@@ -98,7 +98,7 @@ impl Invocation {
             return Err(GuestFailure::RequestBodyTooLarge { bytes_max });
         }
         released?;
-        releasing.release(self.guest.limits())
+        releasing.release(&self.guest)
     }
 
     fn start(&self, session: Session, number: u32, permit: Permit) -> Run {

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use sha2::{Digest as _, Sha256};
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::engine::World;
@@ -117,11 +118,55 @@ pub enum LoadError {
     },
 }
 
+/// SHA-256 of a component's file, as `sha256sum` prints it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest([u8; 32]);
+
+impl Digest {
+    /// The digest of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(Sha256::digest(bytes).into())
+    }
+
+    /// Its 32 bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+/// What a component is, for listings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentInfo {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size, in bytes.
+    pub bytes: u64,
+    /// Which `wasi:http` it speaks.
+    pub world: World,
+    /// The interfaces it imports.
+    pub imports: Vec<String>,
+    /// What it exports.
+    pub exports: Vec<String>,
+}
+
 /// What can be told of a component without compiling it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outline {
     pub(super) world: World,
     pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
 impl Outline {
@@ -218,7 +263,11 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, LoadError> {
             return Err(LoadError::NotAHandler { what, exports });
         }
     };
-    Ok(Outline { world, imports })
+    Ok(Outline {
+        world,
+        imports,
+        exports,
+    })
 }
 
 fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {

@@ -1,45 +1,43 @@
-//! The guests by name. A guest can be replaced while it serves: who has taken one keeps it until the request is done.
+//! The guests by name, each a [`Deployment`] that one version after the other goes through. Knows no files and no compiler: what
+//! gets in here has been admitted.
 
-use std::collections::HashMap;
+mod deployment;
+mod record;
+mod watch;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::Guest;
+pub use deployment::{Deployment, RollbackError};
+pub use record::{Origin, State, VersionReport};
 
-/// All guests of a host.
+/// The deployments of a host, by the guests' names.
+pub type Deployments = BTreeMap<String, Arc<Deployment>>;
+
+/// All guests of a host, as whoever lists and changes them sees them. Requests find theirs beside their routes.
 #[derive(Debug, Default)]
-pub struct GuestRegistry(ArcSwap<HashMap<String, Arc<Guest>>>);
+pub struct GuestRegistry(ArcSwap<Deployments>);
 
 impl GuestRegistry {
-    /// A registry of these guests, each under its own name; of two with one name the later stays.
-    pub fn new(guests: impl IntoIterator<Item = Guest>) -> Self {
-        let guests = guests
-            .into_iter()
-            .map(|guest| (guest.name().to_owned(), Arc::new(guest)))
-            .collect();
-        Self(ArcSwap::from_pointee(guests))
+    /// A registry of these guests.
+    pub fn new(deployments: Arc<Deployments>) -> Self {
+        Self(ArcSwap::new(deployments))
     }
 
-    /// The guest of a name, as it is now.
-    pub fn get(&self, name: &str) -> Option<Arc<Guest>> {
+    /// A guest's deployment.
+    pub fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         self.0.load().get(name).cloned()
     }
 
-    /// Puts a guest in the place of the one with its name, or adds it. Requests that run stay with the old one.
-    pub fn replace(&self, guest: Guest) {
-        let guest = Arc::new(guest);
-        self.0.rcu(|guests| {
-            let mut guests = HashMap::clone(guests);
-            guests.insert(guest.name().to_owned(), Arc::clone(&guest));
-            guests
-        });
+    /// All of them, sorted by name.
+    pub fn deployments(&self) -> Arc<Deployments> {
+        self.0.load_full()
     }
 
-    /// The names of all guests, sorted.
-    pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = self.0.load().keys().cloned().collect();
-        names.sort_unstable();
-        names
+    /// Takes others in their place: those of a configuration that was read again.
+    pub fn replace(&self, deployments: Arc<Deployments>) {
+        self.0.store(deployments);
     }
 }

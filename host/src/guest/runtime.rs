@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
@@ -12,11 +13,12 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::context::{self, Belongings, Context};
 use super::engine::{self, World};
 use super::gate::Gate;
-use super::loader::{self, LoadError, Outline};
+use super::health::{Conduct, Health};
+use super::loader::{self, ComponentInfo, Digest, LoadError, Outline};
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound, OutboundHost};
 use super::session_host::{self, Caller};
-use super::settings::{GuestSettings, Limits, Options, StreamPolicy};
+use super::settings::{GuestSettings, Limits, Options, Rollout, StreamPolicy};
 use crate::session::{Grant, Start};
 
 /// What runs guests. One per process is enough; it lives as long as the guests loaded on it.
@@ -67,6 +69,15 @@ impl Runtime {
     /// # Errors
     /// [`LoadError`] says what was found and what was wanted.
     pub fn load(&self, settings: GuestSettings) -> Result<Guest, LoadError> {
+        let bytes = loader::read(&settings.component)?;
+        self.load_bytes(settings, &bytes)
+    }
+
+    /// As [`Runtime::load`], with the component's bytes at hand; the file that the settings name is not read.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`].
+    pub fn load_bytes(&self, settings: GuestSettings, bytes: &[u8]) -> Result<Guest, LoadError> {
         let memory_bytes_max = settings.limits.memory_bytes_max;
         if memory_bytes_max > self.memory_bytes_max {
             let bound = self.memory_bytes_max;
@@ -74,14 +85,21 @@ impl Runtime {
                 format!("the memory limit of {memory_bytes_max} bytes is above the pool's {bound}");
             return Err(LoadError::Settings { reason });
         }
-        let bytes = loader::read(&settings.component)?;
-        let outline = loader::outline(&bytes)?;
+        let outline = loader::outline(bytes)?;
         let house = match outline.world {
             World::Wasi02 => &self.wasi02,
             World::Wasi03 => &self.wasi03,
         };
-        let handler = house.fit(&bytes, &outline)?;
-        let guest = Guest::new(settings, &outline, house, handler);
+        let handler = house.fit(bytes, &outline)?;
+        let imports_session = outline.imports_session();
+        let component = ComponentInfo {
+            digest: Digest::of(bytes),
+            bytes: bytes.len() as u64,
+            world: outline.world,
+            imports: outline.imports,
+            exports: outline.exports,
+        };
+        let guest = Guest::new(settings, component, imports_session, house, handler);
         guest.try_once()?;
         Ok(guest)
     }
@@ -132,6 +150,7 @@ impl House {
 }
 
 /// A component ready to be instantiated.
+#[derive(Clone)]
 pub(super) enum Handler {
     Wasi02(ProxyPre<Context>),
     Wasi03(ServicePre<Context>),
@@ -146,10 +165,22 @@ impl Handler {
     }
 }
 
-/// One loaded guest. `Debug` shows no environment.
+/// One version of a guest, loaded. `Debug` shows no environment.
 pub struct Guest {
+    version: u64,
+    code: Arc<Code>,
+    health: Arc<Health>,
+    /// Cancelled when this version's requests have had their time.
+    cut: CancellationToken,
+    /// Cancelled when nobody holds this version any more.
+    gone: CancellationToken,
+    _gone: DropGuard,
+}
+
+/// What versions share that were made from one component with one set of settings.
+struct Code {
     name: Arc<str>,
-    world: World,
+    component: ComponentInfo,
     imports_session: bool,
     grant: Arc<Grant>,
     start: Start,
@@ -157,92 +188,160 @@ pub struct Guest {
     limits: Limits,
     environment: Arc<[(String, String)]>,
     outbound_hosts: Arc<[OutboundHost]>,
+    rollout: Rollout,
     engine: Engine,
     gate: Arc<Gate>,
     handler: Handler,
 }
 
 impl Guest {
-    fn new(settings: GuestSettings, outline: &Outline, house: &House, handler: Handler) -> Self {
+    fn new(
+        settings: GuestSettings,
+        component: ComponentInfo,
+        imports_session: bool,
+        house: &House,
+        handler: Handler,
+    ) -> Self {
+        Self::of(
+            0,
+            Arc::new(Code {
+                name: settings.name.into(),
+                component,
+                imports_session,
+                grant: Arc::new(settings.grant),
+                start: settings.start,
+                stream: settings.stream,
+                limits: settings.limits,
+                environment: settings.environment.into(),
+                outbound_hosts: settings.outbound_hosts.into(),
+                rollout: settings.rollout,
+                engine: house.engine.clone(),
+                gate: Arc::clone(&house.gate),
+                handler,
+            }),
+        )
+    }
+
+    fn of(version: u64, code: Arc<Code>) -> Self {
+        let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
+        let gone = CancellationToken::new();
         Self {
-            name: settings.name.into(),
-            world: outline.world,
-            imports_session: outline.imports_session(),
-            grant: Arc::new(settings.grant),
-            start: settings.start,
-            stream: settings.stream,
-            limits: settings.limits,
-            environment: settings.environment.into(),
-            outbound_hosts: settings.outbound_hosts.into(),
-            engine: house.engine.clone(),
-            gate: Arc::clone(&house.gate),
-            handler,
+            version,
+            code,
+            health: Arc::new(Health::new(thresholds)),
+            cut: CancellationToken::new(),
+            _gone: gone.clone().drop_guard(),
+            gone,
         }
+    }
+
+    /// The same code under another number, with nothing known against it and nobody running on it.
+    pub(super) fn numbered(&self, version: u64) -> Self {
+        Self::of(version, Arc::clone(&self.code))
+    }
+
+    /// The same version anew: to be kept when this one is seen out, in case it is wanted again.
+    pub(super) fn renewed(&self) -> Self {
+        self.numbered(self.version)
+    }
+
+    /// Its number among the versions of its name, from 1; 0 before it is admitted.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What its component is.
+    pub fn component(&self) -> &ComponentInfo {
+        &self.code.component
+    }
+
+    /// Counts a request of this version that ended, for or against it.
+    pub fn note(&self, conduct: Conduct) {
+        self.health.note(conduct);
+    }
+
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Cancelled when what still streams on this version is to end.
+    pub(super) fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// Cancelled when nobody holds this version any more.
+    pub(super) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
-        &self.name
+        &self.code.name
     }
 
     /// Which `wasi:http` it speaks.
     pub fn world(&self) -> World {
-        self.world
+        self.code.component.world
     }
 
     /// Whether it imports `cloakroom:http/session`. One that does not costs no store access and its answers are no
     /// transactions.
     pub fn imports_session(&self) -> bool {
-        self.imports_session
+        self.code.imports_session
     }
 
     /// What it may do with the session.
     pub fn grant(&self) -> &Arc<Grant> {
-        &self.grant
+        &self.code.grant
     }
 
     /// Whether its requests wait for their turn before they start.
     pub fn start(&self) -> Start {
-        self.start
+        self.code.start
     }
 
     /// What bounds it.
     pub fn limits(&self) -> &Limits {
-        &self.limits
+        &self.code.limits
+    }
+
+    /// How it follows the version before it.
+    pub(super) fn rollout(&self) -> &Rollout {
+        &self.code.rollout
     }
 
     pub(super) fn stream(&self) -> StreamPolicy {
-        self.stream
+        self.code.stream
     }
 
     pub(super) fn handler(&self) -> &Handler {
-        &self.handler
+        &self.code.handler
     }
 
     pub(super) fn gate(&self) -> &Gate {
-        &self.gate
+        &self.code.gate
     }
 
     pub(super) fn log(&self, request_id: &Arc<str>, attempt: u32) -> GuestLog {
         GuestLog::new(
-            Arc::clone(&self.name),
+            Arc::clone(&self.code.name),
             Arc::clone(request_id),
             attempt,
-            &self.limits,
+            &self.code.limits,
         )
     }
 
     /// A store for one run.
     pub(super) fn store(&self, caller: Caller, effects: Effects, log: GuestLog) -> Store<Context> {
         let outbound = Outbound {
-            hosts: Arc::clone(&self.outbound_hosts),
+            hosts: Arc::clone(&self.code.outbound_hosts),
             effects,
-            patience: self.limits.deadline,
+            patience: self.code.limits.deadline,
         };
-        let environment = Arc::clone(&self.environment);
+        let environment = Arc::clone(&self.code.environment);
         context::store(
-            &self.engine,
-            &self.limits,
+            &self.code.engine,
+            &self.code.limits,
             Belongings {
                 environment,
                 outbound,
@@ -255,13 +354,13 @@ impl Guest {
     /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor.
     fn try_once(&self) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
-            world: self.world,
+            world: self.world(),
             reason,
         };
         let attempt = async {
-            let deadline = Instant::now() + self.limits.deadline;
+            let deadline = Instant::now() + self.code.limits.deadline;
             let permit = self
-                .gate
+                .gate()
                 .enter(deadline)
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;
@@ -270,9 +369,9 @@ impl Guest {
                 Effects::default(),
                 self.log(&"load".into(), 0),
             );
-            let made = self.handler.pre().instantiate_async(&mut store);
+            let made = self.code.handler.pre().instantiate_async(&mut store);
             let made = tokio::time::timeout_at(deadline.into(), made).await;
-            let refused_memory = store.data().refused_memory(&self.limits);
+            let refused_memory = store.data().refused_memory(&self.code.limits);
             store.data().log.finish();
             drop((store, permit));
             match (made, refused_memory) {
@@ -283,7 +382,7 @@ impl Guest {
                 (Ok(Err(error)), None) => Err(refuse(format!("{error:#}"))),
                 (Err(_), _) => Err(refuse(format!(
                     "it did not start within {:?}",
-                    self.limits.deadline
+                    self.code.limits.deadline
                 ))),
             }
         };
@@ -294,9 +393,10 @@ impl Guest {
 impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest")
-            .field("name", &self.name)
-            .field("world", &self.world)
-            .field("imports_session", &self.imports_session)
+            .field("name", &self.code.name)
+            .field("version", &self.version)
+            .field("world", &self.world())
+            .field("imports_session", &self.code.imports_session)
             .finish_non_exhaustive()
     }
 }

@@ -1,9 +1,12 @@
 //! What can be set: for the runtime as a whole ([`Options`]) and for one guest ([`GuestSettings`], [`Limits`]). Knows no
 //! configuration file; `app` fills these in.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::health::Thresholds;
+use super::loader::Digest;
 use super::outbound::OutboundHost;
 use crate::limits;
 use crate::session::{Grant, Start};
@@ -33,7 +36,7 @@ impl Default for Options {
 }
 
 /// What bounds one guest.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Longest time to the release of an answer; after it, longest time a guest may compute between two pieces of a body.
     pub deadline: Duration,
@@ -78,8 +81,8 @@ pub enum StreamPolicy {
     Streamed,
 }
 
-/// One guest, as configured.
-#[derive(Clone, Debug)]
+/// One guest, as configured. `Debug` shows no environment.
+#[derive(Clone, PartialEq)]
 pub struct GuestSettings {
     /// What routes, logs and metrics call it.
     pub name: String,
@@ -97,4 +100,107 @@ pub struct GuestSettings {
     pub environment: Vec<(String, String)>,
     /// What bounds it.
     pub limits: Limits,
+    /// How its versions follow each other.
+    pub rollout: Rollout,
+}
+
+impl std::fmt::Debug for GuestSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestSettings")
+            .field("name", &self.name)
+            .field("component", &self.component)
+            .field("grant", &self.grant)
+            .field("limits", &self.limits)
+            .field("rollout", &self.rollout)
+            .finish_non_exhaustive()
+    }
+}
+
+/// How one version of a guest follows another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollout {
+    /// A path that a new version must answer below 500 before it serves.
+    pub probe: Option<String>,
+    /// Whether a new version serves some of the visitors first.
+    pub canary: Option<Canary>,
+    /// Whether a version that fails too often is taken back.
+    pub rollback: Option<Rollback>,
+    /// Longest time for the requests of an old version to end before they are cut. Only streams last as long: before
+    /// its release a request ends by its deadline.
+    pub drain_max: Duration,
+}
+
+impl Default for Rollout {
+    fn default() -> Self {
+        Self {
+            probe: None,
+            canary: None,
+            rollback: Some(Rollback::default()),
+            drain_max: limits::DRAIN_MAX,
+        }
+    }
+}
+
+/// When a version is taken back.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rollback {
+    /// How long a new version is watched: one that has served well for so long is not to blame for a failure of something
+    /// else.
+    pub probation: Duration,
+    /// What is too often.
+    pub thresholds: Thresholds,
+}
+
+impl Default for Rollback {
+    fn default() -> Self {
+        Self {
+            probation: limits::ROLLBACK_PROBATION,
+            thresholds: Thresholds {
+                window: limits::ROLLBACK_WINDOW,
+                requests_min: limits::ROLLBACK_REQUESTS_MIN,
+                errors_max: limits::ROLLBACK_SHARE_MAX,
+                traps_max: limits::ROLLBACK_SHARE_MAX,
+                deadline_misses_max: limits::ROLLBACK_SHARE_MAX,
+            },
+        }
+    }
+}
+
+/// How a new version serves some of the visitors before it serves all.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Canary {
+    /// The share of the visitors, above 0 and below 1.
+    pub share: f64,
+    /// For how long, if nothing trips.
+    pub duration: Duration,
+}
+
+impl Canary {
+    /// Whether this visitor is among the share. The same ones are throughout, on every host that has the same component.
+    pub(super) fn takes(&self, visitor: u64, digest: &Digest) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (visitor, digest.as_bytes()).hash(&mut hasher);
+        // The upper 53 bits fill a double's fraction.
+        let place = (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64;
+        place < self.share
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_canary_takes_its_share_of_the_visitors_and_the_same_ones_always() {
+        let canary = Canary {
+            share: 0.1,
+            duration: Duration::ZERO,
+        };
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let taken: Vec<u64> = (0..10_000).filter(|n| canary.takes(*n, &one)).collect();
+        assert!((800..1_200).contains(&taken.len()), "{}", taken.len());
+        assert!(taken.iter().all(|n| canary.takes(*n, &one)));
+        let again = taken.iter().filter(|n| canary.takes(**n, &other)).count();
+        assert!(again < 300, "another component has other canaries: {again}");
+    }
 }

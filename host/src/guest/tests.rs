@@ -8,6 +8,7 @@ mod output;
 mod release;
 mod session;
 mod third_party;
+mod versions;
 
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -20,7 +21,7 @@ use http_body_util::{BodyExt, Full};
 
 use super::{
     Guest, GuestFailure, GuestRequest, GuestSettings, Invocation, Limits, LoadError, Options,
-    Released, ReplayBody, Runtime, StreamPolicy,
+    Released, ReplayBody, Rollout, Runtime, StreamPolicy,
 };
 use crate::session::{Attempt, Grant, Session, Start};
 
@@ -55,6 +56,7 @@ fn settings(name: &str) -> GuestSettings {
             deadline: Duration::from_secs(5),
             ..Limits::default()
         },
+        rollout: Rollout::default(),
     }
 }
 

@@ -20,6 +20,8 @@ pub(super) struct AccessRecord {
     /// The route's pattern.
     pub(super) route: Option<String>,
     pub(super) guest: Option<String>,
+    /// Which version of the guest; 0 before one is taken.
+    pub(super) guest_version: u64,
     /// How often the guest was run.
     pub(super) attempts: u32,
     is_logged: bool,
@@ -41,6 +43,7 @@ impl AccessRecord {
             client: peer.ip().to_canonical(),
             route: None,
             guest: None,
+            guest_version: 0,
             attempts: 0,
             is_logged: false,
         }
@@ -68,6 +71,7 @@ impl AccessRecord {
             status = status.as_u16(),
             error,
             guest = self.guest.as_deref(),
+            guest_version = (self.guest_version > 0).then_some(self.guest_version),
             attempts = self.attempts,
             duration_ms = (duration_ms * 1000.0).round() / 1000.0,
             bytes,

@@ -161,7 +161,10 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
         | GuestFailure::MemoryRefused { .. }
         | GuestFailure::Exit { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "The handler failed."),
         // The session's transaction keeps interruptions to itself: one that gets here is a defect.
-        GuestFailure::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "The host failed."),
+        // And an answer that was released has its head already when it is cut.
+        GuestFailure::Interrupted | GuestFailure::SeenOut => {
+            (StatusCode::INTERNAL_SERVER_ERROR, "The host failed.")
+        }
         GuestFailure::NoResponse
         | GuestFailure::ErrorCode { .. }
         | GuestFailure::BadResponse { .. }

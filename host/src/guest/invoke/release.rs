@@ -11,7 +11,7 @@ use super::meter::Meter;
 use crate::guest::body::{GuestBody, Held, Patience};
 use crate::guest::error::GuestFailure;
 use crate::guest::runtime::Guest;
-use crate::guest::settings::{Limits, StreamPolicy};
+use crate::guest::settings::StreamPolicy;
 use crate::limits;
 
 /// A run before its release.
@@ -121,15 +121,16 @@ impl Releasing {
     ///
     /// # Errors
     /// [`GuestFailure::NoResponse`] if the release point was not reached.
-    pub(super) fn release(self, limits: &Limits) -> Result<Released, GuestFailure> {
+    pub(super) fn release(self, guest: &Guest) -> Result<Released, GuestFailure> {
         let Some((head, meter)) = self.answer else {
             return Err(GuestFailure::NoResponse);
         };
         let body = if self.is_complete || !meter.is_sent() {
             GuestBody::complete(self.held)
         } else {
+            let limits = guest.limits();
             let patience = Patience::new(limits.deadline, limits.stream_silence_max);
-            GuestBody::streaming(self.held, self.run, meter, patience)
+            GuestBody::streaming(self.held, self.run, meter, patience, guest)
         };
         Ok(Released { head, body })
     }

@@ -116,22 +116,3 @@ fn a_memory_limit_above_the_pools_is_refused() {
 async fn loading_works_on_a_thread_that_drives_a_runtime() {
     assert_eq!(text(&guest("fixture-hello"), "/").await, "hello\n");
 }
-
-#[tokio::test]
-async fn a_replaced_guest_serves_whoever_holds_it() {
-    let registry =
-        crate::guest::GuestRegistry::new([runtime().load(settings("fixture-hello")).unwrap()]);
-    let old = registry.get("fixture-hello").unwrap();
-    registry.replace(
-        runtime()
-            .load(GuestSettings {
-                component: component("counter"),
-                ..settings("fixture-hello")
-            })
-            .unwrap(),
-    );
-    assert!(registry.get("fixture-hello").unwrap().imports_session());
-    assert_eq!(text(&old, "/").await, "hello\n");
-    assert!(registry.get("absent").is_none());
-    assert_eq!(registry.names(), ["fixture-hello"]);
-}

@@ -1,0 +1,127 @@
+//! The guests of a configuration: a runtime for them, and all of them examined side by side.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::note;
+use super::probe::ScratchVisitor;
+use super::settings;
+use crate::clock::Clock;
+use crate::config::{self, Fault};
+use crate::guest::{Admission, Deployment, Deployments, Origin, Passed, Proposal, Runtime, Source};
+use crate::session;
+
+/// The way in for guests, now and later.
+///
+/// # Errors
+/// When the machine does not let us have the memory.
+pub(super) fn admission(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+    options: session::Options,
+    clock: &Clock,
+) -> Result<Arc<Admission>, Fault> {
+    let runtime = Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
+        let problem = format!("cannot set up the guests' memory: {error:#}");
+        let remedy = "allow more address space (ulimit -v), or lower [server] instances_max or a guest's memory limit";
+        Fault::new("guest", problem, remedy)
+    })?;
+    let clock = clock.clone();
+    let visitor = ScratchVisitor {
+        options,
+        clock: clock.clone(),
+    };
+    Ok(Arc::new(Admission::new(
+        Arc::new(runtime),
+        Box::new(visitor),
+        clock,
+    )))
+}
+
+/// What a configuration's guests are to be.
+#[derive(Debug, Default)]
+pub(super) struct Examined {
+    /// All of them, the ones that stay as they are included.
+    pub(super) deployments: Deployments,
+    /// The new versions, to be activated together or not at all.
+    pub(super) passed: Vec<Passed>,
+}
+
+/// Examines every guest of a configuration: those in `present` that have not changed since stay as they are.
+///
+/// # Errors
+/// A fault for every guest that was refused; then nothing has changed.
+pub(super) async fn examine(
+    admission: &Arc<Admission>,
+    guests: &[config::GuestSettings],
+    present: &Deployments,
+) -> Result<Examined, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut examined = Examined::default();
+    let mut examinations = JoinSet::new();
+    for guest in guests {
+        let Some(settings) = note(&mut faults, settings::guest(guest).map_err(|it| vec![it]))
+        else {
+            continue;
+        };
+        let deployment = present
+            .get(&guest.name)
+            .map_or_else(|| Deployment::new(settings.clone()), Arc::clone);
+        examined
+            .deployments
+            .insert(guest.name.clone(), Arc::clone(&deployment));
+        let proposal = Proposal {
+            source: Source::File,
+            settings: Some(settings),
+            origin: Origin::Config,
+            expected: None,
+        };
+        let admission = Arc::clone(admission);
+        let key = format!("guest.{}.component", guest.name);
+        examinations.spawn(async move {
+            let passed = admission.examine(&deployment, proposal).await;
+            passed.map_err(|error| {
+                let remedy = "name the file of a component that handles HTTP";
+                Fault::new(key, error.to_string(), remedy)
+            })
+        });
+    }
+    while let Some(examination) = examinations.join_next().await {
+        match examination.expect("an examination neither panics nor is cancelled") {
+            Ok(passed) => examined.passed.extend(passed),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    faults.sort_by(|a, b| a.key.cmp(&b.key));
+    if faults.is_empty() {
+        Ok(examined)
+    } else {
+        Err(faults)
+    }
+}
+
+impl Examined {
+    /// Lets the new versions serve.
+    pub(super) fn activate(self) -> Deployments {
+        for passed in self.passed {
+            passed.activate();
+        }
+        self.deployments
+    }
+}
+
+/// Examines guests and lets none of them serve.
+///
+/// # Errors
+/// As [`examine`].
+pub(super) async fn check(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+    options: session::Options,
+) -> Result<(), Vec<Fault>> {
+    let clock = Clock::system();
+    let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
+    let examined = examine(&admission, guests, &Deployments::default()).await;
+    examined.map(drop)
+}

@@ -1,0 +1,100 @@
+//! Asks a candidate a question before it serves: a GET of the configured path, with a session in a store of its own.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http::header::HOST;
+use http::uri::Scheme;
+use http_body_util::Empty;
+
+use crate::clock::Clock;
+use crate::cookie::{KeyRing, Presented, Secret};
+use crate::guest::{self, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody};
+use crate::session::{self, Outcome, SessionManager, Visit};
+use crate::store::memory::MemoryStore;
+
+/// A visitor whose session nobody will see again.
+pub(super) struct ScratchVisitor {
+    pub(super) options: session::Options,
+    pub(super) clock: Clock,
+}
+
+impl guest::Probe for ScratchVisitor {
+    fn ask<'a>(
+        &'a self,
+        candidate: Arc<Guest>,
+        path: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async move {
+            let deadline = Instant::now() + candidate.limits().deadline;
+            let request = request(&candidate, path, deadline)?;
+            let mut invocation = Invocation::new(Arc::clone(&candidate), request);
+            if !candidate.imports_session() {
+                return judge(invocation.run_without_session().await);
+            }
+            let visit = Visit {
+                presented: Presented::default(),
+                path: path.split('?').next().unwrap_or(path).to_owned(),
+                is_secure: false,
+                grant: Arc::clone(candidate.grant()),
+                deadline,
+                start: candidate.start(),
+            };
+            let sessions = self.sessions()?;
+            let outcome = sessions.transact(visit, &mut invocation).await;
+            sessions.shutdown().await;
+            match outcome {
+                Outcome::Answered { answer, .. } => judge(Ok(answer)),
+                Outcome::Failed { failure, .. } => judge(Err(failure)),
+                Outcome::Refused { refusal, .. } => {
+                    Err(format!("its session was refused: {refusal:?}"))
+                }
+            }
+        })
+    }
+}
+
+impl ScratchVisitor {
+    fn sessions(&self) -> Result<Arc<SessionManager>, String> {
+        let mut secret = vec![0; 32];
+        getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
+        let keys = KeyRing::new(vec![Secret::new(secret)]).map_err(|error| error.to_string())?;
+        let store = Arc::new(MemoryStore::new());
+        let clock = self.clock.clone();
+        Ok(SessionManager::new(
+            self.options.clone(),
+            keys,
+            store,
+            clock,
+        ))
+    }
+}
+
+fn request(candidate: &Guest, path: &str, deadline: Instant) -> Result<GuestRequest, String> {
+    let request = http::Request::builder().uri(path).header(HOST, "localhost");
+    let request = request.body(()).map_err(|error| error.to_string())?;
+    let limits = candidate.limits();
+    Ok(GuestRequest {
+        head: request.into_parts().0,
+        scheme: Scheme::HTTP,
+        body: ReplayBody::new(
+            Empty::<Bytes>::new(),
+            limits.request_body_bytes_max,
+            limits.replay_bytes_max,
+        ),
+        request_id: "probe".into(),
+        deadline,
+    })
+}
+
+fn judge(answer: Result<Released, GuestFailure>) -> Result<(), String> {
+    match answer {
+        Ok(answer) if answer.head.status < StatusCode::INTERNAL_SERVER_ERROR => Ok(()),
+        Ok(answer) => Err(format!("it answered {}", answer.head.status)),
+        Err(failure) => Err(failure.to_string()),
+    }
+}

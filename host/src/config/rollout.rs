@@ -1,0 +1,106 @@
+//! How versions of a guest follow each other: `probe`, `drain`, `[guest.NAME.canary]` and `[guest.NAME.rollback]`.
+
+use std::time::Duration;
+
+use super::kinds::{Complaint, Field, boolean, count_in, duration, share, text};
+use super::reader::Section;
+use crate::guest::{Canary, Rollback, Rollout, Thresholds};
+
+/// Longest window: counts are kept for it.
+const WINDOW_MAX: Duration = Duration::from_secs(3600);
+
+/// Reads what belongs to the rollout out of `[guest.NAME]`.
+pub(super) fn read(section: &mut Section<'_>) -> Rollout {
+    let default = Rollout::default();
+    Rollout {
+        probe: section.get("probe", probe),
+        drain_max: section.get("drain", duration).unwrap_or(default.drain_max),
+        canary: read_canary(section.section("canary")),
+        rollback: read_rollback(section.section("rollback")),
+    }
+}
+
+fn read_canary(mut section: Section<'_>) -> Option<Canary> {
+    let share = section.get("share", share);
+    let duration = section.get("duration", duration);
+    match (share, duration) {
+        (Some(share), Some(duration)) => Some(Canary { share, duration }),
+        (None, None) => None,
+        (Some(_), None) => {
+            if !section.is_given("duration") {
+                section.fault(
+                    "duration",
+                    "missing: a canary ends some time",
+                    "write duration = \"5m\"",
+                );
+            }
+            None
+        }
+        (None, Some(_)) => {
+            if !section.is_given("share") {
+                section.fault(
+                    "share",
+                    "missing: a canary serves a share of the visitors",
+                    "write share = \"10%\"",
+                );
+            }
+            None
+        }
+    }
+}
+
+fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
+    let default = Rollback::default();
+    let Thresholds {
+        window,
+        requests_min,
+        errors_max,
+        traps_max,
+        deadline_misses_max,
+    } = default.thresholds;
+    let is_enabled = section.get("enabled", boolean).unwrap_or(true);
+    let rollback = Rollback {
+        probation: section
+            .get("probation", duration)
+            .unwrap_or(default.probation),
+        thresholds: Thresholds {
+            window: section.get("window", duration).unwrap_or(window),
+            requests_min: section
+                .get("requests", count_in(1, 1 << 20))
+                .map_or(requests_min, |count| {
+                    u32::try_from(count).unwrap_or(u32::MAX)
+                }),
+            errors_max: section.get("errors", share).unwrap_or(errors_max),
+            traps_max: section.get("traps", share).unwrap_or(traps_max),
+            deadline_misses_max: section
+                .get("deadline_misses", share)
+                .unwrap_or(deadline_misses_max),
+        },
+    };
+    let window = rollback.thresholds.window;
+    if window.is_zero() || window > WINDOW_MAX {
+        section.fault(
+            "window",
+            format!(
+                "{} is no window to judge by",
+                humantime::format_duration(window)
+            ),
+            "write a duration above 0 and up to \"1h\"",
+        );
+    }
+    is_enabled.then_some(rollback)
+}
+
+/// A path and query to ask a new version for.
+fn probe(field: &Field<'_>) -> Result<String, Complaint> {
+    let path = text(field)?;
+    let is_target = path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
+    if is_target {
+        Ok(path)
+    } else {
+        Err(Complaint::new(
+            format!("{path:?} is no path"),
+            "write the path of a request, such as \"/health\"",
+        ))
+    }
+}

@@ -1,0 +1,87 @@
+//! The tasks that outlast a swap: one watches over a version that is new, one sees an old version out.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use tokio::task::AbortHandle;
+
+use super::deployment::Deployment;
+use crate::guest::{Guest, health::Health};
+
+/// Ends its task when dropped: a version is watched only while it serves.
+#[derive(Debug)]
+pub(super) struct Watch(AbortHandle);
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Takes a live version back when it fails too often within its probation.
+pub(super) fn over_live(deployment: &Arc<Deployment>, guest: &Guest, probation: Duration) -> Watch {
+    let (deployment, health, number) =
+        (Arc::downgrade(deployment), guest.health(), guest.version());
+    spawn(async move {
+        if is_sick_within(probation, &health).await {
+            with(&deployment, |deployment| deployment.take_back(number));
+        }
+    })
+}
+
+/// Takes a canary back when it fails too often, and lets it serve everybody when it has not for `duration`.
+pub(super) fn over_canary(
+    deployment: &Arc<Deployment>,
+    guest: &Guest,
+    duration: Duration,
+) -> Watch {
+    let (deployment, health, number) =
+        (Arc::downgrade(deployment), guest.health(), guest.version());
+    spawn(async move {
+        if is_sick_within(duration, &health).await {
+            with(&deployment, |deployment| deployment.take_back(number));
+        } else {
+            with(&deployment, |deployment| deployment.promote(number));
+        }
+    })
+}
+
+/// Sees a version out that serves no new requests: waits for its last one, and after `limit` cuts what is left.
+///
+/// The task ends with the version's last request; requests before their release end by their deadline.
+pub(super) fn over_draining(deployment: &Arc<Deployment>, guest: &Guest, limit: Duration) {
+    let (deployment, gone, cut, number) = (
+        Arc::downgrade(deployment),
+        guest.gone(),
+        guest.cut(),
+        guest.version(),
+    );
+    tokio::spawn(async move {
+        if tokio::time::timeout(limit, gone.cancelled()).await.is_err() {
+            tracing::warn!(
+                version = number,
+                ?limit,
+                "requests of an old version outlast its drain limit: cutting them"
+            );
+            cut.cancel();
+            gone.cancelled().await;
+        }
+        with(&deployment, |deployment| deployment.has_drained(number));
+    });
+}
+
+async fn is_sick_within(duration: Duration, health: &Health) -> bool {
+    tokio::time::timeout(duration, health.tripped())
+        .await
+        .is_ok()
+}
+
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Watch {
+    Watch(tokio::spawn(task).abort_handle())
+}
+
+fn with(deployment: &Weak<Deployment>, act: impl FnOnce(&Arc<Deployment>)) {
+    if let Some(deployment) = deployment.upgrade() {
+        act(&deployment);
+    }
+}
