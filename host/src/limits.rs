@@ -123,3 +123,5 @@ pub const ROLLBACK_WINDOW: Duration = Duration::from_secs(10);
 pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
 /// Largest share of failures of one kind before a new version is taken back.
 pub const ROLLBACK_SHARE_MAX: f64 = 0.2;
+/// How long a canary serves its share of the visitors before it serves all.
+pub const CANARY_DURATION: Duration = Duration::from_secs(300);

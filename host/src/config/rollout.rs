@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::kinds::{Complaint, Field, boolean, count_in, duration, share, text};
 use super::reader::Section;
 use crate::guest::{Canary, Rollback, Rollout, Thresholds};
+use crate::limits;
 
 /// Longest window: counts are kept for it.
 const WINDOW_MAX: Duration = Duration::from_secs(3600);
@@ -21,32 +22,12 @@ pub(super) fn read(section: &mut Section<'_>) -> Rollout {
 }
 
 fn read_canary(mut section: Section<'_>) -> Option<Canary> {
-    let share = section.get("share", share);
     let duration = section.get("duration", duration);
-    match (share, duration) {
-        (Some(share), Some(duration)) => Some(Canary { share, duration }),
-        (None, None) => None,
-        (Some(_), None) => {
-            if !section.is_given("duration") {
-                section.fault(
-                    "duration",
-                    "missing: a canary ends some time",
-                    "write duration = \"5m\"",
-                );
-            }
-            None
-        }
-        (None, Some(_)) => {
-            if !section.is_given("share") {
-                section.fault(
-                    "share",
-                    "missing: a canary serves a share of the visitors",
-                    "write share = \"10%\"",
-                );
-            }
-            None
-        }
-    }
+    let share = section.get("share", share)?;
+    Some(Canary {
+        share,
+        duration: duration.unwrap_or(limits::CANARY_DURATION),
+    })
 }
 
 fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {

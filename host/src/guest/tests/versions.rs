@@ -283,11 +283,13 @@ async fn a_stream_on_an_old_version_is_cut_at_its_drain_limit() {
     let deployment = deployment(|it| it.rollout.drain_max = Duration::from_millis(50));
     admit(&deployment, "fixture-faults").await;
     let old = deployment.take(|| 0).unwrap();
-    let stream = get(&old, "/sse").await.unwrap();
+    // Nobody reads it yet, so it stands still behind its first 64 KiB.
+    let stream = get(&old, "/huge?4").await.unwrap();
     drop(old);
     admit(&deployment, COUNTER).await;
     assert_eq!(states(&deployment), [(2, "live"), (1, "draining")]);
 
+    tokio::time::sleep(Duration::from_millis(100)).await;
     assert_eq!(body(stream).await.unwrap_err(), GuestFailure::SeenOut);
 
     until(&deployment, &[(2, "live"), (1, "retired")]).await;
