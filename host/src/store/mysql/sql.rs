@@ -135,8 +135,8 @@ mod tests {
             sql.update,
             "UPDATE `sessions` SET `expires` = ?, `data` = ?, `cloakroom_token` = UNHEX(?), \
              `cloakroom_created` = COALESCE(`cloakroom_created`, ?) \
-             WHERE `session_id` = ? AND HEX(`session_id`) = ? AND `cloakroom_token` = UNHEX(?) \
-             AND SHA2(`data`, 256) = ? AND `expires` >= ?"
+             WHERE `session_id` = ? AND HEX(`session_id`) = ? \
+             AND COALESCE(`cloakroom_token`, '') = UNHEX(?) AND SHA2(`data`, 256) = ? AND `expires` >= ?"
         );
     }
 
