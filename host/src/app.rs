@@ -1,12 +1,16 @@
 //! The house put together: a checked configuration becomes parts, the parts become one [`App`], and the app serves until it is
 //! told to stop. The one place that knows all parts; decides nothing that one of them could decide.
 
+mod failure;
+mod greeting;
 mod guests;
 mod probe;
 mod settings;
 mod stores;
 
-use std::io;
+pub use failure::{Failure, StartError};
+pub use greeting::Greeting;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,8 +49,8 @@ impl App {
     /// Builds every part: reads and compiles the guests, opens the store, lays out the routes.
     ///
     /// # Errors
-    /// Every fault that was found, not only the first.
-    pub async fn build(config: Config) -> Result<Self, Vec<Fault>> {
+    /// Every fault that was found, not only the first; or that a store which may be named rightly cannot be reached.
+    pub async fn build(config: Config) -> Result<Self, StartError> {
         Self::build_with_clock(config, Clock::system()).await
     }
 
@@ -54,7 +58,7 @@ impl App {
     ///
     /// # Errors
     /// As [`App::build`].
-    pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Self, Vec<Fault>> {
+    pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -72,14 +76,14 @@ impl App {
                 note(&mut faults, examined)
             }
         };
-        let store = stores::open(&config.store)
-            .await
-            .map_err(|fault| vec![fault]);
-        let store = note(&mut faults, store);
-        let (Some(routes), Some(keys), Some(admission), Some(guests), Some(store)) =
-            (routes, keys, admission, guests, store)
+        let store = match stores::open(&config.store).await {
+            Ok(store) => store,
+            Err(error) => return Err(error.with(faults)),
+        };
+        let (Some(routes), Some(keys), Some(admission), Some(guests)) =
+            (routes, keys, admission, guests)
         else {
-            return Err(faults);
+            return Err(StartError::AtFault(faults));
         };
 
         let sessions = SessionManager::new(options, keys, store.as_dyn(), clock.clone());
@@ -103,17 +107,13 @@ impl App {
         })
     }
 
-    /// The configuration's address.
-    pub fn listen(&self) -> SocketAddr {
-        self.listen
-    }
-
     /// A listener on the configuration's address; its own `local_addr` says which port the system chose for port 0.
     ///
     /// # Errors
-    /// When the address is taken, or not this machine's.
-    pub async fn bind(&self) -> io::Result<TcpListener> {
-        TcpListener::bind(self.listen).await
+    /// When the address is taken, not this machine's, or not for this user to open.
+    pub async fn bind(&self) -> Result<TcpListener, Failure> {
+        let bound = TcpListener::bind(self.listen).await;
+        bound.map_err(|error| Failure::to_listen(self.listen, &error))
     }
 
     /// Its sessions, for whoever counts or inspects them.

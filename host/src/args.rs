@@ -25,12 +25,12 @@ Examples:
   cloakroom check --config cloakroom.toml
       names every fault of a configuration, its components included
 
-Exit codes: 0 all is well; 1 the host failed (the port is taken, for example); 2 the command line or the configuration
-is at fault.";
+Exit codes: 0 all is well; 1 the host failed (the port is taken, the database is not there); 2 the command line or the
+configuration is at fault.";
 
 const SERVE_HELP: &str = "\
 A flag outranks the environment, that the file, that the defaults. Every key of the file but [guest.*] and [[route]] has a
-variable: CLOAKROOM_ and the key's path in capitals, dots as underscores.
+variable: CLOAKROOM_ and the key's path in capitals, dots as underscores. A CLOAKROOM_ variable of no key is warned of.
   CLOAKROOM_LISTEN=0.0.0.0:8080
   CLOAKROOM_STORE_URL=mysql://app@db1:3306,db2:3306/app   CLOAKROOM_STORE_PASSWORD=...
   CLOAKROOM_SESSION_SECRETS=...                           CLOAKROOM_SESSION_COOKIE_MAX_AGE=24h
@@ -45,7 +45,8 @@ SIGTERM or SIGINT: takes no new connection, lets requests under way finish, ends
 
 const CHECK_HELP: &str = "\
 Reads the configuration as `serve` would, environment variables included, and loads every component. Exits with 0 and a
-summary, or with 2 and every fault: where it stands, which key, what is wrong, what to do. Opens no store, listens nowhere.
+summary, or with 2 and every fault: where it stands, which key, what is wrong, what to do. Warns of what is allowed and
+probably not meant, of CLOAKROOM_ variables that no key has among it. Opens no store, listens nowhere.
 
 Example:
   cloakroom check --config cloakroom.toml";

@@ -46,6 +46,9 @@ use source::{Node, Table, Value};
 /// The file that is read when none is named and no component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
 
+/// The variable that names the file where no flag does.
+const FILE_VARIABLE: &str = "CLOAKROOM_CONFIG";
+
 /// Everything the host was told, checked. Holds secrets: `Debug` shows none of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -88,6 +91,8 @@ pub struct Refused {
     pub faults: Vec<Fault>,
     /// The guests without faults.
     pub guests: Vec<GuestSettings>,
+    /// What is allowed and probably not meant: it may be why something is missing.
+    pub warnings: Vec<String>,
 }
 
 impl Config {
@@ -110,6 +115,7 @@ impl Config {
             .and_then(Path::parent)
             .unwrap_or(Path::new(""));
         let reader = Reader::new(environment, folder);
+        reader.environment().get(FILE_VARIABLE);
         let is_whole = syntax_faults.is_empty();
         for fault in syntax_faults {
             reader.fault(fault);
@@ -132,6 +138,7 @@ impl Config {
         Err(Refused {
             faults: findings.faults,
             guests,
+            warnings: findings.warnings,
         })
     }
 }
@@ -139,7 +146,7 @@ impl Config {
 /// The file that was named, or the usual one where nothing else says what to serve.
 fn chosen_file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> {
     let named = words.file.clone().or_else(|| {
-        let name = environment.get("CLOAKROOM_CONFIG");
+        let name = environment.get(FILE_VARIABLE);
         name.filter(|name| !name.is_empty()).map(PathBuf::from)
     });
     named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
@@ -155,6 +162,7 @@ fn unreadable(path: &Path, error: &std::io::Error, words: &Words) -> Refused {
     Refused {
         faults: vec![Fault::new("", problem, remedy)],
         guests: Vec::new(),
+        warnings: Vec::new(),
     }
 }
 

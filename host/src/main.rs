@@ -1,7 +1,6 @@
 //! The process: words to configuration to [`App`], signals, and the exit code. Decides nothing else.
 
 use std::io::Write as _;
-use std::net::SocketAddr;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -9,9 +8,9 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cloakroom::app::{self, App};
+use cloakroom::app::{self, App, Greeting, StartError};
 use cloakroom::args::{Args, Command};
-use cloakroom::config::{Config, Fault, ProcessEnvironment, Words};
+use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, Words};
 use cloakroom::telemetry;
 
 /// The command line or the configuration is at fault.
@@ -32,62 +31,63 @@ async fn main() -> ExitCode {
 async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     let config = match load(&words).await {
         Ok(config) => config,
-        Err(faults) => return Ok(refuse(&faults)),
+        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
     telemetry::init(&config.log)?;
-    let path = path_to_try(&config, &words);
+    // A lone component answers every path: the counter's own is as good as any.
+    let path = words.component.as_ref().map(|_| "/session");
+    let greeting = Greeting::new(&config, path);
     let app = match App::build(config).await {
         Ok(app) => app,
-        Err(faults) => return Ok(refuse(&faults)),
+        Err(StartError::Failed(failure)) => return Err(failure.into()),
+        // The warnings stand in the log.
+        Err(StartError::AtFault(faults)) => return Ok(refuse(&faults, &[])),
     };
-    let listener = app
-        .bind()
-        .await
-        .with_context(|| format!("cannot listen on {}", app.listen()))?;
+    let listener = app.bind().await?;
     let address = listener
         .local_addr()
         .context("the listener has no address")?;
     let shutdown = CancellationToken::new();
     end_on_signals(shutdown.clone())?;
-    announce(address, &path)?;
+    writeln!(std::io::stdout(), "{}", greeting.text(address))
+        .context("cannot write to standard output")?;
     app.run(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn check(words: &Words) -> anyhow::Result<ExitCode> {
-    let faults = match load(words).await {
-        Err(faults) => faults,
-        Ok(config) => match app::check(&config).await {
-            Err(faults) => faults,
-            Ok(()) => {
-                let (guests, routes) = (config.guests.len(), config.routes.len());
-                writeln!(
-                    std::io::stdout(),
-                    "ok: {guests} guests, {routes} routes, listens on {}",
-                    config.listen
-                )?;
-                return Ok(ExitCode::SUCCESS);
-            }
-        },
+    let config = match load(words).await {
+        Ok(config) => config,
+        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
-    Ok(refuse(&faults))
+    if let Err(faults) = app::check(&config).await {
+        return Ok(refuse(&faults, &config.warnings));
+    }
+    warn(&config.warnings);
+    let (guests, routes) = (config.guests.len(), config.routes.len());
+    writeln!(
+        std::io::stdout(),
+        "ok: {guests} guests, {routes} routes, listens on {}",
+        config.listen
+    )?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Reads the configuration; where it is refused, the components that it names well are tried all the same, so that one
 /// run names every fault.
-async fn load(words: &Words) -> Result<Config, Vec<Fault>> {
+async fn load(words: &Words) -> Result<Config, Refused> {
     match Config::load(words, &ProcessEnvironment) {
         Ok(config) => Ok(config),
-        Err(refused) => {
-            let mut faults = refused.faults;
+        Err(mut refused) => {
             let guests = app::check_guests(&refused.guests).await;
-            faults.extend(guests.err().unwrap_or_default());
-            Err(faults)
+            refused.faults.extend(guests.err().unwrap_or_default());
+            Err(refused)
         }
     }
 }
 
-fn refuse(faults: &[Fault]) -> ExitCode {
+fn refuse(faults: &[Fault], warnings: &[String]) -> ExitCode {
+    warn(warnings);
     for fault in faults {
         eprintln!("{fault}");
     }
@@ -97,6 +97,12 @@ fn refuse(faults: &[Fault]) -> ExitCode {
         if count == 1 { "fault" } else { "faults" }
     );
     ExitCode::from(EXIT_AT_FAULT)
+}
+
+fn warn(warnings: &[String]) {
+    for warning in warnings {
+        eprintln!("warning: {warning}");
+    }
 }
 
 /// SIGTERM and SIGINT end the host gracefully; a second one ends it at once.
@@ -117,33 +123,4 @@ fn end_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
         std::process::exit(1);
     });
     Ok(())
-}
-
-/// A path that a first visitor can open: every path of a lone component, else the first route's fixed part.
-fn path_to_try(config: &Config, words: &Words) -> String {
-    if words.component.is_some() {
-        return "/session".to_owned();
-    }
-    let path = config
-        .routes
-        .first()
-        .map_or("/", |route| route.path.as_str());
-    let fixed = path.split('{').next().unwrap_or("/");
-    match fixed.trim_end_matches('/') {
-        "" => "/".to_owned(),
-        fixed => fixed.to_owned(),
-    }
-}
-
-fn announce(address: SocketAddr, path: &str) -> anyhow::Result<()> {
-    let url = format!("http://{address}{path}");
-    writeln!(
-        std::io::stdout(),
-        "cloakroom {} serves {url}\n\
-         Open it in a browser, or be a visitor with a cookie jar, twice:\n  \
-         curl -b cookies.txt -c cookies.txt {url}\n\
-         Ctrl-C ends it; sessions stay.",
-        env!("CARGO_PKG_VERSION"),
-    )
-    .context("cannot write to standard output")
 }

@@ -113,7 +113,7 @@ impl RowVersion {
     /// The version that `record` is.
     pub fn of(record: &SessionRecord) -> Self {
         Self {
-            tokens: record.tokens,
+            tokens: record.tokens.clone(),
             data: record.data.clone(),
         }
     }

@@ -164,5 +164,76 @@ fn a_taken_port_is_a_clear_failure() {
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(1));
-    assert!(words(&output).contains(&address), "{}", words(&output));
+    let words = words(&output);
+    assert!(
+        words.contains(&format!("cannot listen on {address}: port")),
+        "{words}"
+    );
+    assert!(words.contains("name another port: --listen"), "{words}");
+}
+
+#[test]
+fn an_address_of_another_machine_is_a_clear_failure() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = Command::new(binary())
+        .arg("serve")
+        .arg(component("counter"))
+        // Set aside for documentation: nobody has it.
+        .args(["--listen", "192.0.2.1:3000", "--store", "memory:"])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    let words = words(&output);
+    assert_eq!(output.status.code(), Some(1), "{words}");
+    assert!(
+        words.contains("192.0.2.1 is no address of this machine"),
+        "{words}"
+    );
+    assert!(words.contains("--listen"), "{words}");
+}
+
+#[test]
+fn what_is_allowed_and_odd_is_warned_of_and_checks_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("cloakroom.toml");
+    let text = Config::over("memory:").guest("/session", "counter").text();
+    let component = component("counter");
+    let idle = format!(
+        "{text}[guest.idle]\ncomponent = {:?}\n",
+        component.display().to_string()
+    );
+    let run = |text: &str, command: &str| {
+        std::fs::write(&file, text).unwrap();
+        Command::new(binary())
+            .args([command, "--config"])
+            .arg(&file)
+            .env("COOKIE_SECRET", cloakroom_tests::host::SECRET)
+            .env("CLOAKROOM_SESSION_MAX_AGE", "1h of hunter2")
+            .output()
+            .unwrap()
+    };
+    let variable =
+        "CLOAKROOM_SESSION_MAX_AGE: has no effect: did you mean CLOAKROOM_SESSION_COOKIE_MAX_AGE";
+
+    let output = run(&idle, "check");
+    let warnings = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output));
+    assert!(
+        warnings.contains("warning: guest.idle: no route leads to it\n"),
+        "{warnings}"
+    );
+    assert!(
+        warnings.contains(&format!("warning: environment {variable}")),
+        "{warnings}"
+    );
+    assert!(!words(&output).contains("hunter2"));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("ok: 2 guests, 1 routes"));
+
+    for command in ["check", "serve"] {
+        let refused = words(&run(
+            &idle.replace("[guest.idle]", "[guest.idle]\nsesion = 1"),
+            command,
+        ));
+        assert!(refused.contains(variable), "beside a fault, too: {refused}");
+    }
 }

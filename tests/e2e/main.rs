@@ -18,6 +18,8 @@ mod outage;
 mod protocol;
 mod serial;
 mod sessions;
+mod signals;
+mod start;
 mod storm;
 
 use cloakroom_tests::browser::{Answer, Browser};

@@ -7,14 +7,24 @@ mod start;
 
 use bytes::Bytes;
 use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::mysql::{MysqlStore, Options};
+use cloakroom::store::mysql::{Host, MysqlStore, Options};
 use cloakroom::store::{Change, Commit, RowVersion, SessionStore, StoreErrorKind, Verdict};
+use secrecy::SecretString;
 
 /// The time at which these tests read and write, in seconds since the epoch.
 const NOW_S: i64 = 1_800_000_000;
 
+/// Options for the one server that a test's URL names.
 pub(crate) fn options(url: &str) -> Options {
-    Options::from_url(url).unwrap()
+    let url = mysql_async::Opts::from_url(url).unwrap();
+    let host = Host {
+        name: url.ip_or_hostname().to_owned(),
+        port: url.tcp_port(),
+    };
+    let named = |part: Option<&str>| part.unwrap().to_owned();
+    let mut options = Options::new(vec![host], named(url.user()), named(url.db_name()));
+    options.password = url.pass().map(SecretString::from);
+    options
 }
 
 pub(crate) async fn connect(options: &Options) -> MysqlStore {

@@ -239,14 +239,40 @@ impl Host {
         self.child.wait().expect("a killed host ends");
     }
 
-    /// Sends SIGTERM and waits for the end.
-    pub fn terminate(&mut self) -> ExitStatus {
+    /// Sends a signal by its name: `TERM`, `INT`.
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill")
-            .arg("-TERM")
+            .arg(format!("-{name}"))
             .arg(self.child.id().to_string())
             .status();
         assert!(sent.expect("kill runs").success());
+    }
+
+    /// Whether it has not ended yet.
+    pub fn is_running(&mut self) -> bool {
+        let ended = self.child.try_wait();
+        ended.expect("a child can be waited for").is_none()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub fn terminate(&mut self) -> ExitStatus {
+        self.signal("TERM");
         self.child.wait().expect("a terminated host ends")
+    }
+
+    /// Waits until it has ended by itself.
+    ///
+    /// # Panics
+    /// When it is still there after `time_max`.
+    pub async fn ended(&mut self, time_max: Duration) -> ExitStatus {
+        let end = Instant::now() + time_max;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < end, "it goes on:\n{}", self.log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Resident memory in KiB, from `/proc`.

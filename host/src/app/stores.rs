@@ -1,14 +1,16 @@
 //! Opens the store that the configuration names, and closes it when nobody uses it any more.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 
+use super::failure::{Failure, StartError};
 use crate::config::{self, Backend, Fault, MysqlSettings, StoreSettings, TlsMode};
+use crate::store::SessionStore;
 use crate::store::memory::MemoryStore;
-use crate::store::mysql::{self, MysqlStore};
+use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore};
 use crate::store::sqlite::{self, SqliteStore};
-use crate::store::{SessionStore, StoreErrorKind};
 
 /// A store of one of the three kinds.
 #[derive(Debug)]
@@ -42,39 +44,74 @@ impl OpenStore {
 }
 
 /// Opens it; a MySQL store has connected and looked at its table when this returns.
-pub(super) async fn open(settings: &StoreSettings) -> Result<OpenStore, Fault> {
+pub(super) async fn open(settings: &StoreSettings) -> Result<OpenStore, StartError> {
     match &settings.backend {
         Backend::Memory => Ok(OpenStore::Memory(Arc::new(MemoryStore::new()))),
         Backend::Sqlite(path) => {
             let options = sqlite::Options::new(path);
             let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&options)).await;
             let opened = opened.expect("opening the store neither panics nor is cancelled");
-            opened
-                .map(|store| OpenStore::Sqlite(Arc::new(store)))
-                .map_err(|error| {
-                    Fault::new(
-                        "store.url",
-                        error.to_string(),
-                        "or keep sessions elsewhere: --store sqlite:PATH, --store memory:",
-                    )
-                })
+            let store = opened.map_err(|error| sqlite_error(&error))?;
+            Ok(OpenStore::Sqlite(Arc::new(store)))
         }
         Backend::Mysql(settings) => {
             let options = mysql_options(settings)?;
-            let store = MysqlStore::connect(&options).await.map_err(|error| {
-                let remedy = match error.kind {
-                    StoreErrorKind::Unavailable => {
-                        "start the database, or correct its address under [store]"
-                    }
-                    StoreErrorKind::TooLarge | StoreErrorKind::Broken => {
-                        "correct [store], or the account's rights and the table"
-                    }
-                };
-                Fault::new("store", error.to_string(), remedy)
-            })?;
+            let connected = MysqlStore::connect(&options).await;
+            let store = connected.map_err(|error| mysql_error(error, options.start_timeout))?;
             Ok(OpenStore::Mysql(Arc::new(store)))
         }
     }
+}
+
+fn sqlite_error(error: &sqlite::OpenError) -> StartError {
+    use sqlite::OpenError as Error;
+    let problem = error.to_string();
+    let remedy = "or keep sessions elsewhere: --store sqlite:PATH, --store memory:".to_owned();
+    match error {
+        Error::InUse { .. } | Error::SqliteTooOld { .. } | Error::Thread(_) => {
+            StartError::Failed(Failure { problem, remedy })
+        }
+        _ => Fault::new("store.url", problem, remedy).into(),
+    }
+}
+
+/// A server that may come back is no fault of the configuration; what it refuses is.
+fn mysql_error(error: ConnectError, waited: Duration) -> StartError {
+    let (key, usual_remedy) = match error.culprit {
+        Culprit::Reach => {
+            return StartError::Failed(Failure {
+                problem: format!(
+                    "the session store cannot be reached: {} (tried for {} s)",
+                    error.detail,
+                    waited.as_secs_f32()
+                ),
+                remedy: "start the database, or correct its address under [store]".to_owned(),
+            });
+        }
+        Culprit::Account => (
+            "store.user",
+            "correct user and password under [store], or let the database know the account",
+        ),
+        Culprit::Database => (
+            "store.database",
+            "correct its name under [store], create it, or give the account its rights",
+        ),
+        Culprit::Tls => (
+            "store.tls",
+            "name the authority's file in store.ca_file and the host as its certificate does; \
+             tls = false only where nobody listens",
+        ),
+        Culprit::Table => (
+            "store.schema.table_name",
+            "correct the name, or the account's rights on the table",
+        ),
+        Culprit::Columns => ("store.schema.column_names", "correct the names"),
+    };
+    let remedy = match error.remedy.as_str() {
+        "" => usual_remedy,
+        remedy => remedy,
+    };
+    Fault::new(key, error.detail, remedy).into()
 }
 
 fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, Fault> {
@@ -82,12 +119,8 @@ fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, Fault> {
         name: name.clone(),
         port: *port,
     };
-    let any = mysql::Host {
-        name: "localhost".to_owned(),
-        port: mysql::PORT,
-    };
-    let mut options = mysql::Options::new(any, settings.user.clone(), settings.database.clone());
-    options.hosts = settings.hosts.iter().map(host).collect();
+    let hosts = settings.hosts.iter().map(host).collect();
+    let mut options = mysql::Options::new(hosts, settings.user.clone(), settings.database.clone());
     options.socket.clone_from(&settings.socket);
     options.password = settings
         .password

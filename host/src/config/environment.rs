@@ -6,6 +6,9 @@ use std::path::Path;
 pub trait Environment {
     /// The variable's value; `None` when it is absent or not Unicode.
     fn get(&self, name: &str) -> Option<String>;
+
+    /// The names of all variables that begin with `prefix`, in no order.
+    fn names(&self, prefix: &str) -> Vec<String>;
 }
 
 /// The process's own environment.
@@ -20,6 +23,11 @@ impl Environment for ProcessEnvironment {
     fn get(&self, name: &str) -> Option<String> {
         std::env::var(name).ok()
     }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
 }
 
 /// A fixed environment, of which the first entry of a name counts.
@@ -27,6 +35,11 @@ impl<const N: usize> Environment for [(&str, &str); N] {
     fn get(&self, name: &str) -> Option<String> {
         let entry = self.iter().find(|(key, _)| *key == name)?;
         Some(entry.1.to_owned())
+    }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let names = self.iter().map(|(name, _)| (*name).to_owned());
+        names.filter(|name| name.starts_with(prefix)).collect()
     }
 }
 

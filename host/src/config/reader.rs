@@ -19,6 +19,10 @@ pub(super) struct Reader<'a> {
     base: PathBuf,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<String>>,
+    /// Every variable that was asked for, given or not: the others are nobody's.
+    asked: RefCell<BTreeSet<String>>,
+    /// Every key that a variable may set.
+    settable: RefCell<BTreeSet<String>>,
     schema: RefCell<BTreeSet<String>>,
     unknown: RefCell<Vec<UnknownKey>>,
 }
@@ -31,6 +35,8 @@ impl<'a> Reader<'a> {
             base: base.to_owned(),
             faults: RefCell::default(),
             warnings: RefCell::default(),
+            asked: RefCell::default(),
+            settable: RefCell::default(),
             schema: RefCell::default(),
             unknown: RefCell::default(),
         }
@@ -52,7 +58,7 @@ impl<'a> Reader<'a> {
 
     /// Where variables come from.
     pub(super) fn environment(&self) -> &dyn Environment {
-        self.environment
+        self
     }
 
     /// The folder in which the file's relative paths are sought.
@@ -79,12 +85,32 @@ impl<'a> Reader<'a> {
             Origin::File { line, .. } => (2, line.unwrap_or(0)),
             Origin::Nowhere => (3, 0),
         });
+        let mut warnings = self.warnings.into_inner();
+        let (asked, settable) = (self.asked.into_inner(), self.settable.into_inner());
+        let mut names = self.environment.names(VARIABLE_PREFIX);
+        names.sort();
+        for name in names.iter().filter(|name| !asked.contains(*name)) {
+            let value = self.environment.get(name);
+            warnings.extend(unknown::variable(name, value.as_deref(), &settable));
+        }
         Findings {
             faults,
-            warnings: self.warnings.into_inner(),
+            warnings,
             #[cfg(test)]
             schema,
         }
+    }
+}
+
+/// Remembers who is asked for.
+impl Environment for Reader<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.asked.borrow_mut().insert(name.to_owned());
+        self.environment.get(name)
+    }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        self.environment.names(prefix)
     }
 }
 
@@ -153,10 +179,13 @@ impl<'r> Section<'r> {
         self.reader.schema.borrow_mut().insert(schema);
         let mut node = self.entries.remove(key);
         let is_flag = matches!(&node, Some(node) if matches!(node.origin, Origin::Flag(_)));
-        if self.overridable == Overridable::ByEnvironment && !is_flag {
-            let name = variable_name(&self.full(key));
-            if let Some(text) = self.reader.environment.get(&name)
+        if self.overridable == Overridable::ByEnvironment {
+            let path = self.full(key);
+            let name = variable_name(&path);
+            self.reader.settable.borrow_mut().insert(path);
+            if let Some(text) = self.reader.get(&name)
                 && !text.is_empty()
+                && !is_flag
             {
                 node = Some(Node {
                     value: Value::Text(text),
@@ -305,9 +334,13 @@ impl Drop for Section<'_> {
     }
 }
 
+/// How the variables of this program begin.
+pub(super) const VARIABLE_PREFIX: &str = "CLOAKROOM_";
+
 /// The variable that sets a key: `session.cookie.path` is `CLOAKROOM_SESSION_COOKIE_PATH`.
 pub(super) fn variable_name(path: &str) -> String {
-    format!("CLOAKROOM_{}", path.replace('.', "_").to_ascii_uppercase())
+    let path = path.replace('.', "_").to_ascii_uppercase();
+    format!("{VARIABLE_PREFIX}{path}")
 }
 
 fn join(path: &str, key: &str) -> String {

@@ -30,17 +30,13 @@ pub struct StoreSettings {
 
 /// Which store, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per process, and it is moved a few times at start"
-)]
 pub enum Backend {
     /// In this process's memory; gone with it.
     Memory,
     /// The embedded store in this file.
     Sqlite(PathBuf),
     /// MySQL, MariaDB or another server of their protocol.
-    Mysql(MysqlSettings),
+    Mysql(Box<MysqlSettings>),
 }
 
 /// How to reach a MySQL server and what its table is called.
@@ -276,13 +272,13 @@ fn weigh(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Option
         }
         StoreUrl::Mysql(url) => {
             let password = password_of(section, &url, address.password);
-            Some(Backend::Mysql(MysqlSettings {
+            Some(Backend::Mysql(Box::new(MysqlSettings {
                 hosts: url.hosts,
                 user: url.user,
                 password,
                 database: url.database,
                 ..rest
-            }))
+            })))
         }
     }
 }
@@ -347,14 +343,14 @@ fn explicit(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Opt
             }
         }
     }
-    Some(Backend::Mysql(MysqlSettings {
+    Some(Backend::Mysql(Box::new(MysqlSettings {
         hosts,
         socket: address.socket,
         user: address.user?,
         password: address.password,
         database: address.database?,
         ..rest
-    }))
+    })))
 }
 
 fn url(field: &Field<'_>) -> Result<StoreUrl, Complaint> {

@@ -325,3 +325,32 @@ fn what_is_allowed_and_odd_is_warned_of() {
         assert!(!config.warnings.concat().contains("keyboard cat"));
     }
 }
+
+#[test]
+fn a_variable_of_ours_that_nobody_reads_is_warned_of() {
+    let text = with_guest("[session]\nsecrets = [\"env:CLOAKROOM_COOKIE_KEY\"]");
+    let words = Words {
+        listen: Some("127.0.0.1:1".to_owned()),
+        ..Words::default()
+    };
+    let variables = [
+        ("CLOAKROOM_COOKIE_KEY", SECRET),
+        ("CLOAKROOM_CONFIG", "elsewhere.toml"),
+        ("CLOAKROOM_LISTEN", "127.0.0.1:2"),
+        ("CLOAKROOM_STORE_HOST", ""),
+        ("CLOAKROOM_LISTN", "hunter2"),
+        ("LISTEN", "127.0.0.1:3"),
+    ];
+    let expected =
+        "environment CLOAKROOM_LISTN: has no effect: did you mean CLOAKROOM_LISTEN (listen)?";
+    let config = Read::with(&text, words.clone(), &variables).config();
+    assert_eq!(config.warnings, [expected]);
+
+    let refused = Read::with(
+        &format!("listen = 1\n{text}"),
+        Words::default(),
+        &[variables[4]],
+    );
+    let refused = refused.result.unwrap_err();
+    assert_eq!(refused.warnings, [expected]);
+}

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::fault::{Fault, Origin};
+use super::reader::{VARIABLE_PREFIX, variable_name};
 
 /// A key that nobody asked for.
 pub(super) struct UnknownKey {
@@ -64,6 +65,17 @@ const OTHER_NAMES: [(&str, &str); 22] = [
     ("wasm", "write `component` in [guest.NAME]"),
 ];
 
+/// Variables that are tried where another one is meant, and the key.
+const OTHER_VARIABLES: [(&str, &str); 7] = [
+    ("host", "listen"),
+    ("port", "listen"),
+    ("address", "listen"),
+    ("store", "store.url"),
+    ("log", "log.level"),
+    ("secret", "session.secrets"),
+    ("cookie_secret", "session.secrets"),
+];
+
 /// The fault for `unknown`, with the remedy that `schema` (every key that exists) suggests.
 pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
     let key = if unknown.section.is_empty() {
@@ -92,6 +104,67 @@ pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
     Fault::new(key, problem, remedy).at(unknown.origin.clone())
 }
 
+/// The warning for a variable of ours that nobody asked for; `settable` are the keys that variables set. Never shows `value`.
+pub(super) fn variable(
+    name: &str,
+    value: Option<&str>,
+    settable: &BTreeSet<String>,
+) -> Option<String> {
+    let words = name.strip_prefix(VARIABLE_PREFIX)?.to_ascii_lowercase();
+    if is_of_kubernetes(&words, value) {
+        return None;
+    }
+    let remedy = match meant(&words, settable) {
+        Some(path) => format!("did you mean {} ({path})?", variable_name(path)),
+        None if words.starts_with("guest_") || words.starts_with("route_") => {
+            "guests and routes are set in the file alone".to_owned()
+        }
+        None => {
+            "no key has this variable; `cloakroom serve --help` says how they are named".to_owned()
+        }
+    };
+    Some(format!("environment {name}: has no effect: {remedy}"))
+}
+
+/// What Kubernetes tells every program of a namespace that has a service named `cloakroom`.
+fn is_of_kubernetes(words: &str, value: Option<&str>) -> bool {
+    words == "service_host"
+        || words.starts_with("service_port")
+        || words.starts_with("port_")
+        || words == "port" && value.is_some_and(|value| value.contains("://"))
+}
+
+/// The key that a variable was probably meant to set.
+fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
+    let known = OTHER_VARIABLES.iter().find(|(other, _)| *other == words);
+    if let Some((_, path)) = known {
+        return settable.get(*path).map(String::as_str);
+    }
+    let spelled = |path: &str| path.replace('.', "_");
+    // `session_max_age`: the section is right, or as far as it goes.
+    let sections = settable.iter().map(|path| split(path).0);
+    let section = sections
+        .filter(|section| words.starts_with(&format!("{}_", spelled(section))))
+        .max_by_key(|section| section.len())
+        .unwrap_or("");
+    let key = match section {
+        "" => words,
+        section => &words[section.len() + 1..],
+    };
+    let unknown = UnknownKey {
+        section: section.to_owned(),
+        schema: section.to_owned(),
+        key: key.to_owned(),
+        origin: Origin::Nowhere,
+    };
+    // `cookie_max_age`: a part of the path is missing.
+    let ending = format!("_{words}");
+    let is_ending = |path: &&String| spelled(path).ends_with(&ending);
+    nearest_home(&unknown, key, settable)
+        .or_else(|| settable.iter().find(is_ending).map(String::as_str))
+        .or_else(|| most_similar(words, settable.iter().map(String::as_str), spelled))
+}
+
 /// The keys of a section.
 fn siblings<'a>(section: &'a str, schema: &'a BTreeSet<String>) -> impl Iterator<Item = &'a str> {
     schema.iter().filter_map(move |path| {
@@ -111,10 +184,14 @@ fn same_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) ->
         .map(|key| format!("write `{key}`"))
 }
 
-/// `secure` in `[session]`. The nearest home comes first: a section below, then beside, then any.
-fn other_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
+/// The path of the key of this name in another section. The nearest home comes first: a section below, then beside, then any.
+fn nearest_home<'a>(
+    unknown: &UnknownKey,
+    snake: &str,
+    schema: &'a BTreeSet<String>,
+) -> Option<&'a str> {
     let homes = schema.iter().filter(|path| split(path).1 == snake);
-    let (home, key) = split(homes.min_by_key(|path| {
+    let nearest = homes.min_by_key(|path| {
         let home = split(path).0;
         let own = unknown.schema.as_str();
         match () {
@@ -124,7 +201,13 @@ fn other_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -
             () if home.split('.').next() == own.split('.').next() => 2,
             () => 3,
         }
-    })?);
+    });
+    nearest.map(String::as_str)
+}
+
+/// `secure` in `[session]`.
+fn other_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
+    let (home, key) = split(nearest_home(unknown, snake, schema)?);
     Some(match home {
         "" => {
             format!("it belongs at the top of the file, before the first [section]: `{key} = ...`")
@@ -145,9 +228,19 @@ fn other_name(snake: &str) -> Option<String> {
 }
 
 fn similar(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
-    let close = |key: &str| strsim::jaro_winkler(key, snake);
-    let best = siblings(&unknown.schema, schema).max_by(|a, b| close(a).total_cmp(&close(b)))?;
-    (close(best) > 0.85).then(|| format!("did you mean `{best}`?"))
+    let best = most_similar(snake, siblings(&unknown.schema, schema), str::to_owned)?;
+    Some(format!("did you mean `{best}`?"))
+}
+
+/// Of `names`, each spelled by `spell`, the one that `wanted` is a slip of; none where it is like none of them.
+fn most_similar<'a>(
+    wanted: &str,
+    names: impl Iterator<Item = &'a str>,
+    spell: impl Fn(&str) -> String,
+) -> Option<&'a str> {
+    let scored = names.map(|name| (strsim::jaro_winkler(&spell(name), wanted), name));
+    let (score, best) = scored.max_by(|a, b| a.0.total_cmp(&b.0))?;
+    (score > 0.85).then_some(best)
 }
 
 fn keys_of(section: &str, schema: &BTreeSet<String>) -> String {
@@ -223,5 +316,62 @@ mod tests {
             remedy(&SCHEMA, "session.cookie", "xyzzy"),
             "its keys are path, secure"
         );
+    }
+
+    fn warning(name: &str) -> String {
+        let keys = [
+            "listen",
+            "log.level",
+            "session.secrets",
+            "session.name",
+            "session.cookie.max_age",
+            "session.cookie.secure",
+            "store.url",
+            "store.port",
+            "store.tls",
+        ];
+        let settable = keys.map(str::to_owned).into();
+        variable(name, Some("hunter2"), &settable).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_variable_of_nobody_gets_the_one_that_was_meant() {
+        for (name, meant) in [
+            ("CLOAKROOM_LISTN", "CLOAKROOM_LISTEN (listen)"),
+            ("CLOAKROOM_PORT", "CLOAKROOM_LISTEN (listen)"),
+            ("CLOAKROOM_STORE", "CLOAKROOM_STORE_URL (store.url)"),
+            ("CLOAKROOM_URL", "CLOAKROOM_STORE_URL (store.url)"),
+            (
+                "CLOAKROOM_SESSION_SECRET",
+                "CLOAKROOM_SESSION_SECRETS (session.secrets)",
+            ),
+            (
+                "CLOAKROOM_SESSION_MAX_AGE",
+                "CLOAKROOM_SESSION_COOKIE_MAX_AGE (session.cookie.max_age)",
+            ),
+            (
+                "CLOAKROOM_COOKIE_SECURE",
+                "CLOAKROOM_SESSION_COOKIE_SECURE (session.cookie.secure)",
+            ),
+        ] {
+            let expected = format!("environment {name}: has no effect: did you mean {meant}?");
+            assert_eq!(warning(name), expected);
+        }
+        assert!(warning("CLOAKROOM_XYZZY").contains("no key has this variable"));
+        assert!(warning("CLOAKROOM_GUEST_A_COMPONENT").contains("in the file alone"));
+    }
+
+    #[test]
+    fn what_kubernetes_sets_for_a_service_of_our_name_is_no_mistake() {
+        for name in [
+            "CLOAKROOM_SERVICE_HOST",
+            "CLOAKROOM_SERVICE_PORT_HTTP",
+            "CLOAKROOM_PORT_3000_TCP_ADDR",
+        ] {
+            assert_eq!(warning(name), "", "{name}");
+        }
+        let port = |value| variable("CLOAKROOM_PORT", Some(value), &BTreeSet::new());
+        assert_eq!(port("tcp://10.0.0.1:3000"), None);
+        assert!(port("3000").is_some());
     }
 }

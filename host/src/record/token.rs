@@ -1,5 +1,10 @@
 //! Commit tokens: the mark that each of our commits leaves on its row, by which an interrupted commit is recognised later.
 
+use bytes::Bytes;
+
+/// Tokens that a row keeps.
+const TOKENS_MAX: usize = 4;
+
 /// Eight random bytes that name one commit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CommitToken([u8; 8]);
@@ -13,57 +18,60 @@ impl CommitToken {
     }
 }
 
-/// The tokens of a row's last commits, newest first, at most four: the column `cloakroom_token VARBINARY(32)`.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+/// What the column `cloakroom_token VARBINARY(32)` holds: the tokens of the row's last commits, newest first, at most four.
+///
+/// A column that somebody else wrote may hold anything. It is kept as it was read, because the next commit compares it,
+/// and names no commit.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TokenHistory {
-    bytes: [u8; 32],
-    len: u8,
+    column: Bytes,
 }
 
 impl TokenHistory {
-    /// Reads the column; bytes that are not whole tokens are a foreign value and count as no history.
+    /// Takes over the column; bytes that are not up to four whole tokens are a foreign value and count as no history.
     pub fn from_column(column: &[u8]) -> Self {
-        let mut bytes = [0; 32];
-        if column.len() > 32 || !column.len().is_multiple_of(8) {
-            return Self::default();
-        }
-        bytes[..column.len()].copy_from_slice(column);
         Self {
-            bytes,
-            len: column.len() as u8,
+            column: Bytes::copy_from_slice(column),
         }
     }
 
-    /// What the column holds.
+    /// What the column holds, byte for byte.
     pub fn as_column(&self) -> &[u8] {
-        &self.bytes[..usize::from(self.len)]
+        &self.column
     }
 
-    /// The history after one more commit; the fifth token falls out.
+    /// The history after one more commit; the fifth token falls out, and whatever is no token.
     pub fn push(&self, token: CommitToken) -> Self {
-        let kept = usize::from(self.len).min(24);
-        let mut bytes = [0; 32];
-        bytes[..8].copy_from_slice(&token.0);
-        bytes[8..8 + kept].copy_from_slice(&self.bytes[..kept]);
+        let kept = self.tokens().iter().take(TOKENS_MAX - 1);
         Self {
-            bytes,
-            len: (8 + kept) as u8,
+            column: std::iter::once(&token.0)
+                .chain(kept)
+                .flatten()
+                .copied()
+                .collect(),
         }
     }
 
     /// Whether `token` is among the last four.
     pub fn contains(&self, token: CommitToken) -> bool {
-        self.as_column().chunks_exact(8).any(|t| t == token.0)
+        self.tokens().contains(&token.0)
     }
 
     /// The last commit's token.
     pub fn newest(&self) -> Option<CommitToken> {
-        self.as_column().first_chunk::<8>().map(|t| CommitToken(*t))
+        self.tokens().first().copied().map(CommitToken)
     }
 
     /// Whether a further commit would drop the oldest token.
     pub fn is_full(&self) -> bool {
-        self.len == 32
+        self.tokens().len() == TOKENS_MAX
+    }
+
+    fn tokens(&self) -> &[[u8; 8]] {
+        match self.column.as_chunks() {
+            (tokens, []) if tokens.len() <= TOKENS_MAX => tokens,
+            _ => &[],
+        }
     }
 }
 
@@ -85,8 +93,15 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_column_is_no_history() {
-        assert_eq!(TokenHistory::from_column(b"abc"), TokenHistory::default());
-        assert_eq!(TokenHistory::from_column(&[1; 40]), TokenHistory::default());
+    fn a_foreign_column_is_kept_as_it_is_and_is_no_history() {
+        let token = CommitToken::generate();
+        for column in [&b"abc"[..], &[1; 40]] {
+            let foreign = TokenHistory::from_column(column);
+            assert_eq!(foreign.as_column(), column);
+            assert!(foreign.newest().is_none() && !foreign.is_full());
+            assert!(!foreign.contains(CommitToken([1; 8])));
+            let ours = TokenHistory::default().push(token);
+            assert_eq!(foreign.push(token), ours, "a clean history follows");
+        }
     }
 }

@@ -392,7 +392,7 @@ impl Transaction {
         cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
         document.set_cookie(cookie);
         let token = CommitToken::generate();
-        let tokens = base.map_or(TokenHistory::default(), |row| row.tokens);
+        let tokens = base.map_or(TokenHistory::default(), |row| row.tokens.clone());
         let record = SessionRecord {
             data: document.to_bytes(),
             expires_at_s: expiry.row_at_s,

@@ -40,6 +40,7 @@ pub async fn check_all(make: impl AsyncFn() -> Arc<dyn SessionStore>) {
     swap::an_update_after_a_delete_never_resurrects(&*make().await).await;
     swap::a_new_id_moves_the_row(&*make().await).await;
     swap::a_new_id_that_exists_is_not_taken_over(&*make().await).await;
+    swap::a_token_column_that_somebody_else_wrote_is_no_obstacle(&*make().await).await;
     swap::the_creation_time_is_written_once(&*make().await).await;
 
     delete::a_delete_takes_the_row_whatever_it_holds(&*make().await).await;

@@ -28,7 +28,7 @@ impl MemoryStore {
     pub fn overwrite(&self, id: &SessionId, data: Bytes, expires_at_s: i64) {
         let mut rows = self.lock();
         let (tokens, created_at_s) = match rows.by_id.get(id) {
-            Some(row) => (row.tokens, row.created_at_s),
+            Some(row) => (row.tokens.clone(), row.created_at_s),
             None => (TokenHistory::default(), None),
         };
         rows.put(

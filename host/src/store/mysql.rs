@@ -7,6 +7,7 @@
 
 mod circuit;
 mod commit;
+mod connect_error;
 mod error;
 mod execute;
 mod hosts;
@@ -15,10 +16,9 @@ mod options;
 mod rows;
 mod schema;
 mod sql;
-mod url;
 
-pub use options::{Host, Identifier, Options, OptionsError, PORT, SchemaNames, Tls};
-pub use url::{MysqlUrl, UrlError};
+pub use connect_error::{ConnectError, Culprit};
+pub use options::{Host, Identifier, NotAnIdentifier, Options, SchemaNames, Tls};
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,19 +57,29 @@ impl MysqlStore {
     /// Connects, and finds or makes the table. Later outages are survived; at start a server must be there.
     ///
     /// # Errors
-    /// After [`Options::start_timeout`] without a server; at once where waiting does not help: a wrong password, a table
-    /// that cannot be used. The text says what was found and what helps.
-    pub async fn connect(options: &Options) -> Result<Self, StoreError> {
+    /// [`Culprit::Reach`] after [`Options::start_timeout`] without a server; the others at once, for waiting does not help: a
+    /// wrong password, a table that cannot be used.
+    ///
+    /// Cancel safety: dropping it may leave a change of the table under way.
+    pub async fn connect(options: &Options) -> Result<Self, ConnectError> {
         let hosts = Hosts::new(options);
         let started_at = Instant::now();
+        let mut is_waiting = false;
         let columns = loop {
             match schema::prepare(&hosts, options).await {
                 Ok(columns) => break columns,
                 Err(error)
-                    if error.kind == StoreErrorKind::Unavailable
+                    if error.culprit == Culprit::Reach
                         && started_at.elapsed() < options.start_timeout =>
                 {
-                    tracing::info!(reason = error.detail, "waiting for the session store");
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        let seconds_max = options.start_timeout.as_secs_f32();
+                        tracing::info!(
+                            reason = error.detail,
+                            seconds_max,
+                            "waiting for the session store"
+                        );
+                    }
                     tokio::time::sleep(START_RETRY).await;
                 }
                 Err(error) => return Err(error),

@@ -1,8 +1,8 @@
 //! The store and its table: made, found, altered, odd, or not to be used.
 
 use cloakroom::record::SessionId;
-use cloakroom::store::mysql::{Identifier, MysqlStore, Options};
-use cloakroom::store::{Change, SessionStore as _, StoreError, StoreErrorKind};
+use cloakroom::store::mysql::{ConnectError, Culprit, Identifier, MysqlStore, Options};
+use cloakroom::store::{Change, SessionStore as _, StoreErrorKind};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -29,7 +29,7 @@ async fn column_names(admin: &mut Conn) -> Vec<String> {
     admin.query(columns).await.unwrap()
 }
 
-async fn refusal(options: &Options) -> StoreError {
+async fn refusal(options: &Options) -> ConnectError {
     let refused = MysqlStore::connect(options).await;
     refused.expect_err("this table cannot be used")
 }
@@ -127,9 +127,9 @@ async fn an_account_that_may_only_read_and_write_rows_is_enough() {
     let mut altering = options(&url);
     altering.alter_table = true;
     let error = refusal(&altering).await;
-    assert_eq!(error.kind, StoreErrorKind::Broken);
+    assert_eq!(error.culprit, Culprit::Table);
     assert!(
-        error.detail.contains("ALTER TABLE `sessions` ADD COLUMN"),
+        error.remedy.contains("ALTER TABLE `sessions` ADD COLUMN"),
         "{error}"
     );
 }
@@ -140,14 +140,14 @@ async fn a_table_that_is_missing_and_may_not_be_made_is_refused_with_the_sql_for
     let mut options = options(&database.url);
     options.create_database_table = false;
     let error = refusal(&options).await;
-    assert_eq!(error.kind, StoreErrorKind::Broken);
+    assert_eq!(error.culprit, Culprit::Table);
     assert!(
         error
-            .detail
+            .remedy
             .contains("CREATE TABLE IF NOT EXISTS `sessions`"),
         "{error}"
     );
-    assert!(error.detail.contains("create_database_table"), "{error}");
+    assert!(error.remedy.contains("create_database_table"), "{error}");
 }
 
 #[tokio::test]
@@ -158,19 +158,16 @@ async fn a_table_without_expresss_columns_or_without_a_key_is_refused() {
         .query_drop("CREATE TABLE sessions (session_id varchar(128), data text)")
         .await
         .unwrap();
-    assert!(
-        refusal(&options)
-            .await
-            .detail
-            .contains("no column `expires`")
-    );
+    let error = refusal(&options).await;
+    assert_eq!(error.culprit, Culprit::Columns);
+    assert!(error.detail.contains("no column `expires`"), "{error}");
     admin
         .query_drop("ALTER TABLE sessions ADD COLUMN expires int unsigned NOT NULL")
         .await
         .unwrap();
     let error = refusal(&options).await;
     assert!(
-        error.detail.contains("ADD PRIMARY KEY (`session_id`)"),
+        error.remedy.contains("ADD PRIMARY KEY (`session_id`)"),
         "{error}"
     );
 }
@@ -219,6 +216,28 @@ async fn rows_that_express_wrote_are_read_swapped_and_told_apart() {
         .unwrap();
     assert_conflict(&commit(&store, &id, update(&ours, r#"{"cookie":{},"n":2}"#)).await);
     assert_eq!(load(&store, &id).await.unwrap().data, written.as_bytes());
+}
+
+#[tokio::test]
+async fn a_token_column_that_may_be_null_is_no_obstacle() {
+    let (database, mut admin) = database().await;
+    let ddl = EXPRESS_TABLE.replace(
+        "PRIMARY KEY",
+        "`cloakroom_token` varbinary(32) NULL, PRIMARY KEY",
+    );
+    admin.query_drop(ddl).await.unwrap();
+    let store = connect(&options(&database.url)).await;
+    assert!(store.keeps_tokens());
+    let id = SessionId::generate();
+    let insert = "INSERT INTO sessions (session_id, expires, data) VALUES (?, ?, ?)";
+    let values = (id.as_str(), NOW_S + 5, r#"{"cookie":{}}"#);
+    admin.exec_drop(insert, values).await.unwrap();
+
+    let row = load(&store, &id).await.unwrap();
+    assert!(row.tokens.newest().is_none());
+    assert_committed(&commit(&store, &id, update(&row, r#"{"cookie":{},"n":1}"#)).await);
+    assert_conflict(&commit(&store, &id, update(&row, r#"{"cookie":{},"n":2}"#)).await);
+    assert!(load(&store, &id).await.unwrap().tokens.newest().is_some());
 }
 
 #[tokio::test]

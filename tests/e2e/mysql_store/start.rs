@@ -2,8 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::store::mysql::{MysqlStore, Options, Tls};
-use cloakroom::store::{StoreError, StoreErrorKind};
+use cloakroom::store::mysql::{ConnectError, Culprit, MysqlStore, Options, Tls};
 use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::mariadb::Mariadb;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -13,7 +12,7 @@ use super::{connect, created, options};
 
 const DATA: &str = r#"{"cookie":{}}"#;
 
-async fn refusal(options: &Options) -> StoreError {
+async fn refusal(options: &Options) -> ConnectError {
     let refused = MysqlStore::connect(options).await;
     let error = refused.expect_err("this server cannot be used");
     let password = (options.password.as_ref()).map(secrecy::ExposeSecret::expose_secret);
@@ -29,9 +28,19 @@ async fn a_wrong_password_is_refused_at_once() {
     options.password = Some(SecretString::from("wr0ng-pa55word"));
     let started_at = Instant::now();
     let error = refusal(&options).await;
-    assert_eq!(error.kind, StoreErrorKind::Broken);
+    assert_eq!(error.culprit, Culprit::Account);
     assert!(error.detail.contains("Access denied"), "{error}");
     assert!(started_at.elapsed() < Duration::from_secs(2));
+}
+
+#[tokio::test]
+async fn a_database_that_is_not_there_is_refused_at_once() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let mut options = options(&database.url);
+    options.database = "nowhere".to_owned();
+    let error = refusal(&options).await;
+    assert_eq!(error.culprit, Culprit::Database);
+    assert!(error.detail.contains("nowhere"), "{error}");
 }
 
 #[tokio::test]
@@ -43,7 +52,7 @@ async fn a_server_that_is_not_there_is_waited_for_then_named() {
     options.start_timeout = Duration::from_millis(500);
     let started_at = Instant::now();
     let error = refusal(&options).await;
-    assert_eq!(error.kind, StoreErrorKind::Unavailable);
+    assert_eq!(error.culprit, Culprit::Reach);
     assert!(
         error
             .detail
@@ -108,7 +117,7 @@ async fn a_tls_link_verifies_authority_and_name() {
         ("localhost", None, "UnknownIssuer"),
     ] {
         let error = refusal(&named(host, ca_file)).await;
-        assert_eq!(error.kind, StoreErrorKind::Broken, "{error}");
+        assert_eq!(error.culprit, Culprit::Tls, "{error}");
         assert!(error.detail.contains(expected), "{error}");
     }
     let plain = Options {
@@ -131,7 +140,7 @@ async fn a_server_without_tls_is_refused_where_tls_is_required() {
     let mut options = options(&database.url);
     options.tls = Tls::Required;
     let error = refusal(&options).await;
-    assert_eq!(error.kind, StoreErrorKind::Broken);
+    assert_eq!(error.culprit, Culprit::Tls);
     assert!(error.detail.contains("TLS is required"), "{error}");
 }
 

@@ -3,8 +3,8 @@
 use bytes::Bytes;
 
 use super::{
-    Change, NOW_S, assert_committed, assert_conflict, assert_row, commit, created, kept, load,
-    load_at, record, renewal, successor, update,
+    Change, NOW_S, RowVersion, assert_committed, assert_conflict, assert_row, commit, created,
+    kept, load, load_at, record, renewal, successor, update,
 };
 use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use crate::store::SessionStore;
@@ -163,6 +163,43 @@ pub(super) async fn a_new_id_that_exists_is_not_taken_over(store: &dyn SessionSt
     assert_row(found.as_ref(), Some(&row), "the row that should have moved");
     let found = load(store, &taken_id).await;
     assert_row(found.as_ref(), Some(&taken), "the row that was there");
+}
+
+pub(super) async fn a_token_column_that_somebody_else_wrote_is_no_obstacle(
+    store: &dyn SessionStore,
+) {
+    if !store.keeps_tokens() {
+        return;
+    }
+    for column in [&b"abc"[..], &[0; 31]] {
+        let foreign = SessionRecord {
+            tokens: TokenHistory::from_column(column),
+            ..record(DATA)
+        };
+        let id = SessionId::generate();
+        let row = created(store, &id, &foreign).await;
+        assert_row(Some(&row), Some(&foreign), "a foreign column as it is");
+
+        let verdict = commit(store, &id, update(&record(DATA), successor(&row, DATA))).await;
+        assert_conflict(&verdict, "an update over other tokens");
+        let next = successor(&row, DATA);
+        let verdict = commit(store, &id, update(&row, next.clone())).await;
+        assert_committed(&verdict, "an update over a foreign column");
+        let found = load(store, &id).await;
+        assert_row(found.as_ref(), Some(&next), "a history of ours alone");
+
+        let (old_id, new_id) = (SessionId::generate(), SessionId::generate());
+        let row = created(store, &old_id, &foreign).await;
+        let next = successor(&row, DATA);
+        let verdict = commit(store, &old_id, renewal(&row, next, &new_id)).await;
+        assert_committed(&verdict, "a new id over a foreign column");
+
+        let id = SessionId::generate();
+        let row = created(store, &id, &foreign).await;
+        let base = Some(RowVersion::of(&row));
+        let verdict = commit(store, &id, Change::Delete { base }).await;
+        assert_committed(&verdict, "a delete over a foreign column");
+    }
 }
 
 pub(super) async fn the_creation_time_is_written_once(store: &dyn SessionStore) {

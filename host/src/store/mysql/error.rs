@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use mysql_async::{DriverError, Error, IoError, ServerError};
 
+use super::connect_error::{ConnectError, Culprit};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A statement (or a connection attempt) that failed.
@@ -17,6 +18,8 @@ pub(super) struct Fault {
     pub(super) progress: Progress,
     /// For the operator's log; the host's name is put in front by who knows it.
     pub(super) detail: String,
+    /// Whose fault it is where the store starts; later nobody asks.
+    culprit: Culprit,
 }
 
 /// What a failure means.
@@ -70,7 +73,16 @@ impl Fault {
             class,
             progress,
             detail: detail.into(),
+            culprit: match class {
+                Class::Broken | Class::TooLarge => Culprit::Table,
+                _ => Culprit::Reach,
+            },
         }
+    }
+
+    /// The same, laid at another door than its class says.
+    fn of(self, culprit: Culprit) -> Self {
+        Self { culprit, ..self }
     }
 
     pub(super) fn timed_out(progress: Progress, after: Duration) -> Self {
@@ -84,7 +96,7 @@ impl Fault {
             Error::Io(IoError::Io(error)) => Self::from_io(error, progress),
             // Only ever while connecting: an unreadable CA file, a name that is none.
             Error::Io(IoError::Tls(error)) => {
-                Self::new(Class::Broken, progress, format!("TLS: {error}"))
+                Self::new(Class::Broken, progress, format!("TLS: {error}")).of(Culprit::Tls)
             }
             Error::Driver(error) => Self::from_protocol(error, progress),
             Error::Other(error) if error.is::<ReadOnlyServer>() => {
@@ -106,7 +118,11 @@ impl Fault {
             detail.push_str(": ");
             detail.push_str(meaning);
         }
-        Self::new(class_of(*code), progress, detail)
+        let fault = Self::new(class_of(*code), progress, detail);
+        match culprit_of(*code) {
+            Some(culprit) => fault.of(culprit),
+            None => fault,
+        }
     }
 
     fn from_io(error: &io::Error, progress: Progress) -> Self {
@@ -118,7 +134,8 @@ impl Fault {
         }
         // How a TLS handshake fails: the certificate is not the one that we trust.
         if progress == Progress::NotSent && error.kind() == io::ErrorKind::InvalidData {
-            return Self::new(Class::Broken, progress, format!("TLS: {error}"));
+            let detail = format!("TLS: {error}");
+            return Self::new(Class::Broken, progress, detail).of(Culprit::Tls);
         }
         // Only a write fails like this: the server never had the whole statement.
         let progress = match error.kind() {
@@ -148,7 +165,24 @@ impl Fault {
             // The exchange is out of step: whatever was sent, nobody knows what became of it.
             _ => (Class::LinkLost, "the server's answer is out of protocol"),
         };
-        Self::new(class, progress, detail)
+        let fault = Self::new(class, progress, detail);
+        match error {
+            DriverError::NoClientSslFlagFromServer => fault.of(Culprit::Tls),
+            _ if class == Class::Broken => fault.of(Culprit::Account),
+            _ => fault,
+        }
+    }
+
+    /// Several hosts' faults as one: broken only where all are (a wrong password), else it may get better by itself.
+    pub(super) fn of_all(faults: &[Self]) -> Self {
+        let details: Vec<_> = faults.iter().map(|f| f.detail.as_str()).collect();
+        let detail = details.join("; ");
+        match faults.first() {
+            Some(first) if faults.iter().all(|f| f.class == Class::Broken) => {
+                Self::new(Class::Broken, Progress::NotSent, detail).of(first.culprit)
+            }
+            _ => Self::new(Class::LinkLost, Progress::NotSent, detail),
+        }
     }
 
     /// Puts the host's name in front.
@@ -166,6 +200,11 @@ impl Fault {
         is_silent && self.progress == Progress::Sent
     }
 
+    /// What the operator is told at start.
+    pub(super) fn to_connect_error(&self) -> ConnectError {
+        ConnectError::new(self.culprit, self.detail.clone(), "")
+    }
+
     /// What the request is told.
     pub(super) fn to_store_error(&self) -> StoreError {
         let kind = match self.class {
@@ -177,6 +216,18 @@ impl Fault {
             kind,
             detail: self.detail.clone(),
         }
+    }
+}
+
+/// Whose fault a server's error is at start, where its number says so.
+fn culprit_of(code: u16) -> Option<Culprit> {
+    match code {
+        // Access denied; from this host; password expired; account locked (MySQL, MariaDB).
+        1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 4151 => Some(Culprit::Account),
+        // Access denied to it; none chosen; unknown.
+        1044 | 1046 | 1049 => Some(Culprit::Database),
+        3159 => Some(Culprit::Tls),
+        _ => None,
     }
 }
 
@@ -215,6 +266,7 @@ fn is_harmless_text(code: u16) -> bool {
             | 1049
             | 1054
             | 1129
+            | 1130
             | 1142
             | 1143
             | 1146
@@ -284,6 +336,22 @@ mod tests {
             Progress::Sent
         ));
         assert!(Fault::timed_out(Progress::Sent, Duration::from_secs(1)).is_undecided());
+    }
+
+    #[test]
+    fn at_start_the_culprit_is_told_and_a_host_that_may_come_back_excuses_the_others() {
+        let fault = |code| Fault::from_driver(&server(code, ""), Progress::NotSent);
+        let culprit = |code| fault(code).to_connect_error().culprit;
+        assert_eq!(culprit(1045), Culprit::Account);
+        assert_eq!(culprit(1049), Culprit::Database);
+        assert_eq!(culprit(3159), Culprit::Tls);
+        assert_eq!(culprit(1142), Culprit::Table);
+        assert_eq!(culprit(1290), Culprit::Reach);
+        assert_eq!(culprit(1040), Culprit::Reach);
+        let of_all = |faults: &[Fault]| Fault::of_all(faults).to_connect_error().culprit;
+        assert_eq!(of_all(&[fault(1045), fault(1049)]), Culprit::Account);
+        assert_eq!(of_all(&[fault(1045), fault(1053)]), Culprit::Reach);
+        assert_eq!(of_all(&[]), Culprit::Reach);
     }
 
     #[test]

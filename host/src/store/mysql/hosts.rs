@@ -107,20 +107,8 @@ impl Hosts {
                 Err(fault) => faults.push(fault),
             }
         }
-        Err(summary(&faults))
+        Err(Fault::of_all(&faults))
     }
-}
-
-/// One fault for all hosts: broken only where all are (a wrong password), else it may get better by itself.
-fn summary(faults: &[Fault]) -> Fault {
-    let is_broken = !faults.is_empty() && faults.iter().all(|f| f.class == Class::Broken);
-    let class = if is_broken {
-        Class::Broken
-    } else {
-        Class::LinkLost
-    };
-    let details: Vec<_> = faults.iter().map(|f| f.detail.as_str()).collect();
-    Fault::new(class, Progress::NotSent, details.join("; "))
 }
 
 /// A connection, at the second try where the first was cut: one link that breaks is no host that is gone.

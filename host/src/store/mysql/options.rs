@@ -8,11 +8,6 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::url::{MysqlUrl, UrlError};
-
-/// The port of a host that names none.
-pub const PORT: u16 = 3306;
-
 /// How the store reaches its servers and what it finds there.
 #[derive(Clone)]
 pub struct Options {
@@ -86,46 +81,19 @@ pub struct SchemaNames {
     pub data: Identifier,
 }
 
-/// Why options make no store.
+/// Why a name is not taken for a table or a column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum OptionsError {
-    /// The URL cannot be read.
-    #[error(transparent)]
-    Url(#[from] UrlError),
-    /// A table or column name with characters that are not taken.
-    #[error(
-        "{name:?} is no table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'"
-    )]
-    Identifier {
-        /// What was given.
-        name: String,
-    },
-    /// A URL parameter that is not known.
-    #[error(
-        "the URL's parameter {name:?} is not known: known are socket, tls, ca_file and connection_limit"
-    )]
-    UnknownParameter {
-        /// What was given.
-        name: String,
-    },
-    /// A URL parameter's value that is not taken.
-    #[error("the URL's parameter {name:?} must be {expected}")]
-    Parameter {
-        /// Which.
-        name: &'static str,
-        /// What it may be.
-        expected: &'static str,
-    },
-    /// Something that must be there is not.
-    #[error("{0} is missing")]
-    Missing(&'static str),
+#[error("{name:?} is no table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'")]
+pub struct NotAnIdentifier {
+    /// What was given.
+    pub name: String,
 }
 
 impl Options {
-    /// Options for one host, all else as usual.
-    pub fn new(host: Host, user: String, database: String) -> Self {
+    /// Options for these hosts, all else as usual.
+    pub fn new(hosts: Vec<Host>, user: String, database: String) -> Self {
         Self {
-            hosts: vec![host],
+            hosts,
             socket: None,
             user,
             password: None,
@@ -141,66 +109,6 @@ impl Options {
             acquire_timeout: Duration::from_secs(2),
             start_timeout: Duration::from_secs(10),
         }
-    }
-
-    /// Reads `mysql://user:password@host1:3306,host2/database?parameters`, all else as usual.
-    ///
-    /// Parameters: `socket` (a path), `tls` (`auto`, `required`, `off`), `ca_file` (a path), `connection_limit`.
-    ///
-    /// # Errors
-    /// What is wrong; never with a piece of the user's name or password in it.
-    pub fn from_url(url: &str) -> Result<Self, OptionsError> {
-        let url = MysqlUrl::parse(url)?;
-        let user = url.user.ok_or(OptionsError::Missing("the URL's user"))?;
-        let database = url
-            .database
-            .ok_or(OptionsError::Missing("the URL's database"))?;
-        let mut options = Self::new(
-            Host {
-                name: String::new(),
-                port: PORT,
-            },
-            user,
-            database,
-        );
-        options.hosts = url.hosts;
-        options.password = url.password;
-        for (name, value) in url.parameters {
-            options.set_parameter(name, value)?;
-        }
-        if options.hosts.is_empty() && options.socket.is_none() {
-            return Err(OptionsError::Missing("the URL's host"));
-        }
-        Ok(options)
-    }
-
-    fn set_parameter(&mut self, name: String, value: String) -> Result<(), OptionsError> {
-        match name.as_str() {
-            "socket" => self.socket = Some(value.into()),
-            "ca_file" => self.ca_file = Some(value.into()),
-            "tls" => {
-                self.tls = match value.as_str() {
-                    "auto" => Tls::Auto,
-                    "required" => Tls::Required,
-                    "off" => Tls::Off,
-                    _ => {
-                        return Err(OptionsError::Parameter {
-                            name: "tls",
-                            expected: "auto, required or off",
-                        });
-                    }
-                }
-            }
-            "connection_limit" => {
-                let limit = value.parse().ok().filter(|n| (1..=10_000).contains(n));
-                self.connection_limit = limit.ok_or(OptionsError::Parameter {
-                    name: "connection_limit",
-                    expected: "a number from 1 to 10000",
-                })?;
-            }
-            _ => return Err(OptionsError::UnknownParameter { name }),
-        }
-        Ok(())
     }
 }
 
@@ -238,13 +146,13 @@ impl Identifier {
     /// Takes over a name.
     ///
     /// # Errors
-    /// [`OptionsError::Identifier`] for anything but 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
-    pub fn new(name: &str) -> Result<Self, OptionsError> {
+    /// [`NotAnIdentifier`] for anything but 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
+    pub fn new(name: &str) -> Result<Self, NotAnIdentifier> {
         let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"_$-".contains(&c);
         if (1..=64).contains(&name.len()) && name.bytes().all(is_allowed) {
             Ok(Self(name.to_owned()))
         } else {
-            Err(OptionsError::Identifier {
+            Err(NotAnIdentifier {
                 name: name.to_owned(),
             })
         }
@@ -278,49 +186,26 @@ impl Default for SchemaNames {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
 
-    #[test]
-    fn a_url_sets_what_it_names_and_leaves_the_rest() {
-        let options = Options::from_url(
-            "mysql://app:pw@db1,db2:3307/shop?tls=required&ca_file=/etc/ca.pem&connection_limit=3",
-        )
-        .unwrap();
-        let hosts: Vec<_> = options.hosts.iter().map(Host::to_string).collect();
-        assert_eq!(hosts, ["db1:3306", "db2:3307"]);
-        assert_eq!(options.user, "app");
-        assert_eq!(options.password.unwrap().expose_secret(), "pw");
-        assert_eq!(options.database, "shop");
-        assert_eq!(options.tls, Tls::Required);
-        assert_eq!(options.ca_file, Some(PathBuf::from("/etc/ca.pem")));
-        assert_eq!(options.connection_limit, 3);
-        assert!(options.create_database_table && !options.alter_table);
-    }
-
-    #[test]
-    fn a_socket_needs_no_host() {
-        let options = Options::from_url("mysql://app@/shop?socket=%2Frun%2Fdb.sock").unwrap();
-        assert_eq!(options.socket, Some(PathBuf::from("/run/db.sock")));
-        assert!(options.hosts.is_empty());
-    }
-
-    #[test]
-    fn what_is_missing_or_unknown_is_named() {
-        let error = |url| Options::from_url(url).unwrap_err().to_string();
-        assert_eq!(error("mysql://app@/shop"), "the URL's host is missing");
-        assert_eq!(error("mysql://db/shop"), "the URL's user is missing");
-        assert_eq!(error("mysql://app@db"), "the URL's database is missing");
-        assert!(error("mysql://app@db/shop?ssl=1").contains("\"ssl\""));
-        assert!(error("mysql://app@db/shop?tls=no").contains("auto, required or off"));
-        assert!(error("mysql://app@db/shop?connection_limit=0").contains("from 1"));
+    fn host(name: &str) -> Host {
+        Host {
+            name: name.to_owned(),
+            port: 3306,
+        }
     }
 
     #[test]
     fn debug_shows_no_password() {
-        let options = Options::from_url("mysql://app:s3cr3t-w0rd@db/shop").unwrap();
+        let mut options = Options::new(vec![host("db")], "app".to_owned(), "shop".to_owned());
+        options.password = Some(SecretString::from("s3cr3t-w0rd"));
         assert!(!format!("{options:?} {options:#?}").contains("s3cr3t"));
+    }
+
+    #[test]
+    fn an_ipv6_address_is_shown_in_brackets() {
+        assert_eq!(host("db1").to_string(), "db1:3306");
+        assert_eq!(host("fe80::1").to_string(), "[fe80::1]:3306");
     }
 
     #[test]
@@ -334,13 +219,7 @@ mod tests {
 
     #[test]
     fn loopback_is_recognised() {
-        let is_loopback = |name: &str| {
-            Host {
-                name: name.to_owned(),
-                port: PORT,
-            }
-            .is_loopback()
-        };
+        let is_loopback = |name: &str| host(name).is_loopback();
         assert!(
             ["localhost", "LOCALHOST", "127.0.0.1", "127.9.9.9", "::1"].map(is_loopback)
                 == [true; 5]

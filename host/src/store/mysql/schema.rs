@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use mysql_async::{Row, Value, from_value_opt};
 
+use super::connect_error::{ConnectError, Culprit};
 use super::error::{Class, Fault};
 use super::hosts::{Hosts, Link};
 use super::link::{Answer, Statement};
 use super::options::{Options, SchemaNames};
-use crate::store::{StoreError, StoreErrorKind};
 
 /// Longest time for a change of the table: an index on a full table takes its time.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
@@ -35,9 +35,9 @@ struct Table {
 /// Finds or makes the table, and says what it has.
 ///
 /// # Errors
-/// [`StoreErrorKind::Broken`], with the SQL that helps, when the table is not usable and may not be made so.
-pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns, StoreError> {
-    let mut link = hosts.link().await.map_err(|f| f.to_store_error())?;
+/// With the SQL that helps, when the table is not usable and may not be made so.
+pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns, ConnectError> {
+    let mut link = hosts.link().await.map_err(|f| f.to_connect_error())?;
     let names = &options.schema;
     let mut table = describe(&mut link, names).await?;
     if table.columns.is_empty() {
@@ -60,7 +60,7 @@ pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns,
     Ok(table.summary(names))
 }
 
-async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, StoreError> {
+async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, ConnectError> {
     let table_name = || vec![Value::from(names.table.as_str())];
     let columns = query(
         link,
@@ -94,11 +94,12 @@ async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, Sto
     })
 }
 
-async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), StoreError> {
+async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), ConnectError> {
     let sql = create_statement(&options.schema);
     if !options.create_database_table {
         let what = format!("there is no table {}", options.schema.table);
-        return Err(remedy(&what, &sql, "create_database_table"));
+        let remedy = format!("run `{sql}`, or set create_database_table = true");
+        return Err(ConnectError::new(Culprit::Table, what, remedy));
     }
     match change(link, &sql).await {
         Ok(_) => Ok(()),
@@ -106,11 +107,11 @@ async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), StoreError
             let what = format!("the table cannot be created ({})", fault.detail);
             Err(remedy_by_hand(&what, &sql))
         }
-        Err(fault) => Err(fault.to_store_error()),
+        Err(fault) => Err(fault.to_connect_error()),
     }
 }
 
-async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), StoreError> {
+async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), ConnectError> {
     tracing::info!(sql, "the session table is given what it lacks");
     match change(link, sql).await {
         Ok(_) => Ok(()),
@@ -124,12 +125,12 @@ async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), StoreError> {
             let what = format!("the table cannot be altered ({})", fault.detail);
             Err(remedy_by_hand(&what, sql))
         }
-        Err(fault) => Err(fault.to_store_error()),
+        Err(fault) => Err(fault.to_connect_error()),
     }
 }
 
 /// Whether the table can serve at all.
-fn check(table: &Table, options: &Options) -> Result<(), StoreError> {
+fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
     let names = &options.schema;
     let missing: Vec<_> = [&names.session_id, &names.expires, &names.data]
         .into_iter()
@@ -137,11 +138,13 @@ fn check(table: &Table, options: &Options) -> Result<(), StoreError> {
         .map(ToString::to_string)
         .collect();
     if !missing.is_empty() {
-        return Err(broken(format!(
-            "the table {} has no column {}: name its columns under schema.column_names",
+        let what = format!(
+            "the table {} has no column {}",
             names.table,
             missing.join(" and ")
-        )));
+        );
+        let remedy = "name its columns under schema.column_names";
+        return Err(ConnectError::new(Culprit::Columns, what, remedy));
     }
     let is_key = |(is_unique, columns): &(bool, Vec<String>)| {
         *is_unique
@@ -224,11 +227,11 @@ async fn query(
     link: &mut Link<'_>,
     text: &str,
     values: Vec<Value>,
-) -> Result<Vec<Row>, StoreError> {
+) -> Result<Vec<Row>, ConnectError> {
     let answer = link.run(&Statement { text, values }).await;
     answer
         .map(|answer| answer.rows)
-        .map_err(|fault| fault.to_store_error())
+        .map_err(|fault| fault.to_connect_error())
 }
 
 async fn change(link: &mut Link<'_>, text: &str) -> Result<Answer, Fault> {
@@ -249,17 +252,7 @@ fn text(row: &Row, index: usize) -> Option<String> {
     }
 }
 
-fn remedy(what: &str, sql: &str, option: &str) -> StoreError {
-    broken(format!("{what}: run `{sql}`, or set {option} = true"))
-}
-
-fn remedy_by_hand(what: &str, sql: &str) -> StoreError {
-    broken(format!("{what}: let an account that may run `{sql}`"))
-}
-
-fn broken(detail: String) -> StoreError {
-    StoreError {
-        kind: StoreErrorKind::Broken,
-        detail,
-    }
+fn remedy_by_hand(what: &str, sql: &str) -> ConnectError {
+    let remedy = format!("let an account that may run `{sql}`");
+    ConnectError::new(Culprit::Table, what, remedy)
 }

@@ -69,7 +69,10 @@ impl Sql {
         } else {
             data.to_string()
         };
-        let has_base_token = token.map_or(String::new(), |t| format!(" AND {t} = UNHEX(?)"));
+        // NULL where somebody else made the column without our NOT NULL: it is loaded as no bytes, and compared as such.
+        let has_base_token = token.map_or(String::new(), |t| {
+            format!(" AND COALESCE({t}, '') = UNHEX(?)")
+        });
         let is_base =
             format!("{is_row}{has_base_token} AND SHA2({hashed}, 256) = ? AND {expires} >= ?");
         let select = format!(
@@ -132,8 +135,8 @@ mod tests {
             sql.update,
             "UPDATE `sessions` SET `expires` = ?, `data` = ?, `cloakroom_token` = UNHEX(?), \
              `cloakroom_created` = COALESCE(`cloakroom_created`, ?) \
-             WHERE `session_id` = ? AND HEX(`session_id`) = ? AND `cloakroom_token` = UNHEX(?) \
-             AND SHA2(`data`, 256) = ? AND `expires` >= ?"
+             WHERE `session_id` = ? AND HEX(`session_id`) = ? \
+             AND COALESCE(`cloakroom_token`, '') = UNHEX(?) AND SHA2(`data`, 256) = ? AND `expires` >= ?"
         );
     }
 

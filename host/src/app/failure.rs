@@ -1,0 +1,134 @@
+//! Why a host that was told well does not start, as its operator reads it: the problem, then what helps.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::Fault;
+
+/// Why there is no [`super::App`].
+#[derive(Debug)]
+pub enum StartError {
+    /// What the configuration says is wrong: every fault that was found, never none.
+    AtFault(Vec<Fault>),
+    /// The configuration may be right: the world is not as it says, at least not now.
+    Failed(Failure),
+}
+
+/// Something that the host needs and did not get. `Display` is two lines, as [`Fault`]'s; no secret is in it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{problem}\n    {remedy}")]
+pub struct Failure {
+    /// What is missing.
+    pub problem: String,
+    /// What helps.
+    pub remedy: String,
+}
+
+impl StartError {
+    /// Beside other faults a failure is one more of them: the configuration has to be corrected first anyway.
+    pub(super) fn with(self, mut faults: Vec<Fault>) -> Self {
+        match self {
+            Self::AtFault(more) => faults.extend(more),
+            Self::Failed(failure) if faults.is_empty() => return Self::Failed(failure),
+            Self::Failed(Failure { problem, remedy }) => {
+                faults.push(Fault::new("store", problem, remedy));
+            }
+        }
+        Self::AtFault(faults)
+    }
+}
+
+impl From<Fault> for StartError {
+    fn from(fault: Fault) -> Self {
+        Self::AtFault(vec![fault])
+    }
+}
+
+impl Failure {
+    /// Why nobody can listen on `address`.
+    pub(super) fn to_listen(address: SocketAddr, error: &io::Error) -> Self {
+        let port = address.port();
+        let elsewhere = "--listen ADDRESS:PORT, CLOAKROOM_LISTEN or `listen` in the file";
+        let (reason, remedy) = match error.kind() {
+            io::ErrorKind::AddrInUse => (
+                format!("port {port} is taken"),
+                format!("end what listens there, or name another port: {elsewhere}"),
+            ),
+            io::ErrorKind::PermissionDenied if port < 1024 => (
+                format!("this user may not open port {port}: ports under 1024 need a right"),
+                format!(
+                    "name a port from 1024 on: {elsewhere}; \
+                     or give the program the right CAP_NET_BIND_SERVICE"
+                ),
+            ),
+            io::ErrorKind::AddrNotAvailable => (
+                format!("{} is no address of this machine", address.ip()),
+                format!("name one of its own, or 0.0.0.0 or [::] for all of them: {elsewhere}"),
+            ),
+            _ => (
+                error.to_string(),
+                format!("name another address: {elsewhere}"),
+            ),
+        };
+        Self {
+            problem: format!("cannot listen on {address}: {reason}"),
+            remedy,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listened_on_is_told_with_what_helps() {
+        let cases = [
+            (
+                "127.0.0.1:3000",
+                io::ErrorKind::AddrInUse,
+                "cannot listen on 127.0.0.1:3000: port 3000 is taken",
+                "name another port: --listen",
+            ),
+            (
+                "[::]:80",
+                io::ErrorKind::PermissionDenied,
+                "cannot listen on [::]:80: this user may not open port 80",
+                "name a port from 1024 on: --listen",
+            ),
+            (
+                "192.0.2.1:3000",
+                io::ErrorKind::AddrNotAvailable,
+                "cannot listen on 192.0.2.1:3000: 192.0.2.1 is no address of this machine",
+                "0.0.0.0 or [::] for all of them: --listen",
+            ),
+            (
+                "127.0.0.1:3000",
+                io::ErrorKind::PermissionDenied,
+                "cannot listen on 127.0.0.1:3000: permission denied",
+                "name another address: --listen",
+            ),
+        ];
+        for (address, kind, problem, remedy) in cases {
+            let failure = Failure::to_listen(address.parse().unwrap(), &kind.into());
+            assert!(failure.problem.starts_with(problem), "{failure}");
+            assert!(failure.remedy.contains(remedy), "{failure}");
+        }
+    }
+
+    #[test]
+    fn a_failure_beside_faults_is_one_of_them() {
+        let failure = Failure {
+            problem: "no answer".to_owned(),
+            remedy: "start it".to_owned(),
+        };
+        let alone = StartError::Failed(failure.clone()).with(Vec::new());
+        assert!(matches!(alone, StartError::Failed(same) if same == failure));
+        let fault = Fault::new("session.name", "odd", "");
+        let StartError::AtFault(faults) = StartError::Failed(failure).with(vec![fault]) else {
+            panic!("there was a fault");
+        };
+        let keys: Vec<_> = faults.iter().map(|fault| fault.key.as_str()).collect();
+        assert_eq!(keys, ["session.name", "store"]);
+    }
+}

@@ -1,0 +1,246 @@
+//! What the host says when it is ready: where to go, and where sessions are kept. Never who logs in to the database.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use http::Method;
+
+use crate::config::{Backend, Config, MysqlSettings};
+use crate::route::{Found, Route, RouteTable, path};
+
+/// The greeting, but for the address, which is known only when the host listens.
+#[derive(Clone, Debug)]
+pub struct Greeting {
+    /// A path that a first visitor can open; none where every route wants a host or a method of its own.
+    path: Option<String>,
+    sessions: String,
+}
+
+impl Greeting {
+    /// Reads off the configuration what there is to say. `path` is the path to try where the caller knows a good one.
+    pub fn new(config: &Config, path: Option<&str>) -> Self {
+        Self {
+            path: path.map_or_else(|| path_to_try(&config.routes), |path| Some(path.to_owned())),
+            sessions: place(&config.store.backend),
+        }
+    }
+
+    /// The whole text, without a line end, for a host that listens on `address`.
+    pub fn text(&self, address: SocketAddr) -> String {
+        let (open, port) = (openable(address), address.port());
+        let path = self.path.as_deref().unwrap_or_default();
+        let mut lines = vec![format!(
+            "cloakroom {} serves http://{open}{path}",
+            env!("CARGO_PKG_VERSION")
+        )];
+        if open != address {
+            lines.push(format!(
+                "It listens on all addresses of this machine, port {port}."
+            ));
+        }
+        if self.path.is_some() {
+            let url = format!("http://{open}{path}");
+            lines
+                .push("Open it in a browser, or be a visitor with a cookie jar, twice:".to_owned());
+            lines.push(format!("  curl -b cookies.txt -c cookies.txt '{url}'"));
+        }
+        lines.push(format!("Sessions are kept {}.", self.sessions));
+        lines.push("Ctrl-C ends the host.".to_owned());
+        lines.join("\n")
+    }
+}
+
+/// The address that a browser on this machine can open.
+fn openable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+/// The first path that GET opens whatever the host: one without parameters, or else one with its parameters filled in.
+fn path_to_try(routes: &[Route]) -> Option<String> {
+    let table = RouteTable::new(routes.to_vec()).ok()?;
+    let opens = |path: &String| {
+        // A name that no route has: what answers it answers every host.
+        let found = table.find("", &Method::GET, path);
+        matches!(found, Found::Route { .. })
+    };
+    let candidates = |with: fn(&str) -> Option<String>| {
+        routes
+            .iter()
+            .filter(|route| route.host.is_none())
+            .filter_map(move |route| Some(path::normalise(&with(&route.path)?).ok()?.into_owned()))
+    };
+    candidates(without_parameters)
+        .chain(candidates(filled_in))
+        .find(opens)
+}
+
+/// `/files/{*rest}` is `/files` as well; other parameters want a value.
+fn without_parameters(path: &str) -> Option<String> {
+    let fixed = match path.rsplit_once("/{*") {
+        Some((prefix, _)) => prefix,
+        None => path,
+    };
+    let is_fixed = !fixed.contains(['{', '}']);
+    is_fixed.then(|| if fixed.is_empty() { "/" } else { fixed }.to_owned())
+}
+
+/// Every parameter as `1`.
+fn filled_in(path: &str) -> Option<String> {
+    let mut filled = String::new();
+    let mut rest = path;
+    while let Some((before, from)) = rest.split_once('{') {
+        filled.push_str(before);
+        filled.push('1');
+        rest = from.split_once('}')?.1;
+    }
+    Some(filled + rest)
+}
+
+/// Where sessions are kept.
+fn place(backend: &Backend) -> String {
+    match backend {
+        Backend::Memory => "in memory: they end with this process".to_owned(),
+        Backend::Sqlite(path) => format!("in {}", path.display()),
+        Backend::Mysql(mysql) => format!(
+            "in MySQL at {}, database {}, table {}",
+            servers(mysql),
+            mysql.database,
+            mysql.schema.table_name
+        ),
+    }
+}
+
+fn servers(mysql: &MysqlSettings) -> String {
+    if let Some(socket) = &mysql.socket {
+        return format!("the socket {}", socket.display());
+    }
+    let hosts = mysql.hosts.iter().map(|(name, port)| {
+        if name.contains(':') {
+            format!("[{name}]:{port}")
+        } else {
+            format!("{name}:{port}")
+        }
+    });
+    hosts.collect::<Vec<_>>().join(" or ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Words;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn greeting(store: &str) -> Greeting {
+        let folder = tempfile::tempdir().unwrap();
+        let component = folder.path().join("a.wasm");
+        std::fs::write(&component, "").unwrap();
+        let words = Words {
+            component: Some(component),
+            store: Some(store.to_owned()),
+            ..Words::default()
+        };
+        let variables = [("CLOAKROOM_SESSION_SECRETS", SECRET)];
+        let config = Config::load(&words, &variables).expect("a whole configuration");
+        Greeting::new(&config, None)
+    }
+
+    fn route(path: &str, methods: &[Method], host: Option<&str>) -> Route {
+        Route {
+            path: path.to_owned(),
+            methods: methods.to_vec(),
+            host: host.map(str::to_owned),
+            guest: "a".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_address_of_all_is_shown_as_one_that_opens() {
+        let text = |address: &str| greeting("memory:").text(address.parse().unwrap());
+        for (address, shown) in [
+            ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
+            ("[::]:3000", "http://[::1]:3000/"),
+        ] {
+            let text = text(address);
+            assert!(text.contains(&format!("serves {shown}\n")), "{text}");
+            assert!(
+                text.contains("all addresses of this machine, port 3000"),
+                "{text}"
+            );
+        }
+        let text = text("192.0.2.1:3000");
+        assert!(text.contains("http://192.0.2.1:3000/"), "{text}");
+        assert!(!text.contains("all addresses"), "{text}");
+    }
+
+    #[test]
+    fn it_says_where_sessions_are_kept_and_never_who_logs_in() {
+        let address = "127.0.0.1:3000".parse().unwrap();
+        for (store, place) in [
+            ("memory:", "in memory: they end with this process."),
+            ("sqlite:/var/s.sqlite", "in /var/s.sqlite."),
+            (
+                "mysql://ann:hunter2@db1,[fd00::1]:3307/app",
+                "in MySQL at db1:3306 or [fd00::1]:3307, database app, table sessions.",
+            ),
+        ] {
+            let text = greeting(store).text(address);
+            assert!(
+                text.contains(&format!("Sessions are kept {place}")),
+                "{text}"
+            );
+            assert!(!text.contains("ann") && !text.contains("hunter2"), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_path_to_try_wants_neither_parameter_nor_host_and_opens_with_get() {
+        let get = [Method::GET];
+        let cases: [(&[Route], Option<&str>); 6] = [
+            (&[route("/session/{*rest}", &[], None)], Some("/session")),
+            (&[route("/{*rest}", &[], None)], Some("/")),
+            (
+                &[
+                    route("/shop", &[], Some("shop.example")),
+                    route("/form", &[Method::POST], None),
+                    route("/user/{id}", &get, None),
+                    route("/about", &get, None),
+                ],
+                Some("/about"),
+            ),
+            (
+                &[
+                    route("/a/{*rest}", &get, None),
+                    route("/a", &[Method::POST], None),
+                ],
+                Some("/a"),
+            ),
+            (&[route("/user/{id}/{tab}", &[], None)], Some("/user/1/1")),
+            (
+                &[
+                    route("/shop", &[], Some("shop.example")),
+                    route("/form", &[Method::POST], None),
+                ],
+                None,
+            ),
+        ];
+        for (routes, expected) in cases {
+            assert_eq!(path_to_try(routes).as_deref(), expected, "{routes:?}");
+        }
+    }
+
+    #[test]
+    fn without_such_a_path_no_visit_is_proposed() {
+        let greeting = Greeting {
+            path: None,
+            ..greeting("memory:")
+        };
+        let text = greeting.text("127.0.0.1:3000".parse().unwrap());
+        assert!(text.contains("serves http://127.0.0.1:3000\n"), "{text}");
+        assert!(!text.contains("curl"), "{text}");
+    }
+}

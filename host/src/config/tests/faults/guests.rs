@@ -1,0 +1,114 @@
+//! Faults of guests and routes.
+
+use super::{Expected, assert_faults};
+
+#[test]
+fn bad_guests_and_routes_are_named() {
+    let guest = "[guest.a]\ncomponent = \"a.wasm\"\n";
+    let route = "[[route]]\npath = \"/{*rest}\"\nguest = \"a\"\n";
+    let cases: [(String, Expected<'_>); 15] = [
+        (
+            guest.to_owned(),
+            (
+                "route",
+                "missing: no request would reach a guest",
+                "add [[route]]",
+            ),
+        ),
+        (
+            format!("{guest}{route}[[route]]\npath = \"/b\"\nguest = \"nobody\""),
+            (
+                "8: route[1].guest",
+                "there is no guest \"nobody\"",
+                "the guests are a; or add [guest.nobody]",
+            ),
+        ),
+        (
+            format!("{guest}{route}[[route]]\npath = \"/b\""),
+            ("6: route[1].guest", "missing", "write guest = "),
+        ),
+        (
+            format!("{guest}{route}[[route]]\nguest = \"a\""),
+            ("6: route[1].path", "missing", "write path = "),
+        ),
+        (
+            format!("{guest}{route}{route}"),
+            (
+                "7: route[1].path",
+                "answers requests of \"/{*rest}\", the route of",
+                "take one of them out",
+            ),
+        ),
+        (
+            format!("{guest}[[route]]\npath = \"/{{\"\nguest = \"a\""),
+            ("4: route[0].path", "\"/{\" is no path", "/user/{id}"),
+        ),
+        (
+            format!("{guest}{route}methods = [\"get\"]"),
+            (
+                "6: route[0].methods[0]",
+                "\"get\" is no method",
+                "write \"GET\"",
+            ),
+        ),
+        (
+            format!("{guest}[route]\npath = \"/\"\nguest = \"a\""),
+            (
+                "3: route",
+                "expected a list of tables, found a table",
+                "write [[route]] with two brackets",
+            ),
+        ),
+        (
+            format!("[guest]\na = \"a.wasm\"\n{route}"),
+            (
+                "2: guest.a",
+                "expected a table, found a string",
+                "write [guest.a]",
+            ),
+        ),
+        (
+            format!("[guest.a]\ncomponent = \"no.wasm\"\n{route}"),
+            (
+                "2: guest.a.component",
+                "cannot read no.wasm",
+                "name a file that exists",
+            ),
+        ),
+        (
+            format!("{guest}read_keys = [\"x\"]\n{route}"),
+            (
+                "3: guest.a.read_keys",
+                "grants nothing",
+                "set session = \"read\"",
+            ),
+        ),
+        (
+            format!("{guest}session = \"read\"\nwrite_keys = [\"x\"]\n{route}"),
+            (
+                "4: guest.a.write_keys",
+                "grants nothing",
+                "set session = \"write\"",
+            ),
+        ),
+        (
+            format!("{guest}session = \"write\"\nwrite_keys = [\"*x\"]\n{route}"),
+            ("4: guest.a.write_keys[0]", "has a `*` before its end", ""),
+        ),
+        (
+            format!("{guest}outbound_hosts = [\"https://x\"]\n{route}"),
+            (
+                "3: guest.a.outbound_hosts[0]",
+                "is no host",
+                "without scheme",
+            ),
+        ),
+        (
+            format!("{guest}environment = {{ T = \"env:NO\" }}\n{route}"),
+            ("3: guest.a.environment.T", "variable NO is not set", ""),
+        ),
+    ];
+    for (text, expected) in cases {
+        assert_faults(&text, &[expected]);
+    }
+}
