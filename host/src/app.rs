@@ -1,6 +1,7 @@
 //! The house put together: a checked configuration becomes parts, the parts become one [`App`], and the app serves until it is
 //! told to stop. The one place that knows all parts; decides nothing that one of them could decide.
 
+mod admin;
 mod failure;
 mod greeting;
 mod guests;
@@ -8,6 +9,7 @@ mod probe;
 mod settings;
 mod stores;
 
+pub use admin::{Desk, call_guests};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
 
@@ -27,6 +29,7 @@ use crate::handler::{self, Handler, Site};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, Incoming, Link};
 use crate::session::{self, SessionManager};
+use crate::store::metered::Metered;
 use crate::store::reaper;
 use stores::OpenStore;
 
@@ -40,6 +43,9 @@ pub struct App {
     registry: Arc<GuestRegistry>,
     sessions: Arc<SessionManager>,
     store: OpenStore,
+    /// The store, as all use it.
+    metered: Arc<Metered>,
+    desk: Option<Desk>,
     clock: Clock,
     /// None where expired rows are left to somebody else.
     reaper: Option<reaper::Options>,
@@ -86,7 +92,8 @@ impl App {
             return Err(StartError::AtFault(faults));
         };
 
-        let sessions = SessionManager::new(options, keys, store.as_dyn(), clock.clone());
+        let metered = Metered::new(store.as_dyn());
+        let sessions = SessionManager::new(options, keys, Arc::clone(&metered) as _, clock.clone());
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::Options::new(config.store.check_expiration_interval);
@@ -102,6 +109,8 @@ impl App {
             listener: config.server.listener,
             sessions,
             store,
+            metered,
+            desk: None,
             clock,
             reaper: config.store.clear_expired.then_some(reaper),
         })
@@ -113,7 +122,14 @@ impl App {
     /// When the address is taken, not this machine's, or not for this user to open.
     pub async fn bind(&self) -> Result<TcpListener, Failure> {
         let bound = TcpListener::bind(self.listen).await;
-        bound.map_err(|error| Failure::to_listen(self.listen, &error))
+        let elsewhere = "--listen ADDRESS:PORT, CLOAKROOM_LISTEN or `listen` in the file";
+        bound.map_err(|error| Failure::to_listen(self.listen, &error, elsewhere))
+    }
+
+    /// The same host with an admin interface, which lasts as long as [`App::run`].
+    #[must_use]
+    pub fn with_desk(self, desk: Option<Desk>) -> Self {
+        Self { desk, ..self }
     }
 
     /// Its sessions, for whoever counts or inspects them.
@@ -135,14 +151,18 @@ impl App {
     ///
     /// Cancel safety: dropping it cuts connections and may leave commits unsettled, as a crash would.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
+        let connections = Arc::default();
+        if let Some(desk) = &self.desk {
+            desk.attend(&self, &connections, &shutdown);
+        }
         let reaper_shutdown = CancellationToken::new();
         let reaper = self.reaper.map(|options| {
-            let (store, clock) = (self.store.as_dyn(), self.clock.clone());
+            let (store, clock) = (Arc::clone(&self.metered) as _, self.clock.clone());
             tokio::spawn(reaper::run(store, clock, options, reaper_shutdown.clone()))
         });
         let grace = self.listener.grace;
         let front = Front(Arc::clone(&self.handler));
-        server::run(listener, front, self.listener, shutdown).await;
+        server::run(listener, front, self.listener, connections, shutdown).await;
 
         // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
@@ -153,7 +173,10 @@ impl App {
         {
             tracing::error!(%error, "the reaper ended badly");
         }
-        drop((self.handler, self.sessions));
+        if let Some(desk) = self.desk {
+            desk.close().await;
+        }
+        drop((self.handler, self.sessions, self.metered));
         within(grace, "the store", self.store.close()).await;
         tracing::info!("stopped");
     }

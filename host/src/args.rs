@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::admin::shell::{self, Purpose, Versions};
 use crate::config::Words;
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
@@ -24,6 +25,8 @@ Examples:
       serves the guests and routes of a configuration
   cloakroom check --config cloakroom.toml
       names every fault of a configuration, its components included
+  cloakroom guests list
+      lists the guests of a host that runs with --admin, and `guests put counter new.wasm` swaps one
 
 Exit codes: 0 all is well; 1 the host failed (the port is taken, the database is not there); 2 the command line or the
 configuration is at fault.";
@@ -38,6 +41,7 @@ variable: CLOAKROOM_ and the key's path in capitals, dots as underscores. A CLOA
 
 Examples:
   cloakroom serve counter.wasm
+  cloakroom serve counter.wasm --admin 127.0.0.1:3001
   cloakroom serve counter.wasm --store sqlite:/var/lib/cloakroom/sessions.sqlite
   cloakroom serve --config cloakroom.toml --listen [::]:3000
 
@@ -50,6 +54,21 @@ probably not meant, of CLOAKROOM_ variables that no key has among it. Opens no s
 
 Example:
   cloakroom check --config cloakroom.toml";
+
+const GUESTS_HELP: &str = "\
+Calls the admin interface of a running host: `cloakroom serve --admin 127.0.0.1:3001`, or [admin] in its configuration. The token
+of one that has one comes from --token-file or from CLOAKROOM_ADMIN_TOKEN. The interface speaks no TLS: reach another machine's
+through a tunnel (ssh -L 3001:127.0.0.1:3001 HOST).
+
+Examples:
+  cloakroom guests list
+  cloakroom guests put counter counter.wasm
+  cloakroom guests put counter counter.wasm --dry-run
+  cloakroom guests put counter counter.wasm --expect 3      only if version 3 is live
+  cloakroom guests rollback counter
+
+Exit codes: 0 done; 1 the host is not there, or could not do it now; 2 what was given is at fault: a word, a file, the token, the
+component.";
 
 /// The command line.
 #[derive(Clone, Debug, Parser)]
@@ -68,6 +87,8 @@ pub enum Command {
     Serve(Serve),
     /// Name every fault of a configuration and exit
     Check(Check),
+    /// List, swap and take back the guests of a running host
+    Guests(Guests),
 }
 
 /// The words of `serve`.
@@ -86,6 +107,9 @@ pub struct Serve {
     /// Where sessions are kept: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
+    /// Open the admin interface there: guests, metrics and health; off an address of this machine it wants a token
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub admin: Option<String>,
 }
 
 /// The words of `check`.
@@ -97,6 +121,92 @@ pub struct Check {
     pub config: PathBuf,
 }
 
+/// The words of `guests`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = GUESTS_HELP, arg_required_else_help = true)]
+pub struct Guests {
+    /// The host's admin interface
+    #[arg(
+        long,
+        global = true,
+        value_name = "URL",
+        default_value = "http://127.0.0.1:3001"
+    )]
+    pub admin: String,
+    /// A file with the admin token; without it, the variable CLOAKROOM_ADMIN_TOKEN
+    #[arg(long, global = true, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: GuestsCommand,
+}
+
+/// What to do with guests.
+#[derive(Clone, Debug, Subcommand)]
+pub enum GuestsCommand {
+    /// List guests and their versions
+    List {
+        /// All versions that are remembered, not only those that serve or can come back
+        #[arg(long)]
+        all: bool,
+    },
+    /// Let a component serve as a guest's new version, if it is admitted
+    Put {
+        /// The guest, as the configuration names it
+        name: String,
+        /// The component
+        #[arg(value_name = "COMPONENT.wasm")]
+        file: PathBuf,
+        /// Examine it and let it not serve
+        #[arg(long)]
+        dry_run: bool,
+        /// Only if this version is live
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u64>,
+    },
+    /// Let the version before the live one serve again
+    Rollback {
+        /// The guest, as the configuration names it
+        name: String,
+        /// Only if this version is live
+        #[arg(long, value_name = "VERSION")]
+        expect: Option<u64>,
+    },
+}
+
+impl From<GuestsCommand> for shell::Command {
+    fn from(command: GuestsCommand) -> Self {
+        match command {
+            GuestsCommand::List { all } => Self::List {
+                versions: if all {
+                    Versions::All
+                } else {
+                    Versions::Current
+                },
+            },
+            GuestsCommand::Put {
+                name,
+                file,
+                dry_run,
+                expect,
+            } => Self::Put {
+                name,
+                file,
+                purpose: if dry_run {
+                    Purpose::DryRun
+                } else {
+                    Purpose::Serve
+                },
+                expected: expect,
+            },
+            GuestsCommand::Rollback { name, expect } => Self::Rollback {
+                name,
+                expected: expect,
+            },
+        }
+    }
+}
+
 impl From<Serve> for Words {
     fn from(serve: Serve) -> Self {
         Self {
@@ -104,6 +214,7 @@ impl From<Serve> for Words {
             component: serve.component,
             listen: serve.listen,
             store: serve.store,
+            admin: serve.admin,
         }
     }
 }
@@ -148,12 +259,40 @@ mod tests {
     }
 
     #[test]
+    fn guests_are_called_at_the_usual_address_unless_another_is_named() {
+        let parse = |line: &str| match Args::try_parse_from(line.split(' ')).map(|it| it.command) {
+            Ok(Command::Guests(guests)) => guests,
+            other => panic!("{line}: {other:?}"),
+        };
+        let put = parse("cloakroom guests put a b.wasm --dry-run --expect 3 --admin http://x:1");
+        assert_eq!(put.admin, "http://x:1");
+        assert_eq!(
+            shell::Command::from(put.command),
+            shell::Command::Put {
+                name: "a".to_owned(),
+                file: "b.wasm".into(),
+                purpose: Purpose::DryRun,
+                expected: Some(3),
+            }
+        );
+        let list = parse("cloakroom guests list");
+        assert_eq!(list.admin, "http://127.0.0.1:3001");
+        let versions = Versions::Current;
+        assert_eq!(
+            shell::Command::from(list.command),
+            shell::Command::List { versions }
+        );
+    }
+
+    #[test]
     fn a_usage_error_exits_with_2() {
         for line in [
             "cloakroom",
             "cloakroom check",
             "cloakroom serve --port 1",
             "cloakroom dance",
+            "cloakroom guests",
+            "cloakroom guests put counter",
         ] {
             let error = Args::try_parse_from(line.split(' ')).unwrap_err();
             assert_eq!(error.exit_code(), 2, "{line}");

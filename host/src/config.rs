@@ -3,6 +3,7 @@
 //! Precedence: flags, then environment, then file, then defaults. Below this module nobody sees a `Config`: each module has
 //! `Options` of its own, which `app` fills from here. Nothing outside this module reads the environment.
 
+mod admin;
 mod cookie;
 mod environment;
 mod fault;
@@ -26,6 +27,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
 pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use environment::{Environment, ProcessEnvironment};
 pub use fault::{Fault, Origin};
@@ -64,6 +66,8 @@ pub struct Config {
     pub guests: Vec<GuestSettings>,
     /// The routes in the file's order; never empty, each names one of `guests`.
     pub routes: Vec<Route>,
+    /// The admin interface; none unless it is asked for.
+    pub admin: Option<AdminSettings>,
     /// The log.
     pub log: telemetry::Options,
     /// What is allowed and probably not meant: one log line each at start.
@@ -81,6 +85,8 @@ pub struct Words {
     pub listen: Option<String>,
     /// The store's URL.
     pub store: Option<String>,
+    /// Where the admin interface listens.
+    pub admin: Option<String>,
 }
 
 /// Why there is no [`Config`]: every fault that was found, and the guests that could be read nevertheless, so that their
@@ -175,14 +181,19 @@ fn overlay(table: &mut Table, words: &Words) {
     if let Some(listen) = &words.listen {
         table.insert("listen".to_owned(), flag("--listen", listen));
     }
-    if let Some(url) = &words.store {
+    let sections = [
+        ("store", "url", "--store", &words.store),
+        ("admin", "listen", "--admin", &words.admin),
+    ];
+    for (section, key, name, text) in sections {
+        let Some(text) = text else { continue };
         let empty = || Node {
             value: Value::Table(Table::new()),
-            origin: Origin::Flag("--store"),
+            origin: Origin::Flag(name),
         };
-        let store = table.entry("store".to_owned()).or_insert_with(empty);
-        if let Value::Table(store) = &mut store.value {
-            store.insert("url".to_owned(), flag("--store", url));
+        let section = table.entry(section.to_owned()).or_insert_with(empty);
+        if let Value::Table(section) = &mut section.value {
+            section.insert(key.to_owned(), flag(name, text));
         }
     }
 }
@@ -200,6 +211,7 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
         store,
         guests,
         routes,
+        admin: admin::read(root.section("admin")),
         log: server::read_log(root.section("log")),
         warnings: Vec::new(),
     }

@@ -30,11 +30,11 @@ pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use health::{Conduct, Tally, Thresholds};
 pub use invoke::{Invocation, Released};
-pub use loader::{ComponentInfo, Digest, LoadError};
+pub use loader::{COMPONENT_BYTES_MAX, ComponentInfo, Digest, LoadError};
 pub use outbound::{NotAHost, OutboundHost};
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };
 pub use request::{GuestRequest, ReplayBody};
-pub use runtime::{Guest, Runtime};
+pub use runtime::{Guest, PoolUsage, Runtime};
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};

@@ -29,6 +29,7 @@ use crate::guest::{
 };
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Visit};
+use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use access_log::AccessRecord;
 use error::Problem;
 use release::OurCookie;
@@ -43,6 +44,8 @@ pub struct Handler {
     sessions: Arc<SessionManager>,
     /// The requests under way, whether or not their clients still wait.
     tasks: TaskTracker,
+    /// What is counted of requests that reach no guest.
+    metrics: Arc<VersionMetrics>,
 }
 
 /// What is served: which requests go where. Replaced as a whole, so that no request meets half of it.
@@ -75,7 +78,18 @@ impl Handler {
             site: ArcSwap::from_pointee(site),
             sessions,
             tasks: TaskTracker::new(),
+            metrics: GuestMetrics::new("").version(0),
         })
+    }
+
+    /// What is counted of requests that reach no guest.
+    pub fn metrics(&self) -> &GuestMetrics {
+        self.metrics.guest()
+    }
+
+    /// Requests under way, whether or not their clients still wait.
+    pub fn in_flight(&self) -> usize {
+        self.tasks.len()
     }
 
     /// Serves another site from the next request on.
@@ -93,7 +107,9 @@ impl Handler {
     {
         let request_id = new_request_id();
         let (method, version) = (request.method().clone(), request.version());
-        let record = AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
+        let mut record =
+            AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
+        record.metrics = Some(Arc::clone(&self.metrics));
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
         let work = async move { handler.respond(request, ends, record).await };
@@ -150,6 +166,7 @@ impl Handler {
         };
         drop(site);
         record.guest_version = guest.version();
+        record.metrics = Some(Arc::clone(guest.metrics()));
         let limits = guest.limits();
         if screened
             .content_length

@@ -2,6 +2,7 @@
 //!
 //! `ARCHITECTURE.md` tells the path of a request and which module may import which; `tests/tidy.rs` holds the table.
 
+pub mod admin;
 pub mod app;
 pub mod args;
 pub mod clock;

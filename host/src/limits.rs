@@ -125,3 +125,16 @@ pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
 pub const ROLLBACK_SHARE_MAX: f64 = 0.2;
 /// How long a canary serves its share of the visitors before it serves all.
 pub const CANARY_DURATION: Duration = Duration::from_secs(300);
+/// Connections at once to the admin interface: some operators and their monitoring.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// Components that the admin interface takes at once; each may be as large as a component can be, in memory.
+pub const ADMIN_UPLOADS_MAX: usize = 2;
+/// Longest time for a component to arrive.
+pub const ADMIN_UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
+/// Longest time for admin calls under way to finish when the host has stopped.
+pub const ADMIN_GRACE: Duration = Duration::from_secs(2);
+/// Longest time for `cloakroom guests` to reach its host, and for the whole answer: an interpreter takes minutes to compile
+/// on a slow machine.
+pub const ADMIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// See [`ADMIN_CONNECT_TIMEOUT`].
+pub const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);

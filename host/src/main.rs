@@ -8,8 +8,9 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cloakroom::app::{self, App, Greeting, StartError};
-use cloakroom::args::{Args, Command};
+use cloakroom::admin::shell::ShellError;
+use cloakroom::app::{self, App, Desk, Greeting, StartError};
+use cloakroom::args::{Args, Command, Guests};
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, Words};
 use cloakroom::telemetry;
 
@@ -21,6 +22,7 @@ async fn main() -> ExitCode {
     let result = match Args::parse().command {
         Command::Serve(words) => serve(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
+        Command::Guests(words) => Ok(guests(words).await),
     };
     result.unwrap_or_else(|error| {
         eprintln!("cloakroom: {error:#}");
@@ -37,6 +39,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     // A lone component answers every path: the counter's own is as good as any.
     let path = words.component.as_ref().map(|_| "/session");
     let greeting = Greeting::new(&config, path);
+    let desk = Desk::open(config.admin.as_ref()).await?;
     let app = match App::build(config).await {
         Ok(app) => app,
         Err(StartError::Failed(failure)) => return Err(failure.into()),
@@ -49,9 +52,10 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         .context("the listener has no address")?;
     let shutdown = CancellationToken::new();
     end_on_signals(shutdown.clone())?;
-    writeln!(std::io::stdout(), "{}", greeting.text(address))
+    let admin = desk.as_ref().map(Desk::address);
+    writeln!(std::io::stdout(), "{}", greeting.text(address, admin))
         .context("cannot write to standard output")?;
-    app.run(listener, shutdown).await;
+    app.with_desk(desk).run(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -71,6 +75,19 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
         config.listen
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn guests(words: Guests) -> ExitCode {
+    match app::call_guests(words, &ProcessEnvironment).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cloakroom: {error}");
+            match error {
+                ShellError::AtFault(_) => ExitCode::from(EXIT_AT_FAULT),
+                ShellError::Failed(_) => ExitCode::FAILURE,
+            }
+        }
+    }
 }
 
 /// Reads the configuration; where it is refused, the components that it names well are tried all the same, so that one

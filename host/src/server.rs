@@ -8,6 +8,7 @@ mod pulse;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -63,6 +64,40 @@ pub struct Link {
     pub local: SocketAddr,
 }
 
+/// How many connections a listener has, for whoever watches it.
+#[derive(Debug, Default)]
+pub struct ConnectionCount {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+}
+
+impl ConnectionCount {
+    /// Those that are open.
+    pub fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// All since the start.
+    pub fn accepted(&self) -> u64 {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
+    fn enter(self: &Arc<Self>) -> OpenConnection {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.accepted.fetch_add(1, Ordering::Relaxed);
+        OpenConnection(Arc::clone(self))
+    }
+}
+
+/// Counts a connection out when it ends, however it ends.
+struct OpenConnection(Arc<ConnectionCount>);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// What answers requests. Its future is dropped when the client goes away: work that must not be is its own task's.
 pub trait Service: Clone + Send + Sync + 'static {
     /// The body of an answer; an error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), never ends it cleanly.
@@ -79,11 +114,12 @@ pub trait Service: Clone + Send + Sync + 'static {
 }
 
 /// Serves `listener` until `shutdown` is cancelled; then takes no further connection, tells the open ones, and returns when they
-/// have ended or after [`Options::grace`], when the rest is cut.
+/// have ended or after [`Options::grace`], when the rest is cut. `count` says how many there are meanwhile.
 pub async fn run<S: Service>(
     listener: TcpListener,
     service: S,
     options: Options,
+    count: Arc<ConnectionCount>,
     shutdown: CancellationToken,
 ) {
     let permits = Arc::new(Semaphore::new(options.connections_max));
@@ -116,9 +152,10 @@ pub async fn run<S: Service>(
             cut: cut.clone(),
         };
         let (protocols, service) = (Arc::clone(&protocols), service.clone());
+        let open = count.enter();
         connections.spawn(async move {
             protocols.serve(stream, link, service, ends).await;
-            drop(permit);
+            drop((permit, open));
         });
     }
 

@@ -6,6 +6,7 @@
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
 pub mod memory;
+pub mod metered;
 pub mod mysql;
 pub mod reaper;
 pub mod sqlite;

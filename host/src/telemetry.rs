@@ -1,6 +1,8 @@
 //! Where log lines go: one subscriber for the process, text for people or JSON for machines, on standard error.
 //!
-//! Knows nothing of what is logged. Standard output stays free for what the command itself has to say.
+//! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
+
+pub mod metrics;
 
 use std::io::IsTerminal as _;
 

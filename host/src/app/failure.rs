@@ -45,10 +45,9 @@ impl From<Fault> for StartError {
 }
 
 impl Failure {
-    /// Why nobody can listen on `address`.
-    pub(super) fn to_listen(address: SocketAddr, error: &io::Error) -> Self {
+    /// Why nobody can listen on `address`; `elsewhere` is how to name another.
+    pub(super) fn to_listen(address: SocketAddr, error: &io::Error, elsewhere: &str) -> Self {
         let port = address.port();
-        let elsewhere = "--listen ADDRESS:PORT, CLOAKROOM_LISTEN or `listen` in the file";
         let (reason, remedy) = match error.kind() {
             io::ErrorKind::AddrInUse => (
                 format!("port {port} is taken"),
@@ -110,7 +109,7 @@ mod tests {
             ),
         ];
         for (address, kind, problem, remedy) in cases {
-            let failure = Failure::to_listen(address.parse().unwrap(), &kind.into());
+            let failure = Failure::to_listen(address.parse().unwrap(), &kind.into(), "--listen");
             assert!(failure.problem.starts_with(problem), "{failure}");
             assert!(failure.remedy.contains(remedy), "{failure}");
         }

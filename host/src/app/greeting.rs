@@ -24,8 +24,8 @@ impl Greeting {
         }
     }
 
-    /// The whole text, without a line end, for a host that listens on `address`.
-    pub fn text(&self, address: SocketAddr) -> String {
+    /// The whole text, without a line end, for a host that listens on `address`, and for its admin interface on `admin`.
+    pub fn text(&self, address: SocketAddr, admin: Option<SocketAddr>) -> String {
         let (open, port) = (openable(address), address.port());
         let path = self.path.as_deref().unwrap_or_default();
         let mut lines = vec![format!(
@@ -44,6 +44,12 @@ impl Greeting {
             lines.push(format!("  curl -b cookies.txt -c cookies.txt '{url}'"));
         }
         lines.push(format!("Sessions are kept {}.", self.sessions));
+        if let Some(admin) = admin {
+            lines.push(format!(
+                "The admin interface is http://{}.",
+                openable(admin)
+            ));
+        }
         lines.push("Ctrl-C ends the host.".to_owned());
         lines.join("\n")
     }
@@ -160,7 +166,7 @@ mod tests {
 
     #[test]
     fn an_address_of_all_is_shown_as_one_that_opens() {
-        let text = |address: &str| greeting("memory:").text(address.parse().unwrap());
+        let text = |address: &str| greeting("memory:").text(address.parse().unwrap(), None);
         for (address, shown) in [
             ("0.0.0.0:3000", "http://127.0.0.1:3000/"),
             ("[::]:3000", "http://[::1]:3000/"),
@@ -178,6 +184,16 @@ mod tests {
     }
 
     #[test]
+    fn the_admin_interface_is_named_where_there_is_one() {
+        let text = |admin: Option<&str>| {
+            let admin = admin.map(|admin| admin.parse().unwrap());
+            greeting("memory:").text("127.0.0.1:3000".parse().unwrap(), admin)
+        };
+        assert!(text(Some("0.0.0.0:3001")).contains("interface is http://127.0.0.1:3001."));
+        assert!(!text(None).contains("admin"));
+    }
+
+    #[test]
     fn it_says_where_sessions_are_kept_and_never_who_logs_in() {
         let address = "127.0.0.1:3000".parse().unwrap();
         for (store, place) in [
@@ -188,7 +204,7 @@ mod tests {
                 "in MySQL at db1:3306 or [fd00::1]:3307, database app, table sessions.",
             ),
         ] {
-            let text = greeting(store).text(address);
+            let text = greeting(store).text(address, None);
             assert!(
                 text.contains(&format!("Sessions are kept {place}")),
                 "{text}"
@@ -239,7 +255,7 @@ mod tests {
             path: None,
             ..greeting("memory:")
         };
-        let text = greeting.text("127.0.0.1:3000".parse().unwrap());
+        let text = greeting.text("127.0.0.1:3000".parse().unwrap(), None);
         assert!(text.contains("serves http://127.0.0.1:3000\n"), "{text}");
         assert!(!text.contains("curl"), "{text}");
     }

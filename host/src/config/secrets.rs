@@ -104,18 +104,25 @@ pub(super) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> Secr
     }
 }
 
-fn check_strength(section: &Section<'_>, index: usize, secret: &[u8], is_short_allowed: bool) {
+/// Why a secret is none, if it can be told.
+pub(super) fn weakness(secret: &[u8]) -> Option<String> {
     let lower = secret.to_ascii_lowercase();
-    let weakness = if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
-        "is a known default: it stands in documentation that everybody reads".to_owned()
+    if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
+        Some("is a known default: it stands in documentation that everybody reads".to_owned())
     } else if secret.len() < SECRET_BYTES_MIN {
-        format!(
-            "has {} bytes; a secret has at least {SECRET_BYTES_MIN}",
-            secret.len()
-        )
+        let length = secret.len();
+        Some(format!(
+            "has {length} bytes; a secret has at least {SECRET_BYTES_MIN}"
+        ))
     } else if different_bytes(secret) < DIFFERENT_BYTES_MIN {
-        "repeats itself: a secret is random".to_owned()
+        Some("repeats itself: a secret is random".to_owned())
     } else {
+        None
+    }
+}
+
+fn check_strength(section: &Section<'_>, index: usize, secret: &[u8], is_short_allowed: bool) {
+    let Some(weakness) = weakness(secret) else {
         return;
     };
     let key = format!("secrets[{index}]");

@@ -127,6 +127,11 @@ impl Admission {
         }
     }
 
+    /// What it admits to.
+    pub fn runtime(&self) -> &Runtime {
+        &self.runtime
+    }
+
     /// Admits a version and lets it serve.
     ///
     /// Two proposals for one guest are handled one after the other. Safe to cancel: a candidate that is not done is withdrawn.

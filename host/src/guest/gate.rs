@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::engine::World;
 use super::error::GuestFailure;
+use super::runtime::PoolUsage;
 
 /// The right to one instance slot, given back when dropped.
 pub(super) type Permit = OwnedSemaphorePermit;
@@ -15,6 +17,7 @@ pub(super) type Permit = OwnedSemaphorePermit;
 #[derive(Debug)]
 pub(super) struct Gate {
     slots: Arc<Semaphore>,
+    limit: usize,
     waiters: AtomicUsize,
     waiters_max: usize,
     wait_max: Duration,
@@ -22,12 +25,23 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(instances_max: usize, waiters_max: usize, wait_max: Duration) -> Self {
-        let slots = Arc::new(Semaphore::new(instances_max.clamp(1, 1 << 16)));
+        let limit = instances_max.clamp(1, 1 << 16);
         Self {
-            slots,
+            slots: Arc::new(Semaphore::new(limit)),
+            limit,
             waiters: AtomicUsize::new(0),
             waiters_max,
             wait_max,
+        }
+    }
+
+    /// How full it is, for whoever watches.
+    pub(super) fn usage(&self, world: World) -> PoolUsage {
+        PoolUsage {
+            world,
+            in_use: self.limit - self.slots.available_permits(),
+            limit: self.limit,
+            waiting: self.waiters.load(Ordering::Relaxed),
         }
     }
 

@@ -3,10 +3,13 @@
 //! Knows counts and thresholds; what is done about a sick version is for the registry to know.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
+
+use crate::telemetry::metrics::VersionMetrics;
 
 /// Into how many parts the window is cut: what is older than it goes a part at a time.
 const BUCKETS: usize = 10;
@@ -70,6 +73,8 @@ pub(super) struct Health {
     buckets: [Bucket; BUCKETS],
     has_tripped: AtomicBool,
     tripped: Notify,
+    /// Where failures are counted for good.
+    metrics: Option<Arc<VersionMetrics>>,
 }
 
 #[derive(Default)]
@@ -103,11 +108,25 @@ impl Health {
             buckets: Default::default(),
             has_tripped: AtomicBool::new(false),
             tripped: Notify::new(),
+            metrics: None,
         }
+    }
+
+    /// The same, whose failures are counted in these metrics, too.
+    pub(super) fn counted_in(self, metrics: Arc<VersionMetrics>) -> Self {
+        let metrics = Some(metrics);
+        Self { metrics, ..self }
     }
 
     /// Counts a request that ended.
     pub(super) fn note(&self, conduct: Conduct) {
+        if let Some(metrics) = &self.metrics {
+            match conduct {
+                Conduct::Trapped => metrics.trapped(),
+                Conduct::Late => metrics.late(),
+                Conduct::Served | Conduct::Errored => {}
+            }
+        }
         let part = self.part(Instant::now());
         let bucket = &self.buckets[(part % BUCKETS as u64) as usize];
         bucket.turn_to(part);

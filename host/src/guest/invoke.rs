@@ -14,6 +14,7 @@ mod wasi03;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::response;
 
@@ -81,7 +82,11 @@ impl Invocation {
         number: u32,
     ) -> Result<Released, GuestFailure> {
         let deadline = self.request.deadline;
-        let permit = self.guest.gate().enter(deadline).await?;
+        let asked_at = Instant::now();
+        let permit = self.guest.gate().enter(deadline).await;
+        let metrics = self.guest.metrics().guest();
+        metrics.waited(asked_at.elapsed(), &permit);
+        let permit = permit?;
         let run = self.start(session, number, permit);
         let mut releasing = Releasing::new(run, hold, &self.guest, &self.request.head.method);
         let released = match tokio::time::timeout_at(

@@ -20,6 +20,7 @@ use super::outbound::{Effects, Outbound, OutboundHost};
 use super::session_host::{self, Caller};
 use super::settings::{GuestSettings, Limits, Options, Rollout, StreamPolicy};
 use crate::session::{Grant, Start};
+use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 
 /// What runs guests. One per process is enough; it lives as long as the guests loaded on it.
 #[derive(Debug)]
@@ -59,6 +60,14 @@ impl Runtime {
             wasi03,
             memory_bytes_max: options.memory_bytes_max,
         })
+    }
+
+    /// How full its pools are.
+    pub fn usage(&self) -> [PoolUsage; 2] {
+        [
+            self.wasi02.gate.usage(World::Wasi02),
+            self.wasi03.gate.usage(World::Wasi03),
+        ]
     }
 
     /// Loads a guest: reads its file, finds out its world, compiles it, fits it to what the host offers and makes one
@@ -103,6 +112,19 @@ impl Runtime {
         guest.try_once()?;
         Ok(guest)
     }
+}
+
+/// How full the pool of one world's instances is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolUsage {
+    /// Whose instances.
+    pub world: World,
+    /// Instances that run.
+    pub in_use: usize,
+    /// Instances that may run.
+    pub limit: usize,
+    /// Requests that wait for one.
+    pub waiting: usize,
 }
 
 impl House {
@@ -170,6 +192,7 @@ pub struct Guest {
     version: u64,
     code: Arc<Code>,
     health: Arc<Health>,
+    metrics: Arc<VersionMetrics>,
     /// Cancelled when this version's requests have had their time.
     cut: CancellationToken,
     /// Cancelled when nobody holds this version any more.
@@ -202,8 +225,11 @@ impl Guest {
         house: &House,
         handler: Handler,
     ) -> Self {
+        // A candidate's own: nobody scrapes them.
+        let metrics = GuestMetrics::new(&settings.name).version(0);
         Self::of(
             0,
+            metrics,
             Arc::new(Code {
                 name: settings.name.into(),
                 component,
@@ -222,13 +248,15 @@ impl Guest {
         )
     }
 
-    fn of(version: u64, code: Arc<Code>) -> Self {
+    fn of(version: u64, metrics: Arc<VersionMetrics>, code: Arc<Code>) -> Self {
         let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
         let gone = CancellationToken::new();
+        let health = Health::new(thresholds).counted_in(Arc::clone(&metrics));
         Self {
             version,
             code,
-            health: Arc::new(Health::new(thresholds)),
+            health: Arc::new(health),
+            metrics,
             cut: CancellationToken::new(),
             _gone: gone.clone().drop_guard(),
             gone,
@@ -236,13 +264,13 @@ impl Guest {
     }
 
     /// The same code under another number, with nothing known against it and nobody running on it.
-    pub(super) fn numbered(&self, version: u64) -> Self {
-        Self::of(version, Arc::clone(&self.code))
+    pub(super) fn numbered(&self, version: u64, metrics: Arc<VersionMetrics>) -> Self {
+        Self::of(version, metrics, Arc::clone(&self.code))
     }
 
     /// The same version anew: to be kept when this one is seen out, in case it is wanted again.
     pub(super) fn renewed(&self) -> Self {
-        self.numbered(self.version)
+        self.numbered(self.version, Arc::clone(&self.metrics))
     }
 
     /// Its number among the versions of its name, from 1; 0 before it is admitted.
@@ -258,6 +286,11 @@ impl Guest {
     /// Counts a request of this version that ended, for or against it.
     pub fn note(&self, conduct: Conduct) {
         self.health.note(conduct);
+    }
+
+    /// What is counted of this version.
+    pub fn metrics(&self) -> &Arc<VersionMetrics> {
+        &self.metrics
     }
 
     pub(super) fn health(&self) -> Arc<Health> {

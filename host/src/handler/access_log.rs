@@ -1,4 +1,4 @@
-//! The one line per request. It names the route's pattern, never the path or the query: both may hold what nobody should read.
+//! The one line per request, and its place among the metrics. It names the route's pattern, never the path or the query: both may hold what nobody should read.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -7,6 +7,7 @@ use std::time::Instant;
 use http::{Method, StatusCode, Version};
 
 use crate::telemetry::ACCESS_TARGET;
+use crate::telemetry::metrics::VersionMetrics;
 
 /// What is known about a request, logged once: by [`AccessRecord::log`], or when it is dropped without.
 #[derive(Debug)]
@@ -24,6 +25,8 @@ pub(super) struct AccessRecord {
     pub(super) guest_version: u64,
     /// How often the guest was run.
     pub(super) attempts: u32,
+    /// Where the request is counted: with the guest's version once it has one.
+    pub(super) metrics: Option<Arc<VersionMetrics>>,
     is_logged: bool,
 }
 
@@ -45,6 +48,7 @@ impl AccessRecord {
             guest: None,
             guest_version: 0,
             attempts: 0,
+            metrics: None,
             is_logged: false,
         }
     }
@@ -61,7 +65,11 @@ impl AccessRecord {
 
     fn emit(&mut self, status: StatusCode, bytes: Option<u64>, error: Option<&'static str>) {
         self.is_logged = true;
-        let duration_ms = self.started_at.elapsed().as_secs_f64() * 1000.0;
+        let took = self.started_at.elapsed();
+        if let Some(metrics) = &self.metrics {
+            metrics.answered(status.as_u16(), took);
+        }
+        let duration_ms = took.as_secs_f64() * 1000.0;
         // `None` leaves a field out.
         tracing::info!(
             target: ACCESS_TARGET,

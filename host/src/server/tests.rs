@@ -84,7 +84,13 @@ impl Bench {
             entered: sender,
             release: Arc::clone(&release),
         };
-        let server = tokio::spawn(run(listener, service, options, shutdown.clone()));
+        let server = tokio::spawn(run(
+            listener,
+            service,
+            options,
+            Arc::default(),
+            shutdown.clone(),
+        ));
         Self {
             address,
             shutdown,

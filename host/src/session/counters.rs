@@ -1,4 +1,4 @@
-//! What the session manager counts, for tests now and for metrics later. Knows no ids and no data.
+//! What the session manager counts, for tests and for metrics. Knows no ids and no data.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -22,6 +22,7 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<Fault>> {
         ("COOKIE_SECRET", SECRET),
         ("DB_PASSWORD", "hunter2"),
         ("API_TOKEN", "t"),
+        ("ADMIN_TOKEN", SECRET),
         ("CLOAKROOM_STORE_URL", store_url),
         (
             "CLOAKROOM_SESSION_SECRETS",
@@ -40,8 +41,10 @@ fn lines() -> Vec<(String, String, bool)> {
     let mut section = String::new();
     let mut lines = Vec::new();
     for line in EXAMPLE.lines() {
-        if line.starts_with('[') {
-            section = line.to_owned();
+        // A section that is a comment as a whole is one that is not there unless it is asked for.
+        let heading = line.strip_prefix("# ").unwrap_or(line);
+        if heading.starts_with('[') && heading.ends_with(']') {
+            section = heading.to_owned();
         }
         let (line, is_comment) = match line.strip_prefix("# ") {
             Some(rest) => (rest, true),
@@ -143,6 +146,9 @@ fn what_the_example_shows_in_comments_is_taken() {
                 is_written = true;
                 text += &format!("{line}\n");
             }
+        }
+        if !is_written {
+            text += &format!("{section}\n{line}\n");
         }
         let known = |fault: &Fault| {
             let own = format!("{}.{key}", section.trim_matches(['[', ']']));

@@ -13,6 +13,7 @@ use super::watch::{self, Watch};
 use crate::guest::Guest;
 use crate::guest::loader::ComponentInfo;
 use crate::guest::settings::{Canary, GuestSettings};
+use crate::telemetry::metrics::{GuestMetrics, RollbackCause};
 
 /// How many versions are remembered; of the older ones those that serve, and the one that is kept, stay listed.
 const REMEMBERED: usize = 20;
@@ -22,6 +23,7 @@ pub struct Deployment {
     name: Arc<str>,
     serving: ArcSwap<Serving>,
     ledger: Mutex<Ledger>,
+    metrics: Arc<GuestMetrics>,
     /// Held while a version is admitted: two do not overtake each other.
     pub(in crate::guest) admitting: Arc<tokio::sync::Mutex<()>>,
 }
@@ -81,6 +83,7 @@ impl Deployment {
     pub fn new(settings: GuestSettings) -> Arc<Self> {
         Arc::new(Self {
             name: settings.name.as_str().into(),
+            metrics: GuestMetrics::new(&settings.name),
             serving: ArcSwap::default(),
             ledger: Mutex::new(Ledger {
                 settings,
@@ -97,6 +100,11 @@ impl Deployment {
     /// The guest's name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What is counted of the guest.
+    pub fn metrics(&self) -> &GuestMetrics {
+        &self.metrics
     }
 
     /// The version for a request; who has one keeps it until its last byte, whatever is live by then. `visitor` tells
@@ -178,6 +186,7 @@ impl Deployment {
 
     /// Notes that a candidate was refused. What is live serves on.
     pub(in crate::guest) fn refuse(&self, number: u64, reason: String) {
+        self.metrics.refused();
         self.ledger().set_state(number, State::Failed { reason });
     }
 
@@ -191,7 +200,7 @@ impl Deployment {
         guest: Guest,
         settings: GuestSettings,
     ) {
-        let guest = Arc::new(guest.numbered(number));
+        let guest = Arc::new(guest.numbered(number, self.metrics.version(number)));
         let mut ledger = self.ledger();
         if let Some(record) = ledger.record(number) {
             record.component = Some(guest.component().clone());
@@ -232,9 +241,11 @@ impl Deployment {
         if serving.canary.is_some() {
             self.end_canary(&mut ledger, &mut serving, State::Draining);
             self.serving.store(Arc::new(serving));
+            self.metrics.rolled_back(RollbackCause::Asked);
             return Ok(live);
         }
         self.step_back(&mut ledger, serving, State::Draining)
+            .inspect(|_| self.metrics.rolled_back(RollbackCause::Asked))
     }
 
     /// Takes back a version that failed too often.
@@ -260,6 +271,7 @@ impl Deployment {
         }
         tracing::warn!(guest, version, %reason, "a version fails too often: taking it back");
         let failed = State::Failed { reason };
+        self.metrics.rolled_back(RollbackCause::Failures);
         if is_canary {
             self.end_canary(&mut ledger, &mut serving, failed);
             self.serving.store(Arc::new(serving));
@@ -305,6 +317,7 @@ impl Deployment {
         let old = serving.live.replace(guest);
         let replaced = old.as_ref().map(|old| old.version());
         if let Some(old) = old {
+            self.metrics.swapped();
             ledger.previous = Some(old.renewed());
             self.see_out(ledger, &old, State::Draining);
         }

@@ -1,0 +1,251 @@
+//! Who may call: whoever shows the token; without one, whoever is on this machine and no web page.
+//!
+//! A browser on this machine reaches 127.0.0.1 for any page it shows, and a page's own name may be made to mean 127.0.0.1 (DNS
+//! rebinding). What a page sends names the page (`Origin`) or its host (`Host`); either gives it away.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
+use http::{HeaderValue, Request, Response, StatusCode};
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::Options;
+use super::reply::{Body, problem};
+
+/// What callers show, as its digest: the token itself is not kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token([u8; 32]);
+
+impl Token {
+    /// The token of this text.
+    pub fn new(text: &str) -> Self {
+        Self(Sha256::digest(text.as_bytes()).into())
+    }
+
+    /// Whether this is it; the time it takes says nothing of how much of it is right.
+    fn is(&self, shown: &[u8]) -> bool {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        self.0.ct_eq(&shown).into()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
+/// Who can reach the listener.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// What runs on this machine.
+    Machine,
+    /// Others, too.
+    Network,
+}
+
+impl Reach {
+    pub(super) fn of(options: &Options) -> Self {
+        match options.listen.ip().to_canonical().is_loopback() {
+            true => Self::Machine,
+            false => Self::Network,
+        }
+    }
+}
+
+/// What a call asks of its caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Needs {
+    /// It tells nothing that a closed port would not.
+    Nothing,
+    /// It only tells numbers: on this machine no token.
+    Little,
+    /// It names what runs, or changes it.
+    Everything,
+}
+
+/// Lets a request pass, or gives the answer that it gets instead.
+pub(super) fn check<B>(
+    reach: Reach,
+    token: Option<&Token>,
+    needs: Needs,
+    request: &Request<B>,
+) -> Result<(), Response<Body>> {
+    let is_token_wanted = match needs {
+        Needs::Nothing => return Ok(()),
+        Needs::Little => reach == Reach::Network,
+        Needs::Everything => true,
+    };
+    match token {
+        Some(token) if shows(token, request) => Ok(()),
+        Some(_) if is_token_wanted => Err(unauthorized()),
+        // A configuration that would allow this is refused at start; nobody gets in all the same.
+        None if reach == Reach::Network => Err(unauthorized()),
+        Some(_) | None => check_no_page(request),
+    }
+}
+
+fn shows<B>(token: &Token, request: &Request<B>) -> bool {
+    let mut values = request.headers().get_all(AUTHORIZATION).iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return false;
+    };
+    let bytes = value.as_bytes();
+    bytes.len() > 7 && bytes[..7].eq_ignore_ascii_case(b"bearer ") && token.is(&bytes[7..])
+}
+
+fn unauthorized() -> Response<Body> {
+    let sentence = "this wants the admin token: send `Authorization: Bearer TOKEN`";
+    let mut response = problem(StatusCode::UNAUTHORIZED, sentence);
+    let scheme = HeaderValue::from_static("Bearer realm=\"cloakroom\"");
+    response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
+    response
+}
+
+fn check_no_page<B>(request: &Request<B>) -> Result<(), Response<Body>> {
+    if request.headers().contains_key(ORIGIN) {
+        let sentence = "requests of web pages are refused: this one has an Origin header";
+        return Err(problem(StatusCode::FORBIDDEN, sentence));
+    }
+    let host = match request.uri().authority() {
+        Some(authority) => Some(authority.as_str()),
+        None => request
+            .headers()
+            .get(HOST)
+            .and_then(|host| host.to_str().ok()),
+    };
+    if host.is_some_and(is_this_machine) {
+        return Ok(());
+    }
+    let sentence = "the Host header names no address of this machine alone: call http://127.0.0.1 or http://localhost, or \
+                    configure a token";
+    Err(problem(StatusCode::FORBIDDEN, sentence))
+}
+
+/// Whether a host, with or without a port, means this machine whatever the name service says.
+fn is_this_machine(host: &str) -> bool {
+    let Ok(authority) = host.parse::<http::uri::Authority>() else {
+        return false;
+    };
+    if host.contains('@') {
+        return false;
+    }
+    let name = authority.host();
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let bare = name
+        .strip_prefix('[')
+        .and_then(|name| name.strip_suffix(']'));
+    let address = bare.unwrap_or(name).parse::<IpAddr>();
+    address.map_or_else(
+        |_| name.eq_ignore_ascii_case("localhost"),
+        |address| address.to_canonical().is_loopback(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().uri("/guests");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn status(
+        reach: Reach,
+        token: Option<&Token>,
+        needs: Needs,
+        headers: &[(&str, &str)],
+    ) -> Option<u16> {
+        let checked = check(reach, token, needs, &request(headers));
+        checked.err().map(|refusal| refusal.status().as_u16())
+    }
+
+    #[test]
+    fn without_a_token_only_this_machine_gets_in_and_no_page() {
+        let check =
+            |headers: &[(&str, &str)]| status(Reach::Machine, None, Needs::Everything, headers);
+        for host in [
+            "localhost",
+            "LocalHost:3001",
+            "localhost.:3001",
+            "127.0.0.1:3001",
+            "127.9.9.9",
+            "[::1]:3001",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert_eq!(check(&[("host", host)]), None, "{host}");
+        }
+        for host in [
+            "evil.example:3001",
+            "localhost.evil.example",
+            "127.0.0.1.evil.example",
+            "127.0.0.1@evil.example",
+            "evil.example@127.0.0.1",
+            "10.0.0.1",
+            "[::2]",
+            "",
+            "a b",
+        ] {
+            assert_eq!(check(&[("host", host)]), Some(403), "{host}");
+        }
+        assert_eq!(check(&[]), Some(403), "HTTP/1.0 without a host");
+        let page = [("host", "localhost"), ("origin", "null")];
+        assert_eq!(check(&page), Some(403));
+    }
+
+    #[test]
+    fn with_a_token_it_is_the_token_that_counts() {
+        let token = Token::new("right");
+        let check = |reach, needs, value: &str| {
+            let headers = [("host", "admin.example"), ("authorization", value)];
+            status(reach, Some(&token), needs, &headers)
+        };
+        for reach in [Reach::Machine, Reach::Network] {
+            for right in ["Bearer right", "bearer right"] {
+                assert_eq!(check(reach, Needs::Everything, right), None);
+            }
+            for wrong in [
+                "Bearer wrong",
+                "Bearer right ",
+                "Basic right",
+                "right",
+                "",
+                "Bearer ",
+            ] {
+                assert_eq!(check(reach, Needs::Everything, wrong), Some(401), "{wrong}");
+            }
+            assert_eq!(check(reach, Needs::Nothing, ""), None);
+        }
+        assert_eq!(check(Reach::Network, Needs::Little, ""), Some(401));
+        let twice = [
+            ("authorization", "Bearer right"),
+            ("authorization", "Bearer right"),
+        ];
+        let everything = Needs::Everything;
+        assert_eq!(
+            status(Reach::Machine, Some(&token), everything, &twice),
+            Some(401)
+        );
+        let local = [("host", "127.0.0.1:3001")];
+        assert_eq!(
+            status(Reach::Machine, Some(&token), Needs::Little, &local),
+            None
+        );
+        assert_eq!(
+            status(Reach::Network, None, everything, &local),
+            Some(401),
+            "a network without a token"
+        );
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        assert_eq!(format!("{:?}", Token::new("hunter2")), "Token(..)");
+    }
+}

@@ -1,0 +1,240 @@
+//! The other end: one call on a host's admin interface, over HTTP/1.1, for the command line.
+//!
+//! Knows how to ask and what went wrong on the way; what is asked, `shell` knows.
+
+use std::fmt;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST, USER_AGENT};
+use http::{HeaderValue, Request, StatusCode, Uri};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::net::TcpStream;
+
+use crate::limits;
+
+/// Largest answer we read, in bytes: the listing of a host with a thousand guests is smaller.
+const ANSWER_BYTES_MAX: usize = 16 << 20;
+/// What is sent at a time, in bytes: small enough for progress to be seen.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Where a host's admin interface is, and what to show there.
+pub(super) struct Client {
+    /// `127.0.0.1:3001`, as connected to and as named in `Host`.
+    address: String,
+    token: Option<SecretString>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why there is no client.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum BadTarget {
+    #[error(
+        "{url:?} is no address of an admin interface; write http://127.0.0.1:3001, for example"
+    )]
+    Url { url: String },
+    #[error(
+        "the admin interface speaks no TLS; reach it through a tunnel (`ssh -L 3001:127.0.0.1:3001 HOST`) and call http://127.0.0.1:3001"
+    )]
+    Tls,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CallError {
+    #[error(
+        "cannot reach the admin interface at {address}: {error}\n    start the host with --admin {address} (or [admin] in its \
+         configuration), or name its address: --admin http://HOST:PORT"
+    )]
+    Unreachable { address: String, error: io::Error },
+    #[error("the token holds a character that no header carries\n    write it as one line of text")]
+    Token,
+    #[error("{address} broke off: {reason}\n    `cloakroom guests list` tells what became of it")]
+    BrokeOff { address: String, reason: String },
+    #[error("{address} did not answer within {:?}", limits::ADMIN_ANSWER_TIMEOUT)]
+    Timeout { address: String },
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Bytes,
+}
+
+impl Client {
+    /// A client of the interface at `url`.
+    pub(super) fn new(url: &str, token: Option<SecretString>) -> Result<Self, BadTarget> {
+        let bad = || BadTarget::Url {
+            url: url.to_owned(),
+        };
+        let uri: Uri = url.parse().map_err(|_| bad())?;
+        match uri.scheme_str() {
+            Some("http") => {}
+            Some("https") => return Err(BadTarget::Tls),
+            _ => return Err(bad()),
+        }
+        let authority = uri.authority().ok_or_else(bad)?;
+        let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
+        if !is_bare || authority.as_str().contains('@') {
+            return Err(bad());
+        }
+        let port = authority.port_u16().unwrap_or(80);
+        let address = format!("{}:{port}", authority.host());
+        Ok(Self { address, token })
+    }
+
+    /// Sends a request whose target is a path and reads the whole answer.
+    ///
+    /// Cancel safety: dropping it drops the connection, and with it what the host had not finished.
+    pub(super) async fn call(&self, mut request: Request<Upload>) -> Result<Answer, CallError> {
+        self.put_headers(&mut request)?;
+        let answer = tokio::time::timeout(limits::ADMIN_ANSWER_TIMEOUT, self.exchange(request));
+        answer.await.unwrap_or_else(|_elapsed| {
+            Err(CallError::Timeout {
+                address: self.address.clone(),
+            })
+        })
+    }
+
+    fn put_headers(&self, request: &mut Request<Upload>) -> Result<(), CallError> {
+        let headers = request.headers_mut();
+        let host = HeaderValue::from_str(&self.address);
+        headers.insert(HOST, host.expect("an address of a URL fits a header"));
+        let agent = concat!("cloakroom/", env!("CARGO_PKG_VERSION"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(agent));
+        if let Some(token) = &self.token {
+            let value = format!("Bearer {}", token.expose_secret());
+            let mut value = HeaderValue::from_str(&value).map_err(|_| CallError::Token)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(())
+    }
+
+    async fn exchange(&self, request: Request<Upload>) -> Result<Answer, CallError> {
+        let broke_off = |error: hyper::Error| CallError::BrokeOff {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        };
+        let stream = self.connect().await?;
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (mut sender, connection) = handshake.map_err(broke_off)?;
+        // It ends with the sender; what goes wrong on it, the answer tells.
+        let connection = tokio::spawn(connection);
+        let answer = sender.send_request(request).await.map_err(broke_off)?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect();
+        let body = body.await.map_err(|error| CallError::BrokeOff {
+            address: self.address.clone(),
+            reason: error.to_string(),
+        })?;
+        drop(sender);
+        connection.abort();
+        Ok(Answer {
+            status,
+            body: body.to_bytes(),
+        })
+    }
+
+    async fn connect(&self) -> Result<TcpStream, CallError> {
+        let unreachable = |error| CallError::Unreachable {
+            address: self.address.clone(),
+            error,
+        };
+        let connecting = TcpStream::connect(&self.address);
+        match tokio::time::timeout(limits::ADMIN_CONNECT_TIMEOUT, connecting).await {
+            Ok(connected) => connected.map_err(unreachable),
+            Err(_elapsed) => Err(unreachable(io::ErrorKind::TimedOut.into())),
+        }
+    }
+}
+
+/// A request's body that says how far it is.
+#[derive(Debug, Default)]
+pub(super) struct Upload {
+    rest: Bytes,
+    sent: Arc<AtomicUsize>,
+}
+
+impl Upload {
+    /// All of `bytes`; `sent` counts what has left.
+    pub(super) fn new(bytes: Bytes, sent: Arc<AtomicUsize>) -> Self {
+        Self { rest: bytes, sent }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = std::convert::Infallible;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let upload = self.get_mut();
+        if upload.rest.is_empty() {
+            return Poll::Ready(None);
+        }
+        let length = upload.rest.len().min(PIECE_BYTES);
+        let piece = upload.rest.split_to(length);
+        upload.sent.fetch_add(length, Ordering::Relaxed);
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_plain_http_address() {
+        let address = |url| Client::new(url, None).map(|client| client.address);
+        assert_eq!(address("http://127.0.0.1:3001").unwrap(), "127.0.0.1:3001");
+        assert_eq!(address("http://[::1]:3001/").unwrap(), "[::1]:3001");
+        assert_eq!(
+            address("http://admin.internal").unwrap(),
+            "admin.internal:80"
+        );
+        assert_eq!(address("https://127.0.0.1:3001"), Err(BadTarget::Tls));
+        for url in [
+            "127.0.0.1:3001",
+            "localhost",
+            "ftp://x",
+            "http://x/guests",
+            "http://user:pass@x",
+            "",
+        ] {
+            assert!(matches!(address(url), Err(BadTarget::Url { .. })), "{url}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_no_token() {
+        let client = Client::new("http://x", Some("hunter2".into())).unwrap();
+        assert!(!format!("{client:?}").contains("hunter2"));
+    }
+}

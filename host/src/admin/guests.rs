@@ -1,0 +1,252 @@
+//! Guests over the admin interface: listed, replaced, taken back. Which version is meant is said by `If-Match`, whose tag is the
+//! number of the live version.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{IF_MATCH, LOCATION};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+
+use super::Parts;
+use super::reply::{Body, Reply, json, problem, tagged};
+use super::report::{Change, Component, Guest, Listing, Trial};
+use super::upload;
+use crate::guest::{
+    AdmissionError, Admitted, Deployment, Digest, Origin, Proposal, RollbackError, Source,
+};
+
+pub(super) fn list(parts: &Parts) -> Response<Body> {
+    let deployments = parts.registry.deployments();
+    let guests = deployments.values().map(|it| Guest::of(it)).collect();
+    json(StatusCode::OK, &Listing { guests })
+}
+
+pub(super) fn show(parts: &Parts, name: String) -> Reply {
+    let deployment = find(parts, &name)?;
+    let guest = Guest::of(&deployment);
+    Ok(tagged(json(StatusCode::OK, &guest), guest.live))
+}
+
+/// Admits the request's body as a new version, or only tries it.
+pub(super) async fn put<B>(
+    parts: &Parts,
+    name: String,
+    request: Request<B>,
+    peer: SocketAddr,
+) -> Reply
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let deployment = find(parts, &name)?;
+    let mode = Mode::of(request.uri().query())?;
+    let (head, body) = request.into_parts();
+    let expected = expected(&head.headers, deployment.live_version())?;
+    // Before the component is sent for nothing; the admission looks again.
+    check_expected(&deployment, expected)?;
+    let bytes = upload::read(&head.headers, body).await?;
+    match mode {
+        Mode::DryRun => try_out(parts, &deployment, bytes).await,
+        Mode::Admit => admit(parts, &deployment, bytes, expected, peer).await,
+    }
+}
+
+pub(super) fn roll_back(parts: &Parts, name: String, headers: &HeaderMap) -> Reply {
+    let deployment = find(parts, &name)?;
+    let expected = expected(headers, deployment.live_version())?;
+    match deployment.roll_back(expected) {
+        Ok(live) => {
+            let change = change(&deployment, live, false);
+            Ok(tagged(json(StatusCode::OK, &change), live))
+        }
+        Err(error @ RollbackError::NoPrevious) => {
+            Err(problem(StatusCode::CONFLICT, error.to_string()))
+        }
+        Err(error @ RollbackError::Stale { live, .. }) => Err(stale(&error, live)),
+    }
+}
+
+async fn admit(
+    parts: &Parts,
+    deployment: &Arc<Deployment>,
+    bytes: Bytes,
+    expected: Option<u64>,
+    peer: SocketAddr,
+) -> Reply {
+    let proposal = Proposal {
+        source: Source::Bytes(bytes),
+        settings: None,
+        origin: Origin::Admin {
+            peer: peer.to_string(),
+        },
+        expected,
+    };
+    let admitted = parts.admission.admit(deployment, proposal).await;
+    let live = deployment.live_version();
+    match admitted.map_err(|error| refusal(&error, live))? {
+        Admitted::Unchanged { version } => {
+            let change = change(deployment, version, true);
+            Ok(tagged(json(StatusCode::OK, &change), live))
+        }
+        Admitted::Activated { version } => {
+            let change = change(deployment, version, false);
+            let mut response = json(StatusCode::CREATED, &change);
+            let location = HeaderValue::from_str(&format!("/guests/{}", deployment.name()));
+            if let Ok(location) = location {
+                response.headers_mut().insert(LOCATION, location);
+            }
+            Ok(tagged(response, live))
+        }
+    }
+}
+
+async fn try_out(parts: &Parts, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
+    let digest = Digest::of(&bytes);
+    let tried = parts.admission.try_out(deployment, bytes).await;
+    let live = deployment.live();
+    let number = deployment.live_version();
+    let guest = tried.map_err(|error| refusal(&error, number))?;
+    let trial = Trial {
+        guest: deployment.name().to_owned(),
+        dry_run: true,
+        live: number,
+        unchanged: live.is_some_and(|live| live.component().digest == digest),
+        component: Component::of(guest.component()),
+    };
+    Ok(tagged(json(StatusCode::OK, &trial), number))
+}
+
+fn change(deployment: &Deployment, version: u64, unchanged: bool) -> Change {
+    let versions = deployment.versions();
+    let report = versions.iter().find(|report| report.number == version);
+    Change {
+        guest: deployment.name().to_owned(),
+        version,
+        // One that came and went meanwhile is forgotten.
+        state: report
+            .map_or("retired", |report| report.state.name())
+            .to_owned(),
+        live: deployment.live_version(),
+        unchanged,
+    }
+}
+
+fn find(parts: &Parts, name: &str) -> Result<Arc<Deployment>, Response<Body>> {
+    parts.registry.get(name).ok_or_else(|| {
+        let deployments = parts.registry.deployments();
+        let names: Vec<_> = deployments.keys().map(String::as_str).collect();
+        let sentence = format!(
+            "there is no such guest; guests come from the configuration, which has {}",
+            names.join(", ")
+        );
+        problem(StatusCode::NOT_FOUND, sentence)
+    })
+}
+
+/// Whether a component is to serve.
+#[derive(Clone, Copy)]
+enum Mode {
+    Admit,
+    DryRun,
+}
+
+impl Mode {
+    fn of(query: Option<&str>) -> Result<Self, Response<Body>> {
+        match query {
+            None | Some("") => Ok(Self::Admit),
+            Some("dry-run" | "dry-run=" | "dry-run=true") => Ok(Self::DryRun),
+            Some(_) => {
+                let sentence = "the only thing to ask for is ?dry-run";
+                Err(problem(StatusCode::BAD_REQUEST, sentence))
+            }
+        }
+    }
+}
+
+/// The version that the caller wants to replace, as `If-Match` names it; `None` where it does not care.
+fn expected(headers: &HeaderMap, live: u64) -> Result<Option<u64>, Response<Body>> {
+    let mut values = headers.get_all(IF_MATCH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let bad = || {
+        let sentence = "If-Match holds one version in quotes, as ETag does: \"3\"";
+        problem(StatusCode::BAD_REQUEST, sentence)
+    };
+    let text = value.to_str().map_err(|_| bad())?.trim();
+    if values.next().is_some() {
+        return Err(bad());
+    }
+    if text == "*" {
+        return Ok(Some(live).filter(|live| *live > 0));
+    }
+    let number = text.strip_prefix('"').and_then(|it| it.strip_suffix('"'));
+    let number = number.ok_or_else(bad)?.parse().map_err(|_| bad())?;
+    Ok(Some(number))
+}
+
+fn check_expected(deployment: &Deployment, expected: Option<u64>) -> Result<(), Response<Body>> {
+    let live = deployment.live_version();
+    match expected {
+        Some(expected) if expected != live => {
+            Err(stale(&RollbackError::Stale { expected, live }, live))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn stale(error: &RollbackError, live: u64) -> Response<Body> {
+    tagged(
+        problem(StatusCode::PRECONDITION_FAILED, error.to_string()),
+        live,
+    )
+}
+
+fn refusal(error: &AdmissionError, live: u64) -> Response<Body> {
+    let status = match error {
+        AdmissionError::Load(_) | AdmissionError::Probe { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        AdmissionError::Stale(error) => return stale(error, live),
+        AdmissionError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    };
+    problem(status, error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(values: &[&'static str]) -> HeaderMap {
+        let value = |value: &&'static str| (IF_MATCH, HeaderValue::from_static(value));
+        let mut headers = HeaderMap::new();
+        for (name, value) in values.iter().map(value) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    #[test]
+    fn if_match_is_one_version_in_quotes() {
+        let read = |values: &[&'static str]| {
+            expected(&headers(values), 7).map_err(|refusal| refusal.status().as_u16())
+        };
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&["\"3\""]), Ok(Some(3)));
+        assert_eq!(read(&["*"]), Ok(Some(7)));
+        for bad in ["3", "W/\"3\"", "\"3\", \"4\"", "\"x\"", "\"\"", ""] {
+            assert_eq!(read(&[bad]), Err(400), "{bad}");
+        }
+        assert_eq!(read(&["\"3\"", "\"3\""]), Err(400));
+    }
+
+    #[test]
+    fn only_a_dry_run_can_be_asked_for() {
+        assert!(matches!(Mode::of(None), Ok(Mode::Admit)));
+        assert!(matches!(Mode::of(Some("dry-run")), Ok(Mode::DryRun)));
+        assert!(matches!(Mode::of(Some("dry-run=true")), Ok(Mode::DryRun)));
+        // A slip must not let a component serve that was only to be tried.
+        for slip in ["dryrun", "dry_run", "dry-run=false", "dry-run&x"] {
+            assert!(Mode::of(Some(slip)).is_err(), "{slip}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! One scrape: walks the parts and tells what they have counted.
+
+use super::Parts;
+use crate::session::Counters;
+use crate::telemetry::metrics::Scrape;
+
+pub(super) fn text(parts: &Parts) -> String {
+    let scrape = Scrape::default();
+    tell_host(parts, &scrape);
+    tell_guests(parts, &scrape);
+    tell_pools(parts, &scrape);
+    tell_sessions(parts.sessions.counters(), &scrape);
+    parts.store.tell(&scrape);
+    (parts.others)(&scrape);
+    scrape.text()
+}
+
+fn tell_host(parts: &Parts, scrape: &Scrape) {
+    scrape.gauge(
+        "cloakroom_build_info",
+        "1, with the version of the host.",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    scrape.gauge(
+        "cloakroom_serves_since_seconds",
+        "When the host began to serve, in seconds since the epoch.",
+        &[],
+        parts.serves_since_s,
+    );
+    scrape.gauge(
+        "cloakroom_ready",
+        "1 while the host serves, 0 from the first moment of its shutdown.",
+        &[],
+        i64::from(!parts.shutdown.is_cancelled()),
+    );
+}
+
+fn tell_guests(parts: &Parts, scrape: &Scrape) {
+    for deployment in parts.registry.deployments().values() {
+        deployment.metrics().tell(scrape);
+        scrape.gauge(
+            "cloakroom_guest_live_version",
+            "The number of the version that is live.",
+            &[("guest", deployment.name())],
+            i64::try_from(deployment.live_version()).unwrap_or(i64::MAX),
+        );
+    }
+}
+
+fn tell_pools(parts: &Parts, scrape: &Scrape) {
+    for pool in parts.admission.runtime().usage() {
+        let world = pool.world.to_string();
+        let gauges = [
+            (
+                "cloakroom_instances",
+                "Guest instances that run.",
+                pool.in_use,
+            ),
+            (
+                "cloakroom_instances_max",
+                "Guest instances that may run at once.",
+                pool.limit,
+            ),
+            (
+                "cloakroom_instance_waiters",
+                "Runs that wait for an instance.",
+                pool.waiting,
+            ),
+        ];
+        for (name, help, value) in gauges {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            scrape.gauge(name, help, &[("world", &world)], value);
+        }
+    }
+}
+
+fn tell_sessions(counters: &Counters, scrape: &Scrape) {
+    let totals = [
+        ("loads", "Rows asked for.", &counters.loads),
+        (
+            "commits",
+            "Rows created, changed, moved or deleted.",
+            &counters.commits,
+        ),
+        (
+            "conflicts",
+            "Times another's commit was found to have come first.",
+            &counters.conflicts,
+        ),
+        (
+            "reapplies",
+            "Conflicts answered by applying a request's changes to the newer row.",
+            &counters.reapplies,
+        ),
+        (
+            "reruns",
+            "Conflicts answered by running the guest again.",
+            &counters.reruns,
+        ),
+        (
+            "runs",
+            "Runs of guests that may use a session, re-runs included.",
+            &counters.runs,
+        ),
+        (
+            "touches",
+            "Rows whose expiry was moved without a write.",
+            &counters.touches,
+        ),
+        (
+            "lost_replies",
+            "Commits whose reply was lost.",
+            &counters.ambiguous_commits,
+        ),
+        (
+            "corrupt_rows",
+            "Rows that could not be read as a session.",
+            &counters.corrupt_rows,
+        ),
+        (
+            "undeliverable_cookies",
+            "Sessions that were not stored because their secure cookie could not be sent.",
+            &counters.undeliverable_cookies,
+        ),
+    ];
+    for (name, help, total) in totals {
+        let name = format!("cloakroom_session_{name}_total");
+        scrape.total(&name, help, &[], total.get());
+    }
+    for (reason, total) in [
+        ("signature", &counters.bad_cookies),
+        ("several", &counters.ambiguous_cookies),
+        ("session-gone", &counters.dead_cookies),
+    ] {
+        scrape.total(
+            "cloakroom_session_cookies_rejected_total",
+            "Cookies that gave no session.",
+            &[("reason", reason)],
+            total.get(),
+        );
+    }
+}

@@ -1,0 +1,72 @@
+//! Answers of the admin interface: JSON, and one sentence for whatever goes wrong.
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, ETAG, X_CONTENT_TYPE_OPTIONS,
+};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use super::report::Problem;
+use crate::telemetry::metrics::TEXT_FORMAT;
+
+/// The body of an answer.
+pub type Body = Full<Bytes>;
+
+/// An answer, or the one that is given instead.
+pub(super) type Reply = Result<Response<Body>, Response<Body>>;
+
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+    let text = serde_json::to_vec_pretty(value);
+    let mut text = text.expect("what is told has text keys and no maps that fail");
+    text.push(b'\n');
+    of(status, "application/json", text)
+}
+
+/// `{"error": "..."}`: the sentence says what is wrong and, where it is not plain, what helps.
+pub(super) fn problem(status: StatusCode, sentence: impl Into<String>) -> Response<Body> {
+    let error = sentence.into();
+    json(status, &Problem { error })
+}
+
+pub(super) fn metrics(text: String) -> Response<Body> {
+    of(StatusCode::OK, TEXT_FORMAT, text.into_bytes())
+}
+
+pub(super) fn method_not_allowed(allowed: &[Method]) -> Response<Body> {
+    let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
+    let names = names.join(", ");
+    let sentence = format!("this takes {names}");
+    let mut response = problem(StatusCode::METHOD_NOT_ALLOWED, sentence);
+    let names = HeaderValue::from_str(&names).expect("methods are words");
+    response.headers_mut().insert(ALLOW, names);
+    response
+}
+
+/// The same answer, naming the live version: what `If-Match` is compared with.
+pub(super) fn tagged(mut response: Response<Body>, live: u64) -> Response<Body> {
+    let tag = HeaderValue::from_str(&format!("\"{live}\"")).expect("digits in quotes");
+    response.headers_mut().insert(ETAG, tag);
+    response
+}
+
+/// HEAD is answered as GET, without the body.
+pub(super) fn without_body_for(method: &Method, response: Response<Body>) -> Response<Body> {
+    match *method {
+        Method::HEAD => response.map(|_| Body::default()),
+        _ => response,
+    }
+}
+
+fn of(status: StatusCode, content_type: &'static str, body: Vec<u8>) -> Response<Body> {
+    let length = body.len();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

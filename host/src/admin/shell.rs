@@ -1,0 +1,313 @@
+//! `cloakroom guests`: lists, replaces and takes back the guests of a running host from the shell.
+//!
+//! Results go to standard output, progress to standard error. Knows the admin interface from outside alone.
+
+mod progress;
+mod table;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, IF_MATCH};
+use http::{HeaderValue, Method, Request, StatusCode};
+use secrecy::SecretString;
+use serde::de::DeserializeOwned;
+
+use super::client::{Answer, Client, Upload};
+use super::report::{Change, Listing, Problem, Trial};
+use crate::guest::COMPONENT_BYTES_MAX;
+use progress::Progress;
+
+/// What to do on which host.
+#[derive(Debug)]
+pub struct Words {
+    /// Where the admin interface is: `http://127.0.0.1:3001`.
+    pub url: String,
+    /// What to show there.
+    pub token: Option<SecretString>,
+    /// What to do.
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// List guests and their versions.
+    List {
+        /// Which versions.
+        versions: Versions,
+    },
+    /// Put a new version of a guest.
+    Put {
+        /// The guest.
+        name: String,
+        /// The component's file.
+        file: PathBuf,
+        /// What is done with it.
+        purpose: Purpose,
+        /// The live version it is to replace, if that matters.
+        expected: Option<u64>,
+    },
+    /// Make the version before the live one live again.
+    Rollback {
+        /// The guest.
+        name: String,
+        /// The live version it is to take back, if that matters.
+        expected: Option<u64>,
+    },
+}
+
+/// Which versions are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// Those that serve, come, go or can come back, and the last one if it failed.
+    Current,
+    /// All that the host remembers.
+    All,
+}
+
+/// What a component is put for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve.
+    Serve,
+    /// To be examined and forgotten.
+    DryRun,
+}
+
+/// Why it was not done. `Display` has no token in it.
+#[derive(Debug, thiserror::Error)]
+pub enum ShellError {
+    /// What was said is at fault: a word, a file, the token, the component.
+    #[error("{0}")]
+    AtFault(String),
+    /// The host could not do it, at least not now.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Does it, and says what came of it.
+///
+/// # Errors
+/// [`ShellError`]
+///
+/// Cancel safety: a component that is not live yet is withdrawn by the host when the call is dropped.
+pub async fn run(words: Words) -> Result<(), ShellError> {
+    let client = Client::new(&words.url, words.token).map_err(at_fault)?;
+    match words.command {
+        Command::List { versions } => list(&client, versions).await,
+        Command::Put {
+            name,
+            file,
+            purpose,
+            expected,
+        } => put(&client, &name, file, purpose, expected).await,
+        Command::Rollback { name, expected } => roll_back(&client, &name, expected).await,
+    }
+}
+
+async fn list(client: &Client, versions: Versions) -> Result<(), ShellError> {
+    let listing: Listing = call(client, request(Method::GET, "/guests".to_owned(), None)?).await?;
+    print(&table::of(&listing, versions))
+}
+
+async fn put(
+    client: &Client,
+    name: &str,
+    file: PathBuf,
+    purpose: Purpose,
+    expected: Option<u64>,
+) -> Result<(), ShellError> {
+    let component = read(file).await?;
+    let query = match purpose {
+        Purpose::Serve => "",
+        Purpose::DryRun => "?dry-run",
+    };
+    let target = format!("{}{query}", target(name)?);
+    let sent = Arc::new(AtomicUsize::new(0));
+    let progress = Progress::new(name, component.len(), Arc::clone(&sent));
+    let mut request = request(Method::PUT, target, expected)?;
+    let kind = HeaderValue::from_static("application/wasm");
+    request.headers_mut().insert(CONTENT_TYPE, kind);
+    *request.body_mut() = Upload::new(component, sent);
+    let (answer, took) = progress.show_while(client.call(request)).await;
+    let answer = answer.map_err(failed)?;
+    match purpose {
+        Purpose::DryRun => print(&table::of_trial(&read_answer::<Trial>(&answer)?)),
+        Purpose::Serve => {
+            let change = read_answer::<Change>(&answer)?;
+            print(&format!("{} ({:.1} s)", told(&change), took.as_secs_f64()))
+        }
+    }
+}
+
+async fn roll_back(client: &Client, name: &str, expected: Option<u64>) -> Result<(), ShellError> {
+    let target = format!("{}/rollback", target(name)?);
+    let change: Change = call(client, request(Method::POST, target, expected)?).await?;
+    print(&format!("{}: version {} serves", change.guest, change.live))
+}
+
+fn told(change: &Change) -> String {
+    let Change {
+        guest,
+        version,
+        state,
+        live,
+        ..
+    } = change;
+    match state.as_str() {
+        "live" if change.unchanged => {
+            format!("{guest}: this is version {version}, which is live already")
+        }
+        "live" => format!("{guest}: version {version} is live"),
+        "canary" => format!(
+            "{guest}: version {version} serves its share of the visitors as a canary; version {live} is live"
+        ),
+        state => format!(
+            "{guest}: version {version} was admitted and is {state}; version {live} is live"
+        ),
+    }
+}
+
+async fn read(file: PathBuf) -> Result<Bytes, ShellError> {
+    let shown = file.display().to_string();
+    let unreadable = |error: io::Error| at_fault(format!("cannot read {shown}: {error}"));
+    let found = tokio::fs::metadata(&file).await.map_err(unreadable)?;
+    if !found.is_file() {
+        return Err(at_fault(format!("{shown} is no file")));
+    }
+    if found.len() > COMPONENT_BYTES_MAX {
+        let bytes = found.len();
+        return Err(at_fault(format!(
+            "{shown} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}"
+        )));
+    }
+    let bytes = tokio::fs::read(&file).await.map_err(unreadable)?;
+    Ok(bytes.into())
+}
+
+/// A guest's path; names have no characters that would need an escape.
+fn target(name: &str) -> Result<String, ShellError> {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(is_name) {
+        let problem = format!("{name:?} is no guest's name: those have letters, digits, - and _");
+        return Err(at_fault(problem));
+    }
+    Ok(format!("/guests/{name}"))
+}
+
+fn request(
+    method: Method,
+    target: String,
+    expected: Option<u64>,
+) -> Result<Request<Upload>, ShellError> {
+    let mut request = Request::builder().method(method).uri(target);
+    if let Some(version) = expected {
+        request = request.header(IF_MATCH, format!("\"{version}\""));
+    }
+    request.body(Upload::default()).map_err(at_fault)
+}
+
+async fn call<T: DeserializeOwned>(
+    client: &Client,
+    request: Request<Upload>,
+) -> Result<T, ShellError> {
+    read_answer(&client.call(request).await.map_err(failed)?)
+}
+
+fn read_answer<T: DeserializeOwned>(answer: &Answer) -> Result<T, ShellError> {
+    let status = answer.status;
+    if status.is_success() {
+        let read = serde_json::from_slice(&answer.body);
+        return read.map_err(|_| at_fault("what answers there is no admin interface of Cloakroom"));
+    }
+    let problem = serde_json::from_slice::<Problem>(&answer.body);
+    let told = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
+    let told = table::harmless(&told);
+    Err(match status {
+        StatusCode::UNAUTHORIZED => at_fault(format!(
+            "{told}\n    set CLOAKROOM_ADMIN_TOKEN to the host's token, or name a file that holds it: --token-file FILE"
+        )),
+        StatusCode::PRECONDITION_FAILED => failed(format!(
+            "{told}\n    look with `cloakroom guests list`, then expect what is live now"
+        )),
+        StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT => failed(told),
+        status if status.is_server_error() => failed(told),
+        _ => at_fault(told),
+    })
+}
+
+fn at_fault(problem: impl ToString) -> ShellError {
+    ShellError::AtFault(problem.to_string())
+}
+
+fn failed(problem: impl ToString) -> ShellError {
+    ShellError::Failed(problem.to_string())
+}
+
+fn print(text: &str) -> Result<(), ShellError> {
+    writeln!(io::stdout(), "{}", text.trim_end())
+        .map_err(|error| failed(format!("cannot write to standard output: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            body: Bytes::copy_from_slice(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn what_was_said_is_told_from_what_the_host_could_not_do() {
+        let read = |status, body| read_answer::<Change>(&answer(status, body)).unwrap_err();
+        let problem = "{\"error\": \"no\\u001b[2J\"}";
+        for status in [400, 401, 403, 404, 413, 422] {
+            let error = read(status, problem);
+            assert!(matches!(&error, ShellError::AtFault(told) if told.starts_with("no")));
+            assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        }
+        for status in [409, 412, 500, 503] {
+            assert!(
+                matches!(read(status, problem), ShellError::Failed(_)),
+                "{status}"
+            );
+        }
+        let error = read(502, "<html>");
+        assert_eq!(error.to_string(), "it answered 502 Bad Gateway");
+        let error = read(200, "<html>").to_string();
+        assert_eq!(
+            error,
+            "what answers there is no admin interface of Cloakroom"
+        );
+    }
+
+    #[test]
+    fn a_name_cannot_reach_another_path() {
+        assert_eq!(target("my-guest_1").unwrap(), "/guests/my-guest_1");
+        for name in ["", "a/b", "..", "a?dry-run", "a b", "ä"] {
+            assert!(target(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_component_is_one_sentence() {
+        let change = |state: &str, unchanged| Change {
+            guest: "counter".to_owned(),
+            version: 3,
+            state: state.to_owned(),
+            live: 2,
+            unchanged,
+        };
+        assert_eq!(told(&change("live", false)), "counter: version 3 is live");
+        assert!(told(&change("live", true)).contains("live already"));
+        assert!(told(&change("canary", false)).contains("version 2 is live"));
+        assert!(told(&change("retired", false)).contains("is retired"));
+    }
+}

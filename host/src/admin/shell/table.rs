@@ -1,0 +1,198 @@
+//! Guests and versions as aligned text for a terminal. What a host sends is shown without its control characters.
+
+use super::Versions;
+use super::progress::size;
+use crate::admin::report::{Component, Guest, Listing, Trial, Version};
+
+const HEADINGS: [&str; 8] = [
+    "GUEST", "VERSION", "STATE", "SINCE", "FROM", "SIZE", "DIGEST", "NOTES",
+];
+/// Characters of a digest that are enough to tell two apart.
+const DIGEST_CHARS: usize = 12;
+
+/// One row per version.
+pub(super) fn of(listing: &Listing, versions: Versions) -> String {
+    let mut rows = vec![HEADINGS.map(str::to_owned)];
+    for guest in &listing.guests {
+        let shown = guest.versions.iter().enumerate();
+        let shown = shown.filter(|(age, version)| match versions {
+            Versions::All => true,
+            Versions::Current => is_current(*age, version),
+        });
+        rows.extend(shown.map(|(_, version)| row(guest, version)));
+    }
+    aligned(&rows)
+}
+
+fn is_current(age: usize, version: &Version) -> bool {
+    match version.state.as_str() {
+        "retired" => version.kept,
+        "failed" => age == 0 || version.kept,
+        _ => true,
+    }
+}
+
+fn row(guest: &Guest, version: &Version) -> [String; HEADINGS.len()] {
+    let component = version.component.as_ref();
+    let bytes = component.map(|it| usize::try_from(it.bytes).unwrap_or(usize::MAX));
+    let digest = component.map(|it| it.digest.chars().take(DIGEST_CHARS).collect());
+    // Seconds are enough: 2026-11-24T13:20:11.123Z
+    let since = version.since.split('.').next().unwrap_or_default();
+    let cells = [
+        guest.name.clone(),
+        version.number.to_string(),
+        version.state.clone(),
+        format!("{since}Z"),
+        version.origin.clone(),
+        bytes.map_or_else(|| "-".to_owned(), size),
+        digest.unwrap_or_else(|| "-".to_owned()),
+        notes(version),
+    ];
+    cells.map(|cell| harmless(&cell))
+}
+
+fn notes(version: &Version) -> String {
+    let mut notes = Vec::new();
+    if let Some(reason) = &version.reason {
+        notes.push(reason.clone());
+    }
+    if version.kept {
+        notes.push("kept for a rollback".to_owned());
+    }
+    if let Some(tally) = &version.tally
+        && tally.requests > 0
+    {
+        let failures = [
+            (tally.errors, "5xx"),
+            (tally.traps, "traps"),
+            (tally.deadline_misses, "late"),
+        ];
+        let failures = failures.iter().filter(|(count, _)| *count > 0);
+        let failures: String = failures.map(|(n, kind)| format!(", {n} {kind}")).collect();
+        notes.push(format!("lately {} requests{failures}", tally.requests));
+    }
+    notes.join("; ")
+}
+
+/// What a component is that was only tried.
+pub(super) fn of_trial(trial: &Trial) -> String {
+    let Component {
+        digest,
+        bytes,
+        world,
+        imports,
+        exports,
+    } = &trial.component;
+    let verdict = match trial.unchanged {
+        true => format!("is version {}, which is live already", trial.live),
+        false => format!("would serve in place of version {}", trial.live),
+    };
+    let text = format!(
+        "{}: this component {verdict}\n  digest   {digest}\n  size     {}\n  world    {world}\n  imports  {}\n  exports  {}",
+        trial.guest,
+        size(usize::try_from(*bytes).unwrap_or(usize::MAX)),
+        imports.join("\n           "),
+        exports.join("\n           "),
+    );
+    text.lines().map(|line| harmless(line) + "\n").collect()
+}
+
+fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
+    let width = |column: usize| {
+        let lengths = rows.iter().map(|row| row[column].chars().count());
+        lengths.max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..N).map(width).collect();
+    let line = |row: &[String; N]| {
+        let cells = row.iter().zip(&widths);
+        let cells: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        cells.join("  ").trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+/// A text that moves no cursor.
+pub(super) fn harmless(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { ' ' } else { c };
+    text.chars().map(shown).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::report::Tally;
+
+    fn version(number: u64, state: &str) -> Version {
+        Version {
+            number,
+            state: state.to_owned(),
+            reason: (state == "failed").then(|| "it\ntrapped".to_owned()),
+            origin: "config".to_owned(),
+            since: "2026-11-24T13:20:11.123Z".to_owned(),
+            component: (state != "candidate").then(|| Component {
+                digest: "0123456789abcdef".repeat(4),
+                bytes: 2048,
+                world: "wasi:http 0.2".to_owned(),
+                imports: Vec::new(),
+                exports: Vec::new(),
+            }),
+            tally: (state == "live").then_some(Tally {
+                requests: 20,
+                errors: 0,
+                traps: 2,
+                deadline_misses: 0,
+            }),
+            kept: state == "retired" && number == 2,
+        }
+    }
+
+    fn listing() -> Listing {
+        let states = [
+            "candidate",
+            "failed",
+            "live",
+            "failed",
+            "retired",
+            "retired",
+        ];
+        let versions = (1..=6).rev().zip(states);
+        Listing {
+            guests: vec![Guest {
+                name: "counter".to_owned(),
+                live: 4,
+                versions: versions.map(|(n, state)| version(n, state)).collect(),
+            }],
+        }
+    }
+
+    #[test]
+    fn columns_stand_below_each_other() {
+        let text = of(&listing(), Versions::All);
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 7, "{text}");
+        let column = lines[0].find("STATE").unwrap();
+        for (line, state) in lines[1..].iter().zip(["candidate", "failed", "live"]) {
+            assert_eq!(line.find(state), Some(column), "{text}");
+        }
+        assert!(lines[3].contains("2026-11-24T13:20:11Z"), "{text}");
+        assert!(lines[3].ends_with("2.0 KiB  0123456789ab  lately 20 requests, 2 traps"));
+        assert!(lines[2].ends_with("it trapped"), "{text}");
+    }
+
+    #[test]
+    fn what_is_over_is_listed_only_if_it_can_come_back() {
+        let text = of(&listing(), Versions::Current);
+        let numbers: Vec<_> = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().nth(1))
+            .collect();
+        assert_eq!(numbers, [Some("6"), Some("4"), Some("2")], "{text}");
+        let mut failed_last = listing();
+        failed_last.guests[0].versions.remove(0);
+        let text = of(&failed_last, Versions::Current);
+        assert!(text.contains("failed"), "{text}");
+    }
+}

@@ -1,0 +1,74 @@
+//! A component on its way in: read whole, within a limit of size and of time.
+
+use bytes::Bytes;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+
+use super::reply::{Body, problem};
+use crate::guest::COMPONENT_BYTES_MAX;
+use crate::limits;
+
+/// Reads the body, or gives the answer that its sender gets.
+pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Response<Body>>
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if announced(headers).is_some_and(|bytes| bytes > COMPONENT_BYTES_MAX) {
+        return Err(too_large());
+    }
+    let bytes_max = usize::try_from(COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);
+    let whole = Box::pin(Limited::new(body, bytes_max).collect());
+    match tokio::time::timeout(limits::ADMIN_UPLOAD_TIMEOUT, whole).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the component broke off")),
+        Err(_elapsed) => Err(problem(
+            StatusCode::REQUEST_TIMEOUT,
+            "the component did not arrive in time",
+        )),
+    }
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large() -> Response<Body> {
+    let sentence = format!("a component may have {COMPONENT_BYTES_MAX} bytes");
+    problem(StatusCode::PAYLOAD_TOO_LARGE, sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http_body::Frame;
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_component_beyond_the_limit_is_refused_announced_or_not() {
+        let piece = Bytes::from(vec![0; 1 << 20]);
+        let pieces = COMPONENT_BYTES_MAX / (1 << 20) + 1;
+        let frames = (0..pieces).map(move |_| Ok::<_, std::io::Error>(Frame::data(piece.clone())));
+        let silent = read(&HeaderMap::new(), StreamBody::new(stream::iter(frames))).await;
+        assert_eq!(silent.unwrap_err().status(), 413);
+
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_LENGTH, (COMPONENT_BYTES_MAX + 1).into());
+        let announced = read(&headers, Full::<Bytes>::default()).await;
+        assert_eq!(announced.unwrap_err().status(), 413);
+    }
+
+    #[tokio::test]
+    async fn a_component_that_breaks_off_is_not_taken_for_a_whole_one() {
+        let frames = [
+            Ok(Frame::data(Bytes::from_static(b"\0asm"))),
+            Err(std::io::Error::other("gone")),
+        ];
+        let broken = read(&HeaderMap::new(), StreamBody::new(stream::iter(frames))).await;
+        assert_eq!(broken.unwrap_err().status(), 400);
+    }
+}

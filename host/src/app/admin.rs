@@ -1,0 +1,175 @@
+//! The admin interface as a part of the host: it listens from before the guests are loaded until all of the host is settled, and
+//! `cloakroom guests` calls it.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use http::{Request, Response};
+use secrecy::SecretString;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::App;
+use super::failure::Failure;
+use crate::admin::shell::{self, ShellError};
+use crate::admin::{self, Admin, Parts, Token};
+use crate::args::Guests;
+use crate::config::{AdminSettings, Environment};
+use crate::limits;
+use crate::server::{self, ConnectionCount, Incoming, Link};
+use crate::telemetry::metrics::Scrape;
+
+/// The variable that has the token on both sides.
+const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
+
+/// The admin interface, listening.
+#[derive(Debug)]
+pub struct Desk {
+    admin: Arc<Admin>,
+    address: SocketAddr,
+    stop: CancellationToken,
+    server: JoinHandle<()>,
+}
+
+impl Desk {
+    /// Listens, if that is asked for, and says until [`App::run`] that the host lives and is not ready.
+    ///
+    /// # Errors
+    /// When the address is taken, not this machine's, or not for this user to open.
+    pub async fn open(settings: Option<&AdminSettings>) -> Result<Option<Self>, Failure> {
+        let Some(settings) = settings else {
+            return Ok(None);
+        };
+        let elsewhere = "--admin ADDRESS:PORT, CLOAKROOM_ADMIN_LISTEN or `listen` under [admin]";
+        let failed = |error| Failure::to_listen(settings.listen, &error, elsewhere);
+        let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let token = settings.token.as_ref();
+        let admin = Admin::new(admin::Options {
+            token: token.map(|token| Token::new(token.reveal())),
+            listen: address,
+        });
+        tracing::info!(%address, "the admin interface listens");
+        let options = server::Options {
+            connections_max: limits::ADMIN_CONNECTIONS_MAX,
+            grace: limits::ADMIN_GRACE,
+            ..server::Options::default()
+        };
+        let stop = CancellationToken::new();
+        let service = AdminFront(Arc::clone(&admin));
+        let server = server::run(listener, service, options, Arc::default(), stop.clone());
+        Ok(Some(Self {
+            admin,
+            address,
+            stop,
+            server: tokio::spawn(server),
+        }))
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The host serves; from the moment `shutdown` is cancelled it is not ready any more.
+    pub(super) fn attend(
+        &self,
+        app: &App,
+        connections: &Arc<ConnectionCount>,
+        shutdown: &CancellationToken,
+    ) {
+        let (handler, connections) = (Arc::clone(&app.handler), Arc::clone(connections));
+        let others = move |scrape: &Scrape| {
+            handler.metrics().tell(scrape);
+            let gauge = |name, help, value: usize| {
+                let value = i64::try_from(value).unwrap_or(i64::MAX);
+                scrape.gauge(name, help, &[], value);
+            };
+            gauge(
+                "cloakroom_requests_in_flight",
+                "Requests under way.",
+                handler.in_flight(),
+            );
+            gauge(
+                "cloakroom_connections",
+                "Connections that are open.",
+                connections.open(),
+            );
+            scrape.total(
+                "cloakroom_connections_accepted_total",
+                "Connections that were accepted.",
+                &[],
+                connections.accepted(),
+            );
+        };
+        self.admin.open(Parts {
+            registry: Arc::clone(&app.registry),
+            admission: Arc::clone(&app.admission),
+            sessions: Arc::clone(&app.sessions),
+            store: Arc::clone(&app.metered),
+            shutdown: shutdown.clone(),
+            serves_since_s: app.clock.now_s(),
+            others: Box::new(others),
+        });
+    }
+
+    /// Ends it, calls under way included, and lets go of all parts: the store can be closed then.
+    pub(super) async fn close(self) {
+        self.stop.cancel();
+        if let Err(error) = self.server.await {
+            tracing::error!(%error, "the admin interface ended badly");
+        }
+        self.admin.close();
+    }
+}
+
+/// The interface as the server sees it.
+#[derive(Clone)]
+struct AdminFront(Arc<Admin>);
+
+impl server::Service for AdminFront {
+    type Body = admin::Body;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        link: Link,
+    ) -> impl Future<Output = Response<admin::Body>> + Send + 'static {
+        let admin = Arc::clone(&self.0);
+        async move { admin.answer(request, link.peer).await }
+    }
+}
+
+/// Does what `cloakroom guests` was told to, on another host.
+///
+/// # Errors
+/// [`ShellError`]
+pub async fn call_guests(words: Guests, environment: &dyn Environment) -> Result<(), ShellError> {
+    let token = match &words.token_file {
+        Some(file) => Some(token_in(file)?),
+        None => environment
+            .get(TOKEN_VARIABLE)
+            .filter(|token| !token.is_empty())
+            .map(SecretString::from),
+    };
+    shell::run(shell::Words {
+        url: words.admin,
+        token,
+        command: words.command.into(),
+    })
+    .await
+}
+
+fn token_in(file: &Path) -> Result<SecretString, ShellError> {
+    let shown = file.display();
+    let read = std::fs::read_to_string(file);
+    let text =
+        read.map_err(|error| ShellError::AtFault(format!("cannot read {shown}: {error}")))?;
+    let token = text.trim_end_matches(['\r', '\n']);
+    if token.is_empty() {
+        return Err(ShellError::AtFault(format!("{shown} is empty")));
+    }
+    Ok(SecretString::from(token))
+}

@@ -1,0 +1,64 @@
+//! `[admin]`: the interface for whoever runs the host. Not there unless it is asked for, and never open to a network without a token.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use super::fault::Origin;
+use super::kinds::{Complaint, Field, secret};
+use super::reader::Section;
+use super::secrets;
+use super::server::listen;
+use super::store::SecretText;
+
+/// Where the admin interface listens when it is asked for and nothing says where.
+pub const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
+
+/// How to make a token.
+const TOKEN_REMEDY: &str =
+    "make one with `openssl rand -base64 32`, and write token = \"env:NAME\" or \"file:PATH\"";
+
+/// `[admin]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// What a caller shows. Where there is none, `listen` is an address of this machine alone.
+    pub token: Option<SecretText>,
+}
+
+/// Reads `[admin]`. The section, a flag or a variable for `listen` asks for it; a variable with the token alone does not: it
+/// is the one that the command `guests` reads, too.
+pub(super) fn read(mut section: Section<'_>) -> Option<AdminSettings> {
+    let address = section.get("listen", listen);
+    let token = section.get("token", token);
+    let is_asked_for = section.is_given("listen") || section.origin_of("") != Origin::Nowhere;
+    if !is_asked_for {
+        return None;
+    }
+    let address = address.unwrap_or(DEFAULT_ADMIN_LISTEN);
+    if !address.ip().to_canonical().is_loopback() && section.is_missing("token") {
+        section.fault(
+            "token",
+            format!("missing: whoever reaches {address} could replace the guests"),
+            format!("{TOKEN_REMEDY}; or listen on {DEFAULT_ADMIN_LISTEN}"),
+        );
+    }
+    Some(AdminSettings {
+        listen: address,
+        token,
+    })
+}
+
+fn token(field: &Field<'_>) -> Result<SecretText, Complaint> {
+    let token = secret(field)?;
+    let text = token.reveal();
+    if let Some(weakness) = secrets::weakness(text.as_bytes()) {
+        return Err(Complaint::new(weakness, TOKEN_REMEDY));
+    }
+    if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Complaint::new(
+            "has a character that no Authorization header carries",
+            TOKEN_REMEDY,
+        ));
+    }
+    Ok(token)
+}

@@ -1,0 +1,115 @@
+//! `[admin]`: when it is there, and what it is held to.
+
+use super::*;
+
+const TOKEN: &str = "a token of these tests, but random";
+
+fn admin(keys: &str, words: Words, environment: &dyn Environment) -> Option<AdminSettings> {
+    Read::with(&with_guest(keys), words, environment)
+        .config()
+        .admin
+}
+
+fn token() -> String {
+    TOKEN.replace([' ', ','], "-")
+}
+
+#[test]
+fn it_is_there_only_when_it_is_asked_for() {
+    let listen = |admin: Option<AdminSettings>| admin.map(|admin| admin.listen.to_string());
+    let of_flag = || Words {
+        admin: Some("127.0.0.1:4001".to_owned()),
+        ..Words::default()
+    };
+    let no_words = Words::default;
+    let cases = [
+        (listen(admin("", no_words(), &VARIABLES)), None),
+        (
+            listen(admin(
+                "",
+                no_words(),
+                &[("CLOAKROOM_ADMIN_TOKEN", token().as_str())],
+            )),
+            None,
+        ),
+        (
+            listen(admin("[admin]", no_words(), &VARIABLES)),
+            Some("127.0.0.1:3001"),
+        ),
+        (
+            listen(admin(
+                "[admin]\nlisten = \"[::1]:9\"",
+                no_words(),
+                &VARIABLES,
+            )),
+            Some("[::1]:9"),
+        ),
+        (
+            listen(admin("", of_flag(), &VARIABLES)),
+            Some("127.0.0.1:4001"),
+        ),
+        (
+            listen(admin(
+                "[admin]\nlisten = \"[::1]:9\"",
+                of_flag(),
+                &VARIABLES,
+            )),
+            Some("127.0.0.1:4001"),
+        ),
+        (
+            listen(admin(
+                "",
+                no_words(),
+                &[("CLOAKROOM_ADMIN_LISTEN", "localhost:5001")],
+            )),
+            Some("127.0.0.1:5001"),
+        ),
+    ];
+    for (read, expected) in cases {
+        assert_eq!(read.as_deref(), expected);
+    }
+}
+
+#[test]
+fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
+    let long = token();
+    let variables = [
+        ("TOKEN", long.as_str()),
+        ("SHORT", "tiny"),
+        ("SPACED", TOKEN),
+    ];
+    let faults = |keys: &str| Read::with(&with_guest(keys), Words::default(), &variables).faults();
+    for (keys, problem) in [
+        ("[admin]\nlisten = \"0.0.0.0:3001\"", "admin.token: missing"),
+        (
+            "[admin]\nlisten = \"10.0.0.1:3001\"",
+            "admin.token: missing",
+        ),
+        ("[admin]\ntoken = \"env:SHORT\"", "admin.token: has 4 bytes"),
+        (
+            "[admin]\ntoken = \"env:SPACED\"",
+            "admin.token: has a character",
+        ),
+        (
+            "[admin]\ntoken = \"in clear\"",
+            "admin.token: is a secret in clear",
+        ),
+        (
+            "[admin]\ntoken = \"env:NONE\"",
+            "admin.token: the environment",
+        ),
+    ] {
+        let faults = faults(keys);
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].contains(problem), "{}", faults[0]);
+        assert!(faults[0].contains("env:NAME") || problem.contains("environment"));
+        assert!(!faults[0].contains("tiny") && !faults[0].contains(TOKEN));
+    }
+    let keys = "[admin]\nlisten = \"0.0.0.0:3001\"\ntoken = \"env:TOKEN\"";
+    let settings = admin(keys, Words::default(), &variables).unwrap();
+    assert_eq!(
+        settings.token.as_ref().map(SecretText::reveal),
+        Some(long.as_str())
+    );
+    assert!(!format!("{settings:?}").contains(&long));
+}

@@ -1,0 +1,289 @@
+//! A store that is watched: how long its calls take, how they fail, and whether the last one got an answer. Changes nothing of
+//! what the store under it does.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
+use crate::record::{SessionId, SessionRecord};
+use crate::telemetry::metrics::{Counter, Histogram, Scrape, counter, store_seconds};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Metered {
+    store: Arc<dyn SessionStore>,
+    load: Call,
+    commit: Call,
+    touch: Call,
+    reap: Call,
+    is_down: AtomicBool,
+}
+
+/// What is counted of one kind of call.
+#[derive(Debug)]
+struct Call {
+    took: Histogram,
+    unavailable: Counter,
+    too_large: Counter,
+    broken: Counter,
+    /// Commits whose reply was lost.
+    ambiguous: Counter,
+}
+
+/// Whether the store answered when it was asked last. Nothing asks it for this alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// It did, or was never asked.
+    Up,
+    /// It was unreachable, overloaded or too slow.
+    Down,
+}
+
+impl Metered {
+    /// Watches `store`.
+    pub fn new(store: Arc<dyn SessionStore>) -> Arc<Self> {
+        Arc::new(Self {
+            store,
+            load: Call::new("load"),
+            commit: Call::new("commit"),
+            touch: Call::new("touch"),
+            reap: Call::new("reap"),
+            is_down: AtomicBool::new(false),
+        })
+    }
+
+    /// Whether it answered when it was asked last.
+    pub fn standing(&self) -> Standing {
+        match self.is_down.load(Ordering::Relaxed) {
+            true => Standing::Down,
+            false => Standing::Up,
+        }
+    }
+
+    /// Tells what was counted.
+    pub fn tell(&self, scrape: &Scrape) {
+        for call in [&self.load, &self.commit, &self.touch, &self.reap] {
+            scrape.add(&call.took);
+            for errors in [
+                &call.unavailable,
+                &call.too_large,
+                &call.broken,
+                &call.ambiguous,
+            ] {
+                scrape.add(errors);
+            }
+        }
+        scrape.gauge(
+            "cloakroom_store_up",
+            "1 if the session store answered when it was asked last, 0 if it did not.",
+            &[],
+            i64::from(self.standing() == Standing::Up),
+        );
+    }
+
+    fn note<'a>(
+        &self,
+        call: &Call,
+        started_at: Instant,
+        errors: impl Iterator<Item = (&'a StoreError, Sent)>,
+    ) {
+        call.took.observe(started_at.elapsed().as_secs_f64());
+        let mut is_down = false;
+        for (error, sent) in errors {
+            is_down |= error.kind == StoreErrorKind::Unavailable;
+            match (sent, error.kind) {
+                (Sent::MaybeApplied, _) => call.ambiguous.inc(),
+                (Sent::NotApplied, StoreErrorKind::Unavailable) => call.unavailable.inc(),
+                (Sent::NotApplied, StoreErrorKind::TooLarge) => call.too_large.inc(),
+                (Sent::NotApplied, StoreErrorKind::Broken) => call.broken.inc(),
+            }
+        }
+        self.is_down.store(is_down, Ordering::Relaxed);
+    }
+}
+
+/// What an error leaves open.
+#[derive(Clone, Copy)]
+enum Sent {
+    NotApplied,
+    MaybeApplied,
+}
+
+impl Call {
+    fn new(name: &'static str) -> Self {
+        let errors = |kind| {
+            counter(
+                "cloakroom_store_errors_total",
+                "Calls on the session store that failed; of commits, rows that did.",
+                &[("call", name), ("kind", kind)],
+            )
+        };
+        Self {
+            took: store_seconds(name),
+            unavailable: errors("unavailable"),
+            too_large: errors("too-large"),
+            broken: errors("broken"),
+            ambiguous: errors("ambiguous"),
+        }
+    }
+}
+
+fn error_of<T>(result: &Result<T, StoreError>) -> impl Iterator<Item = (&StoreError, Sent)> {
+    result
+        .as_ref()
+        .err()
+        .map(|error| (error, Sent::NotApplied))
+        .into_iter()
+}
+
+impl SessionStore for Metered {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(async move {
+            let started_at = Instant::now();
+            let rows = self.store.load_many(ids, now_s).await;
+            self.note(&self.load, started_at, error_of(&rows));
+            rows
+        })
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let started_at = Instant::now();
+            let verdicts = self.store.commit_many(commits, now_s).await;
+            let errors = verdicts.iter().filter_map(|verdict| match verdict {
+                Verdict::Committed | Verdict::Conflict => None,
+                Verdict::Ambiguous(error) => Some((error, Sent::MaybeApplied)),
+                Verdict::Failed(error) => Some((error, Sent::NotApplied)),
+            });
+            self.note(&self.commit, started_at, errors);
+            verdicts
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let started_at = Instant::now();
+            let touched = self.store.touch_many(touches, now_s).await;
+            self.note(&self.touch, started_at, error_of(&touched));
+            touched
+        })
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let started_at = Instant::now();
+            let reaped = self.store.reap(now_s, rows_max).await;
+            self.note(&self.reap, started_at, error_of(&reaped));
+            reaped
+        })
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.store.keeps_tokens()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::contract;
+    use crate::store::memory::MemoryStore;
+
+    /// A store whose reads fail while it is told to, in front of one that works.
+    #[derive(Debug)]
+    struct Failing {
+        store: MemoryStore,
+        is_failing: AtomicBool,
+    }
+
+    impl SessionStore for Failing {
+        fn load_many<'a>(
+            &'a self,
+            ids: &'a [SessionId],
+            now_s: i64,
+        ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+            if !self.is_failing.load(Ordering::Relaxed) {
+                return self.store.load_many(ids, now_s);
+            }
+            let error = StoreError {
+                kind: StoreErrorKind::Unavailable,
+                detail: "told to fail".to_owned(),
+            };
+            Box::pin(async { Err(error) })
+        }
+
+        fn commit_many<'a>(
+            &'a self,
+            commits: &'a [Commit],
+            now_s: i64,
+        ) -> StoreFuture<'a, Vec<Verdict>> {
+            self.store.commit_many(commits, now_s)
+        }
+
+        fn touch_many<'a>(
+            &'a self,
+            touches: &'a [Touch],
+            now_s: i64,
+        ) -> StoreFuture<'a, Result<(), StoreError>> {
+            self.store.touch_many(touches, now_s)
+        }
+
+        fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+            self.store.reap(now_s, rows_max)
+        }
+
+        fn keeps_tokens(&self) -> bool {
+            self.store.keeps_tokens()
+        }
+    }
+
+    fn told(store: &Metered) -> String {
+        let scrape = Scrape::default();
+        store.tell(&scrape);
+        scrape.text()
+    }
+
+    #[tokio::test]
+    async fn it_is_down_from_a_call_without_an_answer_to_the_next_with_one() {
+        let failing = Arc::new(Failing {
+            store: MemoryStore::new(),
+            is_failing: AtomicBool::new(true),
+        });
+        let store = Metered::new(Arc::clone(&failing) as _);
+        assert_eq!(store.standing(), Standing::Up);
+
+        store.load_many(&[], 0).await.unwrap_err();
+
+        assert_eq!(store.standing(), Standing::Down);
+        let text = told(&store);
+        for line in [
+            "cloakroom_store_errors_total{call=\"load\",kind=\"unavailable\"} 1",
+            "cloakroom_store_duration_seconds_count{call=\"load\"} 1",
+            "cloakroom_store_up 0",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+        }
+        failing.is_failing.store(false, Ordering::Relaxed);
+        store.load_many(&[], 0).await.unwrap();
+        assert!(told(&store).contains("cloakroom_store_up 1\n"));
+    }
+
+    #[tokio::test]
+    async fn it_is_a_store_like_the_one_under_it() {
+        let make = async || Metered::new(Arc::new(MemoryStore::new())) as Arc<dyn SessionStore>;
+        contract::check_all(make).await;
+    }
+}
