@@ -7,6 +7,7 @@
     reason = "a test that cannot go on should end there"
 )]
 
+mod admin;
 mod boundaries;
 mod cli;
 mod counter;

@@ -97,6 +97,12 @@ impl Config {
         self
     }
 
+    /// Opens the admin interface on a free port, with further keys of `[admin]` (TOML lines).
+    pub fn admin(mut self, keys: &str) -> Self {
+        self.tables += &format!("[admin]\nlisten = \"127.0.0.1:0\"\n{keys}\n");
+        self
+    }
+
     /// Adds top-level keys (TOML lines).
     pub fn top(mut self, keys: &str) -> Self {
         self.top += &format!("{keys}\n");
@@ -210,6 +216,24 @@ impl Host {
     /// A URL on this host.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
+    }
+
+    /// The URL of its admin interface, without a path.
+    ///
+    /// # Panics
+    /// If it never names one.
+    pub fn admin(&self) -> String {
+        const NAMED: &str = "The admin interface is ";
+        let end = Instant::now() + START_WAIT_MAX;
+        loop {
+            let log = self.log();
+            let named = log.lines().find_map(|line| line.strip_prefix(NAMED));
+            if let Some(url) = named {
+                return url.trim_end_matches('.').to_owned();
+            }
+            assert!(Instant::now() < end, "no admin interface:\n{log}");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Everything it has written to stdout and stderr so far.

@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should end there"
 )]
 
+pub mod admin;
 pub mod browser;
 pub mod chaos_proxy;
 pub mod express;

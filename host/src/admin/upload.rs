@@ -36,7 +36,7 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
 }
 
 fn too_large() -> Response<Body> {
-    let sentence = format!("a component may have {COMPONENT_BYTES_MAX} bytes");
+    let sentence = format!("a component may have {COMPONENT_BYTES_MAX} bytes at most");
     problem(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }
 

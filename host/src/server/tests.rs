@@ -71,6 +71,7 @@ struct Bench {
     shutdown: CancellationToken,
     release: Arc<Notify>,
     entered: mpsc::UnboundedReceiver<String>,
+    count: Arc<ConnectionCount>,
     server: JoinHandle<()>,
 }
 
@@ -84,18 +85,15 @@ impl Bench {
             entered: sender,
             release: Arc::clone(&release),
         };
-        let server = tokio::spawn(run(
-            listener,
-            service,
-            options,
-            Arc::default(),
-            shutdown.clone(),
-        ));
+        let count: Arc<ConnectionCount> = Arc::default();
+        let counted = Arc::clone(&count);
+        let server = tokio::spawn(run(listener, service, options, counted, shutdown.clone()));
         Self {
             address,
             shutdown,
             release,
             entered,
+            count,
             server,
         }
     }
@@ -236,6 +234,29 @@ async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection(
                 0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
     let answer = bench.exchange(both.as_bytes()).await;
     assert_eq!(answer.matches("HTTP/1.1 200 OK").count(), 1, "{answer}");
+}
+
+#[tokio::test]
+async fn connections_are_counted_while_they_are_open() {
+    let mut bench = Bench::start(Options::default()).await;
+    bench.exchange(GET).await;
+    assert_eq!(bench.entered.recv().await.unwrap(), "/");
+    let mut slow = bench.connect().await;
+    slow.write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+    while bench.count.open() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((bench.count.open(), bench.count.accepted()), (1, 2));
+
+    bench.release.notify_one();
+    read_to_end(&mut slow).await;
+    bench.shutdown.cancel();
+    bench.server.await.unwrap();
+
+    assert_eq!((bench.count.open(), bench.count.accepted()), (0, 2));
 }
 
 #[tokio::test]

@@ -65,15 +65,11 @@ impl Metered {
     pub fn tell(&self, scrape: &Scrape) {
         for call in [&self.load, &self.commit, &self.touch, &self.reap] {
             scrape.add(&call.took);
-            for errors in [
-                &call.unavailable,
-                &call.too_large,
-                &call.broken,
-                &call.ambiguous,
-            ] {
+            for errors in [&call.unavailable, &call.too_large, &call.broken] {
                 scrape.add(errors);
             }
         }
+        scrape.add(&self.commit.ambiguous);
         scrape.gauge(
             "cloakroom_store_up",
             "1 if the session store answered when it was asked last, 0 if it did not.",

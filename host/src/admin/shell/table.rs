@@ -69,7 +69,11 @@ fn notes(version: &Version) -> String {
         ];
         let failures = failures.iter().filter(|(count, _)| *count > 0);
         let failures: String = failures.map(|(n, kind)| format!(", {n} {kind}")).collect();
-        notes.push(format!("lately {} requests{failures}", tally.requests));
+        let requests = match tally.requests {
+            1 => "1 request".to_owned(),
+            count => format!("{count} requests"),
+        };
+        notes.push(format!("lately {requests}{failures}"));
     }
     notes.join("; ")
 }

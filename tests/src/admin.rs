@@ -1,0 +1,108 @@
+//! The operator of a host under test: calls its admin interface.
+
+use std::time::{Duration, Instant};
+
+use reqwest::{Client, Method};
+use serde_json::Value;
+
+use crate::browser::Answer;
+use crate::host::Host;
+
+/// How long something that follows from a call may take to show.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Somebody who calls a host's admin interface.
+#[derive(Clone, Debug)]
+pub struct Operator {
+    client: Client,
+    /// `http://127.0.0.1:PORT`.
+    pub url: String,
+}
+
+impl Operator {
+    /// The operator of this host.
+    pub fn of(host: &Host) -> Self {
+        let client = Client::builder().no_proxy().build();
+        Self {
+            client: client.expect("a client without TLS always builds"),
+            url: host.admin(),
+        }
+    }
+
+    /// Sends a request with header fields and reads the whole answer.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let mut request = self.client.request(method, format!("{}{path}", self.url));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.body(body).send().await.expect("an answer");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        let text = response.text().await.expect("a whole answer");
+        Answer {
+            status,
+            headers,
+            text,
+        }
+    }
+
+    /// GETs a path.
+    pub async fn get(&self, path: &str) -> Answer {
+        self.send(Method::GET, path, &[], "").await
+    }
+
+    /// Puts a component as a new version of a guest.
+    pub async fn put(&self, guest: &str, component: Vec<u8>) -> Answer {
+        let path = format!("/guests/{guest}");
+        self.send(Method::PUT, &path, &[], component).await
+    }
+
+    /// Takes a guest back to its version before.
+    pub async fn roll_back(&self, guest: &str) -> Answer {
+        let path = format!("/guests/{guest}/rollback");
+        self.send(Method::POST, &path, &[], "").await
+    }
+
+    /// A guest as the interface tells it.
+    pub async fn guest(&self, name: &str) -> Value {
+        json(&self.get(&format!("/guests/{name}")).await)
+    }
+
+    /// A metric's value; `series` is its name and labels as they are written.
+    pub async fn metric(&self, series: &str) -> Option<f64> {
+        let text = self.get("/metrics").await.text;
+        let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let (_, value) = lines.find(|(name, _)| *name == series)?;
+        Some(value.parse().expect("a metric is a number"))
+    }
+
+    /// Waits until a metric has this value; `None`: until it is gone.
+    ///
+    /// # Panics
+    /// If it never has.
+    pub async fn wait_for_metric(&self, series: &str, expected: Option<f64>) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let value = self.metric(series).await;
+            if value == expected {
+                return;
+            }
+            assert!(Instant::now() < end, "{series} stays {value:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// An answer's body as JSON.
+///
+/// # Panics
+/// If it is none.
+pub fn json(answer: &Answer) -> Value {
+    let read = serde_json::from_str(&answer.text);
+    read.unwrap_or_else(|error| panic!("{error}: {}", answer.text))
+}
