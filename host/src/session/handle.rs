@@ -208,7 +208,8 @@ impl Session {
     /// Gives the session a lifetime in milliseconds; `None`: until the browser is closed.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`] also for an end before 1970 or after 2106, [`Error::Committed`].
+    /// [`Error::Denied`], [`Error::Invalid`] also for an end before 1970 or after 2106, [`Error::TooLarge`],
+    /// [`Error::Committed`].
     pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), CallError> {
         self.may(Access::Write)?;
         let now_ms = self.now_ms().await?;

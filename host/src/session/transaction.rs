@@ -277,7 +277,7 @@ impl Transaction {
                 self.note_read_of(key);
             }
             // Whether something fits depends on everything else.
-            Op::Set { .. } | Op::Add { .. } => self.reads.note_all(),
+            Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. } => self.reads.note_all(),
             _ => {}
         }
     }
