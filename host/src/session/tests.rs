@@ -16,4 +16,5 @@ mod saves;
 mod serial;
 mod stubborn;
 mod tables;
+mod touches;
 mod vanished;

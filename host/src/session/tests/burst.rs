@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Barrier;
 
-use super::super::{Refusal, SessionManager, Start};
+use super::super::{Options, Outcome, Refusal, SessionManager, Start};
 use super::guest::{Trap, answered, guest, refused};
 use super::house::House;
 use crate::record::SessionId;
@@ -182,9 +182,10 @@ async fn exclusive_visits_never_meet() {
 
 #[tokio::test]
 async fn whom_a_full_queue_turns_away_has_written_nothing() {
-    let mut options = super::super::Options::default();
-    options.slot_waiters_max = 2;
-    let house = House::with(options);
+    let house = House::with(Options {
+        slot_waiters_max: 2,
+        ..Options::default()
+    });
     let id = house.make(None, &[("n", "0")]);
     let barrier = Arc::new(Barrier::new(9));
     let one = |_| {
@@ -211,7 +212,7 @@ async fn whom_a_full_queue_turns_away_has_written_nothing() {
     let mut answers = 0;
     for task in (0..9).map(one).collect::<Vec<_>>() {
         let outcome = task.await.expect("no panic");
-        if matches!(outcome, super::super::Outcome::Answered { .. }) {
+        if matches!(outcome, Outcome::Answered { .. }) {
             answers += 1;
         } else {
             assert_eq!(refused(outcome).0, Refusal::Busy);

@@ -1,7 +1,7 @@
 //! What becomes of a run whose row another request has changed: applied to the newer row if what it saw is the same there,
 //! run again if not.
 
-use super::super::{Session, Unset};
+use super::super::{Options, Session, Unset};
 use super::guest::{Trap, answered, guest};
 use super::house::House;
 use super::stubborn::Asked;
@@ -151,9 +151,10 @@ async fn a_run_that_saw_what_is_different_now_is_run_again() {
 
 #[tokio::test]
 async fn a_write_that_only_fitted_before_is_run_again() {
-    let mut options = super::super::Options::default();
-    options.keys_max = 3;
-    let house = House::with(options);
+    let house = House::with(Options {
+        keys_max: 3,
+        ..Options::default()
+    });
     let id = house.make(None, &[("a", "1"), ("b", "2")]);
     let outcome = house.request(
         &id,
@@ -248,9 +249,10 @@ async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() 
 /// A guest that ends the session in some way after `calls`, while the row becomes another; runs, and what was asked of the
 /// store.
 async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) {
-    let mut options = super::super::Options::default();
-    options.unset = Unset::Destroy;
-    let house = House::with(options);
+    let house = House::with(Options {
+        unset: Unset::Destroy,
+        ..Options::default()
+    });
     let id = house.make(BEFORE.0, BEFORE.1);
     let mut guest = guest(|session, number| {
         let (house, id) = (&house, &id);
