@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod gate;
 mod invoke;
+mod lane;
 mod limiter;
 mod loader;
 mod log;

@@ -138,6 +138,10 @@ impl Handler {
             return self.refuse(record, Problem::NoGuest);
         };
         let limits = guest.limits();
+        let size = screened.head_size;
+        if size.is_above(limits.request_head_bytes_max, limits.request_headers_max) {
+            return self.refuse(record, Problem::HeadTooLarge);
+        }
         if screened
             .content_length
             .is_some_and(|length| length > limits.request_body_bytes_max)

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -42,10 +42,12 @@ impl GuestBody {
 
     pub(super) fn streaming(held: Held, run: Run, meter: Meter, patience: Patience) -> Self {
         run.log().pass_through();
+        let computed = run.computed();
         Self {
             held,
             rest: Some(Rest {
                 run,
+                computed,
                 meter,
                 patience,
             }),
@@ -144,6 +146,8 @@ impl Held {
 /// The part of a released body that its guest has still to write.
 struct Rest {
     run: Run,
+    /// What it had computed when it was last looked at.
+    computed: Duration,
     meter: Meter,
     patience: Patience,
 }
@@ -155,9 +159,10 @@ impl Rest {
     ) -> Poll<Result<Option<Frame<Bytes>>, GuestFailure>> {
         self.patience.ask();
         loop {
-            let started = Instant::now();
             let event = self.run.poll_event(cx);
-            self.patience.spend(started.elapsed())?;
+            let computed = self.run.computed();
+            let since = computed.saturating_sub(std::mem::replace(&mut self.computed, computed));
+            self.patience.spend(since)?;
             let frame = match event {
                 Poll::Ready(event) => match event? {
                     Event::Head(_) => continue,

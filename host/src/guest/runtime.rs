@@ -11,7 +11,8 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 
 use super::context::{self, Belongings, Context};
 use super::engine::{self, World};
-use super::gate::Gate;
+use super::gate::{Gate, Gates, GuestGates};
+use super::lane::Lane;
 use super::loader::{self, LoadError, Outline};
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound, OutboundHost};
@@ -25,6 +26,8 @@ pub struct Runtime {
     wasi02: House,
     wasi03: House,
     memory_bytes_max: usize,
+    guest_gates: GuestGates,
+    lane: Arc<Lane>,
 }
 
 /// One engine with what belongs to it.
@@ -43,10 +46,10 @@ impl fmt::Debug for House {
 }
 
 impl Runtime {
-    /// Makes both engines and starts their ticker.
+    /// Makes both engines, starts their ticker and the slow lane.
     ///
     /// # Errors
-    /// When the machine does not let us have the address space of the pools or a thread.
+    /// When the machine does not let us have the address space of the pools or the threads.
     pub fn new(options: &Options) -> Result<Self> {
         engine::report_pagemap_scan();
         let wasi02 = House::new(World::Wasi02, options)?;
@@ -56,6 +59,8 @@ impl Runtime {
             wasi02,
             wasi03,
             memory_bytes_max: options.memory_bytes_max,
+            guest_gates: GuestGates::default(),
+            lane: Arc::new(Lane::start()?),
         })
     }
 
@@ -81,8 +86,10 @@ impl Runtime {
             World::Wasi03 => &self.wasi03,
         };
         let handler = house.fit(&bytes, &outline)?;
-        let guest = Guest::new(settings, &outline, house, handler);
-        guest.try_once()?;
+        let gate = self.guest_gates.of(&settings.name, &settings.limits);
+        let gates = Gates::new(gate, Arc::clone(&house.gate));
+        let guest = Guest::new(settings, &outline, house, handler, gates, &self.lane);
+        guest.try_once(&house.gate)?;
         Ok(guest)
     }
 }
@@ -158,12 +165,20 @@ pub struct Guest {
     environment: Arc<[(String, String)]>,
     outbound_hosts: Arc<[OutboundHost]>,
     engine: Engine,
-    gate: Arc<Gate>,
+    gates: Gates,
+    lane: Arc<Lane>,
     handler: Handler,
 }
 
 impl Guest {
-    fn new(settings: GuestSettings, outline: &Outline, house: &House, handler: Handler) -> Self {
+    fn new(
+        settings: GuestSettings,
+        outline: &Outline,
+        house: &House,
+        handler: Handler,
+        gates: Gates,
+        lane: &Arc<Lane>,
+    ) -> Self {
         Self {
             name: settings.name.into(),
             world: outline.world,
@@ -175,7 +190,8 @@ impl Guest {
             environment: settings.environment.into(),
             outbound_hosts: settings.outbound_hosts.into(),
             engine: house.engine.clone(),
-            gate: Arc::clone(&house.gate),
+            gates,
+            lane: Arc::clone(lane),
             handler,
         }
     }
@@ -219,8 +235,16 @@ impl Guest {
         &self.handler
     }
 
-    pub(super) fn gate(&self) -> &Gate {
-        &self.gate
+    pub(super) fn gates(&self) -> &Gates {
+        &self.gates
+    }
+
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<str> {
+        &self.name
     }
 
     pub(super) fn log(&self, request_id: &Arc<str>, attempt: u32) -> GuestLog {
@@ -237,6 +261,7 @@ impl Guest {
         let outbound = Outbound {
             hosts: Arc::clone(&self.outbound_hosts),
             effects,
+            calls_max: self.limits.outbound_calls_max,
             patience: self.limits.deadline,
         };
         let environment = Arc::clone(&self.environment);
@@ -252,16 +277,16 @@ impl Guest {
         )
     }
 
-    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor.
-    fn try_once(&self) -> Result<(), LoadError> {
+    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It passes
+    /// the pool's gate alone: a new version need not wait for the crowd before the old one.
+    fn try_once(&self, pool: &Gate) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
             world: self.world,
             reason,
         };
         let attempt = async {
             let deadline = Instant::now() + self.limits.deadline;
-            let permit = self
-                .gate
+            let permit = pool
                 .enter(deadline)
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;

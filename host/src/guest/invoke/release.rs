@@ -1,6 +1,7 @@
 //! From the start of a run to the point where its answer may be released: what is held, and for how long.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, response};
@@ -115,6 +116,11 @@ impl Releasing {
             }
             (Event::Frame(_) | Event::End, None) => Err(GuestFailure::NoResponse),
         }
+    }
+
+    /// What the guest has computed for its request so far.
+    pub(super) fn computed(&self) -> Duration {
+        self.run.computed()
     }
 
     /// The answer. Its guest, if it has more to do, goes on as the body is read.
