@@ -15,6 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -42,6 +43,8 @@ pub struct Handler {
     sessions: Arc<SessionManager>,
     /// The requests under way, whether or not their clients still wait.
     tasks: TaskTracker,
+    /// A permit for each request until its answer's body has ended.
+    permits: Arc<Semaphore>,
 }
 
 /// The two ends of the connection a request came on.
@@ -66,6 +69,7 @@ impl Handler {
         sessions: Arc<SessionManager>,
     ) -> Arc<Self> {
         Arc::new(Self {
+            permits: Arc::new(Semaphore::new(options.requests_max)),
             options,
             routes,
             guests,
@@ -85,11 +89,15 @@ impl Handler {
         let request_id = new_request_id();
         let (method, version) = (request.method().clone(), request.version());
         let record = AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
+        // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return self.refuse(record, Problem::Overloaded);
+        };
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
         let work = async move { handler.respond(request, ends, record).await };
         match self.tasks.spawn(work.instrument(span)).await {
-            Ok(response) => response,
+            Ok(response) => response.map(|body| body.holding(permit)),
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
                 &Problem::Panic,

@@ -34,6 +34,11 @@ pub const REQUEST_HEADERS_MAX: usize = 100;
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
 /// Connections at once; further ones wait in the listener's queue.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
+pub const REQUESTS_MAX: usize = 4096;
+/// Slowest that a client may send a request's body or take an answer's, in bytes a second, once it has used up the idle
+/// time-out: far below any line, far above a client that holds a guest with a byte now and then.
+pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
 /// Longest time for a request's head to arrive: a slow one holds a connection and nothing else.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time a connection stays open without a request; longer than the usual 60 s of a proxy in front.

@@ -2,6 +2,7 @@
 
 mod example;
 mod faults;
+mod limits;
 
 use std::time::Duration;
 

@@ -42,12 +42,12 @@ impl GuestBody {
 
     pub(super) fn streaming(held: Held, run: Run, meter: Meter, patience: Patience) -> Self {
         run.log().pass_through();
-        let computed = run.computed();
+        let busy = run.busy();
         Self {
             held,
             rest: Some(Rest {
                 run,
-                computed,
+                busy,
                 meter,
                 patience,
             }),
@@ -146,8 +146,8 @@ impl Held {
 /// The part of a released body that its guest has still to write.
 struct Rest {
     run: Run,
-    /// What it had computed when it was last looked at.
-    computed: Duration,
+    /// How long it had been busy when it was last looked at.
+    busy: Duration,
     meter: Meter,
     patience: Patience,
 }
@@ -160,8 +160,8 @@ impl Rest {
         self.patience.ask();
         loop {
             let event = self.run.poll_event(cx);
-            let computed = self.run.computed();
-            let since = computed.saturating_sub(std::mem::replace(&mut self.computed, computed));
+            let busy = self.run.busy();
+            let since = busy.saturating_sub(std::mem::replace(&mut self.busy, busy));
             self.patience.spend(since)?;
             let frame = match event {
                 Poll::Ready(event) => match event? {

@@ -15,7 +15,7 @@ use super::headers::{self, ProxyTrust};
 use crate::cookie::{self, Presented};
 use crate::route::path;
 
-/// What bounds and reads a request's head.
+/// What bounds requests and reads their heads.
 #[derive(Clone, Debug)]
 pub struct ScreenOptions {
     /// The name of our cookie.
@@ -28,6 +28,8 @@ pub struct ScreenOptions {
     pub headers_max: usize,
     /// Longest path and query, in bytes.
     pub target_bytes_max: usize,
+    /// Requests under way at once, their answers' bodies included.
+    pub requests_max: usize,
 }
 
 /// What the screen has found out about a request that passed it.

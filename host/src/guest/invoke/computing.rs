@@ -2,6 +2,9 @@
 //! long. In both it computes only while the request waits for it, one turn at a time: whoever drives the run looks at what
 //! the guest has written before it goes on.
 
+#[cfg(test)]
+mod tests;
+
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
@@ -51,6 +54,7 @@ pub(super) struct Computing {
     place: Place,
     terms: Arc<Terms>,
     computed: Duration,
+    busy: Duration,
     /// What it may compute before it goes into the lane.
     allowance: Duration,
 }
@@ -71,6 +75,7 @@ impl Computing {
         Self {
             place: Place::Here(job),
             computed: terms.computed,
+            busy: Duration::ZERO,
             terms: Arc::new(terms),
             allowance: LANE_THRESHOLD,
         }
@@ -89,6 +94,14 @@ impl Computing {
         }
     }
 
+    /// How long this run has computed or, in the lane, wanted to.
+    pub(super) fn busy(&self) -> Duration {
+        match &self.place {
+            Place::Lane(ticket) => self.busy + ticket.lock().busy(),
+            Place::Here(_) | Place::Over => self.busy,
+        }
+    }
+
     /// Whether it computes right now, or is about to.
     pub(super) fn is_at_its_turn(&self) -> bool {
         match &self.place {
@@ -99,7 +112,7 @@ impl Computing {
 
     /// Drops the work.
     pub(super) fn end(&mut self) {
-        self.computed = self.computed();
+        (self.computed, self.busy) = (self.computed(), self.busy());
         if let Place::Lane(ticket) = std::mem::replace(&mut self.place, Place::Over) {
             ticket.cancel();
         }
@@ -119,7 +132,7 @@ impl Computing {
                     resume_unwind(panic);
                 }
                 GoOn::Here(job, earned) => {
-                    self.computed = ticket.lock().computed;
+                    (self.computed, self.busy) = (self.computed(), self.busy());
                     self.allowance = earned;
                     self.place = Place::Here(job);
                 }
@@ -137,6 +150,7 @@ impl Computing {
         let polled = pin!(unconstrained(&mut job.work)).poll(cx);
         let took = started.elapsed();
         self.computed += took;
+        self.busy += took;
         self.allowance = self.allowance.saturating_sub(took);
         match polled {
             Poll::Ready(result) => {
@@ -190,6 +204,9 @@ struct Ticket {
 struct Inner {
     state: State,
     computed: Duration,
+    busy: Duration,
+    /// Since when it has been busy without a rest.
+    busy_since: Option<Instant>,
     /// Whether the work has something to do.
     is_woken: bool,
     /// Since when it waits for something outside.
@@ -219,6 +236,13 @@ enum GoOn {
     Here(Job, Duration),
 }
 
+impl Inner {
+    fn busy(&self) -> Duration {
+        let since = self.busy_since.map(|since| since.elapsed());
+        self.busy + since.unwrap_or_default()
+    }
+}
+
 impl Ticket {
     fn new(job: Job, terms: Arc<Terms>, computed: Duration) -> Self {
         Self {
@@ -227,6 +251,8 @@ impl Ticket {
             inner: Mutex::new(Inner {
                 state: State::Resting(job),
                 computed,
+                busy: Duration::ZERO,
+                busy_since: None,
                 // Whatever it waits for wakes the request's task still.
                 is_woken: true,
                 waits_since: None,
@@ -254,6 +280,7 @@ impl Ticket {
                     return GoOn::Here(job, earned);
                 }
                 inner.state = State::Due(job);
+                inner.busy_since = Some(Instant::now());
                 drop(inner);
                 self.queue();
                 GoOn::Wait
@@ -287,6 +314,8 @@ impl Ticket {
             return true;
         }
         inner.state = State::Resting(job);
+        inner.busy = inner.busy();
+        inner.busy_since = None;
         inner.waits_since = (!inner.is_woken).then(Instant::now);
         if has_answered && let Some(request) = &inner.request {
             request.wake_by_ref();

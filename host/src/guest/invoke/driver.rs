@@ -121,8 +121,13 @@ impl Run {
     }
 
     /// What the guest has computed for its request, earlier runs included.
-    pub(in crate::guest) fn computed(&self) -> Duration {
+    pub(super) fn computed(&self) -> Duration {
         self.computing.computed()
+    }
+
+    /// How long this run has computed or waited for its turn to.
+    pub(in crate::guest) fn busy(&self) -> Duration {
+        self.computing.busy()
     }
 
     pub(in crate::guest) fn log(&self) -> &GuestLog {
