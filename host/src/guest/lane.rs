@@ -1,12 +1,16 @@
 //! The slow lane: threads of their own, nicer than those that serve, for guests that have computed for long already. So an
 //! endless loop takes the processor time that nobody else wants, and a tenth where all of it is wanted.
 //!
+//! No serving thread ever waits for one of these: that one may have to wait for the processor, for long.
+//!
 //! Knows turns and whose they are; what a turn does, it does not know. Guests take turns first, then the requests of each:
 //! a hundred loops of one guest slow another one's long computation as one loop would.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
 use std::time::Duration;
 
 use crate::limits::LANE_NICENESS;
@@ -18,7 +22,10 @@ pub(super) trait Turn: Send + Sync {
 }
 
 /// See the module. Its threads end when it is dropped.
-pub(super) struct Lane(Arc<Queue>);
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    threads: Vec<Thread>,
+}
 
 impl fmt::Debug for Lane {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -32,33 +39,49 @@ impl Lane {
     /// # Errors
     /// When a thread cannot be started.
     pub(super) fn start() -> std::io::Result<Self> {
-        let lane = Self(Arc::new(Queue::default()));
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        for number in 0..threads {
-            let queue = Arc::clone(&lane.0);
-            std::thread::Builder::new()
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            inboxes: (0..=count).map(|_| Mutex::default()).collect(),
+            turns: Mutex::default(),
+            is_idle: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            is_closed: AtomicBool::new(false),
+        });
+        let mut lane = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        for number in 0..count {
+            let shared = Arc::clone(&lane.shared);
+            let thread = std::thread::Builder::new()
                 .name(format!("guest-lane-{number}"))
                 .spawn(move || {
                     be_nice();
-                    while let Some(turn) = queue.next() {
+                    while let Some(turn) = shared.next(number) {
                         turn.take();
                     }
                 })?;
+            lane.threads.push(thread.thread().clone());
         }
         Ok(lane)
     }
 
-    /// Puts a turn behind the other turns of the same guest.
+    /// Puts a turn behind the other turns of the same guest. Never waits for a thread of the lane.
     pub(super) fn push(&self, guest: &Arc<str>, turn: Arc<dyn Turn>) {
-        self.0.lock().push(guest, turn);
-        self.0.is_filled.notify_one();
+        self.shared.deliver(Arc::clone(guest), turn);
+        for (thread, is_idle) in self.threads.iter().zip(&self.shared.is_idle) {
+            if is_idle.swap(false, SeqCst) {
+                return thread.unpark();
+            }
+        }
     }
 }
 
 impl Drop for Lane {
     fn drop(&mut self) {
-        self.0.lock().is_closed = true;
-        self.0.is_filled.notify_all();
+        self.shared.is_closed.store(true, SeqCst);
+        for thread in &self.threads {
+            thread.unpark();
+        }
     }
 }
 
@@ -76,34 +99,68 @@ fn be_nice() {
     }
 }
 
-#[derive(Default)]
-struct Queue {
+type Delivery = (Arc<str>, Arc<dyn Turn>);
+
+/// What the lane's threads share, and where others put turns for them.
+struct Shared {
+    /// One more than there are threads of the lane: each holds one at most while it stands still, so one is always free.
+    inboxes: Vec<Mutex<Vec<Delivery>>>,
     turns: Mutex<Turns>,
-    is_filled: Condvar,
+    /// Whether the thread of this number sleeps, or is about to.
+    is_idle: Vec<AtomicBool>,
+    is_closed: AtomicBool,
 }
 
-impl Queue {
-    fn lock(&self) -> MutexGuard<'_, Turns> {
-        // Nothing panics while it holds the lock.
-        self.turns.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn deliver(&self, guest: Arc<str>, turn: Arc<dyn Turn>) {
+        loop {
+            for inbox in &self.inboxes {
+                if let Ok(mut inbox) = inbox.try_lock() {
+                    return inbox.push((guest, turn));
+                }
+            }
+            std::thread::yield_now();
+        }
     }
 
     /// Waits for a turn; `None` when there will be no more.
-    fn next(&self) -> Option<Arc<dyn Turn>> {
-        let mut turns = self.lock();
+    fn next(&self, thread: usize) -> Option<Arc<dyn Turn>> {
         loop {
-            if let Some(turn) = turns.pop() {
+            if let Some(turn) = self.due() {
                 return Some(turn);
             }
-            if turns.is_closed {
+            if self.is_closed.load(SeqCst) {
                 return None;
             }
-            turns = self
-                .is_filled
-                .wait(turns)
-                .unwrap_or_else(PoisonError::into_inner);
+            self.is_idle[thread].store(true, SeqCst);
+            // What came before that line was seen by nobody.
+            let turn = self.due();
+            if turn.is_none() && !self.is_closed.load(SeqCst) {
+                std::thread::park();
+            }
+            self.is_idle[thread].store(false, SeqCst);
+            if turn.is_some() {
+                return turn;
+            }
         }
     }
+
+    fn due(&self) -> Option<Arc<dyn Turn>> {
+        let mut turns = lock(&self.turns);
+        for inbox in &self.inboxes {
+            // A lock of its own for each, and never two of them.
+            let delivered = std::mem::take(&mut *lock(inbox));
+            for (guest, turn) in delivered {
+                turns.push(&guest, turn);
+            }
+        }
+        turns.pop()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Turns in the order they are due.
@@ -112,7 +169,6 @@ struct Turns {
     /// The guests that have any, each once.
     guests: VecDeque<Arc<str>>,
     of_guest: HashMap<Arc<str>, VecDeque<Arc<dyn Turn>>>,
-    is_closed: bool,
 }
 
 impl Turns {

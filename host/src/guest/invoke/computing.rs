@@ -4,31 +4,26 @@
 
 #[cfg(test)]
 mod tests;
+mod ticket;
 
-use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
+use self::ticket::{GoOn, Ticket};
 use crate::guest::error::GuestFailure;
 use crate::guest::gate::Permit;
-use crate::guest::lane::{Lane, Turn, thread_cpu_time};
+use crate::guest::lane::Lane;
 use crate::guest::log::GuestLog;
 use crate::guest::session_host::HasAnswered;
 use crate::limits::LANE_THRESHOLD;
 
 /// The guest's work, instance and all.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), GuestFailure>> + Send>>;
-
-/// Which part of the time that a run has waited for something outside it may compute on the serving threads again.
-const WAITING_EARNS: u32 = 10;
-/// How much it must have earned to return to them.
-const RETURN_AT: Duration = Duration::from_millis(1);
 
 /// Work, and the slot that it holds.
 struct Job {
@@ -89,7 +84,7 @@ impl Computing {
     /// What the runs for this request have computed, this one's last turn included.
     pub(super) fn computed(&self) -> Duration {
         match &self.place {
-            Place::Lane(ticket) => ticket.lock().computed,
+            Place::Lane(ticket) => ticket.computed(),
             Place::Here(_) | Place::Over => self.computed,
         }
     }
@@ -97,7 +92,7 @@ impl Computing {
     /// How long this run has computed or, in the lane, wanted to.
     pub(super) fn busy(&self) -> Duration {
         match &self.place {
-            Place::Lane(ticket) => self.busy + ticket.lock().busy(),
+            Place::Lane(ticket) => self.busy + ticket.busy(),
             Place::Here(_) | Place::Over => self.busy,
         }
     }
@@ -105,7 +100,7 @@ impl Computing {
     /// Whether it computes right now, or is about to.
     pub(super) fn is_at_its_turn(&self) -> bool {
         match &self.place {
-            Place::Lane(ticket) => matches!(ticket.lock().state, State::Due(_) | State::Taking),
+            Place::Lane(ticket) => ticket.is_at_its_turn(),
             Place::Here(_) | Place::Over => false,
         }
     }
@@ -190,213 +185,5 @@ impl Terms {
     fn passed(&self, computed: Duration) -> Option<GuestFailure> {
         let cpu_time = self.cpu_time.filter(|max| computed > *max)?;
         Some(GuestFailure::CpuTime { cpu_time })
-    }
-}
-
-/// A run in the lane. Never locked while the guest computes.
-struct Ticket {
-    terms: Arc<Terms>,
-    /// The runtime of the request: the guest's timers and connections belong to it.
-    runtime: Handle,
-    inner: Mutex<Inner>,
-}
-
-struct Inner {
-    state: State,
-    computed: Duration,
-    busy: Duration,
-    /// Since when it has been busy without a rest.
-    busy_since: Option<Instant>,
-    /// Whether the work has something to do.
-    is_woken: bool,
-    /// Since when it waits for something outside.
-    waits_since: Option<Instant>,
-    request: Option<Waker>,
-}
-
-enum State {
-    /// Until the request says go on.
-    Resting(Job),
-    /// In the lane's queue.
-    Due(Job),
-    /// On a thread of the lane.
-    Taking,
-    Over(Result<(), GuestFailure>),
-    Panicked(Box<dyn Any + Send>),
-    /// Nobody wants it any more.
-    Gone,
-}
-
-/// What a request is told that wants its guest to go on.
-enum GoOn {
-    Wait,
-    Over(Result<(), GuestFailure>),
-    Panicked(Box<dyn Any + Send>),
-    /// It has waited for long: it may compute on the request's task again, for so long.
-    Here(Job, Duration),
-}
-
-impl Inner {
-    fn busy(&self) -> Duration {
-        let since = self.busy_since.map(|since| since.elapsed());
-        self.busy + since.unwrap_or_default()
-    }
-}
-
-impl Ticket {
-    fn new(job: Job, terms: Arc<Terms>, computed: Duration) -> Self {
-        Self {
-            terms,
-            runtime: Handle::current(),
-            inner: Mutex::new(Inner {
-                state: State::Resting(job),
-                computed,
-                busy: Duration::ZERO,
-                busy_since: None,
-                // Whatever it waits for wakes the request's task still.
-                is_woken: true,
-                waits_since: None,
-                request: None,
-            }),
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it holds the lock.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn go_on(self: &Arc<Self>, request: &Waker) -> GoOn {
-        let mut inner = self.lock();
-        match &mut inner.request {
-            Some(known) => known.clone_from(request),
-            unknown => *unknown = Some(request.clone()),
-        }
-        match std::mem::replace(&mut inner.state, State::Gone) {
-            State::Resting(job) if inner.is_woken => {
-                let waited = inner.waits_since.take().map(|since| since.elapsed());
-                let earned = (waited.unwrap_or_default() / WAITING_EARNS).min(LANE_THRESHOLD);
-                if earned >= RETURN_AT {
-                    return GoOn::Here(job, earned);
-                }
-                inner.state = State::Due(job);
-                inner.busy_since = Some(Instant::now());
-                drop(inner);
-                self.queue();
-                GoOn::Wait
-            }
-            State::Over(result) => GoOn::Over(result),
-            State::Panicked(panic) => GoOn::Panicked(panic),
-            waiting @ (State::Resting(_) | State::Due(_) | State::Taking | State::Gone) => {
-                inner.state = waiting;
-                GoOn::Wait
-            }
-        }
-    }
-
-    fn queue(self: &Arc<Self>) {
-        let turn: Arc<dyn Turn> = Arc::<Self>::clone(self);
-        self.terms.lane.push(&self.terms.guest, turn);
-    }
-
-    /// Drops the job here, unless a thread of the lane has it: then that one does.
-    fn cancel(&self) {
-        let state = std::mem::replace(&mut self.lock().state, State::Gone);
-        drop(state);
-    }
-
-    /// Puts the job down again; true if it is due at once.
-    fn put_down(&self, job: Job, inner: &mut Inner) -> bool {
-        let has_answered = self.terms.has_answered.is_set();
-        // Before its answer there is nothing that the request would have to look at.
-        if inner.is_woken && !has_answered {
-            inner.state = State::Due(job);
-            return true;
-        }
-        inner.state = State::Resting(job);
-        inner.busy = inner.busy();
-        inner.busy_since = None;
-        inner.waits_since = (!inner.is_woken).then(Instant::now);
-        if has_answered && let Some(request) = &inner.request {
-            request.wake_by_ref();
-        }
-        false
-    }
-
-    fn settle(&self, state: State, computed: Duration) {
-        let mut inner = self.lock();
-        inner.computed = computed;
-        if !matches!(inner.state, State::Taking) {
-            // Its run is over, and has logged what the guest had written by then.
-            return self.terms.log.finish();
-        }
-        inner.state = state;
-        if let Some(request) = inner.request.take() {
-            request.wake();
-        }
-    }
-}
-
-impl Turn for Ticket {
-    fn take(self: Arc<Self>) {
-        let (mut job, computed) = {
-            let mut inner = self.lock();
-            match std::mem::replace(&mut inner.state, State::Taking) {
-                State::Due(job) => {
-                    inner.is_woken = false;
-                    (job, inner.computed)
-                }
-                other => {
-                    inner.state = other;
-                    return;
-                }
-            }
-        };
-        let _runtime = self.runtime.enter();
-        let waker = Waker::from(Arc::clone(&self));
-        let before = thread_cpu_time();
-        let polled = catch_unwind(AssertUnwindSafe(|| {
-            pin!(unconstrained(&mut job.work)).poll(&mut Context::from_waker(&waker))
-        }));
-        let computed = computed + thread_cpu_time().saturating_sub(before);
-        let end = match polled {
-            Ok(Poll::Ready(result)) => State::Over(result),
-            Err(panic) => State::Panicked(panic),
-            Ok(Poll::Pending) => match self.terms.passed(computed) {
-                Some(failure) => State::Over(Err(failure)),
-                None => {
-                    let mut inner = self.lock();
-                    inner.computed = computed;
-                    if !matches!(inner.state, State::Gone) {
-                        if self.put_down(job, &mut inner) {
-                            drop(inner);
-                            self.queue();
-                        }
-                        return;
-                    }
-                    State::Gone
-                }
-            },
-        };
-        // First the instance, so that its slot is free when the request hears of it.
-        drop(job);
-        self.settle(end, computed);
-    }
-}
-
-impl Wake for Ticket {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let mut inner = self.lock();
-        inner.is_woken = true;
-        // While it is at its turn, the lane looks by itself.
-        if matches!(inner.state, State::Resting(_))
-            && let Some(request) = &inner.request
-        {
-            request.wake_by_ref();
-        }
     }
 }
