@@ -12,7 +12,9 @@ mod error;
 mod gate;
 mod health;
 mod invoke;
+mod lane;
 mod limiter;
+mod loaded;
 mod loader;
 mod log;
 mod outbound;
@@ -30,11 +32,12 @@ pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use health::{Conduct, Tally, Thresholds};
 pub use invoke::{Invocation, Released};
+pub use loaded::Guest;
 pub use loader::{ComponentInfo, Digest, LoadError};
 pub use outbound::{NotAHost, OutboundHost};
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };
 pub use request::{GuestRequest, ReplayBody};
-pub use runtime::{Guest, Runtime};
+pub use runtime::Runtime;
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};

@@ -80,6 +80,7 @@ pub(super) fn handler(config: &Config) -> handler::Options {
         head_bytes_max: config.server.listener.head_bytes_max,
         headers_max: config.server.listener.headers_max,
         target_bytes_max: config.server.request_target_bytes_max,
+        requests_max: config.server.requests_max,
     }
 }
 
@@ -122,6 +123,8 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
             },
             read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
             write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
+            session_bytes_max: settings.limits.session_bytes_max,
+            keys_max: settings.limits.session_keys_max,
         },
         start: if settings.exclusive {
             Start::Exclusive
@@ -143,10 +146,19 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
 fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
     guest::Limits {
         deadline: limits.deadline,
+        cpu_time: limits.cpu_time,
         memory_bytes_max: limits.memory_bytes_max,
+        instances_max: limits.instances_max,
+        waiters_max: limits.waiters_max,
+        wait_max: limits.wait_max,
+        request_head_bytes_max: limits.request_head_bytes_max,
+        request_headers_max: limits.request_headers_max,
         request_body_bytes_max: limits.request_body_bytes_max,
         response_body_bytes_max: limits.response_body_bytes_max,
         replay_bytes_max: limits.replay_bytes_max,
-        ..guest::Limits::default()
+        stream_silence_max: limits.stream_silence_max,
+        log_lines_max: limits.log_lines_max,
+        log_line_bytes_max: limits.log_line_bytes_max,
+        outbound_calls_max: limits.outbound_calls_max,
     }
 }

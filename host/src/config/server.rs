@@ -18,6 +18,8 @@ pub struct ServerSettings {
     pub listener: server::Options,
     /// Longest request target (path and query), in bytes.
     pub request_target_bytes_max: usize,
+    /// Requests under way at once, their answers' bodies included.
+    pub requests_max: usize,
     /// Guest instances at once.
     pub instances_max: usize,
     /// Requests that may wait for an instance.
@@ -31,6 +33,7 @@ impl Default for ServerSettings {
         Self {
             listener: server::Options::default(),
             request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
+            requests_max: limits::REQUESTS_MAX,
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
@@ -42,8 +45,9 @@ impl Default for ServerSettings {
 pub(super) fn read(mut section: Section<'_>) -> ServerSettings {
     let mut settings = ServerSettings::default();
     let listener = &mut settings.listener;
-    let counts: [(&'static str, &mut usize, usize); 4] = [
+    let counts: [(&'static str, &mut usize, usize); 5] = [
         ("connections", &mut listener.connections_max, 1 << 20),
+        ("requests", &mut settings.requests_max, 1 << 20),
         ("request_headers", &mut listener.headers_max, 1024),
         ("instances", &mut settings.instances_max, 1 << 16),
         (

@@ -2,6 +2,7 @@
 
 mod example;
 mod faults;
+mod limits;
 mod rollout;
 
 use std::time::Duration;

@@ -10,6 +10,7 @@ use wasmtime::{
 };
 
 use super::settings::Options;
+use crate::limits;
 
 /// How often a running guest lets go of its thread. One millisecond keeps the others' wait behind endless loops below 4 ms.
 const TICK: Duration = Duration::from_millis(1);
@@ -97,7 +98,7 @@ fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
         .total_stacks(instances.saturating_mul(tasks_per_instance))
         .max_memory_size(options.memory_bytes_max)
         .table_elements(TABLE_ELEMENTS)
-        .max_unused_warm_slots(instances)
+        .max_unused_warm_slots(instances.min(limits::WARM_INSTANCES_MAX))
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);

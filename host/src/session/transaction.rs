@@ -12,9 +12,9 @@ use crate::record::{
     as_integer, is_reserved_key,
 };
 
-use super::Error;
 use super::options::Options;
 use super::policy::{Ending, Facts, Link, Standing, Trigger};
+use super::{Error, Grant};
 use log::Log;
 pub(super) use log::Op;
 pub(super) use plan::Planned;
@@ -59,6 +59,16 @@ impl Limits {
             bytes_max: options.session_bytes_max,
             keys_max: options.keys_max,
             key_bytes_max: options.key_bytes_max,
+        }
+    }
+
+    /// The smaller of these and a guest's own.
+    fn within(self, grant: &Grant) -> Self {
+        let least = |all: usize, own: Option<usize>| own.map_or(all, |own| own.min(all));
+        Self {
+            bytes_max: least(self.bytes_max, grant.session_bytes_max),
+            keys_max: least(self.keys_max, grant.keys_max),
+            ..self
         }
     }
 
@@ -138,6 +148,11 @@ impl Transaction {
             log: Log::default(),
             reads: Reads::default(),
         }
+    }
+
+    /// Holds the guest to its own sizes, too. Those of all hold still; twice is as once.
+    pub(super) fn hold_to(&mut self, grant: &Grant) {
+        self.limits = self.limits.within(grant);
     }
 
     /// The row that the run stands on.

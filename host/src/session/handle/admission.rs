@@ -26,7 +26,10 @@ impl Session {
             return Err(CallError::Interrupted);
         }
         match run.open().await {
-            Ok(_) => Ok(run),
+            Ok(transaction) => {
+                transaction.hold_to(&self.0.grant);
+                Ok(run)
+            }
             Err(stop) => interrupted(&mut run, stop),
         }
     }
