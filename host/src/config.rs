@@ -186,7 +186,7 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
     let (guests, routes) = read_guests(reader, &mut root, words, is_whole);
     Config {
         listen: listen.unwrap_or(DEFAULT_LISTEN),
-        server: server::read(root.section("server")),
+        server: server::read(root.section("server"), backend.as_ref()),
         session: session::read(root.section("session"), backend.as_ref()),
         store,
         guests,

@@ -5,7 +5,11 @@
 //! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session.
 
 mod body;
+mod code;
+mod code_cache;
+mod compiler;
 mod context;
+mod digest;
 mod engine;
 mod error;
 mod gate;
@@ -23,6 +27,8 @@ mod settings;
 mod tests;
 
 pub use body::GuestBody;
+pub use compiler::{CompileFault, Compiler, compile};
+pub use digest::Digest;
 pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use invoke::{Invocation, Released};

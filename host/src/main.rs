@@ -17,11 +17,29 @@ use cloakroom::telemetry;
 /// The command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
 
+/// This very binary, even after the file was replaced.
+const SELF: &str = "/proc/self/exe";
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        // Before there are threads.
+        Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::from(fault.exit_code())
+            }
+        },
+        command => run(command),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let result = match Args::parse().command {
+async fn run(command: Command) -> ExitCode {
+    let result = match command {
         Command::Serve(words) => serve(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
+        Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
     result.unwrap_or_else(|error| {
         eprintln!("cloakroom: {error:#}");
@@ -77,10 +95,17 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
 /// run names every fault.
 async fn load(words: &Words) -> Result<Config, Vec<Fault>> {
     match Config::load(words, &ProcessEnvironment) {
-        Ok(config) => Ok(config),
+        Ok(mut config) => {
+            config.server.compiler = Some(SELF.into());
+            Ok(config)
+        }
         Err(refused) => {
             let mut faults = refused.faults;
-            let guests = app::load_guests(&refused.guests, &ServerSettings::default()).await;
+            let server = ServerSettings {
+                compiler: Some(SELF.into()),
+                ..ServerSettings::default()
+            };
+            let guests = app::load_guests(&refused.guests, &server).await;
             faults.extend(guests.err().unwrap_or_default());
             Err(faults)
         }

@@ -1,10 +1,12 @@
-//! From a file to a guest: reads it, looks at it, compiles it, fits it to the host, tries it once. Every refusal says what
+//! What a guest's file must be before it is compiled: reads it and looks at it. Every refusal says what
 //! was found and what was wanted, because whoever reads it has a file and not this source.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::OFlags;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::engine::World;
@@ -38,10 +40,10 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The file is larger than any component we take.
-    #[error("{} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}", path.display())]
+    #[error("{what} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}")]
     TooLarge {
-        /// The file.
-        path: PathBuf,
+        /// The file, or what else was given.
+        what: String,
         /// Its size, in bytes.
         bytes: u64,
     },
@@ -101,6 +103,13 @@ pub enum LoadError {
         /// What does not fit.
         reason: String,
     },
+    /// The component was not compiled, through no fault that was found in it: it took too long or too much memory, or the
+    /// compiler did not run.
+    #[error("the component was not compiled: {reason}")]
+    NotCompiled {
+        /// Why not.
+        reason: String,
+    },
     /// The component fits, but no instance of it can be made.
     #[error("an instance of the component ({world}) cannot be made: {reason}")]
     NotInstantiable {
@@ -122,6 +131,7 @@ pub enum LoadError {
 pub(super) struct Outline {
     pub(super) world: World,
     pub(super) imports: Vec<String>,
+    pub(super) exports: Vec<String>,
 }
 
 impl Outline {
@@ -156,6 +166,20 @@ fn is_version_of(import: &str, interface: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('@'))
 }
 
+/// Refuses what is larger than any component.
+///
+/// # Errors
+/// [`LoadError::TooLarge`].
+pub(super) fn check_size(what: &str, bytes: u64) -> Result<(), LoadError> {
+    if bytes > COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge {
+            what: what.to_owned(),
+            bytes,
+        });
+    }
+    Ok(())
+}
+
 /// Reads a component's file whole.
 ///
 /// # Errors
@@ -165,19 +189,19 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         path: path.to_owned(),
         error,
     };
-    let mut file = File::open(path).map_err(unreadable)?;
+    // Without waiting: the open of a pipe nobody writes to would never come back.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     if !before.is_file() {
         return Err(LoadError::NotAFile {
             path: path.to_owned(),
         });
     }
-    if before.len() > COMPONENT_BYTES_MAX {
-        return Err(LoadError::TooLarge {
-            path: path.to_owned(),
-            bytes: before.len(),
-        });
-    }
+    check_size(&path.display().to_string(), before.len())?;
     let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
     Read::by_ref(&mut file)
         .take(COMPONENT_BYTES_MAX + 1)
@@ -218,7 +242,11 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, LoadError> {
             return Err(LoadError::NotAHandler { what, exports });
         }
     };
-    Ok(Outline { world, imports })
+    Ok(Outline {
+        world,
+        imports,
+        exports,
+    })
 }
 
 fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
@@ -322,10 +350,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe.wasm");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(matches!(read(&path), Err(LoadError::NotAFile { .. })));
+    }
+
+    #[test]
     fn a_file_that_is_too_large_or_none_is_refused_before_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large.wasm");
-        File::create(&path)
+        std::fs::File::create(&path)
             .unwrap()
             .set_len(COMPONENT_BYTES_MAX + 1)
             .unwrap();

@@ -9,14 +9,19 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::code::CodeSource;
+use super::code_cache::Hold;
+use super::compiler::Target;
 use super::context::{self, Belongings, Context};
-use super::engine::{self, World};
+use super::digest::Digest;
+use super::engine::{self, Blueprint, Fingerprint, World};
 use super::gate::Gate;
 use super::loader::{self, LoadError, Outline};
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound, OutboundHost};
 use super::session_host::{self, Caller};
 use super::settings::{GuestSettings, Limits, Options, StreamPolicy};
+use crate::limits;
 use crate::session::{Grant, Start};
 
 /// What runs guests. One per process is enough; it lives as long as the guests loaded on it.
@@ -24,12 +29,15 @@ use crate::session::{Grant, Start};
 pub struct Runtime {
     wasi02: House,
     wasi03: House,
+    code: CodeSource,
     memory_bytes_max: usize,
 }
 
 /// One engine with what belongs to it.
 struct House {
     engine: Engine,
+    blueprint: Blueprint,
+    fingerprint: Fingerprint,
     linker: Linker<Context>,
     gate: Arc<Gate>,
 }
@@ -55,18 +63,30 @@ impl Runtime {
         Ok(Self {
             wasi02,
             wasi03,
+            code: CodeSource::new(options),
             memory_bytes_max: options.memory_bytes_max,
         })
     }
 
-    /// Loads a guest: reads its file, finds out its world, compiles it, fits it to what the host offers and makes one
-    /// instance of it.
+    /// Loads a guest: reads its file, finds out its world, compiles it or takes the code that was kept, fits it to what the
+    /// host offers and makes one instance of it.
     ///
-    /// Takes from tens of milliseconds (Rust) to many seconds (an interpreter), and blocks: not for a thread that serves.
+    /// Takes milliseconds where the code was kept, else from a tenth of a second (Rust) to many seconds (an interpreter), and
+    /// blocks: not for a thread that serves. Ends in any case: compiling has its limit ([`Options::compile_timeout`]), the
+    /// instance the guest's deadline or 5 s, whichever is shorter.
     ///
     /// # Errors
     /// [`LoadError`] says what was found and what was wanted.
     pub fn load(&self, settings: GuestSettings) -> Result<Guest, LoadError> {
+        let bytes = loader::read(&settings.component)?;
+        self.load_bytes(settings, &bytes)
+    }
+
+    /// As [`Runtime::load`], from a component's bytes: `settings.component` is not looked at.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`].
+    pub fn load_bytes(&self, settings: GuestSettings, bytes: &[u8]) -> Result<Guest, LoadError> {
         let memory_bytes_max = settings.limits.memory_bytes_max;
         if memory_bytes_max > self.memory_bytes_max {
             let bound = self.memory_bytes_max;
@@ -74,22 +94,44 @@ impl Runtime {
                 format!("the memory limit of {memory_bytes_max} bytes is above the pool's {bound}");
             return Err(LoadError::Settings { reason });
         }
-        let bytes = loader::read(&settings.component)?;
-        let outline = loader::outline(&bytes)?;
+        loader::check_size("the component", bytes.len() as u64)?;
+        let outline = loader::outline(bytes)?;
         let house = match outline.world {
             World::Wasi02 => &self.wasi02,
             World::Wasi03 => &self.wasi03,
         };
-        let handler = house.fit(&bytes, &outline)?;
-        let guest = Guest::new(settings, &outline, house, handler);
+        let begun = Instant::now();
+        let digest = Digest::of(bytes);
+        let code = self.code.of(bytes, digest, house.target())?;
+        let handler = house.fit(&code.component, &outline)?;
+        let source = Source {
+            digest,
+            bytes: bytes.len() as u64,
+            _code: code.hold,
+        };
+        let guest = Guest::new(settings, outline, source, house, handler);
         guest.try_once()?;
+        tracing::info!(
+            guest = guest.name(),
+            digest = %format_args!("{digest:.12}"),
+            code = code.origin.as_str(),
+            elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "loaded a guest"
+        );
         Ok(guest)
+    }
+
+    /// Ends compiling for good: what is compiled now, and whatever is loaded later that is not on disk, is refused with
+    /// [`LoadError::NotCompiled`]. For a host that stops and must not wait for a compiler.
+    pub fn stop_compiling(&self) {
+        self.code.stop();
     }
 }
 
 impl House {
     fn new(world: World, options: &Options) -> Result<Self> {
-        let engine = engine::engine(world, options)?;
+        let (engine, blueprint) = engine::engine(world, options)?;
+        let fingerprint = Fingerprint::of(&engine, world);
         let mut linker = Linker::new(&engine);
         // All of WASI, most of it empty: compiled languages import files and sockets that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -106,19 +148,28 @@ impl House {
         ));
         Ok(Self {
             engine,
+            blueprint,
+            fingerprint,
             linker,
             gate,
         })
     }
 
-    fn fit(&self, bytes: &[u8], outline: &Outline) -> Result<Handler, LoadError> {
+    fn target(&self) -> Target<'_> {
+        Target {
+            engine: &self.engine,
+            blueprint: self.blueprint,
+            fingerprint: self.fingerprint,
+        }
+    }
+
+    fn fit(&self, component: &Component, outline: &Outline) -> Result<Handler, LoadError> {
         let world = outline.world;
         let unfit = |error: wasmtime::Error| LoadError::Unfit {
             world,
             reason: format!("{error:#}"),
         };
-        let component = Component::from_binary(&self.engine, bytes).map_err(unfit)?;
-        let pre = self.linker.instantiate_pre(&component).map_err(|error| {
+        let pre = self.linker.instantiate_pre(component).map_err(|error| {
             match outline.unknown_imports() {
                 imports if imports.is_empty() => unfit(error),
                 imports => LoadError::UnknownImports { imports },
@@ -146,10 +197,20 @@ impl Handler {
     }
 }
 
+/// What a guest was made of.
+#[derive(Debug)]
+struct Source {
+    digest: Digest,
+    bytes: u64,
+    /// Keeps its file in the cache while it serves.
+    _code: Option<Hold>,
+}
+
 /// One loaded guest. `Debug` shows no environment.
 pub struct Guest {
     name: Arc<str>,
-    world: World,
+    source: Source,
+    outline: Outline,
     imports_session: bool,
     grant: Arc<Grant>,
     start: Start,
@@ -163,11 +224,18 @@ pub struct Guest {
 }
 
 impl Guest {
-    fn new(settings: GuestSettings, outline: &Outline, house: &House, handler: Handler) -> Self {
+    fn new(
+        settings: GuestSettings,
+        outline: Outline,
+        source: Source,
+        house: &House,
+        handler: Handler,
+    ) -> Self {
         Self {
             name: settings.name.into(),
-            world: outline.world,
+            source,
             imports_session: outline.imports_session(),
+            outline,
             grant: Arc::new(settings.grant),
             start: settings.start,
             stream: settings.stream,
@@ -187,7 +255,27 @@ impl Guest {
 
     /// Which `wasi:http` it speaks.
     pub fn world(&self) -> World {
-        self.world
+        self.outline.world
+    }
+
+    /// The SHA-256 of its component.
+    pub fn digest(&self) -> Digest {
+        self.source.digest
+    }
+
+    /// The size of its component, in bytes.
+    pub fn component_bytes(&self) -> u64 {
+        self.source.bytes
+    }
+
+    /// The names of what its component imports, in the component's order.
+    pub fn imports(&self) -> &[String] {
+        &self.outline.imports
+    }
+
+    /// The names of the interfaces and functions that its component exports, in the component's order.
+    pub fn exports(&self) -> &[String] {
+        &self.outline.exports
     }
 
     /// Whether it imports `cloakroom:http/session`. One that does not costs no store access and its answers are no
@@ -255,14 +343,14 @@ impl Guest {
     /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor.
     fn try_once(&self) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
-            world: self.world,
+            world: self.outline.world,
             reason,
         };
+        let start_max = self.limits.deadline.min(limits::ADMISSION_DEADLINE);
         let attempt = async {
-            let deadline = Instant::now() + self.limits.deadline;
             let permit = self
                 .gate
-                .enter(deadline)
+                .enter(Instant::now() + self.limits.deadline)
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;
             let mut store = self.store(
@@ -271,7 +359,7 @@ impl Guest {
                 self.log(&"load".into(), 0),
             );
             let made = self.handler.pre().instantiate_async(&mut store);
-            let made = tokio::time::timeout_at(deadline.into(), made).await;
+            let made = tokio::time::timeout(start_max, made).await;
             let refused_memory = store.data().refused_memory(&self.limits);
             store.data().log.finish();
             drop((store, permit));
@@ -281,10 +369,7 @@ impl Guest {
                     "it needs more memory than its limit of {limit} bytes"
                 ))),
                 (Ok(Err(error)), None) => Err(refuse(format!("{error:#}"))),
-                (Err(_), _) => Err(refuse(format!(
-                    "it did not start within {:?}",
-                    self.limits.deadline
-                ))),
+                (Err(_), _) => Err(refuse(format!("it did not start within {start_max:?}"))),
             }
         };
         block_on(attempt).map_err(|error| refuse(error.to_string()))?
@@ -295,7 +380,8 @@ impl fmt::Debug for Guest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guest")
             .field("name", &self.name)
-            .field("world", &self.world)
+            .field("digest", &self.source.digest)
+            .field("world", &self.outline.world)
             .field("imports_session", &self.imports_session)
             .finish_non_exhaustive()
     }
