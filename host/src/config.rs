@@ -192,7 +192,7 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
-    let server = server::read(root.section("server"));
+    let server = server::read(root.section("server"), backend.as_ref());
     let session = session::read(root.section("session"), backend.as_ref());
     let shared = guest::Shared {
         server: &server,

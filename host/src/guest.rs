@@ -6,7 +6,11 @@
 
 mod admission;
 mod body;
+mod code;
+mod code_cache;
+mod compiler;
 mod context;
+mod digest;
 mod engine;
 mod error;
 mod gate;
@@ -28,12 +32,14 @@ mod tests;
 
 pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
 pub use body::GuestBody;
+pub use compiler::{CompileFault, Compiler, compile};
+pub use digest::Digest;
 pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use health::{Conduct, Tally, Thresholds};
 pub use invoke::{Invocation, Released};
 pub use loaded::Guest;
-pub use loader::{ComponentInfo, Digest, LoadError};
+pub use loader::{ComponentInfo, LoadError};
 pub use outbound::{NotAHost, OutboundHost};
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,

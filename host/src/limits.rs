@@ -4,6 +4,18 @@ use std::time::Duration;
 
 /// Longest time from a request's head to its answer's release, re-runs included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest time in which a new guest must have started once, if its own deadline is not shorter.
+pub const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest time for compiling one component. An interpreter takes 10 s on a busy machine.
+pub const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Most memory that compiling one component may take, in bytes. An interpreter takes 500 MiB.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// Components compiled at once: each uses all processors by itself, and takes its memory.
+pub const COMPILES_AT_ONCE_MAX: usize = 2;
+/// Files of compiled code that are kept.
+pub const CODE_FILES_MAX: usize = 256;
+/// Bytes of compiled code that are kept.
+pub const CODE_BYTES_MAX: u64 = 2 << 30;
 /// Largest linear memory of one guest instance, in bytes.
 pub const MEMORY_BYTES_MAX: usize = 128 << 20;
 /// Largest request body a guest may be sent, in bytes.

@@ -9,6 +9,7 @@
 
 mod boundaries;
 mod cli;
+mod code_cache;
 mod counter;
 mod express;
 mod guests;

@@ -97,6 +97,12 @@ pub(super) fn guest_runtime(
         instance_waiters_max: server.instance_waiters_max,
         instance_wait_max: server.instance_wait_max,
         memory_bytes_max: memory_bytes_max.unwrap_or(limits::MEMORY_BYTES_MAX),
+        compiler: match &server.compiler {
+            Some(exe) => guest::Compiler::Child { exe: exe.clone() },
+            None => guest::Compiler::InProcess,
+        },
+        compile_timeout: server.compile_timeout,
+        code_cache: server.code_cache.clone(),
     }
 }
 

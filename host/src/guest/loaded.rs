@@ -9,6 +9,7 @@ use std::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{Engine, Store};
 
+use super::code_cache::Hold;
 use super::context::{self, Belongings, Context};
 use super::engine::World;
 use super::gate::{Gate, Gates};
@@ -20,6 +21,7 @@ use super::outbound::{Effects, Outbound, OutboundHost};
 use super::runtime::Handler;
 use super::session_host::Caller;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
+use crate::limits;
 use crate::session::{Grant, Start};
 
 /// One version of a guest, loaded. `Debug` shows no environment.
@@ -38,7 +40,6 @@ pub struct Guest {
 struct Code {
     name: Arc<str>,
     component: ComponentInfo,
-    imports_session: bool,
     grant: Arc<Grant>,
     start: Start,
     stream: StreamPolicy,
@@ -50,18 +51,20 @@ struct Code {
     handler: Handler,
 }
 
-/// What a guest runs on: its engine, its places in the queues, and where it goes when it computes for long.
+/// What a guest is fitted with: whether it asks for sessions, its engine, its places in the queues, and where it goes when it computes for long.
 pub(super) struct Rights {
+    pub(super) imports_session: bool,
     pub(super) engine: Engine,
     pub(super) gates: Gates,
     pub(super) lane: Arc<Lane>,
+    /// Keeps its file in the cache while it serves.
+    pub(super) _code: Option<Hold>,
 }
 
 impl Guest {
     pub(super) fn new(
         settings: GuestSettings,
         component: ComponentInfo,
-        imports_session: bool,
         handler: Handler,
         rights: Rights,
     ) -> Self {
@@ -70,7 +73,6 @@ impl Guest {
             Arc::new(Code {
                 name: settings.name.into(),
                 component,
-                imports_session,
                 grant: Arc::new(settings.grant),
                 start: settings.start,
                 stream: settings.stream,
@@ -149,7 +151,7 @@ impl Guest {
     /// Whether it imports `cloakroom:http/session`. One that does not costs no store access and its answers are no
     /// transactions.
     pub fn imports_session(&self) -> bool {
-        self.code.imports_session
+        self.code.rights.imports_session
     }
 
     /// What it may do with the session.
@@ -229,10 +231,10 @@ impl Guest {
             world: self.world(),
             reason,
         };
+        let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
         let attempt = async {
-            let deadline = Instant::now() + self.code.limits.deadline;
             let permit = pool
-                .enter(deadline)
+                .enter(Instant::now() + self.code.limits.deadline)
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;
             let mut store = self.store(
@@ -241,7 +243,7 @@ impl Guest {
                 self.log(&"load".into(), 0),
             );
             let made = self.code.handler.pre().instantiate_async(&mut store);
-            let made = tokio::time::timeout_at(deadline.into(), made).await;
+            let made = tokio::time::timeout(start_max, made).await;
             let refused_memory = store.data().refused_memory(&self.code.limits);
             store.data().log.finish();
             drop((store, permit));
@@ -251,10 +253,7 @@ impl Guest {
                     "it needs more memory than its limit of {limit} bytes"
                 ))),
                 (Ok(Err(error)), None) => Err(refuse(format!("{error:#}"))),
-                (Err(_), _) => Err(refuse(format!(
-                    "it did not start within {:?}",
-                    self.code.limits.deadline
-                ))),
+                (Err(_), _) => Err(refuse(format!("it did not start within {start_max:?}"))),
             }
         };
         block_on(attempt).map_err(|error| refuse(error.to_string()))?
@@ -266,8 +265,9 @@ impl fmt::Debug for Guest {
         f.debug_struct("Guest")
             .field("name", &self.code.name)
             .field("version", &self.version)
+            .field("digest", &self.component().digest)
             .field("world", &self.world())
-            .field("imports_session", &self.code.imports_session)
+            .field("imports_session", &self.code.rights.imports_session)
             .finish_non_exhaustive()
     }
 }

@@ -2,18 +2,22 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use wasmtime::component::{Component, InstancePre, Linker};
 use wasmtime::{Engine, Result};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::code::CodeSource;
+use super::compiler::Target;
 use super::context::Context;
-use super::engine::{self, World};
+use super::digest::Digest;
+use super::engine::{self, Blueprint, Fingerprint, World};
 use super::gate::{Gate, Gates, GuestGates};
 use super::lane::Lane;
-use super::loader::{self, ComponentInfo, Digest, LoadError, Outline};
 use super::loaded::{Guest, Rights};
+use super::loader::{self, ComponentInfo, LoadError, Outline};
 use super::session_host;
 use super::settings::{GuestSettings, Options};
 
@@ -22,6 +26,7 @@ use super::settings::{GuestSettings, Options};
 pub struct Runtime {
     wasi02: House,
     wasi03: House,
+    code: CodeSource,
     memory_bytes_max: usize,
     guest_gates: GuestGates,
     lane: Arc<Lane>,
@@ -30,6 +35,8 @@ pub struct Runtime {
 /// One engine with what belongs to it.
 struct House {
     engine: Engine,
+    blueprint: Blueprint,
+    fingerprint: Fingerprint,
     linker: Linker<Context>,
     gate: Arc<Gate>,
 }
@@ -55,16 +62,19 @@ impl Runtime {
         Ok(Self {
             wasi02,
             wasi03,
+            code: CodeSource::new(options),
             memory_bytes_max: options.memory_bytes_max,
             guest_gates: GuestGates::default(),
             lane: Arc::new(Lane::start()?),
         })
     }
 
-    /// Loads a guest: reads its file, finds out its world, compiles it, fits it to what the host offers and makes one
-    /// instance of it.
+    /// Loads a guest: reads its file, finds out its world, compiles it or takes the code that was kept, fits it to what the
+    /// host offers and makes one instance of it.
     ///
-    /// Takes from tens of milliseconds (Rust) to many seconds (an interpreter), and blocks: not for a thread that serves.
+    /// Takes milliseconds where the code was kept, else from a tenth of a second (Rust) to many seconds (an interpreter), and
+    /// blocks: not for a thread that serves. Ends in any case: compiling has its limit ([`Options::compile_timeout`]), the
+    /// instance the guest's deadline or 5 s, whichever is shorter.
     ///
     /// # Errors
     /// [`LoadError`] says what was found and what was wanted.
@@ -73,7 +83,7 @@ impl Runtime {
         self.load_bytes(settings, &bytes)
     }
 
-    /// As [`Runtime::load`], with the component's bytes at hand; the file that the settings name is not read.
+    /// As [`Runtime::load`], from a component's bytes: `settings.component` is not looked at.
     ///
     /// # Errors
     /// As [`Runtime::load`].
@@ -85,35 +95,54 @@ impl Runtime {
                 format!("the memory limit of {memory_bytes_max} bytes is above the pool's {bound}");
             return Err(LoadError::Settings { reason });
         }
+        loader::check_size("the component", bytes.len() as u64)?;
         let outline = loader::outline(bytes)?;
         let house = match outline.world {
             World::Wasi02 => &self.wasi02,
             World::Wasi03 => &self.wasi03,
         };
-        let handler = house.fit(bytes, &outline)?;
-        let imports_session = outline.imports_session();
+        let begun = Instant::now();
+        let digest = Digest::of(bytes);
+        let code = self.code.of(bytes, digest, house.target())?;
+        let handler = house.fit(&code.component, &outline)?;
+        let gate = self.guest_gates.of(&settings.name, &settings.limits);
+        let rights = Rights {
+            imports_session: outline.imports_session(),
+            engine: house.engine.clone(),
+            gates: Gates::new(gate, Arc::clone(&house.gate)),
+            lane: Arc::clone(&self.lane),
+            _code: code.hold,
+        };
         let component = ComponentInfo {
-            digest: Digest::of(bytes),
+            digest,
             bytes: bytes.len() as u64,
             world: outline.world,
             imports: outline.imports,
             exports: outline.exports,
         };
-        let gate = self.guest_gates.of(&settings.name, &settings.limits);
-        let rights = Rights {
-            engine: house.engine.clone(),
-            gates: Gates::new(gate, Arc::clone(&house.gate)),
-            lane: Arc::clone(&self.lane),
-        };
-        let guest = Guest::new(settings, component, imports_session, handler, rights);
+        let guest = Guest::new(settings, component, handler, rights);
         guest.try_once(&house.gate)?;
+        tracing::info!(
+            guest = guest.name(),
+            digest = %format_args!("{digest:.12}"),
+            code = code.origin.as_str(),
+            elapsed_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "loaded a guest"
+        );
         Ok(guest)
+    }
+
+    /// Ends compiling for good: what is compiled now, and whatever is loaded later that is not on disk, is refused with
+    /// [`LoadError::NotCompiled`]. For a host that stops and must not wait for a compiler.
+    pub fn stop_compiling(&self) {
+        self.code.stop();
     }
 }
 
 impl House {
     fn new(world: World, options: &Options) -> Result<Self> {
-        let engine = engine::engine(world, options)?;
+        let (engine, blueprint) = engine::engine(world, options)?;
+        let fingerprint = Fingerprint::of(&engine, world);
         let mut linker = Linker::new(&engine);
         // All of WASI, most of it empty: compiled languages import files and sockets that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
@@ -130,19 +159,28 @@ impl House {
         ));
         Ok(Self {
             engine,
+            blueprint,
+            fingerprint,
             linker,
             gate,
         })
     }
 
-    fn fit(&self, bytes: &[u8], outline: &Outline) -> Result<Handler, LoadError> {
+    fn target(&self) -> Target<'_> {
+        Target {
+            engine: &self.engine,
+            blueprint: self.blueprint,
+            fingerprint: self.fingerprint,
+        }
+    }
+
+    fn fit(&self, component: &Component, outline: &Outline) -> Result<Handler, LoadError> {
         let world = outline.world;
         let unfit = |error: wasmtime::Error| LoadError::Unfit {
             world,
             reason: format!("{error:#}"),
         };
-        let component = Component::from_binary(&self.engine, bytes).map_err(unfit)?;
-        let pre = self.linker.instantiate_pre(&component).map_err(|error| {
+        let pre = self.linker.instantiate_pre(component).map_err(|error| {
             match outline.unknown_imports() {
                 imports if imports.is_empty() => unfit(error),
                 imports => LoadError::UnknownImports { imports },

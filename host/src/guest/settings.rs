@@ -5,8 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::compiler::Compiler;
+use super::digest::Digest;
 use super::health::Thresholds;
-use super::loader::Digest;
 use super::outbound::OutboundHost;
 use crate::limits;
 use crate::session::{Grant, Start};
@@ -22,6 +23,12 @@ pub struct Options {
     pub instance_wait_max: Duration,
     /// The largest [`Limits::memory_bytes_max`] of any guest: the slots of the pool are cut to it. In bytes.
     pub memory_bytes_max: usize,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// Longest time for compiling one component in a child process.
+    pub compile_timeout: Duration,
+    /// The folder in which compiled code is kept; `None`: nowhere.
+    pub code_cache: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -31,6 +38,9 @@ impl Default for Options {
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
             memory_bytes_max: limits::MEMORY_BYTES_MAX,
+            compiler: Compiler::InProcess,
+            compile_timeout: limits::COMPILE_TIMEOUT,
+            code_cache: None,
         }
     }
 }

@@ -10,7 +10,9 @@ const COUNTER: &str = "counter";
 
 /// A component of this text, with the handler's interface around `handle` if there is none in it.
 fn assembled(text: &str) -> Bytes {
-    wat::parse_str(text).unwrap_or_else(|error| panic!("{error}\n{text}")).into()
+    wat::parse_str(text)
+        .unwrap_or_else(|error| panic!("{error}\n{text}"))
+        .into()
 }
 
 /// A component that is a handler in every respect, but for what stands in its core module.
@@ -64,19 +66,63 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
     let text = |text: &'static str| Bytes::from_static(text.as_bytes());
     vec![
         ("nothing", text(""), "an empty file"),
-        ("a text", text("fn main() {}\n"), "a text, not a WebAssembly component"),
-        ("a component as text", text("(component)"), "WebAssembly text"),
-        ("a program", Bytes::from_static(b"\x7fELF\x02\x01\x01"), "ELF"),
-        ("a gzip archive", Bytes::from_static(b"\x1f\x8b\x08\x00"), "a gzip archive"),
+        (
+            "a text",
+            text("fn main() {}\n"),
+            "a text, not a WebAssembly component",
+        ),
+        (
+            "a component as text",
+            text("(component)"),
+            "WebAssembly text",
+        ),
+        (
+            "a program",
+            Bytes::from_static(b"\x7fELF\x02\x01\x01"),
+            "ELF",
+        ),
+        (
+            "a gzip archive",
+            Bytes::from_static(b"\x1f\x8b\x08\x00"),
+            "a gzip archive",
+        ),
         ("a zip archive", text("PK\x03\x04"), "a zip archive"),
-        ("noise", Bytes::from_static(&[0xfe; 600]), "binary data of an unknown kind"),
-        ("a core module", assembled("(module)"), "a core WebAssembly module"),
-        ("a version to come", Bytes::from_static(b"\0asm\x63\0\x01\0"), "damaged or incomplete"),
+        (
+            "noise",
+            Bytes::from_static(&[0xfe; 600]),
+            "binary data of an unknown kind",
+        ),
+        (
+            "a core module",
+            assembled("(module)"),
+            "a core WebAssembly module",
+        ),
+        (
+            "a version to come",
+            Bytes::from_static(b"\0asm\x63\0\x01\0"),
+            "damaged or incomplete",
+        ),
         ("a head without a body", cut(8), "without exports"),
-        ("half of a component", cut(whole / 2), "damaged or incomplete"),
-        ("a component but for its last byte", cut(whole - 1), "damaged or incomplete"),
-        ("a component with a hole", damaged_in_the_middle(), "does not fit this host"),
-        ("an empty component", assembled("(component)"), "without exports"),
+        (
+            "half of a component",
+            cut(whole / 2),
+            "damaged or incomplete",
+        ),
+        (
+            "a component but for its last byte",
+            cut(whole - 1),
+            "damaged or incomplete",
+        ),
+        (
+            "a component with a hole",
+            damaged_in_the_middle(),
+            "does not fit this host",
+        ),
+        (
+            "an empty component",
+            assembled("(component)"),
+            "without exports",
+        ),
         (
             "a program for the command line",
             std::fs::read(component("fixture-command")).unwrap().into(),
@@ -87,8 +133,16 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
             exporting("wasi:http/incoming-handler@0.1.0"),
             "exports wasi:http/incoming-handler@0.1.0",
         ),
-        ("another world", exporting("acme:batch/job@1.0.0"), "exports acme:batch/job@1.0.0"),
-        ("a handler without its function", importing(""), "does not fit this host"),
+        (
+            "another world",
+            exporting("acme:batch/job@1.0.0"),
+            "exports acme:batch/job@1.0.0",
+        ),
+        (
+            "a handler without its function",
+            importing(""),
+            "does not fit this host",
+        ),
         (
             "an import that nobody offers",
             importing(r#"(import "acme:db/query@1.0.0" (instance (export "run" (func))))"#),
@@ -101,7 +155,9 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
         ),
         (
             "a session of a version to come",
-            importing(r#"(import "cloakroom:http/session@9.0.0" (instance (export "get" (func))))"#),
+            importing(
+                r#"(import "cloakroom:http/session@9.0.0" (instance (export "get" (func))))"#,
+            ),
             "cloakroom:http/session@9.0.0",
         ),
         (
@@ -131,9 +187,21 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
             handler_with(r#"(memory 1) (data (i32.const 70000) "x")"#),
             "cannot be made",
         ),
-        ("more memory than its limit", handler_with("(memory 4000)"), "memory"),
-        ("a table of millions", handler_with("(table 5000000 funcref)"), "table"),
-        ("shared memory", handler_with("(memory 1 1 shared)"), "does not fit this host"),
+        (
+            "more memory than its limit",
+            handler_with("(memory 4000)"),
+            "memory",
+        ),
+        (
+            "a table of millions",
+            handler_with("(table 5000000 funcref)"),
+            "table",
+        ),
+        (
+            "shared memory",
+            handler_with("(memory 1 1 shared)"),
+            "does not fit this host",
+        ),
     ]
 }
 
@@ -154,7 +222,10 @@ async fn each_is_refused_with_its_reason_while_the_live_version_serves_on() {
         assert!(error.contains(said), "{what}: {error}");
         assert!(started_at.elapsed() < Duration::from_secs(5), "{what}");
         let live = deployment.take(|| 0).unwrap();
-        assert_eq!((live.version(), text(&live, "/").await), (1, "hello\n".to_owned()));
+        assert_eq!(
+            (live.version(), text(&live, "/").await),
+            (1, "hello\n".to_owned())
+        );
     }
 }
 
