@@ -12,7 +12,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::context::{self, Belongings, Context};
 use super::engine::{self, World};
 use super::gate::{Gate, Gates, GuestGates};
-use super::lane::Lane;
+use super::lane::{Habit, Lane};
 use super::loader::{self, LoadError, Outline};
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound, OutboundHost};
@@ -167,6 +167,7 @@ pub struct Guest {
     engine: Engine,
     gates: Gates,
     lane: Arc<Lane>,
+    habit: Arc<Habit>,
     handler: Handler,
 }
 
@@ -192,6 +193,7 @@ impl Guest {
             engine: house.engine.clone(),
             gates,
             lane: Arc::clone(lane),
+            habit: Arc::default(),
             handler,
         }
     }
@@ -241,6 +243,10 @@ impl Guest {
 
     pub(super) fn lane(&self) -> &Arc<Lane> {
         &self.lane
+    }
+
+    pub(super) fn habit(&self) -> &Arc<Habit> {
+        &self.habit
     }
 
     pub(super) fn shared_name(&self) -> &Arc<str> {
