@@ -119,7 +119,7 @@ impl GuestFailure {
             | Self::ErrorCode { .. }
             | Self::BadResponse { .. }
             | Self::ResponseTooLarge { .. } => Some(Conduct::Errored),
-            Self::Deadline | Self::Stalled => Some(Conduct::Late),
+            Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(Conduct::Late),
             Self::RequestBodyTooLarge { .. }
             | Self::NoInstance
             | Self::Interrupted

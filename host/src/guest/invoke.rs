@@ -139,6 +139,7 @@ impl Invocation {
         });
         let terms = Terms {
             lane: Arc::clone(self.guest.lane()),
+            habit: Arc::clone(self.guest.habit()),
             guest: Arc::clone(self.guest.shared_name()),
             computed: self.computed,
             cpu_time: self.guest.limits().cpu_time,

@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 use std::time::Duration;
@@ -81,6 +81,36 @@ impl Drop for Lane {
         self.shared.is_closed.store(true, SeqCst);
         for thread in &self.threads {
             thread.unpark();
+        }
+    }
+}
+
+/// Whether the runs of a guest usually end in the lane: then its next ones start there, and cost the serving threads nothing.
+#[derive(Debug, Default)]
+pub(super) struct Habit(AtomicU8);
+
+impl Habit {
+    /// So many more runs that went into the lane than such that did not have to make a habit.
+    const STEPS: u8 = 4;
+    /// So many runs that did not have to end the worst habit.
+    const STEPS_MAX: u8 = 8;
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.0.load(Relaxed) >= Self::STEPS
+    }
+
+    /// A run has computed for so long that it went into the lane.
+    pub(super) fn was_slow(&self) {
+        let worse = |steps: u8| (steps < Self::STEPS_MAX).then_some(steps + 1);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, worse);
+    }
+
+    /// A run was done before.
+    pub(super) fn was_quick(&self) {
+        // Nearly all are, always: then nothing is written.
+        if self.0.load(Relaxed) > 0 {
+            let better = |steps: u8| steps.checked_sub(1);
+            let _ = self.0.fetch_update(Relaxed, Relaxed, better);
         }
     }
 }
@@ -223,6 +253,22 @@ mod tests {
         // The last sender went with the last turn.
         assert_eq!(order, ["a1", "b1", "a2", "a3"]);
         assert!(turns.guests.is_empty() && turns.of_guest.is_empty());
+    }
+
+    #[test]
+    fn a_habit_is_made_and_ended_by_several_runs() {
+        let habit = Habit::default();
+        habit.was_quick();
+        for _ in 0..4 {
+            assert!(!habit.is_slow());
+            habit.was_slow();
+        }
+        assert!(habit.is_slow());
+        habit.was_quick();
+        assert!(!habit.is_slow());
+        (0..100).for_each(|_| habit.was_slow());
+        (0..5).for_each(|_| habit.was_quick());
+        assert!(!habit.is_slow());
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::context::{self, Belongings, Context};
 use super::engine::World;
 use super::gate::{Gate, Gates};
 use super::health::{Conduct, Health};
-use super::lane::Lane;
+use super::lane::{Habit, Lane};
 use super::loader::{ComponentInfo, LoadError};
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound, OutboundHost};
@@ -57,6 +57,7 @@ pub(super) struct Rights {
     pub(super) engine: Engine,
     pub(super) gates: Gates,
     pub(super) lane: Arc<Lane>,
+    pub(super) habit: Arc<Habit>,
     /// Keeps its file in the cache while it serves.
     pub(super) _code: Option<Hold>,
 }
@@ -188,6 +189,10 @@ impl Guest {
 
     pub(super) fn lane(&self) -> &Arc<Lane> {
         &self.code.rights.lane
+    }
+
+    pub(super) fn habit(&self) -> &Arc<Habit> {
+        &self.code.rights.habit
     }
 
     pub(super) fn shared_name(&self) -> &Arc<str> {

@@ -111,6 +111,7 @@ impl Runtime {
             engine: house.engine.clone(),
             gates: Gates::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
+            habit: Arc::default(),
             _code: code.hold,
         };
         let component = ComponentInfo {

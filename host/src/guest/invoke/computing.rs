@@ -17,13 +17,16 @@ use tokio::task::coop::unconstrained;
 use self::ticket::{GoOn, Ticket};
 use crate::guest::error::GuestFailure;
 use crate::guest::gate::Permit;
-use crate::guest::lane::Lane;
+use crate::guest::lane::{Habit, Lane};
 use crate::guest::log::GuestLog;
 use crate::guest::session_host::HasAnswered;
 use crate::limits::LANE_THRESHOLD;
 
 /// The guest's work, instance and all.
 pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), GuestFailure>> + Send>>;
+
+/// What a run may compute at a time, more or less, before it is made to let go of its thread.
+const TURN: Duration = Duration::from_micros(500);
 
 /// Work, and the slot that it holds.
 struct Job {
@@ -34,6 +37,7 @@ struct Job {
 /// What a run needs to go into the slow lane.
 pub(super) struct Terms {
     pub(super) lane: Arc<Lane>,
+    pub(super) habit: Arc<Habit>,
     /// Whose turns its turns are.
     pub(super) guest: Arc<str>,
     /// What earlier runs for the same request have computed.
@@ -67,13 +71,17 @@ impl Computing {
             work,
             _permit: permit,
         };
-        Self {
+        let mut computing = Self {
             place: Place::Here(job),
             computed: terms.computed,
             busy: Duration::ZERO,
             terms: Arc::new(terms),
             allowance: LANE_THRESHOLD,
+        };
+        if computing.terms.habit.is_slow() {
+            computing.move_to_lane();
         }
+        computing
     }
 
     /// Whether the work has ended or was dropped.
@@ -105,8 +113,20 @@ impl Computing {
         }
     }
 
-    /// Drops the work.
+    /// The work is done, though it does not say so: drops it.
     pub(super) fn end(&mut self) {
+        self.note_end();
+        self.drop_work();
+    }
+
+    fn note_end(&self) {
+        if self.computed().saturating_sub(self.terms.computed) < LANE_THRESHOLD {
+            self.terms.habit.was_quick();
+        }
+    }
+
+    /// Drops the work, done or not.
+    pub(super) fn drop_work(&mut self) {
         (self.computed, self.busy) = (self.computed(), self.busy());
         if let Place::Lane(ticket) = std::mem::replace(&mut self.place, Place::Over) {
             ticket.cancel();
@@ -123,7 +143,7 @@ impl Computing {
                     return Poll::Ready(result);
                 }
                 GoOn::Panicked(panic) => {
-                    self.end();
+                    self.drop_work();
                     resume_unwind(panic);
                 }
                 GoOn::Here(job, earned) => {
@@ -150,6 +170,7 @@ impl Computing {
         match polled {
             Poll::Ready(result) => {
                 self.place = Place::Over;
+                self.note_end();
                 Poll::Ready(result)
             }
             Poll::Pending => match self.terms.passed(self.computed) {
@@ -159,6 +180,9 @@ impl Computing {
                 }
                 None => {
                     if self.allowance.is_zero() {
+                        self.terms.habit.was_slow();
+                        self.move_to_lane();
+                    } else if took >= TURN && self.terms.habit.is_slow() {
                         self.move_to_lane();
                     }
                     Poll::Pending
@@ -177,7 +201,7 @@ impl Computing {
 
 impl Drop for Computing {
     fn drop(&mut self) {
-        self.end();
+        self.drop_work();
     }
 }
 

@@ -249,7 +249,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         // First the instance, which may write on its way out.
-        self.computing.end();
+        self.computing.drop_work();
         self.log.finish();
     }
 }

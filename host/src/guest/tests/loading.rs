@@ -179,11 +179,14 @@ fn a_start_function_that_spins_is_refused_within_the_admission_deadline() {
 fn a_guest_knows_what_it_was_made_of() {
     let bytes = std::fs::read(component("counter")).unwrap();
     let guest = runtime().load_bytes(settings("counter"), &bytes).unwrap();
-    assert_eq!(guest.digest(), crate::guest::Digest::of(&bytes));
-    assert_eq!(guest.component_bytes(), bytes.len() as u64);
+    assert_eq!(guest.component().digest, crate::guest::Digest::of(&bytes));
+    assert_eq!(guest.component().bytes, bytes.len() as u64);
     let has = |names: &[String], name| names.iter().any(|n| n.starts_with(name));
-    assert!(has(guest.imports(), "cloakroom:http/session@"));
-    assert!(has(guest.exports(), "wasi:http/incoming-handler@0.2"));
+    assert!(has(&guest.component().imports, "cloakroom:http/session@"));
+    assert!(has(
+        &guest.component().exports,
+        "wasi:http/incoming-handler@0.2"
+    ));
 }
 
 #[test]
@@ -209,7 +212,7 @@ async fn kept_code_serves_as_compiled_code_does() {
     for name in ["fixture-hello", "counter-service"] {
         let compiled = keeping().load(settings(name)).unwrap();
         let kept = keeping().load(settings(name)).unwrap();
-        assert_eq!(compiled.digest(), kept.digest());
+        assert_eq!(compiled.component(), kept.component());
         let [compiled, kept] = [compiled, kept].map(Arc::new);
         assert_eq!(text(&compiled, "/").await, text(&kept, "/").await);
     }

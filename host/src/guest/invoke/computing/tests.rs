@@ -7,11 +7,13 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::guest::gate::{Gate, Gates};
+use crate::guest::lane::thread_cpu_time;
 use crate::guest::settings::Limits;
 
 /// A lane and one slot.
 struct Bench {
     lane: Arc<Lane>,
+    habit: Arc<Habit>,
     gates: Gates,
 }
 
@@ -20,6 +22,7 @@ impl Bench {
         let gate = || Arc::new(Gate::new(1, 1, Duration::from_secs(10)));
         Self {
             lane: Arc::new(Lane::start().unwrap()),
+            habit: Arc::default(),
             gates: Gates::new(gate(), gate()),
         }
     }
@@ -27,6 +30,7 @@ impl Bench {
     fn terms(&self) -> Terms {
         Terms {
             lane: Arc::clone(&self.lane),
+            habit: Arc::clone(&self.habit),
             guest: "guest".into(),
             computed: Duration::ZERO,
             cpu_time: None,
@@ -189,4 +193,21 @@ async fn work_that_is_dropped_at_its_turn_gives_its_slot_back() {
     assert!(ended.is_err());
     drop(computing);
     bench.permit().await;
+}
+
+#[tokio::test]
+async fn who_is_always_slow_starts_in_the_lane_until_it_is_quick_again() {
+    let bench = Bench::new();
+    let work = |milliseconds, begins_in_lane: bool| async move {
+        assert_eq!(is_in_lane(), begins_in_lane);
+        burn(milliseconds).await;
+        Ok(())
+    };
+    for _ in 0..4 {
+        assert_eq!(bench.run(work(10, false), bench.terms()).await, Ok(()));
+    }
+    for begins_in_lane in [true, false] {
+        let quick = work(0, begins_in_lane);
+        assert_eq!(bench.run(quick, bench.terms()).await, Ok(()));
+    }
 }
