@@ -16,11 +16,13 @@ mod upload;
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -112,11 +114,15 @@ impl Admin {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let response = self
-            .respond(request, peer)
-            .await
-            .unwrap_or_else(|refusal| refusal);
+        let (head, body) = request.into_parts();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let mut body = pin!(body);
+        let answered = self.respond(&head, body.as_mut(), peer).await;
+        let mut response = answered.unwrap_or_else(|refusal| refusal);
+        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
         if !matches!(method, Method::GET | Method::HEAD) {
             let status = response.status().as_u16();
             tracing::info!(%peer, %method, path, status, "an admin call");
@@ -124,12 +130,12 @@ impl Admin {
         reply::without_body_for(&method, response)
     }
 
-    async fn respond<B>(&self, request: Request<B>, peer: SocketAddr) -> Reply
+    async fn respond<B>(&self, head: &request::Parts, body: Pin<&mut B>, peer: SocketAddr) -> Reply
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let target = Target::of(request.uri().path()).ok_or_else(|| {
+        let target = Target::of(head.uri.path()).ok_or_else(|| {
             problem(
                 StatusCode::NOT_FOUND,
                 "there is nothing here: try /guests, /metrics, /healthz or /readyz",
@@ -137,9 +143,9 @@ impl Admin {
         });
         let reach = Reach::of(&self.options);
         let needs = target.as_ref().map_or(Needs::Everything, Target::needs);
-        access::check(reach, self.options.token.as_ref(), needs, &request)?;
+        access::check(reach, self.options.token.as_ref(), needs, head)?;
         let target = target?;
-        target.check_method(request.method())?;
+        target.check_method(&head.method)?;
         match target {
             Target::Alive => Ok(reply::json(
                 StatusCode::OK,
@@ -148,14 +154,14 @@ impl Admin {
             Target::Ready => Ok(self.readiness()),
             Target::Metrics => Ok(reply::metrics(metrics::text(&*self.parts()?))),
             Target::Guests => Ok(guests::list(&*self.parts()?)),
-            Target::Guest(name) if *request.method() == Method::PUT => {
+            Target::Guest(name) if head.method == Method::PUT => {
                 let parts = self.working_parts()?;
                 let _turn = self.uploads.acquire().await;
-                guests::put(&parts, name, request, peer).await
+                guests::put(&parts, name, head, body, peer).await
             }
             Target::Guest(name) => guests::show(&*self.parts()?, name),
             Target::Rollback(name) => {
-                guests::roll_back(&*self.working_parts()?, name, request.headers())
+                guests::roll_back(&*self.working_parts()?, name, &head.headers)
             }
         }
     }

@@ -11,18 +11,36 @@ use tokio_util::sync::CancellationToken;
 use cloakroom::admin::shell::ShellError;
 use cloakroom::app::{self, App, Desk, Greeting, StartError};
 use cloakroom::args::{Args, Command, Guests};
-use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, Words};
+use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
 
 /// The command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
 
+/// This very binary, even after the file was replaced.
+const SELF: &str = "/proc/self/exe";
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        // Before there are threads.
+        Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::from(fault.exit_code())
+            }
+        },
+        command => run(command),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let result = match Args::parse().command {
+async fn run(command: Command) -> ExitCode {
+    let result = match command {
         Command::Serve(words) => serve(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
         Command::Guests(words) => Ok(guests(words).await),
+        Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
     result.unwrap_or_else(|error| {
         eprintln!("cloakroom: {error:#}");
@@ -94,9 +112,16 @@ async fn guests(words: Guests) -> ExitCode {
 /// run names every fault.
 async fn load(words: &Words) -> Result<Config, Refused> {
     match Config::load(words, &ProcessEnvironment) {
-        Ok(config) => Ok(config),
+        Ok(mut config) => {
+            config.server.compiler = Some(SELF.into());
+            Ok(config)
+        }
         Err(mut refused) => {
-            let guests = app::check_guests(&refused.guests).await;
+            let server = ServerSettings {
+                compiler: Some(SELF.into()),
+                ..ServerSettings::default()
+            };
+            let guests = app::check_guests(&refused.guests, &server).await;
             refused.faults.extend(guests.err().unwrap_or_default());
             Err(refused)
         }

@@ -10,11 +10,14 @@
 mod admin;
 mod boundaries;
 mod cli;
+mod code_cache;
 mod counter;
 mod express;
 mod guests;
 mod laws;
+mod limits;
 mod mysql_store;
+mod neighbours;
 mod outage;
 mod protocol;
 mod serial;

@@ -7,7 +7,8 @@ use std::fmt;
 use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -67,11 +68,11 @@ pub(super) enum Needs {
 }
 
 /// Lets a request pass, or gives the answer that it gets instead.
-pub(super) fn check<B>(
+pub(super) fn check(
     reach: Reach,
     token: Option<&Token>,
     needs: Needs,
-    request: &Request<B>,
+    head: &Parts,
 ) -> Result<(), Response<Body>> {
     let is_token_wanted = match needs {
         Needs::Nothing => return Ok(()),
@@ -79,16 +80,16 @@ pub(super) fn check<B>(
         Needs::Everything => true,
     };
     match token {
-        Some(token) if shows(token, request) => Ok(()),
+        Some(token) if shows(token, head) => Ok(()),
         Some(_) if is_token_wanted => Err(unauthorized()),
         // A configuration that would allow this is refused at start; nobody gets in all the same.
         None if reach == Reach::Network => Err(unauthorized()),
-        Some(_) | None => check_no_page(request),
+        Some(_) | None => check_no_page(head),
     }
 }
 
-fn shows<B>(token: &Token, request: &Request<B>) -> bool {
-    let mut values = request.headers().get_all(AUTHORIZATION).iter();
+fn shows(token: &Token, head: &Parts) -> bool {
+    let mut values = head.headers.get_all(AUTHORIZATION).iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return false;
     };
@@ -104,17 +105,14 @@ fn unauthorized() -> Response<Body> {
     response
 }
 
-fn check_no_page<B>(request: &Request<B>) -> Result<(), Response<Body>> {
-    if request.headers().contains_key(ORIGIN) {
+fn check_no_page(head: &Parts) -> Result<(), Response<Body>> {
+    if head.headers.contains_key(ORIGIN) {
         let sentence = "requests of web pages are refused: this one has an Origin header";
         return Err(problem(StatusCode::FORBIDDEN, sentence));
     }
-    let host = match request.uri().authority() {
+    let host = match head.uri.authority() {
         Some(authority) => Some(authority.as_str()),
-        None => request
-            .headers()
-            .get(HOST)
-            .and_then(|host| host.to_str().ok()),
+        None => head.headers.get(HOST).and_then(|host| host.to_str().ok()),
     };
     if host.is_some_and(is_this_machine) {
         return Ok(());
@@ -148,12 +146,12 @@ fn is_this_machine(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn request(headers: &[(&str, &str)]) -> Request<()> {
-        let mut request = Request::builder().uri("/guests");
+    fn head(headers: &[(&str, &str)]) -> Parts {
+        let mut request = http::Request::builder().uri("/guests");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        request.body(()).unwrap()
+        request.body(()).unwrap().into_parts().0
     }
 
     fn status(
@@ -162,7 +160,7 @@ mod tests {
         needs: Needs,
         headers: &[(&str, &str)],
     ) -> Option<u16> {
-        let checked = check(reach, token, needs, &request(headers));
+        let checked = check(reach, token, needs, &head(headers));
         checked.err().map(|refusal| refusal.status().as_u16())
     }
 

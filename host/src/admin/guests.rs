@@ -2,18 +2,20 @@
 //! number of the live version.
 
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{IF_MATCH, LOCATION};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Parts;
 use super::reply::{Body, Reply, json, problem, tagged};
 use super::report::{Change, Component, Guest, Listing, Trial};
 use super::upload;
 use crate::guest::{
-    AdmissionError, Admitted, Deployment, Digest, Origin, Proposal, RollbackError, Source,
+    AdmissionError, Admitted, Deployment, Digest, LoadError, Origin, Proposal, RollbackError,
+    Source,
 };
 
 pub(super) fn list(parts: &Parts) -> Response<Body> {
@@ -32,7 +34,8 @@ pub(super) fn show(parts: &Parts, name: String) -> Reply {
 pub(super) async fn put<B>(
     parts: &Parts,
     name: String,
-    request: Request<B>,
+    head: &http::request::Parts,
+    body: Pin<&mut B>,
     peer: SocketAddr,
 ) -> Reply
 where
@@ -40,8 +43,7 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let deployment = find(parts, &name)?;
-    let mode = Mode::of(request.uri().query())?;
-    let (head, body) = request.into_parts();
+    let mode = Mode::of(head.uri.query())?;
     let expected = expected(&head.headers, deployment.live_version())?;
     // Before the component is sent for nothing; the admission looks again.
     check_expected(&deployment, expected)?;
@@ -205,6 +207,8 @@ fn stale(error: &RollbackError, live: u64) -> Response<Body> {
 
 fn refusal(error: &AdmissionError, live: u64) -> Response<Body> {
     let status = match error {
+        // Not found fault with: it took too long here, or the host stops.
+        AdmissionError::Load(LoadError::NotCompiled { .. }) => StatusCode::SERVICE_UNAVAILABLE,
         AdmissionError::Load(_) | AdmissionError::Probe { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         AdmissionError::Stale(error) => return stale(error, live),
         AdmissionError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,

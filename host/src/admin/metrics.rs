@@ -1,8 +1,9 @@
 //! One scrape: walks the parts and tells what they have counted.
 
 use super::Parts;
+use crate::guest::Usage;
 use crate::session::Counters;
-use crate::telemetry::metrics::Scrape;
+use crate::telemetry::metrics::{Label, Scrape};
 
 pub(super) fn text(parts: &Parts) -> String {
     let scrape = Scrape::default();
@@ -39,39 +40,46 @@ fn tell_host(parts: &Parts, scrape: &Scrape) {
 fn tell_guests(parts: &Parts, scrape: &Scrape) {
     for deployment in parts.registry.deployments().values() {
         deployment.metrics().tell(scrape);
+        let guest = [("guest", deployment.name())];
         scrape.gauge(
             "cloakroom_guest_live_version",
             "The number of the version that is live.",
-            &[("guest", deployment.name())],
+            &guest,
             i64::try_from(deployment.live_version()).unwrap_or(i64::MAX),
         );
+        if let Some(live) = deployment.live() {
+            let names = [
+                "cloakroom_guest_instances",
+                "cloakroom_guest_instances_max",
+                "cloakroom_guest_instance_waiters",
+            ];
+            tell_usage(scrape, names, live.usage(), &guest);
+        }
     }
 }
 
 fn tell_pools(parts: &Parts, scrape: &Scrape) {
-    for pool in parts.admission.runtime().usage() {
-        let world = pool.world.to_string();
-        let gauges = [
-            (
-                "cloakroom_instances",
-                "Guest instances that run.",
-                pool.in_use,
-            ),
-            (
-                "cloakroom_instances_max",
-                "Guest instances that may run at once.",
-                pool.limit,
-            ),
-            (
-                "cloakroom_instance_waiters",
-                "Runs that wait for an instance.",
-                pool.waiting,
-            ),
-        ];
-        for (name, help, value) in gauges {
-            let value = i64::try_from(value).unwrap_or(i64::MAX);
-            scrape.gauge(name, help, &[("world", &world)], value);
-        }
+    let names = [
+        "cloakroom_instances",
+        "cloakroom_instances_max",
+        "cloakroom_instance_waiters",
+    ];
+    for (world, usage) in parts.admission.runtime().usage() {
+        let world = world.to_string();
+        tell_usage(scrape, names, usage, &[("world", &world)]);
+    }
+}
+
+fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: Usage, labels: &[Label<'_>]) {
+    let helps = [
+        "Guest instances that run.",
+        "Guest instances that may run at once.",
+        "Runs that wait for an instance.",
+    ];
+    let values = [usage.inside, usage.inside_max, usage.waiting];
+    for ((name, help), value) in names.iter().zip(helps).zip(values) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        scrape.gauge(name, help, labels, value);
     }
 }
 

@@ -17,8 +17,8 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use super::client::{Answer, Client, Upload};
-use super::report::{Change, Listing, Problem, Trial};
-use crate::guest::COMPONENT_BYTES_MAX;
+use super::report::{Change, Guest, Listing, Problem, Trial};
+use crate::guest::{COMPONENT_BYTES_MAX, RollbackError};
 use progress::Progress;
 
 /// What to do on which host.
@@ -122,6 +122,7 @@ async fn put(
     expected: Option<u64>,
 ) -> Result<(), ShellError> {
     let component = read(file).await?;
+    look_ahead(client, name, expected).await?;
     let query = match purpose {
         Purpose::Serve => "",
         Purpose::DryRun => "?dry-run",
@@ -141,6 +142,18 @@ async fn put(
             let change = read_answer::<Change>(&answer)?;
             print(&format!("{} ({:.1} s)", told(&change), took.as_secs_f64()))
         }
+    }
+}
+
+/// Finds out what would refuse a component before it is sent: a large one is cut off on its way, and the reason with it.
+async fn look_ahead(client: &Client, name: &str, expected: Option<u64>) -> Result<(), ShellError> {
+    let found: Guest = call(client, request(Method::GET, target(name)?, None)?).await?;
+    match expected {
+        Some(expected) if expected != found.live => {
+            let live = found.live;
+            Err(stale(&RollbackError::Stale { expected, live }.to_string()))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -231,13 +244,16 @@ fn read_answer<T: DeserializeOwned>(answer: &Answer) -> Result<T, ShellError> {
         StatusCode::UNAUTHORIZED => at_fault(format!(
             "{told}\n    set CLOAKROOM_ADMIN_TOKEN to the host's token, or name a file that holds it: --token-file FILE"
         )),
-        StatusCode::PRECONDITION_FAILED => failed(format!(
-            "{told}\n    look with `cloakroom guests list`, then expect what is live now"
-        )),
+        StatusCode::PRECONDITION_FAILED => stale(&told),
         StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT => failed(told),
         status if status.is_server_error() => failed(told),
         _ => at_fault(told),
     })
+}
+
+fn stale(told: &str) -> ShellError {
+    let remedy = "look with `cloakroom guests list`, then expect what is live now";
+    failed(format!("{told}\n    {remedy}"))
 }
 
 fn at_fault(problem: impl ToString) -> ShellError {

@@ -1,7 +1,9 @@
 //! A component on its way in: read whole, within a limit of size and of time.
 
+use std::pin::{Pin, pin};
+
 use bytes::Bytes;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
@@ -29,6 +31,31 @@ where
             "the component did not arrive in time",
         )),
     }
+}
+
+/// Whether nothing of the body is left on its connection. What was not read would be taken for the next request: a little of it
+/// is read and dropped, so that whoever sends it reads the answer; with more, the connection has to end.
+pub(super) async fn is_done_with<B>(headers: &HeaderMap, body: Pin<&mut B>) -> bool
+where
+    B: http_body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    if body.is_end_stream() {
+        return true;
+    }
+    // Whoever waits to be asked for a body is not asked for one that nobody wants.
+    if headers.contains_key(EXPECT) {
+        return false;
+    }
+    let mut rest = pin!(Limited::new(body, limits::ADMIN_DISCARD_BYTES_MAX));
+    let discarded = async {
+        while let Some(frame) = rest.frame().await {
+            frame.ok()?;
+        }
+        Some(())
+    };
+    let discarded = tokio::time::timeout(limits::ADMIN_DISCARD_TIMEOUT, discarded).await;
+    matches!(discarded, Ok(Some(())))
 }
 
 fn announced(headers: &HeaderMap) -> Option<u64> {
@@ -60,6 +87,18 @@ mod tests {
         headers.insert(CONTENT_LENGTH, (COMPONENT_BYTES_MAX + 1).into());
         let announced = read(&headers, Full::<Bytes>::default()).await;
         assert_eq!(announced.unwrap_err().status(), 413);
+    }
+
+    #[tokio::test]
+    async fn a_little_that_nobody_wants_is_read_and_much_is_not() {
+        let body = |bytes: usize| Full::new(Bytes::from(vec![0; bytes]));
+        let none = HeaderMap::new();
+        assert!(is_done_with(&none, pin!(body(0))).await);
+        assert!(is_done_with(&none, pin!(body(100_000))).await);
+        assert!(!is_done_with(&none, pin!(body(limits::ADMIN_DISCARD_BYTES_MAX + 1))).await);
+        let mut expecting = HeaderMap::new();
+        expecting.insert(EXPECT, "100-continue".parse().unwrap());
+        assert!(!is_done_with(&expecting, pin!(body(1))).await);
     }
 
     #[tokio::test]

@@ -48,6 +48,10 @@ async fn requests_are_counted_by_guest_version_and_status() {
     script(&browser, &host, &["set n 1"]).await;
     script(&browser, &host, &["get n"]).await;
 
+    // A guest's instance may outlast the last byte of its answer by a moment.
+    operator
+        .wait_for_metric("cloakroom_instances{world=\"wasi:http 0.2\"}", Some(0.0))
+        .await;
     assert_metrics(
         &operator,
         &[
@@ -106,8 +110,15 @@ async fn requests_are_counted_by_guest_version_and_status() {
                 0.0,
             ),
             ("cloakroom_store_up", 1.0),
-            ("cloakroom_instances_max{world=\"wasi:http 0.2\"}", 256.0),
-            ("cloakroom_instances{world=\"wasi:http 0.2\"}", 0.0),
+            ("cloakroom_instances_max{world=\"wasi:http 0.2\"}", 1000.0),
+            (
+                "cloakroom_guest_instances_max{guest=\"fixture-faults0\"}",
+                256.0,
+            ),
+            (
+                "cloakroom_guest_instance_waiters{guest=\"fixture-faults0\"}",
+                0.0,
+            ),
             ("cloakroom_instance_waiters{world=\"wasi:http 0.2\"}", 0.0),
             ("cloakroom_build_info{version=\"0.1.0\"}", 1.0),
             ("cloakroom_ready", 1.0),
