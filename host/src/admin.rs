@@ -35,7 +35,7 @@ use crate::session::SessionManager;
 use crate::store::metered::{Metered, Standing};
 use crate::telemetry::metrics::Scrape;
 use access::{Needs, Reach};
-use reply::{Reply, problem};
+use reply::{Refusal, Reply, problem};
 
 /// Who may call.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Admin {
         let (method, path) = (head.method.clone(), head.uri.path().to_owned());
         let mut body = pin!(body);
         let answered = self.respond(&head, body.as_mut(), peer).await;
-        let mut response = answered.unwrap_or_else(|refusal| refusal);
+        let mut response = answered.unwrap_or_else(|refusal| *refusal);
         if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(CONNECTION, close);
@@ -178,18 +178,18 @@ impl Admin {
                 let told = serde_json::json!({ "status": "ready", "store": store });
                 reply::json(StatusCode::OK, &told)
             }
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         }
     }
 
-    fn parts(&self) -> Result<Arc<Parts>, Response<Body>> {
+    fn parts(&self) -> Result<Arc<Parts>, Refusal> {
         let not_there = "the host does not serve yet, or no more";
         let parts = self.parts.load_full();
         parts.ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, not_there))
     }
 
     /// The parts of a host that is not about to stop.
-    fn working_parts(&self) -> Result<Arc<Parts>, Response<Body>> {
+    fn working_parts(&self) -> Result<Arc<Parts>, Refusal> {
         let parts = self.parts()?;
         if parts.shutdown.is_cancelled() {
             let stopping = "the host is stopping";
@@ -231,7 +231,7 @@ impl Target {
         }
     }
 
-    fn check_method(&self, method: &Method) -> Result<(), Response<Body>> {
+    fn check_method(&self, method: &Method) -> Result<(), Refusal> {
         let allowed: &[Method] = match self {
             Self::Alive | Self::Ready | Self::Metrics | Self::Guests => {
                 &[Method::GET, Method::HEAD]

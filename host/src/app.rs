@@ -9,7 +9,7 @@ mod probe;
 mod settings;
 mod stores;
 
-pub use admin::{Desk, call_guests};
+pub use admin::{Desk, GuestsCall, call_guests};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
 

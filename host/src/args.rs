@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::admin::shell::{self, Purpose, Versions};
+use crate::app::GuestsCall;
 use crate::config::Words;
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
@@ -182,6 +183,16 @@ pub enum GuestsCommand {
         #[arg(long, value_name = "VERSION")]
         expect: Option<u64>,
     },
+}
+
+impl From<Guests> for GuestsCall {
+    fn from(guests: Guests) -> Self {
+        Self {
+            url: guests.admin,
+            token_file: guests.token_file,
+            command: guests.command.into(),
+        }
+    }
 }
 
 impl From<GuestsCommand> for shell::Command {

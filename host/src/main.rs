@@ -9,8 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use cloakroom::admin::shell::ShellError;
-use cloakroom::app::{self, App, Desk, Greeting, StartError};
-use cloakroom::args::{Args, Command, Guests};
+use cloakroom::app::{self, App, Desk, Greeting, GuestsCall, StartError};
+use cloakroom::args::{Args, Command};
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
 
@@ -39,7 +39,7 @@ async fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(words) => serve(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
-        Command::Guests(words) => Ok(guests(words).await),
+        Command::Guests(words) => Ok(guests(words.into()).await),
         Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
     result.unwrap_or_else(|error| {
@@ -95,8 +95,8 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn guests(words: Guests) -> ExitCode {
-    match app::call_guests(words, &ProcessEnvironment).await {
+async fn guests(call: GuestsCall) -> ExitCode {
+    match app::call_guests(call, &ProcessEnvironment).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("cloakroom: {error}");

@@ -8,12 +8,12 @@ use std::net::IpAddr;
 
 use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::request::Parts;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::Options;
-use super::reply::{Body, problem};
+use super::reply::{Refusal, problem};
 
 /// What callers show, as its digest: the token itself is not kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(super) fn check(
     token: Option<&Token>,
     needs: Needs,
     head: &Parts,
-) -> Result<(), Response<Body>> {
+) -> Result<(), Refusal> {
     let is_token_wanted = match needs {
         Needs::Nothing => return Ok(()),
         Needs::Little => reach == Reach::Network,
@@ -97,7 +97,7 @@ fn shows(token: &Token, head: &Parts) -> bool {
     bytes.len() > 7 && bytes[..7].eq_ignore_ascii_case(b"bearer ") && token.is(&bytes[7..])
 }
 
-fn unauthorized() -> Response<Body> {
+fn unauthorized() -> Refusal {
     let sentence = "this wants the admin token: send `Authorization: Bearer TOKEN`";
     let mut response = problem(StatusCode::UNAUTHORIZED, sentence);
     let scheme = HeaderValue::from_static("Bearer realm=\"cloakroom\"");
@@ -105,7 +105,7 @@ fn unauthorized() -> Response<Body> {
     response
 }
 
-fn check_no_page(head: &Parts) -> Result<(), Response<Body>> {
+fn check_no_page(head: &Parts) -> Result<(), Refusal> {
     if head.headers.contains_key(ORIGIN) {
         let sentence = "requests of web pages are refused: this one has an Origin header";
         return Err(problem(StatusCode::FORBIDDEN, sentence));

@@ -10,7 +10,7 @@ use http::header::{IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use super::Parts;
-use super::reply::{Body, Reply, json, problem, tagged};
+use super::reply::{Body, Refusal, Reply, json, problem, tagged};
 use super::report::{Change, Component, Guest, Listing, Trial};
 use super::upload;
 use crate::guest::{
@@ -134,7 +134,7 @@ fn change(deployment: &Deployment, version: u64, unchanged: bool) -> Change {
     }
 }
 
-fn find(parts: &Parts, name: &str) -> Result<Arc<Deployment>, Response<Body>> {
+fn find(parts: &Parts, name: &str) -> Result<Arc<Deployment>, Refusal> {
     parts.registry.get(name).ok_or_else(|| {
         let deployments = parts.registry.deployments();
         let names: Vec<_> = deployments.keys().map(String::as_str).collect();
@@ -154,7 +154,7 @@ enum Mode {
 }
 
 impl Mode {
-    fn of(query: Option<&str>) -> Result<Self, Response<Body>> {
+    fn of(query: Option<&str>) -> Result<Self, Refusal> {
         match query {
             None | Some("") => Ok(Self::Admit),
             Some("dry-run" | "dry-run=" | "dry-run=true") => Ok(Self::DryRun),
@@ -167,7 +167,7 @@ impl Mode {
 }
 
 /// The version that the caller wants to replace, as `If-Match` names it; `None` where it does not care.
-fn expected(headers: &HeaderMap, live: u64) -> Result<Option<u64>, Response<Body>> {
+fn expected(headers: &HeaderMap, live: u64) -> Result<Option<u64>, Refusal> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -188,7 +188,7 @@ fn expected(headers: &HeaderMap, live: u64) -> Result<Option<u64>, Response<Body
     Ok(Some(number))
 }
 
-fn check_expected(deployment: &Deployment, expected: Option<u64>) -> Result<(), Response<Body>> {
+fn check_expected(deployment: &Deployment, expected: Option<u64>) -> Result<(), Refusal> {
     let live = deployment.live_version();
     match expected {
         Some(expected) if expected != live => {
@@ -198,14 +198,12 @@ fn check_expected(deployment: &Deployment, expected: Option<u64>) -> Result<(), 
     }
 }
 
-fn stale(error: &RollbackError, live: u64) -> Response<Body> {
-    tagged(
-        problem(StatusCode::PRECONDITION_FAILED, error.to_string()),
-        live,
-    )
+fn stale(error: &RollbackError, live: u64) -> Refusal {
+    let problem = problem(StatusCode::PRECONDITION_FAILED, error.to_string());
+    Box::new(tagged(*problem, live))
 }
 
-fn refusal(error: &AdmissionError, live: u64) -> Response<Body> {
+fn refusal(error: &AdmissionError, live: u64) -> Refusal {
     let status = match error {
         // Not found fault with: it took too long here, or the host stops.
         AdmissionError::Load(LoadError::NotCompiled { .. }) => StatusCode::SERVICE_UNAVAILABLE,

@@ -14,8 +14,11 @@ use crate::telemetry::metrics::TEXT_FORMAT;
 /// The body of an answer.
 pub type Body = Full<Bytes>;
 
-/// An answer, or the one that is given instead.
-pub(super) type Reply = Result<Response<Body>, Response<Body>>;
+/// What a call gets.
+pub(super) type Reply = Result<Response<Body>, Refusal>;
+
+/// An answer in place of the one that was asked for.
+pub(super) type Refusal = Box<Response<Body>>;
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_vec_pretty(value);
@@ -25,16 +28,16 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 }
 
 /// `{"error": "..."}`: the sentence says what is wrong and, where it is not plain, what helps.
-pub(super) fn problem(status: StatusCode, sentence: impl Into<String>) -> Response<Body> {
+pub(super) fn problem(status: StatusCode, sentence: impl Into<String>) -> Refusal {
     let error = sentence.into();
-    json(status, &Problem { error })
+    Box::new(json(status, &Problem { error }))
 }
 
 pub(super) fn metrics(text: String) -> Response<Body> {
     of(StatusCode::OK, TEXT_FORMAT, text.into_bytes())
 }
 
-pub(super) fn method_not_allowed(allowed: &[Method]) -> Response<Body> {
+pub(super) fn method_not_allowed(allowed: &[Method]) -> Refusal {
     let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
     let names = names.join(", ");
     let sentence = format!("this takes {names}");

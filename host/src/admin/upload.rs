@@ -4,15 +4,15 @@ use std::pin::{Pin, pin};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
-use super::reply::{Body, problem};
+use super::reply::{Refusal, problem};
 use crate::guest::COMPONENT_BYTES_MAX;
 use crate::limits;
 
 /// Reads the body, or gives the answer that its sender gets.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Response<Body>>
+pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -62,7 +62,7 @@ fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn too_large() -> Response<Body> {
+fn too_large() -> Refusal {
     let sentence = format!("a component may have {COMPONENT_BYTES_MAX} bytes at most");
     problem(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }

@@ -2,7 +2,7 @@
 //! `cloakroom guests` calls it.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use http::{Request, Response};
@@ -15,7 +15,6 @@ use super::App;
 use super::failure::Failure;
 use crate::admin::shell::{self, ShellError};
 use crate::admin::{self, Admin, Parts, Token};
-use crate::args::Guests;
 use crate::config::{AdminSettings, Environment};
 use crate::limits;
 use crate::server::{self, ConnectionCount, Incoming, Link};
@@ -142,12 +141,26 @@ impl server::Service for AdminFront {
     }
 }
 
-/// Does what `cloakroom guests` was told to, on another host.
+/// What `cloakroom guests` was told.
+#[derive(Clone, Debug)]
+pub struct GuestsCall {
+    /// Where the admin interface is.
+    pub url: String,
+    /// The file with its token; without it, the variable has it, if there is one.
+    pub token_file: Option<PathBuf>,
+    /// What to do there.
+    pub command: shell::Command,
+}
+
+/// Does it.
 ///
 /// # Errors
 /// [`ShellError`]
-pub async fn call_guests(words: Guests, environment: &dyn Environment) -> Result<(), ShellError> {
-    let token = match &words.token_file {
+pub async fn call_guests(
+    call: GuestsCall,
+    environment: &dyn Environment,
+) -> Result<(), ShellError> {
+    let token = match &call.token_file {
         Some(file) => Some(token_in(file)?),
         None => environment
             .get(TOKEN_VARIABLE)
@@ -155,9 +168,9 @@ pub async fn call_guests(words: Guests, environment: &dyn Environment) -> Result
             .map(SecretString::from),
     };
     shell::run(shell::Words {
-        url: words.admin,
+        url: call.url,
         token,
-        command: words.command.into(),
+        command: call.command,
     })
     .await
 }

@@ -53,7 +53,8 @@ struct Code {
     handler: Handler,
 }
 
-/// What a guest is fitted with: whether it asks for sessions, its engine, its places in the queues, and where it goes when it computes for long.
+/// What a guest is fitted with: whether it asks for sessions, its engine, its places in the queues, and where it goes when it
+/// computes for long.
 pub(super) struct Rights {
     pub(super) imports_session: bool,
     pub(super) engine: Engine,

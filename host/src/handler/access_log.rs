@@ -1,4 +1,5 @@
-//! The one line per request, and its place among the metrics. It names the route's pattern, never the path or the query: both may hold what nobody should read.
+//! The one line per request, and its place among the metrics. It names the route's pattern, never the path or the query: both may
+//! hold what nobody should read.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
