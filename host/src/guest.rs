@@ -23,6 +23,7 @@ mod session_host;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
 pub use body::GuestBody;
@@ -38,3 +39,4 @@ pub use registry::{
 pub use request::{GuestRequest, ReplayBody};
 pub use runtime::{Guest, Runtime};
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
+pub use watch::watch;

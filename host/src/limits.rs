@@ -125,3 +125,10 @@ pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
 pub const ROLLBACK_SHARE_MAX: f64 = 0.2;
 /// How long a canary serves its share of the visitors before it serves all.
 pub const CANARY_DURATION: Duration = Duration::from_secs(300);
+
+/// Time without a further event before a component's file is looked at whose writer has closed it: editors and copiers do
+/// several things in a row.
+pub const WATCH_DEBOUNCE: Duration = Duration::from_millis(20);
+/// Time without a change before a component's file is looked at of which nobody said that it is whole; and time between two
+/// looks at its stamp, for file systems that tell of nothing.
+pub const WATCH_QUIET: Duration = Duration::from_secs(2);

@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// A crate and the modules that alone may name it.
-const OWNED_CRATES: [(&str, &[&str]); 9] = [
+const OWNED_CRATES: [(&str, &[&str]); 10] = [
     ("mysql_async", &["store/mysql"]),
     ("rusqlite", &["store/sqlite"]),
     ("wasmtime", &["guest"]),
@@ -31,6 +31,7 @@ const OWNED_CRATES: [(&str, &[&str]); 9] = [
     ("hyper", &["server", "handler", "admin"]),
     ("hyper_util", &["server", "handler", "admin"]),
     ("matchit", &["route"]),
+    ("notify", &["guest/watch"]),
     ("anyhow", &["main"]),
 ];
 

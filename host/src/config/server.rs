@@ -3,7 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use super::kinds::{Complaint, Field, count_in, duration, size_in, text, word};
+use super::kinds::{Complaint, Field, boolean, count_in, duration, size_in, text, word};
 use super::reader::Section;
 use crate::{limits, server, telemetry};
 
@@ -24,6 +24,8 @@ pub struct ServerSettings {
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
+    /// Whether a component whose file changes is brought in by itself.
+    pub watch: bool,
 }
 
 impl Default for ServerSettings {
@@ -34,6 +36,7 @@ impl Default for ServerSettings {
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
+            watch: true,
         }
     }
 }
@@ -81,6 +84,9 @@ pub(super) fn read(mut section: Section<'_>) -> ServerSettings {
         if let Some(bytes) = section.get(key, size_in(least, 1 << 20)) {
             *setting = bytes;
         }
+    }
+    if let Some(watch) = section.get("watch", boolean) {
+        settings.watch = watch;
     }
     settings
 }
