@@ -3,6 +3,7 @@
 //! Precedence: flags, then environment, then file, then defaults. Below this module nobody sees a `Config`: each module has
 //! `Options` of its own, which `app` fills from here. Nothing outside this module reads the environment.
 
+mod changes;
 mod cookie;
 mod environment;
 mod fault;

@@ -8,7 +8,7 @@ use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use cloakroom::app::{self, App, Greeting, StartError};
+use cloakroom::app::{self, App, Greeting, Reloads, StartError};
 use cloakroom::args::{Args, Command};
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, Words};
 use cloakroom::telemetry;
@@ -34,11 +34,12 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
     telemetry::init(&config.log)?;
+    let reloads = reload_on_signal(words.clone())?;
     // A lone component answers every path: the counter's own is as good as any.
     let path = words.component.as_ref().map(|_| "/session");
     let greeting = Greeting::new(&config, path);
     let app = match App::build(config).await {
-        Ok(app) => app,
+        Ok(app) => app.with_reloads(reloads),
         Err(StartError::Failed(failure)) => return Err(failure.into()),
         // The warnings stand in the log.
         Err(StartError::AtFault(faults)) => return Ok(refuse(&faults, &[])),
@@ -103,6 +104,19 @@ fn warn(warnings: &[String]) {
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
+}
+
+/// SIGHUP has the same words, the same environment and the files that they name read again.
+fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let reloads = Reloads::new(move || Config::load(&words, &ProcessEnvironment));
+    let wanted = reloads.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            wanted.want();
+        }
+    });
+    Ok(reloads)
 }
 
 /// SIGTERM and SIGINT end the host gracefully; a second one ends it at once.

@@ -1,5 +1,6 @@
 //! The configuration as a whole: precedence, defaults, profiles, redaction; faults and the example file have files of their own.
 
+mod changes;
 mod example;
 mod faults;
 mod rollout;
