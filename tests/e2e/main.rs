@@ -16,11 +16,13 @@ mod laws;
 mod mysql_store;
 mod outage;
 mod protocol;
+mod reload;
 mod serial;
 mod sessions;
 mod signals;
 mod start;
 mod storm;
+mod swap;
 
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Host;

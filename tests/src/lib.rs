@@ -11,3 +11,4 @@ pub mod express;
 pub mod host;
 pub mod mariadb;
 pub mod table;
+pub mod versions;
