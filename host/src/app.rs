@@ -205,10 +205,13 @@ impl App {
 pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
+    // A folder made by whoever checks may not be the one's who serves: only one that is there is used.
+    let mut server = config.server.clone();
+    server.code_cache = server.code_cache.filter(|folder| folder.is_dir());
     let options = settings::session(config);
     note(
         &mut faults,
-        guests::check(&config.guests, &config.server, options).await,
+        guests::check(&config.guests, &server, options).await,
     );
     if faults.is_empty() {
         Ok(())
@@ -221,9 +224,11 @@ pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
 ///
 /// # Errors
 /// A fault for every guest that cannot be loaded.
-pub async fn check_guests(guests: &[config::GuestSettings]) -> Result<(), Vec<Fault>> {
-    let server = config::ServerSettings::default();
-    guests::check(guests, &server, session::Options::default()).await
+pub async fn check_guests(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> Result<(), Vec<Fault>> {
+    guests::check(guests, server, session::Options::default()).await
 }
 
 fn routes(config: &Config) -> Result<RouteTable, Vec<Fault>> {

@@ -69,6 +69,16 @@ pub enum Command {
     Serve(Serve),
     /// Name every fault of a configuration and exit
     Check(Check),
+    /// Compile the component on standard input; the host starts this itself
+    #[command(hide = true)]
+    Compile(Compile),
+}
+
+/// The words of `compile`.
+#[derive(Clone, Debug, ClapArgs)]
+pub struct Compile {
+    /// What the host wants, in its own words
+    pub recipe: String,
 }
 
 /// The words of `serve`.
@@ -146,6 +156,17 @@ mod tests {
             panic!("check is taken");
         };
         assert_eq!(Words::from(check).file, Some("c.toml".into()));
+    }
+
+    #[test]
+    fn compile_is_the_hosts_own_word_and_not_shown() {
+        let parsed = Args::try_parse_from(["cloakroom", "compile", "1:0.2/1:00"]);
+        let Ok(Command::Compile(words)) = parsed.map(|args| args.command) else {
+            panic!("compile is taken");
+        };
+        assert_eq!(words.recipe, "1:0.2/1:00");
+        let help = Args::command().render_long_help().to_string();
+        assert!(!help.contains("compile"), "{help}");
     }
 
     #[test]

@@ -193,11 +193,17 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
-    let (guests, routes) = read_guests(reader, &mut root, words, is_whole);
+    let server = server::read(root.section("server"), backend.as_ref());
+    let session = session::read(root.section("session"), backend.as_ref());
+    let shared = guest::Shared {
+        server: &server,
+        session: &session,
+    };
+    let (guests, routes) = read_guests(reader, &mut root, words, is_whole, shared);
     Config {
         listen: listen.unwrap_or(DEFAULT_LISTEN),
-        server: server::read(root.section("server")),
-        session: session::read(root.section("session"), backend.as_ref()),
+        server,
+        session,
         store,
         guests,
         routes,
@@ -211,12 +217,13 @@ fn read_guests(
     root: &mut Section<'_>,
     words: &Words,
     is_whole: bool,
+    shared: guest::Shared<'_>,
 ) -> (Vec<GuestSettings>, Vec<Route>) {
     let named = root.named("guest");
     let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
     let mut guests: Vec<_> = named
         .into_iter()
-        .map(|(name, section)| guest::read(&name, section))
+        .map(|(name, section)| guest::read(&name, section, shared))
         .collect();
     let sections = root.list("route");
     let mut routes = route::read(sections, &names);

@@ -6,13 +6,19 @@
 
 mod admission;
 mod body;
+mod code;
+mod code_cache;
+mod compiler;
 mod context;
+mod digest;
 mod engine;
 mod error;
 mod gate;
 mod health;
 mod invoke;
+mod lane;
 mod limiter;
+mod loaded;
 mod loader;
 mod log;
 mod outbound;
@@ -27,16 +33,19 @@ mod watch;
 
 pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
 pub use body::GuestBody;
+pub use compiler::{CompileFault, Compiler, compile};
+pub use digest::Digest;
 pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use health::{Conduct, Tally, Thresholds};
 pub use invoke::{Invocation, Released};
-pub use loader::{ComponentInfo, Digest, LoadError};
+pub use loaded::Guest;
+pub use loader::{ComponentInfo, LoadError};
 pub use outbound::{NotAHost, OutboundHost};
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };
 pub use request::{GuestRequest, ReplayBody};
-pub use runtime::{Guest, Runtime};
+pub use runtime::Runtime;
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
 pub use watch::watch;

@@ -17,6 +17,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -43,6 +44,8 @@ pub struct Handler {
     sessions: Arc<SessionManager>,
     /// The requests under way, whether or not their clients still wait.
     tasks: TaskTracker,
+    /// A permit for each request until its answer's body has ended.
+    permits: Arc<Semaphore>,
 }
 
 /// What is served: which requests go where. Replaced as a whole, so that no request meets half of it.
@@ -71,6 +74,7 @@ impl Handler {
     /// A handler over these parts.
     pub fn new(options: Options, site: Site, sessions: Arc<SessionManager>) -> Arc<Self> {
         Arc::new(Self {
+            permits: Arc::new(Semaphore::new(options.requests_max)),
             options,
             site: ArcSwap::from_pointee(site),
             sessions,
@@ -94,11 +98,15 @@ impl Handler {
         let request_id = new_request_id();
         let (method, version) = (request.method().clone(), request.version());
         let record = AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
+        // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
+        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+            return self.refuse(record, Problem::Overloaded);
+        };
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
         let work = async move { handler.respond(request, ends, record).await };
         match self.tasks.spawn(work.instrument(span)).await {
-            Ok(response) => response,
+            Ok(response) => response.map(|body| body.holding(permit)),
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
                 &Problem::Panic,
@@ -151,6 +159,10 @@ impl Handler {
         drop(site);
         record.guest_version = guest.version();
         let limits = guest.limits();
+        let size = screened.head_size;
+        if size.is_above(limits.request_head_bytes_max, limits.request_headers_max) {
+            return self.refuse(record, Problem::HeadTooLarge);
+        }
         if screened
             .content_length
             .is_some_and(|length| length > limits.request_body_bytes_max)

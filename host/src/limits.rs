@@ -4,6 +4,18 @@ use std::time::Duration;
 
 /// Longest time from a request's head to its answer's release, re-runs included.
 pub const DEADLINE: Duration = Duration::from_secs(10);
+/// Longest time in which a new guest must have started once, if its own deadline is not shorter.
+pub const ADMISSION_DEADLINE: Duration = Duration::from_secs(5);
+/// Longest time for compiling one component. An interpreter takes 10 s on a busy machine.
+pub const COMPILE_TIMEOUT: Duration = Duration::from_secs(120);
+/// Most memory that compiling one component may take, in bytes. An interpreter takes 500 MiB.
+pub const COMPILE_MEMORY_BYTES_MAX: u64 = 4 << 30;
+/// Components compiled at once: each uses all processors by itself, and takes its memory.
+pub const COMPILES_AT_ONCE_MAX: usize = 2;
+/// Files of compiled code that are kept.
+pub const CODE_FILES_MAX: usize = 256;
+/// Bytes of compiled code that are kept.
+pub const CODE_BYTES_MAX: u64 = 2 << 30;
 /// Largest linear memory of one guest instance, in bytes.
 pub const MEMORY_BYTES_MAX: usize = 128 << 20;
 /// Largest request body a guest may be sent, in bytes.
@@ -34,6 +46,11 @@ pub const REQUEST_HEADERS_MAX: usize = 100;
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
 /// Connections at once; further ones wait in the listener's queue.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
+pub const REQUESTS_MAX: usize = 4096;
+/// Slowest that a client may send a request's body or take an answer's, in bytes a second, once it has used up the idle
+/// time-out: far below any line, far above a client that holds a guest with a byte now and then.
+pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
 /// Longest time for a request's head to arrive: a slow one holds a connection and nothing else.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time a connection stays open without a request; longer than the usual 60 s of a proxy in front.
@@ -60,12 +77,25 @@ pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
 pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Streams that an HTTP/2 client may have reset before it loses its connection.
 pub const HTTP2_RESETS_PENDING_MAX: usize = 32;
-/// Guest instances at once, over all requests of one engine.
-pub const INSTANCES_MAX: usize = 256;
-/// Requests that may wait for an instance.
+/// Guest instances at once, over all guests of one engine: room for three guests at their limit and many below it.
+pub const INSTANCES_MAX: usize = 1000;
+/// Requests that may wait for an instance of an engine, with their own guest's leave.
 pub const INSTANCE_WAITERS_MAX: usize = 1024;
 /// Longest wait for an instance.
 pub const INSTANCE_WAIT_MAX: Duration = Duration::from_secs(5);
+/// Instances of one guest at once: a quarter of the engine's, so that one guest alone cannot take them all.
+pub const GUEST_INSTANCES_MAX: usize = 256;
+/// Requests that may wait for an instance of one guest.
+pub const GUEST_WAITERS_MAX: usize = 1024;
+/// Instance slots of an engine that stay warm (with memory of their own) after a burst.
+pub const WARM_INSTANCES_MAX: u32 = 256;
+/// Requests that a guest may send to other servers for one of its own.
+pub const OUTBOUND_CALLS_MAX: u32 = 64;
+/// How long a run may compute on the threads that serve before it goes on in the slow lane. Nearly every handler is done by
+/// then, and a hundred endless loops at once take two cores for a fifth of a second in all.
+pub const LANE_THRESHOLD: Duration = Duration::from_millis(4);
+/// How much nicer the slow lane's threads are than the others: beside one that wants to run, such a thread gets a tenth.
+pub const LANE_NICENESS: i32 = 10;
 /// Requests that may wait for one session's slot in this process.
 pub const SLOT_WAITERS_MAX: usize = 64;
 /// Re-runs of one request before it starts to wait (with jitter) between attempts.

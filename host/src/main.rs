@@ -10,17 +10,35 @@ use tokio_util::sync::CancellationToken;
 
 use cloakroom::app::{self, App, Greeting, Reloads, StartError};
 use cloakroom::args::{Args, Command};
-use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, Words};
+use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
 
 /// The command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
 
+/// This very binary, even after the file was replaced.
+const SELF: &str = "/proc/self/exe";
+
+fn main() -> ExitCode {
+    match Args::parse().command {
+        // Before there are threads.
+        Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(fault) => {
+                eprintln!("{fault}");
+                ExitCode::from(fault.exit_code())
+            }
+        },
+        command => run(command),
+    }
+}
+
 #[tokio::main]
-async fn main() -> ExitCode {
-    let result = match Args::parse().command {
+async fn run(command: Command) -> ExitCode {
+    let result = match command {
         Command::Serve(words) => serve(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
+        Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
     result.unwrap_or_else(|error| {
         eprintln!("cloakroom: {error:#}");
@@ -77,14 +95,24 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
 /// Reads the configuration; where it is refused, the components that it names well are tried all the same, so that one
 /// run names every fault.
 async fn load(words: &Words) -> Result<Config, Refused> {
-    match Config::load(words, &ProcessEnvironment) {
+    match read(words) {
         Ok(config) => Ok(config),
         Err(mut refused) => {
-            let guests = app::check_guests(&refused.guests).await;
+            let server = ServerSettings {
+                compiler: Some(SELF.into()),
+                ..ServerSettings::default()
+            };
+            let guests = app::check_guests(&refused.guests, &server).await;
             refused.faults.extend(guests.err().unwrap_or_default());
             Err(refused)
         }
     }
+}
+
+fn read(words: &Words) -> Result<Config, Refused> {
+    let mut config = Config::load(words, &ProcessEnvironment)?;
+    config.server.compiler = Some(SELF.into());
+    Ok(config)
 }
 
 fn refuse(faults: &[Fault], warnings: &[String]) -> ExitCode {
@@ -109,7 +137,7 @@ fn warn(warnings: &[String]) {
 /// SIGHUP has the same words, the same environment and the files that they name read again.
 fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let reloads = Reloads::new(move || Config::load(&words, &ProcessEnvironment));
+    let reloads = Reloads::new(move || read(&words));
     let wanted = reloads.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {

@@ -3,6 +3,7 @@
 //! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
 
 mod connection;
+mod pace;
 mod pulse;
 
 use std::io;
@@ -22,7 +23,7 @@ use crate::limits;
 use connection::Protocols;
 
 /// The body of a request, as it comes from the connection.
-pub use hyper::body::Incoming;
+pub type Incoming = pace::Arriving<hyper::body::Incoming>;
 
 /// What a listener allows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]

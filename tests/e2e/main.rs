@@ -9,11 +9,14 @@
 
 mod boundaries;
 mod cli;
+mod code_cache;
 mod counter;
 mod express;
 mod guests;
 mod laws;
+mod limits;
 mod mysql_store;
+mod neighbours;
 mod outage;
 mod protocol;
 mod reload;

@@ -12,7 +12,7 @@ const UNDER_WAY: Duration = Duration::from_millis(400);
 
 fn host() -> Host {
     let keys = "limits = { deadline = \"90s\" }\nsession = \"write\"";
-    let config = Config::over("memory:").guest_with("/f", "faults", keys);
+    let config = Config::over("memory:").guest_with("/f", "fixture-faults", keys);
     config.top("server = { grace = \"90s\" }").start()
 }
 

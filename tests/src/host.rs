@@ -53,6 +53,11 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// Where the hosts of all tests keep compiled code.
+fn kept_code() -> PathBuf {
+    binary().with_file_name("kept-code")
+}
+
 /// A configuration under construction; [`Config::start`] runs the binary with it.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -164,6 +169,8 @@ impl Config {
             .arg("--config")
             .arg(&file)
             .current_dir(directory.path());
+        // What one test's host compiled, the next one's need not.
+        command.env("CLOAKROOM_SERVER_CODE_CACHE", kept_code());
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         if self.store.starts_with("mysql:") {
             command.env("CLOAKROOM_STORE_URL", &self.store);

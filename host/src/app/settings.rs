@@ -80,6 +80,7 @@ pub(super) fn handler(config: &Config) -> handler::Options {
         head_bytes_max: config.server.listener.head_bytes_max,
         headers_max: config.server.listener.headers_max,
         target_bytes_max: config.server.request_target_bytes_max,
+        requests_max: config.server.requests_max,
     }
 }
 
@@ -96,6 +97,12 @@ pub(super) fn guest_runtime(
         instance_waiters_max: server.instance_waiters_max,
         instance_wait_max: server.instance_wait_max,
         memory_bytes_max: memory_bytes_max.unwrap_or(limits::MEMORY_BYTES_MAX),
+        compiler: match &server.compiler {
+            Some(exe) => guest::Compiler::Child { exe: exe.clone() },
+            None => guest::Compiler::InProcess,
+        },
+        compile_timeout: server.compile_timeout,
+        code_cache: server.code_cache.clone(),
     }
 }
 
@@ -122,6 +129,8 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
             },
             read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
             write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
+            session_bytes_max: settings.limits.session_bytes_max,
+            keys_max: settings.limits.session_keys_max,
         },
         start: if settings.exclusive {
             Start::Exclusive
@@ -143,10 +152,19 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
 fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
     guest::Limits {
         deadline: limits.deadline,
+        cpu_time: limits.cpu_time,
         memory_bytes_max: limits.memory_bytes_max,
+        instances_max: limits.instances_max,
+        waiters_max: limits.waiters_max,
+        wait_max: limits.wait_max,
+        request_head_bytes_max: limits.request_head_bytes_max,
+        request_headers_max: limits.request_headers_max,
         request_body_bytes_max: limits.request_body_bytes_max,
         response_body_bytes_max: limits.response_body_bytes_max,
         replay_bytes_max: limits.replay_bytes_max,
-        ..guest::Limits::default()
+        stream_silence_max: limits.stream_silence_max,
+        log_lines_max: limits.log_lines_max,
+        log_line_bytes_max: limits.log_line_bytes_max,
+        outbound_calls_max: limits.outbound_calls_max,
     }
 }

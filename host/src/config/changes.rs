@@ -43,9 +43,12 @@ impl Config {
             "grace": listener.grace,
             "request_head": listener.head_bytes_max,
             "request_target": request_target_bytes_max,
+            "requests": requests_max,
             "instances": instances_max,
             "instance_waiters": instance_waiters_max,
             "instance_wait": instance_wait_max,
+            "code_cache": code_cache,
+            "compile_timeout": compile_timeout,
             "watch": watch,
         );
         let mut new_session = new.session.clone();

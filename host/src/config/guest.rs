@@ -1,18 +1,19 @@
 //! `[guest.NAME]`: a component, what it is granted and its limits.
 
+mod limits;
+
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::environment::Reference;
-use super::kinds::{
-    Complaint, Field, boolean, duration, existing_file, items, size, size_in, word,
-};
+use super::kinds::{Complaint, Field, boolean, existing_file, items, word};
 use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
 use crate::guest::Rollout;
-use crate::limits;
 use crate::route::Route;
+
+pub use limits::GuestLimits;
+pub(super) use limits::Shared;
 
 /// One `[guest.NAME]`.
 #[derive(Clone, PartialEq)]
@@ -71,33 +72,6 @@ pub enum SessionAccess {
     Write,
 }
 
-/// `limits` of a guest.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GuestLimits {
-    /// Longest time from a request's head to its answer's release.
-    pub deadline: Duration,
-    /// Largest linear memory of an instance, in bytes.
-    pub memory_bytes_max: usize,
-    /// Largest request body, in bytes.
-    pub request_body_bytes_max: u64,
-    /// Largest response body, in bytes; `None` for no limit.
-    pub response_body_bytes_max: Option<u64>,
-    /// Largest part of a request body that is kept for a re-run, in bytes.
-    pub replay_bytes_max: usize,
-}
-
-impl Default for GuestLimits {
-    fn default() -> Self {
-        Self {
-            deadline: limits::DEADLINE,
-            memory_bytes_max: limits::MEMORY_BYTES_MAX,
-            request_body_bytes_max: limits::REQUEST_BODY_BYTES_MAX,
-            response_body_bytes_max: None,
-            replay_bytes_max: limits::REPLAY_BYTES_MAX,
-        }
-    }
-}
-
 impl GuestSettings {
     /// A guest of the command line: granted its session, with every default.
     pub(super) fn of_component(path: &Path) -> Self {
@@ -146,7 +120,7 @@ fn is_name_character(c: char) -> bool {
 }
 
 /// Reads `[guest.NAME]`.
-pub(super) fn read(name: &str, mut section: Section<'_>) -> GuestSettings {
+pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> GuestSettings {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
         section.fault(
             "",
@@ -187,7 +161,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> GuestSettings {
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
         stream: section.get("stream", boolean).unwrap_or(false),
-        limits: read_limits(section.section("limits")),
+        limits: limits::read(section.section("limits"), shared),
         rollout: rollout::read(&mut section),
     };
     for (key, least) in [
@@ -204,37 +178,6 @@ pub(super) fn read(name: &str, mut section: Section<'_>) -> GuestSettings {
         }
     }
     settings
-}
-
-fn read_limits(mut section: Section<'_>) -> GuestLimits {
-    let default = GuestLimits::default();
-    GuestLimits {
-        deadline: section
-            .get("deadline", duration)
-            .unwrap_or(default.deadline),
-        memory_bytes_max: section
-            .get("memory", size_in(64 << 10, 4 << 30))
-            .unwrap_or(default.memory_bytes_max),
-        request_body_bytes_max: section
-            .get("request_body", size)
-            .unwrap_or(default.request_body_bytes_max),
-        response_body_bytes_max: section
-            .get("response_body", size_or_unlimited)
-            .unwrap_or(default.response_body_bytes_max),
-        replay_bytes_max: section
-            .get("replay_body", size_in(0, 1 << 30))
-            .unwrap_or(default.replay_bytes_max),
-    }
-}
-
-fn size_or_unlimited(field: &Field<'_>) -> Result<Option<u64>, Complaint> {
-    if matches!(field.value, Value::Text(text) if text == "unlimited") {
-        return Ok(None);
-    }
-    size(field).map(Some).map_err(|complaint| Complaint {
-        remedy: format!("{}, or \"unlimited\"", complaint.remedy),
-        ..complaint
-    })
 }
 
 /// A key, or the beginning of keys followed by `*`.

@@ -1,10 +1,12 @@
 //! `listen`, `[server]` and `[log]`: the listener, what all guests share, and the log.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kinds::{Complaint, Field, boolean, count_in, duration, size_in, text, word};
+use super::kinds::{Complaint, Field, boolean, count_in, duration, path, size_in, text, word};
 use super::reader::Section;
+use super::store::{Backend, DEFAULT_SQLITE_PATH};
 use crate::{limits, server, telemetry};
 
 /// Where to listen when nothing says otherwise.
@@ -18,12 +20,21 @@ pub struct ServerSettings {
     pub listener: server::Options,
     /// Longest request target (path and query), in bytes.
     pub request_target_bytes_max: usize,
+    /// Requests under way at once, their answers' bodies included.
+    pub requests_max: usize,
     /// Guest instances at once.
     pub instances_max: usize,
     /// Requests that may wait for an instance.
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
+    /// The folder in which compiled code is kept; `None`: nowhere.
+    pub code_cache: Option<PathBuf>,
+    /// Longest time for compiling one component.
+    pub compile_timeout: Duration,
+    /// The binary that compiles components in a child process; `None`: they are compiled in this one. No key: whoever runs
+    /// that binary knows it.
+    pub compiler: Option<PathBuf>,
     /// Whether a component whose file changes is brought in by itself.
     pub watch: bool,
 }
@@ -33,20 +44,30 @@ impl Default for ServerSettings {
         Self {
             listener: server::Options::default(),
             request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
+            requests_max: limits::REQUESTS_MAX,
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
+            code_cache: None,
+            compile_timeout: limits::COMPILE_TIMEOUT,
+            compiler: None,
             watch: true,
         }
     }
 }
 
 /// Reads `[server]`.
-pub(super) fn read(mut section: Section<'_>) -> ServerSettings {
-    let mut settings = ServerSettings::default();
+pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> ServerSettings {
+    let mut settings = ServerSettings {
+        code_cache: section
+            .get("code_cache", code_cache)
+            .unwrap_or_else(|| Some(default_code_cache(backend))),
+        ..ServerSettings::default()
+    };
     let listener = &mut settings.listener;
-    let counts: [(&'static str, &mut usize, usize); 4] = [
+    let counts: [(&'static str, &mut usize, usize); 5] = [
         ("connections", &mut listener.connections_max, 1 << 20),
+        ("requests", &mut settings.requests_max, 1 << 20),
         ("request_headers", &mut listener.headers_max, 1024),
         ("instances", &mut settings.instances_max, 1 << 16),
         (
@@ -61,11 +82,12 @@ pub(super) fn read(mut section: Section<'_>) -> ServerSettings {
             *setting = number;
         }
     }
-    let durations: [(&'static str, &mut Duration); 4] = [
+    let durations: [(&'static str, &mut Duration); 5] = [
         ("header_timeout", &mut listener.header_timeout),
         ("idle_timeout", &mut listener.idle_timeout),
         ("grace", &mut listener.grace),
         ("instance_wait", &mut settings.instance_wait_max),
+        ("compile_timeout", &mut settings.compile_timeout),
     ];
     for (key, setting) in durations {
         if let Some(time) = section.get(key, duration) {
@@ -89,6 +111,25 @@ pub(super) fn read(mut section: Section<'_>) -> ServerSettings {
         settings.watch = watch;
     }
     settings
+}
+
+/// A folder, or `off` for none.
+fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, Complaint> {
+    match text(field)?.as_str() {
+        "off" => Ok(None),
+        _ => path(field).map(Some),
+    }
+}
+
+/// Beside the embedded store, whose folder is the host's to write in.
+fn default_code_cache(backend: Option<&Backend>) -> PathBuf {
+    let store = match backend {
+        Some(Backend::Sqlite(path)) => path.parent(),
+        Some(Backend::Memory | Backend::Mysql(_)) | None => None,
+    };
+    let usual = || Path::new(DEFAULT_SQLITE_PATH).parent();
+    let folder = store.filter(|folder| !folder.as_os_str().is_empty());
+    folder.or_else(usual).unwrap_or(Path::new("")).join("code")
 }
 
 /// Reads `[log]`.

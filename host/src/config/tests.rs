@@ -3,6 +3,7 @@
 mod changes;
 mod example;
 mod faults;
+mod limits;
 mod rollout;
 
 use std::time::Duration;
@@ -228,6 +229,25 @@ fn a_store_of_the_command_line_overrules_an_address_in_parts() {
     let config = Read::with(&text, words, &VARIABLES).config();
     assert!(matches!(config.store.backend, Backend::Memory));
     assert!(config.warnings.is_empty(), "{:?}", config.warnings);
+}
+
+#[test]
+fn compiled_code_is_kept_beside_the_embedded_store_unless_it_is_told_where() {
+    let kept = |keys: &str| {
+        let read = Read::of(&with_guest(keys));
+        let folder = read.folder.path().to_owned();
+        let place = read.config().server.code_cache;
+        place.map(|place| place.strip_prefix(folder).map(Into::into).unwrap_or(place))
+    };
+    let in_working_directory = Some(std::path::PathBuf::from(".cloakroom/code"));
+    assert_eq!(kept(""), in_working_directory);
+    assert_eq!(kept("[store]\nurl = \"memory:\""), in_working_directory);
+    assert_eq!(
+        kept("[store]\nurl = \"sqlite:/var/lib/it/sessions.sqlite\""),
+        Some("/var/lib/it/code".into())
+    );
+    assert_eq!(kept("[server]\ncode_cache = \"c\""), Some("c".into()));
+    assert_eq!(kept("[server]\ncode_cache = \"off\""), None);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
-use super::loader::{self, Digest, LoadError};
+use super::digest::Digest;
+use super::loader::{self, LoadError};
 use super::registry::{Deployment, Origin, RollbackError};
 use super::settings::GuestSettings;
 use super::{Guest, Runtime};

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -17,7 +17,7 @@ use super::error::GuestFailure;
 use super::health::Health;
 use super::invoke::driver::{Event, Run};
 use super::invoke::meter::Meter;
-use super::runtime::Guest;
+use super::loaded::Guest;
 
 /// Pieces smaller than this are joined while they are held, in bytes.
 const JOIN_BYTES: usize = 4 << 10;
@@ -52,10 +52,12 @@ impl GuestBody {
         guest: &Guest,
     ) -> Self {
         run.log().pass_through();
+        let busy = run.busy();
         Self {
             held,
             rest: Some(Rest {
                 run,
+                busy,
                 meter,
                 patience,
                 health: guest.health(),
@@ -161,6 +163,8 @@ impl Held {
 /// The part of a released body that its guest has still to write.
 struct Rest {
     run: Run,
+    /// How long it had been busy when it was last looked at.
+    busy: Duration,
     meter: Meter,
     patience: Patience,
     health: Arc<Health>,
@@ -178,9 +182,10 @@ impl Rest {
             return Poll::Ready(Err(GuestFailure::SeenOut));
         }
         loop {
-            let started = Instant::now();
             let event = self.run.poll_event(cx);
-            self.patience.spend(started.elapsed())?;
+            let busy = self.run.busy();
+            let since = busy.saturating_sub(std::mem::replace(&mut self.busy, busy));
+            self.patience.spend(since)?;
             let frame = match event {
                 Poll::Ready(event) => match event? {
                     Event::Head(_) => continue,

@@ -2,6 +2,8 @@
 //!
 //! Two, because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
 
+mod blueprint;
+
 use std::time::Duration;
 
 use wasmtime::{
@@ -10,6 +12,8 @@ use wasmtime::{
 };
 
 use super::settings::Options;
+use crate::limits;
+pub(super) use blueprint::{Blueprint, Fingerprint};
 
 /// How often a running guest lets go of its thread. One millisecond keeps the others' wait behind endless loops below 4 ms.
 const TICK: Duration = Duration::from_millis(1);
@@ -43,40 +47,55 @@ impl std::fmt::Display for World {
     }
 }
 
-/// Makes the engine of a world, with its pool.
+/// Makes the engine of a world, with its pool, and says what code it takes.
 ///
 /// Reserves 4 GiB of address space (not memory) for each slot, which spares guests their bounds checks; where the machine
 /// does not let us have so much, only what a guest may use.
 ///
 /// # Errors
 /// When the pool cannot be mapped at all, or the processor is not supported.
-pub(super) fn engine(world: World, options: &Options) -> Result<Engine> {
-    match Engine::new(&config(world, options, RESERVATION_FULL, None)) {
-        Ok(engine) => Ok(engine),
-        Err(error) => {
-            tracing::info!(%world, %error, "little address space: guests run with bounds checks");
-            let memory_bytes_max = options.memory_bytes_max.next_multiple_of(64 << 10);
-            Engine::new(&config(
-                world,
-                options,
-                memory_bytes_max as u64,
-                Some(GUARD_COMPACT),
-            ))
-        }
-    }
+pub(super) fn engine(world: World, options: &Options) -> Result<(Engine, Blueprint)> {
+    let pooled = |blueprint: Blueprint| {
+        let mut config = config(blueprint);
+        let pool = pool(world, options);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        Engine::new(&config).map(|engine| (engine, blueprint))
+    };
+    pooled(Blueprint {
+        world,
+        reservation: RESERVATION_FULL,
+        guard: None,
+    })
+    .or_else(|error| {
+        tracing::info!(%world, %error, "little address space: guests run with bounds checks");
+        pooled(Blueprint {
+            world,
+            reservation: options.memory_bytes_max.next_multiple_of(64 << 10) as u64,
+            guard: Some(GUARD_COMPACT),
+        })
+    })
 }
 
-fn config(world: World, options: &Options, reservation: u64, guard: Option<u64>) -> Config {
+/// Makes an engine that compiles for the one of a blueprint and runs nothing: it has no pool.
+///
+/// # Errors
+/// When the processor is not supported.
+pub(super) fn compiling_engine(blueprint: Blueprint) -> Result<Engine> {
+    let mut config = config(blueprint);
+    config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
+    Engine::new(&config)
+}
+
+fn config(blueprint: Blueprint) -> Config {
     let mut config = Config::new();
-    config.concurrency_support(world == World::Wasi03);
+    config.concurrency_support(blueprint.world == World::Wasi03);
     config.epoch_interruption(true);
-    config.memory_reservation(reservation);
-    if let Some(guard) = guard {
+    config.memory_reservation(blueprint.reservation);
+    if let Some(guard) = blueprint.guard {
         config.memory_guard_size(guard);
     }
     // Only names of functions: reading debug information at each trap would let a guest burn the host's time.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
-    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool(world, options)));
     config
 }
 
@@ -97,7 +116,7 @@ fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
         .total_stacks(instances.saturating_mul(tasks_per_instance))
         .max_memory_size(options.memory_bytes_max)
         .table_elements(TABLE_ELEMENTS)
-        .max_unused_warm_slots(instances)
+        .max_unused_warm_slots(instances.min(limits::WARM_INSTANCES_MAX))
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);

@@ -1,6 +1,7 @@
 //! How a run of a guest fails, and whose fault it is. Knows no HTTP status: the handler maps these in one place.
 
 use std::fmt;
+use std::time::Duration;
 
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
@@ -70,6 +71,12 @@ pub enum GuestFailure {
     /// The guest did not release an answer within the deadline.
     #[error("the guest did not answer in time")]
     Deadline,
+    /// The guest's runs for one request computed for longer than its limit.
+    #[error("the guest used up its {cpu_time:?} of processor time")]
+    CpuTime {
+        /// The limit.
+        cpu_time: Duration,
+    },
     /// The guest's released answer made no progress for too long.
     #[error("the guest's released answer stood still")]
     Stalled,
@@ -112,7 +119,7 @@ impl GuestFailure {
             | Self::ErrorCode { .. }
             | Self::BadResponse { .. }
             | Self::ResponseTooLarge { .. } => Some(Conduct::Errored),
-            Self::Deadline | Self::Stalled => Some(Conduct::Late),
+            Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(Conduct::Late),
             Self::RequestBodyTooLarge { .. }
             | Self::NoInstance
             | Self::Interrupted
@@ -133,6 +140,7 @@ impl GuestFailure {
             Self::RequestBodyTooLarge { .. } => "request-body-too-large",
             Self::NoInstance => "no-instance",
             Self::Deadline => "deadline",
+            Self::CpuTime { .. } => "cpu-time",
             Self::Stalled => "stalled",
             Self::SeenOut => "seen-out",
             Self::Interrupted => "interrupted",

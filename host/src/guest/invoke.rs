@@ -4,6 +4,7 @@
 //! session need not be held back at all. Up to there every failure is a clean [`GuestFailure`]; after it, the body breaks
 //! off. Knows no status codes, no cookies, no stores.
 
+mod computing;
 pub(super) mod driver;
 mod head;
 pub(super) mod meter;
@@ -14,18 +15,21 @@ mod wasi03;
 use std::fmt;
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::response;
 
-use self::driver::{Answer, Run, TasksDone, Work};
+use self::computing::{Computing, Terms, Work};
+use self::driver::{Answer, Run, TasksDone};
 use self::head::Incoming;
 use self::release::{Hold, Releasing};
 use super::body::GuestBody;
 use super::error::{GuestFailure, backtrace, classify};
 use super::gate::Permit;
+use super::loaded::Guest;
 use super::outbound::Effects;
 use super::request::GuestRequest;
-use super::runtime::{Guest, Handler};
+use super::runtime::Handler;
 use super::session_host::Caller;
 use crate::session::{Attempt, Replay, Session};
 
@@ -43,6 +47,8 @@ pub struct Invocation {
     guest: Arc<Guest>,
     request: GuestRequest,
     effects: Effects,
+    /// What the runs so far have computed.
+    computed: Duration,
 }
 
 impl fmt::Debug for Invocation {
@@ -61,6 +67,7 @@ impl Invocation {
             guest,
             request,
             effects: Effects::default(),
+            computed: Duration::ZERO,
         }
     }
 
@@ -81,7 +88,7 @@ impl Invocation {
         number: u32,
     ) -> Result<Released, GuestFailure> {
         let deadline = self.request.deadline;
-        let permit = self.guest.gate().enter(deadline).await?;
+        let permit = self.guest.gates().enter(deadline).await?;
         let run = self.start(session, number, permit);
         let mut releasing = Releasing::new(run, hold, &self.guest, &self.request.head.method);
         let released = match tokio::time::timeout_at(
@@ -93,6 +100,7 @@ impl Invocation {
             Ok(released) => released,
             Err(_elapsed) => Err(GuestFailure::Deadline),
         };
+        self.computed = releasing.computed();
         // Whatever the guest makes of a body that broke off at its limit, the client is owed the reason.
         if let Some(bytes_max) = self.request.body.passed_limit() {
             return Err(GuestFailure::RequestBodyTooLarge { bytes_max });
@@ -105,9 +113,10 @@ impl Invocation {
         let log = self.guest.log(&self.request.request_id, number);
         let (answer, receiver) = Answer::channel();
         let tasks_done = TasksDone::default();
+        let has_answered = answer.has_answered();
         let caller = Caller {
             session,
-            has_answered: answer.has_answered(),
+            has_answered: has_answered.clone(),
         };
         let mut store = self.guest.store(caller, self.effects.clone(), log.clone());
         let request = Incoming::new(
@@ -128,7 +137,17 @@ impl Invocation {
                 classify(&error, store.data().refused_memory(guest.limits()))
             })
         });
-        Run::new(work, permit, receiver, tasks_done, log)
+        let terms = Terms {
+            lane: Arc::clone(self.guest.lane()),
+            habit: Arc::clone(self.guest.habit()),
+            guest: Arc::clone(self.guest.shared_name()),
+            computed: self.computed,
+            cpu_time: self.guest.limits().cpu_time,
+            has_answered,
+            log: log.clone(),
+        };
+        let computing = Computing::new(work, permit, terms);
+        Run::new(computing, receiver, tasks_done, log)
     }
 }
 

@@ -1,13 +1,15 @@
-//! From a file to a guest: reads it, looks at it, compiles it, fits it to the host, tries it once. Every refusal says what
+//! What a guest's file must be before it is compiled: reads it and looks at it. Every refusal says what
 //! was found and what was wanted, because whoever reads it has a file and not this source.
 
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use rustix::fs::OFlags;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
+use super::digest::Digest;
 use super::engine::World;
 use super::session_host;
 
@@ -39,10 +41,10 @@ pub enum LoadError {
         path: PathBuf,
     },
     /// The file is larger than any component we take.
-    #[error("{} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}", path.display())]
+    #[error("{what} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}")]
     TooLarge {
-        /// The file.
-        path: PathBuf,
+        /// The file, or what else was given.
+        what: String,
         /// Its size, in bytes.
         bytes: u64,
     },
@@ -102,6 +104,13 @@ pub enum LoadError {
         /// What does not fit.
         reason: String,
     },
+    /// The component was not compiled, through no fault that was found in it: it took too long or too much memory, or the
+    /// compiler did not run.
+    #[error("the component was not compiled: {reason}")]
+    NotCompiled {
+        /// Why not.
+        reason: String,
+    },
     /// The component fits, but no instance of it can be made.
     #[error("an instance of the component ({world}) cannot be made: {reason}")]
     NotInstantiable {
@@ -116,34 +125,6 @@ pub enum LoadError {
         /// Which setting, its value and the bound.
         reason: String,
     },
-}
-
-/// SHA-256 of a component's file, as `sha256sum` prints it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Digest([u8; 32]);
-
-impl Digest {
-    /// The digest of these bytes.
-    pub fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// Its 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl std::fmt::Display for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl std::fmt::Debug for Digest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Digest({self})")
-    }
 }
 
 /// What a component is, for listings.
@@ -201,6 +182,20 @@ fn is_version_of(import: &str, interface: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('@'))
 }
 
+/// Refuses what is larger than any component.
+///
+/// # Errors
+/// [`LoadError::TooLarge`].
+pub(super) fn check_size(what: &str, bytes: u64) -> Result<(), LoadError> {
+    if bytes > COMPONENT_BYTES_MAX {
+        return Err(LoadError::TooLarge {
+            what: what.to_owned(),
+            bytes,
+        });
+    }
+    Ok(())
+}
+
 /// Reads a component's file whole.
 ///
 /// # Errors
@@ -210,19 +205,19 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         path: path.to_owned(),
         error,
     };
-    let mut file = File::open(path).map_err(unreadable)?;
+    // Without waiting: the open of a pipe nobody writes to would never come back.
+    let mut file = OpenOptions::new()
+        .read(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(path)
+        .map_err(unreadable)?;
     let before = file.metadata().map_err(unreadable)?;
     if !before.is_file() {
         return Err(LoadError::NotAFile {
             path: path.to_owned(),
         });
     }
-    if before.len() > COMPONENT_BYTES_MAX {
-        return Err(LoadError::TooLarge {
-            path: path.to_owned(),
-            bytes: before.len(),
-        });
-    }
+    check_size(&path.display().to_string(), before.len())?;
     let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
     Read::by_ref(&mut file)
         .take(COMPONENT_BYTES_MAX + 1)
@@ -371,10 +366,25 @@ mod tests {
     }
 
     #[test]
+    fn a_pipe_is_refused_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pipe.wasm");
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &path,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert!(matches!(read(&path), Err(LoadError::NotAFile { .. })));
+    }
+
+    #[test]
     fn a_file_that_is_too_large_or_none_is_refused_before_it_is_read() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("large.wasm");
-        File::create(&path)
+        std::fs::File::create(&path)
             .unwrap()
             .set_len(COMPONENT_BYTES_MAX + 1)
             .unwrap();

@@ -3,7 +3,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
@@ -75,17 +75,21 @@ impl OutboundHost {
     }
 }
 
-/// Whether a request of the guest has left; shared by all runs of one request.
+/// How many requests of the guest have left; shared by all runs of one request.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Effects(Arc<AtomicBool>);
+pub(super) struct Effects(Arc<AtomicU32>);
 
 impl Effects {
     pub(super) fn any(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        self.0.load(Ordering::Acquire) > 0
     }
 
-    fn mark(&self) {
-        self.0.store(true, Ordering::Release);
+    /// Counts one more, unless there are `max` already.
+    fn count(&self, max: u32) -> bool {
+        let next = |count| (count < max).then_some(count + 1);
+        self.0
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
+            .is_ok()
     }
 }
 
@@ -93,6 +97,8 @@ impl Effects {
 pub(super) struct Outbound {
     pub(super) hosts: Arc<[OutboundHost]>,
     pub(super) effects: Effects,
+    /// Requests that may leave.
+    pub(super) calls_max: u32,
     /// Longest wait for a connection, for the first byte and between two bytes: whatever the guest asks for, not more.
     pub(super) patience: Duration,
 }
@@ -110,8 +116,10 @@ impl WasiHttpHooks for Outbound {
         if !self.may_reach(request.uri()) {
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
-        // Marked before anything leaves: an effect that may have happened counts as one that has.
-        self.effects.mark();
+        // Counted before anything leaves: an effect that may have happened counts as one that has.
+        if !self.effects.count(self.calls_max) {
+            return Box::new(async { Err(Error::ConnectionLimitReached) });
+        }
         let options = self.bounded(options);
         Box::new(async move {
             let (response, io) = default_send_request(request, Some(options)).await?;
@@ -161,6 +169,7 @@ mod tests {
         let outbound = Outbound {
             hosts,
             effects: Effects::default(),
+            calls_max: 1,
             patience: Duration::from_secs(1),
         };
         outbound.may_reach(&uri.parse().unwrap())

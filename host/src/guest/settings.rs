@@ -5,8 +5,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::compiler::Compiler;
+use super::digest::Digest;
 use super::health::Thresholds;
-use super::loader::Digest;
 use super::outbound::OutboundHost;
 use crate::limits;
 use crate::session::{Grant, Start};
@@ -22,6 +23,12 @@ pub struct Options {
     pub instance_wait_max: Duration,
     /// The largest [`Limits::memory_bytes_max`] of any guest: the slots of the pool are cut to it. In bytes.
     pub memory_bytes_max: usize,
+    /// Where components are compiled.
+    pub compiler: Compiler,
+    /// Longest time for compiling one component in a child process.
+    pub compile_timeout: Duration,
+    /// The folder in which compiled code is kept; `None`: nowhere.
+    pub code_cache: Option<PathBuf>,
 }
 
 impl Default for Options {
@@ -31,6 +38,9 @@ impl Default for Options {
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
             memory_bytes_max: limits::MEMORY_BYTES_MAX,
+            compiler: Compiler::InProcess,
+            compile_timeout: limits::COMPILE_TIMEOUT,
+            code_cache: None,
         }
     }
 }
@@ -40,14 +50,29 @@ impl Default for Options {
 pub struct Limits {
     /// Longest time to the release of an answer; after it, longest time a guest may compute between two pieces of a body.
     pub deadline: Duration,
+    /// Longest time that all runs for one request may compute, its released body included; `None`: no limit but the
+    /// deadline's.
+    pub cpu_time: Option<Duration>,
     /// Largest memory of an instance, all its linear memories together, in bytes.
     pub memory_bytes_max: usize,
+    /// Instances at once.
+    pub instances_max: usize,
+    /// Requests that may wait for one of them; more are refused at once.
+    pub waiters_max: usize,
+    /// Longest wait for one of them.
+    pub wait_max: Duration,
+    /// Largest request head, in bytes, where it is less than the host's own limit.
+    pub request_head_bytes_max: Option<usize>,
+    /// Most header fields of a request, where that is less than the host's own limit.
+    pub request_headers_max: Option<usize>,
     /// Largest request body, in bytes; enforced while it is read.
     pub request_body_bytes_max: u64,
     /// Largest response body, in bytes; `None`: unlimited.
     pub response_body_bytes_max: Option<u64>,
     /// How much of a request body is kept for another run, in bytes; a longer body makes the request run once only.
     pub replay_bytes_max: usize,
+    /// Requests that it may send to other servers for one of its own; further ones are an error in the guest.
+    pub outbound_calls_max: u32,
     /// Longest silence of a released body before it is cut: an event stream sends a comment line more often than this.
     pub stream_silence_max: Duration,
     /// Log lines kept of one run, stdout and stderr together; of a released stream, lines a minute.
@@ -60,10 +85,17 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             deadline: limits::DEADLINE,
+            cpu_time: None,
             memory_bytes_max: limits::MEMORY_BYTES_MAX,
+            instances_max: limits::GUEST_INSTANCES_MAX,
+            waiters_max: limits::GUEST_WAITERS_MAX,
+            wait_max: limits::INSTANCE_WAIT_MAX,
+            request_head_bytes_max: None,
+            request_headers_max: None,
             request_body_bytes_max: limits::REQUEST_BODY_BYTES_MAX,
             response_body_bytes_max: None,
             replay_bytes_max: limits::REPLAY_BYTES_MAX,
+            outbound_calls_max: limits::OUTBOUND_CALLS_MAX,
             stream_silence_max: limits::STREAM_SILENCE_MAX,
             log_lines_max: limits::LOG_LINES_MAX,
             log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,

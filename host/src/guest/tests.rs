@@ -5,6 +5,7 @@ mod limits;
 mod loading;
 mod outbound;
 mod output;
+mod refusals;
 mod release;
 mod session;
 mod third_party;

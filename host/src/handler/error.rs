@@ -25,6 +25,10 @@ pub(super) enum Problem {
     },
     /// The route's guest is not there.
     NoGuest,
+    /// Its head is larger than its guest may be sent.
+    HeadTooLarge,
+    /// Too many requests are under way.
+    Overloaded,
     /// It announced a body that is larger than its guest may be sent.
     BodyTooLarge,
     /// Its body broke off, or its chunks could not be read, and its guest gave no answer.
@@ -104,7 +108,7 @@ impl Problem {
                 "target-too-long",
                 "The address is too long.",
             ),
-            Self::Rejected(Reject::HeadTooLarge) => (
+            Self::Rejected(Reject::HeadTooLarge) | Self::HeadTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "head-too-large",
                 "The request's headers are too large.",
@@ -128,6 +132,11 @@ impl Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "no-guest",
                 "The handler is not available right now.",
+            ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "overloaded",
+                "The host is busy.",
             ),
             Self::BodyTooLarge => (
                 StatusCode::PAYLOAD_TOO_LARGE,
@@ -177,7 +186,7 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
             "The request's body is too large.",
         ),
         GuestFailure::NoInstance => (StatusCode::SERVICE_UNAVAILABLE, "The host is busy."),
-        GuestFailure::Deadline | GuestFailure::Stalled => (
+        GuestFailure::Deadline | GuestFailure::CpuTime { .. } | GuestFailure::Stalled => (
             StatusCode::GATEWAY_TIMEOUT,
             "The handler did not answer in time.",
         ),
@@ -251,6 +260,12 @@ mod tests {
             (GuestFailure::RequestBodyTooLarge { bytes_max: 1 }, 413),
             (GuestFailure::NoInstance, 503),
             (GuestFailure::Deadline, 504),
+            (
+                GuestFailure::CpuTime {
+                    cpu_time: std::time::Duration::from_secs(1),
+                },
+                504,
+            ),
         ];
         for (failure, code) in expected {
             let problem = Problem::Guest(failure);
@@ -287,7 +302,9 @@ mod tests {
         assert_eq!(status(Problem::Rejected(Reject::HeadTooLarge)), 431);
         assert_eq!(status(Problem::Rejected(Reject::MethodNotImplemented)), 501);
         assert_eq!(status(Problem::NoRoute), 404);
+        assert_eq!(status(Problem::HeadTooLarge), 431);
         assert_eq!(status(Problem::BodyTooLarge), 413);
+        assert_eq!(status(Problem::Overloaded), 503);
         assert_eq!(status(Problem::NoGuest), 503);
         let not_allowed = Problem::MethodNotAllowed {
             allow: HeaderValue::from_static("GET, HEAD"),

@@ -15,7 +15,7 @@ use super::headers::{self, ProxyTrust};
 use crate::cookie::{self, Presented};
 use crate::route::path;
 
-/// What bounds and reads a request's head.
+/// What bounds requests and reads their heads.
 #[derive(Clone, Debug)]
 pub struct ScreenOptions {
     /// The name of our cookie.
@@ -28,6 +28,8 @@ pub struct ScreenOptions {
     pub headers_max: usize,
     /// Longest path and query, in bytes.
     pub target_bytes_max: usize,
+    /// Requests under way at once, their answers' bodies included.
+    pub requests_max: usize,
 }
 
 /// What the screen has found out about a request that passed it.
@@ -39,6 +41,8 @@ pub(super) struct Screened {
     pub(super) scheme: Scheme,
     /// The visitor's address: the peer's, or what a trusted proxy says.
     pub(super) client: IpAddr,
+    /// The head as it came, our cookie and all.
+    pub(super) head_size: HeadSize,
     /// What `Content-Length` says.
     pub(super) content_length: Option<u64>,
     /// The values of our cookie.
@@ -77,7 +81,10 @@ pub(super) fn screen(
     if target_bytes > options.target_bytes_max {
         return Err(Reject::TargetTooLong);
     }
-    check_size(&head.headers, options)?;
+    let head_size = HeadSize::of(&head.headers);
+    if head_size.is_above(Some(options.head_bytes_max), Some(options.headers_max)) {
+        return Err(Reject::HeadTooLarge);
+    }
     let host = one_host(head, local)?;
     let content_length = one_content_length(&head.headers)?;
     head.uri = normal_target(&head.uri)?;
@@ -92,21 +99,37 @@ pub(super) fn screen(
         host,
         scheme: forwarded.scheme,
         client: forwarded.client,
+        head_size,
         content_length,
         presented,
     })
 }
 
-/// hyper counts for HTTP/1.1 and h2 for HTTP/2, each in its own way: this holds for both.
-fn check_size(headers: &HeaderMap, options: &ScreenOptions) -> Result<(), Reject> {
-    let bytes: usize = headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len())
-        .sum();
-    if headers.len() > options.headers_max || bytes > options.head_bytes_max {
-        return Err(Reject::HeadTooLarge);
+/// How large a head is. hyper counts for HTTP/1.1 and h2 for HTTP/2, each in its own way: this counts alike for both.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadSize {
+    /// Names and values, in bytes.
+    bytes: usize,
+    fields: usize,
+}
+
+impl HeadSize {
+    fn of(headers: &HeaderMap) -> Self {
+        let bytes = headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len())
+            .sum();
+        Self {
+            bytes,
+            fields: headers.len(),
+        }
     }
-    Ok(())
+
+    /// Whether it passes one of two limits, where they are set.
+    pub(super) fn is_above(self, bytes_max: Option<usize>, fields_max: Option<usize>) -> bool {
+        bytes_max.is_some_and(|max| self.bytes > max)
+            || fields_max.is_some_and(|max| self.fields > max)
+    }
 }
 
 /// The one authority of a request (RFC 9112, section 3.2; RFC 9113, section 8.3.1), which also becomes its `Host`.

@@ -10,11 +10,12 @@ use std::time::{Duration, Instant};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::pace::{Arriving, Leaving, Pace, Streams};
 use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
 use super::{Link, Options, Service};
 use crate::limits;
@@ -31,14 +32,14 @@ pub(super) struct Ends {
 /// Both protocols, with their limits.
 #[derive(Debug)]
 pub(super) struct Protocols {
-    builder: auto::Builder<TokioExecutor>,
+    builder: auto::Builder<Streams>,
     header_timeout: Duration,
     idle_timeout: Duration,
 }
 
 impl Protocols {
     pub(super) fn new(options: &Options) -> Self {
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = auto::Builder::new(Streams);
         let mut http1 = builder.http1();
         http1
             .timer(TokioTimer::new())
@@ -81,12 +82,15 @@ impl Protocols {
     ) {
         let pulse = Arc::new(Pulse::default());
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
+        let pace = Pace::new(self.idle_timeout);
         let answer = |request: Request<Incoming>| {
             let in_flight = pulse.request(request.version());
-            let answer = service.answer(request, link);
+            let answer = service.answer(request.map(|body| Arriving::new(body, pace)), link);
             async move {
                 let answer: Response<S::Body> = answer.await;
-                Ok::<_, Infallible>(answer.map(|body| Answering::new(body, in_flight)))
+                Ok::<_, Infallible>(
+                    answer.map(|body| Answering::new(Leaving::new(body, pace), in_flight)),
+                )
             }
         };
         let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));

@@ -14,11 +14,14 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::limits::TRANSFER_BYTES_PER_S_MIN;
+
 /// What has happened on one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pulse {
     reads: AtomicU64,
-    writes: AtomicU64,
+    /// Bytes that the socket has taken.
+    written: AtomicU64,
     requests: AtomicU64,
     in_flight: AtomicUsize,
     /// What `reads` was when the latest answer ended.
@@ -92,9 +95,13 @@ impl Watch {
     }
 
     pub(super) fn look(&mut self, pulse: &Pulse, now: Instant) -> Diagnosis {
-        let seen = (pulse.requests.load(Relaxed), pulse.writes.load(Relaxed));
-        if seen != self.seen {
-            (self.seen, self.moved_at, self.head_since) = (seen, now, None);
+        let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
+        let enough = now.duration_since(self.moved_at).as_secs() * TRANSFER_BYTES_PER_S_MIN;
+        // Bytes one by one are no movement; but whatever little we had to say is taken for it.
+        let is_taken = written > self.seen.1
+            && (written - self.seen.1 >= enough || !pulse.is_blocked.load(Relaxed));
+        if requests != self.seen.0 || is_taken {
+            (self.seen, self.moved_at, self.head_since) = ((requests, written), now, None);
             return Diagnosis::Alive;
         }
         if pulse.in_flight.load(Relaxed) > 0 {
@@ -135,8 +142,8 @@ impl<T> Counted<T> {
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.pulse.is_blocked.store(result.is_pending(), Relaxed);
-        if result.is_ready() {
-            self.pulse.writes.fetch_add(1, Relaxed);
+        if let Poll::Ready(Ok(bytes)) = result {
+            self.pulse.written.fetch_add(bytes as u64, Relaxed);
         }
         result
     }
@@ -192,20 +199,20 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
 /// An answer's body that keeps its request in flight until it is dropped.
 #[derive(Debug)]
 pub(super) struct Answering<B> {
-    body: Pin<Box<B>>,
+    body: B,
     _in_flight: InFlight,
 }
 
 impl<B> Answering<B> {
     pub(super) fn new(body: B, in_flight: InFlight) -> Self {
         Self {
-            body: Box::pin(body),
+            body,
             _in_flight: in_flight,
         }
     }
 }
 
-impl<B: Body<Data = Bytes>> Body for Answering<B> {
+impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -213,7 +220,7 @@ impl<B: Body<Data = Bytes>> Body for Answering<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        self.body.as_mut().poll_frame(cx)
+        Pin::new(&mut self.body).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -320,5 +327,34 @@ mod tests {
         bench.pulse.is_blocked.store(true, Relaxed);
         assert_eq!(bench.at(75), Diagnosis::Alive);
         assert_eq!(bench.at(76), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn a_client_that_takes_bytes_one_by_one_is_cut() {
+        let mut bench = Bench::new();
+        let _request = bench.pulse.request(http::Version::HTTP_11);
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        bench.pulse.is_blocked.store(true, Relaxed);
+        for second in 2..76 {
+            bench.pulse.written.fetch_add(1, Relaxed);
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
+        bench.pulse.written.fetch_add(1, Relaxed);
+        assert_eq!(bench.at(76), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn a_client_that_takes_enough_may_take_its_time() {
+        let mut bench = Bench::new();
+        let _request = bench.pulse.request(http::Version::HTTP_11);
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        bench.pulse.is_blocked.store(true, Relaxed);
+        for second in 2..500 {
+            bench
+                .pulse
+                .written
+                .fetch_add(TRANSFER_BYTES_PER_S_MIN, Relaxed);
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
     }
 }

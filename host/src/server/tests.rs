@@ -20,6 +20,7 @@ struct Scripted {
 enum ScriptedBody {
     Text(Option<Bytes>),
     Cut(Option<Bytes>),
+    Endless,
 }
 
 impl Body for ScriptedBody {
@@ -31,6 +32,7 @@ impl Body for ScriptedBody {
         _: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         Poll::Ready(match &mut *self {
+            Self::Endless => Some(Ok(Frame::data(Bytes::from_static(&[0; 16 << 10])))),
             Self::Text(bytes) => bytes.take().map(|bytes| Ok(Frame::data(bytes))),
             Self::Cut(bytes) => Some(
                 bytes
@@ -60,6 +62,7 @@ impl Service for Scripted {
             let text = Some(Bytes::from_static(b"ok"));
             Response::new(match path.as_str() {
                 "/cut" => ScriptedBody::Cut(text),
+                "/endless" => ScriptedBody::Endless,
                 _ => ScriptedBody::Text(text),
             })
         }
@@ -164,6 +167,40 @@ async fn an_http2_client_without_requests_is_let_go() {
     let mut all = Vec::new();
     let _ = stream.read_to_end(&mut all).await;
     assert_eq!(all.get(3), Some(&4), "the server's SETTINGS came first");
+}
+
+#[tokio::test]
+async fn an_http2_stream_that_nobody_reads_is_reset_and_the_others_go_on() {
+    let bench = Bench::start(impatient()).await;
+    let stream = bench.connect().await;
+    let mut client = h2::client::Builder::new();
+    client.initial_connection_window_size(1 << 20);
+    let (mut client, connection) = client.handshake::<_, Bytes>(stream).await.unwrap();
+    tokio::spawn(connection);
+    let mut ask = |path: &str| {
+        let request = Request::get(format!("http://h{path}")).body(()).unwrap();
+        client.send_request(request, true).unwrap().0
+    };
+    let (unread, read) = (ask("/endless"), ask("/endless"));
+    let (mut unread, mut read) = (unread.await.unwrap(), read.await.unwrap());
+    let started = std::time::Instant::now();
+    // Takes what its window holds and never makes room for more.
+    let stalling = async {
+        loop {
+            if let Err(error) = unread.body_mut().data().await.unwrap() {
+                return error;
+            }
+        }
+    };
+    let reading = async {
+        while started.elapsed() < Duration::from_millis(900) {
+            let piece = read.body_mut().data().await.unwrap().unwrap();
+            let flow = read.body_mut().flow_control();
+            flow.release_capacity(piece.len()).unwrap();
+        }
+    };
+    let (error, ()) = tokio::join!(stalling, reading);
+    assert!(error.is_reset(), "{error}");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! What a route grants its guest on the session: nothing, reading or writing, on all keys or on some.
+//! What a route grants its guest on the session: nothing, reading or writing, on all keys or on some, up to some size.
 
 /// A guest's rights on the session.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -9,6 +9,10 @@ pub struct Grant {
     pub read_keys: KeyPatterns,
     /// The keys it may write.
     pub write_keys: KeyPatterns,
+    /// Largest session that it may make, in bytes, where that is less than the limit of all.
+    pub session_bytes_max: Option<usize>,
+    /// Most keys of a session that it may add to, where that is less than the limit of all.
+    pub keys_max: Option<usize>,
 }
 
 /// How far a [`Grant`] goes.

@@ -1,5 +1,7 @@
 //! The handle that a guest's calls go to. Knows the grant and the WIT's errors; knows no store.
 
+mod admission;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -208,7 +210,8 @@ impl Session {
     /// Gives the session a lifetime in milliseconds; `None`: until the browser is closed.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`] also for an end before 1970 or after 2106, [`Error::Committed`].
+    /// [`Error::Denied`], [`Error::Invalid`] also for an end before 1970 or after 2106, [`Error::TooLarge`],
+    /// [`Error::Committed`].
     pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), CallError> {
         self.may(Access::Write)?;
         let now_ms = self.now_ms().await?;
@@ -302,92 +305,6 @@ impl Session {
             true => WasCalled::Yes,
             false => WasCalled::No,
         }
-    }
-
-    fn run(&self) -> Result<&Arc<Mutex<Run>>, Error> {
-        let denied = |why: &&'static str| Error::Denied((*why).to_owned());
-        self.0.run.as_ref().map_err(denied)
-    }
-
-    /// Waits for the row.
-    async fn enter(&self) -> Result<Locked, CallError> {
-        let run = Arc::clone(self.run()?);
-        self.0.was_called.store(true, Ordering::Release);
-        let mut run = run.lock_owned().await;
-        if run.is_stopped() {
-            return Err(CallError::Interrupted);
-        }
-        match run.open().await {
-            Ok(_) => Ok(run),
-            Err(stop) => interrupted(&mut run, stop),
-        }
-    }
-
-    /// Waits for the row and, where requests of the session collide, for its turn.
-    async fn enter_to_write(&self) -> Result<Locked, CallError> {
-        let mut run = self.enter().await?;
-        self.not_frozen()?;
-        match run.before_first_write().await {
-            Ok(()) => Ok(run),
-            Err(stop) => interrupted(&mut run, stop),
-        }
-    }
-
-    async fn change(&self, op: Op) -> Result<(), CallError> {
-        let mut run = self.enter_to_write().await?;
-        Ok(run.session()?.change(op)?)
-    }
-
-    /// An end needs no turn before it is committed: it may not have read anything.
-    async fn end(&self, op: Op) -> Result<(), CallError> {
-        let mut run = self.enter().await?;
-        self.not_frozen()?;
-        Ok(run.session()?.change(op)?)
-    }
-
-    async fn now_ms(&self) -> Result<i64, CallError> {
-        Ok(self.run()?.lock().await.manager().clock.now_ms())
-    }
-
-    fn not_frozen(&self) -> Result<(), Error> {
-        match self.0.is_frozen.load(Ordering::Acquire) {
-            true => Err(Error::Committed),
-            false => Ok(()),
-        }
-    }
-
-    fn may(&self, access: Access) -> Result<(), Error> {
-        self.run()?;
-        if self.0.grant.access < access {
-            return Err(Error::Denied(
-                "this guest may read the session and not change it".to_owned(),
-            ));
-        }
-        Ok(())
-    }
-
-    fn may_read(&self, key: &str) -> Result<(), Error> {
-        if self.0.grant.read_keys.covers(key) {
-            return Ok(());
-        }
-        Err(Error::Denied(format!("this guest may not read `{key}`")))
-    }
-
-    fn may_write(&self, key: &str) -> Result<(), Error> {
-        if self.0.grant.write_keys.covers(key) {
-            return Ok(());
-        }
-        Err(Error::Denied(format!("this guest may not write `{key}`")))
-    }
-
-    fn may_write_all(&self, operation: &str) -> Result<(), Error> {
-        self.may(Access::Write)?;
-        if self.0.grant.write_keys.covers_all() {
-            return Ok(());
-        }
-        Err(Error::Denied(format!(
-            "`{operation}` needs the right to write every key"
-        )))
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Options {
     pub key_bytes_max: usize,
     /// Requests that may wait for one session's slot.
     pub slot_waiters_max: usize,
-    /// Conflicts with other processes that one request answers at once, before it starts to wait between its tries.
+    /// Conflicts that one request answers at once, before it starts to wait between its tries.
     pub eager_reruns_max: u32,
 }
 

@@ -4,20 +4,20 @@
 //! the log to the newer row, unless the guest has seen something that is different there.
 
 mod log;
+mod plan;
 mod reads;
 
-use crate::clock::round_to_seconds;
 use crate::record::{
-    CommitToken, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord,
-    StoredCookie, TokenHistory, as_integer, is_reserved_key,
+    CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord, StoredCookie,
+    as_integer, is_reserved_key,
 };
-use crate::store::{Change, Commit, RowVersion};
 
-use super::Error;
 use super::options::Options;
-use super::policy::{self, Ending, Facts, Link, Standing, Trigger, Write};
+use super::policy::{Ending, Facts, Link, Standing, Trigger};
+use super::{Error, Grant};
 use log::Log;
 pub(super) use log::Op;
+pub(super) use plan::Planned;
 use reads::Reads;
 
 /// A row as it was read, and what it says.
@@ -59,6 +59,16 @@ impl Limits {
             bytes_max: options.session_bytes_max,
             keys_max: options.keys_max,
             key_bytes_max: options.key_bytes_max,
+        }
+    }
+
+    /// The smaller of these and a guest's own.
+    fn within(self, grant: &Grant) -> Self {
+        let least = |all: usize, own: Option<usize>| own.map_or(all, |own| own.min(all));
+        Self {
+            bytes_max: least(self.bytes_max, grant.session_bytes_max),
+            keys_max: least(self.keys_max, grant.keys_max),
+            ..self
         }
     }
 
@@ -105,29 +115,6 @@ pub(super) struct Transaction {
     reads: Reads,
 }
 
-/// A commit, and what the session is when it has landed.
-pub(super) struct Planned {
-    pub(super) commit: Commit,
-    /// Where it can be recognised, if it writes a row.
-    pub(super) token: Option<CommitToken>,
-    after: Option<Base>,
-}
-
-impl Planned {
-    /// Whether it needs no base: a blind deletion.
-    pub(super) fn is_blind(&self) -> bool {
-        matches!(self.commit.change, Change::Delete { base: None })
-    }
-
-    /// The id that the row moves to.
-    pub(super) fn new_id(&self) -> Option<&SessionId> {
-        match &self.commit.change {
-            Change::Update { new_id, .. } => new_id.as_ref(),
-            _ => None,
-        }
-    }
-}
-
 impl Transaction {
     /// On a row.
     pub(super) fn loaded(base: Base, fresh_cookie: &CookieAttributes, limits: Limits) -> Self {
@@ -161,6 +148,11 @@ impl Transaction {
             log: Log::default(),
             reads: Reads::default(),
         }
+    }
+
+    /// Holds the guest to its own sizes, too. Those of all hold still; twice is as once.
+    pub(super) fn hold_to(&mut self, grant: &Grant) {
+        self.limits = self.limits.within(grant);
     }
 
     /// The row that the run stands on.
@@ -277,7 +269,7 @@ impl Transaction {
                 self.note_read_of(key);
             }
             // Whether something fits depends on everything else.
-            Op::Set { .. } | Op::Add { .. } => self.reads.note_all(),
+            Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. } => self.reads.note_all(),
             _ => {}
         }
     }
@@ -341,89 +333,5 @@ impl Transaction {
             is_saved,
             is_deliverable: link == Link::Secure || !self.attributes().secure,
         }
-    }
-
-    /// The commit that does `write`; `None` where that is nothing.
-    pub(super) fn plan(&self, write: Write, options: &Options, now_ms: i64) -> Option<Planned> {
-        let base = self.base.as_ref();
-        let (id, change, token, after) = match (write, base) {
-            (Write::Create, _) => {
-                let (after, token) = self.written(SessionId::generate(), options, now_ms);
-                let change = Change::Create(after.record.clone());
-                (after.id.clone(), change, Some(token), Some(after))
-            }
-            (Write::Replace | Write::Move, Some(base)) => {
-                let new_id = self.working.new_id.clone();
-                let id = new_id.as_ref().unwrap_or(&base.id).clone();
-                let (after, token) = self.written(id, options, now_ms);
-                let change = Change::Update {
-                    base: RowVersion::of(&base.record),
-                    record: after.record.clone(),
-                    new_id,
-                };
-                (base.id.clone(), change, Some(token), Some(after))
-            }
-            (Write::Delete, Some(base)) => {
-                let is_blind = self.reads.is_empty() && !self.log.depends_on_base();
-                let is_told = self.working.ending == Ending::Destroyed;
-                let version = RowVersion::of(&base.record);
-                let base_version = (!(is_blind && is_told)).then_some(version);
-                let change = Change::Delete { base: base_version };
-                (base.id.clone(), change, None, None)
-            }
-            _ => return None,
-        };
-        Some(Planned {
-            commit: Commit { id, change },
-            token,
-            after,
-        })
-    }
-
-    /// The row to be written, with the cookie's expiry made new.
-    fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Base, CommitToken) {
-        let base = self.base.as_ref().map(|base| &base.record);
-        let created_at_s = base.and_then(|row| row.created_at_s);
-        let created_at_s = created_at_s.unwrap_or(round_to_seconds(now_ms));
-        let max_age_ms = self.attributes().original_max_age_ms;
-        let expiry = policy::expiry(options, max_age_ms, Some(created_at_s), now_ms);
-        let mut document = self.working.document.clone();
-        let mut cookie = document.cookie().clone();
-        cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
-        document.set_cookie(cookie);
-        let token = CommitToken::generate();
-        let tokens = base.map_or(TokenHistory::default(), |row| row.tokens.clone());
-        let record = SessionRecord {
-            data: document.to_bytes(),
-            expires_at_s: expiry.row_at_s,
-            tokens: tokens.push(token),
-            created_at_s: Some(created_at_s),
-        };
-        let after = Base {
-            id,
-            record,
-            document,
-        };
-        (after, token)
-    }
-
-    /// The commit is durable: a new segment starts on what was written.
-    pub(super) fn landed(&mut self, planned: Planned) {
-        let ending = self.working.ending;
-        self.log = Log::default();
-        self.reads = Reads::default();
-        match planned.after {
-            Some(base) => {
-                self.standing = Standing::Loaded;
-                self.working = Working::new(base.document.clone());
-                self.base = Some(base);
-            }
-            None => {
-                self.standing = Standing::New;
-                self.base = None;
-                self.working = Working::new(Document::new(self.fresh_cookie.clone()));
-            }
-        }
-        self.working.ending = ending;
     }
 }

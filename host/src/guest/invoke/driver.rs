@@ -17,8 +17,8 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
 
+use super::computing::Computing;
 use crate::guest::error::GuestFailure;
-use crate::guest::gate::Permit;
 use crate::guest::log::GuestLog;
 use crate::guest::session_host::HasAnswered;
 
@@ -28,8 +28,6 @@ const LEAKED_BODY_GRACE: Duration = Duration::from_millis(100);
 
 /// What a guest answers with: its head, and the body that it writes to.
 pub(super) type Response = http::Response<WasiBody>;
-/// The guest's work, instance and all.
-pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), GuestFailure>> + Send>>;
 
 /// Where a guest's answer goes, once.
 pub(super) struct Answer {
@@ -79,7 +77,7 @@ impl TasksDone {
 
 /// One run under way. Dropping it drops the instance, gives back its slot and logs what the guest wrote.
 pub(in crate::guest) struct Run {
-    work: Option<(Work, Permit)>,
+    computing: Computing,
     answer: Option<AnswerReceiver>,
     tasks_done: TasksDone,
     body: BodyState,
@@ -106,15 +104,13 @@ pub(in crate::guest) enum Event {
 
 impl Run {
     pub(super) fn new(
-        work: Work,
-        permit: Permit,
+        computing: Computing,
         answer: AnswerReceiver,
         tasks_done: TasksDone,
         log: GuestLog,
     ) -> Self {
-        let work = Some((work, permit));
         Self {
-            work,
+            computing,
             answer: Some(answer),
             tasks_done,
             body: BodyState::Absent,
@@ -122,6 +118,16 @@ impl Run {
             leak: None,
             log,
         }
+    }
+
+    /// What the guest has computed for its request, earlier runs included.
+    pub(super) fn computed(&self) -> Duration {
+        self.computing.computed()
+    }
+
+    /// How long this run has computed or waited for its turn to.
+    pub(in crate::guest) fn busy(&self) -> Duration {
+        self.computing.busy()
     }
 
     pub(in crate::guest) fn log(&self) -> &GuestLog {
@@ -143,6 +149,13 @@ impl Run {
     ) -> Poll<Result<Event, GuestFailure>> {
         let mut has_run = false;
         loop {
+            if self.computing.is_at_its_turn() {
+                // It may end in this moment: then that is what comes next.
+                self.poll_work(cx)?;
+                if self.computing.is_at_its_turn() {
+                    return Poll::Pending;
+                }
+            }
             if let Some(head) = self.take_head()? {
                 return Poll::Ready(Ok(Event::Head(head)));
             }
@@ -150,7 +163,7 @@ impl Run {
                 self.leak = None;
                 return Poll::Ready(Ok(Event::Frame(frame)));
             }
-            if !has_run && self.work.is_some() {
+            if !has_run && !self.computing.is_over() {
                 has_run = true;
                 self.poll_work(cx)?;
                 continue;
@@ -160,12 +173,12 @@ impl Run {
                     return Poll::Ready(Err(GuestFailure::NoResponse));
                 }
                 (true, BodyState::Ended) => {
-                    self.work = None;
+                    self.computing.end();
                     return Poll::Ready(Ok(Event::End));
                 }
-                (true, BodyState::Open(_)) if self.work.is_some() => {
+                (true, BodyState::Open(_)) if !self.computing.is_over() => {
                     ready!(self.poll_leak(cx));
-                    self.work = None;
+                    self.computing.end();
                 }
                 _ => return Poll::Pending,
             }
@@ -173,16 +186,12 @@ impl Run {
     }
 
     fn poll_work(&mut self, cx: &mut Context<'_>) -> Result<(), GuestFailure> {
-        let Some((work, _)) = &mut self.work else {
+        if self.computing.is_over() {
             return Ok(());
-        };
-        // tokio's budget would make channels between guest and host seem to wait although they do not.
-        match pin!(unconstrained(work)).poll(cx) {
+        }
+        match self.computing.poll(cx) {
             Poll::Pending => Ok(()),
-            Poll::Ready(result) => {
-                self.work = None;
-                result
-            }
+            Poll::Ready(result) => result,
         }
     }
 
@@ -226,7 +235,7 @@ impl Run {
     }
 
     fn is_work_done(&self) -> bool {
-        self.work.is_none() || self.tasks_done.is_set()
+        self.computing.is_over() || self.tasks_done.is_set()
     }
 
     fn poll_leak(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -240,7 +249,7 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         // First the instance, which may write on its way out.
-        self.work = None;
+        self.computing.drop_work();
         self.log.finish();
     }
 }

@@ -1,6 +1,7 @@
 //! From the start of a run to the point where its answer may be released: what is held, and for how long.
 
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, response};
@@ -10,7 +11,7 @@ use super::driver::{Event, Run};
 use super::meter::Meter;
 use crate::guest::body::{GuestBody, Held, Patience};
 use crate::guest::error::GuestFailure;
-use crate::guest::runtime::Guest;
+use crate::guest::loaded::Guest;
 use crate::guest::settings::StreamPolicy;
 use crate::limits;
 
@@ -115,6 +116,11 @@ impl Releasing {
             }
             (Event::Frame(_) | Event::End, None) => Err(GuestFailure::NoResponse),
         }
+    }
+
+    /// What the guest has computed for its request so far.
+    pub(super) fn computed(&self) -> Duration {
+        self.run.computed()
     }
 
     /// The answer. Its guest, if it has more to do, goes on as the body is read.

@@ -11,7 +11,8 @@ use arc_swap::ArcSwap;
 use super::record::{Origin, State, VersionReport};
 use super::watch::{self, Watch};
 use crate::guest::Guest;
-use crate::guest::loader::{ComponentInfo, Digest};
+use crate::guest::digest::Digest;
+use crate::guest::loader::ComponentInfo;
 use crate::guest::settings::{Canary, GuestSettings};
 
 /// How many versions are remembered; of the older ones those that serve, and the one that is kept, stay listed.

@@ -124,3 +124,37 @@ async fn no_more_instances_run_than_there_may_be() {
         "{outcomes:?}"
     );
 }
+
+#[tokio::test]
+async fn a_guests_own_number_of_instances_holds_and_an_endless_loop_gives_its_slot_back() {
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = limited(name, |limits| {
+            limits.instances_max = 1;
+            limits.waiters_max = 1;
+            limits.deadline = Duration::from_millis(300);
+        });
+        let (first, second, third) =
+            tokio::join!(get(&guest, "/spin"), get(&guest, "/"), get(&guest, "/"));
+        assert_eq!(first.unwrap_err(), GuestFailure::Deadline, "{name}");
+        assert!(second.is_err(), "{name}: its own deadline passed meanwhile");
+        assert_eq!(
+            third.unwrap_err(),
+            GuestFailure::NoInstance,
+            "{name}: no room to wait"
+        );
+        assert_eq!(text(&guest, "/").await, "hello\n", "{name}");
+    }
+}
+
+#[tokio::test]
+async fn processor_time_ends_a_run_long_before_its_deadline() {
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let cpu_time = Duration::from_millis(50);
+        let guest = limited(name, |limits| {
+            limits.cpu_time = Some(cpu_time);
+            limits.deadline = Duration::from_secs(60);
+        });
+        let failure = get(&guest, "/spin").await.unwrap_err();
+        assert_eq!(failure, GuestFailure::CpuTime { cpu_time }, "{name}");
+    }
+}

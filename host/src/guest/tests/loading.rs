@@ -112,6 +112,114 @@ fn a_memory_limit_above_the_pools_is_refused() {
     ));
 }
 
+/// A component that is a handler by its exports, with a core module whose start function runs `body`.
+fn starting(body: &[u8]) -> Vec<u8> {
+    // A module with one function type, one function, and it as the start function.
+    let mut module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0".to_vec();
+    let length = |n: usize| u8::try_from(n).unwrap();
+    module.extend([0x0a, length(body.len() + 3), 1, length(body.len() + 1), 0]);
+    module.extend(body);
+    let whole = std::fs::read(component("fixture-hello")).unwrap();
+    // A core module section, and a section of core instances that instantiates it: after all others, so after the
+    // component's own modules; its index is what `core_modules` counts.
+    let modules = core_modules(&whole);
+    let mut bytes = whole;
+    bytes.extend([1, length(module.len())]);
+    bytes.extend(module);
+    bytes.extend([2, 4, 1, 0, modules, 0]);
+    bytes
+}
+
+/// How many core modules a component defines at its top.
+fn core_modules(component: &[u8]) -> u8 {
+    let (mut depth, mut modules) = (0_usize, 0);
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        match payload.unwrap() {
+            wasmparser::Payload::ModuleSection { .. } => {
+                modules += u8::from(depth == 0);
+                depth += 1;
+            }
+            wasmparser::Payload::ComponentSection { .. } => depth += 1,
+            wasmparser::Payload::End(_) => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    modules
+}
+
+#[test]
+fn a_start_function_that_traps_is_refused() {
+    let error = refused(&starting(&[0x00, 0x0b]));
+    assert!(
+        matches!(&error, LoadError::NotInstantiable { reason, .. } if reason.contains("unreachable")),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_start_function_that_spins_is_refused_within_the_admission_deadline() {
+    let spinning = starting(&[0x03, 0x40, 0x0c, 0x00, 0x0b, 0x0b]);
+    let patient = |deadline| {
+        let mut settings = settings("fixture-hello");
+        settings.limits.deadline = deadline;
+        let begun = Instant::now();
+        let error = runtime().load_bytes(settings, &spinning).unwrap_err();
+        assert!(
+            matches!(&error, LoadError::NotInstantiable { reason, .. } if reason.contains("did not start")),
+            "{error}"
+        );
+        begun.elapsed()
+    };
+    assert!(patient(Duration::from_millis(200)) < Duration::from_secs(4));
+    let long = patient(Duration::from_secs(3600));
+    assert!(long >= crate::limits::ADMISSION_DEADLINE && long < Duration::from_secs(30));
+}
+
+#[test]
+fn a_guest_knows_what_it_was_made_of() {
+    let bytes = std::fs::read(component("counter")).unwrap();
+    let guest = runtime().load_bytes(settings("counter"), &bytes).unwrap();
+    assert_eq!(guest.component().digest, crate::guest::Digest::of(&bytes));
+    assert_eq!(guest.component().bytes, bytes.len() as u64);
+    let has = |names: &[String], name| names.iter().any(|n| n.starts_with(name));
+    assert!(has(&guest.component().imports, "cloakroom:http/session@"));
+    assert!(has(
+        &guest.component().exports,
+        "wasi:http/incoming-handler@0.2"
+    ));
+}
+
+#[test]
+fn bytes_beyond_the_limit_are_refused_unseen() {
+    let bytes = vec![0; (64 << 20) + 1];
+    let error = runtime()
+        .load_bytes(settings("counter"), &bytes)
+        .unwrap_err();
+    assert!(matches!(error, LoadError::TooLarge { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn kept_code_serves_as_compiled_code_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let keeping = || {
+        Runtime::new(&Options {
+            instances_max: 4,
+            code_cache: Some(folder.path().join("code")),
+            ..Options::default()
+        })
+        .unwrap()
+    };
+    for name in ["fixture-hello", "counter-service"] {
+        let compiled = keeping().load(settings(name)).unwrap();
+        let kept = keeping().load(settings(name)).unwrap();
+        assert_eq!(compiled.component(), kept.component());
+        let [compiled, kept] = [compiled, kept].map(Arc::new);
+        assert_eq!(text(&compiled, "/").await, text(&kept, "/").await);
+    }
+    let files = std::fs::read_dir(folder.path().join("code")).unwrap();
+    assert_eq!(files.count(), 3, "the key and two files of code");
+}
+
 #[tokio::test]
 async fn loading_works_on_a_thread_that_drives_a_runtime() {
     assert_eq!(text(&guest("fixture-hello"), "/").await, "hello\n");

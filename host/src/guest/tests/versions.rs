@@ -30,7 +30,7 @@ impl Probe for Nod {
     }
 }
 
-fn admission() -> Admission {
+pub(super) fn admission() -> Admission {
     static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| Arc::new(Runtime::new(&Options::default()).unwrap()));
     Admission::new(Arc::clone(runtime), Box::new(Nod), Clock::manual(1_000))
@@ -40,7 +40,7 @@ fn bytes_of(name: &str) -> Bytes {
     std::fs::read(component(name)).unwrap().into()
 }
 
-fn proposal(bytes: Bytes) -> Proposal {
+pub(super) fn proposal(bytes: Bytes) -> Proposal {
     Proposal {
         source: Source::Bytes(bytes),
         settings: None,
@@ -59,7 +59,7 @@ async fn admit(deployment: &Arc<Deployment>, name: &str) -> u64 {
     version
 }
 
-fn deployment(change: impl FnOnce(&mut GuestSettings)) -> Arc<Deployment> {
+pub(super) fn deployment(change: impl FnOnce(&mut GuestSettings)) -> Arc<Deployment> {
     let mut settings = settings(HELLO);
     change(&mut settings);
     Deployment::new(settings)

@@ -9,7 +9,8 @@ use tokio::sync::Mutex;
 use super::directories::{Directories, Name};
 use super::trace::Stamp;
 use crate::guest::admission::{Admission, Proposal, Source};
-use crate::guest::loader::{self, Digest, LoadError};
+use crate::guest::digest::Digest;
+use crate::guest::loader::{self, LoadError};
 use crate::guest::registry::{Deployment, Origin};
 
 /// What is remembered of a file between two looks.

@@ -1,28 +1,26 @@
 //! One case: its options, its store, its rounds of requests that run at once, and what is known of them afterwards.
 
+mod bystander;
+mod request;
+mod rows;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-
-use super::super::{
-    CookieChange, Grant, Options, Outcome, Refusal, Secure, SessionManager, Start, TouchPolicy,
-    Unset, Visit,
-};
+use super::super::{Options, Secure, SessionManager, TouchPolicy, Unset};
 use super::faults::{Faults, FaultyStore, Link};
-use super::model::{Content, Name, Opening, Row, World};
-use super::script::{Call, Guest, KEYS, Rng, Said, Trap, pause, script};
-use super::serial::{Cookie, Event, History, What, is_serial};
+use super::model::{Name, Row, World};
+use super::script::Rng;
+use super::serial::{Cookie, Event, History, is_serial};
 use super::{BlindWriter, Report};
 use crate::clock::Clock;
-use crate::cookie::{KeyRing, Presented, Secret, take_from};
-use crate::record::{
-    CommitToken, CookieAttributes, Document, SessionId, SessionRecord, StoredCookie, TokenHistory,
-};
-use crate::store::{Change, Commit, SessionStore, Verdict};
+use crate::cookie::{KeyRing, Secret};
+use crate::record::{SessionId, SessionRecord};
+use crate::store::SessionStore;
+use request::Told;
+use rows::row;
 
 const NOW_MS: i64 = 1_795_000_000_000;
 const IDLE: Duration = Duration::from_secs(1_000);
@@ -41,15 +39,6 @@ struct Case {
     jumps: bool,
     blind_writes: bool,
     pauses: usize,
-}
-
-/// What a request did.
-struct Told {
-    opening: Opening,
-    cookie: Cookie,
-    events: Vec<Event>,
-    refusal: Option<Refusal>,
-    text: String,
 }
 
 pub(super) async fn case(
@@ -146,52 +135,6 @@ impl Case {
             pauses,
             faulty,
         }
-    }
-
-    /// A first row: ours, one of Express, or none.
-    async fn make_row(&self, id: &SessionId, rng: &mut Rng) {
-        let max_age_ms = rng.pick(&[None, Some(60_000), Some(2_000_000)]);
-        let (data, expires_at_s) = self.row_text(max_age_ms, rng);
-        match rng.below(10) {
-            0 => {}
-            1 | 2 => {
-                self.express.upsert(id, data, expires_at_s).await;
-            }
-            _ => {
-                let record = SessionRecord {
-                    data,
-                    expires_at_s,
-                    tokens: TokenHistory::default().push(CommitToken::generate()),
-                    created_at_s: Some(self.clock.now_s()),
-                };
-                let commit = Commit {
-                    id: id.clone(),
-                    change: Change::Create(record),
-                };
-                let verdicts = self.store.commit_many(&[commit], self.clock.now_s()).await;
-                assert!(matches!(verdicts[..], [Verdict::Committed]), "{verdicts:?}");
-            }
-        }
-    }
-
-    fn row_text(&self, max_age_ms: Option<i64>, rng: &mut Rng) -> (Bytes, i64) {
-        let now_ms = self.clock.now_ms();
-        let cookie = StoredCookie::new(&CookieAttributes {
-            original_max_age_ms: max_age_ms,
-            expires_at_ms: max_age_ms.map(|ms| now_ms + ms),
-            ..CookieAttributes::default()
-        });
-        let mut document = Document::new(cookie);
-        for key in KEYS {
-            if rng.chance(40) {
-                document.set(key, rng.pick(&["0", "1", "\"x\""]));
-            }
-        }
-        let lifetime_ms = max_age_ms.unwrap_or(IDLE.as_millis() as i64);
-        (
-            document.to_bytes(),
-            crate::clock::round_to_seconds(now_ms + lifetime_ms),
-        )
     }
 
     async fn read(&self, id: &SessionId) -> Option<SessionRecord> {
@@ -319,299 +262,5 @@ impl Case {
 
     fn now(&self) -> u64 {
         self.time.fetch_add(1, Ordering::SeqCst)
-    }
-
-    /// What happens beside the requests: blind writes, the clock.
-    fn bystander<'a>(
-        &'a self,
-        shared: &'a SessionId,
-        rng: &mut Rng,
-    ) -> impl Future<Output = Vec<Event>> + use<'a> {
-        let mut rng = rng.fork();
-        async move {
-            let mut events = Vec::new();
-            if self.jumps && rng.chance(70) {
-                pause(&mut rng, 20).await;
-                events.push(self.jump(&mut rng).await);
-            }
-            if self.blind_writes {
-                events.push(self.blind_write(shared, &mut rng).await);
-            }
-            events
-        }
-    }
-
-    async fn jump(&self, rng: &mut Rng) -> Event {
-        let ms = rng.pick(&[5_000, 100_000, 10_000_000]);
-        while !self.faulty.is_quiet() {
-            tokio::task::yield_now().await;
-        }
-        let from = self.now();
-        self.clock.advance(ms);
-        Event {
-            from,
-            to: self.now(),
-            what: What::Passed(ms),
-        }
-    }
-
-    async fn blind_write(&self, shared: &SessionId, rng: &mut Rng) -> Event {
-        let read = self.read(shared).await.filter(|_| rng.chance(70));
-        pause(rng, 25).await;
-        let _held = self.faulty.hold();
-        let (fixed, expires_at_s) = self.row_text(None, rng);
-        let data = match read {
-            Some(record) => {
-                let mut document = Document::parse(&record.data).expect("a session's row");
-                document.set(rng.pick(&KEYS), rng.pick(&["0", "5", "\"e\""]));
-                document.to_bytes()
-            }
-            None => fixed,
-        };
-        let from = self.now();
-        if rng.chance(15) {
-            let commit = Commit {
-                id: shared.clone(),
-                change: Change::Delete { base: None },
-            };
-            self.store.commit_many(&[commit], self.clock.now_s()).await;
-            return Event {
-                from,
-                to: self.now(),
-                what: What::Remove,
-            };
-        }
-        self.express
-            .upsert(shared, data.clone(), expires_at_s)
-            .await;
-        let written = SessionRecord {
-            data,
-            expires_at_s,
-            tokens: TokenHistory::default(),
-            created_at_s: None,
-        };
-        Event {
-            from,
-            to: self.now(),
-            what: What::Upsert(row(&written)),
-        }
-    }
-
-    fn visit<'a>(
-        &'a self,
-        number: usize,
-        shared: &SessionId,
-        rng: &mut Rng,
-    ) -> impl Future<Output = Told> + use<'a> {
-        let mut rng = rng.fork();
-        let has_cookie = rng.chance(95);
-        let visit = Visit {
-            presented: presented(&self.keys, has_cookie.then_some(shared)),
-            path: "/".to_owned(),
-            is_secure: false,
-            grant: Arc::new(Grant::write()),
-            deadline: Instant::now() + Duration::from_secs(600),
-            start: match rng.chance(10) {
-                true => Start::Exclusive,
-                false => Start::Optimistic,
-            },
-        };
-        let mut guest = Guest {
-            script: script(&mut rng),
-            body_is_gone: rng.chance(3),
-            has_effect: false,
-            runs: 0,
-            lines: Vec::new(),
-            time: Arc::clone(&self.time),
-            pauses: self.pauses,
-            rng: rng.fork(),
-        };
-        let manager = Arc::clone(&self.managers[rng.below(self.managers.len())]);
-        async move {
-            pause(&mut rng, self.pauses).await;
-            let from = self.now();
-            let task = tokio::spawn(async move {
-                let outcome = manager.transact(visit, &mut guest).await;
-                (outcome, guest)
-            });
-            let (outcome, guest) = task.await.expect("a transaction does not panic");
-            let to = self.now();
-            self.told(number, has_cookie, outcome, guest, (from, to))
-        }
-    }
-
-    fn told(
-        &self,
-        number: usize,
-        has_cookie: bool,
-        outcome: Outcome<(), Trap>,
-        guest: Guest,
-        (from, to): (u64, u64),
-    ) -> Told {
-        let text = format!(
-            "request {number} @{from}..{to}: {:?}, cookie: {has_cookie}, runs {}, {outcome:?}, said {:?}",
-            guest.script, guest.runs, guest.lines
-        );
-        let (cookie, refusal, is_answered) = match outcome {
-            Outcome::Answered { cookie, .. } => (cookie, None, true),
-            Outcome::Failed { cookie, failure } => {
-                assert_eq!(failure, Trap::ByScript, "{text}");
-                (cookie, None, false)
-            }
-            Outcome::Refused { refusal, cookie } => (cookie, Some(refusal), false),
-        };
-        let end = match (is_answered, refusal) {
-            (true, _) => End::Happened,
-            (false, Some(Refusal::StoreUnavailable)) => End::Doubtful,
-            (false, _) => End::Undone,
-        };
-        let is_untouched = self.faulty.faults.fail_percent > 0 && cookie == CookieChange::Keep;
-        Told {
-            opening: match (has_cookie, guest.runs) {
-                (false, _) => Opening::WithoutCookie,
-                (true, 0 | 1) => Opening::First,
-                (true, _) => Opening::Again,
-            },
-            cookie: self.cookie(cookie),
-            events: events(
-                number,
-                &guest,
-                end,
-                (from, to),
-                is_untouched,
-                self.options.unset,
-            ),
-            refusal,
-            text,
-        }
-    }
-
-    fn cookie(&self, change: CookieChange) -> Cookie {
-        match change {
-            CookieChange::Keep => Cookie::Keep,
-            CookieChange::Expire { .. } => Cookie::Expire,
-            CookieChange::Set { value, attributes } => {
-                let id = self.keys.verify(&value).expect("our own signature");
-                Cookie::Set(id, attributes.original_max_age_ms, attributes.expires_at_ms)
-            }
-        }
-    }
-}
-
-/// What became of what a request did last.
-#[derive(Clone, Copy, PartialEq)]
-enum End {
-    Happened,
-    Doubtful,
-    Undone,
-}
-
-impl Told {
-    fn is_refused(&self) -> bool {
-        matches!(self.refusal, Some(Refusal::Conflict | Refusal::BodyGone))
-    }
-
-    /// Without a lost reply nothing is in doubt: what was refused did not happen.
-    fn drop_doubt_unless(&mut self, may_be_lost: bool) {
-        let is_doubtful = |event: &Event| {
-            matches!(
-                event.what,
-                What::Segment {
-                    is_doubtful: true,
-                    ..
-                }
-            )
-        };
-        self.events
-            .retain(|event| may_be_lost || !is_doubtful(event));
-    }
-}
-
-/// A request's segments: from each `save` that was done to the next.
-fn events(
-    visit: usize,
-    guest: &Guest,
-    end: End,
-    (from, to): (u64, u64),
-    is_untouched: bool,
-    unset: Unset,
-) -> Vec<Event> {
-    let mut events = Vec::new();
-    let (mut lines, mut begun) = (Vec::new(), from);
-    let mut fails_at_save = false;
-    let (mut is_dropped, mut is_destroyed) = (false, false);
-    for line in &guest.lines {
-        match &line.call {
-            Call::Unset if unset == Unset::Keep => is_dropped = !is_destroyed,
-            Call::Destroy | Call::Unset => (is_dropped, is_destroyed) = (false, true),
-            Call::Regenerate => (is_dropped, is_destroyed) = (false, false),
-            Call::Reload => is_dropped = false,
-            _ => {}
-        }
-        match (&line.call, &line.said) {
-            // Nothing is saved, and what was read goes on to count.
-            (Call::Save, Said::Done) if is_dropped => {}
-            (Call::Save, Said::Done) => {
-                events.push(Event {
-                    from: begun,
-                    to: line.done_at,
-                    what: What::Segment {
-                        visit,
-                        lines: std::mem::take(&mut lines),
-                        is_save: true,
-                        is_doubtful: false,
-                    },
-                });
-                begun = line.made_at;
-            }
-            (Call::Save, Said::Unavailable) => fails_at_save = true,
-            _ => lines.push(line.clone()),
-        }
-    }
-    // A guest that makes no call goes on without a store, and its cookie stays as it is.
-    if guest.lines.is_empty() && is_untouched {
-        return events;
-    }
-    let reload_failed = lines.iter().any(|line| line.said == Said::Unavailable);
-    if end == End::Undone || reload_failed {
-        return events;
-    }
-    events.push(Event {
-        from: begun,
-        to,
-        what: What::Segment {
-            visit,
-            lines,
-            is_save: fails_at_save,
-            is_doubtful: end == End::Doubtful,
-        },
-    });
-    events
-}
-
-fn presented(keys: &KeyRing, id: Option<&SessionId>) -> Presented {
-    let mut headers = HeaderMap::new();
-    if let Some(id) = id {
-        let cookie = format!("{COOKIE_NAME}={}", keys.sign(id));
-        let cookie = HeaderValue::from_str(&cookie).expect("a signed value is a header's");
-        headers.insert(http::header::COOKIE, cookie);
-    }
-    take_from(&mut headers, COOKIE_NAME)
-}
-
-fn row(record: &SessionRecord) -> Row {
-    let document = Document::parse(&record.data).expect("a session's row");
-    let entry = |key: String| {
-        let value = document.get(&key).expect("a listed key").to_owned();
-        (key, value)
-    };
-    let attributes = document.cookie().attributes();
-    Row {
-        content: Content {
-            entries: document.keys().into_iter().map(entry).collect(),
-            max_age_ms: attributes.original_max_age_ms,
-            cookie_ends_at_ms: attributes.expires_at_ms,
-        },
-        expires_at_s: record.expires_at_s,
     }
 }

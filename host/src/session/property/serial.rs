@@ -265,7 +265,6 @@ fn is_blind_end(lines: &[Line]) -> bool {
             line.call,
             Call::Delete(_)
                 | Call::Clear
-                | Call::SetMaxAge(_)
                 | Call::Touch
                 | Call::Renew
                 | Call::Regenerate

@@ -104,6 +104,7 @@ impl Run {
             let waited = self.turn.wait_for_others(eager_max, self.deadline).await;
             waited.map_err(|_| Stop::Busy)?;
         } else {
+            self.turn.note_conflict();
             self.take_its_turn().await?;
             self.check_deadline()?;
         }

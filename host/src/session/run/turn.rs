@@ -12,8 +12,9 @@ use crate::session::slot::{NoTurn, SlotGuard};
 #[derive(Debug, Default)]
 pub(in crate::session) struct Turn {
     slot: Option<SlotGuard>,
-    /// Conflicts met with the slot in hand: with other processes.
-    foreign_conflicts: u32,
+    /// Conflicts met so far. The first may have been with a request of this process; with the slot in hand they are with
+    /// others.
+    conflicts: u32,
 }
 
 /// Waits between tries grow from the first to the second of these.
@@ -40,6 +41,11 @@ impl Turn {
         Ok(())
     }
 
+    /// Another commit came first, before the slot was in hand.
+    pub(super) fn note_conflict(&mut self) {
+        self.conflicts += 1;
+    }
+
     /// Another process came first. The first few times that is answered at once, then after a wait that grows: two processes
     /// that go on in step would disturb each other for ever.
     ///
@@ -50,8 +56,8 @@ impl Turn {
         eager_max: u32,
         deadline: Instant,
     ) -> Result<(), NoTurn> {
-        self.foreign_conflicts += 1;
-        let patient = self.foreign_conflicts.saturating_sub(eager_max);
+        self.note_conflict();
+        let patient = self.conflicts.saturating_sub(eager_max);
         if patient > 0 {
             let wait = (WAITS.0 * 2u32.saturating_pow(patient.min(16))).min(WAITS.1);
             let until = Instant::now() + jittered(wait);

@@ -76,7 +76,12 @@ impl Op {
             Self::Clear => working.document.clear(),
             Self::Renew { id } => working.new_id = Some(id.clone()),
             Self::SetMaxAge { max_age_ms, now_ms } => {
-                set_lifetime(&mut working.document, *max_age_ms, *now_ms);
+                change_within(
+                    &mut working.document,
+                    limits,
+                    LIFETIME_BYTES_MAX,
+                    |document| set_lifetime(document, *max_age_ms, *now_ms),
+                )?;
                 working.is_cookie_changed = true;
             }
             Self::Touch { now_ms } => {
@@ -138,14 +143,28 @@ fn set_within(
             limits.keys_max
         )));
     }
+    // A key's byte is at most six in JSON: `\u0001`.
+    let bytes_added_max = 6 * key.len() + value.len() + 8;
+    change_within(document, limits, bytes_added_max, |document| {
+        document.set(key, value);
+    })
+}
+
+/// Changes a session that grows by at most `bytes_added_max`; nothing if it would pass its limit.
+fn change_within(
+    document: &mut Document,
+    limits: Limits,
+    bytes_added_max: usize,
+    change: impl FnOnce(&mut Document),
+) -> Result<(), Error> {
     let bytes_before = document.json_len();
     // Only where it could be too much is it tried on a copy.
-    if bytes_before + 2 * key.len() + value.len() + 8 <= limits.bytes_max {
-        document.set(key, value);
+    if bytes_before + bytes_added_max <= limits.bytes_max {
+        change(document);
         return Ok(());
     }
     let mut changed = document.clone();
-    changed.set(key, value);
+    change(&mut changed);
     let bytes = changed.json_len();
     if bytes > limits.bytes_max && bytes > bytes_before {
         return Err(Error::TooLarge(limits.bytes_max as u64));
@@ -153,6 +172,9 @@ fn set_within(
     *document = changed;
     Ok(())
 }
+
+/// No text of a lifetime and its end in a row is longer than this, their names included.
+const LIFETIME_BYTES_MAX: usize = 128;
 
 fn set_lifetime(document: &mut Document, max_age_ms: Option<i64>, now_ms: i64) {
     let mut cookie = document.cookie().clone();
@@ -226,7 +248,8 @@ impl Log {
 
     /// Whether any change could have been refused on another row.
     pub(super) fn depends_on_base(&self) -> bool {
-        let depends = |op: &Op| matches!(op, Op::Set { .. } | Op::Add { .. });
+        let depends =
+            |op: &Op| matches!(op, Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. });
         self.is_overflown || self.ops.iter().any(depends)
     }
 }

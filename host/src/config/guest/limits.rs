@@ -1,0 +1,219 @@
+//! `[guest.NAME.limits]`: what bounds one guest. Knows which of the host's own limits a guest's may not pass.
+
+use std::time::Duration;
+
+use super::super::kinds::{Complaint, Field, count_in, duration, size, size_in};
+use super::super::reader::Section;
+use super::super::server::ServerSettings;
+use super::super::session::SessionSettings;
+use super::super::source::Value;
+use crate::limits;
+
+/// `limits` of a guest.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestLimits {
+    /// Longest time from a request's head to its answer's release.
+    pub deadline: Duration,
+    /// Longest time that all runs for one request may compute; `None` for no limit but the deadline's.
+    pub cpu_time: Option<Duration>,
+    /// Largest linear memory of an instance, in bytes.
+    pub memory_bytes_max: usize,
+    /// Instances at once.
+    pub instances_max: usize,
+    /// Requests that may wait for one of them.
+    pub waiters_max: usize,
+    /// Longest wait for one of them.
+    pub wait_max: Duration,
+    /// Largest request head, in bytes; `None`: what `[server]` allows.
+    pub request_head_bytes_max: Option<usize>,
+    /// Most header fields of a request; `None`: what `[server]` allows.
+    pub request_headers_max: Option<usize>,
+    /// Largest request body, in bytes.
+    pub request_body_bytes_max: u64,
+    /// Largest response body, in bytes; `None` for no limit.
+    pub response_body_bytes_max: Option<u64>,
+    /// Largest part of a request body that is kept for a re-run, in bytes.
+    pub replay_bytes_max: usize,
+    /// Largest session that it may write, in bytes; `None`: what `[session.limits]` allows.
+    pub session_bytes_max: Option<usize>,
+    /// Most keys of a session that it may add to; `None`: what `[session.limits]` allows.
+    pub session_keys_max: Option<usize>,
+    /// Requests that it may send to other servers for one of its own.
+    pub outbound_calls_max: u32,
+    /// Log lines of one run; of a released stream, lines a minute.
+    pub log_lines_max: usize,
+    /// Longest log line, in bytes.
+    pub log_line_bytes_max: usize,
+    /// Longest silence of a released body.
+    pub stream_silence_max: Duration,
+}
+
+impl Default for GuestLimits {
+    fn default() -> Self {
+        Self {
+            deadline: limits::DEADLINE,
+            cpu_time: None,
+            memory_bytes_max: limits::MEMORY_BYTES_MAX,
+            instances_max: limits::GUEST_INSTANCES_MAX,
+            waiters_max: limits::GUEST_WAITERS_MAX,
+            wait_max: limits::INSTANCE_WAIT_MAX,
+            request_head_bytes_max: None,
+            request_headers_max: None,
+            request_body_bytes_max: limits::REQUEST_BODY_BYTES_MAX,
+            response_body_bytes_max: None,
+            replay_bytes_max: limits::REPLAY_BYTES_MAX,
+            session_bytes_max: None,
+            session_keys_max: None,
+            outbound_calls_max: limits::OUTBOUND_CALLS_MAX,
+            log_lines_max: limits::LOG_LINES_MAX,
+            log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
+            stream_silence_max: limits::STREAM_SILENCE_MAX,
+        }
+    }
+}
+
+/// What all guests share, and none may pass.
+#[derive(Clone, Copy)]
+pub(in super::super) struct Shared<'a> {
+    pub(in super::super) server: &'a ServerSettings,
+    pub(in super::super) session: &'a SessionSettings,
+}
+
+pub(super) fn read(mut section: Section<'_>, shared: Shared<'_>) -> GuestLimits {
+    let mut limits = GuestLimits::default();
+    read_sizes(&mut section, &mut limits);
+    read_times(&mut section, &mut limits);
+    read_counts(&mut section, &mut limits);
+    check(&section, &limits, shared);
+    limits
+}
+
+fn read_sizes(section: &mut Section<'_>, limits: &mut GuestLimits) {
+    let sizes: [(&'static str, &mut usize, usize, usize); 3] = [
+        ("memory", &mut limits.memory_bytes_max, 64 << 10, 4 << 30),
+        ("replay_body", &mut limits.replay_bytes_max, 0, 1 << 30),
+        ("log_line_bytes", &mut limits.log_line_bytes_max, 1, 1 << 20),
+    ];
+    for (key, setting, least, most) in sizes {
+        if let Some(bytes) = section.get(key, size_in(least, most)) {
+            *setting = bytes;
+        }
+    }
+    limits.request_head_bytes_max = section.get("request_head", size_in(256, 1 << 20));
+    limits.session_bytes_max = section.get("session_bytes", size_in(256, 16 << 20));
+    if let Some(bytes) = section.get("request_body", size) {
+        limits.request_body_bytes_max = bytes;
+    }
+    if let Some(bytes) = section.get("response_body", or_unlimited(size)) {
+        limits.response_body_bytes_max = bytes;
+    }
+}
+
+fn read_times(section: &mut Section<'_>, limits: &mut GuestLimits) {
+    let times: [(&'static str, &mut Duration); 3] = [
+        ("deadline", &mut limits.deadline),
+        ("wait", &mut limits.wait_max),
+        ("stream_silence", &mut limits.stream_silence_max),
+    ];
+    for (key, setting) in times {
+        if let Some(time) = section.get(key, duration) {
+            *setting = time;
+        }
+    }
+    if let Some(time) = section.get("cpu_time", or_unlimited(duration)) {
+        limits.cpu_time = time;
+    }
+}
+
+fn read_counts(section: &mut Section<'_>, limits: &mut GuestLimits) {
+    let counts: [(&'static str, &mut usize, usize, usize); 3] = [
+        ("instances", &mut limits.instances_max, 1, 1 << 16),
+        ("waiting", &mut limits.waiters_max, 0, 1 << 20),
+        ("log_lines", &mut limits.log_lines_max, 0, 1 << 20),
+    ];
+    for (key, setting, least, most) in counts {
+        if let Some(number) = section.get(key, count_in(least, most)) {
+            *setting = number;
+        }
+    }
+    limits.request_headers_max = section.get("request_headers", count_in(1, 1024));
+    limits.session_keys_max = section.get("session_keys", count_in(1, 100_000));
+    if let Some(calls) = section.get("outbound_calls", count_in(0, 1 << 20)) {
+        limits.outbound_calls_max = u32::try_from(calls).unwrap_or(u32::MAX);
+    }
+}
+
+/// A guest's own limit above one that holds for all would never be reached: whoever wrote it means something else.
+fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
+    let (server, session) = (shared.server, &shared.session.limits);
+    let own_and_shared = [
+        (
+            "instances",
+            Some(limits.instances_max),
+            server.instances_max,
+            "server.instances",
+        ),
+        (
+            "request_head",
+            limits.request_head_bytes_max,
+            server.listener.head_bytes_max,
+            "server.request_head",
+        ),
+        (
+            "request_headers",
+            limits.request_headers_max,
+            server.listener.headers_max,
+            "server.request_headers",
+        ),
+        (
+            "session_bytes",
+            limits.session_bytes_max,
+            session.session_bytes_max,
+            "session.limits.session",
+        ),
+        (
+            "session_keys",
+            limits.session_keys_max,
+            session.keys_max,
+            "session.limits.keys",
+        ),
+    ];
+    for (key, own, most, of_all) in own_and_shared {
+        if section.is_given(key) && own.is_some_and(|own| own > most) {
+            section.fault(
+                key,
+                format!("is above {of_all}, which is {most} and holds for all guests"),
+                format!("write at most {most}, or raise {of_all}"),
+            );
+        }
+    }
+    if section.is_given("wait") && limits.wait_max > limits.deadline {
+        section.fault(
+            "wait",
+            format!("is longer than the deadline of {:?}", limits.deadline),
+            "write a shorter time, or raise deadline",
+        );
+    }
+    if section.is_given("waiting") && limits.waiters_max > 0 && limits.wait_max.is_zero() {
+        section.fault(
+            "waiting",
+            "lets requests wait, and wait = 0 does not",
+            "write waiting = 0, or a longer wait",
+        );
+    }
+}
+
+/// What `read` takes, or the word `unlimited`.
+fn or_unlimited<T>(
+    read: impl FnOnce(&Field<'_>) -> Result<T, Complaint>,
+) -> impl FnOnce(&Field<'_>) -> Result<Option<T>, Complaint> {
+    move |field| {
+        if matches!(field.value, Value::Text(text) if text == "unlimited") {
+            return Ok(None);
+        }
+        read(field).map(Some).map_err(|complaint| Complaint {
+            remedy: format!("{}, or \"unlimited\"", complaint.remedy),
+            ..complaint
+        })
+    }
+}

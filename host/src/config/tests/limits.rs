@@ -1,0 +1,140 @@
+//! `[guest.NAME.limits]`: what is read, and what contradicts what all guests are held to.
+
+use super::*;
+
+fn with_limits(top: &str, limits: &str) -> String {
+    format!(
+        "{top}\n[guest.a]\ncomponent = \"a.wasm\"\n[guest.a.limits]\n{limits}\n\
+         [[route]]\npath = \"/\"\nguest = \"a\""
+    )
+}
+
+fn limits(text: &str) -> GuestLimits {
+    Read::of(&with_limits("", text)).config().guests[0]
+        .limits
+        .clone()
+}
+
+#[test]
+fn every_limit_of_a_guest_is_read() {
+    let read = limits(
+        "deadline = \"2s\"\ncpu_time = \"1s\"\nmemory = \"1MiB\"\ninstances = 3\nwaiting = 4\nwait = \"1500ms\"\n\
+         request_head = \"2KiB\"\nrequest_headers = 20\nrequest_body = 5\nresponse_body = 6\nreplay_body = 7\n\
+         session_bytes = \"1KiB\"\nsession_keys = 8\noutbound_calls = 0\nlog_lines = 9\nlog_line_bytes = 10\n\
+         stream_silence = \"11s\"",
+    );
+    let expected = GuestLimits {
+        deadline: Duration::from_secs(2),
+        cpu_time: Some(Duration::from_secs(1)),
+        memory_bytes_max: 1 << 20,
+        instances_max: 3,
+        waiters_max: 4,
+        wait_max: Duration::from_millis(1500),
+        request_head_bytes_max: Some(2 << 10),
+        request_headers_max: Some(20),
+        request_body_bytes_max: 5,
+        response_body_bytes_max: Some(6),
+        replay_bytes_max: 7,
+        session_bytes_max: Some(1 << 10),
+        session_keys_max: Some(8),
+        outbound_calls_max: 0,
+        log_lines_max: 9,
+        log_line_bytes_max: 10,
+        stream_silence_max: Duration::from_secs(11),
+    };
+    assert_eq!(read, expected);
+}
+
+#[test]
+fn what_has_no_limit_says_so() {
+    let read = limits("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
+    assert_eq!(read, GuestLimits::default());
+}
+
+#[test]
+fn a_limit_above_that_of_all_is_a_fault_which_names_both() {
+    let cases = [
+        (
+            "[server]\ninstances = 8",
+            "instances = 9",
+            "is above server.instances, which is 8",
+        ),
+        (
+            "",
+            "request_head = \"33KiB\"",
+            "is above server.request_head, which is 32768",
+        ),
+        (
+            "",
+            "request_headers = 101",
+            "is above server.request_headers, which is 100",
+        ),
+        (
+            "",
+            "session_bytes = \"65KiB\"",
+            "is above session.limits.session, which is 65536",
+        ),
+        (
+            "[session.limits]\nkeys = 5",
+            "session_keys = 6",
+            "is above session.limits.keys, which is 5",
+        ),
+    ];
+    for (top, limit, problem) in cases {
+        let faults = Read::of(&with_limits(top, limit)).faults();
+        let key = limit.split(' ').next().unwrap();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].contains(&format!("guest.a.limits.{key}: {problem}")),
+            "{faults:?}"
+        );
+        assert!(faults[0].contains("or raise "), "{faults:?}");
+    }
+}
+
+#[test]
+fn the_defaults_give_way_to_a_smaller_host() {
+    let text = with_limits(
+        "[server]\ninstances = 1\nrequest_headers = 10",
+        "deadline = \"1s\"",
+    );
+    assert_eq!(Read::of(&text).config().server.instances_max, 1);
+}
+
+#[test]
+fn limits_that_contradict_each_other_are_faults() {
+    for (limits, key, remedy) in [
+        (
+            "deadline = \"1s\"\nwait = \"2s\"",
+            "guest.a.limits.wait: is longer than the deadline of 1s",
+            "raise deadline",
+        ),
+        (
+            "waiting = 5\nwait = 0",
+            "guest.a.limits.waiting: lets requests wait",
+            "write waiting = 0",
+        ),
+        (
+            "instances = 0",
+            "guest.a.limits.instances: 0 is out of range",
+            "write 1 to",
+        ),
+        (
+            "cpu_time = \"soon\"",
+            "guest.a.limits.cpu_time: ",
+            "or \"unlimited\"",
+        ),
+        (
+            "instanses = 3",
+            "guest.a.limits.instanses: unknown key",
+            "did you mean `instances`?",
+        ),
+    ] {
+        let faults = Read::of(&with_limits("", limits)).faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].contains(key) && faults[0].contains(remedy),
+            "{faults:?}"
+        );
+    }
+}

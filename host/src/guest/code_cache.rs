@@ -1,0 +1,237 @@
+//! Compiled code on disk: what was compiled once is not compiled at the next start.
+//!
+//! A file is named after the component, the engine it was made for and a keyed hash of its content, so a changed,
+//! truncated or foreign one is not taken: it is removed, and the component compiled anew. The folder belongs to the host's user
+//! alone. Files are written under another name, renamed, and never overwritten, because they are mapped while they
+//! serve. Knows bytes and names; knows no guest and does not compile.
+
+mod folder;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Seek as _, Write as _};
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::digest::{Digest, hex};
+use super::engine::Fingerprint;
+use crate::limits;
+use folder::{Entry, Folder, OWNER_READS};
+
+pub(super) use folder::FolderFault;
+
+/// The file of the key that only this folder's users have.
+const KEY: &str = "key";
+/// How a file of compiled code ends.
+const SUFFIX: &str = ".code";
+
+/// Which code: of which component, for which engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CodeKey {
+    pub(super) component: Digest,
+    pub(super) engine: Fingerprint,
+}
+
+impl fmt::Display for CodeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.component, self.engine)
+    }
+}
+
+/// How much a folder holds before the least recently used goes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    files_max: usize,
+    bytes_max: u64,
+}
+
+/// A folder of compiled code. Shared by the processes of one user.
+pub(super) struct CodeCache {
+    folder: Folder,
+    key: [u8; 32],
+    bounds: Bounds,
+    in_use: Arc<InUse>,
+}
+
+/// The names of the files that guests of this process run from, each as often as it is held.
+#[derive(Debug, Default)]
+struct InUse(Mutex<HashMap<String, usize>>);
+
+/// A file's name is in use while this lives.
+#[derive(Debug)]
+pub(super) struct Hold {
+    name: String,
+    in_use: Arc<InUse>,
+}
+
+/// Code that was checked, or written by this process: open, and kept while it is held.
+#[derive(Debug)]
+pub(super) struct Kept {
+    pub(super) file: File,
+    pub(super) hold: Hold,
+}
+
+impl CodeCache {
+    /// Opens a folder, or makes it.
+    ///
+    /// # Errors
+    /// When others could write to it, or it cannot be used at all.
+    pub(super) fn open(path: &Path) -> Result<Self, FolderFault> {
+        Self::open_within(
+            path,
+            Bounds {
+                files_max: limits::CODE_FILES_MAX,
+                bytes_max: limits::CODE_BYTES_MAX,
+            },
+        )
+    }
+
+    fn open_within(path: &Path, bounds: Bounds) -> Result<Self, FolderFault> {
+        let folder = Folder::open(path)?;
+        let key = folder.key(KEY)?;
+        folder.sweep();
+        Ok(Self {
+            folder,
+            key,
+            bounds,
+            in_use: Arc::default(),
+        })
+    }
+
+    /// The code of a key, if it is there and whole. What is there and is not, is removed.
+    pub(super) fn fetch(&self, key: &CodeKey) -> Option<Kept> {
+        self.entries_of(key)
+            .into_iter()
+            .find_map(|entry| match self.check(key, &entry) {
+                Ok(file) => {
+                    folder::mark_used(&file);
+                    Some(self.kept(entry.name, file))
+                }
+                Err(problem) => {
+                    tracing::warn!(file = entry.name, %problem, "compiled code is not taken and made anew");
+                    self.folder.remove(&entry.name);
+                    None
+                }
+            })
+    }
+
+    /// Keeps code, in the place of whatever there is of this key, and drops what has not been used for longest where
+    /// there is too much.
+    ///
+    /// # Errors
+    /// When it cannot be written; what was there stands.
+    pub(super) fn publish(&self, key: &CodeKey, code: &[u8]) -> io::Result<Kept> {
+        let name = self.name(key, self.hash(key).update(code).finalize());
+        let draft = self.folder.draft()?;
+        let written = write_whole(&draft.path, code).and_then(|file| {
+            self.folder.rename(&draft, &name)?;
+            Ok(file)
+        });
+        if written.is_err() {
+            draft.discard();
+        }
+        let kept = self.kept(name, written?);
+        for other in self.entries_of(key) {
+            if other.name != kept.hold.name {
+                self.folder.remove(&other.name);
+            }
+        }
+        self.make_room();
+        Ok(kept)
+    }
+
+    fn kept(&self, name: String, file: File) -> Kept {
+        *self.in_use.names().entry(name.clone()).or_default() += 1;
+        let hold = Hold {
+            name,
+            in_use: Arc::clone(&self.in_use),
+        };
+        Kept { file, hold }
+    }
+
+    fn entries_of(&self, key: &CodeKey) -> Vec<Entry> {
+        let beginning = format!("{key}-");
+        let mut entries = self.folder.entries();
+        entries.retain(|entry| entry.name.starts_with(&beginning) && entry.name.ends_with(SUFFIX));
+        entries
+    }
+
+    fn check(&self, key: &CodeKey, entry: &Entry) -> Result<File, FolderFault> {
+        let mut file = self
+            .folder
+            .open_private(&entry.name, folder::NOT_WRITABLE)?;
+        let mut hash = self.hash(key);
+        let content = hash.update_reader(&mut file).map(|hash| hash.finalize());
+        let content = content.map_err(FolderFault::Io)?;
+        if self.name(key, content) == entry.name {
+            Ok(file)
+        } else {
+            Err(FolderFault::Changed)
+        }
+    }
+
+    /// The key goes in before the content: code of another component or engine under this name is foreign.
+    fn hash(&self, key: &CodeKey) -> blake3::Hasher {
+        let mut hash = blake3::Hasher::new_keyed(&self.key);
+        hash.update(key.to_string().as_bytes());
+        hash
+    }
+
+    fn name(&self, key: &CodeKey, content: blake3::Hash) -> String {
+        format!("{key}-{}{SUFFIX}", hex(content.as_bytes()))
+    }
+
+    fn make_room(&self) {
+        let mut entries = self.folder.entries();
+        entries.retain(|entry| entry.name.ends_with(SUFFIX));
+        entries.sort_by_key(|entry| entry.used_at);
+        let mut files = entries.len();
+        let mut bytes: u64 = entries.iter().map(|entry| entry.bytes).sum();
+        let in_use: HashSet<String> = self.in_use.names().keys().cloned().collect();
+        for entry in entries.iter().filter(|entry| !in_use.contains(&entry.name)) {
+            if files <= self.bounds.files_max && bytes <= self.bounds.bytes_max {
+                return;
+            }
+            self.folder.remove(&entry.name);
+            files -= 1;
+            bytes -= entry.bytes;
+        }
+    }
+}
+
+impl fmt::Debug for CodeCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CodeCache")
+            .field("folder", &self.folder)
+            .finish_non_exhaustive()
+    }
+}
+
+impl InUse {
+    fn names(&self) -> MutexGuard<'_, HashMap<String, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        let mut names = self.in_use.names();
+        if let Some(count) = names.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                names.remove(&self.name);
+            }
+        }
+    }
+}
+
+fn write_whole(path: &Path, code: &[u8]) -> io::Result<File> {
+    let mut file = folder::create_private(path, OWNER_READS)?;
+    file.write_all(code)?;
+    file.rewind()?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! A folder that belongs to one user: makes it, checks it and opens its files, trusting nothing that others could have
+//! written. Knows no code.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW};
+
+use crate::guest::digest::hex;
+
+/// Mode of a folder and of its key, and of files that nobody changes any more.
+const OWNER_ENTERS: u32 = 0o700;
+const OWNER_WRITES: u32 = 0o600;
+pub(super) const OWNER_READS: u32 = 0o400;
+/// Modes that a folder or file must not have: others may write, others may read.
+pub(super) const NOT_WRITABLE: u32 = 0o022;
+const NOT_READABLE: u32 = 0o077;
+/// How the names of files end that are being written.
+const DRAFT: &str = ".draft";
+/// Age at which a draft is no longer being written: its host was killed meanwhile.
+const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
+
+/// Why a folder, or a file in it, is not used.
+#[derive(Debug, thiserror::Error)]
+pub(in crate::guest) enum FolderFault {
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("it is no {0}")]
+    NotA(&'static str),
+    #[error("it belongs to another user ({0})")]
+    AnothersOwn(u32),
+    #[error("others may write to it, or read what they must not (mode {0:03o})")]
+    Open(u32),
+    #[error("its content is not what was written")]
+    Changed,
+}
+
+/// A folder that was checked.
+#[derive(Debug)]
+pub(super) struct Folder(PathBuf);
+
+/// A file of the folder, as it was listed.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) name: String,
+    pub(super) bytes: u64,
+    pub(super) used_at: Option<SystemTime>,
+}
+
+/// A name for a file that is being written.
+pub(super) struct Draft {
+    pub(super) path: PathBuf,
+}
+
+impl Draft {
+    pub(super) fn discard(&self) {
+        remove(&self.path);
+    }
+}
+
+impl Folder {
+    /// Makes the folder where it is missing; checks it.
+    pub(super) fn open(path: &Path) -> Result<Self, FolderFault> {
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        match DirBuilder::new().mode(OWNER_ENTERS).create(path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let found = fs::metadata(path)?;
+        if !found.is_dir() {
+            return Err(FolderFault::NotA("folder"));
+        }
+        check_private(&found, NOT_WRITABLE)?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The key in a file of the folder. Makes a random one where there is none, or one that was readable to others or
+    /// is damaged: what it vouched for is then foreign.
+    pub(super) fn key(&self, name: &str) -> Result<[u8; 32], FolderFault> {
+        match self.read_key(name) {
+            Ok(key) => return Ok(key),
+            Err(FolderFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(problem) => {
+                tracing::warn!(%problem, "the key of the compiled code is replaced");
+                self.remove(name);
+            }
+        }
+        let mut key = [0; 32];
+        getrandom::fill(&mut key).map_err(|error| io::Error::other(error.to_string()))?;
+        let draft = self.draft()?;
+        let written = create_private(&draft.path, OWNER_WRITES)
+            .and_then(|mut file| {
+                file.write_all(&key)?;
+                file.sync_all()
+            })
+            .and_then(|()| match fs::hard_link(&draft.path, self.0.join(name)) {
+                // Two starts at once: the other one's key stands.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+                linked => linked,
+            });
+        draft.discard();
+        written?;
+        self.read_key(name)
+    }
+
+    fn read_key(&self, name: &str) -> Result<[u8; 32], FolderFault> {
+        let mut file = self.open_private(name, NOT_READABLE)?;
+        let mut key = [0; 32];
+        if file.metadata()?.len() != key.len() as u64 {
+            return Err(FolderFault::Changed);
+        }
+        file.read_exact(&mut key)?;
+        Ok(key)
+    }
+
+    /// Opens a file for reading that is the user's own and whose mode has none of the bits of `not`. What was checked and
+    /// what is read are one file, whatever happens to the name.
+    pub(super) fn open_private(&self, name: &str, not: u32) -> Result<File, FolderFault> {
+        // Neither through a link to elsewhere, nor waiting at a pipe.
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(flags.bits().cast_signed())
+            .open(self.0.join(name))?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(FolderFault::NotA("file"));
+        }
+        check_private(&found, not)?;
+        Ok(file)
+    }
+
+    /// What lies in the folder; nothing where it cannot be listed.
+    pub(super) fn entries(&self) -> Vec<Entry> {
+        let Ok(entries) = fs::read_dir(&self.0) else {
+            return Vec::new();
+        };
+        let entry = |entry: fs::DirEntry| {
+            let found = entry.metadata().ok()?;
+            Some(Entry {
+                name: entry.file_name().into_string().ok()?,
+                bytes: found.len(),
+                used_at: found.modified().ok(),
+            })
+        };
+        entries.filter_map(Result::ok).filter_map(entry).collect()
+    }
+
+    pub(super) fn draft(&self) -> io::Result<Draft> {
+        let mut salt = [0; 8];
+        getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
+        let path = self.0.join(format!("{}{DRAFT}", hex(&salt)));
+        Ok(Draft { path })
+    }
+
+    pub(super) fn rename(&self, draft: &Draft, name: &str) -> io::Result<()> {
+        fs::rename(&draft.path, self.0.join(name))
+    }
+
+    pub(super) fn remove(&self, name: &str) {
+        remove(&self.0.join(name));
+    }
+
+    /// Removes drafts that nobody writes any more.
+    pub(super) fn sweep(&self) {
+        let is_old = |entry: &Entry| {
+            let age = entry.used_at.and_then(|written| written.elapsed().ok());
+            age.is_some_and(|age| age > DRAFT_AGE_MAX)
+        };
+        for entry in self.entries() {
+            if entry.name.ends_with(DRAFT) && is_old(&entry) {
+                self.remove(&entry.name);
+            }
+        }
+    }
+}
+
+/// Notes that a file was used now, by its time of modification: times of access are often not kept.
+pub(super) fn mark_used(file: &File) {
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: UTIME_NOW,
+    };
+    let times = Timestamps {
+        last_access: now,
+        last_modification: now,
+    };
+    if let Err(error) = rustix::fs::futimens(file, &times) {
+        tracing::debug!(%error, "the use of compiled code is not noted");
+    }
+}
+
+/// Makes a file that is not there yet, with this mode from the first moment.
+pub(super) fn create_private(path: &Path, mode: u32) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(path)
+}
+
+fn check_private(found: &Metadata, not: u32) -> Result<(), FolderFault> {
+    if found.uid() != rustix::process::geteuid().as_raw() {
+        return Err(FolderFault::AnothersOwn(found.uid()));
+    }
+    if found.mode() & not != 0 {
+        return Err(FolderFault::Open(found.mode() & 0o777));
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(%error, path = %path.display(), "a file of the code cache cannot be removed");
+        }
+        _ => {}
+    }
+}

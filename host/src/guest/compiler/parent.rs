@@ -1,0 +1,154 @@
+//! The parent's side of compiling in a child: starts it, waits for it no longer than allowed, takes what it made.
+//!
+//! The component and the code travel in files without names, so that neither side waits for the other's reading and nothing
+//! is left behind whoever dies. The child gets no environment and no file but these.
+
+use std::fs::File;
+use std::io::{self, Read, Seek as _, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use rustix::fs::MemfdFlags;
+
+use super::child::{EXIT_COMPONENT_AT_FAULT, Recipe};
+use super::unfit;
+use crate::guest::engine::{Blueprint, Fingerprint};
+use crate::guest::loader::LoadError;
+
+/// The hidden word of the command line that [`super::compile`] answers.
+const WORD: &str = "compile";
+/// How much of what a child says is kept, in bytes.
+const SAID_BYTES_MAX: u64 = 16 << 10;
+/// How often a waiting parent looks whether it was told to stop.
+const STOP_LOOK: Duration = Duration::from_millis(50);
+
+/// One component to be compiled.
+pub(super) struct Order<'a> {
+    pub(super) exe: &'a Path,
+    pub(super) blueprint: Blueprint,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) timeout: Duration,
+    pub(super) is_stopped: &'a AtomicBool,
+}
+
+/// How a child ended, and what it said.
+struct End {
+    status: ExitStatus,
+    said: String,
+}
+
+/// A child that does not outlive its parent's interest in it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has ended already is only reaped.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Order<'_> {
+    pub(super) fn carry_out(&self, component: &[u8]) -> Result<Vec<u8>, LoadError> {
+        let not_started = |error: io::Error| LoadError::NotCompiled {
+            reason: format!("the compiler cannot be started: {error}"),
+        };
+        let mut code = nameless("code").map_err(not_started)?;
+        let child = self.start(component, &code).map_err(not_started)?;
+        let End { status, said } = self.wait(child)?;
+        if status.code() == Some(EXIT_COMPONENT_AT_FAULT.into()) {
+            return Err(unfit(self.blueprint.world, said));
+        }
+        if !status.success() {
+            let mut reason = format!("the compiler ended with {status}");
+            if status.signal() == Some(rustix::process::Signal::KILL.as_raw()) {
+                reason += " (the machine may be out of memory)";
+            }
+            if !said.is_empty() {
+                reason = format!("{reason}: {said}");
+            }
+            return Err(LoadError::NotCompiled { reason });
+        }
+        let mut compiled = Vec::new();
+        let read = code.rewind().and_then(|()| code.read_to_end(&mut compiled));
+        read.map_err(|error| LoadError::NotCompiled {
+            reason: format!("what the compiler made cannot be read: {error}"),
+        })?;
+        Ok(compiled)
+    }
+
+    fn start(&self, component: &[u8], code: &File) -> io::Result<Running> {
+        let mut input = nameless("component")?;
+        input.write_all(component)?;
+        input.rewind()?;
+        let recipe = Recipe {
+            parent: std::process::id(),
+            blueprint: self.blueprint,
+            fingerprint: self.fingerprint.to_string(),
+        };
+        Command::new(self.exe)
+            .arg(WORD)
+            .arg(recipe.to_string())
+            .env_clear()
+            .stdin(input)
+            .stdout(code.try_clone()?)
+            .stderr(Stdio::piped())
+            .spawn()
+            .map(Running)
+    }
+
+    /// Waits for the end. A child that takes too long, or whose parent is to stop, is killed.
+    fn wait(&self, mut child: Running) -> Result<End, LoadError> {
+        let give_up_at = Instant::now() + self.timeout;
+        let stderr = child.0.stderr.take();
+        std::thread::scope(|scope| {
+            // Dropped before the thread is joined: with the child dead, its reading ends.
+            let mut child = child;
+            let (sender, ended) = mpsc::channel();
+            scope.spawn(move || sender.send(listen(stderr)));
+            let said = loop {
+                let left = give_up_at.saturating_duration_since(Instant::now());
+                match ended.recv_timeout(left.min(STOP_LOOK)) {
+                    Ok(said) => break said,
+                    Err(RecvTimeoutError::Disconnected) => break String::new(),
+                    Err(RecvTimeoutError::Timeout) if left.is_zero() => {
+                        let limit = humantime::format_duration(self.timeout);
+                        let reason = format!("it took longer than {limit}");
+                        return Err(LoadError::NotCompiled { reason });
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+                if self.is_stopped.load(Ordering::Relaxed) {
+                    let reason = "the host is stopping".to_owned();
+                    return Err(LoadError::NotCompiled { reason });
+                }
+            };
+            let status = child.0.wait().map_err(|error| LoadError::NotCompiled {
+                reason: format!("the compiler's end was missed: {error}"),
+            })?;
+            Ok(End { status, said })
+        })
+    }
+}
+
+/// Reads what a child says until it ends, and keeps the beginning.
+fn listen(stderr: Option<ChildStderr>) -> String {
+    let Some(mut stderr) = stderr else {
+        return String::new();
+    };
+    let mut said = Vec::new();
+    // A read that fails ends like one at the end: the exit status tells the rest.
+    let _ = stderr.by_ref().take(SAID_BYTES_MAX).read_to_end(&mut said);
+    let _ = io::copy(&mut stderr, &mut io::sink());
+    String::from_utf8_lossy(&said).trim().to_owned()
+}
+
+/// A file in memory that is gone with its last holder.
+fn nameless(what: &str) -> io::Result<File> {
+    let file = rustix::fs::memfd_create(what, MemfdFlags::CLOEXEC)?;
+    Ok(file.into())
+}

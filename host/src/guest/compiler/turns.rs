@@ -1,0 +1,88 @@
+//! Who compiles when: a few at a time, and nobody what another is compiling already. Knows nothing of compiling.
+
+use std::collections::HashSet;
+use std::sync::{Condvar, Mutex, PoisonError};
+
+/// The turns of all who want to compile.
+#[derive(Debug)]
+pub(super) struct Turns {
+    under_way: Mutex<HashSet<String>>,
+    ended: Condvar,
+    at_once_max: usize,
+}
+
+/// The right to compile one thing, until it is dropped.
+#[derive(Debug)]
+pub(in crate::guest) struct Turn<'a> {
+    turns: &'a Turns,
+    name: String,
+}
+
+impl Turns {
+    pub(super) fn new(at_once_max: usize) -> Self {
+        Self {
+            under_way: Mutex::default(),
+            ended: Condvar::new(),
+            at_once_max,
+        }
+    }
+
+    /// Waits for a turn. Blocks; those who wait are all let in at some time, in no order.
+    pub(super) fn take(&self, name: &str) -> Turn<'_> {
+        let under_way = self.under_way.lock();
+        let must_wait =
+            |names: &mut HashSet<String>| names.len() >= self.at_once_max || names.contains(name);
+        let mut under_way = self
+            .ended
+            .wait_while(under_way.unwrap_or_else(PoisonError::into_inner), must_wait)
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(name.to_owned());
+        Turn {
+            turns: self,
+            name: name.to_owned(),
+        }
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let under_way = self.turns.under_way.lock();
+        under_way
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.name);
+        self.turns.ended.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn one_name_and_one_too_many_wait_until_a_turn_ends() {
+        let turns = Turns::new(2);
+        let first = turns.take("a");
+        std::thread::scope(|scope| {
+            let (sender, entered) = mpsc::channel();
+            let same = sender.clone();
+            scope.spawn(|| {
+                let turn = turns.take("a");
+                same.send("same").unwrap();
+                drop((turn, same));
+            });
+            let second = turns.take("b");
+            scope.spawn(|| {
+                let turn = turns.take("c");
+                sender.send("third").unwrap();
+                drop((turn, sender));
+            });
+            assert!(entered.try_recv().is_err(), "both wait");
+            drop(second);
+            assert_eq!(entered.recv(), Ok("third"), "the same one still waits");
+            drop(first);
+            assert_eq!(entered.recv(), Ok("same"));
+        });
+    }
+}

@@ -1,0 +1,213 @@
+//! Work of a few lines in place of a guest's: where it computes, and what it is told.
+
+use std::future::poll_fn;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::task::yield_now;
+
+use super::*;
+use crate::guest::gate::{Gate, Gates};
+use crate::guest::lane::thread_cpu_time;
+use crate::guest::settings::Limits;
+
+/// A lane and one slot.
+struct Bench {
+    lane: Arc<Lane>,
+    habit: Arc<Habit>,
+    gates: Gates,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let gate = || Arc::new(Gate::new(1, 1, Duration::from_secs(10)));
+        Self {
+            lane: Arc::new(Lane::start().unwrap()),
+            habit: Arc::default(),
+            gates: Gates::new(gate(), gate()),
+        }
+    }
+
+    fn terms(&self) -> Terms {
+        Terms {
+            lane: Arc::clone(&self.lane),
+            habit: Arc::clone(&self.habit),
+            guest: "guest".into(),
+            computed: Duration::ZERO,
+            cpu_time: None,
+            has_answered: HasAnswered::default(),
+            log: GuestLog::new("guest".into(), "request".into(), 1, &Limits::default()),
+        }
+    }
+
+    async fn permit(&self) -> Permit {
+        let soon = Instant::now() + Duration::from_secs(10);
+        self.gates.enter(soon).await.unwrap()
+    }
+
+    async fn start<F>(&self, work: F, terms: Terms) -> Computing
+    where
+        F: Future<Output = Result<(), GuestFailure>> + Send + 'static,
+    {
+        Computing::new(Box::pin(work), self.permit().await, terms)
+    }
+
+    async fn run<F>(&self, work: F, terms: Terms) -> Result<(), GuestFailure>
+    where
+        F: Future<Output = Result<(), GuestFailure>> + Send + 'static,
+    {
+        let mut computing = self.start(work, terms).await;
+        poll_fn(|cx| computing.poll(cx)).await
+    }
+}
+
+/// Computes for so many milliseconds, a turn each.
+async fn burn(milliseconds: u32) {
+    for _ in 0..milliseconds {
+        let turn = thread_cpu_time() + Duration::from_millis(1);
+        while thread_cpu_time() < turn {}
+        yield_now().await;
+    }
+}
+
+fn is_in_lane() -> bool {
+    let name = std::thread::current().name().map(str::to_owned);
+    name.is_some_and(|name| name.starts_with("guest-lane"))
+}
+
+#[tokio::test]
+async fn short_work_never_sees_the_lane() {
+    let bench = Bench::new();
+    let work = async {
+        burn(1).await;
+        assert!(!is_in_lane());
+        Ok(())
+    };
+    assert_eq!(bench.run(work, bench.terms()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn long_work_goes_on_in_the_lane_and_comes_back_when_it_has_waited() {
+    let bench = Bench::new();
+    let work = async {
+        burn(10).await;
+        assert!(is_in_lane());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!is_in_lane());
+        burn(10).await;
+        assert!(is_in_lane());
+        Ok(())
+    };
+    assert_eq!(bench.run(work, bench.terms()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn processor_time_counts_over_all_runs_of_a_request() {
+    let bench = Bench::new();
+    for earlier in [0, 45] {
+        let cpu_time = Duration::from_millis(50);
+        let terms = Terms {
+            cpu_time: Some(cpu_time),
+            computed: Duration::from_millis(earlier),
+            ..bench.terms()
+        };
+        let before = Arc::new(AtomicUsize::new(0));
+        let turns = Arc::clone(&before);
+        let work = async move {
+            loop {
+                turns.fetch_add(1, Ordering::Relaxed);
+                burn(1).await;
+            }
+        };
+        let ended = bench.run(work, terms).await;
+        assert_eq!(ended, Err(GuestFailure::CpuTime { cpu_time }));
+        let turns = before.load(Ordering::Relaxed);
+        assert!(turns <= 51 - earlier as usize, "{turns} after {earlier}");
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_lane_is_the_requests_own() {
+    let bench = Bench::new();
+    let work = async {
+        burn(10).await;
+        panic!("in the lane: {}", is_in_lane());
+    };
+    let computing = bench.start(work, bench.terms()).await;
+    let request = tokio::spawn(async move {
+        let mut computing = computing;
+        poll_fn(|cx| computing.poll(cx)).await
+    });
+    let panic = request.await.unwrap_err().into_panic();
+    assert_eq!(panic.downcast_ref::<String>().unwrap(), "in the lane: true");
+    // The lane's threads are all there still, and the slot is free.
+    let again = async {
+        burn(10).await;
+        Ok(())
+    };
+    assert_eq!(bench.run(again, bench.terms()).await, Ok(()));
+}
+
+#[tokio::test]
+async fn behind_its_answer_work_takes_one_turn_for_each_time_it_is_asked() {
+    let bench = Bench::new();
+    let terms = bench.terms();
+    let has_answered = terms.has_answered.clone();
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    let work = async move {
+        burn(10).await;
+        has_answered.set();
+        loop {
+            counted.fetch_add(1, Ordering::SeqCst);
+            burn(1).await;
+        }
+    };
+    let mut computing = bench.start(work, terms).await;
+    poll_fn(|cx| {
+        let _ = computing.poll(cx);
+        match turns.load(Ordering::SeqCst) {
+            0 => Poll::Pending,
+            _ => Poll::Ready(()),
+        }
+    })
+    .await;
+    while computing.is_at_its_turn() {
+        yield_now().await;
+    }
+    let before = turns.load(Ordering::SeqCst);
+    tokio::time::sleep(Duration::from_millis(30)).await;
+    assert_eq!(turns.load(Ordering::SeqCst), before, "nobody asked");
+}
+
+#[tokio::test]
+async fn work_that_is_dropped_at_its_turn_gives_its_slot_back() {
+    let bench = Bench::new();
+    let work = async {
+        loop {
+            burn(1).await;
+        }
+    };
+    let mut computing = bench.start(work, bench.terms()).await;
+    let polling = poll_fn(|cx| computing.poll(cx));
+    let ended = tokio::time::timeout(Duration::from_millis(50), polling).await;
+    assert!(ended.is_err());
+    drop(computing);
+    bench.permit().await;
+}
+
+#[tokio::test]
+async fn who_is_always_slow_starts_in_the_lane_until_it_is_quick_again() {
+    let bench = Bench::new();
+    let work = |milliseconds, begins_in_lane: bool| async move {
+        assert_eq!(is_in_lane(), begins_in_lane);
+        burn(milliseconds).await;
+        Ok(())
+    };
+    for _ in 0..4 {
+        assert_eq!(bench.run(work(10, false), bench.terms()).await, Ok(()));
+    }
+    for begins_in_lane in [true, false] {
+        let quick = work(0, begins_in_lane);
+        assert_eq!(bench.run(quick, bench.terms()).await, Ok(()));
+    }
+}

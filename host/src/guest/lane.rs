@@ -1,0 +1,283 @@
+//! The slow lane: threads of their own, nicer than those that serve, for guests that have computed for long already. So an
+//! endless loop takes the processor time that nobody else wants, and a tenth where all of it is wanted.
+//!
+//! No serving thread ever waits for one of these: that one may have to wait for the processor, for long.
+//!
+//! Knows turns and whose they are; what a turn does, it does not know. Guests take turns first, then the requests of each:
+//! a hundred loops of one guest slow another one's long computation as one loop would.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::Thread;
+use std::time::Duration;
+
+use crate::limits::LANE_NICENESS;
+
+/// Something that computes for a little while at a time.
+pub(super) trait Turn: Send + Sync {
+    /// Takes one turn, on a thread of the lane. Must not panic.
+    fn take(self: Arc<Self>);
+}
+
+/// See the module. Its threads end when it is dropped.
+pub(super) struct Lane {
+    shared: Arc<Shared>,
+    threads: Vec<Thread>,
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").finish_non_exhaustive()
+    }
+}
+
+impl Lane {
+    /// Starts as many threads as the machine has processors.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub(super) fn start() -> std::io::Result<Self> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let shared = Arc::new(Shared {
+            inboxes: (0..=count).map(|_| Mutex::default()).collect(),
+            turns: Mutex::default(),
+            is_idle: (0..count).map(|_| AtomicBool::new(false)).collect(),
+            is_closed: AtomicBool::new(false),
+        });
+        let mut lane = Self {
+            shared,
+            threads: Vec::new(),
+        };
+        for number in 0..count {
+            let shared = Arc::clone(&lane.shared);
+            let thread = std::thread::Builder::new()
+                .name(format!("guest-lane-{number}"))
+                .spawn(move || {
+                    be_nice();
+                    while let Some(turn) = shared.next(number) {
+                        turn.take();
+                    }
+                })?;
+            lane.threads.push(thread.thread().clone());
+        }
+        Ok(lane)
+    }
+
+    /// Puts a turn behind the other turns of the same guest. Never waits for a thread of the lane.
+    pub(super) fn push(&self, guest: &Arc<str>, turn: Arc<dyn Turn>) {
+        self.shared.deliver(Arc::clone(guest), turn);
+        for (thread, is_idle) in self.threads.iter().zip(&self.shared.is_idle) {
+            if is_idle.swap(false, SeqCst) {
+                return thread.unpark();
+            }
+        }
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.shared.is_closed.store(true, SeqCst);
+        for thread in &self.threads {
+            thread.unpark();
+        }
+    }
+}
+
+/// Whether the runs of a guest usually end in the lane: then its next ones start there, and cost the serving threads nothing.
+#[derive(Debug, Default)]
+pub(super) struct Habit(AtomicU8);
+
+impl Habit {
+    /// So many more runs that went into the lane than such that did not have to make a habit.
+    const STEPS: u8 = 4;
+    /// So many runs that did not have to end the worst habit.
+    const STEPS_MAX: u8 = 8;
+
+    pub(super) fn is_slow(&self) -> bool {
+        self.0.load(Relaxed) >= Self::STEPS
+    }
+
+    /// A run has computed for so long that it went into the lane.
+    pub(super) fn was_slow(&self) {
+        let worse = |steps: u8| (steps < Self::STEPS_MAX).then_some(steps + 1);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, worse);
+    }
+
+    /// A run was done before.
+    pub(super) fn was_quick(&self) {
+        // Nearly all are, always: then nothing is written.
+        if self.0.load(Relaxed) > 0 {
+            let better = |steps: u8| steps.checked_sub(1);
+            let _ = self.0.fetch_update(Relaxed, Relaxed, better);
+        }
+    }
+}
+
+/// What the calling thread has computed so far.
+pub(super) fn thread_cpu_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
+}
+
+/// Linux has a niceness per thread. To be nicer needs no privilege.
+fn be_nice() {
+    if let Err(error) = rustix::process::nice(LANE_NICENESS) {
+        tracing::warn!(%error, "guests that compute for long share the processor with all others");
+    }
+}
+
+type Delivery = (Arc<str>, Arc<dyn Turn>);
+
+/// What the lane's threads share, and where others put turns for them.
+struct Shared {
+    /// One more than there are threads of the lane: each holds one at most while it stands still, so one is always free.
+    inboxes: Vec<Mutex<Vec<Delivery>>>,
+    turns: Mutex<Turns>,
+    /// Whether the thread of this number sleeps, or is about to.
+    is_idle: Vec<AtomicBool>,
+    is_closed: AtomicBool,
+}
+
+impl Shared {
+    fn deliver(&self, guest: Arc<str>, turn: Arc<dyn Turn>) {
+        loop {
+            for inbox in &self.inboxes {
+                if let Ok(mut inbox) = inbox.try_lock() {
+                    return inbox.push((guest, turn));
+                }
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    /// Waits for a turn; `None` when there will be no more.
+    fn next(&self, thread: usize) -> Option<Arc<dyn Turn>> {
+        loop {
+            if let Some(turn) = self.due() {
+                return Some(turn);
+            }
+            if self.is_closed.load(SeqCst) {
+                return None;
+            }
+            self.is_idle[thread].store(true, SeqCst);
+            // What came before that line was seen by nobody.
+            let turn = self.due();
+            if turn.is_none() && !self.is_closed.load(SeqCst) {
+                std::thread::park();
+            }
+            self.is_idle[thread].store(false, SeqCst);
+            if turn.is_some() {
+                return turn;
+            }
+        }
+    }
+
+    fn due(&self) -> Option<Arc<dyn Turn>> {
+        let mut turns = lock(&self.turns);
+        for inbox in &self.inboxes {
+            // A lock of its own for each, and never two of them.
+            let delivered = std::mem::take(&mut *lock(inbox));
+            for (guest, turn) in delivered {
+                turns.push(&guest, turn);
+            }
+        }
+        turns.pop()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Turns in the order they are due.
+#[derive(Default)]
+struct Turns {
+    /// The guests that have any, each once.
+    guests: VecDeque<Arc<str>>,
+    of_guest: HashMap<Arc<str>, VecDeque<Arc<dyn Turn>>>,
+}
+
+impl Turns {
+    fn push(&mut self, guest: &Arc<str>, turn: Arc<dyn Turn>) {
+        let turns = self.of_guest.entry(Arc::clone(guest)).or_default();
+        if turns.is_empty() {
+            self.guests.push_back(Arc::clone(guest));
+        }
+        turns.push_back(turn);
+    }
+
+    fn pop(&mut self) -> Option<Arc<dyn Turn>> {
+        let guest = self.guests.pop_front()?;
+        let turns = self.of_guest.get_mut(&guest)?;
+        let turn = turns.pop_front();
+        if turns.is_empty() {
+            self.of_guest.remove(&guest);
+        } else {
+            self.guests.push_back(guest);
+        }
+        turn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    struct Named(&'static str, mpsc::Sender<(&'static str, i32)>);
+
+    impl Turn for Named {
+        fn take(self: Arc<Self>) {
+            let niceness = rustix::process::getpriority_process(None).unwrap();
+            self.1.send((self.0, niceness)).unwrap();
+        }
+    }
+
+    #[test]
+    fn guests_take_turns_and_then_the_requests_of_each() {
+        let (sender, taken) = mpsc::channel();
+        let mut turns = Turns::default();
+        for (guest, name) in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1")] {
+            turns.push(&guest.into(), Arc::new(Named(name, sender.clone())));
+        }
+        while let Some(turn) = turns.pop() {
+            turn.take();
+        }
+        drop(sender);
+        let order: Vec<_> = taken.iter().map(|(name, _)| name).collect();
+        // The last sender went with the last turn.
+        assert_eq!(order, ["a1", "b1", "a2", "a3"]);
+        assert!(turns.guests.is_empty() && turns.of_guest.is_empty());
+    }
+
+    #[test]
+    fn a_habit_is_made_and_ended_by_several_runs() {
+        let habit = Habit::default();
+        habit.was_quick();
+        for _ in 0..4 {
+            assert!(!habit.is_slow());
+            habit.was_slow();
+        }
+        assert!(habit.is_slow());
+        habit.was_quick();
+        assert!(!habit.is_slow());
+        (0..100).for_each(|_| habit.was_slow());
+        (0..5).for_each(|_| habit.was_quick());
+        assert!(!habit.is_slow());
+    }
+
+    #[test]
+    fn the_lanes_threads_are_nicer_than_others() {
+        let own = rustix::process::getpriority_process(None).unwrap();
+        let (sender, taken) = mpsc::channel();
+        let lane = Lane::start().unwrap();
+        lane.push(&"a".into(), Arc::new(Named("a", sender)));
+        let (_, niceness) = taken.recv_timeout(Duration::from_secs(10)).unwrap();
+        assert_eq!(niceness, (own + LANE_NICENESS).min(19));
+    }
+}

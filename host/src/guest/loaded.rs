@@ -1,0 +1,292 @@
+//! One version of a guest, loaded: its code and what it was granted, and what is known of how it fares.
+//!
+//! Knows what a run of it needs; how a run is driven, `invoke` knows, and which version serves, the registry.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wasmtime::{Engine, Store};
+
+use super::code_cache::Hold;
+use super::context::{self, Belongings, Context};
+use super::engine::World;
+use super::gate::{Gate, Gates};
+use super::health::{Conduct, Health};
+use super::lane::{Habit, Lane};
+use super::loader::{ComponentInfo, LoadError};
+use super::log::GuestLog;
+use super::outbound::{Effects, Outbound, OutboundHost};
+use super::runtime::Handler;
+use super::session_host::Caller;
+use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
+use crate::limits;
+use crate::session::{Grant, Start};
+
+/// One version of a guest, loaded. `Debug` shows no environment.
+pub struct Guest {
+    version: u64,
+    code: Arc<Code>,
+    health: Arc<Health>,
+    /// Cancelled when this version's requests have had their time.
+    cut: CancellationToken,
+    /// Cancelled when nobody holds this version any more.
+    gone: CancellationToken,
+    _gone: DropGuard,
+}
+
+/// What versions share that were made from one component with one set of settings.
+struct Code {
+    name: Arc<str>,
+    component: ComponentInfo,
+    grant: Arc<Grant>,
+    start: Start,
+    stream: StreamPolicy,
+    limits: Limits,
+    environment: Arc<[(String, String)]>,
+    outbound_hosts: Arc<[OutboundHost]>,
+    rollout: Rollout,
+    rights: Rights,
+    handler: Handler,
+}
+
+/// What a guest is fitted with: whether it asks for sessions, its engine, its places in the queues, and where it goes when it computes for long.
+pub(super) struct Rights {
+    pub(super) imports_session: bool,
+    pub(super) engine: Engine,
+    pub(super) gates: Gates,
+    pub(super) lane: Arc<Lane>,
+    pub(super) habit: Arc<Habit>,
+    /// Keeps its file in the cache while it serves.
+    pub(super) _code: Option<Hold>,
+}
+
+impl Guest {
+    pub(super) fn new(
+        settings: GuestSettings,
+        component: ComponentInfo,
+        handler: Handler,
+        rights: Rights,
+    ) -> Self {
+        Self::of(
+            0,
+            Arc::new(Code {
+                name: settings.name.into(),
+                component,
+                grant: Arc::new(settings.grant),
+                start: settings.start,
+                stream: settings.stream,
+                limits: settings.limits,
+                environment: settings.environment.into(),
+                outbound_hosts: settings.outbound_hosts.into(),
+                rollout: settings.rollout,
+                rights,
+                handler,
+            }),
+        )
+    }
+
+    fn of(version: u64, code: Arc<Code>) -> Self {
+        let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
+        let gone = CancellationToken::new();
+        Self {
+            version,
+            code,
+            health: Arc::new(Health::new(thresholds)),
+            cut: CancellationToken::new(),
+            _gone: gone.clone().drop_guard(),
+            gone,
+        }
+    }
+
+    /// The same code under another number, with nothing known against it and nobody running on it.
+    pub(super) fn numbered(&self, version: u64) -> Self {
+        Self::of(version, Arc::clone(&self.code))
+    }
+
+    /// The same version anew: to be kept when this one is seen out, in case it is wanted again.
+    pub(super) fn renewed(&self) -> Self {
+        self.numbered(self.version)
+    }
+
+    /// Its number among the versions of its name, from 1; 0 before it is admitted.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// What its component is.
+    pub fn component(&self) -> &ComponentInfo {
+        &self.code.component
+    }
+
+    /// Counts a request of this version that ended, for or against it.
+    pub fn note(&self, conduct: Conduct) {
+        self.health.note(conduct);
+    }
+
+    pub(super) fn health(&self) -> Arc<Health> {
+        Arc::clone(&self.health)
+    }
+
+    /// Cancelled when what still streams on this version is to end.
+    pub(super) fn cut(&self) -> CancellationToken {
+        self.cut.clone()
+    }
+
+    /// Cancelled when nobody holds this version any more.
+    pub(super) fn gone(&self) -> CancellationToken {
+        self.gone.clone()
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.code.name
+    }
+
+    /// Which `wasi:http` it speaks.
+    pub fn world(&self) -> World {
+        self.code.component.world
+    }
+
+    /// Whether it imports `cloakroom:http/session`. One that does not costs no store access and its answers are no
+    /// transactions.
+    pub fn imports_session(&self) -> bool {
+        self.code.rights.imports_session
+    }
+
+    /// What it may do with the session.
+    pub fn grant(&self) -> &Arc<Grant> {
+        &self.code.grant
+    }
+
+    /// Whether its requests wait for their turn before they start.
+    pub fn start(&self) -> Start {
+        self.code.start
+    }
+
+    /// What bounds it.
+    pub fn limits(&self) -> &Limits {
+        &self.code.limits
+    }
+
+    /// How it follows the version before it.
+    pub(super) fn rollout(&self) -> &Rollout {
+        &self.code.rollout
+    }
+
+    pub(super) fn stream(&self) -> StreamPolicy {
+        self.code.stream
+    }
+
+    pub(super) fn handler(&self) -> &Handler {
+        &self.code.handler
+    }
+
+    pub(super) fn gates(&self) -> &Gates {
+        &self.code.rights.gates
+    }
+
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.code.rights.lane
+    }
+
+    pub(super) fn habit(&self) -> &Arc<Habit> {
+        &self.code.rights.habit
+    }
+
+    pub(super) fn shared_name(&self) -> &Arc<str> {
+        &self.code.name
+    }
+
+    pub(super) fn log(&self, request_id: &Arc<str>, attempt: u32) -> GuestLog {
+        GuestLog::new(
+            Arc::clone(&self.code.name),
+            Arc::clone(request_id),
+            attempt,
+            &self.code.limits,
+        )
+    }
+
+    /// A store for one run.
+    pub(super) fn store(&self, caller: Caller, effects: Effects, log: GuestLog) -> Store<Context> {
+        let outbound = Outbound {
+            hosts: Arc::clone(&self.code.outbound_hosts),
+            effects,
+            calls_max: self.code.limits.outbound_calls_max,
+            patience: self.code.limits.deadline,
+        };
+        let environment = Arc::clone(&self.code.environment);
+        context::store(
+            &self.code.rights.engine,
+            &self.code.limits,
+            Belongings {
+                environment,
+                outbound,
+                caller,
+                log,
+            },
+        )
+    }
+
+    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It passes
+    /// the pool's gate alone: a new version need not wait for the crowd before the old one.
+    pub(super) fn try_once(&self, pool: &Gate) -> Result<(), LoadError> {
+        let refuse = |reason: String| LoadError::NotInstantiable {
+            world: self.world(),
+            reason,
+        };
+        let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
+        let attempt = async {
+            let permit = pool
+                .enter(Instant::now() + self.code.limits.deadline)
+                .await
+                .map_err(|failure| refuse(failure.to_string()))?;
+            let mut store = self.store(
+                Caller::none(),
+                Effects::default(),
+                self.log(&"load".into(), 0),
+            );
+            let made = self.code.handler.pre().instantiate_async(&mut store);
+            let made = tokio::time::timeout(start_max, made).await;
+            let refused_memory = store.data().refused_memory(&self.code.limits);
+            store.data().log.finish();
+            drop((store, permit));
+            match (made, refused_memory) {
+                (Ok(Ok(_)), _) => Ok(()),
+                (Ok(Err(_)), Some(limit)) => Err(refuse(format!(
+                    "it needs more memory than its limit of {limit} bytes"
+                ))),
+                (Ok(Err(error)), None) => Err(refuse(format!("{error:#}"))),
+                (Err(_), _) => Err(refuse(format!("it did not start within {start_max:?}"))),
+            }
+        };
+        block_on(attempt).map_err(|error| refuse(error.to_string()))?
+    }
+}
+
+impl fmt::Debug for Guest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest")
+            .field("name", &self.code.name)
+            .field("version", &self.version)
+            .field("digest", &self.component().digest)
+            .field("world", &self.world())
+            .field("imports_session", &self.code.rights.imports_session)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Runs a future to its end on a thread of its own, so that it works whether or not the caller's thread drives a runtime.
+fn block_on<F: Future<Output: Send> + Send>(future: F) -> std::io::Result<F::Output> {
+    let run = || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()?;
+        Ok(runtime.block_on(future))
+    };
+    std::thread::scope(|scope| match scope.spawn(run).join() {
+        Ok(output) => output,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}

@@ -1,0 +1,273 @@
+//! How fast a client has to send a request's body and to take an answer's, on HTTP/1.1 and HTTP/2 alike: a byte now and then
+//! keeps a connection alive for ever, and with it a guest and its memory. Knows bodies; what is in them it does not.
+
+use std::cell::Cell;
+use std::error::Error;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::rt::Executor;
+use tokio::time::Sleep;
+
+use crate::limits::TRANSFER_BYTES_PER_S_MIN;
+
+/// The client was waited for beyond its patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the client is too slow")]
+pub(super) struct TooSlow;
+
+/// The time that one body has waited for its client, against what it has brought.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How long the client may take for nothing.
+    grace: Duration,
+    waited: Duration,
+    since: Option<Instant>,
+    bytes: u64,
+}
+
+impl Pace {
+    pub(super) fn new(grace: Duration) -> Self {
+        Self {
+            grace,
+            waited: Duration::ZERO,
+            since: None,
+            bytes: 0,
+        }
+    }
+
+    /// It is the client's turn.
+    fn wait(&mut self, now: Instant) {
+        self.since.get_or_insert(now);
+    }
+
+    /// It was the client's turn, if it was, and no more.
+    ///
+    /// # Errors
+    /// [`TooSlow`] when all its turns together were too long.
+    fn go_on(&mut self, now: Instant) -> Result<(), TooSlow> {
+        if let Some(since) = self.since.take() {
+            self.waited += now.saturating_duration_since(since);
+        }
+        if self.waited > self.allowance() {
+            return Err(TooSlow);
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.bytes = self.bytes.saturating_add(bytes as u64);
+    }
+
+    fn allowance(&self) -> Duration {
+        self.grace + Duration::from_secs(self.bytes / TRANSFER_BYTES_PER_S_MIN)
+    }
+
+    /// When this turn is too long, if it is the client's.
+    fn ends_at(&self) -> Option<Instant> {
+        let left = self.allowance().saturating_sub(self.waited);
+        self.since.map(|since| since + left)
+    }
+}
+
+/// A request's body, which fails when its client sends it too slowly. That nothing more comes at all, the request's own
+/// deadline finds out.
+#[derive(Debug)]
+pub struct Arriving<B> {
+    body: B,
+    pace: Pace,
+}
+
+impl<B> Arriving<B> {
+    pub(super) fn new(body: B, pace: Pace) -> Self {
+        Self { body, pace }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body
+    for Arriving<B>
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        let Poll::Ready(frame) = frame else {
+            self.pace.wait(Instant::now());
+            return Poll::Pending;
+        };
+        if let Some(Ok(frame)) = &frame {
+            self.pace.count(frame);
+            if self.pace.since.is_some() {
+                self.pace.go_on(Instant::now())?;
+            }
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+thread_local! {
+    /// Told by the body that the task running on this thread sends, read by that task: when its client is too slow.
+    static TOO_SLOW_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// An answer's body, which fails when its client takes it too slowly.
+#[derive(Debug)]
+pub(super) struct Leaving<B> {
+    body: Pin<Box<B>>,
+    pace: Pace,
+}
+
+impl<B: Body> Leaving<B> {
+    /// A body to be sent by the task that calls this.
+    pub(super) fn new(body: B, mut pace: Pace) -> Self {
+        // Where the client has no room for the first byte, the body is never asked for it.
+        if !body.is_end_stream() {
+            pace.wait(Instant::now());
+            TOO_SLOW_AT.set(pace.ends_at());
+        }
+        Self {
+            body: Box::pin(body),
+            pace,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>> Body for Leaving<B> {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.pace.since.is_some() {
+            TOO_SLOW_AT.set(None);
+            self.pace.go_on(Instant::now())?;
+        }
+        let frame = ready!(self.body.as_mut().poll_frame(cx));
+        // Most answers are one piece, and are never asked for another.
+        if let Some(Ok(frame)) = &frame
+            && !self.body.is_end_stream()
+        {
+            self.pace.count(frame);
+            self.pace.wait(Instant::now());
+            TOO_SLOW_AT.set(self.pace.ends_at());
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Runs the streams of HTTP/2 connections, and drops the one whose client takes nothing: the others of its connection may
+/// be other people's, behind a proxy.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Streams;
+
+impl<F> Executor<F> for Streams
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    fn execute(&self, stream: F) {
+        let stream = Stream {
+            inner: Box::pin(stream),
+            too_slow_at: None,
+            alarm: None,
+        };
+        tokio::spawn(stream);
+    }
+}
+
+struct Stream<F> {
+    inner: Pin<Box<F>>,
+    too_slow_at: Option<Instant>,
+    /// Set when the answer is known to have several pieces; moved on only when it rings.
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<F: Future<Output = ()>> Future for Stream<F> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        TOO_SLOW_AT.set(self.too_slow_at);
+        let polled = self.inner.as_mut().poll(cx);
+        self.too_slow_at = TOO_SLOW_AT.take();
+        if polled.is_ready() {
+            return Poll::Ready(());
+        }
+        let Some(at) = self.too_slow_at else {
+            return Poll::Pending;
+        };
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(at.into())));
+        while alarm.as_mut().poll(cx).is_ready() {
+            if at <= Instant::now() {
+                tracing::debug!("an HTTP/2 stream was reset: its client was too slow");
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(at.into());
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(10);
+
+    fn piece(bytes: usize) -> Frame<Bytes> {
+        Frame::data(Bytes::from(vec![0; bytes]))
+    }
+
+    #[test]
+    fn a_client_may_take_the_grace_and_a_second_for_so_many_bytes() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pace = Pace::new(GRACE);
+        pace.count(&piece(2400));
+        pace.wait(at(0));
+        assert_eq!(pace.ends_at(), Some(at(20)));
+        assert_eq!(pace.go_on(at(19)), Ok(()));
+        assert_eq!(pace.ends_at(), None, "the guest's time is not the client's");
+        pace.wait(at(1000));
+        assert_eq!(pace.ends_at(), Some(at(1001)));
+        assert_eq!(pace.go_on(at(1002)), Err(TooSlow));
+    }
+
+    #[test]
+    fn a_byte_now_and_then_buys_no_time() {
+        let start = Instant::now();
+        let mut pace = Pace::new(GRACE);
+        let is_too_slow = |second: u64| {
+            pace.wait(start + Duration::from_secs(second));
+            pace.count(&piece(1));
+            pace.go_on(start + Duration::from_secs(second + 1)).is_err()
+        };
+        assert_eq!((0..100).position(is_too_slow), Some(10));
+    }
+}

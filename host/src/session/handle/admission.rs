@@ -1,0 +1,103 @@
+//! What stands before every call on a session: the grant, the row that is on its way, the turn, and whether it may still be
+//! changed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::Mutex;
+
+use super::super::run::Run;
+use super::super::transaction::Op;
+use super::super::{Access, CallError, Error};
+use super::{Locked, Session, interrupted};
+
+impl Session {
+    pub(super) fn run(&self) -> Result<&Arc<Mutex<Run>>, Error> {
+        let denied = |why: &&'static str| Error::Denied((*why).to_owned());
+        self.0.run.as_ref().map_err(denied)
+    }
+
+    /// Waits for the row.
+    pub(super) async fn enter(&self) -> Result<Locked, CallError> {
+        let run = Arc::clone(self.run()?);
+        self.0.was_called.store(true, Ordering::Release);
+        let mut run = run.lock_owned().await;
+        if run.is_stopped() {
+            return Err(CallError::Interrupted);
+        }
+        match run.open().await {
+            Ok(transaction) => {
+                transaction.hold_to(&self.0.grant);
+                Ok(run)
+            }
+            Err(stop) => interrupted(&mut run, stop),
+        }
+    }
+
+    /// Waits for the row and, where requests of the session collide, for its turn.
+    pub(super) async fn enter_to_write(&self) -> Result<Locked, CallError> {
+        let mut run = self.enter().await?;
+        self.not_frozen()?;
+        match run.before_first_write().await {
+            Ok(()) => Ok(run),
+            Err(stop) => interrupted(&mut run, stop),
+        }
+    }
+
+    pub(super) async fn change(&self, op: Op) -> Result<(), CallError> {
+        let mut run = self.enter_to_write().await?;
+        Ok(run.session()?.change(op)?)
+    }
+
+    /// An end needs no turn before it is committed: it may not have read anything.
+    pub(super) async fn end(&self, op: Op) -> Result<(), CallError> {
+        let mut run = self.enter().await?;
+        self.not_frozen()?;
+        Ok(run.session()?.change(op)?)
+    }
+
+    pub(super) async fn now_ms(&self) -> Result<i64, CallError> {
+        Ok(self.run()?.lock().await.manager().clock.now_ms())
+    }
+
+    pub(super) fn not_frozen(&self) -> Result<(), Error> {
+        match self.0.is_frozen.load(Ordering::Acquire) {
+            true => Err(Error::Committed),
+            false => Ok(()),
+        }
+    }
+
+    pub(super) fn may(&self, access: Access) -> Result<(), Error> {
+        self.run()?;
+        if self.0.grant.access < access {
+            return Err(Error::Denied(
+                "this guest may read the session and not change it".to_owned(),
+            ));
+        }
+        Ok(())
+    }
+
+    pub(super) fn may_read(&self, key: &str) -> Result<(), Error> {
+        if self.0.grant.read_keys.covers(key) {
+            return Ok(());
+        }
+        Err(Error::Denied(format!("this guest may not read `{key}`")))
+    }
+
+    pub(super) fn may_write(&self, key: &str) -> Result<(), Error> {
+        if self.0.grant.write_keys.covers(key) {
+            return Ok(());
+        }
+        Err(Error::Denied(format!("this guest may not write `{key}`")))
+    }
+
+    pub(super) fn may_write_all(&self, operation: &str) -> Result<(), Error> {
+        self.may(Access::Write)?;
+        if self.0.grant.write_keys.covers_all() {
+            return Ok(());
+        }
+        Err(Error::Denied(format!(
+            "`{operation}` needs the right to write every key"
+        )))
+    }
+}

@@ -1,0 +1,226 @@
+//! One request of a round: how it is made, and what is known of it when it is over.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use http::{HeaderMap, HeaderValue};
+
+use super::super::super::{CookieChange, Grant, Outcome, Refusal, Start, Unset, Visit};
+use super::super::model::Opening;
+use super::super::script::{Call, Guest, Rng, Said, Trap, pause, script};
+use super::super::serial::{Cookie, Event, What};
+use super::{COOKIE_NAME, Case};
+use crate::cookie::{KeyRing, Presented, take_from};
+use crate::record::SessionId;
+
+/// What a request did.
+pub(super) struct Told {
+    pub(super) opening: Opening,
+    pub(super) cookie: Cookie,
+    pub(super) events: Vec<Event>,
+    pub(super) refusal: Option<Refusal>,
+    pub(super) text: String,
+}
+
+impl Case {
+    pub(super) fn visit<'a>(
+        &'a self,
+        number: usize,
+        shared: &SessionId,
+        rng: &mut Rng,
+    ) -> impl Future<Output = Told> + use<'a> {
+        let mut rng = rng.fork();
+        let has_cookie = rng.chance(95);
+        let visit = Visit {
+            presented: presented(&self.keys, has_cookie.then_some(shared)),
+            path: "/".to_owned(),
+            is_secure: false,
+            grant: Arc::new(Grant::write()),
+            deadline: Instant::now() + Duration::from_secs(600),
+            start: match rng.chance(10) {
+                true => Start::Exclusive,
+                false => Start::Optimistic,
+            },
+        };
+        let mut guest = Guest {
+            script: script(&mut rng),
+            body_is_gone: rng.chance(3),
+            has_effect: false,
+            runs: 0,
+            lines: Vec::new(),
+            time: Arc::clone(&self.time),
+            pauses: self.pauses,
+            rng: rng.fork(),
+        };
+        let manager = Arc::clone(&self.managers[rng.below(self.managers.len())]);
+        async move {
+            pause(&mut rng, self.pauses).await;
+            let from = self.now();
+            let task = tokio::spawn(async move {
+                let outcome = manager.transact(visit, &mut guest).await;
+                (outcome, guest)
+            });
+            let (outcome, guest) = task.await.expect("a transaction does not panic");
+            let to = self.now();
+            self.told(number, has_cookie, outcome, guest, (from, to))
+        }
+    }
+
+    fn told(
+        &self,
+        number: usize,
+        has_cookie: bool,
+        outcome: Outcome<(), Trap>,
+        guest: Guest,
+        (from, to): (u64, u64),
+    ) -> Told {
+        let text = format!(
+            "request {number} @{from}..{to}: {:?}, cookie: {has_cookie}, runs {}, {outcome:?}, said {:?}",
+            guest.script, guest.runs, guest.lines
+        );
+        let (cookie, refusal, is_answered) = match outcome {
+            Outcome::Answered { cookie, .. } => (cookie, None, true),
+            Outcome::Failed { cookie, failure } => {
+                assert_eq!(failure, Trap::ByScript, "{text}");
+                (cookie, None, false)
+            }
+            Outcome::Refused { refusal, cookie } => (cookie, Some(refusal), false),
+        };
+        let end = match (is_answered, refusal) {
+            (true, _) => End::Happened,
+            (false, Some(Refusal::StoreUnavailable)) => End::Doubtful,
+            (false, _) => End::Undone,
+        };
+        let is_untouched = self.faulty.faults.fail_percent > 0 && cookie == CookieChange::Keep;
+        Told {
+            opening: match (has_cookie, guest.runs) {
+                (false, _) => Opening::WithoutCookie,
+                (true, 0 | 1) => Opening::First,
+                (true, _) => Opening::Again,
+            },
+            cookie: self.cookie(cookie),
+            events: events(
+                number,
+                &guest,
+                end,
+                (from, to),
+                is_untouched,
+                self.options.unset,
+            ),
+            refusal,
+            text,
+        }
+    }
+
+    fn cookie(&self, change: CookieChange) -> Cookie {
+        match change {
+            CookieChange::Keep => Cookie::Keep,
+            CookieChange::Expire { .. } => Cookie::Expire,
+            CookieChange::Set { value, attributes } => {
+                let id = self.keys.verify(&value).expect("our own signature");
+                Cookie::Set(id, attributes.original_max_age_ms, attributes.expires_at_ms)
+            }
+        }
+    }
+}
+
+/// What became of what a request did last.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Happened,
+    Doubtful,
+    Undone,
+}
+
+impl Told {
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self.refusal, Some(Refusal::Conflict | Refusal::BodyGone))
+    }
+
+    /// Without a lost reply nothing is in doubt: what was refused did not happen.
+    pub(super) fn drop_doubt_unless(&mut self, may_be_lost: bool) {
+        let is_doubtful = |event: &Event| {
+            matches!(
+                event.what,
+                What::Segment {
+                    is_doubtful: true,
+                    ..
+                }
+            )
+        };
+        self.events
+            .retain(|event| may_be_lost || !is_doubtful(event));
+    }
+}
+
+/// A request's segments: from each `save` that was done to the next.
+fn events(
+    visit: usize,
+    guest: &Guest,
+    end: End,
+    (from, to): (u64, u64),
+    is_untouched: bool,
+    unset: Unset,
+) -> Vec<Event> {
+    let mut events = Vec::new();
+    let (mut lines, mut begun) = (Vec::new(), from);
+    let mut fails_at_save = false;
+    let (mut is_dropped, mut is_destroyed) = (false, false);
+    for line in &guest.lines {
+        match &line.call {
+            Call::Unset if unset == Unset::Keep => is_dropped = !is_destroyed,
+            Call::Destroy | Call::Unset => (is_dropped, is_destroyed) = (false, true),
+            Call::Regenerate => (is_dropped, is_destroyed) = (false, false),
+            Call::Reload => is_dropped = false,
+            _ => {}
+        }
+        match (&line.call, &line.said) {
+            // Nothing is saved, and what was read goes on to count.
+            (Call::Save, Said::Done) if is_dropped => {}
+            (Call::Save, Said::Done) => {
+                events.push(Event {
+                    from: begun,
+                    to: line.done_at,
+                    what: What::Segment {
+                        visit,
+                        lines: std::mem::take(&mut lines),
+                        is_save: true,
+                        is_doubtful: false,
+                    },
+                });
+                begun = line.made_at;
+            }
+            (Call::Save, Said::Unavailable) => fails_at_save = true,
+            _ => lines.push(line.clone()),
+        }
+    }
+    // A guest that makes no call goes on without a store, and its cookie stays as it is.
+    if guest.lines.is_empty() && is_untouched {
+        return events;
+    }
+    let reload_failed = lines.iter().any(|line| line.said == Said::Unavailable);
+    if end == End::Undone || reload_failed {
+        return events;
+    }
+    events.push(Event {
+        from: begun,
+        to,
+        what: What::Segment {
+            visit,
+            lines,
+            is_save: fails_at_save,
+            is_doubtful: end == End::Doubtful,
+        },
+    });
+    events
+}
+
+fn presented(keys: &KeyRing, id: Option<&SessionId>) -> Presented {
+    let mut headers = HeaderMap::new();
+    if let Some(id) = id {
+        let cookie = format!("{COOKIE_NAME}={}", keys.sign(id));
+        let cookie = HeaderValue::from_str(&cookie).expect("a signed value is a header's");
+        headers.insert(http::header::COOKIE, cookie);
+    }
+    take_from(&mut headers, COOKIE_NAME)
+}

@@ -1,0 +1,226 @@
+//! Many requests of one session at once: nobody's update is lost, and the price is known.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::Barrier;
+
+use super::super::{Options, Outcome, Refusal, SessionManager, Start};
+use super::guest::{Trap, answered, guest, refused};
+use super::house::House;
+use crate::record::SessionId;
+
+/// When the requests of a burst come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Arrival {
+    /// All have read the same row before the first of them writes.
+    Together,
+    /// The n-th comes after n pauses.
+    Staggered,
+}
+
+/// `get` and `set` to one more; the number that was written.
+fn bump(
+    house: &House,
+    manager: &Arc<SessionManager>,
+    id: &SessionId,
+    (place, arrival): (usize, Arrival),
+    barrier: Arc<Barrier>,
+) -> tokio::task::JoinHandle<i64> {
+    let (manager, visit) = (Arc::clone(manager), house.visit(Some(id)));
+    tokio::spawn(async move {
+        if arrival == Arrival::Staggered {
+            for _ in 0..place {
+                tokio::task::yield_now().await;
+            }
+        }
+        let mut guest = guest(|session, number| {
+            let barrier = Arc::clone(&barrier);
+            async move {
+                let read = session.get("n").await?.ok_or(Trap::OfItself)?;
+                if number == 1 && arrival == Arrival::Together {
+                    barrier.wait().await;
+                }
+                let next = read.parse::<i64>().expect("a number") + 1;
+                session.set("n", &next.to_string()).await?;
+                Ok(next)
+            }
+        });
+        answered(manager.transact(visit, &mut guest).await).0
+    })
+}
+
+/// Runs a burst of `writers` on each of `managers`; nobody is lost, and the store has each number once.
+async fn burst(house: &House, managers: &[Arc<SessionManager>], writers: usize, arrival: Arrival) {
+    let id = house.make(None, &[("n", "0")]);
+    let barrier = Arc::new(Barrier::new(writers * managers.len()));
+    let mut tasks = Vec::new();
+    for place in 0..writers {
+        for manager in managers {
+            let at = (place, arrival);
+            tasks.push(bump(house, manager, &id, at, Arc::clone(&barrier)));
+        }
+    }
+    let mut numbers = Vec::new();
+    for task in tasks {
+        numbers.push(task.await.expect("no panic"));
+    }
+    numbers.sort_unstable();
+    let all = writers * managers.len();
+    let expected: Vec<i64> = (1..=all as i64).collect();
+    assert_eq!(numbers, expected, "each number is answered once");
+    let stored = house.entry(&id, "n").await;
+    assert_eq!(stored, Some(all.to_string()), "no update is lost");
+}
+
+/// Checks the price of bursts of all sizes, on a store whose calls give way `pauses` times.
+async fn check_price(arrival: Arrival, pauses: usize) {
+    for writers in [1, 2, 3, 8, 32, 64] {
+        let house = House::new();
+        house.store.pauses.store(pauses, Ordering::Relaxed);
+        burst(
+            &house,
+            std::slice::from_ref(&house.manager),
+            writers,
+            arrival,
+        )
+        .await;
+        let runs = house.counters().runs.get();
+        let most = 2 * writers as u64 - 1;
+        assert!(
+            runs <= most,
+            "{writers} writers, {arrival:?}, {pauses} pauses: {runs} runs"
+        );
+        if arrival == Arrival::Together {
+            assert_eq!(runs, most, "all but the first had read what it changed");
+        }
+        assert_eq!(house.counters().commits.get(), writers as u64);
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_n_writers_costs_at_most_2n_minus_1_runs() {
+    for pauses in [0, 1, 3, 10] {
+        check_price(Arrival::Together, pauses).await;
+        check_price(Arrival::Staggered, pauses).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_burst_on_several_threads_costs_no_more() {
+    for pauses in [0, 2] {
+        for _ in 0..5 {
+            check_price(Arrival::Together, pauses).await;
+            check_price(Arrival::Staggered, pauses).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_burst_over_two_processes_loses_nothing() {
+    for arrival in [Arrival::Together, Arrival::Staggered] {
+        let house = House::new();
+        house.store.pauses.store(2, Ordering::Relaxed);
+        let managers = [Arc::clone(&house.manager), house.another_manager()];
+        burst(&house, &managers, 8, arrival).await;
+    }
+}
+
+#[tokio::test]
+async fn a_burst_of_adds_runs_nobody_again() {
+    for writers in [2, 8, 32, 64] {
+        let house = House::new();
+        house.store.pauses.store(2, Ordering::Relaxed);
+        let id = house.make(None, &[("n", "0")]);
+        let barrier = Arc::new(Barrier::new(writers));
+        let one = |_| {
+            let (manager, visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
+            let barrier = Arc::clone(&barrier);
+            tokio::spawn(async move {
+                let mut guest = guest(|session, _| {
+                    let barrier = Arc::clone(&barrier);
+                    async move {
+                        session.add("n", 1).await?;
+                        barrier.wait().await;
+                        Ok(())
+                    }
+                });
+                answered(manager.transact(visit, &mut guest).await);
+            })
+        };
+        for task in (0..writers).map(one).collect::<Vec<_>>() {
+            task.await.expect("no panic");
+        }
+        assert_eq!(house.entry(&id, "n").await, Some(writers.to_string()));
+        assert_eq!(house.counters().runs.get(), writers as u64);
+        let reapplies = house.counters().reapplies.get();
+        assert_eq!(reapplies, writers as u64 - 1, "all but the first");
+    }
+}
+
+#[tokio::test]
+async fn exclusive_visits_never_meet() {
+    let house = House::new();
+    house.store.pauses.store(2, Ordering::Relaxed);
+    let id = house.make(None, &[("n", "0")]);
+    let one = |_| {
+        let (manager, mut visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
+        visit.start = Start::Exclusive;
+        tokio::spawn(async move {
+            let mut guest = guest(|session, _| async move { Ok(session.increment("n", 1).await?) });
+            answered(manager.transact(visit, &mut guest).await).0
+        })
+    };
+    let mut sums = Vec::new();
+    for task in (0..16).map(one).collect::<Vec<_>>() {
+        sums.push(task.await.expect("no panic"));
+    }
+    assert_eq!(sums, (1..=16).collect::<Vec<i64>>(), "in order of arrival");
+    assert_eq!(house.counters().runs.get(), 16);
+    assert_eq!(house.counters().conflicts.get(), 0);
+}
+
+#[tokio::test]
+async fn whom_a_full_queue_turns_away_has_written_nothing() {
+    let house = House::with(Options {
+        slot_waiters_max: 2,
+        ..Options::default()
+    });
+    let id = house.make(None, &[("n", "0")]);
+    let barrier = Arc::new(Barrier::new(9));
+    let one = |_| {
+        let (manager, visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
+        let barrier = Arc::clone(&barrier);
+        tokio::spawn(async move {
+            let mut guest = guest(|session, number| {
+                let barrier = Arc::clone(&barrier);
+                async move {
+                    let sum = session.increment("n", 1).await?;
+                    if number == 1 {
+                        barrier.wait().await;
+                    }
+                    // The slot is held while others come for it.
+                    for _ in 0..20 {
+                        tokio::task::yield_now().await;
+                    }
+                    Ok(sum)
+                }
+            });
+            manager.transact(visit, &mut guest).await
+        })
+    };
+    let mut answers = 0;
+    for task in (0..9).map(one).collect::<Vec<_>>() {
+        let outcome = task.await.expect("no panic");
+        if matches!(outcome, Outcome::Answered { .. }) {
+            answers += 1;
+        } else {
+            assert_eq!(refused(outcome).0, Refusal::Busy);
+        }
+    }
+    assert_eq!(
+        answers, 4,
+        "the first, the slot's holder, and two that wait"
+    );
+    assert_eq!(house.entry(&id, "n").await, Some(answers.to_string()));
+}

@@ -1,0 +1,337 @@
+//! What becomes of a run whose row another request has changed: applied to the newer row if what it saw is the same there,
+//! run again if not.
+
+use super::super::{Options, Session, Unset};
+use super::guest::{Trap, answered, guest};
+use super::house::House;
+use super::stubborn::Asked;
+use crate::record::SessionId;
+
+/// What a guest does before somebody else writes.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Call {
+    Get(&'static str),
+    ListKeys,
+    Cookie,
+    Fingerprint,
+    Set(&'static str),
+    Add(&'static str),
+    Increment(&'static str),
+    Delete(&'static str),
+    Clear,
+    Touch,
+    SetMaxAge,
+    Reload,
+    Renew,
+    Regenerate,
+}
+
+async fn make(session: &Session, call: Call) -> Result<(), Trap> {
+    // A refusal is something that the guest has seen.
+    match call {
+        Call::Get(key) => drop(session.get(key).await?),
+        Call::ListKeys => drop(session.list_keys().await?),
+        Call::Cookie => drop(session.cookie().await?),
+        Call::Fingerprint => drop(session.fingerprint().await?),
+        Call::Set(key) => session.set(key, "\"mine\"").await?,
+        Call::Add(key) => drop(session.add(key, 1).await),
+        Call::Increment(key) => drop(session.increment(key, 1).await),
+        Call::Delete(key) => session.delete(key).await?,
+        Call::Clear => session.clear().await?,
+        Call::Touch => session.touch().await?,
+        Call::SetMaxAge => session.set_max_age(Some(5_000)).await?,
+        Call::Reload => session.reload().await?,
+        Call::Renew => session.renew().await?,
+        Call::Regenerate => session.regenerate().await?,
+    }
+    Ok(())
+}
+
+/// How a row was before and how somebody else leaves it: its cookie's lifetime and its entries.
+type Content = (Option<i64>, &'static [(&'static str, &'static str)]);
+
+const BEFORE: Content = (None, &[("a", "1"), ("b", "2"), ("t", "\"text\"")]);
+const OTHER_A: Content = (None, &[("a", "7"), ("b", "2"), ("t", "\"text\"")]);
+const OTHER_B: Content = (None, &[("a", "1"), ("b", "7"), ("t", "\"text\"")]);
+const MORE: Content = (
+    None,
+    &[("a", "1"), ("b", "2"), ("t", "\"text\""), ("c", "7")],
+);
+const LESS: Content = (None, &[("b", "2"), ("t", "\"text\"")]);
+const OTHER_ORDER: Content = (None, &[("b", "2"), ("a", "1"), ("t", "\"text\"")]);
+const OTHER_COOKIE: Content = (Some(90_000), BEFORE.1);
+const T_IS_NUMBER: Content = (None, &[("a", "1"), ("b", "2"), ("t", "3")]);
+const A_IS_TEXT: Content = (None, &[("a", "\"text\""), ("b", "2"), ("t", "\"text\"")]);
+
+/// How many runs a guest needs that makes these calls and then writes `z`, when the row becomes `after` in between.
+async fn runs(calls: &'static [Call], after: Content) -> u32 {
+    let house = House::new();
+    let id = house.make(BEFORE.0, BEFORE.1);
+    let mut guest = guest(|session, number| {
+        let (house, id) = (&house, &id);
+        async move {
+            house.loaded().await;
+            for call in calls {
+                make(&session, *call).await?;
+            }
+            if number == 1 {
+                house.overwrite(id, after.0, after.1);
+            }
+            session.set("z", "true").await?;
+            Ok(())
+        }
+    });
+    let visit = house.visit(Some(&id));
+    answered(house.manager.transact(visit, &mut guest).await);
+    let runs = guest.runs;
+    let reapplies = house.counters().reapplies.get();
+    assert_eq!(reapplies, u64::from(runs == 1), "{calls:?}, {after:?}");
+    runs
+}
+
+#[tokio::test]
+async fn a_run_whose_reads_hold_is_applied_to_the_newer_row() {
+    let cases: &[(&'static [Call], Content)] = &[
+        (&[], OTHER_A),
+        (&[Call::Get("a")], OTHER_B),
+        (&[Call::Get("a")], MORE),
+        (&[Call::Get("a")], OTHER_COOKIE),
+        (&[Call::Get("a")], OTHER_ORDER),
+        (&[Call::Get("absent")], MORE),
+        (&[Call::Get("cookie")], OTHER_COOKIE),
+        (&[Call::ListKeys], OTHER_COOKIE),
+        (&[Call::Cookie], OTHER_A),
+        (&[Call::Fingerprint], OTHER_A),
+        (&[Call::Set("a")], OTHER_A),
+        (&[Call::Set("a"), Call::Get("a")], OTHER_A),
+        (&[Call::Delete("a"), Call::Get("a")], OTHER_A),
+        (&[Call::Clear, Call::Get("a"), Call::ListKeys], OTHER_A),
+        (&[Call::Regenerate, Call::Cookie], OTHER_COOKIE),
+        (&[Call::Add("a")], OTHER_A),
+        (&[Call::Increment("a")], OTHER_B),
+        (&[Call::Delete("a")], OTHER_A),
+        (&[Call::Touch], OTHER_COOKIE),
+        (&[Call::SetMaxAge], OTHER_COOKIE),
+        (&[Call::Renew], OTHER_A),
+        (&[Call::Reload], OTHER_A),
+        (&[Call::Get("a"), Call::Reload], OTHER_B),
+    ];
+    for (calls, after) in cases {
+        assert_eq!(runs(calls, *after).await, 1, "{calls:?}, {after:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_run_that_saw_what_is_different_now_is_run_again() {
+    let cases: &[(&'static [Call], Content)] = &[
+        (&[Call::Get("a")], OTHER_A),
+        (&[Call::Get("a")], LESS),
+        (&[Call::Get("c")], MORE),
+        (&[Call::Get("b"), Call::Get("a")], OTHER_A),
+        (&[Call::ListKeys], MORE),
+        (&[Call::ListKeys], LESS),
+        (&[Call::ListKeys], OTHER_ORDER),
+        (&[Call::Cookie], OTHER_COOKIE),
+        (&[Call::Increment("a")], OTHER_A),
+        (&[Call::Get("a"), Call::Set("a")], OTHER_A),
+        (&[Call::Add("a"), Call::Get("a")], OTHER_A),
+        (&[Call::Get("a"), Call::Clear], OTHER_A),
+        (&[Call::Get("a"), Call::Reload], OTHER_A),
+        (&[Call::Cookie, Call::Reload], OTHER_COOKIE),
+        // That the sum fitted depended on everything.
+        (&[Call::Add("a"), Call::Reload], OTHER_B),
+        // An addition that was refused and would not be now, and the other way round.
+        (&[Call::Add("t")], T_IS_NUMBER),
+        (&[Call::Add("a")], A_IS_TEXT),
+    ];
+    for (calls, after) in cases {
+        assert_eq!(runs(calls, *after).await, 2, "{calls:?}, {after:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_only_fitted_before_is_run_again() {
+    let house = House::with(Options {
+        keys_max: 3,
+        ..Options::default()
+    });
+    let id = house.make(None, &[("a", "1"), ("b", "2")]);
+    let outcome = house.request(
+        &id,
+        guest(|session, number| {
+            let (house, id) = (&house, &id);
+            async move {
+                let told = session.set("mine", "1").await;
+                if number == 1 {
+                    house.overwrite(id, None, &[("a", "1"), ("b", "2"), ("c", "3")]);
+                }
+                Ok((number, told.is_ok()))
+            }
+        }),
+    );
+    let (answer, _) = answered(outcome.await);
+    assert_eq!(answer, (2, false), "the second run is told that it is full");
+    assert_eq!(house.entry(&id, "mine").await, None);
+}
+
+#[tokio::test]
+async fn both_writers_changes_are_in_the_row() {
+    let house = House::new();
+    let id = house.make(None, &[("a", "1")]);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| {
+            let (house, id) = (&house, &id);
+            async move {
+                session.set("mine", "1").await?;
+                let theirs =
+                    guest(|session, _| async move { Ok(session.set("theirs", "2").await?) });
+                answered(house.request(id, theirs).await);
+                Ok(())
+            }
+        }),
+    );
+    answered(outcome.await);
+    assert_eq!(house.entry(&id, "mine").await.as_deref(), Some("1"));
+    assert_eq!(house.entry(&id, "theirs").await.as_deref(), Some("2"));
+    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
+}
+
+#[tokio::test]
+async fn the_second_run_sees_the_newer_row_and_nothing_of_the_first() {
+    let house = House::new();
+    let id = house.make(None, &[("a", "1")]);
+    let outcome = house.request(
+        &id,
+        guest(|session, number| {
+            let (house, id) = (&house, &id);
+            async move {
+                let read = session.get("a").await?;
+                if number == 1 {
+                    session.set("only-first", "1").await?;
+                    house.overwrite(id, None, &[("a", "2")]);
+                }
+                session.set("last", &number.to_string()).await?;
+                Ok(read)
+            }
+        }),
+    );
+    assert_eq!(answered(outcome.await).0.as_deref(), Some("2"));
+    assert_eq!(house.entry(&id, "only-first").await, None);
+    assert_eq!(house.entry(&id, "last").await.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() {
+    let house = House::new();
+    let id = house.make(None, &[("a", "1")]);
+    let outcome = house.request(
+        &id,
+        guest(|session, number| {
+            let (house, id) = (&house, &id);
+            async move {
+                session.get("a").await?;
+                if number == 1 {
+                    house.overwrite(id, None, &[("a", "2")]);
+                    let interrupted = session.reload().await;
+                    assert!(interrupted.is_err());
+                    let after = session.set("a", "\"too late\"").await;
+                    assert_eq!(after, Err(super::super::CallError::Interrupted));
+                }
+                Ok(number)
+            }
+        }),
+    );
+    assert_eq!(answered(outcome.await).0, 2);
+    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
+}
+
+/// A guest that ends the session in some way after `calls`, while the row becomes another; runs, and what was asked of the
+/// store.
+async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) {
+    let house = House::with(Options {
+        unset: Unset::Destroy,
+        ..Options::default()
+    });
+    let id = house.make(BEFORE.0, BEFORE.1);
+    let mut guest = guest(|session, number| {
+        let (house, id) = (&house, &id);
+        async move {
+            house.loaded().await;
+            for call in calls {
+                make(&session, *call).await?;
+            }
+            if number == 1 {
+                house.overwrite(id, OTHER_A.0, OTHER_A.1);
+            }
+            match by_unset {
+                true => session.unset().await?,
+                false => session.destroy().await?,
+            }
+            Ok(())
+        }
+    });
+    let visit = house.visit(Some(&id));
+    answered(house.manager.transact(visit, &mut guest).await);
+    let is_gone = house.row(&id).await.is_none();
+    (guest.runs, house.asked().await, is_gone)
+}
+
+#[tokio::test]
+async fn an_end_without_reads_is_blind_and_one_with_reads_is_compared() {
+    for by_unset in [false, true] {
+        let blind = vec![Asked::Load, Asked::BlindDelete];
+        assert_eq!(end(&[], by_unset).await, (1, blind.clone(), true));
+        assert_eq!(end(&[Call::Clear], by_unset).await, (1, blind, true));
+        let compared = vec![Asked::Load, Asked::Delete, Asked::Load, Asked::Delete];
+        let read_a = end(&[Call::Get("a")], by_unset).await;
+        assert_eq!(
+            read_a,
+            (2, compared.clone(), true),
+            "it may decide otherwise"
+        );
+        let read_b = end(&[Call::Get("b")], by_unset).await;
+        assert_eq!(read_b, (1, compared, true), "what it read holds");
+    }
+}
+
+#[tokio::test]
+async fn a_renewed_session_takes_the_newer_data_along() {
+    let house = House::new();
+    let id = house.make(None, &[("a", "1")]);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| {
+            let (house, id): (&House, &SessionId) = (&house, &id);
+            async move {
+                session.renew().await?;
+                house.overwrite(id, None, &[("a", "2")]);
+                Ok(())
+            }
+        }),
+    );
+    let (_, cookie) = answered(outcome.await);
+    let renewed = super::house::set_for(&cookie);
+    assert_ne!(renewed, id);
+    assert!(house.row(&id).await.is_none());
+    assert_eq!(house.entry(&renewed, "a").await.as_deref(), Some("2"));
+}
+
+#[tokio::test]
+async fn a_foreign_write_of_the_same_bytes_is_no_conflict() {
+    let house = House::new();
+    let id = house.make(None, &[("a", "1")]);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| {
+            let (house, id) = (&house, &id);
+            async move {
+                let sum = session.increment("a", 1).await?;
+                house.overwrite(id, None, &[("a", "1")]);
+                Ok(sum)
+            }
+        }),
+    );
+    assert_eq!(answered(outcome.await).0, 2);
+    assert_eq!(house.counters().conflicts.get(), 0);
+}

@@ -1,0 +1,357 @@
+//! What each kind of visit sends and stores: the table of express-session's consequences, row by row, under this host's
+//! defaults and under `express-1`'s.
+
+use super::super::{
+    CookieChange, CookieOptions, Options, Outcome, Secure, Session, TouchPolicy, Unset,
+};
+use super::guest::{Trap, guest};
+use super::house::{House, presented, set_for};
+use super::stubborn::Asked;
+
+/// What a visit comes with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum With {
+    Nothing,
+    /// A session whose cookie has a lifetime of ten minutes.
+    Lasting,
+    /// A session whose cookie has none.
+    Plain,
+    /// A cookie whose session is gone.
+    Dead,
+    /// A cookie that somebody has changed.
+    Tampered,
+}
+
+/// What the guest does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Do {
+    Nothing,
+    Read,
+    Write,
+    Restore,
+    Reorder,
+    SetMaxAge,
+    Save,
+    Regenerate,
+    Renew,
+    Destroy,
+    Unset,
+    Reload,
+    Touch,
+    Trap,
+}
+
+const WITH: [With; 5] = [
+    With::Nothing,
+    With::Lasting,
+    With::Plain,
+    With::Dead,
+    With::Tampered,
+];
+
+const STEPS: [Do; 14] = [
+    Do::Nothing,
+    Do::Read,
+    Do::Write,
+    Do::Restore,
+    Do::Reorder,
+    Do::SetMaxAge,
+    Do::Save,
+    Do::Regenerate,
+    Do::Renew,
+    Do::Destroy,
+    Do::Unset,
+    Do::Reload,
+    Do::Touch,
+    Do::Trap,
+];
+
+async fn make(session: &Session, step: Do) -> Result<(), Trap> {
+    match step {
+        Do::Nothing => {}
+        Do::Read => drop(session.get("a").await?),
+        Do::Write => drop(session.increment("n", 1).await?),
+        Do::Restore => {
+            session.set("a", "\"other\"").await?;
+            session.set("a", "1").await?;
+        }
+        Do::Reorder => {
+            session.delete("a").await?;
+            session.set("a", "1").await?;
+        }
+        Do::SetMaxAge => session.set_max_age(Some(90_000)).await?,
+        Do::Save => session.save().await?,
+        Do::Regenerate => session.regenerate().await?,
+        Do::Renew => session.renew().await?,
+        Do::Destroy => session.destroy().await?,
+        Do::Unset => session.unset().await?,
+        Do::Reload => session.reload().await?,
+        Do::Touch => session.touch().await?,
+        Do::Trap => return Err(Trap::OfItself),
+    }
+    Ok(())
+}
+
+/// What becomes of the visitor's cookie.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Cookie {
+    Keep,
+    /// It is set for the session that it names already.
+    Same,
+    /// It is set for another session.
+    New,
+    Expire,
+}
+
+fn ours() -> Options {
+    Options::default()
+}
+
+/// What `compat = "express-1"` fills in.
+fn express_1() -> Options {
+    Options {
+        resave: true,
+        save_uninitialized: true,
+        unset: Unset::Keep,
+        expire_on_destroy: false,
+        touch: TouchPolicy::Always,
+        cookie: CookieOptions {
+            secure: Secure::Never,
+            same_site: None,
+            ..CookieOptions::default()
+        },
+        ..Options::default()
+    }
+}
+
+/// One visit; a minute and more after its session was last used. What is sent, what is asked of the store, and the rows.
+async fn visit(options: Options, with: With, steps: &[Do]) -> (Cookie, Vec<Asked>, usize) {
+    let house = House::with(options);
+    let entries = [("a", "1"), ("b", "2")];
+    let id = match with {
+        With::Lasting => house.make(Some(600_000), &entries),
+        With::Plain => house.make(None, &entries),
+        _ => crate::record::SessionId::generate(),
+    };
+    house.clock.advance(70_000);
+    let mut visit = house.visit(Some(&id));
+    match with {
+        With::Nothing => visit.presented = presented(&[]),
+        With::Tampered => {
+            let signed = super::house::keys().sign(&id);
+            visit.presented = presented(&[signed.replacen(id.as_str(), "another", 1)]);
+        }
+        _ => {}
+    }
+    let mut guest = guest(|session, _| async move {
+        for step in steps {
+            make(&session, *step).await?;
+        }
+        Ok(())
+    });
+    let outcome = house.manager.transact(visit, &mut guest).await;
+    assert_eq!(guest.runs, 1);
+    let cookie = match outcome {
+        Outcome::Answered { cookie, .. } => cookie,
+        Outcome::Failed { failure, cookie } => {
+            assert_eq!(failure, Trap::OfItself);
+            cookie
+        }
+        Outcome::Refused { refusal, .. } => panic!("{steps:?}: {refusal:?}"),
+    };
+    let fate = match &cookie {
+        CookieChange::Keep => Cookie::Keep,
+        CookieChange::Expire { .. } => Cookie::Expire,
+        CookieChange::Set { .. } if set_for(&cookie) == id => Cookie::Same,
+        CookieChange::Set { .. } => Cookie::New,
+    };
+    (fate, house.asked().await, house.rows())
+}
+
+/// The one of `all` that is called `word`.
+fn named<T: Copy + std::fmt::Debug>(all: &[T], word: &str) -> T {
+    let found = all.iter().find(|one| format!("{one:?}") == word);
+    *found.unwrap_or_else(|| panic!("nothing is called {word}"))
+}
+
+/// Checks a table with the columns: what comes, what the guest does, the cookie, what the store is asked, the rows left.
+async fn check(profile: &str, options: impl Fn() -> Options, table: &str) {
+    let lines = table.lines().map(str::trim);
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        let columns: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [with, steps, cookie, asked, rows] = columns[..] else {
+            panic!("{profile}: {line}");
+        };
+        let steps: Vec<Do> = steps.split(' ').map(|word| named(&STEPS, word)).collect();
+        let told = visit(options(), named(&WITH, with), &steps).await;
+        let told_asked: Vec<String> = told.1.iter().map(|one| format!("{one:?}")).collect();
+        let told = (
+            format!("{:?}", told.0),
+            told_asked.join(" "),
+            told.2.to_string(),
+        );
+        let asked = if asked == "-" { "" } else { asked };
+        let expected = (cookie.to_owned(), asked.to_owned(), rows.to_owned());
+        assert_eq!(told, expected, "{profile}: {line}");
+    }
+}
+
+#[tokio::test]
+async fn under_this_hosts_defaults() {
+    let table = "
+        Nothing  | Nothing                 | Keep   | -                    | 0
+        Nothing  | Read                    | Keep   | -                    | 0
+        Nothing  | Write                   | New    | Create               | 1
+        Nothing  | Save                    | New    | Create               | 1
+        Nothing  | SetMaxAge               | New    | Create               | 1
+        Nothing  | Touch                   | Keep   | -                    | 0
+        Nothing  | Regenerate              | New    | Create               | 1
+        Nothing  | Renew                   | Keep   | -                    | 0
+        Nothing  | Destroy                 | Keep   | -                    | 0
+        Nothing  | Write Destroy           | Keep   | -                    | 0
+        Nothing  | Write Unset             | Keep   | -                    | 0
+        Nothing  | Write Trap              | Keep   | -                    | 0
+        # Unchanged.
+        Lasting  | Nothing                 | Keep   | Load Touch           | 1
+        Lasting  | Read                    | Keep   | Load Touch           | 1
+        Plain    | Read                    | Keep   | Load Touch           | 1
+        Lasting  | Restore                 | Keep   | Load Touch           | 1
+        Lasting  | Touch                   | Keep   | Load Touch           | 1
+        Lasting  | Reload                  | Keep   | Load Load Touch      | 1
+        Lasting  | Write Reload            | Keep   | Load Load Touch      | 1
+        # Changed.
+        Lasting  | Write                   | Same   | Load Replace         | 1
+        Plain    | Write                   | Keep   | Load Replace         | 1
+        Lasting  | Reorder                 | Same   | Load Replace         | 1
+        Plain    | Reorder                 | Keep   | Load Replace         | 1
+        # Express loses the first of these and sends no cookie for the second.
+        Plain    | SetMaxAge               | Same   | Load Replace         | 1
+        Lasting  | SetMaxAge Save          | Same   | Load Replace         | 1
+        Plain    | SetMaxAge Write         | Same   | Load Replace         | 1
+        # Saved on the way.
+        Lasting  | Save                    | Keep   | Load Replace         | 1
+        Lasting  | Write Save              | Same   | Load Replace         | 1
+        Plain    | Write Save              | Keep   | Load Replace         | 1
+        Lasting  | Save Write              | Same   | Load Replace Replace | 1
+        Lasting  | Write Save Trap         | Same   | Load Replace         | 1
+        Nothing  | Write Save Write        | New    | Create Replace       | 1
+        # Another id: one statement, where Express deletes and inserts.
+        Plain    | Regenerate              | New    | Load Move            | 1
+        Plain    | Renew                   | New    | Load Move            | 1
+        Lasting  | Regenerate Write Save   | New    | Load Move            | 1
+        Plain    | Renew Renew Write       | New    | Load Move            | 1
+        Plain    | Destroy Regenerate      | New    | Load Move            | 1
+        # Ended: deleted once, where Express may delete twice.
+        Lasting  | Destroy                 | Expire | Load BlindDelete     | 0
+        Lasting  | Unset                   | Expire | Load BlindDelete     | 0
+        Lasting  | Destroy Unset           | Expire | Load BlindDelete     | 0
+        Lasting  | Write Destroy           | Expire | Load Delete          | 0
+        Lasting  | Write Trap              | Keep   | Load                 | 1
+        # A session that is gone, and a cookie that is none.
+        Dead     | Nothing                 | Expire | Load                 | 0
+        Dead     | Read                    | Expire | Load                 | 0
+        Dead     | Destroy                 | Expire | Load                 | 0
+        Dead     | Write                   | New    | Load Create          | 1
+        Tampered | Nothing                 | Keep   | -                    | 0
+        Tampered | Read                    | Keep   | -                    | 0
+        Tampered | Write                   | New    | Create               | 1
+        Tampered | Destroy                 | Expire | -                    | 0
+    ";
+    check("ours", ours, table).await;
+}
+
+#[tokio::test]
+async fn under_express_1() {
+    let table = "
+        Nothing  | Nothing                 | New    | Create               | 1
+        Nothing  | Read                    | New    | Create               | 1
+        Nothing  | Write                   | New    | Create               | 1
+        Nothing  | Write Destroy           | Keep   | -                    | 0
+        Nothing  | Write Unset             | Keep   | -                    | 0
+        # The whole row each time, and so no touch.
+        Lasting  | Read                    | Keep   | Load Replace         | 1
+        Plain    | Nothing                 | Keep   | Load Replace         | 1
+        Lasting  | Restore                 | Keep   | Load Replace         | 1
+        Lasting  | Reload                  | Keep   | Load Load Replace    | 1
+        Lasting  | Write                   | Same   | Load Replace         | 1
+        Plain    | Write                   | Keep   | Load Replace         | 1
+        Lasting  | Save                    | Keep   | Load Replace         | 1
+        Lasting  | Write Save              | Same   | Load Replace         | 1
+        Lasting  | Save Write              | Same   | Load Replace Replace | 1
+        Plain    | Regenerate              | New    | Load Move            | 1
+        # The browser keeps its cookie.
+        Lasting  | Destroy                 | Keep   | Load BlindDelete     | 0
+        Lasting  | Unset                   | Keep   | Load                 | 1
+        Lasting  | Write Unset             | Keep   | Load                 | 1
+        Dead     | Destroy                 | Keep   | Load                 | 0
+        Dead     | Read                    | New    | Load Create          | 1
+        Tampered | Read                    | New    | Create               | 1
+    ";
+    check("express-1", express_1, table).await;
+    // What a route of a live app usually says of it.
+    let usual = || Options {
+        resave: false,
+        save_uninitialized: false,
+        ..express_1()
+    };
+    let table = "
+        Nothing  | Read                    | Keep   | -                    | 0
+        Lasting  | Read                    | Keep   | Load Touch           | 1
+        Dead     | Read                    | Keep   | Load                 | 0
+        Lasting  | Unset                   | Keep   | Load                 | 1
+        Tampered | Read                    | Keep   | -                    | 0
+    ";
+    check("express-1 with the usual options", usual, table).await;
+}
+
+#[tokio::test]
+async fn rolling_sends_the_cookie_of_a_known_session_each_time() {
+    let rolling = || Options {
+        rolling: true,
+        ..ours()
+    };
+    let table = "
+        Nothing  | Read                    | Keep   | -                    | 0
+        Nothing  | Write                   | New    | Create               | 1
+        Lasting  | Nothing                 | Same   | Load Touch           | 1
+        Plain    | Read                    | Same   | Load Touch           | 1
+        Plain    | Write                   | Same   | Load Replace         | 1
+        Dead     | Read                    | Expire | Load                 | 0
+        Plain    | Destroy                 | Expire | Load BlindDelete     | 0
+    ";
+    check("rolling", rolling, table).await;
+}
+
+#[tokio::test]
+async fn unset_keep_drops_the_visits_changes_and_touches_nothing() {
+    let keep = || Options {
+        unset: Unset::Keep,
+        rolling: true,
+        ..ours()
+    };
+    let table = "
+        Nothing  | Write Unset             | Keep   | -                    | 0
+        Lasting  | Unset                   | Keep   | Load                 | 1
+        Lasting  | Write Unset             | Keep   | Load                 | 1
+        Lasting  | Write Unset Save        | Keep   | Load                 | 1
+        Lasting  | Write Unset Reload      | Same   | Load Load Touch      | 1
+        Lasting  | Unset Destroy           | Expire | Load BlindDelete     | 0
+        Lasting  | Destroy Unset           | Expire | Load BlindDelete     | 0
+        Lasting  | Unset Regenerate        | New    | Load Move            | 1
+    ";
+    check("unset = keep", keep, table).await;
+}
+
+#[tokio::test]
+async fn five_first_requests_at_once_are_five_sessions() {
+    let house = House::with(express_1());
+    let visits = (0..5).map(|_| house.first_request(guest(|_, _| async { Ok(()) })));
+    let mut ids: Vec<_> = futures_util::future::join_all(visits)
+        .await
+        .into_iter()
+        .map(|outcome| set_for(&super::guest::answered(outcome).1))
+        .collect();
+    ids.sort();
+    ids.dedup();
+    assert_eq!((ids.len(), house.rows()), (5, 5));
+}

@@ -1,0 +1,218 @@
+//! A store that is down or gives nonsense: what the visitor is told, and that nothing is half done.
+
+use super::super::{CallError, CookieChange, Error, Refusal};
+use super::guest::{Trap, answered, bump, failed, guest, refused};
+use super::house::{House, presented, set_for};
+use super::stubborn::{Asked, Fate, Gate};
+use crate::record::SessionId;
+use crate::store::StoreErrorKind;
+
+const REFUSED: (Refusal, CookieChange) = (Refusal::StoreUnavailable, CookieChange::Keep);
+
+/// Whether a call was told that the store is not there.
+fn is_unavailable<T>(told: &Result<T, CallError>) -> bool {
+    matches!(told, Err(CallError::Guest(Error::Unavailable(why))) if why.contains("did not answer"))
+}
+
+#[tokio::test]
+async fn a_load_that_fails_refuses_whoever_made_a_call_whatever_the_guest_says() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house.store.will(Fate::DOWN);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| async move { Ok(session.get("n").await?) }),
+    );
+    assert_eq!(refused(outcome.await), REFUSED);
+    let swallowing = guest(|session, _| async move {
+        let told = session.get("n").await;
+        assert_eq!(told, Err(CallError::Interrupted));
+        Ok("an anonymous page")
+    });
+    assert_eq!(refused(house.request(&id, swallowing).await), REFUSED);
+    let failing = guest(|session, _| async move {
+        let _ = session.set("n", "2").await;
+        Err::<(), _>(Trap::OfItself)
+    });
+    assert_eq!(refused(house.request(&id, failing).await), REFUSED);
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
+    assert_eq!(house.counters().commits.get(), 0);
+}
+
+#[tokio::test]
+async fn who_makes_no_call_or_has_no_cookie_goes_on_without_a_store() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house.store.will(Fate::DOWN);
+    let idle = house.request(&id, guest(|_, _| async { Ok("a page") }));
+    assert_eq!(answered(idle.await), ("a page", CookieChange::Keep));
+    let idle_trap = house.request(&id, guest(|_, _| async { Err::<(), _>(Trap::OfItself) }));
+    assert_eq!(failed(idle_trap.await).0, Trap::OfItself);
+    let reader = guest(|session, _| async move { Ok(session.get("n").await?) });
+    assert_eq!(
+        answered(house.first_request(reader).await),
+        (None, CookieChange::Keep)
+    );
+    let mut tampered = house.visit(None);
+    tampered.presented = presented(&["s%3Anobody.signature".to_owned()]);
+    let mut reader = guest(|session, _| async move { Ok(session.get("n").await?) });
+    let outcome = house.manager.transact(tampered, &mut reader).await;
+    assert_eq!(answered(outcome), (None, CookieChange::Keep));
+}
+
+#[tokio::test]
+async fn a_load_that_hangs_does_not_hold_up_who_made_no_call() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    let gate = Gate::new();
+    house.store.will_load([gate.then(Fate::Done)]);
+    let outcome = house.request(&id, guest(|_, _| async { Ok(()) }));
+    assert_eq!(answered(outcome.await).1, CookieChange::Keep);
+    gate.open();
+}
+
+#[tokio::test]
+async fn a_commit_that_fails_is_refused_with_nothing_written_and_no_cookie() {
+    for (kind, refusal) in [
+        (StoreErrorKind::Unavailable, Refusal::StoreUnavailable),
+        (StoreErrorKind::Broken, Refusal::StoreUnavailable),
+        (StoreErrorKind::TooLarge, Refusal::TooLarge),
+    ] {
+        let house = House::new();
+        let id = house.make(Some(60_000), &[("n", "1")]);
+        house
+            .store
+            .will_commit([Fate::Fails(kind), Fate::Fails(kind)]);
+        let outcome = house.request(&id, bump()).await;
+        assert_eq!(refused(outcome), (refusal, CookieChange::Keep), "{kind:?}");
+        let outcome = house.first_request(bump()).await;
+        assert_eq!(refused(outcome), (refusal, CookieChange::Keep), "{kind:?}");
+        assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
+        assert_eq!(house.rows(), 1);
+        let asked = house.asked().await;
+        assert_eq!(
+            asked,
+            [Asked::Load, Asked::Replace, Asked::Create],
+            "tried once each"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_failed_destroy_leaves_the_session_and_its_cookie() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house.store.will_commit([Fate::DOWN]);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| async move { Ok(session.destroy().await?) }),
+    );
+    assert_eq!(refused(outcome.await), REFUSED);
+    assert_eq!(house.rows(), 1);
+}
+
+#[tokio::test]
+async fn a_save_or_reload_that_fails_is_told_and_refuses_the_answer() {
+    for is_save in [true, false] {
+        for traps in [true, false] {
+            let house = House::new();
+            let id = house.make(Some(60_000), &[("n", "1")]);
+            // The store is back right after it.
+            house.store.will_load([Fate::Done, Fate::DOWN]);
+            house.store.will_commit([Fate::DOWN]);
+            let outcome = house.request(
+                &id,
+                guest(|session, _| async move {
+                    session.set("n", "2").await?;
+                    let told = if is_save {
+                        session.save().await
+                    } else {
+                        session.reload().await
+                    };
+                    assert!(is_unavailable(&told), "{told:?}");
+                    if traps { Err(Trap::OfItself) } else { Ok(()) }
+                }),
+            );
+            assert_eq!(refused(outcome.await), REFUSED, "{is_save} {traps}");
+            assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_saved_before_the_store_went_down_keeps_its_cookie() {
+    let house = House::new();
+    house.store.will_commit([Fate::Done, Fate::DOWN]);
+    let outcome = house.first_request(guest(|session, _| async move {
+        session.set("n", "1").await?;
+        session.save().await?;
+        session.set("n", "2").await?;
+        Ok(())
+    }));
+    let (refusal, cookie) = refused(outcome.await);
+    assert_eq!(refusal, Refusal::StoreUnavailable);
+    assert_eq!(
+        house.entry(&set_for(&cookie), "n").await.as_deref(),
+        Some("1")
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_fails_while_a_conflict_is_looked_at_is_no_rerun() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house.store.will_load([Fate::Done, Fate::DOWN]);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| {
+            let (house, id) = (&house, &id);
+            async move {
+                session.increment("n", 1).await?;
+                house.overwrite(id, None, &[("n", "5")]);
+                Ok(())
+            }
+        }),
+    );
+    assert_eq!(refused(outcome.await), REFUSED);
+    assert_eq!(house.counters().runs.get(), 1);
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("5"));
+}
+
+#[tokio::test]
+async fn a_touch_that_fails_is_nobodys_business() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house.clock.advance(70_000);
+    house.store.will_load([Fate::Done]);
+    house.store.will(Fate::DOWN);
+    let outcome = house.request(
+        &id,
+        guest(|session, _| async move { Ok(session.get("n").await?) }),
+    );
+    assert_eq!(answered(outcome.await).0.as_deref(), Some("1"));
+    assert_eq!(house.asked().await, [Asked::Load, Asked::Touch]);
+}
+
+#[tokio::test]
+async fn a_corrupt_row_is_a_new_session_and_stays_as_it_is() {
+    for data in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "{\"cookie\":null}",
+        "{\"cookie\":{}",
+        "7",
+    ] {
+        let house = House::new();
+        let id = SessionId::generate();
+        house.put(&id, data.to_owned(), i64::from(u32::MAX));
+        let reader = guest(|session, _| async move { Ok(session.list_keys().await?) });
+        let (seen, cookie) = answered(house.request(&id, reader).await);
+        assert_eq!((seen.len(), cookie), (0, CookieChange::Keep), "{data}");
+        let (_, cookie) = answered(house.request(&id, bump()).await);
+        assert_ne!(set_for(&cookie), id);
+        assert_eq!(house.data(&id).await.as_deref(), Some(data));
+        assert_eq!(house.counters().corrupt_rows.get(), 2, "{data}");
+    }
+}

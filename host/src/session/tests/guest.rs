@@ -1,0 +1,100 @@
+//! A guest that is a closure: called once per run, with the run's session and number.
+
+use super::super::{Attempt, CallError, CookieChange, Error, Outcome, Refusal, Replay, Session};
+
+/// Why a run of a test's guest gave no answer.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Trap {
+    /// A call was interrupted: the transaction knows why.
+    Interrupted,
+    /// A call was refused, and the guest gave up.
+    Told(Error),
+    /// The guest's own fault.
+    OfItself,
+}
+
+impl From<CallError> for Trap {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Interrupted => Self::Interrupted,
+            CallError::Guest(error) => Self::Told(error),
+        }
+    }
+}
+
+/// See the module.
+pub(super) struct Guest<F> {
+    body: F,
+    replay: Replay,
+    /// Runs so far.
+    pub(super) runs: u32,
+}
+
+/// A guest that may be run again.
+pub(super) fn guest<F, Fut>(body: F) -> Guest<F>
+where
+    F: FnMut(Session, u32) -> Fut,
+{
+    guest_with(Replay::Possible, body)
+}
+
+/// A guest that answers `replay` when it is asked whether it may be run again.
+pub(super) fn guest_with<F, Fut>(replay: Replay, body: F) -> Guest<F>
+where
+    F: FnMut(Session, u32) -> Fut,
+{
+    let runs = 0;
+    Guest { body, replay, runs }
+}
+
+/// A guest that increments `n` and answers the sum.
+pub(super) fn bump() -> impl Attempt<Answer = i64, Failure = Trap> {
+    guest(|session, _| async move { Ok(session.increment("n", 1).await?) })
+}
+
+impl<F, Fut, A> Attempt for Guest<F>
+where
+    F: FnMut(Session, u32) -> Fut + Send,
+    Fut: Future<Output = Result<A, Trap>> + Send,
+    A: Send,
+{
+    type Answer = A;
+    type Failure = Trap;
+
+    async fn run(&mut self, session: Session, number: u32) -> Result<A, Trap> {
+        self.runs += 1;
+        assert_eq!(number, self.runs, "runs are counted from 1");
+        (self.body)(session, number).await
+    }
+
+    fn replay(&self) -> Replay {
+        self.replay
+    }
+}
+
+/// The answer of a transaction that was committed, and what becomes of the cookie.
+#[track_caller]
+pub(super) fn answered<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (A, CookieChange) {
+    match outcome {
+        Outcome::Answered { answer, cookie } => (answer, cookie),
+        other => panic!("not answered: {other:?}"),
+    }
+}
+
+/// Why a transaction was given up, and what becomes of the cookie.
+#[track_caller]
+pub(super) fn refused<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Refusal, CookieChange) {
+    match outcome {
+        Outcome::Refused { refusal, cookie } => (refusal, cookie),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// Why a guest gave no answer, and what becomes of the cookie.
+#[track_caller]
+pub(super) fn failed<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Trap, CookieChange) {
+    match outcome {
+        Outcome::Failed { failure, cookie } => (failure, cookie),
+        other => panic!("not failed: {other:?}"),
+    }
+}

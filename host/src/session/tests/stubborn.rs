@@ -1,0 +1,294 @@
+//! The store in memory with a will of its own: it writes down what it is asked, and fails, loses replies or waits when told.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use crate::record::{SessionId, SessionRecord};
+use crate::store::memory::MemoryStore;
+use crate::store::{
+    Change, Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+};
+
+/// What the store was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// A row was read.
+    Load,
+    /// A row was inserted.
+    Create,
+    /// A row was replaced.
+    Replace,
+    /// A row was replaced and got another id.
+    Move,
+    /// A row was deleted if it was still what had been read.
+    Delete,
+    /// A row was deleted whatever it held.
+    BlindDelete,
+    /// A row's expiry was moved.
+    Touch,
+}
+
+impl Asked {
+    fn of(change: &Change) -> Self {
+        match change {
+            Change::Create(_) => Self::Create,
+            Change::Update { new_id: None, .. } => Self::Replace,
+            Change::Update { .. } => Self::Move,
+            Change::Delete { base: None } => Self::BlindDelete,
+            Change::Delete { .. } => Self::Delete,
+        }
+    }
+}
+
+/// What becomes of one load or commit.
+#[derive(Clone, Debug)]
+pub(super) enum Fate {
+    /// It is done.
+    Done,
+    /// It is not done, and the store says so.
+    Fails(StoreErrorKind),
+    /// It is done, and the reply is lost.
+    DoneReplyLost,
+    /// It is not done, and the reply is lost.
+    NotDoneReplyLost,
+    /// It is not done now but by [`StubbornStore::deliver`], and the reply is lost.
+    LateReplyLost,
+    /// The store waits at the gate, then this becomes of it.
+    Held(Arc<Gate>, Box<Fate>),
+}
+
+impl Fate {
+    pub(super) const DOWN: Self = Self::Fails(StoreErrorKind::Unavailable);
+}
+
+/// A place where a call on the store waits until the test lets it go on.
+#[derive(Debug)]
+pub(super) struct Gate {
+    arrived: Semaphore,
+    open: Semaphore,
+}
+
+impl Gate {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            arrived: Semaphore::new(0),
+            open: Semaphore::new(0),
+        })
+    }
+
+    /// What waits here first.
+    pub(super) fn then(self: &Arc<Self>, fate: Fate) -> Fate {
+        Fate::Held(Arc::clone(self), Box::new(fate))
+    }
+
+    /// Waits until the store has come to the gate.
+    pub(super) async fn arrival(&self) {
+        self.arrived.acquire().await.expect("never closed").forget();
+    }
+
+    pub(super) fn open(&self) {
+        self.open.add_permits(1);
+    }
+
+    async fn pass(&self) {
+        self.arrived.add_permits(1);
+        self.open.acquire().await.expect("never closed").forget();
+    }
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct StubbornStore {
+    pub(super) inner: Arc<MemoryStore>,
+    /// How often each call lets others go on before and after it is done.
+    pub(super) pauses: AtomicUsize,
+    /// Whether rows are said to keep commit tokens.
+    pub(super) keeps_tokens: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    asked: Vec<Asked>,
+    loads: VecDeque<Fate>,
+    commits: VecDeque<Fate>,
+    /// What becomes of all that nothing else is told for.
+    rest: Fate,
+    late: Vec<Commit>,
+    /// The ids of rows that were to be created.
+    ids: Vec<SessionId>,
+}
+
+fn error(kind: StoreErrorKind) -> StoreError {
+    let detail = "the test said so".to_owned();
+    StoreError { kind, detail }
+}
+
+impl StubbornStore {
+    pub(super) fn new(inner: Arc<MemoryStore>) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            pauses: AtomicUsize::new(0),
+            keeps_tokens: AtomicBool::new(true),
+            state: Mutex::new(State {
+                asked: Vec::new(),
+                loads: VecDeque::new(),
+                commits: VecDeque::new(),
+                rest: Fate::Done,
+                late: Vec::new(),
+                ids: Vec::new(),
+            }),
+        })
+    }
+
+    /// What becomes of the next loads, in order.
+    pub(super) fn will_load(&self, fates: impl IntoIterator<Item = Fate>) {
+        self.state().loads.extend(fates);
+    }
+
+    /// What becomes of the next commits, in order.
+    pub(super) fn will_commit(&self, fates: impl IntoIterator<Item = Fate>) {
+        self.state().commits.extend(fates);
+    }
+
+    /// What becomes of everything else, touches included.
+    pub(super) fn will(&self, rest: Fate) {
+        self.state().rest = rest;
+    }
+
+    /// What it was asked since the last time.
+    pub(super) fn take_asked(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state().asked)
+    }
+
+    /// The ids of rows that were to be created, in order.
+    pub(super) fn ids(&self) -> Vec<SessionId> {
+        self.state().ids.clone()
+    }
+
+    /// Has the statements arrive that were on their way when the link broke.
+    pub(super) async fn deliver(&self, now_s: i64) -> Vec<Verdict> {
+        let late = std::mem::take(&mut self.state().late);
+        self.inner.commit_many(&late, now_s).await
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn pause(&self) {
+        for _ in 0..self.pauses.load(Ordering::Relaxed) {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// What becomes of it, after the wait at its gate.
+    async fn settled(&self, mut fate: Fate) -> Fate {
+        self.pause().await;
+        while let Fate::Held(gate, then) = fate {
+            gate.pass().await;
+            fate = *then;
+        }
+        fate
+    }
+
+    async fn commit(&self, commit: &Commit, now_s: i64) -> Verdict {
+        let fate = {
+            let mut state = self.state();
+            state.asked.push(Asked::of(&commit.change));
+            if matches!(commit.change, Change::Create(_)) {
+                state.ids.push(commit.id.clone());
+            }
+            let next = state.commits.pop_front();
+            next.unwrap_or_else(|| state.rest.clone())
+        };
+        let one = std::slice::from_ref(commit);
+        let lost = || Verdict::Ambiguous(error(StoreErrorKind::Unavailable));
+        match self.settled(fate).await {
+            Fate::Done | Fate::Held(..) => {
+                let verdicts = self.inner.commit_many(one, now_s).await;
+                verdicts.into_iter().next().expect("one verdict")
+            }
+            Fate::Fails(kind) => Verdict::Failed(error(kind)),
+            Fate::DoneReplyLost => {
+                self.inner.commit_many(one, now_s).await;
+                lost()
+            }
+            Fate::NotDoneReplyLost => lost(),
+            Fate::LateReplyLost => {
+                self.state().late.push(commit.clone());
+                lost()
+            }
+        }
+    }
+}
+
+impl SessionStore for StubbornStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(async move {
+            let fate = {
+                let mut state = self.state();
+                state.asked.push(Asked::Load);
+                let next = state.loads.pop_front();
+                next.unwrap_or_else(|| state.rest.clone())
+            };
+            match self.settled(fate).await {
+                Fate::Done => {
+                    let rows = self.inner.load_many(ids, now_s).await;
+                    self.pause().await;
+                    rows
+                }
+                Fate::Fails(kind) => Err(error(kind)),
+                _ => Err(error(StoreErrorKind::Unavailable)),
+            }
+        })
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let mut verdicts = Vec::new();
+            for commit in commits {
+                verdicts.push(self.commit(commit, now_s).await);
+            }
+            self.pause().await;
+            verdicts
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            let fate = {
+                let mut state = self.state();
+                state.asked.push(Asked::Touch);
+                state.rest.clone()
+            };
+            match self.settled(fate).await {
+                Fate::Done => self.inner.touch_many(touches, now_s).await,
+                _ => Err(error(StoreErrorKind::Unavailable)),
+            }
+        })
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        self.inner.reap(now_s, rows_max)
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.keeps_tokens.load(Ordering::Relaxed)
+    }
+}

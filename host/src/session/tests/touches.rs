@@ -1,0 +1,53 @@
+//! When a visit that writes nothing moves its row's expiry, and to where.
+
+use std::time::Duration;
+
+use super::super::{Options, TouchPolicy};
+use super::guest::{answered, guest};
+use super::house::{House, NOW_MS};
+use super::stubborn::Asked;
+
+#[tokio::test]
+async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
+    // Lifetime, time since the last use, whether a reading visit touches, and whether one that asks for it does.
+    let cases = [
+        (Duration::from_secs(86_400), 60_000, false, true),
+        (Duration::from_secs(86_400), 61_000, true, true),
+        (Duration::from_secs(100), 5_000, false, true),
+        (Duration::from_secs(100), 6_000, true, true),
+        (Duration::from_secs(100), 0, false, false),
+    ];
+    for (idle_expiration, passed_ms, is_touched, is_touched_if_asked) in cases {
+        for (policy, by_guest, expected) in [
+            (TouchPolicy::Throttled, false, is_touched),
+            (TouchPolicy::Throttled, true, is_touched_if_asked),
+            (TouchPolicy::Always, false, passed_ms > 0),
+            (TouchPolicy::Never, false, false),
+            (TouchPolicy::Never, true, false),
+        ] {
+            let house = House::with(Options {
+                idle_expiration,
+                touch: policy,
+                ..Options::default()
+            });
+            let id = house.make(None, &[("a", "1")]);
+            house.clock.advance(passed_ms);
+            let reader = guest(|session, _| async move {
+                session.get("a").await?;
+                if by_guest {
+                    session.touch().await?
+                }
+                Ok(())
+            });
+            answered(house.request(&id, reader).await);
+            let asked = house.asked().await;
+            let case = format!("{idle_expiration:?}, {passed_ms} ms, {policy:?}, {by_guest}");
+            assert_eq!(asked.contains(&Asked::Touch), expected, "{case}");
+            let moved_ms = if expected { passed_ms } else { 0 };
+            let ends_at_s = (NOW_MS + moved_ms) / 1_000;
+            let row = house.row(&id).await.expect("a row");
+            let lifetime_s = idle_expiration.as_secs() as i64;
+            assert_eq!(row.expires_at_s, ends_at_s + lifetime_s, "{case}");
+        }
+    }
+}

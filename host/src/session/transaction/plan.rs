@@ -1,0 +1,125 @@
+//! What a run commits: the change of the row, and what the session is when it has landed.
+
+use crate::clock::round_to_seconds;
+use crate::record::{CommitToken, Document, SessionId, SessionRecord, TokenHistory};
+use crate::store::{Change, Commit, RowVersion};
+
+use super::super::options::Options;
+use super::super::policy::{self, Ending, Standing, Write};
+use super::log::Log;
+use super::reads::Reads;
+use super::{Base, Transaction, Working};
+
+/// A commit, and what the session is when it has landed.
+pub(in crate::session) struct Planned {
+    pub(in crate::session) commit: Commit,
+    /// Where it can be recognised, if it writes a row.
+    pub(in crate::session) token: Option<CommitToken>,
+    after: Option<Base>,
+}
+
+impl Planned {
+    /// Whether it needs no base: a blind deletion.
+    pub(in crate::session) fn is_blind(&self) -> bool {
+        matches!(self.commit.change, Change::Delete { base: None })
+    }
+
+    /// The id that the row moves to.
+    pub(in crate::session) fn new_id(&self) -> Option<&SessionId> {
+        match &self.commit.change {
+            Change::Update { new_id, .. } => new_id.as_ref(),
+            _ => None,
+        }
+    }
+}
+
+impl Transaction {
+    /// The commit that does `write`; `None` where that is nothing.
+    pub(in crate::session) fn plan(
+        &self,
+        write: Write,
+        options: &Options,
+        now_ms: i64,
+    ) -> Option<Planned> {
+        let base = self.base.as_ref();
+        let (id, change, token, after) = match (write, base) {
+            (Write::Create, _) => {
+                let (after, token) = self.written(SessionId::generate(), options, now_ms);
+                let change = Change::Create(after.record.clone());
+                (after.id.clone(), change, Some(token), Some(after))
+            }
+            (Write::Replace | Write::Move, Some(base)) => {
+                let new_id = self.working.new_id.clone();
+                let id = new_id.as_ref().unwrap_or(&base.id).clone();
+                let (after, token) = self.written(id, options, now_ms);
+                let change = Change::Update {
+                    base: RowVersion::of(&base.record),
+                    record: after.record.clone(),
+                    new_id,
+                };
+                (base.id.clone(), change, Some(token), Some(after))
+            }
+            (Write::Delete, Some(base)) => {
+                let is_blind = self.reads.is_empty() && !self.log.depends_on_base();
+                let is_told = self.working.ending == Ending::Destroyed;
+                let version = RowVersion::of(&base.record);
+                let base_version = (!(is_blind && is_told)).then_some(version);
+                let change = Change::Delete { base: base_version };
+                (base.id.clone(), change, None, None)
+            }
+            _ => return None,
+        };
+        Some(Planned {
+            commit: Commit { id, change },
+            token,
+            after,
+        })
+    }
+
+    /// The row to be written, with the cookie's expiry made new.
+    fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Base, CommitToken) {
+        let base = self.base.as_ref().map(|base| &base.record);
+        let created_at_s = base.and_then(|row| row.created_at_s);
+        let created_at_s = created_at_s.unwrap_or(round_to_seconds(now_ms));
+        let max_age_ms = self.attributes().original_max_age_ms;
+        let expiry = policy::expiry(options, max_age_ms, Some(created_at_s), now_ms);
+        let mut document = self.working.document.clone();
+        let mut cookie = document.cookie().clone();
+        cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
+        document.set_cookie(cookie);
+        let token = CommitToken::generate();
+        let tokens = base.map_or(TokenHistory::default(), |row| row.tokens.clone());
+        let record = SessionRecord {
+            data: document.to_bytes(),
+            expires_at_s: expiry.row_at_s,
+            tokens: tokens.push(token),
+            created_at_s: Some(created_at_s),
+        };
+        let after = Base {
+            id,
+            record,
+            document,
+        };
+        (after, token)
+    }
+
+    /// The commit is durable: a new segment starts on what was written.
+    pub(in crate::session) fn landed(&mut self, planned: Planned) {
+        let ending = self.working.ending;
+        self.log = Log::default();
+        self.reads = Reads::default();
+        match planned.after {
+            Some(base) => {
+                self.standing = Standing::Loaded;
+                self.working = Working::new(base.document.clone());
+                self.base = Some(base);
+            }
+            None => {
+                self.standing = Standing::New;
+                self.base = None;
+                self.working = Working::new(Document::new(self.fresh_cookie.clone()));
+            }
+        }
+        self.working.ending = ending;
+    }
+}
