@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use cloakroom::guest::{GuestSettings, Limits, Options, Runtime, StreamPolicy};
+use cloakroom::guest::{GuestSettings, Limits, Options, Rollout, Runtime, StreamPolicy};
 use cloakroom::session::{Grant, Start};
 
 fn main() -> anyhow::Result<()> {
@@ -69,5 +69,6 @@ fn settings(folder: &Path, number: u8) -> GuestSettings {
         outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: Limits::default(),
+        rollout: Rollout::default(),
     }
 }
