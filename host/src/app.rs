@@ -167,6 +167,7 @@ impl App {
         // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
         within(grace, "sessions", self.sessions.shutdown()).await;
+        self.admission.stop();
         within(grace, "reloads", renewals.wait()).await;
         reaper_shutdown.cancel();
         if let Some(reaper) = reaper

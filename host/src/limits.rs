@@ -162,3 +162,6 @@ pub const WATCH_DEBOUNCE: Duration = Duration::from_millis(20);
 /// Time without a change before a component's file is looked at of which nobody said that it is whole; and time between two
 /// looks at its stamp, for file systems that tell of nothing.
 pub const WATCH_QUIET: Duration = Duration::from_secs(2);
+/// How long a host that stops answers what comes on connections that are open: long enough for a busy client's next request,
+/// whose answer tells it to close.
+pub const FAREWELL: Duration = Duration::from_millis(500);

@@ -146,6 +146,11 @@ impl Admission {
         }
     }
 
+    /// Ends compiling for good: a host that stops does not wait for a compiler. What is compiled now is refused.
+    pub fn stop(&self) {
+        self.runtime.stop_compiling();
+    }
+
     /// Admits a version and lets it serve.
     ///
     /// Two proposals for one guest are handled one after the other. Safe to cancel: a candidate that is not done is withdrawn.
