@@ -6,12 +6,14 @@ mod failure;
 mod greeting;
 mod guests;
 mod probe;
+mod reload;
 mod settings;
 mod stores;
 
 pub use admin::{Desk, GuestsCall, call_guests};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
+pub use reload::Reloads;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,17 +22,19 @@ use std::time::Duration;
 use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::cookie::{KeyRing, Secret};
-use crate::guest::{Admission, Deployments, GuestRegistry};
+use crate::guest::{self, Admission, Deployments, GuestRegistry};
 use crate::handler::{self, Handler, Site};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, Incoming, Link};
 use crate::session::{self, SessionManager};
 use crate::store::metered::Metered;
 use crate::store::reaper;
+use reload::Reloader;
 use stores::OpenStore;
 
 /// A host that is ready to serve.
@@ -49,6 +53,10 @@ pub struct App {
     clock: Clock,
     /// None where expired rows are left to somebody else.
     reaper: Option<reaper::Options>,
+    /// What it was built from, to tell what changes.
+    config: Config,
+    /// None where it is never read again.
+    reloads: Option<Reloads>,
 }
 
 impl App {
@@ -106,13 +114,15 @@ impl App {
             ),
             admission,
             registry,
-            listener: config.server.listener,
+            listener: config.server.listener.clone(),
             sessions,
             store,
             metered,
             desk: None,
             clock,
             reaper: config.store.clear_expired.then_some(reaper),
+            config,
+            reloads: None,
         })
     }
 
@@ -130,6 +140,15 @@ impl App {
     #[must_use]
     pub fn with_desk(self, desk: Option<Desk>) -> Self {
         Self { desk, ..self }
+    }
+
+    /// Reads its configuration again, while it runs, whenever that is wanted.
+    #[must_use]
+    pub fn with_reloads(self, reloads: Reloads) -> Self {
+        Self {
+            reloads: Some(reloads),
+            ..self
+        }
     }
 
     /// Its sessions, for whoever counts or inspects them.
@@ -155,6 +174,7 @@ impl App {
         if let Some(desk) = &self.desk {
             desk.attend(&self, &connections, &shutdown);
         }
+        let renewals = self.renew_until(&shutdown);
         let reaper_shutdown = CancellationToken::new();
         let reaper = self.reaper.map(|options| {
             let (store, clock) = (Arc::clone(&self.metered) as _, self.clock.clone());
@@ -164,11 +184,11 @@ impl App {
         let front = Front(Arc::clone(&self.handler));
         server::run(listener, front, self.listener, connections, shutdown).await;
 
-        // Whoever waits for a compiler now is told so: the host does not.
-        self.admission.runtime().stop_compiling();
         // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
         within(grace, "sessions", self.sessions.shutdown()).await;
+        self.admission.stop();
+        within(grace, "reloads", renewals.wait()).await;
         reaper_shutdown.cancel();
         if let Some(reaper) = reaper
             && let Err(error) = reaper.await
@@ -181,6 +201,23 @@ impl App {
         drop((self.handler, self.sessions, self.metered));
         within(grace, "the store", self.store.close()).await;
         tracing::info!("stopped");
+    }
+
+    /// Brings in what changes on disk and in the configuration, until the host is told to stop.
+    fn renew_until(&self, shutdown: &CancellationToken) -> TaskTracker {
+        let renewals = TaskTracker::new();
+        if self.config.server.watch {
+            let (registry, admission) = (Arc::clone(&self.registry), Arc::clone(&self.admission));
+            renewals.spawn(guest::watch(registry, admission, shutdown.clone()));
+        }
+        if let Some(reloads) = self.reloads.clone() {
+            let (reloader, shutdown) = (Reloader::new(self), shutdown.clone());
+            renewals.spawn(async move {
+                shutdown.run_until_cancelled(reloader.run(reloads)).await;
+            });
+        }
+        renewals.close();
+        renewals
     }
 }
 

@@ -46,7 +46,8 @@ Examples:
   cloakroom serve counter.wasm --store sqlite:/var/lib/cloakroom/sessions.sqlite
   cloakroom serve --config cloakroom.toml --listen [::]:3000
 
-SIGTERM or SIGINT: takes no new connection, lets requests under way finish, ends. A second one ends at once.";
+SIGTERM or SIGINT: takes no new connection, lets requests under way finish, ends. A second one ends at once.
+SIGHUP: reads the configuration and the components again, all or nothing. A component that changes is brought in without it.";
 
 const CHECK_HELP: &str = "\
 Reads the configuration as `serve` would, environment variables included, and loads every component. Exits with 0 and a

@@ -4,6 +4,7 @@
 //! `Options` of its own, which `app` fills from here. Nothing outside this module reads the environment.
 
 mod admin;
+mod changes;
 mod cookie;
 mod environment;
 mod fault;

@@ -29,6 +29,7 @@ mod session_host;
 mod settings;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
 pub use body::GuestBody;
@@ -48,3 +49,4 @@ pub use registry::{
 pub use request::{GuestRequest, ReplayBody};
 pub use runtime::Runtime;
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
+pub use watch::watch;

@@ -155,6 +155,17 @@ pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
 pub const ROLLBACK_SHARE_MAX: f64 = 0.2;
 /// How long a canary serves its share of the visitors before it serves all.
 pub const CANARY_DURATION: Duration = Duration::from_secs(300);
+
+/// Time without a further event before a component's file is looked at whose writer has closed it: editors and copiers do
+/// several things in a row.
+pub const WATCH_DEBOUNCE: Duration = Duration::from_millis(20);
+/// Time without a change before a component's file is looked at of which nobody said that it is whole; and time between two
+/// looks at its stamp, for file systems that tell of nothing.
+pub const WATCH_QUIET: Duration = Duration::from_secs(2);
+/// How long a host that stops answers what comes on connections that are open: long enough for a busy client's next request,
+/// whose answer tells it to close.
+pub const FAREWELL: Duration = Duration::from_millis(500);
+
 /// Connections at once to the admin interface: some operators and their monitoring.
 pub const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// Components that the admin interface takes at once; each may be as large as a component can be, in memory.

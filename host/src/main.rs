@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use cloakroom::admin::shell::ShellError;
-use cloakroom::app::{self, App, Desk, Greeting, GuestsCall, StartError};
+use cloakroom::app::{self, App, Desk, Greeting, GuestsCall, Reloads, StartError};
 use cloakroom::args::{Args, Command};
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
@@ -54,12 +54,13 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
     telemetry::init(&config.log)?;
+    let reloads = reload_on_signal(words.clone())?;
     // A lone component answers every path: the counter's own is as good as any.
     let path = words.component.as_ref().map(|_| "/session");
     let greeting = Greeting::new(&config, path);
     let desk = Desk::open(config.admin.as_ref()).await?;
     let app = match App::build(config).await {
-        Ok(app) => app,
+        Ok(app) => app.with_reloads(reloads),
         Err(StartError::Failed(failure)) => return Err(failure.into()),
         // The warnings stand in the log.
         Err(StartError::AtFault(faults)) => return Ok(refuse(&faults, &[])),
@@ -111,11 +112,8 @@ async fn guests(call: GuestsCall) -> ExitCode {
 /// Reads the configuration; where it is refused, the components that it names well are tried all the same, so that one
 /// run names every fault.
 async fn load(words: &Words) -> Result<Config, Refused> {
-    match Config::load(words, &ProcessEnvironment) {
-        Ok(mut config) => {
-            config.server.compiler = Some(SELF.into());
-            Ok(config)
-        }
+    match read(words) {
+        Ok(config) => Ok(config),
         Err(mut refused) => {
             let server = ServerSettings {
                 compiler: Some(SELF.into()),
@@ -126,6 +124,12 @@ async fn load(words: &Words) -> Result<Config, Refused> {
             Err(refused)
         }
     }
+}
+
+fn read(words: &Words) -> Result<Config, Refused> {
+    let mut config = Config::load(words, &ProcessEnvironment)?;
+    config.server.compiler = Some(SELF.into());
+    Ok(config)
 }
 
 fn refuse(faults: &[Fault], warnings: &[String]) -> ExitCode {
@@ -145,6 +149,19 @@ fn warn(warnings: &[String]) {
     for warning in warnings {
         eprintln!("warning: {warning}");
     }
+}
+
+/// SIGHUP has the same words, the same environment and the files that they name read again.
+fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let reloads = Reloads::new(move || read(&words));
+    let wanted = reloads.clone();
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            wanted.want();
+        }
+    });
+    Ok(reloads)
 }
 
 /// SIGTERM and SIGINT end the host gracefully; a second one ends it at once.

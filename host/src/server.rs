@@ -8,6 +8,7 @@ mod pulse;
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -114,8 +115,9 @@ pub trait Service: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
-/// Serves `listener` until `shutdown` is cancelled; then takes no further connection, tells the open ones, and returns when they
-/// have ended or after [`Options::grace`], when the rest is cut. `count` says how many there are meanwhile.
+/// Serves `listener` until `shutdown` is cancelled; then tells clients to go with the next answer they are given, takes no
+/// further connection after half a second or when none is left, and returns when all have ended or after
+/// [`Options::grace`], when the rest is cut. `count` says how many there are meanwhile.
 pub async fn run<S: Service>(
     listener: TcpListener,
     service: S,
@@ -128,12 +130,18 @@ pub async fn run<S: Service>(
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut backoff = Backoff::default();
+    // Clients that are about to connect when the end comes are answered, and told to go, as those that are connected.
+    let mut closing = pin!(async {
+        shutdown.cancelled().await;
+        connections.close();
+        let _ = tokio::time::timeout(limits::FAREWELL, connections.wait()).await;
+    });
 
     loop {
         // The permit first: over the limit, clients wait in the system's queue instead of in our memory.
         let accepted = tokio::select! {
             biased;
-            () = shutdown.cancelled() => break,
+            () = &mut closing => break,
             accepted = async {
                 let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
                 (permit, listener.accept().await)
@@ -161,7 +169,6 @@ pub async fn run<S: Service>(
     }
 
     drop(listener);
-    connections.close();
     tracing::info!(
         connections = connections.len(),
         "stopping: no further connections"

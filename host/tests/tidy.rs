@@ -31,6 +31,7 @@ const OWNED_CRATES: [(&str, &[&str]); 10] = [
     ("hyper", &["server", "handler", "admin"]),
     ("hyper_util", &["server", "handler", "admin"]),
     ("matchit", &["route"]),
+    ("notify", &["guest/watch"]),
     ("anyhow", &["main"]),
     ("prometheus", &["telemetry"]),
 ];

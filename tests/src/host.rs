@@ -108,6 +108,17 @@ impl Config {
         self
     }
 
+    /// Adds a guest by a name and a file of the test's own, with further keys (TOML lines), routed at `path` and
+    /// everything below it.
+    pub fn guest_at(mut self, path: &str, name: &str, file: &Path, keys: &str) -> Self {
+        let below = format!("{}/{{*rest}}", path.trim_end_matches('/'));
+        self.tables += &format!(
+            "[guest.{name}]\ncomponent = {:?}\n{keys}\n[[route]]\npath = {below:?}\nguest = {name:?}\n",
+            file.display().to_string()
+        );
+        self
+    }
+
     /// Adds top-level keys (TOML lines).
     pub fn top(mut self, keys: &str) -> Self {
         self.top += &format!("{keys}\n");
@@ -262,6 +273,20 @@ impl Host {
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// How often its log holds `text`.
+    pub fn log_count(&self, text: &str) -> usize {
+        self.log().matches(text).count()
+    }
+
+    /// Gives it another configuration; it reads it when it is told to.
+    ///
+    /// # Panics
+    /// If the file cannot be written.
+    pub fn configure(&self, config: &Config) {
+        let file = self.directory.path().join("cloakroom.toml");
+        std::fs::write(file, config.text()).expect("the configuration is written");
     }
 
     /// Kills it as `kill -9` does.

@@ -12,3 +12,4 @@ pub mod express;
 pub mod host;
 pub mod mariadb;
 pub mod table;
+pub mod versions;

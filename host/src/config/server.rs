@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kinds::{Complaint, Field, count_in, duration, path, size_in, text, word};
+use super::kinds::{Complaint, Field, boolean, count_in, duration, path, size_in, text, word};
 use super::reader::Section;
 use super::store::{Backend, DEFAULT_SQLITE_PATH};
 use crate::{limits, server, telemetry};
@@ -35,6 +35,8 @@ pub struct ServerSettings {
     /// The binary that compiles components in a child process; `None`: they are compiled in this one. No key: whoever runs
     /// that binary knows it.
     pub compiler: Option<PathBuf>,
+    /// Whether a component whose file changes is brought in by itself.
+    pub watch: bool,
 }
 
 impl Default for ServerSettings {
@@ -49,6 +51,7 @@ impl Default for ServerSettings {
             code_cache: None,
             compile_timeout: limits::COMPILE_TIMEOUT,
             compiler: None,
+            watch: true,
         }
     }
 }
@@ -103,6 +106,9 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
         if let Some(bytes) = section.get(key, size_in(least, 1 << 20)) {
             *setting = bytes;
         }
+    }
+    if let Some(watch) = section.get("watch", boolean) {
+        settings.watch = watch;
     }
     settings
 }

@@ -81,7 +81,7 @@ pub enum Admitted {
         /// Its number.
         version: u64,
     },
-    /// It is what is live already.
+    /// It is what is live already, or what the file held before.
     Unchanged {
         /// The live version.
         version: u64,
@@ -116,6 +116,24 @@ pub struct Passed {
     candidate: Candidate,
     guest: Guest,
     settings: GuestSettings,
+    is_from_file: bool,
+}
+
+/// Contents that bring nothing new, unless the settings are new.
+#[derive(Clone, Copy)]
+struct Known {
+    /// What is live.
+    live: Option<Digest>,
+    /// What the file held when a version was last taken from it, if a configuration that is read again names it.
+    file: Option<Digest>,
+}
+
+/// What became of a component before anything serves.
+enum Prepared {
+    /// It brings nothing new.
+    Known(Digest),
+    /// It may serve.
+    New(Guest),
 }
 
 impl Admission {
@@ -131,6 +149,11 @@ impl Admission {
     /// What it admits to.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
+    }
+
+    /// Ends compiling for good: a host that stops does not wait for a compiler. What is compiled now is refused.
+    pub fn stop(&self) {
+        self.runtime.stop_compiling();
     }
 
     /// Admits a version and lets it serve.
@@ -158,7 +181,7 @@ impl Admission {
     }
 
     /// As [`Admission::admit`], without letting it serve: whoever holds several of these decides on all of them together.
-    /// `None`: it is what is live already. Further proposals for the guest wait until this one is decided on.
+    /// `None`: it brings nothing new. Further proposals for the guest wait until this one is decided on.
     ///
     /// # Errors
     /// As [`Admission::admit`].
@@ -179,14 +202,28 @@ impl Admission {
         let current = deployment.settings();
         let settings = proposal.settings.unwrap_or_else(|| current.clone());
         // What is live is not examined again, unless it is to run with other settings.
-        let known = live.filter(|_| settings == current);
-        let known = known.map(|live| live.component().digest);
+        let live = live.filter(|_| settings == current);
+        let is_from_file = !matches!(proposal.origin, Origin::Admin { .. });
+        let is_of_config = proposal.origin == Origin::Config;
+        let known = Known {
+            // A file counts when it has changed: else one that was taken back would come again, and one that came another
+            // way would go. Who watches files knows by itself.
+            file: deployment.file().filter(|_| is_of_config && live.is_some()),
+            live: live.map(|live| live.component().digest),
+        };
         let candidate = Candidate::new(deployment, turn, proposal.origin, self.clock.now_ms());
         match self.prepare(proposal.source, &settings, known).await {
-            Ok(guest) => Ok(guest.map(|guest| Passed {
+            Ok(Prepared::Known(digest)) => {
+                if is_from_file {
+                    deployment.note_file(digest);
+                }
+                Ok(None)
+            }
+            Ok(Prepared::New(guest)) => Ok(Some(Passed {
                 candidate,
                 guest,
                 settings,
+                is_from_file,
             })),
             Err(error) => {
                 candidate.refuse(&error);
@@ -199,15 +236,16 @@ impl Admission {
         &self,
         source: Source,
         settings: &GuestSettings,
-        known: Option<Digest>,
-    ) -> Result<Option<Guest>, AdmissionError> {
+        known: Known,
+    ) -> Result<Prepared, AdmissionError> {
         let bytes = self.bytes(source, settings).await?;
-        if known == Some(Digest::of(&bytes)) {
-            return Ok(None);
+        let digest = Some(Digest::of(&bytes));
+        if let Some(digest) = digest.filter(|_| digest == known.live || digest == known.file) {
+            return Ok(Prepared::Known(digest));
         }
         let guest = self.load(settings.clone(), bytes).await?;
         self.question(&guest).await?;
-        Ok(Some(guest))
+        Ok(Prepared::New(guest))
     }
 
     /// Examines a component without a trace: nothing is remembered and nothing will serve.
@@ -257,6 +295,11 @@ impl Admission {
 }
 
 impl Passed {
+    /// Its guest's name.
+    pub fn name(&self) -> &str {
+        self.candidate.deployment.name()
+    }
+
     /// Lets it serve. Returns its number.
     ///
     /// Needs a tokio runtime around it.
@@ -265,7 +308,11 @@ impl Passed {
             candidate,
             guest,
             settings,
+            is_from_file,
         } = self;
+        if is_from_file {
+            candidate.deployment.note_file(guest.component().digest);
+        }
         candidate.activate(guest, settings)
     }
 }
@@ -276,6 +323,7 @@ struct Candidate {
     deployment: Arc<Deployment>,
     number: u64,
     is_settled: bool,
+    is_of_config: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -287,6 +335,7 @@ impl Candidate {
         now_ms: i64,
     ) -> Self {
         Self {
+            is_of_config: origin == Origin::Config,
             number: deployment.propose(origin, now_ms),
             deployment: Arc::clone(deployment),
             is_settled: false,
@@ -298,7 +347,10 @@ impl Candidate {
         self.is_settled = true;
         let (guest, version) = (self.deployment.name(), self.number);
         let live = self.deployment.live_version();
-        tracing::warn!(guest, version, live, %error, "a new version was refused; what is live serves on");
+        // Who reads a configuration tells of all its faults together.
+        if !self.is_of_config {
+            tracing::warn!(guest, version, live, %error, "a new version was refused; what is live serves on");
+        }
         self.deployment.refuse(version, error.to_string());
     }
 

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
 
@@ -25,6 +25,8 @@ pub(super) trait Turn: Send + Sync {
 pub(super) struct Lane {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
+    /// To the thread that drops things.
+    dropped: mpsc::Sender<Box<dyn Send>>,
 }
 
 impl fmt::Debug for Lane {
@@ -34,7 +36,7 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    /// Starts as many threads as the machine has processors.
+    /// Starts as many threads as the machine has processors, and one more that is as nice as the caller's and drops things.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -46,9 +48,14 @@ impl Lane {
             is_idle: (0..count).map(|_| AtomicBool::new(false)).collect(),
             is_closed: AtomicBool::new(false),
         });
+        let (dropped, things) = mpsc::channel::<Box<dyn Send>>();
+        std::thread::Builder::new()
+            .name("guest-drop".to_owned())
+            .spawn(move || things.into_iter().for_each(drop))?;
         let mut lane = Self {
             shared,
             threads: Vec::new(),
+            dropped,
         };
         for number in 0..count {
             let shared = Arc::clone(&lane.shared);
@@ -73,6 +80,15 @@ impl Lane {
                 return thread.unpark();
             }
         }
+    }
+}
+
+impl Lane {
+    /// Drops something that may have to wait for a lock which a thread of the lane holds: an instance goes back to the pool
+    /// that those threads use.
+    pub(super) fn drop_aside(&self, thing: impl Send + 'static) {
+        // The thread lives as long as this sender: nothing comes back.
+        let _ = self.dropped.send(Box::new(thing));
     }
 }
 
@@ -225,8 +241,6 @@ impl Turns {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc;
-
     use super::*;
 
     struct Named(&'static str, mpsc::Sender<(&'static str, i32)>);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 pub use deployment::{Deployment, RollbackError};
 pub use record::{Origin, State, VersionReport};
@@ -18,26 +19,40 @@ pub type Deployments = BTreeMap<String, Arc<Deployment>>;
 
 /// All guests of a host, as whoever lists and changes them sees them. Requests find theirs beside their routes.
 #[derive(Debug, Default)]
-pub struct GuestRegistry(ArcSwap<Deployments>);
+pub struct GuestRegistry {
+    deployments: ArcSwap<Deployments>,
+    replaced: Notify,
+}
 
 impl GuestRegistry {
     /// A registry of these guests.
     pub fn new(deployments: Arc<Deployments>) -> Self {
-        Self(ArcSwap::new(deployments))
+        Self {
+            deployments: ArcSwap::new(deployments),
+            replaced: Notify::new(),
+        }
     }
 
     /// A guest's deployment.
     pub fn get(&self, name: &str) -> Option<Arc<Deployment>> {
-        self.0.load().get(name).cloned()
+        self.deployments.load().get(name).cloned()
     }
 
     /// All of them, sorted by name.
     pub fn deployments(&self) -> Arc<Deployments> {
-        self.0.load_full()
+        self.deployments.load_full()
     }
 
     /// Takes others in their place: those of a configuration that was read again.
     pub fn replace(&self, deployments: Arc<Deployments>) {
-        self.0.store(deployments);
+        self.deployments.store(deployments);
+        self.replaced.notify_one();
+    }
+
+    /// Returns when others have taken their place since the last call. For one who waits.
+    ///
+    /// Safe to cancel.
+    pub(super) async fn replaced(&self) {
+        self.replaced.notified().await;
     }
 }

@@ -7,7 +7,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -84,10 +85,15 @@ impl Protocols {
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
         let answer = |request: Request<Incoming>| {
-            let in_flight = pulse.request(request.version());
+            let version = request.version();
+            let in_flight = pulse.request(version);
             let answer = service.answer(request.map(|body| Arriving::new(body, pace)), link);
             async move {
-                let answer: Response<S::Body> = answer.await;
+                let mut answer: Response<S::Body> = answer.await;
+                if in_flight.is_last() && version < Version::HTTP_2 {
+                    let close = HeaderValue::from_static("close");
+                    answer.headers_mut().insert(CONNECTION, close);
+                }
                 Ok::<_, Infallible>(
                     answer.map(|body| Answering::new(Leaving::new(body, pace), in_flight)),
                 )
@@ -96,6 +102,7 @@ impl Protocols {
         let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));
         let mut watch = Watch::new(self.header_timeout, self.idle_timeout, Instant::now());
         let mut ticks = tokio::time::interval(watch.interval());
+        let mut farewell = pin!(farewell(&ends.shutdown, &pulse));
         let mut is_ending = false;
         loop {
             tokio::select! {
@@ -108,7 +115,7 @@ impl Protocols {
                     }
                     return;
                 }
-                () = ends.shutdown.cancelled(), if !is_ending => {
+                () = &mut farewell, if !is_ending => {
                     is_ending = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -125,5 +132,17 @@ impl Protocols {
                 },
             }
         }
+    }
+}
+
+/// Returns when a connection is to be closed because the host stops.
+///
+/// HTTP/2 is told so at once: its GOAWAY says which requests will still be answered. An idle HTTP/1.1 connection that is
+/// closed may meet a request on its way and lose it; so it is kept a little longer, and closed with the next answer.
+async fn farewell(shutdown: &CancellationToken, pulse: &Pulse) {
+    shutdown.cancelled().await;
+    pulse.say_farewell();
+    if !pulse.is_multiplexed() {
+        tokio::time::sleep(limits::FAREWELL).await;
     }
 }

@@ -19,23 +19,21 @@ use crate::limits::TRANSFER_BYTES_PER_S_MIN;
 #[error("the client is too slow")]
 pub(super) struct TooSlow;
 
-/// The time that one body has waited for its client, against what it has brought.
+/// The time that one body may still wait for its client: waiting uses it up, what was moved gives it back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How long the client may take for nothing.
+    /// The most that it can be.
     grace: Duration,
-    waited: Duration,
+    left: Duration,
     since: Option<Instant>,
-    bytes: u64,
 }
 
 impl Pace {
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             grace,
-            waited: Duration::ZERO,
+            left: grace,
             since: None,
-            bytes: 0,
         }
     }
 
@@ -47,30 +45,25 @@ impl Pace {
     /// It was the client's turn, if it was, and no more.
     ///
     /// # Errors
-    /// [`TooSlow`] when all its turns together were too long.
+    /// [`TooSlow`] when its turns were too long.
     fn go_on(&mut self, now: Instant) -> Result<(), TooSlow> {
-        if let Some(since) = self.since.take() {
-            self.waited += now.saturating_duration_since(since);
-        }
-        if self.waited > self.allowance() {
-            return Err(TooSlow);
-        }
+        let Some(since) = self.since.take() else {
+            return Ok(());
+        };
+        let waited = now.saturating_duration_since(since);
+        self.left = self.left.checked_sub(waited).ok_or(TooSlow)?;
         Ok(())
     }
 
     fn count(&mut self, frame: &Frame<Bytes>) {
-        let bytes = frame.data_ref().map_or(0, Bytes::len);
-        self.bytes = self.bytes.saturating_add(bytes as u64);
-    }
-
-    fn allowance(&self) -> Duration {
-        self.grace + Duration::from_secs(self.bytes / TRANSFER_BYTES_PER_S_MIN)
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        let bought = Duration::from_millis(bytes.saturating_mul(1000) / TRANSFER_BYTES_PER_S_MIN);
+        self.left = self.left.saturating_add(bought).min(self.grace);
     }
 
     /// When this turn is too long, if it is the client's.
     fn ends_at(&self) -> Option<Instant> {
-        let left = self.allowance().saturating_sub(self.waited);
-        self.since.map(|since| since + left)
+        self.since.map(|since| since + self.left)
     }
 }
 
@@ -104,10 +97,10 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
             return Poll::Pending;
         };
         if let Some(Ok(frame)) = &frame {
-            self.pace.count(frame);
             if self.pace.since.is_some() {
                 self.pace.go_on(Instant::now())?;
             }
+            self.pace.count(frame);
         }
         Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
     }
@@ -245,18 +238,27 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_take_the_grace_and_a_second_for_so_many_bytes() {
+    fn a_client_may_wait_for_the_grace_and_buys_it_back_with_bytes() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut pace = Pace::new(GRACE);
-        pace.count(&piece(2400));
         pace.wait(at(0));
-        assert_eq!(pace.ends_at(), Some(at(20)));
-        assert_eq!(pace.go_on(at(19)), Ok(()));
+        assert_eq!(pace.ends_at(), Some(at(10)));
+        assert_eq!(pace.go_on(at(8)), Ok(()));
         assert_eq!(pace.ends_at(), None, "the guest's time is not the client's");
+        pace.count(&piece(720));
         pace.wait(at(1000));
-        assert_eq!(pace.ends_at(), Some(at(1001)));
-        assert_eq!(pace.go_on(at(1002)), Err(TooSlow));
+        assert_eq!(pace.ends_at(), Some(at(1005)));
+        assert_eq!(pace.go_on(at(1006)), Err(TooSlow));
+    }
+
+    #[test]
+    fn a_flood_buys_no_more_than_the_grace() {
+        let start = Instant::now();
+        let mut pace = Pace::new(GRACE);
+        pace.count(&piece(1 << 20));
+        pace.wait(start);
+        assert_eq!(pace.ends_at(), Some(start + GRACE));
     }
 
     #[test]
@@ -265,8 +267,9 @@ mod tests {
         let mut pace = Pace::new(GRACE);
         let is_too_slow = |second: u64| {
             pace.wait(start + Duration::from_secs(second));
+            let went_on = pace.go_on(start + Duration::from_secs(second + 1));
             pace.count(&piece(1));
-            pace.go_on(start + Duration::from_secs(second + 1)).is_err()
+            went_on.is_err()
         };
         assert_eq!((0..100).position(is_too_slow), Some(10));
     }

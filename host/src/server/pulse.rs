@@ -30,6 +30,8 @@ pub(super) struct Pulse {
     is_blocked: AtomicBool,
     /// HTTP/2: a byte that arrives between requests need not belong to a head.
     is_multiplexed: AtomicBool,
+    /// The next answer is to be the last.
+    is_farewell: AtomicBool,
 }
 
 impl Pulse {
@@ -41,11 +43,28 @@ impl Pulse {
             .store(version == http::Version::HTTP_2, Relaxed);
         InFlight(Arc::clone(self))
     }
+
+    /// Has the answers from now on tell the client to go.
+    pub(super) fn say_farewell(&self) {
+        self.is_farewell.store(true, Relaxed);
+    }
+
+    /// Whether its latest request came by HTTP/2.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.is_multiplexed.load(Relaxed)
+    }
 }
 
 /// A request whose answer has not ended.
 #[derive(Debug)]
 pub(super) struct InFlight(Arc<Pulse>);
+
+impl InFlight {
+    /// Whether its answer is to tell the client to go.
+    pub(super) fn is_last(&self) -> bool {
+        self.0.is_farewell.load(Relaxed)
+    }
+}
 
 impl Drop for InFlight {
     fn drop(&mut self) {

@@ -160,7 +160,7 @@ impl Session {
         self.may(Access::Read)?;
         let mut run = self.enter().await?;
         let id = run.session()?.named_id().cloned();
-        Ok(id.map(|id| run.manager().keys.fingerprint(&id)))
+        Ok(id.map(|id| run.manager().keys.load().fingerprint(&id)))
     }
 
     /// Gives the session another id.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::counters::Counters;
@@ -21,7 +22,7 @@ use crate::store::{SessionStore, StoreError};
 /// Everybody's sessions: one per host.
 pub struct SessionManager {
     pub(super) options: Options,
-    pub(super) keys: KeyRing,
+    pub(super) keys: ArcSwap<KeyRing>,
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) clock: Clock,
     pub(super) slots: Arc<Slots>,
@@ -73,12 +74,17 @@ impl SessionManager {
         Arc::new(Self {
             slots: Slots::new(options.slot_waiters_max),
             options,
-            keys,
+            keys: ArcSwap::from_pointee(keys),
             store,
             clock,
             counters: Counters::default(),
             tasks: TaskTracker::new(),
         })
+    }
+
+    /// Signs and verifies with other secrets from now on. A cookie that none of them has signed is no session any more.
+    pub fn replace_keys(&self, keys: KeyRing) {
+        self.keys.store(Arc::new(keys));
     }
 
     /// What it has counted.
@@ -147,7 +153,7 @@ impl SessionManager {
         if !path_matches(&self.options.cookie.path, &visit.path) {
             return Opening::Closed("this path is outside of the session cookie's path");
         }
-        match visit.presented.resolve(&self.keys) {
+        match visit.presented.resolve(&self.keys.load()) {
             Resolution::Absent => Opening::New(Ticket::Absent),
             Resolution::Valid(id) => Opening::Known(id),
             Resolution::Invalid => {
@@ -221,7 +227,7 @@ impl SessionManager {
             Ok(base) => Ok(Loaded::Row(Box::new(base))),
             Err(error) => {
                 self.counters.corrupt_rows.add_one();
-                let session = self.keys.fingerprint(id);
+                let session = self.keys.load().fingerprint(id);
                 tracing::warn!(session, %error, "a row is no session; it is left as it is");
                 Ok(Loaded::Corrupt)
             }

@@ -158,7 +158,7 @@ impl Run {
                 Ok(Ok(Loaded::Row(base))) => self.manager.on_row(*base, self.link),
                 Ok(Ok(Loaded::Absent)) => {
                     self.has_no_row(absent, Ticket::Dead);
-                    let session = self.manager.keys.fingerprint(&id);
+                    let session = self.manager.keys.load().fingerprint(&id);
                     tracing::debug!(session, "a visitor came with a session that is gone");
                     self.manager.fresh(absent, self.link)
                 }

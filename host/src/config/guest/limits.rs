@@ -194,13 +194,6 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
             "write a shorter time, or raise deadline",
         );
     }
-    if section.is_given("waiting") && limits.waiters_max > 0 && limits.wait_max.is_zero() {
-        section.fault(
-            "waiting",
-            "lets requests wait, and wait = 0 does not",
-            "write waiting = 0, or a longer wait",
-        );
-    }
 }
 
 /// What `read` takes, or the word `unlimited`.

@@ -110,11 +110,6 @@ fn limits_that_contradict_each_other_are_faults() {
             "raise deadline",
         ),
         (
-            "waiting = 5\nwait = 0",
-            "guest.a.limits.waiting: lets requests wait",
-            "write waiting = 0",
-        ),
-        (
             "instances = 0",
             "guest.a.limits.instances: 0 is out of range",
             "write 1 to",

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::record::{Origin, State, VersionReport};
 use super::watch::{self, Watch};
 use crate::guest::Guest;
+use crate::guest::digest::Digest;
 use crate::guest::loader::ComponentInfo;
 use crate::guest::settings::{Canary, GuestSettings};
 use crate::telemetry::metrics::{GuestMetrics, RollbackCause};
@@ -39,6 +40,8 @@ struct Ledger {
     settings: GuestSettings,
     last_number: u64,
     records: VecDeque<Record>,
+    /// What the component's file held when a version was last taken from it.
+    file: Option<Digest>,
     /// The version before the live one, compiled and ready.
     previous: Option<Guest>,
     live_watch: Option<Watch>,
@@ -89,6 +92,7 @@ impl Deployment {
                 settings,
                 last_number: 0,
                 records: VecDeque::new(),
+                file: None,
                 previous: None,
                 live_watch: None,
                 canary_watch: None,
@@ -133,6 +137,30 @@ impl Deployment {
     /// What the next version will be made with.
     pub fn settings(&self) -> GuestSettings {
         self.ledger().settings.clone()
+    }
+
+    /// What the component's file held when a version was last taken from it. What is live may be something else: a version
+    /// that came another way, or an earlier one.
+    pub(in crate::guest) fn file(&self) -> Option<Digest> {
+        self.ledger().file
+    }
+
+    /// Notes what the component's file held when a version was taken from it.
+    pub(in crate::guest) fn note_file(&self, content: Digest) {
+        self.ledger().file = Some(content);
+    }
+
+    /// Sees the guest out: the configuration has it no more. Requests that have found it still get it; once nobody can
+    /// find it, its versions end as old versions do.
+    ///
+    /// Needs a tokio runtime around it.
+    pub fn retire(self: &Arc<Self>) {
+        let serving = self.serving.load();
+        let ledger = self.ledger();
+        let canary = serving.canary.iter().map(|(guest, _)| guest);
+        for guest in serving.live.iter().chain(canary) {
+            watch::over_draining(self, guest, ledger.settings.rollout.drain_max);
+        }
     }
 
     /// All versions that are remembered, the newest first.

@@ -203,8 +203,10 @@ impl Run {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
-        let session = self.manager.keys.fingerprint(&planned.commit.id);
-        let renamed = planned.new_id().map(|id| self.manager.keys.fingerprint(id));
+        let session = self.manager.keys.load().fingerprint(&planned.commit.id);
+        let renamed = planned
+            .new_id()
+            .map(|id| self.manager.keys.load().fingerprint(id));
         match write {
             Write::Create => tracing::info!(session, "created a session"),
             Write::Move if facts.is_regenerated => {

@@ -32,7 +32,7 @@ impl Run {
                 let Some(id) = self.transaction()?.id().cloned() else {
                     return Ok(());
                 };
-                let value = self.manager.keys.sign(&id);
+                let value = self.manager.keys.load().sign(&id);
                 self.cookie = CookieChange::Set { value, attributes };
             }
         }

@@ -18,6 +18,7 @@ use tokio::task::coop::unconstrained;
 use super::{Job, Terms};
 use crate::guest::error::GuestFailure;
 use crate::guest::lane::{Turn, thread_cpu_time};
+use crate::guest::log::GuestLog;
 use crate::limits::LANE_THRESHOLD;
 
 /// Which part of the time that a run has waited for something outside it may compute on the serving threads again.
@@ -156,11 +157,13 @@ impl Ticket {
         self.terms.lane.push(&self.terms.guest, turn);
     }
 
-    /// Drops the job here, unless a thread of the lane has it: then that one does.
+    /// Drops the job, though not here, unless a thread of the lane has it: then that one does.
     pub(super) fn cancel(&self) {
-        match self.phase.swap(GONE, SeqCst) {
-            RESTING | DUE => drop(self.job.take()),
-            _ => {}
+        if matches!(self.phase.swap(GONE, SeqCst), RESTING | DUE)
+            && let Some(job) = self.job.take()
+        {
+            let log = self.terms.log.clone();
+            self.terms.lane.drop_aside((job, Finish(log)));
         }
     }
 
@@ -267,6 +270,15 @@ impl Wake for Ticket {
         if self.phase.load(SeqCst) == RESTING {
             self.request.wake();
         }
+    }
+}
+
+/// Logs what the guest has written on its way out.
+struct Finish(GuestLog);
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        self.0.finish();
     }
 }
 

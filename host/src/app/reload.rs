@@ -1,0 +1,201 @@
+//! Reads the configuration again and takes over what may change under way: guests, routes, the cookie's secrets. All of
+//! it or nothing: one fault anywhere, and what serves goes on as it was.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::Notify;
+
+use super::guests::{self, Examined};
+use super::{App, keys, note, routes};
+use crate::config::{Config, Fault, Refused};
+use crate::cookie::KeyRing;
+use crate::guest::{Admission, Deployments, GuestRegistry};
+use crate::handler::{Handler, Site};
+use crate::route::RouteTable;
+use crate::session::SessionManager;
+
+/// When and from where a running host reads its configuration again.
+#[derive(Clone)]
+pub struct Reloads {
+    wanted: Arc<Notify>,
+    read: Arc<Read>,
+}
+
+type Read = dyn Fn() -> Result<Config, Refused> + Send + Sync;
+
+impl fmt::Debug for Reloads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reloads").finish_non_exhaustive()
+    }
+}
+
+impl Reloads {
+    /// Reloads that get their configuration from `read`, which may block.
+    pub fn new(read: impl Fn() -> Result<Config, Refused> + Send + Sync + 'static) -> Self {
+        Self {
+            wanted: Arc::default(),
+            read: Arc::new(read),
+        }
+    }
+
+    /// Has the configuration read. Said during a reload, it is read once more afterwards.
+    pub fn want(&self) {
+        self.wanted.notify_one();
+    }
+}
+
+/// The parts of a host that follow its configuration.
+#[derive(Debug)]
+pub(super) struct Reloader {
+    config: Config,
+    handler: Arc<Handler>,
+    registry: Arc<GuestRegistry>,
+    admission: Arc<Admission>,
+    sessions: Arc<SessionManager>,
+}
+
+/// What a new configuration is made of, all of it found good.
+struct Renewal {
+    config: Config,
+    routes: RouteTable,
+    guests: Examined,
+    /// None where they are the same.
+    keys: Option<KeyRing>,
+}
+
+impl Reloader {
+    pub(super) fn new(app: &App) -> Self {
+        Self {
+            config: app.config.clone(),
+            handler: Arc::clone(&app.handler),
+            registry: Arc::clone(&app.registry),
+            admission: Arc::clone(&app.admission),
+            sessions: Arc::clone(&app.sessions),
+        }
+    }
+
+    /// Reloads whenever it is wanted, for ever.
+    ///
+    /// Safe to cancel: the new configuration is taken over in one go, or not at all.
+    pub(super) async fn run(mut self, reloads: Reloads) {
+        loop {
+            reloads.wanted.notified().await;
+            self.reload(&reloads.read).await;
+        }
+    }
+
+    async fn reload(&mut self, read: &Arc<Read>) {
+        match self.prepare(read).await {
+            Ok(renewal) => self.take_over(renewal),
+            Err(faults) => {
+                for fault in faults {
+                    let fault = fault.to_string().replace("\n    ", "; ");
+                    tracing::error!("reload refused: {fault}");
+                }
+            }
+        }
+    }
+
+    /// Reads and examines everything. Changes nothing.
+    async fn prepare(&self, read: &Arc<Read>) -> Result<Renewal, Vec<Fault>> {
+        let read = Arc::clone(read);
+        let config = tokio::task::spawn_blocking(move || read()).await;
+        let present = self.registry.deployments();
+        let config = match config.expect("reading neither panics nor is cancelled") {
+            Ok(config) => config,
+            Err(Refused {
+                mut faults, guests, ..
+            }) => {
+                // As at the start: one run names every fault.
+                let examined = guests::examine(&self.admission, &guests, &present).await;
+                faults.extend(examined.err().unwrap_or_default());
+                return Err(faults);
+            }
+        };
+        let mut faults = Vec::new();
+        let fixed = self.config.fixed_keys_changed(&config);
+        if !fixed.is_empty() {
+            let problem = "changed, and holds from start to end: a restart is needed";
+            let remedy = "restart the host, or set back what has changed";
+            faults.push(Fault::new(fixed.join(", "), problem, remedy));
+        }
+        let routes = note(&mut faults, routes(&config));
+        let keys = if config.session.secrets == self.config.session.secrets {
+            None
+        } else {
+            note(&mut faults, keys(&config).map_err(|fault| vec![fault]))
+        };
+        let guests = guests::examine(&self.admission, &config.guests, &present).await;
+        let guests = note(&mut faults, guests);
+        match (routes, guests) {
+            (Some(routes), Some(guests)) if faults.is_empty() => Ok(Renewal {
+                config,
+                routes,
+                guests,
+                keys,
+            }),
+            _ => Err(faults),
+        }
+    }
+
+    /// Takes over what was found good.
+    fn take_over(&mut self, renewal: Renewal) {
+        let Renewal {
+            config,
+            routes,
+            guests,
+            keys,
+        } = renewal;
+        for warning in &config.warnings {
+            tracing::warn!("{warning}");
+        }
+        let present = self.registry.deployments();
+        let names = Names::of(&present, &guests);
+        let (are_routes_new, are_secrets_new) =
+            (config.routes != self.config.routes, keys.is_some());
+
+        let guests = Arc::new(guests.activate());
+        if let Some(keys) = keys {
+            self.sessions.replace_keys(keys);
+        }
+        self.handler.replace_site(Site {
+            routes,
+            guests: Arc::clone(&guests),
+        });
+        for name in &names.removed {
+            if let Some(deployment) = present.get(name) {
+                deployment.retire();
+            }
+        }
+        self.registry.replace(guests);
+        self.config = config;
+        tracing::info!(
+            added = ?names.added, changed = ?names.changed, removed = ?names.removed,
+            routes = are_routes_new, secrets = are_secrets_new,
+            "the configuration was read again"
+        );
+    }
+}
+
+/// What becomes of which guests.
+struct Names {
+    added: BTreeSet<String>,
+    /// Those that get a new version.
+    changed: BTreeSet<String>,
+    removed: BTreeSet<String>,
+}
+
+impl Names {
+    fn of(present: &Deployments, examined: &Examined) -> Self {
+        let passed = examined.passed.iter().map(|it| it.name().to_owned());
+        let (changed, added) = passed.partition(|name| present.contains_key(name));
+        let is_gone = |name: &&String| !examined.deployments.contains_key(*name);
+        Self {
+            added,
+            changed,
+            removed: present.keys().filter(is_gone).cloned().collect(),
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Which keys two configurations differ in that hold from start to end: what a running host cannot take over.
+
+use super::{Backend, Config, MysqlSettings};
+
+/// Notes the key of every field that differs; a section that differs in none of the fields listed is noted as a whole, so
+/// that a field which is forgotten here is not taken for one that may change.
+macro_rules! compare {
+    ($changed:ident, $section:literal, $old:expr, $new:expr; $($key:literal: $($field:ident).+,)*) => {
+        let before = $changed.len();
+        $(if $old.$($field).+ != $new.$($field).+ {
+            $changed.push(concat!($section, ".", $key));
+        })*
+        if $changed.len() == before && $old != $new {
+            $changed.push($section);
+        }
+    };
+}
+
+impl Config {
+    /// The keys in which `new` differs from this configuration and which take effect at the start only: all but guests,
+    /// routes and the cookie's secrets.
+    pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
+        // Every field is named, so that a new section cannot be forgotten here.
+        let Self {
+            listen,
+            server,
+            session,
+            store,
+            guests: _,
+            routes: _,
+            admin,
+            log,
+            warnings: _,
+        } = self;
+        let mut changed = Vec::new();
+        if *listen != new.listen {
+            changed.push("listen");
+        }
+        compare!(changed, "server", *server, new.server;
+            "connections": listener.connections_max,
+            "request_headers": listener.headers_max,
+            "header_timeout": listener.header_timeout,
+            "idle_timeout": listener.idle_timeout,
+            "grace": listener.grace,
+            "request_head": listener.head_bytes_max,
+            "request_target": request_target_bytes_max,
+            "requests": requests_max,
+            "instances": instances_max,
+            "instance_waiters": instance_waiters_max,
+            "instance_wait": instance_wait_max,
+            "code_cache": code_cache,
+            "compile_timeout": compile_timeout,
+            "watch": watch,
+        );
+        let mut new_session = new.session.clone();
+        new_session.secrets.clone_from(&session.secrets);
+        compare!(changed, "session", *session, new_session;
+            "name": name,
+            "compat": compat,
+            "resave": resave,
+            "rolling": rolling,
+            "save_uninitialized": save_uninitialized,
+            "unset": unset,
+            "proxy": proxy,
+            "trusted_proxies": trusted_proxies,
+            "absolute_lifetime": absolute_lifetime,
+            "cookie.path": cookie.path,
+            "cookie.domain": cookie.domain,
+            "cookie.max_age": cookie.max_age,
+            "cookie.expires": cookie.expires_at_ms,
+            "cookie.http_only": cookie.http_only,
+            "cookie.secure": cookie.secure,
+            "cookie.same_site": cookie.same_site,
+            "cookie.partitioned": cookie.partitioned,
+            "cookie.priority": cookie.priority,
+            "limits.session": limits.session_bytes_max,
+            "limits.keys": limits.keys_max,
+            "limits.key": limits.key_bytes_max,
+            "limits.slot_waiters": limits.slot_waiters_max,
+        );
+        match (&store.backend, &new.store.backend) {
+            (Backend::Mysql(old), Backend::Mysql(new)) => mysql(&mut changed, old, new),
+            (old, new) if old != new => changed.push("store.url"),
+            _ => {}
+        }
+        let mut new_store = new.store.clone();
+        new_store.backend.clone_from(&store.backend);
+        compare!(changed, "store", *store, new_store;
+            "clear_expired": clear_expired,
+            "check_expiration_interval": check_expiration_interval,
+            "expiration": expiration,
+            "disable_touch": disable_touch,
+        );
+        match (admin, &new.admin) {
+            (Some(old), Some(new)) => {
+                compare!(changed, "admin", *old, *new;
+                    "listen": listen,
+                    "token": token,
+                );
+            }
+            (old, new) if old != new => changed.push("admin"),
+            _ => {}
+        }
+        compare!(changed, "log", *log, new.log;
+            "format": format,
+            "level": filter,
+        );
+        changed
+    }
+}
+
+fn mysql(changed: &mut Vec<&'static str>, old: &MysqlSettings, new: &MysqlSettings) {
+    compare!(changed, "store", *old, *new;
+        "host": hosts,
+        "socket": socket,
+        "user": user,
+        "password": password,
+        "database": database,
+        "connection_limit": connection_limit,
+        "create_database_table": create_database_table,
+        "alter_table": alter_table,
+        "schema": schema,
+        "tls": tls,
+        "ca_file": ca_file,
+        "connect_timeout": connect_timeout,
+        "statement_timeout": statement_timeout,
+        "acquire_timeout": acquire_timeout,
+    );
+}

@@ -1,0 +1,242 @@
+//! Brings in what changes on disk: looks at a component's file when something was heard of it, and proposes what is new.
+//!
+//! What the system tells makes it quick; a stamp of every file, taken every two seconds, makes it certain on file systems
+//! that tell nothing. Decides only when to look; whether what is there may serve is for [`Admission`].
+
+mod directories;
+mod hint;
+mod look;
+mod trace;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use self::directories::{Directories, Inbox, Name};
+use self::hint::{Due, Hint};
+use self::look::{Look, Memory, Seen};
+use self::trace::Stamp;
+use super::admission::Admission;
+use super::registry::{Deployment, GuestRegistry};
+use crate::limits::WATCH_QUIET;
+
+/// Watches the components of all guests in `registry`, those of later configurations included, until `shutdown`.
+///
+/// A file counts when its content has changed: touching it, or writing again what it had, brings nothing.
+///
+/// Cancel safety: dropping it withdraws what is being admitted.
+pub async fn watch(
+    registry: Arc<GuestRegistry>,
+    admission: Arc<Admission>,
+    shutdown: CancellationToken,
+) {
+    let inbox = Arc::new(Inbox::default());
+    let watcher = Watcher {
+        directories: Arc::new(tokio::sync::Mutex::new(Directories::new(Arc::clone(
+            &inbox,
+        )))),
+        registry,
+        admission,
+        inbox,
+        targets: HashMap::new(),
+        works: JoinSet::new(),
+        last_serial: 0,
+    };
+    shutdown.run_until_cancelled(watcher.run()).await;
+}
+
+struct Watcher {
+    registry: Arc<GuestRegistry>,
+    admission: Arc<Admission>,
+    inbox: Arc<Inbox>,
+    /// One look at a time has it: whole interpreters are read, and fifty at once would be a gigabyte.
+    directories: Arc<tokio::sync::Mutex<Directories>>,
+    targets: HashMap<Name, Target>,
+    works: JoinSet<Report>,
+    last_serial: u64,
+}
+
+/// A guest whose file is watched.
+struct Target {
+    /// Tells it from an earlier one of its name.
+    serial: u64,
+    deployment: Arc<Deployment>,
+    path: PathBuf,
+    due: Due,
+    memory: Memory,
+    /// Whether a look at it is under way.
+    is_busy: bool,
+}
+
+/// What came of work that waited for a disk or a compiler.
+enum Report {
+    Looked {
+        guest: Name,
+        serial: u64,
+        seen: Seen,
+    },
+    Stamped(Vec<(Name, u64, Option<Stamp>)>),
+}
+
+impl Watcher {
+    async fn run(mut self) {
+        self.adopt();
+        let mut round = tokio::time::interval(WATCH_QUIET);
+        round.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        round.reset();
+        loop {
+            let next = self.next_due();
+            tokio::select! {
+                () = self.registry.replaced() => self.adopt(),
+                () = self.inbox.arrived() => self.hear(),
+                Some(report) = self.works.join_next(), if !self.works.is_empty() => self.note(report),
+                () = sleep_until(next) => {}
+                _ = round.tick() => self.stamp_all(),
+            }
+            self.look_where_due();
+        }
+    }
+
+    /// Takes over the guests that there are now. What changed before they were listened for is found by a first look.
+    fn adopt(&mut self) {
+        let deployments = self.registry.deployments();
+        self.targets
+            .retain(|guest, _| deployments.contains_key(&**guest));
+        for (name, deployment) in deployments.iter() {
+            let path = deployment.settings().component;
+            let is_known = self.targets.get(name.as_str()).is_some_and(|target| {
+                Arc::ptr_eq(&target.deployment, deployment) && target.path == path
+            });
+            if is_known {
+                continue;
+            }
+            self.last_serial += 1;
+            let target = Target {
+                serial: self.last_serial,
+                deployment: Arc::clone(deployment),
+                path,
+                due: Due::Settled(Instant::now()),
+                memory: Memory::of(deployment.file()),
+                is_busy: false,
+            };
+            self.targets.insert(name.as_str().into(), target);
+        }
+        self.look_where_due();
+    }
+
+    fn hear(&mut self) {
+        let now = Instant::now();
+        for (guest, hint) in self.inbox.take() {
+            if let Some(target) = self.targets.get_mut(&guest) {
+                target.due = target.due.after(hint, now);
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let idle = self.targets.values().filter(|target| !target.is_busy);
+        idle.filter_map(|target| target.due.at()).min()
+    }
+
+    fn look_where_due(&mut self) {
+        let now = Instant::now();
+        for (guest, target) in &mut self.targets {
+            if target.is_busy || !target.due.has_come(now) {
+                continue;
+            }
+            let look = Look {
+                guest: Arc::clone(guest),
+                deployment: Arc::clone(&target.deployment),
+                path: target.path.clone(),
+                memory: target.memory.clone(),
+                is_final: target.due.is_final(),
+            };
+            target.due = Due::Never;
+            target.is_busy = true;
+            let (guest, serial) = (Arc::clone(guest), target.serial);
+            let (directories, admission) =
+                (Arc::clone(&self.directories), Arc::clone(&self.admission));
+            self.works.spawn(async move {
+                let seen = look.take(directories, &admission).await;
+                Report::Looked {
+                    guest,
+                    serial,
+                    seen,
+                }
+            });
+        }
+    }
+
+    fn stamp_all(&mut self) {
+        let paths: Vec<_> = self
+            .targets
+            .iter()
+            .map(|(guest, target)| (Arc::clone(guest), target.serial, target.path.clone()))
+            .collect();
+        let directories = Arc::clone(&self.directories);
+        self.works.spawn(async move {
+            let mut directories = directories.lock_owned().await;
+            let stamps = tokio::task::spawn_blocking(move || {
+                let guests: HashSet<Name> = paths.iter().map(|(it, ..)| Arc::clone(it)).collect();
+                directories.retain(&guests);
+                let stamp = |(guest, serial, path): (Name, u64, PathBuf)| {
+                    directories.follow(&guest, &path);
+                    (guest, serial, Stamp::of(&path))
+                };
+                paths.into_iter().map(stamp).collect()
+            });
+            Report::Stamped(stamps.await.unwrap_or_default())
+        });
+    }
+
+    fn note(&mut self, report: Result<Report, JoinError>) {
+        let now = Instant::now();
+        match report {
+            Ok(Report::Looked {
+                guest,
+                serial,
+                seen,
+            }) => {
+                let Some(target) = self.target(&guest, serial) else {
+                    return;
+                };
+                target.is_busy = false;
+                target.memory = seen.memory;
+                if !seen.is_whole {
+                    target.due = target.due.after(Hint::Something, now);
+                }
+            }
+            Ok(Report::Stamped(stamps)) => {
+                for (guest, serial, stamp) in stamps {
+                    let target = self.target(&guest, serial);
+                    // A look that is under way takes a stamp of its own.
+                    let Some(target) = target.filter(|it| !it.is_busy) else {
+                        continue;
+                    };
+                    if target.memory.stamp != stamp {
+                        target.memory.stamp = stamp;
+                        target.due = target.due.after(Hint::Something, now);
+                    }
+                }
+            }
+            Err(error) => tracing::error!(%error, "a look at a component ended badly"),
+        }
+    }
+
+    fn target(&mut self, guest: &Name, serial: u64) -> Option<&mut Target> {
+        let target = self.targets.get_mut(guest);
+        target.filter(|target| target.serial == serial)
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,368 @@
+//! Listens to the directories on the ways to the components, and gathers what is heard until somebody asks. Directories
+//! and not files, because a file that is replaced is another file.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+
+use super::hint::Hint;
+use super::trace::{self, Identity, Trace};
+use crate::limits::WATCH_QUIET;
+
+/// A guest, whose file somebody is to look at.
+pub(super) type Name = Arc<str>;
+
+/// What was heard and not yet asked for: never more than one hint for a guest.
+#[derive(Debug, Default)]
+pub(super) struct Inbox {
+    hints: Mutex<HashMap<Name, Hint>>,
+    arrived: Notify,
+    interests: ArcSwap<Interests>,
+}
+
+/// Which guests a path matters to.
+#[derive(Debug, Default)]
+struct Interests {
+    names: HashMap<PathBuf, Vec<Name>>,
+    directories: HashMap<PathBuf, Vec<Name>>,
+}
+
+impl Inbox {
+    /// Returns when there is something to take.
+    ///
+    /// Safe to cancel.
+    pub(super) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Everything that was heard since the last call.
+    pub(super) fn take(&self) -> HashMap<Name, Hint> {
+        std::mem::take(&mut *self.hints())
+    }
+
+    fn hear(&self, event: notify::Result<Event>) {
+        let interests = self.interests.load();
+        match event {
+            Ok(event) if event.need_rescan() => self.hear_of_loss(&interests),
+            Ok(event) => {
+                for path in &event.paths {
+                    self.hear_of(path, &event, &interests);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the system could not tell of a change");
+                self.hear_of_loss(&interests);
+            }
+        }
+    }
+
+    fn hear_of(&self, path: &Path, event: &Event, interests: &Interests) {
+        for (guests, is_directory) in [
+            (interests.names.get(path), false),
+            (interests.directories.get(path), true),
+        ] {
+            let Some(guests) = guests else { continue };
+            let is_link = || path.is_symlink();
+            if let Some(hint) = Hint::of(&event.kind, is_directory, is_link) {
+                self.put(guests, hint);
+            }
+        }
+    }
+
+    /// Events were lost: any file may have changed.
+    fn hear_of_loss(&self, interests: &Interests) {
+        for guests in interests.names.values() {
+            self.put(guests, Hint::Settled);
+        }
+    }
+
+    fn put(&self, guests: &[Name], hint: Hint) {
+        let mut hints = self.hints();
+        for guest in guests {
+            let heard = hints.entry(Arc::clone(guest)).or_insert(hint);
+            *heard = heard.and(hint);
+        }
+        drop(hints);
+        self.arrived.notify_one();
+    }
+
+    fn hints(&self) -> MutexGuard<'_, HashMap<Name, Hint>> {
+        // Nothing in here panics half-way.
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The directories that are listened to. Everything here blocks, if only for as long as the file system does.
+#[derive(Debug)]
+pub(super) struct Directories {
+    /// None where the system offers nothing of the kind.
+    ears: Option<RecommendedWatcher>,
+    traces: HashMap<Name, Trace>,
+    listening: HashMap<PathBuf, Identity>,
+    complained: HashSet<PathBuf>,
+    inbox: Arc<Inbox>,
+}
+
+impl Directories {
+    /// Listens to nothing yet. What is heard goes to the inbox.
+    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+        let hearing = Arc::clone(&inbox);
+        let ears = notify::recommended_watcher(move |event| hearing.hear(event))
+            .inspect_err(|error| {
+                tracing::warn!(
+                    %error,
+                    "the system does not tell of changes of files: looking every {WATCH_QUIET:?}"
+                );
+            })
+            .ok();
+        Self {
+            ears,
+            traces: HashMap::new(),
+            listening: HashMap::new(),
+            complained: HashSet::new(),
+            inbox,
+        }
+    }
+
+    /// Listens wherever something may change what `path` leads to: from now on every such change is heard.
+    pub(super) fn follow(&mut self, guest: &Name, path: &Path) {
+        let trace = Trace::of(path);
+        let directories = trace.directories.clone();
+        if self.traces.get(guest) != Some(&trace) {
+            self.traces.insert(Arc::clone(guest), trace);
+            self.publish();
+        }
+        for directory in directories {
+            self.listen_to(directory);
+        }
+    }
+
+    /// Forgets all guests but these.
+    pub(super) fn retain(&mut self, guests: &HashSet<Name>) {
+        let before = self.traces.len();
+        self.traces.retain(|guest, _| guests.contains(guest));
+        if self.traces.len() != before {
+            self.publish();
+        }
+    }
+
+    /// Says which paths matter, and stops listening where none does any more.
+    fn publish(&mut self) {
+        let mut interests = Interests::default();
+        for (guest, trace) in &self.traces {
+            for (paths, map) in [
+                (&trace.names, &mut interests.names),
+                (&trace.directories, &mut interests.directories),
+            ] {
+                for path in paths {
+                    let guests = map.entry(path.clone()).or_default();
+                    guests.push(Arc::clone(guest));
+                }
+            }
+        }
+        let wanted: BTreeSet<PathBuf> = interests.directories.keys().cloned().collect();
+        self.inbox.interests.store(Arc::new(interests));
+        let stale = |path: &PathBuf| !wanted.contains(path);
+        let stale: Vec<_> = self
+            .listening
+            .keys()
+            .filter(|it| stale(it))
+            .cloned()
+            .collect();
+        for path in stale {
+            self.stop_listening_to(&path);
+        }
+        self.complained.retain(|path| wanted.contains(path));
+    }
+
+    /// Listening twice is listening once: the system forgets a directory that was moved, and does not say so.
+    fn listen_to(&mut self, path: PathBuf) {
+        let Some(identity) = trace::identity(&path) else {
+            return;
+        };
+        if self.listening.get(&path).is_some_and(|it| *it != identity) {
+            self.stop_listening_to(&path);
+        }
+        let Some(ears) = &mut self.ears else { return };
+        match ears.watch(&path, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.listening.insert(path, identity);
+            }
+            Err(error) => {
+                if self.complained.insert(path.clone()) {
+                    let directory = path.display();
+                    tracing::warn!(
+                        %directory, %error,
+                        "cannot watch a directory: looking at its files every {WATCH_QUIET:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn stop_listening_to(&mut self, path: &Path) {
+        self.listening.remove(path);
+        if let Some(ears) = &mut self.ears {
+            // It may have gone by itself.
+            let _ = ears.unwatch(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Ear {
+        folder: tempfile::TempDir,
+        inbox: Arc<Inbox>,
+        directories: Directories,
+        name: Name,
+    }
+
+    impl Ear {
+        fn new() -> Self {
+            let inbox = Arc::new(Inbox::default());
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                directories: Directories::new(Arc::clone(&inbox)),
+                inbox,
+                name: "g".into(),
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn follow(&mut self, name: &str) {
+            let path = self.path(name);
+            let guest = Arc::clone(&self.name);
+            self.directories.follow(&guest, &path);
+            self.inbox.take();
+        }
+
+        /// Waits for this hint to be the last one.
+        async fn expect(&self, hint: Hint) {
+            let heard = async {
+                let mut all: Option<Hint> = None;
+                while all != Some(hint) {
+                    self.inbox.arrived().await;
+                    if let Some(new) = self.inbox.take().remove(&self.name) {
+                        all = Some(all.map_or(new, |old| old.and(new)));
+                    }
+                }
+            };
+            let in_time = tokio::time::timeout(Duration::from_secs(10), heard).await;
+            assert!(in_time.is_ok(), "nothing was heard of {hint:?}");
+        }
+
+        async fn expect_nothing(&self) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(self.inbox.take().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn writing_is_heard_and_then_closing() {
+        use std::io::Write as _;
+        let mut ear = Ear::new();
+        fs::write(ear.path("x.wasm"), "old").unwrap();
+        ear.follow("x.wasm");
+        let mut file = fs::File::create(ear.path("x.wasm")).unwrap();
+        file.write_all(b"half").unwrap();
+        ear.expect(Hint::Writing).await;
+        drop(file);
+        ear.expect(Hint::Settled).await;
+    }
+
+    #[tokio::test]
+    async fn neighbours_and_readers_are_not_heard() {
+        let mut ear = Ear::new();
+        fs::write(ear.path("x.wasm"), "old").unwrap();
+        ear.follow("x.wasm");
+        fs::write(ear.path("y.wasm"), "new").unwrap();
+        fs::read(ear.path("x.wasm")).unwrap();
+        ear.expect_nothing().await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_replaced_is_heard_and_so_is_its_new_target() {
+        let mut ear = Ear::new();
+        for version in ["1", "2"] {
+            fs::create_dir(ear.path(version)).unwrap();
+            fs::write(ear.path(version).join("x.wasm"), version).unwrap();
+        }
+        symlink("1", ear.path("data")).unwrap();
+        symlink("data/x.wasm", ear.path("x.wasm")).unwrap();
+        ear.follow("x.wasm");
+
+        symlink("2", ear.path("data.new")).unwrap();
+        fs::rename(ear.path("data.new"), ear.path("data")).unwrap();
+        ear.expect(Hint::Settled).await;
+
+        ear.follow("x.wasm");
+        fs::write(ear.path("1/x.wasm"), "not any more").unwrap();
+        ear.expect_nothing().await;
+        fs::write(ear.path("2/x.wasm"), "this one").unwrap();
+        ear.expect(Hint::Settled).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_again_is_heard_again() {
+        let mut ear = Ear::new();
+        let make = |ear: &Ear| {
+            fs::create_dir(ear.path("d")).unwrap();
+            fs::write(ear.path("d/x.wasm"), "").unwrap();
+        };
+        make(&ear);
+        ear.follow("d/x.wasm");
+        for _ in 0..3 {
+            fs::remove_dir_all(ear.path("d")).unwrap();
+            ear.expect(Hint::Settled).await;
+            ear.follow("d/x.wasm");
+            make(&ear);
+            ear.expect(Hint::Settled).await;
+            ear.follow("d/x.wasm");
+            fs::write(ear.path("d/x.wasm"), "new").unwrap();
+            ear.expect(Hint::Settled).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_exchanged_is_heard_again() {
+        let mut ear = Ear::new();
+        for name in ["d", "e"] {
+            fs::create_dir(ear.path(name)).unwrap();
+            fs::write(ear.path(name).join("x.wasm"), name).unwrap();
+        }
+        ear.follow("d/x.wasm");
+        fs::rename(ear.path("d"), ear.path("old")).unwrap();
+        fs::rename(ear.path("e"), ear.path("d")).unwrap();
+        ear.expect(Hint::Settled).await;
+        ear.follow("d/x.wasm");
+        fs::write(ear.path("old/x.wasm"), "nobody cares").unwrap();
+        ear.expect_nothing().await;
+        fs::write(ear.path("d/x.wasm"), "new").unwrap();
+        ear.expect(Hint::Settled).await;
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_went_is_not_listened_for() {
+        let mut ear = Ear::new();
+        fs::write(ear.path("x.wasm"), "").unwrap();
+        ear.follow("x.wasm");
+        ear.directories.retain(&HashSet::new());
+        fs::write(ear.path("x.wasm"), "new").unwrap();
+        ear.expect_nothing().await;
+        assert!(ear.directories.listening.is_empty());
+    }
+}

@@ -1,0 +1,366 @@
+//! A component's file changes while the host runs: what is new and whole serves, and nothing else ever does.
+
+mod load;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::{Config, Host, component};
+use cloakroom_tests::versions::{answer, counter, hello};
+
+/// What the log says of a file that does not serve.
+const REFUSED: &str = "a new version was refused";
+/// Time in which a host that was going to notice would have noticed, on a busy machine.
+const NOTICED: Duration = Duration::from_millis(1500);
+/// As long as a host leaves a file alone that nobody has closed, twice.
+const QUIET_TWICE: Duration = Duration::from_secs(5);
+
+/// A host over one file in a folder, and a visitor.
+struct Stage {
+    host: Host,
+    browser: Browser,
+    folder: tempfile::TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        Self::with("x.wasm", "", |_| {})
+    }
+
+    /// A host over the file `name`, which holds version 1 unless `prepare` has made it.
+    fn with(name: &str, keys: &str, prepare: impl FnOnce(&Path)) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path());
+        let file = folder.path().join(name);
+        if !file.exists() {
+            fs::write(&file, hello(1)).unwrap();
+        }
+        let host = Config::over("memory:")
+            .guest_at("/", "x", &file, keys)
+            .start();
+        Self {
+            host,
+            browser: Browser::new(),
+            folder,
+        }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    async fn says(&self) -> String {
+        let answer = self.browser.get(&self.host.url("/")).await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text, self.host.log());
+        answer.text
+    }
+
+    /// Waits for the first answer of this version; every answer until then is an old one. Says how long it took.
+    async fn becomes(&self, number: usize) -> Duration {
+        until(&self.host, &self.browser, "/", &answer(number)).await
+    }
+
+    /// Waits long enough and finds the same version still there, under the number it had.
+    async fn stays(&self, number: usize, guest_version: usize) {
+        tokio::time::sleep(NOTICED).await;
+        assert_eq!(self.says().await, answer(number), "{}", self.host.log());
+        let last = self.host.log();
+        let last = last.lines().rfind(|line| line.contains("guest_version="));
+        assert!(
+            last.unwrap()
+                .contains(&format!("guest_version={guest_version} ")),
+            "{last:?}"
+        );
+    }
+}
+
+/// Asks until the answer is `wanted`.
+async fn until(host: &Host, browser: &Browser, path: &str, wanted: &str) -> Duration {
+    let start = Instant::now();
+    loop {
+        let answer = browser.get(&host.url(path)).await;
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
+        if answer.text == wanted {
+            return start.elapsed();
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "still {:?}:\n{}",
+            answer.text,
+            host.log()
+        );
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_written_in_place_serves() {
+    let stage = Stage::new();
+    for number in 2..5 {
+        fs::write(stage.path("x.wasm"), hello(number)).unwrap();
+        stage.becomes(number).await;
+        stage.stays(number, number).await;
+    }
+    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_replaced_serves_however_its_editor_does_it() {
+    let stage = Stage::new();
+    let (file, other) = (stage.path("x.wasm"), stage.path("x.wasm.new"));
+
+    // A file beside it takes its name.
+    fs::write(&other, hello(2)).unwrap();
+    fs::rename(&other, &file).unwrap();
+    stage.becomes(2).await;
+
+    // The old one is put aside first.
+    fs::rename(&file, stage.path("x.wasm~")).unwrap();
+    fs::write(&file, hello(3)).unwrap();
+    stage.becomes(3).await;
+
+    // It is removed and made again.
+    fs::remove_file(&file).unwrap();
+    fs::write(&file, hello(4)).unwrap();
+    stage.becomes(4).await;
+
+    // A link takes its name.
+    fs::write(&other, hello(5)).unwrap();
+    fs::remove_file(&file).unwrap();
+    symlink(&other, &file).unwrap();
+    stage.becomes(5).await;
+    stage.stays(5, 5).await;
+    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_writer_is_waited_for() {
+    let stage = Stage::new();
+    let bytes = hello(2);
+    let mut file = File::create(stage.path("x.wasm")).unwrap();
+    for chunk in bytes.chunks(bytes.len() / 10) {
+        file.write_all(chunk).unwrap();
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        assert_eq!(stage.says().await, answer(1), "it is not whole");
+    }
+    drop(file);
+    stage.becomes(2).await;
+
+    // One that closes it after each piece, as a shell does that appends.
+    let bytes = hello(3);
+    for (n, chunk) in bytes.chunks(bytes.len() / 10 + 1).enumerate() {
+        let mut options = OpenOptions::new();
+        let options = options.write(true).append(n > 0).truncate(n == 0);
+        let mut file = options.open(stage.path("x.wasm")).unwrap();
+        file.write_all(chunk).unwrap();
+        drop(file);
+        tokio::time::sleep(Duration::from_millis(120)).await;
+        if n < 9 {
+            assert_eq!(stage.says().await, answer(2), "it is not whole");
+        }
+    }
+    stage.becomes(3).await;
+    stage.stays(3, 3).await;
+    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_writer_that_never_closes_is_believed_after_a_while() {
+    let stage = Stage::new();
+    // A host that has just started looks at its files once, whoever writes them.
+    stage.stays(1, 1).await;
+    let mut file = File::create(stage.path("x.wasm")).unwrap();
+    file.write_all(&hello(2)).unwrap();
+    stage.stays(1, 1).await;
+    stage.becomes(2).await;
+    drop(file);
+    stage.stays(2, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_that_are_pointed_elsewhere_are_followed() {
+    let version = |folder: &Path, number: usize| {
+        let name = format!("..{number}");
+        fs::create_dir(folder.join(&name)).unwrap();
+        fs::write(folder.join(&name).join("x.wasm"), hello(number)).unwrap();
+        symlink(&name, folder.join("..data_new")).unwrap();
+        fs::rename(folder.join("..data_new"), folder.join("..data")).unwrap();
+    };
+    // As Kubernetes mounts a ConfigMap.
+    let stage = Stage::with("x.wasm", "", |folder| {
+        version(folder, 1);
+        symlink("..data/x.wasm", folder.join("x.wasm")).unwrap();
+    });
+    for number in 2..5 {
+        version(stage.folder.path(), number);
+        fs::remove_dir_all(stage.path(&format!("..{}", number - 1))).unwrap();
+        stage.becomes(number).await;
+    }
+    // What the links lead to is watched, too.
+    fs::write(stage.path("..4/x.wasm"), hello(5)).unwrap();
+    stage.becomes(5).await;
+    stage.stays(5, 5).await;
+    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
+    let stage = Stage::with("d/x.wasm", "", |folder| {
+        fs::create_dir(folder.join("d")).unwrap();
+    });
+    fs::remove_file(stage.path("d/x.wasm")).unwrap();
+    stage
+        .host
+        .wait_for_log("the component's file is gone")
+        .await;
+    tokio::time::sleep(QUIET_TWICE).await;
+    assert_eq!(stage.says().await, answer(1), "what is live serves on");
+    assert_eq!(stage.host.log_count("file is gone"), 1);
+    fs::write(stage.path("d/x.wasm"), hello(2)).unwrap();
+    stage.becomes(2).await;
+
+    // The same with its directory, which is another one then.
+    for number in 3..5 {
+        fs::remove_dir_all(stage.path("d")).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        fs::create_dir(stage.path("d")).unwrap();
+        fs::write(stage.path("d/x.wasm"), hello(number)).unwrap();
+        stage.becomes(number).await;
+    }
+    assert_eq!(stage.host.log_count(REFUSED), 0, "{}", stage.host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bad_file_is_refused_once_and_a_good_one_taken_after_it() {
+    let stage = Stage::new();
+    let file = stage.path("x.wasm");
+    fs::write(&file, "this is no component").unwrap();
+    stage.host.wait_for_log("this is a text").await;
+    fs::write(&file, "this is no component").unwrap();
+    stage.stays(1, 1).await;
+    assert_eq!(stage.host.log_count(REFUSED), 1, "{}", stage.host.log());
+
+    // One that breaks off might still be written: it is refused when it has been left alone.
+    let whole = hello(2);
+    fs::write(&file, &whole[..whole.len() / 2]).unwrap();
+    stage.host.wait_for_log("damaged or incomplete").await;
+    tokio::time::sleep(QUIET_TWICE).await;
+    stage.stays(1, 1).await;
+    assert_eq!(stage.host.log_count(REFUSED), 2, "{}", stage.host.log());
+
+    fs::write(&file, &whole).unwrap();
+    stage.becomes(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_counts_only_when_its_content_has_changed() {
+    let stage = Stage::new();
+    let file = stage.path("x.wasm");
+    fs::write(&file, hello(1)).unwrap();
+    stage.stays(1, 1).await;
+    let touched = File::options().write(true).open(&file).unwrap();
+    touched.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+    drop(touched);
+    fs::write(stage.path("new"), hello(1)).unwrap();
+    fs::rename(stage.path("new"), &file).unwrap();
+    stage.stays(1, 1).await;
+    stage.host.signal("HUP");
+    stage
+        .host
+        .wait_for_log("the configuration was read again")
+        .await;
+    stage.stays(1, 1).await;
+    fs::write(&file, hello(2)).unwrap();
+    stage.becomes(2).await;
+    stage.stays(2, 2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_version_that_was_taken_back_does_not_come_again_by_itself() {
+    let stage = Stage::with("x.wasm", "[guest.x.rollback]\nrequests = 5", |_| {});
+    let file = stage.path("x.wasm");
+    let bad = component("fixture-faults");
+    fs::copy(&bad, &file).unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    while !stage
+        .host
+        .log()
+        .contains("an earlier version is live again")
+    {
+        stage.browser.get(&stage.host.url("/trap")).await;
+        assert!(Instant::now() < end, "{}", stage.host.log());
+    }
+    stage.stays(1, 1).await;
+    fs::copy(&bad, &file).unwrap();
+    stage.host.signal("HUP");
+    stage
+        .host
+        .wait_for_log("the configuration was read again")
+        .await;
+    stage.stays(1, 1).await;
+    fs::write(&file, hello(3)).unwrap();
+    stage.becomes(3).await;
+    stage.stays(3, 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_does_not_watch_waits_to_be_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.wasm");
+    fs::write(&file, hello(1)).unwrap();
+    let host = Config::over("memory:")
+        .top("server = { watch = false }")
+        .guest_at("/", "x", &file, "")
+        .start();
+    let stage = Stage {
+        host,
+        browser: Browser::new(),
+        folder,
+    };
+    fs::write(&file, hello(2)).unwrap();
+    stage.stays(1, 1).await;
+    stage.host.signal("HUP");
+    stage.becomes(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_swap_of_the_counter_takes_a_moment() {
+    const SWAPS: usize = 20;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("counter.wasm");
+    fs::write(&file, counter('번')).unwrap();
+    let host = Config::over("memory:")
+        .guest_at("/", "x", &file, "session = \"write\"")
+        .start();
+    let browser = Browser::new();
+    let mut waits = Vec::new();
+    for swap in 0..SWAPS {
+        // Hangul, three bytes each: no version comes twice.
+        let letter = char::from_u32('가' as u32 + swap as u32).unwrap();
+        let new = folder.path().join("new");
+        fs::write(&new, counter(letter)).unwrap();
+        fs::rename(&new, &file).unwrap();
+        let renamed_at = Instant::now();
+        loop {
+            let text = browser.get(&host.url("/session")).await.text;
+            if text.ends_with(&format!("{letter} 접속")) {
+                break;
+            }
+            assert!(renamed_at.elapsed() < Duration::from_secs(30), "{text}");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        waits.push(renamed_at.elapsed());
+    }
+    waits.sort();
+    eprintln!(
+        "from file to first answer: median {:?}, least {:?}, most {:?}",
+        waits[SWAPS / 2],
+        waits[0],
+        waits[SWAPS - 1]
+    );
+    assert!(waits[SWAPS / 2] < Duration::from_secs(2), "{waits:?}");
+}
