@@ -30,7 +30,7 @@ use crate::cookie::{KeyRing, Secret};
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
 use crate::handler::{self, Handler, Site};
 use crate::route::{RouteError, RouteTable};
-use crate::server::{self, Incoming, Link};
+use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
 use crate::store::metered::Metered;
 use crate::store::reaper;
@@ -49,6 +49,7 @@ pub struct App {
     store: OpenStore,
     /// The store, as all use it.
     metered: Arc<Metered>,
+    connections: Arc<ConnectionCount>,
     desk: Option<Desk>,
     clock: Clock,
     /// None where expired rows are left to somebody else.
@@ -118,6 +119,7 @@ impl App {
             sessions,
             store,
             metered,
+            connections: Arc::default(),
             desk: None,
             clock,
             reaper: config.store.clear_expired.then_some(reaper),
@@ -136,9 +138,13 @@ impl App {
         bound.map_err(|error| Failure::to_listen(self.listen, &error, elsewhere))
     }
 
-    /// The same host with an admin interface, which lasts as long as [`App::run`].
+    /// The same host with an admin interface, which is ready from now until `shutdown` is cancelled and lasts as long as
+    /// [`App::run`]. Call it when visitors can connect.
     #[must_use]
-    pub fn with_desk(self, desk: Option<Desk>) -> Self {
+    pub fn with_desk(self, desk: Option<Desk>, shutdown: &CancellationToken) -> Self {
+        if let Some(desk) = &desk {
+            desk.attend(&self, shutdown);
+        }
         Self { desk, ..self }
     }
 
@@ -170,10 +176,6 @@ impl App {
     ///
     /// Cancel safety: dropping it cuts connections and may leave commits unsettled, as a crash would.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
-        let connections = Arc::default();
-        if let Some(desk) = &self.desk {
-            desk.attend(&self, &connections, &shutdown);
-        }
         let renewals = self.renew_until(&shutdown);
         let reaper_shutdown = CancellationToken::new();
         let reaper = self.reaper.map(|options| {
@@ -182,7 +184,7 @@ impl App {
         });
         let grace = self.listener.grace;
         let front = Front(Arc::clone(&self.handler));
-        server::run(listener, front, self.listener, connections, shutdown).await;
+        server::run(listener, front, self.listener, self.connections, shutdown).await;
 
         // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
         within(grace, "requests", self.handler.drain()).await;

@@ -72,9 +72,10 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     let shutdown = CancellationToken::new();
     end_on_signals(shutdown.clone())?;
     let admin = desk.as_ref().map(Desk::address);
+    let app = app.with_desk(desk, &shutdown);
     writeln!(std::io::stdout(), "{}", greeting.text(address, admin))
         .context("cannot write to standard output")?;
-    app.with_desk(desk).run(listener, shutdown).await;
+    app.run(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -22,7 +22,7 @@ const LAYERS: [&[&str]; 12] = [
 ];
 
 /// A crate and the modules that alone may name it.
-const OWNED_CRATES: [(&str, &[&str]); 10] = [
+const OWNED_CRATES: [(&str, &[&str]); 11] = [
     ("mysql_async", &["store/mysql"]),
     ("rusqlite", &["store/sqlite"]),
     ("wasmtime", &["guest"]),

@@ -60,7 +60,8 @@ async fn announce(operator: &Operator, bytes: usize) -> String {
 }
 
 fn states(guest: &Value) -> Vec<(u64, &str)> {
-    let versions = guest["versions"].as_array().unwrap();
+    let versions = guest["versions"].as_array();
+    let versions = versions.unwrap_or_else(|| panic!("no guest: {guest}"));
     let state = |version: &Value| version["number"].as_u64().unwrap();
     versions
         .iter()

@@ -17,7 +17,7 @@ use crate::admin::shell::{self, ShellError};
 use crate::admin::{self, Admin, Parts, Token};
 use crate::config::{AdminSettings, Environment};
 use crate::limits;
-use crate::server::{self, ConnectionCount, Incoming, Link};
+use crate::server::{self, Incoming, Link};
 use crate::telemetry::metrics::Scrape;
 
 /// The variable that has the token on both sides.
@@ -33,7 +33,7 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Listens, if that is asked for, and says until [`App::run`] that the host lives and is not ready.
+    /// Listens, if that is asked for, and says until [`App::with_desk`] that the host lives and is not ready.
     ///
     /// # Errors
     /// When the address is taken, not this machine's, or not for this user to open.
@@ -73,13 +73,8 @@ impl Desk {
     }
 
     /// The host serves; from the moment `shutdown` is cancelled it is not ready any more.
-    pub(super) fn attend(
-        &self,
-        app: &App,
-        connections: &Arc<ConnectionCount>,
-        shutdown: &CancellationToken,
-    ) {
-        let (handler, connections) = (Arc::clone(&app.handler), Arc::clone(connections));
+    pub(super) fn attend(&self, app: &App, shutdown: &CancellationToken) {
+        let (handler, connections) = (Arc::clone(&app.handler), Arc::clone(&app.connections));
         let others = move |scrape: &Scrape| {
             handler.metrics().tell(scrape);
             let gauge = |name, help, value: usize| {
