@@ -85,8 +85,14 @@ impl Round {
         Self { share, took }
     }
 
+    /// On a quiet machine every loop ends within 20 ms of its deadline. Here other tests run beside it: half of them must,
+    /// and none may be far off.
     fn is_fair(&self) -> bool {
-        self.share >= 0.4 && self.took[self.took.len() - 1] <= DEADLINE_MS + 20.0
+        let (median, longest) = (
+            self.took[self.took.len() / 2],
+            self.took[self.took.len() - 1],
+        );
+        self.share >= 0.4 && median <= DEADLINE_MS + 20.0 && longest <= DEADLINE_MS + 150.0
     }
 }
 

@@ -116,7 +116,7 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
         (
             "a component with a hole",
             damaged_in_the_middle(),
-            "does not fit this host",
+            "damaged or incomplete",
         ),
         (
             "an empty component",
