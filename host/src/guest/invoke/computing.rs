@@ -35,6 +35,7 @@ struct Job {
 }
 
 /// What a run needs to go into the slow lane.
+#[derive(Clone)]
 pub(super) struct Terms {
     pub(super) lane: Arc<Lane>,
     pub(super) habit: Arc<Habit>,
@@ -51,7 +52,7 @@ pub(super) struct Terms {
 /// See the module. Dropping it drops the work: at once, or at the end of the turn that it takes in the lane.
 pub(super) struct Computing {
     place: Place,
-    terms: Arc<Terms>,
+    terms: Terms,
     computed: Duration,
     busy: Duration,
     /// What it may compute before it goes into the lane.
@@ -75,7 +76,7 @@ impl Computing {
             place: Place::Here(job),
             computed: terms.computed,
             busy: Duration::ZERO,
-            terms: Arc::new(terms),
+            terms,
             allowance: LANE_THRESHOLD,
         };
         if computing.terms.habit.is_slow() {
@@ -193,7 +194,7 @@ impl Computing {
 
     fn move_to_lane(&mut self) {
         if let Place::Here(job) = std::mem::replace(&mut self.place, Place::Over) {
-            let terms = Arc::clone(&self.terms);
+            let terms = self.terms.clone();
             self.place = Place::Lane(Arc::new(Ticket::new(job, terms, self.computed)));
         }
     }

@@ -42,7 +42,7 @@ const GONE: u8 = 4;
 
 /// See the module.
 pub(super) struct Ticket {
-    terms: Arc<Terms>,
+    terms: Terms,
     /// The runtime of the request: the guest's timers and connections belong to it.
     runtime: Handle,
     phase: AtomicU8,
@@ -88,7 +88,7 @@ impl<T> Owned<T> {
 }
 
 impl Ticket {
-    pub(super) fn new(job: Job, terms: Arc<Terms>, computed: Duration) -> Self {
+    pub(super) fn new(job: Job, terms: Terms, computed: Duration) -> Self {
         Self {
             terms,
             runtime: Handle::current(),
