@@ -2,6 +2,7 @@
 //! gets in here has been admitted.
 
 mod deployment;
+mod ledger;
 mod record;
 mod watch;
 

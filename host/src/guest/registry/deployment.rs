@@ -8,16 +8,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
+use super::ledger::{Ledger, Record};
 use super::record::{Origin, State, VersionReport};
-use super::watch::{self, Watch};
+use super::watch;
 use crate::guest::Guest;
 use crate::guest::digest::Digest;
-use crate::guest::loader::ComponentInfo;
 use crate::guest::settings::{Canary, GuestSettings};
 use crate::telemetry::metrics::{GuestMetrics, RollbackCause};
-
-/// How many versions are remembered; of the older ones those that serve, and the one that is kept, stay listed.
-const REMEMBERED: usize = 20;
 
 /// One guest and its versions.
 pub struct Deployment {
@@ -34,26 +31,6 @@ pub struct Deployment {
 struct Serving {
     live: Option<Arc<Guest>>,
     canary: Option<(Arc<Guest>, Canary)>,
-}
-
-struct Ledger {
-    settings: GuestSettings,
-    last_number: u64,
-    records: VecDeque<Record>,
-    /// What the component's file held when a version was last taken from it.
-    file: Option<Digest>,
-    /// The version before the live one, compiled and ready.
-    previous: Option<Guest>,
-    live_watch: Option<Watch>,
-    canary_watch: Option<Watch>,
-}
-
-struct Record {
-    number: u64,
-    state: State,
-    origin: Origin,
-    since_ms: i64,
-    component: Option<ComponentInfo>,
 }
 
 /// Why a guest cannot go back.
@@ -405,33 +382,5 @@ impl Deployment {
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // Nothing in here panics half-way; a poisoned lock would still hold what it says.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Ledger {
-    fn record(&mut self, number: u64) -> Option<&mut Record> {
-        self.records
-            .iter_mut()
-            .find(|record| record.number == number)
-    }
-
-    fn set_state(&mut self, number: u64, state: State) {
-        if let Some(record) = self.record(number) {
-            record.state = state;
-        }
-    }
-
-    fn forget_old(&mut self) {
-        let kept = self.previous.as_ref().map(Guest::version);
-        while self.records.len() > REMEMBERED {
-            let is_over = |record: &Record| {
-                matches!(record.state, State::Retired | State::Failed { .. })
-                    && Some(record.number) != kept
-            };
-            match self.records.iter().position(is_over) {
-                Some(oldest) => drop(self.records.remove(oldest)),
-                None => return,
-            }
-        }
     }
 }
