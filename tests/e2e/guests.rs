@@ -275,7 +275,7 @@ async fn components_that_know_nothing_of_us_are_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ten_thousand_hostile_requests_leave_memory_where_it_was() {
     let limits = r#"session = "write"
-limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB" }"#;
+limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB", instances = 8 }"#;
     let host = Config::over("memory:")
         .top("[log]\nlevel = \"error\"")
         .guest_with("/two", "fixture-faults", limits)
@@ -299,10 +299,9 @@ limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB" }"#;
         "/three/error-code",
     ];
     let hostile = async |count: usize| {
-        let batches = (0..count / 50).map(|_| ());
-        for () in batches {
-            let batch = (0..50).map(|i| {
-                let url = host.url(paths[i % paths.len()]);
+        for _ in 0..count / paths.len() {
+            let batch = paths.iter().map(|path| {
+                let url = host.url(path);
                 async move {
                     Browser::new()
                         .try_send(Method::GET, &url, "")
@@ -318,21 +317,17 @@ limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB" }"#;
             }
         }
     };
-    // Slots, stacks and the heap take some thousands of requests to be as large as they get; then they stay.
     let settled = async || {
         tokio::time::sleep(Duration::from_secs(1)).await;
         host.resident_kib()
     };
+    // A warm slot keeps up to 256 KiB. So few slots (`instances`) have all met the worst guest after 1,000 requests.
     hostile(1_000).await;
-    let early = settled().await;
-    hostile(10_000).await;
     let warm = settled().await;
     hostile(10_000).await;
     let late = settled().await;
-    eprintln!(
-        "resident after 1,000 hostile requests {early} KiB, 10,000 later {warm} KiB, 10,000 later {late} KiB"
-    );
+    eprintln!("resident after 1,000 hostile requests {warm} KiB, after 10,000 more {late} KiB");
     let grown = late.saturating_sub(warm);
-    assert!(grown <= 12 << 10, "grew by {grown} KiB once it was warm");
+    assert!(grown <= 5 << 10, "grew by {grown} KiB");
     assert_eq!(status(&host, "/two/").await, 200);
 }

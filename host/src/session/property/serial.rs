@@ -257,29 +257,32 @@ impl Search<'_> {
     }
 }
 
-/// Whether these calls end the session without having seen anything of it.
+/// Whether these calls end the session without having seen anything of it: what they were told is their own doing.
 fn is_blind_end(lines: &[Line]) -> bool {
-    let is_end = |line: &Line| matches!(line.call, Call::Destroy | Call::Unset);
-    let is_blind = |line: &Line| {
-        let blind = matches!(
-            line.call,
-            Call::Delete(_)
-                | Call::Clear
-                | Call::Touch
-                | Call::Renew
-                | Call::Regenerate
-                | Call::Reload
-        );
-        blind && line.said == Said::Done
-    };
-    let (Some(first), Some(last)) = (
-        lines.iter().position(is_end),
-        lines.iter().rposition(is_end),
-    ) else {
-        return false;
-    };
-    let goes_on = lines[last..]
-        .iter()
-        .any(|line| line.call == Call::Regenerate);
-    !goes_on && lines[..first].iter().all(is_blind)
+    let mut decided: HashSet<&str> = HashSet::new();
+    let (mut decides_all, mut is_regenerated, mut is_ended) = (false, false, false);
+    for line in lines {
+        match &line.call {
+            Call::Destroy | Call::Unset => (decides_all, is_ended) = (true, true),
+            Call::Regenerate => {
+                (decides_all, is_regenerated, is_ended) = (true, true, false);
+            }
+            Call::Reload if line.said == Said::Done => {
+                (decides_all, is_regenerated, is_ended) = (false, false, false);
+                decided.clear();
+            }
+            Call::Cookie if is_regenerated => {}
+            Call::Cookie => return false,
+            _ if is_ended => {}
+            Call::Delete(key) => {
+                decided.insert(key);
+            }
+            Call::Clear => decides_all = true,
+            Call::Touch | Call::Renew => {}
+            Call::Get(key) if decides_all || decided.contains(key) => {}
+            Call::ListKeys if decides_all => {}
+            _ => return false,
+        }
+    }
+    is_ended
 }
