@@ -199,6 +199,7 @@ impl Handler {
         let mut runs = Runs {
             invocation: Invocation::new(Arc::clone(&guest), request),
             count: 0,
+            used_session: false,
         };
 
         // A guest that does not import the session costs no store access; one without a grant is told so by each call.
@@ -214,7 +215,12 @@ impl Handler {
         }
 
         match outcome {
-            Outcome::Answered { answer, cookie } => self.release(record, answer, cookie),
+            Outcome::Answered { mut answer, cookie } => {
+                if runs.used_session {
+                    release::vary_by_cookie(&mut answer.head.headers);
+                }
+                self.release(record, answer, cookie)
+            }
             // Whatever the guest made of it: the client is owed the reason.
             Outcome::Failed { cookie, .. } if broke_off.is_set() => {
                 self.fail(record, Problem::BodyBrokeOff, cookie)
@@ -277,6 +283,8 @@ impl Handler {
 struct Runs {
     invocation: Invocation,
     count: u32,
+    /// Whether the last run asked or changed the session.
+    used_session: bool,
 }
 
 impl Runs {
@@ -296,7 +304,9 @@ impl Attempt for Runs {
 
     async fn run(&mut self, session: Session, number: u32) -> Result<Released, GuestFailure> {
         self.count = number;
-        self.invocation.run(session, number).await
+        let answer = self.invocation.run(session.clone(), number).await;
+        self.used_session = session.was_used();
+        answer
     }
 
     fn replay(&self) -> Replay {

@@ -140,3 +140,26 @@ async fn a_canary_meets_the_same_visitors_throughout_and_then_all() {
         assert!(is_canary(visitor).await);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_canary_ends_when_what_is_live_is_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, new) = (folder.path().join("x.wasm"), folder.path().join("new"));
+    let put = |bytes: Vec<u8>| {
+        fs::write(&new, bytes).unwrap();
+        fs::rename(&new, &file).unwrap();
+    };
+    put(hello(1));
+    let keys = "canary = { share = \"50%\", duration = \"1h\" }";
+    let host = Config::over("memory:")
+        .guest_at("/", "x", &file, keys)
+        .start();
+    put(hello(2));
+    host.wait_for_log("a canary serves its share").await;
+
+    put(hello(1));
+
+    host.wait_for_log("the canary serves no more").await;
+    let answered = Browser::new().get(&host.url("/")).await.text;
+    assert_eq!(answered, answer(1));
+}

@@ -296,3 +296,22 @@ async fn an_absolute_lifetime_ends_a_session_that_is_used_all_the_time() {
         "{seen:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_an_answer_that_used_the_session_varies_by_cookie() {
+    let host = Config::over("memory:")
+        .guest("/session", "counter")
+        .guest("/hello", "fixture-hello")
+        .guest("/faults", "fixture-faults")
+        .start();
+    let browser = Browser::new();
+    let vary = async |path: &str| {
+        let answer = browser.get(&host.url(path)).await;
+        answer.header("vary").map(str::to_owned)
+    };
+    for _ in 0..2 {
+        assert_eq!(vary("/session").await.as_deref(), Some("Cookie"));
+    }
+    assert_eq!(vary("/hello").await, None, "it imports no session");
+    assert_eq!(vary("/faults/").await, None, "it makes no session call");
+}

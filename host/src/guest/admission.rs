@@ -214,6 +214,12 @@ impl Admission {
         let candidate = Candidate::new(deployment, turn, proposal.origin, self.clock.now_ms());
         match self.prepare(proposal.source, &settings, known).await {
             Ok(Prepared::Known(digest)) => {
+                // Whoever brings what is live wants no other. A reload changes nothing before it has examined everything,
+                // and a file that held it all along says nothing against a canary that came another way.
+                let is_news = !is_from_file || deployment.file() != Some(digest);
+                if known.live == Some(digest) && is_news && !is_of_config {
+                    deployment.drop_canary();
+                }
                 if is_from_file {
                     deployment.note_file(digest);
                 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, SET_COOKIE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
 use http_body::{Body as _, Frame, SizeHint};
 
@@ -173,6 +173,19 @@ impl OurCookie<'_> {
     }
 }
 
+/// Tells caches that the answer is for this visitor's cookie (RFC 9110, section 12.5.5): what one session says must not be
+/// kept for the next visitor. The guest does not see the cookie, so it cannot know to say so.
+pub(super) fn vary_by_cookie(headers: &mut HeaderMap) {
+    let names = |value: &HeaderValue| {
+        let is_named = |name: &str| name == "*" || name.eq_ignore_ascii_case(COOKIE.as_str());
+        let text = value.to_str().unwrap_or_default();
+        text.split(',').map(str::trim).any(is_named)
+    };
+    if !headers.get_all(VARY).iter().any(names) {
+        headers.append(VARY, HeaderValue::from_static("Cookie"));
+    }
+}
+
 /// A cookie of our name that a guest sets would be a session of its own making.
 fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     let is_ours = |value: &HeaderValue| cookie::is_cookie_named(value, name);
@@ -295,6 +308,26 @@ mod tests {
                 StatusCode::from_u16(status).unwrap()
             ));
         }
+    }
+
+    #[test]
+    fn an_answer_varies_by_cookie_once() {
+        let varied = |fields: &[(&'static str, &'static str)]| {
+            let mut head = head(200, fields);
+            vary_by_cookie(&mut head.headers);
+            let values = head.headers.get_all(VARY).iter();
+            let values: Vec<_> = values
+                .map(|value| value.to_str().unwrap().to_owned())
+                .collect();
+            values.join("; ")
+        };
+        assert_eq!(varied(&[]), "Cookie");
+        assert_eq!(
+            varied(&[("vary", "Accept-Encoding")]),
+            "Accept-Encoding; Cookie"
+        );
+        assert_eq!(varied(&[("vary", "Origin, cookie")]), "Origin, cookie");
+        assert_eq!(varied(&[("vary", "*")]), "*");
     }
 
     #[test]

@@ -299,6 +299,11 @@ impl Session {
         self.0.is_frozen.store(true, Ordering::Release);
     }
 
+    /// Whether the guest was told anything of the session: then its answer is this visitor's.
+    pub fn was_used(&self) -> bool {
+        self.was_called() == WasCalled::Yes
+    }
+
     /// Whether any call went as far as the session's row.
     pub(super) fn was_called(&self) -> WasCalled {
         match self.0.was_called.load(Ordering::Acquire) {

@@ -253,6 +253,16 @@ impl Deployment {
             .inspect(|_| self.metrics.rolled_back(RollbackCause::Asked))
     }
 
+    /// Ends the canary's service, if one serves: what is live is wanted.
+    ///
+    /// Needs a tokio runtime around it.
+    pub(in crate::guest) fn drop_canary(self: &Arc<Self>) {
+        let mut ledger = self.ledger();
+        let mut serving = Serving::clone(&self.serving.load());
+        self.end_canary(&mut ledger, &mut serving, State::Draining);
+        self.serving.store(Arc::new(serving));
+    }
+
     /// Takes back a version that failed too often.
     pub(super) fn take_back(self: &Arc<Self>, number: u64) {
         let mut ledger = self.ledger();
