@@ -12,6 +12,7 @@ mod screen;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -29,7 +30,9 @@ use crate::guest::{
     Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
 };
 use crate::route::{Found, Route, RouteTable};
-use crate::session::{Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Visit};
+use crate::session::{
+    Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Start, Visit,
+};
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use access_log::AccessRecord;
 use error::Problem;
@@ -188,6 +191,10 @@ impl Handler {
         }
         let deadline = record.started_at + limits.deadline;
         let broke_off = BrokeOff::default();
+        let is_kept = body
+            .size_hint()
+            .upper()
+            .is_some_and(|n| n <= limits.replay_bytes_max as u64);
         let body = broke_off.watch(body);
         let request = GuestRequest {
             head,
@@ -204,7 +211,7 @@ impl Handler {
 
         // A guest that does not import the session costs no store access; one without a grant is told so by each call.
         let outcome = if guest.imports_session() {
-            let visit = visit(screened, path, &guest, deadline);
+            let visit = visit(screened, path, &guest, is_kept, deadline);
             self.sessions.transact(visit, &mut runs).await
         } else {
             runs.run_without_session().await
@@ -357,14 +364,25 @@ fn conduct(outcome: &Outcome<Released, GuestFailure>, is_body_broken: bool) -> O
     }
 }
 
-fn visit(screened: Screened, path: String, guest: &Guest, deadline: std::time::Instant) -> Visit {
+/// `is_kept`: whether the request's body will be there for another run.
+fn visit(
+    screened: Screened,
+    path: String,
+    guest: &Guest,
+    is_kept: bool,
+    deadline: Instant,
+) -> Visit {
+    let start = match guest.start() {
+        Start::Optimistic if !is_kept => Start::Fresh,
+        start => start,
+    };
     Visit {
         presented: screened.presented,
         path,
         is_secure: screened.scheme == http::uri::Scheme::HTTPS,
         grant: Arc::clone(guest.grant()),
         deadline,
-        start: guest.start(),
+        start,
     }
 }
 

@@ -98,6 +98,8 @@ pub const LANE_THRESHOLD: Duration = Duration::from_millis(4);
 pub const LANE_NICENESS: i32 = 10;
 /// Requests that may wait for one session's slot in this process.
 pub const SLOT_WAITERS_MAX: usize = 64;
+/// What is remembered of sessions between their visits, in bytes: some ten thousand usual ones.
+pub const SNAPSHOTS_BYTES_MAX: usize = 16 << 20;
 /// Re-runs of one request before it starts to wait (with jitter) between attempts.
 pub const EAGER_RERUNS_MAX: u32 = 3;
 /// Longest silence of a released response body. Event streams commonly send a comment every 15 to 30 s.

@@ -15,6 +15,7 @@ pub mod property;
 mod run;
 mod settle;
 mod slot;
+mod snapshots;
 mod transaction;
 
 pub use counters::Counters;
@@ -48,9 +49,11 @@ pub struct Visit {
 /// How a visit's first run starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Start {
-    /// At once, on the assumption that no other request meets it.
+    /// At once, on the assumption that no other request meets it: on what this process remembers of the session, if it does.
     #[default]
     Optimistic,
+    /// At once, on the row as the store has it: for a guest that could not be run again if that were another one.
+    Fresh,
     /// With the session's slot in hand: no other such visit runs in this process at the same time.
     Exclusive,
 }

@@ -87,6 +87,16 @@ fn tell_sessions(counters: &Counters, scrape: &Scrape) {
     let totals = [
         ("loads", "Rows asked for.", &counters.loads),
         (
+            "snapshots",
+            "Visits that began on what the host remembered of their session.",
+            &counters.snapshots,
+        ),
+        (
+            "stale_snapshots",
+            "Of these, such that the store had a newer row for.",
+            &counters.stale_snapshots,
+        ),
+        (
             "commits",
             "Rows created, changed, moved or deleted.",
             &counters.commits,

@@ -35,6 +35,7 @@ pub(super) fn session(config: &Config) -> session::Options {
         keys_max: settings.limits.keys_max,
         key_bytes_max: settings.limits.key_bytes_max,
         slot_waiters_max: settings.limits.slot_waiters_max,
+        snapshots_bytes_max: settings.limits.snapshots_bytes_max,
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
     }
 }

@@ -77,6 +77,7 @@ impl Config {
             "limits.keys": limits.keys_max,
             "limits.key": limits.key_bytes_max,
             "limits.slot_waiters": limits.slot_waiters_max,
+            "limits.snapshots": limits.snapshots_bytes_max,
         );
         match (&store.backend, &new.store.backend) {
             (Backend::Mysql(old), Backend::Mysql(new)) => mysql(&mut changed, old, new),

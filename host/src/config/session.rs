@@ -52,6 +52,8 @@ pub struct SessionLimits {
     pub key_bytes_max: usize,
     /// Requests that may wait for one session's slot.
     pub slot_waiters_max: usize,
+    /// What is remembered of sessions between their visits, in bytes.
+    pub snapshots_bytes_max: usize,
 }
 
 /// Whose defaults hold, and whose behaviour where express-session 1.19 and its coming version 2 differ.
@@ -152,6 +154,9 @@ fn read_limits(mut section: Section<'_>) -> SessionLimits {
         slot_waiters_max: section
             .get("slot_waiters", count_in(0, 1 << 20))
             .unwrap_or(limits::SLOT_WAITERS_MAX),
+        snapshots_bytes_max: section
+            .get("snapshots", size_in(0, 64 << 30))
+            .unwrap_or(limits::SNAPSHOTS_BYTES_MAX),
     }
 }
 

@@ -178,9 +178,12 @@ impl Guest {
         &self.code.grant
     }
 
-    /// Whether its requests wait for their turn before they start.
+    /// How its requests start. One that may have effects on the outside is not to find out late that it saw an old session.
     pub fn start(&self) -> Start {
-        self.code.start
+        match self.code.start {
+            Start::Optimistic if !self.code.outbound_hosts.is_empty() => Start::Fresh,
+            start => start,
+        }
     }
 
     /// What bounds it.

@@ -15,6 +15,10 @@ pub struct Counters {
     pub corrupt_rows: Counter,
     /// Rows asked for.
     pub loads: Counter,
+    /// Visits that began on a snapshot instead of waiting for the store.
+    pub snapshots: Counter,
+    /// Snapshots that the store had a newer row for.
+    pub stale_snapshots: Counter,
     /// Rows created, changed, moved or deleted.
     pub commits: Counter,
     /// Times another's commit was found to have come first.

@@ -1,6 +1,7 @@
 //! The transaction as a whole: opens a visit, runs the attempt, commits, and runs it again where that is needed and possible.
 
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
@@ -10,13 +11,14 @@ use super::counters::Counters;
 use super::handle::Session;
 use super::options::Options;
 use super::policy::{self, Link, Standing, Ticket};
-use super::run::{Phase, Run, Stop, Successor, Turn, WasCalled};
+use super::run::{Check, Coming, Footing, Phase, Run, Stop, Successor, Turn, WasCalled};
 use super::slot::Slots;
+use super::snapshots::{Known, Last, Snapshots};
 use super::transaction::{Base, Limits, Transaction};
 use super::{Access, Attempt, CookieChange, Outcome, Refusal, Replay, Start, Visit};
 use crate::clock::Clock;
 use crate::cookie::{KeyRing, Resolution, path_matches};
-use crate::record::SessionId;
+use crate::record::{SessionId, SessionRecord};
 use crate::store::{SessionStore, StoreError};
 
 /// Everybody's sessions: one per host.
@@ -26,6 +28,7 @@ pub struct SessionManager {
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) clock: Clock,
     pub(super) slots: Arc<Slots>,
+    pub(super) snapshots: Snapshots,
     pub(super) counters: Counters,
     /// Loads, saves and touches under way.
     pub(super) tasks: TaskTracker,
@@ -42,7 +45,7 @@ impl std::fmt::Debug for SessionManager {
 
 /// What a row turned out to be.
 pub(super) enum Loaded {
-    Row(Box<Base>),
+    Row(Arc<Base>),
     Absent,
     Corrupt,
 }
@@ -60,7 +63,7 @@ enum Opening {
 /// What follows on a run.
 enum Next<A, F> {
     End(Outcome<A, F>),
-    Rerun(Phase, Turn),
+    Rerun(Footing, Turn),
 }
 
 impl SessionManager {
@@ -73,6 +76,7 @@ impl SessionManager {
     ) -> Arc<Self> {
         Arc::new(Self {
             slots: Slots::new(options.slot_waiters_max),
+            snapshots: Snapshots::new(options.snapshots_bytes_max),
             options,
             keys: ArcSwap::from_pointee(keys),
             store,
@@ -110,21 +114,21 @@ impl SessionManager {
         attempt: &mut A,
     ) -> Outcome<A::Answer, A::Failure> {
         let mut turn = Turn::default();
-        let (mut phase, ticket) = match self.open(&visit) {
+        let (mut footing, ticket) = match self.open(&visit) {
             Opening::Closed(why) => return self.run_without(why, attempt).await,
-            Opening::New(ticket) => (self.fresh(Standing::New, Link::of(&visit)), ticket),
+            Opening::New(ticket) => (self.fresh(Standing::New, Link::of(&visit)).into(), ticket),
             Opening::Known(id) => {
                 if visit.start == Start::Exclusive
                     && turn.take(self, &id, visit.deadline).await.is_err()
                 {
                     return refused(Refusal::Busy, CookieChange::Keep);
                 }
-                (self.loading(id, Standing::New), Ticket::Good)
+                (self.footing(&visit, id).await, Ticket::Good)
             }
         };
         for number in 1.. {
             self.counters.runs.add_one();
-            let run = Run::new(Arc::clone(self), &visit, ticket, phase, turn);
+            let run = Run::new(Arc::clone(self), &visit, ticket, footing, turn);
             let (session, run) = Session::new(Arc::clone(&visit.grant), run);
             let result = attempt.run(session.clone(), number).await;
             session.freeze();
@@ -135,7 +139,7 @@ impl SessionManager {
                 .await
             {
                 Next::End(outcome) => return outcome,
-                Next::Rerun(next, kept) => (phase, turn) = (next, kept),
+                Next::Rerun(next, kept) => (footing, turn) = (next, kept),
             }
             self.counters.reruns.add_one();
             tracing::debug!(
@@ -193,19 +197,51 @@ impl SessionManager {
     }
 
     /// The session of a row.
-    pub(super) fn on_row(&self, base: Base, link: Link) -> Phase {
+    pub(super) fn on_row(&self, base: Arc<Base>, link: Link) -> Phase {
         let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
         let limits = Limits::of(&self.options);
         Phase::Open(Box::new(Transaction::loaded(base, &cookie, limits)))
     }
 
+    /// What the first run of a visit to this session stands on.
+    async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> Footing {
+        let snapshot = match visit.start {
+            Start::Optimistic => self.snapshots.take(&id),
+            Start::Fresh | Start::Exclusive => None,
+        };
+        let Some(snapshot) = snapshot.filter(|it| self.is_valid(&it.base)) else {
+            return self.loading(id, Standing::New).await.into();
+        };
+        self.counters.snapshots.add_one();
+        // One that will write is compared by its commit; one that will not, by a read beside the guest.
+        let is_read = snapshot.last == Last::Read || visit.grant.access == Access::Read;
+        let check = match is_read {
+            true => Check::UnderWay(self.tasks.spawn(Arc::clone(self).load_owned(id))),
+            false => Check::Due,
+        };
+        let phase = self.on_row(snapshot.base, Link::of(visit));
+        Footing { phase, check }
+    }
+
+    fn is_valid(&self, base: &Base) -> bool {
+        let (record, now_s) = (&base.record, self.clock.now_s());
+        let is_outlived = policy::is_outlived(&self.options, record.created_at_s, now_s);
+        record.expires_at_s >= now_s && !is_outlived
+    }
+
     /// Starts to load a row; the guest's instance is made meanwhile. Without a row the session is `absent`.
-    fn loading(self: &Arc<Self>, id: SessionId, absent: Standing) -> Phase {
-        let (manager, loaded_id) = (Arc::clone(self), id.clone());
-        let task = self
-            .tasks
-            .spawn(async move { manager.load(&loaded_id).await });
-        Phase::Loading { id, task, absent }
+    async fn loading(self: &Arc<Self>, id: SessionId, absent: Standing) -> Phase {
+        let mut load = Box::pin(Arc::clone(self).load_owned(id.clone()));
+        // A store in memory has it at once: no task is made for that.
+        let row = match futures_util::poll!(&mut load) {
+            Poll::Ready(loaded) => Coming::Here(Some(loaded)),
+            Poll::Pending => Coming::OnItsWay(self.tasks.spawn(load)),
+        };
+        Phase::Loading { id, row, absent }
+    }
+
+    async fn load_owned(self: Arc<Self>, id: SessionId) -> Result<Loaded, StoreError> {
+        self.load(&id).await
     }
 
     /// Reads a session's row.
@@ -217,15 +253,25 @@ impl SessionManager {
         let now_s = self.clock.now_s();
         let rows = self.store.load_many(std::slice::from_ref(id), now_s).await;
         let row = rows.inspect_err(|error| tracing::warn!(%error, "could not read a session"))?;
-        let Some(record) = row.into_iter().next().flatten() else {
+        let is_outlived =
+            |row: &SessionRecord| policy::is_outlived(&self.options, row.created_at_s, now_s);
+        let Some(record) = row
+            .into_iter()
+            .next()
+            .flatten()
+            .filter(|row| !is_outlived(row))
+        else {
+            self.snapshots.forget(id);
             return Ok(Loaded::Absent);
         };
-        if policy::is_outlived(&self.options, record.created_at_s, now_s) {
-            return Ok(Loaded::Absent);
-        }
         match Base::new(id.clone(), record) {
-            Ok(base) => Ok(Loaded::Row(Box::new(base))),
+            Ok(base) => {
+                let base = Arc::new(base);
+                self.snapshots.keep(&base, Known::Loaded);
+                Ok(Loaded::Row(base))
+            }
             Err(error) => {
+                self.snapshots.forget(id);
                 self.counters.corrupt_rows.add_one();
                 let session = self.keys.load().fingerprint(id);
                 tracing::warn!(session, %error, "a row is no session; it is left as it is");
@@ -249,13 +295,10 @@ impl SessionManager {
                 stop
             }
             None => match result {
-                Err(failure) => {
-                    let cookie = run.take_cookie();
-                    return Next::End(match run.has_store_failed() {
-                        true => refused(Refusal::StoreUnavailable, cookie),
-                        false => Outcome::Failed { failure, cookie },
-                    });
-                }
+                Err(failure) => match self.after_failure(run, was_called, failure).await {
+                    Ok(outcome) => return Next::End(outcome),
+                    Err(stop) => stop,
+                },
                 Ok(answer) => match run.release(was_called).await {
                     Ok(cookie) => return Next::End(Outcome::Answered { answer, cookie }),
                     Err(stop) => stop,
@@ -263,6 +306,23 @@ impl SessionManager {
             },
         };
         self.after_stop(run, stop, attempt).await
+    }
+
+    /// A failure counts, unless it was one on an old snapshot.
+    async fn after_failure<A, F>(
+        &self,
+        run: &mut Run,
+        was_called: WasCalled,
+        failure: F,
+    ) -> Result<Outcome<A, F>, Stop> {
+        if was_called == WasCalled::Yes && Instant::now() < run.deadline() {
+            run.verify().await?;
+        }
+        let cookie = run.take_cookie();
+        Ok(match run.has_store_failed() {
+            true => refused(Refusal::StoreUnavailable, cookie),
+            false => Outcome::Failed { failure, cookie },
+        })
     }
 
     async fn after_stop<A: Attempt>(
@@ -281,7 +341,7 @@ impl SessionManager {
                 Replay::BodyGone => Refusal::BodyGone,
                 Replay::Possible if Instant::now() >= run.deadline() => Refusal::Busy,
                 Replay::Possible => match self.successor(run, successor).await {
-                    Ok((phase, turn)) => return Next::Rerun(phase, turn),
+                    Ok((footing, turn)) => return Next::Rerun(footing, turn),
                     Err(refusal) => refusal,
                 },
             },
@@ -295,18 +355,29 @@ impl SessionManager {
         self: &Arc<Self>,
         run: &mut Run,
         successor: Successor,
-    ) -> Result<(Phase, Turn), Refusal> {
-        let Successor::Row(base) = successor else {
-            return Ok((self.fresh(Standing::Detached, run.link()), Turn::default()));
-        };
+    ) -> Result<(Footing, Turn), Refusal> {
         let mut turn = run.take_turn();
+        let base = match successor {
+            Successor::Row(base) => base,
+            // Nobody was in the way.
+            Successor::Newer(base) => return Ok((self.on_row(base, run.link()).into(), turn)),
+            // As if the visit began now.
+            Successor::Unknown(id) => {
+                return Ok((self.loading(id, Standing::New).await.into(), turn));
+            }
+            Successor::Gone => {
+                let phase = self.fresh(Standing::Detached, run.link());
+                return Ok((phase.into(), Turn::default()));
+            }
+        };
         if turn.is_taken() {
-            return Ok((self.on_row(*base, run.link()), turn));
+            return Ok((self.on_row(base, run.link()).into(), turn));
         }
         let taken = turn.take(self, &base.id, run.deadline()).await;
         taken.map_err(|_| Refusal::Busy)?;
         // While it waited, others changed the session.
-        Ok((self.loading(base.id, Standing::Detached), turn))
+        let phase = self.loading(base.id.clone(), Standing::Detached).await;
+        Ok((phase.into(), turn))
     }
 }
 

@@ -33,6 +33,8 @@ pub struct Options {
     pub key_bytes_max: usize,
     /// Requests that may wait for one session's slot.
     pub slot_waiters_max: usize,
+    /// What is remembered of sessions between their visits, in bytes; none: each visit waits for the store first.
+    pub snapshots_bytes_max: usize,
     /// Conflicts that one request answers at once, before it starts to wait between its tries.
     pub eager_reruns_max: u32,
 }
@@ -53,6 +55,7 @@ impl Default for Options {
             keys_max: limits::SESSION_KEYS_MAX,
             key_bytes_max: limits::SESSION_KEY_BYTES_MAX,
             slot_waiters_max: limits::SLOT_WAITERS_MAX,
+            snapshots_bytes_max: limits::SNAPSHOTS_BYTES_MAX,
             eager_reruns_max: limits::EAGER_RERUNS_MAX,
         }
     }

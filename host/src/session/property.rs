@@ -89,6 +89,10 @@ pub struct Report {
     pub reapplies: u64,
     /// Conflicts answered by another run.
     pub reruns: u64,
+    /// Requests that began on a snapshot.
+    pub snapshots: u64,
+    /// Snapshots that were old.
+    pub stale_snapshots: u64,
     /// Requests refused because they could not be run again.
     pub refused: u64,
     /// Replies lost.
@@ -107,6 +111,8 @@ impl Report {
         self.conflicts += other.conflicts;
         self.reapplies += other.reapplies;
         self.reruns += other.reruns;
+        self.snapshots += other.snapshots;
+        self.stale_snapshots += other.stale_snapshots;
         self.refused += other.refused;
         self.lost_replies += other.lost_replies;
         self.failures += other.failures;
@@ -128,6 +134,8 @@ impl Report {
         assert!(in_requests(self.reapplies) >= 3, "{self:?}");
         assert!(in_requests(self.reruns) >= 10, "{self:?}");
         assert!(in_requests(self.refused) >= 1, "{self:?}");
+        assert!(in_requests(self.snapshots) >= 10, "{self:?}");
+        assert!(in_requests(self.stale_snapshots) >= 2, "{self:?}");
         assert!(percent(self.lost_replies, self.cases) >= 10, "{self:?}");
     }
 }

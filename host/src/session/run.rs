@@ -14,16 +14,18 @@ use tokio::task::JoinHandle;
 
 use super::manager::{Loaded, SessionManager};
 use super::policy::{Link, Standing, Ticket};
+use super::snapshots::Known;
 use super::transaction::{Base, Transaction};
 use super::{CallError, CookieChange, Visit};
 use crate::limits::UNUSED_LOAD_WAIT_MAX;
 use crate::record::SessionId;
-use crate::store::StoreError;
+use crate::store::{RowVersion, StoreError};
 
 /// See the module.
 pub(super) struct Run {
     manager: Arc<SessionManager>,
     phase: Phase,
+    check: Check,
     link: Link,
     deadline: Instant,
     ticket: Ticket,
@@ -42,18 +44,57 @@ pub(super) struct Run {
     cookie: CookieChange,
 }
 
+/// What a run stands on.
+pub(super) struct Footing {
+    pub(super) phase: Phase,
+    pub(super) check: Check,
+}
+
+impl From<Phase> for Footing {
+    fn from(phase: Phase) -> Self {
+        let check = Check::Done;
+        Self { phase, check }
+    }
+}
+
+/// Whether the row that a run stands on is the store's.
+pub(super) enum Check {
+    /// It came from there.
+    Done,
+    /// It is a snapshot: the commit will tell, if there is one.
+    Due,
+    /// It is a snapshot, and the store is asked beside the guest.
+    UnderWay(JoinHandle<Result<Loaded, StoreError>>),
+}
+
 /// How far the run's session is.
 pub(super) enum Phase {
     /// The row is on its way. Without a row the session is `absent`.
     Loading {
         id: SessionId,
-        task: JoinHandle<Result<Loaded, StoreError>>,
+        row: Coming,
         absent: Standing,
     },
     /// It can be used.
     Open(Box<Transaction>),
     /// The store did not give it.
     Down,
+}
+
+/// A row that was asked for.
+pub(super) enum Coming {
+    Here(Option<Result<Loaded, StoreError>>),
+    OnItsWay(JoinHandle<Result<Loaded, StoreError>>),
+}
+
+impl Coming {
+    /// Waits for it; it is given once.
+    async fn take(&mut self) -> Option<Loaded> {
+        match self {
+            Self::Here(loaded) => loaded.take()?.ok(),
+            Self::OnItsWay(task) => task.await.ok()?.ok(),
+        }
+    }
 }
 
 /// Why a run must end, or cannot be released.
@@ -70,10 +111,14 @@ pub(super) enum Stop {
 
 /// What is there instead of what the run stood on.
 pub(super) enum Successor {
-    /// A newer row.
-    Row(Box<Base>),
+    /// A newer row: another request came first.
+    Row(Arc<Base>),
     /// No session.
     Gone,
+    /// A newer row: the run stood on an old snapshot.
+    Newer(Arc<Base>),
+    /// No row under this id, and nobody knows since when: the run stood on a snapshot.
+    Unknown(SessionId),
 }
 
 impl Run {
@@ -81,12 +126,13 @@ impl Run {
         manager: Arc<SessionManager>,
         visit: &Visit,
         ticket: Ticket,
-        phase: Phase,
+        footing: Footing,
         turn: Turn,
     ) -> Self {
         Self {
             manager,
-            phase,
+            phase: footing.phase,
+            check: footing.check,
             link: Link::of(visit),
             deadline: visit.deadline,
             ticket,
@@ -151,22 +197,22 @@ impl Run {
     /// # Errors
     /// [`Stop::Store`] when the store does not give it.
     pub(super) async fn open(&mut self) -> Result<&mut Transaction, Stop> {
-        if let Phase::Loading { id, task, absent } = &mut self.phase {
-            let loaded = task.await;
+        if let Phase::Loading { id, row, absent } = &mut self.phase {
+            let loaded = row.take().await;
             let (id, absent) = (id.clone(), *absent);
             self.phase = match loaded {
-                Ok(Ok(Loaded::Row(base))) => self.manager.on_row(*base, self.link),
-                Ok(Ok(Loaded::Absent)) => {
+                Some(Loaded::Row(base)) => self.manager.on_row(base, self.link),
+                Some(Loaded::Absent) => {
                     self.has_no_row(absent, Ticket::Dead);
                     let session = self.manager.keys.load().fingerprint(&id);
                     tracing::debug!(session, "a visitor came with a session that is gone");
                     self.manager.fresh(absent, self.link)
                 }
-                Ok(Ok(Loaded::Corrupt)) => {
+                Some(Loaded::Corrupt) => {
                     self.has_no_row(absent, Ticket::Corrupt);
                     self.manager.fresh(absent, self.link)
                 }
-                Ok(Err(_)) | Err(_) => Phase::Down,
+                None => Phase::Down,
             };
         }
         self.transaction()
@@ -207,17 +253,98 @@ impl Run {
         let newer = match base {
             None => None,
             Some(id) => match self.manager.load(&id).await.map_err(|_| Stop::Store)? {
-                Loaded::Row(base) => Some(*base),
-                Loaded::Absent | Loaded::Corrupt => return Err(Stop::Conflict(Successor::Gone)),
+                Loaded::Row(base) => Some(base),
+                Loaded::Absent | Loaded::Corrupt => return Err(self.is_gone(id)),
             },
         };
         let on_conflict = newer.clone();
         let reloaded = self.open().await?.reload(newer);
-        reloaded.map_err(|_| {
-            self.manager.counters.conflicts.add_one();
-            let row = on_conflict.map(Box::new);
-            Stop::Conflict(row.map_or(Successor::Gone, Successor::Row))
+        if reloaded.is_err() {
+            let stop = on_conflict.map(|row| self.is_newer(row));
+            return Err(stop.unwrap_or(Stop::Conflict(Successor::Gone)));
+        }
+        self.check = Check::Done;
+        Ok(())
+    }
+
+    /// Whether the row that the run stands on is the store's.
+    pub(super) fn is_checked(&self) -> bool {
+        matches!(self.check, Check::Done)
+    }
+
+    /// Compares the snapshot that the run stands on, if it stands on one, with the store; goes on with the store's row where
+    /// nothing that was read differs there.
+    ///
+    /// # Errors
+    /// As [`Run::refresh`].
+    pub(super) async fn verify(&mut self) -> Result<(), Stop> {
+        match &mut self.check {
+            Check::Done => Ok(()),
+            Check::Due => self.refresh().await,
+            Check::UnderWay(task) => match task.await {
+                Ok(Ok(loaded)) => self.meet(loaded),
+                Ok(Err(_)) | Err(_) => Err(Stop::Store),
+            },
+        }
+    }
+
+    /// Moves the log to the row as it is now.
+    ///
+    /// # Errors
+    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone; [`Stop::Store`].
+    pub(super) async fn refresh(&mut self) -> Result<(), Stop> {
+        let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
+            self.check = Check::Done;
+            return Ok(());
+        };
+        let loaded = self.manager.load(&id).await.map_err(|_| Stop::Store)?;
+        self.meet(loaded)
+    }
+
+    /// Goes on with what the store has.
+    fn meet(&mut self, loaded: Loaded) -> Result<(), Stop> {
+        let Some(base) = self.transaction()?.base().cloned() else {
+            self.check = Check::Done;
+            return Ok(());
+        };
+        let Loaded::Row(newer) = loaded else {
+            return Err(self.is_gone(base.id.clone()));
+        };
+        if RowVersion::of(&newer.record) == RowVersion::of(&base.record) {
+            self.transaction()?.confirm(newer);
+        } else {
+            if self.transaction()?.rebase(Arc::clone(&newer)).is_err() {
+                return Err(self.is_newer(newer));
+            }
+            self.manager.counters.reapplies.add_one();
+            self.note_stale(&newer);
+        }
+        self.check = Check::Done;
+        Ok(())
+    }
+
+    /// The store has a newer row, and the guest has seen what is different there.
+    fn is_newer(&mut self, newer: Arc<Base>) -> Stop {
+        self.note_stale(&newer);
+        Stop::Conflict(match self.is_checked() || self.turn.is_taken() {
+            true => Successor::Row(newer),
+            false => Successor::Newer(newer),
         })
+    }
+
+    /// The store has no such row.
+    fn is_gone(&self, id: SessionId) -> Stop {
+        Stop::Conflict(match self.is_checked() {
+            true => Successor::Gone,
+            false => Successor::Unknown(id),
+        })
+    }
+
+    fn note_stale(&self, newer: &Arc<Base>) {
+        if !self.is_checked() {
+            self.manager.counters.stale_snapshots.add_one();
+            self.manager.snapshots.keep(newer, Known::Stale);
+        }
     }
 
     /// Takes the session's turn at the run's first write, if requests of the session collide.
@@ -252,10 +379,23 @@ impl Run {
         Ok(self.take_cookie())
     }
 
-    /// Waits for a row that nobody asked for, but not for a store that is down; whether it is there.
+    /// Waits for a row that nobody asked for, but not for a store that is down; whether it is known what is there.
     async fn await_unused(&mut self) -> bool {
-        let opened = tokio::time::timeout(UNUSED_LOAD_WAIT_MAX, self.open()).await;
-        matches!(opened, Ok(Ok(_)))
+        let opened = tokio::time::timeout(UNUSED_LOAD_WAIT_MAX, async {
+            self.open().await?;
+            self.verify().await
+        });
+        match opened.await {
+            Ok(Ok(())) => true,
+            // The guest has seen nothing: it need not run again.
+            Ok(Err(Stop::Conflict(Successor::Unknown(_)))) => {
+                self.has_no_row(Standing::New, Ticket::Dead);
+                self.phase = self.manager.fresh(Standing::New, self.link);
+                self.check = Check::Done;
+                true
+            }
+            _ => false,
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod processes;
 mod replays;
 mod saves;
 mod serial;
+mod snapshots;
 mod stubborn;
 mod tables;
 mod touches;

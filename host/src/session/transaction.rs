@@ -7,6 +7,8 @@ mod log;
 mod plan;
 mod reads;
 
+use std::sync::Arc;
+
 use crate::record::{
     CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord, StoredCookie,
     as_integer, is_reserved_key,
@@ -21,7 +23,6 @@ pub(super) use plan::Planned;
 use reads::Reads;
 
 /// A row as it was read, and what it says.
-#[derive(Clone)]
 pub(super) struct Base {
     pub(super) id: SessionId,
     pub(super) record: SessionRecord,
@@ -38,6 +39,21 @@ impl Base {
             record,
             document,
         })
+    }
+
+    /// Whether this row was written after `other`, as far as its tokens tell.
+    pub(super) fn is_after(&self, other: &Self) -> bool {
+        let (own, others) = (&self.record.tokens, &other.record.tokens);
+        let before = others.newest();
+        own != others && before.is_some_and(|token| own.contains(token))
+    }
+
+    /// About what it takes in memory, in bytes.
+    pub(super) fn weight(&self) -> usize {
+        const ROW: usize = 512;
+        const KEY: usize = 192;
+        // The text that was read may live on under the one that was written.
+        ROW + 2 * self.record.data.len() + KEY * self.document.key_count()
     }
 }
 
@@ -106,7 +122,7 @@ impl Working {
 /// See the module.
 pub(super) struct Transaction {
     standing: Standing,
-    base: Option<Base>,
+    base: Option<Arc<Base>>,
     /// The cookie of a session that this visit creates.
     fresh_cookie: StoredCookie,
     limits: Limits,
@@ -117,7 +133,7 @@ pub(super) struct Transaction {
 
 impl Transaction {
     /// On a row.
-    pub(super) fn loaded(base: Base, fresh_cookie: &CookieAttributes, limits: Limits) -> Self {
+    pub(super) fn loaded(base: Arc<Base>, fresh_cookie: &CookieAttributes, limits: Limits) -> Self {
         let document = base.document.clone();
         Self::start(Standing::Loaded, Some(base), document, fresh_cookie, limits)
     }
@@ -134,7 +150,7 @@ impl Transaction {
 
     fn start(
         standing: Standing,
-        base: Option<Base>,
+        base: Option<Arc<Base>>,
         document: Document,
         fresh_cookie: &CookieAttributes,
         limits: Limits,
@@ -156,7 +172,7 @@ impl Transaction {
     }
 
     /// The row that the run stands on.
-    pub(super) fn base(&self) -> Option<&Base> {
+    pub(super) fn base(&self) -> Option<&Arc<Base>> {
         self.base.as_ref()
     }
 
@@ -274,11 +290,16 @@ impl Transaction {
         }
     }
 
+    /// The store has what the run stands on; only the row's expiry may be another one.
+    pub(super) fn confirm(&mut self, row: Arc<Base>) {
+        self.base = Some(row);
+    }
+
     /// Moves to a newer row of the same session: the log is applied to it.
     ///
     /// # Errors
     /// When the guest has seen something that is different there; then nothing changed.
-    pub(super) fn rebase(&mut self, newer: Base) -> Result<(), ReadsChanged> {
+    pub(super) fn rebase(&mut self, newer: Arc<Base>) -> Result<(), ReadsChanged> {
         let base = self.base.as_ref().ok_or(ReadsChanged)?;
         if self.log.is_overflown() || !self.reads.hold(&base.document, &newer.document) {
             return Err(ReadsChanged);
@@ -297,7 +318,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::rebase`]; what was read so far still counts.
-    pub(super) fn reload(&mut self, newer: Option<Base>) -> Result<(), ReadsChanged> {
+    pub(super) fn reload(&mut self, newer: Option<Arc<Base>>) -> Result<(), ReadsChanged> {
         let document = match (&self.base, newer) {
             (Some(base), Some(newer)) => {
                 self.reads.note_log(&self.log);

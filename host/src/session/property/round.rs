@@ -51,7 +51,7 @@ pub(super) async fn case(
     case.make_row(&shared, &mut rng).await;
     let mut report = Report::default();
     let mut done: HashSet<SessionId> = HashSet::new();
-    let rounds = 1 + rng.below(2);
+    let rounds = 1 + rng.below(3);
     for _ in 0..rounds {
         let tolds = case.round(&shared, &done, &mut rng, &mut report).await?;
         let (ids, _) = case.faulty.ids();
@@ -68,6 +68,8 @@ pub(super) async fn case(
         report.conflicts += counters.conflicts.get();
         report.reapplies += counters.reapplies.get();
         report.reruns += counters.reruns.get();
+        report.snapshots += counters.snapshots.get();
+        report.stale_snapshots += counters.stale_snapshots.get();
     }
     (report.lost_replies, report.failures) = case.faulty.faults_made();
     report.cases_with_conflict = usize::from(report.conflicts > 0);
@@ -91,6 +93,7 @@ fn options(rng: &mut Rng, jumps: bool) -> Options {
             ]),
         },
         keys_max: rng.pick(&[2, 256]),
+        snapshots_bytes_max: rng.pick(&[0, 1 << 20]),
         ..Options::default()
     };
     options.cookie.secure = Secure::Never;
@@ -222,6 +225,7 @@ impl Case {
             shared: shared.clone(),
             shared_name: self.keys.fingerprint(shared),
             rows,
+            may_begin_anew: self.options.snapshots_bytes_max > 0,
             compares_cookie_ends: !self.jumps,
             compares_row_ends: self.options.touch == TouchPolicy::Never,
         }
@@ -243,7 +247,7 @@ impl Case {
             .collect();
         format!(
             "no order explains it.\nresave {} rolling {} uninitialized {} unset {:?} expire {}\
-             \x20max age {:?} touch {:?} keys {}\nfaults: {:?}\nmanagers: {}\n\
+             \x20max age {:?} touch {:?} keys {} snapshots {}\nfaults: {:?}\nmanagers: {}\n\
              before: {before:?}\n{}\nbeside: {bystander:?}\n\
              rows (is shared, (row, may be lost)): {rows:?}",
             options.resave,
@@ -254,6 +258,7 @@ impl Case {
             options.cookie.max_age,
             options.touch,
             options.keys_max,
+            options.snapshots_bytes_max,
             self.faulty.faults,
             self.managers.len(),
             requests.join("\n"),

@@ -62,6 +62,8 @@ pub(super) struct History {
     pub(super) shared_name: String,
     /// The rows at the end; `true` where the row may be there by a lost reply.
     pub(super) rows: HashMap<SessionId, (Row, bool)>,
+    /// Whether a run that began on an old snapshot may have been followed by one that began as if nothing had been.
+    pub(super) may_begin_anew: bool,
     /// Whether ends of cookies and rows are to be compared.
     pub(super) compares_cookie_ends: bool,
     pub(super) compares_row_ends: bool,
@@ -156,7 +158,8 @@ impl Search<'_> {
                 let mut points = Vec::new();
                 points.extend(self.run(&after, *visit, opening, lines, *is_save, *is_doubtful));
                 // A blind deletion does not notice that there is nothing.
-                if opening == Opening::Again && is_blind_end(lines) {
+                let is_open = self.history.may_begin_anew || is_blind_end(lines);
+                if opening == Opening::Again && is_open {
                     let first = Opening::First;
                     points.extend(self.run(&after, *visit, first, lines, *is_save, *is_doubtful));
                 }

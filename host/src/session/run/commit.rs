@@ -4,12 +4,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Run, Stop, Successor};
-use crate::session::manager::Loaded;
+use super::{Check, Run, Stop};
+use crate::record::SessionId;
 use crate::session::policy::{self, Ending, Facts, Standing, Trigger, Write};
 use crate::session::settle::{Settled, commit_one, settle};
-use crate::session::transaction::{Base, Planned};
-use crate::store::{Change, RowVersion, StoreErrorKind, Verdict};
+use crate::session::snapshots::{Known, Last};
+use crate::session::transaction::Planned;
+use crate::store::{Change, StoreErrorKind, Verdict};
 
 /// How often a creation is tried whose reply is lost: each try may leave a row that nobody has the cookie of.
 const CREATE_TRIES_MAX: u32 = 3;
@@ -41,6 +42,10 @@ impl Run {
             let facts = transaction.facts(trigger, link, is_saved);
             let write = policy::write(options, &facts);
             let Some(planned) = transaction.plan(write, options, now_ms) else {
+                if !self.is_checked() {
+                    self.verify().await?;
+                    continue;
+                }
                 return self.left_unwritten(&facts, write, now_ms);
             };
             if self.awaits_turn() {
@@ -136,31 +141,6 @@ impl Run {
         taken.map_err(|_| Stop::Busy)
     }
 
-    /// Moves the log to the row as it is now.
-    ///
-    /// # Errors
-    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone.
-    pub(super) async fn refresh(&mut self) -> Result<(), Stop> {
-        let Some(base) = self.transaction()?.base() else {
-            return Ok(());
-        };
-        let (id, seen) = (base.id.clone(), RowVersion::of(&base.record));
-        let loaded = self.manager.load(&id).await.map_err(|_| Stop::Store)?;
-        let Loaded::Row(newer) = loaded else {
-            return Err(Stop::Conflict(Successor::Gone));
-        };
-        if RowVersion::of(&newer.record) == seen {
-            return Ok(());
-        }
-        match self.transaction()?.rebase(Base::clone(&newer)) {
-            Ok(()) => {
-                self.manager.counters.reapplies.add_one();
-                Ok(())
-            }
-            Err(_) => Err(Stop::Conflict(Successor::Row(newer))),
-        }
-    }
-
     /// The commit is durable.
     fn landed(&mut self, facts: &Facts, write: Write, planned: Planned) -> Result<(), Stop> {
         self.manager.counters.commits.add_one();
@@ -168,15 +148,40 @@ impl Run {
         self.was_modified |= facts.is_modified;
         self.log_landing(facts, write, &planned);
         let row_attributes = self.transaction()?.row_attributes().clone();
+        let id = planned.commit.id.clone();
         self.transaction()?.landed(planned);
+        self.remember(&id)?;
         let attributes = self.transaction()?.attributes().clone();
         self.change_cookie(facts, write, attributes, row_attributes)
+    }
+
+    /// Keeps what was written under `id`, or moved away from there, for the session's next visit.
+    fn remember(&mut self, id: &SessionId) -> Result<(), Stop> {
+        let stood_on_snapshot = !self.is_checked();
+        self.check = Check::Done;
+        let manager = Arc::clone(&self.manager);
+        match self.transaction()?.base() {
+            Some(base) => {
+                if base.id != *id {
+                    manager.snapshots.forget(id);
+                }
+                manager.snapshots.keep(base, Known::Committed);
+                if stood_on_snapshot {
+                    manager.snapshots.held(&base.id, Last::Wrote);
+                }
+            }
+            None => manager.snapshots.forget(id),
+        }
+        Ok(())
     }
 
     /// Nothing was to be written; the expiry may move, and the cookie may change.
     fn left_unwritten(&mut self, facts: &Facts, write: Write, now_ms: i64) -> Result<(), Stop> {
         let row_attributes = self.transaction()?.row_attributes().clone();
         let mut attributes = self.transaction()?.attributes().clone();
+        if let Some(base) = self.transaction()?.base().cloned() {
+            self.manager.snapshots.held(&base.id, Last::Read);
+        }
         match write {
             Write::Touch => {
                 let expiry = self.touch(&attributes, now_ms)?;

@@ -229,7 +229,7 @@ async fn a_secure_session_over_http_is_written_without_its_cookie_and_never_rena
         });
         let (_, cookie) = answered(house.request(&id, second).await);
         assert_eq!(cookie, CookieChange::Keep, "it may not go over this link");
-        assert_eq!(house.asked().await, [Asked::Load, asked]);
+        assert_eq!(house.asked().await, [asked]);
         let left = (!renews).then_some("2");
         assert_eq!(
             house.rows(),

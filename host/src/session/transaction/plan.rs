@@ -1,5 +1,7 @@
 //! What a run commits: the change of the row, and what the session is when it has landed.
 
+use std::sync::Arc;
+
 use crate::clock::round_to_seconds;
 use crate::record::{CommitToken, Document, SessionId, SessionRecord, TokenHistory};
 use crate::store::{Change, Commit, RowVersion};
@@ -15,7 +17,7 @@ pub(in crate::session) struct Planned {
     pub(in crate::session) commit: Commit,
     /// Where it can be recognised, if it writes a row.
     pub(in crate::session) token: Option<CommitToken>,
-    after: Option<Base>,
+    after: Option<Arc<Base>>,
 }
 
 impl Planned {
@@ -41,7 +43,7 @@ impl Transaction {
         options: &Options,
         now_ms: i64,
     ) -> Option<Planned> {
-        let base = self.base.as_ref();
+        let base = self.base.as_deref();
         let (id, change, token, after) = match (write, base) {
             (Write::Create, _) => {
                 let (after, token) = self.written(SessionId::generate(), options, now_ms);
@@ -77,7 +79,7 @@ impl Transaction {
     }
 
     /// The row to be written, with the cookie's expiry made new.
-    fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Base, CommitToken) {
+    fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Arc<Base>, CommitToken) {
         let base = self.base.as_ref().map(|base| &base.record);
         let created_at_s = base.and_then(|row| row.created_at_s);
         let created_at_s = created_at_s.unwrap_or(round_to_seconds(now_ms));
@@ -95,11 +97,11 @@ impl Transaction {
             tokens: tokens.push(token),
             created_at_s: Some(created_at_s),
         };
-        let after = Base {
+        let after = Arc::new(Base {
             id,
             record,
             document,
-        };
+        });
         (after, token)
     }
 

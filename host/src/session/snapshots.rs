@@ -1,0 +1,135 @@
+//! Rows as this host saw them last: what a visit starts on instead of waiting for the store. Nothing here is believed by
+//! itself: a visit that starts on a snapshot has it compared with the store before anything of its answer leaves.
+//!
+//! Bounded in bytes; what was not used for long goes first. Knows no store and decides nothing.
+
+use std::sync::Arc;
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::transaction::Base;
+use crate::record::SessionId;
+
+/// Most visits of a session that ask the store first once its snapshots were found stale again and again: another host, or
+/// Express, writes it as well.
+const FRESH_VISITS_MAX: u8 = 31;
+/// What a guest's typical session takes, in bytes, to size the cache's tables.
+const TYPICAL_BYTES: u64 = 2 << 10;
+
+/// See the module. Without room it remembers nothing and costs nothing.
+pub(super) struct Snapshots(Option<Cache<SessionId, Snapshot, Weigh>>);
+
+/// A row as it was, and what is known of its session.
+#[derive(Clone)]
+pub(super) struct Snapshot {
+    pub(super) base: Arc<Base>,
+    /// What the last visit was: most sessions are read again and again, or written each time.
+    pub(super) last: Last,
+    /// How many visits ask the store first when the snapshot is found stale once more.
+    doubt: u8,
+    /// How many visits ask the store first now.
+    fresh_visits: u8,
+}
+
+/// What a visit did with its session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Last {
+    Read,
+    Wrote,
+}
+
+/// How a row came to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Known {
+    /// The store gave it.
+    Loaded,
+    /// The store gave it, and it is not what was remembered.
+    Stale,
+    /// It was just committed.
+    Committed,
+}
+
+#[derive(Clone)]
+struct Weigh;
+
+impl Weighter<SessionId, Snapshot> for Weigh {
+    fn weight(&self, _: &SessionId, snapshot: &Snapshot) -> u64 {
+        snapshot.base.weight() as u64
+    }
+}
+
+impl Snapshots {
+    /// Remembers at most about so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        let bytes_max = bytes_max as u64;
+        let items = usize::try_from(bytes_max / TYPICAL_BYTES).unwrap_or(usize::MAX);
+        Self((bytes_max > 0).then(|| Cache::with_weighter(items.max(16), bytes_max, Weigh)))
+    }
+
+    /// What a visit may start on, if anything.
+    pub(super) fn take(&self, id: &SessionId) -> Option<Snapshot> {
+        let cache = self.0.as_ref()?;
+        let snapshot = cache.get(id)?;
+        if snapshot.fresh_visits == 0 {
+            return Some(snapshot);
+        }
+        let fresh_visits = snapshot.fresh_visits - 1;
+        let waited = Snapshot {
+            fresh_visits,
+            ..snapshot
+        };
+        cache.insert(id.clone(), waited);
+        None
+    }
+
+    /// Remembers a row.
+    pub(super) fn keep(&self, base: &Arc<Base>, known: Known) {
+        let Some(cache) = &self.0 else { return };
+        let before = cache.peek(&base.id);
+        if known == Known::Loaded && before.as_ref().is_some_and(|it| it.base.is_after(base)) {
+            // It was read before this process wrote the newer one.
+            return;
+        }
+        let (last, doubt, fresh_visits) = before.map_or((Last::Read, 0, 0), |before| {
+            (before.last, before.doubt, before.fresh_visits)
+        });
+        let kept = match known {
+            Known::Loaded => (last, doubt, fresh_visits),
+            Known::Stale => {
+                let doubt = (2 * doubt + 1).min(FRESH_VISITS_MAX);
+                (last, doubt, doubt)
+            }
+            Known::Committed => (Last::Wrote, doubt, fresh_visits),
+        };
+        let snapshot = Snapshot {
+            base: Arc::clone(base),
+            last: kept.0,
+            doubt: kept.1,
+            fresh_visits: kept.2,
+        };
+        cache.insert(base.id.clone(), snapshot);
+    }
+
+    /// The snapshot that a visit stood on was what the store has; what it did with the session, the next one may do, too.
+    pub(super) fn held(&self, id: &SessionId, last: Last) {
+        let Some(cache) = &self.0 else { return };
+        let is_news = |it: &Snapshot| it.last != last || it.doubt > 0;
+        if let Some(snapshot) = cache.peek(id).filter(is_news) {
+            let doubt = snapshot.doubt / 2;
+            let held = Snapshot {
+                last,
+                doubt,
+                ..snapshot
+            };
+            cache.insert(id.clone(), held);
+        }
+    }
+
+    /// Forgets a session that is gone, or of which nobody knows what it is.
+    pub(super) fn forget(&self, id: &SessionId) {
+        if let Some(cache) = &self.0 {
+            cache.remove(id);
+        }
+    }
+}
