@@ -1,7 +1,8 @@
 //! The configuration's words into each part's own options. Every field is named, so that a new option cannot be forgotten here.
 
 use crate::config::{
-    self, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Fault, Proxy, SessionAccess,
+    self, Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Fault, Proxy,
+    SessionAccess,
 };
 use crate::guest::{self, StreamPolicy};
 use crate::handler::{self, ProxyTrust};
@@ -35,7 +36,11 @@ pub(super) fn session(config: &Config) -> session::Options {
         keys_max: settings.limits.keys_max,
         key_bytes_max: settings.limits.key_bytes_max,
         slot_waiters_max: settings.limits.slot_waiters_max,
-        snapshots_bytes_max: settings.limits.snapshots_bytes_max,
+        snapshots_bytes_max: match config.store.backend {
+            // The rows themselves are as near.
+            Backend::Memory => 0,
+            Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
+        },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
     }
 }
