@@ -100,6 +100,10 @@ pub const LANE_NICENESS: i32 = 10;
 pub const SLOT_WAITERS_MAX: usize = 64;
 /// What is remembered of sessions between their visits, in bytes: some ten thousand usual ones.
 pub const SNAPSHOTS_BYTES_MAX: usize = 16 << 20;
+/// How long a guest may run on a snapshot before the store is asked beside it.
+pub const SNAPSHOT_UNASKED_MAX: Duration = Duration::from_millis(5);
+/// A visit that took longer than this and finds its session gone may have come before the end: it starts no new one.
+pub const UNKNOWN_END_MAX: Duration = Duration::from_millis(100);
 /// Re-runs of one request before it starts to wait (with jitter) between attempts.
 pub const EAGER_RERUNS_MAX: u32 = 3;
 /// Longest silence of a released response body. Event streams commonly send a comment every 15 to 30 s.

@@ -1,25 +1,30 @@
 //! The transaction as a whole: opens a visit, runs the attempt, commits, and runs it again where that is needed and possible.
 
+mod footing;
+
+use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
 use super::counters::Counters;
 use super::handle::Session;
 use super::options::Options;
-use super::policy::{self, Link, Standing, Ticket};
-use super::run::{Check, Coming, Footing, Phase, Run, Stop, Successor, Turn, WasCalled};
+use super::policy::{Link, Standing, Ticket};
+use super::run::{Footing, Run, Stop, Successor, Turn, WasCalled};
 use super::slot::Slots;
-use super::snapshots::{Known, Last, Snapshots};
-use super::transaction::{Base, Limits, Transaction};
+use super::snapshots::Snapshots;
+use super::transaction::Base;
 use super::{Access, Attempt, CookieChange, Outcome, Refusal, Replay, Start, Visit};
 use crate::clock::Clock;
 use crate::cookie::{KeyRing, Resolution, path_matches};
-use crate::record::{SessionId, SessionRecord};
-use crate::store::{SessionStore, StoreError};
+use crate::limits::SNAPSHOT_UNASKED_MAX;
+use crate::record::SessionId;
+use crate::store::SessionStore;
 
 /// Everybody's sessions: one per host.
 pub struct SessionManager {
@@ -130,7 +135,7 @@ impl SessionManager {
             self.counters.runs.add_one();
             let run = Run::new(Arc::clone(self), &visit, ticket, footing, turn);
             let (session, run) = Session::new(Arc::clone(&visit.grant), run);
-            let result = attempt.run(session.clone(), number).await;
+            let result = run_beside_check(attempt.run(session.clone(), number), &run).await;
             session.freeze();
             // A save that the guest did not wait for holds the lock until it is settled.
             let mut run = run.lock().await;
@@ -184,99 +189,6 @@ impl SessionManager {
         match attempt.run(Session::closed(why), 1).await {
             Ok(answer) => Outcome::Answered { answer, cookie },
             Err(failure) => Outcome::Failed { failure, cookie },
-        }
-    }
-
-    /// A session without a row.
-    pub(super) fn fresh(&self, standing: Standing, link: Link) -> Phase {
-        let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
-        let limits = Limits::of(&self.options);
-        Phase::Open(Box::new(Transaction::without_row(
-            standing, &cookie, limits,
-        )))
-    }
-
-    /// The session of a row.
-    pub(super) fn on_row(&self, base: Arc<Base>, link: Link) -> Phase {
-        let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
-        let limits = Limits::of(&self.options);
-        Phase::Open(Box::new(Transaction::loaded(base, &cookie, limits)))
-    }
-
-    /// What the first run of a visit to this session stands on.
-    async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> Footing {
-        let snapshot = match visit.start {
-            Start::Optimistic => self.snapshots.take(&id),
-            Start::Fresh | Start::Exclusive => None,
-        };
-        let Some(snapshot) = snapshot.filter(|it| self.is_valid(&it.base)) else {
-            return self.loading(id, Standing::New).await.into();
-        };
-        self.counters.snapshots.add_one();
-        // One that will write is compared by its commit; one that will not, by a read beside the guest.
-        let is_read = snapshot.last == Last::Read || visit.grant.access == Access::Read;
-        let check = match is_read {
-            true => Check::UnderWay(self.tasks.spawn(Arc::clone(self).load_owned(id))),
-            false => Check::Due,
-        };
-        let phase = self.on_row(snapshot.base, Link::of(visit));
-        Footing { phase, check }
-    }
-
-    fn is_valid(&self, base: &Base) -> bool {
-        let (record, now_s) = (&base.record, self.clock.now_s());
-        let is_outlived = policy::is_outlived(&self.options, record.created_at_s, now_s);
-        record.expires_at_s >= now_s && !is_outlived
-    }
-
-    /// Starts to load a row; the guest's instance is made meanwhile. Without a row the session is `absent`.
-    async fn loading(self: &Arc<Self>, id: SessionId, absent: Standing) -> Phase {
-        let mut load = Box::pin(Arc::clone(self).load_owned(id.clone()));
-        // A store in memory has it at once: no task is made for that.
-        let row = match futures_util::poll!(&mut load) {
-            Poll::Ready(loaded) => Coming::Here(Some(loaded)),
-            Poll::Pending => Coming::OnItsWay(self.tasks.spawn(load)),
-        };
-        Phase::Loading { id, row, absent }
-    }
-
-    async fn load_owned(self: Arc<Self>, id: SessionId) -> Result<Loaded, StoreError> {
-        self.load(&id).await
-    }
-
-    /// Reads a session's row.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub(super) async fn load(&self, id: &SessionId) -> Result<Loaded, StoreError> {
-        self.counters.loads.add_one();
-        let now_s = self.clock.now_s();
-        let rows = self.store.load_many(std::slice::from_ref(id), now_s).await;
-        let row = rows.inspect_err(|error| tracing::warn!(%error, "could not read a session"))?;
-        let is_outlived =
-            |row: &SessionRecord| policy::is_outlived(&self.options, row.created_at_s, now_s);
-        let Some(record) = row
-            .into_iter()
-            .next()
-            .flatten()
-            .filter(|row| !is_outlived(row))
-        else {
-            self.snapshots.forget(id);
-            return Ok(Loaded::Absent);
-        };
-        match Base::new(id.clone(), record) {
-            Ok(base) => {
-                let base = Arc::new(base);
-                self.snapshots.keep(&base, Known::Loaded);
-                Ok(Loaded::Row(base))
-            }
-            Err(error) => {
-                self.snapshots.forget(id);
-                self.counters.corrupt_rows.add_one();
-                let session = self.keys.load().fingerprint(id);
-                tracing::warn!(session, %error, "a row is no session; it is left as it is");
-                Ok(Loaded::Corrupt)
-            }
         }
     }
 
@@ -359,6 +271,7 @@ impl SessionManager {
         let mut turn = run.take_turn();
         let base = match successor {
             Successor::Row(base) => base,
+            Successor::Remembered(base) => return Ok((self.remembered(base, run.link()), turn)),
             // Nobody was in the way.
             Successor::Newer(base) => return Ok((self.on_row(base, run.link()).into(), turn)),
             // As if the visit began now.
@@ -375,10 +288,27 @@ impl SessionManager {
         }
         let taken = turn.take(self, &base.id, run.deadline()).await;
         taken.map_err(|_| Refusal::Busy)?;
-        // While it waited, others changed the session.
+        // While it waited, others changed the session: those of this process left what they wrote.
+        if let Some(newest) = self.snapshots.newest(&base) {
+            return Ok((self.remembered(newest, run.link()), turn));
+        }
         let phase = self.loading(base.id.clone(), Standing::Detached).await;
         Ok((phase.into(), turn))
     }
+}
+
+/// Runs a guest; one that takes its time on a snapshot has the store asked meanwhile.
+async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<Run>) -> T {
+    let mut running = pin!(running);
+    let is_due = run.try_lock().is_ok_and(|run| run.is_check_due());
+    if is_due && let Ok(result) = timeout(SNAPSHOT_UNASKED_MAX, &mut running).await {
+        return result;
+    }
+    // Held, the guest is in a call that asks the store itself.
+    if is_due && let Ok(mut run) = run.try_lock() {
+        run.check_beside();
+    }
+    running.await
 }
 
 fn refused<A, F>(refusal: Refusal, cookie: CookieChange) -> Outcome<A, F> {

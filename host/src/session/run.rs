@@ -1,10 +1,12 @@
 //! One run of an attempt on a session: the load it waits for, its transaction, and how that is committed. Does the I/O that
 //! the transaction itself must not know; decides nothing about running again.
 
+mod check;
 mod commit;
 mod cookie;
 mod turn;
 
+pub(super) use check::{Check, Since};
 pub(super) use turn::Turn;
 
 use std::sync::Arc;
@@ -14,12 +16,11 @@ use tokio::task::JoinHandle;
 
 use super::manager::{Loaded, SessionManager};
 use super::policy::{Link, Standing, Ticket};
-use super::snapshots::Known;
 use super::transaction::{Base, Transaction};
 use super::{CallError, CookieChange, Visit};
 use crate::limits::UNUSED_LOAD_WAIT_MAX;
 use crate::record::SessionId;
-use crate::store::{RowVersion, StoreError};
+use crate::store::StoreError;
 
 /// See the module.
 pub(super) struct Run {
@@ -55,16 +56,6 @@ impl From<Phase> for Footing {
         let check = Check::Done;
         Self { phase, check }
     }
-}
-
-/// Whether the row that a run stands on is the store's.
-pub(super) enum Check {
-    /// It came from there.
-    Done,
-    /// It is a snapshot: the commit will tell, if there is one.
-    Due,
-    /// It is a snapshot, and the store is asked beside the guest.
-    UnderWay(JoinHandle<Result<Loaded, StoreError>>),
 }
 
 /// How far the run's session is.
@@ -117,6 +108,8 @@ pub(super) enum Successor {
     Gone,
     /// A newer row: the run stood on an old snapshot.
     Newer(Arc<Base>),
+    /// A newer row that this process has written; the store was not asked.
+    Remembered(Arc<Base>),
     /// No row under this id, and nobody knows since when: the run stood on a snapshot.
     Unknown(SessionId),
 }
@@ -254,7 +247,7 @@ impl Run {
             None => None,
             Some(id) => match self.manager.load(&id).await.map_err(|_| Stop::Store)? {
                 Loaded::Row(base) => Some(base),
-                Loaded::Absent | Loaded::Corrupt => return Err(self.is_gone(id)),
+                Loaded::Absent | Loaded::Corrupt => return Err(self.is_gone(id).await),
             },
         };
         let on_conflict = newer.clone();
@@ -267,86 +260,6 @@ impl Run {
         Ok(())
     }
 
-    /// Whether the row that the run stands on is the store's.
-    pub(super) fn is_checked(&self) -> bool {
-        matches!(self.check, Check::Done)
-    }
-
-    /// Compares the snapshot that the run stands on, if it stands on one, with the store; goes on with the store's row where
-    /// nothing that was read differs there.
-    ///
-    /// # Errors
-    /// As [`Run::refresh`].
-    pub(super) async fn verify(&mut self) -> Result<(), Stop> {
-        match &mut self.check {
-            Check::Done => Ok(()),
-            Check::Due => self.refresh().await,
-            Check::UnderWay(task) => match task.await {
-                Ok(Ok(loaded)) => self.meet(loaded),
-                Ok(Err(_)) | Err(_) => Err(Stop::Store),
-            },
-        }
-    }
-
-    /// Moves the log to the row as it is now.
-    ///
-    /// # Errors
-    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone; [`Stop::Store`].
-    pub(super) async fn refresh(&mut self) -> Result<(), Stop> {
-        let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
-            self.check = Check::Done;
-            return Ok(());
-        };
-        let loaded = self.manager.load(&id).await.map_err(|_| Stop::Store)?;
-        self.meet(loaded)
-    }
-
-    /// Goes on with what the store has.
-    fn meet(&mut self, loaded: Loaded) -> Result<(), Stop> {
-        let Some(base) = self.transaction()?.base().cloned() else {
-            self.check = Check::Done;
-            return Ok(());
-        };
-        let Loaded::Row(newer) = loaded else {
-            return Err(self.is_gone(base.id.clone()));
-        };
-        if RowVersion::of(&newer.record) == RowVersion::of(&base.record) {
-            self.transaction()?.confirm(newer);
-        } else {
-            if self.transaction()?.rebase(Arc::clone(&newer)).is_err() {
-                return Err(self.is_newer(newer));
-            }
-            self.manager.counters.reapplies.add_one();
-            self.note_stale(&newer);
-        }
-        self.check = Check::Done;
-        Ok(())
-    }
-
-    /// The store has a newer row, and the guest has seen what is different there.
-    fn is_newer(&mut self, newer: Arc<Base>) -> Stop {
-        self.note_stale(&newer);
-        Stop::Conflict(match self.is_checked() || self.turn.is_taken() {
-            true => Successor::Row(newer),
-            false => Successor::Newer(newer),
-        })
-    }
-
-    /// The store has no such row.
-    fn is_gone(&self, id: SessionId) -> Stop {
-        Stop::Conflict(match self.is_checked() {
-            true => Successor::Gone,
-            false => Successor::Unknown(id),
-        })
-    }
-
-    fn note_stale(&self, newer: &Arc<Base>) {
-        if !self.is_checked() {
-            self.manager.counters.stale_snapshots.add_one();
-            self.manager.snapshots.keep(newer, Known::Stale);
-        }
-    }
-
     /// Takes the session's turn at the run's first write, if requests of the session collide.
     ///
     /// # Errors
@@ -356,7 +269,7 @@ impl Run {
         if !self.has_written {
             if self.awaits_turn() {
                 self.take_its_turn().await?;
-                self.refresh().await?;
+                self.catch_up().await?;
             }
             self.has_written = true;
         }

@@ -4,6 +4,7 @@
 //! Bounded in bytes; what was not used for long goes first. Knows no store and decides nothing.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -30,6 +31,10 @@ pub(super) struct Snapshot {
     doubt: u8,
     /// How many visits ask the store first now.
     fresh_visits: u8,
+    /// Whether this process wrote the row.
+    is_own: bool,
+    /// When this process ended the session, or gave it another id.
+    ended_at: Option<Instant>,
 }
 
 /// What a visit did with its session.
@@ -70,7 +75,7 @@ impl Snapshots {
     /// What a visit may start on, if anything.
     pub(super) fn take(&self, id: &SessionId) -> Option<Snapshot> {
         let cache = self.0.as_ref()?;
-        let snapshot = cache.get(id)?;
+        let snapshot = cache.get(id).filter(|it| it.ended_at.is_none())?;
         if snapshot.fresh_visits == 0 {
             return Some(snapshot);
         }
@@ -87,8 +92,19 @@ impl Snapshots {
     pub(super) fn keep(&self, base: &Arc<Base>, known: Known) {
         let Some(cache) = &self.0 else { return };
         let before = cache.peek(&base.id);
-        if known == Known::Loaded && before.as_ref().is_some_and(|it| it.base.is_after(base)) {
-            // It was read before this process wrote the newer one.
+        let is_older = |it: &Snapshot| {
+            it.base.is_after(base) || (it.ended_at.is_some() && it.base.is_same(base))
+        };
+        if known == Known::Loaded && before.as_ref().is_some_and(is_older) {
+            // It was read before this process wrote a newer one, or ended it.
+            return;
+        }
+        let is_own = known == Known::Committed
+            || before
+                .as_ref()
+                .is_some_and(|it| it.is_own && it.base.is_same(base));
+        if known == Known::Stale && is_own {
+            // Requests of this process overtake each other: that says nothing against its memory.
             return;
         }
         let (last, doubt, fresh_visits) = before.map_or((Last::Read, 0, 0), |before| {
@@ -107,6 +123,8 @@ impl Snapshots {
             last: kept.0,
             doubt: kept.1,
             fresh_visits: kept.2,
+            is_own,
+            ended_at: None,
         };
         cache.insert(base.id.clone(), snapshot);
     }
@@ -114,7 +132,7 @@ impl Snapshots {
     /// The snapshot that a visit stood on was what the store has; what it did with the session, the next one may do, too.
     pub(super) fn held(&self, id: &SessionId, last: Last) {
         let Some(cache) = &self.0 else { return };
-        let is_news = |it: &Snapshot| it.last != last || it.doubt > 0;
+        let is_news = |it: &Snapshot| it.ended_at.is_none() && (it.last != last || it.doubt > 0);
         if let Some(snapshot) = cache.peek(id).filter(is_news) {
             let doubt = snapshot.doubt / 2;
             let held = Snapshot {
@@ -126,9 +144,35 @@ impl Snapshots {
         }
     }
 
+    /// The newest row that this process knows, if that is `base` or was written after it and nobody else writes the session.
+    pub(super) fn newest(&self, base: &Base) -> Option<Arc<Base>> {
+        let known = self.0.as_ref()?.peek(&base.id)?;
+        let is_current = known.base.is_after(base) || known.base.is_same(base);
+        (known.ended_at.is_none() && known.doubt == 0 && is_current).then_some(known.base)
+    }
+
+    /// Remembers that this process has ended the session, or given it another id.
+    pub(super) fn end(&self, id: &SessionId) {
+        let Some(cache) = &self.0 else { return };
+        if let Some(snapshot) = cache.peek(id) {
+            let ended = Snapshot {
+                ended_at: Some(Instant::now()),
+                ..snapshot
+            };
+            cache.insert(id.clone(), ended);
+        }
+    }
+
+    /// Whether this process has ended the session since then, as far as it remembers.
+    pub(super) fn ended_since(&self, id: &SessionId, at: Instant) -> bool {
+        let known = self.0.as_ref().and_then(|cache| cache.peek(id));
+        known.is_some_and(|it| it.ended_at.is_some_and(|ended_at| ended_at >= at))
+    }
+
     /// Forgets a session that is gone, or of which nobody knows what it is.
     pub(super) fn forget(&self, id: &SessionId) {
-        if let Some(cache) = &self.0 {
+        let Some(cache) = &self.0 else { return };
+        if cache.peek(id).is_some_and(|it| it.ended_at.is_none()) {
             cache.remove(id);
         }
     }

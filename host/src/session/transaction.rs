@@ -41,6 +41,11 @@ impl Base {
         })
     }
 
+    /// Whether this is the same row unchanged; its expiry aside.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.record.tokens == other.record.tokens && self.record.data == other.record.data
+    }
+
     /// Whether this row was written after `other`, as far as its tokens tell.
     pub(super) fn is_after(&self, other: &Self) -> bool {
         let (own, others) = (&self.record.tokens, &other.record.tokens);

@@ -163,6 +163,11 @@ impl Search<'_> {
                     let first = Opening::First;
                     points.extend(self.run(&after, *visit, first, lines, *is_save, *is_doubtful));
                 }
+                // Whoever made no call on a snapshot need not run again to find out that its session is gone.
+                if self.history.may_begin_anew && opening == Opening::First && lines.is_empty() {
+                    let again = Opening::Again;
+                    points.extend(self.run(&after, *visit, again, lines, *is_save, *is_doubtful));
+                }
                 if *is_doubtful {
                     points.push(after);
                 }

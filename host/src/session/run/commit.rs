@@ -51,7 +51,7 @@ impl Run {
             if self.awaits_turn() {
                 self.take_its_turn().await?;
                 if !planned.is_blind() {
-                    self.refresh().await?;
+                    self.catch_up().await?;
                     continue;
                 }
             }
@@ -163,14 +163,14 @@ impl Run {
         match self.transaction()?.base() {
             Some(base) => {
                 if base.id != *id {
-                    manager.snapshots.forget(id);
+                    manager.snapshots.end(id);
                 }
                 manager.snapshots.keep(base, Known::Committed);
                 if stood_on_snapshot {
                     manager.snapshots.held(&base.id, Last::Wrote);
                 }
             }
-            None => manager.snapshots.forget(id),
+            None => manager.snapshots.end(id),
         }
         Ok(())
     }

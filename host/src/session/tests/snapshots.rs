@@ -1,6 +1,7 @@
 //! Visits that begin on what the host remembers of their session: one question less for the store, and never an old answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::{CookieChange, Options, Refusal, SessionManager, Start};
 use super::guest::{Trap, answered, bump, failed, guest, refused};
@@ -90,6 +91,54 @@ async fn a_visit_that_began_on_an_old_snapshot_of_an_ended_session_may_begin_a_n
     assert_eq!(sum, 1);
     assert!(matches!(cookie, CookieChange::Set { .. }), "{cookie:?}");
     assert!(house.row(&id).await.is_none(), "under its own id");
+}
+
+/// A request that takes `pause` and then writes, in the middle of which `manager` ends the session.
+async fn overtaken_by_an_end(
+    house: &House,
+    manager: &Arc<SessionManager>,
+    pause: Duration,
+) -> CookieChange {
+    let id = remembered(house).await;
+    let ended = tokio::sync::Notify::new();
+    let slow = guest(|session, number| {
+        let ended = &ended;
+        async move {
+            let seen = session.get("n").await?;
+            if number == 1 {
+                tokio::time::sleep(pause).await;
+                ended.notify_one();
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            session.set("n", "7").await?;
+            Ok(seen)
+        }
+    });
+    let logout = async {
+        ended.notified().await;
+        let mut destroy = guest(|session, _| async move { Ok(session.destroy().await?) });
+        answered(manager.transact(house.visit(Some(&id)), &mut destroy).await);
+    };
+    let (outcome, ()) = futures_util::join!(house.request(&id, slow), logout);
+    let (seen, cookie) = answered(outcome);
+    assert_eq!(seen, None, "it ran again without a session");
+    house.asked().await;
+    cookie
+}
+
+#[tokio::test]
+async fn a_visit_that_a_logout_overtakes_starts_no_new_session() {
+    // Long enough for the store to have been asked meanwhile.
+    let house = House::new();
+    let another = house.another_manager();
+    let cookie = overtaken_by_an_end(&house, &another, Duration::from_millis(20)).await;
+    assert_eq!(cookie, CookieChange::Keep);
+    assert_eq!(house.rows(), 0);
+    // In the same process it is known at once.
+    let own = Arc::clone(&house.manager);
+    let cookie = overtaken_by_an_end(&house, &own, Duration::ZERO).await;
+    assert_eq!(cookie, CookieChange::Keep);
+    assert_eq!(house.rows(), 0);
 }
 
 #[tokio::test]
@@ -211,7 +260,7 @@ async fn what_is_remembered_is_bounded_and_may_be_nothing() {
         for id in &ids {
             answered(house.request(id, bump()).await);
         }
-        for id in &ids {
+        for id in ids.iter().rev() {
             answered(house.request(id, bump()).await);
         }
         let hits = house.counters().snapshots.get();
