@@ -101,6 +101,60 @@ async fn memory_that_was_refused_ends_an_instance_though_its_guest_copes() {
 }
 
 #[tokio::test]
+async fn a_body_that_its_guest_forgets_to_end_ends_with_the_instance() {
+    let guest = reused("fixture-faults", 100);
+    assert_eq!(visit(&guest, "/leak-body").await, "leaked\n");
+    assert_eq!(guest.parked(), Some(0));
+}
+
+#[tokio::test]
+async fn a_request_body_that_its_guest_does_not_let_go_of_is_the_clients_again() {
+    let guest = reused("fixture-faults", 100);
+    let held = Arc::new(());
+    let witness = Arc::clone(&held);
+    let frames = futures_util::stream::poll_fn(move |_| {
+        let _held = &witness;
+        std::task::Poll::<Option<Result<http_body::Frame<Bytes>, std::io::Error>>>::Pending
+    });
+    let mut request = request(&guest, Method::POST, "/leak-request", "");
+    request.body = ReplayBody::new(http_body_util::StreamBody::new(frames), 1000, 1000);
+    let mut invocation = Invocation::new(Arc::clone(&guest), request);
+    let answer = run(&mut invocation).await.unwrap();
+    drop(invocation);
+    assert_eq!(Arc::strong_count(&held), 2, "the instance has it");
+
+    assert_eq!(body_of(answer).await, "leaked\n");
+
+    assert_eq!((guest.parked(), Arc::strong_count(&held)), (Some(1), 1));
+}
+
+#[tokio::test]
+async fn a_guest_that_gives_nothing_back_is_not_kept_for_long() {
+    let guest = reused("fixture-faults", 100);
+    for parked in [1, 1, 0] {
+        assert_eq!(visit(&guest, "/leak-fields?100").await, "leaked\n");
+        assert_eq!(guest.parked(), Some(parked));
+    }
+}
+
+#[tokio::test]
+async fn one_that_gives_all_back_holds_no_more_after_hundreds_of_requests() {
+    for name in ["counter", "counter-service"] {
+        let guest = reused(name, 1000);
+        let mut visitor = Visitor::new();
+        let mut held = Vec::new();
+        for _ in 0..2 {
+            for _ in 0..250 {
+                body_of(visitor.answer(&guest, "/", "").await).await;
+            }
+            let mut instance = guest.shelf().unwrap().take().unwrap();
+            held.push(instance.store.data_mut().resources_held());
+        }
+        assert!(held[0] == held[1] && held[0] < 8, "{name}: {held:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_guest_that_answers_with_5xx_is_not_kept() {
     for name in SCRIPTED {
         let guest = reused(name, 100);
