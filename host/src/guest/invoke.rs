@@ -144,9 +144,8 @@ impl Invocation {
             .guest
             .instance(caller, self.effects.clone(), request_id, number);
         let log = instance.log().clone();
-        let shelf = self.guest.shelf().cloned();
-        let is_reused = shelf.is_some();
-        let keep = shelf.map(|shelf| (shelf, self.request.body.end()));
+        let request_body = self.guest.shelf().map(|_| self.request.body.end());
+        let is_reused = request_body.is_some();
         let request = Incoming::new(
             self.request.head.clone(),
             self.request.scheme.clone(),
@@ -155,7 +154,10 @@ impl Invocation {
         let (guest, done) = (Arc::clone(&self.guest), tasks_done.clone());
         let work: Work = Box::pin(async move {
             match serve(&mut instance, &guest, request, answer, done).await {
-                Ok(()) => Ok(keep.and_then(|(shelf, body)| shelf.keep(instance, body))),
+                Ok(()) => {
+                    let shelf = guest.shelf().zip(request_body);
+                    Ok(shelf.and_then(|(shelf, body)| shelf.keep(instance, body)))
+                }
                 Err(error) => {
                     let context = instance.store.data();
                     if let Some(functions) = backtrace(&error) {

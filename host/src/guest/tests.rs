@@ -9,6 +9,7 @@ mod refusals;
 mod release;
 mod reuse;
 mod session;
+mod shelf;
 mod third_party;
 mod versions;
 
