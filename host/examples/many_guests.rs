@@ -66,6 +66,7 @@ fn settings(folder: &Path, number: u8) -> GuestSettings {
         grant: Grant::write(),
         start: Start::Optimistic,
         stream: StreamPolicy::Buffered,
+        reuse: 1,
         outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: Limits::default(),

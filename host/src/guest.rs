@@ -1,4 +1,4 @@
-//! Guests: loading components, running one request on a fresh instance, and whose fault it is when that fails. Knows a
+//! Guests: loading components, running one request on an instance of its own, and whose fault it is when that fails. Knows a
 //! [`Session`](crate::session::Session) and no store, no cookie, no connection, no status code.
 //!
 //! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
@@ -15,6 +15,7 @@ mod engine;
 mod error;
 mod gate;
 mod health;
+mod instance;
 mod invoke;
 mod lane;
 mod limiter;
@@ -27,6 +28,7 @@ mod request;
 mod runtime;
 mod session_host;
 mod settings;
+mod shelf;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -248,7 +248,8 @@ impl Handler {
         cookie: CookieChange,
     ) -> Response<Body> {
         let (id, cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
-        let response = release::of_guest(answer.head, answer.body, id, &record.method, &cookie);
+        let (head, body) = answer.leave();
+        let response = release::of_guest(head, body, id, &record.method, &cookie);
         record.log(response.status(), response.body().len(), None);
         response
     }

@@ -89,6 +89,11 @@ pub const GUEST_INSTANCES_MAX: usize = 256;
 pub const GUEST_WAITERS_MAX: usize = 1024;
 /// Instance slots of an engine that stay warm (with memory of their own) after a burst.
 pub const WARM_INSTANCES_MAX: u32 = 256;
+/// Instances of an engine that may wait for another request, of guests that are reused: as many as answers that are being
+/// committed at once on a busy host. Each keeps its memory.
+pub const PARKED_INSTANCES_MAX: usize = 64;
+/// Longest time that such an instance waits: long enough to outlast a lull, short enough that a burst's memory comes back.
+pub const PARKED_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Requests that a guest may send to other servers for one of its own.
 pub const OUTBOUND_CALLS_MAX: u32 = 64;
 /// How long a run may compute on the threads that serve before it goes on in the slow lane. Nearly every handler is done by

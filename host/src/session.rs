@@ -65,7 +65,7 @@ pub trait Attempt: Send {
     /// Why a run gave no answer.
     type Failure: Send;
 
-    /// One run from the start on a fresh instance, up to the release point. `number` counts from 1.
+    /// One run from the start on an instance of its own, up to the release point. `number` counts from 1.
     ///
     /// When a call on `session` is [`CallError::Interrupted`] the run must end, with any failure: the caller knows why.
     ///

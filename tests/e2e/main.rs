@@ -22,6 +22,7 @@ mod neighbours;
 mod outage;
 mod protocol;
 mod reload;
+mod reuse;
 mod rollback;
 mod serial;
 mod sessions;

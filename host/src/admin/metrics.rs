@@ -54,6 +54,12 @@ fn tell_guests(parts: &Parts, scrape: &Scrape) {
                 "cloakroom_guest_instance_waiters",
             ];
             tell_usage(scrape, names, live.usage(), &guest);
+            scrape.gauge(
+                "cloakroom_guest_instances_parked",
+                "Guest instances that have served and wait for another request.",
+                &guest,
+                i64::try_from(live.parked().unwrap_or(0)).unwrap_or(i64::MAX),
+            );
         }
     }
 }

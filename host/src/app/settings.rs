@@ -102,6 +102,8 @@ pub(super) fn guest_runtime(
         instances_max: server.instances_max,
         instance_waiters_max: server.instance_waiters_max,
         instance_wait_max: server.instance_wait_max,
+        parked_instances_max: limits::PARKED_INSTANCES_MAX,
+        parked_idle_max: limits::PARKED_IDLE_MAX,
         memory_bytes_max: memory_bytes_max.unwrap_or(limits::MEMORY_BYTES_MAX),
         compiler: match &server.compiler {
             Some(exe) => guest::Compiler::Child { exe: exe.clone() },
@@ -148,6 +150,7 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
         } else {
             StreamPolicy::Buffered
         },
+        reuse: settings.reuse,
         outbound_hosts,
         environment: settings.environment.clone(),
         limits: guest_limits(&settings.limits),

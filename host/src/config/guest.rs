@@ -5,7 +5,7 @@ mod limits;
 use std::path::{Path, PathBuf};
 
 use super::environment::Reference;
-use super::kinds::{Complaint, Field, boolean, existing_file, items, word};
+use super::kinds::{Complaint, Field, boolean, count_in, existing_file, items, word};
 use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
@@ -36,6 +36,8 @@ pub struct GuestSettings {
     pub exclusive: bool,
     /// Whether its response leaves with the first body bytes.
     pub stream: bool,
+    /// Requests that one instance may serve, one after the other; 1 for a fresh instance each.
+    pub reuse: u32,
     /// Its limits.
     pub limits: GuestLimits,
     /// How its versions follow each other.
@@ -55,6 +57,7 @@ impl std::fmt::Debug for GuestSettings {
             .field("environment", &variables)
             .field("exclusive", &self.exclusive)
             .field("stream", &self.stream)
+            .field("reuse", &self.reuse)
             .field("limits", &self.limits)
             .field("rollout", &self.rollout)
             .finish()
@@ -96,6 +99,7 @@ impl GuestSettings {
             environment: Vec::new(),
             exclusive: false,
             stream: false,
+            reuse: 1,
             limits: GuestLimits::default(),
             rollout: Rollout::default(),
         }
@@ -114,6 +118,9 @@ impl GuestSettings {
 
 /// Longest name of a guest.
 const NAME_BYTES_MAX: usize = 64;
+
+/// Most requests that one instance may serve.
+const REUSE_MAX: usize = 1_000_000;
 
 fn is_name_character(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '-' || c == '_'
@@ -161,6 +168,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> 
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
         stream: section.get("stream", boolean).unwrap_or(false),
+        reuse: section.get("reuse", reuse).unwrap_or(1),
         limits: limits::read(section.section("limits"), shared),
         rollout: rollout::read(&mut section),
     };
@@ -178,6 +186,12 @@ pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> 
         }
     }
     settings
+}
+
+/// How often an instance may be used.
+fn reuse(field: &Field<'_>) -> Result<u32, Complaint> {
+    let uses = count_in(1, REUSE_MAX)(field)?;
+    Ok(u32::try_from(uses).unwrap_or(u32::MAX))
 }
 
 /// A key, or the beginning of keys followed by `*`.

@@ -73,6 +73,7 @@ fn a_guest_and_a_route_are_enough() {
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert_eq!(config.guests[0].component, component);
     assert_eq!(config.guests[0].session, SessionAccess::None);
+    assert_eq!(config.guests[0].reuse, 1, "isolation is the default");
     assert!(
         matches!(&config.store.backend, Backend::Sqlite(path) if path == Path::new(".cloakroom/sessions.sqlite"))
     );
@@ -294,7 +295,7 @@ fn cookies_take_express_values() {
 #[test]
 fn a_guest_is_told_what_it_may() {
     let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\noutbound_hosts = [\"api.example.com\"]\n\
-                environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\n\
+                environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\nreuse = 20\n\
                 limits = { deadline = \"2s\", memory = \"16MiB\", response_body = \"1MiB\" }\n\
                 [[route]]\npath = \"/a\"\nguest = \"a\"\nmethods = [\"GET\"]\nhost = \"shop.example\"";
     let config = Read::of(text).config();
@@ -306,6 +307,7 @@ fn a_guest_is_told_what_it_may() {
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(guest.environment, variables);
     assert!(guest.exclusive && !guest.stream);
+    assert_eq!(guest.reuse, 20);
     assert_eq!(guest.limits.deadline, Duration::from_secs(2));
     assert_eq!(guest.limits.response_body_bytes_max, Some(1 << 20));
     assert_eq!(config.routes[0].methods, ["GET"]);

@@ -93,8 +93,13 @@ impl Body for GuestBody {
         {
             rest.health.note(conduct);
         }
-        if !matches!(frame, Some(Ok(_))) {
-            body.rest = None;
+        if !matches!(frame, Some(Ok(_)))
+            && let Some(rest) = body.rest.take()
+            // The run is over before its instance serves another request.
+            && let Some(instance) = rest.run.into_instance()
+            && frame.is_none()
+        {
+            instance.park();
         }
         Poll::Ready(frame)
     }

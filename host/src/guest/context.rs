@@ -1,5 +1,5 @@
 //! What one instance holds on the host's side: its WASI context with next to nothing in it, its way out, its log, and the
-//! session of the one request it runs.
+//! session of the one request that it runs at a time.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::limiter::Limiter;
 use super::log::GuestLog;
-use super::outbound::Outbound;
+use super::outbound::{Effects, Outbound};
 use super::session_host::Caller;
 use super::settings::Limits;
 
@@ -87,9 +87,28 @@ impl Context {
 
     /// The limit that memory was refused at, in bytes, if any was.
     pub(super) fn refused_memory(&self, limits: &Limits) -> Option<usize> {
-        self.limiter
-            .has_refused()
-            .then_some(limits.memory_bytes_max)
+        self.has_refused_memory().then_some(limits.memory_bytes_max)
+    }
+
+    /// Whether any memory was refused.
+    pub(super) fn has_refused_memory(&self) -> bool {
+        self.limiter.has_refused()
+    }
+
+    /// How many resources the guest holds on the host's side.
+    pub(super) fn resources_held(&mut self) -> usize {
+        self.table.iter_mut().count()
+    }
+
+    /// Lets go of the request that was served: of its session above all.
+    pub(super) fn forget_request(&mut self) {
+        self.take_up_request(Caller::none(), Effects::default());
+    }
+
+    /// Calls are those of another request from now on.
+    pub(super) fn take_up_request(&mut self, caller: Caller, effects: Effects) {
+        self.caller = caller;
+        self.outbound.effects = effects;
     }
 }
 

@@ -101,9 +101,10 @@ fn config(blueprint: Blueprint) -> Config {
 
 /// A component counts as one instance here, but brings several core instances, tables and now and then a second memory.
 fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
-    let instances = u32::try_from(options.instances_max)
-        .unwrap_or(u32::MAX)
-        .clamp(1, 1 << 16);
+    let slots = |instances: usize| u32::try_from(instances).unwrap_or(u32::MAX);
+    // Whatever exists holds a place at the gate or among those that are parked, and changes the one for the other in between.
+    let instances = slots(options.instances_max).clamp(1, 1 << 16)
+        + slots(options.parked_instances_max).min(1 << 16);
     let tasks_per_instance = match world {
         World::Wasi02 => 1,
         World::Wasi03 => 4,

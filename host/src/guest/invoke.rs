@@ -1,4 +1,7 @@
-//! One request on one guest: a fresh instance for each run, driven to the point where its answer may be released.
+//! One request on one guest: an instance of its own for each run, driven to the point where its answer may be released.
+//!
+//! The instance is a fresh one, or one that has served before, where its guest is reused. It may serve again only if all went
+//! well and its answer leaves: what a run that is thrown away has left in its instance is thrown away with it.
 //!
 //! The point is the end of the guest's work, or its body passing 64 KiB, or the first bytes of a stream; a guest without a
 //! session need not be held back at all. Up to there every failure is a clean [`GuestFailure`]; after it, the body breaks
@@ -26,11 +29,12 @@ use self::release::{Hold, Releasing};
 use super::body::GuestBody;
 use super::error::{GuestFailure, backtrace, classify};
 use super::gate::Permit;
+use super::instance::{Exports, Instance};
 use super::loaded::Guest;
 use super::outbound::Effects;
-use super::request::GuestRequest;
-use super::runtime::Handler;
+use super::request::{BodyReader, GuestRequest};
 use super::session_host::Caller;
+use super::shelf::Kept;
 use crate::session::{Attempt, Replay, Session};
 
 /// An answer at its release point. Nothing of it may leave before its session is committed.
@@ -40,6 +44,20 @@ pub struct Released {
     pub head: response::Parts,
     /// The body.
     pub body: GuestBody,
+    /// What has served it and may serve again, if its work is done.
+    instance: Option<Box<Kept>>,
+}
+
+impl Released {
+    /// Head and body, to be sent: from here on the instance behind them may serve another request.
+    ///
+    /// Needs a tokio runtime around it, as the body does.
+    pub fn leave(self) -> (response::Parts, GuestBody) {
+        if let Some(instance) = self.instance {
+            instance.park();
+        }
+        (self.head, self.body)
+    }
 }
 
 /// One request on one guest, to be run as often as its session asks for.
@@ -114,7 +132,6 @@ impl Invocation {
     }
 
     fn start(&self, session: Session, number: u32, permit: Permit) -> Run {
-        let log = self.guest.log(&self.request.request_id, number);
         let (answer, receiver) = Answer::channel();
         let tasks_done = TasksDone::default();
         let has_answered = answer.has_answered();
@@ -122,7 +139,13 @@ impl Invocation {
             session,
             has_answered: has_answered.clone(),
         };
-        let mut store = self.guest.store(caller, self.effects.clone(), log.clone());
+        let request_id = &self.request.request_id;
+        let mut instance = self
+            .guest
+            .instance(caller, self.effects.clone(), request_id, number);
+        let log = instance.log().clone();
+        let request_body = self.guest.shelf().map(|_| self.request.body.end());
+        let is_reused = request_body.is_some();
         let request = Incoming::new(
             self.request.head.clone(),
             self.request.scheme.clone(),
@@ -130,16 +153,19 @@ impl Invocation {
         );
         let (guest, done) = (Arc::clone(&self.guest), tasks_done.clone());
         let work: Work = Box::pin(async move {
-            let result = match guest.handler() {
-                Handler::Wasi02(pre) => wasi02::run(&mut store, pre, request, answer).await,
-                Handler::Wasi03(pre) => wasi03::run(&mut store, pre, request, answer, done).await,
-            };
-            result.map_err(|error| {
-                if let Some(functions) = backtrace(&error) {
-                    store.data().log.backtrace(&functions);
+            match serve(&mut instance, &guest, request, answer, done).await {
+                Ok(()) => {
+                    let shelf = guest.shelf().zip(request_body);
+                    Ok(shelf.and_then(|(shelf, body)| shelf.keep(instance, body)))
                 }
-                classify(&error, store.data().refused_memory(guest.limits()))
-            })
+                Err(error) => {
+                    let context = instance.store.data();
+                    if let Some(functions) = backtrace(&error) {
+                        context.log.backtrace(&functions);
+                    }
+                    Err(classify(&error, context.refused_memory(guest.limits())))
+                }
+            }
         });
         let terms = Terms {
             lane: Arc::clone(self.guest.lane()),
@@ -151,7 +177,21 @@ impl Invocation {
             log: log.clone(),
         };
         let computing = Computing::new(work, permit, terms);
-        Run::new(computing, receiver, tasks_done, log)
+        Run::new(computing, receiver, tasks_done, is_reused, log)
+    }
+}
+
+async fn serve(
+    instance: &mut Instance,
+    guest: &Guest,
+    request: Incoming<BodyReader>,
+    answer: Answer,
+    tasks_done: TasksDone,
+) -> wasmtime::Result<()> {
+    let (store, exports) = instance.start(guest.handler()).await?;
+    match exports {
+        Exports::Wasi02(guest) => wasi02::run(store, guest, request, answer).await,
+        Exports::Wasi03(guest) => wasi03::run(store, guest, request, answer, tasks_done).await,
     }
 }
 

@@ -4,8 +4,9 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{Engine, Store};
 
@@ -14,6 +15,7 @@ use super::context::{self, Belongings, Context};
 use super::engine::World;
 use super::gate::{Gate, Gates, Usage};
 use super::health::{Conduct, Health};
+use super::instance::Instance;
 use super::lane::{Habit, Lane};
 use super::loader::{ComponentInfo, LoadError};
 use super::log::GuestLog;
@@ -21,6 +23,7 @@ use super::outbound::{Effects, Outbound, OutboundHost};
 use super::runtime::Handler;
 use super::session_host::Caller;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
+use super::shelf::Shelf;
 use crate::limits;
 use crate::session::{Grant, Start};
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
@@ -31,6 +34,8 @@ pub struct Guest {
     code: Arc<Code>,
     health: Arc<Health>,
     metrics: Arc<VersionMetrics>,
+    /// Where its instances wait for another request, if they may serve more than one.
+    shelf: Option<Arc<Shelf>>,
     /// Cancelled when this version's requests have had their time.
     cut: CancellationToken,
     /// Cancelled when nobody holds this version any more.
@@ -45,6 +50,7 @@ struct Code {
     grant: Arc<Grant>,
     start: Start,
     stream: StreamPolicy,
+    reuse: u32,
     limits: Limits,
     environment: Arc<[(String, String)]>,
     outbound_hosts: Arc<[OutboundHost]>,
@@ -61,6 +67,9 @@ pub(super) struct Rights {
     pub(super) gates: Gates,
     pub(super) lane: Arc<Lane>,
     pub(super) habit: Arc<Habit>,
+    /// Places for instances that wait for another request, and how long each may.
+    pub(super) parked: Arc<Semaphore>,
+    pub(super) parked_idle_max: Duration,
     /// Keeps its file in the cache while it serves.
     pub(super) _code: Option<Hold>,
 }
@@ -83,6 +92,7 @@ impl Guest {
                 grant: Arc::new(settings.grant),
                 start: settings.start,
                 stream: settings.stream,
+                reuse: settings.reuse,
                 limits: settings.limits,
                 environment: settings.environment.into(),
                 outbound_hosts: settings.outbound_hosts.into(),
@@ -97,8 +107,14 @@ impl Guest {
         let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
         let gone = CancellationToken::new();
         let health = Health::new(thresholds).counted_in(Arc::clone(&metrics));
+        let rights = &code.rights;
+        let shelf = (code.reuse > 1).then(|| {
+            let (places, lane) = (Arc::clone(&rights.parked), Arc::clone(&rights.lane));
+            Shelf::new(code.reuse, rights.parked_idle_max, places, lane)
+        });
         Self {
             version,
+            shelf,
             code,
             health: Arc::new(health),
             metrics,
@@ -220,7 +236,7 @@ impl Guest {
         &self.code.name
     }
 
-    pub(super) fn log(&self, request_id: &Arc<str>, attempt: u32) -> GuestLog {
+    fn log(&self, request_id: &Arc<str>, attempt: u32) -> GuestLog {
         GuestLog::new(
             Arc::clone(&self.code.name),
             Arc::clone(request_id),
@@ -229,8 +245,43 @@ impl Guest {
         )
     }
 
+    /// An instance for one run: one that has served before, if one waits, else a store that it can be made in.
+    pub(super) fn instance(
+        &self,
+        caller: Caller,
+        effects: Effects,
+        request_id: &Arc<str>,
+        attempt: u32,
+    ) -> Instance {
+        match self.shelf().and_then(|shelf| shelf.take()) {
+            Some(mut instance) => {
+                self.metrics.guest().reused();
+                instance.renew(caller, effects, request_id, attempt);
+                instance
+            }
+            None => Instance::new(self.store(caller, effects, self.log(request_id, attempt))),
+        }
+    }
+
+    /// Where its instances wait for another request, if they may serve more than one.
+    pub(super) fn shelf(&self) -> Option<&Arc<Shelf>> {
+        self.shelf.as_ref()
+    }
+
+    /// How many of its instances wait for another request; `None` if none ever does.
+    pub fn parked(&self) -> Option<usize> {
+        self.shelf().map(|shelf| shelf.len())
+    }
+
+    /// It takes no new requests: keeps no instance for one.
+    pub(super) fn keep_no_instances(&self) {
+        if let Some(shelf) = self.shelf() {
+            shelf.close();
+        }
+    }
+
     /// A store for one run.
-    pub(super) fn store(&self, caller: Caller, effects: Effects, log: GuestLog) -> Store<Context> {
+    fn store(&self, caller: Caller, effects: Effects, log: GuestLog) -> Store<Context> {
         let outbound = Outbound {
             hosts: Arc::clone(&self.code.outbound_hosts),
             effects,

@@ -20,7 +20,7 @@ const WINDOW: Duration = Duration::from_secs(60);
 /// Most bytes taken from a guest in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// The lines of one run. Clones write to the same run.
+/// The lines of one run, and later of the next one of the same instance. Clones write to the same run.
 #[derive(Clone)]
 pub(super) struct GuestLog(Arc<Mutex<State>>);
 
@@ -74,6 +74,17 @@ impl GuestLog {
             mode: Mode::Held(Vec::new()),
             unfinished: Default::default(),
         })))
+    }
+
+    /// Takes the lines of another run from now on. The one before has finished its own.
+    pub(super) fn renew(&self, request_id: &Arc<str>, attempt: u32) {
+        let mut state = self.lock();
+        state.request_id = Arc::clone(request_id);
+        state.attempt = attempt;
+        state.lines = 0;
+        state.dropped = 0;
+        state.mode = Mode::Held(Vec::new());
+        state.unfinished = Default::default();
     }
 
     pub(super) fn stdout(&self) -> GuestStream {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -101,8 +101,29 @@ impl ReplayBody {
         }
     }
 
+    /// What ends it for good, for when its request is over.
+    pub(super) fn end(&self) -> BodyEnd {
+        BodyEnd(Arc::downgrade(&self.0))
+    }
+
     fn lock(&self) -> MutexGuard<'_, Record> {
         lock(&self.0)
+    }
+}
+
+/// Ends a request's body whoever may hold it still.
+pub(super) struct BodyEnd(Weak<Mutex<Record>>);
+
+impl BodyEnd {
+    /// Lets go of the client's body. Who reads on finds it broken off.
+    pub(super) fn close(&self) {
+        if let Some(record) = self.0.upgrade() {
+            let mut record = lock(&record);
+            record.is_gone = true;
+            record.run += 1;
+            record.kept.clear();
+            record.source = None;
+        }
     }
 }
 
@@ -218,7 +239,7 @@ impl Body for BodyReader {
 
 #[cfg(test)]
 mod tests {
-    use futures_util::stream;
+    use futures_util::{StreamExt, stream};
     use http_body_util::{Empty, Full, StreamBody};
 
     use super::*;
@@ -315,6 +336,26 @@ mod tests {
         let new = body.reader();
         assert!(old.frame().await.unwrap().is_err());
         assert_eq!(text(new).await.unwrap(), "abcd");
+    }
+
+    #[tokio::test]
+    async fn a_body_that_was_ended_is_let_go_of_though_somebody_holds_it() {
+        let (held, source) = (Arc::new(()), stream::pending::<Frames>());
+        let witness = Arc::clone(&held);
+        let source = source.flat_map(move |frames| {
+            let _held = &witness;
+            stream::iter(frames)
+        });
+        let body = ReplayBody::new(StreamBody::new(source), 100, 100);
+        let (mut reader, end) = (body.reader(), body.end());
+        drop(body);
+        assert_eq!(Arc::strong_count(&held), 2);
+
+        end.close();
+
+        assert_eq!(Arc::strong_count(&held), 1);
+        assert!(reader.frame().await.unwrap().is_err());
+        assert!(reader.frame().await.is_none());
     }
 
     #[tokio::test]

@@ -2,10 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::sync::Semaphore;
 use wasmtime::component::{Component, InstancePre, Linker};
-use wasmtime::{Engine, Result};
+use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
@@ -15,6 +16,7 @@ use super::context::Context;
 use super::digest::Digest;
 use super::engine::{self, Blueprint, Fingerprint, World};
 use super::gate::{Gate, Gates, GuestGates, Usage};
+use super::instance::Exports;
 use super::lane::Lane;
 use super::loaded::{Guest, Rights};
 use super::loader::{self, ComponentInfo, LoadError, Outline};
@@ -30,6 +32,7 @@ pub struct Runtime {
     memory_bytes_max: usize,
     guest_gates: GuestGates,
     lane: Arc<Lane>,
+    parked_idle_max: Duration,
 }
 
 /// One engine with what belongs to it.
@@ -39,6 +42,8 @@ struct House {
     fingerprint: Fingerprint,
     linker: Linker<Context>,
     gate: Arc<Gate>,
+    /// Places for instances that wait for another request.
+    parked: Arc<Semaphore>,
 }
 
 impl fmt::Debug for House {
@@ -66,6 +71,7 @@ impl Runtime {
             memory_bytes_max: options.memory_bytes_max,
             guest_gates: GuestGates::default(),
             lane: Arc::new(Lane::start()?),
+            parked_idle_max: options.parked_idle_max,
         })
     }
 
@@ -119,6 +125,8 @@ impl Runtime {
             engine: house.engine.clone(),
             gates: Gates::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
+            parked: Arc::clone(&house.parked),
+            parked_idle_max: self.parked_idle_max,
             habit: Arc::default(),
             _code: code.hold,
         };
@@ -172,6 +180,7 @@ impl House {
             fingerprint,
             linker,
             gate,
+            parked: Arc::new(Semaphore::new(options.parked_instances_max)),
         })
     }
 
@@ -210,6 +219,17 @@ pub(super) enum Handler {
 }
 
 impl Handler {
+    /// Makes an instance.
+    ///
+    /// # Errors
+    /// When the component cannot start.
+    pub(super) async fn instantiate(&self, store: &mut Store<Context>) -> Result<Exports> {
+        Ok(match self {
+            Handler::Wasi02(pre) => Exports::Wasi02(pre.instantiate_async(store).await?),
+            Handler::Wasi03(pre) => Exports::Wasi03(pre.instantiate_async(store).await?),
+        })
+    }
+
     pub(super) fn pre(&self) -> &InstancePre<Context> {
         match self {
             Handler::Wasi02(pre) => pre.instance_pre(),

@@ -40,8 +40,8 @@ pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
 
 /// Whose calls the calls of one instance are.
 ///
-/// One store runs one request, so the store's data tell whose call it is, in both worlds; were a 0.3 instance shared by
-/// several requests, the root of `async_call_stack()` would have to tell.
+/// A store runs one request at a time, so its data tell whose call it is, in both worlds; were a 0.3 instance shared by
+/// several requests at once, the root of `async_call_stack()` would have to tell.
 pub(super) struct Caller {
     pub(super) session: Session,
     pub(super) has_answered: HasAnswered,

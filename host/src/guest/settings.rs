@@ -21,6 +21,10 @@ pub struct Options {
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
+    /// Instances that may wait for another request, for each of the two engines: the pool has slots for them besides.
+    pub parked_instances_max: usize,
+    /// Longest time that one of them waits.
+    pub parked_idle_max: Duration,
     /// The largest [`Limits::memory_bytes_max`] of any guest: the slots of the pool are cut to it. In bytes.
     pub memory_bytes_max: usize,
     /// Where components are compiled.
@@ -37,6 +41,8 @@ impl Default for Options {
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
+            parked_instances_max: limits::PARKED_INSTANCES_MAX,
+            parked_idle_max: limits::PARKED_IDLE_MAX,
             memory_bytes_max: limits::MEMORY_BYTES_MAX,
             compiler: Compiler::InProcess,
             compile_timeout: limits::COMPILE_TIMEOUT,
@@ -126,6 +132,8 @@ pub struct GuestSettings {
     pub start: Start,
     /// When its answers leave.
     pub stream: StreamPolicy,
+    /// Requests that one instance may serve, one after the other. With 1 each has a fresh one, and sees nothing of another's.
+    pub reuse: u32,
     /// The hosts it may send HTTP requests to; none by default.
     pub outbound_hosts: Vec<OutboundHost>,
     /// Its environment variables; it sees no others.

@@ -7,7 +7,9 @@ mod outbound;
 mod output;
 mod refusals;
 mod release;
+mod reuse;
 mod session;
+mod shelf;
 mod third_party;
 mod versions;
 
@@ -51,6 +53,7 @@ fn settings(name: &str) -> GuestSettings {
         grant: Grant::write(),
         start: Start::Optimistic,
         stream: StreamPolicy::Buffered,
+        reuse: 1,
         outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: Limits {

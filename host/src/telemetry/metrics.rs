@@ -68,6 +68,7 @@ pub struct GuestMetrics {
     duration: Histogram,
     wait: Histogram,
     turned_away: Counter,
+    reused: Counter,
     swaps: Counter,
     rollbacks: [Counter; 2],
     refusals: Counter,
@@ -114,6 +115,11 @@ impl GuestMetrics {
                 "Runs for which no instance was free in time.",
                 &guest,
             ),
+            reused: counter(
+                "cloakroom_guest_instances_reused_total",
+                "Runs on an instance that had served an earlier request.",
+                &guest,
+            ),
             swaps: counter(
                 "cloakroom_guest_swaps_total",
                 "Times a new version took over from another.",
@@ -150,6 +156,11 @@ impl GuestMetrics {
         }
     }
 
+    /// Notes a run on an instance that had served before.
+    pub fn reused(&self) {
+        self.reused.inc();
+    }
+
     /// Notes that a version took over.
     pub fn swapped(&self) {
         self.swaps.inc();
@@ -170,9 +181,8 @@ impl GuestMetrics {
         scrape.add(&self.duration);
         if !self.name.is_empty() {
             scrape.add(&self.wait);
-            for total in [&self.turned_away, &self.swaps, &self.refusals] {
-                scrape.add(total);
-            }
+            let totals = [&self.turned_away, &self.reused, &self.swaps, &self.refusals];
+            totals.into_iter().for_each(|total| scrape.add(total));
             self.rollbacks.iter().for_each(|total| scrape.add(total));
         }
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);

@@ -20,10 +20,14 @@ use crate::guest::gate::Permit;
 use crate::guest::lane::{Habit, Lane};
 use crate::guest::log::GuestLog;
 use crate::guest::session_host::HasAnswered;
+use crate::guest::shelf::Kept;
 use crate::limits::LANE_THRESHOLD;
 
 /// The guest's work, instance and all.
-pub(super) type Work = Pin<Box<dyn Future<Output = Result<(), GuestFailure>> + Send>>;
+pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// How work ends: with its instance, if that may serve another request.
+pub(super) type Done = Result<Option<Box<Kept>>, GuestFailure>;
 
 /// What a run may compute at a time, more or less, before it is made to let go of its thread.
 const TURN: Duration = Duration::from_micros(500);
@@ -120,6 +124,24 @@ impl Computing {
         self.drop_work();
     }
 
+    /// The work is done and knows that it may end: lets it, here and now, and gives what it leaves.
+    pub(super) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Box<Kept>> {
+        if let Place::Lane(ticket) = &self.place
+            && let Some(job) = ticket.take_back()
+        {
+            (self.computed, self.busy) = (self.computed(), self.busy());
+            self.place = Place::Here(job);
+        }
+        match self.poll_here(cx) {
+            Poll::Ready(Ok(instance)) => instance,
+            // Something in it goes on: it goes as one that is not kept.
+            Poll::Ready(Err(_)) | Poll::Pending => {
+                self.drop_work();
+                None
+            }
+        }
+    }
+
     fn note_end(&self) {
         if self.computed().saturating_sub(self.terms.computed) < LANE_THRESHOLD {
             self.terms.habit.was_quick();
@@ -135,7 +157,7 @@ impl Computing {
     }
 
     /// Lets the guest compute on: here and now, or in the lane; then whoever polls is woken after the turn.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         if let Place::Lane(ticket) = &self.place {
             match ticket.go_on(cx.waker()) {
                 GoOn::Wait => return Poll::Pending,
@@ -157,7 +179,7 @@ impl Computing {
         self.poll_here(cx)
     }
 
-    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
+    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         let Place::Here(job) = &mut self.place else {
             return Poll::Pending;
         };

@@ -6,7 +6,7 @@
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use super::computing::Computing;
 use crate::guest::error::GuestFailure;
 use crate::guest::log::GuestLog;
 use crate::guest::session_host::HasAnswered;
+use crate::guest::shelf::Kept;
 
 /// How long the body of a guest that has no task left may stay open without another byte: a guest may leak the end that
 /// it writes to, and would never close it.
@@ -61,17 +62,32 @@ impl Answer {
     }
 }
 
-/// Set when a 0.3 guest has no task left.
+/// Set when a 0.3 guest has no task left; tells its work in turn when it may end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct TasksDone(Arc<AtomicBool>);
+pub(super) struct TasksDone(Arc<AtomicU8>);
 
 impl TasksDone {
+    const SET: u8 = 1;
+    const MAY_END: u8 = 2;
+
     pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.store(Self::SET, Ordering::Relaxed);
     }
 
     fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.load(Ordering::Relaxed) >= Self::SET
+    }
+
+    fn let_end(&self) {
+        self.0.store(Self::MAY_END, Ordering::Relaxed);
+    }
+
+    /// Wakes nobody: who lets the work end polls it then.
+    pub(super) fn poll_end(&self) -> Poll<()> {
+        match self.0.load(Ordering::Relaxed) {
+            Self::MAY_END => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -84,6 +100,10 @@ pub(in crate::guest) struct Run {
     /// The answer has no body on the wire: how it ends says nothing.
     is_bodiless: bool,
     leak: Option<Pin<Box<Sleep>>>,
+    /// Whether the instance may serve another request if all goes well.
+    is_reused: bool,
+    /// The instance, when its work is done.
+    instance: Option<Box<Kept>>,
     log: GuestLog,
 }
 
@@ -107,6 +127,7 @@ impl Run {
         computing: Computing,
         answer: AnswerReceiver,
         tasks_done: TasksDone,
+        is_reused: bool,
         log: GuestLog,
     ) -> Self {
         Self {
@@ -116,6 +137,8 @@ impl Run {
             body: BodyState::Absent,
             is_bodiless: false,
             leak: None,
+            is_reused,
+            instance: None,
             log,
         }
     }
@@ -137,6 +160,17 @@ impl Run {
     /// Says that the answer has no body on the wire, so that a guest may promise one and write none.
     pub(super) fn expect_no_body(&mut self) {
         self.is_bodiless = true;
+    }
+
+    /// Says that the instance is not to serve again, whatever comes.
+    pub(super) fn forgo_instance(&mut self) {
+        self.is_reused = false;
+        self.instance = None;
+    }
+
+    /// Ends the run; its instance, if all of it went well and another request may have it.
+    pub(in crate::guest) fn into_instance(mut self) -> Option<Box<Kept>> {
+        self.instance.take()
     }
 
     /// Runs the guest on until the next event. `Pending`: guest and body wait for something outside.
@@ -173,9 +207,11 @@ impl Run {
                     return Poll::Ready(Err(GuestFailure::NoResponse));
                 }
                 (true, BodyState::Ended) => {
-                    self.computing.end();
+                    self.end_work(cx);
                     return Poll::Ready(Ok(Event::End));
                 }
+                // Its end of the body lies forgotten in the instance: only with that does it go.
+                (true, BodyState::Open(_)) if self.instance.is_some() => self.forgo_instance(),
                 (true, BodyState::Open(_)) if !self.computing.is_over() => {
                     ready!(self.poll_leak(cx));
                     self.computing.end();
@@ -191,7 +227,19 @@ impl Run {
         }
         match self.computing.poll(cx) {
             Poll::Pending => Ok(()),
-            Poll::Ready(result) => result,
+            Poll::Ready(result) => {
+                self.instance = result?.filter(|_| self.is_reused);
+                Ok(())
+            }
+        }
+    }
+
+    fn end_work(&mut self, cx: &mut Context<'_>) {
+        if self.is_reused && !self.computing.is_over() {
+            self.tasks_done.let_end();
+            self.instance = self.computing.finish(cx);
+        } else {
+            self.computing.end();
         }
     }
 

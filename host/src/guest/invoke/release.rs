@@ -87,6 +87,10 @@ impl Releasing {
                 if !meter.is_sent() {
                     self.run.expect_no_body();
                 }
+                // Who answers so may have come to grief within: the next request shall not find it as it is.
+                if head.status.is_server_error() {
+                    self.run.forgo_instance();
+                }
                 if is_event_stream(&head.headers) {
                     self.policy.body_bytes = 0;
                 }
@@ -131,14 +135,27 @@ impl Releasing {
         let Some((head, meter)) = self.answer else {
             return Err(GuestFailure::NoResponse);
         };
-        let body = if self.is_complete || !meter.is_sent() {
-            GuestBody::complete(self.held)
-        } else {
+        if self.is_complete {
+            let body = GuestBody::complete(self.held);
+            let instance = self.run.into_instance();
+            return Ok(Released {
+                head,
+                body,
+                instance,
+            });
+        }
+        let body = if meter.is_sent() {
             let limits = guest.limits();
             let patience = Patience::new(limits.deadline, limits.stream_silence_max);
             GuestBody::streaming(self.held, self.run, meter, patience, guest)
+        } else {
+            GuestBody::complete(self.held)
         };
-        Ok(Released { head, body })
+        Ok(Released {
+            head,
+            body,
+            instance: None,
+        })
     }
 }
 

@@ -1,8 +1,8 @@
-//! One run of a `wasi:http` 0.2 guest: a fresh instance, one call of `handle`.
+//! One run of a `wasi:http` 0.2 guest: one call of `handle`.
 
 use wasmtime::{Result, Store};
 use wasmtime_wasi_http::WasiHttpView;
-use wasmtime_wasi_http::p2::bindings::ProxyPre;
+use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
 use super::driver::Answer;
@@ -14,7 +14,7 @@ use crate::guest::request::BodyReader;
 /// Runs the guest to the end of its work: `handle` has returned. Its answer comes through `answer` on the way.
 pub(super) async fn run(
     store: &mut Store<Context>,
-    pre: &ProxyPre<Context>,
+    guest: &Proxy,
     request: Incoming<BodyReader>,
     answer: Answer,
 ) -> Result<()> {
@@ -33,7 +33,6 @@ pub(super) async fn run(
         .new_response_outparam_from_callback(move |response| {
             answer.give(response.map_err(GuestFailure::error_code));
         })?;
-    let guest = pre.instantiate_async(&mut *store).await?;
     guest
         .wasi_http_incoming_handler()
         .call_handle(&mut *store, request, outparam)

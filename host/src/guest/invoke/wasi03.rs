@@ -1,10 +1,9 @@
-//! One run of a `wasi:http` 0.3 guest: a fresh instance, one `handle` task and what it spawns.
+//! One run of a `wasi:http` 0.3 guest: one `handle` task and what it spawns.
 
 use std::future::poll_fn;
 
 use wasmtime::component::Accessor;
 use wasmtime::{Result, Store};
-use wasmtime_wasi_http::p3::bindings::ServicePre;
 use wasmtime_wasi_http::p3::{Request, bindings::Service};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
@@ -17,18 +16,17 @@ use crate::guest::request::BodyReader;
 /// Runs the guest; its answer comes through `answer` on the way.
 ///
 /// Ends by itself only when the guest fails. When no task is left it says so in `tasks_done` and goes on moving what the
-/// guest left in its body's stream: the driver knows when the body has ended, and drops the run then.
+/// guest left in its body's stream: the driver knows when the body has ended, and drops the run then, or lets it end.
 pub(super) async fn run(
     store: &mut Store<Context>,
-    pre: &ServicePre<Context>,
+    guest: &Service,
     request: Incoming<BodyReader>,
     answer: Answer,
     tasks_done: TasksDone,
 ) -> Result<()> {
-    let guest = pre.instantiate_async(&mut *store).await?;
     store
         .run_concurrent(async |accessor| {
-            handle(accessor, &guest, request, answer, &tasks_done).await
+            handle(accessor, guest, request, answer, &tasks_done).await
         })
         .await?
 }
@@ -54,7 +52,8 @@ async fn handle(
     }
     poll_fn(|cx| accessor.poll_no_interesting_tasks(cx)).await;
     tasks_done.set();
-    std::future::pending().await
+    poll_fn(|_| tasks_done.poll_end()).await;
+    Ok(())
 }
 
 fn incoming(context: &mut Context, request: Incoming<BodyReader>) -> Request {

@@ -136,6 +136,7 @@ impl Deployment {
         let ledger = self.ledger();
         let canary = serving.canary.iter().map(|(guest, _)| guest);
         for guest in serving.live.iter().chain(canary) {
+            guest.keep_no_instances();
             watch::over_draining(self, guest, ledger.settings.rollout.drain_max);
         }
     }
@@ -386,6 +387,7 @@ impl Deployment {
 
     fn see_out(self: &Arc<Self>, ledger: &mut Ledger, old: &Guest, fate: State) {
         ledger.set_state(old.version(), fate);
+        old.keep_no_instances();
         watch::over_draining(self, old, ledger.settings.rollout.drain_max);
     }
 

@@ -12,16 +12,16 @@ use super::*;
 
 /// The guests' events of this thread, each as `guest request_id attempt stream message`.
 #[derive(Clone, Default)]
-struct Events(Arc<Mutex<Vec<String>>>);
+pub(super) struct Events(Arc<Mutex<Vec<String>>>);
 
 impl Events {
-    fn capture() -> (Self, DefaultGuard) {
+    pub(super) fn capture() -> (Self, DefaultGuard) {
         let events = Self::default();
         let subscriber = tracing_subscriber::registry().with(events.clone());
         (events, tracing::subscriber::set_default(subscriber))
     }
 
-    fn take(&self) -> Vec<String> {
+    pub(super) fn take(&self) -> Vec<String> {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

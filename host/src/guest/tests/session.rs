@@ -14,13 +14,13 @@ const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
 const COOKIE_NAME: &str = "sid";
 
 /// A visitor with a cookie jar, before sessions in memory.
-struct Visitor {
+pub(super) struct Visitor {
     sessions: Arc<SessionManager>,
     cookie: Option<String>,
 }
 
 impl Visitor {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let keys = KeyRing::new(vec![Secret::new(vec![b'k'; 32])]).unwrap();
         let store = Arc::new(MemoryStore::new());
         let sessions =
@@ -28,6 +28,14 @@ impl Visitor {
         Self {
             sessions,
             cookie: None,
+        }
+    }
+
+    /// The same one, in another window.
+    pub(super) fn same(&self) -> Self {
+        Self {
+            sessions: Arc::clone(&self.sessions),
+            cookie: self.cookie.clone(),
         }
     }
 
@@ -61,7 +69,12 @@ impl Visitor {
         outcome
     }
 
-    async fn answer(&mut self, guest: &Arc<Guest>, target: &str, body: &str) -> Released {
+    pub(super) async fn answer(
+        &mut self,
+        guest: &Arc<Guest>,
+        target: &str,
+        body: &str,
+    ) -> Released {
         let method = if body.is_empty() {
             Method::GET
         } else {
@@ -74,7 +87,7 @@ impl Visitor {
         }
     }
 
-    async fn text(&mut self, guest: &Arc<Guest>, target: &str, body: &str) -> String {
+    pub(super) async fn text(&mut self, guest: &Arc<Guest>, target: &str, body: &str) -> String {
         let released = self.answer(guest, target, body).await;
         String::from_utf8(super::body(released).await.unwrap().to_vec()).unwrap()
     }
@@ -226,10 +239,7 @@ async fn parallel_increments_are_all_counted_and_no_number_is_given_twice() {
         let (guest, mut visitor) = (guest(name), Visitor::new());
         visitor.text(&guest, "/", "").await;
         let visits = (0..16).map(|_| {
-            let mut same = Visitor {
-                sessions: Arc::clone(&visitor.sessions),
-                cookie: visitor.cookie.clone(),
-            };
+            let mut same = visitor.same();
             let guest = Arc::clone(&guest);
             async move { same.text(&guest, "/", "").await }
         });

@@ -49,7 +49,7 @@ pub(super) fn proposal(bytes: Bytes) -> Proposal {
     }
 }
 
-async fn admit(deployment: &Arc<Deployment>, name: &str) -> u64 {
+pub(super) async fn admit(deployment: &Arc<Deployment>, name: &str) -> u64 {
     let admitted = admission()
         .admit(deployment, proposal(bytes_of(name)))
         .await;

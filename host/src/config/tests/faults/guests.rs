@@ -6,7 +6,7 @@ use super::{Expected, assert_faults};
 fn bad_guests_and_routes_are_named() {
     let guest = "[guest.a]\ncomponent = \"a.wasm\"\n";
     let route = "[[route]]\npath = \"/{*rest}\"\nguest = \"a\"\n";
-    let cases: [(String, Expected<'_>); 15] = [
+    let cases: [(String, Expected<'_>); 17] = [
         (
             guest.to_owned(),
             (
@@ -73,6 +73,22 @@ fn bad_guests_and_routes_are_named() {
                 "2: guest.a.component",
                 "cannot read no.wasm",
                 "name a file that exists",
+            ),
+        ),
+        (
+            format!("{guest}reuse = 0\n{route}"),
+            (
+                "3: guest.a.reuse",
+                "0 is out of range",
+                "write 1 to 1000000",
+            ),
+        ),
+        (
+            format!("{guest}reuse = \"often\"\n{route}"),
+            (
+                "3: guest.a.reuse",
+                "expected an integer, found a string",
+                "write an integer from 1 to 1000000",
             ),
         ),
         (

@@ -48,6 +48,7 @@ impl Bench {
     where
         F: Future<Output = Result<(), GuestFailure>> + Send + 'static,
     {
+        let work = async { work.await.map(|()| None) };
         Computing::new(Box::pin(work), self.permit().await, terms)
     }
 
@@ -56,7 +57,8 @@ impl Bench {
         F: Future<Output = Result<(), GuestFailure>> + Send + 'static,
     {
         let mut computing = self.start(work, terms).await;
-        poll_fn(|cx| computing.poll(cx)).await
+        let done = poll_fn(|cx| computing.poll(cx)).await;
+        done.map(|instance| assert!(instance.is_none()))
     }
 }
 

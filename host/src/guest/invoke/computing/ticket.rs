@@ -15,8 +15,7 @@ use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
-use super::{Job, Terms};
-use crate::guest::error::GuestFailure;
+use super::{Done, Job, Terms};
 use crate::guest::lane::{Turn, thread_cpu_time};
 use crate::guest::log::GuestLog;
 use crate::limits::LANE_THRESHOLD;
@@ -61,14 +60,14 @@ pub(super) struct Ticket {
 }
 
 enum End {
-    Over(Result<(), GuestFailure>),
+    Over(Done),
     Panicked(Box<dyn Any + Send>),
 }
 
 /// What a request is told that wants its guest to go on.
 pub(super) enum GoOn {
     Wait,
-    Over(Result<(), GuestFailure>),
+    Over(Done),
     Panicked(Box<dyn Any + Send>),
     /// It has waited for long: it may compute on the request's task again, for so long.
     Here(Job, Duration),
@@ -140,16 +139,25 @@ impl Ticket {
 
     fn leave_rest(self: &Arc<Self>) -> GoOn {
         let earned = (self.elapsed() / WAITING_EARNS).min(LANE_THRESHOLD);
-        if earned >= RETURN_AT && self.since.load(SeqCst) != NEVER {
-            self.phase.store(GONE, SeqCst);
-            if let Some(job) = self.job.take() {
-                return GoOn::Here(job, earned);
-            }
+        if earned >= RETURN_AT
+            && self.since.load(SeqCst) != NEVER
+            && let Some(job) = self.take_back()
+        {
+            return GoOn::Here(job, earned);
         }
         self.mark();
         self.phase.store(DUE, SeqCst);
         self.queue();
         GoOn::Wait
+    }
+
+    /// The job, for the request's own task, if it rests.
+    pub(super) fn take_back(&self) -> Option<Job> {
+        let is_resting = self
+            .phase
+            .compare_exchange(RESTING, GONE, SeqCst, SeqCst)
+            .is_ok();
+        is_resting.then(|| self.job.take()).flatten()
     }
 
     fn queue(self: &Arc<Self>) {
@@ -211,6 +219,8 @@ impl Ticket {
         {
             self.request.wake();
         } else {
+            // Nobody asks for it any more.
+            drop(self.end.take());
             // Its run is over, and has logged what the guest had written by then.
             self.terms.log.finish();
         }

@@ -1,0 +1,114 @@
+//! Instances that wait for another request: how many, how long, and that they go with their version.
+
+use super::reuse::{body_of, served, visit};
+use super::versions::{admit, deployment};
+use super::*;
+
+const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
+
+async fn until_parked(guest: &Guest, count: usize) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while guest.parked() != Some(count) {
+        assert!(Instant::now() < deadline, "{:?}", guest.parked());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn with_no_place_free_instances_are_dropped_and_requests_served() {
+    let options = Options {
+        instances_max: 4,
+        parked_instances_max: 1,
+        ..Options::default()
+    };
+    let runtime = Runtime::new(&options).unwrap();
+    for name in FAULTS {
+        let mut settings = settings(name);
+        settings.reuse = 100;
+        let guest = Arc::new(runtime.load(settings).unwrap());
+        let other = Arc::new(runtime.load(super::settings(name)).unwrap());
+        for _ in 0..2 {
+            // The second ones run beside what is parked of the first: then every slot of the pool is taken.
+            for guest in [&guest, &other] {
+                let visits = (0..4).map(|_| visit(guest, "/sleep?100"));
+                let answers = futures_util::future::join_all(visits).await;
+                assert_eq!(answers, ["slept\n"; 4], "{name}");
+            }
+            assert_eq!(guest.parked(), Some(1), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_waits_for_too_long_is_dropped() {
+    let options = Options {
+        instances_max: 4,
+        parked_idle_max: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let runtime = Runtime::new(&options).unwrap();
+    let mut settings = settings("fixture-faults");
+    settings.reuse = 100;
+    let guest = Arc::new(runtime.load(settings).unwrap());
+    for _ in 0..2 {
+        assert_eq!(served(&guest).await, 0);
+        assert_eq!(guest.parked(), Some(1));
+        until_parked(&guest, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_swap_leaves_no_instance_of_the_old_version() {
+    let deployment = deployment(|settings| settings.reuse = 100);
+    admit(&deployment, "fixture-faults").await;
+    let old = deployment.take(|| 0).unwrap();
+    assert_eq!(served(&old).await, 0);
+    let (_, streaming) = get(&old, "/huge?1").await.unwrap().leave();
+    assert_eq!(served(&old).await, 0);
+    assert_eq!(old.parked(), Some(1));
+
+    admit(&deployment, "fixture-faults-service").await;
+
+    assert_eq!(old.parked(), Some(0));
+    assert_eq!(served(&old).await, 0, "who has it is served by it");
+    streaming.collect().await.unwrap();
+    assert_eq!(old.parked(), Some(0), "and none of it stays");
+    let new = deployment.take(|| 0).unwrap();
+    assert_eq!((served(&new).await, served(&new).await), (0, 1));
+
+    deployment.roll_back(None).unwrap();
+
+    assert_eq!(new.parked(), Some(0));
+    let back = deployment.take(|| 0).unwrap();
+    assert_eq!((served(&back).await, served(&back).await), (0, 1));
+}
+
+#[tokio::test]
+async fn an_instance_goes_with_its_version_and_gives_its_place_free() {
+    let options = Options {
+        instances_max: 4,
+        parked_instances_max: 2,
+        ..Options::default()
+    };
+    let runtime = Runtime::new(&options).unwrap();
+    let load = || {
+        let mut settings = settings("fixture-faults");
+        settings.reuse = 100;
+        Arc::new(runtime.load(settings).unwrap())
+    };
+    let (guest, other) = (load(), load());
+    let places_free = || other.shelf().unwrap().places_free();
+    assert_eq!(served(&guest).await, 0);
+    let on_its_way = get(&guest, "/").await.unwrap();
+    assert_eq!(served(&guest).await, 0);
+    assert_eq!(places_free(), 0);
+
+    drop(guest);
+
+    assert_eq!(body_of(on_its_way).await, "hello\n");
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while places_free() < 2 {
+        assert!(Instant::now() < deadline, "{}", places_free());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
