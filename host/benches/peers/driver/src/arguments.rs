@@ -29,6 +29,8 @@ pub struct Arguments {
     pub plan: Plan,
     /// Who has a turn.
     pub contenders: Vec<Contender>,
+    /// Whether those were chosen.
+    is_choice: bool,
 }
 
 impl Arguments {
@@ -40,7 +42,7 @@ impl Arguments {
         let mut scratch = None;
         let mut rounds = FULL_ROUNDS_MIN;
         let mut time = FULL_TIME_MIN;
-        let mut contenders = contender::ALL.to_vec();
+        let mut chosen = None;
         while let Some(name) = words.next() {
             let value = words
                 .next()
@@ -60,12 +62,14 @@ impl Arguments {
                 }
                 "--only" => {
                     let found: anyhow::Result<_> = value.split(',').map(contender::find).collect();
-                    contenders = found?;
+                    chosen = Some(found?);
                 }
                 _ => bail!("there is no {name}"),
             }
         }
         ensure!(rounds > 0 && time > Duration::ZERO, "nothing to measure");
+        let is_choice = chosen.is_some();
+        let mut contenders = chosen.unwrap_or_else(|| contender::ALL.to_vec());
         if wasmtime.is_none() {
             contenders.retain(|contender| contender.program != Program::Wasmtime);
         }
@@ -88,14 +92,13 @@ impl Arguments {
                 time,
             },
             contenders,
+            is_choice,
         })
     }
 
-    /// Whether the figures are worth keeping: everybody has had turns enough, and long ones.
+    /// Whether the figures are worth keeping: everybody who is there has turns enough, and long ones.
     pub fn is_full(&self) -> bool {
-        self.rounds >= FULL_ROUNDS_MIN
-            && self.plan.time >= FULL_TIME_MIN
-            && self.contenders == contender::ALL
+        self.rounds >= FULL_ROUNDS_MIN && self.plan.time >= FULL_TIME_MIN && !self.is_choice
     }
 }
 

@@ -94,9 +94,8 @@ pub fn cell(
         },
     };
     let mut load = Load::connect(address, contender.answers(), size)?;
-    let cell = under_load(&mut load, &server, mariadb, plan)
-        .with_context(|| format!("the server's log ends: {}", server.log()));
-    let mut cell = cell?;
+    let mut cell = under_load(&mut load, &server, mariadb, plan)
+        .map_err(|error| anyhow::anyhow!("{error:#}\nIts log ends:\n{}", server.log()))?;
     if !contender.uses_mariadb() {
         cell.database = None;
     }

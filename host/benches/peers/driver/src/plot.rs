@@ -7,10 +7,10 @@ use crate::machine::Setting;
 use crate::report;
 use crate::summary::Row;
 
-const WIDTH: f64 = 820.0;
+const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 24.0;
 /// Where bars begin; labels stand before it.
-const BARS_FROM: f64 = 330.0;
+const BARS_FROM: f64 = 390.0;
 /// Room behind the longest bar, for its figure.
 const FIGURE_WIDTH: f64 = 64.0;
 const BAR_HEIGHT: f64 = 16.0;
@@ -54,8 +54,8 @@ pub fn draw(setting: &Setting, rows: &[Row]) -> String {
         "Requests per second, Cloakroom beside its peers",
     );
     let caption = format!(
-        "{}: {} processors shared by server, database and load generator; medians of {} rounds, lines from slowest to fastest",
-        setting.date, setting.n_processors, setting.rounds
+        "Medians of {} rounds, lines from the slowest to the fastest. {} shared processors, {}",
+        setting.rounds, setting.n_processors, setting.date
     );
     text(&mut head, MARGIN, 56.0, "faint", &caption);
     format!(
