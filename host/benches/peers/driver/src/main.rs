@@ -102,7 +102,7 @@ fn write_results(
     fs::write(folder.join("results.svg"), plot::draw(setting, rows))?;
     if arguments.is_full() {
         let readme = fs::read_to_string("README.md")?;
-        let excerpt = report::excerpt(setting, &ratios);
+        let excerpt = report::excerpt(setting, &ratios, rows);
         fs::write("README.md", report::put_excerpt(&readme, &excerpt)?)?;
     }
     eprintln!("\n{}", report::ratios(&ratios));

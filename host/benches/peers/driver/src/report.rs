@@ -72,7 +72,7 @@ Versions: {versions}.
 }
 
 /// What the README shows.
-pub fn excerpt(setting: &Setting, all: &[Ratio]) -> String {
+pub fn excerpt(setting: &Setting, all: &[Ratio], rows: &[Row]) -> String {
     let Setting {
         date,
         rounds,
@@ -83,10 +83,11 @@ pub fn excerpt(setting: &Setting, all: &[Ratio]) -> String {
         "![Requests per second, Cloakroom beside its peers](host/benches/results/results.svg)
 
 Measured on {date} on {n_processors} processors that server, database and load generator share: medians of {rounds} rounds, all
-contenders in turn.
+contenders in turn. {others}
 
 {ratios}
 ",
+        others = others(rows),
         ratios = ratios(all),
     )
 }
@@ -215,7 +216,7 @@ fn others(rows: &[Row]) -> String {
         .collect();
     let spread = crate::summary::spread(shares);
     format!(
-        "Kernel threads and everything else on it took {:.0} % of the processors in the median turn, {:.0} % in the worst.",
+        "Whatever else ran on the machine took {:.0} % of the processors in the median turn, {:.0} % in the worst.",
         spread.median, spread.most
     )
 }
