@@ -6,6 +6,8 @@
 
 # The host's build goes where CARGO_TARGET_DIR says; the guests' components are always in target/guests.
 host_target := $(or $(CARGO_TARGET_DIR),target)
+# What the benchmark measures with and against is a cargo workspace of its own.
+peers := --manifest-path host/benches/peers/Cargo.toml --target-dir $(host_target)/peers
 
 .PHONY: help
 help: ## list the targets
@@ -28,12 +30,26 @@ test: guests ## run every test; installs MariaDB and Node.js for them where the 
 	@if [ -e tests/setup.sh ]; then tests/setup.sh; fi
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	cargo test --locked --workspace
+	cargo test --locked $(peers) --package cloakroom-peers
+
+# A full run (9 contenders, 5 rounds) keeps its figures in host/benches/results and in README.md. A shorter one only shows them:
+# BENCH_SECONDS=1 BENCH_ROUNDS=2 BENCH_ONLY=cloakroom_mysql,axum_mysql make bench
+.PHONY: bench
+bench: build ## measure beside Express, axum and wasmtime serve: rounds in turn, some seven minutes
+	@tests/setup.sh
+	cargo build --locked --release $(peers)
+	@wasmtime=$$(host/benches/peers/setup.sh $(host_target)/peers) && \
+	$(host_target)/peers/release/peers --cloakroom $(host_target)/release/cloakroom --wasmtime "$$wasmtime" \
+		--axum $(host_target)/peers/release/axum-peer --scratch $(host_target)/peers/run \
+		--seconds "$(BENCH_SECONDS)" --rounds "$(BENCH_ROUNDS)" --only "$(BENCH_ONLY)"
 
 .PHONY: lint
 lint: setup ## check formatting, lints and documentation
 	cargo fmt --all --check
+	cargo fmt --manifest-path host/benches/peers/Cargo.toml --all --check
 	guests/cargo.sh fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
 

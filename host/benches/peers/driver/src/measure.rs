@@ -1,0 +1,175 @@
+//! One cell: a contender in one round, from its start to its end.
+
+use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use crate::contender::{Contender, Place, Program, Tools};
+use crate::load::{Load, Size};
+use crate::mariadb::Mariadb;
+use crate::process::{self, Server};
+use crate::usage;
+use crate::visitor::Answers;
+
+/// How each cell is measured.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// The load.
+    pub size: Size,
+    /// Load that is not counted, before.
+    pub warm_up: Duration,
+    /// Load that is counted.
+    pub time: Duration,
+}
+
+/// What one cell gave.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// Answers a second.
+    pub rate: f64,
+    /// The median latency, in microseconds.
+    pub p50: u32,
+    /// The latency that 99 of 100 requests do not pass, in microseconds.
+    pub p99: u32,
+    /// The longest latency, in microseconds.
+    pub longest: u32,
+    /// Processor time per request of the server, in microseconds.
+    pub server: f64,
+    /// … of MariaDB, where it is used.
+    pub database: Option<f64>,
+    /// … of the load generator.
+    pub load: f64,
+    /// The part of the processors that went to anything else on the machine, 0 to 1.
+    pub others: f64,
+}
+
+/// The processor time used so far.
+#[derive(Clone, Copy, Debug)]
+struct Used {
+    at: Instant,
+    server: Duration,
+    database: Duration,
+    load: Duration,
+    machine: Duration,
+}
+
+/// Measures one cell. `scratch` is the folder of all contenders' folders.
+///
+/// # Errors
+/// An answer that is not 200 or not right, a stall, a server that does not start or end: no figures come of those.
+pub fn cell(
+    contender: Contender,
+    tools: &Tools,
+    mariadb: &Mariadb,
+    scratch: &Path,
+    plan: Plan,
+) -> anyhow::Result<Cell> {
+    let directory = scratch.join(contender.id);
+    fs::create_dir_all(&directory)?;
+    // Sessions of the round before.
+    for ending in ["", "-wal", "-shm", ".secret"] {
+        let _ = fs::remove_file(directory.join(format!(".cloakroom/sessions.sqlite{ending}")));
+    }
+    if contender.uses_mariadb() {
+        mariadb.make_database(contender.id)?;
+    }
+    let address = process::free_address()?;
+    let command = contender.command(
+        tools,
+        &Place {
+            address,
+            directory: &directory,
+            mariadb: mariadb.address(),
+            database: contender.id,
+        },
+    )?;
+    let server = Server::start(command, address, &directory.join("log"))?;
+    let size = match contender.answers() {
+        Answers::Counter => plan.size,
+        Answers::Hello => Size {
+            sessions: plan.size.connections,
+            ..plan.size
+        },
+    };
+    let mut load = Load::connect(address, contender.answers(), size)?;
+    let mut cell = under_load(&mut load, &server, mariadb, plan)
+        .map_err(|error| anyhow::anyhow!("{error:#}\nIts log ends:\n{}", server.log()))?;
+    if !contender.uses_mariadb() {
+        cell.database = None;
+    }
+    drop(load);
+    let status = server.stop()?;
+    // Node.js and wasmtime have no handler: the signal ends them. Ours ends by itself, and well.
+    if contender.program == Program::Cloakroom {
+        ensure!(status.success(), "ended with {status}");
+    }
+    Ok(cell)
+}
+
+fn under_load(
+    load: &mut Load,
+    server: &Server,
+    mariadb: &Mariadb,
+    plan: Plan,
+) -> anyhow::Result<Cell> {
+    load.visit_all()?;
+    load.run_for(plan.warm_up)?;
+    let before = used(server, mariadb)?;
+    let answered = load.run_for(plan.time)?;
+    let after = used(server, mariadb)?;
+    // Every session must be where its answers say that it is.
+    load.visit_all()?;
+
+    let mut latencies = answered.latencies;
+    latencies.sort_unstable();
+    let longest = *latencies.last().context("no answer within the time")?;
+    let n_answers = (latencies.len() + answered.late) as f64;
+    let per_answer = |used: fn(&Used) -> Duration| {
+        (used(&after) - used(&before)).as_secs_f64() * 1e6 / n_answers
+    };
+    let known = |used: &Used| (used.server + used.database + used.load).as_secs_f64();
+    let others = (after.machine - before.machine).as_secs_f64() - (known(&after) - known(&before));
+    let n_processors = std::thread::available_parallelism()?.get() as f64;
+    let there_was = (after.at - before.at).as_secs_f64() * n_processors;
+    Ok(Cell {
+        rate: latencies.len() as f64 / plan.time.as_secs_f64(),
+        p50: quantile(&latencies, 50),
+        p99: quantile(&latencies, 99),
+        longest,
+        server: per_answer(|used| used.server),
+        database: Some(per_answer(|used| used.database)),
+        load: per_answer(|used| used.load),
+        others: (others / there_was).max(0.0),
+    })
+}
+
+fn used(server: &Server, mariadb: &Mariadb) -> anyhow::Result<Used> {
+    Ok(Used {
+        at: Instant::now(),
+        server: usage::of_process(server.id())?,
+        database: usage::of_process(mariadb.id())?,
+        load: usage::of_process_alone(std::process::id())?,
+        machine: usage::of_machine()?,
+    })
+}
+
+/// The smallest value that so many of a hundred do not pass.
+fn quantile(sorted: &[u32], percent: usize) -> u32 {
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted[rank - 1]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_is_a_value_that_was_measured() {
+        let sorted: Vec<u32> = (1..=200).collect();
+        assert_eq!(quantile(&sorted, 50), 100);
+        assert_eq!(quantile(&sorted, 99), 198);
+        assert_eq!(quantile(&[7], 99), 7);
+    }
+}

@@ -1,0 +1,198 @@
+//! What the rounds come to: medians, spreads, and the ratios that we hold ourselves to. Knows no text form.
+
+use crate::contender::Contender;
+use crate::measure::Cell;
+
+/// A contender's rounds.
+#[derive(Debug)]
+pub struct Row {
+    /// Who.
+    pub contender: Contender,
+    /// One for each round.
+    pub cells: Vec<Cell>,
+}
+
+/// The middle of some figures and their ends.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Spread {
+    /// The median.
+    pub median: f64,
+    /// The smallest.
+    pub least: f64,
+    /// The largest.
+    pub most: f64,
+}
+
+/// Two contenders beside each other.
+#[derive(Debug)]
+pub struct Ratio {
+    /// What is compared with what.
+    pub what: &'static str,
+    /// The ratio of the medians; its ends are those of the rounds' own ratios.
+    pub ratio: Spread,
+    /// What it ought to be.
+    pub target: Target,
+}
+
+/// What a ratio ought to be.
+#[derive(Clone, Copy, Debug)]
+pub enum Target {
+    /// No less than this.
+    AtLeast(f64),
+    /// No more than this.
+    AtMost(f64),
+}
+
+impl Target {
+    /// Whether a ratio is as it ought to be.
+    pub fn is_met_by(self, ratio: f64) -> bool {
+        match self {
+            Self::AtLeast(least) => ratio >= least,
+            Self::AtMost(most) => ratio <= most,
+        }
+    }
+}
+
+impl Row {
+    /// A contender that has had no round.
+    pub fn new(contender: Contender) -> Self {
+        Self {
+            contender,
+            cells: Vec::new(),
+        }
+    }
+
+    /// A figure over all rounds.
+    pub fn spread(&self, figure: impl Fn(&Cell) -> f64) -> Spread {
+        spread(self.cells.iter().map(figure).collect())
+    }
+}
+
+/// The median and the ends of at least one figure.
+pub fn spread(mut figures: Vec<f64>) -> Spread {
+    figures.sort_unstable_by(f64::total_cmp);
+    let middle = figures.len() / 2;
+    let median = if figures.len() % 2 == 1 {
+        figures[middle]
+    } else {
+        f64::midpoint(figures[middle - 1], figures[middle])
+    };
+    Spread {
+        median,
+        least: figures[0],
+        most: figures[figures.len() - 1],
+    }
+}
+
+/// A figure of a cell.
+type Figure = fn(&Cell) -> f64;
+
+/// The targets, in the order of their weight: what, whose figure, over whose, of what, and how much it ought to be.
+const TARGETS: [(&str, &str, &str, Figure, Target); 8] = {
+    const RATE: Figure = |cell| cell.rate;
+    const P99: Figure = |cell| cell.p99 as f64;
+    use Target::{AtLeast, AtMost};
+    [
+        (
+            "counter on MySQL / Express on MySQL",
+            "cloakroom_mysql",
+            "express_mysql",
+            RATE,
+            AtLeast(15.0),
+        ),
+        (
+            "counter on MySQL / axum on MySQL",
+            "cloakroom_mysql",
+            "axum_mysql",
+            RATE,
+            AtLeast(4.0),
+        ),
+        (
+            "p99 on MySQL / Express's",
+            "cloakroom_mysql",
+            "express_mysql",
+            P99,
+            AtMost(1.0),
+        ),
+        (
+            "p99 on MySQL / axum's",
+            "cloakroom_mysql",
+            "axum_mysql",
+            P99,
+            AtMost(1.0),
+        ),
+        (
+            "counter on MySQL / our own in memory",
+            "cloakroom_mysql",
+            "cloakroom_memory",
+            RATE,
+            AtLeast(0.5),
+        ),
+        (
+            "counter on SQLite / our own in memory",
+            "cloakroom_sqlite",
+            "cloakroom_memory",
+            RATE,
+            AtLeast(0.6),
+        ),
+        (
+            "counter in memory / axum in memory, which runs no sandbox",
+            "cloakroom_memory",
+            "axum_memory",
+            RATE,
+            AtLeast(0.4),
+        ),
+        (
+            "hello / `wasmtime serve` with the same component",
+            "cloakroom_hello",
+            "wasmtime_hello",
+            RATE,
+            AtLeast(2.5),
+        ),
+    ]
+};
+
+/// The ratios of those who have had their turns.
+pub fn ratios(rows: &[Row]) -> Vec<Ratio> {
+    let row = |id| rows.iter().find(|row| row.contender.id == id);
+    let known = TARGETS
+        .into_iter()
+        .filter_map(|(what, ours, theirs, figure, target)| {
+            let ratio = ratio(row(ours)?, row(theirs)?, figure);
+            Some(Ratio {
+                what,
+                ratio,
+                target,
+            })
+        });
+    known.collect()
+}
+
+fn ratio(ours: &Row, theirs: &Row, figure: Figure) -> Spread {
+    let rounds = ours.cells.iter().zip(&theirs.cells);
+    let of_rounds = spread(rounds.map(|(a, b)| figure(a) / figure(b)).collect());
+    Spread {
+        median: ours.spread(figure).median / theirs.spread(figure).median,
+        ..of_rounds
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_is_the_middle_whatever_the_order() {
+        let odd = spread(vec![5.0, 1.0, 3.0]);
+        assert_eq!((odd.least, odd.median, odd.most), (1.0, 3.0, 5.0));
+        assert_eq!(spread(vec![4.0, 1.0, 2.0, 9.0]).median, 3.0);
+    }
+
+    #[test]
+    fn every_target_names_contenders_that_there_are() {
+        for (what, ours, theirs, ..) in TARGETS {
+            assert!(crate::contender::find(ours).is_ok(), "{what}");
+            assert!(crate::contender::find(theirs).is_ok(), "{what}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Processor time, from `/proc`: of a process with its children, and of the whole machine.
+
+use std::collections::HashMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+/// The kernel tells times to programs in hundredths of a second, whatever it counts in itself.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The processor time that a process and its descendants have used, ended ones included where they were waited for.
+pub fn of_process(id: u32) -> anyhow::Result<Duration> {
+    let mut times = HashMap::new();
+    let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(process) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
+            continue;
+        };
+        // A process that has just ended has no file any more.
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
+            continue;
+        };
+        let fields = parse_stat(&stat).context("/proc/*/stat reads otherwise here")?;
+        times.insert(process, fields.own_ticks + fields.children_ticks);
+        children.entry(fields.parent).or_default().push(process);
+    }
+    times
+        .get(&id)
+        .with_context(|| format!("process {id} is gone"))?;
+    let mut ticks = 0;
+    let mut ahead = vec![id];
+    while let Some(process) = ahead.pop() {
+        ticks += times.get(&process).copied().unwrap_or_default();
+        ahead.extend(children.get(&process).into_iter().flatten());
+    }
+    Ok(TICK * ticks)
+}
+
+/// The processor time that a process has used, without any of its children.
+pub fn of_process_alone(id: u32) -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
+    let fields = parse_stat(&stat).context("/proc/*/stat reads otherwise here")?;
+    Ok(TICK * fields.own_ticks)
+}
+
+/// The processor time that everything on the machine has used since its start.
+pub fn of_machine() -> anyhow::Result<Duration> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().next().context("/proc/stat is empty")?;
+    let ticks = parse_machine(line).context("/proc/stat reads otherwise here")?;
+    Ok(TICK * ticks)
+}
+
+/// What a process's `stat` file says.
+#[derive(Debug, PartialEq)]
+struct Stat {
+    parent: u32,
+    own_ticks: u32,
+    /// Those of the children that it has waited for.
+    children_ticks: u32,
+}
+
+fn parse_stat(stat: &str) -> Option<Stat> {
+    // The fields follow the name, which is in parentheses and may hold anything.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let fields: Vec<_> = fields.split_ascii_whitespace().collect();
+    let number = |index: usize| fields.get(index)?.parse::<u32>().ok();
+    Some(Stat {
+        parent: number(1)?,
+        own_ticks: number(11)? + number(12)?,
+        children_ticks: number(13)? + number(14)?,
+    })
+}
+
+/// The ticks of a line `cpu user nice system idle iowait irq softirq steal …` in which a processor did something.
+fn parse_machine(line: &str) -> Option<u32> {
+    let fields = line.strip_prefix("cpu")?.split_ascii_whitespace();
+    let ticks: Vec<u32> = fields.map(|f| f.parse().ok()).collect::<Option<_>>()?;
+    let [user, nice, system, _, _, irq, softirq, steal, ..] = ticks[..] else {
+        return None;
+    };
+    Some(user + nice + system + irq + softirq + steal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let stat = "42 (a) b) S 7 42 42 0 -1 0 1 2 3 4 100 20 3 4 20 0 1 0";
+        let expected = Stat {
+            parent: 7,
+            own_ticks: 120,
+            children_ticks: 7,
+        };
+        assert_eq!(parse_stat(stat), Some(expected));
+    }
+
+    #[test]
+    fn a_machine_that_waits_does_nothing() {
+        assert_eq!(parse_machine("cpu  10 20 30 999 888 1 2 3 0 0"), Some(66));
+    }
+
+    #[test]
+    fn this_process_uses_no_more_than_the_machine() {
+        let own = of_process(std::process::id()).unwrap();
+        assert!(own <= of_machine().unwrap());
+    }
+}

@@ -1,0 +1,30 @@
+#!/bin/sh
+# What the benchmark needs beyond cargo, MariaDB and Node.js: the release of wasmtime whose library the host is built on.
+# Builds it from its crate into $1 unless it is installed, and prints the program's path.
+set -eu
+folder=$1
+version=48.0.8
+
+is_wanted() {
+    case $("$1" --version 2>/dev/null) in
+        "wasmtime $version"*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+installed=$(command -v wasmtime || true)
+if [ -n "$installed" ] && is_wanted "$installed"; then
+    echo "$installed"
+    exit
+fi
+
+mkdir -p "$folder"
+folder=$(CDPATH='' cd -- "$folder" && pwd)
+if ! is_wanted "$folder/wasmtime/bin/wasmtime"; then
+    echo "host/benches/peers/setup.sh: building wasmtime $version, which takes some minutes" >&2
+    # A target folder that stays: what was built of it before an interruption is not built again.
+    CARGO_TARGET_DIR=$folder/wasmtime-build \
+        cargo install --locked --root "$folder/wasmtime" --version "=$version" wasmtime-cli >&2
+    rm -rf "$folder/wasmtime-build"
+fi
+echo "$folder/wasmtime/bin/wasmtime"
