@@ -314,7 +314,7 @@ async fn a_store_that_is_down_is_told_and_leaves_the_host_ready() {
     assert_eq!(run_script(&browser, &host, &["set n 1"]).await.status, 200);
     assert_eq!(json(&operator.get("/readyz").await)["store"], "up");
     server.stop().await;
-    assert_eq!(run_script(&browser, &host, &["set n 2"]).await.status, 503);
+    assert_eq!(run_script(&browser, &host, &["get n"]).await.status, 503);
 
     let ready = operator.get("/readyz").await;
 
