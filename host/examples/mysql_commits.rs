@@ -76,7 +76,10 @@ async fn measure(
 ) -> Result<()> {
     let mut callers = Vec::new();
     for ids in rows.chunks(rows.len() / caller_count).take(caller_count) {
-        let found = store.load_many(ids, NOW_S).await?;
+        let mut found = Vec::new();
+        for ids in ids.chunks(500) {
+            found.extend(store.load_many(ids, NOW_S).await?);
+        }
         let found = found.into_iter().map(|row| row.context("a row is gone"));
         let rows: Vec<Row> = ids
             .iter()

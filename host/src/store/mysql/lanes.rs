@@ -73,6 +73,12 @@ struct State<J: Job> {
     lanes_busy: usize,
 }
 
+/// What a caller has of a job that waits.
+struct Ticket<J: Job> {
+    number: u64,
+    reply: oneshot::Receiver<J::Outcome>,
+}
+
 /// A job under way. Whoever has it answers it; if it is dropped, its caller is told that it was interrupted.
 pub(super) struct Seat<J: Job> {
     pub(super) job: J,
@@ -107,43 +113,47 @@ impl<J: Job> Lanes<J> {
 
     /// Gets jobs done; one outcome for each, in the same order.
     ///
-    /// Cancel safety: dropping it leaves the jobs where they are, waiting or under way; they will be done.
+    /// Cancel safety: dropping it leaves the jobs that have begun to wait where they are; they will be done.
     pub(super) async fn get_done(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
-        let until = Instant::now() + self.wait_max;
         let mut outcomes = Vec::with_capacity(jobs.len());
-        for waiting in self.enqueue(jobs) {
-            let Some((ticket, mut reply)) = waiting else {
-                outcomes.push(J::refused(unavailable("too many rows wait for it")));
-                continue;
-            };
-            let replied = match timeout_at(until, &mut reply).await {
-                Ok(replied) => replied,
-                Err(_) if self.lock().queue.withdraw(ticket) => {
-                    let waited =
-                        format!("all lanes were busy for {} ms", self.wait_max.as_millis());
-                    outcomes.push(J::refused(unavailable(waited)));
-                    continue;
-                }
-                // It has left: what becomes of it is known within the statements' own time.
-                Err(_) => reply.await,
-            };
-            outcomes.push(replied.unwrap_or_else(|_| J::interrupted()));
+        let mut jobs = jobs.into_iter();
+        // A call with thousands of rows does not take the room of everybody else's.
+        while jobs.len() > 0 {
+            let until = Instant::now() + self.wait_max;
+            let some = jobs.by_ref().take(STORE_LANES * LOAD.rows_max).collect();
+            for waiting in self.enqueue(some) {
+                outcomes.push(self.outcome(waiting, until).await);
+            }
         }
         outcomes
     }
 
-    /// Tickets and replies; none for whom there is no room.
-    #[allow(clippy::type_complexity, reason = "a name would say no more")]
-    fn enqueue(
-        self: &Arc<Self>,
-        jobs: Vec<J>,
-    ) -> Vec<Option<(u64, oneshot::Receiver<J::Outcome>)>> {
+    async fn outcome(&self, waiting: Option<Ticket<J>>, until: Instant) -> J::Outcome {
+        let Some(Ticket { number, mut reply }) = waiting else {
+            return J::refused(unavailable("too many rows wait for it"));
+        };
+        let replied = match timeout_at(until, &mut reply).await {
+            Ok(replied) => replied,
+            Err(_) if self.lock().queue.withdraw(number) => {
+                let waited = format!("all lanes were busy for {} ms", self.wait_max.as_millis());
+                return J::refused(unavailable(waited));
+            }
+            // It has left: what becomes of it is known within the statements' own time.
+            Err(_) => reply.await,
+        };
+        replied.unwrap_or_else(|_| J::interrupted())
+    }
+
+    /// None for whom there is no room.
+    fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<Ticket<J>>> {
         let mut state = self.lock();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
-            waiting.push((state.queue.len() < STORE_QUEUE_ROWS_MAX).then(|| {
-                let (sender, receiver) = oneshot::channel();
-                (state.queue.push(job, sender), receiver)
+            let has_room = state.queue.len() < STORE_QUEUE_ROWS_MAX;
+            waiting.push(has_room.then(|| {
+                let (sender, reply) = oneshot::channel();
+                let number = state.queue.push(job, sender);
+                Ticket { number, reply }
             }));
         }
         drop(state);
@@ -167,7 +177,17 @@ impl<J: Job> Lanes<J> {
         self.tasks.spawn(work(place));
     }
 
-    /// What travels next. Where nothing can, the lane is given up in the same breath: whoever comes next opens another.
+    /// Whether anything waits. If not, the lane is given up in the same breath: whoever comes next opens another.
+    fn is_wanted(&self, place: &mut Place<J>) -> bool {
+        let mut state = self.lock();
+        let is_wanted = state.queue.len() > 0;
+        if !is_wanted {
+            place.give_up(&mut state);
+        }
+        is_wanted
+    }
+
+    /// What travels next. Where nothing can, the lane is given up as in [`Lanes::is_wanted`].
     fn board(self: &Arc<Self>, place: &mut Place<J>) -> Option<Vec<Seat<J>>> {
         let mut state = self.lock();
         let taken = state.queue.take(LOAD);
@@ -198,7 +218,7 @@ impl<J: Job> Lanes<J> {
 /// A lane's life.
 async fn work<J: Job>(mut place: Place<J>) {
     let lanes = Arc::clone(&place.lanes);
-    loop {
+    while lanes.is_wanted(&mut place) {
         // First the link, then whoever waits by then: nobody is taken along before it can leave.
         let link = lanes.shared.hosts.link().await;
         let Some(seats) = lanes.board(&mut place) else {

@@ -118,7 +118,7 @@ async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
         return;
     };
     let findings = find_out(shared, &mut link, &answer, &seats).await;
-    // The pool may have it back before everybody has been told.
+    // Before they are told: whoever comes back at once finds it in the pool.
     drop(link);
     match findings {
         Ok(findings) => {
@@ -186,7 +186,8 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
         });
         let statement = committer.insert_many(&rows.collect::<Vec<_>>());
         if let Some((_, used, seats)) = send(shared, next, &statement, seats).await {
-            link = Some(used);
+            // Before they are told: whoever comes back at once finds it in the pool.
+            link = (!later.is_empty()).then_some(used);
             for seat in seats {
                 tell(shared, seat, Verdict::Committed);
             }
