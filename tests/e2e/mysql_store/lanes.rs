@@ -73,7 +73,10 @@ async fn until_updating(database: &Database, count: usize) {
 async fn what_comes_while_the_lanes_are_busy_shares_statements_and_a_lone_caller_has_its_own() {
     // The server counts for all: it is not shared with other tests.
     let mariadb = Mariadb::start().await;
-    let store = connect(&options(&mariadb.fresh_database().await.url)).await;
+    let mut options = options(&mariadb.fresh_database().await.url);
+    // Whatever comes while it is in use waits.
+    options.connection_limit = 1;
+    let store = connect(&options).await;
     let mut admin = mariadb.admin().await;
     let mut count = async |what: &str| {
         let sql = format!("SHOW GLOBAL STATUS LIKE 'Com_{what}'");

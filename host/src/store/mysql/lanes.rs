@@ -14,12 +14,13 @@ mod verdicts;
 
 pub(super) use commits::CommitJob;
 pub(super) use doubts::Doubts;
-pub(super) use loads::LoadJob;
+pub(super) use loads::{LoadJob, load_now};
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -98,6 +99,9 @@ struct Place<J: Job> {
     is_taken: bool,
 }
 
+/// A lane that a caller uses by itself. However that ends, it is there for whoever waits by then.
+pub(super) struct OwnLane<J: Job>(Place<J>);
+
 impl<J: Job> Lanes<J> {
     pub(super) fn new(shared: &Arc<Shared>, tasks: &TaskTracker, wait_max: Duration) -> Arc<Self> {
         Arc::new(Self {
@@ -144,6 +148,19 @@ impl<J: Job> Lanes<J> {
         replied.unwrap_or_else(|_| J::interrupted())
     }
 
+    /// A lane for something that is done in no task of ours, if one is free and nobody waits for it.
+    pub(super) fn free_lane(self: &Arc<Self>) -> Option<OwnLane<J>> {
+        let mut state = self.lock();
+        if state.queue.len() > 0 || state.lanes_busy == STORE_LANES {
+            return None;
+        }
+        state.lanes_busy += 1;
+        Some(OwnLane(Place {
+            lanes: Arc::clone(self),
+            is_taken: true,
+        }))
+    }
+
     /// None for whom there is no room.
     fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<Ticket<J>>> {
         let mut state = self.lock();
@@ -177,10 +194,10 @@ impl<J: Job> Lanes<J> {
         self.tasks.spawn(work(place));
     }
 
-    /// Whether anything waits. If not, the lane is given up in the same breath: whoever comes next opens another.
+    /// Whether there is more to do for a lane that still is one. If not, the lane is given up in the same breath: whoever comes next opens another.
     fn is_wanted(&self, place: &mut Place<J>) -> bool {
         let mut state = self.lock();
-        let is_wanted = state.queue.len() > 0;
+        let is_wanted = place.is_taken && state.queue.len() > 0;
         if !is_wanted {
             place.give_up(&mut state);
         }
@@ -233,12 +250,7 @@ async fn work<J: Job>(mut place: Place<J>) {
                 continue;
             }
         };
-        let mut run = pin!(J::run(&lanes.shared, link, seats));
-        if timeout(STORE_LANE_STALL, &mut run).await.is_err() {
-            place.give_up(&mut lanes.lock());
-            lanes.open_lane();
-            return run.await;
-        }
+        place.keep_for(J::run(&lanes.shared, link, seats)).await;
     }
 }
 
@@ -267,6 +279,17 @@ impl<J: Job> Drop for Hold<J> {
 }
 
 impl<J: Job> Place<J> {
+    /// Runs it, and gives the lane up under it when that takes too long.
+    async fn keep_for<T>(&mut self, run: impl Future<Output = T>) -> T {
+        let mut run = pin!(run);
+        if let Ok(done) = timeout(STORE_LANE_STALL, &mut run).await {
+            return done;
+        }
+        self.give_up(&mut self.lanes.clone().lock());
+        self.lanes.open_lane();
+        run.await
+    }
+
     fn give_up(&mut self, state: &mut State<J>) {
         if std::mem::replace(&mut self.is_taken, false) {
             state.lanes_busy -= 1;
@@ -278,6 +301,22 @@ impl<J: Job> Drop for Place<J> {
     fn drop(&mut self) {
         let lanes = Arc::clone(&self.lanes);
         self.give_up(&mut lanes.lock());
+    }
+}
+
+impl<J: Job> OwnLane<J> {
+    pub(super) async fn keep_for<T>(mut self, run: impl Future<Output = T>) -> T {
+        self.0.keep_for(run).await
+    }
+}
+
+impl<J: Job> Drop for OwnLane<J> {
+    fn drop(&mut self) {
+        let lanes = Arc::clone(&self.0.lanes);
+        self.0.give_up(&mut lanes.lock());
+        if Handle::try_current().is_ok() {
+            lanes.open_lane();
+        }
     }
 }
 

@@ -60,27 +60,45 @@ impl Job for LoadJob {
     }
 }
 
+/// Reads rows, no more than one statement names, at once and with nobody else's.
+pub(in crate::store::mysql) async fn load_now(
+    shared: &Shared,
+    ids: &[SessionId],
+    now_s: i64,
+) -> Result<Vec<Option<SessionRecord>>, StoreError> {
+    let loaded = match shared.hosts.link().await {
+        Ok(link) => find(shared, link, ids.iter().collect(), now_s).await,
+        Err(fault) => Err(fault),
+    };
+    match loaded {
+        Ok(found) => Ok(ids.iter().map(|id| found.row(id)).collect()),
+        Err(fault) => Err(fault.to_store_error()),
+    }
+}
+
 async fn load(shared: &Shared, link: Link<'_>, seats: &[Seat<LoadJob>]) -> Result<Found, Fault> {
+    let ids = seats.iter().map(|seat| &seat.job.id).collect();
+    find(shared, link, ids, seats[0].job.now_s).await
+}
+
+async fn find(
+    shared: &Shared,
+    link: Link<'_>,
+    mut ids: Vec<&SessionId>,
+    now_s: i64,
+) -> Result<Found, Fault> {
     let Shared { hosts, sql, .. } = shared;
-    let mut ids: Vec<_> = seats.iter().map(|seat| &seat.job.id).collect();
     ids.sort_unstable();
     ids.dedup();
-    let now_s = seats[0].job.now_s;
     rows::load(link, Instant::now(), hosts, sql, &ids, now_s).await
 }
 
 /// Each in a statement of its own, so that one row that cannot be read keeps nobody from the others.
 async fn one_by_one(shared: &Shared, seats: Vec<Seat<LoadJob>>) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
-        let loaded = match shared.hosts.link().await {
-            Ok(link) => load(shared, link, std::slice::from_ref(&seat)).await,
-            Err(fault) => Err(fault),
-        };
-        let row = match loaded {
-            Ok(found) => Ok(found.row(&seat.job.id)),
-            Err(fault) => Err(fault.to_store_error()),
-        };
-        seat.answer(row);
+        let LoadJob { id, now_s } = &seat.job;
+        let loaded = load_now(shared, std::slice::from_ref(id), *now_s).await;
+        seat.answer(loaded.map(|mut rows| rows.pop().flatten()));
     });
     each.await;
 }
