@@ -161,7 +161,9 @@ async fn of_commits_that_travel_together_every_lost_one_is_decided() {
     const VISITS: usize = 10;
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
+    // Few links, so that commits wait for each other.
     let host = Config::over(&database.url_through(proxy.port()))
+        .store("connection_limit = 2")
         .guest("/s", "fixture-session")
         .start();
     let visitors: Vec<_> = (0..VISITORS).map(|_| Browser::new()).collect();

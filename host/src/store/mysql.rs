@@ -166,7 +166,11 @@ impl SessionStore for MysqlStore {
             let places = job_places.into_iter().chain(other_places);
             let mut verdicts: Vec<_> = places.zip(done.into_iter().chain(other_verdicts)).collect();
             verdicts.sort_by_key(|(place, _)| *place);
-            verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+            let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+            for (commit, verdict) in commits.iter().zip(&verdicts) {
+                self.shared.doubts.note(commit, verdict, Instant::now());
+            }
+            verdicts
         })
     }
 
@@ -242,7 +246,6 @@ impl Shared {
         let mut verdicts: Vec<_> = stream::iter(order)
             .map(|index| async move {
                 let verdict = committer.commit(&commits[index]).await;
-                (self.doubts).note(&commits[index], &verdict, Instant::now());
                 (index, verdict)
             })
             .buffer_unordered(self.rows_in_flight_max)

@@ -194,7 +194,8 @@ impl<J: Job> Lanes<J> {
         self.tasks.spawn(work(place));
     }
 
-    /// Whether there is more to do for a lane that still is one. If not, the lane is given up in the same breath: whoever comes next opens another.
+    /// Whether there is more to do for a lane that still is one. If not, it is given up in the same breath: whoever comes next
+    /// opens another.
     fn is_wanted(&self, place: &mut Place<J>) -> bool {
         let mut state = self.lock();
         let is_wanted = place.is_taken && state.queue.len() > 0;

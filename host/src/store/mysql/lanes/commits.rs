@@ -123,12 +123,12 @@ async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
     match findings {
         Ok(findings) => {
             for (seat, finding) in seats.into_iter().zip(findings) {
-                tell(shared, seat, verdict_on(finding));
+                seat.answer(verdict_on(finding));
             }
         }
         Err(fault) => {
             for seat in seats {
-                tell(shared, seat, Verdict::Ambiguous(fault.to_store_error()));
+                seat.answer(Verdict::Ambiguous(fault.to_store_error()));
             }
         }
     }
@@ -173,7 +173,7 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
         };
         let next = match next {
             Ok(next) => next,
-            Err(fault) => return tell_all(shared, seats, &fault),
+            Err(fault) => return tell_all(seats, &fault),
         };
         let (count, _) = shared.sql.insert_many(seats.len());
         let later = seats.split_off(count);
@@ -189,7 +189,7 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
             // Before they are told: whoever comes back at once finds it in the pool.
             link = (!later.is_empty()).then_some(used);
             for seat in seats {
-                tell(shared, seat, Verdict::Committed);
+                seat.answer(Verdict::Committed);
             }
         }
         seats = later;
@@ -211,7 +211,7 @@ async fn send<'a>(
     match execute_over(link, Instant::now(), &shared.hosts, statement, repeat).await {
         Ok((answer, link)) => Some((answer, link, seats)),
         Err(fault) if is_alone || fault.is_undecided() || !fault.may_be_for_a_row() => {
-            tell_all(shared, seats, &fault);
+            tell_all(seats, &fault);
             None
         }
         Err(_) => {
@@ -229,7 +229,7 @@ async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>) {
             Verdict::Conflict => recheck(shared, &seat.job).await,
             verdict => verdict,
         };
-        tell(shared, seat, verdict);
+        seat.answer(verdict);
     });
     each.await;
 }
@@ -271,14 +271,8 @@ fn verdict_on(finding: Finding) -> Verdict {
     }
 }
 
-fn tell_all(shared: &Shared, seats: Vec<Seat<CommitJob>>, fault: &Fault) {
+fn tell_all(seats: Vec<Seat<CommitJob>>, fault: &Fault) {
     for seat in seats {
-        tell(shared, seat, verdict_of(fault));
+        seat.answer(verdict_of(fault));
     }
-}
-
-fn tell(shared: &Shared, seat: Seat<CommitJob>, verdict: Verdict) {
-    let commit = &seat.job.commit;
-    shared.doubts.note(commit, &verdict, Instant::now());
-    seat.answer(verdict);
 }
