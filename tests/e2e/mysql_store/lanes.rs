@@ -122,7 +122,7 @@ async fn among_many_each_is_told_what_became_of_its_own_row() {
     let rows = rows(&store, 40).await;
     let (gone, _) = &rows[7];
     assert_committed(&commit(&store, gone, Change::Delete { base: None }).await);
-    let is_stale = |n: usize| n % 5 == 0;
+    let is_stale = |n: usize| n.is_multiple_of(5);
     let changes = rows.iter().enumerate().map(|(n, (id, row))| {
         let base = match is_stale(n) {
             true => record(DATA),

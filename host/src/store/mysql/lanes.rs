@@ -33,10 +33,10 @@ use crate::limits::{
 };
 use crate::record::SessionId;
 use crate::store::{StoreError, StoreErrorKind};
-use queue::{Load, Queue, Travels};
+use queue::{Queue, Room, Travels};
 
 /// What one statement takes.
-const LOAD: Load = Load {
+const ROOM: Room = Room {
     rows_max: STORE_BATCH_ROWS_MAX,
     bytes_max: STORE_BATCH_BYTES_MAX,
 };
@@ -124,7 +124,7 @@ impl<J: Job> Lanes<J> {
         // A call with thousands of rows does not take the room of everybody else's.
         while jobs.len() > 0 {
             let until = Instant::now() + self.wait_max;
-            let some = jobs.by_ref().take(STORE_LANES * LOAD.rows_max).collect();
+            let some = jobs.by_ref().take(STORE_LANES * ROOM.rows_max).collect();
             for waiting in self.enqueue(some) {
                 outcomes.push(self.outcome(waiting, until).await);
             }
@@ -208,7 +208,7 @@ impl<J: Job> Lanes<J> {
     /// What travels next. Where nothing can, the lane is given up as in [`Lanes::is_wanted`].
     fn board(self: &Arc<Self>, place: &mut Place<J>) -> Option<Vec<Seat<J>>> {
         let mut state = self.lock();
-        let taken = state.queue.take(LOAD);
+        let taken = state.queue.take(ROOM);
         if taken.is_empty() {
             place.give_up(&mut state);
             return None;

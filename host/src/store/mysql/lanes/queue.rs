@@ -18,7 +18,7 @@ pub(in crate::store::mysql) trait Travels {
 
 /// How much one statement takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load {
+pub(super) struct Room {
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
 }
@@ -66,15 +66,15 @@ impl<J: Travels, T> Queue<J, T> {
 
     /// The job that has waited longest, and whatever fits into one statement with it; none of a row that is under way, and
     /// no row twice. Their rows are under way from now on, until each is [`Queue::release`]d.
-    pub(super) fn take(&mut self, load: Load) -> Vec<Waiting<J, T>> {
+    pub(super) fn take(&mut self, room: Room) -> Vec<Waiting<J, T>> {
         let mut taken: Vec<Waiting<J, T>> = Vec::new();
         let mut passed_over = VecDeque::new();
         let mut bytes = 0;
-        while taken.len() < load.rows_max
+        while taken.len() < room.rows_max
             && let Some(next) = self.waiting.pop_front()
         {
             let is_alike = taken.first().is_none_or(|first| next.job.fits(&first.job));
-            let has_room = taken.is_empty() || bytes + next.job.bytes() <= load.bytes_max;
+            let has_room = taken.is_empty() || bytes + next.job.bytes() <= room.bytes_max;
             let row = next.job.swapped_row();
             if is_alike && has_room && row.is_none_or(|row| self.under_way.insert(row.clone())) {
                 bytes += next.job.bytes();
@@ -115,7 +115,7 @@ mod tests {
         }
     }
 
-    const LOAD: Load = Load {
+    const ROOM: Room = Room {
         rows_max: 3,
         bytes_max: 100,
     };
@@ -129,7 +129,7 @@ mod tests {
     }
 
     fn taken(queue: &mut Queue<Parcel, usize>) -> Vec<usize> {
-        queue.take(LOAD).iter().map(|w| w.with).collect()
+        queue.take(ROOM).iter().map(|w| w.with).collect()
     }
 
     #[test]
