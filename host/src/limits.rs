@@ -119,6 +119,17 @@ pub const LOG_LINES_MAX: usize = 1000;
 pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
 /// Most rows that one store statement names.
 pub const STORE_BATCH_ROWS_MAX: usize = 128;
+/// Most bytes of session data that one store statement writes: well below what servers take as one packet.
+pub const STORE_BATCH_BYTES_MAX: usize = 1 << 20;
+/// Statements at a time that carry commits to a database, and as many that carry reads; what comes meanwhile waits and travels
+/// together. With fewer, a server that flushes to disk for several connections at once is kept waiting; with more, less
+/// travels together.
+pub const STORE_LANES: usize = 6;
+/// Time without an answer after which a statement does not keep its lane: it waits for a row that somebody else has locked,
+/// or for a host that is gone, and what comes next must not wait with it.
+pub const STORE_LANE_STALL: Duration = Duration::from_millis(100);
+/// Commits that may wait for a lane to a database, and as many reads.
+pub const STORE_QUEUE_ROWS_MAX: usize = 4096;
 /// Connections of the pool to each database host; express-mysql-session's mysql2 pool has as many.
 pub const STORE_CONNECTIONS_MAX: usize = 10;
 /// Longest time to connect and log in to a database.

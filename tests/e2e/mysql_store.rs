@@ -1,6 +1,7 @@
 //! The MySQL store on real MariaDB servers: the contract of all stores, and what is MySQL's own.
 
 mod contract;
+mod lanes;
 mod outage;
 mod schema;
 mod start;

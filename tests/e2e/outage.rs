@@ -6,6 +6,7 @@ use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::Mariadb;
+use futures_util::future::join_all;
 
 use crate::{run_script, script};
 
@@ -152,4 +153,40 @@ async fn a_lost_reply_is_decided_by_the_commit_token() {
         .unwrap();
     assert_eq!(value, 40, "{counted} of 40 answered 200");
     assert_eq!(counted, 40, "every lost reply was decided");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_commits_that_travel_together_every_lost_one_is_decided() {
+    const VISITORS: usize = 24;
+    const VISITS: usize = 10;
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    // Few links, so that commits wait for each other.
+    let host = Config::over(&database.url_through(proxy.port()))
+        .store("connection_limit = 2")
+        .guest("/s", "fixture-session")
+        .start();
+    let visitors: Vec<_> = (0..VISITORS).map(|_| Browser::new()).collect();
+    join_all(visitors.iter().map(|v| script(v, &host, &["set n 0"]))).await;
+    for (round, loss) in [Loss::Reply, Loss::Request].into_iter().enumerate() {
+        proxy.disturb(Disturbance {
+            loss,
+            prefix: "UPDATE".into(),
+            every: 3,
+            times: 20,
+        });
+        join_all(visitors.iter().map(async |visitor| {
+            for _ in 0..VISITS {
+                let answer = run_script(visitor, &host, &["increment n 1"]).await;
+                assert_eq!(answer.status, 200, "{}", answer.text);
+            }
+        }))
+        .await;
+        proxy.calm();
+        let counted = ((round + 1) * VISITS).to_string();
+        for visitor in &visitors {
+            assert_eq!(script(visitor, &host, &["get n"]).await, [&*counted]);
+        }
+    }
+    assert!(proxy.losses() >= 20, "{} were lost", proxy.losses());
 }

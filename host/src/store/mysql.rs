@@ -2,8 +2,9 @@
 //! below it) that names the driver.
 //!
 //! A change is one autocommit statement whose `WHERE` compares what was read, right at every isolation level. Every wait has
-//! a limit; a server that is gone makes requests fail at once, and is found again by itself. Commits go row by row over the
-//! pool's connections here; what comes in one call could travel in one statement (`commit_rows` is that seam).
+//! a limit; a server that is gone makes requests fail at once, and is found again by itself. Creations, changes of a row in
+//! place and reads take one of a few lanes, and those that wait for one travel together (`lanes`). Everything else, and
+//! every change of a table without tokens, is a statement of its own on a connection of the pool.
 
 mod circuit;
 mod commit;
@@ -11,6 +12,7 @@ mod connect_error;
 mod error;
 mod execute;
 mod hosts;
+mod lanes;
 mod link;
 mod options;
 mod rows;
@@ -24,13 +26,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::future::join;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
 use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
+use crate::limits::STORE_BATCH_ROWS_MAX;
 use crate::record::{SessionId, SessionRecord};
 use commit::Committer;
 use hosts::Hosts;
+use lanes::{CommitJob, Doubts, Lanes, LoadJob, load_now};
 use schema::Columns;
 use sql::Sql;
 
@@ -43,14 +48,17 @@ const START_RETRY: Duration = Duration::from_millis(200);
 pub struct MysqlStore {
     shared: Arc<Shared>,
     tasks: TaskTracker,
+    commits: Arc<Lanes<CommitJob>>,
+    loads: Arc<Lanes<LoadJob>>,
 }
 
 struct Shared {
     hosts: Hosts,
     sql: Sql,
     columns: Columns,
-    /// Statements of one call at the same time.
+    /// Statements at the same time where many rows go one by one.
     rows_in_flight_max: usize,
+    doubts: Doubts,
 }
 
 impl MysqlStore {
@@ -90,10 +98,16 @@ impl MysqlStore {
             hosts,
             columns,
             rows_in_flight_max: options.connection_limit.max(1),
+            doubts: Doubts::default(),
         };
+        let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
+        // As long as a statement of its own may wait for its connection.
+        let wait_max = options.acquire_timeout + options.connect_timeout;
         Ok(Self {
-            shared: Arc::new(shared),
-            tasks: TaskTracker::new(),
+            commits: Lanes::new(&shared, &tasks, wait_max),
+            loads: Lanes::new(&shared, &tasks, wait_max),
+            shared,
+            tasks,
         })
     }
 
@@ -111,7 +125,20 @@ impl SessionStore for MysqlStore {
         ids: &'a [SessionId],
         now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        Box::pin(rows::load(&self.shared.hosts, &self.shared.sql, ids, now_s))
+        Box::pin(async move {
+            // A read may end with its caller: on a free lane it needs no task.
+            if (1..=STORE_BATCH_ROWS_MAX).contains(&ids.len())
+                && let Some(lane) = self.loads.free_lane()
+            {
+                return lane.keep_for(load_now(&self.shared, ids, now_s)).await;
+            }
+            let job = |id: &SessionId| LoadJob {
+                id: id.clone(),
+                now_s,
+            };
+            let jobs = ids.iter().map(job).collect();
+            self.loads.get_done(jobs).await.into_iter().collect()
+        })
     }
 
     fn commit_many<'a>(
@@ -120,15 +147,30 @@ impl SessionStore for MysqlStore {
         now_s: i64,
     ) -> StoreFuture<'a, Vec<Verdict>> {
         Box::pin(async move {
-            let (shared, owned) = (self.shared.clone(), commits.to_vec());
-            let task = (self.tasks).spawn(async move { shared.commit_rows(&owned, now_s).await });
-            match task.await {
-                Ok(verdicts) => verdicts,
-                // It panicked, or the runtime ends: nobody knows how far it got.
-                Err(_) => (commits.iter())
-                    .map(|_| Verdict::Ambiguous(interrupted()))
-                    .collect(),
+            let (mut jobs, mut job_places) = (Vec::new(), Vec::new());
+            let (mut others, mut other_places) = (Vec::new(), Vec::new());
+            for (place, commit) in commits.iter().enumerate() {
+                if let Some(job) = CommitJob::new(&self.shared, commit, now_s) {
+                    jobs.push(job);
+                    job_places.push(place);
+                } else {
+                    others.push(commit.clone());
+                    other_places.push(place);
+                }
             }
+            let (done, other_verdicts) = join(
+                self.commits.get_done(jobs),
+                self.commit_alone(others, now_s),
+            )
+            .await;
+            let places = job_places.into_iter().chain(other_places);
+            let mut verdicts: Vec<_> = places.zip(done.into_iter().chain(other_verdicts)).collect();
+            verdicts.sort_by_key(|(place, _)| *place);
+            let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+            for (commit, verdict) in commits.iter().zip(&verdicts) {
+                self.shared.doubts.note(commit, verdict, Instant::now());
+            }
+            verdicts
         })
     }
 
@@ -168,21 +210,43 @@ impl SessionStore for MysqlStore {
     }
 }
 
+impl MysqlStore {
+    /// Each in a statement of its own.
+    async fn commit_alone(&self, commits: Vec<Commit>, now_s: i64) -> Vec<Verdict> {
+        if commits.is_empty() {
+            return Vec::new();
+        }
+        let (shared, count) = (Arc::clone(&self.shared), commits.len());
+        let task = (self.tasks).spawn(async move { shared.commit_rows(&commits, now_s).await });
+        match task.await {
+            Ok(verdicts) => verdicts,
+            // It panicked, or the runtime ends: nobody knows how far it got.
+            Err(_) => (0..count)
+                .map(|_| Verdict::Ambiguous(interrupted()))
+                .collect(),
+        }
+    }
+}
+
 impl Shared {
-    /// Row by row, as many at once as there are connections, begun in the order of their ids.
-    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<Verdict> {
-        let committer = Committer {
+    fn committer(&self, now_s: i64) -> Committer<'_> {
+        Committer {
             hosts: &self.hosts,
             sql: &self.sql,
             columns: self.columns,
             now_s,
-        };
+        }
+    }
+
+    /// Row by row, as many at once as there are connections, begun in the order of their ids.
+    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<Verdict> {
+        let committer = &self.committer(now_s);
         let mut order: Vec<usize> = (0..commits.len()).collect();
         order.sort_by(|a, b| commits[*a].id.cmp(&commits[*b].id));
         let mut verdicts: Vec<_> = stream::iter(order)
-            .map(|index| {
-                let verdict = committer.commit(&commits[index]);
-                async move { (index, verdict.await) }
+            .map(|index| async move {
+                let verdict = committer.commit(&commits[index]).await;
+                (index, verdict)
             })
             .buffer_unordered(self.rows_in_flight_max)
             .collect()

@@ -7,7 +7,7 @@ use super::error::{Class, Fault};
 use super::execute::{Repeat, execute};
 use super::hosts::Hosts;
 use super::link::Statement;
-use super::rows::expires_value;
+use super::rows::{expires_value, filled_up};
 use super::schema::Columns;
 use super::sql::Sql;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
@@ -72,6 +72,63 @@ impl Committer<'_> {
         }
     }
 
+    /// One statement that swaps each of these rows that still is its base; none may be there twice.
+    pub(super) fn update_many(
+        &self,
+        rows: &[(&SessionId, &RowVersion, &SessionRecord)],
+    ) -> Statement<'_> {
+        if let [(id, base, record)] = rows {
+            let mut values = self.record_values(record);
+            values.extend(self.base_values(id, base));
+            let text = &self.sql.update;
+            return Statement { text, values };
+        }
+        let (size, text) = self.sql.update_many(rows.len());
+        let keys = filled_up(rows.iter().map(|(id, ..)| id_hex_value(id)).collect(), size);
+        let mut values = Vec::new();
+        let mut add_cases = |of_rows: Vec<Value>| {
+            for (key, value) in keys.iter().zip(of_rows) {
+                values.extend([key.clone(), value]);
+            }
+        };
+        let records: Vec<_> = (rows.iter())
+            .map(|(_, _, record)| self.record_values(record))
+            .collect();
+        for column in 0..records[0].len() {
+            let of_rows = records.iter().map(|values| values[column].clone());
+            // The first that fits counts: what fills up is never looked at, and need not be as long as the last one's data.
+            add_cases(
+                of_rows
+                    .chain(std::iter::repeat(Value::NULL))
+                    .take(size)
+                    .collect(),
+            );
+        }
+        let bases = rows.iter().map(|(_, base, _)| {
+            let (token, hash) = (hex(base.tokens.as_column()), data_hash(base));
+            Value::from(token + &hash)
+        });
+        let bases = filled_up(bases.collect(), size);
+        let ids = filled_up(rows.iter().map(|(id, ..)| id_value(id)).collect(), size);
+        values.extend(ids);
+        for (key, base) in keys.into_iter().zip(bases) {
+            values.extend([key, base]);
+        }
+        values.push(Value::Int(self.now_s));
+        Statement { text, values }
+    }
+
+    /// One statement that inserts these rows, whose number is one that [`Sql::insert_many`] knows.
+    pub(super) fn insert_many(&self, rows: &[(&SessionId, &SessionRecord)]) -> Statement<'_> {
+        let (_, text) = self.sql.insert_many(rows.len());
+        let mut values = Vec::new();
+        for (id, record) in rows {
+            values.push(id_value(id));
+            values.extend(self.record_values(record));
+        }
+        Statement { text, values }
+    }
+
     async fn swap(&self, text: &str, values: Vec<Value>) -> Verdict {
         let statement = Statement { text, values };
         match execute(self.hosts, &statement, Repeat::IfNotApplied).await {
@@ -122,14 +179,14 @@ impl Committer<'_> {
         if self.columns.has_token {
             values.push(token_value(&base.tokens));
         }
-        values.push(Value::from(hex(&Sha256::digest(&base.data))));
+        values.push(Value::from(data_hash(base)));
         values.push(Value::Int(self.now_s));
         values
     }
 }
 
 /// The verdict on a change whose statement failed.
-fn verdict_of(fault: &Fault) -> Verdict {
+pub(super) fn verdict_of(fault: &Fault) -> Verdict {
     if fault.is_undecided() {
         return Verdict::Ambiguous(fault.to_store_error());
     }
@@ -145,6 +202,10 @@ pub(super) fn id_value(id: &SessionId) -> Value {
 
 pub(super) fn id_hex_value(id: &SessionId) -> Value {
     Value::from(hex(id.as_str().as_bytes()))
+}
+
+fn data_hash(base: &RowVersion) -> String {
+    hex(&Sha256::digest(&base.data))
 }
 
 fn token_value(tokens: &TokenHistory) -> Value {

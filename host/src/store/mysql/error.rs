@@ -200,6 +200,21 @@ impl Fault {
         is_silent && self.progress == Progress::Sent
     }
 
+    /// Whether one of a statement's rows may be to blame, so that the others may go on without it. Such a statement was not
+    /// applied, if it runs on one server.
+    pub(super) fn may_be_for_a_row(&self) -> bool {
+        matches!(
+            self.class,
+            Class::Transient
+                | Class::Stale
+                | Class::LockWait
+                | Class::Duplicate
+                | Class::TooLarge
+                | Class::Unavailable
+                | Class::Broken
+        )
+    }
+
     /// What the operator is told at start.
     pub(super) fn to_connect_error(&self) -> ConnectError {
         ConnectError::new(self.culprit, self.detail.clone(), "")

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::error::{Class, Fault};
-use super::hosts::{Hosts, jitter};
+use super::hosts::{Hosts, Link, jitter};
 use super::link::{Answer, Statement};
 
 /// Attempts in all.
@@ -17,6 +17,8 @@ const PAUSE_MAX: Duration = Duration::from_millis(40);
 pub(super) enum Repeat {
     /// When the first was certainly not applied: compare-and-swap.
     IfNotApplied,
+    /// As [`Repeat::IfNotApplied`], but only where the link or the host was to blame: what many rows share, of which one may be.
+    IfNotForItsRows,
     /// Whatever became of the first: reads, touches, unconditional deletes.
     Always,
 }
@@ -32,16 +34,25 @@ pub(super) async fn execute(
     repeat: Repeat,
 ) -> Result<Answer, Fault> {
     let started_at = Instant::now();
+    let link = hosts.link().await?;
+    let executed = execute_over(link, started_at, hosts, statement, repeat).await;
+    executed.map(|(answer, _)| answer)
+}
+
+/// As [`execute`], for who has a link already and may want the one that answered.
+pub(super) async fn execute_over<'a>(
+    mut link: Link<'a>,
+    started_at: Instant,
+    hosts: &'a Hosts,
+    statement: &Statement<'_>,
+    repeat: Repeat,
+) -> Result<(Answer, Link<'a>), Fault> {
     let mut undecided = None;
     let mut attempts = 0;
     loop {
         attempts += 1;
-        let mut link = match hosts.link().await {
-            Ok(link) => link,
-            Err(fault) => return Err(undecided.unwrap_or(fault)),
-        };
         let fault = match link.run(statement).await {
-            Ok(answer) => return Ok(answer),
+            Ok(answer) => return Ok((answer, link)),
             Err(fault) => fault,
         };
         drop(link);
@@ -61,6 +72,10 @@ pub(super) async fn execute(
         if pause {
             tokio::time::sleep(PAUSE_MAX.mul_f64(jitter())).await;
         }
+        link = match hosts.link().await {
+            Ok(link) => link,
+            Err(fault) => return Err(undecided.unwrap_or(fault)),
+        };
     }
 }
 
@@ -70,7 +85,11 @@ fn is_worth_another(
     elapsed: Duration,
     statement_timeout: Duration,
 ) -> bool {
-    let may_repeat = repeat == Repeat::Always || !fault.is_undecided();
+    let may_repeat = match repeat {
+        Repeat::Always => true,
+        Repeat::IfNotApplied => !fault.is_undecided(),
+        Repeat::IfNotForItsRows => !fault.is_undecided() && !fault.may_be_for_a_row(),
+    };
     may_repeat
         && match fault.class {
             Class::Transient | Class::Stale | Class::HostUnfit => true,

@@ -1,41 +1,65 @@
 //! Reading rows, touching them, and deleting expired ones.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use bytes::Bytes;
 use mysql_async::{Row, Value};
 
 use super::commit::{id_hex_value, id_value};
-use super::error::Fault;
-use super::execute::{Repeat, execute};
-use super::hosts::Hosts;
+use super::error::{Class, Fault, Progress};
+use super::execute::{Repeat, execute, execute_over};
+use super::hosts::{Hosts, Link};
 use super::link::Statement;
 use super::sql::{ROWS_MAX, Sql};
-use crate::limits::STORE_BATCH_ROWS_MAX;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
-use crate::store::{StoreError, StoreErrorKind, Touch};
+use crate::store::{StoreError, Touch};
 
-/// Reads rows in the order of their ids.
+/// Rows that were read, by the exact bytes of their ids: the column's collation may find what only looks alike.
+pub(super) struct Found(HashMap<Vec<u8>, SessionRecord>);
+
+impl Found {
+    pub(super) fn row(&self, id: &SessionId) -> Option<SessionRecord> {
+        self.0.get(id.as_str().as_bytes()).cloned()
+    }
+}
+
+/// Reads rows, at most as many as one statement names.
 pub(super) async fn load(
+    link: Link<'_>,
+    started_at: Instant,
     hosts: &Hosts,
     sql: &Sql,
-    ids: &[SessionId],
+    ids: &[&SessionId],
     now_s: i64,
-) -> Result<Vec<Option<SessionRecord>>, StoreError> {
-    let mut found: HashMap<Vec<u8>, SessionRecord> = HashMap::new();
-    for chunk in ids.chunks(STORE_BATCH_ROWS_MAX) {
-        let (size, text) = sql.load(chunk.len());
-        let mut values = filled_up(chunk.iter().map(id_value).collect(), size);
-        values.push(Value::Int(now_s));
-        let statement = Statement { text, values };
-        let answer = execute(hosts, &statement, Repeat::Always).await;
-        for row in answer.map_err(|fault| fault.to_store_error())?.rows {
-            found.extend(record_of(row)?);
-        }
+) -> Result<Found, Fault> {
+    let (size, text) = sql.load(ids.len());
+    let mut values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
+    values.push(Value::Int(now_s));
+    let statement = Statement { text, values };
+    let loaded = execute_over(link, started_at, hosts, &statement, Repeat::Always).await;
+    let mut found = HashMap::new();
+    for row in loaded?.0.rows {
+        found.extend(record_of(row)?);
     }
-    // By exact bytes: the column's collation may find what only looks alike.
-    let record = |id: &SessionId| found.get(id.as_str().as_bytes()).cloned();
-    Ok(ids.iter().map(record).collect())
+    Ok(Found(found))
+}
+
+/// The tokens that rows have now, valid or not, by the exact bytes of their ids.
+pub(super) async fn tokens(
+    link: &mut Link<'_>,
+    sql: &Sql,
+    ids: &[&SessionId],
+) -> Result<HashMap<Vec<u8>, TokenHistory>, Fault> {
+    let (size, text) = sql.tokens(ids.len());
+    let values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
+    let rows = link.run(&Statement { text, values }).await?.rows;
+    let tokens_of = |row: Row| {
+        let mut cells = row.unwrap().into_iter();
+        let (id, token) = (bytes_of(cells.next()), bytes_of(cells.next()));
+        Some((id?, TokenHistory::from_column(&token.unwrap_or_default())))
+    };
+    Ok(rows.into_iter().filter_map(tokens_of).collect())
 }
 
 /// Moves one row's expiry if it is still valid.
@@ -111,7 +135,7 @@ async fn reap_batch(
 }
 
 /// Repeats the last value until there are `size`: a list with the same id twice means the same.
-fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
+pub(super) fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
     if let Some(last) = values.last().cloned() {
         values.resize(size, last);
     }
@@ -119,7 +143,7 @@ fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
 }
 
 /// A row of the load: its id's bytes and its record; none where the data are NULL, which Express takes for no session.
-fn record_of(row: Row) -> Result<Option<(Vec<u8>, SessionRecord)>, StoreError> {
+fn record_of(row: Row) -> Result<Option<(Vec<u8>, SessionRecord)>, Fault> {
     let mut cells = row.unwrap().into_iter();
     let (id, expires, data, token, created) = (
         bytes_of(cells.next()),
@@ -159,11 +183,9 @@ fn integer_of(cell: &Value) -> Option<i64> {
     }
 }
 
-fn odd_column(which: &str) -> StoreError {
-    StoreError {
-        kind: StoreErrorKind::Broken,
-        detail: format!("the {which} column is of another type than Express's"),
-    }
+fn odd_column(which: &str) -> Fault {
+    let detail = format!("the {which} column is of another type than Express's");
+    Fault::new(Class::Broken, Progress::Sent, detail)
 }
 
 /// Seconds as the unsigned 32-bit column takes them: a time after 2106 is cut to that.

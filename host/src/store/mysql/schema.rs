@@ -22,14 +22,22 @@ pub(super) struct Columns {
     pub(super) has_created: bool,
     /// The data column has a character set other than the link's: what we read is not the bytes that it holds.
     pub(super) is_data_converted: bool,
+    /// The id alone is the primary key, so that a statement can be held to that key.
+    pub(super) is_id_primary: bool,
 }
 
 /// A table as the server describes it.
 struct Table {
     /// Names and character sets.
     columns: Vec<(String, Option<String>)>,
-    /// Of each index: whether it is unique, and its columns in order.
-    indexes: Vec<(bool, Vec<String>)>,
+    indexes: Vec<Index>,
+}
+
+struct Index {
+    name: String,
+    is_unique: bool,
+    /// In order.
+    columns: Vec<String>,
 }
 
 /// Finds or makes the table, and says what it has.
@@ -75,22 +83,26 @@ async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, Con
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
         table_name(),
     );
-    let mut grouped: Vec<(String, (bool, Vec<String>))> = Vec::new();
+    let mut grouped: Vec<Index> = Vec::new();
     for row in indexes.await? {
         let (Some(name), Some(column)) = (text(&row, 0), text(&row, 2)) else {
             continue;
         };
         let is_unique = text(&row, 1).as_deref() == Some("0");
         match grouped.last_mut() {
-            Some((last, (_, columns))) if *last == name => columns.push(column),
-            _ => grouped.push((name, (is_unique, vec![column]))),
+            Some(last) if last.name == name => last.columns.push(column),
+            _ => grouped.push(Index {
+                name,
+                is_unique,
+                columns: vec![column],
+            }),
         }
     }
     Ok(Table {
         columns: (columns.iter())
             .filter_map(|row| Some((text(row, 0)?, text(row, 1))))
             .collect(),
-        indexes: grouped.into_iter().map(|(_, index)| index).collect(),
+        indexes: grouped,
     })
 }
 
@@ -146,11 +158,7 @@ fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
         let remedy = "name its columns under schema.column_names";
         return Err(ConnectError::new(Culprit::Columns, what, remedy));
     }
-    let is_key = |(is_unique, columns): &(bool, Vec<String>)| {
-        *is_unique
-            && matches!(&columns[..], [only] if only.eq_ignore_ascii_case(names.session_id.as_str()))
-    };
-    if !table.indexes.iter().any(is_key) {
+    if !table.indexes.iter().any(|index| index.is_key(names)) {
         let what = format!("the table {} may hold an id twice", names.table);
         let sql = format!(
             "ALTER TABLE {} ADD PRIMARY KEY ({})",
@@ -171,8 +179,7 @@ fn missing_change(table: &Table, names: &SchemaNames) -> Option<String> {
         additions.push("ADD COLUMN `cloakroom_created` int unsigned NULL".to_owned());
     }
     let expires = names.expires.as_str();
-    let is_expiry_index =
-        |(_, columns): &(bool, Vec<String>)| columns[0].eq_ignore_ascii_case(expires);
+    let is_expiry_index = |index: &Index| index.columns[0].eq_ignore_ascii_case(expires);
     if !table.indexes.iter().any(is_expiry_index) {
         additions.push(format!("ADD INDEX `cloakroom_expires` ({})", names.expires));
     }
@@ -200,6 +207,14 @@ fn create_statement(names: &SchemaNames) -> String {
     )
 }
 
+impl Index {
+    /// Whether it keeps an id from being there twice.
+    fn is_key(&self, names: &SchemaNames) -> bool {
+        let is_id = |column: &str| column.eq_ignore_ascii_case(names.session_id.as_str());
+        self.is_unique && matches!(&self.columns[..], [only] if is_id(only))
+    }
+}
+
 impl Table {
     fn has_column(&self, name: &str) -> bool {
         self.character_set(name).is_some()
@@ -219,6 +234,8 @@ impl Table {
             is_data_converted: character_set.is_some_and(|set| {
                 !["utf8mb4", "utf8mb3", "utf8", "ascii", "binary"].contains(&set)
             }),
+            is_id_primary: (self.indexes.iter())
+                .any(|index| index.name.eq_ignore_ascii_case("PRIMARY") && index.is_key(names)),
         }
     }
 }

@@ -1,0 +1,104 @@
+//! Reads that travel together: one `SELECT ... IN`.
+
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::queue::Travels;
+use super::{Job, Seat, unavailable};
+use crate::record::{SessionId, SessionRecord};
+use crate::store::StoreError;
+use crate::store::mysql::Shared;
+use crate::store::mysql::error::Fault;
+use crate::store::mysql::hosts::Link;
+use crate::store::mysql::rows::{self, Found};
+
+/// One row to be read.
+pub(in crate::store::mysql) struct LoadJob {
+    pub(in crate::store::mysql) id: SessionId,
+    pub(in crate::store::mysql) now_s: i64,
+}
+
+impl Travels for LoadJob {
+    /// Any number of statements may read a row.
+    fn swapped_row(&self) -> Option<&SessionId> {
+        None
+    }
+
+    fn fits(&self, first: &Self) -> bool {
+        self.now_s == first.now_s
+    }
+
+    fn bytes(&self) -> usize {
+        self.id.as_str().len()
+    }
+}
+
+impl Job for LoadJob {
+    type Outcome = Result<Option<SessionRecord>, StoreError>;
+
+    fn refused(error: StoreError) -> Self::Outcome {
+        Err(error)
+    }
+
+    fn interrupted() -> Self::Outcome {
+        Err(unavailable("the read was interrupted"))
+    }
+
+    async fn run(shared: &Shared, link: Link<'_>, seats: Vec<Seat<Self>>) {
+        let loaded = load(shared, link, &seats).await;
+        if seats.len() > 1 && matches!(&loaded, Err(fault) if fault.may_be_for_a_row()) {
+            return one_by_one(shared, seats).await;
+        }
+        for seat in seats {
+            let row = match &loaded {
+                Ok(found) => Ok(found.row(&seat.job.id)),
+                Err(fault) => Err(fault.to_store_error()),
+            };
+            seat.answer(row);
+        }
+    }
+}
+
+/// Reads rows, no more than one statement names, at once and with nobody else's.
+pub(in crate::store::mysql) async fn load_now(
+    shared: &Shared,
+    ids: &[SessionId],
+    now_s: i64,
+) -> Result<Vec<Option<SessionRecord>>, StoreError> {
+    let loaded = match shared.hosts.link().await {
+        Ok(link) => find(shared, link, ids.iter().collect(), now_s).await,
+        Err(fault) => Err(fault),
+    };
+    match loaded {
+        Ok(found) => Ok(ids.iter().map(|id| found.row(id)).collect()),
+        Err(fault) => Err(fault.to_store_error()),
+    }
+}
+
+async fn load(shared: &Shared, link: Link<'_>, seats: &[Seat<LoadJob>]) -> Result<Found, Fault> {
+    let ids = seats.iter().map(|seat| &seat.job.id).collect();
+    find(shared, link, ids, seats[0].job.now_s).await
+}
+
+async fn find(
+    shared: &Shared,
+    link: Link<'_>,
+    mut ids: Vec<&SessionId>,
+    now_s: i64,
+) -> Result<Found, Fault> {
+    let Shared { hosts, sql, .. } = shared;
+    ids.sort_unstable();
+    ids.dedup();
+    rows::load(link, Instant::now(), hosts, sql, &ids, now_s).await
+}
+
+/// Each in a statement of its own, so that one row that cannot be read keeps nobody from the others.
+async fn one_by_one(shared: &Shared, seats: Vec<Seat<LoadJob>>) {
+    let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
+        let LoadJob { id, now_s } = &seat.job;
+        let loaded = load_now(shared, std::slice::from_ref(id), *now_s).await;
+        seat.answer(loaded.map(|mut rows| rows.pop().flatten()));
+    });
+    each.await;
+}

@@ -1,0 +1,186 @@
+//! What waits for a lane, and what travels next. Knows no statements and no time.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::record::SessionId;
+
+/// What travels.
+pub(in crate::store::mysql) trait Travels {
+    /// The row that it changes, if it does: only one statement at a time may name that.
+    fn swapped_row(&self) -> Option<&SessionId>;
+
+    /// Whether it can be in one statement with `first`.
+    fn fits(&self, first: &Self) -> bool;
+
+    /// What it adds to a statement's length.
+    fn bytes(&self) -> usize;
+}
+
+/// How much one statement takes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    pub(super) rows_max: usize,
+    pub(super) bytes_max: usize,
+}
+
+/// A job and whatever comes with it, in the order of arrival.
+pub(super) struct Queue<J, T> {
+    waiting: VecDeque<Waiting<J, T>>,
+    /// Rows that a statement names just now, which no other one may name.
+    under_way: HashSet<SessionId>,
+    next_ticket: u64,
+}
+
+pub(super) struct Waiting<J, T> {
+    ticket: u64,
+    pub(super) job: J,
+    pub(super) with: T,
+}
+
+impl<J: Travels, T> Queue<J, T> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            under_way: HashSet::new(),
+            next_ticket: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Lets a job wait; what it answers takes the job back.
+    pub(super) fn push(&mut self, job: J, with: T) -> u64 {
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.waiting.push_back(Waiting { ticket, job, with });
+        ticket
+    }
+
+    /// Takes a job back; false if it has left.
+    pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
+        let place = (self.waiting).binary_search_by_key(&ticket, |waiting| waiting.ticket);
+        place.is_ok_and(|place| self.waiting.remove(place).is_some())
+    }
+
+    /// The job that has waited longest, and whatever fits into one statement with it; none of a row that is under way, and
+    /// no row twice. Their rows are under way from now on, until each is [`Queue::release`]d.
+    pub(super) fn take(&mut self, room: Room) -> Vec<Waiting<J, T>> {
+        let mut taken: Vec<Waiting<J, T>> = Vec::new();
+        let mut passed_over = VecDeque::new();
+        let mut bytes = 0;
+        while taken.len() < room.rows_max
+            && let Some(next) = self.waiting.pop_front()
+        {
+            let is_alike = taken.first().is_none_or(|first| next.job.fits(&first.job));
+            let has_room = taken.is_empty() || bytes + next.job.bytes() <= room.bytes_max;
+            let row = next.job.swapped_row();
+            if is_alike && has_room && row.is_none_or(|row| self.under_way.insert(row.clone())) {
+                bytes += next.job.bytes();
+                taken.push(next);
+            } else {
+                passed_over.push_back(next);
+            }
+        }
+        while let Some(first) = passed_over.pop_back() {
+            self.waiting.push_front(first);
+        }
+        taken
+    }
+
+    pub(super) fn release(&mut self, row: &SessionId) {
+        self.under_way.remove(row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A job of a kind and a size, on a row.
+    struct Parcel(char, usize, Option<SessionId>);
+
+    impl Travels for Parcel {
+        fn swapped_row(&self) -> Option<&SessionId> {
+            self.2.as_ref()
+        }
+
+        fn fits(&self, first: &Self) -> bool {
+            self.0 == first.0
+        }
+
+        fn bytes(&self) -> usize {
+            self.1
+        }
+    }
+
+    const ROOM: Room = Room {
+        rows_max: 3,
+        bytes_max: 100,
+    };
+
+    fn queue(parcels: impl IntoIterator<Item = Parcel>) -> Queue<Parcel, usize> {
+        let mut queue = Queue::new();
+        for (number, parcel) in parcels.into_iter().enumerate() {
+            queue.push(parcel, number);
+        }
+        queue
+    }
+
+    fn taken(queue: &mut Queue<Parcel, usize>) -> Vec<usize> {
+        queue.take(ROOM).iter().map(|w| w.with).collect()
+    }
+
+    #[test]
+    fn who_waited_longest_goes_first_with_what_is_alike_and_has_room() {
+        let kinds = [
+            ('a', 60),
+            ('b', 1),
+            ('a', 50),
+            ('a', 40),
+            ('b', 1),
+            ('b', 1),
+            ('b', 1),
+        ];
+        let mut queue = queue(kinds.map(|(kind, bytes)| Parcel(kind, bytes, None)));
+        assert_eq!(taken(&mut queue), [0, 3], "the third has no room");
+        assert_eq!(taken(&mut queue), [1, 4, 5], "three at most");
+        assert_eq!(taken(&mut queue), [2]);
+        assert_eq!(taken(&mut queue), [6]);
+        assert!(taken(&mut queue).is_empty());
+    }
+
+    #[test]
+    fn what_is_larger_than_a_statement_takes_goes_alone() {
+        let mut queue = queue([Parcel('a', 1_000, None), Parcel('a', 1, None)]);
+        assert_eq!(taken(&mut queue), [0]);
+        assert_eq!(taken(&mut queue), [1]);
+    }
+
+    #[test]
+    fn a_row_is_under_way_once_at_a_time() {
+        let (one, other) = (SessionId::generate(), SessionId::generate());
+        let parcel = |id: &SessionId| Parcel('a', 1, Some(id.clone()));
+        let mut queue = queue([parcel(&one), parcel(&one), parcel(&other), parcel(&one)]);
+        assert_eq!(taken(&mut queue), [0, 2]);
+        assert!(taken(&mut queue).is_empty(), "the row is under way");
+        queue.release(&one);
+        assert_eq!(taken(&mut queue), [1]);
+        queue.release(&one);
+        assert_eq!(taken(&mut queue), [3]);
+    }
+
+    #[test]
+    fn who_is_taken_back_does_not_travel_and_who_travels_is_not_taken_back() {
+        let mut queue = queue([]);
+        let tickets: Vec<_> = (0..4)
+            .map(|n| queue.push(Parcel('a', 1, None), n))
+            .collect();
+        assert!(queue.withdraw(tickets[1]));
+        assert!(!queue.withdraw(tickets[1]));
+        assert_eq!(taken(&mut queue), [0, 2, 3]);
+        assert!(!queue.withdraw(tickets[0]));
+        assert_eq!(queue.len(), 0);
+    }
+}
