@@ -7,7 +7,7 @@ mod log;
 mod plan;
 mod reads;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::record::{
     CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord, StoredCookie,
@@ -124,12 +124,31 @@ impl Working {
     }
 }
 
+/// The cookie of a session that this visit creates. Most visits create none: its text is made when it is asked for.
+struct FreshCookie {
+    attributes: CookieAttributes,
+    stored: OnceLock<StoredCookie>,
+}
+
+impl FreshCookie {
+    fn new(attributes: &CookieAttributes) -> Self {
+        Self {
+            attributes: attributes.clone(),
+            stored: OnceLock::new(),
+        }
+    }
+
+    fn get(&self) -> &StoredCookie {
+        self.stored
+            .get_or_init(|| StoredCookie::new(&self.attributes))
+    }
+}
+
 /// See the module.
 pub(super) struct Transaction {
     standing: Standing,
     base: Option<Arc<Base>>,
-    /// The cookie of a session that this visit creates.
-    fresh_cookie: StoredCookie,
+    fresh_cookie: FreshCookie,
     limits: Limits,
     working: Working,
     log: Log,
@@ -163,7 +182,7 @@ impl Transaction {
         Self {
             standing,
             base,
-            fresh_cookie: StoredCookie::new(fresh_cookie),
+            fresh_cookie: FreshCookie::new(fresh_cookie),
             limits,
             working: Working::new(document),
             log: Log::default(),
@@ -203,7 +222,7 @@ impl Transaction {
     /// The attributes that the visitor's cookie was set with.
     pub(super) fn row_attributes(&self) -> &CookieAttributes {
         let base = self.base.as_ref().map(|base| base.document.cookie());
-        base.unwrap_or(&self.fresh_cookie).attributes()
+        base.unwrap_or_else(|| self.fresh_cookie.get()).attributes()
     }
 
     pub(super) fn get(&mut self, key: &str) -> Option<&str> {
@@ -334,7 +353,7 @@ impl Transaction {
                 self.base = Some(newer);
                 document
             }
-            _ => Document::new(self.fresh_cookie.clone()),
+            _ => Document::new(self.fresh_cookie.get().clone()),
         };
         self.working = Working::new(document);
         self.log = Log::default();

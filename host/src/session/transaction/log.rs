@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use crate::limits::{SESSION_LOG_BYTES_MAX, SESSION_LOG_OPS_MAX};
-use crate::record::{Document, SessionId, StoredCookie, as_integer, is_reserved_key};
+use crate::record::{Document, SessionId, as_integer, is_reserved_key};
 
 use super::super::Error;
 use super::super::policy::Ending;
-use super::{Limits, Working};
+use super::{FreshCookie, Limits, Working};
 
 /// One change.
 #[derive(Clone)]
@@ -44,14 +44,14 @@ impl Op {
         &self,
         working: &mut Working,
         limits: Limits,
-        fresh_cookie: &StoredCookie,
+        fresh_cookie: &FreshCookie,
     ) -> Result<(), Error> {
         match self {
             Self::Destroy => working.ending = Ending::Destroyed,
             Self::Drop if working.ending == Ending::Alive => working.ending = Ending::Dropped,
             Self::Drop => {}
             Self::Regenerate { id } => {
-                *working = Working::new(Document::new(fresh_cookie.clone()));
+                *working = Working::new(Document::new(fresh_cookie.get().clone()));
                 working.new_id = Some(id.clone());
                 working.is_regenerated = true;
             }

@@ -119,7 +119,7 @@ impl Transaction {
             None => {
                 self.standing = Standing::New;
                 self.base = None;
-                self.working = Working::new(Document::new(self.fresh_cookie.clone()));
+                self.working = Working::new(Document::new(self.fresh_cookie.get().clone()));
             }
         }
         self.working.ending = ending;
