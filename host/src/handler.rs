@@ -18,6 +18,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
+use http_body::Body as _;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -154,6 +155,8 @@ impl Handler {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
+        let broke_off = BrokeOff::default();
+        let body = broke_off.watch(body, &head);
 
         let screened = match screen::screen(&mut head, ends.peer.ip(), ends.local, &self.options) {
             Ok(screened) => screened,
@@ -190,12 +193,10 @@ impl Handler {
             return self.refuse(record, Problem::BodyTooLarge);
         }
         let deadline = record.started_at + limits.deadline;
-        let broke_off = BrokeOff::default();
         let is_kept = body
             .size_hint()
             .upper()
             .is_some_and(|n| n <= limits.replay_bytes_max as u64);
-        let body = broke_off.watch(body);
         let request = GuestRequest {
             head,
             scheme: screened.scheme.clone(),

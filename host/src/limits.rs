@@ -51,6 +51,10 @@ pub const REQUESTS_MAX: usize = 4096;
 /// Slowest that a client may send a request's body or take an answer's, in bytes a second, once it has used up the idle
 /// time-out: far below any line, far above a client that holds a guest with a byte now and then.
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
+/// What is read of a request's body that nobody wants, in bytes, and for how long, so that its sender reads the answer.
+pub const REQUEST_DISCARD_BYTES_MAX: usize = 4 << 20;
+/// See [`REQUEST_DISCARD_BYTES_MAX`].
+pub const REQUEST_DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 /// Longest time for a request's head to arrive: a slow one holds a connection and nothing else.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time a connection stays open without a request; longer than the usual 60 s of a proxy in front.

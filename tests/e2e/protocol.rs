@@ -143,3 +143,40 @@ async fn a_slow_client_holds_no_instance() {
         .unwrap();
     assert_eq!(Browser::new().get(&host.url("/")).await.status, 200);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_that_nobody_wants_does_not_cost_its_sender_the_answer() {
+    let limits = "limits = { request_body = \"1MiB\" }";
+    let host = Config::over("memory:")
+        .guest_with("/", "fixture-faults", limits)
+        .start();
+    let mut stream = TcpStream::connect(host.address()).await.unwrap();
+    // Too large for the guest, and unread by it.
+    for (bytes, code) in [(3 << 20, "413"), (900 << 10, "200")] {
+        let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for piece in vec![b'x'; bytes].chunks(64 << 10) {
+            stream.write_all(piece).await.expect("the host takes it");
+        }
+        let answer = one_answer(&mut stream).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {code} ")), "{answer}");
+    }
+}
+
+/// Reads one answer with a length from a connection that stays open.
+async fn one_answer(stream: &mut TcpStream) -> String {
+    let mut answer = Vec::new();
+    loop {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let lower = head.to_ascii_lowercase();
+            let (_, rest) = lower.split_once("content-length: ").expect("a length");
+            let length: usize = rest.lines().next().unwrap().parse().unwrap();
+            if body.len() >= length {
+                return text;
+            }
+        }
+        let read = stream.read_buf(&mut answer).await.unwrap();
+        assert!(read > 0, "closed after {text}");
+    }
+}

@@ -1,4 +1,5 @@
-//! The client's body on its way to the guest, watched: when it breaks off, what the guest makes of that is not the guest's fault.
+//! The client's body on its way to the guest, watched: when it breaks off, what the guest makes of that is not the guest's fault;
+//! and what nobody reads of it is read and dropped for a while, so that its sender gets the answer.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -6,7 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::header::EXPECT;
+use http::{Version, request};
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::runtime::Handle;
+use tokio::time::timeout;
+
+use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 
 /// Whether a request's body has broken off. Clones tell of the same body.
 #[derive(Clone, Debug, Default)]
@@ -17,23 +25,51 @@ impl BrokeOff {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// `body`, watched.
-    pub(super) fn watch<B: Body>(&self, body: B) -> Watched<B> {
+    /// `body` of the request with this head, watched.
+    pub(super) fn watch<B>(&self, body: B, head: &request::Parts) -> Watched<B>
+    where
+        B: Body<Data = Bytes> + Send + 'static,
+    {
+        // HTTP/2 ends one stream without the others; and who asks first has not sent a body that is not wanted.
+        let is_on_its_way = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
         Watched {
-            body: Box::pin(body),
+            is_discarded: is_on_its_way && !body.is_end_stream(),
+            body: Some(Box::pin(body)),
             broke_off: self.clone(),
         }
     }
 }
 
-/// A body that tells when it breaks off.
+/// A body that tells when it breaks off. What is left of it when it is dropped is read for a while: a connection that is closed
+/// on bytes that nobody has read is reset, and the answer with it (RFC 9112, section 9.6).
 #[derive(Debug)]
-pub(super) struct Watched<B> {
-    body: Pin<Box<B>>,
+pub(super) struct Watched<B: Body<Data = Bytes> + Send + 'static> {
+    /// There until it is dropped.
+    body: Option<Pin<Box<B>>>,
+    is_discarded: bool,
     broke_off: BrokeOff,
 }
 
-impl<B: Body<Data = Bytes>> Body for Watched<B> {
+impl<B: Body<Data = Bytes> + Send + 'static> Drop for Watched<B> {
+    fn drop(&mut self) {
+        let body = self.body.take().filter(|_| self.is_discarded);
+        if let (Some(body), Ok(runtime)) = (body, Handle::try_current()) {
+            runtime.spawn(timeout(REQUEST_DISCARD_TIMEOUT, discard(body)));
+        }
+    }
+}
+
+async fn discard<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = body.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > REQUEST_DISCARD_BYTES_MAX {
+            return;
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes> + Send + 'static> Body for Watched<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -41,18 +77,23 @@ impl<B: Body<Data = Bytes>> Body for Watched<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = ready!(self.body.as_mut().poll_frame(cx));
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(body.as_mut().poll_frame(cx));
         if matches!(frame, Some(Err(_))) {
             self.broke_off.0.store(true, Ordering::Relaxed);
         }
+        self.is_discarded &= matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(|body| body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let hint = self.body.as_ref().map(|body| body.size_hint());
+        hint.unwrap_or_default()
     }
 }
