@@ -47,6 +47,27 @@ struct State {
     unsettled: HashSet<SessionId>,
 }
 
+impl State {
+    fn note_lost(&mut self, commit: &Commit) {
+        self.lost_replies += 1;
+        self.lost.insert(written_id(commit));
+        if !matches!(commit.change, Change::Create(_)) {
+            self.unsettled.insert(commit.id.clone());
+        }
+    }
+}
+
+/// The id that a commit's row has afterwards.
+fn written_id(commit: &Commit) -> SessionId {
+    match &commit.change {
+        Change::Update {
+            new_id: Some(new_id),
+            ..
+        } => new_id.clone(),
+        _ => commit.id.clone(),
+    }
+}
+
 /// What becomes of a commit.
 enum Fate {
     Done,
@@ -139,12 +160,7 @@ impl FaultyStore {
 
     fn fate(&self, commit: &Commit) -> Fate {
         let mut state = self.state();
-        let moved = match &commit.change {
-            Change::Update { new_id, .. } => new_id.clone(),
-            _ => None,
-        };
-        let written = moved.unwrap_or_else(|| commit.id.clone());
-        state.ids.insert(written.clone());
+        state.ids.insert(written_id(commit));
         let fate = if state.rng.chance(self.faults.lost_percent) && self.may_be_lost(commit) {
             match state.rng.below(3) {
                 0 => Fate::DoneReplyLost,
@@ -161,13 +177,7 @@ impl FaultyStore {
                 state.unsettled.remove(&commit.id);
                 state.failures += usize::from(matches!(fate, Fate::Failed));
             }
-            _ => {
-                state.lost_replies += 1;
-                state.lost.insert(written);
-                if !matches!(commit.change, Change::Create(_)) {
-                    state.unsettled.insert(commit.id.clone());
-                }
-            }
+            _ => state.note_lost(commit),
         }
         fate
     }
@@ -191,7 +201,14 @@ impl FaultyStore {
 
     async fn one(&self, commit: &Commit, mut rng: Rng) -> (Verdict, bool) {
         match self.fate(commit) {
-            Fate::Done => (self.apply(commit).await, false),
+            Fate::Done => {
+                let verdict = self.apply(commit).await;
+                // A store may lose track by itself: of many rows in one statement, say, some of which are gone since.
+                if matches!(verdict, Verdict::Ambiguous(_)) {
+                    self.state().note_lost(commit);
+                }
+                (verdict, false)
+            }
             Fate::DoneReplyLost => {
                 self.apply(commit).await;
                 pause(&mut rng, self.faults.pauses).await;
