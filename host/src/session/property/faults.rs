@@ -40,6 +40,8 @@ struct State {
     ids: HashSet<SessionId>,
     /// The ids of creations and moves whose reply was lost.
     lost: HashSet<SessionId>,
+    /// The rows of commits whose reply was lost.
+    doubted: HashSet<SessionId>,
     lost_replies: usize,
     failures: usize,
     under_way: usize,
@@ -47,10 +49,14 @@ struct State {
     unsettled: HashSet<SessionId>,
 }
 
+/// A store that loses a reply knows it, and lets what is sent again travel alone; here the loss is made behind its back.
+static RESENT: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
+
 impl State {
     fn note_lost(&mut self, commit: &Commit) {
         self.lost_replies += 1;
         self.lost.insert(written_id(commit));
+        self.doubted.insert(commit.id.clone());
         if !matches!(commit.change, Change::Create(_)) {
             self.unsettled.insert(commit.id.clone());
         }
@@ -105,6 +111,7 @@ impl FaultyStore {
                 rng,
                 ids: HashSet::new(),
                 lost: HashSet::new(),
+                doubted: HashSet::new(),
                 lost_replies: 0,
                 failures: 0,
                 under_way: 0,
@@ -192,6 +199,12 @@ impl FaultyStore {
     }
 
     async fn apply(&self, commit: &Commit) -> Verdict {
+        let (_shared, _alone);
+        if self.state().doubted.contains(&commit.id) {
+            _alone = RESENT.write().await;
+        } else {
+            _shared = RESENT.read().await;
+        }
         let verdicts = self
             .inner
             .commit_many(std::slice::from_ref(commit), self.clock.now_s())
