@@ -36,7 +36,7 @@ async fn the_deadline_ends_a_guest_that_waits_and_one_that_computes() {
     assert_eq!(status(&host, "/s/sleep?5000").await, 504);
     assert_eq!(status(&host, "/s/spin").await, 504);
     assert_eq!(status(&host, "/s/sleep?1").await, 200);
-    assert!(host.log().contains("error=\"deadline\""), "{}", host.log());
+    host.wait_for_log("error=\"deadline\"").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -47,7 +47,7 @@ async fn processor_time_ends_a_guest_that_computes_and_none_that_waits() {
         assert_eq!(status(&host, "/s/spin").await, 504, "{component}");
         assert!(start.elapsed() < Duration::from_secs(10), "{component}");
         assert_eq!(status(&host, "/s/sleep?400").await, 200, "{component}");
-        assert!(host.log().contains("error=\"cpu-time\""), "{}", host.log());
+        host.wait_for_log("error=\"cpu-time\"").await;
     }
 }
 
@@ -61,7 +61,7 @@ async fn processor_time_bounds_a_released_stream_too() {
     assert!(cut.is_err(), "the stream is cut, not ended");
     host.wait_for_log("an answer was cut after its release")
         .await;
-    assert!(host.log().contains("error=\"cpu-time\""), "{}", host.log());
+    host.wait_for_log("error=\"cpu-time\"").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -257,7 +257,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
         assert!(*took < Duration::from_millis(900), "{took:?}");
     }
     assert_eq!(status(&host, "/s/").await, 200);
-    assert!(host.log().contains("error=\"overloaded\""));
+    host.wait_for_log("error=\"overloaded\"").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -21,7 +21,7 @@ async fn reload(host: &Host, config: &Config) {
     let before = host.log_count(TAKEN_OVER);
     host.configure(config);
     host.signal("HUP");
-    until_count(host, TAKEN_OVER, before + 1).await;
+    host.wait_for_log_count(TAKEN_OVER, before + 1).await;
 }
 
 /// Gives the host another configuration, waits until it has refused it, and says how.
@@ -29,7 +29,7 @@ async fn refused(host: &Host, config: &Config, faults: usize) -> Vec<String> {
     let before = host.log_count(REFUSED);
     host.configure(config);
     host.signal("HUP");
-    until_count(host, REFUSED, before + faults).await;
+    host.wait_for_log_count(REFUSED, before + faults).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
     let log = host.log();
     let lines = log.lines().filter(|line| line.contains(REFUSED));
@@ -38,24 +38,14 @@ async fn refused(host: &Host, config: &Config, faults: usize) -> Vec<String> {
     lines
 }
 
-async fn until_count(host: &Host, text: &str, count: usize) {
-    let end = Instant::now() + Duration::from_secs(30);
-    while host.log_count(text) < count {
-        assert!(Instant::now() < end, "{}", host.log());
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 async fn status(host: &Host, path: &str) -> u16 {
     Browser::new().get(&host.url(path)).await.status
 }
 
-/// The version that answered the last request to this guest.
-fn version_of(host: &Host, guest: &str) -> String {
-    let log = host.log();
-    let guest = format!("guest=\"{guest}\"");
-    let line = log.lines().rfind(|line| line.contains(&guest));
-    let (_, rest) = line.unwrap().split_once("guest_version=").unwrap();
+/// The version that answers this route now.
+async fn version_of(host: &Host, path: &str) -> String {
+    let line = host.access_line(path).await;
+    let (_, rest) = line.split_once("guest_version=").expect(&line);
     rest.split(' ').next().unwrap().to_owned()
 }
 
@@ -76,7 +66,7 @@ async fn guests_and_routes_come_and_go() {
     assert_eq!(status(&host, "/hello").await, 404, "its route is gone");
     assert_eq!(visitor.get(&host.url("/session")).await.text, "2번 접속");
     assert_eq!(
-        version_of(&host, "counter0"),
+        version_of(&host, "/session").await,
         "1",
         "it is the same in both and stays what it was"
     );
@@ -91,7 +81,7 @@ async fn guests_and_routes_come_and_go() {
     let keys = "environment = { A = \"b\" }";
     reload(&host, &base().guest_at("/new", "new", &file, keys)).await;
     assert_eq!(visitor.get(&host.url("/new")).await.text, answer(2));
-    assert_eq!(version_of(&host, "new"), "3");
+    assert_eq!(version_of(&host, "/new").await, "3");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +114,7 @@ async fn a_fault_anywhere_changes_nothing_and_every_one_is_told() {
         "nothing of it was taken"
     );
     assert_eq!(status(&host, "/session").await, 200);
-    assert_eq!(version_of(&host, "counter0"), "1");
+    assert_eq!(version_of(&host, "/session").await, "1");
     reload(&host, &good).await;
     assert_eq!(status(&host, "/hello").await, 200);
 }
@@ -230,11 +220,11 @@ async fn a_component_alone_is_read_again() {
     assert_eq!(browser.get(&host.url("/")).await.text, answer(1));
     fs::write(&file, hello(2)).unwrap();
     host.signal("HUP");
-    until_count(&host, TAKEN_OVER, 1).await;
+    host.wait_for_log(TAKEN_OVER).await;
     assert_eq!(browser.get(&host.url("/")).await.text, answer(2));
 
     fs::copy(component("fixture-command"), &file).unwrap();
     host.signal("HUP");
-    until_count(&host, REFUSED, 1).await;
+    host.wait_for_log(REFUSED).await;
     assert_eq!(browser.get(&host.url("/")).await.text, answer(2));
 }

@@ -7,6 +7,9 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
 /// How long a host may take to compile its guests and listen on a busy two-core machine.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -262,17 +265,54 @@ impl Host {
     /// Waits until its log holds `text`.
     ///
     /// # Panics
-    /// After ten seconds without it.
+    /// After half a minute without it.
     pub async fn wait_for_log(&self, text: &str) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while !self.log().contains(text) {
+        self.wait_for_log_count(text, 1).await;
+    }
+
+    /// Waits until its log holds `text` so many times or more.
+    ///
+    /// # Panics
+    /// After half a minute without that.
+    pub async fn wait_for_log_count(&self, text: &str, count: usize) {
+        let end = Instant::now() + Duration::from_secs(30);
+        while self.log_count(text) < count {
             assert!(
                 Instant::now() < end,
-                "the log never said {text:?}:\n{}",
+                "the log never said {text:?} {count} times:\n{}",
                 self.log()
             );
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Asks for `path` on a connection of its own and waits for the line of the access log that tells of it. A line is
+    /// written after the last byte of its answer, so what the log holds by then may tell of an earlier request.
+    ///
+    /// # Panics
+    /// If the connection fails or no line comes within half a minute.
+    pub async fn access_line(&self, path: &str) -> String {
+        let mut connection = TcpStream::connect(self.address)
+            .await
+            .expect("the host listens");
+        let peer = connection
+            .local_addr()
+            .expect("a connection has an address");
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: {}\r\nconnection: close\r\n\r\n",
+            self.address
+        );
+        let sent = connection.write_all(request.as_bytes()).await;
+        sent.expect("the host reads");
+        let read = connection.read_to_end(&mut Vec::new()).await;
+        read.expect("the host answers");
+        let named = format!("peer={peer}");
+        self.wait_for_log(&named).await;
+        let log = self.log();
+        log.lines()
+            .rfind(|line| line.contains(&named))
+            .expect("it was waited for")
+            .to_owned()
     }
 
     /// How often its log holds `text`.

@@ -161,6 +161,8 @@ async fn a_hundred_swaps_under_load_fail_no_request() {
     eprintln!(
         "{SWAPS} swaps in {took:?}, {answers} answers, none failed; p99 {before:?} before, {during:?} during"
     );
+    host.wait_for_log_count("a version is live", SWAPS + 1)
+        .await;
     assert_eq!(host.log_count("a version is live"), SWAPS + 1);
     assert!(
         during < before * 4 + Duration::from_millis(100),
