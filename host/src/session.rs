@@ -5,6 +5,7 @@
 //! request changed what the first run had read.
 
 mod counters;
+mod fold;
 mod grant;
 mod handle;
 mod manager;
@@ -16,6 +17,7 @@ mod run;
 mod settle;
 mod slot;
 mod snapshots;
+mod touches;
 mod transaction;
 
 pub use counters::Counters;

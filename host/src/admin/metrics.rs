@@ -108,6 +108,11 @@ fn tell_sessions(counters: &Counters, scrape: &Scrape) {
             &counters.commits,
         ),
         (
+            "folded_commits",
+            "Of these, such that another request's row write carried.",
+            &counters.folded_commits,
+        ),
+        (
             "conflicts",
             "Times another's commit was found to have come first.",
             &counters.conflicts,

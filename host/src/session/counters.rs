@@ -21,6 +21,8 @@ pub struct Counters {
     pub stale_snapshots: Counter,
     /// Rows created, changed, moved or deleted.
     pub commits: Counter,
+    /// Commits among these that another's row write carried: they waited for the same session.
+    pub folded_commits: Counter,
     /// Times another's commit was found to have come first.
     pub conflicts: Counter,
     /// Conflicts answered by applying the log to the newer row.

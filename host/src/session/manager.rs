@@ -18,6 +18,7 @@ use super::policy::{Link, Standing, Ticket};
 use super::run::{Footing, Run, Stop, Successor, Turn, WasCalled};
 use super::slot::Slots;
 use super::snapshots::Snapshots;
+use super::touches::Touches;
 use super::transaction::Base;
 use super::{Access, Attempt, CookieChange, Outcome, Refusal, Replay, Start, Visit};
 use crate::clock::Clock;
@@ -34,6 +35,7 @@ pub struct SessionManager {
     pub(super) clock: Clock,
     pub(super) slots: Arc<Slots>,
     pub(super) snapshots: Snapshots,
+    pub(super) touches: Arc<Touches>,
     pub(super) counters: Counters,
     /// Loads, saves and touches under way.
     pub(super) tasks: TaskTracker,
@@ -82,6 +84,7 @@ impl SessionManager {
         Arc::new(Self {
             slots: Slots::new(options.slot_waiters_max),
             snapshots: Snapshots::new(options.snapshots_bytes_max),
+            touches: Arc::default(),
             options,
             keys: ArcSwap::from_pointee(keys),
             store,

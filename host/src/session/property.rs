@@ -87,6 +87,8 @@ pub struct Report {
     pub conflicts: u64,
     /// Conflicts answered by applying the log to the newer row.
     pub reapplies: u64,
+    /// Commits that another's row write carried.
+    pub folded_commits: u64,
     /// Conflicts answered by another run.
     pub reruns: u64,
     /// Requests that began on a snapshot.
@@ -110,6 +112,7 @@ impl Report {
         self.requests += other.requests;
         self.conflicts += other.conflicts;
         self.reapplies += other.reapplies;
+        self.folded_commits += other.folded_commits;
         self.reruns += other.reruns;
         self.snapshots += other.snapshots;
         self.stale_snapshots += other.stale_snapshots;
@@ -133,6 +136,10 @@ impl Report {
         assert!(in_requests(self.conflicts) >= 15, "{self:?}");
         assert!(in_requests(self.reapplies) >= 3, "{self:?}");
         assert!(in_requests(self.reruns) >= 10, "{self:?}");
+        assert!(
+            self.folded_commits * 200 >= self.requests as u64,
+            "{self:?}"
+        );
         assert!(in_requests(self.refused) >= 1, "{self:?}");
         assert!(in_requests(self.snapshots) >= 10, "{self:?}");
         assert!(in_requests(self.stale_snapshots) >= 2, "{self:?}");

@@ -4,6 +4,7 @@
 mod check;
 mod commit;
 mod cookie;
+mod ride;
 mod turn;
 
 pub(super) use check::{Check, Since};
@@ -35,7 +36,7 @@ pub(super) struct Run {
     stop: Option<Stop>,
     /// Whether a `save` or a `reload` failed by the store: the guest was told, and the answer is a 503 all the same.
     has_store_failed: bool,
-    /// Whether a first write has passed the session's slot.
+    /// Whether a first write that depends on the session has passed its slot.
     has_written: bool,
     /// Whether a `save` has committed something.
     is_saved: bool,
@@ -260,13 +261,13 @@ impl Run {
         Ok(())
     }
 
-    /// Takes the session's turn at the run's first write, if requests of the session collide.
+    /// Takes the session's turn at the run's first write that depends on what the session holds, if requests of it collide.
     ///
     /// # Errors
     /// As [`Run::commit`].
-    pub(super) async fn before_first_write(&mut self) -> Result<(), Stop> {
-        self.open().await?;
-        if !self.has_written {
+    pub(super) async fn before_write(&mut self, writing: Writing) -> Result<(), Stop> {
+        let has_seen = self.open().await?.has_seen() || writing == Writing::Seeing;
+        if has_seen && !self.has_written {
             if self.awaits_turn() {
                 self.take_its_turn().await?;
                 self.catch_up().await?;
@@ -310,6 +311,15 @@ impl Run {
             _ => false,
         }
     }
+}
+
+/// Whether a write tells its guest what the session held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Writing {
+    /// It does not.
+    Blind,
+    /// It does, or commits what was seen.
+    Seeing,
 }
 
 /// Whether the guest made a call on its session.

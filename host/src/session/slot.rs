@@ -1,4 +1,5 @@
-//! Turns: where requests of one session collide, they go on one after the other. Knows no sessions but their ids.
+//! Turns: where requests of one session collide, they go on one after the other. Knows sessions by their ids alone, and keeps
+//! for each the place where those who wait lay their changes open.
 //!
 //! A session has a slot only while somebody holds or awaits it; where nobody does, asking costs one atomic load.
 
@@ -9,6 +10,7 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::fold::Riders;
 use crate::record::SessionId;
 
 /// The slots of one manager's sessions.
@@ -26,6 +28,7 @@ struct Slot {
     turn: Arc<Semaphore>,
     /// Who holds it and who waits.
     interested: usize,
+    riders: Arc<Riders>,
 }
 
 /// No turn was to be had.
@@ -57,36 +60,36 @@ impl Slots {
         id: &SessionId,
         deadline: Instant,
     ) -> Result<SlotGuard, NoTurn> {
-        let (turn, place) = self.queue_up(id).ok_or(NoTurn)?;
-        let permit = tokio::time::timeout_at(deadline.into(), turn.acquire_owned()).await;
-        let permit = permit.map_err(|_| NoTurn)?.map_err(|_| NoTurn)?;
-        Ok(SlotGuard {
-            _permit: permit,
-            _place: place,
-        })
+        self.queue_up(id)?.turn(deadline).await
     }
 
-    fn queue_up(self: &Arc<Self>, id: &SessionId) -> Option<(Arc<Semaphore>, Place)> {
+    /// A place in the session's queue; it counts from the first wait for the turn on.
+    ///
+    /// # Errors
+    /// When too many wait already.
+    pub(super) fn queue_up(self: &Arc<Self>, id: &SessionId) -> Result<Place, NoTurn> {
         let mut by_id = self.lock();
         if by_id
             .get(id)
             .is_some_and(|slot| slot.interested > self.waiters_max)
         {
-            return None;
+            return Err(NoTurn);
         }
         let slot = by_id.entry(id.clone()).or_insert_with(|| {
             self.contended.fetch_add(1, Ordering::Relaxed);
             Slot {
                 turn: Arc::new(Semaphore::new(1)),
                 interested: 0,
+                riders: Arc::default(),
             }
         });
         slot.interested += 1;
-        let place = Place {
+        Ok(Place {
             slots: Arc::clone(self),
             id: id.clone(),
-        };
-        Some((Arc::clone(&slot.turn), place))
+            turn: Arc::clone(&slot.turn),
+            riders: Arc::clone(&slot.riders),
+        })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
@@ -105,14 +108,46 @@ impl Slots {
 pub(super) struct SlotGuard {
     // In this order: the next one is woken before the place is given up, so the slot stays one.
     _permit: OwnedSemaphorePermit,
-    _place: Place,
+    place: Place,
 }
 
-/// A place in a session's queue.
+impl SlotGuard {
+    /// Those who wait for the turn and would have their changes written along, if it is this session's.
+    pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<Riders>> {
+        (self.place.id == *id).then_some(&self.place.riders)
+    }
+}
+
+/// A place in a session's queue; given up when dropped.
 #[derive(Debug)]
-struct Place {
+pub(super) struct Place {
     slots: Arc<Slots>,
     id: SessionId,
+    turn: Arc<Semaphore>,
+    riders: Arc<Riders>,
+}
+
+impl Place {
+    /// Those who wait for the turn and would have their changes written along.
+    pub(super) fn riders(&self) -> &Arc<Riders> {
+        &self.riders
+    }
+
+    /// Waits for the turn behind all who came before.
+    ///
+    /// Cancel safety: a dropped call has left the queue.
+    ///
+    /// # Errors
+    /// When the deadline passes first.
+    pub(super) async fn turn(self, deadline: Instant) -> Result<SlotGuard, NoTurn> {
+        let turn = Arc::clone(&self.turn).acquire_owned();
+        let permit = tokio::time::timeout_at(deadline.into(), turn).await;
+        let permit = permit.map_err(|_| NoTurn)?.map_err(|_| NoTurn)?;
+        Ok(SlotGuard {
+            _permit: permit,
+            place: self,
+        })
+    }
 }
 
 impl Drop for Place {

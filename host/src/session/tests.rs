@@ -5,6 +5,7 @@ mod calls;
 mod conflicts;
 mod decisions;
 mod faults;
+mod fold;
 mod grants;
 mod guest;
 mod house;

@@ -292,6 +292,11 @@ impl Transaction {
         Ok(sum.expect("a sum was just written there"))
     }
 
+    /// Whether the guest was told anything of the row.
+    pub(super) fn has_seen(&self) -> bool {
+        !self.reads.is_empty()
+    }
+
     /// A read of the base, unless the log decides what the key is.
     fn note_read_of(&mut self, key: &str) {
         if self.base.is_some() && !self.log.decides(key) {

@@ -188,9 +188,9 @@ impl SessionStore for MysqlStore {
         let mut sorted: Vec<_> = touches.iter().collect();
         sorted.sort_by(|a, b| a.id.cmp(&b.id));
         Box::pin(async move {
-            stream::iter(sorted.into_iter().map(Ok))
-                .try_for_each_concurrent(*rows_in_flight_max, |touch| {
-                    rows::touch(hosts, sql, touch, now_s)
+            stream::iter(sorted.chunks(sql.touched_rows_max()).map(Ok))
+                .try_for_each_concurrent(*rows_in_flight_max, |touches| {
+                    rows::touch(hosts, sql, touches, now_s)
                 })
                 .await
         })

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Mutex;
 
-use super::super::run::Run;
+use super::super::run::{Run, Writing};
 use super::super::transaction::Op;
 use super::super::{Access, CallError, Error};
 use super::{Locked, Session, interrupted};
@@ -36,17 +36,23 @@ impl Session {
 
     /// Waits for the row and, where requests of the session collide, for its turn.
     pub(super) async fn enter_to_write(&self) -> Result<Locked, CallError> {
+        self.enter_to(Writing::Seeing).await
+    }
+
+    /// As [`Session::enter_to_write`]; who has seen nothing of the session need not wait: the change can be applied to
+    /// whatever row it meets.
+    pub(super) async fn change(&self, op: Op) -> Result<(), CallError> {
+        let mut run = self.enter_to(Writing::Blind).await?;
+        Ok(run.session()?.change(op)?)
+    }
+
+    async fn enter_to(&self, writing: Writing) -> Result<Locked, CallError> {
         let mut run = self.enter().await?;
         self.not_frozen()?;
-        match run.before_first_write().await {
+        match run.before_write(writing).await {
             Ok(()) => Ok(run),
             Err(stop) => interrupted(&mut run, stop),
         }
-    }
-
-    pub(super) async fn change(&self, op: Op) -> Result<(), CallError> {
-        let mut run = self.enter_to_write().await?;
-        Ok(run.session()?.change(op)?)
     }
 
     /// An end needs no turn before it is committed: it may not have read anything.

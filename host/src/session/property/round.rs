@@ -67,6 +67,7 @@ pub(super) async fn case(
         let counters = manager.counters();
         report.conflicts += counters.conflicts.get();
         report.reapplies += counters.reapplies.get();
+        report.folded_commits += counters.folded_commits.get();
         report.reruns += counters.reruns.get();
         report.snapshots += counters.snapshots.get();
         report.stale_snapshots += counters.stale_snapshots.get();
@@ -177,7 +178,9 @@ impl Case {
         report.rounds += 1;
         report.requests += count;
         report.refused += tolds.iter().filter(|told| told.is_refused()).count() as u64;
-        let history = self.history(shared, done, &tolds, &bystander).await;
+        let history = self
+            .history(shared, done, &tolds, &bystander, may_be_lost)
+            .await;
         let mut start = world;
         for _ in &tolds {
             start.add_visit(&self.options);
@@ -203,6 +206,7 @@ impl Case {
         done: &HashSet<SessionId>,
         tolds: &[Told],
         bystander: &[Event],
+        may_be_lost: bool,
     ) -> History {
         let (ids, lost) = self.faulty.ids();
         let mut rows = HashMap::new();
@@ -227,7 +231,9 @@ impl Case {
             rows,
             may_begin_anew: self.options.snapshots_bytes_max > 0,
             compares_cookie_ends: !self.jumps,
-            compares_row_ends: self.options.touch == TouchPolicy::Never,
+            // What is sent again after a lost reply says when it was planned, not when it landed.
+            compares_row_ends: self.options.touch == TouchPolicy::Never
+                && !(self.jumps && may_be_lost),
         }
     }
 
@@ -248,7 +254,7 @@ impl Case {
         format!(
             "no order explains it.\nresave {} rolling {} uninitialized {} unset {:?} expire {}\
              \x20max age {:?} touch {:?} keys {} snapshots {}\nfaults: {:?}\nmanagers: {}\n\
-             before: {before:?}\n{}\nbeside: {bystander:?}\n\
+             before: {before:?}\n{}\ncookies: {:?}\nbeside: {bystander:?}\n\
              rows (is shared, (row, may be lost)): {rows:?}",
             options.resave,
             options.rolling,
@@ -262,6 +268,7 @@ impl Case {
             self.faulty.faults,
             self.managers.len(),
             requests.join("\n"),
+            history.visits,
         )
     }
 

@@ -141,19 +141,19 @@ impl Run {
 
     /// The store has no such row: it vanished under the visit, unless that came too late for it.
     pub(super) async fn is_gone(&mut self, id: SessionId) -> Stop {
-        let began_at = match &self.check {
-            Check::Done | Check::Due(Since::DuringVisit) => None,
-            Check::UnderWay(Since::DuringVisit, _) => None,
-            Check::Due(Since::BeforeVisit(at)) | Check::UnderWay(Since::BeforeVisit(at), _) => {
-                Some(*at)
+        let was_there = match &mut self.check {
+            Check::Done | Check::Due(Since::DuringVisit) => true,
+            Check::UnderWay(Since::DuringVisit, _) => true,
+            Check::Due(Since::BeforeVisit(at)) | Check::UnderWay(Since::BeforeVisit(at), _)
+                if self.manager.snapshots.ended_since(&id, *at) =>
+            {
+                true
             }
-        };
-        let was_there = match (&mut self.check, began_at) {
-            (_, None) => true,
-            (_, Some(at)) if self.manager.snapshots.ended_since(&id, at) => true,
-            (Check::UnderWay(_, asked), Some(_)) => matches!(asked.await, Ok(Ok(Loaded::Row(_)))),
-            // Who took so long may have seen a session end and another begin.
-            (_, Some(at)) => at.elapsed() > UNKNOWN_END_MAX,
+            Check::Due(Since::BeforeVisit(at)) => took_long(*at),
+            Check::UnderWay(Since::BeforeVisit(at), asked) => match asked.await {
+                Ok(Ok(loaded)) => matches!(loaded, Loaded::Row(_)),
+                Ok(Err(_)) | Err(_) => took_long(*at),
+            },
         };
         Stop::Conflict(match was_there {
             true => Successor::Gone,
@@ -167,4 +167,9 @@ impl Run {
             self.manager.snapshots.keep(newer, Known::Stale);
         }
     }
+}
+
+/// Who takes so long may have seen a session end and another begin.
+fn took_long(since: Instant) -> bool {
+    since.elapsed() > UNKNOWN_END_MAX
 }

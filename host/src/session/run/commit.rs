@@ -6,10 +6,11 @@ use std::time::Instant;
 
 use super::{Check, Run, Stop};
 use crate::record::SessionId;
+use crate::session::fold::{Convoy, Landing};
 use crate::session::policy::{self, Ending, Facts, Standing, Trigger, Write};
 use crate::session::settle::{Settled, commit_one, settle};
 use crate::session::snapshots::{Known, Last};
-use crate::session::transaction::Planned;
+use crate::session::transaction::{Base, Planned};
 use crate::store::{Change, StoreErrorKind, Verdict};
 
 /// How often a creation is tried whose reply is lost: each try may leave a row that nobody has the cookie of.
@@ -34,35 +35,65 @@ impl Run {
     pub(in crate::session) async fn commit(&mut self, trigger: Trigger) -> Result<(), Stop> {
         let manager = Arc::clone(&self.manager);
         let options = &manager.options;
-        let mut creations = 0;
+        let (mut creations, mut goes_alone) = (0, false);
         loop {
             let now_ms = manager.clock.now_ms();
             let (link, is_saved) = (self.link, self.is_saved);
             let transaction = self.transaction()?;
             let facts = transaction.facts(trigger, link, is_saved);
             let write = policy::write(options, &facts);
-            let Some(planned) = transaction.plan(write, options, now_ms) else {
+            let Some(mut planned) = transaction.plan(write, options, now_ms) else {
                 if !self.is_checked() {
                     self.verify().await?;
                     continue;
                 }
                 return self.left_unwritten(&facts, write, now_ms);
             };
+            let can_share = trigger == Trigger::Release && planned.is_replacement();
             if self.awaits_turn() {
-                self.take_its_turn().await?;
+                match can_share {
+                    true => {
+                        if let Some(landing) = self.ride().await? {
+                            return self.rode(landing);
+                        }
+                    }
+                    false => self.take_its_turn().await?,
+                }
                 if !planned.is_blind() {
                     self.catch_up().await?;
                     continue;
                 }
             }
-            match self.attempt(&planned).await? {
-                Try::Landed => return self.landed(&facts, write, planned),
-                Try::Overtaken => self.give_way().await?,
-                Try::CreationLost => {
+            let convoy = match can_share && !goes_alone {
+                true => self.take_along(&mut planned, now_ms),
+                false => Convoy::default(),
+            };
+            match self.attempt(&planned).await {
+                Ok(Try::Landed) => {
+                    let landed = self.landed(&facts, write, planned, convoy.newest());
+                    convoy.land();
+                    return landed;
+                }
+                Ok(Try::Overtaken) => {
+                    convoy.turn_back();
+                    if let Some(landing) = self.give_way(can_share).await? {
+                        return self.rode(landing);
+                    }
+                }
+                Ok(Try::CreationLost) => {
                     creations += 1;
                     if creations == CREATE_TRIES_MAX || Instant::now() >= self.deadline {
                         return Err(Stop::Store);
                     }
+                }
+                // It may have room where all together have none.
+                Err(Stop::TooLarge) if !convoy.is_empty() => {
+                    convoy.turn_back();
+                    goes_alone = true;
+                }
+                Err(stop) => {
+                    convoy.fail();
+                    return Err(stop);
                 }
             }
         }
@@ -97,23 +128,39 @@ impl Run {
         }
     }
 
-    /// Another commit came first: from now on the session's requests go on one after the other.
-    async fn give_way(&mut self) -> Result<(), Stop> {
-        if self.transaction()?.base().is_none() {
+    /// Another commit came first: from now on the session's requests go on one after the other, or one for several.
+    async fn give_way(&mut self, can_share: bool) -> Result<Option<Landing>, Stop> {
+        let Some(before) = self.transaction()?.base().cloned() else {
             // Somebody has the id that was just minted; the next try mints another.
-            return self.check_deadline();
-        }
+            return self.check_deadline().map(|()| None);
+        };
         self.manager.counters.conflicts.add_one();
         if self.turn.is_taken() {
             let eager_max = self.manager.options.eager_reruns_max;
             let waited = self.turn.wait_for_others(eager_max, self.deadline).await;
             waited.map_err(|_| Stop::Busy)?;
-        } else {
-            self.turn.note_conflict();
-            self.take_its_turn().await?;
-            self.check_deadline()?;
+            self.refresh().await?;
+            return Ok(None);
         }
-        self.refresh().await
+        self.turn.note_conflict();
+        if can_share {
+            if let Some(landing) = self.ride().await? {
+                return Ok(Some(landing));
+            }
+        } else {
+            self.take_its_turn().await?;
+        }
+        self.check_deadline()?;
+        // Whoever had the turn has left a newer row, unless it was another process that came first.
+        self.catch_up().await?;
+        if self
+            .transaction()?
+            .base()
+            .is_some_and(|base| base.is_same(&before))
+        {
+            self.refresh().await?;
+        }
+        Ok(None)
     }
 
     fn check_deadline(&self) -> Result<(), Stop> {
@@ -141,26 +188,43 @@ impl Run {
         taken.map_err(|_| Stop::Busy)
     }
 
-    /// The commit is durable.
-    fn landed(&mut self, facts: &Facts, write: Write, planned: Planned) -> Result<(), Stop> {
+    /// The commit is durable. `newest`: the row, where others have changed it by the same commit.
+    fn landed(
+        &mut self,
+        facts: &Facts,
+        write: Write,
+        planned: Planned,
+        newest: Option<Arc<Base>>,
+    ) -> Result<(), Stop> {
+        let id = planned.commit.id.clone();
+        let newest = newest.or_else(|| planned.after().cloned());
+        self.remember(&id, newest.as_ref());
+        self.take_over(facts, write, planned)
+    }
+
+    /// Goes on with what was committed.
+    pub(super) fn take_over(
+        &mut self,
+        facts: &Facts,
+        write: Write,
+        planned: Planned,
+    ) -> Result<(), Stop> {
         self.manager.counters.commits.add_one();
         self.is_saved |= facts.trigger == Trigger::Save;
         self.was_modified |= facts.is_modified;
         self.log_landing(facts, write, &planned);
         let row_attributes = self.transaction()?.row_attributes().clone();
-        let id = planned.commit.id.clone();
         self.transaction()?.landed(planned);
-        self.remember(&id)?;
         let attributes = self.transaction()?.attributes().clone();
         self.change_cookie(facts, write, attributes, row_attributes)
     }
 
     /// Keeps what was written under `id`, or moved away from there, for the session's next visit.
-    fn remember(&mut self, id: &SessionId) -> Result<(), Stop> {
+    fn remember(&mut self, id: &SessionId, newest: Option<&Arc<Base>>) {
         let stood_on_snapshot = !self.is_checked();
         self.check = Check::Done;
         let manager = Arc::clone(&self.manager);
-        match self.transaction()?.base() {
+        match newest {
             Some(base) => {
                 if base.id != *id {
                     manager.snapshots.end(id);
@@ -172,11 +236,15 @@ impl Run {
             }
             None => manager.snapshots.end(id),
         }
-        Ok(())
     }
 
     /// Nothing was to be written; the expiry may move, and the cookie may change.
-    fn left_unwritten(&mut self, facts: &Facts, write: Write, now_ms: i64) -> Result<(), Stop> {
+    pub(super) fn left_unwritten(
+        &mut self,
+        facts: &Facts,
+        write: Write,
+        now_ms: i64,
+    ) -> Result<(), Stop> {
         let row_attributes = self.transaction()?.row_attributes().clone();
         let mut attributes = self.transaction()?.attributes().clone();
         if let Some(base) = self.transaction()?.base().cloned() {

@@ -3,6 +3,7 @@
 use super::{Run, Stop};
 use crate::record::CookieAttributes;
 use crate::session::CookieChange;
+use crate::session::manager::SessionManager;
 use crate::session::policy::{self, Asked, CookieFacts, CookieFate, Expiry, Facts, Write};
 use crate::store::Touch;
 
@@ -39,7 +40,7 @@ impl Run {
         Ok(())
     }
 
-    /// Moves the row's expiry if it is time to, in a task of its own: the answer does not wait for it.
+    /// Has the row's expiry moved if it is time to: the answer does not wait for it.
     pub(super) fn touch(
         &mut self,
         attributes: &CookieAttributes,
@@ -66,15 +67,17 @@ impl Run {
                 id: row.id.clone(),
                 expires_at_s: to_s,
             };
-            manager.counters.touches.add_one();
-            let tasks = manager.tasks.clone();
-            tasks.spawn(async move {
-                let now_s = manager.clock.now_s();
-                let touched = manager.store.touch_many(&[touch], now_s).await;
-                if let Err(error) = touched {
-                    tracing::warn!(%error, "could not move a session's expiry");
-                }
-            });
+            let SessionManager {
+                touches,
+                store,
+                clock,
+                tasks,
+                counters,
+                ..
+            } = &*manager;
+            if touches.send(touch, store, clock, tasks) {
+                counters.touches.add_one();
+            }
         }
         Ok(expiry)
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::record::SessionId;
+use crate::session::fold::Riders;
 use crate::session::manager::SessionManager;
 use crate::session::settle::jittered;
 use crate::session::slot::{NoTurn, SlotGuard};
@@ -39,6 +40,17 @@ impl Turn {
             self.slot = Some(manager.slots.acquire(id, deadline).await?);
         }
         Ok(())
+    }
+
+    /// Those who wait for the slot that is in hand, if it is this session's: a visit whose session was gone keeps the old one's
+    /// turn and writes another session.
+    pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<Riders>> {
+        self.slot.as_ref().and_then(|slot| slot.riders_of(id))
+    }
+
+    /// Keeps the slot that was waited for.
+    pub(super) fn hold(&mut self, slot: SlotGuard) {
+        self.slot = Some(slot);
     }
 
     /// Another commit came first, before the slot was in hand.

@@ -1,11 +1,14 @@
 //! When a visit that writes nothing moves its row's expiry, and to where.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
+
+use futures_util::future::join_all;
 
 use super::super::{Options, TouchPolicy};
 use super::guest::{answered, guest};
 use super::house::{House, NOW_MS};
-use super::stubborn::Asked;
+use super::stubborn::{Asked, Fate};
 
 #[tokio::test]
 async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
@@ -50,4 +53,62 @@ async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
             assert_eq!(row.expires_at_s, ends_at_s + lifetime_s, "{case}");
         }
     }
+}
+
+#[tokio::test]
+async fn many_readers_at_once_touch_each_session_once_and_together() {
+    let house = House::with(Options {
+        idle_expiration: Duration::from_secs(100),
+        ..Options::default()
+    });
+    house.store.pauses.store(3, Ordering::Relaxed);
+    let ids: Vec<_> = (0..20).map(|_| house.make(None, &[("a", "1")])).collect();
+    house.clock.advance(50_000);
+    let read = |id| {
+        let reader = guest(|session, _| async move {
+            session.get("a").await?;
+            Ok(())
+        });
+        house.request(id, reader)
+    };
+    let visits = ids.iter().chain(&ids).chain(&ids).map(read);
+    for outcome in join_all(visits).await {
+        answered(outcome);
+    }
+    let asked = house.asked().await;
+    let touches = asked.iter().filter(|asked| **asked == Asked::Touch).count();
+    assert!(touches <= 3, "{touches} batches for {} sessions", ids.len());
+    assert_eq!(house.counters().touches.get(), ids.len() as u64);
+    for id in &ids {
+        let row = house.row(id).await.expect("a row");
+        assert_eq!(row.expires_at_s, NOW_MS / 1_000 + 150);
+    }
+}
+
+#[tokio::test]
+async fn a_touch_that_failed_is_tried_again_by_the_next_visit() {
+    let house = House::with(Options {
+        idle_expiration: Duration::from_secs(100),
+        ..Options::default()
+    });
+    let id = house.make(None, &[("a", "1")]);
+    house.clock.advance(50_000);
+    for fate in [Fate::DOWN, Fate::Done] {
+        house.store.will_load([Fate::Done]);
+        house.store.will(fate);
+        answered(
+            house
+                .request(
+                    &id,
+                    guest(|session, _| async move { Ok(session.get("a").await?) }),
+                )
+                .await,
+        );
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+    house.asked().await;
+    let row = house.row(&id).await.expect("a row");
+    assert_eq!(row.expires_at_s, NOW_MS / 1_000 + 150);
 }

@@ -26,6 +26,30 @@ impl Planned {
         matches!(self.commit.change, Change::Delete { base: None })
     }
 
+    /// What the row is when it has landed, if there is one.
+    pub(in crate::session) fn after(&self) -> Option<&Arc<Base>> {
+        self.after.as_ref()
+    }
+
+    /// Whether it writes the row in its place: others' changes of the same row can go with it.
+    pub(in crate::session) fn is_replacement(&self) -> bool {
+        matches!(&self.commit.change, Change::Update { new_id: None, .. })
+    }
+
+    /// Writes a later state of the row instead: this commit's and what others have done on top of it.
+    pub(in crate::session) fn write_instead(&mut self, last: &Base) {
+        if let Change::Update { record, .. } = &mut self.commit.change {
+            *record = last.record.clone();
+        }
+    }
+
+    /// Is written by another's commit on top of its change: the row bears that one's token.
+    pub(in crate::session) fn bear(&mut self, tokens: &TokenHistory) {
+        if let Some(after) = self.after.as_mut().and_then(Arc::get_mut) {
+            after.record.tokens = tokens.clone();
+        }
+    }
+
     /// The id that the row moves to.
     pub(in crate::session) fn new_id(&self) -> Option<&SessionId> {
         match &self.commit.change {

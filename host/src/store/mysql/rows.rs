@@ -62,22 +62,28 @@ pub(super) async fn tokens(
     Ok(rows.into_iter().filter_map(tokens_of).collect())
 }
 
-/// Moves one row's expiry if it is still valid.
+/// Moves the expiry of rows that are still valid; as many as one statement touches.
 pub(super) async fn touch(
     hosts: &Hosts,
     sql: &Sql,
-    touch: &Touch,
+    touches: &[&Touch],
     now_s: i64,
 ) -> Result<(), StoreError> {
-    let statement = Statement {
-        text: &sql.touch,
-        values: vec![
-            expires_value(touch.expires_at_s),
-            id_value(&touch.id),
-            id_hex_value(&touch.id),
-            Value::Int(now_s),
-        ],
+    let (size, text) = sql.touch(touches.len());
+    let last = touches.last().copied();
+    let filled = || {
+        touches
+            .iter()
+            .copied()
+            .chain(last.into_iter().cycle())
+            .take(size)
     };
+    let ends = filled().flat_map(|it| [id_hex_value(&it.id), expires_value(it.expires_at_s)]);
+    let ids = filled().map(|it| id_value(&it.id));
+    let exact_ids = filled().map(|it| id_hex_value(&it.id));
+    let now = std::iter::once(Value::Int(now_s));
+    let values = ends.chain(ids).chain(exact_ids).chain(now).collect();
+    let statement = Statement { text, values };
     let touched = execute(hosts, &statement, Repeat::Always).await;
     touched.map(|_| ()).map_err(|fault| fault.to_store_error())
 }

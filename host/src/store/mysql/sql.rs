@@ -10,6 +10,8 @@ use super::schema::Columns;
 const SHAPES: [usize; 6] = [1, 4, 16, 64, STORE_BATCH_ROWS_MAX, REAP_BATCH_ROWS_MAX];
 /// The numbers of rows that are swapped at once; fewer are filled up. One has a statement of its own.
 const SWAPPED: [usize; 4] = [4, 16, 64, STORE_BATCH_ROWS_MAX];
+/// The numbers of rows whose expiry is moved at once; fewer are filled up.
+const TOUCHED: [usize; 4] = [1, 16, 64, STORE_BATCH_ROWS_MAX];
 /// The numbers of rows that are inserted at once: nothing can fill those up, so they come as powers of two.
 const INSERTED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, STORE_BATCH_ROWS_MAX];
 
@@ -32,6 +34,8 @@ pub(super) struct Sql {
     update_many: Vec<(usize, String)>,
     /// `(id, expires, data[, token][, created])...` by number.
     insert_many: Vec<(usize, String)>,
+    /// `(hex(id), expires)..., (id)..., (hex(id))..., now` by shape.
+    touch: Vec<(usize, String)>,
     /// `id, expires, data[, token][, created]`
     pub(super) insert: String,
     /// `expires, data[, token][, created], id, hex(id)[, base token], hash(base data), now`
@@ -44,8 +48,6 @@ pub(super) struct Sql {
     pub(super) delete: String,
     /// `id, hex(id)[, base token], hash(base data), now`
     pub(super) delete_base: String,
-    /// `expires, id, hex(id), now`
-    pub(super) touch: String,
     /// `now, rows`
     pub(super) list_expired: String,
 }
@@ -95,6 +97,10 @@ impl Sql {
             true => &SWAPPED,
             false => &[],
         };
+        let (touched, by_key): (&[usize], _) = match columns.is_id_primary {
+            true => (&TOUCHED, " FORCE INDEX (PRIMARY)"),
+            false => (&[1], ""),
+        };
         let update_many = |rows: usize| {
             let case = format!("CASE HEX({id}){} END", " WHEN ? THEN ?".repeat(rows));
             let token = token.unwrap_or_default();
@@ -129,13 +135,19 @@ impl Sql {
             }),
             update_many: by_shape(swapped, update_many),
             insert_many: by_shape(&INSERTED, insert_many),
+            touch: by_shape(touched, |rows| {
+                let (case, ids) = ("WHEN ? THEN ? ".repeat(rows), placeholders(rows));
+                format!(
+                    "UPDATE {table}{by_key} SET {expires} = CASE HEX({id}) {case}END \
+                     WHERE {id} IN ({ids}) AND HEX({id}) IN ({ids}) AND {expires} >= ?"
+                )
+            }),
             insert: format!("INSERT INTO {table} ({inserted}) VALUES ({values})"),
             update: format!("UPDATE {table} SET {assignments} WHERE {is_base}"),
             renew: format!("UPDATE {table} SET {id} = ?, {assignments} WHERE {is_base}"),
             find_base: format!("SELECT 1 FROM {table} WHERE {is_base}"),
             delete: format!("DELETE FROM {table} WHERE {is_row}"),
             delete_base: format!("DELETE FROM {table} WHERE {is_base}"),
-            touch: format!("UPDATE {table} SET {expires} = ? WHERE {is_row} AND {expires} >= ?"),
             list_expired: format!("SELECT {id} FROM {table} WHERE {expires} < ? LIMIT ?"),
         }
     }
@@ -169,6 +181,16 @@ impl Sql {
         let fitting = self.insert_many.iter().rfind(|(size, _)| *size <= rows);
         let (size, text) = fitting.expect("callers have a row");
         (*size, text)
+    }
+
+    /// How many rows can be touched at once.
+    pub(super) fn touched_rows_max(&self) -> usize {
+        self.touch.last().map_or(1, |(size, _)| *size)
+    }
+
+    /// The statement that touches `rows` rows (at most [`Sql::touched_rows_max`]), and how many it wants to be given.
+    pub(super) fn touch(&self, rows: usize) -> (usize, &str) {
+        shape(&self.touch, rows)
     }
 
     /// The statement that deletes `rows` ids (at most [`ROWS_MAX`]) if they are expired, and how many it wants to be given.
@@ -230,7 +252,7 @@ mod tests {
             &sql.find_base,
             &sql.delete,
             &sql.delete_base,
-            &sql.touch,
+            &sql.touch[0].1,
             &sql.list_expired,
             &sql.load[0].1,
             &sql.delete_expired[0].1,

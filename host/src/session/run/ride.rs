@@ -1,0 +1,94 @@
+//! How a run that waits for its turn has its changes written by another's commit, and how one whose turn it is takes others
+//! along.
+
+use std::sync::Arc;
+
+use super::{Check, Phase, Run, Stop};
+use crate::session::fold::{Convoy, Landing, Ride, Rider};
+use crate::session::slot::NoTurn;
+use crate::session::transaction::Planned;
+
+impl Run {
+    /// Waits for the session's turn with its changes laid open; whoever has the turn may write them, which is what is
+    /// returned then. With `None` the turn is in hand.
+    ///
+    /// # Errors
+    /// [`Stop::Busy`] when there is no turn in time; [`Stop::Store`] when the commit that carried the changes failed.
+    pub(super) async fn ride(&mut self) -> Result<Option<Landing>, Stop> {
+        let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
+            return Ok(None);
+        };
+        let slots = Arc::clone(&self.manager.slots);
+        let place = slots.queue_up(&id).map_err(busy)?;
+        let riders = Arc::clone(place.riders());
+        let (ticket, mut rode) = riders.join(self.lay_open()?);
+        let taken = tokio::select! {
+            biased;
+            ride = &mut rode => return self.take_back(ride.ok()),
+            taken = place.turn(self.deadline) => taken,
+        };
+        match riders.withdraw(ticket) {
+            Some(transaction) => self.phase = Phase::Open(transaction),
+            // It travels: a commit that was sent is settled, whatever the time.
+            None => {
+                if let Some(landing) = self.take_back(rode.await.ok())? {
+                    return Ok(Some(landing));
+                }
+            }
+        }
+        self.turn.hold(taken.map_err(busy)?);
+        Ok(None)
+    }
+
+    /// Gives the transaction away, to whoever commits it.
+    fn lay_open(&mut self) -> Result<Rider, Stop> {
+        let (link, is_saved) = (self.link, self.is_saved);
+        match std::mem::replace(&mut self.phase, Phase::Down) {
+            Phase::Open(transaction) => Ok(Rider {
+                transaction,
+                link,
+                is_saved,
+            }),
+            Phase::Loading { .. } | Phase::Down => Err(Stop::Store),
+        }
+    }
+
+    /// Has the transaction back; without a word of what became of it, it is lost.
+    fn take_back(&mut self, ride: Option<Ride>) -> Result<Option<Landing>, Stop> {
+        let (transaction, landing) = match ride.ok_or(Stop::Store)? {
+            Ride::Landed(transaction, landing) => (transaction, Ok(Some(landing))),
+            Ride::Back(transaction) => (transaction, Ok(None)),
+            Ride::Failed(transaction) => (transaction, Err(Stop::Store)),
+        };
+        self.phase = Phase::Open(transaction);
+        landing
+    }
+
+    /// Another's commit has written this run's changes, which the store has confirmed thereby.
+    pub(super) fn rode(&mut self, landing: Landing) -> Result<(), Stop> {
+        let Landing {
+            facts,
+            write,
+            planned,
+            now_ms,
+        } = landing;
+        self.check = Check::Done;
+        self.manager.counters.folded_commits.add_one();
+        match planned {
+            Some(planned) => self.take_over(&facts, write, planned),
+            None => self.left_unwritten(&facts, write, now_ms),
+        }
+    }
+
+    /// Takes along those who wait for the turn that is in hand.
+    pub(super) fn take_along(&self, planned: &mut Planned, now_ms: i64) -> Convoy {
+        let options = &self.manager.options;
+        let riders = self.turn.riders_of(&planned.commit.id);
+        let convoy = riders.map(|riders| riders.take_along(planned, options, now_ms));
+        convoy.unwrap_or_default()
+    }
+}
+
+fn busy(_: NoTurn) -> Stop {
+    Stop::Busy
+}

@@ -1,0 +1,293 @@
+//! Requests that wait for their session's turn: whoever has it writes their changes with its own, in one row write.
+
+use std::sync::Arc;
+
+use tokio::task::JoinHandle;
+
+use super::super::{Outcome, Refusal, Session, Start};
+use super::guest::{Trap, answered, guest, refused};
+use super::house::House;
+use super::stubborn::{Asked, Fate, Gate};
+use crate::record::SessionId;
+use crate::store::StoreErrorKind;
+
+/// What a waiting request does.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Does {
+    /// Adds 1 to `n`.
+    Add,
+    /// Writes a key of its own, and reads one that nobody writes.
+    SetOwn(&'static str),
+    /// Adds 1 to `n` and sees the sum.
+    Bump,
+    /// Writes to `n` what the holder writes there.
+    SetSame,
+}
+
+impl Does {
+    async fn to(self, session: Session) -> Result<(), Trap> {
+        match self {
+            Self::Add => session.add("n", 1).await?,
+            Self::SetOwn(key) => {
+                session.set(key, "true").await?;
+                session.get("still").await?;
+            }
+            Self::Bump => {
+                session.increment("n", 1).await?;
+            }
+            Self::SetSame => session.set("n", "10").await?,
+        }
+        Ok(())
+    }
+}
+
+type Waiting = JoinHandle<Outcome<u32, Trap>>;
+
+/// A house with a session whose turn is taken, and those who wait for it.
+struct Jam {
+    house: Arc<House>,
+    id: SessionId,
+    gate: Arc<Gate>,
+    holder: JoinHandle<Outcome<(), Trap>>,
+    waiting: Vec<Waiting>,
+}
+
+impl Jam {
+    /// The holder writes `n` to 10 and stays in its guest until the others wait.
+    async fn of(all: &[Does]) -> Self {
+        let house = Arc::new(House::new());
+        let id = house.make(None, &[("n", "0"), ("still", "1")]);
+        let gate = Gate::new();
+        let holder = tokio::spawn({
+            let (house, id, gate) = (Arc::clone(&house), id.clone(), Arc::clone(&gate));
+            async move {
+                let mut visit = house.visit(Some(&id));
+                visit.start = Start::Exclusive;
+                let mut guest = guest(|session, number| {
+                    let gate = Arc::clone(&gate);
+                    async move {
+                        session.set("n", "10").await?;
+                        if number == 1 {
+                            gate.pass().await;
+                        }
+                        Ok(())
+                    }
+                });
+                house.manager.transact(visit, &mut guest).await
+            }
+        });
+        gate.arrival().await;
+        let waiting = all.iter().map(|does| wait(&house, &id, *does)).collect();
+        // On a current-thread runtime, all of them get as far as they can.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        house.store.take_asked();
+        Self {
+            house,
+            id,
+            gate,
+            holder,
+            waiting,
+        }
+    }
+
+    /// Lets the holder go on; what it and the others are told, and how often each of these ran.
+    async fn dissolve(
+        self,
+    ) -> (
+        Outcome<(), Trap>,
+        Vec<Outcome<u32, Trap>>,
+        Arc<House>,
+        SessionId,
+    ) {
+        self.gate.open();
+        let holder = self.holder.await.expect("no panic");
+        let mut others = Vec::new();
+        for waiting in self.waiting {
+            others.push(waiting.await.expect("no panic"));
+        }
+        (holder, others, self.house, self.id)
+    }
+}
+
+fn wait(house: &Arc<House>, id: &SessionId, does: Does) -> Waiting {
+    let (house, visit) = (Arc::clone(house), house.visit(Some(id)));
+    tokio::spawn(async move {
+        let mut guest = guest(|session, number| async move {
+            does.to(session).await?;
+            Ok(number)
+        });
+        house.manager.transact(visit, &mut guest).await
+    })
+}
+
+const CROWD: [Does; 5] = [
+    Does::Add,
+    Does::SetOwn("a"),
+    Does::Add,
+    Does::SetOwn("b"),
+    Does::Add,
+];
+
+async fn assert_all_is_there(house: &House, id: &SessionId, n: &str) {
+    assert_eq!(house.entry(id, "n").await.as_deref(), Some(n));
+    for key in ["a", "b"] {
+        assert_eq!(house.entry(id, key).await.as_deref(), Some("true"), "{key}");
+    }
+}
+
+fn assert_answered_once(others: Vec<Outcome<u32, Trap>>) {
+    for outcome in others {
+        assert_eq!(answered(outcome).0, 1, "nobody ran again");
+    }
+}
+
+#[tokio::test]
+async fn those_who_wait_travel_in_one_write() {
+    let jam = Jam::of(&CROWD).await;
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    assert_answered_once(others);
+    assert_all_is_there(&house, &id, "13").await;
+    assert_eq!(house.asked().await, [Asked::Replace]);
+    assert_eq!(house.counters().commits.get(), 6);
+    assert_eq!(house.counters().folded_commits.get(), 5);
+}
+
+#[tokio::test]
+async fn who_has_seen_what_changed_runs_again_when_its_turn_comes_and_the_others_do_not() {
+    let jam = Jam::of(&[
+        Does::Bump,
+        Does::Add,
+        Does::Bump,
+        Does::SetOwn("a"),
+        Does::SetOwn("b"),
+    ])
+    .await;
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    let runs: Vec<_> = others
+        .into_iter()
+        .map(|outcome| answered(outcome).0)
+        .collect();
+    assert_eq!(runs[1], 1);
+    assert_eq!(runs[3..], [1, 1]);
+    assert_all_is_there(&house, &id, "13").await;
+    assert_eq!(house.counters().folded_commits.get(), 3);
+}
+
+#[tokio::test]
+async fn who_finds_its_wish_fulfilled_lands_without_a_write() {
+    let jam = Jam::of(&[Does::SetSame, Does::Add]).await;
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    assert_answered_once(others);
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("11"));
+    let asked = house.asked().await;
+    assert_eq!(
+        asked
+            .iter()
+            .filter(|asked| **asked == Asked::Replace)
+            .count(),
+        1,
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn where_another_process_came_first_all_travel_again() {
+    let jam = Jam::of(&CROWD).await;
+    jam.house
+        .overwrite(&jam.id, None, &[("n", "5"), ("still", "1"), ("other", "2")]);
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    assert_answered_once(others);
+    assert_all_is_there(&house, &id, "13").await;
+    assert_eq!(house.entry(&id, "other").await.as_deref(), Some("2"));
+    assert_eq!(
+        house.asked().await,
+        [Asked::Replace, Asked::Load, Asked::Replace]
+    );
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_is_told_to_all() {
+    let jam = Jam::of(&CROWD).await;
+    jam.house.store.will_commit([Fate::DOWN]);
+    let (holder, others, house, id) = jam.dissolve().await;
+    assert_eq!(refused(holder).0, Refusal::StoreUnavailable);
+    for outcome in others {
+        assert_eq!(refused(outcome).0, Refusal::StoreUnavailable);
+    }
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("0"));
+    assert_eq!(
+        house.asked().await,
+        [Asked::Replace],
+        "nobody asks a store that is down five times more"
+    );
+}
+
+#[tokio::test]
+async fn what_is_too_large_together_is_tried_alone() {
+    let jam = Jam::of(&CROWD).await;
+    jam.house
+        .store
+        .will_commit([Fate::Fails(StoreErrorKind::TooLarge)]);
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    assert_answered_once(others);
+    assert_all_is_there(&house, &id, "13").await;
+    assert_eq!(
+        house.asked().await,
+        [Asked::Replace, Asked::Replace, Asked::Load, Asked::Replace],
+        "the crowd, the holder alone, the others on the row that is there"
+    );
+}
+
+#[tokio::test]
+async fn a_lost_reply_is_settled_for_all() {
+    for fate in [Fate::DoneReplyLost, Fate::NotDoneReplyLost] {
+        let jam = Jam::of(&CROWD).await;
+        jam.house.store.will_commit([fate.clone()]);
+        let (holder, others, house, id) = jam.dissolve().await;
+        answered(holder);
+        assert_answered_once(others);
+        assert_all_is_there(&house, &id, "13").await;
+        assert_eq!(house.counters().commits.get(), 6, "{fate:?}");
+    }
+}
+
+#[tokio::test]
+async fn nobody_follows_a_session_that_was_made_to_end() {
+    let house = Arc::new(House::new());
+    let id = house.make(None, &[("n", "0")]);
+    let gate = Gate::new();
+    let holder = tokio::spawn({
+        let (house, id, gate) = (Arc::clone(&house), id.clone(), Arc::clone(&gate));
+        async move {
+            let mut visit = house.visit(Some(&id));
+            visit.start = Start::Exclusive;
+            let mut guest = guest(|session, _| {
+                let gate = Arc::clone(&gate);
+                async move {
+                    session.set_max_age(Some(-1_000)).await?;
+                    gate.pass().await;
+                    Ok(())
+                }
+            });
+            house.manager.transact(visit, &mut guest).await
+        }
+    });
+    gate.arrival().await;
+    let waiting = wait(&house, &id, Does::Add);
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    gate.open();
+    answered(holder.await.expect("no panic"));
+    answered(waiting.await.expect("no panic"));
+    let row = house.row(&id).await.expect("the row is still there");
+    assert!(row.expires_at_s < house.clock.now_s(), "it has ended");
+    assert_eq!(house.counters().folded_commits.get(), 0);
+}
