@@ -35,7 +35,7 @@ use crate::limits::STORE_BATCH_ROWS_MAX;
 use crate::record::{SessionId, SessionRecord};
 use commit::Committer;
 use hosts::Hosts;
-use lanes::{CommitJob, Doubts, Lanes, LoadJob, load_now};
+use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob, load_now};
 use schema::Columns;
 use sql::Sql;
 
@@ -59,6 +59,7 @@ struct Shared {
     /// Statements at the same time where many rows go one by one.
     rows_in_flight_max: usize,
     doubts: Doubts,
+    contests: Contests,
 }
 
 impl MysqlStore {
@@ -99,6 +100,7 @@ impl MysqlStore {
             columns,
             rows_in_flight_max: options.connection_limit.max(1),
             doubts: Doubts::default(),
+            contests: Contests::default(),
         };
         let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
         // As long as a statement of its own may wait for its connection.
@@ -168,7 +170,9 @@ impl SessionStore for MysqlStore {
             verdicts.sort_by_key(|(place, _)| *place);
             let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
             for (commit, verdict) in commits.iter().zip(&verdicts) {
-                self.shared.doubts.note(commit, verdict, Instant::now());
+                let now = Instant::now();
+                self.shared.doubts.note(commit, verdict, now);
+                self.shared.contests.note(commit, verdict, now);
             }
             verdicts
         })

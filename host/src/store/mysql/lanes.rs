@@ -7,12 +7,14 @@
 //! and a row is in one statement at a time, so that whoever wants a locked row again waits here, not in one more lane.
 
 mod commits;
+mod contests;
 mod doubts;
 mod loads;
 mod queue;
 mod verdicts;
 
 pub(super) use commits::CommitJob;
+pub(super) use contests::Contests;
 pub(super) use doubts::Doubts;
 pub(super) use loads::{LoadJob, load_now};
 

@@ -22,6 +22,7 @@ pub(in crate::store::mysql) struct CommitJob {
     commit: Commit,
     now_s: i64,
     kind: Kind,
+    is_contested: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -50,13 +51,16 @@ impl CommitJob {
             }),
             Change::Update { .. } | Change::Delete { .. } => return None,
         };
-        if shared.doubts.contain(&commit.id, Instant::now()) {
+        let now = Instant::now();
+        if shared.doubts.contain(&commit.id, now) {
             return None;
         }
+        let is_swap = matches!(kind, Kind::Swap(_));
         Some(Self {
             commit: commit.clone(),
             now_s,
             kind,
+            is_contested: is_swap && shared.contests.contain(&commit.id, now),
         })
     }
 }
@@ -64,6 +68,10 @@ impl CommitJob {
 impl Travels for CommitJob {
     fn swapped_row(&self) -> Option<&SessionId> {
         Some(&self.commit.id)
+    }
+
+    fn is_contested(&self) -> bool {
+        self.is_contested
     }
 
     fn fits(&self, first: &Self) -> bool {

@@ -25,6 +25,10 @@ impl Travels for LoadJob {
         None
     }
 
+    fn is_contested(&self) -> bool {
+        false
+    }
+
     fn fits(&self, first: &Self) -> bool {
         self.now_s == first.now_s
     }

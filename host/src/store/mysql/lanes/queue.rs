@@ -9,6 +9,9 @@ pub(in crate::store::mysql) trait Travels {
     /// The row that it changes, if it does: only one statement at a time may name that.
     fn swapped_row(&self) -> Option<&SessionId>;
 
+    /// Whether others write the same row as well: one statement takes one such job.
+    fn is_contested(&self) -> bool;
+
     /// Whether it can be in one statement with `first`.
     fn fits(&self, first: &Self) -> bool;
 
@@ -65,19 +68,25 @@ impl<J: Travels, T> Queue<J, T> {
     }
 
     /// The job that has waited longest, and whatever fits into one statement with it; none of a row that is under way, and
-    /// no row twice. Their rows are under way from now on, until each is [`Queue::release`]d.
+    /// no row twice, and one contested row at most. Their rows are under way from now on, until each is [`Queue::release`]d.
     pub(super) fn take(&mut self, room: Room) -> Vec<Waiting<J, T>> {
         let mut taken: Vec<Waiting<J, T>> = Vec::new();
         let mut passed_over = VecDeque::new();
-        let mut bytes = 0;
+        let (mut bytes, mut has_contested) = (0, false);
         while taken.len() < room.rows_max
             && let Some(next) = self.waiting.pop_front()
         {
             let is_alike = taken.first().is_none_or(|first| next.job.fits(&first.job));
             let has_room = taken.is_empty() || bytes + next.job.bytes() <= room.bytes_max;
+            let is_alone = !(has_contested && next.job.is_contested());
             let row = next.job.swapped_row();
-            if is_alike && has_room && row.is_none_or(|row| self.under_way.insert(row.clone())) {
+            if is_alike
+                && has_room
+                && is_alone
+                && row.is_none_or(|row| self.under_way.insert(row.clone()))
+            {
                 bytes += next.job.bytes();
+                has_contested |= next.job.is_contested();
                 taken.push(next);
             } else {
                 passed_over.push_back(next);
@@ -106,8 +115,13 @@ mod tests {
             self.2.as_ref()
         }
 
+        /// Contested are those of the kind `x`.
+        fn is_contested(&self) -> bool {
+            self.0 == 'x'
+        }
+
         fn fits(&self, first: &Self) -> bool {
-            self.0 == first.0
+            self.0 == first.0 || self.is_contested() || first.is_contested()
         }
 
         fn bytes(&self) -> usize {
@@ -156,6 +170,15 @@ mod tests {
         let mut queue = queue([Parcel('a', 1_000, None), Parcel('a', 1, None)]);
         assert_eq!(taken(&mut queue), [0]);
         assert_eq!(taken(&mut queue), [1]);
+    }
+
+    #[test]
+    fn contested_rows_travel_with_others_and_not_with_each_other() {
+        let kinds = ['x', 'x', 'a', 'x', 'a'];
+        let mut queue = queue(kinds.map(|kind| Parcel(kind, 1, None)));
+        assert_eq!(taken(&mut queue), [0, 2, 4]);
+        assert_eq!(taken(&mut queue), [1]);
+        assert_eq!(taken(&mut queue), [3]);
     }
 
     #[test]
