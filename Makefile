@@ -43,6 +43,17 @@ bench: build ## measure beside Express, axum and wasmtime serve: rounds in turn,
 		--axum $(host_target)/peers/release/axum-peer --scratch $(host_target)/peers/run \
 		--seconds "$(BENCH_SECONDS)" --rounds "$(BENCH_ROUNDS)" --only "$(BENCH_ONLY)"
 
+# A series that has its whole time (3 rounds, 5 s a turn; the long run 600 s) keeps its page in host/benches/results/scale. A
+# shorter one only shows it. The series: connections, sessions, reaper, size, guests, hosts, idle, run.
+# SCALE_SECONDS=1 SCALE_ROUNDS=1 SCALE_RUN_SECONDS=60 SCALE_ONLY=connections,run make scale
+.PHONY: scale
+scale: build ## measure with more connections, sessions, guests and hosts: series by series, most of an hour
+	@tests/setup.sh
+	cargo build --locked --release $(peers) --package cloakroom-peers
+	@ulimit -n "$$(ulimit -Hn)"; \
+	$(host_target)/peers/release/peers scale --cloakroom $(host_target)/release/cloakroom --scratch $(host_target)/peers/run \
+		--seconds "$(SCALE_SECONDS)" --rounds "$(SCALE_ROUNDS)" --run-seconds "$(SCALE_RUN_SECONDS)" --only "$(SCALE_ONLY)"
+
 .PHONY: lint
 lint: setup ## check formatting, lints and documentation
 	cargo fmt --all --check

@@ -103,6 +103,6 @@ impl Arguments {
 }
 
 /// Servers are started in folders of their own.
-fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
+pub fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::fs::canonicalize(&path).with_context(|| path.display().to_string())
 }

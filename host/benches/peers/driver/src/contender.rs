@@ -10,7 +10,7 @@ use crate::mariadb::{PASSWORD, USER};
 use crate::visitor::Answers;
 
 /// What signs cookies, where the contender has no secret of its own making.
-const SECRET: &str = "a secret of the benchmark, 32 bytes or more";
+pub const SECRET: &str = "a secret of the benchmark, 32 bytes or more";
 
 /// One server in one set-up.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -242,8 +242,10 @@ impl Contender {
 }
 
 fn mysql_url(place: &Place) -> String {
-    format!(
-        "mysql://{USER}:{PASSWORD}@{}/{}",
-        place.mariadb, place.database
-    )
+    database_url(place.mariadb, place.database)
+}
+
+/// A database on the server, as Cloakroom and axum name it.
+pub fn database_url(mariadb: SocketAddr, database: &str) -> String {
+    format!("mysql://{USER}:{PASSWORD}@{mariadb}/{database}")
 }

@@ -52,7 +52,8 @@ pub fn describe(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Sett
     })
 }
 
-fn machine(n_processors: usize) -> anyhow::Result<String> {
+/// Processors, memory, system.
+pub fn machine(n_processors: usize) -> anyhow::Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let meminfo = fs::read_to_string("/proc/meminfo")?;
     let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -79,13 +80,7 @@ fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 fn versions(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Vec<String>> {
-    let mut versions = vec![output(
-        Command::new(&arguments.tools.cloakroom).arg("--version"),
-    )?];
-    // Absent where the sources are no clone.
-    if let Ok(commit) = output(Command::new("git").args(["rev-parse", "--short=10", "HEAD"])) {
-        versions[0] += &format!(" ({commit})");
-    }
+    let mut versions = vec![cloakroom_version(&arguments.tools.cloakroom)?];
     versions.push(format!(
         "Node.js {}",
         output(Command::new("node").arg("--version"))?
@@ -113,11 +108,26 @@ fn versions(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Vec<Stri
         let said: Vec<_> = said.split(' ').take(2).collect();
         versions.push(said.join(" "));
     }
+    versions.push(mariadb_version(mariadb)?);
+    Ok(versions)
+}
+
+/// Ours, with its commit.
+pub fn cloakroom_version(cloakroom: &Path) -> anyhow::Result<String> {
+    let mut version = output(Command::new(cloakroom).arg("--version"))?;
+    // Absent where the sources are no clone.
+    if let Ok(commit) = output(Command::new("git").args(["rev-parse", "--short=10", "HEAD"])) {
+        version += &format!(" ({commit})");
+    }
+    Ok(version)
+}
+
+/// The database's.
+pub fn mariadb_version(mariadb: &Mariadb) -> anyhow::Result<String> {
     let said = mariadb.query("SELECT VERSION()")?;
     // Whose package it is follows.
     let version = said.split('-').next().unwrap_or_default();
-    versions.push(format!("MariaDB {version}"));
-    Ok(versions)
+    Ok(format!("MariaDB {version}"))
 }
 
 fn node_version(package: &str) -> anyhow::Result<String> {

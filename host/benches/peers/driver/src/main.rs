@@ -1,9 +1,11 @@
-//! `make bench`: measures Cloakroom and its peers side by side, in turn, and writes the table and the plot.
+//! `make bench`: measures Cloakroom and its peers side by side, in turn, and writes the table and the plot. With the word
+//! `scale` in front, `make scale`: how Cloakroom alone scales.
 //!
 //! Everything runs on this machine and speaks over the loopback interface. Start it in the repository's root.
 
 mod arguments;
 mod contender;
+mod counts;
 mod load;
 mod machine;
 mod mariadb;
@@ -12,6 +14,7 @@ mod plot;
 mod process;
 mod report;
 mod response;
+mod scale;
 mod summary;
 mod usage;
 mod visitor;
@@ -31,10 +34,17 @@ use crate::summary::Row;
 const RESULTS: &str = "host/benches/results";
 
 fn main() -> ExitCode {
-    match Arguments::read(std::env::args().skip(1)).and_then(|arguments| run(&arguments)) {
+    let mut words = std::env::args().skip(1).peekable();
+    let (mode, result) = if words.next_if(|word| word == "scale").is_some() {
+        ("scale", scale::run(words))
+    } else {
+        let arguments = Arguments::read(words);
+        ("bench", arguments.and_then(|arguments| run(&arguments)))
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("bench: {error:#}");
+            eprintln!("{mode}: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -82,7 +92,7 @@ fn measure_all(
                 arguments.plan,
             )
             .with_context(|| format!("{id}, round {round}"))?;
-            eprintln!("  {}", report::line(row.contender, &cell));
+            eprintln!("  {}", report::line(id, &cell));
             row.cells.push(cell);
         }
     }

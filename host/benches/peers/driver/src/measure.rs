@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 
 use crate::contender::{Contender, Place, Program, Tools};
-use crate::load::{Load, Size};
+use crate::load::{Answered, Load, Size, Target};
 use crate::mariadb::Mariadb;
 use crate::process::{self, Server};
 use crate::usage;
@@ -47,7 +47,7 @@ pub struct Cell {
 
 /// The processor time used so far.
 #[derive(Clone, Copy, Debug)]
-struct Used {
+pub struct Used {
     at: Instant,
     server: Duration,
     database: Duration,
@@ -68,10 +68,7 @@ pub fn cell(
 ) -> anyhow::Result<Cell> {
     let directory = scratch.join(contender.id);
     fs::create_dir_all(&directory)?;
-    // Sessions of the round before.
-    for ending in ["", "-wal", "-shm", ".secret"] {
-        let _ = fs::remove_file(directory.join(format!(".cloakroom/sessions.sqlite{ending}")));
-    }
+    forget_sessions(&directory);
     if contender.uses_mariadb() {
         mariadb.make_database(contender.id)?;
     }
@@ -93,8 +90,8 @@ pub fn cell(
             ..plan.size
         },
     };
-    let mut load = Load::connect(address, contender.answers(), size)?;
-    let mut cell = under_load(&mut load, &server, mariadb, plan)
+    let mut load = Load::connect(&Target::one(address, contender.answers()), size)?;
+    let mut cell = under_load(&mut load, &[&server], mariadb, plan.warm_up, plan.time)
         .map_err(|error| anyhow::anyhow!("{error:#}\nIts log ends:\n{}", server.log()))?;
     if !contender.uses_mariadb() {
         cell.database = None;
@@ -108,55 +105,86 @@ pub fn cell(
     Ok(cell)
 }
 
-fn under_load(
-    load: &mut Load,
-    server: &Server,
-    mariadb: &Mariadb,
-    plan: Plan,
-) -> anyhow::Result<Cell> {
-    load.visit_all()?;
-    load.run_for(plan.warm_up)?;
-    let before = used(server, mariadb)?;
-    let answered = load.run_for(plan.time)?;
-    let after = used(server, mariadb)?;
-    // Every session must be where its answers say that it is.
-    load.visit_all()?;
-
-    let mut latencies = answered.latencies;
-    latencies.sort_unstable();
-    let longest = *latencies.last().context("no answer within the time")?;
-    let n_answers = (latencies.len() + answered.late) as f64;
-    let per_answer = |used: fn(&Used) -> Duration| {
-        (used(&after) - used(&before)).as_secs_f64() * 1e6 / n_answers
-    };
-    let known = |used: &Used| (used.server + used.database + used.load).as_secs_f64();
-    let others = (after.machine - before.machine).as_secs_f64() - (known(&after) - known(&before));
-    let n_processors = std::thread::available_parallelism()?.get() as f64;
-    let there_was = (after.at - before.at).as_secs_f64() * n_processors;
-    Ok(Cell {
-        rate: latencies.len() as f64 / plan.time.as_secs_f64(),
-        p50: quantile(&latencies, 50),
-        p99: quantile(&latencies, 99),
-        longest,
-        server: per_answer(|used| used.server),
-        database: Some(per_answer(|used| used.database)),
-        load: per_answer(|used| used.load),
-        others: (others / there_was).max(0.0),
-    })
+/// Removes the sessions that Cloakroom keeps in its folder by default: those of the round before.
+pub fn forget_sessions(directory: &Path) {
+    for ending in ["", "-wal", "-shm", ".secret"] {
+        let _ = fs::remove_file(directory.join(format!(".cloakroom/sessions.sqlite{ending}")));
+    }
 }
 
-fn used(server: &Server, mariadb: &Mariadb) -> anyhow::Result<Used> {
-    Ok(Used {
-        at: Instant::now(),
-        server: usage::of_process(server.id())?,
-        database: usage::of_process(mariadb.id())?,
-        load: usage::of_process_alone(std::process::id())?,
-        machine: usage::of_machine()?,
-    })
+/// All sessions are made, warmed up, counted, and looked at once more.
+///
+/// # Errors
+/// An answer that is not 200 or not right, a stall.
+pub fn under_load(
+    load: &mut Load,
+    servers: &[&Server],
+    mariadb: &Mariadb,
+    warm_up: Duration,
+    time: Duration,
+) -> anyhow::Result<Cell> {
+    load.visit_all()?;
+    load.run_for(warm_up)?;
+    let before = Used::now(servers, mariadb)?;
+    let answered = load.run_for(time)?;
+    let after = Used::now(servers, mariadb)?;
+    // Every session must be where its answers say that it is.
+    load.visit_all()?;
+    Cell::of(answered, time, &before, &after)
+}
+
+impl Cell {
+    /// What the answers within a time come to.
+    pub fn of(
+        answered: Answered,
+        time: Duration,
+        before: &Used,
+        after: &Used,
+    ) -> anyhow::Result<Self> {
+        let mut latencies = answered.latencies;
+        latencies.sort_unstable();
+        let longest = *latencies.last().context("no answer within the time")?;
+        let n_answers = (latencies.len() + answered.late.len()) as f64;
+        let per_answer = |used: fn(&Used) -> Duration| {
+            (used(after) - used(before)).as_secs_f64() * 1e6 / n_answers
+        };
+        let known = |used: &Used| (used.server + used.database + used.load).as_secs_f64();
+        let others =
+            (after.machine - before.machine).as_secs_f64() - (known(after) - known(before));
+        let n_processors = std::thread::available_parallelism()?.get() as f64;
+        let there_was = (after.at - before.at).as_secs_f64() * n_processors;
+        Ok(Self {
+            rate: latencies.len() as f64 / time.as_secs_f64(),
+            p50: quantile(&latencies, 50),
+            p99: quantile(&latencies, 99),
+            longest,
+            server: per_answer(|used| used.server),
+            database: Some(per_answer(|used| used.database)),
+            load: per_answer(|used| used.load),
+            others: (others / there_was).max(0.0),
+        })
+    }
+}
+
+impl Used {
+    /// By these servers together, the database, this process and the machine.
+    pub fn now(servers: &[&Server], mariadb: &Mariadb) -> anyhow::Result<Self> {
+        let mut by_servers = Duration::ZERO;
+        for server in servers {
+            by_servers += usage::of_process(server.id())?;
+        }
+        Ok(Self {
+            at: Instant::now(),
+            server: by_servers,
+            database: usage::of_process(mariadb.id())?,
+            load: usage::of_process_alone(std::process::id())?,
+            machine: usage::of_machine()?,
+        })
+    }
 }
 
 /// The smallest value that so many of a hundred do not pass.
-fn quantile(sorted: &[u32], percent: usize) -> u32 {
+pub fn quantile(sorted: &[u32], percent: usize) -> u32 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted[rank - 1]
 }

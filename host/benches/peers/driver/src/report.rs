@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use anyhow::Context as _;
 
-use crate::contender::{Contender, Sessions};
+use crate::contender::Sessions;
 use crate::machine::Setting;
 use crate::measure::Cell;
 use crate::summary::{Ratio, Row, Target};
@@ -137,7 +137,7 @@ pub fn ratios(all: &[Ratio]) -> String {
 }
 
 /// A cell, for whoever waits.
-pub fn line(contender: Contender, cell: &Cell) -> String {
+pub fn line(id: &str, cell: &Cell) -> String {
     let Cell {
         rate,
         p50,
@@ -149,7 +149,6 @@ pub fn line(contender: Contender, cell: &Cell) -> String {
         ..
     } = cell;
     let database = cell.database.unwrap_or_default();
-    let id = contender.id;
     let others = others * 100.0;
     format!(
         "{id:16} {rate:8.0}/s  p50 {p50:6} us  p99 {p99:6} us  longest {longest:7} us  \
@@ -211,10 +210,12 @@ pub fn thousands(number: f64) -> String {
 
 /// How quiet the machine was.
 fn others(rows: &[Row]) -> String {
-    let shares: Vec<_> = (rows.iter())
-        .flat_map(|row| row.cells.iter().map(|cell| cell.others * 100.0))
-        .collect();
-    let spread = crate::summary::spread(shares);
+    others_of(rows.iter().flat_map(|row| &row.cells))
+}
+
+/// How quiet the machine was in these turns, of which there is at least one.
+pub fn others_of<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
+    let spread = crate::summary::spread(cells.map(|cell| cell.others * 100.0).collect());
     format!(
         "Whatever else ran on the machine took {:.0} % of the processors in the median turn, {:.0} % in the worst.",
         spread.median, spread.most

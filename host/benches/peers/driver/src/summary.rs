@@ -169,10 +169,23 @@ pub fn ratios(rows: &[Row]) -> Vec<Ratio> {
 }
 
 fn ratio(ours: &Row, theirs: &Row, figure: Figure) -> Spread {
-    let rounds = ours.cells.iter().zip(&theirs.cells);
-    let of_rounds = spread(rounds.map(|(a, b)| figure(a) / figure(b)).collect());
+    ratio_of(
+        &figures(&ours.cells, figure),
+        &figures(&theirs.cells, figure),
+    )
+}
+
+/// The figure of each round.
+pub fn figures<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> Vec<f64> {
+    rounds.iter().map(figure).collect()
+}
+
+/// The ratio of the medians of two figures that were taken in turn; its ends are those of the rounds' own ratios.
+pub fn ratio_of(ours: &[f64], theirs: &[f64]) -> Spread {
+    let rounds = ours.iter().zip(theirs);
+    let of_rounds = spread(rounds.map(|(a, b)| a / b).collect());
     Spread {
-        median: ours.spread(figure).median / theirs.spread(figure).median,
+        median: spread(ours.to_vec()).median / spread(theirs.to_vec()).median,
         ..of_rounds
     }
 }
@@ -186,6 +199,12 @@ mod tests {
         let odd = spread(vec![5.0, 1.0, 3.0]);
         assert_eq!((odd.least, odd.median, odd.most), (1.0, 3.0, 5.0));
         assert_eq!(spread(vec![4.0, 1.0, 2.0, 9.0]).median, 3.0);
+    }
+
+    #[test]
+    fn a_ratio_is_that_of_the_medians_and_its_ends_are_the_rounds() {
+        let ratio = ratio_of(&[10.0, 30.0, 20.0], &[10.0, 10.0, 40.0]);
+        assert_eq!((ratio.least, ratio.median, ratio.most), (0.5, 2.0, 3.0));
     }
 
     #[test]

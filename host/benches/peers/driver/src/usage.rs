@@ -1,4 +1,4 @@
-//! Processor time, from `/proc`: of a process with its children, and of the whole machine.
+//! Processor time and memory, from `/proc`: of a process with its children, and of the whole machine.
 
 use std::collections::HashMap;
 use std::fs;
@@ -52,6 +52,33 @@ pub fn of_machine() -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
+/// The memory of a process, without any of its children.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// What it has in memory, in bytes, that which others have as well included.
+    pub resident: u64,
+    /// The same, of what others have as well only its share.
+    pub proportional: u64,
+}
+
+/// The memory that a process has now.
+pub fn memory_of(id: u32) -> anyhow::Result<Memory> {
+    let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
+    parse_memory(&rollup).context("/proc/*/smaps_rollup reads otherwise here")
+}
+
+fn parse_memory(rollup: &str) -> Option<Memory> {
+    let bytes = |name: &str| {
+        let line = rollup.lines().find_map(|line| line.strip_prefix(name))?;
+        let kilobytes = line.trim().strip_suffix(" kB")?;
+        Some(kilobytes.parse::<u64>().ok()? * 1024)
+    };
+    Some(Memory {
+        resident: bytes("Rss:")?,
+        proportional: bytes("Pss:")?,
+    })
+}
+
 /// What a process's `stat` file says.
 #[derive(Debug, PartialEq)]
 struct Stat {
@@ -96,6 +123,18 @@ mod tests {
             children_ticks: 7,
         };
         assert_eq!(parse_stat(stat), Some(expected));
+    }
+
+    #[test]
+    fn memory_is_told_in_kilobytes() {
+        let rollup =
+            "55-7f ---p 0 00:00 0 [rollup]\nRss:    1024 kB\nPss:     512 kB\nPss_Dirty: 3 kB\n";
+        let expected = Memory {
+            resident: 1 << 20,
+            proportional: 1 << 19,
+        };
+        assert_eq!(parse_memory(rollup), Some(expected));
+        assert!(memory_of(std::process::id()).unwrap().resident > 0);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 
+use crate::counts::Counts;
 use crate::response::Response;
 
 /// What the contender answers.
@@ -15,37 +16,101 @@ pub enum Answers {
     Hello,
 }
 
+/// What becomes of an answer that is not right.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Faults {
+    /// It is an error.
+    End,
+    /// It is counted, and the visits go on.
+    Count,
+}
+
+/// Answers that were not right.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FaultCount {
+    /// Another status than 200.
+    pub n_refused: u64,
+    /// A number that another answer had, or a number below the largest that none had, refused ones apart.
+    pub n_lost: u64,
+    /// The first.
+    pub first: Option<String>,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Visitor {
     address: SocketAddr,
+    path: String,
     answers: Answers,
+    faults: Faults,
+    fault_count: FaultCount,
     cookie: Vec<u8>,
-    /// How many answers this session has had.
-    visits: u64,
+    n_sent: u64,
+    n_answered: u64,
+    counts: Counts,
     /// The next request, whole.
-    pub request: Vec<u8>,
+    request: Vec<u8>,
 }
 
 impl Visitor {
-    /// One who was never here.
-    pub fn new(address: SocketAddr, answers: Answers) -> Self {
+    /// One who was never here, and asks this address for this path.
+    pub fn new(address: SocketAddr, path: &str, answers: Answers, faults: Faults) -> Self {
         let mut visitor = Self {
             address,
+            path: path.to_owned(),
             answers,
+            faults,
+            fault_count: FaultCount::default(),
             cookie: Vec::new(),
-            visits: 0,
+            n_sent: 0,
+            n_answered: 0,
+            counts: Counts::default(),
             request: Vec::new(),
         };
         visitor.write_request();
         visitor
     }
 
-    /// Takes the answer to `request`.
+    /// The bytes of a request, which is to be sent now.
+    pub fn ask(&mut self) -> &[u8] {
+        self.n_sent += 1;
+        &self.request
+    }
+
+    /// How many requests were sent.
+    pub fn n_sent(&self) -> u64 {
+        self.n_sent
+    }
+
+    /// `name=value`; empty before the first answer.
+    pub fn cookie(&self) -> &[u8] {
+        &self.cookie
+    }
+
+    /// Takes the answer to a request.
     ///
     /// # Errors
-    /// Anything but the answer that is due: another status than 200, another number than one more than the last.
+    /// Where faults are no errors only what cannot be an answer, and else all of these: another status than 200, a number
+    /// that is not right.
     pub fn take(&mut self, response: &Response) -> anyhow::Result<()> {
+        self.n_answered += 1;
+        let is_refused = response.status != 200;
+        match (self.check(response), self.faults) {
+            (Ok(()), _) => Ok(()),
+            (Err(error), Faults::End) => Err(error),
+            (Err(error), Faults::Count) => {
+                let count = match is_refused {
+                    true => &mut self.fault_count.n_refused,
+                    false => &mut self.fault_count.n_lost,
+                };
+                *count += 1;
+                (self.fault_count.first).get_or_insert_with(|| format!("{error:#}"));
+                Ok(())
+            }
+        }
+    }
+
+    fn check(&mut self, response: &Response) -> anyhow::Result<()> {
         let body = || String::from_utf8_lossy(&response.body).into_owned();
         ensure!(
             response.status == 200,
@@ -53,16 +118,18 @@ impl Visitor {
             response.status,
             body()
         );
-        self.visits += 1;
         match self.answers {
             Answers::Counter => {
-                let count = leading_number(&response.body);
-                ensure!(
-                    count == Some(self.visits),
-                    "wrong count: visit {} of a session was answered with `{}`",
-                    self.visits,
-                    body()
-                );
+                let taken = leading_number(&response.body)
+                    .context("no number")
+                    .and_then(|number| self.counts.take(number, self.n_sent));
+                taken.with_context(|| {
+                    let n_answered = self.n_answered;
+                    format!(
+                        "wrong count: answer {n_answered} of a session was `{}`",
+                        body()
+                    )
+                })?;
             }
             Answers::Hello => ensure!(&*response.body == b"hello\n", "no hello: `{}`", body()),
         }
@@ -81,8 +148,29 @@ impl Visitor {
         Ok(())
     }
 
+    /// Whether every request was answered, and the answers' numbers are all that there ought to be. Where faults are counted,
+    /// [`Visitor::fault_count`] tells.
+    pub fn is_whole(&self) -> bool {
+        let is_counted = match (self.answers, self.faults) {
+            (Answers::Counter, Faults::End) => {
+                self.counts.n_missing() == 0 && self.counts.largest() == self.n_answered
+            }
+            (Answers::Hello, _) | (_, Faults::Count) => true,
+        };
+        is_counted && self.n_answered == self.n_sent
+    }
+
+    /// The answers so far that were not right, when none is under way.
+    pub fn fault_count(&self) -> FaultCount {
+        let mut count = self.fault_count.clone();
+        // What was refused may have been counted all the same.
+        count.n_lost += self.counts.n_missing().saturating_sub(count.n_refused);
+        count
+    }
+
     fn write_request(&mut self) {
-        let request = format!("GET /session HTTP/1.1\r\nhost: {}\r\n", self.address);
+        let Self { path, address, .. } = self;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {address}\r\n");
         self.request = request.into_bytes();
         if !self.cookie.is_empty() {
             self.request.extend_from_slice(b"cookie: ");
@@ -103,7 +191,14 @@ mod tests {
     use super::*;
 
     fn visitor(answers: Answers) -> Visitor {
-        Visitor::new(SocketAddr::from(([127, 0, 0, 1], 80)), answers)
+        let mut visitor = Visitor::new(
+            SocketAddr::from(([127, 0, 0, 1], 80)),
+            "/session",
+            answers,
+            Faults::End,
+        );
+        visitor.ask();
+        visitor
     }
 
     fn answer<'a>(status: u16, cookie: Option<&'a str>, body: &'a str) -> Response<'a> {
@@ -119,7 +214,9 @@ mod tests {
     fn a_session_counts_up_and_keeps_its_cookie() {
         let mut visitor = visitor(Answers::Counter);
         visitor.take(&answer(200, Some("a=1"), "1번")).unwrap();
+        visitor.ask();
         visitor.take(&answer(200, None, "2번")).unwrap();
+        assert!(visitor.is_whole());
         let request = String::from_utf8(visitor.request).unwrap();
         assert_eq!(
             request,
@@ -131,14 +228,40 @@ mod tests {
     fn a_lost_update_is_a_fault() {
         let mut visitor = visitor(Answers::Counter);
         visitor.take(&answer(200, Some("a=1"), "1번")).unwrap();
+        visitor.ask();
         let error = visitor.take(&answer(200, None, "1번")).unwrap_err();
-        assert!(error.to_string().starts_with("wrong count: visit 2"));
+        assert!(error.to_string().starts_with("wrong count: answer 2"));
+    }
+
+    #[test]
+    fn an_answer_that_is_due_is_missing() {
+        let mut visitor = visitor(Answers::Counter);
+        assert!(!visitor.is_whole());
+        visitor.take(&answer(200, Some("a=1"), "1번")).unwrap();
+        assert!(visitor.is_whole());
     }
 
     #[test]
     fn a_session_without_a_cookie_is_a_fault() {
         let error = visitor(Answers::Counter).take(&answer(200, None, "1번"));
         assert!(error.is_err());
+    }
+
+    #[test]
+    fn faults_that_are_counted_end_nothing() {
+        let mut visitor = Visitor {
+            faults: Faults::Count,
+            ..visitor(Answers::Counter)
+        };
+        visitor.take(&answer(200, Some("a=1"), "1번")).unwrap();
+        for (status, body) in [(503, "later"), (200, "3번"), (200, "3번"), (200, "5번")] {
+            visitor.ask();
+            visitor.take(&answer(status, None, body)).unwrap();
+        }
+        let count = visitor.fault_count();
+        // 2 may be the refused one; one of the two that are 3 is lost, and so is 4.
+        assert_eq!((count.n_refused, count.n_lost), (1, 2));
+        assert_eq!(count.first.as_deref(), Some("status 503: later"));
     }
 
     #[test]

@@ -1,0 +1,78 @@
+//! The numbers that one session's answers have carried: each once, none left out. Knows no HTTP.
+
+use std::collections::BTreeSet;
+
+use anyhow::ensure;
+
+/// What a session's answers said so far.
+///
+/// Visits at once may be answered in any order. Without them only one number is right, which is one more than the last.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// All numbers from 1 to this one were there.
+    whole_until: u64,
+    /// Numbers beyond those.
+    ahead: BTreeSet<u64>,
+}
+
+impl Counts {
+    /// Takes the number of an answer, when the session has been sent so many requests.
+    ///
+    /// # Errors
+    /// A number that another answer had, which is a lost update, or one that there cannot be yet.
+    pub fn take(&mut self, number: u64, n_sent: u64) -> anyhow::Result<()> {
+        ensure!(
+            number > self.whole_until && !self.ahead.contains(&number),
+            "the same number twice"
+        );
+        ensure!(number <= n_sent, "more than was asked for");
+        self.ahead.insert(number);
+        while self.ahead.remove(&(self.whole_until + 1)) {
+            self.whole_until += 1;
+        }
+        Ok(())
+    }
+
+    /// The largest number; 0 before the first.
+    pub fn largest(&self) -> u64 {
+        self.ahead.last().copied().unwrap_or(self.whole_until)
+    }
+
+    /// How many numbers below the largest no answer had.
+    pub fn n_missing(&self) -> u64 {
+        self.largest() - self.whole_until - self.ahead.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn visits_at_once_may_be_answered_in_any_order() {
+        let mut counts = Counts::default();
+        counts.take(3, 3).unwrap();
+        assert_eq!((counts.largest(), counts.n_missing()), (3, 2));
+        counts.take(1, 3).unwrap();
+        counts.take(2, 3).unwrap();
+        assert_eq!((counts.largest(), counts.n_missing()), (3, 0));
+    }
+
+    #[test]
+    fn one_visit_at_a_time_has_one_right_number() {
+        let mut counts = Counts::default();
+        counts.take(1, 1).unwrap();
+        assert!(counts.take(1, 2).is_err());
+        assert!(counts.take(3, 2).is_err());
+        counts.take(2, 2).unwrap();
+    }
+
+    #[test]
+    fn a_number_twice_is_a_lost_update_however_late() {
+        let mut counts = Counts::default();
+        counts.take(2, 3).unwrap();
+        assert!(counts.take(2, 3).is_err());
+        counts.take(1, 3).unwrap();
+        assert!(counts.take(2, 3).is_err());
+    }
+}

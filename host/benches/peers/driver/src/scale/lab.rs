@@ -1,0 +1,168 @@
+//! What every series has: the programs, the database server, how long and how often, and turns that are taken in turn.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::host::{self, Host, Spec};
+use crate::load::{Load, Size, Target};
+use crate::mariadb::Mariadb;
+use crate::measure::{self, Cell};
+use crate::report;
+use crate::visitor::Answers;
+
+/// See the module.
+pub(super) struct Lab {
+    /// Where the programs are.
+    pub(super) tools: Tools,
+    /// A folder for all hosts' folders.
+    pub(super) scratch: PathBuf,
+    /// The database server of all series.
+    pub(super) mariadb: Mariadb,
+    /// How long and how often.
+    pub(super) pace: Pace,
+}
+
+/// Where the programs are.
+#[derive(Debug)]
+pub(super) struct Tools {
+    /// Our release binary.
+    pub(super) cloakroom: PathBuf,
+    /// The folder of the components.
+    pub(super) components: PathBuf,
+}
+
+/// How long and how often.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pace {
+    /// How often every point has a turn.
+    pub(super) rounds: u32,
+    /// How long a turn is counted.
+    pub(super) time: Duration,
+    /// How long the long run is.
+    pub(super) run_time: Duration,
+}
+
+/// The turns of one point.
+#[derive(Debug)]
+pub(super) struct Turns<T> {
+    /// The point, as the table names it.
+    pub(super) label: String,
+    /// One for each round.
+    pub(super) rounds: Vec<T>,
+}
+
+impl Pace {
+    /// Less than this gives figures to look at and not to keep.
+    pub(super) const FULL: Self = Self {
+        rounds: 3,
+        time: Duration::from_secs(5),
+        run_time: Duration::from_secs(600),
+    };
+
+    /// Whether the figures are worth keeping.
+    pub(super) fn is_full(self) -> bool {
+        self.rounds >= Self::FULL.rounds && self.time >= Self::FULL.time
+    }
+
+    /// The same of the long run.
+    pub(super) fn is_long(self) -> bool {
+        self.run_time >= Self::FULL.run_time
+    }
+
+    /// The same for the reader.
+    pub(super) fn note(self) -> String {
+        format!(
+            "{} rounds, every other one in reverse order; each turn is a fresh start of the host, with {:.1} s of warm-up and \
+             {:.1} s counted.",
+            self.rounds,
+            self.warm_up().as_secs_f64(),
+            self.time.as_secs_f64(),
+        )
+    }
+
+    /// Load that is not counted, before.
+    pub(super) fn warm_up(self) -> Duration {
+        self.time / 3
+    }
+}
+
+impl Lab {
+    /// All rounds of all points: each has its turn in each round, every other round in reverse order.
+    pub(super) fn in_turn<P, T>(
+        &self,
+        points: &[P],
+        label: impl Fn(&P) -> String,
+        mut turn: impl FnMut(&P) -> anyhow::Result<T>,
+        line: impl Fn(&str, &T) -> String,
+    ) -> anyhow::Result<Vec<Turns<T>>> {
+        let mut all: Vec<_> = (points.iter())
+            .map(|point| Turns {
+                label: label(point),
+                rounds: Vec::new(),
+            })
+            .collect();
+        for round in 1..=self.pace.rounds {
+            eprintln!(" round {round} of {}", self.pace.rounds);
+            let mut order: Vec<_> = points.iter().zip(&mut all).collect();
+            // So that nobody always follows the same neighbour.
+            if round % 2 == 0 {
+                order.reverse();
+            }
+            for (point, turns) in order {
+                let what = || format!("{}, round {round}", turns.label);
+                let taken = turn(point).with_context(what)?;
+                eprintln!("  {}", line(&turns.label, &taken));
+                turns.rounds.push(taken);
+            }
+        }
+        Ok(all)
+    }
+
+    /// The same where a turn gives a cell.
+    pub(super) fn cells_in_turn<P>(
+        &self,
+        points: &[P],
+        label: impl Fn(&P) -> String,
+        turn: impl FnMut(&P) -> anyhow::Result<Cell>,
+    ) -> anyhow::Result<Vec<Turns<Cell>>> {
+        self.in_turn(points, label, turn, report::line)
+    }
+
+    /// One turn of the counter on one host, from its start to its end.
+    pub(super) fn counter(&self, spec: &Spec, size: Size) -> anyhow::Result<Cell> {
+        self.counter_for(spec, size, self.pace.time)
+    }
+
+    /// The same, counted for so long.
+    pub(super) fn counter_for(
+        &self,
+        spec: &Spec,
+        size: Size,
+        time: Duration,
+    ) -> anyhow::Result<Cell> {
+        let host = Host::start(self, spec)?;
+        let mut load = Load::connect(&Target::one(host.address(), Answers::Counter), size)?;
+        let cell = self.under_load_for(&mut load, &[&host], time);
+        drop(load);
+        let cell = host::explained(cell, &[&host])?;
+        host.stop()?;
+        Ok(cell)
+    }
+
+    /// What these hosts give under this load.
+    pub(super) fn under_load(&self, load: &mut Load, hosts: &[&Host]) -> anyhow::Result<Cell> {
+        self.under_load_for(load, hosts, self.pace.time)
+    }
+
+    fn under_load_for(
+        &self,
+        load: &mut Load,
+        hosts: &[&Host],
+        time: Duration,
+    ) -> anyhow::Result<Cell> {
+        let servers: Vec<_> = hosts.iter().map(|host| host.server()).collect();
+        measure::under_load(load, &servers, &self.mariadb, self.pace.warm_up(), time)
+    }
+}

@@ -1,0 +1,98 @@
+//! Fills the session table that a host has made. Knows the table; knows no load.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+
+use super::host::{Host, Spec};
+use super::lab::Lab;
+use crate::load::{Load, Size, Target};
+use crate::visitor::Answers;
+
+/// Longest time for what was filled in to be on disk.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(300);
+/// So few changed pages, and so few transactions whose old versions are still there, are what an idle server has.
+const DIRTY_PAGES_MAX: u64 = 50;
+const HISTORY_MAX: u64 = 1000;
+const LOOK_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Whether rows are valid.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Life {
+    /// For hours still.
+    Valid,
+    /// No more, since an hour or more.
+    Expired,
+}
+
+/// Makes the database of this name anew, has a host make the table in it, and fills it.
+pub(super) fn make(lab: &Lab, database: &str, n_rows: u64) -> anyhow::Result<()> {
+    lab.mariadb.make_database(database)?;
+    let host = Host::start(lab, &Spec::counter_on_mysql(lab, database))?;
+    let size = Size {
+        connections: 1,
+        sessions: 1,
+    };
+    // The row that all others are like.
+    Load::connect(&Target::one(host.address(), Answers::Counter), size)?.visit_all()?;
+    host.stop()?;
+    add(lab, database, n_rows - 1, Life::Valid)?;
+    ensure!(count(lab, database, "1")? == n_rows, "rows are missing");
+    settle(lab, database)
+}
+
+/// Adds so many copies of a row under ids of their own, in the order of the key. Rows of one life are the same each time.
+pub(super) fn add(lab: &Lab, database: &str, n_rows: u64, life: Life) -> anyhow::Result<()> {
+    let (kind, expires) = match life {
+        // Spread over some hours, so that the index on it has more than one entry.
+        Life::Valid => ("valid", "@expires - seq % 7200"),
+        Life::Expired => ("expired", "UNIX_TIMESTAMP() - 3600 - seq % 7200"),
+    };
+    eprintln!(" filling {database}: {n_rows} {kind} rows");
+    lab.mariadb.query(&format!(
+        "USE {database};
+         SELECT expires, data, cloakroom_token, cloakroom_created
+             INTO @expires, @data, @token, @created FROM sessions WHERE expires > UNIX_TIMESTAMP() LIMIT 1;
+         INSERT INTO sessions (session_id, expires, data, cloakroom_token, cloakroom_created)
+             SELECT SUBSTRING(REPLACE(REPLACE(TO_BASE64(UNHEX(SHA2(CONCAT('{kind}', seq), 256))), '+', '-'), '/', '_'), 1, 32) AS id,
+                 {expires}, @data, @token, @created
+             FROM seq_1_to_{n_rows} ORDER BY id"
+    ))?;
+    Ok(())
+}
+
+/// How many rows meet a condition.
+pub(super) fn count(lab: &Lab, database: &str, condition: &str) -> anyhow::Result<u64> {
+    let statement = format!("SELECT COUNT(*) FROM {database}.sessions WHERE {condition}");
+    Ok(lab.mariadb.query(&statement)?.parse()?)
+}
+
+/// Waits until what was changed is on disk and what was deleted is gone, so that neither is measured.
+pub(super) fn settle(lab: &Lab, database: &str) -> anyhow::Result<()> {
+    lab.mariadb
+        .query(&format!("ANALYZE TABLE {database}.sessions"))?;
+    lab.mariadb
+        .query("SET GLOBAL innodb_max_dirty_pages_pct = 0")?;
+    let began_at = Instant::now();
+    while status(lab, "Innodb_buffer_pool_pages_dirty")? > DIRTY_PAGES_MAX
+        || status(lab, "Innodb_history_list_length")? > HISTORY_MAX
+    {
+        let in_time = began_at.elapsed() < SETTLE_TIME_MAX;
+        ensure!(in_time, "MariaDB does not come to rest");
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+    lab.mariadb
+        .query("SET GLOBAL innodb_max_dirty_pages_pct = DEFAULT")?;
+    Ok(())
+}
+
+/// One of MariaDB's status counters.
+pub(super) fn status(lab: &Lab, name: &str) -> anyhow::Result<u64> {
+    let said = lab
+        .mariadb
+        .query(&format!("SHOW GLOBAL STATUS LIKE '{name}'"))?;
+    let value = said.split_ascii_whitespace().nth(1);
+    Ok(value
+        .with_context(|| format!("MariaDB has no {name}"))?
+        .parse()?)
+}
