@@ -263,6 +263,18 @@ impl Guest {
         }
     }
 
+    /// Makes an instance and calls nothing in it: what a request that reuses none waits for before its guest runs, for
+    /// whoever measures that. Passes no gate. Dropping what it gives drops the instance.
+    ///
+    /// # Errors
+    /// When the component cannot start.
+    pub async fn instantiate(&self) -> wasmtime::Result<impl Send + use<>> {
+        let log = self.log(&"instantiate".into(), 0);
+        let mut instance = Instance::new(self.store(Caller::none(), Effects::default(), log));
+        instance.start(self.handler()).await?;
+        Ok(instance)
+    }
+
     /// Where its instances wait for another request, if they may serve more than one.
     pub(super) fn shelf(&self) -> Option<&Arc<Shelf>> {
         self.shelf.as_ref()
