@@ -11,7 +11,7 @@ peers := --manifest-path host/benches/peers/Cargo.toml --target-dir $(host_targe
 
 .PHONY: help
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 22
 
 .PHONY: run
 run: build ## serve the counter on http://127.0.0.1:3000/session
@@ -53,6 +53,11 @@ scale: build ## measure with more connections, sessions, guests and hosts: serie
 	@ulimit -n "$$(ulimit -Hn)"; \
 	$(host_target)/peers/release/peers scale --cloakroom $(host_target)/release/cloakroom --scratch $(host_target)/peers/run \
 		--seconds "$(SCALE_SECONDS)" --rounds "$(SCALE_ROUNDS)" --run-seconds "$(SCALE_RUN_SECONDS)" --only "$(SCALE_ONLY)"
+
+# Takes a part of a name: BENCH_ONLY=codec make bench-micro
+.PHONY: bench-micro
+bench-micro: guests ## time the parts of a request in one process: cookie, session, instance, store
+	cargo bench --locked --package cloakroom --bench micro -- $(BENCH_ONLY)
 
 .PHONY: lint
 lint: setup ## check formatting, lints and documentation

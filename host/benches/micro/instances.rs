@@ -1,0 +1,157 @@
+//! A request on a guest: with an instance of its own, with one that has served before, and as code of this process; and what
+//! a fresh instance costs, piece by piece.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use cloakroom::guest::{self, Guest, GuestRequest, Invocation, Released, ReplayBody};
+use criterion::Criterion;
+use http::Response;
+use http::uri::Scheme;
+use http_body_util::{BodyExt as _, Empty};
+
+use super::subjects::guests;
+use super::subjects::visits::{NativeCounter, Visitor};
+use super::{REUSED, USES, measure, measure_timed, runtime};
+
+/// The one asks for no session, the other for one in memory.
+const COMPONENTS: [&str; 2] = ["fixture-hello", "counter"];
+
+/// Whole requests, up to the last byte of the answer.
+pub(crate) fn requests(criterion: &mut Criterion) {
+    let (runtime, stand) = (runtime(), Stand::new());
+    let mut group = criterion.benchmark_group("request");
+    for component in COMPONENTS {
+        for (how, reuse) in USES {
+            let guest = stand.load(component, reuse);
+            group.bench_function(format!("{component}/{how}"), |b| {
+                measure(b, &runtime, async || read(stand.serve(&guest).await).await);
+            });
+        }
+    }
+    group.bench_function("fixture-hello/native", |b| b.iter(native_hello));
+    group.bench_function("counter/native", |b| {
+        measure(b, &runtime, async || {
+            Response::new(Bytes::from(stand.visitor.visit(NativeCounter).await))
+        });
+    });
+    group.finish();
+}
+
+/// What a fresh instance costs beyond the call: being made, and having its slot cleaned when it goes.
+///
+/// `make_and_first_call` is a request on a fresh instance up to its answer, without the end of the instance. Beyond `make` it has
+/// what `request/…/reused` has (for the counter its session's transaction), and the page faults of memory that is touched for the
+/// first time.
+pub(crate) fn breakdown(criterion: &mut Criterion) {
+    let (runtime, stand) = (runtime(), Stand::new());
+    let mut group = criterion.benchmark_group("instance");
+    for component in COMPONENTS {
+        // Its instances are handed out with its answers, so that their end can be timed by itself; none is ever kept.
+        let guest = stand.load(component, REUSED);
+        group.bench_function(format!("{component}/make"), |b| {
+            measure_timed(b, &runtime, async || {
+                let begun = Instant::now();
+                let instance = guest.instantiate().await.expect("an instance");
+                let elapsed = begun.elapsed();
+                drop(instance);
+                elapsed
+            });
+        });
+        group.bench_function(format!("{component}/drop_unused"), |b| {
+            measure_timed(b, &runtime, async || {
+                let instance = guest.instantiate().await.expect("an instance");
+                let begun = Instant::now();
+                drop(instance);
+                begun.elapsed()
+            });
+        });
+        group.bench_function(format!("{component}/make_and_first_call"), |b| {
+            measure_timed(b, &runtime, async || {
+                let begun = Instant::now();
+                let released = stand.serve(&guest).await;
+                let elapsed = begun.elapsed();
+                drop(released);
+                elapsed
+            });
+        });
+        group.bench_function(format!("{component}/drop_used"), |b| {
+            measure_timed(b, &runtime, async || {
+                let released = stand.serve(&guest).await;
+                let begun = Instant::now();
+                drop(released);
+                begun.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Guests on a runtime such as the host's, and somebody who asks them.
+struct Stand {
+    guests: guest::Runtime,
+    visitor: Visitor,
+}
+
+impl Stand {
+    fn new() -> Self {
+        Self {
+            guests: guest::Runtime::new(&guest::Options::default()).expect("the pools' addresses"),
+            visitor: Visitor::new(),
+        }
+    }
+
+    fn load(&self, component: &str, reuse: u32) -> Arc<Guest> {
+        let guest = self.guests.load(guests::settings(component, reuse));
+        Arc::new(guest.unwrap_or_else(|error| panic!("{error} (run `make guests`)")))
+    }
+
+    /// One request up to the point where its answer may leave.
+    async fn serve(&self, guest: &Arc<Guest>) -> Released {
+        let mut invocation = invocation(guest);
+        if guest.imports_session() {
+            self.visitor.visit(invocation).await
+        } else {
+            let released = invocation.run_without_session().await;
+            released.expect("an answer")
+        }
+    }
+}
+
+/// `GET /` on a guest; nothing runs yet.
+fn invocation(guest: &Arc<Guest>) -> Invocation {
+    let head = http::Request::get("/").header("host", "example.test");
+    let (head, ()) = head.body(()).expect("a request").into_parts();
+    let limits = guest.limits();
+    let request = GuestRequest {
+        head,
+        scheme: Scheme::HTTP,
+        body: ReplayBody::new(
+            Empty::<Bytes>::new(),
+            limits.request_body_bytes_max,
+            limits.replay_bytes_max,
+        ),
+        request_id: "benchmark".into(),
+        deadline: Instant::now() + limits.deadline,
+    };
+    Invocation::new(Arc::clone(guest), request)
+}
+
+/// Reads an answer to its end. An instance that may serve again waits for that from now on.
+async fn read(released: Released) -> Bytes {
+    let (_head, body) = released.leave();
+    let body = body.collect().await;
+    body.expect("a body that is whole").to_bytes()
+}
+
+/// What the hello component does.
+fn native_hello() -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from_static(black_box(b"hello\n")));
+    let text = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response
+        .headers_mut()
+        .insert(http::header::CONTENT_TYPE, text);
+    response
+}

@@ -1,0 +1,105 @@
+//! The whole request through the host's own pipeline, from its head to the last byte of the answer: all of it but the sockets
+//! and the access log, which nobody listens to here.
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cloakroom::clock::Clock;
+use cloakroom::guest::{
+    self, Admission, Deployment, Deployments, Guest, Origin, Probe, Proposal, Source,
+};
+use cloakroom::handler::{Ends, Handler, Options, ProxyTrust, Site};
+use cloakroom::limits;
+use cloakroom::route::{Route, RouteTable};
+use criterion::Criterion;
+use http::Request;
+use http::header::{COOKIE, HOST};
+use http_body_util::{BodyExt as _, Empty};
+
+use super::subjects::cookies::Signed;
+use super::subjects::guests;
+use super::subjects::visits::{COOKIE_NAME, Visitor};
+use super::{USES, measure, runtime};
+
+/// `GET` of a guest's path by a visitor with a session.
+pub(crate) fn requests(criterion: &mut Criterion) {
+    let (runtime, visitor) = (runtime(), Visitor::new());
+    let cookie = format!("{COOKIE_NAME}={}", Signed::new().value);
+    let mut group = criterion.benchmark_group("pipeline");
+    for component in ["fixture-hello", "counter"] {
+        for (how, reuse) in USES {
+            let handler = runtime.block_on(handler(component, reuse, &visitor));
+            group.bench_function(format!("{component}/{how}"), |b| {
+                measure(b, &runtime, async || answer(&handler, &cookie).await);
+            });
+        }
+    }
+    group.finish();
+}
+
+async fn answer(handler: &Arc<Handler>, cookie: &str) -> Bytes {
+    let request = Request::get("/")
+        .header(HOST, "example.test")
+        .header(COOKIE, cookie)
+        .body(Empty::<Bytes>::new());
+    let ends = Ends {
+        peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
+        local: SocketAddr::from(([127, 0, 0, 1], 3000)),
+    };
+    let response = handler.answer(request.expect("a request"), ends).await;
+    assert_eq!(response.status(), 200);
+    let body = response.into_body().collect().await;
+    body.expect("a body that is whole").to_bytes()
+}
+
+/// A host with one guest, which answers every path.
+async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler> {
+    let runtime = guest::Runtime::new(&guest::Options::default()).expect("the pools' addresses");
+    let admission = Admission::new(Arc::new(runtime), Box::new(NoProbe), Clock::system());
+    let deployment = Deployment::new(guests::settings(component, reuse));
+    let proposal = Proposal {
+        source: Source::File,
+        settings: None,
+        origin: Origin::Config,
+        expected: None,
+    };
+    let admitted = admission.admit(&deployment, proposal).await;
+    admitted.unwrap_or_else(|error| panic!("{error} (run `make guests`)"));
+    let route = Route {
+        path: "/{*rest}".to_owned(),
+        methods: Vec::new(),
+        host: None,
+        guest: component.to_owned(),
+    };
+    let site = Site {
+        routes: RouteTable::new(vec![route]).expect("a route"),
+        guests: Arc::new(Deployments::from([(component.to_owned(), deployment)])),
+    };
+    Handler::new(options(), site, Arc::clone(&visitor.sessions))
+}
+
+fn options() -> Options {
+    Options {
+        cookie_name: COOKIE_NAME.to_owned(),
+        proxy_trust: ProxyTrust::Nobody,
+        head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
+        headers_max: limits::REQUEST_HEADERS_MAX,
+        target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
+        requests_max: limits::REQUESTS_MAX,
+    }
+}
+
+/// No guest here asks to be probed.
+struct NoProbe;
+
+impl Probe for NoProbe {
+    fn ask<'a>(
+        &'a self,
+        _candidate: Arc<Guest>,
+        _path: &'a str,
+    ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
+        Box::pin(async { Ok(()) })
+    }
+}

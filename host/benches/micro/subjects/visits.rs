@@ -1,0 +1,87 @@
+//! A visitor with a session in memory, and the counter's work on it without a guest.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cloakroom::clock::Clock;
+use cloakroom::cookie::{self, Presented};
+use cloakroom::session::{
+    Attempt, CallError, Grant, Options, Outcome, Replay, Session, SessionManager, Start, Visit,
+};
+use cloakroom::store::memory::MemoryStore;
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::cookies::Signed;
+use super::rows;
+
+/// The cookie's name.
+pub(crate) const COOKIE_NAME: &str = "sid";
+/// Far away even under valgrind, where everything takes fifty times as long.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(crate) struct Visitor {
+    pub(crate) sessions: Arc<SessionManager>,
+    presented: Presented,
+    grant: Arc<Grant>,
+}
+
+impl Visitor {
+    /// A visitor who was here before: the session's row is in the store.
+    pub(crate) fn new() -> Self {
+        let clock = Clock::system();
+        let signed = Signed::new();
+        let store = Arc::new(MemoryStore::new());
+        store.overwrite(&signed.id, rows::small(), clock.now_s() + 86_400);
+        // As the host does with this store: its rows are as near as snapshots would be.
+        let options = Options {
+            snapshots_bytes_max: 0,
+            ..Options::default()
+        };
+        let cookie = HeaderValue::from_str(&format!("{COOKIE_NAME}={}", signed.value));
+        let cookie = cookie.expect("a signed value is a header's");
+        let mut headers = HeaderMap::from_iter([(COOKIE, cookie)]);
+        Self {
+            sessions: SessionManager::new(options, signed.keys, store, clock),
+            presented: cookie::take_from(&mut headers, COOKIE_NAME),
+            grant: Arc::new(Grant::write()),
+        }
+    }
+
+    /// One request: loads the session, runs the attempt, commits what it wrote.
+    pub(crate) async fn visit<A: Attempt>(&self, mut attempt: A) -> A::Answer {
+        let visit = Visit {
+            presented: self.presented.clone(),
+            path: "/".to_owned(),
+            is_secure: false,
+            grant: Arc::clone(&self.grant),
+            deadline: Instant::now() + DEADLINE,
+            start: Start::Optimistic,
+        };
+        match self.sessions.transact(visit, &mut attempt).await {
+            Outcome::Answered { answer, .. } => answer,
+            Outcome::Failed { .. } => panic!("the attempt failed"),
+            Outcome::Refused { refusal, .. } => panic!("refused: {refusal:?}"),
+        }
+    }
+}
+
+/// What the counter does, as code of this process.
+pub(crate) struct NativeCounter;
+
+impl Attempt for NativeCounter {
+    type Answer = String;
+    type Failure = CallError;
+
+    async fn run(&mut self, session: Session, _number: u32) -> Result<String, CallError> {
+        let count = session.get("count").await?;
+        let count = count.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) + 1;
+        session.set("count", &count.to_string()).await?;
+        Ok(format!("{count}번 접속"))
+    }
+
+    fn replay(&self) -> Replay {
+        Replay::Possible
+    }
+}
