@@ -54,10 +54,14 @@ scale: build ## measure with more connections, sessions, guests and hosts: serie
 	$(host_target)/peers/release/peers scale --cloakroom $(host_target)/release/cloakroom --scratch $(host_target)/peers/run \
 		--seconds "$(SCALE_SECONDS)" --rounds "$(SCALE_ROUNDS)" --run-seconds "$(SCALE_RUN_SECONDS)" --only "$(SCALE_ONLY)"
 
-# Takes a part of a name: BENCH_ONLY=codec make bench-micro
+# Both take a part of a name: BENCH_ONLY=codec make bench-micro
 .PHONY: bench-micro
 bench-micro: guests ## time the parts of a request in one process: cookie, session, instance, store
 	cargo bench --locked --package cloakroom --bench micro -- $(BENCH_ONLY)
+
+.PHONY: bench-counts
+bench-counts: guests ## count their instructions under valgrind and compare with host/benches/micro/counts.toml
+	cargo bench --locked --package cloakroom --bench counts -- $(BENCH_ONLY)
 
 .PHONY: lint
 lint: setup ## check formatting, lints and documentation

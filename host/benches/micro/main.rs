@@ -1,7 +1,7 @@
 //! How long the parts of a request take, each by itself in one process: `make bench-micro`.
 //!
-//! The figures show where time goes and compare two versions on one machine. How fast the whole host is beside others, `peers`
-//! measures.
+//! The figures show where time goes and compare two versions on one machine; what must not drift is held by `counts.rs`, which
+//! a busy machine does not disturb. How fast the whole host is beside others, `peers` measures.
 
 mod instances;
 mod pipeline;

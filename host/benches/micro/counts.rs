@@ -1,0 +1,151 @@
+//! Counts the instructions of what must not drift, and compares them with `counts.toml`: `make bench-counts`.
+//!
+//! Runs itself under valgrind's callgrind, twice for each gate: N passes and twice as many. What the second run has more is
+//! N passes; starting up, making the subjects and ending is in both and cancels out. That needs no symbols, which the release
+//! profile strips, and no marks in the code. Only the main thread counts: the others tick by the clock.
+
+#![expect(clippy::print_stdout, reason = "a measurement is for whoever runs it")]
+
+mod gates;
+mod subjects;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::Deserialize;
+
+use gates::{GATES, Gate};
+
+/// The word before a gate's name and a number of passes by which this binary is called under valgrind.
+const PASS: &str = "pass";
+const EXPECTED_FILE: &str = "host/benches/micro/counts.toml";
+const EXPECTED: &str = include_str!("counts.toml");
+
+/// What `counts.toml` says.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expected {
+    /// The processors that it holds for, as `std::env::consts::ARCH` names them.
+    arch: String,
+    tolerance_percent: f64,
+    /// Instructions of one pass, by gate.
+    instructions: BTreeMap<String, u64>,
+}
+
+fn main() -> ExitCode {
+    // `cargo bench` puts one word of its own among ours.
+    let words = std::env::args().skip(1).filter(|word| word != "--bench");
+    let words: Vec<String> = words.collect();
+    let done = match words.as_slice() {
+        [word, name, passes] if word == PASS => pass(name, passes),
+        parts => compare(parts),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// What runs under valgrind.
+fn pass(name: &str, passes: &str) -> Result<()> {
+    let gate = GATES.iter().find(|gate| gate.name == name);
+    gate.context("there is no such gate")?.pass(passes.parse()?);
+    Ok(())
+}
+
+/// Counts every gate whose name has one of `parts` in it (all, if there are none) and fails if one has drifted.
+fn compare(parts: &[String]) -> Result<()> {
+    let expected: Expected = toml::from_str(EXPECTED).context(EXPECTED_FILE)?;
+    let arch = std::env::consts::ARCH;
+    ensure!(
+        arch == expected.arch,
+        "{EXPECTED_FILE} holds counts for {}, and this is {arch}",
+        expected.arch
+    );
+    find_valgrind()?;
+    let is_wanted = |gate: &&Gate| parts.is_empty() || parts.iter().any(|p| gate.name.contains(p));
+    let (mut counted, mut drifted) = (0, 0);
+    for gate in GATES.iter().filter(is_wanted) {
+        let found = count(gate).with_context(|| format!("counting {}", gate.name))?;
+        counted += 1;
+        drifted += usize::from(!is_as_expected(gate, found, &expected));
+    }
+    ensure!(counted > 0, "no gate is called so: {parts:?}");
+    if drifted > 0 {
+        bail!(
+            "{drifted} of {counted} gates have drifted; where that is meant, write what was found into {EXPECTED_FILE}"
+        );
+    }
+    Ok(())
+}
+
+/// Says on one line how a gate's count compares.
+fn is_as_expected(gate: &Gate, found: u64, expected: &Expected) -> bool {
+    let name = gate.name;
+    let Some(&wanted) = expected.instructions.get(name) else {
+        println!("MISSING  {name}: nothing is expected, found {found}");
+        return false;
+    };
+    let percent = (found as f64 / wanted as f64 - 1.0) * 100.0;
+    let is_near = percent.abs() <= expected.tolerance_percent;
+    let verdict = if is_near { "ok     " } else { "DRIFTED" };
+    println!("{verdict}  {name}: expected {wanted}, found {found} ({percent:+.2} %)");
+    is_near
+}
+
+fn find_valgrind() -> Result<()> {
+    let version = Command::new("valgrind").arg("--version").output();
+    match version {
+        Ok(output) if output.status.success() => {
+            let version = String::from_utf8_lossy(&output.stdout);
+            println!("counted by {}", version.trim_end());
+            Ok(())
+        }
+        _ => bail!(
+            "valgrind does not run here, and it is what counts: install the package `valgrind` of your distribution"
+        ),
+    }
+}
+
+/// Instructions of one pass.
+fn count(gate: &Gate) -> Result<u64> {
+    let folder = tempfile::tempdir()?;
+    // Leaves compiled code for the others: what the compiler's threads take is not the same twice.
+    run(gate, 0, folder.path())?;
+    let once = run(gate, gate.passes, folder.path())?;
+    let twice = run(gate, gate.passes * 2, folder.path())?;
+    let passes = twice.checked_sub(once);
+    let passes = passes.context("twice the passes took fewer instructions")?;
+    Ok(passes / u64::from(gate.passes))
+}
+
+/// Instructions of the main thread in a whole run, which has `folder` for what it keeps.
+fn run(gate: &Gate, passes: u32, folder: &Path) -> Result<u64> {
+    let profile = folder.join(format!("profile-{passes}"));
+    let output = Command::new("valgrind")
+        .args(["--tool=callgrind", "--separate-threads=yes"])
+        .arg(format!("--callgrind-out-file={}", profile.display()))
+        .arg(std::env::current_exe()?)
+        .args([PASS, gate.name, &passes.to_string()])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "the run under valgrind ended with {}:\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    // Each thread has a file, numbered from 1.
+    let profile = std::fs::read_to_string(folder.join(format!("profile-{passes}-01")));
+    let profile = profile.context("reading callgrind's file")?;
+    let mut lines = profile.lines();
+    let total = lines.find_map(|line| line.strip_prefix("totals: "));
+    let total = total.context("callgrind's file has no line `totals:`")?;
+    Ok(total.trim().parse()?)
+}
