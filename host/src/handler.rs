@@ -30,6 +30,7 @@ pub use screen::ScreenOptions as Options;
 use crate::guest::{
     Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
 };
+use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
     Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Start, Visit,
@@ -390,7 +391,5 @@ fn visit(
 
 /// 64 random bits: enough to find a line in a log, worthless for anything else.
 fn new_request_id() -> Arc<str> {
-    let mut bytes = [0; 8];
-    getrandom::fill(&mut bytes).expect("the system has randomness");
-    format!("{:016x}", u64::from_be_bytes(bytes)).into()
+    format!("{:016x}", u64::from_be_bytes(random::name())).into()
 }

@@ -11,6 +11,7 @@ pub mod cookie;
 pub mod guest;
 pub mod handler;
 pub mod limits;
+mod random;
 pub mod record;
 pub mod route;
 pub mod server;

