@@ -47,7 +47,7 @@ pub(super) struct Rider {
 /// What became of a rider; it gets its transaction back.
 pub(super) enum Ride {
     /// Its changes are durable.
-    Landed(Box<Transaction>, Landing),
+    Landed(Box<Transaction>, Box<Landing>),
     /// It had given up meanwhile, and nothing of it was written.
     Back(Box<Transaction>),
     /// The store failed; what it was told of its own commit holds for everybody on it.
@@ -133,7 +133,7 @@ impl Riders {
 
 impl Rider {
     /// `None` where it has seen what is different on `row`; then it is as it was.
-    fn fold(&mut self, row: &Arc<Base>, options: &Options, now_ms: i64) -> Option<Landing> {
+    fn fold(&mut self, row: &Arc<Base>, options: &Options, now_ms: i64) -> Option<Box<Landing>> {
         self.transaction.rebase(Arc::clone(row)).ok()?;
         let facts = self
             .transaction
@@ -143,19 +143,19 @@ impl Rider {
         if let Some(planned) = &mut planned {
             planned.bear(&row.record.tokens);
         }
-        Some(Landing {
+        Some(Box::new(Landing {
             facts,
             write,
             planned,
             now_ms,
-        })
+        }))
     }
 }
 
 /// Whose changes one commit carries beside its own. Dropped, those are lost, and who waits for them is told so.
 #[derive(Default)]
 pub(super) struct Convoy {
-    passengers: Vec<(Waiting, Landing)>,
+    passengers: Vec<(Waiting, Box<Landing>)>,
     newest: Option<Arc<Base>>,
     riders: Option<Arc<Riders>>,
 }
@@ -180,7 +180,7 @@ impl Convoy {
         self.tell(|transaction, _| Ride::Failed(transaction));
     }
 
-    fn tell(self, ride: impl Fn(Box<Transaction>, Landing) -> Ride) {
+    fn tell(self, ride: impl Fn(Box<Transaction>, Box<Landing>) -> Ride) {
         let Some(riders) = self.riders else { return };
         let mut queue = riders.lock();
         for (waiting, landing) in self.passengers {

@@ -129,7 +129,7 @@ impl Run {
     }
 
     /// Another commit came first: from now on the session's requests go on one after the other, or one for several.
-    async fn give_way(&mut self, can_share: bool) -> Result<Option<Landing>, Stop> {
+    async fn give_way(&mut self, can_share: bool) -> Result<Option<Box<Landing>>, Stop> {
         let Some(before) = self.transaction()?.base().cloned() else {
             // Somebody has the id that was just minted; the next try mints another.
             return self.check_deadline().map(|()| None);

@@ -14,7 +14,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Stop::Busy`] when there is no turn in time; [`Stop::Store`] when the commit that carried the changes failed.
-    pub(super) async fn ride(&mut self) -> Result<Option<Landing>, Stop> {
+    pub(super) async fn ride(&mut self) -> Result<Option<Box<Landing>>, Stop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(None);
         };
@@ -54,7 +54,7 @@ impl Run {
     }
 
     /// Has the transaction back; without a word of what became of it, it is lost.
-    fn take_back(&mut self, ride: Option<Ride>) -> Result<Option<Landing>, Stop> {
+    fn take_back(&mut self, ride: Option<Ride>) -> Result<Option<Box<Landing>>, Stop> {
         let (transaction, landing) = match ride.ok_or(Stop::Store)? {
             Ride::Landed(transaction, landing) => (transaction, Ok(Some(landing))),
             Ride::Back(transaction) => (transaction, Ok(None)),
@@ -65,13 +65,13 @@ impl Run {
     }
 
     /// Another's commit has written this run's changes, which the store has confirmed thereby.
-    pub(super) fn rode(&mut self, landing: Landing) -> Result<(), Stop> {
+    pub(super) fn rode(&mut self, landing: Box<Landing>) -> Result<(), Stop> {
         let Landing {
             facts,
             write,
             planned,
             now_ms,
-        } = landing;
+        } = *landing;
         self.check = Check::Done;
         self.manager.counters.folded_commits.add_one();
         match planned {
