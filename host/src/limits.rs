@@ -128,7 +128,7 @@ pub const STORE_BATCH_BYTES_MAX: usize = 1 << 20;
 /// Statements at a time that carry commits to a database, and as many that carry reads; what comes meanwhile waits and travels
 /// together. With fewer, a server that flushes to disk for several connections at once is kept waiting; with more, less
 /// travels together.
-pub const STORE_LANES: usize = 6;
+pub const STORE_LANES: usize = 3;
 /// Time without an answer after which a statement does not keep its lane: it waits for a row that somebody else has locked,
 /// or for a host that is gone, and what comes next must not wait with it.
 pub const STORE_LANE_STALL: Duration = Duration::from_millis(100);
