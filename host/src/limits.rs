@@ -146,8 +146,10 @@ pub const STORE_ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 pub const SESSION_EXPIRATION: Duration = Duration::from_secs(24 * 3600);
 /// Time between two runs of the reaper; express-mysql-session's `checkExpirationInterval`.
 pub const CHECK_EXPIRATION_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// Rows that the reaper deletes per statement.
-pub const REAP_BATCH_ROWS_MAX: usize = 200;
+/// Rows that the reaper deletes per statement: so few that nobody waits for long behind it.
+pub const REAP_BATCH_ROWS_MAX: usize = 64;
+/// How long the reaper leaves the store alone between two statements, as a multiple of what the last one took.
+pub const REAP_PAUSE_FACTOR: u32 = 3;
 /// Longest id a row may have: the column is `varchar(128)`.
 pub const SESSION_ID_BYTES_MAX: usize = 128;
 /// What `Retry-After` says on our own 503s, in seconds.

@@ -1,14 +1,16 @@
 //! The task that deletes expired rows, in bounded batches, for as long as the host runs. Knows the trait, no store by name.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::{SessionStore, StoreError};
 use crate::clock::Clock;
-use crate::limits::{REAP_BATCH_ROWS_MAX, REAP_FIRST_DELAY_MAX, REAP_RETRY_DELAY_MIN};
+use crate::limits::{
+    REAP_BATCH_ROWS_MAX, REAP_FIRST_DELAY_MAX, REAP_PAUSE_FACTOR, REAP_RETRY_DELAY_MIN,
+};
 
 /// When and how much is reaped.
 #[derive(Clone, Debug)]
@@ -118,7 +120,8 @@ impl Rhythm {
     }
 }
 
-/// Deletes batch by batch until one comes back short.
+/// Deletes batch by batch until one comes back short. Leaves the store to the visitors in between: nobody waits for rows to be
+/// deleted, which are invalid all the same.
 async fn reap_all(
     store: &dyn SessionStore,
     clock: &Clock,
@@ -126,14 +129,16 @@ async fn reap_all(
 ) -> Result<usize, StoreError> {
     let mut row_count = 0;
     loop {
+        let began_at = Instant::now();
         let reaped = store.reap(clock.now_s(), batch_rows_max).await?;
         row_count += reaped;
         if reaped < batch_rows_max {
             tracing::debug!(row_count, "expired sessions deleted");
             return Ok(row_count);
         }
-        // A store in memory answers at once: visitors come in between.
+        // A store in memory answers at once: visitors come in between all the same.
         tokio::task::yield_now().await;
+        sleep(began_at.elapsed() * REAP_PAUSE_FACTOR).await;
     }
 }
 

@@ -1,13 +1,13 @@
 //! The texts of all statements, made once for a table: the subset that MySQL, MariaDB, Galera, Group Replication, TiDB and
 //! Vitess run alike (no upsert, no locks, no several statements at once, rows named by primary key).
 
-use crate::limits::{REAP_BATCH_ROWS_MAX, STORE_BATCH_ROWS_MAX};
+use crate::limits::STORE_BATCH_ROWS_MAX;
 
 use super::options::SchemaNames;
 use super::schema::Columns;
 
 /// The numbers of ids that statements over many rows come with; fewer are filled up. Few, so that they stay prepared.
-const SHAPES: [usize; 6] = [1, 4, 16, 64, STORE_BATCH_ROWS_MAX, REAP_BATCH_ROWS_MAX];
+const SHAPES: [usize; 5] = [1, 4, 16, 64, STORE_BATCH_ROWS_MAX];
 /// The numbers of rows that are swapped at once; fewer are filled up. One has a statement of its own.
 const SWAPPED: [usize; 4] = [4, 16, 64, STORE_BATCH_ROWS_MAX];
 /// The numbers of rows whose expiry is moved at once; fewer are filled up.
@@ -16,7 +16,7 @@ const TOUCHED: [usize; 4] = [1, 16, 64, STORE_BATCH_ROWS_MAX];
 const INSERTED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, STORE_BATCH_ROWS_MAX];
 
 /// Most rows that one statement names.
-pub(super) const ROWS_MAX: usize = REAP_BATCH_ROWS_MAX;
+pub(super) const ROWS_MAX: usize = STORE_BATCH_ROWS_MAX;
 
 /// All statements on one table.
 ///
@@ -275,7 +275,6 @@ mod tests {
             (4, 4),
             (5, 16),
             (100, 128),
-            (129, ROWS_MAX),
             (ROWS_MAX, ROWS_MAX),
         ] {
             let (size, text) = sql.load(rows);
