@@ -55,6 +55,11 @@ struct Jam {
 impl Jam {
     /// The holder writes `n` to 10 and stays in its guest until the others wait.
     async fn of(all: &[Does]) -> Self {
+        Self::behind(None, all).await
+    }
+
+    /// As [`Jam::of`]; the holder also gives the session this lifetime.
+    async fn behind(max_age_ms: Option<i64>, all: &[Does]) -> Self {
         let house = Arc::new(House::new());
         let id = house.make(None, &[("n", "0"), ("still", "1")]);
         let gate = Gate::new();
@@ -67,6 +72,9 @@ impl Jam {
                     let gate = Arc::clone(&gate);
                     async move {
                         session.set("n", "10").await?;
+                        if max_age_ms.is_some() {
+                            session.set_max_age(max_age_ms).await?;
+                        }
                         if number == 1 {
                             gate.pass().await;
                         }
@@ -260,33 +268,12 @@ async fn a_lost_reply_is_settled_for_all() {
 
 #[tokio::test]
 async fn nobody_follows_a_session_that_was_made_to_end() {
-    let house = Arc::new(House::new());
-    let id = house.make(None, &[("n", "0")]);
-    let gate = Gate::new();
-    let holder = tokio::spawn({
-        let (house, id, gate) = (Arc::clone(&house), id.clone(), Arc::clone(&gate));
-        async move {
-            let mut visit = house.visit(Some(&id));
-            visit.start = Start::Exclusive;
-            let mut guest = guest(|session, _| {
-                let gate = Arc::clone(&gate);
-                async move {
-                    session.set_max_age(Some(-1_000)).await?;
-                    gate.pass().await;
-                    Ok(())
-                }
-            });
-            house.manager.transact(visit, &mut guest).await
-        }
-    });
-    gate.arrival().await;
-    let waiting = wait(&house, &id, Does::Add);
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
-    gate.open();
-    answered(holder.await.expect("no panic"));
-    answered(waiting.await.expect("no panic"));
+    let jam = Jam::behind(Some(-1_000), &[Does::Add]).await;
+    let (holder, others, house, id) = jam.dissolve().await;
+    answered(holder);
+    others
+        .into_iter()
+        .for_each(|outcome| drop(answered(outcome)));
     let row = house.row(&id).await.expect("the row is still there");
     assert!(row.expires_at_s < house.clock.now_s(), "it has ended");
     assert_eq!(house.counters().folded_commits.get(), 0);
