@@ -32,6 +32,7 @@ use crate::handler::{self, Handler, Site};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
+use crate::store::SessionStore;
 use crate::store::metered::Metered;
 use crate::store::reaper;
 use reload::Reloader;
@@ -60,20 +61,39 @@ pub struct App {
     reloads: Option<Reloads>,
 }
 
+/// What a host takes from the outside world, for whoever lets it run in another one: a test moves its clock.
+pub struct Surroundings {
+    /// Wall-clock time.
+    pub clock: Clock,
+    /// Puts something in front of the store that the configuration names: what looks on, or lets it fail.
+    pub in_front: Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>,
+}
+
+/// The machine's clock, and the store itself.
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            in_front: Box::new(|store| store),
+        }
+    }
+}
+
 impl App {
     /// Builds every part: reads and compiles the guests, opens the store, lays out the routes.
     ///
     /// # Errors
     /// Every fault that was found, not only the first; or that a store which may be named rightly cannot be reached.
     pub async fn build(config: Config) -> Result<Self, StartError> {
-        Self::build_with_clock(config, Clock::system()).await
+        Self::build_in(config, Surroundings::default()).await
     }
 
-    /// As [`App::build`], on a clock of the caller's: a test moves it.
+    /// As [`App::build`], in surroundings of the caller's.
     ///
     /// # Errors
     /// As [`App::build`].
-    pub async fn build_with_clock(config: Config, clock: Clock) -> Result<Self, StartError> {
+    pub async fn build_in(config: Config, surroundings: Surroundings) -> Result<Self, StartError> {
+        let Surroundings { clock, in_front } = surroundings;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -101,7 +121,7 @@ impl App {
             return Err(StartError::AtFault(faults));
         };
 
-        let metered = Metered::new(store.as_dyn());
+        let metered = Metered::new(in_front(store.as_dyn()));
         let sessions = SessionManager::new(options, keys, Arc::clone(&metered) as _, clock.clone());
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));

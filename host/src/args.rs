@@ -237,6 +237,7 @@ impl From<Serve> for Words {
             listen: serve.listen,
             store: serve.store,
             admin: serve.admin,
+            ..Self::default()
         }
     }
 }

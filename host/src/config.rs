@@ -32,7 +32,7 @@ pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
 pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use environment::{Environment, ProcessEnvironment};
 pub use fault::{Fault, Origin};
-pub use guest::{GuestLimits, GuestSettings, SessionAccess};
+pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
 pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
@@ -88,6 +88,18 @@ pub struct Words {
     pub store: Option<String>,
     /// Where the admin interface listens.
     pub admin: Option<String>,
+    /// What is expected of the guests' files.
+    pub components: Components,
+}
+
+/// What is expected of the guests' files when the configuration is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Components {
+    /// They are there.
+    #[default]
+    ThatAreThere,
+    /// Those that say how they are built may be missing yet.
+    ToBeBuilt,
 }
 
 /// Why there is no [`Config`]: every fault that was found, and the guests that could be read nevertheless, so that their
@@ -235,7 +247,7 @@ fn read_guests(
     let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
     let mut guests: Vec<_> = named
         .into_iter()
-        .map(|(name, section)| guest::read(&name, section, shared))
+        .map(|(name, section)| guest::read(&name, section, shared, words.components))
         .collect();
     let sections = root.list("route");
     let mut routes = route::read(sections, &names);

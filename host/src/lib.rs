@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod app;
 pub mod args;
+pub mod author;
 pub mod clock;
 pub mod config;
 pub mod cookie;

@@ -1,17 +1,20 @@
 //! `[guest.NAME]`: a component, what it is granted and its limits.
 
+mod build;
 mod limits;
 
 use std::path::{Path, PathBuf};
 
+use super::Components;
 use super::environment::Reference;
-use super::kinds::{Complaint, Field, boolean, count_in, existing_file, items, word};
+use super::kinds::{Complaint, Field, boolean, count_in, existing_file, items, path, word};
 use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
 use crate::guest::Rollout;
 use crate::route::Route;
 
+pub use build::BuildSettings;
 pub use limits::GuestLimits;
 pub(super) use limits::Shared;
 
@@ -42,6 +45,8 @@ pub struct GuestSettings {
     pub limits: GuestLimits,
     /// How its versions follow each other.
     pub rollout: Rollout,
+    /// How it is made from its sources; `None` where nothing says so.
+    pub build: Option<BuildSettings>,
 }
 
 impl std::fmt::Debug for GuestSettings {
@@ -60,6 +65,7 @@ impl std::fmt::Debug for GuestSettings {
             .field("reuse", &self.reuse)
             .field("limits", &self.limits)
             .field("rollout", &self.rollout)
+            .field("build", &self.build)
             .finish()
     }
 }
@@ -102,6 +108,7 @@ impl GuestSettings {
             reuse: 1,
             limits: GuestLimits::default(),
             rollout: Rollout::default(),
+            build: None,
         }
     }
 
@@ -127,7 +134,12 @@ fn is_name_character(c: char) -> bool {
 }
 
 /// Reads `[guest.NAME]`.
-pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> GuestSettings {
+pub(super) fn read(
+    name: &str,
+    mut section: Section<'_>,
+    shared: Shared<'_>,
+    components: Components,
+) -> GuestSettings {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
         section.fault(
             "",
@@ -135,7 +147,14 @@ pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> 
             "use letters, digits, `-` and `_`, at most 64",
         );
     }
-    let component = section.get("component", existing_file);
+    let build = build::read(section.section("build"));
+    let component = match (components, &build) {
+        (Components::ToBeBuilt, Some(_)) => section.get("component", path),
+        (Components::ThatAreThere, Some(build)) => {
+            section.get("component", |field| built_file(field, build))
+        }
+        (_, None) => section.get("component", existing_file),
+    };
     if section.is_missing("component") {
         section.fault(
             "component",
@@ -171,6 +190,7 @@ pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> 
         reuse: section.get("reuse", reuse).unwrap_or(1),
         limits: limits::read(section.section("limits"), shared),
         rollout: rollout::read(&mut section),
+        build,
     };
     for (key, least) in [
         ("read_keys", SessionAccess::Read),
@@ -186,6 +206,17 @@ pub(super) fn read(name: &str, mut section: Section<'_>, shared: Shared<'_>) -> 
         }
     }
     settings
+}
+
+/// The file that a build makes, where it has been made.
+fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, Complaint> {
+    existing_file(field).map_err(|complaint| Complaint {
+        remedy: format!(
+            "build it: `cloakroom dev` does, and so does `{}`",
+            build.command
+        ),
+        ..complaint
+    })
 }
 
 /// How often an instance may be used.

@@ -289,6 +289,11 @@ impl<'r> Section<'r> {
         }
     }
 
+    /// The folder in which the file's relative paths are sought.
+    pub(super) fn base(&self) -> &Path {
+        self.reader.base()
+    }
+
     /// Notes a fault of `key`, where it was given or else where its section is.
     pub(super) fn fault(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
         let fault = Fault::new(self.full(key), problem, remedy);

@@ -1,0 +1,161 @@
+//! Runs the commands by which a guest is made from its sources. Knows no language: a command is a line for `sh`.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
+use tokio::process::Command;
+
+use crate::config::BuildSettings;
+
+/// The last lines of a command's output that are kept.
+const LINES_MAX: usize = 400;
+
+/// A command that failed, and what it said.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// It ended with another code than 0.
+    #[error("`{command}` failed ({status})")]
+    Failed {
+        /// The command.
+        command: String,
+        /// How it ended.
+        status: ExitStatus,
+        /// The last of what it said, standard output and error together.
+        output: String,
+    },
+    /// It could not be run at all.
+    #[error("`{command}` could not be run: {error}")]
+    NotRun {
+        /// The command.
+        command: String,
+        /// What the system said.
+        error: std::io::Error,
+    },
+}
+
+impl BuildError {
+    /// The last of what the command said; empty if it did not run.
+    pub fn output(&self) -> &str {
+        match self {
+            Self::Failed { output, .. } => output,
+            Self::NotRun { .. } => "",
+        }
+    }
+}
+
+/// Fetches the tools, unless what they leave behind is there.
+///
+/// # Errors
+/// As [`make`].
+///
+/// Cancel safety: dropping the future kills the command.
+pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
+    let is_done = build.creates.as_ref().is_some_and(|path| path.exists());
+    match &build.setup {
+        Some(setup) if !is_done => run(setup, &build.folder).await,
+        _ => Ok(()),
+    }
+}
+
+/// Makes the component. Its output is shown on standard error as it comes.
+///
+/// # Errors
+/// When the command cannot be run or does not end with 0.
+///
+/// Cancel safety: dropping the future kills the command.
+pub async fn make(build: &BuildSettings) -> Result<(), BuildError> {
+    run(&build.command, &build.folder).await
+}
+
+async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
+    let not_run = |error| BuildError::NotRun {
+        command: command.to_owned(),
+        error,
+    };
+    let folder = if folder.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        folder
+    };
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(not_run)?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let kept = Mutex::new(VecDeque::new());
+    let (status, (), ()) = tokio::join!(child.wait(), follow(stdout, &kept), follow(stderr, &kept));
+    let status = status.map_err(not_run)?;
+    if status.success() {
+        return Ok(());
+    }
+    let kept = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Err(BuildError::Failed {
+        command: command.to_owned(),
+        status,
+        output: Vec::from(kept).join("\n"),
+    })
+}
+
+/// Shows what comes, line by line, and keeps the last of it.
+async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<String>>) {
+    let Some(stream) = stream else { return };
+    let mut lines = BufReader::new(stream).split(b'\n');
+    while let Ok(Some(line)) = lines.next_segment().await {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        eprintln!("{line}");
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == LINES_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(folder: &Path) -> BuildSettings {
+        BuildSettings {
+            folder: folder.to_owned(),
+            setup: Some("touch tools && echo again >> setups".to_owned()),
+            creates: Some(folder.join("tools")),
+            command: "cat tools && echo made > guest.wasm".to_owned(),
+            watch: Vec::new(),
+            test: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn tools_are_fetched_once_and_the_component_is_made_in_the_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let build = settings(folder.path());
+        for _ in 0..2 {
+            set_up(&build).await.unwrap();
+            make(&build).await.unwrap();
+        }
+        let setups = std::fs::read_to_string(folder.path().join("setups")).unwrap();
+        assert_eq!(setups, "again\n");
+        assert!(folder.path().join("guest.wasm").exists());
+    }
+
+    #[tokio::test]
+    async fn a_command_that_fails_says_what_it_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let build = BuildSettings {
+            command: "echo src/app.js:3: a bracket is missing >&2; exit 7".to_owned(),
+            ..settings(folder.path())
+        };
+        let error = make(&build).await.unwrap_err();
+        assert_eq!(error.output(), "src/app.js:3: a bracket is missing");
+        assert!(error.to_string().contains("exit status: 7"), "{error}");
+    }
+}
