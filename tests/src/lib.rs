@@ -6,6 +6,7 @@
 )]
 
 pub mod admin;
+pub mod book;
 pub mod browser;
 pub mod chaos_proxy;
 pub mod express;

@@ -1,0 +1,92 @@
+//! The book (`host/docs`) does what it says: each page is followed as its reader would, block by block.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use cloakroom_tests::book::{blocks, follow};
+use cloakroom_tests::host::repository;
+
+fn pages() -> PathBuf {
+    repository().join("host/docs/src")
+}
+
+fn page(name: &str) -> String {
+    let path = pages().join(name);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every page of the folder.
+fn names() -> BTreeSet<String> {
+    let entries = std::fs::read_dir(pages()).expect("the book is there");
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".md"))
+        .collect()
+}
+
+/// Follows the pages on a thread each: they wait for builds most of the time.
+macro_rules! followed {
+    ($($test:ident: $page:literal,)*) => {
+        /// The pages that have a test.
+        const FOLLOWED: &[&str] = &[$($page),*];
+        $(
+            #[test]
+            fn $test() {
+                follow($page, &page($page));
+            }
+        )*
+    };
+}
+
+followed! {
+    the_page_on_rust_is_true: "rust.md",
+    the_page_on_javascript_is_true: "javascript.md",
+    the_page_on_typescript_is_true: "typescript.md",
+    the_page_on_python_is_true: "python.md",
+    the_page_on_tests_is_true: "testing.md",
+    the_page_on_sessions_is_true: "sessions.md",
+    the_page_on_grants_is_true: "grants.md",
+    the_page_on_running_is_true: "operating.md",
+    the_page_beside_wasmtime_serve_is_true: "wasmtime-serve.md",
+}
+
+#[test]
+fn every_page_with_a_block_is_followed() {
+    for name in names() {
+        let is_followed = FOLLOWED.contains(&name.as_str());
+        let count = blocks(&page(&name))
+            .iter()
+            .filter(|block| !block.text.starts_with("{{#include"))
+            .count();
+        assert!(is_followed || count == 0, "{name} has {count} blocks and no test");
+    }
+}
+
+/// The targets of `marker TARGET end` on a page.
+fn targets(page: &str, marker: &str, end: char) -> Vec<String> {
+    let found = page.match_indices(marker).map(|(at, _)| {
+        let rest = &page[at + marker.len()..];
+        rest.split(end).next().unwrap_or_default().trim().to_owned()
+    });
+    found.collect()
+}
+
+#[test]
+fn every_page_is_in_the_table_of_contents_and_every_link_leads_somewhere() {
+    let contents: BTreeSet<_> = targets(&page("SUMMARY.md"), "](", ')').into_iter().collect();
+    let mut names = names();
+    names.remove("SUMMARY.md");
+    assert_eq!(contents, names, "SUMMARY.md and the folder");
+    for name in names {
+        let text = page(&name);
+        let links = targets(&text, "](", ')');
+        let local = links.iter().filter(|link| !link.contains("://"));
+        for link in local.map(|link| link.split('#').next().unwrap_or_default()) {
+            let is_there = link.is_empty() || pages().join(link).exists();
+            assert!(is_there, "{name} links to {link}");
+        }
+        for file in targets(&text, "{{#include ", '}') {
+            assert!(pages().join(&file).is_file(), "{name} includes {file}");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! Runs a page of the book as its reader would: writes the files it shows, runs the commands it gives, and compares what
+//! they say. Knows no page.
+//!
+//! What a fenced block is for stands behind its language:
+//!
+//! - `sh`: commands, run one after the other; a folder that is entered stays entered for the blocks after it. With `,serves`
+//!   the last one stays: it is waited for until it says where it serves. With `,fails` it must fail. With `,until` it is
+//!   repeated until it says what the output block after it shows.
+//! - `text,output`: what the block before it says, line by line and in order; `…` stands for anything.
+//! - `js,file=src/app.js` (any language): a file, written where the page stands.
+//! - `js,from=guests/js/examples/x.js` (any language): a part of a file of the repository, which tests of its own build and run.
+//!
+//! A block without any of these is a fault: nobody would notice when it stops being true. `127.0.0.1:3000` stands for a free
+//! port.
+
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::host::{binary, repository};
+
+/// How long anything on a page may take: the first build of a guest in Rust on a busy machine is the slowest.
+const PATIENCE: Duration = Duration::from_secs(420);
+/// The address that pages show.
+const SHOWN_ADDRESS: &str = "127.0.0.1:3000";
+/// How a host says that it is ready.
+const READY: &str = " serves http://";
+
+/// A fenced block of a page.
+#[derive(Debug, Clone)]
+pub struct Block {
+    /// The line of its fence, from 1.
+    pub line: usize,
+    /// Its language.
+    pub language: String,
+    /// What stands behind the language, between commas.
+    pub attributes: Vec<String>,
+    /// Its lines.
+    pub text: String,
+}
+
+impl Block {
+    /// Whether it is marked so.
+    pub fn is(&self, attribute: &str) -> bool {
+        self.attributes.iter().any(|it| it == attribute)
+    }
+
+    /// What an attribute `name=value` says.
+    pub fn value(&self, name: &str) -> Option<&str> {
+        let mut values = self.attributes.iter();
+        values.find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
+    }
+}
+
+/// The fenced blocks of a page in their order.
+///
+/// # Panics
+/// If a fence is not closed.
+pub fn blocks(page: &str) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    let mut lines = page.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let Some(info) = line.trim_start().strip_prefix("```") else {
+            continue;
+        };
+        let mut words = info.split(',').map(|word| word.trim().to_owned());
+        let mut block = Block {
+            line: number + 1,
+            language: words.next().unwrap_or_default(),
+            attributes: words.collect(),
+            text: String::new(),
+        };
+        loop {
+            let (_, line) = lines
+                .next()
+                .unwrap_or_else(|| panic!("line {}: the block has no end", block.line));
+            if line.trim() == "```" {
+                break;
+            }
+            block.text.push_str(line);
+            block.text.push('\n');
+        }
+        blocks.push(block);
+    }
+    blocks
+}
+
+/// Does everything that a page says, in a folder of its own.
+///
+/// # Panics
+/// Where the page is not true; the panic names its line and what was said instead.
+pub fn follow(name: &str, page: &str) {
+    let mut reader = Reader::new(name);
+    let blocks = blocks(page);
+    for (index, block) in blocks.iter().enumerate() {
+        let expected = blocks.get(index + 1).filter(|next| next.is("output"));
+        reader.read(block, expected);
+    }
+}
+
+/// Somebody at a shell with the book beside it.
+struct Reader {
+    page: String,
+    folder: tempfile::TempDir,
+    address: String,
+    servers: Vec<Server>,
+    /// What the last block said.
+    output: Output,
+}
+
+enum Output {
+    Said(String),
+    /// A server goes on saying things in this file.
+    Follows(PathBuf),
+}
+
+struct Server {
+    child: Child,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The whole group: a shell, the host, and what it builds with.
+        let group = format!("-{}", self.child.id());
+        for signal in ["-INT", "-KILL"] {
+            let _ = Command::new("kill").args([signal, "--", &group]).status();
+            let end = Instant::now() + Duration::from_secs(5);
+            while Instant::now() < end && matches!(self.child.try_wait(), Ok(None)) {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        }
+    }
+}
+
+impl Reader {
+    fn new(page: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
+        let address = port.expect("a free port").to_string();
+        std::fs::write(folder.path().join(".cwd"), ".").expect("the folder is ours");
+        Self {
+            page: page.to_owned(),
+            folder,
+            address,
+            servers: Vec::new(),
+            output: Output::Said(String::new()),
+        }
+    }
+
+    fn read(&mut self, block: &Block, expected: Option<&Block>) {
+        if block.is("output") {
+            self.compare(block);
+        } else if let Some(path) = block.value("file") {
+            self.write(path, &block.text);
+        } else if let Some(path) = block.value("from") {
+            self.look_up(block, path);
+        } else if block.language == "sh" {
+            self.run(block, expected);
+        } else {
+            self.fail(block, "is neither run nor written nor taken from a file");
+        }
+    }
+
+    fn write(&self, path: &str, text: &str) {
+        let path = self.standing_in().join(path);
+        let parent = path.parent().expect("a file has a folder");
+        std::fs::create_dir_all(parent).expect("the folder is ours");
+        std::fs::write(&path, self.here(text)).expect("the folder is ours");
+    }
+
+    fn look_up(&self, block: &Block, path: &str) {
+        let file = std::fs::read_to_string(repository().join(path))
+            .unwrap_or_else(|error| self.fail(block, &format!("names {path}: {error}")));
+        let stripped = |text: &str| -> Vec<String> {
+            let lines = text.lines().map(|line| line.trim().to_owned());
+            lines.filter(|line| !line.is_empty()).collect()
+        };
+        let (file, part) = (stripped(&file), stripped(&block.text));
+        let is_there = !part.is_empty() && file.windows(part.len()).any(|lines| lines == part);
+        if !is_there {
+            self.fail(block, &format!("is not in {path} as it stands here"));
+        }
+    }
+
+    fn run(&mut self, block: &Block, expected: Option<&Block>) {
+        if block.is("serves") {
+            return self.serve(block);
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let ran = self.shell(&block.text).output().expect("sh runs");
+            let said = [ran.stdout, ran.stderr].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let is_as_shown = expected.is_none_or(|shown| self.shows(&said, shown).is_ok());
+            if block.is("until") && !is_as_shown && Instant::now() < end {
+                std::thread::sleep(Duration::from_millis(50));
+                continue;
+            }
+            if ran.status.success() == block.is("fails") {
+                let servers = self.servers_say();
+                self.fail(block, &format!("ended with {}:\n{said}\n{servers}", ran.status));
+            }
+            self.output = Output::Said(said);
+            return;
+        }
+    }
+
+    /// Starts what stays, and waits until it serves.
+    fn serve(&mut self, block: &Block) {
+        let path = self
+            .folder
+            .path()
+            .join(format!("server-{}.log", self.servers.len()));
+        let log = std::fs::File::create(&path).expect("the folder is ours");
+        let error_log = log.try_clone().expect("a file can be shared");
+        let child = self
+            .shell(&block.text)
+            .stdout(log)
+            .stderr(error_log)
+            .process_group(0)
+            .spawn()
+            .expect("sh runs");
+        let mut server = Server { child };
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let said = std::fs::read_to_string(&path).expect("the log is text");
+            if said.contains(READY) {
+                break;
+            }
+            let is_over = !matches!(server.child.try_wait(), Ok(None)) || Instant::now() > end;
+            if is_over {
+                self.fail(block, &format!("does not serve:\n{said}"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.servers.push(server);
+        self.output = Output::Follows(path);
+    }
+
+    fn compare(&self, block: &Block) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let said = match &self.output {
+                Output::Said(said) => said.clone(),
+                Output::Follows(path) => std::fs::read_to_string(path).expect("the log is text"),
+            };
+            let Err(missing) = self.shows(&said, block) else {
+                return;
+            };
+            let may_come = matches!(self.output, Output::Follows(_)) && Instant::now() < end;
+            if !may_come {
+                self.fail(block, &format!("{missing:?} was not said, but:\n{said}"));
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Whether all lines of an output block were said, in order; else the first one that was not.
+    fn shows(&self, said: &str, block: &Block) -> Result<(), String> {
+        let shown = self.here(&block.text);
+        let mut said = said.lines();
+        for line in shown.lines().filter(|line| !line.trim().is_empty()) {
+            if !said.any(|it| is_like(it, line)) {
+                return Err(line.to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    fn shell(&self, script: &str) -> Command {
+        let script = format!(
+            "cd \"$(cat .cwd)\"\n{}\npwd > \"$READER/.cwd\"\n",
+            self.here(script)
+        );
+        let binary = binary();
+        let beside = binary.parent().expect("the binary is in a folder");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let mut command = Command::new("sh");
+        command
+            .args(["-euc", &script])
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .env("READER", self.folder.path())
+            .env("PATH", format!("{}:{path}", beside.display()))
+            .env("CLOAKROOM_LISTEN", &self.address)
+            // The reader is none of cargo's children.
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("RUSTFLAGS")
+            .env("NO_COLOR", "1");
+        command
+    }
+
+    /// The folder that the page stands in.
+    fn standing_in(&self) -> PathBuf {
+        let path = std::fs::read_to_string(self.folder.path().join(".cwd"));
+        let path = path.expect("every block leaves it");
+        self.folder.path().join(Path::new(path.trim()))
+    }
+
+    /// The text with the address that is free here.
+    fn here(&self, text: &str) -> String {
+        text.replace(SHOWN_ADDRESS, &self.address)
+    }
+
+    fn servers_say(&self) -> String {
+        let logs = (0..self.servers.len()).map(|number| {
+            let path = self.folder.path().join(format!("server-{number}.log"));
+            std::fs::read_to_string(path).unwrap_or_default()
+        });
+        logs.collect::<Vec<_>>().join("\n")
+    }
+
+    fn fail(&self, block: &Block, problem: &str) -> ! {
+        let (page, line) = (&self.page, block.line);
+        panic!("{page}, line {line}: this block {problem}\n{}", block.text);
+    }
+}
+
+/// Whether a line is what was shown, whose `…` stand for anything.
+fn is_like(line: &str, shown: &str) -> bool {
+    let mut parts = shown.trim().split('…');
+    let first = parts.next().unwrap_or_default();
+    let Some(mut rest) = line.trim().strip_prefix(first) else {
+        return false;
+    };
+    let mut is_open = false;
+    for part in parts {
+        is_open = true;
+        let Some((_, behind)) = rest.split_once(part) else {
+            return false;
+        };
+        rest = behind;
+        is_open &= part.is_empty();
+    }
+    is_open || rest.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_its_language_its_attributes_and_its_lines() {
+        let page = "# A page\n```js,file=src/app.js\nlet a;\n```\ntext\n```sh,serves\nx\ny\n```\n";
+        let blocks = blocks(page);
+        assert_eq!(blocks.len(), 2);
+        assert_eq!((blocks[0].language.as_str(), blocks[0].line), ("js", 2));
+        assert_eq!(blocks[0].value("file"), Some("src/app.js"));
+        assert!(blocks[1].is("serves") && blocks[1].text == "x\ny\n");
+    }
+
+    #[test]
+    fn an_ellipsis_stands_for_anything() {
+        assert!(is_like("  GET /session 200 3.1 ms", "GET /session 200 … ms"));
+        assert!(is_like("built in 2 s", "built in …"));
+        assert!(is_like("same", "same"));
+        for (line, shown) in [("longer", "long"), ("a b", "a … c"), ("x a", "a")] {
+            assert!(!is_like(line, shown), "{line} / {shown}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_run_written_and_compared() {
+        follow(
+            "a page",
+            "```sh\nmkdir here\ncd here\n```\n```txt,file=a/b.txt\nwritten\n```\n\
+             ```sh\ncat a/b.txt; echo more\n```\n```text,output\nwrit…\nmore\n```\n```sh,fails\nexit 3\n```\n",
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "a page, line 4")]
+    fn a_page_that_is_not_true_is_named_with_its_line() {
+        follow("a page", "```sh\necho one\n```\n```text,output\ntwo\n```\n");
+    }
+
+    #[test]
+    #[should_panic(expected = "neither run nor written")]
+    fn a_block_that_nothing_holds_true_is_a_fault() {
+        follow("a page", "```js\nlet a;\n```\n");
+    }
+}
