@@ -1,6 +1,7 @@
 //! Which handler a request goes to, by its path and method. Knows neither sessions nor either version of WASI.
 
 mod paths;
+mod pattern;
 
 use std::fmt;
 use std::pin::Pin;
@@ -8,6 +9,7 @@ use std::pin::Pin;
 use crate::{Error, IntoResponse, Request, Response};
 
 use self::paths::{Found, Paths};
+use self::pattern::Pattern;
 
 /// A handler with its type forgotten.
 pub type Endpoint = Box<dyn Fn(Request) -> Response>;
@@ -47,9 +49,10 @@ where
 
 /// Routes, tried by path and method.
 ///
-/// Patterns are those of the crate `matchit`, which the host's own routes have, too: `/cart/{item}` takes one segment,
-/// `/files/{*rest}` all that is left, and what is literal goes first. A path without a route is answered with 404, one
-/// that has routes for other methods alone with 405 and `Allow`. HEAD goes to the route of GET if it has none itself.
+/// Patterns are written as those of the host's routes: `/cart/{item}` takes one segment, `/files/{*rest}` all that is left,
+/// and what is literal goes before a parameter, in whatever order the routes were added. A path without a route is answered
+/// with 404, one that has routes for other methods alone with 405 and `Allow`. HEAD goes to the route of GET if it has none
+/// itself.
 ///
 /// ```
 /// use cloakroom_guest::{Error, Request, Response, Router, handler, session};
@@ -81,7 +84,8 @@ where
 /// ```
 ///
 /// # Panics
-/// At the first request, if a pattern is not one of `matchit`'s or two patterns mean the same paths.
+/// The functions that add routes do, if a pattern does not begin with `/`, has braces that are no whole segment, or goes on
+/// behind its `{*rest}`.
 pub struct Router<H = Endpoint> {
     paths: Paths<H>,
     fallback: Option<H>,
@@ -155,7 +159,8 @@ impl<H> Router<H> {
         pattern: &'static str,
         to: impl IntoEndpoint<H>,
     ) -> Self {
-        self.paths.add(method, pattern.into(), to.into_endpoint());
+        self.paths
+            .add(method, Pattern::new(pattern), to.into_endpoint());
         self
     }
 
@@ -182,7 +187,10 @@ impl<H> Router<H> {
     /// The handler for a request, which is given its parameters; or the answer where there is none.
     fn find(&self, request: Request) -> Result<(&H, Request), Response> {
         match self.paths.find(request.method(), request.path()) {
-            Found::Handler { handler, params } => Ok((handler, request.with_params(params))),
+            Found::Handler {
+                handler,
+                parameters,
+            } => Ok((handler, request.with_params(parameters))),
             Found::OtherMethods(allow) => {
                 let refusal = Error::new(405, "method not allowed").into_response();
                 Err(refusal.header("allow", &allow))

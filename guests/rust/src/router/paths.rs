@@ -1,28 +1,31 @@
-//! The table of a router: patterns, and for each its handlers by method. Knows no requests.
+//! The table of a router: for each route its method, its pattern and its handler. Knows no requests.
 
-use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
 
-use percent_encoding::percent_decode_str;
+use super::pattern::Pattern;
 
 /// Stands for every method in a route.
 pub(super) const ANY: &str = "*";
 
-/// A pattern and its handlers by method.
-struct Path<H> {
-    pattern: Cow<'static, str>,
-    methods: Vec<(&'static str, H)>,
-}
+/// Room for the routes of most guests: growing costs more than memory that is not used.
+const ROUTES_EXPECTED: usize = 16;
 
-/// See the module.
-pub(super) struct Paths<H>(Vec<Path<H>>);
+/// See the module. A list and no tree: it is made and searched once in the life of an instance.
+pub(super) struct Paths<H>(Vec<Route<H>>);
+
+struct Route<H> {
+    method: &'static str,
+    pattern: Pattern,
+    handler: H,
+}
 
 /// What a path and a method lead to.
 pub(super) enum Found<'p, H> {
     /// This handler; the parameters are percent-decoded.
     Handler {
         handler: &'p H,
-        params: Vec<(String, String)>,
+        parameters: Vec<(String, String)>,
     },
     /// The path has routes for these methods, as `Allow` lists them.
     OtherMethods(String),
@@ -35,88 +38,88 @@ impl<H> Paths<H> {
         Self(Vec::new())
     }
 
-    pub(super) fn add(&mut self, method: &'static str, pattern: Cow<'static, str>, handler: H) {
-        let known = self.0.iter_mut().find(|path| path.pattern == pattern);
-        let Some(path) = known else {
-            let methods = vec![(method, handler)];
-            return self.0.push(Path { pattern, methods });
-        };
-        path.methods.retain(|(known, _)| *known != method);
-        path.methods.push((method, handler));
+    pub(super) fn add(&mut self, method: &'static str, pattern: Pattern, handler: H) {
+        if self.0.is_empty() {
+            self.0.reserve(ROUTES_EXPECTED);
+        }
+        self.0.push(Route {
+            method,
+            pattern,
+            handler,
+        });
     }
 
     pub(super) fn add_below(&mut self, prefix: &'static str, paths: Self) {
-        let prefix = prefix.trim_end_matches('/');
-        for Path { pattern, methods } in paths.0 {
-            let pattern = match (&*pattern, prefix) {
-                (_, "") => pattern,
-                ("/", _) => Cow::Borrowed(prefix),
-                _ => Cow::Owned(format!("{prefix}{pattern}")),
-            };
-            for (method, handler) in methods {
-                self.add(method, pattern.clone(), handler);
-            }
+        for route in paths.0 {
+            self.add(route.method, route.pattern.below(prefix), route.handler);
         }
     }
 
     pub(super) fn find(&self, method: &str, path: &str) -> Found<'_, H> {
-        let mut tree = matchit::Router::new();
-        for path in &self.0 {
-            if let Err(error) = tree.insert(&*path.pattern, &path.methods) {
-                panic!("the route `{}`: {error}", path.pattern);
+        let mut closest: Option<(&Pattern, Option<&Route<H>>)> = None;
+        for route in self.0.iter().filter(|route| route.pattern.fits(path)) {
+            let order = match closest {
+                Some((pattern, _)) => route.pattern.closeness(pattern),
+                None => Ordering::Less,
+            };
+            let best = match (order, closest) {
+                (Ordering::Greater, _) => continue,
+                (Ordering::Equal, Some((_, best))) => best,
+                (Ordering::Equal | Ordering::Less, _) => None,
+            };
+            closest = Some((&route.pattern, better(method, route, best)));
+        }
+        match closest {
+            Some((_, Some(route))) => Found::Handler {
+                handler: &route.handler,
+                parameters: route.pattern.parameters(path),
+            },
+            Some((pattern, None)) => Found::OtherMethods(self.allow(path, pattern)),
+            None => Found::Nothing,
+        }
+    }
+
+    /// The methods of the routes that fit a path as closely as this one does, as `Allow` lists them.
+    fn allow(&self, path: &str, closest: &Pattern) -> String {
+        let mut names = Vec::new();
+        for Route {
+            method, pattern, ..
+        } in &self.0
+        {
+            let is_closest = pattern.fits(path) && pattern.closeness(closest).is_eq();
+            if is_closest && !names.contains(method) {
+                names.push(*method);
             }
         }
-        let Ok(matched) = tree.at(path) else {
-            return Found::Nothing;
-        };
-        let methods = matched.value;
-        match by_method(methods, method) {
-            Some(handler) => Found::Handler {
-                handler,
-                params: decoded(&matched.params),
-            },
-            None => Found::OtherMethods(allow(methods)),
+        if names.contains(&"GET") && !names.contains(&"HEAD") {
+            names.push("HEAD");
         }
+        names.join(", ")
     }
 }
 
-/// The handler of a method: its own, for HEAD that of GET, or that of every method.
-fn by_method<'p, H>(methods: &'p [(&'static str, H)], method: &str) -> Option<&'p H> {
-    let of = |wanted: &str| {
-        let mut methods = methods.iter();
-        methods
-            .find(|(known, _)| *known == wanted)
-            .map(|(_, handler)| handler)
+/// Which of two routes is the better one for a method: the later one of its own, then GET's for HEAD, then any.
+fn better<'p, H>(
+    method: &str,
+    route: &'p Route<H>,
+    best: Option<&'p Route<H>>,
+) -> Option<&'p Route<H>> {
+    let rank = |route: &Route<H>| match route.method {
+        own if own == method => 3,
+        "GET" if method == "HEAD" => 2,
+        ANY => 1,
+        _ => 0,
     };
-    let head = || (method == "HEAD").then(|| of("GET")).flatten();
-    of(method).or_else(head).or_else(|| of(ANY))
-}
-
-fn decoded(params: &matchit::Params<'_, '_>) -> Vec<(String, String)> {
-    let params = params.iter();
-    params
-        .map(|(name, value)| {
-            let value = percent_decode_str(value).decode_utf8_lossy();
-            (name.to_owned(), value.into_owned())
-        })
-        .collect()
-}
-
-/// The methods as `Allow` lists them.
-fn allow<H>(methods: &[(&'static str, H)]) -> String {
-    let mut names: Vec<_> = methods.iter().map(|(name, _)| *name).collect();
-    if names.contains(&"GET") && !names.contains(&"HEAD") {
-        names.push("HEAD");
-    }
-    names.join(", ")
+    let is_better = rank(route) > 0 && rank(route) >= best.map_or(0, rank);
+    if is_better { Some(route) } else { best }
 }
 
 impl<H> fmt::Debug for Paths<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines = self.0.iter().map(|path| {
-            let methods: Vec<_> = path.methods.iter().map(|(name, _)| *name).collect();
-            (&path.pattern, methods)
-        });
-        f.debug_map().entries(lines).finish()
+        let routes = self
+            .0
+            .iter()
+            .map(|route| (route.method, route.pattern.text()));
+        f.debug_list().entries(routes).finish()
     }
 }

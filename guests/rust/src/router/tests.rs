@@ -109,9 +109,21 @@ fn a_later_route_replaces_the_same_one() {
 }
 
 #[test]
-#[should_panic(expected = "the route `/items/{name}`")]
-fn two_patterns_for_the_same_paths_are_refused() {
-    ask(&shop().get("/items/{name}", at("other")), "GET", "/");
+#[should_panic(expected = "the route `/items{id}` has a brace that is no whole segment")]
+fn what_is_no_pattern_is_refused_when_it_is_added() {
+    let _ = shop().get("/items{id}", at("other"));
+}
+
+#[test]
+fn routes_of_one_path_may_name_its_parameters_differently() {
+    let router = shop().delete("/items/{name}", at("gone"));
+    assert_eq!(
+        ask(&router, "DELETE", "/items/7").1,
+        "gone: /items/7 name=7"
+    );
+    assert_eq!(ask(&router, "GET", "/items/7").1, "one: /items/7 id=7");
+    let (status, _, allow) = ask(&router, "PUT", "/items/7");
+    assert_eq!((status, allow.as_deref()), (405, Some("GET, DELETE, HEAD")));
 }
 
 #[test]
