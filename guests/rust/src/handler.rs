@@ -1,7 +1,6 @@
 //! What a component may be made of: one function, or a router.
 
-use crate::router::AsyncEndpoint;
-use crate::{IntoResponse, Request, Response, Router};
+use crate::{AsyncRouter, IntoResponse, Request, Response, Router};
 
 /// What [`handler!`](crate::handler) and [`service!`](crate::service) take: a function from [`Request`] to anything
 /// that is [`IntoResponse`], or one without parameters that returns a [`Router`].
@@ -52,7 +51,7 @@ where
     }
 }
 
-impl<F: Fn() -> Router<AsyncEndpoint>> AsyncHandler<OfRoutes> for F {
+impl<F: Fn() -> AsyncRouter> AsyncHandler<OfRoutes> for F {
     async fn answer(&self, request: Request) -> Response {
         self().answer(request).await
     }

@@ -20,7 +20,7 @@ pub use error::Error;
 pub use handler::{AsyncHandler, Handler};
 pub use request::Request;
 pub use response::{Html, IntoResponse, Json, Response};
-pub use router::Router;
+pub use router::{AsyncRouter, Router};
 
 /// What Cloakroom adds to `wasi:http`, as `wit-bindgen` makes it. Both worlds share it.
 #[allow(missing_docs, reason = "generated from the WIT package")]

@@ -17,6 +17,9 @@ pub type Endpoint = Box<dyn Fn(Request) -> Response>;
 /// An asynchronous handler with its type forgotten; see [`Router::new_async`].
 pub type AsyncEndpoint = Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response>>>>;
 
+/// A router whose routes lead to `async` functions.
+pub type AsyncRouter = Router<AsyncEndpoint>;
+
 /// What a route may lead to: a function from [`Request`] to anything that is [`IntoResponse`], or, in a router of
 /// [`AsyncEndpoint`]s, an `async` one.
 pub trait IntoEndpoint<H> {
@@ -106,7 +109,7 @@ impl Router {
     }
 }
 
-impl Router<AsyncEndpoint> {
+impl AsyncRouter {
     /// No routes yet; they will lead to `async` functions. For `service!(async routes)`.
     pub fn new_async() -> Self {
         Self::empty()

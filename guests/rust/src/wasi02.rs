@@ -28,7 +28,7 @@ use self::http::types::{
     ResponseOutparam, http_error_code,
 };
 use self::io::streams::{OutputStream, StreamError};
-use crate::{Handler, Request, Response};
+use crate::{Handler, IntoResponse, Request, Response};
 
 /// The largest piece to read at once.
 const READ_BYTES_MAX: u64 = 64 * 1024;
@@ -86,6 +86,11 @@ pub fn read_request(request: &IncomingRequest) -> Result<Request, ErrorCode> {
         request.headers().entries(),
         body,
     ))
+}
+
+/// Sends what a handler may return; see [`send`].
+pub fn answer(out: ResponseOutparam, value: impl IntoResponse) {
+    send(out, &value.into_response());
 }
 
 /// Sends a response. A header that the host refuses is said on standard error and becomes an error code.
