@@ -52,7 +52,7 @@ async fn fifty_alternating_increments_are_fifty() {
     let rows = database.sessions().await;
     assert_eq!(rows.len(), 1);
     let data: serde_json::Value = serde_json::from_str(&rows[0].data).expect("the row is JSON");
-    assert_eq!(data["count"], 50);
+    assert_eq!(data["num"], 50);
     assert!(
         rows[0].data.starts_with(r#"{"cookie":{"originalMaxAge":"#),
         "{}",
@@ -163,7 +163,7 @@ async fn a_logout_in_either_is_seen_by_the_other() {
     let cookie = browser.cookies(&host.url("/")).unwrap();
     browser.get(&express.url("/session/delete")).await;
     let replay = Browser::with_cookie(&host.url("/"), &cookie);
-    assert_eq!(script(&replay, &host, &["get count"]).await, ["none"]);
+    assert_eq!(script(&replay, &host, &["get num"]).await, ["none"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -26,6 +26,7 @@ mod protocol;
 mod reload;
 mod reuse;
 mod rollback;
+mod rust_sdk;
 mod serial;
 mod sessions;
 mod signals;

@@ -15,9 +15,9 @@ app.use(session({ resave: false, saveUninitialized: false, ...options.session, s
 const pause = (ms) => new Promise((done) => setTimeout(done, Number(ms) || 0));
 
 app.get('/session', async (req, res) => {
-  req.session.count = (req.session.count || 0) + 1;
+  req.session.num = (req.session.num || 0) + 1;
   await pause(req.query.pause);
-  res.send(`${req.session.count}번 접속`);
+  res.send(`${req.session.num}번 접속`);
 });
 
 app.get('/session/delete', (req, res, next) => {

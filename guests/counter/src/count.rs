@@ -11,7 +11,7 @@ pub fn handle(request: Request) -> Result<Response, Error> {
         session::destroy()?;
         return Ok(Response::redirect("/session"));
     }
-    let count = session::get::<u64>("count")?.unwrap_or(0) + 1;
-    session::set("count", &count)?;
+    let count = session::get::<u64>("num")?.unwrap_or(0) + 1;
+    session::set("num", &count)?;
     Ok(Response::text(format!("{count}번 접속")))
 }

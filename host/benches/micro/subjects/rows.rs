@@ -4,7 +4,7 @@ use bytes::Bytes;
 use cloakroom::record::{CookieAttributes, Document, StoredCookie};
 
 /// The key that [`change`] writes.
-const KEY: &str = "count";
+const KEY: &str = "num";
 
 /// A session such as most are: about 140 bytes.
 pub(crate) fn small() -> Bytes {

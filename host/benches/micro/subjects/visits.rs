@@ -75,9 +75,9 @@ impl Attempt for NativeCounter {
     type Failure = CallError;
 
     async fn run(&mut self, session: Session, _number: u32) -> Result<String, CallError> {
-        let count = session.get("count").await?;
+        let count = session.get("num").await?;
         let count = count.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) + 1;
-        session.set("count", &count.to_string()).await?;
+        session.set("num", &count.to_string()).await?;
         Ok(format!("{count}번 접속"))
     }
 

@@ -23,8 +23,8 @@ if (process.env.PEER_STORE) {
 app.use(session(options));
 
 app.get('/session', (req, res) => {
-  req.session.count = (req.session.count || 0) + 1;
-  res.send(`${req.session.count}번 접속`);
+  req.session.num = (req.session.num || 0) + 1;
+  res.send(`${req.session.num}번 접속`);
 });
 
 ready.then(() => app.listen(Number(process.env.PORT), '127.0.0.1'), (error) => {

@@ -59,8 +59,8 @@ async fn serve(port: u16, store: impl SessionStore + Clone) -> anyhow::Result<()
 
 async fn count(session: Session) -> Result<String, StatusCode> {
     let refused = |_| StatusCode::INTERNAL_SERVER_ERROR;
-    let count = session.get::<u64>("count").await.map_err(refused)?;
+    let count = session.get::<u64>("num").await.map_err(refused)?;
     let count = count.unwrap_or(0) + 1;
-    session.insert("count", count).await.map_err(refused)?;
+    session.insert("num", count).await.map_err(refused)?;
     Ok(format!("{count}번 접속"))
 }

@@ -1,8 +1,12 @@
 //! The response a handler gives. Knows neither version of WASI.
 
-use std::fmt::Display;
+mod into_response;
 
 use serde::Serialize;
+
+use crate::cookies::{self, Cookie};
+
+pub use self::into_response::{Html, IntoResponse, Json};
 
 /// A response: status, headers, body.
 #[derive(Debug, Clone)]
@@ -13,13 +17,6 @@ pub struct Response {
     pub headers: Vec<(String, Vec<u8>)>,
     /// The body.
     pub body: Vec<u8>,
-}
-
-/// What a handler may return: a [`Response`], or a `Result` of one whose error becomes a line on standard error, which the
-/// host logs, and a bare 500 for the visitor.
-pub trait IntoResponse {
-    /// The response to send.
-    fn into_response(self) -> Response;
 }
 
 impl Response {
@@ -46,20 +43,34 @@ impl Response {
             .body(page.into())
     }
 
-    /// 200 with a value as JSON.
-    ///
-    /// # Errors
-    /// If the value is no JSON: a map whose keys are no texts.
-    pub fn json<T: Serialize + ?Sized>(value: &T) -> Result<Self, serde_json::Error> {
-        let json = serde_json::to_vec(value)?;
-        Ok(Self::new(200)
-            .header("content-type", "application/json")
-            .body(json))
+    /// 200 with a value as JSON; a value that is none (a map whose keys are no texts) is logged and becomes a bare 500.
+    pub fn json<T: Serialize + ?Sized>(value: &T) -> Self {
+        match serde_json::to_vec(value) {
+            Ok(json) => Self::new(200)
+                .header("content-type", "application/json")
+                .body(json),
+            Err(error) => crate::Error::from(error).into_response(),
+        }
     }
 
-    /// 302 to this place.
+    /// 302 to this place: what Express's `res.redirect` sends. Browsers come back with GET.
     pub fn redirect(location: &str) -> Self {
-        Self::new(302).header("location", location)
+        Self::redirect_with(302, location)
+    }
+
+    /// 303 to this place, after a form: the browser comes back with GET, so that a reload sends nothing twice.
+    pub fn see_other(location: &str) -> Self {
+        Self::redirect_with(303, location)
+    }
+
+    /// 307 to this place: the browser repeats the same request there, its body too.
+    pub fn temporary_redirect(location: &str) -> Self {
+        Self::redirect_with(307, location)
+    }
+
+    /// 308 to this place for good: browsers remember it, and repeat the same request there.
+    pub fn permanent_redirect(location: &str) -> Self {
+        Self::redirect_with(308, location)
     }
 
     /// The same response with another status.
@@ -75,10 +86,23 @@ impl Response {
         self
     }
 
+    /// The same response with a cookie, which the host signs if the cookie asks for it.
+    ///
+    /// # Errors
+    /// [`cookies::Error`]: the session's cookie is out of reach, and some names, paths and domains no cookie can have.
+    pub fn cookie(self, cookie: Cookie) -> Result<Self, cookies::Error> {
+        let value = cookie.serialize()?;
+        Ok(self.header("set-cookie", &value))
+    }
+
     /// The same response with this body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
+    }
+
+    fn redirect_with(status: u16, location: &str) -> Self {
+        Self::new(status).header("location", location)
     }
 
     /// The headers to send: those of the handler, and the length of the body.
@@ -95,21 +119,6 @@ impl Response {
             ));
         }
         headers
-    }
-}
-
-impl IntoResponse for Response {
-    fn into_response(self) -> Response {
-        self
-    }
-}
-
-impl<E: Display> IntoResponse for Result<Response, E> {
-    fn into_response(self) -> Response {
-        self.unwrap_or_else(|error| {
-            eprintln!("{error}");
-            Response::text("internal server error\n").status(500)
-        })
     }
 }
 
@@ -136,8 +145,22 @@ mod tests {
     }
 
     #[test]
-    fn an_error_becomes_a_bare_500() {
-        let response = Err::<Response, _>("the secret reason").into_response();
+    fn each_redirect_has_its_status_and_its_place() {
+        for (response, status) in [
+            (Response::redirect("/a"), 302),
+            (Response::see_other("/a"), 303),
+            (Response::temporary_redirect("/a"), 307),
+            (Response::permanent_redirect("/a"), 308),
+        ] {
+            assert_eq!(response.status, status);
+            assert_eq!(response.headers, [("location".to_owned(), b"/a".to_vec())]);
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_no_json_becomes_a_bare_500() {
+        let odd = std::collections::BTreeMap::from([((1, 2), 3)]);
+        let response = Response::json(&odd);
         assert_eq!(
             (response.status, response.body.as_slice()),
             (500, b"internal server error\n".as_slice())

@@ -8,7 +8,10 @@ pub mod bindings {
         world: "service",
         path: "../../wit",
         generate_all,
-        with: { "cloakroom:http/session@0.1.0": crate::bindings::cloakroom::http::session },
+        with: {
+            "cloakroom:http/cookies@0.1.0": crate::bindings::cloakroom::http::cookies,
+            "cloakroom:http/session@0.1.0": crate::bindings::cloakroom::http::session,
+        },
         pub_export_macro: true,
         export_macro_name: "export_wasi03",
         default_bindings_module: "cloakroom_guest::wasi03::bindings",
@@ -25,8 +28,9 @@ pub use wit_bindgen::{StreamResult, StreamWriter, spawn_local};
 use self::http::types::{self, ErrorCode, Fields, Method};
 use crate::{Request, Response};
 
-/// Makes a function the handler of this component: `fn(Request) -> Response`, or `-> Result<Response, E>`. With `async`
-/// before its name the function may be an `async fn`.
+/// Makes a function the handler of this component: one from [`Request`] to anything that is
+/// [`IntoResponse`](crate::IntoResponse), or one without parameters that returns a [`Router`](crate::Router). With `async`
+/// before its name the function is an `async fn`, or the router one of [`Router::new_async`](crate::Router::new_async).
 ///
 /// ```
 /// use cloakroom_guest::wasi03::clocks::monotonic_clock;
@@ -51,17 +55,17 @@ macro_rules! service {
                 request: $crate::wasi03::http::types::Request,
             ) -> Result<$crate::wasi03::http::types::Response, $crate::wasi03::http::types::ErrorCode> {
                 let $request = $crate::wasi03::read_request(request).await?;
-                $crate::wasi03::response($crate::IntoResponse::into_response($answer))
+                $crate::wasi03::response($answer)
             }
         }
 
         $crate::wasi03::bindings::export_wasi03!(CloakroomService with_types_in $crate::wasi03::bindings);
     };
     (async $handle:path) => {
-        $crate::service!(@export request $handle(request).await);
+        $crate::service!(@export request $crate::AsyncHandler::answer(&$handle, request).await);
     };
     ($handle:path) => {
-        $crate::service!(@export request $handle(request));
+        $crate::service!(@export request $crate::Handler::answer(&$handle, request));
     };
 }
 

@@ -8,7 +8,10 @@ pub mod bindings {
         world: "guest",
         path: "../../wit",
         generate_all,
-        with: { "cloakroom:http/session@0.1.0": crate::bindings::cloakroom::http::session },
+        with: {
+            "cloakroom:http/cookies@0.1.0": crate::bindings::cloakroom::http::cookies,
+            "cloakroom:http/session@0.1.0": crate::bindings::cloakroom::http::session,
+        },
         pub_export_macro: true,
         export_macro_name: "export_wasi02",
         default_bindings_module: "cloakroom_guest::wasi02::bindings",
@@ -25,12 +28,13 @@ use self::http::types::{
     ResponseOutparam, http_error_code,
 };
 use self::io::streams::{OutputStream, StreamError};
-use crate::{IntoResponse, Request, Response};
+use crate::{Handler, IntoResponse, Request, Response};
 
 /// The largest piece to read at once.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
-/// Makes a function the handler of this component: `fn(Request) -> Response`, or `-> Result<Response, E>`.
+/// Makes a function the handler of this component: one from [`Request`] to anything that is
+/// [`IntoResponse`](crate::IntoResponse), or one without parameters that returns a [`Router`](crate::Router).
 ///
 /// ```
 /// cloakroom_guest::handler!(handle);
@@ -51,7 +55,7 @@ macro_rules! handler {
                 request: $crate::wasi02::http::types::IncomingRequest,
                 response: $crate::wasi02::http::types::ResponseOutparam,
             ) {
-                $crate::wasi02::serve(request, response, $handle);
+                $crate::wasi02::serve(request, response, &$handle);
             }
         }
 
@@ -60,13 +64,9 @@ macro_rules! handler {
 }
 
 /// Reads the request, calls the handler, sends what it returns. The macro [`handler!`](crate::handler) calls this.
-pub fn serve<R: IntoResponse>(
-    request: IncomingRequest,
-    out: ResponseOutparam,
-    handle: fn(Request) -> R,
-) {
+pub fn serve<Kind>(request: IncomingRequest, out: ResponseOutparam, handler: &impl Handler<Kind>) {
     match read_request(&request) {
-        Ok(request) => send(out, &handle(request).into_response()),
+        Ok(request) => send(out, &handler.answer(request)),
         Err(code) => ResponseOutparam::set(out, Err(code)),
     }
 }
@@ -86,6 +86,11 @@ pub fn read_request(request: &IncomingRequest) -> Result<Request, ErrorCode> {
         request.headers().entries(),
         body,
     ))
+}
+
+/// Sends what a handler may return; see [`send`].
+pub fn answer(out: ResponseOutparam, value: impl IntoResponse) {
+    send(out, &value.into_response());
 }
 
 /// Sends a response. A header that the host refuses is said on standard error and becomes an error code.
@@ -144,18 +149,8 @@ impl BodyWriter {
     ///
     /// # Errors
     /// If the host closed the stream: the visitor has gone.
-    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), StreamError> {
-        while !bytes.is_empty() {
-            let ready = usize::try_from(self.stream.check_write()?).unwrap_or(usize::MAX);
-            if ready == 0 {
-                self.stream.subscribe().block();
-                continue;
-            }
-            let (now, later) = bytes.split_at(ready.min(bytes.len()));
-            self.stream.write(now)?;
-            bytes = later;
-        }
-        self.stream.blocking_flush()
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
+        write_all(&self.stream, bytes)
     }
 
     /// Ends the body.
@@ -165,6 +160,21 @@ impl BodyWriter {
         // Refused only if the length was announced wrongly: the host says so to its log.
         let _ = OutgoingBody::finish(body, None);
     }
+}
+
+/// Writes all bytes and waits until the host has taken them.
+pub(crate) fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
+    while !bytes.is_empty() {
+        let ready = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
+        if ready == 0 {
+            stream.subscribe().block();
+            continue;
+        }
+        let (now, later) = bytes.split_at(ready.min(bytes.len()));
+        stream.write(now)?;
+        bytes = later;
+    }
+    stream.blocking_flush()
 }
 
 /// The method as it was sent.

@@ -1,6 +1,6 @@
 //! The request as a handler sees it: read whole. Knows neither version of WASI.
 
-use serde::de::DeserializeOwned;
+mod extract;
 
 /// A request, its body read to the end.
 #[derive(Debug, Clone)]
@@ -10,6 +10,8 @@ pub struct Request {
     query: Option<String>,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
+    /// Of the route's pattern, in its order, percent-decoded.
+    params: Vec<(String, String)>,
 }
 
 impl Request {
@@ -23,7 +25,7 @@ impl Request {
         &self.path
     }
 
-    /// What follows the `?`, as it was sent.
+    /// What follows the `?`, as it was sent; [`query_as`](Self::query_as) takes it apart.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
@@ -45,14 +47,6 @@ impl Request {
         &self.body
     }
 
-    /// The body as a JSON text.
-    ///
-    /// # Errors
-    /// If the body is not JSON, or no `T`.
-    pub fn json<T: DeserializeOwned>(&self) -> Result<T, serde_json::Error> {
-        serde_json::from_slice(&self.body)
-    }
-
     /// Made of the method and of the path with its query, the way both versions of WASI give them.
     pub(crate) fn new(
         method: String,
@@ -71,7 +65,14 @@ impl Request {
             query,
             headers,
             body,
+            params: Vec::new(),
         }
+    }
+
+    /// The same request with the parameters of its route.
+    pub(crate) fn with_params(mut self, params: Vec<(String, String)>) -> Self {
+        self.params = params;
+        self
     }
 }
 

@@ -5,51 +5,77 @@
 //! stored before the visitor sees the answer. If another request changed what this one has read, the host runs the
 //! handler again.
 
-use std::fmt;
+mod error;
+mod key;
+
 use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::raw;
+use crate::json;
+use crate::raw::session as raw;
 
-pub use crate::raw::CookieAttributes;
-
-/// Why a call was refused. A refused call has changed nothing.
-#[derive(Debug)]
-pub enum Error {
-    /// The guest's grant does not cover this key or this operation.
-    Denied(String),
-    /// Not right in any session: a reserved key, not an integer; or a write after [`destroy`].
-    Invalid(String),
-    /// The session would pass the limit of this many bytes.
-    TooLarge(u64),
-    /// The response has been released: the session is read-only now.
-    Committed,
-    /// The store did not answer in time. Only [`save`] and [`reload`] say this.
-    Unavailable(String),
-    /// The value does not fit the Rust type: what was read is of another shape, or what was to be written is no JSON.
-    Json(serde_json::Error),
-}
+pub use self::error::Error;
+pub use self::key::Key;
+pub use crate::raw::session::CookieAttributes;
 
 /// The value of an entry, `None` if there is none. Counts as a read of this key.
 ///
 /// # Errors
-/// [`Error::Json`] if the value is no `T`; `Denied`, `Invalid`.
+/// [`Error::Shape`] if the value is no `T`; `Denied`, `Invalid`.
 pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
-    match raw::get(key)? {
-        Some(json) => serde_json::from_str(&json).map(Some).map_err(Error::Json),
-        None => Ok(None),
-    }
+    let Some(text) = raw::get(key)? else {
+        return Ok(None);
+    };
+    let value = serde_json::from_str(&text);
+    value.map(Some).map_err(|error| shape(key, &error))
 }
 
 /// Writes an entry, new or not.
 ///
 /// # Errors
-/// [`Error::Json`] if the value is no JSON (a map whose keys are no texts); `Denied`, `Invalid`, `TooLarge`, `Committed`.
+/// [`Error::Shape`] if the value is no JSON (a map whose keys are no texts); `Denied`, `Invalid`, `TooLarge`, `Committed`.
 pub fn set<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
-    let json = serde_json::to_string(value).map_err(Error::Json)?;
-    Ok(raw::set(key, &json)?)
+    let text = serde_json::to_string(value).map_err(|error| shape(key, &error))?;
+    Ok(raw::set(key, &text)?)
+}
+
+/// Changes the value of an entry in place and writes it back; an absent entry begins as `T`'s default. Returns what
+/// `change` returns. Counts as a read of this key, so no parallel request's change is lost.
+///
+/// ```no_run
+/// use cloakroom_guest::session;
+///
+/// let items = session::update("cart", |cart: &mut Vec<String>| {
+///     cart.push("umbrella".to_owned());
+///     cart.len()
+/// })?;
+/// # Ok::<(), session::Error>(())
+/// ```
+///
+/// # Errors
+/// As [`get`] and [`set`].
+pub fn update<T, R>(key: &str, change: impl FnOnce(&mut T) -> R) -> Result<R, Error>
+where
+    T: Serialize + DeserializeOwned + Default,
+{
+    let mut value = get::<T>(key)?.unwrap_or_default();
+    let result = change(&mut value);
+    set(key, &value)?;
+    Ok(result)
+}
+
+/// Removes an entry and returns what it was, `None` if there was none. Counts as a read of this key.
+///
+/// # Errors
+/// As [`get`] and [`delete`]; if the value is no `T`, it stays.
+pub fn take<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
+    let value = get(key)?;
+    if value.is_some() {
+        delete(key)?;
+    }
+    Ok(value)
 }
 
 /// Removes an entry. It is no error if there is none.
@@ -174,31 +200,6 @@ pub fn set_max_age(lifetime: Option<Duration>) -> Result<(), Error> {
     Ok(raw::set_max_age(milliseconds)?)
 }
 
-impl From<raw::Error> for Error {
-    fn from(error: raw::Error) -> Self {
-        match error {
-            raw::Error::Denied(what) => Self::Denied(what),
-            raw::Error::Invalid(what) => Self::Invalid(what),
-            raw::Error::TooLarge(bytes_max) => Self::TooLarge(bytes_max),
-            raw::Error::Committed => Self::Committed,
-            raw::Error::Unavailable(what) => Self::Unavailable(what),
-        }
-    }
+fn shape(key: &str, error: &serde_json::Error) -> Error {
+    Error::Shape(format!("`{key}`: {}", json::fault(error)))
 }
-
-impl fmt::Display for Error {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Denied(what) => write!(f, "not granted: {what}"),
-            Self::Invalid(what) => write!(f, "invalid: {what}"),
-            Self::TooLarge(bytes_max) => write!(f, "the session would pass {bytes_max} bytes"),
-            Self::Committed => {
-                f.write_str("the response has been released: the session is read-only")
-            }
-            Self::Unavailable(what) => write!(f, "the session store is unavailable: {what}"),
-            Self::Json(error) => write!(f, "the value does not fit its type: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for Error {}

@@ -1,0 +1,57 @@
+//! Logs a visitor in and out: the session's own functions.
+
+use std::time::Duration;
+
+use cloakroom_guest::session::{self, Key};
+use cloakroom_guest::{Error, Request, Response, Router, handler};
+
+handler!(routes);
+
+/// Who is logged in.
+const USER: Key<String> = Key::new("user");
+
+/// "Remember me" lasts 30 days.
+const REMEMBERED: Duration = Duration::from_secs(30 * 86_400);
+
+fn routes() -> Router {
+    Router::new()
+        .get("/", front)
+        .post("/login/{user}", login)
+        .post("/logout", logout)
+        .get("/entries", entries)
+}
+
+/// A visit that is only counted: `add` is not told the sum, so parallel visits never wait for each other.
+fn front(_request: Request) -> Result<String, Error> {
+    session::add("visits", 1)?;
+    Ok(match USER.get()? {
+        Some(user) => format!("hello, {user}\n"),
+        None => "hello, stranger\n".to_owned(),
+    })
+}
+
+/// A new id for the session: one that somebody planted before the login is worth nothing after it.
+fn login(request: Request) -> Result<Response, Error> {
+    let user: String = request.param("user")?;
+    session::renew()?;
+    USER.set(&user)?;
+    if request.query() == Some("remember") {
+        session::set_max_age(Some(REMEMBERED))?;
+    }
+    Ok(Response::see_other("/"))
+}
+
+fn logout(_request: Request) -> Result<Response, Error> {
+    session::destroy()?;
+    Ok(Response::see_other("/"))
+}
+
+/// What the session holds, and how long it lasts.
+fn entries(_request: Request) -> Result<String, Error> {
+    let lifetime = match session::cookie()?.original_max_age {
+        Some(milliseconds) => format!("{} s", milliseconds / 1000),
+        None => "until the browser is closed".to_owned(),
+    };
+    let keys = session::list_keys()?.join(", ");
+    Ok(format!("{keys}; {lifetime}\n"))
+}

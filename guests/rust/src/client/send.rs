@@ -1,0 +1,201 @@
+//! One exchange over `wasi:http/outgoing-handler`: writes the request, waits, reads the answer to its end.
+
+use super::{BODY_BYTES_MAX, Error, Request, Response};
+use crate::wasi02::http::outgoing_handler;
+use crate::wasi02::http::types::{
+    ErrorCode, Fields, IncomingBody, IncomingResponse, Method, OutgoingBody, OutgoingRequest,
+    RequestOptions, Scheme, http_error_code,
+};
+use crate::wasi02::io::streams::StreamError;
+use crate::wasi02::write_all;
+
+/// The largest piece to read at once.
+const READ_BYTES_MAX: u64 = 64 * 1024;
+
+/// See [`Request::send`].
+pub(super) fn send(request: &Request) -> Result<Response, Error> {
+    let url = Url::parse(&request.url)?;
+    let why = |code: ErrorCode| explain(code, url.authority);
+    let outgoing = head(request, &url)?;
+    let body = outgoing.body().map_err(|()| failed("no body"))?;
+    let coming = outgoing_handler::handle(outgoing, options(request)).map_err(why)?;
+    // After the call: only then the host takes what is written.
+    write(body, &request.body)?;
+    coming.subscribe().block();
+    let answer = match coming.get() {
+        Some(Ok(answer)) => answer.map_err(why)?,
+        Some(Err(())) | None => return Err(failed("the answer was lost")),
+    };
+    Ok(Response {
+        status: answer.status(),
+        headers: answer.headers().entries(),
+        body: read(&answer, why)?,
+    })
+}
+
+/// The parts of a URL that a request is made of.
+struct Url<'u> {
+    scheme: Scheme,
+    authority: &'u str,
+    path_with_query: String,
+}
+
+impl<'u> Url<'u> {
+    fn parse(url: &'u str) -> Result<Self, Error> {
+        let no_url = || Error::Url(url.to_owned());
+        let (scheme, rest) = url.split_once("://").ok_or_else(no_url)?;
+        let scheme = match scheme {
+            "http" => Scheme::Http,
+            "https" => Scheme::Https,
+            _ => return Err(no_url()),
+        };
+        // What follows a `#` is for the one who asks.
+        let rest = rest.split('#').next().unwrap_or_default();
+        let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        // A user and a password belong into a header.
+        if authority.is_empty() || authority.contains('@') {
+            return Err(no_url());
+        }
+        let root = if path.starts_with('/') { "" } else { "/" };
+        Ok(Self {
+            scheme,
+            authority,
+            path_with_query: format!("{root}{path}"),
+        })
+    }
+}
+
+/// Method, URL and headers.
+fn head(request: &Request, url: &Url<'_>) -> Result<OutgoingRequest, Error> {
+    let mut headers = request.headers.clone();
+    let has_length = headers
+        .iter()
+        .any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    if !request.body.is_empty() && !has_length {
+        let length = request.body.len().to_string();
+        headers.push(("content-length".to_owned(), length.into_bytes()));
+    }
+    let headers = Fields::from_list(&headers)
+        .map_err(|error| failed(&format!("a header was refused: {error}")))?;
+    let outgoing = OutgoingRequest::new(headers);
+    let no_url = |()| Error::Url(request.url.clone());
+    outgoing
+        .set_method(&method(&request.method))
+        .map_err(|()| failed(&format!("no method: `{}`", request.method)))?;
+    outgoing.set_scheme(Some(&url.scheme)).map_err(no_url)?;
+    outgoing
+        .set_authority(Some(url.authority))
+        .map_err(no_url)?;
+    outgoing
+        .set_path_with_query(Some(&url.path_with_query))
+        .map_err(no_url)?;
+    Ok(outgoing)
+}
+
+fn options(request: &Request) -> Option<RequestOptions> {
+    let timeout = request.timeout?;
+    let nanoseconds = Some(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
+    let options = RequestOptions::new();
+    // Refused only by a host that has no such limit.
+    let _ = options.set_connect_timeout(nanoseconds);
+    let _ = options.set_first_byte_timeout(nanoseconds);
+    let _ = options.set_between_bytes_timeout(nanoseconds);
+    Some(options)
+}
+
+fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), Error> {
+    let stream = body.write().map_err(|()| failed("no body"))?;
+    // A server may answer before it has read all: what it says counts.
+    if write_all(&stream, bytes).is_ok() {
+        drop(stream);
+        let _ = OutgoingBody::finish(body, None);
+    }
+    Ok(())
+}
+
+/// The answer's body to its end.
+fn read(answer: &IncomingResponse, why: impl Fn(ErrorCode) -> Error) -> Result<Vec<u8>, Error> {
+    let body: IncomingBody = answer.consume().map_err(|()| failed("no body"))?;
+    let stream = body.stream().map_err(|()| failed("no body"))?;
+    let mut bytes = Vec::new();
+    loop {
+        match stream.blocking_read(READ_BYTES_MAX) {
+            Ok(piece) if bytes.len() + piece.len() > BODY_BYTES_MAX => return Err(Error::TooLarge),
+            Ok(piece) => bytes.extend_from_slice(&piece),
+            Err(StreamError::Closed) => return Ok(bytes),
+            Err(StreamError::LastOperationFailed(error)) => {
+                return Err(
+                    http_error_code(&error).map_or_else(|| failed("the answer broke off"), &why)
+                );
+            }
+        }
+    }
+}
+
+fn explain(code: ErrorCode, authority: &str) -> Error {
+    match code {
+        ErrorCode::HttpRequestDenied => Error::NotGranted(authority.to_owned()),
+        ErrorCode::DnsTimeout
+        | ErrorCode::ConnectionTimeout
+        | ErrorCode::ConnectionReadTimeout
+        | ErrorCode::ConnectionWriteTimeout
+        | ErrorCode::HttpResponseTimeout => Error::Timeout,
+        code => Error::Failed(format!("`{authority}`: {code}")),
+    }
+}
+
+fn failed(why: &str) -> Error {
+    Error::Failed(why.to_owned())
+}
+
+fn method(name: &str) -> Method {
+    match name {
+        "GET" => Method::Get,
+        "HEAD" => Method::Head,
+        "POST" => Method::Post,
+        "PUT" => Method::Put,
+        "DELETE" => Method::Delete,
+        "CONNECT" => Method::Connect,
+        "OPTIONS" => Method::Options,
+        "TRACE" => Method::Trace,
+        "PATCH" => Method::Patch,
+        name => Method::Other(name.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(url: &str) -> Option<(bool, &str, String)> {
+        let url = Url::parse(url).ok()?;
+        let is_tls = matches!(url.scheme, Scheme::Https);
+        Some((is_tls, url.authority, url.path_with_query))
+    }
+
+    #[test]
+    fn a_url_has_a_scheme_an_authority_and_a_path() {
+        let whole = |is_tls, authority, path: &str| Some((is_tls, authority, path.to_owned()));
+        assert_eq!(parts("http://a.example"), whole(false, "a.example", "/"));
+        assert_eq!(
+            parts("https://a.example:8443/b/c?d=/e#f"),
+            whole(true, "a.example:8443", "/b/c?d=/e")
+        );
+        assert_eq!(parts("http://a?b"), whole(false, "a", "/?b"));
+    }
+
+    #[test]
+    fn what_is_no_absolute_url_is_refused() {
+        for url in [
+            "",
+            "/a",
+            "a.example",
+            "ftp://a.example",
+            "http://",
+            "http:///a",
+            "http://user:word@a/",
+        ] {
+            assert_eq!(parts(url), None, "{url}");
+        }
+    }
+}

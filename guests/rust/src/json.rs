@@ -1,0 +1,74 @@
+//! What is wrong with a JSON text, told without its values: what a log may say of session data and request bodies.
+
+use serde_json::error::Category;
+
+/// What a JSON error says, without the values that it would quote: those are somebody's data.
+pub(crate) fn fault(error: &serde_json::Error) -> String {
+    let place = format!("at line {} column {}", error.line(), error.column());
+    match error.classify() {
+        Category::Syntax | Category::Eof | Category::Io => format!("no JSON text, {place}"),
+        Category::Data if error.line() == 0 => {
+            format!("not the expected shape{}", expectation(error))
+        }
+        Category::Data => format!("not the expected shape{}, {place}", expectation(error)),
+    }
+}
+
+/// The part of serde's message that comes from the Rust type: `: missing field ...` or `: expected ...`.
+fn expectation(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    let message = match message.rsplit_once(" at line ") {
+        Some((message, _place)) => message,
+        None => &message,
+    };
+    if message.starts_with("missing field `") {
+        return format!(": {message}");
+    }
+    // A quoted value can hold these words as well: what stands behind the last ones is the type's.
+    match message.rsplit_once(", expected ") {
+        Some((_, expected)) => format!(": expected {expected}"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Cart {
+        #[allow(dead_code, reason = "only its absence is looked at")]
+        items: Vec<u64>,
+    }
+
+    fn fault_of(text: &str) -> String {
+        fault(&serde_json::from_str::<Cart>(text).expect_err("it does not fit"))
+    }
+
+    #[test]
+    fn a_fault_says_what_was_expected_and_where() {
+        assert_eq!(fault_of("{"), "no JSON text, at line 1 column 1");
+        assert_eq!(
+            fault_of("{}"),
+            "not the expected shape: missing field `items`, at line 1 column 2"
+        );
+        assert_eq!(
+            fault_of(r#"{"items":["secret"]}"#),
+            "not the expected shape: expected u64, at line 1 column 18"
+        );
+    }
+
+    #[test]
+    fn a_fault_never_quotes_the_value() {
+        for value in [
+            r#""secret""#,
+            r#"["secret, expected u64 at line 1"]"#,
+            r#"{"secret":1}"#,
+        ] {
+            let fault = fault_of(&format!(r#"{{"items":{value}}}"#));
+            assert!(!fault.contains("secret"), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! What a handler may return, and the response that each of it becomes.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::Response;
+use crate::Error;
+
+/// What a handler may return.
+///
+/// | value | response |
+/// | --- | --- |
+/// | [`Response`] | itself |
+/// | `()` | 204 |
+/// | `&str`, `String` | 200 and the text |
+/// | [`Html`], [`Json`] | 200 and the page, the value as JSON |
+/// | `(status, value)` | the value's, with another status |
+/// | `Option` | the value's, or 404 |
+/// | `Result` | the value's, or the error's: see [`Error`] |
+pub trait IntoResponse {
+    /// The response to send.
+    fn into_response(self) -> Response;
+}
+
+/// A value to be sent as JSON.
+#[derive(Debug, Clone, Copy)]
+pub struct Json<T>(pub T);
+
+/// A page.
+#[derive(Debug, Clone, Copy)]
+pub struct Html<T>(pub T);
+
+impl IntoResponse for Response {
+    fn into_response(self) -> Response {
+        self
+    }
+}
+
+impl IntoResponse for () {
+    fn into_response(self) -> Response {
+        Response::new(204)
+    }
+}
+
+impl IntoResponse for &str {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for String {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl IntoResponse for Cow<'_, str> {
+    fn into_response(self) -> Response {
+        Response::text(self)
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        Response::json(&self.0)
+    }
+}
+
+impl<T: Into<String>> IntoResponse for Html<T> {
+    fn into_response(self) -> Response {
+        Response::html(self.0)
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for (u16, R) {
+    fn into_response(self) -> Response {
+        let (status, value) = self;
+        value.into_response().status(status)
+    }
+}
+
+impl<R: IntoResponse> IntoResponse for Option<R> {
+    fn into_response(self) -> Response {
+        match self {
+            Some(value) => value.into_response(),
+            None => Error::not_found().into_response(),
+        }
+    }
+}
+
+impl<R: IntoResponse, E: Into<Error>> IntoResponse for Result<R, E> {
+    fn into_response(self) -> Response {
+        match self {
+            Ok(value) => value.into_response(),
+            Err(error) => error.into().into_response(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parts(value: impl IntoResponse) -> (u16, Option<String>, String) {
+        let response = value.into_response();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("a text");
+        let mut headers = response.headers.into_iter();
+        let kind = headers.find(|(name, _)| name == "content-type");
+        (
+            response.status,
+            kind.map(|(_, value)| text(value)),
+            text(response.body),
+        )
+    }
+
+    fn whole(status: u16, kind: &str, body: &str) -> (u16, Option<String>, String) {
+        (status, Some(kind.to_owned()), body.to_owned())
+    }
+
+    const TEXT: &str = "text/plain; charset=utf-8";
+
+    #[test]
+    fn plain_values_are_texts_pages_json_or_nothing() {
+        assert_eq!(parts(()), (204, None, String::new()));
+        assert_eq!(parts("hello"), whole(200, TEXT, "hello"));
+        assert_eq!(parts(String::from("1번")), whole(200, TEXT, "1번"));
+        assert_eq!(parts(Json([1, 2])), whole(200, "application/json", "[1,2]"));
+        assert_eq!(
+            parts(Html("<p>")),
+            whole(200, "text/html; charset=utf-8", "<p>")
+        );
+    }
+
+    #[test]
+    fn a_pair_has_its_status_from_the_left_and_the_rest_from_the_right() {
+        assert_eq!(
+            parts((201, Json("x"))),
+            whole(201, "application/json", "\"x\"")
+        );
+    }
+
+    #[test]
+    fn nothing_is_404_and_an_error_is_what_it_says() {
+        assert_eq!(parts(Some("a")), whole(200, TEXT, "a"));
+        assert_eq!(parts(None::<&str>), whole(404, TEXT, "not found\n"));
+        assert_eq!(parts(Ok::<_, Error>("a")), whole(200, TEXT, "a"));
+        assert_eq!(
+            parts(Err::<&str, _>(Error::new(403, "members only"))),
+            whole(403, TEXT, "members only\n")
+        );
+    }
+}
