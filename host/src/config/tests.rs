@@ -5,6 +5,7 @@ mod changes;
 mod example;
 mod faults;
 mod limits;
+mod rehearsal;
 mod rollout;
 
 use std::time::Duration;
