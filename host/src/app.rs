@@ -68,10 +68,13 @@ pub struct Surroundings {
     /// Wall-clock time.
     pub clock: Clock,
     /// Puts something in front of the store that the configuration names: what looks on, or lets it fail.
-    pub in_front: Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>,
+    pub in_front: InFront,
     /// What runs the guests, beside that of other hosts in this process; `None`: one of its own.
     pub runtime: Option<guest::Runtime>,
 }
+
+/// Makes of a store what the host uses in its place.
+pub type InFront = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>;
 
 /// The machine's clock, and the store itself.
 impl Default for Surroundings {

@@ -52,6 +52,9 @@ pub const DEFAULT_FILE: &str = "cloakroom.toml";
 /// The variable that names the file where no flag does.
 const FILE_VARIABLE: &str = "CLOAKROOM_CONFIG";
 
+/// The variable by which `cloakroom test` tells a guest's tests where they find it. It is no key of ours, nor anybody's mistake.
+pub const TEST_VARIABLE: &str = "CLOAKROOM_TEST_URL";
+
 /// Everything the host was told, checked. Holds secrets: `Debug` shows none of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -148,7 +151,9 @@ impl Config {
             .and_then(Path::parent)
             .unwrap_or(Path::new(""));
         let reader = Reader::new(environment, folder, words.purpose);
-        reader.environment().get(FILE_VARIABLE);
+        for known in [FILE_VARIABLE, TEST_VARIABLE] {
+            reader.environment().get(known);
+        }
         let is_whole = syntax_faults.is_empty();
         for fault in syntax_faults {
             reader.fault(fault);

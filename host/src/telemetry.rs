@@ -99,6 +99,7 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
             .boxed(),
         Format::Brief => fmt::layer()
             .event_format(Brief)
+            .with_ansi(false)
             .with_writer(written)
             .boxed(),
         Format::Json => fmt::layer()

@@ -52,11 +52,7 @@ pub(super) fn admission_on(
         options,
         clock: clock.clone(),
     };
-    Arc::new(Admission::new(
-        Arc::new(runtime),
-        Box::new(visitor),
-        clock,
-    ))
+    Arc::new(Admission::new(Arc::new(runtime), Box::new(visitor), clock))
 }
 
 /// What a configuration's guests are to be.

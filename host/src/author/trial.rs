@@ -63,7 +63,9 @@ impl Call {
 
 /// How to log while tests run.
 pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options {
-    let is_said = environment.get(LOG_VARIABLE).is_some_and(|it| !it.is_empty());
+    let is_said = environment
+        .get(LOG_VARIABLE)
+        .is_some_and(|it| !it.is_empty());
     telemetry::Options {
         filter: match is_said {
             true => config.log.filter.clone(),

@@ -285,5 +285,8 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
             .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
         Ok(Some((name.clone(), value)))
     };
-    table.iter().filter_map(|entry| variable(entry).transpose()).collect()
+    table
+        .iter()
+        .filter_map(|entry| variable(entry).transpose())
+        .collect()
 }

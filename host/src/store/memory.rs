@@ -271,7 +271,11 @@ mod tests {
         for at_s in [30, 10, 20] {
             store.overwrite(&SessionId::generate(), Bytes::from_static(b"{}"), at_s);
         }
-        let listed: Vec<_> = store.rows(20).into_iter().map(|it| it.1.expires_at_s).collect();
+        let listed: Vec<_> = store
+            .rows(20)
+            .into_iter()
+            .map(|it| it.1.expires_at_s)
+            .collect();
         assert_eq!(listed, [20, 30]);
     }
 

@@ -43,6 +43,7 @@ where
 struct Printed {
     guest: String,
     attempt: u64,
+    stream: String,
     text: String,
 }
 
@@ -52,12 +53,20 @@ impl Printed {
         let Self {
             guest,
             attempt,
+            stream,
             text,
         } = self;
-        match attempt {
-            0 | 1 => format!("{guest}: {text}"),
-            _ => format!("{guest} (run {attempt}): {text}"),
-        }
+        let run = match attempt {
+            0 | 1 => String::new(),
+            _ => format!(" (run {attempt})"),
+        };
+        // Not the guest's own words.
+        let ended_in = if stream == "backtrace" {
+            "ended in "
+        } else {
+            ""
+        };
+        format!("{guest}{run}: {ended_in}{text}")
     }
 }
 
@@ -65,6 +74,12 @@ impl Visit for Printed {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "attempt" {
             self.attempt = value;
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "stream" {
+            value.clone_into(&mut self.stream);
         }
     }
 
@@ -118,14 +133,18 @@ mod tests {
 
     #[test]
     fn a_guests_lines_stand_behind_its_name_and_say_when_it_ran_again() {
-        let print = |attempt: u32| {
-            tracing::info!(target: GUEST_TARGET, guest = %"hello", request_id = %"7", attempt, "buy {}", "milk");
+        let print = |attempt: u32, stream: &str| {
+            tracing::info!(
+                target: GUEST_TARGET, guest = %"hello", request_id = %"7", attempt, stream, "buy {}", "milk"
+            );
         };
         let printed = lines(|| {
-            print(1);
-            print(2);
+            print(1, "stdout");
+            print(2, "stderr");
+            print(1, "backtrace");
         });
-        assert_eq!(printed, "hello: buy milk\nhello (run 2): buy milk\n");
+        let expected = "hello: buy milk\nhello (run 2): buy milk\nhello: ended in buy milk\n";
+        assert_eq!(printed, expected);
     }
 
     #[test]

@@ -9,10 +9,8 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::TEST_VARIABLE;
 use crate::limits;
-
-/// Where a test finds the control interface.
-pub(super) const URL_VARIABLE: &str = "CLOAKROOM_TEST_URL";
 
 /// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty. Gives its exit
 /// code, or 128 and the number of the signal that ended it, as a shell does.
@@ -42,7 +40,7 @@ pub(super) async fn run(
         // What `$0` is.
         .arg("sh")
         .args(arguments)
-        .env(URL_VARIABLE, url)
+        .env(TEST_VARIABLE, url)
         .current_dir(folder)
         .stdin(Stdio::null())
         .process_group(0)

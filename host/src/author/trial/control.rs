@@ -14,7 +14,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::host::{Project, SwapError, TestHost};
-use super::wire::{self, Advance, NewSession, Nothing, Now, Standing, Started, Swap, Swapped, Ticket};
+use super::wire::{
+    self, Advance, NewSession, Nothing, Now, Standing, Started, Swap, Swapped, Ticket,
+};
 use crate::admin::reply::{self, Refusal, Reply, problem};
 use crate::admin::{access, upload};
 use crate::app::StartError;

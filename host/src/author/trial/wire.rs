@@ -294,6 +294,9 @@ mod tests {
             expires_ms: 5,
         };
         let shown = serde_json::to_string(&stored).unwrap();
-        assert_eq!(shown, r#"{"data":{"z":1e400,"a":{"b":[ 1 ]}},"expires_ms":5}"#);
+        assert_eq!(
+            shown,
+            r#"{"data":{"z":1e400,"a":{"b":[ 1 ]}},"expires_ms":5}"#
+        );
     }
 }

@@ -53,7 +53,8 @@ fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() 
     let text = "[guest.a]\ncomponent = \"a.wasm\"\n[[route]]\npath = \"/\"\nguest = \"a\"\n\
                 [guest.a.environment]\nPLAIN = \"x\"\nKNOWN = \"env:DB_PASSWORD\"\nTOKEN = \"env:NOT_SET\"";
     let config = rehearse(text, &VARIABLES).config();
-    let names: Vec<_> = config.guests[0].environment.iter().map(|(name, _)| name);
+    let environment = &config.guests[0].environment;
+    let names: Vec<_> = environment.iter().map(|(name, _)| name).collect();
     assert_eq!(names, ["KNOWN", "PLAIN"]);
     assert_eq!(
         config.warnings,

@@ -83,7 +83,10 @@ async fn a_rival_that_changes_nothing_makes_a_conflict_all_the_same() {
     store.send(writes(&[("num", "1")], &["absent"]));
     let verdict = commit(&store, &id, replace(&first)).await;
     assert!(matches!(verdict, Verdict::Conflict));
-    assert_eq!(data(&store, &id).await, Some(String::from_utf8(first.data.to_vec()).unwrap()));
+    assert_eq!(
+        data(&store, &id).await,
+        Some(String::from_utf8(first.data.to_vec()).unwrap())
+    );
 }
 
 #[tokio::test]
