@@ -15,7 +15,7 @@ use crate::limits;
 /// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty. Gives its exit
 /// code, or 128 and the number of the signal that ended it, as a shell does.
 ///
-/// SIGINT and SIGTERM are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is
+/// SIGINT, SIGTERM and SIGHUP are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is
 /// killed.
 ///
 /// # Errors
@@ -28,10 +28,12 @@ pub(super) async fn run(
 ) -> io::Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
     let mut next = async || {
         tokio::select! {
             _ = interrupt.recv() => Signal::INT,
             _ = terminate.recv() => Signal::TERM,
+            _ = hangup.recv() => Signal::HUP,
         }
     };
     let mut child = Command::new("sh")
