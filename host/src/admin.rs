@@ -3,16 +3,16 @@
 //! Knows guests, the way in for new versions, and what is counted; knows no visitor, no cookie and no session's data. What cannot be
 //! seen from here (connections, requests under way) is told by whoever opens it.
 
-mod access;
+pub(crate) mod access;
 mod client;
 mod guests;
 mod metrics;
-mod reply;
+pub(crate) mod reply;
 mod report;
 pub mod shell;
 #[cfg(test)]
 mod tests;
-mod upload;
+pub(crate) mod upload;
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -58,6 +58,8 @@ pub struct App {
     connections: Arc<ConnectionCount>,
     desk: Option<Desk>,
     clock: Clock,
+    /// Whether no other host compiles on its guests' runtime.
+    owns_runtime: bool,
     /// None where expired rows are left to somebody else.
     reaper: Option<reaper::Options>,
     /// What it was built from, to tell what changes.
@@ -71,8 +73,13 @@ pub struct Surroundings {
     /// Wall-clock time.
     pub clock: Clock,
     /// Puts something in front of the store that the configuration names: what looks on, or lets it fail.
-    pub in_front: Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>,
+    pub in_front: InFront,
+    /// What runs the guests, beside that of other hosts in this process; `None`: one of its own.
+    pub runtime: Option<guest::Runtime>,
 }
+
+/// Makes of a store what the host uses in its place.
+pub type InFront = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>;
 
 /// The machine's clock, and the store itself.
 impl Default for Surroundings {
@@ -80,6 +87,7 @@ impl Default for Surroundings {
         Self {
             clock: Clock::system(),
             in_front: Box::new(|store| store),
+            runtime: None,
         }
     }
 }
@@ -98,7 +106,11 @@ impl App {
     /// # Errors
     /// As [`App::build`].
     pub async fn build_in(config: Config, surroundings: Surroundings) -> Result<Self, StartError> {
-        let Surroundings { clock, in_front } = surroundings;
+        let Surroundings {
+            clock,
+            in_front,
+            runtime,
+        } = surroundings;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -109,7 +121,11 @@ impl App {
             Keys::of(&config, None).map_err(|fault| vec![fault]),
         );
         let options = settings::session(&config);
-        let admission = guests::admission(&config.guests, &config.server, options.clone(), &clock);
+        let owns_runtime = runtime.is_none();
+        let admission = match runtime {
+            Some(runtime) => Ok(guests::admission_on(runtime, options.clone(), &clock)),
+            None => guests::admission(&config.guests, &config.server, options.clone(), &clock),
+        };
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
         let guests = match &admission {
             None => None,
@@ -155,6 +171,7 @@ impl App {
             connections: Arc::default(),
             desk: None,
             clock,
+            owns_runtime,
             reaper: config.store.clear_expired.then_some(reaper),
             config,
             reloads: None,
@@ -200,6 +217,11 @@ impl App {
         &self.registry
     }
 
+    /// What answers its requests, for whoever counts them.
+    pub fn handler(&self) -> &Arc<Handler> {
+        &self.handler
+    }
+
     /// The way in for new versions of its guests.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
@@ -222,7 +244,9 @@ impl App {
         // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
         within(grace, "sessions", self.sessions.shutdown()).await;
-        self.admission.stop();
+        if self.owns_runtime {
+            self.admission.stop();
+        }
         within(grace, "reloads", renewals.wait()).await;
         reaper_shutdown.cancel();
         if let Some(reaper) = reaper
@@ -254,6 +278,14 @@ impl App {
         renewals.close();
         renewals
     }
+}
+
+/// What runs a configuration's guests, for several hosts of it in this process.
+///
+/// # Errors
+/// When the machine does not let us have the memory.
+pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
+    guests::runtime(&config.guests, &config.server)
 }
 
 /// Finds what is wrong with a configuration beyond its text: routes that exclude each other, components that do not load.

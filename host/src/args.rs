@@ -6,6 +6,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::admin::shell::{self, Purpose, Versions};
 use crate::app::GuestsCall;
+use crate::author::trial::{self, Building};
 use crate::config::Words;
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
@@ -72,6 +73,24 @@ Examples:
 Exit codes: 0 done; 1 the host is not there, or could not do it now; 2 what was given is at fault: a word, a file, the token, the
 component.";
 
+const TEST_HELP: &str = "\
+Builds the guests of ./cloakroom.toml, as [guest.NAME.build] says, and runs their `test` commands in its folder. A test finds the
+variable CLOAKROOM_TEST_URL there: with it, it starts hosts of the project's guests and routes, as many as it likes, each with
+sessions in memory and a clock that stands until the test moves it, lets other hosts write a session first, takes the store down
+and swaps guests. The SDKs have a client for it. Neither the project's database nor its secrets are needed or touched, and
+`secure = true` counts as \"auto\": there is no TLS.
+
+What guests print goes to standard error behind their names. Of the host's own lines only warnings are shown unless
+CLOAKROOM_LOG_LEVEL says otherwise.
+
+Examples:
+  cloakroom test
+  cloakroom test --no-build
+  cloakroom test -- --test-name-pattern cart      words for the test command: one each, as they are
+
+Exit codes: that of the first test command that failed, else 0; 1 a guest was not built; 2 the command line or the configuration
+is at fault.";
+
 /// The command line.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cloakroom", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
@@ -89,6 +108,8 @@ pub enum Command {
     Serve(Serve),
     /// Name every fault of a configuration and exit
     Check(Check),
+    /// Build a project's guests and run their tests
+    Test(Test),
     /// List, swap and take back the guests of a running host
     Guests(Guests),
     /// Compile the component on standard input; the host starts this itself
@@ -131,6 +152,21 @@ pub struct Check {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
+}
+
+/// The words of `test`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = TEST_HELP)]
+pub struct Test {
+    /// The project's configuration; without it, ./cloakroom.toml
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Test what was built before
+    #[arg(long)]
+    pub no_build: bool,
+    /// What to put behind the test command
+    #[arg(last = true, value_name = "ARGS")]
+    pub arguments: Vec<String>,
 }
 
 /// The words of `guests`.
@@ -229,6 +265,20 @@ impl From<GuestsCommand> for shell::Command {
     }
 }
 
+impl From<Test> for trial::Call {
+    fn from(test: Test) -> Self {
+        Self {
+            config: test.config,
+            building: if test.no_build {
+                Building::Skipped
+            } else {
+                Building::First
+            },
+            arguments: test.arguments,
+        }
+    }
+}
+
 impl From<Serve> for Words {
     fn from(serve: Serve) -> Self {
         Self {
@@ -308,6 +358,17 @@ mod tests {
     }
 
     #[test]
+    fn what_stands_behind_two_dashes_is_the_test_commands() {
+        let words = ["cloakroom", "test", "--no-build", "--", "-k", "a b"];
+        let Ok(Command::Test(test)) = Args::try_parse_from(words).map(|args| args.command) else {
+            panic!("test is taken");
+        };
+        let call = trial::Call::from(test);
+        assert_eq!(call.building, Building::Skipped);
+        assert_eq!(call.arguments, ["-k", "a b"]);
+    }
+
+    #[test]
     fn compile_is_the_hosts_own_word_and_not_shown() {
         let parsed = Args::try_parse_from(["cloakroom", "compile", "1:0.2/1:00"]);
         let Ok(Command::Compile(words)) = parsed.map(|args| args.command) else {
@@ -326,6 +387,7 @@ mod tests {
             "cloakroom serve --port 1",
             "cloakroom dance",
             "cloakroom guests",
+            "cloakroom test something",
             "cloakroom guests put counter",
         ] {
             let error = Args::try_parse_from(line.split(' ')).unwrap_err();

@@ -54,6 +54,9 @@ pub const DEFAULT_FILE: &str = "cloakroom.toml";
 /// The variable that names the file where no flag does.
 const FILE_VARIABLE: &str = "CLOAKROOM_CONFIG";
 
+/// The variable by which `cloakroom test` tells a guest's tests where they find it. It is no key of ours, nor anybody's mistake.
+pub const TEST_VARIABLE: &str = "CLOAKROOM_TEST_URL";
+
 /// Everything the host was told, checked. Holds secrets: `Debug` shows none of them.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
@@ -94,6 +97,20 @@ pub struct Words {
     pub admin: Option<String>,
     /// What is expected of the guests' files.
     pub components: Components,
+    /// What it is read for.
+    pub purpose: Purpose,
+}
+
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Purpose {
+    /// To serve visitors.
+    #[default]
+    Serve,
+    /// To try its guests without visitors: sessions are kept in memory and signed with secrets of the moment. What is said of a
+    /// database and of secrets is checked for its form and not looked up, so that neither needs to be there. A guest's variable
+    /// whose reference leads nowhere is left out, with a warning.
+    Rehearse,
 }
 
 /// What is expected of the guests' files when the configuration is read.
@@ -137,8 +154,10 @@ impl Config {
             .as_deref()
             .and_then(Path::parent)
             .unwrap_or(Path::new(""));
-        let reader = Reader::new(environment, folder);
-        reader.environment().get(FILE_VARIABLE);
+        let reader = Reader::new(environment, folder, words.purpose);
+        for known in [FILE_VARIABLE, TEST_VARIABLE] {
+            reader.environment().get(known);
+        }
         let is_whole = syntax_faults.is_empty();
         for fault in syntax_faults {
             reader.fault(fault);
@@ -177,7 +196,10 @@ fn chosen_file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> 
 
 fn unreadable(path: &Path, error: &std::io::Error, words: &Words) -> Refused {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
-    let remedy = if words.file.is_none() && path == Path::new(DEFAULT_FILE) {
+    let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
+    let remedy = if is_usual && words.components == Components::ToBeBuilt {
+        "call it in a project's folder, or name the project's file: --config FILE"
+    } else if is_usual {
         "name what to serve: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
     } else {
         "name a file that exists and can be read"

@@ -214,3 +214,21 @@ pub const ADMIN_GRACE: Duration = Duration::from_secs(2);
 pub const ADMIN_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// See [`ADMIN_CONNECT_TIMEOUT`].
 pub const ADMIN_ANSWER_TIMEOUT: Duration = Duration::from_secs(900);
+
+// `cloakroom test`.
+/// Hosts that the tests of a guest run at once. Each holds a port and little else; a test that forgets to end its hosts is told.
+pub const TRIAL_HOSTS_MAX: usize = 256;
+/// Rivals that wait for a commit of one host's.
+pub const TRIAL_RIVALS_MAX: usize = 1024;
+/// Connections to the control interface at once: a test runner may run many tests side by side.
+pub const TRIAL_CONNECTIONS_MAX: usize = 256;
+/// Largest body of a call on the control interface, in bytes.
+pub const TRIAL_BODY_BYTES_MAX: usize = 1 << 20;
+/// Longest time for such a body to arrive.
+pub const TRIAL_BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time for a test's host to finish its requests once it is ended.
+pub const TRIAL_GRACE: Duration = Duration::from_secs(1);
+/// How far a test may move its clock: to the end of the year 2099, before a row's expiry no longer fits its column.
+pub const TRIAL_CLOCK_MS_MAX: i64 = 4_102_444_800_000;
+/// Longest time for a test command to end by itself once it is interrupted.
+pub const TRIAL_INTERRUPT_GRACE: Duration = Duration::from_secs(5);

@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use cloakroom::admin::shell::ShellError;
 use cloakroom::app::{self, App, Desk, Greeting, GuestsCall, Reloads, StartError};
 use cloakroom::args::{Args, Command};
+use cloakroom::author::trial;
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
 
@@ -43,6 +44,7 @@ async fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(words) => serve(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
+        Command::Test(words) => test(words.into()).await,
         Command::Guests(words) => Ok(guests(words.into()).await),
         Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
@@ -99,6 +101,20 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
         config.listen
     )?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn test(call: trial::Call) -> anyhow::Result<ExitCode> {
+    let config = match read(&call.words()) {
+        Ok(config) => config,
+        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
+    };
+    let _flush = telemetry::init(&trial::log(&config, &ProcessEnvironment))?;
+    warn(&config.warnings);
+    match trial::run(config, &call).await {
+        Ok(code) => Ok(ExitCode::from(code)),
+        Err(StartError::Failed(failure)) => Err(failure.into()),
+        Err(StartError::AtFault(faults)) => Ok(refuse(&faults, &[])),
+    }
 }
 
 async fn guests(call: GuestsCall) -> ExitCode {

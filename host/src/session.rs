@@ -15,6 +15,7 @@ mod policy;
 #[cfg(any(test, feature = "contract"))]
 pub mod property;
 mod run;
+mod seed;
 mod settle;
 mod slot;
 mod snapshots;
@@ -27,6 +28,7 @@ pub use grant::{Access, Grant, KeyPatterns};
 pub use handle::Session;
 pub use manager::SessionManager;
 pub use options::{CookieOptions, Options, SameSiteOption, Secure, TouchPolicy, Unset};
+pub use seed::{Seed, SeedError};
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -2,6 +2,7 @@
 //!
 //! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
 
+mod brief;
 mod lines;
 pub mod metrics;
 
@@ -9,6 +10,7 @@ pub use lines::Flush;
 
 use std::io::IsTerminal as _;
 
+use brief::Brief;
 use lines::Lines;
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
@@ -47,6 +49,8 @@ pub enum Format {
     Text,
     /// One JSON object per line.
     Json,
+    /// For who writes guests: their own lines behind their names, the host's without time and place.
+    Brief,
 }
 
 /// Why logging did not start.
@@ -91,6 +95,11 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
     let lines = match options.format {
         Format::Text => fmt::layer()
             .with_ansi(std::io::stderr().is_terminal())
+            .with_writer(written)
+            .boxed(),
+        Format::Brief => fmt::layer()
+            .event_format(Brief)
+            .with_ansi(false)
             .with_writer(written)
             .boxed(),
         Format::Json => fmt::layer()

@@ -33,6 +33,7 @@ mod signals;
 mod start;
 mod storm;
 mod swap;
+mod trial;
 
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Host;

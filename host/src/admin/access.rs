@@ -105,7 +105,8 @@ fn unauthorized() -> Refusal {
     response
 }
 
-fn check_no_page(head: &Parts) -> Result<(), Refusal> {
+/// Lets a request of this machine pass that no web page sent.
+pub(crate) fn check_no_page(head: &Parts) -> Result<(), Refusal> {
     if head.headers.contains_key(ORIGIN) {
         let sentence = "requests of web pages are refused: this one has an Origin header";
         return Err(problem(StatusCode::FORBIDDEN, sentence));

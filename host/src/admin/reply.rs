@@ -15,12 +15,12 @@ use crate::telemetry::metrics::TEXT_FORMAT;
 pub type Body = Full<Bytes>;
 
 /// What a call gets.
-pub(super) type Reply = Result<Response<Body>, Refusal>;
+pub(crate) type Reply = Result<Response<Body>, Refusal>;
 
 /// An answer in place of the one that was asked for.
-pub(super) type Refusal = Box<Response<Body>>;
+pub(crate) type Refusal = Box<Response<Body>>;
 
-pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
+pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_vec_pretty(value);
     let mut text = text.expect("what is told has text keys and no maps that fail");
     text.push(b'\n');
@@ -28,7 +28,7 @@ pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 }
 
 /// `{"error": "..."}`: the sentence says what is wrong and, where it is not plain, what helps.
-pub(super) fn problem(status: StatusCode, sentence: impl Into<String>) -> Refusal {
+pub(crate) fn problem(status: StatusCode, sentence: impl Into<String>) -> Refusal {
     let error = sentence.into();
     Box::new(json(status, &Problem { error }))
 }
@@ -37,7 +37,7 @@ pub(super) fn metrics(text: String) -> Response<Body> {
     of(StatusCode::OK, TEXT_FORMAT, text.into_bytes())
 }
 
-pub(super) fn method_not_allowed(allowed: &[Method]) -> Refusal {
+pub(crate) fn method_not_allowed(allowed: &[Method]) -> Refusal {
     let names: Vec<_> = allowed.iter().map(Method::as_str).collect();
     let names = names.join(", ");
     let sentence = format!("this takes {names}");

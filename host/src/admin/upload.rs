@@ -35,7 +35,7 @@ where
 
 /// Whether nothing of the body is left on its connection. What was not read would be taken for the next request: a little of it
 /// is read and dropped, so that whoever sends it reads the answer; with more, the connection has to end.
-pub(super) async fn is_done_with<B>(headers: &HeaderMap, body: Pin<&mut B>) -> bool
+pub(crate) async fn is_done_with<B>(headers: &HeaderMap, body: Pin<&mut B>) -> bool
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -22,21 +22,37 @@ pub(super) fn admission(
     options: session::Options,
     clock: &Clock,
 ) -> Result<Arc<Admission>, Fault> {
-    let runtime = Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
+    let runtime = runtime(guests, server)?;
+    Ok(admission_on(runtime, options, clock))
+}
+
+/// What runs guests.
+///
+/// # Errors
+/// As [`admission`].
+pub(super) fn runtime(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> Result<Runtime, Fault> {
+    Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
         let problem = format!("cannot set up the guests' memory: {error:#}");
         let remedy = "allow more address space (ulimit -v), or lower [server] instances_max or a guest's memory limit";
         Fault::new("guest", problem, remedy)
-    })?;
+    })
+}
+
+/// The way in for guests on a runtime that is there.
+pub(super) fn admission_on(
+    runtime: Runtime,
+    options: session::Options,
+    clock: &Clock,
+) -> Arc<Admission> {
     let clock = clock.clone();
     let visitor = ScratchVisitor {
         options,
         clock: clock.clone(),
     };
-    Ok(Arc::new(Admission::new(
-        Arc::new(runtime),
-        Box::new(visitor),
-        clock,
-    )))
+    Arc::new(Admission::new(Arc::new(runtime), Box::new(visitor), clock))
 }
 
 /// What a configuration's guests are to be.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::Purpose;
 use super::kinds::{Complaint, Field, boolean, duration, text, word};
 use super::reader::Section;
 use super::session::Compat;
@@ -106,7 +107,8 @@ pub(super) fn warn_of_never_secure(
     cookie: &CookieSettings,
     is_secure_possible: bool,
 ) {
-    if cookie.secure == CookieSecure::On && !is_secure_possible {
+    let is_served = session.reader.purpose() == Purpose::Serve;
+    if is_served && cookie.secure == CookieSecure::On && !is_secure_possible {
         session.warn(
             "cookie.secure",
             "no link is known to be secure, so no session will ever be kept: \

@@ -5,12 +5,12 @@ mod limits;
 
 use std::path::{Path, PathBuf};
 
-use super::Components;
 use super::environment::Reference;
 use super::kinds::{Complaint, Field, boolean, count_in, existing_file, items, path, word};
 use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
+use super::{Components, Purpose};
 use crate::guest::Rollout;
 use crate::route::Route;
 
@@ -271,16 +271,22 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
                 REMEDY.to_owned(),
             ));
         }
-        let value = match Reference::parse(text) {
-            None => text.clone(),
-            Some(reference) => {
-                let read = reference.read(field.reader.environment(), field.reader.base());
-                let bytes = read.map_err(|(problem, remedy)| complain(problem, remedy))?;
-                String::from_utf8(bytes)
-                    .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?
-            }
+        let Some(reference) = Reference::parse(text) else {
+            return Ok(Some((name.clone(), text.clone())));
         };
-        Ok((name.clone(), value))
+        let read = reference.read(field.reader.environment(), field.reader.base());
+        if let (Err((problem, _)), Purpose::Rehearse) = (&read, field.reader.purpose()) {
+            let warning = format!("the guest's variable {name} is left out: {problem}");
+            field.reader.warn(warning);
+            return Ok(None);
+        }
+        let bytes = read.map_err(|(problem, remedy)| complain(problem, remedy))?;
+        let value = String::from_utf8(bytes)
+            .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
+        Ok(Some((name.clone(), value)))
     };
-    table.iter().map(variable).collect()
+    table
+        .iter()
+        .filter_map(|entry| variable(entry).transpose())
+        .collect()
 }

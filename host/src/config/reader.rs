@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::Purpose;
 use super::environment::Environment;
 use super::fault::{Fault, Origin};
 use super::kinds::{Complaint, Field};
@@ -17,6 +18,7 @@ use super::unknown::{self, UnknownKey};
 pub(super) struct Reader<'a> {
     environment: &'a dyn Environment,
     base: PathBuf,
+    purpose: Purpose,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<String>>,
     /// Every variable that was asked for, given or not: the others are nobody's.
@@ -29,10 +31,11 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     /// A reader that looks up variables in `environment` and relative paths of the file in `base`.
-    pub(super) fn new(environment: &'a dyn Environment, base: &Path) -> Self {
+    pub(super) fn new(environment: &'a dyn Environment, base: &Path, purpose: Purpose) -> Self {
         Self {
             environment,
             base: base.to_owned(),
+            purpose,
             faults: RefCell::default(),
             warnings: RefCell::default(),
             asked: RefCell::default(),
@@ -64,6 +67,16 @@ impl<'a> Reader<'a> {
     /// The folder in which the file's relative paths are sought.
     pub(super) fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// What the configuration is read for.
+    pub(super) fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// Notes what is allowed and probably not meant.
+    pub(super) fn warn(&self, warning: String) {
+        self.warnings.borrow_mut().push(warning);
     }
 
     /// Notes a fault.
@@ -302,8 +315,7 @@ impl<'r> Section<'r> {
 
     /// Notes what is allowed and probably not meant.
     pub(super) fn warn(&self, key: &str, text: &str) {
-        let warning = format!("{}: {text}", self.full(key));
-        self.reader.warnings.borrow_mut().push(warning);
+        self.reader.warn(format!("{}: {text}", self.full(key)));
     }
 
     /// Where `key` was given, or else where its section is.

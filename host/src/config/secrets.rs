@@ -64,7 +64,7 @@ impl SecretSource {
     pub fn obtain(&self) -> Result<Vec<Vec<u8>>, Fault> {
         match self {
             Self::Given(secrets) => Ok(secrets.clone()),
-            Self::PerProcess => Ok(vec![random_secret()]),
+            Self::PerProcess => Ok(vec![random()]),
             Self::KeptAt(path) => kept_secret(path).map(|secret| vec![secret]),
         }
     }
@@ -154,7 +154,7 @@ fn different_bytes(secret: &[u8]) -> usize {
 }
 
 /// 32 random bytes, as 43 characters of base64url.
-fn random_secret() -> Vec<u8> {
+pub(super) fn random() -> Vec<u8> {
     let mut bytes = [0; SECRET_BYTES_MIN];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
     URL_SAFE_NO_PAD.encode(bytes).into_bytes()
@@ -219,7 +219,7 @@ fn write_private(path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut file = options.open(path)?;
-    file.write_all(&random_secret())?;
+    file.write_all(&random())?;
     file.write_all(b"\n")?;
     file.sync_all()
 }

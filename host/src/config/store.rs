@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::Purpose;
 use super::fault::Origin;
 use super::kinds::{
     Complaint, Field, boolean, count_in, duration, existing_file, path, secret, text, texts, word,
@@ -160,8 +161,12 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
         database: section.get("database", text),
     };
     let rest = read_mysql_rest(&mut section);
-    let backend = weigh(&section, address, rest);
-    if matches!(backend, Some(Backend::Memory | Backend::Sqlite(_))) {
+    let backend = match section.reader.purpose() {
+        Purpose::Serve => weigh(&section, address, rest),
+        Purpose::Rehearse => Some(Backend::Memory),
+    };
+    let is_chosen = section.reader.purpose() == Purpose::Serve;
+    if is_chosen && matches!(backend, Some(Backend::Memory | Backend::Sqlite(_))) {
         let idle = TRUST_KEYS.iter().filter(|key| section.is_given(key));
         for key in idle.filter(|key| !is_overruled(&section, key)) {
             section.warn(key, "has no effect: the store is not MySQL");
@@ -179,7 +184,10 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
 
 /// What MySQL's settings have beside the address, which is still empty.
 fn read_mysql_rest(section: &mut Section<'_>) -> MysqlSettings {
-    let ca_file = section.get("ca_file", existing_file);
+    let ca_file = match section.reader.purpose() {
+        Purpose::Serve => section.get("ca_file", existing_file),
+        Purpose::Rehearse => section.get("ca_file", path),
+    };
     let tls = section.get("tls", tls).unwrap_or(TlsMode::Auto);
     if ca_file.is_some() && tls == TlsMode::Off {
         section.fault(

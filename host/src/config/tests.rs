@@ -6,6 +6,7 @@ mod cookies;
 mod example;
 mod faults;
 mod limits;
+mod rehearsal;
 mod rollout;
 
 use std::time::Duration;

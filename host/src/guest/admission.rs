@@ -201,10 +201,11 @@ impl Admission {
         }
         let current = deployment.settings();
         let settings = proposal.settings.unwrap_or_else(|| current.clone());
-        // What is live is not examined again, unless it is to run with other settings.
-        let live = live.filter(|_| settings == current);
-        let is_from_file = !matches!(proposal.origin, Origin::Admin { .. });
         let is_of_config = proposal.origin == Origin::Config;
+        let is_of_test = proposal.origin == Origin::Test;
+        let is_from_file = !is_of_test && !matches!(proposal.origin, Origin::Admin { .. });
+        // What is live is not examined again, unless it is to run with other settings or a test says so.
+        let live = live.filter(|_| settings == current && !is_of_test);
         let known = Known {
             // A file counts when it has changed: else one that was taken back would come again, and one that came another
             // way would go. Who watches files knows by itself.
@@ -329,7 +330,8 @@ struct Candidate {
     deployment: Arc<Deployment>,
     number: u64,
     is_settled: bool,
-    is_of_config: bool,
+    /// Whether whoever brings it tells of its refusal.
+    is_told: bool,
     _turn: OwnedMutexGuard<()>,
 }
 
@@ -341,7 +343,7 @@ impl Candidate {
         now_ms: i64,
     ) -> Self {
         Self {
-            is_of_config: origin == Origin::Config,
+            is_told: matches!(origin, Origin::Config | Origin::Test),
             number: deployment.propose(origin, now_ms),
             deployment: Arc::clone(deployment),
             is_settled: false,
@@ -353,8 +355,8 @@ impl Candidate {
         self.is_settled = true;
         let (guest, version) = (self.deployment.name(), self.number);
         let live = self.deployment.live_version();
-        // Who reads a configuration tells of all its faults together.
-        if !self.is_of_config {
+        // Who reads a configuration tells of all its faults together; a test may mean it so.
+        if !self.is_told {
             tracing::warn!(guest, version, live, %error, "a new version was refused; what is live serves on");
         }
         self.deployment.refuse(version, error.to_string());

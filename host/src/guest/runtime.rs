@@ -27,9 +27,9 @@ use super::settings::{GuestSettings, Options};
 /// What runs guests. One per process is enough; it lives as long as the guests loaded on it.
 #[derive(Debug)]
 pub struct Runtime {
-    wasi02: House,
-    wasi03: House,
-    code: CodeSource,
+    wasi02: Arc<House>,
+    wasi03: Arc<House>,
+    code: Arc<CodeSource>,
     memory_bytes_max: usize,
     guest_gates: GuestGates,
     lane: Arc<Lane>,
@@ -66,14 +66,29 @@ impl Runtime {
         let wasi03 = House::new(World::Wasi03, options)?;
         engine::start_ticker(vec![wasi02.engine.weak(), wasi03.engine.weak()])?;
         Ok(Self {
-            wasi02,
-            wasi03,
-            code: CodeSource::new(options),
+            wasi02: Arc::new(wasi02),
+            wasi03: Arc::new(wasi03),
+            code: Arc::new(CodeSource::new(options)),
             memory_bytes_max: options.memory_bytes_max,
             guest_gates: GuestGates::default(),
             lane: Arc::new(Lane::start()?),
             parked_idle_max: options.parked_idle_max,
         })
+    }
+
+    /// Another runtime on the same engines, for a further host of this process: engines, their pools, threads and the source of
+    /// code are shared, the guests' own queues are not. It costs nothing.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            wasi02: Arc::clone(&self.wasi02),
+            wasi03: Arc::clone(&self.wasi03),
+            code: Arc::clone(&self.code),
+            memory_bytes_max: self.memory_bytes_max,
+            guest_gates: GuestGates::default(),
+            lane: Arc::clone(&self.lane),
+            parked_idle_max: self.parked_idle_max,
+        }
     }
 
     /// How full its pools are.
@@ -151,7 +166,7 @@ impl Runtime {
         Ok(guest)
     }
 
-    /// Ends compiling for good: what is compiled now, and whatever is loaded later that is not on disk, is refused with
+    /// Ends compiling for good, for those beside it, too: what is compiled now, and whatever is loaded later that is not on disk, is refused with
     /// [`LoadError::NotCompiled`]. For a host that stops and must not wait for a compiler.
     pub fn stop_compiling(&self) {
         self.code.stop();

@@ -47,6 +47,14 @@ impl MemoryStore {
         self.lock().by_id.len()
     }
 
+    /// The rows that are valid at `now_s`, the first to expire first.
+    pub fn rows(&self, now_s: i64) -> Vec<(SessionId, SessionRecord)> {
+        let rows = self.lock();
+        let valid = rows.by_expiry.iter().filter(|(at_s, _)| *at_s >= now_s);
+        let row = |(_, id): &(i64, SessionId)| Some((id.clone(), rows.by_id.get(id)?.clone()));
+        valid.filter_map(row).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Rows> {
         // No call leaves the map half changed where it could panic, so a poisoned lock says nothing about the rows.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
@@ -255,6 +263,20 @@ mod tests {
             (&row.data[..], row.expires_at_s),
             (&b"{\"cookie\":{},\"n\":1}"[..], 200)
         );
+    }
+
+    #[test]
+    fn rows_that_have_expired_are_not_listed() {
+        let store = MemoryStore::new();
+        for at_s in [30, 10, 20] {
+            store.overwrite(&SessionId::generate(), Bytes::from_static(b"{}"), at_s);
+        }
+        let listed: Vec<_> = store
+            .rows(20)
+            .into_iter()
+            .map(|it| it.1.expires_at_s)
+            .collect();
+        assert_eq!(listed, [20, 30]);
     }
 
     #[test]

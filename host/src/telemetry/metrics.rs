@@ -201,6 +201,17 @@ impl GuestMetrics {
         }
     }
 
+    /// Requests answered so far, over all versions.
+    pub fn requests(&self) -> u64 {
+        self.duration.get_sample_count()
+    }
+
+    /// Runs that got an instance so far.
+    pub fn runs(&self) -> u64 {
+        let asked = self.wait.get_sample_count();
+        asked.saturating_sub(self.turned_away.get())
+    }
+
     /// Notes a run on an instance that had served before.
     pub fn reused(&self) {
         self.reused.inc();

@@ -93,7 +93,7 @@ fn the_example_has_every_key_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let (table, faults) = source::parse(Path::new("example.toml"), EXAMPLE);
     assert!(faults.is_empty());
-    let reader = Reader::new(&[], folder.path());
+    let reader = Reader::new(&[], folder.path(), Purpose::Serve);
     read_all(&reader, table);
     let schema = reader.finish().schema;
     let is_section = |key: &String| {

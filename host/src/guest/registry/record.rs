@@ -18,6 +18,8 @@ pub enum Origin {
         /// The address the call came from.
         peer: String,
     },
+    /// A test of whoever writes the guest: a new version even of what is live.
+    Test,
 }
 
 impl fmt::Display for Origin {
@@ -26,6 +28,7 @@ impl fmt::Display for Origin {
             Self::Config => f.write_str("config"),
             Self::File => f.write_str("file"),
             Self::Admin { peer } => write!(f, "admin {peer}"),
+            Self::Test => f.write_str("test"),
         }
     }
 }

@@ -1,0 +1,180 @@
+//! `cloakroom test`: builds a project's guests and runs their tests against hosts in this very process, the same code that
+//! serves, with sessions in memory and a clock that the test moves. Knows no test runner and no language.
+//!
+//! `control` is what tests call, each `host` is one that they started, `faulty_store` what they do to its sessions.
+
+mod command;
+mod control;
+mod faulty_store;
+mod host;
+mod wire;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::build;
+use crate::app::{self, Failure, StartError};
+use crate::config::{
+    BuildSettings, Components, Config, Environment, Fault, GuestSettings, Purpose, Words,
+};
+use crate::telemetry::{self, Format};
+use control::Control;
+use host::Project;
+
+/// The variable that says what is logged.
+const LOG_VARIABLE: &str = "CLOAKROOM_LOG_LEVEL";
+/// What is logged where nothing is said: a test runner's output stays readable, and guests can print. How fast the machine makes
+/// instances is no test's concern.
+const LOG_FILTER: &str = "warn,guest=info,cloakroom::guest::engine=error";
+
+/// What `cloakroom test` was told.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The project's file; without one, `cloakroom.toml` in the working directory.
+    pub config: Option<PathBuf>,
+    /// Whether the guests are built first.
+    pub building: Building,
+    /// What is put behind each test command.
+    pub arguments: Vec<String>,
+}
+
+/// Whether guests are built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Building {
+    /// They are.
+    First,
+    /// What was built before is tested.
+    Skipped,
+}
+
+impl Call {
+    /// How its configuration is read: no database and no secret needs to be there.
+    pub fn words(&self) -> Words {
+        Words {
+            file: self.config.clone(),
+            components: match self.building {
+                Building::First => Components::ToBeBuilt,
+                Building::Skipped => Components::ThatAreThere,
+            },
+            purpose: Purpose::Rehearse,
+            ..Words::default()
+        }
+    }
+}
+
+/// How to log while tests run.
+pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options {
+    let is_said = environment
+        .get(LOG_VARIABLE)
+        .is_some_and(|it| !it.is_empty());
+    telemetry::Options {
+        filter: match is_said {
+            true => config.log.filter.clone(),
+            false => LOG_FILTER.to_owned(),
+        },
+        format: match config.log.format {
+            Format::Text | Format::Brief => Format::Brief,
+            Format::Json => Format::Json,
+        },
+    }
+}
+
+/// Builds the guests and runs their test commands, one after the other. Gives the exit code: that of the first command that
+/// failed, or 0.
+///
+/// # Errors
+/// When the configuration is at fault, a guest does not build or a command cannot be run.
+pub async fn run(config: Config, call: &Call) -> Result<u8, StartError> {
+    let tests = tests(&config)?;
+    // All are read from one file.
+    let folder = folder_of(tests[0].build);
+    if call.building == Building::First {
+        for guest in &config.guests {
+            if let Some(settings) = &guest.build {
+                build_guest(&guest.name, settings).await?;
+            }
+        }
+    }
+    let runtime = app::runtime(&config)?;
+    let project = Arc::new(Project::new(config.clone(), runtime, folder));
+    project.rehearse().await?;
+    let control = Control::over(Arc::clone(&project)).serve().await;
+    let address = control.map_err(|error| failed(format!("the tests' interface: {error}")))?;
+    let url = format!("http://{address}");
+    let mut first_failed = 0;
+    for test in &tests {
+        let ran = command::run(test.command, &call.arguments, folder, &url).await;
+        let code = ran.map_err(|error| {
+            failed(format!(
+                "`{}` could not be run for {}: {error}",
+                test.command, test.guest
+            ))
+        })?;
+        if first_failed == 0 {
+            first_failed = code;
+        }
+    }
+    project.stop();
+    Ok(first_failed)
+}
+
+/// A guest's test command.
+struct Test<'a> {
+    guest: &'a str,
+    command: &'a str,
+    build: &'a BuildSettings,
+}
+
+impl<'a> Test<'a> {
+    /// A guest's, if it says one.
+    fn of(guest: &'a GuestSettings) -> Option<Self> {
+        let build = guest.build.as_ref()?;
+        Some(Self {
+            guest: &guest.name,
+            command: build.test.as_deref()?,
+            build,
+        })
+    }
+}
+
+/// Those of all guests; never none.
+fn tests(config: &Config) -> Result<Vec<Test<'_>>, Fault> {
+    let tests: Vec<_> = config.guests.iter().filter_map(Test::of).collect();
+    if !tests.is_empty() {
+        return Ok(tests);
+    }
+    let name = &config.guests[0].name;
+    Err(Fault::new(
+        format!("guest.{name}.build.test"),
+        "missing: nothing says how the guest is tested",
+        "write test = \"npm test --silent\", \"python -m unittest\", \"cargo test\" or whatever runs its tests",
+    ))
+}
+
+/// Where the project's relative paths start.
+fn folder_of(build: &BuildSettings) -> &Path {
+    match build.folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => &build.folder,
+    }
+}
+
+async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartError> {
+    // What it said was shown as it came.
+    let failed = |error: build::BuildError| {
+        StartError::Failed(Failure {
+            problem: format!("{name} was not built: {error}"),
+            remedy: "see what it said above; no test was run".to_owned(),
+        })
+    };
+    build::set_up(settings).await.map_err(failed)?;
+    build::make(settings).await.map_err(failed)
+}
+
+fn failed(problem: String) -> StartError {
+    let remedy = "see what the system said".to_owned();
+    StartError::Failed(Failure { problem, remedy })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Runs a guest's test command. Knows no test runner: a command is a line for `sh`, and its output is nobody's business here.
+
+use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::path::Path;
+use std::process::{ExitStatus, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::config::TEST_VARIABLE;
+use crate::limits;
+
+/// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty. Gives its exit
+/// code, or 128 and the number of the signal that ended it, as a shell does.
+///
+/// SIGINT, SIGTERM and SIGHUP are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is
+/// killed.
+///
+/// # Errors
+/// When it cannot be run.
+pub(super) async fn run(
+    command: &str,
+    arguments: &[String],
+    folder: &Path,
+    url: &str,
+) -> io::Result<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => Signal::INT,
+            _ = terminate.recv() => Signal::TERM,
+            _ = hangup.recv() => Signal::HUP,
+        }
+    };
+    let mut child = Command::new("sh")
+        .arg("-c")
+        .arg(with_arguments(command, arguments))
+        // What `$0` is.
+        .arg("sh")
+        .args(arguments)
+        .env(TEST_VARIABLE, url)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()?;
+    let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+    let all = |signal| group.map(|group| kill_process_group(group, signal));
+    let caught = tokio::select! {
+        status = child.wait() => return status.map(exit_code),
+        caught = next() => caught,
+    };
+    // A group that is gone already needs no signal.
+    let _ = all(caught);
+    let status = tokio::select! {
+        status = child.wait() => Some(status?),
+        _ = next() => None,
+        () = tokio::time::sleep(limits::TRIAL_INTERRUPT_GRACE) => None,
+    };
+    let _ = all(Signal::KILL);
+    let status = match status {
+        Some(status) => status,
+        None => child.wait().await?,
+    };
+    Ok(match exit_code(status) {
+        // It was not asked to end well.
+        0 => 128 + u8::try_from(caught.as_raw()).unwrap_or(0),
+        code => code,
+    })
+}
+
+/// The shell puts the arguments in, each as it is.
+fn with_arguments(command: &str, arguments: &[String]) -> String {
+    match arguments {
+        [] => command.to_owned(),
+        _ => format!("{} \"$@\"", command.trim_end()),
+    }
+}
+
+fn exit_code(status: ExitStatus) -> u8 {
+    let of_signal = || status.signal().map(|signal| 128 + signal);
+    let code = status.code().or_else(of_signal);
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn run_here(command: &str, arguments: &[&str]) -> (u8, String) {
+        let folder = tempfile::tempdir().unwrap();
+        let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
+        let code = run(command, &arguments, folder.path(), "http://x").await;
+        let written = std::fs::read_to_string(folder.path().join("out"));
+        (code.unwrap(), written.unwrap_or_default())
+    }
+
+    #[tokio::test]
+    async fn it_runs_in_the_folder_and_knows_where_the_hosts_are() {
+        let (code, written) = run_here("echo $CLOAKROOM_TEST_URL > out", &[]).await;
+        assert_eq!((code, written.as_str()), (0, "http://x\n"));
+    }
+
+    #[tokio::test]
+    async fn arguments_arrive_as_they_are() {
+        let arguments = ["a b", "it's", "$HOME", "\"", ""];
+        let (_, written) = run_here("printf '[%s]' > out", &arguments).await;
+        assert_eq!(written, "[a b][it's][$HOME][\"][]");
+    }
+
+    #[tokio::test]
+    async fn its_end_is_told_as_a_shell_tells_it() {
+        assert_eq!(run_here("exit 7", &[]).await.0, 7);
+        assert_eq!(run_here("kill -9 $$", &[]).await.0, 137);
+    }
+}

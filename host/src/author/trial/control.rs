@@ -1,0 +1,311 @@
+//! The control interface: HTTP and JSON by which a guest's tests start hosts and do to them what a deployment does one day. On
+//! this machine alone, for no web page, and for as long as the test command runs.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::host::{Project, SwapError, TestHost};
+use super::wire::{
+    self, Advance, NewSession, Nothing, Now, Standing, Started, Swap, Swapped, Ticket,
+};
+use crate::admin::reply::{self, Refusal, Reply, problem};
+use crate::admin::{access, upload};
+use crate::app::StartError;
+use crate::config::Fault;
+use crate::guest::AdmissionError;
+use crate::limits;
+use crate::server::{self, Incoming, Link};
+
+/// The body of an answer.
+type Body = crate::admin::Body;
+
+/// See the module. Its hosts end with it.
+pub(super) struct Control {
+    project: Arc<Project>,
+    hosts: Mutex<BTreeMap<u64, Arc<TestHost>>>,
+    last_host: AtomicU64,
+}
+
+/// What a path is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    Hosts,
+    Host(u64, Part),
+}
+
+/// What of a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Clock,
+    Rivals,
+    Store,
+    Swap,
+    Sessions,
+    Counts,
+}
+
+impl Control {
+    /// An interface without hosts.
+    pub(super) fn over(project: Arc<Project>) -> Arc<Self> {
+        Arc::new(Self {
+            project,
+            hosts: Mutex::default(),
+            last_host: AtomicU64::new(0),
+        })
+    }
+
+    /// Listens on a free port and serves until the process ends.
+    ///
+    /// # Errors
+    /// When the system gives no port.
+    pub(super) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let address = listener.local_addr()?;
+        let options = server::Options {
+            connections_max: limits::TRIAL_CONNECTIONS_MAX,
+            ..server::Options::default()
+        };
+        let never = CancellationToken::new();
+        tokio::spawn(server::run(
+            listener,
+            Front(self),
+            options,
+            Arc::default(),
+            never,
+        ));
+        Ok(address)
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let mut body = pin!(body);
+        let answered = self.respond(&head, body.as_mut()).await;
+        let mut response = answered.unwrap_or_else(|refusal| *refusal);
+        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        response
+    }
+
+    async fn respond<B>(&self, head: &http::request::Parts, body: Pin<&mut B>) -> Reply
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        access::check_no_page(head)?;
+        let target = Target::of(head.uri.path())?;
+        target.check_method(&head.method)?;
+        let (id, part) = match target {
+            Target::Hosts => {
+                let _: Nothing = wire::read(body).await?;
+                return self.start().await;
+            }
+            Target::Host(id, part) => (id, part),
+        };
+        let host = self.host(id)?;
+        let is_get = head.method == Method::GET;
+        match part {
+            Part::Whole => {
+                self.hosts().remove(&id);
+                Ok(no_content())
+            }
+            Part::Clock if is_get => Ok(ok(&Now {
+                now_ms: host.now_ms(),
+            })),
+            Part::Clock => advance(&host, &wire::read(body).await?),
+            Part::Rivals => send_rival(&host, body).await,
+            Part::Store => {
+                let standing: Standing = wire::read(body).await?;
+                host.store().set_down(!standing.up);
+                Ok(no_content())
+            }
+            Part::Swap => swap(&host, wire::read(body).await?).await,
+            Part::Sessions if is_get => Ok(ok(&host.stored())),
+            Part::Sessions => seed(&host, &wire::read(body).await?).await,
+            Part::Counts => Ok(ok(&host.counts())),
+        }
+    }
+
+    async fn start(&self) -> Reply {
+        self.check_room()?;
+        let host = self.project.start().await.map_err(|error| match error {
+            StartError::AtFault(faults) => {
+                let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
+                unprocessable(faults.join("\n"))
+            }
+            StartError::Failed(failure) => problem(StatusCode::CONFLICT, failure.to_string()),
+        })?;
+        let url = format!("http://{}", host.address());
+        let number = self.last_host.fetch_add(1, Ordering::Relaxed) + 1;
+        self.hosts().insert(number, Arc::new(host));
+        let started = Started { host: number, url };
+        Ok(reply::json(StatusCode::CREATED, &started))
+    }
+
+    fn check_room(&self) -> Result<(), Refusal> {
+        let hosts = self.hosts().len();
+        if hosts < limits::TRIAL_HOSTS_MAX {
+            return Ok(());
+        }
+        let sentence = format!(
+            "{hosts} hosts run, and no more may: end those that are done with, DELETE /hosts/1"
+        );
+        Err(problem(StatusCode::CONFLICT, sentence))
+    }
+
+    fn host(&self, number: u64) -> Result<Arc<TestHost>, Refusal> {
+        let host = self.hosts().get(&number).cloned();
+        host.ok_or_else(|| {
+            let sentence = format!("there is no host {number}: it was ended, or never started");
+            problem(StatusCode::NOT_FOUND, sentence)
+        })
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<TestHost>>> {
+        // A map is whole between any two of its calls.
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn advance(host: &TestHost, told: &Advance) -> Reply {
+    let now_ms = host.advance(told.advance_ms).ok_or_else(|| {
+        let sentence = "advance_ms: the clock goes to the end of the year 2099 and no further";
+        unprocessable(sentence)
+    })?;
+    Ok(ok(&Now { now_ms }))
+}
+
+async fn send_rival<B>(host: &TestHost, body: Pin<&mut B>) -> Reply
+where
+    B: http_body::Body<Data = Bytes> + Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let rival = wire::read_rival(body).await?;
+    let waiting = host.store().waiting();
+    if waiting >= limits::TRIAL_RIVALS_MAX {
+        let sentence = format!("{waiting} rivals wait for a commit, and no more may");
+        return Err(problem(StatusCode::CONFLICT, sentence));
+    }
+    host.store().send(rival);
+    Ok(no_content())
+}
+
+async fn swap(host: &TestHost, told: Swap) -> Reply {
+    match host.swap(told.guest, told.component).await {
+        Ok(version) => Ok(ok(&Swapped { version })),
+        Err(error) => {
+            let status = match &error {
+                SwapError::NoSuchGuest { .. } => StatusCode::NOT_FOUND,
+                SwapError::NoGuestNamed { .. } => StatusCode::BAD_REQUEST,
+                SwapError::Refused(AdmissionError::Host(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+                SwapError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            Err(problem(status, error.to_string()))
+        }
+    }
+}
+
+async fn seed(host: &TestHost, told: &NewSession) -> Reply {
+    let seeded = host.seed(&told.data).await;
+    let cookie = seeded.map_err(|error| unprocessable(format!("data: {error}")))?;
+    Ok(reply::json(StatusCode::CREATED, &Ticket { cookie }))
+}
+
+fn ok(value: &impl serde::Serialize) -> Response<Body> {
+    reply::json(StatusCode::OK, value)
+}
+
+fn no_content() -> Response<Body> {
+    let mut response = Response::new(Body::default());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response
+}
+
+fn unprocessable(sentence: impl Into<String>) -> Refusal {
+    problem(StatusCode::UNPROCESSABLE_ENTITY, sentence)
+}
+
+impl Target {
+    fn of(path: &str) -> Result<Self, Refusal> {
+        let parts: Vec<_> = path.split('/').skip(1).collect();
+        let known = match parts.as_slice() {
+            ["hosts"] => Some(Self::Hosts),
+            ["hosts", number, rest @ ..] => Part::of(rest)
+                .zip(number.parse().ok())
+                .map(|(part, number)| Self::Host(number, part)),
+            _ => None,
+        };
+        known.ok_or_else(|| {
+            let sentence = format!(
+                "there is nothing at {path}: there is /hosts, and of a host /hosts/1 and below it clock, rivals, store, swap, \
+                 sessions and counts"
+            );
+            problem(StatusCode::NOT_FOUND, sentence)
+        })
+    }
+
+    fn check_method(self, method: &Method) -> Result<(), Refusal> {
+        let allowed: &[Method] = match self {
+            Self::Hosts => &[Method::POST],
+            Self::Host(_, part) => match part {
+                Part::Whole => &[Method::DELETE],
+                Part::Clock | Part::Sessions => &[Method::GET, Method::POST],
+                Part::Rivals | Part::Swap => &[Method::POST],
+                Part::Store => &[Method::PUT],
+                Part::Counts => &[Method::GET],
+            },
+        };
+        if allowed.contains(method) {
+            return Ok(());
+        }
+        Err(reply::method_not_allowed(allowed))
+    }
+}
+
+impl Part {
+    fn of(rest: &[&str]) -> Option<Self> {
+        Some(match rest {
+            [] => Self::Whole,
+            ["clock"] => Self::Clock,
+            ["rivals"] => Self::Rivals,
+            ["store"] => Self::Store,
+            ["swap"] => Self::Swap,
+            ["sessions"] => Self::Sessions,
+            ["counts"] => Self::Counts,
+            _ => return None,
+        })
+    }
+}
+
+/// The interface as the server sees it.
+#[derive(Clone)]
+struct Front(Arc<Control>);
+
+impl server::Service for Front {
+    type Body = Body;
+
+    fn answer(
+        &self,
+        request: Request<Incoming>,
+        _: Link,
+    ) -> impl Future<Output = Response<Body>> + Send + 'static {
+        let control = Arc::clone(&self.0);
+        async move { control.answer(request).await }
+    }
+}

@@ -1,0 +1,218 @@
+//! A store in memory to which a test does what a deployment does one day: another host writes a session first, and the database
+//! is not there. Knows no HTTP and no guests.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::slice;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::record::{CommitToken, Document, SessionId, SessionRecord};
+use crate::store::memory::MemoryStore;
+use crate::store::{
+    Change, Commit, RowVersion, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
+    Verdict,
+};
+
+/// See the module.
+pub(super) struct FaultyStore {
+    rows: Arc<MemoryStore>,
+    is_down: AtomicBool,
+    rivals: Mutex<VecDeque<Rival>>,
+}
+
+/// What another host does to a session right before a commit of this one. A visitor's data: there is no `Debug`.
+#[derive(Clone)]
+pub(super) enum Rival {
+    /// Ends the session.
+    Destroy,
+    /// Changes it.
+    Write {
+        /// Keys and their JSON texts.
+        set: Vec<(String, String)>,
+        /// Keys.
+        delete: Vec<String>,
+    },
+}
+
+impl FaultyStore {
+    /// A store over `rows` without any fault yet.
+    pub(super) fn over(rows: Arc<MemoryStore>) -> Self {
+        Self {
+            rows,
+            is_down: AtomicBool::new(false),
+            rivals: Mutex::default(),
+        }
+    }
+
+    /// Answers nothing until it is up again, or answers again.
+    pub(super) fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    /// Has a rival come before a commit, behind those that were sent before; gives how many wait then.
+    pub(super) fn send(&self, rival: Rival) -> usize {
+        let mut rivals = self.rivals();
+        rivals.push_back(rival);
+        rivals.len()
+    }
+
+    /// How many rivals wait for a commit.
+    pub(super) fn waiting(&self) -> usize {
+        self.rivals().len()
+    }
+
+    fn rivals(&self) -> MutexGuard<'_, VecDeque<Rival>> {
+        // A queue is whole between any two of its calls.
+        self.rivals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As MySQL's store when no server answers: nothing was sent, and trying later may help.
+    fn check_up(&self) -> Result<(), StoreError> {
+        if self.is_down.load(Ordering::SeqCst) {
+            return Err(StoreError {
+                kind: StoreErrorKind::Unavailable,
+                detail: "the test has taken it down".to_owned(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn commit(&self, commit: &Commit, now_s: i64) -> Verdict {
+        if let Err(error) = self.check_up() {
+            return Verdict::Failed(error);
+        }
+        match commit.change {
+            // Nobody else knows the session yet.
+            Change::Create(_) => {}
+            Change::Update { .. } | Change::Delete { .. } => {
+                self.let_a_rival_pass(&commit.id, now_s).await;
+            }
+        }
+        verdict(&self.rows, commit, now_s).await
+    }
+
+    /// The next rival commits on the row, if there are both.
+    async fn let_a_rival_pass(&self, id: &SessionId, now_s: i64) {
+        if self.waiting() == 0 || row(&self.rows, id, now_s).await.is_none() {
+            return;
+        }
+        let Some(rival) = self.rivals().pop_front() else {
+            return;
+        };
+        // Requests of this host write the row as well: as long as one of them comes in between, the rival tries again.
+        while let Some(row) = row(&self.rows, id, now_s).await {
+            let Some(change) = rival.change(row) else {
+                return;
+            };
+            let id = id.clone();
+            let commit = Commit { id, change };
+            if matches!(
+                verdict(&self.rows, &commit, now_s).await,
+                Verdict::Committed
+            ) {
+                return;
+            }
+        }
+    }
+}
+
+impl Rival {
+    /// What it commits on this row; `None` where the row is no session.
+    fn change(&self, row: SessionRecord) -> Option<Change> {
+        let base = RowVersion::of(&row);
+        let (set, delete) = match self {
+            Self::Destroy => return Some(Change::Delete { base: None }),
+            Self::Write { set, delete } => (set, delete),
+        };
+        let mut document = Document::parse(&row.data).ok()?;
+        for (key, value) in set {
+            document.set(key, value);
+        }
+        for key in delete {
+            document.delete(key);
+        }
+        let record = SessionRecord {
+            data: document.to_bytes(),
+            tokens: row.tokens.push(CommitToken::generate()),
+            ..row
+        };
+        Some(Change::Update {
+            base,
+            record,
+            new_id: None,
+        })
+    }
+}
+
+async fn row(rows: &MemoryStore, id: &SessionId, now_s: i64) -> Option<SessionRecord> {
+    let loaded = rows.load_many(slice::from_ref(id), now_s).await;
+    loaded.ok()?.pop()?
+}
+
+async fn verdict(rows: &MemoryStore, commit: &Commit, now_s: i64) -> Verdict {
+    let verdicts = rows.commit_many(slice::from_ref(commit), now_s).await;
+    let verdict = verdicts.into_iter().next();
+    verdict.expect("a store gives one verdict for each commit")
+}
+
+impl fmt::Debug for FaultyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FaultyStore")
+            .field("rows", &self.rows)
+            .field("is_down", &self.is_down)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SessionStore for FaultyStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.rows.load_many(ids, now_s).await
+        })
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let mut verdicts = Vec::with_capacity(commits.len());
+            for commit in commits {
+                verdicts.push(self.commit(commit, now_s).await);
+            }
+            verdicts
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.rows.touch_many(touches, now_s).await
+        })
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            self.check_up()?;
+            self.rows.reap(now_s, rows_max).await
+        })
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

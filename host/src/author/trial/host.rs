@@ -1,0 +1,270 @@
+//! One host of a test: the project's guests and routes as ever, on a port, a clock and a store of its own.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::slice;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::faulty_store::FaultyStore;
+use super::wire::{Counts, Data, Members, Stored};
+use crate::app::{App, StartError, Surroundings};
+use crate::clock::Clock;
+use crate::config::{Config, CookieSecure};
+use crate::guest::{
+    Admission, AdmissionError, Admitted, Deployment, GuestRegistry, GuestSettings, Origin,
+    Proposal, Runtime, Source,
+};
+use crate::handler::Handler;
+use crate::limits;
+use crate::record::Document;
+use crate::session::{SeedError, SessionManager};
+use crate::store::SessionStore;
+use crate::store::memory::MemoryStore;
+
+/// What all hosts of a test run are made of. Making one costs milliseconds: they share the guests' engines and compiled code.
+pub(super) struct Project {
+    config: Config,
+    runtime: Runtime,
+    /// Where relative paths start.
+    folder: PathBuf,
+}
+
+/// A host that serves until it is dropped.
+pub(super) struct TestHost {
+    address: SocketAddr,
+    clock: Mutex<Clock>,
+    rows: Arc<MemoryStore>,
+    store: Arc<FaultyStore>,
+    sessions: Arc<SessionManager>,
+    handler: Arc<Handler>,
+    registry: Arc<GuestRegistry>,
+    admission: Arc<Admission>,
+    cookie_name: String,
+    folder: PathBuf,
+    /// The guests' files, as configured.
+    components: BTreeMap<String, PathBuf>,
+    _shutdown: DropGuard,
+}
+
+/// Why a guest was not swapped.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SwapError {
+    #[error("there is no guest `{name}`: the project has {known}")]
+    NoSuchGuest { name: String, known: String },
+    #[error("which guest? The project has {known}: name one of them")]
+    NoGuestNamed { known: String },
+    #[error(transparent)]
+    Refused(#[from] AdmissionError),
+}
+
+impl Project {
+    /// The project of this configuration: its hosts listen on ports of their own on this machine alone, have no admin interface
+    /// and look at no file unless they are told to.
+    pub(super) fn new(mut config: Config, runtime: Runtime, folder: &Path) -> Self {
+        config.listen = (Ipv4Addr::LOCALHOST, 0).into();
+        config.admin = None;
+        config.server.watch = false;
+        config.server.listener.grace = limits::TRIAL_GRACE;
+        // Said once, by whoever has read it.
+        config.warnings.clear();
+        // There is no TLS here: no session would ever be kept.
+        if config.session.cookie.secure == CookieSecure::On {
+            config.session.cookie.secure = CookieSecure::Auto;
+        }
+        Self {
+            config,
+            runtime,
+            folder: folder.to_owned(),
+        }
+    }
+
+    /// Loads the guests, compiling what was not compiled yet, and lets none serve.
+    ///
+    /// # Errors
+    /// As [`App::build`].
+    pub(super) async fn rehearse(&self) -> Result<(), StartError> {
+        let surroundings = Surroundings {
+            runtime: Some(self.runtime.beside()),
+            ..Surroundings::default()
+        };
+        App::build_in(self.config.clone(), surroundings)
+            .await
+            .map(drop)
+    }
+
+    /// A fresh host. Its clock stands.
+    ///
+    /// # Errors
+    /// As [`App::build`] and [`App::bind`].
+    pub(super) async fn start(&self) -> Result<TestHost, StartError> {
+        let config = self.config.clone();
+        let clock = Clock::manual(Clock::system().now_ms());
+        let rows = Arc::new(MemoryStore::new());
+        let store = Arc::new(FaultyStore::over(Arc::clone(&rows)));
+        // In place of the store in memory that the configuration gets: into this one we can look.
+        let in_front = Arc::clone(&store) as Arc<dyn SessionStore>;
+        let surroundings = Surroundings {
+            clock: clock.clone(),
+            in_front: Box::new(|_| in_front),
+            runtime: Some(self.runtime.beside()),
+        };
+        let app = App::build_in(config, surroundings).await?;
+        let listener = app.bind().await.map_err(StartError::Failed)?;
+        let address = listener.local_addr().map_err(|error| {
+            let problem = format!("the listener has no address: {error}");
+            let remedy = "try again".to_owned();
+            StartError::Failed(crate::app::Failure { problem, remedy })
+        })?;
+        let shutdown = CancellationToken::new();
+        let guests = self.config.guests.iter();
+        let host = TestHost {
+            address,
+            clock: Mutex::new(clock),
+            rows,
+            store,
+            sessions: Arc::clone(app.sessions()),
+            handler: Arc::clone(app.handler()),
+            registry: Arc::clone(app.guests()),
+            admission: Arc::clone(app.admission()),
+            cookie_name: self.config.session.name.clone(),
+            folder: self.folder.clone(),
+            components: guests
+                .map(|guest| (guest.name.clone(), guest.component.clone()))
+                .collect(),
+            _shutdown: shutdown.clone().drop_guard(),
+        };
+        tokio::spawn(app.run(listener, shutdown));
+        Ok(host)
+    }
+
+    /// Ends compiling: what waits for it is refused.
+    pub(super) fn stop(&self) {
+        self.runtime.stop_compiling();
+    }
+}
+
+impl TestHost {
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its store.
+    pub(super) fn store(&self) -> &FaultyStore {
+        &self.store
+    }
+
+    /// Its wall-clock time, in milliseconds since the epoch.
+    pub(super) fn now_ms(&self) -> i64 {
+        self.clock().now_ms()
+    }
+
+    /// Moves its clock; `None` where that would take it beyond [`limits::TRIAL_CLOCK_MS_MAX`].
+    pub(super) fn advance(&self, by_ms: u64) -> Option<i64> {
+        // Held over both, so that two moves at once do not pass the bound together.
+        let clock = self.clock();
+        let by_ms = i64::try_from(by_ms).ok()?;
+        let to_ms = clock.now_ms().checked_add(by_ms)?;
+        if to_ms > limits::TRIAL_CLOCK_MS_MAX {
+            return None;
+        }
+        clock.advance(by_ms);
+        Some(to_ms)
+    }
+
+    fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
+        // A clock is whole whatever panicked while somebody held it.
+        self.clock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores a session, even while the store is down, and gives the `Cookie` header that presents it.
+    ///
+    /// # Errors
+    /// When no guest could have made this session.
+    pub(super) async fn seed(&self, data: &Members) -> Result<String, SeedError> {
+        let seed = self.sessions.seed(data.iter())?;
+        let now_s = self.clock().now_s();
+        // Its id was never given before: it is stored.
+        self.rows
+            .commit_many(slice::from_ref(&seed.commit), now_s)
+            .await;
+        Ok(format!("{}={}", self.cookie_name, seed.cookie))
+    }
+
+    /// The sessions that are stored and have not expired, the first to expire first. What is no session is left out.
+    pub(super) fn stored(&self) -> Vec<Stored> {
+        let rows = self.rows.rows(self.clock().now_s()).into_iter();
+        let stored = rows.filter_map(|(_, row)| {
+            Some(Stored {
+                data: Data(Document::parse(&row.data).ok()?),
+                expires_ms: row.expires_at_s.saturating_mul(1000),
+            })
+        });
+        stored.collect()
+    }
+
+    /// What it has counted.
+    pub(super) fn counts(&self) -> Counts {
+        let deployments = self.registry.deployments();
+        let of_guests = |count: fn(&Deployment) -> u64| -> u64 {
+            deployments.values().map(|guest| count(guest)).sum()
+        };
+        let counters = self.sessions.counters();
+        Counts {
+            requests: self.handler.metrics().requests()
+                + of_guests(|guest| guest.metrics().requests()),
+            runs: of_guests(|guest| guest.metrics().runs()),
+            commits: counters.commits.get(),
+            conflicts: counters.conflicts.get(),
+            reapplies: counters.reapplies.get(),
+            reruns: counters.reruns.get(),
+        }
+    }
+
+    /// Lets a component serve as a guest's new version, even the one that is live. Without a name it is the project's only
+    /// guest; without a component its configured file.
+    ///
+    /// # Errors
+    /// [`SwapError`]; then what was live serves on.
+    pub(super) async fn swap(
+        &self,
+        guest: Option<String>,
+        component: Option<PathBuf>,
+    ) -> Result<u64, SwapError> {
+        let deployment = self.deployment(guest)?;
+        let component = match component {
+            Some(path) => self.folder.join(path),
+            None => self.components[deployment.name()].clone(),
+        };
+        let proposal = Proposal {
+            source: Source::File,
+            settings: Some(GuestSettings {
+                component,
+                ..deployment.settings()
+            }),
+            origin: Origin::Test,
+            expected: None,
+        };
+        match self.admission.admit(&deployment, proposal).await? {
+            Admitted::Activated { version } | Admitted::Unchanged { version } => Ok(version),
+        }
+    }
+
+    fn deployment(&self, name: Option<String>) -> Result<Arc<Deployment>, SwapError> {
+        let deployments = self.registry.deployments();
+        let names: Vec<_> = deployments.keys().map(String::as_str).collect();
+        let known = names.join(", ");
+        let Some(name) = name else {
+            let mut all = deployments.values();
+            return match (all.next(), all.next()) {
+                (Some(only), None) => Ok(Arc::clone(only)),
+                _ => Err(SwapError::NoGuestNamed { known }),
+            };
+        };
+        let found = deployments.get(&name).map(Arc::clone);
+        found.ok_or(SwapError::NoSuchGuest { name, known })
+    }
+}

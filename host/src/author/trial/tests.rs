@@ -1,0 +1,37 @@
+//! What `cloakroom test` makes of its words and its configuration; that it works, `tests/e2e/trial.rs` shows.
+
+use super::*;
+
+/// The configuration of a project in a folder, or its faults.
+fn config(build: &str) -> Config {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("cloakroom.toml");
+    let text = format!(
+        "[guest.a]\ncomponent = \"a.wasm\"\n{build}\n[[route]]\npath = \"/\"\nguest = \"a\""
+    );
+    std::fs::write(&file, text).unwrap();
+    let call = Call {
+        config: Some(file),
+        building: Building::First,
+        arguments: Vec::new(),
+    };
+    Config::load(&call.words(), &[]).expect("a whole configuration")
+}
+
+#[test]
+fn a_project_that_does_not_say_how_it_is_tested_is_told_how_to() {
+    let config = config("[guest.a.build]\ncommand = \"true\"");
+    let fault = tests(&config).err().expect("a fault");
+    assert_eq!(fault.key, "guest.a.build.test");
+    assert!(fault.remedy.contains("npm test"), "{fault}");
+}
+
+#[test]
+fn only_warnings_and_guests_are_logged_unless_more_is_asked_for() {
+    let config = config("[guest.a.build]\ncommand = \"true\"\n[log]\nlevel = \"debug\"");
+    let filter = |environment: &dyn Environment| log(&config, environment).filter;
+    assert!(filter(&[]).starts_with("warn,guest=info,"));
+    assert!(telemetry::check_filter(LOG_FILTER).is_ok());
+    assert_eq!(filter(&[(LOG_VARIABLE, "debug")]), "debug");
+    assert_eq!(log(&config, &[]).format, Format::Brief);
+}

@@ -1,0 +1,71 @@
+//! What is asked of a configuration that is read to try its guests out.
+
+use super::*;
+
+fn rehearse(text: &str, environment: &dyn Environment) -> Read {
+    let words = Words {
+        purpose: Purpose::Rehearse,
+        ..Words::default()
+    };
+    Read::with(text, words, environment)
+}
+
+#[test]
+fn neither_a_database_nor_a_secret_needs_to_be_there() {
+    let text = with_guest(
+        "
+        [session]
+        secrets = [\"env:NOT_SET\", \"file:/not/there\"]
+        [store]
+        url = \"mysql://app@db1/app\"
+        password = \"env:NOT_SET\"
+        ca_file = \"not-there.pem\"
+        expiration = \"1h\"
+        [admin]
+        token = \"env:NOT_SET\"",
+    );
+    let config = rehearse(&text, &[]).config();
+    assert_eq!(config.store.backend, Backend::Memory);
+    assert_eq!(config.store.expiration, Duration::from_secs(3600));
+    assert_eq!(config.warnings, [] as [&str; 0]);
+}
+
+#[test]
+fn a_secret_that_is_there_is_not_used() {
+    let text = with_guest("[session]\nsecrets = [\"env:SECRET\"]");
+    let environment = [("CLOAKROOM_STORE_HOST", "db1"), VARIABLES[0]];
+    for environment in [
+        environment,
+        [("CLOAKROOM_SESSION_SECRETS", "short"), VARIABLES[0]],
+    ] {
+        let SecretSource::Given(secrets) = rehearse(&text, &environment).config().session.secrets
+        else {
+            panic!("another secret stands in");
+        };
+        assert_eq!(secrets.len(), 1);
+        assert_ne!(secrets[0], SECRET.as_bytes());
+        assert!(secrets[0].len() >= 32);
+    }
+}
+
+#[test]
+fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() {
+    let text = "[guest.a]\ncomponent = \"a.wasm\"\n[[route]]\npath = \"/\"\nguest = \"a\"\n\
+                [guest.a.environment]\nPLAIN = \"x\"\nKNOWN = \"env:DB_PASSWORD\"\nTOKEN = \"env:NOT_SET\"";
+    let config = rehearse(text, &VARIABLES).config();
+    let environment = &config.guests[0].environment;
+    let names: Vec<_> = environment.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["KNOWN", "PLAIN"]);
+    assert_eq!(
+        config.warnings,
+        ["the guest's variable TOKEN is left out: the environment variable NOT_SET is not set"]
+    );
+}
+
+#[test]
+fn what_is_no_form_at_all_is_a_fault_as_ever() {
+    let text = with_guest("[session]\nsecrets = [\"in clear\"]\n[store]\nurl = \"redis://x\"");
+    let faults = rehearse(&text, &[]).faults().join("\n");
+    assert!(faults.contains("is a secret in clear"), "{faults}");
+    assert!(faults.contains("store.url"), "{faults}");
+}

@@ -1,0 +1,158 @@
+//! Log lines for who writes guests and has a test runner's output on the same terminal: what a guest printed behind the guest's
+//! name, and of the host's own lines the level and what happened, without time, place and request.
+
+use std::fmt::{Debug, Result, Write as _};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+use super::GUEST_TARGET;
+
+/// The form of a line, see the module.
+pub(super) struct Brief;
+
+impl<S, N> FormatEvent<S, N> for Brief
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> Result {
+        let metadata = event.metadata();
+        if metadata.target() == GUEST_TARGET {
+            let mut printed = Printed::default();
+            event.record(&mut printed);
+            return writeln!(writer, "{}", printed.line());
+        }
+        let level = metadata.level().as_str().to_ascii_lowercase();
+        write!(writer, "cloakroom: {level}: ")?;
+        context.format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
+}
+
+/// What a guest printed.
+#[derive(Default)]
+struct Printed {
+    guest: String,
+    attempt: u64,
+    stream: String,
+    text: String,
+}
+
+impl Printed {
+    /// A request that runs again prints again: that says why a line is there twice.
+    fn line(&self) -> String {
+        let Self {
+            guest,
+            attempt,
+            stream,
+            text,
+        } = self;
+        let run = match attempt {
+            0 | 1 => String::new(),
+            _ => format!(" (run {attempt})"),
+        };
+        // Not the guest's own words.
+        let ended_in = if stream == "backtrace" {
+            "ended in "
+        } else {
+            ""
+        };
+        format!("{guest}{run}: {ended_in}{text}")
+    }
+}
+
+impl Visit for Printed {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        if field.name() == "attempt" {
+            self.attempt = value;
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "stream" {
+            value.clone_into(&mut self.stream);
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let text = match field.name() {
+            "guest" => &mut self.guest,
+            "message" => &mut self.text,
+            _ => return,
+        };
+        // A String takes whatever is written.
+        let _ = write!(text, "{value:?}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt;
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
+
+    /// What was written.
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn lines(log: impl FnOnce()) -> String {
+        let kept = Kept::default();
+        let writer = kept.clone();
+        let layer = fmt::layer()
+            .event_format(Brief)
+            .with_ansi(false)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        tracing::subscriber::with_default(subscriber, log);
+        String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn a_guests_lines_stand_behind_its_name_and_say_when_it_ran_again() {
+        let print = |attempt: u32, stream: &str| {
+            tracing::info!(
+                target: GUEST_TARGET, guest = %"hello", request_id = %"7", attempt, stream, "buy {}", "milk"
+            );
+        };
+        let printed = lines(|| {
+            print(1, "stdout");
+            print(2, "stderr");
+            print(1, "backtrace");
+        });
+        let expected = "hello: buy milk\nhello (run 2): buy milk\nhello: ended in buy milk\n";
+        assert_eq!(printed, expected);
+    }
+
+    #[test]
+    fn the_hosts_lines_have_neither_time_nor_place() {
+        let logged = lines(|| {
+            let _span = tracing::info_span!("request", id = 7).entered();
+            tracing::warn!(guest = "hello", "it trapped");
+        });
+        assert_eq!(logged, "cloakroom: warn: it trapped guest=\"hello\"\n");
+    }
+}
