@@ -1,0 +1,79 @@
+// Makes a component of a bundle with one of the two engines. Knows their tools; knows nothing of Express or fetch.
+
+import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+
+const REPOSITORY_WIT = fileURLToPath(new URL('../../../wit', import.meta.url));
+const OWN_WORLDS = fileURLToPath(new URL('../wit/worlds.wit', import.meta.url));
+
+/** Something the author has to mend; its text is all there is to say. */
+export class BuildError extends Error {}
+
+const TOOLS = { quickjs, starlingmonkey };
+
+/**
+ * The component's bytes, and the notes that the guest's start had for its author.
+ *
+ * Throws a `BuildError` if the guest's start throws; `traced` puts the sources' lines into its stack.
+ */
+export async function componentize(code, engine, traced) {
+  const folder = await mkdtemp(join(tmpdir(), 'cloakroom-build-'));
+  try {
+    const wit = await layWit(folder);
+    const tool = (source) => TOOLS[engine](source, wit, folder);
+    try {
+      return { component: await tool(code), notes: [] };
+    } catch (error) {
+      const notes = notesIn(error);
+      if (!notes) throw failure(error, traced);
+      return { component: await tool(`globalThis.__cloakroomNotesShown = true;\n${code}`), notes };
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/** The repository's texts and our own worlds in one folder, as one package. */
+async function layWit(folder) {
+  const wit = join(folder, 'wit');
+  await cp(REPOSITORY_WIT, wit, { recursive: true, filter: (path) => !path.startsWith(join(REPOSITORY_WIT, 'deps')) });
+  await symlink(join(REPOSITORY_WIT, 'deps'), join(wit, 'deps'));
+  await cp(OWN_WORLDS, join(wit, 'javascript.wit'));
+  return wit;
+}
+
+async function quickjs(source, wit, folder) {
+  const { componentize: make } = await import('componentize-qjs');
+  const jsPath = join(folder, 'guest.js');
+  await writeFile(jsPath, source);
+  const { component } = await make({ witPath: wit, jsSource: source, jsPath, moduleRoot: folder, world: 'javascript-quickjs' });
+  return component;
+}
+
+async function starlingmonkey(source, wit, folder) {
+  let make;
+  try {
+    ({ componentize: make } = await import('@bytecodealliance/componentize-js'));
+  } catch {
+    throw new BuildError('StarlingMonkey is not installed: npm install --save-dev @bytecodealliance/componentize-js@0.23.0');
+  }
+  const sourcePath = join(folder, 'guest.js');
+  await writeFile(sourcePath, source);
+  const { component } = await make({ sourcePath, witPath: wit, worldName: 'javascript-starlingmonkey' });
+  return component;
+}
+
+function notesIn(error) {
+  const json = /cloakroom-notes:(\[.*\])/.exec(String(error?.message ?? error))?.[1];
+  return json && JSON.parse(json);
+}
+
+function failure(error, traced) {
+  if (error instanceof BuildError) return error;
+  const text = String(error?.message ?? error);
+  // The tools wrap what the guest threw in sentences of their own.
+  const own = text.slice(Math.max(0, text.search(/\b\w*Error: (?!.*Failed)/)));
+  return new BuildError(`the guest's start failed\n${traced(own)}`, { cause: error });
+}
