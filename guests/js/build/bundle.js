@@ -41,7 +41,7 @@ export const ${name} = handlerOf(guest);`;
     outfile: 'guest.js',
     write: false,
     logLevel: 'silent',
-    plugins: [replacements()],
+    plugins: [replacements(engine)],
   });
   const [map, code] = ['.map', '.js'].map((end) => outputFiles.find(({ path }) => path.endsWith(end)).text);
   const table = lineTable(JSON.parse(map), process.cwd());

@@ -1,5 +1,6 @@
 // What is bundled in place of Node.js's modules and of the parts of Express that need them. Used by the build alone.
 
+import { readFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
@@ -32,7 +33,7 @@ const ALIASES = {
 };
 
 /** The esbuild plugin. */
-export function replacements() {
+export function replacements(engine) {
   return {
     name: 'cloakroom',
     setup(build) {
@@ -44,6 +45,8 @@ export function replacements() {
         contents: `module.exports = require(${text(own('node/absent.cjs'))})[${text(path)}];`,
         resolveDir: own(''),
       }));
+      if (engine === 'starlingmonkey') build.onLoad({ filter: /path-to-regexp.dist.index\.js$/ }, withoutUnicodeProperties);
+      build.onLoad({ filter: /mime-db.db\.json$/ }, typesWithExtensions);
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-empty' }, () => ({ contents: 'module.exports = { inspect: {} };' }));
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-silent' }, ({ path }) => ({ contents: SILENT[path] }));
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-alias' }, ({ path }) => ({ contents: ALIASES[path], resolveDir: own('') }));
@@ -59,6 +62,20 @@ function resolve(name, path, importer) {
   if (Object.hasOwn(SILENT, name)) return { path: name, namespace: 'cloakroom-silent' };
   if (path.startsWith('node:')) return { errors: [{ text: `a guest has no ${path}` }] };
   return undefined;
+}
+
+/** Of 2,500 media types a thousand have file extensions, which is all that `res.type` and `accepts` look for. */
+async function typesWithExtensions({ path }) {
+  const all = Object.entries(JSON.parse(await readFile(path, 'utf8')));
+  const kept = all.filter(([, { extensions }]) => extensions).map(([type, { compressible: _, ...rest }]) => [type, rest]);
+  return { contents: JSON.stringify(Object.fromEntries(kept)), loader: 'json' };
+}
+
+/** StarlingMonkey knows no `\p{...}`. In the names of a route's parameters, any letter beyond ASCII is one then. */
+async function withoutUnicodeProperties({ path }) {
+  const code = await readFile(path, 'utf8');
+  const beyond = '\\u{80}-\\u{10ffff}';
+  return { contents: code.replaceAll('\\p{ID_Start}', `A-Za-z${beyond}`).replaceAll('\\p{ID_Continue}', `\\w${beyond}`) };
 }
 
 function text(value) {
