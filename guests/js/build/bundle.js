@@ -32,7 +32,6 @@ export const ${name} = handlerOf(guest);`;
     format: 'esm',
     platform: 'neutral',
     mainFields: ['module', 'main'],
-    conditions: ['worker', 'import'],
     target: 'es2022',
     external: ['wasi:*', 'cloakroom:*'],
     inject: globals,

@@ -1,5 +1,8 @@
 // Stack traces in the author's files and lines. The build leaves a table of the bundle's lines (`build/lines.js`).
 
+// A place in the bundle: QuickJS writes `at name (/guest.js:1:2)`, StarlingMonkey `name@guest.js:1:2`.
+const BUNDLED = /\(?\/?guest\.js:(\d+)(?::\d+)?\)?/;
+
 /** The text of an error with its stack and its causes, the bundle's lines replaced by those of the sources. */
 export function traced(error) {
   if (!(error instanceof Error)) return `a handler threw what is no Error: ${String(error)}`;
@@ -9,12 +12,19 @@ export function traced(error) {
   return mapped(whole);
 }
 
-/** A stack trace with the sources' lines. Frames of libraries stay as they are. */
+/** A stack trace with the sources' lines. Frames of libraries are left out, unless there are no others. */
 export function mapped(stack) {
   const table = globalThis.__cloakroomLines;
   if (!table) return stack;
-  return stack.replace(/\(?\/?guest\.js:(\d+)(?::\d+)?\)?/g, (frame, line) => {
-    const place = placeOf(table, Number(line));
+  const lines = stack.split('\n');
+  const own = lines.map((line) => withPlace(table, line)).filter((line) => !BUNDLED.test(line));
+  const isToldWhere = own.some((line) => table.files.some((file) => line.includes(`${file}:`)));
+  return (isToldWhere ? own : lines).join('\n');
+}
+
+function withPlace(table, line) {
+  return line.replace(BUNDLED, (frame, bundled) => {
+    const place = placeOf(table, Number(bundled));
     return place ? `(${place})` : frame;
   });
 }

@@ -12,6 +12,9 @@ import { concat, fieldBytes, latin1, methodName } from './bytes.js';
 
 const { RESULT_OPTION_OTHER_ERROR_CODE: TRAILERS, RESULT_VOID_ERROR_CODE: TAKEN } = wit.Future.types;
 
+// Ten frames, which is what QuickJS keeps, do not reach from Express to the author's code.
+Error.stackTraceLimit = 40;
+
 /** `guest` is the module that the author wrote; gives the interface to export as `handler`. */
 export function handlerOf(guest) {
   setEnvironment(() => environment.getEnvironment());
