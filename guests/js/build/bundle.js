@@ -21,12 +21,18 @@ export const ENGINES = {
  * Throws what esbuild throws: an error with `errors`, each with a file, a line and a text.
  */
 export async function bundle(entry, engine) {
+  const first = await bundleAs(entry, engine, true);
+  // A guest that imports Express has an Express app for its handler, and needs no `Request` and `Response` of the web.
+  return first.hasExpress ? bundleAs(entry, engine, false) : first;
+}
+
+async function bundleAs(entry, engine, withFetch) {
   const { glue, name, globals } = ENGINES[engine];
   const file = resolve(entry);
   const contents = `import * as guest from ${JSON.stringify(file)};
 import { handlerOf } from ${JSON.stringify(glue)};
 export const ${name} = handlerOf(guest);`;
-  const { outputFiles, warnings } = await build({
+  const { outputFiles, metafile, warnings } = await build({
     stdin: { contents, resolveDir: dirname(file), sourcefile: 'cloakroom-entry.js' },
     bundle: true,
     format: 'esm',
@@ -35,7 +41,8 @@ export const ${name} = handlerOf(guest);`;
     target: 'es2022',
     external: ['wasi:*', 'cloakroom:*'],
     inject: globals,
-    define: { global: 'globalThis' },
+    define: { global: 'globalThis', CLOAKROOM_FETCH: String(withFetch) },
+    metafile: true,
     sourcemap: 'external',
     outfile: 'guest.js',
     write: false,
@@ -44,5 +51,17 @@ export const ${name} = handlerOf(guest);`;
   });
   const [map, code] = ['.map', '.js'].map((end) => outputFiles.find(({ path }) => path.endsWith(end)).text);
   const table = lineTable(JSON.parse(map), process.cwd());
-  return { code: `${code}\nglobalThis.__cloakroomLines = ${JSON.stringify(table)};\n`, table, warnings, file: relative('', file) || basename(file) };
+  return {
+    code: `${code}\nglobalThis.__cloakroomLines = ${JSON.stringify(table)};\n`,
+    table,
+    warnings,
+    hasExpress: isKept(metafile, own('express.js')),
+    file: relative('', file) || basename(file),
+  };
+}
+
+/** Whether anything of a file is left in the bundle: what nobody uses is not. */
+function isKept({ outputs }, file) {
+  const inputs = Object.values(outputs).flatMap((output) => Object.entries(output.inputs));
+  return inputs.some(([input, { bytesInOutput }]) => resolve(input) === file && bytesInOutput > 0);
 }

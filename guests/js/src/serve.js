@@ -27,8 +27,13 @@ export function serve(module, host) {
 function answerer(module) {
   const handler = module.default ?? listeningApp();
   if (isExpress(handler)) return (...given) => expressAnswerer()(handler, ...given);
-  if (typeof handler?.fetch === 'function') return (...given) => answerWithFetch((...g) => handler.fetch(...g), ...given);
-  if (typeof handler === 'function') return (...given) => answerWithFetch(handler, ...given);
+  // The build sets this to false where the guest has Express: the web's classes need not be in it then.
+  if (CLOAKROOM_FETCH) {
+    if (typeof handler?.fetch === 'function') return (...given) => answerWithFetch((...g) => handler.fetch(...g), ...given);
+    if (typeof handler === 'function') return (...given) => answerWithFetch(handler, ...given);
+  } else if (handler) {
+    throw new Error('the module imports Express, so an Express app is to be its handler: `export default app`');
+  }
   throw new Error('the module has no handler: `export default app`, or `export default { fetch(request) { ... } }`');
 }
 

@@ -1,6 +1,6 @@
 // What `Request` and `Response` have in common: a body that is read once. For QuickJS.
 
-import { ReadableStream } from 'web-streams-polyfill';
+import { ReadableStream } from './streams.js';
 
 import { concat, utf8 } from '../engine/bytes.js';
 import { FormData } from './form-data.js';
