@@ -17,30 +17,37 @@ command -v npm >/dev/null || fail "npm is missing: install it beside Node.js, th
 major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$major" -ge 20 ] || fail "node is version $major: 20 or later is needed"
 
-cd "$here"
-# npm writes this file last, so an interrupted install is done again.
-if [ ! -e node_modules/.package-lock.json ] || [ package-lock.json -nt node_modules/.package-lock.json ]; then
-    echo "guests/js/build.sh: installing the packages of the JavaScript SDK"
-    npm ci --no-progress --loglevel=error >/dev/null || fail "npm ci failed in guests/js: is the npm registry in reach?"
-    touch node_modules/.package-lock.json
-fi
+install() { # install FOLDER WHAT
+    # npm writes this file last, so an interrupted install is done again.
+    last=$1/node_modules/.package-lock.json
+    if [ ! -e "$last" ] || [ "$1/package-lock.json" -nt "$last" ]; then
+        echo "guests/js/build.sh: installing $2"
+        (cd "$1" && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in $1: is the npm registry in reach?"
+        touch "$last"
+    fi
+}
+
+install "$here" "the packages of the JavaScript SDK"
+install "$here/examples" "the packages of its examples, StarlingMonkey among them"
+# StarlingMonkey is looked for in the folder where a build runs.
+cd "$here/examples"
 
 build() { # build NAME ENTRY ENGINE
     component=$components/$1.wasm
     if [ -e "$component" ]; then
-        newer=$(find src build wit ../../wit package-lock.json "$2" -newer "$component" -type f | head -n 1)
+        newer=$(find ../src ../build ../wit ../../../wit ../package-lock.json "$2" -newer "$component" -type f | head -n 1)
         [ -n "$newer" ] || return 0
     fi
-    node build/cli.js "$2" --output "$component" --engine "$3" || fail "$2 was not built"
+    node ../build/cli.js "$2" --output "$component" --engine "$3" || fail "$2 was not built"
 }
 
-build counter-js ../counter-js/src/app.js quickjs
-build counter-js-starlingmonkey ../counter-js/src/app.js starlingmonkey
+build counter-js ../../counter-js/src/app.js quickjs
+build counter-js-starlingmonkey ../../counter-js/src/app.js starlingmonkey
 for example in session cookies forms api stream hono fetch; do
-    build "js-$example" "examples/$example.js" quickjs
+    build "js-$example" "$example.js" quickjs
 done
-build js-typed examples/typed.ts quickjs
-build js-outbound examples/outbound.js starlingmonkey
-build js-hono-starlingmonkey examples/hono.js starlingmonkey
-build js-script test/guests/session-script.js quickjs
-build js-script-starlingmonkey test/guests/session-script.js starlingmonkey
+build js-typed typed.ts quickjs
+build js-outbound outbound.js starlingmonkey
+build js-hono-starlingmonkey hono.js starlingmonkey
+build js-script ../test/guests/session-script.js quickjs
+build js-script-starlingmonkey ../test/guests/session-script.js starlingmonkey

@@ -15,6 +15,7 @@ mod counter;
 mod drain;
 mod express;
 mod guests;
+mod js;
 mod laws;
 mod limits;
 mod mysql_store;

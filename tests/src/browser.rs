@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reqwest::cookie::{CookieStore, Jar};
-use reqwest::header::{HeaderMap, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, SET_COOKIE};
 use reqwest::{Client, Method, Url};
 
 /// One visitor with a cookie jar of its own.
@@ -96,6 +96,21 @@ impl Browser {
             .expect("an answer")
     }
 
+    /// Sends a body of a media type and reads the whole answer.
+    ///
+    /// # Errors
+    /// If the connection breaks, in the body too.
+    pub async fn send_as(
+        &self,
+        method: Method,
+        url: &str,
+        media_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Result<Answer, reqwest::Error> {
+        let request = self.client.request(method, url);
+        read(request.header(CONTENT_TYPE, media_type).body(body)).await
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors
@@ -110,12 +125,16 @@ impl Browser {
         if method != Method::GET {
             request = request.body(body);
         }
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Answer {
-            status,
-            headers,
-            text: response.text().await?,
-        })
+        read(request).await
     }
+}
+
+async fn read(request: reqwest::RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Ok(Answer {
+        status,
+        headers,
+        text: response.text().await?,
+    })
 }

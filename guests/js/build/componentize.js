@@ -1,9 +1,10 @@
 // Makes a component of a bundle with one of the two engines. Knows their tools; knows nothing of Express or fetch.
 
+import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { dirname, join } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 
 const REPOSITORY_WIT = fileURLToPath(new URL('../../../wit', import.meta.url));
 const OWN_WORLDS = fileURLToPath(new URL('../wit/worlds.wit', import.meta.url));
@@ -56,16 +57,25 @@ async function quickjs(source, wit, folder) {
 }
 
 async function starlingmonkey(source, wit, folder) {
-  let make;
-  try {
-    ({ componentize: make } = await import('@bytecodealliance/componentize-js'));
-  } catch {
-    throw new BuildError(`StarlingMonkey is not installed: npm install --save-dev ${STARLINGMONKEY}`);
-  }
+  const tool = find('@bytecodealliance/componentize-js');
+  if (!tool) throw new BuildError(`StarlingMonkey is not installed: npm install --save-dev ${STARLINGMONKEY}`);
+  const { componentize: make } = await import(tool);
   const sourcePath = join(folder, 'guest.js');
   await writeFile(sourcePath, source);
   const { component } = await make({ sourcePath, witPath: wit, worldName: 'javascript-starlingmonkey' });
   return component;
+}
+
+/** The file of a package that the project at hand has installed: it need not be a dependency of ours. */
+function find(name) {
+  for (let folder = process.cwd(); ; folder = dirname(folder)) {
+    const root = join(folder, 'node_modules', name);
+    if (existsSync(join(root, 'package.json'))) {
+      const { exports } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'));
+      return pathToFileURL(join(root, exports.import)).href;
+    }
+    if (folder === dirname(folder)) return undefined;
+  }
 }
 
 function notesIn(error) {
