@@ -17,6 +17,7 @@ mod drain;
 mod express;
 mod grants;
 mod guests;
+mod js;
 mod laws;
 mod limits;
 mod mysql_store;

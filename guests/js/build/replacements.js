@@ -1,0 +1,83 @@
+// What is bundled in place of Node.js's modules and of the parts of Express that need them. Used by the build alone.
+
+import { readFile } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import { fileURLToPath } from 'node:url';
+
+const require = createRequire(import.meta.url);
+const own = (file) => fileURLToPath(new URL(`../src/${file}`, import.meta.url));
+
+const FILES = {
+  http: own('node/http.js'),
+  net: own('node/net.js'),
+  events: require.resolve('events/'),
+  buffer: require.resolve('buffer/'),
+  path: require.resolve('path-browserify'),
+  querystring: require.resolve('fast-querystring'),
+  'iconv-lite': own('node/utf8.cjs'),
+};
+
+// Exports of `absent.cjs`.
+const ABSENT = ['fs', 'crypto', 'zlib', 'send', 'serve-static', 'etag'];
+// Their users look before they call.
+const EMPTY = ['async_hooks', 'diagnostics_channel', 'url', 'util'];
+// Talk on standard error that nobody here has switched on.
+const SILENT = { debug: 'module.exports = () => () => {};', depd: 'module.exports = () => Object.assign(() => {}, { function: (f) => f, property() {} });' };
+
+/** What the author writes on Node.js is ours here, so that even the imports may stay. */
+const ALIASES = {
+  cloakroom: `export * from ${text(own('index.js'))}; export { default } from ${text(own('index.js'))};`,
+  express: `export { default } from ${text(own('index.js'))}; export * from ${text(own('index.js'))};`,
+  'express-session': `export { session as default } from ${text(own('index.js'))};`,
+  'cookie-parser': `export { cookieParser as default } from ${text(own('index.js'))};`,
+};
+
+/** The esbuild plugin. */
+export function replacements(engine) {
+  return {
+    name: 'cloakroom',
+    setup(build) {
+      build.onResolve({ filter: /^(?:node:)?[a-z_-]+$/ }, ({ path, importer }) => resolve(path.replace(/^node:/, ''), path, importer));
+      build.onResolve({ filter: /^\.\/view$/ }, ({ importer }) =>
+        importer.includes('/express/lib/') ? { path: 'view', namespace: 'cloakroom-absent' } : undefined,
+      );
+      build.onLoad({ filter: /.*/, namespace: 'cloakroom-absent' }, ({ path }) => ({
+        contents: `module.exports = require(${text(own('node/absent.cjs'))})[${text(path)}];`,
+        resolveDir: own(''),
+      }));
+      if (engine === 'starlingmonkey') build.onLoad({ filter: /path-to-regexp.dist.index\.js$/ }, withoutUnicodeProperties);
+      build.onLoad({ filter: /mime-db.db\.json$/ }, typesWithExtensions);
+      build.onLoad({ filter: /.*/, namespace: 'cloakroom-empty' }, () => ({ contents: 'module.exports = { inspect: {} };' }));
+      build.onLoad({ filter: /.*/, namespace: 'cloakroom-silent' }, ({ path }) => ({ contents: SILENT[path] }));
+      build.onLoad({ filter: /.*/, namespace: 'cloakroom-alias' }, ({ path }) => ({ contents: ALIASES[path], resolveDir: own('') }));
+    },
+  };
+}
+
+function resolve(name, path, importer) {
+  if (Object.hasOwn(ALIASES, name) && !importer.startsWith(own(''))) return { path: name, namespace: 'cloakroom-alias', sideEffects: false };
+  if (Object.hasOwn(FILES, name)) return { path: FILES[name] };
+  if (ABSENT.includes(name)) return { path: name, namespace: 'cloakroom-absent' };
+  if (EMPTY.includes(name)) return { path: name, namespace: 'cloakroom-empty' };
+  if (Object.hasOwn(SILENT, name)) return { path: name, namespace: 'cloakroom-silent' };
+  if (path.startsWith('node:')) return { errors: [{ text: `a guest has no ${path}` }] };
+  return undefined;
+}
+
+/** Of 2,500 media types a thousand have file extensions, which is all that `res.type` and `accepts` look for. */
+async function typesWithExtensions({ path }) {
+  const all = Object.entries(JSON.parse(await readFile(path, 'utf8')));
+  const kept = all.filter(([, { extensions }]) => extensions).map(([type, { compressible: _, ...rest }]) => [type, rest]);
+  return { contents: JSON.stringify(Object.fromEntries(kept)), loader: 'json' };
+}
+
+/** StarlingMonkey knows no `\p{...}`. In the names of a route's parameters, any letter beyond ASCII is one then. */
+async function withoutUnicodeProperties({ path }) {
+  const code = await readFile(path, 'utf8');
+  const beyond = '\\u{80}-\\u{10ffff}';
+  return { contents: code.replaceAll('\\p{ID_Start}', `A-Za-z${beyond}`).replaceAll('\\p{ID_Continue}', `\\w${beyond}`) };
+}
+
+function text(value) {
+  return JSON.stringify(value);
+}

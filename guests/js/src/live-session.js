@@ -1,0 +1,115 @@
+// `req.session`: an object whose properties are the session's entries, with express-session's methods beside them.
+// Knows `Session` alone.
+
+import { SessionError } from './errors.js';
+
+const stale = () => new SessionError('invalid', 'this session object is from before `regenerate`: take what you need before it, and `req.session` after it');
+
+/**
+ * The live object over a `Session`.
+ *
+ * `renewed` is called when `regenerate` has made another session, whose live object is to take this one's place.
+ */
+export function liveSession(session, renewed = () => {}) {
+  let isStale = false;
+  const current = () => {
+    if (isStale) throw stale();
+    return session;
+  };
+  const methods = expressMethods(current, () => {
+    isStale = true;
+    renewed();
+  });
+  return new Proxy({}, handlers(current, methods));
+}
+
+/** express-session's methods. The host answers at once, so each has done its work when it returns. */
+function expressMethods(current, retire) {
+  const once = (work) =>
+    function (callback) {
+      return finish(this, callback, work);
+    };
+  const methods = {
+    save: once(() => current().save()),
+    reload: once(() => current().reload()),
+    destroy: once(() => current().destroy()),
+    regenerate: once(() => {
+      current().regenerate();
+      retire();
+    }),
+    touch() {
+      current().touch();
+      return this;
+    },
+    resetMaxAge() {
+      current().touch();
+      return this;
+    },
+  };
+  return Object.assign(Object.create(null), methods);
+}
+
+/**
+ * Runs `work`. With a callback its error goes there, as in Express. Without one it is thrown at once: the error of a promise
+ * that nobody awaits would be lost, and `await` takes a thrown error for a rejection anyway.
+ */
+function finish(session, callback, work) {
+  if (typeof callback !== 'function') {
+    work();
+    return Promise.resolve();
+  }
+  let failure;
+  try {
+    work();
+  } catch (error) {
+    failure = error;
+  }
+  queueMicrotask(() => callback(failure));
+  return session;
+}
+
+function handlers(current, methods) {
+  const isInherited = (key) => key in Object.prototype;
+  const read = (key) => {
+    if (typeof key === 'symbol') return undefined;
+    if (key in methods) return methods[key];
+    if (key === 'cookie') return current().cookie;
+    if (key === 'id') return current().fingerprint;
+    if (isInherited(key)) return Object.prototype[key];
+    return current().get(key);
+  };
+  const write = (key, value) => {
+    // A symbol is in no JSON: Express would keep it for this request and store nothing.
+    if (typeof key === 'symbol') throw new SessionError('invalid', 'a session has no symbols: its keys are texts');
+    if (key in methods || key === 'cookie' || key === 'id') {
+      throw new SessionError('invalid', `session key \`${key}\`: express-session uses this name itself`);
+    }
+    current().set(key, value);
+    return true;
+  };
+  const descriptor = (value, enumerable) => ({ value, enumerable, writable: true, configurable: true });
+  return {
+    get: (_, key) => read(key),
+    set: (_, key, value) => write(key, value),
+    has: (_, key) => typeof key === 'string' && (key in methods || key === 'cookie' || key === 'id' || isInherited(key) || current().has(key)),
+    deleteProperty(_, key) {
+      if (typeof key === 'string') current().delete(key);
+      return true;
+    },
+    ownKeys: () => ['cookie', ...current().keys()],
+    getOwnPropertyDescriptor(_, key) {
+      if (typeof key === 'symbol') return undefined;
+      if (key === 'cookie') return descriptor(current().cookie, true);
+      if (key in methods || key === 'id') return descriptor(read(key), false);
+      const value = isInherited(key) ? undefined : current().get(key);
+      return value === undefined ? undefined : descriptor(value, true);
+    },
+    defineProperty(_, key, { get, set, value }) {
+      if (get || set) throw new SessionError('invalid', `session key \`${String(key)}\`: an entry is a value, not an accessor`);
+      return write(key, value);
+    },
+    preventExtensions: () => {
+      throw new SessionError('invalid', 'a session cannot be frozen');
+    },
+  };
+}

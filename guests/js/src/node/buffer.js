@@ -1,0 +1,3 @@
+// The global `Buffer`.
+
+export { Buffer } from 'buffer';

@@ -1,0 +1,8 @@
+// `isIP` of `node:net`, which is all that Express takes of it.
+
+import ipaddr from 'ipaddr.js';
+
+export function isIP(text) {
+  if (ipaddr.IPv4.isValidFourPartDecimal(text)) return 4;
+  return ipaddr.IPv6.isValid(text) ? 6 : 0;
+}

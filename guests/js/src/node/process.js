@@ -1,0 +1,48 @@
+// The global `process` and its kin, as far as packages for Node.js ask for them. Knows nothing of the host: an engine hands in
+// the environment.
+
+let readEnvironment = () => [];
+
+/** Where the environment's variables come from: pairs of name and value. */
+export function setEnvironment(read) {
+  readEnvironment = read;
+}
+
+const fixed = {
+  // Express shows a visitor the stack of an error unless it is told that it is in production.
+  NODE_ENV: 'production',
+};
+
+const env = new Proxy(fixed, {
+  get: (own, name) => own[name] ?? (typeof name === 'string' ? find(name) : undefined),
+  has: (own, name) => name in own || (typeof name === 'string' && find(name) !== undefined),
+  ownKeys: (own) => [...new Set([...Object.keys(own), ...readEnvironment().map(([name]) => name)])],
+  getOwnPropertyDescriptor(own, name) {
+    const value = own[name] ?? find(name);
+    return value === undefined ? undefined : { value, enumerable: true, writable: true, configurable: true };
+  },
+});
+
+function find(name) {
+  return readEnvironment().find(([known]) => known === name)?.[1];
+}
+
+export const process = {
+  env,
+  argv: [],
+  platform: 'wasi',
+  version: '',
+  versions: {},
+  cwd: () => '/',
+  nextTick: (work, ...rest) => queueMicrotask(() => work(...rest)),
+  emitWarning: (warning) => console.warn(String(warning)),
+  on() {
+    return this;
+  },
+  once() {
+    return this;
+  },
+};
+
+export const setImmediate = (work, ...rest) => queueMicrotask(() => work(...rest));
+export const clearImmediate = () => {};

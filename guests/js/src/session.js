@@ -1,0 +1,247 @@
+// The session of one request: the host's entries as JavaScript values, and which of them have been changed in place.
+// Knows the host's session interface (handed in), not how requests come or go. `live-session.js` makes `req.session` of it.
+
+import { SessionError, askSession } from './errors.js';
+import { deepFreeze, isOutOfDate } from './freeze.js';
+import { isExact, parse, stringify } from './json.js';
+import { SessionCookie } from './session-cookie.js';
+
+/** What `getSession` gives: every function of the host's session, with JavaScript's values. */
+export class Session {
+  #host;
+  // What this request has read or written: the value the handler holds, and the JSON text that the host holds for it.
+  #entries = new Map();
+  // 'open', or why it can no longer be changed: 'sent', 'destroyed', 'unset'.
+  #state = 'open';
+  #cookie;
+
+  /** `host` is the interface `cloakroom:http/session`. */
+  constructor(host) {
+    this.#host = host;
+  }
+
+  /** 'open', 'sent', 'destroyed' or 'unset'. */
+  get state() {
+    return this.#state;
+  }
+
+  /** The attributes of the session's cookie: `maxAge` and `expires` may be set. */
+  get cookie() {
+    this.#cookie ??= new SessionCookie(this.#host);
+    return this.#cookie;
+  }
+
+  /** The value of an entry, `undefined` if there is none. Counts as a read of this key. */
+  get(key) {
+    if (this.#state === 'destroyed' || this.#state === 'unset') return undefined;
+    const known = this.#entries.get(key);
+    if (known) return known.value;
+    const json = askSession(named(key), () => this.#host.get(key)) ?? undefined;
+    const value = json === undefined ? undefined : parse(named(key), json);
+    if (this.#state === 'sent') deepFreeze(value);
+    this.#entries.set(key, { value, json });
+    return value;
+  }
+
+  /** Writes an entry. What `JSON.stringify` leaves out (a function) is kept for this request alone, as in Express. */
+  set(key, value) {
+    this.#refuseLate(named(key));
+    // What was frozen with an older state of the session is meant as a value, not as a constant.
+    const mine = isOutOfDate(value) ? JSON.parse(stringify(named(key), value)) : value;
+    this.#store(key, mine);
+  }
+
+  /** Removes an entry; it is no error if there is none. */
+  delete(key) {
+    this.#refuseLate(named(key));
+    askSession(named(key), () => this.#host.delete(key));
+    this.#entries.set(key, { value: undefined, json: undefined });
+  }
+
+  /** Whether there is such an entry. Counts as a read of this key. */
+  has(key) {
+    const value = this.get(key);
+    return value !== undefined;
+  }
+
+  /** The keys of all entries, in the session's order. Counts as a read of every key. */
+  keys() {
+    if (this.#state === 'destroyed' || this.#state === 'unset') return [];
+    const stored = askSession('session keys', () => this.#host.listKeys());
+    const own = [...this.#entries].filter(([, { value, json }]) => value !== undefined && json === undefined);
+    return [...stored, ...own.map(([key]) => key)];
+  }
+
+  /**
+   * Adds to an integer (absent: 0) without learning the sum, so that it never causes another run: the best choice for a
+   * counter that is only shown elsewhere.
+   */
+  add(key, delta = 1) {
+    const exact = exactDelta(key, delta);
+    this.#refuseLate(named(key));
+    this.#flushEntry(key);
+    askSession(named(key), () => this.#host.add(key, exact));
+    this.#entries.delete(key);
+  }
+
+  /** Adds to an integer (absent: 0) and returns the sum, which no other request of this session is given. */
+  increment(key, delta = 1) {
+    const exact = exactDelta(key, delta);
+    this.#refuseLate(named(key));
+    this.#flushEntry(key);
+    const sum = askSession(named(key), () => this.#host.increment(key, exact));
+    this.#entries.delete(key);
+    if (!isExact(sum)) {
+      // The host adds in 64 bits, so this takes back exactly what was added.
+      askSession(named(key), () => this.#host.add(key, -exact));
+      throw new SessionError('invalid', `${named(key)} would be ${sum} or so, which a JavaScript number cannot hold exactly`);
+    }
+    return Number(sum);
+  }
+
+  /** Removes all entries. The session, its id and its cookie stay. */
+  clear() {
+    this.#refuseLate('session');
+    askSession('session', () => this.#host.clear());
+    this.#forget();
+  }
+
+  /** A stable name for this session that is worthless as a credential; `undefined` before it has one. */
+  get fingerprint() {
+    return askSession('session', () => this.#host.fingerprint()) ?? undefined;
+  }
+
+  /** Gives the session a new id and keeps its entries: call it at login. */
+  renew() {
+    this.#refuseLate('session');
+    askSession('session', () => this.#host.renew());
+  }
+
+  /** Gives the session a new id and drops its entries. */
+  regenerate() {
+    this.#refuseSent('session');
+    askSession('session', () => this.#host.regenerate());
+    this.#forget();
+    this.#state = 'open';
+  }
+
+  /** Deletes the session and has the browser drop its cookie: the logout. */
+  destroy() {
+    this.#refuseSent('session');
+    askSession('session', () => this.#host.destroy());
+    this.#forget();
+    this.#state = 'destroyed';
+  }
+
+  /** Commits now instead of when the response is sent. Seldom needed: no answer leaves before its session is stored. */
+  save() {
+    this.#refuseLate('session');
+    this.flush();
+    askSession('session', () => this.#host.save());
+  }
+
+  /** Forgets the changes that are not committed and reads the session again. */
+  reload() {
+    this.#refuseLate('session');
+    askSession('session', () => this.#host.reload());
+    this.#forget();
+  }
+
+  /** Starts the session's lifetime afresh. The host does so by itself on every request that uses the session. */
+  touch() {
+    this.#refuseLate('session');
+    askSession('session', () => this.#host.touch());
+  }
+
+  /** What the host's option `unset` says: deletes the session, or drops this request's changes. */
+  unset() {
+    this.#refuseSent('session');
+    askSession('session', () => this.#host.unset());
+    this.#forget();
+    this.#state = 'unset';
+  }
+
+  /**
+   * Writes every entry whose value was changed in place.
+   *
+   * Throws the first refusal once all entries have been tried. A refused entry is as it was, and what the handler held of
+   * it is frozen.
+   */
+  flush() {
+    let refusal;
+    for (const [key, entry] of this.#entries) {
+      try {
+        this.#flushEntry(key);
+      } catch (error) {
+        refusal ??= error;
+        deepFreeze(entry.value);
+        this.#entries.delete(key);
+      }
+    }
+    if (refusal !== undefined) throw refusal;
+  }
+
+  /** The response leaves: writes what was changed in place, and lets nothing be changed any more. Throws as `flush`. */
+  send() {
+    if (this.#state === 'sent') return;
+    if (this.#state === 'open') this.flush();
+    for (const { value } of this.#entries.values()) deepFreeze(value);
+    if (this.#state === 'open') this.#state = 'sent';
+  }
+
+  /** The keys of what was changed after `send` all the same: values that cannot be frozen, such as a Date. */
+  lateChanges() {
+    const late = [...this.#entries].filter(([key, { value, json }]) => isObject(value) && !isStored(key, value, json));
+    return late.map(([key]) => key);
+  }
+
+  #flushEntry(key) {
+    const entry = this.#entries.get(key);
+    if (!entry || !isObject(entry.value) || isStored(key, entry.value, entry.json)) return;
+    this.#store(key, entry.value);
+  }
+
+  #store(key, value) {
+    const json = stringify(named(key), value);
+    askSession(named(key), () => (json === undefined ? this.#host.delete(key) : this.#host.set(key, json)));
+    this.#entries.set(key, { value, json });
+  }
+
+  #forget() {
+    for (const { value } of this.#entries.values()) deepFreeze(value);
+    this.#entries.clear();
+    this.#cookie = undefined;
+  }
+
+  #refuseSent(what) {
+    if (this.#state !== 'sent') return;
+    throw new SessionError('committed', `${what}: the response has been sent, so the session is read-only`);
+  }
+
+  #refuseLate(what) {
+    this.#refuseSent(what);
+    if (this.#state === 'destroyed') throw new SessionError('invalid', `${what}: the session was destroyed in this request`);
+    if (this.#state === 'unset') throw new SessionError('invalid', `${what}: the session was set to null in this request`);
+  }
+}
+
+function named(key) {
+  return `session key \`${key}\``;
+}
+
+function isObject(value) {
+  return typeof value === 'object' && value !== null;
+}
+
+/** Whether the host's text for an entry still says what the handler's value does. */
+function isStored(key, value, json) {
+  const now = stringify(named(key), value);
+  if (now === json) return true;
+  // What another language wrote may be spelled in another way: `1.0`, or a space.
+  return json !== undefined && now === JSON.stringify(JSON.parse(json));
+}
+
+function exactDelta(key, delta) {
+  if ((typeof delta === 'number' || typeof delta === 'bigint') && isExact(delta)) return Number(delta);
+  throw new SessionError('invalid', `${named(key)}: ${String(delta)} is no integer that can be added`);
+}

@@ -1,0 +1,3 @@
+// `AbortController` and `AbortSignal` for QuickJS.
+
+export { AbortController, AbortSignal } from 'abortcontroller-polyfill/dist/cjs-ponyfill.js';

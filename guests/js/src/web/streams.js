@@ -1,0 +1,3 @@
+// Streams for QuickJS.
+
+export { ReadableStream, TransformStream, WritableStream } from 'web-streams-polyfill';

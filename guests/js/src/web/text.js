@@ -1,0 +1,3 @@
+// `TextEncoder` and `TextDecoder` for QuickJS.
+
+export { TextDecoder, TextEncoder } from '@exodus/bytes/encoding-lite.js';

@@ -1,0 +1,22 @@
+// The routes: a counter for each visitor, and a way to start afresh.
+
+import { express } from 'cloakroom';
+
+declare module 'cloakroom' {
+  interface SessionData {
+    num: number;
+  }
+}
+
+const app = express();
+
+app.get('/session', (req, res) => {
+  req.session.num = (req.session.num ?? 0) + 1;
+  res.send(`${req.session.num}번 접속`);
+});
+
+app.get('/session/delete', (req, res, next) => {
+  req.session.destroy((error) => (error ? next(error) : res.redirect('/session')));
+});
+
+export default app;

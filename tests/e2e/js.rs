@@ -1,0 +1,580 @@
+//! Guests in JavaScript: what an Express developer relies on, on both engines, and what `req.session` never loses.
+
+use cloakroom_tests::browser::{Answer, Browser};
+use cloakroom_tests::express::Express;
+use cloakroom_tests::host::{Config, Host, SECRET};
+use cloakroom_tests::mariadb::Mariadb;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+/// The scriptable guest on each engine.
+const SCRIPTS: [&str; 2] = ["js-script", "js-script-starlingmonkey"];
+
+fn script(component: &str) -> Host {
+    Config::over("memory:").guest("/", component).start()
+}
+
+/// A visitor whose session holds `data`.
+async fn visitor(host: &Host, data: Value) -> Browser {
+    let browser = Browser::new();
+    let answer = send_json(&browser, Method::PUT, &host.url("/all"), &data).await;
+    assert_eq!((answer.status, answer.text.as_str()), (200, "ok"));
+    browser
+}
+
+async fn send_json(browser: &Browser, method: Method, url: &str, value: &Value) -> Answer {
+    let value = value.to_string();
+    browser.send(method, url, "application/json", value).await
+}
+
+async fn text(browser: &Browser, host: &Host, path: &str) -> String {
+    browser.get(&host.url(path)).await.text
+}
+
+async fn value(browser: &Browser, host: &Host, path: &str) -> Value {
+    let text = text(browser, host, path).await;
+    serde_json::from_str(&text).unwrap_or_else(|_| panic!("{path}: {text}\n{}", host.log()))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_inside_a_value_is_kept() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = visitor(&host, json!({ "cart": { "items": ["fig"] } })).await;
+        assert_eq!(text(&anna, &host, "/nested/push").await, "ok");
+        let all = value(&anna, &host, "/all").await;
+        assert_eq!(all["cart"]["items"], json!(["fig", "pear"]), "{component}");
+        assert_eq!(text(&anna, &host, "/keys").await, r#"["cookie","cart"]"#);
+        let whole = value(&anna, &host, "/text").await;
+        assert_eq!(whole["cookie"]["path"], "/", "{component}: {whole}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_that_is_no_json_is_refused_by_the_name_of_its_key() {
+    let host = script("js-script");
+    let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
+    let told = text(&anna, &host, "/nested/cycle").await;
+    assert!(
+        told.starts_with("invalid: session key `cart` is no JSON: "),
+        "{told}"
+    );
+    let silent = anna.get(&host.url("/nested/cycle/silent")).await;
+    assert_eq!(silent.status, 500, "{}", silent.text);
+    assert!(!silent.text.contains("not reached"), "{}", silent.text);
+    host.wait_for_log("session key `cart` is no JSON").await;
+    assert_eq!(
+        value(&anna, &host, "/all").await,
+        json!({ "cart": { "items": [] } })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_change_after_the_answer_throws_and_changes_nothing() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = visitor(&host, json!({ "cart": { "items": ["fig"] } })).await;
+        for (path, said) in [
+            (
+                "/late/write",
+                "session key `late`: the response has been sent, so the session is read-only",
+            ),
+            ("/late/nested", "extensible"),
+            (
+                "/late/async",
+                "session key `late`: the response has been sent, so the session is read-only",
+            ),
+            (
+                "/late/headers",
+                "Cannot set a header after it has been sent",
+            ),
+            (
+                "/late/date",
+                "session key `when` was changed after the response had been sent: the change is lost",
+            ),
+        ] {
+            let before = host.log_count(said);
+            assert_eq!(text(&anna, &host, path).await, "sent", "{component} {path}");
+            host.wait_for_log_count(said, before + 1).await;
+        }
+        let all = value(&anna, &host, "/all").await;
+        let expected = json!({ "cart": { "items": ["fig"] }, "when": "1970-01-01T00:00:00.000Z" });
+        assert_eq!(all, expected, "{component}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_integer_that_a_number_cannot_hold_is_refused_in_both_directions() {
+    for component in SCRIPTS {
+        let host = Config::over("memory:")
+            .guest("/s", "fixture-session")
+            .guest("/", component)
+            .start();
+        let anna = Browser::new();
+        let lines = [
+            r#"set big {"deep":[1,9007199254740993],"text":"9007199254740993"}"#,
+            "set n 9007199254740990",
+            "set f 1e400",
+        ];
+        crate::script(&anna, &host, &lines).await;
+
+        let read = text(&anna, &host, "/big/read").await;
+        assert_eq!(
+            read,
+            "invalid: session key `big` holds the number 9007199254740993, which a JavaScript number cannot hold exactly",
+            "{component}"
+        );
+        let write = text(&anna, &host, "/big/write").await;
+        assert!(
+            write.starts_with("invalid: session key `n` (at `0`) is an integer beyond 2^53-1"),
+            "{write}"
+        );
+        let bigint = text(&anna, &host, "/big/bigint").await;
+        assert!(
+            bigint.starts_with("invalid: session key `n` (at `deep`) is a BigInt"),
+            "{bigint}"
+        );
+        let age = text(&anna, &host, "/big/age").await;
+        assert!(
+            age.starts_with("invalid: cookie.maxAge: 1152921504606846976"),
+            "{age}"
+        );
+
+        // What it does not touch keeps its bytes.
+        assert_eq!(text(&anna, &host, "/big/other").await, "ok");
+        let kept = crate::script(&anna, &host, &["get big", "get n", "get f", "get other"]).await;
+        assert_eq!(
+            kept[0],
+            r#"{"deep":[1,9007199254740993],"text":"9007199254740993"}"#
+        );
+        assert_eq!(kept[1..], ["9007199254740990", "1e400", "1"], "{component}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sum_that_a_number_cannot_hold_is_refused_and_taken_back() {
+    for component in SCRIPTS {
+        let host = Config::over("memory:")
+            .guest("/s", "fixture-session")
+            .guest("/", component)
+            .start();
+        let anna = Browser::new();
+        crate::script(&anna, &host, &["set big 9007199254740991"]).await;
+        let sum = text(&anna, &host, "/big/increment").await;
+        assert!(
+            sum.starts_with("invalid: session key `big` would be 9007199254740992"),
+            "{component}: {sum}"
+        );
+        let kept = crate::script(&anna, &host, &["get big", "increment big 1"]).await;
+        assert_eq!(
+            kept,
+            ["9007199254740991", "9007199254740992"],
+            "{component}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_json_leaves_out_is_there_for_the_request_alone() {
+    let host = script("js-script");
+    let anna = visitor(&host, json!({ "gone": 1 })).await;
+    assert_eq!(
+        value(&anna, &host, "/invisible").await,
+        json!({ "call": "function" })
+    );
+    let all = value(&anna, &host, "/all").await;
+    assert_eq!(
+        all,
+        json!({ "when": "1970-01-01T00:00:00.000Z", "kept": { "n": 1 } })
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn regenerate_takes_a_callback_or_is_awaited_and_what_is_stale_throws() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = visitor(&host, json!({ "user": "ada", "cart": { "items": [] } })).await;
+        let before = crate::id_of(&anna, &host);
+        let kept = value(&anna, &host, "/regenerate/promise").await;
+        assert_eq!(
+            kept,
+            json!(["SessionError", "SessionError", "TypeError"]),
+            "{component}"
+        );
+        assert_ne!(crate::id_of(&anna, &host), before);
+        assert_eq!(
+            value(&anna, &host, "/all").await,
+            json!({ "cart": { "items": ["kept"] } })
+        );
+
+        let bela = visitor(&host, json!({ "user": "bela", "cart": 1 })).await;
+        let keys = value(&bela, &host, "/regenerate/callback").await;
+        assert_eq!(keys, json!({ "keys": ["cookie", "user"] }), "{component}");
+        assert_eq!(value(&bela, &host, "/all").await, json!({ "user": "bela" }));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_destroy_nothing_is_read_and_a_write_throws() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
+        let destroyed = value(&anna, &host, "/destroy/promise").await;
+        let expected =
+            json!({ "after": ["invalid", "TypeError", "undefined"], "session": "undefined" });
+        assert_eq!(destroyed, expected, "{component}");
+        assert_eq!(
+            anna.cookies(&host.url("/")),
+            None,
+            "the browser dropped the cookie"
+        );
+        assert_eq!(value(&anna, &host, "/all").await, json!({}));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn setting_the_session_to_null_ends_it() {
+    let host = script("js-script");
+    let anna = visitor(&host, json!({ "user": "ada" })).await;
+    assert_eq!(
+        value(&anna, &host, "/unset").await,
+        json!({ "session": null })
+    );
+    assert_eq!(value(&anna, &host, "/all").await, json!({}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn save_keeps_what_comes_after_it_and_reload_drops_what_came_before() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
+        assert_eq!(
+            value(&anna, &host, "/save/callback").await,
+            json!({ "error": null })
+        );
+        let saved = json!({ "cart": { "items": ["saved", "after"] } });
+        assert_eq!(value(&anna, &host, "/all").await, saved, "{component}");
+        let reloaded = value(&anna, &host, "/reload/promise").await;
+        assert_eq!(
+            reloaded,
+            json!({ "items": ["saved", "after"], "same": false }),
+            "{component}"
+        );
+        assert_eq!(value(&anna, &host, "/all").await, saved, "{component}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lifetime_of_a_session_is_set_in_milliseconds() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        let set = anna.get(&host.url("/age")).await;
+        let told: Value = serde_json::from_str(&set.text).expect(&set.text);
+        let expected = json!({ "near": true, "originalMaxAge": 60_000, "isDate": true, "httpOnly": true, "path": "/" });
+        assert_eq!(told, expected, "{component}");
+        assert!(
+            set.set_cookies()[0].contains("Expires="),
+            "{:?}",
+            set.set_cookies()
+        );
+        let none = anna.get(&host.url("/age/none")).await;
+        assert_eq!(none.text, r#"{"maxAge":null}"#, "{component}");
+        assert!(
+            !none.set_cookies()[0].contains("Expires="),
+            "{:?}",
+            none.set_cookies()
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_session_id_that_a_guest_sees_is_a_name_and_no_credential() {
+    let host = script("js-script");
+    let anna = Browser::new();
+    assert_eq!(
+        value(&anna, &host, "/id").await,
+        json!({ "id": null, "same": true })
+    );
+    let anna = visitor(&host, json!({ "user": "ada" })).await;
+    let told = value(&anna, &host, "/id").await;
+    assert_ne!(told["id"], crate::id_of(&anna, &host));
+    assert!(told["id"].is_string(), "{told}");
+    assert_eq!(value(&anna, &host, "/id").await, told, "it stays the same");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_grant_does_not_cover_is_an_error_with_a_code() {
+    let host = Config::over("memory:")
+        .guest_with(
+            "/",
+            "js-script",
+            "session = \"write\"\nwrite_keys = [\"cart\"]",
+        )
+        .start();
+    let anna = Browser::new();
+    let told = text(&anna, &host, "/denied").await;
+    assert!(told.starts_with("denied: session key `secret`: "), "{told}");
+
+    let reader = Config::over("memory:")
+        .guest_with("/", "js-script", "session = \"read\"")
+        .start();
+    let unawaited = anna.get(&reader.url("/denied/unawaited")).await;
+    assert_eq!(unawaited.status, 500, "{}", unawaited.text);
+    reader.wait_for_log("SessionError: session: ").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_are_plain_json_or_signed_by_the_host() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        let set = anna.get(&host.url("/cookies/set")).await;
+        let cookies = set.set_cookies();
+        assert!(
+            cookies[0].starts_with("plain=a%20b; Max-Age=60; Path=/; Expires="),
+            "{cookies:?}"
+        );
+        assert_eq!(cookies[1], "json=j%3A%7B%22n%22%3A1%7D; Path=/");
+        assert!(cookies[2].starts_with("signed=s%3Agold."), "{cookies:?}");
+        assert!(cookies[2].ends_with("; Path=/; HttpOnly"), "{cookies:?}");
+        let expected = json!({ "plain": { "plain": "a b", "json": { "n": 1 } }, "signed": { "signed": "gold" } });
+        assert_eq!(
+            value(&anna, &host, "/cookies").await,
+            expected,
+            "{component}"
+        );
+
+        anna.get(&host.url("/cookies/clear")).await;
+        let cleared = value(&anna, &host, "/cookies").await;
+        assert_eq!(
+            cleared["plain"],
+            json!({ "json": { "n": 1 } }),
+            "{component}"
+        );
+        assert_eq!(
+            text(&anna, &host, "/cookies/session").await,
+            "CookieError denied"
+        );
+
+        let forger = Browser::with_cookie(&host.url("/"), "signed=s%3Agold.forged");
+        let forged = value(&forger, &host, "/cookies").await;
+        assert_eq!(
+            forged,
+            json!({ "plain": {}, "signed": { "signed": false } }),
+            "{component}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_is_a_bare_answer_and_a_line_of_the_authors_file_in_the_log() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        for (path, said) in [
+            ("/throw", "told to the log alone"),
+            ("/reject", "rejected for the log alone"),
+        ] {
+            let answer = anna.get(&host.url(path)).await;
+            assert_eq!(answer.status, 500, "{component}");
+            assert!(!answer.text.contains(said), "{}", answer.text);
+            host.wait_for_log(said).await;
+        }
+        host.wait_for_log("session-script.js:").await;
+        let answer = anna.get(&host.url("/nowhere")).await;
+        assert_eq!(answer.status, 404, "{component}");
+        assert!(
+            answer.text.contains("Cannot GET /nowhere"),
+            "{}",
+            answer.text
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn routes_have_parameters_patterns_and_queries() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        let told = value(&anna, &host, "/fruit/kaki/big?a=1&a=2").await;
+        let expected = json!({ "kind": "kaki", "size": "big", "a": ["1", "2"], "url": "/fruit/kaki/big?a=1&a=2", "protocol": "http" });
+        assert_eq!(told, expected, "{component}");
+        assert_eq!(text(&anna, &host, "/letters/abc").await, "abc");
+        assert_eq!(anna.get(&host.url("/letters/1")).await.status, 404);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_instance_draws_random_numbers_of_its_own() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        let mut drawn = std::collections::BTreeSet::new();
+        for _ in 0..5 {
+            let number = text(&anna, &host, "/random").await;
+            assert!((0.0..1.0).contains(&number.parse::<f64>().expect("a number")));
+            drawn.insert(number);
+        }
+        assert_eq!(drawn.len(), 5, "{component}: {drawn:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reused_instance_keeps_visitors_apart() {
+    for component in ["counter-js", "counter-js-starlingmonkey"] {
+        let host = Config::over("memory:")
+            .guest_with("/", component, "session = \"write\"\nreuse = 100")
+            .admin("")
+            .start();
+        let (anna, bela) = (Browser::new(), Browser::new());
+        for count in 1..=5 {
+            for browser in [&anna, &bela] {
+                assert_eq!(
+                    text(browser, &host, "/session").await,
+                    format!("{count}번 접속"),
+                    "{component}"
+                );
+            }
+        }
+        let metrics = anna.get(&format!("{}/metrics", host.admin())).await.text;
+        let line = format!("cloakroom_guest_instances_reused_total{{guest=\"{component}0\"}} 9");
+        assert!(metrics.contains(&line), "{metrics}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hono_runs_as_it_is() {
+    for component in ["js-hono", "js-hono-starlingmonkey"] {
+        let host = script(component);
+        let anna = Browser::new();
+        assert_eq!(
+            text(&anna, &host, "/visits").await,
+            "visit 1",
+            "{component}"
+        );
+        assert_eq!(
+            text(&anna, &host, "/visits").await,
+            "visit 2",
+            "{component}"
+        );
+        assert_eq!(
+            anna.post(&host.url("/likes"), "").await.text,
+            r#"{"likes":1}"#
+        );
+        let form = anna.send(
+            Method::POST,
+            &host.url("/name"),
+            "application/x-www-form-urlencoded",
+            "name=Zo%C3%AB+%26+co",
+        );
+        assert_eq!(form.await.status, 303, "{component}");
+        let told = value(&anna, &host, "/name").await;
+        assert_eq!(
+            told,
+            json!({ "name": "Zoë & co", "greeted": "yes" }),
+            "{component}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fetch_handler_has_the_session_and_the_cookies_beside_the_request() {
+    let host = script("js-fetch");
+    let anna = Browser::new();
+    assert_eq!(
+        text(&anna, &host, "/?q=a%20b").await,
+        "hello stranger\nplan none\nq a b"
+    );
+    let told = send_json(
+        &anna,
+        Method::POST,
+        &host.url("/"),
+        &json!({ "name": "ada", "plan": "gold" }),
+    )
+    .await;
+    assert_eq!(
+        (told.status, told.text.as_str()),
+        (201, r#"{"remembered":"ada"}"#)
+    );
+    assert_eq!(
+        text(&anna, &host, "/?q=1").await,
+        "hello ada\nplan gold\nq 1"
+    );
+    assert_eq!(anna.get(&host.url("/logout")).await.status, 303);
+    assert_eq!(
+        text(&anna, &host, "/").await,
+        "hello stranger\nplan gold\nq null"
+    );
+    assert_eq!(anna.post(&host.url("/"), "{").await.status, 500);
+    host.wait_for_log("SyntaxError").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_event_stream_comes_piece_by_piece() {
+    let host = script("js-stream");
+    let anna = Browser::new();
+    for visit in 1..=2 {
+        let answer = anna.get(&host.url("/events")).await;
+        assert_eq!(
+            answer.header("content-type"),
+            Some("text/event-stream; charset=utf-8")
+        );
+        assert_eq!(
+            answer.text,
+            format!("data: {visit}.1\n\ndata: {visit}.2\n\ndata: {visit}.3\n\n")
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn starlingmonkey_asks_other_servers_where_it_is_granted() {
+    let counter = Config::over("memory:").guest("/", "counter").start();
+    let relay = |keys: &str| {
+        let keys = format!("session = \"write\"\n{keys}");
+        Config::over("memory:")
+            .guest_with("/", "js-outbound", &keys)
+            .start()
+    };
+    let anna = Browser::new();
+    let path = format!("/relay?url={}", counter.url("/session"));
+
+    let granted = relay(&format!("outbound_hosts = [\"{}\"]", counter.address()));
+    let answer = anna.get(&granted.url(&path)).await;
+    assert_eq!(
+        answer.text,
+        r#"{"relayed":1,"text":"1번 접속"}"#,
+        "{}",
+        granted.log()
+    );
+
+    let denied = relay("");
+    let answer = anna.get(&denied.url(&path)).await;
+    assert_eq!(answer.status, 500, "{}", answer.text);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_shared_with_an_express_app_of_the_same_code() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let options =
+        json!({ "name": "sessionId", "secret": SECRET, "cookie": { "maxAge": 86_400_000 } });
+    let express = Express::start(&database.for_express(), &options);
+    let host = Config::over(&database.url)
+        .session("name = \"sessionId\"\ncookie = { max_age = \"24h\" }")
+        .store("alter_table = true")
+        .guest("/", "js-script")
+        .start();
+    let anna = Browser::new();
+    anna.get(&express.url("/set?key=cart&value={\"items\":[\"fig\"]}"))
+        .await;
+    assert_eq!(text(&anna, &host, "/nested/push").await, "ok");
+    let theirs = anna.get(&express.url("/all")).await;
+    let theirs: Value = serde_json::from_str(&theirs.text).expect("JSON");
+    assert_eq!(theirs["data"]["cart"]["items"], json!(["fig", "pear"]));
+    let ours = value(&anna, &host, "/text").await;
+    assert_eq!(ours["cart"], theirs["data"]["cart"]);
+    assert_eq!(
+        ours["cookie"]["originalMaxAge"],
+        theirs["data"]["cookie"]["originalMaxAge"]
+    );
+}
