@@ -13,7 +13,7 @@ mod stores;
 pub use admin::{Desk, GuestsCall, call_guests};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
-pub use reload::Reloads;
+pub use reload::{ReloadOutcome, Reloads};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::cookie::{KeyRing, Secret};
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
-use crate::handler::{self, Handler, Site};
+use crate::handler::{self, Attendant, Handler, Site};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
@@ -67,14 +67,30 @@ pub struct Surroundings {
     pub clock: Clock,
     /// Puts something in front of the store that the configuration names: what looks on, or lets it fail.
     pub in_front: Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>,
+    /// Whether it waits for its guests.
+    pub guests: FirstGuests,
+    /// Who sees every request and may answer in a guest's place.
+    pub attendant: Option<Arc<dyn Attendant>>,
 }
 
-/// The machine's clock, and the store itself.
+/// When a host's first guests come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstGuests {
+    /// Before it starts, all of them; one that is refused keeps it from starting.
+    #[default]
+    AtTheStart,
+    /// Whenever somebody admits them: until then there is nothing behind their routes.
+    Later,
+}
+
+/// The machine's clock, and the store itself; guests at the start, attended by nobody.
 impl Default for Surroundings {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
             in_front: Box::new(|store| store),
+            guests: FirstGuests::default(),
+            attendant: None,
         }
     }
 }
@@ -93,7 +109,12 @@ impl App {
     /// # Errors
     /// As [`App::build`].
     pub async fn build_in(config: Config, surroundings: Surroundings) -> Result<Self, StartError> {
-        let Surroundings { clock, in_front } = surroundings;
+        let Surroundings {
+            clock,
+            in_front,
+            guests: first_guests,
+            attendant,
+        } = surroundings;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
         }
@@ -103,9 +124,10 @@ impl App {
         let options = settings::session(&config);
         let admission = guests::admission(&config.guests, &config.server, options.clone(), &clock);
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
-        let guests = match &admission {
-            None => None,
-            Some(admission) => {
+        let guests = match (&admission, first_guests) {
+            (None, _) => None,
+            (Some(_), FirstGuests::Later) => note(&mut faults, guests::awaited(&config.guests)),
+            (Some(admission), FirstGuests::AtTheStart) => {
                 let examined =
                     guests::examine(admission, &config.guests, &Deployments::default()).await;
                 note(&mut faults, examined)
@@ -132,6 +154,7 @@ impl App {
                 settings::handler(&config),
                 Site { routes, guests },
                 Arc::clone(&sessions),
+                attendant,
             ),
             admission,
             registry,

@@ -12,6 +12,7 @@ mod boundaries;
 mod cli;
 mod code_cache;
 mod counter;
+mod dev;
 mod drain;
 mod express;
 mod guests;

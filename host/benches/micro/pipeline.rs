@@ -77,7 +77,7 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
         routes: RouteTable::new(vec![route]).expect("a route"),
         guests: Arc::new(Deployments::from([(component.to_owned(), deployment)])),
     };
-    Handler::new(options(), site, Arc::clone(&visitor.sessions))
+    Handler::new(options(), site, Arc::clone(&visitor.sessions), None)
 }
 
 fn options() -> Options {

@@ -18,6 +18,7 @@ use super::registry::{Deployment, Origin, RollbackError};
 use super::settings::GuestSettings;
 use super::{Guest, Runtime};
 use crate::clock::Clock;
+use crate::telemetry::VERSION_TARGET;
 
 /// Asks a candidate for the path that the configuration names, with a session of its own that nobody will see again.
 pub trait Probe: Send + Sync {
@@ -223,6 +224,7 @@ impl Admission {
                 if is_from_file {
                     deployment.note_file(digest);
                 }
+                deployment.forget_refusal();
                 Ok(None)
             }
             Ok(Prepared::New(guest)) => Ok(Some(Passed {
@@ -355,7 +357,10 @@ impl Candidate {
         let live = self.deployment.live_version();
         // Who reads a configuration tells of all its faults together.
         if !self.is_of_config {
-            tracing::warn!(guest, version, live, %error, "a new version was refused; what is live serves on");
+            tracing::warn!(
+                target: VERSION_TARGET, guest, version, live, %error,
+                "a new version was refused; what is live serves on"
+            );
         }
         self.deployment.refuse(version, error.to_string());
     }
