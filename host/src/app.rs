@@ -14,7 +14,7 @@ mod stores;
 pub use admin::{Desk, GuestsCall, call_guests};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
-pub use reload::Reloads;
+pub use reload::{ReloadOutcome, Reloads};
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
 use crate::cookie::Jar;
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
-use crate::handler::{self, Handler, Site};
+use crate::handler::{self, Attendant, Handler, Site};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
@@ -76,18 +76,34 @@ pub struct Surroundings {
     pub in_front: InFront,
     /// What runs the guests, beside that of other hosts in this process; `None`: one of its own.
     pub runtime: Option<guest::Runtime>,
+    /// Whether it waits for its guests.
+    pub guests: FirstGuests,
+    /// Who sees every request and may answer in a guest's place.
+    pub attendant: Option<Arc<dyn Attendant>>,
 }
 
 /// Makes of a store what the host uses in its place.
 pub type InFront = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>;
 
-/// The machine's clock, and the store itself.
+/// When a host's first guests come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FirstGuests {
+    /// Before it starts, all of them; one that is refused keeps it from starting.
+    #[default]
+    AtTheStart,
+    /// Whenever somebody admits them: until then there is nothing behind their routes.
+    Later,
+}
+
+/// The machine's clock, and the store itself; guests at the start, attended by nobody.
 impl Default for Surroundings {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
             in_front: Box::new(|store| store),
             runtime: None,
+            guests: FirstGuests::default(),
+            attendant: None,
         }
     }
 }
@@ -110,6 +126,8 @@ impl App {
             clock,
             in_front,
             runtime,
+            guests: first_guests,
+            attendant,
         } = surroundings;
         for warning in &config.warnings {
             tracing::warn!("{warning}");
@@ -127,9 +145,10 @@ impl App {
             None => guests::admission(&config.guests, &config.server, options.clone(), &clock),
         };
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
-        let guests = match &admission {
-            None => None,
-            Some(admission) => {
+        let guests = match (&admission, first_guests) {
+            (None, _) => None,
+            (Some(_), FirstGuests::Later) => note(&mut faults, guests::awaited(&config.guests)),
+            (Some(admission), FirstGuests::AtTheStart) => {
                 let examined =
                     guests::examine(admission, &config.guests, &Deployments::default()).await;
                 note(&mut faults, examined)
@@ -159,6 +178,7 @@ impl App {
                 Site { routes, guests },
                 Arc::clone(&sessions),
                 Arc::clone(&jar),
+                attendant,
             ),
             admission,
             registry,

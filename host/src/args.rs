@@ -7,7 +7,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 use crate::admin::shell::{self, Purpose, Versions};
 use crate::app::GuestsCall;
 use crate::author::trial::{self, Building};
-use crate::config::Words;
+use crate::config::{Components, Words};
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
 
@@ -25,6 +25,8 @@ Examples:
       on another address, with sessions that end with the host
   cloakroom serve --config cloakroom.toml
       serves the guests and routes of a configuration
+  cloakroom dev
+      in a project's folder: builds and serves its guests, and does so again whenever a source is saved
   cloakroom check --config cloakroom.toml
       names every fault of a configuration, its components included
   cloakroom guests list
@@ -49,6 +51,28 @@ Examples:
 
 SIGTERM or SIGINT: takes no new connection, lets requests under way finish, ends. A second one ends at once.
 SIGHUP: reads the configuration and the components again, all or nothing. A component that changes is brought in without it.";
+
+const DEV_HELP: &str = "\
+Builds every guest that has a [guest.NAME.build] table, serves as `serve` would, and builds again whenever a file changes that
+`watch` names. Until a guest can serve what was saved last, its routes say why: a page in the browser that reloads itself, text
+for other clients. The terminal shows requests, what they change in sessions (values included), and what guests print. Saving
+the configuration takes it over. The store is the configured one, so that sessions outlast a restart.
+
+  [guest.hello.build]
+  setup = \"npm install\"                 run once before the first build ...
+  creates = \"node_modules\"              ... unless this is there
+  command = \"npm run --silent build\"    makes the component, in the configuration's folder
+  watch = [\"src\", \"package.json\"]     files and folders; hidden ones, node_modules and target are left out
+
+Examples:
+  cloakroom dev
+  cloakroom dev --listen 127.0.0.1:8080 --store memory:
+  cloakroom dev --config shop/cloakroom.toml
+
+Ctrl-C ends it, and what it builds; so does SIGTERM.
+
+Exit codes: 0 it was ended; 1 it could not start (the port is taken, the database is not there); 2 the command line or the
+configuration is at fault.";
 
 const CHECK_HELP: &str = "\
 Reads the configuration as `serve` would, environment variables included, and loads every component. Exits with 0 and a
@@ -106,6 +130,8 @@ pub struct Args {
 pub enum Command {
     /// Serve a component, or the guests and routes of a configuration
     Serve(Serve),
+    /// Serve a project and build it anew whenever its sources change
+    Dev(Dev),
     /// Name every fault of a configuration and exit
     Check(Check),
     /// Build a project's guests and run their tests
@@ -143,6 +169,21 @@ pub struct Serve {
     /// Open the admin interface there: guests, metrics and health; off an address of this machine it wants a token
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<String>,
+}
+
+/// The words of `dev`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = DEV_HELP)]
+pub struct Dev {
+    /// The configuration [default: ./cloakroom.toml]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where to listen [default: 127.0.0.1:3000]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+    /// Where sessions are kept: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
 }
 
 /// The words of `check`.
@@ -287,6 +328,18 @@ impl From<Serve> for Words {
             listen: serve.listen,
             store: serve.store,
             admin: serve.admin,
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Dev> for Words {
+    fn from(dev: Dev) -> Self {
+        Self {
+            file: dev.config,
+            listen: dev.listen,
+            store: dev.store,
+            components: Components::ToBeBuilt,
             ..Self::default()
         }
     }

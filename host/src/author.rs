@@ -2,4 +2,6 @@
 //! component. Serves no visitors of anybody's: what it shows and lets happen is for the machine that the guest is written on.
 
 pub mod build;
+pub mod dev;
+pub mod tools;
 pub mod trial;

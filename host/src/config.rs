@@ -136,12 +136,21 @@ pub struct Refused {
 }
 
 impl Config {
+    /// The file that is read: the one that was named, or the usual one where nothing else says what to serve.
+    pub fn file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> {
+        let named = words.file.clone().or_else(|| {
+            let name = environment.get(FILE_VARIABLE);
+            name.filter(|name| !name.is_empty()).map(PathBuf::from)
+        });
+        named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
+    }
+
     /// Reads, merges and checks everything that was said.
     ///
     /// # Errors
     /// [`Refused`], with every fault at once.
     pub fn load(words: &Words, environment: &dyn Environment) -> Result<Self, Refused> {
-        let file = chosen_file(words, environment);
+        let file = Self::file(words, environment);
         let (mut table, syntax_faults) = match &file {
             None => (Table::new(), Vec::new()),
             Some(path) => match std::fs::read_to_string(path) {
@@ -185,24 +194,17 @@ impl Config {
     }
 }
 
-/// The file that was named, or the usual one where nothing else says what to serve.
-fn chosen_file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> {
-    let named = words.file.clone().or_else(|| {
-        let name = environment.get(FILE_VARIABLE);
-        name.filter(|name| !name.is_empty()).map(PathBuf::from)
-    });
-    named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
-}
-
 fn unreadable(path: &Path, error: &std::io::Error, words: &Words) -> Refused {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
     let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
-    let remedy = if is_usual && words.components == Components::ToBeBuilt {
-        "call it in a project's folder, or name the project's file: --config FILE"
-    } else if is_usual {
-        "name what to serve: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
-    } else {
-        "name a file that exists and can be read"
+    let remedy = match words.components {
+        Components::ThatAreThere if is_usual => {
+            "name what to serve: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
+        }
+        Components::ToBeBuilt if is_usual => {
+            "call it in a project's folder, or name the file with --config; `cloakroom new NAME --lang LANGUAGE` makes a project"
+        }
+        _ => "name a file that exists and can be read",
     };
     Refused {
         faults: vec![Fault::new("", problem, remedy)],

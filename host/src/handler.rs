@@ -3,6 +3,7 @@
 //! Knows the order and who is asked; what a session, a guest or a route is, others know. Names no socket: `server` brings requests.
 
 mod access_log;
+mod attendant;
 mod error;
 mod headers;
 mod release;
@@ -23,6 +24,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+pub use attendant::{Attendant, StandIn};
 pub use headers::ProxyTrust;
 pub use release::Body;
 pub use screen::ScreenOptions as Options;
@@ -56,6 +58,7 @@ pub struct Handler {
     metrics: Arc<VersionMetrics>,
     /// A permit for each request until its answer's body has ended.
     permits: Arc<Semaphore>,
+    attendant: Option<Arc<dyn Attendant>>,
 }
 
 /// What is served: which requests go where. Replaced as a whole, so that no request meets half of it.
@@ -81,12 +84,13 @@ pub struct Ends {
 pub struct PathParameters(pub Vec<(String, String)>);
 
 impl Handler {
-    /// A handler over these parts.
+    /// A handler over these parts, attended by somebody or by nobody.
     pub fn new(
         options: Options,
         site: Site,
         sessions: Arc<SessionManager>,
         jar: Arc<Jar>,
+        attendant: Option<Arc<dyn Attendant>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(options.requests_max)),
@@ -96,6 +100,7 @@ impl Handler {
             jar,
             tasks: TaskTracker::new(),
             metrics: GuestMetrics::new("").version(0),
+            attendant,
         })
     }
 
@@ -127,6 +132,9 @@ impl Handler {
         let mut record =
             AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
         record.metrics = Some(Arc::clone(&self.metrics));
+        if let Some(attendant) = &self.attendant {
+            attendant.sees(&request_id, &method, request.uri());
+        }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
         let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
             return self.refuse(record, Problem::Overloaded);
@@ -184,6 +192,16 @@ impl Handler {
 
         // This request keeps this version of its guest, whatever comes meanwhile.
         let deployment = site.guests.get(&route.guest);
+        let attended = self.attendant.as_ref().zip(deployment);
+        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, &head)) {
+            let response = release::of_stand_in(
+                instead.response,
+                Arc::clone(&record.request_id),
+                &record.method,
+            );
+            record.log(response.status(), response.body().len(), Some(instead.kind));
+            return response;
+        }
         let Some(guest) = deployment.and_then(|guest| guest.take(|| visitor(&screened))) else {
             return self.refuse(record, Problem::NoGuest);
         };

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser as _;
@@ -11,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use cloakroom::admin::shell::ShellError;
 use cloakroom::app::{self, App, Desk, Greeting, GuestsCall, Reloads, StartError};
 use cloakroom::args::{Args, Command};
+use cloakroom::author::dev::{self, DevError};
 use cloakroom::author::trial;
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::telemetry;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> ExitCode {
     let result = match command {
         Command::Serve(words) => serve(words.into()).await,
+        Command::Dev(words) => dev(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
         Command::Test(words) => test(words.into()).await,
         Command::Guests(words) => Ok(guests(words.into()).await),
@@ -83,6 +86,23 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         .context("cannot write to standard output")?;
     app.run(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn dev(words: Words) -> anyhow::Result<ExitCode> {
+    let config = match read(&words) {
+        Ok(config) => config,
+        Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
+    };
+    let shutdown = CancellationToken::new();
+    end_on_signals(shutdown.clone())?;
+    let file = Config::file(&words, &ProcessEnvironment);
+    let read = Arc::new(move || read(&words));
+    match dev::run(config, file, read, &ProcessEnvironment, shutdown).await {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        // The warnings stand on the terminal.
+        Err(DevError::AtFault(faults)) => Ok(refuse(&faults, &[])),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn check(words: &Words) -> anyhow::Result<ExitCode> {

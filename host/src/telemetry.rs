@@ -16,12 +16,14 @@ use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{Layer as _, fmt};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// The target of lines that guests print.
 pub const GUEST_TARGET: &str = "guest";
 /// The target of the one event per request.
 pub const ACCESS_TARGET: &str = "cloakroom::access";
+/// The target of what becomes of a guest's version: at INFO it is live, at WARN it was refused.
+pub const VERSION_TARGET: &str = "cloakroom::version";
 
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +88,6 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
 /// # Errors
 /// [`TelemetryError`]; a second start is one.
 pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
-    let filter = parse_filter(&options.filter)?;
-    // Below INFO, libraries print what passes through them (header fields, statements): no filter may turn that on.
-    let is_ours = |target: &str| target.starts_with("cloakroom") || target == GUEST_TARGET;
-    let libraries_say_little =
-        filter_fn(move |metadata| is_ours(metadata.target()) || *metadata.level() <= Level::INFO);
     let (written, flush) = Lines::to(std::io::stderr())?;
     let lines = match options.format {
         Format::Text => fmt::layer()
@@ -110,10 +107,27 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
             .with_writer(written)
             .boxed(),
     };
+    init_with(&options.filter, lines)?;
+    Ok(flush)
+}
+
+/// Starts logging for the whole process, with what `lines` makes of the events that pass the filter.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(
+    filter: &str,
+    lines: impl Layer<Registry> + Send + Sync,
+) -> Result<(), TelemetryError> {
+    let filter = parse_filter(filter)?;
+    // Below INFO, libraries print what passes through them (header fields, statements): no filter may turn that on.
+    let is_ours = |target: &str| target.starts_with("cloakroom") || target == GUEST_TARGET;
+    let libraries_say_little =
+        filter_fn(move |metadata| is_ours(metadata.target()) || *metadata.level() <= Level::INFO);
     tracing_subscriber::registry()
         .with(lines.with_filter(libraries_say_little).with_filter(filter))
         .try_init()?;
-    Ok(flush)
+    Ok(())
 }
 
 fn parse_filter(filter: &str) -> Result<EnvFilter, TelemetryError> {

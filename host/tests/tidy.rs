@@ -31,7 +31,7 @@ const OWNED_CRATES: [(&str, &[&str]); 11] = [
     ("hyper", &["server", "handler", "admin"]),
     ("hyper_util", &["server", "handler", "admin"]),
     ("matchit", &["route"]),
-    ("notify", &["guest/watch"]),
+    ("notify", &["guest/watch", "author/dev"]),
     ("anyhow", &["main"]),
     ("prometheus", &["telemetry"]),
 ];

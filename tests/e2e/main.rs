@@ -13,6 +13,7 @@ mod cli;
 mod code_cache;
 mod cookies;
 mod counter;
+mod dev;
 mod drain;
 mod express;
 mod grants;

@@ -200,7 +200,10 @@ impl Reader {
             }
             if ran.status.success() == block.is("fails") {
                 let servers = self.servers_say();
-                self.fail(block, &format!("ended with {}:\n{said}\n{servers}", ran.status));
+                self.fail(
+                    block,
+                    &format!("ended with {}:\n{said}\n{servers}", ran.status),
+                );
             }
             self.output = Output::Said(said);
             return;
@@ -353,7 +356,10 @@ mod tests {
 
     #[test]
     fn an_ellipsis_stands_for_anything() {
-        assert!(is_like("  GET /session 200 3.1 ms", "GET /session 200 … ms"));
+        assert!(is_like(
+            "  GET /session 200 3.1 ms",
+            "GET /session 200 … ms"
+        ));
         assert!(is_like("built in 2 s", "built in …"));
         assert!(is_like("same", "same"));
         for (line, shown) in [("longer", "long"), ("a b", "a … c"), ("x a", "a")] {

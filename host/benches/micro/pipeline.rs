@@ -81,7 +81,7 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
     let keys = Arc::new(Signed::new().keys);
     let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
     let jar = Jar::new(COOKIE_NAME, jar_keys, Clock::system());
-    Handler::new(options(), site, Arc::clone(&visitor.sessions), jar)
+    Handler::new(options(), site, Arc::clone(&visitor.sessions), jar, None)
 }
 
 fn options() -> Options {

@@ -117,6 +117,27 @@ pub(super) async fn examine(
     }
 }
 
+/// The places of a configuration's guests, with nobody in them yet.
+///
+/// # Errors
+/// A fault for every guest whose settings cannot be.
+pub(super) fn awaited(guests: &[config::GuestSettings]) -> Result<Examined, Vec<Fault>> {
+    let mut faults = Vec::new();
+    let mut examined = Examined::default();
+    for guest in guests {
+        let settings = settings::guest(guest).map_err(|fault| vec![fault]);
+        if let Some(settings) = note(&mut faults, settings) {
+            let deployment = Deployment::new(settings);
+            examined.deployments.insert(guest.name.clone(), deployment);
+        }
+    }
+    if faults.is_empty() {
+        Ok(examined)
+    } else {
+        Err(faults)
+    }
+}
+
 impl Examined {
     /// Lets the new versions serve.
     pub(super) fn activate(self) -> Deployments {

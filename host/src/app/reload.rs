@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::guests::{self, Examined};
 use super::keys::Keys;
@@ -22,6 +22,17 @@ use crate::session::SessionManager;
 pub struct Reloads {
     wanted: Arc<Notify>,
     read: Arc<Read>,
+    /// What came of the last one.
+    outcome: Arc<watch::Sender<ReloadOutcome>>,
+}
+
+/// What came of a reload. The log has the faults.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// What was read is what holds now.
+    TakenOver,
+    /// All goes on as it was.
+    Refused,
 }
 
 type Read = dyn Fn() -> Result<Config, Refused> + Send + Sync;
@@ -38,12 +49,25 @@ impl Reloads {
         Self {
             wanted: Arc::default(),
             read: Arc::new(read),
+            outcome: Arc::new(watch::Sender::new(ReloadOutcome::TakenOver)),
         }
     }
 
     /// Has the configuration read. Said during a reload, it is read once more afterwards.
     pub fn want(&self) {
         self.wanted.notify_one();
+    }
+
+    /// As [`Reloads::want`], and waits for what comes of it. For ever, where no host reads.
+    ///
+    /// Safe to cancel: the reload goes on.
+    pub async fn reload(&self) -> ReloadOutcome {
+        let mut outcome = self.outcome.subscribe();
+        self.want();
+        match outcome.changed().await {
+            Ok(()) => *outcome.borrow(),
+            Err(_closed) => ReloadOutcome::Refused,
+        }
     }
 }
 
@@ -87,18 +111,23 @@ impl Reloader {
     pub(super) async fn run(mut self, reloads: Reloads) {
         loop {
             reloads.wanted.notified().await;
-            self.reload(&reloads.read).await;
+            let outcome = self.reload(&reloads.read).await;
+            reloads.outcome.send_replace(outcome);
         }
     }
 
-    async fn reload(&mut self, read: &Arc<Read>) {
+    async fn reload(&mut self, read: &Arc<Read>) -> ReloadOutcome {
         match self.prepare(read).await {
-            Ok(renewal) => self.take_over(renewal),
+            Ok(renewal) => {
+                self.take_over(renewal);
+                ReloadOutcome::TakenOver
+            }
             Err(faults) => {
                 for fault in faults {
                     let fault = fault.to_string().replace("\n    ", "; ");
                     tracing::error!("reload refused: {fault}");
                 }
+                ReloadOutcome::Refused
             }
         }
     }

@@ -2,16 +2,22 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
+use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::Command;
+use tokio::time::timeout;
 
 use crate::config::BuildSettings;
 
 /// The last lines of a command's output that are kept.
 const LINES_MAX: usize = 400;
+/// How long after its end a command's output may still come.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// A command that failed, and what it said.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +57,7 @@ impl BuildError {
 /// # Errors
 /// As [`make`].
 ///
-/// Cancel safety: dropping the future kills the command.
+/// Cancel safety: dropping the future kills the command and all that it started.
 pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
     let is_done = build.creates.as_ref().is_some_and(|path| path.exists());
     match &build.setup {
@@ -65,7 +71,7 @@ pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
 /// # Errors
 /// When the command cannot be run or does not end with 0.
 ///
-/// Cancel safety: dropping the future kills the command.
+/// Cancel safety: dropping the future kills the command and all that it started.
 pub async fn make(build: &BuildSettings) -> Result<(), BuildError> {
     run(&build.command, &build.folder).await
 }
@@ -87,21 +93,52 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
+        .process_group(0)
         .spawn()
         .map_err(not_run)?;
+    let group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let kept = Mutex::new(VecDeque::new());
-    let (status, (), ()) = tokio::join!(child.wait(), follow(stdout, &kept), follow(stderr, &kept));
+    let mut output = pin!(async { tokio::join!(follow(stdout, &kept), follow(stderr, &kept)) });
+    let (status, is_all_said) = tokio::select! {
+        biased;
+        _ = &mut output => (child.wait().await, true),
+        status = child.wait() => (status, false),
+    };
     let status = status.map_err(not_run)?;
+    if is_all_said || timeout(LAST_WORDS, output).await.is_ok() {
+        group.has_ended();
+    }
+    // Else what the command left running in its group holds on to its output: it ends here.
     if status.success() {
         return Ok(());
     }
-    let kept = kept.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let kept = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
     Err(BuildError::Failed {
         command: command.to_owned(),
         status,
         output: Vec::from(kept).join("\n"),
     })
+}
+
+/// The processes of a command: `sh` and all that it started, unless that went into a group of its own. Killed when dropped.
+struct Group(Option<u32>);
+
+impl Group {
+    /// None of them is left: their number may be somebody else's by now.
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let id = self.0.and_then(|id| i32::try_from(id).ok());
+        if let Some(group) = id.and_then(Pid::from_raw) {
+            // Whoever is gone already needs no end.
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 /// Shows what comes, line by line, and keeps the last of it.
@@ -145,6 +182,56 @@ mod tests {
         let setups = std::fs::read_to_string(folder.path().join("setups")).unwrap();
         assert_eq!(setups, "again\n");
         assert!(folder.path().join("guest.wasm").exists());
+    }
+
+    /// Waits until a process is gone.
+    async fn gone(pid: &str) {
+        let mut rounds = 0;
+        // What nobody has waited for yet is a zombie: dead all the same.
+        let is_there = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+            stat.is_ok_and(|stat| !stat.contains(") Z "))
+        };
+        while is_there() {
+            rounds += 1;
+            assert!(rounds < 500, "process {pid} lives on");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_dropped_takes_all_it_started_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let build = BuildSettings {
+            command: "sleep 600 & echo $! > pid; wait".to_owned(),
+            ..settings(folder.path())
+        };
+        let file = folder.path().join("pid");
+        let written = || std::fs::read_to_string(&file).is_ok_and(|pid| pid.ends_with('\n'));
+        tokio::select! {
+            made = make(&build) => panic!("it waits: {made:?}"),
+            () = async { while !written() { tokio::time::sleep(Duration::from_millis(5)).await } } => {}
+        }
+        gone(std::fs::read_to_string(&file).unwrap().trim()).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_running_does_not_hold_it_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let build = BuildSettings {
+            command: "sleep 600 & echo $! > pid".to_owned(),
+            ..settings(folder.path())
+        };
+        timeout(Duration::from_secs(20), make(&build))
+            .await
+            .unwrap()
+            .unwrap();
+        gone(
+            std::fs::read_to_string(folder.path().join("pid"))
+                .unwrap()
+                .trim(),
+        )
+        .await;
     }
 
     #[tokio::test]

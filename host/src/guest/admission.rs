@@ -18,6 +18,7 @@ use super::registry::{Deployment, Origin, RollbackError};
 use super::settings::GuestSettings;
 use super::{Guest, Runtime};
 use crate::clock::Clock;
+use crate::telemetry::VERSION_TARGET;
 
 /// Asks a candidate for the path that the configuration names, with a session of its own that nobody will see again.
 pub trait Probe: Send + Sync {
@@ -224,6 +225,7 @@ impl Admission {
                 if is_from_file {
                     deployment.note_file(digest);
                 }
+                deployment.forget_refusal();
                 Ok(None)
             }
             Ok(Prepared::New(guest)) => Ok(Some(Passed {
@@ -357,7 +359,10 @@ impl Candidate {
         let live = self.deployment.live_version();
         // Who reads a configuration tells of all its faults together; a test may mean it so.
         if !self.is_told {
-            tracing::warn!(guest, version, live, %error, "a new version was refused; what is live serves on");
+            tracing::warn!(
+                target: VERSION_TARGET, guest, version, live, %error,
+                "a new version was refused; what is live serves on"
+            );
         }
         self.deployment.refuse(version, error.to_string());
     }

@@ -130,24 +130,34 @@ pub(super) fn of_problem(
     our_cookie: &OurCookie<'_>,
 ) -> Response<Body> {
     let (headers, text) = problem.answer(&request_id);
-    let length = text.len() as u64;
+    let mut response = Response::new(text);
+    *response.status_mut() = problem.status();
+    *response.headers_mut() = headers;
+    let mut response = of_stand_in(response, request_id, method);
+    our_cookie.append_to(response.headers_mut());
+    response
+}
+
+/// An answer in a guest's place, with its length.
+pub(super) fn of_stand_in(
+    response: Response<String>,
+    request_id: Arc<str>,
+    method: &Method,
+) -> Response<Body> {
+    let (mut head, text) = response.into_parts();
+    head.headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     let source = if *method == Method::HEAD {
         Source::Empty
     } else {
         Source::Text(Bytes::from(text))
     };
-    let mut response = Response::new(Body {
+    let body = Body {
         source,
         request_id,
         _permit: None,
-    });
-    *response.status_mut() = problem.status();
-    *response.headers_mut() = headers;
-    response
-        .headers_mut()
-        .insert(CONTENT_LENGTH, HeaderValue::from(length));
-    our_cookie.append_to(response.headers_mut());
-    response
+    };
+    Response::from_parts(head, body)
 }
 
 /// What becomes of the visitor's cookie, under its name.

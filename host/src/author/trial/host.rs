@@ -110,6 +110,7 @@ impl Project {
             clock: clock.clone(),
             in_front: Box::new(|_| in_front),
             runtime: Some(self.runtime.beside()),
+            ..Surroundings::default()
         };
         let app = App::build_in(config, surroundings).await?;
         let listener = app.bind().await.map_err(StartError::Failed)?;

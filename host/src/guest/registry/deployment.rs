@@ -14,6 +14,7 @@ use super::watch;
 use crate::guest::Guest;
 use crate::guest::digest::Digest;
 use crate::guest::settings::{Canary, GuestSettings};
+use crate::telemetry::VERSION_TARGET;
 use crate::telemetry::metrics::{GuestMetrics, RollbackCause};
 
 /// One guest and its versions.
@@ -70,6 +71,7 @@ impl Deployment {
                 last_number: 0,
                 records: VecDeque::new(),
                 file: None,
+                refusal: None,
                 previous: None,
                 live_watch: None,
                 canary_watch: None,
@@ -125,6 +127,16 @@ impl Deployment {
     /// Notes what the component's file held when a version was taken from it.
     pub(in crate::guest) fn note_file(&self, content: Digest) {
         self.ledger().file = Some(content);
+    }
+
+    /// Why the last version that was proposed does not serve; `None` where it does, or brought nothing new.
+    pub fn refusal(&self) -> Option<String> {
+        self.ledger().refusal.clone()
+    }
+
+    /// Notes that what was proposed last is what is live.
+    pub(in crate::guest) fn forget_refusal(&self) {
+        self.ledger().refusal = None;
     }
 
     /// Sees the guest out: the configuration has it no more. Requests that have found it still get it; once nobody can
@@ -193,7 +205,9 @@ impl Deployment {
     /// Notes that a candidate was refused. What is live serves on.
     pub(in crate::guest) fn refuse(&self, number: u64, reason: String) {
         self.metrics.refused();
-        self.ledger().set_state(number, State::Failed { reason });
+        let mut ledger = self.ledger();
+        ledger.refusal = Some(reason.clone());
+        ledger.set_state(number, State::Failed { reason });
     }
 
     /// Makes an admitted candidate serve: everybody, or a share of the visitors first where that is asked for and there
@@ -212,6 +226,7 @@ impl Deployment {
             record.component = Some(guest.component().clone());
         }
         ledger.settings = settings;
+        ledger.refusal = None;
         let canary = ledger.settings.rollout.canary;
         let mut serving = Serving::clone(&self.serving.load());
         self.end_canary(&mut ledger, &mut serving, State::Draining);
@@ -339,6 +354,7 @@ impl Deployment {
         }
         self.serving.store(Arc::new(serving));
         tracing::info!(
+            target: VERSION_TARGET,
             guest = &*self.name,
             version = number,
             replaced,

@@ -19,6 +19,8 @@ pub(super) struct Ledger {
     pub(super) records: VecDeque<Record>,
     /// What the component's file held when a version was last taken from it.
     pub(super) file: Option<Digest>,
+    /// Why the last proposal was refused, if it was.
+    pub(super) refusal: Option<String>,
     /// The version before the live one, compiled and ready.
     pub(super) previous: Option<Guest>,
     pub(super) live_watch: Option<Watch>,

@@ -116,7 +116,9 @@ impl Look {
 
     /// A file is missing while it is removed and made again; only one that stays away is told of.
     fn miss(&mut self) -> bool {
-        if self.is_final && !self.memory.is_absence_told {
+        // One that was never there is not gone.
+        let is_missed = self.deployment.live_version() > 0;
+        if self.is_final && is_missed && !self.memory.is_absence_told {
             self.memory.is_absence_told = true;
             let (guest, file) = (&*self.guest, self.path.display());
             tracing::warn!(guest, %file, "the component's file is gone; what is live serves on");

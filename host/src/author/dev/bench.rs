@@ -1,0 +1,161 @@
+//! How far each guest is that is built here, and what stands in its place until it can serve.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use http::request::Parts;
+use http::{Method, Uri};
+
+use super::narrator::{POLL, Paths};
+use super::page::{self, Notice, Passing};
+use crate::author::build::BuildError;
+use crate::author::tools;
+use crate::clock::Clock;
+use crate::guest::Deployment;
+use crate::handler::{Attendant, StandIn};
+
+/// How far a guest's build is. A guest without an entry is not built here.
+#[derive(Clone, Debug)]
+enum State {
+    /// Its first build runs: what an earlier day left behind is not shown.
+    FirstBuild { command: String, since_ms: i64 },
+    /// Its last build failed. That one is tried again changes nothing until it succeeds.
+    Broken(Notice),
+    /// Its last build made something, which admission has judged.
+    Built,
+}
+
+/// The guests that are built here.
+#[derive(Debug)]
+pub(super) struct Bench {
+    states: Mutex<HashMap<String, State>>,
+    paths: Arc<Paths>,
+    clock: Clock,
+    started_ms: i64,
+}
+
+impl Bench {
+    /// Without guests. Requests are noted in `paths`.
+    pub(super) fn new(paths: Arc<Paths>, clock: Clock) -> Self {
+        Self {
+            states: Mutex::default(),
+            paths,
+            started_ms: clock.now_ms(),
+            clock,
+        }
+    }
+
+    /// A guest's first build begins with this command.
+    pub(super) fn begins(&self, guest: &str, command: &str) {
+        let state = State::FirstBuild {
+            command: command.to_owned(),
+            since_ms: self.clock.now_ms(),
+        };
+        self.states().insert(guest.to_owned(), state);
+    }
+
+    /// A guest's first build has come to this command.
+    pub(super) fn goes_on(&self, guest: &str, command: &str) {
+        if let Some(State::FirstBuild { command: shown, .. }) = self.states().get_mut(guest) {
+            *shown = command.to_owned();
+        }
+    }
+
+    /// A guest's build failed.
+    pub(super) fn fails(&self, guest: &str, error: &BuildError) {
+        let notice = Notice {
+            kind: "build-failed",
+            passing: Passing::WhenMended,
+            title: format!("{guest}: {error}"),
+            advice: tools::advice(error),
+            output: error.output().to_owned(),
+            since_ms: self.clock.now_ms(),
+        };
+        self.states()
+            .insert(guest.to_owned(), State::Broken(notice));
+    }
+
+    /// A guest's build made something.
+    pub(super) fn is_built(&self, guest: &str) {
+        self.states().insert(guest.to_owned(), State::Built);
+    }
+
+    /// A guest is not built here any more.
+    pub(super) fn forget(&self, guest: &str) {
+        self.states().remove(guest);
+    }
+
+    /// Whether every guest's last build made something.
+    pub(super) fn are_all_built(&self) -> bool {
+        self.states()
+            .values()
+            .all(|state| matches!(state, State::Built))
+    }
+
+    /// What stands in a guest's place.
+    fn notice(&self, deployment: &Deployment) -> Option<Notice> {
+        let guest = deployment.name();
+        let passing = |kind, title, since_ms| Notice {
+            kind,
+            passing: Passing::ByItself,
+            title,
+            advice: None,
+            output: String::new(),
+            since_ms,
+        };
+        match self.states().get(guest) {
+            Some(State::FirstBuild { command, since_ms }) => {
+                let title = format!("{guest} is being built: `{command}`");
+                return Some(passing("building", title, *since_ms));
+            }
+            Some(State::Broken(notice)) => return Some(notice.clone()),
+            Some(State::Built) | None => {}
+        }
+        if let Some(reason) = deployment.refusal() {
+            let since_ms = deployment
+                .versions()
+                .first()
+                .map(|version| version.since_ms);
+            return Some(Notice {
+                kind: "refused",
+                passing: Passing::WhenMended,
+                title: format!("{guest}: the component was refused"),
+                advice: None,
+                output: reason,
+                since_ms: since_ms.unwrap_or(self.started_ms),
+            });
+        }
+        let is_there = deployment.live_version() > 0;
+        (!is_there).then(|| {
+            let title = format!("{guest} is being loaded");
+            passing("loading", title, self.started_ms)
+        })
+    }
+
+    fn states(&self) -> MutexGuard<'_, HashMap<String, State>> {
+        // Nothing in here panics half-way.
+        self.states.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// While a guest cannot serve what was saved last, nobody is served what was saved before: neither who reads pages nor a program
+/// that would take the old answer for the new one.
+impl Attendant for Bench {
+    fn sees(&self, request_id: &str, method: &Method, uri: &Uri) {
+        self.paths.note(request_id, method, uri);
+    }
+
+    fn answers(&self, deployment: &Deployment, head: &Parts) -> Option<StandIn> {
+        let notice = self.notice(deployment);
+        if page::is_poll(&head.headers) {
+            return Some(StandIn {
+                response: page::news(notice.as_ref()),
+                kind: POLL,
+            });
+        }
+        notice.map(|notice| StandIn {
+            response: notice.answer(&head.method, &head.headers),
+            kind: notice.kind,
+        })
+    }
+}

@@ -1,0 +1,165 @@
+//! The developer's terminal: whole lines, one at a time, in colour where somebody looks at them. Knows nothing of what they say.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::config::Environment;
+
+/// Where lines go. Clones write to the same place.
+#[derive(Clone)]
+pub(crate) struct Console {
+    to: Arc<Mutex<Box<dyn Write + Send>>>,
+    inks: Inks,
+}
+
+/// Whether colours are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inks {
+    /// As the terminal has them.
+    Coloured,
+    /// None: nobody looks, or nobody wants them.
+    Plain,
+}
+
+/// How a piece of a line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ink {
+    /// As it is.
+    Plain,
+    /// What is said beside.
+    Dim,
+    /// What it is about.
+    Bold,
+    /// What went well.
+    Green,
+    /// What deserves a look.
+    Yellow,
+    /// What went wrong.
+    Red,
+    /// What a session holds.
+    Cyan,
+}
+
+impl fmt::Debug for Console {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Console")
+            .field("inks", &self.inks)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Console {
+    /// Standard error; coloured on a terminal, unless NO_COLOR (https://no-color.org) says otherwise.
+    pub(crate) fn stderr(environment: &dyn Environment) -> Self {
+        let no_color = environment.get("NO_COLOR");
+        let is_wanted = no_color.is_none_or(|value| value.is_empty());
+        let inks = if is_wanted && io::stderr().is_terminal() {
+            Inks::Coloured
+        } else {
+            Inks::Plain
+        };
+        Self::to(io::stderr(), inks)
+    }
+
+    /// Any other place.
+    pub(crate) fn to(place: impl Write + Send + 'static, inks: Inks) -> Self {
+        Self {
+            to: Arc::new(Mutex::new(Box::new(place))),
+            inks,
+        }
+    }
+
+    /// Writes one line of these pieces. Control characters in them are shown, not obeyed.
+    pub(crate) fn line(&self, pieces: &[(Ink, &str)]) {
+        let mut line = String::new();
+        for (ink, text) in pieces {
+            let code = match self.inks {
+                Inks::Coloured => ink.code(),
+                Inks::Plain => "",
+            };
+            line.push_str(code);
+            push_harmless(&mut line, text);
+            if !code.is_empty() {
+                line.push_str("\x1b[0m");
+            }
+        }
+        line.push('\n');
+        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
+        // A terminal that is gone is no reason to end: there is nowhere to complain.
+        let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
+    }
+}
+
+impl Ink {
+    /// The terminal's code for it (ECMA-48, SGR).
+    fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Dim => "\x1b[2m",
+            Self::Bold => "\x1b[1m",
+            Self::Green => "\x1b[32m",
+            Self::Yellow => "\x1b[33m",
+            Self::Red => "\x1b[31m",
+            Self::Cyan => "\x1b[36m",
+        }
+    }
+}
+
+/// Guests and visitors have a say in what is shown here: what could drive the terminal or turn text around is spelled out.
+fn push_harmless(line: &mut String, text: &str) {
+    for c in text.chars() {
+        let is_harmful = c.is_control() && c != '\t'
+            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if is_harmful {
+            line.extend(c.escape_default());
+        } else {
+            line.push(c);
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// What was written to a console of this.
+    #[derive(Clone, Default)]
+    pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Paper {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn written(inks: Inks, pieces: &[(Ink, &str)]) -> String {
+        let paper = Paper::default();
+        Console::to(paper.clone(), inks).line(pieces);
+        paper.text()
+    }
+
+    #[test]
+    fn a_line_is_coloured_only_where_that_is_wanted() {
+        let pieces = [(Ink::Red, "500"), (Ink::Plain, " x")];
+        assert_eq!(written(Inks::Coloured, &pieces), "\x1b[31m500\x1b[0m x\n");
+        assert_eq!(written(Inks::Plain, &pieces), "500 x\n");
+    }
+
+    #[test]
+    fn what_would_drive_the_terminal_is_spelled_out() {
+        let line = written(Inks::Plain, &[(Ink::Plain, "a\x1b[2Jb\nc\u{202e}d")]);
+        assert_eq!(line, "a\\u{1b}[2Jb\\nc\\u{202e}d\n");
+    }
+}

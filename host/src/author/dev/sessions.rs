@@ -1,0 +1,285 @@
+//! Tells the developer what becomes of sessions: stands in front of the store and shows what each commit changes. Values are shown,
+//! so this is for `cloakroom dev` alone; ids never are. Changes nothing of what the store under it does.
+
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher as _;
+use std::sync::Arc;
+
+use super::console::{Console, Ink};
+use crate::record::{Document, SessionId, SessionRecord};
+use crate::store::{Change, Commit, SessionStore, StoreError, StoreFuture, Touch, Verdict};
+
+/// Entries of one commit that are shown.
+const ENTRIES_MAX: usize = 8;
+/// Characters of a value or a key that are shown.
+const VALUE_CHARS_MAX: usize = 48;
+
+/// See the module.
+pub(super) struct TellingStore {
+    store: Arc<dyn SessionStore>,
+    console: Console,
+    /// Makes a name out of an id, which nobody can turn back and which is another one at each start.
+    names: RandomState,
+}
+
+impl fmt::Debug for TellingStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TellingStore")
+            .field("store", &self.store)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TellingStore {
+    /// In front of `store`.
+    pub(super) fn new(store: Arc<dyn SessionStore>, console: Console) -> Self {
+        Self {
+            store,
+            console,
+            names: RandomState::new(),
+        }
+    }
+
+    fn name(&self, id: &SessionId) -> String {
+        format!("session {:04x}", self.names.hash_one(id) & 0xffff)
+    }
+
+    fn tell(&self, commit: &Commit, verdict: &Verdict) {
+        let said = match verdict {
+            Verdict::Committed => match self.change(&commit.change) {
+                Some(said) => said,
+                None => return,
+            },
+            Verdict::Conflict => "another request changed it first".to_owned(),
+            // The log tells of the store.
+            Verdict::Ambiguous(_) => "nobody knows whether this was stored".to_owned(),
+            Verdict::Failed(_) => "not stored".to_owned(),
+        };
+        let ink = match verdict {
+            Verdict::Committed => Ink::Cyan,
+            _ => Ink::Yellow,
+        };
+        let name = format!("  {}  ", self.name(&commit.id));
+        self.console.line(&[(Ink::Dim, &name), (ink, &said)]);
+    }
+
+    /// What a change does, in words; nothing where only the time moves that the session lasts.
+    fn change(&self, change: &Change) -> Option<String> {
+        let (what, entries) = match change {
+            Change::Create(record) => ("new".to_owned(), entries(None, record)),
+            Change::Update {
+                base,
+                record,
+                new_id,
+            } => {
+                let before = Document::parse(&base.data).ok();
+                let what = match new_id {
+                    Some(id) => format!("renewed, from now on {}", self.name(id)),
+                    None => String::new(),
+                };
+                (what, entries(before.as_ref(), record))
+            }
+            Change::Delete { .. } => ("destroyed".to_owned(), Vec::new()),
+        };
+        let mut said = what;
+        for (at, entry) in entries.iter().take(ENTRIES_MAX).enumerate() {
+            said += match (at, said.is_empty()) {
+                (0, true) => "",
+                (0, false) => ": ",
+                _ => ", ",
+            };
+            said += entry;
+        }
+        if let Some(more @ 1..) = entries.len().checked_sub(ENTRIES_MAX) {
+            said += &format!(", and {more} more");
+        }
+        (!said.is_empty()).then_some(said)
+    }
+}
+
+/// What became of which entry.
+fn entries(before: Option<&Document>, record: &SessionRecord) -> Vec<String> {
+    let Ok(after) = Document::parse(&record.data) else {
+        return Vec::new();
+    };
+    let old = |key: &str| before.and_then(|before| before.get(key));
+    let mut said = Vec::new();
+    for key in before.map(Document::keys).unwrap_or_default() {
+        if after.get(&key).is_none() {
+            said.push(format!("{} is gone", shown(&key)));
+        }
+    }
+    for key in after.keys() {
+        let value = after.get(&key).unwrap_or_default();
+        let name = shown(&key);
+        match old(&key) {
+            Some(old) if old == value => {}
+            Some(old) => said.push(format!("{name} {} → {}", shown(old), shown(value))),
+            None => said.push(format!("{name} = {}", shown(value))),
+        }
+    }
+    said
+}
+
+fn shown(text: &str) -> String {
+    match text.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+impl SessionStore for TellingStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        self.store.load_many(ids, now_s)
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<Verdict>> {
+        Box::pin(async move {
+            let verdicts = self.store.commit_many(commits, now_s).await;
+            for (commit, verdict) in commits.iter().zip(&verdicts) {
+                self.tell(commit, verdict);
+            }
+            verdicts
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        self.store.touch_many(touches, now_s)
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        Box::pin(async move {
+            let reaped = self.store.reap(now_s, rows_max).await;
+            if let Ok(rows @ 1..) = reaped {
+                let said = format!("  {rows} expired and removed");
+                self.console.line(&[(Ink::Dim, &said)]);
+            }
+            reaped
+        })
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.store.keeps_tokens()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::console::Inks;
+    use super::super::console::tests::Paper;
+    use super::*;
+    use crate::record::TokenHistory;
+    use crate::store::RowVersion;
+    use crate::store::contract;
+    use crate::store::memory::MemoryStore;
+
+    const COOKIE: &str =
+        r#""cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}"#;
+
+    fn record(entries: &str) -> SessionRecord {
+        SessionRecord {
+            data: format!("{{{COOKIE}{entries}}}").into(),
+            expires_at_s: 1000,
+            tokens: TokenHistory::default(),
+            created_at_s: None,
+        }
+    }
+
+    fn store(paper: &Paper) -> TellingStore {
+        let console = Console::to(paper.clone(), Inks::Plain);
+        TellingStore::new(Arc::new(MemoryStore::new()), console)
+    }
+
+    async fn commit(store: &TellingStore, id: &SessionId, change: Change) {
+        let commit = Commit {
+            id: id.clone(),
+            change,
+        };
+        store.commit_many(&[commit], 0).await;
+    }
+
+    #[tokio::test]
+    async fn what_a_commit_changes_is_told_and_never_an_id() {
+        let paper = Paper::default();
+        let store = store(&paper);
+        let (id, other) = (SessionId::generate(), SessionId::generate());
+        let first = record(r#","num":1,"cart":[1]"#);
+        let second = record(r#","num":2,"user":"ada""#);
+        let update = |base: &SessionRecord, record: &SessionRecord, new_id| Change::Update {
+            base: RowVersion::of(base),
+            record: record.clone(),
+            new_id,
+        };
+        commit(&store, &id, Change::Create(first.clone())).await;
+        commit(&store, &id, update(&first, &second, None)).await;
+        commit(&store, &id, update(&first, &second, None)).await;
+        commit(&store, &id, update(&second, &second, Some(other.clone()))).await;
+        commit(&store, &other, Change::Delete { base: None }).await;
+
+        let text = paper.text();
+        let (name, new_name) = (store.name(&id), store.name(&other));
+        let expected = format!(
+            "  {name}  new: num = 1, cart = [1]\n\
+             \x20 {name}  cart is gone, num 1 → 2, user = \"ada\"\n\
+             \x20 {name}  another request changed it first\n\
+             \x20 {name}  renewed, from now on {new_name}\n\
+             \x20 {new_name}  destroyed\n"
+        );
+        assert_eq!(text, expected);
+        for id in [&id, &other] {
+            assert!(!text.contains(id.as_str()));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_moves_only_the_time_is_not_told() {
+        let paper = Paper::default();
+        let store = store(&paper);
+        let id = SessionId::generate();
+        let row = record(r#","num":1"#);
+        commit(&store, &id, Change::Create(row.clone())).await;
+        let told = paper.text();
+        let later = SessionRecord {
+            expires_at_s: 2000,
+            ..row.clone()
+        };
+        let change = Change::Update {
+            base: RowVersion::of(&row),
+            record: later,
+            new_id: None,
+        };
+        commit(&store, &id, change).await;
+        assert_eq!(paper.text(), told);
+    }
+
+    #[test]
+    fn much_is_shown_in_short() {
+        let many: String = (0..10)
+            .map(|n| format!(",\"k{n}\":\"{}\"", "x".repeat(99)))
+            .collect();
+        let said = store(&Paper::default())
+            .change(&Change::Create(record(&many)))
+            .unwrap();
+        assert!(said.ends_with("…, and 2 more"), "{said}");
+        assert!(said.len() < 600, "{said}");
+    }
+
+    #[tokio::test]
+    async fn it_is_a_store_like_the_one_under_it() {
+        let make = async || Arc::new(store(&Paper::default())) as Arc<dyn SessionStore>;
+        contract::check_all(make).await;
+    }
+}

@@ -1,0 +1,378 @@
+//! What the sources held when they were last looked at, and what has changed since. A file counts as changed when its content has:
+//! saving it again as it was starts nothing. Blocks as a file system does; knows no events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, Metadata};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+/// Files that are looked at for one target. More are no sources.
+const FILES_MAX: usize = 20_000;
+/// Folders inside each other that are looked into.
+const DEPTH_MAX: usize = 32;
+/// Files above this many bytes are known by their times alone.
+const READ_BYTES_MAX: u64 = 8 << 20;
+
+/// Folders that tools fill.
+const FOLDERS_OF_TOOLS: [&str; 4] = ["node_modules", "target", "__pycache__", "venv"];
+/// Ends of names that editors and interpreters give to files of their own.
+const ENDS_OF_TOOLS: [&str; 7] = ["~", ".swp", ".swx", ".tmp", ".bak", ".pyc", "___"];
+
+/// Whom a file concerns.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Owner {
+    /// All: it is the configuration.
+    Config,
+    /// This guest.
+    Guest(String),
+}
+
+/// A file, or a folder with all in it, that somebody wants to hear of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) owner: Owner,
+    /// Absolute.
+    pub(super) path: PathBuf,
+    /// What builds write inside of it: nobody wants to hear of that. Absolute.
+    pub(super) outputs: Vec<PathBuf>,
+}
+
+impl Target {
+    /// Whether a path is one that somebody wants to hear of.
+    pub(super) fn wants(&self, path: &Path) -> bool {
+        let Ok(inside) = path.strip_prefix(&self.path) else {
+            return false;
+        };
+        let is_of_tools = inside.iter().any(|name| is_of_tools(Path::new(name)));
+        !is_of_tools && !self.outputs.iter().any(|output| path.starts_with(output))
+    }
+}
+
+/// Whether a name inside a folder belongs to a tool: hidden, or one of those that everybody knows.
+fn is_of_tools(name: &Path) -> bool {
+    let name = name.to_string_lossy();
+    name.starts_with('.')
+        || (name.starts_with('#') && name.ends_with('#'))
+        // Vim tries with this name whether it may write.
+        || name == "4913"
+        || FOLDERS_OF_TOOLS.contains(&&*name)
+        || ENDS_OF_TOOLS.iter().any(|end| name.ends_with(end))
+}
+
+/// What is known of the files below some targets.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    targets: Vec<Target>,
+    files: BTreeMap<PathBuf, Known>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    stamp: Stamp,
+    /// None where it is too large, or could not be read.
+    content: Option<blake3::Hash>,
+}
+
+/// Inode, bytes, and time of the last change.
+type Stamp = (u64, u64, i64, i64);
+
+/// What a look found.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// What has changed, was added or went, and whom it concerns.
+    pub(super) changed: BTreeMap<PathBuf, BTreeSet<Owner>>,
+    /// The folders that hold what was looked at, and which they are.
+    pub(super) folders: BTreeMap<PathBuf, (u64, u64)>,
+    /// Targets that hold more files than anybody looks at.
+    pub(super) too_large: Vec<PathBuf>,
+}
+
+/// What a change to the targets means for files that were not known before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Strangers {
+    /// They have just been made.
+    AreNew,
+    /// They were there all along.
+    AreOld,
+}
+
+impl Tree {
+    /// Looks at other targets from now on; what has changed in those that stay is told.
+    pub(super) fn follow(&mut self, targets: Vec<Target>) -> Seen {
+        self.targets = targets;
+        let targets = &self.targets;
+        let is_wanted = |path: &Path| targets.iter().any(|target| target.wants(path));
+        self.files.retain(|path, _| is_wanted(path));
+        self.look(&BTreeSet::new(), Strangers::AreOld)
+    }
+
+    /// Looks at everything. `heard`: files that are read again whatever their stamps say, for a file may be written twice between
+    /// two ticks of the clock.
+    pub(super) fn look(&mut self, heard: &BTreeSet<PathBuf>, strangers: Strangers) -> Seen {
+        let mut seen = Seen::default();
+        let mut found = BTreeMap::new();
+        for target in &self.targets {
+            let mut walk = Walk {
+                target,
+                found: &mut found,
+                folders: &mut seen.folders,
+                files: 0,
+            };
+            walk.begin();
+            if walk.files > FILES_MAX {
+                seen.too_large.push(target.path.clone());
+            }
+        }
+        let mut files = BTreeMap::new();
+        for (path, stamp) in found {
+            let before = self.files.remove(&path);
+            let known = match before {
+                Some(known) if known.stamp == stamp && !heard.contains(&path) => known,
+                _ => Known {
+                    stamp,
+                    content: content(&path, stamp),
+                },
+            };
+            let is_changed = match (before, strangers) {
+                (Some(before), _) if known.content.is_some() => before.content != known.content,
+                (Some(before), _) => before.stamp != known.stamp,
+                (None, strangers) => strangers == Strangers::AreNew,
+            };
+            if is_changed {
+                seen.changed.insert(path.clone(), self.owners(&path));
+            }
+            files.insert(path, known);
+        }
+        for gone in std::mem::replace(&mut self.files, files).into_keys() {
+            let owners = self.owners(&gone);
+            seen.changed.insert(gone, owners);
+        }
+        seen
+    }
+
+    fn owners(&self, path: &Path) -> BTreeSet<Owner> {
+        let wants = self.targets.iter().filter(|target| target.wants(path));
+        wants.map(|target| target.owner.clone()).collect()
+    }
+}
+
+/// One target, walked through.
+struct Walk<'a> {
+    target: &'a Target,
+    found: &'a mut BTreeMap<PathBuf, Stamp>,
+    folders: &'a mut BTreeMap<PathBuf, (u64, u64)>,
+    files: usize,
+}
+
+impl Walk<'_> {
+    fn begin(&mut self) {
+        let path = &self.target.path;
+        // A folder is told of by the one above it, too: it may be made, or made anew.
+        if let Some(parent) = path.parent()
+            && let Ok(metadata) = parent.metadata()
+        {
+            let identity = (metadata.dev(), metadata.ino());
+            self.folders.insert(parent.to_owned(), identity);
+        }
+        // Links are followed here, and not inside: they may lead in a ring.
+        if let Ok(metadata) = path.metadata() {
+            self.enter(path.clone(), &metadata, 0);
+        }
+    }
+
+    fn enter(&mut self, path: PathBuf, metadata: &Metadata, depth: usize) {
+        if metadata.is_file() {
+            self.files += 1;
+            self.found.insert(path, stamp(metadata));
+            return;
+        }
+        if !metadata.is_dir() || depth > DEPTH_MAX {
+            return;
+        }
+        // What may not be read holds no sources.
+        let Ok(entries) = fs::read_dir(&path) else {
+            return;
+        };
+        self.folders.insert(path, (metadata.dev(), metadata.ino()));
+        for entry in entries.flatten() {
+            if self.files > FILES_MAX {
+                return;
+            }
+            let path = entry.path();
+            if !self.target.wants(&path) {
+                continue;
+            }
+            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            let metadata = fs::metadata(&path).ok();
+            // A file behind a link is a source, a folder behind one is not.
+            if let Some(metadata) = metadata.filter(|it| !is_link || it.is_file()) {
+                self.enter(path, &metadata, depth + 1);
+            }
+        }
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (
+        metadata.ino(),
+        metadata.len(),
+        metadata.mtime(),
+        metadata.mtime_nsec(),
+    )
+}
+
+fn content(path: &Path, (_, bytes, ..): Stamp) -> Option<blake3::Hash> {
+    if bytes > READ_BYTES_MAX {
+        return None;
+    }
+    fs::read(path).ok().map(|bytes| blake3::hash(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    struct Project {
+        folder: tempfile::TempDir,
+        tree: Tree,
+    }
+
+    impl Project {
+        fn new(files: &[&str], watch: &[&str]) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let root = folder.path().to_owned();
+            let target = |path: &&str| Target {
+                owner: Owner::Guest("g".to_owned()),
+                path: root.join(path),
+                outputs: vec![root.join("build")],
+            };
+            let mut project = Self {
+                folder,
+                tree: Tree::default(),
+            };
+            for file in files {
+                project.write(file, "old");
+            }
+            let seen = project.tree.follow(watch.iter().map(target).collect());
+            assert!(seen.changed.is_empty(), "{seen:?}");
+            project
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            let path = self.path(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+
+        /// What a look finds, after these files were heard of.
+        fn look(&mut self, heard: &[&str]) -> Vec<String> {
+            let heard = heard.iter().map(|name| self.path(name)).collect();
+            let seen = self.tree.look(&heard, Strangers::AreNew);
+            let short = |path: &PathBuf| {
+                let short = path.strip_prefix(self.folder.path()).unwrap();
+                short.display().to_string()
+            };
+            seen.changed.keys().map(short).collect()
+        }
+    }
+
+    #[test]
+    fn what_was_written_added_or_removed_has_changed() {
+        let mut project = Project::new(
+            &["src/a.js", "src/sub/b.js", "package.json"],
+            &["src", "package.json"],
+        );
+        project.write("src/sub/b.js", "new!");
+        project.write("src/new/c.js", "");
+        project.write("package.json", "{}");
+        fs::remove_file(project.path("src/a.js")).unwrap();
+        let all = ["package.json", "src/a.js", "src/new/c.js", "src/sub/b.js"];
+        assert_eq!(project.look(&[]), all);
+        assert!(project.look(&all).is_empty());
+    }
+
+    #[test]
+    fn what_is_saved_again_as_it_was_has_not_changed() {
+        let mut project = Project::new(&["src/a.js"], &["src"]);
+        project.write("src/a.js", "old");
+        assert!(project.look(&["src/a.js"]).is_empty());
+        project.write("src/a.tmp", "new");
+        fs::rename(project.path("src/a.tmp"), project.path("src/a.js")).unwrap();
+        assert_eq!(project.look(&["src/a.js"]), ["src/a.js"]);
+    }
+
+    #[test]
+    fn what_tools_and_builds_write_is_not_looked_at() {
+        let mut project = Project::new(&["app.py"], &["."]);
+        for file in [
+            ".git/index",
+            "node_modules/x/index.js",
+            "sub/target/debug/x",
+            "build/g.wasm",
+            "__pycache__/app.pyc",
+            "app.py~",
+            ".app.py.swp",
+            "4913",
+            "#app.py#",
+        ] {
+            project.write(file, "new");
+        }
+        assert!(project.look(&[]).is_empty());
+        project.write("rebuild/x", "new");
+        assert_eq!(project.look(&[]), ["rebuild/x"]);
+    }
+
+    #[test]
+    fn what_is_named_is_looked_at_whatever_its_name() {
+        let mut project = Project::new(&[".env"], &[".env"]);
+        project.write(".env", "new");
+        assert_eq!(project.look(&[".env"]), [".env"]);
+    }
+
+    #[test]
+    fn a_folder_that_comes_later_or_cannot_be_read_is_no_trouble() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mut project = Project::new(&["other"], &["src", "locked"]);
+        assert!(project.look(&[]).is_empty());
+        fs::create_dir(project.path("locked")).unwrap();
+        fs::set_permissions(project.path("locked"), fs::Permissions::from_mode(0)).unwrap();
+        project.write("src/a.js", "");
+        assert_eq!(project.look(&[]), ["src/a.js"]);
+        fs::set_permissions(project.path("locked"), fs::Permissions::from_mode(0o700)).unwrap();
+    }
+
+    #[test]
+    fn a_ring_of_links_comes_to_an_end_and_linked_files_count() {
+        let mut project = Project::new(&["src/a.js", "shared.js"], &["src"]);
+        symlink("..", project.path("src/ring")).unwrap();
+        symlink("../shared.js", project.path("src/shared.js")).unwrap();
+        assert_eq!(project.look(&[]), ["src/shared.js"]);
+        project.write("shared.js", "new!");
+        assert_eq!(project.look(&[]), ["src/shared.js"]);
+    }
+
+    #[test]
+    fn other_targets_bring_no_changes_of_their_own() {
+        let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
+        project.write("src/a.js", "new!");
+        let target = |path: &str, name: &str| Target {
+            owner: Owner::Guest(name.to_owned()),
+            path: project.path(path),
+            outputs: Vec::new(),
+        };
+        let targets = vec![target("src", "g"), target("lib", "g"), target("lib", "h")];
+        let seen = project.tree.follow(targets);
+        assert_eq!(seen.changed.len(), 1, "{seen:?}");
+        project.write("lib/b.js", "new!");
+        let seen = project.tree.look(&BTreeSet::new(), Strangers::AreNew);
+        let owners = &seen.changed[&project.path("lib/b.js")];
+        let both = ["g", "h"].map(|name| Owner::Guest(name.to_owned()));
+        assert_eq!(*owners, BTreeSet::from(both));
+    }
+}

@@ -1,0 +1,151 @@
+//! The builds of one guest, one after the other: whenever its sources change, its component is made again and admitted.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc};
+
+use super::bench::Bench;
+use super::console::{Console, Ink};
+use crate::author::build::{self, BuildError};
+use crate::author::tools;
+use crate::config::BuildSettings;
+use crate::guest::{Admission, Admitted, GuestRegistry, Origin, Proposal, Source};
+
+/// Builds in a row that are ended because something was saved. The next one runs to its end, so that somebody who saves all the
+/// time sees something, too.
+const RESTARTS_MAX: u32 = 3;
+/// Builds in a row whose sources change under them. Further ones wait until somebody saves: it is the command that writes them.
+const UNREST_MAX: u32 = 8;
+/// A change that is heard so soon after a build was made by it.
+const AFTERMATH: Duration = Duration::from_millis(300);
+
+/// What all guests' builds use.
+#[derive(Debug)]
+pub(super) struct Shop {
+    pub(super) bench: Arc<Bench>,
+    pub(super) console: Console,
+    pub(super) registry: Arc<GuestRegistry>,
+    pub(super) admission: Arc<Admission>,
+    /// Hears of each build that made something.
+    pub(super) built: mpsc::UnboundedSender<()>,
+}
+
+/// See the module.
+pub(super) struct Work {
+    pub(super) shop: Arc<Shop>,
+    pub(super) guest: String,
+    pub(super) build: BuildSettings,
+    /// Told when the guest's sources change.
+    pub(super) changed: Arc<Notify>,
+}
+
+impl Work {
+    /// Builds now, and whenever the sources change.
+    ///
+    /// Cancel safety: dropping it kills the command that runs.
+    pub(super) async fn run(self) {
+        self.shop.bench.begins(&self.guest, self.first_command());
+        let mut is_set_up = false;
+        let mut unrest = 0;
+        loop {
+            match self.round(&mut is_set_up, &mut unrest).await {
+                Ok(took) => self.admit(took).await,
+                Err(error) => self.tell(&error),
+            }
+            let ended_at = Instant::now();
+            loop {
+                self.changed.notified().await;
+                unrest = if ended_at.elapsed() < AFTERMATH {
+                    unrest + 1
+                } else {
+                    0
+                };
+                if unrest <= UNREST_MAX {
+                    break;
+                }
+                let said = "its sources change with every build: leave out of `watch` what the command writes";
+                self.say(Ink::Yellow, said);
+            }
+        }
+    }
+
+    fn first_command(&self) -> &str {
+        let is_done = self
+            .build
+            .creates
+            .as_ref()
+            .is_some_and(|path| path.exists());
+        let setup = self.build.setup.as_deref().filter(|_| !is_done);
+        setup.unwrap_or(&self.build.command)
+    }
+
+    /// Makes the component. What is saved meanwhile ends the command and begins it anew: what it makes would be of yesterday.
+    async fn round(&self, is_set_up: &mut bool, unrest: &mut u32) -> Result<Duration, BuildError> {
+        if !*is_set_up {
+            if self.first_command() != self.build.command {
+                self.say(Ink::Dim, &format!("setting up: {}", self.first_command()));
+            }
+            build::set_up(&self.build).await?;
+            *is_set_up = true;
+            self.shop.bench.goes_on(&self.guest, &self.build.command);
+        }
+        let mut restarts = 0;
+        loop {
+            self.say(Ink::Dim, &format!("building: {}", self.build.command));
+            let started_at = Instant::now();
+            let may_restart = restarts < RESTARTS_MAX;
+            tokio::select! {
+                biased;
+                made = build::make(&self.build) => return made.map(|()| started_at.elapsed()),
+                () = self.changed.notified(), if may_restart => {}
+            }
+            restarts += 1;
+            *unrest += 1;
+        }
+    }
+
+    /// Brings in what was made. Why it is refused stands in the log, and with the guest's deployment.
+    async fn admit(&self, took: Duration) {
+        let started_at = Instant::now();
+        let proposal = Proposal {
+            source: Source::File,
+            settings: None,
+            origin: Origin::File,
+            expected: None,
+        };
+        // One that only the new configuration has comes in when that is taken over.
+        let admitted = match self.shop.registry.get(&self.guest) {
+            Some(deployment) => self.shop.admission.admit(&deployment, proposal).await.ok(),
+            None => None,
+        };
+        let took = took.as_secs_f32();
+        let said = match admitted {
+            Some(Admitted::Activated { .. }) => {
+                let loaded = started_at.elapsed().as_secs_f32();
+                format!("built in {took:.2} s, loaded in {loaded:.2} s")
+            }
+            Some(Admitted::Unchanged { version }) => {
+                format!("built in {took:.2} s: it is version {version}")
+            }
+            None => format!("built in {took:.2} s"),
+        };
+        self.shop.bench.is_built(&self.guest);
+        self.say(Ink::Green, &said);
+        // At the end nobody listens.
+        let _ = self.shop.built.send(());
+    }
+
+    fn tell(&self, error: &BuildError) {
+        self.shop.bench.fails(&self.guest, error);
+        self.say(Ink::Red, &error.to_string());
+        if let Some(advice) = tools::advice(error) {
+            self.say(Ink::Yellow, &advice);
+        }
+    }
+
+    fn say(&self, ink: Ink, said: &str) {
+        let name = format!("{}  ", self.guest);
+        self.shop.console.line(&[(Ink::Bold, &name), (ink, said)]);
+    }
+}

@@ -1,0 +1,357 @@
+//! `cloakroom dev`: a project whose "sources" are components that its build command copies, or refuses to.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::{Host, binary, component};
+use cloakroom_tests::versions;
+use reqwest::header::ACCEPT;
+
+/// Longest time for a build, a compilation and a swap on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// Makes build/app.wasm of src/app.wasm, unless src/error.txt says what is wrong with it.
+const MAKE: &str = "\
+mkdir -p build
+if [ -e src/error.txt ]; then cat src/error.txt >&2; exit 3; fi
+cp src/app.wasm build/app.new && mv build/app.new build/app.wasm
+";
+
+const GUEST: &str = "\
+[guest.app]
+component = \"build/app.wasm\"
+session = \"write\"
+[guest.app.build]
+command = \"sh make.sh\"
+watch = [\"src\"]
+[[route]]
+path = \"/{*rest}\"
+guest = \"app\"
+";
+
+/// A project's folder, before it is served.
+struct Project(tempfile::TempDir);
+
+impl Project {
+    /// One whose sources are this component.
+    fn of(app: &[u8]) -> Self {
+        let project = Self(tempfile::tempdir().unwrap());
+        project.write("cloakroom.toml", GUEST.as_bytes());
+        project.write("make.sh", MAKE.as_bytes());
+        project.write("src/app.wasm", app);
+        project
+    }
+
+    /// One whose guest is built by this command.
+    fn built_by(command: &str) -> Self {
+        let project = Self::of(b"");
+        let table = GUEST.replace("sh make.sh", command);
+        project.write("cloakroom.toml", table.as_bytes());
+        project
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        write(self.0.path(), name, bytes);
+    }
+
+    fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(binary());
+        command
+            .arg("dev")
+            .args(words)
+            .current_dir(self.0.path())
+            .env(
+                "CLOAKROOM_SERVER_CODE_CACHE",
+                binary().with_file_name("kept-code"),
+            );
+        command
+    }
+
+    /// Serves it; nothing need be built yet when this returns.
+    fn serve(self) -> Host {
+        Host::spawn(self.command(&["--listen", "127.0.0.1:0"]), self.0)
+    }
+}
+
+fn write(folder: &std::path::Path, name: &str, bytes: &[u8]) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, bytes).unwrap();
+}
+
+/// Saves a file of the project that is served.
+fn save(host: &Host, name: &str, bytes: impl AsRef<[u8]>) {
+    write(host.directory.path(), name, bytes.as_ref());
+}
+
+/// Asks until the answer has this status and these words; returns its text.
+async fn answers(browser: &Browser, host: &Host, path: &str, status: u16, words: &str) -> String {
+    let end = Instant::now() + WAIT_MAX;
+    loop {
+        let answer = browser.get(&host.url(path)).await;
+        if answer.status == status && answer.text.contains(words) {
+            return answer.text;
+        }
+        let (status, text) = (answer.status, answer.text);
+        assert!(Instant::now() < end, "{status} {text}\n{}", host.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Asks with further header fields; status, fields and text.
+async fn ask(url: &str, name: &str, value: &str) -> (u16, reqwest::header::HeaderMap, String) {
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = client.get(url).header(name, value).send().await.unwrap();
+    let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+    (status, headers, answer.text().await.unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_saved_is_built_and_served() {
+    let host = Project::of(&versions::hello(1)).serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+    let mut took = Vec::new();
+    for number in 2..8 {
+        let saved_at = Instant::now();
+        save(&host, "src/app.wasm", versions::hello(number));
+        answers(&browser, &host, "/", 200, &versions::answer(number)).await;
+        took.push(saved_at.elapsed().as_millis());
+    }
+    took.sort_unstable();
+    println!("save to served: {took:?} ms");
+    host.wait_for_log("src/app.wasm changed").await;
+    host.wait_for_log("app  version 7 serves").await;
+    host.wait_for_log("GET / 200  ").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
+    let host = Project::of(&versions::counter('번')).serve();
+    let (browser, other) = (Browser::new(), Browser::new());
+    answers(&other, &host, "/session", 200, "1번 접속").await;
+    answers(&browser, &host, "/session", 200, "1번 접속").await;
+
+    save(
+        &host,
+        "src/error.txt",
+        "\u{1b}[31msrc/app.js:3\u{1b}[0m: a <bracket> is missing\n",
+    );
+    let text = answers(
+        &other,
+        &host,
+        "/session",
+        500,
+        "src/app.js:3: a <bracket> is missing",
+    )
+    .await;
+    assert!(
+        text.contains("app: `sh make.sh` failed (exit status: 3)"),
+        "{text}"
+    );
+    let (status, headers, page) = ask(&host.url("/session"), ACCEPT.as_str(), "text/html").await;
+    assert_eq!(
+        (status, headers["content-type"].to_str().unwrap()),
+        (500, "text/html; charset=utf-8")
+    );
+    assert!(
+        page.contains("<pre>src/app.js:3: a &lt;bracket&gt; is missing</pre>"),
+        "{page}"
+    );
+    // What the page asks by itself reaches no guest and no line.
+    let lines = host.log_count("GET ");
+    let (_, headers, _) = ask(&host.url("/session"), "x-cloakroom-dev", "x").await;
+    assert!(
+        page.contains(headers["x-cloakroom-dev"].to_str().unwrap()),
+        "{page}"
+    );
+
+    std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
+    let end = Instant::now() + WAIT_MAX;
+    while ask(&host.url("/session"), "x-cloakroom-dev", "x").await.1["x-cloakroom-dev"] != "none" {
+        assert!(Instant::now() < end, "{}", host.log());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(host.log_count("GET "), lines, "{}", host.log());
+    answers(&browser, &host, "/session", 200, "2번 접속").await;
+
+    let log = host.log();
+    for line in [
+        "new: count = 1",
+        "count 1 → 2",
+        "src/error.txt changed",
+        "GET /session 500  ",
+    ] {
+        assert!(log.contains(line), "{line}\n{log}");
+    }
+    let id = crate::id_of(&browser, &host);
+    assert!(!log.contains(&id), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_component_that_is_refused_says_why_at_its_route() {
+    let host = Project::of(&versions::hello(1)).serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+    let command = std::fs::read(component("fixture-command")).unwrap();
+    save(&host, "src/app.wasm", command);
+    answers(&browser, &host, "/", 500, "program for the command line").await;
+    host.wait_for_log("app  refused: ").await;
+    save(&host, "src/app.wasm", versions::hello(1));
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+    let whole = versions::hello(2);
+    save(&host, "src/app.wasm", &whole[..whole.len() / 2]);
+    answers(&browser, &host, "/", 500, "damaged or incomplete").await;
+    save(&host, "src/app.wasm", whole);
+    answers(&browser, &host, "/", 200, &versions::answer(2)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
+    let host = Project::of(&versions::hello(1)).serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+
+    save(
+        &host,
+        "cloakroom.toml",
+        GUEST.replace("\"app\"", "\"nobody\""),
+    );
+    host.wait_for_log("error: cloakroom.toml:").await;
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+
+    let more = "[guest.more]\ncomponent = \"more/more.wasm\"\n\
+                [guest.more.build]\ncommand = \"mkdir -p more && cp src/app.wasm more/more.wasm\"\nwatch = [\"src\"]\n\
+                [[route]]\npath = \"/more\"\nguest = \"more\"\n";
+    save(&host, "cloakroom.toml", GUEST.to_owned() + more);
+    answers(&browser, &host, "/more", 200, &versions::answer(1)).await;
+    host.wait_for_log("cloakroom.toml  taken over").await;
+    save(&host, "src/app.wasm", versions::hello(2));
+    for path in ["/", "/more"] {
+        answers(&browser, &host, path, 200, &versions::answer(2)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_fails_at_first_is_mended_in_the_configuration() {
+    let project = Project::built_by("frobnicate");
+    project.write("src/app.wasm", &versions::hello(1));
+    let host = project.serve();
+    let browser = Browser::new();
+    let text = answers(
+        &browser,
+        &host,
+        "/",
+        500,
+        "`frobnicate` failed (exit status: 127)",
+    )
+    .await;
+    assert!(text.contains("frobnicate is missing: "), "{text}");
+    host.wait_for_log("app  frobnicate is missing: ").await;
+    save(&host, "cloakroom.toml", GUEST);
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+}
+
+/// Waits until a file holds a process id on a line; returns it.
+async fn process_id(host: &Host, name: &str) -> String {
+    let end = Instant::now() + WAIT_MAX;
+    loop {
+        let text = std::fs::read_to_string(host.directory.path().join(name));
+        if let Some(id) = text.unwrap_or_default().strip_suffix('\n') {
+            return id.to_owned();
+        }
+        assert!(Instant::now() < end, "no {name}:\n{}", host.log());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Waits until a process is gone, or is dead and nobody has asked for it yet.
+async fn gone(id: &str) {
+    let end = Instant::now() + Duration::from_secs(10);
+    let stat = || std::fs::read_to_string(format!("/proc/{id}/stat"));
+    while stat().is_ok_and(|stat| !stat.contains(") Z ")) {
+        assert!(Instant::now() < end, "process {id} lives on");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_the_first_build_runs_its_routes_say_so_and_the_end_leaves_no_process() {
+    let mut host = Project::built_by("sleep 600 & echo $! > pid; wait").serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 503, "app is being built: `sleep 600").await;
+    let first = process_id(&host, "pid").await;
+    std::fs::remove_file(host.directory.path().join("pid")).unwrap();
+
+    save(&host, "src/app.wasm", "another");
+    let second = process_id(&host, "pid").await;
+    gone(&first).await;
+
+    let told_at = Instant::now();
+    host.signal("INT");
+    let status = host.ended(Duration::from_secs(10)).await;
+    assert_eq!(status.code(), Some(0), "{}", host.log());
+    assert!(
+        told_at.elapsed() < Duration::from_secs(5),
+        "it took {:?}",
+        told_at.elapsed()
+    );
+    gone(&second).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tools_are_set_up_once() {
+    let project = Project::of(&versions::hello(1));
+    let keys = "setup = \"echo once >> setups && touch tools\"\ncreates = \"tools\"\ncommand = ";
+    project.write(
+        "cloakroom.toml",
+        GUEST.replace("command = ", keys).as_bytes(),
+    );
+    let host = project.serve();
+    let browser = Browser::new();
+    for number in 1..3 {
+        save(&host, "src/app.wasm", versions::hello(number));
+        answers(&browser, &host, "/", 200, &versions::answer(number)).await;
+    }
+    let setups = std::fs::read_to_string(host.directory.path().join("setups")).unwrap();
+    assert_eq!(setups, "once\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_guest_without_a_build_table_is_served_and_followed_by_its_file() {
+    let project = Project::of(&versions::hello(1));
+    let table = "[guest.app]\ncomponent = \"src/app.wasm\"\n[[route]]\npath = \"/{*rest}\"\nguest = \"app\"\n";
+    project.write("cloakroom.toml", table.as_bytes());
+    let host = project.serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+    host.wait_for_log("there is nothing to build and to watch")
+        .await;
+    save(&host, "src/app.wasm", versions::hello(2));
+    answers(&browser, &host, "/", 200, &versions::answer(2)).await;
+    host.wait_for_log("app  version 2 serves").await;
+}
+
+#[test]
+fn what_keeps_it_from_starting_is_said_with_what_helps() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let project = Project::of(&[]);
+    let empty = Project(tempfile::tempdir().unwrap());
+    for (project, words, code, said) in [
+        (&project, vec!["--listen", &address], 1, "is taken"),
+        (&empty, vec![], 2, "`cloakroom new NAME --lang"),
+        (
+            &empty,
+            vec!["--config", "x.toml"],
+            2,
+            "cannot read the configuration x.toml",
+        ),
+    ] {
+        let output = project.command(&words).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert!(text.contains(said), "{text}");
+    }
+}
