@@ -3,7 +3,8 @@
 //! no connection, no status code.
 //!
 //! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
-//! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session, `cookies_host` to its cookies.
+//! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session,
+//! `cookies_host` to its cookies.
 
 mod account;
 mod admission;

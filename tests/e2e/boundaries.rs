@@ -142,7 +142,7 @@ async fn an_effect_of_this_world_is_never_run_twice(component: &str) {
     let fetch = format!("fetch {}", target.url("/session"));
     let slow = browser.post(
         &fetching,
-        ["get n", &fetch, "sleep 400", "increment n 1"].join("\n"),
+        ["get n", &fetch, "sleep 1000", "increment n 1"].join("\n"),
     );
     let between = async {
         tokio::time::sleep(Duration::from_millis(150)).await;
@@ -152,7 +152,7 @@ async fn an_effect_of_this_world_is_never_run_twice(component: &str) {
     assert_eq!(slow.status, 409, "{component}: {}", slow.text);
     assert_eq!(script(&browser, &host, &["get n"]).await, ["5"]);
     // Without a broken read the log is applied to the new row instead.
-    let slow = browser.post(&fetching, [&fetch, "sleep 400", "set m 1"].join("\n"));
+    let slow = browser.post(&fetching, [&fetch, "sleep 1000", "set m 1"].join("\n"));
     let between = async {
         tokio::time::sleep(Duration::from_millis(150)).await;
         script(&browser, &host, &["set n 6"]).await

@@ -124,6 +124,7 @@ impl Denials {
             return;
         };
         drop(windows);
+        let untold = (untold > 0).then_some(untold);
         tracing::warn!(
             guest = %self.guest, request_id, grant = denial.grant().as_str(), untold,
             "a guest was denied {denial}; {} would allow it", denial.remedy(&self.guest),

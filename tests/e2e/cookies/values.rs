@@ -201,5 +201,6 @@ pub(super) const OPTIONS: &[&str] = &[
     r#"{"path":""}"#,
     r#"{"priority":"low"}"#,
     r#"{"sameSite":"none","secure":true}"#,
-    r#"{"domain":"example.com","path":"/x","maxAge":61000,"httpOnly":true,"secure":true,"partitioned":true,"priority":"high","sameSite":"strict","signed":true}"#,
+    r#"{"domain":"example.com","path":"/x","maxAge":61000,"httpOnly":true,"secure":true,"partitioned":true,"priority":"high",
+        "sameSite":"strict","signed":true}"#,
 ];
