@@ -1,0 +1,146 @@
+"""An application: its routes, its hooks, and what becomes of errors. Pure: a request in, a response out."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+from .errors import HTTPError
+from .request import Request
+from .response import Response, to_response
+from .routing import Handler, Router
+
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class App:
+    """The routes of one guest. A handler gets the request, and the path's parameters by name; it returns a `Reply`."""
+
+    def __init__(self) -> None:
+        self._router = Router()
+        self._before: list[Callable[[Request], Any]] = []
+        self._after: list[Callable[[Request, Response], Any]] = []
+        self._error_handlers: dict[int | type[Exception], Callable[[Any], Any]] = {}
+
+    def route(self, path: str, *, methods: Iterable[str] = ("GET",)) -> Callable[[H], H]:
+        """Makes a function the handler of these methods at this path: `/user/<name>`, `/page/<int:n>`, `/<path:rest>`."""
+
+        def add(handler: H) -> H:
+            self._router.add(path, methods, _plain(handler))
+            return handler
+
+        return add
+
+    def get(self, path: str) -> Callable[[H], H]:
+        """`route` for GET, which serves HEAD as well."""
+        return self.route(path)
+
+    def post(self, path: str) -> Callable[[H], H]:
+        """`route` for POST."""
+        return self.route(path, methods=("POST",))
+
+    def put(self, path: str) -> Callable[[H], H]:
+        """`route` for PUT."""
+        return self.route(path, methods=("PUT",))
+
+    def delete(self, path: str) -> Callable[[H], H]:
+        """`route` for DELETE."""
+        return self.route(path, methods=("DELETE",))
+
+    def patch(self, path: str) -> Callable[[H], H]:
+        """`route` for PATCH."""
+        return self.route(path, methods=("PATCH",))
+
+    def before_request(self, hook: H) -> H:
+        """Calls `hook(request)` before each handler. What it returns, if anything, is sent instead of the handler's."""
+        self._before.append(_plain(hook))
+        return hook
+
+    def after_request(self, hook: H) -> H:
+        """Calls `hook(request, response)` with each response, which it may change; or it returns another one."""
+        self._after.append(_plain(hook))
+        return hook
+
+    def errorhandler(self, error: int | type[Exception]) -> Callable[[H], H]:
+        """Makes a function the answer to a status (`404`) or to a kind of exception. It gets the exception.
+
+        Changes of the session that were made before the error are stored with its answer, as with every answer.
+        """
+
+        def add(handler: H) -> H:
+            self._error_handlers[error] = _plain(handler)
+            return handler
+
+        return add
+
+    def respond(self, request: Request) -> Response:
+        """Answers a request. Raises what a handler raised if there is no error handler for it."""
+        try:
+            response = self._handle(request)
+        except HTTPError as error:
+            response = self._refused(error)
+        except Exception as error:
+            response = self._failed(error)
+        for hook in self._after:
+            changed = hook(request, response)
+            if changed is not None:
+                response = to_response(changed)
+        return response
+
+    def _handle(self, request: Request) -> Response:
+        for hook in self._before:
+            reply = hook(request)
+            if reply is not None:
+                return to_response(reply)
+        handler, parameters = self._router.find(request.method, request.raw_path)
+        return to_response(handler(request, **parameters))
+
+    def _refused(self, error: HTTPError) -> Response:
+        handler = self._error_handlers.get(error.status) or self._handler_of(type(error))
+        if handler is None:
+            text = f"{error.status} {error.message or _phrase(error.status)}\n"
+            return Response(text, error.status, error.headers, content_type="text/plain; charset=utf-8")
+        response = to_response(handler(error))
+        if response.status == 200:
+            response.status = error.status
+        for name, value in error.headers.items():
+            if name not in response.headers:
+                response.headers[name] = value
+        return response
+
+    def _failed(self, error: Exception) -> Response:
+        handler = self._handler_of(type(error))
+        if handler is not None:
+            return to_response(handler(error))
+        handler = self._error_handlers.get(500)
+        if handler is None:
+            raise error
+        traceback.print_exception(error, file=sys.stderr)
+        response = to_response(handler(error))
+        if response.status == 200:
+            response.status = 500
+        return response
+
+    def _handler_of(self, kind: type[BaseException]) -> Handler | None:
+        for base in kind.__mro__:
+            handler = self._error_handlers.get(base) if issubclass(base, Exception) else None
+            if handler is not None:
+                return handler
+        return None
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _plain(function: H) -> H:
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise TypeError(f"{getattr(function, '__name__', function)!r} is async: handlers are plain functions (def)")
+    return function

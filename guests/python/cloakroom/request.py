@@ -1,0 +1,104 @@
+"""A request as handlers see it. Whatever costs a call to the host is asked for when it is first used."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+from .cookies import by_name
+from .errors import HTTPError
+from .fields import MultiDict, RequestHeaders
+from .forms import Form, UploadedFile, parse_form, parse_pairs, parameter
+from .host import current
+
+
+class Source(Protocol):
+    """Where the rest of a request comes from."""
+
+    def headers(self) -> list[tuple[str, bytes]]: ...
+    def body(self) -> bytes: ...
+
+
+class Request:
+    """A request. Its parts are read-only."""
+
+    def __init__(self, method: str, target: str, source: Source) -> None:
+        self.method: str = method
+        self._source = source
+        self.raw_path, _, self.query_string = target.partition("?")
+
+    def __repr__(self) -> str:
+        # A path may hold what belongs in no log.
+        return f"<Request {self.method}>"
+
+    @cached_property
+    def path(self) -> str:
+        """The path, decoded: `/사용자`."""
+        return unquote(self.raw_path)
+
+    @cached_property
+    def args(self) -> MultiDict:
+        """The arguments of the query, decoded."""
+        return parse_pairs(self.query_string)
+
+    @cached_property
+    def headers(self) -> RequestHeaders:
+        """The header fields, without the session's cookie."""
+        return RequestHeaders((name, value.decode("latin-1")) for name, value in self._source.headers())
+
+    @cached_property
+    def cookies(self) -> Mapping[str, Any]:
+        """The cookies that are not signed, without the session's: texts, or values where one was sent as JSON."""
+        return by_name(current().cookies.all(), signed=False)
+
+    @cached_property
+    def signed_cookies(self) -> Mapping[str, Any]:
+        """The cookies that this host has signed. One that was forged is not among them."""
+        return by_name(current().cookies.all(), signed=True)
+
+    @cached_property
+    def body(self) -> bytes:
+        """The whole body."""
+        return self._source.body()
+
+    @cached_property
+    def text(self) -> str:
+        """The body as text, in the charset that `content-type` names, else UTF-8. Raises HTTPError 400 if it is none."""
+        charset = parameter(self.content_type, "charset") or "utf-8"
+        try:
+            return self.body.decode(charset)
+        except (LookupError, ValueError):
+            raise HTTPError(400, f"the body is no {charset} text") from None
+
+    @property
+    def content_type(self) -> str:
+        """The header `content-type`, or an empty text."""
+        return self.headers.get("content-type", "")
+
+    def json(self) -> Any:
+        """The body as JSON, whatever its `content-type` says. Raises HTTPError 400 if it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            raise HTTPError(400, "the body is no JSON") from None
+
+    @cached_property
+    def _form(self) -> Form:
+        return parse_form(self.content_type, self.body)
+
+    @property
+    def form(self) -> MultiDict:
+        """The fields of a form, urlencoded or multipart. Raises HTTPError 400 for a broken one."""
+        return self._form.fields
+
+    @property
+    def files(self) -> Mapping[str, UploadedFile]:
+        """The files of a multipart form, the first of each name."""
+        return {name: files[0] for name, files in self._form.files.items()}
+
+    def getfiles(self, name: str) -> list[UploadedFile]:
+        """All files of this name, in their order."""
+        return list(self._form.files.get(name, ()))
