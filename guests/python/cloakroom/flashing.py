@@ -31,5 +31,4 @@ def get_flashed_messages_with_categories() -> list[tuple[str, str]]:
         if messages:
             session.discard(_KEY)
         context.flashed = [(category, text) for category, texts in messages.items() for text in texts]
-    flashed: list[tuple[str, str]] = context.flashed
-    return list(flashed)
+    return list(context.flashed)

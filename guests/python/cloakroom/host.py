@@ -6,10 +6,8 @@ requests (`reuse`) carries nothing over.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
 
 from .tracking import Tracker
 
@@ -61,14 +59,23 @@ class CookieHost(Protocol):
     def serialize(self, cookie: Cookie, options: CookieOptions) -> str: ...
 
 
-@dataclass
 class Context:
-    """One request's."""
+    """One request's. It is the one at hand within a `with` block."""
 
-    session: SessionHost
-    cookies: CookieHost
-    tracker: Tracker = field(default_factory=Tracker)
-    flashed: Any = None
+    def __init__(self, session: SessionHost, cookies: CookieHost) -> None:
+        self.session = session
+        self.cookies = cookies
+        self.tracker = Tracker()
+        self.flashed: list[tuple[str, str]] | None = None
+
+    def __enter__(self) -> Context:
+        global _current
+        _current = self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        global _current
+        _current = None
 
     def tell_changes(self) -> None:
         """Tells the host of every change that was made in place in a value of the session.
@@ -86,14 +93,3 @@ def current() -> Context:
     if _current is None:
         raise RuntimeError("there is no request: session, cookies and flash messages are there only while a handler runs")
     return _current
-
-
-@contextmanager
-def at_hand(context: Context) -> Iterator[Context]:
-    """Makes a request the one at hand."""
-    global _current
-    _current = context
-    try:
-        yield context
-    finally:
-        _current = None

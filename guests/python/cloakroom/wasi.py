@@ -33,7 +33,8 @@ from wit_world.imports.types import (
 from . import errors
 from .app import App
 from .cookies import Cookie, CookieOptions
-from .host import Context, CookieAttributes, at_hand
+from .host import Context, CookieAttributes
+from .rehearsal import rehearse
 from .request import Request
 from .response import Response
 
@@ -58,8 +59,8 @@ def handler(app: App) -> type:
                 _fail(error)
 
     _keep_sources()
-    # What was made so far stays: no collection need ever look at it, and write to its memory, again.
-    gc.collect()
+    rehearse()
+    # What was made so far stays: no collection need ever look at it, and so write to its memory, again.
     gc.freeze()
     return IncomingHandler
 
@@ -83,7 +84,7 @@ def _fail(error: BaseException) -> None:
 
 
 def _serve(app: App, incoming: IncomingRequest, out: ResponseOutparam) -> None:
-    with at_hand(Context(_SessionHost(), _CookieHost())) as context:
+    with Context(_SessionHost(), _CookieHost()) as context:
         request = Request(_method(incoming), incoming.path_with_query() or "/", _Source(incoming))
         response = app.respond(request)
         context.tell_changes()
