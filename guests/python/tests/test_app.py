@@ -1,0 +1,166 @@
+"""An application from request to response, without a host."""
+
+import contextlib
+import io
+import json
+import unittest
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from cloakroom import App, HTTPError, Request, Response, abort, redirect
+from cloakroom.cookies import Cookie
+from cloakroom.host import Context
+from cloakroom.rehearsal import MemoryCookies, MemorySession, MemorySource
+
+
+def ask(app: App, target: str, method: str = "GET", body: bytes = b"", came: tuple[Cookie, ...] = (), **headers: str) -> Response:
+    with Context(MemorySession(), MemoryCookies(*came)):
+        return app.respond(Request(method, target, MemorySource(body, **headers)))
+
+
+def replies(reply: Any) -> Response:
+    app = App()
+    app.get("/")(lambda request: reply)
+    return ask(app, "/")
+
+
+class Replies(unittest.TestCase):
+    def test_each_kind_has_its_type(self) -> None:
+        kinds: list[tuple[Any, Any, str]] = [
+            ("가", "가".encode(), "text/html; charset=utf-8"),
+            (b"\0", b"\0", "application/octet-stream"),
+            ({"a": "가"}, '{"a": "가"}'.encode(), "application/json"),
+            ([1], b"[1]", "application/json"),
+            (Response("x", content_type="text/css"), b"x", "text/css"),
+            ("", b"", "text/html; charset=utf-8"),
+        ]
+        for reply, body, kind in kinds:
+            response = replies(reply)
+            self.assertEqual((response.status, response.body, response.headers["content-type"]), (200, body, kind))
+
+    def test_status_and_headers_may_follow(self) -> None:
+        response = replies(({"id": 1}, 201, {"Location": "/1", "Content-Type": "application/vnd.api+json"}))
+        self.assertEqual((response.status, response.headers["location"]), (201, "/1"))
+        self.assertEqual(response.headers.getlist("content-type"), ["application/vnd.api+json"])
+        self.assertEqual(replies(("gone", 410)).status, 410)
+
+    def test_a_generator_is_sent_piece_by_piece(self) -> None:
+        def pieces() -> Iterator[str]:
+            yield "a"
+            yield "b"
+
+        body = replies(pieces()).body
+        self.assertEqual(list(body), ["a", "b"])
+
+    def test_anything_else_is_a_type_error(self) -> None:
+        strange: list[Any] = [None, 7, ("a", "b"), ("a", 200, {}, 1), {1, 2}]
+        for reply in strange:
+            with self.subTest(reply=reply), self.assertRaisesRegex(TypeError, "a handler returned"):
+                replies(reply)
+
+    def test_a_redirect_escapes_what_a_url_cannot_hold(self) -> None:
+        response = redirect("/가?a=1&b=%20#x")
+        self.assertEqual((response.status, response.headers["location"]), (302, "/%EA%B0%80?a=1&b=%20#x"))
+        self.assertNotIn("\n", redirect("/a\r\nset-cookie: x=1").headers["location"])
+
+    def test_a_header_that_would_begin_another_is_refused(self) -> None:
+        for value in ("a\r\nset-cookie: x", "a\0", "가"):
+            with self.assertRaisesRegex(ValueError, "x-name"):
+                Response().headers["x-name"] = value
+
+
+class Requests(unittest.TestCase):
+    def test_its_parts(self) -> None:
+        request = Request("POST", "/%EA%B0%80?q=1&q=2", MemorySource('{"a":"가"}'.encode(), X_A="b", x_a="c"))
+        self.assertEqual((request.path, request.args.getlist("q"), request.json()), ("/가", ["1", "2"], {"a": "가"}))
+        self.assertEqual((request.headers["X-A"], request.headers.getlist("x-a"), "X-a" in request.headers), ("b", ["b", "c"], True))
+
+    def test_a_broken_body_is_400(self) -> None:
+        for read in (Request.json, lambda request: request.text):
+            with self.assertRaises(HTTPError) as told:
+                read(Request("POST", "/", MemorySource(b"\xff")))
+            self.assertEqual(told.exception.status, 400)
+
+    def test_cookies_come_apart_by_signature(self) -> None:
+        app, came = App(), (Cookie("a", "1"), Cookie("b", '{"n":1}', is_json=True), Cookie("c", "x", signed=True), Cookie("d", None, signed=True))
+        app.get("/")(lambda request: [request.cookies, request.signed_cookies])
+        body = ask(app, "/", came=came).body
+        assert isinstance(body, bytes)
+        self.assertEqual(json.loads(body), [{"a": "1", "b": {"n": 1}}, {"c": "x"}])
+
+    def test_a_cookie_is_set_with_its_options(self) -> None:
+        app = App()
+
+        @app.get("/")
+        def handler(request: Request) -> Response:
+            response = Response()
+            response.set_cookie("a", {"n": 1}, signed=True, max_age=timedelta(minutes=1), expires=datetime(2030, 1, 1, tzinfo=timezone.utc))
+            response.set_cookie("b", "x", max_age=60, samesite="Lax")
+            response.delete_cookie("c")
+            return response
+
+        first, second, third = ask(app, "/").headers.getlist("set-cookie")
+        self.assertIn('a={"n":1}; CookieOptions(max_age=60000, expires=1893456000000,', first)
+        self.assertIn("max_age=60000", second)
+        self.assertIn("c=; CookieOptions(max_age=None, expires=1,", third)
+
+
+class Errors(unittest.TestCase):
+    def setUp(self) -> None:
+        self.app = App()
+
+        @self.app.get("/abort")
+        def aborts(request: Request) -> str:
+            abort(403, "members only")
+
+        @self.app.get("/raise")
+        def raises(request: Request) -> str:
+            raise LookupError("the secret reason")
+
+    def test_without_error_handlers_an_abort_says_what_it_says_and_the_rest_is_raised(self) -> None:
+        response = ask(self.app, "/abort")
+        self.assertEqual((response.status, response.body), (403, b"403 members only\n"))
+        self.assertEqual(ask(self.app, "/none").body, b"404 Not Found\n")
+        with self.assertRaises(LookupError):
+            ask(self.app, "/raise")
+
+    def test_an_error_handler_answers_for_a_status(self) -> None:
+        self.app.errorhandler(405)(lambda error: {"error": error.status})
+        response = ask(self.app, "/abort", method="POST")
+        self.assertEqual((response.status, response.body, response.headers["allow"]), (405, b'{"error": 405}', "GET, HEAD"))
+
+    def test_an_error_handler_answers_for_a_kind_of_exception(self) -> None:
+        self.app.errorhandler(LookupError)(lambda error: ("gone", 410))
+        self.app.errorhandler(HTTPError)(lambda error: f"sorry: {error.status}")
+        self.assertEqual(ask(self.app, "/raise").status, 410)
+        self.assertEqual((ask(self.app, "/none").status, ask(self.app, "/none").body), (404, b"sorry: 404"))
+
+    def test_an_error_handler_for_500_answers_for_the_rest_which_is_logged(self) -> None:
+        self.app.errorhandler(500)(lambda error: "we are sorry")
+        with contextlib.redirect_stderr(io.StringIO()) as log:
+            response = ask(self.app, "/raise")
+        self.assertEqual((response.status, response.body), (500, b"we are sorry"))
+        self.assertIn("LookupError: the secret reason", log.getvalue())
+
+
+class Hooks(unittest.TestCase):
+    def test_they_surround_the_handler(self) -> None:
+        app = App()
+        app.get("/<x>")(lambda request, x: x)
+        app.before_request(lambda request: ("no", 401) if request.path == "/secret" else None)
+
+        @app.after_request
+        def after(request: Request, response: Response) -> None:
+            response.headers["x-seen"] = request.path
+
+        for path, status in (("/a", 200), ("/secret", 401), ("/a/b", 404)):
+            response = ask(app, path)
+            self.assertEqual((response.status, response.headers["x-seen"]), (status, path))
+
+    def test_async_handlers_are_refused_when_they_are_added(self) -> None:
+        async def handler(request: Request) -> str:
+            return ""
+
+        with self.assertRaisesRegex(TypeError, "'handler' is async"):
+            App().get("/")(handler)
