@@ -6,6 +6,7 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -15,6 +16,7 @@ from .response import Response, to_response
 from .routing import Handler, Router
 
 H = TypeVar("H", bound=Callable[..., Any])
+ErrorAnswer = Callable[[Exception], "Response | None"]
 
 
 class App:
@@ -77,53 +79,61 @@ class App:
 
         return add
 
+    def include(self, other: App) -> None:
+        """Takes over the routes that another application has by now. Its hooks and error handlers hold for them alone,
+        inside of this one's. So an application is written in several files."""
+        for path, methods, handler in other._router.routes:
+            self._router.add(path, methods, partial(other._run, handler, _no_answer))
+
     def respond(self, request: Request) -> Response:
         """Answers a request. Raises what a handler raised if there is no error handler for it."""
+        return self._run(self._dispatch, _plain_answer, request)
+
+    def _dispatch(self, request: Request) -> Any:
+        handler, parameters = self._router.find(request.method, request.raw_path)
+        return handler(request, **parameters)
+
+    def _run(self, handler: Handler, last_answer: ErrorAnswer, request: Request, **parameters: Any) -> Response:
+        """Hooks, handler, error handlers, hooks."""
         try:
-            response = self._handle(request)
-        except HTTPError as error:
-            response = self._refused(error)
+            response = self._handle(handler, request, parameters)
         except Exception as error:
-            response = self._failed(error)
+            answer = self._answer_to(error) or last_answer(error)
+            if answer is None:
+                raise
+            response = answer
         for hook in self._after:
             changed = hook(request, response)
             if changed is not None:
                 response = to_response(changed)
         return response
 
-    def _handle(self, request: Request) -> Response:
+    def _handle(self, handler: Handler, request: Request, parameters: dict[str, Any]) -> Response:
         for hook in self._before:
             reply = hook(request)
             if reply is not None:
                 return to_response(reply)
-        handler, parameters = self._router.find(request.method, request.raw_path)
         return to_response(handler(request, **parameters))
 
-    def _refused(self, error: HTTPError) -> Response:
-        handler = self._error_handlers.get(error.status) or self._handler_of(type(error))
-        if handler is None:
-            text = f"{error.status} {error.message or _phrase(error.status)}\n"
-            return Response(text, error.status, error.headers, content_type="text/plain; charset=utf-8")
-        response = to_response(handler(error))
-        if response.status == 200:
-            response.status = error.status
-        for name, value in error.headers.items():
-            if name not in response.headers:
-                response.headers[name] = value
-        return response
-
-    def _failed(self, error: Exception) -> Response:
+    def _answer_to(self, error: Exception) -> Response | None:
+        """What an error handler says to it, if there is one."""
+        if isinstance(error, HTTPError):
+            handler = self._error_handlers.get(error.status) or self._handler_of(type(error))
+            if handler is None:
+                return None
+            response = _with_status(to_response(handler(error)), error.status)
+            for name, value in error.headers.items():
+                if name not in response.headers:
+                    response.headers[name] = value
+            return response
         handler = self._handler_of(type(error))
         if handler is not None:
             return to_response(handler(error))
         handler = self._error_handlers.get(500)
         if handler is None:
-            raise error
+            return None
         traceback.print_exception(error, file=sys.stderr)
-        response = to_response(handler(error))
-        if response.status == 200:
-            response.status = 500
-        return response
+        return _with_status(to_response(handler(error)), 500)
 
     def _handler_of(self, kind: type[BaseException]) -> Handler | None:
         for base in kind.__mro__:
@@ -131,6 +141,26 @@ class App:
             if handler is not None:
                 return handler
         return None
+
+
+def _plain_answer(error: Exception) -> Response | None:
+    """What is said to an HTTPError without an error handler."""
+    if not isinstance(error, HTTPError):
+        return None
+    text = f"{error.status} {error.message or _phrase(error.status)}\n"
+    return Response(text, error.status, error.headers, content_type="text/plain; charset=utf-8")
+
+
+def _no_answer(_: Exception) -> Response | None:
+    """Leaves it to the application that includes this one."""
+    return None
+
+
+def _with_status(response: Response, status: int) -> Response:
+    """An error handler that names no status means the error's."""
+    if response.status == 200:
+        response.status = status
+    return response
 
 
 def _phrase(status: int) -> str:

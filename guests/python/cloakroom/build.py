@@ -10,15 +10,18 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import shutil
 import site
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-_PACKAGES = Path(__file__).resolve().parent.parent
-_WIT = _PACKAGES.parent.parent / "wit"
+_PACKAGE = Path(__file__).resolve().parent
+_WIT = _PACKAGE.parent.parent.parent / "wit"
 _ENTRY = "cloakroom_entry"
+_NO_SOURCES = (".*", "__pycache__", "*.wasm", "build", "node_modules", "vendor")
+"""What may lie beside an application and is no part of it."""
 
 
 def main() -> int:
@@ -63,8 +66,13 @@ def _fault(app: Path, wit: Path) -> str | None:
 def _componentize(app: Path, made: Path, wit: Path, further: list[Path], scratch: Path) -> int:
     imported = f"from {app.stem} import app"
     entry = f"from cloakroom.wasi import handler\n\n{imported}\n\nIncomingHandler = handler(app)\n"
-    (scratch / f"{_ENTRY}.py").write_text(entry)
-    paths = [app.parent, *further, scratch, _PACKAGES]
+    names = [app.parent, *further, _PACKAGE.parent]
+    paths = [scratch / str(number) for number in range(len(names))]
+    # Copies: the compiler leaves bytecode beside what it imports, and whoever watches the sources must not see it come.
+    for source, path in zip(names[:-1], paths):
+        shutil.copytree(source, path, ignore=shutil.ignore_patterns(*_NO_SOURCES))
+    shutil.copytree(_PACKAGE, paths[-1] / _PACKAGE.name, ignore=shutil.ignore_patterns(*_NO_SOURCES))
+    (paths[-1] / f"{_ENTRY}.py").write_text(entry)
     if sys.prefix != sys.base_prefix:
         paths += [Path(folder) for folder in site.getsitepackages()]
     command = [sys.executable, "-c", "import componentize_py; componentize_py.script()"]
@@ -73,16 +81,16 @@ def _componentize(app: Path, made: Path, wit: Path, further: list[Path], scratch
         command += ["-p", str(path)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        print(_shortened(done.stdout + done.stderr, imported, paths), file=sys.stderr)
+        print(_shortened(done.stdout + done.stderr, imported, names), file=sys.stderr)
     return 1 if done.returncode else 0
 
 
-def _shortened(output: str, imported: str, paths: list[Path]) -> str:
+def _shortened(output: str, imported: str, names: list[Path]) -> str:
     """Of what componentize-py said the application's own traceback, with the names that its files have here."""
     told = output.rpartition("AssertionError: ")[2].partition("\n\nCaused by:")[0].strip()
     lines = [line for line in told.splitlines() if _ENTRY not in line and line != f"    {imported}"]
-    for number, path in enumerate(paths):
-        lines = [line.replace(f'"/{number}/', f'"{path}/').replace(f"(/{number}/", f"({path}/") for line in lines]
+    for number, name in enumerate(names):
+        lines = [line.replace(f'"/{number}/', f'"{name}/').replace(f"(/{number}/", f"({name}/") for line in lines]
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ class Router:
     """Routes in the order they were added. A path without parameters outranks those with some."""
 
     def __init__(self) -> None:
+        self.routes: list[tuple[str, list[str], Handler]] = []
         self._plain: dict[str, dict[str, Handler]] = {}
         self._patterns: list[tuple[re.Pattern[str], dict[str, Callable[[str], Any]], dict[str, Handler]]] = []
 
@@ -38,6 +39,7 @@ class Router:
             if method in table:
                 raise ValueError(f"route {path!r}: {method} is there already")
             table[method] = handler
+        self.routes.append((path, methods, handler))
 
     def _pattern(self, path: str) -> dict[str, Handler]:
         converters: dict[str, Callable[[str], Any]] = {}

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from .errors import Invalid
+from .errors import Invalid, SessionError
 from .values import parse, write
 
 _UNCHANGEABLE = (str, int, float, type(None))
@@ -97,7 +97,11 @@ class Tracker:
         for key, held in self._held.items():
             text = held.new_text(key)
             if text is not None:
-                tell(key, text)
+                try:
+                    tell(key, text)
+                except SessionError as error:
+                    error.args = (f"{place(key)} was changed in place: {error}",)
+                    raise
                 held.text = text
         if self._dropped:
             self._refuse_lost_changes()

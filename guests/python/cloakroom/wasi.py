@@ -11,6 +11,7 @@ only inside of a component.
 from __future__ import annotations
 
 import gc
+import io
 import linecache
 import os
 import sys
@@ -45,6 +46,8 @@ _READ_BYTES_MAX = 64 * 1024
 _WRITE_AT_ONCE_BYTES_MAX = 4096
 """What `blocking-write-and-flush` takes."""
 
+_OWN_FOLDER = os.path.dirname(__file__)
+
 _WITHOUT_BODY = (204, 304)
 
 
@@ -59,6 +62,10 @@ def handler(app: App) -> type:
                 _fail(error)
 
     _keep_sources()
+    # What a handler prints is in the log at once, also if its instance ends.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(line_buffering=True)
     rehearse()
     # What was made so far stays: no collection need ever look at it, and so write to its memory, again.
     gc.freeze()
@@ -77,7 +84,11 @@ def _keep_sources() -> None:
 
 def _fail(error: BaseException) -> None:
     """Ends the instance. The host answers with a bare 500 and stores nothing; an answer under way is cut."""
-    traceback.print_exception(error, file=sys.stderr)
+    trace = error.__traceback__
+    # The package's own part, in front of the handler's, tells nobody anything.
+    while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
+        trace = trace.tb_next
+    traceback.print_exception(type(error), error, trace, file=sys.stderr)
     sys.stderr.flush()
     sys.stdout.flush()
     os._exit(1)

@@ -158,6 +158,24 @@ class Hooks(unittest.TestCase):
             response = ask(app, path)
             self.assertEqual((response.status, response.headers["x-seen"]), (status, path))
 
+    def test_an_included_application_keeps_its_hooks_and_error_handlers(self) -> None:
+        app, part = App(), App()
+        app.get("/own")(lambda request: abort(404))
+        part.get("/part/<x>")(lambda request, x: x if x != "none" else abort(404))
+        part.post("/part/<x>")(lambda request, x: abort(418))
+        part.errorhandler(404)(lambda error: "no such part")
+        part.after_request(lambda request, response: response.headers.add("x-part", "yes"))
+        app.after_request(lambda request, response: response.headers.add("x-app", "yes"))
+        app.include(part)
+        for method, target, body, of_part in [
+            ("GET", "/part/1", b"1", True),
+            ("GET", "/part/none", b"no such part", True),
+            ("POST", "/part/1", b"418 I'm a Teapot\n", False),
+            ("GET", "/own", b"404 Not Found\n", False),
+        ]:
+            response = ask(app, target, method)
+            self.assertEqual((response.body, "x-part" in response.headers, "x-app" in response.headers), (body, of_part, True))
+
     def test_async_handlers_are_refused_when_they_are_added(self) -> None:
         async def handler(request: Request) -> str:
             return ""

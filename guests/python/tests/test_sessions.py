@@ -156,7 +156,7 @@ class ChangesInPlace(SessionTest):
         self.release()
         memory.is_released = True
         cart.append(1)
-        with self.assertRaises(Committed):
+        with self.assertRaisesRegex(Committed, r"^session\['cart'\] was changed in place: "):
             self.release()
 
     def test_before_a_save_they_are_saved_and_after_it_stored_as_well(self) -> None:

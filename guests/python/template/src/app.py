@@ -1,0 +1,17 @@
+"""The counter: how often this visitor was here, and a way to start afresh."""
+
+from cloakroom import App, Reply, Request, redirect, session
+
+app = App()
+
+
+@app.get("/session")
+def count(request: Request) -> Reply:
+    session["num"] = session.get("num", 0) + 1
+    return f"{session['num']}번 접속"
+
+
+@app.get("/session/delete")
+def delete(request: Request) -> Reply:
+    session.destroy()
+    return redirect("/session")
