@@ -8,10 +8,10 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::caller::Caller;
 use super::limiter::Limiter;
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound};
-use super::session_host::Caller;
 use super::settings::Limits;
 
 /// Most resources (headers, bodies, pollables, ...) that an instance may hold on the host's side at once.

@@ -7,11 +7,11 @@ use wasmtime::{Result, Store};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p3::bindings::Service;
 
+use super::caller::Caller;
 use super::context::Context;
 use super::log::GuestLog;
 use super::outbound::Effects;
 use super::runtime::Handler;
-use super::session_host::Caller;
 
 /// Resources on the host's side that a guest may still hold after a request and be kept all the same. Its standard
 /// streams and what a garbage collector has not come by yet are fewer; who holds more gives nothing back, and would run

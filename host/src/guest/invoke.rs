@@ -20,6 +20,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::header::COOKIE;
 use http::response;
 
 use self::computing::{Computing, Terms, Work};
@@ -27,13 +28,13 @@ use self::driver::{Answer, Run, TasksDone};
 use self::head::Incoming;
 use self::release::{Hold, Releasing};
 use super::body::GuestBody;
+use super::caller::{Caller, Cookies};
 use super::error::{GuestFailure, backtrace, classify};
 use super::gate::Permit;
 use super::instance::{Exports, Instance};
 use super::loaded::Guest;
 use super::outbound::Effects;
 use super::request::{BodyReader, GuestRequest};
-use super::session_host::Caller;
 use super::shelf::Kept;
 use crate::session::{Attempt, Replay, Session};
 
@@ -138,6 +139,17 @@ impl Invocation {
         let caller = Caller {
             session,
             has_answered: has_answered.clone(),
+            cookies: self.request.jar.as_ref().map(|jar| Cookies {
+                jar: Arc::clone(jar),
+                headers: self
+                    .request
+                    .head
+                    .headers
+                    .get_all(COOKIE)
+                    .iter()
+                    .cloned()
+                    .collect(),
+            }),
         };
         let request_id = &self.request.request_id;
         let mut instance = self

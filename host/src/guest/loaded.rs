@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{Engine, Store};
 
+use super::caller::Caller;
 use super::code_cache::Hold;
 use super::context::{self, Belongings, Context};
 use super::engine::World;
@@ -21,7 +22,6 @@ use super::loader::{ComponentInfo, LoadError};
 use super::log::GuestLog;
 use super::outbound::{Effects, Outbound, OutboundHost};
 use super::runtime::Handler;
-use super::session_host::Caller;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
 use super::shelf::Shelf;
 use crate::limits;
@@ -59,10 +59,11 @@ struct Code {
     handler: Handler,
 }
 
-/// What a guest is fitted with: whether it asks for sessions, its engine, its places in the queues, and where it goes when it
+/// What a guest is fitted with: whether it asks for sessions and cookies, its engine, its places in the queues, and where it goes when it
 /// computes for long.
 pub(super) struct Rights {
     pub(super) imports_session: bool,
+    pub(super) imports_cookies: bool,
     pub(super) engine: Engine,
     pub(super) gates: Gates,
     pub(super) lane: Arc<Lane>,
@@ -187,6 +188,11 @@ impl Guest {
     /// transactions.
     pub fn imports_session(&self) -> bool {
         self.code.rights.imports_session
+    }
+
+    /// Whether it imports `cloakroom:http/cookies`: then its requests bring the jar.
+    pub fn imports_cookies(&self) -> bool {
+        self.code.rights.imports_cookies
     }
 
     /// What it may do with the session.

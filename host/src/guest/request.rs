@@ -16,6 +16,8 @@ use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime_wasi_http::Error;
 
+use crate::cookie::Jar;
+
 /// A request that a guest can be run on, again if need be. `Debug` shows no header and no body.
 pub struct GuestRequest {
     /// Head of the request, without our cookie. The URI may have a path only: then `Host` says the authority.
@@ -24,6 +26,8 @@ pub struct GuestRequest {
     pub scheme: Scheme,
     /// The body, recorded while it is read.
     pub body: ReplayBody,
+    /// What reads and writes the guest's own cookies; needed where it imports that ([`Guest::imports_cookies`](super::Guest)).
+    pub jar: Option<Arc<Jar>>,
     /// What the logs call this request.
     pub request_id: Arc<str>,
     /// When the answer must have been released, all runs together.

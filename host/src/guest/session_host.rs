@@ -1,31 +1,20 @@
 //! `cloakroom:http/session` as guests call it: each call goes to the [`Session`] of the request that the store runs.
 //!
-//! The bindings come without tracing, which would log session values. The WIT functions are plain, so that every
-//! language's tools can call them; the host's side is async: a call that has to wait for the store (the first one, `save`,
-//! `reload`) suspends the guest and blocks no thread.
+//! The WIT functions are plain, so that every language's tools can call them; the host's side is async: a call that has to wait
+//! for the store (the first one, `save`, `reload`) suspends the guest and blocks no thread.
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use self::bindings::cloakroom::http::session::{CookieAttributes, Error, Host, add_to_linker};
+use super::bindings::session::{CookieAttributes, Error, Host, add_to_linker};
+use super::caller::Caller;
 use super::context::Context;
 use super::error::SessionInterrupt;
 use crate::record;
 use crate::session::{self, CallError, Session};
-
-#[allow(missing_docs, unreachable_pub, reason = "written by the macro")]
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../wit",
-        world: "cloakroom:http/imports",
-        imports: { default: async | trappable },
-    });
-}
 
 /// What the interface is called in a component's imports, without its version.
 pub(super) const INTERFACE: &str = "cloakroom:http/session";
@@ -36,29 +25,6 @@ pub(super) const INTERFACE: &str = "cloakroom:http/session";
 /// When it was offered before.
 pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
     add_to_linker::<Context, HasSelf<Caller>>(linker, |context| &mut context.caller)
-}
-
-/// Whose calls the calls of one instance are.
-///
-/// A store runs one request at a time, so its data tell whose call it is, in both worlds; were a 0.3 instance shared by
-/// several requests at once, the root of `async_call_stack()` would have to tell.
-pub(super) struct Caller {
-    pub(super) session: Session,
-    pub(super) has_answered: HasAnswered,
-}
-
-/// Set when the guest has set its response's head: some of the body may have been written since.
-#[derive(Clone, Debug, Default)]
-pub(super) struct HasAnswered(Arc<AtomicBool>);
-
-impl HasAnswered {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
 }
 
 type Answer<T> = Result<Result<T, Error>>;
@@ -134,14 +100,6 @@ impl Host for Caller {
 }
 
 impl Caller {
-    /// Of an instance that runs no request: its calls are denied.
-    pub(super) fn none() -> Self {
-        Self {
-            session: Session::none(),
-            has_answered: HasAnswered::default(),
-        }
-    }
-
     /// The session, for a call that changes it: first lets the driver see what of the body was written before.
     ///
     /// A guest runs ahead of whoever takes its body. Without this, a change behind the bytes that release an answer would

@@ -98,6 +98,7 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
             limits.request_body_bytes_max,
             limits.replay_bytes_max,
         ),
+        jar: None,
         request_id: "test".into(),
         deadline: Instant::now() + limits.deadline,
     }

@@ -77,7 +77,7 @@ impl SessionManager {
     /// A manager of the sessions in `store`.
     pub fn new(
         options: Options,
-        keys: KeyRing,
+        keys: impl Into<Arc<KeyRing>>,
         store: Arc<dyn SessionStore>,
         clock: Clock,
     ) -> Arc<Self> {
@@ -86,7 +86,7 @@ impl SessionManager {
             snapshots: Snapshots::new(options.snapshots_bytes_max),
             touches: Arc::default(),
             options,
-            keys: ArcSwap::from_pointee(keys),
+            keys: ArcSwap::new(keys.into()),
             store,
             clock,
             counters: Counters::default(),
@@ -95,8 +95,8 @@ impl SessionManager {
     }
 
     /// Signs and verifies with other secrets from now on. A cookie that none of them has signed is no session any more.
-    pub fn replace_keys(&self, keys: KeyRing) {
-        self.keys.store(Arc::new(keys));
+    pub fn replace_keys(&self, keys: Arc<KeyRing>) {
+        self.keys.store(keys);
     }
 
     /// What it has counted.
