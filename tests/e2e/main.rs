@@ -21,6 +21,7 @@ mod mysql_store;
 mod neighbours;
 mod outage;
 mod protocol;
+mod python;
 mod reload;
 mod reuse;
 mod rollback;

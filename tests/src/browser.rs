@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use reqwest::cookie::{CookieStore, Jar};
-use reqwest::header::{HeaderMap, SET_COOKIE};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, SET_COOKIE};
 use reqwest::{Client, Method, Url};
 
 /// One visitor with a cookie jar of its own.
@@ -25,6 +25,15 @@ pub struct Answer {
 }
 
 impl Answer {
+    async fn read(response: reqwest::Response) -> Result<Self, reqwest::Error> {
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Self {
+            status,
+            headers,
+            text: response.text().await?,
+        })
+    }
+
     /// A header field's value, if it was sent.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
@@ -96,6 +105,24 @@ impl Browser {
             .expect("an answer")
     }
 
+    /// Sends `body` to `url` as what `content_type` says it is.
+    ///
+    /// # Panics
+    /// If the connection breaks.
+    pub async fn send(
+        &self,
+        method: Method,
+        url: &str,
+        content_type: &str,
+        body: impl Into<reqwest::Body>,
+    ) -> Answer {
+        let request = self.client.request(method, url).body(body);
+        let response = request.header(CONTENT_TYPE, content_type).send().await;
+        Answer::read(response.expect("an answer"))
+            .await
+            .expect("a whole answer")
+    }
+
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors
@@ -110,12 +137,6 @@ impl Browser {
         if method != Method::GET {
             request = request.body(body);
         }
-        let response = request.send().await?;
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Answer {
-            status,
-            headers,
-            text: response.text().await?,
-        })
+        Answer::read(request.send().await?).await
     }
 }

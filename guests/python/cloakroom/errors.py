@@ -68,3 +68,10 @@ class HTTPError(Exception):
         self.status = status
         self.message = message
         self.headers = headers or {}
+
+
+class MissingField(HTTPError, KeyError):
+    """A header, an argument or a field of a form that the handler asked for did not come: 400, unless it is caught."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(400, f"{name!r} is missing")

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
+from .errors import MissingField
+
 
 class MultiDict(Mapping[str, str]):
-    """Texts by name. `fields["a"]` is the first of several; `getlist("a")` has all, in their order."""
+    """Texts by name. `fields["a"]` is the first of several; `getlist("a")` has all, in their order.
+
+    A name that did not come is the visitor's fault: unless it is caught, its KeyError is answered with 400.
+    """
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         self._values: dict[str, list[str]] = {}
@@ -14,7 +19,10 @@ class MultiDict(Mapping[str, str]):
             self._values.setdefault(name, []).append(value)
 
     def __getitem__(self, name: str) -> str:
-        return self._values[name][0]
+        values = self._values.get(name)
+        if values is None:
+            raise MissingField(name)
+        return values[0]
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)

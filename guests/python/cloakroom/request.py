@@ -13,6 +13,7 @@ from .errors import HTTPError
 from .fields import MultiDict, RequestHeaders
 from .forms import Form, UploadedFile, parse_form, parse_pairs, parameter
 from .host import current
+from .values import refuse_depth
 
 
 class Source(Protocol):
@@ -81,9 +82,11 @@ class Request:
     def json(self) -> Any:
         """The body as JSON, whatever its `content-type` says. Raises HTTPError 400 if it is none."""
         try:
-            return json.loads(self.body)
-        except (ValueError, RecursionError):
-            raise HTTPError(400, "the body is no JSON") from None
+            text = self.body.decode(json.detect_encoding(self.body))
+            refuse_depth(text)
+            return json.loads(text)
+        except ValueError as error:
+            raise HTTPError(400, f"the body is no JSON: {error}") from None
 
     @cached_property
     def _form(self) -> Form:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,6 +23,12 @@ def _finite(text: str) -> float:
     return number
 
 
+_LEVELS_MAX = 128
+"""As many as the host takes in a session."""
+
+_NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[^\[\]{}"]+', re.DOTALL)
+"""What is no bracket, or stands in a text. A text without an end goes to the end, so that nothing is looked at twice."""
+
 _encode_short = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
 _decode = json.JSONDecoder(parse_float=_finite).decode
@@ -30,9 +37,11 @@ _decode = json.JSONDecoder(parse_float=_finite).decode
 def parse(text: str, where: str) -> Any:
     """The value of a JSON text.
 
-    Raises ValueError, naming `where`, for a number with a fraction or an exponent that no float can hold.
+    Raises ValueError, naming `where`, for a number with a fraction or an exponent that no float can hold, and for
+    more than 128 levels.
     """
     try:
+        refuse_depth(text)
         return _decode(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{where} holds no JSON: {error}") from None
@@ -40,6 +49,25 @@ def parse(text: str, where: str) -> Any:
         if "digits" not in str(error):
             raise ValueError(f"{where}: {error}") from None
     return _with_long_integers(lambda: _decode(text))
+
+
+def refuse_depth(text: str) -> None:
+    """Raises ValueError for a JSON text of more levels than the parser can follow: in a component its stack would end,
+    and the instance with it."""
+    if text.count("[") + text.count("{") <= _LEVELS_MAX:
+        return
+    brackets = _NO_BRACKETS.sub("", text)
+    # Each round takes the innermost level away. What has no partner stays, and is no JSON.
+    for _ in range(_LEVELS_MAX):
+        shorter = brackets.replace("[]", "").replace("{}", "")
+        if len(shorter) == len(brackets):
+            is_too_deep = len(brackets) > _LEVELS_MAX
+            break
+        brackets = shorter
+    else:
+        is_too_deep = bool(brackets)
+    if is_too_deep:
+        raise ValueError(f"more than {_LEVELS_MAX} levels of lists and dicts")
 
 
 def write(value: Any, where: str) -> str:

@@ -82,6 +82,15 @@ class Requests(unittest.TestCase):
                 read(Request("POST", "/", MemorySource(b"\xff")))
             self.assertEqual(told.exception.status, 400)
 
+    def test_a_field_that_did_not_come_is_400_unless_it_is_caught(self) -> None:
+        app = App()
+        app.get("/")(lambda request: request.args["q"])
+        self.assertEqual((ask(app, "/").status, ask(app, "/").body), (400, b"400 'q' is missing\n"))
+        request = Request("GET", "/?a=1", MemorySource())
+        self.assertEqual((request.args.get("b", "none"), "b" in request.args, "a" in request.args), ("none", False, True))
+        with self.assertRaises(KeyError):
+            request.headers["x-none"]
+
     def test_cookies_come_apart_by_signature(self) -> None:
         app, came = App(), (Cookie("a", "1"), Cookie("b", '{"n":1}', is_json=True), Cookie("c", "x", signed=True), Cookie("d", None, signed=True))
         app.get("/")(lambda request: [request.cookies, request.signed_cookies])

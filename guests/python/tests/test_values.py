@@ -43,3 +43,11 @@ class ValuesTest(unittest.TestCase):
     def test_a_number_that_no_float_can_hold_is_refused(self) -> None:
         with self.assertRaisesRegex(ValueError, r"^session\['n'\]: the number 1e400 is too large for a float"):
             parse("[1e400]", "session['n']")
+
+    def test_levels_that_the_parser_cannot_follow_are_refused(self) -> None:
+        for text in ("[" * 129 + "]" * 129, '{"a":' * 129 + "1" + "}" * 129, "[" * 5000, '["]",' * 129 + "1" + "]" * 129):
+            with self.subTest(text=text[:10]), self.assertRaisesRegex(ValueError, "^x: more than 128 levels"):
+                parse(text, "x")
+        for text in ("[" * 128 + "]" * 128, "[" + "[[],{}]," * 5000 + "1]", '"' + "[" * 5000 + '\\\\"', '["\\"' + "[" * 500 + '"]'):
+            with self.subTest(text=text[:10]):
+                self.assertEqual(write(parse(text, "x"), "x"), text)
