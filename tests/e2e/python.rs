@@ -186,6 +186,39 @@ async fn a_handler_that_fails_stores_nothing_and_its_traceback_is_in_the_log() {
         .await;
     browser.get(&host.url("/prints")).await;
     host.wait_for_log("printed by python").await;
+    host.wait_for_log("warned by python").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn random_numbers_are_others_in_each_instance() {
+    let host = config().start();
+    let url = host.url("/random");
+    let first = body(&Browser::new().get(&url).await);
+    let second = body(&Browser::new().get(&url).await);
+    for kind in 0..3 {
+        assert!(
+            !first[kind].is_null() && first[kind] != second[kind],
+            "{first}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_visitor_sends_wrongly_is_400_and_ends_no_instance() {
+    let host = guest("session = \"write\"\nreuse = 1000").start();
+    let browser = Browser::new();
+    for bytes in ["{", "\u{feff}\u{0}", &"[".repeat(30_000), &"[".repeat(129)] {
+        let put = browser.try_send(Method::PUT, &host.url("/seen/x"), bytes.to_owned());
+        assert_eq!(put.await.unwrap().status, 400, "{}", host.log());
+    }
+    let deepest = format!("{}{}", "[".repeat(128), "]".repeat(128));
+    let put = browser.try_send(Method::PUT, &host.url("/seen/x"), deepest);
+    assert_eq!(put.await.unwrap().status, 200, "{}", host.log());
+    let missing = browser.get(&host.url("/globals")).await;
+    assert_eq!(
+        (missing.status, missing.text.as_str()),
+        (400, "400 'who' is missing\n")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,8 +1,11 @@
 """The guest of the end-to-end tests (tests/e2e/python.rs): the examples, and what no example should show."""
 
 import json
+import random
+import secrets
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -148,8 +151,15 @@ def bad_header(request: Request) -> Reply:
     return Response("x", headers={"transfer-encoding": "chunked"})
 
 
+@app.get("/random")
+def chance(request: Request) -> Reply:
+    """What must be another one in each instance."""
+    return [random.random(), secrets.token_hex(16), str(uuid.uuid4())]
+
+
 @app.get("/prints")
 def prints(request: Request) -> Reply:
-    """A line for the log."""
-    print("printed by python", file=sys.stderr)
+    """Lines for the log."""
+    print("printed by python")
+    print("warned by python", file=sys.stderr)
     return json.dumps(sys.version_info[:2])
