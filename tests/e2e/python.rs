@@ -27,6 +27,17 @@ async fn post(browser: &Browser, host: &Host, path: &str) -> Answer {
     browser.post(&host.url(path), "").await
 }
 
+async fn send(
+    browser: &Browser,
+    host: &Host,
+    method: Method,
+    path: &str,
+    body: impl Into<reqwest::Body>,
+) -> Answer {
+    let answer = browser.try_send(method, &host.url(path), body).await;
+    answer.expect("an answer")
+}
+
 /// The whole session, as the handler sees it.
 async fn seen(browser: &Browser, host: &Host) -> Value {
     body(&browser.get(&host.url("/seen")).await)
@@ -46,8 +57,8 @@ async fn a_change_within_a_value_is_stored() {
         let answer = browser.post(&url, format!("{{\"price\":{price}}}")).await;
         assert_eq!(answer.status, 201, "{}\n{}", answer.text, host.log());
     }
-    let removed = browser.try_send(Method::DELETE, &host.url("/cart/0"), "");
-    assert_eq!(removed.await.unwrap().status, 200);
+    let removed = send(&browser, &host, Method::DELETE, "/cart/0", "").await;
+    assert_eq!(removed.status, 200);
     assert_eq!(
         seen(&browser, &host).await,
         json!({"cart": {"items": [{"item": "fig", "price": 5.5}]}, "items_added": 2})
@@ -99,9 +110,8 @@ async fn integers_of_any_size_stay_exact() {
         "18446744073709551616".to_owned(),
         "1".repeat(6000),
     ] {
-        let url = host.url("/seen/n");
-        let put = browser.try_send(Method::PUT, &url, digits.clone());
-        assert_eq!(put.await.unwrap().status, 200, "{}", host.log());
+        let put = send(&browser, &host, Method::PUT, "/seen/n", digits.clone()).await;
+        assert_eq!(put.status, 200, "{}", host.log());
         let grown = post(&browser, &host, "/big/n").await;
         assert_eq!(grown.text, digits.len().to_string(), "{}", host.log());
         let rows = sqlite_rows(&host.directory.path().join("sessions.sqlite"));
@@ -133,8 +143,8 @@ async fn a_session_is_renewed_regenerated_saved_reloaded_and_destroyed() {
         ("unset", json!({}), false, json!({})),
     ] {
         let browser = Browser::new();
-        let put = browser.try_send(Method::PUT, &host.url("/seen/old"), "1");
-        assert_eq!(put.await.unwrap().status, 200);
+        let put = send(&browser, &host, Method::PUT, "/seen/old", "1").await;
+        assert_eq!(put.status, 200);
         let answer = post(&browser, &host, &format!("/lives/{how}")).await;
         assert_eq!(answer.status, 200, "{how}\n{}", host.log());
         let told = json!({"before": ["old"], "after": after, "same": is_same});
@@ -208,12 +218,12 @@ async fn what_a_visitor_sends_wrongly_is_400_and_ends_no_instance() {
     let host = guest("session = \"write\"\nreuse = 1000").start();
     let browser = Browser::new();
     for bytes in ["{", "\u{feff}\u{0}", &"[".repeat(30_000), &"[".repeat(129)] {
-        let put = browser.try_send(Method::PUT, &host.url("/seen/x"), bytes.to_owned());
-        assert_eq!(put.await.unwrap().status, 400, "{}", host.log());
+        let put = send(&browser, &host, Method::PUT, "/seen/x", bytes.to_owned()).await;
+        assert_eq!(put.status, 400, "{}", host.log());
     }
     let deepest = format!("{}{}", "[".repeat(128), "]".repeat(128));
-    let put = browser.try_send(Method::PUT, &host.url("/seen/x"), deepest);
-    assert_eq!(put.await.unwrap().status, 200, "{}", host.log());
+    let put = send(&browser, &host, Method::PUT, "/seen/x", deepest).await;
+    assert_eq!(put.status, 200, "{}", host.log());
     let missing = browser.get(&host.url("/globals")).await;
     assert_eq!(
         (missing.status, missing.text.as_str()),
@@ -250,8 +260,8 @@ async fn error_handlers_and_hooks_answer_for_their_own_routes() {
         (wrong.status, wrong.header("allow")),
         (405, Some("GET, HEAD"))
     );
-    let index = browser.try_send(Method::DELETE, &host.url("/cart/7"), "");
-    assert_eq!(index.await.unwrap().text, "404 there is no such item\n");
+    let index = send(&browser, &host, Method::DELETE, "/cart/7", "").await;
+    assert_eq!(index.text, "404 there is no such item\n");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -340,6 +350,13 @@ async fn forms_and_files_arrive_whole() {
         .await;
     let told = json!({"method": "POST", "args": ["1", "가"], "form": ["a b", "나"], "length": 17});
     assert_eq!(body(&answer), told);
+
+    let url = host.url("/echo?when=2026-11-26");
+    let legacy = b"\xb0\xa1".to_vec();
+    let answer = browser
+        .send(Method::POST, &url, "text/plain; charset=EUC-KR", legacy)
+        .await;
+    assert_eq!(answer.text, "2026-11-26가", "{}", host.log());
 
     let file: Vec<u8> = (0..300_000_u32)
         .map(|n| (n.wrapping_mul(n) >> 7) as u8)

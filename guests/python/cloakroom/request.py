@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping
 from functools import cached_property
@@ -14,6 +15,11 @@ from .fields import MultiDict, RequestHeaders
 from .forms import Form, UploadedFile, parse_form, parse_pairs, parameter
 from .host import current
 from .values import refuse_depth
+
+
+# Codecs are modules that are imported when they are first used. A running component cannot import.
+for _charset in ("iso-8859-1", "windows-1252", "utf-16", "utf-8-sig", "euc-kr", "cp949", "shift_jis", "gb18030", "big5"):
+    codecs.lookup(_charset)
 
 
 class Source(Protocol):
@@ -67,7 +73,7 @@ class Request:
 
     @cached_property
     def text(self) -> str:
-        """The body as text, in the charset that `content-type` names, else UTF-8. Raises HTTPError 400 if it is none."""
+        """The body as text, in the charset that `content-type` names (of a few), else UTF-8. Raises HTTPError 400 if it is none."""
         charset = parameter(self.content_type, "charset") or "utf-8"
         try:
             return self.body.decode(charset)
@@ -82,7 +88,7 @@ class Request:
     def json(self) -> Any:
         """The body as JSON, whatever its `content-type` says. Raises HTTPError 400 if it is none."""
         try:
-            text = self.body.decode(json.detect_encoding(self.body))
+            text = self.body.decode().removeprefix("\ufeff")
             refuse_depth(text)
             return json.loads(text)
         except ValueError as error:

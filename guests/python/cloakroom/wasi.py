@@ -11,6 +11,7 @@ only inside of a component.
 from __future__ import annotations
 
 import gc
+import importlib
 import io
 import linecache
 import os
@@ -38,6 +39,9 @@ from .host import Context, CookieAttributes
 from .rehearsal import rehearse
 from .request import Request
 from .response import Response
+
+# `datetime.strptime` imports it when it is first used. A running component cannot import.
+importlib.import_module("_strptime")
 
 P = ParamSpec("P")
 R = TypeVar("R")
