@@ -5,6 +5,7 @@
 //! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
 //! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session, `cookies_host` to its cookies.
 
+mod account;
 mod admission;
 mod bindings;
 mod body;
@@ -14,6 +15,7 @@ mod code_cache;
 mod compiler;
 mod context;
 mod cookies_host;
+mod denials;
 mod digest;
 mod engine;
 mod error;

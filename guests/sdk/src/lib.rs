@@ -25,3 +25,8 @@ mod bindings {
 pub mod raw {
     pub use crate::bindings::cloakroom::http::session::*;
 }
+
+/// The cookies interface as it is; see `cookies.wit`.
+pub mod raw_cookies {
+    pub use crate::bindings::cloakroom::http::cookies::*;
+}

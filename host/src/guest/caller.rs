@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
 
+use super::account::Account;
 use crate::cookie::Jar;
 use crate::session::Session;
 
@@ -18,6 +19,7 @@ pub(super) struct Caller {
     pub(super) has_answered: HasAnswered,
     /// None for a guest that does not import them.
     pub(super) cookies: Option<Cookies>,
+    pub(super) account: Account,
 }
 
 /// The cookies of a request, unread, and what reads and writes them.
@@ -47,6 +49,7 @@ impl Caller {
             session: Session::none(),
             has_answered: HasAnswered::default(),
             cookies: None,
+            account: Account::none(),
         }
     }
 }

@@ -9,7 +9,9 @@ use super::bindings::cookies::{
 };
 use super::caller::Caller;
 use super::context::Context;
-use crate::{cookie, record};
+use super::denials::Denial;
+use crate::cookie::{self, WriteError};
+use crate::record;
 
 /// What the interface is called in a component's imports, without its version.
 pub(super) const INTERFACE: &str = "cloakroom:http/cookies";
@@ -47,9 +49,14 @@ impl Host for Caller {
             Value::Json(json) => cookie::Value::Json(json),
         };
         let written = cookies.jar.write(&name, &value, signed, &asked(attributes));
-        Ok(written.map_err(|error| match error.is_denial() {
-            true => Error::Denied(error.to_string()),
-            false => Error::Invalid(error.to_string()),
+        Ok(written.map_err(|error| {
+            let denial = match error {
+                WriteError::SessionCookie => Denial::SessionCookie,
+                WriteError::LikeASession => Denial::LikeASession,
+                _ => return Error::Invalid(error.to_string()),
+            };
+            self.account.denied(&denial);
+            Error::Denied(error.to_string())
         }))
     }
 }

@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::OFlags;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
-use super::cookies_host;
 use super::digest::Digest;
 use super::engine::World;
-use super::session_host;
+use super::{cookies_host, session_host};
 
 /// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;

@@ -10,12 +10,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::COOKIE;
 use http::uri::Scheme;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime_wasi_http::Error;
 
+use super::caller::Cookies;
 use crate::cookie::Jar;
 
 /// A request that a guest can be run on, again if need be. `Debug` shows no header and no body.
@@ -32,6 +34,17 @@ pub struct GuestRequest {
     pub request_id: Arc<str>,
     /// When the answer must have been released, all runs together.
     pub deadline: Instant,
+}
+
+impl GuestRequest {
+    /// Its cookies, unread, where the guest has asked for them.
+    pub(super) fn cookies(&self) -> Option<Cookies> {
+        let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();
+        self.jar.as_ref().map(|jar| Cookies {
+            jar: Arc::clone(jar),
+            headers: headers(),
+        })
+    }
 }
 
 impl fmt::Debug for GuestRequest {

@@ -12,6 +12,7 @@ use wasmtime::component::{HasSelf, Linker};
 use super::bindings::session::{CookieAttributes, Error, Host, add_to_linker};
 use super::caller::Caller;
 use super::context::Context;
+use super::denials::Denial;
 use super::error::SessionInterrupt;
 use crate::record;
 use crate::session::{self, CallError, Session};
@@ -31,71 +32,71 @@ type Answer<T> = Result<Result<T, Error>>;
 
 impl Host for Caller {
     async fn get(&mut self, key: String) -> Answer<Option<String>> {
-        answer(self.session.get(&key).await)
+        self.answer(self.session.get(&key).await)
     }
 
     async fn set(&mut self, key: String, value: String) -> Answer<()> {
-        answer(self.changing().await.set(&key, &value).await)
+        self.answer(self.changing().await.set(&key, &value).await)
     }
 
     async fn delete(&mut self, key: String) -> Answer<()> {
-        answer(self.changing().await.delete(&key).await)
+        self.answer(self.changing().await.delete(&key).await)
     }
 
     async fn list_keys(&mut self) -> Answer<Vec<String>> {
-        answer(self.session.list_keys().await)
+        self.answer(self.session.list_keys().await)
     }
 
     async fn add(&mut self, key: String, delta: i64) -> Answer<()> {
-        answer(self.changing().await.add(&key, delta).await)
+        self.answer(self.changing().await.add(&key, delta).await)
     }
 
     async fn increment(&mut self, key: String, delta: i64) -> Answer<i64> {
-        answer(self.changing().await.increment(&key, delta).await)
+        self.answer(self.changing().await.increment(&key, delta).await)
     }
 
     async fn clear(&mut self) -> Answer<()> {
-        answer(self.changing().await.clear().await)
+        self.answer(self.changing().await.clear().await)
     }
 
     async fn fingerprint(&mut self) -> Answer<Option<String>> {
-        answer(self.session.fingerprint().await)
+        self.answer(self.session.fingerprint().await)
     }
 
     async fn renew(&mut self) -> Answer<()> {
-        answer(self.changing().await.renew().await)
+        self.answer(self.changing().await.renew().await)
     }
 
     async fn regenerate(&mut self) -> Answer<()> {
-        answer(self.changing().await.regenerate().await)
+        self.answer(self.changing().await.regenerate().await)
     }
 
     async fn destroy(&mut self) -> Answer<()> {
-        answer(self.changing().await.destroy().await)
+        self.answer(self.changing().await.destroy().await)
     }
 
     async fn save(&mut self) -> Answer<()> {
-        answer(self.changing().await.save().await)
+        self.answer(self.changing().await.save().await)
     }
 
     async fn reload(&mut self) -> Answer<()> {
-        answer(self.changing().await.reload().await)
+        self.answer(self.changing().await.reload().await)
     }
 
     async fn touch(&mut self) -> Answer<()> {
-        answer(self.changing().await.touch().await)
+        self.answer(self.changing().await.touch().await)
     }
 
     async fn unset(&mut self) -> Answer<()> {
-        answer(self.changing().await.unset().await)
+        self.answer(self.changing().await.unset().await)
     }
 
     async fn cookie(&mut self) -> Answer<CookieAttributes> {
-        answer(self.session.cookie().await.map(cookie_attributes))
+        self.answer(self.session.cookie().await.map(cookie_attributes))
     }
 
     async fn set_max_age(&mut self, milliseconds: Option<i64>) -> Answer<()> {
-        answer(self.changing().await.set_max_age(milliseconds).await)
+        self.answer(self.changing().await.set_max_age(milliseconds).await)
     }
 }
 
@@ -118,19 +119,22 @@ impl Caller {
         }
         &self.session
     }
-}
 
-fn answer<T>(result: std::result::Result<T, CallError>) -> Answer<T> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(CallError::Guest(error)) => Ok(Err(match error {
-            session::Error::Denied(what) => Error::Denied(what),
-            session::Error::Invalid(what) => Error::Invalid(what),
-            session::Error::TooLarge(bytes_max) => Error::TooLarge(bytes_max),
-            session::Error::Committed => Error::Committed,
-            session::Error::Unavailable(what) => Error::Unavailable(what),
-        })),
-        Err(CallError::Interrupted) => Err(SessionInterrupt.into()),
+    fn answer<T>(&self, result: std::result::Result<T, CallError>) -> Answer<T> {
+        match result {
+            Ok(value) => Ok(Ok(value)),
+            Err(CallError::Guest(error)) => Ok(Err(match error {
+                session::Error::Denied(denial) => {
+                    self.account.denied(&Denial::Session(&denial));
+                    Error::Denied(denial.to_string())
+                }
+                session::Error::Invalid(what) => Error::Invalid(what),
+                session::Error::TooLarge(bytes_max) => Error::TooLarge(bytes_max),
+                session::Error::Committed => Error::Committed,
+                session::Error::Unavailable(what) => Error::Unavailable(what),
+            })),
+            Err(CallError::Interrupted) => Err(SessionInterrupt.into()),
+        }
     }
 }
 

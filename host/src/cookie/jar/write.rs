@@ -47,13 +47,6 @@ pub enum WriteError {
     Time,
 }
 
-impl WriteError {
-    /// Whether the cookie is out of reach, and not only written badly.
-    pub fn is_denial(&self) -> bool {
-        matches!(self, Self::SessionCookie | Self::LikeASession)
-    }
-}
-
 impl Jar {
     /// The value of a `Set-Cookie` header. An empty path or domain is not sent, as in Express.
     ///
