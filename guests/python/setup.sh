@@ -32,7 +32,8 @@ install() { # install PACKAGE...
     command -v apt-get >/dev/null || fail "python3 with venv is missing: install it with this system's package manager, then run again"
     sudo=
     if [ "$(id -u)" != 0 ]; then
-        command -v sudo >/dev/null && sudo -n true 2>/dev/null || fail "python3 or its venv is missing: run 'apt-get install $*' as root, then run again"
+        command -v sudo >/dev/null && sudo -n true 2>/dev/null ||
+            fail "python3 or its venv is missing: run 'apt-get install $*' as root, then run again"
         sudo="sudo -n"
     fi
     echo "guests/python/setup.sh: installing $*"

@@ -81,7 +81,10 @@ def _componentize(app: Path, made: Path, wit: Path, further: list[Path], scratch
         command += ["-p", str(path)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        print(_shortened(done.stdout + done.stderr, imported, names), file=sys.stderr)
+        told = _shortened(done.stdout + done.stderr, imported, names)
+        print(told, file=sys.stderr)
+        if "ModuleNotFoundError" in told:
+            print(f"If it is in requirements.txt, run '{sys.executable} -m pip install -r requirements.txt'.", file=sys.stderr)
     return 1 if done.returncode else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from .errors import HTTPError
 from .fields import MultiDict, RequestHeaders
 from .forms import Form, UploadedFile, parse_form, parse_pairs, parameter
 from .host import current
-from .values import refuse_depth
+from .values import parse_strange
 
 
 # Codecs are modules that are imported when they are first used. A running component cannot import.
@@ -88,9 +87,7 @@ class Request:
     def json(self) -> Any:
         """The body as JSON, whatever its `content-type` says. Raises HTTPError 400 if it is none."""
         try:
-            text = self.body.decode().removeprefix("\ufeff")
-            refuse_depth(text)
-            return json.loads(text)
+            return parse_strange(self.body.decode().removeprefix("\ufeff"))
         except ValueError as error:
             raise HTTPError(400, f"the body is no JSON: {error}") from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any, NoReturn, Union
@@ -12,6 +11,7 @@ from .cookies import CookieOptions, Priority, SameSite, milliseconds, since_1970
 from .errors import HTTPError
 from .fields import ResponseHeaders
 from .host import current
+from .values import json_body
 
 Piece = Union[str, bytes]
 Body = Union[str, bytes, Iterable[Piece]]
@@ -31,7 +31,7 @@ class Response:
         self, body: Body = b"", status: int = 200, headers: HeaderPairs = (), *, content_type: str | None = None
     ) -> None:
         self.status = status
-        self.body: bytes | Iterable[Piece] = body.encode() if isinstance(body, str) else body
+        self.body = body
         self.headers = ResponseHeaders(headers.items() if isinstance(headers, Mapping) else headers)
         if content_type is not None:
             self.headers["content-type"] = content_type
@@ -40,6 +40,15 @@ class Response:
 
     def __repr__(self) -> str:
         return f"<Response {self.status}>"
+
+    @property
+    def body(self) -> bytes | Iterable[Piece]:
+        """Bytes, or pieces. A text that is set becomes bytes of UTF-8."""
+        return self._body
+
+    @body.setter
+    def body(self, body: Body) -> None:
+        self._body: bytes | Iterable[Piece] = utf8(body) if isinstance(body, str) else body
 
     def set_cookie(
         self,
@@ -72,10 +81,15 @@ class Response:
         self.headers.add("set-cookie", current().cookies.serialize(cookie, CookieOptions(None, 1, domain, path)))
 
 
+def utf8(text: str) -> bytes:
+    """A text to send. Half of a surrogate pair, which may come in a visitor's JSON, becomes a question mark."""
+    return text.encode("utf-8", "replace")
+
+
 def redirect(location: str, status: int = 302) -> Response:
     """Sends the browser to another place."""
     # What a URL may hold stays, its escapes as well; the rest is escaped.
-    return Response(status=status, headers={"location": quote(location, safe="!#$%&'()*+,/:;=?@[]~")})
+    return Response(status=status, headers={"location": quote(utf8(location), safe="!#$%&'()*+,/:;=?@[]~")})
 
 
 def abort(status: int, message: str | None = None) -> NoReturn:
@@ -97,7 +111,7 @@ def to_response(reply: Any) -> Response:
     if isinstance(reply, Response):
         return reply
     if isinstance(reply, (dict, list)):
-        return Response(json.dumps(reply, ensure_ascii=False, allow_nan=False), content_type="application/json")
+        return Response(json_body(reply), content_type="application/json")
     if isinstance(reply, (str, bytes)):
         return Response(reply, content_type=HTML if isinstance(reply, str) else None)
     if isinstance(reply, Iterator):

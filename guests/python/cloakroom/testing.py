@@ -52,7 +52,7 @@ class Host:
 
     def __init__(self) -> None:
         control = os.environ.get("CLOAKROOM_TEST_URL")
-        if control is None:
+        if not control:
             raise RuntimeError("run these tests with `cloakroom test`")
         self._control = control
         started = self._call("POST", "/hosts", None)

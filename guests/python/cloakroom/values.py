@@ -23,6 +23,10 @@ def _finite(text: str) -> float:
     return number
 
 
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is no JSON")
+
+
 _LEVELS_MAX = 128
 """As many as the host takes in a session."""
 
@@ -31,7 +35,7 @@ _NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[^\[\]{}"]+', re.
 
 _encode_short = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
-_decode = json.JSONDecoder(parse_float=_finite).decode
+_decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant).decode
 
 
 def parse(text: str, where: str) -> Any:
@@ -49,6 +53,18 @@ def parse(text: str, where: str) -> Any:
         if "digits" not in str(error):
             raise ValueError(f"{where}: {error}") from None
     return _with_long_integers(lambda: _decode(text))
+
+
+def parse_strange(text: str) -> Any:
+    """The value of a JSON text that a visitor sent. Raises ValueError for one that is none, and for one that would cost too much:
+    more than 128 levels, or an integer of more than 4,300 digits."""
+    refuse_depth(text)
+    return _decode(text)
+
+
+def json_body(value: Any) -> bytes:
+    """A value as the body of a response. Raises TypeError or ValueError for what JSON cannot hold."""
+    return _encoded(value).encode()
 
 
 def refuse_depth(text: str) -> None:

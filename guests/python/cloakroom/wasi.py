@@ -38,7 +38,7 @@ from .cookies import Cookie, CookieOptions
 from .host import Context, CookieAttributes
 from .rehearsal import rehearse
 from .request import Request
-from .response import Response
+from .response import Response, utf8
 
 # `datetime.strptime` imports it when it is first used. A running component cannot import.
 importlib.import_module("_strptime")
@@ -107,9 +107,6 @@ def _serve(app: App, incoming: IncomingRequest, out: ResponseOutparam) -> None:
 
 
 def _send(response: Response, out: ResponseOutparam, context: Context) -> None:
-    whole = response.body if isinstance(response.body, bytes) else None
-    if whole is not None and response.status not in _WITHOUT_BODY and "content-length" not in response.headers:
-        response.headers.add("content-length", str(len(whole)))
     outgoing = OutgoingResponse(_fields(response))
     try:
         outgoing.set_status_code(response.status)
@@ -129,7 +126,7 @@ def _write_pieces(stream: streams.OutputStream, pieces: Iterable[str | bytes], c
     for piece in pieces:
         # Before the piece leaves: with it, the session may be committed.
         context.tell_changes()
-        if not _write(stream, piece.encode() if isinstance(piece, str) else piece):
+        if not _write(stream, utf8(piece) if isinstance(piece, str) else piece):
             close = getattr(pieces, "close", None)
             if close is not None:
                 close()
@@ -160,6 +157,9 @@ def _write(stream: streams.OutputStream, data: bytes) -> bool:
 
 def _fields(response: Response) -> Fields:
     pairs = [(name, value.encode("latin-1")) for name, value in response.headers]
+    body = response.body
+    if isinstance(body, bytes) and response.status not in _WITHOUT_BODY and "content-length" not in response.headers:
+        pairs.append(("content-length", str(len(body)).encode()))
     try:
         return Fields.from_list(pairs)
     except Err as refused:

@@ -9,7 +9,10 @@ app = App()
 
 @app.get("/upload")
 def form(request: Request) -> Reply:
-    return '<form method="post" enctype="multipart/form-data"><input name="title"><input name="file" type="file"><button>send</button></form>'
+    return (
+        '<form method="post" enctype="multipart/form-data"><input name="title"><input name="file" type="file">'
+        "<button>send</button></form>"
+    )
 
 
 @app.post("/upload")

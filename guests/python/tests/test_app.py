@@ -30,7 +30,9 @@ class Replies(unittest.TestCase):
         kinds: list[tuple[Any, Any, str]] = [
             ("가", "가".encode(), "text/html; charset=utf-8"),
             (b"\0", b"\0", "application/octet-stream"),
-            ({"a": "가"}, '{"a": "가"}'.encode(), "application/json"),
+            ({"a": "가"}, '{"a":"가"}'.encode(), "application/json"),
+            ({"a": "\ud83d"}, b'{"a":"\\ud83d"}', "application/json"),
+            ("\ud83d", b"?", "text/html; charset=utf-8"),
             ([1], b"[1]", "application/json"),
             (Response("x", content_type="text/css"), b"x", "text/css"),
             ("", b"", "text/html; charset=utf-8"),
@@ -77,9 +79,13 @@ class Requests(unittest.TestCase):
         self.assertEqual((request.headers["X-A"], request.headers.getlist("x-a"), "X-a" in request.headers), ("b", ["b", "c"], True))
 
     def test_a_broken_body_is_400(self) -> None:
-        for read in (Request.json, lambda request: request.text):
-            with self.assertRaises(HTTPError) as told:
-                read(Request("POST", "/", MemorySource(b"\xff")))
+        for body in (b"\xff", b"{", b"[NaN]", b"1e400", b"9" * 5000, b"[" * 30_000):
+            with self.subTest(body=body[:5]), self.assertRaises(HTTPError) as told:
+                Request("POST", "/", MemorySource(body)).json()
+            self.assertEqual(told.exception.status, 400)
+        for charset in ("utf-8", "none-there-is"):
+            with self.subTest(charset=charset), self.assertRaises(HTTPError) as told:
+                Request("POST", "/", MemorySource(b"\xff", content_type=f"text/plain; charset={charset}")).text
             self.assertEqual(told.exception.status, 400)
 
     def test_a_field_that_did_not_come_is_400_unless_it_is_caught(self) -> None:
@@ -92,7 +98,9 @@ class Requests(unittest.TestCase):
             request.headers["x-none"]
 
     def test_cookies_come_apart_by_signature(self) -> None:
-        app, came = App(), (Cookie("a", "1"), Cookie("b", '{"n":1}', is_json=True), Cookie("c", "x", signed=True), Cookie("d", None, signed=True))
+        plain = (Cookie("a", "1"), Cookie("b", '{"n":1}', is_json=True))
+        signed = (Cookie("c", "x", signed=True), Cookie("d", None, signed=True))
+        app, came = App(), plain + signed
         app.get("/")(lambda request: [request.cookies, request.signed_cookies])
         body = ask(app, "/", came=came).body
         assert isinstance(body, bytes)
@@ -137,7 +145,7 @@ class Errors(unittest.TestCase):
     def test_an_error_handler_answers_for_a_status(self) -> None:
         self.app.errorhandler(405)(lambda error: {"error": error.status})
         response = ask(self.app, "/abort", method="POST")
-        self.assertEqual((response.status, response.body, response.headers["allow"]), (405, b'{"error": 405}', "GET, HEAD"))
+        self.assertEqual((response.status, response.body, response.headers["allow"]), (405, b'{"error":405}', "GET, HEAD"))
 
     def test_an_error_handler_answers_for_a_kind_of_exception(self) -> None:
         self.app.errorhandler(LookupError)(lambda error: ("gone", 410))
