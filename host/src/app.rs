@@ -5,6 +5,7 @@ mod admin;
 mod failure;
 mod greeting;
 mod guests;
+mod keys;
 mod probe;
 mod reload;
 mod settings;
@@ -26,7 +27,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::config::{self, Config, Fault};
-use crate::cookie::{KeyRing, Secret};
+use crate::cookie::Jar;
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
 use crate::handler::{self, Handler, Site};
 use crate::route::{RouteError, RouteTable};
@@ -34,6 +35,7 @@ use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
 use crate::store::metered::Metered;
 use crate::store::reaper;
+use keys::Keys;
 use reload::Reloader;
 use stores::OpenStore;
 
@@ -46,6 +48,9 @@ pub struct App {
     admission: Arc<Admission>,
     registry: Arc<GuestRegistry>,
     sessions: Arc<SessionManager>,
+    /// What reads and writes the guests' own cookies.
+    jar: Arc<Jar>,
+    keys: Keys,
     store: OpenStore,
     /// The store, as all use it.
     metered: Arc<Metered>,
@@ -79,7 +84,10 @@ impl App {
         }
         let mut faults = Vec::new();
         let routes = note(&mut faults, routes(&config));
-        let keys = note(&mut faults, keys(&config).map_err(|fault| vec![fault]));
+        let keys = note(
+            &mut faults,
+            Keys::of(&config, None).map_err(|fault| vec![fault]),
+        );
         let options = settings::session(&config);
         let admission = guests::admission(&config.guests, &config.server, options.clone(), &clock);
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
@@ -102,7 +110,9 @@ impl App {
         };
 
         let metered = Metered::new(store.as_dyn());
-        let sessions = SessionManager::new(options, keys, Arc::clone(&metered) as _, clock.clone());
+        let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
+        let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
+        let jar = Jar::new(&config.session.name, keys.of_jar(), clock.clone());
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::Options::new(config.store.check_expiration_interval);
@@ -112,11 +122,14 @@ impl App {
                 settings::handler(&config),
                 Site { routes, guests },
                 Arc::clone(&sessions),
+                Arc::clone(&jar),
             ),
             admission,
             registry,
             listener: config.server.listener.clone(),
             sessions,
+            jar,
+            keys,
             store,
             metered,
             connections: Arc::default(),
@@ -271,17 +284,6 @@ fn route_fault(error: &RouteError) -> Fault {
         }
     };
     Fault::new(format!("route[{route}].path"), error.to_string(), remedy)
-}
-
-fn keys(config: &Config) -> Result<KeyRing, Fault> {
-    let secrets = config.session.secrets.obtain()?;
-    KeyRing::new(secrets.into_iter().map(Secret::new).collect()).map_err(|error| {
-        Fault::new(
-            "session.secrets",
-            error.to_string(),
-            "give at least one secret",
-        )
-    })
 }
 
 fn note<T>(faults: &mut Vec<Fault>, result: Result<T, Vec<Fault>>) -> Option<T> {

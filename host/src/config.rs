@@ -6,6 +6,7 @@
 mod admin;
 mod changes;
 mod cookie;
+mod cookies;
 mod environment;
 mod fault;
 mod guest;
@@ -30,6 +31,7 @@ use std::path::{Path, PathBuf};
 
 pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
 pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
+pub use cookies::CookiesSettings;
 pub use environment::{Environment, ProcessEnvironment};
 pub use fault::{Fault, Origin};
 pub use guest::{GuestLimits, GuestSettings, SessionAccess};
@@ -61,6 +63,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// Sessions and their cookie.
     pub session: SessionSettings,
+    /// The guests' own cookies.
+    pub cookies: CookiesSettings,
     /// Where sessions are kept.
     pub store: StoreSettings,
     /// The guests, by name in alphabetical order; never empty.
@@ -206,6 +210,7 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
     let (store, backend) = store::read(root.section("store"));
     let server = server::read(root.section("server"), backend.as_ref());
     let session = session::read(root.section("session"), backend.as_ref());
+    let cookies = cookies::read(root.section("cookies"));
     let shared = guest::Shared {
         server: &server,
         session: &session,
@@ -215,6 +220,7 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
         listen: listen.unwrap_or(DEFAULT_LISTEN),
         server,
         session,
+        cookies,
         store,
         guests,
         routes,

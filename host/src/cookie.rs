@@ -1,12 +1,17 @@
-//! The session cookie on the wire: signing and verifying its value, taking it out of a request, writing `Set-Cookie`.
+//! Cookies on the wire. The session's: signing and verifying its value, taking it out of a request, writing `Set-Cookie`; and in
+//! [`Jar`] those of an application's own.
 //! Knows no stores, no guests and no policy: whether a cookie is sent at all is decided elsewhere.
 
 mod header;
+mod jar;
 mod key_ring;
 mod name;
+mod pair;
 mod presented;
+mod value;
 
 pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
+pub use jar::{Cookie, Jar, JarKeys, Value, WriteError};
 pub use key_ring::{KeyRing, Secret, UnusableSecrets};
 pub use name::{is_cookie_named, is_valid_name};
 pub use presented::{Presented, Resolution, take_from};

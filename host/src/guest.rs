@@ -1,15 +1,21 @@
 //! Guests: loading components, running one request on an instance of its own, and whose fault it is when that fails. Knows a
-//! [`Session`](crate::session::Session) and no store, no cookie, no connection, no status code.
+//! [`Session`](crate::session::Session) and no store, a [`Jar`](crate::cookie::Jar) of the guests' own cookies and not the session's,
+//! no connection, no status code.
 //!
 //! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
-//! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session.
+//! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session, `cookies_host` to its cookies.
 
+mod account;
 mod admission;
+mod bindings;
 mod body;
+mod caller;
 mod code;
 mod code_cache;
 mod compiler;
 mod context;
+mod cookies_host;
+mod denials;
 mod digest;
 mod engine;
 mod error;

@@ -27,6 +27,7 @@ pub use headers::ProxyTrust;
 pub use release::Body;
 pub use screen::ScreenOptions as Options;
 
+use crate::cookie::Jar;
 use crate::guest::{
     Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
 };
@@ -48,6 +49,7 @@ pub struct Handler {
     options: Options,
     site: ArcSwap<Site>,
     sessions: Arc<SessionManager>,
+    jar: Arc<Jar>,
     /// The requests under way, whether or not their clients still wait.
     tasks: TaskTracker,
     /// What is counted of requests that reach no guest.
@@ -80,12 +82,18 @@ pub struct PathParameters(pub Vec<(String, String)>);
 
 impl Handler {
     /// A handler over these parts.
-    pub fn new(options: Options, site: Site, sessions: Arc<SessionManager>) -> Arc<Self> {
+    pub fn new(
+        options: Options,
+        site: Site,
+        sessions: Arc<SessionManager>,
+        jar: Arc<Jar>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             permits: Arc::new(Semaphore::new(options.requests_max)),
             options,
             site: ArcSwap::from_pointee(site),
             sessions,
+            jar,
             tasks: TaskTracker::new(),
             metrics: GuestMetrics::new("").version(0),
         })
@@ -202,6 +210,7 @@ impl Handler {
             head,
             scheme: screened.scheme.clone(),
             body: ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max),
+            jar: guest.imports_cookies().then(|| Arc::clone(&self.jar)),
             request_id: Arc::clone(&record.request_id),
             deadline,
         };

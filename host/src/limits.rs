@@ -32,6 +32,10 @@ pub const SESSION_KEYS_MAX: usize = 256;
 pub const SESSION_KEY_BYTES_MAX: usize = 256;
 /// Deepest nesting of a value a guest may set: Node's `JSON.stringify` recurses, and must survive our rows.
 pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
+/// Longest value of a guest's own cookie, in bytes, before it is encoded: what is longer no server would take back.
+pub const COOKIE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Lines a minute that tell what a guest was denied, for each kind of grant; what is left out is counted.
+pub const DENIAL_LINES_MAX: u32 = 10;
 /// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
 pub const SESSION_LOG_OPS_MAX: usize = 1024;
 /// Most bytes of such a log.

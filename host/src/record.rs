@@ -10,7 +10,7 @@ mod token;
 pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookie};
 pub use document::{CorruptDocument, Document, is_reserved_key};
 pub use id::SessionId;
-pub use json::{as_integer, check_value};
+pub use json::{as_integer, check_value, is_truthy};
 pub use token::{CommitToken, TokenHistory};
 
 use bytes::Bytes;

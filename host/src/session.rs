@@ -5,6 +5,7 @@
 //! request changed what the first run had read.
 
 mod counters;
+mod denial;
 mod fold;
 mod grant;
 mod handle;
@@ -21,6 +22,7 @@ mod touches;
 mod transaction;
 
 pub use counters::Counters;
+pub use denial::Denial;
 pub use grant::{Access, Grant, KeyPatterns};
 pub use handle::Session;
 pub use manager::SessionManager;
@@ -171,7 +173,7 @@ impl std::fmt::Debug for CookieChange {
 pub enum Error {
     /// The grant does not cover this key or this operation.
     #[error("denied: {0}")]
-    Denied(String),
+    Denied(Denial),
     /// The call cannot be right: not JSON, a reserved or overlong key, not an integer, a destroyed session.
     #[error("invalid: {0}")]
     Invalid(String),

@@ -1,4 +1,4 @@
-//! Where a session ends: late writes, insecure links, two cookies, grants, limits, effects that cannot be taken back.
+//! Where a session ends: late writes, insecure links, two cookies, limits, effects that cannot be taken back.
 
 use std::time::Duration;
 
@@ -77,51 +77,6 @@ async fn two_different_valid_cookies_are_no_session() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn grants_limit_what_a_guest_may_touch() {
-    let keys = "session = \"write\"\nread_keys = [\"cart\", \"user.*\"]\nwrite_keys = [\"cart\"]";
-    let host = config()
-        .guest_with("/limited", "fixture-session", keys)
-        .guest_with("/none", "fixture-session", "")
-        .start();
-    let browser = Browser::new();
-    script(
-        &browser,
-        &host,
-        &["set cart 1", "set user.name 2", "set other 3"],
-    )
-    .await;
-    let post = async |path: &str, lines: &[&str]| {
-        browser.post(&host.url(path), lines.join("\n")).await.text
-    };
-    let lines = post(
-        "/limited",
-        &[
-            "get cart",
-            "get user.name",
-            "get other",
-            "set cart 2",
-            "set user.name 3",
-            "keys",
-        ],
-    )
-    .await;
-    let lines: Vec<_> = lines.lines().collect();
-    assert_eq!(
-        [lines[0], lines[1], lines[3], lines[5]],
-        ["1", "2", "ok", r#"["cart","user.name"]"#]
-    );
-    assert!(
-        lines[2].starts_with("error denied") && lines[4].starts_with("error denied"),
-        "{lines:?}"
-    );
-    assert!(
-        post("/none", &["get cart"])
-            .await
-            .starts_with("error denied")
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn limits_of_a_session_are_errors_that_lose_nothing() {
     let host = config().guest("/f", "fixture-faults").start();
     let browser = Browser::new();
@@ -167,13 +122,19 @@ async fn limits_of_a_session_are_errors_that_lose_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_effect_is_never_run_twice() {
+    for component in ["fixture-session", "fixture-session-service"] {
+        an_effect_of_this_world_is_never_run_twice(component).await;
+    }
+}
+
+async fn an_effect_of_this_world_is_never_run_twice(component: &str) {
     let target = Config::over("memory:").guest("/session", "counter").start();
     let outbound = format!(
         "session = \"write\"\noutbound_hosts = [\"{}\"]",
         target.address()
     );
     let host = config()
-        .guest_with("/fetching", "fixture-session", &outbound)
+        .guest_with("/fetching", component, &outbound)
         .start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
@@ -188,7 +149,7 @@ async fn an_effect_is_never_run_twice() {
         script(&browser, &host, &["set n 5"]).await
     };
     let (slow, _) = futures_util::future::join(slow, between).await;
-    assert_eq!(slow.status, 409, "{}", slow.text);
+    assert_eq!(slow.status, 409, "{component}: {}", slow.text);
     assert_eq!(script(&browser, &host, &["get n"]).await, ["5"]);
     // Without a broken read the log is applied to the new row instead.
     let slow = browser.post(&fetching, [&fetch, "sleep 400", "set m 1"].join("\n"));
@@ -197,7 +158,7 @@ async fn an_effect_is_never_run_twice() {
         script(&browser, &host, &["set n 6"]).await
     };
     let (slow, _) = futures_util::future::join(slow, between).await;
-    assert_eq!(slow.status, 200, "{}", slow.text);
+    assert_eq!(slow.status, 200, "{component}: {}", slow.text);
     assert_eq!(
         script(&browser, &host, &["get n", "get m"]).await,
         ["6", "1"]

@@ -1,4 +1,4 @@
-//! The Express peer (`express/app.js`) as a child process.
+//! The Express peers (`express/app.js`, `express/cookies.js`) as child processes.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::host::repository;
 
-/// A running Express app over a MySQL database. Killed when dropped.
+/// A running Express app. Killed when dropped.
 #[derive(Debug)]
 pub struct Express {
     child: Child,
@@ -28,16 +28,11 @@ pub struct Database {
 }
 
 impl Express {
-    /// Starts the app with express-session's options (`secret` and so on) as JSON, and waits until it listens.
+    /// Starts the app over a MySQL database with express-session's options (`secret` and so on) as JSON, and waits until it listens.
     ///
     /// # Panics
     /// If Node.js or its packages are missing, or the app does not start.
     pub fn start(database: &Database, session: &Value) -> Self {
-        let directory = repository().join("tests/express");
-        assert!(
-            directory.join("node_modules/express-session").is_dir(),
-            "the Express peer is not installed: run tests/setup.sh"
-        );
         let options = json!({
             "session": session,
             "store": {
@@ -48,8 +43,25 @@ impl Express {
                 "database": database.name,
             },
         });
+        Self::spawn("app.js", &options)
+    }
+
+    /// Starts the app that reads cookies with cookie-parser and writes them with `res.cookie`; the first secret signs.
+    ///
+    /// # Panics
+    /// As [`Express::start`].
+    pub fn cookies(secrets: &[&str]) -> Self {
+        Self::spawn("cookies.js", &json!({ "secrets": secrets }))
+    }
+
+    fn spawn(script: &str, options: &Value) -> Self {
+        let directory = repository().join("tests/express");
+        assert!(
+            directory.join("node_modules/cookie-parser").is_dir(),
+            "the Express peers are not installed: run tests/setup.sh"
+        );
         let mut child = Command::new("node")
-            .arg("app.js")
+            .arg(script)
             .current_dir(&directory)
             .env("PEER_OPTIONS", options.to_string())
             .stdin(Stdio::null())

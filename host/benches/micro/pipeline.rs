@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloakroom::clock::Clock;
+use cloakroom::cookie::{Jar, JarKeys};
 use cloakroom::guest::{
     self, Admission, Deployment, Deployments, Guest, Origin, Probe, Proposal, Source,
 };
@@ -77,7 +78,10 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
         routes: RouteTable::new(vec![route]).expect("a route"),
         guests: Arc::new(Deployments::from([(component.to_owned(), deployment)])),
     };
-    Handler::new(options(), site, Arc::clone(&visitor.sessions))
+    let keys = Arc::new(Signed::new().keys);
+    let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
+    let jar = Jar::new(COOKIE_NAME, jar_keys, Clock::system());
+    Handler::new(options(), site, Arc::clone(&visitor.sessions), jar)
 }
 
 fn options() -> Options {

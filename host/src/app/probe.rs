@@ -12,10 +12,13 @@ use http::uri::Scheme;
 use http_body_util::Empty;
 
 use crate::clock::Clock;
-use crate::cookie::{KeyRing, Presented, Secret};
+use crate::cookie::{Jar, JarKeys, KeyRing, Presented, Secret};
 use crate::guest::{self, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody};
 use crate::session::{self, Outcome, SessionManager, Visit};
 use crate::store::memory::MemoryStore;
+
+/// The session's cookie of a visitor whose answers no browser sees.
+const NO_COOKIE: &str = "probe";
 
 /// A visitor whose session nobody will see again.
 pub(super) struct ScratchVisitor {
@@ -31,7 +34,10 @@ impl guest::Probe for ScratchVisitor {
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>> {
         Box::pin(async move {
             let deadline = Instant::now() + candidate.limits().deadline;
-            let request = request(&candidate, path, deadline)?;
+            let keys = scratch_keys()?;
+            let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
+            let jar = Jar::new(NO_COOKIE, jar_keys, self.clock.clone());
+            let request = request(&candidate, path, jar, deadline)?;
             let mut invocation = Invocation::new(Arc::clone(&candidate), request);
             if !candidate.imports_session() {
                 return judge(invocation.run_without_session().await);
@@ -44,7 +50,7 @@ impl guest::Probe for ScratchVisitor {
                 deadline,
                 start: candidate.start(),
             };
-            let sessions = self.sessions()?;
+            let sessions = self.sessions(keys);
             let outcome = sessions.transact(visit, &mut invocation).await;
             sessions.shutdown().await;
             match outcome {
@@ -59,22 +65,25 @@ impl guest::Probe for ScratchVisitor {
 }
 
 impl ScratchVisitor {
-    fn sessions(&self) -> Result<Arc<SessionManager>, String> {
-        let mut secret = vec![0; 32];
-        getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
-        let keys = KeyRing::new(vec![Secret::new(secret)]).map_err(|error| error.to_string())?;
+    fn sessions(&self, keys: Arc<KeyRing>) -> Arc<SessionManager> {
         let store = Arc::new(MemoryStore::new());
-        let clock = self.clock.clone();
-        Ok(SessionManager::new(
-            self.options.clone(),
-            keys,
-            store,
-            clock,
-        ))
+        SessionManager::new(self.options.clone(), keys, store, self.clock.clone())
     }
 }
 
-fn request(candidate: &Guest, path: &str, deadline: Instant) -> Result<GuestRequest, String> {
+fn scratch_keys() -> Result<Arc<KeyRing>, String> {
+    let mut secret = vec![0; 32];
+    getrandom::fill(&mut secret).map_err(|error| error.to_string())?;
+    let keys = KeyRing::new(vec![Secret::new(secret)]).map_err(|error| error.to_string())?;
+    Ok(Arc::new(keys))
+}
+
+fn request(
+    candidate: &Guest,
+    path: &str,
+    jar: Arc<Jar>,
+    deadline: Instant,
+) -> Result<GuestRequest, String> {
     let request = http::Request::builder().uri(path).header(HOST, "localhost");
     let request = request.body(()).map_err(|error| error.to_string())?;
     let limits = candidate.limits();
@@ -86,6 +95,7 @@ fn request(candidate: &Guest, path: &str, deadline: Instant) -> Result<GuestRequ
             limits.request_body_bytes_max,
             limits.replay_bytes_max,
         ),
+        jar: Some(jar),
         request_id: "probe".into(),
         deadline,
     })

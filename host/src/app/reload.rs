@@ -1,4 +1,4 @@
-//! Reads the configuration again and takes over what may change under way: guests, routes, the cookie's secrets. All of
+//! Reads the configuration again and takes over what may change under way: guests, routes, the cookies' secrets. All of
 //! it or nothing: one fault anywhere, and what serves goes on as it was.
 
 use std::collections::BTreeSet;
@@ -8,9 +8,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use super::guests::{self, Examined};
-use super::{App, keys, note, routes};
+use super::keys::Keys;
+use super::{App, note, routes};
 use crate::config::{Config, Fault, Refused};
-use crate::cookie::KeyRing;
+use crate::cookie::Jar;
 use crate::guest::{Admission, Deployments, GuestRegistry};
 use crate::handler::{Handler, Site};
 use crate::route::RouteTable;
@@ -54,6 +55,8 @@ pub(super) struct Reloader {
     registry: Arc<GuestRegistry>,
     admission: Arc<Admission>,
     sessions: Arc<SessionManager>,
+    jar: Arc<Jar>,
+    keys: Keys,
 }
 
 /// What a new configuration is made of, all of it found good.
@@ -62,7 +65,7 @@ struct Renewal {
     routes: RouteTable,
     guests: Examined,
     /// None where they are the same.
-    keys: Option<KeyRing>,
+    keys: Option<Keys>,
 }
 
 impl Reloader {
@@ -73,6 +76,8 @@ impl Reloader {
             registry: Arc::clone(&app.registry),
             admission: Arc::clone(&app.admission),
             sessions: Arc::clone(&app.sessions),
+            jar: Arc::clone(&app.jar),
+            keys: app.keys.clone(),
         }
     }
 
@@ -122,10 +127,12 @@ impl Reloader {
             faults.push(Fault::new(fixed.join(", "), problem, remedy));
         }
         let routes = note(&mut faults, routes(&config));
-        let keys = if config.session.secrets == self.config.session.secrets {
+        let secrets = |config: &Config| (config.session.secrets.clone(), config.cookies.clone());
+        let keys = if secrets(&config) == secrets(&self.config) {
             None
         } else {
-            note(&mut faults, keys(&config).map_err(|fault| vec![fault]))
+            let keys = Keys::of(&config, Some((&self.config, &self.keys)));
+            note(&mut faults, keys.map_err(|fault| vec![fault]))
         };
         let guests = guests::examine(&self.admission, &config.guests, &present).await;
         let guests = note(&mut faults, guests);
@@ -158,7 +165,8 @@ impl Reloader {
 
         let guests = Arc::new(guests.activate());
         if let Some(keys) = keys {
-            self.sessions.replace_keys(keys);
+            keys.take_over(&self.sessions, &self.jar);
+            self.keys = keys;
         }
         self.handler.replace_site(Site {
             routes,

@@ -18,13 +18,14 @@ macro_rules! compare {
 
 impl Config {
     /// The keys in which `new` differs from this configuration and which take effect at the start only: all but guests,
-    /// routes and the cookie's secrets.
+    /// routes and the cookies' secrets.
     pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
         // Every field is named, so that a new section cannot be forgotten here.
         let Self {
             listen,
             server,
             session,
+            cookies: _,
             store,
             guests: _,
             routes: _,

@@ -316,7 +316,8 @@ impl<'r> Section<'r> {
         !self.is_broken && !self.is_given(key)
     }
 
-    fn full(&self, key: &str) -> String {
+    /// The key as messages name it.
+    pub(super) fn full(&self, key: &str) -> String {
         join(&self.path, key)
     }
 }

@@ -72,18 +72,7 @@ impl SecretSource {
 
 /// Reads `secrets` and `allow_short_secrets` of `[session]`.
 pub(super) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> SecretSource {
-    let is_short_allowed = section.get("allow_short_secrets", boolean).unwrap_or(false);
-    if let Some(secrets) = section.get("secrets", kinds::secrets) {
-        if secrets.is_empty() {
-            section.fault(
-                "secrets",
-                "the list is empty",
-                "write [\"env:NAME\"], or leave the key out for a random secret",
-            );
-        }
-        for (index, secret) in secrets.iter().enumerate() {
-            check_strength(section, index, secret, is_short_allowed);
-        }
+    if let Some(secrets) = given(section) {
         return SecretSource::Given(secrets);
     }
     match backend {
@@ -102,6 +91,23 @@ pub(super) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> Secr
         }
         _ => SecretSource::PerProcess,
     }
+}
+
+/// Reads `secrets` and `allow_short_secrets` of a section, and judges the secrets.
+pub(super) fn given(section: &mut Section<'_>) -> Option<Vec<Vec<u8>>> {
+    let is_short_allowed = section.get("allow_short_secrets", boolean).unwrap_or(false);
+    let secrets = section.get("secrets", kinds::secrets)?;
+    if secrets.is_empty() {
+        section.fault(
+            "secrets",
+            "the list is empty",
+            "write [\"env:NAME\"], or leave the key out",
+        );
+    }
+    for (index, secret) in secrets.iter().enumerate() {
+        check_strength(section, index, secret, is_short_allowed);
+    }
+    Some(secrets)
 }
 
 /// Why a secret is none, if it can be told.
@@ -135,9 +141,8 @@ fn check_strength(section: &Section<'_>, index: usize, secret: &[u8], is_short_a
     }
     let remedy = "make one with `openssl rand -base64 32`; or, while a live Express app still signs with this one, \
                   set allow_short_secrets = true";
-    section.reader.fault(
-        Fault::new(format!("session.{key}"), weakness, remedy).at(section.origin_of("secrets")),
-    );
+    let fault = Fault::new(section.full(&key), weakness, remedy);
+    section.reader.fault(fault.at(section.origin_of("secrets")));
 }
 
 fn different_bytes(secret: &[u8]) -> usize {

@@ -2,6 +2,7 @@
 
 mod admin;
 mod changes;
+mod cookies;
 mod example;
 mod faults;
 mod limits;

@@ -10,7 +10,7 @@ use crate::record::{CookieAttributes, Priority, SameSite};
 /// Longest attribute value that browsers keep, in bytes.
 const ATTRIBUTE_BYTES_MAX: usize = 1024;
 /// 9999-12-31T23:59:59Z, in seconds since the epoch: the last date that HTTP can write.
-const LAST_DATE_S: u64 = 253_402_300_799;
+pub(super) const LAST_DATE_S: u64 = 253_402_300_799;
 
 /// The header that gives a browser its session: `value` as [`KeyRing::sign`](super::KeyRing::sign) made it.
 ///
@@ -18,13 +18,19 @@ const LAST_DATE_S: u64 = 253_402_300_799;
 /// name or value that a cookie may not hold are dropped, and so is a domain or path that is none. The header is marked
 /// sensitive, so that neither `Debug` nor a header-compression table ever holds it.
 pub fn set_cookie(name: &str, value: &str, attributes: &CookieAttributes) -> HeaderValue {
-    write(name, value, attributes.expires_at_ms, attributes)
+    sensitive(&text(
+        name,
+        value,
+        None,
+        attributes.expires_at_ms,
+        attributes,
+    ))
 }
 
 /// The header that makes a browser forget the session: no value, an end in 1970, and everything else as it was set, because
 /// browsers drop a cookie only for its own domain and path, and some look at the flags, too.
 pub fn expire_cookie(name: &str, attributes: &CookieAttributes) -> HeaderValue {
-    write(name, "", Some(0), attributes)
+    sensitive(&text(name, "", None, Some(0), attributes))
 }
 
 /// Whether a cookie with this path goes along with a request for that one (RFC 6265, section 5.1.4): it is the same or a
@@ -59,12 +65,20 @@ pub fn is_valid_domain(domain: &str) -> bool {
     domain.len() <= ATTRIBUTE_BYTES_MAX && name.split('.').all(is_label)
 }
 
-fn write(
+fn sensitive(text: &str) -> HeaderValue {
+    let mut header = HeaderValue::try_from(text).expect("every part is visible ASCII or a space");
+    header.set_sensitive(true);
+    header
+}
+
+/// The header's text, with `Max-Age` in seconds where one is given. Of the lifetimes in `attributes` it writes neither.
+pub(super) fn text(
     name: &str,
     value: &str,
+    max_age_s: Option<i64>,
     expires_at_ms: Option<i64>,
     attributes: &CookieAttributes,
-) -> HeaderValue {
+) -> String {
     let mut header = String::with_capacity(192);
     header.extend(
         name.chars()
@@ -76,6 +90,10 @@ fn write(
             .chars()
             .filter(|c| u8::try_from(*c).is_ok_and(is_value_byte)),
     );
+    if let Some(seconds) = max_age_s {
+        header.push_str("; Max-Age=");
+        header.push_str(&seconds.to_string());
+    }
     if let Some(domain) = attributes.domain.as_deref().filter(|d| is_valid_domain(d)) {
         header.push_str("; Domain=");
         header.push_str(domain);
@@ -109,8 +127,6 @@ fn write(
         Some(SameSite::Lax) => "; SameSite=Lax",
         Some(SameSite::None) => "; SameSite=None",
     });
-    let mut header = HeaderValue::try_from(header).expect("every part is visible ASCII or a space");
-    header.set_sensitive(true);
     header
 }
 

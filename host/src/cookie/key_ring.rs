@@ -1,31 +1,21 @@
-//! Signs session ids and verifies them as express-session does: `s:<id>.<HMAC-SHA256>`. Knows no headers.
+//! Signs texts and verifies them as Express's cookie-signature does: `s:<text>.<HMAC-SHA256>`. A session's id is one of them.
+//! Knows no headers.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use secrecy::zeroize::Zeroize as _;
 use secrecy::{ExposeSecret as _, SecretSlice};
 use sha2::Sha256;
 
+use super::value::{decode, encode, unquote};
 use crate::limits::SESSION_ID_BYTES_MAX;
 use crate::record::SessionId;
 
-/// Everything but what JavaScript's `encodeURIComponent` leaves alone.
-const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'_')
-    .remove(b'.')
-    .remove(b'!')
-    .remove(b'~')
-    .remove(b'*')
-    .remove(b'\'')
-    .remove(b'(')
-    .remove(b')');
-
+/// How a signed value begins.
+pub(super) const SIGNED: &str = "s:";
 /// A 32-byte signature in base64 without padding.
 const SIGNATURE_BYTES: usize = 43;
 /// The longest value worth a look, in bytes: quotes, `s:`, the longest id, dot and signature, every byte percent-encoded.
@@ -100,7 +90,7 @@ impl KeyRing {
 
     /// The cookie value for a session, percent-encoded: `s%3A...`. The same for the same id, always.
     pub fn sign(&self, id: &SessionId) -> String {
-        self.sign_text(id.as_str())
+        encode(&self.sign_text(id.as_str()))
     }
 
     /// The id that a cookie's value vouches for. `value` is as found in the `Cookie` header: percent-encoded, plain, or either
@@ -111,19 +101,38 @@ impl KeyRing {
         if value.len() > VALUE_BYTES_MAX {
             return None;
         }
-        let decoded = decode(unquote(value));
-        let (id, signature) = decoded.strip_prefix("s:")?.rsplit_once('.')?;
-        let id_usable = SessionId::from_foreign(id)?;
+        SessionId::from_foreign(self.verify_text(&decode(unquote(value)))?)
+    }
+
+    /// `s:<text>.<signature>`, not yet encoded.
+    pub(super) fn sign_text(&self, text: &str) -> String {
+        let mac = self.secrets[0].mac().chain_update(text);
+        let signature = STANDARD_NO_PAD.encode(mac.finalize().into_bytes());
+        format!("{SIGNED}{text}.{signature}")
+    }
+
+    /// The text that `signed`, decoded, vouches for; as [`KeyRing::verify`] otherwise.
+    pub(super) fn verify_text<'a>(&self, signed: &'a str) -> Option<&'a str> {
+        let (text, signature) = signed.strip_prefix(SIGNED)?.rsplit_once('.')?;
         if signature.len() != SIGNATURE_BYTES {
             return None;
         }
         // Refuses padding, the URL-safe alphabet and loose bits at the end, so that one signature has one spelling.
         let signature = STANDARD_NO_PAD.decode(signature).ok()?;
         let is_signed_with = |secret: &Secret| {
-            let mac = secret.mac().chain_update(id);
+            let mac = secret.mac().chain_update(text);
             mac.verify_slice(&signature).is_ok()
         };
-        self.secrets.iter().any(is_signed_with).then_some(id_usable)
+        self.secrets.iter().any(is_signed_with).then_some(text)
+    }
+
+    /// Whether a secret of this ring is one of the other's, too: then what the one signs the other believes.
+    pub(super) fn shares_a_secret_with(&self, other: &Self) -> bool {
+        let is_others = |own: &Secret| {
+            let mut others = other.secrets.iter();
+            others.any(|secret| secret.0.expose_secret() == own.0.expose_secret())
+        };
+        self.secrets.iter().any(is_others)
     }
 
     /// A name for the session that is no credential: 128 bits in hex, by a key derived for nothing else. It stays the same
@@ -132,13 +141,6 @@ impl KeyRing {
         let mac = self.fingerprint_key.mac().chain_update(id.as_str());
         let bytes = mac.finalize().into_bytes();
         bytes[..16].iter().map(|b| format!("{b:02x}")).collect()
-    }
-
-    fn sign_text(&self, id: &str) -> String {
-        let mac = self.secrets[0].mac().chain_update(id);
-        let signature = STANDARD_NO_PAD.encode(mac.finalize().into_bytes());
-        let value = format!("s:{id}.{signature}");
-        utf8_percent_encode(&value, COMPONENT).to_string()
     }
 }
 
@@ -162,32 +164,6 @@ fn hkdf(salt: &[u8], secret: &Secret, info: &[u8]) -> Secret {
     let pseudorandom_key = Secret::new(extracted.finalize().into_bytes().to_vec());
     let expand = pseudorandom_key.mac().chain_update(info).chain_update([1]);
     Secret::new(expand.finalize().into_bytes().to_vec())
-}
-
-/// Takes one pair of double quotes off.
-fn unquote(value: &str) -> &str {
-    let inner = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
-    inner.unwrap_or(value)
-}
-
-/// `decodeURIComponent`, except that a text it would throw at stays as it is.
-fn decode(value: &str) -> Cow<'_, str> {
-    let is_sequence = |rest: &[u8]| {
-        let hex = rest.get(..2);
-        hex.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
-    let bytes = value.as_bytes();
-    let escapes = bytes.iter().enumerate().filter(|(_, b)| **b == b'%');
-    if escapes
-        .into_iter()
-        .all(|(at, _)| is_sequence(&bytes[at + 1..]))
-    {
-        percent_decode_str(value)
-            .decode_utf8()
-            .unwrap_or(Cow::Borrowed(value))
-    } else {
-        Cow::Borrowed(value)
-    }
 }
 
 #[cfg(test)]

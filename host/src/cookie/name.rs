@@ -2,6 +2,8 @@
 
 use http::HeaderValue;
 
+use super::pair::trim;
+
 /// Longest cookie name, in bytes. With the longest value the pair stays far below the 4,096 bytes that browsers keep.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -23,14 +25,6 @@ pub fn is_cookie_named(set_cookie: &HeaderValue, name: &str) -> bool {
     let begin = pair.iter().position(|b| !blank(b)).unwrap_or(pair.len());
     let rest = pair[begin..].split(|b| *b == b'=').next();
     trim(rest.unwrap_or_default()) == name.as_bytes()
-}
-
-/// Takes spaces and tabs off both ends, and nothing else that some Unicode table calls white space.
-pub(super) fn trim(mut text: &[u8]) -> &[u8] {
-    while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
-        text = rest;
-    }
-    text
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::fmt;
 use http::header::{COOKIE, HeaderMap, HeaderValue};
 
 use super::key_ring::KeyRing;
-use super::name::trim;
+use super::pair::{pairs, split, trim};
 use crate::record::SessionId;
 
 /// Different values of our cookie that are worth verifying. Honest browsers send one per path and domain it was ever set
@@ -38,8 +38,7 @@ pub enum Resolution {
 /// headers without one of ours; a header that becomes empty goes.
 pub fn take_from(headers: &mut HeaderMap, name: &str) -> Presented {
     let mut presented = Presented::default();
-    let is_ours = |pair: &[u8]| value_of(pair, name).is_some();
-    let found = |header: &HeaderValue| header.as_bytes().split(|b| *b == b';').any(is_ours);
+    let found = |header: &HeaderValue| pairs(header).any(|(own, _)| own == name.as_bytes());
     if !headers.get_all(COOKIE).iter().any(found) {
         return presented;
     }
@@ -128,8 +127,7 @@ impl fmt::Debug for Presented {
 
 /// The value of a pair, if it is named `name`; a pair without `=` has no name.
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    let equals = pair.iter().position(|b| *b == b'=')?;
-    (trim(&pair[..equals]) == name.as_bytes()).then(|| trim(&pair[equals + 1..]))
+    split(pair).and_then(|(own, value)| (own == name.as_bytes()).then_some(value))
 }
 
 #[cfg(test)]

@@ -8,10 +8,10 @@ use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::caller::Caller;
 use super::limiter::Limiter;
 use super::log::GuestLog;
-use super::outbound::{Effects, Outbound};
-use super::session_host::Caller;
+use super::outbound::Outbound;
 use super::settings::Limits;
 
 /// Most resources (headers, bodies, pollables, ...) that an instance may hold on the host's side at once.
@@ -102,13 +102,13 @@ impl Context {
 
     /// Lets go of the request that was served: of its session above all.
     pub(super) fn forget_request(&mut self) {
-        self.take_up_request(Caller::none(), Effects::default());
+        self.take_up_request(Caller::none());
     }
 
     /// Calls are those of another request from now on.
-    pub(super) fn take_up_request(&mut self, caller: Caller, effects: Effects) {
+    pub(super) fn take_up_request(&mut self, caller: Caller) {
+        self.outbound.account = caller.account.clone();
         self.caller = caller;
-        self.outbound.effects = effects;
     }
 }
 

@@ -7,11 +7,10 @@ use wasmtime::{Result, Store};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p3::bindings::Service;
 
+use super::caller::Caller;
 use super::context::Context;
 use super::log::GuestLog;
-use super::outbound::Effects;
 use super::runtime::Handler;
-use super::session_host::Caller;
 
 /// Resources on the host's side that a guest may still hold after a request and be kept all the same. Its standard
 /// streams and what a garbage collector has not come by yet are fewer; who holds more gives nothing back, and would run
@@ -72,15 +71,9 @@ impl Instance {
     }
 
     /// Takes up another request.
-    pub(super) fn renew(
-        &mut self,
-        caller: Caller,
-        effects: Effects,
-        request_id: &Arc<str>,
-        attempt: u32,
-    ) {
+    pub(super) fn renew(&mut self, caller: Caller, request_id: &Arc<str>, attempt: u32) {
         let context = self.store.data_mut();
-        context.take_up_request(caller, effects);
+        context.take_up_request(caller);
         context.log.renew(request_id, attempt);
         // Its tick has long passed: it would let go of its thread before its first instruction.
         self.store.set_epoch_deadline(1);

@@ -26,14 +26,14 @@ use self::computing::{Computing, Terms, Work};
 use self::driver::{Answer, Run, TasksDone};
 use self::head::Incoming;
 use self::release::{Hold, Releasing};
+use super::account::Account;
 use super::body::GuestBody;
+use super::caller::Caller;
 use super::error::{GuestFailure, backtrace, classify};
 use super::gate::Permit;
 use super::instance::{Exports, Instance};
 use super::loaded::Guest;
-use super::outbound::Effects;
 use super::request::{BodyReader, GuestRequest};
-use super::session_host::Caller;
 use super::shelf::Kept;
 use crate::session::{Attempt, Replay, Session};
 
@@ -64,7 +64,7 @@ impl Released {
 pub struct Invocation {
     guest: Arc<Guest>,
     request: GuestRequest,
-    effects: Effects,
+    account: Account,
     /// What the runs so far have computed.
     computed: Duration,
 }
@@ -81,10 +81,11 @@ impl fmt::Debug for Invocation {
 impl Invocation {
     /// Prepares a request for a guest; nothing runs yet.
     pub fn new(guest: Arc<Guest>, request: GuestRequest) -> Self {
+        let (denials, request_id) = (guest.denials(), &request.request_id);
         Self {
+            account: Account::new(Arc::clone(denials), Arc::clone(request_id)),
             guest,
             request,
-            effects: Effects::default(),
             computed: Duration::ZERO,
         }
     }
@@ -138,11 +139,11 @@ impl Invocation {
         let caller = Caller {
             session,
             has_answered: has_answered.clone(),
+            cookies: self.request.cookies(),
+            account: self.account.clone(),
         };
         let request_id = &self.request.request_id;
-        let mut instance = self
-            .guest
-            .instance(caller, self.effects.clone(), request_id, number);
+        let mut instance = self.guest.instance(caller, request_id, number);
         let log = instance.log().clone();
         let request_body = self.guest.shelf().map(|_| self.request.body.end());
         let is_reused = request_body.is_some();
@@ -204,7 +205,7 @@ impl Attempt for Invocation {
     }
 
     fn replay(&self) -> Replay {
-        if self.effects.any() {
+        if self.account.has_effects() {
             Replay::EffectMade
         } else if self.request.body.is_gone() {
             Replay::BodyGone

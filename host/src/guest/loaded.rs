@@ -10,8 +10,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{Engine, Store};
 
+use super::caller::Caller;
 use super::code_cache::Hold;
 use super::context::{self, Belongings, Context};
+use super::denials::Denials;
 use super::engine::World;
 use super::gate::{Gate, Gates, Usage};
 use super::health::{Conduct, Health};
@@ -19,9 +21,8 @@ use super::instance::Instance;
 use super::lane::{Habit, Lane};
 use super::loader::{ComponentInfo, LoadError};
 use super::log::GuestLog;
-use super::outbound::{Effects, Outbound, OutboundHost};
+use super::outbound::{Outbound, OutboundHost};
 use super::runtime::Handler;
-use super::session_host::Caller;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
 use super::shelf::Shelf;
 use crate::limits;
@@ -34,6 +35,7 @@ pub struct Guest {
     code: Arc<Code>,
     health: Arc<Health>,
     metrics: Arc<VersionMetrics>,
+    denials: Arc<Denials>,
     /// Where its instances wait for another request, if they may serve more than one.
     shelf: Option<Arc<Shelf>>,
     /// Cancelled when this version's requests have had their time.
@@ -59,10 +61,11 @@ struct Code {
     handler: Handler,
 }
 
-/// What a guest is fitted with: whether it asks for sessions, its engine, its places in the queues, and where it goes when it
+/// What a guest is fitted with: whether it asks for sessions and cookies, its engine, its places in the queues, and where it goes when it
 /// computes for long.
 pub(super) struct Rights {
     pub(super) imports_session: bool,
+    pub(super) imports_cookies: bool,
     pub(super) engine: Engine,
     pub(super) gates: Gates,
     pub(super) lane: Arc<Lane>,
@@ -107,6 +110,7 @@ impl Guest {
         let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
         let gone = CancellationToken::new();
         let health = Health::new(thresholds).counted_in(Arc::clone(&metrics));
+        let denials = Denials::new(Arc::clone(&code.name), Arc::clone(metrics.guest()));
         let rights = &code.rights;
         let shelf = (code.reuse > 1).then(|| {
             let (places, lane) = (Arc::clone(&rights.parked), Arc::clone(&rights.lane));
@@ -117,6 +121,7 @@ impl Guest {
             shelf,
             code,
             health: Arc::new(health),
+            denials,
             metrics,
             cut: CancellationToken::new(),
             _gone: gone.clone().drop_guard(),
@@ -159,6 +164,11 @@ impl Guest {
         self.code.rights.gates.usage()
     }
 
+    /// Where what it is denied is counted and told.
+    pub(super) fn denials(&self) -> &Arc<Denials> {
+        &self.denials
+    }
+
     pub(super) fn health(&self) -> Arc<Health> {
         Arc::clone(&self.health)
     }
@@ -187,6 +197,11 @@ impl Guest {
     /// transactions.
     pub fn imports_session(&self) -> bool {
         self.code.rights.imports_session
+    }
+
+    /// Whether it imports `cloakroom:http/cookies`: then its requests bring the jar.
+    pub fn imports_cookies(&self) -> bool {
+        self.code.rights.imports_cookies
     }
 
     /// What it may do with the session.
@@ -246,20 +261,14 @@ impl Guest {
     }
 
     /// An instance for one run: one that has served before, if one waits, else a store that it can be made in.
-    pub(super) fn instance(
-        &self,
-        caller: Caller,
-        effects: Effects,
-        request_id: &Arc<str>,
-        attempt: u32,
-    ) -> Instance {
+    pub(super) fn instance(&self, caller: Caller, request_id: &Arc<str>, attempt: u32) -> Instance {
         match self.shelf().and_then(|shelf| shelf.take()) {
             Some(mut instance) => {
                 self.metrics.guest().reused();
-                instance.renew(caller, effects, request_id, attempt);
+                instance.renew(caller, request_id, attempt);
                 instance
             }
-            None => Instance::new(self.store(caller, effects, self.log(request_id, attempt))),
+            None => Instance::new(self.store(caller, self.log(request_id, attempt))),
         }
     }
 
@@ -270,7 +279,7 @@ impl Guest {
     /// When the component cannot start.
     pub async fn instantiate(&self) -> wasmtime::Result<impl Send + use<>> {
         let log = self.log(&"instantiate".into(), 0);
-        let mut instance = Instance::new(self.store(Caller::none(), Effects::default(), log));
+        let mut instance = Instance::new(self.store(Caller::none(), log));
         instance.start(self.handler()).await?;
         Ok(instance)
     }
@@ -293,10 +302,10 @@ impl Guest {
     }
 
     /// A store for one run.
-    fn store(&self, caller: Caller, effects: Effects, log: GuestLog) -> Store<Context> {
+    fn store(&self, caller: Caller, log: GuestLog) -> Store<Context> {
         let outbound = Outbound {
             hosts: Arc::clone(&self.code.outbound_hosts),
-            effects,
+            account: caller.account.clone(),
             calls_max: self.code.limits.outbound_calls_max,
             patience: self.code.limits.deadline,
         };
@@ -326,11 +335,7 @@ impl Guest {
                 .enter(Instant::now() + self.code.limits.deadline)
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;
-            let mut store = self.store(
-                Caller::none(),
-                Effects::default(),
-                self.log(&"load".into(), 0),
-            );
+            let mut store = self.store(Caller::none(), self.log(&"load".into(), 0));
             let made = self.code.handler.pre().instantiate_async(&mut store);
             let made = tokio::time::timeout(start_max, made).await;
             let refused_memory = store.data().refused_memory(&self.code.limits);

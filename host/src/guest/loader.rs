@@ -11,7 +11,7 @@ use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::digest::Digest;
 use super::engine::World;
-use super::session_host;
+use super::{cookies_host, session_host};
 
 /// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
@@ -21,7 +21,7 @@ const HANDLER_03: &str = "wasi:http/handler@0.3.";
 /// What a program for the command line exports.
 const COMMAND: &str = "wasi:cli/run@";
 /// What of its imports we can offer at all; whether each fits is for the linker to say.
-const OFFERED: [&str; 2] = ["wasi:", session_host::INTERFACE];
+const OFFERED: [&str; 3] = ["wasi:", session_host::INTERFACE, cookies_host::INTERFACE];
 
 /// Why a file is no guest.
 #[derive(Debug, thiserror::Error)]
@@ -88,9 +88,10 @@ pub enum LoadError {
     },
     /// The component imports interfaces that the host does not have.
     #[error(
-        "the component imports {}, which this host does not offer; it offers WASI 0.2 and 0.3 and {}",
+        "the component imports {}, which this host does not offer; it offers WASI 0.2 and 0.3, {} and {}",
         listed(imports),
-        session_host::INTERFACE
+        session_host::INTERFACE,
+        cookies_host::INTERFACE
     )]
     UnknownImports {
         /// Their names.
@@ -151,10 +152,11 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    pub(super) fn imports_session(&self) -> bool {
+    /// Whether it imports an interface of the host's own, in any version.
+    pub(super) fn imports(&self, interface: &str) -> bool {
         self.imports
             .iter()
-            .any(|import| is_version_of(import, session_host::INTERFACE))
+            .any(|import| is_version_of(import, interface))
     }
 
     /// Imports that belong to none of the families of interfaces we offer.

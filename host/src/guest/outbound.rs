@@ -3,7 +3,6 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
@@ -11,6 +10,9 @@ use http_body_util::BodyExt;
 use wasmtime_wasi_http::{
     Error, RequestOptions, Result, WasiBody, WasiHttpHooks, default_send_request,
 };
+
+use super::account::Account;
+use super::denials::Denial;
 
 /// Largest piece that a guest may write to a body at once, in bytes. Two of them wait at most, so this is also how far a
 /// guest can run ahead of the release of its answer (64 KiB) before it has to let the host look.
@@ -75,28 +77,10 @@ impl OutboundHost {
     }
 }
 
-/// How many requests of the guest have left; shared by all runs of one request.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Effects(Arc<AtomicU32>);
-
-impl Effects {
-    pub(super) fn any(&self) -> bool {
-        self.0.load(Ordering::Acquire) > 0
-    }
-
-    /// Counts one more, unless there are `max` already.
-    fn count(&self, max: u32) -> bool {
-        let next = |count| (count < max).then_some(count + 1);
-        self.0
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, next)
-            .is_ok()
-    }
-}
-
 /// The way out of one instance.
 pub(super) struct Outbound {
     pub(super) hosts: Arc<[OutboundHost]>,
-    pub(super) effects: Effects,
+    pub(super) account: Account,
     /// Requests that may leave.
     pub(super) calls_max: u32,
     /// Longest wait for a connection, for the first byte and between two bytes: whatever the guest asks for, not more.
@@ -114,10 +98,12 @@ impl WasiHttpHooks for Outbound {
         _: Io,
     ) -> Sending {
         if !self.may_reach(request.uri()) {
+            let host = request.uri().authority().map(host_and_port);
+            self.account.denied(&Denial::Outbound(host));
             return Box::new(async { Err(Error::HttpRequestDenied) });
         }
         // Counted before anything leaves: an effect that may have happened counts as one that has.
-        if !self.effects.count(self.calls_max) {
+        if !self.account.count_call(self.calls_max) {
             return Box::new(async { Err(Error::ConnectionLimitReached) });
         }
         let options = self.bounded(options);
@@ -157,6 +143,12 @@ impl Outbound {
     }
 }
 
+/// An authority without the user's name and password that may stand before its host.
+fn host_and_port(authority: &Authority) -> &str {
+    let text = authority.as_str();
+    text.rsplit_once('@').map_or(text, |(_user, host)| host)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,7 +160,7 @@ mod tests {
             .collect();
         let outbound = Outbound {
             hosts,
-            effects: Effects::default(),
+            account: Account::none(),
             calls_max: 1,
             patience: Duration::from_secs(1),
         };
@@ -202,6 +194,13 @@ mod tests {
         assert!(reaches("*.example.com", "https://a.b.example.com/"));
         assert!(!reaches("*.example.com", "https://example.com/"));
         assert!(!reaches("*.example.com", "https://badexample.com/"));
+    }
+
+    #[test]
+    fn a_password_in_an_authority_is_not_said() {
+        let authority = "user:hunter2@api.test:81".parse().unwrap();
+        assert_eq!(host_and_port(&authority), "api.test:81");
+        assert_eq!(host_and_port(&"[::1]:80".parse().unwrap()), "[::1]:80");
     }
 
     #[test]

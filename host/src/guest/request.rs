@@ -10,11 +10,15 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::COOKIE;
 use http::uri::Scheme;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use wasmtime_wasi_http::Error;
+
+use super::caller::Cookies;
+use crate::cookie::Jar;
 
 /// A request that a guest can be run on, again if need be. `Debug` shows no header and no body.
 pub struct GuestRequest {
@@ -24,10 +28,23 @@ pub struct GuestRequest {
     pub scheme: Scheme,
     /// The body, recorded while it is read.
     pub body: ReplayBody,
+    /// What reads and writes the guest's own cookies; needed where it imports that ([`Guest::imports_cookies`](super::Guest)).
+    pub jar: Option<Arc<Jar>>,
     /// What the logs call this request.
     pub request_id: Arc<str>,
     /// When the answer must have been released, all runs together.
     pub deadline: Instant,
+}
+
+impl GuestRequest {
+    /// Its cookies, unread, where the guest has asked for them.
+    pub(super) fn cookies(&self) -> Option<Cookies> {
+        let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();
+        self.jar.as_ref().map(|jar| Cookies {
+            jar: Arc::clone(jar),
+            headers: headers(),
+        })
+    }
 }
 
 impl fmt::Debug for GuestRequest {

@@ -13,6 +13,7 @@ use wasmtime_wasi_http::p3::bindings::ServicePre;
 use super::code::CodeSource;
 use super::compiler::Target;
 use super::context::Context;
+use super::cookies_host;
 use super::digest::Digest;
 use super::engine::{self, Blueprint, Fingerprint, World};
 use super::gate::{Gate, Gates, GuestGates, Usage};
@@ -121,7 +122,8 @@ impl Runtime {
         let handler = house.fit(&code.component, &outline)?;
         let gate = self.guest_gates.of(&settings.name, &settings.limits);
         let rights = Rights {
-            imports_session: outline.imports_session(),
+            imports_session: outline.imports(session_host::INTERFACE),
+            imports_cookies: outline.imports(cookies_host::INTERFACE),
             engine: house.engine.clone(),
             gates: Gates::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
@@ -169,6 +171,7 @@ impl House {
             wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
         }
         session_host::link(&mut linker)?;
+        cookies_host::link(&mut linker)?;
         let gate = Arc::new(Gate::new(
             options.instances_max,
             options.instance_waiters_max,

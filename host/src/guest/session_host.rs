@@ -1,31 +1,21 @@
 //! `cloakroom:http/session` as guests call it: each call goes to the [`Session`] of the request that the store runs.
 //!
-//! The bindings come without tracing, which would log session values. The WIT functions are plain, so that every
-//! language's tools can call them; the host's side is async: a call that has to wait for the store (the first one, `save`,
-//! `reload`) suspends the guest and blocks no thread.
+//! The WIT functions are plain, so that every language's tools can call them; the host's side is async: a call that has to wait
+//! for the store (the first one, `save`, `reload`) suspends the guest and blocks no thread.
 
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use self::bindings::cloakroom::http::session::{CookieAttributes, Error, Host, add_to_linker};
+use super::bindings::session::{CookieAttributes, Error, Host, add_to_linker};
+use super::caller::Caller;
 use super::context::Context;
+use super::denials::Denial;
 use super::error::SessionInterrupt;
 use crate::record;
 use crate::session::{self, CallError, Session};
-
-#[allow(missing_docs, unreachable_pub, reason = "written by the macro")]
-mod bindings {
-    wasmtime::component::bindgen!({
-        path: "../wit",
-        world: "cloakroom:http/imports",
-        imports: { default: async | trappable },
-    });
-}
 
 /// What the interface is called in a component's imports, without its version.
 pub(super) const INTERFACE: &str = "cloakroom:http/session";
@@ -38,110 +28,79 @@ pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
     add_to_linker::<Context, HasSelf<Caller>>(linker, |context| &mut context.caller)
 }
 
-/// Whose calls the calls of one instance are.
-///
-/// A store runs one request at a time, so its data tell whose call it is, in both worlds; were a 0.3 instance shared by
-/// several requests at once, the root of `async_call_stack()` would have to tell.
-pub(super) struct Caller {
-    pub(super) session: Session,
-    pub(super) has_answered: HasAnswered,
-}
-
-/// Set when the guest has set its response's head: some of the body may have been written since.
-#[derive(Clone, Debug, Default)]
-pub(super) struct HasAnswered(Arc<AtomicBool>);
-
-impl HasAnswered {
-    pub(super) fn set(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 type Answer<T> = Result<Result<T, Error>>;
 
 impl Host for Caller {
     async fn get(&mut self, key: String) -> Answer<Option<String>> {
-        answer(self.session.get(&key).await)
+        self.answer(self.session.get(&key).await)
     }
 
     async fn set(&mut self, key: String, value: String) -> Answer<()> {
-        answer(self.changing().await.set(&key, &value).await)
+        self.answer(self.changing().await.set(&key, &value).await)
     }
 
     async fn delete(&mut self, key: String) -> Answer<()> {
-        answer(self.changing().await.delete(&key).await)
+        self.answer(self.changing().await.delete(&key).await)
     }
 
     async fn list_keys(&mut self) -> Answer<Vec<String>> {
-        answer(self.session.list_keys().await)
+        self.answer(self.session.list_keys().await)
     }
 
     async fn add(&mut self, key: String, delta: i64) -> Answer<()> {
-        answer(self.changing().await.add(&key, delta).await)
+        self.answer(self.changing().await.add(&key, delta).await)
     }
 
     async fn increment(&mut self, key: String, delta: i64) -> Answer<i64> {
-        answer(self.changing().await.increment(&key, delta).await)
+        self.answer(self.changing().await.increment(&key, delta).await)
     }
 
     async fn clear(&mut self) -> Answer<()> {
-        answer(self.changing().await.clear().await)
+        self.answer(self.changing().await.clear().await)
     }
 
     async fn fingerprint(&mut self) -> Answer<Option<String>> {
-        answer(self.session.fingerprint().await)
+        self.answer(self.session.fingerprint().await)
     }
 
     async fn renew(&mut self) -> Answer<()> {
-        answer(self.changing().await.renew().await)
+        self.answer(self.changing().await.renew().await)
     }
 
     async fn regenerate(&mut self) -> Answer<()> {
-        answer(self.changing().await.regenerate().await)
+        self.answer(self.changing().await.regenerate().await)
     }
 
     async fn destroy(&mut self) -> Answer<()> {
-        answer(self.changing().await.destroy().await)
+        self.answer(self.changing().await.destroy().await)
     }
 
     async fn save(&mut self) -> Answer<()> {
-        answer(self.changing().await.save().await)
+        self.answer(self.changing().await.save().await)
     }
 
     async fn reload(&mut self) -> Answer<()> {
-        answer(self.changing().await.reload().await)
+        self.answer(self.changing().await.reload().await)
     }
 
     async fn touch(&mut self) -> Answer<()> {
-        answer(self.changing().await.touch().await)
+        self.answer(self.changing().await.touch().await)
     }
 
     async fn unset(&mut self) -> Answer<()> {
-        answer(self.changing().await.unset().await)
+        self.answer(self.changing().await.unset().await)
     }
 
     async fn cookie(&mut self) -> Answer<CookieAttributes> {
-        answer(self.session.cookie().await.map(cookie_attributes))
+        self.answer(self.session.cookie().await.map(cookie_attributes))
     }
 
     async fn set_max_age(&mut self, milliseconds: Option<i64>) -> Answer<()> {
-        answer(self.changing().await.set_max_age(milliseconds).await)
+        self.answer(self.changing().await.set_max_age(milliseconds).await)
     }
 }
 
 impl Caller {
-    /// Of an instance that runs no request: its calls are denied.
-    pub(super) fn none() -> Self {
-        Self {
-            session: Session::none(),
-            has_answered: HasAnswered::default(),
-        }
-    }
-
     /// The session, for a call that changes it: first lets the driver see what of the body was written before.
     ///
     /// A guest runs ahead of whoever takes its body. Without this, a change behind the bytes that release an answer would
@@ -160,19 +119,22 @@ impl Caller {
         }
         &self.session
     }
-}
 
-fn answer<T>(result: std::result::Result<T, CallError>) -> Answer<T> {
-    match result {
-        Ok(value) => Ok(Ok(value)),
-        Err(CallError::Guest(error)) => Ok(Err(match error {
-            session::Error::Denied(what) => Error::Denied(what),
-            session::Error::Invalid(what) => Error::Invalid(what),
-            session::Error::TooLarge(bytes_max) => Error::TooLarge(bytes_max),
-            session::Error::Committed => Error::Committed,
-            session::Error::Unavailable(what) => Error::Unavailable(what),
-        })),
-        Err(CallError::Interrupted) => Err(SessionInterrupt.into()),
+    fn answer<T>(&self, result: std::result::Result<T, CallError>) -> Answer<T> {
+        match result {
+            Ok(value) => Ok(Ok(value)),
+            Err(CallError::Guest(error)) => Ok(Err(match error {
+                session::Error::Denied(denial) => {
+                    self.account.denied(&Denial::Session(&denial));
+                    Error::Denied(denial.to_string())
+                }
+                session::Error::Invalid(what) => Error::Invalid(what),
+                session::Error::TooLarge(bytes_max) => Error::TooLarge(bytes_max),
+                session::Error::Committed => Error::Committed,
+                session::Error::Unavailable(what) => Error::Unavailable(what),
+            })),
+            Err(CallError::Interrupted) => Err(SessionInterrupt.into()),
+        }
     }
 }
 

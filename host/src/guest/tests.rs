@@ -1,5 +1,6 @@
 //! Real guests on the real runtime, in process: no server, no store but memory.
 
+mod cookies;
 mod faults;
 mod limits;
 mod loading;
@@ -98,6 +99,7 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
             limits.request_body_bytes_max,
             limits.replay_bytes_max,
         ),
+        jar: None,
         request_id: "test".into(),
         deadline: Instant::now() + limits.deadline,
     }

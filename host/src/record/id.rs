@@ -7,6 +7,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::limits::SESSION_ID_BYTES_MAX;
 
+/// How long ids of our making are: 24 bytes in base64url.
+const GENERATED_CHARS: usize = 32;
+
 /// A session's id. A credential: it has no `Display` and its `Debug` says nothing.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);
@@ -24,6 +27,12 @@ impl SessionId {
         (1..=SESSION_ID_BYTES_MAX)
             .contains(&text.len())
             .then(|| Self(text.into()))
+    }
+
+    /// Whether a text has the shape of the ids that this host and express-session make: 32 characters of base64url.
+    pub fn could_be(text: &str) -> bool {
+        let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        text.len() == GENERATED_CHARS && text.bytes().all(is_base64url)
     }
 
     /// The id as the cookie and the row spell it.
@@ -46,12 +55,16 @@ mod tests {
     fn ids_are_32_url_safe_characters_and_differ() {
         let (a, b) = (SessionId::generate(), SessionId::generate());
         assert_ne!(a, b);
-        assert_eq!(a.as_str().len(), 32);
-        assert!(
-            a.as_str()
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'-' || c == b'_')
-        );
+        assert!(SessionId::could_be(a.as_str()));
+        for text in [
+            "",
+            &"a".repeat(31),
+            &"a".repeat(33),
+            &"a+".repeat(16),
+            &"é".repeat(16),
+        ] {
+            assert!(!SessionId::could_be(text), "{text}");
+        }
     }
 
     #[test]

@@ -112,8 +112,8 @@ pub(super) fn encode_string(text: &str) -> String {
     serde_json::to_string(text).expect("every Rust string is a JSON string")
 }
 
-/// Whether JavaScript takes the value for true.
-pub(super) fn is_truthy(raw: &str) -> bool {
+/// Whether JavaScript takes a JSON text, without white space around it, for true.
+pub fn is_truthy(raw: &str) -> bool {
     match raw {
         "false" | "null" | "\"\"" => false,
         number if number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) => {
@@ -300,7 +300,7 @@ mod tests {
 
     #[test]
     fn truth_is_javascripts() {
-        for raw in ["false", "null", "0", "-0", "0.0", "0e5", "\"\""] {
+        for raw in ["false", "null", "0", "-0", "0.0", "0e5", "1e-400", "\"\""] {
             assert!(!is_truthy(raw), "{raw}");
         }
         for raw in ["true", "1", "-1", "1e400", "\"0\"", "\"auto\"", "{}", "[]"] {

@@ -10,7 +10,7 @@ use tokio::sync::{Mutex, OwnedMutexGuard};
 use super::policy::{self, Ending, Trigger};
 use super::run::{Run, Stop, WasCalled};
 use super::transaction::Op;
-use super::{Access, CallError, Error, Grant, Unset};
+use super::{Access, CallError, Denial, Error, Grant, Unset};
 use crate::record::{CookieAttributes, SessionId, check_value};
 
 /// The session of one run. Clones are the same session.
@@ -25,7 +25,7 @@ pub struct Session(Arc<Shared>);
 struct Shared {
     grant: Arc<Grant>,
     /// Without one, every call is denied for this reason.
-    run: Result<Arc<Mutex<Run>>, &'static str>,
+    run: Result<Arc<Mutex<Run>>, Denial>,
     is_frozen: AtomicBool,
     was_called: AtomicBool,
 }
@@ -42,11 +42,11 @@ type Locked = OwnedMutexGuard<Run>;
 impl Session {
     /// For a guest that has no session: every call is denied, no store is asked, no cookie is sent.
     pub fn none() -> Self {
-        Self::closed("this guest is granted no access to the session")
+        Self::closed(Denial::NoAccess)
     }
 
     /// Where there is no session for the reason `why`.
-    pub(super) fn closed(why: &'static str) -> Self {
+    pub(super) fn closed(why: Denial) -> Self {
         Self::with(Arc::default(), Err(why))
     }
 
@@ -55,7 +55,7 @@ impl Session {
         (Self::with(grant, Ok(Arc::clone(&run))), run)
     }
 
-    fn with(grant: Arc<Grant>, run: Result<Arc<Mutex<Run>>, &'static str>) -> Self {
+    fn with(grant: Arc<Grant>, run: Result<Arc<Mutex<Run>>, Denial>) -> Self {
         Self(Arc::new(Shared {
             grant,
             run,

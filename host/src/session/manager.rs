@@ -20,7 +20,7 @@ use super::slot::Slots;
 use super::snapshots::Snapshots;
 use super::touches::Touches;
 use super::transaction::Base;
-use super::{Access, Attempt, CookieChange, Outcome, Refusal, Replay, Start, Visit};
+use super::{Access, Attempt, CookieChange, Denial, Outcome, Refusal, Replay, Start, Visit};
 use crate::clock::Clock;
 use crate::cookie::{KeyRing, Resolution, path_matches};
 use crate::limits::SNAPSHOT_UNASKED_MAX;
@@ -60,7 +60,7 @@ pub(super) enum Loaded {
 /// What a request came with.
 enum Opening {
     /// No session here, for this reason.
-    Closed(&'static str),
+    Closed(Denial),
     /// No session yet.
     New(Ticket),
     /// A session's id, signed by us.
@@ -77,7 +77,7 @@ impl SessionManager {
     /// A manager of the sessions in `store`.
     pub fn new(
         options: Options,
-        keys: KeyRing,
+        keys: impl Into<Arc<KeyRing>>,
         store: Arc<dyn SessionStore>,
         clock: Clock,
     ) -> Arc<Self> {
@@ -86,7 +86,7 @@ impl SessionManager {
             snapshots: Snapshots::new(options.snapshots_bytes_max),
             touches: Arc::default(),
             options,
-            keys: ArcSwap::from_pointee(keys),
+            keys: ArcSwap::new(keys.into()),
             store,
             clock,
             counters: Counters::default(),
@@ -95,8 +95,8 @@ impl SessionManager {
     }
 
     /// Signs and verifies with other secrets from now on. A cookie that none of them has signed is no session any more.
-    pub fn replace_keys(&self, keys: KeyRing) {
-        self.keys.store(Arc::new(keys));
+    pub fn replace_keys(&self, keys: Arc<KeyRing>) {
+        self.keys.store(keys);
     }
 
     /// What it has counted.
@@ -160,10 +160,10 @@ impl SessionManager {
 
     fn open(&self, visit: &Visit) -> Opening {
         if visit.grant.access == Access::None {
-            return Opening::Closed("this guest is granted no access to the session");
+            return Opening::Closed(Denial::NoAccess);
         }
         if !path_matches(&self.options.cookie.path, &visit.path) {
-            return Opening::Closed("this path is outside of the session cookie's path");
+            return Opening::Closed(Denial::OutsidePath);
         }
         match visit.presented.resolve(&self.keys.load()) {
             Resolution::Absent => Opening::New(Ticket::Absent),
@@ -184,7 +184,7 @@ impl SessionManager {
     /// Runs a guest where there is no session: each of its calls is denied.
     async fn run_without<A: Attempt>(
         &self,
-        why: &'static str,
+        why: Denial,
         attempt: &mut A,
     ) -> Outcome<A::Answer, A::Failure> {
         self.counters.runs.add_one();

@@ -72,8 +72,46 @@ pub struct GuestMetrics {
     swaps: Counter,
     rollbacks: [Counter; 2],
     refusals: Counter,
+    denials: [Counter; GRANTS.len()],
     /// Those that somebody still holds.
     versions: Mutex<Vec<Weak<VersionMetrics>>>,
+}
+
+/// What a guest is granted, or denied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GrantKind {
+    /// The session as a whole.
+    Session,
+    /// Keys to read.
+    ReadKeys,
+    /// Keys to write.
+    WriteKeys,
+    /// Requests to other hosts.
+    Outbound,
+    /// Cookies of its own.
+    Cookies,
+}
+
+/// Every kind of grant, in the order of their numbers.
+pub const GRANTS: [GrantKind; 5] = [
+    GrantKind::Session,
+    GrantKind::ReadKeys,
+    GrantKind::WriteKeys,
+    GrantKind::Outbound,
+    GrantKind::Cookies,
+];
+
+impl GrantKind {
+    /// Its name, in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::ReadKeys => "read_keys",
+            Self::WriteKeys => "write_keys",
+            Self::Outbound => "outbound",
+            Self::Cookies => "cookies",
+        }
+    }
 }
 
 /// Why a guest went back to an earlier version.
@@ -131,6 +169,13 @@ impl GuestMetrics {
                 "New versions that were refused before they served.",
                 &guest,
             ),
+            denials: GRANTS.map(|grant| {
+                counter(
+                    "cloakroom_guest_denials_total",
+                    "Calls of a guest that were refused because it is not granted them.",
+                    &[("guest", name), ("grant", grant.as_str())],
+                )
+            }),
             versions: Mutex::default(),
         })
     }
@@ -176,6 +221,11 @@ impl GuestMetrics {
         self.refusals.inc();
     }
 
+    /// Notes a call that the guest is not granted.
+    pub fn denied(&self, grant: GrantKind) {
+        self.denials[grant as usize].inc();
+    }
+
     /// Tells all of them, and those of the versions that are held.
     pub fn tell(&self, scrape: &Scrape) {
         scrape.add(&self.duration);
@@ -184,6 +234,7 @@ impl GuestMetrics {
             let totals = [&self.turned_away, &self.reused, &self.swaps, &self.refusals];
             totals.into_iter().for_each(|total| scrape.add(total));
             self.rollbacks.iter().for_each(|total| scrape.add(total));
+            self.denials.iter().for_each(|total| scrape.add(total));
         }
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         for version in versions.iter().filter_map(Weak::upgrade) {
@@ -307,78 +358,4 @@ impl Scrape {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn told(guest: &GuestMetrics) -> String {
-        let scrape = Scrape::default();
-        guest.tell(&scrape);
-        scrape.text()
-    }
-
-    #[test]
-    fn what_was_counted_is_told_by_guest_version_and_class() {
-        let guest = GuestMetrics::new("counter");
-        let (first, second) = (guest.version(1), guest.version(2));
-        first.answered(200, Duration::from_millis(2));
-        first.answered(204, Duration::from_millis(2));
-        second.answered(503, Duration::from_secs(60));
-        second.trapped();
-        guest.rolled_back(RollbackCause::Failures);
-        guest.waited(Duration::ZERO, &Err::<(), ()>(()));
-
-        let text = told(&guest);
-
-        for line in [
-            "cloakroom_requests_total{guest=\"counter\",status=\"2xx\",version=\"1\"} 2",
-            "cloakroom_requests_total{guest=\"counter\",status=\"5xx\",version=\"2\"} 1",
-            "cloakroom_guest_traps_total{guest=\"counter\",version=\"2\"} 1",
-            "cloakroom_guest_traps_total{guest=\"counter\",version=\"1\"} 0",
-            "cloakroom_guest_rollbacks_total{cause=\"failures\",guest=\"counter\"} 1",
-            "cloakroom_guest_rollbacks_total{cause=\"asked\",guest=\"counter\"} 0",
-            "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"0.001\"} 0",
-            "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"0.0025\"} 2",
-            "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"+Inf\"} 3",
-            "cloakroom_request_duration_seconds_count{guest=\"counter\"} 3",
-            "cloakroom_instance_refusals_total{guest=\"counter\"} 1",
-            "# TYPE cloakroom_requests_total counter",
-        ] {
-            assert!(text.lines().any(|told| told == line), "{line}\n{text}");
-        }
-    }
-
-    #[test]
-    fn the_series_of_a_version_end_with_it() {
-        let guest = GuestMetrics::new("counter");
-        let kept = guest.version(200);
-        for number in 0..200 {
-            guest.version(number).answered(200, Duration::ZERO);
-        }
-        let text = told(&guest);
-        assert!(text.contains("version=\"200\"") && !text.contains("version=\"199\""));
-        assert!(guest.versions.lock().unwrap().len() <= 2);
-        drop(kept);
-    }
-
-    #[test]
-    fn a_version_that_is_held_twice_counts_once() {
-        let guest = GuestMetrics::new("counter");
-        let (live, kept) = (guest.version(1), guest.version(1));
-        live.answered(200, Duration::ZERO);
-        drop(live);
-        kept.answered(200, Duration::ZERO);
-        let line = "cloakroom_requests_total{guest=\"counter\",status=\"2xx\",version=\"1\"} 2";
-        assert!(told(&guest).contains(line));
-    }
-
-    #[test]
-    fn a_label_cannot_break_the_text() {
-        let scrape = Scrape::default();
-        scrape.gauge("cloakroom_x", "X.", &[("guest", "a\"b\nc")], 1);
-        assert!(
-            scrape
-                .text()
-                .contains("cloakroom_x{guest=\"a\\\"b\\nc\"} 1\n")
-        );
-    }
-}
+mod tests;

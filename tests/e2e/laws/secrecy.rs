@@ -42,6 +42,18 @@ async fn no_secret_reaches_the_log() {
         let signature = cookie.split('.').next_back().unwrap();
         secrets.extend([id_of(&browser, &host), signature.to_owned()]);
     }
+    let other = Browser::new();
+    let written = [
+        r#"set-cookie {"name":"mine","text":"MY-DATA","signed":true}"#,
+        r#"set-cookie {"name":"connect.sid","text":"MY-DATA"}"#,
+        r#"set-cookie {"name":"mine","json":"{MY-DATA"}"#,
+    ];
+    for lines in [&written[..], &["cookies"]] {
+        let text = run_script(&other, &host, lines).await.text;
+        said += &text.replace("\"MY-DATA\"", "");
+    }
+    let mine = other.cookies(&host.url("/")).unwrap();
+    secrets.push(mine.rsplit_once('.').unwrap().1.to_owned());
     let forged = format!("connect.sid=s%3A{}.MY-FORGERY", id_of(&browser, &host));
     let forger = Browser::with_cookie(&host.url("/"), &forged);
     said += &run_script(&forger, &host, &["get k"]).await.text;

@@ -20,6 +20,7 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<Fault>> {
     };
     let variables = [
         ("COOKIE_SECRET", SECRET),
+        ("APP_COOKIE_SECRET", SECRET),
         ("DB_PASSWORD", "hunter2"),
         ("API_TOKEN", "t"),
         ("ADMIN_TOKEN", SECRET),

@@ -3,7 +3,7 @@
 use super::*;
 
 const ID: &str = "d7JoW4ib4H6NXslbHLUz1sQTH2aM1msl";
-const SIGNED: &str =
+const WIRE: &str =
     "s%3Ad7JoW4ib4H6NXslbHLUz1sQTH2aM1msl.%2B3xsq9%2BlVPIL3rpCGreGeIpTtuJy6SImmDDGBuMELhk";
 
 fn ring(secrets: &[&str]) -> KeyRing {
@@ -33,7 +33,7 @@ fn values_are_signed_and_spelled_as_express_does() {
             "keyboard cat",
             "s%3A%2Ffoo.paEKBtAHbV5s1IB8B2zPnzAgYmmnRPIqObW4VRYj%2FMQ",
         ),
-        (ID, "keyboard cat", SIGNED),
+        (ID, "keyboard cat", WIRE),
         (
             "a.b",
             "k",
@@ -51,7 +51,7 @@ fn values_are_signed_and_spelled_as_express_does() {
         ),
     ] {
         let ring = ring(&[secret]);
-        assert_eq!(ring.sign_text(id), value);
+        assert_eq!(encode(&ring.sign_text(id)), value);
         let verified = ring.verify(value);
         // An empty id has a signature, too, and is still no row's key.
         assert_eq!(verified, SessionId::from_foreign(id), "{value}");
@@ -71,14 +71,14 @@ fn a_secret_may_be_any_bytes() {
 #[test]
 fn every_spelling_that_express_accepts_is_accepted() {
     let ring = ring(&["keyboard cat"]);
-    let plain = decode(SIGNED).into_owned();
+    let plain = decode(WIRE).into_owned();
     for value in [
-        SIGNED.to_owned(),
-        SIGNED.replace("%3A", "%3a").replace("%2B", "%2b"),
+        WIRE.to_owned(),
+        WIRE.replace("%3A", "%3a").replace("%2B", "%2b"),
         plain.clone(),
-        format!("\"{SIGNED}\""),
+        format!("\"{WIRE}\""),
         format!("\"{plain}\""),
-        SIGNED.replacen("d7", "%647", 1),
+        WIRE.replacen("d7", "%647", 1),
     ] {
         assert_eq!(ring.verify(&value), Some(id(ID)), "{value}");
     }
@@ -87,7 +87,7 @@ fn every_spelling_that_express_accepts_is_accepted() {
 #[test]
 fn everything_that_is_not_signed_exactly_so_is_rejected() {
     let ring = ring(&["keyboard cat"]);
-    let plain = decode(SIGNED).into_owned();
+    let plain = decode(WIRE).into_owned();
     let url_safe = plain.replace('+', "-").replace('/', "_");
     let (unsigned, signature) = plain.rsplit_once('.').unwrap();
     assert_ne!(url_safe, plain);
@@ -100,7 +100,7 @@ fn everything_that_is_not_signed_exactly_so_is_rejected() {
         format!("{unsigned}."),
         format!("{unsigned}{signature}"),
         format!("{plain}="),
-        format!("{SIGNED}%3D"),
+        format!("{WIRE}%3D"),
         url_safe,
         plain[..plain.len() - 1].to_owned(),
         format!("{plain}A"),
@@ -115,12 +115,12 @@ fn everything_that_is_not_signed_exactly_so_is_rejected() {
         format!("{plain} "),
         format!("\"{plain}"),
         format!("\"\"{plain}\"\""),
-        SIGNED.replace("%2B", "+").replace("%3A", "%3"),
-        SIGNED.replace("%2B", "%252B"),
-        format!("{SIGNED}%"),
-        format!("{SIGNED}%zz"),
-        format!("{SIGNED}%ff"),
-        SIGNED.replace("%2B", " "),
+        WIRE.replace("%2B", "+").replace("%3A", "%3"),
+        WIRE.replace("%2B", "%252B"),
+        format!("{WIRE}%"),
+        format!("{WIRE}%zz"),
+        format!("{WIRE}%ff"),
+        WIRE.replace("%2B", " "),
         format!("s:{}.{signature}", "x".repeat(129)),
         "s%3A".repeat(100_000),
     ] {
@@ -131,7 +131,7 @@ fn everything_that_is_not_signed_exactly_so_is_rejected() {
 #[test]
 fn no_flipped_bit_goes_unnoticed() {
     let ring = ring(&["keyboard cat"]);
-    let plain = decode(SIGNED).into_owned().into_bytes();
+    let plain = decode(WIRE).into_owned().into_bytes();
     for at in 0..plain.len() {
         for bit in 0..7 {
             let mut forged = plain.clone();
@@ -155,6 +155,13 @@ fn the_longest_id_fits_however_it_is_spelled() {
         ring.verify(&format!("\"{everything_encoded}\"")),
         Some(longest)
     );
+}
+
+#[test]
+fn rings_with_one_secret_in_common_believe_each_other() {
+    let own = ring(&["a", "b"]);
+    assert!(own.shares_a_secret_with(&ring(&["c", "b"])));
+    assert!(!own.shares_a_secret_with(&ring(&["c", "ab"])));
 }
 
 #[test]
@@ -225,7 +232,7 @@ fn keys_are_derived_as_rfc_5869_says() {
 #[test]
 fn debug_shows_no_secret() {
     let ring = ring(&["hunter2"]);
-    let shown = format!("{ring:?} {:?} {:?}", ring.secrets[0], ring.verify(SIGNED));
+    let shown = format!("{ring:?} {:?} {:?}", ring.secrets[0], ring.verify(WIRE));
     assert!(
         !shown.contains("hunter2") && !shown.contains("104, 117"),
         "{shown}"

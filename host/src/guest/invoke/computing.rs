@@ -15,11 +15,11 @@ use std::time::{Duration, Instant};
 use tokio::task::coop::unconstrained;
 
 use self::ticket::{GoOn, Ticket};
+use crate::guest::caller::HasAnswered;
 use crate::guest::error::GuestFailure;
 use crate::guest::gate::Permit;
 use crate::guest::lane::{Habit, Lane};
 use crate::guest::log::GuestLog;
-use crate::guest::session_host::HasAnswered;
 use crate::guest::shelf::Kept;
 use crate::limits::LANE_THRESHOLD;
 

@@ -18,9 +18,9 @@ use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
 
 use super::computing::Computing;
+use crate::guest::caller::HasAnswered;
 use crate::guest::error::GuestFailure;
 use crate::guest::log::GuestLog;
-use crate::guest::session_host::HasAnswered;
 use crate::guest::shelf::Kept;
 
 /// How long the body of a guest that has no task left may stay open without another byte: a guest may leak the end that

@@ -6,9 +6,11 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::session::Replay;
 
-/// Runs a script with the host that it may reach, if any.
-async fn script(granted: Option<&str>, ops: String) -> (String, Replay) {
-    let mut settings = settings("fixture-session");
+const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
+
+/// Runs a script in one world's guest, with the host that it may reach, if any.
+async fn script(name: &str, granted: Option<&str>, ops: String) -> (String, Replay) {
+    let mut settings = settings(name);
     settings.limits.deadline = Duration::from_secs(2);
     settings.outbound_hosts = granted
         .map(|host| host.parse().unwrap())
@@ -28,13 +30,15 @@ async fn script(granted: Option<&str>, ops: String) -> (String, Replay) {
 async fn a_request_to_a_host_that_was_not_granted_never_leaves() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    for granted in [None, Some("127.0.0.1:1"), Some("example.com")] {
-        let (answer, replay) = script(granted, format!("fetch http://{address}/")).await;
-        assert!(
-            answer.starts_with("error") && answer.to_lowercase().contains("denied"),
-            "{answer}"
-        );
-        assert_eq!(replay, Replay::Possible);
+    for name in SCRIPTED {
+        for granted in [None, Some("127.0.0.1:1"), Some("example.com")] {
+            let (answer, replay) = script(name, granted, format!("fetch http://{address}/")).await;
+            assert!(
+                answer.starts_with("error") && answer.to_lowercase().contains("denied"),
+                "{name}: {answer}"
+            );
+            assert_eq!(replay, Replay::Possible, "{name}");
+        }
     }
     let nobody_came = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
     assert!(nobody_came.is_err());
@@ -44,7 +48,7 @@ async fn a_request_to_a_host_that_was_not_granted_never_leaves() {
 async fn a_granted_host_is_reached_and_counts_as_an_effect() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    let serve = async {
+    let serve = async || {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut head = [0; 1024];
         let read = stream.read(&mut head).await.unwrap();
@@ -54,21 +58,23 @@ async fn a_granted_host_is_reached_and_counts_as_an_effect() {
             .unwrap();
         String::from_utf8_lossy(&head[..read]).into_owned()
     };
-    let ((answer, replay), head) = tokio::join!(
-        script(Some(&address), format!("fetch http://{address}/path")),
-        serve
-    );
-    assert_eq!(answer, "201\n");
-    assert!(head.starts_with("GET /path HTTP/1.1\r\n"), "{head}");
-    assert_eq!(replay, Replay::EffectMade);
+    for name in SCRIPTED {
+        let fetch = script(name, Some(&address), format!("fetch http://{address}/path"));
+        let ((answer, replay), head) = tokio::join!(fetch, serve());
+        assert_eq!(answer, "201\n", "{name}");
+        assert!(head.starts_with("GET /path HTTP/1.1\r\n"), "{name}: {head}");
+        assert_eq!(replay, Replay::EffectMade, "{name}");
+    }
 }
 
 #[tokio::test]
 async fn a_connection_that_is_refused_is_an_error_and_counts_all_the_same() {
-    let (answer, replay) =
-        script(Some("127.0.0.1:1"), "fetch http://127.0.0.1:1/".to_owned()).await;
-    assert!(answer.starts_with("error"), "{answer}");
-    assert_eq!(replay, Replay::EffectMade);
+    for name in SCRIPTED {
+        let fetch = "fetch http://127.0.0.1:1/".to_owned();
+        let (answer, replay) = script(name, Some("127.0.0.1:1"), fetch).await;
+        assert!(answer.starts_with("error"), "{name}: {answer}");
+        assert_eq!(replay, Replay::EffectMade, "{name}");
+    }
 }
 
 #[tokio::test]

@@ -8,12 +8,12 @@ use tokio::sync::Mutex;
 
 use super::super::run::{Run, Writing};
 use super::super::transaction::Op;
-use super::super::{Access, CallError, Error};
+use super::super::{Access, CallError, Denial, Error};
 use super::{Locked, Session, interrupted};
 
 impl Session {
     pub(super) fn run(&self) -> Result<&Arc<Mutex<Run>>, Error> {
-        let denied = |why: &&'static str| Error::Denied((*why).to_owned());
+        let denied = |why: &Denial| Error::Denied(why.clone());
         self.0.run.as_ref().map_err(denied)
     }
 
@@ -76,9 +76,7 @@ impl Session {
     pub(super) fn may(&self, access: Access) -> Result<(), Error> {
         self.run()?;
         if self.0.grant.access < access {
-            return Err(Error::Denied(
-                "this guest may read the session and not change it".to_owned(),
-            ));
+            return Err(Error::Denied(Denial::ReadOnly));
         }
         Ok(())
     }
@@ -87,23 +85,21 @@ impl Session {
         if self.0.grant.read_keys.covers(key) {
             return Ok(());
         }
-        Err(Error::Denied(format!("this guest may not read `{key}`")))
+        Err(Error::Denied(Denial::ReadKey(key.to_owned())))
     }
 
     pub(super) fn may_write(&self, key: &str) -> Result<(), Error> {
         if self.0.grant.write_keys.covers(key) {
             return Ok(());
         }
-        Err(Error::Denied(format!("this guest may not write `{key}`")))
+        Err(Error::Denied(Denial::WriteKey(key.to_owned())))
     }
 
-    pub(super) fn may_write_all(&self, operation: &str) -> Result<(), Error> {
+    pub(super) fn may_write_all(&self, operation: &'static str) -> Result<(), Error> {
         self.may(Access::Write)?;
         if self.0.grant.write_keys.covers_all() {
             return Ok(());
         }
-        Err(Error::Denied(format!(
-            "`{operation}` needs the right to write every key"
-        )))
+        Err(Error::Denied(Denial::WriteEvery(operation)))
     }
 }

@@ -1,0 +1,18 @@
+//! `[cookies]`: the guests' own signed cookies.
+
+use super::reader::Section;
+use super::secrets::{self, SecretSource};
+
+/// `[cookies]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookiesSettings {
+    /// The secrets that sign them; none for the session's.
+    pub secrets: Option<SecretSource>,
+}
+
+/// Reads `[cookies]`.
+pub(super) fn read(mut section: Section<'_>) -> CookiesSettings {
+    CookiesSettings {
+        secrets: secrets::given(&mut section).map(SecretSource::Given),
+    }
+}

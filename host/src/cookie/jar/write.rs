@@ -1,0 +1,136 @@
+//! Writes an application's cookie as Express 4's `res.cookie` does. What Express throws at is an error here; so is what a
+//! browser would drop without a word, a name, a domain or a path that is too long.
+
+use super::super::header::{LAST_DATE_S, is_valid_domain, is_valid_path, text};
+use super::super::name::is_valid_name;
+use super::super::value::encode;
+use super::{JSON, Jar, Value};
+use crate::limits::COOKIE_VALUE_BYTES_MAX;
+use crate::record::{CookieAttributes, check_value};
+
+/// Why a cookie was not written. Quotes nothing of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// It has the name of the session's cookie.
+    #[error(
+        "the session's cookie is written by the host alone; the session's interface changes what it stands for"
+    )]
+    SessionCookie,
+    /// Signed, it could be a session's cookie.
+    #[error(
+        "a text with the shape of a session's id (32 characters of A-Z a-z 0-9 - _) is not signed with the session's \
+         secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
+    )]
+    LikeASession,
+    /// No cookie can have this name.
+    #[error("the name is none: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
+    Name,
+    /// The value is too long.
+    #[error(
+        "the value has {bytes} bytes; at most {COOKIE_VALUE_BYTES_MAX} are written, and browsers keep 4,096"
+    )]
+    TooLong {
+        /// Its length.
+        bytes: usize,
+    },
+    /// The value is no JSON text: says what is wrong and where.
+    #[error("the value: {0}")]
+    Json(String),
+    /// No cookie can have this domain.
+    #[error("the domain is none: labels of letters, digits and inner hyphens, at most 63 each")]
+    Domain,
+    /// No cookie can have this path.
+    #[error("the path is none: at most 1,024 printable ASCII characters without ; and <")]
+    Path,
+    /// It would end where HTTP can write no date.
+    #[error("the cookie would expire before 1970 or after 9999")]
+    Time,
+}
+
+impl Jar {
+    /// The value of a `Set-Cookie` header. An empty path or domain is not sent, as in Express.
+    ///
+    /// Of `attributes`, `original_max_age_ms` is Express's `maxAge`: counted from now, and stronger than `expires_at_ms`.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn write(
+        &self,
+        name: &str,
+        value: &Value,
+        is_signed: bool,
+        attributes: &CookieAttributes,
+    ) -> Result<String, WriteError> {
+        if !is_valid_name(name) {
+            return Err(WriteError::Name);
+        }
+        if name == self.session_cookie {
+            return Err(WriteError::SessionCookie);
+        }
+        check_place(attributes)?;
+        let (max_age_s, expires_at_ms) = self.lifetime(attributes)?;
+        let plain = value.to_text()?;
+        let value = if is_signed {
+            let keys = self.keys.load();
+            if keys.is_like_a_session(&plain) {
+                return Err(WriteError::LikeASession);
+            }
+            keys.ring.sign_text(&plain)
+        } else {
+            plain
+        };
+        let value = encode(&value);
+        Ok(text(name, &value, max_age_s, expires_at_ms, attributes))
+    }
+
+    /// `Max-Age` in seconds, and when the cookie ends, in milliseconds since the epoch.
+    fn lifetime(
+        &self,
+        attributes: &CookieAttributes,
+    ) -> Result<(Option<i64>, Option<i64>), WriteError> {
+        let max_age_ms = attributes.original_max_age_ms;
+        let expires_at_ms = match max_age_ms {
+            Some(ms) => Some(
+                self.clock
+                    .now_ms()
+                    .checked_add(ms)
+                    .ok_or(WriteError::Time)?,
+            ),
+            None => attributes.expires_at_ms,
+        };
+        let is_writable = |ms: i64| u64::try_from(ms).is_ok_and(|ms| ms / 1000 <= LAST_DATE_S);
+        if expires_at_ms.is_some_and(|ms| !is_writable(ms)) {
+            return Err(WriteError::Time);
+        }
+        Ok((max_age_ms.map(|ms| ms.div_euclid(1000)), expires_at_ms))
+    }
+}
+
+impl Value {
+    /// As cookie-parser reads it back.
+    fn to_text(&self) -> Result<String, WriteError> {
+        let (Self::Text(given) | Self::Json(given)) = self;
+        let bytes = given.len();
+        if bytes > COOKIE_VALUE_BYTES_MAX {
+            return Err(WriteError::TooLong { bytes });
+        }
+        match self {
+            Self::Text(text) => Ok(text.clone()),
+            Self::Json(json) => {
+                let json = check_value(json).map_err(WriteError::Json)?;
+                Ok(format!("{JSON}{json}"))
+            }
+        }
+    }
+}
+
+fn check_place(attributes: &CookieAttributes) -> Result<(), WriteError> {
+    let domain = attributes.domain.as_deref().unwrap_or_default();
+    if !domain.is_empty() && !is_valid_domain(domain) {
+        return Err(WriteError::Domain);
+    }
+    if !attributes.path.is_empty() && !is_valid_path(&attributes.path) {
+        return Err(WriteError::Path);
+    }
+    Ok(())
+}

@@ -1,0 +1,14 @@
+//! What the host adds to the `wasi` worlds, as bindgen makes it of `wit/`: both interfaces, for either world.
+//!
+//! The bindings come without tracing, which would log session values and cookies.
+
+#[allow(missing_docs, unreachable_pub, reason = "written by the macro")]
+mod made {
+    wasmtime::component::bindgen!({
+        path: "../wit",
+        world: "cloakroom:http/imports",
+        imports: { default: async | trappable },
+    });
+}
+
+pub(super) use made::cloakroom::http::{cookies, session};

@@ -1,0 +1,219 @@
+//! What a guest was denied: counted, and told in the log with the key that would allow it. Says no key of a session, no value and
+//! no address beyond its host.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::limits::DENIAL_LINES_MAX;
+use crate::session;
+use crate::telemetry::metrics::{GRANTS, GrantKind, GuestMetrics};
+
+/// How long an allowance of lines lasts.
+const WINDOW: Duration = Duration::from_secs(60);
+
+/// A call that was refused for want of a grant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Denial<'a> {
+    /// On the session.
+    Session(&'a session::Denial),
+    /// A request to this host, with its port; `None` if it named none.
+    Outbound(Option<&'a str>),
+    /// To write the session's cookie as one of the guest's own.
+    SessionCookie,
+    /// To sign what could be a session's id.
+    LikeASession,
+}
+
+impl Denial<'_> {
+    pub(super) fn grant(&self) -> GrantKind {
+        match self {
+            Self::Session(denial) => match denial {
+                session::Denial::NoAccess
+                | session::Denial::OutsidePath
+                | session::Denial::ReadOnly => GrantKind::Session,
+                session::Denial::ReadKey(_) => GrantKind::ReadKeys,
+                session::Denial::WriteKey(_) | session::Denial::WriteEvery(_) => {
+                    GrantKind::WriteKeys
+                }
+            },
+            Self::Outbound(_) => GrantKind::Outbound,
+            Self::SessionCookie | Self::LikeASession => GrantKind::Cookies,
+        }
+    }
+
+    /// What would allow it, of a guest's keys or of the host's.
+    fn remedy(&self, guest: &str) -> String {
+        let own = |key: &str| format!("guest.{guest}.{key}");
+        match self {
+            Self::Session(denial) => match denial {
+                session::Denial::NoAccess => own("session = \"read\" or \"write\""),
+                session::Denial::OutsidePath => "another session.cookie.path".to_owned(),
+                session::Denial::ReadOnly => own("session = \"write\""),
+                session::Denial::ReadKey(_) => own("read_keys with this key"),
+                session::Denial::WriteKey(_) => own("write_keys with this key"),
+                session::Denial::WriteEvery(_) => own("write_keys left out"),
+            },
+            Self::Outbound(_) => own("outbound_hosts with this host"),
+            Self::SessionCookie => "nothing (the host writes it)".to_owned(),
+            Self::LikeASession => "cookies.secrets of their own".to_owned(),
+        }
+    }
+}
+
+/// What was denied, for the log.
+impl fmt::Display for Denial<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(denial) => match denial {
+                session::Denial::NoAccess => f.write_str("the session"),
+                session::Denial::OutsidePath => {
+                    f.write_str("the session outside of its cookie's path")
+                }
+                session::Denial::ReadOnly => f.write_str("a change of the session"),
+                session::Denial::ReadKey(_) => f.write_str("reading a key of the session"),
+                session::Denial::WriteKey(_) => f.write_str("writing a key of the session"),
+                session::Denial::WriteEvery(operation) => {
+                    write!(f, "`{operation}`, which writes every key of the session")
+                }
+            },
+            Self::Outbound(Some(host)) => write!(f, "a request to {host}"),
+            Self::Outbound(None) => f.write_str("a request to no host"),
+            Self::SessionCookie => f.write_str("writing the session's cookie itself"),
+            Self::LikeASession => f.write_str(
+                "signing a text that could be a session's id with the session's secrets",
+            ),
+        }
+    }
+}
+
+/// The denials of one guest's version.
+#[derive(Debug)]
+pub(super) struct Denials {
+    guest: Arc<str>,
+    metrics: Arc<GuestMetrics>,
+    windows: Mutex<[Window; GRANTS.len()]>,
+}
+
+/// What was told of one grant lately.
+#[derive(Clone, Copy, Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    lines: u32,
+    /// Requests whose denial was not told.
+    untold: u64,
+}
+
+impl Denials {
+    pub(super) fn new(guest: Arc<str>, metrics: Arc<GuestMetrics>) -> Arc<Self> {
+        Arc::new(Self {
+            guest,
+            metrics,
+            windows: Mutex::default(),
+        })
+    }
+
+    pub(super) fn count(&self, denial: &Denial<'_>) {
+        self.metrics.denied(denial.grant());
+    }
+
+    /// Logs a denial, unless there were many lately: then the next line that is logged says how many were not.
+    pub(super) fn tell(&self, denial: &Denial<'_>, request_id: &str) {
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(untold) = windows[denial.grant() as usize].take_line(Instant::now()) else {
+            return;
+        };
+        drop(windows);
+        tracing::warn!(
+            guest = %self.guest, request_id, grant = denial.grant().as_str(), untold,
+            "a guest was denied {denial}; {} would allow it", denial.remedy(&self.guest),
+        );
+    }
+}
+
+impl Window {
+    /// How many denials were not told since the last line, if this one may be.
+    fn take_line(&mut self, now: Instant) -> Option<u64> {
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
+        if self.since.is_none_or(is_over) {
+            self.since = Some(now);
+            self.lines = 0;
+        }
+        if self.lines >= DENIAL_LINES_MAX {
+            self.untold += 1;
+            return None;
+        }
+        self.lines += 1;
+        Some(std::mem::take(&mut self.untold))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_told_by_its_first_lines_and_its_number() {
+        let mut window = Window::default();
+        let start = Instant::now();
+        for _ in 0..DENIAL_LINES_MAX {
+            assert_eq!(window.take_line(start), Some(0));
+        }
+        for _ in 0..1000 {
+            assert_eq!(window.take_line(start), None);
+        }
+        assert_eq!(window.take_line(start + WINDOW), Some(1000));
+        assert_eq!(window.take_line(start + WINDOW), Some(0));
+    }
+
+    #[test]
+    fn every_denial_names_its_grant_and_what_would_allow_it_and_no_key_of_a_session() {
+        let key = || "hunter2".to_owned();
+        let cases = [
+            (session::Denial::NoAccess, "session", "guest.a.session"),
+            (
+                session::Denial::OutsidePath,
+                "session",
+                "session.cookie.path",
+            ),
+            (session::Denial::ReadOnly, "session", "guest.a.session"),
+            (
+                session::Denial::ReadKey(key()),
+                "read_keys",
+                "guest.a.read_keys",
+            ),
+            (
+                session::Denial::WriteKey(key()),
+                "write_keys",
+                "guest.a.write_keys",
+            ),
+            (
+                session::Denial::WriteEvery("clear"),
+                "write_keys",
+                "guest.a.write_keys",
+            ),
+        ];
+        let sessions = cases
+            .iter()
+            .map(|(denial, grant, key)| (Denial::Session(denial), *grant, *key));
+        let others = [
+            (
+                Denial::Outbound(Some("api.test:80")),
+                "outbound",
+                "guest.a.outbound_hosts",
+            ),
+            (Denial::SessionCookie, "cookies", "nothing"),
+            (Denial::LikeASession, "cookies", "cookies.secrets"),
+        ];
+        for (denial, grant, remedy) in sessions.chain(others) {
+            assert_eq!(denial.grant().as_str(), grant);
+            assert!(
+                denial.remedy("a").contains(remedy),
+                "{}",
+                denial.remedy("a")
+            );
+            let said = format!("{denial} {}", denial.remedy("a"));
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+}

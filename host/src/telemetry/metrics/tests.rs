@@ -1,0 +1,82 @@
+//! What a scrape tells of what was counted.
+
+use super::*;
+
+fn told(guest: &GuestMetrics) -> String {
+    let scrape = Scrape::default();
+    guest.tell(&scrape);
+    scrape.text()
+}
+
+#[test]
+fn what_was_counted_is_told_by_guest_version_and_class() {
+    let guest = GuestMetrics::new("counter");
+    let (first, second) = (guest.version(1), guest.version(2));
+    first.answered(200, Duration::from_millis(2));
+    first.answered(204, Duration::from_millis(2));
+    second.answered(503, Duration::from_secs(60));
+    second.trapped();
+    guest.rolled_back(RollbackCause::Failures);
+    GRANTS.into_iter().for_each(|grant| guest.denied(grant));
+    guest.denied(GrantKind::WriteKeys);
+    guest.waited(Duration::ZERO, &Err::<(), ()>(()));
+
+    let text = told(&guest);
+
+    for line in [
+        "cloakroom_requests_total{guest=\"counter\",status=\"2xx\",version=\"1\"} 2",
+        "cloakroom_requests_total{guest=\"counter\",status=\"5xx\",version=\"2\"} 1",
+        "cloakroom_guest_traps_total{guest=\"counter\",version=\"2\"} 1",
+        "cloakroom_guest_traps_total{guest=\"counter\",version=\"1\"} 0",
+        "cloakroom_guest_rollbacks_total{cause=\"failures\",guest=\"counter\"} 1",
+        "cloakroom_guest_rollbacks_total{cause=\"asked\",guest=\"counter\"} 0",
+        "cloakroom_guest_denials_total{grant=\"session\",guest=\"counter\"} 1",
+        "cloakroom_guest_denials_total{grant=\"read_keys\",guest=\"counter\"} 1",
+        "cloakroom_guest_denials_total{grant=\"write_keys\",guest=\"counter\"} 2",
+        "cloakroom_guest_denials_total{grant=\"outbound\",guest=\"counter\"} 1",
+        "cloakroom_guest_denials_total{grant=\"cookies\",guest=\"counter\"} 1",
+        "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"0.001\"} 0",
+        "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"0.0025\"} 2",
+        "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"+Inf\"} 3",
+        "cloakroom_request_duration_seconds_count{guest=\"counter\"} 3",
+        "cloakroom_instance_refusals_total{guest=\"counter\"} 1",
+        "# TYPE cloakroom_requests_total counter",
+    ] {
+        assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+    }
+}
+
+#[test]
+fn the_series_of_a_version_end_with_it() {
+    let guest = GuestMetrics::new("counter");
+    let kept = guest.version(200);
+    for number in 0..200 {
+        guest.version(number).answered(200, Duration::ZERO);
+    }
+    let text = told(&guest);
+    assert!(text.contains("version=\"200\"") && !text.contains("version=\"199\""));
+    assert!(guest.versions.lock().unwrap().len() <= 2);
+    drop(kept);
+}
+
+#[test]
+fn a_version_that_is_held_twice_counts_once() {
+    let guest = GuestMetrics::new("counter");
+    let (live, kept) = (guest.version(1), guest.version(1));
+    live.answered(200, Duration::ZERO);
+    drop(live);
+    kept.answered(200, Duration::ZERO);
+    let line = "cloakroom_requests_total{guest=\"counter\",status=\"2xx\",version=\"1\"} 2";
+    assert!(told(&guest).contains(line));
+}
+
+#[test]
+fn a_label_cannot_break_the_text() {
+    let scrape = Scrape::default();
+    scrape.gauge("cloakroom_x", "X.", &[("guest", "a\"b\nc")], 1);
+    assert!(
+        scrape
+            .text()
+            .contains("cloakroom_x{guest=\"a\\\"b\\nc\"} 1\n")
+    );
+}
