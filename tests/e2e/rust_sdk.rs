@@ -273,10 +273,7 @@ async fn a_cookie_is_sent_with_the_attributes_that_were_asked_for() {
 async fn the_sessions_cookie_is_out_of_a_guests_reach() {
     let visit = Visit::of("example-cookies");
     let evil = visit.post("/evil").await;
-    assert_eq!(
-        (evil.status, &*evil.text),
-        (500, "internal server error\n")
-    );
+    assert_eq!((evil.status, &*evil.text), (500, "internal server error\n"));
     assert_eq!(evil.set_cookies(), [""; 0]);
     visit.host.wait_for_log("cookie: not granted: ").await;
 }

@@ -115,7 +115,8 @@ impl Host {
     /// # Panics
     /// If the host does not answer.
     pub fn rival_deletes(&self, key: &str) {
-        self.control.tell("POST", "/rivals", &json!({ "delete": [key] }));
+        self.control
+            .tell("POST", "/rivals", &json!({ "delete": [key] }));
     }
 
     /// As [`rival_sets`](Self::rival_sets); the rival ends the session, as a logout does.
