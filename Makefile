@@ -29,6 +29,7 @@ guests: setup ## build the guests: target/guests/*.wasm
 test: guests ## run every test; installs MariaDB and Node.js for them where the machine lets it
 	@if [ -e tests/setup.sh ]; then tests/setup.sh; fi
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
+	guests/cargo.sh test --locked --release --package cloakroom-testing
 	cargo test --locked --workspace
 	cargo test --locked $(peers) --package cloakroom-peers
 

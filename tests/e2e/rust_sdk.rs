@@ -241,6 +241,44 @@ async fn a_method_without_a_route_is_405_and_head_is_answered_as_get() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn cookies_are_plain_signed_and_json() {
+    let visit = Visit::of("example-cookies");
+    assert_eq!(visit.text("/").await, "light, free, 1\n");
+    for choice in ["/theme/dark", "/plan/gold", "/columns/3"] {
+        assert_eq!(redirect(&visit.post(choice).await), (303, Some("/")));
+    }
+    assert_eq!(visit.text("/").await, "dark, gold, 3\n");
+    let forged = Browser::with_cookie(&visit.host.url("/"), "plan=gold");
+    let answer = forged.get(&visit.host.url("/")).await;
+    assert_eq!(answer.text, "light, free, 1\n");
+
+    visit.post("/forget").await;
+    assert_eq!(visit.browser.cookies(&visit.host.url("/")), None);
+    assert_eq!(visit.text("/").await, "light, free, 1\n");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_cookie_is_sent_with_the_attributes_that_were_asked_for() {
+    let visit = Visit::of("example-cookies");
+    let chosen = visit.post("/plan/gold").await;
+    let [cookie] = chosen.set_cookies()[..] else {
+        panic!("one cookie: {:?}", chosen.headers);
+    };
+    assert!(cookie.starts_with("plan=s%3Agold."), "{cookie}");
+    assert!(cookie.contains("; Max-Age=31536000; Path=/; "), "{cookie}");
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Lax"), "{cookie}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sessions_cookie_is_out_of_a_guests_reach() {
+    let visit = Visit::of("example-cookies");
+    let evil = visit.post("/evil").await;
+    assert_eq!((evil.status, &*evil.text), (500, "internal server error\n"));
+    assert_eq!(evil.set_cookies(), [""; 0]);
+    visit.host.wait_for_log("cookie: not granted: ").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_granted_server_is_asked_and_another_one_is_not() {
     let rates = Visit::with(&Config::over("memory:").guest("/", "example-json"));
     let url = |path: &str| {

@@ -1,6 +1,6 @@
 //! The cookies that one browser holds for one host. Knows the host's clock as a number, and no requests.
 
-use cookie::{Cookie, Expiration};
+use std::time::SystemTime;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -25,32 +25,37 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Jar {
-    /// Takes a `set-cookie` header of an answer to a request for `path`.
+    /// Takes a `set-cookie` header of an answer to a request for `path`, as RFC 6265, section 5.2, reads it.
     ///
     /// # Panics
-    /// If it is none.
+    /// If it is none, or its time is no time.
     pub(crate) fn set(&mut self, header: &str, path: &str, now_ms: i64) {
-        let cookie = Cookie::parse(header.to_owned())
-            .unwrap_or_else(|error| panic!("a set-cookie header is none: {error}"));
-        let expires_ms = match (cookie.max_age(), cookie.expires()) {
-            (Some(age), _) => Some(now_ms.saturating_add(clamped(age.whole_milliseconds()))),
-            (None, Some(Expiration::DateTime(time))) => {
-                Some(clamped(time.unix_timestamp_nanos() / 1_000_000))
+        let mut parts = header.split(';').map(str::trim);
+        let pair = parts.next().and_then(|pair| pair.split_once('='));
+        let (name, value) = pair.expect("a set-cookie header begins with a name and a value");
+        let mut kept = Kept {
+            name: name.to_owned(),
+            value: value.to_owned(),
+            path: default_path(path).to_owned(),
+            expires_ms: None,
+        };
+        let mut max_age = None;
+        for part in parts {
+            let (attribute, value) = part.split_once('=').unwrap_or((part, ""));
+            match attribute.to_ascii_lowercase().as_str() {
+                "path" if value.starts_with('/') => kept.path = value.to_owned(),
+                "expires" => kept.expires_ms = Some(time_ms(value)),
+                "max-age" => max_age = Some(value.parse::<i64>().expect("a number of seconds")),
+                _ => {}
             }
-            (None, Some(Expiration::Session) | None) => None,
-        };
-        let path = match cookie.path() {
-            Some(path) if path.starts_with('/') => path.to_owned(),
-            Some(_) | None => default_path(path).to_owned(),
-        };
+        }
+        if let Some(seconds) = max_age {
+            let milliseconds = seconds.saturating_mul(1000);
+            kept.expires_ms = Some(now_ms.saturating_add(milliseconds));
+        }
         self.0
-            .retain(|kept| kept.name != cookie.name() || kept.path != path);
-        self.0.push(Kept {
-            name: cookie.name().to_owned(),
-            value: cookie.value().to_owned(),
-            path,
-            expires_ms,
-        });
+            .retain(|known| known.name != kept.name || known.path != kept.path);
+        self.0.push(kept);
     }
 
     /// Takes `name=value` as a cookie for every path, until it is replaced.
@@ -97,8 +102,14 @@ impl Jar {
     }
 }
 
-fn clamped(milliseconds: i128) -> i64 {
-    i64::try_from(milliseconds).unwrap_or(if milliseconds < 0 { i64::MIN } else { i64::MAX })
+/// A point in time of an HTTP header, in milliseconds since 1970.
+fn time_ms(text: &str) -> i64 {
+    let time = httpdate::parse_http_date(text).expect("a time as HTTP writes it");
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    // What is before 1970 has ended as well.
+    since.map_or(0, |since| {
+        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+    })
 }
 
 /// RFC 6265, section 5.1.4: a path is below itself and below every prefix that ends at a slash.

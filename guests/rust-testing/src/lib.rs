@@ -10,7 +10,7 @@ mod visitor;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use control::Control;
@@ -99,26 +99,27 @@ impl Host {
         self.control.now_ms()
     }
 
-    /// Right before the next commit of a stored session, a rival request of the same session commits these entries. Several
-    /// are used in their order.
+    /// Right before the next commit of a stored session, a rival request of the same session commits this entry. Of several
+    /// rivals each has a commit of its own, in their order.
     ///
     /// # Panics
-    /// If the entries are no object.
-    pub fn rival(&self, entries: Value) {
-        self.control
-            .tell("POST", "/rivals", &json!({ "set": entries }));
+    /// If the value is no JSON.
+    pub fn rival_sets(&self, key: &str, value: impl Serialize) {
+        let value = serde_json::to_value(value).expect("a value that is JSON");
+        let rival = json!({ "set": { key: value } });
+        self.control.tell("POST", "/rivals", &rival);
     }
 
-    /// As [`rival`](Self::rival); the rival removes these entries.
+    /// As [`rival_sets`](Self::rival_sets); the rival removes this entry.
     ///
     /// # Panics
     /// If the host does not answer.
-    pub fn rival_deletes(&self, keys: &[&str]) {
+    pub fn rival_deletes(&self, key: &str) {
         self.control
-            .tell("POST", "/rivals", &json!({ "delete": keys }));
+            .tell("POST", "/rivals", &json!({ "delete": [key] }));
     }
 
-    /// As [`rival`](Self::rival); the rival ends the session, as a logout does.
+    /// As [`rival_sets`](Self::rival_sets); the rival ends the session, as a logout does.
     ///
     /// # Panics
     /// If the host does not answer.

@@ -187,6 +187,9 @@ impl Request<'_> {
         for _ in 0..=REDIRECTS_MAX {
             let answer = self.visitor.exchange(&self);
             let location = answer.header("location").filter(|_| self.follows);
+            // Some guests send whole URLs.
+            let location =
+                location.map(|url| url.strip_prefix(&self.visitor.host.url).unwrap_or(url));
             match (answer.status, location) {
                 (301..=303, Some(location)) => {
                     self.target = location.to_owned();
