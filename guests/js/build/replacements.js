@@ -1,7 +1,7 @@
 // What is bundled in place of Node.js's modules and of the parts of Express that need them. Used by the build alone.
 
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { builtinModules, createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
@@ -60,7 +60,7 @@ function resolve(name, path, importer) {
   if (ABSENT.includes(name)) return { path: name, namespace: 'cloakroom-absent' };
   if (EMPTY.includes(name)) return { path: name, namespace: 'cloakroom-empty' };
   if (Object.hasOwn(SILENT, name)) return { path: name, namespace: 'cloakroom-silent' };
-  if (path.startsWith('node:')) return { errors: [{ text: `a guest has no ${path}` }] };
+  if (path.startsWith('node:') || builtinModules.includes(path)) return { errors: [{ text: `a guest has no module \`${path}\` of Node.js` }] };
   return undefined;
 }
 
