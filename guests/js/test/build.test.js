@@ -18,7 +18,9 @@ async function built(t, source) {
   t.after(() => rm(folder, { recursive: true }));
   await writeFile(join(folder, 'app.js'), source);
   const words = [own('build/cli.js'), 'app.js', '-o', 'app.wasm'];
-  return new Promise((done) => execFile(process.execPath, words, { cwd: folder }, (error, stdout, stderr) => done({ code: error?.code ?? 0, stderr })));
+  return new Promise((done) => {
+    execFile(process.execPath, words, { cwd: folder }, (error, _, stderr) => done({ code: error?.code ?? 0, stderr }));
+  });
 }
 
 test('a syntax error is told with its file and line', async (t) => {

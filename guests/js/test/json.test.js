@@ -9,7 +9,9 @@ test('an unsafe integer is found however deep, and never inside a text', () => {
   for (const text of ['9007199254740992', '{"a":[{"b":-9007199254740993}]}', '12345678901234567890', '1e400', '-1E999']) {
     assert.throws(() => parse('key', text), /^SessionError: key holds the number/, text);
   }
-  for (const text of ['9007199254740991', '-9007199254740991', '"9007199254740993"', '{"\\"9007199254740993":1}', '1.5e300', '0.12345678901234567']) {
+  const texts = ['"9007199254740993"', '{"\\"9007199254740993":1}'];
+  const exact = ['9007199254740991', '-9007199254740991', '1.5e300', '0.12345678901234567', ...texts];
+  for (const text of exact) {
     assert.deepEqual(parse('key', text), JSON.parse(text));
   }
 });

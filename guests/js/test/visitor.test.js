@@ -52,7 +52,11 @@ test('a host that is started serves under the control server, and ends with the 
     let body = '';
     for await (const chunk of req) body += chunk;
     calls.push(`${req.method} ${req.url} ${body}`.trim());
-    const answers = { '/hosts': { host: 1, url: 'http://127.0.0.1:9' }, '/hosts/1/sessions': { cookie: 'sid=1' }, '/hosts/1/clock': { now_ms: 5 } };
+    const answers = {
+      '/hosts': { host: 1, url: 'http://127.0.0.1:9' },
+      '/hosts/1/sessions': { cookie: 'sid=1' },
+      '/hosts/1/clock': { now_ms: 5 },
+    };
     if (req.url === '/hosts/1/swap') return res.writeHead(422).end('{"error":"it is no component"}');
     res.end(answers[req.url] ? JSON.stringify(answers[req.url]) : '');
   });
