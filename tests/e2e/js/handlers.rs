@@ -76,6 +76,56 @@ async fn an_error_is_a_bare_answer_and_a_line_of_the_authors_file_in_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_body_without_a_length_is_read_and_the_connection_stays_the_hosts() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        let chunks =
+            futures_util::stream::iter([Ok::<_, std::io::Error>("{\"a\":"), Ok("\"Zoë\"}")]);
+        let body = reqwest::Body::wrap_stream(chunks);
+        let sent = anna.send_as(Method::POST, &host.url("/body"), "application/json", body);
+        let sent = sent.await.expect("an answer");
+        assert_eq!(sent.text, r#"{"body":{"a":"Zoë"}}"#, "{component}");
+        assert_eq!(sent.header("connection"), None, "{component}");
+        assert_eq!(
+            anna.post(&host.url("/body"), "").await.text,
+            r#"{"body":null}"#
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_end_in_a_header_is_refused() {
+    let host = script("js-script");
+    let answer = Browser::new().get(&host.url("/header")).await;
+    assert_eq!((answer.status, answer.header("x-made")), (500, None));
+    assert_eq!(answer.set_cookies(), Vec::<&str>::new());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_in_a_timer_is_logged() {
+    let host = script("js-script");
+    assert_eq!(text(&Browser::new(), &host, "/timer").await, "ok");
+    host.wait_for_log("thrown by a timer").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_request_counts_and_has_no_body() {
+    for component in ["counter-js", "counter-js-starlingmonkey"] {
+        let host = script(component);
+        let anna = Browser::new();
+        let head = anna.try_send(Method::HEAD, &host.url("/session"), "").await;
+        let head = head.expect("an answer");
+        assert_eq!((head.status, head.text.as_str()), (200, ""), "{component}");
+        assert_eq!(
+            text(&anna, &host, "/session").await,
+            "2번 접속",
+            "{component}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn routes_have_parameters_patterns_and_queries() {
     for component in SCRIPTS {
         let host = script(component);
