@@ -11,8 +11,16 @@ const own = (file) => fileURLToPath(new URL(`../src/${file}`, import.meta.url));
 
 /** How each engine takes the handler, and which globals it lacks. */
 export const ENGINES = {
-  quickjs: { glue: own('engine/quickjs.js'), name: 'handler', globals: [own('web/globals.js'), own('node/globals.js')] },
-  starlingmonkey: { glue: own('engine/starlingmonkey.js'), name: 'incomingHandler', globals: [own('node/globals.js')] },
+  quickjs: {
+    glue: own('engine/quickjs.js'),
+    name: 'handler',
+    globals: [own('web/globals.js'), own('node/globals.js')],
+  },
+  starlingmonkey: {
+    glue: own('engine/starlingmonkey.js'),
+    name: 'incomingHandler',
+    globals: [own('web/native-console.js'), own('node/globals.js')],
+  },
 };
 
 /**

@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `cloakroom-build src/app.js -o build/hello.wasm [--engine quickjs|starlingmonkey]`: from a module to a component.
 
+import { existsSync } from 'node:fs';
 import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { parseArgs } from 'node:util';
@@ -36,6 +37,7 @@ function words(given) {
 
 async function run({ entry, output, engine }) {
   const start = performance.now();
+  if (!existsSync(entry)) throw new BuildError(`${entry} is not there`);
   const { code, table, warnings, file } = await bundle(entry, engine);
   for (const warning of warnings) console.error(`warning: ${placed(warning)}`);
   globalThis.__cloakroomLines = table;

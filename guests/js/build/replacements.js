@@ -1,7 +1,7 @@
 // What is bundled in place of Node.js's modules and of the parts of Express that need them. Used by the build alone.
 
 import { readFile } from 'node:fs/promises';
-import { createRequire } from 'node:module';
+import { builtinModules, createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
 
 const require = createRequire(import.meta.url);
@@ -22,7 +22,10 @@ const ABSENT = ['fs', 'crypto', 'zlib', 'send', 'serve-static', 'etag'];
 // Their users look before they call.
 const EMPTY = ['async_hooks', 'diagnostics_channel', 'url', 'util'];
 // Talk on standard error that nobody here has switched on.
-const SILENT = { debug: 'module.exports = () => () => {};', depd: 'module.exports = () => Object.assign(() => {}, { function: (f) => f, property() {} });' };
+const SILENT = {
+  debug: 'module.exports = () => () => {};',
+  depd: 'module.exports = () => Object.assign(() => {}, { function: (f) => f, property() {} });',
+};
 
 /** What the author writes on Node.js is ours here, so that even the imports may stay. */
 const ALIASES = {
@@ -45,7 +48,9 @@ export function replacements(engine) {
         contents: `module.exports = require(${text(own('node/absent.cjs'))})[${text(path)}];`,
         resolveDir: own(''),
       }));
-      if (engine === 'starlingmonkey') build.onLoad({ filter: /path-to-regexp.dist.index\.js$/ }, withoutUnicodeProperties);
+      if (engine === 'starlingmonkey') {
+        build.onLoad({ filter: /path-to-regexp.dist.index\.js$/ }, withoutUnicodeProperties);
+      }
       build.onLoad({ filter: /mime-db.db\.json$/ }, typesWithExtensions);
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-empty' }, () => ({ contents: 'module.exports = { inspect: {} };' }));
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-silent' }, ({ path }) => ({ contents: SILENT[path] }));
@@ -55,12 +60,16 @@ export function replacements(engine) {
 }
 
 function resolve(name, path, importer) {
-  if (Object.hasOwn(ALIASES, name) && !importer.startsWith(own(''))) return { path: name, namespace: 'cloakroom-alias', sideEffects: false };
+  if (Object.hasOwn(ALIASES, name) && !importer.startsWith(own(''))) {
+    return { path: name, namespace: 'cloakroom-alias', sideEffects: false };
+  }
   if (Object.hasOwn(FILES, name)) return { path: FILES[name] };
   if (ABSENT.includes(name)) return { path: name, namespace: 'cloakroom-absent' };
   if (EMPTY.includes(name)) return { path: name, namespace: 'cloakroom-empty' };
   if (Object.hasOwn(SILENT, name)) return { path: name, namespace: 'cloakroom-silent' };
-  if (path.startsWith('node:')) return { errors: [{ text: `a guest has no ${path}` }] };
+  if (path.startsWith('node:') || builtinModules.includes(path)) {
+    return { errors: [{ text: `a guest has no module \`${path}\` of Node.js` }] };
+  }
   return undefined;
 }
 

@@ -3,7 +3,7 @@
 
 import { SessionError } from './errors.js';
 
-const stale = () => new SessionError('invalid', 'this session object is from before `regenerate`: take what you need before it, and `req.session` after it');
+const STALE = 'this session object is from before `regenerate`: take what you need before it, and `req.session` after it';
 
 /**
  * The live object over a `Session`.
@@ -13,7 +13,7 @@ const stale = () => new SessionError('invalid', 'this session object is from bef
 export function liveSession(session, renewed = () => {}) {
   let isStale = false;
   const current = () => {
-    if (isStale) throw stale();
+    if (isStale) throw new SessionError('invalid', STALE);
     return session;
   };
   const methods = expressMethods(current, () => {
@@ -70,6 +70,7 @@ function finish(session, callback, work) {
 
 function handlers(current, methods) {
   const isInherited = (key) => key in Object.prototype;
+  const isTaken = (key) => key in methods || key === 'cookie' || key === 'id';
   const read = (key) => {
     if (typeof key === 'symbol') return undefined;
     if (key in methods) return methods[key];
@@ -81,7 +82,7 @@ function handlers(current, methods) {
   const write = (key, value) => {
     // A symbol is in no JSON: Express would keep it for this request and store nothing.
     if (typeof key === 'symbol') throw new SessionError('invalid', 'a session has no symbols: its keys are texts');
-    if (key in methods || key === 'cookie' || key === 'id') {
+    if (isTaken(key)) {
       throw new SessionError('invalid', `session key \`${key}\`: express-session uses this name itself`);
     }
     current().set(key, value);
@@ -91,7 +92,7 @@ function handlers(current, methods) {
   return {
     get: (_, key) => read(key),
     set: (_, key, value) => write(key, value),
-    has: (_, key) => typeof key === 'string' && (key in methods || key === 'cookie' || key === 'id' || isInherited(key) || current().has(key)),
+    has: (_, key) => typeof key === 'string' && (isTaken(key) || isInherited(key) || current().has(key)),
     deleteProperty(_, key) {
       if (typeof key === 'string') current().delete(key);
       return true;

@@ -9,6 +9,9 @@ import { answerWithFetch } from './fetch.js';
 import { expressAnswerer, listeningApp, takeNotes } from './registry.js';
 import { traced } from './trace.js';
 
+// The connection is the host's, and `wasi:http` refuses these. Code for Node.js sets them in passing.
+const OF_THE_CONNECTION = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade']);
+
 /** The function that answers requests with the guest's handler. `host` has the interfaces `session` and `cookies`. */
 export function serve(module, host) {
   const answer = answerer(module);
@@ -16,7 +19,9 @@ export function serve(module, host) {
   return async (arrived) => {
     const exchange = new Exchange(host);
     try {
-      return { ...(await answer(arrived, exchange)), finished: () => exchange.reportLateChanges() };
+      const { status, headers, body } = await answer(arrived, exchange);
+      const own = headers.filter(([name]) => !OF_THE_CONNECTION.has(name.toLowerCase()));
+      return { status, headers: own, body, finished: () => exchange.reportLateChanges() };
     } catch (error) {
       console.error(traced(error));
       return bare500(exchange);

@@ -3,7 +3,7 @@
 // A place in the bundle: QuickJS writes `at name (/guest.js:1:2)`, StarlingMonkey `name@guest.js:1:2`.
 const BUNDLED = /\(?\/?guest\.js:(\d+)(?::\d+)?\)?/;
 
-/** The text of an error with its stack and its causes, the bundle's lines replaced by those of the sources. */
+/** The text of an error with its stack, the bundle's lines replaced by those of the sources. */
 export function traced(error) {
   if (!(error instanceof Error)) return `a handler threw what is no Error: ${String(error)}`;
   const stack = String(error.stack ?? '').trimEnd();

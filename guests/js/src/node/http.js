@@ -17,6 +17,9 @@ const SINGLE = new Set([
   'user-agent',
 ]);
 
+const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
+const WITHOUT_BODY = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
+
 /** What packages ask of a connection. There is none: the host has it. */
 class Socket extends EventEmitter {
   readable = true;
@@ -48,6 +51,8 @@ export class IncomingMessage extends EventEmitter {
     this.url = target;
     this.rawHeaders = headers.flat();
     this.headers = joined(headers);
+    // `wasi:http` keeps this field to itself, and body parsers look for it where there is no length.
+    if (!WITHOUT_BODY.has(method) && !('content-length' in this.headers)) this.headers['transfer-encoding'] = 'chunked';
     this.socket = new Socket(isSecure);
     this.connection = this.socket;
     this.#body = readBody;
@@ -142,6 +147,7 @@ export class ServerResponse extends EventEmitter {
 
   setHeader(name, value) {
     this.#refuseSent('set a header');
+    if (!TOKEN.test(String(name))) throw new TypeError(`Header name must be a valid HTTP token [${JSON.stringify(name)}]`);
     if (value === undefined) throw new TypeError(`Invalid value "undefined" for header "${name}"`);
     const lines = Array.isArray(value) ? value.map(String) : String(value);
     for (const line of [lines].flat()) refuseControls(name, line);

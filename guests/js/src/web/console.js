@@ -4,7 +4,7 @@ import * as stderr from 'wasi:cli/stderr@0.2.10';
 import inspect from 'object-inspect';
 
 import { utf8 } from '../engine/bytes.js';
-import { mapped } from '../trace.js';
+import { traced } from '../trace.js';
 
 const WRITE_BYTES_MAX = 4096;
 
@@ -18,7 +18,7 @@ function write(...values) {
 
 function shown(value) {
   if (typeof value === 'string') return value;
-  if (value instanceof Error) return mapped(`${value.name}: ${value.message}\n${value.stack ?? ''}`.trimEnd());
+  if (value instanceof Error) return traced(value);
   return inspect(value, { depth: 4 });
 }
 

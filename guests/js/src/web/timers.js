@@ -2,6 +2,9 @@
 
 import * as clock from 'wasi:clocks/monotonic-clock@0.3.0';
 
+import { traced } from '../trace.js';
+import { console } from './console.js';
+
 const MILLISECOND = 1_000_000;
 const running = new Set();
 let last = 0;
@@ -35,5 +38,11 @@ export const clearInterval = clearTimeout;
 
 async function run(id, milliseconds, work) {
   await clock.waitFor(Math.max(1, Math.trunc(Number(milliseconds) || 0)) * MILLISECOND);
-  if (running.has(id)) work();
+  if (!running.has(id)) return;
+  try {
+    work();
+  } catch (error) {
+    // Nobody awaits a timer.
+    console.error(traced(error));
+  }
 }

@@ -174,6 +174,14 @@ app.get('/reject', async () => {
   await null;
   throw new Error('rejected for the log alone');
 });
+app.post('/body', (req, res) => res.set('Connection', 'keep-alive').json({ body: req.body ?? null }));
+app.get('/header', (req, res) => res.set('x-made', `a\r\nset-cookie: b=1`).send('not reached'));
+app.get('/timer', (req, res) => {
+  setTimeout(() => {
+    throw new Error('thrown by a timer');
+  }, 1);
+  setTimeout(() => res.send('ok'), 5);
+});
 app.get('/random', (req, res) => res.send(String(Math.random())));
 app.get('/fruit/:kind{/:size}', (req, res) => res.json({ ...req.params, ...req.query, url: req.originalUrl, protocol: req.protocol }));
 app.get(/^\/letters\/([a-z]+)$/, (req, res) => res.send(req.params[0]));

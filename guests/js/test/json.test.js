@@ -1,0 +1,28 @@
+// Numbers that would be rounded are refused; everything else is as `JSON` has it.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { parse, stringify } from '../src/json.js';
+
+test('an unsafe integer is found however deep, and never inside a text', () => {
+  for (const text of ['9007199254740992', '{"a":[{"b":-9007199254740993}]}', '12345678901234567890', '1e400', '-1E999']) {
+    assert.throws(() => parse('key', text), /^SessionError: key holds the number/, text);
+  }
+  const texts = ['"9007199254740993"', '{"\\"9007199254740993":1}'];
+  const exact = ['9007199254740991', '-9007199254740991', '1.5e300', '0.12345678901234567', ...texts];
+  for (const text of exact) {
+    assert.deepEqual(parse('key', text), JSON.parse(text));
+  }
+});
+
+test('what is written can be read again', () => {
+  assert.equal(stringify('key', { a: [1, new Date(0)], b: undefined }), '{"a":[1,"1970-01-01T00:00:00.000Z"]}');
+  assert.equal(stringify('key', () => {}), undefined);
+  assert.equal(stringify('key', 1e300), '1e+300');
+  assert.throws(() => stringify('key', { n: 2 ** 53 }), /key \(at `n`\)/);
+  assert.throws(() => stringify('key', [5n]), /BigInt/);
+  const cycle = {};
+  cycle.self = cycle;
+  assert.throws(() => stringify('key', cycle), /key is no JSON/);
+});

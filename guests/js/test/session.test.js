@@ -1,0 +1,115 @@
+// What `req.session` asks of the host, and what it notices by itself.
+
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { SessionError } from '../src/errors.js';
+import { Exchange } from '../src/exchange.js';
+import { standIn } from './stand-in.js';
+
+function opened(entries) {
+  const { session, stored, calls } = standIn(entries);
+  const exchange = new Exchange({ session, cookies: {} });
+  return { exchange, stored, calls, live: exchange.live };
+}
+
+const refused = (code) => (error) => error instanceof SessionError && error.code === code;
+
+test('reading a property reads that key alone, and once', () => {
+  const { live, calls } = opened({ a: '1', b: '2' });
+  assert.equal(live.a + live.a, 2);
+  assert.deepEqual(calls, ['get a']);
+});
+
+test('nothing is written that was not changed, however it is spelled', () => {
+  const { exchange, live, calls } = opened({ a: '{"n": 1.0, "t": "\\u00e9"}' });
+  assert.equal(live.a.t, 'é');
+  exchange.session.send();
+  assert.deepEqual(calls, ['get a']);
+});
+
+test('a change inside a value is written when the answer leaves', () => {
+  const { exchange, live, stored } = opened({ cart: '{"items":[]}' });
+  live.cart.items.push('fig');
+  assert.equal(stored.get('cart'), '{"items":[]}');
+  exchange.session.send();
+  assert.equal(stored.get('cart'), '{"items":["fig"]}');
+});
+
+test('a value that was assigned goes on being watched', () => {
+  const { exchange, live, stored } = opened();
+  const cart = { items: [] };
+  live.cart = cart;
+  cart.items.push('fig');
+  exchange.session.send();
+  assert.equal(stored.get('cart'), '{"items":["fig"]}');
+  assert.throws(() => cart.items.push('late'), TypeError);
+});
+
+test('it is an object in every way that JavaScript asks', () => {
+  const { live } = opened({ a: '1', b: '{"c":2}' });
+  assert.deepEqual(Object.keys(live), ['cookie', 'a', 'b']);
+  assert.equal('a' in live, true);
+  assert.equal('x' in live, false);
+  assert.equal(live.hasOwnProperty('b'), true);
+  assert.deepEqual({ ...live }.b, { c: 2 });
+  assert.equal(JSON.parse(JSON.stringify(live)).a, 1);
+  delete live.a;
+  assert.deepEqual(Object.keys(live), ['cookie', 'b']);
+});
+
+test('a read before the answer is not a write after it', () => {
+  const { exchange, live } = opened({ cart: '{"items":[]}', other: '{"n":[]}' });
+  const { items } = live.cart;
+  exchange.session.send();
+  assert.throws(() => items.push(1), TypeError);
+  assert.throws(() => (live.x = 1), refused('committed'));
+  assert.throws(() => live.other.n.push(1), TypeError);
+  assert.throws(() => delete live.cart, refused('committed'));
+});
+
+test('the methods of express-session are no entries, and their names are refused', () => {
+  const { live, calls } = opened();
+  for (const name of ['save', 'cookie', 'id', 'touch']) assert.throws(() => (live[name] = 1), refused('invalid'));
+  assert.equal(typeof live.save, 'function');
+  assert.deepEqual(calls, []);
+});
+
+test('a refusal says which key, and leaves the other changes in place', () => {
+  const { exchange, live, stored } = opened({ denied: '{"n":[]}', cart: '[]' });
+  live.denied.n.push(1);
+  live.cart.push(1);
+  assert.throws(() => exchange.session.send(), /session key `denied`: no grant/);
+  assert.equal(stored.get('cart'), '[1]');
+  exchange.session.send();
+  assert.equal(stored.get('denied'), '{"n":[]}');
+});
+
+test('an error goes to the callback, and without one it is thrown', async () => {
+  const { exchange, live } = opened();
+  await live.destroy();
+  assert.equal(exchange.live, undefined);
+  assert.throws(() => live.save(), refused('invalid'));
+  const told = await new Promise((done) => live.save(done));
+  assert.ok(refused('invalid')(told));
+});
+
+test('increment writes what was changed before it, and adds nothing that it would have to round', () => {
+  const { exchange, stored } = opened({ big: '9007199254740991' });
+  assert.equal(exchange.session.increment('n'), 1);
+  assert.throws(() => exchange.session.increment('big'), refused('invalid'));
+  assert.equal(stored.get('big'), '9007199254740991');
+  assert.throws(() => exchange.session.increment('n', 0.5), refused('invalid'));
+  assert.throws(() => exchange.session.increment('n', 2n ** 60n), refused('invalid'));
+});
+
+test('a value from before `regenerate` can be put into the new session, and is a copy there', async () => {
+  const { exchange, live, stored } = opened({ cart: '{"items":[]}' });
+  const { cart } = live;
+  await live.regenerate();
+  exchange.live.cart = cart;
+  exchange.live.cart.items.push(1);
+  exchange.session.send();
+  assert.equal(stored.get('cart'), '{"items":[1]}');
+  assert.throws(() => live.cart, refused('invalid'));
+});
