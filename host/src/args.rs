@@ -385,6 +385,20 @@ mod tests {
     }
 
     #[test]
+    fn dev_takes_guests_that_are_not_built_yet() {
+        let line = "cloakroom dev --config p/c.toml --listen [::1]:1 --store memory:";
+        let parsed = Args::try_parse_from(line.split(' ')).map(|args| args.command);
+        let Ok(Command::Dev(dev)) = parsed else {
+            panic!("dev is taken");
+        };
+        let words = Words::from(dev);
+        assert_eq!(words.components, Components::ToBeBuilt);
+        assert_eq!(words.file, Some("p/c.toml".into()));
+        assert_eq!(words.listen.as_deref(), Some("[::1]:1"));
+        assert_eq!(words.store.as_deref(), Some("memory:"));
+    }
+
+    #[test]
     fn guests_are_called_at_the_usual_address_unless_another_is_named() {
         let parse = |line: &str| match Args::try_parse_from(line.split(' ')).map(|it| it.command) {
             Ok(Command::Guests(guests)) => guests,

@@ -95,6 +95,13 @@ async fn dev(words: Words) -> anyhow::Result<ExitCode> {
     };
     let shutdown = CancellationToken::new();
     end_on_signals(shutdown.clone())?;
+    // The terminal is closed: what is being built must not outlive it.
+    let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    let hung_up = shutdown.clone();
+    tokio::spawn(async move {
+        hangup.recv().await;
+        hung_up.cancel();
+    });
     let file = Config::file(&words, &ProcessEnvironment);
     let read = Arc::new(move || read(&words));
     match dev::run(config, file, read, &ProcessEnvironment, shutdown).await {

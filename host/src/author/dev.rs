@@ -7,34 +7,27 @@ mod narrator;
 mod page;
 mod sessions;
 mod sources;
+mod supervisor;
 mod tree;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
-use std::path::{Path, PathBuf, absolute};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
 
 use self::bench::Bench;
-use self::console::{Console, Ink};
+use self::console::Console;
 use self::narrator::{Narrator, Paths};
 use self::sessions::TellingStore;
-use self::sources::{Changes, Sources};
-use self::tree::{Owner, Target};
-use self::work::{Shop, Work};
-use crate::app::{
-    App, Desk, Failure, FirstGuests, Greeting, ReloadOutcome, Reloads, StartError, Surroundings,
-};
+use self::supervisor::Supervisor;
+use self::work::Shop;
+use crate::app::{App, Desk, Failure, FirstGuests, Greeting, Reloads, StartError, Surroundings};
 use crate::clock::Clock;
-use crate::config::{
-    BuildSettings, Config, DEFAULT_FILE, Environment, Fault, GuestSettings, Refused,
-};
-use crate::guest::{Admission, GuestRegistry, Origin, Proposal, Source};
+use crate::config::{Config, DEFAULT_FILE, Environment, Fault, Refused};
 use crate::telemetry::{self, TelemetryError};
 
 /// Time for requests under way when the host is told to end: somebody waits for the prompt.
@@ -108,22 +101,15 @@ pub async fn run(
     writeln!(std::io::stdout(), "{}", greeting.text(address, admin))?;
 
     let (built, builds) = mpsc::unbounded_channel();
-    let supervisor = Supervisor {
-        shop: Arc::new(Shop {
-            bench,
-            console,
-            registry: Arc::clone(app.guests()),
-            admission: Arc::clone(app.admission()),
-            built,
-        }),
-        file: file.unwrap_or_else(|| DEFAULT_FILE.into()),
-        read,
-        reloads,
-        builds,
-        works: BTreeMap::new(),
-        sources: Sources::new(),
-        is_reload_due: false,
-    };
+    let shop = Arc::new(Shop {
+        bench,
+        console,
+        registry: Arc::clone(app.guests()),
+        admission: Arc::clone(app.admission()),
+        built,
+    });
+    let file = file.unwrap_or_else(|| DEFAULT_FILE.into());
+    let supervisor = Supervisor::new(shop, builds, file, read, reloads);
     let ends = shutdown.clone();
     let supervised = tokio::spawn(async move {
         // Dropped, it kills what it runs.
@@ -146,204 +132,39 @@ fn eager(mut config: Config) -> Config {
     config
 }
 
-/// Starts builds, and has the configuration read again.
-struct Supervisor {
-    shop: Arc<Shop>,
-    file: PathBuf,
-    read: Read,
-    reloads: Reloads,
-    builds: mpsc::UnboundedReceiver<()>,
-    works: BTreeMap<String, Running>,
-    sources: Sources,
-    /// Whether the configuration was saved and is not yet what the host has.
-    is_reload_due: bool,
-}
+#[cfg(test)]
+pub(super) mod tests {
+    use std::path::Path;
 
-/// A guest's builds.
-struct Running {
-    build: BuildSettings,
-    changed: Arc<Notify>,
-    _task: AbortOnDropHandle<()>,
-}
+    use super::*;
+    use crate::config::{Components, Words};
 
-impl Supervisor {
-    async fn run(mut self, config: Config) {
-        self.adopt(&config).await;
-        for guest in config.guests.iter().filter(|guest| guest.build.is_none()) {
-            let (registry, admission) = (&self.shop.registry, &self.shop.admission);
-            tokio::spawn(admit(
-                guest.name.clone(),
-                Arc::clone(registry),
-                Arc::clone(admission),
-            ));
-        }
-        if self.works.is_empty() {
-            let said =
-                "No guest has a [guest.NAME.build] table: there is nothing to build and to watch.";
-            self.shop.console.line(&[(Ink::Yellow, said)]);
-        }
-        loop {
-            tokio::select! {
-                changes = self.sources.changed() => self.note(changes).await,
-                Some(()) = self.builds.recv() => {}
-            }
-            if self.is_reload_due && self.shop.bench.are_all_built() {
-                let outcome = self.reloads.reload().await;
-                self.is_reload_due = outcome == ReloadOutcome::Refused;
-                if outcome == ReloadOutcome::TakenOver {
-                    let file = self.file.display().to_string();
-                    let said = [(Ink::Bold, file.as_str()), (Ink::Green, "  taken over")];
-                    self.shop.console.line(&said);
-                }
-            }
-        }
-    }
-
-    async fn note(&mut self, changes: Changes) {
-        for path in changes.keys() {
-            let said = format!("{} changed", self.short(path));
-            self.shop.console.line(&[(Ink::Dim, &said)]);
-        }
-        let owners: BTreeSet<Owner> = changes.into_values().flatten().collect();
-        for owner in owners {
-            match owner {
-                Owner::Guest(guest) => {
-                    if let Some(work) = self.works.get(&guest) {
-                        work.changed.notify_one();
-                    }
-                }
-                Owner::Config => self.read_again().await,
-            }
-        }
-    }
-
-    async fn read_again(&mut self) {
-        let read = Arc::clone(&self.read);
-        let config = tokio::task::spawn_blocking(move || read()).await;
-        match config.expect("reading neither panics nor is cancelled") {
-            Ok(config) => {
-                self.is_reload_due = true;
-                self.adopt(&config).await;
-            }
-            Err(refused) => {
-                for fault in refused.faults {
-                    let fault = fault.to_string().replace("\n    ", "; ");
-                    self.shop
-                        .console
-                        .line(&[(Ink::Red, "error: "), (Ink::Plain, &fault)]);
-                }
-            }
-        }
-    }
-
-    /// Builds the guests of this configuration. Those whose tables have not changed are left alone.
-    async fn adopt(&mut self, config: &Config) {
-        let wanted: BTreeMap<&str, &BuildSettings> = config
-            .guests
-            .iter()
-            .filter_map(|guest| Some((guest.name.as_str(), guest.build.as_ref()?)))
-            .collect();
-        let bench = &self.shop.bench;
-        self.works.retain(|guest, running| {
-            let is_same = wanted.get(guest.as_str()) == Some(&&running.build);
-            if !is_same {
-                bench.forget(guest);
-            }
-            is_same
-        });
-        // Before anything is built: what is saved from here on is seen.
-        self.sources.follow(self.targets(config)).await;
-        for (guest, build) in wanted {
-            if !self.works.contains_key(guest) {
-                let running = self.begin(guest, build);
-                self.works.insert(guest.to_owned(), running);
-            }
-        }
-    }
-
-    fn begin(&self, guest: &str, build: &BuildSettings) -> Running {
-        if build.watch.is_empty() {
-            let name = format!("{guest}  ");
-            let said = "is built once: its [guest.NAME.build] table has no `watch`";
-            self.shop
-                .console
-                .line(&[(Ink::Bold, &name), (Ink::Yellow, said)]);
-        }
-        let changed = Arc::<Notify>::default();
-        let work = Work {
-            shop: Arc::clone(&self.shop),
-            guest: guest.to_owned(),
-            build: build.clone(),
-            changed: Arc::clone(&changed),
+    /// A configuration with one guest, built to this file from what is watched.
+    pub(super) fn config(folder: &Path, component: &str, watch: &str) -> Config {
+        let text = format!(
+            "[server]\ngrace = \"30s\"\n[session]\nsecrets = [\"0123456789abcdef0123456789abcdef\"]\n\
+             [store]\nurl = \"memory:\"\n[guest.g]\ncomponent = {component:?}\n\
+             [guest.g.build]\ncommand = \"make\"\nwatch = {watch}\n[guest.g.canary]\nshare = \"10%\"\n[[route]]\npath = \"/\"\nguest = \"g\"\n"
+        );
+        let file = folder.join("cloakroom.toml");
+        std::fs::write(&file, text).unwrap();
+        let words = Words {
+            file: Some(file),
+            components: Components::ToBeBuilt,
+            ..Words::default()
         };
-        Running {
-            build: build.clone(),
-            changed,
-            _task: AbortOnDropHandle::new(tokio::spawn(work.run())),
-        }
+        Config::load(&words, &[("", ""); 0]).expect("a whole configuration")
     }
 
-    fn targets(&self, config: &Config) -> Vec<Target> {
-        let outputs: Vec<_> = config.guests.iter().flat_map(outputs).collect();
-        let target = |owner, path: &Path| {
-            Some(Target {
-                owner,
-                path: absolute(path).ok()?,
-                outputs: outputs.clone(),
-            })
-        };
-        let mut targets: Vec<_> = target(Owner::Config, &self.file).into_iter().collect();
-        for guest in &config.guests {
-            let watched = guest.build.iter().flat_map(|build| &build.watch);
-            let owner = || Owner::Guest(guest.name.clone());
-            targets.extend(watched.filter_map(|path| target(owner(), path)));
-        }
-        targets
-    }
-
-    /// A path as the project's folder sees it.
-    fn short(&self, path: &Path) -> String {
-        let folder = absolute(&self.file).ok();
-        let folder = folder.as_deref().and_then(Path::parent);
-        let short = folder.and_then(|folder| path.strip_prefix(folder).ok());
-        short.unwrap_or(path).display().to_string()
-    }
-}
-
-/// What a guest's build writes: its component, and all beside it, unless that folder holds sources as well.
-fn outputs(guest: &GuestSettings) -> Vec<PathBuf> {
-    let Some(build) = &guest.build else {
-        return Vec::new();
-    };
-    let Ok(component) = absolute(&guest.component) else {
-        return Vec::new();
-    };
-    let sources: Vec<_> = build
-        .watch
-        .iter()
-        .filter_map(|path| absolute(path).ok())
-        .collect();
-    let project = absolute(&build.folder).ok();
-    let folder = component.parent().filter(|folder| {
-        let is_inside = project
-            .as_ref()
-            .is_some_and(|project| folder.starts_with(project) && *folder != *project);
-        is_inside && !sources.iter().any(|source| source.starts_with(folder))
-    });
-    let folder = folder.map(Path::to_owned);
-    folder.into_iter().chain([component.clone()]).collect()
-}
-
-/// Lets a guest in that is not built here.
-async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Admission>) {
-    let proposal = Proposal {
-        source: Source::File,
-        settings: None,
-        origin: Origin::File,
-        expected: None,
-    };
-    if let Some(deployment) = registry.get(&guest) {
-        // Why it is refused stands in the log, and with its deployment.
-        let _ = admission.admit(&deployment, proposal).await;
+    #[test]
+    fn what_is_saved_serves_everybody_at_once_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), "g.wasm", "[]");
+        let rollout = &config.guests[0].rollout;
+        assert!(rollout.canary.is_some() && rollout.rollback.is_some());
+        let eager = eager(config);
+        let rollout = &eager.guests[0].rollout;
+        assert!(rollout.canary.is_none() && rollout.rollback.is_none());
+        assert_eq!(eager.server.listener.grace, GRACE);
     }
 }

@@ -41,11 +41,15 @@ pub(super) struct Work {
 }
 
 impl Work {
+    /// Says that the first build is to come.
+    pub(super) fn announce(&self) {
+        self.shop.bench.begins(&self.guest, self.first_command());
+    }
+
     /// Builds now, and whenever the sources change.
     ///
     /// Cancel safety: dropping it kills the command that runs.
     pub(super) async fn run(self) {
-        self.shop.bench.begins(&self.guest, self.first_command());
         let mut is_set_up = false;
         let mut unrest = 0;
         loop {

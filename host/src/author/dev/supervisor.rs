@@ -1,0 +1,270 @@
+//! Who watches over a project: starts the builds of its guests, wakes them when their sources change, and has the configuration
+//! read again when that is saved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Read;
+use super::console::Ink;
+use super::sources::{Changes, Sources};
+use super::tree::{Owner, Target};
+use super::work::{Shop, Work};
+use crate::app::{ReloadOutcome, Reloads};
+use crate::config::{BuildSettings, Config, GuestSettings};
+use crate::guest::{Admission, GuestRegistry, Origin, Proposal, Source};
+
+/// Starts builds, and has the configuration read again.
+pub(super) struct Supervisor {
+    shop: Arc<Shop>,
+    file: PathBuf,
+    read: Read,
+    reloads: Reloads,
+    builds: mpsc::UnboundedReceiver<()>,
+    works: BTreeMap<String, Running>,
+    sources: Sources,
+    /// Whether the configuration was saved and is not yet what the host has.
+    is_reload_due: bool,
+}
+
+/// A guest's builds.
+struct Running {
+    build: BuildSettings,
+    changed: Arc<Notify>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Supervisor {
+    /// Of builds in this shop, which tell of their ends through `builds`. `file` is what `read` reads.
+    ///
+    /// Needs a tokio runtime around it.
+    pub(super) fn new(
+        shop: Arc<Shop>,
+        builds: mpsc::UnboundedReceiver<()>,
+        file: PathBuf,
+        read: Read,
+        reloads: Reloads,
+    ) -> Self {
+        Self {
+            shop,
+            file,
+            read,
+            reloads,
+            builds,
+            works: BTreeMap::new(),
+            sources: Sources::new(),
+            is_reload_due: false,
+        }
+    }
+
+    /// Builds the guests of `config`, and goes on with whatever is saved.
+    ///
+    /// Cancel safety: dropping it kills the commands that run.
+    pub(super) async fn run(mut self, config: Config) {
+        self.adopt(&config).await;
+        for guest in config.guests.iter().filter(|guest| guest.build.is_none()) {
+            let (registry, admission) = (&self.shop.registry, &self.shop.admission);
+            tokio::spawn(admit(
+                guest.name.clone(),
+                Arc::clone(registry),
+                Arc::clone(admission),
+            ));
+        }
+        if self.works.is_empty() {
+            let said =
+                "No guest has a [guest.NAME.build] table: there is nothing to build and to watch.";
+            self.shop.console.line(&[(Ink::Yellow, said)]);
+        }
+        loop {
+            tokio::select! {
+                changes = self.sources.changed() => self.note(changes).await,
+                Some(()) = self.builds.recv() => {}
+            }
+            if self.is_reload_due && self.shop.bench.are_all_built() {
+                let outcome = self.reloads.reload().await;
+                self.is_reload_due = outcome == ReloadOutcome::Refused;
+                if outcome == ReloadOutcome::TakenOver {
+                    let file = self.file.display().to_string();
+                    let said = [(Ink::Bold, file.as_str()), (Ink::Green, "  taken over")];
+                    self.shop.console.line(&said);
+                }
+            }
+        }
+    }
+
+    async fn note(&mut self, changes: Changes) {
+        for path in changes.keys() {
+            let said = format!("{} changed", self.short(path));
+            self.shop.console.line(&[(Ink::Dim, &said)]);
+        }
+        let owners: BTreeSet<Owner> = changes.into_values().flatten().collect();
+        for owner in owners {
+            match owner {
+                Owner::Guest(guest) => {
+                    if let Some(work) = self.works.get(&guest) {
+                        work.changed.notify_one();
+                    }
+                }
+                Owner::Config => self.read_again().await,
+            }
+        }
+    }
+
+    async fn read_again(&mut self) {
+        let read = Arc::clone(&self.read);
+        let config = tokio::task::spawn_blocking(move || read()).await;
+        match config.expect("reading neither panics nor is cancelled") {
+            Ok(config) => {
+                self.is_reload_due = true;
+                self.adopt(&config).await;
+            }
+            Err(refused) => {
+                for fault in refused.faults {
+                    let fault = fault.to_string().replace("\n    ", "; ");
+                    self.shop
+                        .console
+                        .line(&[(Ink::Red, "error: "), (Ink::Plain, &fault)]);
+                }
+            }
+        }
+    }
+
+    /// Builds the guests of this configuration. Those whose tables have not changed are left alone.
+    async fn adopt(&mut self, config: &Config) {
+        let wanted: BTreeMap<&str, &BuildSettings> = config
+            .guests
+            .iter()
+            .filter_map(|guest| Some((guest.name.as_str(), guest.build.as_ref()?)))
+            .collect();
+        let bench = &self.shop.bench;
+        self.works.retain(|guest, running| {
+            let is_same = wanted.get(guest.as_str()) == Some(&&running.build);
+            if !is_same {
+                bench.forget(guest);
+            }
+            is_same
+        });
+        // Before anything is built: what is saved from here on is seen.
+        self.sources.follow(self.targets(config)).await;
+        for (guest, build) in wanted {
+            if !self.works.contains_key(guest) {
+                let running = self.begin(guest, build);
+                self.works.insert(guest.to_owned(), running);
+            }
+        }
+    }
+
+    fn begin(&self, guest: &str, build: &BuildSettings) -> Running {
+        if build.watch.is_empty() {
+            let name = format!("{guest}  ");
+            let said = "is built once: its [guest.NAME.build] table has no `watch`";
+            self.shop
+                .console
+                .line(&[(Ink::Bold, &name), (Ink::Yellow, said)]);
+        }
+        let changed = Arc::<Notify>::default();
+        let work = Work {
+            shop: Arc::clone(&self.shop),
+            guest: guest.to_owned(),
+            build: build.clone(),
+            changed: Arc::clone(&changed),
+        };
+        // Before the task runs: until it has, nothing of this guest counts as built.
+        work.announce();
+        Running {
+            build: build.clone(),
+            changed,
+            _task: AbortOnDropHandle::new(tokio::spawn(work.run())),
+        }
+    }
+
+    fn targets(&self, config: &Config) -> Vec<Target> {
+        let outputs: Vec<_> = config.guests.iter().flat_map(outputs).collect();
+        let target = |owner, path: &Path| {
+            Some(Target {
+                owner,
+                path: absolute(path).ok()?,
+                outputs: outputs.clone(),
+            })
+        };
+        let mut targets: Vec<_> = target(Owner::Config, &self.file).into_iter().collect();
+        for guest in &config.guests {
+            let watched = guest.build.iter().flat_map(|build| &build.watch);
+            let owner = || Owner::Guest(guest.name.clone());
+            targets.extend(watched.filter_map(|path| target(owner(), path)));
+        }
+        targets
+    }
+
+    /// A path as the project's folder sees it.
+    fn short(&self, path: &Path) -> String {
+        let folder = absolute(&self.file).ok();
+        let folder = folder.as_deref().and_then(Path::parent);
+        let short = folder.and_then(|folder| path.strip_prefix(folder).ok());
+        short.unwrap_or(path).display().to_string()
+    }
+}
+
+/// What a guest's build writes: its component, and all beside it, unless that folder holds sources as well.
+fn outputs(guest: &GuestSettings) -> Vec<PathBuf> {
+    let Some(build) = &guest.build else {
+        return Vec::new();
+    };
+    let Ok(component) = absolute(&guest.component) else {
+        return Vec::new();
+    };
+    let sources: Vec<_> = build
+        .watch
+        .iter()
+        .filter_map(|path| absolute(path).ok())
+        .collect();
+    let project = absolute(&build.folder).ok();
+    let folder = component.parent().filter(|folder| {
+        let is_inside = project
+            .as_ref()
+            .is_some_and(|project| folder.starts_with(project) && *folder != *project);
+        is_inside && !sources.iter().any(|source| source.starts_with(folder))
+    });
+    let folder = folder.map(Path::to_owned);
+    folder.into_iter().chain([component.clone()]).collect()
+}
+
+/// Lets a guest in that is not built here.
+async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Admission>) {
+    let proposal = Proposal {
+        source: Source::File,
+        settings: None,
+        origin: Origin::File,
+        expected: None,
+    };
+    if let Some(deployment) = registry.get(&guest) {
+        // Why it is refused stands in the log, and with its deployment.
+        let _ = admission.admit(&deployment, proposal).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::config;
+
+    #[test]
+    fn what_a_build_writes_is_told_from_what_it_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let outputs = |component: &str, watch: &str| {
+            let config = config(folder.path(), component, watch);
+            super::outputs(&config.guests[0])
+        };
+        let both = [path("build"), path("build/g.wasm")];
+        assert_eq!(outputs("build/g.wasm", r#"["src"]"#), both);
+        assert_eq!(outputs("build/g.wasm", r#"["."]"#), both);
+        assert_eq!(outputs("g.wasm", r#"["."]"#), [path("g.wasm")]);
+        assert_eq!(
+            outputs("src/g.wasm", r#"["src/app.js"]"#),
+            [path("src/g.wasm")]
+        );
+    }
+}
