@@ -2,3 +2,5 @@
 //! component. Serves no visitors of anybody's: what it shows and lets happen is for the machine that the guest is written on.
 
 pub mod build;
+pub mod inspect;
+pub mod scaffold;
