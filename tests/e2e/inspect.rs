@@ -40,7 +40,7 @@ fn a_component_is_told_with_what_serve_would_grant_it() {
             .any(|it| it.as_str().unwrap().starts_with("cloakroom:http/session@"))
     );
     let tools = report["made_by"].as_array().unwrap();
-    assert!(tools.iter().any(|tool| tool["name"] == "Rust"), "{report}");
+    assert!(tools.iter().any(|tool| tool["name"] == "wit-component"), "{report}");
     let parts = &report["parts"];
     let sum: u64 = ["code", "data", "custom", "other"]
         .iter()
@@ -75,7 +75,7 @@ fn a_component_is_told_with_what_serve_would_grant_it() {
 #[test]
 fn a_configurations_grants_are_told_for_each_guest_of_this_file() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(component("fixture-faults"), folder.path().join("a.wasm")).unwrap();
+    std::fs::copy(component("fixture-session"), folder.path().join("a.wasm")).unwrap();
     std::fs::copy(component("counter"), folder.path().join("b.wasm")).unwrap();
     std::fs::write(
         folder.path().join("cloakroom.toml"),

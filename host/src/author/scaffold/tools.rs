@@ -44,8 +44,8 @@ pub fn needed(language: Language) -> Vec<Tool> {
         Language::Rust => vec![
             Tool {
                 name: "cargo",
-                state: version_of("cargo", Some((1, 85))),
-                remedy: "install Rust with rustup: https://rustup.rs",
+                state: version_of("cargo", Some((1, 95))),
+                remedy: "install Rust 1.95 or later with rustup: https://rustup.rs",
             },
             Tool {
                 name: TARGET,
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn one_that_is_too_old_says_which_would_do() {
-        let State::Here { version } = version_of("cargo", Some((1, 85))) else {
+        let State::Here { version } = version_of("cargo", Some((1, 95))) else {
             panic!("cargo runs this test");
         };
         let least = "999.0".to_owned();
