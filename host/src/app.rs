@@ -14,6 +14,7 @@ mod stores;
 pub use admin::{Desk, GuestsCall, call_guests};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
+pub use guests::fit;
 pub use reload::{ReloadOutcome, Reloads};
 
 use std::net::SocketAddr;
@@ -316,9 +317,7 @@ pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
 pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
-    // A folder made by whoever checks may not be the one's who serves: only one that is there is used.
-    let mut server = config.server.clone();
-    server.code_cache = server.code_cache.filter(|folder| folder.is_dir());
+    let server = guests::only_looking(&config.server);
     let options = settings::session(config);
     note(
         &mut faults,

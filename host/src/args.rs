@@ -1,5 +1,8 @@
 //! The command line: its words and their help. Knows nothing of what they do.
 
+mod inspect;
+mod new;
+
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -8,6 +11,8 @@ use crate::admin::shell::{self, Purpose, Versions};
 use crate::app::GuestsCall;
 use crate::author::trial::{self, Building};
 use crate::config::{Components, Words};
+pub use inspect::Inspect;
+pub use new::New;
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
 
@@ -31,6 +36,10 @@ Examples:
       names every fault of a configuration, its components included
   cloakroom guests list
       lists the guests of a host that runs with --admin, and `guests put counter new.wasm` swaps one
+  cloakroom new shop --lang js
+      writes a project for a guest in JavaScript; also ts, python, rust
+  cloakroom inspect counter.wasm
+      tells what a component is and what it would be granted
 
 Exit codes: 0 all is well; 1 the host failed (the port is taken, the database is not there); 2 the command line or the
 configuration is at fault.";
@@ -138,6 +147,10 @@ pub enum Command {
     Test(Test),
     /// List, swap and take back the guests of a running host
     Guests(Guests),
+    /// Write a new project for a guest
+    New(New),
+    /// Tell what a component is and what it would be granted
+    Inspect(Inspect),
     /// Compile the component on standard input; the host starts this itself
     #[command(hide = true)]
     Compile(Compile),

@@ -3,5 +3,7 @@
 
 pub mod build;
 pub mod dev;
+pub mod inspect;
+pub mod scaffold;
 pub mod tools;
 pub mod trial;

@@ -58,7 +58,10 @@ fn every_page_with_a_block_is_followed() {
             .iter()
             .filter(|block| !block.text.starts_with("{{#include"))
             .count();
-        assert!(is_followed || count == 0, "{name} has {count} blocks and no test");
+        assert!(
+            is_followed || count == 0,
+            "{name} has {count} blocks and no test"
+        );
     }
 }
 
@@ -73,7 +76,9 @@ fn targets(page: &str, marker: &str, end: char) -> Vec<String> {
 
 #[test]
 fn every_page_is_in_the_table_of_contents_and_every_link_leads_somewhere() {
-    let contents: BTreeSet<_> = targets(&page("SUMMARY.md"), "](", ')').into_iter().collect();
+    let contents: BTreeSet<_> = targets(&page("SUMMARY.md"), "](", ')')
+        .into_iter()
+        .collect();
     let mut names = names();
     names.remove("SUMMARY.md");
     assert_eq!(contents, names, "SUMMARY.md and the folder");

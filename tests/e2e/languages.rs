@@ -70,7 +70,10 @@ async fn a_logout_starts_anew(host: &Host) {
     anna.get(&host.url("/session")).await;
     let stale = anna.cookies(&host.url("/")).expect("a cookie was set");
     let out = anna.get(&host.url("/session/delete")).await;
-    assert_eq!((out.status, out.header("location")), (302, Some("/session")));
+    assert_eq!(
+        (out.status, out.header("location")),
+        (302, Some("/session"))
+    );
     assert_eq!(anna.cookies(&host.url("/")), None, "the cookie is expired");
     assert_eq!(anna.get(&host.url("/session")).await.text, "1번 접속");
     let thief = Browser::with_cookie(&host.url("/"), &stale);

@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod book;
 mod boundaries;
 mod cli;
 mod code_cache;
@@ -18,7 +19,9 @@ mod drain;
 mod express;
 mod grants;
 mod guests;
+mod inspect;
 mod js;
+mod languages;
 mod laws;
 mod limits;
 mod mysql_store;
@@ -30,6 +33,7 @@ mod reload;
 mod reuse;
 mod rollback;
 mod rust_sdk;
+mod scaffold;
 mod serial;
 mod sessions;
 mod signals;

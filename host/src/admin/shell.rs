@@ -19,6 +19,9 @@ use serde::de::DeserializeOwned;
 use super::client::{Answer, Client, Upload};
 use super::report::{Change, Guest, Listing, Problem, Trial};
 use crate::guest::{COMPONENT_BYTES_MAX, RollbackError};
+pub(crate) use progress::size;
+pub(crate) use table::harmless;
+
 use progress::Progress;
 
 /// What to do on which host.
@@ -239,7 +242,7 @@ fn read_answer<T: DeserializeOwned>(answer: &Answer) -> Result<T, ShellError> {
     }
     let problem = serde_json::from_slice::<Problem>(&answer.body);
     let told = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
-    let told = table::harmless(&told);
+    let told = harmless(&told);
     Err(match status {
         StatusCode::UNAUTHORIZED => at_fault(format!(
             "{told}\n    set CLOAKROOM_ADMIN_TOKEN to the host's token, or name a file that holds it: --token-file FILE"

@@ -9,7 +9,9 @@ use super::probe::ScratchVisitor;
 use super::settings;
 use crate::clock::Clock;
 use crate::config::{self, Fault};
-use crate::guest::{Admission, Deployment, Deployments, Origin, Passed, Proposal, Runtime, Source};
+use crate::guest::{
+    Admission, Deployment, Deployments, LoadError, Origin, Passed, Proposal, Runtime, Source,
+};
 use crate::session;
 
 /// The way in for guests, now and later.
@@ -161,4 +163,29 @@ pub(super) async fn check(
     let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
     let examined = examine(&admission, guests, &Deployments::default()).await;
     examined.map(drop)
+}
+
+/// Whether a component compiles on this host and finds all that it imports. Runs nothing of it, and blocks while it
+/// compiles.
+///
+/// # Errors
+/// [`LoadError`] says what does not fit.
+pub fn fit(
+    component: &[u8],
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> Result<(), LoadError> {
+    let options = settings::guest_runtime(guests, &only_looking(server));
+    let runtime = Runtime::new(&options).map_err(|error| LoadError::NotCompiled {
+        reason: format!("cannot set up the guests' memory: {error:#}"),
+    })?;
+    runtime.fit(component)
+}
+
+/// The settings of a host that leaves nothing behind: a folder made by whoever looks may not be the one's who serves, so only
+/// one that is there is used.
+pub(super) fn only_looking(server: &config::ServerSettings) -> config::ServerSettings {
+    let mut server = server.clone();
+    server.code_cache = server.code_cache.filter(|folder| folder.is_dir());
+    server
 }

@@ -1,6 +1,7 @@
 //! The configuration as a whole: precedence, defaults, profiles, redaction; faults and the example file have files of their own.
 
 mod admin;
+mod build;
 mod changes;
 mod cookies;
 mod example;

@@ -127,10 +127,7 @@ impl Runtime {
         }
         loader::check_size("the component", bytes.len() as u64)?;
         let outline = loader::outline(bytes)?;
-        let house = match outline.world {
-            World::Wasi02 => &self.wasi02,
-            World::Wasi03 => &self.wasi03,
-        };
+        let house = self.house(outline.world);
         let begun = Instant::now();
         let digest = Digest::of(bytes);
         let code = self.code.of(bytes, digest, house.target())?;
@@ -164,6 +161,26 @@ impl Runtime {
             "loaded a guest"
         );
         Ok(guest)
+    }
+
+    /// Whether a component compiles here and finds all that it imports; makes no instance of it. Blocks as [`Runtime::load`]
+    /// does.
+    ///
+    /// # Errors
+    /// As [`Runtime::load`], but for what only an instance would show.
+    pub fn fit(&self, bytes: &[u8]) -> Result<(), LoadError> {
+        loader::check_size("the component", bytes.len() as u64)?;
+        let outline = loader::outline(bytes)?;
+        let house = self.house(outline.world);
+        let code = self.code.of(bytes, Digest::of(bytes), house.target())?;
+        house.fit(&code.component, &outline).map(drop)
+    }
+
+    fn house(&self, world: World) -> &House {
+        match world {
+            World::Wasi02 => &self.wasi02,
+            World::Wasi03 => &self.wasi03,
+        }
     }
 
     /// Ends compiling for good, for those beside it, too: what is compiled now, and whatever is loaded later that is not on disk, is refused with

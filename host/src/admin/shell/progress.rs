@@ -81,7 +81,7 @@ impl<'a> Progress<'a> {
 }
 
 /// A number of bytes for people.
-pub(super) fn size(bytes: usize) -> String {
+pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),
         1024..1_048_576 => format!("{:.1} KiB", bytes as f64 / 1024.0),

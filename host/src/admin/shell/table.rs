@@ -118,7 +118,7 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 /// A text that moves no cursor.
-pub(super) fn harmless(text: &str) -> String {
+pub(crate) fn harmless(text: &str) -> String {
     let shown = |c: char| if c.is_control() { ' ' } else { c };
     text.chars().map(shown).collect()
 }

@@ -72,6 +72,91 @@ impl Default for GuestLimits {
     }
 }
 
+impl GuestLimits {
+    /// The limits that differ from the defaults: each key, and its value as the configuration would say it.
+    pub fn changed(&self) -> Vec<(&'static str, String)> {
+        let defaults = Self::default().written();
+        let written = self.written().into_iter().zip(defaults);
+        let changed = written.filter(|(own, default)| own != default);
+        changed.map(|(own, _)| own).collect()
+    }
+
+    /// Every key with its value. Every field is named, so that a new one cannot be forgotten here.
+    fn written(&self) -> Vec<(&'static str, String)> {
+        let Self {
+            deadline,
+            cpu_time,
+            memory_bytes_max,
+            instances_max,
+            waiters_max,
+            wait_max,
+            request_head_bytes_max,
+            request_headers_max,
+            request_body_bytes_max,
+            response_body_bytes_max,
+            replay_bytes_max,
+            session_bytes_max,
+            session_keys_max,
+            outbound_calls_max,
+            log_lines_max,
+            log_line_bytes_max,
+            stream_silence_max,
+        } = self;
+        let time = |time: &Duration| humantime::format_duration(*time).to_string();
+        let bytes = |bytes: &usize| written_size(*bytes as u64);
+        vec![
+            ("deadline", time(deadline)),
+            ("cpu_time", or_word(cpu_time.as_ref().map(time))),
+            ("memory", bytes(memory_bytes_max)),
+            ("instances", instances_max.to_string()),
+            ("waiting", waiters_max.to_string()),
+            ("wait", time(wait_max)),
+            (
+                "request_head",
+                or_word(request_head_bytes_max.as_ref().map(bytes)),
+            ),
+            (
+                "request_headers",
+                or_word(request_headers_max.map(|n| n.to_string())),
+            ),
+            ("request_body", written_size(*request_body_bytes_max)),
+            (
+                "response_body",
+                or_word(response_body_bytes_max.map(written_size)),
+            ),
+            ("replay_body", bytes(replay_bytes_max)),
+            (
+                "session_bytes",
+                or_word(session_bytes_max.as_ref().map(bytes)),
+            ),
+            (
+                "session_keys",
+                or_word(session_keys_max.map(|n| n.to_string())),
+            ),
+            ("outbound_calls", outbound_calls_max.to_string()),
+            ("log_lines", log_lines_max.to_string()),
+            ("log_line_bytes", bytes(log_line_bytes_max)),
+            ("stream_silence", time(stream_silence_max)),
+        ]
+    }
+}
+
+fn or_word(value: Option<String>) -> String {
+    value.unwrap_or_else(|| "unlimited".to_owned())
+}
+
+/// A size in the largest unit that says it whole.
+fn written_size(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let whole = units
+        .iter()
+        .find(|(unit, _)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    match whole {
+        Some((unit, name)) => format!("{}{name}", bytes / unit),
+        None => format!("{bytes}B"),
+    }
+}
+
 /// What all guests share, and none may pass.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Shared<'a> {

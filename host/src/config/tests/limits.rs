@@ -46,6 +46,26 @@ fn every_limit_of_a_guest_is_read() {
 }
 
 #[test]
+fn what_differs_from_the_defaults_is_told_as_it_would_be_written() {
+    let text = "deadline = \"90s\"\nmemory = \"1536KiB\"\nresponse_body = 1000\nsession_keys = 8";
+    let changed = limits(text).changed();
+    let lines: Vec<_> = changed
+        .iter()
+        .map(|(key, value)| format!("{key} = {value:?}"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            "deadline = \"1m 30s\"",
+            "memory = \"1536KiB\"",
+            "response_body = \"1000B\"",
+            "session_keys = \"8\""
+        ]
+    );
+    assert_eq!(limits("memory = \"128MiB\"").changed(), []);
+}
+
+#[test]
 fn what_has_no_limit_says_so() {
     let read = limits("cpu_time = \"unlimited\"\nresponse_body = \"unlimited\"");
     assert_eq!(read, GuestLimits::default());

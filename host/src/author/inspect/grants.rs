@@ -1,0 +1,188 @@
+//! What a guest is granted, and which of its imports lead nowhere without a grant.
+
+use serde::Serialize;
+
+use super::Imports;
+use crate::config::{GuestSettings, SessionAccess};
+
+/// The interfaces by which requests are sent to other servers, in WASI 0.2 and 0.3.
+pub(super) const OUTBOUND: [&str; 2] = ["wasi:http/outgoing-handler", "wasi:http/client"];
+const SESSION: [&str; 1] = ["cloakroom:http/session"];
+const ENVIRONMENT: [&str; 1] = ["wasi:cli/environment"];
+const FILES: [&str; 2] = ["wasi:filesystem/preopens", "wasi:filesystem/types"];
+const SOCKETS: [&str; 5] = [
+    "wasi:sockets/tcp-create-socket",
+    "wasi:sockets/udp-create-socket",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/types",
+];
+
+/// What one guest is granted. Of its environment the names alone: values may be secrets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Grants {
+    pub(super) guest: String,
+    /// `none`, `read` or `write`.
+    pub(super) session: &'static str,
+    /// Empty for all keys.
+    pub(super) read_keys: Vec<String>,
+    /// Empty for all keys.
+    pub(super) write_keys: Vec<String>,
+    pub(super) outbound_hosts: Vec<String>,
+    pub(super) environment: Vec<String>,
+    /// Requests that one instance may serve.
+    pub(super) reuse: u32,
+    /// Those that differ from the defaults.
+    pub(super) limits: Vec<Limit>,
+    pub(super) denied: Vec<Denied>,
+}
+
+/// A limit, as the configuration says it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Limit {
+    pub(super) key: &'static str,
+    pub(super) value: String,
+}
+
+/// An import without a grant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Denied {
+    pub(super) import: &'static str,
+    pub(super) consequence: &'static str,
+}
+
+impl Grants {
+    pub(super) fn of(guest: &GuestSettings, imports: &Imports) -> Self {
+        let limit = |(key, value)| Limit { key, value };
+        let environment = guest.environment.iter();
+        Self {
+            guest: guest.name.clone(),
+            session: match guest.session {
+                SessionAccess::None => "none",
+                SessionAccess::Read => "read",
+                SessionAccess::Write => "write",
+            },
+            read_keys: guest.read_keys.clone(),
+            write_keys: guest.write_keys.clone(),
+            outbound_hosts: guest.outbound_hosts.clone(),
+            environment: environment.map(|(name, _)| name.clone()).collect(),
+            reuse: guest.reuse,
+            limits: guest.limits.changed().into_iter().map(limit).collect(),
+            denied: denied(guest, imports),
+        }
+    }
+}
+
+/// One line for each thing that the guest could call and that is not there for it.
+fn denied(guest: &GuestSettings, imports: &Imports) -> Vec<Denied> {
+    let cases: [(bool, &[&'static str], &'static str); 5] = [
+        (
+            guest.session == SessionAccess::None,
+            &SESSION,
+            "session is \"none\": every call is denied",
+        ),
+        (
+            guest.outbound_hosts.is_empty(),
+            &OUTBOUND,
+            "there are no outbound_hosts: every call out is denied",
+        ),
+        (
+            guest.environment.is_empty(),
+            &ENVIRONMENT,
+            "there is no environment: it sees no variables",
+        ),
+        (true, &FILES, "no guest is given files: it finds no folder"),
+        (
+            true,
+            &SOCKETS,
+            "no guest is given sockets: every connection is denied",
+        ),
+    ];
+    let mut denied = Vec::new();
+    for (is_missing, interfaces, consequence) in cases {
+        let import = interfaces.iter().find(|interface| imports.has(interface));
+        if let Some(import) = import.filter(|_| is_missing) {
+            denied.push(Denied {
+                import,
+                consequence,
+            });
+        }
+    }
+    denied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Words};
+
+    fn guest() -> GuestSettings {
+        let folder = tempfile::tempdir().unwrap();
+        let component = folder.path().join("shop.wasm");
+        std::fs::write(&component, "").unwrap();
+        let words = Words {
+            component: Some(component),
+            ..Words::default()
+        };
+        let nobody: [(&str, &str); 0] = [];
+        Config::load(&words, &nobody).unwrap().guests.remove(0)
+    }
+
+    fn imports(names: &[&str]) -> Imports {
+        let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+        Imports::of(&names)
+    }
+
+    fn denied_imports(grants: &Grants) -> Vec<&str> {
+        grants.denied.iter().map(|denied| denied.import).collect()
+    }
+
+    #[test]
+    fn each_import_without_a_grant_is_told() {
+        let all = imports(&[
+            "cloakroom:http/session@0.1.0",
+            "wasi:http/client@0.3.0",
+            "wasi:cli/environment@0.2.10",
+            "wasi:filesystem/preopens@0.2.10",
+            "wasi:sockets/types@0.3.0",
+        ]);
+        let grants = Grants::of(&guest(), &all);
+        assert_eq!(grants.session, "write");
+        assert_eq!(
+            denied_imports(&grants),
+            [
+                "wasi:http/client",
+                "wasi:cli/environment",
+                "wasi:filesystem/preopens",
+                "wasi:sockets/types"
+            ]
+        );
+
+        let granted = GuestSettings {
+            session: SessionAccess::None,
+            outbound_hosts: vec!["api.example.com".to_owned()],
+            environment: vec![("TOKEN".to_owned(), "hunter2".to_owned())],
+            ..guest()
+        };
+        let grants = Grants::of(&granted, &all);
+        assert_eq!(
+            denied_imports(&grants),
+            [
+                "cloakroom:http/session",
+                "wasi:filesystem/preopens",
+                "wasi:sockets/types"
+            ]
+        );
+        let json = serde_json::to_string(&grants).unwrap();
+        assert!(
+            json.contains("TOKEN") && !json.contains("hunter2"),
+            "{json}"
+        );
+    }
+
+    #[test]
+    fn what_is_not_imported_is_not_denied() {
+        let grants = Grants::of(&guest(), &imports(&["wasi:http/types@0.2.10"]));
+        assert_eq!(grants.denied, []);
+    }
+}

@@ -1,0 +1,268 @@
+//! `cloakroom new`: writes a project out of what this binary carries, all of it or nothing. Needs no network and no other file.
+
+mod name;
+mod place;
+mod steps;
+pub mod tools;
+mod vendor;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use name::{BadName, Name};
+
+/// What a template's files call their project.
+const NAME_IN_TEMPLATES: &str = "hello";
+/// Where a project keeps the SDK and the interfaces, laid out as in our repository.
+const VENDOR: &str = "vendor/cloakroom";
+
+/// What a guest is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Language {
+    /// Rust.
+    Rust,
+    /// JavaScript.
+    JavaScript,
+    /// TypeScript.
+    TypeScript,
+    /// Python.
+    Python,
+}
+
+impl Language {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Rust, Self::JavaScript, Self::TypeScript, Self::Python];
+
+    /// What people call it.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Rust => "Rust",
+            Self::JavaScript => "JavaScript",
+            Self::TypeScript => "TypeScript",
+            Self::Python => "Python",
+        }
+    }
+
+    /// The template's folder in our repository.
+    pub fn template(self) -> &'static str {
+        match self {
+            Self::Rust => "guests/rust/template",
+            Self::JavaScript => "guests/js/template",
+            Self::TypeScript => "guests/js/template-ts",
+            Self::Python => "guests/python/template",
+        }
+    }
+
+    /// What a project of it needs of our repository.
+    fn sdk(self) -> &'static [&'static str] {
+        match self {
+            Self::Rust => &[
+                "wit",
+                "guests/rust",
+                "guests/rust-testing",
+                "guests/setup-target.sh",
+            ],
+            Self::JavaScript | Self::TypeScript => &["wit", "guests/js"],
+            Self::Python => &["wit", "guests/python"],
+        }
+    }
+}
+
+/// A project to be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Project {
+    /// Its name.
+    pub name: Name,
+    /// What it is written in.
+    pub language: Language,
+    /// Its folder, which must not be there, or be empty.
+    pub folder: PathBuf,
+}
+
+/// Why no project was made. Nothing was left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaffoldError {
+    /// Something is there already.
+    #[error("{} is there already and not empty: nothing was written; name another folder with --path", folder.display())]
+    Occupied {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder's place is not there.
+    #[error("{} is no folder: make it first, or name another place with --path", parent.display())]
+    NoPlace {
+        /// What should hold the project's folder.
+        parent: PathBuf,
+    },
+    /// The binary carries nothing for this language.
+    #[error("this cloakroom was built without the template for {}", language.title())]
+    NotCarried {
+        /// The language.
+        language: Language,
+    },
+    /// The system refused.
+    #[error("cannot write {}: {error}; nothing was left behind", folder.display())]
+    Failed {
+        /// The project's folder.
+        folder: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+}
+
+impl ScaffoldError {
+    /// Whether other words would have helped; else it is the machine's fault or ours.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::Occupied { .. } | Self::NoPlace { .. })
+    }
+}
+
+impl Project {
+    /// Writes the project.
+    ///
+    /// # Errors
+    /// [`ScaffoldError`]; then nothing is left of it.
+    pub fn create(&self) -> Result<(), ScaffoldError> {
+        let files = self.files(vendor::files());
+        if files.is_empty() {
+            let language = self.language;
+            return Err(ScaffoldError::NotCarried { language });
+        }
+        place::write(&self.folder, &files)
+    }
+
+    /// What to do once it is written, and which of the tools it needs are not here.
+    pub fn next_steps(&self, tools: &[tools::Tool]) -> String {
+        steps::told(self, tools)
+    }
+
+    /// Its files; none where there is no template.
+    fn files(&self, carried: &[(&str, &[u8])]) -> Vec<place::File> {
+        let mut files = Vec::new();
+        for (path, content) in carried {
+            if let Some(path) = below(path, self.language.template()) {
+                files.push(place::File {
+                    path: self.path_in_project(path),
+                    content: self.content(content),
+                });
+            }
+        }
+        if files.is_empty() {
+            return files;
+        }
+        for (path, content) in carried {
+            let is_template = |language: Language| below(path, language.template()).is_some();
+            let is_wanted = |root: &&str| path == root || below(path, root).is_some();
+            if self.language.sdk().iter().any(is_wanted)
+                && !Language::ALL.into_iter().any(is_template)
+            {
+                files.push(place::File {
+                    path: format!("{VENDOR}/{path}"),
+                    content: content.to_vec(),
+                });
+            }
+        }
+        files
+    }
+
+    /// Where a template's file goes. One that git would heed in our own repository may do without its dot there.
+    fn path_in_project(&self, path: &str) -> String {
+        let path = name::put(&self.name, path);
+        match path.rsplit_once('/') {
+            None if path == "gitignore" => ".gitignore".to_owned(),
+            Some((folder, "gitignore")) => format!("{folder}/.gitignore"),
+            _ => path,
+        }
+    }
+
+    fn content(&self, content: &[u8]) -> Vec<u8> {
+        match std::str::from_utf8(content) {
+            Ok(text) => name::put(&self.name, text).into_bytes(),
+            Err(_) => content.to_vec(),
+        }
+    }
+}
+
+/// The rest of a path that lies below a folder.
+fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
+    path.strip_prefix(folder)?.strip_prefix('/')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CARRIED: [(&str, &[u8]); 9] = [
+        ("guests/js/package.json", b"{ \"name\": \"hello-sdk\" }"),
+        ("guests/js/template-ts/src/app.ts", b"// typed"),
+        (
+            "guests/js/template/cloakroom.toml",
+            b"[guest.hello]\ncomponent = \"build/hello.wasm\"\n",
+        ),
+        ("guests/js/template/gitignore", b"build/\n"),
+        ("guests/js/template/logo.png", b"\x89PNG hello"),
+        ("guests/js/template/src/hello.js", b"// othello says hello"),
+        ("guests/rust/Cargo.toml", b""),
+        ("guests/setup-target.sh", b"#!/bin/sh\n"),
+        ("wit/session.wit", b"package cloakroom:http;"),
+    ];
+
+    fn project(language: Language) -> Project {
+        Project {
+            name: "shop-2".parse().unwrap(),
+            language,
+            folder: "shop-2".into(),
+        }
+    }
+
+    fn paths(files: &[place::File]) -> Vec<&str> {
+        files.iter().map(|file| file.path.as_str()).collect()
+    }
+
+    #[test]
+    fn a_project_has_its_template_and_only_what_its_language_needs() {
+        let files = project(Language::JavaScript).files(&CARRIED);
+        assert_eq!(
+            paths(&files),
+            [
+                "cloakroom.toml",
+                ".gitignore",
+                "logo.png",
+                "src/shop-2.js",
+                "vendor/cloakroom/guests/js/package.json",
+                "vendor/cloakroom/wit/session.wit",
+            ]
+        );
+        let files = project(Language::TypeScript).files(&CARRIED);
+        assert_eq!(
+            paths(&files),
+            [
+                "src/app.ts",
+                "vendor/cloakroom/guests/js/package.json",
+                "vendor/cloakroom/wit/session.wit",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_template_takes_the_name_and_the_sdk_keeps_its_own() {
+        let files = project(Language::JavaScript).files(&CARRIED);
+        let content = |path: &str| {
+            let file = files.iter().find(|file| file.path == path).unwrap();
+            String::from_utf8_lossy(&file.content).into_owned()
+        };
+        assert_eq!(
+            content("cloakroom.toml"),
+            "[guest.shop-2]\ncomponent = \"build/shop-2.wasm\"\n"
+        );
+        assert_eq!(content("src/shop-2.js"), "// othello says shop-2");
+        assert!(content("logo.png").ends_with("PNG hello"), "it is no text");
+        let sdk = content("vendor/cloakroom/guests/js/package.json");
+        assert!(sdk.contains("hello-sdk"), "{sdk}");
+    }
+
+    #[test]
+    fn a_language_without_a_template_is_not_carried() {
+        assert_eq!(paths(&project(Language::Rust).files(&CARRIED)), [""; 0]);
+    }
+}

@@ -1,0 +1,186 @@
+//! Writes a folder of files whole: beside its place first, then in place by renaming. A run that fails takes away what it made.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::ScaffoldError;
+
+/// A file to be written.
+#[derive(Debug)]
+pub(super) struct File {
+    /// Below the folder, with `/`.
+    pub(super) path: String,
+    pub(super) content: Vec<u8>,
+}
+
+/// Writes the files into `folder`, which is made, or is there and empty.
+///
+/// # Errors
+/// As [`super::Project::create`].
+pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> {
+    let failed = |error| ScaffoldError::Failed {
+        folder: folder.to_owned(),
+        error,
+    };
+    let is_there = folder.symlink_metadata().is_ok();
+    let place = if is_there {
+        let is_free = folder.is_dir() && fs::read_dir(folder).map_err(failed)?.next().is_none();
+        if !is_free {
+            let folder = folder.to_owned();
+            return Err(ScaffoldError::Occupied { folder });
+        }
+        folder.canonicalize().map_err(failed)?
+    } else {
+        folder.to_owned()
+    };
+    let parent = match place.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => Path::new("/"),
+    };
+    if !parent.is_dir() {
+        let parent = parent.to_owned();
+        return Err(ScaffoldError::NoPlace { parent });
+    }
+    let staged = Staged::new(parent).map_err(failed)?;
+    let written = files.iter().try_for_each(|file| staged.write(file));
+    let moved = written.and_then(|()| {
+        if is_there {
+            staged.empty_into(&place)
+        } else {
+            fs::rename(&staged.0, &place)
+        }
+    });
+    moved.map_err(failed)
+}
+
+/// A folder beside the final one; gone with the value.
+struct Staged(PathBuf);
+
+impl Staged {
+    fn new(parent: &Path) -> io::Result<Self> {
+        let path = parent.join(format!(".cloakroom-new-{}", std::process::id()));
+        fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+
+    fn write(&self, file: &File) -> io::Result<()> {
+        let path = self.0.join(&file.path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, &file.content)?;
+        if file.content.starts_with(b"#!") {
+            let mut rights = fs::metadata(&path)?.permissions();
+            // Whoever may read it may run it.
+            rights.set_mode(rights.mode() | (rights.mode() & 0o444) >> 2);
+            fs::set_permissions(&path, rights)?;
+        }
+        Ok(())
+    }
+
+    /// Moves what is in it into a folder that is there: a shell that stands in that folder stays in it.
+    fn empty_into(&self, place: &Path) -> io::Result<()> {
+        let mut moved = Vec::new();
+        for entry in fs::read_dir(&self.0)? {
+            let entry = entry?;
+            let target = place.join(entry.file_name());
+            if let Err(error) = fs::rename(entry.path(), &target) {
+                for (from, to) in moved {
+                    // What has just been moved this way can be moved back.
+                    let _ = fs::rename(to, from);
+                }
+                return Err(error);
+            }
+            moved.push((entry.path(), target));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        // Where it was renamed, there is nothing.
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, content: &str) -> File {
+        File {
+            path: path.to_owned(),
+            content: content.as_bytes().to_vec(),
+        }
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_are_written_and_scripts_can_be_run() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("shop");
+        let files = [file("src/a.js", "a"), file("run.sh", "#!/bin/sh\n")];
+        write(&folder, &files).unwrap();
+        assert_eq!(fs::read_to_string(folder.join("src/a.js")).unwrap(), "a");
+        let mode = |name| {
+            fs::metadata(folder.join(name))
+                .unwrap()
+                .permissions()
+                .mode()
+        };
+        assert_eq!(mode("run.sh") & 0o100, 0o100);
+        assert_eq!(mode("src/a.js") & 0o111, 0);
+        assert_eq!(names(home.path()), ["shop"], "nothing beside it");
+    }
+
+    #[test]
+    fn an_empty_folder_is_filled_and_stays_the_same_folder() {
+        use std::os::unix::fs::MetadataExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("shop");
+        fs::create_dir(&folder).unwrap();
+        let before = fs::metadata(&folder).unwrap().ino();
+        write(&folder.join("."), &[file("src/a.js", "a"), file("b", "b")]).unwrap();
+        assert_eq!(names(&folder), ["b", "src"]);
+        assert_eq!(fs::metadata(&folder).unwrap().ino(), before);
+        assert_eq!(names(home.path()), ["shop"]);
+    }
+
+    #[test]
+    fn what_is_there_is_not_touched() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("shop");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("mine"), "mine").unwrap();
+        let occupied = write(&folder, &[file("a", "a")]).unwrap_err();
+        assert!(occupied.is_usage(), "{occupied}");
+        let occupied = write(&folder.join("mine"), &[file("a", "a")]).unwrap_err();
+        assert!(matches!(occupied, ScaffoldError::Occupied { .. }));
+        assert_eq!(names(&folder), ["mine"]);
+        let nowhere = write(&home.path().join("x/y"), &[file("a", "a")]).unwrap_err();
+        assert!(matches!(nowhere, ScaffoldError::NoPlace { .. }));
+        assert_eq!(names(home.path()), ["shop"]);
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("shop");
+        // A file where the second one wants a folder.
+        let failed = write(&folder, &[file("a", "a"), file("a/b", "b")]).unwrap_err();
+        assert!(!failed.is_usage(), "{failed}");
+        assert_eq!(names(home.path()), [""; 0]);
+    }
+}

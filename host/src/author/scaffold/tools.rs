@@ -1,0 +1,180 @@
+//! The tools that a language's projects are built with: whether they are on this machine, and how to get them.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::Language;
+
+/// What Rust compiles guests for.
+const TARGET: &str = "wasm32-wasip2";
+
+/// A tool that a project needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether it is here.
+    pub state: State,
+    /// How to get it.
+    pub remedy: &'static str,
+}
+
+/// Whether a tool is on this machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is, and new enough.
+    Here {
+        /// What it says its version is; empty where it has none.
+        version: String,
+    },
+    /// It is, and too old.
+    TooOld {
+        /// What it says its version is.
+        version: String,
+        /// The oldest that will do.
+        least: String,
+    },
+    /// It is not, or does not run.
+    Missing,
+}
+
+/// What a language's projects need, each looked for by running it: takes up to a second.
+pub fn needed(language: Language) -> Vec<Tool> {
+    match language {
+        Language::Rust => vec![
+            Tool {
+                name: "cargo",
+                state: version_of("cargo", Some((1, 95))),
+                remedy: "install Rust 1.95 or later with rustup: https://rustup.rs",
+            },
+            Tool {
+                name: TARGET,
+                state: target(),
+                remedy: "`rustup target add wasm32-wasip2`; without rustup's server, on Debian, \
+                         `vendor/cloakroom/guests/setup-target.sh` builds it",
+            },
+        ],
+        Language::JavaScript | Language::TypeScript => vec![
+            Tool {
+                name: "node",
+                state: version_of("node", Some((20, 0))),
+                remedy: "install Node.js 20 or later: https://nodejs.org, or your system's package `nodejs`",
+            },
+            Tool {
+                name: "npm",
+                state: version_of("npm", None),
+                remedy: "it comes with Node.js; where it does not, your system's package `npm`",
+            },
+        ],
+        Language::Python => vec![
+            Tool {
+                name: "python3",
+                state: version_of("python3", Some((3, 10))),
+                remedy: "install Python 3.10 or later: https://www.python.org, or your system's package `python3`",
+            },
+            Tool {
+                name: "venv",
+                state: answer("python3", &["-c", "import ensurepip, venv"]).map_or(
+                    State::Missing,
+                    |_| State::Here {
+                        version: String::new(),
+                    },
+                ),
+                remedy: "it is a part of Python; on Debian and Ubuntu: `apt install python3-venv`",
+            },
+        ],
+    }
+}
+
+/// Asks a program for its version.
+fn version_of(program: &str, least: Option<(u32, u32)>) -> State {
+    let Some(said) = answer(program, &["--version"]) else {
+        return State::Missing;
+    };
+    let version = version_in(&said).to_owned();
+    match least {
+        Some(least) if numbers(&version) < least => State::TooOld {
+            version,
+            least: format!("{}.{}", least.0, least.1),
+        },
+        _ => State::Here { version },
+    }
+}
+
+/// Whether the Rust toolchain has the target's standard library.
+fn target() -> State {
+    let folder = answer("rustc", &["--print", "target-libdir", "--target", TARGET]);
+    let has_library = |folder: &String| {
+        let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
+        let mut names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.any(|name| name.starts_with("libstd-"))
+    };
+    match folder.filter(has_library) {
+        Some(_) => State::Here {
+            version: String::new(),
+        },
+        None => State::Missing,
+    }
+}
+
+/// What a program says, if it runs and ends well.
+fn answer(program: &str, arguments: &[&str]) -> Option<String> {
+    let mut command = Command::new(program);
+    let command = command.args(arguments).stdin(Stdio::null());
+    let output = command.stderr(Stdio::null()).output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    output.status.success().then_some(said)
+}
+
+/// The first word that begins with a number: of `Python 3.11.2`, of `v20.1.0`.
+fn version_in(said: &str) -> &str {
+    let words = said.split_whitespace();
+    let mut bare = words.map(|word| word.trim_start_matches('v'));
+    bare.find(|word| word.starts_with(|c: char| c.is_ascii_digit()))
+        .unwrap_or_default()
+}
+
+/// The first two numbers of a version; 0 where there is none.
+fn numbers(version: &str) -> (u32, u32) {
+    let mut parts = version
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|part| part.parse().unwrap_or(0));
+    (parts.next().unwrap_or(0), parts.next().unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_found_in_what_programs_say() {
+        for (said, version, first_two) in [
+            ("v20.19.2", "20.19.2", (20, 19)),
+            ("Python 3.9.2+", "3.9.2+", (3, 9)),
+            ("cargo 1.95.0 (f2d3ce0bd 2026-03-21)", "1.95.0", (1, 95)),
+            ("10", "10", (10, 0)),
+            ("who knows", "", (0, 0)),
+        ] {
+            assert_eq!(version_in(said), version, "{said}");
+            assert_eq!(numbers(version), first_two, "{said}");
+        }
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_or_fails_is_missing() {
+        assert_eq!(version_of("no-such-program", None), State::Missing);
+        assert_eq!(version_of("false", None), State::Missing);
+    }
+
+    #[test]
+    fn one_that_is_too_old_says_which_would_do() {
+        let State::Here { version } = version_of("cargo", Some((1, 95))) else {
+            panic!("cargo runs this test");
+        };
+        let least = "999.0".to_owned();
+        assert_eq!(
+            version_of("cargo", Some((999, 0))),
+            State::TooOld { version, least }
+        );
+    }
+}

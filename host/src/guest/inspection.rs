@@ -1,0 +1,165 @@
+//! What a component's file tells of itself without being compiled or run: what `cloakroom inspect` shows. Knows no grants.
+
+use std::path::Path;
+
+use wasmparser::{BinaryReaderError, KnownCustom, Parser, Payload};
+
+use super::digest::Digest;
+use super::loader::{self, ComponentInfo, LoadError};
+
+/// Most tools that are told of one component: who writes more names wants to fill a screen.
+const TOOLS_MAX: usize = 64;
+
+/// A component, looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inspection {
+    /// What listings show of it.
+    pub component: ComponentInfo,
+    /// What its size is made of.
+    pub parts: Parts,
+    /// What it says that it was made with.
+    pub tools: Vec<Tool>,
+}
+
+/// Where a component's bytes are, those of all modules in it together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Core modules in it.
+    pub modules: usize,
+    /// Bytes of code.
+    pub code: u64,
+    /// Bytes of data; of a guest that was started when it was built, most of what an interpreter had in memory by then.
+    pub data: u64,
+    /// Bytes of names and debug information, which nothing needs to run.
+    pub custom: u64,
+    /// All other bytes.
+    pub other: u64,
+}
+
+/// A tool or a language, as a `producers` section names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tool {
+    /// `language`, `processed-by` or `sdk`.
+    pub role: String,
+    /// Its name.
+    pub name: String,
+    /// Its version; may be empty.
+    pub version: String,
+}
+
+/// Reads a component's file and looks at it.
+///
+/// # Errors
+/// [`LoadError`] says why the file is no guest: that it cannot be read, is no component, or no HTTP handler.
+pub fn inspect(path: &Path) -> Result<(Vec<u8>, Inspection), LoadError> {
+    let bytes = loader::read(path)?;
+    let inspection = look_at(&bytes)?;
+    Ok((bytes, inspection))
+}
+
+fn look_at(bytes: &[u8]) -> Result<Inspection, LoadError> {
+    let outline = loader::outline(bytes)?;
+    let (parts, tools) = dissect(bytes).map_err(|error| LoadError::Damaged {
+        reason: error.to_string(),
+    })?;
+    let component = ComponentInfo {
+        digest: Digest::of(bytes),
+        bytes: bytes.len() as u64,
+        world: outline.world,
+        imports: outline.imports,
+        exports: outline.exports,
+    };
+    Ok(Inspection {
+        component,
+        parts,
+        tools,
+    })
+}
+
+fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
+    let mut parts = Parts::default();
+    let mut tools = Vec::new();
+    for payload in Parser::new(0).parse_all(bytes) {
+        match payload? {
+            Payload::ModuleSection { .. } => parts.modules += 1,
+            Payload::CodeSectionStart { size, .. } => parts.code += u64::from(size),
+            Payload::DataSection(section) => parts.data += section.range().len() as u64,
+            Payload::CustomSection(section) => {
+                parts.custom += section.range().len() as u64;
+                // One that is malformed says nothing; it is not why a component does or does not run.
+                if let KnownCustom::Producers(fields) = section.as_known() {
+                    tools.extend(fields.into_iter().flatten().flat_map(told));
+                }
+            }
+            _ => {}
+        }
+    }
+    let counted = parts.code + parts.data + parts.custom;
+    parts.other = (bytes.len() as u64).saturating_sub(counted);
+    let mut seen = Vec::new();
+    tools.retain(|tool| {
+        !seen.contains(tool) && seen.len() < TOOLS_MAX && {
+            seen.push(tool.clone());
+            true
+        }
+    });
+    Ok((parts, tools))
+}
+
+fn told(field: wasmparser::ProducersField<'_>) -> impl Iterator<Item = Tool> {
+    let role = field.name.to_owned();
+    let values = field.values.into_iter().flatten();
+    values.map(move |value| Tool {
+        role: role.clone(),
+        name: value.name.to_owned(),
+        version: value.version.to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::World;
+
+    #[test]
+    fn a_handlers_parts_add_up_to_its_size() {
+        let text = r#"(component
+            (core module (memory 1) (data (i32.const 0) "abcdefgh") (func (export "f") nop))
+            (component $handler)
+            (instance $i (instantiate $handler))
+            (export "wasi:http/incoming-handler@0.2.10" (instance $i))
+        )"#;
+        let bytes = wat::parse_str(text).unwrap();
+        let Inspection {
+            component, parts, ..
+        } = look_at(&bytes).unwrap();
+        assert_eq!(component.world, World::Wasi02);
+        assert_eq!(component.bytes, bytes.len() as u64);
+        assert_eq!(parts.modules, 1);
+        assert!(parts.data > 8 && parts.code > 2, "{parts:?}");
+        let sum = parts.code + parts.data + parts.custom + parts.other;
+        assert_eq!(sum, component.bytes, "{parts:?}");
+    }
+
+    #[test]
+    fn its_makers_are_told_once_each() {
+        let producers = |field: &str, name: &str, version: &str| {
+            let text = |text: &str| format!("\\{:02x}{text}", text.len());
+            format!("\\01{}\\01{}{}", text(field), text(name), text(version))
+        };
+        let rust = producers("language", "Rust", "");
+        let module = format!("(core module (@custom \"producers\" \"{rust}\"))");
+        let sdk = producers("sdk", "wit-bindgen", "0.61.1");
+        let text = format!("(component {module} {module} (@custom \"producers\" \"{sdk}\"))");
+        let bytes = wat::parse_str(text).unwrap();
+        let (_, tools) = dissect(&bytes).unwrap();
+        let told: Vec<_> = tools
+            .iter()
+            .map(|tool| [&*tool.role, &*tool.name, &*tool.version])
+            .collect();
+        assert_eq!(
+            told,
+            [["language", "Rust", ""], ["sdk", "wit-bindgen", "0.61.1"]]
+        );
+    }
+}

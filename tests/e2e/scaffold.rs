@@ -1,0 +1,221 @@
+//! `cloakroom new`: projects out of the binary alone. That they build and pass their own tests is for whoever has each
+//! language's tools to show.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use cloakroom::author::scaffold::Language;
+use cloakroom::config::{Components, Config, Words};
+use cloakroom_tests::host::{binary, repository};
+
+/// Each language with its word.
+const LANGUAGES: [(&str, Language); 4] = [
+    ("rust", Language::Rust),
+    ("js", Language::JavaScript),
+    ("ts", Language::TypeScript),
+    ("python", Language::Python),
+];
+
+fn new(folder: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(binary());
+    let command = command.arg("new").args(words).current_dir(folder);
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The languages whose templates are in the repository.
+fn carried() -> Vec<(&'static str, Language)> {
+    let is_there = |language: Language| repository().join(language.template()).is_dir();
+    let all = LANGUAGES.into_iter();
+    all.filter(|(_, language)| is_there(*language)).collect()
+}
+
+/// Every file below a folder.
+fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let content = std::fs::read(&path).unwrap();
+                found.insert(path.strip_prefix(root).unwrap().to_owned(), content);
+            }
+        }
+    }
+    found
+}
+
+/// Whether a text has a word of its own that is `hello`.
+fn has_the_templates_name(text: &str) -> bool {
+    let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
+    words.into_iter().any(|word| word == "hello")
+}
+
+#[test]
+fn every_language_makes_a_project_whose_configuration_loads() {
+    for (word, language) in carried() {
+        let home = tempfile::tempdir().unwrap();
+        let output = new(home.path(), &["my-shop", "--lang", word]);
+        assert_eq!(output.status.code(), Some(0), "{word}: {}", said(&output));
+        let told = said(&output);
+        for step in ["cd my-shop", "cloakroom dev", "cloakroom test"] {
+            assert!(told.contains(step), "{word}: {told}");
+        }
+
+        let project = home.path().join("my-shop");
+        let words = Words {
+            file: Some(project.join("cloakroom.toml")),
+            components: Components::ToBeBuilt,
+            ..Words::default()
+        };
+        let nobody: [(&str, &str); 0] = [];
+        let config = Config::load(&words, &nobody).unwrap_or_else(|refused| {
+            panic!("{word}: {:?}", refused.faults);
+        });
+        assert_eq!(config.guests.len(), 1, "{word}");
+        let guest = &config.guests[0];
+        assert_eq!(guest.name, "my-shop", "{word}");
+        let build = guest.build.as_ref().expect("it says how it is built");
+        assert!(build.test.is_some(), "{word}: it says how it is tested");
+        for watched in &build.watch {
+            assert!(watched.exists(), "{word}: {} is watched", watched.display());
+        }
+
+        let template = files(&repository().join(language.template()));
+        let written = files(&project);
+        let own = written
+            .iter()
+            .filter(|(path, _)| !path.starts_with("vendor"));
+        let mut names: Vec<_> = own.clone().map(|(path, _)| path.to_owned()).collect();
+        assert!(names.contains(&".gitignore".into()), "{word}: {names:?}");
+        assert!(names.contains(&"README.md".into()), "{word}: {names:?}");
+        names.retain(|path| path != Path::new(".gitignore"));
+        for name in &names {
+            let in_template = name.display().to_string().replace("my-shop", "hello");
+            assert!(
+                template.contains_key(Path::new(&in_template)),
+                "{word}: {in_template}"
+            );
+        }
+        for (path, content) in own {
+            let path = path.display().to_string();
+            assert!(!has_the_templates_name(&path), "{word}: {path}");
+            if let Ok(text) = std::str::from_utf8(content) {
+                assert!(!has_the_templates_name(text), "{word}: {path}:\n{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn what_a_project_gets_is_what_the_repository_has() {
+    let root = repository();
+    for (word, _) in carried() {
+        let home = tempfile::tempdir().unwrap();
+        let output = new(home.path(), &["shop", "--lang", word]);
+        assert_eq!(output.status.code(), Some(0), "{word}: {}", said(&output));
+        let vendor = files(&home.path().join("shop/vendor/cloakroom"));
+        assert!(vendor.contains_key(Path::new("wit/session.wit")), "{word}");
+        for (path, content) in &vendor {
+            let original = std::fs::read(root.join(path));
+            let original = original.unwrap_or_else(|error| panic!("{word}: {path:?}: {error}"));
+            assert!(&original == content, "{word}: {path:?} differs");
+        }
+        for path in files(&root.join("wit")).keys() {
+            assert!(
+                vendor.contains_key(&Path::new("wit").join(path)),
+                "{word}: {path:?}"
+            );
+        }
+        let needed = match word {
+            "rust" => vec!["guests/rust", "guests/rust-testing"],
+            "python" => vec!["guests/python"],
+            _ => vec!["guests/js"],
+        };
+        // Everything that git keeps of the SDK, but for its own tests and the templates.
+        for path in git_files(&root, &needed) {
+            let below = needed
+                .iter()
+                .find_map(|sdk| path.strip_prefix(&format!("{sdk}/")));
+            let top = below
+                .and_then(|below| below.split('/').next())
+                .unwrap_or("");
+            if !matches!(
+                top,
+                "test" | "tests" | "examples" | "template" | "template-ts"
+            ) {
+                assert!(
+                    vendor.contains_key(Path::new(&path)),
+                    "{word}: {path} is missing"
+                );
+            }
+        }
+    }
+}
+
+/// The files that git keeps below some folders.
+fn git_files(root: &Path, folders: &[&str]) -> Vec<String> {
+    let mut git = Command::new("git");
+    let git = git.args(["ls-files", "--"]).args(folders).current_dir(root);
+    let output = git.output().expect("git lists the repository's files");
+    let listed = String::from_utf8(output.stdout).unwrap();
+    listed.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn what_is_there_is_not_overwritten() {
+    let Some((word, _)) = carried().into_iter().next() else {
+        // Nothing can be made, so nothing can be overwritten.
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join("shop")).unwrap();
+    std::fs::write(home.path().join("shop/mine"), "mine").unwrap();
+    let output = new(home.path(), &["shop", "--lang", word]);
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    assert!(said(&output).contains("--path"), "{}", said(&output));
+    let kept = files(home.path());
+    assert_eq!(kept.len(), 1, "{kept:?}");
+
+    let output = new(home.path(), &["shop", "--lang", word, "--path", "other"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    assert!(home.path().join("other/cloakroom.toml").is_file());
+}
+
+#[test]
+fn a_usage_error_says_what_would_do() {
+    let home = tempfile::tempdir().unwrap();
+    for (words, expected) in [
+        (&["--lang", "js"][..], "<NAME>"),
+        (&["shop"], "--lang <LANGUAGE>"),
+        (
+            &["shop", "--lang", "cobol"],
+            "[possible values: rust, js, ts, python]",
+        ),
+        (&["My_Shop", "--lang", "js"], "did you mean `my-shop`?"),
+        (
+            &["shop", "--lang", "js", "--path", "no/where/shop"],
+            "no/where",
+        ),
+    ] {
+        let output = new(home.path(), words);
+        assert_eq!(
+            output.status.code(),
+            Some(2),
+            "{words:?}: {}",
+            said(&output)
+        );
+        assert!(
+            said(&output).contains(expected),
+            "{words:?}: {}",
+            said(&output)
+        );
+    }
+    assert!(files(home.path()).is_empty());
+}
