@@ -18,20 +18,30 @@ run: build ## serve the counter on http://127.0.0.1:3000/session
 	@$(host_target)/release/cloakroom serve target/guests/counter.wasm
 
 .PHONY: build
-build: guests ## build target/release/cloakroom and target/guests/*.wasm
+build: guests-rust ## build target/release/cloakroom and the guests in Rust: target/guests/*.wasm
 	cargo build --locked --release --package cloakroom
 
 .PHONY: guests
-guests: setup ## build the guests: target/guests/*.wasm
+guests: guests-rust ## build the guests in all languages; needs Node.js and Python with venv
+	@guests/js/build.sh
+	@guests/python/build.sh
+
+.PHONY: guests-rust
+guests-rust: setup
 	@guests/build.sh
 
 .PHONY: test
-test: guests ## run every test; installs MariaDB and Node.js for them where the machine lets it
-	@if [ -e tests/setup.sh ]; then tests/setup.sh; fi
+test: test-setup guests ## run every test; installs MariaDB, Node.js and Python's venv for them where the machine lets it
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	guests/cargo.sh test --locked --release --package cloakroom-testing
+	cd guests/js && npm test --silent && npm run --silent check
+	guests/python/test.sh
 	cargo test --locked --workspace
 	cargo test --locked $(peers) --package cloakroom-peers
+
+.PHONY: test-setup
+test-setup:
+	@tests/setup.sh
 
 # A full run (9 contenders, 5 rounds) keeps its figures in host/benches/results and in README.md. A shorter one only shows them:
 # BENCH_SECONDS=1 BENCH_ROUNDS=2 BENCH_ONLY=cloakroom_mysql,axum_mysql make bench
@@ -57,11 +67,11 @@ scale: build ## measure with more connections, sessions, guests and hosts: serie
 
 # Both take a part of a name: BENCH_ONLY=codec make bench-micro
 .PHONY: bench-micro
-bench-micro: guests ## time the parts of a request in one process: cookie, session, instance, store
+bench-micro: guests-rust ## time the parts of a request in one process: cookie, session, instance, store
 	cargo bench --locked --package cloakroom --bench micro -- $(BENCH_ONLY)
 
 .PHONY: bench-counts
-bench-counts: guests ## count their instructions under valgrind and compare with host/benches/micro/counts.toml
+bench-counts: guests-rust ## count their instructions under valgrind and compare with host/benches/micro/counts.toml
 	cargo bench --locked --package cloakroom --bench counts -- $(BENCH_ONLY)
 
 .PHONY: lint

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What the tests need beyond cargo: MariaDB's server and Node.js with the Express peer's packages.
+# What the tests need beyond cargo: MariaDB's server, Node.js with the Express peer's packages, and curl for the book.
 # Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to do.
 set -eu
 cd "$(dirname "$0")"
@@ -34,12 +34,13 @@ install() { # install PROGRAM PACKAGE...
 }
 
 install mariadbd mariadb-server
+install curl curl
 install node nodejs
 # Debian's nodejs brings no npm; other builds of Node.js do.
 install npm npm
 
 major=$(node -p 'process.versions.node.split(".")[0]')
-[ "$major" -ge 18 ] || fail "node is version $major: the Express peer needs 18 or later"
+[ "$major" -ge 20 ] || fail "node is version $major: the guests in JavaScript need 20 or later"
 
 # npm writes this file last, so an interrupted install is done again.
 if [ ! -e express/node_modules/.package-lock.json ] || [ express/package-lock.json -nt express/node_modules/.package-lock.json ]; then
