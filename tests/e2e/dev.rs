@@ -122,7 +122,7 @@ async fn what_is_saved_is_built_and_served() {
     took.sort_unstable();
     println!("save to served: {took:?} ms");
     host.wait_for_log("src/app.wasm changed").await;
-    host.wait_for_log("app  version 7 serves").await;
+    host.wait_for_log("app  version 7 is ready").await;
     host.wait_for_log("GET / 200  ").await;
 }
 
@@ -330,7 +330,7 @@ async fn a_guest_without_a_build_table_is_served_and_followed_by_its_file() {
         .await;
     save(&host, "src/app.wasm", versions::hello(2));
     answers(&browser, &host, "/", 200, &versions::answer(2)).await;
-    host.wait_for_log("app  version 2 serves").await;
+    host.wait_for_log("app  version 2 is ready").await;
 }
 
 #[test]
@@ -354,4 +354,23 @@ fn what_keeps_it_from_starting_is_said_with_what_helps() {
         assert_eq!(output.status.code(), Some(code), "{text}");
         assert!(text.contains(said), "{text}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_that_writes_its_own_sources_comes_to_rest() {
+    let project = Project::of(&versions::hello(1));
+    let make = format!("{MAKE}echo again >> src/log\n");
+    project.write("make.sh", make.as_bytes());
+    let host = project.serve();
+    host.wait_for_log("leave out of `watch` what the command writes")
+        .await;
+    let builds = host.log_count("building: sh make.sh");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        host.log_count("building: sh make.sh"),
+        builds,
+        "{}",
+        host.log()
+    );
+    answers(&Browser::new(), &host, "/", 200, &versions::answer(1)).await;
 }

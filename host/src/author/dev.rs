@@ -142,9 +142,10 @@ pub(super) mod tests {
     /// A configuration with one guest, built to this file from what is watched.
     pub(super) fn config(folder: &Path, component: &str, watch: &str) -> Config {
         let text = format!(
-            "[server]\ngrace = \"30s\"\n[session]\nsecrets = [\"0123456789abcdef0123456789abcdef\"]\n\
+            "[server]\ngrace = \"30s\"\n[session]\nsecrets = [\"env:SECRET\"]\n\
              [store]\nurl = \"memory:\"\n[guest.g]\ncomponent = {component:?}\n\
-             [guest.g.build]\ncommand = \"make\"\nwatch = {watch}\n[guest.g.canary]\nshare = \"10%\"\n[[route]]\npath = \"/\"\nguest = \"g\"\n"
+             [guest.g.build]\ncommand = \"make\"\nwatch = {watch}\n\
+             [guest.g.canary]\nshare = \"10%\"\n[[route]]\npath = \"/\"\nguest = \"g\"\n"
         );
         let file = folder.join("cloakroom.toml");
         std::fs::write(&file, text).unwrap();
@@ -153,7 +154,8 @@ pub(super) mod tests {
             components: Components::ToBeBuilt,
             ..Words::default()
         };
-        Config::load(&words, &[("", ""); 0]).expect("a whole configuration")
+        let variables = [("SECRET", "0123456789abcdef0123456789abcdef")];
+        Config::load(&words, &variables).expect("a whole configuration")
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Tells the developer what the host logs, a line for a reader each: requests with their paths, what guests print, where they
-//! trapped, which version serves. Reads log events by their targets and fields; whoever logs them knows nothing of it.
+//! trapped, which version is ready. Reads log events by their targets and fields; whoever logs them knows nothing of it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -112,9 +112,9 @@ impl Narrator {
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
         if level > Level::WARN {
             refusals.remove(guest);
-            let serves = format!("version {} serves", said.get("version"));
+            let ready = format!("version {} is ready", said.get("version"));
             self.console
-                .line(&[(Ink::Bold, &name), (Ink::Green, &serves)]);
+                .line(&[(Ink::Bold, &name), (Ink::Green, &ready)]);
         } else if refusals
             .insert(guest.to_owned(), error.to_owned())
             .as_deref()
@@ -267,7 +267,7 @@ mod tests {
             tracing::info!("stopped");
         });
         let expected = "  hello | a line\n\
-                        hello  version 3 serves\n\
+                        hello  version 3 is ready\n\
                         hello  refused: it is damaged\n\
                         hello  warning: a guest gave no answer: a trap\n";
         assert_eq!(text, expected);

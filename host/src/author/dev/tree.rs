@@ -341,7 +341,7 @@ mod tests {
         let mut project = Project::new(&["other"], &["src", "locked"]);
         assert!(project.look(&[]).is_empty());
         fs::create_dir(project.path("locked")).unwrap();
-        fs::set_permissions(project.path("locked"), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(project.path("locked"), fs::Permissions::from_mode(0o000)).unwrap();
         project.write("src/a.js", "");
         assert_eq!(project.look(&[]), ["src/a.js"]);
         fs::set_permissions(project.path("locked"), fs::Permissions::from_mode(0o700)).unwrap();

@@ -17,8 +17,8 @@ use crate::guest::{Admission, Admitted, GuestRegistry, Origin, Proposal, Source}
 const RESTARTS_MAX: u32 = 3;
 /// Builds in a row whose sources change under them. Further ones wait until somebody saves: it is the command that writes them.
 const UNREST_MAX: u32 = 8;
-/// A change that is heard so soon after a build was made by it.
-const AFTERMATH: Duration = Duration::from_millis(300);
+/// A change that is heard so soon after a build may have been made by it.
+const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// What all guests' builds use.
 #[derive(Debug)]
