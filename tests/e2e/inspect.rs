@@ -40,7 +40,10 @@ fn a_component_is_told_with_what_serve_would_grant_it() {
             .any(|it| it.as_str().unwrap().starts_with("cloakroom:http/session@"))
     );
     let tools = report["made_by"].as_array().unwrap();
-    assert!(tools.iter().any(|tool| tool["name"] == "wit-component"), "{report}");
+    assert!(
+        tools.iter().any(|tool| tool["name"] == "wit-component"),
+        "{report}"
+    );
     let parts = &report["parts"];
     let sum: u64 = ["code", "data", "custom", "other"]
         .iter()
