@@ -96,19 +96,20 @@ impl Browser {
             .expect("an answer")
     }
 
-    /// Sends a body of a media type and reads the whole answer.
+    /// Sends a body of a media type to `url`.
     ///
-    /// # Errors
-    /// If the connection breaks, in the body too.
+    /// # Panics
+    /// If the connection breaks.
     pub async fn send_as(
         &self,
         method: Method,
         url: &str,
         media_type: &str,
         body: impl Into<reqwest::Body>,
-    ) -> Result<Answer, reqwest::Error> {
+    ) -> Answer {
         let request = self.client.request(method, url);
-        read(request.header(CONTENT_TYPE, media_type).body(body)).await
+        let answer = read(request.header(CONTENT_TYPE, media_type).body(body)).await;
+        answer.expect("an answer")
     }
 
     /// Sends a request and reads the whole answer.

@@ -25,18 +25,29 @@ export function handlerOf(guest) {
   };
 }
 
-/** Here a 64-bit integer is a BigInt; the SDK hands in numbers and takes both. */
+/**
+ * A 64-bit integer as the tools take it: a BigInt, a negative one by its two's complement (componentize-js 0.23.0 ends the guest
+ * over a negative BigInt). What it gives back is read in the same way.
+ */
+const toHost = (number) => BigInt.asUintN(64, BigInt(number));
+const fromHost = (big) => (typeof big === 'bigint' ? BigInt.asIntN(64, big) : big);
+
+/** The SDK hands in numbers, and takes numbers and BigInts. */
 function withBigInts(host) {
   return {
     ...host,
-    add: (key, delta) => host.add(key, BigInt(delta)),
-    increment: (key, delta) => host.increment(key, BigInt(delta)),
-    setMaxAge: (milliseconds) => host.setMaxAge(milliseconds === null ? undefined : BigInt(milliseconds)),
+    add: (key, delta) => host.add(key, toHost(delta)),
+    increment: (key, delta) => fromHost(host.increment(key, toHost(delta))),
+    setMaxAge: (milliseconds) => host.setMaxAge(milliseconds === null ? undefined : toHost(milliseconds)),
+    cookie() {
+      const { originalMaxAge, expires, ...rest } = host.cookie();
+      return { ...rest, originalMaxAge: fromHost(originalMaxAge), expires: fromHost(expires) };
+    },
   };
 }
 
 function cookiesWithBigInts(host) {
-  const big = (value) => (value === null ? undefined : BigInt(value));
+  const big = (value) => (value === null ? undefined : toHost(value));
   const absent = (value) => value ?? undefined;
   return {
     all: () => host.all(),
