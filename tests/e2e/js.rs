@@ -98,7 +98,10 @@ async fn a_change_after_the_answer_throws_and_changes_nothing() {
         ] {
             let before = host.log_count(said);
             assert_eq!(text(&anna, &host, path).await, "sent", "{component} {path}");
-            host.wait_for_log_count(said, before + 1).await;
+            // StarlingMonkey ends with the answer: what a handler awaits after it is never reached.
+            if !(path == "/late/async" && component.ends_with("starlingmonkey")) {
+                host.wait_for_log_count(said, before + 1).await;
+            }
         }
         let all = value(&anna, &host, "/all").await;
         let expected = json!({ "cart": { "items": ["fig"] }, "when": "1970-01-01T00:00:00.000Z" });
