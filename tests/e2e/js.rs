@@ -25,8 +25,9 @@ async fn visitor(host: &Host, data: Value) -> Browser {
 }
 
 async fn send_json(browser: &Browser, method: Method, url: &str, value: &Value) -> Answer {
-    let value = value.to_string();
-    browser.send(method, url, "application/json", value).await
+    browser
+        .send(method, url, "application/json", value.to_string())
+        .await
 }
 
 async fn text(browser: &Browser, host: &Host, path: &str) -> String {
@@ -81,7 +82,7 @@ async fn a_change_after_the_answer_throws_and_changes_nothing() {
                 "/late/write",
                 "session key `late`: the response has been sent, so the session is read-only",
             ),
-            ("/late/nested", "extensible"),
+            ("/late/nested", "TypeError: "),
             (
                 "/late/async",
                 "session key `late`: the response has been sent, so the session is read-only",
@@ -97,7 +98,10 @@ async fn a_change_after_the_answer_throws_and_changes_nothing() {
         ] {
             let before = host.log_count(said);
             assert_eq!(text(&anna, &host, path).await, "sent", "{component} {path}");
-            host.wait_for_log_count(said, before + 1).await;
+            // StarlingMonkey ends with the answer: what a handler awaits after it is never reached.
+            if !(path == "/late/async" && component.ends_with("starlingmonkey")) {
+                host.wait_for_log_count(said, before + 1).await;
+            }
         }
         let all = value(&anna, &host, "/all").await;
         let expected = json!({ "cart": { "items": ["fig"] }, "when": "1970-01-01T00:00:00.000Z" });
@@ -173,6 +177,16 @@ async fn a_sum_that_a_number_cannot_hold_is_refused_and_taken_back() {
             ["9007199254740991", "9007199254740992"],
             "{component}"
         );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_negative_number_is_added_as_it_is() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        assert_eq!(text(&anna, &host, "/less").await, "[-3,-4]", "{component}");
+        assert_eq!(value(&anna, &host, "/all").await, json!({ "less": -4 }));
     }
 }
 

@@ -83,8 +83,9 @@ async fn a_body_without_a_length_is_read_and_the_connection_stays_the_hosts() {
         let chunks =
             futures_util::stream::iter([Ok::<_, std::io::Error>("{\"a\":"), Ok("\"Zoë\"}")]);
         let body = reqwest::Body::wrap_stream(chunks);
-        let sent = anna.send(Method::POST, &host.url("/body"), "application/json", body);
-        let sent = sent.await;
+        let sent = anna
+            .send(Method::POST, &host.url("/body"), "application/json", body)
+            .await;
         assert_eq!(sent.text, r#"{"body":{"a":"Zoë"}}"#, "{component}");
         assert_eq!(sent.header("connection"), None, "{component}");
         assert_eq!(
@@ -195,13 +196,15 @@ async fn hono_runs_as_it_is() {
             anna.post(&host.url("/likes"), "").await.text,
             r#"{"likes":1}"#
         );
-        let form = anna.send(
-            Method::POST,
-            &host.url("/name"),
-            "application/x-www-form-urlencoded",
-            "name=Zo%C3%AB+%26+co",
-        );
-        assert_eq!(form.await.status, 303, "{component}");
+        let form = anna
+            .send(
+                Method::POST,
+                &host.url("/name"),
+                "application/x-www-form-urlencoded",
+                "name=Zo%C3%AB+%26+co",
+            )
+            .await;
+        assert_eq!(form.status, 303, "{component}");
         let told = value(&anna, &host, "/name").await;
         assert_eq!(
             told,
@@ -358,8 +361,10 @@ async fn the_example_of_forms_tells_once_what_was_wrong() {
         ("title=+", "a title is missing"),
         ("title=Zo%C3%AB", "kept"),
     ] {
-        let sent = anna.send(Method::POST, &host.url("/form"), form, body);
-        assert_eq!(sent.await.status, 303);
+        let sent = anna
+            .send(Method::POST, &host.url("/form"), form, body)
+            .await;
+        assert_eq!(sent.status, 303);
         let page = text(&anna, &host, "/form").await;
         assert!(page.starts_with(&format!("<p>{flash}</p>")), "{page}");
         let again = text(&anna, &host, "/form").await;
@@ -388,8 +393,9 @@ async fn the_example_of_an_api_keeps_notes_and_hides_its_errors() {
         (missing.status, missing.text.as_str()),
         (404, r#"{"error":"no such note"}"#)
     );
-    let broken = anna.send(Method::POST, &host.url("/notes"), "application/json", "{");
-    let broken = broken.await.expect("an answer");
+    let broken = anna
+        .send(Method::POST, &host.url("/notes"), "application/json", "{")
+        .await;
     assert_eq!(broken.status, 400, "{}", broken.text);
     assert_eq!(anna.get(&host.url("/broken")).await.status, 500);
     host.wait_for_log("the reason is for the log alone").await;

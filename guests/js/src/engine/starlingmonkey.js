@@ -25,18 +25,40 @@ export function handlerOf(guest) {
   };
 }
 
-/** Here a 64-bit integer is a BigInt; the SDK hands in numbers and takes both. */
+/**
+ * The SDK hands in numbers, and takes numbers and BigInts. componentize-js 0.23.0 takes BigInts, and ends the guest over a negative
+ * one, so what is to be subtracted is read and written here: then an `add` counts as a read.
+ */
 function withBigInts(host) {
   return {
     ...host,
-    add: (key, delta) => host.add(key, BigInt(delta)),
-    increment: (key, delta) => host.increment(key, BigInt(delta)),
-    setMaxAge: (milliseconds) => host.setMaxAge(milliseconds === null ? undefined : BigInt(milliseconds)),
+    add: (key, delta) => (delta < 0 ? void sum(host, key, delta) : host.add(key, BigInt(delta))),
+    increment: (key, delta) => (delta < 0 ? sum(host, key, delta) : host.increment(key, BigInt(delta))),
+    setMaxAge: (milliseconds) => host.setMaxAge(milliseconds === null ? undefined : past(milliseconds)),
   };
 }
 
+function sum(host, key, delta) {
+  const text = host.get(key) ?? '0';
+  if (!/^-?\d+$/.test(text)) throw refusal(`\`${key}\` is not an integer`);
+  const whole = BigInt(text) + BigInt(delta);
+  if (BigInt.asIntN(64, whole) !== whole) throw refusal(`\`${key}\`: the sum does not fit in 64 bits`);
+  host.set(key, String(whole));
+  return whole;
+}
+
+/** As the host's own refusals look. */
+function refusal(val) {
+  return Object.assign(new Error(val), { payload: { tag: 'invalid', val } });
+}
+
+/** A time as a BigInt. Before 1970, and a lifetime below zero, are as much in the past as zero is. */
+function past(milliseconds) {
+  return BigInt(Math.max(0, milliseconds));
+}
+
 function cookiesWithBigInts(host) {
-  const big = (value) => (value === null ? undefined : BigInt(value));
+  const big = (value) => (value === null ? undefined : past(value));
   const absent = (value) => value ?? undefined;
   return {
     all: () => host.all(),

@@ -71,6 +71,7 @@ app.get('/big/other', attempt((req) => void (req.session.other = 1)));
 app.get('/big/write', attempt((req) => void (req.session.n = { deep: [2 ** 53] })));
 app.get('/big/bigint', attempt((req) => void (req.session.n = { deep: 5n })));
 app.get('/big/increment', attempt((req) => void getSession(req).increment('big', 1)));
+app.get('/less', (req, res) => res.json([getSession(req).increment('less', -3), getSession(req).increment('less', -1)]));
 app.get('/big/age', attempt((req) => void (req.session.cookie.maxAge = 2n ** 60n)));
 
 app.get('/invisible', (req, res) => {
