@@ -159,7 +159,8 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
         page.contains("<pre>src/app.js:3: a &lt;bracket&gt; is missing</pre>"),
         "{page}"
     );
-    // What the page asks by itself reaches no guest and no line.
+    // What the page asks by itself reaches no guest and no line. The lines of what was asked before come first.
+    host.wait_for_log_count(", build-failed", 2).await;
     let lines = host.log_count("GET ");
     let (_, headers, _) = ask(&host.url("/session"), "x-cloakroom-dev", "x").await;
     assert!(
