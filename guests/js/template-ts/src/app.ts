@@ -19,4 +19,6 @@ app.get('/session/delete', (req, res, next) => {
   req.session.destroy((error) => (error ? next(error) : res.redirect('/session')));
 });
 
+app.get('/', (req, res) => res.redirect('/session'));
+
 export default app;

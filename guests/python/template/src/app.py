@@ -15,3 +15,8 @@ def count(request: Request) -> Reply:
 def delete(request: Request) -> Reply:
     session.destroy()
     return redirect("/session")
+
+
+@app.get("/")
+def home(request: Request) -> Reply:
+    return redirect("/session")

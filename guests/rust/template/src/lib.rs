@@ -8,6 +8,7 @@ fn routes() -> Router {
     Router::new()
         .get("/session", count)
         .get("/session/delete", delete)
+        .get("/", home)
 }
 
 /// Counts a visit.
@@ -21,4 +22,9 @@ fn count(_request: Request) -> Result<String, Error> {
 fn delete(_request: Request) -> Result<Response, Error> {
     session::destroy()?;
     Ok(Response::redirect("/session"))
+}
+
+/// Shows the way.
+fn home(_request: Request) -> Response {
+    Response::redirect("/session")
 }
