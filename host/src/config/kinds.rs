@@ -51,6 +51,19 @@ impl Field<'_> {
         matches!(self.origin, Origin::File { .. })
     }
 
+    /// Whether nobody needs the secret that it refers to: another one stands in for it.
+    fn is_rehearsed(&self) -> bool {
+        self.reader.purpose() == Purpose::Rehearse
+    }
+
+    /// The secret that this text is.
+    fn plain_secret(&self, text: &str) -> Vec<u8> {
+        match self.is_rehearsed() {
+            true => secrets::random(),
+            false => text.as_bytes().to_vec(),
+        }
+    }
+
     fn expected(&self, what: &str, remedy: &str) -> Complaint {
         Complaint::new(
             format!("expected {what}, found {}", self.value.kind()),
@@ -288,7 +301,7 @@ pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Complaint> {
                 let items = text.split(',').map(|item| secret_bytes(field, item.trim()));
                 items.collect()
             } else {
-                Ok(vec![text.clone().into_bytes()])
+                Ok(vec![field.plain_secret(text)])
             }
         }
         _ => Err(field.expected("a list", REMEDY)),
@@ -296,11 +309,8 @@ pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Complaint> {
 }
 
 fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
-    let is_rehearsal = field.reader.purpose() == Purpose::Rehearse;
     match Reference::parse(text) {
-        // Nobody needs the secret itself: another one stands in for it.
-        Some(_) if is_rehearsal => Ok(secrets::random()),
-        None if is_rehearsal && !field.is_typed() => Ok(secrets::random()),
+        Some(_) if field.is_rehearsed() => Ok(secrets::random()),
         Some(reference) => reference
             .read(field.reader.environment(), field.reader.base())
             .map_err(|(problem, remedy)| Complaint::new(problem, remedy)),
@@ -308,6 +318,6 @@ fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
             "is a secret in clear",
             "keep it out of this file: write \"env:NAME\" and set that variable, or \"file:PATH\"",
         )),
-        None => Ok(text.as_bytes().to_vec()),
+        None => Ok(field.plain_secret(text)),
     }
 }

@@ -183,8 +183,8 @@ impl Runtime {
         }
     }
 
-    /// Ends compiling for good, for those beside it, too: what is compiled now, and whatever is loaded later that is not on disk, is refused with
-    /// [`LoadError::NotCompiled`]. For a host that stops and must not wait for a compiler.
+    /// Ends compiling for good, for those beside it, too: what is compiled now, and whatever is loaded later that is not on
+    /// disk, is refused with [`LoadError::NotCompiled`]. For a host that stops and must not wait for a compiler.
     pub fn stop_compiling(&self) {
         self.code.stop();
     }

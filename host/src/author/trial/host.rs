@@ -24,7 +24,9 @@ use crate::session::{SeedError, SessionManager};
 use crate::store::SessionStore;
 use crate::store::memory::MemoryStore;
 
-/// What all hosts of a test run are made of. Making one costs milliseconds: they share the guests' engines and compiled code.
+/// What all hosts of a test run are made of. They share the guests' engines, so that one more costs what its guests' files cost that
+/// are read and checked again: 2 ms for a compiled language, 40 ms of processor time for an interpreter of 18 MB (measured with
+/// Python's).
 pub(super) struct Project {
     config: Config,
     runtime: Runtime,
