@@ -7,16 +7,23 @@ use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::{self, Signals};
 use crate::config::TEST_VARIABLE;
 use crate::limits;
 
-/// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty. Gives its exit
-/// code, or 128 and the number of the signal that ended it, as a shell does.
+/// How a command ended, each with its exit code, or 128 and the number of the signal that ended it, as a shell tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// By itself.
+    Ended(u8),
+    /// Because a signal came; never with 0.
+    Interrupted(u8),
+}
+
+/// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty.
 ///
-/// SIGINT, SIGTERM and SIGHUP are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is
-/// killed.
+/// Signals are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is killed.
 ///
 /// # Errors
 /// When it cannot be run.
@@ -25,17 +32,8 @@ pub(super) async fn run(
     arguments: &[String],
     folder: &Path,
     url: &str,
-) -> io::Result<u8> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut next = async || {
-        tokio::select! {
-            _ = interrupt.recv() => Signal::INT,
-            _ = terminate.recv() => Signal::TERM,
-            _ = hangup.recv() => Signal::HUP,
-        }
-    };
+    signals: &mut Signals,
+) -> io::Result<Ran> {
     let mut child = Command::new("sh")
         .arg("-c")
         .arg(with_arguments(command, arguments))
@@ -51,14 +49,14 @@ pub(super) async fn run(
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let all = |signal| group.map(|group| kill_process_group(group, signal));
     let caught = tokio::select! {
-        status = child.wait() => return status.map(exit_code),
-        caught = next() => caught,
+        status = child.wait() => return status.map(|status| Ran::Ended(exit_code(status))),
+        caught = signals.next() => caught,
     };
     // A group that is gone already needs no signal.
     let _ = all(caught);
     let status = tokio::select! {
         status = child.wait() => Some(status?),
-        _ = next() => None,
+        _ = signals.next() => None,
         () = tokio::time::sleep(limits::TRIAL_INTERRUPT_GRACE) => None,
     };
     let _ = all(Signal::KILL);
@@ -66,11 +64,11 @@ pub(super) async fn run(
         Some(status) => status,
         None => child.wait().await?,
     };
-    Ok(match exit_code(status) {
+    Ok(Ran::Interrupted(match exit_code(status) {
         // It was not asked to end well.
-        0 => 128 + u8::try_from(caught.as_raw()).unwrap_or(0),
+        0 => signals::exit_code(caught),
         code => code,
-    })
+    }))
 }
 
 /// The shell puts the arguments in, each as it is.
@@ -94,9 +92,13 @@ mod tests {
     async fn run_here(command: &str, arguments: &[&str]) -> (u8, String) {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let code = run(command, &arguments, folder.path(), "http://x").await;
+        let mut signals = Signals::new().unwrap();
+        let ran = run(command, &arguments, folder.path(), "http://x", &mut signals).await;
+        let Ran::Ended(code) = ran.unwrap() else {
+            panic!("no signal came");
+        };
         let written = std::fs::read_to_string(folder.path().join("out"));
-        (code.unwrap(), written.unwrap_or_default())
+        (code, written.unwrap_or_default())
     }
 
     #[tokio::test]
