@@ -96,7 +96,8 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         .process_group(0)
         .spawn()
         .map_err(not_run)?;
-    let group = Group(child.id());
+    // Whatever is left of it when this function ends, ends as well.
+    let _group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let kept = Mutex::new(VecDeque::new());
     let mut output = pin!(async { tokio::join!(follow(stdout, &kept), follow(stderr, &kept)) });
@@ -106,10 +107,10 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         status = child.wait() => (status, false),
     };
     let status = status.map_err(not_run)?;
-    if is_all_said || timeout(LAST_WORDS, output).await.is_ok() {
-        group.has_ended();
+    if !is_all_said {
+        // What the command left running may hold on to its output.
+        let _ = timeout(LAST_WORDS, output).await;
     }
-    // Else what the command left running in its group holds on to its output: it ends here.
     if status.success() {
         return Ok(());
     }
@@ -123,13 +124,6 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
 
 /// The processes of a command: `sh` and all that it started, unless that went into a group of its own. Killed when dropped.
 struct Group(Option<u32>);
-
-impl Group {
-    /// None of them is left: their number may be somebody else's by now.
-    fn has_ended(mut self) {
-        self.0 = None;
-    }
-}
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -216,22 +210,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_running_does_not_hold_it_up() {
+    async fn what_a_command_leaves_running_does_not_hold_it_up_and_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let build = BuildSettings {
-            command: "sleep 600 & echo $! > pid".to_owned(),
-            ..settings(folder.path())
-        };
-        timeout(Duration::from_secs(20), make(&build))
-            .await
-            .unwrap()
-            .unwrap();
-        gone(
-            std::fs::read_to_string(folder.path().join("pid"))
-                .unwrap()
-                .trim(),
-        )
-        .await;
+        for (command, is_well) in [
+            ("sleep 600 & echo $! > pid", true),
+            ("sleep 600 >/dev/null 2>&1 & echo $! > pid", true),
+            ("sleep 600 >/dev/null 2>&1 & echo $! > pid; exit 3", false),
+        ] {
+            let build = BuildSettings {
+                command: command.to_owned(),
+                ..settings(folder.path())
+            };
+            let made = timeout(Duration::from_secs(20), make(&build)).await;
+            assert_eq!(made.expect("it ends").is_ok(), is_well, "{command}");
+            let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+            gone(pid.trim()).await;
+        }
     }
 
     #[tokio::test]

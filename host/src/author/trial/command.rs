@@ -49,7 +49,11 @@ pub(super) async fn run(
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let all = |signal| group.map(|group| kill_process_group(group, signal));
     let caught = tokio::select! {
-        status = child.wait() => return status.map(|status| Ran::Ended(exit_code(status))),
+        status = child.wait() => {
+            // Nobody needs what the tests have left running.
+            let _ = all(Signal::KILL);
+            return status.map(|status| Ran::Ended(exit_code(status)));
+        }
         caught = signals.next() => caught,
     };
     // A group that is gone already needs no signal.
@@ -112,6 +116,20 @@ mod tests {
         let arguments = ["a b", "it's", "$HOME", "\"", ""];
         let (_, written) = run_here("printf '[%s]' > out", &arguments).await;
         assert_eq!(written, "[a b][it's][$HOME][\"][]");
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_running_ends_with_it() {
+        let command = "sleep 600 >/dev/null 2>&1 & echo $! > out; exit 3";
+        let (code, pid) = run_here(command, &[]).await;
+        assert_eq!(code, 3);
+        let stat = std::path::Path::new("/proc").join(pid.trim()).join("stat");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        // What nobody has waited for yet is a zombie: dead all the same.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(std::time::Instant::now() < end, "process {pid} lives on");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]
