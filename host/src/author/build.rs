@@ -1,6 +1,7 @@
 //! Runs the commands by which a guest is made from its sources. Knows no language: a command is a line for `sh`.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -141,7 +142,8 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<St
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
-        eprintln!("{line}");
+        // Where standard error is closed nobody looks, and the build goes on.
+        let _ = writeln!(std::io::stderr(), "{line}");
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == LINES_MAX {
             kept.pop_front();

@@ -227,3 +227,20 @@ async fn an_interrupt_ends_the_whole_run() {
     let tested = running.directory.path().join("tested");
     assert!(!tested.exists(), "the other guest's tests are not begun");
 }
+
+#[test]
+fn a_closed_standard_error_does_not_stop_a_build() {
+    let folder = project("counter", "echo tested > tested", "");
+    let file = folder.path().join("cloakroom.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let builds = "command = \"sleep 1; echo a warning >&2; sleep 1; ";
+    std::fs::write(&file, text.replace("command = \"", builds)).unwrap();
+    let mut command = command(folder.path());
+    let mut running = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(running.stderr.take());
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    assert!(folder.path().join("tested").exists());
+}
