@@ -65,7 +65,7 @@ const DEV_HELP: &str = "\
 Builds every guest that has a [guest.NAME.build] table, serves as `serve` would, and builds again whenever a file changes that
 `watch` names. Until a guest can serve what was saved last, its routes say why: a page in the browser that reloads itself, text
 for other clients. The terminal shows requests, what they change in sessions (values included), and what guests print. Saving
-the configuration takes it over. The store is the configured one, so that sessions outlast a restart.
+the configuration takes it over, once every guest is built. The store is the configured one, so that sessions outlast a restart.
 
   [guest.hello.build]
   setup = \"npm install\"                 run once before the first build ...

@@ -23,10 +23,10 @@ pub(super) struct Supervisor {
     file: PathBuf,
     read: Read,
     reloads: Reloads,
-    builds: mpsc::UnboundedReceiver<()>,
+    builds: mpsc::UnboundedReceiver<String>,
     works: BTreeMap<String, Running>,
     sources: Sources,
-    /// Whether the configuration was saved and is not yet what the host has.
+    /// Whether the configuration is to be taken over: it was saved, or a guest was built that only it has.
     is_reload_due: bool,
 }
 
@@ -43,7 +43,7 @@ impl Supervisor {
     /// Needs a tokio runtime around it.
     pub(super) fn new(
         shop: Arc<Shop>,
-        builds: mpsc::UnboundedReceiver<()>,
+        builds: mpsc::UnboundedReceiver<String>,
         file: PathBuf,
         read: Read,
         reloads: Reloads,
@@ -81,18 +81,31 @@ impl Supervisor {
         loop {
             tokio::select! {
                 changes = self.sources.changed() => self.note(changes).await,
-                Some(()) = self.builds.recv() => {}
-            }
-            if self.is_reload_due && self.shop.bench.are_all_built() {
-                let outcome = self.reloads.reload().await;
-                self.is_reload_due = outcome == ReloadOutcome::Refused;
-                if outcome == ReloadOutcome::TakenOver {
-                    let file = self.file.display().to_string();
-                    let said = [(Ink::Bold, file.as_str()), (Ink::Green, "  taken over")];
-                    self.shop.console.line(&said);
+                Some(guest) = self.builds.recv() => {
+                    self.is_reload_due |= self.shop.registry.get(&guest).is_none();
                 }
             }
+            if self.is_reload_due && self.shop.bench.are_all_built() {
+                self.take_over().await;
+            }
         }
+    }
+
+    /// Once for each save: what was refused is not tried again just because something else was built.
+    async fn take_over(&mut self) {
+        self.is_reload_due = false;
+        match self.reloads.reload().await {
+            ReloadOutcome::TakenOver => self.tell(Ink::Green, "taken over"),
+            ReloadOutcome::Refused => {
+                self.tell(Ink::Yellow, "not taken over: mend it and save it again");
+            }
+        }
+    }
+
+    /// Says something about the configuration.
+    fn tell(&self, ink: Ink, said: &str) {
+        let file = format!("{}  ", self.file.display());
+        self.shop.console.line(&[(Ink::Bold, &file), (ink, said)]);
     }
 
     async fn note(&mut self, changes: Changes) {
@@ -120,6 +133,9 @@ impl Supervisor {
             Ok(config) => {
                 self.is_reload_due = true;
                 self.adopt(&config).await;
+                if !self.shop.bench.are_all_built() {
+                    self.tell(Ink::Yellow, "it is taken over once every guest is built");
+                }
             }
             Err(refused) => {
                 for fault in refused.faults {

@@ -27,8 +27,8 @@ pub(super) struct Shop {
     pub(super) console: Console,
     pub(super) registry: Arc<GuestRegistry>,
     pub(super) admission: Arc<Admission>,
-    /// Hears of each build that made something.
-    pub(super) built: mpsc::UnboundedSender<()>,
+    /// Hears of each build that made something: the guest's name.
+    pub(super) built: mpsc::UnboundedSender<String>,
 }
 
 /// See the module.
@@ -137,7 +137,7 @@ impl Work {
         self.shop.bench.is_built(&self.guest);
         self.say(Ink::Green, &said);
         // At the end nobody listens.
-        let _ = self.shop.built.send(());
+        let _ = self.shop.built.send(self.guest.clone());
     }
 
     fn tell(&self, error: &BuildError) {
