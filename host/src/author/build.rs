@@ -60,10 +60,9 @@ impl BuildError {
 ///
 /// Cancel safety: dropping the future kills the command and all that it started.
 pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
-    let is_done = build.creates.as_ref().is_some_and(|path| path.exists());
-    match &build.setup {
-        Some(setup) if !is_done => run(setup, &build.folder).await,
-        _ => Ok(()),
+    match build.setup_due() {
+        Some(setup) => run(setup, &build.folder).await,
+        None => Ok(()),
     }
 }
 
