@@ -65,11 +65,11 @@ const DEV_HELP: &str = "\
 Builds every guest that has a [guest.NAME.build] table, serves as `serve` would, and builds again whenever a file changes that
 `watch` names. Until a guest can serve what was saved last, its routes say why: a page in the browser that reloads itself, text
 for other clients. The terminal shows requests, what they change in sessions (values included), and what guests print. Saving
-the configuration takes it over. The store is the configured one, so that sessions outlast a restart.
+the configuration takes it over, once every guest is built. The store is the configured one, so that sessions outlast a restart.
 
   [guest.hello.build]
   setup = \"npm install\"                 run once before the first build ...
-  creates = \"node_modules\"              ... unless this is there
+  creates = \"node_modules/.package-lock.json\"    ... unless this is there: what it writes last
   command = \"npm run --silent build\"    makes the component, in the configuration's folder
   watch = [\"src\", \"package.json\"]     files and folders; hidden ones, node_modules and target are left out
 
@@ -110,8 +110,9 @@ const TEST_HELP: &str = "\
 Builds the guests of ./cloakroom.toml, as [guest.NAME.build] says, and runs their `test` commands in its folder. A test finds the
 variable CLOAKROOM_TEST_URL there: with it, it starts hosts of the project's guests and routes, as many as it likes, each with
 sessions in memory and a clock that stands until the test moves it, lets other hosts write a session first, takes the store down
-and swaps guests. The SDKs have a client for it. Neither the project's database nor its secrets are needed or touched, and
-`secure = true` counts as \"auto\": there is no TLS.
+and swaps guests. The SDKs have a client for it. The project's database and its cookie secrets are neither needed nor touched; of
+[guest.NAME.environment] what can be read is given to the guest, and the rest is left out with a warning. `secure = true` counts
+as \"auto\": there is no TLS.
 
 What guests print goes to standard error behind their names. Of the host's own lines only warnings are shown unless
 CLOAKROOM_LOG_LEVEL says otherwise.

@@ -3,9 +3,11 @@
 //! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
 
 mod brief;
+mod escape;
 mod lines;
 pub mod metrics;
 
+pub use escape::escape;
 pub use lines::Flush;
 
 use std::io::IsTerminal as _;

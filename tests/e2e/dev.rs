@@ -235,6 +235,39 @@ async fn a_configuration_that_is_saved_is_taken_over_with_what_it_builds() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
+    let host = Project::of(&versions::hello(1)).serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+    save(&host, "src/error.txt", "a bracket is missing");
+    answers(&browser, &host, "/", 500, "a bracket is missing").await;
+    let more = "[[route]]\npath = \"/more\"\nguest = \"app\"\n";
+    save(&host, "cloakroom.toml", GUEST.to_owned() + more);
+    host.wait_for_log("cloakroom.toml  it is taken over once every guest is built")
+        .await;
+    assert_eq!(host.log_count("  taken over"), 0, "{}", host.log());
+    std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
+    host.wait_for_log("cloakroom.toml  taken over").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configuration_that_is_refused_is_tried_again_when_it_is_saved_again() {
+    let host = Project::of(&versions::hello(1)).serve();
+    let browser = Browser::new();
+    answers(&browser, &host, "/", 200, &versions::answer(1)).await;
+    let fixed = "[store]\nexpiration = \"1h\"\n";
+    save(&host, "cloakroom.toml", fixed.to_owned() + GUEST);
+    host.wait_for_log("cloakroom.toml  not taken over: ").await;
+    assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
+    save(&host, "src/app.wasm", versions::hello(2));
+    answers(&browser, &host, "/", 200, &versions::answer(2)).await;
+    // This save is seen after that build has ended.
+    save(&host, "cloakroom.toml", GUEST);
+    host.wait_for_log("cloakroom.toml  taken over").await;
+    assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_command_that_fails_at_first_is_mended_in_the_configuration() {
     let project = Project::built_by("frobnicate");
     project.write("src/app.wasm", &versions::hello(1));

@@ -1,6 +1,7 @@
 //! Runs the commands by which a guest is made from its sources. Knows no language: a command is a line for `sh`.
 
 use std::collections::VecDeque;
+use std::io::Write as _;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -59,10 +60,9 @@ impl BuildError {
 ///
 /// Cancel safety: dropping the future kills the command and all that it started.
 pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
-    let is_done = build.creates.as_ref().is_some_and(|path| path.exists());
-    match &build.setup {
-        Some(setup) if !is_done => run(setup, &build.folder).await,
-        _ => Ok(()),
+    match build.setup_due() {
+        Some(setup) => run(setup, &build.folder).await,
+        None => Ok(()),
     }
 }
 
@@ -96,7 +96,8 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         .process_group(0)
         .spawn()
         .map_err(not_run)?;
-    let group = Group(child.id());
+    // Whatever is left of it when this function ends, ends as well.
+    let _group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let kept = Mutex::new(VecDeque::new());
     let mut output = pin!(async { tokio::join!(follow(stdout, &kept), follow(stderr, &kept)) });
@@ -106,10 +107,10 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         status = child.wait() => (status, false),
     };
     let status = status.map_err(not_run)?;
-    if is_all_said || timeout(LAST_WORDS, output).await.is_ok() {
-        group.has_ended();
+    if !is_all_said {
+        // What the command left running may hold on to its output.
+        let _ = timeout(LAST_WORDS, output).await;
     }
-    // Else what the command left running in its group holds on to its output: it ends here.
     if status.success() {
         return Ok(());
     }
@@ -123,13 +124,6 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
 
 /// The processes of a command: `sh` and all that it started, unless that went into a group of its own. Killed when dropped.
 struct Group(Option<u32>);
-
-impl Group {
-    /// None of them is left: their number may be somebody else's by now.
-    fn has_ended(mut self) {
-        self.0 = None;
-    }
-}
 
 impl Drop for Group {
     fn drop(&mut self) {
@@ -147,7 +141,8 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<St
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
         let line = String::from_utf8_lossy(&line).into_owned();
-        eprintln!("{line}");
+        // Where standard error is closed nobody looks, and the build goes on.
+        let _ = writeln!(std::io::stderr(), "{line}");
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == LINES_MAX {
             kept.pop_front();
@@ -216,22 +211,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_a_command_leaves_running_does_not_hold_it_up() {
+    async fn what_a_command_leaves_running_does_not_hold_it_up_and_ends() {
         let folder = tempfile::tempdir().unwrap();
-        let build = BuildSettings {
-            command: "sleep 600 & echo $! > pid".to_owned(),
-            ..settings(folder.path())
-        };
-        timeout(Duration::from_secs(20), make(&build))
-            .await
-            .unwrap()
-            .unwrap();
-        gone(
-            std::fs::read_to_string(folder.path().join("pid"))
-                .unwrap()
-                .trim(),
-        )
-        .await;
+        for (command, is_well) in [
+            ("sleep 600 & echo $! > pid", true),
+            ("sleep 600 >/dev/null 2>&1 & echo $! > pid", true),
+            ("sleep 600 >/dev/null 2>&1 & echo $! > pid; exit 3", false),
+        ] {
+            let build = BuildSettings {
+                command: command.to_owned(),
+                ..settings(folder.path())
+            };
+            let made = timeout(Duration::from_secs(20), make(&build)).await;
+            assert_eq!(made.expect("it ends").is_ok(), is_well, "{command}");
+            let pid = std::fs::read_to_string(folder.path().join("pid")).unwrap();
+            gone(pid.trim()).await;
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ mod command;
 mod control;
 mod faulty_store;
 mod host;
+mod signals;
 mod wire;
 
 use std::path::{Path, PathBuf};
@@ -18,8 +19,10 @@ use crate::config::{
     BuildSettings, Components, Config, Environment, Fault, GuestSettings, Purpose, Words,
 };
 use crate::telemetry::{self, Format};
+use command::Ran;
 use control::Control;
 use host::Project;
+use signals::{Signals, exit_code};
 
 /// The variable that says what is logged.
 const LOG_VARIABLE: &str = "CLOAKROOM_LOG_LEVEL";
@@ -80,41 +83,61 @@ pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options
 }
 
 /// Builds the guests and runs their test commands, one after the other. Gives the exit code: that of the first command that
-/// failed, or 0.
+/// failed, or 0. SIGINT, SIGTERM and SIGHUP end it, with all that it runs.
 ///
 /// # Errors
 /// When the configuration is at fault, a guest does not build or a command cannot be run.
 pub async fn run(config: Config, call: &Call) -> Result<u8, StartError> {
     let tests = tests(&config)?;
+    let mut signals =
+        Signals::new().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
     // All are read from one file.
     let folder = folder_of(tests[0].build);
     if call.building == Building::First {
-        for guest in &config.guests {
-            if let Some(settings) = &guest.build {
-                build_guest(&guest.name, settings).await?;
-            }
+        match signals.or(build_guests(&config.guests)).await {
+            Ok(built) => built?,
+            Err(signal) => return Ok(exit_code(signal)),
         }
     }
     let runtime = app::runtime(&config)?;
     let project = Arc::new(Project::new(config.clone(), runtime, folder));
-    project.rehearse().await?;
-    let control = Control::over(Arc::clone(&project)).serve().await;
+    let code = match signals.or(project.rehearse()).await {
+        Ok(Ok(())) => run_tests(&tests, &call.arguments, &project, &mut signals).await,
+        Ok(Err(error)) => Err(error),
+        Err(signal) => Ok(exit_code(signal)),
+    };
+    project.stop();
+    code
+}
+
+/// Runs the test commands against hosts of this project. One that was interrupted is the last.
+async fn run_tests(
+    tests: &[Test<'_>],
+    arguments: &[String],
+    project: &Arc<Project>,
+    signals: &mut Signals,
+) -> Result<u8, StartError> {
+    let control = Control::over(Arc::clone(project)).serve().await;
     let address = control.map_err(|error| failed(format!("the tests' interface: {error}")))?;
     let url = format!("http://{address}");
     let mut first_failed = 0;
-    for test in &tests {
-        let ran = command::run(test.command, &call.arguments, folder, &url).await;
-        let code = ran.map_err(|error| {
+    for test in tests {
+        let folder = folder_of(test.build);
+        let ran = command::run(test.command, arguments, folder, &url, signals).await;
+        let ran = ran.map_err(|error| {
             failed(format!(
                 "`{}` could not be run for {}: {error}",
                 test.command, test.guest
             ))
         })?;
+        let (Ran::Ended(code) | Ran::Interrupted(code)) = ran;
         if first_failed == 0 {
             first_failed = code;
         }
+        if matches!(ran, Ran::Interrupted(_)) {
+            break;
+        }
     }
-    project.stop();
     Ok(first_failed)
 }
 
@@ -157,6 +180,15 @@ fn folder_of(build: &BuildSettings) -> &Path {
         true => Path::new("."),
         false => &build.folder,
     }
+}
+
+async fn build_guests(guests: &[GuestSettings]) -> Result<(), StartError> {
+    for guest in guests {
+        if let Some(settings) = &guest.build {
+            build_guest(&guest.name, settings).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartError> {

@@ -53,9 +53,10 @@ impl JarKeys {
         }
     }
 
-    /// Whether a text under these keys might be a session's id.
+    /// Whether a text under these keys might be a session's id. Spaces behind it do not save it: MySQL's collations that pad
+    /// compare without them, so an Express app on the same table finds the session's row.
     fn is_like_a_session(&self, text: &str) -> bool {
-        self.reaches_sessions && SessionId::could_be(text)
+        self.reaches_sessions && SessionId::could_be(text.trim_end_matches(' '))
     }
 }
 

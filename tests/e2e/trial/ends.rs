@@ -166,3 +166,81 @@ async fn an_interrupt_ends_the_command_with_all_its_processes_and_the_hosts() {
     let gone = Browser::new().try_send(Method::GET, &url, "").await;
     assert!(gone.is_err(), "hosts end with their run");
 }
+
+/// Waits until a command has written a process's number into this file, and gives it.
+async fn number_in(file: &std::path::Path) -> String {
+    let end = std::time::Instant::now() + Duration::from_secs(60);
+    loop {
+        match std::fs::read_to_string(file) {
+            Ok(text) if text.ends_with('\n') => return text.trim().to_owned(),
+            _ => assert!(
+                std::time::Instant::now() < end,
+                "{} is not there",
+                file.display()
+            ),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_ends_a_build_with_all_its_processes() {
+    let folder = project("counter", "echo tested > tested", "");
+    let file = folder.path().join("cloakroom.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let builds = "command = \"sleep 600 & echo $! > pid; wait; ";
+    std::fs::write(&file, text.replace("command = \"", builds)).unwrap();
+    let mut running = command(folder.path()).spawn().unwrap();
+    let pid = number_in(&folder.path().join("pid")).await;
+    let mut kill = std::process::Command::new("kill");
+    let sent = kill.args(["-TERM", &running.id().to_string()]).status();
+    assert!(sent.unwrap().success());
+    let ended = tokio::task::spawn_blocking(move || running.wait());
+    let ended = tokio::time::timeout(Duration::from_secs(30), ended).await;
+    let status = ended.expect("it ends").unwrap().unwrap();
+    assert_eq!(status.code(), Some(143));
+    wait_for_the_end_of(&pid).await;
+    assert!(!folder.path().join("tested").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupt_ends_the_whole_run() {
+    let test = "echo at $CLOAKROOM_TEST_URL; echo $$ > pid; exec sleep 600";
+    let folder = project("counter", test, "");
+    let file = folder.path().join("cloakroom.toml");
+    let mut text = std::fs::read_to_string(&file).unwrap();
+    let built = cloakroom_tests::host::component("counter")
+        .display()
+        .to_string();
+    text.push_str(&format!(
+        "[guest.other]\ncomponent = \"other.wasm\"\nsession = \"write\"\n\
+         [guest.other.build]\ncommand = \"cp '{built}' other.wasm\"\ntest = \"echo tested > tested\"\n\
+         [[route]]\npath = \"/other\"\nguest = \"other\"\n"
+    ));
+    std::fs::write(&file, text).unwrap();
+    let mut running = cloakroom_tests::host::Host::spawn(command(folder.path()), folder);
+    let pid = number_in(&running.directory.path().join("pid")).await;
+    running.signal("INT");
+    let status = running.ended(Duration::from_secs(30)).await;
+    assert_eq!(status.code(), Some(130), "{}", running.log());
+    wait_for_the_end_of(&pid).await;
+    let tested = running.directory.path().join("tested");
+    assert!(!tested.exists(), "the other guest's tests are not begun");
+}
+
+#[test]
+fn a_closed_standard_error_does_not_stop_a_build() {
+    let folder = project("counter", "echo tested > tested", "");
+    let file = folder.path().join("cloakroom.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let builds = "command = \"sleep 1; echo a warning >&2; sleep 1; ";
+    std::fs::write(&file, text.replace("command = \"", builds)).unwrap();
+    let mut command = command(folder.path());
+    let mut running = command
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(running.stderr.take());
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    assert!(folder.path().join("tested").exists());
+}

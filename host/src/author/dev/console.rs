@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Environment;
+use crate::telemetry::escape;
 
 /// Where lines go. Clones write to the same place.
 #[derive(Clone)]
@@ -79,7 +80,7 @@ impl Console {
                 Inks::Plain => "",
             };
             line.push_str(code);
-            push_harmless(&mut line, text);
+            line.push_str(&escape(text));
             if !code.is_empty() {
                 line.push_str("\x1b[0m");
             }
@@ -102,19 +103,6 @@ impl Ink {
             Self::Yellow => "\x1b[33m",
             Self::Red => "\x1b[31m",
             Self::Cyan => "\x1b[36m",
-        }
-    }
-}
-
-/// Guests and visitors have a say in what is shown here: what could drive the terminal or turn text around is spelled out.
-fn push_harmless(line: &mut String, text: &str) {
-    for c in text.chars() {
-        let is_harmful = c.is_control() && c != '\t'
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if is_harmful {
-            line.extend(c.escape_default());
-        } else {
-            line.push(c);
         }
     }
 }

@@ -12,7 +12,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::tree::{Owner, Seen, Strangers, Target, Tree};
+use super::tree::{Owner, Seen, Target, Tree};
 use crate::limits::WATCH_QUIET;
 
 /// Time without a further event before the sources are looked at: an editor writes, renames and removes several files in a row.
@@ -108,7 +108,7 @@ impl Watcher {
                 }
                 () = self.hear() => {
                     let heard = std::mem::take(&mut self.heard);
-                    self.look(move |tree| tree.look(&heard, Strangers::AreNew)).await;
+                    self.look(move |tree| tree.look(&heard)).await;
                 }
             }
         }

@@ -23,10 +23,10 @@ pub(super) struct Supervisor {
     file: PathBuf,
     read: Read,
     reloads: Reloads,
-    builds: mpsc::UnboundedReceiver<()>,
+    builds: mpsc::UnboundedReceiver<String>,
     works: BTreeMap<String, Running>,
     sources: Sources,
-    /// Whether the configuration was saved and is not yet what the host has.
+    /// Whether the configuration is to be taken over: it was saved, or a guest was built that only it has.
     is_reload_due: bool,
 }
 
@@ -43,7 +43,7 @@ impl Supervisor {
     /// Needs a tokio runtime around it.
     pub(super) fn new(
         shop: Arc<Shop>,
-        builds: mpsc::UnboundedReceiver<()>,
+        builds: mpsc::UnboundedReceiver<String>,
         file: PathBuf,
         read: Read,
         reloads: Reloads,
@@ -81,18 +81,31 @@ impl Supervisor {
         loop {
             tokio::select! {
                 changes = self.sources.changed() => self.note(changes).await,
-                Some(()) = self.builds.recv() => {}
-            }
-            if self.is_reload_due && self.shop.bench.are_all_built() {
-                let outcome = self.reloads.reload().await;
-                self.is_reload_due = outcome == ReloadOutcome::Refused;
-                if outcome == ReloadOutcome::TakenOver {
-                    let file = self.file.display().to_string();
-                    let said = [(Ink::Bold, file.as_str()), (Ink::Green, "  taken over")];
-                    self.shop.console.line(&said);
+                Some(guest) = self.builds.recv() => {
+                    self.is_reload_due |= self.shop.registry.get(&guest).is_none();
                 }
             }
+            if self.is_reload_due && self.shop.bench.are_all_built() {
+                self.take_over().await;
+            }
         }
+    }
+
+    /// Once for each save: what was refused is not tried again just because something else was built.
+    async fn take_over(&mut self) {
+        self.is_reload_due = false;
+        match self.reloads.reload().await {
+            ReloadOutcome::TakenOver => self.tell(Ink::Green, "taken over"),
+            ReloadOutcome::Refused => {
+                self.tell(Ink::Yellow, "not taken over: mend it and save it again");
+            }
+        }
+    }
+
+    /// Says something about the configuration.
+    fn tell(&self, ink: Ink, said: &str) {
+        let file = format!("{}  ", self.file.display());
+        self.shop.console.line(&[(Ink::Bold, &file), (ink, said)]);
     }
 
     async fn note(&mut self, changes: Changes) {
@@ -120,6 +133,9 @@ impl Supervisor {
             Ok(config) => {
                 self.is_reload_due = true;
                 self.adopt(&config).await;
+                if !self.shop.bench.are_all_built() {
+                    self.tell(Ink::Yellow, "it is taken over once every guest is built");
+                }
             }
             Err(refused) => {
                 for fault in refused.faults {
@@ -182,7 +198,7 @@ impl Supervisor {
     }
 
     fn targets(&self, config: &Config) -> Vec<Target> {
-        let outputs: Vec<_> = config.guests.iter().flat_map(outputs).collect();
+        let outputs = outputs(&config.guests);
         let target = |owner, path: &Path| {
             Some(Target {
                 owner,
@@ -208,19 +224,22 @@ impl Supervisor {
     }
 }
 
-/// What a guest's build writes: its component, and all beside it, unless that folder holds sources as well.
-fn outputs(guest: &GuestSettings) -> Vec<PathBuf> {
+/// What builds write: the guests' components, and all beside each, unless that folder holds sources of any guest as well.
+fn outputs(guests: &[GuestSettings]) -> Vec<PathBuf> {
+    let builds = guests.iter().filter_map(|guest| guest.build.as_ref());
+    let watched = builds.flat_map(|build| &build.watch);
+    let sources: Vec<_> = watched.filter_map(|path| absolute(path).ok()).collect();
+    let outputs = guests.iter().map(|guest| outputs_of(guest, &sources));
+    outputs.flatten().collect()
+}
+
+fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
     let Some(build) = &guest.build else {
         return Vec::new();
     };
     let Ok(component) = absolute(&guest.component) else {
         return Vec::new();
     };
-    let sources: Vec<_> = build
-        .watch
-        .iter()
-        .filter_map(|path| absolute(path).ok())
-        .collect();
     let project = absolute(&build.folder).ok();
     let folder = component.parent().filter(|folder| {
         let is_inside = project
@@ -256,7 +275,7 @@ mod tests {
         let path = |name: &str| folder.path().join(name);
         let outputs = |component: &str, watch: &str| {
             let config = config(folder.path(), component, watch);
-            super::outputs(&config.guests[0])
+            super::outputs(&config.guests)
         };
         let both = [path("build"), path("build/g.wasm")];
         assert_eq!(outputs("build/g.wasm", r#"["src"]"#), both);
@@ -266,5 +285,25 @@ mod tests {
             outputs("src/g.wasm", r#"["src/app.js"]"#),
             [path("src/g.wasm")]
         );
+    }
+
+    #[test]
+    fn the_sources_of_one_guest_are_not_hidden_by_what_another_ones_build_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let guests = |watched_by_other: &str| {
+            let one = config(folder.path(), "shared/g.wasm", r#"["src"]"#).guests;
+            let other = config(folder.path(), "build/h.wasm", watched_by_other).guests;
+            [one, other].concat()
+        };
+        let others = [path("build"), path("build/h.wasm")];
+        let outputs = super::outputs(&guests(r#"["shared/lib.js"]"#));
+        assert_eq!(
+            outputs,
+            [vec![path("shared/g.wasm")], others.to_vec()].concat()
+        );
+        let outputs = super::outputs(&guests(r#"["lib"]"#));
+        let ones = [path("shared"), path("shared/g.wasm")];
+        assert_eq!(outputs, [ones, others].concat());
     }
 }

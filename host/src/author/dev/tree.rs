@@ -87,28 +87,27 @@ pub(super) struct Seen {
     pub(super) too_large: Vec<PathBuf>,
 }
 
-/// What a change to the targets means for files that were not known before.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Strangers {
-    /// They have just been made.
-    AreNew,
-    /// They were there all along.
-    AreOld,
-}
-
 impl Tree {
     /// Looks at other targets from now on; what has changed in those that stay is told.
     pub(super) fn follow(&mut self, targets: Vec<Target>) -> Seen {
-        self.targets = targets;
-        let targets = &self.targets;
-        let is_wanted = |path: &Path| targets.iter().any(|target| target.wants(path));
-        self.files.retain(|path, _| is_wanted(path));
-        self.look(&BTreeSet::new(), Strangers::AreOld)
+        let former = std::mem::replace(&mut self.targets, targets);
+        self.files.retain(|path, _| is_wanted(&self.targets, path));
+        // What nobody wanted to hear of before was there all along.
+        self.look_and_judge(&BTreeSet::new(), |stranger| is_wanted(&former, stranger))
     }
 
     /// Looks at everything. `heard`: files that are read again whatever their stamps say, for a file may be written twice between
     /// two ticks of the clock.
-    pub(super) fn look(&mut self, heard: &BTreeSet<PathBuf>, strangers: Strangers) -> Seen {
+    pub(super) fn look(&mut self, heard: &BTreeSet<PathBuf>) -> Seen {
+        self.look_and_judge(heard, |_stranger| true)
+    }
+
+    /// As [`Tree::look`]; `is_new` tells of a file that was not known before whether it has just been made.
+    fn look_and_judge(
+        &mut self,
+        heard: &BTreeSet<PathBuf>,
+        is_new: impl Fn(&Path) -> bool,
+    ) -> Seen {
         let mut seen = Seen::default();
         let mut found = BTreeMap::new();
         for target in &self.targets {
@@ -133,10 +132,10 @@ impl Tree {
                     content: content(&path, stamp),
                 },
             };
-            let is_changed = match (before, strangers) {
-                (Some(before), _) if known.content.is_some() => before.content != known.content,
-                (Some(before), _) => before.stamp != known.stamp,
-                (None, strangers) => strangers == Strangers::AreNew,
+            let is_changed = match before {
+                Some(before) if known.content.is_some() => before.content != known.content,
+                Some(before) => before.stamp != known.stamp,
+                None => is_new(&path),
             };
             if is_changed {
                 seen.changed.insert(path.clone(), self.owners(&path));
@@ -154,6 +153,10 @@ impl Tree {
         let wants = self.targets.iter().filter(|target| target.wants(path));
         wants.map(|target| target.owner.clone()).collect()
     }
+}
+
+fn is_wanted(targets: &[Target], path: &Path) -> bool {
+    targets.iter().any(|target| target.wants(path))
 }
 
 /// One target, walked through.
@@ -273,7 +276,7 @@ mod tests {
         /// What a look finds, after these files were heard of.
         fn look(&mut self, heard: &[&str]) -> Vec<String> {
             let heard = heard.iter().map(|name| self.path(name)).collect();
-            let seen = self.tree.look(&heard, Strangers::AreNew);
+            let seen = self.tree.look(&heard);
             let short = |path: &PathBuf| {
                 let short = path.strip_prefix(self.folder.path()).unwrap();
                 short.display().to_string()
@@ -358,6 +361,21 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_is_made_while_targets_change_is_told() {
+        let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
+        project.write("src/new.js", "");
+        let target = |path: &str| Target {
+            owner: Owner::Guest("g".to_owned()),
+            path: project.path(path),
+            outputs: Vec::new(),
+        };
+        let seen = project.tree.follow(vec![target("src"), target("lib")]);
+        let changed: Vec<_> = seen.changed.into_keys().collect();
+        assert_eq!(changed, [project.path("src/new.js")]);
+        assert!(project.look(&[]).is_empty());
+    }
+
+    #[test]
     fn other_targets_bring_no_changes_of_their_own() {
         let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
         project.write("src/a.js", "new!");
@@ -370,7 +388,7 @@ mod tests {
         let seen = project.tree.follow(targets);
         assert_eq!(seen.changed.len(), 1, "{seen:?}");
         project.write("lib/b.js", "new!");
-        let seen = project.tree.look(&BTreeSet::new(), Strangers::AreNew);
+        let seen = project.tree.look(&BTreeSet::new());
         let owners = &seen.changed[&project.path("lib/b.js")];
         let both = ["g", "h"].map(|name| Owner::Guest(name.to_owned()));
         assert_eq!(*owners, BTreeSet::from(both));

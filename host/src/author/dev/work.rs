@@ -27,8 +27,8 @@ pub(super) struct Shop {
     pub(super) console: Console,
     pub(super) registry: Arc<GuestRegistry>,
     pub(super) admission: Arc<Admission>,
-    /// Hears of each build that made something.
-    pub(super) built: mpsc::UnboundedSender<()>,
+    /// Hears of each build that made something: the guest's name.
+    pub(super) built: mpsc::UnboundedSender<String>,
 }
 
 /// See the module.
@@ -43,7 +43,8 @@ pub(super) struct Work {
 impl Work {
     /// Says that the first build is to come.
     pub(super) fn announce(&self) {
-        self.shop.bench.begins(&self.guest, self.first_command());
+        let first = self.build.setup_due().unwrap_or(&self.build.command);
+        self.shop.bench.begins(&self.guest, first);
     }
 
     /// Builds now, and whenever the sources change.
@@ -74,21 +75,11 @@ impl Work {
         }
     }
 
-    fn first_command(&self) -> &str {
-        let is_done = self
-            .build
-            .creates
-            .as_ref()
-            .is_some_and(|path| path.exists());
-        let setup = self.build.setup.as_deref().filter(|_| !is_done);
-        setup.unwrap_or(&self.build.command)
-    }
-
     /// Makes the component. What is saved meanwhile ends the command and begins it anew: what it makes would be of yesterday.
     async fn round(&self, is_set_up: &mut bool, unrest: &mut u32) -> Result<Duration, BuildError> {
         if !*is_set_up {
-            if self.first_command() != self.build.command {
-                self.say(Ink::Dim, &format!("setting up: {}", self.first_command()));
+            if let Some(setup) = self.build.setup_due() {
+                self.say(Ink::Dim, &format!("setting up: {setup}"));
             }
             build::set_up(&self.build).await?;
             *is_set_up = true;
@@ -137,7 +128,7 @@ impl Work {
         self.shop.bench.is_built(&self.guest);
         self.say(Ink::Green, &said);
         // At the end nobody listens.
-        let _ = self.shop.built.send(());
+        let _ = self.shop.built.send(self.guest.clone());
     }
 
     fn tell(&self, error: &BuildError) {

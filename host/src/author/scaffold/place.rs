@@ -1,4 +1,5 @@
-//! Writes a folder of files whole: beside its place first, then in place by renaming. A run that fails takes away what it made.
+//! Writes a folder of files whole: beside its place first, or inside it where it is there and empty, then in place by renaming. A
+//! run that fails takes away what it made.
 
 use std::fs;
 use std::io;
@@ -36,6 +37,8 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> 
         folder.to_owned()
     };
     let parent = match place.parent() {
+        // It may be a file system of its own: nothing is renamed into it from outside.
+        _ if is_there => &place,
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => Path::new("/"),
@@ -56,12 +59,12 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> 
     moved.map_err(failed)
 }
 
-/// A folder beside the final one; gone with the value.
+/// A folder beside the final one, or inside it; gone with the value.
 struct Staged(PathBuf);
 
 impl Staged {
     fn new(parent: &Path) -> io::Result<Self> {
-        let path = parent.join(format!(".cloakroom-new-{}", std::process::id()));
+        let path = parent.join(staged_name());
         fs::create_dir(&path)?;
         Ok(Self(path))
     }
@@ -98,6 +101,10 @@ impl Staged {
         }
         Ok(())
     }
+}
+
+fn staged_name() -> String {
+    format!(".cloakroom-new-{}", std::process::id())
 }
 
 impl Drop for Staged {
@@ -156,6 +163,23 @@ mod tests {
         assert_eq!(names(&folder), ["b", "src"]);
         assert_eq!(fs::metadata(&folder).unwrap().ino(), before);
         assert_eq!(names(home.path()), ["shop"]);
+    }
+
+    #[test]
+    fn an_empty_folder_needs_nothing_of_the_one_around_it() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("shop");
+        fs::create_dir(&folder).unwrap();
+        // Stands for a mount point: here, too, nothing can be renamed from beside it.
+        let sibling = home.path().join(staged_name());
+        fs::write(&sibling, "").unwrap();
+        write(&folder, &[file("src/a.js", "a"), file("b", "b")]).unwrap();
+        assert_eq!(names(&folder), ["b", "src"]);
+        // A write that fails leaves the folder empty.
+        fs::remove_dir_all(folder.join("src")).unwrap();
+        fs::remove_file(folder.join("b")).unwrap();
+        write(&folder, &[file("a", "a"), file("a/b", "b")]).unwrap_err();
+        assert_eq!(names(&folder), [""; 0]);
     }
 
     #[test]

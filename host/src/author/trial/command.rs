@@ -7,16 +7,23 @@ use std::process::{ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::signals::{self, Signals};
 use crate::config::TEST_VARIABLE;
 use crate::limits;
 
-/// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty. Gives its exit
-/// code, or 128 and the number of the signal that ended it, as a shell does.
+/// How a command ended, each with its exit code, or 128 and the number of the signal that ended it, as a shell tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ran {
+    /// By itself.
+    Ended(u8),
+    /// Because a signal came; never with 0.
+    Interrupted(u8),
+}
+
+/// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty.
 ///
-/// SIGINT, SIGTERM and SIGHUP are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is
-/// killed.
+/// Signals are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is killed.
 ///
 /// # Errors
 /// When it cannot be run.
@@ -25,17 +32,8 @@ pub(super) async fn run(
     arguments: &[String],
     folder: &Path,
     url: &str,
-) -> io::Result<u8> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    let mut next = async || {
-        tokio::select! {
-            _ = interrupt.recv() => Signal::INT,
-            _ = terminate.recv() => Signal::TERM,
-            _ = hangup.recv() => Signal::HUP,
-        }
-    };
+    signals: &mut Signals,
+) -> io::Result<Ran> {
     let mut child = Command::new("sh")
         .arg("-c")
         .arg(with_arguments(command, arguments))
@@ -51,14 +49,18 @@ pub(super) async fn run(
     let group = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
     let all = |signal| group.map(|group| kill_process_group(group, signal));
     let caught = tokio::select! {
-        status = child.wait() => return status.map(exit_code),
-        caught = next() => caught,
+        status = child.wait() => {
+            // Nobody needs what the tests have left running.
+            let _ = all(Signal::KILL);
+            return status.map(|status| Ran::Ended(exit_code(status)));
+        }
+        caught = signals.next() => caught,
     };
     // A group that is gone already needs no signal.
     let _ = all(caught);
     let status = tokio::select! {
         status = child.wait() => Some(status?),
-        _ = next() => None,
+        _ = signals.next() => None,
         () = tokio::time::sleep(limits::TRIAL_INTERRUPT_GRACE) => None,
     };
     let _ = all(Signal::KILL);
@@ -66,11 +68,11 @@ pub(super) async fn run(
         Some(status) => status,
         None => child.wait().await?,
     };
-    Ok(match exit_code(status) {
+    Ok(Ran::Interrupted(match exit_code(status) {
         // It was not asked to end well.
-        0 => 128 + u8::try_from(caught.as_raw()).unwrap_or(0),
+        0 => signals::exit_code(caught),
         code => code,
-    })
+    }))
 }
 
 /// The shell puts the arguments in, each as it is.
@@ -94,9 +96,13 @@ mod tests {
     async fn run_here(command: &str, arguments: &[&str]) -> (u8, String) {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let code = run(command, &arguments, folder.path(), "http://x").await;
+        let mut signals = Signals::new().unwrap();
+        let ran = run(command, &arguments, folder.path(), "http://x", &mut signals).await;
+        let Ran::Ended(code) = ran.unwrap() else {
+            panic!("no signal came");
+        };
         let written = std::fs::read_to_string(folder.path().join("out"));
-        (code.unwrap(), written.unwrap_or_default())
+        (code, written.unwrap_or_default())
     }
 
     #[tokio::test]
@@ -110,6 +116,20 @@ mod tests {
         let arguments = ["a b", "it's", "$HOME", "\"", ""];
         let (_, written) = run_here("printf '[%s]' > out", &arguments).await;
         assert_eq!(written, "[a b][it's][$HOME][\"][]");
+    }
+
+    #[tokio::test]
+    async fn what_it_leaves_running_ends_with_it() {
+        let command = "sleep 600 >/dev/null 2>&1 & echo $! > out; exit 3";
+        let (code, pid) = run_here(command, &[]).await;
+        assert_eq!(code, 3);
+        let stat = std::path::Path::new("/proc").join(pid.trim()).join("stat");
+        let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        // What nobody has waited for yet is a zombie: dead all the same.
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            assert!(std::time::Instant::now() < end, "process {pid} lives on");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]

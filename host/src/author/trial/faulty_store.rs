@@ -50,11 +50,9 @@ impl FaultyStore {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 
-    /// Has a rival come before a commit, behind those that were sent before; gives how many wait then.
-    pub(super) fn send(&self, rival: Rival) -> usize {
-        let mut rivals = self.rivals();
-        rivals.push_back(rival);
-        rivals.len()
+    /// Has a rival come before a commit, behind those that were sent before.
+    pub(super) fn send(&self, rival: Rival) {
+        self.rivals().push_back(rival);
     }
 
     /// How many rivals wait for a commit.

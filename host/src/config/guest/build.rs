@@ -23,6 +23,14 @@ pub struct BuildSettings {
     pub test: Option<String>,
 }
 
+impl BuildSettings {
+    /// The setup that is still to be done before a build. Looks at the file system.
+    pub fn setup_due(&self) -> Option<&str> {
+        let is_done = self.creates.as_ref().is_some_and(|path| path.exists());
+        self.setup.as_deref().filter(|_| !is_done)
+    }
+}
+
 /// Reads `[guest.NAME.build]`; `None` where it is not there.
 pub(super) fn read(mut section: Section<'_>) -> Option<BuildSettings> {
     let setup = section.get("setup", text);

@@ -14,13 +14,13 @@ fn built(words: Words) -> Read {
 #[test]
 fn every_key_of_a_build_is_read_with_its_paths_in_the_files_folder() {
     let read = Read::of(&with_build(
-        "setup = \"npm install\"\ncreates = \"node_modules\"\ncommand = \"npm run build\"\n\
+        "setup = \"npm install\"\ncreates = \"node_modules/.package-lock.json\"\ncommand = \"npm run build\"\n\
          watch = [\"src\", \"package.json\"]\ntest = \"npm test\"",
     ));
     let folder = read.folder.path().to_owned();
     let expected = BuildSettings {
         setup: Some("npm install".to_owned()),
-        creates: Some(folder.join("node_modules")),
+        creates: Some(folder.join("node_modules/.package-lock.json")),
         command: "npm run build".to_owned(),
         watch: vec![folder.join("src"), folder.join("package.json")],
         test: Some("npm test".to_owned()),

@@ -18,8 +18,8 @@ pub enum WriteError {
     SessionCookie,
     /// Signed, it could be a session's cookie.
     #[error(
-        "a text with the shape of a session's id (32 characters of A-Z a-z 0-9 - _) is not signed with the session's \
-         secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
+        "a text with the shape of a session's id (32 characters of A-Z a-z 0-9 - _, with or without spaces behind them) is \
+         not signed with the session's secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
     )]
     LikeASession,
     /// No cookie can have this name.
