@@ -51,3 +51,5 @@ build js-outbound outbound.js starlingmonkey
 build js-hono-starlingmonkey hono.js starlingmonkey
 build js-script ../test/guests/session-script.js quickjs
 build js-script-starlingmonkey ../test/guests/session-script.js starlingmonkey
+build js-fetch-script ../test/guests/fetch-script.js quickjs
+build js-fetch-script-starlingmonkey ../test/guests/fetch-script.js starlingmonkey

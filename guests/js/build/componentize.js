@@ -32,11 +32,16 @@ export async function componentize(code, engine, traced) {
     } catch (error) {
       const notes = notesIn(error);
       if (!notes) throw failure(error, traced);
-      return { component: await tool(`globalThis.__cloakroomNotesShown = true;\n${code}`), notes };
+      return { component: await tool(afterNotes(code)), notes };
     }
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
+}
+
+/** The bundle for the second build. It stays on its lines, which the table of the sources' lines counts. */
+export function afterNotes(code) {
+  return `globalThis.__cloakroomNotesShown = true; ${code}`;
 }
 
 /** The repository's texts and our own worlds in one folder, as one package. */

@@ -46,7 +46,8 @@ function answer(app, arrived, exchange) {
   const req = new IncomingMessage(arrived);
   const res = new ServerResponse(req, () => exchange.session.send());
   belongs(req, exchange);
-  return new Promise((handOver) => {
+  return new Promise((handOver, fail) => {
+    res.once('broken', fail);
     res.once('head', () => handOver(res.handOver()));
     app(req, res);
   });

@@ -8,6 +8,14 @@ const SUSPICIOUS = /\d{16}|\d[eE]/;
 // Strings are matched so that digits in them are passed over.
 const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
+// JSON would make an object without any of the contents of these.
+const KINDS = [
+  { is: (value) => value instanceof Map, instead: 'a plain object, or `[...map]`' },
+  { is: (value) => value instanceof Set, instead: 'an array, `[...set]`' },
+  { is: (value) => value instanceof WeakMap || value instanceof WeakSet, instead: 'what it is to remember' },
+  { is: (value) => value instanceof ArrayBuffer || ArrayBuffer.isView(value), instead: 'a text, such as base64, or `[...bytes]`' },
+];
+
 /**
  * The value of a JSON text.
  *
@@ -23,8 +31,8 @@ export function parse(what, text) {
  * The JSON text of a value as `JSON.stringify` gives it: `undefined` for what JSON cannot express (`undefined`, functions,
  * symbols).
  *
- * Throws a `SessionError` (`invalid`) that names `what` for a cycle, a BigInt, and an integer beyond 2^53-1: the next
- * reader could not tell it from its neighbours.
+ * Throws a `SessionError` (`invalid`) that names `what` for a cycle, a BigInt, an integer beyond 2^53-1 (the next reader could
+ * not tell it from its neighbours), and what JSON would make an empty object or `null` of: a Map, bytes, NaN.
  */
 export function stringify(what, value) {
   try {
@@ -58,5 +66,14 @@ function checked(what, name, value) {
   if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21) {
     throw new SessionError('invalid', `${where} is an integer beyond 2^53-1, which would be rounded: store a text`);
   }
+  if (typeof value === 'number' && !Number.isFinite(value)) {
+    throw new SessionError('invalid', `${where} is ${value}, which JSON does not have: store null or a text`);
+  }
+  const kind = KINDS.find(({ is }) => is(value));
+  if (kind) throw new SessionError('invalid', `${where} holds a ${nameOf(value)}, which JSON does not have: store ${kind.instead}`);
   return value;
+}
+
+function nameOf(value) {
+  return Object.prototype.toString.call(value).slice('[object '.length, -1);
 }

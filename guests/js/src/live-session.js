@@ -3,6 +3,10 @@
 
 import { SessionError } from './errors.js';
 
+// JavaScript itself asks any object for these: `await` and `return` for the one, `JSON.stringify` for the other. To read them as
+// entries would be a read that nobody has written.
+const ASKED_BY_JAVASCRIPT = new Set(['then', 'toJSON']);
+
 const STALE = 'this session object is from before `regenerate`: take what you need before it, and `req.session` after it';
 
 /**
@@ -71,11 +75,13 @@ function finish(session, callback, work) {
 function handlers(current, methods) {
   const isInherited = (key) => key in Object.prototype;
   const isTaken = (key) => key in methods || key === 'cookie' || key === 'id';
+  const isEntry = (key) => !ASKED_BY_JAVASCRIPT.has(key) && current().has(key);
   const read = (key) => {
     if (typeof key === 'symbol') return undefined;
     if (key in methods) return methods[key];
     if (key === 'cookie') return current().cookie;
     if (key === 'id') return current().fingerprint;
+    if (ASKED_BY_JAVASCRIPT.has(key)) return undefined;
     if (isInherited(key)) return Object.prototype[key];
     return current().get(key);
   };
@@ -85,6 +91,9 @@ function handlers(current, methods) {
     if (isTaken(key)) {
       throw new SessionError('invalid', `session key \`${key}\`: express-session uses this name itself`);
     }
+    if (ASKED_BY_JAVASCRIPT.has(key)) {
+      throw new SessionError('invalid', `session key \`${key}\`: JavaScript asks every object for it, so it is never read as an entry`);
+    }
     current().set(key, value);
     return true;
   };
@@ -92,7 +101,7 @@ function handlers(current, methods) {
   return {
     get: (_, key) => read(key),
     set: (_, key, value) => write(key, value),
-    has: (_, key) => typeof key === 'string' && (isTaken(key) || isInherited(key) || current().has(key)),
+    has: (_, key) => typeof key === 'string' && (isTaken(key) || isInherited(key) || isEntry(key)),
     deleteProperty(_, key) {
       if (typeof key === 'string') current().delete(key);
       return true;
@@ -102,7 +111,7 @@ function handlers(current, methods) {
       if (typeof key === 'symbol') return undefined;
       if (key === 'cookie') return descriptor(current().cookie, true);
       if (key in methods || key === 'id') return descriptor(read(key), false);
-      const value = isInherited(key) ? undefined : current().get(key);
+      const value = isInherited(key) ? undefined : read(key);
       return value === undefined ? undefined : descriptor(value, true);
     },
     defineProperty(_, key, { get, set, value }) {

@@ -16,6 +16,15 @@ test('an unsafe integer is found however deep, and never inside a text', () => {
   }
 });
 
+test('what JSON would empty without a word is refused, with its name and what to store instead', () => {
+  const values = [new Map([[1, 2]]), new Set([1]), new WeakMap(), new WeakSet(), new Uint8Array(2), new ArrayBuffer(2)];
+  for (const value of values) {
+    const { name } = value.constructor;
+    assert.throws(() => stringify('key', { deep: [value] }), new RegExp(`^SessionError: key .* holds a ${name}, which JSON does not have: store `));
+  }
+  for (const number of [NaN, Infinity, -Infinity]) assert.throws(() => stringify('key', { n: number }), { code: 'invalid', message: /at `n`/ });
+});
+
 test('what is written can be read again', () => {
   assert.equal(stringify('key', { a: [1, new Date(0)], b: undefined }), '{"a":[1,"1970-01-01T00:00:00.000Z"]}');
   assert.equal(stringify('key', () => {}), undefined);

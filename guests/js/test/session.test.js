@@ -75,6 +75,15 @@ test('the methods of express-session are no entries, and their names are refused
   assert.deepEqual(calls, []);
 });
 
+test('to await or return the session object costs no call, and what JavaScript asks for is no entry', async () => {
+  const { live, calls } = opened({ then: '1', toJSON: '2' });
+  assert.equal(await live, live);
+  assert.equal(await (async () => live)(), live);
+  assert.deepEqual([live.then, live.toJSON, 'then' in live], [undefined, undefined, false]);
+  for (const name of ['then', 'toJSON']) assert.throws(() => (live[name] = () => {}), refused('invalid'));
+  assert.deepEqual(calls, []);
+});
+
 test('a refusal says which key, and leaves the other changes in place', () => {
   const { exchange, live, stored } = opened({ denied: '{"n":[]}', cart: '[]' });
   live.denied.n.push(1);

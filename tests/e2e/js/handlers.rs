@@ -264,6 +264,33 @@ async fn an_event_stream_comes_piece_by_piece() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_that_fails_is_logged_and_breaks_off() {
+    let said = "session key `late`: the response has been sent, so the session is read-only";
+    let fetch = ["js-fetch-script", "js-fetch-script-starlingmonkey"];
+    for component in SCRIPTS.into_iter().chain(fetch) {
+        let host = script(component);
+        let anna = Browser::new();
+        let url = host.url("/stream/late");
+        let answer = anna.try_send(Method::GET, &url, "").await;
+        assert!(
+            answer.is_err(),
+            "{component}: a cut body looks whole: {}",
+            answer.expect("an answer").text
+        );
+        host.wait_for_log(said).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_destroyed_connection_is_an_error_and_no_wait_without_end() {
+    let host = script("js-script");
+    let answer = Browser::new().get(&host.url("/destroyed")).await;
+    assert_eq!(answer.status, 500, "{}", answer.text);
+    host.wait_for_log("the connection was destroyed before the answer was whole")
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starlingmonkey_asks_other_servers_where_it_is_granted() {
     let counter = Config::over("memory:").guest("/", "counter").start();
     let relay = |keys: &str| {

@@ -8,6 +8,7 @@ import { Fields, Request, Response } from 'wasi:http/types@0.3.0';
 
 import { setEnvironment } from '../node/process.js';
 import { serve } from '../serve.js';
+import { traced } from '../trace.js';
 import { concat, fieldBytes, latin1, methodName } from './bytes.js';
 
 const { RESULT_OPTION_OTHER_ERROR_CODE: TRAILERS, RESULT_VOID_ERROR_CODE: TAKEN } = wit.Future.types;
@@ -72,20 +73,24 @@ async function readBody(request) {
 function respond({ status, headers, body, finished }) {
   const fields = Fields.fromList(headers.map(([name, value]) => [name, fieldBytes(value)]));
   const { readable, writable } = wit.Stream(wit.Stream.U8);
-  const trailers = wit.Future.from({ tag: 'ok', val: null }, TRAILERS);
-  const [response] = Response.new(fields, readable, trailers.readable);
+  const end = write(writable, body).finally(finished);
+  const [response] = Response.new(fields, readable, wit.Future.from(end, TRAILERS).readable);
   response.setStatusCode(status);
-  write(writable, body).finally(finished);
   return response;
 }
 
+/** Writes a body, and gives the end that the host is to learn: at an error it cuts the body, which would look whole otherwise. */
 async function write(writable, body) {
   try {
     if (body instanceof Uint8Array) {
       if (body.length > 0) await writable.writeAll(body);
-      return;
+    } else {
+      for await (const chunk of body) await writable.writeAll(chunk);
     }
-    for await (const chunk of body) await writable.writeAll(chunk);
+    return { tag: 'ok', val: null };
+  } catch (error) {
+    console.error(traced(error));
+    return { tag: 'err', val: { tag: 'internal-error', val: null } };
   } finally {
     writable.drop();
   }

@@ -8,6 +8,7 @@ import { Fields, OutgoingBody, OutgoingResponse, ResponseOutparam } from 'wasi:h
 
 import { setEnvironment } from '../node/process.js';
 import { serve } from '../serve.js';
+import { traced } from '../trace.js';
 import { concat, fieldBytes, latin1, methodName } from './bytes.js';
 
 // What one `blocking-write-and-flush` takes at most.
@@ -107,10 +108,18 @@ async function respond({ status, headers, body, finished }, out) {
   const outgoing = response.body();
   ResponseOutparam.set(out, { tag: 'ok', val: response });
   const stream = outgoing.write();
-  if (body instanceof Uint8Array) write(stream, body);
-  else for await (const chunk of body) write(stream, chunk);
+  let isWhole = false;
+  try {
+    if (body instanceof Uint8Array) write(stream, body);
+    else for await (const chunk of body) write(stream, chunk);
+    isWhole = true;
+  } catch (error) {
+    console.error(traced(error));
+  }
   stream[Symbol.dispose]();
-  OutgoingBody.finish(outgoing, undefined);
+  // A body that is dropped unfinished is cut off by the host.
+  if (isWhole) OutgoingBody.finish(outgoing, undefined);
+  else outgoing[Symbol.dispose]();
   finished();
 }
 

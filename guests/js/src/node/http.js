@@ -20,10 +20,11 @@ const SINGLE = new Set([
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const WITHOUT_BODY = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
-/** What packages ask of a connection. There is none: the host has it. */
+/** What packages ask of a connection. There is none: the host has it. Destroying it gives up the answer. */
 class Socket extends EventEmitter {
   readable = true;
   writable = true;
+  destroyed = false;
   remoteAddress = undefined;
 
   constructor(isSecure) {
@@ -31,7 +32,12 @@ class Socket extends EventEmitter {
     this.encrypted = isSecure;
   }
 
-  destroy() {}
+  destroy(error) {
+    if (this.destroyed) return this;
+    this.destroyed = true;
+    this.emit('close', error);
+    return this;
+  }
 }
 
 /** A request whose body is there, as a stream that starts when somebody listens. */
@@ -81,6 +87,11 @@ export class IncomingMessage extends EventEmitter {
   }
 
   unpipe() {
+    return this;
+  }
+
+  destroy(error) {
+    this.socket.destroy(error);
     return this;
   }
 
@@ -139,6 +150,13 @@ export class ServerResponse extends EventEmitter {
     this.socket = request.socket;
     this.connection = request.socket;
     this.#beforeHead = beforeHead;
+    this.socket.once('close', (error) => this.#giveUp(error));
+  }
+
+  /** Ends the answer as broken: a stream is cut off, and an answer whose head has not left becomes an error (event `broken`). */
+  destroy(error) {
+    this.socket.destroy(error);
+    return this;
   }
 
   get writableFinished() {
@@ -231,6 +249,12 @@ export class ServerResponse extends EventEmitter {
     return { status: this.statusCode, headers, body: this.#stream ?? concat(this.#chunks) };
   }
 
+  #giveUp(error = new Error('the connection was destroyed before the answer was whole')) {
+    if (this.writableEnded) return;
+    if (this.#stream) this.#stream.fail(error);
+    else this.emit('broken', error);
+  }
+
   // Packages such as `on-headers` put their own `writeHead` in place, to be called before the head leaves.
   #fixHead() {
     this.writeHead(this.statusCode);
@@ -250,6 +274,7 @@ class Chunks {
   #waiting = [];
   #wake = () => {};
   #isEnded = false;
+  #failure;
 
   push(chunk) {
     this.#waiting.push(chunk);
@@ -261,9 +286,16 @@ class Chunks {
     this.#wake();
   }
 
+  /** Whoever awaits gets the chunks so far, and then this error. */
+  fail(error) {
+    this.#failure ??= error;
+    this.#wake();
+  }
+
   async *[Symbol.asyncIterator]() {
     for (;;) {
       if (this.#waiting.length > 0) yield this.#waiting.shift();
+      else if (this.#failure) throw this.#failure;
       else if (this.#isEnded) return;
       else await new Promise((wake) => (this.#wake = wake));
     }

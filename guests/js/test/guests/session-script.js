@@ -183,6 +183,13 @@ app.get('/timer', (req, res) => {
   }, 1);
   setTimeout(() => res.send('ok'), 5);
 });
+app.get('/stream/late', async (req, res) => {
+  res.type('text/event-stream').write('data: first\n\n');
+  await new Promise((done) => setTimeout(done, 20));
+  req.session.late = 1;
+  res.end('data: not reached\n\n');
+});
+app.get('/destroyed', (req) => void req.socket.destroy());
 app.get('/random', (req, res) => res.send(String(Math.random())));
 app.get('/fruit/:kind{/:size}', (req, res) => res.json({ ...req.params, ...req.query, url: req.originalUrl, protocol: req.protocol }));
 app.get(/^\/letters\/([a-z]+)$/, (req, res) => res.send(req.params[0]));
