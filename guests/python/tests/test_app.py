@@ -47,6 +47,12 @@ class Replies(unittest.TestCase):
         self.assertEqual(response.headers.getlist("content-type"), ["application/vnd.api+json"])
         self.assertEqual(replies(("gone", 410)).status, 410)
 
+    def test_headers_that_follow_replace_others_and_cookies_are_added(self) -> None:
+        first = Response("x", headers=[("Set-Cookie", "a=1"), ("Link", "</0>"), ("X-Kept", "yes")])
+        headers = replies((first, 200, [("set-cookie", "b=2"), ("Set-Cookie", "c=3"), ("link", "</1>"), ("Link", "</2>")])).headers
+        self.assertEqual(headers.getlist("set-cookie"), ["a=1", "b=2", "c=3"])
+        self.assertEqual((headers.getlist("link"), headers["x-kept"]), (["</1>", "</2>"], "yes"))
+
     def test_a_generator_is_sent_piece_by_piece(self) -> None:
         def pieces() -> Iterator[str]:
             yield "a"
