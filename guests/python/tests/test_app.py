@@ -112,6 +112,15 @@ class Requests(unittest.TestCase):
         assert isinstance(body, bytes)
         self.assertEqual(json.loads(body), [{"a": "1", "b": {"n": 1}}, {"c": "x"}])
 
+    def test_json_of_a_cookie_that_python_cannot_hold_stays_a_text(self) -> None:
+        for odd in ("1e999", "[" * 200 + "]" * 200, "9" * 5000, "{"):
+            app, came = App(), (Cookie("a", "1"), Cookie("odd", odd, is_json=True), Cookie("s", odd, is_json=True, signed=True))
+            app.get("/")(lambda request: [request.cookies, request.signed_cookies])
+            body = ask(app, "/", came=came).body
+            assert isinstance(body, bytes)
+            with self.subTest(odd=odd[:5]):
+                self.assertEqual(json.loads(body), [{"a": "1", "odd": f"j:{odd}"}, {"s": f"j:{odd}"}])
+
     def test_a_cookie_is_set_with_its_options(self) -> None:
         app = App()
 
