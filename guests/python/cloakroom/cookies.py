@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
-from .values import parse, write
+from .values import parse_strange, write
 
 SameSite = Literal["Strict", "Lax", "None"]
 Priority = Literal["Low", "Medium", "High"]
@@ -49,7 +49,13 @@ def by_name(cookies: list[Cookie], *, signed: bool) -> dict[str, Any]:
 
 
 def _value(cookie: Cookie) -> Any:
-    return parse(cookie.text or "", f"cookie {cookie.name!r}") if cookie.is_json else cookie.text
+    if not cookie.is_json:
+        return cookie.text
+    try:
+        return parse_strange(cookie.text or "")
+    except ValueError:
+        # Anybody can send such a cookie. It stays the text that came, and the other cookies can be read.
+        return f"j:{cookie.text}"
 
 
 def to_send(name: str, value: Any, *, signed: bool) -> Cookie:

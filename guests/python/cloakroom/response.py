@@ -104,9 +104,8 @@ def to_response(reply: Any) -> Response:
             raise TypeError("a handler returned a tuple that is neither (body, status) nor (body, status, headers)")
         response = to_response(reply[0])
         response.status = reply[1]
-        headers = reply[2] if len(reply) == 3 else ()
-        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
-            response.headers[name] = value
+        if len(reply) == 3:
+            _put_headers(response.headers, reply[2])
         return response
     if isinstance(reply, Response):
         return reply
@@ -117,3 +116,12 @@ def to_response(reply: Any) -> Response:
     if isinstance(reply, Iterator):
         return Response(reply)
     raise TypeError(f"a handler returned {type(reply).__name__}: return a text, bytes, a dict, a list or a Response")
+
+
+def _put_headers(headers: ResponseHeaders, pairs: HeaderPairs) -> None:
+    """Headers of a tuple take the place of those of the same name; cookies join those that are there."""
+    pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+    for name in {name.lower() for name, _ in pairs} - {"set-cookie"}:
+        del headers[name]
+    for name, value in pairs:
+        headers.add(name, value)

@@ -47,6 +47,12 @@ class Replies(unittest.TestCase):
         self.assertEqual(response.headers.getlist("content-type"), ["application/vnd.api+json"])
         self.assertEqual(replies(("gone", 410)).status, 410)
 
+    def test_headers_that_follow_replace_others_and_cookies_are_added(self) -> None:
+        first = Response("x", headers=[("Set-Cookie", "a=1"), ("Link", "</0>"), ("X-Kept", "yes")])
+        headers = replies((first, 200, [("set-cookie", "b=2"), ("Set-Cookie", "c=3"), ("link", "</1>"), ("Link", "</2>")])).headers
+        self.assertEqual(headers.getlist("set-cookie"), ["a=1", "b=2", "c=3"])
+        self.assertEqual((headers.getlist("link"), headers["x-kept"]), (["</1>", "</2>"], "yes"))
+
     def test_a_generator_is_sent_piece_by_piece(self) -> None:
         def pieces() -> Iterator[str]:
             yield "a"
@@ -105,6 +111,15 @@ class Requests(unittest.TestCase):
         body = ask(app, "/", came=came).body
         assert isinstance(body, bytes)
         self.assertEqual(json.loads(body), [{"a": "1", "b": {"n": 1}}, {"c": "x"}])
+
+    def test_json_of_a_cookie_that_python_cannot_hold_stays_a_text(self) -> None:
+        for odd in ("1e999", "[" * 200 + "]" * 200, "9" * 5000, "{"):
+            app, came = App(), (Cookie("a", "1"), Cookie("odd", odd, is_json=True), Cookie("s", odd, is_json=True, signed=True))
+            app.get("/")(lambda request: [request.cookies, request.signed_cookies])
+            body = ask(app, "/", came=came).body
+            assert isinstance(body, bytes)
+            with self.subTest(odd=odd[:5]):
+                self.assertEqual(json.loads(body), [{"a": "1", "odd": f"j:{odd}"}, {"s": f"j:{odd}"}])
 
     def test_a_cookie_is_set_with_its_options(self) -> None:
         app = App()

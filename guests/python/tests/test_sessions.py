@@ -267,3 +267,15 @@ class FlashMessages(SessionTest):
     def test_a_page_without_messages_writes_nothing(self) -> None:
         memory = self.begin()
         self.assertEqual((get_flashed_messages(), memory.calls), ([], []))
+
+    def test_what_is_no_dict_of_lists_counts_as_no_messages(self) -> None:
+        for odd in ('"text"', "[1]", "7", "null", '{"message":"text"}'):
+            with self.subTest(odd=odd):
+                self.begin(flash=odd)
+                self.assertEqual(get_flashed_messages(), [])
+                self.context.__exit__()
+                memory = self.begin(flash=odd)
+                flash("Saved.")
+                self.release()
+                self.assertEqual(memory.entries["flash"], '{"message":["Saved."]}')
+                self.context.__exit__()

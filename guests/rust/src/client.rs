@@ -31,12 +31,12 @@ pub use self::response::Response;
 /// The longest body of an answer that is read whole, in bytes: 10 MiB.
 pub const BODY_BYTES_MAX: usize = 10 << 20;
 
-/// Why there is no answer, or not the expected one.
+/// Why there is no answer, or not the expected one. Of the URL it says scheme, host and port alone: the rest may hold secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The configuration does not grant this guest the host, or not so many calls. Says which host was asked for.
     NotGranted(String),
-    /// The URL is no absolute one of `http` or `https`.
+    /// The URL is no absolute one of `http` or `https`, or has a user in it, who belongs into a header.
     Url(String),
     /// The server did not answer in time.
     Timeout,
@@ -70,7 +70,10 @@ impl fmt::Display for Error {
                 f,
                 "call out: not granted: `{host}` (see `outbound_hosts` and `limits.outbound_calls` of this guest)"
             ),
-            Self::Url(url) => write!(f, "call out: no absolute http or https URL: `{url}`"),
+            Self::Url(url) => write!(
+                f,
+                "call out: no absolute http or https URL without a user: `{url}`"
+            ),
             Self::Timeout => f.write_str("call out: no answer in time"),
             Self::Failed(why) => write!(f, "call out: {why}"),
             Self::TooLarge => write!(f, "call out: more than {BODY_BYTES_MAX} bytes"),

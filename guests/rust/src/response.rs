@@ -2,6 +2,7 @@
 
 mod into_response;
 
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde::Serialize;
 
 use crate::cookies::{self, Cookie};
@@ -54,6 +55,9 @@ impl Response {
     }
 
     /// 302 to this place: what Express's `res.redirect` sends. Browsers come back with GET.
+    ///
+    /// As there, what no URL may hold is percent-encoded, and escapes that are there already (`%20`) stay. So it is with
+    /// each of these redirects.
     pub fn redirect(location: &str) -> Self {
         Self::redirect_with(302, location)
     }
@@ -102,7 +106,7 @@ impl Response {
     }
 
     fn redirect_with(status: u16, location: &str) -> Self {
-        Self::new(status).header("location", location)
+        Self::new(status).header("location", &url_safe(location))
     }
 
     /// The headers to send: those of the handler, and the length of the body.
@@ -120,6 +124,30 @@ impl Response {
         }
         headers
     }
+}
+
+/// What a URL may not hold, beside what is not ASCII.
+const NOT_IN_URLS: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'<')
+    .add(b'>')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
+
+/// As Express's encodeurl: percent-encodes what no URL may hold, a `%` that begins no escape included.
+fn url_safe(location: &str) -> String {
+    let mut parts = location.split('%');
+    let mut safe: String =
+        utf8_percent_encode(parts.next().unwrap_or_default(), NOT_IN_URLS).collect();
+    for part in parts {
+        let digits = part.as_bytes().get(..2);
+        let is_escape = digits.is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        safe.push_str(if is_escape { "%" } else { "%25" });
+        safe.extend(utf8_percent_encode(part, NOT_IN_URLS));
+    }
+    safe
 }
 
 #[cfg(test)]
@@ -154,6 +182,25 @@ mod tests {
         ] {
             assert_eq!(response.status, status);
             assert_eq!(response.headers, [("location".to_owned(), b"/a".to_vec())]);
+        }
+    }
+
+    #[test]
+    fn a_redirect_encodes_what_no_url_may_hold_and_keeps_escapes() {
+        for (location, sent) in [
+            ("/가?a=1&b=%20#x", "/%EA%B0%80?a=1&b=%20#x"),
+            ("/a b\"<>`{}\u{7f}", "/a%20b%22%3C%3E%60%7B%7D%7F"),
+            ("/100%/%zz%4", "/100%25/%25zz%254"),
+            ("/%EA%b0%80", "/%EA%b0%80"),
+            ("/a\r\nset-cookie: b=1", "/a%0D%0Aset-cookie:%20b=1"),
+            (
+                "http://[::1]:80/a;b,c'(d)*!$@~|^\\_",
+                "http://[::1]:80/a;b,c'(d)*!$@~|^\\_",
+            ),
+            ("", ""),
+        ] {
+            let location = Response::redirect(location).headers.remove(0).1;
+            assert_eq!(str::from_utf8(&location), Ok(sent));
         }
     }
 

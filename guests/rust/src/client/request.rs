@@ -80,12 +80,12 @@ impl Request {
     }
 }
 
-/// Without headers and body, which may hold secrets.
+/// Without headers, body, and what the URL has beside scheme, host and port: they may hold secrets.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")
             .field("method", &self.method)
-            .field("url", &self.url)
+            .field("url", &send::origin(&self.url))
             .finish_non_exhaustive()
     }
 }

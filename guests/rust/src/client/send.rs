@@ -42,7 +42,7 @@ struct Url<'u> {
 
 impl<'u> Url<'u> {
     fn parse(url: &'u str) -> Result<Self, Error> {
-        let no_url = || Error::Url(url.to_owned());
+        let no_url = || Error::Url(origin(url));
         let (scheme, rest) = url.split_once("://").ok_or_else(no_url)?;
         let scheme = match scheme {
             "http" => Scheme::Http,
@@ -65,6 +65,31 @@ impl<'u> Url<'u> {
     }
 }
 
+/// What may be shown of a URL: scheme, host and port. A user with a password, the path and the query may hold secrets.
+pub(super) fn origin(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else {
+        return "(no scheme)".to_owned();
+    };
+    let is_sign = |sign: char| sign.is_ascii_alphanumeric() || "+-.".contains(sign);
+    let scheme = if scheme.chars().all(is_sign) {
+        scheme
+    } else {
+        "(no scheme)"
+    };
+    let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
+    let host = authority.rsplit('@').next().unwrap_or_default();
+    // What stands in the place of the port may be a password that lost its host.
+    let host = match host.rsplit_once(':') {
+        Some((name, port)) if !host.ends_with(']') && !is_port(port) => name,
+        _ => host,
+    };
+    format!("{scheme}://{}", host.escape_debug())
+}
+
+fn is_port(text: &str) -> bool {
+    text.len() <= 5 && text.bytes().all(|digit| digit.is_ascii_digit())
+}
+
 /// Method, URL and headers.
 fn head(request: &Request, url: &Url<'_>) -> Result<OutgoingRequest, Error> {
     let mut headers = request.headers.clone();
@@ -78,7 +103,7 @@ fn head(request: &Request, url: &Url<'_>) -> Result<OutgoingRequest, Error> {
     let headers = Fields::from_list(&headers)
         .map_err(|error| failed(&format!("a header was refused: {error}")))?;
     let outgoing = OutgoingRequest::new(headers);
-    let no_url = |()| Error::Url(request.url.clone());
+    let no_url = |()| Error::Url(origin(&request.url));
     outgoing
         .set_method(&method(&request.method))
         .map_err(|()| failed(&format!("no method: `{}`", request.method)))?;
@@ -197,5 +222,43 @@ mod tests {
         ] {
             assert_eq!(parts(url), None, "{url}");
         }
+    }
+    #[test]
+    fn of_a_url_only_its_origin_is_shown() {
+        for (url, shown) in [
+            (
+                "https://a.example:8443/b?token=secret#secret",
+                "https://a.example:8443",
+            ),
+            ("http://user:secret@a.example/", "http://a.example"),
+            ("http://us@er:secret@a.example", "http://a.example"),
+            ("http://a.example?token=secret", "http://a.example"),
+            ("http://a.example#secret", "http://a.example"),
+            ("ftp://[::1]/secret", "ftp://[::1]"),
+            ("http://[::1]:80/secret", "http://[::1]:80"),
+            ("http://user:secret/more@a.example", "http://user"),
+            ("user:secret@a.example/", "(no scheme)"),
+            ("user:secret@a://b.example/", "(no scheme)://b.example"),
+            ("/secret", "(no scheme)"),
+            ("", "(no scheme)"),
+        ] {
+            assert_eq!(origin(url), shown);
+        }
+    }
+
+    #[test]
+    fn neither_errors_nor_debug_show_the_secrets_of_a_url() {
+        for url in [
+            "http://user:secret@a.example/secret?secret",
+            "ftp://a.example/secret",
+            "secret",
+        ] {
+            let error = Url::parse(url).err().expect("no URL to ask");
+            let shown = format!("{error} {error:?} {:?}", Request::new("GET", url));
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+        let request = Request::new("GET", "https://user:secret@a.example/b?c");
+        let shown = r#"Request { method: "GET", url: "https://a.example", .. }"#;
+        assert_eq!(format!("{request:?}"), shown);
     }
 }
