@@ -3,6 +3,8 @@
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
 use reqwest::Method;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
@@ -316,6 +318,31 @@ async fn a_granted_server_is_asked_and_another_one_is_not() {
     let address = rates.host.address();
     let line = format!("call out: not granted: `{address}`");
     visit.host.wait_for_log(&line).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_json_of_another_server_is_a_value() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut head).await.unwrap() > 0);
+        }
+        let answer =
+            "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{ \"krw\": 1391.50, \"eur\": 0.9 }";
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        String::from_utf8(head).unwrap().to_lowercase()
+    });
+    let granted = format!(
+        "session = \"write\"\noutbound_hosts = [\"{address}\"]\nenvironment = {{ RATES_URL = \"http://{address}/of\" }}"
+    );
+    let visit = Visit::with(&Config::over("memory:").guest_with("/", "example-outbound", &granted));
+    assert_eq!(visit.text("/rates/usd").await, r#"{"krw":1391.5}"#);
+    let head = asked.await.unwrap();
+    assert!(head.starts_with("get /of/usd http/1.1\r\n"), "{head}");
+    assert!(head.contains("\r\naccept: application/json\r\n"), "{head}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -10,10 +10,12 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from .errors import HTTPError
+from .errors import HTTPError, SessionError, TooLarge, Unavailable
+from .host import current
 from .request import Request
 from .response import Response, to_response
 from .routing import Handler, Router
+from .sessions import session
 
 H = TypeVar("H", bound=Callable[..., Any])
 ErrorAnswer = Callable[[Exception], "Response | None"]
@@ -86,8 +88,17 @@ class App:
             self._router.add(path, methods, partial(other._run, handler, _no_answer))
 
     def respond(self, request: Request) -> Response:
-        """Answers a request. Raises what a handler raised if there is no error handler for it."""
-        return self._run(self._dispatch, _plain_answer, request)
+        """Answers a request, and tells the host of the changes made in place. Raises what a handler raised if there is
+        neither an error handler nor a plain answer for it."""
+        response = self._run(self._dispatch, _plain_answer, request)
+        try:
+            current().tell_changes()
+        except SessionError as error:
+            refused = _plain_answer(error)
+            if refused is None:
+                raise
+            return refused
+        return response
 
     def _dispatch(self, request: Request) -> Any:
         handler, parameters = self._router.find(request.method, request.raw_path)
@@ -129,11 +140,12 @@ class App:
         handler = self._handler_of(type(error))
         if handler is not None:
             return to_response(handler(error))
-        handler = self._error_handlers.get(500)
-        if handler is None:
-            return None
-        traceback.print_exception(error, file=sys.stderr)
-        return _with_status(to_response(handler(error)), 500)
+        for status in (_status(error), 500):
+            handler = self._error_handlers.get(status)
+            if handler is not None:
+                traceback.print_exception(error, file=sys.stderr)
+                return _with_status(to_response(handler(error)), status)
+        return None
 
     def _handler_of(self, kind: type[BaseException]) -> Handler | None:
         for base in kind.__mro__:
@@ -144,11 +156,24 @@ class App:
 
 
 def _plain_answer(error: Exception) -> Response | None:
-    """What is said to an HTTPError without an error handler."""
+    """What is said to an error without an error handler: to an HTTPError, a full session, a store out of reach."""
+    if isinstance(error, (TooLarge, Unavailable)):
+        traceback.print_exception(error, file=sys.stderr)
+        if isinstance(error, TooLarge):
+            # Half of a change must not be stored. (A store out of reach cannot be asked; the host tries once more, with the answer.)
+            session.reload()
+        error = HTTPError(_status(error), "the session is full" if isinstance(error, TooLarge) else None)
     if not isinstance(error, HTTPError):
         return None
     text = f"{error.status} {error.message or _phrase(error.status)}\n"
     return Response(text, error.status, error.headers, content_type="text/plain; charset=utf-8")
+
+
+def _status(error: Exception) -> int:
+    """The status for an exception that names none."""
+    if isinstance(error, TooLarge):
+        return 413
+    return 503 if isinstance(error, Unavailable) else 500
 
 
 def _no_answer(_: Exception) -> Response | None:

@@ -101,9 +101,7 @@ def _fail(error: BaseException) -> None:
 def _serve(app: App, incoming: IncomingRequest, out: ResponseOutparam) -> None:
     with Context(_SessionHost(), _CookieHost()) as context:
         request = Request(_method(incoming), incoming.path_with_query() or "/", _Source(incoming))
-        response = app.respond(request)
-        context.tell_changes()
-        _send(response, out, context)
+        _send(app.respond(request), out, context)
 
 
 def _send(response: Response, out: ResponseOutparam, context: Context) -> None:

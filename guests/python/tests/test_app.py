@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cloakroom import App, HTTPError, Request, Response, abort, redirect
+from cloakroom import App, HTTPError, Request, Response, TooLarge, Unavailable, abort, redirect, session
 from cloakroom.cookies import Cookie
 from cloakroom.host import Context
 from cloakroom.rehearsal import MemoryCookies, MemorySession, MemorySource
@@ -174,6 +174,66 @@ class Errors(unittest.TestCase):
             response = ask(self.app, "/raise")
         self.assertEqual((response.status, response.body), (500, b"we are sorry"))
         self.assertIn("LookupError: the secret reason", log.getvalue())
+
+
+class FullSession(MemorySession):
+    """Takes texts of up to 10 characters, and no store is behind it."""
+
+    def set(self, key: str, value: str) -> None:
+        if len(value) > 10:
+            raise TooLarge(10)
+        super().set(key, value)
+
+    def save(self) -> None:
+        raise Unavailable("the store did not answer")
+
+
+class RefusedChanges(unittest.TestCase):
+    def setUp(self) -> None:
+        self.app = App()
+
+        @self.app.get("/set")
+        def sets(request: Request) -> str:
+            session["small"] = 1
+            session["big"] = "x" * 20
+            return "stored"
+
+        @self.app.get("/in-place")
+        def changes_in_place(request: Request) -> str:
+            session["small"] = 1
+            session.setdefault("big", []).append("x" * 20)
+            return "stored"
+
+        @self.app.get("/save")
+        def saves(request: Request) -> str:
+            session.save()
+            return "stored"
+
+    def ask(self, target: str) -> tuple[int, Any, list[str]]:
+        """Status, body and what is to be stored."""
+        memory = FullSession()
+        with Context(memory, MemoryCookies()) as context, contextlib.redirect_stderr(io.StringIO()) as self.log:
+            response = self.app.respond(Request("GET", target, MemorySource()))
+            context.tell_changes()
+        return response.status, response.body, list(memory.entries)
+
+    def test_a_full_session_is_413_and_nothing_of_the_request_is_stored(self) -> None:
+        for target in ("/set", "/in-place"):
+            with self.subTest(target=target):
+                self.assertEqual(self.ask(target), (413, b"413 the session is full\n", []))
+                self.assertIn("would pass its limit of 10 bytes", self.log.getvalue())
+
+    def test_a_store_out_of_reach_is_503(self) -> None:
+        self.assertEqual(self.ask("/save")[:2], (503, b"503 Service Unavailable\n"))
+        self.assertIn("the store did not answer", self.log.getvalue())
+
+    def test_error_handlers_go_before(self) -> None:
+        self.app.errorhandler(413)(lambda error: "too much")
+        self.assertEqual(self.ask("/set"), (413, b"too much", ["small"]))
+        self.app.errorhandler(500)(lambda error: "we are sorry")
+        self.assertEqual(self.ask("/save")[:2], (500, b"we are sorry"))
+        self.app.errorhandler(TooLarge)(lambda error: ("no room", 507))
+        self.assertEqual(self.ask("/set")[:2], (507, b"no room"))
 
 
 class Hooks(unittest.TestCase):

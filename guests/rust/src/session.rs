@@ -4,6 +4,44 @@
 //! session meet is told in the WIT package's `session.wit`. In short: nothing is stored before the handler has returned, and all of it is
 //! stored before the visitor sees the answer. If another request changed what this one has read, the host runs the
 //! handler again.
+//!
+//! # An error that becomes a response
+//!
+//! An answer stores what was changed before it, and an [`Error`](crate::Error) that a handler returns is an answer like any other.
+//! Where half of a change must not be stored, drop the changes first: `session::reload()?`. Only a panic stores nothing.
+//!
+//! # What a type keeps of a value
+//!
+//! A value is what its Rust type says, no more: serde skips the fields that a struct does not name, so writing it back, as
+//! [`update`] does, drops what another application or a later version of this one has put there. A struct keeps them
+//! with one more field, or refuses such values:
+//!
+//! ```
+//! use serde::{Deserialize, Serialize};
+//! use serde_json::{Map, Value};
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! struct Cart {
+//!     items: Vec<String>,
+//!     #[serde(flatten)]
+//!     rest: Map<String, Value>,
+//! }
+//!
+//! #[derive(Default, Serialize, Deserialize)]
+//! #[serde(deny_unknown_fields)]
+//! struct Address {
+//!     city: String,
+//! }
+//!
+//! let cart: Cart = serde_json::from_str(r#"{"items":[],"coupon":"X7"}"#)?;
+//! assert_eq!(serde_json::to_string(&cart)?, r#"{"items":[],"coupon":"X7"}"#);
+//! assert!(serde_json::from_str::<Address>(r#"{"city":"Busan","zip":1}"#).is_err());
+//! # Ok::<(), serde_json::Error>(())
+//! ```
+//!
+//! Numbers are exact up to 64 bits in an integer type; an `f64` rounds, as does a [`serde_json::Value`] beyond 64 bits. NaN and the
+//! infinities are written as `null`, as `JSON.stringify` does it: an `f64` cannot be read from that, an `Option<f64>` is
+//! `None`. [`raw`](crate::raw::session) has each value's text as it is.
 
 mod error;
 mod key;
@@ -35,14 +73,16 @@ pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
 /// Writes an entry, new or not.
 ///
 /// # Errors
-/// [`Error::Shape`] if the value is no JSON (a map whose keys are no texts); `Denied`, `Invalid`, `TooLarge`, `Committed`.
+/// [`Error::Shape`] if the value is no JSON (a map whose keys are no texts; but NaN and the infinities become `null`); `Denied`,
+/// `Invalid`, `TooLarge`, `Committed`.
 pub fn set<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
     let text = serde_json::to_string(value).map_err(|error| shape(key, &error))?;
     Ok(raw::set(key, &text)?)
 }
 
 /// Changes the value of an entry in place and writes it back; an absent entry begins as `T`'s default. Returns what
-/// `change` returns. Counts as a read of this key, so no parallel request's change is lost.
+/// `change` returns. Counts as a read of this key, so no parallel request's change is lost. Fields that `T` does not name are
+/// dropped; [how to keep them](self#what-a-type-keeps-of-a-value).
 ///
 /// ```no_run
 /// use cloakroom_guest::session;
@@ -158,7 +198,7 @@ pub fn save() -> Result<(), Error> {
     Ok(raw::save()?)
 }
 
-/// Forgets the changes that are not stored and reads the session again.
+/// Forgets the changes that are not stored and reads the session again: also before an error that shall store nothing.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`, `Unavailable`.

@@ -72,7 +72,8 @@ impl<T: Serialize + DeserializeOwned> Key<T> {
         super::take(self.name)
     }
 
-    /// Changes the value in place; see [`session::update`](super::update).
+    /// Changes the value in place; see [`session::update`](super::update). Fields that `T` does not name are dropped, unless it
+    /// [keeps them](super#what-a-type-keeps-of-a-value).
     ///
     /// # Errors
     /// As there.
