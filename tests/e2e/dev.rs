@@ -179,8 +179,8 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
 
     let log = host.log();
     for line in [
-        "new: count = 1",
-        "count 1 → 2",
+        "new: num = 1",
+        "num 1 → 2",
         "src/error.txt changed",
         "GET /session 500  ",
     ] {

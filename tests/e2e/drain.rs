@@ -96,7 +96,7 @@ async fn a_busy_host_that_is_told_to_stop_fails_nobody_and_forgets_nothing() {
     for (id, _, data) in rows {
         let count = counts[&id];
         assert!(
-            data.contains(&format!("\"count\":{count}")),
+            data.contains(&format!("\"num\":{count}")),
             "{data} after {count}"
         );
     }
