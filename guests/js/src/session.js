@@ -2,7 +2,7 @@
 // Knows the host's session interface (handed in), not how requests come or go. `live-session.js` makes `req.session` of it.
 
 import { SessionError, askSession } from './errors.js';
-import { deepFreeze, isOutOfDate } from './freeze.js';
+import { deepFreeze, thawed } from './freeze.js';
 import { isExact, parse, stringify } from './json.js';
 import { SessionCookie } from './session-cookie.js';
 
@@ -47,8 +47,7 @@ export class Session {
   set(key, value) {
     this.#refuseLate(named(key));
     // What was frozen with an older state of the session is meant as a value, not as a constant.
-    const mine = isOutOfDate(value) ? JSON.parse(stringify(named(key), value)) : value;
-    this.#store(key, mine);
+    this.#store(key, thawed(value));
   }
 
   /** Removes an entry; it is no error if there is none. */

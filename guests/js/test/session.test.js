@@ -112,6 +112,19 @@ test('increment writes what was changed before it, and adds nothing that it woul
   assert.throws(() => exchange.session.increment('n', 2n ** 60n), refused('invalid'));
 });
 
+test('a value from before `regenerate` is a copy inside a new value as well, which goes on being watched', async () => {
+  const { exchange, live, stored } = opened({ cart: '{"items":[{"n":1}]}' });
+  const { cart } = live;
+  await live.regenerate();
+  const kept = { name: 'kept', carts: [cart] };
+  exchange.live.kept = kept;
+  kept.carts[0].items[0].n = 2;
+  kept.name = 'changed';
+  exchange.session.send();
+  assert.equal(stored.get('kept'), '{"name":"changed","carts":[{"items":[{"n":2}]}]}');
+  assert.deepEqual(cart, { items: [{ n: 1 }] });
+});
+
 test('a value from before `regenerate` can be put into the new session, and is a copy there', async () => {
   const { exchange, live, stored } = opened({ cart: '{"items":[]}' });
   const { cart } = live;
