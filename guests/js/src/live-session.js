@@ -2,6 +2,7 @@
 // Knows `Session` alone.
 
 import { SessionError } from './errors.js';
+import { SessionCookie } from './session-cookie.js';
 
 // JavaScript itself asks any object for these: `await` and `return` for the one, `JSON.stringify` for the other. To read them as
 // entries would be a read that nobody has written.
@@ -88,6 +89,8 @@ function handlers(current, methods) {
   const write = (key, value) => {
     // A symbol is in no JSON: Express would keep it for this request and store nothing.
     if (typeof key === 'symbol') throw new SessionError('invalid', 'a session has no symbols: its keys are texts');
+    // `{ ...req.session }` holds it as well, and may be put back as a whole.
+    if (key === 'cookie' && value instanceof SessionCookie) return true;
     if (isTaken(key)) {
       throw new SessionError('invalid', `session key \`${key}\`: express-session uses this name itself`);
     }
@@ -114,9 +117,11 @@ function handlers(current, methods) {
       const value = isInherited(key) ? undefined : read(key);
       return value === undefined ? undefined : descriptor(value, true);
     },
-    defineProperty(_, key, { get, set, value }) {
-      if (get || set) throw new SessionError('invalid', `session key \`${String(key)}\`: an entry is a value, not an accessor`);
-      return write(key, value);
+    defineProperty(_, key, descriptor) {
+      if (!('value' in descriptor)) {
+        throw new SessionError('invalid', `session key \`${String(key)}\`: an entry is a value: it has no accessor, and cannot be made read-only`);
+      }
+      return write(key, descriptor.value);
     },
     preventExtensions: () => {
       throw new SessionError('invalid', 'a session cannot be frozen');

@@ -84,6 +84,29 @@ test('to await or return the session object costs no call, and what JavaScript a
   assert.deepEqual(calls, []);
 });
 
+test('a copy of the whole session can be put back, and its cookie stays the host\'s', () => {
+  const { live, calls } = opened({ a: '1' });
+  Object.assign(live, { ...live, b: 2 });
+  assert.deepEqual(calls.filter((call) => call.startsWith('set')), ['set a', 'set b']);
+  assert.throws(() => (live.cookie = { maxAge: 1 }), refused('invalid'));
+});
+
+test('an entry that is defined without a value is refused, and keeps its value', () => {
+  const { live, stored } = opened({ a: '1' });
+  assert.throws(() => Object.defineProperty(live, 'a', { writable: false }), refused('invalid'));
+  assert.throws(() => Object.defineProperty(live, 'a', { get: () => 2 }), refused('invalid'));
+  assert.equal(stored.get('a'), '1');
+  Object.defineProperty(live, 'a', { value: 2, enumerable: true, writable: true, configurable: true });
+  assert.equal(stored.get('a'), '2');
+});
+
+test('a key with half of a letter is refused, because the host would take it for another', () => {
+  const { exchange, live, calls } = opened();
+  for (const work of [() => live['\ud800'], () => (live['\ud800'] = 1), () => delete live['\ud800']]) assert.throws(work, refused('invalid'));
+  assert.throws(() => exchange.session.add('\ud800'), refused('invalid'));
+  assert.deepEqual(calls, []);
+});
+
 test('a refusal says which key, and leaves the other changes in place', () => {
   const { exchange, live, stored } = opened({ denied: '{"n":[]}', cart: '[]' });
   live.denied.n.push(1);
