@@ -13,26 +13,28 @@ const STALE = 'this session object is from before `regenerate`: take what you ne
 /**
  * The live object over a `Session`.
  *
- * `renewed` is called when `regenerate` has made another session, whose live object is to take this one's place.
+ * `renewed` is called when `regenerate` has made another session, whose live object is to take this one's place. `failed` is given
+ * what a callback threw: nobody else is there to catch it.
  */
-export function liveSession(session, renewed = () => {}) {
+export function liveSession(session, renewed = () => {}, failed = () => {}) {
   let isStale = false;
   const current = () => {
     if (isStale) throw new SessionError('invalid', STALE);
     return session;
   };
-  const methods = expressMethods(current, () => {
+  const retire = () => {
     isStale = true;
     renewed();
-  });
+  };
+  const methods = expressMethods(current, retire, failed);
   return new Proxy({}, handlers(current, methods));
 }
 
 /** express-session's methods. The host answers at once, so each has done its work when it returns. */
-function expressMethods(current, retire) {
+function expressMethods(current, retire, failed) {
   const once = (work) =>
     function (callback) {
-      return finish(this, callback, work);
+      return finish(this, callback, work, failed);
     };
   const methods = {
     save: once(() => current().save()),
@@ -58,7 +60,7 @@ function expressMethods(current, retire) {
  * Runs `work`. With a callback its error goes there, as in Express. Without one it is thrown at once: the error of a promise
  * that nobody awaits would be lost, and `await` takes a thrown error for a rejection anyway.
  */
-function finish(session, callback, work) {
+function finish(session, callback, work, failed) {
   if (typeof callback !== 'function') {
     work();
     return Promise.resolve();
@@ -69,7 +71,13 @@ function finish(session, callback, work) {
   } catch (error) {
     failure = error;
   }
-  queueMicrotask(() => callback(failure));
+  queueMicrotask(async () => {
+    try {
+      await callback(failure);
+    } catch (error) {
+      failed(error);
+    }
+  });
   return session;
 }
 

@@ -126,6 +126,27 @@ test('an error goes to the callback, and without one it is thrown', async () => 
   assert.ok(refused('invalid')(told));
 });
 
+test('an error thrown in a callback fails the request, and after the answer it is logged and cuts it', async (t) => {
+  const { exchange, live } = opened();
+  live.save(() => {
+    throw new Error('thrown');
+  });
+  await assert.rejects(exchange.failure, /thrown/);
+  live.save(async () => {
+    throw new Error('late');
+  });
+  const logged = t.mock.method(console, 'error', () => {});
+  const cut = new Promise((done) => (exchange.cut = done));
+  exchange.answered();
+  await cut;
+  assert.match(logged.mock.calls[0].arguments[0], /late/);
+});
+
+test('a refusal has the status that Express answers with', () => {
+  const status = ['too-large', 'unavailable', 'invalid', 'committed'].map((code) => new SessionError(code, '').status);
+  assert.deepEqual(status, [413, 503, 500, 500]);
+});
+
 test('increment writes what was changed before it, and adds nothing that it would have to round', () => {
   const { exchange, stored } = opened({ big: '9007199254740991' });
   assert.equal(exchange.session.increment('n'), 1);
