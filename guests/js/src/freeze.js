@@ -23,7 +23,8 @@ export function thawed(value, seen = new Map()) {
   for (const [key, inner] of Object.entries(value)) {
     const own = thawed(inner, seen);
     // Defined, not assigned: `__proto__` is a key like any other.
-    if (isOutOfDate || own !== inner) Reflect.defineProperty(mine, key, { value: own, enumerable: true, writable: true, configurable: true });
+    if (!isOutOfDate && own === inner) continue;
+    Reflect.defineProperty(mine, key, { value: own, enumerable: true, writable: true, configurable: true });
   }
   return mine;
 }

@@ -127,7 +127,8 @@ function handlers(current, methods) {
     },
     defineProperty(_, key, descriptor) {
       if (!('value' in descriptor)) {
-        throw new SessionError('invalid', `session key \`${String(key)}\`: an entry is a value: it has no accessor, and cannot be made read-only`);
+        const why = 'an entry is a value: it has no accessor, and cannot be made read-only';
+        throw new SessionError('invalid', `session key \`${String(key)}\`: ${why}`);
       }
       return write(key, descriptor.value);
     },

@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { IncomingMessage, ServerResponse } from '../src/node/http.js';
 
 function answering() {
-  const request = new IncomingMessage({ method: 'GET', target: '/', headers: [], isSecure: false, readBody: async () => new Uint8Array(0) });
+  const readBody = async () => new Uint8Array(0);
+  const request = new IncomingMessage({ method: 'GET', target: '/', headers: [], isSecure: false, readBody });
   return new ServerResponse(request);
 }
 

@@ -102,7 +102,8 @@ test('an entry that is defined without a value is refused, and keeps its value',
 
 test('a key with half of a letter is refused, because the host would take it for another', () => {
   const { exchange, live, calls } = opened();
-  for (const work of [() => live['\ud800'], () => (live['\ud800'] = 1), () => delete live['\ud800']]) assert.throws(work, refused('invalid'));
+  const uses = [() => live['\ud800'], () => (live['\ud800'] = 1), () => delete live['\ud800']];
+  for (const use of uses) assert.throws(use, refused('invalid'));
   assert.throws(() => exchange.session.add('\ud800'), refused('invalid'));
   assert.deepEqual(calls, []);
 });

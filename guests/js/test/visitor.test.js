@@ -45,7 +45,13 @@ test('a redirect is resolved against where it came from, keeps what 307 keeps, a
   const url = await serving(t, async (req, res) => {
     let body = '';
     for await (const chunk of req) body += chunk;
-    const to = { '/shop/cart': [302, 'list?all'], '/old': [307, '/new'], '/older': [308, '/old'], '/away': [302, 'http://127.0.0.1:9/'] }[req.url];
+    const redirects = {
+      '/shop/cart': [302, 'list?all'],
+      '/old': [307, '/new'],
+      '/older': [308, '/old'],
+      '/away': [302, 'http://127.0.0.1:9/'],
+    };
+    const to = redirects[req.url];
     if (to) return res.writeHead(to[0], { location: to[1] }).end();
     res.end(`${req.method} ${req.url} ${body}`);
   });

@@ -230,7 +230,8 @@ export class ServerResponse extends EventEmitter {
   end(chunk, encoding, callback) {
     const done = [chunk, encoding, callback].find((argument) => typeof argument === 'function');
     if (this.writableEnded) {
-      if (done) queueMicrotask(() => done(Object.assign(new Error('the response has been sent already'), { code: 'ERR_STREAM_ALREADY_FINISHED' })));
+      const error = new Error('the response has been sent already');
+      if (done) queueMicrotask(() => done(Object.assign(error, { code: 'ERR_STREAM_ALREADY_FINISHED' })));
       return this;
     }
     const last = typeof chunk === 'function' || chunk === undefined || chunk === null ? undefined : bytesOf(chunk, encoding);
