@@ -99,6 +99,8 @@ export class SessionError extends Error {
    * pass its limit. `committed`: the response has been sent. `unavailable`: the store did not answer (`save`, `reload`).
    */
   readonly code: 'denied' | 'invalid' | 'too-large' | 'committed' | 'unavailable';
+  /** What Express answers with if no error handler does otherwise: 413 for `too-large`, 503 for `unavailable`, else 500. */
+  readonly status: 413 | 500 | 503;
 }
 
 // ---- cookies ----------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ const FILES = {
 
 // Exports of `absent.cjs`.
 const ABSENT = ['fs', 'crypto', 'zlib', 'send', 'serve-static', 'etag'];
-// Their users look before they call.
+// Packages that use these look before they call; an author's own code would not.
 const EMPTY = ['async_hooks', 'diagnostics_channel', 'url', 'util'];
 // Talk on standard error that nobody here has switched on.
 const SILENT = {
@@ -35,12 +35,19 @@ const ALIASES = {
   'cookie-parser': `export { cookieParser as default } from ${text(own('index.js'))};`,
 };
 
+/** The same for `require`, which on Node.js gives what these packages put in `module.exports`. */
+const REQUIRED = {
+  express: `module.exports = require(${text(own('index.js'))}).default;`,
+  'express-session': `module.exports = require(${text(own('index.js'))}).session;`,
+  'cookie-parser': `module.exports = require(${text(own('index.js'))}).cookieParser;`,
+};
+
 /** The esbuild plugin. */
 export function replacements(engine) {
   return {
     name: 'cloakroom',
     setup(build) {
-      build.onResolve({ filter: /^(?:node:)?[a-z_-]+$/ }, ({ path, importer }) => resolve(path.replace(/^node:/, ''), path, importer));
+      build.onResolve({ filter: /^(?:node:)?[a-z_-]+$/ }, (wanted) => resolve(wanted.path.replace(/^node:/, ''), wanted));
       build.onResolve({ filter: /^\.\/view$/ }, ({ importer }) =>
         importer.includes('/express/lib/') ? { path: 'view', namespace: 'cloakroom-absent' } : undefined,
       );
@@ -55,17 +62,20 @@ export function replacements(engine) {
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-empty' }, () => ({ contents: 'module.exports = { inspect: {} };' }));
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-silent' }, ({ path }) => ({ contents: SILENT[path] }));
       build.onLoad({ filter: /.*/, namespace: 'cloakroom-alias' }, ({ path }) => ({ contents: ALIASES[path], resolveDir: own('') }));
+      build.onLoad({ filter: /.*/, namespace: 'cloakroom-required' }, ({ path }) => ({ contents: REQUIRED[path], resolveDir: own('') }));
     },
   };
 }
 
-function resolve(name, path, importer) {
-  if (Object.hasOwn(ALIASES, name) && !importer.startsWith(own(''))) {
+function resolve(name, { path, importer, kind }) {
+  const isOurs = importer.startsWith(own(''));
+  if (kind === 'require-call' && Object.hasOwn(REQUIRED, name) && !isOurs) return { path: name, namespace: 'cloakroom-required' };
+  if (Object.hasOwn(ALIASES, name) && !isOurs) {
     return { path: name, namespace: 'cloakroom-alias', sideEffects: false };
   }
   if (Object.hasOwn(FILES, name)) return { path: FILES[name] };
   if (ABSENT.includes(name)) return { path: name, namespace: 'cloakroom-absent' };
-  if (EMPTY.includes(name)) return { path: name, namespace: 'cloakroom-empty' };
+  if (EMPTY.includes(name) && /[\\/]node_modules[\\/]/.test(importer)) return { path: name, namespace: 'cloakroom-empty' };
   if (Object.hasOwn(SILENT, name)) return { path: name, namespace: 'cloakroom-silent' };
   if (path.startsWith('node:') || builtinModules.includes(path)) {
     return { errors: [{ text: `a guest has no module \`${path}\` of Node.js` }] };

@@ -1,4 +1,4 @@
-// A form, what was wrong with it (a flash message), and what came of it.
+// A form, what was wrong with it, and what came of it.
 
 import { express } from 'cloakroom';
 
@@ -6,14 +6,14 @@ const app = express();
 app.use(express.urlencoded());
 
 app.get('/form', (req, res) => {
-  const { flash = '' } = req.session;
-  delete req.session.flash;
-  res.send(`<p>${flash}</p><form method="post"><input name="title"><button>Keep</button></form>`);
+  const { notice = '' } = req.session;
+  delete req.session.notice;
+  res.send(`<p>${notice}</p><form method="post"><input name="title"><button>Keep</button></form>`);
 });
 
 app.post('/form', (req, res) => {
   const title = req.body?.title?.trim();
-  req.session.flash = title ? 'kept' : 'a title is missing';
+  req.session.notice = title ? 'kept' : 'a title is missing';
   if (title) (req.session.titles ??= []).push(title);
   res.redirect(303, '/form');
 });

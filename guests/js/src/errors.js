@@ -1,15 +1,20 @@
 // The errors that reach a handler. Knows what the host's interfaces throw; knows nothing of requests.
 
+// What a visitor can know of a refusal. The rest are mistakes of the guest.
+const STATUS = { 'too-large': 413, unavailable: 503 };
+
 /**
  * Why a call on the session was refused. A refused call has changed nothing.
  *
- * `code` is `denied`, `invalid`, `too-large`, `committed` or `unavailable`, as in `session.wit`.
+ * `code` is `denied`, `invalid`, `too-large`, `committed` or `unavailable`, as in `session.wit`. `status` is what Express answers
+ * with if no error handler does otherwise.
  */
 export class SessionError extends Error {
   constructor(code, message, options) {
     super(message, options);
     this.name = 'SessionError';
     this.code = code;
+    this.status = STATUS[code] ?? 500;
   }
 }
 

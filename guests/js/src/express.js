@@ -46,6 +46,7 @@ function answer(app, arrived, exchange) {
   const req = new IncomingMessage(arrived);
   const res = new ServerResponse(req, () => exchange.session.send());
   belongs(req, exchange);
+  exchange.cut = () => req.socket.destroy();
   return new Promise((handOver, fail) => {
     res.once('broken', fail);
     res.once('head', () => handOver(res.handOver()));

@@ -10,9 +10,23 @@ export function deepFreeze(value) {
   for (const inner of Object.values(value)) deepFreeze(inner);
 }
 
-/** Whether `deepFreeze` has frozen it, so that it is out of date rather than meant to be constant. */
-export function isOutOfDate(value) {
-  return typeof value === 'object' && value !== null && frozenHere.has(value);
+/**
+ * The value with copies, which can be changed, of all that `deepFreeze` has frozen in it: that was out of date rather than meant to be
+ * constant. What it has not frozen stays the object that it is.
+ */
+export function thawed(value, seen = new Map()) {
+  if (typeof value !== 'object' || value === null || !isPlain(value)) return value;
+  if (seen.has(value)) return seen.get(value);
+  const isOutOfDate = frozenHere.has(value);
+  const mine = isOutOfDate ? (Array.isArray(value) ? [] : {}) : value;
+  seen.set(value, mine);
+  for (const [key, inner] of Object.entries(value)) {
+    const own = thawed(inner, seen);
+    // Defined, not assigned: `__proto__` is a key like any other.
+    if (!isOutOfDate && own === inner) continue;
+    Reflect.defineProperty(mine, key, { value: own, enumerable: true, writable: true, configurable: true });
+  }
+  return mine;
 }
 
 function isPlain(value) {

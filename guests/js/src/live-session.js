@@ -2,6 +2,7 @@
 // Knows `Session` alone.
 
 import { SessionError } from './errors.js';
+import { SessionCookie } from './session-cookie.js';
 
 // JavaScript itself asks any object for these: `await` and `return` for the one, `JSON.stringify` for the other. To read them as
 // entries would be a read that nobody has written.
@@ -12,26 +13,28 @@ const STALE = 'this session object is from before `regenerate`: take what you ne
 /**
  * The live object over a `Session`.
  *
- * `renewed` is called when `regenerate` has made another session, whose live object is to take this one's place.
+ * `renewed` is called when `regenerate` has made another session, whose live object is to take this one's place. `failed` is given
+ * what a callback threw: nobody else is there to catch it.
  */
-export function liveSession(session, renewed = () => {}) {
+export function liveSession(session, renewed = () => {}, failed = () => {}) {
   let isStale = false;
   const current = () => {
     if (isStale) throw new SessionError('invalid', STALE);
     return session;
   };
-  const methods = expressMethods(current, () => {
+  const retire = () => {
     isStale = true;
     renewed();
-  });
+  };
+  const methods = expressMethods(current, retire, failed);
   return new Proxy({}, handlers(current, methods));
 }
 
 /** express-session's methods. The host answers at once, so each has done its work when it returns. */
-function expressMethods(current, retire) {
+function expressMethods(current, retire, failed) {
   const once = (work) =>
     function (callback) {
-      return finish(this, callback, work);
+      return finish(this, callback, work, failed);
     };
   const methods = {
     save: once(() => current().save()),
@@ -57,7 +60,7 @@ function expressMethods(current, retire) {
  * Runs `work`. With a callback its error goes there, as in Express. Without one it is thrown at once: the error of a promise
  * that nobody awaits would be lost, and `await` takes a thrown error for a rejection anyway.
  */
-function finish(session, callback, work) {
+function finish(session, callback, work, failed) {
   if (typeof callback !== 'function') {
     work();
     return Promise.resolve();
@@ -68,7 +71,13 @@ function finish(session, callback, work) {
   } catch (error) {
     failure = error;
   }
-  queueMicrotask(() => callback(failure));
+  queueMicrotask(async () => {
+    try {
+      await callback(failure);
+    } catch (error) {
+      failed(error);
+    }
+  });
   return session;
 }
 
@@ -88,6 +97,8 @@ function handlers(current, methods) {
   const write = (key, value) => {
     // A symbol is in no JSON: Express would keep it for this request and store nothing.
     if (typeof key === 'symbol') throw new SessionError('invalid', 'a session has no symbols: its keys are texts');
+    // `{ ...req.session }` holds it as well, and may be put back as a whole.
+    if (key === 'cookie' && value instanceof SessionCookie) return true;
     if (isTaken(key)) {
       throw new SessionError('invalid', `session key \`${key}\`: express-session uses this name itself`);
     }
@@ -114,9 +125,12 @@ function handlers(current, methods) {
       const value = isInherited(key) ? undefined : read(key);
       return value === undefined ? undefined : descriptor(value, true);
     },
-    defineProperty(_, key, { get, set, value }) {
-      if (get || set) throw new SessionError('invalid', `session key \`${String(key)}\`: an entry is a value, not an accessor`);
-      return write(key, value);
+    defineProperty(_, key, descriptor) {
+      if (!('value' in descriptor)) {
+        const why = 'an entry is a value: it has no accessor, and cannot be made read-only';
+        throw new SessionError('invalid', `session key \`${String(key)}\`: ${why}`);
+      }
+      return write(key, descriptor.value);
     },
     preventExtensions: () => {
       throw new SessionError('invalid', 'a session cannot be frozen');

@@ -19,7 +19,8 @@ export function serve(module, host) {
   return async (arrived) => {
     const exchange = new Exchange(host);
     try {
-      const { status, headers, body } = await answer(arrived, exchange);
+      const { status, headers, body } = await Promise.race([answer(arrived, exchange), exchange.failure]);
+      exchange.answered();
       const finished = () => exchange.reportLateChanges();
       const own = headers.filter(([name]) => !OF_THE_CONNECTION.has(name.toLowerCase()));
       if (arrived.method !== 'HEAD') return { status, headers: own, body, finished };

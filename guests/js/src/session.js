@@ -2,7 +2,7 @@
 // Knows the host's session interface (handed in), not how requests come or go. `live-session.js` makes `req.session` of it.
 
 import { SessionError, askSession } from './errors.js';
-import { deepFreeze, isOutOfDate } from './freeze.js';
+import { deepFreeze, thawed } from './freeze.js';
 import { isExact, parse, stringify } from './json.js';
 import { SessionCookie } from './session-cookie.js';
 
@@ -33,6 +33,7 @@ export class Session {
 
   /** The value of an entry, `undefined` if there is none. Counts as a read of this key. */
   get(key) {
+    refuseMalformed(key);
     if (this.#state === 'destroyed' || this.#state === 'unset') return undefined;
     const known = this.#entries.get(key);
     if (known) return known.value;
@@ -45,14 +46,15 @@ export class Session {
 
   /** Writes an entry. What `JSON.stringify` leaves out (a function) is kept for this request alone, as in Express. */
   set(key, value) {
+    refuseMalformed(key);
     this.#refuseLate(named(key));
     // What was frozen with an older state of the session is meant as a value, not as a constant.
-    const mine = isOutOfDate(value) ? JSON.parse(stringify(named(key), value)) : value;
-    this.#store(key, mine);
+    this.#store(key, thawed(value));
   }
 
   /** Removes an entry; it is no error if there is none. */
   delete(key) {
+    refuseMalformed(key);
     this.#refuseLate(named(key));
     askSession(named(key), () => this.#host.delete(key));
     this.#entries.set(key, { value: undefined, json: undefined });
@@ -241,7 +243,14 @@ function isStored(key, value, json) {
   return json !== undefined && now === JSON.stringify(JSON.parse(json));
 }
 
+/** A half of a surrogate pair would reach the host as another letter, and so as another key. */
+function refuseMalformed(key) {
+  if (String(key).isWellFormed()) return;
+  throw new SessionError('invalid', `${named(String(key).toWellFormed())}: a key has no half of a surrogate pair`);
+}
+
 function exactDelta(key, delta) {
+  refuseMalformed(key);
   if ((typeof delta === 'number' || typeof delta === 'bigint') && isExact(delta)) return Number(delta);
   throw new SessionError('invalid', `${named(key)}: ${String(delta)} is no integer that can be added`);
 }

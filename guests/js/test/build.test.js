@@ -48,6 +48,41 @@ test('a module of Node.js that a guest cannot have is refused by its name', asyn
   assert.match(stderr, /^app\.js:1:8: a guest has no module `node:child_process`/);
 });
 
+test('a module of Node.js that packages get empty is refused where the author imports it', async (t) => {
+  const { code, stderr } = await built(t, "import { inspect } from 'node:util';\nexport default () => new Response(inspect(1));\n");
+  assert.equal(code, 1);
+  assert.match(stderr, /^app\.js:1:25: a guest has no module `node:util`/);
+});
+
+test('with `require` Express, express-session and cookie-parser are what they are on Node.js', async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), 'cloakroom-test-'));
+  t.after(() => rm(folder, { recursive: true }));
+  const source = `const express = require('express');
+const session = require('express-session');
+const cookieParser = require('cookie-parser');
+const app = express();
+app.use(session(), cookieParser());
+app.use(express.json(), express.Router());
+globalThis.told = [express, session, session.MemoryStore, cookieParser, app.handle].map((value) => typeof value);
+module.exports = app;`;
+  await writeFile(join(folder, 'app.cjs'), source);
+  const { code, hasExpress } = await bundle(join(folder, 'app.cjs'), 'quickjs');
+  assert.equal(hasExpress, true);
+  // The start of the guest alone: what its engine imports from the host is not called by it.
+  const start = code.replaceAll(/^import (.*) from "(?:wasi|cloakroom):.*$/gm, (_, names) => standInFor(names));
+  await import(`data:text/javascript,${encodeURIComponent(`globalThis.wit = { Future: { types: {} } };\n${start}`)}`);
+  const { told } = globalThis;
+  delete globalThis.told;
+  delete globalThis.wit;
+  delete globalThis.__cloakroomLines;
+  assert.deepEqual(told, Array(5).fill('function'));
+});
+
+function standInFor(names) {
+  const listed = names.replace(/^\* as /, '').replaceAll(' as ', ': ');
+  return `const ${listed} = {};`;
+}
+
 test('a fetch handler is bundled without Express, and an Express app without the classes of the web', async () => {
   const { code: hono } = await bundle(own('examples/fetch.js'), 'quickjs');
   assert.doesNotMatch(hono, /node_modules\/express\//);

@@ -6,7 +6,8 @@ import { test } from 'node:test';
 import { IncomingMessage, ServerResponse } from '../src/node/http.js';
 
 function answering() {
-  const request = new IncomingMessage({ method: 'GET', target: '/', headers: [], isSecure: false, readBody: async () => new Uint8Array(0) });
+  const readBody = async () => new Uint8Array(0);
+  const request = new IncomingMessage({ method: 'GET', target: '/', headers: [], isSecure: false, readBody });
   return new ServerResponse(request);
 }
 
@@ -21,6 +22,23 @@ test('a destroyed connection breaks a stream off after what was written', async 
   };
   await assert.rejects(reading, /the connection was destroyed/);
   assert.deepEqual(chunks, ['first']);
+});
+
+test('what ends an answer a second time is ignored, and its callback told', async () => {
+  const res = answering();
+  res.end('first');
+  const error = await new Promise((done) => res.end('second', done));
+  assert.equal(error.code, 'ERR_STREAM_ALREADY_FINISHED');
+  assert.equal(String(res.handOver().body), 'first');
+});
+
+test('an answer that has no body in HTTP is handed over without what was written', () => {
+  for (const status of [103, 204, 304]) {
+    const res = answering();
+    res.writeHead(status, { 'Content-Length': 4, ETag: '"a"' }).end('body');
+    const { headers, body } = res.handOver();
+    assert.deepEqual({ headers, length: body.length }, { headers: [['ETag', '"a"']], length: 0 });
+  }
 });
 
 test('a connection destroyed before the head is told, and after the end it changes nothing', async () => {

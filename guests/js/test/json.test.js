@@ -20,9 +20,12 @@ test('what JSON would empty without a word is refused, with its name and what to
   const values = [new Map([[1, 2]]), new Set([1]), new WeakMap(), new WeakSet(), new Uint8Array(2), new ArrayBuffer(2)];
   for (const value of values) {
     const { name } = value.constructor;
-    assert.throws(() => stringify('key', { deep: [value] }), new RegExp(`^SessionError: key .* holds a ${name}, which JSON does not have: store `));
+    const said = new RegExp(`^SessionError: key .* holds a ${name}, which JSON does not have: store `);
+    assert.throws(() => stringify('key', { deep: [value] }), said);
   }
-  for (const number of [NaN, Infinity, -Infinity]) assert.throws(() => stringify('key', { n: number }), { code: 'invalid', message: /at `n`/ });
+  for (const n of [NaN, Infinity, -Infinity]) {
+    assert.throws(() => stringify('key', { n }), { code: 'invalid', message: /at `n`/ });
+  }
 });
 
 test('what is written can be read again', () => {

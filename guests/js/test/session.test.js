@@ -84,6 +84,30 @@ test('to await or return the session object costs no call, and what JavaScript a
   assert.deepEqual(calls, []);
 });
 
+test('a copy of the whole session can be put back, and its cookie stays the host\'s', () => {
+  const { live, calls } = opened({ a: '1' });
+  Object.assign(live, { ...live, b: 2 });
+  assert.deepEqual(calls.filter((call) => call.startsWith('set')), ['set a', 'set b']);
+  assert.throws(() => (live.cookie = { maxAge: 1 }), refused('invalid'));
+});
+
+test('an entry that is defined without a value is refused, and keeps its value', () => {
+  const { live, stored } = opened({ a: '1' });
+  assert.throws(() => Object.defineProperty(live, 'a', { writable: false }), refused('invalid'));
+  assert.throws(() => Object.defineProperty(live, 'a', { get: () => 2 }), refused('invalid'));
+  assert.equal(stored.get('a'), '1');
+  Object.defineProperty(live, 'a', { value: 2, enumerable: true, writable: true, configurable: true });
+  assert.equal(stored.get('a'), '2');
+});
+
+test('a key with half of a letter is refused, because the host would take it for another', () => {
+  const { exchange, live, calls } = opened();
+  const uses = [() => live['\ud800'], () => (live['\ud800'] = 1), () => delete live['\ud800']];
+  for (const use of uses) assert.throws(use, refused('invalid'));
+  assert.throws(() => exchange.session.add('\ud800'), refused('invalid'));
+  assert.deepEqual(calls, []);
+});
+
 test('a refusal says which key, and leaves the other changes in place', () => {
   const { exchange, live, stored } = opened({ denied: '{"n":[]}', cart: '[]' });
   live.denied.n.push(1);
@@ -103,6 +127,27 @@ test('an error goes to the callback, and without one it is thrown', async () => 
   assert.ok(refused('invalid')(told));
 });
 
+test('an error thrown in a callback fails the request, and after the answer it is logged and cuts it', async (t) => {
+  const { exchange, live } = opened();
+  live.save(() => {
+    throw new Error('thrown');
+  });
+  await assert.rejects(exchange.failure, /thrown/);
+  live.save(async () => {
+    throw new Error('late');
+  });
+  const logged = t.mock.method(console, 'error', () => {});
+  const cut = new Promise((done) => (exchange.cut = done));
+  exchange.answered();
+  await cut;
+  assert.match(logged.mock.calls[0].arguments[0], /late/);
+});
+
+test('a refusal has the status that Express answers with', () => {
+  const status = ['too-large', 'unavailable', 'invalid', 'committed'].map((code) => new SessionError(code, '').status);
+  assert.deepEqual(status, [413, 503, 500, 500]);
+});
+
 test('increment writes what was changed before it, and adds nothing that it would have to round', () => {
   const { exchange, stored } = opened({ big: '9007199254740991' });
   assert.equal(exchange.session.increment('n'), 1);
@@ -110,6 +155,19 @@ test('increment writes what was changed before it, and adds nothing that it woul
   assert.equal(stored.get('big'), '9007199254740991');
   assert.throws(() => exchange.session.increment('n', 0.5), refused('invalid'));
   assert.throws(() => exchange.session.increment('n', 2n ** 60n), refused('invalid'));
+});
+
+test('a value from before `regenerate` is a copy inside a new value as well, which goes on being watched', async () => {
+  const { exchange, live, stored } = opened({ cart: '{"items":[{"n":1}]}' });
+  const { cart } = live;
+  await live.regenerate();
+  const kept = { name: 'kept', carts: [cart] };
+  exchange.live.kept = kept;
+  kept.carts[0].items[0].n = 2;
+  kept.name = 'changed';
+  exchange.session.send();
+  assert.equal(stored.get('kept'), '{"name":"changed","carts":[{"items":[{"n":2}]}]}');
+  assert.deepEqual(cart, { items: [{ n: 1 }] });
 });
 
 test('a value from before `regenerate` can be put into the new session, and is a copy there', async () => {

@@ -41,6 +41,27 @@ test('a redirect is followed only if asked, and a form is sent as one', async (t
   assert.equal((await visitor.post('/form', { form: { a: 'b c' }, follow: true })).text, '/done?a=b+c');
 });
 
+test('a redirect is resolved against where it came from, keeps what 307 keeps, and never leaves the host', async (t) => {
+  const url = await serving(t, async (req, res) => {
+    let body = '';
+    for await (const chunk of req) body += chunk;
+    const redirects = {
+      '/shop/cart': [302, 'list?all'],
+      '/old': [307, '/new'],
+      '/older': [308, '/old'],
+      '/away': [302, 'http://127.0.0.1:9/'],
+    };
+    const to = redirects[req.url];
+    if (to) return res.writeHead(to[0], { location: to[1] }).end();
+    res.end(`${req.method} ${req.url} ${body}`);
+  });
+  const visitor = new Visitor(url, () => 0);
+  const text = async (path) => (await visitor.post(path, { body: 'kept', follow: true })).text;
+  assert.equal(await text('/shop/cart'), 'GET /shop/list?all ');
+  assert.equal(await text('/older'), 'POST /new kept');
+  assert.equal((await visitor.get('/away', { follow: true })).status, 302);
+});
+
 test('outside of `cloakroom test` it says how to run the tests', async () => {
   delete process.env.CLOAKROOM_TEST_URL;
   await assert.rejects(startHost(), /run these tests with `cloakroom test`/);

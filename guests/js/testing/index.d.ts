@@ -49,7 +49,7 @@ export interface RequestOptions {
   body?: string | Uint8Array;
   json?: unknown;
   form?: Record<string, string>;
-  /** Goes where a redirect points, up to ten times. */
+  /** Goes where a redirect of this host points, up to ten times: with 307 and 308 by the same method and body, else by GET. */
   follow?: boolean;
 }
 

@@ -43,15 +43,17 @@ export class Visitor {
 
   /**
    * Sends a request. `options`: `headers`, `body` (text or bytes), or `json` (a value), or `form` (names and values); `follow`
-   * goes where a redirect points, up to ten times.
+   * goes where a redirect of this host points, up to ten times: with 307 and 308 by the same method and body, else by GET.
    */
   async send(method, path, { headers = {}, body, json, form, follow = false } = {}) {
-    let answer = await this.#once(method, path, withBody(headers, { body, json, form }));
-    for (let hops = 0; follow && answer.status >= 300 && answer.status < 400 && answer.headers.get('location'); hops++) {
+    let at = { method, url: new URL(path, this.#url), request: withBody(headers, { body, json, form }) };
+    for (let hops = 0; ; hops++) {
+      const answer = await this.#once(at);
+      const next = follow && whereTo(answer, at, headers);
+      if (!next) return answer;
       if (hops === 10) throw new Error(`${method} ${path} is redirected without end`);
-      answer = await this.#once('GET', answer.headers.get('location'), { headers });
+      at = next;
     }
-    return answer;
   }
 
   /** What it would send: `{ name: value }`, as on the wire. */
@@ -60,10 +62,10 @@ export class Visitor {
     return Object.fromEntries(kept.map(([name, { value }]) => [name, value]));
   }
 
-  async #once(method, path, { headers, body }) {
+  async #once({ method, url, request: { headers, body } }) {
     const own = Object.entries(this.cookies).map(([name, value]) => `${name}=${value}`).join('; ');
     const all = own ? { ...headers, cookie: own } : headers;
-    const response = await fetch(new URL(path, this.#url), { method, headers: all, body, redirect: 'manual' });
+    const response = await fetch(url, { method, headers: all, body, redirect: 'manual' });
     for (const line of response.headers.getSetCookie()) this.#keep(line);
     const text = await response.text();
     return { status: response.status, headers: response.headers, text, json: () => JSON.parse(text) };
@@ -77,6 +79,16 @@ export class Visitor {
     const end = given.has('max-age') ? this.#now() + Number(given.get('max-age')) * 1000 : Number.isNaN(expires) ? Infinity : expires;
     this.#jar.set(name, { value: value.join('='), end });
   }
+}
+
+/** The request that a redirect asks for; `undefined` if the answer is none, or one to another host, which gets no cookies of this one. */
+function whereTo({ status, headers }, { method, url, request }, given) {
+  const location = headers.get('location');
+  if (status < 300 || status >= 400 || !location) return undefined;
+  const next = new URL(location, url);
+  if (next.origin !== url.origin) return undefined;
+  if (status === 307 || status === 308) return { method, url: next, request };
+  return { method: method === 'HEAD' ? 'HEAD' : 'GET', url: next, request: { headers: given } };
 }
 
 function withBody(headers, { body, json, form }) {

@@ -291,6 +291,23 @@ async fn a_destroyed_connection_is_an_error_and_no_wait_without_end() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_in_a_callback_ends_the_request_and_is_logged() {
+    for component in SCRIPTS {
+        let host = script(component);
+        let anna = Browser::new();
+        for method in ["save", "regenerate", "destroy", "reload"] {
+            let answer = anna.get(&host.url(&format!("/callback/{method}"))).await;
+            assert_eq!(answer.status, 500, "{component} {method}: {}", answer.text);
+            host.wait_for_log(&format!("thrown by the callback of {method}"))
+                .await;
+        }
+        assert_eq!(text(&anna, &host, "/soon").await, "ok", "{component}");
+        host.wait_for_log("thrown by setImmediate").await;
+        host.wait_for_log("thrown by nextTick").await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn starlingmonkey_asks_other_servers_where_it_is_granted() {
     let counter = Config::over("memory:").guest("/", "counter").start();
     let relay = |keys: &str| {

@@ -229,7 +229,11 @@ export class ServerResponse extends EventEmitter {
 
   end(chunk, encoding, callback) {
     const done = [chunk, encoding, callback].find((argument) => typeof argument === 'function');
-    if (this.writableEnded) throw new Error('the response has been sent already');
+    if (this.writableEnded) {
+      const error = new Error('the response has been sent already');
+      if (done) queueMicrotask(() => done(Object.assign(error, { code: 'ERR_STREAM_ALREADY_FINISHED' })));
+      return this;
+    }
     const last = typeof chunk === 'function' || chunk === undefined || chunk === null ? undefined : bytesOf(chunk, encoding);
     if (!this.headersSent) this.#fixHead();
     if (last) (this.#stream ?? this.#chunks).push(last);
@@ -246,6 +250,10 @@ export class ServerResponse extends EventEmitter {
   /** The answer as it is handed over: once the event `head` has come. */
   handOver() {
     const headers = [...this.#headers.values()].flatMap(({ name, value }) => [value].flat().map((line) => [name, String(line)]));
+    if (isBodiless(this.statusCode)) {
+      const others = headers.filter(([name]) => name.toLowerCase() !== 'content-length');
+      return { status: this.statusCode, headers: others, body: new Uint8Array(0) };
+    }
     return { status: this.statusCode, headers, body: this.#stream ?? concat(this.#chunks) };
   }
 
@@ -300,6 +308,11 @@ class Chunks {
       else await new Promise((wake) => (this.#wake = wake));
     }
   }
+}
+
+/** HTTP gives these no body; like Node.js, what a handler writes is dropped. */
+function isBodiless(status) {
+  return status < 200 || status === 204 || status === 304;
 }
 
 function joined(headers) {

@@ -1,6 +1,8 @@
 // The global `process` and its kin, as far as packages for Node.js ask for them. Knows nothing of the host: an engine hands in
 // the environment.
 
+import { traced } from '../trace.js';
+
 let readEnvironment = () => [];
 
 /** Where the environment's variables come from: pairs of name and value. */
@@ -27,6 +29,17 @@ function find(name) {
   return readEnvironment().find(([known]) => known === name)?.[1];
 }
 
+/** Nobody awaits what is done later, so its error is for the log. */
+function soon(work, ...rest) {
+  queueMicrotask(async () => {
+    try {
+      await work(...rest);
+    } catch (error) {
+      console.error(traced(error));
+    }
+  });
+}
+
 export const process = {
   env,
   argv: [],
@@ -34,7 +47,7 @@ export const process = {
   version: '',
   versions: {},
   cwd: () => '/',
-  nextTick: (work, ...rest) => queueMicrotask(() => work(...rest)),
+  nextTick: soon,
   emitWarning: (warning) => console.warn(String(warning)),
   on() {
     return this;
@@ -44,5 +57,5 @@ export const process = {
   },
 };
 
-export const setImmediate = (work, ...rest) => queueMicrotask(() => work(...rest));
+export const setImmediate = soon;
 export const clearImmediate = () => {};

@@ -189,6 +189,22 @@ app.get('/stream/late', async (req, res) => {
   req.session.late = 1;
   res.end('data: not reached\n\n');
 });
+for (const method of ['save', 'regenerate', 'destroy', 'reload']) {
+  app.get(`/callback/${method}`, (req) => {
+    req.session[method](() => {
+      throw new Error(`thrown by the callback of ${method}`);
+    });
+  });
+}
+app.get('/soon', (req, res) => {
+  setImmediate(() => {
+    throw new Error('thrown by setImmediate');
+  });
+  process.nextTick(() => {
+    throw new Error('thrown by nextTick');
+  });
+  res.send('ok');
+});
 app.get('/destroyed', (req) => void req.socket.destroy());
 app.get('/random', (req, res) => res.send(String(Math.random())));
 app.get('/fruit/:kind{/:size}', (req, res) => res.json({ ...req.params, ...req.query, url: req.originalUrl, protocol: req.protocol }));
