@@ -274,19 +274,18 @@ impl Reader {
 
     fn shell(&self, script: &str) -> Command {
         let script = format!(
-            "cd \"$(cat .cwd)\"\n{}\npwd > \"$READER/.cwd\"\n",
+            "PATH=\"$BESIDE:$PATH\"\ncd \"$(cat .cwd)\"\n{}\npwd > \"$READER/.cwd\"\n",
             self.here(script)
         );
         let binary = binary();
         let beside = binary.parent().expect("the binary is in a folder");
-        let path = std::env::var("PATH").unwrap_or_default();
         let mut command = Command::new("sh");
         command
             .args(["-euc", &script])
             .current_dir(self.folder.path())
             .stdin(Stdio::null())
             .env("READER", self.folder.path())
-            .env("PATH", format!("{}:{path}", beside.display()))
+            .env("BESIDE", beside)
             .env("CLOAKROOM_LISTEN", &self.address)
             // The reader is none of cargo's children.
             .env_remove("CARGO_TARGET_DIR")
