@@ -174,7 +174,7 @@ async fn a_rivals_commit_makes_the_guest_run_again_and_nothing_is_lost() {
     trial
         .post(
             &format!("{host}/rivals"),
-            json!({"set": {"count": 41, "by": "rival"}}),
+            json!({"set": {"num": 41, "by": "rival"}}),
         )
         .await;
     assert_eq!(
@@ -201,7 +201,7 @@ async fn a_rivals_commit_makes_the_guest_run_again_and_nothing_is_lost() {
         [1, 1, 4]
     );
     let stored = trial.get(&format!("{host}/sessions")).await;
-    assert_eq!(stored[0]["data"], json!({"count": 43, "more": [1]}));
+    assert_eq!(stored[0]["data"], json!({"num": 43, "more": [1]}));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
