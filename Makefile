@@ -4,6 +4,9 @@
 # The parts of a target follow each other: cargo uses all cores by itself.
 .NOTPARALLEL:
 
+# The engine asks for a newer rustc than some machines have, and builds on 1.95: there cargo is told not to mind.
+rust_version := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
+ignore_rust_version := $(if $(shell [ "$(or $(rust_version),0)" -lt 97 ] && echo older),--ignore-rust-version)
 # The host's build goes where CARGO_TARGET_DIR says; the guests' components are always in target/guests.
 host_target := $(or $(CARGO_TARGET_DIR),target)
 # What the benchmark measures with and against is a cargo workspace of its own.
@@ -19,7 +22,7 @@ run: build ## serve the counter on http://127.0.0.1:3000/session
 
 .PHONY: build
 build: guests-rust ## build target/release/cloakroom and the guests in Rust: target/guests/*.wasm
-	cargo build --locked --release --package cloakroom
+	cargo build --locked $(ignore_rust_version) --release --package cloakroom
 
 .PHONY: guests
 guests: guests-rust ## build the guests in all languages; needs Node.js and Python with venv
@@ -36,8 +39,14 @@ test: test-setup guests ## run every test; installs MariaDB, Node.js and Python'
 	guests/cargo.sh test --locked --release --package cloakroom-testing
 	cd guests/js && npm test --silent && npm run --silent check
 	guests/python/test.sh
-	cargo test --locked --workspace
-	cargo test --locked $(peers) --package cloakroom-peers
+	cargo test --locked $(ignore_rust_version) --workspace
+	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
+
+# CLOAKROOM_SIEGE_SECONDS=300 make siege runs for five minutes.
+.PHONY: siege
+siege: test-setup guests-rust ## run all hostile clients beside 100 visitors for half an hour; compare latency and memory
+	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} \
+		cargo test --locked $(ignore_rust_version) --package cloakroom-tests --package cloakroom -- --nocapture siege::
 
 .PHONY: test-setup
 test-setup:
@@ -48,7 +57,7 @@ test-setup:
 .PHONY: bench
 bench: build ## measure beside Express, axum and wasmtime serve: rounds in turn, some seven minutes
 	@tests/setup.sh
-	cargo build --locked --release $(peers)
+	cargo build --locked $(ignore_rust_version) --release $(peers)
 	@wasmtime=$$(host/benches/peers/setup.sh $(host_target)/peers) && \
 	$(host_target)/peers/release/peers --cloakroom $(host_target)/release/cloakroom --wasmtime "$$wasmtime" \
 		--axum $(host_target)/peers/release/axum-peer --scratch $(host_target)/peers/run \
@@ -60,7 +69,7 @@ bench: build ## measure beside Express, axum and wasmtime serve: rounds in turn,
 .PHONY: scale
 scale: build ## measure with more connections, sessions, guests and hosts: series by series, most of an hour
 	@tests/setup.sh
-	cargo build --locked --release $(peers) --package cloakroom-peers
+	cargo build --locked $(ignore_rust_version) --release $(peers) --package cloakroom-peers
 	@ulimit -n "$$(ulimit -Hn)"; \
 	$(host_target)/peers/release/peers scale --cloakroom $(host_target)/release/cloakroom --scratch $(host_target)/peers/run \
 		--seconds "$(SCALE_SECONDS)" --rounds "$(SCALE_ROUNDS)" --run-seconds "$(SCALE_RUN_SECONDS)" --only "$(SCALE_ONLY)"
@@ -68,21 +77,21 @@ scale: build ## measure with more connections, sessions, guests and hosts: serie
 # Both take a part of a name: BENCH_ONLY=codec make bench-micro
 .PHONY: bench-micro
 bench-micro: guests-rust ## time the parts of a request in one process: cookie, session, instance, store
-	cargo bench --locked --package cloakroom --bench micro -- $(BENCH_ONLY)
+	cargo bench --locked $(ignore_rust_version) --package cloakroom --bench micro -- $(BENCH_ONLY)
 
 .PHONY: bench-counts
 bench-counts: guests-rust ## count their instructions under valgrind and compare with host/benches/micro/counts.toml
-	cargo bench --locked --package cloakroom --bench counts -- $(BENCH_ONLY)
+	cargo bench --locked $(ignore_rust_version) --package cloakroom --bench counts -- $(BENCH_ONLY)
 
 .PHONY: lint
 lint: setup ## check formatting, lints and documentation
 	cargo fmt --all --check
 	cargo fmt --manifest-path host/benches/peers/Cargo.toml --all --check
 	guests/cargo.sh fmt --all --check
-	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked $(peers) --package cloakroom-peers --all-targets -- -D warnings
+	cargo clippy --locked $(ignore_rust_version) --workspace --all-targets -- -D warnings
+	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked $(ignore_rust_version) --workspace --no-deps
 
 # What the builds need beyond cargo: the wasm target. Says nothing when it is there.
 .PHONY: setup

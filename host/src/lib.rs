@@ -12,6 +12,7 @@ pub mod cookie;
 pub mod guest;
 pub mod handler;
 pub mod limits;
+pub mod quota;
 mod random;
 pub mod record;
 pub mod route;

@@ -36,6 +36,7 @@ mod rust_sdk;
 mod scaffold;
 mod serial;
 mod sessions;
+mod siege;
 mod signals;
 mod start;
 mod storm;

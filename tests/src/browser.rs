@@ -1,10 +1,11 @@
 //! A visitor: an HTTP client that keeps cookies as a browser does and follows no redirect by itself.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use reqwest::cookie::{CookieStore, Jar};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, SET_COOKIE};
-use reqwest::{Client, Method, Url};
+use reqwest::{Client, ClientBuilder, Method, Url};
 
 /// One visitor with a cookie jar of its own.
 #[derive(Clone, Debug)]
@@ -60,11 +61,26 @@ impl Default for Browser {
 impl Browser {
     /// A visitor who was never here.
     pub fn new() -> Self {
+        Self::built(|builder| builder)
+    }
+
+    /// A visitor at this local address, with a kept connection or a new one for each request.
+    pub fn at(address: IpAddr, is_kept: bool) -> Self {
+        Self::built(|builder| {
+            let idle_max = if is_kept { 1 } else { 0 };
+            builder
+                .local_address(address)
+                .pool_max_idle_per_host(idle_max)
+        })
+    }
+
+    fn built(with: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
         let jar = Arc::new(Jar::default());
-        let client = Client::builder()
+        let builder = Client::builder()
             .cookie_provider(Arc::clone(&jar))
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
+            .no_proxy();
+        let client = with(builder)
             .build()
             .expect("a client without TLS always builds");
         Self { client, jar }

@@ -12,5 +12,6 @@ pub mod chaos_proxy;
 pub mod express;
 pub mod host;
 pub mod mariadb;
+pub mod raw_h2;
 pub mod table;
 pub mod versions;

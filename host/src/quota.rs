@@ -1,0 +1,515 @@
+//! Totals that all peers share: connections, requests under way, and bytes that are held for clients.
+//!
+//! A quota refuses nothing while there is room. When a total is used up, the peer with the largest usage gives way: its oldest
+//! reservation that waits for its client is revoked, and the new reservation is refused only if there is none. So a peer that
+//! stalls pays with what it stalls, also where it shares its address with an honest visitor. This module knows no connection and
+//! no request: the owner of a reservation learns that it was revoked and cuts what it was held for.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::future::poll_fn;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use futures_util::task::AtomicWaker;
+use slab::Slab;
+
+/// What is shared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Open connections.
+    Connections,
+    /// Requests under way, until the guest is done and the rest of the answer is in memory.
+    Requests,
+    /// Bytes of request bodies that are in memory before their guest runs.
+    RequestBytes,
+    /// Bytes of answers that clients have not taken.
+    ResponseBytes,
+}
+
+const RESOURCES: usize = 4;
+
+/// The largest amount of each resource, over all peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Totals {
+    /// See [`Resource::Connections`].
+    pub connections: u64,
+    /// See [`Resource::Requests`].
+    pub requests: u64,
+    /// See [`Resource::RequestBytes`].
+    pub request_bytes: u64,
+    /// See [`Resource::ResponseBytes`].
+    pub response_bytes: u64,
+}
+
+/// A client as far as quotas tell clients apart: an IPv4 address, or the /64 network of an IPv6 address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct PeerKey(IpAddr);
+
+impl PeerKey {
+    /// The key of an address. `::ffff:10.0.0.1` is the same peer as `10.0.0.1`.
+    pub fn of(address: IpAddr) -> Self {
+        Self(match address.to_canonical() {
+            IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
+                address.to_bits() & !u128::from(u64::MAX),
+            )),
+            address @ IpAddr::V4(_) => address,
+        })
+    }
+}
+
+/// No room: the total is used up, and no peer holds more than the asking one that could be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the host's total is used up")]
+pub struct Full;
+
+/// The reservation was revoked: another peer needed the room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the reservation was revoked")]
+pub struct Revoked;
+
+/// When a reservation may be revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The host works for it: never.
+    Working,
+    /// It waits for an instance or its session's turn: for another peer with a smaller usage.
+    Queued,
+    /// It waits for its client, which sends or takes nothing: for any peer, its own included.
+    WaitsForClient,
+}
+
+/// All totals and the peers that use them.
+#[derive(Debug)]
+pub struct Quotas {
+    totals: [Total; RESOURCES],
+    peers: Mutex<HashMap<PeerKey, Arc<Usage>>>,
+    /// Held while room is made, so that two callers do not revoke for the same room.
+    making_room: Mutex<()>,
+    /// Orders reservations by when they began to wait.
+    sequence: AtomicU64,
+}
+
+#[derive(Debug)]
+struct Total {
+    max: u64,
+    used: AtomicU64,
+    revoked: AtomicU64,
+    refused: AtomicU64,
+}
+
+/// What one peer holds.
+#[derive(Debug, Default)]
+struct Usage {
+    /// Handles of the peer, reservations included: the last one takes the peer out of the table.
+    handles: AtomicUsize,
+    amounts: [AtomicU64; RESOURCES],
+    entries: [Mutex<Slab<Arc<Entry>>>; RESOURCES],
+}
+
+/// A peer's part in the quotas. The peer is forgotten with its last handle and reservation.
+pub struct Peer {
+    quotas: Arc<Quotas>,
+    usage: Arc<Usage>,
+    /// `None`: exempt, a trusted proxy or a local socket. Its reservations count and are never revoked.
+    key: Option<PeerKey>,
+}
+
+/// An amount of one resource, given back when it is dropped.
+pub struct Reservation {
+    peer: Peer,
+    resource: Resource,
+    entry: Arc<Entry>,
+    slot: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    /// 0: working. Else when it began to wait, shifted by one; the lowest bit is set where it waits in a queue.
+    waiting: AtomicU64,
+    amount: Mutex<Amount>,
+    waker: AtomicWaker,
+}
+
+#[derive(Debug)]
+struct Amount {
+    held: u64,
+    is_revoked: bool,
+}
+
+impl Quotas {
+    /// Quotas that nobody uses yet.
+    pub fn new(totals: Totals) -> Arc<Self> {
+        let total = |max| Total {
+            max,
+            used: AtomicU64::new(0),
+            revoked: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+        };
+        Arc::new(Self {
+            totals: [
+                total(totals.connections),
+                total(totals.requests),
+                total(totals.request_bytes),
+                total(totals.response_bytes),
+            ],
+            peers: Mutex::default(),
+            making_room: Mutex::default(),
+            sequence: AtomicU64::new(1),
+        })
+    }
+
+    /// The peer behind an address.
+    pub fn peer(self: &Arc<Self>, address: IpAddr) -> Peer {
+        let key = PeerKey::of(address);
+        let mut peers = lock(&self.peers);
+        let usage = Arc::clone(peers.entry(key).or_default());
+        usage.handles.fetch_add(1, Relaxed);
+        drop(peers);
+        Peer {
+            quotas: Arc::clone(self),
+            usage,
+            key: Some(key),
+        }
+    }
+
+    /// A peer whose reservations are never revoked: a trusted proxy's connection, or a local socket's.
+    pub fn exempt(self: &Arc<Self>) -> Peer {
+        Peer {
+            quotas: Arc::clone(self),
+            usage: Arc::new(Usage {
+                handles: AtomicUsize::new(1),
+                ..Usage::default()
+            }),
+            key: None,
+        }
+    }
+
+    /// How much of a resource is reserved.
+    pub fn used(&self, resource: Resource) -> u64 {
+        self.total(resource).used.load(Relaxed)
+    }
+
+    /// The most of a resource that can be reserved.
+    pub fn max(&self, resource: Resource) -> u64 {
+        self.total(resource).max
+    }
+
+    /// Reservations that were revoked since the start.
+    pub fn revoked(&self, resource: Resource) -> u64 {
+        self.total(resource).revoked.load(Relaxed)
+    }
+
+    /// Reservations that were refused since the start.
+    pub fn refused(&self, resource: Resource) -> u64 {
+        self.total(resource).refused.load(Relaxed)
+    }
+
+    /// Peers that hold something or have an open handle.
+    pub fn peers(&self) -> usize {
+        lock(&self.peers).len()
+    }
+
+    fn total(&self, resource: Resource) -> &Total {
+        &self.totals[resource as usize]
+    }
+
+    fn reserve(&self, resource: Resource, peer: &Peer, amount: u64) -> Result<(), Full> {
+        let total = self.total(resource);
+        if !total.try_add(amount) {
+            let _one_at_a_time = lock(&self.making_room);
+            while !total.try_add(amount) {
+                if amount > total.max || !self.make_room(resource, peer, amount) {
+                    total.refused.fetch_add(1, Relaxed);
+                    return Err(Full);
+                }
+            }
+        }
+        peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
+        Ok(())
+    }
+
+    fn give_back(&self, resource: Resource, usage: &Usage, amount: u64) {
+        usage.amounts[resource as usize].fetch_sub(amount, Relaxed);
+        self.total(resource).used.fetch_sub(amount, Relaxed);
+    }
+
+    /// Revokes reservations of the largest peers, oldest first; false where none may be revoked for this one.
+    fn make_room(&self, resource: Resource, asking: &Peer, amount: u64) -> bool {
+        let mut peers: Vec<(u64, Arc<Usage>)> = lock(&self.peers)
+            .values()
+            .map(|usage| {
+                (
+                    usage.amounts[resource as usize].load(Relaxed),
+                    Arc::clone(usage),
+                )
+            })
+            .filter(|(held, _)| *held > 0)
+            .collect();
+        peers.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
+        let wanted = match asking.key {
+            Some(_) => asking.usage.amounts[resource as usize].load(Relaxed) + amount,
+            None => 0,
+        };
+        // A flood of connections makes room for each: some more are revoked with each search, so that few searches are needed.
+        let spare = self.total(resource).max / 256;
+        for group in peers.chunk_by(|a, b| a.0 == b.0) {
+            let mut victims = Vec::new();
+            for (held, usage) in group {
+                let is_own = Arc::ptr_eq(usage, &asking.usage);
+                if is_own || *held >= wanted {
+                    usage.revocable(resource, is_own, &mut victims);
+                }
+            }
+            victims.sort_by_key(|victim| victim.waiting);
+            let mut freed = 0;
+            for victim in victims {
+                let is_enough = freed >= amount && (victim.is_queued() || freed >= amount + spare);
+                if is_enough {
+                    break;
+                }
+                if let Some(held) = victim.entry.revoke(victim.waiting) {
+                    self.give_back(resource, &victim.usage, held);
+                    self.total(resource).revoked.fetch_add(1, Relaxed);
+                    freed += held;
+                }
+            }
+            if freed > 0 {
+                return true;
+            }
+        }
+        false
+    }
+}
+
+impl Total {
+    fn try_add(&self, amount: u64) -> bool {
+        let add = |used: u64| used.checked_add(amount).filter(|sum| *sum <= self.max);
+        self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
+    }
+}
+
+/// A reservation that may be revoked, as it was found.
+struct Victim {
+    waiting: u64,
+    entry: Arc<Entry>,
+    usage: Arc<Usage>,
+}
+
+impl Victim {
+    fn is_queued(&self) -> bool {
+        self.waiting & 1 == 1
+    }
+}
+
+impl Usage {
+    fn revocable(self: &Arc<Self>, resource: Resource, is_own: bool, found: &mut Vec<Victim>) {
+        for (_, entry) in lock(&self.entries[resource as usize]).iter() {
+            let waiting = entry.waiting.load(Relaxed);
+            let is_queued = waiting & 1 == 1;
+            if waiting != 0 && !(is_own && is_queued) {
+                found.push(Victim {
+                    waiting,
+                    entry: Arc::clone(entry),
+                    usage: Arc::clone(self),
+                });
+            }
+        }
+    }
+}
+
+impl Peer {
+    /// Reserves an amount, which may revoke reservations of larger peers.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn reserve(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
+        self.quotas.reserve(resource, self, amount)?;
+        let entry = Arc::new(Entry {
+            waiting: AtomicU64::new(0),
+            amount: Mutex::new(Amount {
+                held: amount,
+                is_revoked: false,
+            }),
+            waker: AtomicWaker::new(),
+        });
+        let slot = lock(&self.usage.entries[resource as usize]).insert(Arc::clone(&entry));
+        Ok(Reservation {
+            peer: self.clone(),
+            resource,
+            entry,
+            slot,
+        })
+    }
+
+    /// The quotas that it is a peer of.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
+    }
+
+    /// Whether its reservations are never revoked.
+    pub fn is_exempt(&self) -> bool {
+        self.key.is_none()
+    }
+}
+
+impl Clone for Peer {
+    fn clone(&self) -> Self {
+        self.usage.handles.fetch_add(1, Relaxed);
+        Self {
+            quotas: Arc::clone(&self.quotas),
+            usage: Arc::clone(&self.usage),
+            key: self.key,
+        }
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let Some(key) = self.key else { return };
+        if self.usage.handles.fetch_sub(1, AcqRel) > 1 {
+            return;
+        }
+        let mut peers = lock(&self.quotas.peers);
+        // The address may have come back meanwhile, and gone again: its entry may be another one by then.
+        let is_unused = |usage: &Arc<Usage>| {
+            Arc::ptr_eq(usage, &self.usage) && usage.handles.load(Relaxed) == 0
+        };
+        if peers.get(&key).is_some_and(is_unused) {
+            peers.remove(&key);
+        }
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Peer").finish_non_exhaustive()
+    }
+}
+
+impl Reservation {
+    /// Says what it waits for, if anything: from now on it may be revoked, or no more.
+    ///
+    /// # Errors
+    /// [`Revoked`] if it was before.
+    pub fn set_phase(&self, phase: Phase) -> Result<(), Revoked> {
+        let since = |queued: u64| {
+            let next = self.peer.quotas.sequence.fetch_add(1, Relaxed);
+            next << 1 | queued
+        };
+        let waiting = match phase {
+            _ if self.peer.is_exempt() => 0,
+            Phase::Working => 0,
+            Phase::Queued => since(1),
+            Phase::WaitsForClient => since(0),
+        };
+        // Behind the lock: a search that has found it waiting revokes it before this, or finds it changed.
+        let amount = lock(&self.entry.amount);
+        if amount.is_revoked {
+            return Err(Revoked);
+        }
+        self.entry.waiting.store(waiting, Relaxed);
+        Ok(())
+    }
+
+    /// Reserves more.
+    ///
+    /// # Errors
+    /// [`Full`], also when it was revoked.
+    pub fn grow(&self, more: u64) -> Result<(), Full> {
+        let quotas = &self.peer.quotas;
+        quotas.reserve(self.resource, &self.peer, more)?;
+        let mut amount = lock(&self.entry.amount);
+        if amount.is_revoked {
+            drop(amount);
+            quotas.give_back(self.resource, &self.peer.usage, more);
+            return Err(Full);
+        }
+        amount.held += more;
+        Ok(())
+    }
+
+    /// Gives a part back, at most all of it.
+    pub fn shrink(&self, less: u64) {
+        let mut amount = lock(&self.entry.amount);
+        let less = less.min(amount.held);
+        amount.held -= less;
+        drop(amount);
+        let quotas = &self.peer.quotas;
+        quotas.give_back(self.resource, &self.peer.usage, less);
+    }
+
+    /// How much it holds; 0 once it was revoked.
+    pub fn amount(&self) -> u64 {
+        lock(&self.entry.amount).held
+    }
+
+    /// Whether it was revoked.
+    pub fn is_revoked(&self) -> bool {
+        lock(&self.entry.amount).is_revoked
+    }
+
+    /// Ready once it was revoked. Only the task that polled last is woken.
+    pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.entry.waker.register(cx.waker());
+        if self.is_revoked() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+
+    /// Returns once it was revoked. Cancel safe; for one task at a time.
+    pub async fn revoked(&self) {
+        poll_fn(|cx| self.poll_revoked(cx)).await;
+    }
+
+    /// Whose it is.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        lock(&self.peer.usage.entries[self.resource as usize]).remove(self.slot);
+        let held = std::mem::take(&mut lock(&self.entry.amount).held);
+        let quotas = &self.peer.quotas;
+        quotas.give_back(self.resource, &self.peer.usage, held);
+    }
+}
+
+impl fmt::Debug for Reservation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reservation")
+            .field("resource", &self.resource)
+            .field("amount", &self.amount())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Entry {
+    /// Revokes it if it still waits as it was found; what it held.
+    fn revoke(&self, waiting: u64) -> Option<u64> {
+        let mut amount = lock(&self.amount);
+        if amount.is_revoked || self.waiting.load(Relaxed) != waiting {
+            return None;
+        }
+        amount.is_revoked = true;
+        let held = std::mem::take(&mut amount.held);
+        drop(amount);
+        self.waiting.store(0, Relaxed);
+        self.waker.wake();
+        Some(held)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing panics while it holds one of these locks; a poisoned one would still guard consistent counts.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

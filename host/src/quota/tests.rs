@@ -1,0 +1,204 @@
+use super::*;
+
+fn quotas(max: u64) -> Arc<Quotas> {
+    Quotas::new(Totals {
+        connections: max,
+        requests: max,
+        request_bytes: max,
+        response_bytes: max,
+    })
+}
+
+fn peer(quotas: &Arc<Quotas>, last: u8) -> Peer {
+    quotas.peer(IpAddr::from([127, 0, 0, last]))
+}
+
+const R: Resource = Resource::Requests;
+
+#[test]
+fn a_peer_is_an_address_or_a_64_bit_network() {
+    let key = |text: &str| PeerKey::of(text.parse().unwrap());
+    assert_eq!(key("::ffff:10.0.0.1"), key("10.0.0.1"));
+    assert_ne!(key("10.0.0.1"), key("10.0.0.2"));
+    assert_eq!(key("2001:db8::1"), key("2001:db8::ffff:0:0:2"));
+    assert_ne!(key("2001:db8::1"), key("2001:db8:0:1::1"));
+}
+
+#[test]
+fn one_peer_may_take_all_there_is_and_gives_it_back() {
+    let quotas = quotas(3);
+    let one = peer(&quotas, 1);
+    let held: Vec<_> = (0..3).map(|_| one.reserve(R, 1).unwrap()).collect();
+    assert_eq!(one.reserve(R, 1).unwrap_err(), Full);
+    assert_eq!((quotas.used(R), quotas.refused(R)), (3, 1));
+    drop(held);
+    assert_eq!(quotas.used(R), 0);
+    assert!(one.reserve(R, 3).is_ok());
+    assert_eq!(one.reserve(R, 4).unwrap_err(), Full, "more than there is");
+}
+
+#[test]
+fn the_oldest_wait_of_the_largest_peer_is_revoked() {
+    let quotas = quotas(4);
+    let (large, small, new) = (peer(&quotas, 1), peer(&quotas, 2), peer(&quotas, 3));
+    let of_small = small.reserve(R, 1).unwrap();
+    of_small.set_phase(Phase::WaitsForClient).unwrap();
+    let of_large: Vec<_> = (0..3).map(|_| large.reserve(R, 1).unwrap()).collect();
+    of_large[1].set_phase(Phase::WaitsForClient).unwrap();
+    of_large[0].set_phase(Phase::WaitsForClient).unwrap();
+
+    let taken = new.reserve(R, 1).unwrap();
+
+    let revoked: Vec<_> = of_large.iter().map(Reservation::is_revoked).collect();
+    assert_eq!(revoked, [false, true, false]);
+    assert!(!of_small.is_revoked());
+    assert_eq!((quotas.used(R), quotas.revoked(R)), (4, 1));
+    assert_eq!(of_large[1].set_phase(Phase::Working), Err(Revoked));
+    assert_eq!(of_large[1].grow(1), Err(Full));
+    drop((of_large, of_small, taken));
+    assert_eq!(
+        quotas.used(R),
+        0,
+        "a revoked reservation gives nothing back twice"
+    );
+}
+
+#[test]
+fn a_peer_pays_with_its_own_stalls_and_not_with_its_own_queue() {
+    let quotas = quotas(2);
+    let one = peer(&quotas, 1);
+    let (stalled, queued) = (one.reserve(R, 1).unwrap(), one.reserve(R, 1).unwrap());
+    queued.set_phase(Phase::Queued).unwrap();
+    assert_eq!(one.reserve(R, 1).unwrap_err(), Full);
+    stalled.set_phase(Phase::WaitsForClient).unwrap();
+    assert!(one.reserve(R, 1).is_ok());
+    assert!(stalled.is_revoked() && !queued.is_revoked());
+}
+
+#[test]
+fn a_queued_request_gives_way_to_a_smaller_peer_only() {
+    let quotas = quotas(3);
+    let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
+    let of_large: Vec<_> = (0..3).map(|_| large.reserve(R, 1).unwrap()).collect();
+    for reservation in &of_large {
+        reservation.set_phase(Phase::Queued).unwrap();
+    }
+    let first = small.reserve(R, 1).unwrap();
+    first.set_phase(Phase::Queued).unwrap();
+    assert!(of_large[0].is_revoked());
+    assert_eq!(
+        large.reserve(R, 1).unwrap_err(),
+        Full,
+        "it holds more than the other"
+    );
+    assert!(!first.is_revoked());
+}
+
+#[test]
+fn what_the_host_works_for_is_never_revoked() {
+    let quotas = quotas(2);
+    let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
+    let held: Vec<_> = (0..2).map(|_| large.reserve(R, 1).unwrap()).collect();
+    held[0].set_phase(Phase::WaitsForClient).unwrap();
+    held[0].set_phase(Phase::Working).unwrap();
+    assert_eq!(small.reserve(R, 1).unwrap_err(), Full);
+    assert!(held.iter().all(|reservation| !reservation.is_revoked()));
+}
+
+#[test]
+fn many_peers_with_one_each_give_way_oldest_first() {
+    let quotas = quotas(8);
+    let held: Vec<_> = (0..8)
+        .map(|last| peer(&quotas, last).reserve(R, 1).unwrap())
+        .collect();
+    for number in [3, 0, 1, 2, 4, 5, 6, 7] {
+        held[number].set_phase(Phase::WaitsForClient).unwrap();
+    }
+    let _new = peer(&quotas, 100).reserve(R, 1).unwrap();
+    let revoked: Vec<_> = held.iter().map(Reservation::is_revoked).collect();
+    assert_eq!(revoked.iter().filter(|is| **is).count(), 1);
+    assert!(revoked[3]);
+}
+
+#[test]
+fn an_exempt_peer_is_never_revoked_and_may_take_from_all() {
+    let quotas = quotas(2);
+    let (proxy, one) = (quotas.exempt(), peer(&quotas, 1));
+    let of_proxy = proxy.reserve(R, 1).unwrap();
+    of_proxy.set_phase(Phase::WaitsForClient).unwrap();
+    let of_one = one.reserve(R, 1).unwrap();
+    of_one.set_phase(Phase::WaitsForClient).unwrap();
+    let second = proxy.reserve(R, 1).unwrap();
+    assert!(of_one.is_revoked() && !of_proxy.is_revoked());
+    assert_eq!(one.reserve(R, 1).unwrap_err(), Full);
+    drop(second);
+}
+
+#[test]
+fn a_peer_is_forgotten_with_its_last_reservation() {
+    let quotas = quotas(4);
+    let held = {
+        let one = peer(&quotas, 1);
+        let same = peer(&quotas, 1);
+        assert_eq!(quotas.peers(), 1);
+        (one.reserve(R, 1).unwrap(), same.reserve(R, 1).unwrap())
+    };
+    assert_eq!(quotas.peers(), 1);
+    drop(held);
+    assert_eq!(quotas.peers(), 0);
+}
+
+#[tokio::test]
+async fn an_owner_is_told_that_it_was_revoked() {
+    let quotas = quotas(1);
+    let held = peer(&quotas, 1).reserve(R, 1).unwrap();
+    held.set_phase(Phase::WaitsForClient).unwrap();
+    let told = tokio::spawn(async move { held.revoked().await });
+    tokio::task::yield_now().await;
+    let _taken = peer(&quotas, 2).reserve(R, 1).unwrap();
+    told.await.unwrap();
+}
+
+/// Random takes, waits and returns: the sum never passes the total, and ends at nothing.
+#[test]
+fn totals_hold_whatever_comes() {
+    for seed in 0..50 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let quotas = quotas(40);
+        let mut held: Vec<Reservation> = Vec::new();
+        for _ in 0..2_000 {
+            match random.u8(..6) {
+                0..=2 => {
+                    let amount = random.u64(1..6);
+                    let before = quotas.used(R);
+                    match peer(&quotas, random.u8(..5)).reserve(R, amount) {
+                        Ok(reservation) => held.push(reservation),
+                        Err(Full) => assert!(before + amount > 40, "refused while there was room"),
+                    }
+                }
+                3 if !held.is_empty() => {
+                    held.swap_remove(random.usize(..held.len()));
+                }
+                4 if !held.is_empty() => {
+                    let phase =
+                        [Phase::Working, Phase::Queued, Phase::WaitsForClient][random.usize(..3)];
+                    let _ = held[random.usize(..held.len())].set_phase(phase);
+                }
+                _ if !held.is_empty() => {
+                    let one = &held[random.usize(..held.len())];
+                    if random.bool() {
+                        let _ = one.grow(random.u64(1..4));
+                    } else {
+                        one.shrink(random.u64(1..4));
+                    }
+                }
+                _ => {}
+            }
+            let sum: u64 = held.iter().map(Reservation::amount).sum();
+            assert_eq!(sum, quotas.used(R), "seed {seed}");
+            assert!(sum <= 40, "seed {seed}");
+        }
+        drop(held);
+        assert_eq!((quotas.used(R), quotas.peers()), (0, 0), "seed {seed}");
+    }
+}
