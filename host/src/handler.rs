@@ -11,7 +11,7 @@ mod request_body;
 mod screen;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -20,7 +20,6 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -33,6 +32,7 @@ use crate::cookie::Jar;
 use crate::guest::{
     Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
 };
+use crate::quota::{Peer, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -56,8 +56,8 @@ pub struct Handler {
     tasks: TaskTracker,
     /// What is counted of requests that reach no guest.
     metrics: Arc<VersionMetrics>,
-    /// A permit for each request until its answer's body has ended.
-    permits: Arc<Semaphore>,
+    /// What all clients share.
+    quotas: Arc<Quotas>,
     attendant: Option<Arc<dyn Attendant>>,
 }
 
@@ -71,12 +71,14 @@ pub struct Site {
 }
 
 /// The two ends of the connection a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ends {
     /// The client's, or its proxy's.
     pub peer: SocketAddr,
     /// Ours.
     pub local: SocketAddr,
+    /// The other side's part in the quotas: [`Handler::share`].
+    pub share: Peer,
 }
 
 /// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
@@ -90,10 +92,11 @@ impl Handler {
         site: Site,
         sessions: Arc<SessionManager>,
         jar: Arc<Jar>,
+        quotas: Arc<Quotas>,
         attendant: Option<Arc<dyn Attendant>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(options.requests_max)),
+            quotas,
             options,
             site: ArcSwap::from_pointee(site),
             sessions,
@@ -112,6 +115,21 @@ impl Handler {
     /// Requests under way, whether or not their clients still wait.
     pub fn in_flight(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// What its clients share.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
+    }
+
+    /// The part that a connection from this address has in the quotas. A trusted proxy's connections carry the requests of
+    /// many clients and are exempt; each request counts for its client.
+    pub fn share(&self, address: IpAddr) -> Peer {
+        if self.options.proxy_trust.names(address) {
+            self.quotas.exempt()
+        } else {
+            self.quotas.peer(address)
+        }
     }
 
     /// Serves another site from the next request on.
@@ -136,14 +154,18 @@ impl Handler {
             attendant.sees(&request_id, &method, request.uri());
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let share = self.share_of_client(&request, &ends);
+        let Ok(place) = share.reserve(Resource::Requests, 1) else {
             return self.refuse(record, Problem::Overloaded);
         };
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
-        let work = async move { handler.respond(request, ends, record).await };
+        let work = async move {
+            let response = handler.respond(request, ends, record, &place).await;
+            response.map(|body| body.holding(place))
+        };
         match self.tasks.spawn(work.instrument(span)).await {
-            Ok(response) => response.map(|body| body.holding(permit)),
+            Ok(response) => response,
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
                 &Problem::Panic,
@@ -160,12 +182,23 @@ impl Handler {
         self.tasks.wait().await;
     }
 
+    /// The part in the quotas that a request counts for: its connection's, or that of the client behind a trusted proxy.
+    fn share_of_client<B>(&self, request: &Request<B>, ends: &Ends) -> Peer {
+        let trust = &self.options.proxy_trust;
+        let client = headers::client_behind_proxy(request.headers(), ends.peer.ip(), trust);
+        client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
+    }
+
     /// The path of a request, from its head to the head of its answer.
+    ///
+    /// `place` is the request's among those under way: its phase is to say when the request only waits, and a request that
+    /// has lost its place is to end.
     async fn respond<B>(
         &self,
         request: Request<B>,
         ends: Ends,
         mut record: AccessRecord,
+        _place: &Reservation,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,

@@ -10,12 +10,11 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
 use http_body::{Body as _, Frame, SizeHint};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::error::Problem;
 use super::headers::remove_hop_by_hop;
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
+use crate::quota::Reservation;
 use crate::session::CookieChange;
 
 /// The body of an answer.
@@ -23,8 +22,8 @@ use crate::session::CookieChange;
 pub struct Body {
     source: Source,
     request_id: Arc<str>,
-    /// Its request's place among those under way.
-    _permit: Option<OwnedSemaphorePermit>,
+    /// Its request's place among those under way, until the guest is done and the rest of the answer is in memory.
+    place: Option<Reservation>,
 }
 
 #[derive(Debug)]
@@ -44,12 +43,14 @@ impl Body {
         self.size_hint().exact()
     }
 
-    /// The body, which gives the permit back when it is dropped.
-    pub(super) fn holding(self, permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            _permit: Some(permit),
-            ..self
-        }
+    /// The body, which keeps its request's place as long as the guest works.
+    pub(super) fn holding(mut self, place: Reservation) -> Self {
+        self.place = self.is_unfinished().then_some(place);
+        self
+    }
+
+    fn is_unfinished(&self) -> bool {
+        matches!(&self.source, Source::Guest(body) if !body.is_complete())
     }
 }
 
@@ -71,6 +72,9 @@ impl http_body::Body for Body {
             }
             Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
         };
+        if this.place.is_some() && !this.is_unfinished() {
+            this.place = None;
+        }
         if let Some(Err(failure)) = &frame {
             tracing::warn!(
                 request_id = %this.request_id, error = failure.kind(), detail = %failure,
@@ -112,7 +116,7 @@ pub(super) fn of_guest(
     let mut body = Body {
         source: Source::Guest(body),
         request_id,
-        _permit: None,
+        place: None,
     };
     let true_length = body.len();
     if has_no_body(method, head.status) {
@@ -155,7 +159,7 @@ pub(super) fn of_stand_in(
     let body = Body {
         source,
         request_id,
-        _permit: None,
+        place: None,
     };
     Response::from_parts(head, body)
 }

@@ -20,6 +20,7 @@ use super::pace::{Arriving, Leaving, Pace, Streams};
 use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
 use super::{Link, Options, Service};
 use crate::limits;
+use crate::quota::Reservation;
 
 /// The ways a connection is told to end.
 #[derive(Clone, Debug)]
@@ -79,15 +80,17 @@ impl Protocols {
         stream: TcpStream,
         link: Link,
         service: S,
+        place: Reservation,
         ends: Ends,
     ) {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(place.clone()));
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let in_flight = pulse.request(version);
-            let answer = service.answer(request.map(|body| Arriving::new(body, pace)), link);
+            let answer =
+                service.answer(request.map(|body| Arriving::new(body, pace)), link.clone());
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 if in_flight.is_last() && version < Version::HTTP_2 {
@@ -108,6 +111,10 @@ impl Protocols {
             tokio::select! {
                 biased;
                 () = ends.cut.cancelled() => return,
+                () = place.revoked() => {
+                    tracing::debug!(peer = %link.peer, "connection cut: another client needed its place");
+                    return;
+                }
                 result = connection.as_mut() => {
                     if let Err(error) = result {
                         // A client's fault, or a body that was cut on purpose: the request's own events tell more.
