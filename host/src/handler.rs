@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -32,7 +32,7 @@ use crate::cookie::Jar;
 use crate::guest::{
     Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
 };
-use crate::quota::{Peer, Quotas, Reservation, Resource};
+use crate::quota::{Full, Outbox, Peer, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -79,6 +79,8 @@ pub struct Ends {
     pub local: SocketAddr,
     /// The other side's part in the quotas: [`Handler::share`].
     pub share: Peer,
+    /// What the client has not taken of the connection's answers, if it speaks HTTP/2.
+    pub outbox: Arc<Outbox>,
 }
 
 /// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
@@ -155,16 +157,25 @@ impl Handler {
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
         let share = self.share_of_client(&request, &ends);
-        let Ok(place) = share.reserve(Resource::Requests, 1) else {
-            return self.refuse(record, Problem::Overloaded);
+        let mut door = Door {
+            place: None,
+            client: share,
+            outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
+        match door.client.reserve(Resource::Requests, 1) {
+            Ok(place) => door.place = Some(place),
+            Err(Full) => return self.charge(self.refuse(record, Problem::Overloaded), &door),
+        }
+        let token = self.tasks.token();
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
         let work = async move {
-            let response = handler.respond(request, ends, record, &place).await;
-            response.map(|body| body.holding(place))
+            let response = handler.respond(request, ends, record, &door).await;
+            handler
+                .charge(response, &door)
+                .map(|body| body.under_way(token))
         };
-        match self.tasks.spawn(work.instrument(span)).await {
+        match tokio::spawn(work.instrument(span)).await {
             Ok(response) => response,
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
@@ -189,16 +200,25 @@ impl Handler {
         client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
     }
 
+    /// Charges the client for an answer that is not charged for yet. Where there is no room for it, it goes without its body.
+    fn charge(&self, response: Response<Body>, door: &Door) -> Response<Body> {
+        let (mut head, mut body) = response.into_parts();
+        if body.is_charged() || door.charge(&head.headers, &mut body).is_ok() {
+            return Response::from_parts(head, body);
+        }
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+        Response::from_parts(head, body.emptied())
+    }
+
     /// The path of a request, from its head to the head of its answer.
     ///
-    /// `place` is the request's among those under way: its phase is to say when the request only waits, and a request that
-    /// has lost its place is to end.
+    /// The phase of `door.place` is to say when the request only waits, and a request that has lost its place is to end.
     async fn respond<B>(
         &self,
         request: Request<B>,
         ends: Ends,
         mut record: AccessRecord,
-        _place: &Reservation,
+        door: &Door,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -288,7 +308,7 @@ impl Handler {
                 if runs.used_session {
                     release::vary_by_cookie(&mut answer.head.headers);
                 }
-                self.release(record, answer, cookie)
+                self.release(record, answer, cookie, door)
             }
             // Whatever the guest made of it: the client is owed the reason.
             Outcome::Failed { cookie, .. } if broke_off.is_set() => {
@@ -308,10 +328,16 @@ impl Handler {
         record: AccessRecord,
         answer: Released,
         cookie: CookieChange,
+        door: &Door,
     ) -> Response<Body> {
-        let (id, cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
+        let (id, our_cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
         let (head, body) = answer.leave();
-        let response = release::of_guest(head, body, id, &record.method, &cookie);
+        let response = release::of_guest(head, body, id, &record.method, &our_cookie);
+        let (head, mut body) = response.into_parts();
+        if door.charge(&head.headers, &mut body).is_err() {
+            return self.fail(record, Problem::Overloaded, our_cookie.change);
+        }
+        let response = Response::from_parts(head, body);
         record.log(response.status(), response.body().len(), None);
         response
     }
@@ -346,6 +372,31 @@ impl Handler {
             name: &self.options.cookie_name,
             change,
         }
+    }
+}
+
+/// A request's way in, and its answer's way out.
+struct Door {
+    /// Its place among those under way, if there was one.
+    place: Option<Reservation>,
+    client: Peer,
+    /// What its connection's client has not taken, on HTTP/2.
+    outbox: Option<Arc<Outbox>>,
+}
+
+impl Door {
+    /// Charges the client for an answer.
+    fn charge(&self, head: &HeaderMap, body: &mut Body) -> Result<(), Full> {
+        let head = head
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        let head = head.sum::<usize>() as u64;
+        body.charge_to(
+            &self.client,
+            self.place.as_ref(),
+            head,
+            self.outbox.as_ref(),
+        )
     }
 }
 
