@@ -60,7 +60,7 @@ pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
 /// answers as a connection has streams, each as long as what is held until its commit, take half of it.
 pub const UNTAKEN_CONNECTION_BYTES_MAX: u64 = 16 << 20;
 /// What an answer is charged for besides its bytes: its stream in the protocol and its task.
-pub const UNTAKEN_ANSWER_BYTES: u64 = 4 << 10;
+pub const UNTAKEN_ANSWER_BYTES: u64 = 12 << 10;
 /// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone.
 pub const UNTAKEN_STALL_MIN: Duration = Duration::from_secs(5);
 /// Bytes of one HTTP/2 connection that may wait in its buffers behind streams that have ended.
@@ -77,9 +77,9 @@ pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
 /// time-out: far below any line, far above a client that holds a guest with a byte now and then.
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
 /// Bytes that pieces of a request's body (chunks, DATA frames) have on average at least, once the free ones are used up.
-pub const BODY_PIECE_BYTES_MIN: u64 = 16;
-/// Pieces below that average that a body may have: their way through the host costs as much as some dozen requests.
-pub const BODY_PIECES_FREE: u64 = 8192;
+pub const BODY_PIECE_BYTES_MIN: u64 = 32;
+/// Pieces below that average that a body may have: each costs about as much as a small request, whatever its size.
+pub const BODY_PIECES_FREE: u64 = 1024;
 /// The same for each second: far more than anybody types.
 pub const BODY_PIECES_PER_S_FREE: u64 = 100;
 /// Pieces are joined up to this size.
