@@ -156,24 +156,21 @@ impl Handler {
             attendant.sees(&request_id, &method, request.uri());
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
-        let share = self.share_of_client(&request, &ends);
-        let mut door = Door {
-            place: None,
-            client: share,
+        let door = Door {
+            client: self.share_of_client(&request, &ends),
             outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
-        match door.client.reserve(Resource::Requests, 1) {
-            Ok(place) => door.place = Some(place),
-            Err(Full) => return self.charge(self.refuse(record, Problem::Overloaded), &door),
-        }
+        let Ok(place) = door.client.reserve(Resource::Requests, 1) else {
+            return self.charge(self.refuse(record, Problem::Overloaded), &door);
+        };
         let token = self.tasks.token();
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
         let work = async move {
-            let response = handler.respond(request, ends, record, &door).await;
+            let response = handler.respond(request, ends, record, &place, &door).await;
             handler
                 .charge(response, &door)
-                .map(|body| body.under_way(token))
+                .map(|body| body.under_way(token, place))
         };
         match tokio::spawn(work.instrument(span)).await {
             Ok(response) => response,
@@ -212,12 +209,14 @@ impl Handler {
 
     /// The path of a request, from its head to the head of its answer.
     ///
-    /// The phase of `door.place` is to say when the request only waits, and a request that has lost its place is to end.
+    /// The place is the request's among those under way: its phase is to say when the request only waits, and a request that has
+    /// lost its place is to end.
     async fn respond<B>(
         &self,
         request: Request<B>,
         ends: Ends,
         mut record: AccessRecord,
+        _place: &Reservation,
         door: &Door,
     ) -> Response<Body>
     where
@@ -375,10 +374,9 @@ impl Handler {
     }
 }
 
-/// A request's way in, and its answer's way out.
+/// The way out of an answer.
 struct Door {
-    /// Its place among those under way, if there was one.
-    place: Option<Reservation>,
+    /// The client that is charged for it.
     client: Peer,
     /// What its connection's client has not taken, on HTTP/2.
     outbox: Option<Arc<Outbox>>,
@@ -391,12 +389,7 @@ impl Door {
             .iter()
             .map(|(name, value)| name.as_str().len() + value.len());
         let head = head.sum::<usize>() as u64;
-        body.charge_to(
-            &self.client,
-            self.place.as_ref(),
-            head,
-            self.outbox.as_ref(),
-        )
+        body.charge_to(&self.client, head, self.outbox.as_ref())
     }
 }
 

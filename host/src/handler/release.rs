@@ -16,7 +16,7 @@ use super::headers::remove_hop_by_hop;
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
 use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
-use crate::quota::{Charge, Full, Outbox, Peer, Phase, Reservation, Untaken};
+use crate::quota::{Charge, Full, Outbox, Peer, Reservation, Untaken};
 use crate::session::CookieChange;
 
 /// The body of an answer.
@@ -24,8 +24,10 @@ use crate::session::CookieChange;
 pub struct Body {
     source: Source,
     request_id: Arc<str>,
-    /// What it holds until the client has taken it; its request's place among those under way, too, as long as the guest works.
+    /// What it holds until the client has taken it.
     charge: Option<Charge>,
+    /// Its request's place among those under way, until the guest is done and the rest of the answer is in memory.
+    place: Option<Reservation>,
     /// The rest of a piece that is too large for one.
     rest: Bytes,
     /// All was handed over, and the stream is not to end before it has left.
@@ -56,21 +58,20 @@ impl Body {
             source,
             request_id,
             charge: None,
+            place: None,
             rest: Bytes::new(),
             waits_to_leave: false,
             token: None,
         }
     }
 
-    /// Charges the client for what the answer holds; `head` is the size of its head, and an outbox is HTTP/2's. The request's
-    /// place is kept as long as the guest works.
+    /// Charges the client for what the answer holds; `head` is the size of its head, and an outbox is HTTP/2's.
     ///
     /// # Errors
     /// [`Full`]
     pub(super) fn charge_to(
         &mut self,
         client: &Peer,
-        place: Option<&Reservation>,
         head: u64,
         outbox: Option<&Arc<Outbox>>,
     ) -> Result<(), Full> {
@@ -80,11 +81,7 @@ impl Body {
         if self.is_at_end() || is_finished && is_small {
             return Ok(());
         }
-        let charge = Charge::new(client, head, in_memory, outbox)?;
-        if let Some(place) = place.filter(|_| !is_finished) {
-            charge.keep(place.clone());
-        }
-        self.charge = Some(charge);
+        self.charge = Some(Charge::new(client, head, in_memory, outbox)?);
         Ok(())
     }
 
@@ -93,9 +90,10 @@ impl Body {
         self.charge.is_some()
     }
 
-    /// The body, whose request is under way until it is dropped.
-    pub(super) fn under_way(mut self, token: TaskTrackerToken) -> Self {
+    /// The body, whose request is under way until it is dropped, and keeps its place as long as the guest works.
+    pub(super) fn under_way(mut self, token: TaskTrackerToken, place: Reservation) -> Self {
         self.token = Some(token);
+        self.place = (!self.is_finished()).then_some(place);
         self
     }
 
@@ -173,17 +171,9 @@ impl http_body::Body for Body {
             this.waits_to_leave = false;
             return Poll::Ready(None);
         }
-        // The client has taken what came before: now the guest is asked.
-        if let Some(charge) = &this.charge {
-            charge.set_phase(Phase::Working);
-        }
         let frame = ready!(this.poll_source(cx));
-        if let Some(charge) = &this.charge {
-            if this.is_finished() {
-                charge.give_place_back();
-            } else {
-                charge.set_phase(Phase::WaitsForClient);
-            }
+        if this.place.is_some() && this.is_finished() {
+            this.place = None;
         }
         if let Some(Err(failure)) = &frame {
             tracing::warn!(

@@ -142,8 +142,6 @@ pub struct WeakCharge(Weak<Charged>);
 #[derive(Debug)]
 struct Charged {
     bytes: Reservation,
-    /// Its request's place among those under way, while the guest works.
-    place: Mutex<Option<Reservation>>,
     outbox: Option<(Arc<Outbox>, usize)>,
     /// The part that lies in the body.
     in_body: AtomicU64,
@@ -171,7 +169,6 @@ impl Charge {
         let outbox = outbox.map(|outbox| (Arc::clone(outbox), outbox.add(&bytes, Instant::now())));
         Ok(Self(Arc::new(Charged {
             bytes,
-            place: Mutex::default(),
             outbox,
             in_body: AtomicU64::new(in_body),
             handed: AtomicU64::new(0),
@@ -244,24 +241,6 @@ impl Charge {
         self.0.outbox.is_some()
     }
 
-    /// Keeps the request's place among those under way as long as the guest works.
-    pub fn keep(&self, place: Reservation) {
-        *lock(&self.0.place) = Some(place);
-    }
-
-    /// Gives the request's place back: the guest is done, and the rest of the answer is in memory.
-    pub fn give_place_back(&self) {
-        lock(&self.0.place).take();
-    }
-
-    /// Says whether the request waits for its client.
-    pub fn set_phase(&self, phase: Phase) {
-        if let Some(place) = &*lock(&self.0.place) {
-            // One that was revoked is told to whoever polls for it.
-            let _ = place.set_phase(phase);
-        }
-    }
-
     /// Has the answer cut.
     pub fn revoke(&self) {
         self.0.bytes.revoke();
@@ -269,11 +248,6 @@ impl Charge {
 
     /// Ready when the answer is to be cut, because others need what it holds. Only the task that polled last is woken.
     pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some(place) = &*lock(&self.0.place)
-            && place.poll_revoked(cx).is_ready()
-        {
-            return Poll::Ready(());
-        }
         self.0.bytes.poll_revoked(cx)
     }
 

@@ -138,22 +138,6 @@ fn few_bytes_of_a_connection_may_outlive_their_streams() {
     assert!(of_http1.may_let_go(), "its connection is closed instead");
 }
 
-#[test]
-fn a_stalled_request_loses_its_place_and_its_answer_is_cut() {
-    let quotas = Quotas::new(Totals {
-        requests: 1,
-        ..Totals::default()
-    });
-    let charge = Charge::new(&client(&quotas), 0, 0, None).unwrap();
-    charge.keep(client(&quotas).reserve(Resource::Requests, 1).unwrap());
-    charge.set_phase(Phase::WaitsForClient);
-    let other = quotas.peer(IpAddr::from([127, 0, 0, 2]));
-    assert!(other.reserve(Resource::Requests, 1).is_ok());
-    assert!(is_revoked(&charge) && is_revoked(&Charge(charge.downgrade().0.upgrade().unwrap())));
-    charge.give_place_back();
-    assert!(!is_revoked(&charge));
-}
-
 /// Random answers, pieces and ends, of which some are revoked for others: nothing is charged twice or left behind.
 #[test]
 fn charges_add_up_whatever_comes() {
