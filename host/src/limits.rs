@@ -65,6 +65,8 @@ pub const UNTAKEN_ANSWER_BYTES: u64 = 12 << 10;
 pub const UNTAKEN_STALL_MIN: Duration = Duration::from_secs(5);
 /// Bytes of one HTTP/2 connection that may wait in its buffers behind streams that have ended.
 pub const UNTAKEN_LET_GO_BYTES_MAX: u64 = 16 << 10;
+/// The same in answers.
+pub const UNTAKEN_LET_GO_ANSWERS_MAX: u64 = 8;
 /// Largest piece of an answer that HTTP/2 is given at once: what a client takes shows in as many bytes, as its frames do.
 pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
 /// Longest answer of HTTP/1 that is not counted among the untaken: a connection has one, and buffers of this size anyway.

@@ -40,6 +40,8 @@ pub struct Outbox {
     bytes_max: u64,
     /// Bytes that bodies have handed over and that have not left.
     handed: AtomicU64,
+    /// Answers of which such bytes are.
+    leaving: AtomicU64,
     answers: Mutex<Answers>,
 }
 
@@ -62,6 +64,7 @@ impl Outbox {
         Arc::new(Self {
             bytes_max,
             handed: AtomicU64::new(0),
+            leaving: AtomicU64::new(0),
             answers: Mutex::default(),
         })
     }
@@ -210,9 +213,10 @@ impl Charge {
             .bytes
             .set_phase(Phase::WaitsForClient)
             .map_err(|_| Full)?;
-        self.0.handed.fetch_add(bytes, Relaxed);
+        let is_first = self.0.handed.fetch_add(bytes, Relaxed) == 0;
         if let Some((outbox, _)) = &self.0.outbox {
             outbox.handed.fetch_add(bytes, Relaxed);
+            outbox.leaving.fetch_add(u64::from(is_first), Relaxed);
         }
         let charge = self.clone();
         Ok(Bytes::from_owner(Handed { data, charge }))
@@ -230,9 +234,9 @@ impl Charge {
     /// Whether its stream may end before its last bytes have left. A stream that has ended cannot be reset, and its bytes stay in
     /// the protocol's buffers until the client takes them: only so many of a connection may.
     pub fn may_let_go(&self) -> bool {
-        let outbox = self.0.outbox.as_ref();
-        outbox.is_none_or(|(outbox, _)| {
+        self.0.outbox.as_ref().is_none_or(|(outbox, _)| {
             outbox.handed.load(Relaxed) <= limits::UNTAKEN_LET_GO_BYTES_MAX
+                && outbox.leaving.load(Relaxed) <= limits::UNTAKEN_LET_GO_ANSWERS_MAX
         })
     }
 
@@ -302,11 +306,13 @@ impl Drop for Handed {
     fn drop(&mut self) {
         let (charged, bytes) = (&*self.charge.0, self.data.len() as u64);
         charged.bytes.shrink(bytes);
+        let is_last = charged.handed.fetch_sub(bytes, AcqRel) == bytes;
         if let Some((outbox, slot)) = &charged.outbox {
             outbox.handed.fetch_sub(bytes, Relaxed);
+            outbox.leaving.fetch_sub(u64::from(is_last), Relaxed);
             outbox.shrink(*slot, bytes, Instant::now());
         }
-        if charged.handed.fetch_sub(bytes, AcqRel) == bytes {
+        if is_last {
             charged.left.wake();
         }
     }

@@ -133,6 +133,15 @@ fn few_bytes_of_a_connection_may_outlive_their_streams() {
     drop(first);
     assert!(other.may_let_go());
     drop(second);
+    let each = || {
+        let charge = new();
+        (charge.hand_over(piece(1)).unwrap(), charge)
+    };
+    let most = limits::UNTAKEN_LET_GO_ANSWERS_MAX as usize;
+    let mut answers: Vec<_> = (0..=most).map(|_| each()).collect();
+    assert!(!one.may_let_go(), "so many answers");
+    answers.pop();
+    assert!(one.may_let_go());
     let of_http1 = Charge::new(&client(&quotas), 0, 0, None).unwrap();
     let _large = of_http1.hand_over(piece(1 << 18)).unwrap();
     assert!(of_http1.may_let_go(), "its connection is closed instead");
