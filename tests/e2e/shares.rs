@@ -77,7 +77,11 @@ async fn answers_that_clients_leave_turn_no_visitor_away() {
         let host = host("requests = 100");
         let mut clients = Vec::new();
         for number in 0..4 {
-            clients.push(stalled(&host, address(number, is_one), 0, "/hello").await.0);
+            clients.push(
+                stalled(&host, address(number, is_one), 0, "/f/hello")
+                    .await
+                    .0,
+            );
         }
         assert_visitors_are_served(&host).await;
         let operator = Operator::of(&host);
