@@ -1,3 +1,5 @@
+//! Charges of answers and the outboxes of connections.
+
 use std::net::IpAddr;
 
 use futures_util::FutureExt as _;

@@ -1,3 +1,5 @@
+//! Bodies from a script of pieces and pauses.
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
