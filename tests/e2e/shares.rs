@@ -286,3 +286,46 @@ async fn a_body_in_many_tiny_pieces_is_refused_and_one_in_small_pieces_is_not() 
     }
     assert_visitors_are_served(&host).await;
 }
+
+/// A proxy's connection carries the answers of many clients: one that stalls loses its own alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn behind_a_trusted_proxy_each_forwarded_client_pays_for_itself() {
+    const OTHER: u32 = 201;
+    let host = Config::over("memory:")
+        .top("[server]\nuntaken = \"1MiB\"")
+        .session("trusted_proxies = [\"127.0.0.0/8\"]")
+        .guest("/f", "fixture-faults")
+        .start();
+    let mut proxy = RawH2::connect(host.address(), None, &[(INITIAL_WINDOW_SIZE, 0)])
+        .await
+        .unwrap();
+    let (mut heads, mut reset) = (0, Vec::new());
+    for stream in (1..OTHER + 40).step_by(2) {
+        let client = if stream == OTHER {
+            "10.0.0.2"
+        } else {
+            "10.0.0.1"
+        };
+        let fields = [("x-forwarded-for", client)];
+        proxy
+            .request(stream, "GET", "/f/hello", &fields, true)
+            .await
+            .unwrap();
+        heads += 1;
+    }
+    while heads > 0 {
+        let frame = timeout(PATIENCE, proxy.receive()).await.unwrap().unwrap();
+        heads -= u32::from(frame.kind == kind::HEADERS);
+        reset.extend((frame.kind == kind::RST_STREAM).then_some(frame.stream));
+    }
+    proxy.open_window(OTHER, 1000).await.unwrap();
+    loop {
+        let frame = timeout(PATIENCE, proxy.receive()).await.unwrap().unwrap();
+        reset.extend((frame.kind == kind::RST_STREAM).then_some(frame.stream));
+        if frame.is_end() {
+            assert_eq!(frame.stream, OTHER);
+            break;
+        }
+    }
+    assert!(!reset.is_empty() && !reset.contains(&OTHER), "{reset:?}");
+}
