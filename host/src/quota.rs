@@ -233,8 +233,6 @@ impl Quotas {
             let _one_at_a_time = lock(&self.making_room);
             while !total.try_add(amount) {
                 if amount > total.max || !self.make_room(resource, peer, amount) {
-                    total.refused.fetch_add(1, Relaxed);
-                    total.tell(resource, Instant::now());
                     return Err(Full);
                 }
                 total.tell(resource, Instant::now());
@@ -250,6 +248,12 @@ impl Quotas {
         }
         peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())
+    }
+
+    fn note_refusal(&self, resource: Resource) {
+        let total = self.total(resource);
+        total.refused.fetch_add(1, Relaxed);
+        total.tell(resource, Instant::now());
     }
 
     fn give_back(&self, resource: Resource, usage: &Usage, amount: u64) {
@@ -362,6 +366,15 @@ impl Peer {
     /// # Errors
     /// [`Full`]
     pub fn reserve(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
+        self.reserve_again(resource, amount)
+            .inspect_err(|Full| self.quotas.note_refusal(resource))
+    }
+
+    /// As [`Peer::reserve`], for a caller that was refused before and waits: it is not counted once more.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn reserve_again(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
         self.quotas.reserve(resource, self, amount)?;
         let mut entries = lock(&self.usage.entries[resource as usize]);
         let slot = entries.vacant_entry();

@@ -200,14 +200,16 @@ pub async fn run<S: Service>(
 
 /// A place for a connection, as soon as there is one.
 async fn place(share: &Peer) -> Reservation {
+    let mut place = share.reserve(Resource::Connections, 1);
     loop {
-        if let Ok(place) = share.reserve(Resource::Connections, 1) {
+        if let Ok(place) = place {
             // Until its first request it may give way to another connection.
             let _ = place.set_phase(Phase::WaitsForClient);
             return place;
         }
         // A connection may give way as soon as it has no request under way, of which nothing tells.
         tokio::time::sleep(limits::CONNECTION_RETRY).await;
+        place = share.reserve_again(Resource::Connections, 1);
     }
 }
 

@@ -132,7 +132,10 @@ impl Reservation {
     /// [`Full`], also when it was revoked.
     pub fn grow(&self, more: u64) -> Result<(), Full> {
         let held = &*self.0;
-        held.peer.quotas.reserve(held.resource, &held.peer, more)?;
+        let quotas = &held.peer.quotas;
+        quotas
+            .reserve(held.resource, &held.peer, more)
+            .inspect_err(|Full| quotas.note_refusal(held.resource))?;
         self.grown(more)
     }
 
