@@ -20,6 +20,7 @@ mod express;
 mod grants;
 mod guests;
 mod inspect;
+mod isolation;
 mod js;
 mod languages;
 mod laws;
