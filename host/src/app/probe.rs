@@ -97,7 +97,9 @@ fn request(
         ),
         jar: Some(jar),
         request_id: "probe".into(),
-        deadline,
+        deadline: deadline.into(),
+        client: None,
+        place: None,
     })
 }
 

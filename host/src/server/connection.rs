@@ -16,7 +16,8 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Arriving, Leaving, Pace, Streams};
+use super::pace::arriving::{Arriving, BodyPace};
+use super::pace::{Leaving, Pace, Streams};
 use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
 use super::{Link, Options, Service};
 use crate::limits;
@@ -36,6 +37,7 @@ pub(super) struct Protocols {
     builder: auto::Builder<Streams>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    body_pace: BodyPace,
 }
 
 impl Protocols {
@@ -70,6 +72,7 @@ impl Protocols {
             builder,
             header_timeout: options.header_timeout,
             idle_timeout: options.idle_timeout,
+            body_pace: options.body_pace,
         }
     }
 
@@ -84,10 +87,11 @@ impl Protocols {
         let pulse = Arc::new(Pulse::default());
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
+        let body_pace = self.body_pace;
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let in_flight = pulse.request(version);
-            let answer = service.answer(request.map(|body| Arriving::new(body, pace)), link);
+            let answer = service.answer(request.map(|body| Arriving::new(body, body_pace)), link);
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 if in_flight.is_last() && version < Version::HTTP_2 {
