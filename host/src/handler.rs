@@ -11,7 +11,7 @@ mod request_body;
 mod screen;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -19,7 +19,6 @@ use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -34,7 +33,7 @@ use crate::guest::{
     Blame, Deployments, End, Fault, Guest, GuestFailure, GuestRequest, Invocation, Released,
     ReplayBody, StreamPolicy,
 };
-use crate::quota::PeerKey;
+use crate::quota::{Peer, PeerKey, Phase, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -58,8 +57,8 @@ pub struct Handler {
     tasks: TaskTracker,
     /// What is counted of requests that reach no guest.
     metrics: Arc<VersionMetrics>,
-    /// A permit for each request until its answer's body has ended.
-    permits: Arc<Semaphore>,
+    /// What all clients share.
+    quotas: Arc<Quotas>,
     attendant: Option<Arc<dyn Attendant>>,
 }
 
@@ -73,12 +72,14 @@ pub struct Site {
 }
 
 /// The two ends of the connection a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ends {
     /// The client's, or its proxy's.
     pub peer: SocketAddr,
     /// Ours.
     pub local: SocketAddr,
+    /// The other side's part in the quotas: [`Handler::share`].
+    pub share: Peer,
 }
 
 /// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
@@ -92,10 +93,11 @@ impl Handler {
         site: Site,
         sessions: Arc<SessionManager>,
         jar: Arc<Jar>,
+        quotas: Arc<Quotas>,
         attendant: Option<Arc<dyn Attendant>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(options.requests_max)),
+            quotas,
             options,
             site: ArcSwap::from_pointee(site),
             sessions,
@@ -114,6 +116,21 @@ impl Handler {
     /// Requests under way, whether or not their clients still wait.
     pub fn in_flight(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// What its clients share.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
+    }
+
+    /// The part that a connection from this address has in the quotas. A trusted proxy's connections carry the requests of
+    /// many clients and are exempt; each request counts for its client.
+    pub fn share(&self, address: IpAddr) -> Peer {
+        if self.options.proxy_trust.names(address) {
+            self.quotas.exempt()
+        } else {
+            self.quotas.peer(address)
+        }
     }
 
     /// Serves another site from the next request on.
@@ -138,14 +155,17 @@ impl Handler {
             attendant.sees(&request_id, &method, request.uri());
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
+        let share = self.share_of_client(&request, &ends);
+        let Ok(place) = share.reserve(Resource::Requests, 1) else {
             return self.refuse(record, Problem::Overloaded);
         };
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
-        let work = async move { handler.respond(request, ends, record).await };
+        let work = async move {
+            handler.respond(request, ends, record, place).await
+        };
         match self.tasks.spawn(work.instrument(span)).await {
-            Ok(response) => response.map(|body| body.holding(permit)),
+            Ok(response) => response,
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
                 &Problem::Panic,
@@ -162,12 +182,23 @@ impl Handler {
         self.tasks.wait().await;
     }
 
+    /// The part in the quotas that a request counts for: its connection's, or that of the client behind a trusted proxy.
+    fn share_of_client<B>(&self, request: &Request<B>, ends: &Ends) -> Peer {
+        let trust = &self.options.proxy_trust;
+        let client = headers::client_behind_proxy(request.headers(), ends.peer.ip(), trust);
+        client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
+    }
+
     /// The path of a request, from its head to the head of its answer.
+    ///
+    /// `place` is the request's among those under way: its phase says when the request only waits, and a request that has lost
+    /// its place ends. A released answer keeps the place until its guest is done and the rest is in memory.
     async fn respond<B>(
         &self,
         request: Request<B>,
         ends: Ends,
         mut record: AccessRecord,
+        place: Reservation,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -227,10 +258,14 @@ impl Handler {
             .upper()
             .is_some_and(|n| n <= limits.replay_bytes_max as u64);
         let body = ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max);
+        let body = match body.has_come() {
+            true => body,
+            false => body.charged_to(place.peer()),
+        };
         // Before the guest's queue and its session's turn: a client that sends slowly keeps no other from them.
         if !body.has_come() && guest.stream() == StreamPolicy::Buffered {
             drop(guest);
-            if let Err(failure) = body.read_ahead().await {
+            if let Err(failure) = read_ahead(&body, &place).await {
                 return self.refuse(record, Problem::Guest(failure));
             }
             is_kept = body.has_come();
@@ -252,7 +287,7 @@ impl Handler {
             request_id: Arc::clone(&record.request_id),
             deadline: deadline.clone(),
             client: Some(client),
-            place: None,
+            place: Some(place),
         };
         let mut runs = Runs {
             invocation: Invocation::new(Arc::clone(&guest), request),
@@ -403,6 +438,18 @@ fn visitor(screened: &Screened) -> u64 {
         screened.presented.hash(&mut hasher);
     }
     hasher.finish()
+}
+
+/// Reads the beginning of a body. Meanwhile the request waits for its client and may lose its place to another.
+async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestFailure> {
+    let revoked = |_| GuestFailure::NoRoomForBody;
+    place.set_phase(Phase::WaitsForClient).map_err(revoked)?;
+    tokio::select! {
+        biased;
+        () = place.revoked() => return Err(GuestFailure::NoRoomForBody),
+        read = body.read_ahead() => read?,
+    }
+    place.set_phase(Phase::Working).map_err(revoked)
 }
 
 /// How a request ended, as far as its guest and its client may answer for it.

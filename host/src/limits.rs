@@ -48,10 +48,18 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
-/// Connections at once; further ones wait in the listener's queue.
-pub const CONNECTIONS_MAX: usize = 4096;
+/// Connections at once. A further one takes the place of one without a request.
+pub const CONNECTIONS_MAX: u64 = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
-pub const REQUESTS_MAX: usize = 4096;
+pub const REQUESTS_MAX: u64 = 4096;
+/// Bytes of request bodies that are in memory before their guests run, over all clients.
+pub const WAITING_BODIES_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of answers that clients have not taken, over all clients.
+pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
+/// Time between two log lines that say that one total is used up.
+pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two looks for room for a connection that was accepted while no other could give way to it.
+pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
 /// How long a client may send nothing of a request's body before its rate counts.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slowest that a client may send a request's body after that, in bytes a second: a fifth of the slowest mobile line.
@@ -212,7 +220,7 @@ pub const WATCH_QUIET: Duration = Duration::from_secs(2);
 pub const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Connections at once to the admin interface: some operators and their monitoring.
-pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+pub const ADMIN_CONNECTIONS_MAX: u64 = 64;
 /// Components from the admin interface that are compiled or tried at once.
 pub const ADMIN_UPLOADS_MAX: usize = 2;
 /// Components that the admin interface holds in memory, those that arrive included, if each is as large as one can be.
@@ -237,7 +245,7 @@ pub const TRIAL_HOSTS_MAX: usize = 256;
 /// Rivals that wait for a commit of one host's.
 pub const TRIAL_RIVALS_MAX: usize = 1024;
 /// Connections to the control interface at once: a test runner may run many tests side by side.
-pub const TRIAL_CONNECTIONS_MAX: usize = 256;
+pub const TRIAL_CONNECTIONS_MAX: u64 = 256;
 /// Largest body of a call on the control interface, in bytes.
 pub const TRIAL_BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time for such a body to arrive.

@@ -1,7 +1,7 @@
 //! The whole request through the host's own pipeline, from its head to the last byte of the answer: all of it but the sockets
 //! and the access log, which nobody listens to here.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use cloakroom::guest::{
 };
 use cloakroom::handler::{Ends, Handler, Options, ProxyTrust, Site};
 use cloakroom::limits;
+use cloakroom::quota::{Peer, Quotas, Totals};
 use cloakroom::route::{Route, RouteTable};
 use criterion::Criterion;
 use http::Request;
@@ -32,15 +33,18 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     for component in ["fixture-hello", "counter"] {
         for (how, reuse) in USES {
             let handler = runtime.block_on(handler(component, reuse, &visitor));
+            let share = handler.share(IpAddr::from([127, 0, 0, 1]));
             group.bench_function(format!("{component}/{how}"), |b| {
-                measure(b, &runtime, async || answer(&handler, &cookie).await);
+                measure(b, &runtime, async || {
+                    answer(&handler, &share, &cookie).await
+                });
             });
         }
     }
     group.finish();
 }
 
-async fn answer(handler: &Arc<Handler>, cookie: &str) -> Bytes {
+async fn answer(handler: &Arc<Handler>, share: &Peer, cookie: &str) -> Bytes {
     let request = Request::get("/")
         .header(HOST, "example.test")
         .header(COOKIE, cookie)
@@ -48,6 +52,7 @@ async fn answer(handler: &Arc<Handler>, cookie: &str) -> Bytes {
     let ends = Ends {
         peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
         local: SocketAddr::from(([127, 0, 0, 1], 3000)),
+        share: share.clone(),
     };
     let response = handler.answer(request.expect("a request"), ends).await;
     assert_eq!(response.status(), 200);
@@ -81,7 +86,9 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
     let keys = Arc::new(Signed::new().keys);
     let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
     let jar = Jar::new(COOKIE_NAME, jar_keys, Clock::system());
-    Handler::new(options(), site, Arc::clone(&visitor.sessions), jar, None)
+    let quotas = Quotas::new(Totals::default());
+    let sessions = Arc::clone(&visitor.sessions);
+    Handler::new(options(), site, sessions, jar, quotas, None)
 }
 
 fn options() -> Options {
@@ -91,7 +98,6 @@ fn options() -> Options {
         head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
         headers_max: limits::REQUEST_HEADERS_MAX,
         target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-        requests_max: limits::REQUESTS_MAX,
     }
 }
 

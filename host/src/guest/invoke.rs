@@ -120,7 +120,7 @@ impl Invocation {
         // The first wait is bounded by the queue alone: the deadline is the guest's.
         let queue_until = (!deadline.is_unstarted()).then(|| deadline.at());
         let gates = self.guest.gates();
-        let permit = gates.enter(queue_until, place.as_deref()).await;
+        let permit = gates.enter(queue_until, place.as_ref()).await;
         let metrics = self.guest.metrics().guest();
         metrics.waited(asked_at.elapsed(), &permit);
         let permit = permit?;

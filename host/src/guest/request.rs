@@ -34,7 +34,7 @@ pub struct GuestRequest {
     /// The client that is counted by, where failures have to come from several.
     pub client: Option<PeerKey>,
     /// Its place among the requests under way. Its peer pays for what is kept in memory for the client.
-    pub place: Option<Arc<Reservation>>,
+    pub place: Option<Reservation>,
 }
 
 impl GuestRequest {

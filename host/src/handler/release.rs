@@ -10,8 +10,6 @@ use http::header::{CACHE_CONTROL, CONTENT_LENGTH, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
 use http_body::{Body as _, Frame, SizeHint};
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::error::Problem;
 use super::headers::remove_hop_by_hop;
 use crate::cookie;
@@ -23,8 +21,6 @@ use crate::session::CookieChange;
 pub struct Body {
     source: Source,
     request_id: Arc<str>,
-    /// Its request's place among those under way.
-    _permit: Option<OwnedSemaphorePermit>,
 }
 
 #[derive(Debug)]
@@ -42,14 +38,6 @@ impl Body {
     /// Its length where it is known, in bytes.
     pub(super) fn len(&self) -> Option<u64> {
         self.size_hint().exact()
-    }
-
-    /// The body, which gives the permit back when it is dropped.
-    pub(super) fn holding(self, permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            _permit: Some(permit),
-            ..self
-        }
     }
 }
 
@@ -112,7 +100,6 @@ pub(super) fn of_guest(
     let mut body = Body {
         source: Source::Guest(body),
         request_id,
-        _permit: None,
     };
     let true_length = body.len();
     if has_no_body(method, head.status) {
@@ -155,7 +142,6 @@ pub(super) fn of_stand_in(
     let body = Body {
         source,
         request_id,
-        _permit: None,
     };
     Response::from_parts(head, body)
 }

@@ -31,8 +31,6 @@ pub struct ScreenOptions {
     pub headers_max: usize,
     /// Longest path and query, in bytes.
     pub target_bytes_max: usize,
-    /// Requests under way at once, their answers' bodies included.
-    pub requests_max: usize,
 }
 
 /// What the screen has found out about a request that passed it.

@@ -21,6 +21,7 @@ use super::pace::{Leaving, Pace, Streams};
 use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
 use super::{Link, Options, Service};
 use crate::limits;
+use crate::quota::Reservation;
 
 /// The ways a connection is told to end.
 #[derive(Clone, Debug)]
@@ -82,16 +83,18 @@ impl Protocols {
         stream: TcpStream,
         link: Link,
         service: S,
+        place: Reservation,
         ends: Ends,
     ) {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(place.clone()));
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
         let body_pace = self.body_pace;
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let in_flight = pulse.request(version);
-            let answer = service.answer(request.map(|body| Arriving::new(body, body_pace)), link);
+            let answer =
+                service.answer(request.map(|body| Arriving::new(body, body_pace)), link.clone());
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 if in_flight.is_last() && version < Version::HTTP_2 {
@@ -112,6 +115,10 @@ impl Protocols {
             tokio::select! {
                 biased;
                 () = ends.cut.cancelled() => return,
+                () = place.revoked() => {
+                    tracing::debug!(peer = %link.peer, "connection cut: another client needed its place");
+                    return;
+                }
                 result = connection.as_mut() => {
                     if let Err(error) = result {
                         // A client's fault, or a body that was cut on purpose: the request's own events tell more.

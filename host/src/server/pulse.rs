@@ -5,8 +5,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -15,10 +15,15 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::limits::TRANSFER_BYTES_PER_S_MIN;
+use crate::quota::{Phase, Reservation};
 
 /// What has happened on one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pulse {
+    /// Its place among all connections, which it may lose while the host works for no request of it.
+    place: Reservation,
+    /// How many of its requests the host works for.
+    working: Mutex<usize>,
     reads: AtomicU64,
     /// Bytes that the socket has taken.
     written: AtomicU64,
@@ -35,10 +40,45 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
+    pub(super) fn new(place: Reservation) -> Self {
+        Self {
+            place,
+            working: Mutex::default(),
+            reads: AtomicU64::default(),
+            written: AtomicU64::default(),
+            requests: AtomicU64::default(),
+            in_flight: AtomicUsize::default(),
+            reads_when_answered: AtomicU64::default(),
+            is_blocked: AtomicBool::default(),
+            is_multiplexed: AtomicBool::default(),
+            is_farewell: AtomicBool::default(),
+        }
+    }
+
+    /// The host begins to work for a request, for the first time or again.
+    fn begin_work(&self) {
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        *working += 1;
+        if *working == 1 {
+            // A connection that has lost its place is about to be cut, with this request.
+            let _ = self.place.set_phase(Phase::Working);
+        }
+    }
+
+    /// A request has ended, or it is its client's turn.
+    fn end_work(&self) {
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        *working -= 1;
+        if *working == 0 {
+            let _ = self.place.set_phase(Phase::WaitsForClient);
+        }
+    }
+
     /// Counts a request until the guard is dropped, with its answer's body.
     pub(super) fn request(self: &Arc<Self>, version: http::Version) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
+        self.begin_work();
         self.is_multiplexed
             .store(version == http::Version::HTTP_2, Relaxed);
         InFlight(Arc::clone(self))
@@ -72,6 +112,7 @@ impl Drop for InFlight {
             .reads_when_answered
             .store(self.0.reads.load(Relaxed), Relaxed);
         self.0.in_flight.fetch_sub(1, Relaxed);
+        self.0.end_work();
     }
 }
 
@@ -254,6 +295,7 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::{Quotas, Resource, Totals};
 
     const HEADER: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
@@ -267,8 +309,11 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let start = Instant::now();
+            let quotas = Quotas::new(Totals::default());
+            let peer = quotas.peer([127, 0, 0, 1].into());
+            let place = peer.reserve(Resource::Connections, 1).unwrap();
             Self {
-                pulse: Arc::default(),
+                pulse: Arc::new(Pulse::new(place)),
                 watch: Watch::new(HEADER, IDLE, start),
                 start,
             }

@@ -97,7 +97,7 @@ pub(in crate::guest) struct Client {
     gates: Gates,
     keys: Option<[usize; 2]>,
     /// The request's place among those under way.
-    place: Option<Arc<Reservation>>,
+    place: Option<Reservation>,
     is_waiting: bool,
 }
 
@@ -106,7 +106,7 @@ impl Client {
     pub(in crate::guest) fn of(
         _permit: &Permit,
         gates: &Gates,
-        place: Option<Arc<Reservation>>,
+        place: Option<Reservation>,
     ) -> Self {
         Self {
             gates: gates.clone(),
@@ -117,7 +117,7 @@ impl Client {
     }
 
     /// The request's place among those under way.
-    pub(in crate::guest) fn place(&self) -> Option<&Arc<Reservation>> {
+    pub(in crate::guest) fn place(&self) -> Option<&Reservation> {
         self.place.as_ref()
     }
 
