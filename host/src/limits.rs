@@ -72,7 +72,7 @@ pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
 pub const CLIENT_RATE_FAIR: u64 = 64 << 10;
 /// Bytes of a released answer that are taken from its guest before its client asks for them: most guests are done then.
 pub const READ_AHEAD_BYTES: usize = 256 << 10;
-/// Slowest that a client may send a request's body or take an answer's, in bytes a second, once it has used up the idle
+/// Slowest that a client may take an answer's body, in bytes a second, once it has used up the idle
 /// time-out: far below any line, far above a client that holds a guest with a byte now and then.
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
 /// What is read of a request's body that nobody wants, in bytes, and for how long, so that its sender reads the answer.

@@ -83,7 +83,7 @@ where
         let Some(frame) = body.frame().await else {
             return Ok(whole);
         };
-        let frame = frame.map_err(|error| broken(&*error.into()))?;
+        let frame = frame.map_err(|error| broken(error.into()))?;
         let Some(piece) = frame.data_ref() else {
             continue;
         };
@@ -131,7 +131,7 @@ fn too_large() -> Refusal {
     problem(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }
 
-fn broken(error: &(dyn std::error::Error + 'static)) -> Refusal {
+fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Refusal {
     if error.is::<BodyTooSlow>() {
         return too_slow();
     }

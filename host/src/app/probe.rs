@@ -47,7 +47,7 @@ impl guest::Probe for ScratchVisitor {
                 path: path.split('?').next().unwrap_or(path).to_owned(),
                 is_secure: false,
                 grant: Arc::clone(candidate.grant()),
-                deadline,
+                deadline: deadline.into(),
                 start: candidate.start(),
             };
             let sessions = self.sessions(keys);

@@ -156,7 +156,7 @@ impl Invocation {
         let (deadline, body) = (&self.request.deadline, &self.request.body);
         let mut alarm = pin!(tokio::time::sleep_until(deadline.at().into()));
         let mut seen_out = pin!(None);
-        poll_fn(|cx| {
+        let released = poll_fn(|cx| {
             deadline.resume();
             client.go_on()?;
             if let Poll::Ready(released) = releasing.poll(cx) {
@@ -183,7 +183,9 @@ impl Invocation {
             }
             Poll::Pending
         })
-        .await
+        .await;
+        deadline.resume();
+        released
     }
 
     fn start(&self, session: Session, number: u32, permit: Permit) -> Run {

@@ -147,7 +147,9 @@ impl Pipe {
         match frame.into_data() {
             Ok(data) => {
                 if let Some(room) = &flow.room {
-                    // A piece that there is no room for is kept all the same, and is the last one until it is taken.
+                    // It makes room for itself by what others hold. A piece that there is no room for is kept all the same, and is
+                    // the last one until it is taken.
+                    let _ = room.set_phase(Phase::Working);
                     let _ = room.grow(data.len() as u64);
                 }
                 flow.held.push(data);

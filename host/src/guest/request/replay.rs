@@ -274,6 +274,12 @@ impl Record {
             return true;
         };
         let cost = data.len() as u64 + PIECE_COST;
+        // It makes room for itself by what others hold, not by what it holds.
+        if let (Some(room), Keep::Ahead) = (&self.room, keep)
+            && room.set_phase(Phase::Working).is_err()
+        {
+            return false;
+        }
         let has_room = match &self.room {
             Some(room) => room.grow(cost).is_ok(),
             None => match peer.reserve(Resource::RequestBytes, cost) {

@@ -3,8 +3,7 @@
 
 use std::error::Error;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -48,19 +47,12 @@ struct Wait {
 #[derive(Debug, Default)]
 struct Bell {
     rang_at: Mutex<Option<Instant>>,
-    has_rung: AtomicBool,
     reader: AtomicWaker,
 }
 
 impl Bell {
-    fn reset(&self) {
-        if self.has_rung.swap(false, Ordering::AcqRel) {
-            *self.rang_at.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        }
-    }
-
-    fn rang_at(&self) -> Option<Instant> {
-        *self.rang_at.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rang_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.rang_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,13 +62,12 @@ impl Wake for Bell {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        let mut rang_at = self.rang_at.lock().unwrap_or_else(PoisonError::into_inner);
-        rang_at.get_or_insert_with(Instant::now);
-        self.has_rung.store(true, Ordering::Release);
-        drop(rang_at);
+        self.rang_at().get_or_insert_with(Instant::now);
         self.reader.wake();
     }
 }
+
+type PolledFrame<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
 
 impl<B> Arriving<B> {
     pub(in crate::server) fn new(body: B, pace: BodyPace) -> Self {
@@ -88,13 +79,10 @@ impl<B> Arriving<B> {
         }
     }
 
-    /// The client sent something, or the end.
-    fn came(&mut self, bytes: u64) {
-        let now = Instant::now();
-        if let Some(wait) = &mut self.wait
-            && let Some(since) = wait.since.take()
-        {
-            let until = wait.bell.rang_at().unwrap_or(now);
+    /// The client sent something, or the end: at this time, or now.
+    fn came(&mut self, at: Option<Instant>, bytes: u64) {
+        if let Some(since) = self.wait.as_mut().and_then(|wait| wait.since.take()) {
+            let until = at.unwrap_or_else(Instant::now);
             self.left = self.left.saturating_sub(until.saturating_duration_since(since));
         }
         let bought = bytes.saturating_mul(1000) / self.pace.bytes_per_s.max(1);
@@ -133,21 +121,19 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        let polled = match &mut this.wait {
-            None => Pin::new(&mut this.body).poll_frame(cx),
+        // Most bodies are there when they are asked for.
+        let (mut rang_at, mut polled) = match &mut this.wait {
+            None => (None, Pin::new(&mut this.body).poll_frame(cx)),
             Some(wait) => wait.poll(&mut this.body, cx),
         };
-        let polled = match (polled, &mut this.wait) {
-            (Poll::Pending, None) => {
-                let wait = this.wait.insert(Box::new(Wait {
-                    bell: Arc::default(),
-                    since: None,
-                    alarm: Box::pin(tokio::time::sleep(this.left)),
-                }));
-                wait.poll(&mut this.body, cx)
-            }
-            (polled, _) => polled,
-        };
+        if polled.is_pending() && this.wait.is_none() {
+            let wait = this.wait.insert(Box::new(Wait {
+                bell: Arc::default(),
+                since: None,
+                alarm: Box::pin(tokio::time::sleep(this.left)),
+            }));
+            (rang_at, polled) = wait.poll(&mut this.body, cx);
+        }
         match polled {
             Poll::Pending => {
                 if this.poll_too_slow(cx).is_ready() {
@@ -157,7 +143,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
             }
             Poll::Ready(frame) => {
                 if let Some(Ok(frame)) = &frame {
-                    this.came(frame.data_ref().map_or(0, Bytes::len) as u64);
+                    this.came(rang_at, frame.data_ref().map_or(0, Bytes::len) as u64);
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
@@ -174,18 +160,17 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
 }
 
 impl Wait {
-    /// Asks the body, which is to ring the bell.
+    /// Asks the body, which is to ring the bell; and when the bell rang before.
     fn poll<B: Body<Data = Bytes> + Unpin>(
         &mut self,
         body: &mut B,
         cx: &Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> (Option<Instant>, PolledFrame<B>) {
         self.bell.reader.register(cx.waker());
-        if self.since.is_none() {
-            self.bell.reset();
-        }
+        let rang_at = self.bell.rang_at().take();
         let waker = Waker::from(Arc::clone(&self.bell));
-        Pin::new(body).poll_frame(&mut Context::from_waker(&waker))
+        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
+        (rang_at, polled)
     }
 }
 
@@ -254,7 +239,7 @@ mod tests {
                 panic!("a byte that has come is there");
             }
             if body.left < Duration::from_secs(1) {
-                assert_eq!(second, 9);
+                assert_eq!(second, 8);
                 break;
             }
         }
@@ -282,7 +267,7 @@ mod tests {
         // It has come at once, and is read half a minute later.
         age(&mut body, Duration::from_secs(30));
         let bell = &body.wait.as_ref().unwrap().bell;
-        *bell.rang_at.lock().unwrap() = body.wait.as_ref().unwrap().since;
+        *bell.rang_at() = body.wait.as_ref().unwrap().since;
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
         assert!(body.left > Duration::from_secs(9), "{:?}", body.left);
     }
