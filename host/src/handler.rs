@@ -161,9 +161,7 @@ impl Handler {
         };
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
-        let work = async move {
-            handler.respond(request, ends, record, place).await
-        };
+        let work = async move { handler.respond(request, ends, record, place).await };
         match self.tasks.spawn(work.instrument(span)).await {
             Ok(response) => response,
             // The record has logged itself while the task unwound.
@@ -342,7 +340,8 @@ impl Handler {
 
     fn fail(&self, record: AccessRecord, problem: Problem, cookie: CookieChange) -> Response<Body> {
         // A client's failure stands in the access log alone: anybody can cause it.
-        let of_client = matches!(&problem, Problem::Guest(failure) if failure.fault() == Fault::Client);
+        let of_client =
+            matches!(&problem, Problem::Guest(failure) if failure.fault() == Fault::Client);
         if let Problem::Guest(failure) = &problem
             && !of_client
         {

@@ -103,10 +103,17 @@ async fn a_body_that_comes_too_slowly_is_408_before_the_guest_and_while_it_reads
                 };
                 let answer = tokio::time::timeout(Duration::from_secs(60), trickle).await;
                 let answer = answer.expect("a slow client is found out");
-                assert!(answer.starts_with("HTTP/1.1 408 "), "{world} {kind}: {answer}");
-                assert!(answer.contains("connection: close\r\n"), "{world} {kind}: {answer}");
+                assert!(
+                    answer.starts_with("HTTP/1.1 408 "),
+                    "{world} {kind}: {answer}"
+                );
+                assert!(
+                    answer.contains("connection: close\r\n"),
+                    "{world} {kind}: {answer}"
+                );
             }
-            host.wait_for_log_count("error=\"request-body-too-slow\"", 2).await;
+            host.wait_for_log_count("error=\"request-body-too-slow\"", 2)
+                .await;
         }
     }
 }
@@ -140,7 +147,11 @@ async fn a_body_that_moves_may_take_longer_than_the_guests_deadline() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_asks_first_is_asked_for_its_body_when_it_is_read_and_not_before() {
     let host = Config::over("memory:")
-        .guest_with("/s", "fixture-faults", "limits = { request_body = \"1KiB\" }")
+        .guest_with(
+            "/s",
+            "fixture-faults",
+            "limits = { request_body = \"1KiB\" }",
+        )
         .start();
     for (path, length, first) in [
         ("/s/length", 10, "HTTP/1.1 100 "),
@@ -183,7 +194,11 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
             tokio::time::sleep(Duration::from_millis(500)).await;
             let browser = Browser::new();
             for _ in 0..5 {
-                assert_eq!(browser.get(&host.url("/s/")).await.status, 200, "{world} {instances}");
+                assert_eq!(
+                    browser.get(&host.url("/s/")).await.status,
+                    200,
+                    "{world} {instances}"
+                );
             }
             host.wait_for_log("error=\"client-too-slow\"").await;
             let cut = host.log_count("error=\"client-too-slow\"");
@@ -197,7 +212,11 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
                 codes.push(String::from_utf8_lossy(&answer[9..]).into_owned());
             }
             let count = |code: &str| codes.iter().filter(|it| *it == code).count();
-            assert_eq!((count("408"), count("200")), (cut, instances - cut), "{world}");
+            assert_eq!(
+                (count("408"), count("200")),
+                (cut, instances - cut),
+                "{world}"
+            );
         }
     }
 }
@@ -211,13 +230,17 @@ async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
     let half = vec![b'x'; 700 << 10];
     let mut stalled = begin(&host, "/s/length", 1 << 20, &half).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    let answer = Browser::new().post(&host.url("/s/length"), half.clone()).await;
+    let answer = Browser::new()
+        .post(&host.url("/s/length"), half.clone())
+        .await;
     assert_eq!((answer.status, answer.text.as_str()), (200, "716800\n"));
     let answer = rest(&mut stalled).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
     // It is as much as all may send at once, and given back.
     for _ in 0..5 {
-        let answer = Browser::new().post(&host.url("/s/length"), half.clone()).await;
+        let answer = Browser::new()
+            .post(&host.url("/s/length"), half.clone())
+            .await;
         assert_eq!(answer.status, 200);
     }
 }

@@ -123,7 +123,9 @@ mod tests {
     fn the_whole_table() {
         let failed = |failure: GuestFailure| failure;
         let trap = failed(GuestFailure::Trap { reason: "x".into() });
-        let memory = failed(GuestFailure::MemoryRefused { memory_bytes_max: 1 });
+        let memory = failed(GuestFailure::MemoryRefused {
+            memory_bytes_max: 1,
+        });
         let exit = failed(GuestFailure::Exit { status: 1 });
         let code = failed(GuestFailure::ErrorCode { code: "x".into() });
         let bad = failed(GuestFailure::BadResponse { reason: "x" });
@@ -140,12 +142,30 @@ mod tests {
             (status(500), ["errored", "errored", "400", "408", "413"]),
             (status(503), ["errored", "errored", "400", "408", "413"]),
             (End::Refused, ["-", "-", "-", "-", "-"]),
-            (End::Failed(&trap), ["trapped", "trapped", "400", "408", "413"]),
-            (End::Failed(&memory), ["trapped", "trapped", "400", "408", "413"]),
-            (End::Failed(&exit), ["trapped", "trapped", "400", "408", "413"]),
-            (End::Failed(&code), ["errored", "errored", "400", "408", "413"]),
-            (End::Failed(&bad), ["errored", "errored", "400", "408", "413"]),
-            (End::Failed(&large), ["errored", "errored", "400", "408", "413"]),
+            (
+                End::Failed(&trap),
+                ["trapped", "trapped", "400", "408", "413"],
+            ),
+            (
+                End::Failed(&memory),
+                ["trapped", "trapped", "400", "408", "413"],
+            ),
+            (
+                End::Failed(&exit),
+                ["trapped", "trapped", "400", "408", "413"],
+            ),
+            (
+                End::Failed(&code),
+                ["errored", "errored", "400", "408", "413"],
+            ),
+            (
+                End::Failed(&bad),
+                ["errored", "errored", "400", "408", "413"],
+            ),
+            (
+                End::Failed(&large),
+                ["errored", "errored", "400", "408", "413"],
+            ),
             (
                 End::Failed(&GuestFailure::NoResponse),
                 ["errored", "errored", "400", "408", "413"],

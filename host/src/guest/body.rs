@@ -235,7 +235,10 @@ impl Rest {
                 },
                 Poll::Pending if self.is_waiting_for_client() => {
                     self.patience.excuse_silence();
-                    return self.client.poll_wait(self.request_body.bytes(), cx).map(Err);
+                    return self
+                        .client
+                        .poll_wait(self.request_body.bytes(), cx)
+                        .map(Err);
                 }
                 Poll::Pending => {
                     ready!(self.patience.poll_silence(cx));

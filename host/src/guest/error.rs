@@ -72,7 +72,9 @@ pub enum GuestFailure {
     #[error("the request body came too slowly")]
     RequestBodyTooSlow,
     /// The guest waited for its client, and so did too many others: this client was the slowest, and requests queued.
-    #[error("the guest waited for its client, which was too slow, while requests waited for an instance")]
+    #[error(
+        "the guest waited for its client, which was too slow, while requests waited for an instance"
+    )]
     ClientTooSlow,
     /// The host keeps as many bytes of request bodies as it may.
     #[error("the host has no room to keep the request body")]

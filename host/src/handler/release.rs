@@ -139,10 +139,7 @@ pub(super) fn of_stand_in(
     } else {
         Source::Text(Bytes::from(text))
     };
-    let body = Body {
-        source,
-        request_id,
-    };
+    let body = Body { source, request_id };
     Response::from_parts(head, body)
 }
 

@@ -93,8 +93,10 @@ impl Protocols {
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let in_flight = pulse.request(version);
-            let answer =
-                service.answer(request.map(|body| Arriving::new(body, body_pace)), link.clone());
+            let answer = service.answer(
+                request.map(|body| Arriving::new(body, body_pace)),
+                link.clone(),
+            );
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 if in_flight.is_last() && version < Version::HTTP_2 {

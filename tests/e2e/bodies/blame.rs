@@ -65,7 +65,12 @@ async fn bodies_that_break_off_or_stall_take_no_version_back() {
             host.wait_for_log_count("status=408", ended).await;
             tokio::time::sleep(Duration::from_millis(300)).await;
             assert!(!is_taken_back(&host), "{world} {keys}: {}", host.log());
-            assert_eq!(host.log_count("a guest gave no answer"), 0, "{}", host.log());
+            assert_eq!(
+                host.log_count("a guest gave no answer"),
+                0,
+                "{}",
+                host.log()
+            );
         }
     }
 }
@@ -80,7 +85,10 @@ async fn a_guests_own_500_for_a_body_that_broke_off_commits_nothing() {
         let mut stream = begin(&host, "/s/length?write", 100, b"some").await;
         stream.shutdown().await.unwrap();
         let answer = rest(&mut stream).await;
-        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        assert!(
+            answer.is_empty() || answer.starts_with("HTTP/1.1 400 "),
+            "{answer}"
+        );
         assert!(!answer.contains("set-cookie"), "{world}: {answer}");
         host.wait_for_log("error=\"request-body-broke-off\"").await;
     }
@@ -105,9 +113,7 @@ async fn a_version_that_hangs_is_taken_back_although_its_clients_have_left() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_no_url_can_have_reaches_no_guest() {
-    let host = Config::over("memory:")
-        .guest("/", "fixture-hello")
-        .start();
+    let host = Config::over("memory:").guest("/", "fixture-hello").start();
     for (name, code) in [
         ("999.1.1.1", "400"),
         ("1.2.3.4.5", "400"),

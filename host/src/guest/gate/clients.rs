@@ -71,7 +71,11 @@ impl Clients {
 impl Waits {
     fn cut_slowest(&mut self, places: usize, now: Instant) -> bool {
         // Half of one is none: there a client keeps the only place while it is as fast as a slow line.
-        let rate_max = if places == 1 { CLIENT_RATE_FAIR } else { u64::MAX };
+        let rate_max = if places == 1 {
+            CLIENT_RATE_FAIR
+        } else {
+            u64::MAX
+        };
         let slowest = self
             .waits
             .iter_mut()
@@ -152,7 +156,11 @@ impl Client {
             let wait = &mut waits.waits[key];
             wait.bytes = bytes;
             is_cut |= wait.is_cut;
-            if !wait.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            if !wait
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
                 wait.waker = Some(cx.waker().clone());
             }
             if wait.since.is_none() && !wait.is_cut {

@@ -115,9 +115,15 @@ fn failures_must_come_from_as_many_clients_as_good_requests_do() {
     assert!(!trips(3, 5, &[7; 40]), "one client fails");
     assert!(!trips(3, 3, &[7, 8].repeat(20)), "two clients fail");
     assert!(trips(3, 3, &[7, 8, 9].repeat(20)), "three clients fail");
-    assert!(trips(3, 2, &[7; 40]), "two clients are too few to compare with");
+    assert!(
+        trips(3, 2, &[7; 40]),
+        "two clients are too few to compare with"
+    );
     assert!(trips(3, 0, &[7; 40]), "all come through one proxy");
-    assert!(trips(1, 5, &[7; 40]), "one client is enough if so configured");
+    assert!(
+        trips(1, 5, &[7; 40]),
+        "one client is enough if so configured"
+    );
     assert!(trips(CLIENTS_MAX, 20, &(0..200).collect::<Vec<_>>()));
 }
 
@@ -128,7 +134,10 @@ fn each_kind_of_failure_needs_its_own_clients() {
         health.note(Conduct::Served, client(number));
         health.note(Conduct::Trapped, client(number));
     }
-    assert!(is_tripped(&health), "three of six trapped, for three clients");
+    assert!(
+        is_tripped(&health),
+        "three of six trapped, for three clients"
+    );
     let health = super::tests::health(3);
     for number in 0..3 {
         health.note(Conduct::Served, client(number));

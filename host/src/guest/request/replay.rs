@@ -208,7 +208,10 @@ impl Record {
             }
         }
         // From here on the request does not wait for its client with this.
-        let settled = self.room.as_ref().map(|room| room.set_phase(Phase::Working));
+        let settled = self
+            .room
+            .as_ref()
+            .map(|room| room.set_phase(Phase::Working));
         Poll::Ready(match settled {
             Some(Err(_revoked)) => Err(GuestFailure::NoRoomForBody),
             Some(Ok(())) | None => Ok(()),
@@ -312,7 +315,11 @@ impl Record {
     }
 
     fn is_awaited(&self) -> bool {
-        self.source.is_some() && self.awaited.as_ref().is_some_and(|awaited| awaited.is_set())
+        self.source.is_some()
+            && self
+                .awaited
+                .as_ref()
+                .is_some_and(|awaited| awaited.is_set())
     }
 
     fn end_wait(&self) {

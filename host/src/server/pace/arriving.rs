@@ -83,10 +83,15 @@ impl<B> Arriving<B> {
     fn came(&mut self, at: Option<Instant>, bytes: u64) {
         if let Some(since) = self.wait.as_mut().and_then(|wait| wait.since.take()) {
             let until = at.unwrap_or_else(Instant::now);
-            self.left = self.left.saturating_sub(until.saturating_duration_since(since));
+            self.left = self
+                .left
+                .saturating_sub(until.saturating_duration_since(since));
         }
         let bought = bytes.saturating_mul(1000) / self.pace.bytes_per_s.max(1);
-        self.left = self.left.saturating_add(Duration::from_millis(bought)).min(self.pace.grace);
+        self.left = self
+            .left
+            .saturating_add(Duration::from_millis(bought))
+            .min(self.pace.grace);
     }
 
     /// Nothing is there: ready when the client was waited for too long.
@@ -190,7 +195,10 @@ mod tests {
 
     type Sender = mpsc::UnboundedSender<usize>;
 
-    fn channel() -> (Sender, Arriving<impl Body<Data = Bytes, Error = Infallible> + Unpin>) {
+    fn channel() -> (
+        Sender,
+        Arriving<impl Body<Data = Bytes, Error = Infallible> + Unpin>,
+    ) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let frames = futures_util::stream::poll_fn(move |cx| {
             let piece = |bytes| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; bytes])));

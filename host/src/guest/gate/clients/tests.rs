@@ -1,5 +1,6 @@
 //! Which runs are cut for requests that queue, and which are not.
 
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -30,13 +31,15 @@ async fn waiting(gates: &Gates, count: usize) -> Vec<(Permit, Client)> {
 }
 
 fn poll(client: &mut Client, bytes: usize) -> Poll<GuestFailure> {
-    client.poll_wait(bytes as u64 * 10_000, &mut Context::from_waker(Waker::noop()))
+    client.poll_wait(
+        bytes as u64 * 10_000,
+        &mut Context::from_waker(Waker::noop()),
+    )
 }
 
 fn cut(runs: &mut [(Permit, Client)]) -> Vec<usize> {
-    let cut = |(n, (_, client)): (usize, &mut (Permit, Client))| {
-        poll(client, n).is_ready().then_some(n)
-    };
+    let cut =
+        |(n, (_, client)): (usize, &mut (Permit, Client))| poll(client, n).is_ready().then_some(n);
     runs.iter_mut().enumerate().filter_map(cut).collect()
 }
 

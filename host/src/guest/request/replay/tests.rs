@@ -77,8 +77,7 @@ async fn trailers_come_with_every_run() {
     let mut trailers = HeaderMap::new();
     trailers.insert("x-sum", "1".parse().unwrap());
     let body = ReplayBody::new(
-        Full::new(Bytes::from("a"))
-            .with_trailers(std::future::ready(Some(Ok(trailers.clone())))),
+        Full::new(Bytes::from("a")).with_trailers(std::future::ready(Some(Ok(trailers.clone())))),
         9,
         9,
     );
@@ -139,7 +138,11 @@ async fn what_is_read_ahead_is_there_for_each_run_and_the_rest_for_one() {
     let body = body(&["ab", "cd", "ef", "gh"], 100, 5);
     body.read_ahead().await.unwrap();
     assert!(!body.has_come(), "a piece is left");
-    assert_eq!(body.bytes(), 6, "the piece that passes the limit is the last");
+    assert_eq!(
+        body.bytes(),
+        6,
+        "the piece that passes the limit is the last"
+    );
     assert!(!body.is_gone());
     let mut first = body.reader();
     let piece = first.frame().await.unwrap().unwrap();
@@ -155,7 +158,10 @@ async fn a_client_that_fails_before_the_guest_is_told_apart() {
     let failure = async |body: ReplayBody| body.read_ahead().await.unwrap_err();
     let broken = failing(std::io::Error::other("reset"));
     assert_eq!(failure(broken).await, GuestFailure::RequestBodyBrokeOff);
-    assert_eq!(failure(failing(BodyTooSlow)).await, GuestFailure::RequestBodyTooSlow);
+    assert_eq!(
+        failure(failing(BodyTooSlow)).await,
+        GuestFailure::RequestBodyTooSlow
+    );
     let wrapped = failing(std::io::Error::other(BodyTooSlow));
     assert_eq!(failure(wrapped).await, GuestFailure::RequestBodyTooSlow);
     let large = failure(body(&["ab", "cd"], 3, 100)).await;
@@ -177,7 +183,10 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
         Pin::new(reader).poll_frame(&mut cx).is_ready()
     };
     assert!(!poll(&mut reader));
-    assert_eq!((body.is_awaited(), body.state()), (true, BodyState::Awaited));
+    assert_eq!(
+        (body.is_awaited(), body.state()),
+        (true, BodyState::Awaited)
+    );
     // A guest that does not read what has come cannot say that it waits for it.
     sender.send(b"a").unwrap();
     assert_eq!((body.is_awaited(), body.state()), (false, BodyState::Sound));
@@ -203,7 +212,10 @@ async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
     assert_eq!(text(kept.reader()).await.unwrap(), "abcd");
     assert_eq!(used(), 4 + 2 * PIECE_COST, "another run may read it");
     let many = body(&["x"; 20], 100, 100).charged_to(&peer);
-    assert_eq!(many.read_ahead().await.unwrap_err(), GuestFailure::NoRoomForBody);
+    assert_eq!(
+        many.read_ahead().await.unwrap_err(),
+        GuestFailure::NoRoomForBody
+    );
     drop(many);
     assert_eq!(used(), 4 + 2 * PIECE_COST);
     // A guest that reads as the bytes come is not refused them: they are not kept.
