@@ -2,7 +2,7 @@
 //!
 //! While others queue at the gate, such runs may hold half of its places. Beyond that the slowest client loses its run.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
