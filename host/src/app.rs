@@ -390,6 +390,7 @@ impl server::Service for Front {
             peer: link.peer,
             local: link.local,
             share: link.share,
+            outbox: link.outbox,
         };
         async move { handler.answer(request, ends).await }
     }

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -33,7 +33,7 @@ use crate::guest::{
     Blame, Deployments, End, Fault, Guest, GuestFailure, GuestRequest, Invocation, Released,
     ReplayBody, StreamPolicy,
 };
-use crate::quota::{Peer, PeerKey, Phase, Quotas, Reservation, Resource};
+use crate::quota::{Full, Outbox, Peer, PeerKey, Phase, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -80,6 +80,8 @@ pub struct Ends {
     pub local: SocketAddr,
     /// The other side's part in the quotas: [`Handler::share`].
     pub share: Peer,
+    /// What the client has not taken of the connection's answers, if it speaks HTTP/2.
+    pub outbox: Arc<Outbox>,
 }
 
 /// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
@@ -155,14 +157,23 @@ impl Handler {
             attendant.sees(&request_id, &method, request.uri());
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
-        let share = self.share_of_client(&request, &ends);
-        let Ok(place) = share.reserve(Resource::Requests, 1) else {
-            return self.refuse(record, Problem::Overloaded);
+        let door = Door {
+            client: self.share_of_client(&request, &ends),
+            outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
+        let Ok(place) = door.client.reserve(Resource::Requests, 1) else {
+            return self.charge(self.refuse(record, Problem::Overloaded), &door);
+        };
+        let token = self.tasks.token();
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
-        let work = async move { handler.respond(request, ends, record, place).await };
-        match self.tasks.spawn(work.instrument(span)).await {
+        let work = async move {
+            let response = handler.respond(request, ends, record, place, &door).await;
+            handler
+                .charge(response, &door)
+                .map(|body| body.under_way(token))
+        };
+        match tokio::spawn(work.instrument(span)).await {
             Ok(response) => response,
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
@@ -187,6 +198,16 @@ impl Handler {
         client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
     }
 
+    /// Charges the client for an answer that is not charged for yet. Where there is no room for it, it goes without its body.
+    fn charge(&self, response: Response<Body>, door: &Door) -> Response<Body> {
+        let (mut head, mut body) = response.into_parts();
+        if body.is_charged() || door.charge(&head.headers, &mut body).is_ok() {
+            return Response::from_parts(head, body);
+        }
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+        Response::from_parts(head, body.emptied())
+    }
+
     /// The path of a request, from its head to the head of its answer.
     ///
     /// `place` is the request's among those under way: its phase says when the request only waits, and a request that has lost
@@ -197,6 +218,7 @@ impl Handler {
         ends: Ends,
         mut record: AccessRecord,
         place: Reservation,
+        door: &Door,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -310,7 +332,7 @@ impl Handler {
                 if runs.used_session {
                     release::vary_by_cookie(&mut answer.head.headers);
                 }
-                self.release(record, answer, cookie)
+                self.release(record, answer, cookie, door)
             }
             Outcome::Failed { failure, cookie } => {
                 self.fail(record, Problem::Guest(failure), cookie)
@@ -326,10 +348,16 @@ impl Handler {
         record: AccessRecord,
         answer: Released,
         cookie: CookieChange,
+        door: &Door,
     ) -> Response<Body> {
-        let (id, cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
+        let (id, our_cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
         let (head, body) = answer.leave();
-        let response = release::of_guest(head, body, id, &record.method, &cookie);
+        let response = release::of_guest(head, body, id, &record.method, &our_cookie);
+        let (head, mut body) = response.into_parts();
+        if door.charge(&head.headers, &mut body).is_err() {
+            return self.fail(record, Problem::Overloaded, our_cookie.change);
+        }
+        let response = Response::from_parts(head, body);
         record.log(response.status(), response.body().len(), None);
         response
     }
@@ -371,6 +399,25 @@ impl Handler {
             name: &self.options.cookie_name,
             change,
         }
+    }
+}
+
+/// The way out of an answer.
+struct Door {
+    /// The client that is charged for it.
+    client: Peer,
+    /// What its connection's client has not taken, on HTTP/2.
+    outbox: Option<Arc<Outbox>>,
+}
+
+impl Door {
+    /// Charges the client for an answer.
+    fn charge(&self, head: &HeaderMap, body: &mut Body) -> Result<(), Full> {
+        let head = head
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        let head = head.sum::<usize>() as u64;
+        body.charge_to(&self.client, head, self.outbox.as_ref())
     }
 }
 

@@ -56,6 +56,21 @@ pub const REQUESTS_MAX: u64 = 4096;
 pub const WAITING_BODIES_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of answers that clients have not taken, over all clients.
 pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of answers that the client of one HTTP/2 connection has not taken. Over it an answer that has stalled is cut. As many
+/// answers as a connection has streams, each as long as what is held until its commit, take half of it.
+pub const UNTAKEN_CONNECTION_BYTES_MAX: u64 = 16 << 20;
+/// What an answer is charged for besides its bytes: its stream in the protocol and its task.
+pub const UNTAKEN_ANSWER_BYTES: u64 = 12 << 10;
+/// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone.
+pub const UNTAKEN_STALL_MIN: Duration = Duration::from_secs(5);
+/// Bytes of one HTTP/2 connection that may wait in its buffers behind streams that have ended.
+pub const UNTAKEN_LET_GO_BYTES_MAX: u64 = 16 << 10;
+/// The same in answers.
+pub const UNTAKEN_LET_GO_ANSWERS_MAX: u64 = 8;
+/// Largest piece of an answer that HTTP/2 is given at once: what a client takes shows in as many bytes, as its frames do.
+pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
+/// Longest answer of HTTP/1 that is not counted among the untaken: a connection has one, and buffers of this size anyway.
+pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
 /// Time between two log lines that say that one total is used up.
 pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two looks for room for a connection that was accepted while no other could give way to it.
@@ -75,6 +90,16 @@ pub const READ_AHEAD_BYTES: usize = 256 << 10;
 /// Slowest that a client may take an answer's body, in bytes a second, once it has used up the idle
 /// time-out: far below any line, far above a client that holds a guest with a byte now and then.
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
+/// Bytes that pieces of a request's body (chunks, DATA frames) have on average at least, once the free ones are used up.
+pub const BODY_PIECE_BYTES_MIN: u64 = 32;
+/// Pieces below that average that a body may have: each costs about as much as a small request, whatever its size.
+pub const BODY_PIECES_FREE: u64 = 1024;
+/// The same for each second: far more than anybody types.
+pub const BODY_PIECES_PER_S_FREE: u64 = 100;
+/// Pieces are joined up to this size.
+pub const BODY_PIECE_JOINED_BYTES: usize = 16 << 10;
+/// How long the pieces of a body that has many tiny ones wait for more.
+pub const BODY_PIECE_JOIN_WAIT: Duration = Duration::from_millis(1);
 /// What is read of a request's body that nobody wants, in bytes, and for how long, so that its sender reads the answer.
 pub const REQUEST_DISCARD_BYTES_MAX: usize = 4 << 20;
 /// See [`REQUEST_DISCARD_BYTES_MAX`].

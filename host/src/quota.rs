@@ -5,8 +5,10 @@
 //! stalls pays with what it stalls, also where it shares its address with an honest visitor. This module knows no connection and
 //! no request: the owner of a reservation learns that it was revoked and cuts what it was held for.
 
+mod charge;
 mod reservation;
 
+pub use charge::{Charge, Outbox, Untaken, WeakCharge};
 pub use reservation::{Phase, Reservation, Revoked};
 
 use std::collections::HashMap;
@@ -237,6 +239,14 @@ impl Quotas {
                 }
                 total.tell(resource, Instant::now());
             }
+        }
+        peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
+        Ok(())
+    }
+
+    fn try_reserve(&self, resource: Resource, peer: &Peer, amount: u64) -> Result<(), Full> {
+        if !self.total(resource).try_add(amount) {
+            return Err(Full);
         }
         peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())

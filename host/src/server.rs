@@ -3,8 +3,11 @@
 //! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
 
 mod connection;
+mod frames;
+mod joined;
 mod pace;
 mod pulse;
+mod watch;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -21,14 +24,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits;
-use crate::quota::{Peer, Phase, Reservation, Resource};
+use crate::quota::{Outbox, Peer, Phase, Reservation, Resource, Untaken};
 use connection::Protocols;
 use pace::arriving::Arriving;
 
 pub use pace::arriving::BodyPace;
 
 /// The body of a request, as it comes from the connection.
-pub type Incoming = Arriving<hyper::body::Incoming>;
+pub type Incoming = Arriving<joined::Joined<hyper::body::Incoming>>;
 
 /// What a listener allows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +75,8 @@ pub struct Link {
     pub local: SocketAddr,
     /// The other side's part in the quotas.
     pub share: Peer,
+    /// What its client has not taken of its answers, where they are several at a time.
+    pub outbox: Arc<Outbox>,
 }
 
 /// How many connections a listener has, for whoever watches it.
@@ -112,6 +117,7 @@ impl Drop for OpenConnection {
 pub trait Service: Clone + Send + Sync + 'static {
     /// The body of an answer; an error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), never ends it cleanly.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Untaken
         + Send
         + 'static;
 
@@ -219,7 +225,14 @@ fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStre
     // acknowledgement, 40 ms.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Link { peer, local, share }))
+    let outbox = Outbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX);
+    let link = Link {
+        peer,
+        local,
+        share,
+        outbox,
+    };
+    Ok((stream, link))
 }
 
 /// Waits after an accept error, so that running out of file descriptors is neither the end of the server nor a busy loop.

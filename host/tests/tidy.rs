@@ -19,8 +19,8 @@ const LAYERS: [&[&str]; 12] = [
     &["store"],
     &["record"],
     &[
-        "limits",
         "quota",
+        "limits",
         "deadline",
         "clock",
         "random",

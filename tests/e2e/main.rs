@@ -37,6 +37,7 @@ mod rust_sdk;
 mod scaffold;
 mod serial;
 mod sessions;
+mod shares;
 mod siege;
 mod signals;
 mod start;

@@ -1,7 +1,7 @@
 //! The whole request through the host's own pipeline, from its head to the last byte of the answer: all of it but the sockets
 //! and the access log, which nobody listens to here.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use cloakroom::guest::{
 };
 use cloakroom::handler::{Ends, Handler, Options, ProxyTrust, Site};
 use cloakroom::limits;
-use cloakroom::quota::{Peer, Quotas, Totals};
+use cloakroom::quota::{Outbox, Quotas, Totals};
 use cloakroom::route::{Route, RouteTable};
 use criterion::Criterion;
 use http::Request;
@@ -33,31 +33,36 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     for component in ["fixture-hello", "counter"] {
         for (how, reuse) in USES {
             let handler = runtime.block_on(handler(component, reuse, &visitor));
-            let share = handler.share(IpAddr::from([127, 0, 0, 1]));
+            let ends = ends(&handler);
             group.bench_function(format!("{component}/{how}"), |b| {
-                measure(b, &runtime, async || {
-                    answer(&handler, &share, &cookie).await
-                });
+                measure(b, &runtime, async || answer(&handler, &ends, &cookie).await);
             });
         }
     }
     group.finish();
 }
 
-async fn answer(handler: &Arc<Handler>, share: &Peer, cookie: &str) -> Bytes {
+async fn answer(handler: &Arc<Handler>, ends: &Ends, cookie: &str) -> Bytes {
     let request = Request::get("/")
         .header(HOST, "example.test")
         .header(COOKIE, cookie)
         .body(Empty::<Bytes>::new());
-    let ends = Ends {
-        peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
-        local: SocketAddr::from(([127, 0, 0, 1], 3000)),
-        share: share.clone(),
-    };
-    let response = handler.answer(request.expect("a request"), ends).await;
+    let response = handler
+        .answer(request.expect("a request"), ends.clone())
+        .await;
     assert_eq!(response.status(), 200);
     let body = response.into_body().collect().await;
     body.expect("a body that is whole").to_bytes()
+}
+
+fn ends(handler: &Handler) -> Ends {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+    Ends {
+        peer,
+        local: SocketAddr::from(([127, 0, 0, 1], 3000)),
+        share: handler.share(peer.ip()),
+        outbox: Outbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX),
+    }
 }
 
 /// A host with one guest, which answers every path.

@@ -17,7 +17,7 @@ use crate::admin::shell::{self, ShellError};
 use crate::admin::{self, Admin, Parts, Token};
 use crate::config::{AdminSettings, Environment};
 use crate::limits;
-use crate::quota::{Peer, Quotas, Totals};
+use crate::quota::{Peer, Quotas, Resource, Totals};
 use crate::server::{self, Incoming, Link};
 use crate::telemetry::metrics::Scrape;
 
@@ -104,6 +104,7 @@ impl Desk {
                 &[],
                 connections.accepted(),
             );
+            tell_quotas(handler.quotas(), scrape);
         };
         self.admin.open(Parts {
             registry: Arc::clone(&app.registry),
@@ -124,6 +125,49 @@ impl Desk {
         }
         self.admin.close();
     }
+}
+
+fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
+    for resource in Resource::ALL {
+        let labels = [("total", resource.key())];
+        let gauge = |name, help, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            scrape.gauge(name, help, &labels, value);
+        };
+        let used = quotas.used(resource);
+        gauge(
+            "cloakroom_server_used",
+            "How much of a total of all clients is used.",
+            used,
+        );
+        let max = quotas.max(resource);
+        gauge(
+            "cloakroom_server_max",
+            "The most of a total of all clients that can be used.",
+            max,
+        );
+        let revoked = "What gave way to other clients because a total was used up.";
+        scrape.total(
+            "cloakroom_server_revoked_total",
+            revoked,
+            &labels,
+            quotas.revoked(resource),
+        );
+        let refused = "What was refused because a total was used up.";
+        scrape.total(
+            "cloakroom_server_refused_total",
+            refused,
+            &labels,
+            quotas.refused(resource),
+        );
+    }
+    let peers = i64::try_from(quotas.peers()).unwrap_or(i64::MAX);
+    scrape.gauge(
+        "cloakroom_server_clients",
+        "Clients that are told apart now.",
+        &[],
+        peers,
+    );
 }
 
 /// The interface as the server sees it.

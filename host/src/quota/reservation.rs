@@ -133,6 +133,23 @@ impl Reservation {
     pub fn grow(&self, more: u64) -> Result<(), Full> {
         let held = &*self.0;
         held.peer.quotas.reserve(held.resource, &held.peer, more)?;
+        self.grown(more)
+    }
+
+    /// Reserves more if there is room, for which nothing else is revoked.
+    ///
+    /// # Errors
+    /// [`Full`], also when it was revoked.
+    pub fn try_grow(&self, more: u64) -> Result<(), Full> {
+        let held = &*self.0;
+        held.peer
+            .quotas
+            .try_reserve(held.resource, &held.peer, more)?;
+        self.grown(more)
+    }
+
+    fn grown(&self, more: u64) -> Result<(), Full> {
+        let held = &*self.0;
         held.amount.fetch_add(more, SeqCst);
         // Either this sees that it was revoked, or the revocation takes what was just added.
         if self.is_revoked() {
@@ -158,6 +175,11 @@ impl Reservation {
     /// Whether it was revoked.
     pub fn is_revoked(&self) -> bool {
         self.0.waiting.load(SeqCst) == REVOKED
+    }
+
+    /// Whether it waits, so that it may be revoked.
+    pub fn waits(&self) -> bool {
+        self.0.waiting().is_some()
     }
 
     /// Revokes it: its owner has to cut what it was held for. False where it was revoked before.

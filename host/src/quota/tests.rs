@@ -1,3 +1,5 @@
+//! Totals, peers and reservations, one call at a time and at random.
+
 use super::*;
 
 fn quotas(max: u64) -> Arc<Quotas> {

@@ -3,22 +3,25 @@
 //! Every limit of hyper's is set here by name; its defaults are not relied on.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::joined::Joined;
 use super::pace::arriving::{Arriving, BodyPace};
-use super::pace::{Leaving, Pace, Streams};
-use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
+use super::pace::{Leaving, Pace, Sending, Streams};
+use super::pulse::{Counted, Pulse, Side, Turn};
+use super::watch::{Diagnosis, Watch};
 use super::{Link, Options, Service};
 use crate::limits;
 use crate::quota::Reservation;
@@ -92,20 +95,18 @@ impl Protocols {
         let body_pace = self.body_pace;
         let answer = |request: Request<Incoming>| {
             let version = request.version();
-            let in_flight = pulse.request(version);
-            let answer = service.answer(
-                request.map(|body| Arriving::new(body, body_pace)),
-                link.clone(),
-            );
+            let has_body = !request.body().is_end_stream();
+            let in_flight = pulse.request(version, has_body);
+            let turn = has_body.then(|| Turn::new(in_flight.turns().clone(), Side::Arriving));
+            let request = request.map(|body| Arriving::new(Joined::new(body, turn), body_pace));
+            let answer = service.answer(request, link.clone());
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 if in_flight.is_last() && version < Version::HTTP_2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, Infallible>(
-                    answer.map(|body| Answering::new(Leaving::new(body, pace), in_flight)),
-                )
+                Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, pace, in_flight)))
             }
         };
         let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));
@@ -113,6 +114,7 @@ impl Protocols {
         let mut ticks = tokio::time::interval(watch.interval());
         let mut farewell = pin!(farewell(&ends.shutdown, &pulse));
         let mut is_ending = false;
+        let mut sending = Sending::default();
         loop {
             tokio::select! {
                 biased;
@@ -121,10 +123,20 @@ impl Protocols {
                     tracing::debug!(peer = %link.peer, "connection cut: another client needed its place");
                     return;
                 }
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
+                ended = poll_fn(|cx| {
+                    let polled = connection.as_mut().poll(cx);
+                    let cut = sending.poll_cut(pulse.is_stalled(), cx);
+                    if polled.is_ready() { polled.map(Some) } else { cut.map(|()| None) }
+                }) => {
+                    match ended {
+                        Some(Ok(())) => {}
                         // A client's fault, or a body that was cut on purpose: the request's own events tell more.
-                        tracing::debug!(peer = %link.peer, %error, "connection ended early");
+                        Some(Err(error)) => {
+                            tracing::debug!(peer = %link.peer, %error, "connection ended early");
+                        }
+                        None => {
+                            tracing::debug!(peer = %link.peer, "connection cut: other clients need what its answer held");
+                        }
                     }
                     return;
                 }

@@ -46,6 +46,8 @@ impl Body for ScriptedBody {
     }
 }
 
+impl Untaken for ScriptedBody {}
+
 impl Service for Scripted {
     type Body = ScriptedBody;
 
