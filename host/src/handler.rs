@@ -13,7 +13,6 @@ mod screen;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -29,10 +28,12 @@ pub use release::Body;
 pub use screen::ScreenOptions as Options;
 
 use crate::cookie::Jar;
+use crate::deadline::Deadline;
 use crate::guest::{
-    Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
+    Blame, Deployments, End, Fault, Guest, GuestFailure, GuestRequest, Invocation, Released,
+    ReplayBody, StreamPolicy,
 };
-use crate::quota::{Full, Outbox, Peer, Quotas, Reservation, Resource};
+use crate::quota::{Full, Outbox, Peer, PeerKey, Phase, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -42,7 +43,7 @@ use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use access_log::AccessRecord;
 use error::Problem;
 use release::OurCookie;
-use request_body::BrokeOff;
+use request_body::Discarded;
 use screen::Screened;
 
 /// Answers requests with guests.
@@ -167,10 +168,10 @@ impl Handler {
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
         let work = async move {
-            let response = handler.respond(request, ends, record, &place, &door).await;
+            let response = handler.respond(request, ends, record, place, &door).await;
             handler
                 .charge(response, &door)
-                .map(|body| body.under_way(token, place))
+                .map(|body| body.under_way(token))
         };
         match tokio::spawn(work.instrument(span)).await {
             Ok(response) => response,
@@ -209,14 +210,14 @@ impl Handler {
 
     /// The path of a request, from its head to the head of its answer.
     ///
-    /// The place is the request's among those under way: its phase is to say when the request only waits, and a request that has
-    /// lost its place is to end.
+    /// `place` is the request's among those under way: its phase says when the request only waits, and a request that has lost
+    /// its place ends. A released answer keeps the place until its guest is done and the rest is in memory.
     async fn respond<B>(
         &self,
         request: Request<B>,
         ends: Ends,
         mut record: AccessRecord,
-        _place: &Reservation,
+        place: Reservation,
         door: &Door,
     ) -> Response<Body>
     where
@@ -224,8 +225,7 @@ impl Handler {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
-        let broke_off = BrokeOff::default();
-        let body = broke_off.watch(body, &head);
+        let body = Discarded::new(body, &head);
 
         let screened = match screen::screen(&mut head, ends.peer.ip(), ends.local, &self.options) {
             Ok(screened) => screened,
@@ -243,7 +243,8 @@ impl Handler {
         record.guest = Some(route.guest.clone());
 
         // This request keeps this version of its guest, whatever comes meanwhile.
-        let deployment = site.guests.get(&route.guest);
+        let deployment = site.guests.get(&route.guest).cloned();
+        let deployment = deployment.as_ref();
         let attended = self.attendant.as_ref().zip(deployment);
         if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, &head)) {
             let response = release::of_stand_in(
@@ -254,7 +255,8 @@ impl Handler {
             record.log(response.status(), response.body().len(), Some(instead.kind));
             return response;
         }
-        let Some(guest) = deployment.and_then(|guest| guest.take(|| visitor(&screened))) else {
+        let take = || deployment.and_then(|guest| guest.take(|| visitor(&screened)));
+        let Some(mut guest) = take() else {
             return self.refuse(record, Problem::NoGuest);
         };
         drop(site);
@@ -271,18 +273,41 @@ impl Handler {
         {
             return self.refuse(record, Problem::BodyTooLarge);
         }
-        let deadline = record.started_at + limits.deadline;
-        let is_kept = body
+        let mut is_kept = body
             .size_hint()
             .upper()
             .is_some_and(|n| n <= limits.replay_bytes_max as u64);
+        let body = ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max);
+        let body = match body.has_come() {
+            true => body,
+            false => body.charged_to(place.peer()),
+        };
+        // Before the guest's queue and its session's turn: a client that sends slowly keeps no other from them.
+        if !body.has_come() && guest.stream() == StreamPolicy::Buffered {
+            drop(guest);
+            if let Err(failure) = read_ahead(&body, &place).await {
+                return self.refuse(record, Problem::Guest(failure));
+            }
+            is_kept = body.has_come();
+            // While the client sent, another version may have taken over.
+            guest = match take() {
+                Some(guest) => guest,
+                None => return self.refuse(record, Problem::NoGuest),
+            };
+            record.guest_version = guest.version();
+            record.metrics = Some(Arc::clone(guest.metrics()));
+        }
+        let deadline = Deadline::after(guest.limits().deadline);
+        let client = PeerKey::of(screened.client);
         let request = GuestRequest {
             head,
             scheme: screened.scheme.clone(),
-            body: ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max),
+            body,
             jar: guest.imports_cookies().then(|| Arc::clone(&self.jar)),
             request_id: Arc::clone(&record.request_id),
-            deadline,
+            deadline: deadline.clone(),
+            client: Some(client),
+            place: Some(place),
         };
         let mut runs = Runs {
             invocation: Invocation::new(Arc::clone(&guest), request),
@@ -298,8 +323,8 @@ impl Handler {
             runs.run_without_session().await
         };
         record.attempts = runs.count;
-        if let Some(conduct) = conduct(&outcome, broke_off.is_set()) {
-            guest.note(conduct);
+        if let Blame::Guest(conduct) = runs.invocation.blame(end(&outcome)) {
+            guest.note(conduct, Some(client));
         }
 
         match outcome {
@@ -308,10 +333,6 @@ impl Handler {
                     release::vary_by_cookie(&mut answer.head.headers);
                 }
                 self.release(record, answer, cookie, door)
-            }
-            // Whatever the guest made of it: the client is owed the reason.
-            Outcome::Failed { cookie, .. } if broke_off.is_set() => {
-                self.fail(record, Problem::BodyBrokeOff, cookie)
             }
             Outcome::Failed { failure, cookie } => {
                 self.fail(record, Problem::Guest(failure), cookie)
@@ -346,14 +367,21 @@ impl Handler {
     }
 
     fn fail(&self, record: AccessRecord, problem: Problem, cookie: CookieChange) -> Response<Body> {
-        if let Problem::Guest(failure) = &problem {
+        // A client's failure stands in the access log alone: anybody can cause it.
+        let of_client =
+            matches!(&problem, Problem::Guest(failure) if failure.fault() == Fault::Client);
+        if let Problem::Guest(failure) = &problem
+            && !of_client
+        {
             let guest = record.guest.as_deref();
             tracing::warn!(guest, error = failure.kind(), detail = %failure, "a guest gave no answer");
         }
         let id = Arc::clone(&record.request_id);
         let mut response = release::of_problem(&problem, id, &record.method, &self.cookie(cookie));
-        if matches!(problem, Problem::Rejected(_)) && record.version < Version::HTTP_2 {
-            // What one server finds malformed the next in line may read in another way: nothing may follow on this connection.
+        let ends_connection = of_client || matches!(problem, Problem::Rejected(_));
+        if ends_connection && record.version < Version::HTTP_2 {
+            // What one server finds malformed the next in line may read in another way: nothing may follow on this connection. And
+            // where the client has not sent its body, nothing can.
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -458,16 +486,24 @@ fn visitor(screened: &Screened) -> u64 {
     hasher.finish()
 }
 
-/// What a request's end says of its guest; nothing where others are to blame.
-fn conduct(outcome: &Outcome<Released, GuestFailure>, is_body_broken: bool) -> Option<Conduct> {
+/// Reads the beginning of a body. Meanwhile the request waits for its client and may lose its place to another.
+async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestFailure> {
+    let revoked = |_| GuestFailure::NoRoomForBody;
+    place.set_phase(Phase::WaitsForClient).map_err(revoked)?;
+    tokio::select! {
+        biased;
+        () = place.revoked() => return Err(GuestFailure::NoRoomForBody),
+        read = body.read_ahead() => read?,
+    }
+    place.set_phase(Phase::Working).map_err(revoked)
+}
+
+/// How a request ended, as far as its guest and its client may answer for it.
+fn end(outcome: &Outcome<Released, GuestFailure>) -> End<'_> {
     match outcome {
-        Outcome::Answered { answer, .. } if answer.head.status.is_server_error() => {
-            Some(Conduct::Errored)
-        }
-        Outcome::Answered { .. } => Some(Conduct::Served),
-        Outcome::Failed { .. } if is_body_broken => None,
-        Outcome::Failed { failure, .. } => failure.conduct(),
-        Outcome::Refused { .. } => None,
+        Outcome::Answered { answer, .. } => End::Answered(answer.head.status),
+        Outcome::Failed { failure, .. } => End::Failed(failure),
+        Outcome::Refused { .. } => End::Refused,
     }
 }
 
@@ -477,7 +513,7 @@ fn visit(
     path: String,
     guest: &Guest,
     is_kept: bool,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Visit {
     let start = match guest.start() {
         Start::Optimistic if !is_kept => Start::Fresh,

@@ -75,7 +75,19 @@ pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
 pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two looks for room for a connection that was accepted while no other could give way to it.
 pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
-/// Slowest that a client may send a request's body or take an answer's, in bytes a second, once it has used up the idle
+/// How long a client may send nothing of a request's body before its rate counts.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Slowest that a client may send a request's body after that, in bytes a second: a fifth of the slowest mobile line.
+pub const BODY_BYTES_PER_S_MIN: u64 = 1 << 10;
+/// How long in all a run may wait for its client before it can lose its instance to requests that wait for one.
+pub const CLIENT_WAIT_FREE: Duration = Duration::from_secs(1);
+/// Time between two looks at the clients of a gate at which requests wait.
+pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Bytes a second of a client that may keep the only instance of a guest while requests wait for it.
+pub const CLIENT_RATE_FAIR: u64 = 64 << 10;
+/// Bytes of a released answer that are taken from its guest before its client asks for them: most guests are done then.
+pub const READ_AHEAD_BYTES: usize = 256 << 10;
+/// Slowest that a client may take an answer's body, in bytes a second, once it has used up the idle
 /// time-out: far below any line, far above a client that holds a guest with a byte now and then.
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
 /// Bytes that pieces of a request's body (chunks, DATA frames) have on average at least, once the free ones are used up.
@@ -215,6 +227,8 @@ pub const ROLLBACK_PROBATION: Duration = Duration::from_secs(600);
 pub const ROLLBACK_WINDOW: Duration = Duration::from_secs(10);
 /// Fewer requests than this within the window prove nothing.
 pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
+/// Failures of fewer clients than this prove nothing where the good requests come from as many.
+pub const ROLLBACK_CLIENTS_MIN: usize = 3;
 /// Largest share of failures of one kind before a new version is taken back.
 pub const ROLLBACK_SHARE_MAX: f64 = 0.2;
 /// How long a canary serves its share of the visitors before it serves all.
@@ -232,8 +246,10 @@ pub const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Connections at once to the admin interface: some operators and their monitoring.
 pub const ADMIN_CONNECTIONS_MAX: u64 = 64;
-/// Components that the admin interface takes at once; each may be as large as a component can be, in memory.
+/// Components from the admin interface that are compiled or tried at once.
 pub const ADMIN_UPLOADS_MAX: usize = 2;
+/// Components that the admin interface holds in memory, those that arrive included, if each is as large as one can be.
+pub const ADMIN_UPLOADS_HELD_MAX: u64 = 4;
 /// Longest time for a component to arrive.
 pub const ADMIN_UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// What is read of a component that is refused before it is wanted, in bytes, and for how long, so that its sender reads why.

@@ -26,9 +26,12 @@ use tokio_util::task::TaskTracker;
 use crate::limits;
 use crate::quota::{Outbox, Peer, Phase, Reservation, Resource, Untaken};
 use connection::Protocols;
+use pace::arriving::Arriving;
+
+pub use pace::arriving::BodyPace;
 
 /// The body of a request, as it comes from the connection.
-pub type Incoming = pace::Arriving<joined::Joined<hyper::body::Incoming>>;
+pub type Incoming = Arriving<joined::Joined<hyper::body::Incoming>>;
 
 /// What a listener allows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +40,8 @@ pub struct Options {
     pub header_timeout: Duration,
     /// Longest time without a request, and longest time a client may leave an answer's bytes untaken.
     pub idle_timeout: Duration,
+    /// How fast the body of a request has to come.
+    pub body_pace: BodyPace,
     /// Longest time for requests under way to finish once told to stop.
     pub grace: Duration,
     /// Largest request head, in bytes; at least 8,192.
@@ -50,6 +55,10 @@ impl Default for Options {
         Self {
             header_timeout: limits::HEADER_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
+            body_pace: BodyPace {
+                grace: limits::BODY_TIMEOUT,
+                bytes_per_s: limits::BODY_BYTES_PER_S_MIN,
+            },
             grace: limits::GRACE,
             head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
             headers_max: limits::REQUEST_HEADERS_MAX,

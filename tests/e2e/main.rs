@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod bodies;
 mod book;
 mod boundaries;
 mod cli;

@@ -42,6 +42,8 @@ impl Config {
             "request_headers": listener.headers_max,
             "header_timeout": listener.header_timeout,
             "idle_timeout": listener.idle_timeout,
+            "body_timeout": listener.body_pace.grace,
+            "body_rate": listener.body_pace.bytes_per_s,
             "grace": listener.grace,
             "request_head": listener.head_bytes_max,
             "request_target": request_target_bytes_max,

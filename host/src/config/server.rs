@@ -99,7 +99,8 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
             *setting = bytes as u64;
         }
     }
-    let durations: [(&'static str, &mut Duration); 5] = [
+    let durations: [(&'static str, &mut Duration); 6] = [
+        ("body_timeout", &mut listener.body_pace.grace),
         ("header_timeout", &mut listener.header_timeout),
         ("idle_timeout", &mut listener.idle_timeout),
         ("grace", &mut listener.grace),
@@ -110,6 +111,9 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
         if let Some(time) = section.get(key, duration) {
             *setting = time;
         }
+    }
+    if let Some(bytes) = section.get("body_rate", size_in(1, 1 << 30)) {
+        listener.body_pace.bytes_per_s = bytes as u64;
     }
     let sizes: [(&'static str, &mut usize, usize); 2] = [
         ("request_head", &mut listener.head_bytes_max, 8 << 10),

@@ -16,7 +16,7 @@ use super::headers::remove_hop_by_hop;
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
 use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
-use crate::quota::{Charge, Full, Outbox, Peer, Reservation, Untaken};
+use crate::quota::{Charge, Full, Outbox, Peer, Untaken};
 use crate::session::CookieChange;
 
 /// The body of an answer.
@@ -26,8 +26,6 @@ pub struct Body {
     request_id: Arc<str>,
     /// What it holds until the client has taken it.
     charge: Option<Charge>,
-    /// Its request's place among those under way, until the guest is done and the rest of the answer is in memory.
-    place: Option<Reservation>,
     /// The rest of a piece that is too large for one.
     rest: Bytes,
     /// All was handed over, and the stream is not to end before it has left.
@@ -58,7 +56,6 @@ impl Body {
             source,
             request_id,
             charge: None,
-            place: None,
             rest: Bytes::new(),
             waits_to_leave: false,
             token: None,
@@ -90,10 +87,9 @@ impl Body {
         self.charge.is_some()
     }
 
-    /// The body, whose request is under way until it is dropped, and keeps its place as long as the guest works.
-    pub(super) fn under_way(mut self, token: TaskTrackerToken, place: Reservation) -> Self {
+    /// The body, whose request is under way until it is dropped. The guest behind it keeps the request's place itself.
+    pub(super) fn under_way(mut self, token: TaskTrackerToken) -> Self {
         self.token = Some(token);
-        self.place = (!self.is_finished()).then_some(place);
         self
     }
 
@@ -172,9 +168,6 @@ impl http_body::Body for Body {
             return Poll::Ready(None);
         }
         let frame = ready!(this.poll_source(cx));
-        if this.place.is_some() && this.is_finished() {
-            this.place = None;
-        }
         if let Some(Err(failure)) = &frame {
             tracing::warn!(
                 request_id = %this.request_id, error = failure.kind(), detail = %failure,

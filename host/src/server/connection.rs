@@ -18,7 +18,8 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::joined::Joined;
-use super::pace::{Arriving, Leaving, Pace, Sending, Streams};
+use super::pace::arriving::{Arriving, BodyPace};
+use super::pace::{Leaving, Pace, Sending, Streams};
 use super::pulse::{Counted, Pulse, Side, Turn};
 use super::watch::{Diagnosis, Watch};
 use super::{Link, Options, Service};
@@ -40,6 +41,7 @@ pub(super) struct Protocols {
     builder: auto::Builder<Streams>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    body_pace: BodyPace,
 }
 
 impl Protocols {
@@ -74,6 +76,7 @@ impl Protocols {
             builder,
             header_timeout: options.header_timeout,
             idle_timeout: options.idle_timeout,
+            body_pace: options.body_pace,
         }
     }
 
@@ -89,12 +92,13 @@ impl Protocols {
         let pulse = Arc::new(Pulse::new(place.clone()));
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
+        let body_pace = self.body_pace;
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let has_body = !request.body().is_end_stream();
             let in_flight = pulse.request(version, has_body);
             let turn = has_body.then(|| Turn::new(in_flight.turns().clone(), Side::Arriving));
-            let request = request.map(|body| Arriving::new(Joined::new(body, turn), pace));
+            let request = request.map(|body| Arriving::new(Joined::new(body, turn), body_pace));
             let answer = service.answer(request, link.clone());
             async move {
                 let mut answer: Response<S::Body> = answer.await;

@@ -2,6 +2,8 @@
 //! keeps a connection alive for ever, and with it a guest and its memory. Cuts answers, too, whose memory others need. Knows
 //! bodies; what is in them it does not.
 
+pub(super) mod arriving;
+
 use std::cell::Cell;
 use std::error::Error;
 use std::pin::Pin;
@@ -67,53 +69,6 @@ impl Pace {
     /// When this turn is too long, if it is the client's.
     fn ends_at(&self) -> Option<Instant> {
         self.since.map(|since| since + self.left)
-    }
-}
-
-/// A request's body, which fails when its client sends it too slowly. That nothing more comes at all, the request's own
-/// deadline finds out.
-#[derive(Debug)]
-pub struct Arriving<B> {
-    body: B,
-    pace: Pace,
-}
-
-impl<B> Arriving<B> {
-    pub(super) fn new(body: B, pace: Pace) -> Self {
-        Self { body, pace }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body
-    for Arriving<B>
-{
-    type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        let Poll::Ready(frame) = frame else {
-            self.pace.wait(Instant::now());
-            return Poll::Pending;
-        };
-        if let Some(Ok(frame)) = &frame {
-            if self.pace.since.is_some() {
-                self.pace.go_on(Instant::now())?;
-            }
-            self.pace.count(frame);
-        }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 
