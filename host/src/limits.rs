@@ -34,6 +34,10 @@ pub const SESSION_KEY_BYTES_MAX: usize = 256;
 pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
 /// Longest value of a guest's own cookie, in bytes, before it is encoded: what is longer no server would take back.
 pub const COOKIE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Largest file that a secret is read from, in bytes.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Largest configuration file, and largest file of certificates, in bytes.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
 /// Lines a minute that tell what a guest was denied, for each kind of grant; what is left out is counted.
 pub const DENIAL_LINES_MAX: u32 = 10;
 /// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
@@ -65,6 +69,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for requests under way to finish after a signal to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
+/// How much longer than its grace a host may take to its end before it is ended: the store settles, the admin interface ends.
+pub const END_AFTER_GRACE_MAX: Duration = Duration::from_secs(15);
 /// Smallest buffer for a request's head that the HTTP/1 parser takes, in bytes.
 pub const REQUEST_HEAD_BYTES_MIN: usize = 8 << 10;
 /// Shortest and longest wait after a connection could not be accepted (out of file descriptors, mostly).

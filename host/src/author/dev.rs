@@ -11,7 +11,6 @@ mod supervisor;
 mod tree;
 mod work;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +73,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), DevError> {
     let config = eager(config);
-    let console = Console::stderr(environment);
+    let (console, _flush) = Console::stderr(environment)?;
     let (clock, paths) = (Clock::system(), Arc::<Paths>::default());
     let narrator = Narrator::new(console.clone(), Arc::clone(&paths));
     telemetry::init_with(&config.log.filter, narrator)?;
@@ -98,7 +97,7 @@ pub async fn run(
     let listener = app.bind().await?;
     let (address, admin) = (listener.local_addr()?, desk.as_ref().map(Desk::address));
     let app = app.with_reloads(reloads.clone()).with_desk(desk, &shutdown);
-    writeln!(std::io::stdout(), "{}", greeting.text(address, admin))?;
+    telemetry::greet(&format!("{}\n", greeting.text(address, admin)))?;
 
     let (built, builds) = mpsc::unbounded_channel();
     let shop = Arc::new(Shop {

@@ -228,7 +228,8 @@ fn content(path: &Path, (_, bytes, ..): Stamp) -> Option<blake3::Hash> {
     if bytes > READ_BYTES_MAX {
         return None;
     }
-    fs::read(path).ok().map(|bytes| blake3::hash(&bytes))
+    let bytes = files::read(path, READ_BYTES_MAX).ok()?;
+    Some(blake3::hash(&bytes))
 }
 
 #[cfg(test)]
