@@ -193,7 +193,7 @@ impl Handler {
         // This request keeps this version of its guest, whatever comes meanwhile.
         let deployment = site.guests.get(&route.guest);
         let attended = self.attendant.as_ref().zip(deployment);
-        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, &head)) {
+        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, route, &head)) {
             let response = release::of_stand_in(
                 instead.response,
                 Arc::clone(&record.request_id),

@@ -52,6 +52,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
+/// Longest request method, in bytes: the longest of the registry has 17 (UPDATEREDIRECTREF).
+pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
 /// Connections at once; further ones wait in the listener's queue.
 pub const CONNECTIONS_MAX: usize = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
@@ -131,6 +133,10 @@ pub const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 pub const LOG_LINES_MAX: usize = 1000;
 /// Longest log line of a guest, in bytes; longer ones are cut.
 pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of log lines kept of one run of a guest.
+pub const LOG_BYTES_MAX: usize = 256 << 10;
+/// Bytes that the runs of one guest may log in a second, all together: ten thousand short lines.
+pub const LOG_BYTES_PER_S_MAX: usize = 1 << 20;
 /// Most rows that one store statement names.
 pub const STORE_BATCH_ROWS_MAX: usize = 128;
 /// Most bytes of session data that one store statement writes: well below what servers take as one packet.

@@ -2,6 +2,7 @@
 //! terminal and in the browser what is wrong, and what happens to requests and sessions. For the machine that guests are written on.
 
 mod bench;
+mod callers;
 mod console;
 mod narrator;
 mod page;
@@ -19,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::bench::Bench;
+use self::callers::Callers;
 use self::console::Console;
 use self::narrator::{Narrator, Paths};
 use self::sessions::TellingStore;
@@ -77,7 +79,7 @@ pub async fn run(
     let (clock, paths) = (Clock::system(), Arc::<Paths>::default());
     let narrator = Narrator::new(console.clone(), Arc::clone(&paths));
     telemetry::init_with(&config.log.filter, narrator)?;
-    let bench = Arc::new(Bench::new(paths, clock.clone()));
+    let bench = Arc::new(Bench::new(paths, clock.clone(), Callers::new(config.listen)));
     let reloads = Reloads::new({
         let read = Arc::clone(&read);
         move || read().map(eager)

@@ -7,6 +7,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::health::Conduct;
+use crate::telemetry::cut;
 
 /// Longest text of a guest's making that we repeat in an error.
 const TEXT_CHARS_MAX: usize = 300;
@@ -192,7 +193,10 @@ pub(super) fn backtrace(error: &wasmtime::Error) -> Option<String> {
         .frames()
         .iter()
         .take(16)
-        .map(|frame| frame.func_name().unwrap_or("?").to_owned())
+        .map(|frame| {
+            let name = frame.func_name().unwrap_or("?");
+            cut(name, TEXT_CHARS_MAX).0.to_owned()
+        })
         .collect();
     (!names.is_empty()).then(|| names.join(" < "))
 }

@@ -10,6 +10,7 @@ use super::digest::Digest;
 use super::engine::World;
 use super::{cookies_host, session_host};
 use crate::files::{self, FileError};
+use crate::telemetry::cut;
 
 /// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
@@ -314,13 +315,14 @@ fn look_at(bytes: &[u8]) -> &'static str {
 
 fn listed(names: &[String]) -> String {
     const SHOWN_MAX: usize = 8;
+    const NAME_BYTES_MAX: usize = 200;
     if names.is_empty() {
         return "nothing".to_owned();
     }
     let shown = names
         .iter()
         .take(SHOWN_MAX)
-        .cloned()
+        .map(|name| cut(name, NAME_BYTES_MAX).0)
         .collect::<Vec<_>>()
         .join(", ");
     match names.len().saturating_sub(SHOWN_MAX) {

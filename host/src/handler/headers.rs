@@ -104,7 +104,10 @@ fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
 }
 
 fn tells_of_the_visitor(name: &HeaderName) -> bool {
-    let name = name.as_str();
+    is_forwarded(name.as_str())
+}
+
+fn is_forwarded(name: &str) -> bool {
     name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
 }
 
@@ -136,12 +139,132 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Fields about the connection besides those that [`http`] has constants for.
+const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+
+/// Removes request fields that a guest could take for another field which ends here or decides here: CGI, and many frameworks
+/// after it, read `X_Forwarded_For` as `X-Forwarded-For`. No client writes underscores for want of another name.
+pub(super) fn remove_lookalikes(headers: &mut HeaderMap) {
+    let is_lookalike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && decides(&name.replace('_', "-"))
+    };
+    if !headers.keys().any(|name| is_lookalike(&name)) {
+        return;
+    }
+    let names: Vec<_> = headers.keys().filter(is_lookalike).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether the screen removes or reads the field of this name, or what answers a request depends on it.
+fn decides(name: &str) -> bool {
+    const READ: [&str; 8] = [
+        "host",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "authorization",
+        "x-http-method-override",
+        "x-method-override",
+    ];
+    READ.contains(&name) || is_hop_by_hop(name) || is_forwarded(name)
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    let named = [
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ];
+    named.iter().any(|hop| hop == name) || HOP_BY_HOP.contains(&name)
+}
+
+/// Most fields and most bytes of one message's trailers; those of a message with more are dropped as a whole, as any recipient
+/// may (RFC 9110, section 6.5.1).
+const TRAILER_FIELDS_MAX: usize = 32;
+/// See [`TRAILER_FIELDS_MAX`]. Names and values.
+const TRAILER_BYTES_MAX: usize = 8 << 10;
+
+/// Removes the fields that no trailers may have, in either direction, and says how many there were. What decides about a message
+/// is read from its head: in trailers it would come past the screen, and past what a guest's answer is freed from.
+pub(super) fn screen_trailers(trailers: &mut HeaderMap) -> usize {
+    let bytes: usize = trailers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    if trailers.len() > TRAILER_FIELDS_MAX || bytes > TRAILER_BYTES_MAX {
+        let count = trailers.len();
+        trailers.clear();
+        return count;
+    }
+    let refused: Vec<HeaderName> = trailers
+        .keys()
+        .filter(|name| !may_be_trailer(name.as_str()))
+        .cloned()
+        .collect();
+    let before = trailers.len();
+    for name in refused {
+        trailers.remove(name);
+    }
+    before - trailers.len()
+}
+
+/// Whether trailers may have a field of this name (RFC 9110, section 6.5.1): nothing for framing, routing, authentication or
+/// caching, no request modifier, nothing that controls the answer or says how its content is to be read.
+fn may_be_trailer(name: &str) -> bool {
+    const REFUSED: [&str; 64] = [
+        // Routing and what proxies tell.
+        "host", "max-forwards", "via", "status", "method", "path", "scheme", "authority", "protocol", "early-data", "alt-svc",
+        "alt-used", "origin", "referer", "user-agent", "from", "x-real-ip", "x-request-id", "x-original-url", "x-rewrite-url",
+        // Request modifiers and preconditions.
+        "cache-control", "expect", "pragma", "range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+        "if-range", "x-http-method-override", "x-method-override", "prefer", "priority", "upgrade-insecure-requests",
+        // Authentication and cookies.
+        "authorization", "proxy-authenticate", "proxy-authorization", "www-authenticate", "authentication-info",
+        "proxy-authentication-info", "cookie", "cookie2", "set-cookie", "set-cookie2", "authentication-control",
+        // Control of the answer.
+        "age", "date", "expires", "last-modified", "location", "retry-after", "vary", "warning", "refresh", "link", "allow",
+        "clear-site-data", "strict-transport-security", "accept-ranges", "x-frame-options", "x-xss-protection", "nel", "report-to",
+        "reporting-endpoints",
+    ];
+    // A family for a prefix: `accept-*` and `content-*` say how content is chosen and read (content-digest is for trailers),
+    // `sec-*`, `access-control-*` and the policies what a browser may do.
+    const REFUSED_FAMILIES: [&str; 12] = [
+        "accept",
+        "content-",
+        "x-content-",
+        "sec-",
+        "access-control-",
+        "cross-origin-",
+        "cdn-",
+        "surrogate-",
+        "x-forwarded-",
+        "x-accel-",
+        "permissions-policy",
+        "referrer-policy",
+    ];
+    const ALLOWED: [&str; 1] = ["content-digest"];
+    let dashed = name.replace('_', "-");
+    let name = dashed.as_str();
+    ALLOWED.contains(&name)
+        || !(REFUSED.contains(&name)
+            || REFUSED_FAMILIES.iter().any(|family| name.starts_with(family))
+            || decides(name))
 }
 
 /// `Connection: cookie` must not take away what decides about the answer; no honest client names such a field.
@@ -280,6 +403,73 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_field_that_only_looks_like_one_of_ours_is_removed() {
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_forwarded-host",
+            "x_real_ip",
+            "content_length",
+            "content_type",
+            "transfer_encoding",
+            "proxy_authorization",
+            "proxy_connection",
+            "keep_alive",
+            "http2_settings",
+            "x_http_method_override",
+        ] {
+            let mut headers = map(&[(name, "1"), ("accept", "*/*"), ("my_field", "1")]);
+            remove_lookalikes(&mut headers);
+            assert_eq!(headers.len(), 2, "{name}: {headers:?}");
+            assert!(!headers.contains_key(name));
+        }
+    }
+
+    #[test]
+    fn trailers_have_nothing_that_decides_about_a_message() {
+        for name in [
+            "set-cookie", "cookie", "content-length", "content-type", "content-encoding", "content-range", "transfer-encoding",
+            "host", "authorization", "www-authenticate", "proxy-authenticate", "proxy-authorization", "cache-control", "date",
+            "expires", "age", "pragma", "location", "retry-after", "vary", "warning", "expect", "max-forwards", "range", "te",
+            "if-match", "if-none-match", "if-modified-since", "if-range", "trailer", "connection", "keep-alive", "upgrade",
+            "proxy-connection", "http2-settings", "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-real-ip", "status",
+            "set_cookie", "x_forwarded_for", "content_length", "access-control-allow-origin", "content-security-policy",
+            "strict-transport-security", "clear-site-data", "x-accel-redirect", "etag-not", "origin",
+        ] {
+            let mut trailers = map(&[(name, "1"), ("x-checksum", "abc")]);
+            let refused = screen_trailers(&mut trailers);
+            let is_refused = name != "etag-not";
+            assert_eq!(refused, usize::from(is_refused), "{name}");
+            assert_eq!(trailers.contains_key(name), !is_refused, "{name}");
+            assert!(trailers.contains_key("x-checksum"));
+        }
+        for name in [
+            "x-checksum", "server-timing", "grpc-status", "grpc-message", "etag", "content-digest", "repr-digest", "digest",
+            "signature", "x-trace",
+        ] {
+            let mut trailers = map(&[(name, "1")]);
+            assert_eq!(screen_trailers(&mut trailers), 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn trailers_are_few_and_short_or_none() {
+        let many = |fields: usize, bytes: usize| {
+            let field = |n| {
+                let name = HeaderName::try_from(format!("x-{n}")).unwrap();
+                (name, HeaderValue::try_from("v".repeat(bytes)).unwrap())
+            };
+            let mut trailers: HeaderMap = (0..fields).map(field).collect();
+            screen_trailers(&mut trailers);
+            trailers.len()
+        };
+        assert_eq!(many(TRAILER_FIELDS_MAX, 1), TRAILER_FIELDS_MAX);
+        assert_eq!(many(TRAILER_FIELDS_MAX + 1, 1), 0);
+        assert_eq!(many(2, TRAILER_BYTES_MAX / 2), 0);
+        assert_eq!(many(2, TRAILER_BYTES_MAX / 2 - 3), 2);
     }
 
     #[test]

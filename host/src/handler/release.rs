@@ -13,7 +13,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::Problem;
-use super::headers::remove_hop_by_hop;
+use super::headers::{remove_hop_by_hop, screen_trailers};
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
 use crate::session::CookieChange;
@@ -69,7 +69,15 @@ impl http_body::Body for Body {
                 this.source = Source::Empty;
                 (!text.is_empty()).then(|| Ok(Frame::data(text)))
             }
-            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
+            Source::Guest(body) => {
+                let mut frame = ready!(Pin::new(body).poll_frame(cx));
+                if let Some(Ok(frame)) = &mut frame
+                    && let Some(trailers) = frame.trailers_mut()
+                {
+                    drop_unfit_trailers(trailers, &this.request_id);
+                }
+                frame
+            }
         };
         if let Some(Err(failure)) = &frame {
             tracing::warn!(
@@ -216,6 +224,18 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     headers.remove(SET_COOKIE);
     for other in others {
         headers.append(SET_COOKIE, other);
+    }
+}
+
+/// Trailers would say after the head what only the head may say: our cookie above all.
+fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
+    let fields = screen_trailers(trailers);
+    if fields > 0 {
+        tracing::warn!(
+            request_id,
+            fields,
+            "the guest's trailers held fields that belong in a head, or too many; these were dropped"
+        );
     }
 }
 

@@ -14,6 +14,7 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::headers::screen_trailers;
 use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 
 /// Whether a request's body has broken off. Clones tell of the same body.
@@ -80,7 +81,13 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for Watched<B> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let frame = ready!(body.as_mut().poll_frame(cx));
+        let mut frame = ready!(body.as_mut().poll_frame(cx));
+        // What came past the screen with the head does not come in behind the body.
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            screen_trailers(trailers);
+        }
         if matches!(frame, Some(Err(_))) {
             self.broke_off.0.store(true, Ordering::Relaxed);
         }

@@ -6,6 +6,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// Files that are looked at for one target. More are no sources.
 const FILES_MAX: usize = 20_000;
 /// Folders inside each other that are looked into.

@@ -35,7 +35,13 @@ impl Bench {
             computed: Duration::ZERO,
             cpu_time: None,
             has_answered: HasAnswered::default(),
-            log: GuestLog::new("guest".into(), "request".into(), 1, &Limits::default()),
+            log: GuestLog::new(
+                "guest".into(),
+                "request".into(),
+                1,
+                &Limits::default(),
+                Allowance::new(1 << 20, GuestMetrics::new("guest")),
+            ),
         }
     }
 
