@@ -173,7 +173,7 @@ mod tests {
     fn only_a_regular_file_is_read_and_nobody_waits_for_another() {
         let folder = tempfile::tempdir().unwrap();
         let at = |name: &str| folder.path().join(name);
-        let mode = rustix::fs::Mode::from(0o600);
+        let mode = rustix::fs::Mode::RUSR;
         let fifo = rustix::fs::FileType::Fifo;
         rustix::fs::mknodat(rustix::fs::CWD, at("pipe"), fifo, mode, 0).unwrap();
         let _listener = UnixListener::bind(at("socket")).unwrap();
@@ -185,7 +185,10 @@ mod tests {
             (at("socket"), "it is a socket, not a file"),
             (folder.path().to_owned(), "it is a folder, not a file"),
             ("/dev/zero".into(), "it is a device, not a file"),
-            (at("round"), "Too many levels of symbolic links (os error 40)"),
+            (
+                at("round"),
+                "Too many levels of symbolic links (os error 40)",
+            ),
         ] {
             for error in [
                 read(&path, 100).unwrap_err(),
@@ -228,7 +231,10 @@ mod tests {
             symlink(&path, &link).unwrap();
             let read = read_secret(&link);
             assert_eq!(read.is_ok(), is_taken, "{mode:o}");
-            assert!(read.is_err() || read.unwrap().is_readable_by_all == is_open, "{mode:o}");
+            assert!(
+                read.is_err() || read.unwrap().is_readable_by_all == is_open,
+                "{mode:o}"
+            );
             assert_eq!(read_own_secret(&link).is_ok(), is_own, "{mode:o}");
         }
     }

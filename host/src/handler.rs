@@ -9,6 +9,7 @@ mod headers;
 mod release;
 mod request_body;
 mod screen;
+mod trailers;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;

@@ -141,7 +141,9 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
     warn(&config.warnings);
     let (guests, routes) = (config.guests.len(), config.routes.len());
     let listen = config.listen;
-    telemetry::print(&format!("ok: {guests} guests, {routes} routes, listens on {listen}\n"))?;
+    telemetry::print(&format!(
+        "ok: {guests} guests, {routes} routes, listens on {listen}\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -279,7 +281,9 @@ fn end_on_signals(shutdown: CancellationToken, grace: Duration) -> anyhow::Resul
         .build()
         .context("cannot listen for signals")?;
     let hear = move || runtime.block_on(hear(shutdown, grace, ready));
-    let thread = thread::Builder::new().name("signals".to_owned()).spawn(hear)?;
+    let thread = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(hear)?;
     if is_ready.recv().is_err()
         && let Ok(Err(error)) = thread.join()
     {

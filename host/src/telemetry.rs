@@ -113,10 +113,7 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
     let (written, flush) = Lines::to(io::stderr(), dress, tell)?;
     output::say_through(&written);
     let lines = match options.format {
-        Format::Text => fmt::layer()
-            .with_ansi(false)
-            .with_writer(written)
-            .boxed(),
+        Format::Text => fmt::layer().with_ansi(false).with_writer(written).boxed(),
         Format::Brief => fmt::layer()
             .event_format(Brief)
             .with_ansi(false)

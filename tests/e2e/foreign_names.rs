@@ -88,7 +88,10 @@ fn said(output: &Output) -> String {
 
 fn run(folder: &Path, words: &[&Path]) -> Output {
     let mut command = Command::new(binary());
-    command.args(words).current_dir(folder).env("COOKIE_SECRET", SECRET);
+    command
+        .args(words)
+        .current_dir(folder)
+        .env("COOKIE_SECRET", SECRET);
     command.output().unwrap()
 }
 
@@ -96,23 +99,43 @@ fn run(folder: &Path, words: &[&Path]) -> Output {
 fn no_command_prints_what_a_components_names_hold() {
     let folder = tempfile::tempdir().unwrap();
     for path in components(folder.path()) {
-        let what = path.file_name().unwrap().to_string_lossy().escape_debug().to_string();
+        let what = path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .escape_debug()
+            .to_string();
         let word = Path::new;
-        for words in [&[word("inspect"), &path][..], &[word("inspect"), word("--json"), &path]] {
+        for words in [
+            &[word("inspect"), &path][..],
+            &[word("inspect"), word("--json"), &path],
+        ] {
             let output = run(folder.path(), words);
             assert_harmless(&format!("inspect of {what}"), &said(&output));
         }
         let config = format!(
             "[session]\nsecrets = [\"env:COOKIE_SECRET\"]\n[store]\nurl = \"memory:\"\n[guest.g]\ncomponent = {}\n\
              [[route]]\npath = \"/\"\nguest = \"g\"\n",
-            serde_json::to_string(path.to_str().unwrap()).unwrap().replace('\u{7f}', "\\u007F")
+            serde_json::to_string(path.to_str().unwrap())
+                .unwrap()
+                .replace('\u{7f}', "\\u007F")
         );
         std::fs::write(folder.path().join("c.toml"), config).unwrap();
-        let output = run(folder.path(), &[word("check"), word("--config"), word("c.toml")]);
+        let output = run(
+            folder.path(),
+            &[word("check"), word("--config"), word("c.toml")],
+        );
         assert_harmless(&format!("check of {what}"), &said(&output));
     }
-    let inspected = run(folder.path(), &[Path::new("inspect"), &folder.path().join("made-by.wasm")]);
-    assert!(said(&inspected).contains("\\u{1b}[2J"), "it is spelled out: {}", said(&inspected));
+    let inspected = run(
+        folder.path(),
+        &[Path::new("inspect"), &folder.path().join("made-by.wasm")],
+    );
+    assert!(
+        said(&inspected).contains("\\u{1b}[2J"),
+        "it is spelled out: {}",
+        said(&inspected)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -129,7 +152,9 @@ async fn neither_putting_a_component_nor_its_logs_show_them() {
         for path in &components {
             for dry_run in [false, true] {
                 let mut command = Command::new(binary());
-                command.args(["guests", "put", "--admin", &admin, "fixture-session0"]).arg(path);
+                command
+                    .args(["guests", "put", "--admin", &admin, "fixture-session0"])
+                    .arg(path);
                 if dry_run {
                     command.arg("--dry-run");
                 }
@@ -144,7 +169,10 @@ async fn neither_putting_a_component_nor_its_logs_show_them() {
         assert_harmless("guests list", &said(&listed));
         assert!(listed.status.success(), "{}", said(&listed));
 
-        let lines = ["log a\u{1b}[2Jb\u{9b}c\u{202e}d\u{85}e", "err \u{7}\r\u{2028}FORGED"];
+        let lines = [
+            "log a\u{1b}[2Jb\u{9b}c\u{202e}d\u{85}e",
+            "err \u{7}\r\u{2028}FORGED",
+        ];
         let browser = Browser::new();
         let _ = browser.post(&host.url("/g"), lines.join("\n")).await;
         let _ = browser.get(&host.url("/%1b%5b2J")).await;

@@ -37,9 +37,15 @@ fn serve(folder: &Path, config: &Config) -> Command {
     let file = folder.join("cloakroom.toml");
     std::fs::write(&file, config.text()).unwrap();
     let mut command = Command::new(binary());
-    command.args(["serve", "--config"]).arg(&file).current_dir(folder);
+    command
+        .args(["serve", "--config"])
+        .arg(&file)
+        .current_dir(folder);
     command.env("COOKIE_SECRET", cloakroom_tests::host::SECRET);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
@@ -88,7 +94,13 @@ impl Stalled {
 
     fn signal(&self) {
         let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 
     async fn ended(&mut self) -> ExitStatus {
@@ -106,7 +118,10 @@ impl Stalled {
     async fn dropped(&self, kind: &str) -> u64 {
         let metrics = Browser::new().get(&format!("{}/metrics", self.admin)).await;
         let name = format!("cloakroom_log_lines_dropped_total{{kind=\"{kind}\"}} ");
-        let line = metrics.text.lines().find_map(|line| line.strip_prefix(&name));
+        let line = metrics
+            .text
+            .lines()
+            .find_map(|line| line.strip_prefix(&name));
         line.expect("the metric is there").parse().unwrap()
     }
 }
@@ -139,7 +154,10 @@ async fn a_second_signal_ends_it_at_once_though_nobody_reads_its_log() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
-    for (log, counted) in [("", "access="), ("log = { format = \"json\" }", "\"access\":")] {
+    for (log, counted) in [
+        ("", "access="),
+        ("log = { format = \"json\" }", "\"access\":"),
+    ] {
         let mut host = Stalled::start(log);
         host.flood().await;
         let dropped = host.dropped("access").await;
@@ -169,7 +187,10 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
         };
         let told: u64 = told.iter().map(count).sum();
         assert!(told >= dropped, "told {told} of {dropped}");
-        assert!(text.contains("stopped"), "the last lines are there: it was read");
+        assert!(
+            text.contains("stopped"),
+            "the last lines are there: it was read"
+        );
     }
 }
 
@@ -202,7 +223,13 @@ async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
     }
     let answer = Browser::new().get(&url).await;
     let pid = child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
             break status;

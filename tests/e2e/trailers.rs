@@ -8,7 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// One guest of each world.
-const GUESTS: [(&str, &str); 2] = [("/two", "fixture-faults"), ("/three", "fixture-faults-service")];
+const GUESTS: [(&str, &str); 2] = [
+    ("/two", "fixture-faults"),
+    ("/three", "fixture-faults-service"),
+];
 
 /// Fields that belong in a head alone.
 const UNFIT: [&str; 16] = [
@@ -88,7 +91,9 @@ async fn over_http_2_no_trailer_carries_what_a_head_alone_may_say() {
         assert!(text.ends_with("x-checksum: abc\n"), "{name}: {text}");
         for line in UNFIT {
             let (field, _) = line.split_once(": ").unwrap();
-            let reached = text.lines().any(|line| line.starts_with(&format!("{field}: ")));
+            let reached = text
+                .lines()
+                .any(|line| line.starts_with(&format!("{field}: ")));
             assert!(!reached, "{name}, to the guest: {text}");
         }
     }
@@ -160,7 +165,11 @@ async fn a_guest_answers_with_a_status_that_clients_know_or_the_host_says_502() 
             assert_eq!(answered, expected, "{name} {status}: {text}");
             assert_eq!(!text.is_empty(), has_body, "{name} {status}: {text}");
             let is_from_guest = expected != 502 && has_body;
-            assert_eq!(trailers.contains_key("x-sum"), is_from_guest, "{name} {status}");
+            assert_eq!(
+                trailers.contains_key("x-sum"),
+                is_from_guest,
+                "{name} {status}"
+            );
             assert!(!trailers.contains_key("set-cookie"), "{name} {status}");
         }
     }

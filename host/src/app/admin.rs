@@ -19,8 +19,8 @@ use crate::config::{AdminSettings, Environment};
 use crate::files;
 use crate::limits;
 use crate::server::{self, Incoming, Link};
-use crate::telemetry::{self, escape};
 use crate::telemetry::metrics::Scrape;
+use crate::telemetry::{self, escape};
 
 /// The variable that has the token on both sides.
 const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
@@ -178,7 +178,9 @@ fn token_in(file: &Path) -> Result<SecretString, ShellError> {
     let read = files::read_secret(file)
         .map_err(|error| at_fault(format!("cannot read {shown}: {error}")))?;
     if read.is_readable_by_all {
-        telemetry::say(&escape(&format!("warning: everybody on this machine may read {shown}")));
+        telemetry::say(&escape(&format!(
+            "warning: everybody on this machine may read {shown}"
+        )));
     }
     let text = String::from_utf8(read.into_bytes())
         .map_err(|_| at_fault(format!("{shown} is not UTF-8")))?;

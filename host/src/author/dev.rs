@@ -79,7 +79,11 @@ pub async fn run(
     let (clock, paths) = (Clock::system(), Arc::<Paths>::default());
     let narrator = Narrator::new(console.clone(), Arc::clone(&paths));
     telemetry::init_with(&config.log.filter, narrator)?;
-    let bench = Arc::new(Bench::new(paths, clock.clone(), Callers::new(config.listen)));
+    let bench = Arc::new(Bench::new(
+        paths,
+        clock.clone(),
+        Callers::new(config.listen),
+    ));
     let reloads = Reloads::new({
         let read = Arc::clone(&read);
         move || read().map(eager)

@@ -88,7 +88,9 @@ impl<'a> Reference<'a> {
                     (format!("cannot read {shown}: {error}"), remedy)
                 })?;
                 if file.is_readable_by_all {
-                    warn(format!("everybody on this machine may read {shown}: chmod it to 600"));
+                    warn(format!(
+                        "everybody on this machine may read {shown}: chmod it to 600"
+                    ));
                 }
                 let mut content = file.into_bytes();
                 if content.ends_with(b"\n") {
@@ -116,9 +118,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s"), "from a file\r\n").unwrap();
         let read = |text| {
-            Reference::parse(text)
-                .unwrap()
-                .read(&[("S", "from a variable"), ("EMPTY", "")], folder.path(), drop)
+            Reference::parse(text).unwrap().read(
+                &[("S", "from a variable"), ("EMPTY", "")],
+                folder.path(),
+                drop,
+            )
         };
         assert_eq!(read("env:S").unwrap(), b"from a variable");
         assert_eq!(read("file:s").unwrap(), b"from a file");

@@ -316,11 +316,9 @@ fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
     match Reference::parse(text) {
         Some(_) if field.is_rehearsed() => Ok(secrets::random()),
         Some(reference) => reference
-            .read(
-                field.reader.environment(),
-                field.reader.base(),
-                |warning| field.reader.warn(warning),
-            )
+            .read(field.reader.environment(), field.reader.base(), |warning| {
+                field.reader.warn(warning)
+            })
             .map_err(|(problem, remedy)| Complaint::new(problem, remedy)),
         None if field.is_typed() => Err(Complaint::new(
             "is a secret in clear",

@@ -278,6 +278,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, "\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, mode).unwrap();
         let fault = SecretSource::KeptAt(path.clone()).obtain().unwrap_err();
         assert!(fault.problem.contains("holds 0 bytes"), "{fault}");
         assert_eq!(fs::read(path).unwrap(), b"\n");

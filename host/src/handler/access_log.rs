@@ -8,8 +8,8 @@ use std::time::Instant;
 use http::{Method, StatusCode, Version};
 
 use crate::limits::REQUEST_METHOD_BYTES_MAX;
-use crate::telemetry::{self, ACCESS_TARGET};
 use crate::telemetry::metrics::VersionMetrics;
+use crate::telemetry::{self, ACCESS_TARGET};
 
 /// What is known about a request, logged once: by [`AccessRecord::log`], or when it is dropped without.
 #[derive(Debug)]
@@ -177,7 +177,10 @@ mod tests {
             record.method = Method::from_bytes(&b"M".repeat(10_000)).unwrap();
             record.log(StatusCode::NOT_IMPLEMENTED, None, None);
         });
-        assert!(lines.contains(&format!("\"{}[cut]\"", "M".repeat(32))), "{lines}");
+        assert!(
+            lines.contains(&format!("\"{}[cut]\"", "M".repeat(32))),
+            "{lines}"
+        );
     }
 
     #[test]

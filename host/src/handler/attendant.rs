@@ -14,7 +14,8 @@ pub trait Attendant: Send + Sync + fmt::Debug {
     /// Sees a request as it came. The access event with this request id follows in any case.
     fn sees(&self, request_id: &str, method: &Method, uri: &Uri);
 
-    /// What is answered in the place of the guest that this route leads to; `None`: the guest answers. Neither the guest nor the session is touched otherwise.
+    /// What is answered in the place of the guest that this route leads to; `None`: the guest answers. Neither the guest nor the
+    /// session is touched otherwise.
     fn answers(&self, deployment: &Deployment, route: &Route, head: &Parts) -> Option<StandIn>;
 }
 

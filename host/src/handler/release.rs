@@ -13,7 +13,8 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::Problem;
-use super::headers::{remove_hop_by_hop, screen_trailers};
+use super::headers::remove_hop_by_hop;
+use super::trailers;
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
 use crate::session::CookieChange;
@@ -229,7 +230,7 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
 
 /// Trailers would say after the head what only the head may say: our cookie above all.
 fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
-    let fields = screen_trailers(trailers);
+    let fields = trailers::screen(trailers);
     if fields > 0 {
         tracing::warn!(
             request_id,

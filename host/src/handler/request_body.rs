@@ -14,7 +14,7 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-use super::headers::screen_trailers;
+use super::trailers;
 use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 
 /// Whether a request's body has broken off. Clones tell of the same body.
@@ -86,7 +86,7 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for Watched<B> {
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {
-            screen_trailers(trailers);
+            trailers::screen(trailers);
         }
         if matches!(frame, Some(Err(_))) {
             self.broke_off.0.store(true, Ordering::Relaxed);

@@ -109,12 +109,17 @@ mod tests {
             let line = line(dress, &event);
             let line = line.strip_suffix('\n').unwrap();
             let own = ["\x1b[2m", "\x1b[0m", "\x1b[32m"];
-            let rest = own.iter().fold(line.to_owned(), |line, own| line.replace(own, ""));
+            let rest = own
+                .iter()
+                .fold(line.to_owned(), |line, own| line.replace(own, ""));
             assert!(rest.chars().all(|c| (' '..='~').contains(&c)), "{rest:?}");
         }
         let event = format!("{}\n", serde_json::json!({ "message": foreign }));
         let line = line(Dress::Json, &event);
-        assert!(line.trim_end().chars().all(|c| (' '..='~').contains(&c)), "{line:?}");
+        assert!(
+            line.trim_end().chars().all(|c| (' '..='~').contains(&c)),
+            "{line:?}"
+        );
         let read: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(read["message"], foreign);
     }

@@ -78,7 +78,10 @@ pub fn escape_lines(text: &str) -> Cow<'_, str> {
 
 /// As [`escape_lines`], for a text that is JSON.
 pub fn escape_json(text: &str) -> Cow<'_, str> {
-    let lines: Vec<_> = text.split('\n').map(|line| Form::Json.escape(line)).collect();
+    let lines: Vec<_> = text
+        .split('\n')
+        .map(|line| Form::Json.escape(line))
+        .collect();
     Cow::Owned(lines.join("\n"))
 }
 
@@ -94,8 +97,29 @@ pub(crate) mod tests {
 
     /// Characters that no line of any output may hold: one of each kind.
     pub(crate) const HARMFUL: [char; 24] = [
-        '\0', '\u{7}', '\u{8}', '\n', '\u{b}', '\r', '\u{1b}', '\u{7f}', '\u{80}', '\u{85}', '\u{9b}', '\u{9d}', '\u{ad}',
-        '\u{200b}', '\u{200f}', '\u{2028}', '\u{2029}', '\u{202a}', '\u{202e}', '\u{2060}', '\u{2066}', '\u{2069}', '\u{feff}',
+        '\0',
+        '\u{7}',
+        '\u{8}',
+        '\n',
+        '\u{b}',
+        '\r',
+        '\u{1b}',
+        '\u{7f}',
+        '\u{80}',
+        '\u{85}',
+        '\u{9b}',
+        '\u{9d}',
+        '\u{ad}',
+        '\u{200b}',
+        '\u{200f}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202a}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{2069}',
+        '\u{feff}',
         '\u{e0041}',
     ];
 
@@ -114,7 +138,10 @@ pub(crate) mod tests {
         let all: String = HARMFUL.iter().flat_map(|c| ['a', *c]).collect();
         for form in [Form::Text, Form::Json] {
             let escaped = form.escape(&all);
-            assert!(escaped.chars().all(|c| (' '..='~').contains(&c)), "{escaped}");
+            assert!(
+                escaped.chars().all(|c| (' '..='~').contains(&c)),
+                "{escaped}"
+            );
             assert_eq!(form.escape(&escaped), escaped, "once is enough");
         }
         let json = format!("\"{}\"", Form::Json.escape(&all));

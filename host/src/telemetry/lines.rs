@@ -36,7 +36,13 @@ pub enum Kind {
 }
 
 /// Every kind, in the order of their numbers.
-pub const KINDS: [Kind; 5] = [Kind::Access, Kind::Guest, Kind::Info, Kind::Warn, Kind::Error];
+pub const KINDS: [Kind; 5] = [
+    Kind::Access,
+    Kind::Guest,
+    Kind::Info,
+    Kind::Warn,
+    Kind::Error,
+];
 
 /// Lines of this process that were dropped, by kind.
 static DROPPED: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
@@ -161,7 +167,11 @@ impl Lines {
     pub(super) fn flush_for(&self, time_max: Duration) {
         let is_unwritten = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
         let state = self.lock();
-        drop(self.0.is_written.wait_timeout_while(state, time_max, is_unwritten));
+        drop(
+            self.0
+                .is_written
+                .wait_timeout_while(state, time_max, is_unwritten),
+        );
     }
 
     fn write_for_ever(&self, target: &mut impl Write, tell: &impl Fn(&Lines, &Dropped)) {

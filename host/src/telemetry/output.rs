@@ -7,7 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Duration;
 
-use super::escape::{escape_json, escape_lines};
+use super::escape::{escape, escape_json, escape_lines};
 use super::lines::{Kind, Lines};
 
 /// How long a host waits until somebody takes its greeting.
@@ -20,6 +20,12 @@ static STDERR: OnceLock<Lines> = OnceLock::new();
 pub(super) fn say_through(lines: &Lines) {
     // A second start of the log is an error of its own.
     let _ = STDERR.set(lines.clone());
+    // The standard library's hook waits for a reader.
+    std::panic::set_hook(Box::new(|panic| {
+        let thread = thread::current();
+        let name = thread.name().unwrap_or("without a name");
+        say(&escape(&format!("the thread {name} {panic}")));
+    }));
 }
 
 /// Prints lines to standard output; line breaks in `text` are the caller's own.

@@ -44,10 +44,7 @@ impl Callers {
         headers.insert(header::CONTENT_TYPE, plain);
         let nosniff = HeaderValue::from_static("nosniff");
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-        headers.insert(
-            header::CACHE_CONTROL,
-            HeaderValue::from_static("no-store"),
-        );
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         Some(StandIn {
             response,
             kind: "foreign-host",
@@ -128,6 +125,9 @@ mod tests {
 
     #[test]
     fn a_host_that_the_route_names_is_answered() {
-        assert_eq!(status("127.0.0.1:3000", "shop.test", Some("shop.test")), None);
+        assert_eq!(
+            status("127.0.0.1:3000", "shop.test", Some("shop.test")),
+            None
+        );
     }
 }

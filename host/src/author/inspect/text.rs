@@ -40,16 +40,14 @@ impl fmt::Display for Report {
                 Some(file) => {
                     let told = format!("Granted by {file} to the guest {}", grants.guest);
                     writeln!(f, "{}", escape(&told))?;
-                },
+                }
             }
             write_grants(f, grants)?;
         }
         match &self.config {
             Some(file) if self.grants.is_empty() => {
-                {
                 let told = format!("No guest of {file} has this file as its component");
                 writeln!(f, "{}", escape(&told))
-            }
             }
             _ => Ok(()),
         }

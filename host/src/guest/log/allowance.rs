@@ -88,7 +88,9 @@ mod tests {
         let taken = |now| (0..50).map(move |_| now);
         let logged = |now| {
             let verdicts = taken(now).map(|now| allowance.take(&line, now));
-            verdicts.filter(|verdict| *verdict != Verdict::Dropped).count()
+            verdicts
+                .filter(|verdict| *verdict != Verdict::Dropped)
+                .count()
         };
         assert_eq!(logged(start), 10);
         assert_eq!(logged(start + WINDOW / 2), 0);

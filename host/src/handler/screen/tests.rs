@@ -272,7 +272,11 @@ fn a_transfer_coding_other_than_chunked_is_not_implemented() {
         &["xchunked"],
         &[""],
     ] {
-        assert_eq!(coded(values), Err(Reject::CodingNotImplemented), "{values:?}");
+        assert_eq!(
+            coded(values),
+            Err(Reject::CodingNotImplemented),
+            "{values:?}"
+        );
     }
 }
 
