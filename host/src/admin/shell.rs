@@ -5,7 +5,6 @@
 mod progress;
 mod table;
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;

@@ -8,7 +8,9 @@ use tokio::task::yield_now;
 use super::*;
 use crate::guest::gate::{Gate, Gates};
 use crate::guest::lane::thread_cpu_time;
+use crate::guest::log::Allowance;
 use crate::guest::settings::Limits;
+use crate::telemetry::metrics::GuestMetrics;
 
 /// A lane and one slot.
 struct Bench {
