@@ -165,7 +165,7 @@ mod tests {
     fn file(folder: &Path, name: &str, mode: u32) -> std::path::PathBuf {
         let path = folder.join(name);
         std::fs::write(&path, "content").unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
         path
     }
 

@@ -18,7 +18,7 @@ fn pipe(path: &Path) {
 
 fn secret(path: &Path, mode: u32) {
     std::fs::write(path, SECRET).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
 /// The exit code of a command that has to end by itself, and what it said.
