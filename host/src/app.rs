@@ -169,7 +169,11 @@ impl App {
         let metered = Metered::new(in_front(store.as_dyn()));
         let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
         let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
-        let jar = Jar::new(&config.session.name, keys.of_jar(), clock.clone());
+        let jar = Jar::new(
+            &config.session.name,
+            keys.of_jar(store.id_comparison()),
+            clock.clone(),
+        );
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::Options::new(config.store.check_expiration_interval);

@@ -9,6 +9,7 @@ mod headers;
 mod release;
 mod request_body;
 mod screen;
+mod trailers;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
@@ -246,7 +247,7 @@ impl Handler {
         let deployment = site.guests.get(&route.guest).cloned();
         let deployment = deployment.as_ref();
         let attended = self.attendant.as_ref().zip(deployment);
-        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, &head)) {
+        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, route, &head)) {
             let response = release::of_stand_in(
                 instead.response,
                 Arc::clone(&record.request_id),

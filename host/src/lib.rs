@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod cookie;
 pub mod deadline;
+pub mod files;
 pub mod guest;
 pub mod handler;
 pub mod limits;

@@ -34,6 +34,10 @@ pub const SESSION_KEY_BYTES_MAX: usize = 256;
 pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
 /// Longest value of a guest's own cookie, in bytes, before it is encoded: what is longer no server would take back.
 pub const COOKIE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Largest file that a secret is read from, in bytes.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Largest configuration file, and largest file of certificates, in bytes.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
 /// Lines a minute that tell what a guest was denied, for each kind of grant; what is left out is counted.
 pub const DENIAL_LINES_MAX: u32 = 10;
 /// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
@@ -48,6 +52,8 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
+/// Longest request method, in bytes: the longest of the registry has 17 (UPDATEREDIRECTREF).
+pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
 /// Connections at once. A further one takes the place of one without a request.
 pub const CONNECTIONS_MAX: u64 = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
@@ -110,6 +116,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for requests under way to finish after a signal to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
+/// How much longer than its grace a host may take to its end before it is ended: the store settles, the admin interface ends.
+pub const END_AFTER_GRACE_MAX: Duration = Duration::from_secs(15);
 /// Smallest buffer for a request's head that the HTTP/1 parser takes, in bytes.
 pub const REQUEST_HEAD_BYTES_MIN: usize = 8 << 10;
 /// Shortest and longest wait after a connection could not be accepted (out of file descriptors, mostly).
@@ -170,6 +178,10 @@ pub const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 pub const LOG_LINES_MAX: usize = 1000;
 /// Longest log line of a guest, in bytes; longer ones are cut.
 pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of log lines kept of one run of a guest.
+pub const LOG_BYTES_MAX: usize = 256 << 10;
+/// Bytes that the runs of one guest may log in a second, all together: ten thousand short lines.
+pub const LOG_BYTES_PER_S_MAX: usize = 1 << 20;
 /// Most rows that one store statement names.
 pub const STORE_BATCH_ROWS_MAX: usize = 128;
 /// Most bytes of session data that one store statement writes: well below what servers take as one packet.

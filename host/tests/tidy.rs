@@ -19,6 +19,7 @@ const LAYERS: [&[&str]; 12] = [
     &["store"],
     &["record"],
     &[
+        "files",
         "quota",
         "limits",
         "deadline",

@@ -16,10 +16,12 @@ use super::failure::Failure;
 use crate::admin::shell::{self, ShellError};
 use crate::admin::{self, Admin, Parts, Token};
 use crate::config::{AdminSettings, Environment};
+use crate::files;
 use crate::limits;
 use crate::quota::{Peer, Quotas, Resource, Totals};
 use crate::server::{self, Incoming, Link};
 use crate::telemetry::metrics::Scrape;
+use crate::telemetry::{self, escape};
 
 /// The variable that has the token on both sides.
 const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
@@ -230,12 +232,19 @@ pub async fn call_guests(
 
 fn token_in(file: &Path) -> Result<SecretString, ShellError> {
     let shown = file.display();
-    let read = std::fs::read_to_string(file);
-    let text =
-        read.map_err(|error| ShellError::AtFault(format!("cannot read {shown}: {error}")))?;
+    let at_fault = |problem: String| ShellError::AtFault(escape(&problem).into_owned());
+    let read = files::read_secret(file)
+        .map_err(|error| at_fault(format!("cannot read {shown}: {error}")))?;
+    if read.is_readable_by_all {
+        telemetry::say(&escape(&format!(
+            "warning: everybody on this machine may read {shown}"
+        )));
+    }
+    let text = String::from_utf8(read.into_bytes())
+        .map_err(|_| at_fault(format!("{shown} is not UTF-8")))?;
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() {
-        return Err(ShellError::AtFault(format!("{shown} is empty")));
+        return Err(at_fault(format!("{shown} is empty")));
     }
     Ok(SecretString::from(token))
 }

@@ -173,6 +173,8 @@ fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
         stream_silence_max: limits.stream_silence_max,
         log_lines_max: limits.log_lines_max,
         log_line_bytes_max: limits.log_line_bytes_max,
+        log_bytes_max: limits.log_bytes_max,
+        log_bytes_per_s_max: limits.log_bytes_per_s_max,
         outbound_calls_max: limits.outbound_calls_max,
     }
 }

@@ -274,7 +274,9 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
         let Some(reference) = Reference::parse(text) else {
             return Ok(Some((name.clone(), text.clone())));
         };
-        let read = reference.read(field.reader.environment(), field.reader.base());
+        let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
+            field.reader.warn(warning)
+        });
         if let (Err((problem, _)), Purpose::Rehearse) = (&read, field.reader.purpose()) {
             let warning = format!("the guest's variable {name} is left out: {problem}");
             field.reader.warn(warning);

@@ -20,7 +20,7 @@ use super::health::{Conduct, Health};
 use super::instance::Instance;
 use super::lane::{Habit, Lane};
 use super::loader::{ComponentInfo, LoadError};
-use super::log::GuestLog;
+use super::log::{Allowance, GuestLog};
 use super::outbound::{Outbound, OutboundHost};
 use super::runtime::Handler;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
@@ -37,6 +37,8 @@ pub struct Guest {
     health: Arc<Health>,
     metrics: Arc<VersionMetrics>,
     denials: Arc<Denials>,
+    /// What its runs may log together.
+    allowance: Arc<Allowance>,
     /// Where its instances wait for another request, if they may serve more than one.
     shelf: Option<Arc<Shelf>>,
     /// Cancelled when this version's requests have had their time.
@@ -112,6 +114,8 @@ impl Guest {
         let gone = CancellationToken::new();
         let health = Health::new(thresholds).counted_in(Arc::clone(&metrics));
         let denials = Denials::new(Arc::clone(&code.name), Arc::clone(metrics.guest()));
+        let log_rate = code.limits.log_bytes_per_s_max;
+        let allowance = Allowance::new(log_rate, Arc::clone(metrics.guest()));
         let rights = &code.rights;
         let shelf = (code.reuse > 1).then(|| {
             let (places, lane) = (Arc::clone(&rights.parked), Arc::clone(&rights.lane));
@@ -123,6 +127,7 @@ impl Guest {
             code,
             health: Arc::new(health),
             denials,
+            allowance,
             metrics,
             cut: CancellationToken::new(),
             _gone: gone.clone().drop_guard(),
@@ -259,6 +264,7 @@ impl Guest {
             Arc::clone(request_id),
             attempt,
             &self.code.limits,
+            Arc::clone(&self.allowance),
         )
     }
 

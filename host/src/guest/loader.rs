@@ -1,17 +1,16 @@
 //! What a guest's file must be before it is compiled: reads it and looks at it. Every refusal says what
 //! was found and what was wanted, because whoever reads it has a file and not this source.
 
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::digest::Digest;
 use super::engine::World;
 use super::{cookies_host, session_host};
+use crate::files::{self, FileError};
+use crate::telemetry::cut;
 
 /// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
@@ -207,18 +206,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         path: path.to_owned(),
         error,
     };
-    // Without waiting: the open of a pipe nobody writes to would never come back.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
-    let before = file.metadata().map_err(unreadable)?;
-    if !before.is_file() {
-        return Err(LoadError::NotAFile {
+    let (mut file, before) = files::open(path).map_err(|error| match error {
+        FileError::Io(error) => unreadable(error),
+        _ => LoadError::NotAFile {
             path: path.to_owned(),
-        });
-    }
+        },
+    })?;
     check_size(&path.display().to_string(), before.len())?;
     let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
     Read::by_ref(&mut file)
@@ -322,13 +315,14 @@ fn look_at(bytes: &[u8]) -> &'static str {
 
 fn listed(names: &[String]) -> String {
     const SHOWN_MAX: usize = 8;
+    const NAME_BYTES_MAX: usize = 200;
     if names.is_empty() {
         return "nothing".to_owned();
     }
     let shown = names
         .iter()
         .take(SHOWN_MAX)
-        .cloned()
+        .map(|name| cut(name, NAME_BYTES_MAX).0)
         .collect::<Vec<_>>()
         .join(", ");
     match names.len().saturating_sub(SHOWN_MAX) {

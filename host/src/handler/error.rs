@@ -116,6 +116,11 @@ impl Problem {
                 "method-not-implemented",
                 "This method is not implemented.",
             ),
+            Self::Rejected(Reject::CodingNotImplemented) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "coding-not-implemented",
+                "The only transfer coding that is implemented is chunked.",
+            ),
             Self::NoRoute => (
                 StatusCode::NOT_FOUND,
                 "no-route",

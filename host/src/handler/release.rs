@@ -13,6 +13,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::error::Problem;
 use super::headers::remove_hop_by_hop;
+use super::trailers;
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
 use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
@@ -167,7 +168,12 @@ impl http_body::Body for Body {
             this.waits_to_leave = false;
             return Poll::Ready(None);
         }
-        let frame = ready!(this.poll_source(cx));
+        let mut frame = ready!(this.poll_source(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            drop_unfit_trailers(trailers, &this.request_id);
+        }
         if let Some(Err(failure)) = &frame {
             tracing::warn!(
                 request_id = %this.request_id, error = failure.kind(), detail = %failure,
@@ -328,6 +334,18 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     headers.remove(SET_COOKIE);
     for other in others {
         headers.append(SET_COOKIE, other);
+    }
+}
+
+/// Trailers would say after the head what only the head may say: our cookie above all.
+fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
+    let fields = trailers::screen(trailers);
+    if fields > 0 {
+        tracing::warn!(
+            request_id,
+            fields,
+            "the guest's trailers held fields that belong in a head, or too many; these were dropped"
+        );
     }
 }
 

@@ -12,6 +12,7 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::trailers;
 use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 
 /// A body of which the rest is read for a while when it is dropped: a connection that is closed on bytes that were not read is
@@ -65,7 +66,13 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for Discarded<B> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let frame = ready!(body.as_mut().poll_frame(cx));
+        let mut frame = ready!(body.as_mut().poll_frame(cx));
+        // What came past the screen with the head does not come in behind the body.
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers::screen(trailers);
+        }
         self.is_discarded &= matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)
     }

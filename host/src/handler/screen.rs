@@ -8,7 +8,7 @@ mod host;
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use self::host::is_host_and_port;
 use super::headers::{self, ProxyTrust};
 use crate::cookie::{self, Presented};
+use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::route::path;
 
 /// What bounds requests and reads their heads.
@@ -61,6 +62,8 @@ pub(super) enum Reject {
     HeadTooLarge,
     /// 501: no guest can be asked this.
     MethodNotImplemented,
+    /// 501: a transfer coding that nothing here undoes (RFC 9112, section 6.1).
+    CodingNotImplemented,
 }
 
 /// Checks a request's head and rewrites it into the one form that guests see: `uri` is the normalised path and the query, `Host`
@@ -72,8 +75,12 @@ pub(super) fn screen(
     options: &ScreenOptions,
 ) -> Result<Screened, Reject> {
     // CONNECT asks for a tunnel, TRACE would show a script the cookies it must not see.
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
+    let is_refused = head.method == Method::CONNECT || head.method == Method::TRACE;
+    if is_refused || head.method.as_str().len() > REQUEST_METHOD_BYTES_MAX {
         return Err(Reject::MethodNotImplemented);
+    }
+    if !is_plainly_framed(&head.headers) {
+        return Err(Reject::CodingNotImplemented);
     }
     let target_bytes = head
         .uri
@@ -90,6 +97,7 @@ pub(super) fn screen(
     let content_length = one_content_length(&head.headers)?;
     head.uri = normal_target(&head.uri)?;
 
+    headers::remove_lookalikes(&mut head.headers);
     let forwarded = headers::take_forwarded(&mut head.headers, peer, &options.proxy_trust);
     headers::remove_hop_by_hop(&mut head.headers);
     if head.version == Version::HTTP_2 {
@@ -174,6 +182,20 @@ fn authority(value: &HeaderValue) -> Result<Authority, Reject> {
     authority
         .filter(is_host_and_port)
         .ok_or(Reject::Malformed("The Host header names no host."))
+}
+
+/// Whether the body has no transfer coding but `chunked`, which hyper undoes. Other codings before it would reach the guest as
+/// they are, under a head that does not say so.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(only), None) => only
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {
