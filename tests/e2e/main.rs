@@ -19,6 +19,7 @@ mod drain;
 mod express;
 mod grants;
 mod guests;
+mod hoards;
 mod inspect;
 mod isolation;
 mod js;
