@@ -58,7 +58,8 @@ async fn hoard(component: &str, hoards: &[(&str, u16)]) {
         assert_eq!(browser.get(&host.url("/s/")).await.status, 200, "{path}");
     }
     let refused = hoards.iter().filter(|(_, status)| *status == 500).count();
-    host.wait_for_log_count("error=\"memory-refused\"", refused).await;
+    host.wait_for_log_count("error=\"memory-refused\"", refused)
+        .await;
     let rest = rest(&host, start + REST_KIB_MAX).await;
     assert!(
         rest <= start + REST_KIB_MAX,
@@ -98,7 +99,9 @@ async fn random_bytes_come_in_calls_of_64_kib() {
     for kind in ["random", "insecure"] {
         for bytes in [0, 1, 65_536] {
             for guest in ["old", "new"] {
-                let answer = browser.get(&host.url(&format!("/{guest}/{kind}?{bytes}"))).await;
+                let answer = browser
+                    .get(&host.url(&format!("/{guest}/{kind}?{bytes}")))
+                    .await;
                 assert_eq!(answer.text, format!("held {bytes}\n"), "{guest}/{kind}");
             }
         }
@@ -108,5 +111,6 @@ async fn random_bytes_come_in_calls_of_64_kib() {
         let answer = browser.get(&host.url(&format!("/new/{kind}?65537"))).await;
         assert_eq!(answer.text, "held 65536\n", "{kind}");
     }
-    host.wait_for_log_count("requested len 65537 exceeds limit 65536", 2).await;
+    host.wait_for_log_count("requested len 65537 exceeds limit 65536", 2)
+        .await;
 }

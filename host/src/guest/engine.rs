@@ -25,7 +25,7 @@ const TICK: Duration = Duration::from_millis(1);
 const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
 /// How often idle slots give back what they keep. A slot overwrites all that it keeps, so one large request
 /// would make every later one of its slot slower; and a burst's memory comes back.
-const RELEASE_INTERVAL: Duration = Duration::from_secs(60);
+const RELEASE_INTERVAL: Duration = Duration::from_secs(10);
 /// The same for tables, in bytes.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Address space of a memory that needs no bounds checks: all that 32 bits can address.

@@ -14,7 +14,7 @@ use super::tally::Tally;
 /// small allocations.
 const ENTRY_BYTES: usize = 1 << 10;
 /// What one handle of a guest's may stand for besides, in bytes: a stream, a task that waits.
-const HANDLE_BYTES: usize = 4 << 10;
+const HANDLE_BYTES: usize = 1 << 10;
 
 /// The resources and handles that an instance may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 //! | trailers | up to the end of the guest's request |
 
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};
-use wasmtime::{Result, StoreContextMut};
+use wasmtime::{AsContextMut as _, Result, StoreContextMut};
 use wasmtime_wasi_http::p2::bindings::http::types as types02;
 use wasmtime_wasi_http::p2::body::HostOutgoingBody;
 use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
@@ -211,7 +211,10 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
                 Options,
             )| {
                 let bytes = store.data_mut().take_charge(headers.rep());
-                let access = Access::<_, WasiHttp>::new(store.as_context_mut(), Context::http);
+                let access = Access::<_, WasiHttp>::new(
+                    store.as_context_mut(),
+                    <Context as WasiHttpView>::http,
+                );
                 let (request, sent) = <WasiHttp as types03::HostRequestWithStore<_>>::new(
                     access, headers, contents, trailers, options,
                 )?;
@@ -224,7 +227,10 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
             |mut store: Store<'_>,
              (headers, contents, trailers): (Fields, Contents, Trailers<Code>)| {
                 let bytes = store.data_mut().take_charge(headers.rep());
-                let access = Access::<_, WasiHttp>::new(store.as_context_mut(), Context::http);
+                let access = Access::<_, WasiHttp>::new(
+                    store.as_context_mut(),
+                    <Context as WasiHttpView>::http,
+                );
                 let (response, sent): (Resource<Response>, _) =
                     <WasiHttp as types03::HostResponseWithStore<_>>::new(
                         access, headers, contents, trailers,

@@ -45,15 +45,28 @@ fn greedy() -> GuestSettings {
 #[test]
 fn a_component_beyond_its_share_of_the_pool_is_refused_with_count_limit_and_remedy() {
     let cases = [
-        (133, "(memory 1)", "needs 133 linear memories", "one instance 4"),
+        (
+            133,
+            "(memory 1)",
+            "needs 133 linear memories",
+            "one instance 4",
+        ),
         (5, "(memory 1)", "needs 5 linear memories", "one instance 4"),
         (9, "(table 1 funcref)", "needs 9 tables", "one instance 8"),
-        (64, "", "needs 65 instances of core modules", "one instance 64"),
+        (
+            64,
+            "",
+            "needs 65 instances of core modules",
+            "one instance 64",
+        ),
     ];
     for (inner, inside, count, limit) in cases {
         let refused = runtime().load_bytes(greedy(), &spinning(inner, inside));
         let text = refused.unwrap_err().to_string();
-        assert!(text.contains(count) && text.contains(limit) && text.contains("component"), "{text}");
+        assert!(
+            text.contains(count) && text.contains(limit) && text.contains("component"),
+            "{text}"
+        );
     }
 }
 
