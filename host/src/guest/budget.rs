@@ -70,14 +70,14 @@ impl ComponentBudget {
             World::Wasi03 => need.tasking,
         };
         let counts = [
+            (need.memories, self.memories, "linear memories", share),
+            (need.tables, self.tables, "tables", share),
             (
                 need.core_instances,
                 self.core_instances,
                 "instances of core modules",
                 compose,
             ),
-            (need.memories, self.memories, "linear memories", share),
-            (need.tables, self.tables, "tables", share),
             (
                 tasking,
                 self.tasking,

@@ -9,16 +9,11 @@ use super::*;
 /// A call of `fixture-faults` with an argument, and its answer or the reason of the trap.
 type Case = (&'static str, Result<&'static str, &'static str>);
 
-const CASES: [Case; 12] = [
+const CASES: [Case; 10] = [
     // wasi:random: 64 KiB.
     ("/random?65536", Ok("held 65536\n")),
     (
         "/random?65537",
-        Err("requested len 65537 exceeds limit 65536"),
-    ),
-    ("/insecure?65536", Ok("held 65536\n")),
-    (
-        "/insecure?65537",
         Err("requested len 65537 exceeds limit 65536"),
     ),
     // Any list or text: 512 KiB as the host holds it. A pollable takes 16 bytes.
