@@ -22,6 +22,7 @@ mod foreign_files;
 mod foreign_names;
 mod grants;
 mod guests;
+mod hoards;
 mod inspect;
 mod isolation;
 mod js;

@@ -386,6 +386,20 @@ impl Host {
         self.status_kib("VmSwap:")
     }
 
+    /// The most resident memory since [`Host::forget_peak`], in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// Lets the peak of resident memory begin anew.
+    ///
+    /// # Panics
+    /// If the host is not running.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("the host is running");
+    }
+
     fn status_kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the host is running");

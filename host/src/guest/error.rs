@@ -3,9 +3,11 @@
 use std::fmt;
 use std::time::Duration;
 
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::context::CALL_BYTES_MAX;
 use super::health::Conduct;
 use crate::telemetry::cut;
 
@@ -25,7 +27,8 @@ pub enum GuestFailure {
     },
     /// The guest trapped after it was refused memory.
     #[error(
-        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes"
+        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes, which counts its linear \
+         memory and what the host keeps for it"
     )]
     MemoryRefused {
         /// The limit, in bytes.
@@ -207,11 +210,24 @@ pub(super) fn classify(error: &wasmtime::Error, refused_memory: Option<usize>) -
         },
         // A host function that refuses a call ends here: too many resources, too much data in one call, a misused handle.
         None => GuestFailure::Trap {
-            reason: cut(&error.root_cause().to_string(), TEXT_BYTES_MAX)
-                .0
-                .to_owned(),
+            reason: refusal(error),
         },
     }
+}
+
+/// Why a host function refused a call. wasmtime's own texts for two of the reasons name no limit.
+fn refusal(error: &wasmtime::Error) -> String {
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return "the guest holds as many resources (header fields, bodies, pollables) as its memory limit allows".to_owned();
+    }
+    let text = error.root_cause().to_string();
+    // Its type is private.
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return format!(
+            "one call may pass {CALL_BYTES_MAX} bytes to the host, and this one passed more"
+        );
+    }
+    cut(&text, TEXT_BYTES_MAX).0.to_owned()
 }
 
 /// The functions of the guest that were running, innermost first: for the guest's log.

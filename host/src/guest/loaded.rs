@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,7 +15,7 @@ use super::code_cache::Hold;
 use super::context::{self, Belongings, Context};
 use super::denials::Denials;
 use super::engine::World;
-use super::gate::{Gate, Gates, Usage};
+use super::gate::{Gates, Usage};
 use super::health::{Conduct, Health};
 use super::instance::Instance;
 use super::lane::{Habit, Lane};
@@ -330,19 +330,20 @@ impl Guest {
         )
     }
 
-    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It passes
-    /// the pool's gate alone: a new version need not wait for the crowd before the old one.
-    pub(super) fn try_once(&self, pool: &Gate) -> Result<(), LoadError> {
+    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It has
+    /// places of its own: a new version need not wait for the crowd before the old one.
+    pub(super) fn try_once(&self, places: &Semaphore) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
             world: self.world(),
             reason,
         };
         let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
         let attempt = async {
-            let permit = pool
-                .enter(Some(Instant::now() + self.code.limits.deadline))
+            // Each that has a place is done within `start_max`: this wait ends.
+            let permit = places
+                .acquire()
                 .await
-                .map_err(|failure| refuse(failure.to_string()))?;
+                .map_err(|closed| refuse(closed.to_string()))?;
             let mut store = self.store(Caller::none(), self.log(&"load".into(), 0));
             let made = self.code.handler.pre().instantiate_async(&mut store);
             let made = tokio::time::timeout(start_max, made).await;

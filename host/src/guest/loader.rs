@@ -104,6 +104,20 @@ pub enum LoadError {
         /// What does not fit.
         reason: String,
     },
+    /// An instance of the component would take more of the pool than its share, so that others could get none.
+    #[error(
+        "an instance of the component needs {count} {what}, and this host gives one instance {most} at most: {remedy}"
+    )]
+    BeyondBudget {
+        /// How many it needs.
+        count: u32,
+        /// How many it may have.
+        most: u32,
+        /// Of which.
+        what: &'static str,
+        /// What can be done.
+        remedy: &'static str,
+    },
     /// The component was not compiled, through no fault that was found in it: it took too long or too much memory, or the
     /// compiler did not run.
     #[error("the component was not compiled: {reason}")]

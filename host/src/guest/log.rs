@@ -18,10 +18,13 @@ use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 pub(super) use allowance::Allowance;
 
 use super::settings::Limits;
+use super::tally::Tally;
 use allowance::Verdict;
 
 /// How long the allowance of lines of a released stream lasts.
 const WINDOW: Duration = Duration::from_secs(60);
+/// What a line that is held costs besides its bytes.
+const LINE_OVERHEAD_BYTES: usize = 64;
 /// Most bytes taken from a guest in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -51,6 +54,8 @@ struct State {
     allowance: Arc<Allowance>,
     mode: Mode,
     unfinished: [Unfinished; 2],
+    /// What the lines that are held are charged to.
+    tally: Option<Tally>,
 }
 
 enum Mode {
@@ -85,7 +90,13 @@ impl GuestLog {
             allowance,
             mode: Mode::Held(Vec::new()),
             unfinished: Default::default(),
+            tally: None,
         })))
+    }
+
+    /// Charges the lines that are held to the instance that writes them. A line that passes its limit is dropped.
+    pub(super) fn charge_to(&self, tally: Tally) {
+        self.lock().tally = Some(tally);
     }
 
     /// Takes the lines of another run from now on. The one before has finished its own.
@@ -203,7 +214,14 @@ impl State {
 
     fn keep(&mut self, stream: Stream, line: String) {
         match &mut self.mode {
-            Mode::Held(lines) => lines.push((stream, line)),
+            Mode::Held(lines) => {
+                let has_room = |tally: &Tally| tally.add(line.len() + LINE_OVERHEAD_BYTES);
+                if self.tally.as_ref().is_none_or(has_room) {
+                    lines.push((stream, line));
+                } else {
+                    self.dropped += 1;
+                }
+            }
             Mode::Passing { .. } => self.emit(stream, &line),
         }
     }
@@ -212,6 +230,9 @@ impl State {
         if let Mode::Held(lines) = &mut self.mode {
             for (stream, line) in std::mem::take(lines) {
                 self.emit(stream, &line);
+                if let Some(tally) = &self.tally {
+                    tally.sub(line.len() + LINE_OVERHEAD_BYTES);
+                }
             }
         }
     }

@@ -16,7 +16,7 @@ use super::denials::Denial;
 
 /// Largest piece that a guest may write to a body at once, in bytes. Two of them wait at most, so this is also how far a
 /// guest can run ahead of the release of its answer (64 KiB) before it has to let the host look.
-const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
+pub(super) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
 
 /// A host that a guest may send requests to: `api.example.com` (ports 80 and 443), `api.example.com:8080`, or with all
 /// names below it `*.example.com`.

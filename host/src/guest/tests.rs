@@ -1,5 +1,7 @@
 //! Real guests on the real runtime, in process: no server, no store but memory.
 
+mod bounds;
+mod budget;
 mod cookies;
 mod faults;
 mod limits;
