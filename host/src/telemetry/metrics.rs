@@ -73,6 +73,7 @@ pub struct GuestMetrics {
     rollbacks: [Counter; 2],
     refusals: Counter,
     denials: [Counter; GRANTS.len()],
+    without_connection: Counter,
     /// Those that somebody still holds.
     versions: Mutex<Vec<Weak<VersionMetrics>>>,
 }
@@ -176,6 +177,11 @@ impl GuestMetrics {
                     &[("guest", name), ("grant", grant.as_str())],
                 )
             }),
+            without_connection: counter(
+                "cloakroom_guest_outbound_refusals_total",
+                "Calls of a guest for which no outgoing connection became free in time.",
+                &guest,
+            ),
             versions: Mutex::default(),
         })
     }
@@ -237,6 +243,11 @@ impl GuestMetrics {
         self.denials[grant as usize].inc();
     }
 
+    /// Notes a call for which no outgoing connection became free in time.
+    pub fn found_no_connection(&self) {
+        self.without_connection.inc();
+    }
+
     /// Tells all of them, and those of the versions that are held.
     pub fn tell(&self, scrape: &Scrape) {
         scrape.add(&self.duration);
@@ -246,6 +257,7 @@ impl GuestMetrics {
             totals.into_iter().for_each(|total| scrape.add(total));
             self.rollbacks.iter().for_each(|total| scrape.add(total));
             self.denials.iter().for_each(|total| scrape.add(total));
+            scrape.add(&self.without_connection);
         }
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         for version in versions.iter().filter_map(Weak::upgrade) {
