@@ -2,6 +2,7 @@
 //! told to stop. The one place that knows all parts; decides nothing that one of them could decide.
 
 mod admin;
+mod descriptors;
 mod failure;
 mod greeting;
 mod guests;
@@ -142,14 +143,19 @@ impl App {
         );
         let options = settings::session(&config);
         let owns_runtime = runtime.is_none();
+        // Hosts that share a runtime are those of a test.
+        let server = match owns_runtime {
+            true => descriptors::provide(&config).map_err(StartError::Failed)?,
+            false => config.server.clone(),
+        };
         let admission = match runtime {
             Some(runtime) => Ok(guests::admission_on(runtime, options.clone(), &clock)),
-            None => guests::admission(&config.guests, &config.server, options.clone(), &clock),
+            None => guests::admission(&config.guests, &server, options.clone(), &clock),
         };
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
         let guests = match (&admission, first_guests) {
             (None, _) => None,
-            (Some(_), FirstGuests::Later) => note(&mut faults, guests::awaited(&config.guests)),
+            (Some(_), FirstGuests::Later) => Some(guests::awaited(&config.guests)),
             (Some(admission), FirstGuests::AtTheStart) => {
                 let examined =
                     guests::examine(admission, &config.guests, &Deployments::default()).await;
@@ -184,12 +190,12 @@ impl App {
                 Site { routes, guests },
                 Arc::clone(&sessions),
                 Arc::clone(&jar),
-                Quotas::new(config.server.totals),
+                Quotas::new(server.totals),
                 attendant,
             ),
             admission,
             registry,
-            listener: config.server.listener.clone(),
+            listener: server.listener,
             sessions,
             jar,
             keys,
@@ -316,11 +322,11 @@ pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
 }
 
 /// Finds what is wrong with a configuration beyond its text: routes that exclude each other, components that do not load.
-/// Opens no store and listens nowhere.
+/// Opens no store and listens nowhere. Returns what is allowed and will not work today.
 ///
 /// # Errors
 /// Every fault that was found.
-pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
+pub async fn check(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
     let server = guests::only_looking(&config.server);
@@ -330,7 +336,7 @@ pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
         guests::check(&config.guests, &server, options).await,
     );
     if faults.is_empty() {
-        Ok(())
+        Ok(guests::private_names(&config.guests).await)
     } else {
         Err(faults)
     }

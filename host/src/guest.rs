@@ -58,7 +58,7 @@ pub use inspection::{Inspection, Parts, Tool, inspect};
 pub use invoke::{Invocation, Released};
 pub use loaded::Guest;
 pub use loader::{COMPONENT_BYTES_MAX, ComponentInfo, LoadError};
-pub use outbound::{NotAHost, OutboundHost};
+pub use outbound::{AddressKind, NotAHost, OutboundHost, OutboundUsage, private_today};
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };

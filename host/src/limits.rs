@@ -157,6 +157,25 @@ pub const PARKED_INSTANCES_MAX: usize = 64;
 pub const PARKED_IDLE_MAX: Duration = Duration::from_secs(60);
 /// Requests that a guest may send to other servers for one of its own.
 pub const OUTBOUND_CALLS_MAX: u32 = 64;
+/// Outgoing connections of one guest at once, those without a request among them.
+pub const GUEST_OUTBOUND_CONNECTIONS_MAX: usize = 64;
+/// Outgoing connections of all guests at once: eight guests at their limit.
+pub const OUTBOUND_CONNECTIONS_MAX: usize = 512;
+/// Longest wait of a call for one of them: enough for a short burst, and far below a guest's deadline.
+pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(2);
+/// Calls of one guest that may wait so: as many as it has instances.
+pub const OUTBOUND_WAITERS_MAX: usize = 256;
+/// How long an outgoing connection waits for another request. Node.js closes its end after 5 s: a request that meets that is lost.
+pub const OUTBOUND_IDLE_MAX: Duration = Duration::from_secs(4);
+/// Largest head of an answer to a guest's request, and buffer for its body, in bytes.
+pub const OUTBOUND_HEAD_BYTES_MAX: usize = 64 << 10;
+/// Names that are looked up at once for all guests. The system's resolver has a thread and a few descriptors for each, and gives up
+/// by its own time-outs alone.
+pub const LOOKUPS_MAX: usize = 32;
+/// Of these, the most for one guest.
+pub const GUEST_LOOKUPS_MAX: usize = 8;
+/// Longest time that `cloakroom check` waits for the addresses of the granted names.
+pub const CHECK_LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a run may compute on the threads that serve before it goes on in the slow lane. Nearly every handler is done by
 /// then, and a hundred endless loops at once take two cores for a fifth of a second in all.
 pub const LANE_THRESHOLD: Duration = Duration::from_millis(4);

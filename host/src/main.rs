@@ -135,10 +135,12 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
-    if let Err(faults) = app::check(&config).await {
-        return Ok(refuse(&faults, &config.warnings));
-    }
+    let warnings = match app::check(&config).await {
+        Ok(warnings) => warnings,
+        Err(faults) => return Ok(refuse(&faults, &config.warnings)),
+    };
     warn(&config.warnings);
+    warn(&warnings);
     let (guests, routes) = (config.guests.len(), config.routes.len());
     let listen = config.listen;
     telemetry::print(&format!(

@@ -32,6 +32,7 @@ mod limits;
 mod mysql_store;
 mod neighbours;
 mod outage;
+mod outbound;
 mod protocol;
 mod python;
 mod reload;

@@ -169,10 +169,23 @@ impl Config {
     /// # Panics
     /// If it does not listen in time; the panic shows its log.
     pub fn start(&self) -> Host {
+        self.start_by(Command::new(binary()))
+    }
+
+    /// As [`Config::start`], by a program that gets `arguments` and then the host's command line, and becomes the host.
+    ///
+    /// # Panics
+    /// As [`Config::start`].
+    pub fn start_through(&self, program: &str, arguments: &[&str]) -> Host {
+        let mut command = Command::new(program);
+        command.args(arguments).arg(binary());
+        self.start_by(command)
+    }
+
+    fn start_by(&self, mut command: Command) -> Host {
         let directory = tempfile::tempdir().expect("a temporary folder");
         let file = directory.path().join("cloakroom.toml");
         std::fs::write(&file, self.text()).expect("the configuration is written");
-        let mut command = Command::new(binary());
         command
             .arg("serve")
             .arg("--config")
@@ -227,6 +240,11 @@ impl Host {
             log,
             directory,
         }
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Where it listens.

@@ -53,6 +53,7 @@ impl Config {
             "instances": instances_max,
             "instance_waiters": instance_waiters_max,
             "instance_wait": instance_wait_max,
+            "outbound_connections": outbound_connections_max,
             "code_cache": code_cache,
             "compile_timeout": compile_timeout,
             "watch": watch,

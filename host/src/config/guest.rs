@@ -2,6 +2,7 @@
 
 mod build;
 mod limits;
+mod outbound;
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +12,7 @@ use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
 use super::{Components, Purpose};
-use crate::guest::Rollout;
+use crate::guest::{OutboundHost, Rollout};
 use crate::route::Route;
 
 pub use build::BuildSettings;
@@ -32,7 +33,7 @@ pub struct GuestSettings {
     /// The keys it may write: exact or with a trailing `*`; empty for all.
     pub write_keys: Vec<String>,
     /// The hosts it may send requests to; empty for none.
-    pub outbound_hosts: Vec<String>,
+    pub outbound_hosts: Vec<OutboundHost>,
     /// Its environment variables. The values may be secrets.
     pub environment: Vec<(String, String)>,
     /// Whether it takes its session's slot before it starts.
@@ -182,7 +183,7 @@ pub(super) fn read(
             .get("write_keys", items(key_pattern))
             .unwrap_or_default(),
         outbound_hosts: section
-            .get("outbound_hosts", items(outbound_host))
+            .get("outbound_hosts", outbound::hosts)
             .unwrap_or_default(),
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
@@ -234,16 +235,6 @@ fn key_pattern(pattern: &str) -> Result<String, Complaint> {
         ));
     }
     Ok(pattern.to_owned())
-}
-
-fn outbound_host(host: &str) -> Result<String, Complaint> {
-    if host.contains("://") || host.contains('/') || host.contains('@') {
-        return Err(Complaint::new(
-            format!("{host:?} is no host"),
-            "write \"api.example.com\", \"api.example.com:8080\" or \"*.example.com\", without scheme or path",
-        ));
-    }
-    Ok(host.to_owned())
 }
 
 /// Variables and their values, which may be references.

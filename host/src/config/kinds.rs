@@ -38,9 +38,18 @@ impl Complaint {
         }
     }
 
-    fn of_item(self, index: usize) -> Self {
+    /// The same of a key of a table.
+    pub(super) fn of_part(self, key: &str) -> Self {
         Self {
-            item: format!("[{index}]"),
+            item: format!(".{key}{}", self.item),
+            ..self
+        }
+    }
+
+    /// The same of an item of a list, or of a part of that.
+    pub(super) fn of_item(self, index: usize) -> Self {
+        Self {
+            item: format!("[{index}]{}", self.item),
             ..self
         }
     }

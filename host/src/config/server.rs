@@ -29,6 +29,8 @@ pub struct ServerSettings {
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
+    /// Outgoing connections of all guests at once.
+    pub outbound_connections_max: usize,
     /// The folder in which compiled code is kept; `None`: nowhere.
     pub code_cache: Option<PathBuf>,
     /// Longest time for compiling one component.
@@ -49,6 +51,7 @@ impl Default for ServerSettings {
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
+            outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
             code_cache: None,
             compile_timeout: limits::COMPILE_TIMEOUT,
             compiler: None,
@@ -66,13 +69,18 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
         ..ServerSettings::default()
     };
     let listener = &mut settings.listener;
-    let counts: [(&'static str, &mut usize, usize); 3] = [
+    let counts: [(&'static str, &mut usize, usize); 4] = [
         ("request_headers", &mut listener.headers_max, 1024),
         ("instances", &mut settings.instances_max, 1 << 16),
         (
             "instance_waiters",
             &mut settings.instance_waiters_max,
             1 << 20,
+        ),
+        (
+            "outbound_connections",
+            &mut settings.outbound_connections_max,
+            1 << 16,
         ),
     ];
     for (key, setting, most) in counts {

@@ -21,7 +21,7 @@ use super::instance::Instance;
 use super::lane::{Habit, Lane};
 use super::loader::{ComponentInfo, LoadError};
 use super::log::{Allowance, GuestLog};
-use super::outbound::{Outbound, OutboundHost};
+use super::outbound::{GuestPool, Outbound, OutboundHost};
 use super::runtime::Handler;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
 use super::shelf::Shelf;
@@ -71,6 +71,7 @@ pub(super) struct Rights {
     pub(super) imports_cookies: bool,
     pub(super) engine: Engine,
     pub(super) gates: Gates,
+    pub(super) outbound: Arc<GuestPool>,
     pub(super) lane: Arc<Lane>,
     pub(super) habit: Arc<Habit>,
     /// Places for instances that wait for another request, and how long each may.
@@ -168,6 +169,11 @@ impl Guest {
     /// How full its guest's own gate is, over all versions with the same limits.
     pub fn usage(&self) -> Usage {
         self.code.rights.gates.usage()
+    }
+
+    /// How many outgoing connections its guest has open, over all versions with the same limits.
+    pub fn outbound_connections(&self) -> usize {
+        self.code.rights.outbound.open()
     }
 
     /// Where what it is denied is counted and told.
@@ -314,6 +320,7 @@ impl Guest {
         let outbound = Outbound {
             hosts: Arc::clone(&self.code.outbound_hosts),
             account: caller.account.clone(),
+            pool: Arc::clone(&self.code.rights.outbound),
             calls_max: self.code.limits.outbound_calls_max,
             patience: self.code.limits.deadline,
         };

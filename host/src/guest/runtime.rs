@@ -23,6 +23,7 @@ use super::instance::Exports;
 use super::lane::Lane;
 use super::loaded::{Guest, Rights};
 use super::loader::{self, ComponentInfo, LoadError, Outline};
+use super::outbound::{GuestPools, OutboundUsage, Pool};
 use super::session_host;
 use super::settings::{GuestSettings, Options};
 
@@ -34,6 +35,7 @@ pub struct Runtime {
     code: Arc<CodeSource>,
     memory_bytes_max: usize,
     guest_gates: GuestGates,
+    outbound: GuestPools,
     lane: Arc<Lane>,
     parked_idle_max: Duration,
 }
@@ -75,13 +77,14 @@ impl Runtime {
             code: Arc::new(CodeSource::new(options)),
             memory_bytes_max: options.memory_bytes_max,
             guest_gates: GuestGates::default(),
+            outbound: GuestPools::on(Pool::new(options.outbound_connections_max)),
             lane: Arc::new(Lane::start()?),
             parked_idle_max: options.parked_idle_max,
         })
     }
 
-    /// Another runtime on the same engines, for a further host of this process: engines, their pools, threads and the source of
-    /// code are shared, the guests' own queues are not. It costs nothing.
+    /// Another runtime on the same engines, for a further host of this process: engines, their pools, threads, the bound of outgoing
+    /// connections and the source of code are shared, the guests' own queues are not. It costs nothing.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
@@ -90,6 +93,7 @@ impl Runtime {
             code: Arc::clone(&self.code),
             memory_bytes_max: self.memory_bytes_max,
             guest_gates: GuestGates::default(),
+            outbound: self.outbound.beside(),
             lane: Arc::clone(&self.lane),
             parked_idle_max: self.parked_idle_max,
         }
@@ -101,6 +105,11 @@ impl Runtime {
             (World::Wasi02, self.wasi02.gate.usage()),
             (World::Wasi03, self.wasi03.gate.usage()),
         ]
+    }
+
+    /// How many outgoing connections its guests have.
+    pub fn outbound_usage(&self) -> OutboundUsage {
+        self.outbound.usage()
     }
 
     /// Loads a guest: reads its file, finds out its world, compiles it or takes the code that was kept, fits it to what the
@@ -137,7 +146,9 @@ impl Runtime {
         let code = self.code.of(bytes, digest, house.target())?;
         let handler = house.fit(&code.component, &outline)?;
         let gate = self.guest_gates.of(&settings.name, &settings.limits);
+        let outbound_max = settings.limits.outbound_connections_max;
         let rights = Rights {
+            outbound: self.outbound.of(&settings.name, outbound_max),
             imports_session: outline.imports(session_host::INTERFACE),
             imports_cookies: outline.imports(cookies_host::INTERFACE),
             engine: house.engine.clone(),

@@ -74,6 +74,7 @@ pub struct GuestMetrics {
     refusals: Counter,
     denials: [Counter; GRANTS.len()],
     dropped_lines: Counter,
+    without_connection: Counter,
     /// Those that somebody still holds.
     versions: Mutex<Vec<Weak<VersionMetrics>>>,
 }
@@ -182,6 +183,11 @@ impl GuestMetrics {
                 "Lines of a guest that were dropped because it wrote more than its limits allow.",
                 &guest,
             ),
+            without_connection: counter(
+                "cloakroom_guest_outbound_refusals_total",
+                "Calls of a guest for which no outgoing connection became free in time.",
+                &guest,
+            ),
             versions: Mutex::default(),
         })
     }
@@ -248,6 +254,11 @@ impl GuestMetrics {
         self.dropped_lines.inc_by(lines);
     }
 
+    /// Notes a call for which no outgoing connection became free in time.
+    pub fn found_no_connection(&self) {
+        self.without_connection.inc();
+    }
+
     /// Tells all of them, and those of the versions that are held.
     pub fn tell(&self, scrape: &Scrape) {
         scrape.add(&self.duration);
@@ -263,6 +274,7 @@ impl GuestMetrics {
             totals.into_iter().for_each(|total| scrape.add(total));
             self.rollbacks.iter().for_each(|total| scrape.add(total));
             self.denials.iter().for_each(|total| scrape.add(total));
+            scrape.add(&self.without_connection);
         }
         let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         for version in versions.iter().filter_map(Weak::upgrade) {

@@ -40,6 +40,8 @@ pub struct GuestLimits {
     pub session_keys_max: Option<usize>,
     /// Requests that it may send to other servers for one of its own.
     pub outbound_calls_max: u32,
+    /// Outgoing connections at once, over all its requests.
+    pub outbound_connections_max: usize,
     /// Log lines of one run; of a released stream, lines a minute.
     pub log_lines_max: usize,
     /// Longest log line, in bytes.
@@ -69,6 +71,7 @@ impl Default for GuestLimits {
             session_bytes_max: None,
             session_keys_max: None,
             outbound_calls_max: limits::OUTBOUND_CALLS_MAX,
+            outbound_connections_max: limits::GUEST_OUTBOUND_CONNECTIONS_MAX,
             log_lines_max: limits::LOG_LINES_MAX,
             log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
             log_bytes_max: limits::LOG_BYTES_MAX,
@@ -104,6 +107,7 @@ impl GuestLimits {
             session_bytes_max,
             session_keys_max,
             outbound_calls_max,
+            outbound_connections_max,
             log_lines_max,
             log_line_bytes_max,
             log_bytes_max,
@@ -142,6 +146,7 @@ impl GuestLimits {
                 or_word(session_keys_max.map(|n| n.to_string())),
             ),
             ("outbound_calls", outbound_calls_max.to_string()),
+            ("outbound_connections", outbound_connections_max.to_string()),
             ("log_lines", log_lines_max.to_string()),
             ("log_line_bytes", bytes(log_line_bytes_max)),
             ("log_bytes", bytes(log_bytes_max)),
@@ -224,7 +229,13 @@ fn read_times(section: &mut Section<'_>, limits: &mut GuestLimits) {
 }
 
 fn read_counts(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let counts: [(&'static str, &mut usize, usize, usize); 3] = [
+    let counts: [(&'static str, &mut usize, usize, usize); 4] = [
+        (
+            "outbound_connections",
+            &mut limits.outbound_connections_max,
+            1,
+            1 << 16,
+        ),
         ("instances", &mut limits.instances_max, 1, 1 << 16),
         ("waiting", &mut limits.waiters_max, 0, 1 << 20),
         ("log_lines", &mut limits.log_lines_max, 0, 1 << 20),
@@ -250,6 +261,12 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
             Some(limits.instances_max),
             server.instances_max,
             "server.instances",
+        ),
+        (
+            "outbound_connections",
+            Some(limits.outbound_connections_max),
+            server.outbound_connections_max,
+            "server.outbound_connections",
         ),
         (
             "request_head",
