@@ -6,6 +6,7 @@ mod herd;
 mod hosts;
 mod kills;
 mod names;
+mod secrets;
 mod visitors;
 mod weather;
 

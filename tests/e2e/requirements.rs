@@ -4,6 +4,9 @@ mod answers;
 mod caching;
 mod clocks;
 mod cookies;
+mod effects;
+mod ids;
+mod injection;
 mod rotation;
 mod secrets;
 

@@ -86,6 +86,16 @@ static ssize_t written(int file, const void *bytes, size_t count, off64_t offset
 ssize_t pwrite(int file, const void *bytes, size_t count, off_t offset) { return written(file, bytes, count, offset); }
 ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t offset) { return written(file, bytes, count, offset); }
 
+ssize_t write(int file, const void *bytes, size_t count) {
+    char path[4096];
+    off64_t offset = (off64_t)syscall(SYS_lseek, file, 0, SEEK_CUR);
+    /* Pipes and sockets have no place. */
+    if (offset < 0 || !path_of(file, path, sizeof path)) return syscall(SYS_write, file, bytes, count);
+    ssize_t n = written(file, bytes, count, offset);
+    if (n > 0) syscall(SYS_lseek, file, offset + n, SEEK_SET);
+    return n;
+}
+
 static int flushed(int file, long call) {
     char path[4096];
     if (!path_of(file, path, sizeof path)) return (int)syscall(call, file);

@@ -56,7 +56,7 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
         }
         let body = match phase {
             InTheGuest => "increment n 1\nsleep 5000",
-            InTheAnswer => "increment n 1\nhead\nbody 50000000",
+            InTheAnswer => "increment n 1\nhead\nbody 8000000",
             _ => "increment n 1",
         };
         let mut stream = TcpStream::connect(host.address()).await.unwrap();

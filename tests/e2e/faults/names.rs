@@ -39,10 +39,16 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
     let proxy = ChaosProxy::to_port(database.port).await;
     let directory = tempfile::tempdir().unwrap();
     let names = directory.path().join("hosts");
-    // In place: the library keeps the file open by its path and looks at its time.
-    let point_to = |address: &str| {
-        std::fs::write(&names, format!("{address} db.cloakroom.test\n127.0.0.1 localhost\n")).unwrap();
+    let turns = std::cell::Cell::new(0);
+    // The library looks at the file's time, in whole seconds.
+    let write = |text: &str| {
+        turns.set(turns.get() + 2);
+        let file = std::fs::File::create(&names).unwrap();
+        std::io::Write::write_all(&mut &file, text.as_bytes()).unwrap();
+        let time = std::time::SystemTime::now() + std::time::Duration::from_secs(turns.get());
+        file.set_modified(time).unwrap();
     };
+    let point_to = |address: &str| write(&format!("{address} db.cloakroom.test\n127.0.0.1 localhost\n"));
     point_to("127.0.0.1");
     let url = database
         .url_through(proxy.port())
@@ -57,7 +63,7 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
     script(&browser, &host, &["set n 1"]).await;
 
     // The name is gone: links that are there go on.
-    std::fs::write(&names, "127.0.0.1 localhost\n").unwrap();
+    write("127.0.0.1 localhost\n");
     for _ in 0..5 {
         assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
     }

@@ -35,7 +35,6 @@ pub(crate) async fn cut_again_and_again(cuts: u32) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let disk = Disk::new();
     let file = disk.files().join("sessions.sqlite");
-    // A small log, so that it is copied into the database again and again.
     let config = disk.under(
         Config::over(&format!("sqlite:{}", file.display()))
             .top("[log]\nlevel = \"error\"")

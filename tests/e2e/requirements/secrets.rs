@@ -82,7 +82,7 @@ async fn a_host_that_crashes_leaves_no_core_dump() {
 
 /// Requirement 31: of the secrets, no copy is left where the environment and the configuration were read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_running_host_holds_a_secret_in_one_place() {
+async fn a_running_host_holds_a_secret_in_few_places() {
     const MARKER: &str = "a secret that is looked for in memory, 47 bytes";
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
@@ -133,7 +133,7 @@ fn count_in_memory(process: u32, needle: &[u8]) -> usize {
     count
 }
 
-/// Requirement 55: a server that answers a statement with the wish for a file gets none, at start and while the host serves.
+/// Requirement 55: a server that answers a statement with the wish for a file gets none.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_asks_for_a_file_gets_none() {
     let database = Mariadb::shared().await.fresh_database().await;
