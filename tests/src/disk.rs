@@ -128,12 +128,15 @@ impl Disk {
                         1 => bytes.len(),
                         _ => chance.usize(..=bytes.len()) / 512 * 512,
                     };
+                    if kept == 0 {
+                        continue;
+                    }
                     let held = files.entry(file).or_default();
                     let end = offset + kept;
-                    if kept > 0 && held.len() < end {
+                    if held.len() < end {
                         held.resize(end, 0);
                     }
-                    held[offset.min(end)..end][..kept].copy_from_slice(&bytes[..kept]);
+                    held[offset..end].copy_from_slice(&bytes[..kept]);
                 }
             }
         }

@@ -31,7 +31,7 @@ async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
     let mut hosts = [start(0), start(1)];
     let nginx = Nginx::start(
         &format!(
-            "upstream hosts {{ server 127.0.0.1:{} max_fails=1 fail_timeout=1s; server 127.0.0.1:{} max_fails=1 fail_timeout=1s; }}",
+            "upstream hosts {{ server 127.0.0.1:{} max_fails=0; server 127.0.0.1:{} max_fails=0; }}",
             ports[0], ports[1]
         ),
         "location / { proxy_pass http://hosts; proxy_next_upstream error; proxy_http_version 1.1; }",

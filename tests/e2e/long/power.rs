@@ -124,13 +124,14 @@ fn check(left: &Files, visitors: &[(String, u64)], bounds: &[(u64, u64)], what: 
     for ((cookie, _), (least, most)) in visitors.iter().zip(bounds) {
         let (_, id) = cookie.split_once("s%3A").unwrap();
         let (id, _) = id.split_once('.').unwrap();
-        let n: u64 = database
+        let n: i64 = database
             .query_row(
                 "SELECT json_extract(CAST(data AS TEXT), '$.n') FROM sessions WHERE session_id = ?",
                 [id],
                 |row| row.get(0),
             )
             .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let n = u64::try_from(n).unwrap();
         assert!((*least..=*most).contains(&n), "{what}: {n} is not in {least}..={most}");
     }
 }

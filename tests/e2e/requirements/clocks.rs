@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cloakroom_tests::browser::Browser;
+use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
 
@@ -54,33 +54,49 @@ fn library() -> PathBuf {
     found.expect("libfaketime is missing: run tests/setup.sh")
 }
 
-/// Sessions with an hour's life, used once a minute: they live on whatever jump the clock makes that is shorter than that hour; a
-/// longer jump ends them at most once and makes none immortal.
-async fn survives_jumps(config: Config, jumps: &MovedClock, expiries: impl AsyncFn() -> Vec<i64>) {
-    let host = jumps.of(config).start();
-    let browser = Browser::new();
-    script(&browser, &host, &["set n 0"]).await;
+/// Where the clock goes, and whether an hour's life may end on the way there: by a jump ahead of more than that, no other.
+const JUMPS: [(&str, bool); 11] = [
+    ("+40m", false),
+    ("+0", false),
+    ("-40m", false),
+    ("-1d", false),
+    ("-1450m", false),
+    ("-40m", true),
+    ("+0", false),
+    ("-1d", false),
+    ("+0", true),
+    ("+40m", false),
+    ("+0", false),
+];
+
+/// Sessions with an hour's life that are used between all jumps: none ends early, and none outlives its hour at the end.
+async fn survives_jumps(config: Config, clock: &MovedClock, expiries: impl AsyncFn() -> Vec<i64>) {
+    let host = clock.of(config).start();
+    let ask = async |cookie: &str, line: &str| {
+        // A jar of its own: it would drop a cookie by its own clock.
+        let visitor = Browser::with_cookie(&host.url("/"), cookie);
+        let answer = run_script(&visitor, &host, &[line]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer
+    };
+    let pair = |answer: &Answer| answer.set_cookies()[0].split(';').next().unwrap().to_owned();
+    let mut cookie = pair(&ask("none=0", "set n 0").await);
     let mut expected = 0;
-    for offset in ["+40m", "+0", "-40m", "-1d", "-1450m", "-40m", "+0", "-1d", "+0", "+40m", "+0"] {
-        jumps.move_to(offset);
+    for (offset, may_end) in JUMPS {
+        clock.move_to(offset);
         expected += 1;
-        let answer = run_script(&browser, &host, &["increment n 1"]).await;
-        assert_eq!(answer.status, 200, "at {offset}: {}", answer.text);
-        if answer.text != format!("{expected}\n") {
-            // Only a jump ahead by more than its life may end a session.
-            assert!(offset == "-40m" || offset == "+0", "at {offset}: {}", answer.text);
-            assert_eq!(answer.text, "1\n", "at {offset}");
+        let answer = ask(&cookie, "increment n 1").await;
+        if may_end && answer.text == "1\n" {
+            cookie = pair(&answer);
             expected = 1;
         }
+        assert_eq!(answer.text, format!("{expected}\n"), "at {offset}");
     }
-    // No jump has left a session that outlives an hour by this clock.
-    let end_max = now_s() + 3_600 + 5;
-    for end in expiries().await {
-        assert!(end <= end_max, "{} s too late", end - end_max);
-    }
-    jumps.move_to("+2h");
-    assert_eq!(script(&browser, &host, &["get n"]).await, ["none"], "it is over");
-    jumps.move_to("+0");
+    let own_end = expiries().await.into_iter().max().unwrap();
+    let late = own_end - (now_s() + 3_600);
+    assert!(late <= 5, "{late} s too late");
+    clock.move_to("+2h");
+    assert_eq!(ask(&cookie, "get n").await.text, "none\n", "it is over");
 }
 
 fn now_s() -> i64 {
@@ -126,15 +142,20 @@ async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
             .store("check_expiration_interval = \"100ms\"")
             .guest("/s", "fixture-session");
         let host = clock.of(config).start();
-        let browser = Browser::new();
-        script(&browser, &host, &["set n 1"]).await;
+        let begun = run_script(&Browser::new(), &host, &["set n 1"]).await;
+        let cookie = begun.set_cookies()[0].split(';').next().unwrap();
+        // A jar of its own: it would drop a cookie by its own clock.
+        let ask = async |line: &str| {
+            let visitor = Browser::with_cookie(&host.url("/"), cookie);
+            script(&visitor, &host, &[line]).await.remove(0)
+        };
         // Several turns of the reaper.
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["2"], "{offset}");
+        assert_eq!(ask("increment n 1").await, "2", "{offset}");
         assert_eq!(database.sessions().await.len(), 1, "{offset}");
         // Its own clock ends it, by a read and by the reaper.
         clock.move_to(if offset == "+1d" { "+26h" } else { "-22h" });
-        assert_eq!(script(&browser, &host, &["get n"]).await, ["none"], "{offset}");
+        assert_eq!(ask("get n").await, "none", "{offset}");
         is_reaped(&host, async || database.sessions().await.is_empty()).await;
     }
 }
