@@ -274,9 +274,7 @@ fn numbered_lines(page: &str) -> Vec<(usize, &str)> {
 /// What stands between backticks and names a test: `path/file.rs::function`.
 fn named_tests(text: &str) -> Vec<(&str, &str)> {
     let quoted = text.split('`').skip(1).step_by(2);
-    quoted
-        .filter_map(|name| name.split_once(".rs::"))
-        .collect()
+    quoted.filter_map(|name| name.split_once(".rs::")).collect()
 }
 
 #[test]

@@ -14,7 +14,7 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
-enum { WRITE = 1, FLUSH = 2, TRUNCATE = 3 };
+enum { WRITE = 1, FLUSH = 2, TRUNCATE = 3, UNLINK = 4 };
 
 /* What stands before a record's bytes in the log. */
 struct head {
@@ -112,6 +112,17 @@ static int flushed(int file, long call) {
 
 int fsync(int file) { return flushed(file, SYS_fsync); }
 int fdatasync(int file) { return flushed(file, SYS_fdatasync); }
+
+int unlink(const char *path) {
+    const char *of = getenv("DISK_OF");
+    pthread_mutex_lock(&lock);
+    int result = (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
+    int kept = errno;
+    if (result == 0 && of && strstr(path, of)) note(UNLINK, path, 0, 0, 0);
+    pthread_mutex_unlock(&lock);
+    errno = kept;
+    return result;
+}
 
 static int truncated(int file, off64_t length) {
     char path[4096];

@@ -28,7 +28,13 @@ enum Event {
         file: String,
         length: usize,
     },
+    Unlink {
+        file: String,
+    },
 }
+
+/// The folder's own name.
+const FOLDER: &str = "files";
 
 /// The files of a folder, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
@@ -51,13 +57,13 @@ impl Disk {
             .args(["-ldl", "-lpthread"])
             .status();
         assert!(built.expect("cc is there, as for rustc").success());
-        std::fs::create_dir(directory.path().join("files")).expect("a folder");
+        std::fs::create_dir(directory.path().join(FOLDER)).expect("a folder");
         Self { directory, library }
     }
 
     /// Where the files are.
     pub fn files(&self) -> PathBuf {
-        self.directory.path().join("files")
+        self.directory.path().join(FOLDER)
     }
 
     fn path(&self, name: &str) -> String {
@@ -112,6 +118,12 @@ impl Disk {
             let is_flushed = |file: &String| last_flush.get(file).is_some_and(|last| *last > at);
             match event {
                 Event::Flush { .. } => {}
+                // It is the folder that has to be flushed.
+                Event::Unlink { file } => {
+                    if is_flushed(&FOLDER.to_owned()) || chance.bool() {
+                        files.remove(&file);
+                    }
+                }
                 Event::Truncate { file, length } => {
                     if is_flushed(&file) || chance.bool() {
                         files.entry(file).or_default().resize(length, 0);
@@ -200,6 +212,7 @@ fn next_event(rest: &mut &[u8]) -> Option<Event> {
             )
         }
         2 => (Event::Flush { file }, after),
+        4 => (Event::Unlink { file }, after),
         _ => (
             Event::Truncate {
                 file,

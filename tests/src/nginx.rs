@@ -87,5 +87,9 @@ impl Drop for Nginx {
 /// Debian keeps it where an ordinary user's PATH may not look.
 fn program() -> PathBuf {
     let place = PathBuf::from("/usr/sbin/nginx");
-    if place.is_file() { place } else { "nginx".into() }
+    if place.is_file() {
+        place
+    } else {
+        "nginx".into()
+    }
 }

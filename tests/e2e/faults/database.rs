@@ -84,7 +84,10 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
     let id = id_of(&browser, &host);
 
     let mut other = server.admin().await;
-    other.query_drop(format!("USE {}", database.name)).await.unwrap();
+    other
+        .query_drop(format!("USE {}", database.name))
+        .await
+        .unwrap();
     for statement in [
         "CREATE TABLE taken (id INT PRIMARY KEY, n INT) ENGINE=InnoDB",
         "INSERT INTO taken VALUES (1, 0)",
@@ -114,13 +117,25 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
         assert_eq!(locked, Some(id.clone()), "ours was rolled back");
         other.query_drop("COMMIT").await.unwrap();
     };
-    let (answer, ()) = join(run_script(&browser, &host, &["get n", "increment n 1"]), lock).await;
+    let (answer, ()) = join(
+        run_script(&browser, &host, &["get n", "increment n 1"]),
+        lock,
+    )
+    .await;
 
-    assert_eq!((answer.status, answer.text.as_str()), (200, "1\n2\n"), "{}", host.log());
+    assert_eq!(
+        (answer.status, answer.text.as_str()),
+        (200, "1\n2\n"),
+        "{}",
+        host.log()
+    );
     assert_eq!(script(&browser, &host, &["get n"]).await, ["2"]);
     let deadlocks = operator.metric("cloakroom_store_deadlocks_total").await;
     assert_eq!(deadlocks, Some(1.0));
-    assert_eq!(operator.metric("cloakroom_session_reruns_total").await, Some(0.0));
+    assert_eq!(
+        operator.metric("cloakroom_session_reruns_total").await,
+        Some(0.0)
+    );
 }
 
 /// Fault 16: a store that takes most of a second for each statement. What waits is bounded, the rest is told so, and nobody is
@@ -149,8 +164,12 @@ async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
     let mut served = vec![0_u64; VISITORS];
     let mut refused = 0;
     for _ in 0..2 {
-        let answers =
-            join_all(visitors.iter().map(|v| run_script(v, &host, &["increment n 1"]))).await;
+        let answers = join_all(
+            visitors
+                .iter()
+                .map(|v| run_script(v, &host, &["increment n 1"])),
+        )
+        .await;
         for (served, answer) in served.iter_mut().zip(&answers) {
             match answer.status {
                 200 => {
@@ -167,7 +186,10 @@ async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
         }
     }
     let grown = host.resident_kib().saturating_sub(before);
-    eprintln!("{} served, {refused} refused, {grown} KiB more", served.iter().sum::<u64>());
+    eprintln!(
+        "{} served, {refused} refused, {grown} KiB more",
+        served.iter().sum::<u64>()
+    );
     assert!(served.iter().sum::<u64>() > 0 && refused > 0);
     assert!(grown < 128 << 10, "grew by {grown} KiB");
 
@@ -240,7 +262,12 @@ async fn a_proxy_that_drops_links_at_rest_is_not_noticed() {
         let lines = ["get n", "increment n 1"];
         let answer = run_script(&browser, &host, &lines).await;
         let expected = format!("{}\n{round}\n", round - 1);
-        assert_eq!((answer.status, answer.text), (200, expected), "{}", host.log());
+        assert_eq!(
+            (answer.status, answer.text),
+            (200, expected),
+            "{}",
+            host.log()
+        );
     }
     assert_eq!(proxy.losses(), 5, "statements were forgotten");
 }

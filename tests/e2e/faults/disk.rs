@@ -38,7 +38,10 @@ async fn a_full_disk_refuses_writers_serves_readers_and_recovers_by_itself() {
     }
     disk.mend();
     until(&host, "it recovers", async || {
-        run_script(&Browser::new(), &host, &["set n 1"]).await.status == 200
+        run_script(&Browser::new(), &host, &["set n 1"])
+            .await
+            .status
+            == 200
     })
     .await;
     assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["2"]);
@@ -95,7 +98,10 @@ async fn a_torn_log_without_its_index_gives_back_every_commit() {
         let browser = Browser::with_cookie(&host.url("/"), cookie);
         assert_eq!(script(&browser, &host, &["get n"]).await, [n.to_string()]);
     }
-    assert_eq!(script(&Browser::new(), &host, &["increment n 1"]).await, ["1"]);
+    assert_eq!(
+        script(&Browser::new(), &host, &["increment n 1"]).await,
+        ["1"]
+    );
 }
 
 /// Writes the first half of a frame behind the last whole one.
@@ -153,7 +159,12 @@ async fn a_hot_copy_under_load_is_whole_and_serves() {
         let twin = Browser::with_cookie(&second.url("/"), &cookie);
         let n = number(&script(&twin, &second, &["get n"]).await[0]);
         // One more may be committed and not yet answered.
-        assert!((least[at]..=most[at] + 1).contains(&n), "{n} of {} to {}", least[at], most[at]);
+        assert!(
+            (least[at]..=most[at] + 1).contains(&n),
+            "{n} of {} to {}",
+            least[at],
+            most[at]
+        );
     }
 }
 
@@ -182,5 +193,8 @@ async fn a_second_host_on_the_same_file_does_not_start() {
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr);
     assert!(said.contains("is in use by another host"), "{said}");
-    assert_eq!(script(&Browser::new(), &host, &["increment n 1"]).await, ["1"]);
+    assert_eq!(
+        script(&Browser::new(), &host, &["increment n 1"]).await,
+        ["1"]
+    );
 }

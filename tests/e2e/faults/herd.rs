@@ -41,7 +41,10 @@ async fn ten_thousand_requests_of_one_cold_session_share_their_reads() {
     let statements = proxy.losses() as usize;
     eprintln!("{REQUESTS} requests of one session by {statements} statements");
     // Each answer is confirmed by the store, and those who wait share the statement that confirms.
-    assert!((1..REQUESTS / 10).contains(&statements), "{statements} statements");
+    assert!(
+        (1..REQUESTS / 10).contains(&statements),
+        "{statements} statements"
+    );
 }
 
 /// Fault 20, in short: see `long::herd`.

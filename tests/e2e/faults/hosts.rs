@@ -53,7 +53,9 @@ async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
     is_over.store(true, Ordering::Relaxed);
     let mut total = 0;
     for visit in visits {
-        let count = visit.await.unwrap_or_else(|error| panic!("{error}\n{}", nginx.log()));
+        let count = visit
+            .await
+            .unwrap_or_else(|error| panic!("{error}\n{}", nginx.log()));
         assert!(count > 4, "{count} visits");
         total += count;
     }
@@ -67,7 +69,10 @@ async fn visit(url: String, is_over: Arc<AtomicBool>) -> u64 {
     while !is_over.load(Ordering::Relaxed) {
         let answer = visitor.get(&url).await;
         count += 1;
-        assert_eq!((answer.status, answer.text), (200, format!("{count}번 접속")));
+        assert_eq!(
+            (answer.status, answer.text),
+            (200, format!("{count}번 접속"))
+        );
     }
     count
 }
@@ -96,7 +101,10 @@ async fn a_host_from_before_our_columns_and_one_that_adds_them_share_their_sessi
 
     let new = scripted(&database.url).store("alter_table = true").start();
     let columns = database.columns("sessions").await;
-    assert!(columns.contains(&"cloakroom_token".to_owned()), "{columns:?}");
+    assert!(
+        columns.contains(&"cloakroom_token".to_owned()),
+        "{columns:?}"
+    );
     let after = Browser::new();
     script(&after, &new, &["set n 0", "set from \"new\""]).await;
 
@@ -115,7 +123,11 @@ async fn a_host_from_before_our_columns_and_one_that_adds_them_share_their_sessi
         .await;
         let mut sorted = sums;
         sorted.sort_unstable();
-        assert_eq!(sorted, (1..=60).collect::<Vec<_>>(), "each sum was given once");
+        assert_eq!(
+            sorted,
+            (1..=60).collect::<Vec<_>>(),
+            "each sum was given once"
+        );
         // An end on the old one is seen by the new one, and not undone by it.
         script(&twins[0].1, twins[0].0, &["destroy"]).await;
         let replay = Browser::with_cookie(&new.url("/"), &cookie);

@@ -90,7 +90,10 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
         tokio::time::sleep(Duration::from_millis(500)).await;
         let settled = number(&script(&browser, &other, &["get n"]).await[0]);
         eprintln!("{phase:?}: {expected}, then {now}, at last {settled}");
-        assert_eq!(settled, now, "{phase:?}: a late commit came over another one");
+        assert_eq!(
+            settled, now,
+            "{phase:?}: a late commit came over another one"
+        );
         let effect = settled - expected - 1;
         match phase {
             InTheGuest => assert_eq!(effect, 0, "{phase:?}"),

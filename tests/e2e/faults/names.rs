@@ -48,7 +48,11 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
         let time = std::time::SystemTime::now() + std::time::Duration::from_secs(turns.get());
         file.set_modified(time).unwrap();
     };
-    let point_to = |address: &str| write(&format!("{address} db.cloakroom.test\n127.0.0.1 localhost\n"));
+    let point_to = |address: &str| {
+        write(&format!(
+            "{address} db.cloakroom.test\n127.0.0.1 localhost\n"
+        ))
+    };
     point_to("127.0.0.1");
     let url = database
         .url_through(proxy.port())
@@ -74,7 +78,11 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
     })
     .await;
     let refused = run_script(&browser, &host, &["get n"]).await;
-    assert!(!refused.text.contains("db.cloakroom.test"), "{}", refused.text);
+    assert!(
+        !refused.text.contains("db.cloakroom.test"),
+        "{}",
+        refused.text
+    );
     assert_eq!(browser.get(&host.url("/hello")).await.text, "hello\n");
     assert!(host.log().contains("db.cloakroom.test"), "{}", host.log());
 

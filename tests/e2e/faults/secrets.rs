@@ -11,7 +11,9 @@ use crate::script;
 
 fn config(file: &Path) -> Config {
     let secrets = format!("secrets = [\"file:{}\"]", file.display());
-    Config::over("memory:").session(&secrets).guest("/s", "fixture-session")
+    Config::over("memory:")
+        .session(&secrets)
+        .guest("/s", "fixture-session")
 }
 
 fn write(file: &Path, text: &str) {

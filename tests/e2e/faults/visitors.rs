@@ -23,7 +23,12 @@ async fn a_session_that_makes_its_guest_trap_fails_alone_and_without_a_loop() {
     let (poisoned, healthy) = (Browser::new(), Browser::new());
     script(&healthy, &host, &["set n 1"]).await;
     script(&poisoned, &host, &["set bad 1"]).await;
-    let runs = async || operator.metric("cloakroom_session_runs_total").await.unwrap();
+    let runs = async || {
+        operator
+            .metric("cloakroom_session_runs_total")
+            .await
+            .unwrap()
+    };
     let before = runs().await;
     let held = database.sessions().await;
     for _ in 0..30 {
@@ -33,16 +38,29 @@ async fn a_session_that_makes_its_guest_trap_fails_alone_and_without_a_loop() {
     }
     #[expect(clippy::float_cmp, reason = "they count")]
     let is_one_each = runs().await - before == 30.0;
-    assert!(is_one_each, "{} runs for 30 requests", runs().await - before);
+    assert!(
+        is_one_each,
+        "{} runs for 30 requests",
+        runs().await - before
+    );
     assert_eq!(database.sessions().await, held, "nothing was written");
-    assert_eq!(script(&healthy, &host, &["trap-if bad", "get n"]).await, ["ok", "1"]);
+    assert_eq!(
+        script(&healthy, &host, &["trap-if bad", "get n"]).await,
+        ["ok", "1"]
+    );
     assert_eq!(operator.guest("fixture-session0").await["live"], 1);
 
     let id = id_of(&poisoned, &host);
     let mut admin = server.admin().await;
-    let delete = format!("DELETE FROM {}.sessions WHERE session_id = ?", database.name);
+    let delete = format!(
+        "DELETE FROM {}.sessions WHERE session_id = ?",
+        database.name
+    );
     admin.exec_drop(delete, (id,)).await.unwrap();
-    assert_eq!(script(&poisoned, &host, &["trap-if bad", "get bad"]).await, ["ok", "none"]);
+    assert_eq!(
+        script(&poisoned, &host, &["trap-if bad", "get bad"]).await,
+        ["ok", "none"]
+    );
 }
 
 /// How far a request gets before its visitor leaves.
@@ -127,18 +145,29 @@ async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
         }
         drop(streams);
         until(&host, "slots are free", async || {
-            operator.metric("cloakroom_guest_instances{guest=\"fixture-session0\"}").await == Some(0.0)
-                && operator.metric("cloakroom_guest_instance_waiters{guest=\"fixture-session0\"}").await
+            operator
+                .metric("cloakroom_guest_instances{guest=\"fixture-session0\"}")
+                .await
+                == Some(0.0)
+                && operator
+                    .metric("cloakroom_guest_instance_waiters{guest=\"fixture-session0\"}")
+                    .await
                     == Some(0.0)
         })
         .await;
         proxy.calm();
         // It does what was asked or nothing of it, and the next request is fine.
         let now = number(&script(&browser, &host, &["get n"]).await[0]);
-        eprintln!("{phase:?}: {visitors} left, {} of their commits were made", now - held);
+        eprintln!(
+            "{phase:?}: {visitors} left, {} of their commits were made",
+            now - held
+        );
         match phase {
             Connected | HalfHead => assert_eq!(now, held, "{phase:?}"),
-            HalfBody => assert_eq!(now, held, "{phase:?}: the guest cannot have read its script"),
+            HalfBody => assert_eq!(
+                now, held,
+                "{phase:?}: the guest cannot have read its script"
+            ),
             // What was released is committed.
             InTheAnswer => assert_eq!(now, held + visitors, "{phase:?}"),
             _ => assert!((held..=held + visitors).contains(&now), "{phase:?}: {now}"),

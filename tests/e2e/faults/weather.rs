@@ -62,34 +62,43 @@ async fn in_a_bad_network_every_answer_is_kept_once_and_every_logout_holds() {
     let is_over = AtomicBool::new(false);
     let visitors: Vec<_> = (0..VISITORS).map(|_| Browser::new()).collect();
     join_all(visitors.iter().map(|v| script(v, &hosts[0], &["set n 0"]))).await;
-    let visits = join_all(visitors.iter().enumerate().map(async |(number_of, visitor)| {
-        let (mut answered, mut refused, mut last) = (0_u64, 0_u64, 0);
-        let cookie = visitor.cookies(&hosts[0].url("/")).unwrap();
-        let (mut is_gone, mut has_tried) = (false, false);
-        while !is_over.load(Ordering::Relaxed) && !is_gone {
-            let host = &hosts[fastrand::usize(..2)];
-            let twin = Browser::with_cookie(&host.url("/"), &cookie);
-            // A third of the visitors leaves in the middle of it.
-            let is_leaving = number_of % 3 == 0 && answered > 5;
-            has_tried |= is_leaving;
-            let operation = if is_leaving { "destroy" } else { "increment n 1" };
-            let answer = run_script(&twin, host, &[operation]).await;
-            match answer.status {
-                200 if is_leaving => is_gone = true,
-                200 => {
-                    answered += 1;
-                    let sum = number(&answer.text);
-                    assert!(sum > last, "a sum only grows: {sum} after {last}");
-                    last = sum;
+    let visits = join_all(
+        visitors
+            .iter()
+            .enumerate()
+            .map(async |(number_of, visitor)| {
+                let (mut answered, mut refused, mut last) = (0_u64, 0_u64, 0);
+                let cookie = visitor.cookies(&hosts[0].url("/")).unwrap();
+                let (mut is_gone, mut has_tried) = (false, false);
+                while !is_over.load(Ordering::Relaxed) && !is_gone {
+                    let host = &hosts[fastrand::usize(..2)];
+                    let twin = Browser::with_cookie(&host.url("/"), &cookie);
+                    // A third of the visitors leaves in the middle of it.
+                    let is_leaving = number_of % 3 == 0 && answered > 5;
+                    has_tried |= is_leaving;
+                    let operation = if is_leaving {
+                        "destroy"
+                    } else {
+                        "increment n 1"
+                    };
+                    let answer = run_script(&twin, host, &[operation]).await;
+                    match answer.status {
+                        200 if is_leaving => is_gone = true,
+                        200 => {
+                            answered += 1;
+                            let sum = number(&answer.text);
+                            assert!(sum > last, "a sum only grows: {sum} after {last}");
+                            last = sum;
+                        }
+                        // It may have ended all the same; asking again tells.
+                        503 if is_leaving => {}
+                        503 => refused += 1,
+                        other => panic!("{other}: {}", answer.text),
+                    }
                 }
-                // It may have ended all the same; asking again tells.
-                503 if is_leaving => {}
-                503 => refused += 1,
-                other => panic!("{other}: {}", answer.text),
-            }
-        }
-        (cookie, answered, refused, is_gone, has_tried)
-    }));
+                (cookie, answered, refused, is_gone, has_tried)
+            }),
+    );
     let (visits, ()) = join(visits, storm(&proxies, &is_over)).await;
 
     for host in &hosts {

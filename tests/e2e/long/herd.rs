@@ -14,7 +14,11 @@ use mysql_async::prelude::Queryable as _;
 use crate::script;
 
 /// Sessions that other visitors left, each with its number in it; the cookies that name them.
-pub(crate) async fn cold_sessions(server: &Mariadb, database: &Database, count: usize) -> Vec<String> {
+pub(crate) async fn cold_sessions(
+    server: &Mariadb,
+    database: &Database,
+    count: usize,
+) -> Vec<String> {
     let ring = KeyRing::new(vec![Secret::new(SECRET.into())]).unwrap();
     let mut admin = server.admin().await;
     let mut cookies = Vec::with_capacity(count);
@@ -61,7 +65,10 @@ pub(crate) async fn all_come_at_once(count: usize, at_once: usize) {
         loop {
             let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let Some(cookie) = cookies.get(n) else { return };
-            let request = client.post(host.url("/s")).header("cookie", cookie).body("get n");
+            let request = client
+                .post(host.url("/s"))
+                .header("cookie", cookie)
+                .body("get n");
             let answer = request.send().await.unwrap();
             let (status, text) = (answer.status(), answer.text().await.unwrap());
             assert_eq!((status.as_u16(), text), (200, format!("{n}\n")));
@@ -69,8 +76,14 @@ pub(crate) async fn all_come_at_once(count: usize, at_once: usize) {
     });
     futures_util::future::join_all(visitors).await;
     let statements = proxy.losses() as usize;
-    eprintln!("{count} cold sessions in {:?} by {statements} statements", start.elapsed());
-    assert!(statements < count / 2, "{statements} statements for {count} sessions");
+    eprintln!(
+        "{count} cold sessions in {:?} by {statements} statements",
+        start.elapsed()
+    );
+    assert!(
+        statements < count / 2,
+        "{statements} statements for {count} sessions"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +107,10 @@ async fn a_million_sessions_that_end_at_once_disturb_nobody() {
     );
     admin.query_drop(insert).await.unwrap();
     let browser = Browser::new();
-    let count_due = format!("SELECT COUNT(*) FROM {}.sessions WHERE expires = 1000000000", database.name);
+    let count_due = format!(
+        "SELECT COUNT(*) FROM {}.sessions WHERE expires = 1000000000",
+        database.name
+    );
     let end = Instant::now() + Duration::from_secs(1_800);
     let mut waits = Vec::new();
     let mut n = 0;
@@ -102,7 +118,10 @@ async fn a_million_sessions_that_end_at_once_disturb_nobody() {
         for _ in 0..200 {
             let asked_at = Instant::now();
             n += 1;
-            assert_eq!(script(&browser, &host, &["increment n 1"]).await, [n.to_string()]);
+            assert_eq!(
+                script(&browser, &host, &["increment n 1"]).await,
+                [n.to_string()]
+            );
             waits.push(asked_at.elapsed());
         }
         let due: u64 = admin.query_first(&count_due).await.unwrap().unwrap();
@@ -114,8 +133,15 @@ async fn a_million_sessions_that_end_at_once_disturb_nobody() {
     }
     waits.sort_unstable();
     let p99 = waits[waits.len() * 99 / 100];
-    eprintln!("{} visits while a million rows went, p99 {p99:?}", waits.len());
+    eprintln!(
+        "{} visits while a million rows went, p99 {p99:?}",
+        waits.len()
+    );
     // Of a visit that takes milliseconds; on a slow machine with a wide margin.
     assert!(p99 < Duration::from_secs(1), "p99 {p99:?}");
-    assert_eq!(database.sessions().await.len(), 1, "the visitor's own is left");
+    assert_eq!(
+        database.sessions().await.len(),
+        1,
+        "the visitor's own is left"
+    );
 }

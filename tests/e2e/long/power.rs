@@ -51,11 +51,16 @@ pub(crate) async fn cut_again_and_again(cuts: u32) {
                 visitors.push((browser.cookies(&host.url("/")).unwrap(), 0));
             }
         }
-        let counts: Vec<_> = visitors.iter().map(|_| Arc::new(Count::default())).collect();
+        let counts: Vec<_> = visitors
+            .iter()
+            .map(|_| Arc::new(Count::default()))
+            .collect();
         let tasks: Vec<_> = visitors
             .iter()
             .zip(&counts)
-            .map(|((cookie, _), count)| tokio::spawn(visit(host.url("/s"), cookie.clone(), count.clone())))
+            .map(|((cookie, _), count)| {
+                tokio::spawn(visit(host.url("/s"), cookie.clone(), count.clone()))
+            })
             .collect();
         tokio::time::sleep(Duration::from_millis(chance.u64(200..900))).await;
         host.kill();
@@ -66,14 +71,20 @@ pub(crate) async fn cut_again_and_again(cuts: u32) {
             .iter()
             .zip(&counts)
             .map(|((_, held), count)| {
-                let [answered, asked] = [&count.answered, &count.asked].map(|n| n.load(Ordering::Relaxed));
+                let [answered, asked] =
+                    [&count.answered, &count.asked].map(|n| n.load(Ordering::Relaxed));
                 (held + answered, held + asked)
             })
             .collect();
         let mut left = Files::new();
         for way in 0..WAYS {
             left = disk.after_power_cut(&base, &mut chance);
-            check(&left, &visitors, &bounds, &format!("cut {cut}, way {way}, seed {seed}"));
+            check(
+                &left,
+                &visitors,
+                &bounds,
+                &format!("cut {cut}, way {way}, seed {seed}"),
+            );
         }
         disk.replace(&left);
         // A host opens it as it is.
@@ -132,7 +143,10 @@ fn check(left: &Files, visitors: &[(String, u64)], bounds: &[(u64, u64)], what: 
             )
             .unwrap_or_else(|error| panic!("{what}: {error}"));
         let n = u64::try_from(n).unwrap();
-        assert!((*least..=*most).contains(&n), "{what}: {n} is not in {least}..={most}");
+        assert!(
+            (*least..=*most).contains(&n),
+            "{what}: {n} is not in {least}..={most}"
+        );
     }
 }
 

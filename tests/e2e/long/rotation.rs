@@ -58,7 +58,12 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
     let mut cookie = begin(&host).await;
     // The first renewal of a host that has just started is its slowest: kills are spread over twice its time.
     let start = Instant::now();
-    script(&Browser::with_cookie(&host.url("/"), &begin(&host).await), &host, &["renew"]).await;
+    script(
+        &Browser::with_cookie(&host.url("/"), &begin(&host).await),
+        &host,
+        &["renew"],
+    )
+    .await;
     let spread = start.elapsed() * 2;
     let mut abandoned = place.ids().await;
     abandoned.retain(|id| !cookie.contains(id));
@@ -81,12 +86,19 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
         assert_eq!(ids.len(), 1, "round {round}: one row under one id");
         let id = ids.into_iter().next().unwrap();
         let is_old = cookie.contains(&id);
-        assert_eq!(read(&host, &cookie).await, if is_old { "7" } else { "none" }, "round {round}");
+        assert_eq!(
+            read(&host, &cookie).await,
+            if is_old { "7" } else { "none" },
+            "round {round}"
+        );
         match answer {
             Ok(answer) => {
                 answered += 1;
                 assert_eq!((answer.status, answer.text.as_str()), (200, "7\nok\n"));
-                assert!(!is_old, "round {round}: an answer tells of what is committed");
+                assert!(
+                    !is_old,
+                    "round {round}: an answer tells of what is committed"
+                );
                 cookie = visitor.cookies(&url).unwrap();
                 assert_eq!(read(&host, &cookie).await, "7", "round {round}: the new id");
             }
@@ -98,7 +110,9 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
             }
         }
     }
-    eprintln!("{ROUNDS} kills: {answered} answered, {unmoved} before the commit, the others behind it");
+    eprintln!(
+        "{ROUNDS} kills: {answered} answered, {unmoved} before the commit, the others behind it"
+    );
     assert!(answered > 0 && unmoved > 0, "the kills hit both sides");
 }
 

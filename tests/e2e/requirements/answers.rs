@@ -79,7 +79,14 @@ async fn the_end_of_a_cookie_repeats_its_attributes_on_every_answer() {
             let set = begun.set_cookies()[0].to_owned();
             let (cookie, _) = set.split_once(';').unwrap();
             let query = format!("/s?ops={lines}%0Astatus%20{status}");
-            let answer = ask(&host, method.clone(), &query, &[HTTPS, ("cookie", cookie)], "").await;
+            let answer = ask(
+                &host,
+                method.clone(),
+                &query,
+                &[HTTPS, ("cookie", cookie)],
+                "",
+            )
+            .await;
             let what = format!("{method} {lines} {status}");
             assert_eq!(answer.status, status, "{what}: {}", answer.text);
             let ended = answer.set_cookies();

@@ -66,7 +66,10 @@ async fn a_cache_in_front_never_gives_one_visitors_answer_to_another() {
                 assert_eq!(answer.status, status);
                 assert_eq!(answer.header("vary"), Some("Cookie"));
                 if ![204, 304].contains(&status) {
-                    assert_eq!(answer.text.lines().next(), Some(format!("\"{name}\"").as_str()));
+                    assert_eq!(
+                        answer.text.lines().next(),
+                        Some(format!("\"{name}\"").as_str())
+                    );
                 }
             }
             let stranger = get(&Browser::new(), &reads).await;

@@ -79,7 +79,13 @@ async fn survives_jumps(config: Config, clock: &MovedClock, expiries: impl Async
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer
     };
-    let pair = |answer: &Answer| answer.set_cookies()[0].split(';').next().unwrap().to_owned();
+    let pair = |answer: &Answer| {
+        answer.set_cookies()[0]
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
     let mut cookie = pair(&ask("none=0", "set n 0").await);
     let mut expected = 0;
     for (offset, may_end) in JUMPS {

@@ -24,7 +24,9 @@ async fn status(host: &Host, cookies: &[String], body: &str) -> u16 {
         head += &format!("cookie: {cookie}\r\n");
     }
     // The host may answer and close before it has read all of it.
-    let _ = stream.write_all(format!("{head}\r\n{body}").as_bytes()).await;
+    let _ = stream
+        .write_all(format!("{head}\r\n{body}").as_bytes())
+        .await;
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).await.expect("an answer");
     String::from_utf8_lossy(&answer[9..]).parse().unwrap()
@@ -42,9 +44,15 @@ async fn a_cookie_bomb_is_refused_by_its_size_or_gives_no_session() {
     script(&browser, &host, &["set n 1"]).await;
     let good = browser.cookies(&host.url("/")).unwrap();
     for (what, cookies) in [
-        ("1 MiB of one value", vec![format!("a={}", "x".repeat(1 << 20))]),
+        (
+            "1 MiB of one value",
+            vec![format!("a={}", "x".repeat(1 << 20))],
+        ),
         ("10,000 cookies", vec!["a=b; ".repeat(10_000)]),
-        ("10,000 copies of a session's", vec![format!("{good}; ").repeat(10_000)]),
+        (
+            "10,000 copies of a session's",
+            vec![format!("{good}; ").repeat(10_000)],
+        ),
         ("200 fields", vec!["a=b".to_owned(); 200]),
     ] {
         assert_eq!(status(&host, &cookies, "get n").await, 431, "{what}");
@@ -91,7 +99,11 @@ async fn a_guest_is_told_of_a_cookie_that_browsers_would_drop() {
         }
         for (bytes, signed) in [(4096, false), (4090, true), (70_000, false)] {
             let answer = write(bytes, signed).await;
-            assert!(answer.text.starts_with("error invalid: name and value have"));
+            assert!(
+                answer
+                    .text
+                    .starts_with("error invalid: name and value have")
+            );
             assert!(answer.set_cookies().is_empty(), "{path}");
         }
     }
@@ -104,7 +116,9 @@ async fn the_sessions_cookie_stays_within_what_browsers_keep() {
     let path = format!("/{}", "p".repeat(1023));
     let host = Config::over("memory:")
         .session(&format!("name = \"{name}\""))
-        .session(&format!("cookie = {{ path = \"{path}\", max_age = \"9600h\" }}"))
+        .session(&format!(
+            "cookie = {{ path = \"{path}\", max_age = \"9600h\" }}"
+        ))
         .guest("/", "fixture-session")
         .start();
     let big = format!("set big \"{}\"", "x".repeat(60_000));

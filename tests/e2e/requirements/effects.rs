@@ -81,7 +81,10 @@ async fn in_a_storm_no_effect_is_made_twice() {
             }
             // Made, and the session's part of it refused.
             409 => assert!(is_seen, "{n}"),
-            503 => assert!(!is_seen, "{n} asks its visitor to come again after an effect"),
+            503 => assert!(
+                !is_seen,
+                "{n} asks its visitor to come again after an effect"
+            ),
             other => panic!("{other}"),
         }
     }

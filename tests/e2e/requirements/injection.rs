@@ -24,7 +24,9 @@ const TEXTS: [&str; 12] = [
 ];
 
 async fn are_texts(database: &Database) {
-    let host = Config::over(&database.url).guest("/s", "fixture-session").start();
+    let host = Config::over(&database.url)
+        .guest("/s", "fixture-session")
+        .start();
     let bystander = Browser::new();
     script(&bystander, &host, &["set n 1"]).await;
     for text in TEXTS {
@@ -53,6 +55,7 @@ async fn what_could_be_sql_is_text() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_could_be_sql_is_text_where_backslashes_escape_nothing() {
     let server =
-        Mariadb::start_with(&["--sql-mode=NO_BACKSLASH_ESCAPES,ANSI_QUOTES,STRICT_ALL_TABLES"]).await;
+        Mariadb::start_with(&["--sql-mode=NO_BACKSLASH_ESCAPES,ANSI_QUOTES,STRICT_ALL_TABLES"])
+            .await;
     are_texts(&server.fresh_database().await).await;
 }

@@ -63,7 +63,9 @@ async fn what_one_purpose_makes_is_worth_nothing_for_another() {
 /// Requirement 31: a host that is killed with a core dump's signal leaves none, and an operator can have one all the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_crashes_leaves_no_core_dump() {
-    let mut host = Config::over("memory:").guest("/s", "fixture-session").start();
+    let mut host = Config::over("memory:")
+        .guest("/s", "fixture-session")
+        .start();
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", host.id())).unwrap();
     let core = limits
         .lines()
@@ -90,11 +92,7 @@ async fn a_running_host_holds_a_secret_in_few_places() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
     std::fs::write(&file, MARKER).unwrap();
-    std::fs::set_permissions(
-        &file,
-        std::os::unix::fs::PermissionsExt::from_mode(0o600),
-    )
-    .unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let host = Config::over("memory:")
         .session(&format!("secrets = [\"file:{}\"]", file.display()))
         .guest("/s", "fixture-session")
@@ -111,36 +109,42 @@ async fn a_running_host_holds_a_secret_in_few_places() {
 
 /// How often the bytes stand in a process's writable memory. `grep` looks, since it is quick.
 fn count_in_memory(process: u32, needle: &str) -> usize {
-    let maps = std::fs::read_to_string(format!("/proc/{process}/maps")).unwrap();
+    let maps = std::fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
     let memory = std::fs::File::open(format!("/proc/{process}/mem")).unwrap();
-    let mut count = 0;
+    let mut dump = tempfile::NamedTempFile::new().unwrap();
+    let mut range = None;
     for line in maps.lines() {
-        let mut parts = line.split_whitespace();
-        let (range, rights) = (parts.next().unwrap(), parts.next().unwrap());
-        let (from, to) = range.split_once('-').unwrap();
-        let [from, to] = [from, to].map(|text| u64::from_str_radix(text, 16).unwrap());
-        // The pool's reserve is larger by far, and linear memories hold no secret.
-        if !rights.starts_with("rw") || to - from > 256 << 20 {
-            continue;
-        }
-        let mut bytes = vec![0; usize::try_from(to - from).unwrap()];
-        // A mapping may have gone meanwhile, and some cannot be read.
-        if memory.read_exact_at(&mut bytes, from).is_ok() {
-            count += count_in(&bytes, needle);
+        let mut words = line.split_whitespace();
+        let first = words.next().unwrap_or_default();
+        match (first, words.next()) {
+            // Of a mapping without a page in memory there is nothing to read.
+            ("Rss:", Some(kib)) if kib != "0" => {
+                if let Some((from, to)) = range.take() {
+                    let mut bytes = vec![0; to - from];
+                    // It may have gone meanwhile, and some cannot be read.
+                    if memory.read_exact_at(&mut bytes, from as u64).is_ok() {
+                        dump.write_all(&bytes).unwrap();
+                    }
+                }
+            }
+            (_, Some(rights)) if rights.starts_with("rw") => range = bounds(first),
+            _ => {}
         }
     }
-    count
-}
-
-fn count_in(bytes: &[u8], needle: &str) -> usize {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(bytes).unwrap();
     let found = Command::new("grep")
         .args(["-aoF", needle])
-        .arg(file.path())
+        .arg(dump.path())
         .output()
         .unwrap();
     found.stdout.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// `from-to` of a mapping; none for the reserves of the pools, whose linear memories hold no secret.
+fn bounds(text: &str) -> Option<(usize, usize)> {
+    let (from, to) = text.split_once('-')?;
+    let [from, to] = [from, to].map(|text| usize::from_str_radix(text, 16));
+    let (from, to) = (from.ok()?, to.ok()?);
+    (to - from <= 256 << 20).then_some((from, to))
 }
 
 /// Requirement 55: a server that answers a statement with the wish for a file gets none.
