@@ -17,7 +17,7 @@ pub use greeting::Greeting;
 pub use guests::fit;
 pub use reload::{ReloadOutcome, Reloads};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ use crate::config::{self, Config, Fault};
 use crate::cookie::Jar;
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
 use crate::handler::{self, Attendant, Handler, Site};
+use crate::quota::{Peer, Quotas};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
@@ -179,6 +180,7 @@ impl App {
                 Site { routes, guests },
                 Arc::clone(&sessions),
                 Arc::clone(&jar),
+                Quotas::new(config.server.totals),
                 attendant,
             ),
             admission,
@@ -374,6 +376,10 @@ struct Front(Arc<Handler>);
 impl server::Service for Front {
     type Body = handler::Body;
 
+    fn share(&self, address: IpAddr) -> Peer {
+        self.0.share(address)
+    }
+
     fn answer(
         &self,
         request: Request<Incoming>,
@@ -383,6 +389,8 @@ impl server::Service for Front {
         let ends = handler::Ends {
             peer: link.peer,
             local: link.local,
+            share: link.share,
+            outbox: link.outbox,
         };
         async move { handler.answer(request, ends).await }
     }

@@ -9,6 +9,7 @@
 mod account;
 mod admission;
 mod bindings;
+mod blame;
 mod body;
 mod caller;
 mod code;
@@ -42,13 +43,14 @@ mod tests;
 mod watch;
 
 pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
+pub use blame::{Blame, BodyState, End, blame};
 pub use body::GuestBody;
 pub use compiler::{CompileFault, Compiler, compile};
 pub use digest::Digest;
 pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use gate::Usage;
-pub use health::{Conduct, Tally, Thresholds};
+pub use health::{CLIENTS_MAX, Conduct, Tally, Thresholds};
 pub use inspection::{Inspection, Parts, Tool, inspect};
 pub use invoke::{Invocation, Released};
 pub use loaded::Guest;
@@ -57,7 +59,7 @@ pub use outbound::{NotAHost, OutboundHost};
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };
-pub use request::{GuestRequest, ReplayBody};
+pub use request::{BodyTooSlow, GuestRequest, ReplayBody};
 pub use runtime::Runtime;
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
 pub use watch::watch;

@@ -9,6 +9,7 @@ pub mod author;
 pub mod clock;
 pub mod config;
 pub mod cookie;
+pub mod deadline;
 pub mod guest;
 pub mod handler;
 pub mod limits;

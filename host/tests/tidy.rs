@@ -18,7 +18,14 @@ const LAYERS: [&[&str]; 12] = [
     &["cookie"],
     &["store"],
     &["record"],
-    &["limits", "quota", "clock", "random", "telemetry"],
+    &[
+        "quota",
+        "limits",
+        "deadline",
+        "clock",
+        "random",
+        "telemetry",
+    ],
 ];
 
 /// A crate and the modules that alone may name it.

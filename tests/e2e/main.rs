@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod bodies;
 mod book;
 mod boundaries;
 mod cli;
@@ -21,6 +22,7 @@ mod faults;
 mod grants;
 mod guests;
 mod inspect;
+mod isolation;
 mod js;
 mod languages;
 mod laws;
@@ -39,6 +41,7 @@ mod rust_sdk;
 mod scaffold;
 mod serial;
 mod sessions;
+mod shares;
 mod siege;
 mod signals;
 mod start;

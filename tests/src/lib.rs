@@ -15,5 +15,6 @@ pub mod host;
 pub mod mariadb;
 pub mod nginx;
 pub mod raw_h2;
+pub mod swap;
 pub mod table;
 pub mod versions;

@@ -47,7 +47,7 @@ impl guest::Probe for ScratchVisitor {
                 path: path.split('?').next().unwrap_or(path).to_owned(),
                 is_secure: false,
                 grant: Arc::clone(candidate.grant()),
-                deadline,
+                deadline: deadline.into(),
                 start: candidate.start(),
             };
             let sessions = self.sessions(keys);
@@ -97,7 +97,9 @@ fn request(
         ),
         jar: Some(jar),
         request_id: "probe".into(),
-        deadline,
+        deadline: deadline.into(),
+        client: None,
+        place: None,
     })
 }
 

@@ -86,7 +86,6 @@ pub(super) fn handler(config: &Config) -> handler::Options {
         head_bytes_max: config.server.listener.head_bytes_max,
         headers_max: config.server.listener.headers_max,
         target_bytes_max: config.server.request_target_bytes_max,
-        requests_max: config.server.requests_max,
     }
 }
 

@@ -157,7 +157,7 @@ fn variables_set_keys_of_every_kind() {
         config.session.secrets.obtain().unwrap(),
         [SECRET.as_bytes()]
     );
-    assert_eq!(config.server.listener.connections_max, 7);
+    assert_eq!(config.server.totals.connections, 7);
     assert_eq!(config.server.listener.head_bytes_max, 16 << 10);
 
     let wrong = Read::with(

@@ -65,6 +65,20 @@ pub enum GuestFailure {
         /// The limit, in bytes.
         bytes_max: u64,
     },
+    /// The client left before its body was complete, or sent what cannot be read.
+    #[error("the request body broke off")]
+    RequestBodyBrokeOff,
+    /// The client sent its body more slowly than it may.
+    #[error("the request body came too slowly")]
+    RequestBodyTooSlow,
+    /// The guest waited for its client, and so did too many others: this client was the slowest, and requests queued.
+    #[error(
+        "the guest waited for its client, which was too slow, while requests waited for an instance"
+    )]
+    ClientTooSlow,
+    /// The host keeps as many bytes of request bodies as it may.
+    #[error("the host has no room to keep the request body")]
+    NoRoomForBody,
     /// No instance was free in time.
     #[error("no instance was free")]
     NoInstance,
@@ -103,8 +117,13 @@ impl GuestFailure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::RequestBodyTooLarge { .. } => Fault::Client,
-            Self::NoInstance | Self::SeenOut | Self::Interrupted => Fault::Host,
+            Self::RequestBodyTooLarge { .. }
+            | Self::RequestBodyBrokeOff
+            | Self::RequestBodyTooSlow
+            | Self::ClientTooSlow => Fault::Client,
+            Self::NoInstance | Self::NoRoomForBody | Self::SeenOut | Self::Interrupted => {
+                Fault::Host
+            }
             _ => Fault::Guest,
         }
     }
@@ -121,6 +140,10 @@ impl GuestFailure {
             | Self::ResponseTooLarge { .. } => Some(Conduct::Errored),
             Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(Conduct::Late),
             Self::RequestBodyTooLarge { .. }
+            | Self::RequestBodyBrokeOff
+            | Self::RequestBodyTooSlow
+            | Self::ClientTooSlow
+            | Self::NoRoomForBody
             | Self::NoInstance
             | Self::Interrupted
             | Self::SeenOut => None,
@@ -138,6 +161,10 @@ impl GuestFailure {
             Self::BadResponse { .. } => "bad-response",
             Self::ResponseTooLarge { .. } => "response-too-large",
             Self::RequestBodyTooLarge { .. } => "request-body-too-large",
+            Self::RequestBodyBrokeOff => "request-body-broke-off",
+            Self::RequestBodyTooSlow => "request-body-too-slow",
+            Self::ClientTooSlow => "client-too-slow",
+            Self::NoRoomForBody => "no-room-for-body",
             Self::NoInstance => "no-instance",
             Self::Deadline => "deadline",
             Self::CpuTime { .. } => "cpu-time",

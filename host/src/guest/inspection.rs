@@ -1,5 +1,6 @@
 //! What a component's file tells of itself without being compiled or run: what `cloakroom inspect` shows. Knows no grants.
 
+use std::ops::Range;
 use std::path::Path;
 
 use wasmparser::{BinaryReaderError, KnownCustom, Parser, Payload};
@@ -76,6 +77,10 @@ fn look_at(bytes: &[u8]) -> Result<Inspection, LoadError> {
     })
 }
 
+fn size(range: Range<u64>) -> u64 {
+    range.end - range.start
+}
+
 fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
     let mut parts = Parts::default();
     let mut tools = Vec::new();
@@ -83,9 +88,9 @@ fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
         match payload? {
             Payload::ModuleSection { .. } => parts.modules += 1,
             Payload::CodeSectionStart { size, .. } => parts.code += u64::from(size),
-            Payload::DataSection(section) => parts.data += section.range().len() as u64,
+            Payload::DataSection(section) => parts.data += size(section.range()),
             Payload::CustomSection(section) => {
-                parts.custom += section.range().len() as u64;
+                parts.custom += size(section.range());
                 // One that is malformed says nothing; it is not why a component does or does not run.
                 if let KnownCustom::Producers(fields) = section.as_known() {
                     tools.extend(fields.into_iter().flatten().flat_map(told));

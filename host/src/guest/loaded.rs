@@ -26,6 +26,7 @@ use super::runtime::Handler;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
 use super::shelf::Shelf;
 use crate::limits;
+use crate::quota::PeerKey;
 use crate::session::{Grant, Start};
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 
@@ -150,8 +151,8 @@ impl Guest {
     }
 
     /// Counts a request of this version that ended, for or against it.
-    pub fn note(&self, conduct: Conduct) {
-        self.health.note(conduct);
+    pub fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
+        self.health.note(conduct, client);
     }
 
     /// What is counted of this version.
@@ -227,7 +228,8 @@ impl Guest {
         &self.code.rollout
     }
 
-    pub(super) fn stream(&self) -> StreamPolicy {
+    /// When its answers leave, and whether it reads bodies as they come.
+    pub fn stream(&self) -> StreamPolicy {
         self.code.stream
     }
 
@@ -332,7 +334,7 @@ impl Guest {
         let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
         let attempt = async {
             let permit = pool
-                .enter(Instant::now() + self.code.limits.deadline)
+                .enter(Some(Instant::now() + self.code.limits.deadline))
                 .await
                 .map_err(|failure| refuse(failure.to_string()))?;
             let mut store = self.store(Caller::none(), self.log(&"load".into(), 0));

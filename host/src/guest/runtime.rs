@@ -61,7 +61,7 @@ impl Runtime {
     /// # Errors
     /// When the machine does not let us have the address space of the pools or the threads.
     pub fn new(options: &Options) -> Result<Self> {
-        engine::report_pagemap_scan();
+        engine::pagemap::report();
         let wasi02 = House::new(World::Wasi02, options)?;
         let wasi03 = House::new(World::Wasi03, options)?;
         engine::start_ticker(vec![wasi02.engine.weak(), wasi03.engine.weak()])?;

@@ -198,6 +198,7 @@ impl Default for Rollback {
             thresholds: Thresholds {
                 window: limits::ROLLBACK_WINDOW,
                 requests_min: limits::ROLLBACK_REQUESTS_MIN,
+                clients_min: limits::ROLLBACK_CLIENTS_MIN,
                 errors_max: limits::ROLLBACK_SHARE_MAX,
                 traps_max: limits::ROLLBACK_SHARE_MAX,
                 deadline_misses_max: limits::ROLLBACK_SHARE_MAX,

@@ -101,7 +101,9 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
         ),
         jar: None,
         request_id: "test".into(),
-        deadline: Instant::now() + limits.deadline,
+        deadline: (Instant::now() + limits.deadline).into(),
+        client: None,
+        place: None,
     }
 }
 

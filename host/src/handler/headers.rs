@@ -34,6 +34,11 @@ impl ProxyTrust {
             Self::Everybody => true,
         }
     }
+
+    /// Whether it names this address: everybody is no proxy of the operator's.
+    pub(super) fn names(&self, address: IpAddr) -> bool {
+        *self != Self::Everybody && self.covers(address)
+    }
 }
 
 /// What is known about the visitor's end.
@@ -85,6 +90,18 @@ fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> 
         true => Scheme::HTTPS,
         false => Scheme::HTTP,
     }
+}
+
+/// The client behind the trusted proxy that this peer is, if it is one and says so.
+pub(super) fn client_behind_proxy(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    trust: &ProxyTrust,
+) -> Option<IpAddr> {
+    trust
+        .covers(peer)
+        .then(|| forwarded_client(headers, trust).0)
+        .flatten()
 }
 
 /// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have

@@ -4,6 +4,8 @@
 //! hyper has refused what is no HTTP before (and closes a connection whose framing is ambiguous); this refuses what is HTTP and
 //! still could be read in two ways.
 
+mod host;
+
 use std::net::{IpAddr, SocketAddr};
 
 use http::header::{CONTENT_LENGTH, COOKIE, HOST};
@@ -11,6 +13,7 @@ use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
+use self::host::is_host_and_port;
 use super::headers::{self, ProxyTrust};
 use crate::cookie::{self, Presented};
 use crate::route::path;
@@ -28,8 +31,6 @@ pub struct ScreenOptions {
     pub headers_max: usize,
     /// Longest path and query, in bytes.
     pub target_bytes_max: usize,
-    /// Requests under way at once, their answers' bodies included.
-    pub requests_max: usize,
 }
 
 /// What the screen has found out about a request that passed it.
@@ -173,17 +174,6 @@ fn authority(value: &HeaderValue) -> Result<Authority, Reject> {
     authority
         .filter(is_host_and_port)
         .ok_or(Reject::Malformed("The Host header names no host."))
-}
-
-fn is_host_and_port(authority: &Authority) -> bool {
-    let host = authority.host();
-    // User information would stand before the host.
-    let Some(rest) = authority.as_str().strip_prefix(host) else {
-        return false;
-    };
-    let is_port =
-        |digits: &str| digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    !host.is_empty() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
 }
 
 fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {

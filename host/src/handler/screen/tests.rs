@@ -9,7 +9,6 @@ fn options() -> ScreenOptions {
         head_bytes_max: 1024,
         headers_max: 20,
         target_bytes_max: 64,
-        requests_max: 1,
     }
 }
 
