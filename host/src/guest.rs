@@ -20,6 +20,8 @@ mod denials;
 mod digest;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod gate;
 mod health;
 mod inspection;

@@ -3,6 +3,8 @@
 //! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
 
 mod connection;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod pace;
 mod pulse;
 
