@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What the tests need beyond cargo: MariaDB's server, Node.js with the Express peer's packages, and curl for the book.
+# What the tests need beyond cargo: MariaDB's server, Node.js with the Express peer's packages, curl for the book, and what
+# switches a swap file on (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1 says that this machine can have none).
 # Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to do.
 set -eu
 cd "$(dirname "$0")"
@@ -9,8 +10,8 @@ fail() {
     exit 1
 }
 
-# Debian keeps mariadbd in /usr/sbin, which an ordinary user's PATH may lack.
-PATH="$PATH:/usr/sbin:/usr/local/sbin"
+# Debian keeps mariadbd and mkswap in /usr/sbin, which an ordinary user's PATH may lack.
+PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin"
 
 apt_updated=
 install() { # install PROGRAM PACKAGE...
@@ -35,6 +36,8 @@ install() { # install PROGRAM PACKAGE...
 
 install mariadbd mariadb-server
 install curl curl
+install mkswap util-linux
+install swapon mount
 install node nodejs
 # Debian's nodejs brings no npm; other builds of Node.js do.
 install npm npm

@@ -2,6 +2,7 @@
 //! told to stop. The one place that knows all parts; decides nothing that one of them could decide.
 
 mod admin;
+mod descriptors;
 mod failure;
 mod greeting;
 mod guests;
@@ -17,7 +18,7 @@ pub use greeting::Greeting;
 pub use guests::fit;
 pub use reload::{ReloadOutcome, Reloads};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ use crate::config::{self, Config, Fault};
 use crate::cookie::Jar;
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
 use crate::handler::{self, Attendant, Handler, Site};
+use crate::quota::{Peer, Quotas};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
@@ -141,14 +143,19 @@ impl App {
         );
         let options = settings::session(&config);
         let owns_runtime = runtime.is_none();
+        // Hosts that share a runtime are those of a test.
+        let server = match owns_runtime {
+            true => descriptors::provide(&config).map_err(StartError::Failed)?,
+            false => config.server.clone(),
+        };
         let admission = match runtime {
             Some(runtime) => Ok(guests::admission_on(runtime, options.clone(), &clock)),
-            None => guests::admission(&config.guests, &config.server, options.clone(), &clock),
+            None => guests::admission(&config.guests, &server, options.clone(), &clock),
         };
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
         let guests = match (&admission, first_guests) {
             (None, _) => None,
-            (Some(_), FirstGuests::Later) => note(&mut faults, guests::awaited(&config.guests)),
+            (Some(_), FirstGuests::Later) => Some(guests::awaited(&config.guests)),
             (Some(admission), FirstGuests::AtTheStart) => {
                 let examined =
                     guests::examine(admission, &config.guests, &Deployments::default()).await;
@@ -168,7 +175,11 @@ impl App {
         let metered = Metered::new(in_front(store.as_dyn()));
         let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
         let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
-        let jar = Jar::new(&config.session.name, keys.of_jar(), clock.clone());
+        let jar = Jar::new(
+            &config.session.name,
+            keys.of_jar(store.id_comparison()),
+            clock.clone(),
+        );
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::Options::new(config.store.check_expiration_interval);
@@ -179,11 +190,12 @@ impl App {
                 Site { routes, guests },
                 Arc::clone(&sessions),
                 Arc::clone(&jar),
+                Quotas::new(server.totals),
                 attendant,
             ),
             admission,
             registry,
-            listener: config.server.listener.clone(),
+            listener: server.listener,
             sessions,
             jar,
             keys,
@@ -310,11 +322,11 @@ pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
 }
 
 /// Finds what is wrong with a configuration beyond its text: routes that exclude each other, components that do not load.
-/// Opens no store and listens nowhere.
+/// Opens no store and listens nowhere. Returns what is allowed and will not work today.
 ///
 /// # Errors
 /// Every fault that was found.
-pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
+pub async fn check(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
     let server = guests::only_looking(&config.server);
@@ -324,7 +336,7 @@ pub async fn check(config: &Config) -> Result<(), Vec<Fault>> {
         guests::check(&config.guests, &server, options).await,
     );
     if faults.is_empty() {
-        Ok(())
+        Ok(guests::private_names(&config.guests).await)
     } else {
         Err(faults)
     }
@@ -374,6 +386,10 @@ struct Front(Arc<Handler>);
 impl server::Service for Front {
     type Body = handler::Body;
 
+    fn share(&self, address: IpAddr) -> Peer {
+        self.0.share(address)
+    }
+
     fn answer(
         &self,
         request: Request<Incoming>,
@@ -383,6 +399,8 @@ impl server::Service for Front {
         let ends = handler::Ends {
             peer: link.peer,
             local: link.local,
+            share: link.share,
+            outbox: link.outbox,
         };
         async move { handler.answer(request, ends).await }
     }

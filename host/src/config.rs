@@ -45,6 +45,8 @@ pub use store::{
     StoreSettings, TlsMode,
 };
 
+use crate::files::{self, FileError};
+use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::route::Route;
 use crate::telemetry;
 use reader::{Reader, Section};
@@ -155,7 +157,7 @@ impl Config {
         let file = Self::file(words, environment);
         match &file {
             None => Self::of_text(Path::new(""), "", words, environment),
-            Some(path) => match std::fs::read_to_string(path) {
+            Some(path) => match read_file(path) {
                 Ok(text) => Self::of_text(path, &text, words, environment),
                 Err(error) => Err(unreadable(path, &error, words)),
             },
@@ -203,7 +205,12 @@ impl Config {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error, words: &Words) -> Refused {
+fn read_file(path: &Path) -> Result<String, FileError> {
+    let bytes = files::read(path, CONFIG_FILE_BYTES_MAX)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8").into())
+}
+
+fn unreadable(path: &Path, error: &FileError, words: &Words) -> Refused {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
     let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
     let remedy = match words.components {
@@ -300,7 +307,7 @@ fn read_guests(
         let guest = GuestSettings::of_component(component);
         routes = guest.routes_of_everything();
         guests = vec![guest];
-        if let Err(error) = std::fs::File::open(component) {
+        if let Err(error) = files::open(component) {
             let problem = format!("cannot read {}: {error}", component.display());
             let fault = Fault::new("", problem, "name the file of a component");
             reader.fault(fault.at(Origin::Flag("COMPONENT")));

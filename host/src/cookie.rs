@@ -13,7 +13,7 @@ mod presented;
 mod value;
 
 pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
-pub use jar::{Cookie, Jar, JarKeys, Value, WriteError};
+pub use jar::{Cookie, IdComparison, Jar, JarKeys, Value, WriteError};
 pub use key_ring::{KeyRing, Secret, UnusableSecrets};
 pub use name::{is_cookie_named, is_valid_name};
 pub use presented::{Presented, Resolution, take_from};

@@ -18,18 +18,32 @@ const LAYERS: [&[&str]; 12] = [
     &["cookie"],
     &["store"],
     &["record"],
-    &["limits", "quota", "clock", "random", "telemetry"],
+    &[
+        "files",
+        "quota",
+        "limits",
+        "deadline",
+        "clock",
+        "random",
+        "telemetry",
+    ],
 ];
 
 /// A crate and the modules that alone may name it.
-const OWNED_CRATES: [(&str, &[&str]); 11] = [
+const OWNED_CRATES: [(&str, &[&str]); 14] = [
     ("mysql_async", &["store/mysql"]),
     ("rusqlite", &["store/sqlite"]),
     ("wasmtime", &["guest"]),
     ("wasmtime_wasi", &["guest"]),
     ("wasmtime_wasi_http", &["guest"]),
-    ("hyper", &["server", "handler", "admin"]),
-    ("hyper_util", &["server", "handler", "admin"]),
+    ("hyper", &["server", "handler", "admin", "guest/outbound"]),
+    (
+        "hyper_util",
+        &["server", "handler", "admin", "guest/outbound"],
+    ),
+    ("rustls", &["guest/outbound"]),
+    ("tokio_rustls", &["guest/outbound"]),
+    ("webpki_roots", &["guest/outbound"]),
     ("matchit", &["route"]),
     ("notify", &["guest/watch", "author/dev"]),
     ("anyhow", &["main"]),

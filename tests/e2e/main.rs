@@ -8,6 +8,7 @@
 )]
 
 mod admin;
+mod bodies;
 mod book;
 mod boundaries;
 mod cli;
@@ -17,9 +18,13 @@ mod counter;
 mod dev;
 mod drain;
 mod express;
+mod foreign_files;
+mod foreign_names;
 mod grants;
 mod guests;
+mod hoards;
 mod inspect;
+mod isolation;
 mod js;
 mod languages;
 mod laws;
@@ -27,6 +32,7 @@ mod limits;
 mod mysql_store;
 mod neighbours;
 mod outage;
+mod outbound;
 mod protocol;
 mod python;
 mod reload;
@@ -36,11 +42,14 @@ mod rust_sdk;
 mod scaffold;
 mod serial;
 mod sessions;
+mod shares;
 mod siege;
 mod signals;
+mod stalled_log;
 mod start;
 mod storm;
 mod swap;
+mod trailers;
 mod trial;
 
 use cloakroom_tests::browser::{Answer, Browser};

@@ -13,5 +13,6 @@ pub mod express;
 pub mod host;
 pub mod mariadb;
 pub mod raw_h2;
+pub mod swap;
 pub mod table;
 pub mod versions;

@@ -3,6 +3,7 @@
 use super::Parts;
 use crate::guest::Usage;
 use crate::session::Counters;
+use crate::telemetry;
 use crate::telemetry::metrics::{Label, Scrape};
 
 pub(super) fn text(parts: &Parts) -> String {
@@ -10,8 +11,10 @@ pub(super) fn text(parts: &Parts) -> String {
     tell_host(parts, &scrape);
     tell_guests(parts, &scrape);
     tell_pools(parts, &scrape);
+    tell_outbound(parts, &scrape);
     tell_sessions(parts.sessions.counters(), &scrape);
     parts.store.tell(&scrape);
+    telemetry::tell_dropped(&scrape);
     (parts.others)(&scrape);
     scrape.text()
 }
@@ -60,6 +63,12 @@ fn tell_guests(parts: &Parts, scrape: &Scrape) {
                 &guest,
                 i64::try_from(live.parked().unwrap_or(0)).unwrap_or(i64::MAX),
             );
+            scrape.gauge(
+                "cloakroom_guest_outbound_connections",
+                "Outgoing connections of a guest that are open, idle ones among them.",
+                &guest,
+                i64::try_from(live.outbound_connections()).unwrap_or(i64::MAX),
+            );
         }
     }
 }
@@ -73,6 +82,30 @@ fn tell_pools(parts: &Parts, scrape: &Scrape) {
     for (world, usage) in parts.admission.runtime().usage() {
         let world = world.to_string();
         tell_usage(scrape, names, usage, &[("world", &world)]);
+    }
+}
+
+fn tell_outbound(parts: &Parts, scrape: &Scrape) {
+    let usage = parts.admission.runtime().outbound_usage();
+    let gauges = [
+        (
+            "cloakroom_outbound_connections",
+            "Outgoing connections of guests that are open, idle ones among them.",
+            usage.open,
+        ),
+        (
+            "cloakroom_outbound_connections_idle",
+            "Outgoing connections that wait for another request of their guest.",
+            usage.idle,
+        ),
+        (
+            "cloakroom_outbound_connections_max",
+            "Outgoing connections that may be open at once.",
+            usage.max,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        scrape.gauge(name, help, &[], i64::try_from(value).unwrap_or(i64::MAX));
     }
 }
 

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::note;
 use super::probe::ScratchVisitor;
 use super::settings;
 use crate::clock::Clock;
 use crate::config::{self, Fault};
 use crate::guest::{
-    Admission, Deployment, Deployments, LoadError, Origin, Passed, Proposal, Runtime, Source,
+    self, Admission, Deployment, Deployments, LoadError, Origin, Passed, Proposal, Runtime, Source,
 };
+use crate::limits::CHECK_LOOKUP_TIMEOUT;
 use crate::session;
 
 /// The way in for guests, now and later.
@@ -79,10 +79,7 @@ pub(super) async fn examine(
     let mut examined = Examined::default();
     let mut examinations = JoinSet::new();
     for guest in guests {
-        let Some(settings) = note(&mut faults, settings::guest(guest).map_err(|it| vec![it]))
-        else {
-            continue;
-        };
+        let settings = settings::guest(guest);
         let deployment = present
             .get(&guest.name)
             .map_or_else(|| Deployment::new(settings.clone()), Arc::clone);
@@ -120,24 +117,13 @@ pub(super) async fn examine(
 }
 
 /// The places of a configuration's guests, with nobody in them yet.
-///
-/// # Errors
-/// A fault for every guest whose settings cannot be.
-pub(super) fn awaited(guests: &[config::GuestSettings]) -> Result<Examined, Vec<Fault>> {
-    let mut faults = Vec::new();
+pub(super) fn awaited(guests: &[config::GuestSettings]) -> Examined {
     let mut examined = Examined::default();
     for guest in guests {
-        let settings = settings::guest(guest).map_err(|fault| vec![fault]);
-        if let Some(settings) = note(&mut faults, settings) {
-            let deployment = Deployment::new(settings);
-            examined.deployments.insert(guest.name.clone(), deployment);
-        }
+        let deployment = Deployment::new(settings::guest(guest));
+        examined.deployments.insert(guest.name.clone(), deployment);
     }
-    if faults.is_empty() {
-        Ok(examined)
-    } else {
-        Err(faults)
-    }
+    examined
 }
 
 impl Examined {
@@ -163,6 +149,22 @@ pub(super) async fn check(
     let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
     let examined = examine(&admission, guests, &Deployments::default()).await;
     examined.map(drop)
+}
+
+/// A line for each granted name that has an address which is not public: calls to it are denied while that is so.
+pub(super) async fn private_names(guests: &[config::GuestSettings]) -> Vec<String> {
+    let look_ups = guests.iter().map(async |guest| {
+        let found = guest::private_today(&guest.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
+        let line = |(host, kind)| {
+            format!(
+                "guest.{}.outbound_hosts: {host} has a {kind} address today: calls to it are denied; \
+                 write {{ host = \"{host}\", private = true }} if that is meant",
+                guest.name
+            )
+        };
+        found.into_iter().map(line).collect::<Vec<_>>()
+    });
+    futures_util::future::join_all(look_ups).await.concat()
 }
 
 /// Whether a component compiles on this host and finds all that it imports. Runs nothing of it, and blocks while it

@@ -1,7 +1,7 @@
 //! The configuration's words into each part's own options. Every field is named, so that a new option cannot be forgotten here.
 
 use crate::config::{
-    self, Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Fault, Proxy,
+    self, Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy,
     SessionAccess,
 };
 use crate::guest::{self, StreamPolicy};
@@ -86,7 +86,6 @@ pub(super) fn handler(config: &Config) -> handler::Options {
         head_bytes_max: config.server.listener.head_bytes_max,
         headers_max: config.server.listener.headers_max,
         target_bytes_max: config.server.request_target_bytes_max,
-        requests_max: config.server.requests_max,
     }
 }
 
@@ -111,22 +110,12 @@ pub(super) fn guest_runtime(
         },
         compile_timeout: server.compile_timeout,
         code_cache: server.code_cache.clone(),
+        outbound_connections_max: server.outbound_connections_max,
     }
 }
 
-pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSettings, Fault> {
-    let mut outbound_hosts = Vec::new();
-    for (index, host) in settings.outbound_hosts.iter().enumerate() {
-        outbound_hosts.push(host.parse().map_err(|error: guest::NotAHost| {
-            let key = format!("guest.{}.outbound_hosts[{index}]", settings.name);
-            Fault::new(
-                key,
-                format!("{host:?} is {error}"),
-                "write a host, with a port if it is not 80 or 443",
-            )
-        })?);
-    }
-    Ok(guest::GuestSettings {
+pub(super) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
+    guest::GuestSettings {
         name: settings.name.clone(),
         component: settings.component.clone(),
         grant: Grant {
@@ -151,11 +140,11 @@ pub(super) fn guest(settings: &config::GuestSettings) -> Result<guest::GuestSett
             StreamPolicy::Buffered
         },
         reuse: settings.reuse,
-        outbound_hosts,
+        outbound_hosts: settings.outbound_hosts.clone(),
         environment: settings.environment.clone(),
         limits: guest_limits(&settings.limits),
         rollout: settings.rollout.clone(),
-    })
+    }
 }
 
 fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
@@ -174,6 +163,9 @@ fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
         stream_silence_max: limits.stream_silence_max,
         log_lines_max: limits.log_lines_max,
         log_line_bytes_max: limits.log_line_bytes_max,
+        log_bytes_max: limits.log_bytes_max,
+        log_bytes_per_s_max: limits.log_bytes_per_s_max,
         outbound_calls_max: limits.outbound_calls_max,
+        outbound_connections_max: limits.outbound_connections_max,
     }
 }

@@ -2,6 +2,7 @@
 
 mod build;
 mod limits;
+mod outbound;
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
 use super::{Components, Purpose};
-use crate::guest::Rollout;
+use crate::guest::{OutboundHost, Rollout};
 use crate::route::Route;
 
 pub use build::BuildSettings;
@@ -34,7 +35,7 @@ pub struct GuestSettings {
     /// The keys it may write: exact or with a trailing `*`; empty for all.
     pub write_keys: Vec<String>,
     /// The hosts it may send requests to; empty for none.
-    pub outbound_hosts: Vec<String>,
+    pub outbound_hosts: Vec<OutboundHost>,
     /// Its environment variables. The values may be secrets.
     pub environment: Vec<(String, String)>,
     /// Whether it takes its session's slot before it starts.
@@ -184,7 +185,7 @@ pub(super) fn read(
             .get("write_keys", some_items(key_pattern))
             .unwrap_or_default(),
         outbound_hosts: section
-            .get("outbound_hosts", items(outbound_host))
+            .get("outbound_hosts", outbound::hosts)
             .unwrap_or_default(),
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
@@ -238,16 +239,6 @@ fn key_pattern(pattern: &str) -> Result<String, Complaint> {
     Ok(pattern.to_owned())
 }
 
-fn outbound_host(host: &str) -> Result<String, Complaint> {
-    if host.contains("://") || host.contains('/') || host.contains('@') {
-        return Err(Complaint::new(
-            format!("{host:?} is no host"),
-            "write \"api.example.com\", \"api.example.com:8080\" or \"*.example.com\", without scheme or path",
-        ));
-    }
-    Ok(host.to_owned())
-}
-
 /// Variables and their values, which may be references.
 fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
     const REMEDY: &str = "write environment = { NAME = \"value\", TOKEN = \"env:NAME\" }";
@@ -276,7 +267,9 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
         let Some(reference) = Reference::parse(text) else {
             return Ok(Some((name.clone(), text.clone())));
         };
-        let read = reference.read(field.reader.environment(), field.reader.base());
+        let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
+            field.reader.warn(warning)
+        });
         if let (Err((problem, _)), Purpose::Rehearse) = (&read, field.reader.purpose()) {
             let warning = format!("the guest's variable {name} is left out: {problem}");
             field.reader.warn(warning);

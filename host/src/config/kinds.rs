@@ -11,6 +11,7 @@ use super::reader::Reader;
 use super::secrets;
 use super::source::Value;
 use super::store::SecretText;
+use crate::files::{self, FileError};
 
 /// One key's value on its way to a type.
 pub(super) struct Field<'a> {
@@ -37,9 +38,18 @@ impl Complaint {
         }
     }
 
-    fn of_item(self, index: usize) -> Self {
+    /// The same of a key of a table.
+    pub(super) fn of_part(self, key: &str) -> Self {
         Self {
-            item: format!("[{index}]"),
+            item: format!(".{key}{}", self.item),
+            ..self
+        }
+    }
+
+    /// The same of an item of a list, or of a part of that.
+    pub(super) fn of_item(self, index: usize) -> Self {
+        Self {
+            item: format!("[{index}]{}", self.item),
             ..self
         }
     }
@@ -275,9 +285,12 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
 pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     let path = path(field)?;
     let shown = path.display();
-    match std::fs::metadata(&path) {
-        Ok(found) if found.is_file() => Ok(path),
-        Ok(_) => Err(Complaint::new(format!("{shown} is no file"), "name a file")),
+    match files::open(&path) {
+        Ok(_) => Ok(path),
+        Err(FileError::NotAFile(kind)) => Err(Complaint::new(
+            format!("{shown} is no file: it is {kind}"),
+            "name a file",
+        )),
         Err(error) => Err(Complaint::new(
             format!("cannot read {shown}: {error}"),
             "name a file that exists; a relative path starts at the folder of the configuration file",
@@ -328,7 +341,9 @@ fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
     match Reference::parse(text) {
         Some(_) if field.is_rehearsed() => Ok(secrets::random()),
         Some(reference) => reference
-            .read(field.reader.environment(), field.reader.base())
+            .read(field.reader.environment(), field.reader.base(), |warning| {
+                field.reader.warn(warning)
+            })
             .map_err(|(problem, remedy)| Complaint::new(problem, remedy)),
         None if field.is_typed() => Err(Complaint::new(
             "is a secret in clear",

@@ -157,7 +157,7 @@ fn variables_set_keys_of_every_kind() {
         config.session.secrets.obtain().unwrap(),
         [SECRET.as_bytes()]
     );
-    assert_eq!(config.server.listener.connections_max, 7);
+    assert_eq!(config.server.totals.connections, 7);
     assert_eq!(config.server.listener.head_bytes_max, 16 << 10);
 
     let wrong = Read::with(
@@ -297,7 +297,7 @@ fn cookies_take_express_values() {
 
 #[test]
 fn a_guest_is_told_what_it_may() {
-    let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\noutbound_hosts = [\"api.example.com\"]\n\
+    let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\noutbound_hosts = [\"API.example.com.\", { host = \"*.internal:81\", private = true }]\n\
                 environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\nreuse = 20\n\
                 limits = { deadline = \"2s\", memory = \"16MiB\", response_body = \"1MiB\" }\n\
                 [[route]]\npath = \"/a\"\nguest = \"a\"\nmethods = [\"GET\"]\nhost = \"shop.example\"";
@@ -309,6 +309,12 @@ fn a_guest_is_told_what_it_may() {
     let variables = [("PLAIN", "x"), ("TOKEN", SECRET)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(guest.environment, variables);
+    let hosts: Vec<_> = guest
+        .outbound_hosts
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(hosts, ["api.example.com", "*.internal:81 (private)"]);
     assert!(guest.exclusive && !guest.stream);
     assert_eq!(guest.reuse, 20);
     assert_eq!(guest.limits.deadline, Duration::from_secs(2));

@@ -54,6 +54,13 @@ impl Account {
             .is_ok()
     }
 
+    /// Counts a call for which no outgoing connection became free in time.
+    pub(super) fn found_no_connection(&self) {
+        if let Some(denials) = &self.0.denials {
+            denials.found_no_connection();
+        }
+    }
+
     /// Counts a denial, and has the log told of the request's first one for each grant.
     pub(super) fn denied(&self, denial: &Denial<'_>) {
         let Some(denials) = &self.0.denials else {

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::outbound::AddressKind;
 use crate::limits::DENIAL_LINES_MAX;
 use crate::session;
 use crate::telemetry::metrics::{GRANTS, GrantKind, GuestMetrics};
@@ -19,6 +20,10 @@ pub(super) enum Denial<'a> {
     Session(&'a session::Denial),
     /// A request to this host, with its port; `None` if it named none.
     Outbound(Option<&'a str>),
+    /// A request to this host, which is granted, with a user name in its URL.
+    OutboundUser(&'a str),
+    /// A request to a host that is granted by its name and has an address that is not public.
+    OutboundAddress { host: &'a str, kind: AddressKind },
     /// To write the session's cookie as one of the guest's own.
     SessionCookie,
     /// To sign what could be a session's id.
@@ -37,7 +42,9 @@ impl Denial<'_> {
                     GrantKind::WriteKeys
                 }
             },
-            Self::Outbound(_) => GrantKind::Outbound,
+            Self::Outbound(_) | Self::OutboundUser(_) | Self::OutboundAddress { .. } => {
+                GrantKind::Outbound
+            }
             Self::SessionCookie | Self::LikeASession => GrantKind::Cookies,
         }
     }
@@ -55,6 +62,10 @@ impl Denial<'_> {
                 session::Denial::WriteEvery(_) => own("write_keys left out"),
             },
             Self::Outbound(_) => own("outbound_hosts with this host"),
+            Self::OutboundUser(_) => "a URL without a user name".to_owned(),
+            Self::OutboundAddress { host, .. } => own(&format!(
+                "outbound_hosts with {{ host = \"{host}\", private = true }}"
+            )),
             Self::SessionCookie => "nothing (the host writes it)".to_owned(),
             Self::LikeASession => "cookies.secrets of their own".to_owned(),
         }
@@ -79,6 +90,12 @@ impl fmt::Display for Denial<'_> {
             },
             Self::Outbound(Some(host)) => write!(f, "a request to {host}"),
             Self::Outbound(None) => f.write_str("a request to no host"),
+            Self::OutboundUser(host) => {
+                write!(f, "a request to {host} with a user name in its URL")
+            }
+            Self::OutboundAddress { host, kind } => {
+                write!(f, "a request to {host}, which has a {kind} address")
+            }
             Self::SessionCookie => f.write_str("writing the session's cookie itself"),
             Self::LikeASession => f.write_str(
                 "signing a text that could be a session's id with the session's secrets",
@@ -111,6 +128,11 @@ impl Denials {
             metrics,
             windows: Mutex::default(),
         })
+    }
+
+    /// Counts a call for which no outgoing connection became free in time.
+    pub(super) fn found_no_connection(&self) {
+        self.metrics.found_no_connection();
     }
 
     pub(super) fn count(&self, denial: &Denial<'_>) {
@@ -202,6 +224,19 @@ mod tests {
                 Denial::Outbound(Some("api.test:80")),
                 "outbound",
                 "guest.a.outbound_hosts",
+            ),
+            (
+                Denial::OutboundUser("api.test:80"),
+                "outbound",
+                "a URL without a user name",
+            ),
+            (
+                Denial::OutboundAddress {
+                    host: "api.test:81",
+                    kind: AddressKind::Loopback,
+                },
+                "outbound",
+                "guest.a.outbound_hosts with { host = \"api.test:81\", private = true }",
             ),
             (Denial::SessionCookie, "cookies", "nothing"),
             (Denial::LikeASession, "cookies", "cookies.secrets"),

@@ -10,6 +10,7 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::budget::{self, ADMISSIONS_AT_ONCE_MAX, BUDGET, Places};
 use super::code::CodeSource;
 use super::compiler::Target;
 use super::context::Context;
@@ -17,10 +18,12 @@ use super::cookies_host;
 use super::digest::Digest;
 use super::engine::{self, Blueprint, Fingerprint, World};
 use super::gate::{Gate, Gates, GuestGates, Usage};
+use super::http_types;
 use super::instance::Exports;
 use super::lane::Lane;
 use super::loaded::{Guest, Rights};
 use super::loader::{self, ComponentInfo, LoadError, Outline};
+use super::outbound::{GuestPools, OutboundUsage, Pool};
 use super::session_host;
 use super::settings::{GuestSettings, Options};
 
@@ -32,6 +35,7 @@ pub struct Runtime {
     code: Arc<CodeSource>,
     memory_bytes_max: usize,
     guest_gates: GuestGates,
+    outbound: GuestPools,
     lane: Arc<Lane>,
     parked_idle_max: Duration,
 }
@@ -45,6 +49,8 @@ struct House {
     gate: Arc<Gate>,
     /// Places for instances that wait for another request.
     parked: Arc<Semaphore>,
+    /// Places for the first instances of candidates: a crowd of requests keeps no new version out.
+    admissions: Arc<Semaphore>,
 }
 
 impl fmt::Debug for House {
@@ -61,7 +67,7 @@ impl Runtime {
     /// # Errors
     /// When the machine does not let us have the address space of the pools or the threads.
     pub fn new(options: &Options) -> Result<Self> {
-        engine::report_pagemap_scan();
+        engine::pagemap::report();
         let wasi02 = House::new(World::Wasi02, options)?;
         let wasi03 = House::new(World::Wasi03, options)?;
         engine::start_ticker(vec![wasi02.engine.weak(), wasi03.engine.weak()])?;
@@ -71,13 +77,14 @@ impl Runtime {
             code: Arc::new(CodeSource::new(options)),
             memory_bytes_max: options.memory_bytes_max,
             guest_gates: GuestGates::default(),
+            outbound: GuestPools::on(Pool::new(options.outbound_connections_max)),
             lane: Arc::new(Lane::start()?),
             parked_idle_max: options.parked_idle_max,
         })
     }
 
-    /// Another runtime on the same engines, for a further host of this process: engines, their pools, threads and the source of
-    /// code are shared, the guests' own queues are not. It costs nothing.
+    /// Another runtime on the same engines, for a further host of this process: engines, their pools, threads, the bound of outgoing
+    /// connections and the source of code are shared, the guests' own queues are not. It costs nothing.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
@@ -86,6 +93,7 @@ impl Runtime {
             code: Arc::clone(&self.code),
             memory_bytes_max: self.memory_bytes_max,
             guest_gates: GuestGates::default(),
+            outbound: self.outbound.beside(),
             lane: Arc::clone(&self.lane),
             parked_idle_max: self.parked_idle_max,
         }
@@ -97,6 +105,11 @@ impl Runtime {
             (World::Wasi02, self.wasi02.gate.usage()),
             (World::Wasi03, self.wasi03.gate.usage()),
         ]
+    }
+
+    /// How many outgoing connections its guests have.
+    pub fn outbound_usage(&self) -> OutboundUsage {
+        self.outbound.usage()
     }
 
     /// Loads a guest: reads its file, finds out its world, compiles it or takes the code that was kept, fits it to what the
@@ -126,14 +139,16 @@ impl Runtime {
             return Err(LoadError::Settings { reason });
         }
         loader::check_size("the component", bytes.len() as u64)?;
-        let outline = loader::outline(bytes)?;
+        let outline = examined(bytes)?;
         let house = self.house(outline.world);
         let begun = Instant::now();
         let digest = Digest::of(bytes);
         let code = self.code.of(bytes, digest, house.target())?;
         let handler = house.fit(&code.component, &outline)?;
         let gate = self.guest_gates.of(&settings.name, &settings.limits);
+        let outbound_max = settings.limits.outbound_connections_max;
         let rights = Rights {
+            outbound: self.outbound.of(&settings.name, outbound_max),
             imports_session: outline.imports(session_host::INTERFACE),
             imports_cookies: outline.imports(cookies_host::INTERFACE),
             engine: house.engine.clone(),
@@ -152,7 +167,7 @@ impl Runtime {
             exports: outline.exports,
         };
         let guest = Guest::new(settings, component, handler, rights);
-        guest.try_once(&house.gate)?;
+        guest.try_once(&house.admissions)?;
         tracing::info!(
             guest = guest.name(),
             digest = %format_args!("{digest:.12}"),
@@ -170,7 +185,7 @@ impl Runtime {
     /// As [`Runtime::load`], but for what only an instance would show.
     pub fn fit(&self, bytes: &[u8]) -> Result<(), LoadError> {
         loader::check_size("the component", bytes.len() as u64)?;
-        let outline = loader::outline(bytes)?;
+        let outline = examined(bytes)?;
         let house = self.house(outline.world);
         let code = self.code.of(bytes, Digest::of(bytes), house.target())?;
         house.fit(&code.component, &outline).map(drop)
@@ -201,11 +216,14 @@ impl House {
         if world == World::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+            http_types::link_03(&mut linker)?;
         }
+        http_types::link_02(&mut linker)?;
         session_host::link(&mut linker)?;
         cookies_host::link(&mut linker)?;
+        let places = Places::of(options);
         let gate = Arc::new(Gate::new(
-            options.instances_max,
+            places.running,
             options.instance_waiters_max,
             options.instance_wait_max,
         ));
@@ -215,7 +233,8 @@ impl House {
             fingerprint,
             linker,
             gate,
-            parked: Arc::new(Semaphore::new(options.parked_instances_max)),
+            parked: Arc::new(Semaphore::new(places.parked)),
+            admissions: Arc::new(Semaphore::new(ADMISSIONS_AT_ONCE_MAX)),
         })
     }
 
@@ -244,6 +263,16 @@ impl House {
             World::Wasi03 => ServicePre::new(pre).map(Handler::Wasi03).map_err(unfit),
         }
     }
+}
+
+/// Looks at a component before anything is spent on it.
+fn examined(bytes: &[u8]) -> Result<Outline, LoadError> {
+    let outline = loader::outline(bytes)?;
+    let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
+        reason: error.to_string(),
+    })?;
+    BUDGET.check(outline.world, need)?;
+    Ok(outline)
 }
 
 /// A component ready to be instantiated.

@@ -33,6 +33,8 @@ pub struct Options {
     pub compile_timeout: Duration,
     /// The folder in which compiled code is kept; `None`: nowhere.
     pub code_cache: Option<PathBuf>,
+    /// Outgoing connections at once, over all guests.
+    pub outbound_connections_max: usize,
 }
 
 impl Default for Options {
@@ -47,6 +49,7 @@ impl Default for Options {
             compiler: Compiler::InProcess,
             compile_timeout: limits::COMPILE_TIMEOUT,
             code_cache: None,
+            outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
         }
     }
 }
@@ -79,12 +82,18 @@ pub struct Limits {
     pub replay_bytes_max: usize,
     /// Requests that it may send to other servers for one of its own; further ones are an error in the guest.
     pub outbound_calls_max: u32,
+    /// Outgoing connections at once, over all its requests; a call beyond them waits for a moment and is an error then.
+    pub outbound_connections_max: usize,
     /// Longest silence of a released body before it is cut: an event stream sends a comment line more often than this.
     pub stream_silence_max: Duration,
     /// Log lines kept of one run, stdout and stderr together; of a released stream, lines a minute.
     pub log_lines_max: usize,
     /// Longest log line, in bytes; longer ones are cut.
     pub log_line_bytes_max: usize,
+    /// Bytes of log lines kept of one run; of a released stream, a minute.
+    pub log_bytes_max: usize,
+    /// Bytes that all its runs together may log in a second.
+    pub log_bytes_per_s_max: usize,
 }
 
 impl Default for Limits {
@@ -102,9 +111,12 @@ impl Default for Limits {
             response_body_bytes_max: None,
             replay_bytes_max: limits::REPLAY_BYTES_MAX,
             outbound_calls_max: limits::OUTBOUND_CALLS_MAX,
+            outbound_connections_max: limits::GUEST_OUTBOUND_CONNECTIONS_MAX,
             stream_silence_max: limits::STREAM_SILENCE_MAX,
             log_lines_max: limits::LOG_LINES_MAX,
             log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
+            log_bytes_max: limits::LOG_BYTES_MAX,
+            log_bytes_per_s_max: limits::LOG_BYTES_PER_S_MAX,
         }
     }
 }
@@ -198,6 +210,7 @@ impl Default for Rollback {
             thresholds: Thresholds {
                 window: limits::ROLLBACK_WINDOW,
                 requests_min: limits::ROLLBACK_REQUESTS_MIN,
+                clients_min: limits::ROLLBACK_CLIENTS_MIN,
                 errors_max: limits::ROLLBACK_SHARE_MAX,
                 traps_max: limits::ROLLBACK_SHARE_MAX,
                 deadline_misses_max: limits::ROLLBACK_SHARE_MAX,

@@ -39,6 +39,8 @@ pub(crate) fn judge(mut head: Parts, peer: IpAddr, local: SocketAddr) -> Result<
     check(&head, &screened);
     if !trusts(peer) {
         let is_forwarded = |name: &str| {
+            // As CGI and many frameworks spell it.
+            let name = name.replace('_', "-");
             name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
         };
         let mut names = head.headers.keys();
@@ -58,7 +60,6 @@ fn options(head_bytes_max: usize) -> Options {
         head_bytes_max,
         headers_max: limits::REQUEST_HEADERS_MAX,
         target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-        requests_max: 1,
     }
 }
 

@@ -34,6 +34,11 @@ impl ProxyTrust {
             Self::Everybody => true,
         }
     }
+
+    /// Whether it names this address: everybody is no proxy of the operator's.
+    pub(super) fn names(&self, address: IpAddr) -> bool {
+        *self != Self::Everybody && self.covers(address)
+    }
 }
 
 /// What is known about the visitor's end.
@@ -82,6 +87,18 @@ pub(super) fn take_forwarded(
     }
 }
 
+/// The client behind the trusted proxy that this peer is, if it is one and says so.
+pub(super) fn client_behind_proxy(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    trust: &ProxyTrust,
+) -> Option<IpAddr> {
+    trust
+        .covers(peer)
+        .then(|| forwarded_client(headers, trust))
+        .flatten()
+}
+
 /// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have written.
 fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
     let values = headers.get_all("x-forwarded-for").iter();
@@ -104,7 +121,10 @@ fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
 }
 
 fn tells_of_the_visitor(name: &HeaderName) -> bool {
-    let name = name.as_str();
+    is_forwarded(name.as_str())
+}
+
+fn is_forwarded(name: &str) -> bool {
     name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
 }
 
@@ -136,12 +156,59 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Fields about the connection besides those that [`http`] has constants for.
+const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+
+/// Removes request fields that a guest could take for another field which ends here or decides here: CGI, and many frameworks
+/// after it, read `X_Forwarded_For` as `X-Forwarded-For`. No client writes underscores for want of another name.
+pub(super) fn remove_lookalikes(headers: &mut HeaderMap) {
+    let is_lookalike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && decides(&name.replace('_', "-"))
+    };
+    if !headers.keys().any(|name| is_lookalike(&name)) {
+        return;
+    }
+    let names: Vec<_> = headers.keys().filter(is_lookalike).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether the screen removes or reads the field of this name, or what answers a request depends on it.
+pub(super) fn decides(name: &str) -> bool {
+    const READ: [&str; 8] = [
+        "host",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "authorization",
+        "x-http-method-override",
+        "x-method-override",
+    ];
+    READ.contains(&name) || is_hop_by_hop(name) || is_forwarded(name)
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    let named = [
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ];
+    named.iter().any(|hop| hop == name) || HOP_BY_HOP.contains(&name)
 }
 
 /// `Connection: cookie` must not take away what decides about the answer; no honest client names such a field.
@@ -280,6 +347,29 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_field_that_only_looks_like_one_of_ours_is_removed() {
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_forwarded-host",
+            "x_real_ip",
+            "content_length",
+            "content_type",
+            "transfer_encoding",
+            "proxy_authorization",
+            "proxy_connection",
+            "keep_alive",
+            "http2_settings",
+            "x_http_method_override",
+        ] {
+            let mut headers = map(&[(name, "1"), ("accept", "*/*"), ("my_field", "1")]);
+            remove_lookalikes(&mut headers);
+            assert_eq!(headers.len(), 2, "{name}: {headers:?}");
+            assert!(!headers.contains_key(name));
+        }
     }
 
     #[test]

@@ -127,7 +127,7 @@ impl SessionManager {
             Opening::New(ticket) => (self.fresh(Standing::New, Link::of(&visit)).into(), ticket),
             Opening::Known(id) => {
                 if visit.start == Start::Exclusive
-                    && turn.take(self, &id, visit.deadline).await.is_err()
+                    && turn.take(self, &id, visit.deadline.at()).await.is_err()
                 {
                     return refused(Refusal::Busy, CookieChange::Keep);
                 }

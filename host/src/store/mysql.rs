@@ -113,6 +113,11 @@ impl MysqlStore {
         })
     }
 
+    /// Whether its table took ids for equal that differ, when it was looked at: in case, accents or characters without weight.
+    pub fn compares_ids_loosely(&self) -> bool {
+        self.shared.columns.is_id_loose
+    }
+
     /// Waits for the commits that are under way. New ones may still begin.
     pub async fn shutdown(&self) {
         self.tasks.close();

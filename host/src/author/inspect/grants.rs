@@ -64,7 +64,11 @@ impl Grants {
             },
             read_keys: guest.read_keys.clone(),
             write_keys: guest.write_keys.clone(),
-            outbound_hosts: guest.outbound_hosts.clone(),
+            outbound_hosts: guest
+                .outbound_hosts
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             environment: environment.map(|(name, _)| name.clone()).collect(),
             reuse: guest.reuse,
             limits: guest.limits.changed().into_iter().map(limit).collect(),
@@ -160,7 +164,7 @@ mod tests {
 
         let granted = GuestSettings {
             session: SessionAccess::None,
-            outbound_hosts: vec!["api.example.com".to_owned()],
+            outbound_hosts: vec!["api.example.com".parse().unwrap()],
             environment: vec![("TOKEN".to_owned(), "hunter2".to_owned())],
             ..guest()
         };

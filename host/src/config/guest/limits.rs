@@ -40,10 +40,16 @@ pub struct GuestLimits {
     pub session_keys_max: Option<usize>,
     /// Requests that it may send to other servers for one of its own.
     pub outbound_calls_max: u32,
+    /// Outgoing connections at once, over all its requests.
+    pub outbound_connections_max: usize,
     /// Log lines of one run; of a released stream, lines a minute.
     pub log_lines_max: usize,
     /// Longest log line, in bytes.
     pub log_line_bytes_max: usize,
+    /// Bytes of log lines of one run; of a released stream, a minute.
+    pub log_bytes_max: usize,
+    /// Bytes that all its runs together may log in a second.
+    pub log_bytes_per_s_max: usize,
     /// Longest silence of a released body.
     pub stream_silence_max: Duration,
 }
@@ -65,8 +71,11 @@ impl Default for GuestLimits {
             session_bytes_max: None,
             session_keys_max: None,
             outbound_calls_max: limits::OUTBOUND_CALLS_MAX,
+            outbound_connections_max: limits::GUEST_OUTBOUND_CONNECTIONS_MAX,
             log_lines_max: limits::LOG_LINES_MAX,
             log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
+            log_bytes_max: limits::LOG_BYTES_MAX,
+            log_bytes_per_s_max: limits::LOG_BYTES_PER_S_MAX,
             stream_silence_max: limits::STREAM_SILENCE_MAX,
         }
     }
@@ -98,8 +107,11 @@ impl GuestLimits {
             session_bytes_max,
             session_keys_max,
             outbound_calls_max,
+            outbound_connections_max,
             log_lines_max,
             log_line_bytes_max,
+            log_bytes_max,
+            log_bytes_per_s_max,
             stream_silence_max,
         } = self;
         let time = |time: &Duration| humantime::format_duration(*time).to_string();
@@ -134,8 +146,11 @@ impl GuestLimits {
                 or_word(session_keys_max.map(|n| n.to_string())),
             ),
             ("outbound_calls", outbound_calls_max.to_string()),
+            ("outbound_connections", outbound_connections_max.to_string()),
             ("log_lines", log_lines_max.to_string()),
             ("log_line_bytes", bytes(log_line_bytes_max)),
+            ("log_bytes", bytes(log_bytes_max)),
+            ("log_rate", bytes(log_bytes_per_s_max)),
             ("stream_silence", time(stream_silence_max)),
         ]
     }
@@ -174,10 +189,13 @@ pub(super) fn read(mut section: Section<'_>, shared: Shared<'_>) -> GuestLimits 
 }
 
 fn read_sizes(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let sizes: [(&'static str, &mut usize, usize, usize); 3] = [
+    let log_rate = &mut limits.log_bytes_per_s_max;
+    let sizes: [(&'static str, &mut usize, usize, usize); 5] = [
         ("memory", &mut limits.memory_bytes_max, 64 << 10, 4 << 30),
         ("replay_body", &mut limits.replay_bytes_max, 0, 1 << 30),
         ("log_line_bytes", &mut limits.log_line_bytes_max, 1, 1 << 20),
+        ("log_bytes", &mut limits.log_bytes_max, 0, 1 << 30),
+        ("log_rate", log_rate, 0, 1 << 30),
     ];
     for (key, setting, least, most) in sizes {
         if let Some(bytes) = section.get(key, size_in(least, most)) {
@@ -211,7 +229,13 @@ fn read_times(section: &mut Section<'_>, limits: &mut GuestLimits) {
 }
 
 fn read_counts(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let counts: [(&'static str, &mut usize, usize, usize); 3] = [
+    let counts: [(&'static str, &mut usize, usize, usize); 4] = [
+        (
+            "outbound_connections",
+            &mut limits.outbound_connections_max,
+            1,
+            1 << 16,
+        ),
         ("instances", &mut limits.instances_max, 1, 1 << 16),
         ("waiting", &mut limits.waiters_max, 0, 1 << 20),
         ("log_lines", &mut limits.log_lines_max, 0, 1 << 20),
@@ -237,6 +261,12 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
             Some(limits.instances_max),
             server.instances_max,
             "server.instances",
+        ),
+        (
+            "outbound_connections",
+            Some(limits.outbound_connections_max),
+            server.outbound_connections_max,
+            "server.outbound_connections",
         ),
         (
             "request_head",

@@ -22,6 +22,13 @@ pub enum WriteError {
          not signed with the session's secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
     )]
     LikeASession,
+    /// Signed, it could be a session's id for a database that compares ids by a collation.
+    #[error(
+        "the session table of this host compares ids without regard to accents, so a text signed with the session's secrets may \
+         hold printable ASCII characters only: encode it, give these cookies secrets of their own, `[cookies] secrets` in the \
+         host's configuration, or give the id's column a binary collation"
+    )]
+    MightEqualAnId,
     /// No cookie can have this name.
     #[error("the name is none: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
     Name,
@@ -70,16 +77,20 @@ impl Jar {
         check_place(attributes)?;
         let (max_age_s, expires_at_ms) = self.lifetime(attributes)?;
         let plain = value.to_text()?;
-        let value = if is_signed {
+        let signed_value = if is_signed {
             let keys = self.keys.load();
             if keys.is_like_a_session(&plain) {
                 return Err(WriteError::LikeASession);
+            }
+            // No id has the colon that JSON stands behind.
+            if matches!(value, Value::Text(_)) && keys.might_equal_an_id(&plain) {
+                return Err(WriteError::MightEqualAnId);
             }
             keys.ring.sign_text(&plain)
         } else {
             plain
         };
-        let value = encode(&value);
+        let value = encode(&signed_value);
         Ok(text(name, &value, max_age_s, expires_at_ms, attributes))
     }
 

@@ -19,6 +19,7 @@ fn what_was_counted_is_told_by_guest_version_and_class() {
     guest.rolled_back(RollbackCause::Failures);
     GRANTS.into_iter().for_each(|grant| guest.denied(grant));
     guest.denied(GrantKind::WriteKeys);
+    guest.found_no_connection();
     guest.waited(Duration::ZERO, &Err::<(), ()>(()));
 
     let text = told(&guest);
@@ -35,6 +36,7 @@ fn what_was_counted_is_told_by_guest_version_and_class() {
         "cloakroom_guest_denials_total{grant=\"write_keys\",guest=\"counter\"} 2",
         "cloakroom_guest_denials_total{grant=\"outbound\",guest=\"counter\"} 1",
         "cloakroom_guest_denials_total{grant=\"cookies\",guest=\"counter\"} 1",
+        "cloakroom_guest_outbound_refusals_total{guest=\"counter\"} 1",
         "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"0.001\"} 0",
         "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"0.0025\"} 2",
         "cloakroom_request_duration_seconds_bucket{guest=\"counter\",le=\"+Inf\"} 3",

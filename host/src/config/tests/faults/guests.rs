@@ -144,6 +144,50 @@ fn bad_guests_and_routes_are_named() {
             ),
         ),
         (
+            format!("{guest}outbound_hosts = \"x\"\n{route}"),
+            ("3: guest.a.outbound_hosts", "expected a list", "write ["),
+        ),
+        (
+            format!("{guest}outbound_hosts = [\"u:p@x\"]\n{route}"),
+            ("3: guest.a.outbound_hosts[0]", "is no host", ""),
+        ),
+        (
+            format!("{guest}outbound_hosts = [\"x\", \"x:0\"]\n{route}"),
+            ("3: guest.a.outbound_hosts[1]", "is no host", ""),
+        ),
+        (
+            format!("{guest}outbound_hosts = [{{ host = \"x/y\" }}]\n{route}"),
+            (
+                "3: guest.a.outbound_hosts[0].host",
+                "is no host",
+                "without scheme",
+            ),
+        ),
+        (
+            format!("{guest}outbound_hosts = [{{ private = true }}]\n{route}"),
+            (
+                "3: guest.a.outbound_hosts[0].host",
+                "missing",
+                "write { host = ",
+            ),
+        ),
+        (
+            format!("{guest}outbound_hosts = [{{ host = \"x\", private = \"true\" }}]\n{route}"),
+            (
+                "3: guest.a.outbound_hosts[0].private",
+                "expected a boolean",
+                "write true without quotes",
+            ),
+        ),
+        (
+            format!("{guest}outbound_hosts = [{{ host = \"x\", privat = true }}]\n{route}"),
+            (
+                "3: guest.a.outbound_hosts[0].privat",
+                "unknown key; its keys are host, private",
+                "",
+            ),
+        ),
+        (
             format!("{guest}environment = {{ T = \"env:NO\" }}\n{route}"),
             ("3: guest.a.environment.T", "variable NO is not set", ""),
         ),

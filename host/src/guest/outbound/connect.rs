@@ -1,0 +1,259 @@
+//! Opens one connection: looks the name up, connects to an address that was checked, does the TLS handshake and HTTP/1's. Knows no
+//! request and no pool but for the permit that the socket holds.
+
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use wasmtime_wasi_http::{Error, WasiBody};
+
+use super::address::AddressKind;
+use super::grant::{Destination, Host};
+use super::pool::{GuestPool, Permit};
+use super::resolve::{self, ResolveError};
+use crate::limits::OUTBOUND_HEAD_BYTES_MAX;
+
+/// One connection, which serves one request at a time. Dropping it closes it.
+pub(super) struct Connection {
+    pub(super) sender: SendRequest<WasiBody>,
+    driver: Driver,
+}
+
+/// The task that moves a connection's bytes; ends when it is dropped.
+struct Driver(JoinHandle<hyper::Result<()>>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(super) enum ConnectError {
+    /// The name leads to an address that is not public.
+    NotPublic(AddressKind),
+    /// Anything else, as the interface says it.
+    Failed(Error),
+}
+
+impl From<Error> for ConnectError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Connection {
+    /// Opens a connection.
+    pub(super) async fn open(
+        pool: &GuestPool,
+        destination: &Destination,
+        permit: Permit,
+        until: Instant,
+    ) -> Result<Self, ConnectError> {
+        let opened = open(pool, destination, permit, until);
+        let late = |_| ConnectError::Failed(Error::ConnectionTimeout);
+        tokio::time::timeout_at(until, opened).await.map_err(late)?
+    }
+
+    /// Whether it can take a request.
+    pub(super) fn is_ready(&self) -> bool {
+        self.sender.is_ready()
+    }
+
+    /// Waits until it can take another request.
+    ///
+    /// # Errors
+    /// When it never will, with the reason if there is one.
+    pub(super) async fn again(&mut self) -> Result<(), Option<Error>> {
+        if self.sender.ready().await.is_ok() {
+            return Ok(());
+        }
+        match (&mut self.driver.0).await {
+            Ok(Err(error)) => Err(Some(error.into())),
+            Ok(Ok(())) | Err(_) => Err(None),
+        }
+    }
+}
+
+async fn open(
+    pool: &GuestPool,
+    destination: &Destination,
+    permit: Permit,
+    until: Instant,
+) -> Result<Connection, ConnectError> {
+    let addresses = resolve::addresses(pool.resolver(), pool.places(), destination).await;
+    let addresses = addresses.map_err(|error| match error {
+        ResolveError::NotPublic(kind) => ConnectError::NotPublic(kind),
+        ResolveError::NotFound(error) => ConnectError::Failed(not_found(&error)),
+    })?;
+    let tcp = connect(&addresses, until).await?;
+    // A small request must not wait for an acknowledgement of the one before.
+    tcp.set_nodelay(true).map_err(Error::Connect)?;
+    let stream = if destination.tls {
+        let connector = TlsConnector::from(pool.tls());
+        let name = server_name(&destination.host)?;
+        Stream::Tls(Box::new(
+            connector.connect(name, tcp).await.map_err(Error::Tls)?,
+        ))
+    } else {
+        Stream::Plain(tcp)
+    };
+    let socket = Socket {
+        stream,
+        _permit: permit,
+    };
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(OUTBOUND_HEAD_BYTES_MAX);
+    let (sender, connection) = builder
+        .handshake(TokioIo::new(socket))
+        .await
+        .map_err(Error::from)?;
+    Ok(Connection {
+        sender,
+        driver: Driver(tokio::spawn(connection)),
+    })
+}
+
+/// Tries one address after the other. Each has its share of the time that is left, so that one that says nothing leaves some
+/// for the next.
+async fn connect(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Error> {
+    let mut last = Error::ConnectionTimeout;
+    for (tried, address) in addresses.iter().enumerate() {
+        let left = until.saturating_duration_since(Instant::now());
+        let share = left / u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        last = match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => unconnected(error),
+            Err(_elapsed) => Error::ConnectionTimeout,
+        };
+    }
+    Err(last)
+}
+
+fn unconnected(error: io::Error) -> Error {
+    const NO_DESCRIPTOR: [i32; 2] = [23, 24];
+    let is_no_descriptor = error
+        .raw_os_error()
+        .is_some_and(|code| NO_DESCRIPTOR.contains(&code));
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        _ if is_no_descriptor => Error::ConnectionLimitReached,
+        _ => Error::Connect(error),
+    }
+}
+
+/// The resolver's words may be about its configuration: the guest is told what it needs to know.
+fn not_found(error: &io::Error) -> Error {
+    tracing::debug!(%error, "a name was not found");
+    Error::DnsError {
+        rcode: Some("address not available".to_owned()),
+        info_code: None,
+    }
+}
+
+fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
+    match host {
+        Host::Address(address) => Ok(ServerName::from(*address)),
+        Host::Name(name) => {
+            let name = ServerName::try_from(name.clone());
+            name.map_err(|_| Error::HttpRequestUriInvalid)
+        }
+    }
+}
+
+/// TLS as browsers' authorities vouch for it.
+pub(super) fn tls_config() -> ClientConfig {
+    static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
+    let roots = || {
+        Arc::new(RootCertStore {
+            roots: webpki_roots::TLS_SERVER_ROOTS.into(),
+        })
+    };
+    tls_config_of(Arc::clone(ROOTS.get_or_init(roots)))
+}
+
+pub(super) fn tls_config_of(roots: Arc<RootCertStore>) -> ClientConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let versions =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let versions = versions.expect("the provider has what the default versions need");
+    let mut config = versions.with_root_certificates(roots).with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config
+}
+
+/// A connection's bytes. Its permit comes back when the descriptor is closed, however that happens.
+struct Socket {
+    stream: Stream,
+    _permit: Permit,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
+}
+
+/// Calls a method on whichever stream it is.
+macro_rules! on_stream {
+    ($socket:expr, $stream:ident => $call:expr) => {
+        match &mut $socket.get_mut().stream {
+            Stream::Plain($stream) => $call,
+            Stream::Tls($stream) => $call,
+        }
+    };
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => Pin::new(stream).poll_read(cx, buffer))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, stream => Pin::new(stream).poll_write(cx, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        on_stream!(self, stream => Pin::new(stream).poll_write_vectored(cx, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => Pin::new(stream).poll_flush(cx))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        on_stream!(self, stream => Pin::new(stream).poll_shutdown(cx))
+    }
+}

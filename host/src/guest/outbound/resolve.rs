@@ -1,0 +1,251 @@
+//! From a name to the addresses that a request may go to. Looks up, checks every address, and hands out what was checked, so that
+//! nothing is looked up a second time. Bounds the look-ups under way. Opens no connection to the addresses.
+
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use super::address::{AddressKind, not_public};
+use super::grant::{Destination, Host, OutboundHost};
+use crate::limits::{GUEST_LOOKUPS_MAX, LOOKUPS_MAX};
+
+/// Addresses of a name that is looked up.
+pub(super) type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+
+/// What looks names up.
+pub(super) trait Resolve: Send + Sync {
+    /// All addresses of a name, with the port. `places` are held until the look-up has ended, also where nobody waits for it.
+    fn look_up(&self, name: &str, port: u16, places: Places) -> Lookup;
+}
+
+/// The right to one look-up.
+pub(super) type Places = Box<dyn Send>;
+
+/// Look-ups that may be under way: of the host, and of one guest, so that a guest whose names are answered slowly
+/// leaves room for the others.
+#[derive(Debug)]
+pub(super) struct LookupPlaces {
+    of_host: Arc<Semaphore>,
+    of_guest: Arc<Semaphore>,
+}
+
+impl LookupPlaces {
+    pub(super) fn new() -> Self {
+        Self {
+            of_host: Arc::new(Semaphore::new(LOOKUPS_MAX)),
+            of_guest: Arc::new(Semaphore::new(GUEST_LOOKUPS_MAX)),
+        }
+    }
+
+    /// Those of another guest of the same host.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            of_host: Arc::clone(&self.of_host),
+            of_guest: Arc::new(Semaphore::new(GUEST_LOOKUPS_MAX)),
+        }
+    }
+
+    async fn take(&self) -> Places {
+        let of_guest = Arc::clone(&self.of_guest).acquire_owned().await;
+        let of_host = Arc::clone(&self.of_host).acquire_owned().await;
+        Box::new((of_guest, of_host))
+    }
+}
+
+/// Why there is no address.
+#[derive(Debug)]
+pub(super) enum ResolveError {
+    /// The name has none, or nobody says.
+    NotFound(io::Error),
+    /// An address is not public, and the name's grant asks for public ones.
+    NotPublic(AddressKind),
+}
+
+/// The addresses of a destination, all of them checked.
+///
+/// One address that is not public is enough to refuse them all: a name with both is more likely to be an attack, or a mistake, than
+/// meant.
+pub(super) async fn addresses(
+    resolver: &dyn Resolve,
+    places: &LookupPlaces,
+    destination: &Destination,
+) -> Result<Vec<SocketAddr>, ResolveError> {
+    let name = match &destination.host {
+        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
+        Host::Name(name) => name,
+    };
+    let places = places.take().await;
+    let found = resolver.look_up(name, destination.port, places).await;
+    let found = found.map_err(ResolveError::NotFound)?;
+    if found.is_empty() {
+        let error = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+        return Err(ResolveError::NotFound(error));
+    }
+    let private = found.iter().find_map(|address| not_public(address.ip()));
+    match private {
+        Some(kind) if !destination.private => Err(ResolveError::NotPublic(kind)),
+        Some(_) | None => Ok(found),
+    }
+}
+
+/// The machine's own resolver (`/etc/hosts`, DNS, whatever `nsswitch.conf` says), which blocks: each look-up has a thread, which
+/// does not keep the host from ending.
+#[derive(Debug)]
+pub(super) struct SystemResolver;
+
+impl Resolve for SystemResolver {
+    fn look_up(&self, name: &str, port: u16, places: Places) -> Lookup {
+        let (answer, answered) = oneshot::channel();
+        let name = name.to_owned();
+        let look_up = move || {
+            let found = (name.as_str(), port).to_socket_addrs();
+            drop(places);
+            // The request may have gone meanwhile.
+            let _ = answer.send(found.map(Iterator::collect));
+        };
+        let thread = std::thread::Builder::new().name("look-up".to_owned());
+        let started = thread.spawn(look_up);
+        Box::pin(async move {
+            started?;
+            answered.await.map_err(io::Error::other)?
+        })
+    }
+}
+
+/// Those of `granted` whose names lead to an address that is not public at this moment: requests to them are denied. A name without
+/// an answer within `patience` is none of them, nor is a pattern.
+pub async fn private_today(
+    granted: &[OutboundHost],
+    patience: Duration,
+) -> Vec<(OutboundHost, AddressKind)> {
+    let places = LookupPlaces::new();
+    let look_ups = granted.iter().filter_map(|host| {
+        let destination = Destination {
+            tls: false,
+            host: Host::Name(host.checked_name()?.to_owned()),
+            port: 80,
+            private: false,
+        };
+        let places = places.beside();
+        Some(async move {
+            let found = addresses(&SystemResolver, &places, &destination);
+            match tokio::time::timeout(patience, found).await {
+                Ok(Err(ResolveError::NotPublic(kind))) => Some((host.clone(), kind)),
+                Ok(Ok(_) | Err(ResolveError::NotFound(_))) | Err(_) => None,
+            }
+        })
+    });
+    let found = futures_util::future::join_all(look_ups).await;
+    found.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers with what it was given, and counts.
+    struct Answers(Vec<&'static str>);
+
+    impl Resolve for Answers {
+        fn look_up(&self, _: &str, port: u16, _: Places) -> Lookup {
+            let addresses = self
+                .0
+                .iter()
+                .map(|ip| SocketAddr::new(ip.parse().unwrap(), port));
+            let addresses = addresses.collect();
+            Box::pin(async move { Ok(addresses) })
+        }
+    }
+
+    async fn resolve(
+        answers: &[&'static str],
+        private: bool,
+    ) -> Result<Vec<SocketAddr>, ResolveError> {
+        let destination = Destination {
+            tls: false,
+            host: Host::Name("api.test".to_owned()),
+            port: 81,
+            private,
+        };
+        let answers = Answers(answers.to_vec());
+        addresses(&answers, &LookupPlaces::new(), &destination).await
+    }
+
+    #[tokio::test]
+    async fn one_address_that_is_not_public_refuses_them_all() {
+        let public = ["8.8.8.8", "2606:4700::1111"];
+        assert_eq!(resolve(&public, false).await.unwrap().len(), 2);
+        for place in 0..3 {
+            let mut mixed = public.to_vec();
+            mixed.insert(place, "169.254.169.254");
+            let refused = resolve(&mixed, false).await.unwrap_err();
+            let is_refused = matches!(refused, ResolveError::NotPublic(AddressKind::LinkLocal));
+            assert!(is_refused, "{refused:?}");
+            assert_eq!(resolve(&mixed, true).await.unwrap().len(), 3);
+        }
+    }
+
+    #[tokio::test]
+    async fn no_address_is_an_error() {
+        let nothing = resolve(&[], true).await.unwrap_err();
+        assert!(matches!(nothing, ResolveError::NotFound(_)));
+    }
+
+    #[tokio::test]
+    async fn an_address_is_not_looked_up_and_goes_as_it_is_written() {
+        let destination = Destination {
+            tls: false,
+            host: Host::Address("127.0.0.1".parse().unwrap()),
+            port: 81,
+            private: true,
+        };
+        let found = addresses(&Answers(vec![]), &LookupPlaces::new(), &destination).await;
+        assert_eq!(found.unwrap(), ["127.0.0.1:81".parse().unwrap()]);
+    }
+
+    /// Holds its places for ever, as a name server that does not answer does.
+    struct Silent;
+
+    impl Resolve for Silent {
+        fn look_up(&self, _: &str, _: u16, places: Places) -> Lookup {
+            std::mem::forget(places);
+            Box::pin(std::future::pending())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_whose_names_are_never_answered_leaves_room_for_others() {
+        let destination = Destination {
+            tls: false,
+            host: Host::Name("slow.test".to_owned()),
+            port: 80,
+            private: false,
+        };
+        let guest = LookupPlaces::new();
+        for _ in 0..2 * GUEST_LOOKUPS_MAX {
+            let asked = addresses(&Silent, &guest, &destination);
+            assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err());
+        }
+        let other = addresses(&Answers(vec!["8.8.8.8"]), &guest.beside(), &destination);
+        assert!(other.await.is_ok());
+        assert!(guest.of_host.available_permits() >= LOOKUPS_MAX - GUEST_LOOKUPS_MAX);
+    }
+
+    #[tokio::test]
+    async fn the_machine_knows_localhost() {
+        let looked_up = SystemResolver
+            .look_up("localhost", 81, Box::new(()))
+            .await
+            .unwrap();
+        assert!(
+            looked_up
+                .iter()
+                .all(|found| found.port() == 81 && found.ip().is_loopback())
+        );
+        assert!(!looked_up.is_empty());
+    }
+}
