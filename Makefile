@@ -55,6 +55,11 @@ siege: test-setup guests-rust ## run all hostile clients beside 100 visitors for
 	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} \
 		cargo test --locked $(ignore_rust_version) --package cloakroom-tests --package cloakroom -- --nocapture siege::
 
+# FUZZ_SECONDS=1800 FUZZ_ONLY="head rows" make fuzz
+.PHONY: fuzz
+fuzz: ## fuzz how heads, cookies, rows, configurations and components are read, a minute each
+	@host/fuzz/run.sh --locked $(ignore_rust_version)
+
 .PHONY: test-setup
 test-setup:
 	@tests/setup.sh

@@ -2,6 +2,8 @@
 //! [`Jar`] those of an application's own.
 //! Knows no stores, no guests and no policy: whether a cookie is sent at all is decided elsewhere.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod header;
 mod jar;
 mod key_ring;

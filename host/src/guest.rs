@@ -22,6 +22,8 @@ mod denials;
 mod digest;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod gate;
 mod health;
 mod holdings;

@@ -5,6 +5,8 @@
 mod access_log;
 mod attendant;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod headers;
 mod release;
 mod request_body;

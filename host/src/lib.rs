@@ -11,6 +11,8 @@ pub mod config;
 pub mod cookie;
 pub mod deadline;
 pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod guest;
 pub mod handler;
 pub mod limits;

@@ -4,6 +4,8 @@
 
 mod connection;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod joined;
 mod pace;
 mod pulse;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// From the top of the house to its ground. On one line a module imports only those to its right.
 const LAYERS: [&[&str]; 12] = [
-    &["main", "args", "author", "app"],
+    &["main", "args", "author", "app", "fuzz"],
     &["config"],
     &["server"],
     &["handler"],

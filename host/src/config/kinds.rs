@@ -255,6 +255,22 @@ pub(super) fn items<T>(
     }
 }
 
+/// As [`items`], of one item at least. For keys that, left out, allow everything: an empty list would read as the opposite.
+pub(super) fn some_items<T>(
+    parse: impl Fn(&str) -> Result<T, Complaint>,
+) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
+    move |field| {
+        let items = items(parse)(field)?;
+        if items.is_empty() {
+            return Err(Complaint::new(
+                "the list is empty, which would allow none",
+                "write at least one, or leave the key out to allow all",
+            ));
+        }
+        Ok(items)
+    }
+}
+
 /// A path; in the file, relative to the file's folder.
 pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     let path = text(field)?;

@@ -14,6 +14,8 @@ use crate::telemetry::cut;
 
 /// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+/// Most imports and exports of a component together; real ones have some dozens.
+const NAMES_MAX: usize = 10_000;
 /// What the handler's interface is called in either world, up to its minor version.
 const HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
 const HANDLER_03: &str = "wasi:http/handler@0.3.";
@@ -290,12 +292,12 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
+                for import in section.into_iter().take(NAMES_MAX + 1) {
                     imports.push(import.map_err(damaged)?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
-                for export in section {
+                for export in section.into_iter().take(NAMES_MAX + 1) {
                     let export = export.map_err(damaged)?;
                     if export.kind == ComponentExternalKind::Instance
                         || export.kind == ComponentExternalKind::Func
@@ -305,6 +307,10 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
                 }
             }
             _ => {}
+        }
+        if imports.len() + exports.len() > NAMES_MAX {
+            let reason = format!("it has more than {NAMES_MAX} imports and exports");
+            return Err(LoadError::Damaged { reason });
         }
     }
     Ok((imports, exports))
@@ -373,6 +379,21 @@ mod tests {
         ));
         let error = outline(b"\0asm\x0d\0\x01\0").unwrap_err();
         assert!(error.to_string().contains("without exports"), "{error}");
+    }
+
+    #[test]
+    fn a_component_has_a_bounded_number_of_names() {
+        let text = |exports: usize| {
+            let exports = "(export \"a\" (func $f))".repeat(exports);
+            format!("(component (import \"f\" (func $f)) {exports})")
+        };
+        let error = |exports| outline(&wat::parse_str(text(exports)).unwrap()).unwrap_err();
+        assert!(matches!(
+            error(NAMES_MAX - 1),
+            LoadError::NotAHandler { .. }
+        ));
+        let error = error(NAMES_MAX).to_string();
+        assert!(error.contains("more than 10000 imports"), "{error}");
     }
 
     #[test]

@@ -80,6 +80,12 @@ impl Protocols {
         }
     }
 
+    /// What reads a connection's bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn builder(&self) -> &auto::Builder<Streams> {
+        &self.builder
+    }
+
     /// Serves one connection to its end.
     pub(super) async fn serve<S: Service>(
         &self,
