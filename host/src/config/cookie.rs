@@ -7,8 +7,8 @@ use super::kinds::{Complaint, Field, boolean, duration, text, word};
 use super::reader::Section;
 use super::session::Compat;
 use super::source::Value;
-use crate::limits::COOKIE_AGE_MAX;
 use crate::cookie::{is_valid_domain, is_valid_path};
+use crate::limits::COOKIE_AGE_MAX;
 
 /// `[session.cookie]`: the attributes of new sessions' cookies.
 #[derive(Clone, Debug, PartialEq, Eq)]
