@@ -19,7 +19,8 @@ async fn replaced(world: &str, server: &str, keys: &str) -> (Host, tempfile::Tem
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.wasm");
     fs::write(&file, hello(1)).unwrap();
-    let keys = format!("session = \"write\"\nrollback = {{ requests = 5 }}\n{keys}");
+    let keys =
+        format!("session = \"write\"\nrollback = {{ requests = 5, window = \"5m\" }}\n{keys}");
     let host = Config::over("memory:")
         .top(server)
         .guest_at("/", "x", &file, &keys)
