@@ -33,13 +33,20 @@ guests: guests-rust ## build the guests in all languages; needs Node.js and Pyth
 guests-rust: setup
 	@guests/build.sh
 
+# What takes longest, or builds crates that only a measurement needs, is in test-long.
 .PHONY: test
-test: test-setup guests ## run every test; installs MariaDB, Node.js and Python's venv for them where the machine lets it
+test: test-setup guests ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	guests/cargo.sh test --locked --release --package cloakroom-testing
 	cd guests/js && npm test --silent && npm run --silent check
 	guests/python/test.sh
-	cargo test --locked $(ignore_rust_version) --workspace
+	cargo test --locked $(ignore_rust_version) --workspace -- --skip long::
+
+# Run it by hand before a release: `make test` leaves these out so that a check of every change stays short.
+.PHONY: test-long
+test-long: test-setup guests ## run the tests that take minutes each, and those of the benchmark
+	cargo test --locked $(ignore_rust_version) --package cloakroom --package cloakroom-tests -- long:: --test-threads 2
+	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
 
 # CLOAKROOM_SIEGE_SECONDS=300 make siege runs for five minutes.
@@ -47,6 +54,11 @@ test: test-setup guests ## run every test; installs MariaDB, Node.js and Python'
 siege: test-setup guests-rust ## run all hostile clients beside 100 visitors for half an hour; compare latency and memory
 	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} \
 		cargo test --locked $(ignore_rust_version) --package cloakroom-tests --package cloakroom -- --nocapture siege::
+
+# FUZZ_SECONDS=1800 FUZZ_ONLY="head rows" make fuzz
+.PHONY: fuzz
+fuzz: ## fuzz how heads, cookies, rows, configurations and components are read, a minute each
+	@host/fuzz/run.sh --locked $(ignore_rust_version)
 
 .PHONY: test-setup
 test-setup:
@@ -89,7 +101,6 @@ lint: setup ## check formatting, lints and documentation
 	cargo fmt --manifest-path host/benches/peers/Cargo.toml --all --check
 	guests/cargo.sh fmt --all --check
 	cargo clippy --locked $(ignore_rust_version) --workspace --all-targets -- -D warnings
-	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked $(ignore_rust_version) --workspace --no-deps
 

@@ -23,19 +23,18 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::header::CONNECTION;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub use access::Token;
 pub use reply::Body;
 
 use crate::guest::{Admission, GuestRegistry};
-use crate::limits;
 use crate::session::SessionManager;
 use crate::store::metered::{Metered, Standing};
 use crate::telemetry::metrics::Scrape;
 use access::{Needs, Reach};
 use reply::{Refusal, Reply, problem};
+use upload::Uploads;
 
 /// Who may call.
 #[derive(Clone, Debug)]
@@ -50,8 +49,7 @@ pub struct Options {
 pub struct Admin {
     options: Options,
     parts: ArcSwapOption<Parts>,
-    /// Components that are held in memory at once are bounded by this.
-    uploads: Semaphore,
+    uploads: Uploads,
 }
 
 /// What it tells of and acts on.
@@ -92,7 +90,7 @@ impl Admin {
         Arc::new(Self {
             options,
             parts: ArcSwapOption::empty(),
-            uploads: Semaphore::new(limits::ADMIN_UPLOADS_MAX),
+            uploads: Uploads::new(),
         })
     }
 
@@ -156,8 +154,7 @@ impl Admin {
             Target::Guests => Ok(guests::list(&*self.parts()?)),
             Target::Guest(name) if head.method == Method::PUT => {
                 let parts = self.working_parts()?;
-                let _turn = self.uploads.acquire().await;
-                guests::put(&parts, name, head, body, peer).await
+                guests::put(&parts, &self.uploads, name, head, body, peer).await
             }
             Target::Guest(name) => guests::show(&*self.parts()?, name),
             Target::Rollback(name) => {

@@ -18,7 +18,7 @@ pub use greeting::Greeting;
 pub use guests::fit;
 pub use reload::{ReloadOutcome, Reloads};
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use crate::config::{self, Config, Fault};
 use crate::cookie::Jar;
 use crate::guest::{self, Admission, Deployments, GuestRegistry};
 use crate::handler::{self, Attendant, Handler, Site};
+use crate::quota::{Peer, Quotas};
 use crate::route::{RouteError, RouteTable};
 use crate::server::{self, ConnectionCount, Incoming, Link};
 use crate::session::{self, SessionManager};
@@ -174,7 +175,11 @@ impl App {
         let metered = Metered::new(in_front(store.as_dyn()));
         let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
         let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
-        let jar = Jar::new(&config.session.name, keys.of_jar(), clock.clone());
+        let jar = Jar::new(
+            &config.session.name,
+            keys.of_jar(store.id_comparison()),
+            clock.clone(),
+        );
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::Options::new(config.store.check_expiration_interval);
@@ -185,6 +190,7 @@ impl App {
                 Site { routes, guests },
                 Arc::clone(&sessions),
                 Arc::clone(&jar),
+                Quotas::new(server.totals),
                 attendant,
             ),
             admission,
@@ -380,6 +386,10 @@ struct Front(Arc<Handler>);
 impl server::Service for Front {
     type Body = handler::Body;
 
+    fn share(&self, address: IpAddr) -> Peer {
+        self.0.share(address)
+    }
+
     fn answer(
         &self,
         request: Request<Incoming>,
@@ -389,6 +399,8 @@ impl server::Service for Front {
         let ends = handler::Ends {
             peer: link.peer,
             local: link.local,
+            share: link.share,
+            outbox: link.outbox,
         };
         async move { handler.answer(request, ends).await }
     }

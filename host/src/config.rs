@@ -9,6 +9,8 @@ mod cookie;
 mod cookies;
 mod environment;
 mod fault;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod guest;
 mod kinds;
 mod quantity;
@@ -43,6 +45,8 @@ pub use store::{
     StoreSettings, TlsMode,
 };
 
+use crate::files::{self, FileError};
+use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::route::Route;
 use crate::telemetry;
 use reader::{Reader, Section};
@@ -151,18 +155,25 @@ impl Config {
     /// [`Refused`], with every fault at once.
     pub fn load(words: &Words, environment: &dyn Environment) -> Result<Self, Refused> {
         let file = Self::file(words, environment);
-        let (mut table, syntax_faults) = match &file {
-            None => (Table::new(), Vec::new()),
-            Some(path) => match std::fs::read_to_string(path) {
-                Ok(text) => source::parse(path, &text),
-                Err(error) => return Err(unreadable(path, &error, words)),
+        match &file {
+            None => Self::of_text(Path::new(""), "", words, environment),
+            Some(path) => match read_file(path) {
+                Ok(text) => Self::of_text(path, &text, words, environment),
+                Err(error) => Err(unreadable(path, &error, words)),
             },
-        };
+        }
+    }
+
+    /// As [`Config::load`], where `text` is what the file at `path` holds.
+    fn of_text(
+        path: &Path,
+        text: &str,
+        words: &Words,
+        environment: &dyn Environment,
+    ) -> Result<Self, Refused> {
+        let (mut table, syntax_faults) = source::parse(path, text);
         overlay(&mut table, words);
-        let folder = file
-            .as_deref()
-            .and_then(Path::parent)
-            .unwrap_or(Path::new(""));
+        let folder = path.parent().unwrap_or(Path::new(""));
         let reader = Reader::new(environment, folder, words.purpose);
         for known in [FILE_VARIABLE, TEST_VARIABLE] {
             reader.environment().get(known);
@@ -194,7 +205,12 @@ impl Config {
     }
 }
 
-fn unreadable(path: &Path, error: &std::io::Error, words: &Words) -> Refused {
+fn read_file(path: &Path) -> Result<String, FileError> {
+    let bytes = files::read(path, CONFIG_FILE_BYTES_MAX)?;
+    String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8").into())
+}
+
+fn unreadable(path: &Path, error: &FileError, words: &Words) -> Refused {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
     let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
     let remedy = match words.components {
@@ -252,15 +268,16 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
         session: &session,
     };
     let (guests, routes) = read_guests(reader, &mut root, words, is_whole, shared);
+    let listen = listen.unwrap_or(DEFAULT_LISTEN);
     Config {
-        listen: listen.unwrap_or(DEFAULT_LISTEN),
+        listen,
         server,
         session,
         cookies,
         store,
         guests,
         routes,
-        admin: admin::read(root.section("admin")),
+        admin: admin::read(root.section("admin"), listen),
         log: server::read_log(root.section("log")),
         warnings: Vec::new(),
     }
@@ -290,7 +307,7 @@ fn read_guests(
         let guest = GuestSettings::of_component(component);
         routes = guest.routes_of_everything();
         guests = vec![guest];
-        if let Err(error) = std::fs::File::open(component) {
+        if let Err(error) = files::open(component) {
             let problem = format!("cannot read {}: {error}", component.display());
             let fault = Fault::new("", problem, "name the file of a component");
             reader.fault(fault.at(Origin::Flag("COMPONENT")));

@@ -2,6 +2,8 @@
 //! [`Jar`] those of an application's own.
 //! Knows no stores, no guests and no policy: whether a cookie is sent at all is decided elsewhere.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod header;
 mod jar;
 mod key_ring;
@@ -11,7 +13,7 @@ mod presented;
 mod value;
 
 pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
-pub use jar::{Cookie, Jar, JarKeys, Value, WriteError};
+pub use jar::{Cookie, IdComparison, Jar, JarKeys, Value, WriteError};
 pub use key_ring::{KeyRing, Secret, UnusableSecrets};
 pub use name::{is_cookie_named, is_valid_name};
 pub use presented::{Presented, Resolution, take_from};

@@ -9,7 +9,9 @@
 mod account;
 mod admission;
 mod bindings;
+mod blame;
 mod body;
+mod budget;
 mod caller;
 mod code;
 mod code_cache;
@@ -20,13 +22,16 @@ mod denials;
 mod digest;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod gate;
 mod health;
+mod holdings;
+mod http_types;
 mod inspection;
 mod instance;
 mod invoke;
 mod lane;
-mod limiter;
 mod loaded;
 mod loader;
 mod log;
@@ -37,18 +42,20 @@ mod runtime;
 mod session_host;
 mod settings;
 mod shelf;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
+pub use blame::{Blame, BodyState, End, blame};
 pub use body::GuestBody;
 pub use compiler::{CompileFault, Compiler, compile};
 pub use digest::Digest;
 pub use engine::World;
 pub use error::{Fault, GuestFailure};
 pub use gate::Usage;
-pub use health::{Conduct, Tally, Thresholds};
+pub use health::{CLIENTS_MAX, Conduct, Tally, Thresholds};
 pub use inspection::{Inspection, Parts, Tool, inspect};
 pub use invoke::{Invocation, Released};
 pub use loaded::Guest;
@@ -57,7 +64,7 @@ pub use outbound::{AddressKind, NotAHost, OutboundHost, OutboundUsage, private_t
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };
-pub use request::{GuestRequest, ReplayBody};
+pub use request::{BodyTooSlow, GuestRequest, ReplayBody};
 pub use runtime::Runtime;
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
 pub use watch::watch;

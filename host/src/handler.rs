@@ -5,22 +5,23 @@
 mod access_log;
 mod attendant;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod headers;
 mod release;
 mod request_body;
 mod screen;
+mod trailers;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body::Body as _;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -30,9 +31,12 @@ pub use release::Body;
 pub use screen::ScreenOptions as Options;
 
 use crate::cookie::Jar;
+use crate::deadline::Deadline;
 use crate::guest::{
-    Conduct, Deployments, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody,
+    Blame, Deployments, End, Fault, Guest, GuestFailure, GuestRequest, Invocation, Released,
+    ReplayBody, StreamPolicy,
 };
+use crate::quota::{Full, Outbox, Peer, PeerKey, Phase, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -42,7 +46,7 @@ use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use access_log::AccessRecord;
 use error::Problem;
 use release::OurCookie;
-use request_body::BrokeOff;
+use request_body::Discarded;
 use screen::Screened;
 
 /// Answers requests with guests.
@@ -56,8 +60,8 @@ pub struct Handler {
     tasks: TaskTracker,
     /// What is counted of requests that reach no guest.
     metrics: Arc<VersionMetrics>,
-    /// A permit for each request until its answer's body has ended.
-    permits: Arc<Semaphore>,
+    /// What all clients share.
+    quotas: Arc<Quotas>,
     attendant: Option<Arc<dyn Attendant>>,
 }
 
@@ -71,12 +75,16 @@ pub struct Site {
 }
 
 /// The two ends of the connection a request came on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Ends {
     /// The client's, or its proxy's.
     pub peer: SocketAddr,
     /// Ours.
     pub local: SocketAddr,
+    /// The other side's part in the quotas: [`Handler::share`].
+    pub share: Peer,
+    /// What the client has not taken of the connection's answers, if it speaks HTTP/2.
+    pub outbox: Arc<Outbox>,
 }
 
 /// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
@@ -90,10 +98,11 @@ impl Handler {
         site: Site,
         sessions: Arc<SessionManager>,
         jar: Arc<Jar>,
+        quotas: Arc<Quotas>,
         attendant: Option<Arc<dyn Attendant>>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            permits: Arc::new(Semaphore::new(options.requests_max)),
+            quotas,
             options,
             site: ArcSwap::from_pointee(site),
             sessions,
@@ -112,6 +121,21 @@ impl Handler {
     /// Requests under way, whether or not their clients still wait.
     pub fn in_flight(&self) -> usize {
         self.tasks.len()
+    }
+
+    /// What its clients share.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
+    }
+
+    /// The part that a connection from this address has in the quotas. A trusted proxy's connections carry the requests of
+    /// many clients and are exempt; each request counts for its client.
+    pub fn share(&self, address: IpAddr) -> Peer {
+        if self.options.proxy_trust.names(address) {
+            self.quotas.exempt()
+        } else {
+            self.quotas.peer(address)
+        }
     }
 
     /// Serves another site from the next request on.
@@ -136,14 +160,24 @@ impl Handler {
             attendant.sees(&request_id, &method, request.uri());
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
-        let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() else {
-            return self.refuse(record, Problem::Overloaded);
+        let door = Door {
+            client: self.share_of_client(&request, &ends),
+            outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
+        let Ok(place) = door.client.reserve(Resource::Requests, 1) else {
+            return self.charge(self.refuse(record, Problem::Overloaded), &door);
+        };
+        let token = self.tasks.token();
         let span = tracing::info_span!("request", id = %request_id);
         let handler = Arc::clone(self);
-        let work = async move { handler.respond(request, ends, record).await };
-        match self.tasks.spawn(work.instrument(span)).await {
-            Ok(response) => response.map(|body| body.holding(permit)),
+        let work = async move {
+            let response = handler.respond(request, ends, record, place, &door).await;
+            handler
+                .charge(response, &door)
+                .map(|body| body.under_way(token))
+        };
+        match tokio::spawn(work.instrument(span)).await {
+            Ok(response) => response,
             // The record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
                 &Problem::Panic,
@@ -160,20 +194,41 @@ impl Handler {
         self.tasks.wait().await;
     }
 
+    /// The part in the quotas that a request counts for: its connection's, or that of the client behind a trusted proxy.
+    fn share_of_client<B>(&self, request: &Request<B>, ends: &Ends) -> Peer {
+        let trust = &self.options.proxy_trust;
+        let client = headers::client_behind_proxy(request.headers(), ends.peer.ip(), trust);
+        client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
+    }
+
+    /// Charges the client for an answer that is not charged for yet. Where there is no room for it, it goes without its body.
+    fn charge(&self, response: Response<Body>, door: &Door) -> Response<Body> {
+        let (mut head, mut body) = response.into_parts();
+        if body.is_charged() || door.charge(&head.headers, &mut body).is_ok() {
+            return Response::from_parts(head, body);
+        }
+        head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
+        Response::from_parts(head, body.emptied())
+    }
+
     /// The path of a request, from its head to the head of its answer.
+    ///
+    /// `place` is the request's among those under way: its phase says when the request only waits, and a request that has lost
+    /// its place ends. A released answer keeps the place until its guest is done and the rest is in memory.
     async fn respond<B>(
         &self,
         request: Request<B>,
         ends: Ends,
         mut record: AccessRecord,
+        place: Reservation,
+        door: &Door,
     ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
-        let broke_off = BrokeOff::default();
-        let body = broke_off.watch(body, &head);
+        let body = Discarded::new(body, &head);
 
         let screened = match screen::screen(&mut head, ends.peer.ip(), ends.local, &self.options) {
             Ok(screened) => screened,
@@ -191,9 +246,10 @@ impl Handler {
         record.guest = Some(route.guest.clone());
 
         // This request keeps this version of its guest, whatever comes meanwhile.
-        let deployment = site.guests.get(&route.guest);
+        let deployment = site.guests.get(&route.guest).cloned();
+        let deployment = deployment.as_ref();
         let attended = self.attendant.as_ref().zip(deployment);
-        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, &head)) {
+        if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, route, &head)) {
             let response = release::of_stand_in(
                 instead.response,
                 Arc::clone(&record.request_id),
@@ -202,7 +258,8 @@ impl Handler {
             record.log(response.status(), response.body().len(), Some(instead.kind));
             return response;
         }
-        let Some(guest) = deployment.and_then(|guest| guest.take(|| visitor(&screened))) else {
+        let take = || deployment.and_then(|guest| guest.take(|| visitor(&screened)));
+        let Some(mut guest) = take() else {
             return self.refuse(record, Problem::NoGuest);
         };
         drop(site);
@@ -219,18 +276,41 @@ impl Handler {
         {
             return self.refuse(record, Problem::BodyTooLarge);
         }
-        let deadline = record.started_at + limits.deadline;
-        let is_kept = body
+        let mut is_kept = body
             .size_hint()
             .upper()
             .is_some_and(|n| n <= limits.replay_bytes_max as u64);
+        let body = ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max);
+        let body = match body.has_come() {
+            true => body,
+            false => body.charged_to(place.peer()),
+        };
+        // Before the guest's queue and its session's turn: a client that sends slowly keeps no other from them.
+        if !body.has_come() && guest.stream() == StreamPolicy::Buffered {
+            drop(guest);
+            if let Err(failure) = read_ahead(&body, &place).await {
+                return self.refuse(record, Problem::Guest(failure));
+            }
+            is_kept = body.has_come();
+            // While the client sent, another version may have taken over.
+            guest = match take() {
+                Some(guest) => guest,
+                None => return self.refuse(record, Problem::NoGuest),
+            };
+            record.guest_version = guest.version();
+            record.metrics = Some(Arc::clone(guest.metrics()));
+        }
+        let deadline = Deadline::after(guest.limits().deadline);
+        let client = PeerKey::of(screened.client);
         let request = GuestRequest {
             head,
             scheme: screened.scheme.clone(),
-            body: ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max),
+            body,
             jar: guest.imports_cookies().then(|| Arc::clone(&self.jar)),
             request_id: Arc::clone(&record.request_id),
-            deadline,
+            deadline: deadline.clone(),
+            client: Some(client),
+            place: Some(place),
         };
         let mut runs = Runs {
             invocation: Invocation::new(Arc::clone(&guest), request),
@@ -246,8 +326,8 @@ impl Handler {
             runs.run_without_session().await
         };
         record.attempts = runs.count;
-        if let Some(conduct) = conduct(&outcome, broke_off.is_set()) {
-            guest.note(conduct);
+        if let Blame::Guest(conduct) = runs.invocation.blame(end(&outcome)) {
+            guest.note(conduct, Some(client));
         }
 
         match outcome {
@@ -255,11 +335,7 @@ impl Handler {
                 if runs.used_session {
                     release::vary_by_cookie(&mut answer.head.headers);
                 }
-                self.release(record, answer, cookie)
-            }
-            // Whatever the guest made of it: the client is owed the reason.
-            Outcome::Failed { cookie, .. } if broke_off.is_set() => {
-                self.fail(record, Problem::BodyBrokeOff, cookie)
+                self.release(record, answer, cookie, door)
             }
             Outcome::Failed { failure, cookie } => {
                 self.fail(record, Problem::Guest(failure), cookie)
@@ -275,10 +351,16 @@ impl Handler {
         record: AccessRecord,
         answer: Released,
         cookie: CookieChange,
+        door: &Door,
     ) -> Response<Body> {
-        let (id, cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
+        let (id, our_cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
         let (head, body) = answer.leave();
-        let response = release::of_guest(head, body, id, &record.method, &cookie);
+        let response = release::of_guest(head, body, id, &record.method, &our_cookie);
+        let (head, mut body) = response.into_parts();
+        if door.charge(&head.headers, &mut body).is_err() {
+            return self.fail(record, Problem::Overloaded, our_cookie.change);
+        }
+        let response = Response::from_parts(head, body);
         record.log(response.status(), response.body().len(), None);
         response
     }
@@ -288,14 +370,21 @@ impl Handler {
     }
 
     fn fail(&self, record: AccessRecord, problem: Problem, cookie: CookieChange) -> Response<Body> {
-        if let Problem::Guest(failure) = &problem {
+        // A client's failure stands in the access log alone: anybody can cause it.
+        let of_client =
+            matches!(&problem, Problem::Guest(failure) if failure.fault() == Fault::Client);
+        if let Problem::Guest(failure) = &problem
+            && !of_client
+        {
             let guest = record.guest.as_deref();
             tracing::warn!(guest, error = failure.kind(), detail = %failure, "a guest gave no answer");
         }
         let id = Arc::clone(&record.request_id);
         let mut response = release::of_problem(&problem, id, &record.method, &self.cookie(cookie));
-        if matches!(problem, Problem::Rejected(_)) && record.version < Version::HTTP_2 {
-            // What one server finds malformed the next in line may read in another way: nothing may follow on this connection.
+        let ends_connection = of_client || matches!(problem, Problem::Rejected(_));
+        if ends_connection && record.version < Version::HTTP_2 {
+            // What one server finds malformed the next in line may read in another way: nothing may follow on this connection. And
+            // where the client has not sent its body, nothing can.
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -313,6 +402,25 @@ impl Handler {
             name: &self.options.cookie_name,
             change,
         }
+    }
+}
+
+/// The way out of an answer.
+struct Door {
+    /// The client that is charged for it.
+    client: Peer,
+    /// What its connection's client has not taken, on HTTP/2.
+    outbox: Option<Arc<Outbox>>,
+}
+
+impl Door {
+    /// Charges the client for an answer.
+    fn charge(&self, head: &HeaderMap, body: &mut Body) -> Result<(), Full> {
+        let head = head
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len());
+        let head = head.sum::<usize>() as u64;
+        body.charge_to(&self.client, head, self.outbox.as_ref())
     }
 }
 
@@ -381,16 +489,24 @@ fn visitor(screened: &Screened) -> u64 {
     hasher.finish()
 }
 
-/// What a request's end says of its guest; nothing where others are to blame.
-fn conduct(outcome: &Outcome<Released, GuestFailure>, is_body_broken: bool) -> Option<Conduct> {
+/// Reads the beginning of a body. Meanwhile the request waits for its client and may lose its place to another.
+async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestFailure> {
+    let revoked = |_| GuestFailure::NoRoomForBody;
+    place.set_phase(Phase::WaitsForClient).map_err(revoked)?;
+    tokio::select! {
+        biased;
+        () = place.revoked() => return Err(GuestFailure::NoRoomForBody),
+        read = body.read_ahead() => read?,
+    }
+    place.set_phase(Phase::Working).map_err(revoked)
+}
+
+/// How a request ended, as far as its guest and its client may answer for it.
+fn end(outcome: &Outcome<Released, GuestFailure>) -> End<'_> {
     match outcome {
-        Outcome::Answered { answer, .. } if answer.head.status.is_server_error() => {
-            Some(Conduct::Errored)
-        }
-        Outcome::Answered { .. } => Some(Conduct::Served),
-        Outcome::Failed { .. } if is_body_broken => None,
-        Outcome::Failed { failure, .. } => failure.conduct(),
-        Outcome::Refused { .. } => None,
+        Outcome::Answered { answer, .. } => End::Answered(answer.head.status),
+        Outcome::Failed { failure, .. } => End::Failed(failure),
+        Outcome::Refused { .. } => End::Refused,
     }
 }
 
@@ -400,7 +516,7 @@ fn visit(
     path: String,
     guest: &Guest,
     is_kept: bool,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Visit {
     let start = match guest.start() {
         Start::Optimistic if !is_kept => Start::Fresh,

@@ -9,6 +9,10 @@ pub mod author;
 pub mod clock;
 pub mod config;
 pub mod cookie;
+pub mod deadline;
+pub mod files;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod guest;
 pub mod handler;
 pub mod limits;

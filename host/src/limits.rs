@@ -32,8 +32,14 @@ pub const SESSION_KEYS_MAX: usize = 256;
 pub const SESSION_KEY_BYTES_MAX: usize = 256;
 /// Deepest nesting of a value a guest may set: Node's `JSON.stringify` recurses, and must survive our rows.
 pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
-/// Longest value of a guest's own cookie, in bytes, before it is encoded: what is longer no server would take back.
-pub const COOKIE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Largest cookie that a guest may write, in bytes: its name and its value as they are sent. Browsers drop larger ones without a word.
+pub const COOKIE_BYTES_MAX: usize = 4096;
+/// Longest time that browsers keep a cookie (RFC 6265bis, section 5.5).
+pub const COOKIE_AGE_MAX: Duration = Duration::from_hours(400 * 24);
+/// Largest file that a secret is read from, in bytes.
+pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Largest configuration file, and largest file of certificates, in bytes.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
 /// Lines a minute that tell what a guest was denied, for each kind of grant; what is left out is counted.
 pub const DENIAL_LINES_MAX: u32 = 10;
 /// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
@@ -48,13 +54,60 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
-/// Connections at once; further ones wait in the listener's queue.
-pub const CONNECTIONS_MAX: usize = 4096;
+/// Longest request method, in bytes: the longest of the registry has 17 (UPDATEREDIRECTREF).
+pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
+/// Connections at once. A further one takes the place of one without a request.
+pub const CONNECTIONS_MAX: u64 = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
-pub const REQUESTS_MAX: usize = 4096;
-/// Slowest that a client may send a request's body or take an answer's, in bytes a second, once it has used up the idle
+pub const REQUESTS_MAX: u64 = 4096;
+/// Bytes of request bodies that are in memory before their guests run, over all clients.
+pub const WAITING_BODIES_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of answers that clients have not taken, over all clients.
+pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of answers that the client of one HTTP/2 connection has not taken. Over it an answer that has stalled is cut. As many
+/// answers as a connection has streams, each as long as what is held until its commit, take half of it.
+pub const UNTAKEN_CONNECTION_BYTES_MAX: u64 = 16 << 20;
+/// What an answer is charged for besides its bytes: its stream in the protocol and its task.
+pub const UNTAKEN_ANSWER_BYTES: u64 = 12 << 10;
+/// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone.
+pub const UNTAKEN_STALL_MIN: Duration = Duration::from_secs(5);
+/// Bytes of one HTTP/2 connection that may wait in its buffers behind streams that have ended.
+pub const UNTAKEN_LET_GO_BYTES_MAX: u64 = 16 << 10;
+/// The same in answers.
+pub const UNTAKEN_LET_GO_ANSWERS_MAX: u64 = 8;
+/// Largest piece of an answer that HTTP/2 is given at once: what a client takes shows in as many bytes, as its frames do.
+pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
+/// Longest answer of HTTP/1 that is not counted among the untaken: a connection has one, and buffers of this size anyway.
+pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
+/// Time between two log lines that say that one total is used up.
+pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two looks for room for a connection that was accepted while no other could give way to it.
+pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
+/// How long a client may send nothing of a request's body before its rate counts.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Slowest that a client may send a request's body after that, in bytes a second: a fifth of the slowest mobile line.
+pub const BODY_BYTES_PER_S_MIN: u64 = 1 << 10;
+/// How long in all a run may wait for its client before it can lose its instance to requests that wait for one.
+pub const CLIENT_WAIT_FREE: Duration = Duration::from_secs(1);
+/// Time between two looks at the clients of a gate at which requests wait.
+pub const CLIENT_LOOK_INTERVAL: Duration = Duration::from_millis(250);
+/// Bytes a second of a client that may keep the only instance of a guest while requests wait for it.
+pub const CLIENT_RATE_FAIR: u64 = 64 << 10;
+/// Bytes of a released answer that are taken from its guest before its client asks for them: most guests are done then.
+pub const READ_AHEAD_BYTES: usize = 256 << 10;
+/// Slowest that a client may take an answer's body, in bytes a second, once it has used up the idle
 /// time-out: far below any line, far above a client that holds a guest with a byte now and then.
 pub const TRANSFER_BYTES_PER_S_MIN: u64 = 240;
+/// Bytes that pieces of a request's body (chunks, DATA frames) have on average at least, once the free ones are used up.
+pub const BODY_PIECE_BYTES_MIN: u64 = 32;
+/// Pieces below that average that a body may have: each costs about as much as a small request, whatever its size.
+pub const BODY_PIECES_FREE: u64 = 1024;
+/// The same for each second: far more than anybody types.
+pub const BODY_PIECES_PER_S_FREE: u64 = 100;
+/// Pieces are joined up to this size.
+pub const BODY_PIECE_JOINED_BYTES: usize = 16 << 10;
+/// How long the pieces of a body that has many tiny ones wait for more.
+pub const BODY_PIECE_JOIN_WAIT: Duration = Duration::from_millis(1);
 /// What is read of a request's body that nobody wants, in bytes, and for how long, so that its sender reads the answer.
 pub const REQUEST_DISCARD_BYTES_MAX: usize = 4 << 20;
 /// See [`REQUEST_DISCARD_BYTES_MAX`].
@@ -65,6 +118,8 @@ pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// Longest time for requests under way to finish after a signal to stop.
 pub const GRACE: Duration = Duration::from_secs(30);
+/// How much longer than its grace a host may take to its end before it is ended: the store settles, the admin interface ends.
+pub const END_AFTER_GRACE_MAX: Duration = Duration::from_secs(15);
 /// Smallest buffer for a request's head that the HTTP/1 parser takes, in bytes.
 pub const REQUEST_HEAD_BYTES_MIN: usize = 8 << 10;
 /// Shortest and longest wait after a connection could not be accepted (out of file descriptors, mostly).
@@ -144,6 +199,10 @@ pub const STREAM_SILENCE_MAX: Duration = Duration::from_secs(60);
 pub const LOG_LINES_MAX: usize = 1000;
 /// Longest log line of a guest, in bytes; longer ones are cut.
 pub const LOG_LINE_BYTES_MAX: usize = 4 << 10;
+/// Bytes of log lines kept of one run of a guest.
+pub const LOG_BYTES_MAX: usize = 256 << 10;
+/// Bytes that the runs of one guest may log in a second, all together: ten thousand short lines.
+pub const LOG_BYTES_PER_S_MAX: usize = 1 << 20;
 /// Most rows that one store statement names.
 pub const STORE_BATCH_ROWS_MAX: usize = 128;
 /// Most bytes of session data that one store statement writes: well below what servers take as one packet.
@@ -201,6 +260,8 @@ pub const ROLLBACK_PROBATION: Duration = Duration::from_secs(600);
 pub const ROLLBACK_WINDOW: Duration = Duration::from_secs(10);
 /// Fewer requests than this within the window prove nothing.
 pub const ROLLBACK_REQUESTS_MIN: u32 = 20;
+/// Failures of fewer clients than this prove nothing where the good requests come from as many.
+pub const ROLLBACK_CLIENTS_MIN: usize = 3;
 /// Largest share of failures of one kind before a new version is taken back.
 pub const ROLLBACK_SHARE_MAX: f64 = 0.2;
 /// How long a canary serves its share of the visitors before it serves all.
@@ -217,9 +278,11 @@ pub const WATCH_QUIET: Duration = Duration::from_secs(2);
 pub const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Connections at once to the admin interface: some operators and their monitoring.
-pub const ADMIN_CONNECTIONS_MAX: usize = 64;
-/// Components that the admin interface takes at once; each may be as large as a component can be, in memory.
+pub const ADMIN_CONNECTIONS_MAX: u64 = 64;
+/// Components from the admin interface that are compiled or tried at once.
 pub const ADMIN_UPLOADS_MAX: usize = 2;
+/// Components that the admin interface holds in memory, those that arrive included, if each is as large as one can be.
+pub const ADMIN_UPLOADS_HELD_MAX: u64 = 4;
 /// Longest time for a component to arrive.
 pub const ADMIN_UPLOAD_TIMEOUT: Duration = Duration::from_secs(300);
 /// What is read of a component that is refused before it is wanted, in bytes, and for how long, so that its sender reads why.
@@ -240,7 +303,7 @@ pub const TRIAL_HOSTS_MAX: usize = 256;
 /// Rivals that wait for a commit of one host's.
 pub const TRIAL_RIVALS_MAX: usize = 1024;
 /// Connections to the control interface at once: a test runner may run many tests side by side.
-pub const TRIAL_CONNECTIONS_MAX: usize = 256;
+pub const TRIAL_CONNECTIONS_MAX: u64 = 256;
 /// Largest body of a call on the control interface, in bytes.
 pub const TRIAL_BODY_BYTES_MAX: usize = 1 << 20;
 /// Longest time for such a body to arrive.

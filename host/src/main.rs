@@ -1,12 +1,17 @@
 //! The process: words to configuration to [`App`], signals, and the exit code. Decides nothing else.
 
-use std::io::Write as _;
+use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use cloakroom::admin::shell::ShellError;
@@ -18,6 +23,7 @@ use cloakroom::author::scaffold::{self, Project};
 use cloakroom::author::trial;
 use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
 use cloakroom::guest::LoadError;
+use cloakroom::limits;
 use cloakroom::telemetry;
 
 /// Measured: a tenth less processor time per request than with the C library's allocator, for 3 MiB more of memory under load.
@@ -27,10 +33,16 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// The command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
 
+/// How long the end of the process waits for the reader of its last lines.
+const LAST_LINES_WAIT_MAX: Duration = Duration::from_secs(2);
+/// How long a second signal waits for it.
+const LAST_WORD_WAIT_MAX: Duration = Duration::from_millis(200);
+
 /// This very binary, even after the file was replaced.
 const SELF: &str = "/proc/self/exe";
 
 fn main() -> ExitCode {
+    leave_no_core_dump();
     match Args::parse().command {
         // Before there are threads.
         Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
@@ -42,6 +54,18 @@ fn main() -> ExitCode {
         },
         command => run(command),
     }
+}
+
+/// A core dump would put secrets and sessions on the disk. The hard limit stays: an operator who wants a dump of a running host
+/// raises the soft one (`prlimit --core=unlimited:unlimited --pid PID`).
+fn leave_no_core_dump() {
+    let old = rustix::process::getrlimit(Resource::Core);
+    let none = Rlimit {
+        current: Some(0),
+        ..old
+    };
+    // Lowering a soft limit is refused nowhere.
+    let _ = rustix::process::setrlimit(Resource::Core, none);
 }
 
 #[tokio::main]
@@ -56,10 +80,12 @@ async fn run(command: Command) -> ExitCode {
         Command::Inspect(words) => inspect(words),
         Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
-    result.unwrap_or_else(|error| {
-        eprintln!("cloakroom: {error:#}");
+    let code = result.unwrap_or_else(|error| {
+        telemetry::say(&format!("cloakroom: {error:#}"));
         ExitCode::FAILURE
-    })
+    });
+    telemetry::flush(LAST_LINES_WAIT_MAX);
+    code
 }
 
 async fn serve(words: Words) -> anyhow::Result<ExitCode> {
@@ -72,6 +98,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     // A lone component answers every path: the counter's own is as good as any.
     let path = words.component.as_ref().map(|_| "/session");
     let greeting = Greeting::new(&config, path);
+    let grace = config.server.listener.grace;
     let desk = Desk::open(config.admin.as_ref()).await?;
     let app = match App::build(config).await {
         Ok(app) => app.with_reloads(reloads),
@@ -84,10 +111,10 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         .local_addr()
         .context("the listener has no address")?;
     let shutdown = CancellationToken::new();
-    end_on_signals(shutdown.clone())?;
+    end_on_signals(shutdown.clone(), grace)?;
     let admin = desk.as_ref().map(Desk::address);
     let app = app.with_desk(desk, &shutdown);
-    writeln!(std::io::stdout(), "{}", greeting.text(address, admin))
+    telemetry::greet(&format!("{}\n", greeting.text(address, admin)))
         .context("cannot write to standard output")?;
     app.run(listener, shutdown).await;
     Ok(ExitCode::SUCCESS)
@@ -99,7 +126,7 @@ async fn dev(words: Words) -> anyhow::Result<ExitCode> {
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
     let shutdown = CancellationToken::new();
-    end_on_signals(shutdown.clone())?;
+    end_on_signals(shutdown.clone(), config.server.listener.grace)?;
     // The terminal is closed: what is being built must not outlive it.
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let hung_up = shutdown.clone();
@@ -129,11 +156,10 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
     warn(&config.warnings);
     warn(&warnings);
     let (guests, routes) = (config.guests.len(), config.routes.len());
-    writeln!(
-        std::io::stdout(),
-        "ok: {guests} guests, {routes} routes, listens on {}",
-        config.listen
-    )?;
+    let listen = config.listen;
+    telemetry::print(&format!(
+        "ok: {guests} guests, {routes} routes, listens on {listen}\n"
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -155,7 +181,7 @@ async fn guests(call: GuestsCall) -> ExitCode {
     match app::call_guests(call, &ProcessEnvironment).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("cloakroom: {error}");
+            telemetry::say(&format!("cloakroom: {error}"));
             match error {
                 ShellError::AtFault(_) => ExitCode::from(EXIT_AT_FAULT),
                 ShellError::Failed(_) => ExitCode::FAILURE,
@@ -166,14 +192,14 @@ async fn guests(call: GuestsCall) -> ExitCode {
 
 fn scaffold(project: &Project) -> anyhow::Result<ExitCode> {
     if let Err(error) = project.create() {
-        eprintln!("cloakroom: {error}");
+        telemetry::say(&format!("cloakroom: {error}"));
         return Ok(match error.is_usage() {
             true => ExitCode::from(EXIT_AT_FAULT),
             false => ExitCode::FAILURE,
         });
     }
     let tools = scaffold::tools::needed(project.language);
-    write!(std::io::stdout(), "{}", project.next_steps(&tools))?;
+    telemetry::print(&project.next_steps(&tools))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -185,7 +211,9 @@ fn inspect(words: InspectWords) -> anyhow::Result<ExitCode> {
     let inspected = match inspect::read(&call.file) {
         Ok(inspected) => inspected,
         Err(error) => {
-            eprintln!("cloakroom: {}: {error}", call.file.display());
+            let file = call.file.display().to_string();
+            let told = format!("cloakroom: {file}: {error}");
+            telemetry::say(&telemetry::escape(&told));
             return Ok(ExitCode::from(EXIT_AT_FAULT));
         }
     };
@@ -196,11 +224,10 @@ fn inspect(words: InspectWords) -> anyhow::Result<ExitCode> {
     warn(&config.warnings);
     let fit = app::fit(inspected.bytes(), &config.guests, &config.server);
     let report = Report::new(&call, &inspected, &config, &fit);
-    let text = match words.json {
-        true => report.json()?,
-        false => report.to_string(),
-    };
-    write!(std::io::stdout(), "{text}")?;
+    match words.json {
+        true => telemetry::print_json(&report.json()?)?,
+        false => telemetry::print(&report.to_string())?,
+    }
     Ok(match fit {
         Ok(()) => ExitCode::SUCCESS,
         Err(LoadError::NotCompiled { .. }) => ExitCode::FAILURE,
@@ -234,19 +261,17 @@ fn read(words: &Words) -> Result<Config, Refused> {
 fn refuse(faults: &[Fault], warnings: &[String]) -> ExitCode {
     warn(warnings);
     for fault in faults {
-        eprintln!("{fault}");
+        telemetry::say(&fault.to_string());
     }
     let count = faults.len();
-    eprintln!(
-        "cloakroom: {count} {} in the configuration",
-        if count == 1 { "fault" } else { "faults" }
-    );
+    let faults = if count == 1 { "fault" } else { "faults" };
+    telemetry::say(&format!("cloakroom: {count} {faults} in the configuration"));
     ExitCode::from(EXIT_AT_FAULT)
 }
 
 fn warn(warnings: &[String]) {
     for warning in warnings {
-        eprintln!("warning: {warning}");
+        telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
     }
 }
 
@@ -263,22 +288,49 @@ fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
     Ok(reloads)
 }
 
-/// SIGTERM and SIGINT end the host gracefully; a second one ends it at once.
-fn end_on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        next().await;
-        shutdown.cancel();
-        next().await;
-        eprintln!("cloakroom: a second signal: ending at once");
-        std::process::exit(1);
-    });
+/// SIGTERM and SIGINT end the host gracefully; a second one ends it at once, and so does time, should anything keep the host
+/// from its end for longer than its grace. A thread of its own hears them: nothing that holds the other threads holds this one.
+fn end_on_signals(shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
+    let (ready, is_ready) = channel();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot listen for signals")?;
+    let hear = move || runtime.block_on(hear(shutdown, grace, ready));
+    let thread = thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(hear)?;
+    if is_ready.recv().is_err()
+        && let Ok(Err(error)) = thread.join()
+    {
+        return Err(error).context("cannot listen for SIGTERM and SIGINT");
+    }
     Ok(())
+}
+
+/// Says that it is ready when the first signal would be heard.
+async fn hear(
+    shutdown: CancellationToken,
+    grace: Duration,
+    ready: Sender<()>,
+) -> std::io::Result<Infallible> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut next = async || {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    // The receiver is gone only where the process ends already.
+    let _ = ready.send(());
+    next().await;
+    shutdown.cancel();
+    let said = match timeout(grace + limits::END_AFTER_GRACE_MAX, next()).await {
+        Ok(()) => "a second signal: ending at once",
+        Err(_elapsed) => "the end took longer than its grace: ending at once",
+    };
+    telemetry::say(&format!("cloakroom: {said}"));
+    telemetry::flush(LAST_WORD_WAIT_MAX);
+    std::process::exit(1);
 }

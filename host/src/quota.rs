@@ -5,16 +5,23 @@
 //! stalls pays with what it stalls, also where it shares its address with an honest visitor. This module knows no connection and
 //! no request: the owner of a reservation learns that it was revoked and cuts what it was held for.
 
+mod charge;
+mod reservation;
+
+pub use charge::{Charge, Outbox, Untaken, WeakCharge};
+pub use reservation::{Phase, Reservation, Revoked};
+
 use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Instant;
 
-use futures_util::task::AtomicWaker;
 use slab::Slab;
+
+use crate::limits;
+use reservation::{Held, is_queued};
 
 /// What is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,26 @@ pub enum Resource {
 
 const RESOURCES: usize = 4;
 
+impl Resource {
+    /// All of them.
+    pub const ALL: [Self; RESOURCES] = [
+        Self::Connections,
+        Self::Requests,
+        Self::RequestBytes,
+        Self::ResponseBytes,
+    ];
+
+    /// Its total's key under `[server]`.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Requests => "requests",
+            Self::RequestBytes => "waiting_bodies",
+            Self::ResponseBytes => "untaken",
+        }
+    }
+}
+
 /// The largest amount of each resource, over all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
@@ -42,6 +69,17 @@ pub struct Totals {
     pub request_bytes: u64,
     /// See [`Resource::ResponseBytes`].
     pub response_bytes: u64,
+}
+
+impl Default for Totals {
+    fn default() -> Self {
+        Self {
+            connections: limits::CONNECTIONS_MAX,
+            requests: limits::REQUESTS_MAX,
+            request_bytes: limits::WAITING_BODIES_BYTES_MAX,
+            response_bytes: limits::UNTAKEN_BYTES_MAX,
+        }
+    }
 }
 
 /// A client as far as quotas tell clients apart: an IPv4 address, or the /64 network of an IPv6 address.
@@ -65,22 +103,6 @@ impl PeerKey {
 #[error("the host's total is used up")]
 pub struct Full;
 
-/// The reservation was revoked: another peer needed the room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the reservation was revoked")]
-pub struct Revoked;
-
-/// When a reservation may be revoked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// The host works for it: never.
-    Working,
-    /// It waits for an instance or its session's turn: for another peer with a smaller usage.
-    Queued,
-    /// It waits for its client, which sends or takes nothing: for any peer, its own included.
-    WaitsForClient,
-}
-
 /// All totals and the peers that use them.
 #[derive(Debug)]
 pub struct Quotas {
@@ -98,6 +120,15 @@ struct Total {
     used: AtomicU64,
     revoked: AtomicU64,
     refused: AtomicU64,
+    told: Mutex<Told>,
+}
+
+/// What the log has said of a total.
+#[derive(Debug, Default)]
+struct Told {
+    at: Option<Instant>,
+    revoked: u64,
+    refused: u64,
 }
 
 /// What one peer holds.
@@ -106,7 +137,8 @@ struct Usage {
     /// Handles of the peer, reservations included: the last one takes the peer out of the table.
     handles: AtomicUsize,
     amounts: [AtomicU64; RESOURCES],
-    entries: [Mutex<Slab<Arc<Entry>>>; RESOURCES],
+    /// Its reservations. A reservation takes itself out when its last clone is dropped.
+    entries: [Mutex<Slab<Weak<Held>>>; RESOURCES],
 }
 
 /// A peer's part in the quotas. The peer is forgotten with its last handle and reservation.
@@ -117,28 +149,6 @@ pub struct Peer {
     key: Option<PeerKey>,
 }
 
-/// An amount of one resource, given back when it is dropped.
-pub struct Reservation {
-    peer: Peer,
-    resource: Resource,
-    entry: Arc<Entry>,
-    slot: usize,
-}
-
-#[derive(Debug)]
-struct Entry {
-    /// 0: working. Else when it began to wait, shifted by one; the lowest bit is set where it waits in a queue.
-    waiting: AtomicU64,
-    amount: Mutex<Amount>,
-    waker: AtomicWaker,
-}
-
-#[derive(Debug)]
-struct Amount {
-    held: u64,
-    is_revoked: bool,
-}
-
 impl Quotas {
     /// Quotas that nobody uses yet.
     pub fn new(totals: Totals) -> Arc<Self> {
@@ -147,6 +157,7 @@ impl Quotas {
             used: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            told: Mutex::default(),
         };
         Arc::new(Self {
             totals: [
@@ -222,13 +233,27 @@ impl Quotas {
             let _one_at_a_time = lock(&self.making_room);
             while !total.try_add(amount) {
                 if amount > total.max || !self.make_room(resource, peer, amount) {
-                    total.refused.fetch_add(1, Relaxed);
                     return Err(Full);
                 }
+                total.tell(resource, Instant::now());
             }
         }
         peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())
+    }
+
+    fn try_reserve(&self, resource: Resource, peer: &Peer, amount: u64) -> Result<(), Full> {
+        if !self.total(resource).try_add(amount) {
+            return Err(Full);
+        }
+        peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
+        Ok(())
+    }
+
+    fn note_refusal(&self, resource: Resource) {
+        let total = self.total(resource);
+        total.refused.fetch_add(1, Relaxed);
+        total.tell(resource, Instant::now());
     }
 
     fn give_back(&self, resource: Resource, usage: &Usage, amount: u64) {
@@ -266,15 +291,15 @@ impl Quotas {
             victims.sort_by_key(|victim| victim.waiting);
             let mut freed = 0;
             for victim in victims {
-                let is_enough = freed >= amount && (victim.is_queued() || freed >= amount + spare);
-                if is_enough {
+                let wanted = if is_queued(victim.waiting) {
+                    amount
+                } else {
+                    amount + spare
+                };
+                if freed >= wanted {
                     break;
                 }
-                if let Some(held) = victim.entry.revoke(victim.waiting) {
-                    self.give_back(resource, &victim.usage, held);
-                    self.total(resource).revoked.fetch_add(1, Relaxed);
-                    freed += held;
-                }
+                freed += victim.held.revoke(victim.waiting).unwrap_or(0);
             }
             if freed > 0 {
                 return true;
@@ -289,34 +314,49 @@ impl Total {
         let add = |used: u64| used.checked_add(amount).filter(|sum| *sum <= self.max);
         self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
     }
+
+    /// Logs that the total is used up, at most once in [`limits::QUOTA_LINE_INTERVAL`].
+    fn tell(&self, resource: Resource, now: Instant) {
+        let mut told = lock(&self.told);
+        if told
+            .at
+            .is_some_and(|at| now.duration_since(at) < limits::QUOTA_LINE_INTERVAL)
+        {
+            return;
+        }
+        let (revoked, refused) = (self.revoked.load(Relaxed), self.refused.load(Relaxed));
+        tracing::warn!(
+            key = %format_args!("server.{}", resource.key()),
+            max = self.max,
+            revoked = revoked - told.revoked,
+            refused = refused - told.refused,
+            "a total is used up: the clients that hold most of it give way",
+        );
+        *told = Told {
+            at: Some(now),
+            revoked,
+            refused,
+        };
+    }
 }
 
 /// A reservation that may be revoked, as it was found.
 struct Victim {
     waiting: u64,
-    entry: Arc<Entry>,
-    usage: Arc<Usage>,
-}
-
-impl Victim {
-    fn is_queued(&self) -> bool {
-        self.waiting & 1 == 1
-    }
+    held: Arc<Held>,
 }
 
 impl Usage {
-    fn revocable(self: &Arc<Self>, resource: Resource, is_own: bool, found: &mut Vec<Victim>) {
-        for (_, entry) in lock(&self.entries[resource as usize]).iter() {
-            let waiting = entry.waiting.load(Relaxed);
-            let is_queued = waiting & 1 == 1;
-            if waiting != 0 && !(is_own && is_queued) {
-                found.push(Victim {
-                    waiting,
-                    entry: Arc::clone(entry),
-                    usage: Arc::clone(self),
-                });
-            }
-        }
+    fn revocable(&self, resource: Resource, is_own: bool, found: &mut Vec<Victim>) {
+        // A reservation that ends meanwhile is dropped behind the lock: it takes itself out of the table.
+        let all: Vec<Arc<Held>> = lock(&self.entries[resource as usize])
+            .iter()
+            .filter_map(|(_, held)| held.upgrade())
+            .collect();
+        found.extend(all.into_iter().filter_map(|held| {
+            let waiting = held.waiting()?;
+            (!(is_own && is_queued(waiting))).then_some(Victim { waiting, held })
+        }));
     }
 }
 
@@ -326,22 +366,21 @@ impl Peer {
     /// # Errors
     /// [`Full`]
     pub fn reserve(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
+        self.reserve_again(resource, amount)
+            .inspect_err(|Full| self.quotas.note_refusal(resource))
+    }
+
+    /// As [`Peer::reserve`], for a caller that was refused before and waits: it is not counted once more.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn reserve_again(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
         self.quotas.reserve(resource, self, amount)?;
-        let entry = Arc::new(Entry {
-            waiting: AtomicU64::new(0),
-            amount: Mutex::new(Amount {
-                held: amount,
-                is_revoked: false,
-            }),
-            waker: AtomicWaker::new(),
-        });
-        let slot = lock(&self.usage.entries[resource as usize]).insert(Arc::clone(&entry));
-        Ok(Reservation {
-            peer: self.clone(),
-            resource,
-            entry,
-            slot,
-        })
+        let mut entries = lock(&self.usage.entries[resource as usize]);
+        let slot = entries.vacant_entry();
+        let held = Held::new(self.clone(), resource, amount, slot.key());
+        slot.insert(Arc::downgrade(&held));
+        Ok(Reservation(held))
     }
 
     /// The quotas that it is a peer of.
@@ -386,123 +425,6 @@ impl Drop for Peer {
 impl fmt::Debug for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").finish_non_exhaustive()
-    }
-}
-
-impl Reservation {
-    /// Says what it waits for, if anything: from now on it may be revoked, or no more.
-    ///
-    /// # Errors
-    /// [`Revoked`] if it was before.
-    pub fn set_phase(&self, phase: Phase) -> Result<(), Revoked> {
-        let since = |queued: u64| {
-            let next = self.peer.quotas.sequence.fetch_add(1, Relaxed);
-            next << 1 | queued
-        };
-        let waiting = match phase {
-            _ if self.peer.is_exempt() => 0,
-            Phase::Working => 0,
-            Phase::Queued => since(1),
-            Phase::WaitsForClient => since(0),
-        };
-        // Behind the lock: a search that has found it waiting revokes it before this, or finds it changed.
-        let amount = lock(&self.entry.amount);
-        if amount.is_revoked {
-            return Err(Revoked);
-        }
-        self.entry.waiting.store(waiting, Relaxed);
-        Ok(())
-    }
-
-    /// Reserves more.
-    ///
-    /// # Errors
-    /// [`Full`], also when it was revoked.
-    pub fn grow(&self, more: u64) -> Result<(), Full> {
-        let quotas = &self.peer.quotas;
-        quotas.reserve(self.resource, &self.peer, more)?;
-        let mut amount = lock(&self.entry.amount);
-        if amount.is_revoked {
-            drop(amount);
-            quotas.give_back(self.resource, &self.peer.usage, more);
-            return Err(Full);
-        }
-        amount.held += more;
-        Ok(())
-    }
-
-    /// Gives a part back, at most all of it.
-    pub fn shrink(&self, less: u64) {
-        let mut amount = lock(&self.entry.amount);
-        let less = less.min(amount.held);
-        amount.held -= less;
-        drop(amount);
-        let quotas = &self.peer.quotas;
-        quotas.give_back(self.resource, &self.peer.usage, less);
-    }
-
-    /// How much it holds; 0 once it was revoked.
-    pub fn amount(&self) -> u64 {
-        lock(&self.entry.amount).held
-    }
-
-    /// Whether it was revoked.
-    pub fn is_revoked(&self) -> bool {
-        lock(&self.entry.amount).is_revoked
-    }
-
-    /// Ready once it was revoked. Only the task that polled last is woken.
-    pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.entry.waker.register(cx.waker());
-        if self.is_revoked() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    }
-
-    /// Returns once it was revoked. Cancel safe; for one task at a time.
-    pub async fn revoked(&self) {
-        poll_fn(|cx| self.poll_revoked(cx)).await;
-    }
-
-    /// Whose it is.
-    pub fn peer(&self) -> &Peer {
-        &self.peer
-    }
-}
-
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        lock(&self.peer.usage.entries[self.resource as usize]).remove(self.slot);
-        let held = std::mem::take(&mut lock(&self.entry.amount).held);
-        let quotas = &self.peer.quotas;
-        quotas.give_back(self.resource, &self.peer.usage, held);
-    }
-}
-
-impl fmt::Debug for Reservation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Reservation")
-            .field("resource", &self.resource)
-            .field("amount", &self.amount())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Entry {
-    /// Revokes it if it still waits as it was found; what it held.
-    fn revoke(&self, waiting: u64) -> Option<u64> {
-        let mut amount = lock(&self.amount);
-        if amount.is_revoked || self.waiting.load(Relaxed) != waiting {
-            return None;
-        }
-        amount.is_revoked = true;
-        let held = std::mem::take(&mut amount.held);
-        drop(amount);
-        self.waiting.store(0, Relaxed);
-        self.waker.wake();
-        Some(held)
     }
 }
 

@@ -2,6 +2,8 @@
 
 mod attributes;
 mod document;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod id;
 mod json;
 mod timestamp;

@@ -3,11 +3,16 @@
 //! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
 
 mod connection;
+mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+mod joined;
 mod pace;
 mod pulse;
+mod watch;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -17,25 +22,28 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits;
+use crate::quota::{Outbox, Peer, Phase, Reservation, Resource, Untaken};
 use connection::Protocols;
+use pace::arriving::Arriving;
+
+pub use pace::arriving::BodyPace;
 
 /// The body of a request, as it comes from the connection.
-pub type Incoming = pace::Arriving<hyper::body::Incoming>;
+pub type Incoming = Arriving<joined::Joined<hyper::body::Incoming>>;
 
 /// What a listener allows its clients.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Connections at once; further ones wait in the system's queue.
-    pub connections_max: usize,
     /// Longest time for a request's head to arrive, or for the bytes that tell the protocol.
     pub header_timeout: Duration,
     /// Longest time without a request, and longest time a client may leave an answer's bytes untaken.
     pub idle_timeout: Duration,
+    /// How fast the body of a request has to come.
+    pub body_pace: BodyPace,
     /// Longest time for requests under way to finish once told to stop.
     pub grace: Duration,
     /// Largest request head, in bytes; at least 8,192.
@@ -47,9 +55,12 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            connections_max: limits::CONNECTIONS_MAX,
             header_timeout: limits::HEADER_TIMEOUT,
             idle_timeout: limits::IDLE_TIMEOUT,
+            body_pace: BodyPace {
+                grace: limits::BODY_TIMEOUT,
+                bytes_per_s: limits::BODY_BYTES_PER_S_MIN,
+            },
             grace: limits::GRACE,
             head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
             headers_max: limits::REQUEST_HEADERS_MAX,
@@ -58,12 +69,16 @@ impl Default for Options {
 }
 
 /// The two ends of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Link {
     /// Who is on the other side: a client, or a proxy in front.
     pub peer: SocketAddr,
     /// The address it connected to.
     pub local: SocketAddr,
+    /// The other side's part in the quotas.
+    pub share: Peer,
+    /// What its client has not taken of its answers, where they are several at a time.
+    pub outbox: Arc<Outbox>,
 }
 
 /// How many connections a listener has, for whoever watches it.
@@ -104,8 +119,12 @@ impl Drop for OpenConnection {
 pub trait Service: Clone + Send + Sync + 'static {
     /// The body of an answer; an error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), never ends it cleanly.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Untaken
         + Send
         + 'static;
+
+    /// The part that a connection from this address has in the quotas. The service says who is exempt.
+    fn share(&self, address: IpAddr) -> Peer;
 
     /// Answers one request.
     fn answer(
@@ -125,7 +144,6 @@ pub async fn run<S: Service>(
     count: Arc<ConnectionCount>,
     shutdown: CancellationToken,
 ) {
-    let permits = Arc::new(Semaphore::new(options.connections_max));
     let protocols = Arc::new(Protocols::new(&options));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
@@ -138,24 +156,29 @@ pub async fn run<S: Service>(
     });
 
     loop {
-        // The permit first: over the limit, clients wait in the system's queue instead of in our memory.
         let accepted = tokio::select! {
             biased;
             () = &mut closing => break,
-            accepted = async {
-                let permit = Arc::clone(&permits).acquire_owned().await.expect("the semaphore is never closed");
-                (permit, listener.accept().await)
-            } => accepted,
+            accepted = listener.accept() => accepted,
         };
-        let (permit, link) = match accepted {
-            (permit, Ok((stream, peer))) => (permit, open(stream, peer)),
-            (_, Err(error)) => {
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
                 backoff.after(&error).await;
                 continue;
             }
         };
         backoff = Backoff::default();
-        let Ok((stream, link)) = link else { continue };
+        let share = service.share(peer.ip());
+        // The clients behind this one wait in the system's queue instead of in our memory.
+        let place = tokio::select! {
+            biased;
+            () = &mut closing => break,
+            place = place(&share) => place,
+        };
+        let Ok((stream, link)) = open(stream, peer, share) else {
+            continue;
+        };
         let ends = connection::Ends {
             shutdown: shutdown.clone(),
             cut: cut.clone(),
@@ -163,8 +186,8 @@ pub async fn run<S: Service>(
         let (protocols, service) = (Arc::clone(&protocols), service.clone());
         let open = count.enter();
         connections.spawn(async move {
-            protocols.serve(stream, link, service, ends).await;
-            drop((permit, open));
+            protocols.serve(stream, link, service, place, ends).await;
+            drop(open);
         });
     }
 
@@ -186,12 +209,34 @@ pub async fn run<S: Service>(
     }
 }
 
-fn open(stream: TcpStream, peer: SocketAddr) -> io::Result<(TcpStream, Link)> {
+/// A place for a connection, as soon as there is one.
+async fn place(share: &Peer) -> Reservation {
+    let mut place = share.reserve(Resource::Connections, 1);
+    loop {
+        if let Ok(place) = place {
+            // Until its first request it may give way to another connection.
+            let _ = place.set_phase(Phase::WaitsForClient);
+            return place;
+        }
+        // A connection may give way as soon as it has no request under way, of which nothing tells.
+        tokio::time::sleep(limits::CONNECTION_RETRY).await;
+        place = share.reserve_again(Resource::Connections, 1);
+    }
+}
+
+fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStream, Link)> {
     // Answers leave when they are written: with Nagle's algorithm a second small write waits for the peer's delayed
     // acknowledgement, 40 ms.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    Ok((stream, Link { peer, local }))
+    let outbox = Outbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX);
+    let link = Link {
+        peer,
+        local,
+        share,
+        outbox,
+    };
+    Ok((stream, link))
 }
 
 /// Waits after an accept error, so that running out of file descriptors is neither the end of the server nor a busy loop.

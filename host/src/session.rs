@@ -31,9 +31,9 @@ pub use options::{CookieOptions, Options, SameSiteOption, Secure, TouchPolicy, U
 pub use seed::{Seed, SeedError};
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::cookie::Presented;
+use crate::deadline::Deadline;
 use crate::record::CookieAttributes;
 
 /// One request, as far as its session is concerned.
@@ -47,7 +47,7 @@ pub struct Visit {
     /// What the guest may do.
     pub grant: Arc<Grant>,
     /// When all waiting and all re-running ends. A commit that has been sent is settled all the same.
-    pub deadline: Instant,
+    pub deadline: Deadline,
     /// Whether the visit waits for its turn before it starts.
     pub start: Start,
 }

@@ -3,17 +3,21 @@
 //! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
 
 mod brief;
+mod dress;
 mod escape;
 mod lines;
 pub mod metrics;
+mod output;
 
-pub use escape::escape;
-pub use lines::Flush;
+pub use escape::{cut, escape, escape_json, escape_lines};
+pub use lines::{Flush, KINDS, Kind};
+pub use output::{flush, greet, print, print_json, say};
 
-use std::io::IsTerminal as _;
+use std::io::{self, IsTerminal as _};
 
 use brief::Brief;
-use lines::Lines;
+use dress::Dress;
+use lines::{Dropped, Lines};
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -84,18 +88,32 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
     parse_filter(filter).map(drop)
 }
 
-/// Starts logging for the whole process. Lines are written by a thread of their own, a millisecond after they came; keep what is
-/// returned until the process ends, which has the last ones written.
+/// Starts logging for the whole process. Lines are written by a thread of their own, a millisecond after they came; keep the
+/// returned value until the process ends: its drop has the last lines written.
 ///
 /// # Errors
 /// [`TelemetryError`]; a second start is one.
 pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
-    let (written, flush) = Lines::to(std::io::stderr())?;
+    let dress = match options.format {
+        Format::Json => Dress::Json,
+        Format::Text if io::stderr().is_terminal() => Dress::Coloured,
+        Format::Text | Format::Brief => Dress::Plain,
+    };
+    let tell = |_: &Lines, dropped: &Dropped| {
+        let [access, guest, info, warn, error] = dropped;
+        tracing::warn!(
+            access,
+            guest,
+            info,
+            warn,
+            error,
+            "log lines were dropped: nobody read standard error for a while"
+        );
+    };
+    let (written, flush) = Lines::to(io::stderr(), dress, tell)?;
+    output::say_through(&written);
     let lines = match options.format {
-        Format::Text => fmt::layer()
-            .with_ansi(std::io::stderr().is_terminal())
-            .with_writer(written)
-            .boxed(),
+        Format::Text => fmt::layer().with_ansi(false).with_writer(written).boxed(),
         Format::Brief => fmt::layer()
             .event_format(Brief)
             .with_ansi(false)
@@ -111,6 +129,34 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
     };
     init_with(&options.filter, lines)?;
     Ok(flush)
+}
+
+/// A writer of whole lines to standard error that never waits, for a command that shows the log in its own way. Lines must be
+/// harmless already. Keep the second value until the process ends.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, Flush)> {
+    let tell = |lines: &Lines, dropped: &Dropped| {
+        let count: u64 = dropped.iter().sum();
+        let line = format!("{count} lines were dropped: nobody read standard error for a while\n");
+        lines.push(Kind::Warn, line.as_bytes());
+    };
+    let (lines, flush) = Lines::to(io::stderr(), Dress::AsItIs, tell)?;
+    output::say_through(&lines);
+    Ok((lines.writer(Kind::Info), flush))
+}
+
+/// Tells how many log lines were dropped, by kind.
+pub fn tell_dropped(scrape: &metrics::Scrape) {
+    for kind in KINDS {
+        scrape.total(
+            "cloakroom_log_lines_dropped_total",
+            "Log lines that were dropped because nobody read standard error.",
+            &[("kind", kind.as_str())],
+            kind.dropped(),
+        );
+    }
 }
 
 /// Starts logging for the whole process, with what `lines` makes of the events that pass the filter.

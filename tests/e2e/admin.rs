@@ -2,6 +2,7 @@
 
 mod metrics;
 mod shell;
+mod uploads;
 
 use std::time::{Duration, Instant};
 

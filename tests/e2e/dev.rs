@@ -191,6 +191,33 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_page_whose_name_was_made_to_lead_here_reads_nothing() {
+    let hello = std::fs::read(component("fixture-hello")).unwrap();
+    let host = Project::of(&hello).serve();
+    answers(&Browser::new(), &host, "/", 200, "").await;
+    let url = host.url("/");
+    let port = host.address().port();
+    for (name, status) in [
+        (format!("localhost:{port}"), 200),
+        (format!("app.localhost:{port}"), 200),
+        (format!("127.0.0.1:{port}"), 200),
+        (format!("[::1]:{port}"), 200),
+        (format!("evil.example:{port}"), 403),
+        ("evil.example".to_owned(), 403),
+        ("127.0.0.1.evil.example".to_owned(), 403),
+        (format!("192.0.2.1:{port}"), 403),
+    ] {
+        let (answered, _, text) = ask(&url, "host", &name).await;
+        assert_eq!(answered, status, "{name}: {text}");
+        assert_eq!(
+            text.contains("http://localhost:"),
+            status == 403,
+            "{name}: {text}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_that_is_refused_says_why_at_its_route() {
     let host = Project::of(&versions::hello(1)).serve();
     let browser = Browser::new();

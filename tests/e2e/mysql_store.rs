@@ -1,5 +1,6 @@
 //! The MySQL store on real MariaDB servers: the contract of all stores, and what is MySQL's own.
 
+mod collation;
 mod contract;
 mod lanes;
 mod outage;

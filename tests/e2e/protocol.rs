@@ -25,6 +25,7 @@ async fn raw(host: &Host, request: &[u8]) -> u16 {
 async fn malformed_requests_are_refused_and_the_host_goes_on() {
     let host = host();
     let long_target = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "a".repeat(20_000));
+    let long_method = format!("{} / HTTP/1.1\r\nhost: x\r\n\r\n", "M".repeat(33));
     let long_head = format!(
         "GET / HTTP/1.1\r\nhost: x\r\nx: {}\r\n\r\n",
         "a".repeat(40_000)
@@ -56,6 +57,28 @@ async fn malformed_requests_are_refused_and_the_host_goes_on() {
             b"GET /%00 HTTP/1.1\r\nhost: x\r\n\r\n",
             &[400],
         ),
+        (
+            "a transfer coding",
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            &[501],
+        ),
+        (
+            "chunked twice",
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
+            &[501],
+        ),
+        (
+            "two transfer codings",
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+            &[501],
+        ),
+        (
+            // hyper does not let these pass to where they could be told from malformed ones.
+            "a transfer coding that ends in no chunks",
+            b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: identity\r\n\r\n",
+            &[400],
+        ),
+        ("a long method", long_method.as_bytes(), &[501]),
         ("a long target", long_target.as_bytes(), &[414]),
         ("a long head", long_head.as_bytes(), &[431]),
         ("many headers", many.as_bytes(), &[431]),

@@ -389,18 +389,46 @@ impl Host {
         }
     }
 
+    /// The number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident memory in KiB, from `/proc`.
     pub fn resident_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// Memory that was swapped out in KiB, from `/proc`.
+    pub fn swapped_kib(&self) -> u64 {
+        self.status_kib("VmSwap:")
+    }
+
+    /// The most resident memory since [`Host::forget_peak`], in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// Lets the peak of resident memory begin anew.
+    ///
+    /// # Panics
+    /// If the host is not running.
+    pub fn forget_peak(&self) {
+        let path = format!("/proc/{}/clear_refs", self.child.id());
+        std::fs::write(path, "5").expect("the host is running");
+    }
+
+    fn status_kib(&self, key: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
         let status = status.expect("the host is running");
         let line = status
             .lines()
-            .find(|l| l.starts_with("VmRSS:"))
-            .expect("Linux tells VmRSS");
+            .find(|line| line.starts_with(key))
+            .expect("Linux tells it");
         line.split_whitespace()
             .nth(1)
             .and_then(|n| n.parse().ok())
-            .expect("VmRSS is a number")
+            .expect("it is a number")
     }
 }
 

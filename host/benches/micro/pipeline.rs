@@ -13,6 +13,7 @@ use cloakroom::guest::{
 };
 use cloakroom::handler::{Ends, Handler, Options, ProxyTrust, Site};
 use cloakroom::limits;
+use cloakroom::quota::{Outbox, Quotas, Totals};
 use cloakroom::route::{Route, RouteTable};
 use criterion::Criterion;
 use http::Request;
@@ -32,27 +33,36 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     for component in ["fixture-hello", "counter"] {
         for (how, reuse) in USES {
             let handler = runtime.block_on(handler(component, reuse, &visitor));
+            let ends = ends(&handler);
             group.bench_function(format!("{component}/{how}"), |b| {
-                measure(b, &runtime, async || answer(&handler, &cookie).await);
+                measure(b, &runtime, async || answer(&handler, &ends, &cookie).await);
             });
         }
     }
     group.finish();
 }
 
-async fn answer(handler: &Arc<Handler>, cookie: &str) -> Bytes {
+async fn answer(handler: &Arc<Handler>, ends: &Ends, cookie: &str) -> Bytes {
     let request = Request::get("/")
         .header(HOST, "example.test")
         .header(COOKIE, cookie)
         .body(Empty::<Bytes>::new());
-    let ends = Ends {
-        peer: SocketAddr::from(([127, 0, 0, 1], 50_000)),
-        local: SocketAddr::from(([127, 0, 0, 1], 3000)),
-    };
-    let response = handler.answer(request.expect("a request"), ends).await;
+    let response = handler
+        .answer(request.expect("a request"), ends.clone())
+        .await;
     assert_eq!(response.status(), 200);
     let body = response.into_body().collect().await;
     body.expect("a body that is whole").to_bytes()
+}
+
+fn ends(handler: &Handler) -> Ends {
+    let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
+    Ends {
+        peer,
+        local: SocketAddr::from(([127, 0, 0, 1], 3000)),
+        share: handler.share(peer.ip()),
+        outbox: Outbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX),
+    }
 }
 
 /// A host with one guest, which answers every path.
@@ -81,7 +91,9 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
     let keys = Arc::new(Signed::new().keys);
     let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
     let jar = Jar::new(COOKIE_NAME, jar_keys, Clock::system());
-    Handler::new(options(), site, Arc::clone(&visitor.sessions), jar, None)
+    let quotas = Quotas::new(Totals::default());
+    let sessions = Arc::clone(&visitor.sessions);
+    Handler::new(options(), site, sessions, jar, quotas, None)
 }
 
 fn options() -> Options {
@@ -91,7 +103,6 @@ fn options() -> Options {
         head_bytes_max: limits::REQUEST_HEAD_BYTES_MAX,
         headers_max: limits::REQUEST_HEADERS_MAX,
         target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-        requests_max: limits::REQUESTS_MAX,
     }
 }
 

@@ -124,7 +124,7 @@ pub(crate) fn check_no_page(head: &Parts) -> Result<(), Refusal> {
 }
 
 /// Whether a host, with or without a port, means this machine whatever the name service says.
-fn is_this_machine(host: &str) -> bool {
+pub(crate) fn is_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<http::uri::Authority>() else {
         return false;
     };

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use super::Parts;
 use super::reply::{Body, Refusal, Reply, json, problem, tagged};
 use super::report::{Change, Component, Guest, Listing, Trial};
-use super::upload;
+use super::upload::Uploads;
 use crate::guest::{
     AdmissionError, Admitted, Deployment, Digest, LoadError, Origin, Proposal, RollbackError,
     Source,
@@ -33,6 +33,7 @@ pub(super) fn show(parts: &Parts, name: String) -> Reply {
 /// Admits the request's body as a new version, or only tries it.
 pub(super) async fn put<B>(
     parts: &Parts,
+    uploads: &Uploads,
     name: String,
     head: &http::request::Parts,
     body: Pin<&mut B>,
@@ -47,7 +48,8 @@ where
     let expected = expected(&head.headers, deployment.live_version())?;
     // Before the component is sent for nothing; the admission looks again.
     check_expected(&deployment, expected)?;
-    let bytes = upload::read(&head.headers, body).await?;
+    let upload = uploads.read(&head.headers, body).await?;
+    let bytes = upload.bytes.clone();
     match mode {
         Mode::DryRun => try_out(parts, &deployment, bytes).await,
         Mode::Admit => admit(parts, &deployment, bytes, expected, peer).await,

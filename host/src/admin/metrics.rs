@@ -3,6 +3,7 @@
 use super::Parts;
 use crate::guest::Usage;
 use crate::session::Counters;
+use crate::telemetry;
 use crate::telemetry::metrics::{Label, Scrape};
 
 pub(super) fn text(parts: &Parts) -> String {
@@ -13,6 +14,7 @@ pub(super) fn text(parts: &Parts) -> String {
     tell_outbound(parts, &scrape);
     tell_sessions(parts.sessions.counters(), &scrape);
     parts.store.tell(&scrape);
+    telemetry::tell_dropped(&scrape);
     (parts.others)(&scrape);
     scrape.text()
 }

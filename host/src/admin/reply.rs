@@ -9,6 +9,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use super::report::Problem;
+use crate::telemetry::escape_json;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
 /// The body of an answer.
@@ -21,10 +22,11 @@ pub(crate) type Reply = Result<Response<Body>, Refusal>;
 pub(crate) type Refusal = Box<Response<Body>>;
 
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let text = serde_json::to_vec_pretty(value);
-    let mut text = text.expect("what is told has text keys and no maps that fail");
-    text.push(b'\n');
-    of(status, "application/json", text)
+    let text = serde_json::to_string_pretty(value);
+    let text = text.expect("an answer has text keys and no maps that fail");
+    // It is read on a terminal, mostly.
+    let text = format!("{}\n", escape_json(&text));
+    of(status, "application/json", text.into_bytes())
 }
 
 /// `{"error": "..."}`: the sentence says what is wrong and, where it is not plain, what helps.

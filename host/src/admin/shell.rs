@@ -5,7 +5,6 @@
 mod progress;
 mod table;
 
-use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -18,9 +17,10 @@ use serde::de::DeserializeOwned;
 
 use super::client::{Answer, Client, Upload};
 use super::report::{Change, Guest, Listing, Problem, Trial};
+use crate::files;
 use crate::guest::{COMPONENT_BYTES_MAX, RollbackError};
+use crate::telemetry::{self, escape};
 pub(crate) use progress::size;
-pub(crate) use table::harmless;
 
 use progress::Progress;
 
@@ -143,7 +143,8 @@ async fn put(
         Purpose::DryRun => print(&table::of_trial(&read_answer::<Trial>(&answer)?)),
         Purpose::Serve => {
             let change = read_answer::<Change>(&answer)?;
-            print(&format!("{} ({:.1} s)", told(&change), took.as_secs_f64()))
+            let told = told(&change);
+            print(&escape(&format!("{told} ({:.1} s)", took.as_secs_f64())))
         }
     }
 }
@@ -163,7 +164,8 @@ async fn look_ahead(client: &Client, name: &str, expected: Option<u64>) -> Resul
 async fn roll_back(client: &Client, name: &str, expected: Option<u64>) -> Result<(), ShellError> {
     let target = format!("{}/rollback", target(name)?);
     let change: Change = call(client, request(Method::POST, target, expected)?).await?;
-    print(&format!("{}: version {} serves", change.guest, change.live))
+    let told = format!("{}: version {} serves", change.guest, change.live);
+    print(&escape(&told))
 }
 
 fn told(change: &Change) -> String {
@@ -190,18 +192,9 @@ fn told(change: &Change) -> String {
 
 async fn read(file: PathBuf) -> Result<Bytes, ShellError> {
     let shown = file.display().to_string();
-    let unreadable = |error: io::Error| at_fault(format!("cannot read {shown}: {error}"));
-    let found = tokio::fs::metadata(&file).await.map_err(unreadable)?;
-    if !found.is_file() {
-        return Err(at_fault(format!("{shown} is no file")));
-    }
-    if found.len() > COMPONENT_BYTES_MAX {
-        let bytes = found.len();
-        return Err(at_fault(format!(
-            "{shown} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}"
-        )));
-    }
-    let bytes = tokio::fs::read(&file).await.map_err(unreadable)?;
+    let read = tokio::task::spawn_blocking(move || files::read(&file, COMPONENT_BYTES_MAX)).await;
+    let bytes = read.expect("reading a file neither panics nor is cancelled");
+    let bytes = bytes.map_err(|error| at_fault(format!("cannot read {shown}: {error}")))?;
     Ok(bytes.into())
 }
 
@@ -242,10 +235,10 @@ fn read_answer<T: DeserializeOwned>(answer: &Answer) -> Result<T, ShellError> {
     }
     let problem = serde_json::from_slice::<Problem>(&answer.body);
     let told = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
-    let told = harmless(&told);
     Err(match status {
-        StatusCode::UNAUTHORIZED => at_fault(format!(
-            "{told}\n    set CLOAKROOM_ADMIN_TOKEN to the host's token, or name a file that holds it: --token-file FILE"
+        StatusCode::UNAUTHORIZED => ShellError::AtFault(format!(
+            "{}\n    set CLOAKROOM_ADMIN_TOKEN to the host's token, or name a file that holds it: --token-file FILE",
+            escape(&told)
         )),
         StatusCode::PRECONDITION_FAILED => stale(&told),
         StatusCode::CONFLICT | StatusCode::REQUEST_TIMEOUT => failed(told),
@@ -256,19 +249,19 @@ fn read_answer<T: DeserializeOwned>(answer: &Answer) -> Result<T, ShellError> {
 
 fn stale(told: &str) -> ShellError {
     let remedy = "look with `cloakroom guests list`, then expect what is live now";
-    failed(format!("{told}\n    {remedy}"))
+    ShellError::Failed(format!("{}\n    {remedy}", escape(told)))
 }
 
 fn at_fault(problem: impl ToString) -> ShellError {
-    ShellError::AtFault(problem.to_string())
+    ShellError::AtFault(escape(&problem.to_string()).into_owned())
 }
 
 fn failed(problem: impl ToString) -> ShellError {
-    ShellError::Failed(problem.to_string())
+    ShellError::Failed(escape(&problem.to_string()).into_owned())
 }
 
 fn print(text: &str) -> Result<(), ShellError> {
-    writeln!(io::stdout(), "{}", text.trim_end())
+    telemetry::print(&format!("{}\n", text.trim_end()))
         .map_err(|error| failed(format!("cannot write to standard output: {error}")))
 }
 

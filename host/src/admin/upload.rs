@@ -1,35 +1,99 @@
-//! A component on its way in: read whole, within a limit of size and of time.
+//! Components on their way in: read whole, within limits of size, rate and time. An upload has its turn to be compiled only when it has
+//! arrived, and while it arrives it gives way to others: one that stalls keeps no other from its turn.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::{HeaderMap, StatusCode};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Limited};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::reply::{Refusal, problem};
-use crate::guest::COMPONENT_BYTES_MAX;
+use crate::guest::{BodyTooSlow, COMPONENT_BYTES_MAX};
 use crate::limits;
+use crate::quota::{Full, Peer, Phase, Quotas, Reservation, Resource, Revoked, Totals};
 
-/// Reads the body, or gives the answer that its sender gets.
-pub(super) async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+/// The components that are in memory.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    /// Those that are compiled, or tried.
+    turns: Semaphore,
+    /// All uploads are one peer's: of those that arrive, the one that has brought nothing for longest gives way.
+    peer: Peer,
+}
+
+impl Uploads {
+    pub(super) fn new() -> Self {
+        let quotas = Quotas::new(Totals {
+            connections: 0,
+            requests: 0,
+            request_bytes: limits::ADMIN_UPLOADS_HELD_MAX * COMPONENT_BYTES_MAX,
+            response_bytes: 0,
+        });
+        Self {
+            turns: Semaphore::new(limits::ADMIN_UPLOADS_MAX),
+            peer: quotas.peer(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        }
+    }
+
+    /// Reads the body and waits for its turn, or gives the answer that its sender gets.
+    pub(super) async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Upload<'_>, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if announced(headers).is_some_and(|bytes| bytes > COMPONENT_BYTES_MAX) {
+            return Err(too_large());
+        }
+        let room = self.peer.reserve(Resource::RequestBytes, 0);
+        let room = room.map_err(no_room)?;
+        let arriving = tokio::time::timeout(limits::ADMIN_UPLOAD_TIMEOUT, arrive(body, &room));
+        let bytes = tokio::select! {
+            biased;
+            () = room.revoked() => return Err(no_room(Full)),
+            arrived = arriving => arrived.unwrap_or_else(|_elapsed| Err(too_slow()))?,
+        };
+        room.set_phase(Phase::Working).map_err(revoked)?;
+        Ok(Upload {
+            bytes: bytes.into(),
+            _room: room,
+            _turn: self.turns.acquire().await.ok(),
+        })
+    }
+}
+
+/// A component that has arrived and has its turn.
+pub(super) struct Upload<'a> {
+    pub(super) bytes: Bytes,
+    _room: Reservation,
+    _turn: Option<SemaphorePermit<'a>>,
+}
+
+async fn arrive<B>(body: B, room: &Reservation) -> Result<Vec<u8>, Refusal>
 where
     B: http_body::Body<Data = Bytes> + Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    if announced(headers).is_some_and(|bytes| bytes > COMPONENT_BYTES_MAX) {
-        return Err(too_large());
-    }
-    let bytes_max = usize::try_from(COMPONENT_BYTES_MAX).unwrap_or(usize::MAX);
-    let whole = Box::pin(Limited::new(body, bytes_max).collect());
-    match tokio::time::timeout(limits::ADMIN_UPLOAD_TIMEOUT, whole).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(problem(StatusCode::BAD_REQUEST, "the component broke off")),
-        Err(_elapsed) => Err(problem(
-            StatusCode::REQUEST_TIMEOUT,
-            "the component did not arrive in time",
-        )),
+    let mut body = Box::pin(body);
+    let mut whole = Vec::new();
+    loop {
+        room.set_phase(Phase::WaitsForClient).map_err(revoked)?;
+        let Some(frame) = body.frame().await else {
+            return Ok(whole);
+        };
+        let frame = frame.map_err(|error| broken(error.into()))?;
+        let Some(piece) = frame.data_ref() else {
+            continue;
+        };
+        // It makes room for itself by what others hold, not by what it holds.
+        room.set_phase(Phase::Working).map_err(revoked)?;
+        room.grow(piece.len() as u64).map_err(no_room)?;
+        if whole.len() + piece.len() > COMPONENT_BYTES_MAX as usize {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(piece);
     }
 }
 
@@ -67,6 +131,27 @@ fn too_large() -> Refusal {
     problem(StatusCode::PAYLOAD_TOO_LARGE, sentence)
 }
 
+fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Refusal {
+    if error.is::<BodyTooSlow>() {
+        return too_slow();
+    }
+    problem(StatusCode::BAD_REQUEST, "the component broke off")
+}
+
+fn too_slow() -> Refusal {
+    let sentence = "the component came too slowly";
+    problem(StatusCode::REQUEST_TIMEOUT, sentence)
+}
+
+fn no_room(_: Full) -> Refusal {
+    let sentence = "too many components are being sent at once: try again";
+    problem(StatusCode::SERVICE_UNAVAILABLE, sentence)
+}
+
+fn revoked(_: Revoked) -> Refusal {
+    no_room(Full)
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::stream;
@@ -74,6 +159,41 @@ mod tests {
     use http_body_util::{Full, StreamBody};
 
     use super::*;
+
+    async fn read<B>(headers: &HeaderMap, body: B) -> Result<Bytes, Refusal>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let uploads = Uploads::new();
+        let upload = uploads.read(headers, body).await?;
+        Ok(upload.bytes.clone())
+    }
+
+    #[tokio::test]
+    async fn uploads_that_stall_keep_no_other_from_its_turn_nor_from_memory() {
+        let uploads = Uploads::new();
+        let piece = Bytes::from(vec![0; COMPONENT_BYTES_MAX as usize]);
+        let stalled = |_| {
+            let first = stream::iter([Ok::<_, std::io::Error>(Frame::data(piece.clone()))]);
+            let never = stream::pending();
+            let body = StreamBody::new(futures_util::StreamExt::chain(first, never));
+            Box::pin(async {
+                let refused = uploads.read(&HeaderMap::new(), body).await;
+                refused.err().map(|refusal| refusal.status().as_u16())
+            })
+        };
+        let mut all: Vec<_> = (0..limits::ADMIN_UPLOADS_HELD_MAX).map(stalled).collect();
+        for upload in &mut all {
+            assert!(futures_util::poll!(upload).is_pending());
+        }
+        let small = Full::new(Bytes::from_static(b"component"));
+        let upload = uploads.read(&HeaderMap::new(), small).await.unwrap();
+        assert_eq!(upload.bytes, "component");
+        // The one that has brought nothing for longest made room.
+        assert_eq!(all.remove(0).await, Some(503));
+        assert!(futures_util::poll!(&mut all[0]).is_pending());
+    }
 
     #[tokio::test]
     async fn a_component_beyond_the_limit_is_refused_announced_or_not() {

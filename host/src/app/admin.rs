@@ -1,7 +1,7 @@
 //! The admin interface as a part of the host: it listens from before the guests are loaded until all of the host is settled, and
 //! `cloakroom guests` calls it.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,9 +16,12 @@ use super::failure::Failure;
 use crate::admin::shell::{self, ShellError};
 use crate::admin::{self, Admin, Parts, Token};
 use crate::config::{AdminSettings, Environment};
+use crate::files;
 use crate::limits;
+use crate::quota::{Peer, Quotas, Resource, Totals};
 use crate::server::{self, Incoming, Link};
 use crate::telemetry::metrics::Scrape;
+use crate::telemetry::{self, escape};
 
 /// The variable that has the token on both sides.
 const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
@@ -52,12 +55,18 @@ impl Desk {
         });
         tracing::info!(%address, "the admin interface listens");
         let options = server::Options {
-            connections_max: limits::ADMIN_CONNECTIONS_MAX,
             grace: limits::ADMIN_GRACE,
             ..server::Options::default()
         };
         let stop = CancellationToken::new();
-        let service = AdminFront(Arc::clone(&admin));
+        let service = AdminFront {
+            admin: Arc::clone(&admin),
+            // Of their own: visitors that use up theirs must not keep operators out.
+            quotas: Quotas::new(Totals {
+                connections: limits::ADMIN_CONNECTIONS_MAX,
+                ..Totals::default()
+            }),
+        };
         let server = server::run(listener, service, options, Arc::default(), stop.clone());
         Ok(Some(Self {
             admin,
@@ -97,6 +106,7 @@ impl Desk {
                 &[],
                 connections.accepted(),
             );
+            tell_quotas(handler.quotas(), scrape);
         };
         self.admin.open(Parts {
             registry: Arc::clone(&app.registry),
@@ -119,19 +129,69 @@ impl Desk {
     }
 }
 
+fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
+    for resource in Resource::ALL {
+        let labels = [("total", resource.key())];
+        let gauge = |name, help, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            scrape.gauge(name, help, &labels, value);
+        };
+        let used = quotas.used(resource);
+        gauge(
+            "cloakroom_server_used",
+            "How much of a total of all clients is used.",
+            used,
+        );
+        let max = quotas.max(resource);
+        gauge(
+            "cloakroom_server_max",
+            "The most of a total of all clients that can be used.",
+            max,
+        );
+        let revoked = "What gave way to other clients because a total was used up.";
+        scrape.total(
+            "cloakroom_server_revoked_total",
+            revoked,
+            &labels,
+            quotas.revoked(resource),
+        );
+        let refused = "What was refused because a total was used up.";
+        scrape.total(
+            "cloakroom_server_refused_total",
+            refused,
+            &labels,
+            quotas.refused(resource),
+        );
+    }
+    let peers = i64::try_from(quotas.peers()).unwrap_or(i64::MAX);
+    scrape.gauge(
+        "cloakroom_server_clients",
+        "Clients that are told apart now.",
+        &[],
+        peers,
+    );
+}
+
 /// The interface as the server sees it.
 #[derive(Clone)]
-struct AdminFront(Arc<Admin>);
+struct AdminFront {
+    admin: Arc<Admin>,
+    quotas: Arc<Quotas>,
+}
 
 impl server::Service for AdminFront {
     type Body = admin::Body;
+
+    fn share(&self, address: IpAddr) -> Peer {
+        self.quotas.peer(address)
+    }
 
     fn answer(
         &self,
         request: Request<Incoming>,
         link: Link,
     ) -> impl Future<Output = Response<admin::Body>> + Send + 'static {
-        let admin = Arc::clone(&self.0);
+        let admin = Arc::clone(&self.admin);
         async move { admin.answer(request, link.peer).await }
     }
 }
@@ -172,12 +232,19 @@ pub async fn call_guests(
 
 fn token_in(file: &Path) -> Result<SecretString, ShellError> {
     let shown = file.display();
-    let read = std::fs::read_to_string(file);
-    let text =
-        read.map_err(|error| ShellError::AtFault(format!("cannot read {shown}: {error}")))?;
+    let at_fault = |problem: String| ShellError::AtFault(escape(&problem).into_owned());
+    let read = files::read_secret(file)
+        .map_err(|error| at_fault(format!("cannot read {shown}: {error}")))?;
+    if read.is_readable_by_all {
+        telemetry::say(&escape(&format!(
+            "warning: everybody on this machine may read {shown}"
+        )));
+    }
+    let text = String::from_utf8(read.into_bytes())
+        .map_err(|_| at_fault(format!("{shown} is not UTF-8")))?;
     let token = text.trim_end_matches(['\r', '\n']);
     if token.is_empty() {
-        return Err(ShellError::AtFault(format!("{shown} is empty")));
+        return Err(at_fault(format!("{shown} is empty")));
     }
     Ok(SecretString::from(token))
 }

@@ -67,7 +67,7 @@ pub(super) fn provide(config: &Config) -> Result<ServerSettings, Failure> {
     if shares != needs.shares() {
         tracing::warn!("{outcome}");
     }
-    server.listener.connections_max = usize::try_from(shares.connections).unwrap_or(usize::MAX);
+    server.totals.connections = shares.connections;
     server.outbound_connections_max = usize::try_from(shares.outbound).unwrap_or(usize::MAX);
     Ok(server)
 }
@@ -96,7 +96,7 @@ impl Needs {
             count(config.guests.len()) * PER_GUEST,
         ];
         Self {
-            connections: count(config.server.listener.connections_max),
+            connections: config.server.totals.connections,
             outbound: count(config.server.outbound_connections_max),
             others: parts.into_iter().fold(0, u64::saturating_add),
         }

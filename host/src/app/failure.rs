@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config::Fault;
+use crate::telemetry::escape;
 
 /// Why there is no [`super::App`].
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub enum StartError {
 
 /// Something that the host needs and did not get. `Display` is two lines, as [`Fault`]'s; no secret is in it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{problem}\n    {remedy}")]
+#[error("{}\n    {}", escape(problem), escape(remedy))]
 pub struct Failure {
     /// What is missing.
     pub problem: String,

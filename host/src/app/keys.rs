@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Config, Fault, SecretSource};
-use crate::cookie::{Jar, JarKeys, KeyRing, Secret};
+use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Secret};
 use crate::session::SessionManager;
 
 /// Both key rings; the same one where the guests' cookies have no secrets of their own.
@@ -32,15 +32,15 @@ impl Keys {
         Ok(Self { session, cookies })
     }
 
-    /// Those of the guests' own cookies.
-    pub(super) fn of_jar(&self) -> JarKeys {
-        JarKeys::new(Arc::clone(&self.cookies), &self.session)
+    /// Those of the guests' own cookies, on a host whose store compares ids like this.
+    pub(super) fn of_jar(&self, ids: IdComparison) -> JarKeys {
+        JarKeys::new(Arc::clone(&self.cookies), &self.session, ids)
     }
 
     /// Has a running host sign and verify with these.
-    pub(super) fn take_over(&self, sessions: &SessionManager, jar: &Jar) {
+    pub(super) fn take_over(&self, sessions: &SessionManager, jar: &Jar, ids: IdComparison) {
         sessions.replace_keys(Arc::clone(&self.session));
-        jar.replace_keys(self.of_jar());
+        jar.replace_keys(self.of_jar(ids));
     }
 }
 

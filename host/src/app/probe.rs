@@ -12,7 +12,7 @@ use http::uri::Scheme;
 use http_body_util::Empty;
 
 use crate::clock::Clock;
-use crate::cookie::{Jar, JarKeys, KeyRing, Presented, Secret};
+use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Presented, Secret};
 use crate::guest::{self, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody};
 use crate::session::{self, Outcome, SessionManager, Visit};
 use crate::store::memory::MemoryStore;
@@ -35,7 +35,7 @@ impl guest::Probe for ScratchVisitor {
         Box::pin(async move {
             let deadline = Instant::now() + candidate.limits().deadline;
             let keys = scratch_keys()?;
-            let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
+            let jar_keys = JarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
             let jar = Jar::new(NO_COOKIE, jar_keys, self.clock.clone());
             let request = request(&candidate, path, jar, deadline)?;
             let mut invocation = Invocation::new(Arc::clone(&candidate), request);
@@ -47,7 +47,7 @@ impl guest::Probe for ScratchVisitor {
                 path: path.split('?').next().unwrap_or(path).to_owned(),
                 is_secure: false,
                 grant: Arc::clone(candidate.grant()),
-                deadline,
+                deadline: deadline.into(),
                 start: candidate.start(),
             };
             let sessions = self.sessions(keys);
@@ -97,7 +97,9 @@ fn request(
         ),
         jar: Some(jar),
         request_id: "probe".into(),
-        deadline,
+        deadline: deadline.into(),
+        client: None,
+        place: None,
     })
 }
 

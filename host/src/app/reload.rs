@@ -11,7 +11,7 @@ use super::guests::{self, Examined};
 use super::keys::Keys;
 use super::{App, note, routes};
 use crate::config::{Config, Fault, Refused};
-use crate::cookie::Jar;
+use crate::cookie::{IdComparison, Jar};
 use crate::guest::{Admission, Deployments, GuestRegistry};
 use crate::handler::{Handler, Site};
 use crate::route::RouteTable;
@@ -80,6 +80,7 @@ pub(super) struct Reloader {
     admission: Arc<Admission>,
     sessions: Arc<SessionManager>,
     jar: Arc<Jar>,
+    ids: IdComparison,
     keys: Keys,
 }
 
@@ -101,6 +102,7 @@ impl Reloader {
             admission: Arc::clone(&app.admission),
             sessions: Arc::clone(&app.sessions),
             jar: Arc::clone(&app.jar),
+            ids: app.store.id_comparison(),
             keys: app.keys.clone(),
         }
     }
@@ -194,7 +196,7 @@ impl Reloader {
 
         let guests = Arc::new(guests.activate());
         if let Some(keys) = keys {
-            keys.take_over(&self.sessions, &self.jar);
+            keys.take_over(&self.sessions, &self.jar, self.ids);
             self.keys = keys;
         }
         self.handler.replace_site(Site {

@@ -86,7 +86,6 @@ pub(super) fn handler(config: &Config) -> handler::Options {
         head_bytes_max: config.server.listener.head_bytes_max,
         headers_max: config.server.listener.headers_max,
         target_bytes_max: config.server.request_target_bytes_max,
-        requests_max: config.server.requests_max,
     }
 }
 
@@ -164,6 +163,8 @@ fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
         stream_silence_max: limits.stream_silence_max,
         log_lines_max: limits.log_lines_max,
         log_line_bytes_max: limits.log_line_bytes_max,
+        log_bytes_max: limits.log_bytes_max,
+        log_bytes_per_s_max: limits.log_bytes_per_s_max,
         outbound_calls_max: limits.outbound_calls_max,
         outbound_connections_max: limits.outbound_connections_max,
     }

@@ -7,6 +7,7 @@ use secrecy::SecretString;
 
 use super::failure::{Failure, StartError};
 use crate::config::{self, Backend, Fault, MysqlSettings, StoreSettings, TlsMode};
+use crate::cookie::IdComparison;
 use crate::store::SessionStore;
 use crate::store::memory::MemoryStore;
 use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore};
@@ -26,6 +27,15 @@ impl OpenStore {
             Self::Memory(store) => Arc::clone(store) as _,
             Self::Sqlite(store) => Arc::clone(store) as _,
             Self::Mysql(store) => Arc::clone(store) as _,
+        }
+    }
+
+    /// How its session ids are compared.
+    pub(super) fn id_comparison(&self) -> IdComparison {
+        match self {
+            Self::Mysql(store) if store.compares_ids_loosely() => IdComparison::Loose,
+            // These two compare bytes.
+            Self::Memory(_) | Self::Sqlite(_) | Self::Mysql(_) => IdComparison::Exact,
         }
     }
 

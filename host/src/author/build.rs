@@ -1,7 +1,6 @@
 //! Runs the commands by which a guest is made from its sources. Knows no language: a command is a line for `sh`.
 
 use std::collections::VecDeque;
-use std::io::Write as _;
 use std::path::Path;
 use std::pin::pin;
 use std::process::{ExitStatus, Stdio};
@@ -14,6 +13,7 @@ use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::config::BuildSettings;
+use crate::telemetry;
 
 /// The last lines of a command's output that are kept.
 const LINES_MAX: usize = 400;
@@ -140,15 +140,42 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<St
     let Some(stream) = stream else { return };
     let mut lines = BufReader::new(stream).split(b'\n');
     while let Ok(Some(line)) = lines.next_segment().await {
-        let line = String::from_utf8_lossy(&line).into_owned();
-        // Where standard error is closed nobody looks, and the build goes on.
-        let _ = writeln!(std::io::stderr(), "{line}");
+        let line = without_colours(&String::from_utf8_lossy(&line));
+        telemetry::say(&line);
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() == LINES_MAX {
             kept.pop_front();
         }
         kept.push_back(line);
     }
+}
+
+/// The text without the sequences that drive a terminal (ECMA-48): colours, cursor movements, links.
+pub(super) fn without_colours(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        if c != '\u{1b}' {
+            plain.extend((!c.is_control() || matches!(c, '\n' | '\t')).then_some(c));
+            continue;
+        }
+        match rest.next() {
+            // A control sequence ends with its first letter or sign of these.
+            Some('[') => while rest.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
+            // An operating system command ends with a bell or a string terminator.
+            Some(']') => {
+                let mut before = ' ';
+                while let Some(c) = rest.next()
+                    && c != '\u{7}'
+                    && (before, c) != ('\u{1b}', '\\')
+                {
+                    before = c;
+                }
+            }
+            _ => {}
+        }
+    }
+    plain
 }
 
 #[cfg(test)]

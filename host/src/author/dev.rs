@@ -2,6 +2,7 @@
 //! terminal and in the browser what is wrong, and what happens to requests and sessions. For the machine that guests are written on.
 
 mod bench;
+mod callers;
 mod console;
 mod narrator;
 mod page;
@@ -11,7 +12,6 @@ mod supervisor;
 mod tree;
 mod work;
 
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::bench::Bench;
+use self::callers::Callers;
 use self::console::Console;
 use self::narrator::{Narrator, Paths};
 use self::sessions::TellingStore;
@@ -74,11 +75,15 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), DevError> {
     let config = eager(config);
-    let console = Console::stderr(environment);
+    let (console, _flush) = Console::stderr(environment)?;
     let (clock, paths) = (Clock::system(), Arc::<Paths>::default());
     let narrator = Narrator::new(console.clone(), Arc::clone(&paths));
     telemetry::init_with(&config.log.filter, narrator)?;
-    let bench = Arc::new(Bench::new(paths, clock.clone()));
+    let bench = Arc::new(Bench::new(
+        paths,
+        clock.clone(),
+        Callers::new(config.listen),
+    ));
     let reloads = Reloads::new({
         let read = Arc::clone(&read);
         move || read().map(eager)
@@ -98,7 +103,7 @@ pub async fn run(
     let listener = app.bind().await?;
     let (address, admin) = (listener.local_addr()?, desk.as_ref().map(Desk::address));
     let app = app.with_reloads(reloads.clone()).with_desk(desk, &shutdown);
-    writeln!(std::io::stdout(), "{}", greeting.text(address, admin))?;
+    telemetry::greet(&format!("{}\n", greeting.text(address, admin)))?;
 
     let (built, builds) = mpsc::unbounded_channel();
     let shop = Arc::new(Shop {

@@ -27,7 +27,7 @@ pub struct AdminSettings {
 
 /// Reads `[admin]`. The section, a flag or a variable for `listen` asks for it; a variable with the token alone does not: it
 /// is the one that the command `guests` reads, too.
-pub(super) fn read(mut section: Section<'_>) -> Option<AdminSettings> {
+pub(super) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<AdminSettings> {
     let address = section.get("listen", listen);
     let token = section.get("token", token);
     let is_asked_for = section.is_given("listen") || section.origin_of("") != Origin::Nowhere;
@@ -42,10 +42,27 @@ pub(super) fn read(mut section: Section<'_>) -> Option<AdminSettings> {
             format!("{TOKEN_REMEDY}; or listen on {DEFAULT_ADMIN_LISTEN}"),
         );
     }
+    if overlap(address, visitors) {
+        section.fault(
+            "listen",
+            format!("{address} is taken by the visitors' listener, {visitors}"),
+            "write another port",
+        );
+    }
     Some(AdminSettings {
         listen: address,
         token,
     })
+}
+
+/// Whether two listeners cannot have these addresses at once. An unspecified address is every one; IPv6's takes those of IPv4 as well.
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let covers = |one: IpAddr, other: IpAddr| {
+        one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))
+    };
+    let (ip, other_ip) = (one.ip(), other.ip());
+    let is_one_port = one.port() == other.port() && one.port() != 0;
+    is_one_port && (covers(ip, other_ip) || covers(other_ip, ip))
 }
 
 fn token(field: &Field<'_>) -> Result<SecretText, Complaint> {

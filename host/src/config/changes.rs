@@ -38,14 +38,18 @@ impl Config {
             changed.push("listen");
         }
         compare!(changed, "server", *server, new.server;
-            "connections": listener.connections_max,
+            "connections": totals.connections,
             "request_headers": listener.headers_max,
             "header_timeout": listener.header_timeout,
             "idle_timeout": listener.idle_timeout,
+            "body_timeout": listener.body_pace.grace,
+            "body_rate": listener.body_pace.bytes_per_s,
             "grace": listener.grace,
             "request_head": listener.head_bytes_max,
             "request_target": request_target_bytes_max,
-            "requests": requests_max,
+            "requests": totals.requests,
+            "waiting_bodies": totals.request_bytes,
+            "untaken": totals.response_bytes,
             "instances": instances_max,
             "instance_waiters": instance_waiters_max,
             "instance_wait": instance_wait_max,

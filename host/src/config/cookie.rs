@@ -7,6 +7,8 @@ use super::kinds::{Complaint, Field, boolean, duration, text, word};
 use super::reader::Section;
 use super::session::Compat;
 use super::source::Value;
+use crate::cookie::{is_valid_domain, is_valid_path};
+use crate::limits::COOKIE_AGE_MAX;
 
 /// `[session.cookie]`: the attributes of new sessions' cookies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,36 +119,21 @@ pub(super) fn warn_of_never_secure(
     }
 }
 
-/// Express's characters (of the package `cookie` 0.7), and the slash without which browsers ignore it.
+/// A path that can be sent, with the slash without which browsers ignore it.
 fn path(field: &Field<'_>) -> Result<String, Complaint> {
     let path = text(field)?;
-    let is_clean = path.bytes().all(|c| matches!(c, b' '..=b':' | b'='..=b'~'));
-    if path.starts_with('/') && is_clean {
+    if path.starts_with('/') && is_valid_path(&path) {
         return Ok(path);
     }
     Err(Complaint::new(
         format!("{path:?} is no cookie path"),
-        "write \"/\", or a path that starts with a slash and has neither `;` nor `<`",
+        "write \"/\", or a path of at most 1,024 bytes that starts with a slash and has neither `;` nor `<`",
     ))
 }
 
-/// What the package `cookie` 0.7 takes: labels of letters, digits and hyphens, and a leading dot.
 fn domain(field: &Field<'_>) -> Result<String, Complaint> {
     let domain = text(field)?;
-    let is_label = |label: &str| {
-        (1..=63).contains(&label.len())
-            && label
-                .bytes()
-                .all(|c| c.is_ascii_alphanumeric() || c == b'-')
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    if domain
-        .strip_prefix('.')
-        .unwrap_or(&domain)
-        .split('.')
-        .all(is_label)
-    {
+    if is_valid_domain(&domain) {
         return Ok(domain);
     }
     Err(Complaint::new(
@@ -254,6 +241,12 @@ fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettin
             "same_site",
             "\"auto\" is SameSite=None on a secure link, and browsers drop that from a cookie that is not secure",
             "set secure = \"auto\"",
+        );
+    }
+    if cookie.max_age.is_some_and(|age| age > COOKIE_AGE_MAX) {
+        section.warn(
+            "max_age",
+            "browsers keep a cookie for 400 days at most: the session's row outlives it",
         );
     }
 }

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use crate::files;
+
 /// Where environment variables come from.
 pub trait Environment {
     /// The variable's value; `None` when it is absent or not Unicode.
@@ -56,13 +58,15 @@ impl<'a> Reference<'a> {
         variable.or_else(|| text.strip_prefix("file:").map(Self::File))
     }
 
-    /// What it points to, a file's last line end cut off; or the problem and the remedy.
+    /// What it points to, a file's last line end cut off; or the problem and the remedy. `warn` is told what is allowed and
+    /// probably not meant.
     ///
     /// Relative files are sought in `base`.
     pub(super) fn read(
         &self,
         environment: &dyn Environment,
         base: &Path,
+        warn: impl FnOnce(String),
     ) -> Result<Vec<u8>, (String, String)> {
         match self {
             Self::Variable(name) => match environment.get(name) {
@@ -79,10 +83,16 @@ impl<'a> Reference<'a> {
             Self::File(path) => {
                 let path = base.join(path);
                 let shown = path.display();
-                let mut content = std::fs::read(&path).map_err(|error| {
-                    let remedy = format!("make {shown} readable, or name another file");
+                let file = files::read_secret(&path).map_err(|error| {
+                    let remedy = error.remedy(&shown.to_string());
                     (format!("cannot read {shown}: {error}"), remedy)
                 })?;
+                if file.is_readable_by_all {
+                    warn(format!(
+                        "everybody on this machine may read {shown}: chmod it to 600"
+                    ));
+                }
+                let mut content = file.into_bytes();
                 if content.ends_with(b"\n") {
                     content.pop();
                     if content.ends_with(b"\r") {
@@ -108,9 +118,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s"), "from a file\r\n").unwrap();
         let read = |text| {
-            Reference::parse(text)
-                .unwrap()
-                .read(&[("S", "from a variable"), ("EMPTY", "")], folder.path())
+            Reference::parse(text).unwrap().read(
+                &[("S", "from a variable"), ("EMPTY", "")],
+                folder.path(),
+                drop,
+            )
         };
         assert_eq!(read("env:S").unwrap(), b"from a variable");
         assert_eq!(read("file:s").unwrap(), b"from a file");
@@ -124,7 +136,7 @@ mod tests {
         let problem = |text| {
             Reference::parse(text)
                 .unwrap()
-                .read(&[("EMPTY", "")], folder.path())
+                .read(&[("EMPTY", "")], folder.path(), drop)
                 .unwrap_err()
                 .0
         };

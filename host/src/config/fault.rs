@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::telemetry::escape;
+
 /// Where a setting was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -74,14 +76,14 @@ impl Fault {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.origin != Origin::Nowhere {
-            write!(f, "{}: ", self.origin)?;
+            write!(f, "{}: ", escape(&self.origin.to_string()))?;
         }
         if !self.key.is_empty() {
-            write!(f, "{}: ", self.key)?;
+            write!(f, "{}: ", escape(&self.key))?;
         }
-        f.write_str(&self.problem)?;
+        f.write_str(&escape(&self.problem))?;
         if !self.remedy.is_empty() {
-            write!(f, "\n    {}", self.remedy)?;
+            write!(f, "\n    {}", escape(&self.remedy))?;
         }
         Ok(())
     }

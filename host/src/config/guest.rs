@@ -7,7 +7,9 @@ mod outbound;
 use std::path::{Path, PathBuf};
 
 use super::environment::Reference;
-use super::kinds::{Complaint, Field, boolean, count_in, existing_file, items, path, word};
+use super::kinds::{
+    Complaint, Field, boolean, count_in, existing_file, items, path, some_items, word,
+};
 use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
@@ -177,10 +179,10 @@ pub(super) fn read(
         component: component.unwrap_or_default(),
         session,
         read_keys: section
-            .get("read_keys", items(key_pattern))
+            .get("read_keys", some_items(key_pattern))
             .unwrap_or_default(),
         write_keys: section
-            .get("write_keys", items(key_pattern))
+            .get("write_keys", some_items(key_pattern))
             .unwrap_or_default(),
         outbound_hosts: section
             .get("outbound_hosts", outbound::hosts)
@@ -265,7 +267,9 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
         let Some(reference) = Reference::parse(text) else {
             return Ok(Some((name.clone(), text.clone())));
         };
-        let read = reference.read(field.reader.environment(), field.reader.base());
+        let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
+            field.reader.warn(warning)
+        });
         if let (Err((problem, _)), Purpose::Rehearse) = (&read, field.reader.purpose()) {
             let warning = format!("the guest's variable {name} is left out: {problem}");
             field.reader.warn(warning);

@@ -11,6 +11,7 @@ use super::reader::Reader;
 use super::secrets;
 use super::source::Value;
 use super::store::SecretText;
+use crate::files::{self, FileError};
 
 /// One key's value on its way to a type.
 pub(super) struct Field<'a> {
@@ -254,6 +255,22 @@ pub(super) fn items<T>(
     }
 }
 
+/// As [`items`], of one item at least. For keys that, left out, allow everything: an empty list would read as the opposite.
+pub(super) fn some_items<T>(
+    parse: impl Fn(&str) -> Result<T, Complaint>,
+) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
+    move |field| {
+        let items = items(parse)(field)?;
+        if items.is_empty() {
+            return Err(Complaint::new(
+                "the list is empty, which would allow none",
+                "write at least one, or leave the key out to allow all",
+            ));
+        }
+        Ok(items)
+    }
+}
+
 /// A path; in the file, relative to the file's folder.
 pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     let path = text(field)?;
@@ -268,9 +285,12 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
 pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     let path = path(field)?;
     let shown = path.display();
-    match std::fs::metadata(&path) {
-        Ok(found) if found.is_file() => Ok(path),
-        Ok(_) => Err(Complaint::new(format!("{shown} is no file"), "name a file")),
+    match files::open(&path) {
+        Ok(_) => Ok(path),
+        Err(FileError::NotAFile(kind)) => Err(Complaint::new(
+            format!("{shown} is no file: it is {kind}"),
+            "name a file",
+        )),
         Err(error) => Err(Complaint::new(
             format!("cannot read {shown}: {error}"),
             "name a file that exists; a relative path starts at the folder of the configuration file",
@@ -321,7 +341,9 @@ fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
     match Reference::parse(text) {
         Some(_) if field.is_rehearsed() => Ok(secrets::random()),
         Some(reference) => reference
-            .read(field.reader.environment(), field.reader.base())
+            .read(field.reader.environment(), field.reader.base(), |warning| {
+                field.reader.warn(warning)
+            })
             .map_err(|(problem, remedy)| Complaint::new(problem, remedy)),
         None if field.is_typed() => Err(Complaint::new(
             "is a secret in clear",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::kinds::{Complaint, Field, boolean, count_in, duration, share, text};
 use super::reader::Section;
-use crate::guest::{Canary, Rollback, Rollout, Thresholds};
+use crate::guest::{CLIENTS_MAX, Canary, Rollback, Rollout, Thresholds};
 use crate::limits;
 
 /// Longest window: counts are kept for it.
@@ -35,6 +35,7 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
     let Thresholds {
         window,
         requests_min,
+        clients_min,
         errors_max,
         traps_max,
         deadline_misses_max,
@@ -51,6 +52,9 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
                 .map_or(requests_min, |count| {
                     u32::try_from(count).unwrap_or(u32::MAX)
                 }),
+            clients_min: section
+                .get("clients", count_in(1, CLIENTS_MAX))
+                .unwrap_or(clients_min),
             errors_max: section.get("errors", share).unwrap_or(errors_max),
             traps_max: section.get("traps", share).unwrap_or(traps_max),
             deadline_misses_max: section

@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::kinds::{Complaint, items, text};
+use super::kinds::{Complaint, some_items, text};
 use super::reader::Section;
 use crate::route::{Route, RouteError, RouteTable};
 
@@ -13,7 +13,9 @@ pub(super) fn read(sections: Vec<Section<'_>>, guests: &[String]) -> Vec<Route> 
     for mut section in sections {
         let path = section.get("path", text);
         let guest = section.get("guest", text);
-        let methods = section.get("methods", items(method)).unwrap_or_default();
+        let methods = section
+            .get("methods", some_items(method))
+            .unwrap_or_default();
         let host = section.get("host", text);
         for key in ["path", "guest"] {
             if section.is_missing(key) {

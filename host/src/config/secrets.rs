@@ -12,6 +12,7 @@ use super::fault::Fault;
 use super::kinds::{self, boolean};
 use super::reader::Section;
 use super::store::Backend;
+use crate::files::{self, FileError};
 
 /// Least length of a secret, in bytes: as long as the HMAC-SHA256 it keys.
 const SECRET_BYTES_MIN: usize = 32;
@@ -167,15 +168,22 @@ fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
         Fault::new("session.secrets", problem, remedy)
     };
     let shown = path.display();
-    let mut secret = match fs::read(path) {
+    let unreadable = |error: FileError| {
+        let problem = format!("cannot read {shown}: {error}");
+        match error {
+            FileError::Io(_) => fault(problem),
+            _ => Fault::new("session.secrets", problem, error.remedy(&shown.to_string())),
+        }
+    };
+    let mut secret = match files::read_own_secret(path) {
         Ok(secret) => secret,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        Err(error) if error.is_absent() => {
             make_secret(path)
                 .map_err(|error| fault(format!("cannot keep a secret in {shown}: {error}")))?;
-            // Whoever came first has made it: all read what lies there.
-            fs::read(path).map_err(|error| fault(format!("cannot read {shown}: {error}")))?
+            // Another host may have made it first: all read the file that is there.
+            files::read_own_secret(path).map_err(unreadable)?
         }
-        Err(error) => return Err(fault(format!("cannot read {shown}: {error}"))),
+        Err(error) => return Err(unreadable(error)),
     };
     while secret.ends_with(b"\n") || secret.ends_with(b"\r") {
         secret.pop();
@@ -270,6 +278,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
         fs::write(&path, "\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        fs::set_permissions(&path, mode).unwrap();
         let fault = SecretSource::KeptAt(path.clone()).obtain().unwrap_err();
         assert!(fault.problem.contains("holds 0 bytes"), "{fault}");
         assert_eq!(fs::read(path).unwrap(), b"\n");

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::kinds::{Complaint, Field, boolean, count_in, duration, path, size_in, text, word};
 use super::reader::Section;
 use super::store::{Backend, DEFAULT_SQLITE_PATH};
+use crate::quota::Totals;
 use crate::{limits, server, telemetry};
 
 /// Where to listen when nothing says otherwise.
@@ -20,8 +21,8 @@ pub struct ServerSettings {
     pub listener: server::Options,
     /// Longest request target (path and query), in bytes.
     pub request_target_bytes_max: usize,
-    /// Requests under way at once, their answers' bodies included.
-    pub requests_max: usize,
+    /// What all clients share.
+    pub totals: Totals,
     /// Guest instances at once.
     pub instances_max: usize,
     /// Requests that may wait for an instance.
@@ -46,7 +47,7 @@ impl Default for ServerSettings {
         Self {
             listener: server::Options::default(),
             request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-            requests_max: limits::REQUESTS_MAX,
+            totals: Totals::default(),
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
@@ -68,9 +69,7 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
         ..ServerSettings::default()
     };
     let listener = &mut settings.listener;
-    let counts: [(&'static str, &mut usize, usize); 6] = [
-        ("connections", &mut listener.connections_max, 1 << 20),
-        ("requests", &mut settings.requests_max, 1 << 20),
+    let counts: [(&'static str, &mut usize, usize); 4] = [
         ("request_headers", &mut listener.headers_max, 1024),
         ("instances", &mut settings.instances_max, 1 << 16),
         (
@@ -90,7 +89,26 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
             *setting = number;
         }
     }
-    let durations: [(&'static str, &mut Duration); 5] = [
+    let shared = [
+        ("connections", &mut settings.totals.connections),
+        ("requests", &mut settings.totals.requests),
+    ];
+    for (key, setting) in shared {
+        if let Some(number) = section.get(key, count_in(1, 1 << 20)) {
+            *setting = number as u64;
+        }
+    }
+    let shared_bytes = [
+        ("waiting_bodies", &mut settings.totals.request_bytes),
+        ("untaken", &mut settings.totals.response_bytes),
+    ];
+    for (key, setting) in shared_bytes {
+        if let Some(bytes) = section.get(key, size_in(1 << 20, 1 << 40)) {
+            *setting = bytes as u64;
+        }
+    }
+    let durations: [(&'static str, &mut Duration); 6] = [
+        ("body_timeout", &mut listener.body_pace.grace),
         ("header_timeout", &mut listener.header_timeout),
         ("idle_timeout", &mut listener.idle_timeout),
         ("grace", &mut listener.grace),
@@ -101,6 +119,9 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
         if let Some(time) = section.get(key, duration) {
             *setting = time;
         }
+    }
+    if let Some(bytes) = section.get("body_rate", size_in(1, 1 << 30)) {
+        listener.body_pace.bytes_per_s = bytes as u64;
     }
     let sizes: [(&'static str, &mut usize, usize); 2] = [
         ("request_head", &mut listener.head_bytes_max, 8 << 10),

@@ -10,6 +10,7 @@ use super::kinds::{Complaint, Field, boolean, count_in, duration, items, size_in
 use super::reader::Section;
 use super::secrets::{self, SecretSource};
 use super::store::Backend;
+use crate::cookie::is_valid_name;
 use crate::limits;
 
 /// `[session]`.
@@ -106,8 +107,8 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Sessi
     let name = name.unwrap_or_else(|| "connect.sid".to_owned());
     let proxy = section.get("proxy", boolean);
     let trusted_proxies = section.get("trusted_proxies", items(network));
+    check_proxy(&section, compat, proxy, trusted_proxies.as_deref());
     let trusted_proxies = trusted_proxies.unwrap_or_default();
-    check_proxy(&section, compat, proxy, &trusted_proxies);
     let cookie = cookie::read(section.section("cookie"), compat, &name);
     let is_secure_possible = proxy != Some(false) && !trusted_proxies.is_empty()
         || (is_express_1 && proxy == Some(true));
@@ -162,15 +163,12 @@ fn read_limits(mut section: Section<'_>) -> SessionLimits {
 
 fn cookie_name(field: &Field<'_>) -> Result<String, Complaint> {
     let name = text(field)?;
-    let is_token = name
-        .bytes()
-        .all(|c| c.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&c));
-    if is_token {
+    if is_valid_name(&name) {
         return Ok(name);
     }
     Err(Complaint::new(
         format!("{name:?} is no cookie name"),
-        "use letters, digits and !#$%&'*+-.^_`|~ (RFC 6265, section 4.1.1)",
+        "use at most 256 letters, digits and !#$%&'*+-.^_`|~ (RFC 6265, section 4.1.1)",
     ))
 }
 
@@ -185,9 +183,19 @@ fn network(text: &str) -> Result<IpNet, Complaint> {
     })
 }
 
-fn check_proxy(section: &Section<'_>, compat: Compat, proxy: Option<bool>, trusted: &[IpNet]) {
+fn check_proxy(
+    section: &Section<'_>,
+    compat: Compat,
+    proxy: Option<bool>,
+    trusted: Option<&[IpNet]>,
+) {
+    // A list with a fault of its own is neither missing nor empty.
+    let is_nobody_trusted = match trusted {
+        Some(networks) => networks.is_empty(),
+        None => section.is_missing("trusted_proxies"),
+    };
     match proxy {
-        Some(true) if trusted.is_empty() && !section.is_given("trusted_proxies") => {
+        Some(true) if is_nobody_trusted => {
             if compat == Compat::Express1 {
                 section.warn(
                     "proxy",
@@ -201,7 +209,7 @@ fn check_proxy(section: &Section<'_>, compat: Compat, proxy: Option<bool>, trust
                 );
             }
         }
-        Some(false) if !trusted.is_empty() => section.fault(
+        Some(false) if trusted.is_some_and(|networks| !networks.is_empty()) => section.fault(
             "trusted_proxies",
             "no proxy is believed while proxy = false",
             "leave out one of the two",

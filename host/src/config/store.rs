@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::Purpose;
 use super::fault::Origin;
 use super::kinds::{
-    Complaint, Field, boolean, count_in, duration, existing_file, path, secret, text, texts, word,
+    Complaint, Field, boolean, count_in, duration, existing_file, path, secret, some_items, text,
+    word,
 };
 use super::reader::Section;
 use super::source::Value;
@@ -231,17 +232,35 @@ fn read_schema(mut section: Section<'_>) -> SchemaNames {
         expires: names(&mut columns, "expires", "expires"),
         data: names(&mut columns, "data", "data"),
     };
+    check_columns(&columns, &column_names);
+    SchemaNames {
+        table_name,
+        column_names,
+    }
+}
+
+/// MySQL compares the names of columns without case. Two of one name would be one column.
+fn check_columns(section: &Section<'_>, names: &ColumnNames) {
+    const OUR_OWN: [&str; 2] = ["cloakroom_token", "cloakroom_created"];
     let ColumnNames {
         session_id,
         expires,
         data,
-    } = &column_names;
-    if session_id == expires || session_id == data || expires == data {
-        columns.fault("data", "two columns have one name", "give each its own");
-    }
-    SchemaNames {
-        table_name,
-        column_names,
+    } = names;
+    let names = [
+        ("session_id", session_id),
+        ("expires", expires),
+        ("data", data),
+    ];
+    for (at, (key, name)) in names.into_iter().enumerate() {
+        let is_same = |other: &str| name.eq_ignore_ascii_case(other);
+        if OUR_OWN.into_iter().any(is_same) {
+            let problem = format!("{name:?} is a column that this host adds");
+            section.fault(key, problem, "give the column another name");
+        }
+        if names[..at].iter().any(|(_, other)| is_same(other)) {
+            section.fault(key, "two columns have one name", "give each its own");
+        }
     }
 }
 
@@ -372,7 +391,7 @@ fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
             let hosts = one.split(',').map(|host| host.trim().to_owned());
             text(field).map(|_| hosts.collect())
         }
-        _ => texts(field),
+        _ => some_items(|host| Ok(host.to_owned()))(field),
     }
 }
 

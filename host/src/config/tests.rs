@@ -157,7 +157,7 @@ fn variables_set_keys_of_every_kind() {
         config.session.secrets.obtain().unwrap(),
         [SECRET.as_bytes()]
     );
-    assert_eq!(config.server.listener.connections_max, 7);
+    assert_eq!(config.server.totals.connections, 7);
     assert_eq!(config.server.listener.head_bytes_max, 16 << 10);
 
     let wrong = Read::with(
@@ -328,6 +328,10 @@ fn what_is_allowed_and_odd_is_warned_of() {
         (
             "[session.cookie]\nsecure = true",
             "session.cookie.secure: no link is known to be secure",
+        ),
+        (
+            "[session.cookie]\nmax_age = \"9601h\"",
+            "session.cookie.max_age: browsers keep a cookie for 400 days",
         ),
         (
             "[store]\nurl = \"memory:\"\npassword = \"env:SHORT\"",

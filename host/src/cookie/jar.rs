@@ -42,15 +42,35 @@ pub struct JarKeys {
     ring: Arc<KeyRing>,
     /// Whether it could make what the session's ring takes for a session's cookie, or believe one.
     reaches_sessions: bool,
+    ids: IdComparison,
+}
+
+/// How the store compares session ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IdComparison {
+    /// Byte for byte, but for spaces at the end.
+    Exact,
+    /// By a collation: texts that differ in case, in accents, in width or in characters without weight may be equal.
+    Loose,
 }
 
 impl JarKeys {
-    /// Keys of these secrets, on a host whose sessions are signed with those of `sessions`; the two may be the same.
-    pub fn new(ring: Arc<KeyRing>, sessions: &KeyRing) -> Self {
+    /// Keys of these secrets, on a host whose sessions are signed with those of `sessions` (the two may be the same) and whose
+    /// store compares their ids like this.
+    pub fn new(ring: Arc<KeyRing>, sessions: &KeyRing, ids: IdComparison) -> Self {
         Self {
             reaches_sessions: ring.shares_a_secret_with(sessions),
             ring,
+            ids,
         }
+    }
+
+    /// Whether a text, signed with these keys, might be found as a session's id by an Express app on the same table, although
+    /// it has not the shape of one. A collation leaves printable ASCII characters distinct but for their case; of all others
+    /// any may count as one of an id's characters, as several of them, or as nothing.
+    fn might_equal_an_id(&self, text: &str) -> bool {
+        let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
+        self.reaches_sessions && self.ids == IdComparison::Loose && !text.bytes().all(is_plain)
     }
 
     /// Whether a text under these keys might be a session's id. Spaces behind it do not save it: MySQL's collations that pad

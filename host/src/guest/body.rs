@@ -1,5 +1,7 @@
-//! A released answer's body: what was held until the commit, then what the guest goes on writing. It polls the guest as
-//! whoever sends the body asks for more, and ends with an error, never cleanly, when the guest fails on the way.
+//! A released answer's body: what was held until the commit, then what the guest goes on writing. It ends with an error, never
+//! cleanly, when the guest fails on the way.
+
+mod ahead;
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -13,21 +15,34 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
+use self::ahead::Ahead;
+use super::blame::{Blame, End, blame};
 use super::error::GuestFailure;
+use super::gate::Client;
 use super::health::Health;
 use super::invoke::driver::{Event, Run};
 use super::invoke::meter::Meter;
 use super::loaded::Guest;
+use super::request::ReplayBody;
+use crate::quota::PeerKey;
 
 /// Pieces smaller than this are joined while they are held, in bytes.
 const JOIN_BYTES: usize = 4 << 10;
 
 /// The body of a released answer.
 ///
-/// Dropping it drops the guest behind it. While nobody polls it the guest stands still.
+/// Dropping it drops the guest behind it. Until it is started or polled the guest stands still; from then on the guest goes on
+/// by itself, a bounded number of bytes ahead of the client.
 pub struct GuestBody {
     held: Held,
-    rest: Option<Rest>,
+    rest: More,
+}
+
+/// Where the rest of a body comes from.
+enum More {
+    Nowhere,
+    Standing(Box<Rest>),
+    Ahead(Ahead),
 }
 
 impl std::fmt::Debug for GuestBody {
@@ -41,34 +56,35 @@ impl std::fmt::Debug for GuestBody {
 
 impl GuestBody {
     pub(super) fn complete(held: Held) -> Self {
-        Self { held, rest: None }
-    }
-
-    pub(super) fn streaming(
-        held: Held,
-        run: Run,
-        meter: Meter,
-        patience: Patience,
-        guest: &Guest,
-    ) -> Self {
-        run.log().pass_through();
-        let busy = run.busy();
         Self {
             held,
-            rest: Some(Rest {
-                run,
-                busy,
-                meter,
-                patience,
-                health: guest.health(),
-                cut: Box::pin(guest.cut().cancelled_owned()),
-            }),
+            rest: More::Nowhere,
         }
     }
 
-    /// Whether the guest has done its work and the whole body is here. Then its size hint is exact.
+    pub(super) fn streaming(held: Held, rest: Rest) -> Self {
+        rest.run.log().pass_through();
+        Self {
+            held,
+            rest: More::Standing(Box::new(rest)),
+        }
+    }
+
+    /// Lets the guest go on. Needs a tokio runtime around it.
+    pub(super) fn start(&mut self) {
+        match std::mem::replace(&mut self.rest, More::Nowhere) {
+            More::Standing(rest) => self.rest = More::Ahead(Ahead::start(*rest)),
+            other => self.rest = other,
+        }
+    }
+
+    /// Whether the guest has done its work and the rest of the body is in memory.
     pub fn is_complete(&self) -> bool {
-        self.rest.is_none()
+        match &self.rest {
+            More::Nowhere => true,
+            More::Standing(_) => false,
+            More::Ahead(ahead) => ahead.is_done(),
+        }
     }
 }
 
@@ -84,34 +100,26 @@ impl Body for GuestBody {
         if let Some(frame) = body.held.pop() {
             return Poll::Ready(Some(Ok(frame)));
         }
-        let Some(rest) = &mut body.rest else {
-            return Poll::Ready(None);
-        };
-        let frame = ready!(rest.poll_frame(cx)).transpose();
-        if let Some(Err(failure)) = &frame
-            && let Some(conduct) = failure.conduct()
-        {
-            rest.health.note(conduct);
+        body.start();
+        match &mut body.rest {
+            More::Ahead(ahead) => ahead.poll_frame(cx),
+            More::Nowhere | More::Standing(_) => Poll::Ready(None),
         }
-        if !matches!(frame, Some(Ok(_)))
-            && let Some(rest) = body.rest.take()
-            // The run is over before its instance serves another request.
-            && let Some(instance) = rest.run.into_instance()
-            && frame.is_none()
-        {
-            instance.park();
-        }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_none() && self.held.is_empty()
+        let is_end = match &self.rest {
+            More::Nowhere => true,
+            More::Standing(_) => false,
+            More::Ahead(ahead) => ahead.is_end(),
+        };
+        is_end && self.held.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.rest {
-            None => SizeHint::with_exact(self.held.bytes as u64),
-            Some(_) => SizeHint::new(),
+            More::Nowhere => SizeHint::with_exact(self.held.bytes as u64),
+            More::Standing(_) | More::Ahead(_) => SizeHint::new(),
         }
     }
 }
@@ -166,26 +174,51 @@ impl Held {
 }
 
 /// The part of a released body that its guest has still to write.
-struct Rest {
+pub(super) struct Rest {
     run: Run,
     /// How long it had been busy when it was last looked at.
     busy: Duration,
     meter: Meter,
     patience: Patience,
     health: Arc<Health>,
+    /// The body of the request: the guest may wait for more of it.
+    request_body: ReplayBody,
+    client: Client,
+    /// What failures are counted by.
+    peer: Option<PeerKey>,
     /// Ready when the guest's version has been seen out.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Rest {
+    pub(super) fn new(
+        run: Run,
+        meter: Meter,
+        guest: &Guest,
+        request_body: ReplayBody,
+        client: Client,
+        peer: Option<PeerKey>,
+    ) -> Self {
+        let limits = guest.limits();
+        Self {
+            busy: run.busy(),
+            run,
+            meter,
+            patience: Patience::new(limits.deadline, limits.stream_silence_max),
+            health: guest.health(),
+            request_body,
+            client,
+            peer,
+            cut: Box::pin(guest.cut().cancelled_owned()),
+        }
+    }
+
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Frame<Bytes>>, GuestFailure>> {
         self.patience.ask();
-        if self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(GuestFailure::SeenOut));
-        }
+        self.check_cut(cx)?;
         loop {
             let event = self.run.poll_event(cx);
             let busy = self.run.busy();
@@ -200,6 +233,13 @@ impl Rest {
                         return Poll::Ready(Ok(None));
                     }
                 },
+                Poll::Pending if self.is_waiting_for_client() => {
+                    self.patience.excuse_silence();
+                    return self
+                        .client
+                        .poll_wait(self.request_body.bytes(), cx)
+                        .map(Err);
+                }
                 Poll::Pending => {
                     ready!(self.patience.poll_silence(cx));
                     return Poll::Ready(Err(GuestFailure::Stalled));
@@ -215,13 +255,47 @@ impl Rest {
             return Poll::Ready(Ok(Some(frame)));
         }
     }
+
+    fn is_waiting_for_client(&self) -> bool {
+        self.request_body.is_awaited() && !self.run.is_at_its_turn()
+    }
+
+    /// # Errors
+    /// [`GuestFailure::SeenOut`] when the version is to end.
+    fn check_cut(&mut self, cx: &mut Context<'_>) -> Result<(), GuestFailure> {
+        match self.cut.as_mut().poll(cx) {
+            Poll::Ready(()) => Err(GuestFailure::SeenOut),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Counts how it ended, and keeps the instance if it may serve again. What is to be said to the client.
+    fn finish(self, end: Result<(), GuestFailure>) -> Result<(), GuestFailure> {
+        match end {
+            Ok(()) => {
+                // The run is over before its instance serves another request.
+                if let Some(instance) = self.run.into_instance() {
+                    instance.park();
+                }
+                Ok(())
+            }
+            Err(failure) => match blame(End::Failed(&failure), self.request_body.state()) {
+                Blame::Guest(conduct) => {
+                    self.health.note(conduct, self.peer);
+                    Err(failure)
+                }
+                Blame::Client(of_client) => Err(of_client),
+                Blame::Nobody => Err(failure),
+            },
+        }
+    }
 }
 
-/// How long a released body may keep whoever reads it waiting.
+/// How long the guest of a released body may take for its next piece.
 ///
 /// There is no bound on the whole: an event stream runs for hours. Between two pieces the guest may compute for as long
-/// as its deadline allows, and be silent for `silence_max`. A reader that takes its time costs the guest nothing: both
-/// count only while somebody asks for the next piece.
+/// as its deadline allows, and be silent for `silence_max`. A client that takes its time costs the guest nothing: both
+/// count only while there is room for the next piece.
 pub(super) struct Patience {
     computing_max: Duration,
     silence_max: Duration,
@@ -251,6 +325,11 @@ impl Patience {
 
     fn rest(&mut self) {
         self.is_asked = false;
+    }
+
+    /// It was silent because it waited for its client.
+    fn excuse_silence(&mut self) {
+        self.silence = None;
     }
 
     fn spend(&mut self, computed: Duration) -> Result<(), GuestFailure> {

@@ -3,23 +3,24 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::component::{Resource, ResourceTable};
+use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
-use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use super::budget::BUDGET;
 use super::caller::Caller;
-use super::limiter::Limiter;
+use super::holdings::{Counts, Holdings, Refused};
+use super::http_types;
 use super::log::GuestLog;
 use super::outbound::Outbound;
 use super::settings::Limits;
+use super::tally::Tally;
 
-/// Most resources (headers, bodies, pollables, ...) that an instance may hold on the host's side at once.
-const RESOURCES_MAX: usize = 4096;
-/// Most handles of resources that an instance may hold, its own included.
-const HANDLES_MAX: usize = 16_384;
-/// Most data that a guest may pass to the host in one call, in bytes.
-const CALL_BYTES_MAX: usize = 4 << 20;
+/// Most data that a guest may pass to the host in one call, in bytes. The time that a call takes grows with it.
+pub(super) const CALL_BYTES_MAX: usize = 512 << 10;
+/// Most random bytes that a guest gets in one call.
+pub(super) const RANDOM_BYTES_MAX: u64 = 64 << 10;
 /// Largest set of header fields that a guest may build, as it lies in memory, in bytes.
 const FIELDS_BYTES_MAX: usize = 128 << 10;
 
@@ -29,7 +30,7 @@ pub(super) struct Context {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     outbound: Outbound,
-    limiter: Limiter,
+    holdings: Holdings,
     pub(super) caller: Caller,
     pub(super) log: GuestLog,
 }
@@ -45,9 +46,9 @@ pub(super) struct Belongings {
 /// Makes the store of one instance.
 pub(super) fn store(engine: &Engine, limits: &Limits, belongings: Belongings) -> Store<Context> {
     let mut store = Store::new(engine, Context::new(limits, belongings));
-    store.limiter(|context| &mut context.limiter);
+    store.limiter(|context| context);
     store.set_hostcall_fuel(CALL_BYTES_MAX);
-    store.set_max_component_handles(HANDLES_MAX);
+    store.set_max_component_handles(Counts::of(limits.memory_bytes_max).handles);
     // The guest lets go of the thread at each tick. tokio's own yield puts it behind everything that is ready, and lets
     // the I/O driver run: Wasmtime's plain yield would come back at once and starve both.
     store.epoch_deadline_callback(|_| {
@@ -69,17 +70,18 @@ impl Context {
             log,
         } = belongings;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(RESOURCES_MAX);
+        table.set_max_capacity(Counts::of(limits.memory_bytes_max).resources);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let wasi = wasi(&environment, &log);
-        let limiter = Limiter::new(limits.memory_bytes_max);
+        let tally = Tally::new(limits.memory_bytes_max);
+        log.charge_to(tally.clone());
         Self {
             table,
             wasi,
             http,
             outbound,
-            limiter,
+            holdings: Holdings::new(tally),
             caller,
             log,
         }
@@ -92,7 +94,50 @@ impl Context {
 
     /// Whether any memory was refused.
     pub(super) fn has_refused_memory(&self) -> bool {
-        self.limiter.has_refused()
+        self.holdings.tally().has_refused()
+    }
+
+    /// Charges a resource for bytes that the host keeps for it from now on.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(super) fn charge(&mut self, resource: u32, bytes: usize) -> Result<(), Refused> {
+        self.holdings.charge(&mut self.table, resource, bytes)
+    }
+
+    /// As [`Context::charge`], for a resource that was made just now.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(super) fn charge_new(&mut self, resource: u32, bytes: usize) -> Result<(), Refused> {
+        self.holdings.charge_new(&mut self.table, resource, bytes)
+    }
+
+    /// Charges a set of fields that was made just now, whole.
+    ///
+    /// # Errors
+    /// [`Refused`], and when it is none.
+    pub(super) fn charge_fields(&mut self, fields: &Resource<FieldMap>) -> Result<()> {
+        let map = self.table.get(fields)?;
+        let sizes = map
+            .iter()
+            .map(|(name, value)| http_types::size(name.as_str(), value.as_bytes()));
+        let bytes = sizes.sum();
+        Ok(self.charge_new(fields.rep(), bytes)?)
+    }
+
+    /// The charge of a resource whose bytes go to another one.
+    pub(super) fn take_charge(&mut self, resource: u32) -> usize {
+        self.holdings.take(resource)
+    }
+
+    /// Keeps the charge of a resource that goes, up to the request's end.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(super) fn keep_charge(&mut self, resource: u32) -> Result<(), Refused> {
+        let bytes = self.holdings.take(resource);
+        self.holdings.keep(&mut self.table, bytes)
     }
 
     /// How many resources the guest holds on the host's side.
@@ -108,6 +153,7 @@ impl Context {
     /// Calls are those of another request from now on.
     pub(super) fn take_up_request(&mut self, caller: Caller) {
         self.outbound.account = caller.account.clone();
+        self.holdings.forget_kept();
         self.caller = caller;
     }
 }
@@ -122,7 +168,34 @@ fn wasi(environment: &[(String, String)], log: &GuestLog) -> WasiCtx {
         .allow_tcp(false)
         .allow_udp(false)
         .allow_ip_name_lookup(false)
+        .max_random_size(RANDOM_BYTES_MAX)
         .build()
+}
+
+/// Asked before an instance gets memory or a longer table.
+impl ResourceLimiter for Context {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> Result<bool> {
+        if maximum.is_some_and(|max| desired > max) {
+            self.holdings.tally().refuse();
+            return Ok(false);
+        }
+        let more = desired.saturating_sub(current);
+        Ok(self.holdings.add(&mut self.table, more).is_ok())
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> Result<bool> {
+        Ok(desired <= BUDGET.table_elements)
+    }
 }
 
 impl WasiView for Context {

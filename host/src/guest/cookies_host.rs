@@ -52,7 +52,7 @@ impl Host for Caller {
         Ok(written.map_err(|error| {
             let denial = match error {
                 WriteError::SessionCookie => Denial::SessionCookie,
-                WriteError::LikeASession => Denial::LikeASession,
+                WriteError::LikeASession | WriteError::MightEqualAnId => Denial::LikeASession,
                 _ => return Error::Invalid(error.to_string()),
             };
             self.account.denied(&denial);

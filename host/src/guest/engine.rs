@@ -3,25 +3,29 @@
 //! Two, because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
 
 mod blueprint;
+pub(super) mod pagemap;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use wasmtime::{
     Config, Enabled, Engine, EngineWeak, InstanceAllocationStrategy, PoolingAllocationConfig,
     Result, WasmBacktraceDetails,
 };
 
+use super::budget::{BUDGET, Totals};
 use super::settings::Options;
 use crate::limits;
 pub(super) use blueprint::{Blueprint, Fingerprint};
 
 /// How often a running guest lets go of its thread. One millisecond keeps the others' wait behind endless loops below 4 ms.
 const TICK: Duration = Duration::from_millis(1);
-/// Largest table of a module, in elements. A Python interpreter as a component needs about 10,000.
-pub(super) const TABLE_ELEMENTS: usize = 20_000;
-/// Dirty memory that a slot keeps between instances instead of giving it back: saves its page faults. In bytes.
-/// More than this bought no speed when it was measured, and each warm slot holds it.
-const MEMORY_KEEP_RESIDENT: usize = 256 << 10;
+/// Most memory that a slot keeps of what its instances have written, in bytes: it is overwritten for the next instance, the
+/// rest is given back and faults in again. An interpreter writes about 1 MiB for each request, a small guest 50 KiB.
+/// [`limits::WARM_INSTANCES_MAX`] slots of an engine may keep so much, 512 MiB in all, for [`RELEASE_INTERVAL`].
+const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
+/// How often idle slots give back what they keep. A slot overwrites all that it keeps, so one large request
+/// would make every later one of its slot slower; and a burst's memory comes back.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(10);
 /// The same for tables, in bytes.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
 /// Address space of a memory that needs no bounds checks: all that 32 bits can address.
@@ -99,53 +103,50 @@ fn config(blueprint: Blueprint) -> Config {
     config
 }
 
-/// A component counts as one instance here, but brings several core instances, tables and now and then a second memory.
+/// The pool: all its totals are those of [`BUDGET`].
 fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
-    let slots = |instances: usize| u32::try_from(instances).unwrap_or(u32::MAX);
-    // Whatever exists holds a place at the gate or among those that are parked, and changes the one for the other in between.
-    let instances = slots(options.instances_max).clamp(1, 1 << 16)
-        + slots(options.parked_instances_max).min(1 << 16);
-    let tasks_per_instance = match world {
-        World::Wasi02 => 1,
-        World::Wasi03 => 4,
-    };
+    let totals = Totals::of(world, options);
     let mut pool = PoolingAllocationConfig::new();
-    pool.total_component_instances(instances)
-        .total_core_instances(instances.saturating_mul(64))
-        .total_memories(instances.saturating_mul(2))
-        .total_tables(instances.saturating_mul(4))
-        .total_stacks(instances.saturating_mul(tasks_per_instance))
+    pool.total_component_instances(totals.component_instances)
+        .total_core_instances(totals.core_instances)
+        .total_memories(totals.memories)
+        .total_tables(totals.tables)
+        .total_stacks(totals.stacks)
+        .max_core_instances_per_component(BUDGET.core_instances)
+        .max_memories_per_component(BUDGET.memories)
+        .max_memories_per_module(BUDGET.memories)
+        .max_tables_per_component(BUDGET.tables)
+        .max_tables_per_module(BUDGET.tables)
+        .max_component_instance_size(BUDGET.instance_bytes)
+        .max_core_instance_size(BUDGET.instance_bytes)
         .max_memory_size(options.memory_bytes_max)
-        .table_elements(TABLE_ELEMENTS)
-        .max_unused_warm_slots(instances.min(limits::WARM_INSTANCES_MAX))
+        .table_elements(BUDGET.table_elements)
+        .max_unused_warm_slots(totals.component_instances.min(limits::WARM_INSTANCES_MAX))
         .linear_memory_keep_resident(MEMORY_KEEP_RESIDENT)
         .table_keep_resident(TABLE_KEEP_RESIDENT)
         .pagemap_scan(Enabled::Auto);
     pool
 }
 
-/// Says once whether the kernel can tell dirty pages (Linux 6.7 and later); without it a fresh instance costs about twice.
-pub(super) fn report_pagemap_scan() {
-    if PoolingAllocationConfig::is_pagemap_scan_available() {
-        tracing::info!("pagemap_scan is available: fresh instances at full speed");
-    } else {
-        tracing::warn!(
-            "pagemap_scan is not available (Linux 6.7 and later): fresh instances cost about twice the time"
-        );
-    }
-}
-
-/// Starts the clock by which guests let go of their threads. It ends when all engines are gone.
+/// Starts the clock by which guests let go of their threads and idle slots of their memory. It ends when all engines are gone.
 ///
 /// # Errors
 /// When the thread cannot be started.
 pub(super) fn start_ticker(engines: Vec<EngineWeak>) -> std::io::Result<()> {
     let tick = move || {
+        let mut released_at = Instant::now();
         loop {
             std::thread::sleep(TICK);
             let mut alive = false;
+            let is_release_due = released_at.elapsed() >= RELEASE_INTERVAL;
+            if is_release_due {
+                released_at = Instant::now();
+            }
             for engine in engines.iter().filter_map(EngineWeak::upgrade) {
                 engine.increment_epoch();
+                if is_release_due {
+                    engine.release_idle_pool_memory();
+                }
                 alive = true;
             }
             if !alive {

@@ -3,18 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
+use wasmtime::component::ResourceTableError;
 use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
+use super::context::CALL_BYTES_MAX;
 use super::health::Conduct;
+use crate::telemetry::cut;
 
-/// Longest text of a guest's making that we repeat in an error.
-const TEXT_CHARS_MAX: usize = 300;
+/// Longest text of a guest's making that an error repeats, in bytes.
+const TEXT_BYTES_MAX: usize = 300;
 
 /// Why a run gave no answer, or why a released answer broke off.
 ///
-/// `Display` carries what the guest itself said (an error code's text) with its control characters escaped, and nothing
-/// of the request, the session or the host.
+/// `Display` carries the guest's own text (of an error code), cut, and nothing of the request, the session or the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuestFailure {
     /// The guest trapped: a panic, an `unreachable`, a stack overflow, a call that the host refuses.
@@ -25,7 +27,8 @@ pub enum GuestFailure {
     },
     /// The guest trapped after it was refused memory.
     #[error(
-        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes"
+        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes, which counts its linear \
+         memory and what the host keeps for it"
     )]
     MemoryRefused {
         /// The limit, in bytes.
@@ -65,6 +68,20 @@ pub enum GuestFailure {
         /// The limit, in bytes.
         bytes_max: u64,
     },
+    /// The client left before its body was complete, or sent what cannot be read.
+    #[error("the request body broke off")]
+    RequestBodyBrokeOff,
+    /// The client sent its body more slowly than it may.
+    #[error("the request body came too slowly")]
+    RequestBodyTooSlow,
+    /// The guest waited for its client, and so did too many others: this client was the slowest, and requests queued.
+    #[error(
+        "the guest waited for its client, which was too slow, while requests waited for an instance"
+    )]
+    ClientTooSlow,
+    /// The host keeps as many bytes of request bodies as it may.
+    #[error("the host has no room to keep the request body")]
+    NoRoomForBody,
     /// No instance was free in time.
     #[error("no instance was free")]
     NoInstance,
@@ -103,8 +120,13 @@ impl GuestFailure {
     /// Whose fault it is.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::RequestBodyTooLarge { .. } => Fault::Client,
-            Self::NoInstance | Self::SeenOut | Self::Interrupted => Fault::Host,
+            Self::RequestBodyTooLarge { .. }
+            | Self::RequestBodyBrokeOff
+            | Self::RequestBodyTooSlow
+            | Self::ClientTooSlow => Fault::Client,
+            Self::NoInstance | Self::NoRoomForBody | Self::SeenOut | Self::Interrupted => {
+                Fault::Host
+            }
             _ => Fault::Guest,
         }
     }
@@ -121,6 +143,10 @@ impl GuestFailure {
             | Self::ResponseTooLarge { .. } => Some(Conduct::Errored),
             Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(Conduct::Late),
             Self::RequestBodyTooLarge { .. }
+            | Self::RequestBodyBrokeOff
+            | Self::RequestBodyTooSlow
+            | Self::ClientTooSlow
+            | Self::NoRoomForBody
             | Self::NoInstance
             | Self::Interrupted
             | Self::SeenOut => None,
@@ -138,6 +164,10 @@ impl GuestFailure {
             Self::BadResponse { .. } => "bad-response",
             Self::ResponseTooLarge { .. } => "response-too-large",
             Self::RequestBodyTooLarge { .. } => "request-body-too-large",
+            Self::RequestBodyBrokeOff => "request-body-broke-off",
+            Self::RequestBodyTooSlow => "request-body-too-slow",
+            Self::ClientTooSlow => "client-too-slow",
+            Self::NoRoomForBody => "no-room-for-body",
             Self::NoInstance => "no-instance",
             Self::Deadline => "deadline",
             Self::CpuTime { .. } => "cpu-time",
@@ -148,9 +178,9 @@ impl GuestFailure {
     }
 
     pub(super) fn error_code(code: impl fmt::Debug) -> Self {
-        // `Debug` escapes control characters within texts.
+        let code = format!("{code:?}");
         Self::ErrorCode {
-            code: format!("{code:?}").chars().take(TEXT_CHARS_MAX).collect(),
+            code: cut(&code, TEXT_BYTES_MAX).0.to_owned(),
         }
     }
 }
@@ -180,9 +210,24 @@ pub(super) fn classify(error: &wasmtime::Error, refused_memory: Option<usize>) -
         },
         // A host function that refuses a call ends here: too many resources, too much data in one call, a misused handle.
         None => GuestFailure::Trap {
-            reason: one_line(&error.root_cause().to_string()),
+            reason: refusal(error),
         },
     }
+}
+
+/// Why a host function refused a call. wasmtime's own texts for two of the reasons name no limit.
+fn refusal(error: &wasmtime::Error) -> String {
+    if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
+        return "the guest holds as many resources (header fields, bodies, pollables) as its memory limit allows".to_owned();
+    }
+    let text = error.root_cause().to_string();
+    // Its type is private.
+    if text.contains("fuel allocated for hostcalls has been exhausted") {
+        return format!(
+            "one call may pass {CALL_BYTES_MAX} bytes to the host, and this one passed more"
+        );
+    }
+    cut(&text, TEXT_BYTES_MAX).0.to_owned()
 }
 
 /// The functions of the guest that were running, innermost first: for the guest's log.
@@ -192,16 +237,12 @@ pub(super) fn backtrace(error: &wasmtime::Error) -> Option<String> {
         .frames()
         .iter()
         .take(16)
-        .map(|frame| frame.func_name().unwrap_or("?").to_owned())
+        .map(|frame| {
+            let name = frame.func_name().unwrap_or("?");
+            cut(name, TEXT_BYTES_MAX).0.to_owned()
+        })
         .collect();
     (!names.is_empty()).then(|| names.join(" < "))
-}
-
-fn one_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(TEXT_CHARS_MAX)
-        .collect()
 }
 
 #[cfg(test)]
@@ -225,13 +266,11 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_text_cannot_break_a_log_line() {
-        let failure = GuestFailure::error_code("x\ny\u{1b}[2J");
-        assert!(
-            !failure.to_string().contains('\n') && !failure.to_string().contains('\u{1b}'),
-            "{failure}"
-        );
-        let failure = classify(&wasmtime::Error::msg("a\nb"), None);
-        assert!(!failure.to_string().contains('\n'), "{failure}");
+    fn a_guests_text_is_repeated_up_to_its_bound() {
+        let long = "é".repeat(TEXT_BYTES_MAX);
+        let failure = GuestFailure::error_code(&long).to_string();
+        assert!(failure.len() < TEXT_BYTES_MAX + 100, "{failure}");
+        let failure = classify(&wasmtime::Error::msg(long), None).to_string();
+        assert!(failure.len() < TEXT_BYTES_MAX + 100, "{failure}");
     }
 }

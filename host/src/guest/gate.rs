@@ -1,9 +1,12 @@
-//! How many instances run at once, and who may wait for one. First come, first served.
+//! How many instances run at once, and which requests may wait for one. First come, first served.
 //!
-//! A request passes two gates: its guest's own, then that of the engine's pool. Who waits at the first holds nothing of the
-//! second, so a guest at its limit keeps no other from an instance.
+//! A request passes two gates: its guest's own, then that of the engine's pool. A request that waits at the first holds nothing
+//! of the second, so a guest at its limit keeps no other from an instance.
+
+mod clients;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -12,6 +15,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::GuestFailure;
 use super::settings::Limits;
+use crate::limits::CLIENT_LOOK_INTERVAL;
+use crate::quota::{Phase, Reservation};
+use clients::Clients;
+
+pub(super) use clients::Client;
 
 /// The right to one instance slot, given back when dropped.
 #[derive(Debug)]
@@ -37,13 +45,41 @@ impl Gates {
         self.guest.usage()
     }
 
-    /// Waits for a slot, at each gate as long as it allows and never past `deadline`.
+    /// Waits for a slot, at each gate as long as it allows and never past `deadline`. While it waits, the request may lose
+    /// its `place` among those under way.
     ///
     /// # Errors
-    /// As [`Gate::enter`].
+    /// As [`Gate::enter`], also when the place was revoked.
     ///
     /// Cancel safety: a dropped call leaves its place in the queue.
-    pub(super) async fn enter(&self, deadline: Instant) -> Result<Permit, GuestFailure> {
+    pub(super) async fn enter(
+        &self,
+        deadline: Option<Instant>,
+        place: Option<&Reservation>,
+    ) -> Result<Permit, GuestFailure> {
+        if let Some(of_guest) = self.guest.try_enter()
+            && let Some(of_pool) = self.pool.try_enter()
+        {
+            return Ok(Permit {
+                _of_pool: of_pool,
+                _of_guest: of_guest,
+            });
+        }
+        let Some(place) = place else {
+            return self.queue(deadline).await;
+        };
+        let revoked = |_| GuestFailure::NoInstance;
+        place.set_phase(Phase::Queued).map_err(revoked)?;
+        let permit = tokio::select! {
+            biased;
+            () = place.revoked() => Err(GuestFailure::NoInstance),
+            permit = self.queue(deadline) => permit,
+        }?;
+        place.set_phase(Phase::Working).map_err(revoked)?;
+        Ok(permit)
+    }
+
+    async fn queue(&self, deadline: Option<Instant>) -> Result<Permit, GuestFailure> {
         let of_guest = self.guest.enter(deadline).await?;
         let of_pool = self.pool.enter(deadline).await?;
         Ok(Permit {
@@ -95,6 +131,7 @@ pub(super) struct Gate {
     waiters: AtomicUsize,
     waiters_max: usize,
     wait_max: Duration,
+    clients: Clients,
 }
 
 impl Gate {
@@ -106,6 +143,7 @@ impl Gate {
             waiters: AtomicUsize::new(0),
             waiters_max,
             wait_max,
+            clients: Clients::default(),
         }
     }
 
@@ -128,19 +166,32 @@ impl Gate {
     /// Cancel safety: a dropped call leaves its place in the queue.
     pub(super) async fn enter(
         &self,
-        deadline: Instant,
+        deadline: Option<Instant>,
     ) -> Result<OwnedSemaphorePermit, GuestFailure> {
-        if let Ok(permit) = Arc::clone(&self.slots).try_acquire_owned() {
+        if let Some(permit) = self.try_enter() {
             return Ok(permit);
         }
         let _place =
             Place::take(&self.waiters, self.waiters_max).ok_or(GuestFailure::NoInstance)?;
-        let until = deadline.min(Instant::now() + self.wait_max);
-        match tokio::time::timeout_at(until.into(), Arc::clone(&self.slots).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_closed)) => Err(GuestFailure::NoInstance),
-            Err(_elapsed) => Err(GuestFailure::NoInstance),
+        let queue_ends = Instant::now() + self.wait_max;
+        let until = deadline.map_or(queue_ends, |deadline| deadline.min(queue_ends));
+        let mut acquired = pin!(Arc::clone(&self.slots).acquire_owned());
+        loop {
+            let queued = self.waiters.load(Ordering::Relaxed);
+            self.clients.make_room(self.inside_max, queued);
+            let look = until.min(Instant::now() + CLIENT_LOOK_INTERVAL);
+            match tokio::time::timeout_at(look.into(), acquired.as_mut()).await {
+                Ok(Ok(permit)) => return Ok(permit),
+                Ok(Err(_closed)) => return Err(GuestFailure::NoInstance),
+                Err(_elapsed) if Instant::now() >= until => return Err(GuestFailure::NoInstance),
+                Err(_elapsed) => {}
+            }
         }
+    }
+
+    /// A slot, if one is free and no request waits for it.
+    fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.slots).try_acquire_owned().ok()
     }
 
     fn is_like(&self, limits: &Limits) -> bool {
@@ -170,8 +221,8 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    fn soon() -> Instant {
-        Instant::now() + Duration::from_secs(60)
+    fn soon() -> Option<Instant> {
+        Some(Instant::now() + Duration::from_secs(60))
     }
 
     #[tokio::test]
@@ -222,8 +273,8 @@ mod tests {
             Gates::new(own(), Arc::clone(&pool)),
             Gates::new(own(), Arc::clone(&pool)),
         );
-        let _inside = greedy.enter(soon()).await.unwrap();
-        let (refused, let_in) = tokio::join!(greedy.enter(soon()), other.enter(soon()));
+        let _inside = greedy.enter(soon(), None).await.unwrap();
+        let (refused, let_in) = tokio::join!(greedy.enter(soon(), None), other.enter(soon(), None));
         assert_eq!(refused.unwrap_err(), GuestFailure::NoInstance);
         assert!(let_in.is_ok());
     }

@@ -2,17 +2,23 @@
 //!
 //! Knows counts and thresholds; what is done about a sick version is for the registry to know.
 
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
+use crate::quota::PeerKey;
 use crate::telemetry::metrics::VersionMetrics;
 
 /// Into how many parts the window is cut: what is older than it goes a part at a time.
 const BUCKETS: usize = 10;
+
+/// The most clients that failures may have to come from: so many are told apart in each part of the window.
+pub const CLIENTS_MAX: usize = 16;
 
 /// How a request ended, as far as its guest is to blame or to thank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub struct Thresholds {
     pub window: Duration,
     /// Fewer requests than this within the window prove nothing.
     pub requests_min: u32,
+    /// Failures of fewer clients than this prove nothing where the good requests come from as many; at most [`CLIENTS_MAX`].
+    pub clients_min: usize,
     /// Largest share of [`Conduct::Errored`], from 0 to 1.
     pub errors_max: f64,
     /// Largest share of [`Conduct::Trapped`], from 0 to 1.
@@ -65,7 +73,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// The window of one version. Noting costs two atomic additions; the sum is made after failures alone.
+/// The window of one version. Noting costs an atomic addition and some loads; the sum is made after failures alone.
 pub(super) struct Health {
     started_at: Instant,
     thresholds: Option<Thresholds>,
@@ -85,6 +93,37 @@ struct Bucket {
     errors: AtomicU32,
     traps: AtomicU32,
     deadline_misses: AtomicU32,
+    /// Those of [`Conduct::Served`], [`Conduct::Errored`], [`Conduct::Trapped`] and [`Conduct::Late`].
+    clients: [Clients; 4],
+}
+
+/// Some clients, as hashes: all of them, or as many as can matter. 0 is a free place.
+#[derive(Default)]
+struct Clients([AtomicU64; CLIENTS_MAX]);
+
+impl Clients {
+    fn add(&self, client: u64, max: usize) {
+        for place in &self.0[..max] {
+            let held = match place.load(Ordering::Relaxed) {
+                0 => place.compare_exchange(0, client, Ordering::Relaxed, Ordering::Relaxed),
+                held => Err(held),
+            };
+            if held.map_or_else(|held| held == client, |_| true) {
+                return;
+            }
+        }
+    }
+
+    fn clear(&self) {
+        for place in &self.0 {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = u64> {
+        let held = self.0.iter().map(|place| place.load(Ordering::Relaxed));
+        held.take_while(|client| *client != 0)
+    }
 }
 
 impl fmt::Debug for Health {
@@ -118,8 +157,8 @@ impl Health {
         Self { metrics, ..self }
     }
 
-    /// Counts a request that ended.
-    pub(super) fn note(&self, conduct: Conduct) {
+    /// Counts a request of a client that ended. Without a client it is nobody's.
+    pub(super) fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
         if let Some(metrics) = &self.metrics {
             match conduct {
                 Conduct::Trapped => metrics.trapped(),
@@ -131,6 +170,10 @@ impl Health {
         let bucket = &self.buckets[(part % BUCKETS as u64) as usize];
         bucket.turn_to(part);
         bucket.requests.fetch_add(1, Ordering::Relaxed);
+        if let Some((client, thresholds)) = client.zip(self.thresholds.as_ref()) {
+            let max = thresholds.clients_min.min(CLIENTS_MAX);
+            bucket.clients[conduct as usize].add(hash(client), max);
+        }
         let failures = match conduct {
             Conduct::Served => return,
             Conduct::Errored => &bucket.errors,
@@ -147,16 +190,26 @@ impl Health {
     pub(super) fn tally(&self) -> Tally {
         let part = self.part(Instant::now());
         let mut tally = Tally::default();
-        for bucket in &self.buckets {
-            let age = part.saturating_sub(bucket.part.load(Ordering::Relaxed));
-            if age < BUCKETS as u64 {
-                tally.requests += bucket.requests.load(Ordering::Relaxed);
-                tally.errors += bucket.errors.load(Ordering::Relaxed);
-                tally.traps += bucket.traps.load(Ordering::Relaxed);
-                tally.deadline_misses += bucket.deadline_misses.load(Ordering::Relaxed);
-            }
+        for bucket in self.within(part) {
+            tally.requests += bucket.requests.load(Ordering::Relaxed);
+            tally.errors += bucket.errors.load(Ordering::Relaxed);
+            tally.traps += bucket.traps.load(Ordering::Relaxed);
+            tally.deadline_misses += bucket.deadline_misses.load(Ordering::Relaxed);
         }
         tally
+    }
+
+    fn within(&self, part: u64) -> impl Iterator<Item = &Bucket> {
+        self.buckets.iter().filter(move |bucket| {
+            part.saturating_sub(bucket.part.load(Ordering::Relaxed)) < BUCKETS as u64
+        })
+    }
+
+    /// How many clients had requests that ended so within the window, or [`Thresholds::clients_min`] if there were more.
+    fn clients(&self, conduct: Conduct) -> usize {
+        let buckets = self.within(self.part(Instant::now()));
+        let clients = buckets.flat_map(|bucket| bucket.clients[conduct as usize].iter());
+        clients.collect::<HashSet<_>>().len()
     }
 
     /// Returns when a threshold was passed for the first time; at once if it was before. For one waiter.
@@ -173,10 +226,24 @@ impl Health {
         let tally = self.tally();
         let is_above =
             |count: u32, share_max: f64| f64::from(count) > share_max * f64::from(tally.requests);
+        // One client that knows how to make a request fail cannot have a version taken back that is good for all others.
+        let is_proof = |conduct| {
+            self.clients(Conduct::Served) < thresholds.clients_min
+                || self.clients(conduct) >= thresholds.clients_min
+        };
+        let kinds = [
+            (Conduct::Errored, tally.errors, thresholds.errors_max),
+            (Conduct::Trapped, tally.traps, thresholds.traps_max),
+            (
+                Conduct::Late,
+                tally.deadline_misses,
+                thresholds.deadline_misses_max,
+            ),
+        ];
         tally.requests >= thresholds.requests_min
-            && (is_above(tally.errors, thresholds.errors_max)
-                || is_above(tally.traps, thresholds.traps_max)
-                || is_above(tally.deadline_misses, thresholds.deadline_misses_max))
+            && kinds
+                .into_iter()
+                .any(|(conduct, count, max)| is_above(count, max) && is_proof(conduct))
     }
 
     fn part(&self, now: Instant) -> u64 {
@@ -206,95 +273,17 @@ impl Bucket {
             ] {
                 count.store(0, Ordering::Relaxed);
             }
+            self.clients.iter().for_each(Clients::clear);
         }
     }
+}
+
+/// Never 0.
+fn hash(client: PeerKey) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    client.hash(&mut hasher);
+    hasher.finish() | 1
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const THRESHOLDS: Thresholds = Thresholds {
-        window: Duration::from_secs(60),
-        requests_min: 4,
-        errors_max: 0.5,
-        traps_max: 0.25,
-        deadline_misses_max: 0.25,
-    };
-
-    fn is_tripped(health: &Health) -> bool {
-        health.has_tripped.load(Ordering::Relaxed)
-    }
-
-    #[tokio::test]
-    async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing() {
-        let health = Health::new(Some(THRESHOLDS));
-        health.note(Conduct::Trapped);
-        health.note(Conduct::Trapped);
-        health.note(Conduct::Served);
-        assert!(!is_tripped(&health), "three requests are too few");
-
-        health.note(Conduct::Trapped);
-
-        health.tripped().await;
-        let tally = health.tally();
-        assert_eq!((tally.requests, tally.traps), (4, 3));
-    }
-
-    #[test]
-    fn a_share_at_its_threshold_is_allowed() {
-        let health = Health::new(Some(THRESHOLDS));
-        for _ in 0..3 {
-            health.note(Conduct::Served);
-        }
-        health.note(Conduct::Late);
-        assert!(!is_tripped(&health), "one of four is a quarter");
-        health.note(Conduct::Late);
-        assert!(is_tripped(&health));
-    }
-
-    #[test]
-    fn each_kind_has_its_threshold() {
-        for (conduct, allowed) in [
-            (Conduct::Errored, 4),
-            (Conduct::Trapped, 1),
-            (Conduct::Late, 1),
-        ] {
-            let health = Health::new(Some(THRESHOLDS));
-            for _ in 0..4 {
-                health.note(Conduct::Served);
-            }
-            for _ in 0..allowed {
-                health.note(conduct);
-            }
-            assert!(!is_tripped(&health), "{conduct:?}");
-            health.note(conduct);
-            assert!(is_tripped(&health), "{conduct:?}");
-        }
-    }
-
-    #[test]
-    fn what_is_older_than_the_window_is_forgotten() {
-        let health = Health::new(Some(Thresholds {
-            window: Duration::from_millis(20),
-            ..THRESHOLDS
-        }));
-        for _ in 0..3 {
-            health.note(Conduct::Trapped);
-        }
-        std::thread::sleep(Duration::from_millis(40));
-        health.note(Conduct::Trapped);
-        assert_eq!(health.tally().requests, 1);
-        assert!(!is_tripped(&health));
-    }
-
-    #[test]
-    fn without_thresholds_nothing_trips() {
-        let health = Health::new(None);
-        for _ in 0..100 {
-            health.note(Conduct::Trapped);
-        }
-        assert!(!is_tripped(&health));
-        assert_eq!(health.tally().traps, 100);
-    }
-}
+mod tests;

@@ -58,7 +58,7 @@ pub fn inspect(path: &Path) -> Result<(Vec<u8>, Inspection), LoadError> {
     Ok((bytes, inspection))
 }
 
-fn look_at(bytes: &[u8]) -> Result<Inspection, LoadError> {
+pub(super) fn look_at(bytes: &[u8]) -> Result<Inspection, LoadError> {
     let outline = loader::outline(bytes)?;
     let (parts, tools) = dissect(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
@@ -93,7 +93,12 @@ fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
                 parts.custom += size(section.range());
                 // One that is malformed says nothing; it is not why a component does or does not run.
                 if let KnownCustom::Producers(fields) = section.as_known() {
-                    tools.extend(fields.into_iter().flatten().flat_map(told));
+                    // One by one: a small file may name millions.
+                    for tool in fields.into_iter().flatten().flat_map(told) {
+                        if tools.len() < TOOLS_MAX && !tools.contains(&tool) {
+                            tools.push(tool);
+                        }
+                    }
                 }
             }
             _ => {}
@@ -101,13 +106,6 @@ fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
     }
     let counted = parts.code + parts.data + parts.custom;
     parts.other = (bytes.len() as u64).saturating_sub(counted);
-    let mut seen = Vec::new();
-    tools.retain(|tool| {
-        !seen.contains(tool) && seen.len() < TOOLS_MAX && {
-            seen.push(tool.clone());
-            true
-        }
-    });
     Ok((parts, tools))
 }
 
@@ -166,5 +164,33 @@ mod tests {
             told,
             [["language", "Rust", ""], ["sdk", "wit-bindgen", "0.61.1"]]
         );
+    }
+
+    #[test]
+    fn a_million_tools_are_not_held_in_memory() {
+        let values = 1_000_000;
+        let mut section = vec![9];
+        section.extend_from_slice(b"producers\x01\x03sdk");
+        section.extend_from_slice(&leb128(values));
+        for number in 0..values {
+            section.extend_from_slice(&[3]);
+            section.extend_from_slice(&number.to_le_bytes().map(|byte| byte & 0x7f)[..3]);
+            section.push(0);
+        }
+        let mut bytes = b"\0asm\x0d\0\x01\0\0".to_vec();
+        bytes.extend_from_slice(&leb128(section.len() as u32));
+        bytes.extend_from_slice(&section);
+        let (_, tools) = dissect(&bytes).unwrap();
+        assert_eq!(tools.len(), TOOLS_MAX);
+    }
+
+    fn leb128(mut number: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number >= 0x80 {
+            bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
     }
 }

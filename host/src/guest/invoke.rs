@@ -17,7 +17,9 @@ mod wasi03;
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::response;
@@ -27,10 +29,11 @@ use self::driver::{Answer, Run, TasksDone};
 use self::head::Incoming;
 use self::release::{Hold, Releasing};
 use super::account::Account;
-use super::body::GuestBody;
+use super::blame::{Blame, End, blame};
+use super::body::{GuestBody, Rest};
 use super::caller::Caller;
 use super::error::{GuestFailure, backtrace, classify};
-use super::gate::Permit;
+use super::gate::{Client, Permit};
 use super::instance::{Exports, Instance};
 use super::loaded::Guest;
 use super::request::{BodyReader, GuestRequest};
@@ -49,13 +52,14 @@ pub struct Released {
 }
 
 impl Released {
-    /// Head and body, to be sent: from here on the instance behind them may serve another request.
+    /// Head and body, to be sent: from here on the instance behind them may serve another request, or goes on with this one.
     ///
     /// Needs a tokio runtime around it, as the body does.
-    pub fn leave(self) -> (response::Parts, GuestBody) {
+    pub fn leave(mut self) -> (response::Parts, GuestBody) {
         if let Some(instance) = self.instance {
             instance.park();
         }
+        self.body.start();
         (self.head, self.body)
     }
 }
@@ -90,6 +94,11 @@ impl Invocation {
         }
     }
 
+    /// Whose end the request's end was.
+    pub fn blame(&self, end: End<'_>) -> Blame {
+        blame(end, self.request.body.state())
+    }
+
     /// The one run of a guest that has no session: calls on one, if it makes any, are denied.
     ///
     /// # Errors
@@ -106,30 +115,77 @@ impl Invocation {
         hold: Hold,
         number: u32,
     ) -> Result<Released, GuestFailure> {
-        let deadline = self.request.deadline;
+        let (deadline, place) = (&self.request.deadline, &self.request.place);
         let asked_at = Instant::now();
-        let permit = self.guest.gates().enter(deadline).await;
+        // The first wait is bounded by the queue alone: the deadline is the guest's.
+        let queue_until = (!deadline.is_unstarted()).then(|| deadline.at());
+        let gates = self.guest.gates();
+        let permit = gates.enter(queue_until, place.as_ref()).await;
         let metrics = self.guest.metrics().guest();
         metrics.waited(asked_at.elapsed(), &permit);
         let permit = permit?;
+        deadline.start();
+        let mut client = Client::of(&permit, gates, place.clone());
         let run = self.start(session, number, permit);
         let mut releasing = Releasing::new(run, hold, &self.guest, &self.request.head.method);
-        let released = match tokio::time::timeout_at(
-            deadline.into(),
-            poll_fn(|cx| releasing.poll(cx)),
-        )
-        .await
-        {
-            Ok(released) => released,
-            Err(_elapsed) => Err(GuestFailure::Deadline),
-        };
+        let released = self.drive(&mut releasing, &mut client).await;
         self.computed = releasing.computed();
-        // Whatever the guest makes of a body that broke off at its limit, the client is owed the reason.
-        if let Some(bytes_max) = self.request.body.passed_limit() {
-            return Err(GuestFailure::RequestBodyTooLarge { bytes_max });
+        let end = match (&released, releasing.status()) {
+            (Err(failure), _) => End::Failed(failure),
+            (Ok(()), Some(status)) => End::Answered(status),
+            (Ok(()), None) => End::Failed(&GuestFailure::NoResponse),
+        };
+        // Whatever the guest made of a body that its client did not send, the client is told why, and nothing is committed.
+        if let Blame::Client(failure) = self.blame(end) {
+            return Err(failure);
         }
         released?;
-        releasing.release(&self.guest)
+        releasing.release(|run, meter| {
+            let (body, peer) = (self.request.body.handle(), self.request.client);
+            Rest::new(run, meter, &self.guest, body, client, peer)
+        })
+    }
+
+    /// Runs the guest to the release point. The deadline stands still while the guest waits for its client and nothing else of it
+    /// can go on: it computes only when this polls it, or in its turn of the slow lane.
+    async fn drive(
+        &self,
+        releasing: &mut Releasing,
+        client: &mut Client,
+    ) -> Result<(), GuestFailure> {
+        let (deadline, body) = (&self.request.deadline, &self.request.body);
+        let mut alarm = pin!(tokio::time::sleep_until(deadline.at().into()));
+        let mut seen_out = pin!(None);
+        let released = poll_fn(|cx| {
+            deadline.resume();
+            client.go_on()?;
+            if let Poll::Ready(released) = releasing.poll(cx) {
+                return Poll::Ready(released);
+            }
+            if releasing.is_idle() && body.is_awaited() {
+                deadline.pause();
+                if seen_out.is_none() {
+                    seen_out.set(Some(self.guest.cut().cancelled_owned()));
+                }
+                if let Some(seen_out) = seen_out.as_mut().as_pin_mut()
+                    && seen_out.poll(cx).is_ready()
+                {
+                    return Poll::Ready(Err(GuestFailure::SeenOut));
+                }
+                return client.poll_wait(body.bytes(), cx).map(Err);
+            }
+            while alarm.as_mut().poll(cx).is_ready() {
+                let at = deadline.at();
+                if at <= Instant::now() {
+                    return Poll::Ready(Err(GuestFailure::Deadline));
+                }
+                alarm.as_mut().reset(at.into());
+            }
+            Poll::Pending
+        })
+        .await;
+        deadline.resume();
+        released
     }
 
     fn start(&self, session: Session, number: u32, permit: Permit) -> Run {

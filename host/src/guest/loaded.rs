@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -15,17 +15,18 @@ use super::code_cache::Hold;
 use super::context::{self, Belongings, Context};
 use super::denials::Denials;
 use super::engine::World;
-use super::gate::{Gate, Gates, Usage};
+use super::gate::{Gates, Usage};
 use super::health::{Conduct, Health};
 use super::instance::Instance;
 use super::lane::{Habit, Lane};
 use super::loader::{ComponentInfo, LoadError};
-use super::log::GuestLog;
+use super::log::{Allowance, GuestLog};
 use super::outbound::{GuestPool, Outbound, OutboundHost};
 use super::runtime::Handler;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
 use super::shelf::Shelf;
 use crate::limits;
+use crate::quota::PeerKey;
 use crate::session::{Grant, Start};
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 
@@ -36,6 +37,8 @@ pub struct Guest {
     health: Arc<Health>,
     metrics: Arc<VersionMetrics>,
     denials: Arc<Denials>,
+    /// What its runs may log together.
+    allowance: Arc<Allowance>,
     /// Where its instances wait for another request, if they may serve more than one.
     shelf: Option<Arc<Shelf>>,
     /// Cancelled when this version's requests have had their time.
@@ -112,6 +115,8 @@ impl Guest {
         let gone = CancellationToken::new();
         let health = Health::new(thresholds).counted_in(Arc::clone(&metrics));
         let denials = Denials::new(Arc::clone(&code.name), Arc::clone(metrics.guest()));
+        let log_rate = code.limits.log_bytes_per_s_max;
+        let allowance = Allowance::new(log_rate, Arc::clone(metrics.guest()));
         let rights = &code.rights;
         let shelf = (code.reuse > 1).then(|| {
             let (places, lane) = (Arc::clone(&rights.parked), Arc::clone(&rights.lane));
@@ -123,6 +128,7 @@ impl Guest {
             code,
             health: Arc::new(health),
             denials,
+            allowance,
             metrics,
             cut: CancellationToken::new(),
             _gone: gone.clone().drop_guard(),
@@ -151,8 +157,8 @@ impl Guest {
     }
 
     /// Counts a request of this version that ended, for or against it.
-    pub fn note(&self, conduct: Conduct) {
-        self.health.note(conduct);
+    pub fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
+        self.health.note(conduct, client);
     }
 
     /// What is counted of this version.
@@ -233,7 +239,8 @@ impl Guest {
         &self.code.rollout
     }
 
-    pub(super) fn stream(&self) -> StreamPolicy {
+    /// When its answers leave, and whether it reads bodies as they come.
+    pub fn stream(&self) -> StreamPolicy {
         self.code.stream
     }
 
@@ -263,6 +270,7 @@ impl Guest {
             Arc::clone(request_id),
             attempt,
             &self.code.limits,
+            Arc::clone(&self.allowance),
         )
     }
 
@@ -329,19 +337,20 @@ impl Guest {
         )
     }
 
-    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It passes
-    /// the pool's gate alone: a new version need not wait for the crowd before the old one.
-    pub(super) fn try_once(&self, pool: &Gate) -> Result<(), LoadError> {
+    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It has
+    /// places of its own: a new version need not wait for the crowd before the old one.
+    pub(super) fn try_once(&self, places: &Semaphore) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
             world: self.world(),
             reason,
         };
         let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
         let attempt = async {
-            let permit = pool
-                .enter(Instant::now() + self.code.limits.deadline)
+            // Each that has a place is done within `start_max`: this wait ends.
+            let permit = places
+                .acquire()
                 .await
-                .map_err(|failure| refuse(failure.to_string()))?;
+                .map_err(|closed| refuse(closed.to_string()))?;
             let mut store = self.store(Caller::none(), self.log(&"load".into(), 0));
             let made = self.code.handler.pre().instantiate_async(&mut store);
             let made = tokio::time::timeout(start_max, made).await;

@@ -1,20 +1,21 @@
 //! What a guest's file must be before it is compiled: reads it and looks at it. Every refusal says what
 //! was found and what was wanted, because whoever reads it has a file and not this source.
 
-use std::fs::OpenOptions;
 use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::digest::Digest;
 use super::engine::World;
 use super::{cookies_host, session_host};
+use crate::files::{self, FileError};
+use crate::telemetry::cut;
 
 /// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
+/// Most imports and exports of a component together; real ones have some dozens.
+const NAMES_MAX: usize = 10_000;
 /// What the handler's interface is called in either world, up to its minor version.
 const HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
 const HANDLER_03: &str = "wasi:http/handler@0.3.";
@@ -104,6 +105,20 @@ pub enum LoadError {
         world: World,
         /// What does not fit.
         reason: String,
+    },
+    /// An instance of the component would take more of the pool than its share, so that others could get none.
+    #[error(
+        "an instance of the component needs {count} {what}, and this host gives one instance {most} at most: {remedy}"
+    )]
+    BeyondBudget {
+        /// How many it needs.
+        count: u32,
+        /// How many it may have.
+        most: u32,
+        /// Of which.
+        what: &'static str,
+        /// What can be done.
+        remedy: &'static str,
     },
     /// The component was not compiled, through no fault that was found in it: it took too long or too much memory, or the
     /// compiler did not run.
@@ -207,18 +222,12 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
         path: path.to_owned(),
         error,
     };
-    // Without waiting: the open of a pipe nobody writes to would never come back.
-    let mut file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
-        .open(path)
-        .map_err(unreadable)?;
-    let before = file.metadata().map_err(unreadable)?;
-    if !before.is_file() {
-        return Err(LoadError::NotAFile {
+    let (mut file, before) = files::open(path).map_err(|error| match error {
+        FileError::Io(error) => unreadable(error),
+        _ => LoadError::NotAFile {
             path: path.to_owned(),
-        });
-    }
+        },
+    })?;
     check_size(&path.display().to_string(), before.len())?;
     let mut bytes = Vec::with_capacity(usize::try_from(before.len()).unwrap_or_default());
     Read::by_ref(&mut file)
@@ -283,12 +292,12 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
             Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentImportSection(section) if depth == 0 => {
-                for import in section {
+                for import in section.into_iter().take(NAMES_MAX + 1) {
                     imports.push(import.map_err(damaged)?.name.name.to_owned());
                 }
             }
             Payload::ComponentExportSection(section) if depth == 0 => {
-                for export in section {
+                for export in section.into_iter().take(NAMES_MAX + 1) {
                     let export = export.map_err(damaged)?;
                     if export.kind == ComponentExternalKind::Instance
                         || export.kind == ComponentExternalKind::Func
@@ -298,6 +307,10 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
                 }
             }
             _ => {}
+        }
+        if imports.len() + exports.len() > NAMES_MAX {
+            let reason = format!("it has more than {NAMES_MAX} imports and exports");
+            return Err(LoadError::Damaged { reason });
         }
     }
     Ok((imports, exports))
@@ -322,13 +335,14 @@ fn look_at(bytes: &[u8]) -> &'static str {
 
 fn listed(names: &[String]) -> String {
     const SHOWN_MAX: usize = 8;
+    const NAME_BYTES_MAX: usize = 200;
     if names.is_empty() {
         return "nothing".to_owned();
     }
     let shown = names
         .iter()
         .take(SHOWN_MAX)
-        .cloned()
+        .map(|name| cut(name, NAME_BYTES_MAX).0)
         .collect::<Vec<_>>()
         .join(", ");
     match names.len().saturating_sub(SHOWN_MAX) {
@@ -365,6 +379,21 @@ mod tests {
         ));
         let error = outline(b"\0asm\x0d\0\x01\0").unwrap_err();
         assert!(error.to_string().contains("without exports"), "{error}");
+    }
+
+    #[test]
+    fn a_component_has_a_bounded_number_of_names() {
+        let text = |exports: usize| {
+            let exports = "(export \"a\" (func $f))".repeat(exports);
+            format!("(component (import \"f\" (func $f)) {exports})")
+        };
+        let error = |exports| outline(&wat::parse_str(text(exports)).unwrap()).unwrap_err();
+        assert!(matches!(
+            error(NAMES_MAX - 1),
+            LoadError::NotAHandler { .. }
+        ));
+        let error = error(NAMES_MAX).to_string();
+        assert!(error.contains("more than 10000 imports"), "{error}");
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! What a guest writes to stdout and stderr: lines for the host's log, held until its run ends, bounded, harmless.
+//! What a guest writes to stdout and stderr: lines for the host's log, held until its run ends, bounded in number and bytes.
 //!
 //! A run that is thrown away and repeated writes its lines twice; each carries the number of its attempt.
+
+mod allowance;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,11 +15,16 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
+pub(super) use allowance::Allowance;
+
 use super::settings::Limits;
-use crate::telemetry::escape;
+use super::tally::Tally;
+use allowance::Verdict;
 
 /// How long the allowance of lines of a released stream lasts.
 const WINDOW: Duration = Duration::from_secs(60);
+/// What a line that is held costs besides its bytes.
+const LINE_OVERHEAD_BYTES: usize = 64;
 /// Most bytes taken from a guest in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
@@ -40,10 +47,15 @@ struct State {
     attempt: u32,
     line_bytes_max: usize,
     lines_max: usize,
+    bytes_max: usize,
     lines: usize,
-    dropped: usize,
+    bytes: usize,
+    dropped: u64,
+    allowance: Arc<Allowance>,
     mode: Mode,
     unfinished: [Unfinished; 2],
+    /// What the lines that are held are charged to.
+    tally: Option<Tally>,
 }
 
 enum Mode {
@@ -63,6 +75,7 @@ impl GuestLog {
         request_id: Arc<str>,
         attempt: u32,
         limits: &Limits,
+        allowance: Arc<Allowance>,
     ) -> Self {
         Self(Arc::new(Mutex::new(State {
             guest,
@@ -70,11 +83,20 @@ impl GuestLog {
             attempt,
             line_bytes_max: limits.log_line_bytes_max,
             lines_max: limits.log_lines_max,
+            bytes_max: limits.log_bytes_max,
             lines: 0,
+            bytes: 0,
             dropped: 0,
+            allowance,
             mode: Mode::Held(Vec::new()),
             unfinished: Default::default(),
+            tally: None,
         })))
+    }
+
+    /// Charges the lines that are held to the instance that writes them. A line that passes its limit is dropped.
+    pub(super) fn charge_to(&self, tally: Tally) {
+        self.lock().tally = Some(tally);
     }
 
     /// Takes the lines of another run from now on. The one before has finished its own.
@@ -83,6 +105,7 @@ impl GuestLog {
         state.request_id = Arc::clone(request_id);
         state.attempt = attempt;
         state.lines = 0;
+        state.bytes = 0;
         state.dropped = 0;
         state.mode = Mode::Held(Vec::new());
         state.unfinished = Default::default();
@@ -106,7 +129,7 @@ impl GuestLog {
     pub(super) fn backtrace(&self, functions: &str) {
         let mut state = self.lock();
         state.finish_lines();
-        state.keep(Stream::Backtrace, escape(functions).into_owned());
+        state.keep(Stream::Backtrace, functions.to_owned());
     }
 
     /// Logs what was held; from now on lines are logged as they come, so many a minute.
@@ -117,6 +140,7 @@ impl GuestLog {
             window_start: Instant::now(),
         };
         state.lines = 0;
+        state.bytes = 0;
     }
 
     /// Logs what was held and what has no line end yet: the run is over.
@@ -154,12 +178,12 @@ impl State {
 
     fn finish_line(&mut self, stream: Stream) {
         let unfinished = std::mem::take(&mut self.unfinished[stream as usize]);
-        if !self.takes_line() {
+        if !self.takes_line(unfinished.bytes.len()) {
             self.dropped += 1;
             return;
         }
         let line = String::from_utf8_lossy(&unfinished.bytes);
-        let mut line = escape(line.strip_suffix('\r').unwrap_or(&line)).into_owned();
+        let mut line = line.strip_suffix('\r').unwrap_or(&line).to_owned();
         if unfinished.cut {
             line.push_str(" [cut]");
         }
@@ -174,21 +198,30 @@ impl State {
         }
     }
 
-    fn takes_line(&mut self) -> bool {
+    fn takes_line(&mut self, bytes: usize) -> bool {
         if let Mode::Passing { window_start } = &mut self.mode
             && window_start.elapsed() >= WINDOW
         {
             *window_start = Instant::now();
             self.lines = 0;
+            self.bytes = 0;
             self.emit_dropped();
         }
         self.lines += 1;
-        self.lines <= self.lines_max
+        self.bytes += bytes;
+        self.lines <= self.lines_max && self.bytes <= self.bytes_max
     }
 
     fn keep(&mut self, stream: Stream, line: String) {
         match &mut self.mode {
-            Mode::Held(lines) => lines.push((stream, line)),
+            Mode::Held(lines) => {
+                let has_room = |tally: &Tally| tally.add(line.len() + LINE_OVERHEAD_BYTES);
+                if self.tally.as_ref().is_none_or(has_room) {
+                    lines.push((stream, line));
+                } else {
+                    self.dropped += 1;
+                }
+            }
             Mode::Passing { .. } => self.emit(stream, &line),
         }
     }
@@ -197,6 +230,9 @@ impl State {
         if let Mode::Held(lines) = &mut self.mode {
             for (stream, line) in std::mem::take(lines) {
                 self.emit(stream, &line);
+                if let Some(tally) = &self.tally {
+                    tally.sub(line.len() + LINE_OVERHEAD_BYTES);
+                }
             }
         }
     }
@@ -204,14 +240,24 @@ impl State {
     fn emit_dropped(&mut self) {
         let lines = std::mem::take(&mut self.dropped);
         if lines > 0 {
+            self.allowance.count_dropped(lines);
             tracing::warn!(
                 target: "guest", guest = %self.guest, request_id = %self.request_id, attempt = self.attempt, lines,
-                "the guest wrote more lines than its limit; these were dropped",
+                "the guest wrote more than log_lines or log_bytes of its limits; these lines were dropped",
             );
         }
     }
 
     fn emit(&self, stream: Stream, line: &str) {
+        let Verdict::Logged { dropped } = self.allowance.take(line, Instant::now()) else {
+            return;
+        };
+        if dropped > 0 {
+            tracing::warn!(
+                target: "guest", guest = %self.guest, lines = dropped,
+                "the guest wrote more than log_rate of its limits allows a second; these lines of its requests were dropped",
+            );
+        }
         tracing::info!(
             target: "guest", guest = %self.guest, request_id = %self.request_id, attempt = self.attempt,
             stream = stream.name(), "{line}",
@@ -295,9 +341,11 @@ impl AsyncWrite for GuestStream {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::metrics::GuestMetrics;
 
     fn log(limits: &Limits) -> GuestLog {
-        GuestLog::new("guest".into(), "request".into(), 1, limits)
+        let allowance = Allowance::new(1 << 20, GuestMetrics::new("guest"));
+        GuestLog::new("guest".into(), "request".into(), 1, limits, allowance)
     }
 
     fn held(log: &GuestLog) -> Vec<String> {
@@ -336,5 +384,22 @@ mod tests {
             .unwrap();
         assert_eq!(held(&log), ["stdout abcd [cut]", "stdout g"]);
         assert_eq!(log.lock().dropped, 2);
+    }
+
+    #[test]
+    fn a_run_is_bounded_in_bytes_whatever_its_lines_are() {
+        let limits = Limits {
+            log_bytes_max: 10,
+            ..Limits::default()
+        };
+        let log = log(&limits);
+        log.stdout()
+            .write(Bytes::from("123456\n1234\n1\n\n"))
+            .unwrap();
+        assert_eq!(held(&log), ["stdout 123456", "stdout 1234"]);
+        assert_eq!(log.lock().dropped, 2);
+        log.renew(&"next".into(), 1);
+        log.stdout().write(Bytes::from("again\n")).unwrap();
+        assert_eq!(held(&log), ["stdout again"]);
     }
 }

@@ -30,7 +30,7 @@ use grant::{Destination, Refusal};
 
 /// Largest piece that a guest may write to a body at once, in bytes. Two of them wait at most, so this is also how far a
 /// guest can run ahead of the release of its answer (64 KiB) before it has to let the host look.
-const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
+pub(super) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
 
 /// The way out of one instance.
 pub(super) struct Outbound {

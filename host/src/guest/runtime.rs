@@ -10,6 +10,7 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
+use super::budget::{self, ADMISSIONS_AT_ONCE_MAX, BUDGET, Places};
 use super::code::CodeSource;
 use super::compiler::Target;
 use super::context::Context;
@@ -17,6 +18,7 @@ use super::cookies_host;
 use super::digest::Digest;
 use super::engine::{self, Blueprint, Fingerprint, World};
 use super::gate::{Gate, Gates, GuestGates, Usage};
+use super::http_types;
 use super::instance::Exports;
 use super::lane::Lane;
 use super::loaded::{Guest, Rights};
@@ -47,6 +49,8 @@ struct House {
     gate: Arc<Gate>,
     /// Places for instances that wait for another request.
     parked: Arc<Semaphore>,
+    /// Places for the first instances of candidates: a crowd of requests keeps no new version out.
+    admissions: Arc<Semaphore>,
 }
 
 impl fmt::Debug for House {
@@ -63,7 +67,7 @@ impl Runtime {
     /// # Errors
     /// When the machine does not let us have the address space of the pools or the threads.
     pub fn new(options: &Options) -> Result<Self> {
-        engine::report_pagemap_scan();
+        engine::pagemap::report();
         let wasi02 = House::new(World::Wasi02, options)?;
         let wasi03 = House::new(World::Wasi03, options)?;
         engine::start_ticker(vec![wasi02.engine.weak(), wasi03.engine.weak()])?;
@@ -135,7 +139,7 @@ impl Runtime {
             return Err(LoadError::Settings { reason });
         }
         loader::check_size("the component", bytes.len() as u64)?;
-        let outline = loader::outline(bytes)?;
+        let outline = examined(bytes)?;
         let house = self.house(outline.world);
         let begun = Instant::now();
         let digest = Digest::of(bytes);
@@ -163,7 +167,7 @@ impl Runtime {
             exports: outline.exports,
         };
         let guest = Guest::new(settings, component, handler, rights);
-        guest.try_once(&house.gate)?;
+        guest.try_once(&house.admissions)?;
         tracing::info!(
             guest = guest.name(),
             digest = %format_args!("{digest:.12}"),
@@ -181,7 +185,7 @@ impl Runtime {
     /// As [`Runtime::load`], but for what only an instance would show.
     pub fn fit(&self, bytes: &[u8]) -> Result<(), LoadError> {
         loader::check_size("the component", bytes.len() as u64)?;
-        let outline = loader::outline(bytes)?;
+        let outline = examined(bytes)?;
         let house = self.house(outline.world);
         let code = self.code.of(bytes, Digest::of(bytes), house.target())?;
         house.fit(&code.component, &outline).map(drop)
@@ -212,11 +216,14 @@ impl House {
         if world == World::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+            http_types::link_03(&mut linker)?;
         }
+        http_types::link_02(&mut linker)?;
         session_host::link(&mut linker)?;
         cookies_host::link(&mut linker)?;
+        let places = Places::of(options);
         let gate = Arc::new(Gate::new(
-            options.instances_max,
+            places.running,
             options.instance_waiters_max,
             options.instance_wait_max,
         ));
@@ -226,7 +233,8 @@ impl House {
             fingerprint,
             linker,
             gate,
-            parked: Arc::new(Semaphore::new(options.parked_instances_max)),
+            parked: Arc::new(Semaphore::new(places.parked)),
+            admissions: Arc::new(Semaphore::new(ADMISSIONS_AT_ONCE_MAX)),
         })
     }
 
@@ -255,6 +263,16 @@ impl House {
             World::Wasi03 => ServicePre::new(pre).map(Handler::Wasi03).map_err(unfit),
         }
     }
+}
+
+/// Looks at a component before anything is spent on it.
+fn examined(bytes: &[u8]) -> Result<Outline, LoadError> {
+    let outline = loader::outline(bytes)?;
+    let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
+        reason: error.to_string(),
+    })?;
+    BUDGET.check(outline.world, need)?;
+    Ok(outline)
 }
 
 /// A component ready to be instantiated.

@@ -90,6 +90,10 @@ pub struct Limits {
     pub log_lines_max: usize,
     /// Longest log line, in bytes; longer ones are cut.
     pub log_line_bytes_max: usize,
+    /// Bytes of log lines kept of one run; of a released stream, a minute.
+    pub log_bytes_max: usize,
+    /// Bytes that all its runs together may log in a second.
+    pub log_bytes_per_s_max: usize,
 }
 
 impl Default for Limits {
@@ -111,6 +115,8 @@ impl Default for Limits {
             stream_silence_max: limits::STREAM_SILENCE_MAX,
             log_lines_max: limits::LOG_LINES_MAX,
             log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
+            log_bytes_max: limits::LOG_BYTES_MAX,
+            log_bytes_per_s_max: limits::LOG_BYTES_PER_S_MAX,
         }
     }
 }
@@ -204,6 +210,7 @@ impl Default for Rollback {
             thresholds: Thresholds {
                 window: limits::ROLLBACK_WINDOW,
                 requests_min: limits::ROLLBACK_REQUESTS_MIN,
+                clients_min: limits::ROLLBACK_CLIENTS_MIN,
                 errors_max: limits::ROLLBACK_SHARE_MAX,
                 traps_max: limits::ROLLBACK_SHARE_MAX,
                 deadline_misses_max: limits::ROLLBACK_SHARE_MAX,

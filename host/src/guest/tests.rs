@@ -1,5 +1,7 @@
 //! Real guests on the real runtime, in process: no server, no store but memory.
 
+mod bounds;
+mod budget;
 mod cookies;
 mod faults;
 mod limits;
@@ -101,7 +103,9 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
         ),
         jar: None,
         request_id: "test".into(),
-        deadline: Instant::now() + limits.deadline,
+        deadline: (Instant::now() + limits.deadline).into(),
+        client: None,
+        place: None,
     }
 }
 

@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use http::{Method, StatusCode, Version};
 
-use crate::telemetry::ACCESS_TARGET;
+use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::telemetry::metrics::VersionMetrics;
+use crate::telemetry::{self, ACCESS_TARGET};
 
 /// What is known about a request, logged once: by [`AccessRecord::log`], or when it is dropped without.
 #[derive(Debug)]
@@ -71,10 +72,12 @@ impl AccessRecord {
             metrics.answered(status.as_u16(), took);
         }
         let duration_ms = took.as_secs_f64() * 1000.0;
+        let (method, is_whole) = telemetry::cut(self.method.as_str(), REQUEST_METHOD_BYTES_MAX);
+        let mark = if is_whole { "" } else { "[cut]" };
         // `None` leaves a field out.
         tracing::info!(
             target: ACCESS_TARGET,
-            method = %self.method,
+            method = %format_args!("{method}{mark}"),
             route = self.route.as_deref(),
             version = ?self.version,
             status = status.as_u16(),
@@ -166,6 +169,18 @@ mod tests {
         );
         assert!(line["duration_ms"].as_f64().is_some_and(|ms| ms >= 0.0));
         assert!(line.get("error").is_none());
+    }
+
+    #[test]
+    fn a_long_method_is_cut_with_a_mark() {
+        let lines = lines_of(|mut record| {
+            record.method = Method::from_bytes(&b"M".repeat(10_000)).unwrap();
+            record.log(StatusCode::NOT_IMPLEMENTED, None, None);
+        });
+        assert!(
+            lines.contains(&format!("\"{}[cut]\"", "M".repeat(32))),
+            "{lines}"
+        );
     }
 
     #[test]

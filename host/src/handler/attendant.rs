@@ -7,14 +7,16 @@ use http::request::Parts;
 use http::{Method, Response, Uri};
 
 use crate::guest::Deployment;
+use crate::route::Route;
 
 /// Attends every request. Both calls are made on the thread that serves: they must not block.
 pub trait Attendant: Send + Sync + fmt::Debug {
     /// Sees a request as it came. The access event with this request id follows in any case.
     fn sees(&self, request_id: &str, method: &Method, uri: &Uri);
 
-    /// What is answered in the guest's place; `None`: the guest answers. Neither the guest nor the session is touched otherwise.
-    fn answers(&self, deployment: &Deployment, head: &Parts) -> Option<StandIn>;
+    /// What is answered in the place of the guest that this route leads to; `None`: the guest answers. Neither the guest nor the
+    /// session is touched otherwise.
+    fn answers(&self, deployment: &Deployment, route: &Route, head: &Parts) -> Option<StandIn>;
 }
 
 /// An answer in a guest's place.

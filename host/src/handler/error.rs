@@ -31,8 +31,6 @@ pub(super) enum Problem {
     Overloaded,
     /// It announced a body that is larger than its guest may be sent.
     BodyTooLarge,
-    /// Its body broke off, or its chunks could not be read, and its guest gave no answer.
-    BodyBrokeOff,
     /// The guest gave no answer.
     Guest(GuestFailure),
     /// The session could not be committed.
@@ -118,6 +116,11 @@ impl Problem {
                 "method-not-implemented",
                 "This method is not implemented.",
             ),
+            Self::Rejected(Reject::CodingNotImplemented) => (
+                StatusCode::NOT_IMPLEMENTED,
+                "coding-not-implemented",
+                "The only transfer coding that is implemented is chunked.",
+            ),
             Self::NoRoute => (
                 StatusCode::NOT_FOUND,
                 "no-route",
@@ -143,11 +146,6 @@ impl Problem {
                 "request-body-too-large",
                 "The request's body is too large.",
             ),
-            Self::BodyBrokeOff => (
-                StatusCode::BAD_REQUEST,
-                "request-body-broke-off",
-                "The request's body is not complete.",
-            ),
             Self::Guest(failure) => return of_guest(failure),
             Self::Session(refusal) => return of_session(*refusal),
             Self::Panic => (
@@ -170,10 +168,11 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
         | GuestFailure::MemoryRefused { .. }
         | GuestFailure::Exit { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "The handler failed."),
         // The session's transaction keeps interruptions to itself: one that gets here is a defect.
-        // And an answer that was released has its head already when it is cut.
-        GuestFailure::Interrupted | GuestFailure::SeenOut => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "The host failed.")
-        }
+        GuestFailure::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "The host failed."),
+        GuestFailure::SeenOut => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The handler was replaced while it waited for the request's body.",
+        ),
         GuestFailure::NoResponse
         | GuestFailure::ErrorCode { .. }
         | GuestFailure::BadResponse { .. }
@@ -185,7 +184,17 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
             StatusCode::PAYLOAD_TOO_LARGE,
             "The request's body is too large.",
         ),
-        GuestFailure::NoInstance => (StatusCode::SERVICE_UNAVAILABLE, "The host is busy."),
+        GuestFailure::RequestBodyBrokeOff => (
+            StatusCode::BAD_REQUEST,
+            "The request's body is not complete.",
+        ),
+        GuestFailure::RequestBodyTooSlow | GuestFailure::ClientTooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "The request's body came too slowly.",
+        ),
+        GuestFailure::NoInstance | GuestFailure::NoRoomForBody => {
+            (StatusCode::SERVICE_UNAVAILABLE, "The host is busy.")
+        }
         GuestFailure::Deadline | GuestFailure::CpuTime { .. } | GuestFailure::Stalled => (
             StatusCode::GATEWAY_TIMEOUT,
             "The handler did not answer in time.",
@@ -258,6 +267,11 @@ mod tests {
             (GuestFailure::BadResponse { reason: "x" }, 502),
             (GuestFailure::ResponseTooLarge { bytes_max: 1 }, 502),
             (GuestFailure::RequestBodyTooLarge { bytes_max: 1 }, 413),
+            (GuestFailure::RequestBodyBrokeOff, 400),
+            (GuestFailure::RequestBodyTooSlow, 408),
+            (GuestFailure::ClientTooSlow, 408),
+            (GuestFailure::NoRoomForBody, 503),
+            (GuestFailure::SeenOut, 503),
             (GuestFailure::NoInstance, 503),
             (GuestFailure::Deadline, 504),
             (

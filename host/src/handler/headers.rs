@@ -34,6 +34,11 @@ impl ProxyTrust {
             Self::Everybody => true,
         }
     }
+
+    /// Whether it names this address: everybody is no proxy of the operator's.
+    pub(super) fn names(&self, address: IpAddr) -> bool {
+        *self != Self::Everybody && self.covers(address)
+    }
 }
 
 /// What is known about the visitor's end.
@@ -64,33 +69,47 @@ pub(super) fn take_forwarded(
             client: peer,
         };
     }
-    // As express-session reads it: the first of several, whatever its case.
-    let protocol = headers
-        .get("x-forwarded-proto")
-        .and_then(|value| value.to_str().ok());
-    let first = protocol
-        .and_then(|list| list.split(',').next())
-        .map(str::trim);
-    let is_secure = first.is_some_and(|protocol| protocol.eq_ignore_ascii_case("https"));
+    let (client, proxies) = forwarded_client(headers, trust);
     Forwarded {
-        scheme: if is_secure {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        },
-        client: forwarded_client(headers, trust).unwrap_or(peer),
+        scheme: forwarded_scheme(headers, trust, proxies),
+        client: client.unwrap_or(peer),
     }
 }
 
-/// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have written.
-fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
-    let values = headers.get_all("x-forwarded-for").iter();
-    let addresses: Vec<&str> = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .collect();
+/// The scheme that the outermost trusted proxy says the visitor used. What stands before its word in a list, anybody may have
+/// written: a proxy that appends leaves the client's own words there.
+fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> Scheme {
+    let words = list(headers, "x-forwarded-proto");
+    let place = match trust {
+        // As express-session reads it: the first of several.
+        ProxyTrust::Everybody => 0,
+        ProxyTrust::Nobody | ProxyTrust::Networks(_) => words.len().saturating_sub(proxies),
+    };
+    let is_secure = |word: &&str| word.trim().eq_ignore_ascii_case("https");
+    match words.get(place).is_some_and(is_secure) {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
+    }
+}
+
+/// The client behind the trusted proxy that this peer is, if it is one and says so.
+pub(super) fn client_behind_proxy(
+    headers: &HeaderMap,
+    peer: IpAddr,
+    trust: &ProxyTrust,
+) -> Option<IpAddr> {
+    trust
+        .covers(peer)
+        .then(|| forwarded_client(headers, trust).0)
+        .flatten()
+}
+
+/// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have
+/// written. Says also how many trusted proxies the request came through, the peer among them.
+fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> (Option<IpAddr>, usize) {
     let mut farthest = None;
-    for address in addresses.into_iter().rev() {
+    let mut proxies = 1;
+    for address in list(headers, "x-forwarded-for").into_iter().rev() {
         let Ok(address) = address.trim().parse::<IpAddr>() else {
             break;
         };
@@ -99,12 +118,25 @@ fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
         if !trust.covers(address) {
             break;
         }
+        proxies += 1;
     }
-    farthest
+    (farthest, proxies)
+}
+
+/// The members of a list that may stand in several fields of one name.
+fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let values = headers.get_all(name).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .collect()
 }
 
 fn tells_of_the_visitor(name: &HeaderName) -> bool {
-    let name = name.as_str();
+    is_forwarded(name.as_str())
+}
+
+fn is_forwarded(name: &str) -> bool {
     name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
 }
 
@@ -136,12 +168,59 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     ] {
         headers.remove(name);
     }
-    for name in ["keep-alive", "proxy-connection", "http2-settings"] {
+    for name in HOP_BY_HOP {
         headers.remove(name);
     }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
+}
+
+/// Fields about the connection besides those that [`http`] has constants for.
+const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
+
+/// Removes request fields that a guest could take for another field which ends here or decides here: CGI, and many frameworks
+/// after it, read `X_Forwarded_For` as `X-Forwarded-For`. No client writes underscores for want of another name.
+pub(super) fn remove_lookalikes(headers: &mut HeaderMap) {
+    let is_lookalike = |name: &&HeaderName| {
+        let name = name.as_str();
+        name.contains('_') && decides(&name.replace('_', "-"))
+    };
+    if !headers.keys().any(|name| is_lookalike(&name)) {
+        return;
+    }
+    let names: Vec<_> = headers.keys().filter(is_lookalike).cloned().collect();
+    for name in names {
+        headers.remove(name);
+    }
+}
+
+/// Whether the screen removes or reads the field of this name, or what answers a request depends on it.
+pub(super) fn decides(name: &str) -> bool {
+    const READ: [&str; 8] = [
+        "host",
+        "content-length",
+        "content-type",
+        "cookie",
+        "expect",
+        "authorization",
+        "x-http-method-override",
+        "x-method-override",
+    ];
+    READ.contains(&name) || is_hop_by_hop(name) || is_forwarded(name)
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    let named = [
+        CONNECTION,
+        TE,
+        TRAILER,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ];
+    named.iter().any(|hop| hop == name) || HOP_BY_HOP.contains(&name)
 }
 
 /// `Connection: cookie` must not take away what decides about the answer; no honest client names such a field.
@@ -230,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_protocol_other_than_https_is_not_secure() {
-        for protocol in ["http", "", "httpsx", "http, https"] {
+        for protocol in ["http", "", "httpsx", "https, http"] {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-proto", HeaderValue::from_static(protocol));
             assert_eq!(
@@ -280,6 +359,29 @@ mod tests {
         ]);
         remove_hop_by_hop(&mut headers);
         assert_eq!(headers.len(), 2);
+    }
+
+    #[test]
+    fn a_field_that_only_looks_like_one_of_ours_is_removed() {
+        for name in [
+            "x_forwarded_for",
+            "x-forwarded_proto",
+            "x_forwarded-host",
+            "x_real_ip",
+            "content_length",
+            "content_type",
+            "transfer_encoding",
+            "proxy_authorization",
+            "proxy_connection",
+            "keep_alive",
+            "http2_settings",
+            "x_http_method_override",
+        ] {
+            let mut headers = map(&[(name, "1"), ("accept", "*/*"), ("my_field", "1")]);
+            remove_lookalikes(&mut headers);
+            assert_eq!(headers.len(), 2, "{name}: {headers:?}");
+            assert!(!headers.contains_key(name));
+        }
     }
 
     #[test]

@@ -9,13 +9,15 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
 use http_body::{Body as _, Frame, SizeHint};
-
-use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::error::Problem;
 use super::headers::remove_hop_by_hop;
+use super::trailers;
 use crate::cookie;
 use crate::guest::{GuestBody, GuestFailure};
+use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
+use crate::quota::{Charge, Full, Outbox, Peer, Untaken};
 use crate::session::CookieChange;
 
 /// The body of an answer.
@@ -23,8 +25,14 @@ use crate::session::CookieChange;
 pub struct Body {
     source: Source,
     request_id: Arc<str>,
-    /// Its request's place among those under way.
-    _permit: Option<OwnedSemaphorePermit>,
+    /// What it holds until the client has taken it.
+    charge: Option<Charge>,
+    /// The rest of a piece that is too large for one.
+    rest: Bytes,
+    /// All was handed over, and the stream is not to end before it has left.
+    waits_to_leave: bool,
+    /// Counts its request among those under way.
+    token: Option<TaskTrackerToken>,
 }
 
 #[derive(Debug)]
@@ -44,12 +52,103 @@ impl Body {
         self.size_hint().exact()
     }
 
-    /// The body, which gives the permit back when it is dropped.
-    pub(super) fn holding(self, permit: OwnedSemaphorePermit) -> Self {
+    fn new(source: Source, request_id: Arc<str>) -> Self {
         Self {
-            _permit: Some(permit),
+            source,
+            request_id,
+            charge: None,
+            rest: Bytes::new(),
+            waits_to_leave: false,
+            token: None,
+        }
+    }
+
+    /// Charges the client for what the answer holds; `head` is the size of its head, and an outbox is HTTP/2's.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub(super) fn charge_to(
+        &mut self,
+        client: &Peer,
+        head: u64,
+        outbox: Option<&Arc<Outbox>>,
+    ) -> Result<(), Full> {
+        let is_finished = self.is_finished();
+        let in_memory = self.size_hint().lower();
+        let is_small = outbox.is_none() && in_memory <= HTTP1_UNCOUNTED_BYTES_MAX;
+        if self.is_at_end() || is_finished && is_small {
+            return Ok(());
+        }
+        self.charge = Some(Charge::new(client, head, in_memory, outbox)?);
+        Ok(())
+    }
+
+    /// Whether it is charged for.
+    pub(super) fn is_charged(&self) -> bool {
+        self.charge.is_some()
+    }
+
+    /// The body, whose request is under way until it is dropped. The guest behind it keeps the request's place itself.
+    pub(super) fn under_way(mut self, token: TaskTrackerToken) -> Self {
+        self.token = Some(token);
+        self
+    }
+
+    /// The body without its bytes.
+    pub(super) fn emptied(self) -> Self {
+        Self {
+            source: Source::Empty,
             ..self
         }
+    }
+
+    fn is_finished(&self) -> bool {
+        !matches!(&self.source, Source::Guest(body) if !body.is_complete())
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.rest.is_empty()
+            && match &self.source {
+                Source::Empty => true,
+                Source::Text(text) => text.is_empty(),
+                Source::Guest(body) => body.is_end_stream(),
+            }
+    }
+
+    fn poll_source(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
+        if !self.rest.is_empty() {
+            let rest = std::mem::take(&mut self.rest);
+            return Poll::Ready(Some(Ok(Frame::data(rest))));
+        }
+        Poll::Ready(match &mut self.source {
+            Source::Empty => None,
+            Source::Text(text) => {
+                let text = std::mem::take(text);
+                self.source = Source::Empty;
+                (!text.is_empty()).then(|| Ok(Frame::data(text)))
+            }
+            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
+        })
+    }
+
+    /// A frame on its way to the client, with its part of the charge; `None` when the answer is to be cut.
+    fn hand_over(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
+        let Some(charge) = self.charge.clone() else {
+            return Some(frame);
+        };
+        let mut data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => return Some(frame),
+        };
+        if charge.is_multiplexed() && data.len() > HTTP2_PIECE_BYTES_MAX {
+            self.rest = data.split_off(HTTP2_PIECE_BYTES_MAX);
+        }
+        let handed = charge.hand_over(data).ok()?;
+        self.waits_to_leave = self.is_at_end() && !charge.may_let_go();
+        Some(Frame::data(handed))
     }
 }
 
@@ -62,38 +161,65 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
         let this = self.get_mut();
-        let frame = match &mut this.source {
-            Source::Empty => None,
-            Source::Text(text) => {
-                let text = std::mem::take(text);
-                this.source = Source::Empty;
-                (!text.is_empty()).then(|| Ok(Frame::data(text)))
+        if this.waits_to_leave {
+            if let Some(charge) = &this.charge {
+                ready!(charge.poll_left(cx));
             }
-            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
-        };
+            this.waits_to_leave = false;
+            return Poll::Ready(None);
+        }
+        let mut frame = ready!(this.poll_source(cx));
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            drop_unfit_trailers(trailers, &this.request_id);
+        }
         if let Some(Err(failure)) = &frame {
             tracing::warn!(
                 request_id = %this.request_id, error = failure.kind(), detail = %failure,
                 "an answer was cut after its release",
             );
         }
-        Poll::Ready(frame)
+        match frame {
+            Some(Ok(frame)) => match this.hand_over(frame) {
+                Some(frame) => Poll::Ready(Some(Ok(frame))),
+                None => {
+                    // The task that sends the body is told, and cuts it.
+                    this.charge.iter().for_each(Charge::revoke);
+                    Poll::Pending
+                }
+            },
+            end => Poll::Ready(end),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.source {
-            Source::Empty => true,
-            Source::Text(text) => text.is_empty(),
-            Source::Guest(body) => body.is_end_stream(),
-        }
+        self.is_at_end() && !self.waits_to_leave
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.source {
+        let rest = self.rest.len() as u64;
+        let hint = match &self.source {
             Source::Empty => SizeHint::with_exact(0),
             Source::Text(text) => SizeHint::with_exact(text.len() as u64),
             Source::Guest(body) => body.size_hint(),
+        };
+        let mut with_rest = SizeHint::new();
+        if let Some(upper) = hint.upper() {
+            with_rest.set_upper(upper + rest);
         }
+        with_rest.set_lower(hint.lower() + rest);
+        with_rest
+    }
+}
+
+impl Untaken for Body {
+    fn charge(&self) -> Option<&Charge> {
+        self.charge.as_ref()
+    }
+
+    fn waits_to_leave(&self) -> bool {
+        self.waits_to_leave
     }
 }
 
@@ -109,11 +235,7 @@ pub(super) fn of_guest(
     drop_our_cookie(&mut head.headers, our_cookie.name, &request_id);
     our_cookie.append_to(&mut head.headers);
 
-    let mut body = Body {
-        source: Source::Guest(body),
-        request_id,
-        _permit: None,
-    };
+    let mut body = Body::new(Source::Guest(body), request_id);
     let true_length = body.len();
     if has_no_body(method, head.status) {
         body.source = Source::Empty;
@@ -152,11 +274,7 @@ pub(super) fn of_stand_in(
     } else {
         Source::Text(Bytes::from(text))
     };
-    let body = Body {
-        source,
-        request_id,
-        _permit: None,
-    };
+    let body = Body::new(source, request_id);
     Response::from_parts(head, body)
 }
 
@@ -216,6 +334,18 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     headers.remove(SET_COOKIE);
     for other in others {
         headers.append(SET_COOKIE, other);
+    }
+}
+
+/// Trailers would say after the head what only the head may say: our cookie above all.
+fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
+    let fields = trailers::screen(trailers);
+    if fields > 0 {
+        tracing::warn!(
+            request_id,
+            fields,
+            "the guest's trailers held fields that belong in a head, or too many; these were dropped"
+        );
     }
 }
 

@@ -1,9 +1,7 @@
-//! The client's body on its way to the guest, watched: when it breaks off, what the guest makes of that is not the guest's fault;
-//! and what nobody reads of it is read and dropped for a while, so that its sender gets the answer.
+//! The client's body on its way to the guest. What nobody reads of it is read and dropped for a while, so that its sender gets the
+//! answer.
 
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -14,43 +12,31 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
+use super::trailers;
 use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 
-/// Whether a request's body has broken off. Clones tell of the same body.
-#[derive(Clone, Debug, Default)]
-pub(super) struct BrokeOff(Arc<AtomicBool>);
+/// A body of which the rest is read for a while when it is dropped: a connection that is closed on bytes that were not read is
+/// reset, and the answer with it (RFC 9112, section 9.6).
+#[derive(Debug)]
+pub(super) struct Discarded<B: Body<Data = Bytes> + Send + 'static> {
+    /// There until it is dropped.
+    body: Option<Pin<Box<B>>>,
+    is_discarded: bool,
+}
 
-impl BrokeOff {
-    pub(super) fn is_set(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    /// `body` of the request with this head, watched.
-    pub(super) fn watch<B>(&self, body: B, head: &request::Parts) -> Watched<B>
-    where
-        B: Body<Data = Bytes> + Send + 'static,
-    {
-        // HTTP/2 ends one stream without the others; and who asks first has not sent a body that is not wanted.
+impl<B: Body<Data = Bytes> + Send + 'static> Discarded<B> {
+    /// The body of the request with this head.
+    pub(super) fn new(body: B, head: &request::Parts) -> Self {
+        // HTTP/2 ends one stream without the others; and a client that asks first has not sent a body that is not wanted.
         let is_on_its_way = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
-        Watched {
+        Self {
             is_discarded: is_on_its_way && !body.is_end_stream(),
             body: Some(Box::pin(body)),
-            broke_off: self.clone(),
         }
     }
 }
 
-/// A body that tells when it breaks off. What is left of it when it is dropped is read for a while: a connection that is closed
-/// on bytes that nobody has read is reset, and the answer with it (RFC 9112, section 9.6).
-#[derive(Debug)]
-pub(super) struct Watched<B: Body<Data = Bytes> + Send + 'static> {
-    /// There until it is dropped.
-    body: Option<Pin<Box<B>>>,
-    is_discarded: bool,
-    broke_off: BrokeOff,
-}
-
-impl<B: Body<Data = Bytes> + Send + 'static> Drop for Watched<B> {
+impl<B: Body<Data = Bytes> + Send + 'static> Drop for Discarded<B> {
     fn drop(&mut self) {
         let body = self.body.take().filter(|_| self.is_discarded);
         if let (Some(body), Ok(runtime)) = (body, Handle::try_current()) {
@@ -69,7 +55,7 @@ async fn discard<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>) {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> Body for Watched<B> {
+impl<B: Body<Data = Bytes> + Send + 'static> Body for Discarded<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -80,9 +66,12 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for Watched<B> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let frame = ready!(body.as_mut().poll_frame(cx));
-        if matches!(frame, Some(Err(_))) {
-            self.broke_off.0.store(true, Ordering::Relaxed);
+        let mut frame = ready!(body.as_mut().poll_frame(cx));
+        // What came past the screen with the head does not come in behind the body.
+        if let Some(Ok(frame)) = &mut frame
+            && let Some(trailers) = frame.trailers_mut()
+        {
+            trailers::screen(trailers);
         }
         self.is_discarded &= matches!(frame, Some(Ok(_)));
         Poll::Ready(frame)

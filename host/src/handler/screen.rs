@@ -4,15 +4,19 @@
 //! hyper has refused what is no HTTP before (and closes a connection whose framing is ambiguous); this refuses what is HTTP and
 //! still could be read in two ways.
 
+mod host;
+
 use std::net::{IpAddr, SocketAddr};
 
-use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::header::{CONTENT_LENGTH, COOKIE, HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
+use self::host::is_host_and_port;
 use super::headers::{self, ProxyTrust};
 use crate::cookie::{self, Presented};
+use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::route::path;
 
 /// What bounds requests and reads their heads.
@@ -28,8 +32,6 @@ pub struct ScreenOptions {
     pub headers_max: usize,
     /// Longest path and query, in bytes.
     pub target_bytes_max: usize,
-    /// Requests under way at once, their answers' bodies included.
-    pub requests_max: usize,
 }
 
 /// What the screen has found out about a request that passed it.
@@ -60,6 +62,8 @@ pub(super) enum Reject {
     HeadTooLarge,
     /// 501: no guest can be asked this.
     MethodNotImplemented,
+    /// 501: a transfer coding that nothing here undoes (RFC 9112, section 6.1).
+    CodingNotImplemented,
 }
 
 /// Checks a request's head and rewrites it into the one form that guests see: `uri` is the normalised path and the query, `Host`
@@ -71,8 +75,12 @@ pub(super) fn screen(
     options: &ScreenOptions,
 ) -> Result<Screened, Reject> {
     // CONNECT asks for a tunnel, TRACE would show a script the cookies it must not see.
-    if head.method == Method::CONNECT || head.method == Method::TRACE {
+    let is_refused = head.method == Method::CONNECT || head.method == Method::TRACE;
+    if is_refused || head.method.as_str().len() > REQUEST_METHOD_BYTES_MAX {
         return Err(Reject::MethodNotImplemented);
+    }
+    if !is_plainly_framed(&head.headers) {
+        return Err(Reject::CodingNotImplemented);
     }
     let target_bytes = head
         .uri
@@ -89,6 +97,7 @@ pub(super) fn screen(
     let content_length = one_content_length(&head.headers)?;
     head.uri = normal_target(&head.uri)?;
 
+    headers::remove_lookalikes(&mut head.headers);
     let forwarded = headers::take_forwarded(&mut head.headers, peer, &options.proxy_trust);
     headers::remove_hop_by_hop(&mut head.headers);
     if head.version == Version::HTTP_2 {
@@ -175,15 +184,18 @@ fn authority(value: &HeaderValue) -> Result<Authority, Reject> {
         .ok_or(Reject::Malformed("The Host header names no host."))
 }
 
-fn is_host_and_port(authority: &Authority) -> bool {
-    let host = authority.host();
-    // User information would stand before the host.
-    let Some(rest) = authority.as_str().strip_prefix(host) else {
-        return false;
-    };
-    let is_port =
-        |digits: &str| digits.len() <= 5 && digits.bytes().all(|byte| byte.is_ascii_digit());
-    !host.is_empty() && (rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port))
+/// Whether the body has no transfer coding but `chunked`, which hyper undoes. Other codings before it would reach the guest as
+/// they are, under a head that does not say so.
+fn is_plainly_framed(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TRANSFER_ENCODING).iter();
+    match (values.next(), values.next()) {
+        (None, _) => true,
+        (Some(only), None) => only
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
 }
 
 fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {

@@ -1,3 +1,5 @@
+//! Totals, peers and reservations, one call at a time and at random.
+
 use super::*;
 
 fn quotas(max: u64) -> Arc<Quotas> {
@@ -146,6 +148,26 @@ fn a_peer_is_forgotten_with_its_last_reservation() {
     assert_eq!(quotas.peers(), 1);
     drop(held);
     assert_eq!(quotas.peers(), 0);
+}
+
+#[test]
+fn clones_hold_one_amount_until_the_last_of_them_ends() {
+    let quotas = quotas(2);
+    let first = peer(&quotas, 1).reserve(R, 2).unwrap();
+    let second = first.clone();
+    drop(first);
+    assert_eq!((quotas.used(R), second.amount()), (2, 2));
+    drop(second);
+    assert_eq!((quotas.used(R), quotas.peers()), (0, 0));
+}
+
+#[test]
+fn an_owner_may_revoke_its_own() {
+    let quotas = quotas(1);
+    let held = peer(&quotas, 1).reserve(R, 1).unwrap();
+    assert!(held.revoke() && !held.revoke());
+    assert_eq!((quotas.used(R), quotas.revoked(R)), (0, 1));
+    assert_eq!(held.set_phase(Phase::Queued), Err(Revoked));
 }
 
 #[tokio::test]

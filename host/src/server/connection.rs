@@ -3,23 +3,28 @@
 //! Every limit of hyper's is set here by name; its defaults are not relied on.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
 use http::{HeaderValue, Request, Response, Version};
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
-use super::pace::{Arriving, Leaving, Pace, Streams};
-use super::pulse::{Answering, Counted, Diagnosis, Pulse, Watch};
+use super::joined::Joined;
+use super::pace::arriving::{Arriving, BodyPace};
+use super::pace::{Leaving, Pace, Sending, Streams};
+use super::pulse::{Counted, Pulse, Side, Turn};
+use super::watch::{Diagnosis, Watch};
 use super::{Link, Options, Service};
 use crate::limits;
+use crate::quota::Reservation;
 
 /// The ways a connection is told to end.
 #[derive(Clone, Debug)]
@@ -36,6 +41,7 @@ pub(super) struct Protocols {
     builder: auto::Builder<Streams>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    body_pace: BodyPace,
 }
 
 impl Protocols {
@@ -70,7 +76,14 @@ impl Protocols {
             builder,
             header_timeout: options.header_timeout,
             idle_timeout: options.idle_timeout,
+            body_pace: options.body_pace,
         }
+    }
+
+    /// What reads a connection's bytes.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn builder(&self) -> &auto::Builder<Streams> {
+        &self.builder
     }
 
     /// Serves one connection to its end.
@@ -79,24 +92,27 @@ impl Protocols {
         stream: TcpStream,
         link: Link,
         service: S,
+        place: Reservation,
         ends: Ends,
     ) {
-        let pulse = Arc::new(Pulse::default());
+        let pulse = Arc::new(Pulse::new(place.clone()));
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
+        let body_pace = self.body_pace;
         let answer = |request: Request<Incoming>| {
             let version = request.version();
-            let in_flight = pulse.request(version);
-            let answer = service.answer(request.map(|body| Arriving::new(body, pace)), link);
+            let has_body = !request.body().is_end_stream();
+            let in_flight = pulse.request(version, has_body);
+            let turn = has_body.then(|| Turn::new(in_flight.turns().clone(), Side::Arriving));
+            let request = request.map(|body| Arriving::new(Joined::new(body, turn), body_pace));
+            let answer = service.answer(request, link.clone());
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 if in_flight.is_last() && version < Version::HTTP_2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
-                Ok::<_, Infallible>(
-                    answer.map(|body| Answering::new(Leaving::new(body, pace), in_flight)),
-                )
+                Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, pace, in_flight)))
             }
         };
         let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));
@@ -104,14 +120,29 @@ impl Protocols {
         let mut ticks = tokio::time::interval(watch.interval());
         let mut farewell = pin!(farewell(&ends.shutdown, &pulse));
         let mut is_ending = false;
+        let mut sending = Sending::default();
         loop {
             tokio::select! {
                 biased;
                 () = ends.cut.cancelled() => return,
-                result = connection.as_mut() => {
-                    if let Err(error) = result {
+                () = place.revoked() => {
+                    tracing::debug!(peer = %link.peer, "connection cut: another client needed its place");
+                    return;
+                }
+                ended = poll_fn(|cx| {
+                    let polled = connection.as_mut().poll(cx);
+                    let cut = sending.poll_cut(pulse.is_stalled(), cx);
+                    if polled.is_ready() { polled.map(Some) } else { cut.map(|()| None) }
+                }) => {
+                    match ended {
+                        Some(Ok(())) => {}
                         // A client's fault, or a body that was cut on purpose: the request's own events tell more.
-                        tracing::debug!(peer = %link.peer, %error, "connection ended early");
+                        Some(Err(error)) => {
+                            tracing::debug!(peer = %link.peer, %error, "connection ended early");
+                        }
+                        None => {
+                            tracing::debug!(peer = %link.peer, "connection cut: other clients need what its answer held");
+                        }
                     }
                     return;
                 }

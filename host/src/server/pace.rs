@@ -1,5 +1,8 @@
 //! How fast a client has to send a request's body and to take an answer's, on HTTP/1.1 and HTTP/2 alike: a byte now and then
-//! keeps a connection alive for ever, and with it a guest and its memory. Knows bodies; what is in them it does not.
+//! keeps a connection alive for ever, and with it a guest and its memory. Cuts answers, too, whose memory others need. Knows
+//! bodies; what is in them it does not.
+
+pub(super) mod arriving;
 
 use std::cell::Cell;
 use std::error::Error;
@@ -12,7 +15,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Sleep;
 
+use super::pulse::{InFlight, Side, Turn, Turns};
 use crate::limits::TRANSFER_BYTES_PER_S_MIN;
+use crate::quota::{Charge, Untaken, WeakCharge};
 
 /// The client was waited for beyond its patience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,22 +72,74 @@ impl Pace {
     }
 }
 
-/// A request's body, which fails when its client sends it too slowly. That nothing more comes at all, the request's own
-/// deadline finds out.
-#[derive(Debug)]
-pub struct Arriving<B> {
-    body: B,
-    pace: Pace,
+thread_local! {
+    /// Told by the body that the task running on this thread sends, read by that task: when its client is too slow.
+    static TOO_SLOW_AT: Cell<Option<Instant>> = const { Cell::new(None) };
+    /// Told by a body as it begins to be sent, read by the task that sends it.
+    static BEGUN: Cell<Option<Begun>> = const { Cell::new(None) };
 }
 
-impl<B> Arriving<B> {
-    pub(super) fn new(body: B, pace: Pace) -> Self {
-        Self { body, pace }
+/// An answer that begins to be sent.
+#[derive(Debug)]
+struct Begun {
+    turns: Turns,
+    charge: Option<WeakCharge>,
+}
+
+/// The answer that a task sends, as far as the task may have to cut it.
+#[derive(Debug, Default)]
+pub(super) struct Sending {
+    turn: Option<Turn>,
+    charge: Option<WeakCharge>,
+}
+
+impl Sending {
+    /// Call it after each poll of what sends, with whether it has to wait for its client. Ready when the answer is to be cut.
+    pub(super) fn poll_cut(&mut self, is_clients_turn: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some(begun) = BEGUN.take() {
+            self.turn = Some(Turn::new(begun.turns, Side::Leaving));
+            self.charge = begun.charge;
+        }
+        if let Some(turn) = &mut self.turn {
+            turn.set(is_clients_turn);
+        }
+        match &self.charge {
+            Some(charge) => charge.poll_revoked(cx),
+            None => Poll::Pending,
+        }
     }
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body
-    for Arriving<B>
+/// An answer's body, which fails when its client takes it too slowly, and keeps its request in flight until it is dropped.
+#[derive(Debug)]
+pub(super) struct Leaving<B> {
+    body: Pin<Box<B>>,
+    pace: Pace,
+    _in_flight: InFlight,
+}
+
+impl<B: Body + Untaken> Leaving<B> {
+    /// A body to be sent by the task that calls this.
+    pub(super) fn new(body: B, mut pace: Pace, in_flight: InFlight) -> Self {
+        // Where the client has no room for the first byte, the body is never asked for it.
+        if !body.is_end_stream() {
+            pace.wait(Instant::now());
+            TOO_SLOW_AT.set(pace.ends_at());
+            BEGUN.set(Some(Begun {
+                turns: in_flight.turns().clone(),
+                charge: body.charge().map(Charge::downgrade),
+            }));
+        }
+        Self {
+            body: Box::pin(body),
+            pace,
+            _in_flight: in_flight,
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken> Body
+    for Leaving<B>
 {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
@@ -91,69 +148,17 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(cx);
-        let Poll::Ready(frame) = frame else {
-            self.pace.wait(Instant::now());
+        let waits_to_leave = self.body.waits_to_leave();
+        let frame = self.body.as_mut().poll_frame(cx);
+        if waits_to_leave && frame.is_pending() {
+            // It is still the client's turn.
             return Poll::Pending;
-        };
-        if let Some(Ok(frame)) = &frame {
-            if self.pace.since.is_some() {
-                self.pace.go_on(Instant::now())?;
-            }
-            self.pace.count(frame);
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-thread_local! {
-    /// Told by the body that the task running on this thread sends, read by that task: when its client is too slow.
-    static TOO_SLOW_AT: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// An answer's body, which fails when its client takes it too slowly.
-#[derive(Debug)]
-pub(super) struct Leaving<B> {
-    body: Pin<Box<B>>,
-    pace: Pace,
-}
-
-impl<B: Body> Leaving<B> {
-    /// A body to be sent by the task that calls this.
-    pub(super) fn new(body: B, mut pace: Pace) -> Self {
-        // Where the client has no room for the first byte, the body is never asked for it.
-        if !body.is_end_stream() {
-            pace.wait(Instant::now());
-            TOO_SLOW_AT.set(pace.ends_at());
-        }
-        Self {
-            body: Box::pin(body),
-            pace,
-        }
-    }
-}
-
-impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>>> Body for Leaving<B> {
-    type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.pace.since.is_some() {
             TOO_SLOW_AT.set(None);
             self.pace.go_on(Instant::now())?;
         }
-        let frame = ready!(self.body.as_mut().poll_frame(cx));
+        let frame = ready!(frame);
         // Most answers are one piece, and are never asked for another.
         if let Some(Ok(frame)) = &frame
             && !self.body.is_end_stream()
@@ -186,6 +191,7 @@ where
     fn execute(&self, stream: F) {
         let stream = Stream {
             inner: Box::pin(stream),
+            sending: Sending::default(),
             too_slow_at: None,
             alarm: None,
         };
@@ -195,6 +201,7 @@ where
 
 struct Stream<F> {
     inner: Pin<Box<F>>,
+    sending: Sending,
     too_slow_at: Option<Instant>,
     /// Set when the answer is known to have several pieces; moved on only when it rings.
     alarm: Option<Pin<Box<Sleep>>>,
@@ -207,7 +214,13 @@ impl<F: Future<Output = ()>> Future for Stream<F> {
         TOO_SLOW_AT.set(self.too_slow_at);
         let polled = self.inner.as_mut().poll(cx);
         self.too_slow_at = TOO_SLOW_AT.take();
+        let is_clients_turn = polled.is_pending() && self.too_slow_at.is_some();
+        let cut = self.sending.poll_cut(is_clients_turn, cx);
         if polled.is_ready() {
+            return Poll::Ready(());
+        }
+        if cut.is_ready() {
+            tracing::debug!("an HTTP/2 stream was reset: other clients need what it held");
             return Poll::Ready(());
         }
         let Some(at) = self.too_slow_at else {

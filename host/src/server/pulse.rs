@@ -1,47 +1,75 @@
-//! Whether a connection is alive: counts what passes through it, and says when its client has been slow or silent for too long.
-//!
-//! hyper has one timer for the head and for silence between requests, none for telling the protocol, none for HTTP/2 without
-//! streams, and none for a client that takes no bytes. This is one for all of them, without a timer per request.
+//! What happens on a connection: counts what passes through it, and says which of its requests the host works for.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering::AcqRel, Ordering::Relaxed,
+};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
+use http::Version;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::limits::TRANSFER_BYTES_PER_S_MIN;
+use super::frames::Frames;
+use crate::quota::{Phase, Reservation};
 
 /// What has happened on one connection.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pulse {
-    reads: AtomicU64,
+    /// Its place among all connections, which it may lose while the host works for no request of it.
+    place: Reservation,
+    /// How many of its requests the host works for. Below 0 for a moment while a request ends in its client's turn.
+    working: Mutex<isize>,
+    pub(super) reads: AtomicU64,
     /// Bytes that the socket has taken.
-    written: AtomicU64,
-    requests: AtomicU64,
-    in_flight: AtomicUsize,
+    pub(super) written: AtomicU64,
+    pub(super) requests: AtomicU64,
+    pub(super) in_flight: AtomicUsize,
     /// What `reads` was when the latest answer ended.
-    reads_when_answered: AtomicU64,
+    pub(super) reads_when_answered: AtomicU64,
     /// The socket took no more bytes when they were last offered.
-    is_blocked: AtomicBool,
+    pub(super) is_blocked: AtomicBool,
     /// HTTP/2: a byte that arrives between requests need not belong to a head.
-    is_multiplexed: AtomicBool,
+    pub(super) is_multiplexed: AtomicBool,
+    /// HTTP/2: the client is in the middle of a head, or of a frame that has no body's bytes.
+    pub(super) is_amid_head: AtomicBool,
+    /// HTTP/2: how many of these have ended.
+    pub(super) heads_ended: AtomicU64,
     /// The next answer is to be the last.
     is_farewell: AtomicBool,
 }
 
 impl Pulse {
+    pub(super) fn new(place: Reservation) -> Self {
+        Self {
+            place,
+            working: Mutex::default(),
+            reads: AtomicU64::default(),
+            written: AtomicU64::default(),
+            requests: AtomicU64::default(),
+            in_flight: AtomicUsize::default(),
+            reads_when_answered: AtomicU64::default(),
+            is_blocked: AtomicBool::default(),
+            is_multiplexed: AtomicBool::default(),
+            is_amid_head: AtomicBool::default(),
+            heads_ended: AtomicU64::default(),
+            is_farewell: AtomicBool::default(),
+        }
+    }
+
     /// Counts a request until the guard is dropped, with its answer's body.
-    pub(super) fn request(self: &Arc<Self>, version: http::Version) -> InFlight {
+    pub(super) fn request(self: &Arc<Self>, version: Version, has_body: bool) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
-        self.is_multiplexed
-            .store(version == http::Version::HTTP_2, Relaxed);
-        InFlight(Arc::clone(self))
+        self.work(1);
+        if version == Version::HTTP_2 {
+            self.is_multiplexed.store(true, Relaxed);
+        }
+        InFlight(Turns {
+            pulse: Arc::clone(self),
+            sides: has_body.then(Arc::default),
+        })
     }
 
     /// Has the answers from now on tell the client to go.
@@ -49,101 +77,129 @@ impl Pulse {
         self.is_farewell.store(true, Relaxed);
     }
 
-    /// Whether its latest request came by HTTP/2.
+    /// Whether the client speaks HTTP/2.
     pub(super) fn is_multiplexed(&self) -> bool {
         self.is_multiplexed.load(Relaxed)
+    }
+
+    /// Whether HTTP/1's one request waits until its client takes bytes.
+    pub(super) fn is_stalled(&self) -> bool {
+        !self.is_multiplexed() && self.is_blocked.load(Relaxed) && self.in_flight.load(Relaxed) > 0
+    }
+
+    /// The host works for one request more, or for one less.
+    fn work(&self, change: isize) {
+        let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = *working;
+        *working += change;
+        // A connection that has lost its place is about to be cut.
+        let _ = match (before > 0, *working > 0) {
+            (false, true) => self.place.set_phase(Phase::Working),
+            (true, false) => self.place.set_phase(Phase::WaitsForClient),
+            _ => Ok(()),
+        };
+    }
+}
+
+/// The two sides on which a request may wait for its client.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum Side {
+    /// The client sends nothing of the request's body.
+    Arriving = 1,
+    /// The client takes nothing of the answer's.
+    Leaving = 2,
+}
+
+/// Says whose turn it is with one request: while it waits for its client the host does not work for it.
+#[derive(Clone, Debug)]
+pub(super) struct Turns {
+    pulse: Arc<Pulse>,
+    /// The sides on which it waits; `None` for a request without a body, which has only one.
+    sides: Option<Arc<AtomicU8>>,
+}
+
+impl Turns {
+    /// It is the client's turn on one side, where it was not before.
+    pub(super) fn wait(&self, side: Side) {
+        let before = self
+            .sides
+            .as_ref()
+            .map(|sides| sides.fetch_or(side as u8, AcqRel));
+        if before.unwrap_or_default() == 0 {
+            self.pulse.work(-1);
+        }
+    }
+
+    /// It was the client's turn on one side, and no more.
+    pub(super) fn go_on(&self, side: Side) {
+        let before = self
+            .sides
+            .as_ref()
+            .map(|sides| sides.fetch_and(!(side as u8), AcqRel));
+        if before.unwrap_or(side as u8) == side as u8 {
+            self.pulse.work(1);
+        }
+    }
+}
+
+/// One side's turn, which ends with it.
+#[derive(Debug)]
+pub(super) struct Turn {
+    turns: Turns,
+    side: Side,
+    is_clients: bool,
+}
+
+impl Turn {
+    pub(super) fn new(turns: Turns, side: Side) -> Self {
+        Self {
+            turns,
+            side,
+            is_clients: false,
+        }
+    }
+
+    /// Whether it is the client's turn.
+    pub(super) fn set(&mut self, is_clients: bool) {
+        if is_clients && !self.is_clients {
+            self.turns.wait(self.side);
+        }
+        if !is_clients && self.is_clients {
+            self.turns.go_on(self.side);
+        }
+        self.is_clients = is_clients;
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.set(false);
     }
 }
 
 /// A request whose answer has not ended.
 #[derive(Debug)]
-pub(super) struct InFlight(Arc<Pulse>);
+pub(super) struct InFlight(Turns);
 
 impl InFlight {
     /// Whether its answer is to tell the client to go.
     pub(super) fn is_last(&self) -> bool {
-        self.0.is_farewell.load(Relaxed)
+        self.0.pulse.is_farewell.load(Relaxed)
+    }
+
+    pub(super) fn turns(&self) -> &Turns {
+        &self.0
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0
-            .reads_when_answered
-            .store(self.0.reads.load(Relaxed), Relaxed);
-        self.0.in_flight.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What to do with a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Diagnosis {
-    /// Go on.
-    Alive,
-    /// Nobody uses it: close it when what is buffered has left.
-    Idle,
-    /// The client sends its head, or takes its answer, too slowly: close it now.
-    Stuck,
-}
-
-/// Looks at a pulse now and then and remembers since when it has not moved.
-#[derive(Debug)]
-pub(super) struct Watch {
-    header_timeout: Duration,
-    idle_timeout: Duration,
-    moved_at: Instant,
-    seen: (u64, u64),
-    head_since: Option<Instant>,
-}
-
-impl Watch {
-    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration, now: Instant) -> Self {
-        Self {
-            header_timeout,
-            idle_timeout,
-            moved_at: now,
-            seen: (0, 0),
-            head_since: None,
-        }
-    }
-
-    /// How often to look: often enough that a limit is overstepped by a quarter at most, or by a second.
-    pub(super) fn interval(&self) -> Duration {
-        let shortest = self.header_timeout.min(self.idle_timeout);
-        (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
-    }
-
-    pub(super) fn look(&mut self, pulse: &Pulse, now: Instant) -> Diagnosis {
-        let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
-        let enough = now.duration_since(self.moved_at).as_secs() * TRANSFER_BYTES_PER_S_MIN;
-        // Bytes one by one are no movement; but whatever little we had to say is taken for it.
-        let is_taken = written > self.seen.1
-            && (written - self.seen.1 >= enough || !pulse.is_blocked.load(Relaxed));
-        if requests != self.seen.0 || is_taken {
-            (self.seen, self.moved_at, self.head_since) = ((requests, written), now, None);
-            return Diagnosis::Alive;
-        }
-        if pulse.in_flight.load(Relaxed) > 0 {
-            if !pulse.is_blocked.load(Relaxed) {
-                // We are the slow ones, which the request's deadline judges.
-                self.moved_at = now;
-            } else if now.duration_since(self.moved_at) >= self.idle_timeout {
-                return Diagnosis::Stuck;
-            }
-            return Diagnosis::Alive;
-        }
+        let pulse = &self.0.pulse;
         let reads = pulse.reads.load(Relaxed);
-        let has_part_of_a_head = reads > pulse.reads_when_answered.load(Relaxed);
-        if has_part_of_a_head && !pulse.is_multiplexed.load(Relaxed) {
-            let since = *self.head_since.get_or_insert(now);
-            if now.duration_since(since) >= self.header_timeout {
-                return Diagnosis::Stuck;
-            }
-        }
-        if now.duration_since(self.moved_at) >= self.idle_timeout {
-            return Diagnosis::Idle;
-        }
-        Diagnosis::Alive
+        pulse.reads_when_answered.store(reads, Relaxed);
+        pulse.in_flight.fetch_sub(1, Relaxed);
+        pulse.work(-1);
     }
 }
 
@@ -152,11 +208,30 @@ impl Watch {
 pub(super) struct Counted<T> {
     inner: T,
     pulse: Arc<Pulse>,
+    frames: Frames,
 }
 
 impl<T> Counted<T> {
     pub(super) fn new(inner: T, pulse: Arc<Pulse>) -> Self {
-        Self { inner, pulse }
+        Self {
+            inner,
+            pulse,
+            frames: Frames::default(),
+        }
+    }
+
+    fn read(&mut self, bytes: &[u8]) {
+        self.pulse.reads.fetch_add(1, Relaxed);
+        self.frames.read(bytes);
+        if self.frames.is_http2() {
+            self.pulse.is_multiplexed.store(true, Relaxed);
+            self.pulse
+                .is_amid_head
+                .store(self.frames.is_amid_head(), Relaxed);
+            self.pulse
+                .heads_ended
+                .store(self.frames.heads_ended(), Relaxed);
+        }
     }
 
     fn wrote(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
@@ -177,7 +252,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
         let before = buf.filled().len();
         let result = ready!(Pin::new(&mut self.inner).poll_read(cx, buf));
         if buf.filled().len() > before {
-            self.pulse.reads.fetch_add(1, Relaxed);
+            self.read(&buf.filled()[before..]);
         }
         Poll::Ready(result)
     }
@@ -215,165 +290,81 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     }
 }
 
-/// An answer's body that keeps its request in flight until it is dropped.
-#[derive(Debug)]
-pub(super) struct Answering<B> {
-    body: B,
-    _in_flight: InFlight,
-}
-
-impl<B> Answering<B> {
-    pub(super) fn new(body: B, in_flight: InFlight) -> Self {
-        Self {
-            body,
-            _in_flight: in_flight,
-        }
-    }
-}
-
-impl<B: Body<Data = Bytes> + Unpin> Body for Answering<B> {
-    type Data = Bytes;
-    type Error = B::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::{Quotas, Resource, Totals};
 
-    const HEADER: Duration = Duration::from_secs(10);
-    const IDLE: Duration = Duration::from_secs(75);
-
-    struct Bench {
-        pulse: Arc<Pulse>,
-        watch: Watch,
-        start: Instant,
+    /// A connection of a house for one, and whether it would give way.
+    fn bench() -> (Arc<Pulse>, impl Fn() -> bool) {
+        let quotas = Quotas::new(Totals::default());
+        let place = quotas
+            .peer([127, 0, 0, 1].into())
+            .reserve(Resource::Connections, 1);
+        let place = place.unwrap();
+        let pulse = Arc::new(Pulse::new(place.clone()));
+        let asked = place.clone();
+        (pulse, move || asked.waits())
     }
 
-    impl Bench {
-        fn new() -> Self {
-            let start = Instant::now();
-            Self {
-                pulse: Arc::default(),
-                watch: Watch::new(HEADER, IDLE, start),
-                start,
+    #[test]
+    fn a_connection_gives_way_while_all_its_requests_wait_for_their_client() {
+        let (pulse, gives_way) = bench();
+        let upload = pulse.request(Version::HTTP_2, true);
+        let download = pulse.request(Version::HTTP_2, false);
+        let mut arriving = Turn::new(upload.turns().clone(), Side::Arriving);
+        let mut leaving = Turn::new(upload.turns().clone(), Side::Leaving);
+        let mut taken = Turn::new(download.turns().clone(), Side::Leaving);
+
+        for (a, l, t) in [
+            (true, true, false),
+            (true, false, false),
+            (false, false, true),
+        ] {
+            arriving.set(a);
+            leaving.set(l);
+            taken.set(t);
+            assert!(
+                !gives_way(),
+                "{a} {l} {t}: the host works for one of the two"
+            );
+        }
+        leaving.set(true);
+        assert!(gives_way());
+        taken.set(false);
+        assert!(!gives_way());
+
+        drop(download);
+        assert!(gives_way(), "the other still waits");
+        drop((upload, arriving, leaving, taken));
+        assert!(gives_way());
+        let next = pulse.request(Version::HTTP_2, false);
+        assert!(!gives_way());
+        drop(next);
+        assert!(gives_way());
+    }
+
+    #[test]
+    fn requests_may_end_in_any_order_with_their_turns() {
+        let mut random = fastrand::Rng::with_seed(7);
+        let (pulse, gives_way) = bench();
+        for _ in 0..200 {
+            let request = pulse.request(Version::HTTP_11, true);
+            let mut turns = [Side::Arriving, Side::Leaving]
+                .map(|side| Turn::new(request.turns().clone(), side));
+            for _ in 0..10 {
+                turns[random.usize(..2)].set(random.bool());
             }
-        }
-
-        fn at(&mut self, seconds: u64) -> Diagnosis {
-            self.watch
-                .look(&self.pulse, self.start + Duration::from_secs(seconds))
-        }
-
-        fn read(&self) {
-            self.pulse.reads.fetch_add(1, Relaxed);
-        }
-    }
-
-    #[test]
-    fn a_connection_that_says_nothing_is_closed_as_idle() {
-        let mut bench = Bench::new();
-        assert_eq!(bench.at(74), Diagnosis::Alive);
-        assert_eq!(bench.at(75), Diagnosis::Idle);
-    }
-
-    #[test]
-    fn a_head_that_dribbles_in_is_cut_however_many_bytes_come() {
-        let mut bench = Bench::new();
-        for second in 1..=10 {
-            bench.read();
-            assert_eq!(bench.at(second), Diagnosis::Alive);
-        }
-        bench.read();
-        assert_eq!(bench.at(11), Diagnosis::Stuck);
-    }
-
-    #[test]
-    fn a_second_head_that_dribbles_in_is_cut_as_well() {
-        let mut bench = Bench::new();
-        bench.read();
-        drop(bench.pulse.request(http::Version::HTTP_11));
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        assert_eq!(bench.at(30), Diagnosis::Alive);
-        bench.read();
-        assert_eq!(bench.at(31), Diagnosis::Alive);
-        assert_eq!(bench.at(41), Diagnosis::Stuck);
-    }
-
-    #[test]
-    fn http2_frames_between_requests_are_no_head() {
-        let mut bench = Bench::new();
-        bench.read();
-        drop(bench.pulse.request(http::Version::HTTP_2));
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.read();
-        assert_eq!(bench.at(2), Diagnosis::Alive);
-        assert_eq!(bench.at(20), Diagnosis::Alive);
-        assert_eq!(bench.at(76), Diagnosis::Idle);
-    }
-
-    #[test]
-    fn a_slow_guest_is_not_the_clients_fault() {
-        let mut bench = Bench::new();
-        bench.read();
-        let request = bench.pulse.request(http::Version::HTTP_11);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        assert_eq!(bench.at(500), Diagnosis::Alive);
-        drop(request);
-        assert_eq!(bench.at(501), Diagnosis::Alive);
-        assert_eq!(bench.at(575), Diagnosis::Idle);
-    }
-
-    #[test]
-    fn a_client_that_takes_no_bytes_is_cut() {
-        let mut bench = Bench::new();
-        let _request = bench.pulse.request(http::Version::HTTP_11);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.pulse.is_blocked.store(true, Relaxed);
-        assert_eq!(bench.at(75), Diagnosis::Alive);
-        assert_eq!(bench.at(76), Diagnosis::Stuck);
-    }
-
-    #[test]
-    fn a_client_that_takes_bytes_one_by_one_is_cut() {
-        let mut bench = Bench::new();
-        let _request = bench.pulse.request(http::Version::HTTP_11);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.pulse.is_blocked.store(true, Relaxed);
-        for second in 2..76 {
-            bench.pulse.written.fetch_add(1, Relaxed);
-            assert_eq!(bench.at(second), Diagnosis::Alive);
-        }
-        bench.pulse.written.fetch_add(1, Relaxed);
-        assert_eq!(bench.at(76), Diagnosis::Stuck);
-    }
-
-    #[test]
-    fn a_client_that_takes_enough_may_take_its_time() {
-        let mut bench = Bench::new();
-        let _request = bench.pulse.request(http::Version::HTTP_11);
-        assert_eq!(bench.at(1), Diagnosis::Alive);
-        bench.pulse.is_blocked.store(true, Relaxed);
-        for second in 2..500 {
-            bench
-                .pulse
-                .written
-                .fetch_add(TRANSFER_BYTES_PER_S_MIN, Relaxed);
-            assert_eq!(bench.at(second), Diagnosis::Alive);
+            if random.bool() {
+                drop(request);
+                drop(turns);
+            } else {
+                drop(turns);
+                assert!(!gives_way());
+                drop(request);
+            }
+            assert!(gives_way());
+            assert_eq!(*pulse.working.lock().unwrap(), 0);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The server with a service of a few lines behind it, and clients that speak bytes.
 
 use super::*;
+use crate::quota::{Quotas, Totals};
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -13,6 +14,7 @@ use tokio::task::JoinHandle;
 /// Answers `GET /` with `ok`; `/slow` when `release` is notified; `/cut` with a body that fails after its first bytes.
 #[derive(Clone)]
 struct Scripted {
+    quotas: Arc<Quotas>,
     entered: mpsc::UnboundedSender<String>,
     release: Arc<Notify>,
 }
@@ -44,8 +46,14 @@ impl Body for ScriptedBody {
     }
 }
 
+impl Untaken for ScriptedBody {}
+
 impl Service for Scripted {
     type Body = ScriptedBody;
+
+    fn share(&self, address: IpAddr) -> Peer {
+        self.quotas.peer(address)
+    }
 
     fn answer(
         &self,
@@ -80,11 +88,19 @@ struct Bench {
 
 impl Bench {
     async fn start(options: Options) -> Self {
+        Self::with_connections(limits::CONNECTIONS_MAX, options).await
+    }
+
+    async fn with_connections(connections: u64, options: Options) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, release) = (CancellationToken::new(), Arc::new(Notify::new()));
         let (sender, entered) = mpsc::unbounded_channel();
         let service = Scripted {
+            quotas: Quotas::new(Totals {
+                connections,
+                ..Totals::default()
+            }),
             entered: sender,
             release: Arc::clone(&release),
         };
@@ -348,11 +364,7 @@ async fn a_request_that_outlives_the_grace_period_is_cut() {
 
 #[tokio::test]
 async fn clients_over_the_limit_wait_for_their_turn() {
-    let mut bench = Bench::start(Options {
-        connections_max: 1,
-        ..Options::default()
-    })
-    .await;
+    let mut bench = Bench::with_connections(1, Options::default()).await;
     let mut first = bench.connect().await;
     first
         .write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")

@@ -19,6 +19,7 @@ use super::manager::{Loaded, SessionManager};
 use super::policy::{Link, Standing, Ticket};
 use super::transaction::{Base, Transaction};
 use super::{CallError, CookieChange, Visit};
+use crate::deadline::Deadline;
 use crate::limits::UNUSED_LOAD_WAIT_MAX;
 use crate::record::SessionId;
 use crate::store::StoreError;
@@ -29,7 +30,7 @@ pub(super) struct Run {
     phase: Phase,
     check: Check,
     link: Link,
-    deadline: Instant,
+    deadline: Deadline,
     ticket: Ticket,
     turn: Turn,
     /// Why the run has to end.
@@ -128,7 +129,7 @@ impl Run {
             phase: footing.phase,
             check: footing.check,
             link: Link::of(visit),
-            deadline: visit.deadline,
+            deadline: visit.deadline.clone(),
             ticket,
             turn,
             stop: None,
@@ -149,7 +150,7 @@ impl Run {
     }
 
     pub(super) fn deadline(&self) -> Instant {
-        self.deadline
+        self.deadline.at()
     }
 
     pub(super) fn is_saved(&self) -> bool {

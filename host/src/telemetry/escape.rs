@@ -1,30 +1,127 @@
-//! Makes text of others harmless to show: guests and visitors have a say in lines that people read.
+//! Makes foreign text harmless to show: guests, components, visitors and files have a say in lines that people read.
+//!
+//! The edges are here and in the writers that call this: a log line ([`Form`]), and what a command prints ([`escape_lines`]).
+//! Nobody else has to escape, except text that is joined to the writer's own line breaks ([`escape`]).
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
-/// Spells out what could forge a line, drive a terminal or turn its text around. Tabs stay.
-pub fn escape(text: &str) -> Cow<'_, str> {
-    let is_harmful = |c: char| {
-        (c.is_control() && c != '\t')
-            || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if !text.chars().any(is_harmful) {
-        return Cow::Borrowed(text);
+/// How a log line spells out what is harmful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As Rust writes characters: `\n`, `\u{1b}`.
+    Text,
+    /// As JSON writes them (RFC 8259, section 7): in valid JSON they stand within texts alone.
+    Json,
+}
+
+/// Whether a character could forge a line, drive a terminal, turn the text around, or hide in it.
+fn is_harmful(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control() && c != '\t';
     }
-    let mut escaped = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        if is_harmful(c) {
-            escaped.extend(c.escape_default());
-        } else {
-            escaped.push(c);
+    c.is_control()
+        || matches!(
+            c,
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0e}'
+            | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+        )
+}
+
+impl Form {
+    fn spell(self, c: char, into: &mut String) {
+        match self {
+            Self::Text => into.extend(c.escape_default()),
+            Self::Json => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // A String takes whatever is written.
+                    let _ = write!(into, "\\u{unit:04x}");
+                }
+            }
         }
     }
-    Cow::Owned(escaped)
+
+    /// A whole line without its end, all of it harmless.
+    pub(super) fn escape(self, text: &str) -> Cow<'_, str> {
+        // Nearly every line is printable ASCII: no character is decoded for it.
+        let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) || byte == b'\t';
+        if text.bytes().all(is_plain) || !text.chars().any(is_harmful) {
+            return Cow::Borrowed(text);
+        }
+        let mut escaped = String::with_capacity(text.len() + 16);
+        for c in text.chars() {
+            if is_harmful(c) {
+                self.spell(c, &mut escaped);
+            } else {
+                escaped.push(c);
+            }
+        }
+        Cow::Owned(escaped)
+    }
+}
+
+/// Spells out what could forge a line, drive a terminal or deceive its reader. Tabs stay.
+pub fn escape(text: &str) -> Cow<'_, str> {
+    Form::Text.escape(text)
+}
+
+/// As [`escape`], for a text whose line breaks are the caller's own.
+pub fn escape_lines(text: &str) -> Cow<'_, str> {
+    if matches!(escape(text), Cow::Borrowed(_)) {
+        return Cow::Borrowed(text);
+    }
+    let lines: Vec<_> = text.split('\n').map(escape).collect();
+    Cow::Owned(lines.join("\n"))
+}
+
+/// As [`escape_lines`], for a text that is JSON.
+pub fn escape_json(text: &str) -> Cow<'_, str> {
+    let lines: Vec<_> = text
+        .split('\n')
+        .map(|line| Form::Json.escape(line))
+        .collect();
+    Cow::Owned(lines.join("\n"))
+}
+
+/// The longest beginning of a text that has at most so many bytes, and whether that is all of it.
+pub fn cut(text: &str, bytes_max: usize) -> (&str, bool) {
+    let end = text.floor_char_boundary(bytes_max);
+    (&text[..end], end == text.len())
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// Characters that no line of any output may hold: one of each kind.
+    pub(crate) const HARMFUL: [char; 24] = [
+        '\0',
+        '\u{7}',
+        '\u{8}',
+        '\n',
+        '\u{b}',
+        '\r',
+        '\u{1b}',
+        '\u{7f}',
+        '\u{80}',
+        '\u{85}',
+        '\u{9b}',
+        '\u{9d}',
+        '\u{ad}',
+        '\u{200b}',
+        '\u{200f}',
+        '\u{2028}',
+        '\u{2029}',
+        '\u{202a}',
+        '\u{202e}',
+        '\u{2060}',
+        '\u{2066}',
+        '\u{2069}',
+        '\u{feff}',
+        '\u{e0041}',
+    ];
 
     #[test]
     fn a_line_cannot_drive_a_terminal_or_forge_another_line() {
@@ -34,5 +131,32 @@ mod tests {
         );
         assert_eq!(escape("x\u{202e}y\u{2028}z"), "x\\u{202e}y\\u{2028}z");
         assert_eq!(escape("N번 접속\t✓"), "N번 접속\t✓");
+    }
+
+    #[test]
+    fn every_kind_of_harm_is_spelled_out_in_both_forms() {
+        let all: String = HARMFUL.iter().flat_map(|c| ['a', *c]).collect();
+        for form in [Form::Text, Form::Json] {
+            let escaped = form.escape(&all);
+            assert!(
+                escaped.chars().all(|c| (' '..='~').contains(&c)),
+                "{escaped}"
+            );
+            assert_eq!(form.escape(&escaped), escaped, "once is enough");
+        }
+        let json = format!("\"{}\"", Form::Json.escape(&all));
+        assert_eq!(serde_json::from_str::<String>(&json).unwrap(), all);
+    }
+
+    #[test]
+    fn line_breaks_of_ones_own_stay() {
+        assert_eq!(escape_lines("a\u{7}\n    b\n"), "a\\u{7}\n    b\n");
+        assert_eq!(escape_json("{\n\"\u{9b}\"\n}\n"), "{\n\"\\u009b\"\n}\n");
+    }
+
+    #[test]
+    fn a_text_is_cut_between_two_characters() {
+        assert_eq!(cut("aé", 2), ("a", false));
+        assert_eq!(cut("aé", 3), ("aé", true));
     }
 }

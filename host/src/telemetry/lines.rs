@@ -1,23 +1,94 @@
 //! What stands between log lines and standard error: a thread of its own writes what has come together, so that a request costs
-//! no system call for its line. Knows nothing of what the lines say.
+//! no system call for its line, and no request waits for a reader. What a reader does not take in time is dropped and counted:
+//! access lines first, errors last. Knows of a line its kind and its form, nothing of what it says.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
+
+use super::dress::Dress;
+use super::{ACCESS_TARGET, GUEST_TARGET};
 
 /// How long a line waits for company. A host that is killed loses the lines of its last moment, and no others.
 const GATHERED_FOR: Duration = Duration::from_millis(1);
-/// Bytes that wait at most. Who finds more there waits, as it would for the system call: nothing is dropped.
+/// Bytes that wait at most: some thousand lines.
 const WAITING_BYTES_MAX: usize = 1 << 20;
+
+/// Kinds of lines, in the order in which they are dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The one line per request.
+    Access,
+    /// What guests print.
+    Guest,
+    /// Everything else up to INFO.
+    Info,
+    /// WARN.
+    Warn,
+    /// ERROR.
+    Error,
+}
+
+/// Every kind, in the order of their numbers.
+pub const KINDS: [Kind; 5] = [
+    Kind::Access,
+    Kind::Guest,
+    Kind::Info,
+    Kind::Warn,
+    Kind::Error,
+];
+
+/// Lines of this process that were dropped, by kind.
+static DROPPED: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
+
+impl Kind {
+    fn of(metadata: &Metadata<'_>) -> Self {
+        match *metadata.level() {
+            Level::ERROR => Self::Error,
+            Level::WARN => Self::Warn,
+            _ if metadata.target() == ACCESS_TARGET => Self::Access,
+            _ if metadata.target() == GUEST_TARGET => Self::Guest,
+            _ => Self::Info,
+        }
+    }
+
+    /// Its name, in metrics and logs.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Access => "access",
+            Self::Guest => "guest",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+        }
+    }
+
+    /// Lines of this kind that were dropped because nobody read them.
+    pub fn dropped(self) -> u64 {
+        DROPPED[self as usize].load(Ordering::Relaxed)
+    }
+
+    /// Bytes that may wait when a line of this kind comes: half of the room for access lines, all of it for errors.
+    fn room(self) -> usize {
+        WAITING_BYTES_MAX / 8 * (4 + self as usize)
+    }
+}
+
+/// How many lines of each kind were dropped since it was told last.
+pub(super) type Dropped = [u64; KINDS.len()];
 
 /// See the module. Clones are the same lines.
 #[derive(Clone)]
-pub(super) struct Lines(Arc<Shared>);
+pub(crate) struct Lines(Arc<Shared>);
 
 struct Shared {
+    dress: Dress,
     state: Mutex<State>,
     /// Something waits.
     has_lines: Condvar,
@@ -28,26 +99,35 @@ struct Shared {
 #[derive(Default)]
 struct State {
     waiting: Vec<u8>,
+    dropped: Dropped,
     is_writing: bool,
 }
 
-/// Has all lines written when it is dropped.
-#[must_use = "dropped, it waits until what was logged is written"]
+/// Has the lines that wait written when it is dropped, as far as a reader takes them in time.
+#[must_use = "dropped, it waits a while until what was logged is written"]
 pub struct Flush(Lines);
+
+/// How long the end of a host waits for the reader of its last lines.
+const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 impl Drop for Flush {
     fn drop(&mut self) {
-        self.0.flush_all();
+        self.0.flush_for(FLUSH_MAX);
     }
 }
 
 impl Lines {
-    /// Lines that go to `target`, in their order.
+    /// Lines that go to `target`, in their order; `tell` is called when some were dropped and what waited is taken again.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub(super) fn to(mut target: impl Write + Send + 'static) -> io::Result<(Self, Flush)> {
+    pub(super) fn to(
+        mut target: impl Write + Send + 'static,
+        dress: Dress,
+        tell: impl Fn(&Lines, &Dropped) + Send + 'static,
+    ) -> io::Result<(Self, Flush)> {
         let lines = Self(Arc::new(Shared {
+            dress,
             state: Mutex::default(),
             has_lines: Condvar::new(),
             is_written: Condvar::new(),
@@ -55,11 +135,46 @@ impl Lines {
         let written = lines.clone();
         thread::Builder::new()
             .name("log".to_owned())
-            .spawn(move || written.write_for_ever(&mut target))?;
+            .spawn(move || written.write_for_ever(&mut target, &tell))?;
         Ok((lines.clone(), Flush(lines)))
     }
 
-    fn write_for_ever(&self, target: &mut impl Write) {
+    /// Takes one line with its end, which is harmless already; never waits.
+    pub(crate) fn push(&self, kind: Kind, line: &[u8]) {
+        let mut state = self.lock();
+        if state.waiting.len() + line.len() > kind.room() {
+            state.dropped[kind as usize] += 1;
+            DROPPED[kind as usize].fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let is_first = state.waiting.is_empty();
+        state.waiting.extend_from_slice(line);
+        drop(state);
+        if is_first {
+            self.0.has_lines.notify_one();
+        }
+    }
+
+    /// What writes lines of this kind as they are.
+    pub(crate) fn writer(&self, kind: Kind) -> LineWriter {
+        LineWriter {
+            lines: self.clone(),
+            kind,
+        }
+    }
+
+    /// Waits until all lines are written, or for so long.
+    pub(super) fn flush_for(&self, time_max: Duration) {
+        let is_unwritten = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
+        let state = self.lock();
+        drop(
+            self.0
+                .is_written
+                .wait_timeout_while(state, time_max, is_unwritten),
+        );
+    }
+
+    fn write_for_ever(&self, target: &mut impl Write, tell: &impl Fn(&Lines, &Dropped)) {
         let mut batch = Vec::new();
         loop {
             let state = self.lock();
@@ -71,8 +186,13 @@ impl Lines {
             thread::sleep(GATHERED_FOR);
             let mut state = self.lock();
             std::mem::swap(&mut batch, &mut state.waiting);
+            let dropped = std::mem::take(&mut state.dropped);
             state.is_writing = true;
             drop(state);
+            // Behind the lines that waited while others were dropped.
+            if dropped.iter().any(|count| *count > 0) {
+                tell(self, &dropped);
+            }
             // A log that nobody takes is no reason to end: there is nowhere to complain.
             let _ = target.write_all(&batch).and_then(|()| target.flush());
             batch.clear();
@@ -81,28 +201,25 @@ impl Lines {
         }
     }
 
-    fn flush_all(&self) {
-        let is_unwritten = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
-        drop(self.0.is_written.wait_while(self.lock(), is_unwritten));
-    }
-
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics half way through a change of it.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Write for Lines {
+/// Writes lines of one kind, a whole line each time.
+pub(crate) struct LineWriter {
+    lines: Lines,
+    kind: Kind,
+}
+
+impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let is_full = |state: &mut State| state.waiting.len() >= WAITING_BYTES_MAX;
-        let state = self.0.is_written.wait_while(self.lock(), is_full);
-        let mut state = state.unwrap_or_else(PoisonError::into_inner);
-        let is_first = state.waiting.is_empty();
-        state.waiting.extend_from_slice(bytes);
-        drop(state);
-        if is_first {
-            self.0.has_lines.notify_one();
-        }
+        let line = match self.lines.0.dress {
+            Dress::AsItIs => Cow::Borrowed(bytes),
+            dress => dress.put_on(bytes),
+        };
+        self.lines.push(self.kind, &line);
         Ok(bytes.len())
     }
 
@@ -111,11 +228,16 @@ impl Write for Lines {
     }
 }
 
+/// The subscriber writes each event with one call.
 impl<'a> MakeWriter<'a> for Lines {
-    type Writer = Self;
+    type Writer = LineWriter;
 
-    fn make_writer(&'a self) -> Self {
-        self.clone()
+    fn make_writer(&'a self) -> LineWriter {
+        self.writer(Kind::Info)
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineWriter {
+        self.writer(Kind::of(metadata))
     }
 }
 
@@ -131,7 +253,8 @@ mod tests {
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.send(bytes.to_vec()).unwrap();
-            self.1.recv().unwrap();
+            // Whoever tells is gone at the end of a test.
+            let _ = self.1.recv();
             Ok(bytes.len())
         }
 
@@ -142,17 +265,20 @@ mod tests {
 
     fn slow() -> (Lines, Flush, Receiver<Vec<u8>>, Sender<()>) {
         let ((batch, batches), (go_on, told)) = (channel(), channel());
-        let (lines, flush) = Lines::to(Slow(batch, told)).unwrap();
+        let tell = |lines: &Lines, dropped: &Dropped| {
+            lines.push(Kind::Warn, format!("dropped {dropped:?}\n").as_bytes());
+        };
+        let (lines, flush) = Lines::to(Slow(batch, told), Dress::AsItIs, tell).unwrap();
         (lines, flush, batches, go_on)
     }
 
     #[test]
-    fn what_comes_while_one_batch_is_written_is_the_next_in_its_order() {
-        let (mut lines, flush, batches, go_on) = slow();
-        lines.write_all(b"one\n").unwrap();
+    fn lines_that_come_while_one_batch_is_written_are_the_next_in_their_order() {
+        let (lines, flush, batches, go_on) = slow();
+        lines.push(Kind::Info, b"one\n");
         assert_eq!(batches.recv().unwrap(), b"one\n");
         for line in ["two\n", "three\n"] {
-            lines.write_all(line.as_bytes()).unwrap();
+            lines.push(Kind::Info, line.as_bytes());
         }
         go_on.send(()).unwrap();
         assert_eq!(batches.recv().unwrap(), b"two\nthree\n");
@@ -161,9 +287,9 @@ mod tests {
     }
 
     #[test]
-    fn who_ends_waits_until_all_is_written() {
-        let (mut lines, flush, batches, go_on) = slow();
-        lines.write_all(b"last words\n").unwrap();
+    fn the_end_waits_until_all_is_written() {
+        let (lines, flush, batches, go_on) = slow();
+        lines.push(Kind::Info, b"last words\n");
         let ended = thread::spawn(move || drop(flush));
         batches.recv().unwrap();
         assert!(!ended.is_finished());
@@ -172,21 +298,39 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_dropped_where_nobody_reads_for_a_while() {
-        let (mut lines, flush, batches, go_on) = slow();
-        lines.write_all(b"first\n").unwrap();
+    fn the_end_does_not_wait_for_a_reader_that_never_comes() {
+        let (lines, flush, batches, _go_on) = slow();
+        lines.push(Kind::Info, b"nobody reads this\n");
         batches.recv().unwrap();
-        let much = vec![b'x'; WAITING_BYTES_MAX];
-        lines.write_all(&much).unwrap();
-        let waits = thread::spawn(move || lines.write_all(b"last\n").unwrap());
-        thread::sleep(Duration::from_millis(50));
-        assert!(!waits.is_finished(), "there is no room");
+        lines.push(Kind::Info, b"nor this\n");
+        drop(flush);
+    }
+
+    #[test]
+    fn without_a_reader_lines_are_dropped_by_their_kind_and_nobody_waits() {
+        let (lines, flush, batches, go_on) = slow();
+        lines.push(Kind::Info, b"first\n");
+        batches.recv().unwrap();
+        let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+        // Each kind still finds room where the one before it finds none.
+        for kind in KINDS {
+            let taken = (0..2048).take_while(|_| {
+                let before = lines.lock().dropped;
+                lines.push(kind, &line);
+                lines.lock().dropped == before
+            });
+            assert!(taken.count() > 64, "{kind:?}");
+        }
+        assert_eq!(lines.lock().waiting.len(), WAITING_BYTES_MAX);
+        lines.push(Kind::Access, b"one more\n");
+        assert!(Kind::Access.dropped() >= 2, "the metric counts it");
+
         go_on.send(()).unwrap();
-        assert_eq!(batches.recv().unwrap().len(), much.len());
+        assert_eq!(batches.recv().unwrap().len(), WAITING_BYTES_MAX);
         go_on.send(()).unwrap();
-        assert_eq!(batches.recv().unwrap(), b"last\n");
+        let told = String::from_utf8(batches.recv().unwrap()).unwrap();
+        assert_eq!(told, "dropped [2, 1, 1, 1, 1]\n");
         go_on.send(()).unwrap();
-        waits.join().unwrap();
         drop(flush);
     }
 }

@@ -73,6 +73,7 @@ pub struct GuestMetrics {
     rollbacks: [Counter; 2],
     refusals: Counter,
     denials: [Counter; GRANTS.len()],
+    dropped_lines: Counter,
     without_connection: Counter,
     /// Those that somebody still holds.
     versions: Mutex<Vec<Weak<VersionMetrics>>>,
@@ -177,6 +178,11 @@ impl GuestMetrics {
                     &[("guest", name), ("grant", grant.as_str())],
                 )
             }),
+            dropped_lines: counter(
+                "cloakroom_guest_log_lines_dropped_total",
+                "Lines of a guest that were dropped because it wrote more than its limits allow.",
+                &guest,
+            ),
             without_connection: counter(
                 "cloakroom_guest_outbound_refusals_total",
                 "Calls of a guest for which no outgoing connection became free in time.",
@@ -243,6 +249,11 @@ impl GuestMetrics {
         self.denials[grant as usize].inc();
     }
 
+    /// Notes lines of the guest that were dropped.
+    pub fn dropped_lines(&self, lines: u64) {
+        self.dropped_lines.inc_by(lines);
+    }
+
     /// Notes a call for which no outgoing connection became free in time.
     pub fn found_no_connection(&self) {
         self.without_connection.inc();
@@ -253,7 +264,13 @@ impl GuestMetrics {
         scrape.add(&self.duration);
         if !self.name.is_empty() {
             scrape.add(&self.wait);
-            let totals = [&self.turned_away, &self.reused, &self.swaps, &self.refusals];
+            let totals = [
+                &self.turned_away,
+                &self.reused,
+                &self.swaps,
+                &self.refusals,
+                &self.dropped_lines,
+            ];
             totals.into_iter().for_each(|total| scrape.add(total));
             self.rollbacks.iter().for_each(|total| scrape.add(total));
             self.denials.iter().for_each(|total| scrape.add(total));

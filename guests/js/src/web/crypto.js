@@ -2,10 +2,16 @@
 
 import * as random from 'wasi:random/random@0.2.10';
 
+// The host gives no more in one call.
+const CALL_BYTES_MAX = 65536;
+
 export const crypto = {
   getRandomValues(array) {
     const bytes = new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
-    bytes.set(random.getRandomBytes(bytes.length));
+    for (let start = 0; start < bytes.length; start += CALL_BYTES_MAX) {
+      const length = Math.min(CALL_BYTES_MAX, bytes.length - start);
+      bytes.set(random.getRandomBytes(length), start);
+    }
     return array;
   },
 

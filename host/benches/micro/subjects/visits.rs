@@ -56,7 +56,7 @@ impl Visitor {
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::clone(&self.grant),
-            deadline: Instant::now() + DEADLINE,
+            deadline: (Instant::now() + DEADLINE).into(),
             start: Start::Optimistic,
         };
         match self.sessions.transact(visit, &mut attempt).await {

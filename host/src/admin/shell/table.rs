@@ -1,8 +1,9 @@
-//! Guests and versions as aligned text for a terminal. What a host sends is shown without its control characters.
+//! Guests and versions as aligned text for a terminal. Text that a host sends is shown with its control characters spelled out.
 
 use super::Versions;
 use super::progress::size;
 use crate::admin::report::{Component, Guest, Listing, Trial, Version};
+use crate::telemetry::escape;
 
 const HEADINGS: [&str; 8] = [
     "GUEST", "VERSION", "STATE", "SINCE", "FROM", "SIZE", "DIGEST", "NOTES",
@@ -48,7 +49,7 @@ fn row(guest: &Guest, version: &Version) -> [String; HEADINGS.len()] {
         digest.unwrap_or_else(|| "-".to_owned()),
         notes(version),
     ];
-    cells.map(|cell| harmless(&cell))
+    cells.map(|cell| escape(&cell).into_owned())
 }
 
 fn notes(version: &Version) -> String {
@@ -91,14 +92,19 @@ pub(super) fn of_trial(trial: &Trial) -> String {
         true => format!("is version {}, which is live already", trial.live),
         false => format!("would serve in place of version {}", trial.live),
     };
-    let text = format!(
-        "{}: this component {verdict}\n  digest   {digest}\n  size     {}\n  world    {world}\n  imports  {}\n  exports  {}",
-        trial.guest,
+    let listed = |names: &[String]| {
+        let names: Vec<_> = names.iter().map(|name| escape(name)).collect();
+        names.join("\n           ")
+    };
+    format!(
+        "{}: this component {verdict}\n  digest   {}\n  size     {}\n  world    {}\n  imports  {}\n  exports  {}\n",
+        escape(&trial.guest),
+        escape(digest),
         size(usize::try_from(*bytes).unwrap_or(usize::MAX)),
-        imports.join("\n           "),
-        exports.join("\n           "),
-    );
-    text.lines().map(|line| harmless(line) + "\n").collect()
+        escape(world),
+        listed(imports),
+        listed(exports),
+    )
 }
 
 fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
@@ -115,12 +121,6 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
         cells.join("  ").trim_end().to_owned() + "\n"
     };
     rows.iter().map(line).collect()
-}
-
-/// A text that moves no cursor.
-pub(crate) fn harmless(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { ' ' } else { c };
-    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
         }
         assert!(lines[3].contains("2026-11-24T13:20:11Z"), "{text}");
         assert!(lines[3].ends_with("2.0 KiB  0123456789ab  lately 20 requests, 2 traps"));
-        assert!(lines[2].ends_with("it trapped"), "{text}");
+        assert!(lines[2].ends_with("it\\ntrapped"), "{text}");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::request::Parts;
 use http::{Method, Uri};
 
+use super::callers::Callers;
 use super::narrator::{POLL, Paths};
 use super::page::{self, Notice, Passing};
 use crate::author::build::BuildError;
@@ -13,6 +14,7 @@ use crate::author::tools;
 use crate::clock::Clock;
 use crate::guest::Deployment;
 use crate::handler::{Attendant, StandIn};
+use crate::route::Route;
 
 /// How far a guest's build is. A guest without an entry is not built here.
 #[derive(Clone, Debug)]
@@ -31,17 +33,19 @@ pub(super) struct Bench {
     states: Mutex<HashMap<String, State>>,
     paths: Arc<Paths>,
     clock: Clock,
+    callers: Callers,
     started_ms: i64,
 }
 
 impl Bench {
-    /// Without guests. Requests are noted in `paths`.
-    pub(super) fn new(paths: Arc<Paths>, clock: Clock) -> Self {
+    /// Without guests. Requests are noted in `paths`, and answered if `callers` lets them pass.
+    pub(super) fn new(paths: Arc<Paths>, clock: Clock, callers: Callers) -> Self {
         Self {
             states: Mutex::default(),
             paths,
             started_ms: clock.now_ms(),
             clock,
+            callers,
         }
     }
 
@@ -145,7 +149,10 @@ impl Attendant for Bench {
         self.paths.note(request_id, method, uri);
     }
 
-    fn answers(&self, deployment: &Deployment, head: &Parts) -> Option<StandIn> {
+    fn answers(&self, deployment: &Deployment, route: &Route, head: &Parts) -> Option<StandIn> {
+        if let Some(refused) = self.callers.refuse(route, head) {
+            return Some(refused);
+        }
         let notice = self.notice(deployment);
         if page::is_poll(&head.headers) {
             return Some(StandIn {

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Environment;
-use crate::telemetry::escape;
+use crate::telemetry::{self, Flush, escape};
 
 /// Where lines go. Clones write to the same place.
 #[derive(Clone)]
@@ -51,8 +51,12 @@ impl fmt::Debug for Console {
 }
 
 impl Console {
-    /// Standard error; coloured on a terminal, unless NO_COLOR (https://no-color.org) says otherwise.
-    pub(crate) fn stderr(environment: &dyn Environment) -> Self {
+    /// Standard error; coloured on a terminal, unless NO_COLOR (https://no-color.org) says otherwise. Keep the second value until
+    /// the last line is said.
+    ///
+    /// # Errors
+    /// When the thread that writes cannot be started.
+    pub(crate) fn stderr(environment: &dyn Environment) -> io::Result<(Self, Flush)> {
         let no_color = environment.get("NO_COLOR");
         let is_wanted = no_color.is_none_or(|value| value.is_empty());
         let inks = if is_wanted && io::stderr().is_terminal() {
@@ -60,7 +64,8 @@ impl Console {
         } else {
             Inks::Plain
         };
-        Self::to(io::stderr(), inks)
+        let (stderr, flush) = telemetry::stderr()?;
+        Ok((Self::to(stderr, inks), flush))
     }
 
     /// Any other place.

@@ -12,7 +12,8 @@ use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
 use super::console::{Console, Ink};
-use crate::telemetry::{ACCESS_TARGET, GUEST_TARGET, VERSION_TARGET};
+use crate::limits::REQUEST_METHOD_BYTES_MAX;
+use crate::telemetry::{self, ACCESS_TARGET, GUEST_TARGET, VERSION_TARGET};
 
 /// The `error` of an access event that nobody wants to read: a page that asks whether it is out of date.
 pub(super) const POLL: &str = "dev-poll";
@@ -33,6 +34,7 @@ impl Paths {
     pub(super) fn note(&self, request_id: &str, method: &Method, uri: &Uri) {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let shown: String = target.chars().take(PATH_CHARS_MAX).collect();
+        let (method, _) = telemetry::cut(method.as_str(), REQUEST_METHOD_BYTES_MAX);
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paths.len() >= PATHS_MAX {
             // The filter lets no access event through that would take them out.

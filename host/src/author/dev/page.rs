@@ -7,6 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 use http::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
+use crate::author::build::without_colours;
+use crate::telemetry::escape_lines;
+
 /// The field by which a page asks for news, and by which an answer says which page it is.
 pub(super) const STAMP: &str = "x-cloakroom-dev";
 
@@ -64,7 +67,9 @@ impl Notice {
         if !self.output.is_empty() {
             text += &format!("\n{}\n", without_colours(&self.output));
         }
-        text + &format!("\nSince {}.\n", self.since())
+        text += &format!("\nSince {}.\n", self.since());
+        // It is read on a terminal, mostly.
+        escape_lines(&text).into_owned()
     }
 
     fn html(&self, method: &Method) -> String {
@@ -170,34 +175,6 @@ fn escaped(text: &str) -> String {
         }
     }
     escaped
-}
-
-/// The text without the sequences that drive a terminal (ECMA-48): colours, cursor movements, links.
-fn without_colours(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    let mut rest = text.chars();
-    while let Some(c) = rest.next() {
-        if c != '\u{1b}' {
-            plain.extend((!c.is_control() || matches!(c, '\n' | '\t')).then_some(c));
-            continue;
-        }
-        match rest.next() {
-            // A control sequence ends with its first letter or sign of these.
-            Some('[') => while rest.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
-            // An operating system command ends with a bell or a string terminator.
-            Some(']') => {
-                let mut before = ' ';
-                while let Some(c) = rest.next()
-                    && c != '\u{7}'
-                    && (before, c) != ('\u{1b}', '\\')
-                {
-                    before = c;
-                }
-            }
-            _ => {}
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

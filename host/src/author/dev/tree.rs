@@ -6,6 +6,8 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::files;
+
 /// Files that are looked at for one target. More are no sources.
 const FILES_MAX: usize = 20_000;
 /// Folders inside each other that are looked into.
@@ -228,7 +230,8 @@ fn content(path: &Path, (_, bytes, ..): Stamp) -> Option<blake3::Hash> {
     if bytes > READ_BYTES_MAX {
         return None;
     }
-    fs::read(path).ok().map(|bytes| blake3::hash(&bytes))
+    let bytes = files::read(path, READ_BYTES_MAX).ok()?;
+    Some(blake3::hash(&bytes))
 }
 
 #[cfg(test)]

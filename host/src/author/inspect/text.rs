@@ -1,18 +1,19 @@
-//! A report for people: names on the left, what they are on the right. Names from the component are shown without their
-//! control characters.
+//! A report for people: names on the left, what they are on the right. Each value is shown on one line, its
+//! control characters spelled out.
 
 use std::fmt;
 
 use super::grants::Grants;
 use super::{Report, Tool};
-use crate::admin::shell::{harmless, size};
+use crate::admin::shell::size;
+use crate::telemetry::escape;
 
 /// Columns of the names on the left.
 const NAMES_WIDTH: usize = 11;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", harmless(&self.file))?;
+        writeln!(f, "{}", escape(&self.file))?;
         row(f, "size", &[self.size()])?;
         row(f, "digest", std::slice::from_ref(&self.digest))?;
         row(f, "world", std::slice::from_ref(&self.world))?;
@@ -35,14 +36,18 @@ impl fmt::Display for Report {
         }
         for grants in &self.grants {
             match &self.config {
-                None => writeln!(f, "Granted by `cloakroom serve {}`", harmless(&self.file))?,
-                Some(file) => writeln!(f, "Granted by {file} to the guest {}", grants.guest)?,
+                None => writeln!(f, "Granted by `cloakroom serve {}`", escape(&self.file))?,
+                Some(file) => {
+                    let told = format!("Granted by {file} to the guest {}", grants.guest);
+                    writeln!(f, "{}", escape(&told))?;
+                }
             }
             write_grants(f, grants)?;
         }
         match &self.config {
             Some(file) if self.grants.is_empty() => {
-                writeln!(f, "No guest of {file} has this file as its component")
+                let told = format!("No guest of {file} has this file as its component");
+                writeln!(f, "{}", escape(&told))
             }
             _ => Ok(()),
         }
@@ -136,7 +141,7 @@ fn row(f: &mut fmt::Formatter<'_>, name: &str, values: &[String]) -> fmt::Result
     let values = if values.is_empty() { &nothing } else { values };
     for (index, value) in values.iter().enumerate() {
         let name = if index == 0 { name } else { "" };
-        writeln!(f, "  {name:NAMES_WIDTH$}  {}", harmless(value))?;
+        writeln!(f, "  {name:NAMES_WIDTH$}  {}", escape(value))?;
     }
     Ok(())
 }
@@ -191,7 +196,7 @@ mod tests {
                 "4.0 KiB in 1 module: code 2.0 KiB, data 1.0 KiB, other 1.0 KiB",
             ),
             ("made by", "it does not say"),
-            ("fits", "no: it imports evil [2J"),
+            ("fits", "no: it imports evil\\u{1b}[2J"),
             ("cloakroom", "none"),
             ("wasi ", "wasi:io/poll@0.2.10"),
             ("unknown", "x:y/z"),

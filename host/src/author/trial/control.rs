@@ -2,7 +2,7 @@
 //! this machine alone, for no web page, and for as long as the test command runs.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -23,6 +23,7 @@ use crate::app::StartError;
 use crate::config::Fault;
 use crate::guest::AdmissionError;
 use crate::limits;
+use crate::quota::{Peer, Quotas, Totals};
 use crate::server::{self, Incoming, Link};
 
 /// The body of an answer.
@@ -71,18 +72,16 @@ impl Control {
     pub(super) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let options = server::Options {
-            connections_max: limits::TRIAL_CONNECTIONS_MAX,
-            ..server::Options::default()
+        let front = Front {
+            control: self,
+            quotas: Quotas::new(Totals {
+                connections: limits::TRIAL_CONNECTIONS_MAX,
+                ..Totals::default()
+            }),
         };
+        let options = server::Options::default();
         let never = CancellationToken::new();
-        tokio::spawn(server::run(
-            listener,
-            Front(self),
-            options,
-            Arc::default(),
-            never,
-        ));
+        tokio::spawn(server::run(listener, front, options, Arc::default(), never));
         Ok(address)
     }
 
@@ -295,17 +294,24 @@ impl Part {
 
 /// The interface as the server sees it.
 #[derive(Clone)]
-struct Front(Arc<Control>);
+struct Front {
+    control: Arc<Control>,
+    quotas: Arc<Quotas>,
+}
 
 impl server::Service for Front {
     type Body = Body;
+
+    fn share(&self, address: IpAddr) -> Peer {
+        self.quotas.peer(address)
+    }
 
     fn answer(
         &self,
         request: Request<Incoming>,
         _: Link,
     ) -> impl Future<Output = Response<Body>> + Send + 'static {
-        let control = Arc::clone(&self.0);
+        let control = Arc::clone(&self.control);
         async move { control.answer(request).await }
     }
 }

@@ -46,6 +46,10 @@ pub struct GuestLimits {
     pub log_lines_max: usize,
     /// Longest log line, in bytes.
     pub log_line_bytes_max: usize,
+    /// Bytes of log lines of one run; of a released stream, a minute.
+    pub log_bytes_max: usize,
+    /// Bytes that all its runs together may log in a second.
+    pub log_bytes_per_s_max: usize,
     /// Longest silence of a released body.
     pub stream_silence_max: Duration,
 }
@@ -70,6 +74,8 @@ impl Default for GuestLimits {
             outbound_connections_max: limits::GUEST_OUTBOUND_CONNECTIONS_MAX,
             log_lines_max: limits::LOG_LINES_MAX,
             log_line_bytes_max: limits::LOG_LINE_BYTES_MAX,
+            log_bytes_max: limits::LOG_BYTES_MAX,
+            log_bytes_per_s_max: limits::LOG_BYTES_PER_S_MAX,
             stream_silence_max: limits::STREAM_SILENCE_MAX,
         }
     }
@@ -104,6 +110,8 @@ impl GuestLimits {
             outbound_connections_max,
             log_lines_max,
             log_line_bytes_max,
+            log_bytes_max,
+            log_bytes_per_s_max,
             stream_silence_max,
         } = self;
         let time = |time: &Duration| humantime::format_duration(*time).to_string();
@@ -141,6 +149,8 @@ impl GuestLimits {
             ("outbound_connections", outbound_connections_max.to_string()),
             ("log_lines", log_lines_max.to_string()),
             ("log_line_bytes", bytes(log_line_bytes_max)),
+            ("log_bytes", bytes(log_bytes_max)),
+            ("log_rate", bytes(log_bytes_per_s_max)),
             ("stream_silence", time(stream_silence_max)),
         ]
     }
@@ -179,10 +189,13 @@ pub(super) fn read(mut section: Section<'_>, shared: Shared<'_>) -> GuestLimits 
 }
 
 fn read_sizes(section: &mut Section<'_>, limits: &mut GuestLimits) {
-    let sizes: [(&'static str, &mut usize, usize, usize); 3] = [
+    let log_rate = &mut limits.log_bytes_per_s_max;
+    let sizes: [(&'static str, &mut usize, usize, usize); 5] = [
         ("memory", &mut limits.memory_bytes_max, 64 << 10, 4 << 30),
         ("replay_body", &mut limits.replay_bytes_max, 0, 1 << 30),
         ("log_line_bytes", &mut limits.log_line_bytes_max, 1, 1 << 20),
+        ("log_bytes", &mut limits.log_bytes_max, 0, 1 << 30),
+        ("log_rate", log_rate, 0, 1 << 30),
     ];
     for (key, setting, least, most) in sizes {
         if let Some(bytes) = section.get(key, size_in(least, most)) {

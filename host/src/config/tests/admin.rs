@@ -113,3 +113,32 @@ fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
     );
     assert!(!format!("{settings:?}").contains(&long));
 }
+
+#[test]
+fn two_listeners_have_two_addresses() {
+    let cases = [
+        ("127.0.0.1:3001", "127.0.0.1:3001", true),
+        ("0.0.0.0:3001", "127.0.0.1:3001", true),
+        ("127.0.0.1:3001", "[::]:3001", true),
+        ("[::]:3001", "[::1]:3001", true),
+        ("127.0.0.1:3001", "[::1]:3001", false),
+        ("0.0.0.0:3001", "[::1]:3001", false),
+        ("127.0.0.1:3001", "127.0.0.1:3002", false),
+        ("127.0.0.1:0", "127.0.0.1:0", false),
+    ];
+    let token = token();
+    for (visitors, admin, is_refused) in cases {
+        let keys = format!(
+            "listen = \"{visitors}\"\n[admin]\nlisten = \"{admin}\"\ntoken = \"env:TOKEN\""
+        );
+        let variables = [("TOKEN", token.as_str())];
+        let read = Read::with(&with_guest(&keys), Words::default(), &variables);
+        if is_refused {
+            let faults = read.faults();
+            assert!(faults[0].contains("admin.listen"), "{faults:?}");
+            assert!(faults[0].contains("is taken by"), "{faults:?}");
+        } else {
+            read.config();
+        }
+    }
+}

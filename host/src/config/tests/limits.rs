@@ -21,6 +21,7 @@ fn every_limit_of_a_guest_is_read() {
         "deadline = \"2s\"\ncpu_time = \"1s\"\nmemory = \"1MiB\"\ninstances = 3\nwaiting = 4\nwait = \"1500ms\"\n\
          request_head = \"2KiB\"\nrequest_headers = 20\nrequest_body = 5\nresponse_body = 6\nreplay_body = 7\n\
          session_bytes = \"1KiB\"\nsession_keys = 8\noutbound_calls = 0\noutbound_connections = 12\nlog_lines = 9\nlog_line_bytes = 10\n\
+         log_bytes = 90\nlog_rate = 900\n\
          stream_silence = \"11s\"",
     );
     let expected = GuestLimits {
@@ -41,6 +42,8 @@ fn every_limit_of_a_guest_is_read() {
         outbound_connections_max: 12,
         log_lines_max: 9,
         log_line_bytes_max: 10,
+        log_bytes_max: 90,
+        log_bytes_per_s_max: 900,
         stream_silence_max: Duration::from_secs(11),
     };
     assert_eq!(read, expected);

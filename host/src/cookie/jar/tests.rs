@@ -2,7 +2,7 @@
 
 use super::super::Secret;
 use super::*;
-use crate::limits::COOKIE_VALUE_BYTES_MAX;
+use crate::limits::COOKIE_BYTES_MAX;
 use crate::record::{CookieAttributes, Priority, SameSite};
 
 /// 2026-11-23T06:08:17.083Z.
@@ -19,14 +19,14 @@ fn jar(secrets: &[&str]) -> Arc<Jar> {
     let keys = ring(secrets);
     Jar::new(
         "sid",
-        JarKeys::new(Arc::clone(&keys), &keys),
+        JarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact),
         Clock::manual(NOW_MS),
     )
 }
 
 /// A jar with secrets of its own.
 fn jar_apart(own: &[&str], sessions: &[&str]) -> Arc<Jar> {
-    let keys = JarKeys::new(ring(own), &ring(sessions));
+    let keys = JarKeys::new(ring(own), &ring(sessions), IdComparison::Exact);
     Jar::new("sid", keys, Clock::manual(NOW_MS))
 }
 
@@ -254,8 +254,44 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
     );
     assert_eq!(one(&half, by_session("k").as_bytes()), (None, true));
 
-    half.replace_keys(JarKeys::new(ring(&["own"]), &ring(&["k"])));
+    half.replace_keys(JarKeys::new(
+        ring(&["own"]),
+        &ring(&["k"]),
+        IdComparison::Exact,
+    ));
     assert!(written(&half, text(ID), true).is_ok());
+}
+
+#[test]
+fn under_a_loose_comparison_of_ids_only_plain_texts_are_signed_with_shared_secrets() {
+    let keys = |own: &[&str], ids| JarKeys::new(ring(own), &ring(&["k"]), ids);
+    let jar = jar(&["k"]);
+    let accented = ID.replace('a', "á");
+    for odd in [
+        accented.as_str(),
+        "ｄ7JoW4ib4H6NXslbHLUz1sQTH2aM1msl",
+        "d7JoW4ib4H6NXslbHLUz1sQTH2aM1msl\0",
+        "d7JoW4ib4H6NXslbHLUz\u{ad}1sQTH2aM1msl",
+        "\u{200b}d7JoW4ib4H6NXslbHLUz1sQTH2aM1msl",
+        "\u{7f}",
+        "ß",
+    ] {
+        for (own, ids, is_signed) in [
+            ("k", IdComparison::Exact, true),
+            ("k", IdComparison::Loose, false),
+            ("own", IdComparison::Loose, true),
+        ] {
+            jar.replace_keys(keys(&[own], ids));
+            let outcome = written(&jar, text(odd), true);
+            assert_eq!(outcome.is_ok(), is_signed, "{odd:?} {own} {ids:?}");
+            assert!(is_signed || outcome == Err(WriteError::MightEqualAnId));
+        }
+        jar.replace_keys(keys(&["k"], IdComparison::Loose));
+        assert!(written(&jar, text(odd), false).is_ok(), "it is not signed");
+    }
+    assert!(written(&jar, text("plain text, with: signs"), true).is_ok());
+    assert!(written(&jar, json("\"á\""), true).is_ok());
+    assert_eq!(written(&jar, text(ID), true), Err(WriteError::LikeASession));
 }
 
 #[test]
@@ -322,9 +358,19 @@ fn what_no_cookie_can_be_is_refused_and_never_quoted() {
     );
     let bad_json = refused("c", Value::Json("{hunter2".to_owned()), &attributes());
     assert!(matches!(bad_json, WriteError::Json(_)), "{bad_json}");
-    let long = Value::Text("x".repeat(COOKIE_VALUE_BYTES_MAX + 1));
-    let too_long = refused("c", long, &attributes());
-    assert!(matches!(too_long, WriteError::TooLong { .. }), "{too_long}");
+    let longest = Value::Text("x".repeat(COOKIE_BYTES_MAX - 1));
+    let written = jar.write("c", &longest, false, &attributes()).unwrap();
+    let (pair, _) = written.split_once(';').unwrap();
+    assert_eq!(pair.len(), COOKIE_BYTES_MAX + "=".len());
+    for long in [
+        Value::Text("x".repeat(COOKIE_BYTES_MAX)),
+        // A third of it before it is encoded.
+        Value::Text(" ".repeat(COOKIE_BYTES_MAX / 3 + 1)),
+        Value::Json(format!("\"{}\"", "x".repeat(COOKIE_BYTES_MAX - 4))),
+    ] {
+        let too_long = refused("c", long, &attributes());
+        assert!(matches!(too_long, WriteError::TooLong { .. }), "{too_long}");
+    }
 
     let with = |change: fn(&mut CookieAttributes)| {
         let mut attributes = attributes();

@@ -5,7 +5,7 @@ use super::super::header::{LAST_DATE_S, is_valid_domain, is_valid_path, text};
 use super::super::name::is_valid_name;
 use super::super::value::encode;
 use super::{JSON, Jar, Value};
-use crate::limits::COOKIE_VALUE_BYTES_MAX;
+use crate::limits::COOKIE_BYTES_MAX;
 use crate::record::{CookieAttributes, check_value};
 
 /// Why a cookie was not written. Quotes nothing of it.
@@ -22,15 +22,22 @@ pub enum WriteError {
          not signed with the session's secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
     )]
     LikeASession,
+    /// Signed, it could be a session's id for a database that compares ids by a collation.
+    #[error(
+        "the session table of this host compares ids without regard to accents, so a text signed with the session's secrets may \
+         hold printable ASCII characters only: encode it, give these cookies secrets of their own, `[cookies] secrets` in the \
+         host's configuration, or give the id's column a binary collation"
+    )]
+    MightEqualAnId,
     /// No cookie can have this name.
     #[error("the name is none: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
     Name,
-    /// The value is too long.
+    /// Browsers would drop the cookie.
     #[error(
-        "the value has {bytes} bytes; at most {COOKIE_VALUE_BYTES_MAX} are written, and browsers keep 4,096"
+        "name and value have {bytes} bytes as they are sent, and browsers keep {COOKIE_BYTES_MAX}: keep the value in the session"
     )]
     TooLong {
-        /// Its length.
+        /// The length of both.
         bytes: usize,
     },
     /// The value is no JSON text: says what is wrong and where.
@@ -69,17 +76,22 @@ impl Jar {
         }
         check_place(attributes)?;
         let (max_age_s, expires_at_ms) = self.lifetime(attributes)?;
-        let plain = value.to_text()?;
+        let plain = value.to_text(name)?;
         let value = if is_signed {
             let keys = self.keys.load();
             if keys.is_like_a_session(&plain) {
                 return Err(WriteError::LikeASession);
+            }
+            // No id has the colon that JSON stands behind.
+            if matches!(value, Value::Text(_)) && keys.might_equal_an_id(&plain) {
+                return Err(WriteError::MightEqualAnId);
             }
             keys.ring.sign_text(&plain)
         } else {
             plain
         };
         let value = encode(&value);
+        check_size(name, &value)?;
         Ok(text(name, &value, max_age_s, expires_at_ms, attributes))
     }
 
@@ -108,12 +120,10 @@ impl Jar {
 
 impl Value {
     /// As cookie-parser reads it back.
-    fn to_text(&self) -> Result<String, WriteError> {
+    fn to_text(&self, name: &str) -> Result<String, WriteError> {
         let (Self::Text(given) | Self::Json(given)) = self;
-        let bytes = given.len();
-        if bytes > COOKIE_VALUE_BYTES_MAX {
-            return Err(WriteError::TooLong { bytes });
-        }
+        // Encoding makes no text shorter, so a long one need not be parsed and signed.
+        check_size(name, given)?;
         match self {
             Self::Text(text) => Ok(text.clone()),
             Self::Json(json) => {
@@ -122,6 +132,14 @@ impl Value {
             }
         }
     }
+}
+
+fn check_size(name: &str, value: &str) -> Result<(), WriteError> {
+    let bytes = name.len() + value.len();
+    if bytes > COOKIE_BYTES_MAX {
+        return Err(WriteError::TooLong { bytes });
+    }
+    Ok(())
 }
 
 fn check_place(attributes: &CookieAttributes) -> Result<(), WriteError> {

@@ -153,6 +153,11 @@ impl Run {
         self.computing.busy()
     }
 
+    /// Whether the guest computes right now, or is about to.
+    pub(in crate::guest) fn is_at_its_turn(&self) -> bool {
+        self.computing.is_at_its_turn()
+    }
+
     pub(in crate::guest) fn log(&self) -> &GuestLog {
         &self.log
     }

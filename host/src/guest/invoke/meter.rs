@@ -30,6 +30,12 @@ impl Meter {
                 reason: "its status is informational (1xx)",
             });
         }
+        // RFC 9110, section 15: no client can know what it means.
+        if head.status.as_u16() > 599 {
+            return Err(GuestFailure::BadResponse {
+                reason: "its status is above 599",
+            });
+        }
         let bodiless = [
             StatusCode::NO_CONTENT,
             StatusCode::RESET_CONTENT,
@@ -170,7 +176,10 @@ mod tests {
 
     #[test]
     fn a_head_that_cannot_be_sent_is_refused() {
-        assert!(meter(Method::GET, 103, None, None).is_err());
+        for status in [100, 101, 103, 199, 600, 999] {
+            assert!(meter(Method::GET, status, None, None).is_err(), "{status}");
+        }
+        assert!(meter(Method::GET, 599, None, None).is_ok());
         assert!(meter(Method::GET, 200, Some("+5"), None).is_err());
         assert!(meter(Method::GET, 200, Some(""), None).is_err());
     }

@@ -4,12 +4,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, Method, response};
+use http::{HeaderMap, Method, StatusCode, response};
 
 use super::Released;
 use super::driver::{Event, Run};
 use super::meter::Meter;
-use crate::guest::body::{GuestBody, Held, Patience};
+use crate::guest::body::{GuestBody, Held, Rest};
 use crate::guest::error::GuestFailure;
 use crate::guest::loaded::Guest;
 use crate::guest::settings::StreamPolicy;
@@ -122,16 +122,29 @@ impl Releasing {
         }
     }
 
+    /// The status that the guest has answered with, if it has.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        self.answer.as_ref().map(|(head, _)| head.status)
+    }
+
+    /// Whether the guest computes nothing now, nor waits for its turn to.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.run.is_at_its_turn()
+    }
+
     /// What the guest has computed for its request so far.
     pub(super) fn computed(&self) -> Duration {
         self.run.computed()
     }
 
-    /// The answer. Its guest, if it has more to do, goes on as the body is read.
+    /// The answer. Its guest, if it has more to do, goes on once the answer leaves.
     ///
     /// # Errors
     /// [`GuestFailure::NoResponse`] if the release point was not reached.
-    pub(super) fn release(self, guest: &Guest) -> Result<Released, GuestFailure> {
+    pub(super) fn release(
+        self,
+        rest: impl FnOnce(Run, Meter) -> Rest,
+    ) -> Result<Released, GuestFailure> {
         let Some((head, meter)) = self.answer else {
             return Err(GuestFailure::NoResponse);
         };
@@ -145,9 +158,7 @@ impl Releasing {
             });
         }
         let body = if meter.is_sent() {
-            let limits = guest.limits();
-            let patience = Patience::new(limits.deadline, limits.stream_silence_max);
-            GuestBody::streaming(self.held, self.run, meter, patience, guest)
+            GuestBody::streaming(self.held, rest(self.run, meter))
         } else {
             GuestBody::complete(self.held)
         };

@@ -4,7 +4,7 @@ use http::header::COOKIE;
 
 use super::*;
 use crate::clock::Clock;
-use crate::cookie::{Jar, JarKeys, KeyRing, Secret};
+use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Secret};
 
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 /// Signed with `s1` by cookie-signature 1.0.6.
@@ -15,6 +15,7 @@ fn jar() -> Arc<Jar> {
     let jar_keys = JarKeys::new(
         keys.into(),
         &KeyRing::new(vec![Secret::new(b"s2".to_vec())]).unwrap(),
+        IdComparison::Exact,
     );
     Jar::new("sid", jar_keys, Clock::system())
 }

@@ -9,7 +9,6 @@ fn options() -> ScreenOptions {
         head_bytes_max: 1024,
         headers_max: 20,
         target_bytes_max: 64,
-        requests_max: 1,
     }
 }
 
@@ -248,4 +247,56 @@ fn an_upgrade_is_ignored() {
         .header("upgrade", "websocket");
     let (head, _) = run(request).unwrap();
     assert_eq!(head.headers.keys().collect::<Vec<_>>(), ["host"]);
+}
+
+#[test]
+fn a_transfer_coding_other_than_chunked_is_not_implemented() {
+    let coded = |values: &[&str]| {
+        let add = |request: http::request::Builder, value: &&str| {
+            request.header("transfer-encoding", *value)
+        };
+        run(values.iter().fold(host("/"), add)).map(drop)
+    };
+    for values in [&["chunked"][..], &["Chunked"], &[]] {
+        assert!(coded(values).is_ok(), "{values:?}");
+    }
+    for values in [
+        &["gzip, chunked"][..],
+        &["chunked, chunked"],
+        &["chunked", "chunked"],
+        &["gzip", "chunked"],
+        &["identity"],
+        &["identity, chunked"],
+        &["chunked;q=1"],
+        &["xchunked"],
+        &[""],
+    ] {
+        assert_eq!(
+            coded(values),
+            Err(Reject::CodingNotImplemented),
+            "{values:?}"
+        );
+    }
+}
+
+#[test]
+fn a_method_has_a_bounded_length() {
+    let asked = |method: &str| run(host("/").method(method)).map(drop);
+    assert!(asked("UPDATEREDIRECTREF").is_ok() && asked(&"M".repeat(32)).is_ok());
+    for method in ["TRACE", &"M".repeat(33)] {
+        assert_eq!(asked(method), Err(Reject::MethodNotImplemented), "{method}");
+    }
+}
+
+#[test]
+fn fields_that_look_like_ours_do_not_reach_the_guest() {
+    let request = host("/")
+        .header("x_forwarded_for", "1.2.3.4")
+        .header("content_length", "5")
+        .header("x-forwarded_proto", "https")
+        .header("my_own", "stays");
+    let (head, screened) = run(request).unwrap();
+    let names: Vec<_> = head.headers.keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["host", "my_own"]);
+    assert_eq!(screened.scheme, Scheme::HTTP);
 }

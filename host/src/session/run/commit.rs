@@ -82,7 +82,7 @@ impl Run {
                 }
                 Ok(Try::CreationLost) => {
                     creations += 1;
-                    if creations == CREATE_TRIES_MAX || Instant::now() >= self.deadline {
+                    if creations == CREATE_TRIES_MAX || Instant::now() >= self.deadline() {
                         return Err(Stop::Store);
                     }
                 }
@@ -119,7 +119,7 @@ impl Run {
                     return Ok(Try::CreationLost);
                 }
                 let (commit, token) = (&planned.commit, planned.token);
-                match settle(store, clock, commit, token, self.deadline).await {
+                match settle(store, clock, commit, token, self.deadline()).await {
                     Settled::Committed => Ok(Try::Landed),
                     Settled::NotApplied => Ok(Try::Overtaken),
                     Settled::Unknown => Err(Stop::Store),
@@ -137,7 +137,8 @@ impl Run {
         self.manager.counters.conflicts.add_one();
         if self.turn.is_taken() {
             let eager_max = self.manager.options.eager_reruns_max;
-            let waited = self.turn.wait_for_others(eager_max, self.deadline).await;
+            let deadline = self.deadline();
+            let waited = self.turn.wait_for_others(eager_max, deadline).await;
             waited.map_err(|_| Stop::Busy)?;
             self.refresh().await?;
             return Ok(None);
@@ -164,7 +165,7 @@ impl Run {
     }
 
     fn check_deadline(&self) -> Result<(), Stop> {
-        if Instant::now() >= self.deadline {
+        if Instant::now() >= self.deadline() {
             return Err(Stop::Busy);
         }
         Ok(())
@@ -184,7 +185,8 @@ impl Run {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(());
         };
-        let taken = self.turn.take(&self.manager, &id, self.deadline).await;
+        let deadline = self.deadline();
+        let taken = self.turn.take(&self.manager, &id, deadline).await;
         taken.map_err(|_| Stop::Busy)
     }
 

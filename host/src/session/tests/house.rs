@@ -159,7 +159,7 @@ impl House {
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::new(Grant::write()),
-            deadline: Instant::now() + Duration::from_secs(60),
+            deadline: (Instant::now() + Duration::from_secs(60)).into(),
             start: Start::Optimistic,
         }
     }

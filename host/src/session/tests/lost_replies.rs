@@ -169,7 +169,7 @@ async fn a_link_that_stays_cut_is_refused_at_the_deadline() {
     let house = House::new();
     let id = house.make(None, &[("n", "1")]);
     let mut visit = house.visit(Some(&id));
-    visit.deadline = Instant::now() + Duration::from_millis(60);
+    visit.deadline = (Instant::now() + Duration::from_millis(60)).into();
     house.store.will_load([Fate::Done]);
     house.store.will(Fate::NotDoneReplyLost);
     let outcome = house.manager.transact(visit, &mut bump()).await;

@@ -12,7 +12,7 @@ async fn overtaken(times: u32, deadline: Duration) -> (u32, bool, Outcome<i64, T
     let house = House::new();
     let id = house.make(None, &[("n", "0")]);
     let mut visit = house.visit(Some(&id));
-    visit.deadline = Instant::now() + deadline;
+    visit.deadline = (Instant::now() + deadline).into();
     let mut guest = guest(|session, number| {
         let (house, id) = (&house, &id);
         async move {

@@ -91,7 +91,7 @@ async fn a_conflict_after_the_deadline_is_busy() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let mut visit = house.visit(Some(&id));
-    visit.deadline = Instant::now();
+    visit.deadline = (Instant::now()).into();
     let mut guest = guest(|session, _| {
         let (house, id) = (&house, &id);
         async move {
@@ -111,7 +111,7 @@ async fn a_commit_without_a_conflict_is_made_after_the_deadline_too() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let mut visit = house.visit(Some(&id));
-    visit.deadline = Instant::now();
+    visit.deadline = (Instant::now()).into();
     let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
     answered(house.manager.transact(visit, &mut guest).await);
     assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
@@ -129,7 +129,7 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
     ] {
         let mut visit = house.visit(Some(&id));
         visit.start = start;
-        visit.deadline = Instant::now() + Duration::from_millis(5);
+        visit.deadline = (Instant::now() + Duration::from_millis(5)).into();
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
         let outcome = house.manager.transact(visit, &mut guest).await;
         assert_eq!(refused(outcome).0, Refusal::Busy, "{start:?}");

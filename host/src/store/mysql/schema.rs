@@ -24,13 +24,22 @@ pub(super) struct Columns {
     pub(super) is_data_converted: bool,
     /// The id alone is the primary key, so that a statement can be held to that key.
     pub(super) is_id_primary: bool,
+    /// The id column takes texts for equal that differ: in case, in accents, in characters without weight.
+    pub(super) is_id_loose: bool,
 }
 
 /// A table as the server describes it.
 struct Table {
-    /// Names and character sets.
-    columns: Vec<(String, Option<String>)>,
+    columns: Vec<Column>,
     indexes: Vec<Index>,
+}
+
+struct Column {
+    name: String,
+    /// As SQL writes it: `varchar(128)`.
+    kind: String,
+    character_set: Option<String>,
+    collation: Option<String>,
 }
 
 struct Index {
@@ -65,6 +74,13 @@ pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns,
             );
         }
     }
+    if let Some(change) = table.binary_ids(names) {
+        tracing::warn!(
+            sql = change,
+            "the session table compares ids without regard to case or accents, so a cookie that a guest signs with the session's \
+             secrets could be another session's id: texts beyond ASCII are not signed with them; run this SQL, then restart"
+        );
+    }
     Ok(table.summary(names))
 }
 
@@ -72,7 +88,7 @@ async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, Con
     let table_name = || vec![Value::from(names.table.as_str())];
     let columns = query(
         link,
-        "SELECT COLUMN_NAME, CHARACTER_SET_NAME FROM information_schema.COLUMNS \
+        "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS \
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
         table_name(),
     );
@@ -100,7 +116,14 @@ async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, Con
     }
     Ok(Table {
         columns: (columns.iter())
-            .filter_map(|row| Some((text(row, 0)?, text(row, 1))))
+            .filter_map(|row| {
+                Some(Column {
+                    name: text(row, 0)?,
+                    kind: text(row, 1).unwrap_or_default(),
+                    character_set: text(row, 2),
+                    collation: text(row, 3),
+                })
+            })
             .collect(),
         indexes: grouped,
     })
@@ -217,16 +240,30 @@ impl Index {
 
 impl Table {
     fn has_column(&self, name: &str) -> bool {
-        self.character_set(name).is_some()
+        self.column(name).is_some()
     }
 
-    fn character_set(&self, name: &str) -> Option<Option<&str>> {
-        let column = (self.columns.iter()).find(|(column, _)| column.eq_ignore_ascii_case(name));
-        column.map(|(_, character_set)| character_set.as_deref())
+    fn column(&self, name: &str) -> Option<&Column> {
+        (self.columns.iter()).find(|column| column.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The statement that has ids compared byte for byte; none where they are. `VARBINARY` has no collation, or "binary".
+    fn binary_ids(&self, names: &SchemaNames) -> Option<String> {
+        let column = self.column(names.session_id.as_str())?;
+        let collation = column.collation.as_deref()?;
+        let is_binary = collation == "binary" || collation.ends_with("_bin");
+        let set = column.character_set.as_deref().unwrap_or("utf8mb4");
+        (!is_binary).then(|| {
+            format!(
+                "ALTER TABLE {} MODIFY {} {} CHARACTER SET {set} COLLATE {set}_bin NOT NULL",
+                names.table, names.session_id, column.kind
+            )
+        })
     }
 
     fn summary(&self, names: &SchemaNames) -> Columns {
-        let character_set = self.character_set(names.data.as_str()).flatten();
+        let character_set = self.column(names.data.as_str());
+        let character_set = character_set.and_then(|column| column.character_set.as_deref());
         Columns {
             has_token: self.has_column("cloakroom_token"),
             has_created: self.has_column("cloakroom_created"),
@@ -236,6 +273,7 @@ impl Table {
             }),
             is_id_primary: (self.indexes.iter())
                 .any(|index| index.name.eq_ignore_ascii_case("PRIMARY") && index.is_key(names)),
+            is_id_loose: self.binary_ids(names).is_some(),
         }
     }
 }

@@ -222,6 +222,7 @@ mod tests {
         has_created: true,
         is_data_converted: false,
         is_id_primary: true,
+        is_id_loose: false,
     };
 
     #[test]
@@ -243,6 +244,7 @@ mod tests {
             has_created: false,
             is_data_converted: true,
             is_id_primary: true,
+            is_id_loose: false,
         };
         let sql = Sql::new(&SchemaNames::default(), columns);
         let texts = [

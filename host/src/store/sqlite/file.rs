@@ -205,7 +205,8 @@ pub(super) fn with_short_wait<T>(
 fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     let not_a_file = || OpenError::NotAFile { path: path.into() };
     let name = path.file_name().ok_or_else(not_a_file)?;
-    if path.is_dir() {
+    // SQLite would read from a pipe for ever.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(not_a_file());
     }
     let directory = match path.parent() {

@@ -6,7 +6,7 @@ use super::{Expected, assert_faults};
 fn bad_guests_and_routes_are_named() {
     let guest = "[guest.a]\ncomponent = \"a.wasm\"\n";
     let route = "[[route]]\npath = \"/{*rest}\"\nguest = \"a\"\n";
-    let cases: [(String, Expected<'_>); 24] = [
+    let cases: [(String, Expected<'_>); 27] = [
         (
             guest.to_owned(),
             (
@@ -110,6 +110,30 @@ fn bad_guests_and_routes_are_named() {
         (
             format!("{guest}session = \"write\"\nwrite_keys = [\"*x\"]\n{route}"),
             ("4: guest.a.write_keys[0]", "has a `*` before its end", ""),
+        ),
+        (
+            format!("{guest}session = \"read\"\nread_keys = []\n{route}"),
+            (
+                "4: guest.a.read_keys",
+                "the list is empty",
+                "leave the key out",
+            ),
+        ),
+        (
+            format!("{guest}session = \"write\"\nwrite_keys = []\n{route}"),
+            (
+                "4: guest.a.write_keys",
+                "the list is empty",
+                "leave the key out",
+            ),
+        ),
+        (
+            format!("{guest}{route}\nmethods = []"),
+            (
+                "6: route[0].methods",
+                "the list is empty",
+                "leave the key out",
+            ),
         ),
         (
             format!("{guest}outbound_hosts = [\"https://x\"]\n{route}"),

@@ -5,6 +5,42 @@ use crate::config::Words;
 use crate::config::tests::{Read, with_guest};
 
 #[test]
+fn a_cookie_that_could_not_be_sent_whole_is_refused() {
+    let long = |key: &str, length: usize| {
+        let text = "a".repeat(length);
+        format!("{key} = \"{text}\"")
+    };
+    let cases = [
+        (
+            format!("[session]\n{}", long("name", 257)),
+            ("2: session.name", "is no cookie name", "at most 256"),
+        ),
+        (
+            format!(
+                "[session.cookie]\n{}",
+                long("path", 1024).replace("\"a", "\"/a")
+            ),
+            (
+                "2: session.cookie.path",
+                "is no cookie path",
+                "at most 1,024",
+            ),
+        ),
+        (
+            format!("[session.cookie]\n{}", long("domain", 64)),
+            (
+                "2: session.cookie.domain",
+                "is no cookie domain",
+                "host name",
+            ),
+        ),
+    ];
+    for (keys, expected) in cases {
+        assert_each(&[(&keys, expected)]);
+    }
+}
+
+#[test]
 fn bad_values_of_the_session_are_refused_at_start() {
     assert_each(&[
         (
@@ -25,6 +61,14 @@ fn bad_values_of_the_session_are_refused_at_start() {
         ),
         (
             "[session]\nproxy = true",
+            (
+                "2: session.proxy",
+                "believe X-Forwarded-Proto from anybody",
+                "trusted_proxies = [\"10.0.0.0/8\"]",
+            ),
+        ),
+        (
+            "[session]\nproxy = true\ntrusted_proxies = []",
             (
                 "2: session.proxy",
                 "believe X-Forwarded-Proto from anybody",

@@ -6,7 +6,7 @@ use crate::config::tests::{Read, with_guest};
 #[test]
 fn bad_stores_are_told_without_their_password() {
     let secrets = "[session]\nsecrets = [\"env:SECRET\"]\n[store]\n";
-    let cases: [(&str, Expected<'_>); 14] = [
+    let cases: [(&str, Expected<'_>); 17] = [
         (
             "url = \"sessions.db\"",
             ("4: store.url", "is no store URL", "sqlite:PATH"),
@@ -78,6 +78,26 @@ fn bad_stores_are_told_without_their_password() {
                 "two columns have one name",
                 "",
             ),
+        ),
+        (
+            "schema = { column_names = { data = \"Session_ID\" } }",
+            (
+                "4: store.schema.column_names.data",
+                "two columns have one name",
+                "",
+            ),
+        ),
+        (
+            "schema = { column_names = { data = \"Cloakroom_token\" } }",
+            (
+                "4: store.schema.column_names.data",
+                "a column that this host adds",
+                "another name",
+            ),
+        ),
+        (
+            "user = \"u\"\ndatabase = \"d\"\nhost = []",
+            ("6: store.host", "the list is empty", "at least one"),
         ),
         (
             "expiration = \"soon\"",

@@ -8,7 +8,9 @@ use tokio::task::yield_now;
 use super::*;
 use crate::guest::gate::{Gate, Gates};
 use crate::guest::lane::thread_cpu_time;
+use crate::guest::log::Allowance;
 use crate::guest::settings::Limits;
+use crate::telemetry::metrics::GuestMetrics;
 
 /// A lane and one slot.
 struct Bench {
@@ -35,7 +37,13 @@ impl Bench {
             computed: Duration::ZERO,
             cpu_time: None,
             has_answered: HasAnswered::default(),
-            log: GuestLog::new("guest".into(), "request".into(), 1, &Limits::default()),
+            log: GuestLog::new(
+                "guest".into(),
+                "request".into(),
+                1,
+                &Limits::default(),
+                Allowance::new(1 << 20, GuestMetrics::new("guest")),
+            ),
         }
     }
 

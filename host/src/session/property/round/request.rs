@@ -36,7 +36,7 @@ impl Case {
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::new(Grant::write()),
-            deadline: Instant::now() + Duration::from_secs(600),
+            deadline: (Instant::now() + Duration::from_secs(600)).into(),
             start: match rng.chance(10) {
                 true => Start::Exclusive,
                 false => Start::Optimistic,

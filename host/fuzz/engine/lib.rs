@@ -1,0 +1,1 @@
+//! Empty: libFuzzer itself is the dependency.

@@ -1,0 +1,46 @@
+//! One of the library's fuzz targets, which `FUZZ_TARGET` names, behind libFuzzer's `main`. `host/fuzz/run.sh` builds and runs it.
+#![no_main]
+#![expect(
+    unsafe_code,
+    reason = "libFuzzer calls its target by a C function of a fixed name"
+)]
+
+use std::ffi::{c_char, c_int};
+use std::sync::OnceLock;
+
+use cloakroom::fuzz::Target;
+
+static TARGET: OnceLock<Target> = OnceLock::new();
+
+/// Called once, before the first input.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "libFuzzer takes the words of the command line for its own"
+)]
+#[unsafe(no_mangle)]
+extern "C" fn LLVMFuzzerInitialize(_: *const c_int, _: *const *const *const c_char) -> c_int {
+    let name = std::env::var("FUZZ_TARGET").expect("FUZZ_TARGET names a target");
+    let target = Target::named(&name).expect("there is a target of this name");
+    TARGET.get_or_init(|| target);
+    let show = std::panic::take_hook();
+    // libFuzzer keeps the input when the process aborts. Nothing is to catch the panic before.
+    std::panic::set_hook(Box::new(move |panic| {
+        show(panic);
+        std::process::abort();
+    }));
+    0
+}
+
+/// Called for each input.
+#[unsafe(no_mangle)]
+extern "C" fn LLVMFuzzerTestOneInput(input: *const u8, length: usize) -> c_int {
+    let input = if length == 0 {
+        &[]
+    } else {
+        // SAFETY: libFuzzer hands over `length` bytes that stay where they are, unchanged, until this returns.
+        unsafe { std::slice::from_raw_parts(input, length) }
+    };
+    let target = TARGET.get().expect("a target is chosen first");
+    (target.run)(input);
+    0
+}

@@ -1,0 +1,265 @@
+//! What must hold for every configuration: it is taken without a contradiction, or refused without a secret in what is said.
+//!
+//! An input is the file's text. Lines such as `#env NAME=VALUE` and `#listen ADDRESS` (`#store`, `#admin`) are comments there, and
+//! set variables and flags here. `hunter2` marks a secret: it may be said where it stands as something else as well.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::source::{self, Table, Value};
+use super::{
+    Backend, Compat, Config, CookieSameSite, CookieSecure, Environment, MysqlSettings, Origin,
+    Proxy, Purpose, Refused, SecretSource, SessionAccess, SessionSettings, Words,
+};
+use crate::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
+use crate::route::RouteTable;
+
+/// The folder in which a file's relative paths are sought: it holds a component, authorities and a secret.
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/base/cloakroom.toml");
+/// What marks a secret.
+const MARK: &str = "hunter2";
+/// The variables of every input.
+const VARIABLES: [(&str, &str); 3] = [
+    ("SECRET", "hunter2-0123456789abcdef0123456789abcdef"),
+    ("WEAK", "hunter2"),
+    ("EMPTY", ""),
+];
+
+/// The target `config`.
+pub fn text(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let mut variables = Variables::of(text);
+    let mut words = Words::default();
+    for line in text.lines() {
+        for (flag, word) in [
+            ("#listen ", &mut words.listen),
+            ("#store ", &mut words.store),
+            ("#admin ", &mut words.admin),
+        ] {
+            if let Some(given) = line.strip_prefix(flag) {
+                *word = Some(given.to_owned());
+            }
+        }
+    }
+    let (table, _) = source::parse(Path::new(FILE), text);
+    for purpose in [Purpose::Serve, Purpose::Rehearse] {
+        words.purpose = purpose;
+        let read = || Config::of_text(Path::new(FILE), text, &words, &variables);
+        match read() {
+            Ok(config) => {
+                assert!(read().is_ok_and(|again| again.routes == config.routes));
+                check_accepted(&config);
+                let mut said = format!("{config:?}");
+                said.extend(config.warnings.iter().map(String::as_str));
+                check_secrets(&said, &marked(text, &table, &variables, false));
+            }
+            Err(refused) => {
+                check_refused(&refused, text);
+                let secrets = marked(text, &table, &variables, true);
+                check_secrets(&said_of(&refused), &secrets);
+            }
+        }
+    }
+    // A configuration that is sound with these variables is read without them as well.
+    variables.0.clear();
+    let _ = Config::of_text(Path::new(FILE), text, &words, &variables);
+}
+
+struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    fn of(text: &str) -> Self {
+        let given = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("#env ")?.split_once('='));
+        let all = given.chain(VARIABLES);
+        Self(all.map(|(n, v)| (n.to_owned(), v.to_owned())).collect())
+    }
+}
+
+impl Environment for Variables {
+    fn get(&self, name: &str) -> Option<String> {
+        let entry = self.0.iter().find(|(own, _)| own == name)?;
+        Some(entry.1.clone())
+    }
+
+    fn names(&self, prefix: &str) -> Vec<String> {
+        let names = self.0.iter().map(|(name, _)| name.clone());
+        names.filter(|name| name.starts_with(prefix)).collect()
+    }
+}
+
+/// Whether all that is marked is a secret: then none of it may be said.
+fn marked(text: &str, table: &Table, variables: &Variables, is_refused: bool) -> bool {
+    let flags = text.lines().filter(|line| line.starts_with('#'));
+    let in_flags: usize = flags.map(|line| line.matches(MARK).count()).sum();
+    let in_variables = |is_wanted: fn(&str) -> bool| -> usize {
+        let wanted = variables.0.iter().filter(|(name, _)| is_wanted(name));
+        wanted
+            .map(|(name, value)| name.matches(MARK).count() + value.matches(MARK).count())
+            .sum()
+    };
+    let others = in_variables(|name| name.starts_with("CLOAKROOM_") && !is_secret(name));
+    let given = in_variables(|_| true) - 2;
+    text.matches(MARK).count() == secrets_in(table, is_refused) + in_flags
+        && others == 0
+        && given == in_flags
+}
+
+/// Whether a key or a variable is named as secrets are.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    ["secret", "password", "token", "environment"]
+        .iter()
+        .any(|part| name.contains(part))
+}
+
+/// Marks in the values of secret keys. A URL that was refused may hold a password anywhere.
+fn secrets_in(table: &Table, is_refused: bool) -> usize {
+    let count = |(key, node): (&String, &source::Node)| {
+        if let ("guest", Value::Table(guests)) = (key.as_str(), &node.value) {
+            // Their names are the operator's.
+            let tables = guests.values().map(|guest| match &guest.value {
+                Value::Table(table) => secrets_in(table, is_refused),
+                _ => 0,
+            });
+            tables.sum()
+        } else if is_secret(key) || (is_refused && key == "url") {
+            marks(&node.value)
+        } else if let Value::Table(table) = &node.value {
+            secrets_in(table, is_refused)
+        } else if let Value::List(items) = &node.value {
+            let tables = items.iter().filter_map(|item| match &item.value {
+                Value::Table(table) => Some(secrets_in(table, is_refused)),
+                _ => None,
+            });
+            tables.sum()
+        } else {
+            0
+        }
+    };
+    table.iter().map(count).sum()
+}
+
+fn marks(value: &Value) -> usize {
+    match value {
+        // A reference is no secret.
+        Value::Text(text) if text.starts_with("env:") || text.starts_with("file:") => 0,
+        Value::Text(text) => text.matches(MARK).count(),
+        Value::List(items) => items.iter().map(|item| marks(&item.value)).sum(),
+        Value::Table(table) => table.values().map(|node| marks(&node.value)).sum(),
+        _ => 0,
+    }
+}
+
+fn check_secrets(said: &str, are_all_secret: &bool) {
+    if *are_all_secret {
+        assert!(!said.contains(MARK), "a secret is said: {said}");
+    }
+}
+
+fn said_of(refused: &Refused) -> String {
+    let mut said = format!("{:?}", refused.guests);
+    for fault in &refused.faults {
+        write!(said, "{fault} {fault:?}").expect("a String takes all");
+    }
+    said.extend(refused.warnings.iter().map(String::as_str));
+    said
+}
+
+fn check_refused(refused: &Refused, text: &str) {
+    assert!(!refused.faults.is_empty(), "refused without a reason");
+    for fault in &refused.faults {
+        assert!(!fault.problem.is_empty());
+        if let Origin::File {
+            line: Some(line), ..
+        } = fault.origin
+        {
+            let lines = text.matches('\n').count() + 1;
+            assert!((1..=lines).contains(&line), "no such line");
+        }
+    }
+}
+
+/// No setting of an accepted configuration contradicts another one, or what will be made of it.
+fn check_accepted(config: &Config) {
+    assert!(!config.guests.is_empty() && !config.routes.is_empty());
+    for (at, guest) in config.guests.iter().enumerate() {
+        let others = &config.guests[..at];
+        assert!(others.iter().all(|other| other.name != guest.name));
+        let may_read = guest.session != SessionAccess::None;
+        assert!(guest.read_keys.is_empty() || may_read);
+        assert!(guest.write_keys.is_empty() || guest.session == SessionAccess::Write);
+        assert!(guest.reuse >= 1);
+    }
+    for route in &config.routes {
+        assert!(config.guests.iter().any(|guest| guest.name == route.guest));
+    }
+    assert!(RouteTable::new(config.routes.clone()).is_ok());
+    check_session(&config.session);
+    if let Backend::Mysql(mysql) = &config.store.backend {
+        check_mysql(mysql);
+        assert!(matches!(config.session.secrets, SecretSource::Given(_)));
+    }
+    for secrets in [
+        Some(&config.session.secrets),
+        config.cookies.secrets.as_ref(),
+    ] {
+        if let Some(SecretSource::Given(secrets)) = secrets {
+            let secrets = secrets.iter().map(|secret| Secret::new(secret.clone()));
+            assert!(KeyRing::new(secrets.collect()).is_ok(), "no usable secret");
+        }
+    }
+    if let Some(admin) = &config.admin {
+        let is_local = admin.listen.ip().to_canonical().is_loopback();
+        assert!(admin.token.is_some() || is_local, "open to the network");
+        let is_same = admin.listen == config.listen && config.listen.port() != 0;
+        assert!(!is_same, "two listeners at one address");
+    }
+}
+
+fn check_session(session: &SessionSettings) {
+    let is_express_1 = session.compat == Compat::Express1;
+    let trusts_all = session.proxy == Proxy::On && session.trusted_proxies.is_empty();
+    assert!(!trusts_all || is_express_1, "anybody is a proxy");
+    assert!(session.proxy != Proxy::Off || session.trusted_proxies.is_empty());
+    let cookie = &session.cookie;
+    assert!(is_valid_name(&session.name));
+    assert!(is_valid_path(&cookie.path) && cookie.path.starts_with('/'));
+    assert!(cookie.domain.as_deref().is_none_or(is_valid_domain));
+    assert!(cookie.max_age.is_none() || cookie.expires_at_ms.is_none());
+    let is_secure = cookie.secure == CookieSecure::On;
+    let may_be_secure = is_secure || cookie.secure == CookieSecure::Auto;
+    let same_site = cookie.same_site;
+    let is_foreign = matches!(same_site, CookieSameSite::None | CookieSameSite::Auto);
+    assert!(is_express_1 || !cookie.partitioned || is_secure);
+    assert!(is_express_1 || !is_foreign || may_be_secure);
+    let name = session.name.to_ascii_lowercase();
+    let is_host = name.starts_with("__host-");
+    let is_prefixed = is_host || name.starts_with("__secure-") || name.starts_with("__http-");
+    assert!(!is_prefixed || is_secure, "browsers drop the cookie");
+    assert!(!is_host || (cookie.path == "/" && cookie.domain.is_none()));
+}
+
+fn check_mysql(mysql: &MysqlSettings) {
+    assert_eq!(mysql.hosts.is_empty(), mysql.socket.is_some());
+    assert!(
+        mysql
+            .hosts
+            .iter()
+            .all(|(host, port)| !host.is_empty() && *port != 0)
+    );
+    assert!(!mysql.user.is_empty() && !mysql.database.is_empty());
+    let columns = &mysql.schema.column_names;
+    // To MySQL a column's name is the same in any case.
+    let names = [&columns.session_id, &columns.expires, &columns.data];
+    let mut names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
+    names.extend(["cloakroom_token".to_owned(), "cloakroom_created".to_owned()]);
+    names.sort();
+    assert!(
+        names.windows(2).all(|two| two[0] != two[1]),
+        "one column twice"
+    );
+}

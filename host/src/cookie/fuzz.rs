@@ -1,0 +1,346 @@
+//! What must hold for every `Cookie` header that a client may send, and for every cookie that a guest may write.
+//!
+//! An input is the lines of `Cookie` headers, then, each behind a byte 0xFF, cookies to write. Bytes that no header field holds
+//! stand for values that an input cannot guess: 0x01 to 0x04 for what the rings below have signed.
+
+use std::collections::HashSet;
+use std::sync::{Arc, LazyLock};
+
+use http::header::COOKIE;
+use http::{HeaderMap, HeaderValue};
+
+use super::pair::pairs;
+use super::{
+    Jar, JarKeys, KeyRing, Presented, Resolution, Secret, Value, WriteError, expire_cookie,
+    is_cookie_named, is_valid_name, set_cookie, take_from,
+};
+use crate::clock::Clock;
+use crate::record::{CookieAttributes, Priority, SameSite, SessionId, check_value, is_truthy};
+
+/// The name of the session's cookie.
+const NAME: &str = "connect.sid";
+/// Two ids of the usual shape, and a text that is none.
+const IDS: [&str; 2] = [
+    "0123456789abcdefghijklmnopqrstuv",
+    "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_0123",
+];
+const TEXT: &str = "hello";
+/// The attributes that a `Set-Cookie` may have, each once, in Express's order.
+const ATTRIBUTES: [&str; 9] = [
+    "Max-Age",
+    "Domain",
+    "Path",
+    "Expires",
+    "HttpOnly",
+    "Secure",
+    "Partitioned",
+    "Priority",
+    "SameSite",
+];
+
+/// The target `cookies`.
+pub fn cookies(input: &[u8]) {
+    static RINGS: LazyLock<Rings> = LazyLock::new(Rings::new);
+    let rings = &*RINGS;
+    let mut parts = input.split(|byte| *byte == 0xff);
+    let lines = parts.next().unwrap_or_default();
+    rings.check_request(&rings.headers(lines), lines.contains(&0x03));
+    for part in parts {
+        rings.check_writing(part);
+    }
+}
+
+/// The keys of this host, older ones included, and those of another.
+struct Rings {
+    own: Arc<KeyRing>,
+    other: KeyRing,
+    /// What the bytes 0x01 to 0x04 stand for: two ids that this host signed, one with an older secret; an id that another host
+    /// signed; and a text of the jar.
+    signed: [String; 4],
+    /// On a host whose applications sign with the session's secrets, and on one whose applications have secrets of their own.
+    jars: [Arc<Jar>; 2],
+}
+
+impl Rings {
+    fn new() -> Self {
+        let ring = |secrets: &[&str]| {
+            let secrets = secrets.iter().map(|it| Secret::new(it.as_bytes().to_vec()));
+            KeyRing::new(secrets.collect()).expect("no secret is empty")
+        };
+        let own = Arc::new(ring(&["the first secret", "an older secret"]));
+        let (older, other) = (ring(&["an older secret"]), ring(&["another host's secret"]));
+        let id = |at: usize| SessionId::from_foreign(IDS[at]).expect("an id is short");
+        let jar = |keys| {
+            Jar::new(
+                NAME,
+                JarKeys::new(keys, &own),
+                Clock::manual(1_700_000_000_000),
+            )
+        };
+        let jars = [
+            jar(Arc::clone(&own)),
+            jar(Arc::new(ring(&["the applications' secret"]))),
+        ];
+        Self {
+            signed: [
+                own.sign(&id(0)),
+                older.sign(&id(1)),
+                other.sign(&id(0)),
+                own.sign_text(TEXT),
+            ],
+            own,
+            other,
+            jars,
+        }
+    }
+
+    fn headers(&self, lines: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for line in lines.split(|byte| *byte == b'\n') {
+            let mut value = Vec::new();
+            for byte in line {
+                match byte {
+                    1..=4 => {
+                        value.extend_from_slice(self.signed[usize::from(byte - 1)].as_bytes());
+                    }
+                    other => value.push(*other),
+                }
+            }
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                headers.append(COOKIE, value);
+            }
+        }
+        headers
+    }
+
+    /// No guest sees the session's cookie, every other one stays, and only what a ring has signed stands for a session.
+    fn check_request(&self, sent: &HeaderMap, has_anothers: bool) {
+        let mut left = sent.clone();
+        let presented = take_from(&mut left, NAME);
+        let names = |headers: &HeaderMap| -> Vec<(Vec<u8>, Vec<u8>)> {
+            let pairs = headers.get_all(COOKIE).iter().flat_map(pairs);
+            pairs.map(|(n, v)| (n.to_vec(), v.to_vec())).collect()
+        };
+        let is_own = |(name, _): &(Vec<u8>, Vec<u8>)| name == NAME.as_bytes();
+        let (own, others): (Vec<_>, Vec<_>) = names(sent).into_iter().partition(is_own);
+        assert_eq!(names(&left), others);
+        assert_eq!(presented.is_empty(), own.is_empty());
+        let mut again = left.clone();
+        assert!(take_from(&mut again, NAME).is_empty());
+        assert_eq!(again, left, "nothing is left to take");
+        self.check_resolution(&presented);
+        if !has_anothers {
+            let resolution = presented.resolve(&self.other);
+            assert!(
+                matches!(resolution, Resolution::Absent | Resolution::Invalid),
+                "another ring took a cookie of ours"
+            );
+        }
+        for jar in &self.jars {
+            check_read(jar, &left);
+        }
+    }
+
+    fn check_resolution(&self, presented: &Presented) {
+        let resolution = presented.resolve(&self.own);
+        match &resolution {
+            // Only the text of the jar is signed beside the ids: it names a session that no store has.
+            Resolution::Valid(id) => {
+                assert!(
+                    IDS.contains(&id.as_str()) || id.as_str() == TEXT,
+                    "a forged id"
+                );
+                let value = self.own.sign(id);
+                assert_eq!(self.own.verify(&value).as_ref(), Some(id));
+            }
+            Resolution::Absent => assert!(presented.is_empty()),
+            Resolution::Invalid | Resolution::Several => assert!(!presented.is_empty()),
+        }
+        let shown = format!("{presented:?} {resolution:?}");
+        assert!(IDS.iter().all(|id| !shown.contains(id)), "an id is shown");
+    }
+
+    /// A cookie that is written is one cookie with the attributes asked for, and is read back as it was written.
+    fn check_writing(&self, part: &[u8]) {
+        let asked = Asked::of(part);
+        self.check_session_cookie(&asked);
+        for jar in &self.jars {
+            self.check_written(jar, &asked);
+        }
+    }
+
+    fn check_session_cookie(&self, asked: &Asked) {
+        let ended = expire_cookie(&asked.name, &asked.attributes);
+        check_header(&ended, &asked.name);
+        let header = set_cookie(&asked.name, &asked.text, &asked.attributes);
+        check_header(&header, &asked.name);
+        if let Some(id) = SessionId::from_foreign(&asked.text) {
+            let value = self.own.sign(&id);
+            let header = set_cookie(NAME, &value, &asked.attributes);
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, pair_of(&header));
+            let presented = take_from(&mut headers, NAME);
+            assert_eq!(presented.resolve(&self.own), Resolution::Valid(id));
+        }
+    }
+
+    fn check_written(&self, jar: &Jar, asked: &Asked) {
+        let Asked {
+            name,
+            value,
+            is_signed,
+            attributes,
+            ..
+        } = asked;
+        let written = match jar.write(name, value, *is_signed, attributes) {
+            Ok(written) => written,
+            Err(error) => {
+                assert_eq!(error == WriteError::Name, !is_valid_name(name));
+                return;
+            }
+        };
+        let header = HeaderValue::try_from(&written).expect("what is written is a header's value");
+        check_header(&header, name);
+        assert!(!is_cookie_named(&header, NAME), "a session's cookie");
+        let pair = pair_of(&header);
+        let (_, sent) = pairs(&pair).next().expect("a cookie is a pair");
+        let sent = std::str::from_utf8(sent).expect("a written cookie is ASCII");
+        let vouched = self.own.verify(sent);
+        let is_like_an_id = |id: &SessionId| SessionId::could_be(id.as_str().trim_end_matches(' '));
+        assert!(
+            !vouched.as_ref().is_some_and(is_like_an_id),
+            "the jar signed a session's id"
+        );
+        let read = jar.read([&pair]);
+        if name == "__proto__" {
+            assert!(read.is_empty());
+            return;
+        }
+        assert_eq!(read.len(), 1);
+        assert_eq!(read[0].name, *name);
+        let expected = expected(value, *is_signed);
+        assert!(read[0].value == expected, "a value is not read as written");
+    }
+}
+
+/// What cookie-parser makes of a value that `res.cookie` has written.
+fn expected(value: &Value, is_signed: bool) -> Option<Value> {
+    match value {
+        Value::Json(json) => {
+            let json = check_value(json).expect("what was written is JSON");
+            Some(if is_truthy(json) {
+                Value::Json(json.to_owned())
+            } else {
+                Value::Text(format!("j:{json}"))
+            })
+        }
+        // Nobody has signed it.
+        Value::Text(text) if !is_signed && text.starts_with("s:") => None,
+        Value::Text(text) => {
+            let json = text
+                .strip_prefix("j:")
+                .and_then(|rest| check_value(rest).ok());
+            Some(match json.filter(|json| is_truthy(json)) {
+                Some(json) => Value::Json(json.to_owned()),
+                None => Value::Text(text.clone()),
+            })
+        }
+    }
+}
+
+fn check_read(jar: &Jar, headers: &HeaderMap) {
+    let cookies = jar.read(headers.get_all(COOKIE));
+    let mut names = HashSet::new();
+    for cookie in cookies {
+        assert!(names.insert(cookie.name.clone()), "a name comes twice");
+        assert!(cookie.name != NAME, "a guest sees the session's cookie");
+        match &cookie.value {
+            None => assert!(cookie.is_signed),
+            Some(Value::Text(text)) if cookie.is_signed => {
+                // Whether an id was signed for a session or by an application nobody can tell: it is none of the jar's.
+                assert!(!SessionId::could_be(text.trim_end_matches(' ')));
+                assert_eq!(text, TEXT, "a forged value");
+            }
+            Some(Value::Json(json)) => {
+                assert_eq!(check_value(json), Ok(json.as_str()));
+                assert!(is_truthy(json));
+                assert!(!cookie.is_signed, "a forged value");
+            }
+            Some(Value::Text(_)) => {}
+        }
+    }
+}
+
+/// One cookie, and only attributes that exist, each once.
+fn check_header(header: &HeaderValue, name: &str) {
+    let text = header.to_str().expect("a header of visible ASCII");
+    let mut parts = text.split(';');
+    let pair = parts.next().unwrap_or_default();
+    assert!(
+        pair.contains('=') && !pair.contains([' ', ',', '"', '\\']),
+        "{pair:?}"
+    );
+    if !name.is_empty() {
+        let is_token = name.bytes().all(super::name::is_token_byte);
+        assert_eq!(is_cookie_named(header, name), is_token);
+    }
+    let mut last = None;
+    for part in parts {
+        let attribute = part.strip_prefix(' ').expect("one space before each");
+        let key = attribute.split('=').next().unwrap_or_default();
+        let place = ATTRIBUTES.iter().position(|known| *known == key);
+        assert!(place.is_some() && place > last, "{attribute:?}");
+        last = place;
+    }
+}
+
+fn pair_of(set_cookie: &HeaderValue) -> HeaderValue {
+    let mut parts = set_cookie.as_bytes().split(|byte| *byte == b';');
+    HeaderValue::from_bytes(parts.next().unwrap_or_default()).expect("a part of a header's value")
+}
+
+/// A cookie to write.
+struct Asked {
+    name: String,
+    text: String,
+    value: Value,
+    is_signed: bool,
+    attributes: CookieAttributes,
+}
+
+impl Asked {
+    /// `FLAGS NAME 0xFE VALUE 0xFE DOMAIN 0xFE PATH 0xFE TIME`: what is missing is empty.
+    fn of(part: &[u8]) -> Self {
+        let (flags, rest) = part.split_first().unwrap_or((&0, part));
+        let mut texts = rest
+            .split(|byte| *byte == 0xfe)
+            .map(|text| String::from_utf8_lossy(text).into_owned());
+        let mut next = || texts.next().unwrap_or_default();
+        let (name, text, domain, path) = (next(), next(), next(), next());
+        let time = next().parse().ok();
+        let has = |bit: u8| flags & (1 << bit) != 0;
+        let attributes = CookieAttributes {
+            original_max_age_ms: time.filter(|_| has(0)),
+            expires_at_ms: time.filter(|_| has(1)),
+            path,
+            domain: Some(domain).filter(|_| has(2)),
+            http_only: has(3),
+            secure: has(3),
+            partitioned: has(2),
+            same_site: has(4).then_some(SameSite::Lax),
+            priority: has(4).then_some(Priority::High),
+        };
+        let value = if has(5) {
+            Value::Json(text.clone())
+        } else {
+            Value::Text(text.clone())
+        };
+        Self {
+            name,
+            text,
+            value,
+            is_signed: has(6),
+            attributes,
+        }
+    }
+}

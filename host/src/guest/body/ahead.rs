@@ -1,0 +1,245 @@
+//! The part of a released body that its guest has still to write, taken from the guest by a task of its own: up to a bound ahead of
+//! the client, so that most guests are done and their instances free before a slow client has taken anything.
+
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::Bytes;
+use http_body::Frame;
+use tokio::task::AbortHandle;
+
+use super::{Held, Rest};
+use crate::guest::error::GuestFailure;
+use crate::limits::READ_AHEAD_BYTES;
+use crate::quota::{Phase, Reservation, Resource};
+
+/// Gives what the task has taken. Dropping it ends the task, and with it the guest.
+pub(super) struct Ahead {
+    pipe: Arc<Pipe>,
+    task: AbortHandle,
+}
+
+/// Between the task and the body.
+struct Pipe(Mutex<Flow>);
+
+#[derive(Default)]
+struct Flow {
+    held: Held,
+    /// What the client has been given, in bytes.
+    taken: u64,
+    /// The guest is done, or has failed.
+    end: Option<Result<(), GuestFailure>>,
+    /// The client's peer pays for what is held with this.
+    room: Option<Reservation>,
+    body: Option<Waker>,
+    task: Option<Waker>,
+}
+
+impl Ahead {
+    /// Needs a tokio runtime around it.
+    pub(super) fn start(mut rest: Rest) -> Self {
+        let peer = rest.client.place().map(|place| place.peer());
+        let pipe = Arc::new(Pipe(Mutex::new(Flow {
+            room: peer.and_then(|peer| peer.reserve(Resource::ResponseBytes, 0).ok()),
+            ..Flow::default()
+        })));
+        let end = EndOfPipe(Arc::clone(&pipe));
+        let task = tokio::spawn(async move {
+            let result = poll_fn(|cx| end.0.poll_fill(&mut rest, cx)).await;
+            // The instance and its place are free before the client learns of the end.
+            end.set(rest.finish(result));
+            poll_fn(|cx| end.0.poll_drained(cx)).await;
+        });
+        Self {
+            pipe,
+            task: task.abort_handle(),
+        }
+    }
+
+    /// Whether the guest is done and the rest of its answer is in memory.
+    pub(super) fn is_done(&self) -> bool {
+        self.pipe.lock().end.is_some()
+    }
+
+    /// Whether the body is at its end.
+    pub(super) fn is_end(&self) -> bool {
+        let flow = self.pipe.lock();
+        flow.held.is_empty() && matches!(flow.end, Some(Ok(())))
+    }
+
+    pub(super) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
+        let mut flow = self.pipe.lock();
+        if let Some(frame) = flow.held.pop() {
+            flow.given(&frame);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &mut flow.end {
+            Some(end) => {
+                let end = std::mem::replace(end, Ok(()));
+                Poll::Ready(end.err().map(Err))
+            }
+            None => {
+                flow.body = Some(cx.waker().clone());
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether the guest may write more.
+enum Room {
+    Free,
+    /// The client has to take some of what is held; what it has taken so far, in bytes.
+    Full {
+        taken: u64,
+    },
+    /// What is held has to go.
+    Revoked,
+}
+
+impl Pipe {
+    fn lock(&self) -> MutexGuard<'_, Flow> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the guest while there is room for what it writes; ready at its end.
+    fn poll_fill(&self, rest: &mut Rest, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
+        loop {
+            match self.room(cx) {
+                Room::Free => rest.client.go_on()?,
+                Room::Full { taken } => {
+                    rest.check_cut(cx)?;
+                    return rest.client.poll_wait(taken, cx).map(Err);
+                }
+                Room::Revoked => return Poll::Ready(Err(GuestFailure::ClientTooSlow)),
+            }
+            match ready!(rest.poll_frame(cx))? {
+                Some(frame) => self.push(frame),
+                None => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn room(&self, cx: &mut Context<'_>) -> Room {
+        let mut flow = self.lock();
+        if flow.is_revoked(cx) {
+            return Room::Revoked;
+        }
+        if flow.held.bytes < READ_AHEAD_BYTES && !flow.is_refused_room() {
+            return Room::Free;
+        }
+        flow.task = Some(cx.waker().clone());
+        Room::Full { taken: flow.taken }
+    }
+
+    fn push(&self, frame: Frame<Bytes>) {
+        let mut flow = self.lock();
+        match frame.into_data() {
+            Ok(data) => {
+                if let Some(room) = &flow.room {
+                    // It makes room for itself by what others hold. A piece that there is no room for is kept all the same, and is
+                    // the last one until it is taken.
+                    let _ = room.set_phase(Phase::Working);
+                    let _ = room.grow(data.len() as u64);
+                }
+                flow.held.push(data);
+            }
+            Err(frame) => {
+                if let Ok(trailers) = frame.into_trailers() {
+                    flow.held.set_trailers(trailers);
+                }
+            }
+        }
+        flow.note_wait();
+        if let Some(body) = flow.body.take() {
+            drop(flow);
+            body.wake();
+        }
+    }
+
+    /// Ready when nothing is held any more. What the client does not take gives way to others.
+    fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut flow = self.lock();
+        if flow.held.is_empty() {
+            return Poll::Ready(());
+        }
+        if flow.is_revoked(cx) {
+            flow.held = Held::default();
+            flow.end = Some(Err(GuestFailure::ClientTooSlow));
+            return Poll::Ready(());
+        }
+        flow.task = Some(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl Flow {
+    fn is_revoked(&self, cx: &mut Context<'_>) -> bool {
+        let room = self.room.as_ref();
+        room.is_some_and(|room| room.poll_revoked(cx).is_ready())
+    }
+
+    /// Whether more is held than is paid for.
+    fn is_refused_room(&self) -> bool {
+        let paid = self.room.as_ref().map(Reservation::amount);
+        paid.is_some_and(|paid| paid < self.held.bytes as u64)
+    }
+
+    /// The client was given a piece.
+    fn given(&mut self, frame: &Frame<Bytes>) {
+        self.taken += frame.data_ref().map_or(0, Bytes::len) as u64;
+        if let Some(room) = &self.room {
+            room.shrink(room.amount().saturating_sub(self.held.bytes as u64));
+        }
+        self.note_wait();
+        if let Some(task) = self.task.take() {
+            task.wake();
+        }
+    }
+
+    /// Of answers that wait for their clients, the one that was untouched for longest gives way.
+    fn note_wait(&self) {
+        let phase = if self.held.bytes == 0 {
+            Phase::Working
+        } else {
+            Phase::WaitsForClient
+        };
+        if let Some(room) = &self.room {
+            // Revoked: the task learns of it.
+            let _ = room.set_phase(phase);
+        }
+    }
+}
+
+/// Ends the body when the task ends, also when it panics.
+struct EndOfPipe(Arc<Pipe>);
+
+impl EndOfPipe {
+    fn set(&self, end: Result<(), GuestFailure>) {
+        let mut flow = self.0.lock();
+        if flow.end.is_some() {
+            return;
+        }
+        flow.end = Some(end);
+        if let Some(body) = flow.body.take() {
+            drop(flow);
+            body.wake();
+        }
+    }
+}
+
+impl Drop for EndOfPipe {
+    fn drop(&mut self) {
+        self.set(Err(GuestFailure::Interrupted));
+    }
+}

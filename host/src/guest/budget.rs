@@ -1,0 +1,247 @@
+//! The most that one component may take from an engine's pool, and the pool's totals, which follow from it.
+//!
+//! Each total is the number of instances that may exist at once times the most that one of them uses. So no component can
+//! take a slot from another one: a component that needs more is refused before it is compiled.
+
+mod need;
+
+use super::engine::World;
+use super::loader::LoadError;
+use super::settings::Options;
+
+pub(super) use need::{Need, need};
+
+/// Instances that exist before a request asks for them: none today. The totals count them.
+const MADE_AHEAD_MAX: usize = 0;
+/// Candidates that make their first instance at once, beside all that serve. Others wait for their turn.
+pub(super) const ADMISSIONS_AT_ONCE_MAX: usize = 4;
+/// Instances that run at once, and instances that are parked: the most that the gates take.
+const INSTANCES_MAX: usize = 1 << 16;
+
+/// The most that one component may use, its inner components included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ComponentBudget {
+    /// Instances of core modules. Interpreters with dynamic libraries have about 40.
+    pub(super) core_instances: u32,
+    /// Linear memories. Each has a slot of up to 4 GiB of addresses.
+    pub(super) memories: u32,
+    pub(super) tables: u32,
+    /// Elements of one table. A Python interpreter has about 10,000.
+    pub(super) table_elements: usize,
+    /// Inner components with functions of their own. In WASI 0.3 each may have a task that waits, on a stack of its own.
+    pub(super) tasking: u32,
+    /// What the runtime keeps for all core instances together, in bytes, and for one of them.
+    pub(super) instance_bytes: usize,
+}
+
+/// What every component may use.
+pub(super) const BUDGET: ComponentBudget = ComponentBudget {
+    core_instances: 64,
+    memories: 4,
+    tables: 8,
+    table_elements: 20_000,
+    tasking: 3,
+    instance_bytes: 1 << 20,
+};
+
+impl ComponentBudget {
+    /// Stacks that one component may use at once.
+    ///
+    /// WASI 0.2 runs one call at a time, on one stack. In 0.3 an inner component cannot be entered while one of its calls
+    /// of an asynchronous function is on a stack, so one such call may wait in each; besides it there may be one call of a
+    /// synchronous function, which cannot wait. The engine keeps an idle worker's stack, and the one that was used last.
+    pub(super) const fn stacks(&self, world: World) -> u32 {
+        match world {
+            World::Wasi02 => 1,
+            World::Wasi03 => 2 * self.tasking + 2,
+        }
+    }
+
+    /// Refuses a component that needs more.
+    ///
+    /// # Errors
+    /// [`LoadError::BeyondBudget`].
+    pub(super) fn check(&self, world: World, need: Need) -> Result<(), LoadError> {
+        let share = "let its modules share what they have, or put less into one component";
+        let compose = "compose fewer components into one";
+        // In WASI 0.2 all of them share one stack.
+        let tasking = match world {
+            World::Wasi02 => 0,
+            World::Wasi03 => need.tasking,
+        };
+        let counts = [
+            (need.memories, self.memories, "linear memories", share),
+            (need.tables, self.tables, "tables", share),
+            (
+                need.core_instances,
+                self.core_instances,
+                "instances of core modules",
+                compose,
+            ),
+            (
+                tasking,
+                self.tasking,
+                "inner components with functions",
+                compose,
+            ),
+        ];
+        match counts.into_iter().find(|(count, most, ..)| count > most) {
+            Some((count, most, what, remedy)) => Err(LoadError::BeyondBudget {
+                count,
+                most,
+                what,
+                remedy,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// How many instances of an engine may exist at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Places {
+    /// Instances that serve a request.
+    pub(super) running: usize,
+    /// Instances that wait for another request.
+    pub(super) parked: usize,
+}
+
+impl Places {
+    pub(super) fn of(options: &Options) -> Self {
+        Self {
+            running: options.instances_max.clamp(1, INSTANCES_MAX),
+            parked: options.parked_instances_max.min(INSTANCES_MAX),
+        }
+    }
+
+    /// All of them. An instance that is no longer parked runs, and the reverse, so that none is counted twice.
+    fn total(self) -> usize {
+        self.running + self.parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX
+    }
+}
+
+/// The totals of an engine's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub(super) component_instances: u32,
+    pub(super) core_instances: u32,
+    pub(super) memories: u32,
+    pub(super) tables: u32,
+    pub(super) stacks: u32,
+}
+
+impl Totals {
+    pub(super) fn of(world: World, options: &Options) -> Self {
+        // At most 2^17 and a few: the products fit.
+        let instances = u32::try_from(Places::of(options).total()).unwrap_or(u32::MAX);
+        let times = |most: u32| instances.saturating_mul(most);
+        Self {
+            component_instances: instances,
+            core_instances: times(BUDGET.core_instances),
+            memories: times(BUDGET.memories),
+            tables: times(BUDGET.tables),
+            stacks: times(BUDGET.stacks(world)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every number of instances that the configuration accepts, in steps, with its ends and what lies beyond them.
+    fn options() -> impl Iterator<Item = Options> {
+        let numbers = [
+            0,
+            1,
+            2,
+            3,
+            64,
+            256,
+            1000,
+            4096,
+            65_535,
+            65_536,
+            65_537,
+            usize::MAX,
+        ];
+        numbers.into_iter().flat_map(move |instances_max| {
+            numbers
+                .into_iter()
+                .map(move |parked_instances_max| Options {
+                    instances_max,
+                    parked_instances_max,
+                    ..Options::default()
+                })
+        })
+    }
+
+    #[test]
+    fn what_all_instances_use_together_is_at_most_the_total() {
+        for options in options() {
+            let Places { running, parked } = Places::of(&options);
+            let all = (running + parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX) as u64;
+            for world in [World::Wasi02, World::Wasi03] {
+                let totals = Totals::of(world, &options);
+                let uses = [
+                    (totals.component_instances, 1),
+                    (totals.core_instances, BUDGET.core_instances),
+                    (totals.memories, BUDGET.memories),
+                    (totals.tables, BUDGET.tables),
+                    (totals.stacks, BUDGET.stacks(world)),
+                ];
+                for (total, most) in uses {
+                    assert!(
+                        all * u64::from(most) <= u64::from(total),
+                        "{world}, {running} running, {parked} parked: {all} times {most} is more than {total}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_need_is_refused_one_above_the_budget_and_named() {
+        let at = Need {
+            core_instances: BUDGET.core_instances,
+            memories: BUDGET.memories,
+            tables: BUDGET.tables,
+            tasking: BUDGET.tasking,
+        };
+        assert!(BUDGET.check(World::Wasi03, at).is_ok());
+        let above: [(Need, &str); 4] = [
+            (
+                Need {
+                    core_instances: at.core_instances + 1,
+                    ..at
+                },
+                "65 instances of core modules",
+            ),
+            (
+                Need {
+                    memories: at.memories + 1,
+                    ..at
+                },
+                "5 linear memories",
+            ),
+            (
+                Need {
+                    tables: at.tables + 1,
+                    ..at
+                },
+                "9 tables",
+            ),
+            (
+                Need {
+                    tasking: at.tasking + 1,
+                    ..at
+                },
+                "4 inner components with functions",
+            ),
+        ];
+        for (need, named) in above {
+            let text = BUDGET.check(World::Wasi03, need).unwrap_err().to_string();
+            assert!(text.contains(named), "{text}");
+        }
+    }
+}

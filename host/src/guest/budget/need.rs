@@ -1,0 +1,306 @@
+//! Counts what an instance of a component takes from the pool, from the component's file alone.
+
+use wasmparser::{
+    BinaryReaderError, CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance,
+    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
+};
+
+/// Counts on, however much a file claims.
+fn add(count: &mut u32, more: u32) {
+    *count = count.saturating_add(more);
+}
+
+/// What one instance of a component takes, its inner components included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::guest) struct Need {
+    pub(in crate::guest) core_instances: u32,
+    pub(in crate::guest) memories: u32,
+    pub(in crate::guest) tables: u32,
+    /// Inner components that have functions of their own.
+    pub(in crate::guest) tasking: u32,
+}
+
+impl Need {
+    // A file of a few bytes can name a component that has two of another one that has two of the next one, and so on.
+    fn add(&mut self, other: Self) {
+        add(&mut self.core_instances, other.core_instances);
+        add(&mut self.memories, other.memories);
+        add(&mut self.tables, other.tables);
+        add(&mut self.tasking, other.tasking);
+    }
+
+    fn or_more(self, other: Self) -> Self {
+        Self {
+            core_instances: self.core_instances.max(other.core_instances),
+            memories: self.memories.max(other.memories),
+            tables: self.tables.max(other.tables),
+            tasking: self.tasking.max(other.tasking),
+        }
+    }
+}
+
+/// A module or component under way.
+#[derive(Default)]
+struct Frame {
+    need: Need,
+    has_functions: bool,
+    modules: Vec<Need>,
+    components: Vec<Need>,
+}
+
+#[derive(Clone, Copy)]
+enum Sort {
+    Module,
+    Component,
+}
+
+/// Counts what an instance of a component takes. What the file does not tell (an inner component that is handed around as an
+/// argument) counts as the largest of its kind in the file.
+///
+/// # Errors
+/// When the file is damaged.
+pub(in crate::guest) fn need(bytes: &[u8]) -> Result<Need, BinaryReaderError> {
+    let mut counting = Counting::default();
+    for payload in Parser::new(0).parse_all(bytes) {
+        counting.take(payload?)?;
+    }
+    Ok(counting.result)
+}
+
+#[derive(Default)]
+struct Counting {
+    frames: Vec<(Sort, Frame)>,
+    /// The largest module or component so far.
+    largest: Need,
+    result: Need,
+}
+
+impl Counting {
+    fn take(&mut self, payload: Payload<'_>) -> Result<(), BinaryReaderError> {
+        match payload {
+            Payload::Version { encoding, .. } => {
+                let sort = match encoding {
+                    Encoding::Module => Sort::Module,
+                    Encoding::Component => Sort::Component,
+                };
+                self.frames.push((sort, Frame::default()));
+            }
+            Payload::End(_) => self.close(),
+            Payload::MemorySection(section) => {
+                self.top(|it| add(&mut it.need.memories, section.count()))
+            }
+            Payload::TableSection(section) => {
+                self.top(|it| add(&mut it.need.tables, section.count()))
+            }
+            Payload::InstanceSection(section) => {
+                for instance in section {
+                    if let Instance::Instantiate { module_index, .. } = instance? {
+                        self.instantiate(Sort::Module, module_index);
+                    }
+                }
+            }
+            Payload::ComponentInstanceSection(section) => {
+                for instance in section {
+                    if let ComponentInstance::Instantiate {
+                        component_index, ..
+                    } = instance?
+                    {
+                        self.instantiate(Sort::Component, component_index);
+                    }
+                }
+            }
+            Payload::ComponentCanonicalSection(section) => {
+                for function in section {
+                    let is_lifted = matches!(function?, CanonicalFunction::Lift { .. });
+                    self.top(|it| it.has_functions |= is_lifted);
+                }
+            }
+            Payload::ComponentImportSection(section) => {
+                for import in section {
+                    match import?.ty {
+                        ComponentTypeRef::Module(_) => self.name_unknown(Sort::Module),
+                        ComponentTypeRef::Component(_) => self.name_unknown(Sort::Component),
+                        _ => {}
+                    }
+                }
+            }
+            Payload::ComponentAliasSection(section) => {
+                for alias in section {
+                    self.alias(alias?);
+                }
+            }
+            Payload::ComponentExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    match export.kind {
+                        ComponentExternalKind::Module => self.rename(Sort::Module, export.index),
+                        ComponentExternalKind::Component => {
+                            self.rename(Sort::Component, export.index)
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn top(&mut self, change: impl FnOnce(&mut Frame)) {
+        if let Some((_, frame)) = self.frames.last_mut() {
+            change(frame);
+        }
+    }
+
+    /// The module or component that is under way is whole.
+    fn close(&mut self) {
+        let Some((sort, mut frame)) = self.frames.pop() else {
+            return;
+        };
+        match sort {
+            Sort::Module => frame.need.core_instances = 1,
+            Sort::Component => {
+                add(&mut frame.need.tasking, u32::from(frame.has_functions));
+            }
+        }
+        self.largest = self.largest.or_more(frame.need);
+        if self.frames.is_empty() {
+            self.result = frame.need;
+        }
+        self.name(sort, frame.need);
+    }
+
+    /// Gives the next index of its sort to a module or component.
+    fn name(&mut self, sort: Sort, need: Need) {
+        self.top(|frame| match sort {
+            Sort::Module => frame.modules.push(need),
+            Sort::Component => frame.components.push(need),
+        });
+    }
+
+    fn name_unknown(&mut self, sort: Sort) {
+        self.name(sort, self.largest);
+    }
+
+    fn rename(&mut self, sort: Sort, index: u32) {
+        let need = self.of(0, sort, index);
+        self.name(sort, need);
+    }
+
+    fn alias(&mut self, alias: ComponentAlias<'_>) {
+        match alias {
+            ComponentAlias::InstanceExport {
+                kind: ComponentExternalKind::Module,
+                ..
+            } => {
+                self.name_unknown(Sort::Module);
+            }
+            ComponentAlias::InstanceExport {
+                kind: ComponentExternalKind::Component,
+                ..
+            } => {
+                self.name_unknown(Sort::Component);
+            }
+            ComponentAlias::Outer { kind, count, index } => {
+                let sort = match kind {
+                    ComponentOuterAliasKind::CoreModule => Sort::Module,
+                    ComponentOuterAliasKind::Component => Sort::Component,
+                    _ => return,
+                };
+                let need = self.of(count, sort, index);
+                self.name(sort, need);
+            }
+            _ => {}
+        }
+    }
+
+    /// What stands at an index, so many components further out.
+    fn of(&self, outwards: u32, sort: Sort, index: u32) -> Need {
+        let frame = self.frames.iter().rev().nth(outwards as usize);
+        let needs = frame.map(|(_, frame)| match sort {
+            Sort::Module => &frame.modules,
+            Sort::Component => &frame.components,
+        });
+        let need = needs.and_then(|needs| needs.get(index as usize));
+        // An index that names nothing is for the compiler to refuse.
+        need.copied().unwrap_or(self.largest)
+    }
+
+    fn instantiate(&mut self, sort: Sort, index: u32) {
+        let need = self.of(0, sort, index);
+        self.top(|frame| frame.need.add(need));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn counted(text: &str) -> Need {
+        need(&wat::parse_str(text).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn instances_count_and_definitions_do_not() {
+        let need = counted(
+            r#"(component
+                (core module $m (memory 1) (memory 1) (table 1 funcref) (func (export "f")))
+                (core module $unused (memory 1))
+                (core instance $i (instantiate $m))
+                (core instance (instantiate $m))
+                (core instance (export "g" (func $i "f")))
+                (func (canon lift (core func $i "f")))
+            )"#,
+        );
+        assert_eq!(
+            need,
+            Need {
+                core_instances: 2,
+                memories: 4,
+                tables: 2,
+                tasking: 1
+            }
+        );
+    }
+
+    #[test]
+    fn inner_components_count_as_often_as_they_are_instantiated() {
+        let need = counted(
+            r#"(component
+                (core module $m (memory 1))
+                (component $inner
+                    (alias outer 1 $m (core module $mine))
+                    (core instance (instantiate $mine))
+                    (core instance (instantiate $mine)))
+                (component $outer
+                    (alias outer 1 $inner (component $a))
+                    (instance (instantiate $a))
+                    (instance (instantiate $a))
+                    (export "again" (component $a)))
+                (instance $o (instantiate $outer))
+                (alias export $o "again" (component $b))
+                (instance (instantiate $b))
+            )"#,
+        );
+        // Six by $outer's; what an instance exports counts as the largest of all, which is $outer.
+        assert_eq!(
+            (need.core_instances, need.memories, need.tasking),
+            (8, 8, 0)
+        );
+    }
+
+    #[test]
+    fn a_file_that_doubles_with_each_line_is_counted_at_once() {
+        let doubled = |n: u32| {
+            let inner = format!("(alias outer 1 $c{n} (component $c))");
+            let twice = "(instance (instantiate $c)) (instance (instantiate $c))";
+            format!("(component $c{} {inner} {twice})\n", n + 1)
+        };
+        let lines: String = (0..100).map(doubled).collect();
+        let first = "(component $c0 (core module $m (memory 1)) (core instance (instantiate $m)))";
+        let need = counted(&format!(
+            "(component {first} {lines} (instance (instantiate $c100)))"
+        ));
+        assert_eq!((need.core_instances, need.memories), (u32::MAX, u32::MAX));
+    }
+}

@@ -1,0 +1,44 @@
+//! What must hold for every file that is offered as a component, before anything of it is compiled.
+
+use super::inspection::{self, Inspection};
+use super::loader;
+
+/// Most that is told of the tools of one component, in bytes for each byte of the component, or at all.
+const TOOLS_BYTES_MAX: usize = 64 << 10;
+
+/// The target `component`.
+pub fn component(bytes: &[u8]) {
+    let outline = loader::outline(bytes);
+    let inspected = inspection::look_at(bytes);
+    let (outline, inspection) = match (outline, inspected) {
+        (Ok(outline), Ok(inspection)) => (outline, inspection),
+        (Err(error), Err(other)) => {
+            assert_eq!(error.to_string(), other.to_string());
+            return;
+        }
+        // Its outermost names can be read, and a section that does not matter to them cannot.
+        (Ok(_), Err(_)) => return,
+        (Err(error), Ok(_)) => panic!("inspected, and no component: {error}"),
+    };
+    let Inspection {
+        component,
+        parts,
+        tools,
+    } = inspection;
+    assert_eq!(component.bytes, bytes.len() as u64);
+    assert_eq!(component.imports, outline.imports);
+    assert_eq!(component.exports, outline.exports);
+    let names = component.imports.iter().chain(&component.exports);
+    let names: usize = names.map(String::len).sum();
+    assert!(names <= bytes.len(), "names that are not in the file");
+    let unknown = outline.unknown_imports();
+    assert!(unknown.iter().all(|name| outline.imports.contains(name)));
+    let counted = parts.code + parts.data + parts.custom;
+    assert_eq!(counted + parts.other, component.bytes, "{parts:?}");
+    assert!(parts.modules <= bytes.len());
+    let told: usize = tools
+        .iter()
+        .map(|tool| tool.role.len() + tool.name.len() + tool.version.len())
+        .sum();
+    assert!(told <= TOOLS_BYTES_MAX, "{told} bytes are told of tools");
+}

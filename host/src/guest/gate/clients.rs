@@ -1,0 +1,225 @@
+//! Runs that are inside a gate and wait for their clients: for the rest of a request's body, or for somebody to take an answer.
+//!
+//! While others queue at the gate, such runs may hold half of its places. Beyond that the slowest client loses its run.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use slab::Slab;
+
+use super::{Gates, Permit};
+use crate::guest::error::GuestFailure;
+use crate::limits::{CLIENT_RATE_FAIR, CLIENT_WAIT_FREE};
+use crate::quota::{Phase, Reservation};
+
+/// The runs inside one gate that have waited for their clients.
+#[derive(Debug, Default)]
+pub(super) struct Clients(Mutex<Waits>);
+
+#[derive(Debug, Default)]
+struct Waits {
+    waits: Slab<Wait>,
+    /// Those that wait at this moment and were not cut.
+    waiting: usize,
+    /// Those that were cut and have not left yet.
+    leaving: usize,
+}
+
+#[derive(Debug)]
+struct Wait {
+    /// How long it has waited before.
+    waited: Duration,
+    since: Option<Instant>,
+    /// What its client has moved.
+    bytes: u64,
+    is_cut: bool,
+    waker: Option<Waker>,
+}
+
+impl Wait {
+    fn waited(&self, now: Instant) -> Duration {
+        let this_time = self.since.map(|since| now.saturating_duration_since(since));
+        self.waited + this_time.unwrap_or_default()
+    }
+
+    /// Bytes a second, in favour of a wait that has just begun.
+    fn rate(&self, now: Instant) -> u64 {
+        let millis = u64::try_from(self.waited(now).as_millis()).unwrap_or(u64::MAX);
+        let bytes = self.bytes.saturating_add(CLIENT_RATE_FAIR);
+        bytes.saturating_mul(1000) / millis.saturating_add(1000)
+    }
+}
+
+impl Clients {
+    /// Cuts the slowest clients while `queued` requests wait at the gate, until no more than half of its `places` wait for clients.
+    pub(super) fn make_room(&self, places: usize, queued: usize) {
+        let mut waits = self.lock();
+        let now = Instant::now();
+        while waits.waiting > places / 2 && waits.leaving < queued {
+            if !waits.cut_slowest(places, now) {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waits> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waits {
+    fn cut_slowest(&mut self, places: usize, now: Instant) -> bool {
+        // Half of one is none: there a client keeps the only place while it is as fast as a slow line.
+        let rate_max = if places == 1 {
+            CLIENT_RATE_FAIR
+        } else {
+            u64::MAX
+        };
+        let slowest = self
+            .waits
+            .iter_mut()
+            .map(|(_, wait)| wait)
+            .filter(|wait| wait.since.is_some() && !wait.is_cut)
+            .filter(|wait| wait.waited(now) >= CLIENT_WAIT_FREE && wait.rate(now) <= rate_max)
+            .min_by_key(|wait| wait.rate(now));
+        let Some(slowest) = slowest else {
+            return false;
+        };
+        slowest.is_cut = true;
+        if let Some(waker) = slowest.waker.take() {
+            waker.wake();
+        }
+        self.waiting -= 1;
+        self.leaving += 1;
+        true
+    }
+}
+
+/// One run and its client: says at both gates when the run waits for it, and learns that it is cut.
+pub(in crate::guest) struct Client {
+    gates: Gates,
+    keys: Option<[usize; 2]>,
+    /// The request's place among those under way.
+    place: Option<Reservation>,
+    is_waiting: bool,
+}
+
+impl Client {
+    /// The client of the run that holds this permit.
+    pub(in crate::guest) fn of(
+        _permit: &Permit,
+        gates: &Gates,
+        place: Option<Reservation>,
+    ) -> Self {
+        Self {
+            gates: gates.clone(),
+            keys: None,
+            place,
+            is_waiting: false,
+        }
+    }
+
+    /// The request's place among those under way.
+    pub(in crate::guest) fn place(&self) -> Option<&Reservation> {
+        self.place.as_ref()
+    }
+
+    /// The run waits for its client, which has moved so many bytes in all. Ready: it is to end.
+    pub(in crate::guest) fn poll_wait(
+        &mut self,
+        bytes: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<GuestFailure> {
+        if let Some(place) = &self.place {
+            let is_revoked = !self.is_waiting && place.set_phase(Phase::WaitsForClient).is_err();
+            if is_revoked || place.poll_revoked(cx).is_ready() {
+                return Poll::Ready(GuestFailure::ClientTooSlow);
+            }
+        }
+        let now = Instant::now();
+        let gates = [&self.gates.guest, &self.gates.pool];
+        let keys = *self.keys.get_or_insert_with(|| {
+            gates.map(|gate| {
+                gate.clients.lock().waits.insert(Wait {
+                    waited: Duration::ZERO,
+                    since: None,
+                    bytes: 0,
+                    is_cut: false,
+                    waker: None,
+                })
+            })
+        });
+        let mut is_cut = false;
+        for (gate, key) in gates.into_iter().zip(keys) {
+            let mut waits = gate.clients.lock();
+            let wait = &mut waits.waits[key];
+            wait.bytes = bytes;
+            is_cut |= wait.is_cut;
+            if !wait
+                .waker
+                .as_ref()
+                .is_some_and(|waker| waker.will_wake(cx.waker()))
+            {
+                wait.waker = Some(cx.waker().clone());
+            }
+            if wait.since.is_none() && !wait.is_cut {
+                wait.since = Some(now);
+                waits.waiting += 1;
+            }
+        }
+        self.is_waiting = true;
+        if is_cut {
+            return Poll::Ready(GuestFailure::ClientTooSlow);
+        }
+        Poll::Pending
+    }
+
+    /// The run does not wait for its client, or no more.
+    ///
+    /// # Errors
+    /// [`GuestFailure::ClientTooSlow`] if it was cut while it waited.
+    pub(in crate::guest) fn go_on(&mut self) -> Result<(), GuestFailure> {
+        if !std::mem::take(&mut self.is_waiting) {
+            return Ok(());
+        }
+        let mut is_cut = false;
+        if let Some(place) = &self.place {
+            is_cut |= place.set_phase(Phase::Working).is_err();
+        }
+        let now = Instant::now();
+        let gates = [&self.gates.guest, &self.gates.pool];
+        for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {
+            let mut waits = gate.clients.lock();
+            let wait = &mut waits.waits[key];
+            wait.waited = wait.waited(now);
+            let waited = wait.since.take().is_some();
+            is_cut |= wait.is_cut;
+            if waited && !wait.is_cut {
+                waits.waiting -= 1;
+            }
+        }
+        if is_cut {
+            return Err(GuestFailure::ClientTooSlow);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let gates = [&self.gates.guest, &self.gates.pool];
+        for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {
+            let mut waits = gate.clients.lock();
+            let wait = waits.waits.remove(key);
+            if wait.is_cut {
+                waits.leaving -= 1;
+            } else if wait.since.is_some() {
+                waits.waiting -= 1;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

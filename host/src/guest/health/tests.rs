@@ -1,0 +1,165 @@
+//! When a version has failed too often, and for whom.
+
+use super::*;
+
+const THRESHOLDS: Thresholds = Thresholds {
+    window: Duration::from_secs(60),
+    requests_min: 4,
+    clients_min: 3,
+    errors_max: 0.5,
+    traps_max: 0.25,
+    deadline_misses_max: 0.25,
+};
+
+fn is_tripped(health: &Health) -> bool {
+    health.has_tripped.load(Ordering::Relaxed)
+}
+
+#[tokio::test]
+async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing() {
+    let health = Health::new(Some(THRESHOLDS));
+    health.note(Conduct::Trapped, None);
+    health.note(Conduct::Trapped, None);
+    health.note(Conduct::Served, None);
+    assert!(!is_tripped(&health), "three requests are too few");
+
+    health.note(Conduct::Trapped, None);
+
+    health.tripped().await;
+    let tally = health.tally();
+    assert_eq!((tally.requests, tally.traps), (4, 3));
+}
+
+#[test]
+fn a_share_at_its_threshold_is_allowed() {
+    let health = Health::new(Some(THRESHOLDS));
+    for _ in 0..3 {
+        health.note(Conduct::Served, None);
+    }
+    health.note(Conduct::Late, None);
+    assert!(!is_tripped(&health), "one of four is a quarter");
+    health.note(Conduct::Late, None);
+    assert!(is_tripped(&health));
+}
+
+#[test]
+fn each_kind_has_its_threshold() {
+    for (conduct, allowed) in [
+        (Conduct::Errored, 4),
+        (Conduct::Trapped, 1),
+        (Conduct::Late, 1),
+    ] {
+        let health = Health::new(Some(THRESHOLDS));
+        for _ in 0..4 {
+            health.note(Conduct::Served, None);
+        }
+        for _ in 0..allowed {
+            health.note(conduct, None);
+        }
+        assert!(!is_tripped(&health), "{conduct:?}");
+        health.note(conduct, None);
+        assert!(is_tripped(&health), "{conduct:?}");
+    }
+}
+
+#[test]
+fn what_is_older_than_the_window_is_forgotten() {
+    let health = Health::new(Some(Thresholds {
+        window: Duration::from_millis(20),
+        ..THRESHOLDS
+    }));
+    for _ in 0..3 {
+        health.note(Conduct::Trapped, None);
+    }
+    std::thread::sleep(Duration::from_millis(40));
+    health.note(Conduct::Trapped, None);
+    assert_eq!(health.tally().requests, 1);
+    assert!(!is_tripped(&health));
+}
+
+#[test]
+fn without_thresholds_nothing_trips() {
+    let health = Health::new(None);
+    for _ in 0..100 {
+        health.note(Conduct::Trapped, None);
+    }
+    assert!(!is_tripped(&health));
+    assert_eq!(health.tally().traps, 100);
+}
+
+fn client(number: u8) -> Option<PeerKey> {
+    Some(PeerKey::of([127, 0, 0, number].into()))
+}
+
+fn health(clients_min: usize) -> Health {
+    Health::new(Some(Thresholds {
+        clients_min,
+        ..THRESHOLDS
+    }))
+}
+
+/// Whether a version trips over `failures`, each of another client, after good requests of `good` clients.
+fn trips(clients_min: usize, good: u8, failures: &[u8]) -> bool {
+    let health = health(clients_min);
+    for number in 0..good {
+        health.note(Conduct::Served, client(number));
+    }
+    for number in failures {
+        health.note(Conduct::Errored, client(*number));
+    }
+    is_tripped(&health)
+}
+
+#[test]
+fn failures_must_come_from_as_many_clients_as_good_requests_do() {
+    assert!(!trips(3, 5, &[7; 40]), "one client fails");
+    assert!(!trips(3, 3, &[7, 8].repeat(20)), "two clients fail");
+    assert!(trips(3, 3, &[7, 8, 9].repeat(20)), "three clients fail");
+    assert!(
+        trips(3, 2, &[7; 40]),
+        "two clients are too few to compare with"
+    );
+    assert!(trips(3, 0, &[7; 40]), "all come through one proxy");
+    assert!(
+        trips(1, 5, &[7; 40]),
+        "one client is enough if so configured"
+    );
+    assert!(trips(CLIENTS_MAX, 20, &(0..200).collect::<Vec<_>>()));
+}
+
+#[test]
+fn each_kind_of_failure_needs_its_own_clients() {
+    let health = health(3);
+    for number in 0..3 {
+        health.note(Conduct::Served, client(number));
+        health.note(Conduct::Trapped, client(number));
+    }
+    assert!(
+        is_tripped(&health),
+        "three of six trapped, for three clients"
+    );
+    let health = super::tests::health(3);
+    for number in 0..3 {
+        health.note(Conduct::Served, client(number));
+    }
+    health.note(Conduct::Late, client(7));
+    health.note(Conduct::Late, client(8));
+    for _ in 0..8 {
+        health.note(Conduct::Trapped, client(7));
+    }
+    assert!(!is_tripped(&health), "no kind has three clients");
+}
+
+#[test]
+fn an_ipv6_network_is_one_client() {
+    let health = health(2);
+    let address = |last: &str| Some(PeerKey::of(format!("2001:db8::{last}").parse().unwrap()));
+    for number in 0..2 {
+        health.note(Conduct::Served, client(number));
+    }
+    for last in ["1", "2", "3", "4", "5", "6"] {
+        health.note(Conduct::Errored, address(last));
+    }
+    assert_eq!(health.clients(Conduct::Errored), 1);
+    assert!(!is_tripped(&health));
+}

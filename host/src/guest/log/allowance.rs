@@ -1,0 +1,101 @@
+//! How much one version of a guest may log over all its runs: the log is everybody's, and a guest that floods it loses its own
+//! lines alone.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::telemetry::metrics::GuestMetrics;
+
+/// How long the allowance of bytes lasts.
+const WINDOW: Duration = Duration::from_secs(1);
+/// What a line costs beside its text: time, guest, request.
+const LINE_OVERHEAD_BYTES: usize = 128;
+
+/// See the module.
+#[derive(Debug)]
+pub(in crate::guest) struct Allowance {
+    bytes_max: usize,
+    metrics: Arc<GuestMetrics>,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    since: Option<Instant>,
+    bytes: usize,
+    /// Lines that were dropped since it was told last.
+    untold: u64,
+}
+
+/// What becomes of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is logged, and so is how many lines before it were not.
+    Logged {
+        /// Lines that were dropped before it and not told.
+        dropped: u64,
+    },
+    /// It is dropped.
+    Dropped,
+}
+
+impl Allowance {
+    /// So many bytes a second.
+    pub(in crate::guest) fn new(bytes_max: usize, metrics: Arc<GuestMetrics>) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            metrics,
+            window: Mutex::default(),
+        })
+    }
+
+    pub(super) fn take(&self, line: &str, now: Instant) -> Verdict {
+        let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
+        if window.since.is_none_or(is_over) {
+            window.since = Some(now);
+            window.bytes = 0;
+        }
+        window.bytes = window
+            .bytes
+            .saturating_add(line.len() + LINE_OVERHEAD_BYTES);
+        if window.bytes > self.bytes_max {
+            window.untold += 1;
+            drop(window);
+            self.count_dropped(1);
+            return Verdict::Dropped;
+        }
+        Verdict::Logged {
+            dropped: std::mem::take(&mut window.untold),
+        }
+    }
+
+    /// Counts lines that were dropped, for whatever reason.
+    pub(super) fn count_dropped(&self, lines: u64) {
+        self.metrics.dropped_lines(lines);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_loses_its_own_lines_until_the_next_second_which_tells_how_many() {
+        let line = "x".repeat(1000 - LINE_OVERHEAD_BYTES);
+        let allowance = Allowance::new(10_000, GuestMetrics::new("g"));
+        let start = Instant::now();
+        let taken = |now| (0..50).map(move |_| now);
+        let logged = |now| {
+            let verdicts = taken(now).map(|now| allowance.take(&line, now));
+            verdicts
+                .filter(|verdict| *verdict != Verdict::Dropped)
+                .count()
+        };
+        assert_eq!(logged(start), 10);
+        assert_eq!(logged(start + WINDOW / 2), 0);
+        let later = start + WINDOW;
+        assert_eq!(allowance.take("", later), Verdict::Logged { dropped: 90 });
+        assert_eq!(allowance.take("", later), Verdict::Logged { dropped: 0 });
+    }
+}

@@ -1,0 +1,110 @@
+//! The largest arguments that a guest may pass to the host, and what happens one above: a call takes no longer than its
+//! arguments let it.
+
+use std::future::poll_fn;
+use std::pin::pin;
+
+use super::*;
+
+/// A call of `fixture-faults` with an argument, and its answer or the reason of the trap.
+type Case = (&'static str, Result<&'static str, &'static str>);
+
+const CASES: [Case; 10] = [
+    // wasi:random: 64 KiB.
+    ("/random?65536", Ok("held 65536\n")),
+    (
+        "/random?65537",
+        Err("requested len 65537 exceeds limit 65536"),
+    ),
+    // Any list or text: 512 KiB as the host holds it. A pollable takes 16 bytes.
+    ("/poll?32768", Ok("held 32768\n")),
+    (
+        "/poll?32769",
+        Err("one call may pass 524288 bytes to the host"),
+    ),
+    // session.set answers whatever the value's size, up to the bound of any call. The key has three bytes.
+    ("/big-value?60000", Ok("")),
+    ("/big-value?524285", Ok("")),
+    (
+        "/big-value?524286",
+        Err("one call may pass 524288 bytes to the host"),
+    ),
+    // fields: 128 KiB in a set.
+    ("/header-bytes?120000", Ok("one long header\n")),
+    // Resources: 4,096 of them. A pollable of a clock takes two.
+    ("/hoard-pollables?2000", Ok("held 2000\n")),
+    ("/hoard-pollables?2048", Err("as many resources")),
+];
+
+/// Runs a future; also gives the longest time that it held its thread.
+async fn timed<F: Future>(future: F) -> (F::Output, Duration) {
+    let mut future = pin!(future);
+    let mut longest = Duration::ZERO;
+    let output = poll_fn(|cx| {
+        let begun = Instant::now();
+        let polled = future.as_mut().poll(cx);
+        longest = longest.max(begun.elapsed());
+        polled
+    });
+    (output.await, longest)
+}
+
+#[tokio::test]
+async fn every_call_has_a_largest_argument() {
+    let guest = guest("fixture-faults");
+    for (target, expected) in CASES {
+        let (answer, longest) = timed(get(&guest, target)).await;
+        // No assertion: the machine decides. On a quiet one none of these is above 5 ms.
+        eprintln!("{target}: held its thread for {longest:?} at most");
+        let answer = match answer {
+            Ok(released) => {
+                let bytes = body(released).await.unwrap();
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            Err(GuestFailure::Trap { reason }) => Err(reason),
+            Err(other) => panic!("{target}: {other}"),
+        };
+        let is_expected = match (&answer, expected) {
+            (Ok(text), Ok(start)) => text.starts_with(start),
+            (Err(reason), Err(part)) => reason.contains(part),
+            _ => false,
+        };
+        assert!(is_expected, "{target}: {answer:?}");
+        assert_eq!(text(&guest, "/").await, "hello\n", "{target}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_host_keeps_counts_against_the_memory_limit() {
+    let memory_bytes_max = 4 << 20;
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = limited(name, |limits| limits.memory_bytes_max = memory_bytes_max);
+        for kind in [
+            "fields",
+            "entries",
+            "clones",
+            "lists",
+            "bodies",
+            "responses",
+            "methods",
+        ] {
+            let few = format!("/hoard-{kind}?2");
+            assert_eq!(text(&guest, &few).await, "held 2\n", "{name}");
+            let many = get(&guest, &format!("/hoard-{kind}?250")).await.map(drop);
+            let refused = GuestFailure::MemoryRefused { memory_bytes_max };
+            assert_eq!(many, Err(refused), "{name}: {kind}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_guest_drops_makes_room_again() {
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = limited(name, |limits| limits.memory_bytes_max = 4 << 20);
+        assert_eq!(
+            text(&guest, "/drop-fields?2000").await,
+            "held 0\n",
+            "{name}"
+        );
+    }
+}

@@ -1,0 +1,121 @@
+//! What must hold for every head that passes the screen. `server::fuzz` brings the heads.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::header::{CONTENT_LENGTH, COOKIE, HOST};
+use http::request::Parts;
+use http::{HeaderMap, Method, Version};
+
+use super::Options;
+use super::headers::ProxyTrust;
+use super::screen::{Screened, screen};
+use crate::limits;
+use crate::route::path;
+
+/// The name of the session's cookie.
+const COOKIE_NAME: &str = "connect.sid";
+/// Fields that are about one connection.
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
+
+/// Whose word about the visitor is taken here.
+fn trusts(peer: IpAddr) -> bool {
+    peer.is_loopback()
+}
+
+/// Screens a head as the handler does. Gives what `Content-Length` says, or `Err` where the head is refused.
+pub(crate) fn judge(mut head: Parts, peer: IpAddr, local: SocketAddr) -> Result<Option<u64>, ()> {
+    let options = options(limits::REQUEST_HEAD_BYTES_MAX);
+    let screened = screen(&mut head, peer, local, &options).map_err(drop)?;
+    check(&head, &screened);
+    if !trusts(peer) {
+        let is_forwarded = |name: &str| {
+            // As CGI and many frameworks spell it.
+            let name = name.replace('_', "-");
+            name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
+        };
+        let mut names = head.headers.keys();
+        assert!(!names.any(|name| is_forwarded(name.as_str())));
+        assert_eq!(screened.client, peer);
+    }
+    check_again(&head, peer, local, &screened);
+    Ok(screened.content_length)
+}
+
+fn options(head_bytes_max: usize) -> Options {
+    Options {
+        cookie_name: COOKIE_NAME.to_owned(),
+        proxy_trust: ProxyTrust::Networks(vec![
+            "127.0.0.0/8".parse().expect("a network is written so"),
+        ]),
+        head_bytes_max,
+        headers_max: limits::REQUEST_HEADERS_MAX,
+        target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
+    }
+}
+
+fn check(head: &Parts, screened: &Screened) {
+    assert!(head.method != Method::CONNECT && head.method != Method::TRACE);
+    let mut hosts = head.headers.get_all(HOST).iter();
+    assert_eq!(hosts.next().expect("a host"), screened.host.as_str());
+    assert!(hosts.next().is_none(), "two hosts");
+    assert!(
+        !screened.host.contains('@'),
+        "a user stands before the host"
+    );
+    assert!(head.uri.authority().is_none() && head.uri.scheme().is_none());
+    let path = head.uri.path();
+    assert!(
+        path == "*" || path::normalise(path).as_deref() == Ok(path),
+        "a path that has another spelling"
+    );
+    for name in HOP_BY_HOP {
+        assert!(!head.headers.contains_key(name), "{name} passed");
+    }
+    let te = head.headers.get("te");
+    assert!(te.is_none_or(|value| value == "trailers"));
+    let lengths: Vec<_> = head.headers.get_all(CONTENT_LENGTH).iter().collect();
+    let length = lengths.first().and_then(|value| value.to_str().ok());
+    assert!(lengths.len() <= 1, "two lengths");
+    let parsed = length.map(|digits| digits.parse::<u64>().expect("digits"));
+    assert_eq!(parsed, screened.content_length);
+    let cookies = head.headers.get_all(COOKIE).iter().count();
+    assert!(head.version < Version::HTTP_2 || cookies <= 1);
+    assert!(!has_our_cookie(&head.headers), "our cookie passed");
+}
+
+/// By another reading than `cookie::take_from`'s: any part between semicolons that begins with the name.
+fn has_our_cookie(headers: &HeaderMap) -> bool {
+    let is_ours = |part: &[u8]| {
+        let rest = part.trim_ascii().strip_prefix(COOKIE_NAME.as_bytes());
+        rest.is_some_and(|rest| rest.trim_ascii_start().starts_with(b"="))
+    };
+    let mut headers = headers.get_all(COOKIE).iter();
+    headers.any(|header| header.as_bytes().split(|byte| *byte == b';').any(is_ours))
+}
+
+/// A head in the one form that guests see is left as it is.
+fn check_again(head: &Parts, peer: IpAddr, local: SocketAddr, screened: &Screened) {
+    let (mut again, ()) = http::Request::new(()).into_parts();
+    again.method = head.method.clone();
+    again.uri = head.uri.clone();
+    again.version = head.version;
+    again.headers = head.headers.clone();
+    // The host that was put in may make it longer.
+    let options = options(2 * limits::REQUEST_HEAD_BYTES_MAX);
+    let rescreened = screen(&mut again, peer, local, &options).expect("it passes twice");
+    assert_eq!(again.uri, head.uri);
+    assert_eq!(again.headers, head.headers);
+    assert_eq!(rescreened.host, screened.host);
+    assert_eq!(rescreened.client, screened.client);
+    assert!(rescreened.presented.is_empty(), "our cookie passed");
+}

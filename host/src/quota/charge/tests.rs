@@ -1,0 +1,190 @@
+//! Charges of answers and the outboxes of connections.
+
+use std::net::IpAddr;
+
+use futures_util::FutureExt as _;
+
+use super::super::{Quotas, Totals};
+use super::*;
+
+const R: Resource = Resource::ResponseBytes;
+const EACH: u64 = limits::UNTAKEN_ANSWER_BYTES;
+
+fn quotas(response_bytes: u64) -> Arc<Quotas> {
+    Quotas::new(Totals {
+        response_bytes,
+        ..Totals::default()
+    })
+}
+
+fn client(quotas: &Arc<Quotas>) -> Peer {
+    quotas.peer(IpAddr::from([127, 0, 0, 1]))
+}
+
+fn piece(bytes: usize) -> Bytes {
+    Bytes::from(vec![7; bytes])
+}
+
+fn is_revoked(charge: &Charge) -> bool {
+    charge.revoked().now_or_never().is_some()
+}
+
+#[test]
+fn bytes_are_charged_for_until_they_are_dropped() {
+    let quotas = quotas(1 << 20);
+    let charge = Charge::new(&client(&quotas), 100, 1000, None).unwrap();
+    assert_eq!(quotas.used(R), EACH + 1100);
+
+    let handed = charge.hand_over(piece(1000)).unwrap();
+    assert_eq!((quotas.used(R), &handed[..2]), (EACH + 1100, &[7, 7][..]));
+    let part = handed.slice(..10);
+    drop((handed, charge));
+    assert_eq!(quotas.used(R), EACH + 1100, "a part keeps the whole");
+    drop(part);
+
+    assert_eq!(quotas.used(R), 0);
+}
+
+#[test]
+fn what_was_not_held_before_is_charged_for_when_it_is_handed_over() {
+    let quotas = quotas(EACH + 1000);
+    let charge = Charge::new(&client(&quotas), 0, 100, None).unwrap();
+    charge.try_hold(100).unwrap();
+    let handed = charge.hand_over(piece(500)).unwrap();
+    assert_eq!(quotas.used(R), EACH + 500);
+    assert_eq!(charge.try_hold(501), Err(Full));
+    assert!(
+        !is_revoked(&charge),
+        "nothing is cut for what is read ahead"
+    );
+    assert_eq!(charge.hand_over(piece(501)), Err(Full));
+    assert!(is_revoked(&charge), "its own stall makes room first");
+    drop(handed);
+    assert_eq!(charge.hand_over(piece(1)), Err(Full));
+    drop(charge);
+    assert_eq!(quotas.used(R), 0);
+}
+
+#[test]
+fn a_body_learns_that_all_its_bytes_have_left() {
+    let charge = Charge::new(&client(&quotas(1 << 20)), 0, 0, None).unwrap();
+    let left = || {
+        std::future::poll_fn(|cx| charge.poll_left(cx))
+            .now_or_never()
+            .is_some()
+    };
+    assert!(left());
+    let (first, second) = (charge.hand_over(piece(1)), charge.hand_over(piece(1)));
+    drop(first);
+    assert!(!left());
+    drop(second);
+    assert!(left());
+}
+
+#[test]
+fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
+    let (quotas, outbox) = (quotas(1 << 20), Outbox::new(3 * EACH));
+    let new = || Charge::new(&client(&quotas), 0, 0, Some(&outbox)).unwrap();
+    let charges = [new(), new(), new()];
+    let fresh = new();
+    assert!(
+        charges.iter().all(|charge| !is_revoked(charge)),
+        "none has stalled yet"
+    );
+    {
+        let mut answers = lock(&outbox.answers);
+        let long_ago = Instant::now() - limits::UNTAKEN_STALL_MIN;
+        answers.each[0].moved_at = long_ago;
+        answers.each[1].moved_at = long_ago - Duration::from_secs(1);
+    }
+
+    let last = new();
+
+    let revoked: Vec<_> = charges.iter().map(is_revoked).collect();
+    assert_eq!(revoked, [true, true, false]);
+    assert_eq!(lock(&outbox.answers).bytes, 3 * EACH);
+    assert_eq!(quotas.used(R), 3 * EACH);
+    drop((charges, fresh, last));
+    let answers = lock(&outbox.answers);
+    assert_eq!(
+        (answers.bytes, answers.each.len(), quotas.used(R)),
+        (0, 0, 0)
+    );
+}
+
+#[test]
+fn one_answer_alone_may_be_larger_than_its_outbox() {
+    let (quotas, outbox) = (quotas(1 << 20), Outbox::new(EACH));
+    let charge = Charge::new(&client(&quotas), 0, 1000, Some(&outbox)).unwrap();
+    let _handed = charge.hand_over(piece(2000)).unwrap();
+    assert_eq!(charge.try_hold(1), Err(Full));
+    assert!(!is_revoked(&charge));
+}
+
+#[test]
+fn few_bytes_of_a_connection_may_outlive_their_streams() {
+    let (quotas, outbox) = (quotas(1 << 20), Outbox::new(1 << 20));
+    let new = || Charge::new(&client(&quotas), 0, 0, Some(&outbox)).unwrap();
+    let (one, other) = (new(), new());
+    let first = one
+        .hand_over(piece(limits::UNTAKEN_LET_GO_BYTES_MAX as usize))
+        .unwrap();
+    assert!(one.may_let_go());
+    let second = other.hand_over(piece(1)).unwrap();
+    assert!(!other.may_let_go() && !one.may_let_go());
+    drop(first);
+    assert!(other.may_let_go());
+    drop(second);
+    let each = || {
+        let charge = new();
+        (charge.hand_over(piece(1)).unwrap(), charge)
+    };
+    let most = limits::UNTAKEN_LET_GO_ANSWERS_MAX as usize;
+    let mut answers: Vec<_> = (0..=most).map(|_| each()).collect();
+    assert!(!one.may_let_go(), "so many answers");
+    answers.pop();
+    assert!(one.may_let_go());
+    let of_http1 = Charge::new(&client(&quotas), 0, 0, None).unwrap();
+    let _large = of_http1.hand_over(piece(1 << 18)).unwrap();
+    assert!(of_http1.may_let_go(), "its connection is closed instead");
+}
+
+/// Random answers, pieces and ends, of which some are revoked for others: nothing is charged twice or left behind.
+#[test]
+fn charges_add_up_whatever_comes() {
+    for seed in 0..50 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let (quotas, outbox) = (quotas(20 * EACH), Outbox::new(8 * EACH));
+        let (mut charges, mut pieces): (Vec<Charge>, Vec<Bytes>) = Default::default();
+        for _ in 0..1_000 {
+            match random.u8(..5) {
+                0 => {
+                    let peer = quotas.peer(IpAddr::from([127, 0, 0, random.u8(..4)]));
+                    let outbox = random.bool().then_some(&outbox);
+                    charges.extend(Charge::new(&peer, 10, random.u64(..EACH), outbox));
+                }
+                1 if !charges.is_empty() => {
+                    let charge = &charges[random.usize(..charges.len())];
+                    pieces.extend(charge.hand_over(piece(random.usize(..EACH as usize))));
+                }
+                2 if !charges.is_empty() => {
+                    let _ = charges[random.usize(..charges.len())].try_hold(random.u64(..EACH));
+                }
+                3 if !pieces.is_empty() => drop(pieces.swap_remove(random.usize(..pieces.len()))),
+                _ if !charges.is_empty() => {
+                    drop(charges.swap_remove(random.usize(..charges.len())))
+                }
+                _ => {}
+            }
+            assert!(quotas.used(R) <= 20 * EACH, "seed {seed}");
+        }
+        drop((charges, pieces));
+        let answers = lock(&outbox.answers);
+        assert_eq!((answers.bytes, answers.each.len()), (0, 0), "seed {seed}");
+        assert_eq!(
+            (quotas.used(R), outbox.handed.load(Relaxed)),
+            (0, 0),
+            "seed {seed}"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! How fast a client has to send a request's body: at least [`BodyPace::bytes_per_s`], after a grace. A body of which nothing comes is
+//! found out, too.
+
+use std::error::Error;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::task::AtomicWaker;
+use http_body::{Body, Frame, SizeHint};
+use tokio::time::Sleep;
+
+use crate::guest::BodyTooSlow;
+
+/// How fast a body has to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyPace {
+    /// How long the host waits for bytes before the rate counts. Waiting uses it up, bytes give it back.
+    pub grace: Duration,
+    /// Bytes that buy a second of waiting.
+    pub bytes_per_s: u64,
+}
+
+/// A request's body, which fails with [`BodyTooSlow`] when its client sends it too slowly. Only the time counts in which it was asked
+/// for and nothing had come: what a slow guest leaves unread is not its client's fault.
+#[derive(Debug)]
+pub struct Arriving<B> {
+    body: B,
+    pace: BodyPace,
+    /// What is left of the grace.
+    left: Duration,
+    /// There once the body was waited for.
+    wait: Option<Box<Wait>>,
+}
+
+#[derive(Debug)]
+struct Wait {
+    bell: Arc<Bell>,
+    /// Since when the body is waited for.
+    since: Option<Instant>,
+    alarm: Pin<Box<Sleep>>,
+}
+
+/// Notes when the body wakes its reader: from then on it is the reader's turn, however long that takes.
+#[derive(Debug, Default)]
+struct Bell {
+    rang_at: Mutex<Option<Instant>>,
+    reader: AtomicWaker,
+}
+
+impl Bell {
+    fn rang_at(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.rang_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.rang_at().get_or_insert_with(Instant::now);
+        self.reader.wake();
+    }
+}
+
+type PolledFrame<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
+
+impl<B> Arriving<B> {
+    pub(in crate::server) fn new(body: B, pace: BodyPace) -> Self {
+        Self {
+            body,
+            pace,
+            left: pace.grace,
+            wait: None,
+        }
+    }
+
+    /// The client sent something, or the end: at this time, or now.
+    fn came(&mut self, at: Option<Instant>, bytes: u64) {
+        if let Some(since) = self.wait.as_mut().and_then(|wait| wait.since.take()) {
+            let until = at.unwrap_or_else(Instant::now);
+            self.left = self
+                .left
+                .saturating_sub(until.saturating_duration_since(since));
+        }
+        let bought = bytes.saturating_mul(1000) / self.pace.bytes_per_s.max(1);
+        self.left = self
+            .left
+            .saturating_add(Duration::from_millis(bought))
+            .min(self.pace.grace);
+    }
+
+    /// Nothing is there: ready when the client was waited for too long.
+    fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(wait) = &mut self.wait else {
+            return Poll::Pending;
+        };
+        let since = *wait.since.get_or_insert_with(Instant::now);
+        let ends_at = since + self.left;
+        loop {
+            if Instant::now() >= ends_at {
+                return Poll::Ready(());
+            }
+            if wait.alarm.deadline().into_std() < ends_at {
+                wait.alarm.as_mut().reset(ends_at.into());
+            }
+            if wait.alarm.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+}
+
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body
+    for Arriving<B>
+{
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        // Most bodies are there when they are asked for.
+        let (mut rang_at, mut polled) = match &mut this.wait {
+            None => (None, Pin::new(&mut this.body).poll_frame(cx)),
+            Some(wait) => wait.poll(&mut this.body, cx),
+        };
+        if polled.is_pending() && this.wait.is_none() {
+            let wait = this.wait.insert(Box::new(Wait {
+                bell: Arc::default(),
+                since: None,
+                alarm: Box::pin(tokio::time::sleep(this.left)),
+            }));
+            (rang_at, polled) = wait.poll(&mut this.body, cx);
+        }
+        match polled {
+            Poll::Pending => {
+                if this.poll_too_slow(cx).is_ready() {
+                    return Poll::Ready(Some(Err(BodyTooSlow.into())));
+                }
+                Poll::Pending
+            }
+            Poll::Ready(frame) => {
+                if let Some(Ok(frame)) = &frame {
+                    this.came(rang_at, frame.data_ref().map_or(0, Bytes::len) as u64);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Wait {
+    /// Asks the body, which is to ring the bell; and when the bell rang before.
+    fn poll<B: Body<Data = Bytes> + Unpin>(
+        &mut self,
+        body: &mut B,
+        cx: &Context<'_>,
+    ) -> (Option<Instant>, PolledFrame<B>) {
+        self.bell.reader.register(cx.waker());
+        let rang_at = self.bell.rang_at().take();
+        let waker = Waker::from(Arc::clone(&self.bell));
+        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
+        (rang_at, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const PACE: BodyPace = BodyPace {
+        grace: Duration::from_secs(10),
+        bytes_per_s: 1 << 10,
+    };
+
+    type Sender = mpsc::UnboundedSender<usize>;
+
+    fn channel() -> (
+        Sender,
+        Arriving<impl Body<Data = Bytes, Error = Infallible> + Unpin>,
+    ) {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        let frames = futures_util::stream::poll_fn(move |cx| {
+            let piece = |bytes| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; bytes])));
+            receiver.poll_recv(cx).map(|bytes| bytes.map(piece))
+        });
+        (sender, Arriving::new(StreamBody::new(frames), PACE))
+    }
+
+    /// What `Arriving` takes for the time is the real one; the tests set what has passed.
+    fn age<B>(body: &mut Arriving<B>, waited: Duration) {
+        let wait = body.wait.as_mut().expect("the body was waited for");
+        wait.since = wait.since.map(|since| since.checked_sub(waited).unwrap());
+    }
+
+    fn poll<B>(body: &mut Arriving<B>) -> Poll<Option<Result<usize, bool>>>
+    where
+        B: Body<Data = Bytes, Error = Infallible> + Unpin,
+    {
+        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+        polled.map(|frame| {
+            frame.map(|frame| match frame {
+                Ok(frame) => Ok(frame.into_data().unwrap().len()),
+                Err(error) => Err(error.is::<BodyTooSlow>()),
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn a_body_of_which_nothing_comes_is_found_out() {
+        let (_sender, mut body) = channel();
+        body.pace.grace = Duration::from_millis(5);
+        body.left = body.pace.grace;
+        let end = body.frame().await.unwrap();
+        assert!(end.unwrap_err().is::<BodyTooSlow>());
+    }
+
+    #[tokio::test]
+    async fn a_byte_now_and_then_buys_no_time() {
+        let (sender, mut body) = channel();
+        for second in 0.. {
+            assert!(poll(&mut body).is_pending());
+            age(&mut body, Duration::from_secs(1));
+            sender.send(1).unwrap();
+            // The byte that comes at the end of a turn is taken, and the next turn is too long.
+            if poll(&mut body) != Poll::Ready(Some(Ok(1))) || second > 20 {
+                panic!("a byte that has come is there");
+            }
+            if body.left < Duration::from_secs(1) {
+                assert_eq!(second, 8);
+                break;
+            }
+        }
+        assert!(poll(&mut body).is_pending());
+        age(&mut body, Duration::from_secs(1));
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Err(true))));
+    }
+
+    #[tokio::test]
+    async fn a_kibibyte_a_second_lasts_for_ever() {
+        let (sender, mut body) = channel();
+        for _ in 0..100 {
+            assert!(poll(&mut body).is_pending());
+            age(&mut body, Duration::from_secs(1));
+            sender.send(1100).unwrap();
+            assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1100))));
+        }
+    }
+
+    #[tokio::test]
+    async fn what_a_slow_reader_leaves_unread_is_not_the_clients_fault() {
+        let (sender, mut body) = channel();
+        assert!(poll(&mut body).is_pending());
+        sender.send(1).unwrap();
+        // It has come at once, and is read half a minute later.
+        age(&mut body, Duration::from_secs(30));
+        let bell = &body.wait.as_ref().unwrap().bell;
+        *bell.rang_at() = body.wait.as_ref().unwrap().since;
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
+        assert!(body.left > Duration::from_secs(9), "{:?}", body.left);
+    }
+
+    #[tokio::test]
+    async fn a_flood_buys_no_more_than_the_grace() {
+        let (sender, mut body) = channel();
+        sender.send(1 << 20).unwrap();
+        assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1 << 20))));
+        assert_eq!(body.left, PACE.grace);
+    }
+}

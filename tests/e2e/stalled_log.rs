@@ -1,0 +1,244 @@
+//! A log that nobody reads: requests are answered, signals are heard, and the reader that comes back learns what it missed.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::{Config, binary};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
+
+/// Longest wait for anything on a busy machine.
+const WAIT_MAX: Duration = Duration::from_secs(120);
+/// Characters of the route's pattern, which each access line repeats.
+const PATTERN_CHARS: usize = 4000;
+
+/// A host whose standard error is a pipe that is read by the test or by nobody. Killed when dropped.
+struct Stalled {
+    child: Child,
+    address: SocketAddr,
+    admin: String,
+    stderr: Option<ChildStderr>,
+    path: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Drop for Stalled {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn serve(folder: &Path, config: &Config) -> Command {
+    let file = folder.join("cloakroom.toml");
+    std::fs::write(&file, config.text()).unwrap();
+    let mut command = Command::new(binary());
+    command
+        .args(["serve", "--config"])
+        .arg(&file)
+        .current_dir(folder);
+    command.env("COOKIE_SECRET", cloakroom_tests::host::SECRET);
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command
+}
+
+impl Stalled {
+    fn start(log: &str, grace: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = format!("/{}", "p".repeat(PATTERN_CHARS));
+        let keys = "limits = { deadline = \"300s\" }";
+        let config = Config::over("memory:")
+            .top(&format!("server = {{ grace = {grace:?} }}"))
+            .top(log)
+            .guest_with(&path, "fixture-faults", keys)
+            .admin("");
+        let mut child = serve(folder.path(), &config).spawn().unwrap();
+        let stderr = child.stderr.take();
+        let mut greeting = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut line = || greeting.next().expect("it greets").unwrap();
+        let address = loop {
+            if let Some((_, rest)) = line().split_once("serves http://") {
+                break rest.split('/').next().unwrap().parse().unwrap();
+            }
+        };
+        let admin = loop {
+            if let Some(url) = line().strip_prefix("The admin interface is ") {
+                break url.trim_end_matches('.').to_owned();
+            }
+        };
+        Self {
+            child,
+            address,
+            admin,
+            stderr,
+            path,
+            _folder: folder,
+        }
+    }
+
+    /// Sends requests until far more is logged than any pipe and queue hold.
+    async fn flood(&self) {
+        let browser = Browser::new();
+        let url = format!("http://{}{}/hello", self.address, self.path);
+        for round in 0..600 {
+            assert_eq!(browser.get(&url).await.status, 200, "request {round}");
+        }
+    }
+
+    fn signal(&self) {
+        let pid = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let end = Instant::now() + WAIT_MAX;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "it goes on");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Lines of this kind that the metrics say were dropped.
+    async fn dropped(&self, kind: &str) -> u64 {
+        let metrics = Browser::new().get(&format!("{}/metrics", self.admin)).await;
+        let name = format!("cloakroom_log_lines_dropped_total{{kind=\"{kind}\"}} ");
+        let line = metrics
+            .text
+            .lines()
+            .find_map(|line| line.strip_prefix(&name));
+        line.expect("the metric is there").parse().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_are_answered_and_sigterm_ends_the_host_though_nobody_reads_its_log() {
+    let mut host = Stalled::start("", "2s");
+    host.flood().await;
+    assert!(host.dropped("access").await > 0);
+    assert_eq!(host.dropped("error").await, 0, "errors are dropped last");
+    host.signal();
+    assert_eq!(host.ended().await.code(), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_ends_it_at_once_though_nobody_reads_its_log() {
+    let mut host = Stalled::start("", "300s");
+    host.flood().await;
+    let mut link = TcpStream::connect(host.address).await.unwrap();
+    let request = format!("GET {}/sleep?290000 HTTP/1.1\r\nhost: x\r\n\r\n", host.path);
+    link.write_all(request.as_bytes()).await.unwrap();
+    host.signal();
+    while TcpStream::connect(host.address).await.is_ok() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    host.signal();
+    assert_eq!(host.ended().await.code(), Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
+    for (log, counted) in [
+        ("", "access="),
+        ("log = { format = \"json\" }", "\"access\":"),
+    ] {
+        let mut host = Stalled::start(log, "2s");
+        host.flood().await;
+        let dropped = host.dropped("access").await;
+        assert!(dropped > 0);
+        let mut stderr = host.stderr.take().unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        // What comes after the gap is logged as ever.
+        let browser = Browser::new();
+        let url = format!("http://{}{}/after", host.address, host.path);
+        assert_eq!(browser.get(&url).await.status, 200);
+        host.signal();
+        assert_eq!(host.ended().await.code(), Some(0));
+        let text = reader.join().unwrap();
+        let told: Vec<_> = text
+            .lines()
+            .filter(|line| line.contains("log lines were dropped"))
+            .collect();
+        assert!(!told.is_empty(), "{} bytes and no such line", text.len());
+        let count = |line: &&str| -> u64 {
+            let (_, rest) = line.split_once(counted).expect("the line counts by kind");
+            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse().unwrap()
+        };
+        let told: u64 = told.iter().map(count).sum();
+        assert!(told >= dropped, "told {told} of {dropped}");
+        assert!(
+            text.contains("stopped"),
+            "the last lines are there: it was read"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
+    // A pipe that is full before the host has said a word.
+    let folder = tempfile::tempdir().unwrap();
+    let port = {
+        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        probe.local_addr().unwrap()
+    };
+    let config = Config::over("memory:").guest("/", "fixture-hello");
+    let mut command = serve(folder.path(), &config);
+    command.args(["--listen", &port.to_string()]);
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    let mut full = 0;
+    while rustix::io::write(&writer, &[b'x'; 4096]).is_ok() {
+        full += 1;
+    }
+    assert!(full > 0);
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let stderr = writer.try_clone().unwrap();
+    let mut child = command.stdout(writer).stderr(stderr).spawn().unwrap();
+    let end = Instant::now() + WAIT_MAX;
+    let url = format!("http://{port}/");
+    while TcpStream::connect(port).await.is_err() {
+        assert!(Instant::now() < end, "it does not listen");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = Browser::new().get(&url).await;
+    let pid = child.id().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .unwrap()
+            .success()
+    );
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if Instant::now() > end {
+            let _ = child.kill();
+            panic!("it goes on");
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!((answer.status, status.code()), (200, Some(0)));
+    drop(reader);
+}
