@@ -123,12 +123,12 @@ impl Needs {
         if wanted <= room {
             return Some(self.shares());
         }
+        let for_outbound = room.checked_sub(CONNECTIONS_MIN.min(self.connections))?;
         let part = u128::from(room) * u128::from(self.outbound) / u128::from(wanted);
-        let outbound = u64::try_from(part).unwrap_or(u64::MAX).max(1);
-        let connections = room.saturating_sub(outbound);
-        let is_enough = connections >= CONNECTIONS_MIN.min(self.connections);
-        is_enough.then_some(Shares {
-            connections,
+        let part = u64::try_from(part).unwrap_or(u64::MAX);
+        let outbound = part.max(1).min(for_outbound);
+        (outbound > 0).then_some(Shares {
+            connections: room - outbound,
             outbound,
         })
     }
@@ -218,11 +218,8 @@ mod tests {
             };
             let limit = random.u64(0..20_000);
             let Some(shares) = needs.within(limit) else {
-                let least = needs.others + CONNECTIONS_MIN.min(needs.connections);
-                assert!(
-                    limit < least + 20_000 / CONNECTIONS_MIN,
-                    "{needs:?} {limit}"
-                );
+                let least = needs.others + CONNECTIONS_MIN.min(needs.connections) + 1;
+                assert!(limit < least, "{needs:?} {limit}");
                 continue;
             };
             assert!(shares.connections + shares.outbound + needs.others <= limit);

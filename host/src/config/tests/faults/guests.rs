@@ -6,7 +6,7 @@ use super::{Expected, assert_faults};
 fn bad_guests_and_routes_are_named() {
     let guest = "[guest.a]\ncomponent = \"a.wasm\"\n";
     let route = "[[route]]\npath = \"/{*rest}\"\nguest = \"a\"\n";
-    let cases: [(String, Expected<'_>); 20] = [
+    let cases: [(String, Expected<'_>); 27] = [
         (
             guest.to_owned(),
             (
