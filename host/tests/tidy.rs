@@ -18,7 +18,7 @@ const LAYERS: [&[&str]; 12] = [
     &["cookie"],
     &["store"],
     &["record"],
-    &["limits", "quota", "clock", "random", "telemetry"],
+    &["files", "limits", "quota", "clock", "random", "telemetry"],
 ];
 
 /// A crate and the modules that alone may name it.
