@@ -148,6 +148,16 @@ async fn neither_putting_a_component_nor_its_logs_show_them() {
             .guest_with("/g", "fixture-session", "session = \"write\"")
             .admin("")
             .start();
+        let lines = [
+            "log a\u{1b}[2Jb\u{9b}c\u{202e}d\u{85}e",
+            "err \u{7}\r\u{2028}FORGED",
+        ];
+        let browser = Browser::new();
+        let answer = browser.post(&host.url("/g"), lines.join("\n")).await;
+        assert_eq!(answer.status, 200, "{}", host.log());
+        let _ = browser.get(&host.url("/%1b%5b2J")).await;
+        host.wait_for_log("malformed").await;
+        host.wait_for_log("[2Jb").await;
         let admin = host.admin();
         for path in &components {
             for dry_run in [false, true] {
@@ -169,14 +179,8 @@ async fn neither_putting_a_component_nor_its_logs_show_them() {
         assert_harmless("guests list", &said(&listed));
         assert!(listed.status.success(), "{}", said(&listed));
 
-        let lines = [
-            "log a\u{1b}[2Jb\u{9b}c\u{202e}d\u{85}e",
-            "err \u{7}\r\u{2028}FORGED",
-        ];
-        let browser = Browser::new();
-        let _ = browser.post(&host.url("/g"), lines.join("\n")).await;
-        let _ = browser.get(&host.url("/%1b%5b2J")).await;
-        host.access_line("/g").await;
+        host.wait_for_log_count("a new version was refused", 4)
+            .await;
         assert_harmless("the log", &host.log());
     }
 }

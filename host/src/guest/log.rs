@@ -243,7 +243,7 @@ impl State {
             self.allowance.count_dropped(lines);
             tracing::warn!(
                 target: "guest", guest = %self.guest, request_id = %self.request_id, attempt = self.attempt, lines,
-                "the guest wrote more than log_lines or log_bytes of its limits; these lines were dropped",
+                "the guest wrote more than log_lines or log_bytes of its limits; these were dropped",
             );
         }
     }
@@ -255,7 +255,7 @@ impl State {
         if dropped > 0 {
             tracing::warn!(
                 target: "guest", guest = %self.guest, lines = dropped,
-                "the guest wrote more than log_rate of its limits allows a second; these lines of its requests were dropped",
+                "the guest wrote more than log_rate of its limits allows a second; lines of its requests were dropped",
             );
         }
         tracing::info!(
