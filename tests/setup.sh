@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What the tests need beyond cargo: MariaDB's server, Node.js with the Express peer's packages, curl for the book, and what
-# switches a swap file on (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1 says that this machine can have none).
+# What the tests need beyond cargo: MariaDB's server, Node.js with the Express peer's packages, nginx, faketime, nss_wrapper, curl for
+# the book, and what switches a swap file on (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1 says that this machine can have none).
 # Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to do.
 set -eu
 cd "$(dirname "$0")"
@@ -18,6 +18,13 @@ install() { # install PROGRAM PACKAGE...
     program=$1
     shift
     command -v "$program" >/dev/null && return
+    fetch "$program" "$@"
+    command -v "$program" >/dev/null || fail "$program is still missing after installing $*"
+}
+
+fetch() { # fetch WHAT PACKAGE...
+    program=$1
+    shift
     command -v apt-get >/dev/null || fail "$program is missing: install it with this system's package manager, then run again"
     sudo=
     if [ "$(id -u)" != 0 ]; then
@@ -31,11 +38,16 @@ install() { # install PROGRAM PACKAGE...
     fi
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >/dev/null ||
         fail "apt-get could not install $*: install it by hand, then run again"
-    command -v "$program" >/dev/null || fail "$program is still missing after installing $*"
 }
 
 install mariadbd mariadb-server
 install curl curl
+# The cache and the balancer in front of hosts.
+install nginx nginx-light
+# Moves the clock of a host under test.
+install faketime faketime
+# Looks names up in a file of the test's own.
+find /usr/lib -name libnss_wrapper.so 2>/dev/null | grep -q . || fetch libnss_wrapper libnss-wrapper
 install mkswap util-linux
 install swapon mount
 install node nodejs

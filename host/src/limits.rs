@@ -32,8 +32,10 @@ pub const SESSION_KEYS_MAX: usize = 256;
 pub const SESSION_KEY_BYTES_MAX: usize = 256;
 /// Deepest nesting of a value a guest may set: Node's `JSON.stringify` recurses, and must survive our rows.
 pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
-/// Longest value of a guest's own cookie, in bytes, before it is encoded: what is longer no server would take back.
-pub const COOKIE_VALUE_BYTES_MAX: usize = 64 << 10;
+/// Largest cookie that a guest may write, in bytes: its name and its value as they are sent. Browsers drop larger ones without a word.
+pub const COOKIE_BYTES_MAX: usize = 4096;
+/// Longest time that browsers keep a cookie (RFC 6265bis, section 5.5).
+pub const COOKIE_AGE_MAX: Duration = Duration::from_hours(400 * 24);
 /// Largest file that a secret is read from, in bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Largest configuration file, and largest file of certificates, in bytes.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
+use rustix::process::{Resource, Rlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -41,6 +42,7 @@ const LAST_WORD_WAIT_MAX: Duration = Duration::from_millis(200);
 const SELF: &str = "/proc/self/exe";
 
 fn main() -> ExitCode {
+    leave_no_core_dump();
     match Args::parse().command {
         // Before there are threads.
         Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
@@ -52,6 +54,18 @@ fn main() -> ExitCode {
         },
         command => run(command),
     }
+}
+
+/// A core dump would put secrets and sessions on the disk. The hard limit stays: an operator who wants a dump of a running host
+/// raises the soft one (`prlimit --core=unlimited:unlimited --pid PID`).
+fn leave_no_core_dump() {
+    let old = rustix::process::getrlimit(Resource::Core);
+    let none = Rlimit {
+        current: Some(0),
+        ..old
+    };
+    // Lowering a soft limit is refused nowhere.
+    let _ = rustix::process::setrlimit(Resource::Core, none);
 }
 
 #[tokio::main]

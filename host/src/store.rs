@@ -17,6 +17,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 
 use crate::record::{SessionId, SessionRecord, TokenHistory};
+use crate::telemetry::metrics::Scrape;
 
 /// A future a store returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -66,6 +67,9 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Whether rows keep commit tokens. Where they do not (an existing table that may not be altered), a commit whose
     /// reply was lost cannot be decided.
     fn keeps_tokens(&self) -> bool;
+
+    /// Adds the counters that only this kind of store has.
+    fn tell(&self, _scrape: &Scrape) {}
 }
 
 /// One row's change.

@@ -272,3 +272,62 @@ fn no_module_is_called_mod_or_utils() {
         .collect();
     assert_none(&faults, "a file is named for what it holds");
 }
+
+/// The tables of the book that name tests, and how many lines each has.
+const TABLES: [(&str, usize); 2] = [("security-requirements.md", 63), ("faults.md", 42)];
+
+/// The number and the text of each line of a page's table.
+fn numbered_lines(page: &str) -> Vec<(usize, &str)> {
+    let cells = page.lines().filter_map(|line| {
+        let (number, rest) = line.strip_prefix("| ")?.split_once(" |")?;
+        Some((number.parse().ok()?, rest))
+    });
+    cells.collect()
+}
+
+/// What stands between backticks and names a test: `path/file.rs::function`.
+fn named_tests(text: &str) -> Vec<(&str, &str)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted.filter_map(|name| name.split_once(".rs::")).collect()
+}
+
+#[test]
+fn the_book_names_tests_that_are_there_for_every_requirement_and_fault() {
+    let host = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut faults = Vec::new();
+    for (name, count) in TABLES {
+        let path = host.join("docs/src").join(name);
+        let page = std::fs::read_to_string(path).expect("the page is there");
+        let lines = numbered_lines(&page);
+        let numbers: Vec<_> = lines.iter().map(|(number, _)| *number).collect();
+        let expected: Vec<_> = (1..=count).collect();
+        assert_eq!(numbers, expected, "{name} has each number once, in order");
+        for (number, text) in lines {
+            let tests = named_tests(text);
+            if tests.is_empty() && !text.contains("issue \"") && !text.contains("*Express's row*") {
+                faults.push(format!("{name}: {number} has neither a test nor a reason"));
+            }
+            for (file, test) in tests {
+                if !is_a_test(&host.join("..").join(format!("{file}.rs")), test) {
+                    faults.push(format!("{name}: {number} names {file}.rs::{test}"));
+                }
+            }
+        }
+    }
+    assert_none(&faults, "the tables name tests that are there");
+}
+
+/// Whether the file has this function under a test's attribute.
+fn is_a_test(file: &Path, name: &str) -> bool {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let lines: Vec<_> = text.lines().map(str::trim).collect();
+    let opens = [format!("fn {name}("), format!("async fn {name}(")];
+    let found = lines
+        .iter()
+        .position(|line| opens.iter().any(|open| line.starts_with(open)));
+    // Between the two there may be an expected lint.
+    found.is_some_and(|at| {
+        let above = lines[at.saturating_sub(4)..at].iter();
+        above.into_iter().any(|line| line.contains("test"))
+    })
+}

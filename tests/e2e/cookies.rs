@@ -220,7 +220,7 @@ async fn a_guest_believes_and_doubts_signed_values_as_cookie_parser_does() {
 async fn a_guest_writes_every_value_as_express_does_and_each_reads_it_back() {
     for component in WORLDS {
         let pair = Pair::of(component);
-        let long = "é".repeat(1_000);
+        let long = "é".repeat(600);
         let texts = TEXTS
             .iter()
             .copied()

@@ -35,12 +35,16 @@ pub struct ChaosProxy {
 pub enum Loss {
     /// The server gets the statement and answers; the answer is dropped and the link cut.
     Reply,
+    /// The server gets the statement and answers; the answer is dropped and the link stays open, silent for ever.
+    ReplyNever,
     /// The server never gets the statement; the link is cut.
     Request,
     /// The server gets the statement after this time, though the client may have given up long before.
     Late(Duration),
     /// The server is asked for a prepared statement that it does not know, as after a switch of connections in a proxy.
     Forgotten,
+    /// The server gets nothing; the client is asked for this file, as a server does to a `LOAD DATA LOCAL INFILE`.
+    AsksForFile(&'static str),
 }
 
 /// Which statements to disturb, and how.
@@ -60,6 +64,7 @@ struct Shared {
     link: watch::Sender<Link>,
     script: Mutex<Script>,
     losses: watch::Sender<u32>,
+    files_received: Mutex<Vec<u8>>,
 }
 
 /// The state of all connections.
@@ -82,6 +87,7 @@ struct Dialogue {
     preparing: Option<String>,
     statements: HashMap<u32, String>,
     is_next_reply_lost: bool,
+    is_silent: bool,
 }
 
 impl ChaosProxy {
@@ -99,6 +105,7 @@ impl ChaosProxy {
                 }),
                 script: Mutex::default(),
                 losses: watch::Sender::new(0),
+                files_received: Mutex::default(),
             }),
             acceptor: Mutex::new(None),
         };
@@ -177,6 +184,12 @@ impl ChaosProxy {
         reached.expect("the sender lives in self");
     }
 
+    /// What clients have sent of the files that they were asked for.
+    pub fn files_received(&self) -> Vec<u8> {
+        let received = self.shared.files_received.lock();
+        received.expect("no panic holds it").clone()
+    }
+
     fn accept(&self, listener: TcpListener) {
         let (shared, upstream_port) = (self.shared.clone(), self.upstream_port);
         let acceptor = tokio::spawn(async move {
@@ -248,10 +261,11 @@ async fn serve(client: TcpStream, upstream_port: u16, shared: Arc<Shared>) {
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
+        let to_client = tokio::sync::Mutex::new(to_client);
         let dialogue = Mutex::default();
         tokio::select! {
-            ended = forward_requests(from_client, to_server, &dialogue, &shared) => ended,
-            ended = forward_replies(from_server, to_client, &dialogue, &shared) => ended,
+            ended = forward_requests(from_client, to_server, &to_client, &dialogue, &shared) => ended,
+            ended = forward_replies(from_server, &to_client, &dialogue, &shared) => ended,
         }
     };
     tokio::select! {
@@ -264,6 +278,7 @@ async fn serve(client: TcpStream, upstream_port: u16, shared: Arc<Shared>) {
 async fn forward_requests(
     from_client: OwnedReadHalf,
     mut to_server: OwnedWriteHalf,
+    to_client: &tokio::sync::Mutex<OwnedWriteHalf>,
     dialogue: &Mutex<Dialogue>,
     shared: &Shared,
 ) -> io::Result<()> {
@@ -274,8 +289,12 @@ async fn forward_requests(
         let statement = statement_of(&packet, &mut lock(dialogue));
         match statement.and_then(|s| shared.disturb(&s)) {
             None => to_server.write_all(&packet).await?,
-            Some(Loss::Reply) => {
-                lock(dialogue).is_next_reply_lost = true;
+            Some(loss @ (Loss::Reply | Loss::ReplyNever)) => {
+                {
+                    let mut dialogue = lock(dialogue);
+                    dialogue.is_next_reply_lost = loss == Loss::Reply;
+                    dialogue.is_silent = loss == Loss::ReplyNever;
+                }
                 to_server.write_all(&packet).await?;
             }
             Some(Loss::Request) => {
@@ -291,6 +310,11 @@ async fn forward_requests(
                 shared.count_loss();
                 to_server.write_all(&packet).await?;
             }
+            Some(Loss::AsksForFile(path)) => {
+                to_client.lock().await.write_all(&wish_for(path)).await?;
+                shared.count_loss();
+                return take_file(&mut from_client, shared).await;
+            }
             Some(Loss::Late(delay)) => {
                 tokio::time::sleep(delay).await;
                 to_server.write_all(&packet).await?;
@@ -302,7 +326,7 @@ async fn forward_requests(
 
 async fn forward_replies(
     from_server: OwnedReadHalf,
-    mut to_client: OwnedWriteHalf,
+    to_client: &tokio::sync::Mutex<OwnedWriteHalf>,
     dialogue: &Mutex<Dialogue>,
     shared: &Shared,
 ) -> io::Result<()> {
@@ -310,21 +334,46 @@ async fn forward_replies(
     loop {
         let packet = read_packet(&mut from_server).await?;
         shared.wait_until_forwarding().await;
-        let is_lost = {
+        let (is_lost, is_silent) = {
             let mut dialogue = lock(dialogue);
             note_prepared(&packet, &mut dialogue);
-            dialogue.is_next_reply_lost
+            (dialogue.is_next_reply_lost, dialogue.is_silent)
         };
+        if is_silent {
+            shared.count_loss();
+            continue;
+        }
         if is_lost {
             shared.count_loss();
             return Ok(());
         }
-        to_client.write_all(&packet).await?;
+        to_client.lock().await.write_all(&packet).await?;
     }
 }
 
 fn lock(dialogue: &Mutex<Dialogue>) -> MutexGuard<'_, Dialogue> {
     dialogue.lock().expect("no panic holds it")
+}
+
+/// The answer to a statement that asks the client for a file.
+fn wish_for(path: &str) -> Vec<u8> {
+    let bytes = u8::try_from(1 + path.len()).expect("a short path");
+    let mut packet = vec![bytes, 0, 0, 1, 0xfb];
+    packet.extend(path.as_bytes());
+    packet
+}
+
+/// Keeps what the client sends of a file: packets until an empty one.
+async fn take_file(from_client: &mut BufReader<OwnedReadHalf>, shared: &Shared) -> io::Result<()> {
+    loop {
+        let packet = read_packet(from_client).await?;
+        // An empty one is the end of a file, also of none; a command begins another exchange.
+        if packet.len() == 4 || packet[3] == 0 {
+            return Ok(());
+        }
+        let mut received = shared.files_received.lock().expect("no panic holds it");
+        received.extend(&packet[4..]);
+    }
 }
 
 /// One packet of the protocol, its four bytes of header included.

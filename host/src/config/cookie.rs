@@ -8,6 +8,7 @@ use super::reader::Section;
 use super::session::Compat;
 use super::source::Value;
 use crate::cookie::{is_valid_domain, is_valid_path};
+use crate::limits::COOKIE_AGE_MAX;
 
 /// `[session.cookie]`: the attributes of new sessions' cookies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -240,6 +241,12 @@ fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettin
             "same_site",
             "\"auto\" is SameSite=None on a secure link, and browsers drop that from a cookie that is not secure",
             "set secure = \"auto\"",
+        );
+    }
+    if cookie.max_age.is_some_and(|age| age > COOKIE_AGE_MAX) {
+        section.warn(
+            "max_age",
+            "browsers keep a cookie for 400 days at most: the session's row outlives it",
         );
     }
 }

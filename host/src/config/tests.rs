@@ -330,6 +330,10 @@ fn what_is_allowed_and_odd_is_warned_of() {
             "session.cookie.secure: no link is known to be secure",
         ),
         (
+            "[session.cookie]\nmax_age = \"9601h\"",
+            "session.cookie.max_age: browsers keep a cookie for 400 days",
+        ),
+        (
             "[store]\nurl = \"memory:\"\npassword = \"env:SHORT\"",
             "store.password: has no effect",
         ),

@@ -69,21 +69,26 @@ pub(super) fn take_forwarded(
             client: peer,
         };
     }
-    // As express-session reads it: the first of several, whatever its case.
-    let protocol = headers
-        .get("x-forwarded-proto")
-        .and_then(|value| value.to_str().ok());
-    let first = protocol
-        .and_then(|list| list.split(',').next())
-        .map(str::trim);
-    let is_secure = first.is_some_and(|protocol| protocol.eq_ignore_ascii_case("https"));
+    let (client, proxies) = forwarded_client(headers, trust);
     Forwarded {
-        scheme: if is_secure {
-            Scheme::HTTPS
-        } else {
-            Scheme::HTTP
-        },
-        client: forwarded_client(headers, trust).unwrap_or(peer),
+        scheme: forwarded_scheme(headers, trust, proxies),
+        client: client.unwrap_or(peer),
+    }
+}
+
+/// The scheme that the outermost trusted proxy says the visitor used. What stands before its word in a list, anybody may have
+/// written: a proxy that appends leaves the client's own words there.
+fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> Scheme {
+    let words = list(headers, "x-forwarded-proto");
+    let place = match trust {
+        // As express-session reads it: the first of several.
+        ProxyTrust::Everybody => 0,
+        ProxyTrust::Nobody | ProxyTrust::Networks(_) => words.len().saturating_sub(proxies),
+    };
+    let is_secure = |word: &&str| word.trim().eq_ignore_ascii_case("https");
+    match words.get(place).is_some_and(is_secure) {
+        true => Scheme::HTTPS,
+        false => Scheme::HTTP,
     }
 }
 
@@ -95,19 +100,16 @@ pub(super) fn client_behind_proxy(
 ) -> Option<IpAddr> {
     trust
         .covers(peer)
-        .then(|| forwarded_client(headers, trust))
+        .then(|| forwarded_client(headers, trust).0)
         .flatten()
 }
 
-/// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have written.
-fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
-    let values = headers.get_all("x-forwarded-for").iter();
-    let addresses: Vec<&str> = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|list| list.split(','))
-        .collect();
+/// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have
+/// written. Says also how many trusted proxies the request came through, the peer among them.
+fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> (Option<IpAddr>, usize) {
     let mut farthest = None;
-    for address in addresses.into_iter().rev() {
+    let mut proxies = 1;
+    for address in list(headers, "x-forwarded-for").into_iter().rev() {
         let Ok(address) = address.trim().parse::<IpAddr>() else {
             break;
         };
@@ -116,8 +118,18 @@ fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> Option<IpAddr> {
         if !trust.covers(address) {
             break;
         }
+        proxies += 1;
     }
-    farthest
+    (farthest, proxies)
+}
+
+/// The members of a list that may stand in several fields of one name.
+fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
+    let values = headers.get_all(name).iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|list| list.split(','))
+        .collect()
 }
 
 fn tells_of_the_visitor(name: &HeaderName) -> bool {
@@ -297,7 +309,7 @@ mod tests {
 
     #[test]
     fn a_protocol_other_than_https_is_not_secure() {
-        for protocol in ["http", "", "httpsx", "http, https"] {
+        for protocol in ["http", "", "httpsx", "https, http"] {
             let mut headers = HeaderMap::new();
             headers.insert("x-forwarded-proto", HeaderValue::from_static(protocol));
             assert_eq!(

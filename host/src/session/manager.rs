@@ -146,7 +146,11 @@ impl SessionManager {
                 .conclude(&mut run, session.was_called(), result, attempt)
                 .await
             {
-                Next::End(outcome) => return outcome,
+                Next::End(outcome) => {
+                    // A guest that streams keeps its run for as long as its client reads.
+                    drop(run.take_turn());
+                    return outcome;
+                }
                 Next::Rerun(next, kept) => (footing, turn) = (next, kept),
             }
             self.counters.reruns.add_one();

@@ -76,6 +76,7 @@ impl Metered {
             &[],
             i64::from(self.standing() == Standing::Up),
         );
+        self.store.tell(scrape);
     }
 
     fn note<'a>(

@@ -33,6 +33,7 @@ use tokio_util::task::TaskTracker;
 use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
 use crate::limits::STORE_BATCH_ROWS_MAX;
 use crate::record::{SessionId, SessionRecord};
+use crate::telemetry::metrics::Scrape;
 use commit::Committer;
 use hosts::Hosts;
 use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob, load_now};
@@ -216,6 +217,10 @@ impl SessionStore for MysqlStore {
 
     fn keeps_tokens(&self) -> bool {
         self.shared.columns.has_token
+    }
+
+    fn tell(&self, scrape: &Scrape) {
+        scrape.add(self.shared.hosts.deadlocks());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::super::Secret;
 use super::*;
-use crate::limits::COOKIE_VALUE_BYTES_MAX;
+use crate::limits::COOKIE_BYTES_MAX;
 use crate::record::{CookieAttributes, Priority, SameSite};
 
 /// 2026-11-23T06:08:17.083Z.
@@ -358,9 +358,19 @@ fn what_no_cookie_can_be_is_refused_and_never_quoted() {
     );
     let bad_json = refused("c", Value::Json("{hunter2".to_owned()), &attributes());
     assert!(matches!(bad_json, WriteError::Json(_)), "{bad_json}");
-    let long = Value::Text("x".repeat(COOKIE_VALUE_BYTES_MAX + 1));
-    let too_long = refused("c", long, &attributes());
-    assert!(matches!(too_long, WriteError::TooLong { .. }), "{too_long}");
+    let longest = Value::Text("x".repeat(COOKIE_BYTES_MAX - 1));
+    let written = jar.write("c", &longest, false, &attributes()).unwrap();
+    let (pair, _) = written.split_once(';').unwrap();
+    assert_eq!(pair.len(), COOKIE_BYTES_MAX + "=".len());
+    for long in [
+        Value::Text("x".repeat(COOKIE_BYTES_MAX)),
+        // A third of it before it is encoded.
+        Value::Text(" ".repeat(COOKIE_BYTES_MAX / 3 + 1)),
+        Value::Json(format!("\"{}\"", "x".repeat(COOKIE_BYTES_MAX - 4))),
+    ] {
+        let too_long = refused("c", long, &attributes());
+        assert!(matches!(too_long, WriteError::TooLong { .. }), "{too_long}");
+    }
 
     let with = |change: fn(&mut CookieAttributes)| {
         let mut attributes = attributes();

@@ -5,7 +5,7 @@ use super::super::header::{LAST_DATE_S, is_valid_domain, is_valid_path, text};
 use super::super::name::is_valid_name;
 use super::super::value::encode;
 use super::{JSON, Jar, Value};
-use crate::limits::COOKIE_VALUE_BYTES_MAX;
+use crate::limits::COOKIE_BYTES_MAX;
 use crate::record::{CookieAttributes, check_value};
 
 /// Why a cookie was not written. Quotes nothing of it.
@@ -32,12 +32,12 @@ pub enum WriteError {
     /// No cookie can have this name.
     #[error("the name is none: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
     Name,
-    /// The value is too long.
+    /// Browsers would drop the cookie.
     #[error(
-        "the value has {bytes} bytes; at most {COOKIE_VALUE_BYTES_MAX} are written, and browsers keep 4,096"
+        "name and value have {bytes} bytes as they are sent, and browsers keep {COOKIE_BYTES_MAX}: keep the value in the session"
     )]
     TooLong {
-        /// Its length.
+        /// The length of both.
         bytes: usize,
     },
     /// The value is no JSON text: says what is wrong and where.
@@ -76,8 +76,8 @@ impl Jar {
         }
         check_place(attributes)?;
         let (max_age_s, expires_at_ms) = self.lifetime(attributes)?;
-        let plain = value.to_text()?;
-        let signed_value = if is_signed {
+        let plain = value.to_text(name)?;
+        let value = if is_signed {
             let keys = self.keys.load();
             if keys.is_like_a_session(&plain) {
                 return Err(WriteError::LikeASession);
@@ -90,7 +90,8 @@ impl Jar {
         } else {
             plain
         };
-        let value = encode(&signed_value);
+        let value = encode(&value);
+        check_size(name, &value)?;
         Ok(text(name, &value, max_age_s, expires_at_ms, attributes))
     }
 
@@ -119,12 +120,10 @@ impl Jar {
 
 impl Value {
     /// As cookie-parser reads it back.
-    fn to_text(&self) -> Result<String, WriteError> {
+    fn to_text(&self, name: &str) -> Result<String, WriteError> {
         let (Self::Text(given) | Self::Json(given)) = self;
-        let bytes = given.len();
-        if bytes > COOKIE_VALUE_BYTES_MAX {
-            return Err(WriteError::TooLong { bytes });
-        }
+        // Encoding makes no text shorter, so a long one need not be parsed and signed.
+        check_size(name, given)?;
         match self {
             Self::Text(text) => Ok(text.clone()),
             Self::Json(json) => {
@@ -133,6 +132,14 @@ impl Value {
             }
         }
     }
+}
+
+fn check_size(name: &str, value: &str) -> Result<(), WriteError> {
+    let bytes = name.len() + value.len();
+    if bytes > COOKIE_BYTES_MAX {
+        return Err(WriteError::TooLong { bytes });
+    }
+    Ok(())
 }
 
 fn check_place(attributes: &CookieAttributes) -> Result<(), WriteError> {

@@ -56,11 +56,14 @@ pub(super) async fn execute_over<'a>(
             Err(fault) => fault,
         };
         drop(link);
+        let pause = matches!(fault.class, Class::Transient | Class::Stale);
+        if pause {
+            hosts.deadlocks().inc();
+        }
         let elapsed = started_at.elapsed();
         let is_last = attempts == ATTEMPTS_MAX
             || elapsed >= hosts.statement_timeout()
             || !is_worth_another(&fault, repeat, elapsed, hosts.statement_timeout());
-        let pause = matches!(fault.class, Class::Transient | Class::Stale);
         let fault = if undecided.is_some() || fault.is_undecided() {
             undecided.get_or_insert(fault).clone()
         } else {

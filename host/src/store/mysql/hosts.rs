@@ -15,6 +15,7 @@ use super::circuit::{Admission, Circuit};
 use super::error::{Class, Fault, Progress};
 use super::link::{self, Answer, Statement, driver_options};
 use super::options::Options;
+use crate::telemetry::metrics::{Counter, counter};
 
 /// Statements in a row without an answer after which a host counts as gone: one may have waited for something of its own.
 const TIMEOUTS_MAX: u32 = 3;
@@ -26,6 +27,7 @@ pub(super) struct Hosts {
     connect_timeout: Duration,
     acquire_timeout: Duration,
     statement_timeout: Duration,
+    deadlocks: Counter,
 }
 
 struct HostState {
@@ -73,7 +75,17 @@ impl Hosts {
             connect_timeout: options.connect_timeout,
             acquire_timeout: options.acquire_timeout,
             statement_timeout: options.statement_timeout,
+            deadlocks: counter(
+                "cloakroom_store_deadlocks_total",
+                "Statements that the database rolled back in favour of another transaction.",
+                &[],
+            ),
         }
+    }
+
+    /// Statements that a server rolled back in favour of another transaction.
+    pub(super) fn deadlocks(&self) -> &Counter {
+        &self.deadlocks
     }
 
     /// The names of all hosts, for logs and errors.

@@ -1,0 +1,273 @@
+//! The database under a request: restarted, deadlocked, slow, half open; and a proxy that drops what is idle.
+
+use std::time::Duration;
+
+use cloakroom_tests::admin::Operator;
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
+use cloakroom_tests::host::Config;
+use cloakroom_tests::mariadb::Mariadb;
+use futures_util::future::{join, join_all};
+use mysql_async::prelude::Queryable as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use super::{number, scripted, until};
+use crate::{id_of, run_script, script};
+
+/// Fault 2: the database restarts between a request's read and its commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
+    let server = Mariadb::start().await;
+    let database = server.fresh_database().await;
+    let gate = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = gate.local_addr().unwrap();
+    let keys = format!(
+        "session = \"write\"\noutbound_hosts = [\"{address}\"]\nlimits = {{ deadline = \"120s\" }}"
+    );
+    let host = Config::over(&database.url)
+        .guest_with("/s", "fixture-session", &keys)
+        .start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 1"]).await;
+    // The guest waits for an answer, which comes when the database is back.
+    let fetch = format!("fetch http://{address}/");
+    let lines = ["get n", &fetch, "increment n 1"];
+    let restart = async {
+        let (mut asked, _) = gate.accept().await.unwrap();
+        server.stop().await;
+        server.start_again().await;
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        asked.write_all(answer).await.unwrap();
+        // What is not read when it is closed takes the answer with it.
+        asked.shutdown().await.unwrap();
+        asked.read_to_end(&mut Vec::new()).await.unwrap();
+    };
+    let (answer, ()) = join(run_script(&browser, &host, &lines), restart).await;
+    assert_eq!(
+        (answer.status, answer.text.as_str()),
+        (200, "1\n200\n2\n"),
+        "{}",
+        host.log()
+    );
+
+    // Killed this time, and back only after the commit was tried: 503 or committed, and then once.
+    let lines = ["get n", "sleep 1000", "increment n 1"];
+    let restart = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        server.kill().await;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        server.start_again().await;
+    };
+    let (answer, ()) = join(run_script(&browser, &host, &lines), restart).await;
+    let expected = match answer.status {
+        200 => "3",
+        503 => "2",
+        other => panic!("{other}: {}", answer.text),
+    };
+    until(&host, "it recovers", async || {
+        run_script(&browser, &host, &["get n"]).await.status == 200
+    })
+    .await;
+    assert_eq!(script(&browser, &host, &["get n"]).await, [expected]);
+}
+
+/// Fault 7: a real deadlock, of which our statement is the victim. It is sent again; the guest does not run again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deadlocks_victim_is_sent_again_without_another_run() {
+    let server = Mariadb::shared().await;
+    let database = server.fresh_database().await;
+    let host = scripted(&database.url).admin("").start();
+    let operator = Operator::of(&host);
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 1"]).await;
+    let id = id_of(&browser, &host);
+
+    let mut other = server.admin().await;
+    other
+        .query_drop(format!("USE {}", database.name))
+        .await
+        .unwrap();
+    for statement in [
+        "CREATE TABLE taken (id INT PRIMARY KEY, n INT) ENGINE=InnoDB",
+        "INSERT INTO taken VALUES (1, 0)",
+        "CREATE TABLE weight (id INT PRIMARY KEY AUTO_INCREMENT, n INT) ENGINE=InnoDB",
+        // So that our statement holds the session's row and then wants another one.
+        "CREATE TRIGGER takes BEFORE UPDATE ON sessions FOR EACH ROW UPDATE taken SET n = n + 1 WHERE id = 1",
+        "START TRANSACTION",
+        // The server rolls back the transaction that has done less.
+        "INSERT INTO weight (n) SELECT seq FROM seq_1_to_1000",
+        "UPDATE taken SET n = n + 1 WHERE id = 1",
+    ] {
+        other.query_drop(statement).await.unwrap();
+    }
+    let lock = async {
+        let waits = format!(
+            "SELECT COUNT(*) FROM information_schema.innodb_trx t JOIN information_schema.processlist p \
+             ON p.id = t.trx_mysql_thread_id WHERE t.trx_state = 'LOCK WAIT' AND p.db = '{}'",
+            database.name
+        );
+        let mut looker = server.admin().await;
+        while looker.query_first(&waits).await.unwrap() != Some(1_u64) {
+            // The server answers from a cache to who asks more often.
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        let select = "SELECT session_id FROM sessions WHERE session_id = ? FOR UPDATE";
+        let locked: Option<String> = other.exec_first(select, (&id,)).await.unwrap();
+        assert_eq!(locked, Some(id.clone()), "ours was rolled back");
+        other.query_drop("COMMIT").await.unwrap();
+    };
+    let (answer, ()) = join(
+        run_script(&browser, &host, &["get n", "increment n 1"]),
+        lock,
+    )
+    .await;
+
+    assert_eq!(
+        (answer.status, answer.text.as_str()),
+        (200, "1\n2\n"),
+        "{}",
+        host.log()
+    );
+    assert_eq!(script(&browser, &host, &["get n"]).await, ["2"]);
+    let deadlocks = operator.metric("cloakroom_store_deadlocks_total").await;
+    assert_eq!(deadlocks, Some(1.0));
+    assert_eq!(
+        operator.metric("cloakroom_session_reruns_total").await,
+        Some(0.0)
+    );
+}
+
+/// Fault 16: a store that takes most of a second for each statement. What waits is bounded, the rest is told so, and nobody is
+/// served without the session that they have.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
+    const VISITORS: usize = 400;
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let limits = "session = \"write\"\nlimits = { instances = 32, waiting = 64, wait = \"1s\" }";
+    let host = Config::over(&database.url_through(proxy.port()))
+        .guest_with("/s", "fixture-session", limits)
+        .top("[log]\nlevel = \"error\"")
+        .start();
+    let visitors: Vec<_> = (0..VISITORS).map(|_| Browser::new()).collect();
+    for some in visitors.chunks(20) {
+        join_all(some.iter().map(|v| script(v, &host, &["set n 0"]))).await;
+    }
+    let before = host.resident_kib();
+    proxy.disturb(Disturbance {
+        loss: Loss::Late(Duration::from_millis(800)),
+        prefix: String::new(),
+        every: 1,
+        times: u32::MAX,
+    });
+    let mut served = vec![0_u64; VISITORS];
+    let mut refused = 0;
+    for _ in 0..2 {
+        let answers = join_all(
+            visitors
+                .iter()
+                .map(|v| run_script(v, &host, &["increment n 1"])),
+        )
+        .await;
+        for (served, answer) in served.iter_mut().zip(&answers) {
+            match answer.status {
+                200 => {
+                    *served += 1;
+                    // 503 may have counted, too; an anonymous session would begin at 1 for ever.
+                    assert!(number(&answer.text) >= *served, "{}", answer.text);
+                }
+                503 => {
+                    refused += 1;
+                    assert!(answer.header("retry-after").is_some());
+                }
+                other => panic!("{other}: {}", answer.text),
+            }
+        }
+    }
+    let grown = host.resident_kib().saturating_sub(before);
+    eprintln!(
+        "{} served, {refused} refused, {grown} KiB more",
+        served.iter().sum::<u64>()
+    );
+    assert!(served.iter().sum::<u64>() > 0 && refused > 0);
+    assert!(grown < 128 << 10, "grew by {grown} KiB");
+
+    proxy.calm();
+    until(&host, "it recovers", async || {
+        run_script(&visitors[0], &host, &["get n"]).await.status == 200
+    })
+    .await;
+    for some in visitors.iter().zip(&served).collect::<Vec<_>>().chunks(20) {
+        join_all(some.iter().map(async |(visitor, served)| {
+            let n = number(&script(visitor, &host, &["get n"]).await[0]);
+            assert!((**served..=2).contains(&n), "{n} of {served} to 2");
+        }))
+        .await;
+    }
+}
+
+/// Fault 17: a database that is gone without a word (half-open links) is given up in bounds, and a link at rest is probed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = scripted(&database.url_through(proxy.port())).start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 1"]).await;
+
+    // The system's own table: local address, remote address, state 01 (established), timer 02 (keepalive).
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let to_proxy = format!("0100007F:{:04X}", proxy.port());
+    let links: Vec<Vec<_>> = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .filter(|fields| fields[2] == to_proxy && fields[3] == "01")
+        .collect();
+    assert!(!links.is_empty(), "{table}");
+    for link in &links {
+        assert!(link[5].starts_with("02:"), "no keepalive timer: {link:?}");
+    }
+
+    proxy.blackhole();
+    let answer = run_script(&browser, &host, &["get n"]).await;
+    assert_eq!(answer.status, 503, "{}", answer.text);
+    // New links work; the old ones stay silent for ever.
+    proxy.cut();
+    proxy.forward().await;
+    until(&host, "it recovers", async || {
+        run_script(&browser, &host, &["get n"]).await.text == "1\n"
+    })
+    .await;
+}
+
+/// Fault 41: a proxy before the database that closes links at rest and forgets prepared statements is not noticed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_proxy_that_drops_links_at_rest_is_not_noticed() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = scripted(&database.url_through(proxy.port())).start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 0"]).await;
+    for round in 1..=10_u32 {
+        proxy.cut();
+        if round % 2 == 0 {
+            proxy.disturb(Disturbance {
+                loss: Loss::Forgotten,
+                prefix: "UPDATE".into(),
+                every: 1,
+                times: 1,
+            });
+        }
+        let lines = ["get n", "increment n 1"];
+        let answer = run_script(&browser, &host, &lines).await;
+        let expected = format!("{}\n{round}\n", round - 1);
+        assert_eq!(
+            (answer.status, answer.text),
+            (200, expected),
+            "{}",
+            host.log()
+        );
+    }
+    assert_eq!(proxy.losses(), 5, "statements were forgotten");
+}

@@ -1,0 +1,184 @@
+//! A session that makes its guest trap each time, and visitors who leave in each phase of their request.
+
+use std::time::Duration;
+
+use cloakroom_tests::admin::Operator;
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
+use cloakroom_tests::mariadb::Mariadb;
+use mysql_async::prelude::Queryable as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use super::{number, scripted, until};
+use crate::{id_of, run_script, script};
+
+/// Fault 28: each request of such a session fails after one run, the others go on, and an operator who takes the row away helps.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_makes_its_guest_trap_fails_alone_and_without_a_loop() {
+    let server = Mariadb::shared().await;
+    let database = server.fresh_database().await;
+    let host = scripted(&database.url).admin("").start();
+    let operator = Operator::of(&host);
+    let (poisoned, healthy) = (Browser::new(), Browser::new());
+    script(&healthy, &host, &["set n 1"]).await;
+    script(&poisoned, &host, &["set bad 1"]).await;
+    let runs = async || {
+        operator
+            .metric("cloakroom_session_runs_total")
+            .await
+            .unwrap()
+    };
+    let before = runs().await;
+    let held = database.sessions().await;
+    for _ in 0..30 {
+        let answer = run_script(&poisoned, &host, &["set n 5", "trap-if bad"]).await;
+        assert_eq!(answer.status, 500, "{}", answer.text);
+        assert!(answer.set_cookies().is_empty());
+    }
+    #[expect(clippy::float_cmp, reason = "they count")]
+    let is_one_each = runs().await - before == 30.0;
+    assert!(
+        is_one_each,
+        "{} runs for 30 requests",
+        runs().await - before
+    );
+    assert_eq!(database.sessions().await, held, "nothing was written");
+    assert_eq!(
+        script(&healthy, &host, &["trap-if bad", "get n"]).await,
+        ["ok", "1"]
+    );
+    assert_eq!(operator.guest("fixture-session0").await["live"], 1);
+
+    let id = id_of(&poisoned, &host);
+    let mut admin = server.admin().await;
+    let delete = format!(
+        "DELETE FROM {}.sessions WHERE session_id = ?",
+        database.name
+    );
+    admin.exec_drop(delete, (id,)).await.unwrap();
+    assert_eq!(
+        script(&poisoned, &host, &["trap-if bad", "get bad"]).await,
+        ["ok", "none"]
+    );
+}
+
+/// How far a request gets before its visitor leaves.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Connected,
+    HalfHead,
+    HalfBody,
+    InTheQueue,
+    InTheGuest,
+    InTheCommit,
+    InTheAnswer,
+}
+
+/// Fault 30: whenever a visitor leaves, the commit is made or not, the slot is free again, and the database's links are given back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
+    use Phase::{Connected, HalfBody, HalfHead, InTheAnswer, InTheCommit, InTheGuest, InTheQueue};
+    let server = Mariadb::shared().await;
+    let database = server.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let limits = "session = \"write\"\nlimits = { instances = 4 }";
+    let host = cloakroom_tests::host::Config::over(&database.url_through(proxy.port()))
+        .store("connection_limit = 4")
+        .guest_with("/s", "fixture-session", limits)
+        .admin("")
+        .start();
+    let operator = Operator::of(&host);
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 0"]).await;
+    let cookie = browser.cookies(&host.url("/")).unwrap();
+    let mut held = 0;
+    for phase in [
+        Connected,
+        HalfHead,
+        HalfBody,
+        InTheQueue,
+        InTheGuest,
+        InTheCommit,
+        InTheAnswer,
+    ] {
+        let body = match phase {
+            InTheQueue | InTheGuest => "increment n 1\nsleep 300",
+            InTheAnswer => "increment n 1\nhead\nbody 8000000",
+            _ => "increment n 1",
+        };
+        if matches!(phase, InTheCommit) {
+            proxy.disturb(Disturbance {
+                loss: Loss::Late(Duration::from_millis(300)),
+                prefix: "UPDATE".into(),
+                every: 1,
+                times: u32::MAX,
+            });
+        }
+        let visitors: u64 = match phase {
+            // More than there are slots.
+            InTheQueue => 12,
+            _ => 4,
+        };
+        let mut streams = Vec::new();
+        for _ in 0..visitors {
+            let mut stream = TcpStream::connect(host.address()).await.unwrap();
+            let request = format!(
+                "POST /s HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let sent = match phase {
+                Connected => 0,
+                HalfHead => 20,
+                HalfBody => request.len() - 5,
+                _ => request.len(),
+            };
+            stream.write_all(&request.as_bytes()[..sent]).await.unwrap();
+            streams.push(stream);
+        }
+        if matches!(phase, InTheAnswer) {
+            for stream in &mut streams {
+                stream.read_exact(&mut [0; 4096]).await.unwrap();
+            }
+        } else {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+        }
+        drop(streams);
+        until(&host, "slots are free", async || {
+            operator
+                .metric("cloakroom_guest_instances{guest=\"fixture-session0\"}")
+                .await
+                == Some(0.0)
+                && operator
+                    .metric("cloakroom_guest_instance_waiters{guest=\"fixture-session0\"}")
+                    .await
+                    == Some(0.0)
+        })
+        .await;
+        proxy.calm();
+        // It does what was asked or nothing of it, and the next request is fine.
+        let now = number(&script(&browser, &host, &["get n"]).await[0]);
+        eprintln!(
+            "{phase:?}: {visitors} left, {} of their commits were made",
+            now - held
+        );
+        match phase {
+            Connected | HalfHead => assert_eq!(now, held, "{phase:?}"),
+            HalfBody => assert_eq!(
+                now, held,
+                "{phase:?}: the guest cannot have read its script"
+            ),
+            // What was released is committed.
+            InTheAnswer => assert_eq!(now, held + visitors, "{phase:?}"),
+            _ => assert!((held..=held + visitors).contains(&now), "{phase:?}: {now}"),
+        }
+        held = now;
+        let links = format!(
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE db = '{}'",
+            database.name
+        );
+        let mut admin = server.admin().await;
+        let links: u64 = admin.query_first(links).await.unwrap().unwrap();
+        assert!(links <= 4, "{phase:?}: {links} links to the database");
+    }
+}

@@ -1,0 +1,147 @@
+//! Faults 20 and 21: 100,000 visitors who all come back at once after a restart, and a million sessions that end at once under the
+//! feet of others.
+
+use std::time::{Duration, Instant};
+
+use cloakroom::cookie::{KeyRing, Secret};
+use cloakroom::record::SessionId;
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
+use cloakroom_tests::host::{Config, SECRET};
+use cloakroom_tests::mariadb::{Database, Mariadb};
+use mysql_async::prelude::Queryable as _;
+
+use crate::script;
+
+/// Sessions that other visitors left, each with its number in it; the cookies that name them.
+pub(crate) async fn cold_sessions(
+    server: &Mariadb,
+    database: &Database,
+    count: usize,
+) -> Vec<String> {
+    let ring = KeyRing::new(vec![Secret::new(SECRET.into())]).unwrap();
+    let mut admin = server.admin().await;
+    let mut cookies = Vec::with_capacity(count);
+    for first in (0..count).step_by(1_000) {
+        let rows: Vec<_> = (first..count.min(first + 1_000))
+            .map(|n| {
+                let id = SessionId::generate();
+                cookies.push(format!("connect.sid={}", ring.sign(&id)));
+                let data = r#"{"cookie":{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}"#;
+                format!("('{}', 4000000000, '{data},\"n\":{n}}}')", id.as_str())
+            })
+            .collect();
+        let insert = format!(
+            "INSERT INTO {}.sessions (session_id, expires, data) VALUES {}",
+            database.name,
+            rows.join(",")
+        );
+        admin.query_drop(insert).await.unwrap();
+    }
+    cookies
+}
+
+/// Every visitor reads what is theirs, and they share statements: the store is asked far less often than visitors come.
+pub(crate) async fn all_come_at_once(count: usize, at_once: usize) {
+    let server = Mariadb::shared().await;
+    let database = server.fresh_database().await;
+    let proxy = ChaosProxy::to_port(database.port).await;
+    let host = Config::over(&database.url_through(proxy.port()))
+        .top("[log]\nlevel = \"error\"")
+        .guest("/s", "fixture-session")
+        .store("clear_expired = false")
+        .start();
+    let cookies = cold_sessions(server, &database, count).await;
+    proxy.disturb(Disturbance {
+        loss: Loss::Late(Duration::ZERO),
+        prefix: "SELECT".into(),
+        every: 1,
+        times: u32::MAX,
+    });
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let start = Instant::now();
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let visitors = (0..at_once).map(async |_| {
+        loop {
+            let n = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let Some(cookie) = cookies.get(n) else { return };
+            let request = client
+                .post(host.url("/s"))
+                .header("cookie", cookie)
+                .body("get n");
+            let answer = request.send().await.unwrap();
+            let (status, text) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!((status.as_u16(), text), (200, format!("{n}\n")));
+        }
+    });
+    futures_util::future::join_all(visitors).await;
+    let statements = proxy.losses() as usize;
+    eprintln!(
+        "{count} cold sessions in {:?} by {statements} statements",
+        start.elapsed()
+    );
+    assert!(
+        statements < count / 2,
+        "{statements} statements for {count} sessions"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_thousand_cold_sessions_at_a_restart_are_read_together() {
+    all_come_at_once(100_000, 800).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_million_sessions_that_end_at_once_disturb_nobody() {
+    let server = Mariadb::start_with(&["--innodb-buffer-pool-size=512M"]).await;
+    let database = server.fresh_database().await;
+    let config = Config::over(&database.url)
+        .store("check_expiration_interval = \"1s\"")
+        .guest("/s", "fixture-session");
+    let host = config.start();
+    let mut admin = server.admin().await;
+    let insert = format!(
+        "INSERT INTO {}.sessions (session_id, expires, data) SELECT MD5(seq), 1000000000, '{{\"cookie\":{{}},\"n\":1}}' \
+         FROM seq_1_to_1000000",
+        database.name
+    );
+    admin.query_drop(insert).await.unwrap();
+    let browser = Browser::new();
+    let count_due = format!(
+        "SELECT COUNT(*) FROM {}.sessions WHERE expires = 1000000000",
+        database.name
+    );
+    let end = Instant::now() + Duration::from_secs(1_800);
+    let mut waits = Vec::new();
+    let mut n = 0;
+    loop {
+        for _ in 0..200 {
+            let asked_at = Instant::now();
+            n += 1;
+            assert_eq!(
+                script(&browser, &host, &["increment n 1"]).await,
+                [n.to_string()]
+            );
+            waits.push(asked_at.elapsed());
+        }
+        let due: u64 = admin.query_first(&count_due).await.unwrap().unwrap();
+        if due == 0 {
+            break;
+        }
+        assert!(Instant::now() < end, "{due} rows are left");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    waits.sort_unstable();
+    let p99 = waits[waits.len() * 99 / 100];
+    eprintln!(
+        "{} visits while a million rows went, p99 {p99:?}",
+        waits.len()
+    );
+    // Of a visit that takes milliseconds; on a slow machine with a wide margin.
+    assert!(p99 < Duration::from_secs(1), "p99 {p99:?}");
+    assert_eq!(
+        database.sessions().await.len(),
+        1,
+        "the visitor's own is left"
+    );
+}

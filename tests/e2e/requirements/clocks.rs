@@ -1,0 +1,175 @@
+//! Requirement 9 and fault 32: the host's clock jumps by a day, back and forth, and stands apart from the database's. The clock is
+//! libfaketime's, which the test moves under the running host; time-outs go by another clock, as on a real machine.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use cloakroom_tests::browser::{Answer, Browser};
+use cloakroom_tests::host::{Config, Host};
+use cloakroom_tests::mariadb::Mariadb;
+
+use crate::{run_script, script, sqlite_rows};
+
+/// A host's clock: so far from the machine's.
+struct MovedClock {
+    file: PathBuf,
+    _directory: tempfile::TempDir,
+}
+
+impl MovedClock {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Self {
+            file: directory.path().join("clock"),
+            _directory: directory,
+        };
+        clock.move_to("+0");
+        clock
+    }
+
+    /// `+1d`, `-90m`, `+0`.
+    fn move_to(&self, offset: &str) {
+        // In one step: a reader must not see half of it.
+        let new = self.file.with_extension("new");
+        std::fs::write(&new, format!("{offset}\n")).unwrap();
+        std::fs::rename(new, &self.file).unwrap();
+    }
+
+    fn of(&self, config: Config) -> Config {
+        config
+            .env("LD_PRELOAD", &library().display().to_string())
+            .env("FAKETIME_TIMESTAMP_FILE", &self.file.display().to_string())
+            .env("FAKETIME_NO_CACHE", "1")
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+            .env("DONT_FAKE_MONOTONIC", "1")
+    }
+}
+
+fn library() -> PathBuf {
+    let folders = std::fs::read_dir("/usr/lib").unwrap();
+    let found = folders
+        .filter_map(|entry| Some(entry.ok()?.path().join("faketime/libfaketimeMT.so.1")))
+        .chain([Path::new("/usr/lib/faketime/libfaketimeMT.so.1").to_owned()])
+        .find(|path| path.is_file());
+    found.expect("libfaketime is missing: run tests/setup.sh")
+}
+
+/// Where the clock goes, and whether an hour's life may end on the way there: by a jump ahead of more than that, no other.
+const JUMPS: [(&str, bool); 11] = [
+    ("+40m", false),
+    ("+0", false),
+    ("-40m", false),
+    ("-1d", false),
+    ("-1450m", false),
+    ("-40m", true),
+    ("+0", false),
+    ("-1d", false),
+    ("+0", true),
+    ("+40m", false),
+    ("+0", false),
+];
+
+/// Sessions with an hour's life that are used between all jumps: none ends early, and none outlives its hour at the end.
+async fn survives_jumps(config: Config, clock: &MovedClock, expiries: impl AsyncFn() -> Vec<i64>) {
+    let host = clock.of(config).start();
+    let ask = async |cookie: &str, line: &str| {
+        // A jar of its own: it would drop a cookie by its own clock.
+        let visitor = Browser::with_cookie(&host.url("/"), cookie);
+        let answer = run_script(&visitor, &host, &[line]).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer
+    };
+    let pair = |answer: &Answer| {
+        answer.set_cookies()[0]
+            .split(';')
+            .next()
+            .unwrap()
+            .to_owned()
+    };
+    let mut cookie = pair(&ask("none=0", "set n 0").await);
+    let mut expected = 0;
+    for (offset, may_end) in JUMPS {
+        clock.move_to(offset);
+        expected += 1;
+        let answer = ask(&cookie, "increment n 1").await;
+        if may_end && answer.text == "1\n" {
+            cookie = pair(&answer);
+            expected = 1;
+        }
+        assert_eq!(answer.text, format!("{expected}\n"), "at {offset}");
+    }
+    let own_end = expiries().await.into_iter().max().unwrap();
+    let late = own_end - (now_s() + 3_600);
+    assert!(late <= 5, "{late} s too late");
+    clock.move_to("+2h");
+    assert_eq!(ask(&cookie, "get n").await.text, "none\n", "it is over");
+}
+
+fn now_s() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    i64::try_from(since.unwrap().as_secs()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_survive_a_clock_that_jumps_on_sqlite() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("sessions.sqlite");
+    let config = Config::over(&format!("sqlite:{}", file.display()))
+        .session("cookie = { max_age = \"1h\" }")
+        .guest("/s", "fixture-session");
+    let clock = MovedClock::new();
+    let expiries = async || sqlite_rows(&file).into_iter().map(|row| row.1).collect();
+    survives_jumps(config, &clock, expiries).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_survive_a_clock_that_jumps_on_mysql() {
+    let database = Mariadb::shared().await.fresh_database().await;
+    let config = Config::over(&database.url)
+        .session("cookie = { max_age = \"1h\" }")
+        .guest("/s", "fixture-session");
+    let clock = MovedClock::new();
+    let expiries = async || {
+        let rows = database.sessions().await;
+        rows.iter().map(|row| row.expires.into()).collect()
+    };
+    survives_jumps(config, &clock, expiries).await;
+}
+
+/// A host a day ahead of the database, or behind it: what counts is the host's clock alone, for reads, commits and the reaper.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
+    for offset in ["+1d", "-1d"] {
+        let database = Mariadb::shared().await.fresh_database().await;
+        let clock = MovedClock::new();
+        clock.move_to(offset);
+        let config = Config::over(&database.url)
+            .session("cookie = { max_age = \"1h\" }")
+            .store("check_expiration_interval = \"100ms\"")
+            .guest("/s", "fixture-session");
+        let host = clock.of(config).start();
+        let begun = run_script(&Browser::new(), &host, &["set n 1"]).await;
+        let cookie = begun.set_cookies()[0].split(';').next().unwrap();
+        // A jar of its own: it would drop a cookie by its own clock.
+        let ask = async |line: &str| {
+            let visitor = Browser::with_cookie(&host.url("/"), cookie);
+            script(&visitor, &host, &[line]).await.remove(0)
+        };
+        // Several turns of the reaper.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(ask("increment n 1").await, "2", "{offset}");
+        assert_eq!(database.sessions().await.len(), 1, "{offset}");
+        // Its own clock ends it, by a read and by the reaper.
+        clock.move_to(if offset == "+1d" { "+26h" } else { "-22h" });
+        assert_eq!(ask("get n").await, "none", "{offset}");
+        is_reaped(&host, async || database.sessions().await.is_empty()).await;
+    }
+}
+
+async fn is_reaped(host: &Host, is_empty: impl AsyncFn() -> bool) {
+    let end = std::time::Instant::now() + Duration::from_secs(30);
+    while !is_empty().await {
+        assert!(std::time::Instant::now() < end, "{}", host.log());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}

@@ -1,0 +1,61 @@
+//! Requirement 40: what a database could take for a part of a statement is kept as the text that it is, on a server whose escapes
+//! and quotes are not the usual ones, too.
+
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::Config;
+use cloakroom_tests::mariadb::{Database, Mariadb};
+use serde_json::json;
+
+use crate::script;
+
+const TEXTS: [&str; 12] = [
+    "'",
+    "\\'",
+    "\\",
+    "''; DROP TABLE sessions; --",
+    "x'41'",
+    "/*!50000 DELETE FROM sessions */",
+    "`sessions`",
+    "\"",
+    "%_",
+    "\u{0}\u{1a}\u{7f}",
+    "\u{2028}é\u{1f980}",
+    "${jndi}#{x}--\t",
+];
+
+async fn are_texts(database: &Database) {
+    let host = Config::over(&database.url)
+        .guest("/s", "fixture-session")
+        .start();
+    let bystander = Browser::new();
+    script(&bystander, &host, &["set n 1"]).await;
+    for text in TEXTS {
+        let browser = Browser::new();
+        // The language of the scripts has spaces and line ends of its own.
+        let key = text.replace([' ', '\t'], "_");
+        let value = json!(text).to_string();
+        let set = format!("set {key} {value}");
+        assert_eq!(script(&browser, &host, &[&set]).await, ["ok"], "{text:?}");
+        let get = format!("get {key}");
+        assert_eq!(script(&browser, &host, &[&get]).await, [value], "{text:?}");
+        let keys = json!([key]).to_string();
+        assert_eq!(script(&browser, &host, &["keys"]).await, [keys], "{text:?}");
+        let answer = script(&browser, &host, &["renew", &get]).await;
+        assert_eq!(answer[0], "ok", "{text:?}");
+    }
+    assert_eq!(script(&bystander, &host, &["get n"]).await, ["1"]);
+    assert_eq!(database.sessions().await.len(), TEXTS.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_be_sql_is_text() {
+    are_texts(&Mariadb::shared().await.fresh_database().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_could_be_sql_is_text_where_backslashes_escape_nothing() {
+    let server =
+        Mariadb::start_with(&["--sql-mode=NO_BACKSLASH_ESCAPES,ANSI_QUOTES,STRICT_ALL_TABLES"])
+            .await;
+    are_texts(&server.fresh_database().await).await;
+}

@@ -1,0 +1,69 @@
+//! Requests with the old id while a session gets another one.
+
+use cloakroom_tests::browser::{Answer, Browser};
+use cloakroom_tests::host::Config;
+use cloakroom_tests::mariadb::Mariadb;
+use futures_util::future::{join, join_all};
+
+use crate::{run_script, script};
+
+/// Requirement 6: of 20 requests with the old id during its rotation on the other host, each is answered as if it had come
+/// before or after; no two sessions come of one, and afterwards the old id is dead on both hosts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_with_the_old_id_come_before_the_rotation_or_after_it() {
+    for change in ["renew", "regenerate"] {
+        let database = Mariadb::shared().await.fresh_database().await;
+        let config = Config::over(&database.url).guest("/s", "fixture-session");
+        let hosts = [config.start(), config.start()];
+        for round in 0..10_usize {
+            let browser = Browser::new();
+            script(&browser, &hosts[0], &["set n 0", "set kept 1"]).await;
+            let old = browser.cookies(&hosts[0].url("/")).unwrap();
+            let writers = (0..20).map(|n| {
+                let host = &hosts[n % 2];
+                let visitor = Browser::with_cookie(&host.url("/"), &old);
+                async move {
+                    tokio::time::sleep(std::time::Duration::from_millis(n as u64)).await;
+                    run_script(&visitor, host, &["get kept", "increment n 1"]).await
+                }
+            });
+            let rotation = async {
+                tokio::time::sleep(std::time::Duration::from_millis(round as u64)).await;
+                run_script(&browser, &hosts[1], &["get n", change, "set in 1"]).await
+            };
+            let (answers, rotated) = join(join_all(writers), rotation).await;
+            assert_eq!(rotated.status, 200, "{}", rotated.text);
+            let before = answers.iter().filter(|answer| came_before(answer)).count();
+
+            // The session went to one place. Who came after it was a stranger, and has nothing of it.
+            let rows = database.sessions().await;
+            let with = |part: &str| rows.iter().filter(|row| row.data.contains(part)).count();
+            assert_eq!(with("\"in\":1"), round + 1, "round {round}");
+            let kept = if change == "renew" { round + 1 } else { 0 };
+            assert_eq!(with("\"kept\":1"), kept, "round {round}");
+            for host in &hosts {
+                let replay = Browser::with_cookie(&host.url("/"), &old);
+                assert_eq!(script(&replay, host, &["get kept"]).await, ["none"]);
+                let new = browser.cookies(&hosts[1].url("/")).unwrap();
+                let visitor = Browser::with_cookie(&host.url("/"), &new);
+                let held = script(&visitor, host, &["get in", "get kept", "get n"]).await;
+                // Those who came before are in the data that moved; `regenerate` left all of it behind.
+                let expected = match change {
+                    "renew" => ["1".to_owned(), "1".to_owned(), before.to_string()],
+                    _ => ["1", "none", "none"].map(str::to_owned),
+                };
+                assert_eq!(held, expected, "round {round}");
+            }
+        }
+    }
+}
+
+/// Whether a writer met the session: if not, it was anonymous, and kept nothing.
+fn came_before(answer: &Answer) -> bool {
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    if answer.text.starts_with("1\n") {
+        return true;
+    }
+    assert_eq!(answer.text, "none\n1\n");
+    false
+}

@@ -1,0 +1,95 @@
+//! nginx as a child process: the cache or the balancer in front of hosts.
+
+use std::net::{TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long it may take to listen on a busy machine.
+const START_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// A running nginx. Killed when dropped.
+#[derive(Debug)]
+pub struct Nginx {
+    child: Child,
+    port: u16,
+    directory: tempfile::TempDir,
+}
+
+impl Nginx {
+    /// Starts it with these lines in `http { }` and in the one `server { }` there, and waits until it listens.
+    ///
+    /// # Panics
+    /// If it is not installed or does not start.
+    pub fn start(http: &str, server: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let free = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
+        let port = free.local_addr().expect("it is bound").port();
+        drop(free);
+        let at = directory.path().display();
+        // One process: it ends with its parent's signal, and its rights are the test's.
+        let text = format!(
+            "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log info;\nevents {{ worker_connections 512; }}\n\
+             http {{\naccess_log off;\nclient_body_temp_path {at}/body;\nproxy_temp_path {at}/proxy;\n\
+             fastcgi_temp_path {at}/f;\nuwsgi_temp_path {at}/u;\nscgi_temp_path {at}/s;\n\
+             {}\nserver {{\nlisten 127.0.0.1:{port};\n{}\n}}\n}}\n",
+            http.replace("{at}", &at.to_string()),
+            server
+        );
+        let file = directory.path().join("nginx.conf");
+        std::fs::write(&file, text).expect("the configuration is written");
+        let child = Command::new(program())
+            .arg("-c")
+            .arg(&file)
+            .arg("-p")
+            .arg(directory.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("nginx starts: run tests/setup.sh");
+        let mut nginx = Self {
+            child,
+            port,
+            directory,
+        };
+        nginx.wait_until_it_listens();
+        nginx
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let end = Instant::now() + START_WAIT_MAX;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            assert!(!ended && Instant::now() < end, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// A URL on it.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    /// What it has to say.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("error.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian keeps it where an ordinary user's PATH may not look.
+fn program() -> PathBuf {
+    let place = PathBuf::from("/usr/sbin/nginx");
+    if place.is_file() {
+        place
+    } else {
+        "nginx".into()
+    }
+}
