@@ -11,10 +11,10 @@ cargo build --locked --manifest-path host/fuzz/engine/Cargo.toml --target-dir "$
 FUZZ_ENGINE=$(find "$work/engine" -name libfuzzer.a | head -n 1)
 export FUZZ_ENGINE
 RUSTC_WRAPPER=$PWD/host/fuzz/rustc.sh \
-    cargo build --config host/fuzz/cargo.toml "$@" --package cloakroom --features fuzzing --bin fuzz
+    cargo build --config host/fuzz/cargo.toml "$@" --workspace --features cloakroom/fuzzing --example fuzz
 mkdir -p "$work"
 # A later build does not change what runs.
-cp -f "$target/debug/fuzz" "$work/fuzz"
+cp -f "$target/debug/examples/fuzz" "$work/fuzz"
 
 run() {
     name=$1
