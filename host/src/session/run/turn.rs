@@ -1,4 +1,4 @@
-//! A visit's turn among the requests of its session: kept from its first conflict to its end, over all its runs.
+//! A visit's turn among the requests of its session: kept from its first conflict to its release, over all its runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
