@@ -389,11 +389,6 @@ impl Host {
         }
     }
 
-    /// The number of its process.
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Resident memory in KiB, from `/proc`.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")

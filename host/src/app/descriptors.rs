@@ -83,7 +83,7 @@ impl Needs {
             }
         };
         let admin = match config.admin {
-            Some(_) => count(ADMIN_CONNECTIONS_MAX),
+            Some(_) => ADMIN_CONNECTIONS_MAX,
             None => 0,
         };
         let parts = [

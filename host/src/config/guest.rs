@@ -7,9 +7,7 @@ mod outbound;
 use std::path::{Path, PathBuf};
 
 use super::environment::Reference;
-use super::kinds::{
-    Complaint, Field, boolean, count_in, existing_file, items, path, some_items, word,
-};
+use super::kinds::{Complaint, Field, boolean, count_in, existing_file, path, some_items, word};
 use super::reader::Section;
 use super::rollout;
 use super::source::{Node, Value};
