@@ -142,6 +142,8 @@ async fn too_many_trailers_are_none() {
 async fn a_guest_answers_with_a_status_that_clients_know_or_the_host_says_502() {
     let host = host();
     for (path, name) in GUESTS {
+        // The interface of 0.3 does not take these; such a guest goes on with 200.
+        let above = if name == "fixture-faults" { 502 } else { 200 };
         for (status, expected, has_body) in [
             (100, 502, true),
             (101, 502, true),
@@ -152,9 +154,9 @@ async fn a_guest_answers_with_a_status_that_clients_know_or_the_host_says_502() 
             (205, 205, false),
             (304, 304, false),
             (599, 599, true),
-            (600, 502, true),
-            (999, 502, true),
-            // The guest cannot set these, and goes on with 200.
+            (600, above, true),
+            (999, above, true),
+            // Neither guest can set these.
             (0, 200, true),
             (1000, 200, true),
         ] {
