@@ -6,6 +6,7 @@ use http::{HeaderMap, HeaderValue};
 use super::*;
 use crate::clock::Clock;
 use crate::cookie::{self, KeyRing, Secret};
+use crate::deadline::Deadline;
 use crate::session::{self, CookieChange, Outcome, Replay, SessionManager, Visit};
 use crate::store::memory::MemoryStore;
 
@@ -54,7 +55,7 @@ impl Visitor {
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::clone(guest.grant()),
-            deadline: Instant::now() + guest.limits().deadline,
+            deadline: Deadline::after(guest.limits().deadline),
             start: guest.start(),
         };
         let outcome = self.sessions.transact(visit, &mut attempt).await;
