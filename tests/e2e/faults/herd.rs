@@ -50,5 +50,5 @@ async fn ten_thousand_requests_of_one_cold_session_share_their_reads() {
 /// Fault 20, in short: see `long::herd`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cold_sessions_at_a_restart_are_read_together() {
-    all_come_at_once(4_000, 400).await;
+    all_come_at_once(4_000, 250).await;
 }
