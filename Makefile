@@ -45,7 +45,7 @@ test: test-setup guests ## run the tests; installs MariaDB, Node.js and Python's
 # Run it by hand before a release: `make test` leaves these out so that a check of every change stays short.
 .PHONY: test-long
 test-long: test-setup guests ## run the tests that take minutes each, and those of the benchmark
-	cargo test --locked $(ignore_rust_version) --package cloakroom --package cloakroom-tests -- long:: --test-threads 2
+	cargo test --locked $(ignore_rust_version) --workspace -- long:: --test-threads 2
 	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
 
@@ -53,7 +53,7 @@ test-long: test-setup guests ## run the tests that take minutes each, and those 
 .PHONY: siege
 siege: test-setup guests-rust ## run all hostile clients beside 100 visitors for half an hour; compare latency and memory
 	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} \
-		cargo test --locked $(ignore_rust_version) --package cloakroom-tests --package cloakroom -- --nocapture siege::
+		cargo test --locked $(ignore_rust_version) --workspace -- --nocapture siege::
 
 # FUZZ_SECONDS=1800 FUZZ_ONLY="head rows" make fuzz
 .PHONY: fuzz

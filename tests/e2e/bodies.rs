@@ -55,7 +55,7 @@ async fn head(connection: &mut RawH2) -> Frame {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_of_uploads_that_do_not_come_take_nothing_from_a_guest() {
     for world in WORLDS {
-        let keys = "limits = { instances = 4, waiting = 4, wait = \"20s\" }";
+        let keys = "limits = { instances = 4, waiting = 4, deadline = \"60s\", wait = \"20s\" }";
         let host = Config::over("memory:")
             .guest_with("/s", world, keys)
             .start();
@@ -179,7 +179,7 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
     for world in WORLDS {
         for instances in [1, 2, 8] {
             let limits = format!(
-                "stream = true\nlimits = {{ instances = {instances}, waiting = 20, wait = \"30s\" }}"
+                "stream = true\nlimits = {{ instances = {instances}, waiting = 20, deadline = \"60s\", wait = \"30s\" }}"
             );
             let host = Config::over("memory:")
                 .top("[server]\nbody_timeout = \"60s\"")

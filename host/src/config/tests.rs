@@ -297,7 +297,8 @@ fn cookies_take_express_values() {
 
 #[test]
 fn a_guest_is_told_what_it_may() {
-    let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\noutbound_hosts = [\"API.example.com.\", { host = \"*.internal:81\", private = true }]\n\
+    let text = "[guest.a]\ncomponent = \"a.wasm\"\nsession = \"write\"\nwrite_keys = [\"cart.*\"]\n\
+                outbound_hosts = [\"API.example.com.\", { host = \"*.internal:81\", private = true }]\n\
                 environment = { PLAIN = \"x\", TOKEN = \"env:SECRET\" }\nexclusive = true\nreuse = 20\n\
                 limits = { deadline = \"2s\", memory = \"16MiB\", response_body = \"1MiB\" }\n\
                 [[route]]\npath = \"/a\"\nguest = \"a\"\nmethods = [\"GET\"]\nhost = \"shop.example\"";

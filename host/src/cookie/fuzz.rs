@@ -11,8 +11,8 @@ use http::{HeaderMap, HeaderValue};
 
 use super::pair::pairs;
 use super::{
-    Jar, JarKeys, KeyRing, Presented, Resolution, Secret, Value, WriteError, expire_cookie,
-    is_cookie_named, is_valid_name, set_cookie, take_from,
+    IdComparison, Jar, JarKeys, KeyRing, Presented, Resolution, Secret, Value, WriteError,
+    expire_cookie, is_cookie_named, is_valid_name, set_cookie, take_from,
 };
 use crate::clock::Clock;
 use crate::record::{CookieAttributes, Priority, SameSite, SessionId, check_value, is_truthy};
@@ -73,7 +73,7 @@ impl Rings {
         let jar = |keys| {
             Jar::new(
                 NAME,
-                JarKeys::new(keys, &own),
+                JarKeys::new(keys, &own, IdComparison::Exact),
                 Clock::manual(1_700_000_000_000),
             )
         };

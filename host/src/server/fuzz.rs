@@ -46,8 +46,10 @@ pub fn connection(input: &[u8]) {
     // A client that leaves within a body may miss the answer.
     if whole.seen.iter().all(|seen| !seen.is_cut) {
         let requests = whole.seen.len();
-        assert!(answers == requests || answers == requests + 1);
-        assert_eq!(answers, others, "answers depend on the pieces");
+        // Bytes that are no request may be answered, but a client that leaves early may miss that answer.
+        for answers in [answers, others] {
+            assert!(answers == requests || answers == requests + 1);
+        }
     }
 }
 

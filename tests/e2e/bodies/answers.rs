@@ -23,7 +23,7 @@ async fn untaken(host: &cloakroom_tests::host::Host, path: &str, streams: u32) -
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_are_not_taken_hold_no_instance_once_their_guest_is_done() {
     for world in WORLDS {
-        let keys = "limits = { instances = 2, waiting = 200, wait = \"30s\" }";
+        let keys = "limits = { instances = 2, waiting = 200, deadline = \"60s\", wait = \"30s\" }";
         let host = Config::over("memory:")
             .guest_with("/s", world, keys)
             .start();
@@ -44,7 +44,7 @@ async fn longer_answers_that_are_not_taken_keep_half_of_the_instances_while_othe
     for world in WORLDS {
         for instances in [1_u32, 4] {
             let keys = format!(
-                "rollback = {{ requests = 1 }}\nlimits = {{ instances = {instances}, waiting = 200, wait = \"60s\" }}"
+                "rollback = {{ requests = 1 }}\nlimits = {{ instances = {instances}, waiting = 200, deadline = \"60s\", wait = \"60s\" }}"
             );
             let host = Config::over("memory:")
                 .guest_with("/s", world, &keys)

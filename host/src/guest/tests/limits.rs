@@ -1,6 +1,7 @@
 //! What bounds a request: bodies, headers, instances, and what a guest may print.
 
 use super::*;
+use crate::deadline::Deadline;
 use crate::session::Replay;
 
 #[tokio::test]
@@ -134,7 +135,7 @@ async fn a_guests_own_number_of_instances_holds_and_an_endless_loop_gives_its_sl
             limits.deadline = Duration::from_millis(300);
         });
         let mut patient = request(&guest, Method::GET, "/", "");
-        patient.deadline += Duration::from_secs(10);
+        patient.deadline = Deadline::after(Duration::from_secs(10));
         let mut patient = Invocation::new(Arc::clone(&guest), patient);
         let (first, second, third) =
             tokio::join!(get(&guest, "/spin"), run(&mut patient), get(&guest, "/"));

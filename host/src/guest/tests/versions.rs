@@ -190,8 +190,8 @@ async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
     let bad = deployment.take(|| 0).unwrap();
 
     for _ in 0..20 {
-        bad.note(Conduct::Served);
-        bad.note(Conduct::Trapped);
+        bad.note(Conduct::Served, None);
+        bad.note(Conduct::Trapped, None);
     }
 
     drop(bad);
@@ -203,7 +203,7 @@ async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
     // The same failures of the version that is live again lead nowhere: there is none behind it.
     let live = deployment.take(|| 0).unwrap();
     for _ in 0..40 {
-        live.note(Conduct::Trapped);
+        live.note(Conduct::Trapped, None);
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(states(&deployment), [(2, "failed"), (1, "live")]);
@@ -223,7 +223,7 @@ async fn after_its_probation_a_version_stays() {
     admit(&deployment, HELLO).await;
     admit(&deployment, COUNTER).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    deployment.take(|| 0).unwrap().note(Conduct::Trapped);
+    deployment.take(|| 0).unwrap().note(Conduct::Trapped, None);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(deployment.live_version(), 2);
 }
@@ -267,7 +267,7 @@ async fn a_sick_canary_is_taken_back_and_a_rollback_drops_a_healthy_one() {
         .find(|guest| guest.version() == 2)
         .unwrap();
     for _ in 0..40 {
-        canary.note(Conduct::Late);
+        canary.note(Conduct::Late, None);
     }
     drop(canary);
     until(&deployment, &[(2, "failed"), (1, "live")]).await;

@@ -130,7 +130,7 @@ fn bad_guests_and_routes_are_named() {
         (
             format!("{guest}{route}\nmethods = []"),
             (
-                "6: route[0].methods",
+                "7: route[0].methods",
                 "the list is empty",
                 "leave the key out",
             ),

@@ -49,7 +49,7 @@ impl Bench {
 
     async fn permit(&self) -> Permit {
         let soon = Instant::now() + Duration::from_secs(10);
-        self.gates.enter(soon).await.unwrap()
+        self.gates.enter(Some(soon), None).await.unwrap()
     }
 
     async fn start<F>(&self, work: F, terms: Terms) -> Computing
