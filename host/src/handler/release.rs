@@ -36,10 +36,6 @@ pub struct Body {
 }
 
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one per request, and nearly all are a guest's"
-)]
 enum Source {
     Empty,
     Text(Bytes),

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cloakroom::clock::Clock;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
@@ -106,8 +107,7 @@ async fn survives_jumps(config: Config, clock: &MovedClock, expiries: impl Async
 }
 
 fn now_s() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    i64::try_from(since.unwrap().as_secs()).unwrap()
+    Clock::system().now_s()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

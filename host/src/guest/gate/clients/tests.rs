@@ -74,7 +74,7 @@ async fn a_wait_that_is_over_or_has_just_begun_is_never_cut() {
 
 #[tokio::test]
 async fn the_only_place_is_kept_by_a_client_that_moves_and_lost_by_one_that_does_not() {
-    for (bytes, is_cut) in [(0, true), (60 * 60 << 10, true), (60 * 70 << 10, false)] {
+    for (bytes, is_cut) in [(0, true), ((60 * 60) << 10, true), ((60 * 70) << 10, false)] {
         let gates = gates(1);
         let mut runs = waiting(&gates, 1).await;
         let client = &mut runs[0].1;
