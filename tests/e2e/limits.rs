@@ -261,7 +261,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_host_out_of_file_descriptors_goes_on_when_there_are_some() {
+async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
     let config = Config::over("memory:").guest("/s", "fixture-faults");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("cloakroom.toml");
@@ -270,20 +270,20 @@ async fn a_host_out_of_file_descriptors_goes_on_when_there_are_some() {
     command
         .args([
             "-c",
-            "ulimit -n 48; exec \"$0\" serve --config cloakroom.toml",
+            "ulimit -n 320; exec \"$0\" serve --config cloakroom.toml",
         ])
         .arg(cloakroom_tests::host::binary())
         .env("COOKIE_SECRET", cloakroom_tests::host::SECRET)
         .current_dir(directory.path());
     let host = Host::spawn(command, directory);
-    let connect = (0..80).map(|_| tokio::net::TcpStream::connect(host.address()));
+    let connect = (0..400).map(|_| tokio::net::TcpStream::connect(host.address()));
     let crowd: Vec<_> = join_all(connect).await;
     assert!(
         crowd.iter().all(Result::is_ok),
         "the system's queue has room"
     );
-    host.wait_for_log("accepting a connection failed; the server goes on")
-        .await;
-    drop(crowd);
+    // Connections without a request give way: no descriptor is missing.
     assert_eq!(status(&host, "/s/").await, 200);
+    assert_eq!(host.log_count("accepting a connection failed"), 0);
+    drop(crowd);
 }
