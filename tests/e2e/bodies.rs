@@ -177,7 +177,7 @@ async fn a_client_that_asks_first_is_asked_for_its_body_when_it_is_read_and_not_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
     for world in WORLDS {
-        for instances in [1, 2, 8] {
+        for instances in [1_usize, 2, 8] {
             let limits = format!(
                 "stream = true\nlimits = {{ instances = {instances}, waiting = 20, deadline = \"60s\", wait = \"30s\" }}"
             );

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloakroom::clock::Clock;
-use cloakroom::cookie::{Jar, JarKeys};
+use cloakroom::cookie::{IdComparison, Jar, JarKeys};
 use cloakroom::guest::{
     self, Admission, Deployment, Deployments, Guest, Origin, Probe, Proposal, Source,
 };
@@ -89,7 +89,7 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
         guests: Arc::new(Deployments::from([(component.to_owned(), deployment)])),
     };
     let keys = Arc::new(Signed::new().keys);
-    let jar_keys = JarKeys::new(Arc::clone(&keys), &keys);
+    let jar_keys = JarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
     let jar = Jar::new(COOKIE_NAME, jar_keys, Clock::system());
     let quotas = Quotas::new(Totals::default());
     let sessions = Arc::clone(&visitor.sessions);
