@@ -68,7 +68,7 @@ async fn in_a_storm_no_effect_is_made_twice() {
     .await;
 
     server.abort();
-    let seen = seen.lock().unwrap();
+    let seen = seen.lock().unwrap().clone();
     let repeated: Vec<_> = seen.iter().filter(|(_, times)| **times > 1).collect();
     assert!(repeated.is_empty(), "{repeated:?}");
     let mut answered = 0;
