@@ -204,8 +204,9 @@ impl Ticket {
         }
         if next == DUE {
             self.queue();
-        } else if has_answered || self.is_woken.load(SeqCst) {
-            // Woken in between: whoever did saw it at its turn still, and left it to this line.
+        } else {
+            // The request has to see that the guest rests: if it waits for its client, the deadline stands still and its place can be
+            // taken. A wake-up that came during the turn was left to this line as well.
             self.request.wake();
         }
     }
