@@ -45,8 +45,8 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
         turns.set(turns.get() + 2);
         let file = std::fs::File::create(&names).unwrap();
         std::io::Write::write_all(&mut &file, text.as_bytes()).unwrap();
-        let now = file.metadata().unwrap().modified().unwrap();
-        let time = now + std::time::Duration::from_secs(turns.get());
+        let written_at = file.metadata().unwrap().modified().unwrap();
+        let time = written_at + std::time::Duration::from_secs(turns.get());
         file.set_modified(time).unwrap();
     };
     let point_to = |address: &str| {
