@@ -44,7 +44,7 @@ pub fn print_json(text: &str) -> io::Result<()> {
     write(escape_json(text).as_bytes())
 }
 
-/// As [`print`], of a host: it goes on although nobody takes it.
+/// As [`print()`], of a host: it goes on although nobody takes it.
 ///
 /// # Errors
 /// When standard output is closed.
