@@ -11,7 +11,7 @@ use crate::{run_script, script};
 
 const CLIENTS: usize = 64;
 const REQUESTS_EACH: usize = 50;
-const STORM_MAX: Duration = Duration::from_secs(30);
+const STORM_MAX: Duration = Duration::from_secs(300);
 
 async fn two_hosts(database: &Database) -> (Host, Host) {
     let config = Config::over(&database.url)
