@@ -322,7 +322,7 @@ pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
 }
 
 /// Finds what is wrong with a configuration beyond its text: routes that exclude each other, components that do not load.
-/// Opens no store and listens nowhere. Returns what is allowed and will not work today.
+/// Opens no store and listens nowhere. Returns warnings about settings that are valid but will not work today.
 ///
 /// # Errors
 /// Every fault that was found.

@@ -9,7 +9,7 @@ use super::failure::Failure;
 use crate::config::{Backend, Config, ServerSettings};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, COMPILES_AT_ONCE_MAX, LOOKUPS_MAX};
 
-/// Kept for what is opened for a moment or by few: the log, signals, pollers, watched folders, files that are read.
+/// Reserve for short-lived and rare descriptors: the log, signals, pollers, watched folders, files that are read.
 const RESERVE: u64 = 64;
 /// Of one look-up of a name: the resolver's socket, and a file of its configuration.
 const PER_LOOKUP: u64 = 3;
@@ -116,7 +116,7 @@ impl Needs {
         }
     }
 
-    /// What there is room for, in the proportion of what was asked for.
+    /// The shares that fit into the limit, in the proportion of the configured bounds.
     fn within(&self, limit: u64) -> Option<Shares> {
         let room = limit.checked_sub(self.others)?;
         let wanted = self.connections.saturating_add(self.outbound);
@@ -134,7 +134,7 @@ impl Needs {
     }
 }
 
-/// What is said where there is not enough.
+/// The log line for a limit that is too small.
 struct Outcome {
     limit: u64,
     needs: Needs,
