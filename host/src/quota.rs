@@ -110,7 +110,7 @@ pub struct Quotas {
     peers: Mutex<HashMap<PeerKey, Arc<Usage>>>,
     /// Held while room is made, so that two callers do not revoke for the same room.
     making_room: Mutex<()>,
-    /// Orders reservations by when they began to wait.
+    /// Orders reservations by when they began to wait, and numbers sources.
     sequence: AtomicU64,
 }
 
@@ -145,8 +145,18 @@ struct Usage {
 pub struct Peer {
     quotas: Arc<Quotas>,
     usage: Arc<Usage>,
-    /// `None`: exempt, a trusted proxy or a local socket. Its reservations count and are never revoked.
-    key: Option<PeerKey>,
+    /// No peer where it is exempt, a trusted proxy or a local socket: its reservations count and are never revoked.
+    source: Source,
+}
+
+/// A client's connection. Each request of a client behind a trusted proxy has one of its own, since the proxy's connections
+/// carry the requests of many clients.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Source {
+    /// The client; `None` for all that are exempt.
+    pub peer: Option<PeerKey>,
+    /// Distinguishes the connections of a process.
+    pub connection: u64,
 }
 
 impl Quotas {
@@ -182,7 +192,7 @@ impl Quotas {
         Peer {
             quotas: Arc::clone(self),
             usage,
-            key: Some(key),
+            source: self.source(Some(key)),
         }
     }
 
@@ -194,8 +204,13 @@ impl Quotas {
                 handles: AtomicUsize::new(1),
                 ..Usage::default()
             }),
-            key: None,
+            source: self.source(None),
         }
+    }
+
+    fn source(&self, peer: Option<PeerKey>) -> Source {
+        let connection = self.sequence.fetch_add(1, Relaxed);
+        Source { peer, connection }
     }
 
     /// How much of a resource is reserved.
@@ -274,7 +289,7 @@ impl Quotas {
             .filter(|(held, _)| *held > 0)
             .collect();
         peers.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
-        let wanted = match asking.key {
+        let wanted = match asking.source.peer {
             Some(_) => asking.usage.amounts[resource as usize].load(Relaxed) + amount,
             None => 0,
         };
@@ -390,7 +405,12 @@ impl Peer {
 
     /// Whether its reservations are never revoked.
     pub fn is_exempt(&self) -> bool {
-        self.key.is_none()
+        self.source.peer.is_none()
+    }
+
+    /// The connection that it is the part of.
+    pub fn source(&self) -> Source {
+        self.source
     }
 }
 
@@ -400,14 +420,14 @@ impl Clone for Peer {
         Self {
             quotas: Arc::clone(&self.quotas),
             usage: Arc::clone(&self.usage),
-            key: self.key,
+            source: self.source,
         }
     }
 }
 
 impl Drop for Peer {
     fn drop(&mut self) {
-        let Some(key) = self.key else { return };
+        let Some(key) = self.source.peer else { return };
         if self.usage.handles.fetch_sub(1, AcqRel) > 1 {
             return;
         }

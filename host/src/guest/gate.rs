@@ -1,31 +1,29 @@
-//! How many instances run at once, and which requests may wait for one. First come, first served.
+//! How many instances run at once, and which requests may wait for one. Clients take turns.
 //!
 //! A request passes two gates: its guest's own, then that of the engine's pool. A request that waits at the first holds nothing
 //! of the second, so a guest at its limit keeps no other from an instance.
 
 mod clients;
+mod queue;
 
 use std::collections::HashMap;
-use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::GuestFailure;
 use super::settings::Limits;
 use crate::limits::CLIENT_LOOK_INTERVAL;
-use crate::quota::{Phase, Reservation};
+use crate::quota::{Phase, Reservation, Source};
 use clients::Clients;
+use queue::{Queue, Slot};
 
 pub(super) use clients::Client;
 
 /// The right to one instance slot, given back when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _of_pool: OwnedSemaphorePermit,
-    _of_guest: OwnedSemaphorePermit,
+    _of_pool: Slot,
+    _of_guest: Slot,
 }
 
 /// Both gates of a guest, in their order.
@@ -66,22 +64,26 @@ impl Gates {
             });
         }
         let Some(place) = place else {
-            return self.queue(deadline).await;
+            return self.queue(deadline, Source::default()).await;
         };
         let revoked = |_| GuestFailure::NoInstance;
         place.set_phase(Phase::Queued).map_err(revoked)?;
         let permit = tokio::select! {
             biased;
             () = place.revoked() => Err(GuestFailure::NoInstance),
-            permit = self.queue(deadline) => permit,
+            permit = self.queue(deadline, place.peer().source()) => permit,
         }?;
         place.set_phase(Phase::Working).map_err(revoked)?;
         Ok(permit)
     }
 
-    async fn queue(&self, deadline: Option<Instant>) -> Result<Permit, GuestFailure> {
-        let of_guest = self.guest.enter(deadline).await?;
-        let of_pool = self.pool.enter(deadline).await?;
+    async fn queue(
+        &self,
+        deadline: Option<Instant>,
+        source: Source,
+    ) -> Result<Permit, GuestFailure> {
+        let of_guest = self.guest.enter(deadline, source).await?;
+        let of_pool = self.pool.enter(deadline, source).await?;
         Ok(Permit {
             _of_pool: of_pool,
             _of_guest: of_guest,
@@ -123,66 +125,62 @@ pub struct Usage {
     pub waiting: usize,
 }
 
-/// One door: so many inside, so many before it, each so long.
+/// A limit of the instances that run at once, with a bounded queue and a bounded wait.
 #[derive(Debug)]
 pub(super) struct Gate {
     inside_max: usize,
-    slots: Arc<Semaphore>,
-    waiters: AtomicUsize,
     waiters_max: usize,
     wait_max: Duration,
+    queue: Arc<Queue>,
     clients: Clients,
 }
 
 impl Gate {
     pub(super) fn new(instances_max: usize, waiters_max: usize, wait_max: Duration) -> Self {
-        let slots = Arc::new(Semaphore::new(instances_max.clamp(1, 1 << 16)));
         Self {
             inside_max: instances_max,
-            slots,
-            waiters: AtomicUsize::new(0),
             waiters_max,
             wait_max,
+            queue: Queue::new(instances_max.max(1), waiters_max),
             clients: Clients::default(),
         }
     }
 
-    /// How full it is, for whoever watches.
+    /// How full it is.
     pub(super) fn usage(&self) -> Usage {
+        let (free, waiting) = self.queue.usage();
         Usage {
-            inside: self
-                .inside_max
-                .saturating_sub(self.slots.available_permits()),
+            inside: self.inside_max.saturating_sub(free),
             inside_max: self.inside_max,
-            waiting: self.waiters.load(Ordering::Relaxed),
+            waiting,
         }
     }
 
     /// Waits for a slot, never past `deadline`.
     ///
     /// # Errors
-    /// [`GuestFailure::NoInstance`] when too many wait already or the wait took too long.
+    /// [`GuestFailure::NoInstance`] when too many wait already, the wait took too long, or another client's request took the
+    /// place in the full queue.
     ///
     /// Cancel safety: a dropped call leaves its place in the queue.
     pub(super) async fn enter(
         &self,
         deadline: Option<Instant>,
-    ) -> Result<OwnedSemaphorePermit, GuestFailure> {
-        if let Some(permit) = self.try_enter() {
-            return Ok(permit);
+        source: Source,
+    ) -> Result<Slot, GuestFailure> {
+        if let Some(slot) = self.try_enter() {
+            return Ok(slot);
         }
-        let _place =
-            Place::take(&self.waiters, self.waiters_max).ok_or(GuestFailure::NoInstance)?;
+        let full = |_| GuestFailure::NoInstance;
+        let mut waiter = self.queue.join(source).map_err(full)?;
         let queue_ends = Instant::now() + self.wait_max;
         let until = deadline.map_or(queue_ends, |deadline| deadline.min(queue_ends));
-        let mut acquired = pin!(Arc::clone(&self.slots).acquire_owned());
         loop {
-            let queued = self.waiters.load(Ordering::Relaxed);
+            let (_, queued) = self.queue.usage();
             self.clients.make_room(self.inside_max, queued);
             let look = until.min(Instant::now() + CLIENT_LOOK_INTERVAL);
-            match tokio::time::timeout_at(look.into(), acquired.as_mut()).await {
-                Ok(Ok(permit)) => return Ok(permit),
-                Ok(Err(_closed)) => return Err(GuestFailure::NoInstance),
+            match tokio::time::timeout_at(look.into(), waiter.admitted()).await {
+                Ok(slot) => return slot.ok_or(GuestFailure::NoInstance),
                 Err(_elapsed) if Instant::now() >= until => return Err(GuestFailure::NoInstance),
                 Err(_elapsed) => {}
             }
@@ -190,30 +188,14 @@ impl Gate {
     }
 
     /// A slot, if one is free and no request waits for it.
-    fn try_enter(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.slots).try_acquire_owned().ok()
+    fn try_enter(&self) -> Option<Slot> {
+        self.queue.try_enter()
     }
 
     fn is_like(&self, limits: &Limits) -> bool {
         self.inside_max == limits.instances_max
             && self.waiters_max == limits.waiters_max
             && self.wait_max == limits.wait_max
-    }
-}
-
-/// A place in the queue; counted down also when the waiting request is dropped.
-struct Place<'a>(&'a AtomicUsize);
-
-impl<'a> Place<'a> {
-    fn take(waiters: &'a AtomicUsize, waiters_max: usize) -> Option<Self> {
-        let place = Self(waiters);
-        (waiters.fetch_add(1, Ordering::Relaxed) < waiters_max).then_some(place)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -228,36 +210,41 @@ mod tests {
     #[tokio::test]
     async fn a_full_house_lets_only_so_many_wait_and_only_so_long() {
         let gate = Gate::new(1, 1, Duration::from_millis(20));
-        let inside = gate.enter(soon()).await.unwrap();
+        let inside = gate.enter(soon(), Source::default()).await.unwrap();
 
-        let (first, second) = tokio::join!(gate.enter(soon()), gate.enter(soon()));
+        let (first, second) = tokio::join!(
+            gate.enter(soon(), Source::default()),
+            gate.enter(soon(), Source::default())
+        );
 
         assert!(matches!(
             (first, second),
             (Err(GuestFailure::NoInstance), Err(GuestFailure::NoInstance))
         ));
         drop(inside);
-        assert!(gate.enter(soon()).await.is_ok());
-        assert_eq!(gate.waiters.load(Ordering::Relaxed), 0);
+        assert!(gate.enter(soon(), Source::default()).await.is_ok());
+        assert_eq!(gate.usage().waiting, 0);
     }
 
     #[tokio::test]
     async fn a_slot_that_is_given_back_goes_to_who_waited() {
         let gate = Gate::new(1, 1, Duration::from_secs(5));
-        let inside = gate.enter(soon()).await.unwrap();
-        let (next, ()) = tokio::join!(gate.enter(soon()), async { drop(inside) });
+        let inside = gate.enter(soon(), Source::default()).await.unwrap();
+        let (next, ()) = tokio::join!(gate.enter(soon(), Source::default()), async {
+            drop(inside)
+        });
         assert!(next.is_ok());
     }
 
     #[tokio::test]
     async fn who_comes_first_is_let_in_first() {
         let gate = Arc::new(Gate::new(1, 8, Duration::from_secs(5)));
-        let inside = gate.enter(soon()).await.unwrap();
+        let inside = gate.enter(soon(), Source::default()).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let wait = |number: usize| {
             let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
             async move {
-                let _permit = gate.enter(soon()).await.unwrap();
+                let _permit = gate.enter(soon(), Source::default()).await.unwrap();
                 order.lock().unwrap().push(number);
             }
         };
