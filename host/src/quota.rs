@@ -300,7 +300,7 @@ impl Quotas {
             for (held, usage) in group {
                 let is_own = Arc::ptr_eq(usage, &asking.usage);
                 if is_own || *held >= wanted {
-                    usage.revocable(resource, is_own, &mut victims);
+                    usage.revocable(resource, is_own.then_some(asking.source), &mut victims);
                 }
             }
             victims.sort_by_key(|victim| victim.waiting);
@@ -362,15 +362,29 @@ struct Victim {
 }
 
 impl Usage {
-    fn revocable(&self, resource: Resource, is_own: bool, found: &mut Vec<Victim>) {
+    /// Finds the reservations that may be revoked. Those that are queued are not revoked for the peer's own requests, except
+    /// for one of a connection, `own`, that has fewer than theirs.
+    fn revocable(&self, resource: Resource, own: Option<Source>, found: &mut Vec<Victim>) {
         // A reservation that ends meanwhile is dropped behind the lock: it takes itself out of the table.
         let all: Vec<Arc<Held>> = lock(&self.entries[resource as usize])
             .iter()
             .filter_map(|(_, held)| held.upgrade())
             .collect();
-        found.extend(all.into_iter().filter_map(|held| {
+        let mut counts: HashMap<u64, usize> = HashMap::new();
+        if own.is_some() {
+            for held in &all {
+                *counts.entry(held.connection()).or_default() += 1;
+            }
+        }
+        let count = |connection| counts.get(&connection).copied().unwrap_or(0);
+        found.extend(all.iter().filter_map(|held| {
             let waiting = held.waiting()?;
-            (!(is_own && is_queued(waiting))).then_some(Victim { waiting, held })
+            let is_kept = is_queued(waiting)
+                && own.is_some_and(|own| count(held.connection()) <= count(own.connection) + 1);
+            (!is_kept).then(|| Victim {
+                waiting,
+                held: Arc::clone(held),
+            })
         }));
     }
 }

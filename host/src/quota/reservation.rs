@@ -20,7 +20,8 @@ pub struct Revoked;
 pub enum Phase {
     /// The host works for it: never.
     Working,
-    /// It waits for an instance or its session's turn: for another peer with a smaller usage.
+    /// It waits for an instance or its session's turn: for another peer with a smaller usage, or for a connection of its own peer
+    /// that has fewer reservations than its own.
     Queued,
     /// It waits for its client, which sends or takes nothing: for any peer, its own included.
     WaitsForClient,
@@ -66,6 +67,11 @@ impl Held {
     pub(super) fn waiting(&self) -> Option<u64> {
         let waiting = self.waiting.load(Relaxed);
         (waiting != WORKING && waiting != REVOKED).then_some(waiting)
+    }
+
+    /// The connection that it is held for.
+    pub(super) fn connection(&self) -> u64 {
+        self.peer.source.connection
     }
 
     /// Revokes it if it still waits as it was found; returns the amount that this has freed.

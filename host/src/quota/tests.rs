@@ -97,6 +97,27 @@ fn a_queued_request_gives_way_to_a_smaller_peer_only() {
 }
 
 #[test]
+fn a_queued_request_gives_way_to_a_connection_of_its_address_that_has_fewer() {
+    let quotas = quotas(3);
+    let (flood, visitor) = (peer(&quotas, 1), peer(&quotas, 1));
+    let queued: Vec<_> = (0..3).map(|_| flood.reserve(R, 1).unwrap()).collect();
+    for reservation in &queued {
+        reservation.set_phase(Phase::Queued).unwrap();
+    }
+    let first = visitor.reserve(R, 1).unwrap();
+    first.set_phase(Phase::Queued).unwrap();
+    let revoked: Vec<_> = queued.iter().map(Reservation::is_revoked).collect();
+    assert_eq!(revoked, [true, false, false]);
+    assert_eq!(
+        visitor.reserve(R, 1).unwrap_err(),
+        Full,
+        "both have two then"
+    );
+    assert_eq!(flood.reserve(R, 1).unwrap_err(), Full);
+    assert!(!first.is_revoked());
+}
+
+#[test]
 fn what_the_host_works_for_is_never_revoked() {
     let quotas = quotas(2);
     let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
