@@ -372,7 +372,7 @@ impl Usage {
             .collect();
         let mut counts: HashMap<u64, usize> = HashMap::new();
         if own.is_some() {
-            for held in &all {
+            for held in all.iter().filter(|held| !held.is_revoked()) {
                 *counts.entry(held.connection()).or_default() += 1;
             }
         }

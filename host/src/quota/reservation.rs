@@ -69,6 +69,10 @@ impl Held {
         (waiting != WORKING && waiting != REVOKED).then_some(waiting)
     }
 
+    pub(super) fn is_revoked(&self) -> bool {
+        self.waiting.load(SeqCst) == REVOKED
+    }
+
     /// The connection that it is held for.
     pub(super) fn connection(&self) -> u64 {
         self.peer.source.connection
@@ -183,7 +187,7 @@ impl Reservation {
 
     /// Whether it was revoked.
     pub fn is_revoked(&self) -> bool {
-        self.0.waiting.load(SeqCst) == REVOKED
+        self.0.is_revoked()
     }
 
     /// Whether it waits, so that it may be revoked.
