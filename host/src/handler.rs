@@ -36,7 +36,7 @@ use crate::guest::{
     Blame, Deployments, End, Fault, Guest, GuestFailure, GuestRequest, Invocation, Released,
     ReplayBody, StreamPolicy,
 };
-use crate::quota::{Full, Outbox, Peer, PeerKey, Phase, Quotas, Reservation, Resource};
+use crate::quota::{Full, Outbox, Peer, Phase, Quotas, Reservation, Resource};
 use crate::random;
 use crate::route::{Found, Route, RouteTable};
 use crate::session::{
@@ -301,7 +301,7 @@ impl Handler {
             record.metrics = Some(Arc::clone(guest.metrics()));
         }
         let deadline = Deadline::after(guest.limits().deadline);
-        let client = PeerKey::of(screened.client);
+        let client = place.peer().source().peer;
         let request = GuestRequest {
             head,
             scheme: screened.scheme.clone(),
@@ -309,8 +309,7 @@ impl Handler {
             jar: guest.imports_cookies().then(|| Arc::clone(&self.jar)),
             request_id: Arc::clone(&record.request_id),
             deadline: deadline.clone(),
-            client: Some(client),
-            place: Some(place),
+            place: Some(place.clone()),
         };
         let mut runs = Runs {
             invocation: Invocation::new(Arc::clone(&guest), request),
@@ -320,14 +319,14 @@ impl Handler {
 
         // A guest that does not import the session costs no store access; one without a grant is told so by each call.
         let outcome = if guest.imports_session() {
-            let visit = visit(screened, path, &guest, is_kept, deadline);
+            let visit = visit(screened, path, &guest, is_kept, deadline, place);
             self.sessions.transact(visit, &mut runs).await
         } else {
             runs.run_without_session().await
         };
         record.attempts = runs.count;
         if let Blame::Guest(conduct) = runs.invocation.blame(end(&outcome)) {
-            guest.note(conduct, Some(client));
+            guest.note(conduct, client);
         }
 
         match outcome {
@@ -517,6 +516,7 @@ fn visit(
     guest: &Guest,
     is_kept: bool,
     deadline: Deadline,
+    place: Reservation,
 ) -> Visit {
     let start = match guest.start() {
         Start::Optimistic if !is_kept => Start::Fresh,
@@ -529,6 +529,7 @@ fn visit(
         grant: Arc::clone(guest.grant()),
         deadline,
         start,
+        place: Some(place),
     }
 }
 

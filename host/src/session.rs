@@ -34,6 +34,7 @@ use std::sync::Arc;
 
 use crate::cookie::Presented;
 use crate::deadline::Deadline;
+use crate::quota::Reservation;
 use crate::record::CookieAttributes;
 
 /// One request, as far as its session is concerned.
@@ -50,6 +51,9 @@ pub struct Visit {
     pub deadline: Deadline,
     /// Whether the visit waits for its turn before it starts.
     pub start: Start,
+    /// The request's place among those under way. While the visit waits for its turn, another client's request may take it;
+    /// the visit is refused then.
+    pub place: Option<Reservation>,
 }
 
 /// How a visit's first run starts.

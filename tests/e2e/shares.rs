@@ -329,3 +329,79 @@ async fn behind_a_trusted_proxy_each_forwarded_client_pays_for_itself() {
     }
     assert!(!reset.is_empty() && !reset.contains(&OTHER), "{reset:?}");
 }
+
+/// A guest that serves two requests at a time, with more requests of one connection than its queue holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_fills_a_guests_queue_delays_itself() {
+    for is_one in [true, false] {
+        let host = Config::over("memory:")
+            .guest_with(
+                "/f",
+                "fixture-faults",
+                "limits = { instances = 2, waiting = 16 }",
+            )
+            .start();
+        let mut flood = RawH2::connect(host.address(), Some(address(0, true)), &[])
+            .await
+            .unwrap();
+        for stream in 0..STREAMS {
+            flood
+                .request(1 + 2 * stream, "GET", "/f/sleep?1000", &[], true)
+                .await
+                .unwrap();
+        }
+        // The queue is full when the first answer says so.
+        loop {
+            let frame = timeout(PATIENCE, flood.receive()).await.unwrap().unwrap();
+            if frame.kind == kind::HEADERS {
+                assert_eq!(frame.status(), Some(503));
+                break;
+            }
+        }
+        let visitor = Browser::at(address(1, is_one), false);
+        for _ in 0..2 {
+            let answer = visitor.get(&host.url("/f/hello")).await;
+            assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
+        }
+    }
+}
+
+/// One client's requests that wait for their sessions' turns would otherwise fill the host for as long as their guest takes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_that_wait_for_a_sessions_turn_give_way() {
+    for is_one in [true, false] {
+        let slow = "session = \"write\"\nexclusive = true";
+        let host = Config::over("memory:")
+            .top("[server]\nrequests = 40\n")
+            .guest("/session", "counter")
+            .guest_with("/hello", "fixture-hello", "")
+            .guest_with("/f", "fixture-faults", slow)
+            .start();
+        let browser = Browser::new();
+        browser.get(&host.url("/session")).await;
+        let cookie = browser.cookies(&host.url("/session")).unwrap();
+        let mut flood = RawH2::connect(host.address(), Some(address(0, true)), &[])
+            .await
+            .unwrap();
+        for stream in 0..STREAMS {
+            let fields = [("cookie", cookie.as_str())];
+            flood
+                .request(1 + 2 * stream, "GET", "/f/sleep?2000", &fields, true)
+                .await
+                .unwrap();
+        }
+        // The host is full when the first answer says so.
+        loop {
+            let frame = timeout(PATIENCE, flood.receive()).await.unwrap().unwrap();
+            if frame.kind == kind::HEADERS {
+                assert_eq!(frame.status(), Some(503));
+                break;
+            }
+        }
+        let visitor = Browser::at(address(1, is_one), false);
+        for _ in 0..10 {
+            let answer = visitor.get(&host.url("/hello")).await;
+            assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
+        }
+    }
+}

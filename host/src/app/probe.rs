@@ -49,6 +49,7 @@ impl guest::Probe for ScratchVisitor {
                 grant: Arc::clone(candidate.grant()),
                 deadline: deadline.into(),
                 start: candidate.start(),
+                place: None,
             };
             let sessions = self.sessions(keys);
             let outcome = sessions.transact(visit, &mut invocation).await;
@@ -98,7 +99,6 @@ fn request(
         jar: Some(jar),
         request_id: "probe".into(),
         deadline: deadline.into(),
-        client: None,
         place: None,
     })
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::error::GuestFailure;
 use super::settings::Limits;
 use crate::limits::CLIENT_LOOK_INTERVAL;
-use crate::quota::{Phase, Reservation, Source};
+use crate::quota::{Reservation, Source};
 use clients::Clients;
 use queue::{Queue, Slot};
 
@@ -66,15 +66,9 @@ impl Gates {
         let Some(place) = place else {
             return self.queue(deadline, Source::default()).await;
         };
-        let revoked = |_| GuestFailure::NoInstance;
-        place.set_phase(Phase::Queued).map_err(revoked)?;
-        let permit = tokio::select! {
-            biased;
-            () = place.revoked() => Err(GuestFailure::NoInstance),
-            permit = self.queue(deadline, place.peer().source()) => permit,
-        }?;
-        place.set_phase(Phase::Working).map_err(revoked)?;
-        Ok(permit)
+        let queue = self.queue(deadline, place.peer().source());
+        let permit = place.queued(queue).await;
+        permit.unwrap_or(Err(GuestFailure::NoInstance))
     }
 
     async fn queue(

@@ -141,7 +141,7 @@ impl Invocation {
         }
         released?;
         releasing.release(|run, meter| {
-            let (body, peer) = (self.request.body.handle(), self.request.client);
+            let (body, peer) = (self.request.body.handle(), self.request.source().peer);
             Rest::new(run, meter, &self.guest, body, client, peer)
         })
     }
@@ -228,6 +228,7 @@ impl Invocation {
             lane: Arc::clone(self.guest.lane()),
             habit: Arc::clone(self.guest.habit()),
             guest: Arc::clone(self.guest.shared_name()),
+            source: self.request.source(),
             computed: self.computed,
             cpu_time: self.guest.limits().cpu_time,
             has_answered,

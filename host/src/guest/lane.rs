@@ -3,17 +3,20 @@
 //!
 //! No serving thread ever waits for one of these: that one may have to wait for the processor, for long.
 //!
-//! Knows turns and whose they are; what a turn does, it does not know. Guests take turns first, then the requests of each:
-//! a hundred loops of one guest slow another one's long computation as one loop would.
+//! Knows turns and whose they are; what a turn does, it does not know. Guests take turns first, then the clients of each, then the
+//! connections of a client, then the requests of a connection: a hundred loops of one guest slow another one's long computation as
+//! one loop would, and a client that sends many requests at once delays its own.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::Thread;
 use std::time::Duration;
 
 use crate::limits::LANE_NICENESS;
+use crate::quota::{PeerKey, Source};
 
 /// Something that computes for a little while at a time.
 pub(super) trait Turn: Send + Sync {
@@ -72,9 +75,9 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Puts a turn behind the other turns of the same guest. Never waits for a thread of the lane.
-    pub(super) fn push(&self, guest: &Arc<str>, turn: Arc<dyn Turn>) {
-        self.shared.deliver(Arc::clone(guest), turn);
+    /// Puts a turn behind the other turns of the same guest and connection. Never waits for a thread of the lane.
+    pub(super) fn push(&self, guest: &Arc<str>, source: Source, turn: Arc<dyn Turn>) {
+        self.shared.deliver((Arc::clone(guest), source, turn));
         for (thread, is_idle) in self.threads.iter().zip(&self.shared.is_idle) {
             if is_idle.swap(false, SeqCst) {
                 return thread.unpark();
@@ -145,7 +148,7 @@ fn be_nice() {
     }
 }
 
-type Delivery = (Arc<str>, Arc<dyn Turn>);
+type Delivery = (Arc<str>, Source, Arc<dyn Turn>);
 
 /// What the lane's threads share, and where others put turns for them.
 struct Shared {
@@ -158,11 +161,11 @@ struct Shared {
 }
 
 impl Shared {
-    fn deliver(&self, guest: Arc<str>, turn: Arc<dyn Turn>) {
+    fn deliver(&self, delivery: Delivery) {
         loop {
             for inbox in &self.inboxes {
                 if let Ok(mut inbox) = inbox.try_lock() {
-                    return inbox.push((guest, turn));
+                    return inbox.push(delivery);
                 }
             }
             std::thread::yield_now();
@@ -196,8 +199,8 @@ impl Shared {
         for inbox in &self.inboxes {
             // A lock of its own for each, and never two of them.
             let delivered = std::mem::take(&mut *lock(inbox));
-            for (guest, turn) in delivered {
-                turns.push(&guest, turn);
+            for (guest, source, turn) in delivered {
+                turns.push(guest, source, turn);
             }
         }
         turns.pop()
@@ -209,33 +212,82 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Turns in the order they are due.
+/// Turns in the order they are due, by guest, client and connection.
 #[derive(Default)]
-struct Turns {
-    /// The guests that have any, each once.
-    guests: VecDeque<Arc<str>>,
-    of_guest: HashMap<Arc<str>, VecDeque<Arc<dyn Turn>>>,
-}
+struct Turns(Rotation<Arc<str>, Rotation<Option<PeerKey>, Rotation<u64, VecDeque<Arc<dyn Turn>>>>>);
 
 impl Turns {
-    fn push(&mut self, guest: &Arc<str>, turn: Arc<dyn Turn>) {
-        let turns = self.of_guest.entry(Arc::clone(guest)).or_default();
-        if turns.is_empty() {
-            self.guests.push_back(Arc::clone(guest));
-        }
+    fn push(&mut self, guest: Arc<str>, source: Source, turn: Arc<dyn Turn>) {
+        let clients = self.0.of(guest);
+        let turns = clients.of(source.peer).of(source.connection);
         turns.push_back(turn);
     }
 
     fn pop(&mut self) -> Option<Arc<dyn Turn>> {
-        let guest = self.guests.pop_front()?;
-        let turns = self.of_guest.get_mut(&guest)?;
-        let turn = turns.pop_front();
-        if turns.is_empty() {
-            self.of_guest.remove(&guest);
+        self.0.take_next()
+    }
+}
+
+/// Queues that take turns, each once in a round. An empty queue leaves the rotation.
+struct Rotation<K, Q> {
+    /// The keys of all queues, the next one first.
+    order: VecDeque<K>,
+    queues: HashMap<K, Q>,
+}
+
+/// What gives a turn.
+trait TakeNext: Default {
+    fn take_next(&mut self) -> Option<Arc<dyn Turn>>;
+    fn is_empty(&self) -> bool;
+}
+
+impl TakeNext for VecDeque<Arc<dyn Turn>> {
+    fn take_next(&mut self) -> Option<Arc<dyn Turn>> {
+        self.pop_front()
+    }
+
+    fn is_empty(&self) -> bool {
+        VecDeque::is_empty(self)
+    }
+}
+
+impl<K, Q> Default for Rotation<K, Q> {
+    fn default() -> Self {
+        Self {
+            order: VecDeque::new(),
+            queues: HashMap::new(),
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, Q: TakeNext> Rotation<K, Q> {
+    /// The queue of a key, which the caller adds a turn to.
+    fn of(&mut self, key: K) -> &mut Q {
+        match self.queues.entry(key) {
+            Entry::Occupied(queue) => queue.into_mut(),
+            Entry::Vacant(new) => {
+                self.order.push_back(new.key().clone());
+                new.insert(Q::default())
+            }
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, Q: TakeNext> TakeNext for Rotation<K, Q> {
+    fn take_next(&mut self) -> Option<Arc<dyn Turn>> {
+        let key = self.order.pop_front()?;
+        let queue = self.queues.get_mut(&key)?;
+        let turn = queue.take_next();
+        if queue.is_empty() {
+            self.queues.remove(&key);
         } else {
-            self.guests.push_back(guest);
+            self.order.push_back(key);
         }
         turn
+    }
+
+    fn is_empty(&self) -> bool {
+        self.order.is_empty()
     }
 }
 
@@ -253,11 +305,23 @@ mod tests {
     }
 
     #[test]
-    fn guests_take_turns_and_then_the_requests_of_each() {
+    fn guests_take_turns_and_then_clients_and_then_connections() {
         let (sender, taken) = mpsc::channel();
         let mut turns = Turns::default();
-        for (guest, name) in [("a", "a1"), ("a", "a2"), ("a", "a3"), ("b", "b1")] {
-            turns.push(&guest.into(), Arc::new(Named(name, sender.clone())));
+        let source = |peer: u8, connection| Source {
+            peer: Some(PeerKey::of([10, 0, 0, peer].into())),
+            connection,
+        };
+        let pushed = [
+            ("a", source(1, 1), "a1"),
+            ("a", source(1, 1), "a2"),
+            ("a", source(1, 1), "a3"),
+            ("a", source(1, 2), "a of the same client"),
+            ("a", source(2, 3), "a of another client"),
+            ("b", source(1, 1), "b1"),
+        ];
+        for (guest, source, name) in pushed {
+            turns.push(guest.into(), source, Arc::new(Named(name, sender.clone())));
         }
         while let Some(turn) = turns.pop() {
             turn.take();
@@ -265,8 +329,9 @@ mod tests {
         drop(sender);
         let order: Vec<_> = taken.iter().map(|(name, _)| name).collect();
         // The last sender went with the last turn.
-        assert_eq!(order, ["a1", "b1", "a2", "a3"]);
-        assert!(turns.guests.is_empty() && turns.of_guest.is_empty());
+        let others = ["a of another client", "a of the same client"];
+        assert_eq!(order, ["a1", "b1", others[0], others[1], "a2", "a3"]);
+        assert!(turns.0.order.is_empty() && turns.0.queues.is_empty());
     }
 
     #[test]
@@ -290,7 +355,7 @@ mod tests {
         let own = rustix::process::getpriority_process(None).unwrap();
         let (sender, taken) = mpsc::channel();
         let lane = Lane::start().unwrap();
-        lane.push(&"a".into(), Arc::new(Named("a", sender)));
+        lane.push(&"a".into(), Source::default(), Arc::new(Named("a", sender)));
         let (_, niceness) = taken.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(niceness, (own + LANE_NICENESS).min(19));
     }

@@ -15,7 +15,7 @@ pub use replay::{BodyTooSlow, ReplayBody};
 use super::caller::Cookies;
 use crate::cookie::Jar;
 use crate::deadline::Deadline;
-use crate::quota::{PeerKey, Reservation};
+use crate::quota::{Reservation, Source};
 
 /// A request that a guest can be run on, again if need be. `Debug` shows no header and no body.
 pub struct GuestRequest {
@@ -31,13 +31,18 @@ pub struct GuestRequest {
     pub request_id: Arc<str>,
     /// When the answer must have been released, all runs together.
     pub deadline: Deadline,
-    /// The client that is counted by, where failures have to come from several.
-    pub client: Option<PeerKey>,
-    /// Its place among the requests under way. Its peer pays for what is kept in memory for the client.
+    /// Its place among the requests under way. Its peer pays for what is kept in memory for the client, and is the one that is
+    /// counted where failures have to come from several clients.
     pub place: Option<Reservation>,
 }
 
 impl GuestRequest {
+    /// The connection that it came on.
+    pub(super) fn source(&self) -> Source {
+        let place = self.place.as_ref();
+        place.map_or_else(Source::default, |place| place.peer().source())
+    }
+
     /// Its cookies, unread, where the guest has asked for them.
     pub(super) fn cookies(&self) -> Option<Cookies> {
         let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();

@@ -104,7 +104,6 @@ fn request(guest: &Guest, method: Method, target: &str, body: impl Into<Bytes>) 
         jar: None,
         request_id: "test".into(),
         deadline: (Instant::now() + limits.deadline).into(),
-        client: None,
         place: None,
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Knows names and who may be believed; nothing of sessions or guests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Once;
 
 use http::header::{
     CONNECTION, HeaderName, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER,
@@ -92,16 +93,42 @@ fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> 
     }
 }
 
-/// The client behind the trusted proxy that this peer is, if it is one and says so.
+/// The client that a request counts for, where this peer is a proxy of the operator's: the one that the proxy names, else the
+/// proxy itself. If any peer is believed, anybody could choose whom a request counts for; then there is none.
 pub(super) fn client_behind_proxy(
     headers: &HeaderMap,
     peer: IpAddr,
     trust: &ProxyTrust,
 ) -> Option<IpAddr> {
     trust
-        .covers(peer)
-        .then(|| forwarded_client(headers, trust).0)
-        .flatten()
+        .names(peer)
+        .then(|| forwarded_client(headers, trust).0.unwrap_or(peer))
+}
+
+/// An address as proxies write it: alone, or with a port, an IPv6 address in brackets then.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
+    let address = text.parse().ok();
+    let address = address.or_else(|| {
+        text.parse::<SocketAddr>()
+            .ok()
+            .map(|with_port| with_port.ip())
+    });
+    let address = address.or_else(bracketed);
+    address.map(|address: IpAddr| address.to_canonical())
+}
+
+/// Warns once in a process: a proxy writes its lists the same way all the time.
+fn warn_of_unreadable_address() {
+    static WARNED: Once = Once::new();
+    WARNED.call_once(|| {
+        tracing::warn!(
+            key = "session.trusted_proxies",
+            "a trusted proxy names a client in X-Forwarded-For by something that is no IP address: its requests count for the \
+             proxy's address; let the proxy write the client's address there",
+        );
+    });
 }
 
 /// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have
@@ -110,10 +137,10 @@ fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> (Option<IpAddr>,
     let mut farthest = None;
     let mut proxies = 1;
     for address in list(headers, "x-forwarded-for").into_iter().rev() {
-        let Ok(address) = address.trim().parse::<IpAddr>() else {
+        let Some(address) = forwarded_address(address) else {
+            warn_of_unreadable_address();
             break;
         };
-        let address = address.to_canonical();
         farthest = Some(address);
         if !trust.covers(address) {
             break;
@@ -305,6 +332,31 @@ mod tests {
         assert_eq!(take(&mut headers, PROXY, &proxies()).1, STRANGER);
         let mut headers = map(&[("x-forwarded-for", "1.1.1.1, nonsense, 10.9.9.9")]);
         assert_eq!(take(&mut headers, PROXY, &proxies()).1, "10.9.9.9");
+    }
+
+    #[test]
+    fn a_request_counts_for_the_client_that_the_operators_proxy_names() {
+        let everybody = ProxyTrust::Everybody;
+        let table = [
+            (&proxies(), PROXY, "203.0.113.9", Some("203.0.113.9")),
+            (&proxies(), PROXY, "203.0.113.9:51234", Some("203.0.113.9")),
+            (&proxies(), PROXY, "[2001:db8::1]:443", Some("2001:db8::1")),
+            (&proxies(), PROXY, "[2001:db8::1]", Some("2001:db8::1")),
+            (&proxies(), PROXY, "::ffff:203.0.113.9", Some("203.0.113.9")),
+            (&proxies(), PROXY, "unknown", Some(PROXY)),
+            (&proxies(), PROXY, "", Some(PROXY)),
+            (&proxies(), STRANGER, "1.1.1.1", None),
+            (&everybody, STRANGER, "1.1.1.1", None),
+            (&ProxyTrust::Nobody, PROXY, "1.1.1.1", None),
+        ];
+        for (trust, peer, forwarded, client) in table {
+            let headers = map(&[("x-forwarded-for", forwarded)]);
+            let counted = client_behind_proxy(&headers, peer.parse().unwrap(), trust);
+            let client = client.map(|client| client.parse().unwrap());
+            assert_eq!(counted, client, "{peer} says {forwarded:?}");
+        }
+        let silent = client_behind_proxy(&map(&[]), PROXY.parse().unwrap(), &proxies());
+        assert_eq!(silent, Some(PROXY.parse().unwrap()));
     }
 
     #[test]

@@ -216,6 +216,21 @@ impl Reservation {
         poll_fn(|cx| self.poll_revoked(cx)).await;
     }
 
+    /// Waits in phase [`Phase::Queued`], and goes on in [`Phase::Working`]. Cancel safe: a dropped call leaves it queued.
+    ///
+    /// # Errors
+    /// [`Revoked`], before or while it waits.
+    pub async fn queued<T>(&self, wait: impl Future<Output = T>) -> Result<T, Revoked> {
+        self.set_phase(Phase::Queued)?;
+        let waited = tokio::select! {
+            biased;
+            () = self.revoked() => return Err(Revoked),
+            waited = wait => waited,
+        };
+        self.set_phase(Phase::Working)?;
+        Ok(waited)
+    }
+
     /// The peer that holds it.
     pub fn peer(&self) -> &Peer {
         &self.0.peer

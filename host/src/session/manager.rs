@@ -127,7 +127,10 @@ impl SessionManager {
             Opening::New(ticket) => (self.fresh(Standing::New, Link::of(&visit)).into(), ticket),
             Opening::Known(id) => {
                 if visit.start == Start::Exclusive
-                    && turn.take(self, &id, visit.deadline.at()).await.is_err()
+                    && turn
+                        .take(self, &id, visit.deadline.at(), visit.place.clone())
+                        .await
+                        .is_err()
                 {
                     return refused(Refusal::Busy, CookieChange::Keep);
                 }
@@ -293,7 +296,7 @@ impl SessionManager {
         if turn.is_taken() {
             return Ok((self.on_row(base, run.link()).into(), turn));
         }
-        let taken = turn.take(self, &base.id, run.deadline()).await;
+        let taken = turn.take(self, &base.id, run.deadline(), run.place()).await;
         taken.map_err(|_| Refusal::Busy)?;
         // While it waited, others changed the session: those of this process left what they wrote.
         if let Some(newest) = self.snapshots.newest(&base) {

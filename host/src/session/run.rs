@@ -21,6 +21,7 @@ use super::transaction::{Base, Transaction};
 use super::{CallError, CookieChange, Visit};
 use crate::deadline::Deadline;
 use crate::limits::UNUSED_LOAD_WAIT_MAX;
+use crate::quota::Reservation;
 use crate::record::SessionId;
 use crate::store::StoreError;
 
@@ -31,6 +32,8 @@ pub(super) struct Run {
     check: Check,
     link: Link,
     deadline: Deadline,
+    /// The request's among those under way.
+    place: Option<Reservation>,
     ticket: Ticket,
     turn: Turn,
     /// Why the run has to end.
@@ -130,6 +133,7 @@ impl Run {
             check: footing.check,
             link: Link::of(visit),
             deadline: visit.deadline.clone(),
+            place: visit.place.clone(),
             ticket,
             turn,
             stop: None,
@@ -151,6 +155,10 @@ impl Run {
 
     pub(super) fn deadline(&self) -> Instant {
         self.deadline.at()
+    }
+
+    pub(super) fn place(&self) -> Option<Reservation> {
+        self.place.clone()
     }
 
     pub(super) fn is_saved(&self) -> bool {

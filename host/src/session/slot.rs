@@ -11,6 +11,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::fold::Riders;
+use crate::quota::Reservation;
 use crate::record::SessionId;
 
 /// The slots of one manager's sessions.
@@ -49,18 +50,19 @@ impl Slots {
         self.contended.load(Ordering::Relaxed) > 0 && self.lock().contains_key(id)
     }
 
-    /// Waits for the session's slot behind all who came before.
+    /// Waits for the session's slot behind all who came before. Meanwhile the request may lose its `place` among those under way.
     ///
     /// Cancel safety: a dropped call has left the queue.
     ///
     /// # Errors
-    /// When too many wait already, or the deadline passes first.
+    /// When too many wait already, the deadline passes first, or the place was revoked.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         id: &SessionId,
         deadline: Instant,
+        place: Option<Reservation>,
     ) -> Result<SlotGuard, NoTurn> {
-        self.queue_up(id)?.turn(deadline).await
+        self.queue_up(id)?.turn(deadline, place).await
     }
 
     /// A place in the session's queue; it counts from the first wait for the turn on.
@@ -133,15 +135,23 @@ impl Place {
         &self.riders
     }
 
-    /// Waits for the turn behind all who came before.
+    /// Waits for the turn behind all who came before. Meanwhile the request may lose its `place` among those under way.
     ///
     /// Cancel safety: a dropped call has left the queue.
     ///
     /// # Errors
-    /// When the deadline passes first.
-    pub(super) async fn turn(self, deadline: Instant) -> Result<SlotGuard, NoTurn> {
+    /// When the deadline passes first, or the place was revoked.
+    pub(super) async fn turn(
+        self,
+        deadline: Instant,
+        place: Option<Reservation>,
+    ) -> Result<SlotGuard, NoTurn> {
         let turn = Arc::clone(&self.turn).acquire_owned();
-        let permit = tokio::time::timeout_at(deadline.into(), turn).await;
+        let turn = tokio::time::timeout_at(deadline.into(), turn);
+        let permit = match place {
+            Some(place) => place.queued(turn).await.map_err(|_| NoTurn)?,
+            None => turn.await,
+        };
         let permit = permit.map_err(|_| NoTurn)?.map_err(|_| NoTurn)?;
         Ok(SlotGuard {
             _permit: permit,
@@ -177,13 +187,13 @@ mod tests {
     async fn turns_are_taken_in_order_of_arrival() {
         let slots = Slots::new(8);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon()).await.unwrap();
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut waiting = Vec::new();
         for n in 0..4 {
             let (slots, id, order) = (Arc::clone(&slots), id.clone(), Arc::clone(&order));
             waiting.push(tokio::spawn(async move {
-                let _held = slots.acquire(&id, soon()).await.unwrap();
+                let _held = slots.acquire(&id, soon(), None).await.unwrap();
                 order.lock().unwrap().push(n);
             }));
             tokio::task::yield_now().await;
@@ -202,11 +212,11 @@ mod tests {
     async fn a_full_queue_turns_the_next_one_away() {
         let slots = Slots::new(1);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon()).await.unwrap();
-        let mut second = Box::pin(slots.acquire(&id, soon()));
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let mut second = Box::pin(slots.acquire(&id, soon(), None));
         assert!(futures_util::poll!(&mut second).is_pending());
 
-        assert_eq!(slots.acquire(&id, soon()).await.unwrap_err(), NoTurn);
+        assert_eq!(slots.acquire(&id, soon(), None).await.unwrap_err(), NoTurn);
 
         drop(held);
         assert!(second.await.is_ok());
@@ -216,9 +226,12 @@ mod tests {
     async fn a_wait_ends_at_the_deadline_and_leaves_nothing_behind() {
         let slots = Slots::new(8);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon()).await.unwrap();
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
         let deadline = Instant::now() + Duration::from_millis(1);
-        assert_eq!(slots.acquire(&id, deadline).await.unwrap_err(), NoTurn);
+        assert_eq!(
+            slots.acquire(&id, deadline, None).await.unwrap_err(),
+            NoTurn
+        );
         assert!(slots.is_contended(&id));
         drop(held);
         assert!(!slots.is_contended(&id));
@@ -228,8 +241,8 @@ mod tests {
     async fn a_dropped_wait_leaves_the_queue() {
         let slots = Slots::new(8);
         let id = SessionId::generate();
-        let held = slots.acquire(&id, soon()).await.unwrap();
-        let mut waiting = Box::pin(slots.acquire(&id, soon()));
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let mut waiting = Box::pin(slots.acquire(&id, soon(), None));
         assert!(futures_util::poll!(&mut waiting).is_pending());
         drop(waiting);
         drop(held);

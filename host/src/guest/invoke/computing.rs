@@ -22,6 +22,7 @@ use crate::guest::lane::{Habit, Lane};
 use crate::guest::log::GuestLog;
 use crate::guest::shelf::Kept;
 use crate::limits::LANE_THRESHOLD;
+use crate::quota::Source;
 
 /// The guest's work, instance and all.
 pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
@@ -43,8 +44,9 @@ struct Job {
 pub(super) struct Terms {
     pub(super) lane: Arc<Lane>,
     pub(super) habit: Arc<Habit>,
-    /// Whose turns its turns are.
+    /// The guest and the connection that its turns count for.
     pub(super) guest: Arc<str>,
+    pub(super) source: Source,
     /// What earlier runs for the same request have computed.
     pub(super) computed: Duration,
     /// Longest time that all of them may compute.

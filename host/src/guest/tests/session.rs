@@ -57,6 +57,7 @@ impl Visitor {
             grant: Arc::clone(guest.grant()),
             deadline: Deadline::after(guest.limits().deadline),
             start: guest.start(),
+            place: None,
         };
         let outcome = self.sessions.transact(visit, &mut attempt).await;
         let (Outcome::Answered { cookie, .. }

@@ -186,7 +186,10 @@ impl Run {
             return Ok(());
         };
         let deadline = self.deadline();
-        let taken = self.turn.take(&self.manager, &id, deadline).await;
+        let taken = self
+            .turn
+            .take(&self.manager, &id, deadline, self.place.clone())
+            .await;
         taken.map_err(|_| Stop::Busy)
     }
 

@@ -25,7 +25,7 @@ impl Run {
         let taken = tokio::select! {
             biased;
             ride = &mut rode => return self.take_back(ride.ok()),
-            taken = place.turn(self.deadline()) => taken,
+            taken = place.turn(self.deadline(), self.place.clone()) => taken,
         };
         match riders.withdraw(ticket) {
             Some(transaction) => self.phase = Phase::Open(transaction),

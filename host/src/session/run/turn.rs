@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::quota::Reservation;
 use crate::record::SessionId;
 use crate::session::fold::Riders;
 use crate::session::manager::SessionManager;
@@ -29,15 +30,16 @@ impl Turn {
     /// Waits for the session's slot.
     ///
     /// # Errors
-    /// When the queue is full or the deadline passes.
+    /// When the queue is full, the deadline passes, or the request lost its `place` among those under way.
     pub(in crate::session) async fn take(
         &mut self,
         manager: &Arc<SessionManager>,
         id: &SessionId,
         deadline: Instant,
+        place: Option<Reservation>,
     ) -> Result<(), NoTurn> {
         if self.slot.is_none() {
-            self.slot = Some(manager.slots.acquire(id, deadline).await?);
+            self.slot = Some(manager.slots.acquire(id, deadline, place).await?);
         }
         Ok(())
     }

@@ -161,6 +161,7 @@ impl House {
             grant: Arc::new(Grant::write()),
             deadline: (Instant::now() + Duration::from_secs(60)).into(),
             start: Start::Optimistic,
+            place: None,
         }
     }
 

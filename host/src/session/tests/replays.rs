@@ -6,6 +6,7 @@ use super::super::{CookieChange, Refusal, Replay};
 use super::guest::{Trap, answered, failed, guest, guest_with, refused};
 use super::house::House;
 use super::stubborn::Asked;
+use crate::quota::{Quotas, Resource, Totals};
 
 /// A guest that may not be run again reads `a`, somebody else writes `key`, the guest writes `z`.
 async fn overtaken(replay: Replay, key: &'static str) -> (House, crate::record::SessionId, bool) {
@@ -122,7 +123,7 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let held = house.manager.slots.acquire(&id, deadline).await;
+    let held = house.manager.slots.acquire(&id, deadline, None).await;
     for start in [
         super::super::Start::Optimistic,
         super::super::Start::Exclusive,
@@ -143,12 +144,47 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
     assert_eq!(answered(outcome.await).0, 2);
 }
 
+/// One client's requests that wait for a session's turn would otherwise keep all others from the host.
+#[tokio::test]
+async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
+    let house = House::new();
+    let id = house.make(None, &[("a", "1")]);
+    let quotas = Quotas::new(Totals {
+        requests: 1,
+        ..Totals::default()
+    });
+    let (flood, visitor) = (quotas.peer([127, 0, 0, 1].into()), [127, 0, 0, 2].into());
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let _held = house.manager.slots.acquire(&id, deadline, None).await;
+    for start in [
+        super::super::Start::Optimistic,
+        super::super::Start::Exclusive,
+    ] {
+        let mut visit = house.visit(Some(&id));
+        visit.start = start;
+        visit.place = Some(flood.reserve(Resource::Requests, 1).unwrap());
+        let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
+        let waiting = house.manager.transact(visit, &mut guest);
+        let taking = async {
+            loop {
+                match quotas.peer(visitor).reserve(Resource::Requests, 1) {
+                    Ok(place) => return place,
+                    Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+                }
+            }
+        };
+        let (outcome, _place) = tokio::join!(waiting, taking);
+        assert_eq!(refused(outcome).0, Refusal::Busy, "{start:?}");
+    }
+    assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
+}
+
 #[tokio::test]
 async fn readers_do_not_wait_for_a_slot_that_others_hold() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
     let deadline = Instant::now() + Duration::from_secs(60);
-    let _held = house.manager.slots.acquire(&id, deadline).await;
+    let _held = house.manager.slots.acquire(&id, deadline, None).await;
     let outcome = house.request(
         &id,
         guest(|session, _| async move { Ok(session.get("a").await?) }),

@@ -34,6 +34,7 @@ impl Bench {
             lane: Arc::clone(&self.lane),
             habit: Arc::clone(&self.habit),
             guest: "guest".into(),
+            source: Source::default(),
             computed: Duration::ZERO,
             cpu_time: None,
             has_answered: HasAnswered::default(),

@@ -162,7 +162,8 @@ impl Ticket {
 
     fn queue(self: &Arc<Self>) {
         let turn: Arc<dyn Turn> = Arc::<Self>::clone(self);
-        self.terms.lane.push(&self.terms.guest, turn);
+        let terms = &self.terms;
+        terms.lane.push(&terms.guest, terms.source, turn);
     }
 
     /// Drops the job, though not here, unless a thread of the lane has it: then that one does.
