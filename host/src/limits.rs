@@ -54,6 +54,11 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
+/// Longest host that a client or a guest may name, in characters, without its port: a name of DNS has 253, and may end in a dot.
+pub const HOST_CHARS_MAX: usize = 255;
+/// Longest label of such a host: DNS has no longer one (RFC 1035, section 2.3.4). Parsing a label of IDNA takes a time that grows
+/// with the square of its length.
+pub const HOST_LABEL_CHARS_MAX: usize = 63;
 /// Longest request method, in bytes: the longest of the registry has 17 (UPDATEREDIRECTREF).
 pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
 /// Connections at once. A further one takes the place of one without a request.
