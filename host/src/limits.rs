@@ -168,9 +168,11 @@ pub const OUTBOUND_CALLS_MAX: u32 = 64;
 pub const GUEST_OUTBOUND_CONNECTIONS_MAX: usize = 64;
 /// Outgoing connections of all guests at once: eight guests at their limit.
 pub const OUTBOUND_CONNECTIONS_MAX: usize = 512;
-/// Longest wait of a call for one of them: enough for a short burst, and far below a guest's deadline.
+/// Longest wait for one of them of a call that has no connect time-out of its own: enough for a short burst, and far below a guest's
+/// deadline.
 pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Calls of one guest that may wait so: as many as it has instances.
+/// Calls of one guest that may wait so at its own bound: as many as it has instances. Those that wait at the host's bound alone count
+/// against the guest's connections.
 pub const OUTBOUND_WAITERS_MAX: usize = 256;
 /// How long an outgoing connection waits for another request. Node.js closes its end after 5 s: a request that meets that is lost.
 pub const OUTBOUND_IDLE_MAX: Duration = Duration::from_secs(4);

@@ -15,7 +15,7 @@ pub use replay::{BodyTooSlow, ReplayBody};
 use super::caller::Cookies;
 use crate::cookie::Jar;
 use crate::deadline::Deadline;
-use crate::quota::{PeerKey, Reservation};
+use crate::quota::{PeerKey, Reservation, Source};
 
 /// A request that a guest can be run on, again if need be. `Debug` shows no header and no body.
 pub struct GuestRequest {
@@ -38,6 +38,12 @@ pub struct GuestRequest {
 }
 
 impl GuestRequest {
+    /// The connection that it came by.
+    pub(super) fn source(&self) -> Source {
+        let place = self.place.as_ref();
+        place.map_or_else(Source::default, |place| place.peer().source())
+    }
+
     /// Its cookies, unread, where the guest has asked for them.
     pub(super) fn cookies(&self) -> Option<Cookies> {
         let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();
