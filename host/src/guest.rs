@@ -36,6 +36,7 @@ mod loaded;
 mod loader;
 mod log;
 mod outbound;
+mod queue;
 mod registry;
 mod request;
 mod runtime;

@@ -15,6 +15,7 @@ pub mod files;
 pub mod fuzz;
 pub mod guest;
 pub mod handler;
+mod hostname;
 pub mod limits;
 pub mod quota;
 mod random;

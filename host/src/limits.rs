@@ -54,6 +54,11 @@ pub const REQUEST_HEAD_BYTES_MAX: usize = 32 << 10;
 pub const REQUEST_HEADERS_MAX: usize = 100;
 /// Longest request target (path and query), in bytes.
 pub const REQUEST_TARGET_BYTES_MAX: usize = 16 << 10;
+/// Longest host that a client or a guest may name, in characters, without its port: a name of DNS has 253, and may end in a dot.
+pub const HOST_CHARS_MAX: usize = 255;
+/// Longest label of such a host: DNS has no longer one (RFC 1035, section 2.3.4). Parsing a label of IDNA takes a time that grows
+/// with the square of its length.
+pub const HOST_LABEL_CHARS_MAX: usize = 63;
 /// Longest request method, in bytes: the longest of the registry has 17 (UPDATEREDIRECTREF).
 pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
 /// Connections at once. A further one takes the place of one without a request.
@@ -163,9 +168,11 @@ pub const OUTBOUND_CALLS_MAX: u32 = 64;
 pub const GUEST_OUTBOUND_CONNECTIONS_MAX: usize = 64;
 /// Outgoing connections of all guests at once: eight guests at their limit.
 pub const OUTBOUND_CONNECTIONS_MAX: usize = 512;
-/// Longest wait of a call for one of them: enough for a short burst, and far below a guest's deadline.
+/// Longest wait for one of them of a call that has no connect time-out of its own: enough for a short burst, and far below a guest's
+/// deadline.
 pub const OUTBOUND_WAIT_MAX: Duration = Duration::from_secs(2);
-/// Calls of one guest that may wait so: as many as it has instances.
+/// Calls of one guest that may wait so at its own bound: as many as it has instances. Those that wait at the host's bound alone count
+/// against the guest's connections.
 pub const OUTBOUND_WAITERS_MAX: usize = 256;
 /// How long an outgoing connection waits for another request. Node.js closes its end after 5 s: a request that meets that is lost.
 pub const OUTBOUND_IDLE_MAX: Duration = Duration::from_secs(4);

@@ -20,6 +20,7 @@ const LAYERS: [&[&str]; 12] = [
     &["record"],
     &[
         "files",
+        "hostname",
         "quota",
         "limits",
         "deadline",

@@ -8,10 +8,12 @@ use cloakroom_tests::host::{Config, Host};
 /// What each is asked for, far beyond the limit of 16 MiB, and what the answer is.
 ///
 /// Where the host keeps nothing for the guest the answer is 200; so it is where the host drops what passes the limit.
-const HOARDS_02: [(&str, u16); 13] = [
+const HOARDS_02: [(&str, u16); 15] = [
     ("/hoard-fields?4000", 500),
     ("/hoard-entries?4000", 500),
     ("/hoard-clones?4000", 500),
+    ("/hoard-request-headers?4000", 500),
+    ("/hoard-response-headers?4000", 500),
     ("/hoard-lists?4000", 500),
     ("/hoard-bodies?1300", 500),
     ("/hoard-responses?1300", 500),
@@ -23,10 +25,12 @@ const HOARDS_02: [(&str, u16); 13] = [
     ("/hoard-lines?20000", 200),
     ("/hoard-line?2000", 200),
 ];
-const HOARDS_03: [(&str, u16); 7] = [
+const HOARDS_03: [(&str, u16); 9] = [
     ("/hoard-fields?4000", 500),
     ("/hoard-entries?4000", 500),
     ("/hoard-clones?4000", 500),
+    ("/hoard-request-headers?1000", 500),
+    ("/hoard-response-headers?1000", 500),
     ("/hoard-lists?4000", 500),
     ("/hoard-bodies?1000", 500),
     ("/hoard-responses?1000", 500),

@@ -1,10 +1,11 @@
-//! What the host keeps of one request over all its runs: whether it had effects on the outside, and which denials the log was
-//! told of. Knows neither the session nor what is granted.
+//! What the host keeps of one request over all its runs: whose it is, whether it had effects on the outside, and which denials the log
+//! was told of. Knows neither the session nor what is granted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use super::denials::{Denial, Denials};
+use crate::quota::Source;
 
 /// The account of one request. Clones are the same one.
 #[derive(Clone, Debug)]
@@ -17,27 +18,34 @@ struct Entries {
     /// A bit for each grant whose denial was told.
     told: AtomicU8,
     request_id: Arc<str>,
+    source: Source,
     /// None where there is no request.
     denials: Option<Arc<Denials>>,
 }
 
 impl Account {
-    pub(super) fn new(denials: Arc<Denials>, request_id: Arc<str>) -> Self {
-        Self::with(Some(denials), request_id)
+    pub(super) fn new(denials: Arc<Denials>, request_id: Arc<str>, source: Source) -> Self {
+        Self::with(Some(denials), request_id, source)
     }
 
     /// Of an instance that runs no request.
     pub(super) fn none() -> Self {
-        Self::with(None, Arc::default())
+        Self::with(None, Arc::default(), Source::default())
     }
 
-    fn with(denials: Option<Arc<Denials>>, request_id: Arc<str>) -> Self {
+    fn with(denials: Option<Arc<Denials>>, request_id: Arc<str>, source: Source) -> Self {
         Self(Arc::new(Entries {
             calls: AtomicU32::new(0),
             told: AtomicU8::new(0),
             request_id,
+            source,
             denials,
         }))
+    }
+
+    /// The connection that the request came by: its calls take turns with those of others.
+    pub(super) fn source(&self) -> Source {
+        self.0.source
     }
 
     /// Whether any request of the guest has left.

@@ -4,18 +4,17 @@
 //! of the second, so a guest at its limit keeps no other from an instance.
 
 mod clients;
-mod queue;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::error::GuestFailure;
+use super::queue::{Queue, Slot};
 use super::settings::Limits;
 use crate::limits::CLIENT_LOOK_INTERVAL;
 use crate::quota::{Reservation, Source};
 use clients::Clients;
-use queue::{Queue, Slot};
 
 pub(super) use clients::Client;
 
@@ -166,7 +165,7 @@ impl Gate {
             return Ok(slot);
         }
         let full = |_| GuestFailure::NoInstance;
-        let mut waiter = self.queue.join(source).map_err(full)?;
+        let mut waiter = self.queue.join(source, ()).map_err(full)?;
         let queue_ends = Instant::now() + self.wait_max;
         let until = deadline.map_or(queue_ends, |deadline| deadline.min(queue_ends));
         loop {

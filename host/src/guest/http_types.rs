@@ -3,15 +3,19 @@
 //!
 //! | what is kept | charged |
 //! | --- | --- |
-//! | header fields | as they grow; a clone holds all of them at once |
+//! | header fields | as they grow; a clone, or those of a request or response, hold all of them at once |
 //! | a request or response that the guest makes | its fields, method, target and authority, and the pieces of its body that wait |
-//! | trailers | up to the end of the guest's request |
+//! | trailers | up to the end of the guest's request; those that arrive, with their resource (WASI 0.2) |
+//!
+//! Trailers that arrive in WASI 0.3 come through a future, which has no function here: there is one set for each body that arrives.
 
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};
 use wasmtime::{AsContextMut as _, Result, StoreContextMut};
 use wasmtime_wasi_http::p2::bindings::http::types as types02;
-use wasmtime_wasi_http::p2::body::HostOutgoingBody;
-use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::p2::body::{HostFutureTrailers, HostOutgoingBody};
+use wasmtime_wasi_http::p2::types::{
+    HostIncomingRequest, HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+};
 use wasmtime_wasi_http::p3::bindings::http::types as types03;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
@@ -127,6 +131,18 @@ macro_rules! setters {
     };
 }
 
+/// A function that gives the fields of a request or response as a resource of their own. Wasmtime's shares the bytes between the two; the
+/// charge is that of a clone, since the fields stay when the other one is dropped.
+macro_rules! headers {
+    ($it:ident, $name:literal, $headers:path, $of:ty) => {
+        $it.func_wrap($name, |mut store: Store<'_>, (of,): (Resource<$of>,)| {
+            let headers = $headers(&mut store.data_mut().http(), of)?;
+            store.data_mut().charge_fields(&headers)?;
+            Ok((headers,))
+        })?;
+    };
+}
+
 /// WASI 0.2's names for what both worlds have.
 mod named02 {
     pub(super) use super::types02::{HostFields, HostOutgoingRequest as HostRequest, Method};
@@ -140,6 +156,41 @@ pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
     in_front(linker, TYPES_02, |it| {
         fields!(it, named02);
         setters!(it, named02, "outgoing-request", HostOutgoingRequest);
+        headers!(
+            it,
+            "[method]incoming-request.headers",
+            types02::HostIncomingRequest::headers,
+            HostIncomingRequest
+        );
+        headers!(
+            it,
+            "[method]outgoing-request.headers",
+            types02::HostOutgoingRequest::headers,
+            HostOutgoingRequest
+        );
+        headers!(
+            it,
+            "[method]incoming-response.headers",
+            types02::HostIncomingResponse::headers,
+            HostIncomingResponse
+        );
+        headers!(
+            it,
+            "[method]outgoing-response.headers",
+            types02::HostOutgoingResponse::headers,
+            HostOutgoingResponse
+        );
+        it.func_wrap(
+            "[method]future-trailers.get",
+            |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
+                let http = &mut store.data_mut().http();
+                let arrived = types02::HostFutureTrailers::get(http, trailers)?;
+                if let Some(Ok(Ok(Some(fields)))) = &arrived {
+                    store.data_mut().charge_fields(fields)?;
+                }
+                Ok((arrived,))
+            },
+        )?;
         it.func_wrap(
             "[constructor]outgoing-request",
             |mut store: Store<'_>, (headers,): (Fields,)| {
@@ -201,6 +252,18 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
     in_front(linker, TYPES_03, |it| {
         fields!(it, types03);
         setters!(it, types03, "request", Request);
+        headers!(
+            it,
+            "[method]request.get-headers",
+            types03::HostRequest::get_headers,
+            Request
+        );
+        headers!(
+            it,
+            "[method]response.get-headers",
+            types03::HostResponse::get_headers,
+            Response
+        );
         it.func_wrap(
             "[static]request.new",
             |mut store: Store<'_>,

@@ -86,8 +86,9 @@ impl Invocation {
     /// Prepares a request for a guest; nothing runs yet.
     pub fn new(guest: Arc<Guest>, request: GuestRequest) -> Self {
         let (denials, request_id) = (guest.denials(), &request.request_id);
+        let (denials, request_id) = (Arc::clone(denials), Arc::clone(request_id));
         Self {
-            account: Account::new(Arc::clone(denials), Arc::clone(request_id)),
+            account: Account::new(denials, request_id, request.source()),
             guest,
             request,
             computed: Duration::ZERO,

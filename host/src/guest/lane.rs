@@ -214,7 +214,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Turns in the order they are due, by guest, client and connection.
 #[derive(Default)]
-struct Turns(Rotation<Arc<str>, Rotation<Option<PeerKey>, Rotation<u64, VecDeque<Arc<dyn Turn>>>>>);
+struct Turns(Rotation<Arc<str>, OfGuest>);
+
+type OfGuest = Rotation<Option<PeerKey>, OfClient>;
+type OfClient = Rotation<u64, VecDeque<Arc<dyn Turn>>>;
 
 impl Turns {
     fn push(&mut self, guest: Arc<str>, source: Source, turn: Arc<dyn Turn>) {

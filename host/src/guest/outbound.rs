@@ -24,6 +24,7 @@ pub use resolve::private_today;
 
 use super::account::Account;
 use super::denials::Denial;
+use crate::limits::OUTBOUND_WAIT_MAX;
 use connect::ConnectError;
 use exchange::{ExchangeError, Patience, exchange};
 use grant::{Destination, Refusal};
@@ -60,8 +61,9 @@ impl WasiHttpHooks for Outbound {
         };
         let (pool, patience) = (Arc::clone(&self.pool), self.bounded(options));
         let account = self.account.clone();
+        let source = account.source();
         Box::new(async move {
-            let sent = exchange(pool, destination.clone(), request, patience).await;
+            let sent = exchange(pool, source, destination.clone(), request, patience).await;
             let (response, ended) = sent.map_err(|error| failure(&account, &destination, error))?;
             let io = async move { ended.await.unwrap_or(Ok(())) };
             Ok((response, Box::new(io) as Io))
@@ -97,8 +99,14 @@ impl Outbound {
     fn bounded(&self, options: Option<RequestOptions>) -> Patience {
         let asked = options.unwrap_or_default();
         let bound = |wish: Option<Duration>| wish.unwrap_or(self.patience).min(self.patience);
+        let connect = bound(asked.connect_timeout);
         Patience {
-            connect: bound(asked.connect_timeout),
+            // A call that says how long it waits for its connection may use it up in the queue.
+            wait: match asked.connect_timeout {
+                Some(_) => connect,
+                None => connect.min(OUTBOUND_WAIT_MAX),
+            },
+            connect,
             first_byte: bound(asked.first_byte_timeout),
             between_bytes: bound(asked.between_bytes_timeout),
             rest: self.patience,

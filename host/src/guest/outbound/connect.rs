@@ -23,6 +23,7 @@ use super::grant::{Destination, Host};
 use super::pool::{GuestPool, Permit};
 use super::resolve::{self, ResolveError};
 use crate::limits::OUTBOUND_HEAD_BYTES_MAX;
+use crate::quota::Source;
 
 /// One connection, which serves one request at a time. Dropping it closes it.
 pub(super) struct Connection {
@@ -58,11 +59,12 @@ impl Connection {
     /// Opens a connection.
     pub(super) async fn open(
         pool: &GuestPool,
+        source: Source,
         destination: &Destination,
         permit: Permit,
         until: Instant,
     ) -> Result<Self, ConnectError> {
-        let opened = open(pool, destination, permit, until);
+        let opened = open(pool, source, destination, permit, until);
         let late = |_| ConnectError::Failed(Error::ConnectionTimeout);
         tokio::time::timeout_at(until, opened).await.map_err(late)?
     }
@@ -89,11 +91,12 @@ impl Connection {
 
 async fn open(
     pool: &GuestPool,
+    source: Source,
     destination: &Destination,
     permit: Permit,
     until: Instant,
 ) -> Result<Connection, ConnectError> {
-    let addresses = resolve::addresses(pool.resolver(), pool.places(), destination).await;
+    let addresses = resolve::addresses(pool.resolver(), pool.places(), source, destination).await;
     let addresses = addresses.map_err(|error| match error {
         ResolveError::NotPublic(kind) => ConnectError::NotPublic(kind),
         ResolveError::NotFound(error) => ConnectError::Failed(not_found(&error)),

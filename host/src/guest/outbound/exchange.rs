@@ -20,11 +20,13 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::connect::{ConnectError, Connection};
 use super::grant::Destination;
 use super::pool::{Full, GuestPool, Way};
-use crate::limits::OUTBOUND_WAIT_MAX;
+use crate::quota::Source;
 
 /// How long each part of an exchange may take.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
+    /// For a connection that is free, or for the right to open one. A part of the next.
+    pub(super) wait: Duration,
     /// From the call to a connection, the look-up of the name and all handshakes included.
     pub(super) connect: Duration,
     /// From there to the head of the answer.
@@ -49,22 +51,24 @@ pub(super) enum ExchangeError {
 /// Ready with what became of the connection once the answer was read or given up.
 pub(super) type Ended = oneshot::Receiver<Result<(), Error>>;
 
-/// Sends a request and waits for the head of its answer.
+/// Sends a request and waits for the head of its answer. `source` is the client that the guest calls for.
 pub(super) async fn exchange(
     pool: Arc<GuestPool>,
+    source: Source,
     destination: Destination,
     mut request: Request<WasiBody>,
     patience: Patience,
 ) -> Result<(Response<WasiBody>, Ended), ExchangeError> {
-    let until = Instant::now() + patience.connect;
-    let wait_until = until.min(Instant::now() + OUTBOUND_WAIT_MAX);
+    let now = Instant::now();
+    let until = now + patience.connect;
+    let wait_until = until.min(now + patience.wait);
     to_origin_form(&mut request, &destination);
     loop {
-        let way = pool.way(&destination, wait_until).await;
+        let way = pool.way(source, &destination, wait_until).await;
         let (mut connection, is_new) = match way.map_err(|Full| ExchangeError::Full)? {
             Way::Kept(connection) => (connection, false),
             Way::Open(permit) => {
-                let opened = Connection::open(&pool, &destination, permit, until).await;
+                let opened = Connection::open(&pool, source, &destination, permit, until).await;
                 (opened.map_err(ExchangeError::Connect)?, true)
             }
         };

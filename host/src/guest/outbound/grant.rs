@@ -8,6 +8,8 @@ use std::str::FromStr;
 use http::Uri;
 use http::uri::{Authority, Scheme};
 
+use crate::hostname;
+
 /// A host that a guest may send requests to: `api.example.com` (ports 80 and 443), `api.example.com:8080`, or with all
 /// names below it `*.example.com`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,15 +53,19 @@ pub(super) struct Destination {
 /// Why a request goes nowhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal<'a> {
-    /// No grant has this host and port; `None` if the URL names none.
+    /// No grant has this host and port; `None` if the URL names none, or what it names is longer than a host can be.
     NotGranted(Option<&'a str>),
     /// The host is granted, but a user name stands before it.
     UserInfo(&'a str),
 }
 
 impl Host {
-    /// Reads the host of a URL, IPv6 addresses in brackets. As a browser does, so that `0x7f.1` is the address that it is.
+    /// Reads the host of a URL, IPv6 addresses in brackets. As a browser does, so that `0x7f.1` is the address that it is. The parser
+    /// sees no text that is too long for a host: a guest's call must not take long.
     fn parse(text: &str) -> Result<Self, NotAHost> {
+        if !hostname::is_bounded(text) {
+            return Err(NotAHost);
+        }
         Ok(match url::Host::parse(text).map_err(|_| NotAHost)? {
             url::Host::Ipv4(address) => Self::Address(address.into()),
             url::Host::Ipv6(address) => Self::Address(IpAddr::V6(address).to_canonical()),
@@ -193,6 +199,10 @@ pub(super) fn destination<'a>(
     let Some(authority) = uri.authority() else {
         return Err(Refusal::NotGranted(None));
     };
+    // The log is not told of more than a host has.
+    if !hostname::is_bounded(authority.host()) {
+        return Err(Refusal::NotGranted(None));
+    }
     let shown = host_and_port(authority);
     let refused = Refusal::NotGranted(Some(shown));
     let tls = uri.scheme() == Some(&Scheme::HTTPS);

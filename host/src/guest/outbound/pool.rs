@@ -1,5 +1,9 @@
 //! The outgoing connections of all guests: how many there may be, and those that wait for another request. A connection belongs
 //! to the guest that opened it and never serves another one. Knows neither how a connection is opened nor what it carries.
+//!
+//! Calls for which there is none take turns, as requests do at a gate ([`Queue`]): first for a slot of their guest, then, with that,
+//! for one of the host. A connection that becomes free goes to the call that would get its slot if it were closed, where that call
+//! can use it. Else it is closed.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -7,13 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 
 use rustls::ClientConfig;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::connect::{Connection, tls_config};
 use super::grant::Destination;
 use super::resolve::{LookupPlaces, Resolve, SystemResolver};
+use crate::guest::queue::{Next, Queue, Slot};
 use crate::limits::{OUTBOUND_IDLE_MAX, OUTBOUND_WAITERS_MAX};
+use crate::quota::Source;
 
 /// What connections must have in common to stand in for one another. `private` is a part of it: after a reload a name that may not
 /// be private any more must not get a connection to a private address.
@@ -26,20 +32,18 @@ struct Key {
 /// The connections of a host.
 pub(in crate::guest) struct Pool {
     max: usize,
-    /// A permit for each open connection: it is held by the socket, so that it comes back when the descriptor is closed.
-    permits: Arc<Semaphore>,
-    state: Mutex<State>,
+    /// A slot for each open connection: it is held by the socket, so that it comes back when the descriptor is closed.
+    queue: Arc<Queue<Wish>>,
+    /// Locked before a queue, where both are. There are none while a call is queued that one of them could help.
+    idle: Mutex<Idles>,
     next_id: AtomicU64,
     resolver: Arc<dyn Resolve>,
     places: LookupPlaces,
 }
 
+/// Connections without a request, oldest first.
 #[derive(Default)]
-struct State {
-    /// Oldest first. There are none while a request waits that one of them could help.
-    idle: VecDeque<Idle>,
-    waiting: Vec<Waiting>,
-}
+struct Idles(VecDeque<Idle>);
 
 struct Idle {
     id: u64,
@@ -47,7 +51,8 @@ struct Idle {
     connection: Connection,
 }
 
-struct Waiting {
+/// What a call in a queue can be given instead of a slot.
+struct Wish {
     key: Key,
     give: oneshot::Sender<Connection>,
 }
@@ -55,8 +60,14 @@ struct Waiting {
 /// The right to one open connection.
 #[derive(Debug)]
 pub(super) struct Permit {
-    _of_guest: OwnedSemaphorePermit,
-    _of_host: OwnedSemaphorePermit,
+    _of_guest: Slot<Wish>,
+    _of_host: Slot<Wish>,
+}
+
+/// What a call gets out of one queue.
+enum Turn {
+    Kept(Connection),
+    Slot(Slot<Wish>),
 }
 
 /// How a request gets its connection.
@@ -67,7 +78,7 @@ pub(super) enum Way {
     Open(Permit),
 }
 
-/// There is no free connection and none became free in time.
+/// There is no free connection and none became free in time, or too many calls wait for one.
 #[derive(Debug)]
 pub(super) struct Full;
 
@@ -90,8 +101,9 @@ impl Pool {
     pub(super) fn with_resolver(max: usize, resolver: Arc<dyn Resolve>) -> Arc<Self> {
         Arc::new(Self {
             max,
-            permits: Arc::new(Semaphore::new(max)),
-            state: Mutex::default(),
+            // Each waiter holds a slot of its guest: there are no more of them than those.
+            queue: Queue::new(max, usize::MAX),
+            idle: Mutex::default(),
             next_id: AtomicU64::new(0),
             resolver,
             places: LookupPlaces::new(),
@@ -99,17 +111,17 @@ impl Pool {
     }
 
     pub(super) fn usage(&self) -> OutboundUsage {
-        let state = self.state();
-        let idle = state.idle.iter().filter(|idle| idle.connection.is_ready());
+        let idle = self.idle();
+        let ready = idle.0.iter().filter(|idle| idle.connection.is_ready());
         OutboundUsage {
-            open: self.max.saturating_sub(self.permits.available_permits()),
-            idle: idle.count(),
+            open: self.max.saturating_sub(self.queue.usage().0),
+            idle: ready.count(),
             max: self.max,
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn idle(&self) -> MutexGuard<'_, Idles> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn new_id(&self) -> u64 {
@@ -118,10 +130,7 @@ impl Pool {
 
     /// Ends a connection that is still idle.
     fn end(&self, id: u64) {
-        let mut state = self.state();
-        if let Some(place) = state.idle.iter().position(|idle| idle.id == id) {
-            state.idle.remove(place);
-        }
+        self.idle().end(|idle| idle.id == id);
     }
 }
 
@@ -174,7 +183,7 @@ pub(in crate::guest) struct GuestPool {
     pool: Arc<Pool>,
     id: u64,
     max: usize,
-    permits: Arc<Semaphore>,
+    queue: Arc<Queue<Wish>>,
     places: LookupPlaces,
     /// Its own: what a server tells a client to know it by stays with the guest, too.
     tls: OnceLock<Arc<ClientConfig>>,
@@ -195,7 +204,7 @@ impl GuestPool {
             pool: Arc::clone(pool),
             id: pool.new_id(),
             max,
-            permits: Arc::new(Semaphore::new(max)),
+            queue: Queue::new(max, OUTBOUND_WAITERS_MAX),
             places: pool.places.beside(),
             tls: OnceLock::new(),
         })
@@ -211,7 +220,7 @@ impl GuestPool {
 
     /// How many connections it has open.
     pub(in crate::guest) fn open(&self) -> usize {
-        self.max.saturating_sub(self.permits.available_permits())
+        self.max.saturating_sub(self.queue.usage().0)
     }
 
     #[cfg(test)]
@@ -238,62 +247,69 @@ impl GuestPool {
         }
     }
 
-    /// A connection to a destination, or the right to open one. First come, first served.
+    /// A connection to a destination, or the right to open one. Calls of different clients take turns.
     ///
     /// # Errors
-    /// [`Full`] where there is neither until then.
+    /// [`Full`] where there is neither until then, or too many calls wait.
     ///
     /// Cancel safety: a dropped call leaves its place in the queue; a connection that was just given to it is closed.
-    pub(super) async fn way(&self, destination: &Destination, until: Instant) -> Result<Way, Full> {
-        let given = {
-            let key = self.key(destination);
-            let mut state = self.pool.state();
-            if let Some(connection) = state.take(&key) {
-                return Ok(Way::Kept(connection));
+    pub(super) async fn way(
+        &self,
+        source: Source,
+        destination: &Destination,
+        until: Instant,
+    ) -> Result<Way, Full> {
+        let key = self.key(destination);
+        let way = async {
+            let of_guest = match self.turn(&self.queue, source, &key).await? {
+                Turn::Kept(connection) => return Ok(Way::Kept(connection)),
+                Turn::Slot(slot) => slot,
+            };
+            Ok(match self.turn(&self.pool.queue, source, &key).await? {
+                Turn::Kept(connection) => Way::Kept(connection),
+                Turn::Slot(of_host) => Way::Open(Permit {
+                    _of_guest: of_guest,
+                    _of_host: of_host,
+                }),
+            })
+        };
+        tokio::time::timeout_at(until, way)
+            .await
+            .unwrap_or(Err(Full))
+    }
+
+    /// A slot of a queue, the guest's or the host's, or a connection that makes it unnecessary.
+    async fn turn(
+        &self,
+        queue: &Arc<Queue<Wish>>,
+        source: Source,
+        key: &Key,
+    ) -> Result<Turn, Full> {
+        let (mut waiter, given) = {
+            let mut idle = self.pool.idle();
+            if let Some(connection) = idle.take(key) {
+                return Ok(Turn::Kept(connection));
             }
-            if let Some(permit) = self.try_permit() {
-                return Ok(Way::Open(permit));
+            if let Some(slot) = queue.try_enter() {
+                return Ok(Turn::Slot(slot));
             }
-            self.make_room(&mut state);
-            state.wait(key)?
+            // The oldest idle connection that is in the way: of any guest where it is the host's bound that is reached.
+            let is_hosts = Arc::ptr_eq(queue, &self.pool.queue);
+            idle.end(|idle| is_hosts || idle.key.guest == self.id);
+            let (give, given) = oneshot::channel();
+            let key = key.clone();
+            let waiter = queue.join(source, Wish { key, give });
+            (waiter.map_err(|_| Full)?, given)
         };
         tokio::select! {
             biased;
-            Ok(connection) = given => Ok(Way::Kept(connection)),
-            permit = self.permit() => Ok(Way::Open(permit)),
-            () = tokio::time::sleep_until(until) => Err(Full),
+            Ok(connection) = given => Ok(Turn::Kept(connection)),
+            slot = waiter.admitted() => slot.map(Turn::Slot).ok_or(Full),
         }
     }
 
-    /// Ends the oldest idle connection that is in the way: of this guest if its own bound is reached, else of any.
-    fn make_room(&self, state: &mut State) {
-        let is_hosts = self.permits.available_permits() > 0;
-        let is_in_the_way = |idle: &Idle| is_hosts || idle.key.guest == self.id;
-        if let Some(place) = state.idle.iter().position(is_in_the_way) {
-            state.idle.remove(place);
-        }
-    }
-
-    fn try_permit(&self) -> Option<Permit> {
-        let of_guest = Arc::clone(&self.permits).try_acquire_owned().ok()?;
-        let of_host = Arc::clone(&self.pool.permits).try_acquire_owned().ok()?;
-        Some(Permit {
-            _of_guest: of_guest,
-            _of_host: of_host,
-        })
-    }
-
-    async fn permit(&self) -> Permit {
-        let of_guest = Arc::clone(&self.permits).acquire_owned().await;
-        let of_host = Arc::clone(&self.pool.permits).acquire_owned().await;
-        Permit {
-            _of_guest: of_guest.expect("the semaphore is never closed"),
-            _of_host: of_host.expect("the semaphore is never closed"),
-        }
-    }
-
-    /// Takes back a connection that can serve again: gives it to a request that waits for just this one, ends it where its place
-    /// is what another one waits for, or else keeps it for a while.
+    /// Takes back a connection that can serve again: gives it to the call that has the next turn if that can use it, ends it where its
+    /// place is what that one waits for, or else keeps it for a while.
     pub(super) async fn put(self: Arc<Self>, destination: &Destination, connection: Connection) {
         let Some(id) = self.keep(self.key(destination), connection) else {
             return;
@@ -307,50 +323,53 @@ impl GuestPool {
     }
 
     fn keep(&self, key: Key, mut connection: Connection) -> Option<u64> {
-        let mut state = self.pool.state();
-        state.waiting.retain(|waiting| !waiting.give.is_closed());
-        while let Some(place) = state.waiting.iter().position(|waiting| waiting.key == key) {
-            match state.waiting.remove(place).give.send(connection) {
-                Ok(()) => return None,
-                Err(unwanted) => connection = unwanted,
+        let mut idle = self.pool.idle();
+        loop {
+            match self.next(&key) {
+                Next::Nobody => break,
+                Next::Another => return None,
+                Next::Wishes(next) => match next.wish.give.send(connection) {
+                    Ok(()) => return None,
+                    // It has given up in this moment.
+                    Err(unwanted) => connection = unwanted,
+                },
             }
         }
-        let is_hosts_full = self.pool.permits.available_permits() == 0;
-        let is_wanted = |waiting: &Waiting| waiting.key.guest == self.id || is_hosts_full;
-        if state.waiting.iter().any(is_wanted) {
-            return None;
-        }
         let id = self.pool.new_id();
-        state.idle.push_back(Idle {
+        idle.0.push_back(Idle {
             id,
             key,
             connection,
         });
         Some(id)
     }
+
+    /// The call that would get the slots of a connection of this guest: the next one at the host's bound, or else at the guest's.
+    fn next(&self, key: &Key) -> Next<Wish> {
+        let is_wished = |wish: &Wish| wish.key == *key;
+        match self.pool.queue.take_next_if(is_wished) {
+            Next::Nobody => self.queue.take_next_if(is_wished),
+            next => next,
+        }
+    }
 }
 
-impl State {
+impl Idles {
     /// The connection of this kind that was used last; those that were closed meanwhile go.
     fn take(&mut self, key: &Key) -> Option<Connection> {
         loop {
-            let place = self.idle.iter().rposition(|idle| idle.key == *key)?;
-            let idle = self.idle.remove(place)?;
+            let place = self.0.iter().rposition(|idle| idle.key == *key)?;
+            let idle = self.0.remove(place)?;
             if idle.connection.is_ready() {
                 return Some(idle.connection);
             }
         }
     }
 
-    /// A place in the queue of a guest, whose length is bounded.
-    fn wait(&mut self, key: Key) -> Result<oneshot::Receiver<Connection>, Full> {
-        self.waiting.retain(|waiting| !waiting.give.is_closed());
-        let of_guest = |waiting: &&Waiting| waiting.key.guest == key.guest;
-        if self.waiting.iter().filter(of_guest).count() >= OUTBOUND_WAITERS_MAX {
-            return Err(Full);
+    /// Ends the oldest one that is meant, if there is any.
+    fn end(&mut self, is_meant: impl Fn(&Idle) -> bool) {
+        if let Some(place) = self.0.iter().position(is_meant) {
+            self.0.remove(place);
         }
-        let (give, given) = oneshot::channel();
-        self.waiting.push(Waiting { key, give });
-        Ok(given)
     }
 }

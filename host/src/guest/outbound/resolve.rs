@@ -7,11 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::address::{AddressKind, not_public};
 use super::grant::{Destination, Host, OutboundHost};
+use crate::guest::queue::{Full, Queue, Slot};
 use crate::limits::{GUEST_LOOKUPS_MAX, LOOKUPS_MAX};
+use crate::quota::Source;
 
 /// Addresses of a name that is looked up.
 pub(super) type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
@@ -26,33 +28,42 @@ pub(super) trait Resolve: Send + Sync {
 pub(super) type Places = Box<dyn Send>;
 
 /// Look-ups that may be under way: of the host, and of one guest, so that a guest whose names are answered slowly
-/// leaves room for the others.
+/// leaves room for the others. The clients that guests call for take turns.
 #[derive(Debug)]
 pub(super) struct LookupPlaces {
-    of_host: Arc<Semaphore>,
-    of_guest: Arc<Semaphore>,
+    of_host: Arc<Queue>,
+    of_guest: Arc<Queue>,
 }
 
 impl LookupPlaces {
     pub(super) fn new() -> Self {
-        Self {
-            of_host: Arc::new(Semaphore::new(LOOKUPS_MAX)),
-            of_guest: Arc::new(Semaphore::new(GUEST_LOOKUPS_MAX)),
-        }
+        Self::with(Queue::new(LOOKUPS_MAX, usize::MAX))
     }
 
     /// Those of another guest of the same host.
     pub(super) fn beside(&self) -> Self {
+        Self::with(Arc::clone(&self.of_host))
+    }
+
+    /// Each call that waits holds a connection's slots: those bound how many there are.
+    fn with(of_host: Arc<Queue>) -> Self {
         Self {
-            of_host: Arc::clone(&self.of_host),
-            of_guest: Arc::new(Semaphore::new(GUEST_LOOKUPS_MAX)),
+            of_host,
+            of_guest: Queue::new(GUEST_LOOKUPS_MAX, usize::MAX),
         }
     }
 
-    async fn take(&self) -> Places {
-        let of_guest = Arc::clone(&self.of_guest).acquire_owned().await;
-        let of_host = Arc::clone(&self.of_host).acquire_owned().await;
-        Box::new((of_guest, of_host))
+    async fn take(&self, source: Source) -> Result<Places, Full> {
+        let of_guest = place(&self.of_guest, source).await?;
+        let of_host = place(&self.of_host, source).await?;
+        Ok(Box::new((of_guest, of_host)))
+    }
+}
+
+async fn place(queue: &Arc<Queue>, source: Source) -> Result<Slot, Full> {
+    match queue.try_enter() {
+        Some(slot) => Ok(slot),
+        None => queue.join(source, ())?.admitted().await.ok_or(Full),
     }
 }
 
@@ -72,13 +83,15 @@ pub(super) enum ResolveError {
 pub(super) async fn addresses(
     resolver: &dyn Resolve,
     places: &LookupPlaces,
+    source: Source,
     destination: &Destination,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let name = match &destination.host {
         Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
         Host::Name(name) => name,
     };
-    let places = places.take().await;
+    let busy = |Full| ResolveError::NotFound(io::ErrorKind::ResourceBusy.into());
+    let places = places.take(source).await.map_err(busy)?;
     let found = resolver.look_up(name, destination.port, places).await;
     let found = found.map_err(ResolveError::NotFound)?;
     if found.is_empty() {
@@ -132,7 +145,7 @@ pub async fn private_today(
         };
         let places = places.beside();
         Some(async move {
-            let found = addresses(&SystemResolver, &places, &destination);
+            let found = addresses(&SystemResolver, &places, Source::default(), &destination);
             match tokio::time::timeout(patience, found).await {
                 Ok(Err(ResolveError::NotPublic(kind))) => Some((host.clone(), kind)),
                 Ok(Ok(_) | Err(ResolveError::NotFound(_))) | Err(_) => None,
@@ -146,6 +159,7 @@ pub async fn private_today(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::quota::PeerKey;
 
     /// Answers with what it was given, and counts.
     struct Answers(Vec<&'static str>);
@@ -172,8 +186,13 @@ mod tests {
             private,
         };
         let answers = Answers(answers.to_vec());
-        addresses(&answers, &LookupPlaces::new(), &destination).await
+        addresses(&answers, &LookupPlaces::new(), NOBODY, &destination).await
     }
+
+    const NOBODY: Source = Source {
+        peer: None,
+        connection: 0,
+    };
 
     #[tokio::test]
     async fn one_address_that_is_not_public_refuses_them_all() {
@@ -203,7 +222,7 @@ mod tests {
             port: 81,
             private: true,
         };
-        let found = addresses(&Answers(vec![]), &LookupPlaces::new(), &destination).await;
+        let found = addresses(&Answers(vec![]), &LookupPlaces::new(), NOBODY, &destination).await;
         assert_eq!(found.unwrap(), ["127.0.0.1:81".parse().unwrap()]);
     }
 
@@ -227,12 +246,41 @@ mod tests {
         };
         let guest = LookupPlaces::new();
         for _ in 0..2 * GUEST_LOOKUPS_MAX {
-            let asked = addresses(&Silent, &guest, &destination);
+            let asked = addresses(&Silent, &guest, NOBODY, &destination);
             assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err());
         }
         let (answers, other) = (Answers(vec!["8.8.8.8"]), guest.beside());
-        assert!(addresses(&answers, &other, &destination).await.is_ok());
-        assert!(guest.of_host.available_permits() >= LOOKUPS_MAX - GUEST_LOOKUPS_MAX);
+        assert!(
+            addresses(&answers, &other, NOBODY, &destination)
+                .await
+                .is_ok()
+        );
+        assert!(guest.of_host.usage().0 >= LOOKUPS_MAX - GUEST_LOOKUPS_MAX);
+    }
+
+    #[tokio::test]
+    async fn clients_take_turns_for_look_ups() {
+        let places = LookupPlaces::new();
+        let mut held = Vec::new();
+        for _ in 0..GUEST_LOOKUPS_MAX {
+            held.push(places.take(NOBODY).await.unwrap());
+        }
+        let order = std::sync::Mutex::new(Vec::new());
+        let take = async |peer: u8| {
+            let peer = Some(PeerKey::of([10, 0, 0, peer].into()));
+            let source = Source {
+                peer,
+                connection: 0,
+            };
+            let place = places.take(source).await.unwrap();
+            order.lock().unwrap().push(source.peer);
+            drop(place);
+        };
+        let many = futures_util::future::join_all((0..9).map(|_| take(1)));
+        tokio::join!(many, take(2), async { drop(held.pop()) });
+        let visitor = Some(PeerKey::of([10, 0, 0, 2].into()));
+        let order = order.into_inner().unwrap();
+        assert!(order[..2].contains(&visitor), "{order:?}");
     }
 
     #[tokio::test]

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod tls;
+mod turns;
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use super::exchange::{ExchangeError, Patience, exchange};
 use super::grant::{Destination, Host};
 use super::pool::{GuestPool, Pool};
 use super::resolve::{Lookup, Places, Resolve};
+use crate::quota::Source;
 
 /// Every name is this machine's; counts the look-ups.
 #[derive(Default)]
@@ -34,6 +36,7 @@ impl Resolve for Here {
 }
 
 const PATIENCE: Patience = Patience {
+    wait: Duration::from_secs(20),
     connect: Duration::from_secs(20),
     first_byte: Duration::from_secs(20),
     between_bytes: Duration::from_secs(20),
@@ -42,6 +45,7 @@ const PATIENCE: Patience = Patience {
 
 /// The same, but for a call that is to find no connection.
 const IMPATIENT: Patience = Patience {
+    wait: Duration::from_millis(50),
     connect: Duration::from_millis(50),
     ..PATIENCE
 };
@@ -83,7 +87,8 @@ async fn send_with(
     method: Method,
     patience: Patience,
 ) -> Result<Response<WasiBody>, ExchangeError> {
-    let sent = exchange(Arc::clone(guest), destination, request(method), patience);
+    let (guest, nobody) = (Arc::clone(guest), Source::default());
+    let sent = exchange(guest, nobody, destination, request(method), patience);
     sent.await.map(|(response, _ended)| response)
 }
 
@@ -364,7 +369,13 @@ async fn a_server_gets_its_own_name_and_the_path_alone() {
     };
     let mut request = request(Method::GET);
     *request.uri_mut() = format!("http://API.Test.:{port}/a?b").parse().unwrap();
-    let sent = exchange(guest, destination(port), request, PATIENCE);
+    let sent = exchange(
+        guest,
+        Source::default(),
+        destination(port),
+        request,
+        PATIENCE,
+    );
     let (answer, head) = tokio::join!(sent, head);
     answer.unwrap();
     assert!(head.starts_with("GET /a?b HTTP/1.1\r\n"), "{head}");

@@ -80,6 +80,8 @@ async fn what_the_host_keeps_counts_against_the_memory_limit() {
             "fields",
             "entries",
             "clones",
+            "request-headers",
+            "response-headers",
             "lists",
             "bodies",
             "responses",
@@ -91,6 +93,25 @@ async fn what_the_host_keeps_counts_against_the_memory_limit() {
             let refused = GuestFailure::MemoryRefused { memory_bytes_max };
             assert_eq!(many, Err(refused), "{name}: {kind}");
         }
+    }
+}
+
+#[tokio::test]
+async fn headers_of_the_request_that_is_served_count_for_each_handle() {
+    let memory_bytes_max = 4 << 20;
+    for name in ["fixture-faults", "fixture-faults-service"] {
+        let guest = limited(name, |limits| limits.memory_bytes_max = memory_bytes_max);
+        let hold = async |count: usize| {
+            let target = format!("/hoard-own-headers?{count}");
+            let mut asked = request(&guest, Method::GET, &target, "");
+            let large = "x".repeat(30_000).parse().unwrap();
+            asked.head.headers.insert("x-large", large);
+            let mut invocation = Invocation::new(Arc::clone(&guest), asked);
+            run(&mut invocation).await.map(drop)
+        };
+        assert_eq!(hold(2).await, Ok(()), "{name}");
+        let refused = GuestFailure::MemoryRefused { memory_bytes_max };
+        assert_eq!(hold(250).await, Err(refused), "{name}");
     }
 }
 

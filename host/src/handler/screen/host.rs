@@ -6,8 +6,10 @@ use std::net::Ipv4Addr;
 use http::uri::Authority;
 use url::Url;
 
+use crate::hostname;
+
 /// Whether an authority is a host, and a port if there is one, as the WHATWG URL standard parses them. Percent signs are refused
-/// besides: two spellings of one host would be two hosts for routes.
+/// besides: two spellings of one host would be two hosts for routes. So are hosts that are too long to be parsed in a short time.
 pub(super) fn is_host_and_port(authority: &Authority) -> bool {
     let host = authority.host();
     // User information would stand before the host.
@@ -19,7 +21,8 @@ pub(super) fn is_host_and_port(authority: &Authority) -> bool {
             || (digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<u16>().is_ok())
     };
     let has_port = rest.is_empty() || rest.strip_prefix(':').is_some_and(is_port);
-    has_port && !host.is_empty() && !host.contains('%') && is_host(host)
+    let may_be_host = !host.is_empty() && !host.contains('%') && hostname::is_bounded(host);
+    has_port && may_be_host && is_host(host)
 }
 
 fn is_host(host: &str) -> bool {
@@ -125,6 +128,27 @@ mod tests {
             "a|b",
         ] {
             assert!(!is(host), "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_too_long_are_refused_before_they_are_parsed() {
+        let long = "a".repeat(63);
+        let name = [long.as_str(); 4].join(".");
+        for host in [&long, &name, &format!("{name}:65535")] {
+            assert!(is(host), "{host}");
+        }
+        // The parser would take 30 ms for the last of these.
+        for host in [
+            "a".repeat(64),
+            format!("{}.a", "a".repeat(64)),
+            format!("{name}.a"),
+            format!("[{}]", "0:".repeat(127)),
+            format!("xn--{0}.xn--{0}", "a".repeat(1_996)),
+            format!("xn--{}.", "a".repeat(1_990)).repeat(15),
+        ] {
+            assert!(!is(&host), "{} bytes", host.len());
+            assert!(!is(&format!("{host}:80")), "{} bytes", host.len());
         }
     }
 

@@ -111,6 +111,30 @@ fn http_1_1_needs_exactly_one_host() {
     }
 }
 
+/// Where a host may stand: in `Host`, in an absolute target, in `:authority`.
+#[test]
+fn a_host_is_refused_unparsed_where_it_is_too_long() {
+    let long = format!("xn--{0}.xn--{0}", "a".repeat(200));
+    let absolute = format!("http://{long}/x");
+    for request in [
+        get("/").header("host", &long),
+        get("/").header("host", format!("{long}:80")),
+        get("/").header("host", format!("{}.example", "a".repeat(64))),
+        get("/").version(Version::HTTP_10).header("host", &long),
+        get(&absolute).header("host", "a.example"),
+        get("http://a.example/x").header("host", &long),
+        get(&absolute).version(Version::HTTP_2),
+        get(&absolute)
+            .version(Version::HTTP_2)
+            .header("host", &long),
+    ] {
+        assert!(matches!(refusal(request), Reject::Malformed(_)));
+    }
+    let longest = format!("{}.example", "a".repeat(63));
+    let (_, screened) = run(get("/").header("host", &longest)).unwrap();
+    assert_eq!(screened.host, longest);
+}
+
 #[test]
 fn http_1_0_without_a_host_means_the_address_it_connected_to() {
     let (head, screened) = run(get("/").version(Version::HTTP_10)).unwrap();

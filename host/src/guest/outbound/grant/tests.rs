@@ -184,6 +184,34 @@ fn an_odd_spelling_of_a_url_reaches_nothing_that_its_plain_form_does_not() {
 }
 
 #[test]
+fn a_host_that_is_too_long_is_refused_before_it_is_parsed() {
+    let long = "a".repeat(63);
+    let name = [long.as_str(), "b", &long, "c.test"].join(".");
+    assert!(reaches("*.test", &format!("https://{name}/")));
+    assert!(reaches(&name, &format!("https://{name}./")));
+    let bytes_max = 60_000;
+    for host in [
+        "a".repeat(64),
+        format!("{}.b", "a".repeat(64)),
+        [long.as_str(); 4].join(".") + ".b",
+        format!("xn--{0}.xn--{0}", "a".repeat(1_996)),
+        format!("xn--{}.", "a".repeat(1_990)).repeat(bytes_max / 2_000),
+        format!("xn--{}", "a".repeat(bytes_max)),
+    ] {
+        for uri in [
+            format!("http://{host}.test/"),
+            format!("http://{host}.test:80/"),
+            format!("http://user@{host}.test/"),
+        ] {
+            let uri: Uri = uri.parse().unwrap();
+            let refused = destination(&granted("*.test"), &uri);
+            assert_eq!(refused, Err(Refusal::NotGranted(None)), "{}", host.len());
+        }
+        assert_eq!(host.parse::<OutboundHost>(), Err(NotAHost));
+    }
+}
+
+#[test]
 fn what_may_be_private_is_an_address_localhost_and_what_says_so() {
     let hosts = granted("10.0.0.1 localhost LOCALHOST.:81 api.test *.below.test *.localhost [::1]");
     for (uri, private) in [

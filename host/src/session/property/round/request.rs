@@ -41,6 +41,7 @@ impl Case {
                 true => Start::Exclusive,
                 false => Start::Optimistic,
             },
+            place: None,
         };
         let mut guest = Guest {
             script: script(&mut rng),

@@ -40,7 +40,7 @@ fn order(sources: &[Source]) -> Vec<usize> {
     let queue = Queue::new(0, 64);
     let mut waiters: VecDeque<_> = sources
         .iter()
-        .map(|source| queue.join(*source).unwrap())
+        .map(|source| queue.join(*source, ()).unwrap())
         .enumerate()
         .collect();
     sources.iter().map(|_| next(&queue, &mut waiters)).collect()
@@ -67,35 +67,63 @@ fn connections_of_a_peer_take_turns() {
 fn a_full_queue_evicts_the_newest_waiter_of_the_busiest_connection() {
     for visitor in [source(2, 9), source(1, 9)] {
         let queue = Queue::new(0, 4);
-        let mut flood: Vec<_> = (0..4).map(|_| queue.join(source(1, 1)).unwrap()).collect();
-        let mut visitor = queue.join(visitor).unwrap();
+        let mut flood: Vec<_> = (0..4)
+            .map(|_| queue.join(source(1, 1), ()).unwrap())
+            .collect();
+        let mut visitor = queue.join(visitor, ()).unwrap();
         let fates: Vec<_> = flood.iter_mut().map(fate).collect();
         assert_eq!(fates, [None, None, None, Some(false)]);
         assert_eq!(fate(&mut visitor), None);
         assert_eq!(queue.usage(), (0, 4));
-        assert_eq!(queue.join(source(1, 1)).err(), Some(Full));
+        assert_eq!(queue.join(source(1, 1), ()).err(), Some(Full));
     }
 }
 
 #[test]
 fn equal_clients_do_not_evict_each_other() {
     let queue = Queue::new(0, 2);
-    let _waiters = [source(1, 1), source(2, 2)].map(|source| queue.join(source).unwrap());
-    assert_eq!(queue.join(source(3, 3)).err(), Some(Full));
-    assert_eq!(queue.join(source(1, 4)).err(), Some(Full));
+    let _waiters = [source(1, 1), source(2, 2)].map(|source| queue.join(source, ()).unwrap());
+    assert_eq!(queue.join(source(3, 3), ()).err(), Some(Full));
+    assert_eq!(queue.join(source(1, 4), ()).err(), Some(Full));
 }
 
 #[test]
 fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
     let queue = Queue::new(1, 4);
     let slot = queue.try_enter().unwrap();
-    let given_up = queue.join(source(1, 1)).unwrap();
-    let mut second = queue.join(source(1, 1)).unwrap();
+    let given_up = queue.join(source(1, 1), ()).unwrap();
+    let mut second = queue.join(source(1, 1), ()).unwrap();
     drop(slot);
     drop(given_up);
     assert!(matches!(second.admission.try_recv(), Ok(_slot)));
     drop(second);
     assert_eq!(queue.usage(), (1, 0));
+}
+
+#[test]
+fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn() {
+    let queue = Queue::new(0, 8);
+    assert!(matches!(queue.take_next_if(|_| true), Next::Nobody));
+    let (many, one) = (source(1, 1), source(2, 2));
+    let mut waiters = [(many, 'a'), (many, 'b'), (one, 'c')]
+        .map(|(source, wish)| queue.join(source, wish).unwrap());
+    for wish in ['b', 'c'] {
+        let next = queue.take_next_if(|next| *next == wish);
+        assert!(matches!(next, Next::Another), "{wish} has to wait");
+    }
+    for wish in ['a', 'c', 'b'] {
+        let Next::Wishes(taken) = queue.take_next_if(|next| *next == wish) else {
+            panic!("{wish} has the next turn");
+        };
+        assert_eq!(taken.wish, wish);
+    }
+    for waiter in &mut waiters {
+        let admission = waiter.admission.try_recv();
+        assert!(admission.is_err(), "a fulfilled wish takes no slot");
+    }
+    assert_eq!(queue.usage(), (0, 0));
+    drop(waiters);
+    assert_eq!(queue.usage(), (0, 0));
 }
 
 /// Neither slots nor waiters are lost or made up, whatever the order of events, and no slot is free while a request waits.
@@ -114,7 +142,7 @@ fn slots_and_waiters_are_counted_exactly() {
                     Some(slot) => slots.push(slot),
                     None => {
                         let source = source(random.u8(0..3), random.u64(0..3));
-                        waiters.extend(queue.join(source).ok());
+                        waiters.extend(queue.join(source, ()).ok());
                     }
                 },
                 4 if !waiters.is_empty() => {

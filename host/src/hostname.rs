@@ -1,0 +1,59 @@
+//! Whether a text is short enough to be read as a host. The parser of hosts decodes Punycode in a time that grows with the square of a
+//! label's length, and takes labels of thousands of bytes: what clients and guests name is bounded here before it is parsed.
+
+use crate::limits::{HOST_CHARS_MAX, HOST_LABEL_CHARS_MAX};
+
+/// Whether a host, without a port, is no longer than a host can be. An IPv6 address stands in brackets.
+///
+/// Counts the text as it is written. A percent sign and its two digits are three characters of it, which can only become fewer when
+/// they are decoded; a dot that is written so joins two labels, which are then bounded as one.
+pub(crate) fn is_bounded(host: &str) -> bool {
+    // A character has at least one byte, and at most four: a text without an end is not counted to it.
+    if host.len() > 4 * HOST_CHARS_MAX || host.chars().count() > HOST_CHARS_MAX {
+        return false;
+    }
+    let is_bounded = |label: &str| label.chars().count() <= HOST_LABEL_CHARS_MAX;
+    host.starts_with('[') || host.split('.').all(is_bounded)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Labels of these lengths, with dots between them.
+    fn labels(lengths: &[usize]) -> String {
+        let labels: Vec<_> = lengths.iter().map(|length| "a".repeat(*length)).collect();
+        labels.join(".")
+    }
+
+    #[test]
+    fn hosts_of_any_length_that_a_name_can_have() {
+        for host in [
+            String::new(),
+            labels(&[63]),
+            labels(&[63, 63, 63, 63]),
+            format!("{}.", labels(&[63, 63, 63, 62])),
+            "[2001:db8:1111:2222:3333:4444:5555:6666]".to_owned(),
+            "\u{e9}".repeat(63),
+        ] {
+            assert!(is_bounded(&host), "{host}");
+        }
+    }
+
+    #[test]
+    fn hosts_that_are_longer_than_any_name() {
+        for host in [
+            labels(&[64]),
+            labels(&[1, 64, 1]),
+            labels(&[63, 63, 63, 62, 1]),
+            format!("xn--{}", "a".repeat(2_000)),
+            "%61".repeat(22),
+            format!("[{}]", ":".repeat(254)),
+            "\u{e9}".repeat(64),
+            "\u{1f600}.".repeat(200),
+            "a.".repeat(1 << 20),
+        ] {
+            assert!(!is_bounded(&host), "{} bytes", host.len());
+        }
+    }
+}
