@@ -6,7 +6,7 @@ case " $* " in
     exec "$@" "-Clink-arg=$FUZZ_ENGINE" -Clink-arg=-lstdc++
     ;;
 *" --crate-type lib "*"codegen-units=97 "*)
-    exec "$@" -Cpasses=sancov-module \
+    exec "$@" -Clto=off -Cpasses=sancov-module \
         -Cllvm-args=-sanitizer-coverage-level=4 \
         -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
         -Cllvm-args=-sanitizer-coverage-pc-table \

@@ -58,6 +58,7 @@ impl Visitor {
             grant: Arc::clone(&self.grant),
             deadline: (Instant::now() + DEADLINE).into(),
             start: Start::Optimistic,
+            place: None,
         };
         match self.sessions.transact(visit, &mut attempt).await {
             Outcome::Answered { answer, .. } => answer,
