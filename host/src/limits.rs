@@ -69,7 +69,18 @@ pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
 pub const UNTAKEN_CONNECTION_BYTES_MAX: u64 = 16 << 20;
 /// What an answer is charged for besides its bytes: its stream in the protocol and its task.
 pub const UNTAKEN_ANSWER_BYTES: u64 = 12 << 10;
-/// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone.
+/// What the head of an answer, or its trailers, are charged for besides their fields while they wait for a blocked socket.
+pub const UNTAKEN_HEAD_BYTES: u64 = 1 << 10;
+/// Largest head of a guest's answer, in bytes: its fields' names and values, and 32 for each field. A client with as large a buffer
+/// as ours takes it. Protocols keep a head until the client's socket takes it.
+pub const RESPONSE_HEAD_BYTES_MAX: u64 = 32 << 10;
+/// Most fields of one message's trailers; those of a message with more are dropped as a whole, as any recipient may (RFC 9110,
+/// section 6.5.1).
+pub const TRAILER_FIELDS_MAX: usize = 32;
+/// The same in bytes of names and values.
+pub const TRAILER_BYTES_MAX: usize = 8 << 10;
+/// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone. Also how long bytes
+/// have to be left before they give way to any client, however little their own one holds.
 pub const UNTAKEN_STALL_MIN: Duration = Duration::from_secs(5);
 /// Bytes of one HTTP/2 connection that may wait in its buffers behind streams that have ended.
 pub const UNTAKEN_LET_GO_BYTES_MAX: u64 = 16 << 10;
@@ -81,6 +92,9 @@ pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
 pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
 /// Time between two log lines that say that one total is used up.
 pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it is remembered that nothing of a total gives way: refusals within it cost no search, and what begins to be
+/// revocable meanwhile without a sign is found after it.
+pub const QUOTA_BARREN: Duration = Duration::from_millis(5);
 /// Time between two looks for room for a connection that was accepted while no other could give way to it.
 pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
 /// How long a client may send nothing of a request's body before its rate counts.
