@@ -146,10 +146,11 @@ pub const HTTP2_STREAMS_MAX: u32 = 128;
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Longest wait for its answer.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of one request's body that an HTTP/2 client may send before the guest reads them.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// The same over all requests of a connection.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one request's body that an HTTP/2 client may send before the guest reads them. They are in no total, since they are
+/// bounded by the requests: with as many as there may be, 256 MiB. hyper raises no window for a body that is read.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// The same over all requests of a connection. A client over a long line sends so much in each round trip.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes of one answer that are buffered for a slow HTTP/2 client.
 pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Streams that an HTTP/2 client may have reset before it loses its connection.
