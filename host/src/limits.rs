@@ -60,7 +60,7 @@ pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
 pub const CONNECTIONS_MAX: u64 = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
 pub const REQUESTS_MAX: u64 = 4096;
-/// Bytes of request bodies that are in memory before their guests run, over all clients.
+/// Bytes of request bodies that are kept before their guests run, and for another run of them, over all clients.
 pub const WAITING_BODIES_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of answers that clients have not taken, over all clients.
 pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;

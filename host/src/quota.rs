@@ -32,7 +32,7 @@ pub enum Resource {
     Connections,
     /// Requests under way, until the guest is done and the rest of the answer is in memory.
     Requests,
-    /// Bytes of request bodies that are in memory before their guest runs.
+    /// Bytes of request bodies that are kept before their guest runs, and for another run of it.
     RequestBytes,
     /// Bytes of answers that clients have not taken.
     ResponseBytes,
