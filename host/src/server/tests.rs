@@ -12,7 +12,9 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-/// Answers `/large-head` before it reads the body, with a head alone; `GET /` with `ok`; `/slow` when `release` is notified; `/cut` with a body that fails after its first bytes.
+/// Answers `/large-head` before it reads the body, with a head alone.
+///
+/// Answers `GET /` with `ok`; `/slow` when `release` is notified; `/cut` with a body that fails after its first bytes.
 #[derive(Clone)]
 struct Scripted {
     quotas: Arc<Quotas>,
