@@ -20,7 +20,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
@@ -161,7 +161,7 @@ impl Handler {
         }
         // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
         let door = Door {
-            client: self.share_of_client(&request, &ends),
+            client: self.share_of_client(&request, &ends).of_one_request(),
             outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
         let Ok(place) = door.client.reserve(Resource::Requests, 1) else {
@@ -204,7 +204,7 @@ impl Handler {
     /// Charges the client for an answer that is not charged for yet. Where there is no room for it, it goes without its body.
     fn charge(&self, response: Response<Body>, door: &Door) -> Response<Body> {
         let (mut head, mut body) = response.into_parts();
-        if body.is_charged() || door.charge(&head.headers, &mut body).is_ok() {
+        if body.is_charged() || door.charge(&mut body).is_ok() {
             return Response::from_parts(head, body);
         }
         head.headers.insert(CONTENT_LENGTH, HeaderValue::from(0));
@@ -283,7 +283,7 @@ impl Handler {
         let body = ReplayBody::new(body, limits.request_body_bytes_max, limits.replay_bytes_max);
         let body = match body.has_come() {
             true => body,
-            false => body.charged_to(place.peer()),
+            false => body.charged_to(&place),
         };
         // Before the guest's queue and its session's turn: a client that sends slowly keeps no other from them.
         if !body.has_come() && guest.stream() == StreamPolicy::Buffered {
@@ -356,7 +356,7 @@ impl Handler {
         let (head, body) = answer.leave();
         let response = release::of_guest(head, body, id, &record.method, &our_cookie);
         let (head, mut body) = response.into_parts();
-        if door.charge(&head.headers, &mut body).is_err() {
+        if door.charge(&mut body).is_err() {
             return self.fail(record, Problem::Overloaded, our_cookie.change);
         }
         let response = Response::from_parts(head, body);
@@ -414,12 +414,8 @@ struct Door {
 
 impl Door {
     /// Charges the client for an answer.
-    fn charge(&self, head: &HeaderMap, body: &mut Body) -> Result<(), Full> {
-        let head = head
-            .iter()
-            .map(|(name, value)| name.as_str().len() + value.len());
-        let head = head.sum::<usize>() as u64;
-        body.charge_to(&self.client, head, self.outbox.as_ref())
+    fn charge(&self, body: &mut Body) -> Result<(), Full> {
+        body.charge_to(&self.client, self.outbox.as_ref())
     }
 }
 

@@ -65,7 +65,7 @@ pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
 pub const CONNECTIONS_MAX: u64 = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
 pub const REQUESTS_MAX: u64 = 4096;
-/// Bytes of request bodies that are in memory before their guests run, over all clients.
+/// Bytes of request bodies that are kept before their guests run, and for another run of them, over all clients.
 pub const WAITING_BODIES_BYTES_MAX: u64 = 256 << 20;
 /// Bytes of answers that clients have not taken, over all clients.
 pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
@@ -74,7 +74,18 @@ pub const UNTAKEN_BYTES_MAX: u64 = 256 << 20;
 pub const UNTAKEN_CONNECTION_BYTES_MAX: u64 = 16 << 20;
 /// What an answer is charged for besides its bytes: its stream in the protocol and its task.
 pub const UNTAKEN_ANSWER_BYTES: u64 = 12 << 10;
-/// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone.
+/// What the head of an answer, or its trailers, are charged for besides their fields while they wait for a blocked socket.
+pub const UNTAKEN_HEAD_BYTES: u64 = 1 << 10;
+/// Largest head of a guest's answer, in bytes: its fields' names and values, and 32 for each field. A client with as large a buffer
+/// as ours takes it. Protocols keep a head until the client's socket takes it.
+pub const RESPONSE_HEAD_BYTES_MAX: u64 = 32 << 10;
+/// Most fields of one message's trailers; those of a message with more are dropped as a whole, as any recipient may (RFC 9110,
+/// section 6.5.1).
+pub const TRAILER_FIELDS_MAX: usize = 32;
+/// The same in bytes of names and values.
+pub const TRAILER_BYTES_MAX: usize = 8 << 10;
+/// How long a client has to leave an answer untouched before it may be cut for its connection's bound alone. Also how long bytes
+/// have to be left before they give way to any client, however little their own one holds.
 pub const UNTAKEN_STALL_MIN: Duration = Duration::from_secs(5);
 /// Bytes of one HTTP/2 connection that may wait in its buffers behind streams that have ended.
 pub const UNTAKEN_LET_GO_BYTES_MAX: u64 = 16 << 10;
@@ -86,6 +97,9 @@ pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
 pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
 /// Time between two log lines that say that one total is used up.
 pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long it is remembered that nothing of a total gives way: refusals within it cost no search, and what begins to be
+/// revocable meanwhile without a sign is found after it.
+pub const QUOTA_BARREN: Duration = Duration::from_millis(5);
 /// Time between two looks for room for a connection that was accepted while no other could give way to it.
 pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
 /// How long a client may send nothing of a request's body before its rate counts.
@@ -137,10 +151,11 @@ pub const HTTP2_STREAMS_MAX: u32 = 128;
 pub const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(20);
 /// Longest wait for its answer.
 pub const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(20);
-/// Bytes of one request's body that an HTTP/2 client may send before the guest reads them.
-pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 256 << 10;
-/// The same over all requests of a connection.
-pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 1 << 20;
+/// Bytes of one request's body that an HTTP/2 client may send before the guest reads them. They are in no total, since they are
+/// bounded by the requests: with as many as there may be, 256 MiB. hyper raises no window for a body that is read.
+pub const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 << 10;
+/// The same over all requests of a connection. A client over a long line sends so much in each round trip.
+pub const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 /// Bytes of one answer that are buffered for a slow HTTP/2 client.
 pub const HTTP2_SEND_BUFFER_BYTES_MAX: usize = 64 << 10;
 /// Streams that an HTTP/2 client may have reset before it loses its connection.

@@ -1,14 +1,15 @@
 //! Totals that all peers share: connections, requests under way, and bytes that are held for clients.
 //!
-//! A quota refuses nothing while there is room. When a total is used up, the peer with the largest usage gives way: its oldest
-//! reservation that waits for its client is revoked, and the new reservation is refused only if there is none. So a peer that
-//! stalls pays with what it stalls, also where it shares its address with an honest visitor. This module knows no connection and
-//! no request: the owner of a reservation learns that it was revoked and cuts what it was held for.
+//! A quota refuses nothing while there is room. When a total is used up, others give way (`room`): bytes that their client has left
+//! for long, then what the peer with the largest usage holds for clients that send or take nothing. The new reservation is refused
+//! only if there is none. So a peer that stalls pays with what it stalls, also where it shares its address with an honest visitor.
+//! This module knows no connection: the owner of a reservation learns that it was revoked and cuts what it was held for.
 
 mod charge;
 mod reservation;
+mod room;
 
-pub use charge::{Charge, Outbox, Untaken, WeakCharge};
+pub use charge::{Charge, Outbox, Untaken, WeakCharge, fields_bytes};
 pub use reservation::{Phase, Reservation, Revoked};
 
 use std::collections::HashMap;
@@ -21,7 +22,8 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::limits;
-use reservation::{Held, is_queued};
+use reservation::Held;
+use room::{Asking, Barren};
 
 /// What is shared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +32,7 @@ pub enum Resource {
     Connections,
     /// Requests under way, until the guest is done and the rest of the answer is in memory.
     Requests,
-    /// Bytes of request bodies that are in memory before their guest runs.
+    /// Bytes of request bodies that are kept before their guest runs, and for another run of it.
     RequestBytes,
     /// Bytes of answers that clients have not taken.
     ResponseBytes,
@@ -109,9 +111,10 @@ pub struct Quotas {
     totals: [Total; RESOURCES],
     peers: Mutex<HashMap<PeerKey, Arc<Usage>>>,
     /// Held while room is made, so that two callers do not revoke for the same room.
-    making_room: Mutex<()>,
-    /// Orders reservations by when they began to wait, and numbers sources.
+    making_room: [Mutex<Barren>; RESOURCES],
+    /// Orders reservations that began to wait in the same millisecond, and numbers sources and requests.
     sequence: AtomicU64,
+    started: Instant,
 }
 
 #[derive(Debug)]
@@ -120,6 +123,8 @@ struct Total {
     used: AtomicU64,
     revoked: AtomicU64,
     refused: AtomicU64,
+    /// Counts what may let a search find more: reservations that began to wait, and that ended.
+    changes: AtomicU64,
     told: Mutex<Told>,
 }
 
@@ -147,6 +152,8 @@ pub struct Peer {
     usage: Arc<Usage>,
     /// No peer where it is exempt, a trusted proxy or a local socket: its reservations count and are never revoked.
     source: Source,
+    /// The request that it is the part of; 0 for none.
+    request: u64,
 }
 
 /// A client's connection. Each request of a client behind a trusted proxy has one of its own, since the proxy's connections
@@ -167,6 +174,7 @@ impl Quotas {
             used: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
             told: Mutex::default(),
         };
         Arc::new(Self {
@@ -177,8 +185,9 @@ impl Quotas {
                 total(totals.response_bytes),
             ],
             peers: Mutex::default(),
-            making_room: Mutex::default(),
+            making_room: Default::default(),
             sequence: AtomicU64::new(1),
+            started: Instant::now(),
         })
     }
 
@@ -193,6 +202,7 @@ impl Quotas {
             quotas: Arc::clone(self),
             usage,
             source: self.source(Some(key)),
+            request: 0,
         }
     }
 
@@ -205,6 +215,7 @@ impl Quotas {
                 ..Usage::default()
             }),
             source: self.source(None),
+            request: 0,
         }
     }
 
@@ -242,18 +253,20 @@ impl Quotas {
         &self.totals[resource as usize]
     }
 
-    fn reserve(&self, resource: Resource, peer: &Peer, amount: u64) -> Result<(), Full> {
+    fn reserve(&self, resource: Resource, asking: Asking<'_>, amount: u64) -> Result<(), Full> {
         let total = self.total(resource);
         if !total.try_add(amount) {
-            let _one_at_a_time = lock(&self.making_room);
+            let mut barren = lock(&self.making_room[resource as usize]);
             while !total.try_add(amount) {
-                if amount > total.max || !self.make_room(resource, peer, amount) {
+                let now = Instant::now();
+                if amount > total.max || !self.find_room(resource, asking, amount, now, &mut barren)
+                {
                     return Err(Full);
                 }
-                total.tell(resource, Instant::now());
+                total.tell(resource, now);
             }
         }
-        peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
+        asking.peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())
     }
 
@@ -274,53 +287,6 @@ impl Quotas {
     fn give_back(&self, resource: Resource, usage: &Usage, amount: u64) {
         usage.amounts[resource as usize].fetch_sub(amount, Relaxed);
         self.total(resource).used.fetch_sub(amount, Relaxed);
-    }
-
-    /// Revokes reservations of the largest peers, oldest first; false where none may be revoked for this one.
-    fn make_room(&self, resource: Resource, asking: &Peer, amount: u64) -> bool {
-        let mut peers: Vec<(u64, Arc<Usage>)> = lock(&self.peers)
-            .values()
-            .map(|usage| {
-                (
-                    usage.amounts[resource as usize].load(Relaxed),
-                    Arc::clone(usage),
-                )
-            })
-            .filter(|(held, _)| *held > 0)
-            .collect();
-        peers.sort_by_key(|(held, _)| std::cmp::Reverse(*held));
-        let wanted = match asking.source.peer {
-            Some(_) => asking.usage.amounts[resource as usize].load(Relaxed) + amount,
-            None => 0,
-        };
-        // A flood of connections makes room for each: some more are revoked with each search, so that few searches are needed.
-        let spare = self.total(resource).max / 256;
-        for group in peers.chunk_by(|a, b| a.0 == b.0) {
-            let mut victims = Vec::new();
-            for (held, usage) in group {
-                let is_own = Arc::ptr_eq(usage, &asking.usage);
-                if is_own || *held >= wanted {
-                    usage.revocable(resource, is_own.then_some(asking.source), &mut victims);
-                }
-            }
-            victims.sort_by_key(|victim| victim.waiting);
-            let mut freed = 0;
-            for victim in victims {
-                let wanted = if is_queued(victim.waiting) {
-                    amount
-                } else {
-                    amount + spare
-                };
-                if freed >= wanted {
-                    break;
-                }
-                freed += victim.held.revoke(victim.waiting).unwrap_or(0);
-            }
-            if freed > 0 {
-                return true;
-            }
-        }
-        false
     }
 }
 
@@ -355,40 +321,6 @@ impl Total {
     }
 }
 
-/// A reservation that may be revoked, as it was found.
-struct Victim {
-    waiting: u64,
-    held: Arc<Held>,
-}
-
-impl Usage {
-    /// Finds the reservations that may be revoked. Those that are queued are not revoked for the peer's own requests, except
-    /// for one of a connection, `own`, that has fewer than theirs.
-    fn revocable(&self, resource: Resource, own: Option<Source>, found: &mut Vec<Victim>) {
-        // A reservation that ends meanwhile is dropped behind the lock: it takes itself out of the table.
-        let all: Vec<Arc<Held>> = lock(&self.entries[resource as usize])
-            .iter()
-            .filter_map(|(_, held)| held.upgrade())
-            .collect();
-        let mut counts: HashMap<u64, usize> = HashMap::new();
-        if own.is_some() {
-            for held in all.iter().filter(|held| !held.is_revoked()) {
-                *counts.entry(held.connection()).or_default() += 1;
-            }
-        }
-        let count = |connection| counts.get(&connection).copied().unwrap_or(0);
-        found.extend(all.iter().filter_map(|held| {
-            let waiting = held.waiting()?;
-            let is_kept = is_queued(waiting)
-                && own.is_some_and(|own| count(held.connection()) <= count(own.connection) + 1);
-            (!is_kept).then(|| Victim {
-                waiting,
-                held: Arc::clone(held),
-            })
-        }));
-    }
-}
-
 impl Peer {
     /// Reserves an amount, which may revoke reservations of larger peers.
     ///
@@ -404,12 +336,22 @@ impl Peer {
     /// # Errors
     /// [`Full`]
     pub fn reserve_again(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
-        self.quotas.reserve(resource, self, amount)?;
+        let asking = Asking {
+            peer: self,
+            itself: None,
+        };
+        self.quotas.reserve(resource, asking, amount)?;
         let mut entries = lock(&self.usage.entries[resource as usize]);
         let slot = entries.vacant_entry();
         let held = Held::new(self.clone(), resource, amount, slot.key());
         slot.insert(Arc::downgrade(&held));
         Ok(Reservation(held))
+    }
+
+    /// The same peer for one of its requests: what is reserved with it is never revoked for more of the same request.
+    pub fn of_one_request(mut self) -> Self {
+        self.request = self.quotas.sequence.fetch_add(1, Relaxed);
+        self
     }
 
     /// The quotas that it is a peer of.
@@ -435,6 +377,7 @@ impl Clone for Peer {
             quotas: Arc::clone(&self.quotas),
             usage: Arc::clone(&self.usage),
             source: self.source,
+            request: self.request,
         }
     }
 }

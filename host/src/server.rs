@@ -6,6 +6,7 @@ mod connection;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod heads;
 mod joined;
 mod pace;
 mod pulse;

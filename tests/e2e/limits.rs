@@ -145,6 +145,17 @@ async fn a_request_head_beyond_the_guest_s_own_limit_is_431() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answers_head_beyond_its_limit_is_502_and_the_log_names_the_limit() {
+    let host = Config::over("memory:")
+        .guest("/s", "fixture-faults")
+        .start();
+    assert_eq!(status(&host, "/s/header-bytes?30000").await, 200);
+    assert_eq!(status(&host, "/s/header-bytes?40000").await, 502);
+    host.wait_for_log("error=response-head-too-large").await;
+    assert!(host.log().contains("the limit is 32768"), "{}", host.log());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_beyond_their_limits_are_refused() {
     let host = limited(
         "fixture-faults",

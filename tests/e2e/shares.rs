@@ -148,6 +148,38 @@ async fn connections_that_wait_for_their_clients_give_way() {
     }
 }
 
+/// Bodies that are in memory for a busy guest give way with their requests, whose turn has not come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_of_queued_requests_turn_no_visitor_away() {
+    let host = Config::over("memory:")
+        .top("[server]\nwaiting_bodies = \"200KiB\"")
+        .guest_with("/busy", "fixture-faults", "limits = { instances = 1 }")
+        .guest("/f", "fixture-faults")
+        .admin("")
+        .start();
+    let head = "POST /busy/sleep?3000 HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";
+    let upload = [head.as_bytes(), &[b'x'; 60_000]].concat();
+    let _clients = connect_all(host.address(), 3, false, &upload).await;
+    let (operator, total) = (Operator::of(&host), "{total=\"waiting_bodies\"}");
+    let used = format!("cloakroom_server_used{total}");
+    let all_have_come = async {
+        while operator
+            .metric(&used)
+            .await
+            .is_none_or(|used| used < 180_000.0)
+        {}
+    };
+    timeout(PATIENCE, all_have_come).await.unwrap();
+
+    let answer = Browser::new()
+        .post(&host.url("/f/length"), vec![b'x'; 40_000])
+        .await;
+
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
+    let revoked = format!("cloakroom_server_revoked_total{total}");
+    assert!(metric(&host, &revoked).await > 0.0, "{}", host.log());
+}
+
 async fn connect_all(to: SocketAddr, count: u32, is_one: bool, first: &[u8]) -> Vec<TcpStream> {
     let mut all = Vec::new();
     for number in 0..count {

@@ -10,7 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
+use http::header::HeaderName;
+use http::{HeaderMap, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
@@ -24,7 +25,8 @@ use super::invoke::driver::{Event, Run};
 use super::invoke::meter::Meter;
 use super::loaded::Guest;
 use super::request::ReplayBody;
-use crate::quota::PeerKey;
+use crate::limits::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
+use crate::quota::{PeerKey, Reservation, fields_bytes};
 
 /// Pieces smaller than this are joined while they are held, in bytes.
 const JOIN_BYTES: usize = 4 << 10;
@@ -75,6 +77,19 @@ impl GuestBody {
         match std::mem::replace(&mut self.rest, More::Nowhere) {
             More::Standing(rest) => self.rest = More::Ahead(Ahead::start(*rest)),
             other => self.rest = other,
+        }
+    }
+
+    /// What lies in memory of it, its trailers included, except for what its guest has written since it went on.
+    pub fn held_bytes(&self) -> u64 {
+        self.held.cost()
+    }
+
+    /// What pays for the bytes that were taken from the guest ahead of the client, those of the latest frame included.
+    pub fn paid_ahead(&self) -> Option<Reservation> {
+        match &self.rest {
+            More::Nowhere | More::Standing(_) => None,
+            More::Ahead(ahead) => ahead.paid(),
         }
     }
 
@@ -131,6 +146,7 @@ pub(super) struct Held {
     /// Small pieces under way to becoming a larger one.
     tail: BytesMut,
     trailers: Option<HeaderMap>,
+    /// Of the body, without the trailers.
     bytes: usize,
 }
 
@@ -147,8 +163,27 @@ impl Held {
         }
     }
 
+    /// Trailers beyond their bounds are dropped at once: they would wait here as long as the body before them does.
     pub(super) fn set_trailers(&mut self, trailers: HeaderMap) {
-        self.trailers = Some(trailers);
+        let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
+        let fields = trailers.len();
+        if fields <= TRAILER_FIELDS_MAX
+            && trailers.iter().map(bytes).sum::<usize>() <= TRAILER_BYTES_MAX
+        {
+            self.trailers = Some(trailers);
+            return;
+        }
+        tracing::warn!(
+            fields,
+            fields_max = TRAILER_FIELDS_MAX,
+            bytes_max = TRAILER_BYTES_MAX,
+            "a guest's trailers were too many or too long and were dropped"
+        );
+    }
+
+    /// What it is charged for.
+    fn cost(&self) -> u64 {
+        self.bytes as u64 + self.trailers.as_ref().map_or(0, fields_bytes)
     }
 
     fn is_empty(&self) -> bool {
@@ -371,6 +406,26 @@ mod tests {
 
         assert_eq!(bytes.len(), 4 + JOIN_BYTES);
         assert!(bytes.starts_with(b"abcd") && bytes.ends_with(b"de"));
+    }
+
+    #[tokio::test]
+    async fn trailers_are_paid_for_while_they_are_held_and_dropped_where_they_are_too_long() {
+        for (value, passes) in [
+            (TRAILER_BYTES_MAX - 5, true),
+            (TRAILER_BYTES_MAX - 4, false),
+        ] {
+            let mut trailers = HeaderMap::new();
+            trailers.insert("x-sum", "v".repeat(value).parse().unwrap());
+            let mut held = Held::default();
+            held.push(Bytes::from_static(b"a"));
+            held.set_trailers(trailers.clone());
+            let body = GuestBody::complete(held);
+            assert_eq!(body.size_hint().exact(), Some(1));
+            let expected = if passes { fields_bytes(&trailers) } else { 0 };
+            assert_eq!(body.held_bytes(), 1 + expected);
+            let collected = body.collect().await.unwrap();
+            assert_eq!(collected.trailers(), passes.then_some(&trailers));
+        }
     }
 
     #[test]

@@ -62,6 +62,17 @@ pub enum GuestFailure {
         /// The limit, in bytes.
         bytes_max: u64,
     },
+    /// The fields of the response's head passed the host's limit.
+    #[error(
+        "the guest's response has a head of {bytes} bytes, and the limit is {bytes_max} (names and values, and 32 bytes for each \
+         field)"
+    )]
+    ResponseHeadTooLarge {
+        /// Its size, in bytes.
+        bytes: u64,
+        /// The limit, in bytes.
+        bytes_max: u64,
+    },
     /// The request body passed the guest's limit while it was read.
     #[error("the request body passed the limit of {bytes_max} bytes")]
     RequestBodyTooLarge {
@@ -140,7 +151,8 @@ impl GuestFailure {
             Self::NoResponse
             | Self::ErrorCode { .. }
             | Self::BadResponse { .. }
-            | Self::ResponseTooLarge { .. } => Some(Conduct::Errored),
+            | Self::ResponseTooLarge { .. }
+            | Self::ResponseHeadTooLarge { .. } => Some(Conduct::Errored),
             Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(Conduct::Late),
             Self::RequestBodyTooLarge { .. }
             | Self::RequestBodyBrokeOff
@@ -163,6 +175,7 @@ impl GuestFailure {
             Self::ErrorCode { .. } => "error-code",
             Self::BadResponse { .. } => "bad-response",
             Self::ResponseTooLarge { .. } => "response-too-large",
+            Self::ResponseHeadTooLarge { .. } => "response-head-too-large",
             Self::RequestBodyTooLarge { .. } => "request-body-too-large",
             Self::RequestBodyBrokeOff => "request-body-broke-off",
             Self::RequestBodyTooSlow => "request-body-too-slow",

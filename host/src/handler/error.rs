@@ -176,7 +176,8 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
         GuestFailure::NoResponse
         | GuestFailure::ErrorCode { .. }
         | GuestFailure::BadResponse { .. }
-        | GuestFailure::ResponseTooLarge { .. } => (
+        | GuestFailure::ResponseTooLarge { .. }
+        | GuestFailure::ResponseHeadTooLarge { .. } => (
             StatusCode::BAD_GATEWAY,
             "The handler gave no proper answer.",
         ),
@@ -266,6 +267,13 @@ mod tests {
             (GuestFailure::ErrorCode { code: secret() }, 502),
             (GuestFailure::BadResponse { reason: "x" }, 502),
             (GuestFailure::ResponseTooLarge { bytes_max: 1 }, 502),
+            (
+                GuestFailure::ResponseHeadTooLarge {
+                    bytes: 2,
+                    bytes_max: 1,
+                },
+                502,
+            ),
             (GuestFailure::RequestBodyTooLarge { bytes_max: 1 }, 413),
             (GuestFailure::RequestBodyBrokeOff, 400),
             (GuestFailure::RequestBodyTooSlow, 408),

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, COOKIE, SET_COOKIE, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, response};
 use http_body::{Body as _, Frame, SizeHint};
@@ -27,12 +27,21 @@ pub struct Body {
     request_id: Arc<str>,
     /// What it holds until the client has taken it.
     charge: Option<Charge>,
-    /// The rest of a piece that is too large for one.
+    /// The rest of a piece that is too large for one, or a piece that there was no room for.
     rest: Bytes,
-    /// All was handed over, and the stream is not to end before it has left.
-    waits_to_leave: bool,
+    wait: Wait,
     /// Counts its request among those under way.
     token: Option<TaskTrackerToken>,
+}
+
+/// What a body waits for until all that it has handed over has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wait {
+    Nothing,
+    /// There was no room for the next piece beside it.
+    Room,
+    /// Nothing comes behind it, and the stream is not to end before.
+    End,
 }
 
 #[derive(Debug)]
@@ -54,28 +63,31 @@ impl Body {
             request_id,
             charge: None,
             rest: Bytes::new(),
-            waits_to_leave: false,
+            wait: Wait::Nothing,
             token: None,
         }
     }
 
-    /// Charges the client for what the answer holds; `head` is the size of its head, and an outbox is HTTP/2's.
+    /// Charges the client for what the body holds; its connection counts the head. An outbox is HTTP/2's.
     ///
     /// # Errors
     /// [`Full`]
     pub(super) fn charge_to(
         &mut self,
         client: &Peer,
-        head: u64,
         outbox: Option<&Arc<Outbox>>,
     ) -> Result<(), Full> {
         let is_finished = self.is_finished();
-        let in_memory = self.size_hint().lower();
+        let in_memory = match &self.source {
+            Source::Empty => 0,
+            Source::Text(text) => text.len() as u64,
+            Source::Guest(body) => body.held_bytes(),
+        };
         let is_small = outbox.is_none() && in_memory <= HTTP1_UNCOUNTED_BYTES_MAX;
         if self.is_at_end() || is_finished && is_small {
             return Ok(());
         }
-        self.charge = Some(Charge::new(client, head, in_memory, outbox)?);
+        self.charge = Some(Charge::new(client, in_memory, outbox)?);
         Ok(())
     }
 
@@ -130,7 +142,7 @@ impl Body {
         })
     }
 
-    /// A frame on its way to the client, with its part of the charge; `None` when the answer is to be cut.
+    /// A frame on its way to the client, with its part of the charge; `None` when there is no room for it.
     fn hand_over(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let Some(charge) = self.charge.clone() else {
             return Some(frame);
@@ -139,12 +151,32 @@ impl Body {
             Ok(data) => data,
             Err(frame) => return Some(frame),
         };
-        if charge.is_multiplexed() && data.len() > HTTP2_PIECE_BYTES_MAX {
-            self.rest = data.split_off(HTTP2_PIECE_BYTES_MAX);
+        self.rest = data.clone();
+        if charge.is_multiplexed() {
+            data.truncate(HTTP2_PIECE_BYTES_MAX);
         }
-        let handed = charge.hand_over(data).ok()?;
-        self.waits_to_leave = self.is_at_end() && !charge.may_let_go();
+        let paid = match &self.source {
+            Source::Guest(body) => body.paid_ahead(),
+            Source::Empty | Source::Text(_) => None,
+        };
+        let bytes = data.len();
+        let handed = charge.hand_over(data, paid.as_ref()).ok()?;
+        self.rest.advance(bytes);
+        if self.is_at_end() && !charge.may_let_go() {
+            self.wait = Wait::End;
+        }
         Some(Frame::data(handed))
+    }
+
+    /// There was no room for a piece: it waits for what the answer has handed over, or the answer is to be cut.
+    fn wait_for_room(&mut self, cx: &mut Context<'_>) {
+        if let Some(charge) = &self.charge {
+            match charge.poll_left(cx) {
+                Poll::Pending => self.wait = Wait::Room,
+                // The task that sends the body is told, and cuts it.
+                Poll::Ready(()) => charge.revoke(),
+            }
+        }
     }
 }
 
@@ -157,12 +189,13 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
         let this = self.get_mut();
-        if this.waits_to_leave {
+        if this.wait != Wait::Nothing {
             if let Some(charge) = &this.charge {
                 ready!(charge.poll_left(cx));
             }
-            this.waits_to_leave = false;
-            return Poll::Ready(None);
+            if std::mem::replace(&mut this.wait, Wait::Nothing) == Wait::End {
+                return Poll::Ready(None);
+            }
         }
         let mut frame = ready!(this.poll_source(cx));
         if let Some(Ok(frame)) = &mut frame
@@ -180,8 +213,7 @@ impl http_body::Body for Body {
             Some(Ok(frame)) => match this.hand_over(frame) {
                 Some(frame) => Poll::Ready(Some(Ok(frame))),
                 None => {
-                    // The task that sends the body is told, and cuts it.
-                    this.charge.iter().for_each(Charge::revoke);
+                    this.wait_for_room(cx);
                     Poll::Pending
                 }
             },
@@ -190,7 +222,7 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_at_end() && !self.waits_to_leave
+        self.is_at_end() && self.wait != Wait::End
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -215,7 +247,7 @@ impl Untaken for Body {
     }
 
     fn waits_to_leave(&self) -> bool {
-        self.waits_to_leave
+        self.wait != Wait::Nothing
     }
 }
 

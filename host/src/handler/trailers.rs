@@ -4,12 +4,7 @@ use http::HeaderMap;
 use http::header::HeaderName;
 
 use super::headers::decides;
-
-/// Most fields and most bytes of one message's trailers; those of a message with more are dropped as a whole, as any recipient
-/// may (RFC 9110, section 6.5.1).
-const TRAILER_FIELDS_MAX: usize = 32;
-/// See [`TRAILER_FIELDS_MAX`]. Names and values.
-const TRAILER_BYTES_MAX: usize = 8 << 10;
+use crate::limits::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
 
 /// Removes the fields that no trailers may have, in either direction, and says how many there were. What decides about a message
 /// is read from its head: in trailers it would come past the screen, and past what a guest's answer is freed from.

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
+use http::HeaderMap;
 use slab::Slab;
 
 use super::{Full, Peer, Phase, Reservation, Resource, lock};
@@ -24,7 +25,7 @@ pub trait Untaken {
         None
     }
 
-    /// Whether it has handed over everything and only waits until that has left.
+    /// Whether it waits until what it has handed over has left.
     fn waits_to_leave(&self) -> bool {
         false
     }
@@ -32,6 +33,14 @@ pub trait Untaken {
 
 /// Bodies in memory, of an interface that visitors cannot reach.
 impl Untaken for http_body_util::Full<Bytes> {}
+
+/// What fields are charged for, in a head or behind a body: their bytes, and for each what HTTP/2 counts (RFC 9113, section 6.5.2).
+pub fn fields_bytes(fields: &HeaderMap) -> u64 {
+    let bytes = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        (name.as_str().len() + value.len()) as u64 + 32
+    };
+    fields.iter().map(bytes).sum()
+}
 
 /// The answers of one HTTP/2 connection that its client has not taken. Over its bound the answer that has stalled for longest is
 /// cut, if it has stalled at all: a client that is merely slow loses none.
@@ -155,18 +164,13 @@ struct Charged {
 }
 
 impl Charge {
-    /// Charges a client for an answer with a head of `head` bytes and a body of which `in_body` bytes are in memory. An outbox
-    /// is HTTP/2's: a connection of HTTP/1 has one answer at a time.
+    /// Charges a client for an answer with a body of which `in_body` bytes are in memory. Its head counts with its connection. An
+    /// outbox is HTTP/2's: a connection of HTTP/1 has one answer at a time.
     ///
     /// # Errors
     /// [`Full`]
-    pub fn new(
-        client: &Peer,
-        head: u64,
-        in_body: u64,
-        outbox: Option<&Arc<Outbox>>,
-    ) -> Result<Self, Full> {
-        let amount = limits::UNTAKEN_ANSWER_BYTES + head + in_body;
+    pub fn new(client: &Peer, in_body: u64, outbox: Option<&Arc<Outbox>>) -> Result<Self, Full> {
+        let amount = limits::UNTAKEN_ANSWER_BYTES + in_body;
         let bytes = client.reserve(Resource::ResponseBytes, amount)?;
         let _ = bytes.set_phase(Phase::WaitsForClient);
         let outbox = outbox.map(|outbox| (Arc::clone(outbox), outbox.add(&bytes, Instant::now())));
@@ -195,18 +199,25 @@ impl Charge {
         Ok(())
     }
 
-    /// Takes bytes out of the body. They are charged for until they are dropped.
+    /// Takes bytes out of the body. They are charged for until they are dropped. What `paid` holds of the same answer is moved here.
     ///
     /// # Errors
-    /// [`Full`] when the body has not held them yet and there is no room for them, or when the charge was revoked.
-    pub fn hand_over(&self, data: Bytes) -> Result<Bytes, Full> {
+    /// [`Full`] when the body has not held them yet and there is no room for them, or when the charge was revoked. The answer may
+    /// hand them over later, when what it has handed over has left.
+    pub fn hand_over(&self, data: Bytes, paid: Option<&Reservation>) -> Result<Bytes, Full> {
         let bytes = data.len() as u64;
         let take = |in_body: u64| Some(in_body.saturating_sub(bytes));
         let held = self.0.in_body.fetch_update(Relaxed, Relaxed, take);
         let held = held.unwrap_or_default().min(bytes);
-        if bytes > held {
-            self.0.bytes.grow(bytes - held)?;
-            self.grown(bytes - held);
+        let moved = paid.map_or(0, |paid| paid.move_to(&self.0.bytes, bytes - held));
+        self.grown(moved);
+        let missing = bytes - held - moved;
+        if missing > 0 {
+            if let Err(full) = self.0.bytes.grow(missing) {
+                self.0.in_body.fetch_add(held + moved, Relaxed);
+                return Err(full);
+            }
+            self.grown(missing);
         }
         // The client has taken what came before: others have stalled for longer.
         self.0
@@ -266,7 +277,7 @@ impl Charge {
     }
 
     fn grown(&self, more: u64) {
-        if let Some((outbox, slot)) = &self.0.outbox {
+        if let Some((outbox, slot)) = self.0.outbox.as_ref().filter(|_| more > 0) {
             outbox.grow(*slot, more, Instant::now());
         }
     }

@@ -2,13 +2,15 @@
 
 use std::fmt;
 use std::future::poll_fn;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::{Full, Peer, Resource, lock};
+use super::room::Asking;
+use super::{Full, Peer, Quotas, Resource, lock};
 
 /// The reservation was revoked: another peer needed the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +27,8 @@ pub enum Phase {
     Queued,
     /// It waits for its client, which sends or takes nothing: for any peer, its own included.
     WaitsForClient,
+    /// While the request that it is a part of is queued, see [`Reservation::part_of`]: the request loses its place with it.
+    AsRequest,
 }
 
 /// An amount of one resource, given back when the last clone is dropped.
@@ -37,18 +41,40 @@ pub(super) struct Held {
     resource: Resource,
     /// Its place in the peer's table.
     slot: usize,
-    /// [`WORKING`], [`REVOKED`], or since when it waits, shifted by one; the lowest bit is set where it waits in a queue.
+    /// [`WORKING`], [`REVOKED`], [`AS_REQUEST`], or since when it waits: milliseconds, a sequence number, and a bit that is set
+    /// where it waits in a queue.
     waiting: AtomicU64,
+    /// The request that it is a part of.
+    request: OnceLock<Weak<Held>>,
     amount: AtomicU64,
     waker: AtomicWaker,
 }
 
 const WORKING: u64 = 0;
+const AS_REQUEST: u64 = 2;
 const REVOKED: u64 = u64::MAX;
+
+/// The bits below the milliseconds.
+const SEQUENCE_BITS: u32 = 24;
 
 /// Whether a reservation that has waited since then waits in a queue.
 pub(super) fn is_queued(waiting: u64) -> bool {
     waiting & 1 == 1
+}
+
+impl Quotas {
+    /// Milliseconds up to this moment, from 1 on.
+    pub(super) fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.started);
+        u64::try_from(since.as_millis()).unwrap_or_default() + 1
+    }
+
+    /// What tells since when a reservation waits that begins to now. Later waits are larger, as far as they need to be: the
+    /// sequence number begins anew after millions.
+    fn waiting_since_now(&self, is_queued: bool) -> u64 {
+        let number = self.sequence.fetch_add(1, Relaxed) << 1 & ((1 << SEQUENCE_BITS) - 1);
+        self.millis(Instant::now()) << SEQUENCE_BITS | number | u64::from(is_queued)
+    }
 }
 
 impl Held {
@@ -58,15 +84,35 @@ impl Held {
             resource,
             slot,
             waiting: AtomicU64::new(WORKING),
+            request: OnceLock::new(),
             amount: AtomicU64::new(amount),
             waker: AtomicWaker::new(),
         })
     }
 
-    /// Since when it waits, if it does.
+    /// Since when it waits, if it does and holds anything.
     pub(super) fn waiting(&self) -> Option<u64> {
-        let waiting = self.waiting.load(Relaxed);
-        (waiting != WORKING && waiting != REVOKED).then_some(waiting)
+        if self.amount.load(Relaxed) == 0 {
+            return None;
+        }
+        match self.waiting.load(Relaxed) {
+            WORKING | REVOKED => None,
+            AS_REQUEST => {
+                let waiting = self.leader()?.waiting.load(Relaxed);
+                (waiting != REVOKED && is_queued(waiting)).then_some(waiting)
+            }
+            waiting => Some(waiting),
+        }
+    }
+
+    /// Whether its client has left it untouched since before this time, in the milliseconds of [`Quotas::millis`].
+    pub(super) fn is_stalled(&self, before: u64) -> bool {
+        let is_old = |waiting: u64| !is_queued(waiting) && waiting >> SEQUENCE_BITS <= before;
+        self.waiting().is_some_and(is_old)
+    }
+
+    fn leader(&self) -> Option<Arc<Self>> {
+        self.request.get().and_then(Weak::upgrade)
     }
 
     pub(super) fn is_revoked(&self) -> bool {
@@ -78,14 +124,29 @@ impl Held {
         self.peer.source.connection
     }
 
+    /// The request that it is held for; 0 for none.
+    pub(super) fn request(&self) -> u64 {
+        self.peer.request
+    }
+
     /// Revokes it if it still waits as it was found; returns the amount that this has freed.
     pub(super) fn revoke(&self, waiting: u64) -> Option<u64> {
+        if self.waiting.load(Relaxed) != AS_REQUEST {
+            return self.end(waiting);
+        }
+        // The request ends before it leaves its queue, or keeps this.
+        self.leader()?.end(waiting)?;
+        Some(self.end(AS_REQUEST).unwrap_or(0))
+    }
+
+    fn end(&self, waiting: u64) -> Option<u64> {
         self.waiting
             .compare_exchange(waiting, REVOKED, SeqCst, Relaxed)
             .ok()?;
         let freed = self.give_all_back();
         let total = self.peer.quotas.total(self.resource);
         total.revoked.fetch_add(1, Relaxed);
+        self.count_change();
         self.waker.wake();
         Some(freed)
     }
@@ -101,12 +162,19 @@ impl Held {
         let quotas = &self.peer.quotas;
         quotas.give_back(self.resource, &self.peer.usage, amount);
     }
+
+    /// A search that found nothing before this may find something now.
+    fn count_change(&self) {
+        let total = self.peer.quotas.total(self.resource);
+        total.changes.fetch_add(1, Release);
+    }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         lock(&self.peer.usage.entries[self.resource as usize]).remove(self.slot);
         self.give_all_back();
+        self.count_change();
     }
 }
 
@@ -118,33 +186,40 @@ impl Reservation {
     /// [`Revoked`] if it was revoked before.
     pub fn set_phase(&self, phase: Phase) -> Result<(), Revoked> {
         let peer = &self.0.peer;
-        let since = |queued: u64| {
-            let next = peer.quotas.sequence.fetch_add(1, Relaxed);
-            next << 1 | queued
-        };
         let waiting = match phase {
             _ if peer.is_exempt() => WORKING,
             Phase::Working => WORKING,
-            Phase::Queued => since(1),
-            Phase::WaitsForClient => since(0),
+            Phase::Queued => peer.quotas.waiting_since_now(true),
+            Phase::WaitsForClient => peer.quotas.waiting_since_now(false),
+            Phase::AsRequest => AS_REQUEST,
         };
         // A search that has found it waiting revokes it before this, or finds it changed.
         let set = |current| (current != REVOKED).then_some(waiting);
-        match self.0.waiting.fetch_update(SeqCst, Relaxed, set) {
-            Ok(_) => Ok(()),
-            Err(_) => Err(Revoked),
+        let set = self.0.waiting.fetch_update(SeqCst, Relaxed, set);
+        if waiting != WORKING {
+            self.0.count_change();
         }
+        set.map(|_before| ()).map_err(|_revoked| Revoked)
     }
 
-    /// Reserves more.
+    /// Says which request it is a part of, once and for all.
+    pub fn part_of(&self, request: &Self) {
+        let _ = self.0.request.set(Arc::downgrade(&request.0));
+    }
+
+    /// Reserves more, for which this one is never revoked, nor another one of its request.
     ///
     /// # Errors
     /// [`Full`], also when it was revoked.
     pub fn grow(&self, more: u64) -> Result<(), Full> {
         let held = &*self.0;
         let quotas = &held.peer.quotas;
+        let asking = Asking {
+            peer: &held.peer,
+            itself: Some(held),
+        };
         quotas
-            .reserve(held.resource, &held.peer, more)
+            .reserve(held.resource, asking, more)
             .inspect_err(|Full| quotas.note_refusal(held.resource))?;
         self.grown(more)
     }
@@ -180,6 +255,19 @@ impl Reservation {
         self.0.give_back(less.min(before));
     }
 
+    /// Has another one of the same peer and resource hold a part of what this holds, at most all of it; returns how much.
+    pub fn move_to(&self, other: &Self, most: u64) -> u64 {
+        let (from, to) = (&*self.0, &*other.0);
+        if from.resource != to.resource || !Arc::ptr_eq(&from.peer.usage, &to.peer.usage) {
+            return 0;
+        }
+        let take = |amount: u64| Some(amount - most.min(amount));
+        let before = from.amount.fetch_update(SeqCst, Relaxed, take);
+        let moved = most.min(before.unwrap_or_else(|unchanged| unchanged));
+        let _ = other.grown(moved);
+        moved
+    }
+
     /// How much it holds; 0 once it was revoked.
     pub fn amount(&self) -> u64 {
         self.0.amount.load(Relaxed)
@@ -198,7 +286,7 @@ impl Reservation {
     /// Revokes it: its owner has to cut what it was held for. False where it was revoked before.
     pub fn revoke(&self) -> bool {
         let waiting = self.0.waiting.load(Relaxed);
-        waiting != REVOKED && (self.0.revoke(waiting).is_some() || self.revoke())
+        waiting != REVOKED && (self.0.end(waiting).is_some() || self.revoke())
     }
 
     /// Ready once it was revoked. Only the task that polled last is woken.

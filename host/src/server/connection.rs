@@ -6,6 +6,8 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::CONNECTION;
@@ -17,6 +19,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::heads::Heads;
 use super::joined::Joined;
 use super::pace::arriving::{Arriving, BodyPace};
 use super::pace::{Leaving, Pace, Sending, Streams};
@@ -108,10 +111,14 @@ impl Protocols {
             let answer = service.answer(request, link.clone());
             async move {
                 let mut answer: Response<S::Body> = answer.await;
-                if in_flight.is_last() && version < Version::HTTP_2 {
+                // hyper takes a further request before this answer has left where the end of this one's body comes behind it: such
+                // answers would pile up for a client that reads none.
+                let is_last = in_flight.is_last() || in_flight.is_behind_others();
+                if is_last && version < Version::HTTP_2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
+                in_flight.count_head(answer.headers());
                 Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, pace, in_flight)))
             }
         };
@@ -121,6 +128,7 @@ impl Protocols {
         let mut farewell = pin!(farewell(&ends.shutdown, &pulse));
         let mut is_ending = false;
         let mut sending = Sending::default();
+        let mut heads = Heads::new(link.share.clone());
         loop {
             tokio::select! {
                 biased;
@@ -130,9 +138,17 @@ impl Protocols {
                     return;
                 }
                 ended = poll_fn(|cx| {
+                    let heads_before = pulse.heads.load(Relaxed);
                     let polled = connection.as_mut().poll(cx);
                     let cut = sending.poll_cut(pulse.is_stalled(), cx);
-                    if polled.is_ready() { polled.map(Some) } else { cut.map(|()| None) }
+                    let cut_for_heads = heads.poll(heads_before, &pulse, cx);
+                    if polled.is_ready() {
+                        polled.map(Some)
+                    } else if cut.is_ready() || cut_for_heads.is_ready() {
+                        Poll::Ready(None)
+                    } else {
+                        Poll::Pending
+                    }
                 }) => {
                     match ended {
                         Some(Ok(())) => {}
@@ -141,7 +157,7 @@ impl Protocols {
                             tracing::debug!(peer = %link.peer, %error, "connection ended early");
                         }
                         None => {
-                            tracing::debug!(peer = %link.peer, "connection cut: other clients need what its answer held");
+                            tracing::debug!(peer = %link.peer, "connection cut: other clients need what its answers held");
                         }
                     }
                     return;

@@ -115,7 +115,7 @@ impl Sending {
 pub(super) struct Leaving<B> {
     body: Pin<Box<B>>,
     pace: Pace,
-    _in_flight: InFlight,
+    in_flight: InFlight,
 }
 
 impl<B: Body + Untaken> Leaving<B> {
@@ -133,7 +133,7 @@ impl<B: Body + Untaken> Leaving<B> {
         Self {
             body: Box::pin(body),
             pace,
-            _in_flight: in_flight,
+            in_flight,
         }
     }
 }
@@ -159,6 +159,11 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken>
             self.pace.go_on(Instant::now())?;
         }
         let frame = ready!(frame);
+        if let Some(Ok(frame)) = &frame
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            self.in_flight.count_head(trailers);
+        }
         // Most answers are one piece, and are never asked for another.
         if let Some(Ok(frame)) = &frame
             && !self.body.is_end_stream()

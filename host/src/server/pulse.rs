@@ -8,11 +8,12 @@ use std::sync::atomic::{
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
-use http::Version;
+use http::{HeaderMap, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::frames::Frames;
-use crate::quota::{Phase, Reservation};
+use crate::limits::UNTAKEN_HEAD_BYTES;
+use crate::quota::{Phase, Reservation, fields_bytes};
 
 /// What has happened on one connection.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub(super) struct Pulse {
     pub(super) reads_when_answered: AtomicU64,
     /// The socket took no more bytes when they were last offered.
     pub(super) is_blocked: AtomicBool,
+    /// What heads and trailers may lie in the protocol's buffers, in bytes of memory.
+    pub(super) heads: AtomicU64,
     /// HTTP/2: a byte that arrives between requests need not belong to a head.
     pub(super) is_multiplexed: AtomicBool,
     /// HTTP/2: the client is in the middle of a head, or of a frame that has no body's bytes.
@@ -51,6 +54,7 @@ impl Pulse {
             in_flight: AtomicUsize::default(),
             reads_when_answered: AtomicU64::default(),
             is_blocked: AtomicBool::default(),
+            heads: AtomicU64::default(),
             is_multiplexed: AtomicBool::default(),
             is_amid_head: AtomicBool::default(),
             heads_ended: AtomicU64::default(),
@@ -186,6 +190,17 @@ impl InFlight {
     /// Whether its answer is to tell the client to go.
     pub(super) fn is_last(&self) -> bool {
         self.0.pulse.is_farewell.load(Relaxed)
+    }
+
+    /// Whether what was answered before it waits for the socket.
+    pub(super) fn is_behind_others(&self) -> bool {
+        self.0.pulse.is_blocked.load(Relaxed)
+    }
+
+    /// Counts a head or trailers that the protocol is about to be given.
+    pub(super) fn count_head(&self, fields: &HeaderMap) {
+        let bytes = fields_bytes(fields) + UNTAKEN_HEAD_BYTES;
+        self.0.pulse.heads.fetch_add(bytes, Relaxed);
     }
 
     pub(super) fn turns(&self) -> &Turns {

@@ -7,10 +7,13 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http_body::Frame;
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+/// Answers `/large-head` before it reads the body, with a head alone.
+///
 /// Answers `GET /` with `ok`; `/slow` when `release` is notified; `/cut` with a body that fails after its first bytes.
 #[derive(Clone)]
 struct Scripted {
@@ -44,9 +47,16 @@ impl Body for ScriptedBody {
             ),
         })
     }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Text(None))
+    }
 }
 
 impl Untaken for ScriptedBody {}
+
+/// The head of the answer to `/large-head` has a field of so many bytes.
+const LARGE_FIELD: usize = 8 << 10;
 
 impl Service for Scripted {
     type Body = ScriptedBody;
@@ -66,6 +76,13 @@ impl Service for Scripted {
             this.entered.send(path.clone()).unwrap();
             if path == "/slow" {
                 this.release.notified().await;
+            }
+            if path == "/large-head" {
+                tokio::spawn(request.into_body().collect());
+                let mut answer = Response::new(ScriptedBody::Text(None));
+                let value = "v".repeat(LARGE_FIELD).parse().unwrap();
+                answer.headers_mut().insert("x-long", value);
+                return answer;
             }
             let text = Some(Bytes::from_static(b"ok"));
             Response::new(match path.as_str() {
@@ -163,6 +180,29 @@ async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
         .exchange(b"GET /cut HTTP/1.1\r\nHost: h\r\n\r\n")
         .await;
     assert!(!answer.contains("\r\n0\r\n"), "{answer}");
+}
+
+#[tokio::test]
+async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
+    // More than the buffers of the system take.
+    const ANSWERS_MAX: usize = (16 << 20) / LARGE_FIELD;
+    let mut bench = Bench::start(Options::default()).await;
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let mut client = socket.connect(bench.address).await.unwrap();
+    let head = b"POST /large-head HTTP/1.1\r\nHost: h\r\nContent-Length: 1\r\n\r\n";
+    for _ in 0..ANSWERS_MAX {
+        let is_sent = client.write_all(head).await.is_ok();
+        let entered = bench.entered.recv();
+        let entered = tokio::time::timeout(Duration::from_secs(2), entered).await;
+        if !is_sent || entered.is_err() {
+            return;
+        }
+        // The answer is there before the body, which lets hyper take the next request.
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        let _ = client.write_all(b"x").await;
+    }
+    panic!("all were answered");
 }
 
 #[tokio::test]

@@ -57,6 +57,11 @@ impl Ahead {
         }
     }
 
+    /// What pays for what is held, and for the frame that was given last.
+    pub(super) fn paid(&self) -> Option<Reservation> {
+        self.pipe.lock().room.clone()
+    }
+
     /// Whether the guest is done and the rest of its answer is in memory.
     pub(super) fn is_done(&self) -> bool {
         self.pipe.lock().end.is_some()
@@ -144,21 +149,18 @@ impl Pipe {
 
     fn push(&self, frame: Frame<Bytes>) {
         let mut flow = self.lock();
+        let before = flow.held.cost();
         match frame.into_data() {
-            Ok(data) => {
-                if let Some(room) = &flow.room {
-                    // It makes room for itself by what others hold. A piece that there is no room for is kept all the same, and is
-                    // the last one until it is taken.
-                    let _ = room.set_phase(Phase::Working);
-                    let _ = room.grow(data.len() as u64);
-                }
-                flow.held.push(data);
-            }
+            Ok(data) => flow.held.push(data),
             Err(frame) => {
                 if let Ok(trailers) = frame.into_trailers() {
                     flow.held.set_trailers(trailers);
                 }
             }
+        }
+        if let Some(room) = &flow.room {
+            // A piece that there is no room for is kept all the same, and is the last one until it is taken.
+            let _ = room.grow(flow.held.cost() - before);
         }
         flow.note_wait();
         if let Some(body) = flow.body.take() {
@@ -192,14 +194,15 @@ impl Flow {
     /// Whether more is held than is paid for.
     fn is_refused_room(&self) -> bool {
         let paid = self.room.as_ref().map(Reservation::amount);
-        paid.is_some_and(|paid| paid < self.held.bytes as u64)
+        paid.is_some_and(|paid| paid < self.held.cost())
     }
 
-    /// The client was given a piece.
+    /// The client is given a piece. It is paid for here until another one is given, or its part moves to the answer's charge.
     fn given(&mut self, frame: &Frame<Bytes>) {
-        self.taken += frame.data_ref().map_or(0, Bytes::len) as u64;
+        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+        self.taken += bytes;
         if let Some(room) = &self.room {
-            room.shrink(room.amount().saturating_sub(self.held.bytes as u64));
+            room.shrink(room.amount().saturating_sub(self.held.cost() + bytes));
         }
         self.note_wait();
         if let Some(task) = self.task.take() {
@@ -209,7 +212,7 @@ impl Flow {
 
     /// Of answers that wait for their clients, the one that was untouched for longest gives way.
     fn note_wait(&self) {
-        let phase = if self.held.bytes == 0 {
+        let phase = if self.held.is_empty() {
             Phase::Working
         } else {
             Phase::WaitsForClient

@@ -4,6 +4,8 @@ use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode, response};
 
 use crate::guest::error::GuestFailure;
+use crate::limits::RESPONSE_HEAD_BYTES_MAX;
+use crate::quota::fields_bytes;
 
 /// The count of one response body.
 #[derive(Debug)]
@@ -18,8 +20,8 @@ impl Meter {
     /// Looks at the head of an answer.
     ///
     /// # Errors
-    /// [`GuestFailure::BadResponse`] for a head that cannot be sent, [`GuestFailure::ResponseTooLarge`] for one that
-    /// promises too much.
+    /// [`GuestFailure::BadResponse`] for a head that cannot be sent, [`GuestFailure::ResponseHeadTooLarge`] for one that is too
+    /// large, [`GuestFailure::ResponseTooLarge`] for one that promises too much.
     pub(super) fn new(
         method: &Method,
         head: &response::Parts,
@@ -34,6 +36,13 @@ impl Meter {
         if head.status.as_u16() > 599 {
             return Err(GuestFailure::BadResponse {
                 reason: "its status is above 599",
+            });
+        }
+        let (bytes, head_max) = (fields_bytes(&head.headers), RESPONSE_HEAD_BYTES_MAX);
+        if bytes > head_max {
+            return Err(GuestFailure::ResponseHeadTooLarge {
+                bytes,
+                bytes_max: head_max,
             });
         }
         let bodiless = [
@@ -172,6 +181,29 @@ mod tests {
         let mut meter = meter(Method::GET, 200, None, Some(3)).unwrap();
         meter.count(3).unwrap();
         assert!(meter.count(1).is_err());
+    }
+
+    #[test]
+    fn a_head_has_a_limit_whether_or_not_it_has_a_body() {
+        let meter = |method: Method, fields: usize, bytes: usize| {
+            let mut response = http::Response::new(());
+            for _ in 0..fields {
+                let value = "v".repeat(bytes).parse().unwrap();
+                response.headers_mut().append("x", value);
+            }
+            Meter::new(&method, &response.into_parts().0, None)
+        };
+        let bytes_max = RESPONSE_HEAD_BYTES_MAX;
+        let one = usize::try_from(bytes_max).unwrap() - 33;
+        for method in [Method::GET, Method::HEAD] {
+            assert!(meter(method.clone(), 1, one).is_ok());
+            for (fields, bytes) in [(1, one + 1), (1000, 0)] {
+                let failure = meter(method.clone(), fields, bytes).unwrap_err();
+                let bytes = (fields * (bytes + 33)) as u64;
+                let expected = GuestFailure::ResponseHeadTooLarge { bytes, bytes_max };
+                assert_eq!(failure, expected);
+            }
+        }
     }
 
     #[test]

@@ -10,19 +10,20 @@ use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
+use tokio::runtime::Handle;
 use wasmtime_wasi_http::Error;
 
 use super::awaited::Awaited;
 use crate::guest::blame::BodyState;
 use crate::guest::error::GuestFailure;
-use crate::quota::{Peer, Phase, Reservation, Resource};
+use crate::quota::{Phase, Reservation, Resource};
 
 /// What a kept piece costs besides its bytes, in bytes: bodies in tiny pieces cost their bookkeeping.
 const PIECE_COST: u64 = 64;
@@ -48,8 +49,9 @@ struct Record {
     state: BodyState,
     /// Counts the runs: only the latest one may read on.
     run: u32,
-    /// Who pays for `kept`.
-    peer: Option<Peer>,
+    /// How many pieces of `kept` the latest run has read.
+    next: usize,
+    /// What pays for `kept`.
     room: Option<Reservation>,
     /// There once a reader has waited.
     awaited: Option<Arc<Awaited>>,
@@ -74,15 +76,22 @@ impl ReplayBody {
             is_gone: false,
             state: BodyState::Sound,
             run: 0,
-            peer: None,
+            next: 0,
             room: None,
             awaited: None,
         })))
     }
 
-    /// The same body; its client pays for what is kept of it, as [`Resource::RequestBytes`].
-    pub fn charged_to(self, peer: &Peer) -> Self {
-        self.lock().peer = Some(peer.clone());
+    /// The same body; the client of the request that has this place pays for what is kept of it, as [`Resource::RequestBytes`].
+    /// What is kept gives way to others with the request while it is queued, and by itself once a run has read all of it: then
+    /// the request cannot be run again.
+    pub fn charged_to(self, place: &Reservation) -> Self {
+        // There is room for nothing.
+        let room = place.peer().reserve(Resource::RequestBytes, 0).ok();
+        if let Some(room) = &room {
+            room.part_of(place);
+        }
+        self.lock().room = room;
         self
     }
 
@@ -101,9 +110,11 @@ impl ReplayBody {
         poll_fn(|cx| self.lock().poll_read_ahead(cx)).await
     }
 
-    /// Whether a part of it was read and not kept: then no other run can read it.
+    /// Whether a part of it was read and is not kept: then no other run can read it. If it is all there, it stays for the next run.
     pub(in crate::guest) fn is_gone(&self) -> bool {
-        self.lock().is_gone
+        let mut record = self.lock();
+        record.stay();
+        record.is_gone
     }
 
     /// What is to be said of the client, as the giver of this body.
@@ -129,12 +140,14 @@ impl ReplayBody {
     pub(in crate::guest) fn reader(&self) -> BodyReader {
         let mut record = self.lock();
         record.run += 1;
+        record.next = 0;
         record.end_wait();
+        record.stay();
+        record.watch_room(&self.0);
         let is_broken = record.is_gone;
         BodyReader {
             record: Arc::clone(&self.0),
             run: record.run,
-            next: 0,
             is_broken,
             is_ended: false,
         }
@@ -208,14 +221,44 @@ impl Record {
             }
         }
         // From here on the request does not wait for its client with this.
-        let settled = self
-            .room
-            .as_ref()
-            .map(|room| room.set_phase(Phase::Working));
-        Poll::Ready(match settled {
-            Some(Err(_revoked)) => Err(GuestFailure::NoRoomForBody),
-            Some(Ok(())) | None => Ok(()),
+        self.stay();
+        Poll::Ready(match self.is_gone {
+            true => Err(GuestFailure::NoRoomForBody),
+            false => Ok(()),
         })
+    }
+
+    /// What is kept is needed for the run that comes.
+    fn stay(&mut self) {
+        self.set_phase(Phase::AsRequest);
+    }
+
+    /// The latest run has read all that is kept: it is of use only if the request has to be run again.
+    fn note_read(&mut self) {
+        if self.next >= self.kept.len() {
+            self.set_phase(Phase::WaitsForClient);
+        }
+    }
+
+    fn set_phase(&mut self, phase: Phase) {
+        let is_revoked = |room: &Reservation| room.set_phase(phase).is_err();
+        if self.room.as_ref().is_some_and(is_revoked) {
+            self.let_go();
+        }
+    }
+
+    /// Has what is kept let go of as soon as others need its room.
+    fn watch_room(&self, record: &Arc<Mutex<Self>>) {
+        let (Some(room), Ok(runtime)) = (&self.room, Handle::try_current()) else {
+            return;
+        };
+        let let_go = LetGo {
+            record: Arc::downgrade(record),
+            runtime,
+        };
+        let waker = Waker::from(Arc::new(let_go));
+        // If it is revoked by now, that was found before.
+        let _ = room.poll_revoked(&mut Context::from_waker(&waker));
     }
 
     /// Reads on where all earlier reading ended.
@@ -273,32 +316,12 @@ impl Record {
 
     /// Whether there is room for another piece.
     fn pay_for(&mut self, data: &Bytes, keep: Keep) -> bool {
-        let Some(peer) = &self.peer else {
+        let Some(room) = &self.room else {
             return true;
         };
-        let cost = data.len() as u64 + PIECE_COST;
-        // It makes room for itself by what others hold, not by what it holds.
-        if let (Some(room), Keep::Ahead) = (&self.room, keep)
-            && room.set_phase(Phase::Working).is_err()
-        {
-            return false;
-        }
-        let has_room = match &self.room {
-            Some(room) => room.grow(cost).is_ok(),
-            None => match peer.reserve(Resource::RequestBytes, cost) {
-                Ok(room) => {
-                    self.room = Some(room);
-                    true
-                }
-                Err(_full) => false,
-            },
-        };
+        let has_room = room.grow(data.len() as u64 + PIECE_COST).is_ok();
         // Of bodies that are waited for, the one that has been silent for longest gives way.
-        let waits = || match (&self.room, keep) {
-            (Some(room), Keep::Ahead) => room.set_phase(Phase::WaitsForClient).is_ok(),
-            _ => true,
-        };
-        has_room && waits()
+        has_room && (keep == Keep::IfItFits || room.set_phase(Phase::WaitsForClient).is_ok())
     }
 
     /// Nobody can read the rest, so nobody may take what was kept for the whole.
@@ -334,11 +357,32 @@ fn is_too_slow(error: &(dyn StdError + 'static)) -> bool {
     error.is::<BodyTooSlow>() || error.source().is_some_and(is_too_slow)
 }
 
+/// Lets go of what is kept of a body whose room was revoked. Whoever revokes holds locks, and so may those who read the body: it
+/// is done in a task.
+struct LetGo {
+    record: Weak<Mutex<Record>>,
+    runtime: Handle,
+}
+
+impl Wake for LetGo {
+    fn wake(self: Arc<Self>) {
+        let record = Weak::clone(&self.record);
+        self.runtime.spawn(async move {
+            let Some(record) = record.upgrade() else {
+                return;
+            };
+            let mut record = lock(&record);
+            if record.room.as_ref().is_some_and(Reservation::is_revoked) {
+                record.let_go();
+            }
+        });
+    }
+}
+
 /// A request body as one run reads it.
 pub(in crate::guest) struct BodyReader {
     record: Arc<Mutex<Record>>,
     run: u32,
-    next: usize,
     /// What it would read is gone.
     is_broken: bool,
     is_ended: bool,
@@ -361,9 +405,10 @@ impl Body for BodyReader {
             reader.is_ended = true;
             return Poll::Ready(Some(Err(Error::ConnectionTerminated)));
         }
-        if let Some(data) = record.kept.get(reader.next).filter(|_| !record.is_gone) {
-            reader.next += 1;
-            return Poll::Ready(Some(Ok(Frame::data(data.clone()))));
+        if let Some(data) = record.kept.get(record.next).cloned() {
+            record.next += 1;
+            record.note_read();
+            return Poll::Ready(Some(Ok(Frame::data(data))));
         }
         if record.source.is_none() {
             reader.is_ended = true;
@@ -374,14 +419,15 @@ impl Body for BodyReader {
         let waker = awaited.begin(cx);
         let frame = ready!(record.poll_source(&mut Context::from_waker(&waker), Keep::IfItFits));
         awaited.end();
-        reader.next = record.kept.len();
+        record.next = record.kept.len();
+        record.note_read();
         reader.is_ended = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
         let record = lock(&self.record);
-        let is_read = record.source.is_none() && self.next >= record.kept.len();
+        let is_read = record.source.is_none() && record.next >= record.kept.len();
         self.is_ended || (is_read && record.trailers.is_none() && !record.is_gone)
     }
 

@@ -32,10 +32,10 @@ fn is_revoked(charge: &Charge) -> bool {
 #[test]
 fn bytes_are_charged_for_until_they_are_dropped() {
     let quotas = quotas(1 << 20);
-    let charge = Charge::new(&client(&quotas), 100, 1000, None).unwrap();
+    let charge = Charge::new(&client(&quotas), 1100, None).unwrap();
     assert_eq!(quotas.used(R), EACH + 1100);
 
-    let handed = charge.hand_over(piece(1000)).unwrap();
+    let handed = charge.hand_over(piece(1100), None).unwrap();
     assert_eq!((quotas.used(R), &handed[..2]), (EACH + 1100, &[7, 7][..]));
     let part = handed.slice(..10);
     drop((handed, charge));
@@ -48,33 +48,68 @@ fn bytes_are_charged_for_until_they_are_dropped() {
 #[test]
 fn what_was_not_held_before_is_charged_for_when_it_is_handed_over() {
     let quotas = quotas(EACH + 1000);
-    let charge = Charge::new(&client(&quotas), 0, 100, None).unwrap();
+    let charge = Charge::new(&client(&quotas), 100, None).unwrap();
     charge.try_hold(100).unwrap();
-    let handed = charge.hand_over(piece(500)).unwrap();
+    let handed = charge.hand_over(piece(500), None).unwrap();
     assert_eq!(quotas.used(R), EACH + 500);
     assert_eq!(charge.try_hold(501), Err(Full));
     assert!(
         !is_revoked(&charge),
         "nothing is cut for what is read ahead"
     );
-    assert_eq!(charge.hand_over(piece(501)), Err(Full));
-    assert!(is_revoked(&charge), "its own stall makes room first");
+    assert_eq!(charge.hand_over(piece(501), None), Err(Full));
+    assert!(
+        !is_revoked(&charge),
+        "an answer makes no room for itself by its own end"
+    );
     drop(handed);
-    assert_eq!(charge.hand_over(piece(1)), Err(Full));
+    assert!(
+        charge.hand_over(piece(501), None).is_ok(),
+        "there is room again"
+    );
     drop(charge);
     assert_eq!(quotas.used(R), 0);
 }
 
 #[test]
+fn what_was_read_ahead_is_charged_for_once_and_keeps_its_room() {
+    let quotas = quotas(EACH + 1000);
+    let client = client(&quotas).of_one_request();
+    let read_ahead = client.reserve(R, 900).unwrap();
+    let charge = Charge::new(&client, 100, None).unwrap();
+    let handed = charge.hand_over(piece(600), Some(&read_ahead)).unwrap();
+    assert_eq!((quotas.used(R), read_ahead.amount()), (EACH + 1000, 400));
+    assert_eq!(charge.hand_over(piece(401), Some(&read_ahead)), Err(Full));
+    assert_eq!(read_ahead.amount(), 0, "the charge holds it now");
+    assert!(!is_revoked(&charge));
+    drop(handed);
+    let rest = charge.hand_over(piece(401), Some(&read_ahead)).unwrap();
+    assert_eq!(quotas.used(R), EACH + 401);
+    drop((charge, rest));
+    assert_eq!(quotas.used(R), 0);
+}
+
+#[test]
+fn fields_are_charged_for_with_their_bookkeeping() {
+    let mut fields = HeaderMap::new();
+    fields.append("x-a", "123".parse().unwrap());
+    fields.append("x-a", "1".parse().unwrap());
+    assert_eq!(fields_bytes(&fields), 2 * 35 + 4);
+}
+
+#[test]
 fn a_body_learns_that_all_its_bytes_have_left() {
-    let charge = Charge::new(&client(&quotas(1 << 20)), 0, 0, None).unwrap();
+    let charge = Charge::new(&client(&quotas(1 << 20)), 0, None).unwrap();
     let left = || {
         std::future::poll_fn(|cx| charge.poll_left(cx))
             .now_or_never()
             .is_some()
     };
     assert!(left());
-    let (first, second) = (charge.hand_over(piece(1)), charge.hand_over(piece(1)));
+    let (first, second) = (
+        charge.hand_over(piece(1), None),
+        charge.hand_over(piece(1), None),
+    );
     drop(first);
     assert!(!left());
     drop(second);
@@ -84,7 +119,7 @@ fn a_body_learns_that_all_its_bytes_have_left() {
 #[test]
 fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
     let (quotas, outbox) = (quotas(1 << 20), Outbox::new(3 * EACH));
-    let new = || Charge::new(&client(&quotas), 0, 0, Some(&outbox)).unwrap();
+    let new = || Charge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
     let charges = [new(), new(), new()];
     let fresh = new();
     assert!(
@@ -115,8 +150,8 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
 #[test]
 fn one_answer_alone_may_be_larger_than_its_outbox() {
     let (quotas, outbox) = (quotas(1 << 20), Outbox::new(EACH));
-    let charge = Charge::new(&client(&quotas), 0, 1000, Some(&outbox)).unwrap();
-    let _handed = charge.hand_over(piece(2000)).unwrap();
+    let charge = Charge::new(&client(&quotas), 1000, Some(&outbox)).unwrap();
+    let _handed = charge.hand_over(piece(2000), None).unwrap();
     assert_eq!(charge.try_hold(1), Err(Full));
     assert!(!is_revoked(&charge));
 }
@@ -124,28 +159,28 @@ fn one_answer_alone_may_be_larger_than_its_outbox() {
 #[test]
 fn few_bytes_of_a_connection_may_outlive_their_streams() {
     let (quotas, outbox) = (quotas(1 << 20), Outbox::new(1 << 20));
-    let new = || Charge::new(&client(&quotas), 0, 0, Some(&outbox)).unwrap();
+    let new = || Charge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
     let (one, other) = (new(), new());
     let first = one
-        .hand_over(piece(limits::UNTAKEN_LET_GO_BYTES_MAX as usize))
+        .hand_over(piece(limits::UNTAKEN_LET_GO_BYTES_MAX as usize), None)
         .unwrap();
     assert!(one.may_let_go());
-    let second = other.hand_over(piece(1)).unwrap();
+    let second = other.hand_over(piece(1), None).unwrap();
     assert!(!other.may_let_go() && !one.may_let_go());
     drop(first);
     assert!(other.may_let_go());
     drop(second);
     let each = || {
         let charge = new();
-        (charge.hand_over(piece(1)).unwrap(), charge)
+        (charge.hand_over(piece(1), None).unwrap(), charge)
     };
     let most = limits::UNTAKEN_LET_GO_ANSWERS_MAX as usize;
     let mut answers: Vec<_> = (0..=most).map(|_| each()).collect();
     assert!(!one.may_let_go(), "so many answers");
     answers.pop();
     assert!(one.may_let_go());
-    let of_http1 = Charge::new(&client(&quotas), 0, 0, None).unwrap();
-    let _large = of_http1.hand_over(piece(1 << 18)).unwrap();
+    let of_http1 = Charge::new(&client(&quotas), 0, None).unwrap();
+    let _large = of_http1.hand_over(piece(1 << 18), None).unwrap();
     assert!(of_http1.may_let_go(), "its connection is closed instead");
 }
 
@@ -161,11 +196,11 @@ fn charges_add_up_whatever_comes() {
                 0 => {
                     let peer = quotas.peer(IpAddr::from([127, 0, 0, random.u8(..4)]));
                     let outbox = random.bool().then_some(&outbox);
-                    charges.extend(Charge::new(&peer, 10, random.u64(..EACH), outbox));
+                    charges.extend(Charge::new(&peer, random.u64(..EACH), outbox));
                 }
                 1 if !charges.is_empty() => {
                     let charge = &charges[random.usize(..charges.len())];
-                    pieces.extend(charge.hand_over(piece(random.usize(..EACH as usize))));
+                    pieces.extend(charge.hand_over(piece(random.usize(..EACH as usize)), None));
                 }
                 2 if !charges.is_empty() => {
                     let _ = charges[random.usize(..charges.len())].try_hold(random.u64(..EACH));

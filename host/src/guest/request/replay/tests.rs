@@ -4,6 +4,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::{Empty, Full, StreamBody};
 
 use super::*;
+use crate::quota::{Quotas, Totals};
 
 type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
 
@@ -195,31 +196,98 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
     assert!(!body.is_awaited(), "the guest has let go of it");
 }
 
-#[tokio::test]
-async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
-    use crate::quota::{Quotas, Totals};
+/// A total of 1,000 bytes, and places of requests of one client.
+fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
     let quotas = Quotas::new(Totals {
         request_bytes: 1000,
         ..Totals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into());
+    let place = move || {
+        let peer = peer.clone().of_one_request();
+        peer.reserve(Resource::Requests, 1).unwrap()
+    };
+    (quotas, place)
+}
+
+#[tokio::test]
+async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
+    let (quotas, place) = payers();
     let used = || quotas.used(Resource::RequestBytes);
-    let kept = body(&["ab", "cd"], 100, 100).charged_to(&peer);
+    let places = [place(), place(), place()];
+    let kept = body(&["ab", "cd"], 100, 100).charged_to(&places[0]);
     kept.read_ahead().await.unwrap();
     assert_eq!(used(), 4 + 2 * PIECE_COST);
-    assert_eq!(text(kept.reader()).await.unwrap(), "abcd");
-    assert_eq!(used(), 4 + 2 * PIECE_COST, "another run may read it");
-    let many = body(&["x"; 20], 100, 100).charged_to(&peer);
+    let many = body(&["x"; 20], 100, 100).charged_to(&places[1]);
     assert_eq!(
         many.read_ahead().await.unwrap_err(),
         GuestFailure::NoRoomForBody
     );
     drop(many);
     assert_eq!(used(), 4 + 2 * PIECE_COST);
+    for _ in 0..2 {
+        assert_eq!(text(kept.reader()).await.unwrap(), "abcd");
+        assert_eq!(used(), 4 + 2 * PIECE_COST, "another run may read it");
+    }
+    assert!(!kept.is_gone());
     // A guest that reads as the bytes come is not refused them: they are not kept.
-    let streamed = body(&["x"; 20], 100, 100).charged_to(&peer);
+    let streamed = body(&["x"; 20], 100, 100).charged_to(&places[2]);
     assert_eq!(text(streamed.reader()).await.unwrap(), "x".repeat(20));
     assert!(streamed.is_gone());
+    assert!(!kept.is_gone(), "it was asked for another run");
     drop((kept, streamed));
     assert_eq!(used(), 0);
+}
+
+#[tokio::test]
+async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
+    let (quotas, place) = payers();
+    let place = place();
+    let body = body(&["ab", "cd", "ef", "gh"], 100, 5).charged_to(&place);
+    body.read_ahead().await.unwrap();
+    let mut reader = body.reader();
+    let others = [2, 3].map(|last| quotas.peer([127, 0, 0, last].into()));
+    let _working = others[0].reserve(Resource::RequestBytes, 750).unwrap();
+    let ask = || others[1].reserve(Resource::RequestBytes, 100);
+    for expected in ["ab", "cd", "ef"] {
+        assert!(ask().is_err(), "before {expected}: it is not read");
+        let frame = reader.frame().await.unwrap().unwrap();
+        assert_eq!(frame.into_data().unwrap(), expected);
+    }
+    assert_eq!(body.lock().kept.len(), 3);
+
+    let _taken = ask().unwrap();
+
+    // A task of its own lets go of it.
+    tokio::task::yield_now().await;
+    assert_eq!(body.lock().kept.len(), 0);
+    assert_eq!(text(reader).await.unwrap(), "gh");
+    assert!(body.is_gone());
+    assert_eq!(body.state(), BodyState::Sound);
+    assert!(!place.is_revoked());
+}
+
+#[tokio::test]
+async fn a_queued_request_gives_way_with_its_body() {
+    let (quotas, place) = payers();
+    let (queued, working) = (place(), place());
+    let bodies = [&queued, &working].map(|place| body(&["x"; 7], 100, 100).charged_to(place));
+    for body in &bodies {
+        body.read_ahead().await.unwrap();
+    }
+    let visitor = quotas.peer([127, 0, 0, 2].into());
+    let ask = || visitor.reserve(Resource::RequestBytes, 200);
+    assert!(ask().is_err(), "the host works for both");
+    queued.set_phase(Phase::Queued).unwrap();
+    // No sign of it reaches what is remembered of the refusal.
+    tokio::time::sleep(2 * crate::limits::QUOTA_BARREN).await;
+    let _taken = ask().unwrap();
+    assert!(queued.is_revoked() && !working.is_revoked());
+    assert!(bodies[0].is_gone() && !bodies[1].is_gone());
+    // A run that has begun keeps what it has not read, whatever its request waits for.
+    let mut reader = bodies[1].reader();
+    working.set_phase(Phase::WaitsForClient).unwrap();
+    let stranger = quotas.peer([127, 0, 0, 3].into());
+    assert!(stranger.reserve(Resource::RequestBytes, 400).is_err());
+    assert!(reader.frame().await.unwrap().is_ok());
 }

@@ -1,0 +1,236 @@
+//! Who gives way to whom, at times that are made up, and what a search that found nothing saves.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::super::{Full, Phase, Reservation, Totals};
+use super::*;
+
+const R: Resource = Resource::ResponseBytes;
+const LONG: Duration = Duration::from_secs(10);
+
+fn quotas(max: u64) -> Arc<Quotas> {
+    Quotas::new(Totals {
+        connections: max,
+        requests: max,
+        request_bytes: max,
+        response_bytes: max,
+    })
+}
+
+fn peer(quotas: &Arc<Quotas>, last: u8) -> Peer {
+    quotas.peer(IpAddr::from([127, 0, 0, last]))
+}
+
+fn waiting(peer: &Peer, resource: Resource, amount: u64) -> Reservation {
+    let held = peer.reserve(resource, amount).unwrap();
+    held.set_phase(Phase::WaitsForClient).unwrap();
+    held
+}
+
+/// Makes room as if it were asked for so much later.
+fn make_room(peer: &Peer, resource: Resource, amount: u64, later: Duration) -> bool {
+    let asking = Asking { peer, itself: None };
+    let quotas = peer.quotas();
+    quotas.make_room(resource, asking, amount, Instant::now() + later)
+}
+
+#[test]
+fn bytes_that_have_stalled_give_way_to_a_client_that_holds_more() {
+    for (resource, gives_way) in [
+        (Resource::ResponseBytes, true),
+        (Resource::RequestBytes, true),
+        (Resource::Requests, false),
+        (Resource::Connections, false),
+    ] {
+        let quotas = quotas(100);
+        let stalled: Vec<_> = (1..=4)
+            .map(|n| waiting(&peer(&quotas, n), resource, 15))
+            .collect();
+        let visitor = peer(&quotas, 100).of_one_request();
+        let own = waiting(&visitor, resource, 40);
+        assert!(!make_room(&visitor, resource, 1, Duration::ZERO));
+
+        assert_eq!(make_room(&visitor, resource, 1, LONG), gives_way);
+
+        let revoked: Vec<_> = stalled.iter().map(Reservation::is_revoked).collect();
+        assert_eq!(revoked, [gives_way, false, false, false], "{resource:?}");
+        assert!(!own.is_revoked());
+    }
+}
+
+#[test]
+fn what_has_stalled_for_longest_goes_first_whoever_holds_it() {
+    let quotas = quotas(100);
+    let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
+    let of_small = waiting(&small, R, 10);
+    let of_large = waiting(&large, R, 90);
+    assert!(make_room(&peer(&quotas, 3), R, 1, LONG));
+    assert!(of_small.is_revoked() && !of_large.is_revoked());
+}
+
+#[test]
+fn queued_bytes_do_not_stall() {
+    let quotas = quotas(100);
+    let held = peer(&quotas, 1).reserve(R, 100).unwrap();
+    held.set_phase(Phase::Queued).unwrap();
+    let asking = peer(&quotas, 2);
+    let _own = asking.reserve(R, 0);
+    assert!(
+        !make_room(&asking, R, 101, LONG),
+        "it wants more than the other holds"
+    );
+    assert!(make_room(&asking, R, 50, LONG));
+    assert!(held.is_revoked());
+}
+
+#[test]
+fn nothing_gives_way_to_more_of_the_same_request() {
+    let quotas = quotas(100);
+    let client = peer(&quotas, 1);
+    let (one, other) = (client.clone().of_one_request(), client.of_one_request());
+    let (first, second) = (waiting(&one, R, 50), waiting(&one, R, 50));
+    assert!(!make_room(&one, R, 20, LONG));
+    assert_eq!(second.grow(20), Err(Full));
+    assert!(
+        make_room(&other, R, 20, LONG),
+        "another request of the same client"
+    );
+    assert!(first.is_revoked() && !second.is_revoked());
+}
+
+#[test]
+fn a_reservation_never_gives_way_to_itself() {
+    let quotas = quotas(100);
+    let held = waiting(&peer(&quotas, 1), R, 90);
+    assert_eq!(held.grow(11), Err(Full));
+    assert!(!held.is_revoked());
+    held.grow(10).unwrap();
+}
+
+#[test]
+fn a_part_of_a_request_gives_way_with_the_queued_request() {
+    let (bytes, requests) = (Resource::RequestBytes, Resource::Requests);
+    let quotas = quotas(100);
+    let (flood, visitor) = (peer(&quotas, 1), peer(&quotas, 2));
+    let places: Vec<_> = (0..2)
+        .map(|_| flood.reserve(requests, 1).unwrap())
+        .collect();
+    let bodies: Vec<_> = (0..2).map(|_| flood.reserve(bytes, 50).unwrap()).collect();
+    for (body, place) in bodies.iter().zip(&places) {
+        body.part_of(place);
+        body.set_phase(Phase::AsRequest).unwrap();
+    }
+    assert!(!make_room(&visitor, bytes, 10, LONG), "both are worked for");
+    places[0].set_phase(Phase::WaitsForClient).unwrap();
+    assert!(
+        !make_room(&visitor, bytes, 10, LONG),
+        "a run that waits has its body"
+    );
+    places[0].set_phase(Phase::Queued).unwrap();
+
+    assert!(make_room(&visitor, bytes, 10, LONG));
+
+    assert!(places[0].is_revoked() && bodies[0].is_revoked());
+    assert!(!places[1].is_revoked() && !bodies[1].is_revoked());
+    assert_eq!((quotas.used(bytes), quotas.used(requests)), (50, 1));
+    // Who has left the queue keeps both.
+    places[1].set_phase(Phase::Queued).unwrap();
+    let found = bodies[1].0.waiting().unwrap();
+    places[1].set_phase(Phase::Working).unwrap();
+    assert_eq!(bodies[1].0.revoke(found), None);
+    assert!(bodies[1].revoke(), "its owner may end it by itself");
+    assert!(!places[1].is_revoked());
+}
+
+#[test]
+fn a_refusal_is_remembered_until_something_changes() {
+    let requests = Resource::Requests;
+    let quotas = quotas(4);
+    let flood = peer(&quotas, 1);
+    let held: Vec<_> = (0..4)
+        .map(|_| flood.reserve(requests, 1).unwrap())
+        .collect();
+    let asking = Asking {
+        peer: &flood,
+        itself: None,
+    };
+    let mut barren = Barren::default();
+    let now = Instant::now();
+    assert!(!quotas.find_room(requests, asking, 1, now, &mut barren));
+    let holds = |barren: &Barren, source: Source, wanted: u64, later: Duration| {
+        let changes = quotas.total(requests).changes.load(Relaxed);
+        barren.is_fresh(changes, now + later) && barren.holds_for(source, wanted)
+    };
+    assert!(holds(&barren, flood.source, 5, Duration::ZERO));
+    assert!(!holds(&barren, flood.source, 5, limits::QUOTA_BARREN));
+    let stranger = peer(&quotas, 2);
+    assert!(
+        !holds(&barren, stranger.source, 1, Duration::ZERO),
+        "it was not looked for"
+    );
+
+    held[0].set_phase(Phase::Queued).unwrap();
+    assert!(!holds(&barren, flood.source, 5, Duration::ZERO));
+    assert!(!quotas.find_room(requests, asking, 1, now, &mut barren));
+    assert!(holds(&barren, flood.source, 5, Duration::ZERO));
+    assert!(
+        !holds(&barren, flood.source, 4, Duration::ZERO),
+        "others hold that much"
+    );
+    // A connection of the same address that has fewer takes the place of a queued one.
+    let other = peer(&quotas, 1);
+    assert!(!holds(&barren, other.source, 5, Duration::ZERO));
+    assert!(quotas.find_room(
+        requests,
+        Asking {
+            peer: &other,
+            itself: None
+        },
+        1,
+        now,
+        &mut barren
+    ));
+    assert!(held[0].is_revoked());
+}
+
+/// Whatever a search finds, the memory of an earlier one never says that it would find nothing.
+#[test]
+fn what_is_remembered_is_what_a_search_would_find() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let quotas = quotas(1000);
+        let peers: Vec<_> = (0..6).map(|n| peer(&quotas, n / 2)).collect();
+        let held: Vec<_> = (0..20)
+            .map(|_| {
+                let held = peers[random.usize(..6)]
+                    .reserve(R, random.u64(1..9))
+                    .unwrap();
+                let phases = [
+                    Phase::Working,
+                    Phase::Working,
+                    Phase::Queued,
+                    Phase::WaitsForClient,
+                ];
+                held.set_phase(phases[random.usize(..4)]).unwrap();
+                held
+            })
+            .collect();
+        let (mut barren, now) = (Barren::default(), Instant::now());
+        for _ in 0..20 {
+            let peer = &peers[random.usize(..6)];
+            let asking = Asking { peer, itself: None };
+            let amount = random.u64(1..30);
+            let wanted = asking.wanted(R, amount);
+            let changes = quotas.total(R).changes.load(Relaxed);
+            let is_barren = barren.is_fresh(changes, now) && barren.holds_for(peer.source, wanted);
+            let found = quotas.make_room(R, asking, amount, now);
+            assert!(!(is_barren && found), "seed {seed}");
+            if !found {
+                assert!(!quotas.find_room(R, asking, amount, now, &mut barren));
+                assert!(barren.holds_for(peer.source, wanted), "seed {seed}");
+            }
+        }
+        drop(held);
+    }
+}
