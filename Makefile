@@ -33,19 +33,20 @@ guests: guests-rust ## build the guests in all languages; needs Node.js and Pyth
 guests-rust: setup
 	@guests/build.sh
 
-# Tests that kill servers, fill disks or start crowds take minutes each: they are in test-long, as is what only a measurement needs.
+# Tests that kill servers, fill disks, start crowds or follow the book from an empty folder take minutes each: they are in test-long, as
+# is what only a measurement needs.
 .PHONY: test
 test: test-setup guests ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	guests/cargo.sh test --locked --release --package cloakroom-testing
 	cd guests/js && npm test --silent && npm run --silent check
 	guests/python/test.sh
-	cargo test --locked $(ignore_rust_version) --workspace -- --skip long:: --skip faults:: --skip siege::
+	cargo test --locked $(ignore_rust_version) --workspace -- --skip long:: --skip faults:: --skip book:: --skip siege::
 
 # Run it by hand before a release: `make test` leaves these out so that a check of every change stays short.
 .PHONY: test-long
 test-long: test-setup guests ## run the tests that take minutes each, and those of the benchmark
-	cargo test --locked $(ignore_rust_version) --workspace -- long:: faults:: --test-threads 2
+	cargo test --locked $(ignore_rust_version) --workspace -- long:: faults:: book:: --test-threads 2
 	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
 

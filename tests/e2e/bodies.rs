@@ -199,12 +199,6 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
                     "{world} {instances}"
                 );
             }
-            host.wait_for_log("error=\"client-too-slow\"").await;
-            let cut = host.log_count("error=\"client-too-slow\"");
-            assert!(
-                cut <= instances.div_ceil(2),
-                "{cut} of {instances} were cut"
-            );
             // The others are served as ever when their bodies come.
             let mut codes = Vec::new();
             for stream in &mut stalled {
@@ -214,11 +208,14 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
                 codes.push(String::from_utf8_lossy(&answer[9..]).into_owned());
             }
             let count = |code: &str| codes.iter().filter(|it| *it == code).count();
-            assert_eq!(
-                (count("408"), count("200")),
-                (cut, instances - cut),
-                "{world}"
+            let cut = count("408");
+            assert_eq!(cut + count("200"), instances, "{world}: {codes:?}");
+            assert!(
+                (1..=instances.div_ceil(2)).contains(&cut),
+                "{world}: {cut} of {instances} were cut"
             );
+            host.wait_for_log_count("error=\"client-too-slow\"", cut)
+                .await;
         }
     }
 }

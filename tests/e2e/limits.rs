@@ -151,7 +151,7 @@ async fn an_answers_head_beyond_its_limit_is_502_and_the_log_names_the_limit() {
         .start();
     assert_eq!(status(&host, "/s/header-bytes?30000").await, 200);
     assert_eq!(status(&host, "/s/header-bytes?40000").await, 502);
-    host.wait_for_log("error=response-head-too-large").await;
+    host.wait_for_log("error=\"response-head-too-large\"").await;
     assert!(host.log().contains("the limit is 32768"), "{}", host.log());
 }
 

@@ -221,9 +221,9 @@ fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
     if !scheme_is_ours {
         return Err(Reject::Malformed("The request target is no http address."));
     }
-    // `OPTIONS *` asks about the server as a whole: no route is named so.
+    // `OPTIONS *` asks about the server as a whole: no route is named so. On HTTP/2 the target has an authority, which goes.
     if uri.path() == "*" {
-        return Ok(uri.clone());
+        return Ok(Uri::from_static("*"));
     }
     let path = path::normalise(uri.path()).map_err(|bad| {
         Reject::Malformed(match bad {

@@ -2,14 +2,17 @@
 //!
 //! An input is all that one client sends on one connection, by HTTP/1.1 or by HTTP/2.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::panic::{AssertUnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Empty, Limited};
@@ -103,9 +106,18 @@ fn serve(input: &[u8], peer: Ipv4Addr, piece: usize) -> Served {
         output: Arc::clone(&output),
     };
     let record = Arc::clone(&seen);
+    let panicked: Arc<Mutex<Option<Box<dyn Any + Send>>>> = Arc::default();
+    let panics = Arc::clone(&panicked);
     let service = service_fn(move |request| {
-        let record = Arc::clone(&record);
-        async move { Ok::<_, Infallible>(answer(request, peer, &record).await) }
+        let (record, panics) = (Arc::clone(&record), Arc::clone(&panics));
+        async move {
+            let answer = AssertUnwindSafe(answer(request, peer, &record));
+            let answer = answer.catch_unwind().await;
+            Ok::<_, Infallible>(answer.unwrap_or_else(|panic| {
+                *panics.lock().expect("no panic while it is held") = Some(panic);
+                Response::default()
+            }))
+        }
     });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -120,6 +132,10 @@ fn serve(input: &[u8], peer: Ipv4Addr, piece: usize) -> Served {
             .await;
     });
     drop(runtime);
+    // hyper answers a stream of HTTP/2 in a task of its own, where a panic ends nothing but that task.
+    if let Some(panic) = panicked.lock().expect("no panic while it is held").take() {
+        resume_unwind(panic);
+    }
     let seen = std::mem::take(&mut *seen.lock().expect("no panic before"));
     let output = std::mem::take(&mut *output.lock().expect("no panic before"));
     Served { seen, output }

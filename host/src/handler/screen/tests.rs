@@ -239,6 +239,17 @@ fn tunnels_and_traces_are_not_implemented() {
 #[test]
 fn the_asterisk_passes_and_finds_no_route_later() {
     assert_eq!(run(host("*").method("OPTIONS")).unwrap().0.uri, "*");
+    // As hyper gives it for HTTP/2, whose target always has a scheme and an authority.
+    let parts = http::uri::Builder::new()
+        .scheme("http")
+        .authority("shop.example:8080")
+        .path_and_query("*");
+    let request = http::Request::builder()
+        .method("OPTIONS")
+        .uri(parts.build().unwrap());
+    let (head, _) = run(request.version(http::Version::HTTP_2)).unwrap();
+    assert!(head.uri.authority().is_none() && head.uri.scheme().is_none());
+    assert_eq!(head.uri, "*");
 }
 
 #[test]
