@@ -1,5 +1,5 @@
-//! All hostile clients at once beside 100 good visitors. `make test` leaves it out; `make siege` runs it for half an hour
-//! and then compares latency and memory as well, which a shared machine cannot promise.
+//! All hostile clients at once beside 100 good visitors: for a minute in `make test`. `make siege` runs it for half an hour and
+//! compares latency and memory as well, which a shared machine cannot promise.
 //!
 //! `CLOAKROOM_SIEGE_SECONDS` sets the length. From 300 seconds on the latency is compared with that of an equally long
 //! phase without the hostile clients, of at most five minutes.

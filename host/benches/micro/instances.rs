@@ -136,7 +136,6 @@ fn invocation(guest: &Arc<Guest>) -> Invocation {
         jar: None,
         request_id: "benchmark".into(),
         deadline: (Instant::now() + limits.deadline).into(),
-        client: None,
         place: None,
     };
     Invocation::new(Arc::clone(guest), request)

@@ -75,7 +75,7 @@ async fn a_host_that_crashes_leaves_no_core_dump() {
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
     host.signal("QUIT");
-    let status = host.ended(Duration::from_secs(10)).await;
+    let status = host.ended(Duration::from_secs(60)).await;
     assert!(!status.success());
     let left = std::fs::read_dir(host.directory.path()).unwrap();
     let cores: Vec<_> = left
