@@ -362,6 +362,27 @@ async fn behind_a_trusted_proxy_each_forwarded_client_pays_for_itself() {
     assert!(!reset.is_empty() && !reset.contains(&OTHER), "{reset:?}");
 }
 
+/// A connection from the visitors' address whose requests have filled the host or the guest: the first answer is a 503.
+async fn flooded(host: &Host, path: &str, fields: &[(&str, &str)]) -> RawH2 {
+    let mut flood = RawH2::connect(host.address(), Some(address(0, true)), &[])
+        .await
+        .unwrap();
+    for stream in 0..STREAMS {
+        flood
+            .request(1 + 2 * stream, "GET", path, fields, true)
+            .await
+            .unwrap();
+    }
+    loop {
+        let frame = timeout(PATIENCE, flood.receive()).await.unwrap().unwrap();
+        if frame.kind == kind::HEADERS {
+            // HPACK's static table has no 503.
+            assert_eq!(frame.status(), None);
+            return flood;
+        }
+    }
+}
+
 /// A guest that serves two requests at a time, with more requests of one connection than its queue holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_fills_a_guests_queue_delays_itself() {
@@ -373,24 +394,7 @@ async fn a_connection_that_fills_a_guests_queue_delays_itself() {
                 "limits = { instances = 2, waiting = 16 }",
             )
             .start();
-        let mut flood = RawH2::connect(host.address(), Some(address(0, true)), &[])
-            .await
-            .unwrap();
-        for stream in 0..STREAMS {
-            flood
-                .request(1 + 2 * stream, "GET", "/f/sleep?1000", &[], true)
-                .await
-                .unwrap();
-        }
-        // The queue is full when the first answer says so.
-        loop {
-            let frame = timeout(PATIENCE, flood.receive()).await.unwrap().unwrap();
-            if frame.kind == kind::HEADERS {
-                // HPACK's static table has no 503.
-                assert_eq!(frame.status(), None);
-                break;
-            }
-        }
+        let _flood = flooded(&host, "/f/sleep?1000", &[]).await;
         let visitor = Browser::at(address(1, is_one), false);
         for _ in 0..2 {
             let answer = visitor.get(&host.url("/f/hello")).await;
@@ -413,25 +417,7 @@ async fn requests_that_wait_for_a_sessions_turn_give_way() {
         let browser = Browser::new();
         browser.get(&host.url("/session")).await;
         let cookie = browser.cookies(&host.url("/session")).unwrap();
-        let mut flood = RawH2::connect(host.address(), Some(address(0, true)), &[])
-            .await
-            .unwrap();
-        for stream in 0..STREAMS {
-            let fields = [("cookie", cookie.as_str())];
-            flood
-                .request(1 + 2 * stream, "GET", "/f/sleep?2000", &fields, true)
-                .await
-                .unwrap();
-        }
-        // The host is full when the first answer says so.
-        loop {
-            let frame = timeout(PATIENCE, flood.receive()).await.unwrap().unwrap();
-            if frame.kind == kind::HEADERS {
-                // HPACK's static table has no 503.
-                assert_eq!(frame.status(), None);
-                break;
-            }
-        }
+        let _flood = flooded(&host, "/f/sleep?2000", &[("cookie", cookie.as_str())]).await;
         let visitor = Browser::at(address(1, is_one), false);
         for _ in 0..10 {
             let answer = visitor.get(&host.url("/hello")).await;

@@ -40,8 +40,8 @@ struct Shares {
     outbound: u64,
 }
 
-/// Raises the system's limit as far as it is needed and allowed. Where that is not far enough, the bounds of connections are lowered in
-/// what is returned, and a line in the log says so.
+/// Raises the system's limit as far as it is needed and allowed. Where that is not far enough, the returned
+/// bounds of connections are lower than the configured ones, and a line in the log says so.
 ///
 /// # Errors
 /// When not even a host with few visitors could be served.
@@ -206,7 +206,7 @@ mod tests {
         assert_eq!(NEEDS.within(u64::MAX), Some(NEEDS.shares()));
     }
 
-    /// Whatever the limit, what may be opened at once is no more than it.
+    /// For every limit: all descriptors that the host may open at once fit into it.
     #[test]
     fn what_is_given_fits_into_the_limit() {
         let mut random = fastrand::Rng::with_seed(3);

@@ -1,4 +1,4 @@
-//! What must hold for every configuration: it is taken without a contradiction, or refused without a secret in what is said.
+//! Properties of every configuration: the host accepts it and its settings agree, or refuses it with errors that show no secret.
 //!
 //! An input is the file's text. Lines such as `#env NAME=VALUE` and `#listen ADDRESS` (`#store`, `#admin`) are comments there, and
 //! set variables and flags here. `hunter2` marks a secret: it may be said where it stands as something else as well.
@@ -145,7 +145,7 @@ fn secrets_in(table: &Table, is_refused: bool) -> usize {
 
 fn marks(value: &Value) -> usize {
     match value {
-        // A reference is no secret.
+        // `env:NAME` and `file:PATH` name a secret and contain none.
         Value::Text(text) if text.starts_with("env:") || text.starts_with("file:") => 0,
         Value::Text(text) => text.matches(MARK).count(),
         Value::List(items) => items.iter().map(|item| marks(&item.value)).sum(),

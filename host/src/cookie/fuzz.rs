@@ -234,7 +234,7 @@ fn expected(value: &Value, is_signed: bool) -> Option<Value> {
                 Value::Text(format!("j:{json}"))
             })
         }
-        // Nobody has signed it.
+        // No key ring signed this text.
         Value::Text(text) if !is_signed && text.starts_with("s:") => None,
         Value::Text(text) => {
             let json = text
@@ -257,7 +257,7 @@ fn check_read(jar: &Jar, headers: &HeaderMap) {
         match &cookie.value {
             None => assert!(cookie.is_signed),
             Some(Value::Text(text)) if cookie.is_signed => {
-                // Whether an id was signed for a session or by an application nobody can tell: it is none of the jar's.
+                // The jar cannot tell a session's id from an equal text of an application, so it must return neither.
                 assert!(!SessionId::could_be(text.trim_end_matches(' ')));
                 assert_eq!(text, TEXT, "a forged value");
             }
@@ -309,7 +309,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// `FLAGS NAME 0xFE VALUE 0xFE DOMAIN 0xFE PATH 0xFE TIME`: what is missing is empty.
+    /// `FLAGS NAME 0xFE VALUE 0xFE DOMAIN 0xFE PATH 0xFE TIME`: a missing part is empty.
     fn of(part: &[u8]) -> Self {
         let (flags, rest) = part.split_first().unwrap_or((&0, part));
         let mut texts = rest

@@ -1,5 +1,5 @@
-//! What the host keeps of one request over all its runs: whose it is, whether it had effects on the outside, and which denials the log
-//! was told of. Knows neither the session nor what is granted.
+//! State of one request that lasts over all its runs: its source, whether it had effects outside the host, and the denials that were
+//! logged. The account knows neither the session nor the grants.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};

@@ -56,7 +56,7 @@ pub enum Blame {
     Guest(Conduct),
     /// The client's. This is what becomes of the request, whatever the guest made of it; nothing of it is committed or counted.
     Client(GuestFailure),
-    /// Neither's: it does not count.
+    /// Neither the guest nor the client is to blame: the end does not count.
     Nobody,
 }
 
@@ -104,7 +104,7 @@ mod tests {
         TOO_LARGE,
     ];
 
-    /// What is written in the table below.
+    /// The abbreviation of a blame in the table below.
     fn short(blame: &Blame) -> &'static str {
         match blame {
             Blame::Guest(Conduct::Served) => "served",

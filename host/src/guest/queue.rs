@@ -33,13 +33,13 @@ pub(super) struct Waiter<W = ()> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// Who has the next turn.
+/// The waiter that has the next turn.
 pub(super) enum Next<W> {
-    /// Nobody waits.
+    /// The queue is empty.
     Nobody,
-    /// Somebody who wishes for something else, or for a slot alone.
+    /// A waiter with another wish, or one that needs a slot.
     Another,
-    /// Somebody with this wish, who is out of the queue by now.
+    /// A waiter with this wish. It has left the queue.
     Wishes(Wishing<W>),
 }
 
