@@ -8,6 +8,7 @@ mod greeting;
 mod guests;
 mod keys;
 mod probe;
+mod refused;
 mod reload;
 mod settings;
 mod stores;

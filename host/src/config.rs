@@ -306,6 +306,10 @@ fn read_guests(
         }
         let guest = GuestSettings::of_component(component);
         routes = guest.routes_of_everything();
+        if let Some((problem, remedy)) = guest::waiting_body(&guest.limits, shared.server) {
+            let key = format!("guest.{}.limits.replay_body", guest.name);
+            reader.fault(Fault::new(key, problem, remedy));
+        }
         guests = vec![guest];
         if let Err(error) = files::open(component) {
             let problem = format!("cannot read {}: {error}", component.display());

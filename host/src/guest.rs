@@ -65,7 +65,7 @@ pub use outbound::{AddressKind, NotAHost, OutboundHost, OutboundUsage, private_t
 pub use registry::{
     Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
 };
-pub use request::{BodyTooSlow, GuestRequest, ReplayBody};
+pub use request::{BodyTooSlow, GuestRequest, ReplayBody, read_ahead_cost_max};
 pub use runtime::Runtime;
 pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
 pub use watch::watch;

@@ -16,6 +16,7 @@ mod trailers;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -42,6 +43,7 @@ use crate::route::{Found, Route, RouteTable};
 use crate::session::{
     Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Start, Visit,
 };
+use crate::telemetry::Recurring;
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use access_log::AccessRecord;
 use error::Problem;
@@ -63,6 +65,8 @@ pub struct Handler {
     /// What all clients share.
     quotas: Arc<Quotas>,
     attendant: Option<Arc<dyn Attendant>>,
+    /// Lines about failures that the host's state causes, by guest and kind.
+    host_faults: Recurring<(Option<String>, &'static str)>,
 }
 
 /// What is served: which requests go where. Replaced as a whole, so that no request meets half of it.
@@ -110,6 +114,7 @@ impl Handler {
             tasks: TaskTracker::new(),
             metrics: GuestMetrics::new("").version(0),
             attendant,
+            host_faults: Recurring::default(),
         })
     }
 
@@ -369,14 +374,10 @@ impl Handler {
     }
 
     fn fail(&self, record: AccessRecord, problem: Problem, cookie: CookieChange) -> Response<Body> {
-        // A client's failure stands in the access log alone: anybody can cause it.
         let of_client =
             matches!(&problem, Problem::Guest(failure) if failure.fault() == Fault::Client);
-        if let Problem::Guest(failure) = &problem
-            && !of_client
-        {
-            let guest = record.guest.as_deref();
-            tracing::warn!(guest, error = failure.kind(), detail = %failure, "a guest gave no answer");
+        if let Problem::Guest(failure) = &problem {
+            self.tell(record.guest.as_deref(), failure);
         }
         let id = Arc::clone(&record.request_id);
         let mut response = release::of_problem(&problem, id, &record.method, &self.cookie(cookie));
@@ -394,6 +395,25 @@ impl Handler {
             Some(problem.kind()),
         );
         response
+    }
+
+    /// Logs that a guest gave no answer.
+    fn tell(&self, guest: Option<&str>, failure: &GuestFailure) {
+        let (error, now) = (failure.kind(), Instant::now());
+        let untold = match failure.fault() {
+            // It stands in the access log alone: anybody can cause it.
+            Fault::Client => return,
+            // One client can meet it with each request.
+            Fault::Host => {
+                let key = (guest.map(str::to_owned), error);
+                match self.host_faults.take_line(key, now) {
+                    Some(line) => line.untold,
+                    None => return,
+                }
+            }
+            Fault::Guest => None,
+        };
+        tracing::warn!(guest, error, detail = %failure, untold, "a guest gave no answer");
     }
 
     fn cookie(&self, change: CookieChange) -> OurCookie<'_> {

@@ -40,7 +40,7 @@ pub const COOKIE_AGE_MAX: Duration = Duration::from_hours(400 * 24);
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Largest configuration file, and largest file of certificates, in bytes.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
-/// Lines a minute that tell what a guest was denied, for each kind of grant; what is left out is counted.
+/// Lines in each [`RECURRING_LINE_INTERVAL`] that tell what a guest was denied, for each kind of grant; what is left out is counted.
 pub const DENIAL_LINES_MAX: u32 = 10;
 /// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
 pub const SESSION_LOG_OPS_MAX: usize = 1024;
@@ -61,7 +61,7 @@ pub const HOST_CHARS_MAX: usize = 255;
 pub const HOST_LABEL_CHARS_MAX: usize = 63;
 /// Longest request method, in bytes: the longest of the registry has 17 (UPDATEREDIRECTREF).
 pub const REQUEST_METHOD_BYTES_MAX: usize = 32;
-/// Connections at once. A further one takes the place of one without a request.
+/// Connections at once. A further one takes the place of one without a request, or is closed.
 pub const CONNECTIONS_MAX: u64 = 4096;
 /// Requests under way at once: as many as connections, so that it is HTTP/2's many streams that it bounds.
 pub const REQUESTS_MAX: u64 = 4096;
@@ -95,13 +95,15 @@ pub const UNTAKEN_LET_GO_ANSWERS_MAX: u64 = 8;
 pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
 /// Longest answer of HTTP/1 that is not counted among the untaken: a connection has one, and buffers of this size anyway.
 pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
-/// Time between two log lines that say that one total is used up.
-pub const QUOTA_LINE_INTERVAL: Duration = Duration::from_secs(60);
+/// How long an allowance of log lines lasts that recur: with each request that a full host or a store that is down refuses, say.
+pub const RECURRING_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it is remembered that nothing of a total gives way: refusals within it cost no search, and what begins to be
 /// revocable meanwhile without a sign is found after it.
 pub const QUOTA_BARREN: Duration = Duration::from_millis(5);
 /// Time between two looks for room for a connection that was accepted while no other could give way to it.
 pub const CONNECTION_RETRY: Duration = Duration::from_millis(10);
+/// How long such a connection waits, if its client has no other one, before it is closed.
+pub const CONNECTION_WAIT_MAX: Duration = Duration::from_secs(10);
 /// How long a client may send nothing of a request's body before its rate counts.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Slowest that a client may send a request's body after that, in bytes a second: a fifth of the slowest mobile line.
@@ -268,6 +270,9 @@ pub const SQLITE_WAL_BYTES: u64 = 16 << 20;
 /// Pages in the write-ahead log after which they are copied into the database: a quarter of the grown log, so that
 /// it is used from its start again before it has to grow.
 pub const SQLITE_CHECKPOINT_PAGES: i64 = 1000;
+/// Longest write-ahead log, as a multiple of the grown one. A log that a reader keeps longer is told, and one that was copied is
+/// shortened to this: far more than one transaction adds, so that a usual log keeps its blocks.
+pub const SQLITE_WAL_GROWTH_MAX: u64 = 4;
 /// Longest wait after the start before expired rows are deleted for the first time.
 pub const REAP_FIRST_DELAY_MAX: Duration = Duration::from_secs(5);
 /// Wait after the reaper's first failure; it doubles with each further one, up to the interval.

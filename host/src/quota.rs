@@ -22,6 +22,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::limits;
+use crate::telemetry::Recurring;
 use reservation::Held;
 use room::{Asking, Barren};
 
@@ -125,13 +126,13 @@ struct Total {
     refused: AtomicU64,
     /// Counts what may let a search find more: reservations that began to wait, and that ended.
     changes: AtomicU64,
+    lines: Recurring<()>,
     told: Mutex<Told>,
 }
 
 /// What the log has said of a total.
 #[derive(Debug, Default)]
 struct Told {
-    at: Option<Instant>,
     revoked: u64,
     refused: u64,
 }
@@ -175,6 +176,7 @@ impl Quotas {
             revoked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             changes: AtomicU64::new(0),
+            lines: Recurring::default(),
             told: Mutex::default(),
         };
         Arc::new(Self {
@@ -296,15 +298,12 @@ impl Total {
         self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
     }
 
-    /// Logs that the total is used up, at most once in [`limits::QUOTA_LINE_INTERVAL`].
+    /// Logs that the total is used up, at most once in [`limits::RECURRING_LINE_INTERVAL`].
     fn tell(&self, resource: Resource, now: Instant) {
-        let mut told = lock(&self.told);
-        if told
-            .at
-            .is_some_and(|at| now.duration_since(at) < limits::QUOTA_LINE_INTERVAL)
-        {
+        if self.lines.take_line((), now).is_none() {
             return;
         }
+        let mut told = lock(&self.told);
         let (revoked, refused) = (self.revoked.load(Relaxed), self.refused.load(Relaxed));
         tracing::warn!(
             key = %format_args!("server.{}", resource.key()),
@@ -313,11 +312,7 @@ impl Total {
             refused = refused - told.refused,
             "a total is used up: the clients that hold most of it give way",
         );
-        *told = Told {
-            at: Some(now),
-            revoked,
-            refused,
-        };
+        *told = Told { revoked, refused };
     }
 }
 
@@ -362,6 +357,11 @@ impl Peer {
     /// Whether its reservations are never revoked.
     pub fn is_exempt(&self) -> bool {
         self.source.peer.is_none()
+    }
+
+    /// Whether its client holds anything of a resource. One that is exempt has nothing in common with the others.
+    pub fn holds_any(&self, resource: Resource) -> bool {
+        self.usage.amounts[resource as usize].load(Relaxed) > 0
     }
 
     /// The connection that it is the part of.

@@ -17,7 +17,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::limits;
-use crate::quota::{Outbox, Peer, Phase, Reservation, Resource, Untaken};
+use crate::quota::{Full, Outbox, Peer, Phase, Reservation, Resource, Untaken};
 use connection::Protocols;
 use pace::arriving::Arriving;
 
@@ -175,7 +175,11 @@ pub async fn run<S: Service>(
         let place = tokio::select! {
             biased;
             () = &mut closing => break,
-            place = place(&share) => place,
+            place = place(&share, limits::CONNECTION_WAIT_MAX) => place,
+        };
+        let Ok(place) = place else {
+            tracing::debug!(%peer, "connection closed: none could give way to it");
+            continue;
         };
         let Ok((stream, link)) = open(stream, peer, share) else {
             continue;
@@ -210,19 +214,24 @@ pub async fn run<S: Service>(
     }
 }
 
-/// A place for a connection, as soon as there is one.
-async fn place(share: &Peer) -> Reservation {
+/// A place for a connection. A client without one waits for it, no longer than `patience`.
+///
+/// # Errors
+/// [`Full`]
+async fn place(share: &Peer, patience: Duration) -> Result<Reservation, Full> {
+    let until = Instant::now() + patience;
     let mut place = share.reserve(Resource::Connections, 1);
-    loop {
-        if let Ok(place) = place {
-            // Until its first request it may give way to another connection.
-            let _ = place.set_phase(Phase::WaitsForClient);
-            return place;
-        }
+    // Everything that may give way at all gives way to a client that holds none: while that one finds nothing, all clients behind
+    // it would find nothing either. To a client that holds some only a part gives way: those behind it must not wait for that.
+    while place.is_err() && !share.holds_any(Resource::Connections) && Instant::now() < until {
         // A connection may give way as soon as it has no request under way, of which nothing tells.
         tokio::time::sleep(limits::CONNECTION_RETRY).await;
         place = share.reserve_again(Resource::Connections, 1);
     }
+    let place = place?;
+    // Until its first request it may give way to another connection.
+    let _ = place.set_phase(Phase::WaitsForClient);
+    Ok(place)
 }
 
 fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStream, Link)> {

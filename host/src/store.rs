@@ -27,7 +27,8 @@ pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// All times are the host's clock in whole seconds since the epoch, passed in, never the database's own.
 /// Every method is bounded in time by the store's own timeouts.
 ///
-/// Cancel safety: a dropped `commit_many` may still take effect; call it from a task that is never cancelled.
+/// Cancel safety: a dropped `commit_many` may still take effect; call it from a task that is never cancelled. What still
+/// waits of a dropped `load_many` is not done.
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// Reads rows, one answer per id in the same order; `None` where the row is absent or expired before `now_s`.
     ///
@@ -165,7 +166,7 @@ pub struct StoreError {
 }
 
 /// What a store error means for the request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
     /// Unreachable, overloaded, read-only or too slow: try later.
     Unavailable,

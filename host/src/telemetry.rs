@@ -8,10 +8,12 @@ mod escape;
 mod lines;
 pub mod metrics;
 mod output;
+mod recurring;
 
 pub use escape::{cut, escape, escape_json, escape_lines};
 pub use lines::{Flush, KINDS, Kind};
 pub use output::{flush, greet, print, print_json, say};
+pub use recurring::{Line, Recurring};
 
 use std::io::{self, IsTerminal as _};
 

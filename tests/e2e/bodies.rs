@@ -223,11 +223,17 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
     let host = Config::over("memory:")
-        .top("[server]\nwaiting_bodies = \"1MiB\"\nbody_timeout = \"60s\"")
+        .top("[server]\nwaiting_bodies = \"4MiB\"\nbody_timeout = \"60s\"")
         .guest("/s", "fixture-faults")
         .start();
     let half = vec![b'x'; 700 << 10];
     let mut stalled = begin(&host, "/s/length", 1 << 20, &half).await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    // With these there is no room for another one.
+    let mut others = Vec::new();
+    for _ in 0..4 {
+        others.push(begin(&host, "/s/length", 1 << 20, &half).await);
+    }
     tokio::time::sleep(Duration::from_millis(300)).await;
     let answer = Browser::new()
         .post(&host.url("/s/length"), half.clone())
@@ -235,7 +241,7 @@ async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
     assert_eq!((answer.status, answer.text.as_str()), (200, "716800\n"));
     let answer = rest(&mut stalled).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    // It is as much as all may send at once, and given back.
+    // What the others hold and five more would be more than all may: each is given back.
     for _ in 0..5 {
         let answer = Browser::new()
             .post(&host.url("/s/length"), half.clone())

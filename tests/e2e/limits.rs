@@ -94,6 +94,32 @@ async fn at_its_number_of_instances_a_guest_s_requests_wait_and_then_get_503() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
+    let limits = "deadline = \"60s\", instances = 1, waiting = 0";
+    let host = limited("fixture-faults", limits);
+    let (busy, url) = (host.url("/s/sleep?60000"), host.url("/s/"));
+    let holder = tokio::spawn(async move {
+        let visitor = Browser::new();
+        visitor.try_send(reqwest::Method::GET, &busy, "").await
+    });
+    let browser = Browser::new();
+    let end = Instant::now() + Duration::from_secs(10);
+    while browser.get(&url).await.status != 503 {
+        assert!(Instant::now() < end, "the instance is free");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    for _ in 0..20 {
+        let answers = join_all((0..50).map(|_| browser.get(&url))).await;
+        assert!(answers.iter().all(|a| a.status == 503), "{answers:?}");
+    }
+    // Each has its access line.
+    host.wait_for_log_count("status=503", 1001).await;
+    let warnings = host.log_count("a guest gave no answer");
+    assert_eq!(warnings, 1, "{}", host.log());
+    holder.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_at_its_limit_keeps_no_other_from_an_instance() {
     let host = Config::over("memory:")
         .top("[server]\ninstances = 3\ninstance_waiters = 0")

@@ -148,13 +148,66 @@ async fn connections_that_wait_for_their_clients_give_way() {
     }
 }
 
+/// Two requests of one client are under way, and nothing that is idle gives way to a third connection of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_that_is_refused_a_connection_holds_up_no_newcomer() {
+    const BUSY: u32 = 100;
+    /// Less than the two requests take.
+    const SOON: Duration = Duration::from_secs(1);
+    let host = host("connections = 8");
+    let hello = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut idle = connect_all(host.address(), 6, false, hello).await;
+    for stream in &mut idle {
+        assert_ne!(stream.read(&mut [0; 1024]).await.unwrap(), 0);
+    }
+    let (operator, in_flight) = (Operator::of(&host), "cloakroom_requests_in_flight");
+    operator.wait_for_metric(in_flight, Some(0.0)).await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let from = Some(address(BUSY, false));
+        let mut stream = connect_from(host.address(), from).await.unwrap();
+        let slow = b"GET /f/sleep?8000 HTTP/1.1\r\nHost: a\r\n\r\n";
+        stream.write_all(slow).await.unwrap();
+        busy.push(stream);
+    }
+    operator.wait_for_metric(in_flight, Some(2.0)).await;
+
+    // Their connections are kept, so that all places stay taken.
+    let mut newcomers = Vec::new();
+    for number in 1..=3 {
+        let from = Some(address(BUSY, false));
+        let mut third = connect_from(host.address(), from).await.unwrap();
+        let end = timeout(SOON, third.read(&mut [0; 1])).await;
+        // A reset is an end as well.
+        assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
+
+        let newcomer = Browser::at(address(BUSY + number, false), true);
+        let url = host.url("/hello");
+        let answer = timeout(SOON, newcomer.get(&url)).await.expect("a place");
+        assert_eq!(answer.status, 200, "{}\n{}", answer.text, host.log());
+        newcomers.push(newcomer);
+    }
+
+    let refused = "cloakroom_server_refused_total{total=\"connections\"}";
+    assert!(metric(&host, refused).await >= 3.0, "{}", host.log());
+    operator.wait_for_metric(in_flight, Some(2.0)).await;
+}
+
 /// Bodies that are in memory for a busy guest give way with their requests, whose turn has not come.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_of_queued_requests_turn_no_visitor_away() {
     let host = Config::over("memory:")
         .top("[server]\nwaiting_bodies = \"1MiB\"")
-        .guest_with("/busy", "fixture-faults", "limits = { instances = 1 }")
-        .guest("/f", "fixture-faults")
+        .guest_with(
+            "/busy",
+            "fixture-faults",
+            "limits = { instances = 1, replay_body = \"64KiB\" }",
+        )
+        .guest_with(
+            "/f",
+            "fixture-faults",
+            "limits = { replay_body = \"64KiB\" }",
+        )
         .admin("")
         .start();
     let head = "POST /busy/sleep?3000 HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n";

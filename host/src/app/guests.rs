@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::probe::ScratchVisitor;
+use super::refused;
 use super::settings;
 use crate::clock::Clock;
 use crate::config::{self, Fault};
@@ -37,9 +38,13 @@ pub(super) fn runtime(
     server: &config::ServerSettings,
 ) -> Result<Runtime, Fault> {
     Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
-        let problem = format!("cannot set up the guests' memory: {error:#}");
-        let remedy = "allow more address space (ulimit -v), or lower [server] instances_max or a guest's memory limit";
-        Fault::new("guest", problem, remedy)
+        let problem = format!(
+            "cannot set up the memory of {} instances: {error:#}",
+            server.instances_max
+        );
+        let remedy = "lower server.instances or the guests' limits.memory, or raise the system's limits of address space \
+                      (`ulimit -v`) and of mappings (`sysctl vm.max_map_count`)";
+        Fault::new("server.instances", problem, remedy)
     })
 }
 
@@ -93,13 +98,10 @@ pub(super) async fn examine(
             expected: None,
         };
         let admission = Arc::clone(admission);
-        let key = format!("guest.{}.component", guest.name);
+        let name = guest.name.clone();
         examinations.spawn(async move {
             let passed = admission.examine(&deployment, proposal).await;
-            passed.map_err(|error| {
-                let remedy = "name the file of a component that handles HTTP";
-                Fault::new(key, error.to_string(), remedy)
-            })
+            passed.map_err(|error| refused::fault(&name, &error))
         });
     }
     while let Some(examination) = examinations.join_next().await {

@@ -17,7 +17,7 @@ use crate::route::Route;
 
 pub use build::BuildSettings;
 pub use limits::GuestLimits;
-pub(super) use limits::Shared;
+pub(super) use limits::{Shared, waiting_body};
 
 /// One `[guest.NAME]`.
 #[derive(Clone, PartialEq)]
@@ -172,6 +172,7 @@ pub(super) fn read(
         ]),
     );
     let session = session.unwrap_or(SessionAccess::None);
+    let stream = section.get("stream", boolean).unwrap_or(false);
     let settings = GuestSettings {
         name: name.to_owned(),
         component: component.unwrap_or_default(),
@@ -187,9 +188,9 @@ pub(super) fn read(
             .unwrap_or_default(),
         environment: section.get("environment", environment).unwrap_or_default(),
         exclusive: section.get("exclusive", boolean).unwrap_or(false),
-        stream: section.get("stream", boolean).unwrap_or(false),
+        stream,
         reuse: section.get("reuse", reuse).unwrap_or(1),
-        limits: limits::read(section.section("limits"), shared),
+        limits: limits::read(section.section("limits"), shared, !stream),
         rollout: rollout::read(&mut section),
         build,
     };

@@ -57,7 +57,7 @@ impl ComponentBudget {
         }
     }
 
-    /// Refuses a component that needs more.
+    /// Refuses a component that needs more; its memory is bounded by its guest's limit ([`check_memory`]).
     ///
     /// # Errors
     /// [`LoadError::BeyondBudget`].
@@ -94,6 +94,18 @@ impl ComponentBudget {
             }),
             None => Ok(()),
         }
+    }
+}
+
+/// Refuses a component whose memories are larger at the start than they may become.
+///
+/// # Errors
+/// [`LoadError::MemoryTooSmall`].
+pub(super) fn check_memory(need: Need, bytes_max: usize) -> Result<(), LoadError> {
+    let needed = need.memory_bytes;
+    match needed > bytes_max as u64 {
+        true => Err(LoadError::MemoryTooSmall { needed, bytes_max }),
+        false => Ok(()),
     }
 }
 
@@ -207,6 +219,7 @@ mod tests {
             memories: BUDGET.memories,
             tables: BUDGET.tables,
             tasking: BUDGET.tasking,
+            memory_bytes: 0,
         };
         assert!(BUDGET.check(World::Wasi03, at).is_ok());
         let above: [(Need, &str); 4] = [

@@ -6,16 +6,17 @@ use std::sync::Arc;
 use wasmtime::component::{Resource, ResourceTable};
 use wasmtime::{Engine, ResourceLimiter, Result, Store, UpdateDeadline};
 use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::types::HostIncomingResponse;
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::budget::BUDGET;
 use super::caller::Caller;
-use super::holdings::{Counts, Holdings, Refused};
+use super::holdings::{Counts, Holdings};
 use super::http_types;
 use super::log::GuestLog;
 use super::outbound::Outbound;
 use super::settings::Limits;
-use super::tally::Tally;
+use super::tally::Refused;
 
 /// Most data that a guest may pass to the host in one call, in bytes. The time that a call takes grows with it.
 pub(super) const CALL_BYTES_MAX: usize = 512 << 10;
@@ -74,7 +75,7 @@ impl Context {
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let wasi = wasi(&environment, &log);
-        let tally = Tally::new(limits.memory_bytes_max);
+        let tally = outbound.tally.clone();
         log.charge_to(tally.clone());
         Self {
             table,
@@ -118,12 +119,22 @@ impl Context {
     /// # Errors
     /// [`Refused`], and when it is none.
     pub(super) fn charge_fields(&mut self, fields: &Resource<FieldMap>) -> Result<()> {
-        let map = self.table.get(fields)?;
-        let sizes = map
-            .iter()
-            .map(|(name, value)| http_types::size(name.as_str(), value.as_bytes()));
-        let bytes = sizes.sum();
+        let bytes = http_types::fields_size(self.table.get(fields)?);
         Ok(self.charge_new(fields.rep(), bytes)?)
+    }
+
+    /// Charges an answer for its head, which no longer counts with its body: that goes its own way.
+    ///
+    /// # Errors
+    /// [`Refused`], and when it is none.
+    pub(super) fn charge_head(&mut self, answer: &Resource<HostIncomingResponse>) -> Result<()> {
+        let bytes = http_types::fields_size(&self.table.get(answer)?.headers);
+        Ok(self.charge_new(answer.rep(), bytes)?)
+    }
+
+    /// Drops charges of resources that have gone, if there may be many: the call that follows cannot.
+    pub(super) fn make_room(&mut self) {
+        self.holdings.make_room(&mut self.table);
     }
 
     /// The charge of a resource whose bytes go to another one.

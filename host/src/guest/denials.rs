@@ -2,16 +2,14 @@
 //! no address beyond its host.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
 use super::outbound::AddressKind;
 use crate::limits::DENIAL_LINES_MAX;
 use crate::session;
-use crate::telemetry::metrics::{GRANTS, GrantKind, GuestMetrics};
-
-/// How long an allowance of lines lasts.
-const WINDOW: Duration = Duration::from_secs(60);
+use crate::telemetry::Recurring;
+use crate::telemetry::metrics::{GrantKind, GuestMetrics};
 
 /// A call that was refused for want of a grant.
 #[derive(Clone, Copy, Debug)]
@@ -109,16 +107,7 @@ impl fmt::Display for Denial<'_> {
 pub(super) struct Denials {
     guest: Arc<str>,
     metrics: Arc<GuestMetrics>,
-    windows: Mutex<[Window; GRANTS.len()]>,
-}
-
-/// What was told of one grant lately.
-#[derive(Clone, Copy, Debug, Default)]
-struct Window {
-    since: Option<Instant>,
-    lines: u32,
-    /// Requests whose denial was not told.
-    untold: u64,
+    lines: Recurring<GrantKind>,
 }
 
 impl Denials {
@@ -126,7 +115,7 @@ impl Denials {
         Arc::new(Self {
             guest,
             metrics,
-            windows: Mutex::default(),
+            lines: Recurring::new(DENIAL_LINES_MAX),
         })
     }
 
@@ -141,53 +130,19 @@ impl Denials {
 
     /// Logs a denial, unless there were many lately: then the next line that is logged says how many were not.
     pub(super) fn tell(&self, denial: &Denial<'_>, request_id: &str) {
-        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(untold) = windows[denial.grant() as usize].take_line(Instant::now()) else {
+        let Some(line) = self.lines.take_line(denial.grant(), Instant::now()) else {
             return;
         };
-        drop(windows);
-        let untold = (untold > 0).then_some(untold);
         tracing::warn!(
-            guest = %self.guest, request_id, grant = denial.grant().as_str(), untold,
+            guest = %self.guest, request_id, grant = denial.grant().as_str(), untold = line.untold,
             "a guest was denied {denial}; {} would allow it", denial.remedy(&self.guest),
         );
-    }
-}
-
-impl Window {
-    /// How many denials were not told since the last line, if this one may be.
-    fn take_line(&mut self, now: Instant) -> Option<u64> {
-        let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
-        if self.since.is_none_or(is_over) {
-            self.since = Some(now);
-            self.lines = 0;
-        }
-        if self.lines >= DENIAL_LINES_MAX {
-            self.untold += 1;
-            return None;
-        }
-        self.lines += 1;
-        Some(std::mem::take(&mut self.untold))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_flood_is_told_by_its_first_lines_and_its_number() {
-        let mut window = Window::default();
-        let start = Instant::now();
-        for _ in 0..DENIAL_LINES_MAX {
-            assert_eq!(window.take_line(start), Some(0));
-        }
-        for _ in 0..1000 {
-            assert_eq!(window.take_line(start), None);
-        }
-        assert_eq!(window.take_line(start + WINDOW), Some(1000));
-        assert_eq!(window.take_line(start + WINDOW), Some(0));
-    }
 
     #[test]
     fn every_denial_names_its_grant_and_what_would_allow_it_and_no_key_of_a_session() {

@@ -5,10 +5,12 @@ use std::collections::HashMap;
 
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi_http::FieldMap;
-use wasmtime_wasi_http::p2::types::{HostOutgoingRequest, HostOutgoingResponse};
+use wasmtime_wasi_http::p2::types::{
+    HostIncomingResponse, HostOutgoingRequest, HostOutgoingResponse,
+};
 use wasmtime_wasi_http::p3::{Request, Response};
 
-use super::tally::Tally;
+use super::tally::{Refused, Tally};
 
 /// Memory that one entry of the resource table stands for by itself, in bytes: the entry, what it names and that one's
 /// small allocations.
@@ -34,16 +36,6 @@ impl Counts {
             handles: (memory_bytes_max / 4 / HANDLE_BYTES).clamp(256, 16_384),
         }
     }
-}
-
-/// Why a call failed: the sum of the instance would pass its limit.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error(
-    "the guest's memory and what the host keeps for it (header fields, bodies, log lines) would pass its limit of \
-     {bytes_max} bytes"
-)]
-pub(super) struct Refused {
-    bytes_max: usize,
 }
 
 /// The bytes that the host keeps for each resource of the guest, beyond the entry itself.
@@ -122,8 +114,17 @@ impl Holdings {
         self.tally.sub(std::mem::take(&mut self.kept));
     }
 
+    /// Drops the charges whose resource has gone, if there may be many.
+    ///
+    /// What is charged without the resource table, such as an answer's head that arrives, cannot make room for itself.
+    pub(super) fn make_room(&mut self, table: &mut ResourceTable) {
+        if self.tally.is_half_used() {
+            self.sweep(table);
+        }
+    }
+
     /// Drops the charges whose resource has gone.
-    pub(super) fn sweep(&mut self, table: &mut ResourceTable) {
+    fn sweep(&mut self, table: &mut ResourceTable) {
         let tally = &self.tally;
         self.charges.retain(|resource, bytes| {
             let is_there = table.get_any_mut(*resource).is_ok_and(|it| is_charged(it));
@@ -146,16 +147,14 @@ impl Holdings {
         if self.tally.add(bytes) {
             return Ok(());
         }
-        self.tally.refuse();
-        Err(Refused {
-            bytes_max: self.tally.bytes_max(),
-        })
+        Err(self.tally.refuse())
     }
 }
 
 /// Whether it is of a kind that is charged for.
 fn is_charged(resource: &dyn Any) -> bool {
     resource.is::<FieldMap>()
+        || resource.is::<HostIncomingResponse>()
         || resource.is::<HostOutgoingRequest>()
         || resource.is::<HostOutgoingResponse>()
         || resource.is::<Request>()

@@ -5,10 +5,12 @@
 //! | --- | --- |
 //! | header fields | as they grow; a clone, or those of a request or response, hold all of them at once |
 //! | a request or response that the guest makes | its fields, method, target and authority, and the pieces of its body that wait |
+//! | an answer from another server | its head: with its body, and with its resource once the body was taken out |
 //! | trailers | up to the end of the guest's request; those that arrive, with their resource (WASI 0.2) |
 //!
 //! Trailers that arrive in WASI 0.3 come through a future, which has no function here: there is one set for each body that arrives.
 
+use http::HeaderMap;
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};
 use wasmtime::{AsContextMut as _, Result, StoreContextMut};
 use wasmtime_wasi_http::p2::bindings::http::types as types02;
@@ -181,6 +183,14 @@ pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
             HostOutgoingResponse
         );
         it.func_wrap(
+            "[method]incoming-response.consume",
+            |mut store: Store<'_>, (response,): (Resource<HostIncomingResponse>,)| {
+                store.data_mut().charge_head(&response)?;
+                let http = &mut store.data_mut().http();
+                Ok((types02::HostIncomingResponse::consume(http, response)?,))
+            },
+        )?;
+        it.func_wrap(
             "[method]future-trailers.get",
             |mut store: Store<'_>, (trailers,): (Resource<HostFutureTrailers>,)| {
                 let http = &mut store.data_mut().http();
@@ -195,6 +205,7 @@ pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
             "[constructor]outgoing-request",
             |mut store: Store<'_>, (headers,): (Fields,)| {
                 let bytes = store.data_mut().take_charge(headers.rep());
+                store.data_mut().make_room();
                 let http = &mut store.data_mut().http();
                 let request = types02::HostOutgoingRequest::new(http, headers)?;
                 store.data_mut().charge_new(request.rep(), bytes)?;
@@ -274,6 +285,7 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
                 Options,
             )| {
                 let bytes = store.data_mut().take_charge(headers.rep());
+                store.data_mut().make_room();
                 let access = Access::<_, WasiHttp>::new(
                     store.as_context_mut(),
                     <Context as WasiHttpView>::http,
@@ -318,7 +330,15 @@ fn in_front(
     defined
 }
 
-/// What a header field takes.
-pub(super) fn size(name: &str, value: &[u8]) -> usize {
+/// What a set of header fields takes, in bytes.
+pub(super) fn fields_size(fields: &HeaderMap) -> usize {
+    let sizes = fields
+        .iter()
+        .map(|(name, value)| size(name.as_str(), value.as_bytes()));
+    sizes.sum()
+}
+
+/// What a header field takes, in bytes.
+fn size(name: &str, value: &[u8]) -> usize {
     name.len() + value.len() + FIELD_OVERHEAD_BYTES
 }

@@ -25,6 +25,7 @@ use super::outbound::{GuestPool, Outbound, OutboundHost};
 use super::runtime::Handler;
 use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
 use super::shelf::Shelf;
+use super::tally::Tally;
 use crate::limits;
 use crate::quota::PeerKey;
 use crate::session::{Grant, Start};
@@ -320,6 +321,7 @@ impl Guest {
         let outbound = Outbound {
             hosts: Arc::clone(&self.code.outbound_hosts),
             account: caller.account.clone(),
+            tally: Tally::new(self.code.limits.memory_bytes_max),
             pool: Arc::clone(&self.code.rights.outbound),
             calls_max: self.code.limits.outbound_calls_max,
             patience: self.code.limits.deadline,
@@ -359,9 +361,10 @@ impl Guest {
             drop((store, permit));
             match (made, refused_memory) {
                 (Ok(Ok(_)), _) => Ok(()),
-                (Ok(Err(_)), Some(limit)) => Err(refuse(format!(
-                    "it needs more memory than its limit of {limit} bytes"
-                ))),
+                (Ok(Err(_)), Some(bytes_max)) => Err(LoadError::MemoryRefused {
+                    world: self.world(),
+                    bytes_max,
+                }),
                 (Ok(Err(error)), None) => Err(refuse(format!("{error:#}"))),
                 (Err(_), _) => Err(refuse(format!("it did not start within {start_max:?}"))),
             }

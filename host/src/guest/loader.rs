@@ -120,6 +120,26 @@ pub enum LoadError {
         /// What can be done.
         remedy: &'static str,
     },
+    /// The linear memories that the component declares are larger at the start than its guest's limit.
+    #[error(
+        "an instance of the component starts with {needed} bytes of linear memory, and its memory limit is {bytes_max} bytes"
+    )]
+    MemoryTooSmall {
+        /// What it declares, in bytes.
+        needed: u64,
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
+    /// An instance of the component was refused memory while it was made.
+    #[error(
+        "an instance of the component ({world}) cannot be made: it needs more memory than its limit of {bytes_max} bytes"
+    )]
+    MemoryRefused {
+        /// Which world it is for.
+        world: World,
+        /// The limit, in bytes.
+        bytes_max: usize,
+    },
     /// The component was not compiled, through no fault that was found in it: it took too long or too much memory, or the
     /// compiler did not run.
     #[error("the component was not compiled: {reason}")]

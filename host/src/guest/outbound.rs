@@ -24,6 +24,7 @@ pub use resolve::private_today;
 
 use super::account::Account;
 use super::denials::Denial;
+use super::tally::Tally;
 use crate::limits::OUTBOUND_WAIT_MAX;
 use connect::ConnectError;
 use exchange::{ExchangeError, Patience, exchange};
@@ -37,6 +38,8 @@ pub(super) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
 pub(super) struct Outbound {
     pub(super) hosts: Arc<[OutboundHost]>,
     pub(super) account: Account,
+    /// What the instance costs the host.
+    pub(super) tally: Tally,
     /// The connections of its guest.
     pub(super) pool: Arc<GuestPool>,
     /// Requests that may leave.
@@ -60,10 +63,11 @@ impl WasiHttpHooks for Outbound {
             Err(error) => return Box::new(async { Err(error) }),
         };
         let (pool, patience) = (Arc::clone(&self.pool), self.bounded(options));
-        let account = self.account.clone();
+        let (account, tally) = (self.account.clone(), self.tally.clone());
         let source = account.source();
         Box::new(async move {
-            let sent = exchange(pool, source, destination.clone(), request, patience).await;
+            let to = destination.clone();
+            let sent = exchange(pool, source, to, &tally, request, patience).await;
             let (response, ended) = sent.map_err(|error| failure(&account, &destination, error))?;
             let io = async move { ended.await.unwrap_or(Ok(())) };
             Ok((response, Box::new(io) as Io))

@@ -1,8 +1,9 @@
 //! Slots, and those that wait for one: requests at a gate, calls for an outgoing connection.
 //!
-//! A slot that becomes free goes to the peers in turn, and within a peer to its connections in turn. When the queue is full,
-//! the peer with the most waiters loses one: the newest waiter of its connection with the most. So a client that sends many
-//! requests at once delays itself, and not a visitor with one request on a connection of its own.
+//! A slot that becomes free goes to the peers in turn, and within a peer to its connections in turn. What begins to wait, and what
+//! had its turn, goes to the end: each connection that waits gets a slot before another one of its peer gets two. When the queue
+//! is full, the peer with the most waiters loses one: the newest waiter of its connection with the most. So a client that sends
+//! many requests at once delays itself, and not a visitor with one request on a connection of its own.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::fmt;
@@ -25,7 +26,7 @@ pub(super) struct Slot<W = ()>(Option<Arc<Queue<W>>>);
 pub(super) struct Waiter<W = ()> {
     queue: Arc<Queue<W>>,
     source: Source,
-    order: Order,
+    number: Number,
     admission: oneshot::Receiver<Slot<W>>,
 }
 
@@ -50,40 +51,42 @@ pub(super) struct Wishing<W> {
     _admission: oneshot::Sender<Slot<W>>,
 }
 
-/// The position of a waiter among those of its peer. The n-th waiter of a connection is in a round behind its n-1 others.
-type Order = (Round, u64);
-type Round = u64;
+/// Orders what has begun to wait. No two are the same in one queue.
+type Number = u64;
 
 struct State<W> {
     free: usize,
     waiting: usize,
     peers: HashMap<Option<PeerKey>, PeerWaiters<W>>,
     /// The peers that have waiters; the first one has the next turn.
-    turns: BTreeMap<u64, Option<PeerKey>>,
-    sequence: u64,
+    turns: BTreeMap<Number, Option<PeerKey>>,
+    last_number: Number,
 }
 
 /// The waiters of one peer; never empty while it is in [`State::peers`].
 struct PeerWaiters<W> {
-    turn: u64,
-    /// The round of the waiter that was let in last.
-    round: Round,
-    waiters: BTreeMap<Order, Waiting<W>>,
-    connections: HashMap<u64, Connection>,
+    turn: Number,
+    waiting: usize,
+    connections: HashMap<u64, Connection<W>>,
+    /// Its connections; the first one has the peer's next turn.
+    turns: BTreeMap<Number, u64>,
+    /// Its connections; the last one is the busiest.
+    loads: BTreeMap<Load, u64>,
 }
+
+/// The waiters of one connection; never empty while it is in [`PeerWaiters::connections`].
+struct Connection<W> {
+    turn: Number,
+    waiters: BTreeMap<Number, Waiting<W>>,
+}
+
+/// How many waiters a connection has, and the newest of them.
+type Load = (usize, Number);
 
 /// The queue's end of a waiter.
 struct Waiting<W> {
-    source: Source,
     wish: W,
     admission: oneshot::Sender<Slot<W>>,
-}
-
-/// The waiters of one connection.
-#[derive(Default)]
-struct Connection {
-    last_round: Round,
-    waiting: usize,
 }
 
 impl<W> Queue<W> {
@@ -94,7 +97,7 @@ impl<W> Queue<W> {
                 waiting: 0,
                 peers: HashMap::new(),
                 turns: BTreeMap::new(),
-                sequence: 0,
+                last_number: 0,
             }),
             waiters_max,
         })
@@ -128,11 +131,10 @@ impl<W> Queue<W> {
         }
         let (sender, admission) = oneshot::channel();
         let waiting = Waiting {
-            source,
             wish,
             admission: sender,
         };
-        let order = state.add(waiting);
+        let number = state.add(source, waiting);
         // A slot may have become free since the request was told that there is none.
         let next = state.take_next_if_free();
         drop(state);
@@ -142,7 +144,7 @@ impl<W> Queue<W> {
         Ok(Waiter {
             queue: Arc::clone(self),
             source,
-            order,
+            number,
             admission,
         })
     }
@@ -183,79 +185,51 @@ impl<W> Queue<W> {
 }
 
 impl<W> State<W> {
-    /// The peer that loses its last waiter to a new request of `source`: the one with the most waiters, the new one included.
+    /// The peer that loses a waiter to a new request of `source`: the one with the most waiters, the new one included.
     fn victim(&self, source: Source) -> Option<Option<PeerKey>> {
-        let count = |peer: &PeerWaiters<W>| peer.waiters.len();
-        let own = self.peers.get(&source.peer).map_or(0, count);
-        let (largest, waiters) = self.peers.iter().max_by_key(|(_, peer)| count(peer))?;
-        if count(waiters) > own + 1 {
+        let own = self.peers.get(&source.peer);
+        let own_waiting = own.map_or(0, |own| own.waiting);
+        let (largest, waiters) = self.peers.iter().max_by_key(|(_, peer)| peer.waiting)?;
+        if waiters.waiting > own_waiting + 1 {
             return Some(*largest);
         }
-        (self.next_round(source) < self.last_round(source.peer)).then_some(source.peer)
+        let own = own?;
+        (own.largest_load() > own.load(source.connection) + 1).then_some(source.peer)
     }
 
-    /// The round of a new waiter.
-    fn next_round(&self, source: Source) -> Round {
-        let Some(peer) = self.peers.get(&source.peer) else {
-            return 0;
-        };
-        let behind_own = peer.connections.get(&source.connection);
-        behind_own.map_or(peer.round, |own| peer.round.max(own.last_round + 1))
-    }
-
-    fn last_round(&self, peer: Option<PeerKey>) -> Round {
-        let last = self
-            .peers
-            .get(&peer)
-            .and_then(|peer| peer.waiters.last_key_value());
-        last.map_or(0, |((round, _), _)| *round)
-    }
-
-    fn add(&mut self, waiting: Waiting<W>) -> Order {
-        let source = waiting.source;
-        let round = self.next_round(source);
-        self.sequence += 1;
-        let order = (round, self.sequence);
+    fn add(&mut self, source: Source, waiting: Waiting<W>) -> Number {
+        let number = self.next_number();
         let peer = match self.peers.entry(source.peer) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => {
-                self.turns.insert(self.sequence, source.peer);
-                new.insert(PeerWaiters {
-                    turn: self.sequence,
-                    round: 0,
-                    waiters: BTreeMap::new(),
-                    connections: HashMap::new(),
-                })
+                self.turns.insert(number, source.peer);
+                new.insert(PeerWaiters::new(number))
             }
         };
-        let connection = peer.connections.entry(source.connection).or_default();
-        connection.last_round = round;
-        connection.waiting += 1;
-        peer.waiters.insert(order, waiting);
+        peer.add(source.connection, number, waiting);
         self.waiting += 1;
-        order
+        number
     }
 
-    fn remove_last(&mut self, peer: Option<PeerKey>) -> Option<Waiting<W>> {
-        let (order, _) = self.peers.get(&peer)?.waiters.last_key_value()?;
-        let order = *order;
-        self.remove(peer, order)
+    /// Takes out the newest waiter of a peer's busiest connection.
+    fn remove_last(&mut self, key: Option<PeerKey>) -> Option<Waiting<W>> {
+        let (load, connection) = self.peers.get(&key)?.loads.last_key_value()?;
+        let (number, connection) = (load.1, *connection);
+        let source = Source {
+            peer: key,
+            connection,
+        };
+        self.remove(source, number)
     }
 
     /// Takes a waiter out, if it is still there.
-    fn remove(&mut self, key: Option<PeerKey>, order: Order) -> Option<Waiting<W>> {
-        let peer = self.peers.get_mut(&key)?;
-        let waiting = peer.waiters.remove(&order)?;
+    fn remove(&mut self, source: Source, number: Number) -> Option<Waiting<W>> {
+        let peer = self.peers.get_mut(&source.peer)?;
+        let waiting = peer.remove(source.connection, number)?;
         self.waiting -= 1;
-        if let Entry::Occupied(mut connection) = peer.connections.entry(waiting.source.connection) {
-            connection.get_mut().waiting -= 1;
-            if connection.get().waiting == 0 {
-                connection.remove();
-            }
-        }
-        if peer.waiters.is_empty() {
+        if peer.waiting == 0 {
             self.turns.remove(&peer.turn);
-            self.peers.remove(&key);
+            self.peers.remove(&source.peer);
         }
         Some(waiting)
     }
@@ -263,8 +237,7 @@ impl<W> State<W> {
     /// The waiter that has the next turn.
     fn next(&self) -> Option<&Waiting<W>> {
         let (_, key) = self.turns.first_key_value()?;
-        let (_, waiting) = self.peers.get(key)?.waiters.first_key_value()?;
-        Some(waiting)
+        self.peers.get(key)?.next()
     }
 
     /// Takes the next waiter out; the caller owes it a slot. Without a waiter the slot is free.
@@ -273,19 +246,107 @@ impl<W> State<W> {
             self.free += 1;
             return None;
         };
-        self.sequence += 1;
-        let turn = self.sequence;
+        let turn = self.next_number();
         self.turns.insert(turn, key);
         let peer = self.peers.get_mut(&key)?;
         peer.turn = turn;
-        let order = *peer.waiters.first_key_value()?.0;
-        peer.round = order.0;
-        self.remove(key, order)
+        let (connection, number) = peer.rotate(turn)?;
+        let source = Source {
+            peer: key,
+            connection,
+        };
+        self.remove(source, number)
+    }
+
+    fn next_number(&mut self) -> Number {
+        self.last_number += 1;
+        self.last_number
     }
 
     fn take_next_if_free(&mut self) -> Option<Waiting<W>> {
         self.free = self.free.checked_sub(1)?;
         self.take_next()
+    }
+}
+
+impl<W> PeerWaiters<W> {
+    fn new(turn: Number) -> Self {
+        Self {
+            turn,
+            waiting: 0,
+            connections: HashMap::new(),
+            turns: BTreeMap::new(),
+            loads: BTreeMap::new(),
+        }
+    }
+
+    /// The waiters of its busiest connection.
+    fn largest_load(&self) -> usize {
+        self.loads.last_key_value().map_or(0, |(load, _)| load.0)
+    }
+
+    /// The waiters of this connection.
+    fn load(&self, connection: u64) -> usize {
+        let connection = self.connections.get(&connection);
+        connection.map_or(0, |connection| connection.waiters.len())
+    }
+
+    fn add(&mut self, key: u64, number: Number, waiting: Waiting<W>) {
+        let connection = match self.connections.entry(key) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                self.loads.remove(&known.load());
+                known
+            }
+            Entry::Vacant(new) => {
+                self.turns.insert(number, key);
+                new.insert(Connection {
+                    turn: number,
+                    waiters: BTreeMap::new(),
+                })
+            }
+        };
+        connection.waiters.insert(number, waiting);
+        self.loads.insert(connection.load(), key);
+        self.waiting += 1;
+    }
+
+    fn remove(&mut self, key: u64, number: Number) -> Option<Waiting<W>> {
+        let connection = self.connections.get_mut(&key)?;
+        let before = connection.load();
+        let waiting = connection.waiters.remove(&number)?;
+        self.waiting -= 1;
+        self.loads.remove(&before);
+        if connection.waiters.is_empty() {
+            self.turns.remove(&connection.turn);
+            self.connections.remove(&key);
+        } else {
+            self.loads.insert(connection.load(), key);
+        }
+        Some(waiting)
+    }
+
+    fn next(&self) -> Option<&Waiting<W>> {
+        let (_, key) = self.turns.first_key_value()?;
+        let (_, waiting) = self.connections.get(key)?.waiters.first_key_value()?;
+        Some(waiting)
+    }
+
+    /// Puts the connection that has the next turn behind the others; returns it and its oldest waiter.
+    fn rotate(&mut self, turn: Number) -> Option<(u64, Number)> {
+        let (_, key) = self.turns.pop_first()?;
+        self.turns.insert(turn, key);
+        let connection = self.connections.get_mut(&key)?;
+        connection.turn = turn;
+        let (number, _) = connection.waiters.first_key_value()?;
+        Some((key, *number))
+    }
+}
+
+impl<W> Connection<W> {
+    fn load(&self) -> Load {
+        let newest = self.waiters.last_key_value();
+        (self.waiters.len(), newest.map_or(0, |(number, _)| *number))
     }
 }
 
@@ -299,7 +360,7 @@ impl<W> Waiter<W> {
 impl<W> Drop for Waiter<W> {
     fn drop(&mut self) {
         // Its wish is dropped behind the lock.
-        let _taken = self.queue.lock().remove(self.source.peer, self.order);
+        let _taken = self.queue.lock().remove(self.source, self.number);
     }
 }
 

@@ -10,7 +10,7 @@ use http::header::COOKIE;
 use http::uri::Scheme;
 
 pub(super) use replay::{BodyEnd, BodyReader};
-pub use replay::{BodyTooSlow, ReplayBody};
+pub use replay::{BodyTooSlow, ReplayBody, read_ahead_cost_max};
 
 use super::caller::Cookies;
 use crate::cookie::Jar;

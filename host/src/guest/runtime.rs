@@ -139,7 +139,7 @@ impl Runtime {
             return Err(LoadError::Settings { reason });
         }
         loader::check_size("the component", bytes.len() as u64)?;
-        let outline = examined(bytes)?;
+        let outline = examined(bytes, memory_bytes_max)?;
         let house = self.house(outline.world);
         let begun = Instant::now();
         let digest = Digest::of(bytes);
@@ -185,7 +185,7 @@ impl Runtime {
     /// As [`Runtime::load`], but for what only an instance would show.
     pub fn fit(&self, bytes: &[u8]) -> Result<(), LoadError> {
         loader::check_size("the component", bytes.len() as u64)?;
-        let outline = examined(bytes)?;
+        let outline = examined(bytes, self.memory_bytes_max)?;
         let house = self.house(outline.world);
         let code = self.code.of(bytes, Digest::of(bytes), house.target())?;
         house.fit(&code.component, &outline).map(drop)
@@ -265,13 +265,15 @@ impl House {
     }
 }
 
-/// Looks at a component before anything is spent on it.
-fn examined(bytes: &[u8]) -> Result<Outline, LoadError> {
+/// Looks at a component before anything is spent on it: compiling it against a pool of smaller memories fails in words that name
+/// no setting.
+fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<Outline, LoadError> {
     let outline = loader::outline(bytes)?;
     let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
     })?;
     BUDGET.check(outline.world, need)?;
+    budget::check_memory(need, memory_bytes_max)?;
     Ok(outline)
 }
 

@@ -39,19 +39,60 @@ impl Tally {
         self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn bytes_max(&self) -> usize {
-        self.0.bytes_max
+    /// Adds until the charge is dropped.
+    ///
+    /// # Errors
+    /// [`Refused`]: the sum would pass the limit.
+    pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Refused> {
+        if !self.add(bytes) {
+            return Err(self.refuse());
+        }
+        Ok(Charge {
+            tally: self.clone(),
+            bytes,
+        })
+    }
+
+    /// Whether more than half of the limit is used.
+    pub(super) fn is_half_used(&self) -> bool {
+        self.0.bytes.load(Ordering::Relaxed) > self.0.bytes_max / 2
     }
 
     /// Notes that the guest was refused what it asked for.
-    pub(super) fn refuse(&self) {
+    pub(super) fn refuse(&self) -> Refused {
         self.0.has_refused.store(true, Ordering::Relaxed);
+        Refused {
+            bytes_max: self.0.bytes_max,
+        }
     }
 
     /// Whether anything was refused. A guest that copes and fails later for another reason is blamed for memory too.
     pub(super) fn has_refused(&self) -> bool {
         self.0.has_refused.load(Ordering::Relaxed)
     }
+}
+
+/// Bytes that count as long as this lives.
+#[derive(Debug)]
+pub(super) struct Charge {
+    tally: Tally,
+    bytes: usize,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.tally.sub(self.bytes);
+    }
+}
+
+/// Why a call failed: the sum of the instance would pass its limit.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "the guest's memory and what the host keeps for it (header fields, bodies, log lines) would pass its limit of \
+     {bytes_max} bytes"
+)]
+pub(super) struct Refused {
+    bytes_max: usize,
 }
 
 #[cfg(test)]
@@ -66,5 +107,17 @@ mod tests {
         tally.sub(1);
         assert!(tally.add(1));
         assert!(!tally.has_refused());
+    }
+
+    #[test]
+    fn a_charge_counts_until_it_is_dropped() {
+        let tally = Tally::new(100);
+        let charge = tally.charge(60).unwrap();
+        assert!(tally.is_half_used());
+        assert!(tally.charge(41).is_err());
+        assert!(tally.has_refused());
+        drop(charge);
+        assert!(!tally.is_half_used());
+        assert!(tally.charge(100).is_ok());
     }
 }

@@ -96,6 +96,7 @@ impl Service for Scripted {
 
 struct Bench {
     address: SocketAddr,
+    quotas: Arc<Quotas>,
     shutdown: CancellationToken,
     release: Arc<Notify>,
     entered: mpsc::UnboundedReceiver<String>,
@@ -113,11 +114,9 @@ impl Bench {
         let address = listener.local_addr().unwrap();
         let (shutdown, release) = (CancellationToken::new(), Arc::new(Notify::new()));
         let (sender, entered) = mpsc::unbounded_channel();
+        let quotas = quotas(connections);
         let service = Scripted {
-            quotas: Quotas::new(Totals {
-                connections,
-                ..Totals::default()
-            }),
+            quotas: Arc::clone(&quotas),
             entered: sender,
             release: Arc::clone(&release),
         };
@@ -126,6 +125,7 @@ impl Bench {
         let server = tokio::spawn(run(listener, service, options, counted, shutdown.clone()));
         Self {
             address,
+            quotas,
             shutdown,
             release,
             entered,
@@ -138,12 +138,26 @@ impl Bench {
         TcpStream::connect(self.address).await.unwrap()
     }
 
+    /// Connects from the address with this last number.
+    async fn connect_from(&self, last: u8) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+        socket.connect(self.address).await.unwrap()
+    }
+
     /// Sends bytes on a connection of their own and returns all that comes back before the server closes it.
     async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
         read_to_end(&mut stream).await
     }
+}
+
+fn quotas(connections: u64) -> Arc<Quotas> {
+    Quotas::new(Totals {
+        connections,
+        ..Totals::default()
+    })
 }
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
@@ -160,6 +174,9 @@ fn impatient() -> Options {
         ..Options::default()
     }
 }
+
+/// Shorter than any time-out of the server.
+const SOON: Duration = Duration::from_secs(5);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
@@ -403,7 +420,7 @@ async fn a_request_that_outlives_the_grace_period_is_cut() {
 }
 
 #[tokio::test]
-async fn clients_over_the_limit_wait_for_their_turn() {
+async fn clients_without_a_connection_wait_for_their_turn_over_the_limit() {
     let mut bench = Bench::with_connections(1, Options::default()).await;
     let mut first = bench.connect().await;
     first
@@ -411,7 +428,7 @@ async fn clients_over_the_limit_wait_for_their_turn() {
         .await
         .unwrap();
     assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
-    let mut second = bench.connect().await;
+    let mut second = bench.connect_from(2).await;
     second.write_all(GET).await.unwrap();
     assert!(
         bench.entered.try_recv().is_err(),
@@ -420,4 +437,69 @@ async fn clients_over_the_limit_wait_for_their_turn() {
     bench.release.notify_one();
     assert!(read_to_end(&mut first).await.contains("ok"));
     assert!(read_to_end(&mut second).await.contains("ok"));
+}
+
+#[tokio::test]
+async fn a_client_that_finds_no_place_keeps_none_from_one() {
+    let mut bench = Bench::with_connections(3, Options::default()).await;
+    let mut idle = bench.connect_from(2).await;
+    let mut busy = Vec::new();
+    for _ in 0..2 {
+        let mut stream = bench.connect_from(1).await;
+        stream
+            .write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\n\r\n")
+            .await
+            .unwrap();
+        assert_eq!(bench.entered.recv().await.unwrap(), "/slow");
+        busy.push(stream);
+    }
+    let told = || {
+        let connections = Resource::Connections;
+        (
+            bench.quotas.refused(connections),
+            bench.quotas.revoked(connections),
+        )
+    };
+
+    let mut further = bench.connect_from(1).await;
+    let closed = tokio::time::timeout(SOON, read_to_end(&mut further)).await;
+    assert_eq!(closed.as_deref(), Ok(""));
+    assert_eq!(told(), (1, 0), "the idle one is of a smaller client");
+
+    let mut newcomer = bench.connect_from(3).await;
+    newcomer.write_all(GET).await.unwrap();
+    let answer = tokio::time::timeout(SOON, read_to_end(&mut newcomer)).await;
+    assert!(answer.unwrap().starts_with("HTTP/1.1 200 OK\r\n"));
+    assert_eq!(read_to_end(&mut idle).await, "");
+    assert_eq!(told(), (1, 1));
+}
+
+#[tokio::test]
+async fn a_client_waits_for_its_first_place_alone_and_not_for_ever() {
+    let quotas = quotas(2);
+    let peer = |last: u8| quotas.peer([127, 0, 0, last].into());
+    let reserve = |last: u8| peer(last).reserve(Resource::Connections, 1).unwrap();
+    let (first, second) = (reserve(1), reserve(1));
+    let in_time = |last: u8, patience: Duration| {
+        let share = peer(last);
+        async move { tokio::time::timeout(SOON, place(&share, patience)).await }
+    };
+    let long = 2 * SOON;
+
+    assert_eq!(in_time(1, long).await.unwrap().unwrap_err(), Full);
+    let short = Duration::from_millis(30);
+    assert_eq!(in_time(2, short).await.unwrap().unwrap_err(), Full);
+
+    let (found, ()) = tokio::join!(in_time(2, long), async { drop(first) });
+    let found = found.unwrap().unwrap();
+    assert!(found.waits());
+    assert!(found.set_phase(Phase::Working).is_ok());
+
+    // Its client gets another one meanwhile.
+    let (refused, third) = tokio::join!(in_time(3, long), async {
+        drop(second);
+        reserve(3)
+    });
+    assert_eq!(refused.unwrap().unwrap_err(), Full);
+    drop((found, third));
 }

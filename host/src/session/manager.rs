@@ -25,7 +25,8 @@ use crate::clock::Clock;
 use crate::cookie::{KeyRing, Resolution, path_matches};
 use crate::limits::SNAPSHOT_UNASKED_MAX;
 use crate::record::SessionId;
-use crate::store::SessionStore;
+use crate::store::{SessionStore, StoreError, StoreErrorKind};
+use crate::telemetry::Recurring;
 
 /// Everybody's sessions: one per host.
 pub struct SessionManager {
@@ -39,6 +40,8 @@ pub struct SessionManager {
     pub(super) counters: Counters,
     /// Loads, saves and touches under way.
     pub(super) tasks: TaskTracker,
+    /// Lines about calls on the store that fail, by what the line says and the error's kind.
+    store_faults: Recurring<(&'static str, StoreErrorKind)>,
 }
 
 /// Shows no keys.
@@ -91,6 +94,7 @@ impl SessionManager {
             clock,
             counters: Counters::default(),
             tasks: TaskTracker::new(),
+            store_faults: Recurring::default(),
         })
     }
 
@@ -102,6 +106,14 @@ impl SessionManager {
     /// What it has counted.
     pub fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// Logs `what` became of a call on the store. A store that is down fails the calls of each request.
+    pub(super) fn tell_store_fault(&self, what: &'static str, error: &StoreError) {
+        let key = (what, error.kind);
+        if let Some(line) = self.store_faults.take_line(key, Instant::now()) {
+            tracing::warn!(%error, untold = line.untold, "{what}");
+        }
     }
 
     /// Waits until touches and saves that are under way have ended; call it when no transaction is.

@@ -13,7 +13,7 @@ pub(super) use turn::Turn;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::manager::{Loaded, SessionManager};
 use super::policy::{Link, Standing, Ticket};
@@ -77,10 +77,13 @@ pub(super) enum Phase {
     Down,
 }
 
+/// A task that reads a row. It is aborted when the run that waits for it is dropped, refused at its guest's gate, say.
+pub(super) type Loading = AbortOnDropHandle<Result<Loaded, StoreError>>;
+
 /// A row that was asked for.
 pub(super) enum Coming {
     Here(Option<Result<Loaded, StoreError>>),
-    OnItsWay(JoinHandle<Result<Loaded, StoreError>>),
+    OnItsWay(Loading),
 }
 
 impl Coming {

@@ -3,16 +3,22 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::record::SessionId;
-use crate::store::{SessionStore, Touch};
+use crate::store::{SessionStore, StoreErrorKind, Touch};
+use crate::telemetry::Recurring;
 
 /// See the module.
 #[derive(Default)]
-pub(super) struct Touches(Mutex<Pending>);
+pub(super) struct Touches {
+    pending: Mutex<Pending>,
+    /// Lines about batches that the store did not take.
+    faults: Recurring<StoreErrorKind>,
+}
 
 /// Last valid seconds, by session.
 #[derive(Default)]
@@ -52,8 +58,11 @@ impl Touches {
 
     async fn tell(&self, store: &dyn SessionStore, clock: &Clock) {
         while let Some(batch) = self.next_batch() {
-            if let Err(error) = store.touch_many(&batch, clock.now_s()).await {
-                tracing::warn!(%error, rows = batch.len(), "could not move the expiry of sessions");
+            if let Err(error) = store.touch_many(&batch, clock.now_s()).await
+                && let Some(line) = self.faults.take_line(error.kind, Instant::now())
+            {
+                let (rows, untold) = (batch.len(), line.untold);
+                tracing::warn!(%error, rows, untold, "could not move the expiry of sessions");
             }
         }
     }
@@ -76,6 +85,6 @@ impl Touches {
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
         // Nothing below panics half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -31,12 +31,11 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
 use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
-use crate::limits::STORE_BATCH_ROWS_MAX;
 use crate::record::{SessionId, SessionRecord};
 use crate::telemetry::metrics::Scrape;
 use commit::Committer;
 use hosts::Hosts;
-use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob, load_now};
+use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob};
 use schema::Columns;
 use sql::Sql;
 
@@ -45,7 +44,8 @@ const START_RETRY: Duration = Duration::from_millis(200);
 
 /// The store. Its connections belong to the runtime it was made on.
 ///
-/// A commit runs in a task of the store's own: a caller that goes away does not interrupt it.
+/// Commits and reads run in tasks of the store's own: a caller that goes away interrupts none. A read that still waits for its lane
+/// then is taken back.
 pub struct MysqlStore {
     shared: Arc<Shared>,
     tasks: TaskTracker,
@@ -119,7 +119,7 @@ impl MysqlStore {
         self.shared.columns.is_id_loose
     }
 
-    /// Waits for the commits that are under way. New ones may still begin.
+    /// Waits for the commits and reads that are under way. New ones may still begin.
     pub async fn shutdown(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -134,12 +134,6 @@ impl SessionStore for MysqlStore {
         now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
         Box::pin(async move {
-            // A read may end with its caller: on a free lane it needs no task.
-            if (1..=STORE_BATCH_ROWS_MAX).contains(&ids.len())
-                && let Some(lane) = self.loads.free_lane()
-            {
-                return lane.keep_for(load_now(&self.shared, ids, now_s)).await;
-            }
             let job = |id: &SessionId| LoadJob {
                 id: id.clone(),
                 now_s,

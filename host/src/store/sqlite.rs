@@ -7,6 +7,7 @@
 
 mod fault;
 mod file;
+mod log;
 mod reader;
 mod statements;
 mod writer;
@@ -105,7 +106,8 @@ impl SqliteStore {
 
         let (writes, write_jobs) = mpsc::sync_channel(options.queue_calls_max);
         store.writes = Some(writes);
-        let writer = Writer::new(database.into_writer(), shared, write_jobs);
+        let (connection, log) = database.into_writer();
+        let writer = Writer::new(connection, log, shared, write_jobs);
         store.writer = Some(start("sqlite-writer", move || writer.run())?);
         Ok(store)
     }

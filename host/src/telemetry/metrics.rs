@@ -80,7 +80,7 @@ pub struct GuestMetrics {
 }
 
 /// What a guest is granted, or denied.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GrantKind {
     /// The session as a whole.
     Session,

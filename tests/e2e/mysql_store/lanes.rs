@@ -324,6 +324,56 @@ async fn callers_who_go_away_take_nobody_with_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
+    // The server counts for all: it is not shared with other tests.
+    let mariadb = Mariadb::start().await;
+    let database = mariadb.fresh_database().await;
+    let mut options = options(&database.url);
+    options.connection_limit = 1;
+    let store = connect(&options).await;
+    let (id, row) = created(&store, DATA).await;
+    let (mut holder, mut admin) = (mariadb.admin().await, mariadb.admin().await);
+    let used = holder.query_drop(format!("USE {}", database.name)).await;
+    used.unwrap();
+    let selects = "SHOW GLOBAL STATUS LIKE 'Com_select'";
+    lock(&mut holder, &id).await;
+    let blocked = commit(&store, &id, update(&row, NEXT));
+    let crowd = async {
+        let running =
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'UPDATE%'";
+        let mut updates = Some(0_usize);
+        while updates != Some(1) {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            updates = admin.query_first(running).await.unwrap();
+        }
+        let before: Option<(String, usize)> = admin.query_first(selects).await.unwrap();
+        for _ in 0..2 {
+            let ids: Vec<_> = (0..4_096).map(|_| SessionId::generate()).collect();
+            let calls = ids.iter().map(std::slice::from_ref);
+            let mut calls: Vec<_> = calls.map(|id| store.load_many(id, NOW_S)).collect();
+            for call in &mut calls {
+                // It waits from when it is first polled.
+                let polled = futures_util::poll!(call);
+                assert!(polled.is_pending(), "the connection is taken");
+            }
+        }
+        let release = async { holder.query_drop("ROLLBACK").await.unwrap() };
+        let (found, ()) = futures_util::future::join(load(&store, &id), release).await;
+        assert!(found.is_some());
+        let after: Option<(String, usize)> = admin.query_first(selects).await.unwrap();
+        let read = after.unwrap().1 - before.unwrap().1;
+        assert!(
+            read <= 2,
+            "{read} statements for one row that is waited for"
+        );
+    };
+    let (verdict, ()) = futures_util::future::join(blocked, crowd).await;
+    assert_committed(&verdict);
+    // The connection is as it was.
+    assert_eq!(load(&store, &id).await.unwrap().data, NEXT.as_bytes());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rows_beyond_what_may_wait_are_refused_and_a_large_call_is_not() {
     let (database, mut holder) = database().await;
     let mut options = options(&database.url);

@@ -7,6 +7,7 @@ use super::super::reader::Section;
 use super::super::server::ServerSettings;
 use super::super::session::SessionSettings;
 use super::super::source::Value;
+use crate::guest::read_ahead_cost_max;
 use crate::limits;
 
 /// `limits` of a guest.
@@ -179,13 +180,53 @@ pub(in super::super) struct Shared<'a> {
     pub(in super::super) session: &'a SessionSettings,
 }
 
-pub(super) fn read(mut section: Section<'_>, shared: Shared<'_>) -> GuestLimits {
+/// `is_read_ahead`: whether bodies are read before the guest starts.
+pub(super) fn read(
+    mut section: Section<'_>,
+    shared: Shared<'_>,
+    is_read_ahead: bool,
+) -> GuestLimits {
     let mut limits = GuestLimits::default();
     read_sizes(&mut section, &mut limits);
     read_times(&mut section, &mut limits);
     read_counts(&mut section, &mut limits);
     check(&section, &limits, shared);
+    if is_read_ahead && let Some((problem, remedy)) = waiting_body(&limits, shared.server) {
+        section.fault("replay_body", problem, remedy);
+    }
     limits
+}
+
+/// What is wrong with a guest whose bodies are read ahead, and the remedy, where the total of all bodies cannot take a single one:
+/// such a body would be refused for ever.
+pub(in super::super) fn waiting_body(
+    limits: &GuestLimits,
+    server: &ServerSettings,
+) -> Option<(String, String)> {
+    let total = server.totals.request_bytes;
+    // Joined pieces, and behind them one of the parser's buffer (HTTP/1) or a DATA frame, which is no larger than joined ones.
+    let joined = limits::BODY_PIECE_JOINED_BYTES;
+    let piece_bytes_max = joined + server.listener.head_bytes_max.max(joined);
+    let replay_bytes_max = limits.replay_bytes_max;
+    let cost = read_ahead_cost_max(
+        limits.request_body_bytes_max,
+        replay_bytes_max,
+        piece_bytes_max,
+    );
+    if cost <= total {
+        return None;
+    }
+    let problem = format!(
+        "is {}, of which one body in small pieces takes up to {cost} bytes of memory, and server.waiting_bodies, which holds for \
+         all bodies, is {}: such a body is always answered 503",
+        written_size(replay_bytes_max as u64),
+        written_size(total),
+    );
+    let remedy = format!(
+        "raise server.waiting_bodies to at least {}MiB, lower replay_body, or set stream = true, which reads no body ahead",
+        cost.div_ceil(1 << 20)
+    );
+    Some((problem, remedy))
 }
 
 fn read_sizes(section: &mut Section<'_>, limits: &mut GuestLimits) {

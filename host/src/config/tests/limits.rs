@@ -122,6 +122,64 @@ fn a_limit_above_that_of_all_is_a_fault_which_names_both() {
 }
 
 #[test]
+fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_both_keys() {
+    let told = |top: &str, limits: &str| {
+        let mut faults = Read::of(&with_limits(top, limits)).faults();
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        faults.remove(0)
+    };
+    // With the default of 1 MiB as well as with one that is given.
+    for limits in ["", "replay_body = \"1MiB\""] {
+        let fault = told("[server]\nwaiting_bodies = \"3MiB\"", limits);
+        assert!(
+            fault.contains("guest.a.limits.replay_body: is 1MiB"),
+            "{fault}"
+        );
+        assert!(
+            fault.contains("server.waiting_bodies, which holds for all bodies, is 3MiB"),
+            "{fault}"
+        );
+        assert!(
+            fault.contains("raise server.waiting_bodies to at least 4MiB"),
+            "{fault}"
+        );
+    }
+    let large = "request_body = \"1GiB\"\nreplay_body = \"200MiB\"";
+    assert!(told("", large).contains("is 256MiB"));
+}
+
+#[test]
+fn a_total_of_waiting_bodies_fits_small_bodies_and_guests_that_read_none_ahead() {
+    let server = "[server]\nwaiting_bodies = \"1MiB\"";
+    for limits in [
+        "replay_body = \"64KiB\"",
+        "replay_body = 0",
+        "request_body = \"64KiB\"",
+    ] {
+        Read::of(&with_limits(server, limits)).config();
+    }
+    Read::of(&with_limits("[server]\nwaiting_bodies = \"4MiB\"", "")).config();
+    let streamed = with_limits(server, "").replace("[guest.a.limits]", "stream = true");
+    Read::of(&streamed).config();
+}
+
+#[test]
+fn a_component_alone_needs_room_for_one_body_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let component = folder.path().join("alone.wasm");
+    std::fs::write(&component, "").unwrap();
+    let words = Words {
+        component: Some(component),
+        ..Words::default()
+    };
+    let small = [("CLOAKROOM_SERVER_WAITING_BODIES", "1MiB")];
+    let refused = Config::load(&words, &small).unwrap_err();
+    let told = shown(&refused.faults);
+    assert!(told.contains("server.waiting_bodies"), "{told}");
+    assert!(Config::load(&words, &[]).is_ok());
+}
+
+#[test]
 fn the_defaults_give_way_to_a_smaller_host() {
     let text = with_limits(
         "[server]\ninstances = 1\nrequest_headers = 10",

@@ -2,7 +2,7 @@
 
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance,
-    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, Parser, Payload,
+    ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, MemoryType, Parser, Payload,
 };
 
 /// Counts on, however much a file claims.
@@ -18,6 +18,8 @@ pub(in crate::guest) struct Need {
     pub(in crate::guest) tables: u32,
     /// Inner components that have functions of their own.
     pub(in crate::guest) tasking: u32,
+    /// What its linear memories have at the start, in bytes: at least so much is used.
+    pub(in crate::guest) memory_bytes: u64,
 }
 
 impl Need {
@@ -27,6 +29,7 @@ impl Need {
         add(&mut self.memories, other.memories);
         add(&mut self.tables, other.tables);
         add(&mut self.tasking, other.tasking);
+        self.memory_bytes = self.memory_bytes.saturating_add(other.memory_bytes);
     }
 
     fn or_more(self, other: Self) -> Self {
@@ -35,8 +38,18 @@ impl Need {
             memories: self.memories.max(other.memories),
             tables: self.tables.max(other.tables),
             tasking: self.tasking.max(other.tasking),
+            // The others are bounds of what may be used, this is one of what is used at least.
+            memory_bytes: 0,
         }
     }
+}
+
+/// What a memory has at the start. Its pages are of 64 KiB, unless it says otherwise.
+fn start_bytes(memory: &MemoryType) -> u64 {
+    let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16));
+    memory
+        .initial
+        .saturating_mul(page_bytes.unwrap_or(u64::MAX))
 }
 
 /// A module or component under way.
@@ -87,7 +100,13 @@ impl Counting {
             }
             Payload::End(_) => self.close(),
             Payload::MemorySection(section) => {
-                self.top(|it| add(&mut it.need.memories, section.count()))
+                self.top(|it| add(&mut it.need.memories, section.count()));
+                for memory in section {
+                    let bytes = start_bytes(&memory?);
+                    self.top(|it| {
+                        it.need.memory_bytes = it.need.memory_bytes.saturating_add(bytes);
+                    });
+                }
             }
             Payload::TableSection(section) => {
                 self.top(|it| add(&mut it.need.tables, section.count()))
@@ -258,7 +277,8 @@ mod tests {
                 core_instances: 2,
                 memories: 4,
                 tables: 2,
-                tasking: 1
+                tasking: 1,
+                memory_bytes: 4 << 16,
             }
         );
     }
@@ -287,6 +307,7 @@ mod tests {
             (need.core_instances, need.memories, need.tasking),
             (8, 8, 0)
         );
+        assert_eq!(need.memory_bytes, 4 << 16, "those of $outer alone");
     }
 
     #[test]

@@ -20,6 +20,8 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::connect::{ConnectError, Connection};
 use super::grant::Destination;
 use super::pool::{Full, GuestPool, Way};
+use crate::guest::http_types::fields_size;
+use crate::guest::tally::{Charge, Refused, Tally};
 use crate::quota::Source;
 
 /// How long each part of an exchange may take.
@@ -48,14 +50,22 @@ pub(super) enum ExchangeError {
     Failed(Error),
 }
 
+impl From<Refused> for ExchangeError {
+    fn from(refused: Refused) -> Self {
+        Self::Failed(Error::InternalError(Some(refused.to_string())))
+    }
+}
+
 /// Ready with what became of the connection once the answer was read or given up.
 pub(super) type Ended = oneshot::Receiver<Result<(), Error>>;
 
-/// Sends a request and waits for the head of its answer. `source` is the client that the guest calls for.
+/// Sends a request and waits for the head of its answer. `source` is the client that the guest calls for, `tally` the sum that
+/// counts both heads: the request's until the answer arrives, the answer's as long as its body is there.
 pub(super) async fn exchange(
     pool: Arc<GuestPool>,
     source: Source,
     destination: Destination,
+    tally: &Tally,
     mut request: Request<WasiBody>,
     patience: Patience,
 ) -> Result<(Response<WasiBody>, Ended), ExchangeError> {
@@ -63,6 +73,7 @@ pub(super) async fn exchange(
     let until = now + patience.connect;
     let wait_until = until.min(now + patience.wait);
     to_origin_form(&mut request, &destination);
+    let _charge = tally.charge(fields_size(request.headers()))?;
     loop {
         let way = pool.way(source, &destination, wait_until).await;
         let (mut connection, is_new) = match way.map_err(|Full| ExchangeError::Full)? {
@@ -77,6 +88,7 @@ pub(super) async fn exchange(
         let late = |_| ExchangeError::Failed(Error::ConnectionReadTimeout);
         match answered.map_err(late)? {
             Ok(response) => {
+                let charge = tally.charge(fields_size(response.headers()))?;
                 let (ended, end) = oneshot::channel();
                 let held = Held {
                     connection,
@@ -86,8 +98,9 @@ pub(super) async fn exchange(
                     runtime: Handle::current(),
                     ended,
                 };
-                let answer =
-                    |incoming| Answer::new(incoming, held, patience.between_bytes).boxed_unsync();
+                let answer = |incoming| {
+                    Answer::new(incoming, held, charge, patience.between_bytes).boxed_unsync()
+                };
                 return Ok((response.map(answer), end));
             }
             Err(mut failed) => match failed.take_message() {
@@ -155,6 +168,7 @@ struct Answer {
     incoming: Incoming,
     /// None once it was given back.
     held: Option<Held>,
+    _charge: Charge,
     between_bytes: Duration,
     /// None while the guest does not wait.
     timer: Option<Pin<Box<Sleep>>>,
@@ -162,10 +176,11 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(incoming: Incoming, held: Held, between_bytes: Duration) -> Self {
+    fn new(incoming: Incoming, held: Held, charge: Charge, between_bytes: Duration) -> Self {
         let mut answer = Self {
             incoming,
             held: Some(held),
+            _charge: charge,
             between_bytes,
             timer: None,
             is_waiting: false,

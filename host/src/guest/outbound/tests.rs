@@ -22,6 +22,7 @@ use super::exchange::{ExchangeError, Patience, exchange};
 use super::grant::{Destination, Host};
 use super::pool::{GuestPool, Pool};
 use super::resolve::{Lookup, Places, Resolve};
+use crate::guest::tally::Tally;
 use crate::quota::Source;
 
 /// Every name is this machine's; counts the look-ups.
@@ -88,7 +89,8 @@ async fn send_with(
     patience: Patience,
 ) -> Result<Response<WasiBody>, ExchangeError> {
     let (guest, nobody) = (Arc::clone(guest), Source::default());
-    let sent = exchange(guest, nobody, destination, request(method), patience);
+    let (tally, request) = (Tally::new(1 << 20), request(method));
+    let sent = exchange(guest, nobody, destination, &tally, request, patience);
     sent.await.map(|(response, _ended)| response)
 }
 
@@ -367,12 +369,14 @@ async fn a_server_gets_its_own_name_and_the_path_alone() {
         stream.write_all(OK.as_bytes()).await.unwrap();
         String::from_utf8(head[..read].to_vec()).unwrap()
     };
+    let tally = Tally::new(1 << 20);
     let mut request = request(Method::GET);
     *request.uri_mut() = format!("http://API.Test.:{port}/a?b").parse().unwrap();
     let sent = exchange(
         guest,
         Source::default(),
         destination(port),
+        &tally,
         request,
         PATIENCE,
     );

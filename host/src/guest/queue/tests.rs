@@ -26,8 +26,8 @@ fn fate(waiter: &mut Waiter) -> Option<bool> {
     }
 }
 
-/// Lets one more in and returns its number.
-fn next(queue: &Arc<Queue>, waiters: &mut VecDeque<(usize, Waiter)>) -> usize {
+/// Lets one more in and returns what it is called.
+fn next<T>(queue: &Arc<Queue>, waiters: &mut VecDeque<(T, Waiter)>) -> T {
     drop(Slot(Some(Arc::clone(queue))));
     let at = waiters
         .iter_mut()
@@ -63,6 +63,68 @@ fn connections_of_a_peer_take_turns() {
     assert_eq!(order(&[many, many, many, one]), [0, 3, 1, 2]);
 }
 
+/// Other connections ask again as soon as they are served, on the same connection or on a new one.
+#[test]
+fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
+    for is_kept in [true, false] {
+        let queue = Queue::new(0, 64);
+        let join = |connection| (connection, queue.join(source(1, connection), ()).unwrap());
+        let mut waiters: VecDeque<_> = [0, 0, 1, 2, 3].map(join).into();
+        let mut newest = 3;
+        let mut served = Vec::new();
+        for _ in 0..5 {
+            let connection = next(&queue, &mut waiters);
+            served.push(connection);
+            if connection != 0 {
+                newest += 1;
+                waiters.push_back(join(if is_kept { connection } else { newest }));
+            }
+        }
+        assert_eq!(served, [0, 1, 2, 3, 0], "kept: {is_kept}");
+    }
+}
+
+/// Whatever comes and goes, no more connections of a peer are served before one that waits than waited before it did.
+#[test]
+fn a_connection_that_waits_has_its_turn_in_one_rotation() {
+    for seed in 0..500 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let queue = Queue::new(0, 64);
+        let mut waiters = VecDeque::new();
+        // By connection: how many may still be served before it.
+        let mut before: HashMap<u64, usize> = HashMap::new();
+        for _ in 0..200 {
+            let changed = match random.u8(0..4) {
+                0..2 if waiters.len() < 64 => {
+                    let connection = random.u64(0..6);
+                    let waiter = queue.join(source(1, connection), ()).unwrap();
+                    waiters.push_back((connection, waiter));
+                    let others = before.len();
+                    before.entry(connection).or_insert(others);
+                    continue;
+                }
+                2 if !waiters.is_empty() => {
+                    let at = random.usize(0..waiters.len());
+                    waiters.remove(at).unwrap().0
+                }
+                3 if !waiters.is_empty() => {
+                    let served = next(&queue, &mut waiters);
+                    before.remove(&served);
+                    for left in before.values_mut() {
+                        *left = left.checked_sub(1).unwrap_or_else(|| panic!("seed {seed}"));
+                    }
+                    before.insert(served, before.len());
+                    served
+                }
+                _ => continue,
+            };
+            if waiters.iter().all(|(connection, _)| *connection != changed) {
+                before.remove(&changed);
+            }
+        }
+    }
+}
+
 #[test]
 fn a_full_queue_evicts_the_newest_waiter_of_the_busiest_connection() {
     for visitor in [source(2, 9), source(1, 9)] {
@@ -77,6 +139,23 @@ fn a_full_queue_evicts_the_newest_waiter_of_the_busiest_connection() {
         assert_eq!(queue.usage(), (0, 4));
         assert_eq!(queue.join(source(1, 1), ()).err(), Some(Full));
     }
+}
+
+#[test]
+fn the_busiest_connection_is_the_one_with_the_most_waiters_at_this_moment() {
+    let queue = Queue::new(0, 6);
+    let mut waiters: VecDeque<_> = [1, 1, 1, 2, 2, 2]
+        .map(|connection| (connection, queue.join(source(1, connection), ()).unwrap()))
+        .into();
+    assert_eq!(next(&queue, &mut waiters), 1);
+    let mut newest = queue.join(source(1, 1), ()).unwrap();
+    // Both have as many: the first one loses the newest of all, and then the second one has more.
+    let visitors = [8, 9].map(|connection| queue.join(source(1, connection), ()).unwrap());
+    let fates: Vec<_> = waiters.iter_mut().map(|(_, waiter)| fate(waiter)).collect();
+    assert_eq!(fate(&mut newest), Some(false));
+    assert_eq!(fates, [None, None, None, None, Some(false)]);
+    assert_eq!(queue.join(source(1, 2), ()).err(), Some(Full));
+    drop(visitors);
 }
 
 #[test]
@@ -126,6 +205,29 @@ fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn()
     assert_eq!(queue.usage(), (0, 0));
 }
 
+/// Whether all that is kept of the waiters says the same.
+#[track_caller]
+fn assert_consistent(queue: &Queue, seed: u64) {
+    let state = queue.lock();
+    assert_eq!(state.turns.len(), state.peers.len(), "seed {seed}");
+    let of_peers = state.peers.values().map(|peer| peer.waiting);
+    assert_eq!(of_peers.sum::<usize>(), state.waiting, "seed {seed}");
+    for (key, peer) in &state.peers {
+        assert_eq!(state.turns.get(&peer.turn), Some(key), "seed {seed}");
+        let of_connections = peer.connections.values().map(|one| one.waiters.len());
+        assert_eq!(of_connections.sum::<usize>(), peer.waiting, "seed {seed}");
+        let count = peer.connections.len();
+        let counts = (peer.turns.len(), peer.loads.len());
+        assert_eq!(counts, (count, count), "seed {seed}");
+        for (key, connection) in &peer.connections {
+            assert!(!connection.waiters.is_empty(), "seed {seed}");
+            let of_turn = peer.turns.get(&connection.turn);
+            let of_load = peer.loads.get(&connection.load());
+            assert_eq!((of_turn, of_load), (Some(key), Some(key)), "seed {seed}");
+        }
+    }
+}
+
 /// Neither slots nor waiters are lost or made up, whatever the order of events, and no slot is free while a request waits.
 #[test]
 fn slots_and_waiters_are_counted_exactly() {
@@ -163,6 +265,7 @@ fn slots_and_waiters_are_counted_exactly() {
             assert_eq!(waiting, waiters.len(), "seed {seed}");
             assert!(waiting <= WAITERS, "seed {seed}");
             assert!(free == 0 || waiting == 0, "seed {seed}");
+            assert_consistent(&queue, seed);
         }
         drop((slots, waiters));
         assert_eq!(queue.usage(), (SLOTS, 0), "seed {seed}");

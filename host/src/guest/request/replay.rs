@@ -23,10 +23,32 @@ use wasmtime_wasi_http::Error;
 use super::awaited::Awaited;
 use crate::guest::blame::BodyState;
 use crate::guest::error::GuestFailure;
+use crate::limits::{BODY_PIECE_BYTES_MIN, BODY_PIECES_FREE};
 use crate::quota::{Phase, Reservation, Resource};
 
 /// What a kept piece costs besides its bytes, in bytes: bodies in tiny pieces cost their bookkeeping.
 const PIECE_COST: u64 = 64;
+
+/// What is charged for bytes that are kept in so many pieces.
+fn cost(bytes: u64, pieces: u64) -> u64 {
+    bytes.saturating_add(pieces.saturating_mul(PIECE_COST))
+}
+
+/// The most that is charged for what is read ahead of one body, if its client sends it in pieces of the least size on average.
+/// The few pieces a second that may be smaller are left out: they count only for a client that takes minutes.
+pub fn read_ahead_cost_max(
+    body_bytes_max: u64,
+    replay_bytes_max: usize,
+    piece_bytes_max: usize,
+) -> u64 {
+    if replay_bytes_max == 0 {
+        return 0;
+    }
+    // The piece that passes the bound is kept whole.
+    let bytes = replay_bytes_max.saturating_add(piece_bytes_max) as u64;
+    let bytes = bytes.min(body_bytes_max);
+    cost(bytes, bytes / BODY_PIECE_BYTES_MIN + BODY_PIECES_FREE)
+}
 
 /// The client sends its body more slowly than it may. A body ends with this error when its source finds that out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -319,7 +341,7 @@ impl Record {
         let Some(room) = &self.room else {
             return true;
         };
-        let has_room = room.grow(data.len() as u64 + PIECE_COST).is_ok();
+        let has_room = room.grow(cost(data.len() as u64, 1)).is_ok();
         // Of bodies that are waited for, the one that has been silent for longest gives way.
         has_room && (keep == Keep::IfItFits || room.set_phase(Phase::WaitsForClient).is_ok())
     }

@@ -97,7 +97,7 @@ fn a_guest_that_cannot_start_within_its_memory_is_refused_at_load() {
     settings.limits.memory_bytes_max = 64 << 10;
     let error = runtime().load(settings).unwrap_err();
     assert!(
-        matches!(&error, LoadError::NotInstantiable { .. }) && error.to_string().contains("memory"),
+        matches!(&error, LoadError::MemoryTooSmall { needed, bytes_max: 65536 } if *needed > 65536),
         "{error}"
     );
 }

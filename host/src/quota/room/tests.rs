@@ -234,3 +234,37 @@ fn what_is_remembered_is_what_a_search_would_find() {
         drop(held);
     }
 }
+
+/// The server lets a client without a connection wait in front of all others: see `server::place`.
+#[test]
+fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
+    let connections = Resource::Connections;
+    let mut barren = 0;
+    for seed in 0..500 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let quotas = quotas(6);
+        let peers: Vec<_> = (0..4).map(|n| peer(&quotas, n / 2)).collect();
+        let held: Vec<_> = (0..6)
+            .map(|_| {
+                let held = peers[random.usize(..4)].reserve(connections, 1).unwrap();
+                let phase = match random.u8(..8) {
+                    0 => Phase::Queued,
+                    1 => Phase::WaitsForClient,
+                    _ => Phase::Working,
+                };
+                held.set_phase(phase).unwrap();
+                held
+            })
+            .collect();
+        if !make_room(&peer(&quotas, 100), connections, 1, Duration::ZERO) {
+            barren += 1;
+            let proxy = quotas.exempt();
+            for other in peers.iter().chain([&proxy]) {
+                let found = make_room(other, connections, 1, Duration::ZERO);
+                assert!(!found, "seed {seed}");
+            }
+        }
+        drop(held);
+    }
+    assert!(barren > 0);
+}

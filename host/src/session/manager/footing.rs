@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
+use tokio_util::task::AbortOnDropHandle;
+
 use super::{Loaded, SessionManager};
 use crate::record::{SessionId, SessionRecord};
 use crate::session::policy::{self, Link, Standing};
-use crate::session::run::{Check, Coming, Footing, Phase, Since};
+use crate::session::run::{Check, Coming, Footing, Loading, Phase, Since};
 use crate::session::snapshots::{Known, Last};
 use crate::session::transaction::{Base, Limits, Transaction};
 use crate::session::{Access, Start, Visit};
@@ -44,7 +46,7 @@ impl SessionManager {
         let is_read = snapshot.last == Last::Read || visit.grant.access == Access::Read;
         let since = Since::BeforeVisit(Instant::now());
         let check = match is_read {
-            true => Check::UnderWay(since, self.tasks.spawn(Arc::clone(self).load_owned(id))),
+            true => Check::UnderWay(since, self.load_beside(id)),
             false => Check::Due(since),
         };
         let phase = self.on_row(snapshot.base, Link::of(visit));
@@ -63,15 +65,18 @@ impl SessionManager {
         // A store in memory has it at once: no task is made for that.
         let row = match futures_util::poll!(&mut load) {
             Poll::Ready(loaded) => Coming::Here(Some(loaded)),
-            Poll::Pending => Coming::OnItsWay(self.tasks.spawn(load)),
+            Poll::Pending => Coming::OnItsWay(AbortOnDropHandle::new(self.tasks.spawn(load))),
         };
         Phase::Loading { id, row, absent }
     }
 
-    pub(in crate::session) async fn load_owned(
-        self: Arc<Self>,
-        id: SessionId,
-    ) -> Result<Loaded, StoreError> {
+    /// Reads a row in a task, which ends with the handle: a read whose request is over would take the place of another's.
+    pub(in crate::session) fn load_beside(self: &Arc<Self>, id: SessionId) -> Loading {
+        let load = Arc::clone(self).load_owned(id);
+        AbortOnDropHandle::new(self.tasks.spawn(load))
+    }
+
+    async fn load_owned(self: Arc<Self>, id: SessionId) -> Result<Loaded, StoreError> {
         self.load(&id).await
     }
 
@@ -83,7 +88,8 @@ impl SessionManager {
         self.counters.loads.add_one();
         let now_s = self.clock.now_s();
         let rows = self.store.load_many(std::slice::from_ref(id), now_s).await;
-        let row = rows.inspect_err(|error| tracing::warn!(%error, "could not read a session"))?;
+        let row =
+            rows.inspect_err(|error| self.tell_store_fault("could not read a session", error))?;
         let is_outlived =
             |row: &SessionRecord| policy::is_outlived(&self.options, row.created_at_s, now_s);
         let Some(record) = row

@@ -3,15 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::task::JoinHandle;
-
-use super::{Phase, Run, Stop, Successor};
+use super::{Loading, Phase, Run, Stop, Successor};
 use crate::limits::UNKNOWN_END_MAX;
 use crate::record::SessionId;
 use crate::session::manager::Loaded;
 use crate::session::snapshots::Known;
 use crate::session::transaction::Base;
-use crate::store::StoreError;
 
 /// Whether the row that a run stands on is the store's.
 pub(in crate::session) enum Check {
@@ -20,7 +17,7 @@ pub(in crate::session) enum Check {
     /// It is a snapshot: the commit will tell, if there is one.
     Due(Since),
     /// It is a snapshot, and the store is asked beside the guest.
-    UnderWay(Since, JoinHandle<Result<Loaded, StoreError>>),
+    UnderWay(Since, Loading),
 }
 
 /// When a snapshot's row was surely there: what vanished while a visit ran is another matter than what it came too late for.
@@ -68,8 +65,8 @@ impl Run {
         if let (Check::Due(since), Phase::Open(transaction)) = (&self.check, &self.phase)
             && let Some(base) = transaction.base()
         {
-            let load = Arc::clone(&self.manager).load_owned(base.id.clone());
-            self.check = Check::UnderWay(*since, self.manager.tasks.spawn(load));
+            let loading = self.manager.load_beside(base.id.clone());
+            self.check = Check::UnderWay(*since, loading);
         }
     }
 

@@ -106,7 +106,7 @@ impl Run {
             Verdict::Committed => Ok(Try::Landed),
             Verdict::Conflict => Ok(Try::Overtaken),
             Verdict::Failed(error) => {
-                tracing::warn!(%error, "could not commit a session");
+                manager.tell_store_fault("could not commit a session", &error);
                 Err(match error.kind {
                     StoreErrorKind::TooLarge => Stop::TooLarge,
                     StoreErrorKind::Unavailable | StoreErrorKind::Broken => Stop::Store,
@@ -114,7 +114,7 @@ impl Run {
             }
             Verdict::Ambiguous(error) => {
                 manager.counters.ambiguous_commits.add_one();
-                tracing::warn!(%error, "the reply to a session's commit was lost");
+                manager.tell_store_fault("the reply to a session's commit was lost", &error);
                 if matches!(planned.commit.change, Change::Create(_)) {
                     return Ok(Try::CreationLost);
                 }

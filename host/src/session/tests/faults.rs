@@ -1,5 +1,13 @@
 //! A store that is down or gives nonsense: what the visitor is told, and that nothing is half done.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::timeout;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+
 use super::super::{CallError, CookieChange, Error, Refusal};
 use super::guest::{Trap, answered, bump, failed, guest, refused};
 use super::house::{House, presented, set_for};
@@ -69,6 +77,67 @@ async fn a_load_that_hangs_does_not_hold_up_who_made_no_call() {
     let outcome = house.request(&id, guest(|_, _| async { Ok(()) }));
     assert_eq!(answered(outcome.await).1, CookieChange::Keep);
     gate.open();
+}
+
+#[tokio::test]
+async fn a_read_ends_with_the_request_that_it_was_for() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    for is_on_snapshot in [false, true] {
+        let gate = Gate::new();
+        house.store.will_load([gate.then(Fate::Done)]);
+        let without_instance = guest(|_, _| {
+            let gate = &gate;
+            async move {
+                gate.arrival().await;
+                Err::<(), _>(Trap::OfItself)
+            }
+        });
+        let outcome = house.request(&id, without_instance).await;
+        assert_eq!(failed(outcome).0, Trap::OfItself);
+        let snapshots = house.counters().snapshots.get();
+        assert_eq!(snapshots, u64::from(is_on_snapshot));
+        // It waits for all tasks of the manager, and the gate stays closed.
+        let asked = timeout(Duration::from_secs(5), house.asked()).await;
+        assert_eq!(asked.expect("no task reads any more"), [Asked::Load]);
+        // The next visit begins on a snapshot, and the store is asked beside it.
+        let reader = guest(|session, _| async move { Ok(session.get("n").await?) });
+        answered(house.request(&id, reader).await);
+        house.asked().await;
+    }
+}
+
+/// Counts the warnings of this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<AtomicUsize>);
+
+impl<S: Subscriber> Layer<S> for Warnings {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        if *event.metadata().level() == Level::WARN {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_thousand_refused_requests_are_one_warning_for_each_kind_of_fault() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    let warnings = Warnings::default();
+    let subscriber = tracing_subscriber::registry().with(warnings.clone());
+    let _logging = tracing::subscriber::set_default(subscriber);
+    house.store.will(Fate::DOWN);
+    for _ in 0..1000 {
+        assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
+    }
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "reads");
+    for _ in 0..1000 {
+        assert_eq!(refused(house.first_request(bump()).await), REFUSED);
+    }
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 2, "commits");
+    house.store.will(Fate::Fails(StoreErrorKind::Broken));
+    assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
+    assert_eq!(warnings.0.load(Ordering::Relaxed), 3, "another kind");
 }
 
 #[tokio::test]

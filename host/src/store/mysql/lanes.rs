@@ -5,6 +5,9 @@
 //! A lane is a task that lives as long as something waits, with one link of the pool at a time. A statement that gets no
 //! answer loses its lane to the next one, so that a locked row or a dead link holds up nobody but those who travel with it;
 //! and a row is in one statement at a time, so that whoever wants a locked row again waits here, not in one more lane.
+//!
+//! A statement that has left is never cut off, which would cost its connection. A read that waits is taken back when its caller goes
+//! away: requests that are refused at once would fill the queue with reads that nothing waits for. A commit stays.
 
 mod commits;
 mod contests;
@@ -16,13 +19,12 @@ mod verdicts;
 pub(super) use commits::CommitJob;
 pub(super) use contests::Contests;
 pub(super) use doubts::Doubts;
-pub(super) use loads::{LoadJob, load_now};
+pub(super) use loads::LoadJob;
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
@@ -45,6 +47,9 @@ const ROOM: Room = Room {
 
 /// Something to do with one row, which may travel with others like it.
 pub(super) trait Job: Travels + Sized + Send + 'static {
+    /// Whether one that has not left yet is taken back when its caller goes away.
+    const ENDS_WITH_CALLER: bool;
+
     /// What becomes of it.
     type Outcome: Send + 'static;
 
@@ -78,8 +83,11 @@ struct State<J: Job> {
 
 /// What a caller has of a job that waits.
 struct Ticket<J: Job> {
+    lanes: Arc<Lanes<J>>,
     number: u64,
     reply: oneshot::Receiver<J::Outcome>,
+    /// Whether the job does not wait any more.
+    is_over: bool,
 }
 
 /// A job under way. Whoever has it answers it; if it is dropped, its caller is told that it was interrupted.
@@ -101,9 +109,6 @@ struct Place<J: Job> {
     is_taken: bool,
 }
 
-/// A lane that a caller uses by itself. However that ends, it is there for whoever waits by then.
-pub(super) struct OwnLane<J: Job>(Place<J>);
-
 impl<J: Job> Lanes<J> {
     pub(super) fn new(shared: &Arc<Shared>, tasks: &TaskTracker, wait_max: Duration) -> Arc<Self> {
         Arc::new(Self {
@@ -119,7 +124,8 @@ impl<J: Job> Lanes<J> {
 
     /// Gets jobs done; one outcome for each, in the same order.
     ///
-    /// Cancel safety: dropping it leaves the jobs that have begun to wait where they are; they will be done.
+    /// Cancel safety: jobs that have begun to wait when it is dropped will be done; those that end with their caller
+    /// ([`Job::ENDS_WITH_CALLER`]) are taken back if they still wait.
     pub(super) async fn get_done(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
@@ -135,32 +141,22 @@ impl<J: Job> Lanes<J> {
     }
 
     async fn outcome(&self, waiting: Option<Ticket<J>>, until: Instant) -> J::Outcome {
-        let Some(Ticket { number, mut reply }) = waiting else {
+        let Some(mut ticket) = waiting else {
             return J::refused(unavailable("too many rows wait for it"));
         };
-        let replied = match timeout_at(until, &mut reply).await {
+        let in_time = timeout_at(until, &mut ticket.reply).await;
+        let is_withdrawn = in_time.is_err() && self.lock().queue.withdraw(ticket.number);
+        ticket.is_over = true;
+        if is_withdrawn {
+            let waited = format!("all lanes were busy for {} ms", self.wait_max.as_millis());
+            return J::refused(unavailable(waited));
+        }
+        let replied = match in_time {
             Ok(replied) => replied,
-            Err(_) if self.lock().queue.withdraw(number) => {
-                let waited = format!("all lanes were busy for {} ms", self.wait_max.as_millis());
-                return J::refused(unavailable(waited));
-            }
             // It has left: what becomes of it is known within the statements' own time.
-            Err(_) => reply.await,
+            Err(_) => (&mut ticket.reply).await,
         };
         replied.unwrap_or_else(|_| J::interrupted())
-    }
-
-    /// A lane for something that is done in no task of ours, if one is free and nobody waits for it.
-    pub(super) fn free_lane(self: &Arc<Self>) -> Option<OwnLane<J>> {
-        let mut state = self.lock();
-        if state.queue.len() > 0 || state.lanes_busy == STORE_LANES {
-            return None;
-        }
-        state.lanes_busy += 1;
-        Some(OwnLane(Place {
-            lanes: Arc::clone(self),
-            is_taken: true,
-        }))
     }
 
     /// None for whom there is no room.
@@ -172,7 +168,12 @@ impl<J: Job> Lanes<J> {
             waiting.push(has_room.then(|| {
                 let (sender, reply) = oneshot::channel();
                 let number = state.queue.push(job, sender);
-                Ticket { number, reply }
+                Ticket {
+                    lanes: Arc::clone(self),
+                    number,
+                    reply,
+                    is_over: false,
+                }
             }));
         }
         drop(state);
@@ -257,6 +258,15 @@ async fn work<J: Job>(mut place: Place<J>) {
     }
 }
 
+impl<J: Job> Drop for Ticket<J> {
+    fn drop(&mut self) {
+        if J::ENDS_WITH_CALLER && !self.is_over {
+            // Else it would take room from those that wait for an answer.
+            self.lanes.lock().queue.withdraw(self.number);
+        }
+    }
+}
+
 impl<J: Job> Seat<J> {
     /// Ends the job: its row is free, its caller told.
     pub(super) fn answer(self, outcome: J::Outcome) {
@@ -304,22 +314,6 @@ impl<J: Job> Drop for Place<J> {
     fn drop(&mut self) {
         let lanes = Arc::clone(&self.lanes);
         self.give_up(&mut lanes.lock());
-    }
-}
-
-impl<J: Job> OwnLane<J> {
-    pub(super) async fn keep_for<T>(mut self, run: impl Future<Output = T>) -> T {
-        self.0.keep_for(run).await
-    }
-}
-
-impl<J: Job> Drop for OwnLane<J> {
-    fn drop(&mut self) {
-        let lanes = Arc::clone(&self.0.lanes);
-        self.0.give_up(&mut lanes.lock());
-        if Handle::try_current().is_ok() {
-            lanes.open_lane();
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The database as files: path, lock, permissions, connections, the grown log. Knows no rows and no threads.
+//! The database as files: path, lock, permissions, connections, checkpoints, the grown log. Knows no rows and no threads.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io;
@@ -9,12 +9,11 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 
 use super::Options;
+use super::log::{self, Log};
 use super::statements::{LOAD, SCHEMA, SCHEMA_VERSION};
 
 /// The oldest SQLite whose write-ahead log can be trusted: up to 3.51.2 a reset of the log could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-/// Bytes that the log adds to each page.
-const WAL_FRAME_HEADER_BYTES: u64 = 24;
 /// Longest wait of a checkpoint for readers.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);
 
@@ -97,6 +96,7 @@ pub enum OpenError {
 pub(super) struct Database {
     path: PathBuf,
     writer: Connection,
+    log: Log,
     busy_timeout: Duration,
 }
 
@@ -112,6 +112,10 @@ pub(super) fn open(options: &Options) -> Result<(Database, File), OpenError> {
     // Shorter than a call may take, so that who waits for a stranger's lock gets a clear answer.
     let busy_timeout = options.timeout / 2;
     let writer = connect_writer(&path, busy_timeout)?;
+    let log = Log::of(&writer, &path, options.wal_bytes).map_err(|source| OpenError::Sqlite {
+        path: path.clone(),
+        source,
+    })?;
     if let Err(error) = grow_log(&writer, &path, options.wal_bytes) {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => {
@@ -128,6 +132,7 @@ pub(super) fn open(options: &Options) -> Result<(Database, File), OpenError> {
     let database = Database {
         path,
         writer,
+        log,
         busy_timeout,
     };
     Ok((database, lock))
@@ -147,9 +152,9 @@ impl Database {
         })
     }
 
-    /// The connection that writes.
-    pub(super) fn into_writer(self) -> Connection {
-        self.writer
+    /// The connection that writes, and its log.
+    pub(super) fn into_writer(self) -> (Connection, Log) {
+        (self.writer, self.log)
     }
 }
 
@@ -321,8 +326,7 @@ fn grow_log(connection: &Connection, path: &Path, wal_bytes: u64) -> rusqlite::R
     if log_bytes >= wal_bytes {
         return Ok(());
     }
-    let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
-    let frame_count = wal_bytes / (u64::from(page_bytes) + WAL_FRAME_HEADER_BYTES) + 1;
+    let frame_count = wal_bytes / log::frame_bytes(connection)? + 1;
     connection.pragma_update(None, "synchronous", "OFF")?;
     let rewrite_first_page = || connection.pragma_update(None, "user_version", SCHEMA_VERSION);
     let grown = (0..frame_count).try_for_each(|_| rewrite_first_page());
@@ -331,7 +335,8 @@ fn grow_log(connection: &Connection, path: &Path, wal_bytes: u64) -> rusqlite::R
     grown
 }
 
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+/// The file of the same name and a suffix.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     name.into()

@@ -10,7 +10,8 @@ use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
 use super::fault::{WriteError, is_disk_failure, is_disk_full, store_error};
-use super::file::{self, CheckpointMode};
+use super::file::{self, Checkpoint, CheckpointMode};
+use super::log::Log;
 use super::statements;
 use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_TRANSACTION_ROWS_MAX};
 use crate::store::{Commit, StoreError, Touch};
@@ -73,6 +74,7 @@ impl Shared {
 /// The writing thread's state.
 pub(super) struct Writer {
     connection: Connection,
+    log: Log,
     shared: Arc<Shared>,
     jobs: Receiver<WriteJob>,
     /// Pages in the log at which the next checkpoint is tried.
@@ -84,11 +86,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(
         connection: Connection,
+        log: Log,
         shared: Arc<Shared>,
         jobs: Receiver<WriteJob>,
     ) -> Self {
         Self {
             connection,
+            log,
             shared,
             jobs,
             checkpoint_at_pages: SQLITE_CHECKPOINT_PAGES,
@@ -186,9 +190,15 @@ impl Writer {
         }
         match try_checkpoint(&self.connection, self.checkpoint_at_pages) {
             Ok(None) => {}
-            Ok(Some(next_at_pages)) => {
-                self.checkpoint_at_pages = next_at_pages;
+            Ok(Some(tried)) => {
+                let left_pages = if tried.is_complete {
+                    0
+                } else {
+                    tried.log_pages
+                };
+                self.checkpoint_at_pages = left_pages + SQLITE_CHECKPOINT_PAGES;
                 self.is_checkpoint_failing = false;
+                self.log.note(tried);
             }
             Err(error) => {
                 self.halt_if_disk_failed(&error);
@@ -262,8 +272,8 @@ fn perform(connection: &Connection, job: &WriteJob) -> rusqlite::Result<Vec<usiz
     }
 }
 
-/// Tries a checkpoint if the log has reached `at_pages`; answers where the next one is due.
-fn try_checkpoint(connection: &Connection, at_pages: i64) -> rusqlite::Result<Option<i64>> {
+/// Tries a checkpoint if the log has reached `at_pages`; answers what came of it, with the log's length before it.
+fn try_checkpoint(connection: &Connection, at_pages: i64) -> rusqlite::Result<Option<Checkpoint>> {
     let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
     if log_pages < at_pages {
         return Ok(None);
@@ -273,11 +283,7 @@ fn try_checkpoint(connection: &Connection, at_pages: i64) -> rusqlite::Result<Op
     let done = file::with_short_wait(connection, || {
         file::checkpoint(connection, CheckpointMode::Restart)
     })?;
-    Ok(Some(if done.is_complete {
-        SQLITE_CHECKPOINT_PAGES
-    } else {
-        log_pages + SQLITE_CHECKPOINT_PAGES
-    }))
+    Ok(Some(Checkpoint { log_pages, ..done }))
 }
 
 fn refuse(batch: Vec<WriteJob>, error: &WriteError) {

@@ -137,3 +137,32 @@ async fn an_idle_connection_is_closed_after_a_while() {
         .unwrap();
     eventually("closed", || guest.open() == 0).await;
 }
+
+/// The head of this answer takes most of a memory limit of 2 KiB.
+const LONG_HEAD: &str = concat!(
+    "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nlong: ",
+    "________________________________________________________________________________________________________________",
+    "\r\n\r\n"
+);
+
+#[tokio::test]
+async fn heads_of_answers_count_against_the_memory_of_their_instance_while_they_are_there() {
+    let server = Server::start(&[LONG_HEAD; 9]).await;
+    let (guest, tally) = (guest(), Tally::new(2 << 10));
+    let call = || {
+        let (guest, source) = (Arc::clone(&guest), Source::default());
+        let to = destination(server.port);
+        exchange(guest, source, to, &tally, request(Method::GET), PATIENCE)
+    };
+    let (held, _) = call().await.unwrap();
+    let (second, _) = call().await.unwrap();
+    let refused = call().await;
+    let Err(ExchangeError::Failed(Error::InternalError(Some(reason)))) = refused else {
+        panic!("{:?}", refused.map(|_| ()));
+    };
+    assert!(reason.contains("would pass its limit"), "{reason}");
+    assert!(tally.has_refused());
+    drop((held, second));
+    assert!(!tally.is_half_used());
+    assert!(call().await.is_ok());
+}

@@ -28,7 +28,17 @@ impl Answered {
     async fn call(&self, number: u8, guest: &Arc<GuestPool>, port: u16) -> bool {
         let (guest, method) = (Arc::clone(guest), Method::GET);
         let (destination, request) = (destination(port), request(method));
-        match exchange(guest, client(number), destination, request, PATIENCE).await {
+        let tally = Tally::new(1 << 20);
+        match exchange(
+            guest,
+            client(number),
+            destination,
+            &tally,
+            request,
+            PATIENCE,
+        )
+        .await
+        {
             Ok((answer, _ended)) => {
                 self.0.lock().unwrap().push(number);
                 assert_eq!(text(answer).await.unwrap(), "ok");
@@ -58,10 +68,12 @@ impl Answered {
 /// A call of the flood that holds its connection, and the server that lets it.
 async fn holder(guest: &Arc<GuestPool>) -> (Response<WasiBody>, Server) {
     let server = Server::start(&[STALLS]).await;
+    let tally = Tally::new(1 << 20);
     let held = exchange(
         Arc::clone(guest),
         client(FLOOD),
         destination(server.port),
+        &tally,
         request(Method::GET),
         PATIENCE,
     );
@@ -142,6 +154,7 @@ fn a_call_waits_for_a_connection_as_long_as_it_says_and_no_longer_than_it_may() 
     let outbound = Outbound {
         hosts: Arc::new([]),
         account: Account::none(),
+        tally: Tally::new(1 << 20),
         pool: guest(),
         calls_max: 1,
         patience,

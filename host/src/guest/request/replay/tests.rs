@@ -196,6 +196,34 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
     assert!(!body.is_awaited(), "the guest has let go of it");
 }
 
+#[tokio::test]
+async fn a_total_of_what_one_body_costs_at_most_takes_a_body_in_the_smallest_pieces() {
+    const PIECE: &str = "0123456789abcdef0123456789abcdef";
+    let replay_bytes_max = 256 * PIECE.len();
+    // As many pieces as are kept, and more than that to come.
+    let mut pieces = vec!["x"; 1024];
+    pieces.extend([PIECE; 1024]);
+    let cost_max = read_ahead_cost_max(u64::MAX, replay_bytes_max, PIECE.len());
+    let quotas = Quotas::new(Totals {
+        request_bytes: cost_max,
+        ..Totals::default()
+    });
+    let peer = quotas.peer([127, 0, 0, 1].into()).of_one_request();
+    let place = peer.reserve(Resource::Requests, 1).unwrap();
+
+    let body = body(&pieces, u64::MAX, replay_bytes_max).charged_to(&place);
+
+    assert_eq!(body.read_ahead().await, Ok(()));
+    assert!(quotas.used(Resource::RequestBytes) <= cost_max);
+}
+
+#[test]
+fn what_a_body_costs_is_bounded_by_its_own_limit_and_is_nothing_where_none_is_kept() {
+    let small = read_ahead_cost_max(100, 1 << 20, 16 << 10);
+    assert_eq!(small, 100 + (100 / 32 + 1024) * PIECE_COST);
+    assert_eq!(read_ahead_cost_max(u64::MAX, 0, 16 << 10), 0);
+}
+
 /// A total of 1,000 bytes, and places of requests of one client.
 fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
     let quotas = Quotas::new(Totals {

@@ -91,6 +91,9 @@ impl Travels for CommitJob {
 }
 
 impl Job for CommitJob {
+    /// A commit may have been sent before: it is settled, whatever becomes of its caller.
+    const ENDS_WITH_CALLER: bool = false;
+
     type Outcome = Verdict;
 
     fn refused(error: StoreError) -> Verdict {

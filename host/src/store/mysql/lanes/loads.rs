@@ -39,6 +39,8 @@ impl Travels for LoadJob {
 }
 
 impl Job for LoadJob {
+    const ENDS_WITH_CALLER: bool = true;
+
     type Outcome = Result<Option<SessionRecord>, StoreError>;
 
     fn refused(error: StoreError) -> Self::Outcome {
@@ -64,22 +66,6 @@ impl Job for LoadJob {
     }
 }
 
-/// Reads rows, no more than one statement names, at once and with nobody else's.
-pub(in crate::store::mysql) async fn load_now(
-    shared: &Shared,
-    ids: &[SessionId],
-    now_s: i64,
-) -> Result<Vec<Option<SessionRecord>>, StoreError> {
-    let loaded = match shared.hosts.link().await {
-        Ok(link) => find(shared, link, ids.iter().collect(), now_s).await,
-        Err(fault) => Err(fault),
-    };
-    match loaded {
-        Ok(found) => Ok(ids.iter().map(|id| found.row(id)).collect()),
-        Err(fault) => Err(fault.to_store_error()),
-    }
-}
-
 async fn load(shared: &Shared, link: Link<'_>, seats: &[Seat<LoadJob>]) -> Result<Found, Fault> {
     let ids = seats.iter().map(|seat| &seat.job.id).collect();
     find(shared, link, ids, seats[0].job.now_s).await
@@ -101,8 +87,23 @@ async fn find(
 async fn one_by_one(shared: &Shared, seats: Vec<Seat<LoadJob>>) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
         let LoadJob { id, now_s } = &seat.job;
-        let loaded = load_now(shared, std::slice::from_ref(id), *now_s).await;
-        seat.answer(loaded.map(|mut rows| rows.pop().flatten()));
+        let row = load_one(shared, id, *now_s).await;
+        seat.answer(row);
     });
     each.await;
+}
+
+async fn load_one(
+    shared: &Shared,
+    id: &SessionId,
+    now_s: i64,
+) -> Result<Option<SessionRecord>, StoreError> {
+    let loaded = match shared.hosts.link().await {
+        Ok(link) => find(shared, link, vec![id], now_s).await,
+        Err(fault) => Err(fault),
+    };
+    match loaded {
+        Ok(found) => Ok(found.row(id)),
+        Err(fault) => Err(fault.to_store_error()),
+    }
 }

@@ -1,12 +1,15 @@
 //! The writer on a thread of the test's own, with a disk that is full, read-only or failed.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use rusqlite::ffi;
 use tempfile::TempDir;
 use tokio::sync::oneshot::Receiver as Answer;
+use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
+use crate::limits::SQLITE_WAL_GROWTH_MAX;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Change, SessionStore as _, StoreErrorKind};
@@ -29,9 +32,10 @@ impl Fixture {
         };
         let (database, lock) = file::open(&options).unwrap();
         let (_, jobs) = mpsc::channel();
+        let (connection, log) = database.into_writer();
         Self {
             options,
-            writer: Writer::new(database.into_writer(), Arc::default(), jobs),
+            writer: Writer::new(connection, log, Arc::default(), jobs),
             _lock: lock,
             _directory: directory,
         }
@@ -53,6 +57,46 @@ impl Fixture {
         let connection = &self.writer.connection;
         let count = connection.pragma_query_value(None, "page_count", |row| row.get(0));
         count.unwrap()
+    }
+}
+
+/// What this thread logs, as JSON, a line each.
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Lines {
+    fn capture() -> (Self, DefaultGuard) {
+        let lines = Self::default();
+        let writer = lines.clone();
+        let layer = tracing_subscriber::fmt::layer()
+            .json()
+            .flatten_event(true)
+            .with_writer(move || writer.clone());
+        let subscriber = tracing_subscriber::registry().with(layer);
+        (lines, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// The lines about the log file at `path`, each with its level.
+    fn about(&self, path: &std::path::Path) -> Vec<(String, serde_json::Value)> {
+        let bytes = self.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines = text.lines().map(|line| {
+            let line: serde_json::Value = serde_json::from_str(line).unwrap();
+            (line["level"].as_str().unwrap().to_owned(), line)
+        });
+        let path = path.to_str().unwrap();
+        lines.filter(|(_, line)| line["path"] == path).collect()
+    }
+}
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
@@ -216,4 +260,59 @@ fn a_batch_is_closed_when_it_has_rows_enough() {
 
     assert_eq!(first.len(), SQLITE_TRANSACTION_ROWS_MAX);
     assert_eq!(rest.len(), 12);
+}
+
+#[test]
+fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
+    let mut fixture = Fixture::new();
+    let log = fixture.options.path.canonicalize().unwrap();
+    let log = log.with_extension("db-wal");
+    let log_bytes = || std::fs::metadata(&log).unwrap().len();
+    let (lines, _guard) = Lines::capture();
+    let stranger = Connection::open(&fixture.options.path).unwrap();
+    stranger.execute_batch("BEGIN").unwrap();
+    let count = "SELECT count(*) FROM sessions";
+    let row_count: i64 = stranger.query_row(count, [], |row| row.get(0)).unwrap();
+    assert_eq!(row_count, 0);
+    let mut write = || {
+        let (job, answer) = job(&SessionId::generate(), 400_000);
+        fixture.writer.execute(vec![job]);
+        fixture.writer.checkpoint_if_due();
+        assert_written(answer);
+    };
+    // 4096 bytes a page, and 24 in the log for each.
+    let used_bytes = SQLITE_CHECKPOINT_PAGES.unsigned_abs() * (4096 + 24);
+    let bytes_max = used_bytes * SQLITE_WAL_GROWTH_MAX;
+
+    while log_bytes() < bytes_max + 2 * used_bytes {
+        write();
+    }
+
+    let told = lines.about(&log);
+    let [(level, line)] = told.as_slice() else {
+        panic!("one line, not {told:?}");
+    };
+    assert_eq!(level, "WARN");
+    assert!(line["bytes"].as_u64().unwrap() > bytes_max, "{line}");
+    assert!(
+        line["message"].as_str().unwrap().contains("`lsof`"),
+        "{line}"
+    );
+
+    // A checkpoint is tried after as many pages as before, and the commit after it restarts the log.
+    stranger.execute_batch("COMMIT").unwrap();
+    let mut write_count = 0;
+    while log_bytes() > bytes_max {
+        write_count += 1;
+        assert!(write_count < 50, "the log is still {} bytes", log_bytes());
+        write();
+    }
+    write();
+
+    let levels: Vec<_> = lines
+        .about(&log)
+        .into_iter()
+        .map(|(level, _)| level)
+        .collect();
+    assert_eq!(levels, ["WARN", "INFO"]);
 }

@@ -1,0 +1,79 @@
+//! The write-ahead log's length: its bound, and what is said while a reader keeps the log above it. Knows no rows and no threads.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+
+use super::file::{self, Checkpoint};
+use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_WAL_GROWTH_MAX};
+
+/// Bytes that the log adds to each page.
+const FRAME_HEADER_BYTES: u64 = 24;
+
+/// The log of one database.
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    frame_bytes: u64,
+    bytes_max: u64,
+    /// Whether it was told that the log is above its bound: it is told once, not at every checkpoint.
+    is_overgrown: bool,
+}
+
+impl Log {
+    /// The log of the database at `path`. The connection shortens the file to its bound when it restarts the log.
+    pub(super) fn of(
+        connection: &Connection,
+        path: &Path,
+        wal_bytes: u64,
+    ) -> rusqlite::Result<Self> {
+        let frame_bytes = frame_bytes(connection)?;
+        // The log reaches this length between two checkpoints, however small it was grown.
+        let used_bytes = SQLITE_CHECKPOINT_PAGES.unsigned_abs() * frame_bytes;
+        let bytes_max = wal_bytes
+            .max(used_bytes)
+            .saturating_mul(SQLITE_WAL_GROWTH_MAX);
+        let limit = i64::try_from(bytes_max).unwrap_or(i64::MAX);
+        connection.pragma_update(None, "journal_size_limit", limit)?;
+        Ok(Self {
+            path: file::beside(path, "-wal"),
+            frame_bytes,
+            bytes_max,
+            is_overgrown: false,
+        })
+    }
+
+    /// Takes note of a checkpoint, and says once when the log has passed its bound and once when that is over.
+    pub(super) fn note(&mut self, checkpoint: Checkpoint) {
+        let pages = u64::try_from(checkpoint.log_pages).unwrap_or(0);
+        let is_long = pages.saturating_mul(self.frame_bytes) > self.bytes_max;
+        if !checkpoint.is_complete && is_long && !self.is_overgrown {
+            self.is_overgrown = true;
+            tracing::warn!(
+                path = %self.path.display(),
+                bytes = self.file_bytes(),
+                "the session database's log grows, since another process reads the database and does not end (a backup that hangs, \
+                 an open shell): find the process with `lsof` on the database's file and end it"
+            );
+        } else if checkpoint.is_complete && self.is_overgrown {
+            self.is_overgrown = false;
+            tracing::info!(
+                path = %self.path.display(),
+                bytes = self.file_bytes(),
+                bytes_max = self.bytes_max,
+                "the session database's log was copied into the database; the next commit shortens it"
+            );
+        }
+    }
+
+    fn file_bytes(&self) -> u64 {
+        fs::metadata(&self.path).map_or(0, |log| log.len())
+    }
+}
+
+/// What one page takes in the log.
+pub(super) fn frame_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    Ok(u64::from(page_bytes) + FRAME_HEADER_BYTES)
+}

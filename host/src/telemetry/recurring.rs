@@ -1,0 +1,126 @@
+//! Lines that recur with each request while something lasts: a few a minute are logged, and the next one says how many were left
+//! out. Otherwise one client writes as many lines as it sends requests. Knows nothing of what a line says.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::limits::RECURRING_LINE_INTERVAL;
+
+/// See the module. Each key has an allowance of its own; keys are kept, so a client must not choose them.
+#[derive(Debug)]
+pub struct Recurring<K> {
+    lines_max: u32,
+    windows: Mutex<HashMap<K, Window>>,
+}
+
+/// Leave to log one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// How many were left out since the last one; `None` for none, so that the field is left out, too.
+    pub untold: Option<u64>,
+}
+
+/// What was logged under one key.
+#[derive(Debug)]
+struct Window {
+    since: Instant,
+    lines: u32,
+    untold: u64,
+}
+
+impl<K: Eq + Hash> Recurring<K> {
+    /// Lets so many lines pass in each [`RECURRING_LINE_INTERVAL`].
+    pub fn new(lines_max: u32) -> Self {
+        Self {
+            lines_max,
+            windows: Mutex::default(),
+        }
+    }
+
+    /// Leave for a line under this key; `None` where it is to be left out, which is counted.
+    pub fn take_line(&self, key: K, now: Instant) -> Option<Line> {
+        // Nothing panics half way through a change of it.
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let window = windows.entry(key).or_insert(Window {
+            since: now,
+            lines: 0,
+            untold: 0,
+        });
+        if now.saturating_duration_since(window.since) >= RECURRING_LINE_INTERVAL {
+            window.since = now;
+            window.lines = 0;
+        }
+        if window.lines >= self.lines_max {
+            window.untold += 1;
+            return None;
+        }
+        window.lines += 1;
+        let untold = std::mem::take(&mut window.untold);
+        Some(Line {
+            untold: (untold > 0).then_some(untold),
+        })
+    }
+}
+
+/// One line in each interval.
+impl<K: Eq + Hash> Default for Recurring<K> {
+    fn default() -> Self {
+        Self::new(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: Option<Line> = Some(Line { untold: None });
+
+    fn after(untold: u64) -> Option<Line> {
+        let untold = Some(untold);
+        Some(Line { untold })
+    }
+
+    #[test]
+    fn a_thousand_are_one_line_and_the_next_one_says_how_many_were_left_out() {
+        let lines = Recurring::default();
+        let start = Instant::now();
+        assert_eq!(lines.take_line("a", start), FIRST, "at once");
+        for _ in 1..1000 {
+            assert_eq!(lines.take_line("a", start), None);
+        }
+        let next = start + RECURRING_LINE_INTERVAL;
+        assert_eq!(lines.take_line("a", next), after(999));
+        assert_eq!(lines.take_line("a", next), None);
+        let next = next + RECURRING_LINE_INTERVAL * 100;
+        assert_eq!(lines.take_line("a", next), after(1));
+        let next = next + RECURRING_LINE_INTERVAL;
+        assert_eq!(lines.take_line("a", next), FIRST);
+    }
+
+    #[test]
+    fn an_allowance_of_several_lines_is_used_up_first() {
+        let lines = Recurring::new(10);
+        let start = Instant::now();
+        for _ in 0..10 {
+            assert_eq!(lines.take_line("a", start), FIRST);
+        }
+        for _ in 0..1000 {
+            assert_eq!(lines.take_line("a", start), None);
+        }
+        let next = start + RECURRING_LINE_INTERVAL;
+        assert_eq!(lines.take_line("a", next), after(1000));
+        assert_eq!(lines.take_line("a", next), FIRST);
+    }
+
+    #[test]
+    fn one_key_leaves_the_others_their_lines() {
+        let lines = Recurring::default();
+        let now = Instant::now();
+        assert_eq!(lines.take_line(("a", 1), now), FIRST);
+        assert_eq!(lines.take_line(("a", 2), now), FIRST);
+        assert_eq!(lines.take_line(("b", 1), now), FIRST);
+        assert_eq!(lines.take_line(("a", 1), now), None);
+    }
+}
