@@ -40,7 +40,7 @@ pub const COOKIE_AGE_MAX: Duration = Duration::from_hours(400 * 24);
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Largest configuration file, and largest file of certificates, in bytes.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 << 20;
-/// Lines in each [`RECURRING_LINE_INTERVAL`] that tell what a guest was denied, for each kind of grant; what is left out is counted.
+/// Lines a minute that tell what a guest was denied, for each kind of grant; what is left out is counted.
 pub const DENIAL_LINES_MAX: u32 = 10;
 /// Most changes that a request's log keeps so that they can be applied to a newer row; with more, it is run again instead.
 pub const SESSION_LOG_OPS_MAX: usize = 1024;
@@ -95,8 +95,6 @@ pub const UNTAKEN_LET_GO_ANSWERS_MAX: u64 = 8;
 pub const HTTP2_PIECE_BYTES_MAX: usize = 16 << 10;
 /// Longest answer of HTTP/1 that is not counted among the untaken: a connection has one, and buffers of this size anyway.
 pub const HTTP1_UNCOUNTED_BYTES_MAX: u64 = 16 << 10;
-/// How long an allowance of log lines lasts that recur: with each request that a full host or a store that is down refuses, say.
-pub const RECURRING_LINE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long it is remembered that nothing of a total gives way: refusals within it cost no search, and what begins to be
 /// revocable meanwhile without a sign is found after it.
 pub const QUOTA_BARREN: Duration = Duration::from_millis(5);

@@ -298,7 +298,7 @@ impl Total {
         self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
     }
 
-    /// Logs that the total is used up, at most once in [`limits::RECURRING_LINE_INTERVAL`].
+    /// Logs that the total is used up, at most once a minute.
     fn tell(&self, resource: Resource, now: Instant) {
         if self.lines.take_line((), now).is_none() {
             return;

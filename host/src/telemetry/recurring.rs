@@ -4,9 +4,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::limits::RECURRING_LINE_INTERVAL;
+/// How long an allowance of lines lasts.
+const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// See the module. Each key has an allowance of its own; keys are kept, so a client must not choose them.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ struct Window {
 }
 
 impl<K: Eq + Hash> Recurring<K> {
-    /// Lets so many lines pass in each [`RECURRING_LINE_INTERVAL`].
+    /// Lets so many lines pass in each minute.
     pub fn new(lines_max: u32) -> Self {
         Self {
             lines_max,
@@ -48,7 +49,7 @@ impl<K: Eq + Hash> Recurring<K> {
             lines: 0,
             untold: 0,
         });
-        if now.saturating_duration_since(window.since) >= RECURRING_LINE_INTERVAL {
+        if now.saturating_duration_since(window.since) >= LINE_INTERVAL {
             window.since = now;
             window.lines = 0;
         }
@@ -90,12 +91,12 @@ mod tests {
         for _ in 1..1000 {
             assert_eq!(lines.take_line("a", start), None);
         }
-        let next = start + RECURRING_LINE_INTERVAL;
+        let next = start + LINE_INTERVAL;
         assert_eq!(lines.take_line("a", next), after(999));
         assert_eq!(lines.take_line("a", next), None);
-        let next = next + RECURRING_LINE_INTERVAL * 100;
+        let next = next + LINE_INTERVAL * 100;
         assert_eq!(lines.take_line("a", next), after(1));
-        let next = next + RECURRING_LINE_INTERVAL;
+        let next = next + LINE_INTERVAL;
         assert_eq!(lines.take_line("a", next), FIRST);
     }
 
@@ -109,7 +110,7 @@ mod tests {
         for _ in 0..1000 {
             assert_eq!(lines.take_line("a", start), None);
         }
-        let next = start + RECURRING_LINE_INTERVAL;
+        let next = start + LINE_INTERVAL;
         assert_eq!(lines.take_line("a", next), after(1000));
         assert_eq!(lines.take_line("a", next), FIRST);
     }
