@@ -46,7 +46,8 @@ test: test-setup guests ## run the tests; installs MariaDB, Node.js and Python's
 # Run it by hand before a release: `make test` leaves these out so that a check of every change stays short.
 .PHONY: test-long
 test-long: test-setup guests ## run the tests that take minutes each, and those of the benchmark
-	cargo test --locked $(ignore_rust_version) --workspace -- long:: faults:: book:: --test-threads 2
+	CLOAKROOM_TEST_CASES=$${CLOAKROOM_TEST_CASES:-10000} \
+		cargo test --locked $(ignore_rust_version) --workspace -- long:: faults:: book:: serial:: --test-threads 2
 	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
 

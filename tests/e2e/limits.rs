@@ -98,9 +98,10 @@ async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
     let limits = "deadline = \"60s\", instances = 1, waiting = 0";
     let host = limited("fixture-faults", limits);
     let (busy, url) = (host.url("/s/sleep?60000"), host.url("/s/"));
+    // The loop below takes the instance now and then before the holder has it.
     let holder = tokio::spawn(async move {
         let visitor = Browser::new();
-        visitor.try_send(reqwest::Method::GET, &busy, "").await
+        while status_of(&visitor, &busy).await == Some(503) {}
     });
     let browser = Browser::new();
     let end = Instant::now() + Duration::from_secs(10);
@@ -117,6 +118,11 @@ async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
     let warnings = host.log_count("a guest gave no answer");
     assert_eq!(warnings, 1, "{}", host.log());
     holder.abort();
+}
+
+async fn status_of(visitor: &Browser, url: &str) -> Option<u16> {
+    let answer = visitor.try_send(reqwest::Method::GET, url, "").await;
+    answer.ok().map(|answer| answer.status)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
