@@ -53,8 +53,8 @@ test-long: test-setup guests ## run the tests that take minutes each, and those 
 
 # CLOAKROOM_SIEGE_SECONDS=300 make siege runs for five minutes.
 .PHONY: siege
-siege: test-setup guests-rust ## run all hostile clients beside 100 visitors for half an hour; compare latency and memory
-	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} \
+siege: build test-setup ## run all hostile clients beside 100 visitors for half an hour; compare latency and memory
+	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} CLOAKROOM_TEST_BINARY=$(abspath $(host_target)/release/cloakroom) \
 		cargo test --locked $(ignore_rust_version) --workspace -- --nocapture siege::
 
 # FUZZ_SECONDS=1800 FUZZ_ONLY="head rows" make fuzz

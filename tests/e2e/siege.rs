@@ -1,5 +1,5 @@
-//! All hostile clients at once beside 100 good visitors: for a minute in `make test`. `make siege` runs it for half an hour and
-//! compares latency and memory as well, which a shared machine cannot promise.
+//! All hostile clients at once beside 100 good visitors: for a minute in `make test`. `make siege` runs it for half an hour on the
+//! release build and compares latency and memory as well, which a shared machine cannot promise.
 //!
 //! `CLOAKROOM_SIEGE_SECONDS` sets the length. From 300 seconds on the latency is compared with that of an equally long
 //! phase without the hostile clients, of at most five minutes.
@@ -16,6 +16,7 @@ use cloakroom_tests::raw_h2::{INITIAL_WINDOW_SIZE, RawH2, connect_from};
 use futures_util::future::join_all;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 const VISITORS: usize = 100;
@@ -185,6 +186,34 @@ struct Attack {
     is_over: Arc<AtomicBool>,
     connections: Arc<AtomicU32>,
     clients: JoinSet<()>,
+    machines: Machines,
+}
+
+/// Threads for the hostile clients alone. Real ones have machines of their own, so these take no processor time from the host and
+/// its visitors.
+struct Machines(Option<Runtime>);
+
+impl Machines {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .on_thread_start(|| {
+                // On Linux this is of the calling thread.
+                rustix::process::nice(19).expect("a thread may lower its priority");
+            })
+            .build();
+        Self(Some(runtime.expect("threads start")))
+    }
+}
+
+/// A runtime that is dropped waits for its threads, which no task may do.
+impl Drop for Machines {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// What one hostile client knows.
@@ -202,6 +231,7 @@ impl Attack {
             is_over: Arc::default(),
             connections: Arc::default(),
             clients: JoinSet::new(),
+            machines: Machines::start(),
         };
         attack.add(host, 34, stalled_answers);
         attack.add(host, 3, unread_answers);
@@ -234,14 +264,16 @@ impl Attack {
                 connections: Arc::clone(&self.connections),
             };
             let client = client.clone();
-            self.clients.spawn(async move {
+            let run = async move {
                 while !attacker.is_over.load(Ordering::Relaxed) {
                     attacker.connections.fetch_add(1, Ordering::Relaxed);
                     // Errors are what a hostile client reckons with.
                     let _ = client(attacker.clone()).await;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-            });
+            };
+            let machines = self.machines.0.as_ref().expect("until it is dropped");
+            self.clients.spawn_on(run, machines.handle());
         }
     }
 

@@ -37,11 +37,20 @@ pub fn component(name: &str) -> PathBuf {
     path
 }
 
-/// The binary that cargo built beside this test.
+/// The binary that cargo built beside this test, or the one that `CLOAKROOM_TEST_BINARY` names.
 ///
 /// # Panics
 /// If it is not there.
 pub fn binary() -> PathBuf {
+    if let Some(named) = std::env::var_os("CLOAKROOM_TEST_BINARY") {
+        let path = PathBuf::from(named);
+        assert!(
+            path.is_file(),
+            "CLOAKROOM_TEST_BINARY names no file: {}",
+            path.display()
+        );
+        return path;
+    }
     let test = std::env::current_exe().expect("a test knows its own path");
     let path = test
         .ancestors()

@@ -15,7 +15,7 @@ use super::error::Problem;
 use super::headers::remove_hop_by_hop;
 use super::trailers;
 use crate::cookie;
-use crate::guest::{GuestBody, GuestFailure};
+use crate::guest::{Fault, GuestBody, GuestFailure};
 use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
 use crate::quota::{Charge, Full, Outbox, Peer, Untaken};
 use crate::session::CookieChange;
@@ -203,7 +203,10 @@ impl http_body::Body for Body {
         {
             drop_unfit_trailers(trailers, &this.request_id);
         }
-        if let Some(Err(failure)) = &frame {
+        // A client that stops its own answer could fill the log otherwise.
+        if let Some(Err(failure)) = &frame
+            && failure.fault() != Fault::Client
+        {
             tracing::warn!(
                 request_id = %this.request_id, error = failure.kind(), detail = %failure,
                 "an answer was cut after its release",
