@@ -77,6 +77,12 @@ impl Variables {
         let all = given.chain(VARIABLES);
         Self(all.map(|(n, v)| (n.to_owned(), v.to_owned())).collect())
     }
+
+    /// Marks in a part of each variable.
+    fn marks_in<'a>(&'a self, part: impl Fn(&'a (String, String)) -> Option<&'a String>) -> usize {
+        let parts = self.0.iter().filter_map(part);
+        parts.map(|text| text.matches(MARK).count()).sum()
+    }
 }
 
 impl Environment for Variables {
@@ -95,14 +101,15 @@ impl Environment for Variables {
 fn marked(text: &str, table: &Table, variables: &Variables, is_refused: bool) -> bool {
     let flags = text.lines().filter(|line| line.starts_with('#'));
     let in_flags: usize = flags.map(|line| line.matches(MARK).count()).sum();
-    let in_variables = |is_wanted: fn(&str) -> bool| -> usize {
-        let wanted = variables.0.iter().filter(|(name, _)| is_wanted(name));
-        wanted
-            .map(|(name, value)| name.matches(MARK).count() + value.matches(MARK).count())
-            .sum()
-    };
-    let others = in_variables(|name| name.starts_with("CLOAKROOM_") && !is_secret(name));
-    let given = in_variables(|_| true) - 2;
+    let in_names: usize = variables.marks_in(|(name, _)| Some(name));
+    let in_values: usize = variables.marks_in(|(_, value)| Some(value));
+    let others = variables.marks_in(|(name, value)| match name.starts_with("CLOAKROOM_") {
+        true if !is_secret(name) => Some(value),
+        _ => None,
+    });
+    // The name of a variable without effect is told, whatever it is.
+    let told_names = variables.marks_in(|(name, _)| name.starts_with("CLOAKROOM_").then_some(name));
+    let (others, given) = (others + told_names, in_names + in_values - 2);
     text.matches(MARK).count() == secrets_in(table, is_refused) + in_flags
         && others == 0
         && given == in_flags
