@@ -3,6 +3,8 @@
 //! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
 
 mod brief;
+#[cfg(test)]
+mod captured;
 mod dress;
 mod escape;
 mod lines;
@@ -10,6 +12,8 @@ pub mod metrics;
 mod output;
 mod recurring;
 
+#[cfg(test)]
+pub(crate) use captured::Captured;
 pub use escape::{cut, escape, escape_json, escape_lines};
 pub use lines::{Flush, KINDS, Kind};
 pub use output::{flush, greet, print, print_json, say};

@@ -1,4 +1,4 @@
-//! Why a guest was refused, as its operator reads it: the key at fault, the problem, and what helps.
+//! The fault of a refused guest for its operator: the key, the problem and the remedy.
 
 use crate::config::Fault;
 use crate::guest::{AdmissionError, LoadError};
@@ -16,7 +16,7 @@ pub(super) fn fault(guest: &str, error: &AdmissionError) -> Fault {
     Fault::new(format!("guest.{guest}.{key}"), error.to_string(), remedy)
 }
 
-/// The guest's key that has to be changed, or whose file has to be.
+/// The guest's key that the remedy changes.
 fn key(error: &LoadError) -> &'static str {
     match error {
         LoadError::MemoryTooSmall { .. }
@@ -30,7 +30,7 @@ fn remedy(guest: &str, error: &LoadError) -> String {
     let memory = format!("guest.{guest}.limits.memory");
     let fixed = match error {
         LoadError::MemoryTooSmall { needed, .. } => {
-            // What the guest needs while it works is not known here.
+            // The declared size is that of the start: the guest takes more while it works.
             let least = needed.div_ceil(1 << 20);
             return format!(
                 "raise {memory} above {least}MiB: the guest needs more than that while it works"

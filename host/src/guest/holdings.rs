@@ -116,7 +116,7 @@ impl Holdings {
 
     /// Drops the charges whose resource has gone, if there may be many.
     ///
-    /// What is charged without the resource table, such as an answer's head that arrives, cannot make room for itself.
+    /// A call to another server charges its heads without the resource table, so it cannot drop these charges itself.
     pub(super) fn make_room(&mut self, table: &mut ResourceTable) {
         if self.tally.is_half_used() {
             self.sweep(table);

@@ -51,7 +51,7 @@ pub(super) struct Wishing<W> {
     _admission: oneshot::Sender<Slot<W>>,
 }
 
-/// Orders what has begun to wait. No two are the same in one queue.
+/// The place of a waiter, a connection or a peer in the order of turns. A queue gives each number once.
 type Number = u64;
 
 struct State<W> {

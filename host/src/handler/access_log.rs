@@ -106,44 +106,18 @@ impl Drop for AccessRecord {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
-
-    use tracing_subscriber::layer::SubscriberExt as _;
-
     use super::*;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl std::io::Write for Lines {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::telemetry::Captured;
 
     fn lines_of(run: impl FnOnce(AccessRecord)) -> String {
-        let lines = Lines::default();
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(move || writer.clone());
-        let record = AccessRecord::new(
+        let (lines, _guard) = Captured::json_of_this_thread();
+        run(AccessRecord::new(
             "r1".into(),
             Method::GET,
             Version::HTTP_11,
             "10.0.0.9:4000".parse().unwrap(),
-        );
-        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
-            run(record)
-        });
-        let bytes = lines.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap()
+        ));
+        lines.text()
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! Lines that recur with each request while something lasts: a few a minute are logged, and the next one says how many were left
-//! out. Otherwise one client writes as many lines as it sends requests. Knows nothing of what a line says.
+//! An allowance for log lines that each request repeats while a fault lasts: a few a minute are logged, and the next line says how
+//! many were left out. Without it a client writes as many lines as it sends requests. Knows no line's text.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -9,21 +9,21 @@ use std::time::{Duration, Instant};
 /// How long an allowance of lines lasts.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// See the module. Each key has an allowance of its own; keys are kept, so a client must not choose them.
+/// One allowance for each key. Keys are never forgotten, so clients must not choose them.
 #[derive(Debug)]
 pub struct Recurring<K> {
     lines_max: u32,
     windows: Mutex<HashMap<K, Window>>,
 }
 
-/// Leave to log one line.
+/// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
     /// How many were left out since the last one; `None` for none, so that the field is left out, too.
     pub untold: Option<u64>,
 }
 
-/// What was logged under one key.
+/// The lines of one key in its present interval.
 #[derive(Debug)]
 struct Window {
     since: Instant,
@@ -32,7 +32,7 @@ struct Window {
 }
 
 impl<K: Eq + Hash> Recurring<K> {
-    /// Lets so many lines pass in each minute.
+    /// Permits `lines_max` lines a minute for each key.
     pub fn new(lines_max: u32) -> Self {
         Self {
             lines_max,
@@ -40,7 +40,7 @@ impl<K: Eq + Hash> Recurring<K> {
         }
     }
 
-    /// Leave for a line under this key; `None` where it is to be left out, which is counted.
+    /// Permission for a line under this key, or `None` when the allowance is used up; then the line counts as left out.
     pub fn take_line(&self, key: K, now: Instant) -> Option<Line> {
         // Nothing panics half way through a change of it.
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);

@@ -197,14 +197,15 @@ pub(super) fn read(
     limits
 }
 
-/// What is wrong with a guest whose bodies are read ahead, and the remedy, where the total of all bodies cannot take a single one:
-/// such a body would be refused for ever.
+/// The problem and the remedy where `server.waiting_bodies` is smaller than the cost of one body in small pieces: the host would refuse
+/// such a body each time. `None` where it is large enough.
 pub(in super::super) fn waiting_body(
     limits: &GuestLimits,
     server: &ServerSettings,
 ) -> Option<(String, String)> {
     let total = server.totals.request_bytes;
-    // Joined pieces, and behind them one of the parser's buffer (HTTP/1) or a DATA frame, which is no larger than joined ones.
+    // Small pieces are joined. The last one may be a full read buffer of HTTP/1, or a DATA frame, which is never larger than joined
+    // pieces.
     let joined = limits::BODY_PIECE_JOINED_BYTES;
     let piece_bytes_max = joined + server.listener.head_bytes_max.max(joined);
     let replay_bytes_max = limits.replay_bytes_max;

@@ -38,7 +38,7 @@ impl Need {
             memories: self.memories.max(other.memories),
             tables: self.tables.max(other.tables),
             tasking: self.tasking.max(other.tasking),
-            // The others are bounds of what may be used, this is one of what is used at least.
+            // The counts are upper bounds and take the larger of two cases. This is a lower bound, and takes the case without memories.
             memory_bytes: 0,
         }
     }

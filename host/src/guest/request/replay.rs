@@ -29,13 +29,13 @@ use crate::quota::{Phase, Reservation, Resource};
 /// What a kept piece costs besides its bytes, in bytes: bodies in tiny pieces cost their bookkeeping.
 const PIECE_COST: u64 = 64;
 
-/// What is charged for bytes that are kept in so many pieces.
+/// The charge for a number of bytes in a number of pieces, in bytes.
 fn cost(bytes: u64, pieces: u64) -> u64 {
     bytes.saturating_add(pieces.saturating_mul(PIECE_COST))
 }
 
-/// The most that is charged for what is read ahead of one body, if its client sends it in pieces of the least size on average.
-/// The few pieces a second that may be smaller are left out: they count only for a client that takes minutes.
+/// The largest charge for the part of one body that is read ahead, in bytes. It assumes pieces of the smallest size that is permitted on
+/// average. It leaves out the smaller pieces that are permitted each second: their charge matters only after minutes.
 pub fn read_ahead_cost_max(
     body_bytes_max: u64,
     replay_bytes_max: usize,

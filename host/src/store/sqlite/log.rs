@@ -1,4 +1,4 @@
-//! The write-ahead log's length: its bound, and what is said while a reader keeps the log above it. Knows no rows and no threads.
+//! The bound of the write-ahead log's length, and the log lines about a reader that keeps the log above it. Knows no rows and no threads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub(super) struct Log {
     path: PathBuf,
     frame_bytes: u64,
     bytes_max: u64,
-    /// Whether it was told that the log is above its bound: it is told once, not at every checkpoint.
+    /// Whether the warning was logged: one is enough until a checkpoint is complete.
     is_overgrown: bool,
 }
 
@@ -44,7 +44,7 @@ impl Log {
         })
     }
 
-    /// Takes note of a checkpoint, and says once when the log has passed its bound and once when that is over.
+    /// Notes a checkpoint. Warns once when the log has passed its bound, and says once that a later checkpoint was complete.
     pub(super) fn note(&mut self, checkpoint: Checkpoint) {
         let pages = u64::try_from(checkpoint.log_pages).unwrap_or(0);
         let is_long = pages.saturating_mul(self.frame_bytes) > self.bytes_max;
@@ -72,7 +72,7 @@ impl Log {
     }
 }
 
-/// What one page takes in the log.
+/// The bytes of one page in the log.
 pub(super) fn frame_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     Ok(u64::from(page_bytes) + FRAME_HEADER_BYTES)

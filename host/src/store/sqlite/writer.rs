@@ -272,7 +272,7 @@ fn perform(connection: &Connection, job: &WriteJob) -> rusqlite::Result<Vec<usiz
     }
 }
 
-/// Tries a checkpoint if the log has reached `at_pages`; answers what came of it, with the log's length before it.
+/// Tries a checkpoint if the log has reached `at_pages`. Returns its outcome, with the log's length before it.
 fn try_checkpoint(connection: &Connection, at_pages: i64) -> rusqlite::Result<Option<Checkpoint>> {
     let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
     if log_pages < at_pages {

@@ -1,18 +1,17 @@
 //! The writer on a thread of the test's own, with a disk that is full, read-only or failed.
 
-use std::sync::{Mutex, mpsc};
+use std::sync::mpsc;
 
 use rusqlite::ffi;
 use tempfile::TempDir;
 use tokio::sync::oneshot::Receiver as Answer;
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::layer::SubscriberExt as _;
 
 use super::*;
 use crate::limits::SQLITE_WAL_GROWTH_MAX;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Change, SessionStore as _, StoreErrorKind};
+use crate::telemetry::Captured;
 
 const NOW_S: i64 = 1_000;
 
@@ -60,44 +59,15 @@ impl Fixture {
     }
 }
 
-/// What this thread logs, as JSON, a line each.
-#[derive(Clone, Default)]
-struct Lines(Arc<Mutex<Vec<u8>>>);
-
-impl Lines {
-    fn capture() -> (Self, DefaultGuard) {
-        let lines = Self::default();
-        let writer = lines.clone();
-        let layer = tracing_subscriber::fmt::layer()
-            .json()
-            .flatten_event(true)
-            .with_writer(move || writer.clone());
-        let subscriber = tracing_subscriber::registry().with(layer);
-        (lines, tracing::subscriber::set_default(subscriber))
-    }
-
-    /// The lines about the log file at `path`, each with its level.
-    fn about(&self, path: &std::path::Path) -> Vec<(String, serde_json::Value)> {
-        let bytes = self.0.lock().unwrap().clone();
-        let text = String::from_utf8(bytes).unwrap();
-        let lines = text.lines().map(|line| {
-            let line: serde_json::Value = serde_json::from_str(line).unwrap();
-            (line["level"].as_str().unwrap().to_owned(), line)
-        });
-        let path = path.to_str().unwrap();
-        lines.filter(|(_, line)| line["path"] == path).collect()
-    }
-}
-
-impl std::io::Write for Lines {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// The lines about the log file at `path`, each with its level.
+fn lines_about(captured: &Captured, path: &std::path::Path) -> Vec<(String, serde_json::Value)> {
+    let text = captured.text();
+    let lines = text.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        (line["level"].as_str().unwrap().to_owned(), line)
+    });
+    let path = path.to_str().unwrap();
+    lines.filter(|(_, line)| line["path"] == path).collect()
 }
 
 type Reply = Answer<Result<Vec<usize>, WriteError>>;
@@ -268,7 +238,7 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
     let log = fixture.options.path.canonicalize().unwrap();
     let log = log.with_extension("db-wal");
     let log_bytes = || std::fs::metadata(&log).unwrap().len();
-    let (lines, _guard) = Lines::capture();
+    let (lines, _guard) = Captured::json_of_this_thread();
     let stranger = Connection::open(&fixture.options.path).unwrap();
     stranger.execute_batch("BEGIN").unwrap();
     let count = "SELECT count(*) FROM sessions";
@@ -288,7 +258,7 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
         write();
     }
 
-    let told = lines.about(&log);
+    let told = lines_about(&lines, &log);
     let [(level, line)] = told.as_slice() else {
         panic!("one line, not {told:?}");
     };
@@ -309,8 +279,7 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
     }
     write();
 
-    let levels: Vec<_> = lines
-        .about(&log)
+    let levels: Vec<_> = lines_about(&lines, &log)
         .into_iter()
         .map(|(level, _)| level)
         .collect();
