@@ -9,6 +9,8 @@ rust_version := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9
 ignore_rust_version := $(if $(shell [ "$(or $(rust_version),0)" -lt 97 ] && echo older),--ignore-rust-version)
 # The host's build goes where CARGO_TARGET_DIR says; the guests' components are always in target/guests.
 host_target := $(or $(CARGO_TARGET_DIR),target)
+# WITH_CLIPPY=1: the tests' build lints what it compiles. An option of cargo's, not a variable: the tests run cargo themselves.
+with_clippy := $(if $(WITH_CLIPPY),--config 'build.rustc-workspace-wrapper="$(CURDIR)/.ci/clippy.sh"')
 # What the benchmark measures with and against is a cargo workspace of its own.
 peers := --manifest-path host/benches/peers/Cargo.toml --target-dir $(host_target)/peers
 
@@ -33,21 +35,28 @@ guests: guests-rust ## build the guests in all languages; needs Node.js and Pyth
 guests-rust: setup
 	@guests/build.sh
 
-# Tests that kill servers, fill disks, start crowds or follow the book from an empty folder take minutes each: they are in test-long, as
-# is what only a measurement needs.
+# Tests that kill servers, fill disks, start crowds or follow the book from an empty folder take minutes each, and the others here half a
+# minute each: `make test` leaves them to test-long.
+long_tests := long:: faults:: book:: siege:: guests::ten_thousand_hostile_requests storm::increments storm::get_and_set \
+	stalled_log::a_reader_that_comes_back outbound::a_guest_that_hoards_connections
 .PHONY: test
 test: test-setup guests ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	guests/cargo.sh test --locked --release --package cloakroom-testing
 	cd guests/js && npm test --silent && npm run --silent check
 	guests/python/test.sh
-	cargo test --locked $(ignore_rust_version) --workspace -- --skip long:: --skip faults:: --skip book::
+	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace -- $(addprefix --skip ,$(long_tests))
+
+# Builds all that the tests and benchmarks compile, and runs nothing.
+.PHONY: test-build
+test-build:
+	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace --all-targets --no-run
 
 # Run it by hand before a release: `make test` leaves these out so that a check of every change stays short.
 .PHONY: test-long
-test-long: test-setup guests ## run the tests that take minutes each, and those of the benchmark
+test-long: lint test-setup guests ## run the tests that take minutes each, and those of the benchmark
 	CLOAKROOM_TEST_CASES=$${CLOAKROOM_TEST_CASES:-10000} \
-		cargo test --locked $(ignore_rust_version) --workspace -- long:: faults:: book:: serial:: --test-threads 2
+		cargo test --locked $(ignore_rust_version) --workspace -- $(long_tests) serial:: --test-threads 2
 	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
 
@@ -98,13 +107,19 @@ bench-counts: guests-rust ## count their instructions under valgrind and compare
 	cargo bench --locked $(ignore_rust_version) --package cloakroom --bench counts -- $(BENCH_ONLY)
 
 .PHONY: lint
-lint: setup ## check formatting, lints and documentation
+lint: format lint-guests ## check formatting, lints and documentation
+	cargo clippy --locked $(ignore_rust_version) --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked $(ignore_rust_version) --workspace --no-deps
+
+.PHONY: format
+format: setup
 	cargo fmt --all --check
 	cargo fmt --manifest-path host/benches/peers/Cargo.toml --all --check
 	guests/cargo.sh fmt --all --check
-	cargo clippy --locked $(ignore_rust_version) --workspace --all-targets -- -D warnings
+
+.PHONY: lint-guests
+lint-guests: setup
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
-	RUSTDOCFLAGS='-D warnings' cargo doc --locked $(ignore_rust_version) --workspace --no-deps
 
 # What the builds need beyond cargo: the wasm target. Says nothing when it is there.
 .PHONY: setup

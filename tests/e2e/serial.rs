@@ -14,7 +14,7 @@ use cloakroom::store::{SessionStore, StoreFuture};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 
 /// `make test-long` runs 10,000.
-const CASES: usize = 2_000;
+const CASES: usize = 500;
 
 async fn transactions_are_serial(store: Arc<dyn SessionStore>, express: Arc<dyn BlindWriter>) {
     let settings = Settings::from_env(CASES, 16);
