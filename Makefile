@@ -39,12 +39,19 @@ guests-rust: setup
 # minute each: `make test` leaves them to test-long.
 long_tests := long:: faults:: book:: siege:: guests::ten_thousand_hostile_requests storm::increments storm::get_and_set \
 	stalled_log::a_reader_that_comes_back outbound::a_guest_that_hoards_connections
+
 .PHONY: test
-test: test-setup guests ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
+test: test-sdks test-host ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
+
+.PHONY: test-sdks
+test-sdks: test-setup guests
 	guests/cargo.sh test --locked --release --package cloakroom-guest --features service
 	guests/cargo.sh test --locked --release --package cloakroom-testing
 	cd guests/js && npm test --silent && npm run --silent check
 	guests/python/test.sh
+
+.PHONY: test-host
+test-host: test-setup guests
 	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace -- $(addprefix --skip ,$(long_tests))
 
 # Builds all that the tests and benchmarks compile, and runs nothing.
