@@ -110,7 +110,10 @@ fn marked(text: &str, table: &Table, variables: &Variables, is_refused: bool) ->
     // The name of a variable without effect is told, whatever it is.
     let told_names = variables.marks_in(|(name, _)| name.starts_with("CLOAKROOM_").then_some(name));
     let (others, given) = (others + told_names, in_names + in_values - 2);
-    text.matches(MARK).count() == secrets_in(table, is_refused) + in_flags
+    let secrets = secrets_in(table, is_refused);
+    // Lines within a string of several lines look like flags: they are not all secret where the string is not.
+    text.matches(MARK).count() == secrets + in_flags
+        && in_table(table) == secrets
         && others == 0
         && given == in_flags
 }
@@ -148,6 +151,23 @@ fn secrets_in(table: &Table, is_refused: bool) -> usize {
         }
     };
     table.iter().map(count).sum()
+}
+
+/// Marks in all keys and values.
+fn in_table(table: &Table) -> usize {
+    let entries = table.iter();
+    entries
+        .map(|(key, node)| key.matches(MARK).count() + in_value(&node.value))
+        .sum()
+}
+
+fn in_value(value: &Value) -> usize {
+    match value {
+        Value::Text(text) => text.matches(MARK).count(),
+        Value::List(items) => items.iter().map(|item| in_value(&item.value)).sum(),
+        Value::Table(table) => in_table(table),
+        _ => 0,
+    }
 }
 
 fn marks(value: &Value) -> usize {

@@ -65,6 +65,7 @@ impl fmt::Display for Value {
 pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
     let file = File {
         path: path.to_owned(),
+        text,
         line_starts: std::iter::once(0)
             .chain(text.match_indices('\n').map(|(at, _)| at + 1))
             .collect(),
@@ -83,12 +84,13 @@ pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
     (table, faults)
 }
 
-struct File {
+struct File<'t> {
     path: PathBuf,
+    text: &'t str,
     line_starts: Vec<usize>,
 }
 
-impl File {
+impl File<'_> {
     fn origin(&self, byte: Option<usize>) -> Origin {
         let line = byte.map(|byte| self.line_starts.partition_point(|start| *start <= byte));
         Origin::File {
@@ -100,6 +102,11 @@ impl File {
     fn table(&self, table: DeTable<'_>, faults: &mut Vec<Fault>) -> Table {
         let mut read = Table::new();
         for (key, value) in table {
+            // A quote too much makes the following lines a key. The syntax error is told; these lines may hold a secret, and messages
+            // quote keys.
+            if self.text[key.span()].contains('\n') {
+                continue;
+            }
             let origin = self.origin(Some(key.span().start));
             let value = self.value(value, faults);
             read.insert(key.into_inner().into_owned(), Node { value, origin });
@@ -143,6 +150,19 @@ impl File {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_of_several_lines_is_a_syntax_error_and_no_key() {
+        let text = "['''a\nsecrets = [\"x\"]\n''']\nb = 1\n[c]\nd = 2\n";
+        let (table, faults) = parse(Path::new("f.toml"), text);
+        assert_eq!(table.keys().collect::<Vec<_>>(), ["c"]);
+        let told: Vec<_> = faults.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(
+            told[0].contains("f.toml:1: not TOML") && !told[0].contains("secrets"),
+            "{told:?}"
+        );
+    }
 
     #[test]
     fn every_value_knows_its_line() {
