@@ -37,8 +37,8 @@ guests-rust: setup
 
 # Tests that kill servers, fill disks, start crowds or follow the book from an empty folder take minutes each, and the others here half a
 # minute each: `make test` leaves them to test-long.
-long_tests := long:: faults:: book:: siege:: guests::ten_thousand_hostile_requests storm::increments storm::get_and_set \
-	stalled_log::a_reader_that_comes_back outbound::a_guest_that_hoards_connections swap::load
+long_tests := long:: faults:: book:: guests::ten_thousand_hostile_requests storm::increments storm::get_and_set \
+	stalled_log::a_reader_that_comes_back swap::load
 
 .PHONY: test
 test: test-sdks test-host ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
