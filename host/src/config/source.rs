@@ -63,14 +63,15 @@ impl fmt::Display for Value {
 
 /// Reads TOML. What could be read comes back beside the faults, so that the rest can be checked in the same go.
 pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
+    let (table, errors) = DeTable::parse_recoverable(text);
     let file = File {
         path: path.to_owned(),
         text,
+        is_toml: errors.is_empty(),
         line_starts: std::iter::once(0)
             .chain(text.match_indices('\n').map(|(at, _)| at + 1))
             .collect(),
     };
-    let (table, errors) = DeTable::parse_recoverable(text);
     let mut faults: Vec<Fault> = errors
         .iter()
         .map(|error| {
@@ -87,6 +88,7 @@ pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
 struct File<'t> {
     path: PathBuf,
     text: &'t str,
+    is_toml: bool,
     line_starts: Vec<usize>,
 }
 
@@ -102,8 +104,7 @@ impl File<'_> {
     fn table(&self, table: DeTable<'_>, faults: &mut Vec<Fault>) -> Table {
         let mut read = Table::new();
         for (key, value) in table {
-            // A quote too much makes the following lines a key. The syntax error is told; these lines may hold a secret, and messages
-            // quote keys.
+            // A quote too much makes the following lines a key. Messages quote keys, and these lines may hold a secret.
             if self.text[key.span()].contains('\n') {
                 continue;
             }
@@ -117,7 +118,11 @@ impl File<'_> {
     fn value(&self, value: Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Value {
         let origin = self.origin(Some(value.span().start));
         match value.into_inner() {
-            DeValue::String(text) => Value::Text(text.into_owned()),
+            DeValue::String(text) => Value::Text(match text.split_once('\n') {
+                // Or it makes them a part of this value.
+                Some((first_line, _)) if !self.is_toml => first_line.to_owned(),
+                _ => text.into_owned(),
+            }),
             DeValue::Integer(number) => {
                 match i64::from_str_radix(number.as_str(), number.radix()) {
                     Ok(number) => Value::Integer(number),

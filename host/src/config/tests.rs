@@ -7,6 +7,7 @@ mod cookies;
 mod example;
 mod faults;
 mod limits;
+mod mistypes;
 mod rehearsal;
 mod rollout;
 
