@@ -271,13 +271,13 @@ async fn a_stream_that_falls_silent_for_too_long_is_cut() {
     let quiet = ["head", "sleep 100", "sleep 100"];
     let answer = run_script(&Browser::new(), &host, &quiet).await;
     assert_eq!(answer.text, "ok\nok\nok\n");
-    let silent = "head\nsleep 3000\nlog late";
+    let silent = "head\nsleep 9000\nlog late";
     let start = Instant::now();
     let cut = Browser::new()
         .try_send(reqwest::Method::POST, &host.url("/s"), silent)
         .await;
     assert!(cut.is_err(), "the stream is cut, not ended");
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < Duration::from_secs(8));
     host.wait_for_log("stalled").await;
 }
 
@@ -289,7 +289,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
         .start();
     let start = Instant::now();
     let asked = (0..8).map(|_| async {
-        let answer = get(&host, "/s/sleep?1000").await;
+        let answer = get(&host, "/s/sleep?3000").await;
         (answer, start.elapsed())
     });
     let answers = join_all(asked).await;
@@ -297,7 +297,7 @@ async fn requests_beyond_what_the_host_takes_are_503_at_once() {
     assert_eq!(refused.len(), 5, "{}", host.log());
     for (answer, took) in refused {
         assert_eq!(answer.header("retry-after"), Some("1"));
-        assert!(*took < Duration::from_millis(900), "{took:?}");
+        assert!(*took < Duration::from_millis(2_900), "{took:?}");
     }
     assert_eq!(status(&host, "/s/").await, 200);
     host.wait_for_log("error=\"overloaded\"").await;

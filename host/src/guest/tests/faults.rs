@@ -65,7 +65,7 @@ async fn an_endless_loop_ends_at_the_deadline() {
         let took = started.elapsed();
         assert_eq!(failure, GuestFailure::Deadline, "{name}");
         assert!(took >= Duration::from_millis(200), "{name}: {took:?}");
-        assert!(took < Duration::from_millis(600), "{name}: {took:?}");
+        assert!(took < Duration::from_secs(5), "{name}: {took:?}");
         assert_eq!(text(&guest, "/").await, "hello\n", "{name}");
     }
 }
@@ -92,7 +92,7 @@ async fn endless_loops_leave_time_for_others() {
         (first.unwrap_err(), second.unwrap_err()),
         (GuestFailure::Deadline, GuestFailure::Deadline)
     );
-    assert!(longest < Duration::from_millis(200), "{longest:?}");
+    assert!(longest < Duration::from_secs(1), "{longest:?}");
 }
 
 #[tokio::test]

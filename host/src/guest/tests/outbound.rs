@@ -93,5 +93,5 @@ async fn a_server_that_says_nothing_holds_a_guest_no_longer_than_its_deadline() 
     );
     let started = Instant::now();
     let outcome = run(&mut invocation).await;
-    assert!(started.elapsed() < Duration::from_secs(1), "{outcome:?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "{outcome:?}");
 }

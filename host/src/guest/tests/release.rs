@@ -143,7 +143,7 @@ async fn a_released_body_that_falls_silent_is_cut() {
             GuestFailure::Stalled,
             "{name}"
         );
-        assert!(started.elapsed() < Duration::from_secs(2), "{name}");
+        assert!(started.elapsed() < Duration::from_secs(20), "{name}");
     }
 }
 

@@ -87,13 +87,24 @@ fn is_in_lane() -> bool {
 
 #[tokio::test]
 async fn short_work_never_sees_the_lane() {
-    let bench = Bench::new();
-    let work = async {
-        burn(1).await;
-        assert!(!is_in_lane());
-        Ok(())
-    };
-    assert_eq!(bench.run(work, bench.terms()).await, Ok(()));
+    // The threshold is in wall time. On a busy machine another process can stretch 1 ms of work beyond it: such a run
+    // proves nothing and is repeated.
+    loop {
+        let bench = Bench::new();
+        let started = Instant::now();
+        let (told, in_lane) = std::sync::mpsc::channel();
+        let work = async move {
+            burn(1).await;
+            told.send(is_in_lane()).unwrap();
+            Ok(())
+        };
+        assert_eq!(bench.run(work, bench.terms()).await, Ok(()));
+        let in_lane = in_lane.recv().unwrap();
+        if started.elapsed() < LANE_THRESHOLD {
+            assert!(!in_lane);
+            return;
+        }
+    }
 }
 
 #[tokio::test]
