@@ -36,7 +36,8 @@ guests-rust: setup
 	@guests/build.sh
 
 # Tests that kill servers, fill disks, start crowds or follow the book from an empty folder take minutes each, and the others here half a
-# minute each: `make test` leaves them to test-long.
+# minute each: `make test` leaves them to test-long. Of the database's cluster three tests are in `make test` (two minutes at most), the
+# others in test-cluster.
 long_tests := long:: faults:: book:: guests::ten_thousand_hostile_requests storm::increments storm::get_and_set \
 	stalled_log::a_reader_that_comes_back swap::load
 
@@ -59,13 +60,21 @@ test-host: test-setup guests
 test-build:
 	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace --no-run
 
-# Run it by hand before a release: `make test` leaves these out so that a check of every change stays short.
+# Run it by hand before a release, as test-cluster: `make test` leaves these out so that a check of every change stays short.
 .PHONY: test-long
 test-long: lint test-setup guests ## run the tests that take minutes each, and those of the benchmark
 	CLOAKROOM_TEST_CASES=$${CLOAKROOM_TEST_CASES:-10000} \
-		cargo test --locked $(ignore_rust_version) --workspace -- $(long_tests) serial:: --test-threads 2
+		cargo test --locked $(ignore_rust_version) --workspace -- $(long_tests) serial:: --skip cluster:: --test-threads 2
 	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
+
+# Three database nodes, three hosts, one fault after the other. The lines that begin with | are those of host/docs/src/cluster.md.
+# CLUSTER_ONLY takes a part of a test's name. Where CLOAKROOM_MYSQL names an unpacked MySQL (tests/mysql.sh unpack), its clusters are
+# tested, too.
+.PHONY: test-cluster
+test-cluster: build test-setup ## bring each fault on a cluster of three databases, a quarter of an hour; prints the book's table
+	CLOAKROOM_TEST_BINARY=$(abspath $(host_target)/release/cloakroom) cargo test --locked $(ignore_rust_version) --workspace -- \
+		--nocapture --test-threads 1 $(or $(CLUSTER_ONLY),cluster::)
 
 # CLOAKROOM_SIEGE_SECONDS=300 make siege runs for five minutes.
 .PHONY: siege

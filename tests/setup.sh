@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# What the tests need beyond cargo: MariaDB's server, Node.js with the Express peer's packages, nginx, faketime, nss_wrapper, curl for
-# the book, and what switches a swap file on (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1 says that this machine can have none).
+# What the tests need beyond cargo: MariaDB's server with Galera, Node.js with the Express peer's packages, nginx, HAProxy, faketime,
+# nss_wrapper, curl for the book, and what switches a swap file on (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1 says that this machine can
+# have none).
 # Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to do.
 set -eu
 cd "$(dirname "$0")"
@@ -41,9 +42,14 @@ fetch() { # fetch WHAT PACKAGE...
 }
 
 install mariadbd mariadb-server
+# Makes three servers one cluster; a server that was killed gets its state from another by rsync, and lsof finds the port of that.
+find /usr/lib /usr/lib64 -name libgalera_smm.so 2>/dev/null | grep -q . || fetch libgalera_smm galera-4
+install rsync rsync
+install lsof lsof
 install curl curl
-# The cache and the balancer in front of hosts.
+# The cache and the balancers in front of hosts, and in front of the database.
 install nginx nginx-light
+install haproxy haproxy
 # Moves the clock of a host under test.
 install faketime faketime
 # Looks names up in a file of the test's own.

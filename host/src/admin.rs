@@ -10,6 +10,7 @@ mod metrics;
 pub(crate) mod reply;
 mod report;
 pub mod shell;
+mod store;
 #[cfg(test)]
 mod tests;
 pub(crate) mod upload;
@@ -30,6 +31,7 @@ pub use reply::Body;
 
 use crate::guest::{Admission, GuestRegistry};
 use crate::session::SessionManager;
+use crate::store::SessionStore as _;
 use crate::store::metered::{Metered, Standing};
 use crate::telemetry::metrics::Scrape;
 use access::{Needs, Reach};
@@ -136,7 +138,7 @@ impl Admin {
         let target = Target::of(head.uri.path()).ok_or_else(|| {
             problem(
                 StatusCode::NOT_FOUND,
-                "there is nothing here: try /guests, /metrics, /healthz or /readyz",
+                "there is nothing here: try /guests, /store, /metrics, /healthz or /readyz",
             )
         });
         let reach = Reach::of(&self.options);
@@ -160,13 +162,20 @@ impl Admin {
             Target::Rollback(name) => {
                 guests::roll_back(&*self.working_parts()?, name, &head.headers)
             }
+            Target::Store => Ok(store::show(&*self.parts()?)),
+            Target::PreferFirst => store::prefer_first(&*self.working_parts()?).await,
         }
     }
 
     /// A store that is down does not make the host unready: every host has the same store, so a load balancer would take all of
-    /// them out, and with them all that needs no session.
+    /// them out, and with them all that needs no session. One that only a restart can mend does: it is this host's alone.
     fn readiness(&self) -> Response<Body> {
         match self.working_parts() {
+            // Callers need no token for this, and the reason names files: it is in the log alone.
+            Ok(parts) if parts.store.halted().is_some() => *problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the session store is not written any more; the log says why: restart the host",
+            ),
             Ok(parts) => {
                 let store = match parts.store.standing() {
                     Standing::Up => "up",
@@ -204,6 +213,8 @@ enum Target {
     Guests,
     Guest(String),
     Rollback(String),
+    Store,
+    PreferFirst,
 }
 
 impl Target {
@@ -216,6 +227,8 @@ impl Target {
             ["guests"] => Self::Guests,
             ["guests", name] if !name.is_empty() => Self::Guest((*name).to_owned()),
             ["guests", name, "rollback"] => Self::Rollback((*name).to_owned()),
+            ["store"] => Self::Store,
+            ["store", "prefer-first"] => Self::PreferFirst,
             _ => return None,
         })
     }
@@ -224,17 +237,19 @@ impl Target {
         match self {
             Self::Alive | Self::Ready => Needs::Nothing,
             Self::Metrics => Needs::Little,
-            Self::Guests | Self::Guest(_) | Self::Rollback(_) => Needs::Everything,
+            Self::Guests | Self::Guest(_) | Self::Rollback(_) | Self::Store | Self::PreferFirst => {
+                Needs::Everything
+            }
         }
     }
 
     fn check_method(&self, method: &Method) -> Result<(), Refusal> {
         let allowed: &[Method] = match self {
-            Self::Alive | Self::Ready | Self::Metrics | Self::Guests => {
+            Self::Alive | Self::Ready | Self::Metrics | Self::Guests | Self::Store => {
                 &[Method::GET, Method::HEAD]
             }
             Self::Guest(_) => &[Method::GET, Method::HEAD, Method::PUT],
-            Self::Rollback(_) => &[Method::POST],
+            Self::Rollback(_) | Self::PreferFirst => &[Method::POST],
         };
         if allowed.contains(method) {
             return Ok(());

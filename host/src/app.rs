@@ -6,6 +6,7 @@ mod descriptors;
 mod failure;
 mod greeting;
 mod guests;
+mod house_move;
 mod keys;
 mod probe;
 mod refused;
@@ -13,10 +14,11 @@ mod reload;
 mod settings;
 mod stores;
 
-pub use admin::{Desk, GuestsCall, call_guests};
+pub use admin::{AdminCall, Desk, call_admin};
 pub use failure::{Failure, StartError};
 pub use greeting::Greeting;
 pub use guests::fit;
+pub use house_move::{CopyCall, StoreCall, StoreReport, call_store};
 pub use reload::{ReloadOutcome, Reloads};
 
 use std::net::{IpAddr, SocketAddr};
@@ -175,6 +177,10 @@ impl App {
 
         let metered = Metered::new(in_front(store.as_dyn()));
         let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
+        let options = session::Options {
+            charset: store.charset(),
+            ..options
+        };
         let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
         let jar = Jar::new(
             &config.session.name,
@@ -272,7 +278,10 @@ impl App {
             tokio::spawn(reaper::run(store, clock, options, reaper_shutdown.clone()))
         });
         let grace = self.listener.grace;
-        let front = Front(Arc::clone(&self.handler));
+        let front = Front {
+            handler: Arc::clone(&self.handler),
+            clock: self.clock.clone(),
+        };
         server::run(listener, front, self.listener, self.connections, shutdown).await;
 
         // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
@@ -382,13 +391,20 @@ async fn within(grace: Duration, what: &'static str, end: impl Future<Output = (
 
 /// The handler as the server sees it.
 #[derive(Clone)]
-struct Front(Arc<Handler>);
+struct Front {
+    handler: Arc<Handler>,
+    clock: Clock,
+}
 
 impl server::Service for Front {
     type Body = handler::Body;
 
+    fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     fn share(&self, address: IpAddr) -> Peer {
-        self.0.share(address)
+        self.handler.share(address)
     }
 
     fn answer(
@@ -396,7 +412,7 @@ impl server::Service for Front {
         request: Request<Incoming>,
         link: Link,
     ) -> impl Future<Output = Response<handler::Body>> + Send + 'static {
-        let handler = Arc::clone(&self.0);
+        let handler = Arc::clone(&self.handler);
         let ends = handler::Ends {
             peer: link.peer,
             local: link.local,

@@ -2,17 +2,19 @@
 
 mod inspect;
 mod new;
+mod store;
 
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use crate::admin::shell::{self, Purpose, Versions};
-use crate::app::GuestsCall;
+use crate::app::AdminCall;
 use crate::author::trial::{self, Building};
 use crate::config::{Components, Words};
 pub use inspect::Inspect;
 pub use new::New;
+pub use store::{Store, StoreCheck, StoreCommand, StoreCopy, StorePreferFirst};
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
 
@@ -40,6 +42,9 @@ Examples:
       writes a project for a guest in JavaScript; also ts, python, rust
   cloakroom inspect counter.wasm
       tells what a component is and what it would be granted
+  cloakroom store check mysql://app@db1/shop --password env:DB_PASSWORD
+      examines a store; `store copy` copies the sessions of one store to another, and `store prefer-first` has a running host
+      use the first of its database servers again
 
 Exit codes: 0 all is well; 1 the host failed (the port is taken, the database is not there); 2 the command line or the
 configuration is at fault.";
@@ -152,6 +157,8 @@ pub enum Command {
     New(New),
     /// Tell what a component is and what it would be granted
     Inspect(Inspect),
+    /// Copy the sessions of one store to another, examine stores, and use the first server of a list again
+    Store(Store),
     /// Compile the component on standard input; the host starts this itself
     #[command(hide = true)]
     Compile(Compile),
@@ -277,7 +284,7 @@ pub enum GuestsCommand {
     },
 }
 
-impl From<Guests> for GuestsCall {
+impl From<Guests> for AdminCall {
     fn from(guests: Guests) -> Self {
         Self {
             url: guests.admin,

@@ -23,6 +23,7 @@ mod session;
 mod source;
 mod store;
 mod store_url;
+mod store_words;
 #[cfg(test)]
 mod tests;
 mod unknown;
@@ -42,8 +43,9 @@ pub use server::{DEFAULT_LISTEN, ServerSettings};
 pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};
 pub use store::{
     Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, SecretText,
-    StoreSettings, TlsMode,
+    StoreSettings, TlsMode, TlsVerify,
 };
+pub use store_words::{NamedStore, StoreWords};
 
 use crate::files::{self, FileError};
 use crate::limits::CONFIG_FILE_BYTES_MAX;

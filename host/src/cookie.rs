@@ -10,6 +10,7 @@ mod key_ring;
 mod name;
 mod pair;
 mod presented;
+mod strays;
 mod value;
 
 pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
@@ -17,3 +18,4 @@ pub use jar::{Cookie, IdComparison, Jar, JarKeys, Value, WriteError};
 pub use key_ring::{KeyRing, Secret, UnusableSecrets};
 pub use name::{is_cookie_named, is_valid_name};
 pub use presented::{Presented, Resolution, take_from};
+pub use strays::{Sent, Strays, stray_places};

@@ -540,6 +540,7 @@ fn visit(
     };
     Visit {
         presented: screened.presented,
+        host: screened.host,
         path,
         is_secure: screened.scheme == http::uri::Scheme::HTTPS,
         grant: Arc::clone(guest.grant()),

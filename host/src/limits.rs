@@ -36,6 +36,12 @@ pub const SESSION_VALUE_DEPTH_MAX: usize = 128;
 pub const COOKIE_BYTES_MAX: usize = 4096;
 /// Longest time that browsers keep a cookie (RFC 6265bis, section 5.5).
 pub const COOKIE_AGE_MAX: Duration = Duration::from_hours(400 * 24);
+/// Most sessions that the valid cookies of one request may name so that the store is asked which of them exist: browsers keep one
+/// cookie of a name for each domain and path.
+pub const SESSION_IDS_MAX: usize = 4;
+/// Most `Set-Cookie` fields of the session's name in one answer. Only the answer to a request with several valid cookies has more
+/// than one.
+pub const SESSION_SET_COOKIES_MAX: usize = 16;
 /// Largest file that a secret is read from, in bytes.
 pub const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 /// Largest configuration file, and largest file of certificates, in bytes.
@@ -271,6 +277,31 @@ pub const SQLITE_CHECKPOINT_PAGES: i64 = 1000;
 /// Longest write-ahead log, as a multiple of the grown one. A log that a reader keeps longer is told, and one that was copied is
 /// shortened to this: far more than one transaction adds, so that a usual log keeps its blocks.
 pub const SQLITE_WAL_GROWTH_MAX: u64 = 4;
+/// Longest time between two looks at the embedded database's files, whether or not anything is written.
+pub const SQLITE_WATCH_INTERVAL: Duration = Duration::from_secs(1);
+/// Time without a failed call after which a store that failed is said to answer again. It doubles when the store fails anew within
+/// [`STORE_CALM_MAX`], so that a store which fails now and then fills no log.
+pub const STORE_CALM_MIN: Duration = Duration::from_secs(1);
+/// Longest such time.
+pub const STORE_CALM_MAX: Duration = Duration::from_secs(60);
+/// Sessions that a copy of a store takes at once: a page of the largest ones takes 16 MiB of memory for each end.
+pub const COPY_PAGE_ROWS: usize = 256;
+/// How often a copy tries one page before it gives up, and the wait in between: the fail-over of a cluster takes some seconds.
+pub const COPY_ATTEMPTS_MAX: u32 = 20;
+/// See [`COPY_ATTEMPTS_MAX`].
+pub const COPY_RETRY_WAIT: Duration = Duration::from_millis(500);
+/// Longest time for one statement of a copy: no visitor waits for it.
+pub const COPY_STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between two lines that tell how far a copy is, where there is no terminal.
+pub const COPY_PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
+/// Reads by which `cloakroom store check` measures the latency.
+pub const CHECK_LATENCY_READS: usize = 16;
+/// Median of a round trip to MySQL above which the check warns: the limit of one data centre, roughly.
+pub const MYSQL_CHECK_LATENCY_WARN: Duration = Duration::from_millis(5);
+/// Median of a read of the embedded store above which the check warns: no local disk is as slow.
+pub const SQLITE_CHECK_LATENCY_WARN: Duration = Duration::from_millis(50);
+/// Difference of two clocks above which the check warns: rows expire by whole seconds.
+pub const CHECK_CLOCK_SKEW_WARN: Duration = Duration::from_secs(2);
 /// Longest wait after the start before expired rows are deleted for the first time.
 pub const REAP_FIRST_DELAY_MAX: Duration = Duration::from_secs(5);
 /// Wait after the reaper's first failure; it doubles with each further one, up to the interval.

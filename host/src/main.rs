@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use cloakroom::admin::shell::ShellError;
-use cloakroom::app::{self, App, Desk, Greeting, GuestsCall, Reloads, StartError};
-use cloakroom::args::{Args, Command, Inspect as InspectWords};
+use cloakroom::app::{self, AdminCall, App, Desk, Greeting, Reloads, StartError, StoreCall};
+use cloakroom::args::{Args, Command, Inspect as InspectWords, StoreCommand};
 use cloakroom::author::dev::{self, DevError};
 use cloakroom::author::inspect::{self, Inspect, Report};
 use cloakroom::author::scaffold::{self, Project};
@@ -75,9 +75,14 @@ async fn run(command: Command) -> ExitCode {
         Command::Dev(words) => dev(words.into()).await,
         Command::Check(words) => check(&words.into()).await,
         Command::Test(words) => test(words.into()).await,
-        Command::Guests(words) => Ok(guests(words.into()).await),
+        Command::Guests(words) => Ok(call_admin(words.into()).await),
         Command::New(words) => scaffold(&words.into()),
         Command::Inspect(words) => inspect(words),
+        Command::Store(words) => match words.command {
+            StoreCommand::Copy(words) => store(words.into()).await,
+            StoreCommand::Check(words) => store(words.into()).await,
+            StoreCommand::PreferFirst(words) => Ok(call_admin(words.into()).await),
+        },
         Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
     let code = result.unwrap_or_else(|error| {
@@ -177,8 +182,8 @@ async fn test(call: trial::Call) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn guests(call: GuestsCall) -> ExitCode {
-    match app::call_guests(call, &ProcessEnvironment).await {
+async fn call_admin(call: AdminCall) -> ExitCode {
+    match app::call_admin(call, &ProcessEnvironment).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             telemetry::say(&format!("cloakroom: {error}"));
@@ -233,6 +238,25 @@ fn inspect(words: InspectWords) -> anyhow::Result<ExitCode> {
         Err(LoadError::NotCompiled { .. }) => ExitCode::FAILURE,
         Err(_) => ExitCode::from(EXIT_AT_FAULT),
     })
+}
+
+async fn store(call: StoreCall) -> anyhow::Result<ExitCode> {
+    match app::call_store(call, &ProcessEnvironment).await {
+        Ok(report) => {
+            telemetry::print(&report.text)?;
+            Ok(match report.is_good {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::FAILURE,
+            })
+        }
+        Err(StartError::Failed(failure)) => Err(failure.into()),
+        Err(StartError::AtFault(faults)) => {
+            for fault in faults {
+                telemetry::say(&format!("cloakroom: {fault}"));
+            }
+            Ok(ExitCode::from(EXIT_AT_FAULT))
+        }
+    }
 }
 
 /// Reads the configuration; where it is refused, the components that it names well are tried all the same, so that one

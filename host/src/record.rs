@@ -1,6 +1,7 @@
 //! What a session is at rest: its id, its row, and Express's JSON inside it. Knows no I/O, no cookies' signatures, no guests.
 
 mod attributes;
+mod charset;
 mod document;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -10,6 +11,7 @@ mod timestamp;
 mod token;
 
 pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookie};
+pub use charset::Charset;
 pub use document::{CorruptDocument, Document, is_reserved_key};
 pub use id::SessionId;
 pub use json::{as_integer, check_value, is_truthy};

@@ -3,6 +3,7 @@
 //! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
 
 mod connection;
+mod date;
 mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
@@ -26,6 +27,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::clock::Clock;
 use crate::limits;
 use crate::quota::{Full, Outbox, Peer, Phase, Reservation, Resource, Untaken};
 use connection::Protocols;
@@ -123,6 +125,11 @@ pub trait Service: Clone + Send + Sync + 'static {
         + Untaken
         + Send
         + 'static;
+
+    /// The clock that answers are dated by.
+    fn clock(&self) -> Clock {
+        Clock::system()
+    }
 
     /// The part that a connection from this address has in the quotas. The service says who is exempt.
     fn share(&self, address: IpAddr) -> Peer;

@@ -14,6 +14,7 @@ mod options;
 mod policy;
 #[cfg(any(test, feature = "contract"))]
 pub mod property;
+mod rivals;
 mod run;
 mod seed;
 mod settle;
@@ -41,6 +42,8 @@ use crate::record::CookieAttributes;
 pub struct Visit {
     /// The values of our cookie in the request.
     pub presented: Presented,
+    /// The host that the request names, perhaps with a port: a browser keeps cookies for it and for its parent domains.
+    pub host: String,
     /// The request's path: outside of the cookie's path there is no session.
     pub path: String,
     /// Whether the visitor's link is secure.
@@ -140,8 +143,12 @@ pub enum Refusal {
     Busy,
     /// The store failed, or a commit's reply was lost and nothing can tell what became of it: 503.
     StoreUnavailable,
+    /// The request's valid cookies name several sessions, and the guest wrote: 409.
+    SeveralSessions,
     /// The session does not fit the store's column: 507.
     TooLarge,
+    /// The store's table refuses the session for good (its character set, a constraint, a column of another program): 500.
+    StoreRefused,
 }
 
 /// What an answer must do to the visitor's cookie.
@@ -161,6 +168,14 @@ pub enum CookieChange {
         /// What it was set with.
         attributes: CookieAttributes,
     },
+    /// Do what is to be done about the session's own cookie, and have the browser drop the others of its name that the request
+    /// came with.
+    WithStrays {
+        /// About the session's own: never this variant again.
+        own: Box<CookieChange>,
+        /// The places where the others may be. With what `own` sets or expires they are 16 at most.
+        strays: Vec<CookieAttributes>,
+    },
 }
 
 /// Shows no value: it is a credential.
@@ -170,6 +185,7 @@ impl std::fmt::Debug for CookieChange {
             Self::Keep => "Keep",
             Self::Set { .. } => "Set(..)",
             Self::Expire { .. } => "Expire",
+            Self::WithStrays { .. } => "WithStrays",
         })
     }
 }

@@ -5,10 +5,13 @@
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
+pub mod copy;
+pub mod examine;
 pub mod memory;
 pub mod metered;
 pub mod mysql;
 pub mod reaper;
+pub mod scan;
 pub mod sqlite;
 
 use std::fmt;
@@ -69,8 +72,53 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
     /// reply was lost cannot be decided.
     fn keeps_tokens(&self) -> bool;
 
+    /// Why it refuses all writes until the host is restarted, if it does; it may go on reading. For the log, as every error.
+    fn halted(&self) -> Option<StoreError> {
+        None
+    }
+
+    /// The servers that it may use, in the order in which they are preferred; none where it has no list of servers.
+    fn servers(&self) -> Vec<ServerStanding> {
+        Vec::new()
+    }
+
+    /// Uses the first server of the list from now on, and lets those be used again that were left after a failure: the operator's
+    /// word. Its name.
+    ///
+    /// # Errors
+    /// When that server does not serve, or there is no list; then nothing has changed.
+    fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
+        Box::pin(async {
+            Err(StoreError {
+                kind: StoreErrorKind::Broken,
+                detail: "the store has no list of servers".to_owned(),
+            })
+        })
+    }
+
     /// Adds the counters that only this kind of store has.
     fn tell(&self, _scrape: &Scrape) {}
+}
+
+/// One server of a store's list. For the operator alone: it names servers and their errors.
+#[derive(Clone, Debug)]
+pub struct ServerStanding {
+    /// Its address.
+    pub name: String,
+    /// Whether the store uses it now.
+    pub is_in_use: bool,
+    /// Whether it gave connections lately because the one in use gave none.
+    pub is_helping: bool,
+    /// Whether it was left after a failure and is used again only after [`SessionStore::prefer_first`] or a restart.
+    pub is_barred: bool,
+    /// What it is, if a connection has told.
+    pub is: Option<String>,
+    /// Connections to it.
+    pub connections: usize,
+    /// How many there may be: fewer than were configured while it refuses more.
+    pub connections_max: usize,
+    /// Why it is left alone just now.
+    pub failure: Option<String>,
 }
 
 /// One row's change.
@@ -149,6 +197,8 @@ pub enum Verdict {
     Committed,
     /// Not applied: the row is not what the change expected.
     Conflict,
+    /// Not applied: the store rolled it back in favour of another transaction. The row may be what the change expected.
+    RolledBack(StoreError),
     /// The statement left and no answer came: applied or not, now or later.
     Ambiguous(StoreError),
     /// Not applied, and not because of the row.
@@ -172,6 +222,9 @@ pub enum StoreErrorKind {
     Unavailable,
     /// The row does not fit the store (too large).
     TooLarge,
+    /// The table refuses the row for good: a column cannot hold the value, or a constraint forbids it. Nothing but a change of the
+    /// table helps.
+    Refused,
     /// Anything else: wrong schema, missing grant, corrupt file.
     Broken,
 }

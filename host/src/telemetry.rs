@@ -16,7 +16,7 @@ mod recurring;
 pub(crate) use captured::Captured;
 pub use escape::{cut, escape, escape_json, escape_lines};
 pub use lines::{Flush, KINDS, Kind};
-pub use output::{flush, greet, print, print_json, say};
+pub use output::{flush, greet, print, print_json, redraw, say};
 pub use recurring::{Line, Recurring};
 
 use std::io::{self, IsTerminal as _};

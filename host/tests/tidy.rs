@@ -256,6 +256,29 @@ fn nine_of_ten_files_are_short_and_no_line_is_long() {
     assert_none(&faults, "lines have at most 140 columns");
 }
 
+/// Python's generator copies the comments into texts where `\u` begins an escape: a guest would not build.
+#[test]
+fn comments_of_the_interface_hold_no_escape() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
+    let faults: Vec<_> = std::fs::read_dir(folder)
+        .expect("a readable folder")
+        .map(|entry| entry.expect("a readable entry").path())
+        .filter(|file| std::fs::read_to_string(file).is_ok_and(|text| holds_escape(&text)))
+        .map(|file| file.display().to_string())
+        .collect();
+    assert_none(
+        &faults,
+        "a comment in wit/ holds no backslash before a letter or digit",
+    );
+}
+
+fn holds_escape(text: &str) -> bool {
+    let after = text.split('\\').skip(1);
+    after
+        .filter_map(|rest| rest.chars().next())
+        .any(char::is_alphanumeric)
+}
+
 #[test]
 fn no_module_is_called_mod_or_utils() {
     let banned = ["mod", "utils", "util", "helpers", "common", "misc"];

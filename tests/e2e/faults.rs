@@ -2,6 +2,7 @@
 
 mod database;
 mod disk;
+mod files;
 mod herd;
 mod hosts;
 mod kills;

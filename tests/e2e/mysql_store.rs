@@ -4,17 +4,20 @@ mod collation;
 mod contract;
 mod lanes;
 mod outage;
+mod refusals;
 mod schema;
+mod servers;
 mod start;
 
 use bytes::Bytes;
 use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use cloakroom::store::mysql::{Host, MysqlStore, Options};
 use cloakroom::store::{Change, Commit, RowVersion, SessionStore, StoreErrorKind, Verdict};
+use cloakroom_tests::mariadb::Database;
 use secrecy::SecretString;
 
 /// The time at which these tests read and write, in seconds since the epoch.
-const NOW_S: i64 = 1_800_000_000;
+pub(crate) const NOW_S: i64 = 1_800_000_000;
 
 /// Options for the one server that a test's URL names.
 pub(crate) fn options(url: &str) -> Options {
@@ -29,6 +32,18 @@ pub(crate) fn options(url: &str) -> Options {
     options
 }
 
+/// Options for a list of servers on these ports of 127.0.0.1.
+fn with_hosts(database: &Database, ports: &[u16]) -> Options {
+    let mut options = options(&database.url);
+    options.hosts = (ports.iter())
+        .map(|port| Host {
+            name: "127.0.0.1".to_owned(),
+            port: *port,
+        })
+        .collect();
+    options
+}
+
 pub(crate) async fn connect(options: &Options) -> MysqlStore {
     match MysqlStore::connect(options).await {
         Ok(store) => store,
@@ -36,7 +51,7 @@ pub(crate) async fn connect(options: &Options) -> MysqlStore {
     }
 }
 
-fn record(data: &str) -> SessionRecord {
+pub(crate) fn record(data: &str) -> SessionRecord {
     SessionRecord {
         data: Bytes::copy_from_slice(data.as_bytes()),
         expires_at_s: NOW_S + 3600,

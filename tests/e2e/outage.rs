@@ -190,3 +190,39 @@ async fn of_commits_that_travel_together_every_lost_one_is_decided() {
     }
     assert!(proxy.losses() >= 20, "{} were lost", proxy.losses());
 }
+
+/// Fault 1 in the log: a line when the store begins to fail and one when it answers again, whatever number of requests meet it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
+    let server = Mariadb::start().await;
+    let database = server.fresh_database().await;
+    let host = Config::over(&database.url)
+        .guest("/s", "fixture-session")
+        .start();
+    let browser = Browser::new();
+    script(&browser, &host, &["set n 1"]).await;
+    let before = host.log().len();
+    server.stop().await;
+    let mut refused = 0;
+    for _ in 0..30 {
+        let answers = (0..20).map(|_| run_script(&browser, &host, &["get n"]));
+        let answers = join_all(answers).await;
+        refused += answers.iter().filter(|a| a.status == 503).count();
+    }
+    assert!(refused >= 500, "{refused} of 600 met the outage");
+    server.start_again().await;
+    let end = Instant::now() + Duration::from_secs(30);
+    while host.log_count("the session store answers again") == 0 {
+        assert!(Instant::now() < end, "{}", host.log());
+        run_script(&browser, &host, &["get n"]).await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let log = host.log().split_off(before);
+    let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    // A database that is just starting may fail once more.
+    assert!((1..=2).contains(&told("the session store fails")), "{log}");
+    assert!(log.contains("failed_calls="), "{log}");
+    // The access log has a line for each request, with its client.
+    let others = log.lines().filter(|line| !line.contains("peer=")).count();
+    assert!(others <= 20, "{others} lines beside the access log:\n{log}");
+}

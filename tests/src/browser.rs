@@ -1,6 +1,6 @@
 //! A visitor: an HTTP client that keeps cookies as a browser does and follows no redirect by itself.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use reqwest::cookie::{CookieStore, Jar};
@@ -74,6 +74,14 @@ impl Browser {
         })
     }
 
+    /// A visitor for whom all these hosts are at one address.
+    pub fn resolving(hosts: &[&str], address: SocketAddr) -> Self {
+        Self::built(|builder| {
+            let resolve = |builder: ClientBuilder, host: &&str| builder.resolve(host, address);
+            hosts.iter().fold(builder, resolve)
+        })
+    }
+
     fn built(with: impl FnOnce(ClientBuilder) -> ClientBuilder) -> Self {
         let jar = Arc::new(Jar::default());
         let builder = Client::builder()
@@ -89,10 +97,14 @@ impl Browser {
     /// A visitor whose jar already holds `cookie` (`name=value`) for `url`'s host.
     pub fn with_cookie(url: &str, cookie: &str) -> Self {
         let browser = Self::new();
+        browser.keep(url, cookie);
         browser
-            .jar
-            .add_cookie_str(cookie, &Url::parse(url).expect("a URL"));
-        browser
+    }
+
+    /// Puts `cookie` (`name=value`) for `url`'s host into the jar.
+    pub fn keep(&self, url: &str, cookie: &str) {
+        let url = Url::parse(url).expect("a URL");
+        self.jar.add_cookie_str(cookie, &url);
     }
 
     /// What the jar would send to `url`: `name=value; ...`.

@@ -43,6 +43,8 @@ pub enum Loss {
     Late(Duration),
     /// The server is asked for a prepared statement that it does not know, as after a switch of connections in a proxy.
     Forgotten,
+    /// The server gets nothing; the client is told that its account may not do this (1227).
+    Denied,
     /// The server gets nothing; the client is asked for this file, as a server does to a `LOAD DATA LOCAL INFILE`.
     AsksForFile(&'static str),
 }
@@ -310,6 +312,10 @@ async fn forward_requests(
                 shared.count_loss();
                 to_server.write_all(&packet).await?;
             }
+            Some(Loss::Denied) => {
+                to_client.lock().await.write_all(&denial()).await?;
+                shared.count_loss();
+            }
             Some(Loss::AsksForFile(path)) => {
                 to_client.lock().await.write_all(&wish_for(path)).await?;
                 shared.count_loss();
@@ -353,6 +359,14 @@ async fn forward_replies(
 
 fn lock(dialogue: &Mutex<Dialogue>) -> MutexGuard<'_, Dialogue> {
     dialogue.lock().expect("no panic holds it")
+}
+
+/// The answer to a statement that an account may not run.
+fn denial() -> Vec<u8> {
+    let text = b"#42000Access denied; you need (at least one of) the SUPER privilege(s) for this operation";
+    let code = 1227_u16.to_le_bytes();
+    let bytes = u8::try_from(1 + code.len() + text.len()).expect("a short text");
+    [&[bytes, 0, 0, 1, 0xff][..], &code, text].concat()
 }
 
 /// The answer to a statement that asks the client for a file.

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::warden::Warden;
 
 /// How long a host may take to compile its guests and listen on a busy two-core machine.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -191,22 +194,44 @@ impl Config {
         self.start_by(command)
     }
 
-    fn start_by(&self, mut command: Command) -> Host {
+    fn start_by(&self, command: Command) -> Host {
         let directory = tempfile::tempdir().expect("a temporary folder");
-        let file = directory.path().join("cloakroom.toml");
+        Host::spawn(self.serve(command, directory.path()), directory)
+    }
+
+    /// Runs the binary with a configuration that is refused: its exit code and what it says.
+    ///
+    /// # Panics
+    /// If the host serves.
+    pub async fn refused(&self) -> (Option<i32>, String) {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let command = self.serve(Command::new(binary()), directory.path());
+        let mut command = tokio::process::Command::from(command);
+        let output = timeout(START_WAIT_MAX, command.kill_on_drop(true).output()).await;
+        let output = output.expect("the host ends").expect("the binary starts");
+        let said = [output.stdout, output.stderr].concat();
+        (
+            output.status.code(),
+            String::from_utf8_lossy(&said).into_owned(),
+        )
+    }
+
+    /// Gives the program the configuration, which is written into this folder.
+    fn serve(&self, mut command: Command, directory: &Path) -> Command {
+        let file = directory.join("cloakroom.toml");
         std::fs::write(&file, self.text()).expect("the configuration is written");
         command
             .arg("serve")
             .arg("--config")
             .arg(&file)
-            .current_dir(directory.path());
+            .current_dir(directory);
         // What one test's host compiled, the next one's need not.
         command.env("CLOAKROOM_SERVER_CODE_CACHE", kept_code());
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         if self.store.starts_with("mysql:") {
             command.env("CLOAKROOM_STORE_URL", &self.store);
         }
-        Host::spawn(command, directory)
+        command
     }
 }
 
@@ -216,6 +241,7 @@ pub struct Host {
     child: Child,
     address: SocketAddr,
     log: Arc<Mutex<String>>,
+    _warden: Warden,
     /// Holds the configuration file and whatever the host keeps in its working directory.
     pub directory: tempfile::TempDir,
 }
@@ -226,6 +252,7 @@ impl Host {
     /// # Panics
     /// If it ends or stays silent; the panic shows its output.
     pub fn spawn(mut command: Command, directory: tempfile::TempDir) -> Self {
+        let warden = Warden::over(directory.path());
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -247,6 +274,7 @@ impl Host {
             child,
             address,
             log,
+            _warden: warden,
             directory,
         }
     }

@@ -1,19 +1,19 @@
 //! A private MariaDB server in a temporary directory, for tests that need the real thing.
 //!
-//! No server outlives its test process, however that ends: a small shell process (the warden) holds the read end of a
-//! pipe, and when the pipe closes it kills the server and removes the directory.
+//! No server outlives its test process, however that ends: a small shell process (`warden.rs`) kills it and removes its
+//! directory.
 //!
 //! The server writes its log to the file at each commit but flushes it once a second
 //! (`innodb_flush_log_at_trx_commit=2`): a killed server loses nothing, a killed machine might. Tests that measure ask for
 //! the durable setting with [`Mariadb::start_with`]`(&["--innodb-flush-log-at-trx-commit=1"])`, the last value given holds.
 
+mod install;
+
+use std::ffi::OsString;
 use std::fs;
-use std::io::{ErrorKind, Write as _};
-use std::net::TcpListener;
-use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -22,38 +22,31 @@ use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use tokio::sync::OnceCell;
 
+use self::install::{common_arguments, find_program, is_stopped};
+use crate::port::Port;
+use crate::warden::Warden;
+
 /// How long a server may take to come up on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
-/// How often the installation is tried.
-const INSTALL_ATTEMPTS_MAX: u32 = 3;
+/// Longest wait for a connection of the administrator.
+const ADMIN_WAIT_MAX: Duration = Duration::from_secs(10);
 /// The account the tested program uses.
 const USER: &str = "app";
 /// Its password; odd enough to be searched for in logs.
 const PASSWORD: &str = "pw-Zq7kT2mVx9";
-
-/// What the warden runs: remembers the last server named on its standard input; at its end kills that and removes `$1`.
-const WARDEN: &str = r#"
-server=
-while read -r line; do server=$line; done
-if [ -n "$server" ]; then kill -KILL "$server"; fi
-rm -rf "$1" || { sleep 1; rm -rf "$1"; }
-"#;
 
 /// A running (or stopped, or paused) server of our own.
 ///
 /// All methods panic with a clear message when the server cannot do as asked: a test cannot go on without it.
 pub struct Mariadb {
     directory: PathBuf,
-    port: u16,
+    port: Port,
     extra_arguments: Vec<String>,
+    /// Where the server looks for programs, unless as this process does.
+    path: Option<OsString>,
     server: Mutex<Option<Child>>,
-    warden: Mutex<Warden>,
     databases: AtomicU32,
-}
-
-struct Warden {
-    process: Child,
-    stdin: Option<ChildStdin>,
+    _warden: Warden,
 }
 
 /// A fresh database and the account that owns it.
@@ -96,22 +89,32 @@ impl Mariadb {
     /// Starts a server with further `mariadbd` arguments, which outrank the usual ones.
     pub async fn start_with(extra_arguments: &[&str]) -> Mariadb {
         let extra_arguments = extra_arguments.iter().map(|a| (*a).to_owned()).collect();
-        let mariadb = tokio::task::spawn_blocking(move || install(extra_arguments))
-            .await
-            .expect("the installation does not panic");
+        let mariadb = Self::installed(extra_arguments, None).await;
         mariadb.start_again().await;
-        let mut admin = mariadb.admin().await;
+        mariadb.create_account().await;
+        mariadb
+    }
+
+    /// A server with its system tables, not started yet; it looks for programs at `path`, if there is one.
+    pub(crate) async fn installed(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
+        tokio::task::spawn_blocking(move || install(extra_arguments, path))
+            .await
+            .expect("the installation does not panic")
+    }
+
+    /// Makes the account that [`Mariadb::fresh_database`] grants its rights to.
+    pub(crate) async fn create_account(&self) {
+        let mut admin = self.admin().await;
         run(
             &mut admin,
             &format!("CREATE USER '{USER}'@'%' IDENTIFIED BY '{PASSWORD}'"),
         )
         .await;
-        mariadb
     }
 
     /// The TCP port on 127.0.0.1; it stays the same over restarts.
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The path of the Unix socket.
@@ -134,17 +137,23 @@ impl Mariadb {
             name,
             user: USER.to_owned(),
             password: PASSWORD.to_owned(),
-            port: self.port,
+            port: self.port(),
         };
-        database.url = database.url_through(self.port);
+        database.url = database.url_through(self.port());
         database
     }
 
-    /// A connection that may do everything, over the Unix socket.
+    /// A connection that may do everything, over the Unix socket. A node that joins its cluster may drop the first ones.
     pub async fn admin(&self) -> Conn {
-        match Conn::new(self.admin_options()).await {
-            Ok(connection) => connection,
-            Err(error) => panic!("no connection to mariadbd: {error}\n{}", self.log_tail()),
+        let until = Instant::now() + ADMIN_WAIT_MAX;
+        loop {
+            match Conn::new(self.admin_options()).await {
+                Ok(connection) => return connection,
+                Err(_) if Instant::now() < until => {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                Err(error) => panic!("no connection to mariadbd: {error}\n{}", self.log_tail()),
+            }
         }
     }
 
@@ -162,7 +171,12 @@ impl Mariadb {
 
     /// Starts the stopped or killed server on the same data, port and socket, and waits until it answers.
     pub async fn start_again(&self) {
-        self.spawn();
+        self.start_again_with(&[]).await;
+    }
+
+    /// As [`Mariadb::start_again`], with further arguments for this start alone.
+    pub(crate) async fn start_again_with(&self, arguments: &[&str]) {
+        self.spawn(arguments);
         let started_at = Instant::now();
         while let Err(error) = Conn::new(self.admin_options()).await {
             let ended = (self.server.lock().expect("no panic holds it").as_mut())
@@ -205,13 +219,13 @@ impl Mariadb {
             .into()
     }
 
-    fn spawn(&self) {
+    fn spawn(&self, arguments: &[&str]) {
         let mut command = Command::new(find_program(&["mariadbd", "mysqld"]));
         command
             .args(common_arguments(&self.directory))
             .args([
                 format!("--socket={}", self.socket().display()),
-                format!("--port={}", self.port),
+                format!("--port={}", self.port()),
                 format!("--pid-file={}", self.directory.join("pid").display()),
                 format!("--log-error={}", self.directory.join("error.log").display()),
                 "--bind-address=127.0.0.1".to_owned(),
@@ -223,13 +237,14 @@ impl Mariadb {
                 "--max-connections=500".to_owned(),
             ])
             .args(&self.extra_arguments)
+            .args(arguments)
+            .envs(self.path.as_ref().map(|path| ("PATH", path)))
             // Its own group: an interrupt at the terminal reaches the test, whose end the warden notices.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         let server = command.spawn().expect("mariadbd can be started");
-        self.tell_warden(&server.id().to_string());
         *self.server.lock().expect("no panic holds it") = Some(server);
     }
 
@@ -247,13 +262,6 @@ impl Mariadb {
         let server = self.server.lock().expect("no panic holds it").take();
         let status = server.expect("the server runs").wait();
         status.expect("an own child can be waited for");
-        self.tell_warden("");
-    }
-
-    fn tell_warden(&self, line: &str) {
-        let mut warden = self.warden.lock().expect("no panic holds it");
-        let stdin = warden.stdin.as_mut().expect("the warden listens");
-        writeln!(stdin, "{line}").expect("the warden listens");
     }
 }
 
@@ -265,134 +273,29 @@ impl Drop for Mariadb {
             let _ = server.kill();
             let _ = server.wait();
         }
-        if let Ok(mut warden) = self.warden.lock() {
-            // It has been reaped: its number may belong to somebody else by now.
-            if let Some(stdin) = warden.stdin.as_mut() {
-                let _ = writeln!(stdin);
-            }
-            drop(warden.stdin.take());
-            let _ = warden.process.wait();
-        }
     }
 }
 
-fn install(extra_arguments: Vec<String>) -> Mariadb {
+fn install(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
     let directory = tempfile::Builder::new()
         .prefix("cloakroom-mariadb-")
         .tempdir()
         .expect("a temporary directory can be made")
         .keep();
-    let warden = start_warden(&directory);
-    make_data_directory(&directory);
+    let warden = Warden::over(&directory);
+    install::make_data_directory(&directory);
     Mariadb {
         directory,
-        port: free_port(),
+        port: Port::free(),
         extra_arguments,
+        path,
         server: Mutex::new(None),
-        warden: Mutex::new(warden),
         databases: AtomicU32::new(0),
+        _warden: warden,
     }
 }
 
-/// Makes the system tables. The server that does it crashes now and then (10.11.19 does, in its Aria engine), so a crash
-/// is tried again; anything that is wrong fails each time.
-fn make_data_directory(directory: &Path) {
-    let mut said = String::new();
-    for _ in 0..INSTALL_ATTEMPTS_MAX {
-        // Fails where there is none yet.
-        let _ = fs::remove_dir_all(directory.join("data"));
-        let output = Command::new(find_program(&["mariadb-install-db", "mysql_install_db"]))
-            .args(common_arguments(directory))
-            .args([
-                "--auth-root-authentication-method=normal",
-                "--skip-test-db",
-                "--skip-name-resolve",
-            ])
-            .stdin(Stdio::null())
-            .output()
-            .expect("mariadb-install-db can be started");
-        if output.status.success() {
-            return;
-        }
-        said = [output.stdout, output.stderr]
-            .map(|text| String::from_utf8_lossy(&text).into_owned())
-            .concat();
-    }
-    panic!("mariadb-install-db failed: {said}");
-}
-
-fn start_warden(directory: &Path) -> Warden {
-    let mut process = Command::new("sh")
-        .args(["-c", WARDEN, "warden"])
-        .arg(directory)
-        .process_group(0)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh can be started");
-    let stdin = process.stdin.take();
-    Warden { process, stdin }
-}
-
-fn common_arguments(directory: &Path) -> Vec<String> {
-    let mut arguments = vec![
-        "--no-defaults".to_owned(),
-        format!("--datadir={}", directory.join("data").display()),
-    ];
-    // mariadbd refuses to run as root without being told to.
-    if fs::metadata(directory).is_ok_and(|m| m.uid() == 0) {
-        arguments.push("--user=root".to_owned());
-    }
-    arguments
-}
-
-/// The first of `names` that is installed, on the path or where Debian puts servers.
-fn find_program(names: &[&str]) -> PathBuf {
-    for name in names {
-        for candidate in [
-            PathBuf::from(name),
-            Path::new("/usr/sbin").join(name),
-            Path::new("/usr/libexec").join(name),
-        ] {
-            let probe = Command::new(&candidate)
-                .args(["--no-defaults", "--version"])
-                .stdin(Stdio::null())
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            match probe {
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                _ => return candidate,
-            }
-        }
-    }
-    panic!(
-        "{} is not installed: these tests run against a real MariaDB server (Debian: apt-get install mariadb-server)",
-        names[0]
-    );
-}
-
-/// Whether all threads of the process have taken a stop signal; the signal's sender does not wait for that.
-fn is_stopped(process: u32) -> bool {
-    let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        // No such file system here: nothing to look at.
-        return true;
-    };
-    threads.flatten().all(|thread| {
-        let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The state follows the name, which is in parentheses and may hold anything.
-        (status.rsplit_once(") ")).is_none_or(|(_, rest)| rest.starts_with('T'))
-    })
-}
-
-/// A port that nobody listens on now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-    listener.local_addr().expect("it is bound").port()
-}
-
-async fn run(connection: &mut Conn, statement: &str) {
+pub(crate) async fn run(connection: &mut Conn, statement: &str) {
     if let Err(error) = connection.query_drop(statement).await {
         panic!("{statement}: {error}");
     }

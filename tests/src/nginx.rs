@@ -1,9 +1,12 @@
 //! nginx as a child process: the cache or the balancer in front of hosts.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use crate::port::Port;
+use crate::warden::Warden;
 
 /// How long it may take to listen on a busy machine.
 const START_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -12,7 +15,8 @@ const START_WAIT_MAX: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Nginx {
     child: Child,
-    port: u16,
+    port: Port,
+    _warden: Warden,
     directory: tempfile::TempDir,
 }
 
@@ -23,17 +27,17 @@ impl Nginx {
     /// If it is not installed or does not start.
     pub fn start(http: &str, server: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary folder");
-        let free = TcpListener::bind("127.0.0.1:0").expect("a loopback port is free");
-        let port = free.local_addr().expect("it is bound").port();
-        drop(free);
+        let warden = Warden::over(directory.path());
+        let port = Port::free();
         let at = directory.path().display();
         // One process: it ends with its parent's signal, and its rights are the test's.
         let text = format!(
             "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log info;\nevents {{ worker_connections 512; }}\n\
              http {{\naccess_log off;\nclient_body_temp_path {at}/body;\nproxy_temp_path {at}/proxy;\n\
              fastcgi_temp_path {at}/f;\nuwsgi_temp_path {at}/u;\nscgi_temp_path {at}/s;\n\
-             {}\nserver {{\nlisten 127.0.0.1:{port};\n{}\n}}\n}}\n",
+             {}\nserver {{\nlisten 127.0.0.1:{};\n{}\n}}\n}}\n",
             http.replace("{at}", &at.to_string()),
+            port.number(),
             server
         );
         let file = directory.path().join("nginx.conf");
@@ -51,6 +55,7 @@ impl Nginx {
         let mut nginx = Self {
             child,
             port,
+            _warden: warden,
             directory,
         };
         nginx.wait_until_it_listens();
@@ -59,7 +64,7 @@ impl Nginx {
 
     fn wait_until_it_listens(&mut self) {
         let end = Instant::now() + START_WAIT_MAX;
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        while TcpStream::connect(("127.0.0.1", self.port.number())).is_err() {
             let ended = !matches!(self.child.try_wait(), Ok(None));
             assert!(!ended && Instant::now() < end, "{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
@@ -68,7 +73,7 @@ impl Nginx {
 
     /// A URL on it.
     pub fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}{path}", self.port)
+        format!("http://127.0.0.1:{}{path}", self.port.number())
     }
 
     /// What it has to say.

@@ -3,6 +3,7 @@
 use super::Parts;
 use crate::guest::Usage;
 use crate::session::Counters;
+use crate::store::SessionStore as _;
 use crate::telemetry;
 use crate::telemetry::metrics::{Label, Scrape};
 
@@ -34,9 +35,9 @@ fn tell_host(parts: &Parts, scrape: &Scrape) {
     );
     scrape.gauge(
         "cloakroom_ready",
-        "1 while the host serves, 0 from the first moment of its shutdown.",
+        "1 while the host serves, 0 from the first moment of its shutdown or once its store needs a restart.",
         &[],
-        i64::from(!parts.shutdown.is_cancelled()),
+        i64::from(!parts.shutdown.is_cancelled() && parts.store.halted().is_none()),
     );
 }
 
@@ -185,6 +186,11 @@ fn tell_sessions(counters: &Counters, scrape: &Scrape) {
             "Sessions that were not stored because their secure cookie could not be sent.",
             &counters.undeliverable_cookies,
         ),
+        (
+            "several_refused",
+            "Requests that were refused because they came with cookies of several sessions and their guest wrote.",
+            &counters.several_refused,
+        ),
     ];
     for (name, help, total) in totals {
         let name = format!("cloakroom_session_{name}_total");
@@ -193,6 +199,7 @@ fn tell_sessions(counters: &Counters, scrape: &Scrape) {
     for (reason, total) in [
         ("signature", &counters.bad_cookies),
         ("several", &counters.ambiguous_cookies),
+        ("stray", &counters.stray_cookies),
         ("session-gone", &counters.dead_cookies),
     ] {
         scrape.total(

@@ -1,4 +1,4 @@
-//! What the admin interface says of guests, in JSON: written by the host, read by `cloakroom guests`.
+//! What the admin interface says in JSON to the commands of the shell, which read it: of guests, and of the store's server.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -87,6 +87,12 @@ pub(super) struct Trial {
     pub(super) unchanged: bool,
     #[serde(flatten)]
     pub(super) component: Component,
+}
+
+/// The server that the session store uses by the operator's word.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Preferred {
+    pub(super) in_use: String,
 }
 
 /// What is wrong.

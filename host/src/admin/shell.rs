@@ -1,4 +1,5 @@
-//! `cloakroom guests`: lists, replaces and takes back the guests of a running host from the shell.
+//! `cloakroom guests` lists, replaces and takes back the guests of a running host from the shell. `cloakroom store prefer-first` has a
+//! running host use the first server of its store again.
 //!
 //! Results go to standard output, progress to standard error. Knows the admin interface from outside alone.
 
@@ -16,7 +17,7 @@ use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use super::client::{Answer, Client, Upload};
-use super::report::{Change, Guest, Listing, Problem, Trial};
+use super::report::{Change, Guest, Listing, Preferred, Problem, Trial};
 use crate::files;
 use crate::guest::{COMPONENT_BYTES_MAX, RollbackError};
 use crate::telemetry::{self, escape};
@@ -61,6 +62,8 @@ pub enum Command {
         /// The live version it is to take back, if that matters.
         expected: Option<u64>,
     },
+    /// Use the first server of the session store's list again.
+    PreferFirst,
 }
 
 /// Which versions are listed.
@@ -109,6 +112,7 @@ pub async fn run(words: Words) -> Result<(), ShellError> {
             expected,
         } => put(&client, &name, file, purpose, expected).await,
         Command::Rollback { name, expected } => roll_back(&client, &name, expected).await,
+        Command::PreferFirst => prefer_first(&client).await,
     }
 }
 
@@ -165,6 +169,13 @@ async fn roll_back(client: &Client, name: &str, expected: Option<u64>) -> Result
     let target = format!("{}/rollback", target(name)?);
     let change: Change = call(client, request(Method::POST, target, expected)?).await?;
     let told = format!("{}: version {} serves", change.guest, change.live);
+    print(&escape(&told))
+}
+
+async fn prefer_first(client: &Client) -> Result<(), ShellError> {
+    let target = "/store/prefer-first".to_owned();
+    let preferred: Preferred = call(client, request(Method::POST, target, None)?).await?;
+    let told = format!("the session store uses {}", preferred.in_use);
     print(&escape(&told))
 }
 

@@ -1,5 +1,5 @@
 //! The admin interface as a part of the host: it listens from before the guests are loaded until all of the host is settled, and
-//! `cloakroom guests` calls it.
+//! commands of the shell (`cloakroom guests`, `cloakroom store prefer-first`) call it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -196,9 +196,9 @@ impl server::Service for AdminFront {
     }
 }
 
-/// What `cloakroom guests` was told.
+/// What a command that calls the admin interface of a running host was told.
 #[derive(Clone, Debug)]
-pub struct GuestsCall {
+pub struct AdminCall {
     /// Where the admin interface is.
     pub url: String,
     /// The file with its token; without it, the variable has it, if there is one.
@@ -211,10 +211,7 @@ pub struct GuestsCall {
 ///
 /// # Errors
 /// [`ShellError`]
-pub async fn call_guests(
-    call: GuestsCall,
-    environment: &dyn Environment,
-) -> Result<(), ShellError> {
+pub async fn call_admin(call: AdminCall, environment: &dyn Environment) -> Result<(), ShellError> {
     let token = match &call.token_file {
         Some(file) => Some(token_in(file)?),
         None => environment

@@ -79,7 +79,9 @@ impl Needs {
             Backend::Memory => 0,
             Backend::Sqlite(_) => PER_SQLITE,
             Backend::Mysql(mysql) => {
-                count(mysql.hosts.len().max(1)).saturating_mul(count(mysql.connection_limit))
+                // One of each to look at a server that is not in use.
+                let per_server = count(mysql.connection_limit).saturating_add(1);
+                count(mysql.hosts.len().max(1)).saturating_mul(per_server)
             }
         };
         let admin = match config.admin {

@@ -44,6 +44,7 @@ impl guest::Probe for ScratchVisitor {
             }
             let visit = Visit {
                 presented: Presented::default(),
+                host: "localhost".to_owned(),
                 path: path.split('?').next().unwrap_or(path).to_owned(),
                 is_secure: false,
                 grant: Arc::clone(candidate.grant()),

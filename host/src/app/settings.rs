@@ -7,7 +7,7 @@ use crate::config::{
 use crate::guest::{self, StreamPolicy};
 use crate::handler::{self, ProxyTrust};
 use crate::limits;
-use crate::record::Priority;
+use crate::record::{Charset, Priority};
 use crate::session::{
     self, Access, CookieOptions, Grant, KeyPatterns, SameSiteOption, Secure, Start, TouchPolicy,
 };
@@ -24,7 +24,7 @@ pub(super) fn session(config: &Config) -> session::Options {
             config::Unset::Destroy => session::Unset::Destroy,
         },
         expire_on_destroy: !is_express_1,
-        cookie: cookie(&settings.cookie),
+        cookie: cookie(&settings.name, &settings.cookie),
         idle_expiration: config.store.expiration,
         absolute_lifetime: settings.absolute_lifetime,
         touch: match (config.store.disable_touch, is_express_1) {
@@ -42,11 +42,14 @@ pub(super) fn session(config: &Config) -> session::Options {
             Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
         },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
+        // The store says it when it is open.
+        charset: Charset::Unicode,
     }
 }
 
-fn cookie(settings: &config::CookieSettings) -> CookieOptions {
+fn cookie(name: &str, settings: &config::CookieSettings) -> CookieOptions {
     CookieOptions {
+        name: name.to_owned(),
         path: settings.path.clone(),
         domain: settings.domain.clone(),
         max_age: settings.max_age,

@@ -6,8 +6,9 @@ use std::time::Duration;
 use secrecy::SecretString;
 
 use super::failure::{Failure, StartError};
-use crate::config::{self, Backend, Fault, MysqlSettings, StoreSettings, TlsMode};
+use crate::config::{self, Backend, Fault, MysqlSettings, StoreSettings, TlsMode, TlsVerify};
 use crate::cookie::IdComparison;
+use crate::record::Charset;
 use crate::store::SessionStore;
 use crate::store::memory::MemoryStore;
 use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore};
@@ -36,6 +37,14 @@ impl OpenStore {
             Self::Mysql(store) if store.compares_ids_loosely() => IdComparison::Loose,
             // These two compare bytes.
             Self::Memory(_) | Self::Sqlite(_) | Self::Mysql(_) => IdComparison::Exact,
+        }
+    }
+
+    /// The characters that its rows can hold.
+    pub(super) fn charset(&self) -> Charset {
+        match self {
+            Self::Memory(_) | Self::Sqlite(_) => Charset::Unicode,
+            Self::Mysql(store) => store.charset(),
         }
     }
 
@@ -78,9 +87,10 @@ fn sqlite_error(error: &sqlite::OpenError) -> StartError {
     let problem = error.to_string();
     let remedy = "or keep sessions elsewhere: --store sqlite:PATH, --store memory:".to_owned();
     match error {
-        Error::InUse { .. } | Error::SqliteTooOld { .. } | Error::Thread(_) => {
-            StartError::Failed(Failure { problem, remedy })
-        }
+        Error::InUse { .. }
+        | Error::ForeignLog { .. }
+        | Error::SqliteTooOld { .. }
+        | Error::Thread(_) => StartError::Failed(Failure { problem, remedy }),
         _ => Fault::new("store.url", problem, remedy).into(),
     }
 }
@@ -108,8 +118,8 @@ fn mysql_error(error: ConnectError, waited: Duration) -> StartError {
         ),
         Culprit::Tls => (
             "store.tls",
-            "name the authority's file in store.ca_file and the host as its certificate does; \
-             tls = false only where nobody listens",
+            "write store.tls = { ca_file = \"ca.pem\" } with the file of the server's authority, and name the host as its certificate \
+             does, or add verify = \"ca\" where the certificate names no host (MySQL's own); tls = false only on a trusted network",
         ),
         Culprit::Table => (
             "store.schema.table_name",
@@ -124,7 +134,7 @@ fn mysql_error(error: ConnectError, waited: Duration) -> StartError {
     Fault::new(key, error.detail, remedy).into()
 }
 
-fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, Fault> {
+pub(super) fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, Fault> {
     let host = |(name, port): &(String, u16)| mysql::Host {
         name: name.clone(),
         port: *port,
@@ -146,6 +156,10 @@ fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, Fault> {
         TlsMode::Auto => mysql::Tls::Auto,
     };
     options.ca_file.clone_from(&settings.ca_file);
+    options.verify = match settings.verify {
+        TlsVerify::Full => mysql::Verify::Full,
+        TlsVerify::Ca => mysql::Verify::Ca,
+    };
     options.connect_timeout = settings.connect_timeout;
     options.statement_timeout = settings.statement_timeout;
     options.acquire_timeout = settings.acquire_timeout;

@@ -129,6 +129,7 @@ fn mysql(changed: &mut Vec<&'static str>, old: &MysqlSettings, new: &MysqlSettin
         "schema": schema,
         "tls": tls,
         "ca_file": ca_file,
+        "tls.verify": verify,
         "connect_timeout": connect_timeout,
         "statement_timeout": statement_timeout,
         "acquire_timeout": acquire_timeout,

@@ -219,6 +219,20 @@ impl<'r> Section<'r> {
         self.below(self.full(key), schema, self.overridable, node)
     }
 
+    /// The table under `key`, which takes other kinds of values as well: an empty one where it has none, and what it has instead
+    /// is left to [`Section::get`]. A table counts as given.
+    pub(super) fn section_if_table(&mut self, key: &'static str) -> Section<'r> {
+        let schema = join(&self.schema, key);
+        let node = match self.entries.get(key) {
+            Some(node) if matches!(node.value, Value::Table(_)) => self.entries.remove(key),
+            _ => None,
+        };
+        if let Some(node) = &node {
+            self.given.insert(key, node.origin.clone());
+        }
+        self.below(self.full(key), schema, self.overridable, node)
+    }
+
     /// The tables under `key`, by the names that the operator gave them.
     pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Section<'r>)> {
         let schema = join(&join(&self.schema, key), "NAME");

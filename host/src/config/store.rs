@@ -1,19 +1,20 @@
 //! `[store]`: where sessions are kept. Express-mysql-session's options, and what it drops.
 
+mod tls;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Purpose;
 use super::fault::Origin;
-use super::kinds::{
-    Complaint, Field, boolean, count_in, duration, existing_file, path, secret, some_items, text,
-    word,
-};
+use super::kinds::{Complaint, Field, boolean, count_in, duration, path, secret, some_items, text};
 use super::reader::Section;
 use super::source::Value;
 use super::store_url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
 use crate::limits;
+
+pub use tls::{TlsMode, TlsVerify};
 
 /// `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,23 +67,14 @@ pub struct MysqlSettings {
     pub tls: TlsMode,
     /// PEM file of the authorities to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// How much of the server's certificate is verified.
+    pub verify: TlsVerify,
     /// Longest time to connect and log in.
     pub connect_timeout: Duration,
     /// Longest time for one statement.
     pub statement_timeout: Duration,
     /// Longest wait for a free connection.
     pub acquire_timeout: Duration,
-}
-
-/// When the link to a MySQL server is encrypted; encrypted links always verify the server's certificate and name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Always.
-    Required,
-    /// Never.
-    Off,
-    /// Unless the server is on this machine (a socket, `localhost`, a loopback address).
-    Auto,
 }
 
 /// The table's and its columns' names.
@@ -185,18 +177,7 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
 
 /// What MySQL's settings have beside the address, which is still empty.
 fn read_mysql_rest(section: &mut Section<'_>) -> MysqlSettings {
-    let ca_file = match section.reader.purpose() {
-        Purpose::Serve => section.get("ca_file", existing_file),
-        Purpose::Rehearse => section.get("ca_file", path),
-    };
-    let tls = section.get("tls", tls).unwrap_or(TlsMode::Auto);
-    if ca_file.is_some() && tls == TlsMode::Off {
-        section.fault(
-            "ca_file",
-            "tls = false verifies nobody",
-            "leave out one of the two",
-        );
-    }
+    let tls = tls::read(section);
     let mut timeout = |key, default| section.get(key, duration).unwrap_or(default);
     MysqlSettings {
         hosts: Vec::new(),
@@ -215,8 +196,9 @@ fn read_mysql_rest(section: &mut Section<'_>) -> MysqlSettings {
             .unwrap_or(true),
         alter_table: section.get("alter_table", boolean).unwrap_or(false),
         schema: read_schema(section.section("schema")),
-        tls,
-        ca_file,
+        tls: tls.mode,
+        ca_file: tls.ca_file,
+        verify: tls.verify,
     }
 }
 
@@ -393,20 +375,6 @@ fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
         }
         _ => some_items(|host| Ok(host.to_owned()))(field),
     }
-}
-
-fn tls(field: &Field<'_>) -> Result<TlsMode, Complaint> {
-    if matches!(field.value, Value::Text(text) if text != "true" && text != "false") {
-        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| Complaint {
-            remedy: "write true, false or \"auto\"".to_owned(),
-            ..complaint
-        });
-    }
-    Ok(if boolean(field)? {
-        TlsMode::Required
-    } else {
-        TlsMode::Off
-    })
 }
 
 /// The name of a table or a column: safe between backticks, and with every server of the protocol.

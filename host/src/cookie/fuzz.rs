@@ -132,7 +132,11 @@ impl Rings {
         if !has_anothers {
             let resolution = presented.resolve(&self.other);
             assert!(
-                matches!(resolution, Resolution::Absent | Resolution::Invalid),
+                match resolution {
+                    Resolution::Absent | Resolution::Invalid => true,
+                    Resolution::Valid(_) => false,
+                    Resolution::Several(ids) => ids.is_empty(),
+                },
                 "another ring took a cookie of ours"
             );
         }
@@ -154,7 +158,13 @@ impl Rings {
                 assert_eq!(self.own.verify(&value).as_ref(), Some(id));
             }
             Resolution::Absent => assert!(presented.is_empty()),
-            Resolution::Invalid | Resolution::Several => assert!(!presented.is_empty()),
+            Resolution::Invalid => assert!(!presented.is_empty()),
+            Resolution::Several(ids) => {
+                let is_known = |id: &SessionId| IDS.contains(&id.as_str()) || id.as_str() == TEXT;
+                assert!(ids.len() != 1 && ids.iter().all(is_known), "a forged id");
+                let distinct: HashSet<&SessionId> = ids.iter().collect();
+                assert_eq!(distinct.len(), ids.len(), "an id is named twice");
+            }
         }
         let shown = format!("{presented:?} {resolution:?}");
         assert!(IDS.iter().all(|id| !shown.contains(id)), "an id is shown");

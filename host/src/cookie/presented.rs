@@ -26,12 +26,13 @@ pub struct Presented {
 pub enum Resolution {
     /// No cookie of our name.
     Absent,
-    /// Cookies of our name, none of them signed by us, or too many to look at.
+    /// Cookies of our name, none of them signed by us.
     Invalid,
     /// All that are valid name this session.
     Valid(SessionId),
-    /// Several valid ones name different sessions: somebody may be planting one, so none is believed.
-    Several,
+    /// The valid ones name these sessions, each once: two at least, 16 at most. Only the store can tell which of them exist.
+    /// Empty where the values are more than are verified: no session can be told from them, nor that there is none.
+    Several(Vec<SessionId>),
 }
 
 /// Removes every pair named `name` (byte for byte) from all `Cookie` headers. Other pairs stay byte for byte, as do
@@ -66,15 +67,25 @@ impl Presented {
             return Resolution::Absent;
         }
         if self.is_overfull {
-            return Resolution::Invalid;
+            return Resolution::Several(Vec::new());
         }
         let texts = self.values.iter().map(|v| std::str::from_utf8(v));
         let mut valid = texts.flatten().filter_map(|text| keys.verify(text));
-        match valid.next() {
-            None => Resolution::Invalid,
-            Some(first) if valid.all(|other| other == first) => Resolution::Valid(first),
-            Some(_) => Resolution::Several,
+        let Some(first) = valid.next() else {
+            return Resolution::Invalid;
+        };
+        // Without another id this allocates nothing.
+        let mut others: Vec<SessionId> = Vec::new();
+        for id in valid.filter(|id| *id != first) {
+            if !others.contains(&id) {
+                others.push(id);
+            }
         }
+        if others.is_empty() {
+            return Resolution::Valid(first);
+        }
+        others.insert(0, first);
+        Resolution::Several(others)
     }
 
     /// What is left of one header without our pairs, if anything.

@@ -230,10 +230,21 @@ fn of_session(refusal: Refusal) -> Verdict {
             "store-unavailable",
             "Sessions are not available right now.",
         ),
+        Refusal::SeveralSessions => (
+            StatusCode::CONFLICT,
+            "session-several",
+            "The request came with the cookies of several sessions, so nothing was stored. Send it again; if that does not help, \
+             delete the cookies of this site.",
+        ),
         Refusal::TooLarge => (
             StatusCode::INSUFFICIENT_STORAGE,
             "session-too-large",
             "The session is too large to be kept.",
+        ),
+        Refusal::StoreRefused => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "store-refused",
+            "The session store refuses this session for good; the host's log says why.",
         ),
     };
     Verdict {
@@ -314,7 +325,9 @@ mod tests {
         assert_eq!(retry(Refusal::BodyGone), (503, true));
         assert_eq!(retry(Refusal::Busy), (503, true));
         assert_eq!(retry(Refusal::StoreUnavailable), (503, true));
+        assert_eq!(retry(Refusal::SeveralSessions), (409, false));
         assert_eq!(retry(Refusal::TooLarge), (507, false));
+        assert_eq!(retry(Refusal::StoreRefused), (500, false));
     }
 
     #[test]

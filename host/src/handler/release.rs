@@ -317,14 +317,28 @@ pub(super) struct OurCookie<'a> {
 
 impl OurCookie<'_> {
     fn append_to(&self, headers: &mut HeaderMap) {
-        let value = match &self.change {
+        let own = match &self.change {
             CookieChange::Keep => return,
-            CookieChange::Set { value, attributes } => {
-                cookie::set_cookie(self.name, value, attributes)
+            CookieChange::WithStrays { own, strays } => {
+                for stray in strays {
+                    headers.append(SET_COOKIE, cookie::expire_cookie(self.name, stray));
+                }
+                &**own
             }
-            CookieChange::Expire { attributes } => cookie::expire_cookie(self.name, attributes),
+            own => own,
         };
-        headers.append(SET_COOKIE, value);
+        let value = match own {
+            CookieChange::Set { value, attributes } => {
+                Some(cookie::set_cookie(self.name, value, attributes))
+            }
+            CookieChange::Expire { attributes } => {
+                Some(cookie::expire_cookie(self.name, attributes))
+            }
+            CookieChange::Keep | CookieChange::WithStrays { .. } => None,
+        };
+        if let Some(value) = value {
+            headers.append(SET_COOKIE, value);
+        }
         // A shared cache that keeps a Set-Cookie gives one visitor's session to the next. A guest that says otherwise is believed.
         headers
             .entry(CACHE_CONTROL)

@@ -1,6 +1,10 @@
 //! Express's row text as a document: an object with `cookie` and the guests' keys, kept as slices of what was read, so that
 //! whatever nobody touches stays byte for byte. Knows no store, no policy, no limits.
 
+mod reserved;
+
+pub use reserved::is_reserved_key;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
@@ -9,6 +13,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::attributes::StoredCookie;
+use super::charset::Charset;
 use super::json::{self, NotAnObject, RawMember};
 
 /// The session's JSON.
@@ -25,6 +30,8 @@ pub struct Document {
     closing: Range<usize>,
     members: Vec<Member>,
     cookie: StoredCookie,
+    /// What the row's column can hold: other characters of new texts are escaped.
+    charset: Charset,
     /// Whether a key stands in the row more than once; no program writes such rows, so nothing is spent on them.
     has_duplicates: bool,
     /// Whether the text is still `source`.
@@ -84,6 +91,7 @@ impl Document {
             closing,
             members,
             cookie,
+            charset: Charset::Unicode,
             has_duplicates,
             is_untouched: true,
         })
@@ -97,6 +105,17 @@ impl Document {
         document
     }
 
+    /// From now on what is written fits a column of this character set: keys, values and the cookie. Entries as they were read
+    /// keep their bytes, which come from such a column.
+    #[must_use]
+    pub fn held_in(mut self, charset: Charset) -> Self {
+        self.charset = charset;
+        if let Cow::Owned(text) = charset.encode(self.cookie.as_json()) {
+            self.write_cookie(&text);
+        }
+        self
+    }
+
     /// The JSON text of a key's value as written; `None` for absent and for reserved keys.
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.last_position(key)?;
@@ -105,8 +124,10 @@ impl Document {
     }
 
     /// Sets a key: in its place if it is there, at the end otherwise. `value` is one JSON text, see
-    /// [`check_value`](super::check_value). Reserved keys are the caller's to refuse; here they change nothing.
+    /// [`check_value`](super::check_value); characters that the row's column cannot hold are escaped. Reserved keys are the
+    /// caller's to refuse; here they change nothing.
     pub fn set(&mut self, key: &str, value: &str) {
+        let value = &*self.charset.encode(value);
         if is_reserved_key(key) || self.get(key) == Some(value) {
             return;
         }
@@ -117,13 +138,16 @@ impl Document {
                 self.members[at].value = value;
                 self.drop_duplicates_of(at);
             }
-            None => self.members.push(Member {
-                kind: Kind::Visible,
-                name: Piece::own(key),
-                before: Piece::own(&format!("{}:", json::encode_string(key))),
-                value,
-                after: Piece::Source(0..0),
-            }),
+            None => {
+                let before = self.key_piece(key);
+                self.members.push(Member {
+                    kind: Kind::Visible,
+                    name: Piece::own(key),
+                    before,
+                    value,
+                    after: Piece::Source(0..0),
+                });
+            }
         }
     }
 
@@ -199,14 +223,23 @@ impl Document {
     /// Replaces the cookie object, in its place.
     pub fn set_cookie(&mut self, cookie: StoredCookie) {
         if self.cookie.as_json() != cookie.as_json() {
-            self.is_untouched = false;
-            let is_cookie = |m: &Member| m.kind == Kind::Cookie;
-            if let Some(at) = self.members.iter().position(is_cookie) {
-                self.members[at].value = Piece::own(cookie.as_json());
-                self.drop_duplicates_of(at);
-            }
+            self.write_cookie(&self.charset.encode(cookie.as_json()));
         }
         self.cookie = cookie;
+    }
+
+    fn write_cookie(&mut self, text: &str) {
+        self.is_untouched = false;
+        let is_cookie = |m: &Member| m.kind == Kind::Cookie;
+        if let Some(at) = self.members.iter().position(is_cookie) {
+            self.members[at].value = Piece::own(text);
+            self.drop_duplicates_of(at);
+        }
+    }
+
+    fn key_piece(&self, key: &str) -> Piece {
+        let key = json::encode_string(key);
+        Piece::own(&format!("{}:", self.charset.encode(&key)))
     }
 
     fn visible_names(&self) -> impl Iterator<Item = &[u8]> {
@@ -279,35 +312,6 @@ impl fmt::Debug for Document {
             .field("keys", &self.key_count())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether a guest may not use this key: `cookie`, what express-session's `Session` has, and what every JavaScript object
-/// has. Express drops such keys on load and rewrites the row without them.
-pub fn is_reserved_key(key: &str) -> bool {
-    matches!(
-        key,
-        "cookie"
-            | "id"
-            | "req"
-            | "touch"
-            | "resetMaxAge"
-            | "save"
-            | "reload"
-            | "destroy"
-            | "regenerate"
-            | "constructor"
-            | "hasOwnProperty"
-            | "isPrototypeOf"
-            | "propertyIsEnumerable"
-            | "toLocaleString"
-            | "toString"
-            | "valueOf"
-            | "__defineGetter__"
-            | "__defineSetter__"
-            | "__lookupGetter__"
-            | "__lookupSetter__"
-            | "__proto__"
-    )
 }
 
 #[derive(Clone)]

@@ -7,14 +7,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::limits::SESSION_ID_BYTES_MAX;
 
-/// How long ids of our making are: 24 bytes in base64url.
-const GENERATED_CHARS: usize = 32;
-
 /// A session's id. A credential: it has no `Display` and its `Debug` says nothing.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
+    /// How long ids of our making are: 24 bytes in base64url.
+    pub const GENERATED_CHARS: usize = 32;
+
     /// A new id from the operating system's random numbers: 32 characters of base64url (RFC 4648, section 5).
     pub fn generate() -> Self {
         let mut bytes = [0; 24];
@@ -32,7 +32,7 @@ impl SessionId {
     /// Whether a text has the shape of the ids that this host and express-session make: 32 characters of base64url.
     pub fn could_be(text: &str) -> bool {
         let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        text.len() == GENERATED_CHARS && text.bytes().all(is_base64url)
+        text.len() == Self::GENERATED_CHARS && text.bytes().all(is_base64url)
     }
 
     /// The id as the cookie and the row spell it.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::CONNECTION;
+use http::header::{CONNECTION, DATE};
 use http::{HeaderValue, Request, Response, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
@@ -19,6 +19,7 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use super::date::date;
 use super::heads::Heads;
 use super::joined::Joined;
 use super::pace::arriving::{Arriving, BodyPace};
@@ -55,6 +56,8 @@ impl Protocols {
             .timer(TokioTimer::new())
             // `Watch` bounds the head and the silence before it, each with its own limit; hyper has one timer for both.
             .header_read_timeout(None)
+            // See `date`. hyper's own answers to heads that it cannot read have none, rather than one that may be wrong by days.
+            .auto_date_header(false)
             .keep_alive(true)
             .half_close(false)
             .max_buf_size(options.head_bytes_max.max(limits::REQUEST_HEAD_BYTES_MIN));
@@ -65,6 +68,7 @@ impl Protocols {
         builder
             .http2()
             .timer(TokioTimer::new())
+            .auto_date_header(false)
             .keep_alive_interval(limits::HTTP2_PING_INTERVAL)
             .keep_alive_timeout(limits::HTTP2_PING_TIMEOUT)
             .max_concurrent_streams(limits::HTTP2_STREAMS_MAX)
@@ -102,6 +106,7 @@ impl Protocols {
         let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
         let pace = Pace::new(self.idle_timeout);
         let body_pace = self.body_pace;
+        let clock = service.clock();
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let has_body = !request.body().is_end_stream();
@@ -109,6 +114,7 @@ impl Protocols {
             let turn = has_body.then(|| Turn::new(in_flight.turns().clone(), Side::Arriving));
             let request = request.map(|body| Arriving::new(Joined::new(body, turn), body_pace));
             let answer = service.answer(request, link.clone());
+            let clock = clock.clone();
             async move {
                 let mut answer: Response<S::Body> = answer.await;
                 // hyper takes a further request before this answer has left where the end of this one's body comes behind it: such
@@ -118,6 +124,9 @@ impl Protocols {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
+                // A guest that passes on another server's answer keeps that one's.
+                let dated = answer.headers_mut().entry(DATE);
+                dated.or_insert_with(|| date(clock.now_ms()));
                 in_flight.count_head(answer.headers());
                 Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, pace, in_flight)))
             }

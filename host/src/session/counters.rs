@@ -7,8 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub struct Counters {
     /// Visits whose cookie no secret of ours had signed.
     pub bad_cookies: Counter,
-    /// Visits with two valid cookies of different sessions.
+    /// Visits with valid cookies of several sessions that exist, or of more sessions than the store is asked for.
     pub ambiguous_cookies: Counter,
+    /// Visits with valid cookies of several sessions of which one exists.
+    pub stray_cookies: Counter,
+    /// Visits with valid cookies of several sessions that were refused because their guest wrote.
+    pub several_refused: Counter,
     /// Visits whose cookie was good and whose session was gone.
     pub dead_cookies: Counter,
     /// Rows that could not be read as a session.

@@ -15,16 +15,16 @@ use super::counters::Counters;
 use super::handle::Session;
 use super::options::Options;
 use super::policy::{Link, Standing, Ticket};
+use super::rivals::{Claim, Rivals};
 use super::run::{Footing, Run, Stop, Successor, Turn, WasCalled};
 use super::slot::Slots;
 use super::snapshots::Snapshots;
 use super::touches::Touches;
 use super::transaction::Base;
-use super::{Access, Attempt, CookieChange, Denial, Outcome, Refusal, Replay, Start, Visit};
+use super::{Access, Attempt, CookieChange, Denial, Outcome, Refusal, Replay, Visit};
 use crate::clock::Clock;
 use crate::cookie::{KeyRing, Resolution, path_matches};
 use crate::limits::SNAPSHOT_UNASKED_MAX;
-use crate::record::SessionId;
 use crate::store::{SessionStore, StoreError, StoreErrorKind};
 use crate::telemetry::Recurring;
 
@@ -42,6 +42,8 @@ pub struct SessionManager {
     pub(super) tasks: TaskTracker,
     /// Lines about calls on the store that fail, by what the line says and the error's kind.
     store_faults: Recurring<(&'static str, StoreErrorKind)>,
+    /// Lines about visits with several sessions, by what the line says.
+    rival_lines: Recurring<&'static str>,
 }
 
 /// Shows no keys.
@@ -58,6 +60,8 @@ pub(super) enum Loaded {
     Row(Arc<Base>),
     Absent,
     Corrupt,
+    /// Of several ids more than one has a row.
+    Several,
 }
 
 /// What a request came with.
@@ -66,8 +70,8 @@ enum Opening {
     Closed(Denial),
     /// No session yet.
     New(Ticket),
-    /// A session's id, signed by us.
-    Known(SessionId),
+    /// One session's id or several, signed by us.
+    Known(Claim),
 }
 
 /// What follows on a run.
@@ -95,6 +99,7 @@ impl SessionManager {
             counters: Counters::default(),
             tasks: TaskTracker::new(),
             store_faults: Recurring::default(),
+            rival_lines: Recurring::default(),
         })
     }
 
@@ -108,11 +113,23 @@ impl SessionManager {
         &self.counters
     }
 
-    /// Logs `what` became of a call on the store. A store that is down fails the calls of each request.
+    /// Logs `what` became of a call on the store.
     pub(super) fn tell_store_fault(&self, what: &'static str, error: &StoreError) {
+        // A store that is down fails the calls of each request; that it does, and that it answers again, is told in front of it.
+        if error.kind == StoreErrorKind::Unavailable {
+            tracing::debug!(%error, "{what}");
+            return;
+        }
         let key = (what, error.kind);
         if let Some(line) = self.store_faults.take_line(key, Instant::now()) {
             tracing::warn!(%error, untold = line.untold, "{what}");
+        }
+    }
+
+    /// Logs what a request with valid cookies of several sessions meets. A browser sends them with each of its requests.
+    pub(super) fn tell_rivals(&self, what: &'static str) {
+        if let Some(line) = self.rival_lines.take_line(what, Instant::now()) {
+            tracing::warn!(untold = line.untold, "{what}");
         }
     }
 
@@ -134,24 +151,21 @@ impl SessionManager {
         attempt: &mut A,
     ) -> Outcome<A::Answer, A::Failure> {
         let mut turn = Turn::default();
-        let (mut footing, ticket) = match self.open(&visit) {
+        let (mut footing, ticket, claim) = match self.open(&visit) {
             Opening::Closed(why) => return self.run_without(why, attempt).await,
-            Opening::New(ticket) => (self.fresh(Standing::New, Link::of(&visit)).into(), ticket),
-            Opening::Known(id) => {
-                if visit.start == Start::Exclusive
-                    && turn
-                        .take(self, &id, visit.deadline.at(), visit.place.clone())
-                        .await
-                        .is_err()
-                {
-                    return refused(Refusal::Busy, CookieChange::Keep);
-                }
-                (self.footing(&visit, id).await, Ticket::Good)
+            Opening::New(ticket) => {
+                let phase = self.fresh(Standing::New, Link::of(&visit));
+                (phase.into(), ticket, Claim::Nothing)
             }
+            Opening::Known(claim) => match self.enter(&visit, &claim, &mut turn).await {
+                Ok(footing) => (footing, Ticket::Good, claim),
+                Err(refusal) => return refused(refusal, CookieChange::Keep),
+            },
         };
         for number in 1.. {
             self.counters.runs.add_one();
-            let run = Run::new(Arc::clone(self), &visit, ticket, footing, turn);
+            let claim = claim.clone();
+            let run = Run::new(Arc::clone(self), &visit, ticket, claim, footing, turn);
             let (session, run) = Session::new(Arc::clone(&visit.grant), run);
             let result = run_beside_check(attempt.run(session.clone(), number), &run).await;
             session.freeze();
@@ -186,15 +200,16 @@ impl SessionManager {
         }
         match visit.presented.resolve(&self.keys.load()) {
             Resolution::Absent => Opening::New(Ticket::Absent),
-            Resolution::Valid(id) => Opening::Known(id),
+            Resolution::Valid(id) => Opening::Known(Claim::One(id)),
+            Resolution::Several(ids) => {
+                if ids.is_empty() {
+                    self.counters.bad_cookies.add_one();
+                }
+                Opening::Known(Rivals::claim(ids, visit))
+            }
             Resolution::Invalid => {
                 self.counters.bad_cookies.add_one();
                 tracing::debug!("rejected a cookie that no secret of ours has signed");
-                Opening::New(Ticket::Bad)
-            }
-            Resolution::Several => {
-                self.counters.ambiguous_cookies.add_one();
-                tracing::info!("rejected two valid cookies of different sessions in one request");
                 Opening::New(Ticket::Bad)
             }
         }
@@ -268,7 +283,9 @@ impl SessionManager {
         let refusal = match stop {
             Stop::Store => Refusal::StoreUnavailable,
             Stop::TooLarge => Refusal::TooLarge,
+            Stop::Refused => Refusal::StoreRefused,
             Stop::Busy => Refusal::Busy,
+            Stop::Several => Refusal::SeveralSessions,
             Stop::Conflict(_) if run.is_saved() => Refusal::Conflict,
             Stop::Conflict(successor) => match attempt.replay() {
                 Replay::EffectMade => Refusal::Conflict,
@@ -280,7 +297,12 @@ impl SessionManager {
                 },
             },
         };
-        tracing::info!(?refusal, "a session's transaction was given up");
+        if matches!(refusal, Refusal::StoreUnavailable | Refusal::StoreRefused) {
+            // What could not be deleted keeps its cookie: the next logout can name it.
+            run.set_store_failed();
+        }
+        // The access log has it.
+        tracing::debug!(?refusal, "a session's transaction was given up");
         Next::End(refused(refusal, run.take_cookie()))
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::limits;
+use crate::record::Charset;
 
 /// How sessions live. The defaults are the host's; `compat = "express-1"` fills in others.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub snapshots_bytes_max: usize,
     /// Conflicts that one request answers at once, before it starts to wait between its tries.
     pub eager_reruns_max: u32,
+    /// What the store can hold of the JSON text: other characters are written as `\uXXXX`.
+    pub charset: Charset,
 }
 
 impl Default for Options {
@@ -57,6 +60,7 @@ impl Default for Options {
             slot_waiters_max: limits::SLOT_WAITERS_MAX,
             snapshots_bytes_max: limits::SNAPSHOTS_BYTES_MAX,
             eager_reruns_max: limits::EAGER_RERUNS_MAX,
+            charset: Charset::Unicode,
         }
     }
 }
@@ -84,6 +88,8 @@ pub enum TouchPolicy {
 /// The cookie of new sessions; a loaded session keeps what its row says.
 #[derive(Clone, Debug)]
 pub struct CookieOptions {
+    /// Its name. Browsers bind some names to one domain and path.
+    pub name: String,
     /// `Path`; below it there are sessions.
     pub path: String,
     /// `Domain`.
@@ -107,6 +113,7 @@ pub struct CookieOptions {
 impl Default for CookieOptions {
     fn default() -> Self {
         Self {
+            name: "connect.sid".to_owned(),
             path: "/".to_owned(),
             domain: None,
             max_age: None,

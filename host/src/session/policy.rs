@@ -13,6 +13,8 @@ use crate::record::{CookieAttributes, SameSite};
 pub(super) struct Facts {
     pub(super) standing: Standing,
     pub(super) ending: Ending,
+    /// Whether the guest has ended the session and gone on with a new one.
+    pub(super) was_destroyed: bool,
     pub(super) trigger: Trigger,
     /// Whether the id changes: `renew`, `regenerate`.
     pub(super) moves: bool,
@@ -22,6 +24,8 @@ pub(super) struct Facts {
     pub(super) is_modified: bool,
     /// Whether the guest changed the cookie's lifetime.
     pub(super) is_cookie_changed: bool,
+    /// Whether the guest changed anything at all, though the entries may be as before.
+    pub(super) has_changes: bool,
     /// Whether a `save` of this run has written the row.
     pub(super) is_saved: bool,
     /// Whether the session's cookie may be sent over this visit's link.
@@ -37,6 +41,8 @@ pub(super) enum Standing {
     Loaded,
     /// There was one, and it vanished under the visit: nothing is stored, no cookie is sent.
     Detached,
+    /// There are several, and nothing tells which one is meant: nothing is stored, and a guest that writes is refused.
+    Several,
 }
 
 /// Whether the guest has ended the session.
@@ -76,14 +82,19 @@ pub(super) enum Write {
     Delete,
     /// The row is not inserted because nobody could ever present its cookie.
     Undeliverable,
+    /// Nothing, and the visit is refused: it came with several sessions.
+    Forbidden,
 }
 
 pub(super) fn write(options: &Options, facts: &Facts) -> Write {
     let is_asked = facts.trigger == Trigger::Save || facts.is_modified || facts.is_cookie_changed;
     match (facts.standing, facts.ending) {
         (Standing::Detached, _) | (_, Ending::Dropped) => Write::Nothing,
-        (Standing::New, Ending::Destroyed) => Write::Nothing,
+        (Standing::New | Standing::Several, Ending::Destroyed) => Write::Nothing,
         (Standing::Loaded, Ending::Destroyed) => Write::Delete,
+        // Without a row no entry differs when a guest removes some: what it asked for decides.
+        (Standing::Several, Ending::Alive) if is_asked || facts.has_changes => Write::Forbidden,
+        (Standing::Several, Ending::Alive) => Write::Nothing,
         (Standing::New, Ending::Alive) => {
             let is_kept = is_asked || facts.is_regenerated || options.save_uninitialized;
             match (is_kept, facts.is_deliverable) {
@@ -150,7 +161,7 @@ pub(super) fn cookie(
     };
     match written {
         Write::Delete if facts.ending == Ending::Destroyed => expire,
-        Write::Delete | Write::Undeliverable => CookieFate::Keep,
+        Write::Delete | Write::Undeliverable | Write::Forbidden => CookieFate::Keep,
         Write::Create | Write::Move => CookieFate::Set,
         Write::Replace | Write::Touch if !facts.is_deliverable => CookieFate::AsBefore,
         Write::Replace | Write::Touch => {

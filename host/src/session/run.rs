@@ -5,6 +5,7 @@ mod check;
 mod commit;
 mod cookie;
 mod ride;
+mod rivals;
 mod turn;
 
 pub(super) use check::{Check, Since};
@@ -17,13 +18,14 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::manager::{Loaded, SessionManager};
 use super::policy::{Link, Standing, Ticket};
+use super::rivals::Claim;
 use super::transaction::{Base, Transaction};
 use super::{CallError, CookieChange, Visit};
 use crate::deadline::Deadline;
 use crate::limits::UNUSED_LOAD_WAIT_MAX;
 use crate::quota::Reservation;
 use crate::record::SessionId;
-use crate::store::StoreError;
+use crate::store::{StoreError, StoreErrorKind};
 
 /// See the module.
 pub(super) struct Run {
@@ -35,6 +37,12 @@ pub(super) struct Run {
     /// The request's among those under way.
     place: Option<Reservation>,
     ticket: Ticket,
+    /// What the visit's cookies name.
+    claim: Claim,
+    /// Which of that the run has seen a row of.
+    seen: Option<SessionId>,
+    /// Whether all the rest of it was deleted.
+    has_ended_unseen: bool,
     turn: Turn,
     /// Why the run has to end.
     stop: Option<Stop>,
@@ -73,8 +81,8 @@ pub(super) enum Phase {
     },
     /// It can be used.
     Open(Box<Transaction>),
-    /// The store did not give it.
-    Down,
+    /// The store did not give it, for a reason of this kind.
+    Down(StoreErrorKind),
 }
 
 /// A task that reads a row. It is aborted when the run that waits for it is dropped, refused at its guest's gate, say.
@@ -88,10 +96,14 @@ pub(super) enum Coming {
 
 impl Coming {
     /// Waits for it; it is given once.
-    async fn take(&mut self) -> Option<Loaded> {
-        match self {
-            Self::Here(loaded) => loaded.take()?.ok(),
-            Self::OnItsWay(task) => task.await.ok()?.ok(),
+    async fn take(&mut self) -> Result<Loaded, StoreErrorKind> {
+        let loaded = match self {
+            Self::Here(loaded) => loaded.take(),
+            Self::OnItsWay(task) => task.await.ok(),
+        };
+        match loaded {
+            Some(loaded) => loaded.map_err(|error| error.kind),
+            None => Err(StoreErrorKind::Unavailable),
         }
     }
 }
@@ -104,8 +116,23 @@ pub(super) enum Stop {
     Store,
     /// The store's column is too small for the row.
     TooLarge,
+    /// The store's table refuses the row for good.
+    Refused,
     /// No turn was to be had in time.
     Busy,
+    /// The guest wrote, and its request came with several sessions.
+    Several,
+}
+
+impl Stop {
+    /// What a failure of the store means for the run, whether it loads, commits or deletes.
+    fn of(kind: StoreErrorKind) -> Self {
+        match kind {
+            StoreErrorKind::TooLarge => Self::TooLarge,
+            StoreErrorKind::Refused => Self::Refused,
+            StoreErrorKind::Unavailable | StoreErrorKind::Broken => Self::Store,
+        }
+    }
 }
 
 /// What is there instead of what the run stood on.
@@ -127,11 +154,19 @@ impl Run {
         manager: Arc<SessionManager>,
         visit: &Visit,
         ticket: Ticket,
+        claim: Claim,
         footing: Footing,
         turn: Turn,
     ) -> Self {
+        let base = match &footing.phase {
+            Phase::Open(transaction) => transaction.base(),
+            Phase::Loading { .. } | Phase::Down(_) => None,
+        };
         Self {
             manager,
+            claim,
+            seen: base.map(|base| base.id.clone()),
+            has_ended_unseen: false,
             phase: footing.phase,
             check: footing.check,
             link: Link::of(visit),
@@ -188,8 +223,10 @@ impl Run {
         self.stop.take()
     }
 
+    /// What the run asks for about the visitor's cookies; asked once.
     pub(super) fn take_cookie(&mut self) -> CookieChange {
-        std::mem::replace(&mut self.cookie, CookieChange::Keep)
+        let own = std::mem::replace(&mut self.cookie, CookieChange::Keep);
+        self.with_strays(own)
     }
 
     pub(super) fn take_turn(&mut self) -> Turn {
@@ -201,24 +238,31 @@ impl Run {
     /// Cancel safety: the row goes on its way if the call is dropped.
     ///
     /// # Errors
-    /// [`Stop::Store`] when the store does not give it.
+    /// As [`Stop::of`] when the store does not give it.
     pub(super) async fn open(&mut self) -> Result<&mut Transaction, Stop> {
         if let Phase::Loading { id, row, absent } = &mut self.phase {
             let loaded = row.take().await;
             let (id, absent) = (id.clone(), *absent);
             self.phase = match loaded {
-                Some(Loaded::Row(base)) => self.manager.on_row(base, self.link),
-                Some(Loaded::Absent) => {
+                Ok(Loaded::Row(base)) => {
+                    self.note_seen(&base, absent);
+                    self.manager.on_row(base, self.link)
+                }
+                Ok(Loaded::Several) => {
+                    self.manager.note_several();
+                    self.manager.fresh(Standing::Several, self.link)
+                }
+                Ok(Loaded::Absent) => {
                     self.has_no_row(absent, Ticket::Dead);
                     let session = self.manager.keys.load().fingerprint(&id);
                     tracing::debug!(session, "a visitor came with a session that is gone");
                     self.manager.fresh(absent, self.link)
                 }
-                Some(Loaded::Corrupt) => {
+                Ok(Loaded::Corrupt) => {
                     self.has_no_row(absent, Ticket::Corrupt);
                     self.manager.fresh(absent, self.link)
                 }
-                None => Phase::Down,
+                Err(kind) => Phase::Down(kind),
             };
         }
         self.transaction()
@@ -235,8 +279,18 @@ impl Run {
     fn transaction(&mut self) -> Result<&mut Transaction, Stop> {
         match &mut self.phase {
             Phase::Open(transaction) => Ok(transaction),
-            Phase::Loading { .. } | Phase::Down => Err(Stop::Store),
+            Phase::Down(kind) => Err(Stop::of(*kind)),
+            Phase::Loading { .. } => Err(Stop::Store),
         }
+    }
+
+    /// The row as the store has it now.
+    ///
+    /// # Errors
+    /// As [`Stop::of`].
+    async fn load(&self, id: &SessionId) -> Result<Loaded, Stop> {
+        let loaded = self.manager.load(id).await;
+        loaded.map_err(|error| Stop::of(error.kind))
     }
 
     fn has_no_row(&mut self, absent: Standing, ticket: Ticket) {
@@ -252,15 +306,17 @@ impl Run {
     /// Forgets what is not committed, and reads the row again.
     ///
     /// # Errors
-    /// [`Stop::Store`] when the store does not answer; [`Stop::Conflict`] when the guest has seen what is different now, or
-    /// the session is gone.
+    /// As [`Stop::of`] when the store does not give it; [`Stop::Conflict`] when the guest has seen what is different now, or the
+    /// session is gone.
     pub(super) async fn reload(&mut self) -> Result<(), Stop> {
         let base = self.open().await?.base().map(|base| base.id.clone());
         let newer = match base {
             None => None,
-            Some(id) => match self.manager.load(&id).await.map_err(|_| Stop::Store)? {
+            Some(id) => match self.load(&id).await? {
                 Loaded::Row(base) => Some(base),
-                Loaded::Absent | Loaded::Corrupt => return Err(self.is_gone(id).await),
+                Loaded::Absent | Loaded::Corrupt | Loaded::Several => {
+                    return Err(self.is_gone(id).await);
+                }
             },
         };
         let on_conflict = newer.clone();

@@ -71,7 +71,7 @@ impl SessionManager {
         let expiry = policy::expiry(options, max_age_ms, Some(now_s), now_ms);
         let mut cookie = StoredCookie::new(&attributes);
         cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
-        let mut document = Document::new(cookie);
+        let mut document = Document::new(cookie).held_in(options.charset);
         for (key, value) in entries {
             self.check_key(key)?;
             let value = check_value(value).map_err(|reason| SeedError::Value {

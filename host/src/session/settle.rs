@@ -47,7 +47,8 @@ pub(super) async fn settle(
                     return judge(commit, token, &rows);
                 }
             }
-            Verdict::Ambiguous(_) | Verdict::Failed(_) => {}
+            // A statement that was rolled back is no fence: the row may still be its base, and the first one may land.
+            Verdict::RolledBack(_) | Verdict::Ambiguous(_) | Verdict::Failed(_) => {}
         }
         if Instant::now() + wait >= deadline {
             return Settled::Unknown;

@@ -13,6 +13,7 @@ mod limits;
 mod lost_replies;
 mod processes;
 mod replays;
+mod rivals;
 mod saves;
 mod serial;
 mod snapshots;

@@ -59,6 +59,8 @@ impl Touches {
     async fn tell(&self, store: &dyn SessionStore, clock: &Clock) {
         while let Some(batch) = self.next_batch() {
             if let Err(error) = store.touch_many(&batch, clock.now_s()).await
+                // That a store is down is told in front of it.
+                && error.kind != StoreErrorKind::Unavailable
                 && let Some(line) = self.faults.take_line(error.kind, Instant::now())
             {
                 let (rows, untold) = (batch.len(), line.untold);

@@ -10,7 +10,7 @@ mod reads;
 use std::sync::{Arc, OnceLock};
 
 use crate::record::{
-    CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord, StoredCookie,
+    Charset, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord, StoredCookie,
     as_integer, is_reserved_key,
 };
 
@@ -32,8 +32,12 @@ pub(super) struct Base {
 impl Base {
     /// # Errors
     /// When the row's data is no session.
-    pub(super) fn new(id: SessionId, record: SessionRecord) -> Result<Self, CorruptDocument> {
-        let document = Document::parse(&record.data)?;
+    pub(super) fn new(
+        id: SessionId,
+        record: SessionRecord,
+        charset: Charset,
+    ) -> Result<Self, CorruptDocument> {
+        let document = Document::parse(&record.data)?.held_in(charset);
         Ok(Self {
             id,
             record,
@@ -72,6 +76,8 @@ pub(super) struct Limits {
     bytes_max: usize,
     keys_max: usize,
     key_bytes_max: usize,
+    /// What the store can hold of them.
+    charset: Charset,
 }
 
 impl Limits {
@@ -80,6 +86,7 @@ impl Limits {
             bytes_max: options.session_bytes_max,
             keys_max: options.keys_max,
             key_bytes_max: options.key_bytes_max,
+            charset: options.charset,
         }
     }
 
@@ -104,6 +111,8 @@ impl Limits {
 struct Working {
     document: Document,
     ending: Ending,
+    /// Whether the guest has called `destroy`, though it may have gone on with a new session.
+    was_destroyed: bool,
     /// The id it moves to: `renew`, `regenerate`.
     new_id: Option<SessionId>,
     is_regenerated: bool,
@@ -116,6 +125,7 @@ impl Working {
         Self {
             document,
             ending: Ending::Alive,
+            was_destroyed: false,
             new_id: None,
             is_regenerated: false,
             is_cookie_changed: false,
@@ -127,13 +137,15 @@ impl Working {
 /// The cookie of a session that this visit creates. Most visits create none: its text is made when it is asked for.
 struct FreshCookie {
     attributes: CookieAttributes,
+    charset: Charset,
     stored: OnceLock<StoredCookie>,
 }
 
 impl FreshCookie {
-    fn new(attributes: &CookieAttributes) -> Self {
+    fn new(attributes: &CookieAttributes, charset: Charset) -> Self {
         Self {
             attributes: attributes.clone(),
+            charset,
             stored: OnceLock::new(),
         }
     }
@@ -141,6 +153,11 @@ impl FreshCookie {
     fn get(&self) -> &StoredCookie {
         self.stored
             .get_or_init(|| StoredCookie::new(&self.attributes))
+    }
+
+    /// A session with nothing but this cookie.
+    fn document(&self) -> Document {
+        Document::new(self.get().clone()).held_in(self.charset)
     }
 }
 
@@ -168,7 +185,7 @@ impl Transaction {
         fresh_cookie: &CookieAttributes,
         limits: Limits,
     ) -> Self {
-        let document = Document::new(StoredCookie::new(fresh_cookie));
+        let document = Document::new(StoredCookie::new(fresh_cookie)).held_in(limits.charset);
         Self::start(standing, None, document, fresh_cookie, limits)
     }
 
@@ -182,7 +199,7 @@ impl Transaction {
         Self {
             standing,
             base,
-            fresh_cookie: FreshCookie::new(fresh_cookie),
+            fresh_cookie: FreshCookie::new(fresh_cookie, limits.charset),
             limits,
             working: Working::new(document),
             log: Log::default(),
@@ -198,6 +215,10 @@ impl Transaction {
     /// The row that the run stands on.
     pub(super) fn base(&self) -> Option<&Arc<Base>> {
         self.base.as_ref()
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        self.standing
     }
 
     pub(super) fn ending(&self) -> Ending {
@@ -358,11 +379,23 @@ impl Transaction {
                 self.base = Some(newer);
                 document
             }
-            _ => Document::new(self.fresh_cookie.get().clone()),
+            _ => self.fresh_cookie.document(),
         };
         self.working = Working::new(document);
         self.log = Log::default();
         Ok(())
+    }
+
+    /// Whether the guest has ended several sessions and gone on with a new one.
+    pub(super) fn goes_on_after_several(&self) -> bool {
+        let working = &self.working;
+        let has_gone_on = working.was_destroyed && working.ending == Ending::Alive;
+        self.standing == Standing::Several && has_gone_on
+    }
+
+    /// The several sessions are deleted: what the guest writes belongs to a new one.
+    pub(super) fn begin_anew(&mut self) {
+        self.standing = Standing::New;
     }
 
     /// What [`policy::write`] must know.
@@ -375,11 +408,13 @@ impl Transaction {
         Facts {
             standing: self.standing,
             ending: working.ending,
+            was_destroyed: working.was_destroyed,
             trigger,
             moves: working.new_id.is_some(),
             is_regenerated: working.is_regenerated,
             is_modified,
             is_cookie_changed: working.is_cookie_changed,
+            has_changes: self.log.has_changes(),
             is_saved,
             is_deliverable: link == Link::Secure || !self.attributes().secure,
         }

@@ -1,13 +1,18 @@
-//! A store that is watched: how long its calls take, how they fail, and whether the last one got an answer. Changes nothing of
-//! what the store under it does.
+//! A store that is watched: how long its calls take, how they fail, and whether the last one got an answer. Tells the log when the
+//! store fails and when it answers again. Changes nothing of what the store under it does.
+
+mod outage;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
+use super::{
+    Commit, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+};
 use crate::record::{SessionId, SessionRecord};
 use crate::telemetry::metrics::{Counter, Histogram, Scrape, counter, store_seconds};
+use outage::{News, Outage, Side};
 
 /// See the module.
 #[derive(Debug)]
@@ -18,15 +23,18 @@ pub struct Metered {
     touch: Call,
     reap: Call,
     is_down: AtomicBool,
+    outage: Outage,
 }
 
 /// What is counted of one kind of call.
 #[derive(Debug)]
 struct Call {
+    side: Side,
     took: Histogram,
     unavailable: Counter,
     too_large: Counter,
     broken: Counter,
+    refused: Counter,
     /// Commits whose reply was lost.
     ambiguous: Counter,
 }
@@ -45,11 +53,12 @@ impl Metered {
     pub fn new(store: Arc<dyn SessionStore>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            load: Call::new("load"),
-            commit: Call::new("commit"),
-            touch: Call::new("touch"),
-            reap: Call::new("reap"),
+            load: Call::new("load", Side::Read),
+            commit: Call::new("commit", Side::Write),
+            touch: Call::new("touch", Side::Write),
+            reap: Call::new("reap", Side::Write),
             is_down: AtomicBool::new(false),
+            outage: Outage::default(),
         })
     }
 
@@ -65,7 +74,12 @@ impl Metered {
     pub fn tell(&self, scrape: &Scrape) {
         for call in [&self.load, &self.commit, &self.touch, &self.reap] {
             scrape.add(&call.took);
-            for errors in [&call.unavailable, &call.too_large, &call.broken] {
+            for errors in [
+                &call.unavailable,
+                &call.too_large,
+                &call.broken,
+                &call.refused,
+            ] {
                 scrape.add(errors);
             }
         }
@@ -75,6 +89,12 @@ impl Metered {
             "1 if the session store answered when it was asked last, 0 if it did not.",
             &[],
             i64::from(self.standing() == Standing::Up),
+        );
+        scrape.gauge(
+            "cloakroom_store_halted",
+            "1 if the session store refuses all writes until the host is restarted.",
+            &[],
+            i64::from(self.store.halted().is_some()),
         );
         self.store.tell(scrape);
     }
@@ -86,17 +106,52 @@ impl Metered {
         errors: impl Iterator<Item = (&'a StoreError, Sent)>,
     ) {
         call.took.observe(started_at.elapsed().as_secs_f64());
-        let mut is_down = false;
+        let mut outage = None;
         for (error, sent) in errors {
-            is_down |= error.kind == StoreErrorKind::Unavailable;
+            if error.kind == StoreErrorKind::Unavailable {
+                outage.get_or_insert(error);
+            }
             match (sent, error.kind) {
                 (Sent::MaybeApplied, _) => call.ambiguous.inc(),
                 (Sent::NotApplied, StoreErrorKind::Unavailable) => call.unavailable.inc(),
                 (Sent::NotApplied, StoreErrorKind::TooLarge) => call.too_large.inc(),
                 (Sent::NotApplied, StoreErrorKind::Broken) => call.broken.inc(),
+                (Sent::NotApplied, StoreErrorKind::Refused) => call.refused.inc(),
             }
         }
-        self.is_down.store(is_down, Ordering::Relaxed);
+        self.is_down.store(outage.is_some(), Ordering::Relaxed);
+        self.tell_change(call.side, outage);
+    }
+
+    /// Logs a change of the store's state: a line for each call would be one for each request.
+    fn tell_change(&self, side: Side, error: Option<&StoreError>) {
+        if error.is_none() && !self.outage.is_failing() {
+            return;
+        }
+        let now = Instant::now();
+        let news = match error {
+            Some(_) => self.outage.failed(side, now),
+            None => self.outage.answered(side, now),
+        };
+        match (news, error) {
+            (Some(News::Fails), Some(error)) => {
+                tracing::warn!(
+                    %error,
+                    "the session store fails; requests that need it are answered 503 until it answers again"
+                );
+            }
+            (
+                Some(News::AnswersAgain {
+                    failed_calls,
+                    lasted,
+                }),
+                _,
+            ) => {
+                let lasted_s = lasted.as_secs_f64();
+                tracing::info!(failed_calls, lasted_s, "the session store answers again");
+            }
+            _ => {}
+        }
     }
 }
 
@@ -108,7 +163,7 @@ enum Sent {
 }
 
 impl Call {
-    fn new(name: &'static str) -> Self {
+    fn new(name: &'static str, side: Side) -> Self {
         let errors = |kind| {
             counter(
                 "cloakroom_store_errors_total",
@@ -117,10 +172,12 @@ impl Call {
             )
         };
         Self {
+            side,
             took: store_seconds(name),
             unavailable: errors("unavailable"),
             too_large: errors("too-large"),
             broken: errors("broken"),
+            refused: errors("refused"),
             ambiguous: errors("ambiguous"),
         }
     }
@@ -157,7 +214,7 @@ impl SessionStore for Metered {
             let started_at = Instant::now();
             let verdicts = self.store.commit_many(commits, now_s).await;
             let errors = verdicts.iter().filter_map(|verdict| match verdict {
-                Verdict::Committed | Verdict::Conflict => None,
+                Verdict::Committed | Verdict::Conflict | Verdict::RolledBack(_) => None,
                 Verdict::Ambiguous(error) => Some((error, Sent::MaybeApplied)),
                 Verdict::Failed(error) => Some((error, Sent::NotApplied)),
             });
@@ -190,6 +247,18 @@ impl SessionStore for Metered {
 
     fn keeps_tokens(&self) -> bool {
         self.store.keeps_tokens()
+    }
+
+    fn halted(&self) -> Option<StoreError> {
+        self.store.halted()
+    }
+
+    fn servers(&self) -> Vec<ServerStanding> {
+        self.store.servers()
+    }
+
+    fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
+        self.store.prefer_first()
     }
 }
 

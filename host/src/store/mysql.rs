@@ -6,21 +6,30 @@
 //! place and reads take one of a few lanes, and those that wait for one travel together (`lanes`). Everything else, and
 //! every change of a table without tokens, is a statement of its own on a connection of the pool.
 
+mod choice;
 mod circuit;
 mod commit;
 mod connect_error;
 mod error;
+mod examine;
 mod execute;
 mod hosts;
 mod lanes;
 mod link;
+mod locked;
 mod options;
+mod pool;
+mod pool_size;
 mod rows;
+mod scan;
 mod schema;
+mod server;
+mod settle;
 mod sql;
 
 pub use connect_error::{ConnectError, Culprit};
-pub use options::{Host, Identifier, NotAnIdentifier, Options, SchemaNames, Tls};
+pub use examine::examine;
+pub use options::{Host, Identifier, NotAnIdentifier, Options, SchemaNames, Tls, Verify};
 
 use std::fmt;
 use std::sync::Arc;
@@ -30,11 +39,14 @@ use futures_util::future::join;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
-use super::{Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict};
-use crate::record::{SessionId, SessionRecord};
+use super::examine::Finding;
+use super::{
+    Commit, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+};
+use crate::record::{Charset, SessionId, SessionRecord};
 use crate::telemetry::metrics::Scrape;
 use commit::Committer;
-use hosts::Hosts;
+use hosts::{Hosts, Watch};
 use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob};
 use schema::Columns;
 use sql::Sql;
@@ -51,10 +63,17 @@ pub struct MysqlStore {
     tasks: TaskTracker,
     commits: Arc<Lanes<CommitJob>>,
     loads: Arc<Lanes<LoadJob>>,
+    /// Judgements on the table, made at start.
+    findings: Vec<Finding>,
+    /// Whether the data column has a type that keeps the meaning of a text and not its bytes.
+    rewrites_data: bool,
+    /// None where a server may be one that takes no writes.
+    _watch: Option<Watch>,
 }
 
 struct Shared {
     hosts: Hosts,
+    names: SchemaNames,
     sql: Sql,
     columns: Columns,
     /// Statements at the same time where many rows go one by one.
@@ -75,9 +94,9 @@ impl MysqlStore {
         let hosts = Hosts::new(options);
         let started_at = Instant::now();
         let mut is_waiting = false;
-        let columns = loop {
+        let prepared = loop {
             match schema::prepare(&hosts, options).await {
-                Ok(columns) => break columns,
+                Ok(prepared) => break prepared,
                 Err(error)
                     if error.culprit == Culprit::Reach
                         && started_at.elapsed() < options.start_timeout =>
@@ -92,10 +111,12 @@ impl MysqlStore {
                     }
                     tokio::time::sleep(START_RETRY).await;
                 }
-                Err(error) => return Err(error),
+                Err(error) => return Err(hosts.with_remedy(error)),
             }
         };
+        let columns = prepared.columns;
         let shared = Shared {
+            names: options.schema.clone(),
             sql: Sql::new(&options.schema, columns),
             hosts,
             columns,
@@ -109,6 +130,9 @@ impl MysqlStore {
         Ok(Self {
             commits: Lanes::new(&shared, &tasks, wait_max),
             loads: Lanes::new(&shared, &tasks, wait_max),
+            findings: prepared.findings,
+            rewrites_data: prepared.rewrites_data,
+            _watch: (!options.reads_only).then(|| Watch::over(&shared)),
             shared,
             tasks,
         })
@@ -117,6 +141,21 @@ impl MysqlStore {
     /// Whether its table took ids for equal that differ, when it was looked at: in case, accents or characters without weight.
     pub fn compares_ids_loosely(&self) -> bool {
         self.shared.columns.is_id_loose
+    }
+
+    /// The characters that its data column could hold when it was looked at. A row with others is refused.
+    pub fn charset(&self) -> Charset {
+        self.shared.columns.charset
+    }
+
+    /// What was to be said of its table at start: what it lacks, and what it refuses for good.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Whether the server writes each session's data anew (MySQL's own JSON): what is read is not what was written.
+    pub fn rewrites_data(&self) -> bool {
+        self.rewrites_data
     }
 
     /// Waits for the commits and reads that are under way. New ones may still begin.
@@ -151,8 +190,11 @@ impl SessionStore for MysqlStore {
         Box::pin(async move {
             let (mut jobs, mut job_places) = (Vec::new(), Vec::new());
             let (mut others, mut other_places) = (Vec::new(), Vec::new());
+            let mut refused = Vec::new();
             for (place, commit) in commits.iter().enumerate() {
-                if let Some(job) = CommitJob::new(&self.shared, commit, now_s) {
+                if let Some(error) = self.shared.columns.refusal(commit) {
+                    refused.push((place, Verdict::Failed(error)));
+                } else if let Some(job) = CommitJob::new(&self.shared, commit, now_s) {
                     jobs.push(job);
                     job_places.push(place);
                 } else {
@@ -166,7 +208,8 @@ impl SessionStore for MysqlStore {
             )
             .await;
             let places = job_places.into_iter().chain(other_places);
-            let mut verdicts: Vec<_> = places.zip(done.into_iter().chain(other_verdicts)).collect();
+            let told = places.zip(done.into_iter().chain(other_verdicts));
+            let mut verdicts: Vec<_> = told.chain(refused).collect();
             verdicts.sort_by_key(|(place, _)| *place);
             let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
             for (commit, verdict) in commits.iter().zip(&verdicts) {
@@ -213,8 +256,19 @@ impl SessionStore for MysqlStore {
         self.shared.columns.has_token
     }
 
+    fn servers(&self) -> Vec<ServerStanding> {
+        self.shared.hosts.standings()
+    }
+
+    fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
+        Box::pin(async move {
+            let preferred = self.shared.hosts.prefer_first().await;
+            preferred.map_err(|fault| fault.to_store_error())
+        })
+    }
+
     fn tell(&self, scrape: &Scrape) {
-        scrape.add(self.shared.hosts.deadlocks());
+        self.shared.hosts.tell(scrape);
     }
 }
 

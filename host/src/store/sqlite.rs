@@ -5,15 +5,19 @@
 //! one and shares its flush, and nothing ever waits for a timer. Two threads read. The write-ahead log is grown at start,
 //! because a flush of blocks that exist takes a tenth of the time of a flush of an appended one.
 
+mod examine;
 mod fault;
 mod file;
 mod log;
+mod open_error;
+mod origin;
 mod reader;
+mod scan;
 mod statements;
+mod watch;
 mod writer;
 
 use std::fmt;
-use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{self, SyncSender, TrySendError};
@@ -23,7 +27,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-pub use self::file::OpenError;
+pub use self::open_error::OpenError;
+pub use self::scan::{ScanError, SqliteScan};
 
 use self::fault::{WriteError, unavailable};
 use self::reader::{ReadJob, Reader};
@@ -63,7 +68,8 @@ impl Options {
 /// The embedded store.
 ///
 /// A commit that was answered survives a crash of the process and a loss of power (`synchronous=FULL`). When the disk fails a
-/// write or a flush, nothing is tried again: the store refuses all later writes until it is opened anew, and goes on reading.
+/// write or a flush, nothing is tried again: the store refuses all later writes until it is opened anew, and goes on reading. So it
+/// does when one of its files was removed or replaced, which is looked for before each transaction and once a second.
 ///
 /// Dropping it blocks until everything that was handed to the writer is written, then copies the log into the database.
 pub struct SqliteStore {
@@ -74,16 +80,17 @@ pub struct SqliteStore {
     shared: Arc<Shared>,
     timeout: Duration,
     /// Held until the threads are gone (fields are dropped after `drop`): one host per file.
-    _lock: File,
+    _locks: file::Locks,
 }
 
 impl SqliteStore {
     /// Opens the database, creating what is missing, and starts its threads. Blocks for the time it takes to grow the log.
     ///
     /// # Errors
-    /// When the file cannot be made, read or written, is in use by another host, or is not this store's database.
+    /// When the file cannot be made, read or written, is in use by another host, has another database's log beside it, or is not
+    /// this store's database.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
-        let (database, lock) = file::open(options)?;
+        let (database, locks) = file::open(options)?;
         let shared = Arc::new(Shared::default());
         let mut store = Self {
             writes: None,
@@ -92,7 +99,7 @@ impl SqliteStore {
             writer: None,
             shared: shared.clone(),
             timeout: options.timeout,
-            _lock: lock,
+            _locks: locks,
         };
 
         let (reads, read_jobs) = mpsc::sync_channel(options.queue_calls_max);
@@ -106,8 +113,7 @@ impl SqliteStore {
 
         let (writes, write_jobs) = mpsc::sync_channel(options.queue_calls_max);
         store.writes = Some(writes);
-        let (connection, log) = database.into_writer();
-        let writer = Writer::new(connection, log, shared, write_jobs);
+        let writer = Writer::new(database.into_writer(), shared, write_jobs);
         store.writer = Some(start("sqlite-writer", move || writer.run())?);
         Ok(store)
     }
@@ -227,6 +233,10 @@ impl SessionStore for SqliteStore {
 
     fn keeps_tokens(&self) -> bool {
         true
+    }
+
+    fn halted(&self) -> Option<StoreError> {
+        self.shared.halted()
     }
 }
 

@@ -68,6 +68,15 @@ pub fn say(text: &str) {
     }
 }
 
+/// Puts one line in the place of the one that was drawn last; for a standard error that is a terminal. An empty one makes room for
+/// what is said next.
+pub fn redraw(line: &str) {
+    let mut stderr = io::stderr();
+    let written = write!(stderr, "\r\x1b[2K{}", escape(line));
+    // Where standard error is closed there is nothing to draw on.
+    drop(written.and_then(|()| stderr.flush()));
+}
+
 /// Waits until what was said and logged is written, or for so long.
 pub fn flush(time_max: Duration) {
     if let Some(stderr) = STDERR.get() {

@@ -163,6 +163,22 @@ async fn the_token_comes_from_a_file_or_the_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_store_without_a_list_of_servers_has_no_first_one() {
+    let host = hello_with_token().start();
+    for (token, code, part) in [
+        (TOKEN, 1, "no list of servers"),
+        ("not-the-token", 2, "--token-file"),
+    ] {
+        let mut command = Command::new(binary());
+        command.args(["store", "prefer-first", "--admin", &host.admin()]);
+        command.env("CLOAKROOM_ADMIN_TOKEN", token);
+        let (exit, _, error) = told(&run(command).await);
+        assert_eq!(exit, Some(code), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_without_a_token_is_refused_before_it_serves() {
     for (address, token, part) in [
         ("0.0.0.0:0", None, "openssl rand"),

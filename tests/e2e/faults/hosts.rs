@@ -9,6 +9,7 @@ use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
 use cloakroom_tests::nginx::Nginx;
+use cloakroom_tests::port::Port;
 use futures_util::future::join_all;
 use mysql_async::prelude::Queryable as _;
 
@@ -20,7 +21,8 @@ use crate::{run_script, script};
 async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
     const VISITORS: usize = 12;
     let database = Mariadb::shared().await.fresh_database().await;
-    let ports = [free_port(), free_port()];
+    let kept = [Port::free(), Port::free()];
+    let ports = kept.each_ref().map(Port::number);
     let start = |n: usize| {
         Config::over(&database.url)
             .env("CLOAKROOM_LISTEN", &format!("127.0.0.1:{}", ports[n]))
@@ -75,11 +77,6 @@ async fn visit(url: String, is_over: Arc<AtomicBool>) -> u64 {
         );
     }
     count
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Fault 25: a host that knows nothing of our columns (it started before they came, and compares data alone) beside one that adds

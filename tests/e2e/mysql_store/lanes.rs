@@ -168,7 +168,7 @@ async fn a_row_that_the_server_refuses_fails_alone() {
 
     let mut verdicts = commit_all(&store, changes).await;
 
-    assert_failed(&verdicts.remove(9), StoreErrorKind::Broken);
+    assert_failed(&verdicts.remove(9), StoreErrorKind::Refused);
     verdicts.iter().for_each(assert_committed);
     assert_eq!(load(&store, &poisoned.0).await, Some(poisoned.1));
     for (id, _) in &rows {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use cloakroom::record::SessionId;
-use cloakroom::store::mysql::{Host, MysqlStore, Options};
+use cloakroom::store::mysql::MysqlStore;
 use cloakroom::store::{Change, Commit, SessionStore as _, StoreErrorKind, Verdict};
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
@@ -11,7 +11,7 @@ use mysql_async::prelude::Queryable as _;
 
 use super::{
     NOW_S, assert_ambiguous, assert_committed, assert_conflict, assert_failed, commit, connect,
-    created, load, options, record, update,
+    created, load, options, record, update, with_hosts,
 };
 
 const DATA: &str = r#"{"cookie":{},"n":0}"#;
@@ -263,12 +263,16 @@ async fn the_next_host_is_used_when_one_refuses_and_kept_when_that_is_back() {
     assert!(started_at.elapsed() < AT_ONCE);
     first.forward().await;
     assert!(is_back(&store).await);
+    let in_use = |store: &MysqlStore| store.servers().iter().position(|it| it.is_in_use);
+    assert_eq!(in_use(&store), Some(1), "it is kept");
 
-    second.refuse().await;
-    until_back(async || is_back(&store).await).await;
-    second.forward().await;
+    // By the operator's word, though the other one serves.
+    until_back(async || store.prefer_first().await.is_ok()).await;
+    assert_eq!(in_use(&store), Some(0));
+    assert!(is_back(&store).await);
     first.refuse().await;
     until_back(async || is_back(&store).await).await;
+    assert_eq!(in_use(&store), Some(1));
 }
 
 #[tokio::test]
@@ -386,15 +390,4 @@ async fn a_row_larger_than_the_server_takes_fails_alone() {
     let verdict = commit(&store, &id, update(&row, &long)).await;
     assert_failed(&verdict, StoreErrorKind::TooLarge);
     assert_committed(&commit(&store, &id, update(&row, NEXT)).await);
-}
-
-fn with_hosts(database: &Database, ports: &[u16]) -> Options {
-    let mut options = options(&database.url);
-    options.hosts = (ports.iter())
-        .map(|port| Host {
-            name: "127.0.0.1".to_owned(),
-            port: *port,
-        })
-        .collect();
-    options
 }

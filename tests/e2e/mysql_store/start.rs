@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::store::mysql::{ConnectError, Culprit, MysqlStore, Options, Tls};
+use cloakroom::store::mysql::{ConnectError, Culprit, MysqlStore, Options, Tls, Verify};
 use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::mariadb::Mariadb;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -120,6 +120,17 @@ async fn a_tls_link_verifies_authority_and_name() {
         assert_eq!(error.culprit, Culprit::Tls, "{error}");
         assert!(error.detail.contains(expected), "{error}");
     }
+    // The authority's word alone: the host need not be the one that the certificate names.
+    let by_authority = |host: &str, ca_file: &std::path::Path| Options {
+        verify: Verify::Ca,
+        ..named(host, Some(ca_file))
+    };
+    let store = connect(&by_authority("127.0.0.1", &ca_file)).await;
+    created(&store, DATA).await;
+    for host in ["127.0.0.1", "localhost"] {
+        let error = refusal(&by_authority(host, &foreign_ca_file)).await;
+        assert_eq!(error.culprit, Culprit::Tls, "{error}");
+    }
     let plain = Options {
         tls: Tls::Off,
         ..named("localhost", None)
@@ -132,6 +143,40 @@ async fn a_tls_link_verifies_authority_and_name() {
             .any(|code| error.detail.contains(code)),
         "{error}"
     );
+}
+
+#[tokio::test]
+async fn a_certificate_that_names_no_host_as_mysql_makes_them_serves_by_its_authority() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = authority();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([]).unwrap();
+    let certificate = certificate.signed_by(&key, &authority).unwrap();
+    let write = |name: &str, text: String| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    };
+    let ca_file = write("ca.pem", authority.pem());
+    let certificate = write("server.pem", certificate.pem());
+    let key = write("server.key", key.serialize_pem());
+    let mariadb = Mariadb::start_with(&[
+        &format!("--ssl-cert={}", certificate.display()),
+        &format!("--ssl-key={}", key.display()),
+    ])
+    .await;
+    let database = mariadb.fresh_database().await;
+    let verified = |verify: Verify| {
+        let mut options = options(&database.url);
+        options.tls = Tls::Required;
+        options.ca_file = Some(ca_file.clone());
+        options.verify = verify;
+        options.start_timeout = Duration::ZERO;
+        options
+    };
+    created(&connect(&verified(Verify::Ca)).await, DATA).await;
+    let error = refusal(&verified(Verify::Full)).await;
+    assert_eq!(error.culprit, Culprit::Tls, "{error}");
 }
 
 #[tokio::test]

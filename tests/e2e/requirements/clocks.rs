@@ -8,6 +8,7 @@ use cloakroom::clock::Clock;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{run_script, script, sqlite_rows};
 
@@ -172,4 +173,58 @@ async fn is_reaped(host: &Host, is_empty: impl AsyncFn() -> bool) {
         assert!(std::time::Instant::now() < end, "{}", host.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// `Date` and the cookie's `Expires` follow the clock within seconds, ahead and back, on a kept connection too; browsers reckon the
+/// one from the other. The answer to a head that cannot be read has no date rather than a wrong one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dates_follow_a_clock_that_jumped_ahead_and_back() {
+    let config = Config::over("memory:")
+        .session("cookie = { max_age = \"1h\" }")
+        .guest("/s", "fixture-session");
+    let clock = MovedClock::new();
+    let host = clock.of(config).start();
+    let kept = Browser::new();
+    for (offset, offset_s) in [
+        ("+0", 0),
+        ("+1d", 86_400),
+        ("+0", 0),
+        ("-1d", -86_400),
+        ("+40m", 2_400),
+        ("+0", 0),
+    ] {
+        clock.move_to(offset);
+        let is_near =
+            |text: &str, expected_s: i64| (-2..=2).any(|off| text == http_date(expected_s + off));
+        for _ in 0..3 {
+            let expected_s = now_s() + offset_s;
+            let answer = run_script(&kept, &host, &["get n"]).await;
+            let date = answer.header("date").unwrap();
+            assert!(is_near(date, expected_s), "{date} at {offset}");
+            let answer = run_script(&Browser::new(), &host, &["set n 1"]).await;
+            let date = answer.header("date").unwrap();
+            assert!(is_near(date, expected_s), "{date} at {offset}");
+            let cookie = answer.set_cookies()[0];
+            let (_, expires) = cookie.split_once("Expires=").unwrap();
+            let expires = expires.split(';').next().unwrap();
+            assert!(is_near(expires, expected_s + 3_600), "{cookie} at {offset}");
+        }
+        let mut stream = tokio::net::TcpStream::connect(host.address())
+            .await
+            .unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\n: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+        assert!(!answer.to_lowercase().contains("date:"), "{answer}");
+    }
+}
+
+/// A point in time (seconds since the epoch) as HTTP writes it.
+fn http_date(at_s: i64) -> String {
+    let since_epoch = Duration::from_secs(u64::try_from(at_s).unwrap());
+    httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_epoch)
 }

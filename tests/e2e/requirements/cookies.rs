@@ -150,10 +150,10 @@ async fn a_flood_of_guesses_is_counted_and_asks_the_store_nothing() {
     let visitor = Browser::new();
     script(&visitor, &host, &["set n 1"]).await;
     let id = id_of(&visitor, &host);
-    // Late by nothing: each statement is counted and goes on its way.
+    // Late by nothing: each statement is counted and goes on its way. What the host asks the server about itself begins with SHOW.
     proxy.disturb(Disturbance {
         loss: Loss::Late(Duration::ZERO),
-        prefix: String::new(),
+        prefix: "SELECT ".to_owned(),
         every: 1,
         times: u32::MAX,
     });

@@ -53,6 +53,7 @@ impl Visitor {
     pub(crate) async fn visit<A: Attempt>(&self, mut attempt: A) -> A::Answer {
         let visit = Visit {
             presented: self.presented.clone(),
+            host: "localhost".to_owned(),
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::clone(&self.grant),

@@ -51,7 +51,9 @@ impl TellingStore {
                 Some(said) => said,
                 None => return,
             },
-            Verdict::Conflict => "another request changed it first".to_owned(),
+            Verdict::Conflict | Verdict::RolledBack(_) => {
+                "another request changed it first".to_owned()
+            }
             // The log tells of the store.
             Verdict::Ambiguous(_) => "nobody knows whether this was stored".to_owned(),
             Verdict::Failed(_) => "not stored".to_owned(),
@@ -173,6 +175,10 @@ impl SessionStore for TellingStore {
 
     fn keeps_tokens(&self) -> bool {
         self.store.keeps_tokens()
+    }
+
+    fn halted(&self) -> Option<StoreError> {
+        self.store.halted()
     }
 }
 

@@ -61,6 +61,7 @@ fn a_database_is_compared_key_by_key() {
         ("password = \"env:DB_PASSWORD\"", "store.password"),
         ("connection_limit = 7", "store.connection_limit"),
         ("tls = false", "store.tls"),
+        ("tls = {}", "store.tls"),
         ("schema = { table_name = \"other\" }", "store.schema"),
     ] {
         check(&store(""), &store(keys), &[name]);

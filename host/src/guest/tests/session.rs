@@ -52,6 +52,7 @@ impl Visitor {
         }
         let visit = Visit {
             presented: cookie::take_from(&mut headers, COOKIE_NAME),
+            host: "localhost".to_owned(),
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::clone(guest.grant()),
@@ -67,6 +68,7 @@ impl Visitor {
             CookieChange::Set { value, .. } => self.cookie = Some(value.clone()),
             CookieChange::Expire { .. } => self.cookie = None,
             CookieChange::Keep => {}
+            CookieChange::WithStrays { .. } => panic!("the visitor has one cookie"),
         }
         outcome
     }

@@ -9,10 +9,11 @@ use tokio_util::task::AbortOnDropHandle;
 use super::{Loaded, SessionManager};
 use crate::record::{SessionId, SessionRecord};
 use crate::session::policy::{self, Link, Standing};
-use crate::session::run::{Check, Coming, Footing, Loading, Phase, Since};
+use crate::session::rivals::{Claim, Rivals};
+use crate::session::run::{Check, Coming, Footing, Loading, Phase, Since, Turn};
 use crate::session::snapshots::{Known, Last};
 use crate::session::transaction::{Base, Limits, Transaction};
-use crate::session::{Access, Start, Visit};
+use crate::session::{Access, Refusal, Start, Visit};
 use crate::store::StoreError;
 
 impl SessionManager {
@@ -32,8 +33,36 @@ impl SessionManager {
         Phase::Open(Box::new(Transaction::loaded(base, &cookie, limits)))
     }
 
+    /// What the first run of a visit with valid cookies stands on; with the session's slot in hand where the visit waits for that.
+    ///
+    /// # Errors
+    /// [`Refusal::Busy`] when there is no slot in time.
+    pub(super) async fn enter(
+        self: &Arc<Self>,
+        visit: &Visit,
+        claim: &Claim,
+        turn: &mut Turn,
+    ) -> Result<Footing, Refusal> {
+        let is_exclusive = visit.start == Start::Exclusive;
+        let session = match claim {
+            Claim::One(id) if is_exclusive => Some(id.clone()),
+            Claim::Several(rivals) if is_exclusive => self.session_among(rivals).await,
+            _ => None,
+        };
+        if let Some(id) = session {
+            let (deadline, place) = (visit.deadline.at(), visit.place.clone());
+            let taken = turn.take(self, &id, deadline, place).await;
+            taken.map_err(|_| Refusal::Busy)?;
+        }
+        Ok(match claim {
+            Claim::Nothing => self.fresh(Standing::New, Link::of(visit)).into(),
+            Claim::One(id) => self.footing(visit, id.clone()).await,
+            Claim::Several(rivals) => self.footing_among(rivals, Link::of(visit)).await,
+        })
+    }
+
     /// What the first run of a visit to this session stands on.
-    pub(super) async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> Footing {
+    async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> Footing {
         let snapshot = match visit.start {
             Start::Optimistic => self.snapshots.take(&id),
             Start::Fresh | Start::Exclusive => None,
@@ -61,13 +90,54 @@ impl SessionManager {
 
     /// Starts to load a row; the guest's instance is made meanwhile. Without a row the session is `absent`.
     pub(super) async fn loading(self: &Arc<Self>, id: SessionId, absent: Standing) -> Phase {
-        let mut load = Box::pin(Arc::clone(self).load_owned(id.clone()));
+        let row = self.coming(Arc::clone(self).load_owned(id.clone())).await;
+        Phase::Loading { id, row, absent }
+    }
+
+    async fn coming(
+        &self,
+        load: impl Future<Output = Result<Loaded, StoreError>> + Send + 'static,
+    ) -> Coming {
+        let mut load = Box::pin(load);
         // A store in memory has it at once: no task is made for that.
-        let row = match futures_util::poll!(&mut load) {
+        match futures_util::poll!(&mut load) {
             Poll::Ready(loaded) => Coming::Here(Some(loaded)),
             Poll::Pending => Coming::OnItsWay(AbortOnDropHandle::new(self.tasks.spawn(load))),
+        }
+    }
+
+    /// Starts to ask which of several sessions exists. No snapshot is asked: each would have to be compared with the store.
+    async fn footing_among(self: &Arc<Self>, rivals: &Arc<Rivals>, link: Link) -> Footing {
+        let Some(first) = rivals.ids.first().filter(|_| !rivals.are_too_many()) else {
+            self.note_several();
+            return self.fresh(Standing::Several, link).into();
         };
-        Phase::Loading { id, row, absent }
+        let load = Arc::clone(self).load_among_owned(Arc::clone(rivals));
+        let phase = Phase::Loading {
+            id: first.clone(),
+            row: self.coming(load).await,
+            absent: Standing::New,
+        };
+        phase.into()
+    }
+
+    /// The one of several sessions that exists. Where the store does not answer, it is none: the run finds that out, too.
+    async fn session_among(&self, rivals: &Rivals) -> Option<SessionId> {
+        if rivals.are_too_many() {
+            return None;
+        }
+        match self.load_among(&rivals.ids).await {
+            Ok(Loaded::Row(base)) => Some(base.id.clone()),
+            _ => None,
+        }
+    }
+
+    /// A visit came with several sessions, and none of them is its own.
+    pub(in crate::session) fn note_several(&self) {
+        self.counters.ambiguous_cookies.add_one();
+        self.tell_rivals(
+            "a request came with valid cookies of several sessions and has none; its browser is told to drop them",
+        );
     }
 
     /// Reads a row in a task, which ends with the handle: a read whose request is over would take the place of another's.
@@ -80,39 +150,53 @@ impl SessionManager {
         self.load(&id).await
     }
 
+    async fn load_among_owned(self: Arc<Self>, rivals: Arc<Rivals>) -> Result<Loaded, StoreError> {
+        self.load_among(&rivals.ids).await
+    }
+
+    /// Reads the rows of several ids in one call.
+    async fn load_among(&self, ids: &[SessionId]) -> Result<Loaded, StoreError> {
+        let rows = self.read(ids).await?;
+        let each = ids.iter().zip(rows).map(|(id, row)| self.judge(id, row));
+        Ok(each.fold(Loaded::Absent, Loaded::beside))
+    }
+
     /// Reads a session's row.
     ///
     /// # Errors
     /// When the store does not answer.
     pub(in crate::session) async fn load(&self, id: &SessionId) -> Result<Loaded, StoreError> {
+        let rows = self.read(std::slice::from_ref(id)).await?;
+        Ok(self.judge(id, rows.into_iter().next().flatten()))
+    }
+
+    async fn read(&self, ids: &[SessionId]) -> Result<Vec<Option<SessionRecord>>, StoreError> {
         self.counters.loads.add_one();
+        let rows = self.store.load_many(ids, self.clock.now_s()).await;
+        rows.inspect_err(|error| self.tell_store_fault("could not read a session", error))
+    }
+
+    /// Whether a row that was read is a session.
+    fn judge(&self, id: &SessionId, row: Option<SessionRecord>) -> Loaded {
         let now_s = self.clock.now_s();
-        let rows = self.store.load_many(std::slice::from_ref(id), now_s).await;
-        let row =
-            rows.inspect_err(|error| self.tell_store_fault("could not read a session", error))?;
         let is_outlived =
             |row: &SessionRecord| policy::is_outlived(&self.options, row.created_at_s, now_s);
-        let Some(record) = row
-            .into_iter()
-            .next()
-            .flatten()
-            .filter(|row| !is_outlived(row))
-        else {
+        let Some(record) = row.filter(|row| !is_outlived(row)) else {
             self.snapshots.forget(id);
-            return Ok(Loaded::Absent);
+            return Loaded::Absent;
         };
-        match Base::new(id.clone(), record) {
+        match Base::new(id.clone(), record, self.options.charset) {
             Ok(base) => {
                 let base = Arc::new(base);
                 self.snapshots.keep(&base, Known::Loaded);
-                Ok(Loaded::Row(base))
+                Loaded::Row(base)
             }
             Err(error) => {
                 self.snapshots.forget(id);
                 self.counters.corrupt_rows.add_one();
                 let session = self.keys.load().fingerprint(id);
                 tracing::warn!(session, %error, "a row is no session; it is left as it is");
-                Ok(Loaded::Corrupt)
+                Loaded::Corrupt
             }
         }
     }
@@ -122,5 +206,17 @@ impl SessionManager {
         let check = Check::Due(Since::DuringVisit);
         let phase = self.on_row(base, link);
         Footing { phase, check }
+    }
+}
+
+impl Loaded {
+    /// What two ids of one request come to.
+    fn beside(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Several, _) | (_, Self::Several) | (Self::Row(_), Self::Row(_)) => Self::Several,
+            (row @ Self::Row(_), _) | (_, row @ Self::Row(_)) => row,
+            (Self::Corrupt, _) | (_, Self::Corrupt) => Self::Corrupt,
+            (Self::Absent, Self::Absent) => Self::Absent,
+        }
     }
 }

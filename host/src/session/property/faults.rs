@@ -81,6 +81,7 @@ enum Fate {
     NotDoneReplyLost,
     DoneLateReplyLost,
     Failed,
+    RolledBack,
 }
 
 impl std::fmt::Debug for FaultyStore {
@@ -175,7 +176,10 @@ impl FaultyStore {
                 _ => Fate::NotDoneReplyLost,
             }
         } else if state.rng.chance(self.faults.fail_percent) {
-            Fate::Failed
+            match state.rng.below(2) {
+                0 => Fate::Failed,
+                _ => return Fate::RolledBack,
+            }
         } else {
             Fate::Done
         };
@@ -230,6 +234,7 @@ impl FaultyStore {
             Fate::NotDoneReplyLost => (Verdict::Ambiguous(gone()), false),
             Fate::DoneLateReplyLost => (Verdict::Ambiguous(gone()), true),
             Fate::Failed => (Verdict::Failed(gone()), false),
+            Fate::RolledBack => (Verdict::RolledBack(gone()), false),
         }
     }
 }

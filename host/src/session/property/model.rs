@@ -65,7 +65,12 @@ pub(super) struct Visit {
     number: usize,
     standing: Standing,
     had_dead_cookie: bool,
+    /// Whether its cookie names a row that it has not seen: its `destroy` deletes that all the same, after its segment.
+    has_unseen: bool,
+    removes_unseen: bool,
     ending: Ending,
+    /// Whether `destroy` was called, though the guest may have gone on with a new session.
+    was_destroyed: bool,
     working: Content,
     before: Content,
     moves_to: Option<Name>,
@@ -112,7 +117,10 @@ impl World {
             number: self.visits.len(),
             standing: Standing::Unopened,
             had_dead_cookie: false,
+            has_unseen: false,
+            removes_unseen: false,
             ending: Ending::Alive,
+            was_destroyed: false,
             working: empty.clone(),
             before: empty,
             moves_to: None,
@@ -158,6 +166,8 @@ impl World {
                 };
                 visit.had_dead_cookie =
                     opening != Opening::WithoutCookie && visit.standing == Standing::New;
+                let has_seen = matches!(visit.standing, Standing::Loaded(_));
+                visit.has_unseen = opening != Opening::WithoutCookie && !has_seen;
                 visit.working = visit.before.clone();
             }
             Standing::Loaded(name) => {
@@ -183,6 +193,9 @@ impl World {
         options: &Options,
     ) -> Result<(), Impossible> {
         let mut visit = self.visits[of].clone();
+        if visit.was_destroyed {
+            visit.removes_unseen |= std::mem::take(&mut visit.has_unseen);
+        }
         let is_modified = visit.working.entries != visit.before.entries;
         let is_asked = is_save || is_modified || visit.is_cookie_changed;
         match (visit.standing, visit.ending) {
@@ -225,6 +238,21 @@ impl World {
         }
         self.visits[of] = visit;
         Ok(())
+    }
+
+    /// A logout that could not delete the row that its cookie names is refused, and the browser keeps that cookie.
+    pub(super) fn keeps_cookie(&mut self, of: usize) {
+        let visit = &mut self.visits[of];
+        if visit.removes_unseen {
+            visit.fate = Fate::Keep;
+        }
+    }
+
+    /// A request that has ended its session deletes the row that its cookie names, if it has seen none.
+    pub(super) fn remove_unseen(&mut self, of: usize) {
+        if std::mem::take(&mut self.visits[of].removes_unseen) {
+            self.rows.remove(&Name::Shared);
+        }
     }
 
     fn end_loaded(

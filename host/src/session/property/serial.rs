@@ -26,6 +26,8 @@ pub(super) enum What {
         /// Whether it may as well not have happened: its reply was lost.
         is_doubtful: bool,
     },
+    /// A request that has ended its session, without having seen its row, deleted it by its id.
+    RemoveUnseen { visit: usize, is_doubtful: bool },
     /// Somebody wrote the shared row, whatever it held.
     Upsert(Row),
     /// Somebody deleted the shared row.
@@ -143,6 +145,18 @@ impl Search<'_> {
             What::Remove => {
                 after.world.rows.remove(&Name::Shared);
                 vec![after]
+            }
+            What::RemoveUnseen { visit, is_doubtful } => {
+                let mut points = Vec::new();
+                if *is_doubtful {
+                    // Not tried, since nothing is known of the session's own row.
+                    points.push(after.clone());
+                    after.world.keeps_cookie(*visit);
+                    points.push(after.clone());
+                }
+                after.world.remove_unseen(*visit);
+                points.push(after);
+                points
             }
             What::Passed(ms) => {
                 after.world.now_ms += ms;

@@ -54,7 +54,8 @@ impl Run {
                 self.check = Check::Due(*since);
                 match loaded {
                     Ok(Ok(loaded)) => self.meet(loaded).await,
-                    Ok(Err(_)) | Err(_) => Err(Stop::Store),
+                    Ok(Err(error)) => Err(Stop::of(error.kind)),
+                    Err(_) => Err(Stop::Store),
                 }
             }
         }
@@ -95,13 +96,14 @@ impl Run {
     /// Moves the log to the row as it is now.
     ///
     /// # Errors
-    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone; [`Stop::Store`].
+    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone; as [`Stop::of`] when the store
+    /// does not give it.
     pub(in crate::session) async fn refresh(&mut self) -> Result<(), Stop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             self.check = Check::Done;
             return Ok(());
         };
-        let loaded = self.manager.load(&id).await.map_err(|_| Stop::Store)?;
+        let loaded = self.load(&id).await?;
         self.meet(loaded).await
     }
 

@@ -11,7 +11,7 @@ use crate::session::policy::{self, Ending, Facts, Standing, Trigger, Write};
 use crate::session::settle::{Settled, commit_one, settle};
 use crate::session::snapshots::{Known, Last};
 use crate::session::transaction::{Base, Planned};
-use crate::store::{Change, StoreErrorKind, Verdict};
+use crate::store::{Change, Verdict};
 
 /// How often a creation is tried whose reply is lost: each try may leave a row that nobody has the cookie of.
 const CREATE_TRIES_MAX: u32 = 3;
@@ -35,6 +35,7 @@ impl Run {
     pub(in crate::session) async fn commit(&mut self, trigger: Trigger) -> Result<(), Stop> {
         let manager = Arc::clone(&self.manager);
         let options = &manager.options;
+        self.end_several().await?;
         let (mut creations, mut goes_alone) = (0, false);
         loop {
             let now_ms = manager.clock.now_ms();
@@ -47,6 +48,7 @@ impl Run {
                     self.verify().await?;
                     continue;
                 }
+                self.may_leave_unwritten(&facts, write).await?;
                 return self.left_unwritten(&facts, write, now_ms);
             };
             let can_share = trigger == Trigger::Release && planned.is_replacement();
@@ -72,7 +74,8 @@ impl Run {
                 Ok(Try::Landed) => {
                     let landed = self.landed(&facts, write, planned, convoy.newest());
                     convoy.land();
-                    return landed;
+                    landed?;
+                    return self.after_landing(&facts).await;
                 }
                 Ok(Try::Overtaken) => {
                     convoy.turn_back();
@@ -86,8 +89,8 @@ impl Run {
                         return Err(Stop::Store);
                     }
                 }
-                // It may have room where all together have none.
-                Err(Stop::TooLarge) if !convoy.is_empty() => {
+                // It may have room where all together have none, or another request's change is what the table refuses.
+                Err(Stop::TooLarge | Stop::Refused) if !convoy.is_empty() => {
                     convoy.turn_back();
                     goes_alone = true;
                 }
@@ -104,13 +107,10 @@ impl Run {
         let (store, clock) = (manager.store.as_ref(), &manager.clock);
         match commit_one(store, clock, &planned.commit).await {
             Verdict::Committed => Ok(Try::Landed),
-            Verdict::Conflict => Ok(Try::Overtaken),
+            Verdict::Conflict | Verdict::RolledBack(_) => Ok(Try::Overtaken),
             Verdict::Failed(error) => {
                 manager.tell_store_fault("could not commit a session", &error);
-                Err(match error.kind {
-                    StoreErrorKind::TooLarge => Stop::TooLarge,
-                    StoreErrorKind::Unavailable | StoreErrorKind::Broken => Stop::Store,
-                })
+                Err(Stop::of(error.kind))
             }
             Verdict::Ambiguous(error) => {
                 manager.counters.ambiguous_commits.add_one();

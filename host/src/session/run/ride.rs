@@ -7,6 +7,7 @@ use super::{Check, Phase, Run, Stop};
 use crate::session::fold::{Convoy, Landing, Ride, Rider};
 use crate::session::slot::NoTurn;
 use crate::session::transaction::Planned;
+use crate::store::StoreErrorKind;
 
 impl Run {
     /// Waits for the session's turn with its changes laid open; whoever has the turn may write them, which is what is
@@ -43,13 +44,14 @@ impl Run {
     /// Gives the transaction away, to whoever commits it.
     fn lay_open(&mut self) -> Result<Rider, Stop> {
         let (link, is_saved) = (self.link, self.is_saved);
-        match std::mem::replace(&mut self.phase, Phase::Down) {
+        let down = Phase::Down(StoreErrorKind::Unavailable);
+        match std::mem::replace(&mut self.phase, down) {
             Phase::Open(transaction) => Ok(Rider {
                 transaction,
                 link,
                 is_saved,
             }),
-            Phase::Loading { .. } | Phase::Down => Err(Stop::Store),
+            Phase::Loading { .. } | Phase::Down(_) => Err(Stop::Store),
         }
     }
 

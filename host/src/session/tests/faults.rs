@@ -130,14 +130,52 @@ async fn a_thousand_refused_requests_are_one_warning_for_each_kind_of_fault() {
     for _ in 0..1000 {
         assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
     }
-    assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "reads");
+    let count = || warnings.0.load(Ordering::Relaxed);
+    assert_eq!(count(), 0, "the store's meter tells that it is down");
+    house.store.will(Fate::Fails(StoreErrorKind::Broken));
+    for _ in 0..1000 {
+        assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
+    }
+    assert_eq!(count(), 1, "reads");
     for _ in 0..1000 {
         assert_eq!(refused(house.first_request(bump()).await), REFUSED);
     }
-    assert_eq!(warnings.0.load(Ordering::Relaxed), 2, "commits");
-    house.store.will(Fate::Fails(StoreErrorKind::Broken));
-    assert_eq!(refused(house.request(&id, bump()).await), REFUSED);
-    assert_eq!(warnings.0.load(Ordering::Relaxed), 3, "another kind");
+    assert_eq!(count(), 2, "commits");
+    house.store.will(Fate::Fails(StoreErrorKind::Refused));
+    assert_eq!(
+        refused(house.request(&id, bump()).await).0,
+        Refusal::StoreRefused
+    );
+    assert_eq!(count(), 3, "another kind");
+}
+
+#[tokio::test]
+async fn what_the_store_refuses_for_good_is_told_as_such_whether_it_reads_or_deletes() {
+    const REFUSED: (Refusal, CookieChange) = (Refusal::StoreRefused, CookieChange::Keep);
+    let for_good = || Fate::Fails(StoreErrorKind::Refused);
+    let reader = || guest(|session, _| async move { Ok(session.get("n").await?) });
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house.store.will_load([for_good()]);
+    assert_eq!(refused(house.request(&id, reader()).await), REFUSED);
+    house.store.will_load([for_good()]);
+    let idle = guest(|_, _| async { Ok("a page") });
+    let outcome = house.request(&id, idle).await;
+    assert_eq!(answered(outcome), ("a page", CookieChange::Keep));
+
+    house.store.will_load([Fate::Done, for_good()]);
+    let reloading = guest(|session, _| async move { Ok(session.reload().await?) });
+    assert_eq!(refused(house.request(&id, reloading).await), REFUSED);
+    // Now there is a snapshot, which is compared with the store beside the guest.
+    house.store.will_load([for_good()]);
+    assert_eq!(refused(house.request(&id, reader()).await), REFUSED);
+    assert_eq!(house.counters().snapshots.get(), 1);
+
+    house.store.will_commit([for_good()]);
+    let dead = SessionId::generate();
+    let logout = guest(|session, _| async move { Ok(session.destroy().await?) });
+    assert_eq!(refused(house.request(&dead, logout).await), REFUSED);
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("1"));
 }
 
 #[tokio::test]
@@ -146,6 +184,7 @@ async fn a_commit_that_fails_is_refused_with_nothing_written_and_no_cookie() {
         (StoreErrorKind::Unavailable, Refusal::StoreUnavailable),
         (StoreErrorKind::Broken, Refusal::StoreUnavailable),
         (StoreErrorKind::TooLarge, Refusal::TooLarge),
+        (StoreErrorKind::Refused, Refusal::StoreRefused),
     ] {
         let house = House::new();
         let id = house.make(Some(60_000), &[("n", "1")]);

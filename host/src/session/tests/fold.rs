@@ -237,20 +237,20 @@ async fn a_store_that_is_down_is_told_to_all() {
 }
 
 #[tokio::test]
-async fn what_is_too_large_together_is_tried_alone() {
-    let jam = Jam::of(&CROWD).await;
-    jam.house
-        .store
-        .will_commit([Fate::Fails(StoreErrorKind::TooLarge)]);
-    let (holder, others, house, id) = jam.dissolve().await;
-    answered(holder);
-    assert_answered_once(others);
-    assert_all_is_there(&house, &id, "13").await;
-    assert_eq!(
-        house.asked().await,
-        [Asked::Replace, Asked::Replace, Asked::Load, Asked::Replace],
-        "the crowd, the holder alone, the others on the row that is there"
-    );
+async fn what_is_too_large_or_refused_together_is_tried_alone() {
+    for kind in [StoreErrorKind::TooLarge, StoreErrorKind::Refused] {
+        let jam = Jam::of(&CROWD).await;
+        jam.house.store.will_commit([Fate::Fails(kind)]);
+        let (holder, others, house, id) = jam.dissolve().await;
+        answered(holder);
+        assert_answered_once(others);
+        assert_all_is_there(&house, &id, "13").await;
+        assert_eq!(
+            house.asked().await,
+            [Asked::Replace, Asked::Replace, Asked::Load, Asked::Replace],
+            "{kind:?}: the crowd, the holder alone, the others on the row that is there"
+        );
+    }
 }
 
 #[tokio::test]

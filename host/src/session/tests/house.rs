@@ -156,6 +156,7 @@ impl House {
         let values: Vec<String> = id.iter().map(|id| keys().sign(id)).collect();
         Visit {
             presented: presented(&values),
+            host: "www.example.com".to_owned(),
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::new(Grant::write()),

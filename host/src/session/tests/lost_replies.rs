@@ -55,6 +55,39 @@ async fn a_commit_that_arrives_late_changes_nothing_more() {
 }
 
 #[tokio::test]
+async fn a_rollback_proves_nothing_of_a_commit_whose_reply_was_lost() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    answered(house.request(&id, bump()).await);
+    house.store.take_asked();
+    house
+        .store
+        .will_commit([Fate::LateReplyLost, Fate::RolledBack, Fate::RolledBack]);
+    assert_eq!(answered(house.request(&id, bump()).await).0, 3);
+    let verdicts = house.store.deliver(house.clock.now_s()).await;
+    assert!(matches!(verdicts[..], [Verdict::Conflict]));
+    assert_eq!(house.entry(&id, "n").await.as_deref(), Some("3"));
+    assert_eq!(house.asked().await, [Asked::Replace; 4]);
+}
+
+#[tokio::test]
+async fn a_commit_that_is_rolled_back_is_tried_again_until_it_lands() {
+    let house = House::new();
+    let id = house.make(None, &[("n", "1")]);
+    house
+        .store
+        .will_commit([Fate::RolledBack, Fate::RolledBack]);
+    assert_eq!(answered(house.request(&id, bump()).await).0, 2);
+    house.store.will_commit([Fate::RolledBack]);
+    let (_, cookie) = answered(house.manager.transact(house.visit(None), &mut bump()).await);
+    assert_eq!(
+        house.entry(&set_for(&cookie), "n").await.as_deref(),
+        Some("1")
+    );
+    assert_eq!(house.counters().runs.get(), 2);
+}
+
+#[tokio::test]
 async fn a_lost_commit_that_another_one_overtook_runs_again() {
     let house = Arc::new(House::new());
     let id = house.make(None, &[("n", "1")]);

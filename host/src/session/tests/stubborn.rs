@@ -50,6 +50,8 @@ pub(super) enum Fate {
     Done,
     /// It is not done, and the store says so.
     Fails(StoreErrorKind),
+    /// It is not done: the store rolled it back for another transaction, and the row is as it was.
+    RolledBack,
     /// It is done, and the reply is lost.
     DoneReplyLost,
     /// It is not done, and the reply is lost.
@@ -213,6 +215,7 @@ impl StubbornStore {
                 verdicts.into_iter().next().expect("one verdict")
             }
             Fate::Fails(kind) => Verdict::Failed(error(kind)),
+            Fate::RolledBack => Verdict::RolledBack(error(StoreErrorKind::Unavailable)),
             Fate::DoneReplyLost => {
                 self.inner.commit_many(one, now_s).await;
                 lost()

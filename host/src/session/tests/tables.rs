@@ -159,7 +159,9 @@ async fn new_over(cookie: CookieOptions, is_secure: bool) -> (Option<CookieAttri
     let attributes = match cookie {
         CookieChange::Set { attributes, .. } => Some(attributes),
         CookieChange::Keep => None,
-        CookieChange::Expire { .. } => panic!("there is nothing to expire"),
+        CookieChange::Expire { .. } | CookieChange::WithStrays { .. } => {
+            panic!("there is nothing to expire")
+        }
     };
     (attributes, house.rows() == 1)
 }

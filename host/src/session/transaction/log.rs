@@ -47,11 +47,16 @@ impl Op {
         fresh_cookie: &FreshCookie,
     ) -> Result<(), Error> {
         match self {
-            Self::Destroy => working.ending = Ending::Destroyed,
+            Self::Destroy => {
+                working.ending = Ending::Destroyed;
+                working.was_destroyed = true;
+            }
             Self::Drop if working.ending == Ending::Alive => working.ending = Ending::Dropped,
             Self::Drop => {}
             Self::Regenerate { id } => {
-                *working = Working::new(Document::new(fresh_cookie.get().clone()));
+                let was_destroyed = working.was_destroyed;
+                *working = Working::new(fresh_cookie.document());
+                working.was_destroyed = was_destroyed;
                 working.new_id = Some(id.clone());
                 working.is_regenerated = true;
             }
@@ -143,6 +148,7 @@ fn set_within(
             limits.keys_max
         )));
     }
+    let value = &*limits.charset.encode(value);
     // A key's byte is at most six in JSON: `\u0001`.
     let bytes_added_max = 6 * key.len() + value.len() + 8;
     change_within(document, limits, bytes_added_max, |document| {
@@ -244,6 +250,12 @@ impl Log {
     /// Whether nothing that the guest can see depends on the row's entries.
     pub(super) fn decides_all(&self) -> bool {
         self.decides_all
+    }
+
+    /// Whether the guest changed anything but the end of the session's lifetime.
+    pub(super) fn has_changes(&self) -> bool {
+        let changes = |op: &Op| !matches!(op, Op::Touch { .. });
+        self.is_overflown || self.ops.iter().any(changes)
     }
 
     /// Whether any change could have been refused on another row.

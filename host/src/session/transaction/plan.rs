@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::round_to_seconds;
-use crate::record::{CommitToken, Document, SessionId, SessionRecord, TokenHistory};
+use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use crate::store::{Change, Commit, RowVersion};
 
 use super::super::options::Options;
@@ -143,7 +143,7 @@ impl Transaction {
             None => {
                 self.standing = Standing::New;
                 self.base = None;
-                self.working = Working::new(Document::new(self.fresh_cookie.get().clone()));
+                self.working = Working::new(self.fresh_cookie.document());
             }
         }
         self.working.ending = ending;

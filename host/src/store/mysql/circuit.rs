@@ -1,33 +1,46 @@
 //! Remembers that a host failed, so that requests fail at once instead of each finding out for itself; lets one through
 //! from time to time to see whether it is back. Knows no driver and no clock but the `Instant`s it is handed.
+//!
+//! A host that gives connections again is on trial: requests pass, and the circuit closes once statements have been answered for a
+//! while without a failure. A host that gives connections and refuses statements would else be new trouble ten times a second.
+//!
+//! A host that let statements wait too long is tried with one statement at a time. The server goes on with those that were given up, so
+//! more of them would fill it up with work that no request waits for.
 
 use std::time::{Duration, Instant};
 
-use super::error::Fault;
+use super::error::{Class, Fault, Progress};
 
 /// The wait after a first failure; doubles with each further one.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
 /// The longest wait: how long after a host's return the first request may still be refused.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// One host's circuit: closed (requests pass), open (they are refused), half open (one is under way to try).
+/// How long a host has to serve before its next failure is a first one.
+const TRIAL: Duration = Duration::from_secs(5);
+
+/// One host's circuit: closed (requests pass), open (they are refused), half open (one is under way to try), on trial (they pass).
 #[derive(Default)]
 pub(super) struct Circuit {
-    opened: Option<Opened>,
+    trouble: Option<Trouble>,
 }
 
-struct Opened {
+struct Trouble {
     failures: u32,
-    retry_at: Instant,
-    is_probed: bool,
+    stage: Stage,
     last: Fault,
+}
+
+enum Stage {
+    Open { retry_at: Instant, is_probed: bool },
+    Trial { since: Instant },
 }
 
 /// Whether a request may try.
 pub(super) enum Admission {
     /// It may.
     Pass,
-    /// It may, and the circuit waits for what comes of it: [`Circuit::fail`], [`Circuit::succeed`] or [`Circuit::abandon_probe`].
+    /// It may, and the circuit waits for what comes of it: [`Circuit::fail`], [`Circuit::connected`] or [`Circuit::abandon_probe`].
     Probe,
     /// It may not, because of this.
     Refused(Fault),
@@ -35,13 +48,17 @@ pub(super) enum Admission {
 
 impl Circuit {
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
-        match &mut self.opened {
-            None => Admission::Pass,
-            Some(opened) if now < opened.retry_at || opened.is_probed => {
-                Admission::Refused(opened.last.clone())
-            }
-            Some(opened) => {
-                opened.is_probed = true;
+        let Some(Trouble { stage, last, .. }) = &mut self.trouble else {
+            return Admission::Pass;
+        };
+        match stage {
+            Stage::Trial { .. } => Admission::Pass,
+            Stage::Open {
+                retry_at,
+                is_probed,
+            } if now < *retry_at || *is_probed => Admission::Refused(last.clone()),
+            Stage::Open { is_probed, .. } => {
+                *is_probed = true;
                 Admission::Probe
             }
         }
@@ -49,39 +66,88 @@ impl Circuit {
 
     /// What a request would be refused for just now, without taking the probe's place.
     pub(super) fn refusal(&self, now: Instant) -> Option<Fault> {
-        let opened = self.opened.as_ref()?;
-        (now < opened.retry_at || opened.is_probed).then(|| opened.last.clone())
+        let Trouble { stage, last, .. } = self.trouble.as_ref()?;
+        let is_refused = match stage {
+            Stage::Trial { .. } => false,
+            Stage::Open {
+                retry_at,
+                is_probed,
+            } => now < *retry_at || *is_probed,
+        };
+        is_refused.then(|| last.clone())
     }
 
     /// Opens, or stays open for longer; true if it was closed. `jitter` is in 0..1.
     pub(super) fn fail(&mut self, now: Instant, fault: Fault, jitter: f64) -> bool {
-        let failures = self.opened.as_ref().map_or(0, |opened| opened.failures);
+        let failures = self.trouble.as_ref().map_or(0, |trouble| trouble.failures);
         let back_off = BACK_OFF_MAX.min(BACK_OFF_MIN * 2_u32.pow(failures.min(8)));
-        self.opened = Some(Opened {
-            failures: failures + 1,
-            retry_at: now + back_off.mul_f64(0.75 + jitter / 4.0),
-            is_probed: false,
+        self.trouble = Some(Trouble {
+            failures: failures.saturating_add(1),
+            stage: Stage::Open {
+                retry_at: now + back_off.mul_f64(0.75 + jitter / 4.0),
+                is_probed: false,
+            },
             last: fault,
         });
         failures == 0
     }
 
-    /// Closes; true if it was open.
-    pub(super) fn succeed(&mut self) -> bool {
-        self.opened.take().is_some()
+    /// The host gave a connection: its trial begins if it was open, unless statements were what it did not answer.
+    pub(super) fn connected(&mut self, now: Instant) {
+        if let Some(Trouble { stage, last, .. }) = &mut self.trouble
+            && matches!(stage, Stage::Open { .. })
+            && !is_unanswered_statement(last)
+        {
+            *stage = Stage::Trial { since: now };
+        }
+    }
+
+    /// Whether a request is under way to try.
+    pub(super) fn is_probed(&self) -> bool {
+        let stage = self.trouble.as_ref().map(|trouble| &trouble.stage);
+        matches!(
+            stage,
+            Some(Stage::Open {
+                is_probed: true,
+                ..
+            })
+        )
+    }
+
+    /// The host answered a statement; true if that ends its trial.
+    pub(super) fn answered(&mut self, now: Instant) -> bool {
+        if let Some(Trouble { stage, .. }) = &mut self.trouble
+            && matches!(stage, Stage::Open { .. })
+        {
+            *stage = Stage::Trial { since: now };
+        }
+        let is_over = self.trouble.as_ref().is_some_and(|trouble| {
+            matches!(trouble.stage, Stage::Trial { since } if now.saturating_duration_since(since) >= TRIAL)
+        });
+        if is_over {
+            self.trouble = None;
+        }
+        is_over
     }
 
     /// The probe ended without a result: the next request may probe.
     pub(super) fn abandon_probe(&mut self) {
-        if let Some(opened) = &mut self.opened {
-            opened.is_probed = false;
+        if let Some(Trouble {
+            stage: Stage::Open { is_probed, .. },
+            ..
+        }) = &mut self.trouble
+        {
+            *is_probed = false;
         }
     }
 }
 
+fn is_unanswered_statement(fault: &Fault) -> bool {
+    fault.class == Class::TimedOut && fault.progress == Progress::Sent
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::error::{Class, Progress};
     use super::*;
 
     fn fault() -> Fault {
@@ -107,8 +173,55 @@ mod tests {
 
         circuit.abandon_probe();
         assert!(matches!(circuit.admit(later), Admission::Probe));
-        assert!(circuit.succeed(), "it was open");
+        circuit.connected(later);
         assert!(passes(&mut circuit, later));
+        assert!(circuit.answered(later + TRIAL), "it was open");
+        assert!(circuit.fail(later + TRIAL, fault(), 1.0), "it was closed");
+    }
+
+    #[test]
+    fn a_host_that_gives_connections_and_refuses_statements_is_one_failure() {
+        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
+        let (mut told, mut tries) = (0, 0);
+        let end = now + 4 * TRIAL;
+        while now < end {
+            now += Duration::from_millis(10);
+            match circuit.admit(now) {
+                Admission::Refused(_) => continue,
+                Admission::Probe => circuit.connected(now),
+                Admission::Pass => {}
+            }
+            tries += 1;
+            // It reads, and refuses to write.
+            assert!(!circuit.answered(now));
+            told += u32::from(circuit.fail(now, fault(), 1.0));
+        }
+        assert_eq!(told, 1);
+        assert!(
+            tries < 30,
+            "{tries}: it is left alone for a second each time"
+        );
+    }
+
+    #[test]
+    fn a_host_that_does_not_answer_statements_is_tried_with_one_at_a_time() {
+        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
+        let unanswered = Fault::timed_out(Progress::Sent, BACK_OFF_MAX);
+        circuit.fail(now, unanswered.clone(), 1.0);
+        for _ in 0..4 {
+            now += BACK_OFF_MAX;
+            assert!(matches!(circuit.admit(now), Admission::Probe));
+            circuit.connected(now);
+            assert!(circuit.is_probed());
+            assert!(matches!(circuit.admit(now), Admission::Refused(_)));
+            circuit.fail(now, unanswered.clone(), 1.0);
+        }
+        now += BACK_OFF_MAX;
+        assert!(matches!(circuit.admit(now), Admission::Probe));
+        circuit.connected(now);
+        assert!(!circuit.answered(now), "its trial begins");
+        assert!(passes(&mut circuit, now) && passes(&mut circuit, now));
+        assert!(circuit.answered(now + TRIAL));
     }
 
     #[test]

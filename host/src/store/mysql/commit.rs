@@ -29,7 +29,7 @@ impl Committer<'_> {
             Change::Create(record) => {
                 let mut values = vec![id_value(id)];
                 values.extend(self.record_values(record));
-                self.swap(&self.sql.insert, values).await
+                verdict_on(&self.swap(id, &self.sql.insert, values).await)
             }
             Change::Update {
                 base,
@@ -38,11 +38,11 @@ impl Committer<'_> {
             } => {
                 let mut values = self.record_values(record);
                 values.extend(self.base_values(id, base));
-                let verdict = self.swap(&self.sql.update, values).await;
-                if matches!(verdict, Verdict::Conflict) && self.may_change_nothing(base, record) {
+                let swapped = self.swap(id, &self.sql.update, values).await;
+                if matches!(swapped, Ok(0)) && self.may_change_nothing(base, record) {
                     return self.confirm(id, base).await;
                 }
-                verdict
+                verdict_on(&swapped)
             }
             Change::Update {
                 base,
@@ -52,11 +52,11 @@ impl Committer<'_> {
                 let mut values = vec![id_value(new_id)];
                 values.extend(self.record_values(record));
                 values.extend(self.base_values(id, base));
-                self.swap(&self.sql.renew, values).await
+                verdict_on(&self.swap(id, &self.sql.renew, values).await)
             }
             Change::Delete { base: Some(base) } => {
-                self.swap(&self.sql.delete_base, self.base_values(id, base))
-                    .await
+                let values = self.base_values(id, base);
+                verdict_on(&self.swap(id, &self.sql.delete_base, values).await)
             }
             Change::Delete { base: None } => {
                 let statement = Statement {
@@ -64,7 +64,9 @@ impl Committer<'_> {
                     values: vec![id_value(id), id_hex_value(id)],
                 };
                 // Ids are never used again: deleting twice deletes once.
-                match execute(self.hosts, &statement, Repeat::Always).await {
+                let deleted = execute(self.hosts, &statement, Repeat::Always).await;
+                self.hosts.note_change(id, deleted.as_ref().map(|_| ()));
+                match deleted {
                     Ok(_) => Verdict::Committed,
                     Err(fault) => verdict_of(&fault),
                 }
@@ -129,13 +131,12 @@ impl Committer<'_> {
         Statement { text, values }
     }
 
-    async fn swap(&self, text: &str, values: Vec<Value>) -> Verdict {
+    /// The rows that the statement changed: one or none.
+    async fn swap(&self, id: &SessionId, text: &str, values: Vec<Value>) -> Result<u64, Fault> {
         let statement = Statement { text, values };
-        match execute(self.hosts, &statement, Repeat::IfNotApplied).await {
-            Ok(answer) if answer.affected_rows == 0 => Verdict::Conflict,
-            Ok(_) => Verdict::Committed,
-            Err(fault) => verdict_of(&fault),
-        }
+        let swapped = execute(self.hosts, &statement, Repeat::IfNotApplied).await;
+        self.hosts.note_change(id, swapped.as_ref().map(|_| ()));
+        swapped.map(|answer| answer.affected_rows)
     }
 
     /// Whether the update could leave the row as it is, so that a server that counts changed rows counts none: only where
@@ -185,13 +186,22 @@ impl Committer<'_> {
     }
 }
 
+fn verdict_on(swapped: &Result<u64, Fault>) -> Verdict {
+    match swapped {
+        Ok(0) => Verdict::Conflict,
+        Ok(_) => Verdict::Committed,
+        Err(fault) => verdict_of(fault),
+    }
+}
+
 /// The verdict on a change whose statement failed.
 pub(super) fn verdict_of(fault: &Fault) -> Verdict {
     if fault.is_undecided() {
         return Verdict::Ambiguous(fault.to_store_error());
     }
     match fault.class {
-        Class::Duplicate | Class::Stale => Verdict::Conflict,
+        Class::Duplicate => Verdict::Conflict,
+        Class::Stale | Class::Transient => Verdict::RolledBack(fault.to_store_error()),
         _ => Verdict::Failed(fault.to_store_error()),
     }
 }
@@ -222,6 +232,25 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::mysql::error::Progress;
+
+    #[test]
+    fn a_rollback_for_another_transaction_is_told_from_a_swap_that_missed() {
+        let verdict = |class| verdict_of(&Fault::new(class, Progress::Sent, ""));
+        assert!(matches!(verdict(Class::Duplicate), Verdict::Conflict));
+        for class in [Class::Stale, Class::Transient] {
+            assert!(
+                matches!(verdict(class), Verdict::RolledBack(_)),
+                "{class:?}"
+            );
+        }
+        for class in [Class::Undecided, Class::RolledBackHere] {
+            assert!(matches!(verdict(class), Verdict::Ambiguous(_)), "{class:?}");
+        }
+        for class in [Class::LockWait, Class::Refused, Class::Broken] {
+            assert!(matches!(verdict(class), Verdict::Failed(_)), "{class:?}");
+        }
+    }
 
     #[test]
     fn hexadecimal_is_as_the_server_writes_it() {

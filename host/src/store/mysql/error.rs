@@ -1,6 +1,8 @@
 //! What the driver's errors and the servers' error numbers mean for a statement: whether it ran, whether to try again, and
 //! where. Nothing here repeats a server's text that could hold an id or data (`Duplicate entry '<id>'`).
 
+mod codes;
+
 use std::io;
 use std::time::Duration;
 
@@ -8,6 +10,7 @@ use mysql_async::{DriverError, Error, IoError, ServerError};
 
 use super::connect_error::{ConnectError, Culprit};
 use crate::store::{StoreError, StoreErrorKind};
+use codes::{class_of, culprit_of, is_harmless_text, meaning, remedy};
 
 /// A statement (or a connection attempt) that failed.
 #[derive(Clone, Debug)]
@@ -18,16 +21,29 @@ pub(super) struct Fault {
     pub(super) progress: Progress,
     /// For the operator's log; the host's name is put in front by who knows it.
     pub(super) detail: String,
+    /// Where the statement ran; none where it did not get that far.
+    pub(super) origin: Option<Origin>,
     /// Whose fault it is where the store starts; later nobody asks.
     culprit: Culprit,
+}
+
+/// A server of the list, between two times that all of its connections were dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    pub(super) server: usize,
+    pub(super) generation: u64,
 }
 
 /// What a failure means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Rolled back in favour of somebody else: the same statement may succeed at once.
+    /// Certainly rolled back in favour of another transaction (a deadlock; a failed certification of Galera): the same
+    /// statement may succeed at once, and where it does not in time, it is a conflict.
     Transient,
-    /// Rolled back because the row changed under it (MariaDB's snapshot isolation): as [`Class::Transient`], and at the end a conflict.
+    /// Rolled back on this member of a group. A failed certification is final on all members, but a member that leaves its group
+    /// says the same of transactions that the other members may have applied: the row's tokens tell.
+    RolledBackHere,
+    /// Rolled back because the row changed under it (MariaDB's snapshot isolation): as [`Class::Transient`].
     Stale,
     /// Rolled back after a wait for a row's lock.
     LockWait,
@@ -47,6 +63,8 @@ pub(super) enum Class {
     Undecided,
     /// Not run: the row is too large.
     TooLarge,
+    /// Not run, and never will be: a column cannot hold the value, or a constraint of the table forbids it.
+    Refused,
     /// Not run: overloaded, out of space or of connections.
     Unavailable,
     /// Not run: schema, grant or password are wrong, or the statement is.
@@ -73,8 +91,9 @@ impl Fault {
             class,
             progress,
             detail: detail.into(),
+            origin: None,
             culprit: match class {
-                Class::Broken | Class::TooLarge => Culprit::Table,
+                Class::Broken | Class::TooLarge | Class::Refused => Culprit::Table,
                 _ => Culprit::Reach,
             },
         }
@@ -118,7 +137,11 @@ impl Fault {
             detail.push_str(": ");
             detail.push_str(meaning);
         }
-        let fault = Self::new(class_of(*code), progress, detail);
+        if let Some(remedy) = remedy(*code) {
+            detail.push_str(": ");
+            detail.push_str(remedy);
+        }
+        let fault = Self::new(class_of(*code, state), progress, detail);
         match culprit_of(*code) {
             Some(culprit) => fault.of(culprit),
             None => fault,
@@ -191,13 +214,23 @@ impl Fault {
         self
     }
 
+    /// Notes where the statement ran.
+    pub(super) fn of_origin(self, origin: Origin) -> Self {
+        let origin = Some(origin);
+        Self { origin, ..self }
+    }
+
     /// Whether the statement may have been applied, or may yet be.
     pub(super) fn is_undecided(&self) -> bool {
-        let is_silent = matches!(
+        let may_have_run = matches!(
             self.class,
-            Class::HostLeaving | Class::LinkLost | Class::TimedOut | Class::Undecided
+            Class::RolledBackHere
+                | Class::HostLeaving
+                | Class::LinkLost
+                | Class::TimedOut
+                | Class::Undecided
         );
-        is_silent && self.progress == Progress::Sent
+        may_have_run && self.progress == Progress::Sent
     }
 
     /// Whether one of a statement's rows may be to blame, so that the others may go on without it. Such a statement was not
@@ -210,6 +243,7 @@ impl Fault {
                 | Class::LockWait
                 | Class::Duplicate
                 | Class::TooLarge
+                | Class::Refused
                 | Class::Unavailable
                 | Class::Broken
         )
@@ -224,6 +258,7 @@ impl Fault {
     pub(super) fn to_store_error(&self) -> StoreError {
         let kind = match self.class {
             Class::TooLarge => StoreErrorKind::TooLarge,
+            Class::Refused => StoreErrorKind::Refused,
             Class::Broken => StoreErrorKind::Broken,
             _ => StoreErrorKind::Unavailable,
         };
@@ -232,80 +267,6 @@ impl Fault {
             detail: self.detail.clone(),
         }
     }
-}
-
-/// Whose fault a server's error is at start, where its number says so.
-fn culprit_of(code: u16) -> Option<Culprit> {
-    match code {
-        // Access denied; from this host; password expired; account locked (MySQL, MariaDB).
-        1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 4151 => Some(Culprit::Account),
-        // Access denied to it; none chosen; unknown.
-        1044 | 1046 | 1049 => Some(Culprit::Database),
-        3159 => Some(Culprit::Tls),
-        _ => None,
-    }
-}
-
-/// What a server's error number means: MySQL's and MariaDB's, Galera's and Group Replication's, TiDB's.
-fn class_of(code: u16) -> Class {
-    match code {
-        // Deadlock; conflict at certification (Group Replication); write conflicts (TiDB).
-        1213 | 3101 | 8002 | 8022 | 9007 => Class::Transient,
-        1020 => Class::Stale,
-        1205 => Class::LockWait,
-        1062 | 1586 => Class::Duplicate,
-        1243 | 1615 => Class::Reprepare,
-        // Read-only (server, transaction, disk), locked for a backup, outside its cluster, offline.
-        1223 | 1290 | 1792 | 1836 | 1047 | 3032 | 3100 => Class::HostUnfit,
-        // Shutting down, killed, idle for too long, network trouble at its end.
-        1053 | 1152 | 1158..=1161 | 1184 | 1927 | 3169 | 4031 => Class::HostLeaving,
-        // Failed within the commit; interrupted; ran too long; TiDB's "result undetermined".
-        1180 | 1317 | 1969 | 3024 | 8501 => Class::Undecided,
-        1118 | 1153 | 1197 | 1406 | 8025 => Class::TooLarge,
-        // Too many connections, out of memory, disk full, engine trouble, too many prepared statements.
-        1021 | 1026 | 1030 | 1037 | 1038 | 1040 | 1041 | 1114 | 1129 | 1203 | 1226 | 1461 => {
-            Class::Unavailable
-        }
-        _ => Class::Broken,
-    }
-}
-
-/// Whether the server's own text for this error names accounts, tables and options only.
-fn is_harmless_text(code: u16) -> bool {
-    matches!(
-        code,
-        1040 | 1044
-            | 1045
-            | 1046
-            | 1047
-            | 1049
-            | 1054
-            | 1129
-            | 1130
-            | 1142
-            | 1143
-            | 1146
-            | 1226
-            | 1290
-            | 1698
-            | 1836
-    )
-}
-
-/// Our text for errors whose own text may hold an id or data.
-fn meaning(code: u16) -> Option<&'static str> {
-    Some(match code {
-        1205 => "the row stayed locked for too long",
-        1213 => "deadlock",
-        1062 | 1586 => "the id exists",
-        1264 => "a number does not fit its column",
-        1366 => "a text does not fit its column's character set",
-        1406 => "the data do not fit their column",
-        1153 => "the row is larger than max_allowed_packet",
-        1021 | 1114 => "the server's disk or table is full",
-        1053 => "the server is going down",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
@@ -334,10 +295,10 @@ mod tests {
     fn an_answer_decides_and_silence_does_not() {
         let is_undecided =
             |error: Error, progress| Fault::from_driver(&error, progress).is_undecided();
-        for code in [1213, 1205, 1062, 1290, 1836, 1406, 1146, 1040] {
+        for code in [1213, 1020, 1205, 1062, 1290, 1836, 1406, 1146, 1040] {
             assert!(!is_undecided(server(code, ""), Progress::Sent), "{code}");
         }
-        for code in [1180, 1053, 1317, 1927] {
+        for code in [1180, 3100, 3101, 1053, 1317, 1927] {
             assert!(is_undecided(server(code, ""), Progress::Sent), "{code}");
             assert!(!is_undecided(server(code, ""), Progress::NotSent), "{code}");
         }
@@ -378,6 +339,7 @@ mod tests {
         assert_eq!(kind(1205), StoreErrorKind::Unavailable);
         assert_eq!(kind(1290), StoreErrorKind::Unavailable);
         assert_eq!(kind(1406), StoreErrorKind::TooLarge);
+        assert_eq!(kind(1366), StoreErrorKind::Refused);
         assert_eq!(kind(1146), StoreErrorKind::Broken);
         assert_eq!(kind(1045), StoreErrorKind::Broken);
     }

@@ -9,7 +9,7 @@ use super::link::{Answer, Statement};
 
 /// Attempts in all.
 const ATTEMPTS_MAX: u32 = 3;
-/// Longest pause before a statement that lost a deadlock is sent again.
+/// Longest pause before a statement that was rolled back for another transaction is sent again; twice that before the next one.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
 
 /// When a statement may be sent again.
@@ -56,7 +56,10 @@ pub(super) async fn execute_over<'a>(
             Err(fault) => fault,
         };
         drop(link);
-        let pause = matches!(fault.class, Class::Transient | Class::Stale);
+        let pause = matches!(
+            fault.class,
+            Class::Transient | Class::Stale | Class::RolledBackHere
+        );
         if pause {
             hosts.deadlocks().inc();
         }
@@ -73,7 +76,7 @@ pub(super) async fn execute_over<'a>(
             return Err(fault);
         }
         if pause {
-            tokio::time::sleep(PAUSE_MAX.mul_f64(jitter())).await;
+            tokio::time::sleep(PAUSE_MAX.mul_f64(jitter() * f64::from(attempts))).await;
         }
         link = match hosts.link().await {
             Ok(link) => link,
@@ -95,12 +98,16 @@ fn is_worth_another(
     };
     may_repeat
         && match fault.class {
-            Class::Transient | Class::Stale | Class::HostUnfit => true,
+            Class::Transient | Class::Stale | Class::RolledBackHere | Class::HostUnfit => true,
             // Else the second wait would outlast our own patience.
             Class::LockWait => elapsed < statement_timeout / 4,
             Class::LinkLost | Class::HostLeaving | Class::Undecided | Class::Reprepare => true,
             // The server is slow: more of the same does not help.
             Class::TimedOut => false,
-            Class::Duplicate | Class::TooLarge | Class::Unavailable | Class::Broken => false,
+            Class::Duplicate
+            | Class::TooLarge
+            | Class::Refused
+            | Class::Unavailable
+            | Class::Broken => false,
         }
 }

@@ -1,83 +1,72 @@
-//! The servers of the list: which one is used now, which are known to be out of reach, and how many connections each has.
+//! The servers of the list: the one in use ([`Choice`]), and the kind of each.
 //!
-//! The first host that can be written to is used until it fails; then the next one that can. A host that fails is left
-//! alone for a while ([`Circuit`]), all its idle connections with it.
+//! The first server that can be written to is used until it fails; then the next one that can. Members of a cluster come back by
+//! themselves once they are healthy, a single server does not.
 
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+mod help;
+mod look;
+mod tell;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use mysql_async::{Conn, Opts, Pool};
-use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{timeout, timeout_at};
-
-use super::circuit::{Admission, Circuit};
+use super::choice::{Choice, Failure, Found, Walk};
+use super::connect_error::{ConnectError, Culprit};
 use super::error::{Class, Fault, Progress};
-use super::link::{self, Answer, Statement, driver_options};
+use super::link::lock_wait;
+use super::locked::Locked;
 use super::options::Options;
+use super::pool::{ServerPool, Times};
+use crate::record::SessionId;
 use crate::telemetry::metrics::{Counter, counter};
+use help::Help;
 
-/// Statements in a row without an answer after which a host counts as gone: one may have waited for something of its own.
-const TIMEOUTS_MAX: u32 = 3;
+pub(super) use super::pool::Link;
+pub(super) use look::Watch;
+
+/// How often a request sets out because another server is in use meanwhile.
+const WALKS_MAX: usize = 4;
 
 /// All servers of the list. No `Debug`: the driver's types print the password.
 pub(super) struct Hosts {
-    hosts: Vec<HostState>,
-    preferred: AtomicUsize,
-    connect_timeout: Duration,
-    acquire_timeout: Duration,
-    statement_timeout: Duration,
+    servers: Vec<Arc<ServerPool>>,
+    choice: Mutex<Choice>,
+    help: Mutex<Help>,
+    locked: Mutex<Locked>,
+    times: Times,
     deadlocks: Counter,
+    switches: Counter,
 }
-
-struct HostState {
-    name: String,
-    driver_options: Opts,
-    permits: Semaphore,
-    timeouts_in_a_row: AtomicU32,
-    pool: Mutex<PoolState>,
-}
-
-struct PoolState {
-    pool: Pool,
-    /// Counts pools: what a connection of an older one reports is old news.
-    generation: u64,
-    circuit: Circuit,
-}
-
-/// A connection in hand. Dropping it gives it back, or throws it away when a statement on it did not end.
-pub(super) struct Link<'a> {
-    // Before the permit: whoever gets that next finds the connection.
-    connection: Conn,
-    host: &'a HostState,
-    generation: u64,
-    statement_timeout: Duration,
-    _permit: SemaphorePermit<'a>,
-}
-
-/// Gives the probe's place back when it is dropped without a result.
-struct Probe<'a>(Option<&'a HostState>);
 
 impl Hosts {
     pub(super) fn new(options: &Options) -> Self {
-        let hosts = match &options.socket {
+        let servers: Vec<_> = match &options.socket {
             Some(socket) => {
                 let name = format!("socket {}", socket.display());
-                vec![HostState::new(name, options, driver_options(options, None))]
+                vec![ServerPool::new(0, name, options, None)]
             }
-            None => (options.hosts.iter())
-                .map(|h| HostState::new(h.to_string(), options, driver_options(options, Some(h))))
+            None => (options.hosts.iter().enumerate())
+                .map(|(n, host)| ServerPool::new(n, host.to_string(), options, Some(host)))
                 .collect(),
         };
         Self {
-            hosts,
-            preferred: AtomicUsize::new(0),
-            connect_timeout: options.connect_timeout,
-            acquire_timeout: options.acquire_timeout,
-            statement_timeout: options.statement_timeout,
+            choice: Mutex::new(Choice::new(servers.len())),
+            servers,
+            help: Mutex::default(),
+            locked: Mutex::default(),
+            times: Times {
+                acquire: options.acquire_timeout,
+                connect: options.connect_timeout,
+                statement: options.statement_timeout,
+            },
             deadlocks: counter(
                 "cloakroom_store_deadlocks_total",
                 "Statements that the database rolled back in favour of another transaction.",
+                &[],
+            ),
+            switches: counter(
+                "cloakroom_store_server_switches_total",
+                "Times the host went on to another server of the session store's list.",
                 &[],
             ),
         }
@@ -88,206 +77,218 @@ impl Hosts {
         &self.deadlocks
     }
 
-    /// The names of all hosts, for logs and errors.
+    /// The names of all servers, for logs and errors.
     pub(super) fn names(&self) -> String {
-        let names: Vec<_> = self.hosts.iter().map(|h| h.name.as_str()).collect();
+        let names: Vec<_> = self.servers.iter().map(|server| server.name()).collect();
         names.join(", ")
     }
 
     pub(super) fn statement_timeout(&self) -> Duration {
-        self.statement_timeout
+        self.times.statement
     }
 
-    /// A connection to the first host that serves, bounded by the acquire and the connect timeout together.
+    /// A connection to the server in use, or to the first that may take its place; bounded by the acquire and the connect timeout
+    /// together.
     pub(super) async fn link(&self) -> Result<Link<'_>, Fault> {
-        let deadline = Instant::now() + self.acquire_timeout + self.connect_timeout;
-        let preferred = self.preferred.load(Ordering::Relaxed);
-        let mut faults: Vec<Fault> = Vec::new();
-        for offset in 0..self.hosts.len() {
-            let index = (preferred + offset) % self.hosts.len();
-            let host = &self.hosts[index];
-            match host.link(self, deadline).await {
-                Ok(link) => {
-                    if offset > 0 {
-                        self.preferred.store(index, Ordering::Relaxed);
-                        tracing::info!(host = host.name, "the session store uses this host now");
-                    }
-                    return Ok(link);
-                }
-                // Too busy, not gone: the others hold no other connections for us.
-                Err(fault) if fault.class == Class::Unavailable => return Err(fault),
-                Err(fault) => faults.push(fault),
+        let deadline = Instant::now() + self.times.acquire + self.times.connect;
+        for _ in 0..WALKS_MAX {
+            if let Some(link) = self.walk(deadline).await? {
+                return Ok(link);
             }
         }
-        Err(Fault::of_all(&faults))
-    }
-}
-
-/// A connection, at the second try where the first was cut: one link that breaks is no host that is gone.
-async fn connect(pool: &Pool) -> Result<Conn, Fault> {
-    let fault = |error: &mysql_async::Error| Fault::from_driver(error, Progress::NotSent);
-    match pool.get_conn().await.map_err(|e| fault(&e)) {
-        Err(first) if first.class == Class::LinkLost => {
-            pool.get_conn().await.map_err(|e| fault(&e))
-        }
-        outcome => outcome,
-    }
-}
-
-impl HostState {
-    fn new(name: String, options: &Options, driver_options: Opts) -> Self {
-        Self {
-            name,
-            permits: Semaphore::new(options.connection_limit.max(1)),
-            timeouts_in_a_row: AtomicU32::new(0),
-            pool: Mutex::new(PoolState {
-                pool: Pool::new(driver_options.clone()),
-                generation: 0,
-                circuit: Circuit::default(),
-            }),
-            driver_options,
-        }
+        let detail = "another server came into use each time that a connection was there";
+        Err(Fault::new(Class::Unavailable, Progress::NotSent, detail))
     }
 
-    async fn link(&self, hosts: &Hosts, deadline: Instant) -> Result<Link<'_>, Fault> {
-        if let Some(fault) = self.lock().circuit.refusal(Instant::now()) {
-            return Err(fault);
-        }
-        // Our own queue in front of the driver's, which cannot tell a wait for a free connection from one for a dead host.
-        let permit = timeout(hosts.acquire_timeout, self.permits.acquire()).await;
-        let permit = permit.map_err(|_| self.exhausted(hosts.acquire_timeout))?;
-        let permit = permit.expect("the semaphore is never closed");
-        let (pool, generation, probe) = self.admit()?;
-        let connect_deadline = deadline.min(Instant::now() + hosts.connect_timeout);
-        let connected = timeout_at(connect_deadline.into(), connect(&pool)).await;
-        let fault = match connected {
-            Ok(Ok(connection)) => {
-                self.connected(probe);
-                return Ok(Link {
-                    connection,
-                    host: self,
-                    generation,
-                    statement_timeout: hosts.statement_timeout,
-                    _permit: permit,
-                });
-            }
-            Ok(Err(fault)) => fault,
-            Err(_) => Fault::timed_out(Progress::NotSent, hosts.connect_timeout),
+    /// A connection; none where another server is in use meanwhile.
+    async fn walk(&self, deadline: Instant) -> Result<Option<Link<'_>>, Fault> {
+        let (mut walk, in_use) = {
+            let mut choice = self.choice();
+            (choice.walk(), choice.current())
         };
-        let fault = fault.at(&self.name);
-        self.give_up(generation, &fault, probe);
-        Err(fault)
-    }
-
-    fn admit(&self) -> Result<(Pool, u64, Probe<'_>), Fault> {
-        let mut state = self.lock();
-        let probe = match state.circuit.admit(Instant::now()) {
-            Admission::Pass => Probe(None),
-            Admission::Probe => Probe(Some(self)),
-            Admission::Refused(fault) => return Err(fault),
-        };
-        Ok((state.pool.clone(), state.generation, probe))
-    }
-
-    fn connected(&self, mut probe: Probe<'_>) {
-        // Outside of a probe the connection may be an old one, which proves nothing.
-        if probe.0.take().is_some() && self.lock().circuit.succeed() {
-            tracing::info!(host = self.name, "the session store's host is back");
+        let mut faults = Vec::new();
+        if walk.is_from_locked() {
+            let detail = "changes of three sessions in a row waited for a lock in vain: all rows seem to be locked";
+            let fault = Fault::new(Class::LockWait, Progress::Sent, detail);
+            faults.push(fault.at(self.servers[in_use].name()));
         }
-    }
-
-    /// Opens the circuit and drops all idle connections, unless somebody did since `generation`.
-    fn give_up(&self, generation: u64, fault: &Fault, mut probe: Probe<'_>) {
-        let mut state = self.lock();
-        if state.generation != generation {
-            drop(state);
-            return;
-        }
-        probe.0 = None;
-        let was_closed = (state.circuit).fail(Instant::now(), fault.clone(), jitter());
-        let old_pool = self.renew_pool(&mut state);
-        drop(state);
-        drop(old_pool);
-        if was_closed {
-            tracing::warn!(reason = fault.detail, "a host of the session store fails");
-        }
-    }
-
-    /// The old pool: to be dropped without the lock. Its idle connections close; those in use do when they come back.
-    #[must_use]
-    fn renew_pool(&self, state: &mut PoolState) -> Pool {
-        state.generation += 1;
-        self.timeouts_in_a_row.store(0, Ordering::Relaxed);
-        std::mem::replace(&mut state.pool, Pool::new(self.driver_options.clone()))
-    }
-
-    /// Draws the conclusions from a statement's end.
-    fn note(&self, generation: u64, outcome: &Result<Answer, Fault>) {
-        let fault = match outcome {
-            Ok(_) => return self.timeouts_in_a_row.store(0, Ordering::Relaxed),
-            Err(fault) => fault,
-        };
-        match fault.class {
-            Class::HostUnfit | Class::HostLeaving => self.give_up(generation, fault, Probe(None)),
-            Class::TimedOut => {
-                let timeouts = self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
-                if timeouts >= TIMEOUTS_MAX {
-                    self.give_up(generation, fault, Probe(None));
-                }
+        for index in walk.order() {
+            let server = &self.servers[index];
+            let fault = match server.link(self.times, deadline).await {
+                Ok(link) => match self.found(index, &walk, &faults) {
+                    Found::Serves | Found::Adopted | Found::HelpsOut => return Ok(Some(link)),
+                    Found::Moved => return Ok(None),
+                    Found::Foreign => self.foreign(index),
+                },
+                Err(fault) => fault,
+            };
+            let failure = failure_of(&fault);
+            walk.tried(index, failure);
+            faults.push(fault);
+            let is_single = server.server().is_some_and(|it| !it.is_clustered());
+            // Too busy, not gone: another single server is no place for what belongs to this one.
+            if failure == Failure::Full && is_single && !walk.is_from_locked() {
+                break;
             }
-            // A connection that had died while it was idle: its siblings have, too. Over TCP the pool notices by itself.
-            Class::LinkLost if fault.progress == Progress::NotSent => {
-                let mut state = self.lock();
-                if state.generation == generation {
-                    let old_pool = self.renew_pool(&mut state);
-                    drop(state);
-                    drop(old_pool);
-                }
-            }
-            Class::LinkLost => {}
-            _ => self.timeouts_in_a_row.store(0, Ordering::Relaxed),
         }
+        Err(self.of_all(&faults))
     }
 
-    fn exhausted(&self, after: Duration) -> Fault {
+    /// What follows from a connection to this server. It is in use from now on where the one in use failed.
+    fn found(&self, index: usize, walk: &Walk, faults: &[Fault]) -> Found {
+        let Some(server) = self.servers[index].server() else {
+            // Each connection tells what the server is before it is given.
+            return Found::Foreign;
+        };
+        let now = Instant::now();
+        let mut choice = self.choice();
+        let before = choice.current();
+        // A look at it may have told, and no request since.
+        if let Some(in_use) = self.servers[before].server() {
+            choice.learn(&in_use);
+        }
+        let found = choice.found(index, &server, walk, now);
+        drop(choice);
+        let reason = || Fault::of_all(faults).detail;
+        match found {
+            Found::Adopted => self.switched(before, index, &reason()),
+            Found::HelpsOut if self.help().gives(index, now) => {
+                self.tell_help(before, index, &reason());
+            }
+            Found::HelpsOut | Found::Serves | Found::Foreign | Found::Moved => {}
+        }
+        found
+    }
+
+    /// The reason why a server that serves is not used.
+    fn foreign(&self, index: usize) -> Fault {
+        let server = &self.servers[index];
+        let is = server.server().map(|it| it.to_string());
+        let wanted = match self.choice().cluster() {
+            Some(cluster) => format!("the store uses {cluster}"),
+            None => "a cluster's members alone help each other out".to_owned(),
+        };
         let detail = format!(
-            "{}: all connections were in use for {} ms",
-            self.name,
-            after.as_millis()
+            "it is no member of the store's cluster ({wanted}; this is {}): as the first of the list it is used after \
+             `cloakroom store prefer-first`, else after a restart",
+            is.as_deref().unwrap_or("unknown")
         );
-        Fault::new(Class::Unavailable, Progress::NotSent, detail)
+        Fault::new(Class::HostUnfit, Progress::NotSent, detail).at(server.name())
     }
 
-    fn lock(&self) -> MutexGuard<'_, PoolState> {
-        // Nothing panics half way through a change of it.
-        self.pool.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Link<'_> {
-    /// Runs a statement within the statement timeout.
-    pub(super) async fn run(&mut self, statement: &Statement<'_>) -> Result<Answer, Fault> {
-        self.run_for(statement, self.statement_timeout).await
+    /// Another server is in use.
+    fn switched(&self, before: usize, index: usize, reason: &str) {
+        self.switches.inc();
+        self.servers[before].close_all();
+        self.locked().changed();
+        self.help().ends();
+        self.tell_switch(index, reason);
     }
 
-    /// Runs a statement within a time of its own.
-    pub(super) async fn run_for(
-        &mut self,
-        statement: &Statement<'_>,
-        time_max: Duration,
-    ) -> Result<Answer, Fault> {
-        let outcome = link::run(&mut self.connection, statement, time_max).await;
-        let outcome = outcome.map_err(|fault| fault.at(&self.host.name));
-        self.host.note(self.generation, &outcome);
-        outcome
-    }
-}
-
-impl Drop for Probe<'_> {
-    fn drop(&mut self) {
-        if let Some(host) = self.0 {
-            host.lock().circuit.abandon_probe();
+    /// The reason why no server can be used: the answer of each, and the names of those that may not be asked.
+    fn of_all(&self, faults: &[Fault]) -> Fault {
+        let choice = self.choice();
+        let barred: Vec<_> = (0..self.servers.len())
+            .filter(|index| choice.is_barred(*index) && *index != choice.current())
+            .map(|index| self.servers[index].name())
+            .collect();
+        drop(choice);
+        let mut fault = Fault::of_all(faults);
+        if !barred.is_empty() {
+            let names = barred.join(", ");
+            fault.detail.push_str(&format!(
+                "; {names} failed before: used again only after `cloakroom store prefer-first` (POST /store/prefer-first) or a restart"
+            ));
         }
+        fault
+    }
+
+    /// Notes whether a change of this session waited for a lock in vain. When that has happened to several sessions in a row, the
+    /// server's rows are all locked, and another server is used where there is one that takes writes.
+    pub(super) fn note_change(&self, id: &SessionId, outcome: Result<(), &Fault>) {
+        match outcome {
+            Ok(()) => self.locked().changed(),
+            Err(fault) => {
+                let is_all = self.is_lock_wait(fault) && self.locked().waited(id);
+                if is_all {
+                    self.choice().suspect_locked();
+                }
+            }
+        }
+    }
+
+    /// Whether the server in use let a change wait for a lock. Another one's late answer tells nothing of it.
+    fn is_lock_wait(&self, fault: &Fault) -> bool {
+        let statement = self.times.statement;
+        let is_wait = match fault.class {
+            Class::LockWait => true,
+            // The server's own word would come too late.
+            Class::TimedOut => {
+                fault.progress == Progress::Sent && statement <= lock_wait(statement)
+            }
+            _ => false,
+        };
+        is_wait
+            && fault.origin.is_some_and(|origin| {
+                origin.server == self.choice().current()
+                    && origin.generation == self.servers[origin.server].generation()
+            })
+    }
+
+    /// Uses the first server of the list, and lets all be used again that were left: the operator's word. Its name.
+    ///
+    /// # Errors
+    /// When the first server does not serve; then nothing has changed.
+    ///
+    /// Cancel safety: dropping it changes nothing.
+    pub(super) async fn prefer_first(&self) -> Result<String, Fault> {
+        let first = &self.servers[0];
+        let deadline = Instant::now() + self.times.acquire + self.times.connect;
+        let link = first.link(self.times, deadline).await?;
+        drop(link);
+        // Each connection tells what the server is before it is given.
+        if let Some(server) = first.server() {
+            let mut choice = self.choice();
+            let before = choice.current();
+            choice.prefer_first(&server);
+            drop(choice);
+            if before != 0 {
+                self.switched(before, 0, "the operator asked for it");
+            }
+        }
+        Ok(first.name().to_owned())
+    }
+
+    /// At start: the SQL for an administrator, where the servers refuse the account a right that it needs.
+    pub(super) fn with_remedy(&self, mut error: ConnectError) -> ConnectError {
+        let remedy = self.servers.iter().find_map(|server| server.remedy());
+        if let Some(remedy) = remedy.filter(|_| error.culprit != Culprit::Reach) {
+            error.culprit = Culprit::Account;
+            error.detail = error.detail.replace(&format!(": {remedy}"), "");
+            error.remedy = remedy;
+        }
+        error
+    }
+
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        // Nothing panics half way through a change of it.
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn help(&self) -> MutexGuard<'_, Help> {
+        self.help.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn locked(&self) -> MutexGuard<'_, Locked> {
+        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn failure_of(fault: &Fault) -> Failure {
+    match fault.class {
+        Class::HostUnfit => Failure::Unfit,
+        Class::Unavailable => Failure::Full,
+        _ => Failure::Failed,
     }
 }
 

@@ -1,9 +1,8 @@
-//! One connection of a pool and one statement at a time on it, with a time limit: how links are opened (session settings,
-//! read-only servers turned away) and how a statement's end is told.
+//! One connection and one statement at a time on it, with a time limit: the driver's options, and how a statement's end is told.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{
     Conn, Error, Opts, OptsBuilder, Params, PoolConstraints, PoolOpts, Row, SslOpts, Value,
@@ -11,14 +10,12 @@ use mysql_async::{
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::error::{Class, Fault, Progress, ReadOnlyServer};
-use super::options::{Host, Options, Tls};
+use super::error::{Class, Fault, Progress};
+use super::options::{Host, Options, Tls, Verify};
+use super::settle::{Learned, settle};
 
 /// Statements that each connection keeps prepared; more than there are shapes.
 const STATEMENT_CACHE: usize = 64;
-/// A connection's longest life, before jitter: under what load balancers and PlanetScale (24 h) allow.
-const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(3600);
-const CONNECTION_LIFE_JITTER: Duration = Duration::from_secs(600);
 /// Time without traffic after which the kernel asks whether the peer is there.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
@@ -85,18 +82,27 @@ async fn forget(connection: &mut Conn, text: &str) -> Result<(), Fault> {
     connection.close(stale).await.map_err(not_sent)
 }
 
-/// The driver's options for one host (or the socket).
+/// How long a statement waits for a lock: less than it may take, so that the server's own word ends it. Servers count in seconds, so
+/// a statement of one second or less has ended before.
+pub(super) fn lock_wait(statement_timeout: Duration) -> Duration {
+    Duration::from_secs(statement_timeout.as_secs().saturating_sub(1).max(1))
+}
+
+/// The driver's options for one host (or the socket), whose fresh connections tell `learned` what the server is.
 ///
 /// They hold the password and print it with `Debug`: nothing may print them.
-pub(super) fn driver_options(options: &Options, host: Option<&Host>) -> Opts {
-    let limit = options.connection_limit.max(1);
+pub(super) fn driver_options(
+    options: &Options,
+    host: Option<&Host>,
+    learned: &Arc<Learned>,
+) -> Opts {
     let pool = PoolOpts::default()
-        .with_constraints(PoolConstraints::new(limit, limit).expect("the bounds are equal"))
+        .with_constraints(PoolConstraints::new(1, 1).expect("the bounds are equal"))
         // A reset would cost a round trip per use and empty the statement cache.
-        .with_reset_connection(false)
-        .with_abs_conn_ttl(Some(CONNECTION_LIFE_MAX))
-        .with_abs_conn_ttl_jitter(Some(CONNECTION_LIFE_JITTER));
-    let lock_wait_s = options.statement_timeout.as_secs().saturating_sub(1).max(1);
+        .with_reset_connection(false);
+    let learned = Arc::clone(learned);
+    let lock_wait_s = lock_wait(options.statement_timeout).as_secs();
+    let reads_only = options.reads_only;
     let builder = OptsBuilder::default()
         .user(Some(options.user.clone()))
         .pass((options.password.as_ref()).map(|p| p.expose_secret().to_owned()))
@@ -107,7 +113,7 @@ pub(super) fn driver_options(options: &Options, host: Option<&Host>) -> Opts {
         // Else the driver leaves the link it was told to use for the server's socket.
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
-        .after_connect(move |connection| settle(connection, lock_wait_s));
+        .after_connect(move |connection| settle(connection, lock_wait_s, reads_only, &learned));
     match host {
         None => {
             let socket = options.socket.as_deref().map(|s| s.to_string_lossy());
@@ -133,41 +139,13 @@ fn tls_options(options: &Options, host: &Host) -> Option<SslOpts> {
             .with_disable_built_in_roots(true),
         None => SslOpts::default(),
     };
+    let tls = match options.verify {
+        Verify::Full => tls,
+        // The driver forgives an error that says `NotValidForName`, once the chain is verified. rustls says "not valid for name"
+        // and the name that was asked for: so this is that name.
+        Verify::Ca => tls
+            .with_danger_skip_domain_validation(true)
+            .with_danger_tls_hostname_override(Some("NotValidForName")),
+    };
     is_encrypted.then_some(tls)
-}
-
-/// Makes a fresh connection ours: strict (a text too long is an error, not cut), each statement its own transaction, waits
-/// for locks bounded; turns a read-only server away.
-fn settle(connection: &mut Conn, lock_wait_s: u64) -> BoxFuture<'_, Result<(), Error>> {
-    Box::pin(async move {
-        connection
-            .query_drop(
-                "SET SESSION sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION', autocommit = 1, time_zone = '+00:00'",
-            )
-            .await?;
-        let waits = format!(
-            "SET SESSION innodb_lock_wait_timeout = {lock_wait_s}, lock_wait_timeout = {lock_wait_s}"
-        );
-        accept_refusal(connection.query_drop(waits).await)?;
-        let is_read_only = connection
-            .query_first::<Value, _>("SELECT @@global.read_only")
-            .await;
-        match accept_refusal(is_read_only)?.flatten() {
-            Some(Value::Int(0) | Value::UInt(0)) | None => Ok(()),
-            Some(Value::Bytes(text)) if text == b"0" || text.eq_ignore_ascii_case(b"OFF") => Ok(()),
-            Some(_) => Err(Error::Other(Box::new(ReadOnlyServer))),
-        }
-    })
-}
-
-/// Not every server of the protocol knows every variable: one that does not is used without it.
-fn accept_refusal<T>(outcome: Result<T, Error>) -> Result<Option<T>, Error> {
-    match outcome {
-        Ok(value) => Ok(Some(value)),
-        Err(Error::Server(error)) => {
-            tracing::debug!(code = error.code, "a session setting was refused");
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }

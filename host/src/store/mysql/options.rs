@@ -22,7 +22,7 @@ pub struct Options {
     pub password: Option<SecretString>,
     /// The database.
     pub database: String,
-    /// Most connections per host (express-mysql-session's `connectionLimit`); 10 unless told.
+    /// Most connections per host (express-mysql-session's `connectionLimit`); 10 unless told. Fewer while the server refuses more.
     pub connection_limit: usize,
     /// The table's and its columns' names; Express's unless told.
     pub schema: SchemaNames,
@@ -30,10 +30,15 @@ pub struct Options {
     pub create_database_table: bool,
     /// Whether an existing table gets our columns and our index where they are missing; no unless told.
     pub alter_table: bool,
+    /// Whether nothing is ever written, so that a server which takes no writes serves as well; no unless told.
+    pub reads_only: bool,
     /// Whether links are encrypted; [`Tls::Auto`] unless told.
     pub tls: Tls,
     /// PEM file of the authorities to trust for TLS instead of the public ones.
     pub ca_file: Option<PathBuf>,
+    /// How much of a server's certificate is verified; [`Verify::Full`] unless told. [`Verify::Ca`] wants a `ca_file`: a public
+    /// authority signs the certificate of any host.
+    pub verify: Verify,
     /// Longest time to connect and log in to one host; 2 s unless told.
     pub connect_timeout: Duration,
     /// Longest time for one statement; 2 s unless told. Waits for row locks end a second earlier, but not under a second.
@@ -53,7 +58,7 @@ pub struct Host {
     pub port: u16,
 }
 
-/// When a TCP link is encrypted. An encrypted link always verifies the server's certificate and name.
+/// When a TCP link is encrypted. An encrypted link always verifies the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
     /// Unless the host is this machine: `localhost` or a loopback address.
@@ -62,6 +67,15 @@ pub enum Tls {
     Required,
     /// Never.
     Off,
+}
+
+/// How much of a server's certificate is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// That an authority of ours has signed it, and that it is the host's.
+    Full,
+    /// That an authority of ours has signed it. MySQL's own generated certificates name no host.
+    Ca,
 }
 
 /// A table's or column's name that is safe between backticks.
@@ -102,8 +116,10 @@ impl Options {
             schema: SchemaNames::default(),
             create_database_table: true,
             alter_table: false,
+            reads_only: false,
             tls: Tls::Auto,
             ca_file: None,
+            verify: Verify::Full,
             connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(2),
             acquire_timeout: Duration::from_secs(2),

@@ -1,17 +1,31 @@
 //! The table: made where it is missing, looked at where it exists, given our columns where that is allowed. Runs at start only.
 
-use std::time::Duration;
+mod describe;
+mod refusals;
 
-use mysql_async::{Row, Value, from_value_opt};
+use std::time::Duration;
 
 use super::connect_error::{ConnectError, Culprit};
 use super::error::{Class, Fault};
 use super::hosts::{Hosts, Link};
 use super::link::{Answer, Statement};
 use super::options::{Options, SchemaNames};
+use crate::record::Charset;
+use crate::store::examine::Finding;
+use crate::store::{Change, Commit, StoreError, StoreErrorKind};
+use describe::describe;
 
 /// Longest time for a change of the table: an index on a full table takes its time.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
+
+/// A table that was found or made.
+pub(super) struct Prepared {
+    pub(super) columns: Columns,
+    /// What the operator is told of it, in the subjects `schema` and `charset`; the remedies are SQL.
+    pub(super) findings: Vec<Finding>,
+    /// The data column is MySQL's own JSON, which keeps no text as it was written.
+    pub(super) rewrites_data: bool,
+}
 
 /// What the table has beside Express's columns, and how its data are to be hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +40,39 @@ pub(super) struct Columns {
     pub(super) is_id_primary: bool,
     /// The id column takes texts for equal that differ: in case, in accents, in characters without weight.
     pub(super) is_id_loose: bool,
+    /// The characters that the id column has room for, where it says so.
+    pub(super) id_chars_max: Option<u64>,
+    /// The characters that the data column can hold.
+    pub(super) charset: Charset,
+}
+
+impl Columns {
+    /// Why a commit cannot be: its new id is longer than the column. The server would say the same of data that are too long.
+    pub(super) fn refusal(&self, commit: &Commit) -> Option<StoreError> {
+        let new_id = match &commit.change {
+            Change::Create(_) => &commit.id,
+            Change::Update { new_id, .. } => new_id.as_ref()?,
+            Change::Delete { .. } => return None,
+        };
+        let (chars, chars_max) = (new_id.as_str().chars().count(), self.id_chars_max?);
+        (chars as u64 > chars_max).then(|| StoreError {
+            kind: StoreErrorKind::Refused,
+            detail: format!(
+                "the id column has room for {chars_max} characters, and the session's id has {chars}: make it a varchar(128), \
+                 then restart"
+            ),
+        })
+    }
 }
 
 /// A table as the server describes it.
 struct Table {
     columns: Vec<Column>,
     indexes: Vec<Index>,
+    /// What the data column can hold.
+    charset: Charset,
+    /// The names of its CHECK constraints, as far as the server shows them.
+    checks: Vec<String>,
 }
 
 struct Column {
@@ -40,6 +81,9 @@ struct Column {
     kind: String,
     character_set: Option<String>,
     collation: Option<String>,
+    chars_max: Option<u64>,
+    /// Whether a row can be inserted without a value for it.
+    is_optional: bool,
 }
 
 struct Index {
@@ -53,7 +97,7 @@ struct Index {
 ///
 /// # Errors
 /// With the SQL that helps, when the table is not usable and may not be made so.
-pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns, ConnectError> {
+pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Prepared, ConnectError> {
     let mut link = hosts.link().await.map_err(|f| f.to_connect_error())?;
     let names = &options.schema;
     let mut table = describe(&mut link, names).await?;
@@ -62,71 +106,37 @@ pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Columns,
         table = describe(&mut link, names).await?;
     }
     check(&table, options)?;
-    if let Some(change) = missing_change(&table, names) {
-        if options.alter_table {
-            alter(&mut link, &change).await?;
-            table = describe(&mut link, names).await?;
-        } else {
-            tracing::warn!(
-                sql = change,
-                "the session table lacks columns or an index of ours: a commit whose answer is lost cannot be decided, \
-                 expired rows are found slowly; run this SQL, or set alter_table = true"
-            );
-        }
+    if let Some(change) = missing_change(&table, names).filter(|_| options.alter_table) {
+        alter(&mut link, &change).await?;
+        table = describe(&mut link, names).await?;
     }
-    if let Some(change) = table.binary_ids(names) {
-        tracing::warn!(
-            sql = change,
-            "the session table compares ids without regard to case or accents, so a cookie that a guest signs with the session's \
-             secrets could be another session's id: texts beyond ASCII are not signed with them; run this SQL, then restart"
-        );
+    let findings = judge(&table, names);
+    for finding in &findings {
+        tracing::warn!(sql = finding.remedy, "{}", finding.found);
     }
-    Ok(table.summary(names))
+    Ok(Prepared {
+        columns: table.summary(names),
+        findings,
+        rewrites_data: refusals::is_json(&table, names),
+    })
 }
 
-async fn describe(link: &mut Link<'_>, names: &SchemaNames) -> Result<Table, ConnectError> {
-    let table_name = || vec![Value::from(names.table.as_str())];
-    let columns = query(
-        link,
-        "SELECT COLUMN_NAME, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME FROM information_schema.COLUMNS \
-         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ?",
-        table_name(),
-    );
-    let columns = columns.await?;
-    let indexes = query(
-        link,
-        "SELECT INDEX_NAME, NON_UNIQUE, COLUMN_NAME FROM information_schema.STATISTICS \
-         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
-        table_name(),
-    );
-    let mut grouped: Vec<Index> = Vec::new();
-    for row in indexes.await? {
-        let (Some(name), Some(column)) = (text(&row, 0), text(&row, 2)) else {
-            continue;
-        };
-        let is_unique = text(&row, 1).as_deref() == Some("0");
-        match grouped.last_mut() {
-            Some(last) if last.name == name => last.columns.push(column),
-            _ => grouped.push(Index {
-                name,
-                is_unique,
-                columns: vec![column],
-            }),
-        }
+/// All that is to be said of a table that can serve.
+fn judge(table: &Table, names: &SchemaNames) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if let Some(change) = missing_change(table, names) {
+        let found = "the session table lacks columns or an index of ours: a commit whose answer is lost cannot be decided, \
+                     expired rows are found slowly; run this SQL, or set alter_table = true";
+        findings.push(Finding::warning("schema", found, change));
     }
-    Ok(Table {
-        columns: (columns.iter())
-            .filter_map(|row| {
-                Some(Column {
-                    name: text(row, 0)?,
-                    kind: text(row, 1).unwrap_or_default(),
-                    character_set: text(row, 2),
-                    collation: text(row, 3),
-                })
-            })
-            .collect(),
-        indexes: grouped,
-    })
+    if let Some(change) = table.binary_ids(names) {
+        let found = "the session table compares ids without regard to case or accents, so a cookie that a guest signs with the \
+                     session's secrets could be another session's id: texts beyond ASCII are not signed with them; run this SQL, \
+                     then restart";
+        findings.push(Finding::warning("charset", found, change));
+    }
+    findings.extend(refusals::of(table, names));
+    findings
 }
 
 async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), ConnectError> {
@@ -264,6 +274,7 @@ impl Table {
     fn summary(&self, names: &SchemaNames) -> Columns {
         let character_set = self.column(names.data.as_str());
         let character_set = character_set.and_then(|column| column.character_set.as_deref());
+        let id = self.column(names.session_id.as_str());
         Columns {
             has_token: self.has_column("cloakroom_token"),
             has_created: self.has_column("cloakroom_created"),
@@ -274,19 +285,10 @@ impl Table {
             is_id_primary: (self.indexes.iter())
                 .any(|index| index.name.eq_ignore_ascii_case("PRIMARY") && index.is_key(names)),
             is_id_loose: self.binary_ids(names).is_some(),
+            id_chars_max: id.and_then(|column| column.chars_max),
+            charset: self.charset,
         }
     }
-}
-
-async fn query(
-    link: &mut Link<'_>,
-    text: &str,
-    values: Vec<Value>,
-) -> Result<Vec<Row>, ConnectError> {
-    let answer = link.run(&Statement { text, values }).await;
-    answer
-        .map(|answer| answer.rows)
-        .map_err(|fault| fault.to_connect_error())
 }
 
 async fn change(link: &mut Link<'_>, text: &str) -> Result<Answer, Fault> {
@@ -295,16 +297,6 @@ async fn change(link: &mut Link<'_>, text: &str) -> Result<Answer, Fault> {
         values: Vec::new(),
     };
     link.run_for(&statement, CHANGE_TIME_MAX).await
-}
-
-/// A cell as text; the server's own tables come as text or numbers.
-fn text(row: &Row, index: usize) -> Option<String> {
-    match row.as_ref(index)? {
-        Value::NULL => None,
-        Value::Int(n) => Some(n.to_string()),
-        Value::UInt(n) => Some(n.to_string()),
-        value => from_value_opt(value.clone()).ok(),
-    }
 }
 
 fn remedy_by_hand(what: &str, sql: &str) -> ConnectError {

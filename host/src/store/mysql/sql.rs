@@ -216,6 +216,7 @@ fn shape(shapes: &[(usize, String)], rows: usize) -> (usize, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::record::Charset;
 
     const OURS: Columns = Columns {
         has_token: true,
@@ -223,6 +224,8 @@ mod tests {
         is_data_converted: false,
         is_id_primary: true,
         is_id_loose: false,
+        id_chars_max: Some(128),
+        charset: Charset::Unicode,
     };
 
     #[test]
@@ -245,6 +248,8 @@ mod tests {
             is_data_converted: true,
             is_id_primary: true,
             is_id_loose: false,
+            id_chars_max: Some(128),
+            charset: Charset::Unicode,
         };
         let sql = Sql::new(&SchemaNames::default(), columns);
         let texts = [

@@ -1,95 +1,28 @@
-//! The database as files: path, lock, permissions, connections, checkpoints, the grown log. Knows no rows and no threads.
+//! The database as files: path, locks, permissions, connections, checkpoints, the grown log. Knows no rows and no threads.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::io::{self, BufReader};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::Options;
 use super::log::{self, Log};
+use super::open_error::OpenError;
+use super::origin;
 use super::statements::{LOAD, SCHEMA, SCHEMA_VERSION};
+use super::watch::Watch;
+use crate::random;
 
 /// The oldest SQLite whose write-ahead log can be trusted: up to 3.51.2 a reset of the log could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
 /// Longest wait of a checkpoint for readers.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);
-
-/// Why an embedded store could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The path names no file.
-    #[error("{} is not the path of a file", path.display())]
-    NotAFile {
-        /// The path as given.
-        path: PathBuf,
-    },
-    /// The directory cannot be made or found.
-    #[error("cannot use the directory of the session database {}: {source}", path.display())]
-    Directory {
-        /// The database's path.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// A file cannot be created or opened for writing.
-    #[error("cannot write {}: {source}; give the host a path that its user may write", path.display())]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-    /// Another host has it.
-    #[error(
-        "the session database {} is in use by another host (which holds {}): stop that one, or give this one another path",
-        path.display(), lock_path.display()
-    )]
-    InUse {
-        /// The database.
-        path: PathBuf,
-        /// The file whose lock is held.
-        lock_path: PathBuf,
-    },
-    /// The file is some other kind of database.
-    #[error("{} holds something else than Cloakroom's sessions: {source}", path.display())]
-    Schema {
-        /// The database.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// The file was written by a later release.
-    #[error(
-        "the session database {} has schema version {version}, written by a later release; this one knows {SCHEMA_VERSION}",
-        path.display()
-    )]
-    TooNew {
-        /// The database.
-        path: PathBuf,
-        /// Its version.
-        version: i64,
-    },
-    /// SQLite cannot open or prepare the file.
-    #[error("cannot open the session database {}: {source}", path.display())]
-    Sqlite {
-        /// The database.
-        path: PathBuf,
-        /// What SQLite says.
-        source: rusqlite::Error,
-    },
-    /// The SQLite this program was built with may lose commits.
-    #[error("SQLite {found} may corrupt a write-ahead log; 3.51.3 or later is needed")]
-    SqliteTooOld {
-        /// Its version.
-        found: &'static str,
-    },
-    /// The system gave no thread.
-    #[error("cannot start a thread for the session database: {0}")]
-    Thread(#[source] io::Error),
-}
 
 /// An opened database: its writing connection, and the way to more.
 #[derive(Debug)]
@@ -97,26 +30,53 @@ pub(super) struct Database {
     path: PathBuf,
     writer: Connection,
     log: Log,
+    watch: Watch,
+    file: Arc<File>,
     busy_timeout: Duration,
 }
 
-/// Takes the lock, creates what is missing, prepares the file; the lock lasts until its file is dropped.
-pub(super) fn open(options: &Options) -> Result<(Database, File), OpenError> {
+/// What keeps other hosts from the database until it is dropped, which must be after every connection: a descriptor of the database
+/// that is closed takes SQLite's locks of this process with it.
+#[derive(Debug)]
+pub(super) struct Locks {
+    /// By the database's path.
+    _path: File,
+    /// By the file itself, which another host may reach under another name (a hard link).
+    _database: Arc<File>,
+}
+
+/// What the writer works with.
+#[derive(Debug)]
+pub(super) struct WriterParts {
+    pub(super) connection: Connection,
+    pub(super) log: Log,
+    pub(super) watch: Watch,
+    /// The database, for its header.
+    pub(super) file: Arc<File>,
+}
+
+/// Takes the locks, creates what is missing, prepares the file.
+pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         let found = rusqlite::version();
         return Err(OpenError::SqliteTooOld { found });
     }
     let path = resolve(&options.path)?;
-    let lock = lock(&path)?;
-    create(&path)?;
+    let path_lock = lock(&path)?;
+    let file = Arc::new(create(&path)?);
+    let locks = Locks {
+        _path: path_lock,
+        _database: Arc::clone(&file),
+    };
+    refuse_foreign_log(&file, &path)?;
     // Shorter than a call may take, so that who waits for a stranger's lock gets a clear answer.
     let busy_timeout = options.timeout / 2;
-    let writer = connect_writer(&path, busy_timeout)?;
+    let writer = connect_writer(&path, &file, busy_timeout)?;
     let log = Log::of(&writer, &path, options.wal_bytes).map_err(|source| OpenError::Sqlite {
         path: path.clone(),
         source,
     })?;
-    if let Err(error) = grow_log(&writer, &path, options.wal_bytes) {
+    if let Err(error) = grow_log(&writer, &file, &path, options.wal_bytes) {
         match error.sqlite_error_code() {
             Some(rusqlite::ErrorCode::DiskFull) => {
                 tracing::warn!(%error, "no room to grow the session database's log: commits will be slower");
@@ -129,13 +89,20 @@ pub(super) fn open(options: &Options) -> Result<(Database, File), OpenError> {
             }
         }
     }
+    let watch =
+        Watch::new(Arc::clone(&file), &options.path, &path).map_err(|source| OpenError::File {
+            path: path.clone(),
+            source,
+        })?;
     let database = Database {
         path,
         writer,
         log,
+        watch,
+        file,
         busy_timeout,
     };
-    Ok((database, lock))
+    Ok((database, locks))
 }
 
 impl Database {
@@ -144,6 +111,8 @@ impl Database {
         let connect = || {
             let connection = connect(&self.path, self.busy_timeout)?;
             connection.pragma_update(None, "query_only", true)?;
+            // SQLite opens the log at the first read, by its path: reads go on after the files were moved only if that was before.
+            connection.prepare(LOAD)?;
             Ok(connection)
         };
         connect().map_err(|source| OpenError::Sqlite {
@@ -152,9 +121,14 @@ impl Database {
         })
     }
 
-    /// The connection that writes, and its log.
-    pub(super) fn into_writer(self) -> (Connection, Log) {
-        (self.writer, self.log)
+    /// The connection that writes, and what belongs to it.
+    pub(super) fn into_writer(self) -> WriterParts {
+        WriterParts {
+            connection: self.writer,
+            log: self.log,
+            watch: self.watch,
+            file: self.file,
+        }
     }
 }
 
@@ -248,20 +222,61 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Creates the database file, empty, so that it is never readable by others; SQLite gives its log the same permissions.
-fn create(path: &Path) -> Result<(), OpenError> {
-    let file = open_private(path).and_then(|file| file.metadata());
-    let metadata = file.map_err(|source| OpenError::File {
+/// Creates the database file, empty, so that it is never readable by others; SQLite gives its log the same permissions. Locks it.
+fn create(path: &Path) -> Result<File, OpenError> {
+    let unusable = |source| OpenError::File {
         path: path.into(),
         source,
-    })?;
+    };
+    let file = open_private(path).map_err(unusable)?;
+    // Elsewhere this kind of lock excludes SQLite's own.
+    if cfg!(target_os = "linux") {
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(OpenError::InUse {
+                    path: path.into(),
+                    lock_path: path.into(),
+                });
+            }
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
+        }
+    }
+    let metadata = file.metadata().map_err(unusable)?;
+    if metadata.nlink() > 1 {
+        tracing::warn!(
+            path = %path.display(),
+            "the session database has several names (hard links), and SQLite keeps a log beside the name that it is opened by: \
+             always start the host with the same name, or remove the others"
+        );
+    }
     if metadata.permissions().mode() & 0o077 != 0 {
         tracing::warn!(
             path = %path.display(),
             "other users of this machine may read the session database: chmod it to 600"
         );
     }
-    Ok(())
+    Ok(file)
+}
+
+fn refuse_foreign_log(database: &File, path: &Path) -> Result<(), OpenError> {
+    let log_path = beside(path, "-wal");
+    let is_foreign = match File::open(&log_path) {
+        Ok(log) => origin::is_foreign(database, BufReader::new(log)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    };
+    match is_foreign {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(OpenError::ForeignLog {
+            path: path.into(),
+            log_path,
+        }),
+        Err(source) => Err(OpenError::File {
+            path: log_path,
+            source,
+        }),
+    }
 }
 
 fn open_private(path: &Path) -> io::Result<File> {
@@ -270,7 +285,11 @@ fn open_private(path: &Path) -> io::Result<File> {
     options.mode(0o600).open(path)
 }
 
-fn connect_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, OpenError> {
+fn connect_writer(
+    path: &Path,
+    file: &File,
+    busy_timeout: Duration,
+) -> Result<Connection, OpenError> {
     let failed = |source| OpenError::Sqlite {
         path: path.into(),
         source,
@@ -298,9 +317,13 @@ fn connect_writer(path: &Path, busy_timeout: Duration) -> Result<Connection, Ope
     };
     prepare().map_err(failed)?;
     let create_schema = || {
-        connection.execute_batch(SCHEMA)?;
-        connection.prepare(LOAD)?;
-        connection.pragma_update(None, "user_version", SCHEMA_VERSION)
+        let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
+        // It may be the first of a new log.
+        mark(&transaction, origin::stamp(file))?;
+        transaction.execute_batch(SCHEMA)?;
+        transaction.prepare(LOAD)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        transaction.commit()
     };
     create_schema().map_err(|source| OpenError::Schema {
         path: path.into(),
@@ -317,11 +340,28 @@ fn connect(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> 
     Ok(connection)
 }
 
+/// Sets the mark in the database's header by which a log and a database know each other ([`origin`]).
+pub(super) fn mark(connection: &Connection, mark: i32) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "application_id", mark)
+}
+
 /// Grows the log to `wal_bytes` by writing the same page again and again, unflushed, so that the database does not grow with it.
 ///
 /// The log is copied into the database and flushed before and after, so nothing that was committed is ever at stake.
-fn grow_log(connection: &Connection, path: &Path, wal_bytes: u64) -> rusqlite::Result<()> {
+fn grow_log(
+    connection: &Connection,
+    file: &File,
+    path: &Path,
+    wal_bytes: u64,
+) -> rusqlite::Result<()> {
     checkpoint(connection, CheckpointMode::Restart)?;
+    mark(connection, origin::stamp(file))?;
+    // Different in each start, so that two databases that were made alike do not look alike to their logs.
+    let [first, second, third, fourth, ..] = random::name();
+    mark(
+        connection,
+        i32::from_be_bytes([first >> 1, second, third, fourth]),
+    )?;
     let log_bytes = fs::metadata(beside(path, "-wal")).map_or(0, |log| log.len());
     if log_bytes >= wal_bytes {
         return Ok(());

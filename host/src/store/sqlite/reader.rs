@@ -36,12 +36,22 @@ impl Reader {
             if job.reply.is_closed() {
                 continue;
             }
-            let rows = job.ids.iter();
-            let rows = rows.map(|id| statements::load(&self.connection, id, job.now_s));
-            let rows = rows.collect::<rusqlite::Result<Vec<_>>>();
-            let result = rows.map_err(|error| store_error(&error, "reading sessions"));
+            let result = self
+                .read(&job)
+                .map_err(|error| store_error(&error, "reading sessions"));
             let _ = job.reply.send(result);
         }
+    }
+
+    fn read(&self, job: &ReadJob) -> rusqlite::Result<Vec<Option<SessionRecord>>> {
+        // Several rows are read as they stand at one moment: between two reads a session could move from one id to another.
+        let _moment = match job.ids.len() {
+            0 | 1 => None,
+            _ => Some(self.connection.unchecked_transaction()?),
+        };
+        let rows = job.ids.iter();
+        let rows = rows.map(|id| statements::load(&self.connection, id, job.now_s));
+        rows.collect()
     }
 
     /// Waits with the lock held: the other reader waits for the lock instead of the queue, which is the same to it.

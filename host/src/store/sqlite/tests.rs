@@ -1,6 +1,7 @@
 //! The embedded store from outside: the contract, crashes, a second host, waiting calls.
 
 mod files;
+mod identity;
 
 use std::fs;
 use std::path::Path;

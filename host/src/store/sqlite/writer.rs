@@ -1,19 +1,21 @@
 //! The thread that writes: takes what waits, runs it as one transaction, flushes once, answers all. Knows no async runtime
 //! beyond the replies it sends.
 
+use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, OnceLock};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::fault::{WriteError, is_disk_failure, is_disk_full, store_error};
-use super::file::{self, Checkpoint, CheckpointMode};
+use super::fault::{WriteError, is_disk_failure, is_disk_full, store_error, unavailable};
+use super::file::{self, Checkpoint, CheckpointMode, WriterParts};
 use super::log::Log;
-use super::statements;
-use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_TRANSACTION_ROWS_MAX};
+use super::watch::Watch;
+use super::{origin, statements};
+use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_TRANSACTION_ROWS_MAX, SQLITE_WATCH_INTERVAL};
 use crate::store::{Commit, StoreError, Touch};
 
 /// What one call asks of the writer.
@@ -75,8 +77,13 @@ impl Shared {
 pub(super) struct Writer {
     connection: Connection,
     log: Log,
+    watch: Watch,
+    /// The database, for its header.
+    file: Arc<File>,
     shared: Arc<Shared>,
     jobs: Receiver<WriteJob>,
+    /// Whether the next transaction may be the first in the log, which has to say for which database it is ([`origin`]).
+    is_log_new: bool,
     /// Pages in the log at which the next checkpoint is tried.
     checkpoint_at_pages: i64,
     /// Whether the last checkpoint failed: said once, not at every try.
@@ -84,30 +91,36 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        log: Log,
-        shared: Arc<Shared>,
-        jobs: Receiver<WriteJob>,
-    ) -> Self {
+    pub(super) fn new(parts: WriterParts, shared: Arc<Shared>, jobs: Receiver<WriteJob>) -> Self {
         Self {
-            connection,
-            log,
+            connection: parts.connection,
+            log: parts.log,
+            watch: parts.watch,
+            file: parts.file,
             shared,
             jobs,
+            is_log_new: true,
             checkpoint_at_pages: SQLITE_CHECKPOINT_PAGES,
             is_checkpoint_failing: false,
         }
     }
 
-    /// Writes until the queue is closed and empty, then leaves the database without a log.
+    /// Writes until the queue is closed and empty, then leaves the database without a log. Looks after the files meanwhile.
     pub(super) fn run(mut self) {
-        while let Ok(first) = self.jobs.recv() {
-            let batch = self.batch(first);
-            self.execute(batch);
-            self.checkpoint_if_due();
+        loop {
+            match self.jobs.recv_timeout(SQLITE_WATCH_INTERVAL) {
+                Ok(first) => {
+                    let batch = self.batch(first);
+                    self.execute(batch);
+                    self.checkpoint_if_due();
+                }
+                Err(RecvTimeoutError::Timeout) => {
+                    self.is_in_place();
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
         }
-        if self.shared.halted().is_none()
+        if self.is_in_place()
             && let Err(error) = file::checkpoint(&self.connection, CheckpointMode::Restart)
         {
             tracing::warn!(%error, "the session database was closed without a checkpoint; the next start does it");
@@ -135,11 +148,13 @@ impl Writer {
     }
 
     fn execute(&mut self, batch: Vec<WriteJob>) {
-        if let Some(error) = self.shared.halted() {
-            refuse(batch, &WriteError::NotApplied(error));
+        if batch.is_empty() {
             return;
         }
-        if batch.is_empty() {
+        // A few calls of the system beside a flush: no commit is answered that went into a file without a path.
+        self.is_in_place();
+        if let Some(error) = self.shared.halted() {
+            refuse(batch, &WriteError::NotApplied(error));
             return;
         }
         match self.transact(&batch) {
@@ -160,8 +175,10 @@ impl Writer {
 
     /// Runs a batch as one transaction; answers the rows that each statement of each job changed.
     fn transact(&mut self, batch: &[WriteJob]) -> Result<Vec<Vec<usize>>, WriteError> {
-        match try_transact(&mut self.connection, batch) {
+        let stamp = self.is_log_new.then(|| origin::stamp(&self.file));
+        match try_transact(&mut self.connection, batch, stamp) {
             Ok(changed) => {
+                self.is_log_new = false;
                 self.shared.transactions.fetch_add(1, Ordering::Relaxed);
                 Ok(changed)
             }
@@ -188,9 +205,11 @@ impl Writer {
         if self.shared.halted().is_some() {
             return;
         }
-        match try_checkpoint(&self.connection, self.checkpoint_at_pages) {
+        match self.try_checkpoint() {
             Ok(None) => {}
             Ok(Some(tried)) => {
+                // Even where a reader was in the way: if it is gone by then, the next transaction begins the log anew.
+                self.is_log_new = true;
                 let left_pages = if tried.is_complete {
                     0
                 } else {
@@ -211,18 +230,47 @@ impl Writer {
         }
     }
 
-    fn halt_if_disk_failed(&self, error: &rusqlite::Error) {
-        if !is_disk_failure(error) {
-            return;
+    /// Tries a checkpoint if the log is long enough; returns its outcome, with the log's length before it.
+    fn try_checkpoint(&self) -> rusqlite::Result<Option<Checkpoint>> {
+        let connection = &self.connection;
+        let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
+        if log_pages < self.checkpoint_at_pages || !self.is_in_place() {
+            return Ok(None);
         }
-        let error = store_error(
-            error,
-            "a write failed at the disk, refusing writes until restart",
-        );
+        // RESTART waits for readers, so that the next write starts at the log's beginning; a stranger's long read (a backup)
+        // must not hold up commits, so the wait is short and the next try some way off.
+        let done = file::with_short_wait(connection, || {
+            file::checkpoint(connection, CheckpointMode::Restart)
+        })?;
+        Ok(Some(Checkpoint { log_pages, ..done }))
+    }
+
+    /// Whether the database may be written, as far as its files tell; if one is not at its path any more, nothing is written again.
+    fn is_in_place(&self) -> bool {
+        if self.shared.halted().is_some() {
+            return false;
+        }
+        let Some(fault) = self.watch.fault() else {
+            return true;
+        };
+        self.halt(unavailable(&fault));
+        false
+    }
+
+    fn halt_if_disk_failed(&self, error: &rusqlite::Error) {
+        if is_disk_failure(error) {
+            self.halt(store_error(
+                error,
+                "a write failed at the disk, refusing writes until restart",
+            ));
+        }
+    }
+
+    fn halt(&self, error: StoreError) {
         if self.shared.halted.set(error.clone()).is_ok() {
             tracing::error!(
                 %error,
-                "the session database's disk failed; sessions are read-only until the host is restarted"
+                "the session database is not written any more; sessions are read-only until the host is restarted"
             );
             // Closing would flush the log into the database: that is for the next start, which reads the log anew.
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
@@ -242,10 +290,14 @@ enum Interrupted {
 fn try_transact(
     connection: &mut Connection,
     batch: &[WriteJob],
+    stamp: Option<i32>,
 ) -> Result<Vec<Vec<usize>>, Interrupted> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
         .map_err(Interrupted::BeforeCommit)?;
+    if let Some(stamp) = stamp {
+        file::mark(&transaction, stamp).map_err(Interrupted::BeforeCommit)?;
+    }
     let changed = batch
         .iter()
         .map(|job| perform(&transaction, job))
@@ -270,20 +322,6 @@ fn perform(connection: &Connection, job: &WriteJob) -> rusqlite::Result<Vec<usiz
         }
         Work::Reap { rows_max } => Ok(vec![statements::reap(connection, now_s, *rows_max)?]),
     }
-}
-
-/// Tries a checkpoint if the log has reached `at_pages`. Returns its outcome, with the log's length before it.
-fn try_checkpoint(connection: &Connection, at_pages: i64) -> rusqlite::Result<Option<Checkpoint>> {
-    let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
-    if log_pages < at_pages {
-        return Ok(None);
-    }
-    // RESTART waits for readers, so that the next write starts at the log's beginning; a stranger's long read (a backup)
-    // must not hold up commits, so the wait is short and the next try some way off.
-    let done = file::with_short_wait(connection, || {
-        file::checkpoint(connection, CheckpointMode::Restart)
-    })?;
-    Ok(Some(Checkpoint { log_pages, ..done }))
 }
 
 fn refuse(batch: Vec<WriteJob>, error: &WriteError) {

@@ -6,7 +6,7 @@ use crate::config::tests::{Read, with_guest};
 #[test]
 fn bad_stores_are_told_without_their_password() {
     let secrets = "[session]\nsecrets = [\"env:SECRET\"]\n[store]\n";
-    let cases: [(&str, Expected<'_>); 17] = [
+    let cases: [(&str, Expected<'_>); 20] = [
         (
             "url = \"sessions.db\"",
             ("4: store.url", "is no store URL", "sqlite:PATH"),
@@ -60,8 +60,24 @@ fn bad_stores_are_told_without_their_password() {
             (
                 "5: store.tls",
                 "\"maybe\" is none",
-                "true, false or \"auto\"",
+                "true, false, \"auto\" or",
             ),
+        ),
+        (
+            "url = \"mysql://app@db/app\"\ntls = { verify = \"none\" }",
+            (
+                "5: store.tls.verify",
+                "\"none\" is none of its values",
+                "\"full\" or \"ca\"",
+            ),
+        ),
+        (
+            "url = \"mysql://app@db/app\"\ntls = { verify = \"ca\" }",
+            ("5: store.tls.verify", "needs a ca_file", "ca_file = "),
+        ),
+        (
+            "url = \"mysql://app@db/app\"\ntls = { ca = \"ca.pem\" }",
+            ("5: store.tls.ca", "", "ca_file"),
         ),
         (
             "schema = { table_name = \"a`b\" }",

@@ -105,15 +105,15 @@ impl Visit {
                 });
             }
             Call::Destroy => {
-                self.ending = Ending::Destroyed;
+                self.destroy();
                 SaidKind::Done
             }
             Call::Unset => {
-                self.ending = match (options.unset, self.ending) {
-                    (Unset::Destroy, _) => Ending::Destroyed,
-                    (Unset::Keep, Ending::Alive) => Ending::Dropped,
-                    (Unset::Keep, ended) => ended,
-                };
+                match (options.unset, self.ending) {
+                    (Unset::Destroy, _) => self.destroy(),
+                    (Unset::Keep, Ending::Alive) => self.ending = Ending::Dropped,
+                    (Unset::Keep, _) => {}
+                }
                 SaidKind::Done
             }
             Call::Regenerate => {
@@ -132,6 +132,11 @@ impl Visit {
         Reply::Said(said)
     }
 
+    fn destroy(&mut self) {
+        self.ending = Ending::Destroyed;
+        self.was_destroyed = true;
+    }
+
     fn regenerate(&mut self, fresh: Content) {
         self.ending = Ending::Alive;
         self.working = fresh;
@@ -144,6 +149,7 @@ impl Visit {
 
     fn reload(&mut self, fresh: Content) {
         self.ending = Ending::Alive;
+        self.was_destroyed = false;
         self.moves_to = None;
         self.is_regenerated = false;
         self.is_cookie_changed = false;

@@ -33,6 +33,7 @@ impl Case {
         let has_cookie = rng.chance(95);
         let visit = Visit {
             presented: presented(&self.keys, has_cookie.then_some(shared)),
+            host: "localhost".to_owned(),
             path: "/".to_owned(),
             is_secure: false,
             grant: Arc::new(Grant::write()),
@@ -117,6 +118,7 @@ impl Case {
         match change {
             CookieChange::Keep => Cookie::Keep,
             CookieChange::Expire { .. } => Cookie::Expire,
+            CookieChange::WithStrays { .. } => panic!("a request has one cookie"),
             CookieChange::Set { value, attributes } => {
                 let id = self.keys.verify(&value).expect("our own signature");
                 Cookie::Set(id, attributes.original_max_age_ms, attributes.expires_at_ms)
@@ -138,19 +140,16 @@ impl Told {
         matches!(self.refusal, Some(Refusal::Conflict | Refusal::BodyGone))
     }
 
-    /// Without a lost reply nothing is in doubt: what was refused did not happen.
+    /// Without a lost reply a refused request changed nothing, but for a logout: it may have deleted its own row before the store failed
+    /// at the row that its cookie names.
     pub(super) fn drop_doubt_unless(&mut self, may_be_lost: bool) {
-        let is_doubtful = |event: &Event| {
-            matches!(
-                event.what,
-                What::Segment {
-                    is_doubtful: true,
-                    ..
-                }
-            )
-        };
-        self.events
-            .retain(|event| may_be_lost || !is_doubtful(event));
+        let is_logout = |event: &Event| matches!(event.what, What::RemoveUnseen { is_doubtful, .. } if is_doubtful);
+        if may_be_lost || self.events.iter().any(is_logout) {
+            return;
+        }
+        self.events.retain(
+            |event| !matches!(event.what, What::Segment { is_doubtful, .. } if is_doubtful),
+        );
     }
 }
 
@@ -166,13 +165,16 @@ fn events(
     let mut events = Vec::new();
     let (mut lines, mut begun) = (Vec::new(), from);
     let mut fails_at_save = false;
-    let (mut is_dropped, mut is_destroyed) = (false, false);
+    // Whether it was destroyed, though the guest may have gone on with a new session.
+    let (mut is_dropped, mut is_ended, mut is_destroyed) = (false, false, false);
     for line in &guest.lines {
         match &line.call {
-            Call::Unset if unset == Unset::Keep => is_dropped = !is_destroyed,
-            Call::Destroy | Call::Unset => (is_dropped, is_destroyed) = (false, true),
-            Call::Regenerate => (is_dropped, is_destroyed) = (false, false),
-            Call::Reload => is_dropped = false,
+            Call::Unset if unset == Unset::Keep => is_dropped = !is_ended,
+            Call::Destroy | Call::Unset => {
+                (is_dropped, is_ended, is_destroyed) = (false, true, true)
+            }
+            Call::Regenerate => (is_dropped, is_ended) = (false, false),
+            Call::Reload if line.said == Said::Done => (is_dropped, is_destroyed) = (false, false),
             _ => {}
         }
         match (&line.call, &line.said) {
@@ -189,6 +191,10 @@ fn events(
                         is_doubtful: false,
                     },
                 });
+                let is_doubtful = false;
+                let what = What::RemoveUnseen { visit, is_doubtful };
+                let (from, to) = (begun, line.done_at);
+                events.extend(is_destroyed.then_some(Event { from, to, what }));
                 begun = line.made_at;
             }
             (Call::Save, Said::Unavailable) => fails_at_save = true,
@@ -213,6 +219,10 @@ fn events(
             is_doubtful: end == End::Doubtful,
         },
     });
+    let is_doubtful = end == End::Doubtful;
+    let what = What::RemoveUnseen { visit, is_doubtful };
+    let from = begun;
+    events.extend(is_destroyed.then_some(Event { from, to, what }));
     events
 }
 

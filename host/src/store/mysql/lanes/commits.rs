@@ -10,7 +10,7 @@ use super::verdicts::{Finding, Trace, complete, look};
 use super::{Job, Seat, unavailable};
 use crate::record::{SessionId, TokenHistory};
 use crate::store::mysql::commit::verdict_of;
-use crate::store::mysql::error::Fault;
+use crate::store::mysql::error::{Class, Fault};
 use crate::store::mysql::execute::{Repeat, execute_over};
 use crate::store::mysql::hosts::Link;
 use crate::store::mysql::link::{Answer, Statement};
@@ -215,29 +215,51 @@ async fn send<'a>(
     seats: Vec<Seat<CommitJob>>,
 ) -> Option<(Answer, Link<'a>, Vec<Seat<CommitJob>>)> {
     let is_alone = seats.len() == 1;
+    let is_swap = matches!(seats[0].job.kind, Kind::Swap(_));
     let repeat = match is_alone {
         true => Repeat::IfNotApplied,
         false => Repeat::IfNotForItsRows,
     };
-    match execute_over(link, Instant::now(), &shared.hosts, statement, repeat).await {
+    let sent = execute_over(link, Instant::now(), &shared.hosts, statement, repeat).await;
+    if is_alone || sent.is_ok() {
+        // Of several rows one may have been locked: they are done again one by one.
+        let outcome = sent.as_ref().map(|_| ());
+        shared.hosts.note_change(&seats[0].job.commit.id, outcome);
+    }
+    match sent {
         Ok((answer, link)) => Some((answer, link, seats)),
+        // The same swap again is its own fence, and where it misses, the row's tokens tell what became of the first one.
+        Err(fault) if fault.class == Class::RolledBackHere && is_swap => {
+            one_by_one(shared, seats, First::MayLand).await;
+            None
+        }
         Err(fault) if is_alone || fault.is_undecided() || !fault.may_be_for_a_row() => {
             tell_all(seats, &fault);
             None
         }
         Err(_) => {
-            one_by_one(shared, seats).await;
+            one_by_one(shared, seats, First::IsOver).await;
             None
         }
     }
 }
 
+/// The statement that failed for many rows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum First {
+    /// It will change no row any more.
+    IsOver,
+    /// It may still change rows: other members of the group may apply it.
+    MayLand,
+}
+
 /// Each in a statement of its own, so that the one that is to blame fails alone.
-async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>) {
+async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>, first: First) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
         let committer = shared.committer(seat.job.now_s);
         let verdict = match committer.commit(&seat.job.commit).await {
-            Verdict::Conflict => recheck(shared, &seat.job).await,
+            Verdict::RolledBack(error) if first == First::MayLand => Verdict::Ambiguous(error),
+            Verdict::Conflict | Verdict::RolledBack(_) => recheck(shared, &seat.job, first).await,
             verdict => verdict,
         };
         seat.answer(verdict);
@@ -245,9 +267,9 @@ async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>) {
     each.await;
 }
 
-/// What a conflict means after a statement for many has failed: where a statement runs on several servers at once (Vitess),
-/// some of its rows may have been swapped all the same.
-async fn recheck(shared: &Shared, job: &CommitJob) -> Verdict {
+/// The verdict on a conflict after a first statement has failed: where a statement runs on several servers at once (Vitess), or where
+/// one member of a group rolled it back while it left, some of its rows may have been swapped all the same.
+async fn recheck(shared: &Shared, job: &CommitJob, first: First) -> Verdict {
     if matches!(job.kind, Kind::Create) {
         // Another id is tried, and the row is the reaper's.
         return Verdict::Conflict;
@@ -258,7 +280,11 @@ async fn recheck(shared: &Shared, job: &CommitJob) -> Verdict {
         Err(fault) => Err(fault),
     };
     match found {
-        Ok(tokens) => verdict_on(job.look(tokens.get(id.as_str().as_bytes()))),
+        Ok(tokens) => match (job.look(tokens.get(id.as_str().as_bytes())), first) {
+            // The row does not remember so far back: the commit's base was old, and the statement passed the row over.
+            (Finding::Unknown, First::IsOver) => Verdict::Conflict,
+            (finding, _) => verdict_on(finding),
+        },
         Err(fault) => Verdict::Ambiguous(fault.to_store_error()),
     }
 }

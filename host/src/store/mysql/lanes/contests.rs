@@ -26,7 +26,7 @@ pub(in crate::store::mysql) struct Contests {
 impl Contests {
     /// Takes note of what a commit is told.
     pub(in crate::store::mysql) fn note(&self, commit: &Commit, verdict: &Verdict, now: Instant) {
-        if !matches!(verdict, Verdict::Conflict | Verdict::Ambiguous(_)) {
+        if matches!(verdict, Verdict::Committed | Verdict::Failed(_)) {
             return;
         }
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);

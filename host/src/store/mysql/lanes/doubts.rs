@@ -44,7 +44,7 @@ impl Doubts {
                 }
             }
             // Whoever could not look at the row sends it once more.
-            Verdict::Conflict | Verdict::Failed(_) => {
+            Verdict::Conflict | Verdict::RolledBack(_) | Verdict::Failed(_) => {
                 if let Some(noted_at) = rows.get_mut(&commit.id) {
                     *noted_at = now;
                 }

@@ -18,7 +18,7 @@ const NOW_S: i64 = 1_000;
 struct Fixture {
     options: Options,
     writer: Writer,
-    _lock: std::fs::File,
+    _lock: file::Locks,
     _directory: TempDir,
 }
 
@@ -31,10 +31,9 @@ impl Fixture {
         };
         let (database, lock) = file::open(&options).unwrap();
         let (_, jobs) = mpsc::channel();
-        let (connection, log) = database.into_writer();
         Self {
             options,
-            writer: Writer::new(connection, log, Arc::default(), jobs),
+            writer: Writer::new(database.into_writer(), Arc::default(), jobs),
             _lock: lock,
             _directory: directory,
         }

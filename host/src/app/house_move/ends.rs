@@ -1,0 +1,249 @@
+//! The stores of one call, opened for what the call does with them: read beside a host, written by nobody else, or looked at.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::super::failure::{Failure, StartError};
+use super::super::stores::{OpenStore, mysql_options};
+use crate::clock::Clock;
+use crate::config::{Backend, Fault, MysqlSettings};
+use crate::limits::COPY_STATEMENT_TIMEOUT;
+use crate::store::SessionStore;
+use crate::store::examine::Finding;
+use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore, Options as MysqlOptions};
+use crate::store::scan::Scan;
+use crate::store::sqlite::{self, OpenError, ScanError, SqliteScan, SqliteStore};
+use crate::telemetry;
+
+/// Where a copy reads.
+pub(super) enum Source {
+    /// Beside a host, or with the file's lock held so that no host can write.
+    Sqlite(SqliteScan, Option<Arc<SqliteStore>>),
+    Mysql(Arc<MysqlStore>),
+}
+
+/// Where a copy writes.
+pub(super) enum Target {
+    Sqlite(SqliteScan, Arc<SqliteStore>),
+    Mysql(Arc<MysqlStore>),
+}
+
+impl Source {
+    /// Opens a source. Makes nothing. With `is_closed`, an embedded store is locked against hosts.
+    pub(super) async fn open(
+        backend: &Backend,
+        flag: &str,
+        is_closed: bool,
+    ) -> Result<Self, StartError> {
+        match backend {
+            Backend::Memory => Err(in_memory(flag)),
+            Backend::Sqlite(path) => {
+                let scan = scan(path, flag)?;
+                let lock = match is_closed {
+                    true => Some(lock(path, 0, flag).await?),
+                    false => None,
+                };
+                Ok(Self::Sqlite(scan, lock))
+            }
+            Backend::Mysql(settings) => {
+                let options = options(settings)?;
+                let connected = MysqlStore::connect(&as_it_is(options)).await;
+                let store = connected.map_err(|error| refused(error, flag))?;
+                if is_closed && matches!(store.read_only().await, Ok(None)) {
+                    telemetry::say(&format!(
+                        "warning: {flag}: the server takes writes: what a host or an Express app writes there from now on is lost; \
+                         stop each of them, or set read_only on the server"
+                    ));
+                }
+                Ok(Self::Mysql(Arc::new(store)))
+            }
+        }
+    }
+
+    pub(super) fn scan(&self) -> &dyn Scan {
+        match self {
+            Self::Sqlite(scan, _) => scan,
+            Self::Mysql(store) => &**store,
+        }
+    }
+
+    pub(super) async fn close(self) {
+        match self {
+            Self::Sqlite(scan, lock) => {
+                drop(scan);
+                if let Some(store) = lock {
+                    OpenStore::Sqlite(store).close().await;
+                }
+            }
+            Self::Mysql(store) => OpenStore::Mysql(store).close().await,
+        }
+    }
+}
+
+impl Target {
+    /// Opens a target, and makes the file or the table that is missing.
+    pub(super) async fn open(backend: &Backend, flag: &str) -> Result<Self, StartError> {
+        match backend {
+            Backend::Memory => Err(in_memory(flag)),
+            Backend::Sqlite(path) => {
+                let wal_bytes = sqlite::Options::new(path).wal_bytes;
+                let store = lock(path, wal_bytes, flag).await?;
+                let scan = SqliteScan::of_open(path, &store);
+                let scan = scan.map_err(|error| unreadable(&error, flag))?;
+                Ok(Self::Sqlite(scan, store))
+            }
+            Backend::Mysql(settings) => {
+                let options = options(settings)?;
+                let connected = MysqlStore::connect(&options).await;
+                let store = connected.map_err(|error| refused(error, flag))?;
+                if store.rewrites_data() {
+                    return Err(json(&options, flag));
+                }
+                for finding in store.findings() {
+                    let warning = format!("warning: {flag}: {}: {}", finding.found, finding.remedy);
+                    telemetry::say(&telemetry::escape(&warning));
+                }
+                Ok(Self::Mysql(Arc::new(store)))
+            }
+        }
+    }
+
+    pub(super) fn scan(&self) -> &dyn Scan {
+        match self {
+            Self::Sqlite(scan, _) => scan,
+            Self::Mysql(store) => &**store,
+        }
+    }
+
+    pub(super) fn writer(&self) -> &dyn SessionStore {
+        match self {
+            Self::Sqlite(_, store) => &**store,
+            Self::Mysql(store) => &**store,
+        }
+    }
+
+    pub(super) async fn close(self) {
+        match self {
+            Self::Sqlite(scan, store) => {
+                drop(scan);
+                OpenStore::Sqlite(store).close().await;
+            }
+            Self::Mysql(store) => OpenStore::Mysql(store).close().await,
+        }
+    }
+}
+
+/// Examines a store, which a host may have open. Changes nothing.
+pub(super) async fn examine(
+    backend: &Backend,
+    flag: &str,
+    clock: &Clock,
+) -> Result<Vec<Finding>, StartError> {
+    match backend {
+        Backend::Memory => Err(in_memory(flag)),
+        Backend::Sqlite(path) => Ok(scan(path, flag)?.examine().await),
+        Backend::Mysql(settings) => {
+            let examined = mysql::examine(&options(settings)?, clock).await;
+            examined.map_err(|error| refused(error, flag))
+        }
+    }
+}
+
+fn options(settings: &MysqlSettings) -> Result<MysqlOptions, StartError> {
+    let mut options = mysql_options(settings)?;
+    options.statement_timeout = options.statement_timeout.max(COPY_STATEMENT_TIMEOUT);
+    Ok(options)
+}
+
+/// The options of a store in which nothing is made or altered. A server that takes no writes serves where it is the only one: of
+/// several, one that takes none may lack the last commits.
+fn as_it_is(options: MysqlOptions) -> MysqlOptions {
+    MysqlOptions {
+        create_database_table: false,
+        alter_table: false,
+        reads_only: options.socket.is_some() || options.hosts.len() == 1,
+        ..options
+    }
+}
+
+/// MySQL's own JSON keeps no text as it was written: each row would differ for ever, and each pass would write all of them.
+fn json(options: &MysqlOptions, flag: &str) -> StartError {
+    let names = &options.schema;
+    let problem = format!(
+        "the column {} has the type json: the server writes each session anew, so no copy can be compared with its source",
+        names.data
+    );
+    let remedy = format!(
+        "run `ALTER TABLE {} MODIFY {} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`",
+        names.table, names.data
+    );
+    Fault::new(flag, problem, remedy).into()
+}
+
+fn scan(path: &Path, flag: &str) -> Result<SqliteScan, StartError> {
+    SqliteScan::open(path).map_err(|error| unreadable(&error, flag))
+}
+
+fn unreadable(error: &ScanError, flag: &str) -> StartError {
+    let remedy = match error {
+        ScanError::ForeignLog { .. } => {
+            "put the database back that belongs to the log, or remove the log, which gives up the commits in it"
+        }
+        _ => "name the file of an embedded store that this user may read",
+    };
+    Fault::new(flag, error.to_string(), remedy).into()
+}
+
+/// Opens the store itself, which holds the file's lock: no host can open it meanwhile.
+async fn lock(path: &Path, wal_bytes: u64, flag: &str) -> Result<Arc<SqliteStore>, StartError> {
+    let options = sqlite::Options {
+        wal_bytes,
+        ..sqlite::Options::new(PathBuf::from(path))
+    };
+    let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&options)).await;
+    let opened = opened.expect("opening the store neither panics nor is cancelled");
+    opened.map(Arc::new).map_err(|error| match error {
+        OpenError::InUse { .. } => StartError::Failed(Failure {
+            problem: format!("{flag}: {} is open in a host", path.display()),
+            remedy: "stop the host, then call the command again".to_owned(),
+        }),
+        error => {
+            let remedy = "correct what the error names, or name another file";
+            Fault::new(flag, error.to_string(), remedy).into()
+        }
+    })
+}
+
+fn in_memory(flag: &str) -> StartError {
+    let problem = "a store in memory ends with its host";
+    Fault::new(flag, problem, "name a file or a server").into()
+}
+
+fn refused(error: ConnectError, flag: &str) -> StartError {
+    let usual = match error.culprit {
+        Culprit::Reach => {
+            return StartError::Failed(Failure {
+                problem: format!("{flag}: the store cannot be reached: {}", error.detail),
+                remedy: "start the database, or correct its address in the URL; a source that takes no writes has to be named alone"
+                    .to_owned(),
+            });
+        }
+        Culprit::Account => {
+            "correct the user in the URL or its password, or let the database know the account"
+        }
+        Culprit::Database => {
+            "correct the database's name in the URL, create the database, or give the account its rights"
+        }
+        Culprit::Tls => {
+            "name a configuration whose [store] has the `tls` and `ca_file` of this server"
+        }
+        _ => {
+            "correct the table, or name a configuration whose [store] has the names of the table and its columns"
+        }
+    };
+    let remedy = match error.remedy.is_empty() {
+        true => usual.to_owned(),
+        false => error.remedy,
+    };
+    Fault::new(flag, error.detail, remedy).into()
+}

@@ -1,0 +1,89 @@
+//! How far a copy is: a bar on a terminal, a line now and then elsewhere.
+
+use std::io::{self, IsTerminal as _};
+use std::time::{Duration, Instant};
+
+use crate::limits::COPY_PROGRESS_INTERVAL;
+use crate::store::copy::{Gauge, Reading};
+use crate::telemetry;
+
+/// How often the bar changes.
+const REFRESH: Duration = Duration::from_millis(100);
+/// Characters of a full bar.
+const BAR_CHARS: u64 = 30;
+
+/// Shows the gauge on standard error until `work` is done, and gives what `work` gave.
+///
+/// Cancel safety: that of `work`.
+pub(super) async fn show_while<T>(gauge: &Gauge, work: impl Future<Output = T>) -> T {
+    let is_terminal = io::stderr().is_terminal();
+    let mut ticks = tokio::time::interval(REFRESH);
+    let mut work = std::pin::pin!(work);
+    let mut told_at = Instant::now();
+    loop {
+        tokio::select! {
+            done = work.as_mut() => {
+                if is_terminal {
+                    telemetry::redraw("");
+                }
+                return done;
+            }
+            _ = ticks.tick() => {
+                let reading = gauge.read();
+                if reading.phase.is_empty() {
+                    continue;
+                }
+                if is_terminal {
+                    telemetry::redraw(&bar(reading));
+                } else if told_at.elapsed() >= COPY_PROGRESS_INTERVAL {
+                    told_at = Instant::now();
+                    telemetry::say(&figures(reading));
+                }
+            }
+        }
+    }
+}
+
+fn bar(reading: Reading) -> String {
+    let Some(total) = reading.total.filter(|total| *total > 0) else {
+        return figures(reading);
+    };
+    let full = reading.done.min(total).saturating_mul(BAR_CHARS) / total;
+    let bar: String = (0..BAR_CHARS)
+        .map(|at| if at < full { '#' } else { '.' })
+        .collect();
+    format!("[{bar}] {}", figures(reading))
+}
+
+fn figures(reading: Reading) -> String {
+    let Reading { phase, done, total } = reading;
+    match total {
+        Some(total) => format!("{phase}: {done} of {total} sessions"),
+        None => format!("{phase}: {done} sessions"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_gives_back_what_the_work_gave() {
+        let gauge = Gauge::default();
+        assert_eq!(show_while(&gauge, std::future::ready(7)).await, 7);
+    }
+
+    #[test]
+    fn the_bar_is_full_at_the_end_and_absent_without_a_total() {
+        let reading = |done, total| Reading {
+            phase: "copying",
+            done,
+            total,
+        };
+        let half = "[###############...............] copying: 5 of 10 sessions";
+        assert_eq!(bar(reading(5, Some(10))), half);
+        assert!(bar(reading(12, Some(10))).starts_with(&format!("[{}]", "#".repeat(30))));
+        assert_eq!(bar(reading(5, None)), "copying: 5 sessions");
+        assert_eq!(bar(reading(0, Some(0))), "copying: 0 of 0 sessions");
+    }
+}

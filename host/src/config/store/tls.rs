@@ -1,0 +1,101 @@
+//! `store.tls` and `store.ca_file`: whether the link to a MySQL server is encrypted, and how its certificate is verified.
+
+use std::path::PathBuf;
+
+use super::super::Purpose;
+use super::super::kinds::{Complaint, Field, boolean, existing_file, path, word};
+use super::super::reader::Section;
+use super::super::source::Value;
+
+/// When the link to a MySQL server is encrypted; encrypted links always verify the server's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Always.
+    Required,
+    /// Never.
+    Off,
+    /// Unless the server is on this machine (a socket, `localhost`, a loopback address).
+    Auto,
+}
+
+/// How much of the server's certificate is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVerify {
+    /// That one of the authorities has signed it, and that it names the host.
+    Full,
+    /// That one of the authorities of `ca_file` has signed it.
+    Ca,
+}
+
+/// The keys as one setting.
+pub(super) struct Tls {
+    pub(super) mode: TlsMode,
+    pub(super) ca_file: Option<PathBuf>,
+    pub(super) verify: TlsVerify,
+}
+
+/// Reads `ca_file`, and `tls` as a word or as a table; the table means that the link is encrypted.
+pub(super) fn read(section: &mut Section<'_>) -> Tls {
+    let beside = ca_file(section);
+    let mut table = section.section_if_table("tls");
+    let is_table = section.is_given("tls");
+    let (within, verify) = (ca_file(&mut table), table.get("verify", verify));
+    // A word in the environment outranks the file's table.
+    let mode = section.get("tls", mode).unwrap_or(match is_table {
+        true => TlsMode::Required,
+        false => TlsMode::Auto,
+    });
+    if beside.is_some() && within.is_some() {
+        section.fault(
+            "ca_file",
+            "the authorities are given twice: here and in store.tls.ca_file",
+            "leave out one of the two",
+        );
+    }
+    for (section, is_given) in [(&*section, beside.is_some()), (&table, within.is_some())] {
+        if is_given && mode == TlsMode::Off {
+            section.fault(
+                "ca_file",
+                "tls = false verifies no certificate",
+                "leave out one of the two",
+            );
+        }
+    }
+    let ca_file = within.or(beside);
+    if verify == Some(TlsVerify::Ca) && ca_file.is_none() && !table.is_given("ca_file") {
+        table.fault(
+            "verify",
+            "\"ca\" needs a ca_file: a public authority signs the certificate of any host",
+            "write ca_file = \"ca.pem\" with the server's own authority, or verify = \"full\"",
+        );
+    }
+    Tls {
+        mode,
+        ca_file,
+        verify: verify.unwrap_or(TlsVerify::Full),
+    }
+}
+
+fn ca_file(section: &mut Section<'_>) -> Option<PathBuf> {
+    match section.reader.purpose() {
+        Purpose::Serve => section.get("ca_file", existing_file),
+        Purpose::Rehearse => section.get("ca_file", path),
+    }
+}
+
+fn verify(field: &Field<'_>) -> Result<TlsVerify, Complaint> {
+    word(&[("full", TlsVerify::Full), ("ca", TlsVerify::Ca)])(field)
+}
+
+fn mode(field: &Field<'_>) -> Result<TlsMode, Complaint> {
+    if matches!(field.value, Value::Text(text) if text != "true" && text != "false") {
+        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| Complaint {
+            remedy: "write true, false, \"auto\" or { ca_file = \"ca.pem\" }".to_owned(),
+            ..complaint
+        });
+    }
+    Ok(match boolean(field)? {
+        true => TlsMode::Required,
+        false => TlsMode::Off,
+    })
+}

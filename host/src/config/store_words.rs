@@ -1,0 +1,287 @@
+//! A store that a command names by words of its own: a URL, a password by reference, and whatever else the `[store]` of a
+//! configuration says (TLS, names, time-outs). No `CLOAKROOM_` variable has a say, since a command may name two stores.
+
+use std::path::{Path, PathBuf};
+
+use super::environment::{Environment, Reference};
+use super::fault::{Fault, Origin};
+use super::reader::Reader;
+use super::source::{self, Node, Table, Value};
+use super::store::{self, Backend};
+use super::store_url::{self, StoreUrl};
+use super::{Purpose, read_file};
+
+/// The words that name one store. No `Debug`: a URL may hold a password, which is refused.
+pub struct StoreWords {
+    /// The URL's flag, as messages name it: `--from`.
+    pub flag: &'static str,
+    /// The password's flag: `--from-password`.
+    pub password_flag: &'static str,
+    /// `sqlite:PATH` or `mysql://USER@HOST/DATABASE`.
+    pub url: String,
+    /// `env:NAME` or `file:PATH`.
+    pub password: Option<String>,
+    /// A configuration whose `[store]` says the rest.
+    pub config: Option<PathBuf>,
+}
+
+/// A store that was named well.
+#[derive(Debug)]
+pub struct NamedStore {
+    /// Which store, and where; never the one in memory.
+    pub backend: Backend,
+    /// Settings that are allowed and probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl StoreWords {
+    /// Reads the words, the password's reference and the configuration's `[store]`.
+    ///
+    /// # Errors
+    /// Every fault at once; none of them quotes the URL.
+    pub fn read(&self, environment: &dyn Environment) -> Result<NamedStore, Vec<Fault>> {
+        let faults = self.faults();
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let (mut keys, folder) = self.keys_of_file().map_err(|fault| vec![fault])?;
+        keys.insert("url".to_owned(), given(self.flag, &self.url));
+        if let Some(password) = &self.password {
+            let password = given(self.password_flag, &from_here(password));
+            keys.insert("password".to_owned(), password);
+        }
+        let environment = References(environment);
+        let reader = Reader::new(&environment, &folder, Purpose::Serve);
+        let backend = read_keys(&reader, keys);
+        let findings = reader.finish();
+        match backend {
+            Some(backend) if findings.faults.is_empty() => Ok(NamedStore {
+                backend,
+                warnings: findings.warnings,
+            }),
+            _ => Err(findings.faults.into_iter().map(without_key).collect()),
+        }
+    }
+
+    /// The faults of the words themselves.
+    fn faults(&self) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        let at_url = Origin::Flag(self.flag);
+        match store_url::parse(&self.url) {
+            Err(complaint) => {
+                faults.push(Fault::new("", complaint.problem, complaint.remedy).at(at_url));
+            }
+            Ok(StoreUrl::Memory) => {
+                let problem = "a store in memory ends with its host";
+                let remedy = "write \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
+                faults.push(Fault::new("", problem, remedy).at(at_url));
+            }
+            Ok(StoreUrl::Mysql(url)) if url.password.is_some() => {
+                let problem = "the URL holds a password, and each user of this machine can read command lines";
+                let remedy = format!(
+                    "take the password out of the URL and write {} env:NAME or {} file:PATH",
+                    self.password_flag, self.password_flag
+                );
+                faults.push(Fault::new("", problem, remedy).at(at_url));
+            }
+            Ok(_) => {}
+        }
+        if let Some(password) = &self.password
+            && Reference::parse(password).is_none()
+        {
+            let problem =
+                "the password is in clear, and each user of this machine can read command lines";
+            let remedy = "write env:NAME or file:PATH";
+            let at = Origin::Flag(self.password_flag);
+            faults.push(Fault::new("", problem, remedy).at(at));
+        }
+        faults
+    }
+
+    /// The keys of the configuration's `[store]`, and the folder in which its relative paths are sought.
+    fn keys_of_file(&self) -> Result<(Table, PathBuf), Fault> {
+        let Some(path) = &self.config else {
+            return Ok((Table::new(), PathBuf::new()));
+        };
+        let text = read_file(path).map_err(|error| {
+            let problem = format!("cannot read the configuration {}: {error}", path.display());
+            Fault::new("", problem, "name a file that exists and can be read")
+        })?;
+        let (mut table, faults) = source::parse(path, &text);
+        if let Some(fault) = faults.into_iter().next() {
+            return Err(fault);
+        }
+        let keys = match table.remove("store").map(|node| node.value) {
+            Some(Value::Table(keys)) => keys,
+            _ => Table::new(),
+        };
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok((keys, folder))
+    }
+}
+
+/// Reads the keys as those of a table that no variable overrides.
+fn read_keys(reader: &Reader<'_>, keys: Table) -> Option<Backend> {
+    let node = |value| Node {
+        value,
+        origin: Origin::Nowhere,
+    };
+    // A nameless one of several, so that its keys are named as those of [store].
+    let named = Table::from([(String::new(), node(Value::Table(keys)))]);
+    let mut root = reader.root(Table::from([(
+        "store".to_owned(),
+        node(Value::Table(named)),
+    )]));
+    let (_, section) = root.named("store").pop()?;
+    store::read(section).1
+}
+
+fn given(flag: &'static str, text: &str) -> Node {
+    Node {
+        value: Value::Text(text.to_owned()),
+        origin: Origin::Flag(flag),
+    }
+}
+
+/// The same reference for a reader that seeks files in the configuration's folder: a flag names them from the working directory.
+fn from_here(reference: &str) -> String {
+    let absolute = match Reference::parse(reference) {
+        Some(Reference::File(path)) => std::path::absolute(path).ok(),
+        _ => None,
+    };
+    match absolute.as_deref().and_then(Path::to_str) {
+        Some(path) => format!("file:{path}"),
+        None => reference.to_owned(),
+    }
+}
+
+/// Where a flag is at fault, the flag's name says more than the key's.
+fn without_key(fault: Fault) -> Fault {
+    match fault.origin {
+        Origin::Flag(_) => Fault {
+            key: String::new(),
+            ..fault
+        },
+        _ => fault,
+    }
+}
+
+/// The variables that references name, and no others.
+struct References<'a>(&'a dyn Environment);
+
+impl Environment for References<'_> {
+    fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name)
+    }
+
+    fn names(&self, _prefix: &str) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(url: &str, password: Option<&str>) -> StoreWords {
+        StoreWords {
+            flag: "--from",
+            password_flag: "--from-password",
+            url: url.to_owned(),
+            password: password.map(str::to_owned),
+            config: None,
+        }
+    }
+
+    fn said(words: &StoreWords) -> String {
+        match words.read(&[("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")]) {
+            Ok(_) => panic!("the words are taken"),
+            Err(faults) => faults.iter().map(|it| format!("{it}\n")).collect(),
+        }
+    }
+
+    #[test]
+    fn a_url_and_a_password_by_reference_name_a_store() {
+        let environment = [("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")];
+        let named = words("mysql://app@db1,db2:3307/shop", Some("env:PW")).read(&environment);
+        let named = named.ok().unwrap();
+        let Backend::Mysql(settings) = named.backend else {
+            panic!("it is MySQL");
+        };
+        assert_eq!(settings.hosts.len(), 2);
+        assert_eq!(settings.password.as_ref().unwrap().reveal(), "hunter2");
+        assert_eq!(named.warnings, [""; 0]);
+
+        let named = words("mysql://app@db1/shop", None).read(&environment);
+        let Backend::Mysql(settings) = named.ok().unwrap().backend else {
+            panic!("it is MySQL");
+        };
+        assert_eq!(settings.password, None, "no variable has a say");
+        let named = words("sqlite:a.db", None).read(&environment).ok().unwrap();
+        assert_eq!(named.backend, Backend::Sqlite("a.db".into()));
+    }
+
+    #[test]
+    fn what_is_wrong_names_the_flag_and_no_password() {
+        let cases = [
+            (
+                "memory:",
+                None,
+                "--from: a store in memory ends with its host",
+            ),
+            ("redis://hunter2@h", None, "--from: its scheme is none of"),
+            (
+                "mysql://app:hunter2@db/shop",
+                None,
+                "--from-password env:NAME",
+            ),
+            ("mysql://db/shop", None, "--from: names no user"),
+            (
+                "mysql://app@db/shop",
+                Some("hunter2"),
+                "--from-password: the password is in clear",
+            ),
+            (
+                "mysql://app@db/shop",
+                Some("env:NONE"),
+                "--from-password: the environment variable NONE is not set",
+            ),
+        ];
+        for (url, password, expected) in cases {
+            let said = said(&words(url, password));
+            assert!(said.contains(expected), "{url}: {said}");
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_flag_names_a_file_from_the_working_directory() {
+        let here = std::env::current_dir().unwrap();
+        let expected = format!("file:{}", here.join("a/b").display());
+        assert_eq!(from_here("file:a/b"), expected);
+        assert_eq!(from_here("file:/a/b"), "file:/a/b");
+        assert_eq!(from_here("env:NAME"), "env:NAME");
+    }
+
+    #[test]
+    fn a_configuration_gives_what_the_url_does_not_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(
+            &file,
+            "[store]\nurl = \"mysql://old@old/old\"\npassword = \"env:PW\"\nschema = { table_name = \"visits\" }\n",
+        )
+        .unwrap();
+        let words = StoreWords {
+            config: Some(file),
+            ..words("mysql://app@db/shop", None)
+        };
+        let named = words.read(&[("PW", "hunter2")]).ok().unwrap();
+        let Backend::Mysql(settings) = named.backend else {
+            panic!("it is MySQL");
+        };
+        assert_eq!(settings.schema.table_name, "visits");
+        assert_eq!(settings.hosts, [("db".to_owned(), 3306)]);
+        assert_eq!(settings.password.as_ref().unwrap().reveal(), "hunter2");
+    }
+}

@@ -1,0 +1,288 @@
+//! Copying sessions from one store to another while both are there: passes that can be cut and done again, each of which
+//! writes what differs and nothing else. Knows no URL and no terminal.
+//!
+//! A pass goes through the source page by page and asks the target for the same ids, so it needs no memory of an earlier one. A
+//! session that ended behind a pass stays in the target until [`Copying::remove`]; only [`Copying::verify`] tells that nothing differs.
+//! Whether anything may be written is asked before the first pass ([`Copying::survey`]).
+
+mod gauge;
+mod look;
+mod plan;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+pub use gauge::{Gauge, Reading};
+pub use look::{Differences, Survey};
+
+use std::fmt;
+
+use super::scan::Scan;
+use super::{Change, Commit, SessionStore, StoreError, StoreErrorKind, Verdict};
+use crate::clock::Clock;
+use crate::limits::{COPY_ATTEMPTS_MAX, COPY_RETRY_WAIT};
+use crate::record::{SessionId, SessionRecord};
+use plan::Plan;
+
+/// Both ends of a copy.
+#[derive(Debug)]
+pub struct Copying<'a> {
+    /// Where sessions are read. Nothing is written there.
+    pub source: &'a dyn Scan,
+    /// Where sessions are written, as a reader sees it.
+    pub target: &'a dyn Scan,
+    /// The same target, as a writer sees it.
+    pub writer: &'a dyn SessionStore,
+    /// The time by which sessions are valid.
+    pub clock: &'a Clock,
+    /// How far it has got.
+    pub gauge: &'a Gauge,
+}
+
+/// Figures of the passes of one run.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Sessions that the target did not have.
+    pub copied: u64,
+    /// Sessions that differed in the target, written anew.
+    pub replaced: u64,
+    /// Sessions of which only the expiry differed.
+    pub extended: u64,
+    /// Sessions of the target that the source does not have any more, deleted.
+    pub removed: u64,
+    /// Sessions that a host has used in the target since they were copied: left as they are.
+    pub newer: u64,
+    /// Sessions that the target refuses for good.
+    pub refused: u64,
+    /// The target's reason for the first refusal; never an id or data.
+    pub refusal: Option<String>,
+    /// Rows of the source under keys that no cookie can name: not copied.
+    pub unusable: u64,
+}
+
+/// Which end of the copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// Where sessions come from.
+    Source,
+    /// Where sessions go.
+    Target,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Target => "target",
+        })
+    }
+}
+
+/// Why a pass ended early. What it had written stays, and the next run goes on from there.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the {end} of the copy failed: {}", error.detail)]
+pub struct CopyError {
+    /// The end that failed.
+    pub end: End,
+    /// Its error.
+    pub error: StoreError,
+}
+
+impl Copying<'_> {
+    /// One pass over the source: writes to the target what it lacks and what differs there.
+    ///
+    /// # Errors
+    /// When one of the ends fails for longer than a few attempts. What the target refuses is counted, and is no error.
+    ///
+    /// Cancel safety: what was written stays; a session that was about to be written anew may be absent until the next pass.
+    pub async fn copy(&self, tally: &mut Tally) -> Result<(), CopyError> {
+        let mut walk = self.walk(End::Source, "copying").await;
+        while let Some((ids, now_s)) = walk.next().await? {
+            self.settle(&ids, now_s, tally).await?;
+            self.gauge.advance(as_u64(ids.len()));
+        }
+        tally.unusable = walk.unusable;
+        Ok(())
+    }
+
+    /// One pass over the target: deletes the sessions that the source does not have, and no more than were agreed on. Only right while
+    /// no host writes the source and none serves from the target.
+    ///
+    /// # Errors
+    /// As [`Copying::copy`].
+    ///
+    /// Cancel safety: what was deleted stays deleted; the next pass goes on.
+    pub async fn remove(&self, agreed: u64, tally: &mut Tally) -> Result<(), CopyError> {
+        let mut left = usize::try_from(agreed).unwrap_or(usize::MAX);
+        let mut walk = self.walk(End::Target, "removing").await;
+        while let Some((ids, now_s)) = walk.next().await? {
+            let mut ended = self.absent_in_source(&ids, now_s).await?;
+            // A source that loses more sessions meanwhile is no closed one. The comparison tells.
+            ended.truncate(left);
+            let count = ended.len();
+            left -= count;
+            self.delete(ended, now_s).await?;
+            tally.removed += as_u64(count);
+            self.gauge.advance(as_u64(ids.len()));
+        }
+        Ok(())
+    }
+
+    /// Makes these sessions in the target what they are in the source; looks again where the target did not do all of it.
+    async fn settle(
+        &self,
+        ids: &[SessionId],
+        now_s: i64,
+        tally: &mut Tally,
+    ) -> Result<(), CopyError> {
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            let plan = self.plan(ids, now_s).await?;
+            let newer = as_u64(plan.newer);
+            let mut refused = Vec::new();
+            let unsettled = self.apply(plan, now_s, tally, &mut refused).await;
+            match unsettled {
+                Some(_) if attempts < COPY_ATTEMPTS_MAX => {
+                    tokio::time::sleep(COPY_RETRY_WAIT).await;
+                }
+                Some(error) => {
+                    let end = End::Target;
+                    return Err(CopyError { end, error });
+                }
+                None => {
+                    tally.newer += newer;
+                    tally.refused += as_u64(refused.len());
+                    let first = refused.into_iter().next();
+                    tally.refusal = tally.refusal.take().or(first.map(|error| error.detail));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Writes a plan; gives the error that may pass, if there was one.
+    async fn apply(
+        &self,
+        plan: Plan,
+        now_s: i64,
+        tally: &mut Tally,
+        refused: &mut Vec<StoreError>,
+    ) -> Option<StoreError> {
+        let mut unsettled: Option<StoreError> = None;
+        let mut note = |outcome: Outcome, refused: &mut Vec<StoreError>| {
+            refused.extend(outcome.refused);
+            unsettled = unsettled.take().or(outcome.unsettled);
+            outcome.conflicts
+        };
+        let created = self.commit(plan.creates, now_s).await;
+        tally.copied += created.committed;
+        // An expired row of the same id lies there.
+        let mut rewrites = note(created, refused);
+        let updated = self.commit(plan.updates, now_s).await;
+        tally.replaced += updated.committed;
+        // The row went on meanwhile, or the table cannot tell its versions apart: the next look decides.
+        let mut gone_on = note(updated, refused).len();
+        rewrites.extend(plan.rewrites);
+        if !rewrites.is_empty() {
+            let deletes = rewrites.iter().map(|commit| delete(&commit.id)).collect();
+            let deleted = self.commit(deletes, now_s).await;
+            let may_delete = deleted.refused.is_empty();
+            note(deleted, refused);
+            let rewritten = self.commit(rewrites, now_s).await;
+            tally.replaced += rewritten.committed;
+            let still_there = note(rewritten, refused).len();
+            gone_on += if may_delete { still_there } else { 0 };
+        }
+        if !plan.touches.is_empty() {
+            match self.writer.touch_many(&plan.touches, now_s).await {
+                Ok(()) => tally.extended += as_u64(plan.touches.len()),
+                Err(error) => unsettled = Some(error),
+            }
+        }
+        if gone_on > 0 {
+            unsettled = unsettled.or_else(|| Some(changing()));
+        }
+        unsettled
+    }
+
+    async fn commit(&self, commits: Vec<Commit>, now_s: i64) -> Outcome {
+        let mut outcome = Outcome::default();
+        if commits.is_empty() {
+            return outcome;
+        }
+        let verdicts = self.writer.commit_many(&commits, now_s).await;
+        for (commit, verdict) in commits.into_iter().zip(verdicts) {
+            match verdict {
+                Verdict::Committed => outcome.committed += 1,
+                Verdict::Conflict => outcome.conflicts.push(commit),
+                Verdict::Failed(error) if error.kind != StoreErrorKind::Unavailable => {
+                    outcome.refused.push(error);
+                }
+                Verdict::RolledBack(error) | Verdict::Failed(error) | Verdict::Ambiguous(error) => {
+                    outcome.unsettled = Some(error);
+                }
+            }
+        }
+        outcome
+    }
+
+    async fn delete(&self, ids: Vec<SessionId>, now_s: i64) -> Result<(), CopyError> {
+        let mut deletes: Vec<_> = ids.iter().map(delete).collect();
+        let mut attempts = 0;
+        while !deletes.is_empty() {
+            attempts += 1;
+            let outcome = self.commit(deletes, now_s).await;
+            let end = End::Target;
+            if let Some(error) = outcome.refused.into_iter().next() {
+                return Err(CopyError { end, error });
+            }
+            let conflict = (!outcome.conflicts.is_empty()).then(changing);
+            let Some(error) = outcome.unsettled.or(conflict) else {
+                break;
+            };
+            if attempts >= COPY_ATTEMPTS_MAX {
+                return Err(CopyError { end, error });
+            }
+            tokio::time::sleep(COPY_RETRY_WAIT).await;
+            // Ids are never used again: deleting twice deletes once.
+            deletes = ids.iter().map(delete).collect();
+        }
+        Ok(())
+    }
+}
+
+/// What became of commits.
+#[derive(Default)]
+struct Outcome {
+    committed: u64,
+    conflicts: Vec<Commit>,
+    refused: Vec<StoreError>,
+    unsettled: Option<StoreError>,
+}
+
+fn delete(id: &SessionId) -> Commit {
+    Commit {
+        id: id.clone(),
+        change: Change::Delete { base: None },
+    }
+}
+
+fn create(id: &SessionId, record: SessionRecord) -> Commit {
+    Commit {
+        id: id.clone(),
+        change: Change::Create(record),
+    }
+}
+
+fn changing() -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        detail: "sessions of the target change while they are written: another process writes it"
+            .to_owned(),
+    }
+}
+
+fn as_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,135 @@
+//! The passes that only read: before anything is written, and at the end.
+
+use super::plan::{Plan, held_in};
+use super::walk::patiently;
+use super::{CopyError, Copying, End, as_u64};
+use crate::record::SessionId;
+
+/// What a look at both ends found before anything was written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// Sessions that a host has used in the target since they were copied: a copy would bring old rows back.
+    pub used: u64,
+    /// Valid sessions of the target; 0 where they were not counted.
+    pub sessions: u64,
+    /// Those of them that the source does not have.
+    pub alone: u64,
+}
+
+/// What a comparison of both ends found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Differences {
+    /// Sessions that are the same at both ends.
+    pub equal: u64,
+    /// Sessions of the source that the target has not, or has otherwise.
+    pub different: u64,
+    /// Sessions that only the target has.
+    pub extra: u64,
+}
+
+impl Survey {
+    /// Whether the sessions that only the target has may be taken for ended ones: at most half of all are so without a word, and
+    /// `agreed` of them with the operator's word. More of them are more likely another application's, or a wrong target's.
+    pub fn may_delete(&self, agreed: Option<u64>) -> bool {
+        match agreed {
+            _ if self.alone == 0 => true,
+            Some(agreed) => agreed == self.alone,
+            None => self.alone <= self.sessions - self.alone,
+        }
+    }
+}
+
+impl Copying<'_> {
+    /// Looks whether a copy may write. With `is_last`, also for what [`Copying::remove`] would delete.
+    ///
+    /// # Errors
+    /// As [`Copying::copy`].
+    ///
+    /// Cancel safety: reads; dropping it changes nothing.
+    pub async fn survey(&self, is_last: bool) -> Result<Survey, CopyError> {
+        let mut found = Survey::default();
+        let mut walk = self.walk(End::Source, "examining").await;
+        while let Some((ids, now_s)) = walk.next().await? {
+            found.used += as_u64(self.plan(&ids, now_s).await?.newer);
+            self.gauge.advance(as_u64(ids.len()));
+        }
+        if !is_last {
+            return Ok(found);
+        }
+        let mut walk = self.walk(End::Target, "examining").await;
+        while let Some((ids, now_s)) = walk.next().await? {
+            found.sessions += as_u64(ids.len());
+            found.alone += as_u64(self.absent_in_source(&ids, now_s).await?.len());
+            self.gauge.advance(as_u64(ids.len()));
+        }
+        Ok(found)
+    }
+
+    /// Compares both ends, row by row in both directions.
+    ///
+    /// # Errors
+    /// As [`Copying::copy`].
+    ///
+    /// Cancel safety: reads; dropping it changes nothing.
+    pub async fn verify(&self) -> Result<Differences, CopyError> {
+        let mut found = Differences::default();
+        let mut walk = self.walk(End::Source, "verifying").await;
+        while let Some((ids, now_s)) = walk.next().await? {
+            let plan = self.plan(&ids, now_s).await?;
+            found.equal += as_u64(plan.equal);
+            found.different += as_u64(plan.different());
+            self.gauge.advance(as_u64(ids.len()));
+        }
+        let mut walk = self.walk(End::Target, "verifying").await;
+        while let Some((ids, now_s)) = walk.next().await? {
+            found.extra += as_u64(self.absent_in_source(&ids, now_s).await?.len());
+            self.gauge.advance(as_u64(ids.len()));
+        }
+        Ok(found)
+    }
+
+    /// Compares these sessions of the source with the target's.
+    pub(super) async fn plan(&self, ids: &[SessionId], now_s: i64) -> Result<Plan, CopyError> {
+        let sources = patiently(End::Source, || self.source.rows(ids, now_s)).await?;
+        let targets = patiently(End::Target, || self.target.rows(ids, now_s)).await?;
+        let (columns, charset) = (self.target.own_columns(), self.target.charset());
+        let mut plan = Plan::default();
+        for ((id, source), target) in ids.iter().zip(sources).zip(targets) {
+            let source = source.map(|record| held_in(charset, record));
+            plan.add(id, source, target.as_ref(), columns);
+        }
+        Ok(plan)
+    }
+
+    pub(super) async fn absent_in_source(
+        &self,
+        ids: &[SessionId],
+        now_s: i64,
+    ) -> Result<Vec<SessionId>, CopyError> {
+        let rows = patiently(End::Source, || self.source.rows(ids, now_s)).await?;
+        let absent = ids.iter().zip(rows).filter(|(_, row)| row.is_none());
+        Ok(absent.map(|(id, _)| id.clone()).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_half_of_the_target_is_deleted_at_the_operators_word_alone() {
+        let may = |alone, sessions, agreed| {
+            let survey = Survey {
+                used: 0,
+                sessions,
+                alone,
+            };
+            survey.may_delete(agreed)
+        };
+        assert!(may(0, 0, None) && may(1, 2, None));
+        assert!(!may(2, 3, None) && !may(3, 3, None));
+        assert!(may(3, 3, Some(3)));
+        assert!(!may(3, 3, Some(2)) && !may(1, 9, Some(2)));
+        assert!(may(0, 9, Some(3)), "it was done before");
+    }
+}

@@ -1,0 +1,74 @@
+//! Going through one end of a copy, page by page, with patience where it is out of reach.
+
+use super::{CopyError, Copying, End};
+use crate::clock::Clock;
+use crate::limits::{COPY_ATTEMPTS_MAX, COPY_PAGE_ROWS, COPY_RETRY_WAIT};
+use crate::record::SessionId;
+use crate::store::scan::{Cursor, Scan};
+use crate::store::{StoreError, StoreErrorKind};
+
+/// Goes through the ids of one end, page by page.
+pub(super) struct Walk<'a> {
+    scan: &'a dyn Scan,
+    end: End,
+    clock: &'a Clock,
+    /// None behind the last page.
+    cursor: Option<Cursor>,
+    /// Rows under keys that no cookie can name, so far.
+    pub(super) unusable: u64,
+}
+
+impl Copying<'_> {
+    /// Begins a pass over one end.
+    pub(super) async fn walk(&self, end: End, phase: &'static str) -> Walk<'_> {
+        let scan = match end {
+            End::Source => self.source,
+            End::Target => self.target,
+        };
+        // A figure for the eye alone: without it the bar has no end.
+        let total = scan.count(self.clock.now_s()).await.ok();
+        self.gauge.begin(phase, total);
+        Walk {
+            scan,
+            end,
+            clock: self.clock,
+            cursor: Some(Cursor::default()),
+            unusable: 0,
+        }
+    }
+}
+
+impl Walk<'_> {
+    /// The next page, and the time by which its rows are valid.
+    pub(super) async fn next(&mut self) -> Result<Option<(Vec<SessionId>, i64)>, CopyError> {
+        let Some(cursor) = self.cursor.take() else {
+            return Ok(None);
+        };
+        let now_s = self.clock.now_s();
+        let scan = self.scan;
+        let page = patiently(self.end, || scan.ids_after(&cursor, COPY_PAGE_ROWS, now_s)).await?;
+        self.unusable += page.unusable;
+        self.cursor = page.next;
+        Ok(Some((page.ids, now_s)))
+    }
+}
+
+/// Asks one end, again where it was out of reach.
+pub(super) async fn patiently<T, F>(end: End, mut ask: impl FnMut() -> F) -> Result<T, CopyError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        match ask().await {
+            Ok(answer) => return Ok(answer),
+            Err(error)
+                if error.kind == StoreErrorKind::Unavailable && attempts < COPY_ATTEMPTS_MAX =>
+            {
+                tokio::time::sleep(COPY_RETRY_WAIT).await;
+            }
+            Err(error) => return Err(CopyError { end, error }),
+        }
+    }
+}

@@ -1,0 +1,396 @@
+//! Which server is used after faults, looks and the operator's word; with random walks over all of them.
+
+use super::*;
+use crate::store::mysql::server::{Facts, Membership};
+
+fn server(variables: &[(&str, &str)], membership: Membership) -> Server {
+    let mut facts = Facts::default();
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
+    facts.add(variables.iter().map(owned));
+    facts.server(membership)
+}
+
+fn single() -> Server {
+    server(&[("version", "8.4.0")], Membership::Untold)
+}
+
+fn node_of(cluster: &str) -> Server {
+    let variables = [
+        ("wsrep_on", "ON"),
+        ("wsrep_provider", "/usr/lib/galera/libgalera_smm.so"),
+        ("wsrep_cluster_state_uuid", cluster),
+    ];
+    server(&variables, Membership::Untold)
+}
+
+fn node() -> Server {
+    node_of("c1")
+}
+
+fn member(membership: Membership) -> Server {
+    server(&[("group_replication_group_name", "g1")], membership)
+}
+
+/// A server serves after these were tried in vain.
+fn found(
+    choice: &mut Choice,
+    index: usize,
+    server: &Server,
+    tried: &[(usize, Failure)],
+    now: Instant,
+) -> Found {
+    let mut walk = choice.walk();
+    for (index, failure) in tried {
+        walk.tried(*index, *failure);
+    }
+    choice.found(index, server, &walk, now)
+}
+
+fn order(choice: &mut Choice) -> Vec<usize> {
+    choice.walk().order()
+}
+
+#[test]
+fn a_single_server_that_was_left_after_a_failure_is_not_used_again_without_the_operators_word() {
+    // A member of a group whose state nobody may see is no better than one.
+    for server in [single(), member(Membership::Untold)] {
+        let (mut choice, now) = (Choice::new(2), Instant::now());
+        assert_eq!(found(&mut choice, 0, &server, &[], now), Found::Serves);
+        let failed = [(0, Failure::Failed)];
+        let next = found(&mut choice, 1, &server, &failed, now);
+        assert_eq!(next, Found::Adopted);
+        let others = order(&mut choice);
+        assert_eq!(others, [1], "not even when the second one fails");
+        assert!(choice.is_barred(0));
+
+        choice.prefer_first(&server);
+        assert_eq!(order(&mut choice), [0, 1]);
+    }
+}
+
+#[test]
+fn a_server_that_was_read_only_may_be_used_when_the_roles_change() {
+    let (mut choice, now) = (Choice::new(2), Instant::now());
+    let unfit = |index| [(index, Failure::Unfit)];
+    let next = found(&mut choice, 1, &single(), &unfit(0), now);
+    assert_eq!(next, Found::Adopted);
+    assert_eq!(order(&mut choice), [1, 0]);
+    let next = found(&mut choice, 0, &single(), &unfit(1), now);
+    assert_eq!(next, Found::Adopted);
+    assert_eq!(choice.current(), 0);
+}
+
+#[test]
+fn a_full_server_is_helped_out_by_members_of_its_cluster_and_not_left() {
+    let (mut choice, now) = (Choice::new(3), Instant::now());
+    let full = [(0, Failure::Full)];
+    let helper = found(&mut choice, 1, &single(), &full, now);
+    assert_eq!(helper, Found::Foreign);
+    let helper = found(&mut choice, 1, &node(), &full, now);
+    assert_eq!(helper, Found::HelpsOut);
+    let helper = found(&mut choice, 2, &node_of("c2"), &full, now);
+    assert_eq!(helper, Found::Foreign);
+    assert_eq!(order(&mut choice), [0, 1, 2]);
+    assert_eq!(found(&mut choice, 0, &node(), &[], now), Found::Serves);
+}
+
+#[test]
+fn a_server_outside_of_the_cluster_is_never_used_in_its_place() {
+    let (mut choice, now) = (Choice::new(3), Instant::now());
+    assert_eq!(found(&mut choice, 0, &node(), &[], now), Found::Serves);
+    let first = [(0, Failure::Failed)];
+    assert_eq!(found(&mut choice, 1, &node(), &first, now), Found::Adopted);
+    // The first one is started on its own, and the second one refuses one connection.
+    let second = [(1, Failure::Failed)];
+    for alone in [single(), node_of("c2"), member(Membership::Online)] {
+        let next = found(&mut choice, 0, &alone, &second, now);
+        assert_eq!(next, Found::Foreign);
+    }
+    let both = [(1, Failure::Failed), (0, Failure::Unfit)];
+    assert_eq!(found(&mut choice, 2, &node(), &both, now), Found::Adopted);
+    // The one in use is started on its own.
+    assert_eq!(found(&mut choice, 2, &single(), &[], now), Found::Foreign);
+
+    choice.prefer_first(&single());
+    assert_eq!(found(&mut choice, 0, &single(), &[], now), Found::Serves);
+}
+
+#[test]
+fn the_only_server_of_a_list_may_become_anything() {
+    let (mut choice, now) = (Choice::new(1), Instant::now());
+    for server in [node(), single(), node_of("c2")] {
+        assert_eq!(found(&mut choice, 0, &server, &[], now), Found::Serves);
+    }
+}
+
+#[test]
+fn a_member_in_use_goes_on_when_the_account_may_no_longer_see_its_state() {
+    let (mut choice, now) = (Choice::new(2), Instant::now());
+    let (told, untold) = (member(Membership::Online), member(Membership::Untold));
+    assert_eq!(found(&mut choice, 0, &told, &[], now), Found::Serves);
+    assert_eq!(found(&mut choice, 0, &untold, &[], now), Found::Serves);
+    let failed = [(0, Failure::Failed)];
+    let next = found(&mut choice, 1, &untold, &failed, now);
+    assert_eq!(next, Found::Foreign, "it may be OFFLINE");
+}
+
+#[test]
+fn a_connection_to_a_server_that_is_no_longer_in_use_is_not_handed_out() {
+    let now = Instant::now();
+    for (server, expected) in [(single(), Found::Moved), (node(), Found::Serves)] {
+        let mut choice = Choice::new(2);
+        found(&mut choice, 1, &server, &[(0, Failure::Unfit)], now);
+        let walk = choice.walk();
+        choice.prefer_first(&server);
+        assert_eq!(choice.found(1, &server, &walk, now), expected);
+    }
+    // What was found out before the operator's word does not undo it.
+    let mut choice = Choice::new(2);
+    let mut walk = choice.walk();
+    walk.tried(0, Failure::Failed);
+    choice.prefer_first(&single());
+    assert_eq!(choice.found(1, &single(), &walk, now), Found::Moved);
+    assert!(!choice.is_barred(0));
+}
+
+#[test]
+fn a_locked_server_is_left_only_for_one_that_serves() {
+    let (mut choice, now) = (Choice::new(2), Instant::now());
+    choice.suspect_locked();
+    let mut walk = choice.walk();
+    assert_eq!(walk.order(), [1, 0]);
+    walk.tried(1, Failure::Unfit);
+    assert_eq!(choice.found(0, &single(), &walk, now), Found::Serves);
+    assert_eq!(order(&mut choice), [0, 1], "the others were asked once");
+
+    choice.suspect_locked();
+    let walk = choice.walk();
+    assert_eq!(choice.found(1, &single(), &walk, now), Found::Adopted);
+    assert_eq!(order(&mut choice), [1]);
+    choice.suspect_locked();
+    assert_eq!(order(&mut choice), [1], "there is no other one");
+}
+
+/// A cluster whose first servers were left for the last one.
+fn at_the_last(servers: usize, now: Instant) -> Choice {
+    let mut choice = Choice::new(servers);
+    let failed: Vec<_> = (0..servers - 1).map(|n| (n, Failure::Failed)).collect();
+    let next = found(&mut choice, servers - 1, &node(), &failed, now);
+    assert_eq!(next, Found::Adopted);
+    choice
+}
+
+#[test]
+fn a_member_of_a_cluster_is_used_again_after_it_was_healthy_without_a_break() {
+    let start = Instant::now();
+    let mut choice = at_the_last(3, start);
+    assert_eq!(order(&mut choice), [2, 0, 1]);
+
+    assert!(!choice.looked_at(0, true, start));
+    let almost = start + RETURN_AFTER_MIN - Duration::from_millis(1);
+    assert!(!choice.looked_at(0, true, almost));
+    assert!(!choice.looked_at(0, false, almost), "a break");
+    assert!(!choice.looked_at(0, true, almost));
+    assert!(!choice.looked_at(0, true, start + RETURN_AFTER_MIN));
+    assert!(choice.looked_at(0, true, almost + RETURN_AFTER_MIN));
+    assert_eq!(choice.current(), 0);
+}
+
+#[test]
+fn an_earlier_server_on_its_way_back_is_not_overtaken() {
+    let start = Instant::now();
+    let mut choice = at_the_last(3, start);
+    assert!(!choice.looked_at(1, true, start));
+    let later = start + Duration::from_secs(1);
+    assert!(!choice.looked_at(0, true, later));
+    assert!(!choice.looked_at(1, true, start + RETURN_AFTER_MIN));
+    assert!(choice.looked_at(0, true, later + RETURN_AFTER_MIN));
+}
+
+#[test]
+fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
+    let (mut choice, mut now) = (Choice::new(2), Instant::now());
+    let failed = [(0, Failure::Failed)];
+    let mut waits = Vec::new();
+    for _ in 0..7 {
+        let next = found(&mut choice, 1, &node(), &failed, now);
+        assert_eq!(next, Found::Adopted);
+        let left_at = now;
+        while !choice.looked_at(0, true, now) {
+            now += Duration::from_secs(5);
+        }
+        waits.push((now - left_at).as_secs());
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 600, 600]);
+
+    now += RETURN_IS_SOON;
+    found(&mut choice, 1, &node(), &failed, now);
+    assert!(!choice.looked_at(0, true, now));
+    assert!(choice.looked_at(0, true, now + RETURN_AFTER_MIN));
+}
+
+#[test]
+fn nobody_stays_barred_where_the_cluster_tells_who_belongs_to_it() {
+    let (mut choice, now) = (Choice::new(3), Instant::now());
+    // Nothing is known of the second one, which is down from the start, nor of the first one.
+    let failed = [(0, Failure::Failed), (1, Failure::Failed)];
+    let next = found(&mut choice, 2, &node(), &failed, now);
+    assert_eq!(next, Found::Adopted);
+    assert_eq!(order(&mut choice), [2, 0, 1]);
+
+    // Passed over while the store used a server that told nothing of a cluster.
+    let mut choice = Choice::new(3);
+    let untold = member(Membership::Untold);
+    found(&mut choice, 1, &untold, &[(0, Failure::Failed)], now);
+    assert_eq!(order(&mut choice), [1, 2]);
+    choice.learn(&member(Membership::Online));
+    assert_eq!(order(&mut choice), [1, 0, 2]);
+}
+
+/// Servers that fail, return, leave their cluster and join it, and what the choice was told of them.
+struct World {
+    random: fastrand::Rng,
+    choice: Choice,
+    now: Instant,
+    servers: Vec<Server>,
+    /// Left after a failure while no cluster was known, and not since brought back by the operator.
+    left: Vec<bool>,
+    healthy_since: Vec<Option<Instant>>,
+}
+
+/// Random servers, faults and looks: no rule is ever broken.
+#[test]
+fn whatever_happens_no_server_without_the_latest_rows_is_used() {
+    let mut random = fastrand::Rng::with_seed(11);
+    for _ in 0..1000 {
+        let count = random.usize(1..5);
+        let is_clustered = random.bool();
+        let mut world = World {
+            choice: Choice::new(count),
+            now: Instant::now(),
+            servers: vec![if is_clustered { node() } else { single() }; count],
+            left: vec![false; count],
+            healthy_since: vec![None; count],
+            random: random.fork(),
+        };
+        for _ in 0..200 {
+            world.now += Duration::from_secs(world.random.u64(0..20));
+            match world.random.u8(..) {
+                0..8 => world.prefer_first(),
+                8..20 if is_clustered => world.change_kind(),
+                20..40 => world.choice.suspect_locked(),
+                40..150 => world.request(),
+                _ if is_clustered => world.look(),
+                _ => {}
+            }
+            world.holds();
+        }
+    }
+}
+
+impl World {
+    fn prefer_first(&mut self) {
+        self.choice.prefer_first(&self.servers[0]);
+        self.left.fill(false);
+        self.healthy_since.fill(None);
+    }
+
+    /// A server is started outside of the cluster, or in it again.
+    fn change_kind(&mut self) {
+        let index = self.random.usize(..self.servers.len());
+        self.servers[index] =
+            [node(), node(), single(), node_of("c2")][self.random.usize(..4)].clone();
+    }
+
+    /// Tries the servers in order until one serves, as a request does; perhaps the operator speaks meanwhile.
+    fn request(&mut self) {
+        let before = self.choice.current();
+        let cluster = self.choice.cluster().cloned();
+        let mut walk = self.choice.walk();
+        let mut failed = vec![before; usize::from(walk.is_from_locked())];
+        let is_interrupted = self.random.u8(..) < 20;
+        for index in walk.order() {
+            if self.random.bool() {
+                if is_interrupted {
+                    self.prefer_first();
+                }
+                let found = (self.choice).found(index, &self.servers[index], &walk, self.now);
+                let is_used = matches!(found, Found::Serves | Found::Adopted | Found::HelpsOut);
+                if is_used {
+                    self.may_be_used(index, cluster.as_ref().filter(|_| !is_interrupted));
+                }
+                if found == Found::Adopted {
+                    assert!(!is_interrupted, "the operator's word counts");
+                    let is_known = self.choice.cluster().is_some();
+                    let failed = failed.iter().filter(|_| !is_known);
+                    failed.for_each(|index| self.left[*index] = true);
+                }
+                match found {
+                    Found::Foreign => walk.tried(index, Failure::Unfit),
+                    _ => break,
+                }
+                continue;
+            }
+            let failure = [Failure::Unfit, Failure::Full, Failure::Failed][self.random.usize(..3)];
+            if failure == Failure::Failed {
+                failed.push(index);
+            }
+            walk.tried(index, failure);
+        }
+        if self.choice.current() != before {
+            self.healthy_since.fill(None);
+        }
+    }
+
+    /// Holds that a server has all that was acknowledged, as far as anybody can know.
+    fn may_be_used(&self, index: usize, cluster: Option<&Server>) {
+        let server = &self.servers[index];
+        if let Some(cluster) = cluster.filter(|_| self.servers.len() > 1) {
+            assert!(server.shares_cluster_with(cluster), "{server:?}");
+        } else if index != self.choice.current() {
+            assert!(server.is_clustered(), "{server:?}");
+        }
+    }
+
+    fn look(&mut self) {
+        let Some(cluster) = self.choice.cluster().cloned() else {
+            return;
+        };
+        let Some(index) = self.choice.earlier().next() else {
+            return;
+        };
+        let is_healthy =
+            self.random.u8(..) < 240 && self.servers[index].shares_cluster_with(&cluster);
+        let since = *self.healthy_since[index].get_or_insert(self.now);
+        if self.choice.looked_at(index, is_healthy, self.now) {
+            assert!(is_healthy && self.now - since >= RETURN_AFTER_MIN);
+        }
+        if !is_healthy || self.choice.current() == index {
+            self.healthy_since[index] = None;
+        }
+    }
+
+    fn holds(&mut self) {
+        let current = self.choice.current();
+        if self.choice.cluster().is_some() {
+            // From now on each of them has to prove that it is a member.
+            self.left.fill(false);
+        }
+        assert!(!self.left[current], "a single server came back by itself");
+        let walk = self.choice.walk();
+        let (order, is_from_locked) = (walk.order(), walk.is_from_locked());
+        if is_from_locked {
+            self.choice.suspect_locked();
+        }
+        let place = order.iter().position(|index| *index == current);
+        let expected = usize::from(is_from_locked) * (order.len() - 1);
+        assert_eq!(place, Some(expected));
+        // Each member is asked, whatever happened to it: the rest may fail, and it has all rows.
+        for index in 0..self.servers.len() {
+            let is_known = self.choice.cluster().is_some() && self.servers.len() > 1;
+            let is_asked = order.contains(&index);
+            assert!(is_asked || !is_known, "{index} is barred for ever");
+            assert_eq!(is_asked, index == current || !self.choice.is_barred(index));
+        }
+    }
+}

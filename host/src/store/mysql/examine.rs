@@ -1,0 +1,299 @@
+//! The examination of the servers of a list and of their tables, each by its own. Changes nothing: its writing statements name no row.
+//! What is judged of the table is judged at start, by the same rules as where a host starts.
+
+mod list;
+
+use std::time::{Duration, Instant};
+
+use mysql_async::Value;
+
+use super::connect_error::{ConnectError, Culprit};
+use super::options::{Options, SchemaNames};
+use super::server::{
+    Facts, GALERA_STATUS, GROUP_MEMBERS, MEMBERS_RIGHT, Membership, READ_ONLY, VARIABLES,
+};
+use super::{MysqlStore, Shared};
+use crate::clock::Clock;
+use crate::limits::{CHECK_CLOCK_SKEW_WARN, CHECK_LATENCY_READS, MYSQL_CHECK_LATENCY_WARN};
+use crate::store::StoreError;
+use crate::store::examine::Finding;
+use list::Met;
+
+/// Looks at each server: at schema, charset, privileges, causality, latency and clock, in this order, one finding each. Then at the list
+/// as a whole. A server that takes no writes is looked at, too.
+///
+/// # Errors
+/// Where the only server is out of reach.
+///
+/// Cancel safety: dropping it changes nothing.
+pub async fn examine(options: &Options, clock: &Clock) -> Result<Vec<Finding>, ConnectError> {
+    let servers = list::each(options);
+    let is_list = servers.len() > 1;
+    let (mut findings, mut met) = (Vec::new(), Vec::new());
+    for (name, options) in servers {
+        let found = match MysqlStore::connect(&options).await {
+            Ok(store) => {
+                let (found, server) = store.examine(&name, clock).await;
+                store.shutdown().await;
+                met.extend(server);
+                found
+            }
+            Err(error) if error.culprit == Culprit::Reach && !is_list => return Err(error),
+            Err(error) => vec![unusable(error)],
+        };
+        findings.extend(found.into_iter().map(|finding| match is_list {
+            true => finding.at(&name),
+            false => finding,
+        }));
+    }
+    findings.extend(list::judge(&met));
+    Ok(findings)
+}
+
+impl MysqlStore {
+    /// The findings, and the server as the others of its list are compared with it.
+    async fn examine(&self, name: &str, clock: &Clock) -> (Vec<Finding>, Option<Met>) {
+        let shared = &*self.shared;
+        let mut findings = self.table();
+        let facts = facts(shared).await;
+        findings.push(privileges(shared, facts.as_ref().ok()).await);
+        let causality = facts.as_ref().map(|(facts, _)| causality(facts));
+        findings.push(causality.unwrap_or_else(|error| unanswered("causality", error)));
+        let latency = latency(shared).await;
+        findings.push(latency.unwrap_or_else(|error| unanswered("latency", &error)));
+        let skew = clock_skew(shared, clock).await;
+        findings.push(skew.unwrap_or_else(|error| unanswered("clock", &error)));
+        let met = facts.ok().map(|(facts, members)| Met {
+            name: name.to_owned(),
+            server: facts.server(members.unwrap_or(Membership::Untold)),
+            is_closed: facts.read_only().is_some(),
+        });
+        (findings, met)
+    }
+
+    /// What the start has found about the table, by subject.
+    fn table(&self) -> Vec<Finding> {
+        let SchemaNames {
+            table, session_id, ..
+        } = &self.shared.names;
+        let of = |subject: &str| {
+            let of_subject = |finding: &&Finding| finding.subject == subject;
+            self.findings().iter().filter(of_subject).cloned().collect()
+        };
+        let mut problems: Vec<_> = of("schema");
+        if !self.shared.columns.is_id_primary {
+            let found =
+                "the id alone is not the primary key, so each commit is a statement of its own";
+            let sql =
+                format!("ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({session_id})");
+            problems.push(Finding::warning("schema", found, sql));
+        }
+        let good = format!("the table {table} has all columns, its key and its index");
+        let held = "the data column holds all characters, ids are compared byte for byte";
+        vec![
+            Finding::of_problems("schema", good, problems),
+            Finding::of_problems("charset", held, of("charset")),
+        ]
+    }
+
+    /// The variable that keeps the server from taking writes; none where it takes them.
+    ///
+    /// # Errors
+    /// When the server did not answer.
+    ///
+    /// Cancel safety: a read; dropping it changes nothing.
+    pub async fn read_only(&self) -> Result<Option<&'static str>, StoreError> {
+        let mut facts = Facts::default();
+        add(&mut facts, &self.shared, READ_ONLY).await?;
+        Ok(facts.read_only())
+    }
+}
+
+/// Why a server cannot serve, as a finding.
+fn unusable(error: ConnectError) -> Finding {
+    let subject = match error.culprit {
+        Culprit::Reach => "reach",
+        Culprit::Table | Culprit::Columns => "schema",
+        _ => "privileges",
+    };
+    Finding::fault(subject, error.detail, error.remedy)
+}
+
+/// The server's variables; and its membership where it is in a group, unless the account may not read that.
+async fn facts(shared: &Shared) -> Result<(Facts, Option<Membership>), StoreError> {
+    let mut facts = Facts::default();
+    add(&mut facts, shared, VARIABLES).await?;
+    if facts.is_galera() {
+        add(&mut facts, shared, GALERA_STATUS).await?;
+        return Ok((facts, None));
+    }
+    if !facts.is_grouped() {
+        return Ok((facts, None));
+    }
+    let members = shared.ask(GROUP_MEMBERS, Vec::new()).await.ok();
+    let member = |cells: &Vec<Value>| {
+        let is_own = cell_text(cells.first()).as_deref() == Some("1");
+        (is_own, cell_text(cells.get(1)).unwrap_or_default())
+    };
+    let members = members.map(|rows| rows.iter().map(member).collect::<Vec<_>>());
+    Ok((facts, members.map(|members| Membership::of(&members))))
+}
+
+async fn add(facts: &mut Facts, shared: &Shared, show: &str) -> Result<(), StoreError> {
+    let rows = shared.ask(show, Vec::new()).await?;
+    let pair = |cells: &Vec<Value>| Some((cell_text(cells.first())?, cell_text(cells.get(1))));
+    facts.add(rows.iter().filter_map(pair));
+    Ok(())
+}
+
+/// The statements that sessions need, each over no row: the server checks the privileges before it looks for rows.
+async fn privileges(shared: &Shared, facts: Option<&(Facts, Option<Membership>)>) -> Finding {
+    const SUBJECT: &str = "privileges";
+    let table = &shared.names.table;
+    let closed = facts.and_then(|(facts, _)| facts.read_only());
+    let mut problems = Vec::new();
+    for (verb, statement) in statements(&shared.names) {
+        // It refuses each statement that writes, whatever the account may do.
+        if closed.is_some() && verb != "SELECT" {
+            continue;
+        }
+        if let Err(error) = shared.ask(&statement, Vec::new()).await {
+            let found = format!("{verb} on the table is refused ({})", error.detail);
+            let remedy = format!("GRANT {verb} ON {table} TO the account of the URL");
+            problems.push(Finding::fault(SUBJECT, found, remedy));
+        }
+    }
+    if facts.is_some_and(|(facts, members)| facts.is_grouped() && members.is_none()) {
+        let found = "the account may not read the members of the group, so a server that was left is not used again by itself";
+        let remedy = format!("GRANT {MEMBERS_RIGHT} TO the account of the URL");
+        problems.push(Finding::warning(SUBJECT, found, remedy));
+    }
+    let good = match closed {
+        None => "the account may SELECT, INSERT, UPDATE and DELETE".to_owned(),
+        Some(name) => format!(
+            "the account may SELECT; the server takes no writes ({name} is on), so nothing else was tried"
+        ),
+    };
+    Finding::of_problems(SUBJECT, good, problems)
+}
+
+fn statements(names: &SchemaNames) -> [(&'static str, String); 4] {
+    let SchemaNames {
+        table,
+        session_id,
+        expires,
+        data,
+    } = names;
+    let columns = format!("{session_id}, {expires}, {data}");
+    [
+        (
+            "SELECT",
+            format!("SELECT {columns} FROM {table} WHERE 1 = 0"),
+        ),
+        (
+            "INSERT",
+            format!("INSERT INTO {table} ({columns}) SELECT {columns} FROM {table} WHERE 1 = 0"),
+        ),
+        (
+            "UPDATE",
+            format!("UPDATE {table} SET {expires} = {expires} WHERE 1 = 0"),
+        ),
+        ("DELETE", format!("DELETE FROM {table} WHERE 1 = 0")),
+    ]
+}
+
+/// Whether a read on this server sees what another server has committed.
+fn causality(facts: &Facts) -> Finding {
+    const SUBJECT: &str = "causality";
+    let Some(setting) = facts.causality_setting() else {
+        return Finding::good(
+            SUBJECT,
+            "a single server: each read sees all committed writes",
+        );
+    };
+    let found = format!("a cluster, {setting} on the store's connections");
+    match facts.causality() {
+        Ok(None) => Finding::good(SUBJECT, found),
+        Ok(Some(lacking)) => Finding::fault(
+            SUBJECT,
+            format!("{found}: a member may answer without the last logout of another member"),
+            format!("{} on each member", lacking.global),
+        ),
+        Err(problem) => Finding::fault(SUBJECT, problem, "update the servers"),
+    }
+}
+
+async fn latency(shared: &Shared) -> Result<Finding, StoreError> {
+    let mut took = Vec::new();
+    // The first one prepares the statement.
+    for round in 0..=CHECK_LATENCY_READS {
+        let started_at = Instant::now();
+        shared.ask("SELECT 1", Vec::new()).await?;
+        if round > 0 {
+            took.push(started_at.elapsed());
+        }
+    }
+    took.sort_unstable();
+    let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
+    let found = format!(
+        "a round trip takes {} ms, at most {} ms of {CHECK_LATENCY_READS} trips",
+        in_ms(median),
+        in_ms(longest)
+    );
+    if median > MYSQL_CHECK_LATENCY_WARN {
+        let remedy = "run host and database in one data centre: each visit with a session waits for one round trip at least";
+        return Ok(Finding::warning("latency", found, remedy));
+    }
+    Ok(Finding::good("latency", found))
+}
+
+async fn clock_skew(shared: &Shared, clock: &Clock) -> Result<Finding, StoreError> {
+    const SUBJECT: &str = "clock";
+    let asked_at_ms = clock.now_ms();
+    let rows = shared
+        .ask("SELECT UNIX_TIMESTAMP(NOW(6))", Vec::new())
+        .await?;
+    let answered_at_ms = clock.now_ms();
+    let seconds = rows.first().and_then(|cells| cell_text(cells.first()));
+    let Some(seconds) = seconds.and_then(|text| text.parse::<f64>().ok()) else {
+        let remedy = "compare `SELECT NOW()` with the clock of this machine by hand";
+        return Ok(Finding::warning(
+            SUBJECT,
+            "the server tells no time",
+            remedy,
+        ));
+    };
+    let middle_ms = (asked_at_ms + answered_at_ms) as f64 / 2.0;
+    let ahead_s = seconds - middle_ms / 1000.0;
+    let direction = if ahead_s < 0.0 { "behind" } else { "ahead of" };
+    let found = format!(
+        "the database's clock is {:.1} s {direction} the clock of this machine",
+        ahead_s.abs()
+    );
+    if ahead_s.abs() > CHECK_CLOCK_SKEW_WARN.as_secs_f64() {
+        let remedy = "synchronize both clocks (chrony, systemd-timesyncd): sessions expire by the clock of each host";
+        return Ok(Finding::warning(SUBJECT, found, remedy));
+    }
+    Ok(Finding::good(SUBJECT, found))
+}
+
+fn unanswered(subject: &'static str, error: &StoreError) -> Finding {
+    let remedy = "correct what the server's error names, then run the command again";
+    Finding::fault(subject, error.detail.clone(), remedy)
+}
+
+/// A cell as text; none for NULL.
+fn cell_text(cell: Option<&Value>) -> Option<String> {
+    match cell? {
+        Value::Bytes(bytes) => String::from_utf8(bytes.clone()).ok(),
+        Value::Int(n) => Some(n.to_string()),
+        Value::UInt(n) => Some(n.to_string()),
+        Value::Double(n) => Some(n.to_string()),
+        Value::Float(n) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+fn in_ms(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64() * 1000.0)
+}

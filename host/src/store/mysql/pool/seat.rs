@@ -1,0 +1,190 @@
+//! A place for one connection, and the right to use it until it is dropped.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mysql_async::{Opts, Pool};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::super::circuit::Admission;
+use super::super::error::Fault;
+use super::super::hosts::jitter;
+use super::{Probe, ServerPool};
+
+/// A connection's longest life, before jitter: under what load balancers and PlanetScale (24 h) allow. Not the driver's own limit,
+/// which leaves a request without an answer that comes while an old connection is being closed.
+const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(3600);
+const CONNECTION_LIFE_JITTER: Duration = Duration::from_secs(600);
+
+/// A place. Its pool of the driver's has room for one connection.
+pub(super) struct Slot {
+    pool: Pool,
+    /// Whether there is a connection, as far as is known.
+    is_open: bool,
+    /// When the connection has lived long enough.
+    ends_at: Instant,
+}
+
+/// A place that is taken. Dropping it frees the place, after the connection was given back.
+pub(super) struct Seat {
+    server: Arc<ServerPool>,
+    /// None once it was given up.
+    slot: Option<Slot>,
+    generation: u64,
+    /// Whether the driver's pool has a connection that the next request can use: not before one was opened, nor while a statement runs.
+    is_sound: bool,
+    /// Whether its statement is the one that tries the server.
+    is_probe: bool,
+    // Dropped last: the request that gets it next finds the place free.
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Slot {
+    pub(super) fn new(options: &Opts) -> Self {
+        Self {
+            pool: Pool::new(options.clone()),
+            is_open: false,
+            ends_at: Instant::now(),
+        }
+    }
+}
+
+impl ServerPool {
+    /// Takes a place, one with a connection if there is one.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<(Seat, Probe<'_>), Fault> {
+        let mut state = self.lock();
+        let probe = match state.circuit.admit(Instant::now()) {
+            Admission::Pass => Probe(None),
+            Admission::Probe => Probe(Some(&**self)),
+            Admission::Refused(fault) => return Err(fault),
+        };
+        let slot = state.idle.pop_back();
+        let seat = Seat {
+            server: Arc::clone(self),
+            slot: Some(slot.expect("there is a free place for each permit")),
+            generation: state.generation,
+            is_sound: false,
+            is_probe: false,
+            permit: Some(permit),
+        };
+        Ok((seat, probe))
+    }
+}
+
+impl Seat {
+    pub(super) fn server(&self) -> &Arc<ServerPool> {
+        &self.server
+    }
+
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    pub(super) fn pool(&self) -> Pool {
+        let slot = self.slot.as_ref();
+        slot.expect("it was not given up").pool.clone()
+    }
+
+    /// Whether other places have a connection.
+    pub(super) fn has_others(&self) -> bool {
+        let state = self.server.lock();
+        state.generation == self.generation && state.open > self.own()
+    }
+
+    /// There is a connection now; true if there was none before.
+    pub(super) fn fill(&mut self) -> bool {
+        self.is_sound = true;
+        let Some(slot) = self.slot.as_mut().filter(|slot| !slot.is_open) else {
+            return false;
+        };
+        slot.is_open = true;
+        slot.ends_at =
+            Instant::now() + CONNECTION_LIFE_MAX + CONNECTION_LIFE_JITTER.mul_f64(jitter());
+        let mut state = self.server.lock();
+        if state.generation == self.generation {
+            state.open += 1;
+        }
+        true
+    }
+
+    /// Notes whether the connection can be used again.
+    pub(super) fn set_sound(&mut self, is_sound: bool) {
+        self.is_sound = is_sound;
+    }
+
+    /// Notes that its statement tries the server: others wait for what becomes of it.
+    pub(super) fn set_probe(&mut self, is_probe: bool) {
+        self.is_probe = is_probe;
+    }
+
+    /// Gives the place up because the server refused a connection for it, and with it all free places that have none; false
+    /// where this is the last one.
+    pub(super) fn retire(mut self, fault: &Fault) -> bool {
+        let server = Arc::clone(&self.server);
+        let own = self.own();
+        let mut state = server.lock();
+        if state.generation != self.generation {
+            // All began anew meanwhile: so does the request.
+            return true;
+        }
+        if state.open <= own {
+            return false;
+        }
+        state.open -= own;
+        let mut given_up: Vec<Slot> = self.slot.take().into_iter().collect();
+        if let Some(permit) = self.permit.take() {
+            permit.forget();
+        }
+        let empty = state.idle.iter().filter(|slot| !slot.is_open).count();
+        let forgotten = server.permits.forget_permits(empty);
+        given_up.extend(state.idle.drain(..forgotten));
+        let was_whole = state.size.shrink(given_up.len(), Instant::now());
+        let connections = state.size.now();
+        drop(state);
+        drop(given_up);
+        if was_whole {
+            tracing::warn!(
+                reason = fault.detail,
+                connections,
+                "a host of the session store refuses one more connection: the store works with those that it has"
+            );
+        }
+        true
+    }
+
+    /// The number that its place adds to those with a connection.
+    fn own(&self) -> usize {
+        usize::from(self.slot.as_ref().is_some_and(|slot| slot.is_open))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let own = self.own();
+        let Some(slot) = self.slot.take() else {
+            return;
+        };
+        let mut state = self.server.lock();
+        let is_current = state.generation == self.generation;
+        if is_current && self.is_probe {
+            state.circuit.abandon_probe();
+        }
+        // A server that refuses one more connection would not give a new one for an old one.
+        let is_worn = Instant::now() >= slot.ends_at && state.size.is_whole();
+        if is_current && self.is_sound && !is_worn {
+            state.idle.push_back(slot);
+            return;
+        }
+        if is_current {
+            state.open -= own;
+        }
+        let fresh = Slot::new(&self.server.driver_options);
+        state.idle.push_front(fresh);
+        drop(state);
+        // The driver's pool goes, and its connection or its half-opened one with it.
+        drop(slot);
+    }
+}

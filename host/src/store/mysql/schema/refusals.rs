@@ -1,0 +1,269 @@
+//! The rows that a table refuses for good, as far as it shows at start: each kind is told once, with the SQL that helps. At run time
+//! the host answers 500 where the table refuses a row. It is a fault where the table refuses each of them. Knows no connection.
+
+use super::Table;
+use crate::record::{Charset, SessionId};
+use crate::store::examine::Finding;
+use crate::store::mysql::options::SchemaNames;
+
+/// All that the table would refuse.
+pub(super) fn of(table: &Table, names: &SchemaNames) -> Vec<Finding> {
+    let mut refusals = Vec::new();
+    refusals.extend(data_charset(table, names));
+    refusals.extend(data_json(table, names));
+    refusals.extend(id_length(table, names));
+    refusals.extend(expiry_range(table, names));
+    refusals.extend(foreign_columns(table, names));
+    refusals.extend(checks(table, names));
+    refusals
+}
+
+/// Characters that the data column cannot hold: they are escaped, so nothing is refused, and the spelling differs.
+fn data_charset(table: &Table, names: &SchemaNames) -> Option<Finding> {
+    let set = table.column(names.data.as_str())?.character_set.as_deref();
+    (table.charset != Charset::Unicode).then(|| Finding::warning(
+        "charset",
+        format!(
+            "the column {} has the character set {}, which does not have all characters: the host writes the others as \\uXXXX, so a \
+             guest may read another spelling of the same JSON; run this SQL, then restart",
+            names.data,
+            set.unwrap_or("binary")
+        ),
+        format!(
+            "ALTER TABLE {} MODIFY {} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            names.table, names.data
+        ),
+    ))
+}
+
+/// MySQL's own JSON: it writes each text anew, and refuses texts that express-session may write.
+fn data_json(table: &Table, names: &SchemaNames) -> Option<Finding> {
+    is_json(table, names).then(|| Finding::warning(
+        "schema",
+        format!(
+            "the column {} has the type json: the server writes each session anew, so the host reads a session twice that it has just \
+             written, and the server refuses half of a surrogate pair (a 500); run this SQL, then restart",
+            names.data
+        ),
+        format!(
+            "ALTER TABLE {} MODIFY {} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            names.table, names.data
+        ),
+    ))
+}
+
+/// Whether the data column has MySQL's own type. MariaDB's is a text.
+pub(super) fn is_json(table: &Table, names: &SchemaNames) -> bool {
+    (table.column(names.data.as_str())).is_some_and(|it| it.kind.eq_ignore_ascii_case("json"))
+}
+
+fn id_length(table: &Table, names: &SchemaNames) -> Option<Finding> {
+    let column = table.column(names.session_id.as_str())?;
+    let chars_max = column.chars_max?;
+    (chars_max < SessionId::GENERATED_CHARS as u64).then(|| Finding::fault(
+        "schema",
+        format!(
+            "the column {} has room for {chars_max} characters, and the id of a new session has {}: each new session is answered with \
+             500; run this SQL, then restart",
+            names.session_id,
+            SessionId::GENERATED_CHARS
+        ),
+        format!(
+            "ALTER TABLE {} MODIFY {} varchar(128) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL",
+            names.table, names.session_id
+        ),
+    ))
+}
+
+fn expiry_range(table: &Table, names: &SchemaNames) -> Option<Finding> {
+    // No session's expiry is small enough for them, or a number at all.
+    const HOLD_NO_EXPIRY: [&str; 8] = [
+        "tinyint",
+        "smallint",
+        "mediumint",
+        "bit",
+        "date",
+        "time",
+        "year",
+        "bool",
+    ];
+    let kind = &table.column(names.expires.as_str())?.kind;
+    let kind = kind.to_ascii_lowercase();
+    if kind.starts_with("bigint") || kind.starts_with("int") && kind.contains("unsigned") {
+        return None;
+    }
+    let sql = format!(
+        "ALTER TABLE {} MODIFY {} int unsigned NOT NULL",
+        names.table, names.expires
+    );
+    if HOLD_NO_EXPIRY.iter().any(|it| kind.starts_with(it)) {
+        let problem = format!(
+            "the column {} has the type {kind}, which holds no time in seconds: each new session is answered with 500; run this SQL",
+            names.expires
+        );
+        return Some(Finding::fault("schema", problem, sql));
+    }
+    let problem = format!(
+        "the column {} has the type {kind}, which does not hold all times up to 2106 in seconds (a signed int ends on 2038-01-19): a \
+         session that ends later is answered with 500; run this SQL",
+        names.expires
+    );
+    Some(Finding::warning("schema", problem, sql))
+}
+
+/// Columns that are neither Express's nor ours, and need a value.
+fn foreign_columns(table: &Table, names: &SchemaNames) -> Option<Finding> {
+    let known = [
+        names.session_id.as_str(),
+        names.expires.as_str(),
+        names.data.as_str(),
+        "cloakroom_token",
+        "cloakroom_created",
+    ];
+    let is_known = |name: &str| known.iter().any(|known| known.eq_ignore_ascii_case(name));
+    let foreign: Vec<_> = (table.columns.iter())
+        .filter(|column| !column.is_optional && !is_known(&column.name))
+        .collect();
+    let listed: Vec<_> = (foreign.iter())
+        .map(|column| format!("`{}`", column.name))
+        .collect();
+    let changes: Vec<_> = (foreign.iter())
+        .map(|column| format!("MODIFY `{}` {} NULL", column.name, column.kind))
+        .collect();
+    (!foreign.is_empty()).then(|| Finding::fault(
+        "schema",
+        format!(
+            "the table {} has columns of another program that are NOT NULL without a default ({}): unless a trigger fills them in, each \
+             new session is answered with 500; run this SQL, or give them a default",
+            names.table,
+            listed.join(", ")
+        ),
+        format!("ALTER TABLE {} {}", names.table, changes.join(", ")),
+    ))
+}
+
+fn checks(table: &Table, names: &SchemaNames) -> Option<Finding> {
+    // MariaDB's type json is a text with a CHECK that has the column's name, and goes with the type alone.
+    let drop = |name: &String| match name.eq_ignore_ascii_case(names.data.as_str()) {
+        true => format!(
+            "MODIFY {} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
+            names.data
+        ),
+        false => format!("DROP CONSTRAINT `{name}`"),
+    };
+    let drops: Vec<_> = table.checks.iter().map(drop).collect();
+    (!drops.is_empty()).then(|| Finding::warning(
+        "schema",
+        format!(
+            "the table {} has CHECK constraints ({}): a session that fails one is answered with 500; run this SQL if a session may fail \
+             them",
+            names.table,
+            table.checks.join(", ")
+        ),
+        format!("ALTER TABLE {} {}", names.table, drops.join(", ")),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::examine::State;
+    use crate::store::mysql::schema::Column;
+
+    fn column(name: &str, kind: &str) -> Column {
+        Column {
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            character_set: None,
+            collation: None,
+            chars_max: None,
+            is_optional: false,
+        }
+    }
+
+    /// A table that refuses nothing.
+    fn table() -> Table {
+        let id = Column {
+            chars_max: Some(128),
+            ..column("session_id", "varchar(128)")
+        };
+        let data = Column {
+            character_set: Some("utf8mb4".to_owned()),
+            ..column("data", "mediumtext")
+        };
+        Table {
+            columns: vec![id, column("expires", "int(11) unsigned"), data],
+            indexes: Vec::new(),
+            charset: Charset::Unicode,
+            checks: Vec::new(),
+        }
+    }
+
+    /// What is told of the table when it was changed, and of nothing else.
+    fn told(change: impl FnOnce(&mut Table)) -> Finding {
+        let mut table = table();
+        change(&mut table);
+        let mut refusals = of(&table, &SchemaNames::default());
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        refusals.remove(0)
+    }
+
+    #[test]
+    fn a_table_as_express_makes_it_refuses_nothing() {
+        assert!(of(&table(), &SchemaNames::default()).is_empty());
+        let mut bigint = table();
+        bigint.columns[1].kind = "bigint(20)".to_owned();
+        assert!(of(&bigint, &SchemaNames::default()).is_empty());
+    }
+
+    #[test]
+    fn what_a_table_refuses_is_told_with_the_sql_that_helps() {
+        let charset = told(|table| {
+            table.columns[2].character_set = Some("latin1".to_owned());
+            table.charset = Charset::Ascii;
+        });
+        assert!(
+            charset.found.contains("character set latin1"),
+            "{charset:?}"
+        );
+        assert!(
+            charset
+                .remedy
+                .contains("MODIFY `data` mediumtext CHARACTER SET utf8mb4")
+        );
+
+        let json = told(|table| table.columns[2] = column("data", "json"));
+        assert!(json.found.contains("the type json"), "{json:?}");
+        let mut native = table();
+        native.columns[2] = column("data", "json");
+        assert!(is_json(&native, &SchemaNames::default()));
+        assert!(!is_json(&table(), &SchemaNames::default()));
+
+        let id = told(|table| table.columns[0].chars_max = Some(16));
+        assert!(id.found.contains("room for 16 characters"), "{id:?}");
+        assert!(id.remedy.contains("MODIFY `session_id` varchar(128)"));
+
+        for (kind, state) in [
+            ("int(11)", State::Warning),
+            ("int", State::Warning),
+            ("mediumint(9) unsigned", State::Fault),
+            ("smallint", State::Fault),
+            ("datetime", State::Fault),
+            ("timestamp", State::Fault),
+        ] {
+            let expiry = told(|table| table.columns[1].kind = kind.to_owned());
+            assert!(expiry.found.contains(kind), "{expiry:?}");
+            assert_eq!(expiry.state, state, "{expiry:?}");
+        }
+
+        let foreign = told(|table| table.columns.push(column("who", "varchar(9)")));
+        assert!(foreign.found.contains("`who`"), "{foreign:?}");
+        assert!(foreign.remedy.ends_with("MODIFY `who` varchar(9) NULL"));
+
+        let check = told(|table| table.checks.push("short".to_owned()));
+        assert!(
+            check.remedy.ends_with("DROP CONSTRAINT `short`"),
+            "{check:?}"
+        );
+    }
+}

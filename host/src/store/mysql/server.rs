@@ -1,0 +1,314 @@
+//! The kind of a server, told from its own variables: a single MySQL or MariaDB, a node of Galera, a member of Group Replication;
+//! and the setting with which a session of ours sees every earlier commit. Knows no driver.
+
+use std::collections::HashMap;
+use std::fmt;
+
+/// The variables that tell. `SHOW` rather than `SELECT @@`: a name that the server does not know is left out, and a Galera node
+/// outside of its cluster answers it as well.
+pub(super) const VARIABLES: &str = "SHOW VARIABLES WHERE Variable_name IN ('version', 'read_only', 'super_read_only', \
+     'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', \
+     'wsrep_reject_queries', 'group_replication_group_name', \
+     'group_replication_consistency', 'group_replication_single_primary_mode')";
+/// The status of a Galera node.
+pub(super) const GALERA_STATUS: &str = "SHOW STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_local_state', 'wsrep_cluster_status', \
+     'wsrep_cluster_state_uuid')";
+/// The members of a group: of each, whether it is this one, and its state.
+pub(super) const GROUP_MEMBERS: &str = "SELECT MEMBER_ID = @@server_uuid, MEMBER_STATE FROM performance_schema.replication_group_members";
+/// The right that the table of the members wants.
+pub(super) const MEMBERS_RIGHT: &str = "SELECT ON performance_schema.replication_group_members";
+/// Whether the server takes writes now.
+pub(super) const READ_ONLY: &str =
+    "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')";
+
+/// `wsrep_sync_wait` for all that we send: 1 covers reads, 2 changes and deletes, 4 inserts.
+const SYNC_WAIT: u64 = 7;
+/// Galera's number for a node that has all of its cluster's changes.
+const SYNCED: &str = "4";
+
+/// A server's variables and status, by names in lower case.
+#[derive(Debug, Default)]
+pub(super) struct Facts(HashMap<String, String>);
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Server {
+    pub(super) kind: Kind,
+    /// Whether the server itself says that it is a healthy member of its cluster. Never for a single server.
+    pub(super) is_healthy_member: bool,
+    /// Whether it is named as a member of a cluster, and the account may not see whether it is one.
+    is_untold: bool,
+    version: String,
+    /// The setting of its own that asks for causality, where it is strong enough without us.
+    own_causality: Option<String>,
+}
+
+/// The kinds of servers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A server that is no member of a cluster; it may have replicas, or be one.
+    Plain,
+    /// A node of the Galera cluster with this state UUID.
+    Galera { cluster: String },
+    /// A member of the group of this name.
+    Group { name: String, primaries: Primaries },
+}
+
+/// The number of members of a group that take writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Primaries {
+    One,
+    All,
+}
+
+/// The statement that makes a session of ours see every earlier commit, and the remedy where it is refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Causality {
+    pub(super) variable: &'static str,
+    pub(super) sql: String,
+    /// The statement that an administrator may run instead.
+    pub(super) global: String,
+}
+
+/// The state of a member of a group, as it sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Membership {
+    /// The account may not read the table.
+    Untold,
+    /// This member is ONLINE and sees a majority.
+    Online,
+    /// It is not.
+    Unfit,
+}
+
+impl Facts {
+    pub(super) fn add(&mut self, rows: impl IntoIterator<Item = (String, Option<String>)>) {
+        let rows = rows.into_iter();
+        let kept = rows.filter_map(|(name, value)| Some((name.to_ascii_lowercase(), value?)));
+        self.0.extend(kept);
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn is(&self, name: &str, value: &str) -> bool {
+        self.get(name)
+            .is_some_and(|it| it.eq_ignore_ascii_case(value))
+    }
+
+    /// The variable that says that the server takes no writes. MariaDB 12 has further values than ON and OFF.
+    pub(super) fn read_only(&self) -> Option<&'static str> {
+        // Of a fresh connection the last two, of MySQL and of MariaDB, are what the administrator set for all.
+        [
+            "read_only",
+            "super_read_only",
+            "innodb_read_only",
+            "transaction_read_only",
+            "tx_read_only",
+        ]
+        .into_iter()
+        .find(|name| {
+            self.get(name)
+                .is_some_and(|value| !matches!(value, "0" | "") && !self.is(name, "OFF"))
+        })
+    }
+
+    /// Whether it is a node of Galera: its status is to be asked for.
+    pub(super) fn is_galera(&self) -> bool {
+        let has_provider = !(self.is("wsrep_provider", "none") || self.is("wsrep_provider", ""));
+        (self.is("wsrep_on", "ON") || self.is("wsrep_on", "1")) && has_provider
+    }
+
+    /// Whether it is configured as a member of a group: the members are to be asked for.
+    pub(super) fn is_grouped(&self) -> bool {
+        self.get("group_replication_group_name")
+            .is_some_and(|name| !name.is_empty())
+    }
+
+    /// The reason why a Galera node does not serve; none if it serves.
+    pub(super) fn galera_fault(&self) -> Option<String> {
+        if !self.is("wsrep_ready", "ON") {
+            let status = self.get("wsrep_cluster_status").unwrap_or("unknown");
+            return Some(format!(
+                "the Galera node is not ready (wsrep_cluster_status is {status})"
+            ));
+        }
+        let rejected = self.get("wsrep_reject_queries").unwrap_or("NONE");
+        if !rejected.eq_ignore_ascii_case("NONE") {
+            return Some(format!(
+                "the Galera node takes no statements (wsrep_reject_queries is {rejected})"
+            ));
+        }
+        None
+    }
+
+    /// The setting that asks for causality, as it is; none for a single server, which needs none.
+    pub(super) fn causality_setting(&self) -> Option<String> {
+        let name = match (self.is_galera(), self.is_grouped()) {
+            (true, _) => "wsrep_sync_wait",
+            (false, true) => "group_replication_consistency",
+            (false, false) => return None,
+        };
+        Some(format!("{name} = {}", self.get(name).unwrap_or("unknown")))
+    }
+
+    /// The statement with which a session sees every earlier commit; none where the server's own value is already that strong.
+    ///
+    /// # Errors
+    /// A server that has no such setting.
+    pub(super) fn causality(&self) -> Result<Option<Causality>, String> {
+        if self.is_galera() {
+            return Ok(self.galera_causality());
+        }
+        if self.is_grouped() {
+            return self.group_causality();
+        }
+        Ok(None)
+    }
+
+    fn galera_causality(&self) -> Option<Causality> {
+        let own = self.get("wsrep_sync_wait");
+        let own: u64 = own.and_then(|value| value.parse().ok()).unwrap_or(0);
+        (own & SYNC_WAIT != SYNC_WAIT).then(|| {
+            let value = own | SYNC_WAIT;
+            Causality {
+                variable: "wsrep_sync_wait",
+                sql: format!("SET SESSION wsrep_sync_wait = {value}"),
+                global: format!("SET GLOBAL wsrep_sync_wait = {value}"),
+            }
+        })
+    }
+
+    fn group_causality(&self) -> Result<Option<Causality>, String> {
+        let own = self.get("group_replication_consistency");
+        let own = own.ok_or_else(|| {
+            "Group Replication without group_replication_consistency cannot be asked for the latest rows: it needs MySQL 8.0.14"
+                .to_owned()
+        })?;
+        let value = match own.to_ascii_uppercase().as_str() {
+            "BEFORE" | "BEFORE_AND_AFTER" => return Ok(None),
+            // The administrator's own setting stays.
+            "AFTER" => "BEFORE_AND_AFTER",
+            _ => "BEFORE",
+        };
+        Ok(Some(Causality {
+            variable: "group_replication_consistency",
+            sql: format!("SET SESSION group_replication_consistency = '{value}'"),
+            global: format!("SET PERSIST group_replication_consistency = '{value}'"),
+        }))
+    }
+
+    /// The server that these facts describe.
+    pub(super) fn server(&self, membership: Membership) -> Server {
+        let text = |name: &str| self.get(name).unwrap_or_default().to_owned();
+        let is_strong = matches!(self.causality(), Ok(None));
+        let (kind, is_healthy_member) = if self.is_galera() {
+            let cluster = text("wsrep_cluster_state_uuid");
+            let is_healthy = self.galera_fault().is_none()
+                && self.is("wsrep_local_state", SYNCED)
+                && self.is("wsrep_cluster_status", "Primary");
+            (Kind::Galera { cluster }, is_healthy)
+        } else if self.is_grouped() {
+            let is_single = self.is("group_replication_single_primary_mode", "ON")
+                || self.is("group_replication_single_primary_mode", "1");
+            let kind = Kind::Group {
+                name: text("group_replication_group_name"),
+                primaries: match is_single {
+                    true => Primaries::One,
+                    false => Primaries::All,
+                },
+            };
+            let is_healthy = membership == Membership::Online && self.read_only().is_none();
+            (kind, is_healthy)
+        } else {
+            (Kind::Plain, false)
+        };
+        Server {
+            is_untold: matches!(kind, Kind::Group { .. }) && membership == Membership::Untold,
+            kind,
+            is_healthy_member,
+            version: text("version"),
+            own_causality: self.causality_setting().filter(|_| is_strong),
+        }
+    }
+}
+
+impl Membership {
+    /// From the rows of [`GROUP_MEMBERS`].
+    pub(super) fn of(members: &[(bool, String)]) -> Self {
+        let own = members.iter().find(|(is_own, _)| *is_own);
+        let is_online = own.is_some_and(|(_, state)| state.eq_ignore_ascii_case("ONLINE"));
+        let lost = members
+            .iter()
+            .filter(|(_, state)| state.eq_ignore_ascii_case("UNREACHABLE"))
+            .count();
+        match is_online && lost * 2 < members.len() {
+            true => Self::Online,
+            false => Self::Unfit,
+        }
+    }
+}
+
+impl Server {
+    /// Whether both are members of one cluster, so that either has all that the other has acknowledged.
+    pub(super) fn shares_cluster_with(&self, other: &Self) -> bool {
+        self.is_clustered() && other.is_clustered() && self.names_cluster_of(other)
+    }
+
+    /// Whether both are configured for one cluster. A member that left its group is, too.
+    pub(super) fn names_cluster_of(&self, other: &Self) -> bool {
+        match (&self.kind, &other.kind) {
+            (Kind::Galera { cluster: one }, Kind::Galera { cluster: other }) => {
+                one == other && !one.is_empty()
+            }
+            (Kind::Group { name: one, .. }, Kind::Group { name: other, .. }) => one == other,
+            _ => false,
+        }
+    }
+
+    /// Whether it is known as a member of a cluster.
+    pub(super) fn is_clustered(&self) -> bool {
+        self.kind != Kind::Plain && !self.is_untold
+    }
+}
+
+/// For the line that tells the operator.
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let set_by_us = match &self.kind {
+            Kind::Plain => "",
+            Kind::Galera { .. } => "wsrep_sync_wait raised for the store's own sessions",
+            Kind::Group { .. } => {
+                "group_replication_consistency raised for the store's own sessions"
+            }
+        };
+        match &self.kind {
+            Kind::Plain => write!(f, "a single server")?,
+            Kind::Galera { cluster } => write!(f, "a node of the Galera cluster {cluster}")?,
+            Kind::Group { name, primaries } => {
+                let mode = match primaries {
+                    Primaries::One => "one primary",
+                    Primaries::All => "several primaries",
+                };
+                write!(f, "a member of the group {name} with {mode}")?;
+            }
+        }
+        write!(f, ", version {}", self.version)?;
+        match (&self.own_causality, set_by_us) {
+            (Some(own), _) => write!(f, ", {own}")?,
+            (None, "") => {}
+            (None, set_by_us) => write!(f, ", {set_by_us}")?,
+        }
+        match self.is_untold {
+            true => write!(
+                f,
+                ", treated as a single server, for the account may not see whether it is ONLINE: GRANT {MEMBERS_RIGHT}"
+            ),
+            false => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

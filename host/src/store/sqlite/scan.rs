@@ -1,0 +1,257 @@
+//! A look at an embedded store's file beside the host that has it open: short reads on a connection that cannot write. Takes
+//! no lock of the store's own.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::config::DbConfig;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, params};
+
+use super::fault::{store_error, unavailable};
+use super::file::beside;
+use super::statements::{self, SCHEMA_VERSION};
+use super::{SqliteStore, origin};
+use crate::limits::SQLITE_TIMEOUT;
+use crate::record::{Charset, SessionId, SessionRecord};
+use crate::store::scan::{Cursor, OwnColumns, Page, Scan};
+use crate::store::{StoreError, StoreFuture};
+
+const IDS_AFTER: &str = "
+    SELECT session_id FROM sessions WHERE session_id > ?1 AND expires >= ?2 ORDER BY session_id LIMIT ?3";
+
+const COUNT: &str = "SELECT count(*) FROM sessions WHERE expires >= ?1";
+
+/// How often a log is looked at that seems to be another database's, while a host changes the database.
+const LOG_LOOKS_MAX: u32 = 5;
+
+/// The rows of an embedded store, whether a host serves from it or not.
+///
+/// Dropping it leaves the write-ahead log as it is: to copy the log into the database is the host's work.
+#[derive(Debug)]
+pub struct SqliteScan {
+    path: PathBuf,
+    /// Its calls block, so they run on the runtime's threads for blocking work.
+    connection: Arc<Mutex<Connection>>,
+}
+
+/// Why a file cannot be read as an embedded store.
+#[derive(Debug, thiserror::Error)]
+pub enum ScanError {
+    /// There is no file, or not for this user.
+    #[error("cannot read the session database {}: {source}", path.display())]
+    File {
+        /// The file as it was named.
+        path: PathBuf,
+        /// The system's reason.
+        source: io::Error,
+    },
+    /// The path leads to a folder, a pipe or a device.
+    #[error("{} is no file", path.display())]
+    NotAFile {
+        /// The path as it was named.
+        path: PathBuf,
+    },
+    /// The log beside the database was written for another one, or for another state of it.
+    #[error(
+        "the log {} was not written for the session database {}: what SQLite would read is torn",
+        log_path.display(), path.display()
+    )]
+    ForeignLog {
+        /// The database.
+        path: PathBuf,
+        /// The log.
+        log_path: PathBuf,
+    },
+    /// The file is a database of something else, or of a later release.
+    #[error(
+        "{} holds no sessions that this release knows (schema version {version}, expected {SCHEMA_VERSION})",
+        path.display()
+    )]
+    Schema {
+        /// The file.
+        path: PathBuf,
+        /// The version that the file names.
+        version: i64,
+    },
+    /// SQLite cannot open or read the file.
+    #[error("cannot read the session database {}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// SQLite's reason.
+        source: rusqlite::Error,
+    },
+}
+
+impl SqliteScan {
+    /// Opens the database for reading. Makes no file, and blocks for one read of the log.
+    ///
+    /// This process must not have the database open: see [`SqliteScan::of_open`].
+    ///
+    /// # Errors
+    /// When the file is missing, cannot be read, has another database's log beside it, or is not this store's database.
+    pub fn open(path: &Path) -> Result<Self, ScanError> {
+        let unreadable = |source| ScanError::File {
+            path: path.into(),
+            source,
+        };
+        let found = fs::metadata(path).map_err(unreadable)?;
+        if !found.is_file() {
+            return Err(ScanError::NotAFile { path: path.into() });
+        }
+        if let Some(log_path) = foreign_log(path).map_err(unreadable)? {
+            let path = path.into();
+            return Err(ScanError::ForeignLog { path, log_path });
+        }
+        Self::connect(path)
+    }
+
+    /// As [`SqliteScan::open`], for the file of a store that this process has open. The store has looked at the log; a second look
+    /// would close a descriptor of the database, and that takes the store's locks away (POSIX).
+    ///
+    /// # Errors
+    /// As [`SqliteScan::open`].
+    pub fn of_open(path: &Path, _store: &SqliteStore) -> Result<Self, ScanError> {
+        Self::connect(path)
+    }
+
+    fn connect(path: &Path) -> Result<Self, ScanError> {
+        let failed = |source| ScanError::Sqlite {
+            path: path.into(),
+            source,
+        };
+        let connection = connect(path).map_err(failed)?;
+        let version: i64 = connection
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(failed)?;
+        if version != SCHEMA_VERSION {
+            let path = path.into();
+            return Err(ScanError::Schema { path, version });
+        }
+        Ok(Self {
+            path: path.into(),
+            connection: Arc::new(Mutex::new(connection)),
+        })
+    }
+
+    /// The file as it was named.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Runs a read on a thread that may block.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let connection = Arc::clone(&self.connection);
+        let task = tokio::task::spawn_blocking(move || {
+            // A panic leaves no transaction open: each read is one statement.
+            let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+            work(&connection).map_err(|error| store_error(&error, "reading sessions"))
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(_) => Err(unavailable(
+                "the reader of the session database has stopped",
+            )),
+        }
+    }
+}
+
+/// The path of the log beside the database, if it is another database's.
+fn foreign_log(path: &Path) -> io::Result<Option<PathBuf>> {
+    // SQLite keeps the log beside the file that a symbolic link leads to.
+    let path = path.canonicalize()?;
+    let log_path = beside(&path, "-wal");
+    let database = File::open(&path)?;
+    for _ in 0..LOG_LOOKS_MAX {
+        let stamp_before = origin::stamp(&database);
+        let log = match File::open(&log_path) {
+            Ok(log) => BufReader::new(log),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !origin::is_foreign(&database, log)? {
+            return Ok(None);
+        }
+        // A host that goes on meanwhile copies its log into the database and begins it anew: then these two belong to different times.
+        if origin::stamp(&database) == stamp_before {
+            return Ok(Some(log_path));
+        }
+    }
+    // Only a host changes the database so often, and a host has looked.
+    Ok(None)
+}
+
+/// May open the database for writing, since a log without its index can only be read by a connection that makes the index anew.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(SQLITE_TIMEOUT / 2)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    connection.pragma_update(None, "query_only", true)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    Ok(connection)
+}
+
+impl Scan for SqliteScan {
+    fn ids_after<'a>(
+        &'a self,
+        after: &'a Cursor,
+        rows_max: usize,
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+        Box::pin(async move {
+            let after = after.as_bytes().to_vec();
+            let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
+            let keys = self.read(move |connection| {
+                let mut statement = connection.prepare_cached(IDS_AFTER)?;
+                let after = ToSqlOutput::Borrowed(ValueRef::Text(&after));
+                let keys = statement.query_map(params![after, now_s, limit], |row| {
+                    Ok(row.get_ref(0)?.as_bytes()?.to_vec())
+                })?;
+                keys.collect::<rusqlite::Result<Vec<_>>>()
+            });
+            Ok(Page::of(keys.await?, rows_max))
+        })
+    }
+
+    fn rows<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(async move {
+            let ids = ids.to_vec();
+            self.read(move |connection| {
+                let rows = ids.iter().map(|id| statements::load(connection, id, now_s));
+                rows.collect::<rusqlite::Result<Vec<_>>>()
+            })
+            .await
+        })
+    }
+
+    fn count(&self, now_s: i64) -> StoreFuture<'_, Result<u64, StoreError>> {
+        Box::pin(async move {
+            let counted = self.read(move |connection| {
+                connection.query_row(COUNT, [now_s], |row| row.get::<_, i64>(0))
+            });
+            Ok(u64::try_from(counted.await?).unwrap_or(0))
+        })
+    }
+
+    fn own_columns(&self) -> OwnColumns {
+        OwnColumns {
+            tokens: true,
+            created: true,
+        }
+    }
+
+    fn charset(&self) -> Charset {
+        Charset::Unicode
+    }
+}

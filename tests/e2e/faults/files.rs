@@ -1,0 +1,127 @@
+//! The files of an embedded store: removed or replaced under the host, with a second name, with another database's log. None of it
+//! costs an answered commit in silence.
+
+use std::path::{Path, PathBuf};
+
+use cloakroom_tests::admin::Operator;
+use cloakroom_tests::browser::Browser;
+use cloakroom_tests::host::{Config, Host};
+
+use super::{scripted, until};
+use crate::{run_script, script};
+
+fn over(file: &Path) -> Config {
+    scripted(&format!("sqlite:{}", file.display()))
+}
+
+fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+/// Fault 36: what was removed or replaced under the host takes no further write, and a restart says what is to be done.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_removed_or_replaced_refuses_writers_until_a_restart() {
+    for (fate, is_replaced) in [("removed", false), ("replaced by another file", true)] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("sessions.sqlite");
+        let config = over(&file).admin("");
+        let mut host = config.start();
+        let operator = Operator::of(&host);
+        let browser = Browser::new();
+        script(&browser, &host, &["set n 1"]).await;
+        assert_eq!(operator.get("/readyz").await.status, 200);
+        let moved = beside(&file, ".moved");
+        std::fs::rename(&file, &moved).unwrap();
+        if is_replaced {
+            std::fs::copy(&moved, &file).unwrap();
+        }
+
+        for _ in 0..20 {
+            let writer = run_script(&browser, &host, &["increment n 1"]).await;
+            assert_eq!(writer.status, 503, "{}", writer.text);
+            assert!(writer.header("retry-after").is_some());
+            assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
+        }
+        let ready = operator.get("/readyz").await;
+        assert_eq!(ready.status, 503);
+        assert!(ready.text.contains("restart the host"), "{}", ready.text);
+        assert!(!ready.text.contains("sessions.sqlite"), "{}", ready.text);
+        assert_eq!(operator.metric("cloakroom_store_halted").await, Some(1.0));
+        assert_eq!(operator.metric("cloakroom_ready").await, Some(0.0));
+        let named = format!("sessions.sqlite was {fate} while the host had it open");
+        host.wait_for_log(&named).await;
+        let told = host.log_count("the session database is not written any more");
+        assert_eq!(told, 1, "{}", host.log());
+
+        // The remedy: the right file at its path. Its log is there still.
+        let cookie = browser.cookies(&host.url("/")).unwrap();
+        host.terminate();
+        std::fs::rename(&moved, &file).unwrap();
+        let host = config.start();
+        let browser = Browser::with_cookie(&host.url("/"), &cookie);
+        assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["2"]);
+        assert_eq!(Operator::of(&host).get("/readyz").await.status, 200);
+    }
+}
+
+/// The same without a visitor: the host looks by itself.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_that_was_removed_makes_an_idle_host_unready() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sessions.sqlite");
+    let host = over(&file).admin("").start();
+    let operator = Operator::of(&host);
+    std::fs::remove_file(&file).unwrap();
+    until(&host, "it is not ready", async || {
+        operator.get("/readyz").await.status == 503
+    })
+    .await;
+}
+
+/// Fault 37: another name of the file is the same file.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_host_on_a_hard_link_does_not_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("sessions.sqlite");
+    let link = folder.path().join("link.sqlite");
+    let host: Host = over(&file).start();
+    std::fs::hard_link(&file, &link).unwrap();
+    let (code, said) = over(&link).refused().await;
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("is in use by another host"), "{said}");
+    let browser = Browser::new();
+    assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["1"]);
+}
+
+/// Fault 36: a log that was written for another database is refused, before anything of it gets into this one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_of_another_database_does_not_start_and_its_own_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["mine.sqlite", "other.sqlite"].map(|name| folder.path().join(name));
+    let mut cookies = Vec::new();
+    for file in &files {
+        let mut host = over(file).start();
+        let browser = Browser::new();
+        script(&browser, &host, &["set n 1"]).await;
+        cookies.push(browser.cookies(&host.url("/")).unwrap());
+        host.kill();
+    }
+    let (log, own) = (beside(&files[0], "-wal"), folder.path().join("own"));
+    std::fs::rename(&log, &own).unwrap();
+    std::fs::copy(beside(&files[1], "-wal"), &log).unwrap();
+
+    let (code, said) = over(&files[0]).refused().await;
+
+    assert_eq!(code, Some(1), "{said}");
+    let named = "mine.sqlite-wal was not written for the session database";
+    assert!(
+        said.contains(named) && said.contains("remove the log"),
+        "{said}"
+    );
+    std::fs::rename(&own, &log).unwrap();
+    let host = over(&files[0]).start();
+    let browser = Browser::with_cookie(&host.url("/"), &cookies[0]);
+    assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["2"]);
+}

@@ -1,0 +1,101 @@
+//! HAProxy as a child process: the balancer in front of hosts, or in front of the database.
+
+use std::fs::File;
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::port::Port;
+use crate::warden::Warden;
+
+/// How long it may take to listen on a busy machine.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// A running HAProxy. Killed when dropped.
+#[derive(Debug)]
+pub struct Haproxy {
+    child: Child,
+    port: Port,
+    _warden: Warden,
+    directory: tempfile::TempDir,
+}
+
+impl Haproxy {
+    /// Starts it with these lines in its one `listen` section, and waits until it listens.
+    ///
+    /// # Panics
+    /// If it is not installed or does not start.
+    pub fn start(lines: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let warden = Warden::over(directory.path());
+        let port = Port::free();
+        let text = format!(
+            "global\n    maxconn 2000\nlisten front\n    bind 127.0.0.1:{}\n{lines}\n",
+            port.number()
+        );
+        let file = directory.path().join("haproxy.cfg");
+        std::fs::write(&file, text).expect("the configuration is written");
+        let log = File::create(directory.path().join("log")).expect("a log file");
+        // In the foreground and as one process: it ends with its parent's signal.
+        let child = Command::new(program())
+            .arg("-db")
+            .arg("-f")
+            .arg(&file)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("haproxy starts: run tests/setup.sh");
+        let mut haproxy = Self {
+            child,
+            port,
+            _warden: warden,
+            directory,
+        };
+        haproxy.wait_until_it_listens();
+        haproxy
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let end = Instant::now() + START_TIME_MAX;
+        while TcpStream::connect(("127.0.0.1", self.port.number())).is_err() {
+            let ended = !matches!(self.child.try_wait(), Ok(None));
+            assert!(!ended && Instant::now() < end, "{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The port that it listens on.
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// Its URL without a path.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port())
+    }
+
+    /// What it has to say.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Haproxy {
+    fn drop(&mut self) {
+        // Both fail only where it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Debian keeps it where an ordinary user's PATH may not look.
+fn program() -> PathBuf {
+    let place = PathBuf::from("/usr/sbin/haproxy");
+    if place.is_file() {
+        place
+    } else {
+        "haproxy".into()
+    }
+}
