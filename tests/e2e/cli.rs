@@ -124,25 +124,25 @@ fn a_weak_secret_is_refused_unless_it_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_alone_is_served_with_the_embedded_store() {
-    let directory = tempfile::tempdir().unwrap();
-    let start = |directory: tempfile::TempDir| {
+    // Of the test, not of a host: the second host finds what the first one left.
+    let folder = tempfile::tempdir().unwrap();
+    let start = || {
         let mut command = Command::new(binary());
         command
             .arg("serve")
             .arg(component("counter"))
             .args(["--listen", "127.0.0.1:0"])
-            .current_dir(directory.path());
-        Host::spawn(command, directory)
+            .current_dir(folder.path());
+        Host::spawn(command, tempfile::tempdir().unwrap())
     };
-    let mut host = start(directory);
+    let mut host = start();
     let browser = Browser::new();
     assert_eq!(browser.get(&host.url("/")).await.text, "1번 접속");
     assert_eq!(browser.get(&host.url("/session")).await.text, "2번 접속");
     let cookie = browser.cookies(&host.url("/")).unwrap();
     assert!(host.terminate().success(), "SIGTERM is a clean end");
-    let directory = std::mem::replace(&mut host.directory, tempfile::tempdir().unwrap());
     drop(host);
-    let host = start(directory);
+    let host = start();
     let same = Browser::with_cookie(&host.url("/"), &cookie);
     assert_eq!(
         same.get(&host.url("/any/where")).await.text,
