@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, binary};
+use cloakroom_tests::port::Port;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
@@ -197,10 +198,8 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
 async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
     // A pipe that is full before the host has said a word.
     let folder = tempfile::tempdir().unwrap();
-    let port = {
-        let probe = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        probe.local_addr().unwrap()
-    };
+    let own = Port::free();
+    let port = SocketAddr::from(([127, 0, 0, 1], own.number()));
     let config = Config::over("memory:").guest("/", "fixture-hello");
     let mut command = serve(folder.path(), &config);
     command.args(["--listen", &port.to_string()]);

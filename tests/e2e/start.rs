@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, SECRET, binary, component};
 use cloakroom_tests::mariadb::Mariadb;
+use cloakroom_tests::port::Port;
 
 /// Runs `cloakroom serve` on the store at `url` until it gives up.
 fn fails(url: &str, makes_the_table: bool) -> (Option<i32>, String) {
@@ -32,10 +33,8 @@ fn fails(url: &str, makes_the_table: bool) -> (Option<i32>, String) {
 
 #[test]
 fn a_database_that_is_not_there_is_a_failure_not_a_fault() {
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        free.local_addr().unwrap().port()
-    };
+    let own = Port::free();
+    let port = own.number();
     let (code, words) = fails(&format!("mysql://ann:hunter2@127.0.0.1:{port}/app"), true);
     assert_eq!(code, Some(1), "{words}");
     let told = format!("cloakroom: the session store cannot be reached: 127.0.0.1:{port}: ");

@@ -13,13 +13,13 @@
 //! A block without any of these is a fault: nobody would notice when it stops being true. `127.0.0.1:3000` stands for a free
 //! port.
 
-use std::net::TcpListener;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::host::{binary, repository};
+use crate::port::Port;
 
 /// How long anything on a page may take: the first build of a guest in Rust on a busy machine is the slowest.
 const PATIENCE: Duration = Duration::from_secs(420);
@@ -105,6 +105,7 @@ struct Reader {
     page: String,
     folder: tempfile::TempDir,
     address: String,
+    _port: Port,
     servers: Vec<Server>,
     /// What the last block said.
     output: Output,
@@ -137,13 +138,14 @@ impl Drop for Server {
 impl Reader {
     fn new(page: &str) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
-        let address = port.expect("a free port").to_string();
+        let port = Port::free();
+        let address = format!("127.0.0.1:{}", port.number());
         std::fs::write(folder.path().join(".cwd"), ".").expect("the folder is ours");
         Self {
             page: page.to_owned(),
             folder,
             address,
+            _port: port,
             servers: Vec::new(),
             output: Output::Said(String::new()),
         }

@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Host, binary, component};
+use cloakroom_tests::port::Port;
 
 use super::{HELLO, TOKEN, hello, hello_with_token, page};
 
@@ -122,9 +123,8 @@ async fn what_went_wrong_is_said_with_what_helps() {
     }
     assert_eq!(page(&host).await, "hello\n");
 
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let free = Port::free();
+    let address = format!("127.0.0.1:{}", free.number());
     let url = format!("http://{address}");
     for (url, code, part) in [
         (url.as_str(), 1, format!("--admin {address}")),
