@@ -96,10 +96,9 @@ mod tests {
     #[tokio::test]
     async fn it_gives_back_what_the_work_gave() {
         let progress = Progress::new("counter", 10, Arc::default());
-        let work = tokio::time::sleep(Duration::from_millis(1));
         let (done, took) = progress
             .show_while(async {
-                work.await;
+                tokio::time::sleep(Duration::from_millis(1)).await;
                 7
             })
             .await;
