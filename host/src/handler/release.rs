@@ -320,7 +320,8 @@ impl OurCookie<'_> {
         let own = match &self.change {
             CookieChange::Keep => return,
             CookieChange::WithStrays { own, strays } => {
-                for stray in strays {
+                // The likeliest place last: curl takes no other of several expiries to heart for a cookie that it has from a file.
+                for stray in strays.iter().rev() {
                     headers.append(SET_COOKIE, cookie::expire_cookie(self.name, stray));
                 }
                 &**own
