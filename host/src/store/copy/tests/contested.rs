@@ -34,10 +34,11 @@ impl Contested {
 impl SessionStore for Contested {
     fn load_many<'a>(
         &'a self,
-        _ids: &'a [SessionId],
+        ids: &'a [SessionId],
         _now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
-        unimplemented!("nobody reads here")
+        let rows = ids.iter().map(|_| None).collect();
+        Box::pin(std::future::ready(Ok(rows)))
     }
 
     fn commit_many<'a>(
@@ -62,11 +63,11 @@ impl SessionStore for Contested {
         _touches: &'a [Touch],
         _now_s: i64,
     ) -> StoreFuture<'a, Result<(), StoreError>> {
-        unimplemented!("nobody touches here")
+        Box::pin(std::future::ready(Ok(())))
     }
 
     fn reap(&self, _now_s: i64, _rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
-        unimplemented!("nobody reaps here")
+        Box::pin(std::future::ready(Ok(0)))
     }
 
     fn keeps_tokens(&self) -> bool {
