@@ -1,10 +1,10 @@
-//! Guests: loading components, running one request on an instance of its own, and whose fault it is when that fails. Knows a
-//! [`Session`](crate::session::Session) and no store, a [`Jar`](crate::cookie::Jar) of the guests' own cookies and not the session's,
-//! no connection, no status code.
+//! Guests: loads components, runs each request in an instance that serves no other request at the same time, and decides which party is to
+//! blame when a run fails. This module knows a [`Session`](crate::session::Session) but no store, and a [`Jar`](crate::cookie::Jar) with
+//! the guests' own cookies but not the session's. It knows no connections and no status codes.
 //!
-//! `runtime` has the engines and loads a [`Guest`]; `invoke` drives one [`GuestRequest`] on it to the release point, as an
-//! [`Attempt`](crate::session::Attempt) that can be repeated; `session_host` is the only way from a guest to its session,
-//! `cookies_host` to its cookies.
+//! `runtime` owns the engines and loads a [`Guest`]. `invoke` drives one [`GuestRequest`] to the release point, as an
+//! [`Attempt`](crate::session::Attempt) that can be repeated. `session_host` is a guest's only way to its session, and `cookies_host` its
+//! only way to its cookies.
 
 mod account;
 mod admission;

@@ -1,5 +1,5 @@
 //! State of one request that lasts over all its runs: its source, whether it had effects outside the host, and the denials that were
-//! logged. The account knows neither the session nor the grants.
+//! logged. This module knows neither the session nor the grants.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
@@ -7,19 +7,19 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use super::denials::{Denial, Denials};
 use crate::quota::Source;
 
-/// The account of one request. Clones are the same one.
+/// The accounting of one request. Clones share the same state.
 #[derive(Clone, Debug)]
 pub(super) struct Account(Arc<Entries>);
 
 #[derive(Debug)]
 struct Entries {
-    /// Requests of the guest that have left.
+    /// Number of outbound calls that the guest has sent.
     calls: AtomicU32,
-    /// A bit for each grant whose denial was told.
+    /// One bit per grant: set once a denial of that grant was logged.
     told: AtomicU8,
     request_id: Arc<str>,
     source: Source,
-    /// None where there is no request.
+    /// `None` for an instance that runs no request.
     denials: Option<Arc<Denials>>,
 }
 
@@ -28,7 +28,7 @@ impl Account {
         Self::with(Some(denials), request_id, source)
     }
 
-    /// Of an instance that runs no request.
+    /// Returns the accounting of an instance that runs no request.
     pub(super) fn none() -> Self {
         Self::with(None, Arc::default(), Source::default())
     }
@@ -43,17 +43,17 @@ impl Account {
         }))
     }
 
-    /// The connection that the request came by: its calls take turns with those of others.
+    /// Returns the connection that the request came by. Outbound calls of different connections take turns.
     pub(super) fn source(&self) -> Source {
         self.0.source
     }
 
-    /// Whether any request of the guest has left.
+    /// Returns whether the guest has sent any outbound call.
     pub(super) fn has_effects(&self) -> bool {
         self.0.calls.load(Ordering::Acquire) > 0
     }
 
-    /// Counts one more that leaves, unless there are `max` already.
+    /// Counts one more outbound call. Returns `false` without counting if there are `max` already.
     pub(super) fn count_call(&self, max: u32) -> bool {
         let next = |count| (count < max).then_some(count + 1);
         self.0
@@ -69,7 +69,7 @@ impl Account {
         }
     }
 
-    /// Counts a denial, and has the log told of the request's first one for each grant.
+    /// Counts a denial. Logs only the request's first denial of each grant.
     pub(super) fn denied(&self, denial: &Denial<'_>) {
         let Some(denials) = &self.0.denials else {
             return;

@@ -1,7 +1,7 @@
-//! How a new version of a guest gets in: it is read, looked at, compiled, fitted, instantiated once and, where the
-//! configuration says so, asked a question. Only then does it serve; whatever goes wrong, what is live serves on.
+//! Deployment of a new version of a guest. The component is read, validated, compiled, linked, instantiated once and, if the configuration
+//! has a probe, probed. Only then does it serve. If any step fails, the live version keeps serving.
 //!
-//! Knows no HTTP: a probe is asked through what `app` hands in.
+//! This module knows no HTTP: it sends probes through the [`Probe`] that `app` passes in.
 
 use std::fmt;
 use std::future::Future;
@@ -20,9 +20,9 @@ use super::{Guest, Runtime};
 use crate::clock::Clock;
 use crate::telemetry::VERSION_TARGET;
 
-/// Asks a candidate for the path that the configuration names, with a session of its own that nobody will see again.
+/// Sends a probe request to a candidate, for the path from the configuration. Each probe has its own session, which no other request sees.
 pub trait Probe: Send + Sync {
-    /// Gives what the candidate did, if that is not good enough.
+    /// Probes the candidate. Returns an error that describes the response if it is not acceptable.
     fn ask<'a>(
         &'a self,
         candidate: Arc<Guest>,
@@ -30,7 +30,7 @@ pub trait Probe: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<(), String>> + Send + 'a>>;
 }
 
-/// The way in for new versions.
+/// A deployer of new versions.
 pub struct Admission {
     runtime: Arc<Runtime>,
     probe: Box<dyn Probe>,
@@ -43,25 +43,25 @@ impl fmt::Debug for Admission {
     }
 }
 
-/// A version that somebody wants to serve.
+/// A request to deploy a version.
 #[derive(Clone, Debug)]
 pub struct Proposal {
-    /// Where its component is.
+    /// The source of the component.
     pub source: Source,
-    /// What it is made with; `None`: what the live version was.
+    /// The settings of the version. `None` reuses the settings of the live version.
     pub settings: Option<GuestSettings>,
-    /// Who brings it.
+    /// The origin of the version.
     pub origin: Origin,
-    /// The live version that it is to replace, if whoever brings it cares.
+    /// The live version that is to be replaced. `None` replaces any version.
     pub expected: Option<u64>,
 }
 
-/// Where a component is.
+/// The source of a component.
 #[derive(Clone)]
 pub enum Source {
-    /// In the file that the settings name.
+    /// The file that the settings name.
     File,
-    /// Here.
+    /// These bytes.
     Bytes(Bytes),
 }
 
@@ -74,44 +74,44 @@ impl fmt::Debug for Source {
     }
 }
 
-/// What became of a proposal.
+/// The outcome of a successful deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admitted {
-    /// It serves, or serves a share of the visitors first.
+    /// The version serves all visitors, or a share of them first.
     Activated {
-        /// Its number.
+        /// The number of the new version.
         version: u64,
     },
-    /// It is what is live already, or what the file held before.
+    /// Nothing changed: the component is the live one, or the file holds what it held before.
     Unchanged {
         /// The live version.
         version: u64,
     },
 }
 
-/// Why a proposal was turned down.
+/// An error that prevents a deployment.
 #[derive(Debug, thiserror::Error)]
 pub enum AdmissionError {
-    /// The component is at fault, or its file.
+    /// The component or its file is faulty.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The candidate did not answer its probe well.
+    /// The candidate's response to its probe was not acceptable.
     #[error("the probe of {path} failed: {reason}")]
     Probe {
-        /// The path that was asked for.
+        /// The requested path.
         path: String,
-        /// What came instead.
+        /// A description of the response, or of the missing response.
         reason: String,
     },
-    /// Another version is live than the one that was to be replaced.
+    /// The live version is not the one that was to be replaced.
     #[error(transparent)]
     Stale(RollbackError),
-    /// The host could not do its part.
+    /// The host failed to validate the component.
     #[error("the host could not load it: {0}")]
     Host(String),
 }
 
-/// A candidate that has passed, ready to serve. Dropping it withdraws it.
+/// A validated candidate, ready to serve. Dropping it withdraws it.
 #[derive(Debug)]
 pub struct Passed {
     candidate: Candidate,
@@ -120,25 +120,25 @@ pub struct Passed {
     is_from_file: bool,
 }
 
-/// Contents that bring nothing new, unless the settings are new.
+/// Digests of components whose deployment changes nothing. Both are `None` if the settings differ from the current ones.
 #[derive(Clone, Copy)]
 struct Known {
-    /// What is live.
+    /// The digest of the live component.
     live: Option<Digest>,
-    /// What the file held when a version was last taken from it, if a configuration that is read again names it.
+    /// The digest of the component file when a version was last loaded from it. Set only when the configuration is loaded again.
     file: Option<Digest>,
 }
 
-/// What became of a component before anything serves.
+/// The result of preparing a component, before it serves.
 enum Prepared {
-    /// It brings nothing new.
+    /// The component changes nothing.
     Known(Digest),
-    /// It may serve.
+    /// The component may serve.
     New(Guest),
 }
 
 impl Admission {
-    /// An admission on this runtime.
+    /// Creates a deployer for this runtime.
     pub fn new(runtime: Arc<Runtime>, probe: Box<dyn Probe>, clock: Clock) -> Self {
         Self {
             runtime,
@@ -147,22 +147,24 @@ impl Admission {
         }
     }
 
-    /// What it admits to.
+    /// Returns the runtime that versions are deployed to.
     pub fn runtime(&self) -> &Runtime {
         &self.runtime
     }
 
-    /// Ends compiling for good: a host that stops does not wait for a compiler. What is compiled now is refused.
+    /// Stops compiling for good, so that a host that stops does not wait for a compiler. Compilations in progress fail.
     pub fn stop(&self) {
         self.runtime.stop_compiling();
     }
 
-    /// Admits a version and lets it serve.
+    /// Deploys a version: validates it and lets it serve.
     ///
-    /// Two proposals for one guest are handled one after the other. Safe to cancel: a candidate that is not done is withdrawn.
+    /// Two deployments of one guest run one after the other.
+    ///
+    /// Cancel safety: if the future is dropped before it is done, the candidate is withdrawn.
     ///
     /// # Errors
-    /// [`AdmissionError`]; what is live serves on, and the refusal is remembered among the guest's versions.
+    /// [`AdmissionError`]. The live version keeps serving, and the guest's version history records the failure.
     pub async fn admit(
         &self,
         deployment: &Arc<Deployment>,
@@ -181,8 +183,9 @@ impl Admission {
         }
     }
 
-    /// As [`Admission::admit`], without letting it serve: whoever holds several of these decides on all of them together.
-    /// `None`: it brings nothing new. Further proposals for the guest wait until this one is decided on.
+    /// Validates a version like [`Admission::admit`], but does not let it serve. A caller that holds several results can then activate all
+    /// or none. Returns `None` if the version changes nothing. Further deployments of the guest wait until the result is activated or
+    /// dropped.
     ///
     /// # Errors
     /// As [`Admission::admit`].
@@ -205,19 +208,20 @@ impl Admission {
         let is_of_config = proposal.origin == Origin::Config;
         let is_of_test = proposal.origin == Origin::Test;
         let is_from_file = !is_of_test && !matches!(proposal.origin, Origin::Admin { .. });
-        // What is live is not examined again, unless it is to run with other settings or a test says so.
+        // The live component is not validated again, unless its settings change or a test asks for it.
         let live = live.filter(|_| settings == current && !is_of_test);
         let known = Known {
-            // A file counts when it has changed: else one that was taken back would come again, and one that came another
-            // way would go. Who watches files knows by itself.
+            // When the configuration is loaded again, the file counts only if it has changed. Otherwise it would bring back a version
+            // that was rolled back, and replace a version that was deployed another way. The file watcher detects changes itself.
             file: deployment.file().filter(|_| is_of_config && live.is_some()),
             live: live.map(|live| live.component().digest),
         };
         let candidate = Candidate::new(deployment, turn, proposal.origin, self.clock.now_ms());
         match self.prepare(proposal.source, &settings, known).await {
             Ok(Prepared::Known(digest)) => {
-                // Whoever brings what is live wants no other. A reload changes nothing before it has examined everything,
-                // and a file that held it all along says nothing against a canary that came another way.
+                // A deployment of the live component drops the canary. Not so for a reload, which must change nothing before it has
+                // validated everything. Nor for a file whose content is unchanged, because it does not contradict a canary that was
+                // deployed another way.
                 let is_news = !is_from_file || deployment.file() != Some(digest);
                 if known.live == Some(digest) && is_news && !is_of_config {
                     deployment.drop_canary();
@@ -257,7 +261,7 @@ impl Admission {
         Ok(Prepared::New(guest))
     }
 
-    /// Examines a component without a trace: nothing is remembered and nothing will serve.
+    /// Validates a component without recording it. It will not serve.
     ///
     /// # Errors
     /// As [`Admission::admit`].
@@ -304,14 +308,14 @@ impl Admission {
 }
 
 impl Passed {
-    /// Its guest's name.
+    /// Returns the guest's name.
     pub fn name(&self) -> &str {
         self.candidate.deployment.name()
     }
 
-    /// Lets it serve. Returns its number.
+    /// Lets the version serve. Returns its number.
     ///
-    /// Needs a tokio runtime around it.
+    /// Must be called within a tokio runtime.
     pub fn activate(self) -> u64 {
         let Self {
             candidate,
@@ -326,13 +330,13 @@ impl Passed {
     }
 }
 
-/// A version's entry among its guest's while it is examined; withdrawn when the examination is dropped.
+/// The entry of a version in its guest's version history while it is validated. Dropping it before it is settled withdraws the version.
 #[derive(Debug)]
 struct Candidate {
     deployment: Arc<Deployment>,
     number: u64,
     is_settled: bool,
-    /// Whether whoever brings it tells of its refusal.
+    /// Whether the caller reports a failure, so that it is not logged here.
     is_told: bool,
     _turn: OwnedMutexGuard<()>,
 }
@@ -357,7 +361,7 @@ impl Candidate {
         self.is_settled = true;
         let (guest, version) = (self.deployment.name(), self.number);
         let live = self.deployment.live_version();
-        // Who reads a configuration tells of all its faults together; a test may mean it so.
+        // The configuration loader reports all its errors together. A test may expect the failure.
         if !self.is_told {
             tracing::warn!(
                 target: VERSION_TARGET, guest, version, live, %error,

@@ -1,6 +1,6 @@
-//! What the host adds to the `wasi` worlds, as bindgen makes it of `wit/`: both interfaces, for either world.
+//! The interfaces that the host adds to the `wasi` worlds, as bindgen generates them from `wit/`. Both worlds share both interfaces.
 //!
-//! The bindings come without tracing, which would log session values and cookies.
+//! The bindings are generated without tracing, which would log session values and cookies.
 
 #[allow(missing_docs, unreachable_pub, reason = "written by the macro")]
 mod made {

@@ -1,25 +1,25 @@
-//! Who answers for the end of a request: its guest, its client, or neither. Decided here and nowhere else.
+//! Decides which party is to blame for the end of a request: the guest, the client, or neither. No other module decides this.
 //!
-//! A client that leaves excuses nothing by itself: only what it fails to send does, where the guest asked for it. So a guest
-//! that hangs is late whether or not its client waits, and no client can make a good version look bad.
+//! A client that disconnects does not excuse the guest. The guest is excused only by body bytes that it asked for and the client failed to
+//! send. So a guest that hangs is late whether or not its client waits, and no client can make a good version look bad.
 
 use http::StatusCode;
 
 use super::error::GuestFailure;
 use super::health::Conduct;
 
-/// A request's body, as far as its client is to blame.
+/// The state of a request body, as far as the client is responsible for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyState {
-    /// All that was asked for has come.
+    /// All bytes that the guest asked for have arrived.
     Sound,
-    /// The guest waits for bytes that have not come.
+    /// The guest waits for bytes that have not arrived.
     Awaited,
-    /// The client left, or sent what cannot be read, before the end.
+    /// The client disconnected, or sent unreadable bytes, before the end of the body.
     BrokeOff,
-    /// The client sent more slowly than it may.
+    /// The client sent more slowly than allowed.
     TooSlow,
-    /// The client sent more than the guest may be sent.
+    /// The client sent more than the guest accepts.
     TooLarge {
         /// The limit, in bytes.
         bytes_max: u64,
@@ -27,7 +27,7 @@ pub enum BodyState {
 }
 
 impl BodyState {
-    /// How the client failed, if it did.
+    /// Returns the client's failure, if there is one.
     pub(super) fn failure(self) -> Option<GuestFailure> {
         match self {
             Self::Sound | Self::Awaited => None,
@@ -38,44 +38,44 @@ impl BodyState {
     }
 }
 
-/// How a run or a released answer ended.
+/// The end of a run or of a released response.
 #[derive(Clone, Copy, Debug)]
 pub enum End<'a> {
-    /// With an answer.
+    /// The guest answered.
     Answered(StatusCode),
-    /// Without one, or its answer broke off.
+    /// The guest did not answer, or its response broke off.
     Failed(&'a GuestFailure),
     /// The session could not be committed.
     Refused,
 }
 
-/// Whose end it was.
+/// The party that is to blame for an end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// The guest's: it counts for or against its version.
+    /// The guest: the outcome counts for or against its version.
     Guest(Conduct),
-    /// The client's. This is what becomes of the request, whatever the guest made of it; nothing of it is committed or counted.
+    /// The client. The request ends with this failure, whatever the guest answered. Nothing of it is committed or counted.
     Client(GuestFailure),
     /// Neither the guest nor the client is to blame: the end does not count.
     Nobody,
 }
 
-/// Decides.
+/// Returns the party that is to blame for an end, given the state of the request body.
 pub fn blame(end: End<'_>, body: BodyState) -> Blame {
     match (end, body) {
         (End::Refused, _) => Blame::Nobody,
-        // A guest that was sent more than it may be sent has seen a body that is cut: no answer to that is right.
+        // The guest saw a body that was cut at the limit, so no response to it can be correct.
         (End::Answered(_), BodyState::TooLarge { .. }) => client(body),
         (End::Answered(status), _) if !status.is_server_error() => match body {
             BodyState::Sound | BodyState::Awaited => Blame::Guest(Conduct::Served),
-            // It made something of what it had: neither good nor bad.
+            // The guest answered without the whole body: this counts neither for nor against it.
             _ => Blame::Nobody,
         },
         (End::Answered(_), BodyState::Sound | BodyState::Awaited) => Blame::Guest(Conduct::Errored),
         (End::Answered(_), _) => client(body),
         (End::Failed(failure), _) => match (failure.conduct(), body) {
             (None, _) => Blame::Nobody,
-            // Whose time passed while it waited for bytes was not slow itself.
+            // The time passed while the guest waited for bytes, so the guest itself was not slow.
             (Some(Conduct::Late), BodyState::Awaited) => {
                 Blame::Client(GuestFailure::RequestBodyTooSlow)
             }
@@ -104,7 +104,7 @@ mod tests {
         TOO_LARGE,
     ];
 
-    /// The abbreviation of a blame in the table below.
+    /// Returns the abbreviation of a blame in the table below.
     fn short(blame: &Blame) -> &'static str {
         match blame {
             Blame::Guest(Conduct::Served) => "served",

@@ -1,5 +1,5 @@
-//! A released answer's body: what was held until the commit, then what the guest goes on writing. It ends with an error, never
-//! cleanly, when the guest fails on the way.
+//! The body of a released response: first the part that was held until the commit, then the part that the guest goes on to write. If the
+//! guest fails on the way, the body ends with an error, never cleanly.
 
 mod ahead;
 
@@ -28,19 +28,19 @@ use super::request::ReplayBody;
 use crate::limits::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
 use crate::quota::{PeerKey, Reservation, fields_bytes};
 
-/// Pieces smaller than this are joined while they are held, in bytes.
+/// Pieces smaller than this, in bytes, are joined while they are held.
 const JOIN_BYTES: usize = 4 << 10;
 
-/// The body of a released answer.
+/// The body of a released response.
 ///
-/// Dropping it drops the guest behind it. Until it is started or polled the guest stands still; from then on the guest goes on
-/// by itself, a bounded number of bytes ahead of the client.
+/// Dropping it drops the guest's run. The guest does not run until the body is started or polled. From then on it runs by itself, a bounded
+/// number of bytes ahead of the client.
 pub struct GuestBody {
     held: Held,
     rest: More,
 }
 
-/// Where the rest of a body comes from.
+/// The source of the rest of a body.
 enum More {
     Nowhere,
     Standing(Box<Rest>),
@@ -72,7 +72,7 @@ impl GuestBody {
         }
     }
 
-    /// Lets the guest go on. Needs a tokio runtime around it.
+    /// Lets the guest run on. Must be called within a tokio runtime.
     pub(super) fn start(&mut self) {
         match std::mem::replace(&mut self.rest, More::Nowhere) {
             More::Standing(rest) => self.rest = More::Ahead(Ahead::start(*rest)),
@@ -80,12 +80,12 @@ impl GuestBody {
         }
     }
 
-    /// What lies in memory of it, its trailers included, except for what its guest has written since it went on.
+    /// Returns the bytes of this body in memory, trailers included. Bytes that the guest has written since it was started are not counted.
     pub fn held_bytes(&self) -> u64 {
         self.held.cost()
     }
 
-    /// What pays for the bytes that were taken from the guest ahead of the client, those of the latest frame included.
+    /// Returns the reservation that pays for the bytes that were read from the guest ahead of the client, including the latest frame.
     pub fn paid_ahead(&self) -> Option<Reservation> {
         match &self.rest {
             More::Nowhere | More::Standing(_) => None,
@@ -93,7 +93,7 @@ impl GuestBody {
         }
     }
 
-    /// Whether the guest has done its work and the rest of the body is in memory.
+    /// Returns whether the guest is done and the rest of the body is in memory.
     pub fn is_complete(&self) -> bool {
         match &self.rest {
             More::Nowhere => true,
@@ -139,14 +139,14 @@ impl Body for GuestBody {
     }
 }
 
-/// What is held of a body before its release.
+/// The part of a body that is held before its release.
 #[derive(Default)]
 pub(super) struct Held {
     pieces: VecDeque<Bytes>,
-    /// Small pieces under way to becoming a larger one.
+    /// Small pieces that are being joined into a larger one.
     tail: BytesMut,
     trailers: Option<HeaderMap>,
-    /// Of the body, without the trailers.
+    /// The length of the body without the trailers.
     bytes: usize,
 }
 
@@ -163,7 +163,7 @@ impl Held {
         }
     }
 
-    /// Trailers beyond their bounds are dropped at once: they would wait here as long as the body before them does.
+    /// Stores the trailers, or drops them if they exceed their limits: they would stay in memory as long as the body before them.
     pub(super) fn set_trailers(&mut self, trailers: HeaderMap) {
         let bytes = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len();
         let fields = trailers.len();
@@ -181,7 +181,7 @@ impl Held {
         );
     }
 
-    /// What it is charged for.
+    /// Returns the bytes that this body is charged for.
     fn cost(&self) -> u64 {
         self.bytes as u64 + self.trailers.as_ref().map_or(0, fields_bytes)
     }
@@ -208,20 +208,20 @@ impl Held {
     }
 }
 
-/// The part of a released body that its guest has still to write.
+/// The part of a released body that its guest has not written yet.
 pub(super) struct Rest {
     run: Run,
-    /// How long it had been busy when it was last looked at.
+    /// The run's busy time when it was last polled.
     busy: Duration,
     meter: Meter,
     patience: Patience,
     health: Arc<Health>,
-    /// The body of the request: the guest may wait for more of it.
+    /// The request body. The guest may be waiting for more of it.
     request_body: ReplayBody,
     client: Client,
-    /// What failures are counted by.
+    /// The peer that failures are attributed to.
     peer: Option<PeerKey>,
-    /// Ready when the guest's version has been seen out.
+    /// Ready when the drain limit of the guest's version has passed.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
@@ -295,8 +295,10 @@ impl Rest {
         self.request_body.is_awaited() && !self.run.is_at_its_turn()
     }
 
+    /// Checks whether the guest's version must end.
+    ///
     /// # Errors
-    /// [`GuestFailure::SeenOut`] when the version is to end.
+    /// [`GuestFailure::SeenOut`] if it must.
     fn check_cut(&mut self, cx: &mut Context<'_>) -> Result<(), GuestFailure> {
         match self.cut.as_mut().poll(cx) {
             Poll::Ready(()) => Err(GuestFailure::SeenOut),
@@ -304,11 +306,11 @@ impl Rest {
         }
     }
 
-    /// Counts how it ended, and keeps the instance if it may serve again. What is to be said to the client.
+    /// Counts a failure, or keeps the instance idle if it may serve again. Returns the error that the client receives, if any.
     fn finish(self, end: Result<(), GuestFailure>) -> Result<(), GuestFailure> {
         match end {
             Ok(()) => {
-                // The run is over before its instance serves another request.
+                // The run ends before its instance serves another request.
                 if let Some(instance) = self.run.into_instance() {
                     instance.park();
                 }
@@ -326,11 +328,11 @@ impl Rest {
     }
 }
 
-/// How long the guest of a released body may take for its next piece.
+/// The time limits for the next piece of a released body.
 ///
-/// There is no bound on the whole: an event stream runs for hours. Between two pieces the guest may compute for as long
-/// as its deadline allows, and be silent for `silence_max`. A client that takes its time costs the guest nothing: both
-/// count only while there is room for the next piece.
+/// The body as a whole has no time limit: an event stream runs for hours. Between two pieces, the guest may compute for as long as its
+/// deadline allows and be silent for `silence_max`. A slow client costs the guest nothing, because both limits count only while there is
+/// room for the next piece.
 pub(super) struct Patience {
     computing_max: Duration,
     silence_max: Duration,
@@ -362,7 +364,7 @@ impl Patience {
         self.is_asked = false;
     }
 
-    /// It was silent because it waited for its client.
+    /// Restarts the silence limit, because the guest was silent while it waited for its client.
     fn excuse_silence(&mut self) {
         self.silence = None;
     }

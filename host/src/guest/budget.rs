@@ -1,7 +1,7 @@
-//! The most that one component may take from an engine's pool, and the pool's totals, which follow from it.
+//! The budget of one component: the most that it may take from an engine's pool. The pool's totals follow from it.
 //!
-//! Each total is the number of instances that may exist at once times the most that one of them uses. So no component can
-//! take a slot from another one: a component that needs more is refused before it is compiled.
+//! Each total is the number of instances that may exist at once times the budget of one instance. So no component can take a slot from
+//! another one. A component that needs more than its budget is refused before it is compiled.
 
 mod need;
 
@@ -11,30 +11,30 @@ use super::settings::Options;
 
 pub(super) use need::{Need, need};
 
-/// Instances that exist before a request asks for them: none today. The totals count them.
+/// Instances that are created before a request asks for them. There are none today, but the totals count them.
 const MADE_AHEAD_MAX: usize = 0;
-/// Candidates that make their first instance at once, beside all that serve. Others wait for their turn.
+/// Candidates that may create their first instance at the same time, in addition to all serving instances. Further candidates wait.
 pub(super) const ADMISSIONS_AT_ONCE_MAX: usize = 4;
-/// Instances that run at once, and instances that are parked: the most that the gates take.
+/// Largest number of running instances, and of idle instances, that the concurrency limits accept.
 const INSTANCES_MAX: usize = 1 << 16;
 
-/// The most that one component may use, its inner components included.
+/// The most that one component may use, inner components included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ComponentBudget {
-    /// Instances of core modules. Interpreters with dynamic libraries have about 40.
+    /// Instances of core modules. An interpreter with dynamic libraries has about 40.
     pub(super) core_instances: u32,
-    /// Linear memories. Each has a slot of up to 4 GiB of addresses.
+    /// Linear memories. Each takes up to 4 GiB of address space.
     pub(super) memories: u32,
     pub(super) tables: u32,
     /// Elements of one table. A Python interpreter has about 10,000.
     pub(super) table_elements: usize,
-    /// Inner components with functions of their own. In WASI 0.3 each may have a task that waits, on a stack of its own.
+    /// Inner components with functions of their own. In WASI 0.3 each may have a waiting task with its own stack.
     pub(super) tasking: u32,
-    /// What the runtime keeps for all core instances together, in bytes, and for one of them.
+    /// Bytes that wasmtime keeps for all core instances together, and also for one of them.
     pub(super) instance_bytes: usize,
 }
 
-/// What every component may use.
+/// The budget of every component.
 pub(super) const BUDGET: ComponentBudget = ComponentBudget {
     core_instances: 64,
     memories: 4,
@@ -45,11 +45,11 @@ pub(super) const BUDGET: ComponentBudget = ComponentBudget {
 };
 
 impl ComponentBudget {
-    /// Stacks that one component may use at once.
+    /// Returns the number of stacks that one component may use at once.
     ///
-    /// WASI 0.2 runs one call at a time, on one stack. In 0.3 an inner component cannot be entered while one of its calls
-    /// of an asynchronous function is on a stack, so one such call may wait in each; besides it there may be one call of a
-    /// synchronous function, which cannot wait. The engine keeps an idle worker's stack, and the one that was used last.
+    /// WASI 0.2 runs one call at a time, on one stack. In 0.3 an inner component cannot be entered while one of its calls of an
+    /// asynchronous function is on a stack, so one such call may wait in each inner component. In addition there may be one call of a
+    /// synchronous function, which cannot wait. The engine also keeps the stack of an idle worker and the stack that was used last.
     pub(super) const fn stacks(&self, world: World) -> u32 {
         match world {
             World::Wasi02 => 1,
@@ -57,14 +57,15 @@ impl ComponentBudget {
         }
     }
 
-    /// Refuses a component that needs more; its memory is bounded by its guest's limit ([`check_memory`]).
+    /// Refuses a component that needs more than this budget. Its memory is checked separately, by [`check_memory`], against the guest's
+    /// limit.
     ///
     /// # Errors
     /// [`LoadError::BeyondBudget`].
     pub(super) fn check(&self, world: World, need: Need) -> Result<(), LoadError> {
         let share = "let its modules share what they have, or put less into one component";
         let compose = "compose fewer components into one";
-        // In WASI 0.2 all of them share one stack.
+        // In WASI 0.2 all inner components share one stack.
         let tasking = match world {
             World::Wasi02 => 0,
             World::Wasi03 => need.tasking,
@@ -97,7 +98,7 @@ impl ComponentBudget {
     }
 }
 
-/// Refuses a component whose memories are larger at the start than they may become.
+/// Refuses a component whose memories start larger than the guest's memory limit.
 ///
 /// # Errors
 /// [`LoadError::MemoryTooSmall`].
@@ -109,12 +110,12 @@ pub(super) fn check_memory(need: Need, bytes_max: usize) -> Result<(), LoadError
     }
 }
 
-/// How many instances of an engine may exist at once.
+/// Numbers of instances of an engine that may exist at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Places {
     /// Instances that serve a request.
     pub(super) running: usize,
-    /// Instances that wait for another request.
+    /// Idle instances that wait for another request.
     pub(super) parked: usize,
 }
 
@@ -126,7 +127,7 @@ impl Places {
         }
     }
 
-    /// All of them. An instance that is no longer parked runs, and the reverse, so that none is counted twice.
+    /// Returns the sum. An instance is either running or idle, so none is counted twice.
     fn total(self) -> usize {
         self.running + self.parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX
     }
@@ -144,7 +145,7 @@ pub(super) struct Totals {
 
 impl Totals {
     pub(super) fn of(world: World, options: &Options) -> Self {
-        // At most 2^17 and a few: the products fit.
+        // At most 2^17 and a few, so the products fit.
         let instances = u32::try_from(Places::of(options).total()).unwrap_or(u32::MAX);
         let times = |most: u32| instances.saturating_mul(most);
         Self {
@@ -161,7 +162,7 @@ impl Totals {
 mod tests {
     use super::*;
 
-    /// Every number of instances that the configuration accepts, in steps, with its ends and what lies beyond them.
+    /// Returns options with instance numbers over the whole accepted range, in steps, with both ends and values outside the range.
     fn options() -> impl Iterator<Item = Options> {
         let numbers = [
             0,

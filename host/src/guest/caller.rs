@@ -1,5 +1,5 @@
-//! Whose calls the calls of one instance are: the request that it runs, as far as the host's own interfaces ask for it. Knows
-//! no interface; `session_host` and `cookies_host` do.
+//! The request that an instance's calls belong to, as far as the host's own interfaces need it. This module knows no interface;
+//! `session_host` and `cookies_host` implement them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,25 +10,25 @@ use super::account::Account;
 use crate::cookie::Jar;
 use crate::session::Session;
 
-/// The caller behind an instance's calls.
+/// State of the request that an instance serves.
 ///
-/// A store runs one request at a time, so its data tell whose call it is, in both worlds; were a 0.3 instance shared by
-/// several requests at once, the root of `async_call_stack()` would have to tell.
+/// A store runs one request at a time, so in both worlds its data identify the request of a call. If several requests shared a 0.3 instance
+/// at once, the root of `async_call_stack()` would have to identify it.
 pub(super) struct Caller {
     pub(super) session: Session,
     pub(super) has_answered: HasAnswered,
-    /// None for a guest that does not import them.
+    /// `None` for a guest that does not import the cookies interface.
     pub(super) cookies: Option<Cookies>,
     pub(super) account: Account,
 }
 
-/// The cookies of a request, unread, and what reads and writes them.
+/// The unparsed cookies of a request, and the jar that reads and writes them.
 pub(super) struct Cookies {
     pub(super) jar: Arc<Jar>,
     pub(super) headers: Vec<HeaderValue>,
 }
 
-/// Set when the guest has set its response's head: some of the body may have been written since.
+/// A flag that is set when the guest has set its response's head. Part of the body may have been written since.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HasAnswered(Arc<AtomicBool>);
 
@@ -43,7 +43,7 @@ impl HasAnswered {
 }
 
 impl Caller {
-    /// Of an instance that runs no request: its calls are denied.
+    /// Returns the state of an instance that runs no request. Its calls are denied.
     pub(super) fn none() -> Self {
         Self {
             session: Session::none(),

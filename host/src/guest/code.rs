@@ -1,5 +1,5 @@
-//! The code of a component: from disk where it was compiled before, else compiled now and kept. The one place that trusts
-//! bytes to be machine code.
+//! Loads the compiled code of a component: from disk if it was compiled before, else by compiling and caching it. This is the only module
+//! that trusts bytes to be machine code.
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
@@ -15,10 +15,10 @@ use super::digest::Digest;
 use super::loader::LoadError;
 use super::settings::Options;
 
-/// Where code comes from.
+/// The source of compiled code: a cache and a compiler.
 #[derive(Debug)]
 pub(super) struct CodeSource {
-    /// None where nothing is kept.
+    /// `None` if code is not cached.
     cache: Option<CodeCache>,
     compiling: Compiling,
 }
@@ -27,11 +27,11 @@ pub(super) struct CodeSource {
 pub(super) struct Code {
     pub(super) component: Component,
     pub(super) origin: Origin,
-    /// Keeps the file, where there is one, from being the next to go.
+    /// Protects the cache file, if there is one, from eviction.
     pub(super) hold: Option<Hold>,
 }
 
-/// Where code came from.
+/// The way in which code was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Origin {
     Compiled,
@@ -48,7 +48,7 @@ impl Origin {
 }
 
 impl CodeSource {
-    /// Opens the cache. One that cannot be used is said and done without.
+    /// Opens the cache. If it cannot be used, logs a warning and continues without one.
     pub(super) fn new(options: &Options) -> Self {
         let open = |path: &PathBuf| match CodeCache::open(path) {
             Ok(cache) => Some(cache),
@@ -66,10 +66,10 @@ impl CodeSource {
         }
     }
 
-    /// The code of a component. Blocks: milliseconds where it is kept, else as long as compiling takes.
+    /// Returns the code of a component. Blocks: for milliseconds if the code is cached, else for as long as compiling takes.
     ///
     /// # Errors
-    /// When it does not compile.
+    /// Fails if the component does not compile.
     pub(super) fn of(
         &self,
         bytes: &[u8],
@@ -84,7 +84,7 @@ impl CodeSource {
             return Ok(code);
         }
         let turn = self.compiling.turn(&key.to_string());
-        // Whoever had the turn before may have made just this.
+        // The previous holder of the permit may have compiled the same component.
         if let Some(code) = self.kept(&key, target.engine) {
             return Ok(code);
         }
@@ -118,16 +118,16 @@ impl CodeSource {
         })
     }
 
-    /// Lets nothing be compiled any more, and ends what is.
+    /// Ends compilations in progress and starts no more.
     pub(super) fn stop(&self) {
         self.compiling.stop();
     }
 }
 
-/// Maps kept code; copies it where it cannot be mapped, as from a file system without programs (`noexec`).
+/// Maps cached code. Copies it if it cannot be mapped, for example because the file system is mounted with `noexec`.
 fn map(engine: &Engine, kept: Kept) -> Option<(Component, Hold)> {
     let Kept { mut file, hold } = kept;
-    // By descriptor: what is mapped is the file that was checked, whatever its name leads to by now.
+    // The path goes through the descriptor, so the mapped file is the one that was checked, even if its name refers to another file by now.
     let path = descriptor(&file);
     let loaded = load(engine, Trusted::File(&path)).or_else(|error| {
         tracing::debug!(%error, "compiled code cannot be mapped and is copied");
@@ -151,7 +151,7 @@ fn copy(engine: &Engine, code: &[u8]) -> Result<Component, LoadError> {
     })
 }
 
-/// A path of an open file.
+/// Returns a path that refers to an open file.
 fn descriptor(file: &File) -> PathBuf {
     format!("/proc/self/fd/{}", file.as_raw_fd()).into()
 }
@@ -167,13 +167,15 @@ enum Trusted<'a> {
     reason = "compiled code is run: the one place where the host trusts bytes"
 )]
 fn load(engine: &Engine, code: Trusted<'_>) -> wasmtime::Result<Component> {
-    // SAFETY: the code must be what `precompile_component` of this very library returned, and a mapped file must not change.
-    // A copy comes from `Compiling`, our own binary's answer over a file that only it and we hold, or from a checked file.
-    // A file was written by us, or carries in its name a hash of all its bytes under a key that only this user can read; it
-    // was checked through the descriptor that is mapped; it is the user's own, read-only, and we never write to it again
-    // (a replacement is a new file). Between the check and the end of the mapping only a process of the same user could
-    // change it in place, and such a one could as well change this process. That engine and library agree is checked by
-    // wasmtime, from what it wrote into the file.
+    // SAFETY: the code must be the output of `precompile_component` of this very library, and a mapped file must not change.
+    // - A copy comes from `Compiling` or from a checked file. `Compiling` returns the output of our own binary, from a file that only that
+    //   process and this one hold.
+    // - A file was written by us, or carries in its name a hash of all its bytes under a key that only this user can read. It was checked
+    //   through the descriptor that is mapped. It belongs to the user, is read-only, and is never written to again (a replacement is a new
+    //   file).
+    // - Between the check and the end of the mapping, only a process of the same user could change the file in place. Such a process could
+    //   change this process as well.
+    // - wasmtime checks that the engine and the library match, from the metadata that it wrote into the file.
     unsafe {
         match code {
             Trusted::File(path) => Component::deserialize_file(engine, path),

@@ -1,9 +1,9 @@
-//! Compiled code on disk: what was compiled once is not compiled at the next start.
+//! A cache of compiled code on disk, so that a component is not compiled again at the next start.
 //!
-//! A file is named after the component, the engine it was made for and a keyed hash of its content, so a changed,
-//! truncated or foreign one is not taken: it is removed, and the component compiled anew. The folder belongs to the host's user
-//! alone. Files are written under another name, renamed, and never overwritten, because they are mapped while they
-//! serve. Knows bytes and names; knows no guest and does not compile.
+//! A file is named after the component, the engine it was compiled for, and a keyed hash of its content. So a file that is changed,
+//! truncated or foreign is not used: it is removed, and the component is compiled again. The folder belongs to the host's user alone. Files
+//! are written under a temporary name, then renamed, and never overwritten, because they are mapped while they serve. This module knows
+//! bytes and names. It knows no guest and does not compile.
 
 mod folder;
 
@@ -21,12 +21,12 @@ use folder::{Entry, Folder, OWNER_READS};
 
 pub(super) use folder::FolderFault;
 
-/// The file of the key that only this folder's users have.
+/// Name of the file with the hash key, which only this folder's user can read.
 const KEY: &str = "key";
-/// How a file of compiled code ends.
+/// Suffix of files of compiled code.
 const SUFFIX: &str = ".code";
 
-/// Which code: of which component, for which engine.
+/// The component and the engine that compiled code belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CodeKey {
     pub(super) component: Digest,
@@ -39,14 +39,14 @@ impl fmt::Display for CodeKey {
     }
 }
 
-/// How much a folder holds before the least recently used goes.
+/// Limits above which a folder evicts the least recently used files.
 #[derive(Clone, Copy, Debug)]
 struct Bounds {
     files_max: usize,
     bytes_max: u64,
 }
 
-/// A folder of compiled code. Shared by the processes of one user.
+/// A folder of compiled code. The processes of one user share it.
 pub(super) struct CodeCache {
     folder: Folder,
     key: [u8; 32],
@@ -54,18 +54,18 @@ pub(super) struct CodeCache {
     in_use: Arc<InUse>,
 }
 
-/// The names of the files that guests of this process run from, each as often as it is held.
+/// Names of the files that guests of this process run from, with the number of holders of each.
 #[derive(Debug, Default)]
 struct InUse(Mutex<HashMap<String, usize>>);
 
-/// A file's name is in use while this lives.
+/// A guard that marks a file as in use until dropped.
 #[derive(Debug)]
 pub(super) struct Hold {
     name: String,
     in_use: Arc<InUse>,
 }
 
-/// Code that was checked, or written by this process: open, and kept while it is held.
+/// An open file of code that was checked, or was written by this process. The file is not evicted while this exists.
 #[derive(Debug)]
 pub(super) struct Kept {
     pub(super) file: File,
@@ -73,10 +73,10 @@ pub(super) struct Kept {
 }
 
 impl CodeCache {
-    /// Opens a folder, or makes it.
+    /// Opens a folder, or creates it.
     ///
     /// # Errors
-    /// When others could write to it, or it cannot be used at all.
+    /// Fails if other users could write to the folder, or if it cannot be used at all.
     pub(super) fn open(path: &Path) -> Result<Self, FolderFault> {
         Self::open_within(
             path,
@@ -99,7 +99,7 @@ impl CodeCache {
         })
     }
 
-    /// The code of a key, if it is there and whole. What is there and is not, is removed.
+    /// Returns the cached code of a key, if its file is intact. Removes files of this key that are not.
     pub(super) fn fetch(&self, key: &CodeKey) -> Option<Kept> {
         self.entries_of(key)
             .into_iter()
@@ -116,11 +116,10 @@ impl CodeCache {
             })
     }
 
-    /// Keeps code, in the place of whatever there is of this key, and drops what has not been used for longest where
-    /// there is too much.
+    /// Stores code in place of any other file of this key. Evicts the least recently used files if the folder exceeds its limits.
     ///
     /// # Errors
-    /// When it cannot be written; what was there stands.
+    /// Fails if the file cannot be written. Existing files then stay as they are.
     pub(super) fn publish(&self, key: &CodeKey, code: &[u8]) -> io::Result<Kept> {
         let name = self.name(key, self.hash(key).update(code).finalize());
         let draft = self.folder.draft()?;
@@ -171,7 +170,7 @@ impl CodeCache {
         }
     }
 
-    /// The key goes in before the content: code of another component or engine under this name is foreign.
+    /// Hashes the key before the content, so code of another component or engine does not match under this name.
     fn hash(&self, key: &CodeKey) -> blake3::Hasher {
         let mut hash = blake3::Hasher::new_keyed(&self.key);
         hash.update(key.to_string().as_bytes());

@@ -1,8 +1,8 @@
-//! From a component to machine code: in a child process of the host's own binary, or in this one.
+//! Compiles components to machine code, in a child process of the host's own binary or in this process.
 //!
-//! In a child, because compiling an interpreter takes seconds, half a gigabyte and both cores: there it has a lower
-//! priority, its own bound on memory and a limit of time, and what it took is given back when it ends. Knows bytes in and
-//! bytes out; knows no guest, no cache and no file.
+//! A child is used because compiling an interpreter takes seconds, half a gigabyte of memory and both cores. The child has a lower
+//! priority, its own memory limit and a time limit, and its memory is freed when it ends. This module takes bytes and returns bytes. It
+//! knows no guest, no cache and no file.
 
 mod child;
 mod parent;
@@ -22,20 +22,20 @@ use super::loader::LoadError;
 use crate::limits;
 use turns::Turns;
 
-/// Where components are compiled.
+/// The place where components are compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// In this process, without a limit of time: for tests, whose binary has no word for compiling.
+    /// This process, without a time limit. For tests, whose binary has no compile command.
     #[default]
     InProcess,
-    /// In a child process.
+    /// A child process.
     Child {
-        /// The host's binary: `/proc/self/exe`, which is this very one even after the file was replaced.
+        /// The host's binary. `/proc/self/exe` is this very binary, even after its file was replaced.
         exe: PathBuf,
     },
 }
 
-/// What compiles, a few components at a time.
+/// The compiler. It compiles a few components at a time.
 #[derive(Debug)]
 pub(super) struct Compiling {
     compiler: Compiler,
@@ -44,7 +44,7 @@ pub(super) struct Compiling {
     is_stopped: AtomicBool,
 }
 
-/// An engine as far as compiling goes.
+/// The engine settings that compiling needs.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Target<'a> {
     pub(super) engine: &'a Engine,
@@ -62,15 +62,15 @@ impl Compiling {
         }
     }
 
-    /// Waits until this code may be compiled: until few others are, and nobody compiles the same. Blocks.
+    /// Waits until few enough other compilations are running and none of them compiles the same code. Blocks.
     pub(super) fn turn(&self, code: &str) -> Turn<'_> {
         self.turns.take(code)
     }
 
-    /// Compiles a component for an engine. Blocks for as long as that takes, at most the limit of time.
+    /// Compiles a component for an engine. Blocks until it is done, at most for the time limit.
     ///
     /// # Errors
-    /// [`LoadError::Unfit`] if the component is at fault, else [`LoadError::NotCompiled`].
+    /// [`LoadError::Unfit`] if the component is faulty, else [`LoadError::NotCompiled`].
     pub(super) fn compile(
         &self,
         component: &[u8],
@@ -96,7 +96,7 @@ impl Compiling {
         }
     }
 
-    /// Kills the compilers that run and lets no other start: their callers get [`LoadError::NotCompiled`] soon.
+    /// Kills running compilers and lets no other start. Their callers soon get [`LoadError::NotCompiled`].
     pub(super) fn stop(&self) {
         self.is_stopped.store(true, Ordering::Relaxed);
     }

@@ -1,5 +1,5 @@
-//! What one instance holds on the host's side: its WASI context with next to nothing in it, its way out, its log, and the
-//! session of the one request that it runs at a time.
+//! The host's state of one instance: a nearly empty WASI context, the outbound client, the log, and the session of the one request that the
+//! instance runs at a time.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use super::outbound::Outbound;
 use super::settings::Limits;
 use super::tally::Refused;
 
-/// Most data that a guest may pass to the host in one call, in bytes. The time that a call takes grows with it.
+/// Most data that a guest may pass to the host in one call, in bytes. The duration of a call grows with it.
 pub(super) const CALL_BYTES_MAX: usize = 512 << 10;
 /// Most random bytes that a guest gets in one call.
 pub(super) const RANDOM_BYTES_MAX: u64 = 64 << 10;
-/// Largest set of header fields that a guest may build, as it lies in memory, in bytes.
+/// Largest set of header fields that a guest may build, as stored in memory, in bytes.
 const FIELDS_BYTES_MAX: usize = 128 << 10;
 
-/// The data of one `wasmtime::Store`.
+/// The data of a `wasmtime::Store`.
 pub(super) struct Context {
     table: ResourceTable,
     wasi: WasiCtx,
@@ -36,7 +36,7 @@ pub(super) struct Context {
     pub(super) log: GuestLog,
 }
 
-/// What a [`Context`] is made from, besides the guest's limits.
+/// The parts that a [`Context`] is made from, in addition to the guest's limits.
 pub(super) struct Belongings {
     pub(super) environment: Arc<[(String, String)]>,
     pub(super) outbound: Outbound,
@@ -44,14 +44,14 @@ pub(super) struct Belongings {
     pub(super) log: GuestLog,
 }
 
-/// Makes the store of one instance.
+/// Creates the store of one instance.
 pub(super) fn store(engine: &Engine, limits: &Limits, belongings: Belongings) -> Store<Context> {
     let mut store = Store::new(engine, Context::new(limits, belongings));
     store.limiter(|context| context);
     store.set_hostcall_fuel(CALL_BYTES_MAX);
     store.set_max_component_handles(Counts::of(limits.memory_bytes_max).handles);
-    // The guest lets go of the thread at each tick. tokio's own yield puts it behind everything that is ready, and lets
-    // the I/O driver run: Wasmtime's plain yield would come back at once and starve both.
+    // The guest yields its thread at each tick. tokio's own yield queues the guest behind every ready task and lets the I/O driver run.
+    // Wasmtime's plain yield would resume at once and starve both.
     store.epoch_deadline_callback(|_| {
         Ok(UpdateDeadline::YieldCustom(
             1,
@@ -88,12 +88,12 @@ impl Context {
         }
     }
 
-    /// The limit that memory was refused at, in bytes, if any was.
+    /// Returns the memory limit in bytes if the guest was refused memory.
     pub(super) fn refused_memory(&self, limits: &Limits) -> Option<usize> {
         self.has_refused_memory().then_some(limits.memory_bytes_max)
     }
 
-    /// Whether any memory was refused.
+    /// Returns whether the guest was refused memory.
     pub(super) fn has_refused_memory(&self) -> bool {
         self.holdings.tally().has_refused()
     }
@@ -106,7 +106,7 @@ impl Context {
         self.holdings.charge(&mut self.table, resource, bytes)
     }
 
-    /// As [`Context::charge`], for a resource that was made just now.
+    /// Charges a resource that was just created, like [`Context::charge`].
     ///
     /// # Errors
     /// [`Refused`].
@@ -114,35 +114,35 @@ impl Context {
         self.holdings.charge_new(&mut self.table, resource, bytes)
     }
 
-    /// Charges a set of fields that was made just now, whole.
+    /// Charges the whole size of a set of fields that was just created.
     ///
     /// # Errors
-    /// [`Refused`], and when it is none.
+    /// [`Refused`], or an error if the resource is not a set of fields.
     pub(super) fn charge_fields(&mut self, fields: &Resource<FieldMap>) -> Result<()> {
         let bytes = http_types::fields_size(self.table.get(fields)?);
         Ok(self.charge_new(fields.rep(), bytes)?)
     }
 
-    /// Charges an answer for its head, which no longer counts with its body: that goes its own way.
+    /// Charges a response for its head alone. The head no longer counts with the body, which has been separated from it.
     ///
     /// # Errors
-    /// [`Refused`], and when it is none.
+    /// [`Refused`], or an error if the resource is not a response.
     pub(super) fn charge_head(&mut self, answer: &Resource<HostIncomingResponse>) -> Result<()> {
         let bytes = http_types::fields_size(&self.table.get(answer)?.headers);
         Ok(self.charge_new(answer.rep(), bytes)?)
     }
 
-    /// Drops charges of resources that have gone, if there may be many: the call that follows cannot.
+    /// Drops charges of resources that no longer exist, if there may be many. The call that follows cannot do so itself.
     pub(super) fn make_room(&mut self) {
         self.holdings.make_room(&mut self.table);
     }
 
-    /// The charge of a resource whose bytes go to another one.
+    /// Removes and returns the charge of a resource whose bytes move to another resource.
     pub(super) fn take_charge(&mut self, resource: u32) -> usize {
         self.holdings.take(resource)
     }
 
-    /// Keeps the charge of a resource that goes, up to the request's end.
+    /// Keeps the charge of a dropped resource until the request ends.
     ///
     /// # Errors
     /// [`Refused`].
@@ -151,17 +151,17 @@ impl Context {
         self.holdings.keep(&mut self.table, bytes)
     }
 
-    /// How many resources the guest holds on the host's side.
+    /// Returns how many resources the guest holds in the host.
     pub(super) fn resources_held(&mut self) -> usize {
         self.table.iter_mut().count()
     }
 
-    /// Lets go of the request that was served: of its session above all.
+    /// Drops the state of the request that was served, above all its session.
     pub(super) fn forget_request(&mut self) {
         self.take_up_request(Caller::none());
     }
 
-    /// Calls are those of another request from now on.
+    /// Attributes calls to another request from now on.
     pub(super) fn take_up_request(&mut self, caller: Caller) {
         self.outbound.account = caller.account.clone();
         self.holdings.forget_kept();
@@ -169,8 +169,8 @@ impl Context {
     }
 }
 
-/// No files, no arguments, an empty stdin. Sockets and name look-ups stay refused, and are so by name here, in case the
-/// builder's defaults ever change.
+/// Builds a WASI context without files or arguments, and with an empty stdin. Sockets and name look-ups are refused explicitly, in case the
+/// builder's defaults change.
 fn wasi(environment: &[(String, String)], log: &GuestLog) -> WasiCtx {
     WasiCtxBuilder::new()
         .envs(environment)
@@ -183,7 +183,7 @@ fn wasi(environment: &[(String, String)], log: &GuestLog) -> WasiCtx {
         .build()
 }
 
-/// Asked before an instance gets memory or a longer table.
+/// Decides whether an instance gets more memory or a longer table.
 impl ResourceLimiter for Context {
     fn memory_growing(
         &mut self,

@@ -1,4 +1,4 @@
-//! `cloakroom:http/cookies` as guests call it: each call goes to the host's [`Jar`](crate::cookie::Jar), with the cookies of the
+//! Implements `cloakroom:http/cookies` for guests. Each call goes to the host's [`Jar`](crate::cookie::Jar), with the cookies of the
 //! request that the store runs.
 
 use wasmtime::Result;
@@ -13,13 +13,13 @@ use super::denials::Denial;
 use crate::cookie::{self, WriteError};
 use crate::record;
 
-/// What the interface is called in a component's imports, without its version.
+/// The name of the interface in a component's imports, without its version.
 pub(super) const INTERFACE: &str = "cloakroom:http/cookies";
 
-/// Offers the interface to guests.
+/// Adds the interface to the linker.
 ///
 /// # Errors
-/// When it was offered before.
+/// Fails if the interface was added before.
 pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
     add_to_linker::<Context, HasSelf<Caller>>(linker, |context| &mut context.caller)
 }

@@ -1,5 +1,5 @@
-//! What a guest was denied: counted, and told in the log with the key that would allow it. Says no key of a session, no value and
-//! no address beyond its host.
+//! Counts and logs the calls that a guest was denied. A log line names the setting that would allow the call. It contains no session key,
+//! no value, and no part of an address other than the host.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,20 +11,20 @@ use crate::session;
 use crate::telemetry::Recurring;
 use crate::telemetry::metrics::{GrantKind, GuestMetrics};
 
-/// A call that was refused for want of a grant.
+/// A call that was refused because a grant is missing.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Denial<'a> {
-    /// On the session.
+    /// A session call.
     Session(&'a session::Denial),
-    /// A request to this host, with its port; `None` if it named none.
+    /// An outbound request to this host, with its port. `None` if the request names no host.
     Outbound(Option<&'a str>),
-    /// A request to this host, which is granted, with a user name in its URL.
+    /// An outbound request to a granted host, with a user name in its URL.
     OutboundUser(&'a str),
-    /// A request to a host that is granted by its name and has an address that is not public.
+    /// An outbound request to a host that is granted by its name but has an address that is not public.
     OutboundAddress { host: &'a str, kind: AddressKind },
-    /// To write the session's cookie as one of the guest's own.
+    /// Writing the session cookie as one of the guest's own cookies.
     SessionCookie,
-    /// To sign what could be a session's id.
+    /// Signing a text that could be a session id.
     LikeASession,
 }
 
@@ -47,7 +47,7 @@ impl Denial<'_> {
         }
     }
 
-    /// What would allow it, of a guest's keys or of the host's.
+    /// Returns the setting, of the guest or of the host, that would allow the call.
     fn remedy(&self, guest: &str) -> String {
         let own = |key: &str| format!("guest.{guest}.{key}");
         match self {
@@ -70,7 +70,7 @@ impl Denial<'_> {
     }
 }
 
-/// What was denied, for the log.
+/// Describes the denied call for the log.
 impl fmt::Display for Denial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -102,7 +102,7 @@ impl fmt::Display for Denial<'_> {
     }
 }
 
-/// The denials of one guest's version.
+/// The denials of one version of a guest.
 #[derive(Debug)]
 pub(super) struct Denials {
     guest: Arc<str>,
@@ -128,7 +128,7 @@ impl Denials {
         self.metrics.denied(denial.grant());
     }
 
-    /// Logs a denial, unless there were many lately: then the next line that is logged says how many were not.
+    /// Logs a denial, unless many were logged recently. The next logged line then reports how many were suppressed.
     pub(super) fn tell(&self, denial: &Denial<'_>, request_id: &str) {
         let Some(line) = self.lines.take_line(denial.grant(), Instant::now()) else {
             return;

@@ -1,4 +1,4 @@
-//! What a component is called by its content.
+//! The digest that identifies a component by its content.
 
 use std::fmt;
 
@@ -14,7 +14,7 @@ impl Digest {
         Self(Sha256::digest(component).into())
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the digest.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
@@ -32,7 +32,7 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Bytes in hexadecimal, in lower case.
+/// Returns bytes in lower-case hexadecimal.
 pub(super) fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes

@@ -1,6 +1,6 @@
-//! The engines that compile and run guests: one for WASI 0.2, one for 0.3, each with its own pool of instance slots.
+//! The engines that compile and run guests: one for WASI 0.2 and one for 0.3, each with its own pool of instance slots.
 //!
-//! Two, because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
+//! There are two because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
 
 mod blueprint;
 pub(super) mod pagemap;
@@ -17,23 +17,23 @@ use super::settings::Options;
 use crate::limits;
 pub(super) use blueprint::{Blueprint, Fingerprint};
 
-/// How often a running guest lets go of its thread. One millisecond keeps the others' wait behind endless loops below 4 ms.
+/// Interval at which a running guest yields its thread. One millisecond keeps the wait of other guests behind endless loops below 4 ms.
 const TICK: Duration = Duration::from_millis(1);
-/// Most memory that a slot keeps of what its instances have written, in bytes: it is overwritten for the next instance, the
-/// rest is given back and faults in again. An interpreter writes about 1 MiB for each request, a small guest 50 KiB.
-/// [`limits::WARM_INSTANCES_MAX`] slots of an engine may keep so much, 512 MiB in all, for [`RELEASE_INTERVAL`].
+/// Most written memory that a slot keeps resident, in bytes. This part is overwritten for the next instance; the rest is returned to the
+/// kernel and faults in again. An interpreter writes about 1 MiB for each request, a small guest 50 KiB. [`limits::WARM_INSTANCES_MAX`]
+/// slots of an engine may keep this much, 512 MiB in all, for [`RELEASE_INTERVAL`].
 const MEMORY_KEEP_RESIDENT: usize = 2 << 20;
-/// How often idle slots give back what they keep. A slot overwrites all that it keeps, so one large request
-/// would make every later one of its slot slower; and a burst's memory comes back.
+/// Interval at which idle slots return the memory that they keep. A slot overwrites all the memory it keeps, so without this one large
+/// request would slow down every later request in the same slot. It also returns the memory of a burst.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(10);
-/// The same for tables, in bytes.
+/// Most table memory that a slot keeps resident, in bytes.
 const TABLE_KEEP_RESIDENT: usize = 64 << 10;
-/// Address space of a memory that needs no bounds checks: all that 32 bits can address.
+/// Address space of a memory that needs no bounds checks, in bytes: all that 32 bits can address.
 const RESERVATION_FULL: u64 = 4 << 30;
-/// What follows a memory when address space is scarce, in bytes.
+/// Guard region after a memory when address space is scarce, in bytes.
 const GUARD_COMPACT: u64 = 64 << 10;
 
-/// Which `wasi:http` a guest speaks, and so which engine runs it.
+/// The version of `wasi:http` that a guest uses. It decides which engine runs the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum World {
     /// `wasi:http/incoming-handler@0.2`.
@@ -51,13 +51,13 @@ impl std::fmt::Display for World {
     }
 }
 
-/// Makes the engine of a world, with its pool, and says what code it takes.
+/// Creates the engine of a world, with its pool. Also returns the settings that its compiled code depends on.
 ///
-/// Reserves 4 GiB of address space (not memory) for each slot, which spares guests their bounds checks; where the machine
-/// does not let us have so much, only what a guest may use.
+/// Reserves 4 GiB of address space (not memory) for each slot, so that guests need no bounds checks. If the machine does not allow that
+/// much, reserves only the memory limit of a guest.
 ///
 /// # Errors
-/// When the pool cannot be mapped at all, or the processor is not supported.
+/// Fails if the pool cannot be mapped at all, or if the processor is not supported.
 pub(super) fn engine(world: World, options: &Options) -> Result<(Engine, Blueprint)> {
     let pooled = |blueprint: Blueprint| {
         let mut config = config(blueprint);
@@ -80,10 +80,10 @@ pub(super) fn engine(world: World, options: &Options) -> Result<(Engine, Bluepri
     })
 }
 
-/// Makes an engine that compiles for the one of a blueprint and runs nothing: it has no pool.
+/// Creates an engine that compiles for the engine of a blueprint. It runs nothing and has no pool.
 ///
 /// # Errors
-/// When the processor is not supported.
+/// Fails if the processor is not supported.
 pub(super) fn compiling_engine(blueprint: Blueprint) -> Result<Engine> {
     let mut config = config(blueprint);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
@@ -98,12 +98,12 @@ fn config(blueprint: Blueprint) -> Config {
     if let Some(guard) = blueprint.guard {
         config.memory_guard_size(guard);
     }
-    // Only names of functions: reading debug information at each trap would let a guest burn the host's time.
+    // Reports only function names. Reading debug information at each trap would let a guest waste the host's time.
     config.wasm_backtrace_details(WasmBacktraceDetails::Disable);
     config
 }
 
-/// The pool: all its totals are those of [`BUDGET`].
+/// Returns the pool's configuration. All its totals follow from [`BUDGET`].
 fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
     let totals = Totals::of(world, options);
     let mut pool = PoolingAllocationConfig::new();
@@ -128,10 +128,11 @@ fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
     pool
 }
 
-/// Starts the clock by which guests let go of their threads and idle slots of their memory. It ends when all engines are gone.
+/// Starts the thread that makes running guests yield at each tick and idle slots return their memory. The thread ends when all engines are
+/// gone.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// Fails if the thread cannot be started.
 pub(super) fn start_ticker(engines: Vec<EngineWeak>) -> std::io::Result<()> {
     let tick = move || {
         let mut released_at = Instant::now();

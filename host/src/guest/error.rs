@@ -1,4 +1,5 @@
-//! How a run of a guest fails, and whose fault it is. Knows no HTTP status: the handler maps these in one place.
+//! The ways in which a run of a guest fails, and the party at fault. This module knows no HTTP status; the handler maps failures to
+//! statuses.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,18 +12,18 @@ use super::context::CALL_BYTES_MAX;
 use super::health::Conduct;
 use crate::telemetry::cut;
 
-/// Longest text of a guest's making that an error repeats, in bytes.
+/// Longest text from a guest that an error repeats, in bytes.
 const TEXT_BYTES_MAX: usize = 300;
 
-/// Why a run gave no answer, or why a released answer broke off.
+/// The reason why a run gave no response, or why a released response broke off.
 ///
-/// `Display` carries the guest's own text (of an error code), cut, and nothing of the request, the session or the host.
+/// `Display` may include the guest's own text (of an error code), truncated. It includes nothing of the request, the session or the host.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GuestFailure {
     /// The guest trapped: a panic, an `unreachable`, a stack overflow, a call that the host refuses.
     #[error("the guest trapped: {reason}")]
     Trap {
-        /// What the trap was.
+        /// A description of the trap.
         reason: String,
     },
     /// The guest trapped after it was refused memory.
@@ -37,98 +38,98 @@ pub enum GuestFailure {
     /// The guest ended its process instead of answering.
     #[error("the guest exited with status {status}")]
     Exit {
-        /// What it gave to `exit`.
+        /// The status that the guest passed to `exit`.
         status: i32,
     },
-    /// The guest returned without having set a response.
+    /// The guest returned without setting a response.
     #[error("the guest returned without a response")]
     NoResponse,
-    /// The guest answered with an error code in place of a response.
+    /// The guest returned an error code instead of a response.
     #[error("the guest answered with an error code: {code}")]
     ErrorCode {
         /// The code's name and text.
         code: String,
     },
-    /// The guest's response cannot be sent: an informational status, a body that was dropped unfinished or is not as long
-    /// as its `content-length` promises.
+    /// The guest's response cannot be sent. Its status is informational, or its body was dropped unfinished or does not have the length
+    /// that its `content-length` promises.
     #[error("the guest's response cannot be sent: {reason}")]
     BadResponse {
-        /// What is wrong with it.
+        /// The defect of the response.
         reason: &'static str,
     },
-    /// The response body passed the guest's limit.
+    /// The response body exceeded the guest's limit.
     #[error("the guest's response body passed its limit of {bytes_max} bytes")]
     ResponseTooLarge {
         /// The limit, in bytes.
         bytes_max: u64,
     },
-    /// The fields of the response's head passed the host's limit.
+    /// The header fields of the response exceeded the host's limit.
     #[error(
         "the guest's response has a head of {bytes} bytes, and the limit is {bytes_max} (names and values, and 32 bytes for each \
          field)"
     )]
     ResponseHeadTooLarge {
-        /// Its size, in bytes.
+        /// The size of the header fields, in bytes.
         bytes: u64,
         /// The limit, in bytes.
         bytes_max: u64,
     },
-    /// The request body passed the guest's limit while it was read.
+    /// The request body exceeded the guest's limit while it was read.
     #[error("the request body passed the limit of {bytes_max} bytes")]
     RequestBodyTooLarge {
         /// The limit, in bytes.
         bytes_max: u64,
     },
-    /// The client left before its body was complete, or sent what cannot be read.
+    /// The client disconnected before its body was complete, or sent unreadable bytes.
     #[error("the request body broke off")]
     RequestBodyBrokeOff,
-    /// The client sent its body more slowly than it may.
+    /// The client sent its body more slowly than allowed.
     #[error("the request body came too slowly")]
     RequestBodyTooSlow,
-    /// The guest waited for its client, and so did too many others: this client was the slowest, and requests queued.
+    /// The guest waited for its client, as did too many other runs. This client was the slowest while requests were queued.
     #[error(
         "the guest waited for its client, which was too slow, while requests waited for an instance"
     )]
     ClientTooSlow,
-    /// The host keeps as many bytes of request bodies as it may.
+    /// The host already holds as many bytes of request bodies as it may.
     #[error("the host has no room to keep the request body")]
     NoRoomForBody,
-    /// No instance was free in time.
+    /// No instance became free in time.
     #[error("no instance was free")]
     NoInstance,
-    /// The guest did not release an answer within the deadline.
+    /// The guest did not release a response before the deadline.
     #[error("the guest did not answer in time")]
     Deadline,
-    /// The guest's runs for one request computed for longer than its limit.
+    /// The guest's runs for one request computed for longer than the guest's limit.
     #[error("the guest used up its {cpu_time:?} of processor time")]
     CpuTime {
         /// The limit.
         cpu_time: Duration,
     },
-    /// The guest's released answer made no progress for too long.
+    /// The guest's released response made no progress for too long.
     #[error("the guest's released answer stood still")]
     Stalled,
-    /// The guest's released answer was cut, because its version was replaced and had its time to finish.
+    /// The guest's released response was cut because its version was replaced and the drain limit has passed.
     #[error("the guest's version was replaced, and this answer outlasted its drain limit")]
     SeenOut,
-    /// A session call asked for the run to stop: the transaction knows why and what comes next.
+    /// A session call stopped the run. The transaction knows the reason and the next step.
     #[error("the run was stopped by its session")]
     Interrupted,
 }
 
-/// Who has to do something about a failure.
+/// The party that has to act on a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fault {
-    /// The guest's author.
+    /// The guest author.
     Guest,
-    /// Who runs the host: too few instances, or a defect of ours.
+    /// The operator of the host: there are too few instances, or the host has a defect.
     Host,
-    /// Who sent the request.
+    /// The client that sent the request.
     Client,
 }
 
 impl GuestFailure {
-    /// Whose fault it is.
+    /// Returns the party at fault.
     pub fn fault(&self) -> Fault {
         match self {
             Self::RequestBodyTooLarge { .. }
@@ -142,7 +143,7 @@ impl GuestFailure {
         }
     }
 
-    /// What it says of the guest's version; nothing where the guest is not to blame.
+    /// Returns the request outcome that counts for the guest's version, or `None` if the guest is not to blame.
     pub fn conduct(&self) -> Option<Conduct> {
         match self {
             Self::Trap { .. } | Self::MemoryRefused { .. } | Self::Exit { .. } => {
@@ -165,7 +166,7 @@ impl GuestFailure {
         }
     }
 
-    /// A short fixed name, for metrics and logs.
+    /// Returns a short fixed name, for metrics and logs.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Trap { .. } => "trap",
@@ -198,12 +199,12 @@ impl GuestFailure {
     }
 }
 
-/// What a session call returns to stop its run; travels through wasm as a trap.
+/// The error that a session call returns to stop its run. It passes through wasm as a trap.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("the session stopped the run")]
 pub(super) struct SessionInterrupt;
 
-/// What becomes of an error that came out of wasm.
+/// Classifies an error that came out of wasm.
 pub(super) fn classify(error: &wasmtime::Error, refused_memory: Option<usize>) -> GuestFailure {
     if error.is::<SessionInterrupt>() {
         return GuestFailure::Interrupted;
@@ -221,20 +222,20 @@ pub(super) fn classify(error: &wasmtime::Error, refused_memory: Option<usize>) -
         Some(trap) => GuestFailure::Trap {
             reason: trap.to_string(),
         },
-        // A host function that refuses a call ends here: too many resources, too much data in one call, a misused handle.
+        // A host function refused a call: too many resources, too much data in one call, or a misused handle.
         None => GuestFailure::Trap {
             reason: refusal(error),
         },
     }
 }
 
-/// Why a host function refused a call. wasmtime's own texts for two of the reasons name no limit.
+/// Returns why a host function refused a call. For two of the reasons, wasmtime's own texts do not name the limit.
 fn refusal(error: &wasmtime::Error) -> String {
     if let Some(ResourceTableError::Full) = error.downcast_ref::<ResourceTableError>() {
         return "the guest holds as many resources (header fields, bodies, pollables) as its memory limit allows".to_owned();
     }
     let text = error.root_cause().to_string();
-    // Its type is private.
+    // The type of this error is private.
     if text.contains("fuel allocated for hostcalls has been exhausted") {
         return format!(
             "one call may pass {CALL_BYTES_MAX} bytes to the host, and this one passed more"
@@ -243,7 +244,7 @@ fn refusal(error: &wasmtime::Error) -> String {
     cut(&text, TEXT_BYTES_MAX).0.to_owned()
 }
 
-/// The functions of the guest that were running, innermost first: for the guest's log.
+/// Returns the guest functions that were running, innermost first, for the guest's log.
 pub(super) fn backtrace(error: &wasmtime::Error) -> Option<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>()?;
     let names: Vec<String> = backtrace

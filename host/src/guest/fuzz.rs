@@ -1,12 +1,12 @@
-//! What must hold for every file that is offered as a component, before anything of it is compiled.
+//! The fuzz target for component files: properties that must hold for every file before any of it is compiled.
 
 use super::inspection::{self, Inspection};
 use super::loader;
 
-/// Most that is told of the tools of one component, in bytes for each byte of the component, or at all.
+/// Largest total length of the roles, names and versions of the tools that one component reports, in bytes.
 const TOOLS_BYTES_MAX: usize = 64 << 10;
 
-/// The target `component`.
+/// Runs the fuzz target `component`.
 pub fn component(bytes: &[u8]) {
     let outline = loader::outline(bytes);
     let inspected = inspection::look_at(bytes);
@@ -16,7 +16,7 @@ pub fn component(bytes: &[u8]) {
             assert_eq!(error.to_string(), other.to_string());
             return;
         }
-        // Its outermost names can be read, and a section that does not matter to them cannot.
+        // The outermost names are readable, but a section that they do not depend on is not.
         (Ok(_), Err(_)) => return,
         (Err(error), Ok(_)) => panic!("inspected, and no component: {error}"),
     };

@@ -1,7 +1,7 @@
-//! How many instances run at once, and which requests may wait for one. Clients take turns.
+//! Limits how many instances run at once, and which requests may wait for one. Clients take turns.
 //!
-//! A request passes two gates: its guest's own, then that of the engine's pool. A request that waits at the first holds nothing
-//! of the second, so a guest at its limit keeps no other from an instance.
+//! A request passes two concurrency limits: its guest's own, then that of the engine's pool. A request that waits at the first limit holds
+//! no slot of the second one, so a guest at its limit keeps no other guest from an instance.
 
 mod clients;
 
@@ -18,14 +18,14 @@ use clients::Clients;
 
 pub(super) use clients::Client;
 
-/// The right to one instance slot, given back when dropped.
+/// A permit for one instance slot, released when dropped.
 #[derive(Debug)]
 pub(super) struct Permit {
     _of_pool: Slot,
     _of_guest: Slot,
 }
 
-/// Both gates of a guest, in their order.
+/// Both concurrency limits of a guest, in the order in which they apply.
 #[derive(Clone, Debug)]
 pub(super) struct Gates {
     guest: Arc<Gate>,
@@ -37,18 +37,18 @@ impl Gates {
         Self { guest, pool }
     }
 
-    /// How full the guest's own gate is.
+    /// Returns the usage of the guest's own limit.
     pub(super) fn usage(&self) -> Usage {
         self.guest.usage()
     }
 
-    /// Waits for a slot, at each gate as long as it allows and never past `deadline`. While it waits, the request may lose
-    /// its `place` among those under way.
+    /// Waits for a slot, at each limit for at most that limit's maximum wait, and never past `deadline`. While it waits, the reservation
+    /// that the request holds for being in flight (`place`) may be revoked.
     ///
     /// # Errors
-    /// As [`Gate::enter`], also when the place was revoked.
+    /// As [`Gate::enter`], and also if the reservation was revoked.
     ///
-    /// Cancel safety: a dropped call leaves its place in the queue.
+    /// Cancel safety: a dropped call leaves the queue.
     pub(super) async fn enter(
         &self,
         deadline: Option<Instant>,
@@ -84,12 +84,12 @@ impl Gates {
     }
 }
 
-/// The guests' own gates, by name: the versions of a guest share one as long as their limits are the same.
+/// The guests' own concurrency limits, by name. The versions of a guest share one as long as their settings are equal.
 #[derive(Debug, Default)]
 pub(super) struct GuestGates(Mutex<HashMap<String, Weak<Gate>>>);
 
 impl GuestGates {
-    /// The gate of a guest with these limits.
+    /// Returns the concurrency limit of a guest with these settings.
     pub(super) fn of(&self, name: &str, limits: &Limits) -> Arc<Gate> {
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gates.retain(|_, gate| gate.strong_count() > 0);
@@ -107,18 +107,18 @@ impl GuestGates {
     }
 }
 
-/// How full a gate is.
+/// The usage of a concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Usage {
     /// Instances that run.
     pub inside: usize,
-    /// Instances that may run.
+    /// Instances that may run at once.
     pub inside_max: usize,
-    /// Runs that wait to get in.
+    /// Runs that wait for a slot.
     pub waiting: usize,
 }
 
-/// A limit of the instances that run at once, with a bounded queue and a bounded wait.
+/// A limit on the instances that run at once, with a bounded queue and a bounded wait.
 #[derive(Debug)]
 pub(super) struct Gate {
     inside_max: usize,
@@ -139,7 +139,7 @@ impl Gate {
         }
     }
 
-    /// How full it is.
+    /// Returns the usage of this limit.
     pub(super) fn usage(&self) -> Usage {
         let (free, waiting) = self.queue.usage();
         Usage {
@@ -152,10 +152,10 @@ impl Gate {
     /// Waits for a slot, never past `deadline`.
     ///
     /// # Errors
-    /// [`GuestFailure::NoInstance`] when too many wait already, the wait took too long, or another client's request took the
-    /// place in the full queue.
+    /// [`GuestFailure::NoInstance`] if too many requests wait already, if the wait took too long, or if the request of another client took
+    /// the place in the full queue.
     ///
-    /// Cancel safety: a dropped call leaves its place in the queue.
+    /// Cancel safety: a dropped call leaves the queue.
     pub(super) async fn enter(
         &self,
         deadline: Option<Instant>,
@@ -180,7 +180,7 @@ impl Gate {
         }
     }
 
-    /// A slot, if one is free and no request waits for it.
+    /// Returns a slot if one is free and no request waits for it.
     fn try_enter(&self) -> Option<Slot> {
         self.queue.try_enter()
     }

@@ -1,6 +1,7 @@
-//! How a version of a guest fares: its runs and failures over a sliding window, and the moment they become too many.
+//! The health of one version of a guest: counts its requests and failures over a sliding window, and signals when there are too many
+//! failures.
 //!
-//! Knows counts and thresholds; what is done about a sick version is for the registry to know.
+//! This module knows counts and thresholds. The registry decides how to handle a version that fails too often.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,33 +15,33 @@ use tokio::sync::Notify;
 use crate::quota::PeerKey;
 use crate::telemetry::metrics::VersionMetrics;
 
-/// Into how many parts the window is cut: what is older than it goes a part at a time.
+/// Number of parts of the window. Counts that are older than the window are dropped one part at a time.
 const BUCKETS: usize = 10;
 
-/// The most clients that failures may have to come from: so many are told apart in each part of the window.
+/// Largest value of [`Thresholds::clients_min`]. Each part of the window distinguishes this many clients.
 pub const CLIENTS_MAX: usize = 16;
 
-/// How a request ended, as far as its guest is to blame or to thank.
+/// The outcome of a request, as far as its guest is responsible for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conduct {
-    /// An answer below 500.
+    /// A response below 500.
     Served,
-    /// An answer of 500 and above of its own, an error code in place of one, or none.
+    /// A response of 500 or above from the guest, an error code instead of a response, or no response.
     Errored,
-    /// A trap, an exit, memory refused; before or after the release.
+    /// A trap, an exit or refused memory, before or after the release.
     Trapped,
-    /// It was not done by its deadline.
+    /// The guest was not done by its deadline.
     Late,
 }
 
-/// When a version has failed too often.
+/// The thresholds above which a version fails too often.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Thresholds {
-    /// What is looked at: the last so much.
+    /// Length of the window.
     pub window: Duration,
     /// Fewer requests than this within the window prove nothing.
     pub requests_min: u32,
-    /// Failures of fewer clients than this prove nothing where the good requests come from as many; at most [`CLIENTS_MAX`].
+    /// Failures of fewer clients than this prove nothing if at least this many clients have good requests. At most [`CLIENTS_MAX`].
     pub clients_min: usize,
     /// Largest share of [`Conduct::Errored`], from 0 to 1.
     pub errors_max: f64,
@@ -50,16 +51,16 @@ pub struct Thresholds {
     pub deadline_misses_max: f64,
 }
 
-/// What a version did within the window.
+/// The requests and failures of a version within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// All requests.
     pub requests: u32,
-    /// Those that [`Conduct::Errored`].
+    /// Requests that ended as [`Conduct::Errored`].
     pub errors: u32,
-    /// Those that [`Conduct::Trapped`].
+    /// Requests that ended as [`Conduct::Trapped`].
     pub traps: u32,
-    /// Those that were [`Conduct::Late`].
+    /// Requests that ended as [`Conduct::Late`].
     pub deadline_misses: u32,
 }
 
@@ -73,7 +74,7 @@ impl fmt::Display for Tally {
     }
 }
 
-/// The window of one version. Noting costs an atomic addition and some loads; the sum is made after failures alone.
+/// The window of one version. Recording an outcome costs an atomic addition and some loads. The sum is computed only after failures.
 pub(super) struct Health {
     started_at: Instant,
     thresholds: Option<Thresholds>,
@@ -81,23 +82,23 @@ pub(super) struct Health {
     buckets: [Bucket; BUCKETS],
     has_tripped: AtomicBool,
     tripped: Notify,
-    /// Where failures are counted for good.
+    /// Metrics that also count the failures, beyond the window.
     metrics: Option<Arc<VersionMetrics>>,
 }
 
 #[derive(Default)]
 struct Bucket {
-    /// Which part of time this bucket holds, counted in widths since the start.
+    /// The part of time that this bucket holds, counted in bucket widths since the start.
     part: AtomicU64,
     requests: AtomicU32,
     errors: AtomicU32,
     traps: AtomicU32,
     deadline_misses: AtomicU32,
-    /// Those of [`Conduct::Served`], [`Conduct::Errored`], [`Conduct::Trapped`] and [`Conduct::Late`].
+    /// Clients with requests that ended as [`Conduct::Served`], [`Conduct::Errored`], [`Conduct::Trapped`] and [`Conduct::Late`].
     clients: [Clients; 4],
 }
 
-/// Some clients, as hashes: all of them, or as many as can matter. 0 is a free place.
+/// Hashes of clients: of all of them, or of as many as can matter. 0 marks a free entry.
 #[derive(Default)]
 struct Clients([AtomicU64; CLIENTS_MAX]);
 
@@ -136,7 +137,7 @@ impl fmt::Debug for Health {
 }
 
 impl Health {
-    /// A version that is watched for `thresholds`, or only counted without.
+    /// Creates the window of a version that is checked against `thresholds`. Without thresholds, requests are only counted.
     pub(super) fn new(thresholds: Option<Thresholds>) -> Self {
         let window = thresholds.map_or(Duration::from_secs(10), |thresholds| thresholds.window);
         let least = Duration::from_millis(1);
@@ -151,13 +152,13 @@ impl Health {
         }
     }
 
-    /// The same, whose failures are counted in these metrics, too.
+    /// Adds metrics in which failures are counted as well.
     pub(super) fn counted_in(self, metrics: Arc<VersionMetrics>) -> Self {
         let metrics = Some(metrics);
         Self { metrics, ..self }
     }
 
-    /// Counts a request of a client that ended. Without a client it is nobody's.
+    /// Counts a request that has ended. A request without a client is attributed to no client.
     pub(super) fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
         if let Some(metrics) = &self.metrics {
             match conduct {
@@ -186,7 +187,7 @@ impl Health {
         }
     }
 
-    /// What was noted within the window.
+    /// Returns the counts within the window.
     pub(super) fn tally(&self) -> Tally {
         let part = self.part(Instant::now());
         let mut tally = Tally::default();
@@ -205,14 +206,15 @@ impl Health {
         })
     }
 
-    /// How many clients had requests that ended so within the window, or [`Thresholds::clients_min`] if there were more.
+    /// Returns how many clients had requests with this outcome within the window. Each part of the window counts at most
+    /// [`Thresholds::clients_min`] clients, so a result above that may be too low.
     fn clients(&self, conduct: Conduct) -> usize {
         let buckets = self.within(self.part(Instant::now()));
         let clients = buckets.flat_map(|bucket| bucket.clients[conduct as usize].iter());
         clients.collect::<HashSet<_>>().len()
     }
 
-    /// Returns when a threshold was passed for the first time; at once if it was before. For one waiter.
+    /// Waits until a threshold is exceeded for the first time. Returns at once if that has happened before. For one waiter.
     pub(super) async fn tripped(&self) {
         while !self.has_tripped.load(Ordering::Relaxed) {
             self.tripped.notified().await;
@@ -226,7 +228,7 @@ impl Health {
         let tally = self.tally();
         let is_above =
             |count: u32, share_max: f64| f64::from(count) > share_max * f64::from(tally.requests);
-        // One client that knows how to make a request fail cannot have a version taken back that is good for all others.
+        // One client that knows how to make a request fail must not cause the rollback of a version that is good for all others.
         let is_proof = |conduct| {
             self.clients(Conduct::Served) < thresholds.clients_min
                 || self.clients(conduct) >= thresholds.clients_min
@@ -248,14 +250,14 @@ impl Health {
 
     fn part(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.started_at);
-        // From 1: a bucket that was never used holds part 0 and nothing else.
+        // Starts at 1, so part 0 marks a bucket that was never used.
         1 + (since.as_nanos() / self.bucket_width.as_nanos()) as u64
     }
 }
 
 impl Bucket {
-    /// Empties the bucket when it holds an older part of time. Of requests that end at the same instant one may be
-    /// lost to the emptying: the window is a gauge, no ledger.
+    /// Empties the bucket if it holds an older part of time. A request that ends at the same instant may be lost: the window is an
+    /// estimate, not an exact count.
     fn turn_to(&self, part: u64) {
         let held = self.part.load(Ordering::Relaxed);
         if held >= part {
@@ -278,7 +280,7 @@ impl Bucket {
     }
 }
 
-/// Never 0.
+/// Returns a hash that is never 0.
 fn hash(client: PeerKey) -> u64 {
     let mut hasher = DefaultHasher::new();
     client.hash(&mut hasher);

@@ -1,4 +1,4 @@
-//! What the host keeps for an instance in the resource table, charged to its memory limit resource by resource.
+//! Charges the bytes that the host keeps in the resource table for an instance to its memory limit, resource by resource.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -12,24 +12,24 @@ use wasmtime_wasi_http::p3::{Request, Response};
 
 use super::tally::{Refused, Tally};
 
-/// Memory that one entry of the resource table stands for by itself, in bytes: the entry, what it names and that one's
-/// small allocations.
+/// Memory that one entry of the resource table accounts for, in bytes: the entry, the value that it refers to, and that value's small
+/// allocations.
 const ENTRY_BYTES: usize = 1 << 10;
-/// What one handle of a guest's may stand for besides, in bytes: a stream, a task that waits.
+/// Memory that one handle of a guest may account for in addition, in bytes: a stream, or a waiting task.
 const HANDLE_BYTES: usize = 1 << 10;
 
-/// The resources and handles that an instance may have.
+/// The limits on the resources and handles of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Counts {
-    /// Most resources (headers, bodies, pollables, ...) on the host's side.
+    /// Most resources (headers, bodies, pollables, ...) in the host.
     pub(super) resources: usize,
-    /// Most handles of resources, the guest's own included.
+    /// Most handles of resources, including handles of the guest's own resources.
     pub(super) handles: usize,
 }
 
 impl Counts {
-    /// So many that all of them together take no more than a quarter of the memory limit each. The least is
-    /// enough for any handler, and a megabyte.
+    /// Returns limits at which all resources together take at most a quarter of the memory limit, and all handles as well. The minimum is
+    /// enough for any handler, and corresponds to a memory limit of 1 MiB.
     pub(super) fn of(memory_bytes_max: usize) -> Self {
         Self {
             resources: (memory_bytes_max / 4 / ENTRY_BYTES).clamp(256, 4096),
@@ -38,15 +38,15 @@ impl Counts {
     }
 }
 
-/// The bytes that the host keeps for each resource of the guest, beyond the entry itself.
+/// The bytes that the host keeps for each resource of the guest, in addition to the table entry.
 ///
-/// A charge stays when its resource has gone, until another resource with a charge takes its place or the limit is met:
-/// then those whose resource has gone are dropped. So the sum is never too low.
+/// A charge outlives its resource until another charged resource takes the same table entry, or until the limit is reached. At the limit,
+/// all charges without a resource are dropped. So the sum is never too low.
 #[derive(Debug)]
 pub(super) struct Holdings {
     tally: Tally,
     charges: HashMap<u32, usize>,
-    /// What is kept until the request ends.
+    /// Bytes that are kept until the request ends.
     kept: usize,
 }
 
@@ -63,7 +63,7 @@ impl Holdings {
         &self.tally
     }
 
-    /// Charges a resource for more.
+    /// Charges a resource for more bytes.
     ///
     /// # Errors
     /// [`Refused`].
@@ -78,7 +78,7 @@ impl Holdings {
         Ok(())
     }
 
-    /// Charges a resource that was made just now; the place in the table may have been another one's.
+    /// Charges a resource that was just created. Its table entry may have belonged to another resource, whose charge is dropped.
     ///
     /// # Errors
     /// [`Refused`].
@@ -92,14 +92,14 @@ impl Holdings {
         self.charge(table, resource, bytes)
     }
 
-    /// The charge of a resource whose bytes go to another one.
+    /// Removes and returns the charge of a resource whose bytes move to another resource.
     pub(super) fn take(&mut self, resource: u32) -> usize {
         let bytes = self.charges.remove(&resource).unwrap_or_default();
         self.tally.sub(bytes);
         bytes
     }
 
-    /// Charges for bytes that are kept beyond their resource, up to the request's end.
+    /// Charges for bytes that outlive their resource, until the request ends.
     ///
     /// # Errors
     /// [`Refused`].
@@ -109,21 +109,21 @@ impl Holdings {
         Ok(())
     }
 
-    /// The request is over.
+    /// Drops the charges that last until the request ends.
     pub(super) fn forget_kept(&mut self) {
         self.tally.sub(std::mem::take(&mut self.kept));
     }
 
-    /// Drops the charges whose resource has gone, if there may be many.
+    /// Drops the charges of resources that no longer exist, if there may be many.
     ///
-    /// A call to another server charges its heads without the resource table, so it cannot drop these charges itself.
+    /// A call to another server charges its heads without access to the resource table, so it cannot drop these charges itself.
     pub(super) fn make_room(&mut self, table: &mut ResourceTable) {
         if self.tally.is_half_used() {
             self.sweep(table);
         }
     }
 
-    /// Drops the charges whose resource has gone.
+    /// Drops the charges of resources that no longer exist.
     fn sweep(&mut self, table: &mut ResourceTable) {
         let tally = &self.tally;
         self.charges.retain(|resource, bytes| {
@@ -135,7 +135,7 @@ impl Holdings {
         });
     }
 
-    /// Adds to the sum, where a sweep makes room if need be.
+    /// Adds to the sum. If that exceeds the limit, sweeps and tries again.
     ///
     /// # Errors
     /// [`Refused`].
@@ -151,7 +151,7 @@ impl Holdings {
     }
 }
 
-/// Whether it is of a kind that is charged for.
+/// Returns whether a resource is of a kind that is charged for.
 fn is_charged(resource: &dyn Any) -> bool {
     resource.is::<FieldMap>()
         || resource.is::<HostIncomingResponse>()

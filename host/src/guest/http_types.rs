@@ -1,14 +1,14 @@
-//! The functions of `wasi:http/types` that make the host keep bytes for a guest. Each charges them to the instance's memory
-//! limit and goes on to wasmtime's own function, in front of which it stands in the linker.
+//! The functions of `wasi:http/types` that make the host keep bytes for a guest. Each function shadows wasmtime's own in the linker. It
+//! charges the bytes to the instance's memory limit and then calls wasmtime's function.
 //!
-//! | what is kept | charged |
+//! | kept bytes | charge |
 //! | --- | --- |
-//! | header fields | as they grow; a clone, or those of a request or response, hold all of them at once |
-//! | a request or response that the guest makes | its fields, method, target and authority, and the pieces of its body that wait |
-//! | an answer from another server | its head: with its body, and with its resource once the body was taken out |
-//! | trailers | up to the end of the guest's request; those that arrive, with their resource (WASI 0.2) |
+//! | header fields | as they grow; a clone, and the fields of a request or response, are charged as a whole |
+//! | a request or response that the guest creates | its fields, method, target and authority, and the waiting pieces of its body |
+//! | a response from another server | its head: with its body at first, with its own resource once the body was taken out |
+//! | trailers | until the end of the guest's request; trailers that arrive, with their resource (WASI 0.2) |
 //!
-//! Trailers that arrive in WASI 0.3 come through a future, which has no function here: there is one set for each body that arrives.
+//! In WASI 0.3, incoming trailers come through a future, which has no function here. There is only one set for each incoming body.
 
 use http::HeaderMap;
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};
@@ -25,20 +25,20 @@ use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 use super::context::Context;
 use super::outbound::BODY_CHUNK_BYTES_MAX;
 
-/// The interface as wasmtime's bindings name it, in each world.
+/// The interface's name in wasmtime's bindings, for each world.
 const TYPES_02: &str = "wasi:http/types@0.2.12";
 const TYPES_03: &str = "wasi:http/types@0.3.0";
 
-/// What a header field takes besides its bytes: its entry in a map that may be half empty, and its allocations.
+/// Bytes that a header field takes in addition to its text: its entry in a map that may be half empty, and its allocations.
 const FIELD_OVERHEAD_BYTES: usize = 256;
-/// What the body of a request or response takes: two pieces that wait, and their queue.
+/// Bytes that the body of a request or response takes: two waiting pieces, and their queue.
 const BODY_BYTES: usize = 2 * BODY_CHUNK_BYTES_MAX + (4 << 10);
 
 type Store<'a> = StoreContextMut<'a, Context>;
 type Fields = Resource<FieldMap>;
 type Trailers<E> = FutureReader<std::result::Result<Option<Fields>, E>>;
 
-/// A result of the interface, or a trap.
+/// Returns a result of the interface, or a trap.
 macro_rules! answer {
     ($result:expr) => {
         match $result {
@@ -48,7 +48,7 @@ macro_rules! answer {
     };
 }
 
-/// The functions of `fields`, which are the same in both worlds.
+/// Defines the functions of `fields`, which are the same in both worlds.
 macro_rules! fields {
     ($it:ident, $types:ident) => {
         $it.func_wrap("[constructor]fields", |mut store: Store<'_>, (): ()| {
@@ -95,7 +95,7 @@ macro_rules! fields {
     };
 }
 
-/// The functions that give texts to a request, under the name that its type has in the world.
+/// Defines the functions that set texts of a request, under the name that its type has in the world.
 macro_rules! setters {
     ($it:ident, $types:ident, $name:literal, $request:ty) => {
         $it.func_wrap(
@@ -133,8 +133,8 @@ macro_rules! setters {
     };
 }
 
-/// A function that gives the fields of a request or response as a resource of their own. Wasmtime's shares the bytes between the two; the
-/// charge is that of a clone, since the fields stay when the other one is dropped.
+/// Defines a function that returns the fields of a request or response as a separate resource. Wasmtime shares the bytes between the two.
+/// The charge is that of a clone, because the fields remain when the request or response is dropped.
 macro_rules! headers {
     ($it:ident, $name:literal, $headers:path, $of:ty) => {
         $it.func_wrap($name, |mut store: Store<'_>, (of,): (Resource<$of>,)| {
@@ -145,15 +145,15 @@ macro_rules! headers {
     };
 }
 
-/// WASI 0.2's names for what both worlds have.
+/// WASI 0.2's names for types that both worlds have.
 mod named02 {
     pub(super) use super::types02::{HostFields, HostOutgoingRequest as HostRequest, Method};
 }
 
-/// Stands in front of the functions of WASI 0.2.
+/// Shadows the functions of WASI 0.2.
 ///
 /// # Errors
-/// When the interface was not offered before, or has other functions.
+/// Fails if the interface was not added to the linker before, or has other functions.
 pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
     in_front(linker, TYPES_02, |it| {
         fields!(it, named02);
@@ -252,10 +252,10 @@ pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
     })
 }
 
-/// Stands in front of the functions of WASI 0.3. Bodies wait in the guest's own memory there.
+/// Shadows the functions of WASI 0.3, in which waiting pieces of a body are in the guest's own memory.
 ///
 /// # Errors
-/// When the interface was not offered before, or has other functions.
+/// Fails if the interface was not added to the linker before, or has other functions.
 pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
     type Code = types03::ErrorCode;
     type Contents = Option<StreamReader<u8>>;
@@ -330,7 +330,7 @@ fn in_front(
     defined
 }
 
-/// What a set of header fields takes, in bytes.
+/// Returns the bytes that a set of header fields takes.
 pub(super) fn fields_size(fields: &HeaderMap) -> usize {
     let sizes = fields
         .iter()
@@ -338,7 +338,7 @@ pub(super) fn fields_size(fields: &HeaderMap) -> usize {
     sizes.sum()
 }
 
-/// What a header field takes, in bytes.
+/// Returns the bytes that a header field takes.
 fn size(name: &str, value: &[u8]) -> usize {
     name.len() + value.len() + FIELD_OVERHEAD_BYTES
 }

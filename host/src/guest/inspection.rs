@@ -1,4 +1,5 @@
-//! What a component's file tells of itself without being compiled or run: what `cloakroom inspect` shows. Knows no grants.
+//! Reads the information that `cloakroom inspect` shows from a component's file, without compiling or running the component. This module
+//! knows no grants.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,50 +9,50 @@ use wasmparser::{BinaryReaderError, KnownCustom, Parser, Payload};
 use super::digest::Digest;
 use super::loader::{self, ComponentInfo, LoadError};
 
-/// Most tools that are told of one component: who writes more names wants to fill a screen.
+/// Most tools that are reported for one component, so that a component with more names cannot fill the screen.
 const TOOLS_MAX: usize = 64;
 
-/// A component, looked at.
+/// The result of inspecting a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspection {
-    /// What listings show of it.
+    /// The information that listings show.
     pub component: ComponentInfo,
-    /// What its size is made of.
+    /// The composition of its size.
     pub parts: Parts,
-    /// What it says that it was made with.
+    /// The tools that it claims to be made with.
     pub tools: Vec<Tool>,
 }
 
-/// Where a component's bytes are, those of all modules in it together.
+/// The sizes of a component's parts, each summed over all modules in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
-    /// Core modules in it.
+    /// Number of core modules in it.
     pub modules: usize,
     /// Bytes of code.
     pub code: u64,
-    /// Bytes of data; of a guest that was started when it was built, most of what an interpreter had in memory by then.
+    /// Bytes of data. If the guest was initialized when it was built, most of this is the interpreter's memory at that time.
     pub data: u64,
-    /// Bytes of names and debug information, which nothing needs to run.
+    /// Bytes of names and debug information, which are not needed to run it.
     pub custom: u64,
     /// All other bytes.
     pub other: u64,
 }
 
-/// A tool or a language, as a `producers` section names it.
+/// A tool or a language that a `producers` section names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tool {
-    /// `language`, `processed-by` or `sdk`.
+    /// The role: `language`, `processed-by` or `sdk`.
     pub role: String,
-    /// Its name.
+    /// The name of the tool.
     pub name: String,
-    /// Its version; may be empty.
+    /// The version of the tool; may be empty.
     pub version: String,
 }
 
-/// Reads a component's file and looks at it.
+/// Reads a component's file and inspects it.
 ///
 /// # Errors
-/// [`LoadError`] says why the file is no guest: that it cannot be read, is no component, or no HTTP handler.
+/// [`LoadError`] if the file cannot be read, is not a component, or is not an HTTP handler.
 pub fn inspect(path: &Path) -> Result<(Vec<u8>, Inspection), LoadError> {
     let bytes = loader::read(path)?;
     let inspection = look_at(&bytes)?;
@@ -91,9 +92,9 @@ fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
             Payload::DataSection(section) => parts.data += size(section.range()),
             Payload::CustomSection(section) => {
                 parts.custom += size(section.range());
-                // One that is malformed says nothing; it is not why a component does or does not run.
+                // A malformed section is ignored: it does not decide whether a component runs.
                 if let KnownCustom::Producers(fields) = section.as_known() {
-                    // One by one: a small file may name millions.
+                    // Reads the fields one by one, because a small file may name millions.
                     for tool in fields.into_iter().flatten().flat_map(told) {
                         if tools.len() < TOOLS_MAX && !tools.contains(&tool) {
                             tools.push(tool);

@@ -1,5 +1,5 @@
-//! One instance with its store, and what is exchanged in it when it serves another request. Knows nothing of how it is run
-//! or of where it waits between two requests.
+//! One instance with its store, and the state that is replaced when it serves another request. This module does not know how an instance is
+//! run, or where it is kept between two requests.
 
 use std::sync::Arc;
 
@@ -12,20 +12,20 @@ use super::context::Context;
 use super::log::GuestLog;
 use super::runtime::Handler;
 
-/// Resources on the host's side that a guest may still hold after a request and be kept all the same. Its standard
-/// streams and what a garbage collector has not come by yet are fewer; who holds more gives nothing back, and would run
-/// into the limit of one instance sooner or later.
+/// Most resources in the host that a guest may still hold after a request, if its instance is to be reused. Its standard streams, and
+/// resources that a garbage collector has not freed yet, are fewer. A guest that holds more never frees them, and would sooner or later
+/// reach the limit of one instance.
 const RESOURCES_HELD_MAX: usize = 256;
 
-/// An instance, or a store that waits for its instance to be made in it.
+/// An instance, or a store in which the instance is still to be created.
 pub(super) struct Instance {
     pub(super) store: Store<Context>,
     exports: Option<Exports>,
-    /// The requests that it has begun to serve.
+    /// Number of requests that it has begun to serve.
     uses: u32,
 }
 
-/// What the host calls in an instance.
+/// The exports of an instance that the host calls.
 pub(super) enum Exports {
     Wasi02(Proxy),
     Wasi03(Service),
@@ -40,10 +40,10 @@ impl Instance {
         }
     }
 
-    /// Makes the instance, unless it is there from an earlier request.
+    /// Creates the instance, unless it exists from an earlier request.
     ///
     /// # Errors
-    /// When the component cannot start.
+    /// Fails if the component cannot start.
     pub(super) async fn start(
         &mut self,
         handler: &Handler,
@@ -56,12 +56,12 @@ impl Instance {
         Ok((&mut self.store, self.exports.insert(exports)))
     }
 
-    /// The lines of the request that it serves.
+    /// Returns the log of the request that it serves.
     pub(super) fn log(&self) -> &GuestLog {
         &self.store.data().log
     }
 
-    /// Forgets the request that it has served; whether it may serve another one, of at most `uses_max`.
+    /// Forgets the request that it has served. Returns whether it may serve another one, if it may serve at most `uses_max` requests.
     pub(super) fn retire(&mut self, uses_max: u32) -> bool {
         let context = self.store.data_mut();
         context.forget_request();
@@ -70,12 +70,12 @@ impl Instance {
             && context.resources_held() <= RESOURCES_HELD_MAX
     }
 
-    /// Takes up another request.
+    /// Prepares the instance for another request.
     pub(super) fn renew(&mut self, caller: Caller, request_id: &Arc<str>, attempt: u32) {
         let context = self.store.data_mut();
         context.take_up_request(caller);
         context.log.renew(request_id, attempt);
-        // Its tick has long passed: it would let go of its thread before its first instruction.
+        // The last tick has long passed, so without this the guest would yield its thread before its first instruction.
         self.store.set_epoch_deadline(1);
     }
 }

@@ -1,11 +1,11 @@
-//! One request on one guest: an instance of its own for each run, driven to the point where its answer may be released.
+//! Runs one request on one guest. Each run has its own instance, and is driven to the point where its response may be released.
 //!
-//! The instance is a fresh one, or one that has served before, where its guest is reused. It may serve again only if all went
-//! well and its answer leaves: what a run that is thrown away has left in its instance is thrown away with it.
+//! The instance is new, or has served before if the guest's instances are reused. It may serve again only if the run succeeded and its
+//! response is sent. A run that is discarded takes its instance with it, including everything that it left there.
 //!
-//! The point is the end of the guest's work, or its body passing 64 KiB, or the first bytes of a stream; a guest without a
-//! session need not be held back at all. Up to there every failure is a clean [`GuestFailure`]; after it, the body breaks
-//! off. Knows no status codes, no cookies, no stores.
+//! The release point is the end of the guest's work, the body passing 64 KiB, or the first bytes of a stream. The response of a guest
+//! without a session need not be held at all. Before the release point, every failure is a clean [`GuestFailure`]. After it, the body
+//! breaks off. This module knows no status codes, no cookies and no stores.
 
 mod computing;
 pub(super) mod driver;
@@ -40,21 +40,21 @@ use super::request::{BodyReader, GuestRequest};
 use super::shelf::Kept;
 use crate::session::{Attempt, Replay, Session};
 
-/// An answer at its release point. Nothing of it may leave before its session is committed.
+/// A response at its release point. No part of it may be sent before its session is committed.
 #[derive(Debug)]
 pub struct Released {
     /// Status and headers, as the guest set them.
     pub head: response::Parts,
     /// The body.
     pub body: GuestBody,
-    /// What has served it and may serve again, if its work is done.
+    /// The instance that has served it and may serve again, if its work is done.
     instance: Option<Box<Kept>>,
 }
 
 impl Released {
-    /// Head and body, to be sent: from here on the instance behind them may serve another request, or goes on with this one.
+    /// Returns the head and the body, to be sent. From here on the instance may serve another request, or continues with this one.
     ///
-    /// Needs a tokio runtime around it, as the body does.
+    /// Must be called within a tokio runtime, as the body requires one.
     pub fn leave(mut self) -> (response::Parts, GuestBody) {
         if let Some(instance) = self.instance {
             instance.park();
@@ -64,12 +64,12 @@ impl Released {
     }
 }
 
-/// One request on one guest, to be run as often as its session asks for.
+/// A request to a guest, which runs as often as its session asks for.
 pub struct Invocation {
     guest: Arc<Guest>,
     request: GuestRequest,
     account: Account,
-    /// What the runs so far have computed.
+    /// Time that the runs so far have computed.
     computed: Duration,
 }
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Invocation {
 }
 
 impl Invocation {
-    /// Prepares a request for a guest; nothing runs yet.
+    /// Prepares a request for a guest. Nothing runs yet.
     pub fn new(guest: Arc<Guest>, request: GuestRequest) -> Self {
         let (denials, request_id) = (guest.denials(), &request.request_id);
         let (denials, request_id) = (Arc::clone(denials), Arc::clone(request_id));
@@ -95,15 +95,15 @@ impl Invocation {
         }
     }
 
-    /// Whose end the request's end was.
+    /// Returns the party that is to blame for the end of the request.
     pub fn blame(&self, end: End<'_>) -> Blame {
         blame(end, self.request.body.state())
     }
 
-    /// The one run of a guest that has no session: calls on one, if it makes any, are denied.
+    /// Runs a guest that has no session, once. Any session call that it makes is denied.
     ///
     /// # Errors
-    /// When the guest gave no answer.
+    /// Fails if the guest gave no response.
     ///
     /// Cancel safety: dropping the future drops the run.
     pub async fn run_without_session(&mut self) -> Result<Released, GuestFailure> {
@@ -118,7 +118,7 @@ impl Invocation {
     ) -> Result<Released, GuestFailure> {
         let (deadline, place) = (&self.request.deadline, &self.request.place);
         let asked_at = Instant::now();
-        // The first wait is bounded by the queue alone: the deadline is the guest's.
+        // The first wait is bounded by the queue alone, because the deadline limits the guest's time.
         let queue_until = (!deadline.is_unstarted()).then(|| deadline.at());
         let gates = self.guest.gates();
         let permit = gates.enter(queue_until, place.as_ref()).await;
@@ -136,7 +136,7 @@ impl Invocation {
             (Ok(()), Some(status)) => End::Answered(status),
             (Ok(()), None) => End::Failed(&GuestFailure::NoResponse),
         };
-        // Whatever the guest made of a body that its client did not send, the client is told why, and nothing is committed.
+        // If the client is to blame, it receives its own failure, whatever the guest answered, and nothing is committed.
         if let Blame::Client(failure) = self.blame(end) {
             return Err(failure);
         }
@@ -147,8 +147,8 @@ impl Invocation {
         })
     }
 
-    /// Runs the guest to the release point. The deadline stands still while the guest waits for its client and nothing else of it
-    /// can go on: it computes only when this polls it, or in its turn of the slow lane.
+    /// Runs the guest to the release point. The deadline is paused while the guest waits for its client and no other part of the guest can
+    /// run. The guest computes only when this function polls it, or in its turn in the background pool.
     async fn drive(
         &self,
         releasing: &mut Releasing,

@@ -1,11 +1,13 @@
-//! The slow lane: threads of their own, nicer than those that serve, for guests that have computed for long already. So an
-//! endless loop takes the processor time that nobody else wants, and a tenth where all of it is wanted.
+//! The background pool: threads with a higher niceness than the serving threads, for guests that have already computed
+//! for a long time. An endless loop there uses processor time that no other thread wants, and about a tenth of it under
+//! full load.
 //!
-//! No serving thread ever waits for one of these: that one may have to wait for the processor, for long.
+//! A serving thread never waits for a thread of this pool, which may itself wait long for the processor.
 //!
-//! Knows turns and whose they are; what a turn does, it does not know. Guests take turns first, then the clients of each, then the
-//! connections of a client, then the requests of a connection: a hundred loops of one guest slow another one's long computation as
-//! one loop would, and a client that sends many requests at once delays its own.
+//! The pool orders tasks and knows which client they belong to, but not the work they do. It alternates between guests,
+//! then between the clients of a guest, then between the connections of a client, then between the requests of a
+//! connection. So a hundred endless loops of one guest slow the long computation of another guest no more than one loop
+//! would, and a client that sends many requests at once delays only its own.
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
@@ -18,17 +20,17 @@ use std::time::Duration;
 use crate::limits::LANE_NICENESS;
 use crate::quota::{PeerKey, Source};
 
-/// Something that computes for a little while at a time.
+/// A computation that advances in short turns.
 pub(super) trait Turn: Send + Sync {
-    /// Takes one turn, on a thread of the lane. Must not panic.
+    /// Runs one turn on a thread of the pool. Must not panic.
     fn take(self: Arc<Self>);
 }
 
-/// See the module. Its threads end when it is dropped.
+/// A pool of background threads. They end when the pool is dropped.
 pub(super) struct Lane {
     shared: Arc<Shared>,
     threads: Vec<Thread>,
-    /// To the thread that drops things.
+    /// Sends values to the thread that drops them.
     dropped: mpsc::Sender<Box<dyn Send>>,
 }
 
@@ -39,10 +41,10 @@ impl fmt::Debug for Lane {
 }
 
 impl Lane {
-    /// Starts as many threads as the machine has processors, and one more that is as nice as the caller's and drops things.
+    /// Starts one thread per processor, and one more that drops values. The latter has the caller's niceness.
     ///
     /// # Errors
-    /// When a thread cannot be started.
+    /// Returns an error if a thread cannot be started.
     pub(super) fn start() -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let shared = Arc::new(Shared {
@@ -75,7 +77,7 @@ impl Lane {
         Ok(lane)
     }
 
-    /// Puts a turn behind the other turns of the same guest and connection. Never waits for a thread of the lane.
+    /// Queues a task behind the other tasks of the same guest and connection. Never waits for a thread of the pool.
     pub(super) fn push(&self, guest: &Arc<str>, source: Source, turn: Arc<dyn Turn>) {
         self.shared.deliver((Arc::clone(guest), source, turn));
         for (thread, is_idle) in self.threads.iter().zip(&self.shared.is_idle) {
@@ -87,10 +89,10 @@ impl Lane {
 }
 
 impl Lane {
-    /// Drops something that may have to wait for a lock which a thread of the lane holds: an instance goes back to the pool
-    /// that those threads use.
+    /// Drops a value on another thread. Dropping an instance returns it to the engine's pool, and may wait for a lock
+    /// that a background thread holds.
     pub(super) fn drop_aside(&self, thing: impl Send + 'static) {
-        // The thread lives as long as this sender: nothing comes back.
+        // The receiving thread lives as long as this sender, so sending cannot fail.
         let _ = self.dropped.send(Box::new(thing));
     }
 }
@@ -104,29 +106,30 @@ impl Drop for Lane {
     }
 }
 
-/// Whether the runs of a guest usually end in the lane: then its next ones start there, and cost the serving threads nothing.
+/// Whether the runs of a guest usually end in the background pool. If so, its next runs start there and cost the
+/// serving threads nothing.
 #[derive(Debug, Default)]
 pub(super) struct Habit(AtomicU8);
 
 impl Habit {
-    /// So many more runs that went into the lane than such that did not have to make a habit.
+    /// The guest is slow once this many more runs moved to the background pool than finished quickly.
     const STEPS: u8 = 4;
-    /// So many runs that did not have to end the worst habit.
+    /// After this many quick runs, even the slowest history is forgotten.
     const STEPS_MAX: u8 = 8;
 
     pub(super) fn is_slow(&self) -> bool {
         self.0.load(Relaxed) >= Self::STEPS
     }
 
-    /// A run has computed for so long that it went into the lane.
+    /// Notes a run that computed for so long that it moved to the background pool.
     pub(super) fn was_slow(&self) {
         let worse = |steps: u8| (steps < Self::STEPS_MAX).then_some(steps + 1);
         let _ = self.0.fetch_update(Relaxed, Relaxed, worse);
     }
 
-    /// A run was done before.
+    /// Notes a run that finished before the threshold.
     pub(super) fn was_quick(&self) {
-        // Nearly all are, always: then nothing is written.
+        // Nearly all runs are quick. Skipping the write then avoids contention.
         if self.0.load(Relaxed) > 0 {
             let better = |steps: u8| steps.checked_sub(1);
             let _ = self.0.fetch_update(Relaxed, Relaxed, better);
@@ -134,14 +137,14 @@ impl Habit {
     }
 }
 
-/// What the calling thread has computed so far.
+/// Returns the processor time that the calling thread has used.
 pub(super) fn thread_cpu_time() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
     let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
     Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
-/// Linux has a niceness per thread. To be nicer needs no privilege.
+/// Raises the calling thread's niceness. Linux has a niceness per thread, and raising it needs no privilege.
 fn be_nice() {
     if let Err(error) = rustix::process::nice(LANE_NICENESS) {
         tracing::warn!(%error, "guests that compute for long share the processor with all others");
@@ -150,12 +153,13 @@ fn be_nice() {
 
 type Delivery = (Arc<str>, Source, Arc<dyn Turn>);
 
-/// What the lane's threads share, and where others put turns for them.
+/// The state that the pool's threads share, and the inboxes in which other threads put tasks for them.
 struct Shared {
-    /// One more than there are threads of the lane: each holds one at most while it stands still, so one is always free.
+    /// There is one inbox more than there are threads in the pool. A descheduled thread holds at most one of them, so
+    /// one is always free.
     inboxes: Vec<Mutex<Vec<Delivery>>>,
     turns: Mutex<Turns>,
-    /// Whether the thread of this number sleeps, or is about to.
+    /// For each thread, whether it sleeps or is about to.
     is_idle: Vec<AtomicBool>,
     is_closed: AtomicBool,
 }
@@ -172,7 +176,7 @@ impl Shared {
         }
     }
 
-    /// Waits for a turn; `None` when there will be no more.
+    /// Waits for a task. Returns `None` when the pool is closed.
     fn next(&self, thread: usize) -> Option<Arc<dyn Turn>> {
         loop {
             if let Some(turn) = self.due() {
@@ -182,7 +186,7 @@ impl Shared {
                 return None;
             }
             self.is_idle[thread].store(true, SeqCst);
-            // What came before that line was seen by nobody.
+            // A task that was delivered before the flag was set woke no thread, so look again.
             let turn = self.due();
             if turn.is_none() && !self.is_closed.load(SeqCst) {
                 std::thread::park();
@@ -197,7 +201,7 @@ impl Shared {
     fn due(&self) -> Option<Arc<dyn Turn>> {
         let mut turns = lock(&self.turns);
         for inbox in &self.inboxes {
-            // A lock of its own for each, and never two of them.
+            // Each inbox has its own lock, and this thread never holds two of them.
             let delivered = std::mem::take(&mut *lock(inbox));
             for (guest, source, turn) in delivered {
                 turns.push(guest, source, turn);
@@ -208,11 +212,11 @@ impl Shared {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one.
+    // No thread panics while it holds one of these locks.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Turns in the order they are due, by guest, client and connection.
+/// Tasks in the order in which they run, by guest, client and connection.
 #[derive(Default)]
 struct Turns(Rotation<Arc<str>, OfGuest>);
 
@@ -231,14 +235,14 @@ impl Turns {
     }
 }
 
-/// Queues that take turns, each once in a round. An empty queue leaves the rotation.
+/// Queues that are served in rotation, one task each per round. An empty queue leaves the rotation.
 struct Rotation<K, Q> {
     /// The keys of all queues, the next one first.
     order: VecDeque<K>,
     queues: HashMap<K, Q>,
 }
 
-/// What gives a turn.
+/// A queue of tasks.
 trait TakeNext: Default {
     fn take_next(&mut self) -> Option<Arc<dyn Turn>>;
     fn is_empty(&self) -> bool;
@@ -264,7 +268,7 @@ impl<K, Q> Default for Rotation<K, Q> {
 }
 
 impl<K: Clone + Eq + Hash, Q: TakeNext> Rotation<K, Q> {
-    /// The queue of a key, which the caller adds a turn to.
+    /// Returns the queue of a key. The caller must add a task to it.
     fn of(&mut self, key: K) -> &mut Q {
         match self.queues.entry(key) {
             Entry::Occupied(queue) => queue.into_mut(),
@@ -331,7 +335,7 @@ mod tests {
         }
         drop(sender);
         let order: Vec<_> = taken.iter().map(|(name, _)| name).collect();
-        // The last sender went with the last turn.
+        // The last sender was dropped with the last task.
         let others = ["a of another client", "a of the same client"];
         assert_eq!(order, ["a1", "b1", others[0], others[1], "a2", "a3"]);
         assert!(turns.0.order.is_empty() && turns.0.queues.is_empty());

@@ -1,6 +1,7 @@
-//! One version of a guest, loaded: its code and what it was granted, and what is known of how it fares.
+//! A loaded version of a guest: its code, its grants and its health.
 //!
-//! Knows what a run of it needs; how a run is driven, `invoke` knows, and which version serves, the registry.
+//! A [`Guest`] has everything that a run needs. `invoke` drives the runs, and the registry decides which version
+//! serves.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,25 +32,25 @@ use crate::quota::PeerKey;
 use crate::session::{Grant, Start};
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 
-/// One version of a guest, loaded. `Debug` shows no environment.
+/// A loaded version of a guest. `Debug` omits the environment.
 pub struct Guest {
     version: u64,
     code: Arc<Code>,
     health: Arc<Health>,
     metrics: Arc<VersionMetrics>,
     denials: Arc<Denials>,
-    /// What its runs may log together.
+    /// The log allowance that all runs of this version share.
     allowance: Arc<Allowance>,
-    /// Where its instances wait for another request, if they may serve more than one.
+    /// The idle instances, if instances may serve more than one request.
     shelf: Option<Arc<Shelf>>,
-    /// Cancelled when this version's requests have had their time.
+    /// Cancelled when the time for this version's remaining requests is over.
     cut: CancellationToken,
-    /// Cancelled when nobody holds this version any more.
+    /// Cancelled when the last reference to this version is dropped.
     gone: CancellationToken,
     _gone: DropGuard,
 }
 
-/// What versions share that were made from one component with one set of settings.
+/// The parts that all versions made from one component and one set of settings share.
 struct Code {
     name: Arc<str>,
     component: ComponentInfo,
@@ -65,8 +66,8 @@ struct Code {
     handler: Handler,
 }
 
-/// What a guest is fitted with: whether it asks for sessions and cookies, its engine, its places in the queues, and where it goes when it
-/// computes for long.
+/// The resources that the runtime gives to a guest: its imports of sessions and cookies, its engine, its concurrency
+/// limits, its outgoing connections and the background pool for long computations.
 pub(super) struct Rights {
     pub(super) imports_session: bool,
     pub(super) imports_cookies: bool,
@@ -75,10 +76,10 @@ pub(super) struct Rights {
     pub(super) outbound: Arc<GuestPool>,
     pub(super) lane: Arc<Lane>,
     pub(super) habit: Arc<Habit>,
-    /// Places for instances that wait for another request, and how long each may.
+    /// Permits for idle instances. `parked_idle_max` is the longest time that an instance stays idle.
     pub(super) parked: Arc<Semaphore>,
     pub(super) parked_idle_max: Duration,
-    /// Keeps its file in the cache while it serves.
+    /// Keeps the guest's file in the code cache while the guest serves.
     pub(super) _code: Option<Hold>,
 }
 
@@ -89,7 +90,7 @@ impl Guest {
         handler: Handler,
         rights: Rights,
     ) -> Self {
-        // A candidate's own: nobody scrapes them.
+        // Metrics of a candidate are private: they are never exported.
         let metrics = GuestMetrics::new(&settings.name).version(0);
         Self::of(
             0,
@@ -137,47 +138,47 @@ impl Guest {
         }
     }
 
-    /// The same code under another number, with nothing known against it and nobody running on it.
+    /// Returns the same code under another version number, with fresh health and no runs.
     pub(super) fn numbered(&self, version: u64, metrics: Arc<VersionMetrics>) -> Self {
         Self::of(version, metrics, Arc::clone(&self.code))
     }
 
-    /// The same version anew: to be kept when this one is seen out, in case it is wanted again.
+    /// Returns a fresh copy of this version. The deployment keeps it for a rollback while this one drains.
     pub(super) fn renewed(&self) -> Self {
         self.numbered(self.version, Arc::clone(&self.metrics))
     }
 
-    /// Its number among the versions of its name, from 1; 0 before it is admitted.
+    /// Returns the version number, counted from 1 for each guest name. It is 0 before the version is deployed.
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// What its component is.
+    /// Returns the description of the component.
     pub fn component(&self) -> &ComponentInfo {
         &self.code.component
     }
 
-    /// Counts a request of this version that ended, for or against it.
+    /// Counts the outcome of a request in this version's health.
     pub fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
         self.health.note(conduct, client);
     }
 
-    /// What is counted of this version.
+    /// Returns the metrics of this version.
     pub fn metrics(&self) -> &Arc<VersionMetrics> {
         &self.metrics
     }
 
-    /// How full its guest's own gate is, over all versions with the same limits.
+    /// Returns the usage of the guest's own concurrency limit, over all versions with the same limits.
     pub fn usage(&self) -> Usage {
         self.code.rights.gates.usage()
     }
 
-    /// How many outgoing connections its guest has open, over all versions with the same limits.
+    /// Returns the number of the guest's open outgoing connections, over all versions with the same limits.
     pub fn outbound_connections(&self) -> usize {
         self.code.rights.outbound.open()
     }
 
-    /// Where what it is denied is counted and told.
+    /// Returns the counters of this version's grant denials.
     pub(super) fn denials(&self) -> &Arc<Denials> {
         &self.denials
     }
@@ -186,43 +187,44 @@ impl Guest {
         Arc::clone(&self.health)
     }
 
-    /// Cancelled when what still streams on this version is to end.
+    /// Returns the token that is cancelled when bodies that this version still streams must end.
     pub(super) fn cut(&self) -> CancellationToken {
         self.cut.clone()
     }
 
-    /// Cancelled when nobody holds this version any more.
+    /// Returns the token that is cancelled when the last reference to this version is dropped.
     pub(super) fn gone(&self) -> CancellationToken {
         self.gone.clone()
     }
 
-    /// Its name.
+    /// Returns the guest's name.
     pub fn name(&self) -> &str {
         &self.code.name
     }
 
-    /// Which `wasi:http` it speaks.
+    /// Returns the version of `wasi:http` that the component implements.
     pub fn world(&self) -> World {
         self.code.component.world
     }
 
-    /// Whether it imports `cloakroom:http/session`. One that does not costs no store access and its answers are no
-    /// transactions.
+    /// Returns whether the component imports `cloakroom:http/session`. Requests of a guest without this import need no
+    /// store access, and their responses are not transactions.
     pub fn imports_session(&self) -> bool {
         self.code.rights.imports_session
     }
 
-    /// Whether it imports `cloakroom:http/cookies`: then its requests bring the jar.
+    /// Returns whether the component imports `cloakroom:http/cookies`. Requests of such a guest need a cookie jar.
     pub fn imports_cookies(&self) -> bool {
         self.code.rights.imports_cookies
     }
 
-    /// What it may do with the session.
+    /// Returns the guest's permissions on the session.
     pub fn grant(&self) -> &Arc<Grant> {
         &self.code.grant
     }
 
-    /// How its requests start. One that may have effects on the outside is not to find out late that it saw an old session.
+    /// Returns how the guest's requests start. A guest with outgoing HTTP is never started optimistically: it may have
+    /// caused outside effects before it learns that it saw an old session.
     pub fn start(&self) -> Start {
         match self.code.start {
             Start::Optimistic if !self.code.outbound_hosts.is_empty() => Start::Fresh,
@@ -230,17 +232,17 @@ impl Guest {
         }
     }
 
-    /// What bounds it.
+    /// Returns the guest's limits.
     pub fn limits(&self) -> &Limits {
         &self.code.limits
     }
 
-    /// How it follows the version before it.
+    /// Returns the rollout settings, which say how this version replaces its predecessor.
     pub(super) fn rollout(&self) -> &Rollout {
         &self.code.rollout
     }
 
-    /// When its answers leave, and whether it reads bodies as they come.
+    /// Returns when the guest's responses are released and whether it reads bodies while they arrive.
     pub fn stream(&self) -> StreamPolicy {
         self.code.stream
     }
@@ -275,7 +277,7 @@ impl Guest {
         )
     }
 
-    /// An instance for one run: one that has served before, if one waits, else a store that it can be made in.
+    /// Returns an instance for one run: an idle instance if there is one, else a store to make the instance in.
     pub(super) fn instance(&self, caller: Caller, request_id: &Arc<str>, attempt: u32) -> Instance {
         match self.shelf().and_then(|shelf| shelf.take()) {
             Some(mut instance) => {
@@ -287,11 +289,11 @@ impl Guest {
         }
     }
 
-    /// Makes an instance and calls nothing in it: what a request that reuses none waits for before its guest runs, for
-    /// whoever measures that. Passes no gate. Dropping what it gives drops the instance.
+    /// Makes an instance and calls nothing in it. Its duration is the time that a request which reuses no instance
+    /// waits before its guest runs. No concurrency limit applies. Dropping the returned value drops the instance.
     ///
     /// # Errors
-    /// When the component cannot start.
+    /// Returns an error if the component cannot start.
     pub async fn instantiate(&self) -> wasmtime::Result<impl Send + use<>> {
         let log = self.log(&"instantiate".into(), 0);
         let mut instance = Instance::new(self.store(Caller::none(), log));
@@ -299,24 +301,24 @@ impl Guest {
         Ok(instance)
     }
 
-    /// Where its instances wait for another request, if they may serve more than one.
+    /// Returns the idle instances, if instances may serve more than one request.
     pub(super) fn shelf(&self) -> Option<&Arc<Shelf>> {
         self.shelf.as_ref()
     }
 
-    /// How many of its instances wait for another request; `None` if none ever does.
+    /// Returns the number of idle instances, or `None` if the guest's instances are never reused.
     pub fn parked(&self) -> Option<usize> {
         self.shelf().map(|shelf| shelf.len())
     }
 
-    /// It takes no new requests: keeps no instance for one.
+    /// Drops the idle instances and keeps no further ones, because this version gets no new requests.
     pub(super) fn keep_no_instances(&self) {
         if let Some(shelf) = self.shelf() {
             shelf.close();
         }
     }
 
-    /// A store for one run.
+    /// Makes a store for one run.
     fn store(&self, caller: Caller, log: GuestLog) -> Store<Context> {
         let outbound = Outbound {
             hosts: Arc::clone(&self.code.outbound_hosts),
@@ -339,8 +341,8 @@ impl Guest {
         )
     }
 
-    /// Makes one instance and drops it: a component that cannot start is found out here and not by a visitor. It has
-    /// places of its own: a new version need not wait for the crowd before the old one.
+    /// Makes one instance and drops it, so that a component that cannot start fails here and not for a visitor.
+    /// `places` are separate permits, so that a new version need not wait behind the requests of the old one.
     pub(super) fn try_once(&self, places: &Semaphore) -> Result<(), LoadError> {
         let refuse = |reason: String| LoadError::NotInstantiable {
             world: self.world(),
@@ -348,7 +350,7 @@ impl Guest {
         };
         let start_max = self.code.limits.deadline.min(limits::ADMISSION_DEADLINE);
         let attempt = async {
-            // Each that has a place is done within `start_max`: this wait ends.
+            // Each holder of a permit is done within `start_max`, so this wait ends.
             let permit = places
                 .acquire()
                 .await
@@ -385,7 +387,7 @@ impl fmt::Debug for Guest {
     }
 }
 
-/// Runs a future to its end on a thread of its own, so that it works whether or not the caller's thread drives a runtime.
+/// Runs a future to completion on a new thread. This works whether or not the caller's thread drives a tokio runtime.
 fn block_on<F: Future<Output: Send> + Send>(future: F) -> std::io::Result<F::Output> {
     let run = || {
         let runtime = tokio::runtime::Builder::new_current_thread()

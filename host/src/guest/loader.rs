@@ -1,5 +1,5 @@
-//! What a guest's file must be before it is compiled: reads it and looks at it. Every refusal says what
-//! was found and what was wanted, because whoever reads it has a file and not this source.
+//! Checks that a guest's file must pass before it is compiled, and the errors they return. Each error names the value
+//! found and the value expected, because its reader has the file but not this source.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -12,19 +12,20 @@ use super::{cookies_host, session_host};
 use crate::files::{self, FileError};
 use crate::telemetry::cut;
 
-/// Largest file taken for a component, in bytes. Whole interpreters of Python and JavaScript come to 20 MiB.
+/// Largest component file that the host accepts, in bytes. Components that contain a whole Python or JavaScript
+/// interpreter have up to 20 MiB.
 pub const COMPONENT_BYTES_MAX: u64 = 64 << 20;
-/// Most imports and exports of a component together; real ones have some dozens.
+/// Most imports and exports of a component together. Real components have a few dozen.
 const NAMES_MAX: usize = 10_000;
-/// What the handler's interface is called in either world, up to its minor version.
+/// Names of the handler interface in each world, up to the minor version.
 const HANDLER_02: &str = "wasi:http/incoming-handler@0.2.";
 const HANDLER_03: &str = "wasi:http/handler@0.3.";
-/// What a program for the command line exports.
+/// Name prefix of the interface that a command-line program exports.
 const COMMAND: &str = "wasi:cli/run@";
-/// What of its imports we can offer at all; whether each fits is for the linker to say.
+/// Import prefixes and interfaces that the host may offer. Whether a given import fits is decided by the linker.
 const OFFERED: [&str; 3] = ["wasi:", session_host::INTERFACE, cookies_host::INTERFACE];
 
-/// Why a file is no guest.
+/// Error returned when a file cannot be loaded as a guest.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
@@ -32,19 +33,19 @@ pub enum LoadError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// The path names no regular file.
+    /// The path does not name a regular file.
     #[error("{} is not a file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// The file is larger than any component we take.
+    /// The file is larger than [`COMPONENT_BYTES_MAX`].
     #[error("{what} has {bytes} bytes; a component may have {COMPONENT_BYTES_MAX}")]
     TooLarge {
-        /// The file, or what else was given.
+        /// The file's path, or a description of the input.
         what: String,
         /// Its size, in bytes.
         bytes: u64,
@@ -55,12 +56,12 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
-    /// The file is no WebAssembly at all.
+    /// The file is not WebAssembly.
     #[error(
         "this is {found}, not a WebAssembly component; build one with `cargo build --target wasm32-wasip2`, for example"
     )]
     NotWasm {
-        /// What it looks like.
+        /// The kind of file that it seems to be.
         found: &'static str,
     },
     /// The file is a core module, not a component.
@@ -69,22 +70,22 @@ pub enum LoadError {
          it with `wasm-tools component new`"
     )]
     CoreModule,
-    /// The file starts like a component and breaks off or is damaged.
+    /// The file starts like a component, but it is truncated or damaged.
     #[error("the component is damaged or incomplete: {reason}")]
     Damaged {
-        /// What is wrong, and where.
+        /// The defect and its position.
         reason: String,
     },
-    /// The component is no HTTP handler.
+    /// The component is not an HTTP handler.
     #[error(
         "this component is {what}: it exports {}; an HTTP handler exports wasi:http/incoming-handler@0.2.x or \
          wasi:http/handler@0.3.x",
         listed(exports)
     )]
     NotAHandler {
-        /// What it is instead.
+        /// The kind of component that it is instead.
         what: &'static str,
-        /// What it exports.
+        /// The names of its exports.
         exports: Vec<String>,
     },
     /// The component imports interfaces that the host does not have.
@@ -95,90 +96,90 @@ pub enum LoadError {
         cookies_host::INTERFACE
     )]
     UnknownImports {
-        /// Their names.
+        /// The names of these interfaces.
         imports: Vec<String>,
     },
     /// The component does not fit the host, or does not compile.
     #[error("the component ({world}) does not fit this host: {reason}")]
     Unfit {
-        /// Which world it is for.
+        /// The world of the component.
         world: World,
-        /// What does not fit.
+        /// The reason.
         reason: String,
     },
-    /// An instance of the component would take more of the pool than its share, so that others could get none.
+    /// An instance of the component would use more of the pool than its share, which could leave none for other guests.
     #[error(
         "an instance of the component needs {count} {what}, and this host gives one instance {most} at most: {remedy}"
     )]
     BeyondBudget {
-        /// How many it needs.
+        /// The amount that an instance needs.
         count: u32,
-        /// How many it may have.
+        /// The largest amount that one instance may have.
         most: u32,
-        /// Of which.
+        /// The kind of pool resource.
         what: &'static str,
-        /// What can be done.
+        /// A way to fix the component.
         remedy: &'static str,
     },
-    /// The linear memories that the component declares are larger at the start than its guest's limit.
+    /// The linear memories that the component declares are larger at the start than the guest's limit.
     #[error(
         "an instance of the component starts with {needed} bytes of linear memory, and its memory limit is {bytes_max} bytes"
     )]
     MemoryTooSmall {
-        /// What it declares, in bytes.
+        /// The total initial size that it declares, in bytes.
         needed: u64,
         /// The limit, in bytes.
         bytes_max: usize,
     },
-    /// An instance of the component was refused memory while it was made.
+    /// The host refused memory to an instance of the component while the instance was made.
     #[error(
         "an instance of the component ({world}) cannot be made: it needs more memory than its limit of {bytes_max} bytes"
     )]
     MemoryRefused {
-        /// Which world it is for.
+        /// The world of the component.
         world: World,
         /// The limit, in bytes.
         bytes_max: usize,
     },
-    /// The component was not compiled, through no fault that was found in it: it took too long or too much memory, or the
-    /// compiler did not run.
+    /// The component was not compiled, although no defect was found in it. Compiling took too long or too much memory,
+    /// or the compiler did not run.
     #[error("the component was not compiled: {reason}")]
     NotCompiled {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The component fits, but no instance of it can be made.
     #[error("an instance of the component ({world}) cannot be made: {reason}")]
     NotInstantiable {
-        /// Which world it is for.
+        /// The world of the component.
         world: World,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
-    /// A setting of the guest is beyond what the runtime was made for.
+    /// A setting of the guest exceeds a bound of the runtime.
     #[error("{reason}")]
     Settings {
-        /// Which setting, its value and the bound.
+        /// The setting, its value and the bound.
         reason: String,
     },
 }
 
-/// What a component is, for listings.
+/// A description of a component, for listings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentInfo {
-    /// Its digest.
+    /// The component's digest.
     pub digest: Digest,
     /// Its size, in bytes.
     pub bytes: u64,
-    /// Which `wasi:http` it speaks.
+    /// The version of `wasi:http` that it implements.
     pub world: World,
-    /// The interfaces it imports.
+    /// The names of the interfaces it imports.
     pub imports: Vec<String>,
-    /// What it exports.
+    /// The names of its exports.
     pub exports: Vec<String>,
 }
 
-/// What can be told of a component without compiling it.
+/// The properties of a component that can be read without compiling it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Outline {
     pub(super) world: World,
@@ -187,14 +188,14 @@ pub(super) struct Outline {
 }
 
 impl Outline {
-    /// Whether it imports an interface of the host's own, in any version.
+    /// Returns whether the component imports `interface`, in any version.
     pub(super) fn imports(&self, interface: &str) -> bool {
         self.imports
             .iter()
             .any(|import| is_version_of(import, interface))
     }
 
-    /// Imports that belong to none of the families of interfaces we offer.
+    /// Returns the imports that belong to none of the interface families the host offers.
     pub(super) fn unknown_imports(&self) -> Vec<String> {
         let is_offered = |import: &str| {
             OFFERED.iter().any(|offered| {
@@ -219,7 +220,7 @@ fn is_version_of(import: &str, interface: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('@'))
 }
 
-/// Refuses what is larger than any component.
+/// Returns an error if the input is larger than [`COMPONENT_BYTES_MAX`].
 ///
 /// # Errors
 /// [`LoadError::TooLarge`].
@@ -233,7 +234,7 @@ pub(super) fn check_size(what: &str, bytes: u64) -> Result<(), LoadError> {
     Ok(())
 }
 
-/// Reads a component's file whole.
+/// Reads a component's whole file.
 ///
 /// # Errors
 /// [`LoadError::Unreadable`], [`LoadError::NotAFile`], [`LoadError::TooLarge`], [`LoadError::Changing`].
@@ -264,7 +265,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
     Ok(bytes)
 }
 
-/// Looks at a component's outermost imports and exports.
+/// Parses a component's outermost imports and exports.
 ///
 /// # Errors
 /// [`LoadError::NotWasm`], [`LoadError::CoreModule`], [`LoadError::Damaged`], [`LoadError::NotAHandler`].
@@ -277,7 +278,7 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, LoadError> {
     let (imports, exports) = names(bytes)?;
     let has = |prefix: &str| exports.iter().any(|export| export.starts_with(prefix));
     let world = match (has(HANDLER_02), has(HANDLER_03)) {
-        // One that speaks both is run by the newer one's rules.
+        // A component that exports both handlers runs in the newer world.
         (_, true) => World::Wasi03,
         (true, false) => World::Wasi02,
         (false, false) => {
@@ -301,7 +302,7 @@ fn names(bytes: &[u8]) -> Result<(Vec<String>, Vec<String>), LoadError> {
         reason: error.to_string(),
     };
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
-    // What lies within nested modules and components is their own affair.
+    // Imports and exports of nested modules and components are skipped.
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(bytes) {
         match payload.map_err(damaged)? {

@@ -1,6 +1,7 @@
-//! What a guest writes to stdout and stderr: lines for the host's log, held until its run ends, bounded in number and bytes.
+//! Capture of a guest's stdout and stderr as lines of the host's log. Lines are held until the run ends, and limited in
+//! number and bytes.
 //!
-//! A run that is thrown away and repeated writes its lines twice; each carries the number of its attempt.
+//! A run that is discarded and repeated logs its lines twice. Each line carries the number of its attempt.
 
 mod allowance;
 
@@ -21,23 +22,23 @@ use super::settings::Limits;
 use super::tally::Tally;
 use allowance::Verdict;
 
-/// How long the allowance of lines of a released stream lasts.
+/// The window of the line and byte limits of a released stream.
 const WINDOW: Duration = Duration::from_secs(60);
-/// What a line that is held costs besides its bytes.
+/// The charge for a held line in addition to its bytes.
 const LINE_OVERHEAD_BYTES: usize = 64;
 /// Most bytes taken from a guest in one write.
 const WRITE_BYTES_MAX: usize = 64 << 10;
 
-/// The lines of one run, and later of the next one of the same instance. Clones write to the same run.
+/// The lines of one run, and later of the next run of the same instance. Clones write to the same run.
 #[derive(Clone)]
 pub(super) struct GuestLog(Arc<Mutex<State>>);
 
-/// Which of its two streams a guest wrote to.
+/// The origin of a line: one of the guest's two streams, or the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stream {
     Stdout,
     Stderr,
-    /// Not the guest's own words: where it trapped.
+    /// Written by the host: the functions in which the guest trapped.
     Backtrace,
 }
 
@@ -54,7 +55,7 @@ struct State {
     allowance: Arc<Allowance>,
     mode: Mode,
     unfinished: [Unfinished; 2],
-    /// What the lines that are held are charged to.
+    /// The tally that held lines are charged to.
     tally: Option<Tally>,
 }
 
@@ -94,12 +95,12 @@ impl GuestLog {
         })))
     }
 
-    /// Charges the lines that are held to the instance that writes them. A line that passes its limit is dropped.
+    /// Charges held lines to the instance that writes them. A line that would exceed its memory limit is dropped.
     pub(super) fn charge_to(&self, tally: Tally) {
         self.lock().tally = Some(tally);
     }
 
-    /// Takes the lines of another run from now on. The one before has finished its own.
+    /// Starts the lines of another run. The previous run must have been finished.
     pub(super) fn renew(&self, request_id: &Arc<str>, attempt: u32) {
         let mut state = self.lock();
         state.request_id = Arc::clone(request_id);
@@ -125,14 +126,14 @@ impl GuestLog {
         }
     }
 
-    /// Logs where the guest trapped, behind the lines it wrote.
+    /// Logs where the guest trapped, after the lines it wrote.
     pub(super) fn backtrace(&self, functions: &str) {
         let mut state = self.lock();
         state.finish_lines();
         state.keep(Stream::Backtrace, functions.to_owned());
     }
 
-    /// Logs what was held; from now on lines are logged as they come, so many a minute.
+    /// Logs the held lines. From now on, lines are logged when they are written, up to the limits per minute.
     pub(super) fn pass_through(&self) {
         let mut state = self.lock();
         state.emit_held();
@@ -143,7 +144,7 @@ impl GuestLog {
         state.bytes = 0;
     }
 
-    /// Logs what was held and what has no line end yet: the run is over.
+    /// Logs the held lines and the unfinished ones, because the run is over.
     pub(super) fn finish(&self) {
         let mut state = self.lock();
         state.finish_lines();
@@ -152,7 +153,7 @@ impl GuestLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // A panic while a line was kept leaves the lines usable.
+        // A panic while a line was added leaves the lines usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,8 @@
-//! Requests that a guest sends to other servers: denied but for the hosts it was granted, and counted as an effect, after
-//! which its request is never run again. Knows no session.
+//! Outgoing HTTP requests of a guest. They are denied except to granted hosts. A request counts as an effect, after
+//! which the guest's own request is never run again. This module does not depend on sessions.
 //!
-//! `grant` says whether a URL is one of the granted, `resolve` and `address` whether what its name leads to may be connected to,
-//! `connect` opens a connection, `pool` bounds and keeps them, `exchange` sends a request and reads its answer.
+//! `grant` checks a URL against the grants. `resolve` and `address` check the addresses of its host. `connect` opens a
+//! connection, `pool` limits connections and keeps idle ones, and `exchange` sends a request and reads its response.
 
 mod address;
 mod connect;
@@ -30,21 +30,21 @@ use connect::ConnectError;
 use exchange::{ExchangeError, Patience, exchange};
 use grant::{Destination, Refusal};
 
-/// Largest piece that a guest may write to a body at once, in bytes. Two of them wait at most, so this is also how far a
-/// guest can run ahead of the release of its answer (64 KiB) before it has to let the host look.
+/// Largest piece that a guest may write to a body at once, in bytes. At most two pieces are buffered. So this also
+/// limits how far a guest can run ahead of the release of its response (at 64 KiB) before it must yield to the host.
 pub(super) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
 
-/// The way out of one instance.
+/// The outgoing HTTP of one instance.
 pub(super) struct Outbound {
     pub(super) hosts: Arc<[OutboundHost]>,
     pub(super) account: Account,
-    /// What the instance costs the host.
+    /// The tally of the instance's memory.
     pub(super) tally: Tally,
-    /// The connections of its guest.
+    /// The connections of the instance's guest.
     pub(super) pool: Arc<GuestPool>,
-    /// Requests that may leave.
+    /// Most requests that may be sent.
     pub(super) calls_max: u32,
-    /// Longest wait for a connection, for the first byte and between two bytes: whatever the guest asks for, not more.
+    /// Longest wait for a connection, for the first byte, and between two bytes. The guest can only ask for less.
     pub(super) patience: Duration,
 }
 
@@ -84,7 +84,7 @@ impl WasiHttpHooks for Outbound {
 }
 
 impl Outbound {
-    /// Where a request goes, counted as one that has left.
+    /// Returns the destination of a request, and counts the request as sent.
     fn admit(&self, uri: &http::Uri) -> Result<Destination> {
         let destination = grant::destination(&self.hosts, uri).map_err(|refusal| {
             self.account.denied(&match refusal {
@@ -93,7 +93,7 @@ impl Outbound {
             });
             Error::HttpRequestDenied
         })?;
-        // Counted before anything leaves: an effect that may have happened counts as one that has.
+        // Counted before anything is sent, because an effect that may have happened counts as one that has.
         match self.account.count_call(self.calls_max) {
             true => Ok(destination),
             false => Err(Error::ConnectionLimitReached),
@@ -105,7 +105,7 @@ impl Outbound {
         let bound = |wish: Option<Duration>| wish.unwrap_or(self.patience).min(self.patience);
         let connect = bound(asked.connect_timeout);
         Patience {
-            // A call that says how long it waits for its connection may use it up in the queue.
+            // A call with its own connect timeout may spend all of it in the queue.
             wait: match asked.connect_timeout {
                 Some(_) => connect,
                 None => connect.min(OUTBOUND_WAIT_MAX),
@@ -118,7 +118,7 @@ impl Outbound {
     }
 }
 
-/// What the guest is told, and the host's operator where that is for them.
+/// Returns the error for the guest, and reports refused addresses and missing connections to the operator.
 fn failure(account: &Account, destination: &Destination, error: ExchangeError) -> Error {
     match error {
         ExchangeError::Failed(error) | ExchangeError::Connect(ConnectError::Failed(error)) => error,

@@ -1,9 +1,10 @@
-//! Slots, and those that wait for one: requests at a gate, calls for an outgoing connection.
+//! A fair queue for a limited number of slots: requests wait at a concurrency limit, calls for an outgoing connection.
 //!
-//! A slot that becomes free goes to the peers in turn, and within a peer to its connections in turn. What begins to wait, and what
-//! had its turn, goes to the end: each connection that waits gets a slot before another one of its peer gets two. When the queue
-//! is full, the peer with the most waiters loses one: the newest waiter of its connection with the most. So a client that sends
-//! many requests at once delays itself, and not a visitor with one request on a connection of its own.
+//! A slot that becomes free goes to the peers in rotation, and within a peer to its connections in rotation. A new
+//! waiter, and a peer or connection that was just served, goes to the end. So each waiting connection gets a slot
+//! before another connection of the same peer gets two. When the queue is full, the peer with the most waiters loses
+//! one: the newest waiter of its connection with the most waiters. So a client that sends many requests at once delays
+//! itself, but not a visitor with one request on its own connection.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::fmt;
@@ -13,16 +14,16 @@ use tokio::sync::oneshot;
 
 use crate::quota::{PeerKey, Source};
 
-/// Slots and their waiters. A waiter may have a wish (`W`), which can be fulfilled instead of giving it a slot.
+/// Slots and their waiters. A waiter may name an alternative (`W`) that it accepts instead of a slot.
 pub(super) struct Queue<W = ()> {
     state: Mutex<State<W>>,
     waiters_max: usize,
 }
 
-/// The right to one slot. It goes to the next waiter when dropped.
+/// The right to one slot. When dropped, the slot goes to the next waiter.
 pub(super) struct Slot<W = ()>(Option<Arc<Queue<W>>>);
 
-/// A request in the queue. Dropping it takes the request out.
+/// A request in the queue. Dropping it removes the request from the queue.
 pub(super) struct Waiter<W = ()> {
     queue: Arc<Queue<W>>,
     source: Source,
@@ -30,60 +31,61 @@ pub(super) struct Waiter<W = ()> {
     admission: oneshot::Receiver<Slot<W>>,
 }
 
-/// The queue is full, and no peer has more waiters than the one that asks.
+/// Error returned when the queue is full and, counting the new request, no other peer or connection has more waiters.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The waiter that has the next turn.
+/// The result of asking for the waiter that is next in rotation.
 pub(super) enum Next<W> {
     /// The queue is empty.
     Nobody,
-    /// A waiter with another wish, or one that needs a slot.
+    /// The next waiter wants another alternative, or needs a slot.
     Another,
-    /// A waiter with this wish. It has left the queue.
+    /// The next waiter accepts this alternative. It has left the queue.
     Wishes(Wishing<W>),
 }
 
-/// A request that was taken out of the queue so that its wish is fulfilled.
+/// A request that was taken out of the queue to be given its alternative.
 pub(super) struct Wishing<W> {
     pub(super) wish: W,
-    /// Kept until then: the waiter would take its end for an eviction.
+    /// Kept until the alternative is provided. If it were dropped earlier, the waiter would believe that it was
+    /// evicted.
     _admission: oneshot::Sender<Slot<W>>,
 }
 
-/// The place of a waiter, a connection or a peer in the order of turns. A queue gives each number once.
+/// The position of a waiter, a connection or a peer in the rotation. A queue never uses a number twice.
 type Number = u64;
 
 struct State<W> {
     free: usize,
     waiting: usize,
     peers: HashMap<Option<PeerKey>, PeerWaiters<W>>,
-    /// The peers that have waiters; the first one has the next turn.
+    /// The peers that have waiters. The first one is served next.
     turns: BTreeMap<Number, Option<PeerKey>>,
     last_number: Number,
 }
 
-/// The waiters of one peer; never empty while it is in [`State::peers`].
+/// The waiters of one peer. It is never empty while it is in [`State::peers`].
 struct PeerWaiters<W> {
     turn: Number,
     waiting: usize,
     connections: HashMap<u64, Connection<W>>,
-    /// Its connections; the first one has the peer's next turn.
+    /// The peer's connections that have waiters. The first one is served next.
     turns: BTreeMap<Number, u64>,
-    /// Its connections; the last one is the busiest.
+    /// The same connections by load. The last one is the busiest.
     loads: BTreeMap<Load, u64>,
 }
 
-/// The waiters of one connection; never empty while it is in [`PeerWaiters::connections`].
+/// The waiters of one connection. It is never empty while it is in [`PeerWaiters::connections`].
 struct Connection<W> {
     turn: Number,
     waiters: BTreeMap<Number, Waiting<W>>,
 }
 
-/// How many waiters a connection has, and the newest of them.
+/// The number of a connection's waiters, and the newest of them.
 type Load = (usize, Number);
 
-/// The queue's end of a waiter.
+/// A waiter as the queue stores it.
 struct Waiting<W> {
     wish: W,
     admission: oneshot::Sender<Slot<W>>,
@@ -103,13 +105,13 @@ impl<W> Queue<W> {
         })
     }
 
-    /// Free slots, and requests that wait for one.
+    /// Returns the number of free slots and the number of requests that wait for one.
     pub(super) fn usage(&self) -> (usize, usize) {
         let state = self.lock();
         (state.free, state.waiting)
     }
 
-    /// A slot, if one is free.
+    /// Takes a slot if one is free.
     pub(super) fn try_enter(self: &Arc<Self>) -> Option<Slot<W>> {
         let mut state = self.lock();
         state.free = state.free.checked_sub(1)?;
@@ -117,13 +119,14 @@ impl<W> Queue<W> {
         Some(Slot(Some(Arc::clone(self))))
     }
 
-    /// Puts a request into the queue. It may take the place of another one, which then learns that it was evicted.
+    /// Adds a request to the queue. If the queue is full, this may evict another request, whose waiter then gets no
+    /// slot.
     ///
     /// # Errors
     /// [`Full`]
     pub(super) fn join(self: &Arc<Self>, source: Source, wish: W) -> Result<Waiter<W>, Full> {
         let mut state = self.lock();
-        // Dropped behind the lock: that wakes the task of the evicted request.
+        // Dropped after the lock is released, because dropping it wakes the task of the evicted request.
         let mut _evicted = None;
         if state.waiting >= self.waiters_max {
             let victim = state.victim(source).ok_or(Full)?;
@@ -135,7 +138,7 @@ impl<W> Queue<W> {
             admission: sender,
         };
         let number = state.add(source, waiting);
-        // A slot may have become free since the request was told that there is none.
+        // A slot may have become free since the caller found none.
         let next = state.take_next_if_free();
         drop(state);
         if let Some(next) = next {
@@ -149,7 +152,8 @@ impl<W> Queue<W> {
         })
     }
 
-    /// Takes the waiter that has the next turn out of the queue if its wish can be fulfilled. That was its turn; it gets no slot.
+    /// Takes the next waiter out of the queue if it accepts the alternative on offer. It counts as served and gets no
+    /// slot.
     pub(super) fn take_next_if(&self, can_be_fulfilled: impl FnOnce(&W) -> bool) -> Next<W> {
         let mut state = self.lock();
         let Some(next) = state.next() else {
@@ -179,13 +183,14 @@ impl<W> Queue<W> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<W>> {
-        // Nothing panics while it holds this lock; a poisoned one would still guard consistent counts.
+        // No code panics while it holds this lock, and a poisoned lock would still guard consistent counts.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<W> State<W> {
-    /// The peer that loses a waiter to a new request of `source`: the one with the most waiters, the new one included.
+    /// Returns the peer that loses a waiter to a new request of `source`: the one with the most waiters, counting the
+    /// new one.
     fn victim(&self, source: Source) -> Option<Option<PeerKey>> {
         let own = self.peers.get(&source.peer);
         let own_waiting = own.map_or(0, |own| own.waiting);
@@ -211,7 +216,7 @@ impl<W> State<W> {
         number
     }
 
-    /// Takes out the newest waiter of a peer's busiest connection.
+    /// Removes the newest waiter of a peer's busiest connection.
     fn remove_last(&mut self, key: Option<PeerKey>) -> Option<Waiting<W>> {
         let (load, connection) = self.peers.get(&key)?.loads.last_key_value()?;
         let (number, connection) = (load.1, *connection);
@@ -222,7 +227,7 @@ impl<W> State<W> {
         self.remove(source, number)
     }
 
-    /// Takes a waiter out, if it is still there.
+    /// Removes a waiter, if it is still in the queue.
     fn remove(&mut self, source: Source, number: Number) -> Option<Waiting<W>> {
         let peer = self.peers.get_mut(&source.peer)?;
         let waiting = peer.remove(source.connection, number)?;
@@ -234,13 +239,13 @@ impl<W> State<W> {
         Some(waiting)
     }
 
-    /// The waiter that has the next turn.
+    /// Returns the waiter that is served next.
     fn next(&self) -> Option<&Waiting<W>> {
         let (_, key) = self.turns.first_key_value()?;
         self.peers.get(key)?.next()
     }
 
-    /// Takes the next waiter out; the caller owes it a slot. Without a waiter the slot is free.
+    /// Removes the waiter that is served next. The caller must give it a slot. Without a waiter, the slot becomes free.
     fn take_next(&mut self) -> Option<Waiting<W>> {
         let Some((_, key)) = self.turns.pop_first() else {
             self.free += 1;
@@ -280,12 +285,12 @@ impl<W> PeerWaiters<W> {
         }
     }
 
-    /// The waiters of its busiest connection.
+    /// Returns the number of waiters of the peer's busiest connection.
     fn largest_load(&self) -> usize {
         self.loads.last_key_value().map_or(0, |(load, _)| load.0)
     }
 
-    /// The waiters of this connection.
+    /// Returns the number of waiters of this connection.
     fn load(&self, connection: u64) -> usize {
         let connection = self.connections.get(&connection);
         connection.map_or(0, |connection| connection.waiters.len())
@@ -332,7 +337,7 @@ impl<W> PeerWaiters<W> {
         Some(waiting)
     }
 
-    /// Puts the connection that has the next turn behind the others; returns it and its oldest waiter.
+    /// Moves the connection that is served next to the end, and returns it with its oldest waiter.
     fn rotate(&mut self, turn: Number) -> Option<(u64, Number)> {
         let (_, key) = self.turns.pop_first()?;
         self.turns.insert(turn, key);
@@ -351,7 +356,7 @@ impl<W> Connection<W> {
 }
 
 impl<W> Waiter<W> {
-    /// Waits for a slot; `None` if the request was evicted, or its wish fulfilled. Cancel safe.
+    /// Waits for a slot. Returns `None` if the request was evicted or got its alternative. Cancel safe.
     pub(super) async fn admitted(&mut self) -> Option<Slot<W>> {
         (&mut self.admission).await.ok()
     }
@@ -359,7 +364,7 @@ impl<W> Waiter<W> {
 
 impl<W> Drop for Waiter<W> {
     fn drop(&mut self) {
-        // Its wish is dropped behind the lock.
+        // The removed entry is dropped after the lock is released.
         let _taken = self.queue.lock().remove(self.source, self.number);
     }
 }

@@ -1,5 +1,5 @@
-//! The guests by name, each a [`Deployment`] that one version after the other goes through. Knows no files and no compiler: what
-//! gets in here has been admitted.
+//! The guests by name. Each is a [`Deployment`] whose versions replace one another. This module does not deal with
+//! files or the compiler: a version that reaches it has already been validated.
 
 mod deployment;
 mod ledger;
@@ -15,10 +15,10 @@ use tokio::sync::Notify;
 pub use deployment::{Deployment, RollbackError};
 pub use record::{Origin, State, VersionReport};
 
-/// The deployments of a host, by the guests' names.
+/// The deployments of a host, by guest name.
 pub type Deployments = BTreeMap<String, Arc<Deployment>>;
 
-/// All guests of a host, as whoever lists and changes them sees them. Requests find theirs beside their routes.
+/// All guests of a host, for code that lists or changes them. Requests find their guest in the routing table.
 #[derive(Debug, Default)]
 pub struct GuestRegistry {
     deployments: ArcSwap<Deployments>,
@@ -26,7 +26,7 @@ pub struct GuestRegistry {
 }
 
 impl GuestRegistry {
-    /// A registry of these guests.
+    /// Creates a registry of these guests.
     pub fn new(deployments: Arc<Deployments>) -> Self {
         Self {
             deployments: ArcSwap::new(deployments),
@@ -34,25 +34,26 @@ impl GuestRegistry {
         }
     }
 
-    /// A guest's deployment.
+    /// Returns the deployment of a guest.
     pub fn get(&self, name: &str) -> Option<Arc<Deployment>> {
         self.deployments.load().get(name).cloned()
     }
 
-    /// All of them, sorted by name.
+    /// Returns all deployments, sorted by name.
     pub fn deployments(&self) -> Arc<Deployments> {
         self.deployments.load_full()
     }
 
-    /// Takes others in their place: those of a configuration that was read again.
+    /// Replaces all deployments, after the configuration was read again.
     pub fn replace(&self, deployments: Arc<Deployments>) {
         self.deployments.store(deployments);
         self.replaced.notify_one();
     }
 
-    /// Returns when others have taken their place since the last call. For one who waits.
+    /// Waits until the deployments are replaced, or returns at once if that happened since the last call. Supports one
+    /// waiter.
     ///
-    /// Safe to cancel.
+    /// Cancel safe.
     pub(super) async fn replaced(&self) {
         self.replaced.notified().await;
     }

@@ -1,4 +1,5 @@
-//! One request as guests see it, as often as it takes. Knows no connection: any body will do.
+//! One request in the form that guests see. It can be run more than once, and it is independent of the connection: any
+//! body type works.
 
 mod awaited;
 mod replay;
@@ -17,33 +18,35 @@ use crate::cookie::Jar;
 use crate::deadline::Deadline;
 use crate::quota::{Reservation, Source};
 
-/// A request that a guest can be run on, again if need be. `Debug` shows no header and no body.
+/// A request that can be run on a guest, more than once if necessary. `Debug` omits the headers and the body.
 pub struct GuestRequest {
-    /// Head of the request, without our cookie. The URI may have a path only: then `Host` says the authority.
+    /// Head of the request, without the session cookie. If the URI has only a path, the `Host` field names the
+    /// authority.
     pub head: http::request::Parts,
-    /// How the client reached us.
+    /// The scheme with which the client reached the host.
     pub scheme: Scheme,
     /// The body, recorded while it is read.
     pub body: ReplayBody,
-    /// What reads and writes the guest's own cookies; needed where it imports that ([`Guest::imports_cookies`](super::Guest)).
+    /// The cookie jar for the guest's own cookies. Required if the guest imports the interface
+    /// ([`Guest::imports_cookies`](super::Guest)).
     pub jar: Option<Arc<Jar>>,
-    /// What the logs call this request.
+    /// The request's ID in the logs.
     pub request_id: Arc<str>,
-    /// When the answer must have been released, all runs together.
+    /// The time by which the response must be released, over all runs together.
     pub deadline: Deadline,
-    /// Its place among the requests under way. Its peer pays for what is kept in memory for the client, and is the one that is
-    /// counted where failures have to come from several clients.
+    /// Its reservation among the requests in progress. The reservation's peer pays for the memory that is kept for the
+    /// client. It also identifies the client where failures have to come from several clients.
     pub place: Option<Reservation>,
 }
 
 impl GuestRequest {
-    /// The connection that it came on.
+    /// Returns the connection that the request arrived on.
     pub(super) fn source(&self) -> Source {
         let place = self.place.as_ref();
         place.map_or_else(Source::default, |place| place.peer().source())
     }
 
-    /// Its cookies, unread, where the guest has asked for them.
+    /// Returns the request's unparsed cookies, if the guest imports cookies.
     pub(super) fn cookies(&self) -> Option<Cookies> {
         let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();
         self.jar.as_ref().map(|jar| Cookies {

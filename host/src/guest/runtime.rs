@@ -1,4 +1,4 @@
-//! The runtime: both engines, what they offer to guests, and the guests loaded on them.
+//! The runtime: both engines, the interfaces they offer to guests, and the resources that all guests share.
 
 use std::fmt;
 use std::sync::Arc;
@@ -27,7 +27,8 @@ use super::outbound::{GuestPools, OutboundUsage, Pool};
 use super::session_host;
 use super::settings::{GuestSettings, Options};
 
-/// What runs guests. One per process is enough; it lives as long as the guests loaded on it.
+/// The engines and shared resources that run guests. One per process is enough. It lives as long as the guests loaded
+/// on it.
 #[derive(Debug)]
 pub struct Runtime {
     wasi02: Arc<House>,
@@ -40,16 +41,17 @@ pub struct Runtime {
     parked_idle_max: Duration,
 }
 
-/// One engine with what belongs to it.
+/// One engine and its linker, limits and permits.
 struct House {
     engine: Engine,
     blueprint: Blueprint,
     fingerprint: Fingerprint,
     linker: Linker<Context>,
     gate: Arc<Gate>,
-    /// Places for instances that wait for another request.
+    /// Permits for idle instances.
     parked: Arc<Semaphore>,
-    /// Places for the first instances of candidates: a crowd of requests keeps no new version out.
+    /// Permits for the first instances of candidates. They are separate, so that many requests cannot block a new
+    /// version.
     admissions: Arc<Semaphore>,
 }
 
@@ -62,10 +64,10 @@ impl fmt::Debug for House {
 }
 
 impl Runtime {
-    /// Makes both engines, starts their ticker and the slow lane.
+    /// Makes both engines and starts their ticker and the background pool.
     ///
     /// # Errors
-    /// When the machine does not let us have the address space of the pools or the threads.
+    /// Returns an error if the system does not provide the address space of the pools or the threads.
     pub fn new(options: &Options) -> Result<Self> {
         engine::pagemap::report();
         let wasi02 = House::new(World::Wasi02, options)?;
@@ -83,8 +85,9 @@ impl Runtime {
         })
     }
 
-    /// Another runtime on the same engines, for a further host of this process: engines, their pools, threads, the bound of outgoing
-    /// connections and the source of code are shared, the guests' own queues are not. It costs nothing.
+    /// Returns another runtime on the same engines, for another host in this process. The engines, their pools, the
+    /// threads, the limit on outgoing connections and the source of code are shared. The guests' concurrency limits are
+    /// not. The call is cheap.
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
@@ -99,7 +102,7 @@ impl Runtime {
         }
     }
 
-    /// How full its pools are.
+    /// Returns the usage of each engine's instance pool.
     pub fn usage(&self) -> [(World, Usage); 2] {
         [
             (World::Wasi02, self.wasi02.gate.usage()),
@@ -107,29 +110,30 @@ impl Runtime {
         ]
     }
 
-    /// How many outgoing connections its guests have.
+    /// Returns the usage of outgoing connections.
     pub fn outbound_usage(&self) -> OutboundUsage {
         self.outbound.usage()
     }
 
-    /// Loads a guest: reads its file, finds out its world, compiles it or takes the code that was kept, fits it to what the
-    /// host offers and makes one instance of it.
+    /// Loads a guest. It reads the file, determines the world, compiles the component or takes the code from the cache,
+    /// links it to the host's interfaces, and makes one instance of it.
     ///
-    /// Takes milliseconds where the code was kept, else from a tenth of a second (Rust) to many seconds (an interpreter), and
-    /// blocks: not for a thread that serves. Ends in any case: compiling has its limit ([`Options::compile_timeout`]), the
-    /// instance the guest's deadline or 5 s, whichever is shorter.
+    /// This takes milliseconds if the code is in the cache. Compiling takes from a tenth of a second (Rust) to many
+    /// seconds (an interpreter). The call blocks, so a thread that serves requests must not make it. It always ends:
+    /// compiling is limited by [`Options::compile_timeout`], and making the instance by the guest's deadline or 5 s,
+    /// whichever is shorter.
     ///
     /// # Errors
-    /// [`LoadError`] says what was found and what was wanted.
+    /// Returns a [`LoadError`] that names the value found and the value expected.
     pub fn load(&self, settings: GuestSettings) -> Result<Guest, LoadError> {
         let bytes = loader::read(&settings.component)?;
         self.load_bytes(settings, &bytes)
     }
 
-    /// As [`Runtime::load`], from a component's bytes: `settings.component` is not looked at.
+    /// Loads a guest from a component's bytes, like [`Runtime::load`]. It ignores `settings.component`.
     ///
     /// # Errors
-    /// As [`Runtime::load`].
+    /// The same as [`Runtime::load`].
     pub fn load_bytes(&self, settings: GuestSettings, bytes: &[u8]) -> Result<Guest, LoadError> {
         let memory_bytes_max = settings.limits.memory_bytes_max;
         if memory_bytes_max > self.memory_bytes_max {
@@ -178,11 +182,11 @@ impl Runtime {
         Ok(guest)
     }
 
-    /// Whether a component compiles here and finds all that it imports; makes no instance of it. Blocks as [`Runtime::load`]
-    /// does.
+    /// Checks that a component compiles and that the host offers all its imports, without making an instance. It blocks
+    /// like [`Runtime::load`].
     ///
     /// # Errors
-    /// As [`Runtime::load`], but for what only an instance would show.
+    /// The same as [`Runtime::load`], except those that only an instance can cause.
     pub fn fit(&self, bytes: &[u8]) -> Result<(), LoadError> {
         loader::check_size("the component", bytes.len() as u64)?;
         let outline = examined(bytes, self.memory_bytes_max)?;
@@ -198,8 +202,9 @@ impl Runtime {
         }
     }
 
-    /// Ends compiling for good, for those beside it, too: what is compiled now, and whatever is loaded later that is not on
-    /// disk, is refused with [`LoadError::NotCompiled`]. For a host that stops and must not wait for a compiler.
+    /// Stops compiling permanently, also for runtimes made with [`Runtime::beside`]. Compilations in progress, and
+    /// later loads of components whose code is not in the cache, fail with [`LoadError::NotCompiled`]. A host that
+    /// stops calls this so that it need not wait for a compiler.
     pub fn stop_compiling(&self) {
         self.code.stop();
     }
@@ -210,7 +215,8 @@ impl House {
         let (engine, blueprint) = engine::engine(world, options)?;
         let fingerprint = Fingerprint::of(&engine, world);
         let mut linker = Linker::new(&engine);
-        // All of WASI, most of it empty: compiled languages import files and sockets that their programs never use.
+        // The linker offers all of WASI, most of it without effect, because compiled languages import files and sockets
+        // that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         if world == World::Wasi03 {
@@ -265,8 +271,8 @@ impl House {
     }
 }
 
-/// Looks at a component before anything is spent on it: compiling it against a pool of smaller memories fails in words that name
-/// no setting.
+/// Checks a component before it is compiled. Compiling a component that is too large for the pool's memories fails with
+/// an error that names no setting.
 fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<Outline, LoadError> {
     let outline = loader::outline(bytes)?;
     let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
@@ -288,7 +294,7 @@ impl Handler {
     /// Makes an instance.
     ///
     /// # Errors
-    /// When the component cannot start.
+    /// Returns an error if the component cannot start.
     pub(super) async fn instantiate(&self, store: &mut Store<Context>) -> Result<Exports> {
         Ok(match self {
             Handler::Wasi02(pre) => Exports::Wasi02(pre.instantiate_async(store).await?),

@@ -1,7 +1,7 @@
-//! `cloakroom:http/session` as guests call it: each call goes to the [`Session`] of the request that the store runs.
+//! The host side of `cloakroom:http/session`. Each call goes to the [`Session`] of the request that the store serves.
 //!
-//! The WIT functions are plain, so that every language's tools can call them; the host's side is async: a call that has to wait
-//! for the store (the first one, `save`, `reload`) suspends the guest and blocks no thread.
+//! The WIT functions are synchronous, so that the tools of every language can call them. The host's functions are
+//! async: a call that waits for the store (the first one, `save`, `reload`) suspends the guest and blocks no thread.
 
 use std::future::poll_fn;
 use std::task::Poll;
@@ -17,13 +17,13 @@ use super::error::SessionInterrupt;
 use crate::record;
 use crate::session::{self, CallError, Session};
 
-/// What the interface is called in a component's imports, without its version.
+/// The interface's name in a component's imports, without the version.
 pub(super) const INTERFACE: &str = "cloakroom:http/session";
 
-/// Offers the interface to guests.
+/// Adds the interface to the linker.
 ///
 /// # Errors
-/// When it was offered before.
+/// Returns an error if it was added before.
 pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
     add_to_linker::<Context, HasSelf<Caller>>(linker, |context| &mut context.caller)
 }
@@ -101,10 +101,11 @@ impl Host for Caller {
 }
 
 impl Caller {
-    /// The session, for a call that changes it: first lets the driver see what of the body was written before.
+    /// Returns the session for a call that changes it. It first yields once, so that the driver sees the body bytes
+    /// that were written before the call.
     ///
-    /// A guest runs ahead of whoever takes its body. Without this, a change behind the bytes that release an answer would
-    /// be committed or refused by how the two happened to meet.
+    /// A guest can run ahead of the task that takes its body. Without the yield, a change after the bytes that release
+    /// a response would be committed or refused depending on timing.
     async fn changing(&self) -> &Session {
         if self.has_answered.is_set() {
             let mut has_waited = false;

@@ -1,5 +1,5 @@
-//! What can be set: for the runtime as a whole ([`Options`]) and for one guest ([`GuestSettings`], [`Limits`]). Knows no
-//! configuration file; `app` fills these in.
+//! Settings of the runtime as a whole ([`Options`]) and of one guest ([`GuestSettings`], [`Limits`]). This module does
+//! not read the configuration file. `app` fills these types in.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
@@ -12,28 +12,30 @@ use super::outbound::OutboundHost;
 use crate::limits;
 use crate::session::{Grant, Start};
 
-/// What holds for all guests of a [`super::Runtime`].
+/// Settings that apply to all guests of a [`super::Runtime`].
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Instances at once, for each of the two engines.
+    /// Most instances that run at once, for each of the two engines.
     pub instances_max: usize,
-    /// Requests that may wait for an instance; more are refused at once.
+    /// Most requests that may wait for an instance. Further requests are refused at once.
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
-    /// Instances that may wait for another request, for each of the two engines: the pool has slots for them besides.
+    /// Most idle instances, for each of the two engines. The pool has slots for them in addition to those of
+    /// `instances_max`.
     pub parked_instances_max: usize,
-    /// Longest time that one of them waits.
+    /// Longest time that an instance stays idle.
     pub parked_idle_max: Duration,
-    /// The largest [`Limits::memory_bytes_max`] of any guest: the slots of the pool are cut to it. In bytes.
+    /// The largest [`Limits::memory_bytes_max`] that a guest may have, in bytes. The pool's memory slots have this
+    /// size.
     pub memory_bytes_max: usize,
     /// Where components are compiled.
     pub compiler: Compiler,
     /// Longest time for compiling one component in a child process.
     pub compile_timeout: Duration,
-    /// The folder in which compiled code is kept; `None`: nowhere.
+    /// The folder of the compiled-code cache. `None` disables the cache.
     pub code_cache: Option<PathBuf>,
-    /// Outgoing connections at once, over all guests.
+    /// Most outgoing connections at once, over all guests.
     pub outbound_connections_max: usize,
 }
 
@@ -54,45 +56,49 @@ impl Default for Options {
     }
 }
 
-/// What bounds one guest.
+/// The limits of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest time to the release of an answer; after it, longest time a guest may compute between two pieces of a body.
+    /// Longest time until a response is released. After the release: longest time the guest may compute between two
+    /// pieces of the body.
     pub deadline: Duration,
-    /// Longest time that all runs for one request may compute, its released body included; `None`: no limit but the
-    /// deadline's.
+    /// Longest time that all runs for one request may compute, including the released body. With `None`, only the
+    /// deadline limits it.
     pub cpu_time: Option<Duration>,
-    /// Largest memory of an instance, all its linear memories together, in bytes.
+    /// Largest memory of an instance, in bytes: the sum of its linear memories.
     pub memory_bytes_max: usize,
-    /// Instances at once.
+    /// Most instances that run at once.
     pub instances_max: usize,
-    /// Requests that may wait for one of them; more are refused at once.
+    /// Most requests that may wait for an instance of this guest. Further requests are refused at once.
     pub waiters_max: usize,
-    /// Longest wait for one of them.
+    /// Longest wait for an instance of this guest.
     pub wait_max: Duration,
-    /// Largest request head, in bytes, where it is less than the host's own limit.
+    /// Largest request head, in bytes, if that is below the host's own limit.
     pub request_head_bytes_max: Option<usize>,
-    /// Most header fields of a request, where that is less than the host's own limit.
+    /// Most header fields of a request, if that is below the host's own limit.
     pub request_headers_max: Option<usize>,
-    /// Largest request body, in bytes; enforced while it is read.
+    /// Largest request body, in bytes. The limit is enforced while the body is read.
     pub request_body_bytes_max: u64,
-    /// Largest response body, in bytes; `None`: unlimited.
+    /// Largest response body, in bytes. `None` means unlimited.
     pub response_body_bytes_max: Option<u64>,
-    /// How much of a request body is kept for another run, in bytes; a longer body makes the request run once only.
+    /// Bytes of a request body that are kept for another run. A request with a longer body can run only once.
     pub replay_bytes_max: usize,
-    /// Requests that it may send to other servers for one of its own; further ones are an error in the guest.
+    /// Most outgoing requests that the guest may send while it serves one request. Further ones return an error to the
+    /// guest.
     pub outbound_calls_max: u32,
-    /// Outgoing connections at once, over all its requests; a call beyond them waits for a moment and is an error then.
+    /// Most outgoing connections at once, over all requests of the guest. A call beyond this limit waits for a moment
+    /// and then fails.
     pub outbound_connections_max: usize,
-    /// Longest silence of a released body before it is cut: an event stream sends a comment line more often than this.
+    /// Longest silence of a released body before it is cut. An event stream must send a comment line more often than
+    /// this.
     pub stream_silence_max: Duration,
-    /// Log lines kept of one run, stdout and stderr together; of a released stream, lines a minute.
+    /// Log lines kept of one run, stdout and stderr together. For a released stream: log lines per minute.
     pub log_lines_max: usize,
-    /// Longest log line, in bytes; longer ones are cut.
+    /// Longest log line, in bytes. Longer lines are cut.
     pub log_line_bytes_max: usize,
-    /// Bytes of log lines kept of one run; of a released stream, a minute.
+    /// Bytes of log lines kept of one run. For a released stream: bytes per minute.
     pub log_bytes_max: usize,
-    /// Bytes that all its runs together may log in a second.
+    /// Bytes per second that all runs of the guest together may log.
     pub log_bytes_per_s_max: usize,
 }
 
@@ -121,7 +127,7 @@ impl Default for Limits {
     }
 }
 
-/// When an answer leaves before its guest is done.
+/// When a response is released before its guest is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StreamPolicy {
     /// When its body passes [`limits::RELEASE_BYTES`], or with the first bytes of an event stream.
@@ -131,28 +137,29 @@ pub enum StreamPolicy {
     Streamed,
 }
 
-/// One guest, as configured. `Debug` shows no environment.
+/// The configuration of one guest. `Debug` omits the environment.
 #[derive(Clone, PartialEq)]
 pub struct GuestSettings {
-    /// What routes, logs and metrics call it.
+    /// The guest's name in routes, logs and metrics.
     pub name: String,
-    /// The file of the component.
+    /// The path of the component's file.
     pub component: PathBuf,
-    /// What it may do with the session.
+    /// The guest's permissions on the session.
     pub grant: Grant,
-    /// Whether its requests wait for their turn before they start.
+    /// How its requests start, for example whether they first wait for the session lock.
     pub start: Start,
-    /// When its answers leave.
+    /// When its responses are released.
     pub stream: StreamPolicy,
-    /// Requests that one instance may serve, one after the other. With 1 each has a fresh one, and sees nothing of another's.
+    /// Most requests that one instance may serve, one after the other. With 1, each request has a fresh instance, which
+    /// has no state of other requests.
     pub reuse: u32,
-    /// The hosts it may send HTTP requests to; none by default.
+    /// The hosts that the guest may send HTTP requests to. None by default.
     pub outbound_hosts: Vec<OutboundHost>,
-    /// Its environment variables; it sees no others.
+    /// The guest's environment variables. It has no others.
     pub environment: Vec<(String, String)>,
-    /// What bounds it.
+    /// The guest's limits.
     pub limits: Limits,
-    /// How its versions follow each other.
+    /// How a new version of the guest replaces the old one.
     pub rollout: Rollout,
 }
 
@@ -168,17 +175,17 @@ impl std::fmt::Debug for GuestSettings {
     }
 }
 
-/// How one version of a guest follows another.
+/// How one version of a guest replaces another.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rollout {
-    /// A path that a new version must answer below 500 before it serves.
+    /// A path that a new version must answer with a status below 500 before it serves.
     pub probe: Option<String>,
-    /// Whether a new version serves some of the visitors first.
+    /// The canary settings, if a new version serves some of the visitors first.
     pub canary: Option<Canary>,
-    /// Whether a version that fails too often is taken back.
+    /// The rollback settings, if a version that fails too often is rolled back.
     pub rollback: Option<Rollback>,
-    /// Longest time for the requests of an old version to end before they are cut. Only streams last as long: before
-    /// its release a request ends by its deadline.
+    /// Longest time for the requests of an old version to end before they are cut. Only streams last this long, because
+    /// a request that is not released ends by its deadline.
     pub drain_max: Duration,
 }
 
@@ -193,13 +200,13 @@ impl Default for Rollout {
     }
 }
 
-/// When a version is taken back.
+/// When a version is rolled back.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rollback {
-    /// How long a new version is watched: one that has served well for so long is not to blame for a failure of something
-    /// else.
+    /// How long a new version is watched. A version that has served well for this long is not blamed for a failure
+    /// whose cause is elsewhere.
     pub probation: Duration,
-    /// What is too often.
+    /// The thresholds above which a version is rolled back.
     pub thresholds: Thresholds,
 }
 
@@ -219,21 +226,22 @@ impl Default for Rollback {
     }
 }
 
-/// How a new version serves some of the visitors before it serves all.
+/// How a new version serves some of the visitors before it serves all of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Canary {
     /// The share of the visitors, above 0 and below 1.
     pub share: f64,
-    /// For how long, if nothing trips.
+    /// How long the canary serves its share before it serves all visitors, unless it is rolled back.
     pub duration: Duration,
 }
 
 impl Canary {
-    /// Whether this visitor is among the share. The same ones are throughout, on every host that has the same component.
+    /// Returns whether the canary serves this visitor. The answer for a visitor never changes, and it is the same on
+    /// every host that has the same component.
     pub(super) fn takes(&self, visitor: u64, digest: &Digest) -> bool {
         let mut hasher = DefaultHasher::new();
         (visitor, digest.as_bytes()).hash(&mut hasher);
-        // The upper 53 bits fill a double's fraction.
+        // The upper 53 bits fill the fraction of an `f64`.
         let place = (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64;
         place < self.share
     }

@@ -1,6 +1,8 @@
-//! Where instances of one version wait that have served and may serve again: the last one on top, bounded in number and time.
+//! The idle instances of one version, which have served a request and may serve another. The most recently used one is
+//! reused first. Their number and their idle time are limited.
 //!
-//! A guest that is not reused has no shelf. Knows places and times; which instances may come here, and when, `invoke` knows.
+//! A version whose instances are not reused has no [`Shelf`]. This module enforces the limits. `invoke` decides which
+//! instances become idle, and when.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,13 +16,14 @@ use super::instance::Instance;
 use super::lane::Lane;
 use super::request::BodyEnd;
 
-/// See the module. It goes with its version, and what lies on it goes with it.
+/// The idle instances of one version. Dropping it drops the instances.
 pub(super) struct Shelf {
-    /// Requests that one instance may serve.
+    /// Most requests that one instance may serve.
     uses_max: u32,
-    /// Longest time that an instance lies here.
+    /// Longest time that an instance stays idle.
     idle_max: Duration,
-    /// Those of all guests of the engine: its pool has a slot for each besides those of the instances that run.
+    /// Permits for idle instances, shared by all guests of the engine. The engine's pool has a slot for each permit, in
+    /// addition to the slots of running instances.
     places: Arc<Semaphore>,
     lane: Arc<Lane>,
     parked: Mutex<Parked>,
@@ -28,19 +31,20 @@ pub(super) struct Shelf {
 
 #[derive(Default)]
 struct Parked {
-    /// With the time that each came; the last one is at the back.
+    /// Each with the time at which it became idle. The most recent one is at the back.
     instances: VecDeque<(Instant, Box<Kept>)>,
-    /// Its version is seen out.
+    /// Set when the version takes no new requests.
     is_closed: bool,
     sweeper: Option<Sweeper>,
 }
 
-/// An instance that has served a request well, on its way to the shelf or on it. Dropping it drops the instance.
+/// An instance that has served a request successfully. It becomes idle with [`Kept::park`]. Dropping it drops the
+/// instance.
 pub(super) struct Kept {
-    // In this order: its slot is free before its place is given to another one.
+    // The field order matters: the instance's pool slot must be free before its permit goes to another instance.
     instance: Instance,
     _place: OwnedSemaphorePermit,
-    /// The body of the request that it has served.
+    /// Ends the body of the request that the instance has served.
     request_body: BodyEnd,
     shelf: Weak<Shelf>,
 }
@@ -67,8 +71,8 @@ impl Shelf {
         })
     }
 
-    /// Keeps an instance that has served, if it may serve again and there is a place: to be called before it gives its slot
-    /// among those that run back. It lies on the shelf only once it is parked.
+    /// Keeps an instance that has served a request, if it may serve another one and an idle permit is free. Must be
+    /// called before the instance gives up its running permit. The instance can be reused only after [`Kept::park`].
     pub(super) fn keep(
         self: &Arc<Self>,
         mut instance: Instance,
@@ -86,18 +90,19 @@ impl Shelf {
         }))
     }
 
-    /// The instance that was parked last. Whoever takes it has a slot among those that run, and gives its place free.
+    /// Takes the instance that became idle most recently, and frees its idle permit. The caller must hold a running
+    /// permit.
     pub(super) fn take(&self) -> Option<Instance> {
         let (_, kept) = self.lock().instances.pop_back()?;
         Some(kept.instance)
     }
 
-    /// How many lie here.
+    /// Returns the number of idle instances.
     pub(super) fn len(&self) -> usize {
         self.lock().instances.len()
     }
 
-    /// Takes none any more, and drops those that lie here.
+    /// Drops all idle instances and accepts no further ones.
     pub(super) fn close(&self) {
         let mut parked = self.lock();
         parked.is_closed = true;
@@ -107,7 +112,7 @@ impl Shelf {
         self.drop_aside(instances);
     }
 
-    /// How many more may be kept, over all guests of the engine.
+    /// Returns the number of free idle permits, over all guests of the engine.
     #[cfg(test)]
     pub(super) fn places_free(&self) -> usize {
         self.places.available_permits()
@@ -116,7 +121,7 @@ impl Shelf {
     fn put(self: &Arc<Self>, kept: Box<Kept>) {
         let mut parked = self.lock();
         if parked.is_closed {
-            // Not under the lock: it takes its time.
+            // Dropping an instance is slow, so release the lock first.
             drop(parked);
             return drop(kept);
         }
@@ -126,7 +131,7 @@ impl Shelf {
         }
     }
 
-    /// Drops what has lain here for too long; says when to look again, if anything is left.
+    /// Drops the instances that were idle for too long. Returns the time of the next sweep, if any instance is left.
     fn sweep(&self) -> Option<Instant> {
         let mut parked = self.lock();
         let now = Instant::now();
@@ -135,7 +140,7 @@ impl Shelf {
         let idle: VecDeque<_> = parked.instances.drain(..due).collect();
         let next = parked.instances.front().map(|(since, _)| *since);
         if next.is_none() {
-            // It ends with this look; whatever comes from here on starts another one.
+            // The sweeper ends after this sweep. The next instance that becomes idle starts another one.
             parked.sweeper = None;
         }
         drop(parked);
@@ -150,18 +155,18 @@ impl Shelf {
     }
 
     fn lock(&self) -> MutexGuard<'_, Parked> {
-        // Nothing panics while it holds the lock.
+        // No code panics while it holds the lock.
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Kept {
-    /// Puts the instance on its shelf, if its version is there still. To be called once the answer that it has given is
-    /// on its way, and its run is over.
+    /// Makes the instance available for reuse, if its version still exists. Must be called after the run has ended and
+    /// its response has been passed on.
     ///
-    /// Needs a tokio runtime around it.
+    /// Must be called within a tokio runtime.
     pub(super) fn park(self: Box<Self>) {
-        // A guest may hold its request's body still. The client's connection must not wait for that.
+        // The guest may still hold the request's body, and the client's connection must not wait for that.
         self.request_body.close();
         if let Some(shelf) = self.shelf.upgrade() {
             shelf.put(self);
@@ -175,7 +180,7 @@ impl Drop for Shelf {
     }
 }
 
-/// Looks after a shelf on which something lies. Ends when it is dropped.
+/// A task that drops instances which were idle for too long. Dropping the handle aborts it.
 struct Sweeper(AbortHandle);
 
 impl Sweeper {
@@ -194,7 +199,7 @@ impl Sweeper {
         Self(task.abort_handle())
     }
 
-    /// Its runtime may have ended before the shelf.
+    /// Returns whether the task has ended. Its tokio runtime may end before the [`Shelf`] does.
     fn is_over(&self) -> bool {
         self.0.is_finished()
     }

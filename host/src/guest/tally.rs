@@ -1,10 +1,10 @@
-//! What one instance costs the host, in bytes: its linear memories, and what the host keeps for it. One sum, held to the
-//! guest's memory limit.
+//! The memory that one instance costs the host, in bytes: its linear memories and the data the host keeps for it. Their
+//! sum is held below the guest's memory limit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// The sum of one instance. Clones are the same one.
+/// The memory sum of one instance. Clones share it.
 #[derive(Clone, Debug)]
 pub(super) struct Tally(Arc<Sum>);
 
@@ -24,7 +24,7 @@ impl Tally {
         }))
     }
 
-    /// Adds, unless the sum would pass the limit.
+    /// Adds bytes and returns true, unless the sum would exceed the limit.
     pub(super) fn add(&self, bytes: usize) -> bool {
         let sum = |sum: usize| {
             sum.checked_add(bytes)
@@ -34,15 +34,15 @@ impl Tally {
         self.0.bytes.fetch_update(set, fetch, sum).is_ok()
     }
 
-    /// Takes away what was added.
+    /// Subtracts bytes that were added.
     pub(super) fn sub(&self, bytes: usize) {
         self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Adds until the charge is dropped.
+    /// Adds bytes until the returned charge is dropped.
     ///
     /// # Errors
-    /// [`Refused`]: the sum would pass the limit.
+    /// Returns [`Refused`] if the sum would exceed the limit.
     pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Refused> {
         if !self.add(bytes) {
             return Err(self.refuse());
@@ -53,12 +53,12 @@ impl Tally {
         })
     }
 
-    /// Whether more than half of the limit is used.
+    /// Returns whether more than half of the limit is used.
     pub(super) fn is_half_used(&self) -> bool {
         self.0.bytes.load(Ordering::Relaxed) > self.0.bytes_max / 2
     }
 
-    /// Notes that the guest was refused what it asked for.
+    /// Notes that the guest was refused memory.
     pub(super) fn refuse(&self) -> Refused {
         self.0.has_refused.store(true, Ordering::Relaxed);
         Refused {
@@ -66,13 +66,14 @@ impl Tally {
         }
     }
 
-    /// Whether anything was refused. A guest that copes and fails later for another reason is blamed for memory too.
+    /// Returns whether any memory was refused. If the guest handles the refusal and later fails for another reason,
+    /// memory is still blamed.
     pub(super) fn has_refused(&self) -> bool {
         self.0.has_refused.load(Ordering::Relaxed)
     }
 }
 
-/// Bytes that count as long as this lives.
+/// Bytes that are counted until this is dropped.
 #[derive(Debug)]
 pub(super) struct Charge {
     tally: Tally,
@@ -85,7 +86,7 @@ impl Drop for Charge {
     }
 }
 
-/// Why a call failed: the sum of the instance would pass its limit.
+/// Error returned when the sum of the instance would exceed its limit.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
     "the guest's memory and what the host keeps for it (header fields, bodies, log lines) would pass its limit of \

@@ -1,4 +1,4 @@
-//! Real guests on the real runtime, in process: no server, no store but memory.
+//! Tests of real guests on the real runtime, in process, without a server and with only in-memory stores.
 
 mod bounds;
 mod budget;
@@ -31,13 +31,13 @@ use super::{
 };
 use crate::session::{Attempt, Grant, Session, Start};
 
-/// One runtime for all tests: two pools are enough for one process.
+/// One runtime for all tests. Its two pools are enough for one process.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
     RUNTIME.get_or_init(|| Runtime::new(&Options::default()).unwrap())
 }
 
-/// Where `make guests` puts a guest.
+/// Returns the path to which `make guests` writes a guest.
 fn component(name: &str) -> PathBuf {
     let path =
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("../target/guests/{name}.wasm"));
@@ -117,7 +117,7 @@ fn invocation(
     Invocation::new(Arc::clone(guest), request(guest, method, target, body))
 }
 
-/// One run, without a session behind it.
+/// Runs the guest once, without a session.
 async fn run(invocation: &mut Invocation) -> Result<Released, GuestFailure> {
     invocation.run(Session::none(), 1).await
 }

@@ -1,7 +1,9 @@
-//! Brings in what changes on disk: looks at a component's file when something was heard of it, and proposes what is new.
+//! Detection of changed component files. When a file may have changed, the watcher checks it and proposes a new
+//! version.
 //!
-//! What the system tells makes it quick; a stamp of every file, taken every two seconds, makes it certain on file systems
-//! that tell nothing. Decides only when to look; whether what is there may serve is for [`Admission`].
+//! Notifications of the operating system make this fast. In addition, the stamps of all files are compared every two
+//! seconds, which also works on file systems without notifications. This module only decides when to check.
+//! [`Admission`] decides whether a new component may serve.
 
 mod directories;
 mod hint;
@@ -25,11 +27,12 @@ use super::admission::Admission;
 use super::registry::{Deployment, GuestRegistry};
 use crate::limits::WATCH_QUIET;
 
-/// Watches the components of all guests in `registry`, those of later configurations included, until `shutdown`.
+/// Watches the components of all guests in `registry`, including those of later configurations, until `shutdown`.
 ///
-/// A file counts when its content has changed: touching it, or writing again what it had, brings nothing.
+/// A file counts as changed only if its content has changed. Touching it, or writing the same content again, has no
+/// effect.
 ///
-/// Cancel safety: dropping it withdraws what is being admitted.
+/// Cancel safety: dropping the future withdraws versions that are being deployed.
 pub async fn watch(
     registry: Arc<GuestRegistry>,
     admission: Arc<Admission>,
@@ -54,7 +57,8 @@ struct Watcher {
     registry: Arc<GuestRegistry>,
     admission: Arc<Admission>,
     inbox: Arc<Inbox>,
-    /// One look at a time has it: whole interpreters are read, and fifty at once would be a gigabyte.
+    /// Locked while a file is read, so that only one is read at a time. Files with a whole interpreter are large, and
+    /// fifty of them at once would take a gigabyte.
     directories: Arc<tokio::sync::Mutex<Directories>>,
     targets: HashMap<Name, Target>,
     works: JoinSet<Report>,
@@ -63,17 +67,17 @@ struct Watcher {
 
 /// A guest whose file is watched.
 struct Target {
-    /// Tells it from an earlier one of its name.
+    /// Distinguishes this target from an earlier one with the same name.
     serial: u64,
     deployment: Arc<Deployment>,
     path: PathBuf,
     due: Due,
     memory: Memory,
-    /// Whether a look at it is under way.
+    /// Whether a file check of this target is in progress.
     is_busy: bool,
 }
 
-/// What came of work that waited for a disk or a compiler.
+/// The result of a task that waited for the disk or the compiler.
 enum Report {
     Looked {
         guest: Name,
@@ -102,7 +106,7 @@ impl Watcher {
         }
     }
 
-    /// Takes over the guests that there are now. What changed before they were listened for is found by a first look.
+    /// Takes over the current guests of the registry. A first check of each finds changes from before it was watched.
     fn adopt(&mut self) {
         let deployments = self.registry.deployments();
         self.targets
@@ -214,7 +218,7 @@ impl Watcher {
             Ok(Report::Stamped(stamps)) => {
                 for (guest, serial, stamp) in stamps {
                     let target = self.target(&guest, serial);
-                    // A look that is under way takes a stamp of its own.
+                    // A check in progress takes its own stamp.
                     let Some(target) = target.filter(|it| !it.is_busy) else {
                         continue;
                     };

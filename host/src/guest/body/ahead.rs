@@ -1,5 +1,5 @@
-//! The part of a released body that its guest has still to write, taken from the guest by a task of its own: up to a bound ahead of
-//! the client, so that most guests are done and their instances free before a slow client has taken anything.
+//! Reads the part of a released body that its guest has not written yet, in a separate task. The task reads up to a bound ahead of the
+//! client, so most guests are done, and their instances free, before a slow client has read anything.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,30 +14,30 @@ use crate::guest::error::GuestFailure;
 use crate::limits::READ_AHEAD_BYTES;
 use crate::quota::{Phase, Reservation, Resource};
 
-/// Gives what the task has taken. Dropping it ends the task, and with it the guest.
+/// The frames that the task has read from the guest. Dropping this ends the task, and with it the guest.
 pub(super) struct Ahead {
     pipe: Arc<Pipe>,
     task: AbortHandle,
 }
 
-/// Between the task and the body.
+/// The state that the task and the body share.
 struct Pipe(Mutex<Flow>);
 
 #[derive(Default)]
 struct Flow {
     held: Held,
-    /// What the client has been given, in bytes.
+    /// Number of body bytes that the client has been given.
     taken: u64,
-    /// The guest is done, or has failed.
+    /// The result of the guest, once it is done or has failed.
     end: Option<Result<(), GuestFailure>>,
-    /// The client's peer pays for what is held with this.
+    /// The reservation of the client's peer that pays for the held bytes.
     room: Option<Reservation>,
     body: Option<Waker>,
     task: Option<Waker>,
 }
 
 impl Ahead {
-    /// Needs a tokio runtime around it.
+    /// Starts the task. Must be called within a tokio runtime.
     pub(super) fn start(mut rest: Rest) -> Self {
         let peer = rest.client.place().map(|place| place.peer());
         let pipe = Arc::new(Pipe(Mutex::new(Flow {
@@ -47,7 +47,7 @@ impl Ahead {
         let end = EndOfPipe(Arc::clone(&pipe));
         let task = tokio::spawn(async move {
             let result = poll_fn(|cx| end.0.poll_fill(&mut rest, cx)).await;
-            // The instance and its place are free before the client learns of the end.
+            // The instance and its permit are free before the client learns of the end.
             end.set(rest.finish(result));
             poll_fn(|cx| end.0.poll_drained(cx)).await;
         });
@@ -57,17 +57,17 @@ impl Ahead {
         }
     }
 
-    /// What pays for what is held, and for the frame that was given last.
+    /// Returns the reservation that pays for the held bytes and for the latest frame.
     pub(super) fn paid(&self) -> Option<Reservation> {
         self.pipe.lock().room.clone()
     }
 
-    /// Whether the guest is done and the rest of its answer is in memory.
+    /// Returns whether the guest is done and the rest of its response is in memory.
     pub(super) fn is_done(&self) -> bool {
         self.pipe.lock().end.is_some()
     }
 
-    /// Whether the body is at its end.
+    /// Returns whether the body is at its end.
     pub(super) fn is_end(&self) -> bool {
         let flow = self.pipe.lock();
         flow.held.is_empty() && matches!(flow.end, Some(Ok(())))
@@ -104,11 +104,11 @@ impl Drop for Ahead {
 /// Whether the guest may write more.
 enum Room {
     Free,
-    /// The client has to take some of what is held; what it has taken so far, in bytes.
+    /// The client must first take some of the held bytes. `taken` is the number of bytes it has taken so far.
     Full {
         taken: u64,
     },
-    /// What is held has to go.
+    /// The reservation was revoked: the held bytes must be dropped.
     Revoked,
 }
 
@@ -117,7 +117,7 @@ impl Pipe {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs the guest while there is room for what it writes; ready at its end.
+    /// Runs the guest while there is room for its output. Ready when the guest ends.
     fn poll_fill(&self, rest: &mut Rest, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
         loop {
             match self.room(cx) {
@@ -159,7 +159,7 @@ impl Pipe {
             }
         }
         if let Some(room) = &flow.room {
-            // A piece that there is no room for is kept all the same, and is the last one until it is taken.
+            // A piece that exceeds the reservation is kept all the same. No further piece is read until enough was taken.
             let _ = room.grow(flow.held.cost() - before);
         }
         flow.note_wait();
@@ -169,7 +169,7 @@ impl Pipe {
         }
     }
 
-    /// Ready when nothing is held any more. What the client does not take gives way to others.
+    /// Ready when nothing is held any more. Drops the held bytes if the reservation is revoked, so that they make room for other clients.
     fn poll_drained(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut flow = self.lock();
         if flow.held.is_empty() {
@@ -191,13 +191,14 @@ impl Flow {
         room.is_some_and(|room| room.poll_revoked(cx).is_ready())
     }
 
-    /// Whether more is held than is paid for.
+    /// Returns whether more is held than the reservation pays for.
     fn is_refused_room(&self) -> bool {
         let paid = self.room.as_ref().map(Reservation::amount);
         paid.is_some_and(|paid| paid < self.held.cost())
     }
 
-    /// The client is given a piece. It is paid for here until another one is given, or its part moves to the answer's charge.
+    /// Records that the client is given a frame. The frame is paid for here until the next one is given, or until the charge of the
+    /// response takes over its part.
     fn given(&mut self, frame: &Frame<Bytes>) {
         let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
         self.taken += bytes;
@@ -210,7 +211,8 @@ impl Flow {
         }
     }
 
-    /// Of answers that wait for their clients, the one that was untouched for longest gives way.
+    /// Tells the quota whether this response waits for its client. Of the responses that wait, the quota revokes the one that has been
+    /// untouched for longest.
     fn note_wait(&self) {
         let phase = if self.held.is_empty() {
             Phase::Working
@@ -218,13 +220,13 @@ impl Flow {
             Phase::WaitsForClient
         };
         if let Some(room) = &self.room {
-            // Revoked: the task learns of it.
+            // An error means that the reservation was revoked. The task notices that itself.
             let _ = room.set_phase(phase);
         }
     }
 }
 
-/// Ends the body when the task ends, also when it panics.
+/// A guard that ends the body when the task ends, even if it panics.
 struct EndOfPipe(Arc<Pipe>);
 
 impl EndOfPipe {

@@ -1,16 +1,16 @@
-//! Counts what an instance of a component takes from the pool, from the component's file alone.
+//! Counts the pool resources that an instance of a component takes, from the component's file alone.
 
 use wasmparser::{
     BinaryReaderError, CanonicalFunction, ComponentAlias, ComponentExternalKind, ComponentInstance,
     ComponentOuterAliasKind, ComponentTypeRef, Encoding, Instance, MemoryType, Parser, Payload,
 };
 
-/// Counts on, however much a file claims.
+/// Adds without overflow, whatever numbers a file claims.
 fn add(count: &mut u32, more: u32) {
     *count = count.saturating_add(more);
 }
 
-/// What one instance of a component takes, its inner components included.
+/// The pool resources of one instance of a component, inner components included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::guest) struct Need {
     pub(in crate::guest) core_instances: u32,
@@ -18,12 +18,12 @@ pub(in crate::guest) struct Need {
     pub(in crate::guest) tables: u32,
     /// Inner components that have functions of their own.
     pub(in crate::guest) tasking: u32,
-    /// What its linear memories have at the start, in bytes: at least so much is used.
+    /// Bytes of its linear memories at the start. The instance uses at least this many.
     pub(in crate::guest) memory_bytes: u64,
 }
 
 impl Need {
-    // A file of a few bytes can name a component that has two of another one that has two of the next one, and so on.
+    // Saturates: a file of a few bytes can name a component with two instances of a second one, which has two of a third one, and so on.
     fn add(&mut self, other: Self) {
         add(&mut self.core_instances, other.core_instances);
         add(&mut self.memories, other.memories);
@@ -38,13 +38,14 @@ impl Need {
             memories: self.memories.max(other.memories),
             tables: self.tables.max(other.tables),
             tasking: self.tasking.max(other.tasking),
-            // The counts are upper bounds and take the larger of two cases. This is a lower bound, and takes the case without memories.
+            // The counts are upper bounds, so they take the larger of the two cases. This is a lower bound, so it takes the case without
+            // memories.
             memory_bytes: 0,
         }
     }
 }
 
-/// What a memory has at the start. Its pages are of 64 KiB, unless it says otherwise.
+/// Returns the size of a memory at the start, in bytes. A page has 64 KiB unless the memory says otherwise.
 fn start_bytes(memory: &MemoryType) -> u64 {
     let page_bytes = 1_u64.checked_shl(memory.page_size_log2.unwrap_or(16));
     memory
@@ -52,7 +53,7 @@ fn start_bytes(memory: &MemoryType) -> u64 {
         .saturating_mul(page_bytes.unwrap_or(u64::MAX))
 }
 
-/// A module or component under way.
+/// A module or component that is being parsed.
 #[derive(Default)]
 struct Frame {
     need: Need,
@@ -67,11 +68,11 @@ enum Sort {
     Component,
 }
 
-/// Counts what an instance of a component takes. What the file does not tell (an inner component that is handed around as an
-/// argument) counts as the largest of its kind in the file.
+/// Counts the pool resources that an instance of a component takes. A definition that the file does not identify, such as an inner
+/// component that is passed as an argument, counts as the largest one that the file has defined so far.
 ///
 /// # Errors
-/// When the file is damaged.
+/// Fails if the file is damaged.
 pub(in crate::guest) fn need(bytes: &[u8]) -> Result<Need, BinaryReaderError> {
     let mut counting = Counting::default();
     for payload in Parser::new(0).parse_all(bytes) {
@@ -171,7 +172,7 @@ impl Counting {
         }
     }
 
-    /// The module or component that is under way is whole.
+    /// Ends the module or component that is being parsed.
     fn close(&mut self) {
         let Some((sort, mut frame)) = self.frames.pop() else {
             return;
@@ -189,7 +190,7 @@ impl Counting {
         self.name(sort, frame.need);
     }
 
-    /// Gives the next index of its sort to a module or component.
+    /// Assigns the next index of its sort to a module or component.
     fn name(&mut self, sort: Sort, need: Need) {
         self.top(|frame| match sort {
             Sort::Module => frame.modules.push(need),
@@ -233,7 +234,7 @@ impl Counting {
         }
     }
 
-    /// What stands at an index, so many components further out.
+    /// Returns the need of the definition at an index, `outwards` components further out.
     fn of(&self, outwards: u32, sort: Sort, index: u32) -> Need {
         let frame = self.frames.iter().rev().nth(outwards as usize);
         let needs = frame.map(|(_, frame)| match sort {
@@ -241,7 +242,7 @@ impl Counting {
             Sort::Component => &frame.components,
         });
         let need = needs.and_then(|needs| needs.get(index as usize));
-        // An index that names nothing is for the compiler to refuse.
+        // An index that names nothing is left to the compiler to refuse.
         need.copied().unwrap_or(self.largest)
     }
 
@@ -302,7 +303,7 @@ mod tests {
                 (instance (instantiate $b))
             )"#,
         );
-        // Six by $outer's; what an instance exports counts as the largest of all, which is $outer.
+        // Six by $outer's instances. An export of an instance counts as the largest definition, which is $outer.
         assert_eq!(
             (need.core_instances, need.memories, need.tasking),
             (8, 8, 0)

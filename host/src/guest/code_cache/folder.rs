@@ -1,5 +1,5 @@
-//! A folder that belongs to one user: makes it, checks it and opens its files, trusting nothing that others could have
-//! written. Knows no code.
+//! A folder that belongs to one user. Creates it, checks it and opens its files, and trusts nothing that other users could have written.
+//! This module knows nothing of code.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -11,19 +11,19 @@ use rustix::fs::{OFlags, Timespec, Timestamps, UTIME_NOW};
 
 use crate::guest::digest::hex;
 
-/// Mode of a folder and of its key, and of files that nobody changes any more.
+/// Modes of the folder, of its key, and of files that never change again.
 const OWNER_ENTERS: u32 = 0o700;
 const OWNER_WRITES: u32 = 0o600;
 pub(super) const OWNER_READS: u32 = 0o400;
-/// Modes that a folder or file must not have: others may write, others may read.
+/// Mode bits that a folder or file must not have: write permission for others, any permission for others.
 pub(super) const NOT_WRITABLE: u32 = 0o022;
 const NOT_READABLE: u32 = 0o077;
-/// How the names of files end that are being written.
+/// Suffix of files that are being written.
 const DRAFT: &str = ".draft";
-/// Age at which a draft is no longer being written: its host was killed meanwhile.
+/// Age above which a draft is abandoned: the host that wrote it was killed.
 const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
 
-/// Why a folder, or a file in it, is not used.
+/// Error returned when a folder, or a file in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(in crate::guest) enum FolderFault {
     #[error("{0}")]
@@ -38,11 +38,11 @@ pub(in crate::guest) enum FolderFault {
     Changed,
 }
 
-/// A folder that was checked.
+/// A folder that has been checked.
 #[derive(Debug)]
 pub(super) struct Folder(PathBuf);
 
-/// A file of the folder, as it was listed.
+/// A file of the folder, as listed.
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) name: String,
@@ -50,7 +50,7 @@ pub(super) struct Entry {
     pub(super) used_at: Option<SystemTime>,
 }
 
-/// A name for a file that is being written.
+/// A temporary name for a file that is being written.
 pub(super) struct Draft {
     pub(super) path: PathBuf,
 }
@@ -62,7 +62,7 @@ impl Draft {
 }
 
 impl Folder {
-    /// Makes the folder where it is missing; checks it.
+    /// Creates the folder if it is missing, and checks it.
     pub(super) fn open(path: &Path) -> Result<Self, FolderFault> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -79,8 +79,8 @@ impl Folder {
         Ok(Self(path.to_owned()))
     }
 
-    /// The key in a file of the folder. Makes a random one where there is none, or one that was readable to others or
-    /// is damaged: what it vouched for is then foreign.
+    /// Returns the key stored in a file of the folder. Creates a random key if there is none, or if the existing one was readable to other
+    /// users or is damaged. Files that were hashed under the old key then no longer match.
     pub(super) fn key(&self, name: &str) -> Result<[u8; 32], FolderFault> {
         match self.read_key(name) {
             Ok(key) => return Ok(key),
@@ -99,7 +99,7 @@ impl Folder {
                 file.sync_all()
             })
             .and_then(|()| match fs::hard_link(&draft.path, self.0.join(name)) {
-                // Two starts at once: the other one's key stands.
+                // Two hosts started at once: the key of the other one is used.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
                 linked => linked,
             });
@@ -118,10 +118,10 @@ impl Folder {
         Ok(key)
     }
 
-    /// Opens a file for reading that is the user's own and whose mode has none of the bits of `not`. What was checked and
-    /// what is read are one file, whatever happens to the name.
+    /// Opens a file for reading. The file must belong to the user, and its mode must have none of the bits of `not`. The checks and the
+    /// reads use the same descriptor, so replacing the name has no effect.
     pub(super) fn open_private(&self, name: &str, not: u32) -> Result<File, FolderFault> {
-        // Neither through a link to elsewhere, nor waiting at a pipe.
+        // Does not follow a link to another place, and does not block on a pipe.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = OpenOptions::new()
             .read(true)
@@ -135,7 +135,7 @@ impl Folder {
         Ok(file)
     }
 
-    /// What lies in the folder; nothing where it cannot be listed.
+    /// Lists the files of the folder. Returns none if the folder cannot be listed.
     pub(super) fn entries(&self) -> Vec<Entry> {
         let Ok(entries) = fs::read_dir(&self.0) else {
             return Vec::new();
@@ -166,7 +166,7 @@ impl Folder {
         remove(&self.0.join(name));
     }
 
-    /// Removes drafts that nobody writes any more.
+    /// Removes drafts whose writer is gone.
     pub(super) fn sweep(&self) {
         let is_old = |entry: &Entry| {
             let age = entry.used_at.and_then(|written| written.elapsed().ok());
@@ -180,7 +180,7 @@ impl Folder {
     }
 }
 
-/// Notes that a file was used now, by its time of modification: times of access are often not kept.
+/// Records that a file was used now, in its modification time. Access times are often not recorded.
 pub(super) fn mark_used(file: &File) {
     let now = Timespec {
         tv_sec: 0,
@@ -195,7 +195,7 @@ pub(super) fn mark_used(file: &File) {
     }
 }
 
-/// Makes a file that is not there yet, with this mode from the first moment.
+/// Creates a new file that has this mode from the start.
 pub(super) fn create_private(path: &Path, mode: u32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)

@@ -1,4 +1,4 @@
-//! What the cache takes and what it does not: it sees bytes, so these are no machine code.
+//! Tests which files the cache accepts. The cache sees only bytes, so these tests use no machine code.
 
 use std::fs;
 use std::io::Read as _;
@@ -46,8 +46,8 @@ fn code_files(folder: &tempfile::TempDir) -> Vec<PathBuf> {
     paths
 }
 
-/// Makes the cache hold one file, lets `harm` do something to it, and expects that it is not taken, but gone, and that
-/// another can be put in its place.
+/// Publishes a file, lets `harm` damage it, and checks that the cache does not return the file, removes it, and accepts another one in its
+/// place.
 fn not_taken_after(harm: impl FnOnce(&Path)) {
     let folder = tempfile::tempdir().unwrap();
     drop(open(&folder).publish(&a_key(), CODE).unwrap());
@@ -172,7 +172,7 @@ fn a_folder_that_others_can_write_to_is_refused() {
 
 #[test]
 fn a_folder_or_file_of_another_user_is_refused() {
-    // Only root can give a file away; without root, what belongs to root stands in.
+    // Only root can give a file away. Without root, a folder of root is used instead.
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("theirs");
     fs::create_dir(&path).unwrap();
@@ -207,7 +207,7 @@ fn the_least_recently_used_goes_and_what_is_in_use_stays() {
     drop(cache.publish(&c, CODE).unwrap());
     assert!(cache.fetch(&b).is_none(), "the oldest that nobody uses");
     assert!(cache.fetch(&a).is_some() && cache.fetch(&c).is_some());
-    // A fetch is a use: `a` was the oldest and is no longer.
+    // A fetch counts as a use: `a` was the oldest and no longer is.
     drop(in_use);
     age(&cache.fetch(&c).unwrap(), 100);
     drop(cache.publish(&d, CODE).unwrap());
@@ -238,7 +238,7 @@ fn writers_at_once_end_with_one_whole_file() {
         for _ in 0..8 {
             scope.spawn(|| {
                 barrier.wait();
-                // As eight processes would: each makes the folder and the key, and publishes.
+                // Acts like eight processes: each creates the folder and the key, and publishes.
                 let cache = open(&folder);
                 for _ in 0..20 {
                     let kept = cache.publish(&key, &CODE.repeat(1000)).unwrap();

@@ -1,7 +1,7 @@
-//! The child's side of compiling in a child: the process that a host starts with a hidden word of its command line.
+//! The child's side of compiling in a child process, which a host starts with a hidden command.
 //!
-//! Reads a component from standard input and writes machine code to standard output. What it says on standard error
-//! becomes the host's reason, so it says it in the host's words.
+//! Reads a component from standard input and writes machine code to standard output. The host uses the text on standard error as its error
+//! reason, so the child phrases it like a message of the host.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -12,20 +12,20 @@ use rustix::process::{Resource, Rlimit, Signal};
 use crate::guest::engine::{self, Blueprint, Fingerprint};
 use crate::limits;
 
-/// The exit code of a child whose component is at fault.
+/// Exit code of a child whose component is faulty.
 pub(super) const EXIT_COMPONENT_AT_FAULT: u8 = 3;
-/// The exit code of a child that could not do its work.
+/// Exit code of a child that failed for another reason.
 const EXIT_FAILED: u8 = 1;
-/// How far a child stands behind the host when both want the processor.
+/// Niceness that a child adds to its own, so that it yields the processor to the host.
 const NICENESS: i32 = 10;
 
-/// What a child is told on its command line.
+/// The arguments of a child, passed on its command line.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Recipe {
-    /// The process that wants the code.
+    /// Process id of the host that wants the code.
     pub(super) parent: u32,
     pub(super) blueprint: Blueprint,
-    /// That of the engine which is to run the code.
+    /// Fingerprint of the engine that will run the code.
     pub(super) fingerprint: String,
 }
 
@@ -51,7 +51,7 @@ impl FromStr for Recipe {
     }
 }
 
-/// Why a child made no code.
+/// Error returned when a child produced no code.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
 pub struct CompileFault {
@@ -71,19 +71,19 @@ impl CompileFault {
         Self::failed("this command is the host's own: it starts it itself")
     }
 
-    /// What the process ends with, so that its parent knows whose fault it was.
+    /// Returns the exit code of the process, from which the parent sees whether the component is faulty.
     pub fn exit_code(&self) -> u8 {
         self.exit_code
     }
 }
 
-/// The work of a child process: compiles the component on standard input to standard output, as `recipe` says.
+/// Does the work of a child process: compiles the component on standard input to standard output, with the settings in `recipe`.
 ///
-/// To be called first thing in a process, before there are threads: it lowers its priority, bounds its memory and makes
+/// Must be called at the start of a process, before there are threads: it lowers the priority of the process, limits its memory and makes
 /// sure that it ends with its parent.
 ///
 /// # Errors
-/// What is wrong with the component, the recipe or the machine; to be said on standard error.
+/// Fails if the component or the recipe is faulty, or the system refuses a call. The caller prints the error to standard error.
 pub fn compile(recipe: &str) -> Result<(), CompileFault> {
     let recipe: Recipe = recipe.parse()?;
     settle_in(recipe.parent)?;
@@ -113,18 +113,18 @@ fn settle_in(parent: u32) -> Result<(), CompileFault> {
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused)?;
     let actual = rustix::process::getppid();
     if actual.is_none_or(|actual| actual.as_raw_nonzero().get().cast_unsigned() != parent) {
-        // The parent died before the line above, or never was.
+        // The parent died before the line above, or no host started this process.
         return Err(CompileFault::foreign());
     }
-    // Refused where it is lower already, which is as good.
+    // If this fails, the child compiles at its current priority.
     let _ = rustix::process::nice(NICENESS);
-    // Not the address space: libraries reserve far more of it than they use.
+    // Limits data rather than address space, because libraries reserve far more address space than they use.
     limit(Resource::Data, limits::COMPILE_MEMORY_BYTES_MAX).map_err(refused)?;
-    // A core dump would hold the component, and take its time.
+    // A core dump would contain the component, and would take time.
     limit(Resource::Core, 0).map_err(refused)
 }
 
-/// Lowers a limit; one that is lower already stays.
+/// Lowers a limit, or keeps it if it is lower already.
 fn limit(resource: Resource, most: u64) -> rustix::io::Result<()> {
     let old = rustix::process::getrlimit(resource);
     let lower = |old: Option<u64>| Some(old.map_or(most, |old| old.min(most)));

@@ -1,7 +1,7 @@
-//! The parent's side of compiling in a child: starts it, waits for it no longer than allowed, takes what it made.
+//! The parent's side of compiling in a child process: starts the child, waits for it up to a time limit, and takes its output.
 //!
-//! The component and the code travel in files without names, so that neither side waits for the other's reading and nothing
-//! is left behind whoever dies. The child gets no environment and no file but these.
+//! The component and the code are passed in anonymous files. So neither side waits until the other one reads, and nothing is left behind if
+//! either dies. The child gets no environment variables and no other files.
 
 use std::fs::File;
 use std::io::{self, Read, Seek as _, Write as _};
@@ -19,14 +19,14 @@ use super::unfit;
 use crate::guest::engine::{Blueprint, Fingerprint};
 use crate::guest::loader::LoadError;
 
-/// The hidden word of the command line that [`super::compile`] answers.
+/// The hidden command that runs [`super::compile`].
 const WORD: &str = "compile";
-/// How much of what a child says is kept, in bytes.
+/// Largest part of a child's error output that is kept, in bytes.
 const SAID_BYTES_MAX: u64 = 16 << 10;
-/// How often a waiting parent looks whether it was told to stop.
+/// Interval at which a waiting parent checks whether it must stop.
 const STOP_LOOK: Duration = Duration::from_millis(50);
 
-/// One component to be compiled.
+/// A component to be compiled.
 pub(super) struct Order<'a> {
     pub(super) exe: &'a Path,
     pub(super) blueprint: Blueprint,
@@ -35,18 +35,18 @@ pub(super) struct Order<'a> {
     pub(super) is_stopped: &'a AtomicBool,
 }
 
-/// How a child ended, and what it said.
+/// The exit status and the error output of a child.
 struct End {
     status: ExitStatus,
     said: String,
 }
 
-/// A child that does not outlive its parent's interest in it.
+/// A child process that is killed when this is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has ended already is only reaped.
+        // A child that has already ended is only reaped.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -101,12 +101,12 @@ impl Order<'_> {
             .map(Running)
     }
 
-    /// Waits for the end. A child that takes too long, or whose parent is to stop, is killed.
+    /// Waits until the child ends. Kills it if it takes too long or the host is stopping.
     fn wait(&self, mut child: Running) -> Result<End, LoadError> {
         let give_up_at = Instant::now() + self.timeout;
         let stderr = child.0.stderr.take();
         std::thread::scope(|scope| {
-            // Dropped before the thread is joined: with the child dead, its reading ends.
+            // Dropped before the thread is joined. That kills the child, so the thread's read ends.
             let mut child = child;
             let (sender, ended) = mpsc::channel();
             scope.spawn(move || sender.send(listen(stderr)));
@@ -135,19 +135,19 @@ impl Order<'_> {
     }
 }
 
-/// Reads what a child says until it ends, and keeps the beginning.
+/// Reads a child's error output until it ends, and keeps the beginning.
 fn listen(stderr: Option<ChildStderr>) -> String {
     let Some(mut stderr) = stderr else {
         return String::new();
     };
     let mut said = Vec::new();
-    // A read that fails ends like one at the end: the exit status tells the rest.
+    // A failed read counts as the end of the output, because the exit status shows the result.
     let _ = stderr.by_ref().take(SAID_BYTES_MAX).read_to_end(&mut said);
     let _ = io::copy(&mut stderr, &mut io::sink());
     String::from_utf8_lossy(&said).trim().to_owned()
 }
 
-/// A file in memory that is gone with its last holder.
+/// Creates a file in memory that is freed when its last descriptor is closed.
 fn nameless(what: &str) -> io::Result<File> {
     let file = rustix::fs::memfd_create(what, MemfdFlags::CLOEXEC)?;
     Ok(file.into())

@@ -1,9 +1,9 @@
-//! Who compiles when: a few at a time, and nobody what another is compiling already. Knows nothing of compiling.
+//! Limits concurrent compilations: a few at a time, and never the same code twice. This module knows nothing of compiling.
 
 use std::collections::HashSet;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-/// The turns of all who want to compile.
+/// The permits of all compilations.
 #[derive(Debug)]
 pub(super) struct Turns {
     under_way: Mutex<HashSet<String>>,
@@ -11,7 +11,7 @@ pub(super) struct Turns {
     at_once_max: usize,
 }
 
-/// The right to compile one thing, until it is dropped.
+/// A permit to compile one thing, held until dropped.
 #[derive(Debug)]
 pub(in crate::guest) struct Turn<'a> {
     turns: &'a Turns,
@@ -27,7 +27,7 @@ impl Turns {
         }
     }
 
-    /// Waits for a turn. Blocks; those who wait are all let in at some time, in no order.
+    /// Waits for a permit. Blocks. Every waiter gets one eventually, in no particular order.
     pub(super) fn take(&self, name: &str) -> Turn<'_> {
         let under_way = self.under_way.lock();
         let must_wait =

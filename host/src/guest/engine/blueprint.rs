@@ -1,5 +1,5 @@
-//! Which compiled code an engine takes: what of its settings goes into the code, in a form that another process can be
-//! handed, and a fingerprint by which two engines are found to agree.
+//! Decides which compiled code an engine accepts. A `Blueprint` holds the settings that affect the code, in a form that can be passed to
+//! another process. A `Fingerprint` shows whether two engines agree.
 
 use std::fmt;
 use std::hash::{Hash as _, Hasher};
@@ -10,17 +10,17 @@ use wasmtime::Engine;
 use super::World;
 use crate::guest::digest::hex;
 
-/// What of an engine's settings goes into the code that it makes.
+/// The settings of an engine that affect the code it compiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::guest) struct Blueprint {
     pub(in crate::guest) world: World,
     /// Address space of a linear memory, in bytes.
     pub(super) reservation: u64,
-    /// Address space behind it, in bytes; `None`: the library's default.
+    /// Guard region after it, in bytes. `None` uses wasmtime's default.
     pub(super) guard: Option<u64>,
 }
 
-/// A blueprint's text is of no form of its own: one of ours was not made by us.
+/// Error for a text that is not a blueprint. The host writes these texts itself, so such a text comes from elsewhere.
 #[derive(Debug)]
 pub(in crate::guest) struct NotABlueprint;
 
@@ -62,8 +62,8 @@ impl FromStr for Blueprint {
     }
 }
 
-/// A hash of everything that decides whether an engine takes code: wasmtime's version, the processor's features, the
-/// settings. Equal fingerprints mean that the code of one runs on the other.
+/// A hash of everything that decides whether an engine accepts code: wasmtime's version, the processor's features, and the settings. If two
+/// fingerprints are equal, the code of one engine runs on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::guest) struct Fingerprint([u8; 16]);
 
@@ -84,7 +84,7 @@ impl fmt::Display for Fingerprint {
     }
 }
 
-/// A hash whose value is the same in every process, unlike the standard library's.
+/// A hasher with the same result in every process, unlike the standard library's.
 struct Blake(blake3::Hasher);
 
 impl Hasher for Blake {

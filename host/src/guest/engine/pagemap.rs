@@ -1,17 +1,17 @@
-//! Which pages of a freed slot are reset: those that hold data, no others.
+//! Restricts the pages that are reset in a freed slot to those that hold data.
 //!
-//! wasmtime asks the kernel for them (`PAGEMAP_SCAN`). Version 48 asked for pages that are written and present, so the next
-//! instance found what had been swapped out. Version 50 asks for pages that are written, and Linux (6.18) says that of
-//! every page without an entry in the page table, too: of all that an instance has never touched. These pages are then filled
-//! with zeros after each request, exist from then on, and use up what a slot may keep resident; the pages that were
-//! written lie behind them, are given back to the kernel, and fault in again. That cost a small guest a quarter of its
-//! time, an interpreter two thirds.
+//! wasmtime asks the kernel for these pages (`PAGEMAP_SCAN`). Version 48 asked for pages that are written and present, so the next instance
+//! found data that had been swapped out. Version 50 asks for pages that are written. But Linux (6.18) also counts a page as written if it
+//! has no entry in the page table, as is the case for all pages that an instance has never touched. wasmtime then fills these pages with
+//! zeros after each request. From then on they exist, and they use up the memory that a slot may keep resident. The pages that were really
+//! written come after them, so they are returned to the kernel and fault in again. That cost a small guest a quarter of its time, and an
+//! interpreter two thirds.
 //!
-//! A page holds data if it is present or swapped. The system call has a field for that, which wasmtime leaves empty and has
-//! no setting for, so it is filled in on the way: `ioctl` is defined here, in front of the C library's. This needs
-//! rustix, through which wasmtime calls, to be built with `use-libc`. A patched wasmtime would do the same, as a copy of
-//! its 120,000 lines that no tool checks for advisories. To be deleted, with `use-libc`, once wasmtime fills in the field:
-//! the test below holds either way.
+//! A page holds data if it is present or swapped. The system call has a field for this condition, but wasmtime leaves it empty and has no
+//! setting for it. So this module defines `ioctl`, in front of the C library's, and fills in the field. This works only if rustix, through
+//! which wasmtime makes the call, is built with `use-libc`. A patched wasmtime would do the same, but it would be a copy of 120,000 lines
+//! that no tool checks for advisories. Delete this module and `use-libc` once wasmtime fills in the field. The test below passes either
+//! way.
 
 use std::ffi::{c_int, c_ulong, c_void};
 
@@ -41,7 +41,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Of the pages that are written, only those that hold data.
+    /// Restricts a scan for written pages to pages that hold data.
     fn complete(&mut self) {
         if self.category_mask & WRITTEN != 0 && self.category_anyof_mask == 0 {
             self.category_anyof_mask = PRESENT | SWAPPED;
@@ -49,18 +49,18 @@ impl Scan {
     }
 }
 
-/// The C library's `ioctl`, but for scans of the page table. Every other call of the process passes unchanged.
+/// Replaces the C library's `ioctl`. Completes scans of the page table and passes every other call of the process on unchanged.
 ///
 /// # Safety
-/// As the C library's: the argument must be what the request asks for.
+/// Same as the C library's: the argument must be the one that the request expects.
 #[expect(
     unsafe_code,
     reason = "wasmtime has no setting for the pages it resets"
 )]
 #[unsafe(no_mangle)]
 unsafe extern "C" fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
-    // SAFETY: the argument of this request is a `pm_scan_arg` that the caller lets the kernel write to. The kernel's answer and
-    // `errno` are left as they are.
+    // SAFETY: the argument of this request is a `pm_scan_arg` that the caller lets the kernel write to. The kernel's result and `errno` are
+    // passed on unchanged.
     unsafe {
         if request == PAGEMAP_SCAN
             && let Some(scan) = argument.cast::<Scan>().as_mut()
@@ -72,8 +72,8 @@ unsafe extern "C" fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void)
     }
 }
 
-/// Says once whether the kernel can tell which pages were written (Linux 6.7 and later); without it a fresh instance costs
-/// about twice.
+/// Logs whether the kernel can report which pages were written (Linux 6.7 and later). If it cannot, a fresh instance takes about twice the
+/// time.
 pub(in crate::guest) fn report() {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         tracing::info!("pagemap_scan is available: fresh instances at full speed");
@@ -101,7 +101,7 @@ mod tests {
         for world in [World::Wasi02, World::Wasi03] {
             let (engine, _) = engine(world, &Options::default()).unwrap();
             let metrics = engine.pooling_allocator_metrics().unwrap();
-            // The stack of a usual guest, never used, and one page behind it.
+            // The stack of a typical guest, which is never used, and one page after it.
             let text = "(module (memory 18) (func (export \"write\")
                 (i32.store8 (i32.const 0x100000) (i32.const 1))))";
             let module = Module::new(&engine, wat::parse_str(text).unwrap()).unwrap();

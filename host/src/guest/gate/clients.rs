@@ -1,6 +1,7 @@
-//! Runs that are inside a gate and wait for their clients: for the rest of a request's body, or for somebody to take an answer.
+//! Runs that hold a slot of a concurrency limit and wait for their clients: for the rest of a request body, or for the client to read a
+//! response.
 //!
-//! While others queue at the gate, such runs may hold half of its places. Beyond that the slowest client loses its run.
+//! While other requests queue at the limit, such runs may hold half of its slots. Beyond that, the slowest client loses its run.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -13,25 +14,25 @@ use crate::guest::error::GuestFailure;
 use crate::limits::{CLIENT_RATE_FAIR, CLIENT_WAIT_FREE};
 use crate::quota::{Phase, Reservation};
 
-/// The runs inside one gate that have waited for their clients.
+/// The runs within one concurrency limit that have waited for their clients.
 #[derive(Debug, Default)]
 pub(super) struct Clients(Mutex<Waits>);
 
 #[derive(Debug, Default)]
 struct Waits {
     waits: Slab<Wait>,
-    /// Those that wait at this moment and were not cut.
+    /// Number of runs that wait now and were not cut.
     waiting: usize,
-    /// Those that were cut and have not left yet.
+    /// Number of runs that were cut and have not ended yet.
     leaving: usize,
 }
 
 #[derive(Debug)]
 struct Wait {
-    /// How long it has waited before.
+    /// Total length of its earlier waits.
     waited: Duration,
     since: Option<Instant>,
-    /// What its client has moved.
+    /// Number of bytes that its client has moved.
     bytes: u64,
     is_cut: bool,
     waker: Option<Waker>,
@@ -43,7 +44,7 @@ impl Wait {
         self.waited + this_time.unwrap_or_default()
     }
 
-    /// Bytes a second, in favour of a wait that has just begun.
+    /// Returns the client's rate in bytes per second, with a bonus for a wait that has just begun.
     fn rate(&self, now: Instant) -> u64 {
         let millis = u64::try_from(self.waited(now).as_millis()).unwrap_or(u64::MAX);
         let bytes = self.bytes.saturating_add(CLIENT_RATE_FAIR);
@@ -52,7 +53,8 @@ impl Wait {
 }
 
 impl Clients {
-    /// Cuts the slowest clients while `queued` requests wait at the gate, until no more than half of its `places` wait for clients.
+    /// Cuts the slowest clients while `queued` requests wait at the limit, until at most half of its `places` are held by runs that wait
+    /// for their clients.
     pub(super) fn make_room(&self, places: usize, queued: usize) {
         let mut waits = self.lock();
         let now = Instant::now();
@@ -70,7 +72,7 @@ impl Clients {
 
 impl Waits {
     fn cut_slowest(&mut self, places: usize, now: Instant) -> bool {
-        // Half of one is none: there a client keeps the only place while it is as fast as a slow line.
+        // Half of one slot is none. A limit of one slot keeps its run as long as the client is faster than a slow line.
         let rate_max = if places == 1 {
             CLIENT_RATE_FAIR
         } else {
@@ -96,17 +98,17 @@ impl Waits {
     }
 }
 
-/// One run and its client: says at both gates when the run waits for it, and learns that it is cut.
+/// The client of one run. Reports to both limits when the run waits for its client, and learns when the run is cut.
 pub(in crate::guest) struct Client {
     gates: Gates,
     keys: Option<[usize; 2]>,
-    /// The request's place among those under way.
+    /// The reservation that the request holds for being in flight.
     place: Option<Reservation>,
     is_waiting: bool,
 }
 
 impl Client {
-    /// The client of the run that holds this permit.
+    /// Returns the client of the run that holds this permit.
     pub(in crate::guest) fn of(
         _permit: &Permit,
         gates: &Gates,
@@ -120,12 +122,12 @@ impl Client {
         }
     }
 
-    /// The request's place among those under way.
+    /// Returns the reservation that the request holds for being in flight.
     pub(in crate::guest) fn place(&self) -> Option<&Reservation> {
         self.place.as_ref()
     }
 
-    /// The run waits for its client, which has moved so many bytes in all. Ready: it is to end.
+    /// Records that the run waits for its client, which has moved `bytes` bytes in all. Ready when the run must end.
     pub(in crate::guest) fn poll_wait(
         &mut self,
         bytes: u64,
@@ -175,10 +177,10 @@ impl Client {
         Poll::Pending
     }
 
-    /// The run does not wait for its client, or no more.
+    /// Records that the run does not wait for its client, or no longer does.
     ///
     /// # Errors
-    /// [`GuestFailure::ClientTooSlow`] if it was cut while it waited.
+    /// [`GuestFailure::ClientTooSlow`] if the run was cut while it waited.
     pub(in crate::guest) fn go_on(&mut self) -> Result<(), GuestFailure> {
         if !std::mem::take(&mut self.is_waiting) {
             return Ok(());

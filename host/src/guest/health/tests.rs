@@ -1,4 +1,4 @@
-//! When a version has failed too often, and for whom.
+//! Tests when a version has failed too often, and how many clients that takes.
 
 use super::*;
 
@@ -98,7 +98,7 @@ fn health(clients_min: usize) -> Health {
     }))
 }
 
-/// Whether a version trips over `failures`, each of another client, after good requests of `good` clients.
+/// Returns whether a version trips over `failures`, each from a different client, after good requests from `good` clients.
 fn trips(clients_min: usize, good: u8, failures: &[u8]) -> bool {
     let health = health(clients_min);
     for number in 0..good {

@@ -1,6 +1,6 @@
-//! A guest's work and where it computes: with the request's own task at first, in the slow lane once it has computed for
-//! long. In both it computes only while the request waits for it, one turn at a time: whoever drives the run looks at what
-//! the guest has written before it goes on.
+//! A guest's work and the place where it computes: on the request's own task at first, and in the background pool once it has computed for
+//! long. In both places it computes only while the request waits for it, one turn at a time. The driver of the run looks at the guest's
+//! output before the guest runs on.
 
 #[cfg(test)]
 mod tests;
@@ -24,44 +24,44 @@ use crate::guest::shelf::Kept;
 use crate::limits::LANE_THRESHOLD;
 use crate::quota::Source;
 
-/// The guest's work, instance and all.
+/// The guest's work, including its instance.
 pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
-/// How work ends: with its instance, if that may serve another request.
+/// The result of the work: its instance, if that may serve another request.
 pub(super) type Done = Result<Option<Box<Kept>>, GuestFailure>;
 
-/// What a run may compute at a time, more or less, before it is made to let go of its thread.
+/// Time that a run may compute in one turn, approximately, before it must yield its thread.
 const TURN: Duration = Duration::from_micros(500);
 
-/// Work, and the slot that it holds.
+/// The work and its permit.
 struct Job {
     work: Work,
     _permit: Permit,
 }
 
-/// What a run needs to go into the slow lane.
+/// The data that a run needs to enter the background pool.
 #[derive(Clone)]
 pub(super) struct Terms {
     pub(super) lane: Arc<Lane>,
     pub(super) habit: Arc<Habit>,
-    /// The guest and the connection that its turns count for.
+    /// The guest and the connection that its turns are attributed to.
     pub(super) guest: Arc<str>,
     pub(super) source: Source,
-    /// What earlier runs for the same request have computed.
+    /// Time that earlier runs for the same request have computed.
     pub(super) computed: Duration,
-    /// Longest time that all of them may compute.
+    /// Longest time that all runs for the request may compute.
     pub(super) cpu_time: Option<Duration>,
     pub(super) has_answered: HasAnswered,
     pub(super) log: GuestLog,
 }
 
-/// See the module. Dropping it drops the work: at once, or at the end of the turn that it takes in the lane.
+/// Work that can move to the background pool. Dropping this drops the work: at once, or at the end of its current turn in the pool.
 pub(super) struct Computing {
     place: Place,
     terms: Terms,
     computed: Duration,
     busy: Duration,
-    /// What it may compute before it goes into the lane.
+    /// Time that it may still compute before it moves to the background pool.
     allowance: Duration,
 }
 
@@ -91,12 +91,12 @@ impl Computing {
         computing
     }
 
-    /// Whether the work has ended or was dropped.
+    /// Returns whether the work has ended or was dropped.
     pub(super) fn is_over(&self) -> bool {
         matches!(self.place, Place::Over)
     }
 
-    /// What the runs for this request have computed, this one's last turn included.
+    /// Returns how long the runs for this request have computed, including the last turn of this run.
     pub(super) fn computed(&self) -> Duration {
         match &self.place {
             Place::Lane(ticket) => ticket.computed(),
@@ -104,7 +104,7 @@ impl Computing {
         }
     }
 
-    /// How long this run has computed or, in the lane, wanted to.
+    /// Returns how long this run has computed or, in the background pool, wanted to.
     pub(super) fn busy(&self) -> Duration {
         match &self.place {
             Place::Lane(ticket) => self.busy + ticket.busy(),
@@ -112,7 +112,7 @@ impl Computing {
         }
     }
 
-    /// Whether it computes right now, or is about to.
+    /// Returns whether it computes now or is about to.
     pub(super) fn is_at_its_turn(&self) -> bool {
         match &self.place {
             Place::Lane(ticket) => ticket.is_at_its_turn(),
@@ -120,13 +120,13 @@ impl Computing {
         }
     }
 
-    /// The work is done, though it does not say so: drops it.
+    /// Drops the work, which is done although its future has not ended.
     pub(super) fn end(&mut self) {
         self.note_end();
         self.drop_work();
     }
 
-    /// The work is done and knows that it may end: lets it, here and now, and gives what it leaves.
+    /// Lets work end that is done and knows that it may end, on the calling task. Returns the instance that it leaves.
     pub(super) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Box<Kept>> {
         if let Place::Lane(ticket) = &self.place
             && let Some(job) = ticket.take_back()
@@ -136,7 +136,7 @@ impl Computing {
         }
         match self.poll_here(cx) {
             Poll::Ready(Ok(instance)) => instance,
-            // Something in it goes on: it goes as one that is not kept.
+            // Part of the work still runs or has failed, so its instance is dropped.
             Poll::Ready(Err(_)) | Poll::Pending => {
                 self.drop_work();
                 None
@@ -150,7 +150,7 @@ impl Computing {
         }
     }
 
-    /// Drops the work, done or not.
+    /// Drops the work, whether or not it is done.
     pub(super) fn drop_work(&mut self) {
         (self.computed, self.busy) = (self.computed(), self.busy());
         if let Place::Lane(ticket) = std::mem::replace(&mut self.place, Place::Over) {
@@ -158,7 +158,7 @@ impl Computing {
         }
     }
 
-    /// Lets the guest compute on: here and now, or in the lane; then whoever polls is woken after the turn.
+    /// Lets the guest compute, on the calling task or in the background pool. In the latter case the caller is woken after the turn.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
         if let Place::Lane(ticket) = &self.place {
             match ticket.go_on(cx.waker()) {
@@ -186,7 +186,7 @@ impl Computing {
             return Poll::Pending;
         };
         let started = Instant::now();
-        // tokio's budget would make channels between guest and host seem to wait although they do not.
+        // tokio's budget would make channels between guest and host appear to be pending although they are not.
         let polled = pin!(unconstrained(&mut job.work)).poll(cx);
         let took = started.elapsed();
         self.computed += took;

@@ -1,8 +1,8 @@
-//! Drives one run: polls the guest and its body together, so that whatever one of them waits for from the other is there.
+//! Drives one run: polls the guest and its response body together, so that neither waits for the other in vain.
 //!
-//! `wasmtime-wasi-http`'s own handler is not used: it ends a body cleanly when its guest traps after the head, tells of
-//! traps only when an instance is dropped, and can lose a wake-up. Nothing here is a task of its own: a run that nobody
-//! polls stands still, and one that is dropped is gone, with its instance.
+//! The handler of `wasmtime-wasi-http` is not used, because it ends a body cleanly when its guest traps after the head, reports traps only
+//! when an instance is dropped, and can lose a wake-up. A run is not a task of its own: its caller polls it, and dropping it drops its
+//! instance.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::guest::error::GuestFailure;
 use crate::guest::log::GuestLog;
 use crate::guest::shelf::Kept;
 
-/// How long the body of a guest that has no task left may stay open without another byte: a guest may leak the end that
-/// it writes to, and would never close it.
+/// Time for which the body of a guest without remaining tasks may stay open without another byte. A guest may leak the write end of its
+/// body and never close it.
 const LEAKED_BODY_GRACE: Duration = Duration::from_millis(100);
 
-/// What a guest answers with: its head, and the body that it writes to.
+/// A guest's response: its head, and the body that it writes to.
 pub(super) type Response = http::Response<WasiBody>;
 
-/// Where a guest's answer goes, once.
+/// The sender of a guest's response. It sends once.
 pub(super) struct Answer {
     sender: oneshot::Sender<Result<Response, GuestFailure>>,
     has_answered: HasAnswered,
 }
 
-/// Where a guest's answer comes from.
+/// The receiver of a guest's response.
 pub(super) type AnswerReceiver = oneshot::Receiver<Result<Response, GuestFailure>>;
 
 impl Answer {
@@ -57,12 +57,12 @@ impl Answer {
 
     pub(super) fn give(self, answer: Result<Response, GuestFailure>) {
         self.has_answered.set();
-        // Nobody listens when the run is being thrown away.
+        // The receiver is gone if the run is being discarded.
         let _ = self.sender.send(answer);
     }
 }
 
-/// Set when a 0.3 guest has no task left; tells its work in turn when it may end.
+/// A flag that is set when a 0.3 guest has no task left. The driver then signals through it when the guest's work may end.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TasksDone(Arc<AtomicU8>);
 
@@ -82,7 +82,7 @@ impl TasksDone {
         self.0.store(Self::MAY_END, Ordering::Relaxed);
     }
 
-    /// Wakes nobody: who lets the work end polls it then.
+    /// Wakes no task: the caller of `let_end` polls the work afterwards.
     pub(super) fn poll_end(&self) -> Poll<()> {
         match self.0.load(Ordering::Relaxed) {
             Self::MAY_END => Poll::Ready(()),
@@ -91,34 +91,34 @@ impl TasksDone {
     }
 }
 
-/// One run under way. Dropping it drops the instance, gives back its slot and logs what the guest wrote.
+/// A run in progress. Dropping it drops the instance, frees its slot and logs the guest's remaining output.
 pub(in crate::guest) struct Run {
     computing: Computing,
     answer: Option<AnswerReceiver>,
     tasks_done: TasksDone,
     body: BodyState,
-    /// The answer has no body on the wire: how it ends says nothing.
+    /// The response has no body on the wire, so the way its body ends does not matter.
     is_bodiless: bool,
     leak: Option<Pin<Box<Sleep>>>,
-    /// Whether the instance may serve another request if all goes well.
+    /// Whether the instance may serve another request if the run succeeds.
     is_reused: bool,
-    /// The instance, when its work is done.
+    /// The instance, once its work is done.
     instance: Option<Box<Kept>>,
     log: GuestLog,
 }
 
 enum BodyState {
-    /// No head yet.
+    /// The guest has not set a head yet.
     Absent,
     Open(WasiBody),
     Ended,
 }
 
-/// What a run gives, in this order.
+/// An event of a run. Events occur in this order.
 pub(in crate::guest) enum Event {
     Head(http::response::Parts),
     Frame(Frame<Bytes>),
-    /// The guest's work and its body have ended well.
+    /// The guest's work and its body have ended successfully.
     End,
 }
 
@@ -143,17 +143,17 @@ impl Run {
         }
     }
 
-    /// What the guest has computed for its request, earlier runs included.
+    /// Returns how long the guest has computed for its request, earlier runs included.
     pub(super) fn computed(&self) -> Duration {
         self.computing.computed()
     }
 
-    /// How long this run has computed or waited for its turn to.
+    /// Returns how long this run has computed, or waited for its turn to compute.
     pub(in crate::guest) fn busy(&self) -> Duration {
         self.computing.busy()
     }
 
-    /// Whether the guest computes right now, or is about to.
+    /// Returns whether the guest computes now or is about to.
     pub(in crate::guest) fn is_at_its_turn(&self) -> bool {
         self.computing.is_at_its_turn()
     }
@@ -162,26 +162,26 @@ impl Run {
         &self.log
     }
 
-    /// Says that the answer has no body on the wire, so that a guest may promise one and write none.
+    /// Records that the response has no body on the wire, so that a guest may promise one and write none.
     pub(super) fn expect_no_body(&mut self) {
         self.is_bodiless = true;
     }
 
-    /// Says that the instance is not to serve again, whatever comes.
+    /// Records that the instance must not serve again.
     pub(super) fn forgo_instance(&mut self) {
         self.is_reused = false;
         self.instance = None;
     }
 
-    /// Ends the run; its instance, if all of it went well and another request may have it.
+    /// Ends the run. Returns its instance, if the run succeeded and another request may use it.
     pub(in crate::guest) fn into_instance(mut self) -> Option<Box<Kept>> {
         self.instance.take()
     }
 
-    /// Runs the guest on until the next event. `Pending`: guest and body wait for something outside.
+    /// Runs the guest until the next event. `Pending` means that the guest and its body wait for something outside.
     ///
-    /// What the guest has written is taken before it runs on, so that it is known on which side of the release point
-    /// everything it does next lies. A guest that fails fails at once: what it wrote just before is not looked at.
+    /// Takes the guest's output before the guest runs on. So it is known for everything that the guest does next whether it happens before
+    /// or after the release point. If the guest fails, the failure is returned at once, and output that it wrote just before is ignored.
     pub(in crate::guest) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
@@ -189,7 +189,7 @@ impl Run {
         let mut has_run = false;
         loop {
             if self.computing.is_at_its_turn() {
-                // It may end in this moment: then that is what comes next.
+                // The turn may end during this poll. The loop then continues with its result.
                 self.poll_work(cx)?;
                 if self.computing.is_at_its_turn() {
                     return Poll::Pending;
@@ -215,7 +215,7 @@ impl Run {
                     self.end_work(cx);
                     return Poll::Ready(Ok(Event::End));
                 }
-                // Its end of the body lies forgotten in the instance: only with that does it go.
+                // The instance still contains the write end of the body, which closes only when the instance is dropped.
                 (true, BodyState::Open(_)) if self.instance.is_some() => self.forgo_instance(),
                 (true, BodyState::Open(_)) if !self.computing.is_over() => {
                     ready!(self.poll_leak(cx));
@@ -259,7 +259,7 @@ impl Run {
                 self.body = BodyState::Open(body);
                 Ok(Some(head))
             }
-            // Closed: the guest gave its right to answer away; it may go on working all the same.
+            // Closed: the guest gave up its right to answer. It may still continue to work.
             Err(TryRecvError::Empty | TryRecvError::Closed) => Ok(None),
         }
     }
@@ -301,7 +301,7 @@ impl Run {
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // First the instance, which may write on its way out.
+        // Drops the instance first, because it may write output while it is dropped.
         self.computing.drop_work();
         self.log.finish();
     }
@@ -316,7 +316,7 @@ fn body_failure(error: &wasmtime_wasi_http::Error) -> GuestFailure {
         Error::HttpProtocolError => GuestFailure::BadResponse {
             reason: "its body was dropped unfinished",
         },
-        // The guest ended its body with an error code (0.3), or passes on a body that broke off.
+        // The guest ended its body with an error code (0.3), or forwards a body that broke off.
         other => GuestFailure::error_code(other),
     }
 }

@@ -1,13 +1,13 @@
-//! The request's head as either world wants it: with its authority apart from its headers.
+//! The request's head in the form that both worlds need: with the authority separate from the headers.
 
 use http::header::HOST;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 
-/// What a request without any authority is addressed to (HTTP/1.0 needs none); both worlds want one.
+/// Authority of a request that has none (HTTP/1.0 needs none). Both worlds require one.
 const NO_AUTHORITY: &str = "localhost";
 
-/// A request on its way into a guest.
+/// A request that is passed to a guest.
 pub(super) struct Incoming<B> {
     pub(super) method: Method,
     pub(super) scheme: Scheme,
@@ -35,7 +35,7 @@ impl<B> Incoming<B> {
         }
     }
 
-    /// As one request, its authority in the URI.
+    /// Converts it to a request with its authority in the URI.
     pub(super) fn into_http(self) -> Request<B> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(self.scheme);

@@ -1,4 +1,4 @@
-//! Counts a response body against what its head promises and what its guest may send.
+//! Counts the bytes of a response body, and checks them against the length that its head promises and the limit of its guest.
 
 use http::header::CONTENT_LENGTH;
 use http::{Method, StatusCode, response};
@@ -17,11 +17,11 @@ pub(in crate::guest) struct Meter {
 }
 
 impl Meter {
-    /// Looks at the head of an answer.
+    /// Checks the head of a response.
     ///
     /// # Errors
-    /// [`GuestFailure::BadResponse`] for a head that cannot be sent, [`GuestFailure::ResponseHeadTooLarge`] for one that is too
-    /// large, [`GuestFailure::ResponseTooLarge`] for one that promises too much.
+    /// [`GuestFailure::BadResponse`] if the head cannot be sent, [`GuestFailure::ResponseHeadTooLarge`] if it is too large,
+    /// [`GuestFailure::ResponseTooLarge`] if it promises too large a body.
     pub(super) fn new(
         method: &Method,
         head: &response::Parts,
@@ -32,7 +32,7 @@ impl Meter {
                 reason: "its status is informational (1xx)",
             });
         }
-        // RFC 9110, section 15: no client can know what it means.
+        // RFC 9110, section 15: no client can know the meaning of such a status.
         if head.status.as_u16() > 599 {
             return Err(GuestFailure::BadResponse {
                 reason: "its status is above 599",
@@ -65,12 +65,12 @@ impl Meter {
         }
     }
 
-    /// Whether this answer has a body on the wire at all; answers to `HEAD`, 204, 205 and 304 have none.
+    /// Returns whether this response has a body on the wire. Responses to `HEAD`, and with status 204, 205 or 304, have none.
     pub(in crate::guest) fn is_sent(&self) -> bool {
         self.is_sent
     }
 
-    /// What was counted, in bytes.
+    /// Returns the bytes counted so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -92,10 +92,10 @@ impl Meter {
         Ok(())
     }
 
-    /// The body has ended.
+    /// Checks the length of the body at its end.
     ///
     /// # Errors
-    /// [`GuestFailure::BadResponse`] when it is shorter than promised.
+    /// [`GuestFailure::BadResponse`] if the body is shorter than promised.
     pub(in crate::guest) fn end(&self) -> Result<(), GuestFailure> {
         match self.promised {
             Some(promised) if self.bytes < promised => Err(GuestFailure::BadResponse {

@@ -1,4 +1,4 @@
-//! From the start of a run to the point where its answer may be released: what is held, and for how long.
+//! Runs a guest from its start to the point where its response may be released, and decides which output is held and for how long.
 
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -26,18 +26,18 @@ pub(super) struct Releasing {
     is_complete: bool,
 }
 
-/// What an answer is held for.
+/// The reason to hold a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hold {
-    /// A session that has to be committed first.
+    /// A session that must be committed first.
     UntilCommit,
-    /// Nothing but that a guest which fails soon can still fail cleanly: it is held until the guest waits for something.
+    /// No session. The response is held until the guest waits for something, so that a guest that fails early still fails cleanly.
     WhileItRuns,
 }
 
-/// When an answer is released before its guest is done.
+/// The conditions for releasing a response before its guest is done.
 struct Policy {
-    /// With more body than this, in bytes.
+    /// Releases a response with more body than this, in bytes.
     body_bytes: u64,
     hold: Hold,
 }
@@ -62,7 +62,7 @@ impl Releasing {
     /// Runs the guest to the release point.
     ///
     /// # Errors
-    /// Every failure of the guest on the way: nothing has left.
+    /// Any failure of the guest up to the release point. Nothing has been sent by then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
         loop {
             match self.run.poll_event(cx) {
@@ -79,7 +79,7 @@ impl Releasing {
         }
     }
 
-    /// Takes what the run gave; true at the release point.
+    /// Processes an event of the run. Returns true at the release point.
     fn take(&mut self, event: Event) -> Result<bool, GuestFailure> {
         match (event, &mut self.answer) {
             (Event::Head(head), _) => {
@@ -87,7 +87,7 @@ impl Releasing {
                 if !meter.is_sent() {
                     self.run.expect_no_body();
                 }
-                // Who answers so may have come to grief within: the next request shall not find it as it is.
+                // A guest that answers 5xx may have a damaged state, which the next request must not get.
                 if head.status.is_server_error() {
                     self.run.forgo_instance();
                 }
@@ -122,22 +122,22 @@ impl Releasing {
         }
     }
 
-    /// The status that the guest has answered with, if it has.
+    /// Returns the status that the guest has answered with, if any.
     pub(super) fn status(&self) -> Option<StatusCode> {
         self.answer.as_ref().map(|(head, _)| head.status)
     }
 
-    /// Whether the guest computes nothing now, nor waits for its turn to.
+    /// Returns whether the guest neither computes nor waits for its turn to compute.
     pub(super) fn is_idle(&self) -> bool {
         !self.run.is_at_its_turn()
     }
 
-    /// What the guest has computed for its request so far.
+    /// Returns how long the guest has computed for its request so far.
     pub(super) fn computed(&self) -> Duration {
         self.run.computed()
     }
 
-    /// The answer. Its guest, if it has more to do, goes on once the answer leaves.
+    /// Returns the response. If its guest has more to do, the guest continues once the response leaves.
     ///
     /// # Errors
     /// [`GuestFailure::NoResponse`] if the release point was not reached.

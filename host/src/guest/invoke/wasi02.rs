@@ -11,7 +11,7 @@ use crate::guest::context::Context;
 use crate::guest::error::GuestFailure;
 use crate::guest::request::BodyReader;
 
-/// Runs the guest to the end of its work: `handle` has returned. Its answer comes through `answer` on the way.
+/// Runs the guest until `handle` has returned. The response is sent through `answer` in the meantime.
 pub(super) async fn run(
     store: &mut Store<Context>,
     guest: &Proxy,

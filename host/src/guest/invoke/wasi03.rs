@@ -13,10 +13,10 @@ use crate::guest::context::Context;
 use crate::guest::error::GuestFailure;
 use crate::guest::request::BodyReader;
 
-/// Runs the guest; its answer comes through `answer` on the way.
+/// Runs the guest. The response is sent through `answer` in the meantime.
 ///
-/// Ends by itself only when the guest fails. When no task is left it says so in `tasks_done` and goes on moving what the
-/// guest left in its body's stream: the driver knows when the body has ended, and drops the run then, or lets it end.
+/// Ends by itself only if the guest fails. When no task is left, it sets `tasks_done` and goes on moving the bytes that the guest left in
+/// its body's stream. The driver notices the end of the body, and then drops the run or lets it end.
 pub(super) async fn run(
     store: &mut Store<Context>,
     guest: &Service,
@@ -41,7 +41,8 @@ async fn handle(
     let request = accessor.with(|mut store| incoming(store.get(), request));
     match guest.handle(accessor, request).await? {
         Ok(response) => {
-            // The guest may wait for this result before its task ends: its body is taken over by the host from here on.
+            // Reports success to the guest at once, because the guest may wait for this result before its task ends. The host takes over
+            // the body here.
             let response =
                 accessor.with(|mut store| response.into_http(&mut store, async { Ok(()) }))?;
             answer.give(Ok(response));
@@ -64,7 +65,7 @@ fn incoming(context: &mut Context, request: Incoming<BodyReader>) -> Request {
         Some(request.authority),
         request.path_with_query,
     );
-    // What the guest says about how it took the body in is of no interest here.
+    // The guest's result of reading the body is not needed here.
     let (request, _taken_in) = Request::new(
         request.method,
         scheme,

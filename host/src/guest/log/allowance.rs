@@ -1,17 +1,17 @@
-//! How much one version of a guest may log over all its runs: the log is everybody's, and a guest that floods it loses its own
-//! lines alone.
+//! The rate at which one version of a guest may log over all its runs. All guests share the log, so a guest that floods
+//! it loses only its own lines.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::telemetry::metrics::GuestMetrics;
 
-/// How long the allowance of bytes lasts.
+/// The window of the byte limit.
 const WINDOW: Duration = Duration::from_secs(1);
-/// What a line costs beside its text: time, guest, request.
+/// The charge for a line in addition to its text, for the time, the guest and the request.
 const LINE_OVERHEAD_BYTES: usize = 128;
 
-/// See the module.
+/// The log allowance that all runs of a guest's version share.
 #[derive(Debug)]
 pub(in crate::guest) struct Allowance {
     bytes_max: usize,
@@ -23,24 +23,24 @@ pub(in crate::guest) struct Allowance {
 struct Window {
     since: Option<Instant>,
     bytes: usize,
-    /// Lines that were dropped since it was told last.
+    /// Lines that were dropped since the last report.
     untold: u64,
 }
 
-/// What becomes of a line.
+/// Whether a line is logged or dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// It is logged, and so is how many lines before it were not.
+    /// The line is logged. The caller must also log how many lines before it were dropped.
     Logged {
-        /// Lines that were dropped before it and not told.
+        /// Lines that were dropped before it and not yet reported.
         dropped: u64,
     },
-    /// It is dropped.
+    /// The line is dropped.
     Dropped,
 }
 
 impl Allowance {
-    /// So many bytes a second.
+    /// Creates an allowance of `bytes_max` bytes per second.
     pub(in crate::guest) fn new(bytes_max: usize, metrics: Arc<GuestMetrics>) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
@@ -70,7 +70,7 @@ impl Allowance {
         }
     }
 
-    /// Counts lines that were dropped, for whatever reason.
+    /// Counts lines that were dropped for any reason.
     pub(super) fn count_dropped(&self, lines: u64) {
         self.metrics.dropped_lines(lines);
     }

@@ -1,5 +1,5 @@
-//! Which addresses belong to the public internet. A name that a guest was granted may lead to these alone, unless its grant says
-//! `private = true`. Knows no grant and no name.
+//! Classification of addresses that do not belong to the public internet. A granted name may resolve only to public
+//! addresses, unless its grant has `private = true`. This module does not depend on grants or names.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,19 +9,19 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub enum AddressKind {
     /// This machine: 127.0.0.0/8, ::1.
     Loopback,
-    /// A private network: 10.0.0.0/8 and its like, 100.64.0.0/10 (carriers' networks), fc00::/7, fec0::/10.
+    /// A private network: 10.0.0.0/8 and similar, 100.64.0.0/10 (carrier networks), fc00::/7, fec0::/10.
     Private,
-    /// One link: 169.254.0.0/16 (where clouds tell metadata), fe80::/10.
+    /// A single link: 169.254.0.0/16 (where clouds serve metadata), fe80::/10.
     LinkLocal,
-    /// A cloud's own address for its virtual machines, within a public range.
+    /// A cloud's internal address for its virtual machines, within a public range.
     Metadata,
     /// Many machines: multicast and broadcast.
     Multicast,
     /// No machine: 0.0.0.0/8, ::.
     Unspecified,
-    /// An IPv6 address that stands for an IPv4 address.
+    /// An IPv6 address that represents an IPv4 address.
     Embedded,
-    /// Documentation, benchmarks, and what is not allocated.
+    /// Documentation and benchmark networks, and addresses that are not allocated.
     Reserved,
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for AddressKind {
     }
 }
 
-/// IPv4 networks that are not public: the IANA registry of special-purpose addresses.
+/// IPv4 networks that are not public, from the IANA registry of special-purpose addresses.
 const IPV4: [(Ipv4Addr, u32, AddressKind); 17] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8, AddressKind::Unspecified),
     (Ipv4Addr::new(10, 0, 0, 0), 8, AddressKind::Private),
@@ -62,12 +62,12 @@ const IPV4: [(Ipv4Addr, u32, AddressKind); 17] = [
     (Ipv4Addr::new(240, 0, 0, 0), 4, AddressKind::Reserved),
 ];
 
-/// IPv6 networks that are not public. What is in none of them is public only within 2000::/3.
+/// IPv6 networks that are not public. An address in none of them is public only within 2000::/3.
 const IPV6: [(Ipv6Addr, u32, AddressKind); 14] = [
     (Ipv6Addr::UNSPECIFIED, 128, AddressKind::Unspecified),
     (Ipv6Addr::LOCALHOST, 128, AddressKind::Loopback),
     (Ipv6Addr::UNSPECIFIED, 96, AddressKind::Embedded),
-    // IPv4-mapped, and translated (RFC 2765).
+    // IPv4-mapped, and IPv4-translated (RFC 2765).
     (
         Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0),
         96,
@@ -78,13 +78,13 @@ const IPV6: [(Ipv6Addr, u32, AddressKind); 14] = [
         96,
         AddressKind::Embedded,
     ),
-    // NAT64 with a prefix of the network's own choice, where the IPv4 address is at an unknown place.
+    // NAT64 with a prefix chosen by the network, where the position of the IPv4 address is unknown.
     (
         Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
         48,
         AddressKind::Embedded,
     ),
-    // IETF protocols, Teredo among them.
+    // IETF protocols, including Teredo.
     (
         Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
         23,
@@ -128,12 +128,12 @@ const IPV6: [(Ipv6Addr, u32, AddressKind); 14] = [
     ),
 ];
 
-/// NAT64's well-known prefix, 64:ff9b::/96: the network translates the IPv4 address in the last 32 bits.
+/// NAT64's well-known prefix, 64:ff9b::/96. The network translates the IPv4 address in the last 32 bits.
 const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
 /// The only part of IPv6 that is allocated for the public internet.
 const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Why an address is not public; `None` if it is.
+/// Returns why an address is not public, or `None` if it is.
 pub(super) fn not_public(address: IpAddr) -> Option<AddressKind> {
     match address {
         IpAddr::V4(address) => not_public_v4(address),
@@ -152,7 +152,7 @@ fn not_public_v6(address: Ipv6Addr) -> Option<AddressKind> {
     let is_in =
         |network: Ipv6Addr, bits| (address.to_bits() ^ network.to_bits()).leading_zeros() >= bits;
     if is_in(NAT64.0, NAT64.1) {
-        // A network without IPv4 reaches all of it through this prefix: what counts is the address at the other end.
+        // A network without IPv4 reaches all IPv4 addresses through this prefix, so the embedded address decides.
         let [.., a, b, c, d] = address.octets();
         return not_public_v4(Ipv4Addr::new(a, b, c, d)).map(|_| AddressKind::Embedded);
     }
@@ -277,7 +277,7 @@ mod tests {
         }
     }
 
-    /// An address of the standard library's private kinds is never public, whatever its spelling.
+    /// An address that the standard library considers private is never public, in any form.
     #[test]
     fn no_private_address_is_public_in_any_form() {
         let mut random = fastrand::Rng::with_seed(7);

@@ -1,5 +1,5 @@
-//! Opens one connection: looks the name up, connects to an address that was checked, does the TLS handshake and HTTP/1's. Knows no
-//! request and no pool but for the permit that the socket holds.
+//! Opening of one connection: looks up the name, connects to a checked address, and does the TLS and HTTP/1 handshakes.
+//! This module does not depend on requests, nor on the pool except for the permit that the socket holds.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,13 +25,13 @@ use super::resolve::{self, ResolveError};
 use crate::limits::OUTBOUND_HEAD_BYTES_MAX;
 use crate::quota::Source;
 
-/// One connection, which serves one request at a time. Dropping it closes it.
+/// A connection, which serves one request at a time. Dropping it closes it.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<WasiBody>,
     driver: Driver,
 }
 
-/// The task that moves a connection's bytes; ends when it is dropped.
+/// The task that moves a connection's bytes. Dropping it aborts the task.
 struct Driver(JoinHandle<hyper::Result<()>>);
 
 impl Drop for Driver {
@@ -40,12 +40,12 @@ impl Drop for Driver {
     }
 }
 
-/// Why there is no connection.
+/// Error returned when no connection could be opened.
 #[derive(Debug)]
 pub(super) enum ConnectError {
-    /// The name leads to an address that is not public.
+    /// The name has an address that is not public.
     NotPublic(AddressKind),
-    /// Anything else, as the interface says it.
+    /// Any other failure, as an error of the guest's interface.
     Failed(Error),
 }
 
@@ -69,15 +69,15 @@ impl Connection {
         tokio::time::timeout_at(until, opened).await.map_err(late)?
     }
 
-    /// Whether it can take a request.
+    /// Returns whether the connection can take a request.
     pub(super) fn is_ready(&self) -> bool {
         self.sender.is_ready()
     }
 
-    /// Waits until it can take another request.
+    /// Waits until the connection can take another request.
     ///
     /// # Errors
-    /// When it never will, with the reason if there is one.
+    /// Returns an error if it never can, with the reason if there is one.
     pub(super) async fn again(&mut self) -> Result<(), Option<Error>> {
         if self.sender.ready().await.is_ok() {
             return Ok(());
@@ -102,7 +102,7 @@ async fn open(
         ResolveError::NotFound(error) => ConnectError::Failed(not_found(&error)),
     })?;
     let tcp = connect(&addresses, until).await?;
-    // A small request must not wait for an acknowledgement of the one before.
+    // Without this, a small request could wait for the acknowledgement of the previous one.
     tcp.set_nodelay(true).map_err(Error::Connect)?;
     let stream = if destination.tls {
         let connector = TlsConnector::from(pool.tls());
@@ -129,8 +129,8 @@ async fn open(
     })
 }
 
-/// Tries one address after the other. Each has its share of the time that is left, so that one that says nothing leaves some
-/// for the next.
+/// Tries one address after the other. Each gets an equal share of the remaining time, so that an address that does not
+/// respond leaves time for the next.
 async fn connect(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Error> {
     let mut last = Error::ConnectionTimeout;
     for (tried, address) in addresses.iter().enumerate() {
@@ -157,7 +157,7 @@ fn unconnected(error: io::Error) -> Error {
     }
 }
 
-/// The resolver's words may be about its configuration: the guest is told what it needs to know.
+/// The resolver's message may reveal its configuration, so the guest gets only a general error.
 fn not_found(error: &io::Error) -> Error {
     tracing::debug!(%error, "a name was not found");
     Error::DnsError {
@@ -176,7 +176,7 @@ fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
     }
 }
 
-/// TLS as browsers' authorities vouch for it.
+/// Returns a TLS configuration that trusts the root certificates of browsers.
 pub(super) fn tls_config() -> ClientConfig {
     static ROOTS: OnceLock<Arc<RootCertStore>> = OnceLock::new();
     let roots = || {
@@ -197,7 +197,7 @@ pub(super) fn tls_config_of(roots: Arc<RootCertStore>) -> ClientConfig {
     config
 }
 
-/// A connection's bytes. Its permit comes back when the descriptor is closed, however that happens.
+/// The bytes of a connection. Its permit is released when the descriptor is closed, however that happens.
 struct Socket {
     stream: Stream,
     _permit: Permit,
@@ -208,7 +208,7 @@ enum Stream {
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
 
-/// Calls a method on whichever stream it is.
+/// Calls a method on the plain or the TLS stream.
 macro_rules! on_stream {
     ($socket:expr, $stream:ident => $call:expr) => {
         match &mut $socket.get_mut().stream {

@@ -1,5 +1,5 @@
-//! One request and its answer on a connection of the pool. A request of which a byte may have been sent is never sent again: an
-//! effect on the outside happens once or not at all.
+//! One request and its response on a connection of the pool. A request of which any byte may have been sent is never
+//! sent again, so an outside effect happens at most once.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -24,27 +24,28 @@ use crate::guest::http_types::fields_size;
 use crate::guest::tally::{Charge, Refused, Tally};
 use crate::quota::Source;
 
-/// How long each part of an exchange may take.
+/// The time limits of the parts of an exchange.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Patience {
-    /// For a connection that is free, or for the right to open one. A part of the next.
+    /// Wait for an idle connection, or for the right to open one. It is part of `connect`.
     pub(super) wait: Duration,
-    /// From the call to a connection, the look-up of the name and all handshakes included.
+    /// From the call until a connection is ready, including the name look-up and all handshakes.
     pub(super) connect: Duration,
-    /// From there to the head of the answer.
+    /// From a ready connection until the head of the response.
     pub(super) first_byte: Duration,
-    /// Between two pieces of the answer's body, while the guest waits for one.
+    /// Between two pieces of the response's body, while the guest waits for one.
     pub(super) between_bytes: Duration,
-    /// After the answer, until its connection can serve again: what is left of the request's body is sent.
+    /// After the response, until the connection can serve again. During this time the rest of the request's body is
+    /// sent.
     pub(super) rest: Duration,
 }
 
-/// Why there is no answer.
+/// Error returned when there is no response.
 #[derive(Debug)]
 pub(super) enum ExchangeError {
     /// No connection was free in time.
     Full,
-    /// There is no connection.
+    /// No connection could be opened.
     Connect(ConnectError),
     /// The connection failed.
     Failed(Error),
@@ -56,11 +57,11 @@ impl From<Refused> for ExchangeError {
     }
 }
 
-/// Ready with what became of the connection once the answer was read or given up.
+/// Receives the outcome of the connection after the response was read or dropped.
 pub(super) type Ended = oneshot::Receiver<Result<(), Error>>;
 
-/// Sends a request and waits for the head of its answer. `source` is the client that the guest calls for, `tally` the sum that
-/// counts both heads: the request's until the answer arrives, the answer's as long as its body is there.
+/// Sends a request and waits for the head of its response. `source` is the client for which the guest calls. `tally`
+/// counts both heads: the request's until the response arrives, the response's until its body is dropped.
 pub(super) async fn exchange(
     pool: Arc<GuestPool>,
     source: Source,
@@ -104,7 +105,7 @@ pub(super) async fn exchange(
                 return Ok((response.map(answer), end));
             }
             Err(mut failed) => match failed.take_message() {
-                // The server had closed this one before any of the request was written.
+                // The server closed this reused connection before any of the request was written, so try another one.
                 Some(unsent) if !is_new => request = unsent,
                 Some(_) | None => return Err(ExchangeError::Failed(failed.into_error().into())),
             },
@@ -112,7 +113,7 @@ pub(super) async fn exchange(
     }
 }
 
-/// A server wants the path alone, and its own name in the form that was granted.
+/// Reduces the URI to the path, as servers expect, and sets `Host` to the host in its granted form.
 fn to_origin_form(request: &mut Request<WasiBody>, destination: &Destination) {
     let mut host = destination.host.to_string();
     let authority = request.uri().authority();
@@ -126,7 +127,7 @@ fn to_origin_form(request: &mut Request<WasiBody>, destination: &Destination) {
     *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
 }
 
-/// A connection that is in use, and where it goes when it is not any more.
+/// A connection in use, and the pool that it returns to.
 struct Held {
     connection: Connection,
     pool: Arc<GuestPool>,
@@ -137,7 +138,7 @@ struct Held {
 }
 
 impl Held {
-    /// Gives the connection back once it can serve again; ends it where it cannot.
+    /// Returns the connection to the pool once it can serve again, or closes it if it cannot.
     fn give_back(self) {
         let Self {
             mut connection,
@@ -163,14 +164,15 @@ impl Held {
     }
 }
 
-/// The body of an answer. Its connection goes back when it has ended, and is closed when it is given up.
+/// The body of a response. Its connection returns to the pool at the end of the body. If the body is dropped earlier,
+/// it is closed unless the rest has already arrived.
 struct Answer {
     incoming: Incoming,
-    /// None once it was given back.
+    /// `None` once the connection was given back or closed.
     held: Option<Held>,
     _charge: Charge,
     between_bytes: Duration,
-    /// None while the guest does not wait.
+    /// `None` until the guest first waits.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
@@ -197,7 +199,7 @@ impl Answer {
         }
     }
 
-    /// Waits for the next piece, no longer than it may take.
+    /// Waits for the time limit of the next piece.
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let until = Instant::now() + self.between_bytes;
         let timer = self
@@ -211,7 +213,8 @@ impl Answer {
     }
 }
 
-/// What is left of the body is not wanted. Where it has arrived, the connection can serve again; else it is closed.
+/// The rest of the body is not wanted. If it has already arrived, the connection can serve again. Otherwise it is
+/// closed.
 impl Drop for Answer {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
@@ -249,7 +252,7 @@ impl Body for Answer {
                     held.give_back();
                 }
             }
-            // Closed.
+            // Close the connection.
             Some(Err(_)) => answer.held = None,
         }
         Poll::Ready(frame)

@@ -1,5 +1,5 @@
-//! The hosts that a guest may send requests to, and what a URL means beside them. Both are brought to one form first: a host
-//! name in lower case and punycode without a last dot, or an address however it is spelled. Opens no connection.
+//! The hosts that a guest may send requests to, and the check of a URL against them. Both are normalized first: a host
+//! name to lower case and punycode without a trailing dot, an address to its numeric value. Opens no connection.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,8 +10,8 @@ use http::uri::{Authority, Scheme};
 
 use crate::hostname;
 
-/// A host that a guest may send requests to: `api.example.com` (ports 80 and 443), `api.example.com:8080`, or with all
-/// names below it `*.example.com`.
+/// A host that a guest may send requests to: `api.example.com` (ports 80 and 443), `api.example.com:8080`, or
+/// `*.example.com` for all names below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboundHost {
     pattern: Pattern,
@@ -22,25 +22,25 @@ pub struct OutboundHost {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
     Exactly(Host),
-    /// All names that end in a dot and this one.
+    /// All names that end in a dot and this name.
     Below(String),
 }
 
-/// One host in its one form.
+/// A host in its normalized form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     Name(String),
     Address(IpAddr),
 }
 
-/// Why a text is no [`OutboundHost`].
+/// Error returned when a text is not an [`OutboundHost`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "not a host name or address with an optional port, such as api.example.com, *.example.com or 10.0.0.1:8080"
 )]
 pub struct NotAHost;
 
-/// Where a request goes.
+/// The destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     pub(super) tls: bool,
@@ -50,18 +50,18 @@ pub(super) struct Destination {
     pub(super) private: bool,
 }
 
-/// Why a request goes nowhere.
+/// Why a request is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal<'a> {
-    /// No grant has this host and port; `None` if the URL names none, or what it names is longer than a host can be.
+    /// No grant has this host and port. `None` if the URL names no host, or one that is longer than a host can be.
     NotGranted(Option<&'a str>),
-    /// The host is granted, but a user name stands before it.
+    /// The host is granted, but the URL has user information before it.
     UserInfo(&'a str),
 }
 
 impl Host {
-    /// Reads the host of a URL, IPv6 addresses in brackets. As a browser does, so that `0x7f.1` is the address that it is. The parser
-    /// sees no text that is too long for a host: a guest's call must not take long.
+    /// Parses the host of a URL, with IPv6 addresses in brackets. It parses like a browser, so `0x7f.1` is an address.
+    /// A text that is too long for a host is not passed to the parser, because a guest's call must not take long.
     fn parse(text: &str) -> Result<Self, NotAHost> {
         if !hostname::is_bounded(text) {
             return Err(NotAHost);
@@ -90,7 +90,7 @@ impl fmt::Display for Host {
     }
 }
 
-/// As a grant that allows it would be written.
+/// Displays the destination in the form of a grant that allows it.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.port {
@@ -112,7 +112,7 @@ impl FromStr for OutboundHost {
             Some((host, port)) if !rest.ends_with(']') => (host, Some(port_of(port)?)),
             _ => (rest, None),
         };
-        // A URL's parser takes these; in a grant they are mistakes.
+        // A URL parser accepts these characters, but in a grant they are mistakes.
         if host.contains(['*', '%', '@', '/']) {
             return Err(NotAHost);
         }
@@ -129,14 +129,14 @@ impl FromStr for OutboundHost {
     }
 }
 
-/// A port in digits, and not 0: no server can be reached there.
+/// Parses a port in digits. Port 0 is refused, because no server can be reached there.
 fn port_of(text: &str) -> Result<u16, NotAHost> {
     let is_number = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
     let port = text.parse().ok().filter(|port| is_number && *port != 0);
     port.ok_or(NotAHost)
 }
 
-/// As the configuration says it, but for the spelling of the host.
+/// Displays the grant as in the configuration, with the host normalized.
 impl fmt::Display for OutboundHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.pattern {
@@ -154,13 +154,13 @@ impl fmt::Display for OutboundHost {
 }
 
 impl OutboundHost {
-    /// The same host, which may have private addresses, or may not.
+    /// Returns the same host, with or without permission for private addresses.
     #[must_use]
     pub fn with_private(self, private: bool) -> Self {
         Self { private, ..self }
     }
 
-    /// The name whose addresses are checked; none where there is nothing to look up or nothing to check.
+    /// Returns the name whose addresses must be public. `None` if there is no name to look up, or nothing to check.
     pub(super) fn checked_name(&self) -> Option<&str> {
         match &self.pattern {
             Pattern::Exactly(Host::Name(name)) if !self.allows_private() => Some(name),
@@ -168,7 +168,7 @@ impl OutboundHost {
         }
     }
 
-    /// Whether the host may have addresses that are not public: an address and `localhost` are granted as they are written.
+    /// Returns whether the host may have addresses that are not public. A literal address and `localhost` always may.
     fn allows_private(&self) -> bool {
         let is_literal = match &self.pattern {
             Pattern::Exactly(Host::Name(name)) => name == "localhost",
@@ -191,7 +191,7 @@ impl OutboundHost {
     }
 }
 
-/// Where a request to this URL goes, if `granted` allows it.
+/// Returns the destination of a request to this URL, if `granted` allows it.
 pub(super) fn destination<'a>(
     granted: &[OutboundHost],
     uri: &'a Uri,
@@ -199,7 +199,7 @@ pub(super) fn destination<'a>(
     let Some(authority) = uri.authority() else {
         return Err(Refusal::NotGranted(None));
     };
-    // The log is not told of more than a host has.
+    // A text that is too long for a host is not logged.
     if !hostname::is_bounded(authority.host()) {
         return Err(Refusal::NotGranted(None));
     }
@@ -232,7 +232,7 @@ pub(super) fn destination<'a>(
     })
 }
 
-/// An authority without the user information that may stand before its host.
+/// Returns an authority without the user information that may precede its host.
 fn host_and_port(authority: &Authority) -> &str {
     let text = authority.as_str();
     text.rsplit_once('@').map_or(text, |(_user, host)| host)

@@ -1,9 +1,11 @@
-//! The outgoing connections of all guests: how many there may be, and those that wait for another request. A connection belongs
-//! to the guest that opened it and never serves another one. Knows neither how a connection is opened nor what it carries.
+//! The outgoing connections of all guests: their limits, and the idle connections. A connection belongs to the guest
+//! that opened it and never serves another guest. This module does not open connections and does not interpret their
+//! data.
 //!
-//! Calls for which there is none take turns, as requests do at a gate ([`Queue`]): first for a slot of their guest, then, with that,
-//! for one of the host. A connection that becomes free goes to the call that would get its slot if it were closed, where that call
-//! can use it. Else it is closed.
+//! Calls that find no connection wait in fair queues like requests at a concurrency limit ([`Queue`]): first for a slot
+//! of their guest, then, while they hold it, for a slot of the host. A connection that becomes free goes to the call
+//! that would get its slot if the connection were closed, provided that call can use it. Otherwise the connection is
+//! closed.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
@@ -21,27 +23,27 @@ use crate::guest::queue::{Next, Queue, Slot};
 use crate::limits::{OUTBOUND_IDLE_MAX, OUTBOUND_WAITERS_MAX};
 use crate::quota::Source;
 
-/// What connections must have in common to stand in for one another. `private` is a part of it: after a reload a name that may not
-/// be private any more must not get a connection to a private address.
+/// The properties that two connections must share to be interchangeable. `private` is one of them: after a reload, a
+/// name that may no longer have private addresses must not get a connection to one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key {
     guest: u64,
     destination: Destination,
 }
 
-/// The connections of a host.
+/// The outgoing connections of a host.
 pub(in crate::guest) struct Pool {
     max: usize,
-    /// A slot for each open connection: it is held by the socket, so that it comes back when the descriptor is closed.
+    /// One slot per open connection. The socket holds the slot, so that it becomes free when the descriptor is closed.
     queue: Arc<Queue<Wish>>,
-    /// Locked before a queue, where both are. There are none while a call is queued that one of them could help.
+    /// Locked before a queue when both are locked. It contains no connection that could help a queued call.
     idle: Mutex<Idles>,
     next_id: AtomicU64,
     resolver: Arc<dyn Resolve>,
     places: LookupPlaces,
 }
 
-/// Connections without a request, oldest first.
+/// Connections without a request, the oldest first.
 #[derive(Default)]
 struct Idles(VecDeque<Idle>);
 
@@ -51,7 +53,7 @@ struct Idle {
     connection: Connection,
 }
 
-/// What a call in a queue can be given instead of a slot.
+/// A connection that a queued call accepts instead of a slot.
 struct Wish {
     key: Key,
     give: oneshot::Sender<Connection>,
@@ -64,7 +66,7 @@ pub(super) struct Permit {
     _of_host: Slot<Wish>,
 }
 
-/// What a call gets out of one queue.
+/// The result of waiting in one queue.
 enum Turn {
     Kept(Connection),
     Slot(Slot<Wish>),
@@ -72,24 +74,24 @@ enum Turn {
 
 /// How a request gets its connection.
 pub(super) enum Way {
-    /// One that has served before.
+    /// It reuses a connection.
     Kept(Connection),
-    /// It may open one.
+    /// It may open a connection.
     Open(Permit),
 }
 
-/// There is no free connection and none became free in time, or too many calls wait for one.
+/// Error returned when no connection became free in time, or when too many calls wait for one.
 #[derive(Debug)]
 pub(super) struct Full;
 
-/// How full a host's pool is.
+/// The usage of a host's outgoing connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboundUsage {
-    /// Outgoing connections that are open, those without a request among them.
+    /// Open outgoing connections, including idle ones.
     pub open: usize,
-    /// Those that wait for another request.
+    /// Idle connections, which are ready for another request.
     pub idle: usize,
-    /// The most that may be open.
+    /// The most connections that may be open.
     pub max: usize,
 }
 
@@ -101,7 +103,7 @@ impl Pool {
     pub(super) fn with_resolver(max: usize, resolver: Arc<dyn Resolve>) -> Arc<Self> {
         Arc::new(Self {
             max,
-            // Each waiter holds a slot of its guest: there are no more of them than those.
+            // Each waiter holds a slot of its guest, which limits the number of waiters.
             queue: Queue::new(max, usize::MAX),
             idle: Mutex::default(),
             next_id: AtomicU64::new(0),
@@ -128,7 +130,7 @@ impl Pool {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Ends a connection that is still idle.
+    /// Closes a connection if it is still idle.
     fn end(&self, id: u64) {
         self.idle().end(|idle| idle.id == id);
     }
@@ -140,7 +142,7 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// The guests' own connections, by name: the versions of a guest share them as long as their bound is the same.
+/// The connections of each guest, by name. The versions of a guest share them while their limit is the same.
 #[derive(Debug)]
 pub(in crate::guest) struct GuestPools {
     pool: Arc<Pool>,
@@ -155,7 +157,7 @@ impl GuestPools {
         }
     }
 
-    /// The same host's, for guests that share no more than the host's total.
+    /// Returns pools for other guests, which share only the host's total.
     pub(in crate::guest) fn beside(&self) -> Self {
         Self::on(Arc::clone(&self.pool))
     }
@@ -164,7 +166,7 @@ impl GuestPools {
         self.pool.usage()
     }
 
-    /// The connections of a guest that may have so many.
+    /// Returns the connections of the guest `name`, which may have at most `max` of them.
     pub(in crate::guest) fn of(&self, name: &str, max: usize) -> Arc<GuestPool> {
         let mut guests = self.guests.lock().unwrap_or_else(PoisonError::into_inner);
         guests.retain(|_, guest| guest.strong_count() > 0);
@@ -185,7 +187,7 @@ pub(in crate::guest) struct GuestPool {
     max: usize,
     queue: Arc<Queue<Wish>>,
     places: LookupPlaces,
-    /// Its own: what a server tells a client to know it by stays with the guest, too.
+    /// Each guest has its own configuration, so that TLS session tickets are not shared between guests.
     tls: OnceLock<Arc<ClientConfig>>,
 }
 
@@ -218,7 +220,7 @@ impl GuestPool {
         self
     }
 
-    /// How many connections it has open.
+    /// Returns the number of open connections.
     pub(in crate::guest) fn open(&self) -> usize {
         self.max.saturating_sub(self.queue.usage().0)
     }
@@ -247,12 +249,13 @@ impl GuestPool {
         }
     }
 
-    /// A connection to a destination, or the right to open one. Calls of different clients take turns.
+    /// Returns a connection to a destination, or the right to open one. Calls of different clients are served in
+    /// rotation.
     ///
     /// # Errors
-    /// [`Full`] where there is neither until then, or too many calls wait.
+    /// Returns [`Full`] if neither is available by `until`, or if too many calls wait.
     ///
-    /// Cancel safety: a dropped call leaves its place in the queue; a connection that was just given to it is closed.
+    /// Cancel safety: a dropped call leaves the queue. A connection that it was just given is closed.
     pub(super) async fn way(
         &self,
         source: Source,
@@ -278,7 +281,7 @@ impl GuestPool {
             .unwrap_or(Err(Full))
     }
 
-    /// A slot of a queue, the guest's or the host's, or a connection that makes it unnecessary.
+    /// Waits for a slot of a queue (the guest's or the host's), or for a connection that makes the slot unnecessary.
     async fn turn(
         &self,
         queue: &Arc<Queue<Wish>>,
@@ -293,7 +296,8 @@ impl GuestPool {
             if let Some(slot) = queue.try_enter() {
                 return Ok(Turn::Slot(slot));
             }
-            // The oldest idle connection that is in the way: of any guest where it is the host's bound that is reached.
+            // Make room by closing the oldest idle connection: of any guest if the host's limit is reached, else of
+            // this guest.
             let is_hosts = Arc::ptr_eq(queue, &self.pool.queue);
             idle.end(|idle| is_hosts || idle.key.guest == self.id);
             let (give, given) = oneshot::channel();
@@ -308,8 +312,8 @@ impl GuestPool {
         }
     }
 
-    /// Takes back a connection that can serve again: gives it to the call that has the next turn if that can use it, ends it where its
-    /// place is what that one waits for, or else keeps it for a while.
+    /// Takes back a connection that can serve again. If the next queued call can use it, that call gets it. If the next
+    /// call waits for its slot, the connection is closed. Otherwise it stays idle for a while.
     pub(super) async fn put(self: Arc<Self>, destination: &Destination, connection: Connection) {
         let Some(id) = self.keep(self.key(destination), connection) else {
             return;
@@ -330,7 +334,7 @@ impl GuestPool {
                 Next::Another => return None,
                 Next::Wishes(next) => match next.wish.give.send(connection) {
                     Ok(()) => return None,
-                    // It has given up in this moment.
+                    // The call was dropped at this moment.
                     Err(unwanted) => connection = unwanted,
                 },
             }
@@ -344,7 +348,8 @@ impl GuestPool {
         Some(id)
     }
 
-    /// The call that would get the slots of a connection of this guest: the next one at the host's bound, or else at the guest's.
+    /// Returns the call that would get the slots of a connection of this guest: the next in the host's queue, or else
+    /// in the guest's.
     fn next(&self, key: &Key) -> Next<Wish> {
         let is_wished = |wish: &Wish| wish.key == *key;
         match self.pool.queue.take_next_if(is_wished) {
@@ -355,7 +360,7 @@ impl GuestPool {
 }
 
 impl Idles {
-    /// The connection of this kind that was used last; those that were closed meanwhile go.
+    /// Takes the most recently used connection with this key. Drops those that were closed in the meantime.
     fn take(&mut self, key: &Key) -> Option<Connection> {
         loop {
             let place = self.0.iter().rposition(|idle| idle.key == *key)?;
@@ -366,7 +371,7 @@ impl Idles {
         }
     }
 
-    /// Ends the oldest one that is meant, if there is any.
+    /// Closes the oldest connection that matches, if there is one.
     fn end(&mut self, is_meant: impl Fn(&Idle) -> bool) {
         if let Some(place) = self.0.iter().position(is_meant) {
             self.0.remove(place);

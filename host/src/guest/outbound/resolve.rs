@@ -1,5 +1,6 @@
-//! From a name to the addresses that a request may go to. Looks up, checks every address, and hands out what was checked, so that
-//! nothing is looked up a second time. Bounds the look-ups under way. Opens no connection to the addresses.
+//! Resolution of a name to the addresses that a request may go to. It looks up the name, checks every address and
+//! returns the checked addresses, so that no second look-up can give others. It limits concurrent look-ups and opens no
+//! connection.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -15,20 +16,21 @@ use crate::guest::queue::{Full, Queue, Slot};
 use crate::limits::{GUEST_LOOKUPS_MAX, LOOKUPS_MAX};
 use crate::quota::Source;
 
-/// Addresses of a name that is looked up.
+/// The future of a look-up, with the addresses of a name.
 pub(super) type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 
-/// What looks names up.
+/// A name resolver.
 pub(super) trait Resolve: Send + Sync {
-    /// All addresses of a name, with the port. `places` are held until the look-up has ended, also where nobody waits for it.
+    /// Returns all addresses of a name, with the port. `places` are held until the look-up ends, even if its future is
+    /// dropped.
     fn look_up(&self, name: &str, port: u16, places: Places) -> Lookup;
 }
 
 /// The right to one look-up.
 pub(super) type Places = Box<dyn Send>;
 
-/// Look-ups that may be under way: of the host, and of one guest, so that a guest whose names are answered slowly
-/// leaves room for the others. The clients that guests call for take turns.
+/// The limits on concurrent look-ups: of the host, and of one guest, so that a guest whose look-ups are slow leaves
+/// room for others. The clients that guests call for are served in rotation.
 #[derive(Debug)]
 pub(super) struct LookupPlaces {
     of_host: Arc<Queue>,
@@ -40,12 +42,12 @@ impl LookupPlaces {
         Self::with(Queue::new(LOOKUPS_MAX, usize::MAX))
     }
 
-    /// Those of another guest of the same host.
+    /// Returns the limits for another guest of the same host.
     pub(super) fn beside(&self) -> Self {
         Self::with(Arc::clone(&self.of_host))
     }
 
-    /// Each call that waits holds a connection's slots: those bound how many there are.
+    /// The queues need no limit: each waiting call holds connection slots, which limit the number of calls.
     fn with(of_host: Arc<Queue>) -> Self {
         Self {
             of_host,
@@ -67,19 +69,19 @@ async fn place(queue: &Arc<Queue>, source: Source) -> Result<Slot, Full> {
     }
 }
 
-/// Why there is no address.
+/// Error returned when there is no usable address.
 #[derive(Debug)]
 pub(super) enum ResolveError {
-    /// The name has none, or nobody says.
+    /// The name has no address, or the look-up failed.
     NotFound(io::Error),
-    /// An address is not public, and the name's grant asks for public ones.
+    /// An address is not public, and the grant for the name requires public ones.
     NotPublic(AddressKind),
 }
 
-/// The addresses of a destination, all of them checked.
+/// Returns the addresses of a destination, all of them checked.
 ///
-/// One address that is not public is enough to refuse them all: a name with both is more likely to be an attack, or a mistake, than
-/// meant.
+/// A single address that is not public refuses them all. A name with both kinds is more likely an attack or a mistake
+/// than intended.
 pub(super) async fn addresses(
     resolver: &dyn Resolve,
     places: &LookupPlaces,
@@ -105,8 +107,8 @@ pub(super) async fn addresses(
     }
 }
 
-/// The machine's own resolver (`/etc/hosts`, DNS, whatever `nsswitch.conf` says), which blocks: each look-up has a thread, which
-/// does not keep the host from ending.
+/// The system's resolver (`/etc/hosts`, DNS, and other sources in `nsswitch.conf`). It blocks, so each look-up runs on
+/// its own thread. The thread does not prevent the process from exiting.
 #[derive(Debug)]
 pub(super) struct SystemResolver;
 
@@ -117,7 +119,7 @@ impl Resolve for SystemResolver {
         let look_up = move || {
             let found = (name.as_str(), port).to_socket_addrs();
             drop(places);
-            // The request may have gone meanwhile.
+            // The request may have been dropped.
             let _ = answer.send(found.map(Iterator::collect));
         };
         let thread = std::thread::Builder::new().name("look-up".to_owned());
@@ -129,8 +131,8 @@ impl Resolve for SystemResolver {
     }
 }
 
-/// Those of `granted` whose names lead to an address that is not public at this moment: requests to them are denied. A name without
-/// an answer within `patience` is none of them, nor is a pattern.
+/// Returns the granted hosts whose names currently have an address that is not public. Requests to them are denied. A
+/// name that is not resolved within `patience` is left out, and so are patterns.
 pub async fn private_today(
     granted: &[OutboundHost],
     patience: Duration,
@@ -161,7 +163,7 @@ mod tests {
     use super::*;
     use crate::quota::PeerKey;
 
-    /// Answers with what it was given, and counts.
+    /// Resolves every name to the given addresses.
     struct Answers(Vec<&'static str>);
 
     impl Resolve for Answers {
@@ -226,7 +228,7 @@ mod tests {
         assert_eq!(found.unwrap(), ["127.0.0.1:81".parse().unwrap()]);
     }
 
-    /// Holds its places for ever, as a name server that does not answer does.
+    /// Keeps its permits forever, like a look-up at a name server that does not answer.
     struct Silent;
 
     impl Resolve for Silent {

@@ -1,4 +1,4 @@
-//! Exchanges over real sockets on this machine; only names are looked up in a table of the test's own.
+//! Exchanges over real sockets on this machine. Only the names are resolved by the test.
 
 mod bounds;
 mod tls;
@@ -25,7 +25,7 @@ use super::resolve::{Lookup, Places, Resolve};
 use crate::guest::tally::Tally;
 use crate::quota::Source;
 
-/// Every name is this machine's; counts the look-ups.
+/// Resolves every name to this machine, and counts the look-ups.
 #[derive(Default)]
 struct Here(AtomicUsize);
 
@@ -44,7 +44,7 @@ const PATIENCE: Patience = Patience {
     rest: Duration::from_secs(20),
 };
 
-/// The same, but for a call that is to find no connection.
+/// The same, for a call that must find no connection.
 const IMPATIENT: Patience = Patience {
     wait: Duration::from_millis(50),
     connect: Duration::from_millis(50),
@@ -55,7 +55,7 @@ fn pool(max: usize) -> Arc<Pool> {
     Pool::with_resolver(max, Arc::new(Here::default()))
 }
 
-/// A guest of a pool of its own, with room.
+/// A guest with its own pool that has free connections.
 fn guest() -> Arc<GuestPool> {
     GuestPool::new(&pool(8), 8)
 }
@@ -98,13 +98,13 @@ async fn send(guest: &Arc<GuestPool>, port: u16) -> Result<Response<WasiBody>, E
     send_with(guest, destination(port), Method::GET, PATIENCE).await
 }
 
-/// The body of an answer, read to its end.
+/// Reads the body of a response to its end.
 async fn text(response: Response<WasiBody>) -> Result<String, Error> {
     let body = response.into_body().collect().await?.to_bytes();
     Ok(String::from_utf8(body.to_vec()).unwrap())
 }
 
-/// Waits until something holds that follows from what was done before.
+/// Waits until a condition holds that follows from earlier actions.
 async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let wait = async {
         while !holds() {
@@ -115,7 +115,8 @@ async fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     waited.unwrap_or_else(|_| panic!("{what} did not come true"));
 }
 
-/// A server that answers each request of a connection with the next of `answers` and closes it where there is none.
+/// A server that answers each request of a connection with the next of `answers`, and closes the connection after the
+/// last.
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -123,9 +124,9 @@ struct Server {
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
-/// The head says more than there is.
+/// The head announces more bytes than are sent.
 const STALLS: &str = "HTTP/1.1 200 OK\r\ncontent-length: 200000\r\n\r\nbegun";
-/// No answer at all, on a connection that stays.
+/// No response, on a connection that stays open.
 const SILENT: &str = "";
 
 impl Server {
@@ -174,14 +175,14 @@ async fn serve(
             std::future::pending::<()>().await;
         }
     }
-    // One more request is read and gets nothing.
+    // One more request is read, but not answered.
     if read_request(&mut stream).await? {
         requests.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())
 }
 
-/// Reads a head, and a body of the four bytes that the tests send; false at the end.
+/// Reads a head, and a body of the four bytes that the tests send. Returns false at the end of the stream.
 async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<bool> {
     let mut read = Vec::new();
     while !(read.ends_with(b"\r\n\r\n") || read.ends_with(b"\r\n\r\nsent"))
@@ -218,7 +219,7 @@ async fn one_connection_serves_one_request_after_the_other() {
 #[tokio::test]
 async fn a_request_that_was_written_is_never_sent_again() {
     for method in [Method::GET, Method::POST] {
-        // The second request is read, and the connection closed.
+        // The server reads the second request and closes the connection.
         let server = Server::start(&[OK]).await;
         let guest = guest();
         text(send(&guest, server.port).await.unwrap())

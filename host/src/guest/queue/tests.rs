@@ -1,4 +1,4 @@
-//! Who is let in next, and who loses the place in a full queue.
+//! The order in which waiters are served, and the evictions from a full queue.
 
 use std::collections::VecDeque;
 use std::net::Ipv4Addr;
@@ -12,12 +12,12 @@ fn source(peer: u8, connection: u64) -> Source {
     }
 }
 
-/// Whether a waiter was let in; `None` while it waits.
+/// Returns whether a waiter was served (`true`) or evicted (`false`), or `None` while it waits.
 fn fate(waiter: &mut Waiter) -> Option<bool> {
     use oneshot::error::TryRecvError;
     match waiter.admission.try_recv() {
         Ok(slot) => {
-            // The slot is not used: the next one in turn gets it when the test says so.
+            // The slot is not used. The next waiter gets one when the test says so.
             std::mem::forget(slot);
             Some(true)
         }
@@ -26,7 +26,7 @@ fn fate(waiter: &mut Waiter) -> Option<bool> {
     }
 }
 
-/// Lets one more in and returns what it is called.
+/// Serves one more waiter and returns its label.
 fn next<T>(queue: &Arc<Queue>, waiters: &mut VecDeque<(T, Waiter)>) -> T {
     drop(Slot(Some(Arc::clone(queue))));
     let at = waiters
@@ -35,7 +35,7 @@ fn next<T>(queue: &Arc<Queue>, waiters: &mut VecDeque<(T, Waiter)>) -> T {
     waiters.remove(at.unwrap()).unwrap().0
 }
 
-/// The order in which waiters of these sources are let in.
+/// Returns the order in which waiters of these sources are served.
 fn order(sources: &[Source]) -> Vec<usize> {
     let queue = Queue::new(0, 64);
     let mut waiters: VecDeque<_> = sources
@@ -63,7 +63,7 @@ fn connections_of_a_peer_take_turns() {
     assert_eq!(order(&[many, many, many, one]), [0, 3, 1, 2]);
 }
 
-/// Other connections ask again as soon as they are served, on the same connection or on a new one.
+/// The other connections ask again as soon as they are served, on the same connection or on a new one.
 #[test]
 fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
     for is_kept in [true, false] {
@@ -84,7 +84,8 @@ fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
     }
 }
 
-/// Whatever comes and goes, no more connections of a peer are served before one that waits than waited before it did.
+/// At most as many connections of a peer are served before a waiting one as were waiting before it, whatever the order
+/// of events.
 #[test]
 fn a_connection_that_waits_has_its_turn_in_one_rotation() {
     for seed in 0..500 {
@@ -149,7 +150,8 @@ fn the_busiest_connection_is_the_one_with_the_most_waiters_at_this_moment() {
         .into();
     assert_eq!(next(&queue, &mut waiters), 1);
     let mut newest = queue.join(source(1, 1), ()).unwrap();
-    // Both have as many: the first one loses the newest of all, and then the second one has more.
+    // Both connections have the same number of waiters. The first loses the newest waiter of all, and then the second
+    // has more.
     let visitors = [8, 9].map(|connection| queue.join(source(1, connection), ()).unwrap());
     let fates: Vec<_> = waiters.iter_mut().map(|(_, waiter)| fate(waiter)).collect();
     assert_eq!(fate(&mut newest), Some(false));
@@ -205,7 +207,7 @@ fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn()
     assert_eq!(queue.usage(), (0, 0));
 }
 
-/// Whether all that is kept of the waiters says the same.
+/// Asserts that all data about the waiters agree.
 #[track_caller]
 fn assert_consistent(queue: &Queue, seed: u64) {
     let state = queue.lock();
@@ -228,7 +230,8 @@ fn assert_consistent(queue: &Queue, seed: u64) {
     }
 }
 
-/// Neither slots nor waiters are lost or made up, whatever the order of events, and no slot is free while a request waits.
+/// Slots and waiters are never lost or duplicated, whatever the order of events, and no slot is free while a request
+/// waits.
 #[test]
 fn slots_and_waiters_are_counted_exactly() {
     const SLOTS: usize = 3;

@@ -1,6 +1,7 @@
-//! The place of one guest: which version serves, which comes, which went. A request takes its version here and keeps it.
+//! The deployment of one guest: its live version, its canary, and its earlier versions. A request takes its version
+//! here and keeps it.
 //!
-//! Changes are rare and go through one lock; taking a version is one atomic load.
+//! Changes are rare and take one lock. Taking a version is one atomic load.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -23,29 +24,29 @@ pub struct Deployment {
     serving: ArcSwap<Serving>,
     ledger: Mutex<Ledger>,
     metrics: Arc<GuestMetrics>,
-    /// Held while a version is admitted: two do not overtake each other.
+    /// Held while a version is deployed, so that deployments run one after the other.
     pub(in crate::guest) admitting: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// What requests are given.
+/// The versions that serve requests.
 #[derive(Clone, Default)]
 struct Serving {
     live: Option<Arc<Guest>>,
     canary: Option<(Arc<Guest>, Canary)>,
 }
 
-/// Why a guest cannot go back.
+/// Error returned when a guest cannot be rolled back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RollbackError {
-    /// It has had one version only since the host started, or has gone back already.
+    /// Only one version was live since the host started, or the guest was already rolled back.
     #[error("there is no earlier version to go back to")]
     NoPrevious,
-    /// Another version is live than the caller thought.
+    /// The live version is not the one that the caller expected.
     #[error("version {live} is live, not version {expected}")]
     Stale {
-        /// What the caller thought.
+        /// The version that the caller expected.
         expected: u64,
-        /// What is.
+        /// The live version.
         live: u64,
     },
 }
@@ -60,7 +61,7 @@ impl fmt::Debug for Deployment {
 }
 
 impl Deployment {
-    /// A deployment without a version. The next one is made with these settings.
+    /// Creates a deployment without a version. The next version is made with these settings.
     pub fn new(settings: GuestSettings) -> Arc<Self> {
         Arc::new(Self {
             name: settings.name.as_str().into(),
@@ -80,18 +81,18 @@ impl Deployment {
         })
     }
 
-    /// The guest's name.
+    /// Returns the guest's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What is counted of the guest.
+    /// Returns the guest's metrics.
     pub fn metrics(&self) -> &GuestMetrics {
         &self.metrics
     }
 
-    /// The version for a request; who has one keeps it until its last byte, whatever is live by then. `visitor` tells
-    /// visitors apart, the same number for the same one; it is asked only while a canary serves.
+    /// Returns the version for a request. The request keeps it until its last byte, even if another version goes live.
+    /// `visitor` returns a number that identifies the visitor. It is called only while a canary serves.
     pub fn take(&self, visitor: impl FnOnce() -> u64) -> Option<Arc<Guest>> {
         let serving = self.serving.load();
         match &serving.canary {
@@ -102,47 +103,47 @@ impl Deployment {
         }
     }
 
-    /// The live version.
+    /// Returns the live version.
     pub fn live(&self) -> Option<Arc<Guest>> {
         self.serving.load().live.clone()
     }
 
-    /// The live version's number; 0 before the first.
+    /// Returns the number of the live version, or 0 before the first.
     pub fn live_version(&self) -> u64 {
         let serving = self.serving.load();
         serving.live.as_ref().map_or(0, |guest| guest.version())
     }
 
-    /// What the next version will be made with.
+    /// Returns the settings for the next version.
     pub fn settings(&self) -> GuestSettings {
         self.ledger().settings.clone()
     }
 
-    /// What the component's file held when a version was last taken from it. What is live may be something else: a version
-    /// that came another way, or an earlier one.
+    /// Returns the digest of the component's file from when a version was last loaded from it. The live version can
+    /// have another digest, if it was uploaded or is an earlier version.
     pub(in crate::guest) fn file(&self) -> Option<Digest> {
         self.ledger().file
     }
 
-    /// Notes what the component's file held when a version was taken from it.
+    /// Records the digest of the component's file when a version was loaded from it.
     pub(in crate::guest) fn note_file(&self, content: Digest) {
         self.ledger().file = Some(content);
     }
 
-    /// Why the last version that was proposed does not serve; `None` where it does, or brought nothing new.
+    /// Returns why the last proposed version does not serve. Returns `None` if it serves, or if it brought nothing new.
     pub fn refusal(&self) -> Option<String> {
         self.ledger().refusal.clone()
     }
 
-    /// Notes that what was proposed last is what is live.
+    /// Clears the refusal, because the last proposal equals the live version.
     pub(in crate::guest) fn forget_refusal(&self) {
         self.ledger().refusal = None;
     }
 
-    /// Sees the guest out: the configuration has it no more. Requests that have found it still get it; once nobody can
-    /// find it, its versions end as old versions do.
+    /// Retires the guest, because the configuration no longer contains it. Requests that have already found this
+    /// deployment still get a version from it. Once no request can find it, its versions end like replaced ones.
     ///
-    /// Needs a tokio runtime around it.
+    /// Must be called within a tokio runtime.
     pub fn retire(self: &Arc<Self>) {
         let serving = self.serving.load();
         let ledger = self.ledger();
@@ -153,7 +154,7 @@ impl Deployment {
         }
     }
 
-    /// All versions that are remembered, the newest first.
+    /// Returns all remembered versions, the newest first.
     pub fn versions(&self) -> Vec<VersionReport> {
         let serving = self.serving.load();
         let ledger = self.ledger();
@@ -177,7 +178,7 @@ impl Deployment {
         ledger.records.iter().rev().map(report).collect()
     }
 
-    /// Notes that a version is coming and numbers it.
+    /// Records a new candidate and returns its version number.
     pub(in crate::guest) fn propose(&self, origin: Origin, since_ms: i64) -> u64 {
         let mut ledger = self.ledger();
         ledger.last_number += 1;
@@ -193,7 +194,7 @@ impl Deployment {
         number
     }
 
-    /// Takes a proposal back as if it had never been made.
+    /// Removes a proposal as if it had never been made.
     pub(in crate::guest) fn withdraw(&self, number: u64) {
         let mut ledger = self.ledger();
         ledger.records.retain(|record| record.number != number);
@@ -202,7 +203,7 @@ impl Deployment {
         }
     }
 
-    /// Notes that a candidate was refused. What is live serves on.
+    /// Records that a candidate was refused. The live version continues to serve.
     pub(in crate::guest) fn refuse(&self, number: u64, reason: String) {
         self.metrics.refused();
         let mut ledger = self.ledger();
@@ -210,10 +211,10 @@ impl Deployment {
         ledger.set_state(number, State::Failed { reason });
     }
 
-    /// Makes an admitted candidate serve: everybody, or a share of the visitors first where that is asked for and there
-    /// is a version to compare it with. `settings` are what later versions are made with.
+    /// Makes a validated candidate serve. It serves all visitors, or first a share of them if a canary is configured
+    /// and there is a live version to compare it with. Later versions are made with `settings`.
     ///
-    /// Needs a tokio runtime around it.
+    /// Must be called within a tokio runtime.
     pub(in crate::guest) fn activate(
         self: &Arc<Self>,
         number: u64,
@@ -245,10 +246,11 @@ impl Deployment {
         }
     }
 
-    /// Goes back to the version before the live one, or drops the canary if there is one. Takes microseconds: the
-    /// earlier version was kept compiled. `expected` is the live version the caller wants replaced, if it cares.
+    /// Goes back to the version before the live one, or drops the canary if there is one. This takes microseconds,
+    /// because the earlier version was kept compiled. `expected` is the live version that the caller wants to replace,
+    /// if it matters.
     ///
-    /// Returns the version that is live then.
+    /// Returns the version that is live afterwards.
     ///
     /// # Errors
     /// [`RollbackError`]
@@ -269,9 +271,9 @@ impl Deployment {
             .inspect(|_| self.metrics.rolled_back(RollbackCause::Asked))
     }
 
-    /// Ends the canary's service, if one serves: what is live is wanted.
+    /// Ends the canary, if there is one, because the live version is wanted.
     ///
-    /// Needs a tokio runtime around it.
+    /// Must be called within a tokio runtime.
     pub(in crate::guest) fn drop_canary(self: &Arc<Self>) {
         let mut ledger = self.ledger();
         let mut serving = Serving::clone(&self.serving.load());
@@ -279,7 +281,7 @@ impl Deployment {
         self.serving.store(Arc::new(serving));
     }
 
-    /// Takes back a version that failed too often.
+    /// Rolls back a version that failed too often.
     pub(super) fn take_back(self: &Arc<Self>, number: u64) {
         let mut ledger = self.ledger();
         let mut serving = Serving::clone(&self.serving.load());
@@ -311,7 +313,7 @@ impl Deployment {
         }
     }
 
-    /// Makes the canary serve everybody.
+    /// Makes the canary serve all visitors.
     pub(super) fn promote(self: &Arc<Self>, number: u64) {
         let mut ledger = self.ledger();
         let mut serving = Serving::clone(&self.serving.load());
@@ -324,7 +326,7 @@ impl Deployment {
         }
     }
 
-    /// Notes that the last request of a version has ended.
+    /// Records that the last request of a version has ended.
     pub(super) fn has_drained(&self, number: u64) {
         let mut ledger = self.ledger();
         if let Some(record) = ledger.record(number)
@@ -371,7 +373,7 @@ impl Deployment {
         let previous = ledger.previous.take().ok_or(RollbackError::NoPrevious)?;
         let previous = Arc::new(previous);
         let number = previous.version();
-        // It has proven itself before, and there is none behind it: nothing watches over it.
+        // This version served well before, and there is no earlier one to go back to. So nothing watches it.
         ledger.live_watch = None;
         ledger.set_state(number, State::Live);
         let replaced = serving.live.replace(previous);
@@ -408,7 +410,7 @@ impl Deployment {
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
-        // Nothing in here panics half-way; a poisoned lock would still hold what it says.
+        // No code panics in the middle of a change, so even a poisoned lock guards a consistent ledger.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! What a deployment remembers of its versions, and what it keeps for the next change. Requests never come here.
+//! The history of a deployment's versions, and the state needed for its next change. Requests never use it.
 
 use std::collections::VecDeque;
 
@@ -9,15 +9,15 @@ use crate::guest::digest::Digest;
 use crate::guest::loader::ComponentInfo;
 use crate::guest::settings::GuestSettings;
 
-/// How many versions are remembered; of the older ones those that serve, and the one that is kept, stay listed.
+/// Number of remembered versions. Older ones stay listed only while they are in use or kept for a rollback.
 const REMEMBERED: usize = 20;
 
-/// See the module; behind a deployment's lock.
+/// The version history, guarded by the deployment's lock.
 pub(super) struct Ledger {
     pub(super) settings: GuestSettings,
     pub(super) last_number: u64,
     pub(super) records: VecDeque<Record>,
-    /// What the component's file held when a version was last taken from it.
+    /// The digest of the component's file from when a version was last loaded from it.
     pub(super) file: Option<Digest>,
     /// Why the last proposal was refused, if it was.
     pub(super) refusal: Option<String>,
@@ -27,7 +27,7 @@ pub(super) struct Ledger {
     pub(super) canary_watch: Option<Watch>,
 }
 
-/// One version, as it is remembered.
+/// One remembered version.
 pub(super) struct Record {
     pub(super) number: u64,
     pub(super) state: State,

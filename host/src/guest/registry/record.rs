@@ -1,24 +1,24 @@
-//! What is remembered of each version of a guest, while it serves and after. Strings and numbers alone: nothing here keeps
-//! compiled code in memory.
+//! The description of a guest's version, kept while it serves and afterwards. It contains only strings and numbers, so
+//! that it keeps no compiled code in memory.
 
 use std::fmt;
 
 use crate::guest::health::Tally;
 use crate::guest::loader::ComponentInfo;
 
-/// Who brought a version.
+/// The source of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The configuration, when the host started or was told to read it again.
+    /// The configuration, when the host started or reloaded it.
     Config,
-    /// The component's file, which changed.
+    /// The component's file, after it changed.
     File,
     /// The admin interface.
     Admin {
-        /// The address the call came from.
+        /// The address that the call came from.
         peer: String,
     },
-    /// A test of whoever writes the guest: a new version even of what is live.
+    /// A test by the guest author. It makes a new version even if the live one has the same component.
     Test,
 }
 
@@ -33,28 +33,28 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where a version stands.
+/// The state of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is being looked at, compiled and tried.
+    /// It is being validated and compiled.
     Candidate,
     /// It serves a share of the visitors.
     Canary,
     /// It serves.
     Live,
-    /// It serves no new requests; some that it took are still under way.
+    /// It serves no new requests, but some earlier ones are still in progress.
     Draining,
     /// Its last request has ended.
     Retired,
-    /// It was refused, or taken back after it had failed too often.
+    /// It was refused, or it was rolled back because it failed too often.
     Failed {
-        /// Why.
+        /// The reason.
         reason: String,
     },
 }
 
 impl State {
-    /// Its one-word name.
+    /// Returns the state's one-word name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Candidate => "candidate",
@@ -70,18 +70,18 @@ impl State {
 /// One version of a guest, for a listing.
 #[derive(Clone, Debug)]
 pub struct VersionReport {
-    /// Counted from 1 since the host started, refused ones included.
+    /// The version number, counted from 1 since the host started. Refused versions have a number, too.
     pub number: u64,
-    /// Where it stands.
+    /// The state of the version.
     pub state: State,
-    /// Who brought it.
+    /// The source of the version.
     pub origin: Origin,
-    /// When, in milliseconds since the epoch.
+    /// When it was proposed, in milliseconds since the Unix epoch.
     pub since_ms: i64,
     /// Digest, size, imports and exports, once they are known.
     pub component: Option<ComponentInfo>,
-    /// What it did within its window, while it serves.
+    /// Its request outcomes within the window, while it serves.
     pub tally: Option<Tally>,
-    /// Whether it is kept compiled, to be live again at once.
+    /// Whether it is kept compiled, so that a rollback to it is immediate.
     pub is_kept: bool,
 }

@@ -1,4 +1,4 @@
-//! The tasks that outlast a swap: one watches over a version that is new, one sees an old version out.
+//! Tasks that outlast a swap: one watches a new version, another waits for an old version to drain.
 
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tokio::task::AbortHandle;
 use super::deployment::Deployment;
 use crate::guest::{Guest, health::Health};
 
-/// Ends its task when dropped: a version is watched only while it serves.
+/// A watch over a version. Dropping it aborts the task, so that a version is watched only while it serves.
 #[derive(Debug)]
 pub(super) struct Watch(AbortHandle);
 
@@ -18,7 +18,7 @@ impl Drop for Watch {
     }
 }
 
-/// Takes a live version back when it fails too often within its probation.
+/// Rolls back a live version if it fails too often within its probation.
 pub(super) fn over_live(deployment: &Arc<Deployment>, guest: &Guest, probation: Duration) -> Watch {
     let (deployment, health, number) =
         (Arc::downgrade(deployment), guest.health(), guest.version());
@@ -29,7 +29,7 @@ pub(super) fn over_live(deployment: &Arc<Deployment>, guest: &Guest, probation: 
     })
 }
 
-/// Takes a canary back when it fails too often, and lets it serve everybody when it has not for `duration`.
+/// Rolls back a canary if it fails too often, and makes it serve all visitors if it has not done so within `duration`.
 pub(super) fn over_canary(
     deployment: &Arc<Deployment>,
     guest: &Guest,
@@ -46,9 +46,9 @@ pub(super) fn over_canary(
     })
 }
 
-/// Sees a version out that serves no new requests: waits for its last one, and after `limit` cuts what is left.
+/// Drains a version that gets no new requests: waits for its last request, and cuts the remaining ones after `limit`.
 ///
-/// The task ends with the version's last request; requests before their release end by their deadline.
+/// The task ends with the version's last request. Requests that are not yet released end by their deadline.
 pub(super) fn over_draining(deployment: &Arc<Deployment>, guest: &Guest, limit: Duration) {
     let (deployment, gone, cut, number) = (
         Arc::downgrade(deployment),

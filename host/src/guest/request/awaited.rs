@@ -1,4 +1,5 @@
-//! Whether a reader waits for its client's next bytes at this moment: from a read that found none until the source wakes it.
+//! Tracks whether a reader currently waits for its client's next bytes: from a read that found none until the source
+//! wakes the reader.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +7,8 @@ use std::task::{Context, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 
-/// Stands between a reader and the source that it waits for. A guest that was woken and reads nothing waits for its client
-/// no longer: it cannot stop its deadline with a read that it has forgotten.
+/// A waker between a reader and the source that it waits for. Once a guest is woken, it no longer counts as waiting for
+/// its client, even if it reads nothing: an abandoned read must not stop its deadline.
 #[derive(Debug, Default)]
 pub(super) struct Awaited {
     is_awaited: AtomicBool,
@@ -15,7 +16,7 @@ pub(super) struct Awaited {
 }
 
 impl Awaited {
-    /// Says that the reader waits from now on; the waker is to be given to the source.
+    /// Notes that the reader waits from now on. The returned waker must be given to the source.
     pub(super) fn begin(self: &Arc<Self>, cx: &Context<'_>) -> Waker {
         self.reader.register(cx.waker());
         self.is_awaited.store(true, Ordering::Release);

@@ -1,5 +1,5 @@
-//! A request's body, recorded while it is read, so that another run can read it again. Its beginning is read before the guest
-//! has an instance. Knows any body, and who pays for what is kept of it.
+//! A request body that is recorded while it is read, so that another run can read it again. Its beginning is read
+//! before the guest has an instance. Any body type works. The kept bytes are charged to the client.
 
 #[cfg(test)]
 mod tests;
@@ -26,16 +26,17 @@ use crate::guest::error::GuestFailure;
 use crate::limits::{BODY_PIECE_BYTES_MIN, BODY_PIECES_FREE};
 use crate::quota::{Phase, Reservation, Resource};
 
-/// What a kept piece costs besides its bytes, in bytes: bodies in tiny pieces cost their bookkeeping.
+/// The charge for a kept piece in addition to its bytes, in bytes. It covers the bookkeeping of bodies in tiny pieces.
 const PIECE_COST: u64 = 64;
 
-/// The charge for a number of bytes in a number of pieces, in bytes.
+/// Returns the charge for a number of bytes in a number of pieces, in bytes.
 fn cost(bytes: u64, pieces: u64) -> u64 {
     bytes.saturating_add(pieces.saturating_mul(PIECE_COST))
 }
 
-/// The largest charge for the part of one body that is read ahead, in bytes. It assumes pieces of the smallest size that is permitted on
-/// average. It leaves out the smaller pieces that are permitted each second: their charge matters only after minutes.
+/// Returns the largest charge for the part of one body that is read ahead, in bytes. It assumes pieces of the smallest
+/// average size that is permitted. It ignores the smaller pieces that are permitted each second, because their charge
+/// matters only after minutes.
 pub fn read_ahead_cost_max(
     body_bytes_max: u64,
     replay_bytes_max: usize,
@@ -44,44 +45,44 @@ pub fn read_ahead_cost_max(
     if replay_bytes_max == 0 {
         return 0;
     }
-    // The piece that passes the bound is kept whole.
+    // The piece that exceeds the bound is kept whole.
     let bytes = replay_bytes_max.saturating_add(piece_bytes_max) as u64;
     let bytes = bytes.min(body_bytes_max);
     cost(bytes, bytes / BODY_PIECE_BYTES_MIN + BODY_PIECES_FREE)
 }
 
-/// The client sends its body more slowly than it may. A body ends with this error when its source finds that out.
+/// Error with which a body ends when its source finds that the client sends it too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the request's body comes too slowly")]
 pub struct BodyTooSlow;
 
-/// A request body that can be read more than once, as long as it stays within its bounds.
+/// A request body that can be read more than once while it stays within its bounds.
 pub struct ReplayBody(Arc<Mutex<Record>>);
 
 struct Record {
     source: Option<UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>>,
     bytes_max: u64,
     replay_bytes_max: usize,
-    /// What has come so far.
+    /// Bytes that have arrived so far.
     bytes: u64,
-    /// All that has come, unless `is_gone`.
+    /// All pieces that have arrived, unless `is_gone`.
     kept: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
     is_gone: bool,
     state: BodyState,
-    /// Counts the runs: only the latest one may read on.
+    /// The number of runs so far. Only the latest run may read on.
     run: u32,
-    /// How many pieces of `kept` the latest run has read.
+    /// The number of pieces in `kept` that the latest run has read.
     next: usize,
-    /// What pays for `kept`.
+    /// The reservation that `kept` is charged to.
     room: Option<Reservation>,
-    /// There once a reader has waited.
+    /// Present once a reader has waited.
     awaited: Option<Arc<Awaited>>,
 }
 
 impl ReplayBody {
-    /// Takes the client's body. It is an error of the reading guest to pass `bytes_max`; what is read is kept while it is
-    /// no more than `replay_bytes_max`.
+    /// Wraps the client's body. Reading more than `bytes_max` bytes is an error. The bytes that were read are kept
+    /// while there are at most `replay_bytes_max` of them.
     pub fn new<B>(source: B, bytes_max: u64, replay_bytes_max: usize) -> Self
     where
         B: Body<Data = Bytes> + Send + 'static,
@@ -104,11 +105,11 @@ impl ReplayBody {
         })))
     }
 
-    /// The same body; the client of the request that has this place pays for what is kept of it, as [`Resource::RequestBytes`].
-    /// What is kept gives way to others with the request while it is queued, and by itself once a run has read all of it: then
-    /// the request cannot be run again.
+    /// Charges the kept bytes to the client of the request that holds this reservation, as [`Resource::RequestBytes`].
+    /// While the request is queued, its kept bytes can be revoked together with it. Once a run has read all of them,
+    /// they can be revoked alone, and then the request cannot be run again.
     pub fn charged_to(self, place: &Reservation) -> Self {
-        // There is room for nothing.
+        // There is always room for zero bytes.
         let room = place.peer().reserve(Resource::RequestBytes, 0).ok();
         if let Some(room) = &room {
             room.part_of(place);
@@ -117,29 +118,31 @@ impl ReplayBody {
         self
     }
 
-    /// Whether nothing of it is still to come.
+    /// Returns whether no more of the body will arrive.
     pub fn has_come(&self) -> bool {
         self.lock().source.is_none()
     }
 
-    /// Reads what can be kept for another run, before any run. Ends also where that was revoked which it is kept in.
+    /// Reads the part of the body that can be kept for another run, before the first run. Also ends when the
+    /// reservation for the kept bytes is revoked.
     ///
     /// # Errors
-    /// When the client fails, or there is no room to keep what it sends.
+    /// Returns an error if the client fails, or if there is no room to keep the bytes that it sends.
     ///
-    /// Cancel safety: what was read stays recorded.
+    /// Cancel safety: the bytes that were read stay recorded.
     pub async fn read_ahead(&self) -> Result<(), GuestFailure> {
         poll_fn(|cx| self.lock().poll_read_ahead(cx)).await
     }
 
-    /// Whether a part of it was read and is not kept: then no other run can read it. If it is all there, it stays for the next run.
+    /// Returns whether a part of the body was read and is not kept, so that no other run can read it. If all of it is
+    /// kept, it can no longer be revoked without the request.
     pub(in crate::guest) fn is_gone(&self) -> bool {
         let mut record = self.lock();
         record.stay();
         record.is_gone
     }
 
-    /// What is to be said of the client, as the giver of this body.
+    /// Returns the state of the body, which shows whether the client is to blame for a failure.
     pub(in crate::guest) fn state(&self) -> BodyState {
         let record = self.lock();
         match record.state {
@@ -148,17 +151,18 @@ impl ReplayBody {
         }
     }
 
-    /// Whether a run waits at this moment for bytes that its client has not sent.
+    /// Returns whether a run currently waits for bytes that the client has not sent.
     pub(in crate::guest) fn is_awaited(&self) -> bool {
         self.lock().is_awaited()
     }
 
-    /// How many bytes have come.
+    /// Returns the number of bytes that have arrived.
     pub(in crate::guest) fn bytes(&self) -> u64 {
         self.lock().bytes
     }
 
-    /// The body from its start, for a new run. Readers of earlier runs end with an error.
+    /// Returns a reader that starts at the beginning of the body, for a new run. Readers of earlier runs fail from now
+    /// on.
     pub(in crate::guest) fn reader(&self) -> BodyReader {
         let mut record = self.lock();
         record.run += 1;
@@ -175,12 +179,12 @@ impl ReplayBody {
         }
     }
 
-    /// The same body, to ask after it.
+    /// Returns another handle to the same body, for queries.
     pub(in crate::guest) fn handle(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 
-    /// What ends it for good, for when its request is over.
+    /// Returns a handle that ends the body when its request is over.
     pub(in crate::guest) fn end(&self) -> BodyEnd {
         BodyEnd(Arc::downgrade(&self.0))
     }
@@ -190,11 +194,11 @@ impl ReplayBody {
     }
 }
 
-/// Ends a request's body whoever may hold it still.
+/// A handle that ends a request's body, even if a guest still holds a reader.
 pub(in crate::guest) struct BodyEnd(Weak<Mutex<Record>>);
 
 impl BodyEnd {
-    /// Lets go of the client's body. Who reads on finds it broken off.
+    /// Drops the client's body. A reader that reads on gets an error, as if the client had broken off.
     pub(in crate::guest) fn close(&self) {
         if let Some(record) = self.0.upgrade() {
             let mut record = lock(&record);
@@ -212,16 +216,16 @@ impl fmt::Debug for ReplayBody {
 }
 
 fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    // A body that panicked is polled no more usefully than one that did not; the record itself stays consistent.
+    // The record stays consistent even if the source panicked while it was polled.
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What becomes of a piece that was read.
+/// Whether a piece that was read is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Keep {
-    /// It is there for the run that comes.
+    /// It must be kept, because the next run needs it.
     Ahead,
-    /// While all of the body can be kept: the run that reads it has it already.
+    /// It is kept while the whole body can be kept. The run that reads it already has it.
     IfItFits,
 }
 
@@ -242,7 +246,7 @@ impl Record {
                 }
             }
         }
-        // From here on the request does not wait for its client with this.
+        // From here on, the request no longer waits for its client because of this body.
         self.stay();
         Poll::Ready(match self.is_gone {
             true => Err(GuestFailure::NoRoomForBody),
@@ -250,12 +254,12 @@ impl Record {
         })
     }
 
-    /// What is kept is needed for the run that comes.
+    /// Notes that the next run needs the kept pieces.
     fn stay(&mut self) {
         self.set_phase(Phase::AsRequest);
     }
 
-    /// The latest run has read all that is kept: it is of use only if the request has to be run again.
+    /// Notes that the latest run has read all kept pieces, so that they are needed only if the request is run again.
     fn note_read(&mut self) {
         if self.next >= self.kept.len() {
             self.set_phase(Phase::WaitsForClient);
@@ -269,7 +273,7 @@ impl Record {
         }
     }
 
-    /// Has what is kept let go of as soon as others need its room.
+    /// Releases the kept pieces as soon as their reservation is revoked.
     fn watch_room(&self, record: &Arc<Mutex<Self>>) {
         let (Some(room), Ok(runtime)) = (&self.room, Handle::try_current()) else {
             return;
@@ -279,11 +283,11 @@ impl Record {
             runtime,
         };
         let waker = Waker::from(Arc::new(let_go));
-        // If it is revoked by now, that was found before.
+        // If it is already revoked, an earlier check has found that.
         let _ = room.poll_revoked(&mut Context::from_waker(&waker));
     }
 
-    /// Reads on where all earlier reading ended.
+    /// Reads on from the point that any reader has reached so far.
     fn poll_source(
         &mut self,
         cx: &mut Context<'_>,
@@ -336,17 +340,19 @@ impl Record {
         Ok(frame)
     }
 
-    /// Whether there is room for another piece.
+    /// Charges another piece. Returns whether there is room for it.
     fn pay_for(&mut self, data: &Bytes, keep: Keep) -> bool {
         let Some(room) = &self.room else {
             return true;
         };
         let has_room = room.grow(cost(data.len() as u64, 1)).is_ok();
-        // Of bodies that are waited for, the one that has been silent for longest gives way.
+        // This restarts the wait for the client. Of the bodies that wait, the one that was silent longest is revoked
+        // first.
         has_room && (keep == Keep::IfItFits || room.set_phase(Phase::WaitsForClient).is_ok())
     }
 
-    /// Nobody can read the rest, so nobody may take what was kept for the whole.
+    /// Ends the body after a failure. The rest cannot be read, so the kept part is released: a run must not mistake it
+    /// for the whole body.
     fn fail(&mut self, state: BodyState) {
         self.state = state;
         self.source = None;
@@ -374,13 +380,13 @@ impl Record {
     }
 }
 
-/// Whether an error, or what caused it, says that the client was too slow.
+/// Returns whether an error, or one of its causes, says that the client was too slow.
 fn is_too_slow(error: &(dyn StdError + 'static)) -> bool {
     error.is::<BodyTooSlow>() || error.source().is_some_and(is_too_slow)
 }
 
-/// Lets go of what is kept of a body whose room was revoked. Whoever revokes holds locks, and so may those who read the body: it
-/// is done in a task.
+/// Releases the kept pieces of a body whose reservation was revoked. This happens in a task, because the code that
+/// revokes holds locks, and so may the code that reads the body.
 struct LetGo {
     record: Weak<Mutex<Record>>,
     runtime: Handle,
@@ -405,7 +411,7 @@ impl Wake for LetGo {
 pub(in crate::guest) struct BodyReader {
     record: Arc<Mutex<Record>>,
     run: u32,
-    /// What it would read is gone.
+    /// Set if the part that it would read is no longer kept.
     is_broken: bool,
     is_ended: bool,
 }

@@ -1,12 +1,12 @@
-//! The largest arguments that a guest may pass to the host, and what happens one above: a call takes no longer than its
-//! arguments let it.
+//! The largest arguments that a guest may pass to the host, and the result of exceeding them by one. Arguments within
+//! the limits keep a call short.
 
 use std::future::poll_fn;
 use std::pin::pin;
 
 use super::*;
 
-/// A call of `fixture-faults` with an argument, and its answer or the reason of the trap.
+/// A request to `fixture-faults`, and its response or the reason of the trap.
 type Case = (&'static str, Result<&'static str, &'static str>);
 
 const CASES: [Case; 10] = [
@@ -19,21 +19,21 @@ const CASES: [Case; 10] = [
     // poll: as many handles as the memory limit allows.
     ("/poll?4000", Ok("held 4000\n")),
     ("/poll?32768", Err("handle limit exceeded")),
-    // session.set answers whatever the value's size, up to the bound of any call. The key has three bytes.
+    // session.set works for any size of the value up to the limit of one call. The key has three bytes.
     ("/big-value?60000", Ok("")),
     ("/big-value?524285", Ok("")),
     (
         "/big-value?524286",
         Err("one call may pass 524288 bytes to the host"),
     ),
-    // The head of an answer: 32 KiB.
+    // The head of a response: 32 KiB.
     ("/header-bytes?32000", Ok("one long header\n")),
     // Resources: 4,096 of them. A pollable of a clock takes two.
     ("/hoard-pollables?2000", Ok("held 2000\n")),
     ("/hoard-pollables?2048", Err("as many resources")),
 ];
 
-/// Runs a future; also gives the longest time that it held its thread.
+/// Runs a future. Also returns the longest time that one poll held the thread.
 async fn timed<F: Future>(future: F) -> (F::Output, Duration) {
     let mut future = pin!(future);
     let mut longest = Duration::ZERO;
@@ -51,7 +51,7 @@ async fn every_call_has_a_largest_argument() {
     let guest = guest("fixture-faults");
     for (target, expected) in CASES {
         let (answer, longest) = timed(get(&guest, target)).await;
-        // No assertion: the machine decides. On a quiet one none of these is above 5 ms.
+        // Not asserted, because it depends on the machine. On an idle machine, none of these is above 5 ms.
         eprintln!("{target}: held its thread for {longest:?} at most");
         let answer = match answer {
             Ok(released) => {

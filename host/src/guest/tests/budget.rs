@@ -1,8 +1,8 @@
-//! Components that take from the pool what they may, and those that would take more.
+//! Components that use as much of the pool as one instance may, and components that need more.
 
 use super::*;
 
-/// A handler that never ends, with so many inner modules that have `inside`, instantiated once each.
+/// Returns a handler that never ends, with `inner` instances of a module whose content is `inside`.
 fn spinning(inner: usize, inside: &str) -> Vec<u8> {
     let instances = "(core instance (instantiate $inner))".repeat(inner);
     let text = format!(
@@ -81,7 +81,7 @@ async fn components_at_their_share_fill_every_place_while_another_guest_is_serve
     let mut greedy = greedy();
     greedy.limits.instances_max = 11;
     greedy.limits.deadline = Duration::from_secs(2);
-    // All that one instance may take at once: 64 core instances, 4 memories, 8 tables.
+    // The most that one instance may use: 64 core instances, 4 memories, 8 tables.
     let most = "(memory 1) (table 1 funcref) (table 1 funcref)";
     let component = spinning(4, most);
     let greedy = Arc::new(runtime.load_bytes(greedy, &component).unwrap());
@@ -94,7 +94,7 @@ async fn components_at_their_share_fill_every_place_while_another_guest_is_serve
     for _ in 0..20 {
         assert_eq!(get(&hello, "/").await.unwrap().head.status, 200);
     }
-    // A candidate has a place of its own.
+    // A candidate has its own permit.
     assert!(runtime.load(settings("fixture-hello")).is_ok());
     for end in loops {
         assert_eq!(end.await.unwrap(), Err(GuestFailure::Deadline));

@@ -1,4 +1,5 @@
-//! The guests' own cookies: the interface in both worlds, and that an instance which serves again sees the request's alone.
+//! The guests' own cookies: the interface in both worlds, and that a reused instance sees only the current request's
+//! cookies.
 
 use http::header::COOKIE;
 
@@ -20,7 +21,7 @@ fn jar() -> Arc<Jar> {
     Jar::new("sid", jar_keys, Clock::system())
 }
 
-/// The answer to a script, of a request with these cookies.
+/// Sends a script with these cookies. Returns the headers and the body of the response.
 async fn visit(guest: &Arc<Guest>, cookies: &'static str, ops: &str) -> (http::HeaderMap, String) {
     let mut request = request(guest, Method::POST, "/", ops.to_owned());
     request.jar = Some(jar());

@@ -1,4 +1,4 @@
-//! Every way a guest can fail, in both worlds: what it is called, and that the next request is fine.
+//! Every way in which a guest can fail, in both worlds: the resulting error, and that the next request succeeds.
 
 use super::*;
 use crate::guest::Fault;
@@ -86,7 +86,7 @@ async fn endless_loops_leave_time_for_others() {
         }
         longest
     };
-    // One thread for all of them.
+    // All of them run on one thread.
     let (first, second, longest) = tokio::join!(spin(), spin(), others);
     assert_eq!(
         (first.unwrap_err(), second.unwrap_err()),

@@ -1,4 +1,4 @@
-//! What bounds a request: bodies, headers, instances, and what a guest may print.
+//! The limits of a request: bodies, headers, instances, and output.
 
 use super::*;
 use crate::deadline::Deadline;
@@ -34,7 +34,7 @@ async fn a_request_body_beyond_its_limit_is_the_clients_fault_whatever_the_guest
             GuestFailure::RequestBodyTooLarge { bytes_max: 10_000 },
             "{name}"
         );
-        // A guest that does not read it never finds out.
+        // A guest that does not read the body is not affected.
         let unread = super::invocation(&guest, Method::POST, "/", vec![b'x'; 10_001]);
         assert!(run(&mut { unread }).await.is_ok(), "{name}");
     }

@@ -1,4 +1,4 @@
-//! Files that are guests and files that are not.
+//! Files that can and cannot be loaded as guests.
 
 use super::*;
 use crate::guest::World;
@@ -112,16 +112,16 @@ fn a_memory_limit_above_the_pools_is_refused() {
     ));
 }
 
-/// A component that is a handler by its exports, with a core module whose start function runs `body`.
+/// Returns a component that exports the handler and has a core module whose start function runs `body`.
 fn starting(body: &[u8]) -> Vec<u8> {
-    // A module with one function type, one function, and it as the start function.
+    // A module with one function type and one function, which is the start function.
     let mut module = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x08\x01\0".to_vec();
     let length = |n: usize| u8::try_from(n).unwrap();
     module.extend([0x0a, length(body.len() + 3), 1, length(body.len() + 1), 0]);
     module.extend(body);
     let whole = std::fs::read(component("fixture-hello")).unwrap();
-    // A core module section, and a section of core instances that instantiates it: after all others, so after the
-    // component's own modules; its index is what `core_modules` counts.
+    // A core module section, and a section of core instances that instantiates it. They follow all other sections, so
+    // the module's index is the number of the component's own modules (`core_modules`).
     let modules = core_modules(&whole);
     let mut bytes = whole;
     bytes.extend([1, length(module.len())]);
@@ -130,7 +130,7 @@ fn starting(body: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// How many core modules a component defines at its top.
+/// Returns the number of core modules at the top level of a component.
 fn core_modules(component: &[u8]) -> u8 {
     let (mut depth, mut modules) = (0_usize, 0);
     for payload in wasmparser::Parser::new(0).parse_all(component) {

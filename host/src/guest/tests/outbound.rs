@@ -1,4 +1,4 @@
-//! Requests of a guest to other servers: what is let out, and that it counts.
+//! Outgoing requests of a guest: the granted hosts, and that a request counts as an effect.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -8,7 +8,7 @@ use crate::session::Replay;
 
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 
-/// Runs a script in one world's guest, with the host that it may reach, if any.
+/// Runs a script in a guest of either world. `granted` is the host that it may reach, if any.
 async fn script(name: &str, granted: Option<&str>, ops: String) -> (String, Replay) {
     let mut settings = settings(name);
     settings.limits.deadline = Duration::from_secs(2);

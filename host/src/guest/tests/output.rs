@@ -1,4 +1,4 @@
-//! What a guest prints, as events of the host's log: when, in which order, whose.
+//! The output of guests as events of the host's log: their time, their order and their guest.
 
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -10,7 +10,7 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 use super::*;
 
-/// The guests' events of this thread, each as `guest request_id attempt stream message`.
+/// The guests' events on this thread, each as `guest request_id attempt stream message`.
 #[derive(Clone, Default)]
 pub(super) struct Events(Arc<Mutex<Vec<String>>>);
 
@@ -103,7 +103,8 @@ async fn lines_are_held_until_the_release_and_pass_through_behind_it() {
     let guest = guest("fixture-session");
     let (events, _guard) = Events::capture();
     let script = "log one\nsleep 20\nhead\nbody 100000\nlog two";
-    // On a busy machine a run may go on in the slow lane, whose threads' events are not captured here: it is repeated.
+    // On a busy machine a run may continue in the background pool, whose threads' events are not captured here. Then it
+    // is repeated.
     for _ in 0..20 {
         let mut invocation = invocation(&guest, Method::POST, "/", script);
         let mut running = Box::pin(run(&mut invocation));

@@ -1,4 +1,4 @@
-//! Components that must not get in: each is refused with its reason, and what is live serves on.
+//! Components that must be refused: each is refused with its reason, and the live version continues to serve.
 
 use bytes::Bytes;
 
@@ -8,14 +8,14 @@ use crate::guest::{AdmissionError, Proposal, Source};
 
 const COUNTER: &str = "counter";
 
-/// A component of this text, with the handler's interface around `handle` if there is none in it.
+/// Assembles a component from this text.
 fn assembled(text: &str) -> Bytes {
     wat::parse_str(text)
         .unwrap_or_else(|error| panic!("{error}\n{text}"))
         .into()
 }
 
-/// A component that is a handler in every respect, but for what stands in its core module.
+/// Returns a component that is a handler in every respect, apart from the content of its core module.
 fn handler_with(module: &str) -> Bytes {
     assembled(&format!(
         r#"(component
@@ -35,7 +35,7 @@ fn handler_with(module: &str) -> Bytes {
     ))
 }
 
-/// A component that exports an empty handler and has `imports`.
+/// Returns a component that exports an empty handler and has `imports`.
 fn importing(imports: &str) -> Bytes {
     assembled(&format!(
         r#"(component {imports} (instance $none) (export "wasi:http/incoming-handler@0.2.0" (instance $none)))"#
@@ -59,7 +59,7 @@ fn damaged_in_the_middle() -> Bytes {
     bytes.into()
 }
 
-/// What it is, its bytes, and what the refusal must say.
+/// For each case: a name, the bytes, and a text that the refusal must contain.
 fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
     let cut = |bytes: usize| Bytes::from(counter()[..bytes].to_vec());
     let whole = counter().len();

@@ -1,4 +1,4 @@
-//! The release point: what is whole, what streams, and that what breaks off never ends cleanly.
+//! The release point: buffered and streamed responses, and that a response which breaks off never ends cleanly.
 
 use http_body::Body;
 
@@ -70,7 +70,7 @@ async fn a_released_body_outlives_the_deadline_as_long_as_it_moves() {
     let mut bytes = 0;
     while let Some(frame) = released.body.frame().await {
         bytes += frame.unwrap().into_data().unwrap().len();
-        // A slow reader is no fault of the guest's.
+        // A slow reader is not the guest's fault.
         if bytes < 200_000 {
             tokio::time::sleep(Duration::from_millis(60)).await;
         }

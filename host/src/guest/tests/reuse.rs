@@ -1,5 +1,5 @@
-//! Instances that serve more than one request: which do, how often, and that nothing of one request reaches the next but
-//! what the guest itself keeps.
+//! Reuse of instances: which instances are reused, how often, and that no state of a request reaches the next one
+//! except state that the guest itself keeps.
 
 use super::output::Events;
 use super::session::Visitor;
@@ -20,14 +20,14 @@ fn reused_with(name: &str, reuse: u32, change: impl FnOnce(&mut Limits)) -> Arc<
     load(settings)
 }
 
-/// A request whose answer leaves.
+/// Sends a request and reads its response to the end.
 pub(super) async fn visit(guest: &Arc<Guest>, target: &str) -> String {
     let (_, body) = get(guest, target).await.unwrap().leave();
     let body = body.collect().await.unwrap().to_bytes();
     String::from_utf8(body.to_vec()).unwrap()
 }
 
-/// How many requests its instance had served before this one.
+/// Returns the number of requests that the instance had served before this one.
 pub(super) async fn served(guest: &Arc<Guest>) -> u32 {
     visit(guest, "/instance").await.trim_end().parse().unwrap()
 }
@@ -176,7 +176,7 @@ async fn a_stream_gives_its_instance_back_at_its_end_alone() {
         assert_eq!(guest.parked(), Some(0), "{name}: it streams");
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 1 << 20);
         assert_eq!(guest.parked(), Some(1), "{name}");
-        // One that is not read to its end does not.
+        // An instance whose body is not read to its end is not kept.
         drop(get(&guest, "/huge?1").await.unwrap().leave());
         assert_eq!(guest.parked(), Some(0), "{name}");
         let (_, body) = get(&guest, "/half-large").await.unwrap().leave();
@@ -217,7 +217,7 @@ async fn each_visitor_reaches_its_own_session_in_the_same_instance() {
 #[tokio::test]
 async fn a_run_that_conflicts_leaves_no_instance_behind() {
     for name in SCRIPTED {
-        // The other one's instances are its own.
+        // The other guest has its own instances.
         let (guest, other) = (reused(name, 100), super::guest(name));
         let mut visitor = Visitor::new();
         visitor.text(&other, "/", "set a 1").await;

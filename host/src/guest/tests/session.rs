@@ -1,4 +1,4 @@
-//! Guests with a session behind them: the interface in both worlds, and what the release of an answer does to it.
+//! Guests with a session: the interface in both worlds, and the effect of a response's release on the session.
 
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
@@ -14,7 +14,7 @@ const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
 const COOKIE_NAME: &str = "sid";
 
-/// A visitor with a cookie jar, before sessions in memory.
+/// A visitor with a session cookie, and a session manager with an in-memory store.
 pub(super) struct Visitor {
     sessions: Arc<SessionManager>,
     cookie: Option<String>,
@@ -32,7 +32,7 @@ impl Visitor {
         }
     }
 
-    /// The same one, in another window.
+    /// Returns the same visitor, as in another browser window.
     pub(super) fn same(&self) -> Self {
         Self {
             sessions: Arc::clone(&self.sessions),

@@ -1,4 +1,4 @@
-//! Instances that wait for another request: how many, how long, and that they go with their version.
+//! Idle instances: their number, their idle time, and that they are dropped with their version.
 
 use super::reuse::{body_of, served, visit};
 use super::versions::{admit, deployment};
@@ -28,7 +28,7 @@ async fn with_no_place_free_instances_are_dropped_and_requests_served() {
         let guest = Arc::new(runtime.load(settings).unwrap());
         let other = Arc::new(runtime.load(super::settings(name)).unwrap());
         for _ in 0..2 {
-            // The second ones run beside what is parked of the first: then every slot of the pool is taken.
+            // The second requests run while instances of the first are idle. Then every slot of the pool is in use.
             for guest in [&guest, &other] {
                 let visits = (0..4).map(|_| visit(guest, "/sleep?100"));
                 let answers = futures_util::future::join_all(visits).await;

@@ -1,4 +1,4 @@
-//! Components built from plain `wasi:http` crates, without anything of ours.
+//! Components built with plain `wasi:http` crates, without any code of ours.
 
 use super::*;
 

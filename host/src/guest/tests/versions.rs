@@ -1,4 +1,4 @@
-//! Versions of a guest that follow each other: what serves, what is kept, what is taken back, what is forgotten.
+//! Successive versions of a guest: which one serves, which is kept, which is rolled back, and which is forgotten.
 
 use bytes::Bytes;
 
@@ -12,7 +12,7 @@ use crate::guest::{
 const HELLO: &str = "fixture-hello";
 const COUNTER: &str = "counter";
 
-/// Finds every candidate good that is asked for `/good`: what a guest answers is tested end to end.
+/// Accepts every candidate that is probed at `/good`. The responses of real guests are covered by end-to-end tests.
 struct Nod;
 
 impl Probe for Nod {
@@ -200,7 +200,7 @@ async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
         panic!("it failed");
     };
     assert!(reason.contains("trapped"), "{reason}");
-    // The same failures of the version that is live again lead nowhere: there is none behind it.
+    // The same failures of the restored version have no effect, because there is no earlier one to go back to.
     let live = deployment.take(|| 0).unwrap();
     for _ in 0..40 {
         live.note(Conduct::Trapped, None);
@@ -283,7 +283,7 @@ async fn a_stream_on_an_old_version_is_cut_at_its_drain_limit() {
     let deployment = deployment(|it| it.rollout.drain_max = Duration::from_millis(50));
     admit(&deployment, "fixture-faults").await;
     let old = deployment.take(|| 0).unwrap();
-    // Nobody reads it yet, so it stands still behind its first 64 KiB.
+    // No reader takes the body yet, so the stream stops after its first 64 KiB.
     let stream = get(&old, "/huge?4").await.unwrap();
     drop(old);
     admit(&deployment, COUNTER).await;

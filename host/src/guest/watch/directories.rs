@@ -1,5 +1,5 @@
-//! Listens to the directories on the ways to the components, and gathers what is heard until somebody asks. Directories
-//! and not files, because a file that is replaced is another file.
+//! Watches on the directories along the paths of the components, which collect changes until the watcher takes them.
+//! Directories are watched instead of files, because a replaced file is a different file.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use super::hint::Hint;
 use super::trace::{self, Identity, Trace};
 use crate::limits::WATCH_QUIET;
 
-/// A guest, whose file somebody is to look at.
+/// The name of a guest whose file must be checked.
 pub(super) type Name = Arc<str>;
 
-/// What was heard and not yet asked for: never more than one hint for a guest.
+/// Changes that were not yet taken, with at most one hint per guest.
 #[derive(Debug, Default)]
 pub(super) struct Inbox {
     hints: Mutex<HashMap<Name, Hint>>,
@@ -24,7 +24,7 @@ pub(super) struct Inbox {
     interests: ArcSwap<Interests>,
 }
 
-/// Which guests a path matters to.
+/// The guests that each path affects.
 #[derive(Debug, Default)]
 struct Interests {
     names: HashMap<PathBuf, Vec<Name>>,
@@ -32,14 +32,14 @@ struct Interests {
 }
 
 impl Inbox {
-    /// Returns when there is something to take.
+    /// Waits until there are hints to take.
     ///
-    /// Safe to cancel.
+    /// Cancel safe.
     pub(super) async fn arrived(&self) {
         self.arrived.notified().await;
     }
 
-    /// Everything that was heard since the last call.
+    /// Takes all hints since the last call.
     pub(super) fn take(&self) -> HashMap<Name, Hint> {
         std::mem::take(&mut *self.hints())
     }
@@ -73,7 +73,7 @@ impl Inbox {
         }
     }
 
-    /// Events were lost: any file may have changed.
+    /// Events were lost, so any file may have changed.
     fn hear_of_loss(&self, interests: &Interests) {
         for guests in interests.names.values() {
             self.put(guests, Hint::Settled);
@@ -91,15 +91,15 @@ impl Inbox {
     }
 
     fn hints(&self) -> MutexGuard<'_, HashMap<Name, Hint>> {
-        // Nothing in here panics half-way.
+        // No code panics in the middle of a change to the hints.
         self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The directories that are listened to. Everything here blocks, if only for as long as the file system does.
+/// The watched directories. All methods block as long as the file system does.
 #[derive(Debug)]
 pub(super) struct Directories {
-    /// None where the system offers nothing of the kind.
+    /// `None` if the system offers no notifications.
     ears: Option<RecommendedWatcher>,
     traces: HashMap<Name, Trace>,
     listening: HashMap<PathBuf, Identity>,
@@ -108,7 +108,7 @@ pub(super) struct Directories {
 }
 
 impl Directories {
-    /// Listens to nothing yet. What is heard goes to the inbox.
+    /// Watches nothing at first. Changes are put into `inbox`.
     pub(super) fn new(inbox: Arc<Inbox>) -> Self {
         let hearing = Arc::clone(&inbox);
         let ears = notify::recommended_watcher(move |event| hearing.hear(event))
@@ -128,7 +128,8 @@ impl Directories {
         }
     }
 
-    /// Listens wherever something may change what `path` leads to: from now on every such change is heard.
+    /// Watches every directory whose change may affect the file that `path` leads to. From now on, all such changes are
+    /// reported.
     pub(super) fn follow(&mut self, guest: &Name, path: &Path) {
         let trace = Trace::of(path);
         let directories = trace.directories.clone();
@@ -141,7 +142,7 @@ impl Directories {
         }
     }
 
-    /// Forgets all guests but these.
+    /// Forgets all guests that are not in `guests`.
     pub(super) fn retain(&mut self, guests: &HashSet<Name>) {
         let before = self.traces.len();
         self.traces.retain(|guest, _| guests.contains(guest));
@@ -150,7 +151,7 @@ impl Directories {
         }
     }
 
-    /// Says which paths matter, and stops listening where none does any more.
+    /// Publishes the paths of all guests, and stops watching directories that no guest needs.
     fn publish(&mut self) {
         let mut interests = Interests::default();
         for (guest, trace) in &self.traces {
@@ -179,7 +180,8 @@ impl Directories {
         self.complained.retain(|path| wanted.contains(path));
     }
 
-    /// Listening twice is listening once: the system forgets a directory that was moved, and does not say so.
+    /// Watches a directory. Callers repeat this for watched directories, because the system drops the watch of a
+    /// directory that was moved without reporting it. Otherwise the repetition has no effect.
     fn listen_to(&mut self, path: PathBuf) {
         let Some(identity) = trace::identity(&path) else {
             return;
@@ -207,7 +209,7 @@ impl Directories {
     fn stop_listening_to(&mut self, path: &Path) {
         self.listening.remove(path);
         if let Some(ears) = &mut self.ears {
-            // It may have gone by itself.
+            // The watch may be gone already.
             let _ = ears.unwatch(path);
         }
     }
@@ -250,7 +252,7 @@ mod tests {
             self.inbox.take();
         }
 
-        /// Waits for this hint to be the last one.
+        /// Waits until the combined hint is this one.
         async fn expect(&self, hint: Hint) {
             let heard = async {
                 let mut all: Option<Hint> = None;

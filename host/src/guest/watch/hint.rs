@@ -1,4 +1,5 @@
-//! What an event of the file system says of a file, and when to look at the file after it. Knows no file itself.
+//! Interpretation of a file-system event, and the time at which to check the file after it. This module accesses no
+//! file.
 
 use std::time::Instant;
 
@@ -7,19 +8,19 @@ use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RenameMode};
 
 use crate::limits::{WATCH_DEBOUNCE, WATCH_QUIET};
 
-/// What was heard of a file.
+/// A change to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hint {
-    /// It has its new content: its writer has closed it, or it came by another name.
+    /// The file has its new content: its writer has closed it, or it was renamed to this name.
     Settled,
-    /// Somebody is writing it, and will say so by closing it.
+    /// The file is being written. Its writer will close it.
     Writing,
-    /// Something happened to it.
+    /// Any other change.
     Something,
 }
 
 impl Hint {
-    /// Both, the later one last: as if it had been heard in one.
+    /// Combines two hints as if they had been one event. `later` is the more recent one.
     pub(super) fn and(self, later: Self) -> Self {
         match later {
             Self::Settled | Self::Writing => later,
@@ -27,20 +28,20 @@ impl Hint {
         }
     }
 
-    /// What an event says of one of the names that were watched for. `is_directory`: of a directory that holds such names;
-    /// `is_link`: whether the name is a link now.
+    /// Returns the hint for an event about a watched path. `is_directory` says that the path is a directory which
+    /// contains watched names. `is_link` returns whether the path is a link now.
     pub(super) fn of(
         kind: &EventKind,
         is_directory: bool,
         is_link: impl FnOnce() -> bool,
     ) -> Option<Self> {
         match kind {
-            // Our own reading is among them.
+            // These events include the host's own reads.
             EventKind::Access(access) if *access != AccessKind::Close(AccessMode::Write) => None,
-            // What a directory holds is heard of by its own name.
+            // Entries of the directory are reported by their own names.
             EventKind::Access(_) if is_directory => None,
             EventKind::Access(_) => Some(Self::Settled),
-            // The directory went, or is another one: where to listen has to be found out anew, at once.
+            // The directory was removed or replaced. Its watches must be renewed at once.
             EventKind::Remove(_)
             | EventKind::Create(_)
             | EventKind::Modify(ModifyKind::Name(_))
@@ -53,7 +54,7 @@ impl Hint {
                 Some(Self::Something)
             }
             EventKind::Modify(ModifyKind::Name(_)) => Some(Self::Settled),
-            // Nobody closes a link or a directory after making it.
+            // Links and directories are not closed after they are made.
             EventKind::Create(CreateKind::Folder) => Some(Self::Settled),
             EventKind::Create(_) if is_link() => Some(Self::Settled),
             EventKind::Create(_) | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) => {
@@ -64,19 +65,19 @@ impl Hint {
     }
 }
 
-/// When to look at a file.
+/// When to check a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
-    /// Nothing was heard.
+    /// There is no hint.
     Never,
-    /// Soon: it has its new content.
+    /// Soon, because the file has its new content.
     Settled(Instant),
-    /// When it has been quiet for long: nobody said that it is whole.
+    /// When no change was reported for a longer time, because no event says that the file is complete.
     Quiet(Instant),
 }
 
 impl Due {
-    /// After a hint at `now`.
+    /// Returns the check time after a hint at `now`.
     pub(super) fn after(self, hint: Hint, now: Instant) -> Self {
         match (self, hint) {
             (_, Hint::Settled) => Self::Settled(now + WATCH_DEBOUNCE),
@@ -85,7 +86,7 @@ impl Due {
         }
     }
 
-    /// When, if at all.
+    /// Returns the time of the check, if there is one.
     pub(super) fn at(self) -> Option<Instant> {
         match self {
             Self::Never => None,
@@ -93,12 +94,12 @@ impl Due {
         }
     }
 
-    /// Whether it has come.
+    /// Returns whether the check is due.
     pub(super) fn has_come(self, now: Instant) -> bool {
         self.at().is_some_and(|at| at <= now)
     }
 
-    /// Whether the file has been left alone for so long that whatever it holds is what it is meant to hold.
+    /// Returns whether the file has been unchanged for so long that its content is assumed to be complete.
     pub(super) fn is_final(self) -> bool {
         matches!(self, Self::Quiet(_))
     }

@@ -1,4 +1,5 @@
-//! One look at a component's file: what is there, whether it is new, whether it is whole; what is both is proposed.
+//! One check of a component's file: whether it exists, is new and is complete. A new and complete file is proposed as a
+//! version.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,20 +14,20 @@ use crate::guest::digest::Digest;
 use crate::guest::loader::{self, LoadError};
 use crate::guest::registry::{Deployment, Origin};
 
-/// What is remembered of a file between two looks.
+/// The state of a file between two checks.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Memory {
-    /// Its content when it was last read, whether or not it was admitted.
+    /// The content when it was last read, whether or not it was deployed.
     content: Option<Digest>,
-    /// What could not be read and was told; `Some(None)`: a file without a stamp.
+    /// The stamp of the unreadable file that was reported last. `Some(None)` is a file without a stamp.
     refused: Option<Option<Stamp>>,
     is_absence_told: bool,
-    /// When it was last looked at.
+    /// The stamp at the last check.
     pub(super) stamp: Option<Stamp>,
 }
 
 impl Memory {
-    /// Of a file that was last read by others, with this content.
+    /// Returns the state of a file that other code read last, with this content.
     pub(super) fn of(content: Option<Digest>) -> Self {
         Self {
             content,
@@ -35,44 +36,44 @@ impl Memory {
     }
 }
 
-/// A look to be taken.
+/// A pending file check.
 pub(super) struct Look {
     pub(super) guest: Name,
     pub(super) deployment: Arc<Deployment>,
     pub(super) path: PathBuf,
     pub(super) memory: Memory,
-    /// Whether what is there is taken for whole: the file has been left alone for long.
+    /// Whether the content is assumed to be complete, because the file has not changed for a long time.
     pub(super) is_final: bool,
 }
 
-/// What came of a look.
+/// The result of a file check.
 pub(super) struct Seen {
     pub(super) memory: Memory,
-    /// If not, somebody has to look again.
+    /// If false, the file must be checked again.
     pub(super) is_whole: bool,
 }
 
-/// What is where the file should be.
+/// The state of the file's path.
 enum Found {
-    /// Nothing.
+    /// There is no file.
     Absent,
-    /// Something that is being written.
+    /// The file is being written.
     Unstable,
-    /// Something that is not even read.
+    /// The file cannot be read.
     Unreadable,
-    /// Bytes.
+    /// The file was read.
     Content {
         bytes: Bytes,
         digest: Digest,
-        /// Whether they could be the beginning of something.
+        /// Whether the bytes may be an incomplete file.
         is_partial: bool,
     },
 }
 
 impl Look {
-    /// Takes it. What is new and whole has been admitted or refused when this returns.
+    /// Runs the check. A new and complete file has been deployed or refused when this returns.
     ///
-    /// Safe to cancel, as [`Admission::admit`] is.
+    /// Cancel safe, like [`Admission::admit`].
     pub(super) async fn take(
         mut self,
         directories: Arc<Mutex<Directories>>,
@@ -114,9 +115,10 @@ impl Look {
         }
     }
 
-    /// A file is missing while it is removed and made again; only one that stays away is told of.
+    /// Handles a missing file and returns whether the check is complete. A file that is being replaced may be missing
+    /// for a moment, so a warning is logged only if it stays missing.
     fn miss(&mut self) -> bool {
-        // One that was never there is not gone.
+        // A file from which no version was ever made is not missed.
         let is_missed = self.deployment.live_version() > 0;
         if self.is_final && is_missed && !self.memory.is_absence_told {
             self.memory.is_absence_told = true;
@@ -133,7 +135,7 @@ impl Look {
             origin: Origin::File,
             expected: None,
         };
-        // Either way the log has it, and so has the list of versions.
+        // The log and the list of versions have the outcome in either case.
         let _ = admission.admit(&self.deployment, proposal).await;
     }
 
@@ -141,7 +143,7 @@ impl Look {
         let (guest, path) = (Arc::clone(&self.guest), self.path.clone());
         let mut directories = directories.lock_owned().await;
         let found = tokio::task::spawn_blocking(move || {
-            // Before the file is read: what changes from here on is heard, and looked at again.
+            // Watch before reading the file, so that any later change causes another check.
             directories.follow(&guest, &path);
             (Stamp::of(&path), find(&path))
         });
@@ -178,8 +180,8 @@ fn find(path: &Path) -> Found {
     }
 }
 
-/// Whether these bytes look like what a writer is not yet done with: too few, space that is still to be filled, or a
-/// component that breaks off.
+/// Returns whether a writer seems to be unfinished with these bytes: too few of them, zeros that are still to be
+/// filled, or a truncated component.
 fn is_partial(bytes: &[u8]) -> bool {
     const HEADER_BYTES: usize = 8;
     bytes.len() < HEADER_BYTES
@@ -193,7 +195,7 @@ mod tests {
 
     #[test]
     fn a_beginning_is_told_from_a_whole() {
-        // A component with one custom section: id, size, name.
+        // A component with one custom section: ID, size, name.
         let component = b"\0asm\x0d\0\x01\0\0\x05\x04name";
         assert!(!is_partial(component));
         for bytes in [&b""[..], &component[..4], &component[..12], &[0; 4096]] {

@@ -1,6 +1,6 @@
-//! The way to a file: which names have to be watched to hear of everything that changes what a path leads to. Follows
-//! symbolic links itself, because each of them may be pointed elsewhere (Kubernetes mounts files as `name -> ..data/name`
-//! and `..data -> ..2030_01_01`, and replaces the latter).
+//! The names that must be watched to detect every change of the file that a path leads to. Symbolic links are followed
+//! here, because each of them may be replaced. Kubernetes, for example, mounts files as `name -> ..data/name` and
+//! `..data -> ..2030_01_01`, and replaces the latter.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
@@ -11,17 +11,17 @@ use std::time::SystemTime;
 /// As many links as Linux follows.
 const LINKS_MAX: usize = 40;
 
-/// The names on the way to a file that decide what it leads to, each by a path without links.
+/// The names that decide which file a path leads to. Each is a path without links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Trace {
-    /// The file, every link on the way, or the first name that is missing.
+    /// The file and every link on the way, or the first name that is missing.
     pub(super) names: BTreeSet<PathBuf>,
-    /// The directories that hold them.
+    /// The directories that contain these names.
     pub(super) directories: BTreeSet<PathBuf>,
 }
 
 impl Trace {
-    /// Follows `path` as far as it leads. Blocks as a file system does.
+    /// Follows `path` as far as possible. Blocks as long as the file system does.
     pub(super) fn of(path: &Path) -> Self {
         let mut trace = Self::default();
         let Ok(path) = std::path::absolute(path) else {
@@ -54,7 +54,7 @@ impl Trace {
                         ahead.push_front(part);
                     }
                 }
-                // The file itself, or nothing: what comes behind it does not exist, either.
+                // The file itself, or a missing name, after which nothing else can exist.
                 _ => break,
             }
         }
@@ -70,8 +70,8 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
     })
 }
 
-/// Which file a path leads to, and when it last changed. Two that are equal say nothing of the content: a file may be
-/// written twice between two ticks of the clock.
+/// The identity of a file and its last change. Equal stamps do not prove equal content: a file may be written twice
+/// within one clock tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     identity: Identity,
@@ -80,11 +80,11 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// Which file or directory it is, whatever it is called.
+/// The device and inode numbers of a file or directory, which do not depend on its name.
 pub(super) type Identity = (u64, u64);
 
 impl Stamp {
-    /// What the path leads to now; `None` where that is nothing, or cannot be told.
+    /// Returns the stamp of the file that the path leads to now. `None` if there is none, or if it cannot be read.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = path.metadata().ok()?;
         Some(Self {
@@ -96,7 +96,7 @@ impl Stamp {
     }
 }
 
-/// Which directory a path leads to now.
+/// Returns the identity of the directory that a path leads to now.
 pub(super) fn identity(path: &Path) -> Option<Identity> {
     let metadata = path.metadata().ok()?;
     Some((metadata.dev(), metadata.ino()))
@@ -108,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// A folder whose own path has no links, and a trace in it by short names.
+    /// Returns a folder whose own path has no links, and that path.
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().canonicalize().unwrap();

@@ -1,4 +1,4 @@
-//! Which runs are cut for requests that queue, and which are not.
+//! Tests which runs are cut in favor of queued requests, and which are not.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::*;
 use crate::guest::gate::Gate;
 
-/// A gate with so many places, and a pool with more than enough.
+/// Returns limits with this many slots for the guest, and more than enough for the pool.
 fn gates(places: usize) -> Gates {
     let gate = |places| Arc::new(Gate::new(places, 1 << 10, Duration::from_secs(60)));
     Gates::new(gate(places), gate(1 << 10))
 }
 
-/// `count` runs inside that wait; the one at place n has waited for a minute in which its client moved n bytes.
+/// Starts `count` runs that wait. Run n has waited for a minute, in which its client moved n bytes.
 async fn waiting(gates: &Gates, count: usize) -> Vec<(Permit, Client)> {
     let mut runs = Vec::new();
     for bytes in 0..count {

@@ -1,4 +1,4 @@
-//! Work of a few lines in place of a guest's: where it computes, and what it is told.
+//! Tests where work computes and which result it returns. A few lines replace the work of a real guest.
 
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::guest::log::Allowance;
 use crate::guest::settings::Limits;
 use crate::telemetry::metrics::GuestMetrics;
 
-/// A lane and one slot.
+/// A background pool, and a concurrency limit of one slot.
 struct Bench {
     lane: Arc<Lane>,
     habit: Arc<Habit>,
@@ -71,7 +71,7 @@ impl Bench {
     }
 }
 
-/// Computes for so many milliseconds, a turn each.
+/// Computes for this many milliseconds, with one turn per millisecond.
 async fn burn(milliseconds: u32) {
     for _ in 0..milliseconds {
         let turn = thread_cpu_time() + Duration::from_millis(1);
@@ -87,8 +87,8 @@ fn is_in_lane() -> bool {
 
 #[tokio::test]
 async fn short_work_never_sees_the_lane() {
-    // The threshold is in wall time. On a busy machine another process can stretch 1 ms of work beyond it: such a run
-    // proves nothing and is repeated.
+    // The threshold is in wall time. On a busy machine another process can stretch 1 ms of work beyond it. Such a run proves nothing and is
+    // repeated.
     loop {
         let bench = Bench::new();
         let started = Instant::now();
@@ -161,7 +161,7 @@ async fn a_panic_in_the_lane_is_the_requests_own() {
     });
     let panic = request.await.unwrap_err().into_panic();
     assert_eq!(panic.downcast_ref::<String>().unwrap(), "in the lane: true");
-    // The lane's threads are all there still, and the slot is free.
+    // All threads of the pool still exist, and the slot is free.
     let again = async {
         burn(10).await;
         Ok(())

@@ -1,7 +1,7 @@
-//! A run in the slow lane: whose turn it is to touch the work, the request's or the lane's.
+//! A run in the background pool. Its phase decides whether the request or the pool may access the work.
 //!
-//! A thread of the lane may stand still at any line for as long as others want the processor. So a request never waits for
-//! one: who moves `phase` owns what the phase says, and the locks below are only ever taken by the owner.
+//! A thread of the pool may be descheduled at any line for as long as other threads want the processor. So a request never waits for one.
+//! The thread that changes `phase` owns the data that the new phase covers, and the locks below are only ever taken by the owner.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,29 +20,29 @@ use crate::guest::lane::{Turn, thread_cpu_time};
 use crate::guest::log::GuestLog;
 use crate::limits::LANE_THRESHOLD;
 
-/// Which part of the time that a run has waited for something outside it may compute on the serving threads again.
+/// A run may compute on the serving threads again for its waiting time divided by this. Only waits for something outside count.
 const WAITING_EARNS: u32 = 10;
-/// How much it must have earned to return to them.
+/// Time that a run must have earned before it returns to the serving threads.
 const RETURN_AT: Duration = Duration::from_millis(1);
 
-/// In place of a time.
+/// Value of a time that is not set.
 const NEVER: u64 = 0;
 
-/// The job rests until the request says go on. The request's.
+/// The job is at rest until the request lets it run. The request owns it.
 const RESTING: u8 = 0;
-/// In the lane's queue. Whoever moves it on first.
+/// The job is in the pool's queue. The thread that changes this phase first owns it.
 const DUE: u8 = 1;
-/// On a thread of the lane, which holds the job. That thread's.
+/// A thread of the pool holds the job and owns it.
 const TAKING: u8 = 2;
-/// Ended; how is there for the request.
+/// The work has ended, and the request owns the result.
 const OVER: u8 = 3;
-/// Nobody wants it any more: who has the job drops it.
+/// The request no longer uses this. If a thread of the pool holds the job, that thread drops it.
 const GONE: u8 = 4;
 
-/// See the module.
+/// The state of a run in the background pool, shared by the request and the pool.
 pub(super) struct Ticket {
     terms: Terms,
-    /// The runtime of the request: the guest's timers and connections belong to it.
+    /// The runtime of the request, which owns the guest's timers and connections.
     runtime: Handle,
     phase: AtomicU8,
     job: Owned<Job>,
@@ -51,10 +51,10 @@ pub(super) struct Ticket {
     request: AtomicWaker,
     /// Whether the work has something to do.
     is_woken: AtomicBool,
-    /// In nanoseconds, as is the next.
+    /// In nanoseconds, like the next field.
     computed: AtomicU64,
     busy: AtomicU64,
-    /// Since when it is busy, or waits if it rests, in nanoseconds from `start`.
+    /// Time at which it became busy or, at rest, began to wait, in nanoseconds from `start`.
     since: AtomicU64,
     start: Instant,
 }
@@ -64,16 +64,16 @@ enum End {
     Panicked(Box<dyn Any + Send>),
 }
 
-/// What a request is told that wants its guest to go on.
+/// The result for a request that wants its guest to run on.
 pub(super) enum GoOn {
     Wait,
     Over(Done),
     Panicked(Box<dyn Any + Send>),
-    /// It has waited for long: it may compute on the request's task again, for so long.
+    /// The run has waited for a long time. It may compute on the request's task again, for this duration.
     Here(Job, Duration),
 }
 
-/// What only the owner of a phase touches; a lock that nobody ever waits for.
+/// A value that only the owner of a phase accesses, so that its lock is never contended.
 struct Owned<T>(Mutex<Option<T>>);
 
 impl<T> Owned<T> {
@@ -95,7 +95,7 @@ impl Ticket {
             job: Owned(Mutex::new(Some(job))),
             end: Owned(Mutex::new(None)),
             request: AtomicWaker::new(),
-            // Whatever it waits for wakes the request's task still.
+            // Everything that the work waits for still wakes the request's task, so assume that the work was woken.
             is_woken: AtomicBool::new(true),
             computed: AtomicU64::new(nanos(computed)),
             busy: AtomicU64::new(0),
@@ -108,7 +108,7 @@ impl Ticket {
         Duration::from_nanos(self.computed.load(SeqCst))
     }
 
-    /// How long it has computed or waited for its turn to.
+    /// Returns how long it has computed or waited for its turn.
     pub(super) fn busy(&self) -> Duration {
         let now = if self.is_at_its_turn() {
             self.elapsed()
@@ -122,9 +122,9 @@ impl Ticket {
         matches!(self.phase.load(SeqCst), DUE | TAKING)
     }
 
-    /// Lets the work take another turn if it has something to do; the request is woken after it.
+    /// Lets the work take another turn if it has something to do. The request is woken after the turn.
     pub(super) fn go_on(self: &Arc<Self>, request: &Waker) -> GoOn {
-        // Before looking: what happens from here on wakes it.
+        // Registers before the phase is read, so that every later change wakes the request.
         self.request.register(request);
         match self.phase.load(SeqCst) {
             RESTING if self.is_woken.load(SeqCst) => self.leave_rest(),
@@ -151,7 +151,7 @@ impl Ticket {
         GoOn::Wait
     }
 
-    /// The job, for the request's own task, if it rests.
+    /// Returns the job to the request's own task, if the job is at rest.
     pub(super) fn take_back(&self) -> Option<Job> {
         let is_resting = self
             .phase
@@ -166,7 +166,7 @@ impl Ticket {
         terms.lane.push(&terms.guest, terms.source, turn);
     }
 
-    /// Drops the job, though not here, unless a thread of the lane has it: then that one does.
+    /// Drops the job on another thread. If a thread of the pool holds the job, that thread drops it.
     pub(super) fn cancel(&self) {
         if matches!(self.phase.swap(GONE, SeqCst), RESTING | DUE)
             && let Some(job) = self.job.take()
@@ -176,10 +176,10 @@ impl Ticket {
         }
     }
 
-    /// Puts the job down again, where it waits for the request or for its next turn.
+    /// Puts the job back, where it waits for the request or for its next turn.
     fn put_down(self: &Arc<Self>, job: Job) {
         let has_answered = self.terms.has_answered.is_set();
-        // Before its answer there is nothing that the request would have to look at.
+        // Before the guest has answered, there is nothing that the request must look at.
         let is_woken = self.is_woken.load(SeqCst);
         let next = if is_woken && !has_answered {
             DUE
@@ -190,7 +190,7 @@ impl Ticket {
         self.job.put(job);
         self.busy.fetch_add(busy, SeqCst);
         if is_woken && has_answered {
-            // It rests for the request's sake and waits for nothing.
+            // It is at rest only for the sake of the request, and waits for nothing.
             self.since.store(NEVER, SeqCst);
         } else {
             self.mark();
@@ -206,8 +206,8 @@ impl Ticket {
         if next == DUE {
             self.queue();
         } else {
-            // The request has to see that the guest rests: if it waits for its client, the deadline stands still and its place can be
-            // taken. A wake-up that came during the turn was left to this line as well.
+            // The request must notice that the guest is at rest: if the guest waits for its client, the deadline is paused and the run may
+            // be cut. This also delivers a wake-up that arrived during the turn.
             self.request.wake();
         }
     }
@@ -221,9 +221,9 @@ impl Ticket {
         {
             self.request.wake();
         } else {
-            // Nobody asks for it any more.
+            // The request no longer asks for the result.
             drop(self.end.take());
-            // Its run is over, and has logged what the guest had written by then.
+            // The run is over, and has logged the guest's output up to that time.
             self.terms.log.finish();
         }
     }
@@ -232,7 +232,7 @@ impl Ticket {
         self.since.store(nanos(self.start.elapsed()).max(1), SeqCst);
     }
 
-    /// Since the last mark.
+    /// Returns the time since the last mark.
     fn elapsed(&self) -> Duration {
         let since = Duration::from_nanos(self.since.load(SeqCst));
         self.start.elapsed().saturating_sub(since)
@@ -265,7 +265,7 @@ impl Turn for Ticket {
                 None => return self.put_down(job),
             },
         };
-        // First the instance, so that its slot is free when the request hears of it.
+        // Drops the instance first, so that its slot is free when the request is notified.
         drop(job);
         self.settle(end);
     }
@@ -278,14 +278,14 @@ impl Wake for Ticket {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.is_woken.store(true, SeqCst);
-        // At its turn, the lane looks by itself.
+        // During a turn, and while it is queued, the pool checks the flag itself.
         if self.phase.load(SeqCst) == RESTING {
             self.request.wake();
         }
     }
 }
 
-/// Logs what the guest has written on its way out.
+/// A guard that logs, when dropped, the output that the guest wrote while its instance was dropped.
 struct Finish(GuestLog);
 
 impl Drop for Finish {

@@ -1,4 +1,4 @@
-//! Grants against URLs in all their spellings.
+//! Grants against URLs in all spellings.
 
 use super::*;
 
@@ -10,7 +10,7 @@ fn granted(hosts: &str) -> Vec<OutboundHost> {
 }
 
 fn reaches(hosts: &str, uri: &str) -> bool {
-    // A text that the interface's own check refuses before us reaches nothing.
+    // A text that the interface's own parser refuses reaches no host.
     let Ok(uri) = uri.parse::<Uri>() else {
         return false;
     };
@@ -66,7 +66,7 @@ fn user_information_is_refused_and_not_shown() {
             "{uri}"
         );
     }
-    // Nor does a granted name in its place let another host through.
+    // A granted name in the user information does not allow another host.
     for uri in [
         "http://api.test@evil.test/",
         "http://api.test:80@evil.test/",
@@ -129,7 +129,8 @@ fn a_host_is_the_same_in_every_spelling() {
     }
 }
 
-/// However an address is spelled, it is that address to a grant: neither a name that a pattern fits, nor another one.
+/// An address is matched as that address in every spelling: never as a name that a pattern matches, nor as another
+/// address.
 #[test]
 fn an_address_is_an_address_in_every_spelling() {
     let mut random = fastrand::Rng::with_seed(1);

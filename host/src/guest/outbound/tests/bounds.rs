@@ -1,4 +1,4 @@
-//! How many connections there are: of one guest, of all, and what gives way when a bound is reached.
+//! The limits on connections, of one guest and of all, and which connections are closed when a limit is reached.
 
 use super::*;
 
@@ -119,7 +119,7 @@ async fn a_call_that_stopped_waiting_keeps_no_place() {
         _ = holder => panic!("it is not answered"),
         () = others => {}
     }
-    // The holder is gone as well.
+    // The call that held the connection was dropped as well.
     assert_eq!(
         text(send(&guest, server.port).await.unwrap())
             .await
@@ -138,7 +138,7 @@ async fn an_idle_connection_is_closed_after_a_while() {
     eventually("closed", || guest.open() == 0).await;
 }
 
-/// The head of this answer takes most of a memory limit of 2 KiB.
+/// The head of this response takes most of a memory limit of 2 KiB.
 const LONG_HEAD: &str = concat!(
     "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nlong: ",
     "________________________________________________________________________________________________________________",

@@ -1,4 +1,4 @@
-//! TLS: the name is checked, and a connection is kept as a plain one is.
+//! TLS: the name is checked, and a connection is reused like a plain one.
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -8,7 +8,7 @@ use tokio_rustls::TlsAcceptor;
 use super::super::connect::tls_config_of;
 use super::*;
 
-/// A server for `api.test` with a certificate of its own, and a guest whose host trusts it.
+/// Starts a server for `api.test` with a self-signed certificate, and creates a guest that trusts it.
 async fn start() -> (Server, Arc<GuestPool>) {
     let CertifiedKey { cert, signing_key } =
         generate_simple_self_signed(["api.test".to_owned()]).unwrap();

@@ -1,4 +1,4 @@
-//! Whose call gets the next connection: a client with many calls delays itself, and not a visitor with one.
+//! The order in which calls get connections: a client with many calls delays itself, but not a visitor with one.
 
 use std::sync::Mutex;
 
@@ -8,7 +8,7 @@ use crate::guest::account::Account;
 use crate::limits::{OUTBOUND_WAIT_MAX, OUTBOUND_WAITERS_MAX};
 use crate::quota::PeerKey;
 
-/// The client with the number, by its one connection.
+/// The client with this number, which has one connection.
 fn client(number: u8) -> Source {
     Source {
         peer: Some(PeerKey::of([10, 0, 0, number].into())),
@@ -19,12 +19,12 @@ fn client(number: u8) -> Source {
 const FLOOD: u8 = 1;
 const VISITOR: u8 = 2;
 
-/// The clients whose calls were answered, in their order.
+/// The clients whose calls were answered, in order.
 #[derive(Default)]
 struct Answered(Mutex<Vec<u8>>);
 
 impl Answered {
-    /// One call of a client; whether it was answered.
+    /// Makes one call for a client. Returns whether it was answered.
     async fn call(&self, number: u8, guest: &Arc<GuestPool>, port: u16) -> bool {
         let (guest, method) = (Arc::clone(guest), Method::GET);
         let (destination, request) = (destination(port), request(method));
@@ -49,14 +49,14 @@ impl Answered {
         }
     }
 
-    /// Calls of the flood.
+    /// Makes calls of the flooding client.
     async fn calls(&self, count: usize, guest: &Arc<GuestPool>, port: u16) -> usize {
         let calls = (0..count).map(|_| self.call(FLOOD, guest, port));
         let answered = futures_util::future::join_all(calls).await;
         answered.into_iter().filter(|answered| *answered).count()
     }
 
-    /// Whether no more than one call of the flood was answered before the visitor's.
+    /// Asserts that at most one call of the flooding client was answered before the visitor's.
     #[track_caller]
     fn assert_visitor_was_soon(&self) {
         let order = self.0.lock().unwrap();
@@ -65,7 +65,7 @@ impl Answered {
     }
 }
 
-/// A call of the flood that holds its connection, and the server that lets it.
+/// Makes a call of the flooding client that holds its connection. Returns it with its server.
 async fn holder(guest: &Arc<GuestPool>) -> (Response<WasiBody>, Server) {
     let server = Server::start(&[STALLS]).await;
     let tally = Tally::new(1 << 20);

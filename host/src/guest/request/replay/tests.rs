@@ -1,4 +1,4 @@
-//! Bodies that are read once, read again, read ahead, and that fail on the way.
+//! Bodies that are read once, read again, or read ahead, and bodies that fail while they are read.
 
 use futures_util::{StreamExt, stream};
 use http_body_util::{Empty, Full, StreamBody};
@@ -186,7 +186,7 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
         (body.is_awaited(), body.state()),
         (true, BodyState::Awaited)
     );
-    // A guest that does not read what has come cannot say that it waits for it.
+    // A guest that does not read bytes that have arrived does not count as waiting for them.
     sender.send(b"a").unwrap();
     assert_eq!((body.is_awaited(), body.state()), (false, BodyState::Sound));
     assert!(poll(&mut reader));
@@ -200,7 +200,7 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
 async fn a_total_of_what_one_body_costs_at_most_takes_a_body_in_the_smallest_pieces() {
     const PIECE: &str = "0123456789abcdef0123456789abcdef";
     let replay_bytes_max = 256 * PIECE.len();
-    // As many pieces as are kept, and more than that to come.
+    // As many tiny pieces as are kept, followed by more.
     let mut pieces = vec!["x"; 1024];
     pieces.extend([PIECE; 1024]);
     let cost_max = read_ahead_cost_max(u64::MAX, replay_bytes_max, PIECE.len());
@@ -224,7 +224,7 @@ fn what_a_body_costs_is_bounded_by_its_own_limit_and_is_nothing_where_none_is_ke
     assert_eq!(read_ahead_cost_max(u64::MAX, 0, 16 << 10), 0);
 }
 
-/// A total of 1,000 bytes, and places of requests of one client.
+/// Returns a total of 1,000 bytes, and a function that makes request reservations for one client.
 fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
     let quotas = Quotas::new(Totals {
         request_bytes: 1000,
@@ -258,7 +258,7 @@ async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
         assert_eq!(used(), 4 + 2 * PIECE_COST, "another run may read it");
     }
     assert!(!kept.is_gone());
-    // A guest that reads as the bytes come is not refused them: they are not kept.
+    // A guest that reads bytes while they arrive gets them, although they are not kept.
     let streamed = body(&["x"; 20], 100, 100).charged_to(&places[2]);
     assert_eq!(text(streamed.reader()).await.unwrap(), "x".repeat(20));
     assert!(streamed.is_gone());
@@ -286,7 +286,7 @@ async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
 
     let _taken = ask().unwrap();
 
-    // A task of its own lets go of it.
+    // The kept pieces are released in a separate task.
     tokio::task::yield_now().await;
     assert_eq!(body.lock().kept.len(), 0);
     assert_eq!(text(reader).await.unwrap(), "gh");
@@ -307,12 +307,12 @@ async fn a_queued_request_gives_way_with_its_body() {
     let ask = || visitor.reserve(Resource::RequestBytes, 200);
     assert!(ask().is_err(), "the host works for both");
     queued.set_phase(Phase::Queued).unwrap();
-    // No sign of it reaches what is remembered of the refusal.
+    // Queueing the request does not update the remembered refusal, which must expire first.
     tokio::time::sleep(2 * crate::limits::QUOTA_BARREN).await;
     let _taken = ask().unwrap();
     assert!(queued.is_revoked() && !working.is_revoked());
     assert!(bodies[0].is_gone() && !bodies[1].is_gone());
-    // A run that has begun keeps what it has not read, whatever its request waits for.
+    // A run that has begun keeps the bytes that it has not read, whatever its request waits for.
     let mut reader = bodies[1].reader();
     working.set_phase(Phase::WaitsForClient).unwrap();
     let stranger = quotas.peer([127, 0, 0, 3].into());
