@@ -1,7 +1,8 @@
-//! Where rows live: one trait for all stores. Knows rows, ids and commit tokens; knows no cookies, no guests, no policy.
+//! The storage layer: one trait that every session store implements. Knows rows, ids and commit tokens; knows no
+//! cookies, no guests and no policy.
 //!
-//! Every change is one compare-and-swap per row. A created id is inserted, a loaded one only updated, so no store can
-//! write a destroyed session back. Stores take many rows at once, so that commits that wait can travel together.
+//! Every change is one compare-and-swap per row. A created id is inserted and a loaded id is only updated, so no store
+//! can write a destroyed session back. The methods take many rows per call, so that waiting commits can be batched.
 
 #[cfg(any(test, feature = "contract"))]
 pub mod contract;
@@ -22,71 +23,75 @@ use bytes::Bytes;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 use crate::telemetry::metrics::Scrape;
 
-/// A future a store returns.
+/// The future that every method of a store returns.
 pub type StoreFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// A place that keeps sessions.
+/// A session store.
 ///
-/// All times are the host's clock in whole seconds since the epoch, passed in, never the database's own.
-/// Every method is bounded in time by the store's own timeouts.
+/// All times are the host's clock in whole seconds since the epoch. The caller passes them in; a store never uses the
+/// database's clock. The store's own timeouts bound every method.
 ///
-/// Cancel safety: a dropped `commit_many` may still take effect; call it from a task that is never cancelled. What still
-/// waits of a dropped `load_many` is not done.
+/// Cancel safety: a dropped `commit_many` may still take effect; call it from a task that is never cancelled. A dropped
+/// `load_many` does not read the rows that are still waiting.
 pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
-    /// Reads rows, one answer per id in the same order; `None` where the row is absent or expired before `now_s`.
+    /// Reads rows and returns one result per id, in the same order: `None` if the row is absent or expired before
+    /// `now_s`.
     ///
     /// # Errors
-    /// When the store did not answer in time; then nothing is known of any of the rows.
+    /// Returns an error if the store does not answer in time. The state of all the rows is then unknown.
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
         now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>>;
 
-    /// Applies changes, each on its own (no transaction over several rows), durably; one verdict per change in the same order.
+    /// Applies each change durably and on its own, without a transaction over several rows. Returns one verdict per
+    /// change, in the same order.
     ///
-    /// No id may be named twice in one call.
+    /// An id must not occur twice in one call.
     fn commit_many<'a>(
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
     ) -> StoreFuture<'a, Vec<Verdict>>;
 
-    /// Moves the expiry of rows that are still valid at `now_s`; others are left alone. Best effort.
+    /// Moves the expiry of rows that are still valid at `now_s` and leaves other rows alone. Best effort.
     ///
     /// # Errors
-    /// When the store did not answer in time; some rows may have been touched.
+    /// Returns an error if the store does not answer in time. Some rows may have been touched.
     fn touch_many<'a>(
         &'a self,
         touches: &'a [Touch],
         now_s: i64,
     ) -> StoreFuture<'a, Result<(), StoreError>>;
 
-    /// Deletes at most `rows_max` rows that expired before `now_s` and returns how many; by primary key, in one short statement.
+    /// Deletes at most `rows_max` rows that expired before `now_s`, by primary key in one short statement, and returns
+    /// their number.
     ///
     /// # Errors
-    /// When the store did not answer in time; the next call goes on where this one stopped.
+    /// Returns an error if the store does not answer in time. The next call continues where this one stopped.
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>>;
 
-    /// Whether rows keep commit tokens. Where they do not (an existing table that may not be altered), a commit whose
-    /// reply was lost cannot be decided.
+    /// Returns whether rows keep commit tokens. Without tokens (an existing table that must not be altered), a commit
+    /// whose reply was lost stays undecided.
     fn keeps_tokens(&self) -> bool;
 
-    /// Why it refuses all writes until the host is restarted, if it does; it may go on reading. For the log, as every error.
+    /// Returns the reason if the store refuses all writes until the host is restarted. Such a store may still serve
+    /// reads. Like every store error, the reason is for the log only.
     fn halted(&self) -> Option<StoreError> {
         None
     }
 
-    /// The servers that it may use, in the order in which they are preferred; none where it has no list of servers.
+    /// Returns the servers that the store may use, in order of preference. Empty if the store has no list of servers.
     fn servers(&self) -> Vec<ServerStanding> {
         Vec::new()
     }
 
-    /// Uses the first server of the list from now on, and lets those be used again that were left after a failure: the operator's
-    /// word. Its name.
+    /// Makes the first server of the list the server in use and returns its name. Servers that were left after a
+    /// failure may be used again. Called only on an explicit command of the operator.
     ///
     /// # Errors
-    /// When that server does not serve, or there is no list; then nothing has changed.
+    /// Returns an error if that server does not serve or the store has no list of servers. Nothing has changed then.
     fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
         Box::pin(async {
             Err(StoreError {
@@ -96,75 +101,79 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         })
     }
 
-    /// Adds the counters that only this kind of store has.
+    /// Adds the metrics that only this kind of store has.
     fn tell(&self, _scrape: &Scrape) {}
 }
 
-/// One server of a store's list. For the operator alone: it names servers and their errors.
+/// The state of one server in a store's list. Only for the operator: it names servers and their errors.
 #[derive(Clone, Debug)]
 pub struct ServerStanding {
-    /// Its address.
+    /// The server's address.
     pub name: String,
-    /// Whether the store uses it now.
+    /// Whether the store uses this server now.
     pub is_in_use: bool,
-    /// Whether it gave connections lately because the one in use gave none.
+    /// Whether this server recently gave connections because the server in use had none left.
     pub is_helping: bool,
-    /// Whether it was left after a failure and is used again only after [`SessionStore::prefer_first`] or a restart.
+    /// Whether the server was left after a failure. It is used again only after [`SessionStore::prefer_first`] or a
+    /// restart.
     pub is_barred: bool,
-    /// What it is, if a connection has told.
+    /// The server's description of itself, once a connection has read it.
     pub is: Option<String>,
-    /// Connections to it.
+    /// Number of open connections to this server.
     pub connections: usize,
-    /// How many there may be: fewer than were configured while it refuses more.
+    /// The maximum number of connections. Lower than the configured maximum while the server refuses more.
     pub connections_max: usize,
-    /// Why it is left alone just now.
+    /// The reason why the store currently does not use this server.
     pub failure: Option<String>,
 }
 
-/// One row's change.
+/// A change to one row.
 #[derive(Clone, Debug)]
 pub struct Commit {
-    /// The row, by the id it was loaded or is created under.
+    /// The id under which the row was loaded or is created.
     pub id: SessionId,
-    /// What becomes of it.
+    /// The change to apply.
     pub change: Change,
 }
 
-/// What a commit does to its row.
+/// The change that a commit makes to its row.
 #[derive(Clone, Debug)]
 pub enum Change {
-    /// Inserts the row; [`Verdict::Conflict`] if the id exists.
+    /// Inserts the row. The verdict is [`Verdict::Conflict`] if the id exists.
     Create(SessionRecord),
-    /// Replaces the row if it is still `base` and still valid; [`Verdict::Conflict`] otherwise.
+    /// Replaces the row if it still equals `base` and is still valid. Otherwise the verdict is [`Verdict::Conflict`].
     ///
-    /// `record.tokens` is `base.tokens` with this commit's token pushed, so a committed row always differs from its base.
+    /// `record.tokens` is `base.tokens` with this commit's token pushed, so a committed row always differs from its
+    /// base.
     Update {
-        /// What was read.
+        /// The row as it was read.
         base: RowVersion,
-        /// What it becomes. Its `created_at_s` is written only where the row has none yet.
+        /// The new row. Its `created_at_s` is written only if the row has none yet.
         record: SessionRecord,
-        /// The id it moves to, by `renew` and `regenerate`.
+        /// The new id, if `renew` or `regenerate` moves the row.
         new_id: Option<SessionId>,
     },
-    /// Deletes the row: whatever it holds, or with a base only if it is still that and still valid ([`Verdict::Conflict`] otherwise).
-    /// Without a base an absent row counts as [`Verdict::Committed`].
+    /// Deletes the row. With a base, deletes it only if it still equals the base and is still valid; otherwise the
+    /// verdict is [`Verdict::Conflict`]. Without a base, deletes whatever the row holds, and an absent row counts as
+    /// [`Verdict::Committed`].
     Delete {
-        /// What was read, if anything was.
+        /// The row as it was read, if it was read.
         base: Option<RowVersion>,
     },
 }
 
-/// What a compare-and-swap compares: tokens *and* data, because Express writes the data and not the tokens.
+/// The part of a row that a compare-and-swap compares: tokens *and* data, because Express writes the data but not the
+/// tokens.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RowVersion {
-    /// The row's commit tokens as read.
+    /// The row's commit tokens as they were read.
     pub tokens: TokenHistory,
-    /// The row's data as read, byte for byte.
+    /// The row's data as it was read, byte for byte.
     pub data: Bytes,
 }
 
 impl RowVersion {
-    /// The version that `record` is.
+    /// Returns the version of `record`.
     pub fn of(record: &SessionRecord) -> Self {
         Self {
             tokens: record.tokens.clone(),
@@ -181,50 +190,53 @@ impl fmt::Debug for RowVersion {
     }
 }
 
-/// Moves a row's expiry.
+/// A new expiry for one row.
 #[derive(Clone, Debug)]
 pub struct Touch {
-    /// The row.
+    /// The row's id.
     pub id: SessionId,
-    /// Its new last valid second.
+    /// The row's new last valid second.
     pub expires_at_s: i64,
 }
 
-/// What became of one change.
+/// The outcome of one change.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Durable and visible to every later load.
+    /// The change is durable and visible to every later load.
     Committed,
-    /// Not applied: the row is not what the change expected.
+    /// Not applied: the row differs from the row that the change expected.
     Conflict,
-    /// Not applied: the store rolled it back in favour of another transaction. The row may be what the change expected.
+    /// Not applied: the store rolled the change back in favour of another transaction. The row may still be the row
+    /// that the change expected.
     RolledBack(StoreError),
-    /// The statement left and no answer came: applied or not, now or later.
+    /// The statement was sent but no reply arrived. It may have been applied, may not have been, or may be applied
+    /// later.
     Ambiguous(StoreError),
-    /// Not applied, and not because of the row.
+    /// Not applied, for a reason other than the row's state.
     Failed(StoreError),
 }
 
-/// Why a store did not do as asked. `Display` is for the log alone: it may name hosts and server errors, never ids, data or passwords.
+/// Error returned by a store. Its `Display` text is only for the log: it may name hosts and server errors, but never
+/// ids, data or passwords.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("session store: {detail}")]
 pub struct StoreError {
-    /// Whether trying later may help.
+    /// The class of the error, which says whether a retry may help.
     pub kind: StoreErrorKind,
-    /// For the operator's log.
+    /// Details for the operator's log.
     pub detail: String,
 }
 
-/// What a store error means for the request.
+/// The meaning of a store error for the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoreErrorKind {
-    /// Unreachable, overloaded, read-only or too slow: try later.
+    /// Unreachable, overloaded, read-only or too slow. A later retry may succeed.
     Unavailable,
     /// The row does not fit the store (too large).
     TooLarge,
-    /// The table refuses the row for good: a column cannot hold the value, or a constraint forbids it. Nothing but a change of the
-    /// table helps.
+    /// The table refuses the row permanently: a column cannot hold the value, or a constraint forbids it. Only a change
+    /// of the table helps.
     Refused,
-    /// Anything else: wrong schema, missing grant, corrupt file.
+    /// Any other error, such as a wrong schema, a missing privilege or a corrupt file.
     Broken,
 }

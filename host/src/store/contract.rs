@@ -1,8 +1,8 @@
-//! What every store must do, as checks that run against a real one. Knows the trait alone, no store by name.
+//! The contract of every store, as checks that run against a real one. Knows only the trait, no specific store.
 //!
-//! Unit tests run it on the embedded stores, the end-to-end tests on MySQL. Checks use fresh ids, so they may share one
-//! store; each panics with a message that says which promise was broken. A store without token columns
-//! ([`SessionStore::keeps_tokens`]) is held to everything that data alone can decide.
+//! Unit tests run it on the embedded stores, the end-to-end tests on MySQL. The checks use fresh ids, so they may share
+//! one store. Each check panics with a message that names the broken promise. For a store without token columns
+//! ([`SessionStore::keeps_tokens`]), the checks require everything that the data alone can decide.
 
 mod bulk;
 mod delete;
@@ -16,15 +16,15 @@ use bytes::Bytes;
 use super::{Change, Commit, RowVersion, SessionStore, Touch, Verdict};
 use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 
-/// The time at which the checks read and write, in seconds since the epoch; fits an unsigned 32-bit column.
+/// The time at which the checks read and write, in seconds since the epoch. It fits an unsigned 32-bit column.
 pub const NOW_S: i64 = 1_800_000_000;
 
-/// Runs every check, each on a store that `make` gives (the same one again is fine).
+/// Runs every check, each on a store from `make`, which may return the same store again.
 ///
-/// No reaper may run on the store meanwhile.
+/// No reaper may run on the store during the checks.
 ///
 /// # Panics
-/// When the store breaks a promise.
+/// Panics if the store breaks a promise.
 pub async fn check_all(make: impl AsyncFn() -> Arc<dyn SessionStore>) {
     row::data_comes_back_byte_for_byte(&*make().await).await;
     row::an_absent_row_is_none_and_answers_keep_their_order(&*make().await).await;
@@ -55,7 +55,7 @@ pub async fn check_all(make: impl AsyncFn() -> Arc<dyn SessionStore>) {
     bulk::concurrent_calls_on_many_rows_do_not_disturb_each_other(make().await).await;
 }
 
-/// A row with these data, an hour to live and one token.
+/// Returns a row with this data, an expiry in one hour and one token.
 fn record(data: impl Into<Bytes>) -> SessionRecord {
     SessionRecord {
         data: data.into(),
@@ -65,7 +65,7 @@ fn record(data: impl Into<Bytes>) -> SessionRecord {
     }
 }
 
-/// The record that an update over `base` writes: one more token.
+/// Returns the record that an update of `base` writes: it has one more token.
 fn successor(base: &SessionRecord, data: impl Into<Bytes>) -> SessionRecord {
     SessionRecord {
         data: data.into(),
@@ -74,7 +74,8 @@ fn successor(base: &SessionRecord, data: impl Into<Bytes>) -> SessionRecord {
     }
 }
 
-/// What `store` gives back for `record`: without its own columns only data and expiry.
+/// Returns the record that `store` reads back for `record`. Without Cloakroom's own columns only data and expiry are
+/// kept.
 fn kept(store: &dyn SessionStore, record: &SessionRecord) -> SessionRecord {
     if store.keeps_tokens() {
         return record.clone();
@@ -123,7 +124,7 @@ async fn load(store: &dyn SessionStore, id: &SessionId) -> Option<SessionRecord>
     load_at(store, id, NOW_S).await
 }
 
-/// Creates a row and gives it as the store reads it back.
+/// Creates a row and returns it as the store reads it back.
 async fn created(
     store: &dyn SessionStore,
     id: &SessionId,
@@ -131,7 +132,7 @@ async fn created(
 ) -> SessionRecord {
     let verdict = commit(store, id, Change::Create(record.clone())).await;
     assert_committed(&verdict, "a row with a fresh id is created");
-    // Read at its own last second, so that rows that are expired by NOW_S come back as well.
+    // Read at the row's last second, so that rows that are expired by NOW_S are returned as well.
     let row = load_at(store, id, record.expires_at_s.min(NOW_S)).await;
     row.expect("a created row is there")
 }
@@ -164,7 +165,7 @@ fn assert_conflict(verdict: &Verdict, promise: &str) {
     );
 }
 
-/// Compares rows column by column.
+/// Asserts that two rows are equal, column by column.
 #[track_caller]
 fn assert_row(found: Option<&SessionRecord>, expected: Option<&SessionRecord>, promise: &str) {
     match (found, expected) {

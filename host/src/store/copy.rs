@@ -1,9 +1,10 @@
-//! Copying sessions from one store to another while both are there: passes that can be cut and done again, each of which
-//! writes what differs and nothing else. Knows no URL and no terminal.
+//! Copies sessions from one store to another while both are in use. A pass can be interrupted and repeated, and writes
+//! only differences. Knows no URL and no terminal.
 //!
-//! A pass goes through the source page by page and asks the target for the same ids, so it needs no memory of an earlier one. A
-//! session that ended behind a pass stays in the target until [`Copying::remove`]; only [`Copying::verify`] tells that nothing differs.
-//! Whether anything may be written is asked before the first pass ([`Copying::survey`]).
+//! A pass reads the source page by page and asks the target for the same ids, so it needs no state from an earlier
+//! pass. A session that ended after a pass went by it stays in the target until [`Copying::remove`] runs. Only
+//! [`Copying::verify`] shows that both ends are equal. Before the first pass, [`Copying::survey`] decides whether the
+//! copy may write at all.
 
 mod gauge;
 mod look;
@@ -24,48 +25,48 @@ use crate::limits::{COPY_ATTEMPTS_MAX, COPY_RETRY_WAIT};
 use crate::record::{SessionId, SessionRecord};
 use plan::Plan;
 
-/// Both ends of a copy.
+/// A copy from one store to another.
 #[derive(Debug)]
 pub struct Copying<'a> {
-    /// Where sessions are read. Nothing is written there.
+    /// The store from which sessions are read. Nothing is written to it.
     pub source: &'a dyn Scan,
-    /// Where sessions are written, as a reader sees it.
+    /// The store to which sessions are written, for reading.
     pub target: &'a dyn Scan,
-    /// The same target, as a writer sees it.
+    /// The same target, for writing.
     pub writer: &'a dyn SessionStore,
-    /// The time by which sessions are valid.
+    /// The clock that decides which sessions are valid.
     pub clock: &'a Clock,
-    /// How far it has got.
+    /// The progress of the copy.
     pub gauge: &'a Gauge,
 }
 
-/// Figures of the passes of one run.
+/// Totals over the passes of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Sessions that the target did not have.
     pub copied: u64,
-    /// Sessions that differed in the target, written anew.
+    /// Sessions that differed in the target and were rewritten.
     pub replaced: u64,
-    /// Sessions of which only the expiry differed.
+    /// Sessions that differed only in their expiry.
     pub extended: u64,
-    /// Sessions of the target that the source does not have any more, deleted.
+    /// Sessions deleted from the target because the source no longer has them.
     pub removed: u64,
-    /// Sessions that a host has used in the target since they were copied: left as they are.
+    /// Sessions that a host has used in the target since they were copied. They are left unchanged.
     pub newer: u64,
-    /// Sessions that the target refuses for good.
+    /// Sessions that the target refuses permanently.
     pub refused: u64,
-    /// The target's reason for the first refusal; never an id or data.
+    /// The target's reason for the first refusal. Never contains an id or data.
     pub refusal: Option<String>,
-    /// Rows of the source under keys that no cookie can name: not copied.
+    /// Rows of the source whose key no cookie can name. They are not copied.
     pub unusable: u64,
 }
 
-/// Which end of the copy.
+/// One end of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// Where sessions come from.
+    /// The store from which sessions are copied.
     Source,
-    /// Where sessions go.
+    /// The store to which sessions are copied.
     Target,
 }
 
@@ -78,23 +79,25 @@ impl fmt::Display for End {
     }
 }
 
-/// Why a pass ended early. What it had written stays, and the next run goes on from there.
+/// Error that ended a pass early. Rows already written stay, and the next run continues from there.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("the {end} of the copy failed: {}", error.detail)]
 pub struct CopyError {
     /// The end that failed.
     pub end: End,
-    /// Its error.
+    /// The error of that end.
     pub error: StoreError,
 }
 
 impl Copying<'_> {
-    /// One pass over the source: writes to the target what it lacks and what differs there.
+    /// Runs one pass over the source: writes sessions that the target lacks or that differ there.
     ///
     /// # Errors
-    /// When one of the ends fails for longer than a few attempts. What the target refuses is counted, and is no error.
+    /// Returns an error if one of the ends fails for more than a few attempts. Sessions that the target refuses are
+    /// counted and are not an error.
     ///
-    /// Cancel safety: what was written stays; a session that was about to be written anew may be absent until the next pass.
+    /// Cancel safety: rows already written stay. A session that was about to be rewritten may be absent until the next
+    /// pass.
     pub async fn copy(&self, tally: &mut Tally) -> Result<(), CopyError> {
         let mut walk = self.walk(End::Source, "copying").await;
         while let Some((ids, now_s)) = walk.next().await? {
@@ -105,19 +108,20 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// One pass over the target: deletes the sessions that the source does not have, and no more than were agreed on. Only right while
-    /// no host writes the source and none serves from the target.
+    /// Runs one pass over the target: deletes the sessions that the source does not have, but at most `agreed` of them.
+    /// Correct only while no host writes to the source and no host serves from the target.
     ///
     /// # Errors
-    /// As [`Copying::copy`].
+    /// The same as for [`Copying::copy`].
     ///
-    /// Cancel safety: what was deleted stays deleted; the next pass goes on.
+    /// Cancel safety: deleted sessions stay deleted, and the next pass continues.
     pub async fn remove(&self, agreed: u64, tally: &mut Tally) -> Result<(), CopyError> {
         let mut left = usize::try_from(agreed).unwrap_or(usize::MAX);
         let mut walk = self.walk(End::Target, "removing").await;
         while let Some((ids, now_s)) = walk.next().await? {
             let mut ended = self.absent_in_source(&ids, now_s).await?;
-            // A source that loses more sessions meanwhile is no closed one. The comparison tells.
+            // If the source has lost more sessions since the survey, it is still in use. The comparison at the end
+            // reports that.
             ended.truncate(left);
             let count = ended.len();
             left -= count;
@@ -128,7 +132,7 @@ impl Copying<'_> {
         Ok(())
     }
 
-    /// Makes these sessions in the target what they are in the source; looks again where the target did not do all of it.
+    /// Makes these sessions in the target equal to the source. Compares again if the target did not apply every change.
     async fn settle(
         &self,
         ids: &[SessionId],
@@ -161,7 +165,7 @@ impl Copying<'_> {
         }
     }
 
-    /// Writes a plan; gives the error that may pass, if there was one.
+    /// Writes a plan. Returns the first temporary error, if there was one.
     async fn apply(
         &self,
         plan: Plan,
@@ -177,11 +181,11 @@ impl Copying<'_> {
         };
         let created = self.commit(plan.creates, now_s).await;
         tally.copied += created.committed;
-        // An expired row of the same id lies there.
+        // An expired row with the same id exists in the target.
         let mut rewrites = note(created, refused);
         let updated = self.commit(plan.updates, now_s).await;
         tally.replaced += updated.committed;
-        // The row went on meanwhile, or the table cannot tell its versions apart: the next look decides.
+        // The row changed in the meantime, or the table cannot distinguish its versions. The next comparison decides.
         let mut gone_on = note(updated, refused).len();
         rewrites.extend(plan.rewrites);
         if !rewrites.is_empty() {
@@ -245,14 +249,14 @@ impl Copying<'_> {
                 return Err(CopyError { end, error });
             }
             tokio::time::sleep(COPY_RETRY_WAIT).await;
-            // Ids are never used again: deleting twice deletes once.
+            // Ids are never reused, so deleting twice has the same effect as deleting once.
             deletes = ids.iter().map(delete).collect();
         }
         Ok(())
     }
 }
 
-/// What became of commits.
+/// The outcome of a set of commits.
 #[derive(Default)]
 struct Outcome {
     committed: u64,

@@ -1,30 +1,31 @@
-//! What an examination of a store found: one finding for each subject, of each server. Knows no store and no terminal.
+//! The result of a store examination: one finding per subject and server. Knows no store and no terminal.
 
 use std::fmt;
 
-/// One subject of an examination. `Display` is one line: the server, how it stands, the subject, the finding, the remedy.
+/// The finding on one subject of an examination. `Display` prints one line: the server, the state, the subject, the
+/// finding and the remedy.
 ///
-/// It may name hosts, accounts, tables and SQL that helps; never an id, data or a password.
+/// It may name hosts, accounts, tables and helpful SQL, but never an id, data or a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The server that it is about; none where there is only one, or where it is about all of them.
+    /// The server that the finding is about. `None` if there is only one server or the finding is about all of them.
     pub server: Option<String>,
-    /// What was looked at: `schema`, `charset`, `privileges`, `causality`, `latency`, `clock`.
+    /// The examined subject: `schema`, `charset`, `privileges`, `causality`, `latency` or `clock`.
     pub subject: &'static str,
-    /// How it stands.
+    /// The state of the subject.
     pub state: State,
-    /// What was found.
+    /// Description of the finding.
     pub found: String,
-    /// What helps; empty where nothing has to be done.
+    /// The remedy; empty if nothing has to be done.
     pub remedy: String,
 }
 
-/// How one subject stands.
+/// The state of one examined subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Nothing has to be done.
     Good,
-    /// The store serves; something is slower or weaker than it could be.
+    /// The store serves, but some part is slower or less safe than it could be.
     Warning,
     /// The store cannot serve, or gives wrong answers.
     Fault,
@@ -55,7 +56,7 @@ impl Finding {
         }
     }
 
-    /// A finding that keeps the store from serving.
+    /// Returns a finding that keeps the store from serving.
     pub fn fault(
         subject: &'static str,
         found: impl Into<String>,
@@ -70,7 +71,7 @@ impl Finding {
         }
     }
 
-    /// The same, about the server of this name.
+    /// Returns the same finding, attributed to the server with this name.
     pub(super) fn at(self, server: &str) -> Self {
         Self {
             server: Some(server.to_owned()),
@@ -78,7 +79,7 @@ impl Finding {
         }
     }
 
-    /// Several problems of one subject as one finding; the good one where there is none.
+    /// Merges several problems of one subject into one finding. Returns the good finding if there are no problems.
     pub(super) fn of_problems(
         subject: &'static str,
         good: impl Into<String>,

@@ -1,4 +1,5 @@
-//! Sessions in this process's memory, for tests and throw-away runs. Knows no disk; everything is gone when it is dropped.
+//! Sessions in this process's memory, for tests and temporary use. Nothing is written to disk: all sessions are lost
+//! when the store is dropped.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -9,22 +10,23 @@ use bytes::Bytes;
 use super::{Change, Commit, RowVersion, SessionStore, StoreError, StoreFuture, Touch, Verdict};
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 
-/// A store without durability: one map behind one lock, held for the time of one call and never over an await.
+/// A store without durability: one map behind one lock. The lock is held for the duration of one call and never across
+/// an await.
 ///
-/// It has no bound on its rows but the reaper.
+/// Only the reaper bounds the number of rows.
 #[derive(Default)]
 pub struct MemoryStore {
     rows: Mutex<Rows>,
 }
 
 impl MemoryStore {
-    /// A store without rows.
+    /// Creates a store without rows.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Does what a foreign writer (an Express app with express-mysql-session) does to a row: replaces its data and expiry
-    /// whatever they are, or inserts it, and leaves our tokens and creation time as they stand.
+    /// Writes a row as a foreign writer (an Express app with express-mysql-session) does: replaces its data and expiry
+    /// without comparing them, or inserts it. Leaves Cloakroom's tokens and creation time unchanged.
     pub fn overwrite(&self, id: &SessionId, data: Bytes, expires_at_s: i64) {
         let mut rows = self.lock();
         let (tokens, created_at_s) = match rows.by_id.get(id) {
@@ -42,12 +44,12 @@ impl MemoryStore {
         );
     }
 
-    /// How many rows there are, expired ones among them.
+    /// Returns the number of rows, including expired ones.
     pub fn row_count(&self) -> usize {
         self.lock().by_id.len()
     }
 
-    /// The rows that are valid at `now_s`, the first to expire first.
+    /// Returns the rows that are valid at `now_s`, ordered by expiry with the earliest first.
     pub fn rows(&self, now_s: i64) -> Vec<(SessionId, SessionRecord)> {
         let rows = self.lock();
         let valid = rows.by_expiry.iter().filter(|(at_s, _)| *at_s >= now_s);
@@ -56,7 +58,7 @@ impl MemoryStore {
     }
 
     fn lock(&self) -> MutexGuard<'_, Rows> {
-        // No call leaves the map half changed where it could panic, so a poisoned lock says nothing about the rows.
+        // No call can panic while the map is half changed, so a poisoned lock does not mean damaged rows.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

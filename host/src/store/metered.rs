@@ -1,5 +1,5 @@
-//! A store that is watched: how long its calls take, how they fail, and whether the last one got an answer. Tells the log when the
-//! store fails and when it answers again. Changes nothing of what the store under it does.
+//! A wrapper that measures a store: how long its calls take, how they fail, and whether the last call got an answer. It
+//! logs when the store starts to fail and when it answers again. It does not change the behavior of the wrapped store.
 
 mod outage;
 
@@ -14,7 +14,7 @@ use crate::record::{SessionId, SessionRecord};
 use crate::telemetry::metrics::{Counter, Histogram, Scrape, counter, store_seconds};
 use outage::{News, Outage, Side};
 
-/// See the module.
+/// A store that counts and times the calls to another store.
 #[derive(Debug)]
 pub struct Metered {
     store: Arc<dyn SessionStore>,
@@ -26,7 +26,7 @@ pub struct Metered {
     outage: Outage,
 }
 
-/// What is counted of one kind of call.
+/// The metrics of one kind of call.
 #[derive(Debug)]
 struct Call {
     side: Side,
@@ -39,17 +39,17 @@ struct Call {
     ambiguous: Counter,
 }
 
-/// Whether the store answered when it was asked last. Nothing asks it for this alone.
+/// Whether the store answered the last call. No call is made only to find this out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// It did, or was never asked.
+    /// The store answered, or has not been called yet.
     Up,
-    /// It was unreachable, overloaded or too slow.
+    /// The store was unreachable, overloaded or too slow.
     Down,
 }
 
 impl Metered {
-    /// Watches `store`.
+    /// Wraps `store`.
     pub fn new(store: Arc<dyn SessionStore>) -> Arc<Self> {
         Arc::new(Self {
             store,
@@ -62,7 +62,7 @@ impl Metered {
         })
     }
 
-    /// Whether it answered when it was asked last.
+    /// Returns whether the store answered the last call.
     pub fn standing(&self) -> Standing {
         match self.is_down.load(Ordering::Relaxed) {
             true => Standing::Down,
@@ -70,7 +70,7 @@ impl Metered {
         }
     }
 
-    /// Tells what was counted.
+    /// Adds the metrics to `scrape`.
     pub fn tell(&self, scrape: &Scrape) {
         for call in [&self.load, &self.commit, &self.touch, &self.reap] {
             scrape.add(&call.took);
@@ -123,7 +123,7 @@ impl Metered {
         self.tell_change(call.side, outage);
     }
 
-    /// Logs a change of the store's state: a line for each call would be one for each request.
+    /// Logs a change of the store's state. A line for each failed call would be a line for each request.
     fn tell_change(&self, side: Side, error: Option<&StoreError>) {
         if error.is_none() && !self.outage.is_failing() {
             return;
@@ -155,7 +155,7 @@ impl Metered {
     }
 }
 
-/// What an error leaves open.
+/// Whether a failed call may have been applied.
 #[derive(Clone, Copy)]
 enum Sent {
     NotApplied,
@@ -268,7 +268,7 @@ mod tests {
     use crate::store::contract;
     use crate::store::memory::MemoryStore;
 
-    /// A store whose reads fail while it is told to, in front of one that works.
+    /// A store whose reads fail on demand, in front of a working store.
     #[derive(Debug)]
     struct Failing {
         store: MemoryStore,

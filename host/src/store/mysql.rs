@@ -1,10 +1,11 @@
-//! Sessions in MySQL, MariaDB or anything that speaks their protocol, in Express's table. The one place (with the modules
-//! below it) that names the driver.
+//! Sessions in MySQL, MariaDB or any server that speaks their protocol, in Express's table. Only this module and its
+//! submodules name the driver.
 //!
-//! A change is one autocommit statement whose `WHERE` compares what was read, right at every isolation level. Every wait has
-//! a limit; a server that is gone makes requests fail at once, and is found again by itself. Creations, changes of a row in
-//! place and reads take one of a few lanes, and those that wait for one travel together (`lanes`). Everything else, and
-//! every change of a table without tokens, is a statement of its own on a connection of the pool.
+//! A change is one autocommit statement whose `WHERE` compares the row with the version that was read. This is correct
+//! at every isolation level. Every wait has a limit. While a server is down, requests fail at once; when it is back,
+//! the store finds it again without help. Creations, in-place updates and reads go through a batch queue with a few
+//! workers, and waiting jobs are batched (`lanes`). Everything else, and every change to a table without tokens, is a
+//! separate statement on a connection of the pool.
 
 mod choice;
 mod circuit;
@@ -51,23 +52,23 @@ use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob};
 use schema::Columns;
 use sql::Sql;
 
-/// Time between two looks for a server at start.
+/// Time between two connection attempts at start.
 const START_RETRY: Duration = Duration::from_millis(200);
 
-/// The store. Its connections belong to the runtime it was made on.
+/// A session store in MySQL or a compatible server. Its connections belong to the runtime on which it was created.
 ///
-/// Commits and reads run in tasks of the store's own: a caller that goes away interrupts none. A read that still waits for its lane
-/// then is taken back.
+/// Commits and reads run in tasks of the store's own, so a caller that is dropped does not interrupt them. A read that
+/// is still waiting in the batch queue when its caller is dropped is cancelled.
 pub struct MysqlStore {
     shared: Arc<Shared>,
     tasks: TaskTracker,
     commits: Arc<Lanes<CommitJob>>,
     loads: Arc<Lanes<LoadJob>>,
-    /// Judgements on the table, made at start.
+    /// Findings on the table, made at start.
     findings: Vec<Finding>,
-    /// Whether the data column has a type that keeps the meaning of a text and not its bytes.
+    /// Whether the data column has a type that keeps the meaning of a text but not its bytes.
     rewrites_data: bool,
-    /// None where a server may be one that takes no writes.
+    /// `None` if the store only reads: the server in use may then be one that takes no writes.
     _watch: Option<Watch>,
 }
 
@@ -76,20 +77,20 @@ struct Shared {
     names: SchemaNames,
     sql: Sql,
     columns: Columns,
-    /// Statements at the same time where many rows go one by one.
+    /// Maximum number of concurrent statements when many rows are changed one by one.
     rows_in_flight_max: usize,
     doubts: Doubts,
     contests: Contests,
 }
 
 impl MysqlStore {
-    /// Connects, and finds or makes the table. Later outages are survived; at start a server must be there.
+    /// Connects, and finds or creates the table. At start a server must be reachable; the store survives later outages.
     ///
     /// # Errors
-    /// [`Culprit::Reach`] after [`Options::start_timeout`] without a server; the others at once, for waiting does not help: a
-    /// wrong password, a table that cannot be used.
+    /// Returns [`Culprit::Reach`] if no server was found within [`Options::start_timeout`]. Returns all other errors at
+    /// once, because waiting does not fix a wrong password or an unusable table.
     ///
-    /// Cancel safety: dropping it may leave a change of the table under way.
+    /// Cancel safety: if the future is dropped, a change of the table may still be in progress.
     pub async fn connect(options: &Options) -> Result<Self, ConnectError> {
         let hosts = Hosts::new(options);
         let started_at = Instant::now();
@@ -125,7 +126,7 @@ impl MysqlStore {
             contests: Contests::default(),
         };
         let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
-        // As long as a statement of its own may wait for its connection.
+        // As long as a statement outside the batch queue may wait for its connection.
         let wait_max = options.acquire_timeout + options.connect_timeout;
         Ok(Self {
             commits: Lanes::new(&shared, &tasks, wait_max),
@@ -138,27 +139,30 @@ impl MysqlStore {
         })
     }
 
-    /// Whether its table took ids for equal that differ, when it was looked at: in case, accents or characters without weight.
+    /// Returns whether the table treated different ids as equal when it was checked: ids that differ only in case,
+    /// accents or characters without weight.
     pub fn compares_ids_loosely(&self) -> bool {
         self.shared.columns.is_id_loose
     }
 
-    /// The characters that its data column could hold when it was looked at. A row with others is refused.
+    /// Returns the characters that the data column could hold when it was checked. A row with other characters is
+    /// refused.
     pub fn charset(&self) -> Charset {
         self.shared.columns.charset
     }
 
-    /// What was to be said of its table at start: what it lacks, and what it refuses for good.
+    /// Returns the findings on the table from start: missing features, and rows that it refuses permanently.
     pub fn findings(&self) -> &[Finding] {
         &self.findings
     }
 
-    /// Whether the server writes each session's data anew (MySQL's own JSON): what is read is not what was written.
+    /// Returns whether the server rewrites each session's data (MySQL's JSON type). The data that is read then differs
+    /// from the data that was written.
     pub fn rewrites_data(&self) -> bool {
         self.rewrites_data
     }
 
-    /// Waits for the commits and reads that are under way. New ones may still begin.
+    /// Waits for the commits and reads that are in progress. New ones may still begin.
     pub async fn shutdown(&self) {
         self.tasks.close();
         self.tasks.wait().await;
@@ -273,7 +277,7 @@ impl SessionStore for MysqlStore {
 }
 
 impl MysqlStore {
-    /// Each in a statement of its own.
+    /// Runs each commit in a separate statement.
     async fn commit_alone(&self, commits: Vec<Commit>, now_s: i64) -> Vec<Verdict> {
         if commits.is_empty() {
             return Vec::new();
@@ -282,7 +286,7 @@ impl MysqlStore {
         let task = (self.tasks).spawn(async move { shared.commit_rows(&commits, now_s).await });
         match task.await {
             Ok(verdicts) => verdicts,
-            // It panicked, or the runtime ends: nobody knows how far it got.
+            // The task panicked or the runtime is shutting down, so its progress is unknown.
             Err(_) => (0..count)
                 .map(|_| Verdict::Ambiguous(interrupted()))
                 .collect(),
@@ -300,7 +304,7 @@ impl Shared {
         }
     }
 
-    /// Row by row, as many at once as there are connections, begun in the order of their ids.
+    /// Commits row by row, with at most `rows_in_flight_max` rows at once, started in the order of their ids.
     async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<Verdict> {
         let committer = &self.committer(now_s);
         let mut order: Vec<usize> = (0..commits.len()).collect();

@@ -1,4 +1,5 @@
-//! The task that deletes expired rows, in bounded batches, for as long as the host runs. Knows the trait, no store by name.
+//! The task that deletes expired rows in bounded batches for as long as the host runs. Knows only the `SessionStore`
+//! trait, no specific store.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,19 +13,20 @@ use crate::limits::{
     REAP_BATCH_ROWS_MAX, REAP_FIRST_DELAY_MAX, REAP_PAUSE_FACTOR, REAP_RETRY_DELAY_MIN,
 };
 
-/// When and how much is reaped.
+/// Timing and batch size of the reaper.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Time from the end of one run to the start of the next, give or take a tenth, so that several hosts drift apart.
+    /// Time from the end of one run to the start of the next. It varies by ten percent, so that several hosts drift
+    /// apart.
     pub interval: Duration,
-    /// Longest wait before the first run; no longer than the interval is waited either.
+    /// The longest wait before the first run. The wait is also never longer than `interval`.
     pub first_delay_max: Duration,
-    /// Most rows that one statement deletes.
+    /// Maximum number of rows that one statement deletes.
     pub batch_rows_max: usize,
 }
 
 impl Options {
-    /// The defaults for this interval.
+    /// Returns the default options for this interval.
     pub fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -34,9 +36,10 @@ impl Options {
     }
 }
 
-/// Reaps until `shutdown` is cancelled. A store that fails is tried again, ever more slowly, but at least once per interval.
+/// Reaps until `shutdown` is cancelled. If the store fails, retries with growing delays, but at least once per
+/// interval.
 ///
-/// Cancel safety: may be dropped at any time; a statement under way may still take effect.
+/// Cancel safety: may be dropped at any time; a statement in progress may still take effect.
 pub async fn run(
     store: Arc<dyn SessionStore>,
     clock: Clock,
@@ -71,7 +74,8 @@ async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Option
     }
 }
 
-/// When to run next, and what is worth a line in the log: the beginning of trouble and its end, not each try in between.
+/// The retry schedule. Also decides which results are logged: the first failure and the recovery, not each retry in
+/// between.
 #[derive(Debug)]
 struct Rhythm {
     interval: Duration,
@@ -120,8 +124,8 @@ impl Rhythm {
     }
 }
 
-/// Deletes batch by batch until one comes back short. Leaves the store to the visitors in between: nobody waits for rows to be
-/// deleted, which are invalid all the same.
+/// Deletes batch after batch until a batch is not full. Pauses between batches to leave the store to requests: no
+/// request waits for the deletion of expired rows, because they are invalid in any case.
 async fn reap_all(
     store: &dyn SessionStore,
     clock: &Clock,
@@ -136,15 +140,15 @@ async fn reap_all(
             tracing::debug!(row_count, "expired sessions deleted");
             return Ok(row_count);
         }
-        // A store in memory answers at once: visitors come in between all the same.
+        // A store in memory answers without waiting, so yield here to let requests run between the batches.
         tokio::task::yield_now().await;
         sleep(began_at.elapsed() * REAP_PAUSE_FACTOR).await;
     }
 }
 
-/// `delay`, give or take a tenth.
+/// Returns `delay`, varied by ten percent.
 fn jittered(delay: Duration) -> Duration {
-    // Without random numbers all hosts reap at the same time: a pity, no fault.
+    // Without random numbers all hosts reap at the same time. That is undesirable but not an error.
     let random = getrandom::u32().unwrap_or(u32::MAX / 2);
     let share = f64::from(random) / f64::from(u32::MAX);
     delay.mul_f64(0.9 + 0.2 * share)

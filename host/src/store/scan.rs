@@ -1,19 +1,22 @@
-//! Reading a whole store in the order of its keys, page by page: for copies and for checks. Knows no cookies and no destination.
+//! Reads a whole store page by page in key order, for store copies and store checks. Knows no cookies and no
+//! destination.
 
 use std::fmt;
 
 use super::{StoreError, StoreFuture};
 use crate::record::{Charset, SessionId, SessionRecord};
 
-/// A store whose rows can be listed, also beside hosts that write them.
+/// A store whose rows can be listed, even while hosts write them.
 ///
-/// Each call sees the rows as they are at its own time: no two calls share a transaction, so a long listing holds no lock, keeps
-/// no log from being reused, and may miss a row that is made behind its place.
+/// Each call sees the rows as they are at the time of the call: no two calls share a transaction. A long listing
+/// therefore holds no lock and does not keep a log from being reused. It may miss a row that is inserted before its
+/// cursor.
 pub trait Scan: Send + Sync + fmt::Debug {
-    /// The next ids after `after`, in the order of the store's own key: of rows that are valid at `now_s`, at most `rows_max`.
+    /// Returns the next ids after `after`, in the order of the store's key: at most `rows_max` ids of rows that are
+    /// valid at `now_s`.
     ///
     /// # Errors
-    /// When the store did not answer in time, or cannot be read.
+    /// Returns an error if the store does not answer in time or cannot be read.
     ///
     /// Cancel safety: a read; dropping it changes nothing.
     fn ids_after<'a>(
@@ -23,10 +26,11 @@ pub trait Scan: Send + Sync + fmt::Debug {
         now_s: i64,
     ) -> StoreFuture<'a, Result<Page, StoreError>>;
 
-    /// Reads rows, one answer per id in the same order; `None` where the row is absent or expired before `now_s`.
+    /// Reads rows and returns one result per id, in the same order: `None` if the row is absent or expired before
+    /// `now_s`.
     ///
     /// # Errors
-    /// When the store did not answer in time, or cannot be read.
+    /// Returns an error if the store does not answer in time or cannot be read.
     ///
     /// Cancel safety: a read; dropping it changes nothing.
     fn rows<'a>(
@@ -35,29 +39,30 @@ pub trait Scan: Send + Sync + fmt::Debug {
         now_s: i64,
     ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>>;
 
-    /// How many rows are valid at `now_s`: a figure for a progress bar, which takes a walk through an index.
+    /// Counts the rows that are valid at `now_s`, for a progress bar. The count scans an index.
     ///
     /// # Errors
-    /// When the store did not answer in time, or cannot be read.
+    /// Returns an error if the store does not answer in time or cannot be read.
     fn count(&self, now_s: i64) -> StoreFuture<'_, Result<u64, StoreError>>;
 
-    /// The columns that the rows have beside Express's.
+    /// Returns which of Cloakroom's own columns the table has in addition to Express's columns.
     fn own_columns(&self) -> OwnColumns;
 
-    /// The characters that the column of the data can hold.
+    /// Returns the characters that the data column can hold.
     fn charset(&self) -> Charset;
 }
 
-/// The columns beside Express's. A row that is written to a table without them loses their values.
+/// Cloakroom's own columns, in addition to Express's. A row that is written to a table without these columns loses
+/// their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnColumns {
-    /// `cloakroom_token`.
+    /// Whether the table has `cloakroom_token`.
     pub tokens: bool,
-    /// `cloakroom_created`.
+    /// Whether the table has `cloakroom_created`.
     pub created: bool,
 }
 
-/// A place in a listing: the bytes of the last id that was listed. `Debug` shows none of them.
+/// A position in a listing: the bytes of the last listed id. `Debug` does not print them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Cursor(Vec<u8>);
 
@@ -73,19 +78,20 @@ impl fmt::Debug for Cursor {
     }
 }
 
-/// One step of a listing.
+/// One page of a listing.
 #[derive(Clone, Debug)]
 pub struct Page {
     /// The ids, in the order of the store's key.
     pub ids: Vec<SessionId>,
-    /// Rows under keys that are no session id: over 128 bytes, or no UTF-8. No cookie can name them.
+    /// Number of rows whose key is not a session id because it is longer than 128 bytes or is not UTF-8. No cookie can
+    /// name such a row.
     pub unusable: u64,
-    /// Where the next step begins; none at the end.
+    /// Cursor for the next page; `None` at the end.
     pub next: Option<Cursor>,
 }
 
 impl Page {
-    /// The page of these keys, of which at most `rows_max` were asked for.
+    /// Returns the page for these keys, which were read with a limit of `rows_max`.
     pub(super) fn of(keys: Vec<Vec<u8>>, rows_max: usize) -> Self {
         let is_full = keys.len() >= rows_max;
         let next = keys.last().filter(|_| is_full).cloned().map(Cursor);

@@ -1,9 +1,9 @@
-//! Sessions in one SQLite file beside the host: durable, no server to run. Knows rows and its own threads; SQLite's calls block,
-//! so they never run on an async thread.
+//! Sessions in one SQLite file on the host's machine: durable, without a server to run. Knows rows and its own threads.
+//! SQLite's calls block, so they never run on an async thread.
 //!
-//! One thread writes, with adaptive group commit: whatever waits when the last transaction is done goes into the next
-//! one and shares its flush, and nothing ever waits for a timer. Two threads read. The write-ahead log is grown at start,
-//! because a flush of blocks that exist takes a tenth of the time of a flush of an appended one.
+//! One thread writes with adaptive group commit: all jobs that wait when a transaction is done go into the next
+//! transaction and share its flush. No job waits for a timer. Two threads read. The write-ahead log is grown at start,
+//! because flushing existing blocks takes a tenth of the time of flushing appended ones.
 
 mod examine;
 mod fault;
@@ -37,24 +37,26 @@ use super::{Change, Commit, SessionStore, StoreError, StoreFuture, Touch, Verdic
 use crate::limits::{SQLITE_QUEUE_CALLS_MAX, SQLITE_TIMEOUT, SQLITE_WAL_BYTES};
 use crate::record::{SessionId, SessionRecord};
 
-/// Threads that read, each with a connection of its own.
+/// Number of reading threads, each with a separate connection.
 const READERS: usize = 2;
 
-/// What an embedded store is opened with.
+/// The options of an embedded store.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The database file; it and its directory are created if missing. SQLite keeps `-wal` and `-shm` files beside it, we a `.lock`.
+    /// The database file. The file and its directory are created if missing. SQLite keeps `-wal` and `-shm` files next
+    /// to it, and the store keeps a `.lock` file.
     pub path: PathBuf,
-    /// Longest that a call may take, the wait for its turn included.
+    /// Time limit for a call, including its wait in the queue.
     pub timeout: Duration,
-    /// Size to which the write-ahead log is grown at start, in bytes; 0 lets it grow as it is needed.
+    /// Size in bytes to which the write-ahead log is grown at start. With 0 it grows on demand.
     pub wal_bytes: u64,
-    /// Calls that may wait for the writer, and as many for the readers; one more is refused at once.
+    /// Maximum number of calls that wait for the writer, and separately for the readers. Further calls are refused at
+    /// once.
     pub queue_calls_max: usize,
 }
 
 impl Options {
-    /// The defaults for the database at `path`.
+    /// Returns the default options for the database at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
             path: path.into(),
@@ -67,11 +69,12 @@ impl Options {
 
 /// The embedded store.
 ///
-/// A commit that was answered survives a crash of the process and a loss of power (`synchronous=FULL`). When the disk fails a
-/// write or a flush, nothing is tried again: the store refuses all later writes until it is opened anew, and goes on reading. So it
-/// does when one of its files was removed or replaced, which is looked for before each transaction and once a second.
+/// An acknowledged commit survives a crash of the process and a power failure (`synchronous=FULL`). If the disk fails a
+/// write or a flush, the store does not retry. It refuses all later writes until it is opened again, and continues to
+/// serve reads. It does the same if one of its files was removed or replaced, which is checked before each transaction
+/// and once a second.
 ///
-/// Dropping it blocks until everything that was handed to the writer is written, then copies the log into the database.
+/// Dropping the store blocks until all queued writes are done, then copies the log into the database.
 pub struct SqliteStore {
     writes: Option<SyncSender<WriteJob>>,
     reads: Option<SyncSender<ReadJob>>,
@@ -79,16 +82,16 @@ pub struct SqliteStore {
     writer: Option<JoinHandle<()>>,
     shared: Arc<Shared>,
     timeout: Duration,
-    /// Held until the threads are gone (fields are dropped after `drop`): one host per file.
+    /// Held until the threads have ended (fields are dropped after `drop`), so that only one host uses the file.
     _locks: file::Locks,
 }
 
 impl SqliteStore {
-    /// Opens the database, creating what is missing, and starts its threads. Blocks for the time it takes to grow the log.
+    /// Opens the database, creates missing files and starts the threads. Blocks while the log is grown.
     ///
     /// # Errors
-    /// When the file cannot be made, read or written, is in use by another host, has another database's log beside it, or is not
-    /// this store's database.
+    /// Returns an error if the file cannot be created, read or written, is in use by another host, has another
+    /// database's log next to it, or is not a database of this store.
     pub fn open(options: &Options) -> Result<Self, OpenError> {
         let (database, locks) = file::open(options)?;
         let shared = Arc::new(Shared::default());
@@ -118,12 +121,13 @@ impl SqliteStore {
         Ok(store)
     }
 
-    /// How many transactions the writer has committed: fewer than commits when commits travel together.
+    /// Returns the number of transactions that the writer has committed. It is lower than the number of commits if
+    /// commits share transactions.
     pub fn transaction_count(&self) -> u64 {
         self.shared.transaction_count()
     }
 
-    /// Hands work to the writer and waits; answers how many rows each of its statements changed.
+    /// Sends work to the writer and waits for it. Returns the number of rows that each of its statements changed.
     async fn write(&self, work: Work, now_s: i64) -> Result<Vec<usize>, WriteError> {
         if let Some(error) = self.shared.halted() {
             return Err(WriteError::NotApplied(error));
@@ -142,7 +146,7 @@ impl SqliteStore {
             Ok(Err(_)) => unavailable("the writer of the session database has stopped"),
             Err(_) => unavailable("the session database did not answer in time"),
         };
-        // Who takes the claim decides: a job that we take back was never begun, and never will be.
+        // The side that takes the claim decides: if it is taken here, the writer has not begun the job and never will.
         Err(if claim.take() {
             WriteError::NotApplied(error)
         } else {
@@ -153,7 +157,8 @@ impl SqliteStore {
 
 impl Drop for SqliteStore {
     fn drop(&mut self) {
-        // A thread ends when its queue is closed and empty. The writer's connection is closed last: the last one removes the log.
+        // A thread ends when its queue is closed and empty. The writer's connection must be closed last, because
+        // closing the last connection removes the log.
         self.reads = None;
         self.readers.drain(..).for_each(join);
         self.writes = None;

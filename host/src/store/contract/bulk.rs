@@ -1,4 +1,4 @@
-//! Checks of many rows: batches, touches, the reaper, and callers at the same time.
+//! Checks with many rows: batches, touches, the reaper, and concurrent callers.
 
 use std::sync::Arc;
 
@@ -170,7 +170,7 @@ pub(super) async fn more_rows_than_one_statement_holds_are_all_handled(store: &d
         assert_row(row.as_ref(), Some(&kept(store, record)), "one of many rows");
     }
 
-    // Every third change is over a base that is not the row's.
+    // Every third change uses a base that differs from the row.
     let updates: Vec<_> = (0..row_count)
         .map(|n| {
             let base = kept(

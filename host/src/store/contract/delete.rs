@@ -1,4 +1,4 @@
-//! Checks of deletes: with a base they are a compare-and-swap, without one they always succeed.
+//! Checks of deletes: with a base a delete is a compare-and-swap, without one it always succeeds.
 
 use super::{
     Change, NOW_S, assert_committed, assert_conflict, assert_row, commit, created, load, load_at,

@@ -1,4 +1,4 @@
-//! Checks of single rows at rest: what is created is what is loaded.
+//! Checks of single rows: a created row is loaded unchanged.
 
 use super::{
     Change, NOW_S, assert_committed, assert_conflict, assert_row, commit, created, kept, load,

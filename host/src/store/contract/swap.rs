@@ -1,4 +1,4 @@
-//! Checks of the compare-and-swap: an update applies to the row it read, or not at all.
+//! Checks of the compare-and-swap: an update applies to the row that was read, or not at all.
 
 use bytes::Bytes;
 

@@ -1,24 +1,24 @@
-//! How far a copy is: figures that one task sets and another one shows. Knows no store.
+//! The progress of a copy: figures that one task sets and another task shows. Knows no store.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How far a copy has got, for the task that shows it.
+/// The progress of a copy, for the task that shows it.
 #[derive(Debug, Default)]
 pub struct Gauge(Mutex<Reading>);
 
-/// What a [`Gauge`] shows.
+/// The figures that a [`Gauge`] shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
-    /// The present pass: `examining`, `copying`, `removing`, `verifying`; empty before the first one.
+    /// The current pass: `examining`, `copying`, `removing` or `verifying`. Empty before the first pass.
     pub phase: &'static str,
-    /// Sessions that the pass is done with.
+    /// Number of sessions that the pass has completed.
     pub done: u64,
-    /// Sessions that there were when the pass began; none where that is unknown.
+    /// Number of sessions at the beginning of the pass; `None` if unknown.
     pub total: Option<u64>,
 }
 
 impl Gauge {
-    /// The present reading.
+    /// Returns the current figures.
     pub fn read(&self) -> Reading {
         *self.lock()
     }
@@ -36,7 +36,7 @@ impl Gauge {
     }
 
     fn lock(&self) -> MutexGuard<'_, Reading> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,35 +1,36 @@
-//! The passes that only read: before anything is written, and at the end.
+//! The read-only passes: the survey before anything is written, and the comparison at the end.
 
 use super::plan::{Plan, held_in};
 use super::walk::patiently;
 use super::{CopyError, Copying, End, as_u64};
 use crate::record::SessionId;
 
-/// What a look at both ends found before anything was written.
+/// The result of the check of both ends before anything is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Survey {
-    /// Sessions that a host has used in the target since they were copied: a copy would bring old rows back.
+    /// Sessions that a host has used in the target since they were copied. A copy would bring old rows back.
     pub used: u64,
-    /// Valid sessions of the target; 0 where they were not counted.
+    /// Valid sessions of the target; 0 if they were not counted.
     pub sessions: u64,
-    /// Those of them that the source does not have.
+    /// Number of those sessions that the source does not have.
     pub alone: u64,
 }
 
-/// What a comparison of both ends found.
+/// The result of the comparison of both ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Differences {
-    /// Sessions that are the same at both ends.
+    /// Sessions that are equal at both ends.
     pub equal: u64,
-    /// Sessions of the source that the target has not, or has otherwise.
+    /// Sessions of the source that are missing or different in the target.
     pub different: u64,
     /// Sessions that only the target has.
     pub extra: u64,
 }
 
 impl Survey {
-    /// Whether the sessions that only the target has may be taken for ended ones: at most half of all are so without a word, and
-    /// `agreed` of them with the operator's word. More of them are more likely another application's, or a wrong target's.
+    /// Returns whether the sessions that only the target has may be treated as ended. Without confirmation, they may be
+    /// at most half of all sessions. With the operator's confirmation, their number must be exactly `agreed`. More of
+    /// them more likely belong to another application, or the target is the wrong one.
     pub fn may_delete(&self, agreed: Option<u64>) -> bool {
         match agreed {
             _ if self.alone == 0 => true,
@@ -40,10 +41,10 @@ impl Survey {
 }
 
 impl Copying<'_> {
-    /// Looks whether a copy may write. With `is_last`, also for what [`Copying::remove`] would delete.
+    /// Checks whether a copy may write. With `is_last`, also counts the sessions that [`Copying::remove`] would delete.
     ///
     /// # Errors
-    /// As [`Copying::copy`].
+    /// The same as for [`Copying::copy`].
     ///
     /// Cancel safety: reads; dropping it changes nothing.
     pub async fn survey(&self, is_last: bool) -> Result<Survey, CopyError> {
@@ -68,7 +69,7 @@ impl Copying<'_> {
     /// Compares both ends, row by row in both directions.
     ///
     /// # Errors
-    /// As [`Copying::copy`].
+    /// The same as for [`Copying::copy`].
     ///
     /// Cancel safety: reads; dropping it changes nothing.
     pub async fn verify(&self) -> Result<Differences, CopyError> {
@@ -88,7 +89,7 @@ impl Copying<'_> {
         Ok(found)
     }
 
-    /// Compares these sessions of the source with the target's.
+    /// Compares these sessions of the source with those of the target.
     pub(super) async fn plan(&self, ids: &[SessionId], now_s: i64) -> Result<Plan, CopyError> {
         let sources = patiently(End::Source, || self.source.rows(ids, now_s)).await?;
         let targets = patiently(End::Target, || self.target.rows(ids, now_s)).await?;

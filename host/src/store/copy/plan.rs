@@ -1,4 +1,4 @@
-//! What has to be written so that the target's sessions are the source's: decided row by row, without I/O.
+//! Decides which rows to write so that the target's sessions equal the source's: row by row, without I/O.
 
 use std::borrow::Cow;
 
@@ -10,25 +10,26 @@ use crate::record::{Charset, SessionId, SessionRecord};
 use crate::store::scan::OwnColumns;
 use crate::store::{Change, Commit, RowVersion, Touch};
 
-/// The last second that a MySQL table can hold: an expiry behind it is cut.
+/// The last second that a MySQL table can hold. A later expiry is clamped.
 const EXPIRES_MAX_S: i64 = u32::MAX as i64;
 
-/// What one page of sessions needs.
+/// The changes that one page of sessions needs.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
-    /// Sessions that are the same at both ends.
+    /// Sessions that are equal at both ends.
     pub(super) equal: usize,
     /// Sessions that a host has used in the target since they were copied.
     pub(super) newer: usize,
-    /// Sessions that ended in the source after they were listed, and are in the target.
+    /// Sessions in the target that ended in the source after they were listed.
     pub(super) ended: usize,
-    /// Inserts.
+    /// Sessions to insert.
     pub(super) creates: Vec<Commit>,
-    /// Compare-and-swaps.
+    /// Sessions to replace by compare-and-swap.
     pub(super) updates: Vec<Commit>,
-    /// Inserts of rows that have to be deleted first: the target could not tell the old row from the new one by its token.
+    /// Sessions to insert after their row was deleted, because the target could not distinguish the old row from the
+    /// new one by its token.
     pub(super) rewrites: Vec<Commit>,
-    /// Expiries.
+    /// Sessions whose expiry is moved.
     pub(super) touches: Vec<Touch>,
 }
 
@@ -83,17 +84,18 @@ impl Plan {
         }
     }
 
-    /// How many sessions differ.
+    /// Returns the number of sessions that differ.
     pub(super) fn different(&self) -> usize {
         let written = self.creates.len() + self.updates.len() + self.rewrites.len();
         self.newer + self.ended + written + self.touches.len()
     }
 }
 
-/// Whether a host has used the target's row since it was copied. Where the last commits of both rows tell which one follows the other,
-/// they decide. Else the expiry does, since each visit moves it forwards: a copy never moves it back.
+/// Returns whether a host has used the target's row since it was copied. If the last commits of both rows show which
+/// row is newer, they decide. Otherwise the expiry decides, because each visit moves it forward and a copy never moves
+/// it back.
 ///
-/// A row that this host never wrote has no commits, and is copied without.
+/// A row that this host never wrote has no commit tokens, and is copied without any.
 fn is_used(source: &SessionRecord, target: &SessionRecord, is_token_same: bool) -> bool {
     let ends_later = end_of(target) > end_of(source);
     let (newest, target_newest) = (source.tokens.newest(), target.tokens.newest());
@@ -108,13 +110,13 @@ fn is_used(source: &SessionRecord, target: &SessionRecord, is_token_same: bool) 
     }
 }
 
-/// The last valid second, as each table can hold it.
+/// Returns the last valid second, limited to the range of every table.
 fn end_of(record: &SessionRecord) -> i64 {
     record.expires_at_s.min(EXPIRES_MAX_S)
 }
 
-/// The record as a column of this character set holds it: escapes stand for the characters that the column cannot hold, as in what
-/// commits write.
+/// Returns the record as a column of this character set holds it. Characters that the column cannot hold are escaped,
+/// as commits do.
 pub(super) fn held_in(charset: Charset, record: SessionRecord) -> SessionRecord {
     match escaped(charset, &record.data) {
         Some(text) => SessionRecord {
@@ -125,8 +127,8 @@ pub(super) fn held_in(charset: Charset, record: SessionRecord) -> SessionRecord 
     }
 }
 
-/// The JSON text with escapes; none where the column holds the data as they are, or where they are no JSON, in which an escape
-/// would be another text.
+/// Returns the JSON text with escapes. `None` if the column holds the data unchanged, or if the data is not JSON,
+/// because an escape would change a text that is not JSON.
 fn escaped(charset: Charset, data: &Bytes) -> Option<String> {
     let text = std::str::from_utf8(data).ok()?;
     let Cow::Owned(escaped) = charset.encode(text) else {

@@ -1,4 +1,4 @@
-//! Copies between two embedded stores: whole, cut and resumed, with logouts and writes during the copy.
+//! Copies between two embedded stores: complete, interrupted and resumed, with logouts and writes during the copy.
 
 mod contested;
 mod used;
@@ -17,7 +17,7 @@ use crate::store::{RowVersion, StoreFuture, Touch};
 
 const NOW_S: i64 = 1_800_000_000;
 
-/// An embedded store, as a host has it open, and a scan beside that.
+/// An embedded store as a host has it open, and a scan of the same file.
 struct Place {
     store: SqliteStore,
     scan: SqliteScan,
@@ -155,7 +155,7 @@ async fn every_row_arrives_with_its_id_expiry_tokens_and_creation_time() {
         Tally::default(),
         "a second pass writes nothing"
     );
-    // The token is still the session's: a host over the target goes on where the source's host has stopped.
+    // The token is unchanged, so a host on the target can continue from the source host's last commit.
     both.target
         .update(&ids[0], r#"{"cookie":{},"n":"next"}"#)
         .await;
@@ -253,7 +253,7 @@ async fn an_expired_row_of_the_target_makes_room() {
     assert_eq!(both.target.row(&id).await, both.source.row(&id).await);
 }
 
-/// A source that breaks after a few pages, for good.
+/// A source that fails permanently after a few pages.
 #[derive(Debug)]
 struct Cut<'a> {
     scan: &'a SqliteScan,

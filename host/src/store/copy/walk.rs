@@ -1,4 +1,4 @@
-//! Going through one end of a copy, page by page, with patience where it is out of reach.
+//! Reads one end of a copy page by page, and retries while that end is unreachable.
 
 use super::{CopyError, Copying, End};
 use crate::clock::Clock;
@@ -7,14 +7,14 @@ use crate::record::SessionId;
 use crate::store::scan::{Cursor, Scan};
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Goes through the ids of one end, page by page.
+/// A pass over the ids of one end, page by page.
 pub(super) struct Walk<'a> {
     scan: &'a dyn Scan,
     end: End,
     clock: &'a Clock,
-    /// None behind the last page.
+    /// `None` after the last page.
     cursor: Option<Cursor>,
-    /// Rows under keys that no cookie can name, so far.
+    /// Number of rows so far whose key no cookie can name.
     pub(super) unusable: u64,
 }
 
@@ -25,7 +25,7 @@ impl Copying<'_> {
             End::Source => self.source,
             End::Target => self.target,
         };
-        // A figure for the eye alone: without it the bar has no end.
+        // Only for the progress display: without the count, the display has no total.
         let total = scan.count(self.clock.now_s()).await.ok();
         self.gauge.begin(phase, total);
         Walk {
@@ -39,7 +39,7 @@ impl Copying<'_> {
 }
 
 impl Walk<'_> {
-    /// The next page, and the time by which its rows are valid.
+    /// Returns the next page and the time at which its rows are valid.
     pub(super) async fn next(&mut self) -> Result<Option<(Vec<SessionId>, i64)>, CopyError> {
         let Some(cursor) = self.cursor.take() else {
             return Ok(None);
@@ -53,7 +53,7 @@ impl Walk<'_> {
     }
 }
 
-/// Asks one end, again where it was out of reach.
+/// Asks one end, and retries if it is unreachable.
 pub(super) async fn patiently<T, F>(end: End, mut ask: impl FnMut() -> F) -> Result<T, CopyError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -1,5 +1,5 @@
-//! When a store fails and when it answers again: a piece of news for each change, none for each call. Knows calls that failed or did
-//! not, neither what they asked nor why.
+//! Detects when a store starts to fail and when it answers again. Reports each change once, not each call. Knows only
+//! whether calls failed, not their content or the reason.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::{STORE_CALM_MAX, STORE_CALM_MIN};
 
-/// What a call does. A store may refuse one of them and do the other: a disk that is full, a server that only reads.
+/// The kind of a call. A store may refuse one kind and serve the other, as with a full disk or a read-only server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Read,
@@ -19,19 +19,19 @@ pub(super) enum Side {
 pub(super) enum News {
     /// The first call failed.
     Fails,
-    /// What failed last was answered since, and for a while no call failed.
+    /// The kind of call that failed last was answered since then, and no call failed for a while.
     AnswersAgain {
-        /// Calls that failed meanwhile.
+        /// Number of calls that failed during the outage.
         failed_calls: u64,
-        /// From the first failed call to the first answer after the last one.
+        /// Time from the first failed call to the first answer after the last failed call.
         lasted: Duration,
     },
 }
 
-/// See the module.
+/// Tracks whether a store is failing.
 #[derive(Debug, Default)]
 pub(super) struct Outage {
-    /// Whether one is under way: read for each call, without the lock.
+    /// Whether an outage is in progress. Read for each call without taking the lock.
     is_failing: AtomicBool,
     state: Mutex<State>,
 }
@@ -39,7 +39,7 @@ pub(super) struct Outage {
 #[derive(Debug, Default)]
 struct State {
     failing: Option<Failing>,
-    /// How the last outage ended: when, and after how much calm.
+    /// The end of the last outage and its required calm time.
     last: Option<(Instant, Duration)>,
 }
 
@@ -50,19 +50,19 @@ struct Failing {
     /// Whether the last call of this side failed.
     reads_fail: bool,
     writes_fail: bool,
-    /// Since when neither fails.
+    /// Since when neither side fails.
     answers_since: Option<Instant>,
-    /// How long that has to last.
+    /// How long `answers_since` must last before the outage is over.
     calm: Duration,
 }
 
 impl Outage {
-    /// Whether the store fails, as far as was told.
+    /// Returns whether the store is failing, according to the recorded calls.
     pub(super) fn is_failing(&self) -> bool {
         self.is_failing.load(Ordering::Relaxed)
     }
 
-    /// Takes note of a call that failed.
+    /// Records a failed call.
     pub(super) fn failed(&self, side: Side, now: Instant) -> Option<News> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = state.calm(now);
@@ -82,7 +82,7 @@ impl Outage {
         is_new.then_some(News::Fails)
     }
 
-    /// Takes note of a call that did not fail. Nothing is lost where it is left out while [`Outage::is_failing`] is false.
+    /// Records a successful call. Callers may skip this while [`Outage::is_failing`] is false.
     pub(super) fn answered(&self, side: Side, now: Instant) -> Option<News> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = state.failing.as_mut()?;
@@ -106,7 +106,7 @@ impl Outage {
 }
 
 impl State {
-    /// How long an outage that begins now has to be over before that is told.
+    /// Returns how long the store must answer without a failure before an outage that begins now is reported as over.
     fn calm(&self, now: Instant) -> Duration {
         match self.last {
             Some((ended_at, calm)) if now.saturating_duration_since(ended_at) < STORE_CALM_MAX => {

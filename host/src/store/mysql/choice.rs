@@ -1,33 +1,34 @@
-//! The choice of the server that is used: pure logic, told of failures and findings. Knows no driver and no clock but the
-//! `Instant`s it is handed.
+//! Chooses the server to use. Pure logic that is fed with failures and server descriptions. Knows no driver, and no
+//! clock other than the `Instant`s that are passed in.
 //!
-//! The server in use stays in use until it fails. The kinds of the servers decide which one may be used then, and whether an earlier
-//! one is used again: the members of a cluster agree on all commits, and once one of them was used no server outside of it is. A single
-//! server that was left after a failure may hold commits that its replica never received, or lack commits of its replica, so only the
-//! operator's word brings it back.
+//! The server in use stays in use until it fails. The kinds of the servers then decide which server may be used next
+//! and whether an earlier server is used again. The members of a cluster agree on all commits. Once a member of a
+//! cluster has been used, no server outside that cluster is used. A single server that was left after a failure may
+//! hold commits that its replica never received, or lack commits of its replica. Only the operator's prefer-first
+//! command brings such a server back.
 
 use std::time::{Duration, Instant};
 
 use super::server::Server;
 
-/// How long an earlier server of the list has to be healthy without a break before it is used again.
+/// How long an earlier server of the list must be healthy without interruption before it is used again.
 const RETURN_AFTER_MIN: Duration = Duration::from_secs(30);
-/// The same for a server that was left soon after each return.
+/// The upper bound of this time for a server that repeatedly fails soon after its return.
 const RETURN_AFTER_MAX: Duration = Duration::from_secs(600);
-/// A server that is left within this time of its return has to be healthy for twice as long before the next one.
+/// If a server is left within this time of its return, the next return requires twice the healthy time.
 const RETURN_IS_SOON: Duration = Duration::from_secs(300);
 
-/// See the module.
+/// The choice of the server in use.
 #[derive(Debug)]
 pub(super) struct Choice {
     current: usize,
-    /// Counts the changes of `current`: what a walk found out before one is no reason for another one.
+    /// Number of changes of `current`. The result of a walk that began before a change must not cause another change.
     turn: u64,
-    /// A member of the cluster that is used, once one was. From then on a server has to be of this cluster.
+    /// A member of the cluster in use, once one has been used. From then on every server must belong to this cluster.
     cluster: Option<Server>,
-    /// Without a cluster: those that were left after a failure, or passed over because of one.
+    /// Without a cluster: the servers that were left after a failure, or passed over because of one.
     barred: Vec<bool>,
-    /// Whether the next walk asks the other servers first, as the rows of the one in use seem to be locked.
+    /// Whether the next walk asks the other servers first, because the rows of the server in use seem to be locked.
     is_locked: bool,
     returns: Returns,
 }
@@ -35,15 +36,15 @@ pub(super) struct Choice {
 /// Why a server was not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
-    /// The server says itself that it takes no writes, or is outside of its cluster or of the one that is used.
+    /// The server reports that it takes no writes, or it is outside of its cluster or of the cluster in use.
     Unfit,
-    /// The server gives no connection: it has too many, or there was no time left to wait for one.
+    /// The server gives no connection: it has too many, or no time was left to wait for one.
     Full,
-    /// Anything else: no answer, a broken link, locked rows, a wrong password.
+    /// Any other failure: no answer, a broken link, locked rows or a wrong password.
     Failed,
 }
 
-/// One request's way along the servers.
+/// One request's walk through the servers.
 #[derive(Debug)]
 pub(super) struct Walk {
     turn: u64,
@@ -55,20 +56,20 @@ pub(super) struct Walk {
 /// The consequence of a server that serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
-    /// It is in use, or a member of the cluster that is: nothing changes.
+    /// The server is in use or is a member of the cluster in use: nothing changes.
     Serves,
     /// This server is in use from now on.
     Adopted,
-    /// This server helps out, and the one in use stays.
+    /// This server helps out, and the server in use stays.
     HelpsOut,
-    /// It may not be used: it lacks what the cluster has acknowledged, or may do so.
+    /// The server must not be used: it lacks, or may lack, commits that the cluster has acknowledged.
     Foreign,
-    /// Another server is in use since the walk began: it has to begin anew.
+    /// Another server has been in use since the walk began: the walk must start again.
     Moved,
 }
 
-/// When an earlier server of the list is used again: it has to be healthy for a while, and longer each time that it is left soon
-/// after its return.
+/// Decides when an earlier server of the list is used again. The server must be healthy for a while, and for longer
+/// each time that it is left soon after its return.
 #[derive(Debug)]
 struct Returns {
     candidate: Option<Candidate>,
@@ -83,24 +84,25 @@ struct Candidate {
 }
 
 impl Walk {
-    /// The servers in the order in which they are asked.
+    /// Returns the servers in the order in which they are asked.
     pub(super) fn order(&self) -> Vec<usize> {
         self.order.clone()
     }
 
-    /// Whether it began because the rows of the server in use seem to be locked, which is therefore asked last.
+    /// Returns whether the walk began because the rows of the server in use seem to be locked. That server is then
+    /// asked last.
     pub(super) fn is_from_locked(&self) -> bool {
         self.is_from_locked
     }
 
-    /// A server was asked in vain.
+    /// Records that a server was tried and did not serve.
     pub(super) fn tried(&mut self, index: usize, failure: Failure) {
         self.tried.push((index, failure));
     }
 }
 
 impl Choice {
-    /// The first of so many servers is in use.
+    /// Creates the choice for this many servers, with the first one in use.
     pub(super) fn new(servers: usize) -> Self {
         Self {
             current: 0,
@@ -120,22 +122,23 @@ impl Choice {
         self.current
     }
 
-    /// Whether only the operator's word brings this server back.
+    /// Returns whether only the operator's prefer-first command brings this server back.
     pub(super) fn is_barred(&self, index: usize) -> bool {
         self.barred[index]
     }
 
-    /// A member of the cluster that is used.
+    /// Returns a member of the cluster in use.
     pub(super) fn cluster(&self) -> Option<&Server> {
         self.cluster.as_ref()
     }
 
-    /// A request sets out: to the server in use, then to the others that may be used as the list has them, so that all hosts
-    /// that leave a server meet at the same one.
+    /// Starts a request's walk: first the server in use, then the other permitted servers in list order. All hosts that
+    /// leave a server thereby move to the same one.
     pub(super) fn walk(&mut self) -> Walk {
         let others = (0..self.barred.len()).filter(|i| *i != self.current && !self.barred[*i]);
         let mut order: Vec<_> = std::iter::once(self.current).chain(others).collect();
-        // One walk is enough: where no other server takes over, the locked one goes on, for it reads at least.
+        // One such walk is enough. If no other server takes over, the locked server stays in use, because it can at
+        // least serve reads.
         let is_from_locked = std::mem::take(&mut self.is_locked) && order.len() > 1;
         let mut tried = Vec::new();
         if is_from_locked {
@@ -150,12 +153,13 @@ impl Choice {
         }
     }
 
-    /// The rows of the server in use seem to be locked.
+    /// Records that the rows of the server in use seem to be locked.
     pub(super) fn suspect_locked(&mut self) {
         self.is_locked = true;
     }
 
-    /// The server in use has said what it is. Whoever is of a cluster proves it at each connection, so nobody is barred then.
+    /// Records the description of the server in use. A cluster member proves its membership at each connection, so no
+    /// server stays barred once a cluster is known.
     pub(super) fn learn(&mut self, server: &Server) {
         if self.cluster.is_none() && server.is_clustered() {
             self.cluster = Some(server.clone());
@@ -163,9 +167,9 @@ impl Choice {
         }
     }
 
-    /// A server serves after others were tried in vain.
+    /// Records that a server serves after others were tried without success.
     ///
-    /// A server that is only full is not left: the next one helps out.
+    /// A server that is only full stays in use; the next server helps out.
     pub(super) fn found(
         &mut self,
         index: usize,
@@ -182,14 +186,14 @@ impl Choice {
         }
         let left = walk.tried.iter().find(|(index, _)| *index == self.current);
         let Some((_, failure)) = left.filter(|_| walk.turn == self.turn) else {
-            // Any member has all that the one in use has acknowledged.
+            // Every member of the cluster has all commits that the server in use has acknowledged.
             return match self.cluster.is_some() {
                 true => Found::Serves,
                 false => Found::Moved,
             };
         };
         if *failure == Failure::Full {
-            // The helper must have all that the full server acknowledged. The list names one cluster.
+            // The helping server must have all commits that the full server acknowledged. The list names one cluster.
             if !server.is_clustered() {
                 return Found::Foreign;
             }
@@ -205,13 +209,15 @@ impl Choice {
         Found::Adopted
     }
 
-    /// Whether the server is outside of the cluster that is used. A list of one server has no other side to write to.
+    /// Returns whether the server is outside of the cluster in use. Always false for a list of one server: there is no
+    /// second server that could receive diverging writes.
     fn is_foreign(&self, index: usize, server: &Server) -> bool {
         let Some(cluster) = self.cluster.as_ref().filter(|_| self.barred.len() > 1) else {
             return false;
         };
         match index == self.current {
-            // It goes on where it tells less than it did: the account may have lost the right to ask.
+            // The server in use stays in use even if it reports less than before: the account may have lost the
+            // privilege to read its state.
             true => !server.names_cluster_of(cluster),
             false => !server.shares_cluster_with(cluster),
         }
@@ -223,13 +229,13 @@ impl Choice {
         self.is_locked = false;
     }
 
-    /// The servers that stand before the one in use.
+    /// Returns the servers that precede the server in use in the list.
     pub(super) fn earlier(&self) -> std::ops::Range<usize> {
         0..self.current
     }
 
-    /// An earlier server was looked at; true if it is in use from now on. `is_healthy` is the server's own word that it is a
-    /// healthy member of the cluster that is used.
+    /// Records the check of an earlier server and returns true if that server is in use from now on. `is_healthy` means
+    /// that the server reports itself as a healthy member of the cluster in use.
     pub(super) fn looked_at(&mut self, index: usize, is_healthy: bool, now: Instant) -> bool {
         if index >= self.current || !self.returns.is_due(index, is_healthy, now) {
             return false;
@@ -238,7 +244,8 @@ impl Choice {
         true
     }
 
-    /// The operator's word: the first server of the list is in use whatever it is, and what was left may be used again.
+    /// Applies the operator's prefer-first command: the first server of the list is in use regardless of its kind, and
+    /// no server stays barred.
     pub(super) fn prefer_first(&mut self, first: &Server) {
         self.uses(0);
         self.barred.fill(false);
@@ -264,7 +271,7 @@ impl Returns {
     fn is_due(&mut self, index: usize, is_healthy: bool, now: Instant) -> bool {
         let is_other = (self.candidate.as_ref()).is_some_and(|it| it.index < index);
         if is_other {
-            // An earlier one is on its way back.
+            // A server earlier in the list is already on its way back.
             return false;
         }
         if !is_healthy {

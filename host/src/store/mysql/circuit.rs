@@ -1,25 +1,28 @@
-//! Remembers that a host failed, so that requests fail at once instead of each finding out for itself; lets one through
-//! from time to time to see whether it is back. Knows no driver and no clock but the `Instant`s it is handed.
+//! A circuit breaker. It remembers that a host failed, so that requests fail at once and do not each wait for the host.
+//! From time to time it lets one request through as a probe. Knows no driver, and no clock other than the `Instant`s
+//! that are passed in.
 //!
-//! A host that gives connections again is on trial: requests pass, and the circuit closes once statements have been answered for a
-//! while without a failure. A host that gives connections and refuses statements would else be new trouble ten times a second.
+//! A host that gives connections again is on trial: requests pass, and the circuit closes after statements have been
+//! answered for a while without a failure. Without the trial, a host that accepts connections but refuses statements
+//! would be reported as a new failure ten times a second.
 //!
-//! A host that let statements wait too long is tried with one statement at a time. The server goes on with those that were given up, so
-//! more of them would fill it up with work that no request waits for.
+//! A host that let statements time out is tried with one statement at a time. The server continues to run statements
+//! that were given up, so more of them would fill it with work that no request waits for.
 
 use std::time::{Duration, Instant};
 
 use super::error::{Class, Fault, Progress};
 
-/// The wait after a first failure; doubles with each further one.
+/// The wait after the first failure. It doubles with each further failure.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
-/// The longest wait: how long after a host's return the first request may still be refused.
+/// The longest wait. For this long after a host has returned, the first request may still be refused.
 const BACK_OFF_MAX: Duration = Duration::from_secs(1);
 
-/// How long a host has to serve before its next failure is a first one.
+/// How long a host must serve before its next failure counts as a first failure.
 const TRIAL: Duration = Duration::from_secs(5);
 
-/// One host's circuit: closed (requests pass), open (they are refused), half open (one is under way to try), on trial (they pass).
+/// One host's circuit. It is closed (requests pass), open (requests are refused), half open (one probe is in progress)
+/// or on trial (requests pass).
 #[derive(Default)]
 pub(super) struct Circuit {
     trouble: Option<Trouble>,
@@ -36,13 +39,14 @@ enum Stage {
     Trial { since: Instant },
 }
 
-/// Whether a request may try.
+/// Whether a request may try the host.
 pub(super) enum Admission {
-    /// It may.
+    /// The request may try.
     Pass,
-    /// It may, and the circuit waits for what comes of it: [`Circuit::fail`], [`Circuit::connected`] or [`Circuit::abandon_probe`].
+    /// The request may try, and the circuit waits for its outcome: [`Circuit::fail`], [`Circuit::connected`] or
+    /// [`Circuit::abandon_probe`].
     Probe,
-    /// It may not, because of this.
+    /// The request must not try, because of this fault.
     Refused(Fault),
 }
 
@@ -64,7 +68,7 @@ impl Circuit {
         }
     }
 
-    /// What a request would be refused for just now, without taking the probe's place.
+    /// Returns the fault with which a request would be refused now. Does not start a probe.
     pub(super) fn refusal(&self, now: Instant) -> Option<Fault> {
         let Trouble { stage, last, .. } = self.trouble.as_ref()?;
         let is_refused = match stage {
@@ -77,7 +81,7 @@ impl Circuit {
         is_refused.then(|| last.clone())
     }
 
-    /// Opens, or stays open for longer; true if it was closed. `jitter` is in 0..1.
+    /// Opens the circuit or keeps it open for longer. Returns true if it was closed. `jitter` is in 0..1.
     pub(super) fn fail(&mut self, now: Instant, fault: Fault, jitter: f64) -> bool {
         let failures = self.trouble.as_ref().map_or(0, |trouble| trouble.failures);
         let back_off = BACK_OFF_MAX.min(BACK_OFF_MIN * 2_u32.pow(failures.min(8)));
@@ -92,7 +96,8 @@ impl Circuit {
         failures == 0
     }
 
-    /// The host gave a connection: its trial begins if it was open, unless statements were what it did not answer.
+    /// Records that the host gave a connection. If the circuit was open, the trial begins, unless the fault was an
+    /// unanswered statement.
     pub(super) fn connected(&mut self, now: Instant) {
         if let Some(Trouble { stage, last, .. }) = &mut self.trouble
             && matches!(stage, Stage::Open { .. })
@@ -102,7 +107,7 @@ impl Circuit {
         }
     }
 
-    /// Whether a request is under way to try.
+    /// Returns whether a probe is in progress.
     pub(super) fn is_probed(&self) -> bool {
         let stage = self.trouble.as_ref().map(|trouble| &trouble.stage);
         matches!(
@@ -114,7 +119,7 @@ impl Circuit {
         )
     }
 
-    /// The host answered a statement; true if that ends its trial.
+    /// Records that the host answered a statement. Returns true if that ends the trial.
     pub(super) fn answered(&mut self, now: Instant) -> bool {
         if let Some(Trouble { stage, .. }) = &mut self.trouble
             && matches!(stage, Stage::Open { .. })
@@ -130,7 +135,7 @@ impl Circuit {
         is_over
     }
 
-    /// The probe ended without a result: the next request may probe.
+    /// Records that the probe ended without a result: the next request may probe.
     pub(super) fn abandon_probe(&mut self) {
         if let Some(Trouble {
             stage: Stage::Open { is_probed, .. },
@@ -192,7 +197,7 @@ mod tests {
                 Admission::Pass => {}
             }
             tries += 1;
-            // It reads, and refuses to write.
+            // The host serves reads but refuses writes.
             assert!(!circuit.answered(now));
             told += u32::from(circuit.fail(now, fault(), 1.0));
         }

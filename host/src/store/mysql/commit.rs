@@ -1,4 +1,4 @@
-//! One row's change as one compare-and-swap statement, and the verdict on it.
+//! Applies one row's change as one compare-and-swap statement and derives the verdict.
 
 use mysql_async::Value;
 use sha2::{Digest as _, Sha256};
@@ -13,7 +13,7 @@ use super::sql::Sql;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 use crate::store::{Change, Commit, RowVersion, Verdict};
 
-/// What commits need to know.
+/// The context of the commits of one call.
 pub(super) struct Committer<'a> {
     pub(super) hosts: &'a Hosts,
     pub(super) sql: &'a Sql,
@@ -22,7 +22,6 @@ pub(super) struct Committer<'a> {
 }
 
 impl Committer<'_> {
-    /// Applies one change.
     pub(super) async fn commit(&self, commit: &Commit) -> Verdict {
         let Commit { id, change } = commit;
         match change {
@@ -63,7 +62,7 @@ impl Committer<'_> {
                     text: &self.sql.delete,
                     values: vec![id_value(id), id_hex_value(id)],
                 };
-                // Ids are never used again: deleting twice deletes once.
+                // Ids are never reused, so deleting twice has the same effect as deleting once.
                 let deleted = execute(self.hosts, &statement, Repeat::Always).await;
                 self.hosts.note_change(id, deleted.as_ref().map(|_| ()));
                 match deleted {
@@ -74,7 +73,7 @@ impl Committer<'_> {
         }
     }
 
-    /// One statement that swaps each of these rows that still is its base; none may be there twice.
+    /// Builds one statement that swaps each of these rows if it still equals its base. No row may occur twice.
     pub(super) fn update_many(
         &self,
         rows: &[(&SessionId, &RowVersion, &SessionRecord)],
@@ -98,7 +97,8 @@ impl Committer<'_> {
             .collect();
         for column in 0..records[0].len() {
             let of_rows = records.iter().map(|values| values[column].clone());
-            // The first that fits counts: what fills up is never looked at, and need not be as long as the last one's data.
+            // The first matching `WHEN` applies, so padding is never evaluated. `NULL` avoids a copy of the last row's
+            // data.
             add_cases(
                 of_rows
                     .chain(std::iter::repeat(Value::NULL))
@@ -120,7 +120,7 @@ impl Committer<'_> {
         Statement { text, values }
     }
 
-    /// One statement that inserts these rows, whose number is one that [`Sql::insert_many`] knows.
+    /// Builds one statement that inserts these rows. Their number must be one that [`Sql::insert_many`] supports.
     pub(super) fn insert_many(&self, rows: &[(&SessionId, &SessionRecord)]) -> Statement<'_> {
         let (_, text) = self.sql.insert_many(rows.len());
         let mut values = Vec::new();
@@ -131,7 +131,7 @@ impl Committer<'_> {
         Statement { text, values }
     }
 
-    /// The rows that the statement changed: one or none.
+    /// Returns the number of rows that the statement changed: one or zero.
     async fn swap(&self, id: &SessionId, text: &str, values: Vec<Value>) -> Result<u64, Fault> {
         let statement = Statement { text, values };
         let swapped = execute(self.hosts, &statement, Repeat::IfNotApplied).await;
@@ -139,13 +139,13 @@ impl Committer<'_> {
         swapped.map(|answer| answer.affected_rows)
     }
 
-    /// Whether the update could leave the row as it is, so that a server that counts changed rows counts none: only where
-    /// there is no token to change.
+    /// Returns whether the update could leave the row unchanged, so that a server that counts changed rows reports
+    /// zero. This is possible only without a token column.
     fn may_change_nothing(&self, base: &RowVersion, record: &SessionRecord) -> bool {
         !self.columns.has_token && base.data == record.data
     }
 
-    /// An update that changed nothing has succeeded if the row still is its base.
+    /// Decides an update that changed zero rows: it succeeded if the row still equals its base.
     async fn confirm(&self, id: &SessionId, base: &RowVersion) -> Verdict {
         let statement = Statement {
             text: &self.sql.find_base,
@@ -154,7 +154,7 @@ impl Committer<'_> {
         match execute(self.hosts, &statement, Repeat::Always).await {
             Ok(answer) if answer.rows.is_empty() => Verdict::Conflict,
             Ok(_) => Verdict::Committed,
-            // Nothing was applied by a read, and the update had changed nothing.
+            // A read applies nothing, and the update had changed nothing.
             Err(fault) => Verdict::Failed(fault.to_store_error()),
         }
     }
@@ -194,7 +194,7 @@ fn verdict_on(swapped: &Result<u64, Fault>) -> Verdict {
     }
 }
 
-/// The verdict on a change whose statement failed.
+/// Returns the verdict on a change whose statement failed.
 pub(super) fn verdict_of(fault: &Fault) -> Verdict {
     if fault.is_undecided() {
         return Verdict::Ambiguous(fault.to_store_error());

@@ -1,32 +1,34 @@
-//! Why the store could not start, told so that the operator knows which setting to look at. Knows no setting's name.
+//! Errors at the start of the store, described so that the operator knows which kind of setting to check. Knows no
+//! setting's name.
 
-/// Why [`super::MysqlStore::connect`] gave up. `Display` is for the operator: it may name hosts, accounts, tables and SQL
-/// that helps, never a password.
+/// Error returned by [`super::MysqlStore::connect`]. Its `Display` text is for the operator: it may name hosts,
+/// accounts, tables and helpful SQL, but never a password.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("session store: {detail}{}{remedy}", if .remedy.is_empty() { "" } else { ": " })]
 pub struct ConnectError {
-    /// What has to be otherwise.
+    /// The thing that must be corrected.
     pub culprit: Culprit,
-    /// What is wrong.
+    /// Description of the problem.
     pub detail: String,
-    /// What helps, where the store knows it: the SQL to run, mostly.
+    /// The remedy, if the store knows one: usually the SQL to run.
     pub remedy: String,
 }
 
-/// What has to be otherwise before the store can start.
+/// The thing that must be corrected before the store can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Culprit {
-    /// Nothing that we were told: no server answers, or none of them takes writes just now. It may get better by itself.
+    /// No known setting: no server answers, or none of them takes writes at the moment. The problem may go away without
+    /// a change.
     Reach,
-    /// The account: its name, its password, from where and how it may log in.
+    /// The account: its name, its password, or the host and method with which it may log in.
     Account,
-    /// The database: it does not exist, or is not the account's.
+    /// The database: it does not exist, or the account has no access to it.
     Database,
-    /// Encryption: one side insists on it, or the server's certificate is not to be trusted.
+    /// Encryption: one side requires it, or the server's certificate is not trusted.
     Tls,
-    /// The table: it is missing, not the account's, or cannot keep sessions.
+    /// The table: it is missing, the account has no access to it, or it cannot store sessions.
     Table,
-    /// The table's columns are not those that were named.
+    /// The table's columns differ from the configured ones.
     Columns,
 }
 

@@ -1,5 +1,6 @@
-//! What the driver's errors and the servers' error numbers mean for a statement: whether it ran, whether to try again, and
-//! where. Nothing here repeats a server's text that could hold an id or data (`Duplicate entry '<id>'`).
+//! Maps the driver's errors and the servers' error numbers to their meaning for a statement: whether it ran, whether to
+//! retry, and on which server. This module never repeats a server's text that could hold an id or data (`Duplicate
+//! entry '<id>'`).
 
 mod codes;
 
@@ -12,75 +13,77 @@ use super::connect_error::{ConnectError, Culprit};
 use crate::store::{StoreError, StoreErrorKind};
 use codes::{class_of, culprit_of, is_harmless_text, meaning, remedy};
 
-/// A statement (or a connection attempt) that failed.
+/// A failure of a statement or a connection attempt.
 #[derive(Clone, Debug)]
 pub(super) struct Fault {
-    /// What the failure means.
+    /// The meaning of the failure.
     pub(super) class: Class,
-    /// Whether the statement had left when it failed.
+    /// Whether the statement had been sent when it failed.
     pub(super) progress: Progress,
-    /// For the operator's log; the host's name is put in front by who knows it.
+    /// Details for the operator's log. A caller that knows the host's name prepends it.
     pub(super) detail: String,
-    /// Where the statement ran; none where it did not get that far.
+    /// Where the statement ran; `None` if it did not get that far.
     pub(super) origin: Option<Origin>,
-    /// Whose fault it is where the store starts; later nobody asks.
+    /// The thing to correct, reported only if the store cannot start.
     culprit: Culprit,
 }
 
-/// A server of the list, between two times that all of its connections were dropped.
+/// The period of a server of the list between two moments at which all of its connections were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     pub(super) server: usize,
     pub(super) generation: u64,
 }
 
-/// What a failure means.
+/// The meaning of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
-    /// Certainly rolled back in favour of another transaction (a deadlock; a failed certification of Galera): the same
-    /// statement may succeed at once, and where it does not in time, it is a conflict.
+    /// Certainly rolled back in favour of another transaction (a deadlock, or a failed certification of Galera). The
+    /// same statement may succeed at once. If retries fail until the time limit, it is a conflict.
     Transient,
-    /// Rolled back on this member of a group. A failed certification is final on all members, but a member that leaves its group
-    /// says the same of transactions that the other members may have applied: the row's tokens tell.
+    /// Rolled back on this member of a group. A failed certification is final on all members. However, a member that
+    /// leaves its group reports the same error for transactions that the other members may have applied. The row's
+    /// tokens decide between the two.
     RolledBackHere,
-    /// Rolled back because the row changed under it (MariaDB's snapshot isolation): as [`Class::Transient`].
+    /// Rolled back because the row changed during the statement (MariaDB's snapshot isolation). Handled like
+    /// [`Class::Transient`].
     Stale,
-    /// Rolled back after a wait for a row's lock.
+    /// Rolled back after a wait for a row lock.
     LockWait,
-    /// Rolled back: the primary key is taken.
+    /// Rolled back: the primary key exists.
     Duplicate,
-    /// Not run: the server does not know the prepared statement any more.
+    /// Not run: the server no longer knows the prepared statement.
     Reprepare,
-    /// Not run, and this server will not run it: read-only, not in its cluster. Another one may.
+    /// Not run, and this server will not run it: it is read-only or not in its cluster. Another server may run it.
     HostUnfit,
-    /// The server is going down or has dropped this connection; the statement may have run.
+    /// The server is shutting down or has dropped this connection. The statement may have run.
     HostLeaving,
-    /// The link broke; a statement that had left may have run.
+    /// The link broke. A statement that had been sent may have run.
     LinkLost,
-    /// No answer in time; a statement that had left may have run.
+    /// No answer within the time limit. A statement that had been sent may have run.
     TimedOut,
-    /// The server does not say whether it ran.
+    /// The server does not report whether the statement ran.
     Undecided,
     /// Not run: the row is too large.
     TooLarge,
-    /// Not run, and never will be: a column cannot hold the value, or a constraint of the table forbids it.
+    /// Not run, and a retry cannot succeed: a column cannot hold the value, or a constraint of the table forbids it.
     Refused,
-    /// Not run: overloaded, out of space or of connections.
+    /// Not run: the server is overloaded, or out of space or connections.
     Unavailable,
-    /// Not run: schema, grant or password are wrong, or the statement is.
+    /// Not run: the schema, a privilege, the password or the statement is wrong.
     Broken,
 }
 
 /// How far a statement got before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// It never left.
+    /// The statement was not sent.
     NotSent,
-    /// It left, wholly or in part.
+    /// The statement was sent, completely or in part.
     Sent,
 }
 
-/// Why our own check right after connecting turned a server down.
+/// Error of the store's own check after connecting, which rejects a read-only server.
 #[derive(Debug, thiserror::Error)]
 #[error("the server is read-only")]
 pub(super) struct ReadOnlyServer;
@@ -99,7 +102,7 @@ impl Fault {
         }
     }
 
-    /// The same, laid at another door than its class says.
+    /// Replaces the culprit that the class implies.
     fn of(self, culprit: Culprit) -> Self {
         Self { culprit, ..self }
     }
@@ -113,7 +116,7 @@ impl Fault {
         match error {
             Error::Server(error) => Self::from_server(error, progress),
             Error::Io(IoError::Io(error)) => Self::from_io(error, progress),
-            // Only ever while connecting: an unreadable CA file, a name that is none.
+            // Occurs only while connecting: an unreadable CA file or an invalid server name.
             Error::Io(IoError::Tls(error)) => {
                 Self::new(Class::Broken, progress, format!("TLS: {error}")).of(Culprit::Tls)
             }
@@ -149,18 +152,18 @@ impl Fault {
     }
 
     fn from_io(error: &io::Error, progress: Progress) -> Self {
-        // The codec's own error, which the driver wraps so that only its text is left.
+        // The codec's own error. The driver wraps it, so that only its text is left.
         if error.kind() == io::ErrorKind::Other && error.to_string().contains("max_allowed_packet")
         {
             let detail = "the row is larger than the server's max_allowed_packet";
             return Self::new(Class::TooLarge, Progress::NotSent, detail);
         }
-        // How a TLS handshake fails: the certificate is not the one that we trust.
+        // A TLS handshake fails with this error if the certificate is not trusted.
         if progress == Progress::NotSent && error.kind() == io::ErrorKind::InvalidData {
             let detail = format!("TLS: {error}");
             return Self::new(Class::Broken, progress, detail).of(Culprit::Tls);
         }
-        // Only a write fails like this: the server never had the whole statement.
+        // Only a write fails with `BrokenPipe`: the server never received the whole statement.
         let progress = match error.kind() {
             io::ErrorKind::BrokenPipe => Progress::NotSent,
             _ => progress,
@@ -185,7 +188,7 @@ impl Fault {
                 Class::Undecided,
                 "the server asked for a local file, which is refused",
             ),
-            // The exchange is out of step: whatever was sent, nobody knows what became of it.
+            // The exchange is out of step, so the outcome of the statement is unknown.
             _ => (Class::LinkLost, "the server's answer is out of protocol"),
         };
         let fault = Self::new(class, progress, detail);
@@ -196,7 +199,8 @@ impl Fault {
         }
     }
 
-    /// Several hosts' faults as one: broken only where all are (a wrong password), else it may get better by itself.
+    /// Merges the faults of several hosts. The result is broken only if all of them are (for example by a wrong
+    /// password). Otherwise the problem may go away without a change.
     pub(super) fn of_all(faults: &[Self]) -> Self {
         let details: Vec<_> = faults.iter().map(|f| f.detail.as_str()).collect();
         let detail = details.join("; ");
@@ -208,19 +212,19 @@ impl Fault {
         }
     }
 
-    /// Puts the host's name in front.
+    /// Prepends the host's name.
     pub(super) fn at(mut self, host: &str) -> Self {
         self.detail = format!("{host}: {}", self.detail);
         self
     }
 
-    /// Notes where the statement ran.
+    /// Records where the statement ran.
     pub(super) fn of_origin(self, origin: Origin) -> Self {
         let origin = Some(origin);
         Self { origin, ..self }
     }
 
-    /// Whether the statement may have been applied, or may yet be.
+    /// Returns whether the statement may have been applied, or may still be applied.
     pub(super) fn is_undecided(&self) -> bool {
         let may_have_run = matches!(
             self.class,
@@ -233,8 +237,8 @@ impl Fault {
         may_have_run && self.progress == Progress::Sent
     }
 
-    /// Whether one of a statement's rows may be to blame, so that the others may go on without it. Such a statement was not
-    /// applied, if it runs on one server.
+    /// Returns whether one of the statement's rows may have caused the failure, so that the other rows may be retried
+    /// without it. Such a statement was not applied, if it runs on one server.
     pub(super) fn may_be_for_a_row(&self) -> bool {
         matches!(
             self.class,
@@ -249,12 +253,12 @@ impl Fault {
         )
     }
 
-    /// What the operator is told at start.
+    /// Converts the fault to the error that the operator sees at start.
     pub(super) fn to_connect_error(&self) -> ConnectError {
         ConnectError::new(self.culprit, self.detail.clone(), "")
     }
 
-    /// What the request is told.
+    /// Converts the fault to the error that the request receives.
     pub(super) fn to_store_error(&self) -> StoreError {
         let kind = match self.class {
             Class::TooLarge => StoreErrorKind::TooLarge,

@@ -1,5 +1,5 @@
-//! The examination of the servers of a list and of their tables, each by its own. Changes nothing: its writing statements name no row.
-//! What is judged of the table is judged at start, by the same rules as where a host starts.
+//! Examines the servers of a list and their tables, each server on its own. Changes nothing: its writing statements
+//! match no row. The checks of the table are the checks of a starting host.
 
 mod list;
 
@@ -19,11 +19,11 @@ use crate::store::StoreError;
 use crate::store::examine::Finding;
 use list::Met;
 
-/// Looks at each server: at schema, charset, privileges, causality, latency and clock, in this order, one finding each. Then at the list
-/// as a whole. A server that takes no writes is looked at, too.
+/// Examines each server: schema, charset, privileges, causality, latency and clock, in this order, with one finding
+/// each. Then examines the list as a whole. Servers that take no writes are examined as well.
 ///
 /// # Errors
-/// Where the only server is out of reach.
+/// Returns an error if the only server is unreachable.
 ///
 /// Cancel safety: dropping it changes nothing.
 pub async fn examine(options: &Options, clock: &Clock) -> Result<Vec<Finding>, ConnectError> {
@@ -51,7 +51,7 @@ pub async fn examine(options: &Options, clock: &Clock) -> Result<Vec<Finding>, C
 }
 
 impl MysqlStore {
-    /// The findings, and the server as the others of its list are compared with it.
+    /// Returns the findings, and the description of the server for the comparison with the other servers of the list.
     async fn examine(&self, name: &str, clock: &Clock) -> (Vec<Finding>, Option<Met>) {
         let shared = &*self.shared;
         let mut findings = self.table();
@@ -71,7 +71,7 @@ impl MysqlStore {
         (findings, met)
     }
 
-    /// What the start has found about the table, by subject.
+    /// Returns the findings on the table from start, by subject.
     fn table(&self) -> Vec<Finding> {
         let SchemaNames {
             table, session_id, ..
@@ -96,10 +96,10 @@ impl MysqlStore {
         ]
     }
 
-    /// The variable that keeps the server from taking writes; none where it takes them.
+    /// Returns the variable that keeps the server from taking writes, or `None` if it takes writes.
     ///
     /// # Errors
-    /// When the server did not answer.
+    /// Returns an error if the server does not answer.
     ///
     /// Cancel safety: a read; dropping it changes nothing.
     pub async fn read_only(&self) -> Result<Option<&'static str>, StoreError> {
@@ -109,7 +109,7 @@ impl MysqlStore {
     }
 }
 
-/// Why a server cannot serve, as a finding.
+/// Converts the reason why a server cannot serve to a finding.
 fn unusable(error: ConnectError) -> Finding {
     let subject = match error.culprit {
         Culprit::Reach => "reach",
@@ -119,7 +119,8 @@ fn unusable(error: ConnectError) -> Finding {
     Finding::fault(subject, error.detail, error.remedy)
 }
 
-/// The server's variables; and its membership where it is in a group, unless the account may not read that.
+/// Reads the server's variables, and its membership if it is in a group. The membership is `None` if the account must
+/// not read it.
 async fn facts(shared: &Shared) -> Result<(Facts, Option<Membership>), StoreError> {
     let mut facts = Facts::default();
     add(&mut facts, shared, VARIABLES).await?;
@@ -146,14 +147,14 @@ async fn add(facts: &mut Facts, shared: &Shared, show: &str) -> Result<(), Store
     Ok(())
 }
 
-/// The statements that sessions need, each over no row: the server checks the privileges before it looks for rows.
+/// Runs the statements that sessions need, each on no row: the server checks the privileges before it looks for rows.
 async fn privileges(shared: &Shared, facts: Option<&(Facts, Option<Membership>)>) -> Finding {
     const SUBJECT: &str = "privileges";
     let table = &shared.names.table;
     let closed = facts.and_then(|(facts, _)| facts.read_only());
     let mut problems = Vec::new();
     for (verb, statement) in statements(&shared.names) {
-        // It refuses each statement that writes, whatever the account may do.
+        // A read-only server refuses every writing statement, whatever the account's privileges are.
         if closed.is_some() && verb != "SELECT" {
             continue;
         }
@@ -202,7 +203,7 @@ fn statements(names: &SchemaNames) -> [(&'static str, String); 4] {
     ]
 }
 
-/// Whether a read on this server sees what another server has committed.
+/// Returns the finding on whether a read on this server sees the commits of another server.
 fn causality(facts: &Facts) -> Finding {
     const SUBJECT: &str = "causality";
     let Some(setting) = facts.causality_setting() else {
@@ -225,7 +226,7 @@ fn causality(facts: &Facts) -> Finding {
 
 async fn latency(shared: &Shared) -> Result<Finding, StoreError> {
     let mut took = Vec::new();
-    // The first one prepares the statement.
+    // The first round prepares the statement and is not measured.
     for round in 0..=CHECK_LATENCY_READS {
         let started_at = Instant::now();
         shared.ask("SELECT 1", Vec::new()).await?;
@@ -282,7 +283,7 @@ fn unanswered(subject: &'static str, error: &StoreError) -> Finding {
     Finding::fault(subject, error.detail.clone(), remedy)
 }
 
-/// A cell as text; none for NULL.
+/// Returns a cell as text; `None` for NULL.
 fn cell_text(cell: Option<&Value>) -> Option<String> {
     match cell? {
         Value::Bytes(bytes) => String::from_utf8(bytes.clone()).ok(),

@@ -1,5 +1,6 @@
-//! One statement, until it is answered or there is no point in trying: on another connection, on another host, once more
-//! after a deadlock. Never repeats a statement that may have been applied unless it is told that this does no harm.
+//! Runs one statement until it is answered or further attempts are pointless: retries on another connection, on another
+//! host, or after a deadlock. Never repeats a statement that may have been applied, unless the caller declares that
+//! this is harmless.
 
 use std::time::{Duration, Instant};
 
@@ -7,27 +8,29 @@ use super::error::{Class, Fault};
 use super::hosts::{Hosts, Link, jitter};
 use super::link::{Answer, Statement};
 
-/// Attempts in all.
+/// Maximum number of attempts.
 const ATTEMPTS_MAX: u32 = 3;
-/// Longest pause before a statement that was rolled back for another transaction is sent again; twice that before the next one.
+/// Longest pause before the first retry of a statement that was rolled back in favour of another transaction. The pause
+/// before the next retry may be twice as long.
 const PAUSE_MAX: Duration = Duration::from_millis(40);
 
 /// When a statement may be sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Repeat {
-    /// When the first was certainly not applied: compare-and-swap.
+    /// Only if the previous attempt was certainly not applied: compare-and-swap.
     IfNotApplied,
-    /// As [`Repeat::IfNotApplied`], but only where the link or the host was to blame: what many rows share, of which one may be.
+    /// Like [`Repeat::IfNotApplied`], but only after a failure of the link or the host. For statements with many rows:
+    /// any other failure may be the fault of one row.
     IfNotForItsRows,
-    /// Whatever became of the first: reads, touches, unconditional deletes.
+    /// Whatever the outcome of the previous attempt was: reads, touches, unconditional deletes.
     Always,
 }
 
-/// Runs a statement; bounded by the acquire, connect and statement timeouts together, with no attempt begun after one
-/// statement timeout has passed.
+/// Runs a statement. The total time is bounded by the acquire, connect and statement timeouts together. No attempt
+/// begins after one statement timeout has passed.
 ///
 /// # Errors
-/// What became of the last attempt, or of the one that may have been applied if there was one.
+/// Returns the error of the last attempt, or of the attempt that may have been applied if there was one.
 pub(super) async fn execute(
     hosts: &Hosts,
     statement: &Statement<'_>,
@@ -39,7 +42,7 @@ pub(super) async fn execute(
     executed.map(|(answer, _)| answer)
 }
 
-/// As [`execute`], for who has a link already and may want the one that answered.
+/// Like [`execute`], for callers that already have a link. Also returns the link that answered.
 pub(super) async fn execute_over<'a>(
     mut link: Link<'a>,
     started_at: Instant,
@@ -99,10 +102,10 @@ fn is_worth_another(
     may_repeat
         && match fault.class {
             Class::Transient | Class::Stale | Class::RolledBackHere | Class::HostUnfit => true,
-            // Else the second wait would outlast our own patience.
+            // Later, the second lock wait would exceed the statement timeout.
             Class::LockWait => elapsed < statement_timeout / 4,
             Class::LinkLost | Class::HostLeaving | Class::Undecided | Class::Reprepare => true,
-            // The server is slow: more of the same does not help.
+            // The server is slow, so another attempt does not help.
             Class::TimedOut => false,
             Class::Duplicate
             | Class::TooLarge

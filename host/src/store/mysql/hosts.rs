@@ -1,7 +1,7 @@
-//! The servers of the list: the one in use ([`Choice`]), and the kind of each.
+//! The servers of the list: which one is in use ([`Choice`]), and the kind of each.
 //!
-//! The first server that can be written to is used until it fails; then the next one that can. Members of a cluster come back by
-//! themselves once they are healthy, a single server does not.
+//! The first server that takes writes is used until it fails, then the next one that takes writes. A member of a
+//! cluster is used again automatically once it is healthy; a single server is not.
 
 mod help;
 mod look;
@@ -24,10 +24,10 @@ use help::Help;
 pub(super) use super::pool::Link;
 pub(super) use look::Watch;
 
-/// How often a request sets out because another server is in use meanwhile.
+/// Maximum number of walks per request. A walk is repeated if another server came into use in the meantime.
 const WALKS_MAX: usize = 4;
 
-/// All servers of the list. No `Debug`: the driver's types print the password.
+/// All servers of the list. It has no `Debug`, because the driver's types print the password.
 pub(super) struct Hosts {
     servers: Vec<Arc<ServerPool>>,
     choice: Mutex<Choice>,
@@ -72,12 +72,12 @@ impl Hosts {
         }
     }
 
-    /// Statements that a server rolled back in favour of another transaction.
+    /// Counts the statements that a server rolled back in favour of another transaction.
     pub(super) fn deadlocks(&self) -> &Counter {
         &self.deadlocks
     }
 
-    /// The names of all servers, for logs and errors.
+    /// Returns the names of all servers, for logs and errors.
     pub(super) fn names(&self) -> String {
         let names: Vec<_> = self.servers.iter().map(|server| server.name()).collect();
         names.join(", ")
@@ -87,8 +87,8 @@ impl Hosts {
         self.times.statement
     }
 
-    /// A connection to the server in use, or to the first that may take its place; bounded by the acquire and the connect timeout
-    /// together.
+    /// Returns a connection to the server in use, or to the first server that may replace it. Bounded by the acquire
+    /// timeout plus the connect timeout.
     pub(super) async fn link(&self) -> Result<Link<'_>, Fault> {
         let deadline = Instant::now() + self.times.acquire + self.times.connect;
         for _ in 0..WALKS_MAX {
@@ -100,7 +100,7 @@ impl Hosts {
         Err(Fault::new(Class::Unavailable, Progress::NotSent, detail))
     }
 
-    /// A connection; none where another server is in use meanwhile.
+    /// Returns a connection, or `None` if another server came into use in the meantime.
     async fn walk(&self, deadline: Instant) -> Result<Option<Link<'_>>, Fault> {
         let (mut walk, in_use) = {
             let mut choice = self.choice();
@@ -126,7 +126,8 @@ impl Hosts {
             walk.tried(index, failure);
             faults.push(fault);
             let is_single = server.server().is_some_and(|it| !it.is_clustered());
-            // Too busy, not gone: another single server is no place for what belongs to this one.
+            // The server is too busy but not down. Commits that belong to this server must not go to another single
+            // server.
             if failure == Failure::Full && is_single && !walk.is_from_locked() {
                 break;
             }
@@ -134,16 +135,17 @@ impl Hosts {
         Err(self.of_all(&faults))
     }
 
-    /// What follows from a connection to this server. It is in use from now on where the one in use failed.
+    /// Derives the consequence of a connection to this server. If the server in use failed, this server is in use from
+    /// now on.
     fn found(&self, index: usize, walk: &Walk, faults: &[Fault]) -> Found {
         let Some(server) = self.servers[index].server() else {
-            // Each connection tells what the server is before it is given.
+            // Cannot occur: each connection reads the server's description before it is handed out.
             return Found::Foreign;
         };
         let now = Instant::now();
         let mut choice = self.choice();
         let before = choice.current();
-        // A look at it may have told, and no request since.
+        // A check may have read the description of the server in use, with no request since then.
         if let Some(in_use) = self.servers[before].server() {
             choice.learn(&in_use);
         }
@@ -160,7 +162,7 @@ impl Hosts {
         found
     }
 
-    /// The reason why a server that serves is not used.
+    /// Returns the reason why a server that serves is not used.
     fn foreign(&self, index: usize) -> Fault {
         let server = &self.servers[index];
         let is = server.server().map(|it| it.to_string());
@@ -176,7 +178,7 @@ impl Hosts {
         Fault::new(Class::HostUnfit, Progress::NotSent, detail).at(server.name())
     }
 
-    /// Another server is in use.
+    /// Completes the change to another server in use.
     fn switched(&self, before: usize, index: usize, reason: &str) {
         self.switches.inc();
         self.servers[before].close_all();
@@ -185,7 +187,7 @@ impl Hosts {
         self.tell_switch(index, reason);
     }
 
-    /// The reason why no server can be used: the answer of each, and the names of those that may not be asked.
+    /// Returns the reason why no server can be used: the answer of each, and the names of the barred servers.
     fn of_all(&self, faults: &[Fault]) -> Fault {
         let choice = self.choice();
         let barred: Vec<_> = (0..self.servers.len())
@@ -203,8 +205,8 @@ impl Hosts {
         fault
     }
 
-    /// Notes whether a change of this session waited for a lock in vain. When that has happened to several sessions in a row, the
-    /// server's rows are all locked, and another server is used where there is one that takes writes.
+    /// Records whether a change of this session timed out waiting for a lock. If this happens to several sessions in a
+    /// row, all rows of the server are treated as locked, and another server is used if one takes writes.
     pub(super) fn note_change(&self, id: &SessionId, outcome: Result<(), &Fault>) {
         match outcome {
             Ok(()) => self.locked().changed(),
@@ -217,12 +219,13 @@ impl Hosts {
         }
     }
 
-    /// Whether the server in use let a change wait for a lock. Another one's late answer tells nothing of it.
+    /// Returns whether the server in use let a change wait for a lock. A late answer from another server says nothing
+    /// about the server in use.
     fn is_lock_wait(&self, fault: &Fault) -> bool {
         let statement = self.times.statement;
         let is_wait = match fault.class {
             Class::LockWait => true,
-            // The server's own word would come too late.
+            // With a statement timeout this short, the server's lock wait error arrives too late.
             Class::TimedOut => {
                 fault.progress == Progress::Sent && statement <= lock_wait(statement)
             }
@@ -235,10 +238,11 @@ impl Hosts {
             })
     }
 
-    /// Uses the first server of the list, and lets all be used again that were left: the operator's word. Its name.
+    /// Makes the first server of the list the server in use and returns its name. Servers that were left may be used
+    /// again. Called only on the operator's prefer-first command.
     ///
     /// # Errors
-    /// When the first server does not serve; then nothing has changed.
+    /// Returns an error if the first server does not serve. Nothing has changed then.
     ///
     /// Cancel safety: dropping it changes nothing.
     pub(super) async fn prefer_first(&self) -> Result<String, Fault> {
@@ -246,7 +250,7 @@ impl Hosts {
         let deadline = Instant::now() + self.times.acquire + self.times.connect;
         let link = first.link(self.times, deadline).await?;
         drop(link);
-        // Each connection tells what the server is before it is given.
+        // Each connection reads the server's description before it is handed out.
         if let Some(server) = first.server() {
             let mut choice = self.choice();
             let before = choice.current();
@@ -259,7 +263,8 @@ impl Hosts {
         Ok(first.name().to_owned())
     }
 
-    /// At start: the SQL for an administrator, where the servers refuse the account a right that it needs.
+    /// Adds the SQL for an administrator to an error at start, if the servers refuse the account a privilege that it
+    /// needs.
     pub(super) fn with_remedy(&self, mut error: ConnectError) -> ConnectError {
         let remedy = self.servers.iter().find_map(|server| server.remedy());
         if let Some(remedy) = remedy.filter(|_| error.culprit != Culprit::Reach) {
@@ -271,7 +276,7 @@ impl Hosts {
     }
 
     fn choice(&self) -> MutexGuard<'_, Choice> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change of the choice.
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -292,7 +297,7 @@ fn failure_of(fault: &Fault) -> Failure {
     }
 }
 
-/// A random number in 0..1.
+/// Returns a random number in 0..1.
 pub(super) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");

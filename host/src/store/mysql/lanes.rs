@@ -1,13 +1,15 @@
-//! Lanes to the server: what waits while all of them are busy travels together in one statement. Knows neither what the
-//! statements say nor what their answers mean.
+//! Batch queues to the server: jobs that wait while all workers are busy are batched into one statement. Knows neither
+//! the text of the statements nor the meaning of their answers.
 //!
-//! Nothing waits for company. A job goes at once if a lane is free; a lane that is done takes whatever has come meanwhile.
-//! A lane is a task that lives as long as something waits, with one link of the pool at a time. A statement that gets no
-//! answer loses its lane to the next one, so that a locked row or a dead link holds up nobody but those who travel with it;
-//! and a row is in one statement at a time, so that whoever wants a locked row again waits here, not in one more lane.
+//! A job never waits in order to be batched. It runs at once if a worker is free, and a worker that finishes takes all
+//! matching jobs that have arrived in the meantime. A worker is a task that lives as long as jobs wait, with one link
+//! of the pool at a time. A statement that gets no answer loses its worker permit to another worker, so a locked row or
+//! a dead link delays only the jobs in its own batch. A row is in one statement at a time. Further jobs for a locked
+//! row therefore wait in this queue and do not occupy more workers.
 //!
-//! A statement that has left is never cut off, which would cost its connection. A read that waits is taken back when its caller goes
-//! away: requests that are refused at once would fill the queue with reads that nothing waits for. A commit stays.
+//! A statement that has been sent is never aborted, because that would cost its connection. A waiting read is withdrawn
+//! when its caller is dropped; otherwise refused requests would fill the queue with reads that no caller waits for. A
+//! waiting commit stays in the queue.
 
 mod commits;
 mod contests;
@@ -39,27 +41,27 @@ use crate::record::SessionId;
 use crate::store::{StoreError, StoreErrorKind};
 use queue::{Queue, Room, Travels};
 
-/// What one statement takes.
+/// The size limits of one statement.
 const ROOM: Room = Room {
     rows_max: STORE_BATCH_ROWS_MAX,
     bytes_max: STORE_BATCH_BYTES_MAX,
 };
 
-/// Something to do with one row, which may travel with others like it.
+/// A job on one row that can be batched with jobs of the same kind.
 pub(super) trait Job: Travels + Sized + Send + 'static {
-    /// Whether one that has not left yet is taken back when its caller goes away.
+    /// Whether a job that has not been sent yet is withdrawn when its caller is dropped.
     const ENDS_WITH_CALLER: bool;
 
-    /// What becomes of it.
+    /// The outcome of the job.
     type Outcome: Send + 'static;
 
-    /// What becomes of it if it never left.
+    /// Returns the outcome of a job that was never sent.
     fn refused(error: StoreError) -> Self::Outcome;
 
-    /// What becomes of it if nobody knows how far it got.
+    /// Returns the outcome of a job whose progress is unknown.
     fn interrupted() -> Self::Outcome;
 
-    /// Does these jobs, which fit together, and answers each.
+    /// Runs these jobs, which fit into one batch, and answers each of them.
     fn run(
         shared: &Shared,
         link: Link<'_>,
@@ -67,11 +69,11 @@ pub(super) trait Job: Travels + Sized + Send + 'static {
     ) -> impl Future<Output = ()> + Send;
 }
 
-/// The lanes for one kind of jobs.
+/// The batch queue for one kind of job.
 pub(super) struct Lanes<J: Job> {
     shared: Arc<Shared>,
     tasks: TaskTracker,
-    /// Longest time that a job waits for a lane with a link.
+    /// Longest time that a job waits for a worker with a link.
     wait_max: Duration,
     state: Mutex<State<J>>,
 }
@@ -81,29 +83,30 @@ struct State<J: Job> {
     lanes_busy: usize,
 }
 
-/// What a caller has of a job that waits.
+/// The caller's handle to a queued job.
 struct Ticket<J: Job> {
     lanes: Arc<Lanes<J>>,
     number: u64,
     reply: oneshot::Receiver<J::Outcome>,
-    /// Whether the job does not wait any more.
+    /// Whether the job is no longer waiting.
     is_over: bool,
 }
 
-/// A job under way. Whoever has it answers it; if it is dropped, its caller is told that it was interrupted.
+/// A batch entry: a job that is being executed. Its owner must answer it. If it is dropped unanswered, the caller
+/// receives [`Job::interrupted`].
 pub(super) struct Seat<J: Job> {
     pub(super) job: J,
     reply: oneshot::Sender<J::Outcome>,
     hold: Hold<J>,
 }
 
-/// Keeps other statements from a row.
+/// A row guard: keeps other statements away from a row.
 struct Hold<J: Job> {
     lanes: Arc<Lanes<J>>,
     row: Option<SessionId>,
 }
 
-/// A lane's place among those that may be busy.
+/// A worker permit: counts as one busy worker.
 struct Place<J: Job> {
     lanes: Arc<Lanes<J>>,
     is_taken: bool,
@@ -122,14 +125,14 @@ impl<J: Job> Lanes<J> {
         })
     }
 
-    /// Gets jobs done; one outcome for each, in the same order.
+    /// Runs jobs and returns one outcome per job, in the same order.
     ///
-    /// Cancel safety: jobs that have begun to wait when it is dropped will be done; those that end with their caller
-    /// ([`Job::ENDS_WITH_CALLER`]) are taken back if they still wait.
+    /// Cancel safety: jobs that are queued when this is dropped still run, except that jobs with
+    /// [`Job::ENDS_WITH_CALLER`] are withdrawn if they are still waiting.
     pub(super) async fn get_done(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
-        // A call with thousands of rows does not take the room of everybody else's.
+        // Enqueue in parts, so that a call with thousands of rows does not take the queue space of other callers.
         while jobs.len() > 0 {
             let until = Instant::now() + self.wait_max;
             let some = jobs.by_ref().take(STORE_LANES * ROOM.rows_max).collect();
@@ -153,13 +156,13 @@ impl<J: Job> Lanes<J> {
         }
         let replied = match in_time {
             Ok(replied) => replied,
-            // It has left: what becomes of it is known within the statements' own time.
+            // The job has been sent: its outcome is known within the timeouts of its statements.
             Err(_) => (&mut ticket.reply).await,
         };
         replied.unwrap_or_else(|_| J::interrupted())
     }
 
-    /// None for whom there is no room.
+    /// Enqueues the jobs. A job for which the queue has no room yields `None`.
     fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<Ticket<J>>> {
         let mut state = self.lock();
         let mut waiting = Vec::with_capacity(jobs.len());
@@ -181,7 +184,7 @@ impl<J: Job> Lanes<J> {
         waiting
     }
 
-    /// Lets one more lane work if something waits and one is free.
+    /// Starts one more worker if a job waits and a permit is free.
     fn open_lane(self: &Arc<Self>) {
         let mut state = self.lock();
         if state.queue.len() == 0 || state.lanes_busy == STORE_LANES {
@@ -193,12 +196,13 @@ impl<J: Job> Lanes<J> {
             lanes: Arc::clone(self),
             is_taken: true,
         };
-        // A runtime that ends drops the task, and with it the place, before this returns: the lock must be free.
+        // If the runtime is shutting down, `spawn` drops the task and its permit before it returns. The permit's drop
+        // takes the lock, so the lock must be free here.
         self.tasks.spawn(work(place));
     }
 
-    /// Whether there is more to do for a lane that still is one. If not, it is given up in the same breath: whoever comes next
-    /// opens another.
+    /// Returns whether a worker that still holds its permit has more to do. If not, gives the permit up under the same
+    /// lock, so that the next job starts another worker.
     fn is_wanted(&self, place: &mut Place<J>) -> bool {
         let mut state = self.lock();
         let is_wanted = place.is_taken && state.queue.len() > 0;
@@ -208,7 +212,7 @@ impl<J: Job> Lanes<J> {
         is_wanted
     }
 
-    /// What travels next. Where nothing can, the lane is given up as in [`Lanes::is_wanted`].
+    /// Takes the next batch. If there is none, gives up the permit as [`Lanes::is_wanted`] does.
     fn board(self: &Arc<Self>, place: &mut Place<J>) -> Option<Vec<Seat<J>>> {
         let mut state = self.lock();
         let taken = state.queue.take(ROOM);
@@ -217,7 +221,7 @@ impl<J: Job> Lanes<J> {
             return None;
         }
         drop(state);
-        // What one statement cannot take is work for the other lanes.
+        // Jobs that do not fit into one statement are left to the other workers.
         self.open_lane();
         let seat = |waiting: queue::Waiting<J, _>| Seat {
             hold: Hold {
@@ -231,16 +235,16 @@ impl<J: Job> Lanes<J> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<J>> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change of the state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A lane's life.
+/// The main loop of a worker.
 async fn work<J: Job>(mut place: Place<J>) {
     let lanes = Arc::clone(&place.lanes);
     while lanes.is_wanted(&mut place) {
-        // First the link, then whoever waits by then: nobody is taken along before it can leave.
+        // Get the link first and then the jobs that wait by then, so that a job is taken only when it can be sent.
         let link = lanes.shared.hosts.link().await;
         let Some(seats) = lanes.board(&mut place) else {
             return;
@@ -261,23 +265,23 @@ async fn work<J: Job>(mut place: Place<J>) {
 impl<J: Job> Drop for Ticket<J> {
     fn drop(&mut self) {
         if J::ENDS_WITH_CALLER && !self.is_over {
-            // Else it would take room from those that wait for an answer.
+            // Otherwise the job would take queue space from jobs whose callers still wait for an answer.
             self.lanes.lock().queue.withdraw(self.number);
         }
     }
 }
 
 impl<J: Job> Seat<J> {
-    /// Ends the job: its row is free, its caller told.
+    /// Ends the job: releases its row and answers its caller.
     pub(super) fn answer(self, outcome: J::Outcome) {
         let Self { reply, hold, .. } = self;
         let lanes = Arc::clone(&hold.lanes);
         let held_a_row = hold.row.is_some();
         drop(hold);
-        // Gone or not, it is done.
+        // The job is done even if the caller is gone.
         let _ = reply.send(outcome);
         if held_a_row {
-            // Somebody may have waited for this row alone.
+            // A job may have waited only for this row.
             lanes.open_lane();
         }
     }
@@ -292,7 +296,8 @@ impl<J: Job> Drop for Hold<J> {
 }
 
 impl<J: Job> Place<J> {
-    /// Runs it, and gives the lane up under it when that takes too long.
+    /// Waits for `run` to finish. If that takes too long, gives up the permit meanwhile so that another worker can
+    /// start.
     async fn keep_for<T>(&mut self, run: impl Future<Output = T>) -> T {
         let mut run = pin!(run);
         if let Ok(done) = timeout(STORE_LANE_STALL, &mut run).await {

@@ -1,4 +1,5 @@
-//! One connection and one statement at a time on it, with a time limit: the driver's options, and how a statement's end is told.
+//! One connection that runs one statement at a time with a time limit: the driver's options, and the result of a
+//! statement.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,27 +15,28 @@ use super::error::{Class, Fault, Progress};
 use super::options::{Host, Options, Tls, Verify};
 use super::settle::{Learned, settle};
 
-/// Statements that each connection keeps prepared; more than there are shapes.
+/// Number of prepared statements that each connection caches. Larger than the number of distinct statements.
 const STATEMENT_CACHE: usize = 64;
-/// Time without traffic after which the kernel asks whether the peer is there.
+/// Time without traffic after which the kernel probes whether the peer is alive.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
-/// What a statement gave.
+/// The result of a statement.
 pub(super) struct Answer {
     pub(super) rows: Vec<Row>,
     pub(super) affected_rows: u64,
 }
 
-/// A statement's text and what it is executed with.
+/// A statement's text and parameter values.
 #[derive(Clone)]
 pub(super) struct Statement<'a> {
     pub(super) text: &'a str,
     pub(super) values: Vec<Value>,
 }
 
-/// Runs a statement once (twice where the server has forgotten the prepared statement, which then had not run).
+/// Runs a statement once. Runs it a second time if the server has forgotten the prepared statement, which then did not
+/// run.
 ///
-/// Cancel safety: dropping it drops the link's use, the driver throws the connection away; the statement may still run.
+/// Cancel safety: if dropped, the driver closes the connection, and the statement may still run.
 pub(super) async fn run(
     connection: &mut Conn,
     statement: &Statement<'_>,
@@ -82,15 +84,16 @@ async fn forget(connection: &mut Conn, text: &str) -> Result<(), Fault> {
     connection.close(stale).await.map_err(not_sent)
 }
 
-/// How long a statement waits for a lock: less than it may take, so that the server's own word ends it. Servers count in seconds, so
-/// a statement of one second or less has ended before.
+/// Returns how long a statement waits for a lock. This is less than the statement timeout, so that the server ends the
+/// wait itself. Servers count in seconds, so a statement timeout of one second or less expires first.
 pub(super) fn lock_wait(statement_timeout: Duration) -> Duration {
     Duration::from_secs(statement_timeout.as_secs().saturating_sub(1).max(1))
 }
 
-/// The driver's options for one host (or the socket), whose fresh connections tell `learned` what the server is.
+/// Returns the driver's options for one host (or the socket). New connections store the server's description in
+/// `learned`.
 ///
-/// They hold the password and print it with `Debug`: nothing may print them.
+/// The options hold the password, and their `Debug` prints it: never print them.
 pub(super) fn driver_options(
     options: &Options,
     host: Option<&Host>,
@@ -110,7 +113,7 @@ pub(super) fn driver_options(
         .pool_opts(pool)
         .stmt_cache_size(STATEMENT_CACHE)
         .client_found_rows(true)
-        // Else the driver leaves the link it was told to use for the server's socket.
+        // Otherwise the driver replaces the configured link with the server's Unix socket.
         .prefer_socket(false)
         .tcp_keepalive(Some(KEEPALIVE))
         .after_connect(move |connection| settle(connection, lock_wait_s, reads_only, &learned));
@@ -141,8 +144,8 @@ fn tls_options(options: &Options, host: &Host) -> Option<SslOpts> {
     };
     let tls = match options.verify {
         Verify::Full => tls,
-        // The driver forgives an error that says `NotValidForName`, once the chain is verified. rustls says "not valid for name"
-        // and the name that was asked for: so this is that name.
+        // Once the chain is verified, the driver ignores an error whose text contains `NotValidForName`. rustls reports
+        // "not valid for name" together with the requested name, so this override makes the text match.
         Verify::Ca => tls
             .with_danger_skip_domain_validation(true)
             .with_danger_tls_hostname_override(Some("NotValidForName")),

@@ -1,15 +1,16 @@
-//! Whether all rows of a server are locked (a backup, a donor), told from changes that waited for a lock in vain. Knows no ids: a
-//! session is a hash here.
+//! Detects that all rows of a server are locked (by a backup or on a donor), from changes that timed out waiting for a
+//! lock. Stores no ids: a session is a hash here.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 
 use crate::record::SessionId;
 
-/// Different sessions without a success in between after which all rows count as locked: one or two may be locked by others.
+/// Number of different sessions, without a successful change in between, after which all rows count as locked. One or
+/// two rows may be locked by other transactions.
 const SESSIONS_MAX: usize = 3;
 
-/// See the module.
+/// The sessions whose changes timed out waiting for a lock since the last successful change.
 #[derive(Debug, Default)]
 pub(super) struct Locked {
     hasher: RandomState,
@@ -17,7 +18,8 @@ pub(super) struct Locked {
 }
 
 impl Locked {
-    /// A change of this session waited for a lock in vain; true if all rows count as locked now. It begins anew then.
+    /// Records that a change of this session timed out waiting for a lock. Returns true, and starts over, if all rows
+    /// now count as locked.
     pub(super) fn waited(&mut self, id: &SessionId) -> bool {
         let session = self.hasher.hash_one(id.as_str());
         self.sessions.insert(session);
@@ -28,7 +30,7 @@ impl Locked {
         is_all
     }
 
-    /// A change was made.
+    /// Records a successful change.
     pub(super) fn changed(&mut self) {
         self.sessions.clear();
     }

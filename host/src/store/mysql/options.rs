@@ -1,5 +1,5 @@
-//! What the MySQL store is told: where the servers are, who we are, what the table is called, how long anything may take.
-//! Knows no configuration file; no `Debug` of it shows the password.
+//! The options of the MySQL store: the servers, the account, the table's names and the time limits. Knows no
+//! configuration file. `Debug` never prints the password.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,51 +8,53 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-/// How the store reaches its servers and what it finds there.
+/// The options of a MySQL store.
 #[derive(Clone)]
 pub struct Options {
-    /// The servers in order of preference: all of one cluster, whatever one of them holds the others are about to hold.
-    /// Unused when `socket` is set.
+    /// The servers in order of preference. They must hold the same data: members of one cluster, or servers that
+    /// receive each other's commits. Unused when `socket` is set.
     pub hosts: Vec<Host>,
-    /// A Unix socket instead of hosts.
+    /// A Unix socket to use instead of `hosts`.
     pub socket: Option<PathBuf>,
-    /// The account. `SELECT`, `INSERT`, `UPDATE` and `DELETE` on the one table are all it needs once the table exists.
+    /// The account. Once the table exists, it needs only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table.
     pub user: String,
-    /// Its password.
+    /// The account's password.
     pub password: Option<SecretString>,
-    /// The database.
+    /// The database that contains the table.
     pub database: String,
-    /// Most connections per host (express-mysql-session's `connectionLimit`); 10 unless told. Fewer while the server refuses more.
+    /// Maximum number of connections per host (express-mysql-session's `connectionLimit`). Default: 10. Lower while the
+    /// server refuses more.
     pub connection_limit: usize,
-    /// The table's and its columns' names; Express's unless told.
+    /// The names of the table and its columns. Default: Express's names.
     pub schema: SchemaNames,
-    /// Whether the table is created where it is missing; yes unless told.
+    /// Whether a missing table is created. Default: true.
     pub create_database_table: bool,
-    /// Whether an existing table gets our columns and our index where they are missing; no unless told.
+    /// Whether missing Cloakroom columns and the missing index are added to an existing table. Default: false.
     pub alter_table: bool,
-    /// Whether nothing is ever written, so that a server which takes no writes serves as well; no unless told.
+    /// Whether the store only reads. A server that takes no writes may then be used as well. Default: false.
     pub reads_only: bool,
-    /// Whether links are encrypted; [`Tls::Auto`] unless told.
+    /// Whether links are encrypted. Default: [`Tls::Auto`].
     pub tls: Tls,
-    /// PEM file of the authorities to trust for TLS instead of the public ones.
+    /// PEM file of the certificate authorities to trust for TLS instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// How much of a server's certificate is verified; [`Verify::Full`] unless told. [`Verify::Ca`] wants a `ca_file`: a public
-    /// authority signs the certificate of any host.
+    /// How much of a server's certificate is verified. Default: [`Verify::Full`]. [`Verify::Ca`] requires a `ca_file`,
+    /// because a public authority signs certificates for any host.
     pub verify: Verify,
-    /// Longest time to connect and log in to one host; 2 s unless told.
+    /// Time limit for connecting and logging in to one host. Default: 2 s.
     pub connect_timeout: Duration,
-    /// Longest time for one statement; 2 s unless told. Waits for row locks end a second earlier, but not under a second.
+    /// Time limit for one statement. Default: 2 s. A wait for a row lock ends one second earlier, but not before one
+    /// second.
     pub statement_timeout: Duration,
-    /// Longest wait for a free connection; 2 s unless told.
+    /// Longest wait for a free connection. Default: 2 s.
     pub acquire_timeout: Duration,
-    /// Longest time that [`super::MysqlStore::connect`] waits for a server to be there; 10 s unless told.
+    /// How long [`super::MysqlStore::connect`] waits for a server to become reachable. Default: 10 s.
     pub start_timeout: Duration,
 }
 
 /// One server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Name or IP address (IPv6 without brackets).
+    /// Host name or IP address (IPv6 without brackets).
     pub name: String,
     /// TCP port.
     pub port: u16,
@@ -61,50 +63,50 @@ pub struct Host {
 /// When a TCP link is encrypted. An encrypted link always verifies the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tls {
-    /// Unless the host is this machine: `localhost` or a loopback address.
+    /// Encrypted unless the host is this machine: `localhost` or a loopback address.
     Auto,
-    /// Always.
+    /// Always encrypted.
     Required,
-    /// Never.
+    /// Never encrypted.
     Off,
 }
 
 /// How much of a server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {
-    /// That an authority of ours has signed it, and that it is the host's.
+    /// Verifies that a trusted authority signed the certificate and that it names the host.
     Full,
-    /// That an authority of ours has signed it. MySQL's own generated certificates name no host.
+    /// Verifies only that a trusted authority signed the certificate. MySQL's generated certificates name no host.
     Ca,
 }
 
-/// A table's or column's name that is safe between backticks.
+/// The name of a table or column that is safe between backticks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identifier(String);
 
-/// The names of the table and of the columns that Express uses.
+/// The names of the table and of Express's columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaNames {
     /// The table.
     pub table: Identifier,
-    /// The id, the primary key.
+    /// The column of the id, which is the primary key.
     pub session_id: Identifier,
-    /// The last valid second.
+    /// The column of the last valid second.
     pub expires: Identifier,
-    /// The JSON text.
+    /// The column of the JSON text.
     pub data: Identifier,
 }
 
-/// Why a name is not taken for a table or a column.
+/// Error returned for an invalid name of a table or column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is no table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'")]
 pub struct NotAnIdentifier {
-    /// What was given.
+    /// The invalid name.
     pub name: String,
 }
 
 impl Options {
-    /// Options for these hosts, all else as usual.
+    /// Creates options for these hosts, with defaults for everything else.
     pub fn new(hosts: Vec<Host>, user: String, database: String) -> Self {
         Self {
             hosts,
@@ -141,7 +143,7 @@ impl fmt::Debug for Options {
 }
 
 impl Host {
-    /// Whether the address is this machine's own.
+    /// Returns whether the address is one of this machine's own.
     pub fn is_loopback(&self) -> bool {
         self.name.eq_ignore_ascii_case("localhost")
             || (self.name.parse()).is_ok_and(|address: IpAddr| address.is_loopback())
@@ -159,10 +161,10 @@ impl fmt::Display for Host {
 }
 
 impl Identifier {
-    /// Takes over a name.
+    /// Creates an identifier.
     ///
     /// # Errors
-    /// [`NotAnIdentifier`] for anything but 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
+    /// Returns [`NotAnIdentifier`] unless the name consists of 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
     pub fn new(name: &str) -> Result<Self, NotAnIdentifier> {
         let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"_$-".contains(&c);
         if (1..=64).contains(&name.len()) && name.bytes().all(is_allowed) {
@@ -174,13 +176,13 @@ impl Identifier {
         }
     }
 
-    /// The bare name.
+    /// Returns the name without backticks.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Between backticks, as statements need it.
+/// Prints the name between backticks, as statements need it.
 impl fmt::Display for Identifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0)
@@ -188,7 +190,7 @@ impl fmt::Display for Identifier {
 }
 
 impl Default for SchemaNames {
-    /// Express-mysql-session's names.
+    /// Returns express-mysql-session's names.
     fn default() -> Self {
         let named = |name: &str| Identifier(name.to_owned());
         Self {

@@ -1,11 +1,12 @@
-//! The connections to one server: how many there may be, which are free, and whether the server is known to be out of reach.
+//! The connections to one server: how many are allowed, which ones are free, and whether the server is known to be
+//! unreachable.
 //!
-//! A server that refuses one more connection keeps those that it gave: the pool takes the places back and grows again slowly
-//! ([`PoolSize`]), and requests wait for a connection that is there. A server that fails is left alone for a while ([`Circuit`]),
-//! all its idle connections with it.
+//! A server that refuses one more connection keeps its existing ones. The pool gives the unused slots up and grows
+//! again slowly ([`PoolSize`]), while requests wait for an existing connection. A server that fails is not used for a
+//! while ([`Circuit`]), and all its idle connections are dropped.
 //!
-//! Each place has a pool of the driver's with room for one connection. Only the driver can tell whether an idle connection is still
-//! open, and its pool for many could neither shrink nor say which place has none.
+//! Each slot has a driver pool with room for one connection. Only the driver can detect whether an idle connection is
+//! still open, and one driver pool for many connections could neither shrink nor report which slot is empty.
 
 mod link;
 mod open;
@@ -33,36 +34,37 @@ use seat::{Seat, Slot};
 
 pub(super) use link::Link;
 
-/// Statements in a row without an answer after which a server counts as gone: one may have waited for something of its own.
+/// Number of consecutive unanswered statements after which a server counts as down. A single statement may have timed
+/// out for its own reasons.
 const TIMEOUTS_MAX: u32 = 3;
 
-/// One server's connections. No `Debug`: the driver's types print the password.
+/// One server's connections. It has no `Debug`, because the driver's types print the password.
 pub(super) struct ServerPool {
-    /// Its place in the list.
+    /// The server's index in the list.
     index: usize,
     name: String,
     driver_options: Opts,
     learned: Arc<Learned>,
-    /// One for each place that is not taken.
+    /// One permit for each slot that is not in use.
     permits: Arc<Semaphore>,
     timeouts_in_a_row: AtomicU32,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Places that are not taken: those without a connection in front, those with one behind.
+    /// The slots that are not in use: those without a connection at the front, those with one at the back.
     idle: VecDeque<Slot>,
-    /// Places with a connection, free or taken.
+    /// Number of slots with a connection, in use or not.
     open: usize,
     size: PoolSize,
-    /// Counts the times that all connections were dropped: the report of an older one is old news.
+    /// Number of times that all connections were dropped. A report from a connection of an older generation is ignored.
     generation: u64,
     circuit: Circuit,
-    /// The server as the operator was told of it.
+    /// The server description that was last logged.
     told: Option<Server>,
 }
 
-/// The time limits.
+/// The time limits of a pool.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
     pub(super) acquire: Duration,
@@ -70,18 +72,18 @@ pub(super) struct Times {
     pub(super) statement: Duration,
 }
 
-/// How many connections there are, and how many there may be.
+/// Current and maximum number of connections.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Usage {
     pub(super) open: usize,
     pub(super) most: usize,
 }
 
-/// Gives the probe's place back when it is dropped without a result.
+/// A probe in progress. Abandons the probe if it is dropped without a result.
 struct Probe<'a>(Option<&'a ServerPool>);
 
 impl ServerPool {
-    /// Of this host of the list, or of the socket.
+    /// Creates the pool for this host of the list, or for the socket.
     pub(super) fn new(
         index: usize,
         name: String,
@@ -113,17 +115,17 @@ impl ServerPool {
         &self.name
     }
 
-    /// The server's description of itself, if a connection has told.
+    /// Returns the server's description of itself, once a connection has read it.
     pub(super) fn server(&self) -> Option<Server> {
         self.learned.server()
     }
 
-    /// The SQL that an administrator has to run before the account can be used here.
+    /// Returns the SQL that an administrator must run before the account can be used on this server.
     pub(super) fn remedy(&self) -> Option<String> {
         self.learned.remedy()
     }
 
-    /// The reason why the server is left alone just now.
+    /// Returns the reason why the server is currently not used.
     pub(super) fn refusal(&self) -> Option<Fault> {
         self.lock().circuit.refusal(Instant::now())
     }
@@ -136,10 +138,10 @@ impl ServerPool {
         }
     }
 
-    /// A connection, bounded by the acquire and the connect timeout and by `deadline`.
+    /// Returns a connection. Bounded by the acquire timeout, the connect timeout and `deadline`.
     ///
     /// # Errors
-    /// [`Class::Unavailable`] where all connections that the server gives stayed in use.
+    /// Returns [`Class::Unavailable`] if all connections that the server gives stayed in use.
     pub(super) async fn link<'a>(
         self: &'a Arc<Self>,
         times: Times,
@@ -154,7 +156,8 @@ impl ServerPool {
             }
             self.grow();
             let acquiring = Arc::clone(&self.permits).acquire_owned();
-            // Our own queue in front of the driver's, which cannot tell a wait for a free connection from one for a dead server.
+            // The pool's own queue in front of the driver's queue. The driver cannot distinguish a wait for a free
+            // connection from a wait for a dead server.
             let permit = timeout_at(acquire_until.into(), acquiring).await;
             let permit = permit.map_err(|_| self.exhausted(asked_at, refusal.as_ref()))?;
             let permit = permit.expect("the semaphore is never closed");
@@ -171,41 +174,41 @@ impl ServerPool {
         }
     }
 
-    /// Looks at the server over a connection of its own, and gives the server's description of itself if it serves.
+    /// Checks the server over a separate connection. Returns the server's description of itself if it serves.
     pub(super) async fn probe(&self, time_max: Duration) -> Option<Server> {
         let look = async {
             let connection = Conn::new(self.driver_options.clone()).await.ok()?;
             let server = self.learned.server();
-            // The server has answered; a goodbye that fails changes nothing.
+            // The server has answered, so an error while disconnecting does not matter.
             let _ = connection.disconnect().await;
             server
         };
         timeout(time_max, look).await.ok().flatten()
     }
 
-    /// It gives connections again: requests need not find out one by one.
+    /// Records that the server gives connections again, so that requests do not have to find out one by one.
     pub(super) fn is_back(&self) {
         self.lock().circuit.connected(Instant::now());
     }
 
-    /// How often all connections were dropped.
+    /// Returns how often all connections were dropped.
     pub(super) fn generation(&self) -> u64 {
         self.lock().generation
     }
 
-    /// Leaves the server alone for a while because of this.
+    /// Stops using the server for a while because of this fault.
     pub(super) fn leave(&self, fault: &Fault) {
         let generation = self.lock().generation;
         self.give_up(generation, fault, Probe(None));
     }
 
-    /// Closes the connections, those in use as soon as they are given back.
+    /// Closes all connections. Those in use close when they are given back.
     pub(super) fn close_all(&self) {
         let old = self.renew(&mut self.lock());
         drop(old);
     }
 
-    /// One more place where it is time for that and all others are taken.
+    /// Adds one slot if all slots are in use and it is time to grow.
     fn grow(&self) {
         if self.permits.available_permits() > 0 {
             return;
@@ -218,7 +221,7 @@ impl ServerPool {
         }
     }
 
-    /// Opens the circuit and drops all idle connections, unless that was done since `generation`.
+    /// Opens the circuit and drops all idle connections, unless that has already happened since `generation`.
     fn give_up(&self, generation: u64, fault: &Fault, mut probe: Probe<'_>) {
         let mut state = self.lock();
         if state.generation != generation {
@@ -235,7 +238,8 @@ impl ServerPool {
         }
     }
 
-    /// The old places: to be dropped without the lock. Their connections close; those in use do when they come back.
+    /// Returns the old slots, to be dropped after the lock is released. Their connections close then; those in use
+    /// close when they are given back.
     #[must_use]
     fn renew(&self, state: &mut State) -> VecDeque<Slot> {
         state.generation += 1;
@@ -249,7 +253,7 @@ impl ServerPool {
         old
     }
 
-    /// Draws the conclusions from a statement's end.
+    /// Updates the server's state from the result of a statement.
     fn note(&self, generation: u64, outcome: &Result<Answer, Fault>) {
         let fault = match outcome {
             Ok(_) => return self.answered(generation),
@@ -263,7 +267,8 @@ impl ServerPool {
                     self.give_up(generation, fault, Probe(None));
                 }
             }
-            // A connection that had died while it was idle: its siblings have, too. Over TCP the driver notices by itself.
+            // The connection died while it was idle, and so did the other idle ones. Over TCP the driver detects this
+            // itself.
             Class::LinkLost if fault.progress == Progress::NotSent => {
                 let mut state = self.lock();
                 if state.generation == generation {
@@ -280,7 +285,7 @@ impl ServerPool {
     fn answered(&self, generation: u64) {
         self.timeouts_in_a_row.store(0, Ordering::Relaxed);
         let mut state = self.lock();
-        // An older connection's answer tells nothing of those that came later.
+        // An answer on a connection of an older generation proves nothing about the newer ones.
         let is_back = state.generation == generation && state.circuit.answered(Instant::now());
         drop(state);
         if is_back {
@@ -289,7 +294,7 @@ impl ServerPool {
     }
 
     fn exhausted(&self, asked_at: Instant, refusal: Option<&Fault>) -> Fault {
-        // It failed meanwhile: it is not full, and another server may take its place.
+        // The server failed in the meantime. It is not full, and another server may replace it.
         if let Some(fault) = self.refusal() {
             return fault;
         }
@@ -307,7 +312,7 @@ impl ServerPool {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change of the state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,22 +1,22 @@
-//! How many connections to a server there may be: as many as are wanted, fewer where the server refuses one, and slowly more again.
-//! Knows no driver and no clock but the `Instant`s it is handed.
+//! The number of connections that a server is allowed: the configured maximum, fewer after the server refused one, and
+//! slowly more again. Knows no driver, and no clock other than the `Instant`s that are passed in.
 
 use std::time::{Duration, Instant};
 
-/// The wait before one connection more is tried after the server refused one; doubles with each further refusal.
+/// The wait before one more connection is tried after the server refused one. It doubles with each further refusal.
 const GROW_AFTER_MIN: Duration = Duration::from_secs(1);
 /// The longest such wait.
 const GROW_AFTER_MAX: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// The current size of a pool.
 #[derive(Debug)]
 pub(super) struct PoolSize {
     most: usize,
     now: usize,
     wait: Duration,
-    /// When one connection more is tried; none while there may be as many as are wanted.
+    /// When one more connection is tried. `None` while the configured maximum is allowed.
     grow_at: Option<Instant>,
-    /// Whether one more is being tried, and the server has neither given nor refused it yet.
+    /// Whether one more connection is being tried and the server has neither given nor refused it yet.
     is_trying: bool,
 }
 
@@ -35,16 +35,17 @@ impl PoolSize {
         self.now
     }
 
-    /// Whether there may be as many as are wanted.
+    /// Returns whether the configured maximum is allowed.
     pub(super) fn is_whole(&self) -> bool {
         self.now == self.most
     }
 
-    /// The server refused a connection: so many places are given up, but for one. Says whether all were there before.
+    /// Records that the server refused a connection and that this many slots are given up. At least one slot is kept.
+    /// Returns whether the configured maximum was allowed before.
     pub(super) fn shrink(&mut self, places: usize, now: Instant) -> bool {
         let was_whole = self.is_whole();
         self.now = self.now.saturating_sub(places).max(1);
-        // Those that were under way together are one refusal.
+        // Concurrent attempts that are refused count as one refusal.
         if self.is_trying {
             self.wait = GROW_AFTER_MAX.min(self.wait * 2);
         }
@@ -55,7 +56,7 @@ impl PoolSize {
         was_whole
     }
 
-    /// One place more, if it is time for it. The next one waits until this one is given or refused.
+    /// Adds one slot if it is time to. The next one is not added until the server has given or refused this one.
     pub(super) fn grow(&mut self, now: Instant) -> bool {
         let is_time = self.grow_at.is_some_and(|at| now >= at);
         let grows = self.now < self.most && is_time && !self.is_trying;
@@ -66,7 +67,7 @@ impl PoolSize {
         grows
     }
 
-    /// The server gave a connection; true if there may be as many as are wanted again.
+    /// Records that the server gave a connection. Returns true if the configured maximum is allowed again.
     pub(super) fn granted(&mut self, now: Instant) -> bool {
         if self.grow_at.is_none() {
             return false;
@@ -77,7 +78,7 @@ impl PoolSize {
         self.grow_at.is_none()
     }
 
-    /// All connections are gone: it begins anew. Says how many places come back.
+    /// Starts over because all connections are gone. Returns the number of slots that come back.
     pub(super) fn reset(&mut self) -> usize {
         let missing = self.most - self.now;
         *self = Self::new(self.most);

@@ -1,4 +1,4 @@
-//! Reading rows, touching them, and deleting expired ones.
+//! Reads rows, touches them and deletes expired ones.
 
 use std::collections::HashMap;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use super::sql::{ROWS_MAX, Sql};
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 use crate::store::{StoreError, Touch};
 
-/// Rows that were read, by the exact bytes of their ids: the column's collation may find what only looks alike.
+/// Rows that were read, by the exact bytes of their ids. The column's collation may also match ids that differ.
 pub(super) struct Found(HashMap<Vec<u8>, SessionRecord>);
 
 impl Found {
@@ -24,7 +24,7 @@ impl Found {
     }
 }
 
-/// Reads rows, at most as many as one statement names.
+/// Reads rows. There must not be more ids than one statement can name.
 pub(super) async fn load(
     link: Link<'_>,
     started_at: Instant,
@@ -45,7 +45,7 @@ pub(super) async fn load(
     Ok(Found(found))
 }
 
-/// The tokens that rows have now, valid or not, by the exact bytes of their ids.
+/// Reads the current tokens of rows, valid or not, by the exact bytes of their ids.
 pub(super) async fn tokens(
     link: &mut Link<'_>,
     sql: &Sql,
@@ -62,7 +62,7 @@ pub(super) async fn tokens(
     Ok(rows.into_iter().filter_map(tokens_of).collect())
 }
 
-/// Moves the expiry of rows that are still valid; as many as one statement touches.
+/// Moves the expiry of rows that are still valid. There must not be more rows than one statement can touch.
 pub(super) async fn touch(
     hosts: &Hosts,
     sql: &Sql,
@@ -88,7 +88,7 @@ pub(super) async fn touch(
     touched.map(|_| ()).map_err(|fault| fault.to_store_error())
 }
 
-/// Deletes expired rows by their keys, in key order, with the condition checked again: no range of the index is locked.
+/// Deletes expired rows by their keys, in key order, and checks the expiry again. This locks no range of the index.
 pub(super) async fn reap(
     hosts: &Hosts,
     sql: &Sql,
@@ -101,7 +101,7 @@ pub(super) async fn reap(
         let (listed, taken) = (reap_batch(hosts, sql, now_s, wanted).await)
             .map_err(|fault| fault.to_store_error())?;
         deleted += taken;
-        // The last of them, or all of these were touched or taken by somebody else meanwhile.
+        // These were the last expired rows, or all of them were touched or deleted by another writer in the meantime.
         if listed < wanted || taken == 0 {
             break;
         }
@@ -109,7 +109,7 @@ pub(super) async fn reap(
     Ok(deleted)
 }
 
-/// How many were found, and how many of these deleted.
+/// Returns the number of rows found and the number of rows deleted.
 async fn reap_batch(
     hosts: &Hosts,
     sql: &Sql,
@@ -140,7 +140,7 @@ async fn reap_batch(
     ))
 }
 
-/// Repeats the last value until there are `size`: a list with the same id twice means the same.
+/// Repeats the last value until there are `size` values. Naming an id twice does not change the meaning of a list.
 pub(super) fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
     if let Some(last) = values.last().cloned() {
         values.resize(size, last);
@@ -148,7 +148,8 @@ pub(super) fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
     values
 }
 
-/// A row of the load: its id's bytes and its record; none where the data are NULL, which Express takes for no session.
+/// Converts a loaded row to its id's bytes and its record. Returns `None` if the data is NULL, which Express treats as
+/// no session.
 fn record_of(row: Row) -> Result<Option<(Vec<u8>, SessionRecord)>, Fault> {
     let mut cells = row.unwrap().into_iter();
     let (id, expires, data, token, created) = (
@@ -194,7 +195,7 @@ fn odd_column(which: &str) -> Fault {
     Fault::new(Class::Broken, Progress::Sent, detail)
 }
 
-/// Seconds as the unsigned 32-bit column takes them: a time after 2106 is cut to that.
+/// Returns the seconds as a value for the unsigned 32-bit column. A time after 2106 is clamped.
 pub(super) fn expires_value(at_s: i64) -> Value {
     Value::Int(at_s.clamp(0, i64::from(u32::MAX)))
 }

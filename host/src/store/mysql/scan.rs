@@ -1,4 +1,4 @@
-//! Listing the rows of the table in the order of its key, for copies.
+//! Lists the rows of the table in key order, for store copies.
 
 use mysql_async::Value;
 
@@ -10,7 +10,8 @@ use crate::record::{Charset, SessionId, SessionRecord};
 use crate::store::scan::{Cursor, OwnColumns, Page, Scan};
 use crate::store::{SessionStore as _, StoreError, StoreFuture};
 
-/// `after, now, rows`. The order is that of the column's collation, in which the comparison goes on.
+/// Returns the listing statement, with the parameters `after, now, rows`. Order and comparison both use the column's
+/// collation.
 fn ids_after(names: &SchemaNames) -> String {
     let SchemaNames {
         table,
@@ -24,7 +25,7 @@ fn ids_after(names: &SchemaNames) -> String {
 }
 
 impl Shared {
-    /// Runs a statement that only reads, and gives the cells of its rows.
+    /// Runs a read-only statement and returns the cells of its rows.
     pub(super) async fn ask(
         &self,
         text: &str,

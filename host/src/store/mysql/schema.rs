@@ -1,4 +1,5 @@
-//! The table: made where it is missing, looked at where it exists, given our columns where that is allowed. Runs at start only.
+//! The table: creates it if it is missing, checks it if it exists, and adds Cloakroom's columns if that is allowed.
+//! Runs only at start.
 
 mod describe;
 mod refusals;
@@ -15,39 +16,42 @@ use crate::store::examine::Finding;
 use crate::store::{Change, Commit, StoreError, StoreErrorKind};
 use describe::describe;
 
-/// Longest time for a change of the table: an index on a full table takes its time.
+/// Time limit for a change of the table. Adding an index to a full table takes a while.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
 
-/// A table that was found or made.
+/// A table that was found or created.
 pub(super) struct Prepared {
     pub(super) columns: Columns,
-    /// What the operator is told of it, in the subjects `schema` and `charset`; the remedies are SQL.
+    /// Findings for the operator, in the subjects `schema` and `charset`. The remedies are SQL.
     pub(super) findings: Vec<Finding>,
-    /// The data column is MySQL's own JSON, which keeps no text as it was written.
+    /// Whether the data column has MySQL's JSON type, which does not keep a text as it was written.
     pub(super) rewrites_data: bool,
 }
 
-/// What the table has beside Express's columns, and how its data are to be hashed.
+/// The table's columns in addition to Express's, and how its data is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Columns {
-    /// `cloakroom_token`.
+    /// Whether the table has `cloakroom_token`.
     pub(super) has_token: bool,
-    /// `cloakroom_created`.
+    /// Whether the table has `cloakroom_created`.
     pub(super) has_created: bool,
-    /// The data column has a character set other than the link's: what we read is not the bytes that it holds.
+    /// Whether the data column has a character set other than the link's. The bytes that are read then differ from the
+    /// stored bytes.
     pub(super) is_data_converted: bool,
-    /// The id alone is the primary key, so that a statement can be held to that key.
+    /// Whether the id alone is the primary key, so that a statement can be forced to use that key.
     pub(super) is_id_primary: bool,
-    /// The id column takes texts for equal that differ: in case, in accents, in characters without weight.
+    /// Whether the id column compares different texts as equal: texts that differ in case, accents or characters
+    /// without weight.
     pub(super) is_id_loose: bool,
-    /// The characters that the id column has room for, where it says so.
+    /// The maximum number of characters in the id column, if the server reports it.
     pub(super) id_chars_max: Option<u64>,
     /// The characters that the data column can hold.
     pub(super) charset: Charset,
 }
 
 impl Columns {
-    /// Why a commit cannot be: its new id is longer than the column. The server would say the same of data that are too long.
+    /// Returns an error if a commit's new id is longer than the id column. The server would report the same error as
+    /// for data that is too long.
     pub(super) fn refusal(&self, commit: &Commit) -> Option<StoreError> {
         let new_id = match &commit.change {
             Change::Create(_) => &commit.id,
@@ -69,7 +73,7 @@ impl Columns {
 struct Table {
     columns: Vec<Column>,
     indexes: Vec<Index>,
-    /// What the data column can hold.
+    /// The characters that the data column can hold.
     charset: Charset,
     /// The names of its CHECK constraints, as far as the server shows them.
     checks: Vec<String>,
@@ -77,26 +81,26 @@ struct Table {
 
 struct Column {
     name: String,
-    /// As SQL writes it: `varchar(128)`.
+    /// The type as SQL writes it, such as `varchar(128)`.
     kind: String,
     character_set: Option<String>,
     collation: Option<String>,
     chars_max: Option<u64>,
-    /// Whether a row can be inserted without a value for it.
+    /// Whether a row can be inserted without a value for this column.
     is_optional: bool,
 }
 
 struct Index {
     name: String,
     is_unique: bool,
-    /// In order.
+    /// The indexed columns, in order.
     columns: Vec<String>,
 }
 
-/// Finds or makes the table, and says what it has.
+/// Finds or creates the table and returns its properties.
 ///
 /// # Errors
-/// With the SQL that helps, when the table is not usable and may not be made so.
+/// Returns an error with helpful SQL if the table is not usable and must not be changed.
 pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Prepared, ConnectError> {
     let mut link = hosts.link().await.map_err(|f| f.to_connect_error())?;
     let names = &options.schema;
@@ -121,7 +125,7 @@ pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Prepared
     })
 }
 
-/// All that is to be said of a table that can serve.
+/// Returns all findings on a table that can serve.
 fn judge(table: &Table, names: &SchemaNames) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(change) = missing_change(table, names) {
@@ -174,7 +178,7 @@ async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), ConnectError> {
     }
 }
 
-/// Whether the table can serve at all.
+/// Checks whether the table can serve at all.
 fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
     let names = &options.schema;
     let missing: Vec<_> = [&names.session_id, &names.expires, &names.data]
@@ -202,7 +206,7 @@ fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
     Ok(())
 }
 
-/// The statement that adds what we would like the table to have; none if it has it.
+/// Returns the statement that adds the missing columns and index, or `None` if the table has all of them.
 fn missing_change(table: &Table, names: &SchemaNames) -> Option<String> {
     let mut additions = Vec::new();
     if !table.has_column("cloakroom_token") {
@@ -219,7 +223,7 @@ fn missing_change(table: &Table, names: &SchemaNames) -> Option<String> {
     (!additions.is_empty()).then(|| format!("ALTER TABLE {} {}", names.table, additions.join(", ")))
 }
 
-/// Express-mysql-session's table with our columns and our index.
+/// Returns the statement for express-mysql-session's table with Cloakroom's columns and index.
 fn create_statement(names: &SchemaNames) -> String {
     let SchemaNames {
         table,
@@ -241,7 +245,7 @@ fn create_statement(names: &SchemaNames) -> String {
 }
 
 impl Index {
-    /// Whether it keeps an id from being there twice.
+    /// Returns whether the index keeps ids unique.
     fn is_key(&self, names: &SchemaNames) -> bool {
         let is_id = |column: &str| column.eq_ignore_ascii_case(names.session_id.as_str());
         self.is_unique && matches!(&self.columns[..], [only] if is_id(only))
@@ -257,7 +261,8 @@ impl Table {
         (self.columns.iter()).find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
-    /// The statement that has ids compared byte for byte; none where they are. `VARBINARY` has no collation, or "binary".
+    /// Returns the statement that makes the server compare ids byte for byte, or `None` if it already does. `VARBINARY`
+    /// has no collation, or "binary".
     fn binary_ids(&self, names: &SchemaNames) -> Option<String> {
         let column = self.column(names.session_id.as_str())?;
         let collation = column.collation.as_deref()?;

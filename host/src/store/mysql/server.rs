@@ -1,52 +1,52 @@
-//! The kind of a server, told from its own variables: a single MySQL or MariaDB, a node of Galera, a member of Group Replication;
-//! and the setting with which a session of ours sees every earlier commit. Knows no driver.
+//! The kind of a server, derived from its own variables: a single MySQL or MariaDB server, a Galera node or a Group
+//! Replication member. Also the setting with which a session of the store sees every earlier commit. Knows no driver.
 
 use std::collections::HashMap;
 use std::fmt;
 
-/// The variables that tell. `SHOW` rather than `SELECT @@`: a name that the server does not know is left out, and a Galera node
-/// outside of its cluster answers it as well.
+/// Reads the variables that identify a server. Uses `SHOW` and not `SELECT @@`: it omits names that the server does not
+/// know, and a Galera node outside its cluster still answers it.
 pub(super) const VARIABLES: &str = "SHOW VARIABLES WHERE Variable_name IN ('version', 'read_only', 'super_read_only', \
      'innodb_read_only', 'transaction_read_only', 'tx_read_only', 'wsrep_on', 'wsrep_provider', 'wsrep_sync_wait', \
      'wsrep_reject_queries', 'group_replication_group_name', \
      'group_replication_consistency', 'group_replication_single_primary_mode')";
-/// The status of a Galera node.
+/// Reads the status of a Galera node.
 pub(super) const GALERA_STATUS: &str = "SHOW STATUS WHERE Variable_name IN ('wsrep_ready', 'wsrep_local_state', 'wsrep_cluster_status', \
      'wsrep_cluster_state_uuid')";
-/// The members of a group: of each, whether it is this one, and its state.
+/// Reads the members of a group: for each one, whether it is this server, and its state.
 pub(super) const GROUP_MEMBERS: &str = "SELECT MEMBER_ID = @@server_uuid, MEMBER_STATE FROM performance_schema.replication_group_members";
-/// The right that the table of the members wants.
+/// The privilege that reading the table of members requires.
 pub(super) const MEMBERS_RIGHT: &str = "SELECT ON performance_schema.replication_group_members";
-/// Whether the server takes writes now.
+/// Reads whether the server takes writes now.
 pub(super) const READ_ONLY: &str =
     "SHOW VARIABLES WHERE Variable_name IN ('read_only', 'super_read_only', 'innodb_read_only')";
 
-/// `wsrep_sync_wait` for all that we send: 1 covers reads, 2 changes and deletes, 4 inserts.
+/// `wsrep_sync_wait` for all statements of the store: 1 covers reads, 2 updates and deletes, 4 inserts.
 const SYNC_WAIT: u64 = 7;
-/// Galera's number for a node that has all of its cluster's changes.
+/// Galera's number for a node that has all changes of its cluster.
 const SYNCED: &str = "4";
 
-/// A server's variables and status, by names in lower case.
+/// A server's variables and status, by lower-case name.
 #[derive(Debug, Default)]
 pub(super) struct Facts(HashMap<String, String>);
 
-/// One server.
+/// The description of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Server {
     pub(super) kind: Kind,
-    /// Whether the server itself says that it is a healthy member of its cluster. Never for a single server.
+    /// Whether the server reports that it is a healthy member of its cluster. Always false for a single server.
     pub(super) is_healthy_member: bool,
-    /// Whether it is named as a member of a cluster, and the account may not see whether it is one.
+    /// Whether the server is configured as a group member but the account must not read its membership.
     is_untold: bool,
     version: String,
-    /// The setting of its own that asks for causality, where it is strong enough without us.
+    /// The server's own causality setting, if it is strong enough without a session setting.
     own_causality: Option<String>,
 }
 
 /// The kinds of servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A server that is no member of a cluster; it may have replicas, or be one.
+    /// A server that is not a member of a cluster. It may have replicas, or be a replica.
     Plain,
     /// A node of the Galera cluster with this state UUID.
     Galera { cluster: String },
@@ -54,14 +54,14 @@ pub(super) enum Kind {
     Group { name: String, primaries: Primaries },
 }
 
-/// The number of members of a group that take writes.
+/// How many members of a group take writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Primaries {
     One,
     All,
 }
 
-/// The statement that makes a session of ours see every earlier commit, and the remedy where it is refused.
+/// The statement that makes a session of the store see every earlier commit, and the remedy if it is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Causality {
     pub(super) variable: &'static str,
@@ -70,14 +70,14 @@ pub(super) struct Causality {
     pub(super) global: String,
 }
 
-/// The state of a member of a group, as it sees it.
+/// The state of a group member, as the member sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Membership {
-    /// The account may not read the table.
+    /// The account must not read the table.
     Untold,
     /// This member is ONLINE and sees a majority.
     Online,
-    /// It is not.
+    /// This member is not ONLINE or sees no majority.
     Unfit,
 }
 
@@ -97,9 +97,11 @@ impl Facts {
             .is_some_and(|it| it.eq_ignore_ascii_case(value))
     }
 
-    /// The variable that says that the server takes no writes. MariaDB 12 has further values than ON and OFF.
+    /// Returns the variable that reports that the server takes no writes. In MariaDB 12 the variable has more values
+    /// than ON and OFF.
     pub(super) fn read_only(&self) -> Option<&'static str> {
-        // Of a fresh connection the last two, of MySQL and of MariaDB, are what the administrator set for all.
+        // On a new connection, the last two (MySQL's and MariaDB's name) have the global value that the administrator
+        // set.
         [
             "read_only",
             "super_read_only",
@@ -114,19 +116,19 @@ impl Facts {
         })
     }
 
-    /// Whether it is a node of Galera: its status is to be asked for.
+    /// Returns whether the server is a Galera node, whose status must be read.
     pub(super) fn is_galera(&self) -> bool {
         let has_provider = !(self.is("wsrep_provider", "none") || self.is("wsrep_provider", ""));
         (self.is("wsrep_on", "ON") || self.is("wsrep_on", "1")) && has_provider
     }
 
-    /// Whether it is configured as a member of a group: the members are to be asked for.
+    /// Returns whether the server is configured as a group member. The members must then be read.
     pub(super) fn is_grouped(&self) -> bool {
         self.get("group_replication_group_name")
             .is_some_and(|name| !name.is_empty())
     }
 
-    /// The reason why a Galera node does not serve; none if it serves.
+    /// Returns the reason why a Galera node does not serve, or `None` if it serves.
     pub(super) fn galera_fault(&self) -> Option<String> {
         if !self.is("wsrep_ready", "ON") {
             let status = self.get("wsrep_cluster_status").unwrap_or("unknown");
@@ -143,7 +145,7 @@ impl Facts {
         None
     }
 
-    /// The setting that asks for causality, as it is; none for a single server, which needs none.
+    /// Returns the current causality setting, or `None` for a single server, which needs none.
     pub(super) fn causality_setting(&self) -> Option<String> {
         let name = match (self.is_galera(), self.is_grouped()) {
             (true, _) => "wsrep_sync_wait",
@@ -153,10 +155,11 @@ impl Facts {
         Some(format!("{name} = {}", self.get(name).unwrap_or("unknown")))
     }
 
-    /// The statement with which a session sees every earlier commit; none where the server's own value is already that strong.
+    /// Returns the statement with which a session sees every earlier commit, or `None` if the server's own value is
+    /// already strong enough.
     ///
     /// # Errors
-    /// A server that has no such setting.
+    /// Returns an error if the server has no such setting.
     pub(super) fn causality(&self) -> Result<Option<Causality>, String> {
         if self.is_galera() {
             return Ok(self.galera_causality());
@@ -188,7 +191,7 @@ impl Facts {
         })?;
         let value = match own.to_ascii_uppercase().as_str() {
             "BEFORE" | "BEFORE_AND_AFTER" => return Ok(None),
-            // The administrator's own setting stays.
+            // Keep the stronger part of the administrator's setting.
             "AFTER" => "BEFORE_AND_AFTER",
             _ => "BEFORE",
         };
@@ -199,7 +202,7 @@ impl Facts {
         }))
     }
 
-    /// The server that these facts describe.
+    /// Returns the server that these facts describe.
     pub(super) fn server(&self, membership: Membership) -> Server {
         let text = |name: &str| self.get(name).unwrap_or_default().to_owned();
         let is_strong = matches!(self.causality(), Ok(None));
@@ -235,7 +238,7 @@ impl Facts {
 }
 
 impl Membership {
-    /// From the rows of [`GROUP_MEMBERS`].
+    /// Derives the membership from the rows of [`GROUP_MEMBERS`].
     pub(super) fn of(members: &[(bool, String)]) -> Self {
         let own = members.iter().find(|(is_own, _)| *is_own);
         let is_online = own.is_some_and(|(_, state)| state.eq_ignore_ascii_case("ONLINE"));
@@ -251,12 +254,13 @@ impl Membership {
 }
 
 impl Server {
-    /// Whether both are members of one cluster, so that either has all that the other has acknowledged.
+    /// Returns whether both servers are members of one cluster, so that each has all commits that the other has
+    /// acknowledged.
     pub(super) fn shares_cluster_with(&self, other: &Self) -> bool {
         self.is_clustered() && other.is_clustered() && self.names_cluster_of(other)
     }
 
-    /// Whether both are configured for one cluster. A member that left its group is, too.
+    /// Returns whether both servers are configured for one cluster. This is also true for a member that left its group.
     pub(super) fn names_cluster_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
             (Kind::Galera { cluster: one }, Kind::Galera { cluster: other }) => {
@@ -267,13 +271,13 @@ impl Server {
         }
     }
 
-    /// Whether it is known as a member of a cluster.
+    /// Returns whether the server is known to be a member of a cluster.
     pub(super) fn is_clustered(&self) -> bool {
         self.kind != Kind::Plain && !self.is_untold
     }
 }
 
-/// For the line that tells the operator.
+/// Prints the description for the operator.
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set_by_us = match &self.kind {

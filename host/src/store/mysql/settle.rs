@@ -1,5 +1,5 @@
-//! A fresh connection becomes ours: its session's settings, the server's variables, causality. A server that cannot
-//! serve now is turned away.
+//! Prepares a new connection: session settings, the server's variables, causality. Rejects a server that cannot serve
+//! now.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,27 +12,29 @@ use super::server::{
     Causality, Facts, GALERA_STATUS, GROUP_MEMBERS, MEMBERS_RIGHT, Membership, Server, VARIABLES,
 };
 
-/// The right that MySQL wants of an account that sets a restricted variable for its own session.
+/// The privilege that MySQL requires of an account that sets a restricted variable for its own session.
 const VARIABLES_RIGHT: &str = "SESSION_VARIABLES_ADMIN";
-/// A server that does not have a variable says so: unknown variable, syntax, not supported, and Vitess's error for all else.
+/// Errors of a server that does not have a variable: unknown variable, syntax error, not supported, and Vitess's error
+/// for everything else.
 const NO_SUCH_VARIABLE: [u16; 4] = [1193, 1064, 1235, 1105];
-/// A table that the account may not read, by privilege on the table, column or database; no such table.
+/// Errors for a table that the account must not read (privilege on the table, column or database), or that does not
+/// exist.
 const NO_SUCH_TABLE: [u16; 4] = [1142, 1143, 1044, 1146];
 
-/// The facts that the newest connections to a server have learned of it.
+/// The facts about a server that its newest connections have learned.
 #[derive(Default)]
 pub(super) struct Learned(Mutex<News>);
 
 #[derive(Default)]
 struct News {
     server: Option<Server>,
-    /// The remedy where the account may not ask for causality.
+    /// The remedy if the account must not set the causality.
     remedy: Option<String>,
-    /// Whether the operator was told that the members of the group cannot be read.
+    /// Whether it was already logged that the members of the group cannot be read.
     is_untold_told: bool,
 }
 
-/// The reason why our own look at a fresh connection turned the server away.
+/// The reason why the check of a new connection rejected the server.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
 struct TurnedAway {
@@ -41,23 +43,23 @@ struct TurnedAway {
 }
 
 impl Learned {
-    /// The server, as the last connection found it.
+    /// Returns the server as the last connection described it.
     pub(super) fn server(&self) -> Option<Server> {
         self.lock().server.clone()
     }
 
-    /// The SQL that an administrator has to run before the account can be used here.
+    /// Returns the SQL that an administrator must run before the account can be used on this server.
     pub(super) fn remedy(&self) -> Option<String> {
         self.lock().remedy.clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, News> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The fault of a connection that was not opened.
+/// Returns the fault of a connection that was not opened.
 pub(super) fn fault_of(error: &Error) -> Fault {
     let turned_away = match error {
         Error::Other(error) => error.downcast_ref::<TurnedAway>(),
@@ -71,8 +73,9 @@ pub(super) fn fault_of(error: &Error) -> Fault {
     }
 }
 
-/// Makes a fresh connection ours: strict (a text too long is an error, not cut), each statement its own transaction, waits
-/// for locks bounded, every earlier commit seen; turns a server away that takes no writes or is outside of its cluster.
+/// Prepares a new connection: strict mode (a text that is too long is an error and is not cut), autocommit, bounded
+/// lock waits, and reads that see every earlier commit. Rejects a server that takes no writes or is outside its
+/// cluster.
 pub(super) fn settle<'a>(
     connection: &'a mut Conn,
     lock_wait_s: u64,
@@ -162,7 +165,7 @@ async fn set(connection: &mut Conn, lock_wait_s: u64) -> Result<(), Error> {
     Ok(())
 }
 
-/// Asks for causality. Without it a logout at one server is not seen at the next one, so a refusal is an error.
+/// Sets the causality. Without it, a logout on one server is not seen on the next one, so a refusal is an error.
 async fn ask_for(
     connection: &mut Conn,
     causality: Causality,
@@ -193,7 +196,8 @@ async fn ask_for(
     Err(turned_away(Class::Broken, detail))
 }
 
-/// `app@%` as `GRANT` wants it. The name is ours or the server's; a quote in it is doubled.
+/// Quotes `app@%` as `GRANT` requires it. The name comes from the configuration or the server; a quote in it is
+/// doubled.
 fn quoted(account: Option<&str>) -> String {
     let Some((user, host)) = account.and_then(|account| account.rsplit_once('@')) else {
         return "the account".to_owned();
@@ -209,8 +213,9 @@ fn turned_away(class: Class, detail: impl Into<String>) -> Error {
     }))
 }
 
-/// Not every server of the protocol knows every variable: one that says so with one of these errors is used without it. Any other
-/// error tells nothing of the server, and a member of a cluster must not pass for a single server.
+/// Accepts these errors of a statement. Not every server of the protocol knows every variable, and a server that
+/// reports one of these errors is used without the variable. Any other error says nothing about the kind of the server,
+/// and a cluster member must not be mistaken for a single server.
 fn accept_refusal<T>(outcome: Result<T, Error>, accepted: &[u16]) -> Result<Option<T>, Error> {
     match outcome {
         Ok(value) => Ok(Some(value)),
@@ -246,7 +251,7 @@ mod tests {
             matches!(accept_refusal(outcome, accepted), Ok(None))
         };
         assert!(accept(1193, &NO_SUCH_VARIABLE) && accept(1142, &NO_SUCH_TABLE));
-        // Going down, out of memory, outside of its cluster, killed, a lost right.
+        // Shutting down, out of memory, outside of its cluster, killed, a revoked privilege, a lock wait.
         for code in [1053, 1037, 1047, 1317, 1227, 1205] {
             assert!(!accept(code, &NO_SUCH_VARIABLE), "{code}");
             assert!(!accept(code, &NO_SUCH_TABLE), "{code}");

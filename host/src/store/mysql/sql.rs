@@ -1,27 +1,30 @@
-//! The texts of all statements, made once for a table: the subset that MySQL, MariaDB, Galera, Group Replication, TiDB and
-//! Vitess run alike (no upsert, no locks, no several statements at once, rows named by primary key).
+//! The texts of all statements, built once per table. They use the subset of SQL that MySQL, MariaDB, Galera, Group
+//! Replication, TiDB and Vitess run alike: no upsert, no explicit locks, no multi-statements, rows named by primary
+//! key.
 
 use crate::limits::STORE_BATCH_ROWS_MAX;
 
 use super::options::SchemaNames;
 use super::schema::Columns;
 
-/// The numbers of ids that statements over many rows come with; fewer are filled up. Few, so that they stay prepared.
+/// The numbers of ids in statements over many rows. Shorter lists are padded. The numbers are few, so that the
+/// statements stay prepared.
 const SHAPES: [usize; 5] = [1, 4, 16, 64, STORE_BATCH_ROWS_MAX];
-/// The numbers of rows that are swapped at once; fewer are filled up. One has a statement of its own.
+/// The numbers of rows in batched swaps. Shorter batches are padded. A swap of one row is a separate statement.
 const SWAPPED: [usize; 4] = [4, 16, 64, STORE_BATCH_ROWS_MAX];
-/// The numbers of rows whose expiry is moved at once; fewer are filled up.
+/// The numbers of rows in touch statements. Shorter lists are padded.
 const TOUCHED: [usize; 4] = [1, 16, 64, STORE_BATCH_ROWS_MAX];
-/// The numbers of rows that are inserted at once: nothing can fill those up, so they come as powers of two.
+/// The numbers of rows in insert statements. An insert cannot be padded, so a batch is split into powers of two.
 const INSERTED: [usize; 8] = [1, 2, 4, 8, 16, 32, 64, STORE_BATCH_ROWS_MAX];
 
-/// Most rows that one statement names.
+/// Maximum number of rows that one statement names.
 pub(super) const ROWS_MAX: usize = STORE_BATCH_ROWS_MAX;
 
 /// All statements on one table.
 ///
-/// An id is compared twice: by the column's collation, which finds it by the key, and by its bytes, because that collation
-/// ignores trailing spaces at the least. Tokens travel as hexadecimal text, because the driver sends bytes as text.
+/// An id is compared twice: by the column's collation, which finds it through the key, and by its bytes, because every
+/// such collation ignores at least trailing spaces. Tokens are sent as hexadecimal text, because the driver sends bytes
+/// as text.
 pub(super) struct Sql {
     /// `(id...), now` by shape.
     load: Vec<(usize, String)>,
@@ -29,8 +32,8 @@ pub(super) struct Sql {
     delete_expired: Vec<(usize, String)>,
     /// `id, token` of `(id...)` by shape.
     tokens: Vec<(usize, String)>,
-    /// By shape, `(hex(id), value)...` for each of `expires, data, token[, created]`, then `(id...)`, then
-    /// `(hex(id), hex(base token) hash(base data))...`, then `now`.
+    /// By shape: `(hex(id), value)...` for each of `expires, data, token[, created]`, then `(id...)`, then `(hex(id),
+    /// hex(base token) hash(base data))...`, then `now`.
     update_many: Vec<(usize, String)>,
     /// `(id, expires, data[, token][, created])...` by number.
     insert_many: Vec<(usize, String)>,
@@ -40,7 +43,7 @@ pub(super) struct Sql {
     pub(super) insert: String,
     /// `expires, data[, token][, created], id, hex(id)[, base token], hash(base data), now`
     pub(super) update: String,
-    /// As `update`, `new id` in front.
+    /// Like `update`, preceded by `new id`.
     pub(super) renew: String,
     /// `id, hex(id)[, base token], hash(base data), now`
     pub(super) find_base: String,
@@ -82,7 +85,8 @@ impl Sql {
         } else {
             data.to_string()
         };
-        // NULL where somebody else made the column without our NOT NULL: it is loaded as no bytes, and compared as such.
+        // The token is NULL if another program created the column without NOT NULL. NULL is loaded as an empty token,
+        // so compare it as one.
         let has_base_token = token.map_or(String::new(), |t| {
             format!(" AND COALESCE({t}, '') = UNHEX(?)")
         });
@@ -152,48 +156,51 @@ impl Sql {
         }
     }
 
-    /// The statement that loads `rows` ids (at most [`ROWS_MAX`]), and how many it wants to be given.
+    /// Returns the statement that loads `rows` ids (at most [`ROWS_MAX`]) and the number of ids it takes.
     pub(super) fn load(&self, rows: usize) -> (usize, &str) {
         shape(&self.load, rows)
     }
 
-    /// The statement that reads the tokens of `rows` ids, and how many it wants to be given.
+    /// Returns the statement that reads the tokens of `rows` ids and the number of ids it takes.
     pub(super) fn tokens(&self, rows: usize) -> (usize, &str) {
         shape(&self.tokens, rows)
     }
 
-    /// Whether many rows can be swapped at once: their tokens tell which of them were, and the key holds the locks to them.
+    /// Returns whether many rows can be swapped in one statement. This requires tokens, which show the swapped rows,
+    /// and an id that is the primary key, which limits the locks to these rows.
     pub(super) fn swaps_many(&self) -> bool {
         !self.update_many.is_empty()
     }
 
-    /// The statement that swaps `rows` rows (at most [`STORE_BATCH_ROWS_MAX`]), and how many it wants to be given; only where
-    /// [`Sql::swaps_many`].
+    /// Returns the statement that swaps `rows` rows (at most [`STORE_BATCH_ROWS_MAX`]) and the number of rows it takes.
+    /// Only available if [`Sql::swaps_many`].
     ///
-    /// It is held to the primary key: on a small table the optimizer would rather walk all of it, or all that is not
-    /// expired, lock every row there, and wait for whatever somebody else has locked.
+    /// The statement is forced to use the primary key. On a small table the optimizer would otherwise scan all rows, or
+    /// all rows that are not expired, lock each of them, and wait for rows that other transactions have locked.
     pub(super) fn update_many(&self, rows: usize) -> (usize, &str) {
         shape(&self.update_many, rows)
     }
 
-    /// The statement that inserts as many of `rows` rows (at least one) as one can, and how many these are.
+    /// Returns the largest insert statement for at most `rows` rows (at least one) and the number of rows it takes.
     pub(super) fn insert_many(&self, rows: usize) -> (usize, &str) {
         let fitting = self.insert_many.iter().rfind(|(size, _)| *size <= rows);
         let (size, text) = fitting.expect("callers have a row");
         (*size, text)
     }
 
-    /// How many rows can be touched at once.
+    /// Returns the maximum number of rows in one touch statement.
     pub(super) fn touched_rows_max(&self) -> usize {
         self.touch.last().map_or(1, |(size, _)| *size)
     }
 
-    /// The statement that touches `rows` rows (at most [`Sql::touched_rows_max`]), and how many it wants to be given.
+    /// Returns the statement that touches `rows` rows (at most [`Sql::touched_rows_max`]) and the number of rows it
+    /// takes.
     pub(super) fn touch(&self, rows: usize) -> (usize, &str) {
         shape(&self.touch, rows)
     }
 
-    /// The statement that deletes `rows` ids (at most [`ROWS_MAX`]) if they are expired, and how many it wants to be given.
+    /// Returns the statement that deletes `rows` ids (at most [`ROWS_MAX`]) if they are expired, and the number of ids
+    /// it takes.
     pub(super) fn delete_expired(&self, rows: usize) -> (usize, &str) {
         shape(&self.delete_expired, rows)
     }

@@ -1,4 +1,4 @@
-//! The reaper on a store that fails first and then works, with a clock that moves when told.
+//! The reaper on a store that first fails and then works, with a manual clock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,7 +11,7 @@ use crate::record::{SessionId, SessionRecord};
 use crate::store::memory::MemoryStore;
 use crate::store::{Commit, StoreErrorKind, StoreFuture, Touch, Verdict};
 
-/// What one call of the reaper asked and got.
+/// The arguments and the result of one reap call.
 #[derive(Debug, PartialEq)]
 struct Call {
     now_s: i64,
@@ -19,7 +19,7 @@ struct Call {
     reaped: Option<usize>,
 }
 
-/// A memory store whose first reaps fail, and that tells of each.
+/// A memory store whose first reaps fail, and that reports each reap call.
 #[derive(Debug)]
 struct FlakyStore {
     memory: MemoryStore,
@@ -89,7 +89,7 @@ struct Fixture {
 }
 
 impl Fixture {
-    /// A reaper of three rows per statement at second 1,000, over this many expired rows and one valid one.
+    /// Starts a reaper with three rows per statement at second 1,000, over this many expired rows and one valid row.
     fn start(expired_count: usize, failure_count: usize) -> Self {
         let (calls, called) = mpsc::unbounded_channel();
         let memory = MemoryStore::new();

@@ -1,4 +1,4 @@
-//! The examination of an embedded store's file: nothing is written, a host may serve from it meanwhile.
+//! Examines an embedded store's file. Writes nothing, and a host may use the file meanwhile.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use crate::limits::{CHECK_LATENCY_READS, SQLITE_CHECK_LATENCY_WARN};
 use crate::store::examine::Finding;
 
 impl SqliteScan {
-    /// Looks at schema, charset, privileges, causality, latency and clock, in this order; one finding each.
+    /// Examines schema, charset, privileges, causality, latency and clock, in this order, with one finding each.
     ///
     /// Cancel safety: reads; dropping it changes nothing.
     pub async fn examine(&self) -> Vec<Finding> {
@@ -72,7 +72,7 @@ impl SqliteScan {
 
     fn privileges(&self) -> Finding {
         let shown = self.path().display();
-        // Not by opening the file: a descriptor of the database that is closed takes SQLite's locks of this process with it.
+        // Not by opening the file: closing any descriptor of the database releases SQLite's locks of this process.
         if let Err(error) = access(self.path(), Access::READ_OK | Access::WRITE_OK) {
             let found = format!("this user may not write {shown}: {error}");
             let remedy = "run the command as the user of the host, or give this user the right";

@@ -1,15 +1,16 @@
-//! What SQLite's errors mean: for the request (try later or not), and for the store (go on or refuse all writes).
+//! The meaning of SQLite's errors for the request (retry later or not) and for the store (continue or refuse all
+//! writes).
 
 use rusqlite::ffi;
 
 use crate::store::{StoreError, StoreErrorKind};
 
-/// Why the writer did not answer with counts.
+/// Error of a write that did not return counts.
 #[derive(Clone, Debug)]
 pub(super) enum WriteError {
-    /// Nothing of it is in the database, nor will be.
+    /// No part of it is in the database or ever will be.
     NotApplied(StoreError),
-    /// It may be in the database, or be found there after a restart.
+    /// It may be in the database, or may be found there after a restart.
     Unknown(StoreError),
 }
 
@@ -21,7 +22,7 @@ impl From<WriteError> for StoreError {
     }
 }
 
-/// An error of our own making: no queue space, no answer in time.
+/// Returns an error of the store itself: no queue space, or no answer in time.
 pub(super) fn unavailable(detail: &str) -> StoreError {
     StoreError {
         kind: StoreErrorKind::Unavailable,
@@ -29,7 +30,7 @@ pub(super) fn unavailable(detail: &str) -> StoreError {
     }
 }
 
-/// What `error` means for the request; the text holds SQL and SQLite's own words, never values.
+/// Converts `error` for the request. The text contains SQL and SQLite's message, but never values.
 pub(super) fn store_error(error: &rusqlite::Error, doing: &str) -> StoreError {
     use rusqlite::ErrorCode as Code;
     let kind = match error.sqlite_error_code() {
@@ -57,11 +58,11 @@ pub(super) fn store_error(error: &rusqlite::Error, doing: &str) -> StoreError {
     }
 }
 
-/// Whether the disk itself failed.
+/// Returns whether the disk itself failed.
 ///
-/// After a failed flush the kernel may have dropped the pages and call the next flush a success, so nothing written from
-/// here on could be believed: the file has to be read anew. Trouble with memory or with the shared index (`-shm`, never
-/// flushed, rebuilt at every start) loses nothing.
+/// After a failed flush the kernel may drop the pages and report the next flush as successful. Nothing that is written
+/// from then on can be trusted, and the file must be read again. Failures of memory or of the shared index (`-shm`,
+/// never flushed and rebuilt at every start) lose nothing.
 pub(super) fn is_disk_failure(error: &rusqlite::Error) -> bool {
     let Some(sqlite) = error.sqlite_error() else {
         return false;
@@ -77,7 +78,7 @@ pub(super) fn is_disk_failure(error: &rusqlite::Error) -> bool {
     sqlite.code == rusqlite::ErrorCode::SystemIoFailure && !is_harmless
 }
 
-/// Whether a failed COMMIT surely left nothing behind: the disk was full, so its last frame was not written.
+/// Returns whether a failed COMMIT certainly left nothing behind: the disk was full, so its last frame was not written.
 pub(super) fn is_disk_full(error: &rusqlite::Error) -> bool {
     error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
 }

@@ -1,4 +1,5 @@
-//! The database as files: path, locks, permissions, connections, checkpoints, the grown log. Knows no rows and no threads.
+//! The database as files: path, locks, permissions, connections, checkpoints and the grown log. Knows no rows and no
+//! threads.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, BufReader};
@@ -19,12 +20,12 @@ use super::statements::{LOAD, SCHEMA, SCHEMA_VERSION};
 use super::watch::Watch;
 use crate::random;
 
-/// The oldest SQLite whose write-ahead log can be trusted: up to 3.51.2 a reset of the log could lose commits.
+/// The oldest SQLite version whose write-ahead log is safe. Up to 3.51.2, a reset of the log could lose commits.
 const SQLITE_VERSION_MIN: i32 = 3_051_003;
-/// Longest wait of a checkpoint for readers.
+/// Longest time that a checkpoint waits for readers.
 const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);
 
-/// An opened database: its writing connection, and the way to more.
+/// An opened database: its writing connection, and the data to open more connections.
 #[derive(Debug)]
 pub(super) struct Database {
     path: PathBuf,
@@ -35,27 +36,27 @@ pub(super) struct Database {
     busy_timeout: Duration,
 }
 
-/// What keeps other hosts from the database until it is dropped, which must be after every connection: a descriptor of the database
-/// that is closed takes SQLite's locks of this process with it.
+/// The locks that keep other hosts from the database until this is dropped. It must be dropped after every connection:
+/// closing any descriptor of the database releases SQLite's locks of this process.
 #[derive(Debug)]
 pub(super) struct Locks {
-    /// By the database's path.
+    /// Locks the database's path.
     _path: File,
-    /// By the file itself, which another host may reach under another name (a hard link).
+    /// Locks the file itself, which another host may reach under another name (a hard link).
     _database: Arc<File>,
 }
 
-/// What the writer works with.
+/// The parts that the writer works with.
 #[derive(Debug)]
 pub(super) struct WriterParts {
     pub(super) connection: Connection,
     pub(super) log: Log,
     pub(super) watch: Watch,
-    /// The database, for its header.
+    /// The database file, to read its header.
     pub(super) file: Arc<File>,
 }
 
-/// Takes the locks, creates what is missing, prepares the file.
+/// Takes the locks, creates missing files and prepares the database.
 pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         let found = rusqlite::version();
@@ -69,7 +70,7 @@ pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
         _database: Arc::clone(&file),
     };
     refuse_foreign_log(&file, &path)?;
-    // Shorter than a call may take, so that who waits for a stranger's lock gets a clear answer.
+    // Shorter than the time limit of a call, so that a caller that waits for another process's lock gets a clear error.
     let busy_timeout = options.timeout / 2;
     let writer = connect_writer(&path, &file, busy_timeout)?;
     let log = Log::of(&writer, &path, options.wal_bytes).map_err(|source| OpenError::Sqlite {
@@ -106,12 +107,13 @@ pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
 }
 
 impl Database {
-    /// One more connection, which cannot write.
+    /// Opens another connection, which cannot write.
     pub(super) fn connect_reader(&self) -> Result<Connection, OpenError> {
         let connect = || {
             let connection = connect(&self.path, self.busy_timeout)?;
             connection.pragma_update(None, "query_only", true)?;
-            // SQLite opens the log at the first read, by its path: reads go on after the files were moved only if that was before.
+            // SQLite opens the log by its path at the first read. Preparing a statement reads the schema, so reads
+            // continue even if the files are moved later.
             connection.prepare(LOAD)?;
             Ok(connection)
         };
@@ -121,7 +123,7 @@ impl Database {
         })
     }
 
-    /// The connection that writes, and what belongs to it.
+    /// Returns the writing connection and the parts that belong to it.
     pub(super) fn into_writer(self) -> WriterParts {
         WriterParts {
             connection: self.writer,
@@ -132,25 +134,25 @@ impl Database {
     }
 }
 
-/// How much of the log is to be copied into the database.
+/// How much of the log is copied into the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum CheckpointMode {
-    /// Nothing: only tells the log's length.
+    /// Nothing: only reports the log's length.
     Noop,
-    /// All of it, so that the next write starts at the log's beginning. The file keeps its length.
+    /// All of it, so that the next write starts at the beginning of the log. The file keeps its length.
     Restart,
 }
 
-/// What a checkpoint found and did.
+/// The result of a checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Checkpoint {
-    /// Pages in the log.
+    /// Number of pages in the log.
     pub(super) log_pages: i64,
-    /// Whether nobody was in the way.
+    /// Whether no other connection prevented the checkpoint from completing.
     pub(super) is_complete: bool,
 }
 
-/// Runs a checkpoint, waiting for readers as long as the connection waits for any lock.
+/// Runs a checkpoint. It waits for readers as long as the connection waits for any lock.
 pub(super) fn checkpoint(
     connection: &Connection,
     mode: CheckpointMode,
@@ -168,7 +170,7 @@ pub(super) fn checkpoint(
     })
 }
 
-/// Runs `work` with a wait for locks that is short enough for a thread that others wait for.
+/// Runs `work` with a lock wait that is short enough for a thread that callers wait for.
 pub(super) fn with_short_wait<T>(
     connection: &Connection,
     work: impl FnOnce() -> rusqlite::Result<T>,
@@ -180,11 +182,11 @@ pub(super) fn with_short_wait<T>(
     result
 }
 
-/// The database's one true path, so that two names of it meet at the same lock. Makes its directory.
+/// Returns the database's canonical path, so that two names of one database use the same lock. Creates its directory.
 fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     let not_a_file = || OpenError::NotAFile { path: path.into() };
     let name = path.file_name().ok_or_else(not_a_file)?;
-    // SQLite would read from a pipe for ever.
+    // SQLite would read from a pipe forever.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(not_a_file());
     }
@@ -222,14 +224,15 @@ fn lock(path: &Path) -> Result<File, OpenError> {
     }
 }
 
-/// Creates the database file, empty, so that it is never readable by others; SQLite gives its log the same permissions. Locks it.
+/// Creates the database file, empty and with private permissions, so that other users can never read it. SQLite gives
+/// its log the same permissions. Also locks the file.
 fn create(path: &Path) -> Result<File, OpenError> {
     let unusable = |source| OpenError::File {
         path: path.into(),
         source,
     };
     let file = open_private(path).map_err(unusable)?;
-    // Elsewhere this kind of lock excludes SQLite's own.
+    // On other systems this kind of lock excludes SQLite's own locks.
     if cfg!(target_os = "linux") {
         match file.try_lock() {
             Ok(()) => {}
@@ -309,16 +312,16 @@ fn connect_writer(
         connection
             .pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
         connection.pragma_update(None, "synchronous", "FULL")?;
-        // Where fsync alone does not reach the disk (macOS); nothing elsewhere.
+        // For systems where fsync alone does not reach the disk (macOS). No effect elsewhere.
         connection.pragma_update(None, "fullfsync", true)?;
         connection.pragma_update(None, "checkpoint_fullfsync", true)?;
-        // The writer checkpoints between transactions, when nobody waits for it.
+        // The writer runs checkpoints between transactions, when no caller waits for it.
         connection.pragma_update(None, "wal_autocheckpoint", 0)
     };
     prepare().map_err(failed)?;
     let create_schema = || {
         let transaction = Transaction::new_unchecked(&connection, TransactionBehavior::Immediate)?;
-        // It may be the first of a new log.
+        // This transaction may be the first of a new log.
         mark(&transaction, origin::stamp(file))?;
         transaction.execute_batch(SCHEMA)?;
         transaction.prepare(LOAD)?;
@@ -340,14 +343,15 @@ fn connect(path: &Path, busy_timeout: Duration) -> rusqlite::Result<Connection> 
     Ok(connection)
 }
 
-/// Sets the mark in the database's header by which a log and a database know each other ([`origin`]).
+/// Sets the mark in the database's header by which a log and its database recognize each other ([`origin`]).
 pub(super) fn mark(connection: &Connection, mark: i32) -> rusqlite::Result<()> {
     connection.pragma_update(None, "application_id", mark)
 }
 
-/// Grows the log to `wal_bytes` by writing the same page again and again, unflushed, so that the database does not grow with it.
+/// Grows the log to `wal_bytes` by repeatedly writing the same page without flushes, so that the database does not grow
+/// as well.
 ///
-/// The log is copied into the database and flushed before and after, so nothing that was committed is ever at stake.
+/// The log is copied into the database and flushed before and after, so no committed data is at risk.
 fn grow_log(
     connection: &Connection,
     file: &File,
@@ -356,7 +360,7 @@ fn grow_log(
 ) -> rusqlite::Result<()> {
     checkpoint(connection, CheckpointMode::Restart)?;
     mark(connection, origin::stamp(file))?;
-    // Different in each start, so that two databases that were made alike do not look alike to their logs.
+    // Different at each start, so that two databases with the same history have different marks.
     let [first, second, third, fourth, ..] = random::name();
     mark(
         connection,
@@ -375,7 +379,7 @@ fn grow_log(
     grown
 }
 
-/// The file of the same name and a suffix.
+/// Returns the path with `suffix` appended to the file name.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -1,4 +1,5 @@
-//! The bound of the write-ahead log's length, and the log lines about a reader that keeps the log above it. Knows no rows and no threads.
+//! Limits the length of the write-ahead log, and logs when a reader keeps it above the limit. Knows no rows and no
+//! threads.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,28 +9,29 @@ use rusqlite::Connection;
 use super::file::{self, Checkpoint};
 use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_WAL_GROWTH_MAX};
 
-/// Bytes that the log adds to each page.
+/// Number of bytes that the log adds to each page.
 const FRAME_HEADER_BYTES: u64 = 24;
 
-/// The log of one database.
+/// The write-ahead log of one database.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
     frame_bytes: u64,
     bytes_max: u64,
-    /// Whether the warning was logged: one is enough until a checkpoint is complete.
+    /// Whether the warning was logged. It is logged once until a checkpoint is complete.
     is_overgrown: bool,
 }
 
 impl Log {
-    /// The log of the database at `path`. The connection shortens the file to its bound when it restarts the log.
+    /// Returns the log of the database at `path`. The connection truncates the file to its limit when it restarts the
+    /// log.
     pub(super) fn of(
         connection: &Connection,
         path: &Path,
         wal_bytes: u64,
     ) -> rusqlite::Result<Self> {
         let frame_bytes = frame_bytes(connection)?;
-        // The log reaches this length between two checkpoints, however small it was grown.
+        // The log reaches this length between two checkpoints, even if it was not grown to it.
         let used_bytes = SQLITE_CHECKPOINT_PAGES.unsigned_abs() * frame_bytes;
         let bytes_max = wal_bytes
             .max(used_bytes)
@@ -44,7 +46,8 @@ impl Log {
         })
     }
 
-    /// Notes a checkpoint. Warns once when the log has passed its bound, and says once that a later checkpoint was complete.
+    /// Records a checkpoint. Warns once when the log exceeds its limit, and logs once when a later checkpoint is
+    /// complete.
     pub(super) fn note(&mut self, checkpoint: Checkpoint) {
         let pages = u64::try_from(checkpoint.log_pages).unwrap_or(0);
         let is_long = pages.saturating_mul(self.frame_bytes) > self.bytes_max;
@@ -72,7 +75,7 @@ impl Log {
     }
 }
 
-/// The bytes of one page in the log.
+/// Returns the number of bytes that one page takes in the log.
 pub(super) fn frame_bytes(connection: &Connection) -> rusqlite::Result<u64> {
     let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     Ok(u64::from(page_bytes) + FRAME_HEADER_BYTES)

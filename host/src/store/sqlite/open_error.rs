@@ -1,64 +1,64 @@
-//! Why an embedded store could not be opened, with the remedy. Knows no files beyond their paths.
+//! Errors of opening an embedded store, with their remedies. Knows only the paths of files.
 
 use std::io;
 use std::path::PathBuf;
 
 use super::statements::SCHEMA_VERSION;
 
-/// Why an embedded store could not be opened.
+/// Error returned when an embedded store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The path names no file.
+    /// The path does not name a file.
     #[error("{} is not the path of a file", path.display())]
     NotAFile {
-        /// The path as given.
+        /// The configured path.
         path: PathBuf,
     },
-    /// The directory cannot be made or found.
+    /// The directory cannot be created or found.
     #[error("cannot use the directory of the session database {}: {source}", path.display())]
     Directory {
         /// The database's path.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
     /// A file cannot be created or opened for writing.
     #[error("cannot write {}: {source}; give the host a path that its user may write", path.display())]
     File {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// What the system says.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// Another host has it.
+    /// Another host uses the database.
     #[error(
         "the session database {} is in use by another host (which holds {}): stop that one, or give this one another path",
         path.display(), lock_path.display()
     )]
     InUse {
-        /// The database.
+        /// The database's path.
         path: PathBuf,
         /// The file whose lock is held.
         lock_path: PathBuf,
     },
-    /// The log beside the database was written for another one, or for another state of it.
+    /// The log next to the database was written for another database, or for another state of this one.
     #[error(
         "the log {} was not written for the session database {}: put the database back that belongs to the log, \
          or remove the log, which gives up the commits in it",
         log_path.display(), path.display()
     )]
     ForeignLog {
-        /// The database.
+        /// The database's path.
         path: PathBuf,
-        /// The log.
+        /// The log's path.
         log_path: PathBuf,
     },
-    /// The file is some other kind of database.
+    /// The file is another kind of database.
     #[error("{} holds something else than Cloakroom's sessions: {source}", path.display())]
     Schema {
-        /// The database.
+        /// The database's path.
         path: PathBuf,
-        /// What SQLite says.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
     /// The file was written by a later release.
@@ -67,26 +67,26 @@ pub enum OpenError {
         path.display()
     )]
     TooNew {
-        /// The database.
+        /// The database's path.
         path: PathBuf,
-        /// Its version.
+        /// The schema version in the database.
         version: i64,
     },
     /// SQLite cannot open or prepare the file.
     #[error("cannot open the session database {}: {source}", path.display())]
     Sqlite {
-        /// The database.
+        /// The database's path.
         path: PathBuf,
-        /// What SQLite says.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
-    /// The SQLite this program was built with may lose commits.
+    /// The SQLite version that this program was built with may lose commits.
     #[error("SQLite {found} may corrupt a write-ahead log; 3.51.3 or later is needed")]
     SqliteTooOld {
-        /// Its version.
+        /// The SQLite version.
         found: &'static str,
     },
-    /// The system gave no thread.
+    /// The operating system could not start a thread.
     #[error("cannot start a thread for the session database: {0}")]
     Thread(#[source] io::Error),
 }

@@ -1,30 +1,33 @@
-//! Whether a write-ahead log was written for the database that it lies beside. SQLite applies any log that is whole in itself, so a
-//! database that was restored beside the log of another one would be torn.
+//! Checks whether a write-ahead log was written for the database that it is next to. SQLite applies any log that is
+//! complete in itself. A database that was restored next to another database's log would be corrupted.
 //!
-//! The first page of a log's first transaction carries a stamp, a hash of the database's header as it stood when that log began, in
-//! the field that SQLite calls `application_id`. Whatever was copied into the database since then is in the log itself. A log that
-//! began behind a checkpoint of another process has the stamp that the database has.
+//! The first page of a log's first transaction carries a stamp in the field that SQLite calls `application_id`. The
+//! stamp is a hash of the database's header at the time when that log began. Every page that was copied into the
+//! database since then is also in the log itself. A log that began after another process's checkpoint has the same
+//! stamp as the database.
 
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt as _;
 
-/// Bytes of a database's header, the beginning of its first page.
+/// Length of a database's header, which begins its first page, in bytes.
 const HEADER_BYTES: usize = 100;
-/// Where the header holds the `application_id`.
+/// Offset of the `application_id` in the header.
 const STAMP_AT: usize = 68;
-/// Where the header holds the schema's number, which every `VACUUM` raises: a copy of a database never has the original's.
+/// Offset of the schema cookie in the header. Every `VACUUM` increases it, so a vacuumed copy of a database never has
+/// the original's value.
 const SCHEMA_COOKIE_AT: usize = 40;
 const LOG_HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
-/// What a log begins with; the last bit says in which order the checksums take their bytes.
+/// The first bytes of a log. The last bit is the byte order of the checksums.
 const LOG_MAGIC: u32 = 0x377f_0682;
-/// What databases hold that no release with stamps has written.
+/// The value in databases that were not written by a release with stamps.
 const NO_STAMP: i32 = 0;
 
 type Header = [u8; HEADER_BYTES];
 
-/// What the next log of this database is to be stamped with. Right while the database's header stands as the last checkpoint left it.
+/// Returns the stamp for the next log of this database. Correct only while the database's header is as the last
+/// checkpoint left it.
 pub(super) fn stamp(database: &File) -> i32 {
     match header(database) {
         Ok(Some(header)) => stamp_of(&header),
@@ -32,10 +35,11 @@ pub(super) fn stamp(database: &File) -> i32 {
     }
 }
 
-/// Whether `log` holds commits of another database, or of another state of this one. A log that does not tell is no such log.
+/// Returns whether `log` holds commits of another database, or of another state of this one. A log that does not show
+/// its origin is not considered foreign.
 ///
 /// # Errors
-/// When either cannot be read.
+/// Returns an error if the database or the log cannot be read.
 pub(super) fn is_foreign(database: &File, log: impl Read) -> io::Result<bool> {
     let header = header(database)?;
     let Some(mut log) = Log::begin(log)? else {
@@ -52,17 +56,17 @@ pub(super) fn is_foreign(database: &File, log: impl Read) -> io::Result<bool> {
     }
     Ok(match (committed, header) {
         (None, _) => false,
-        // SQLite would remove the log, and with it every commit.
+        // SQLite would remove the log and thereby every commit in it.
         (Some(_), None) => true,
         (Some(found), Some(header)) => found.is_foreign_to(&header),
     })
 }
 
-/// What the first pages in a log tell.
+/// The information from the versions of the first page in a log.
 #[derive(Clone, Copy, Default)]
 struct Found {
     first: Option<Header>,
-    /// Whether one of them is in the database already.
+    /// Whether one of them is already in the database.
     is_copied: bool,
 }
 
@@ -92,7 +96,7 @@ fn cookie_in(header: &Header) -> [u8; 4] {
     bytes_at(header, SCHEMA_COOKIE_AT)
 }
 
-/// The header as it is in the file; `None` where the file is shorter.
+/// Returns the header in the file; `None` if the file is shorter.
 fn header(database: &File) -> io::Result<Option<Header>> {
     let mut header = [0; HEADER_BYTES];
     match database.read_exact_at(&mut header, 0) {
@@ -102,7 +106,7 @@ fn header(database: &File) -> io::Result<Option<Header>> {
     }
 }
 
-/// A hash (FNV-1a) that is positive and never [`NO_STAMP`]: it tells accidents apart, not forgeries.
+/// Returns a hash (FNV-1a) that is positive and never [`NO_STAMP`]. It detects accidents, not forgeries.
 fn stamp_of(header: &Header) -> i32 {
     let hash = header.iter().fold(0x811c_9dc5_u32, |hash, byte| {
         (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193)
@@ -110,7 +114,7 @@ fn stamp_of(header: &Header) -> i32 {
     (hash >> 1).cast_signed().max(1)
 }
 
-/// A write-ahead log, read frame by frame as far as SQLite would believe it.
+/// A write-ahead log, read frame by frame for as long as SQLite would accept the frames.
 struct Log<R> {
     source: R,
     salts: [u8; 8],
@@ -120,7 +124,7 @@ struct Log<R> {
 }
 
 impl<R: Read> Log<R> {
-    /// `None` where SQLite would not take it for a log.
+    /// Reads the log's header. Returns `None` if SQLite would not accept it as a log.
     fn begin(mut source: R) -> io::Result<Option<Self>> {
         let mut header = [0; LOG_HEADER_BYTES];
         if !fill(&mut source, &mut header)? {
@@ -146,7 +150,8 @@ impl<R: Read> Log<R> {
         }))
     }
 
-    /// Reads the next frame; false at the end, or where what follows is torn or of an earlier turn of the log.
+    /// Reads the next frame. Returns false at the end, or if the next frame is torn or left over from before the log
+    /// was restarted.
     fn next_frame(&mut self) -> io::Result<bool> {
         if !fill(&mut self.source, &mut self.frame_header)?
             || !fill(&mut self.source, &mut self.page)?
@@ -169,14 +174,14 @@ impl<R: Read> Log<R> {
     }
 }
 
-/// The sum over all of a log up to a frame.
+/// The checksum over the whole log up to a frame.
 struct Checksum {
     sums: [u32; 2],
     is_big_endian: bool,
 }
 
 impl Checksum {
-    /// Goes on over `bytes`, a multiple of eight.
+    /// Adds `bytes`, whose length is a multiple of eight.
     fn add(&mut self, bytes: &[u8]) {
         let word = |at| match self.is_big_endian {
             true => u32::from_be_bytes(bytes_at(bytes, at)),
@@ -190,7 +195,7 @@ impl Checksum {
         self.sums = [first, second];
     }
 
-    /// Whether these eight bytes hold it.
+    /// Returns whether these eight bytes equal the checksum.
     fn stands_in(&self, bytes: &[u8]) -> bool {
         self.sums
             == [
@@ -200,14 +205,14 @@ impl Checksum {
     }
 }
 
-/// So many bytes from `at` on, which are there.
+/// Returns `N` bytes from `at` on. `bytes` must be long enough.
 fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
     let mut found = [0; N];
     found.copy_from_slice(&bytes[at..at + N]);
     found
 }
 
-/// Fills `buffer`; false where the source ends before that.
+/// Fills `buffer`. Returns false if the source ends first.
 fn fill(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<bool> {
     match source.read_exact(buffer) {
         Ok(()) => Ok(true),

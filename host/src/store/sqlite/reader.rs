@@ -1,4 +1,4 @@
-//! A thread that reads rows, on a connection that cannot write. Knows no other thread but through the queue they share.
+//! A thread that reads rows over a connection that cannot write. Shares only the queue with other threads.
 
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ pub(super) struct ReadJob {
     pub(super) reply: oneshot::Sender<Result<Vec<Option<SessionRecord>>, StoreError>>,
 }
 
-/// One reading thread's state.
+/// The state of one reading thread.
 pub(super) struct Reader {
     connection: Connection,
     jobs: Arc<Mutex<Receiver<ReadJob>>>,
@@ -32,7 +32,7 @@ impl Reader {
     /// Reads until the queue is closed and empty.
     pub(super) fn run(self) {
         while let Some(job) = self.next() {
-            // Who asked may have given up.
+            // The caller may have given up.
             if job.reply.is_closed() {
                 continue;
             }
@@ -44,7 +44,7 @@ impl Reader {
     }
 
     fn read(&self, job: &ReadJob) -> rusqlite::Result<Vec<Option<SessionRecord>>> {
-        // Several rows are read as they stand at one moment: between two reads a session could move from one id to another.
+        // Read several rows from one snapshot: between two separate reads, a session could move from one id to another.
         let _moment = match job.ids.len() {
             0 | 1 => None,
             _ => Some(self.connection.unchecked_transaction()?),
@@ -54,7 +54,8 @@ impl Reader {
         rows.collect()
     }
 
-    /// Waits with the lock held: the other reader waits for the lock instead of the queue, which is the same to it.
+    /// Waits for a job while holding the lock. The other reader then waits for the lock and not for the queue, which
+    /// makes no difference to it.
     fn next(&self) -> Option<ReadJob> {
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.recv().ok()

@@ -1,5 +1,5 @@
-//! A look at an embedded store's file beside the host that has it open: short reads on a connection that cannot write. Takes
-//! no lock of the store's own.
+//! Reads an embedded store's file, even while a host has it open: short reads over a connection that cannot write. Does
+//! not take the store's own locks.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -24,75 +24,76 @@ const IDS_AFTER: &str = "
 
 const COUNT: &str = "SELECT count(*) FROM sessions WHERE expires >= ?1";
 
-/// How often a log is looked at that seems to be another database's, while a host changes the database.
+/// How often a log that seems to belong to another database is checked while a host changes the database.
 const LOG_LOOKS_MAX: u32 = 5;
 
-/// The rows of an embedded store, whether a host serves from it or not.
+/// The rows of an embedded store, whether a host uses it or not.
 ///
-/// Dropping it leaves the write-ahead log as it is: to copy the log into the database is the host's work.
+/// Dropping it does not copy the write-ahead log into the database. Only the host does that.
 #[derive(Debug)]
 pub struct SqliteScan {
     path: PathBuf,
-    /// Its calls block, so they run on the runtime's threads for blocking work.
+    /// Its calls block, so they run on the runtime's blocking threads.
     connection: Arc<Mutex<Connection>>,
 }
 
-/// Why a file cannot be read as an embedded store.
+/// Error returned when a file cannot be read as an embedded store.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// There is no file, or not for this user.
+    /// The file does not exist, or this user must not read it.
     #[error("cannot read the session database {}: {source}", path.display())]
     File {
-        /// The file as it was named.
+        /// The path as given.
         path: PathBuf,
-        /// The system's reason.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The path leads to a folder, a pipe or a device.
+    /// The path is a directory, a pipe or a device.
     #[error("{} is no file", path.display())]
     NotAFile {
-        /// The path as it was named.
+        /// The path as given.
         path: PathBuf,
     },
-    /// The log beside the database was written for another one, or for another state of it.
+    /// The log next to the database was written for another database, or for another state of this one.
     #[error(
         "the log {} was not written for the session database {}: what SQLite would read is torn",
         log_path.display(), path.display()
     )]
     ForeignLog {
-        /// The database.
+        /// The database's path.
         path: PathBuf,
-        /// The log.
+        /// The log's path.
         log_path: PathBuf,
     },
-    /// The file is a database of something else, or of a later release.
+    /// The file is another kind of database, or was written by a later release.
     #[error(
         "{} holds no sessions that this release knows (schema version {version}, expected {SCHEMA_VERSION})",
         path.display()
     )]
     Schema {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// The version that the file names.
+        /// The schema version in the file.
         version: i64,
     },
     /// SQLite cannot open or read the file.
     #[error("cannot read the session database {}: {source}", path.display())]
     Sqlite {
-        /// The file.
+        /// The file's path.
         path: PathBuf,
-        /// SQLite's reason.
+        /// SQLite's error.
         source: rusqlite::Error,
     },
 }
 
 impl SqliteScan {
-    /// Opens the database for reading. Makes no file, and blocks for one read of the log.
+    /// Opens the database for reading. Creates no database file, and blocks for one read of the log.
     ///
-    /// This process must not have the database open: see [`SqliteScan::of_open`].
+    /// This process must not have the database open; use [`SqliteScan::of_open`] then.
     ///
     /// # Errors
-    /// When the file is missing, cannot be read, has another database's log beside it, or is not this store's database.
+    /// Returns an error if the file is missing, cannot be read, has another database's log next to it, or is not a
+    /// database of this store.
     pub fn open(path: &Path) -> Result<Self, ScanError> {
         let unreadable = |source| ScanError::File {
             path: path.into(),
@@ -109,11 +110,11 @@ impl SqliteScan {
         Self::connect(path)
     }
 
-    /// As [`SqliteScan::open`], for the file of a store that this process has open. The store has looked at the log; a second look
-    /// would close a descriptor of the database, and that takes the store's locks away (POSIX).
+    /// Like [`SqliteScan::open`], for the file of a store that this process has open. The store has already checked the
+    /// log. A second check would close a descriptor of the database, and that releases the store's locks (POSIX).
     ///
     /// # Errors
-    /// As [`SqliteScan::open`].
+    /// The same as for [`SqliteScan::open`].
     pub fn of_open(path: &Path, _store: &SqliteStore) -> Result<Self, ScanError> {
         Self::connect(path)
     }
@@ -137,19 +138,19 @@ impl SqliteScan {
         })
     }
 
-    /// The file as it was named.
+    /// Returns the path as given.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Runs a read on a thread that may block.
+    /// Runs a read on a blocking thread.
     pub(super) async fn read<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let connection = Arc::clone(&self.connection);
         let task = tokio::task::spawn_blocking(move || {
-            // A panic leaves no transaction open: each read is one statement.
+            // A panic leaves no transaction open, because each read is one statement.
             let connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
             work(&connection).map_err(|error| store_error(&error, "reading sessions"))
         });
@@ -162,9 +163,9 @@ impl SqliteScan {
     }
 }
 
-/// The path of the log beside the database, if it is another database's.
+/// Returns the path of the log next to the database if the log belongs to another database.
 fn foreign_log(path: &Path) -> io::Result<Option<PathBuf>> {
-    // SQLite keeps the log beside the file that a symbolic link leads to.
+    // SQLite keeps the log next to the target of a symbolic link.
     let path = path.canonicalize()?;
     let log_path = beside(&path, "-wal");
     let database = File::open(&path)?;
@@ -178,16 +179,18 @@ fn foreign_log(path: &Path) -> io::Result<Option<PathBuf>> {
         if !origin::is_foreign(&database, log)? {
             return Ok(None);
         }
-        // A host that goes on meanwhile copies its log into the database and begins it anew: then these two belong to different times.
+        // A running host may have copied its log into the database and restarted the log in the meantime. The header
+        // and the log are then from different times, so check again.
         if origin::stamp(&database) == stamp_before {
             return Ok(Some(log_path));
         }
     }
-    // Only a host changes the database so often, and a host has looked.
+    // Only a running host changes the database this often, and a host checks the log when it starts.
     Ok(None)
 }
 
-/// May open the database for writing, since a log without its index can only be read by a connection that makes the index anew.
+/// Opens the connection in read-write mode, because reading a log without its index requires a connection that can
+/// rebuild the index.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;

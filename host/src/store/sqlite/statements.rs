@@ -1,7 +1,8 @@
-//! The SQL of the embedded store: its schema and one statement per kind of change. Knows connections, no threads.
+//! The SQL of the embedded store: its schema and one statement per kind of change. Knows connections but no threads.
 //!
-//! Columns are named and meant as in the MySQL table. `data` is TEXT, so that `sqlite3` and its JSON functions show it;
-//! it is bound as bytes and never decoded, so any bytes come back as they were. Values are only ever bound.
+//! The columns have the same names and meanings as in the MySQL table. `data` is TEXT, so that `sqlite3` and its JSON
+//! functions show it. It is bound as bytes and never decoded, so any bytes are returned unchanged. Values are always
+//! bound, never part of the SQL text.
 
 use bytes::Bytes;
 use rusqlite::types::{ToSqlOutput, ValueRef};
@@ -13,7 +14,7 @@ use crate::store::{Change, Commit, RowVersion, Touch};
 /// The version of the schema, kept in `PRAGMA user_version`.
 pub(super) const SCHEMA_VERSION: i64 = 1;
 
-/// STRICT makes the types hold, WITHOUT ROWID makes a session one tree entry, TEXT keys compare byte by byte.
+/// STRICT enforces the types. WITHOUT ROWID stores a session as one tree entry. TEXT keys are compared byte by byte.
 pub(super) const SCHEMA: &str = "
     CREATE TABLE IF NOT EXISTS sessions (
         session_id TEXT NOT NULL PRIMARY KEY,
@@ -38,7 +39,8 @@ const UPDATE: &str = "
         cloakroom_created = coalesce(cloakroom_created, ?8)
     WHERE session_id = ?1 AND expires >= ?2 AND cloakroom_token = ?3 AND data = ?4";
 
-/// OR IGNORE: a new id that exists changes no row, instead of failing the transaction that other commits share.
+/// OR IGNORE: if the new id exists, no row changes. Without it, the whole transaction, which other commits share, would
+/// fail.
 const MOVE: &str = "
     UPDATE OR IGNORE sessions SET expires = ?5, data = ?6, cloakroom_token = ?7,
         cloakroom_created = coalesce(cloakroom_created, ?8), session_id = ?9
@@ -68,7 +70,7 @@ pub(super) fn load(
     row.optional()
 }
 
-/// Applies one change; answers how many rows it changed, 0 or 1.
+/// Applies one change. Returns the number of rows it changed, 0 or 1.
 pub(super) fn apply(
     connection: &Connection,
     commit: &Commit,
@@ -161,7 +163,7 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
     })
 }
 
-/// Bytes that are bound as TEXT without being looked at.
+/// Bytes that are bound as TEXT without validation.
 struct Text<'a>(&'a Bytes);
 
 impl ToSql for Text<'_> {

@@ -1,4 +1,4 @@
-//! The embedded store from outside: the contract, crashes, a second host, waiting calls.
+//! Tests of the embedded store through its public interface: the contract, crashes, a second host, waiting calls.
 
 mod files;
 mod identity;
@@ -52,7 +52,7 @@ async fn exists(store: &SqliteStore, commit: &Commit) -> bool {
     rows.await.expect("the store reads")[0].is_some()
 }
 
-/// A stranger's connection that holds the database's one write lock until it is dropped.
+/// A foreign connection that holds the database's only write lock until it is dropped.
 fn write_lock(options: &Options) -> Connection {
     let stranger = Connection::open(&options.path).unwrap();
     stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -144,7 +144,8 @@ async fn what_is_on_disk_when_a_commit_is_answered_is_enough_to_recover_it() {
         commits.push(next);
     }
 
-    // The files as a killed host leaves them: no checkpoint, no shared index, and in the log the torn start of one frame more.
+    // The files as a killed host leaves them: no checkpoint, no shared index, and the torn beginning of another frame
+    // in the log.
     let after_crash = self::options(&TempDir::new_in(directory.path()).unwrap());
     fs::create_dir_all(after_crash.path.parent().unwrap()).unwrap();
     fs::copy(&options.path, &after_crash.path).unwrap();
@@ -165,7 +166,7 @@ async fn what_is_on_disk_when_a_commit_is_answered_is_enough_to_recover_it() {
     ));
 }
 
-/// The part of the log that holds the commits since it was last restarted.
+/// Returns the length of the part of the log that holds the commits since the log was last restarted.
 fn used_log_bytes(path: &Path) -> usize {
     let stranger = Connection::open(path).unwrap();
     let log_pages = |row: &rusqlite::Row<'_>| row.get::<_, i64>(1);
@@ -207,7 +208,7 @@ async fn commits_that_wait_travel_together() {
     let lock = write_lock(&options);
     let commits: Vec<_> = (0..100).map(|_| create("{}")).collect();
 
-    // The first commit finds the database locked, the others queue behind it until the lock goes.
+    // The first commit finds the database locked. The others queue behind it until the lock is released.
     let all = join_all(commits.iter().map(|next| commit(&store, next)));
     let (verdicts, ()) = join(all, async { drop(lock) }).await;
 
@@ -278,7 +279,7 @@ async fn the_queue_is_bounded_and_what_is_refused_is_not_applied() {
             other => panic!("committed or refused, not {other:?}"),
         }
     }
-    // Two in the queue, and what the writer took out before the lock was dropped.
+    // Two calls in the queue, plus the calls that the writer took before the lock was dropped.
     assert!((2..20).contains(&committed_count), "{committed_count}");
 }
 

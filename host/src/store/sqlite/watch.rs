@@ -1,7 +1,8 @@
-//! The files of an open database, compared with the paths at which the next start would look for them. Knows no rows and no log
-//! lines.
+//! Compares the files of an open database with the paths at which the next start would look for them. Knows no rows and
+//! no log lines.
 //!
-//! A file that was removed or replaced stays open and takes every write, and all of them are gone after a restart.
+//! A file that was removed or replaced stays open and accepts every write, but all these writes are lost after a
+//! restart.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -14,7 +15,8 @@ use super::file::beside;
 /// The files as they were opened.
 #[derive(Debug)]
 pub(super) struct Watch {
-    /// The database. Shared with the store: a descriptor of it that is closed takes SQLite's locks of this process with it.
+    /// The database. Shared with the store, because closing any descriptor of it releases SQLite's locks of this
+    /// process.
     database: Arc<File>,
     path: PathBuf,
     places: Vec<Place>,
@@ -43,17 +45,18 @@ impl FileId {
 }
 
 impl Watch {
-    /// Watches the open `database`, its log and its index. `given` is the path as configured, `path` the one without links.
+    /// Watches the open `database`, its log and its index. `given` is the configured path, `path` the path with links
+    /// resolved.
     ///
     /// # Errors
-    /// When the system does not tell which file is open.
+    /// Returns an error if the operating system does not report which file is open.
     pub(super) fn new(database: Arc<File>, given: &Path, path: &Path) -> io::Result<Self> {
         let file = FileId::of(&database.metadata()?);
         let mut places = vec![Place {
             path: path.to_owned(),
             file,
         }];
-        // A symbolic link that is given another target leads the next start to another file.
+        // A symbolic link whose target changes leads the next start to another file.
         if given != path {
             places.push(Place {
                 path: given.to_owned(),
@@ -73,9 +76,11 @@ impl Watch {
         })
     }
 
-    /// What became of a file that is not at its path any more, as a sentence with the remedy; `None` while all are.
+    /// Describes a file that is no longer at its path, in a sentence with the remedy. Returns `None` while all files
+    /// are in place.
     ///
-    /// One call of the system for each file. A path that cannot be looked at for another reason (a permission) says nothing.
+    /// Makes one system call per file. A path that cannot be checked for another reason, such as missing permission, is
+    /// ignored.
     pub(super) fn fault(&self) -> Option<String> {
         let misplaced = self.places.iter().find_map(|place| {
             let fate = match fs::metadata(&place.path) {

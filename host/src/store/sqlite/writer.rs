@@ -1,5 +1,5 @@
-//! The thread that writes: takes what waits, runs it as one transaction, flushes once, answers all. Knows no async runtime
-//! beyond the replies it sends.
+//! The writing thread: takes the waiting jobs, runs them as one transaction, flushes once and answers all of them. Its
+//! only contact with the async runtime are the replies that it sends.
 
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use super::{origin, statements};
 use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_TRANSACTION_ROWS_MAX, SQLITE_WATCH_INTERVAL};
 use crate::store::{Commit, StoreError, Touch};
 
-/// What one call asks of the writer.
+/// The work that one call requests from the writer.
 pub(super) enum Work {
     Commits(Vec<Commit>),
     Touches(Vec<Touch>),
@@ -35,27 +35,28 @@ impl Work {
     }
 }
 
-/// One call, waiting for its turn.
+/// One call that waits in the queue.
 pub(super) struct WriteJob {
     pub(super) work: Work,
     pub(super) now_s: i64,
     pub(super) claim: Arc<Claim>,
-    /// How many rows each statement changed.
+    /// Receives the number of rows that each statement changed.
     pub(super) reply: oneshot::Sender<Result<Vec<usize>, WriteError>>,
 }
 
-/// The right to decide a job's fate, taken once: by the writer that begins it or by the caller that gives up waiting.
+/// The right to decide a job's outcome. It is taken once: by the writer that begins the job, or by the caller that
+/// stops waiting.
 #[derive(Default)]
 pub(super) struct Claim(AtomicBool);
 
 impl Claim {
-    /// Whether the caller is the first to take it.
+    /// Takes the claim and returns whether this call was the first to do so.
     pub(super) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
     }
 }
 
-/// What the writer tells the store.
+/// The state that the writer shares with the store.
 #[derive(Default)]
 pub(super) struct Shared {
     transactions: AtomicU64,
@@ -63,7 +64,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Why nothing is written any more, if so.
+    /// Returns the reason if nothing is written any more.
     pub(super) fn halted(&self) -> Option<StoreError> {
         self.halted.get().cloned()
     }
@@ -73,20 +74,21 @@ impl Shared {
     }
 }
 
-/// The writing thread's state.
+/// The state of the writing thread.
 pub(super) struct Writer {
     connection: Connection,
     log: Log,
     watch: Watch,
-    /// The database, for its header.
+    /// The database file, to read its header.
     file: Arc<File>,
     shared: Arc<Shared>,
     jobs: Receiver<WriteJob>,
-    /// Whether the next transaction may be the first in the log, which has to say for which database it is ([`origin`]).
+    /// Whether the next transaction may be the first in the log. That transaction must record to which database the log
+    /// belongs ([`origin`]).
     is_log_new: bool,
-    /// Pages in the log at which the next checkpoint is tried.
+    /// Number of pages in the log at which the next checkpoint is tried.
     checkpoint_at_pages: i64,
-    /// Whether the last checkpoint failed: said once, not at every try.
+    /// Whether the last checkpoint failed. A failure is logged once, not at every attempt.
     is_checkpoint_failing: bool,
 }
 
@@ -105,7 +107,7 @@ impl Writer {
         }
     }
 
-    /// Writes until the queue is closed and empty, then leaves the database without a log. Looks after the files meanwhile.
+    /// Writes until the queue is closed and empty, then leaves the database without a log. Checks the files while idle.
     pub(super) fn run(mut self) {
         loop {
             match self.jobs.recv_timeout(SQLITE_WATCH_INTERVAL) {
@@ -127,7 +129,7 @@ impl Writer {
         }
     }
 
-    /// Everything that waits by now, up to the bound; jobs that were taken back are dropped.
+    /// Returns all jobs that wait by now, up to the limit. Skips jobs whose caller has stopped waiting.
     fn batch(&self, first: WriteJob) -> Vec<WriteJob> {
         let mut batch = Vec::new();
         let mut row_count = 0;
@@ -151,7 +153,8 @@ impl Writer {
         if batch.is_empty() {
             return;
         }
-        // A few calls of the system beside a flush: no commit is answered that went into a file without a path.
+        // Costs a few system calls, little compared with a flush. It ensures that a commit into a file without a path
+        // is never acknowledged.
         self.is_in_place();
         if let Some(error) = self.shared.halted() {
             refuse(batch, &WriteError::NotApplied(error));
@@ -163,7 +166,8 @@ impl Writer {
                     let _ = job.reply.send(Ok(rows_changed));
                 }
             }
-            // Nothing was applied, and one job may be to blame (a corrupt page, a row that no longer fits): the others go on.
+            // Nothing was applied, and a single job may be the cause (a corrupt page, a row that no longer fits). Retry
+            // the jobs one by one.
             Err(WriteError::NotApplied(_)) if batch.len() > 1 && self.shared.halted().is_none() => {
                 for job in batch {
                     self.execute(vec![job]);
@@ -173,7 +177,7 @@ impl Writer {
         }
     }
 
-    /// Runs a batch as one transaction; answers the rows that each statement of each job changed.
+    /// Runs a batch as one transaction. Returns the number of rows that each statement of each job changed.
     fn transact(&mut self, batch: &[WriteJob]) -> Result<Vec<Vec<usize>>, WriteError> {
         let stamp = self.is_log_new.then(|| origin::stamp(&self.file));
         match try_transact(&mut self.connection, batch, stamp) {
@@ -200,7 +204,8 @@ impl Writer {
         }
     }
 
-    /// Copies the log into the database once it has grown enough, after the commits were answered, so that nobody waits for it.
+    /// Copies the log into the database once the log is long enough. Runs after the commits were answered, so that no
+    /// caller waits for it.
     fn checkpoint_if_due(&mut self) {
         if self.shared.halted().is_some() {
             return;
@@ -208,7 +213,8 @@ impl Writer {
         match self.try_checkpoint() {
             Ok(None) => {}
             Ok(Some(tried)) => {
-                // Even where a reader was in the way: if it is gone by then, the next transaction begins the log anew.
+                // Also after an incomplete checkpoint: if the reader that prevented completion ends, the next
+                // transaction restarts the log.
                 self.is_log_new = true;
                 let left_pages = if tried.is_complete {
                     0
@@ -230,22 +236,24 @@ impl Writer {
         }
     }
 
-    /// Tries a checkpoint if the log is long enough; returns its outcome, with the log's length before it.
+    /// Tries a checkpoint if the log is long enough. Returns its result with the log's length before the checkpoint.
     fn try_checkpoint(&self) -> rusqlite::Result<Option<Checkpoint>> {
         let connection = &self.connection;
         let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
         if log_pages < self.checkpoint_at_pages || !self.is_in_place() {
             return Ok(None);
         }
-        // RESTART waits for readers, so that the next write starts at the log's beginning; a stranger's long read (a backup)
-        // must not hold up commits, so the wait is short and the next try some way off.
+        // RESTART waits for readers, so that the next write starts at the beginning of the log. A long read by another
+        // process (a backup) must not delay commits. The wait is therefore short, and the next attempt comes only after
+        // many more pages.
         let done = file::with_short_wait(connection, || {
             file::checkpoint(connection, CheckpointMode::Restart)
         })?;
         Ok(Some(Checkpoint { log_pages, ..done }))
     }
 
-    /// Whether the database may be written, as far as its files tell; if one is not at its path any more, nothing is written again.
+    /// Returns whether the database may be written, according to its files. If one of them is no longer at its path,
+    /// halts all writes.
     fn is_in_place(&self) -> bool {
         if self.shared.halted().is_some() {
             return false;
@@ -272,7 +280,7 @@ impl Writer {
                 %error,
                 "the session database is not written any more; sessions are read-only until the host is restarted"
             );
-            // Closing would flush the log into the database: that is for the next start, which reads the log anew.
+            // Closing would flush the log into the database. That is left to the next start, which reads the log again.
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
             if let Err(error) = self.connection.set_db_config(no_checkpoint, true) {
                 tracing::error!(%error, "the session database may still be written when it is closed");
@@ -281,7 +289,7 @@ impl Writer {
     }
 }
 
-/// How far a transaction came.
+/// How far a transaction got before it failed.
 enum Interrupted {
     BeforeCommit(rusqlite::Error),
     AtCommit(rusqlite::Error),

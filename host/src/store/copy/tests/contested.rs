@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::*;
 
-/// Deletes are conflicts so many times; what a store does otherwise is not asked for.
+/// A store whose deletes conflict a given number of times. Its other methods are not used.
 #[derive(Debug)]
 struct Contested {
     conflicts_left: AtomicU32,
@@ -19,7 +19,7 @@ impl Contested {
         }
     }
 
-    /// What a deletion of one session comes to, and how often the store was asked.
+    /// Deletes one session. Returns the result and the number of calls to the store.
     async fn delete(&self) -> (Result<(), CopyError>, u32) {
         let both = Both::open();
         let copying = Copying {

@@ -1,4 +1,4 @@
-//! A target that is not the source's copy alone: a host uses it already, or other sessions are in it.
+//! A target that is not just a copy of the source: a host already uses it, or it contains other sessions.
 
 use super::*;
 

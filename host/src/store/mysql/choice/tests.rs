@@ -1,4 +1,4 @@
-//! Which server is used after faults, looks and the operator's word; with random walks over all of them.
+//! Which server is used after faults, checks and prefer-first commands, including a random simulation of all of them.
 
 use super::*;
 use crate::store::mysql::server::{Facts, Membership};
@@ -31,7 +31,7 @@ fn member(membership: Membership) -> Server {
     server(&[("group_replication_group_name", "g1")], membership)
 }
 
-/// A server serves after these were tried in vain.
+/// Reports that a server serves after the servers in `tried` failed.
 fn found(
     choice: &mut Choice,
     index: usize,
@@ -52,7 +52,7 @@ fn order(choice: &mut Choice) -> Vec<usize> {
 
 #[test]
 fn a_single_server_that_was_left_after_a_failure_is_not_used_again_without_the_operators_word() {
-    // A member of a group whose state nobody may see is no better than one.
+    // A member of a group whose state the account cannot read is treated like a single server.
     for server in [single(), member(Membership::Untold)] {
         let (mut choice, now) = (Choice::new(2), Instant::now());
         assert_eq!(found(&mut choice, 0, &server, &[], now), Found::Serves);
@@ -100,7 +100,7 @@ fn a_server_outside_of_the_cluster_is_never_used_in_its_place() {
     assert_eq!(found(&mut choice, 0, &node(), &[], now), Found::Serves);
     let first = [(0, Failure::Failed)];
     assert_eq!(found(&mut choice, 1, &node(), &first, now), Found::Adopted);
-    // The first one is started on its own, and the second one refuses one connection.
+    // The first server runs outside the cluster, and the second one refuses one connection.
     let second = [(1, Failure::Failed)];
     for alone in [single(), node_of("c2"), member(Membership::Online)] {
         let next = found(&mut choice, 0, &alone, &second, now);
@@ -108,7 +108,7 @@ fn a_server_outside_of_the_cluster_is_never_used_in_its_place() {
     }
     let both = [(1, Failure::Failed), (0, Failure::Unfit)];
     assert_eq!(found(&mut choice, 2, &node(), &both, now), Found::Adopted);
-    // The one in use is started on its own.
+    // The server in use now runs outside the cluster.
     assert_eq!(found(&mut choice, 2, &single(), &[], now), Found::Foreign);
 
     choice.prefer_first(&single());
@@ -144,7 +144,7 @@ fn a_connection_to_a_server_that_is_no_longer_in_use_is_not_handed_out() {
         choice.prefer_first(&server);
         assert_eq!(choice.found(1, &server, &walk, now), expected);
     }
-    // What was found out before the operator's word does not undo it.
+    // The result of a walk that began before a prefer-first command does not undo the command.
     let mut choice = Choice::new(2);
     let mut walk = choice.walk();
     walk.tried(0, Failure::Failed);
@@ -171,7 +171,7 @@ fn a_locked_server_is_left_only_for_one_that_serves() {
     assert_eq!(order(&mut choice), [1], "there is no other one");
 }
 
-/// A cluster whose first servers were left for the last one.
+/// A cluster in which the first servers were left and the last one is in use.
 fn at_the_last(servers: usize, now: Instant) -> Choice {
     let mut choice = Choice::new(servers);
     let failed: Vec<_> = (0..servers - 1).map(|n| (n, Failure::Failed)).collect();
@@ -232,13 +232,13 @@ fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
 #[test]
 fn nobody_stays_barred_where_the_cluster_tells_who_belongs_to_it() {
     let (mut choice, now) = (Choice::new(3), Instant::now());
-    // Nothing is known of the second one, which is down from the start, nor of the first one.
+    // Nothing is known about the first server or the second one, which is down from the start.
     let failed = [(0, Failure::Failed), (1, Failure::Failed)];
     let next = found(&mut choice, 2, &node(), &failed, now);
     assert_eq!(next, Found::Adopted);
     assert_eq!(order(&mut choice), [2, 0, 1]);
 
-    // Passed over while the store used a server that told nothing of a cluster.
+    // Passed over while the store used a server that did not report a cluster.
     let mut choice = Choice::new(3);
     let untold = member(Membership::Untold);
     found(&mut choice, 1, &untold, &[(0, Failure::Failed)], now);
@@ -247,18 +247,18 @@ fn nobody_stays_barred_where_the_cluster_tells_who_belongs_to_it() {
     assert_eq!(order(&mut choice), [1, 0, 2]);
 }
 
-/// Servers that fail, return, leave their cluster and join it, and what the choice was told of them.
+/// Servers that fail, return, leave their cluster and join it, and the state that the choice was given.
 struct World {
     random: fastrand::Rng,
     choice: Choice,
     now: Instant,
     servers: Vec<Server>,
-    /// Left after a failure while no cluster was known, and not since brought back by the operator.
+    /// Left after a failure while no cluster was known, and not yet brought back by the operator.
     left: Vec<bool>,
     healthy_since: Vec<Option<Instant>>,
 }
 
-/// Random servers, faults and looks: no rule is ever broken.
+/// Random servers, faults and checks never break a rule.
 #[test]
 fn whatever_happens_no_server_without_the_latest_rows_is_used() {
     let mut random = fastrand::Rng::with_seed(11);
@@ -295,14 +295,15 @@ impl World {
         self.healthy_since.fill(None);
     }
 
-    /// A server is started outside of the cluster, or in it again.
+    /// Restarts a server outside of the cluster or inside it.
     fn change_kind(&mut self) {
         let index = self.random.usize(..self.servers.len());
         self.servers[index] =
             [node(), node(), single(), node_of("c2")][self.random.usize(..4)].clone();
     }
 
-    /// Tries the servers in order until one serves, as a request does; perhaps the operator speaks meanwhile.
+    /// Tries the servers in order until one serves, as a request does. The operator's prefer-first command may come in
+    /// between.
     fn request(&mut self) {
         let before = self.choice.current();
         let cluster = self.choice.cluster().cloned();
@@ -342,7 +343,7 @@ impl World {
         }
     }
 
-    /// Holds that a server has all that was acknowledged, as far as anybody can know.
+    /// Asserts that a server has all acknowledged commits, as far as the host can know.
     fn may_be_used(&self, index: usize, cluster: Option<&Server>) {
         let server = &self.servers[index];
         if let Some(cluster) = cluster.filter(|_| self.servers.len() > 1) {
@@ -373,7 +374,7 @@ impl World {
     fn holds(&mut self) {
         let current = self.choice.current();
         if self.choice.cluster().is_some() {
-            // From now on each of them has to prove that it is a member.
+            // From now on each server must prove that it is a member.
             self.left.fill(false);
         }
         assert!(!self.left[current], "a single server came back by itself");
@@ -385,7 +386,7 @@ impl World {
         let place = order.iter().position(|index| *index == current);
         let expected = usize::from(is_from_locked) * (order.len() - 1);
         assert_eq!(place, Some(expected));
-        // Each member is asked, whatever happened to it: the rest may fail, and it has all rows.
+        // Each member is asked, regardless of its past: the other members may fail, and it has all rows.
         for index in 0..self.servers.len() {
             let is_known = self.choice.cluster().is_some() && self.servers.len() > 1;
             let is_asked = order.contains(&index);

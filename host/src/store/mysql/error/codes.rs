@@ -1,34 +1,34 @@
-//! The servers' error numbers: MySQL's up to 9, MariaDB's, Galera's, Group Replication's and TiDB's. For each the class, the
-//! culprit at start, the meaning and the remedy. Knows no driver; repeats nothing of a server's text.
+//! The servers' error numbers: those of MySQL up to 9, MariaDB, Galera, Group Replication and TiDB. Maps each number to
+//! its class, the culprit at start, the meaning and the remedy. Knows no driver and repeats no server's text.
 
 use super::Class;
 use crate::store::mysql::connect_error::Culprit;
 
-/// The class of a server's error, from its number, or else from its SQLSTATE.
+/// Returns the class of a server's error by its number, or by its SQLSTATE if the number is unknown.
 pub(super) fn class_of(code: u16, state: &str) -> Class {
     match code {
-        // Deadlock, which Galera says of a failed certification, too; write conflicts (TiDB).
+        // Deadlock, which Galera also reports for a failed certification; write conflicts (TiDB).
         1213 | 8002 | 8022 | 9007 => Class::Transient,
-        // Group Replication rolled back at the commit: the certification failed, or the member leaves the group.
+        // Group Replication rolled back at the commit: the certification failed, or the member is leaving the group.
         3101 => Class::RolledBackHere,
         1020 => Class::Stale,
         1205 => Class::LockWait,
         1062 | 1586 => Class::Duplicate,
         1243 | 1615 => Class::Reprepare,
-        // Read-only (server, transaction, disk), locked for a backup, outside its cluster, offline.
+        // Read-only (server, transaction or disk), locked for a backup, outside its cluster, offline.
         1223 | 1290 | 1792 | 1836 | 1047 | 3032 => Class::HostUnfit,
-        // Shutting down, killed, idle for too long, network trouble at its end. 3100: a replication hook failed while the
-        // statement committed, and the group may have its change already.
+        // Shutting down, killed, idle for too long, network problem on the server's side. 3100: a replication hook
+        // failed while the statement committed, and the group may already have its change.
         1053 | 1152 | 1158..=1161 | 1184 | 1927 | 3100 | 3169 | 4031 => Class::HostLeaving,
-        // Failed within the commit; interrupted; ran too long; TiDB's "result undetermined".
+        // Failed during the commit; interrupted; ran too long; TiDB's "result undetermined".
         1180 | 1317 | 1969 | 3024 | 8501 => Class::Undecided,
         1118 | 1153 | 1197 | 1406 | 8025 => Class::TooLarge,
-        // Too many connections, out of memory, disk full, engine trouble, too many prepared statements.
+        // Too many connections, out of memory, disk full, storage engine failure, too many prepared statements.
         1021 | 1026 | 1030 | 1037 | 1038 | 1040 | 1041 | 1114 | 1129 | 1203 | 1226 | 1461 => {
             Class::Unavailable
         }
-        // A column cannot hold the value, or has none to hold; a CHECK fails; the text is no JSON for a JSON column; the table
-        // is none that Group Replication takes.
+        // A column cannot hold the value or requires a value; a CHECK fails; the text is not valid JSON for a JSON
+        // column; Group Replication does not accept the table.
         1048 | 1264 | 1265 | 1292 | 1364 | 1366 | 3098 | 3140 | 3819 | 3854 | 3988 | 4025 => {
             Class::Refused
         }
@@ -43,19 +43,19 @@ pub(super) fn class_of(code: u16, state: &str) -> Class {
     }
 }
 
-/// Which setting a server's error is about at start, where its number says so.
+/// Returns which kind of setting a server's error at start is about, if its number determines that.
 pub(super) fn culprit_of(code: u16) -> Option<Culprit> {
     match code {
-        // Access denied; from this host; password expired; account locked (MySQL, MariaDB).
+        // Access denied; host not allowed; password expired; account locked (MySQL, MariaDB).
         1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 4151 => Some(Culprit::Account),
-        // Access denied to it; none chosen; unknown.
+        // Access to the database denied; no database selected; unknown database.
         1044 | 1046 | 1049 => Some(Culprit::Database),
         3159 => Some(Culprit::Tls),
         _ => None,
     }
 }
 
-/// Whether the server's own text for this error names accounts, tables, columns and options only.
+/// Returns whether the server's own text for this error names only accounts, tables, columns and options.
 pub(super) fn is_harmless_text(code: u16) -> bool {
     matches!(
         code,
@@ -82,7 +82,7 @@ pub(super) fn is_harmless_text(code: u16) -> bool {
     )
 }
 
-/// Our text for errors whose own text may hold an id or data.
+/// Returns Cloakroom's text for an error whose own text may hold an id or data.
 pub(super) fn meaning(code: u16) -> Option<&'static str> {
     Some(match code {
         1020 => "the row changed while the statement ran",
@@ -109,7 +109,7 @@ pub(super) fn meaning(code: u16) -> Option<&'static str> {
     })
 }
 
-/// The remedy that the operator is told.
+/// Returns the remedy to show to the operator.
 pub(super) fn remedy(code: u16) -> Option<&'static str> {
     Some(match code {
         1048 | 1364 => "give the column a default or allow NULL there",

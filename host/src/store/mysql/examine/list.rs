@@ -1,4 +1,4 @@
-//! The servers of a list: each as a store of its own, and whether they belong together.
+//! The servers of a list: each one as a store of its own, and whether they belong together.
 
 use crate::store::examine::Finding;
 use crate::store::mysql::options::Options;
@@ -8,11 +8,12 @@ use crate::store::mysql::server::{Kind, Server};
 pub(super) struct Met {
     pub(super) name: String,
     pub(super) server: Server,
-    /// Whether it takes no writes.
+    /// Whether the server takes no writes.
     pub(super) is_closed: bool,
 }
 
-/// For each server its name, and the options of a store over it alone, in which nothing is made or altered.
+/// Returns for each server its name and the options of a store on this server alone. These options create and alter
+/// nothing.
 pub(super) fn each(options: &Options) -> Vec<(String, Options)> {
     let options = Options {
         create_database_table: false,
@@ -34,7 +35,7 @@ pub(super) fn each(options: &Options) -> Vec<(String, Options)> {
     options.hosts.iter().map(alone).collect()
 }
 
-/// What is to be said of those that answered, all together.
+/// Returns the findings on all servers that answered, taken together.
 pub(super) fn judge(met: &[Met]) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(cluster(met));
@@ -49,7 +50,7 @@ pub(super) fn judge(met: &[Met]) -> Vec<Finding> {
     findings
 }
 
-/// Whether they are one cluster. Of one server there is nothing to be said.
+/// Checks whether the servers form one cluster. A single server needs no finding.
 fn cluster(met: &[Met]) -> Option<Finding> {
     const SUBJECT: &str = "causality";
     if met.len() < 2 {

@@ -1,33 +1,35 @@
-//! Which server helps out while the one in use gives no connection: one piece of news when that begins and one when it is over.
-//! Knows no clock but the `Instant`s it is handed.
+//! Tracks which server helps out while the server in use gives no connection. Reports each period of help once when it
+//! begins and once when it ends. Knows no clock other than the `Instant`s that are passed in.
 
 use std::time::{Duration, Instant};
 
-/// Time without help after which it is over: in between a full server gives a connection now and then.
+/// Time without help after which the period is over. A full server gives a connection now and then, so a short pause
+/// does not end the period.
 const QUIET: Duration = Duration::from_secs(30);
 
-/// See the module.
+/// The current period of help, if there is one.
 #[derive(Debug, Default)]
 pub(super) struct Help {
-    /// The helper, and when it helped last.
+    /// The helping server and the time when it helped last.
     last: Option<(usize, Instant)>,
 }
 
 impl Help {
-    /// This server gave a connection in place of the one in use; true if that is news.
+    /// Records that this server gave a connection in place of the server in use. Returns true if the operator must be
+    /// notified.
     pub(super) fn gives(&mut self, helper: usize, now: Instant) -> bool {
         let is_news = self.helper(now) != Some(helper);
         self.last = Some((helper, now));
         is_news
     }
 
-    /// The server that helps out.
+    /// Returns the server that helps out.
     pub(super) fn helper(&self, now: Instant) -> Option<usize> {
         let (helper, at) = self.last?;
         (now.saturating_duration_since(at) < QUIET).then_some(helper)
     }
 
-    /// Whether it is over; true once.
+    /// Returns true once when the period of help is over.
     pub(super) fn is_over(&mut self, now: Instant) -> bool {
         let is_over = self.last.is_some() && self.helper(now).is_none();
         if is_over {
@@ -36,7 +38,7 @@ impl Help {
         is_over
     }
 
-    /// Another server is in use.
+    /// Ends the period because another server is in use.
     pub(super) fn ends(&mut self) {
         self.last = None;
     }

@@ -1,5 +1,5 @@
-//! The looks that the store takes by itself: whether the server in use still takes writes, and whether an earlier one of the list is
-//! healthy again.
+//! The store's periodic checks: whether the server in use still takes writes, and whether an earlier server of the list
+//! is healthy again.
 
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -15,22 +15,24 @@ use super::super::pool::Times;
 use super::super::server::{Facts, READ_ONLY};
 use super::Hosts;
 
-/// Time between two looks at the server in use: how long a host that only reads may go on at a primary that was demoted.
+/// Time between two checks of the server in use. For this long, a host that only reads may continue to use a demoted
+/// primary.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Longest wait for a connection to look with.
+/// Longest wait for a connection for a check.
 const LOOK_PATIENCE: Duration = Duration::from_millis(500);
-/// Time between two looks at the servers that stand before the one in use.
+/// Time between two checks of the servers that precede the server in use in the list.
 const EARLIER_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The looks. They end when it is dropped.
+/// The task that runs the checks. The checks end when this is dropped.
 pub(in crate::store::mysql) struct Watch(JoinHandle<()>);
 
 impl Watch {
-    /// Looks from now on, for as long as the store is there.
+    /// Starts the checks. They run for as long as the store exists.
     pub(in crate::store::mysql) fn over(shared: &Arc<Shared>) -> Self {
         let shared = Arc::downgrade(shared);
         Self(tokio::spawn(async move {
-            // Beside each other: an earlier server that gives no answer delays no look at the one in use.
+            // Concurrently, so that an earlier server that does not answer does not delay the check of the server in
+            // use.
             join(watch_used(&shared), watch_earlier(&shared)).await;
         }))
     }
@@ -64,9 +66,9 @@ async fn watch_earlier(shared: &Weak<Shared>) {
 }
 
 impl Hosts {
-    /// Leaves the server in use if it takes no writes any more: its rows are those of a replica then.
+    /// Leaves the server in use if it no longer takes writes, because its rows are then those of a replica.
     ///
-    /// Cancel safety: dropping it costs a connection at most.
+    /// Cancel safety: dropping it costs at most one connection.
     async fn look(&self) {
         let current = self.choice().current();
         let server = &self.servers[current];
@@ -75,7 +77,7 @@ impl Hosts {
             ..self.times
         };
         let deadline = Instant::now() + LOOK_PATIENCE + self.times.connect;
-        // A failure to connect has its own consequences.
+        // A failure to connect is handled by the pool.
         let Ok(mut link) = server.link(times, deadline).await else {
             return;
         };
@@ -96,8 +98,8 @@ impl Hosts {
         }
     }
 
-    /// Goes back to an earlier server of the list that is a healthy member of the cluster of the one in use, once it was so for
-    /// long enough.
+    /// Switches back to an earlier server of the list once it has been a healthy member of the cluster in use for long
+    /// enough.
     ///
     /// Cancel safety: dropping it changes nothing.
     async fn look_at_earlier(&self) {
@@ -105,7 +107,7 @@ impl Hosts {
             let choice = self.choice();
             (choice.earlier(), choice.cluster().cloned())
         };
-        // Of single servers only the operator knows which one has the latest rows.
+        // Among single servers, only the operator knows which one has the latest rows.
         let Some(cluster) = cluster else {
             return;
         };

@@ -1,4 +1,4 @@
-//! What the operator is told of the servers: the lines of the log, the listing of the admin interface, the metrics.
+//! The reports on the servers for the operator: log lines, the listing of the admin interface, and metrics.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -27,7 +27,7 @@ impl Hosts {
         }
     }
 
-    /// Told once while it lasts.
+    /// Logs the start of a period of help. Called once per period.
     pub(super) fn tell_help(&self, full: usize, helper: usize, reason: &str) {
         tracing::warn!(
             host = self.servers[full].name(),
@@ -37,7 +37,7 @@ impl Hosts {
         );
     }
 
-    /// Tells that no server helps out any more, once that is so.
+    /// Logs the end of a period of help, once.
     pub(super) fn tell_end_of_help(&self) {
         let is_over = self.help().is_over(Instant::now());
         if is_over {
@@ -50,7 +50,7 @@ impl Hosts {
         }
     }
 
-    /// The servers as the operator is told of them, in the order of the list.
+    /// Returns the state of the servers for the operator, in list order.
     pub(in crate::store::mysql) fn standings(&self) -> Vec<ServerStanding> {
         let choice = self.choice();
         let (current, servers) = (choice.current(), self.servers.len());

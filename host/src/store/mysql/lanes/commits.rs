@@ -1,5 +1,5 @@
-//! Changes that travel together: one `UPDATE` that swaps each row if it still is what was read, or one `INSERT`; and who is
-//! told what afterwards.
+//! Batched changes: one `UPDATE` that swaps each row if it still equals the version that was read, or one `INSERT`.
+//! Derives the verdict for each caller.
 
 use std::time::Instant;
 
@@ -17,7 +17,7 @@ use crate::store::mysql::link::{Answer, Statement};
 use crate::store::mysql::{Shared, interrupted, rows};
 use crate::store::{Change, Commit, StoreError, Verdict};
 
-/// One row's change, of a kind that can travel with others.
+/// A change to one row, of a kind that can be batched.
 pub(in crate::store::mysql) struct CommitJob {
     commit: Commit,
     now_s: i64,
@@ -32,8 +32,8 @@ enum Kind {
 }
 
 impl CommitJob {
-    /// None for what goes alone: what moves or deletes its row; what leaves no token to tell it by; and what may have been
-    /// sent before.
+    /// Returns `None` if the commit must run in a separate statement: it moves or deletes its row, leaves no token that
+    /// identifies it, or may have been sent before.
     pub(in crate::store::mysql) fn new(
         shared: &Shared,
         commit: &Commit,
@@ -91,7 +91,7 @@ impl Travels for CommitJob {
 }
 
 impl Job for CommitJob {
-    /// A commit may have been sent before: it is settled, whatever becomes of its caller.
+    /// A commit may have been sent before, so it is completed even if its caller is dropped.
     const ENDS_WITH_CALLER: bool = false;
 
     type Outcome = Verdict;
@@ -105,7 +105,7 @@ impl Job for CommitJob {
     }
 
     async fn run(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<Self>>) {
-        // Whoever locks several rows locks them in this order.
+        // All statements that lock several rows lock them in this order.
         seats.sort_by(|a, b| a.job.commit.id.cmp(&b.job.commit.id));
         match seats[0].job.kind {
             Kind::Create => create(shared, link, seats).await,
@@ -129,7 +129,7 @@ async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
         return;
     };
     let findings = find_out(shared, &mut link, &answer, &seats).await;
-    // Before they are told: whoever comes back at once finds it in the pool.
+    // Release the link before answering, so that a caller that continues at once finds it in the pool.
     drop(link);
     match findings {
         Ok(findings) => {
@@ -145,10 +145,11 @@ async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
     }
 }
 
-/// Which rows were swapped; asks on the link that swapped them if the count alone does not tell.
+/// Determines which rows were swapped. If the count alone does not decide, reads the tokens over the link that swapped
+/// the rows.
 ///
 /// # Errors
-/// When the link broke meanwhile: then nobody knows.
+/// Returns an error if the link broke in the meantime. The outcome is then unknown.
 async fn find_out(
     shared: &Shared,
     link: &mut Link<'_>,
@@ -197,7 +198,7 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
         });
         let statement = committer.insert_many(&rows.collect::<Vec<_>>());
         if let Some((_, used, seats)) = send(shared, next, &statement, seats).await {
-            // Before they are told: whoever comes back at once finds it in the pool.
+            // Release the link before answering, so that a caller that continues at once finds it in the pool.
             link = (!later.is_empty()).then_some(used);
             for seat in seats {
                 seat.answer(Verdict::Committed);
@@ -207,7 +208,7 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
     }
 }
 
-/// Sends a statement for many. None if it failed: then everybody has been told.
+/// Sends a statement for one or more jobs. Returns `None` if it failed; all jobs have then been answered.
 async fn send<'a>(
     shared: &'a Shared,
     link: Link<'a>,
@@ -222,13 +223,15 @@ async fn send<'a>(
     };
     let sent = execute_over(link, Instant::now(), &shared.hosts, statement, repeat).await;
     if is_alone || sent.is_ok() {
-        // Of several rows one may have been locked: they are done again one by one.
+        // If a statement with several rows fails, one of them may have been locked. The rows are retried one by one and
+        // recorded then.
         let outcome = sent.as_ref().map(|_| ());
         shared.hosts.note_change(&seats[0].job.commit.id, outcome);
     }
     match sent {
         Ok((answer, link)) => Some((answer, link, seats)),
-        // The same swap again is its own fence, and where it misses, the row's tokens tell what became of the first one.
+        // Sending the same swap again is safe: it applies only to the unchanged base. If it does not match, the row's
+        // tokens show the outcome of the first one.
         Err(fault) if fault.class == Class::RolledBackHere && is_swap => {
             one_by_one(shared, seats, First::MayLand).await;
             None
@@ -244,16 +247,16 @@ async fn send<'a>(
     }
 }
 
-/// The statement that failed for many rows.
+/// The possible effect of a batch statement that failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum First {
-    /// It will change no row any more.
+    /// It will not change any more rows.
     IsOver,
     /// It may still change rows: other members of the group may apply it.
     MayLand,
 }
 
-/// Each in a statement of its own, so that the one that is to blame fails alone.
+/// Runs each job in a separate statement, so that only the job that caused the failure fails.
 async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>, first: First) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
         let committer = shared.committer(seat.job.now_s);
@@ -267,11 +270,12 @@ async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>, first: First) 
     each.await;
 }
 
-/// The verdict on a conflict after a first statement has failed: where a statement runs on several servers at once (Vitess), or where
-/// one member of a group rolled it back while it left, some of its rows may have been swapped all the same.
+/// Returns the verdict on a conflict after a first statement has failed. Some rows of that statement may have been
+/// swapped nevertheless: it may have run on several servers at once (Vitess), or on a group member that rolled it back
+/// while leaving the group.
 async fn recheck(shared: &Shared, job: &CommitJob, first: First) -> Verdict {
     if matches!(job.kind, Kind::Create) {
-        // Another id is tried, and the row is the reaper's.
+        // The session is created under another id, and the reaper deletes the row.
         return Verdict::Conflict;
     }
     let id = &job.commit.id;
@@ -281,7 +285,8 @@ async fn recheck(shared: &Shared, job: &CommitJob, first: First) -> Verdict {
     };
     match found {
         Ok(tokens) => match (job.look(tokens.get(id.as_str().as_bytes())), first) {
-            // The row does not remember so far back: the commit's base was old, and the statement passed the row over.
+            // The row's token history does not reach that far back: the commit's base was old, so the first statement
+            // did not match the row.
             (Finding::Unknown, First::IsOver) => Verdict::Conflict,
             (finding, _) => verdict_on(finding),
         },

@@ -1,8 +1,10 @@
-//! The rows that others write as well: those whose commit has lately come too late. Only one of them is in a statement.
+//! The contended rows: rows that other hosts also write, recognized by a recent commit that came too late. A statement
+//! contains at most one of them.
 //!
-//! Which of many rows a statement has swapped is read from their tokens afterwards, and a row remembers its last few commits.
-//! On a busy machine one that several hosts write at once may have gone on by more than those by then, and says nothing any
-//! more. The count of swapped rows decides about one such row, and about no two of them.
+//! After a statement with many rows, the rows' tokens show which rows were swapped, and a row remembers only its last
+//! few commits. On a busy machine, a row that several hosts write may have received more commits than that by then, so
+//! its tokens no longer show the outcome. The count of swapped rows decides the outcome of one such row, but not of
+//! two.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -14,17 +16,18 @@ use crate::store::{Commit, Verdict};
 
 /// How long a row is remembered after a commit that came too late.
 const KEPT: Duration = Duration::from_secs(10);
-/// Rows that are remembered. Where more are written by several hosts at once, some travel together.
+/// Maximum number of remembered rows. If several hosts write more rows than this at once, some contended rows are
+/// batched together.
 const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
 
-/// See the module.
+/// The contended rows and when each was recorded.
 #[derive(Default)]
 pub(in crate::store::mysql) struct Contests {
     rows: Mutex<HashMap<SessionId, Instant>>,
 }
 
 impl Contests {
-    /// Takes note of what a commit is told.
+    /// Records the verdict of a commit.
     pub(in crate::store::mysql) fn note(&self, commit: &Commit, verdict: &Verdict, now: Instant) {
         if matches!(verdict, Verdict::Committed | Verdict::Failed(_)) {
             return;
@@ -38,7 +41,7 @@ impl Contests {
         }
     }
 
-    /// Whether others have lately come first to this row.
+    /// Returns whether another writer recently came first on this row.
     pub(in crate::store::mysql) fn contain(&self, id: &SessionId, now: Instant) -> bool {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         match rows.get(id) {

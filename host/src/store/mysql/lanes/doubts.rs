@@ -1,8 +1,9 @@
-//! The rows whose last commit has an unknown end. Their next commits travel alone.
+//! The unresolved commits: rows whose last commit has an unknown outcome. The next commits of these rows are not
+//! batched.
 //!
-//! A commit in doubt is sent again as it was. Among others in one statement its row might show what the first sending did,
-//! and the others could not be told by their count; and if it is what breaks links (too much for a proxy, say), it must not
-//! break them for others again and again.
+//! An unresolved commit is sent again unchanged. In a batch, its row might show the effect of the first sending, and
+//! the count of swapped rows would no longer decide the outcome of the other rows. Also, if the commit itself breaks
+//! links (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,21 +13,21 @@ use crate::limits::STORE_QUEUE_ROWS_MAX;
 use crate::record::SessionId;
 use crate::store::{Change, Commit, Verdict};
 
-/// How long a row is remembered after the last time that its commit was sent: far above the waits between two sendings.
+/// How long a row is remembered after its commit was last sent. Far longer than the wait between two sendings.
 const KEPT: Duration = Duration::from_secs(60);
-/// Rows that are remembered. With so many in doubt at a time, every row counts as one.
+/// Maximum number of remembered rows. At this number, every row is treated as unresolved.
 const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
 
-/// See the module.
+/// The unresolved rows and when each was last recorded.
 #[derive(Default)]
 pub(in crate::store::mysql) struct Doubts {
     rows: Mutex<HashMap<SessionId, Instant>>,
 }
 
 impl Doubts {
-    /// Takes note of what a commit is told; before it is told.
+    /// Records the verdict of a commit. Must be called before the caller receives the verdict.
     pub(in crate::store::mysql) fn note(&self, commit: &Commit, verdict: &Verdict, now: Instant) {
-        // Never sent again.
+        // A creation is never sent again.
         if matches!(commit.change, Change::Create(_)) {
             return;
         }
@@ -43,7 +44,7 @@ impl Doubts {
                     rows.insert(commit.id.clone(), now);
                 }
             }
-            // Whoever could not look at the row sends it once more.
+            // A caller that could not read the row sends the commit once more.
             Verdict::Conflict | Verdict::RolledBack(_) | Verdict::Failed(_) => {
                 if let Some(noted_at) = rows.get_mut(&commit.id) {
                     *noted_at = now;
@@ -52,7 +53,7 @@ impl Doubts {
         }
     }
 
-    /// Whether a commit of this row may have been sent before.
+    /// Returns whether a commit of this row may have been sent before.
     pub(in crate::store::mysql) fn contain(&self, id: &SessionId, now: Instant) -> bool {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         if rows.len() >= ROWS_MAX {

@@ -1,4 +1,4 @@
-//! Reads that travel together: one `SELECT ... IN`.
+//! Batched reads: one `SELECT ... IN`.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::store::mysql::error::Fault;
 use crate::store::mysql::hosts::Link;
 use crate::store::mysql::rows::{self, Found};
 
-/// One row to be read.
+/// A read of one row.
 pub(in crate::store::mysql) struct LoadJob {
     pub(in crate::store::mysql) id: SessionId,
     pub(in crate::store::mysql) now_s: i64,
@@ -83,7 +83,7 @@ async fn find(
     rows::load(link, Instant::now(), hosts, sql, &ids, now_s).await
 }
 
-/// Each in a statement of its own, so that one row that cannot be read keeps nobody from the others.
+/// Reads each row in a separate statement, so that one unreadable row does not fail the other reads.
 async fn one_by_one(shared: &Shared, seats: Vec<Seat<LoadJob>>) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
         let LoadJob { id, now_s } = &seat.job;

@@ -1,35 +1,35 @@
-//! What waits for a lane, and what travels next. Knows no statements and no time.
+//! The jobs that wait for a worker, and the selection of the next batch. Knows no statements and no time.
 
 use std::collections::{HashSet, VecDeque};
 
 use crate::record::SessionId;
 
-/// What travels.
+/// A job that can be batched.
 pub(in crate::store::mysql) trait Travels {
-    /// The row that it changes, if it does: only one statement at a time may name that.
+    /// Returns the row that the job changes, if it changes one. Only one statement at a time may name that row.
     fn swapped_row(&self) -> Option<&SessionId>;
 
-    /// Whether others write the same row as well: one statement takes one such job.
+    /// Returns whether other hosts write the same row. A statement takes at most one such job.
     fn is_contested(&self) -> bool;
 
-    /// Whether it can be in one statement with `first`.
+    /// Returns whether the job can be in one statement with `first`.
     fn fits(&self, first: &Self) -> bool;
 
-    /// What it adds to a statement's length.
+    /// Returns the number of bytes that the job adds to a statement.
     fn bytes(&self) -> usize;
 }
 
-/// How much one statement takes.
+/// The size limits of one statement.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
 }
 
-/// A job and whatever comes with it, in the order of arrival.
+/// The waiting jobs, each with an attached value, in order of arrival.
 pub(super) struct Queue<J, T> {
     waiting: VecDeque<Waiting<J, T>>,
-    /// Rows that a statement names just now, which no other one may name.
+    /// Rows that a running statement names. No other statement may name them.
     under_way: HashSet<SessionId>,
     next_ticket: u64,
 }
@@ -53,7 +53,7 @@ impl<J: Travels, T> Queue<J, T> {
         self.waiting.len()
     }
 
-    /// Lets a job wait; what it answers takes the job back.
+    /// Appends a job and returns the number with which [`Queue::withdraw`] removes it.
     pub(super) fn push(&mut self, job: J, with: T) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
@@ -61,14 +61,15 @@ impl<J: Travels, T> Queue<J, T> {
         ticket
     }
 
-    /// Takes a job back; false if it has left.
+    /// Removes a waiting job. Returns false if it has already been taken.
     pub(super) fn withdraw(&mut self, ticket: u64) -> bool {
         let place = (self.waiting).binary_search_by_key(&ticket, |waiting| waiting.ticket);
         place.is_ok_and(|place| self.waiting.remove(place).is_some())
     }
 
-    /// The job that has waited longest, and whatever fits into one statement with it; none of a row that is under way, and
-    /// no row twice, and one contested row at most. Their rows are under way from now on, until each is [`Queue::release`]d.
+    /// Takes the job that has waited longest and all jobs that fit into one statement with it. Skips rows that a
+    /// running statement names, never takes a row twice, and takes at most one contended row. The rows count as in use
+    /// until each is [`Queue::release`]d.
     pub(super) fn take(&mut self, room: Room) -> Vec<Waiting<J, T>> {
         let mut taken: Vec<Waiting<J, T>> = Vec::new();
         let mut passed_over = VecDeque::new();
@@ -107,7 +108,7 @@ impl<J: Travels, T> Queue<J, T> {
 mod tests {
     use super::*;
 
-    /// A job of a kind and a size, on a row.
+    /// A job with a kind, a size and a row.
     struct Parcel(char, usize, Option<SessionId>);
 
     impl Travels for Parcel {
@@ -115,7 +116,7 @@ mod tests {
             self.2.as_ref()
         }
 
-        /// Contested are those of the kind `x`.
+        /// Jobs of the kind `x` are contended.
         fn is_contested(&self) -> bool {
             self.0 == 'x'
         }

@@ -1,43 +1,45 @@
-//! Which rows a swap of many has changed, told from how many it changed and from the tokens that the rows have now. Knows no
-//! statements.
+//! Determines which rows a swap of many rows has changed, from the number of changed rows and from the rows' current
+//! tokens. Knows no statements.
 //!
-//! A count says how many and not which; a row read afterwards may have gone on, or be gone. A verdict is given only where
-//! it is certain.
+//! The count does not say which rows were changed. A row that is read afterwards may have changed again or may be gone.
+//! A verdict is given only if it is certain.
 
 use crate::record::{CommitToken, TokenHistory};
 
-/// What a commit leaves on its row, and what it found there.
+/// The token that a commit leaves on its row, and the newest token of its base.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Trace {
     pub(super) mine: CommitToken,
     pub(super) before_mine: Option<CommitToken>,
 }
 
-/// What is known of one row's swap.
+/// The known outcome of one row's swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
     Applied,
     NotApplied,
-    /// The row is gone, or it has moved on by more commits than it remembers, or somebody wrote it anew.
+    /// The row is gone, has received more commits than it remembers, or was rewritten by another writer.
     Unknown,
 }
 
-/// What the row tells by itself: `tokens` are its tokens now, none if it is gone.
+/// Returns the outcome that the row itself shows. `tokens` are its current tokens, `None` if it is gone.
 pub(super) fn look(trace: Trace, tokens: Option<&TokenHistory>) -> Finding {
     let has = |token| tokens.is_some_and(|tokens| tokens.contains(token));
     if has(trace.mine) {
         Finding::Applied
     } else if trace.before_mine.is_some_and(has) {
-        // Mine would stand in front of it.
+        // This commit's token is newer than the base's token, so the history would still contain it.
         Finding::NotApplied
     } else {
         Finding::Unknown
     }
 }
 
-/// What the count adds: of the `swapped` rows, those that do not show it are among those of which nothing is known.
+/// Resolves unknown outcomes with the count: of the `swapped` rows, those whose tokens do not show the swap must be
+/// among the unknown ones.
 ///
-/// It holds where no commit in the statement had been sent before: else one may show what an earlier statement did.
+/// This is correct only if no commit in the statement was sent before. Otherwise a row may show the effect of an
+/// earlier statement.
 pub(super) fn complete(swapped: u64, findings: &mut [Finding]) {
     let count = |which: Finding| findings.iter().filter(|f| **f == which).count() as u64;
     let (shown, unknown) = (count(Finding::Applied), count(Finding::Unknown));

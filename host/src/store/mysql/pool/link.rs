@@ -1,4 +1,4 @@
-//! A connection in hand.
+//! A connection that is in use.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use super::super::error::{Class, Fault, Origin};
 use super::super::link::{self, Answer, Statement};
 use super::{Seat, ServerPool};
 
-/// A connection in hand. Dropping it gives it back, or throws it away when a statement on it did not end.
+/// A connection that is in use. Dropping it gives it back, or closes it if a statement on it did not finish.
 pub(in crate::store::mysql) struct Link<'a> {
-    // Before the seat: the request that gets that next finds the connection.
+    // Dropped before `seat`, so that the next request finds the connection in its slot.
     connection: Conn,
     seat: Seat,
     server: &'a ServerPool,
@@ -40,15 +40,15 @@ impl<'a> Link<'a> {
         self.run_for(statement, self.statement_timeout).await
     }
 
-    /// Runs a statement within a time of its own.
+    /// Runs a statement within a different time limit.
     ///
-    /// Cancel safety: dropping it costs the connection; the statement may still run.
+    /// Cancel safety: if dropped, the connection is lost and the statement may still run.
     pub(in crate::store::mysql) async fn run_for(
         &mut self,
         statement: &Statement<'_>,
         time_max: Duration,
     ) -> Result<Answer, Fault> {
-        // Until the answer is there: the driver throws a connection away whose statement did not end.
+        // Until the answer arrives: the driver closes a connection whose statement did not finish.
         self.seat.set_sound(false);
         let outcome = link::run(&mut self.connection, statement, time_max).await;
         let is_lost = |fault: &Fault| {

@@ -1,4 +1,5 @@
-//! Opening a connection: for the request that waits for it, or beside it where another one becomes free sooner.
+//! Opens connections, either for the request that waits or in the background while the request takes a connection that
+//! becomes free sooner.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,25 +11,26 @@ use super::super::error::{Class, Fault, Progress};
 use super::super::settle::fault_of;
 use super::{Probe, Seat, ServerPool, Times};
 
-/// Time after which a request does not wait for its new connection alone, where others are there: the first that becomes free is
-/// taken, and the new one is opened beside.
+/// Time after which a request no longer waits only for its new connection, if other connections exist. The request then
+/// takes the first connection that becomes free, and the new one is opened in the background.
 const OPEN_STALL: Duration = Duration::from_millis(100);
 
-/// What part of its time a connect must have had before its failure to answer says something of the server.
+/// Divisor of the connect timeout. If an attempt had less than this fraction of the timeout and got no answer, that
+/// proves nothing about the server.
 const FAIR_SHARE: u32 = 2;
 
-/// The end of a try to open a connection.
+/// The result of an attempt to open a connection.
 pub(super) enum Opening {
     Opened(Conn, Seat),
-    /// Other connections are there to wait for; the reason, where the server refused this one.
+    /// The request should wait for another connection. Contains the reason if the server refused this one.
     Elsewhere(Option<Fault>),
 }
 
 impl ServerPool {
-    /// Opens a connection for this place, or finds the one that it has.
+    /// Opens a connection for this slot, or returns the one that it has.
     ///
-    /// Where servers before this one have used up the time, the connection is opened beside for the next request: a connect that was
-    /// cut short is no reason to leave a server.
+    /// If earlier servers of the list have used up the time, the connection is opened in the background for the next
+    /// request. An attempt that was cut short is not a reason to leave a server.
     pub(super) async fn open(
         self: &Arc<Self>,
         mut seat: Seat,
@@ -71,7 +73,7 @@ impl ServerPool {
     }
 
     fn opened(&self, seat: &mut Seat, mut probe: Probe<'_>) {
-        // Outside of a probe the connection may be an old one, which proves nothing.
+        // Outside a probe, the connection may be an old one, which proves nothing.
         if probe.0.take().is_some() {
             let mut state = self.lock();
             state.circuit.connected(Instant::now());
@@ -104,8 +106,8 @@ impl ServerPool {
         Fault::new(Class::Unavailable, Progress::NotSent, detail)
     }
 
-    /// The server gave no connection; true if there are others to wait for. If not, or if the server said that it takes no writes, it
-    /// is left alone.
+    /// Handles a refused connection. Returns true if there are other connections to wait for. If there are none, or if
+    /// the server reports that it takes no writes, the server is not used for a while.
     fn refused(&self, seat: Seat, fault: &Fault, probe: Probe<'_>) -> bool {
         let generation = seat.generation();
         let has_others = fault.class != Class::HostUnfit && seat.retire(fault);
@@ -116,7 +118,8 @@ impl ServerPool {
     }
 }
 
-/// A connection, at the second try where the first was cut: one link that breaks is no server that is gone.
+/// Opens a connection. Retries once if the first attempt was cut off: one broken link does not mean that the server is
+/// down.
 async fn connect(pool: Pool) -> Result<Conn, Fault> {
     match pool.get_conn().await.map_err(|e| fault_of(&e)) {
         Err(first) if first.class == Class::LinkLost => {
@@ -126,7 +129,7 @@ async fn connect(pool: Pool) -> Result<Conn, Fault> {
     }
 }
 
-/// Opens a connection that no request waits for any more; it is free for the next one.
+/// Opens a connection for which no request waits any more. The next request can use it.
 async fn open_beside(
     mut seat: Seat,
     opening: impl Future<Output = Result<Conn, Fault>> + Send,
@@ -138,7 +141,7 @@ async fn open_beside(
     match outcome {
         Ok(connection) => {
             server.opened(&mut seat, Probe(None));
-            // Before its place is free: the next one finds it there.
+            // Give the connection back before its slot is free, so that the next request finds it there.
             drop(connection);
         }
         Err(fault) => {
@@ -156,7 +159,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_no_time_was_left_for_is_not_blamed() {
-        // Its backlog takes connections, and nobody answers.
+        // The backlog accepts connections, but no server answers.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = Host {
             name: "127.0.0.1".to_owned(),

@@ -1,4 +1,4 @@
-//! A place for one connection, and the right to use it until it is dropped.
+//! A slot for one connection, and the permit to use it until it is dropped.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,31 +11,33 @@ use super::super::error::Fault;
 use super::super::hosts::jitter;
 use super::{Probe, ServerPool};
 
-/// A connection's longest life, before jitter: under what load balancers and PlanetScale (24 h) allow. Not the driver's own limit,
-/// which leaves a request without an answer that comes while an old connection is being closed.
+/// A connection's longest lifetime, before jitter. It is below the limits of load balancers and PlanetScale (24 h). The
+/// driver's own limit is not used: with it, a request that arrives while an old connection is being closed gets no
+/// answer.
 const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(3600);
 const CONNECTION_LIFE_JITTER: Duration = Duration::from_secs(600);
 
-/// A place. Its pool of the driver's has room for one connection.
+/// A slot. Its driver pool has room for one connection.
 pub(super) struct Slot {
     pool: Pool,
-    /// Whether there is a connection, as far as is known.
+    /// Whether the slot has a connection, as far as is known.
     is_open: bool,
-    /// When the connection has lived long enough.
+    /// When the connection has reached its maximum lifetime.
     ends_at: Instant,
 }
 
-/// A place that is taken. Dropping it frees the place, after the connection was given back.
+/// A slot in use. Dropping it frees the slot, after the connection was given back.
 pub(super) struct Seat {
     server: Arc<ServerPool>,
-    /// None once it was given up.
+    /// `None` once the slot was given up.
     slot: Option<Slot>,
     generation: u64,
-    /// Whether the driver's pool has a connection that the next request can use: not before one was opened, nor while a statement runs.
+    /// Whether the driver's pool has a connection that the next request can use. False until one was opened, and while
+    /// a statement runs.
     is_sound: bool,
-    /// Whether its statement is the one that tries the server.
+    /// Whether the next statement on this slot is the circuit's probe.
     is_probe: bool,
-    // Dropped last: the request that gets it next finds the place free.
+    // Dropped last, so that the next request with this permit finds the slot free.
     permit: Option<OwnedSemaphorePermit>,
 }
 
@@ -50,7 +52,7 @@ impl Slot {
 }
 
 impl ServerPool {
-    /// Takes a place, one with a connection if there is one.
+    /// Takes a slot, preferably one with a connection.
     pub(super) fn admit(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
@@ -88,13 +90,13 @@ impl Seat {
         slot.expect("it was not given up").pool.clone()
     }
 
-    /// Whether other places have a connection.
+    /// Returns whether other slots have a connection.
     pub(super) fn has_others(&self) -> bool {
         let state = self.server.lock();
         state.generation == self.generation && state.open > self.own()
     }
 
-    /// There is a connection now; true if there was none before.
+    /// Records that the slot has a connection. Returns true if it had none before.
     pub(super) fn fill(&mut self) -> bool {
         self.is_sound = true;
         let Some(slot) = self.slot.as_mut().filter(|slot| !slot.is_open) else {
@@ -110,24 +112,24 @@ impl Seat {
         true
     }
 
-    /// Notes whether the connection can be used again.
+    /// Records whether the connection can be used again.
     pub(super) fn set_sound(&mut self, is_sound: bool) {
         self.is_sound = is_sound;
     }
 
-    /// Notes that its statement tries the server: others wait for what becomes of it.
+    /// Records whether the next statement is the probe. Other requests wait for its result.
     pub(super) fn set_probe(&mut self, is_probe: bool) {
         self.is_probe = is_probe;
     }
 
-    /// Gives the place up because the server refused a connection for it, and with it all free places that have none; false
-    /// where this is the last one.
+    /// Gives the slot up because the server refused a connection for it, together with all free slots that have none.
+    /// Gives nothing up and returns false if no other slot has a connection.
     pub(super) fn retire(mut self, fault: &Fault) -> bool {
         let server = Arc::clone(&self.server);
         let own = self.own();
         let mut state = server.lock();
         if state.generation != self.generation {
-            // All began anew meanwhile: so does the request.
+            // All connections were dropped in the meantime, so the request starts over.
             return true;
         }
         if state.open <= own {
@@ -155,7 +157,7 @@ impl Seat {
         true
     }
 
-    /// The number that its place adds to those with a connection.
+    /// Returns 1 if this slot has a connection, otherwise 0.
     fn own(&self) -> usize {
         usize::from(self.slot.as_ref().is_some_and(|slot| slot.is_open))
     }
@@ -172,7 +174,7 @@ impl Drop for Seat {
         if is_current && self.is_probe {
             state.circuit.abandon_probe();
         }
-        // A server that refuses one more connection would not give a new one for an old one.
+        // A server that refuses one more connection would not replace an old connection with a new one.
         let is_worn = Instant::now() >= slot.ends_at && state.size.is_whole();
         if is_current && self.is_sound && !is_worn {
             state.idle.push_back(slot);
@@ -184,7 +186,7 @@ impl Drop for Seat {
         let fresh = Slot::new(&self.server.driver_options);
         state.idle.push_front(fresh);
         drop(state);
-        // The driver's pool goes, and its connection or its half-opened one with it.
+        // Dropping the driver's pool also closes its connection, even one that is only half open.
         drop(slot);
     }
 }

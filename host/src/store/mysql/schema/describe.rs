@@ -1,4 +1,4 @@
-//! The server's own description of the table.
+//! Reads the server's description of the table.
 
 use mysql_async::{Row, Value, from_value_opt};
 
@@ -9,7 +9,7 @@ use crate::store::mysql::hosts::Link;
 use crate::store::mysql::link::Statement;
 use crate::store::mysql::options::SchemaNames;
 
-/// The table of these names; one without columns where there is none.
+/// Describes the table with these names. The result has no columns if the table does not exist.
 pub(super) async fn describe(
     link: &mut Link<'_>,
     names: &SchemaNames,
@@ -56,8 +56,8 @@ pub(super) async fn describe(
     })
 }
 
-/// What a set of this name holds. Of a set of one byte for each character the server is asked for all of them: its tables differ from
-/// others' of the same name.
+/// Returns the characters that the character set with this name can hold. For a single-byte set, asks the server for
+/// all of them, because a server's table can differ from other tables of the same name.
 async fn charset(link: &mut Link<'_>, name: Option<&str>) -> Charset {
     let known = Charset::of_mysql(name);
     let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
@@ -73,7 +73,7 @@ async fn charset(link: &mut Link<'_>, name: Option<&str>) -> Charset {
     );
     let rows = query(link, &sql, vec![Value::from(name)]).await;
     let held = rows.ok().and_then(|rows| text(rows.first()?, 0));
-    // A byte without a character comes as `?` or U+FFFD.
+    // A byte without a character is converted to `?` or U+FFFD.
     let chars = held
         .unwrap_or_default()
         .chars()
@@ -82,9 +82,9 @@ async fn charset(link: &mut Link<'_>, name: Option<&str>) -> Charset {
     Charset::listed(chars)
 }
 
-/// The names of the table's CHECK constraints; none where the server does not tell them, or not this account.
+/// Returns the names of the table's CHECK constraints. Empty if the server does not show them to this account.
 async fn checks(link: &mut Link<'_>, names: &SchemaNames) -> Vec<String> {
-    // MariaDB names the table here, and lists the constraints of columns nowhere else. MySQL does not name it.
+    // MariaDB has the table's name in this view and lists column constraints only here. MySQL's view has no table name.
     const OF_MARIADB: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
                               WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ?";
     const OF_MYSQL: &str = "SELECT CONSTRAINT_NAME FROM information_schema.TABLE_CONSTRAINTS \
@@ -98,12 +98,12 @@ async fn checks(link: &mut Link<'_>, names: &SchemaNames) -> Vec<String> {
 }
 
 impl Column {
-    /// A row of `information_schema.COLUMNS`, as [`describe`] asks for it.
+    /// Converts a row of `information_schema.COLUMNS` with the columns that [`describe`] selects.
     fn of_row(row: &Row) -> Option<Self> {
         let kind = text(row, 1).unwrap_or_default();
         let is_nullable = text(row, 5).is_some_and(|word| word.eq_ignore_ascii_case("YES"));
         let extra = text(row, 7).unwrap_or_default().to_ascii_lowercase();
-        // The server makes the value itself; of an ENUM it takes the first word.
+        // The server generates the value itself. For an ENUM it uses the first member.
         let is_made = ["auto_increment", "generated"]
             .iter()
             .any(|word| extra.contains(word))
@@ -130,7 +130,7 @@ async fn query(
         .map_err(|fault| fault.to_connect_error())
 }
 
-/// A cell as text; the server's own tables come as text or numbers.
+/// Returns a cell as text. The server's own tables contain text or numbers.
 fn text(row: &Row, index: usize) -> Option<String> {
     match row.as_ref(index)? {
         Value::NULL => None,

@@ -1,12 +1,13 @@
-//! The rows that a table refuses for good, as far as it shows at start: each kind is told once, with the SQL that helps. At run time
-//! the host answers 500 where the table refuses a row. It is a fault where the table refuses each of them. Knows no connection.
+//! The rows that a table refuses permanently, as far as this can be detected at start. Each kind is reported once, with
+//! helpful SQL. At run time the host answers 500 if the table refuses a row. A problem is a fault if the table refuses
+//! every row. Knows no connection.
 
 use super::Table;
 use crate::record::{Charset, SessionId};
 use crate::store::examine::Finding;
 use crate::store::mysql::options::SchemaNames;
 
-/// All that the table would refuse.
+/// Returns a finding for each kind of row that the table would refuse.
 pub(super) fn of(table: &Table, names: &SchemaNames) -> Vec<Finding> {
     let mut refusals = Vec::new();
     refusals.extend(data_charset(table, names));
@@ -18,7 +19,7 @@ pub(super) fn of(table: &Table, names: &SchemaNames) -> Vec<Finding> {
     refusals
 }
 
-/// Characters that the data column cannot hold: they are escaped, so nothing is refused, and the spelling differs.
+/// Characters that the data column cannot hold. They are escaped, so no row is refused, but the spelling changes.
 fn data_charset(table: &Table, names: &SchemaNames) -> Option<Finding> {
     let set = table.column(names.data.as_str())?.character_set.as_deref();
     (table.charset != Charset::Unicode).then(|| Finding::warning(
@@ -36,7 +37,7 @@ fn data_charset(table: &Table, names: &SchemaNames) -> Option<Finding> {
     ))
 }
 
-/// MySQL's own JSON: it writes each text anew, and refuses texts that express-session may write.
+/// MySQL's JSON type: it rewrites each text and refuses some texts that express-session may write.
 fn data_json(table: &Table, names: &SchemaNames) -> Option<Finding> {
     is_json(table, names).then(|| Finding::warning(
         "schema",
@@ -52,7 +53,7 @@ fn data_json(table: &Table, names: &SchemaNames) -> Option<Finding> {
     ))
 }
 
-/// Whether the data column has MySQL's own type. MariaDB's is a text.
+/// Returns whether the data column has MySQL's JSON type. MariaDB's JSON type is a text.
 pub(super) fn is_json(table: &Table, names: &SchemaNames) -> bool {
     (table.column(names.data.as_str())).is_some_and(|it| it.kind.eq_ignore_ascii_case("json"))
 }
@@ -76,7 +77,7 @@ fn id_length(table: &Table, names: &SchemaNames) -> Option<Finding> {
 }
 
 fn expiry_range(table: &Table, names: &SchemaNames) -> Option<Finding> {
-    // No session's expiry is small enough for them, or a number at all.
+    // These types are too small for the expiry of any session, or do not hold numbers.
     const HOLD_NO_EXPIRY: [&str; 8] = [
         "tinyint",
         "smallint",
@@ -111,7 +112,7 @@ fn expiry_range(table: &Table, names: &SchemaNames) -> Option<Finding> {
     Some(Finding::warning("schema", problem, sql))
 }
 
-/// Columns that are neither Express's nor ours, and need a value.
+/// Columns that belong neither to Express nor to Cloakroom and require a value.
 fn foreign_columns(table: &Table, names: &SchemaNames) -> Option<Finding> {
     let known = [
         names.session_id.as_str(),
@@ -143,7 +144,7 @@ fn foreign_columns(table: &Table, names: &SchemaNames) -> Option<Finding> {
 }
 
 fn checks(table: &Table, names: &SchemaNames) -> Option<Finding> {
-    // MariaDB's type json is a text with a CHECK that has the column's name, and goes with the type alone.
+    // MariaDB's JSON type is a text with a CHECK that has the column's name. It is removed only together with the type.
     let drop = |name: &String| match name.eq_ignore_ascii_case(names.data.as_str()) {
         true => format!(
             "MODIFY {} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
@@ -199,7 +200,7 @@ mod tests {
         }
     }
 
-    /// What is told of the table when it was changed, and of nothing else.
+    /// Changes the table and returns the only finding on it.
     fn told(change: impl FnOnce(&mut Table)) -> Finding {
         let mut table = table();
         change(&mut table);

@@ -1,4 +1,4 @@
-//! The variables of servers, and the conclusions from them.
+//! Variables of servers and the conclusions from them.
 
 use super::*;
 

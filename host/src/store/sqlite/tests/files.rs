@@ -1,4 +1,4 @@
-//! The embedded store and its files: the log, strangers who read along, permissions, files that are not ours or broken.
+//! Tests of the embedded store's files: the log, foreign readers, permissions, and foreign or broken files.
 
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -17,7 +17,7 @@ async fn the_log_is_grown_at_start_and_never_beyond_while_commits_go_on() {
         "the database is not: {database_bytes}"
     );
 
-    // Far more pages than the log holds: a row each, as random ids scatter.
+    // Far more pages than the log holds: one page per row, because random ids are scattered.
     let mut written_bytes = 0;
     while written_bytes < 3 * options.wal_bytes {
         let commits: Vec<_> = (0..100).map(|_| create("x".repeat(4_000))).collect();
@@ -119,7 +119,7 @@ fn a_path_that_cannot_be_written_is_named_with_the_reason() {
         assert!(matches!(error, OpenError::NotAFile { .. }), "{error:?}");
     }
 
-    // A file system that lets nobody create files, root neither.
+    // On this file system no user can create files, not even root.
     if cfg!(target_os = "linux") {
         let (text, error) = open(Path::new("/sys/sessions.db"));
         assert!(matches!(error, OpenError::File { .. }), "{error:?}");
@@ -146,7 +146,7 @@ fn a_read_only_directory_is_named_with_the_reason() {
 
     set_mode(0o700);
     match opened {
-        // Root may write where nobody may.
+        // Root may write even without write permission.
         Ok(_) => assert!(may_write_anyway),
         Err(error) => {
             assert!(!may_write_anyway);
@@ -195,7 +195,7 @@ async fn a_corrupt_page_is_broken_and_never_an_absent_session() {
     let row = create("{}");
     commit(&store, &row).await;
     drop(store);
-    // The second page is the root of the table: the file opens, its rows are lost.
+    // The second page is the root of the table: the file opens, but its rows are lost.
     let mut file = fs::read(&options.path).unwrap();
     file[4_096..8_192].fill(0xff);
     fs::write(&options.path, file).unwrap();

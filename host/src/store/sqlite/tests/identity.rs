@@ -1,8 +1,9 @@
-//! The embedded store knows its files: one that was removed or replaced under it, one with a second name, a log that is not its own.
+//! Tests of how the embedded store recognizes its files: a removed or replaced file, a file with a second name, and the
+//! log of another database.
 
 use super::*;
 
-/// The files as a killed host leaves them, in a folder of their own.
+/// Copies the files as a killed host leaves them into a separate folder.
 fn after_crash(directory: &TempDir, options: &Options, folder: &str) -> Options {
     let folder = directory.path().join(folder);
     fs::create_dir(&folder).unwrap();
@@ -37,7 +38,7 @@ fn assert_foreign(options: &Options) {
         text.contains("sessions.db-wal") && text.contains("remove the log"),
         "{text}"
     );
-    // Nor by who reads it beside the host.
+    // A scan next to the host does not accept the log either.
     let error = SqliteScan::open(&options.path).expect_err("the log is not its own");
     assert!(matches!(error, ScanError::ForeignLog { .. }), "{error:?}");
     assert!(
@@ -103,7 +104,7 @@ async fn a_second_name_is_the_same_file() {
     };
     fs::hard_link(&options.path, &second.path).unwrap();
 
-    // Elsewhere such a lock would exclude SQLite's own.
+    // On other systems this kind of lock would exclude SQLite's own locks.
     if cfg!(target_os = "linux") {
         let error = SqliteStore::open(&second).expect_err("the file has a host");
         assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
@@ -170,7 +171,7 @@ async fn its_own_log_is_taken_after_any_number_of_checkpoints_and_starts() {
         for row in &commits {
             assert!(exists(&store, row).await, "round {round}");
         }
-        // Pages for two checkpoints, and a few for the log that the next start finds.
+        // Enough pages for two checkpoints, and a few for the log that the next start finds.
         for count in [100; 20].into_iter().chain([3]) {
             let more: Vec<_> = (0..count).map(|_| create("x".repeat(4_000))).collect();
             let verdicts = store.commit_many(&more, NOW_S).await;
@@ -191,7 +192,7 @@ async fn its_own_log_is_taken_after_another_process_made_the_checkpoint() {
     let copied = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
     let busy = stranger.query_row("PRAGMA wal_checkpoint(RESTART)", [], copied);
     assert_eq!(busy.unwrap(), 0, "all of it");
-    // Some of them add a page to the database, and so write the first one.
+    // Some of these rows add a page to the database and thereby write the first page.
     let rows: Vec<_> = (0..20).map(|_| create("x".repeat(4_000))).collect();
     store.commit_many(&rows, NOW_S).await;
 

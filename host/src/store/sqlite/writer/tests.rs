@@ -1,4 +1,4 @@
-//! The writer on a thread of the test's own, with a disk that is full, read-only or failed.
+//! Tests of the writer on the test's thread, with a disk that is full, read-only or broken.
 
 use std::sync::mpsc;
 
@@ -58,7 +58,7 @@ impl Fixture {
     }
 }
 
-/// The lines about the log file at `path`, each with its level.
+/// Returns the log lines about the file at `path`, each with its level.
 fn lines_about(captured: &Captured, path: &std::path::Path) -> Vec<(String, serde_json::Value)> {
     let text = captured.text();
     let lines = text.lines().map(|line| {
@@ -249,7 +249,7 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
         fixture.writer.checkpoint_if_due();
         assert_written(answer);
     };
-    // 4096 bytes a page, and 24 in the log for each.
+    // 4096 bytes per page, plus 24 in the log.
     let used_bytes = SQLITE_CHECKPOINT_PAGES.unsigned_abs() * (4096 + 24);
     let bytes_max = used_bytes * SQLITE_WAL_GROWTH_MAX;
 
@@ -268,7 +268,7 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
         "{line}"
     );
 
-    // A checkpoint is tried after as many pages as before, and the commit after it restarts the log.
+    // The next checkpoint is tried after the same number of pages as before, and the commit after it restarts the log.
     stranger.execute_batch("COMMIT").unwrap();
     let mut write_count = 0;
     while log_bytes() > bytes_max {
