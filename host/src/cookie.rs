@@ -1,6 +1,7 @@
-//! Cookies on the wire. The session's: signing and verifying its value, taking it out of a request, writing `Set-Cookie`; and in
-//! [`Jar`] those of an application's own.
-//! Knows no stores, no guests and no policy: whether a cookie is sent at all is decided elsewhere.
+//! Cookies in HTTP headers. For the session's cookie: signing and verifying its value, removing it from a request, and writing
+//! `Set-Cookie`. For an application's own cookies: [`Jar`].
+//!
+//! This module does not depend on stores, guests or policy. Whether a cookie is sent at all is decided elsewhere.
 
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;

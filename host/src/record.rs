@@ -1,4 +1,5 @@
-//! What a session is at rest: its id, its row, and Express's JSON inside it. Knows no I/O, no cookies' signatures, no guests.
+//! The stored form of a session: its ID, its row, and the JSON of Express inside it. This module does no I/O and does not
+//! depend on cookie signatures or guests.
 
 mod attributes;
 mod charset;
@@ -21,14 +22,15 @@ use bytes::Bytes;
 
 /// One session's row as a store holds it.
 ///
-/// `Debug` shows no data: rows carry what visitors told the guests.
+/// `Debug` omits the data, because rows contain what visitors have entered.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionRecord {
-    /// The JSON text exactly as stored (UTF-8 is not promised: the column may hold anything).
+    /// The JSON text exactly as stored. It may not be UTF-8, because the column can hold any bytes.
     pub data: Bytes,
-    /// Last second (since the epoch) at which the row is valid: valid iff `expires_at_s >= now`.
+    /// Last second (since the epoch) at which the row is valid: it is valid iff `expires_at_s >= now`.
     pub expires_at_s: i64,
-    /// The tokens of the row's last commits by this host's kind; empty when only Express wrote it or the columns are absent.
+    /// The tokens of the row's last commits by Cloakroom hosts. Empty when only Express wrote the row or the columns are
+    /// absent.
     pub tokens: TokenHistory,
     /// When Cloakroom first wrote the row, in seconds since the epoch.
     pub created_at_s: Option<i64>,

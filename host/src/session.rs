@@ -1,8 +1,10 @@
-//! Sessions as transactions: a guest's calls are a log over a snapshot, committed by one compare-and-swap before its answer
-//! leaves. Knows rows, cookies' values and the store; knows no HTTP, no guests, no configuration file.
+//! Sessions as transactions. The calls of a guest form a log over a snapshot of the session's row. One compare-and-swap
+//! commits the log before the response leaves.
 //!
-//! [`SessionManager::transact`] is the whole of it: it runs an [`Attempt`] with a [`Session`], and again where another
-//! request changed what the first run had read.
+//! This module works on rows, cookie values and the store. It does not depend on HTTP, on guests or on the configuration file.
+//!
+//! [`SessionManager::transact`] is the entry point. It runs an [`Attempt`] with a [`Session`], and runs it again if another
+//! request changed data that the first run had read.
 
 mod counters;
 mod denial;
@@ -38,66 +40,68 @@ use crate::deadline::Deadline;
 use crate::quota::Reservation;
 use crate::record::CookieAttributes;
 
-/// One request, as far as its session is concerned.
+/// A request, reduced to the facts that its session depends on.
 pub struct Visit {
-    /// The values of our cookie in the request.
+    /// The values of the session cookie in the request.
     pub presented: Presented,
-    /// The host that the request names, perhaps with a port: a browser keeps cookies for it and for its parent domains.
+    /// The host that the request names, possibly with a port. Browsers keep cookies for this host and for its parent domains.
     pub host: String,
-    /// The request's path: outside of the cookie's path there is no session.
+    /// The request's path. A request outside of the cookie's path has no session.
     pub path: String,
     /// Whether the visitor's link is secure.
     pub is_secure: bool,
-    /// What the guest may do.
+    /// The guest's permissions on the session.
     pub grant: Arc<Grant>,
-    /// When all waiting and all re-running ends. A commit that has been sent is settled all the same.
+    /// The time at which all waiting and re-running ends. A commit that has been sent is settled even after the deadline.
     pub deadline: Deadline,
-    /// Whether the visit waits for its turn before it starts.
+    /// Whether the visit waits for the session lock before it starts.
     pub start: Start,
-    /// The request's place among those under way. While the visit waits for its turn, another client's request may take it;
-    /// the visit is refused then.
+    /// The request's reservation among the requests under way. While the visit waits for the session lock, a request of
+    /// another client may take the reservation; the visit is then refused.
     pub place: Option<Reservation>,
 }
 
-/// How a visit's first run starts.
+/// How the first run of a visit starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Start {
-    /// At once, on the assumption that no other request meets it: on what this process remembers of the session, if it does.
+    /// At once, on the assumption that no other request is using the session. The run starts on the row that this process
+    /// remembers, if there is one.
     #[default]
     Optimistic,
-    /// At once, on the row as the store has it: for a guest that could not be run again if that were another one.
+    /// At once, on the row as the store has it now. This is for a guest that could not be run again if the remembered row were stale.
     Fresh,
-    /// With the session's slot in hand: no other such visit runs in this process at the same time.
+    /// With the session lock held. No other exclusive visit of the session runs in this process at the same time.
     Exclusive,
 }
 
-/// What one request runs: the guest, as often as its session asks for.
+/// The work of one request: the guest, which is run as often as its session requires.
 pub trait Attempt: Send {
-    /// What is released once the session is committed. Dropping it drops the run behind it.
+    /// The value that is released once the session is committed. Dropping it ends the run behind it.
     type Answer: Send;
-    /// Why a run gave no answer.
+    /// The reason why a run gave no answer.
     type Failure: Send;
 
-    /// One run from the start on an instance of its own, up to the release point. `number` counts from 1.
+    /// Runs the guest once, from the start, on its own instance, up to the release point. `number` counts from 1.
     ///
-    /// When a call on `session` is [`CallError::Interrupted`] the run must end, with any failure: the caller knows why.
+    /// When a call on `session` returns [`CallError::Interrupted`], the run must end. It may return any failure, because
+    /// the caller knows the reason.
     ///
     /// # Errors
-    /// When the guest gave no answer; then the run commits nothing but what the guest saved.
+    /// Fails when the guest gave no answer. Such a run commits only changes that the guest has saved.
     fn run(
         &mut self,
         session: Session,
         number: u32,
     ) -> impl Future<Output = Result<Self::Answer, Self::Failure>> + Send;
 
-    /// Whether it may be run again; asked after a conflict, when the last run has ended.
+    /// Returns whether the attempt may be run again. Called after a conflict, when the last run has ended.
     fn replay(&self) -> Replay;
 }
 
 /// Whether an [`Attempt`] may be run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Replay {
-    /// Nothing happened outside of the sandbox, and the request can be given once more.
+    /// The run had no effect outside of the sandbox, and the request can be given to the guest again.
     Possible,
     /// The guest had an effect on the outside that must not happen twice.
     EffectMade,
@@ -108,77 +112,76 @@ pub enum Replay {
 /// How a transaction ended.
 #[derive(Debug)]
 pub enum Outcome<A, F> {
-    /// Committed: release the answer.
+    /// The session was committed; the answer may be released.
     Answered {
-        /// What the attempt gave.
+        /// The attempt's answer.
         answer: A,
         /// What to do about the visitor's cookie.
         cookie: CookieChange,
     },
-    /// The attempt failed by itself; nothing was committed but what the guest saved.
+    /// The attempt itself failed. Only changes that the guest had saved were committed.
     Failed {
-        /// What the attempt gave.
+        /// The attempt's failure.
         failure: F,
-        /// What a `save` before the failure asks for.
+        /// The cookie change that a `save` before the failure requires.
         cookie: CookieChange,
     },
     /// The session could not be committed; nothing may be released.
     Refused {
-        /// Why.
+        /// The reason.
         refusal: Refusal,
-        /// What a `save` before the refusal asks for.
+        /// The cookie change that a `save` before the refusal requires.
         cookie: CookieChange,
     },
 }
 
-/// Why a transaction was given up.
+/// Why a transaction was given up. The numbers are the status codes of the responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Another request changed what this one had read, and the guest had made an effect (or saved) that must not be made
-    /// twice: 409.
+    /// Another request changed data that this one had read, and the guest had an effect (or saved) that must not happen twice: 409.
     Conflict,
-    /// As [`Refusal::Conflict`], but the guest could be run again if its request's body had been kept: 503.
+    /// Like [`Refusal::Conflict`], but the guest could be run again if its request's body had been kept: 503.
     BodyGone,
-    /// The session's queue was full, or its deadline passed while it waited or was run again: 503.
+    /// The session's queue was full, or the deadline passed while the request waited or was run again: 503.
     Busy,
-    /// The store failed, or a commit's reply was lost and nothing can tell what became of it: 503.
+    /// The store failed, or the reply to a commit was lost and its outcome cannot be determined: 503.
     StoreUnavailable,
-    /// The request's valid cookies name several sessions, and the guest wrote: 409.
+    /// The valid cookies of the request name several sessions, and the guest wrote: 409.
     SeveralSessions,
-    /// The session does not fit the store's column: 507.
+    /// The session does not fit into the store's column: 507.
     TooLarge,
-    /// The store's table refuses the session for good (its character set, a constraint, a column of another program): 500.
+    /// The store's table permanently refuses the session (its character set, a constraint, a column of another program): 500.
     StoreRefused,
 }
 
-/// What an answer must do to the visitor's cookie.
+/// The change that a response must make to the visitor's cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CookieChange {
-    /// Nothing.
+    /// No change.
     Keep,
-    /// Set it.
+    /// Sets the cookie.
     Set {
         /// The signed value, percent-encoded.
         value: String,
-        /// What to send with it; `expires_at_ms` is up to date.
+        /// The attributes to send with the value; `expires_at_ms` is up to date.
         attributes: CookieAttributes,
     },
-    /// Have the browser drop it.
+    /// Makes the browser drop the cookie.
     Expire {
-        /// What it was set with.
+        /// The attributes that the cookie was set with.
         attributes: CookieAttributes,
     },
-    /// Do what is to be done about the session's own cookie, and have the browser drop the others of its name that the request
-    /// came with.
+    /// Changes the session's own cookie, and makes the browser drop the duplicate cookies of the same name that the request contained.
     WithStrays {
-        /// About the session's own: never this variant again.
+        /// The change to the session's own cookie. Never `WithStrays` itself.
         own: Box<CookieChange>,
-        /// The places where the others may be. With what `own` sets or expires they are 16 at most.
+        /// The domains and paths where the duplicates may be stored. Together with the cookie that `own` sets or expires
+        /// there are at most 16.
         strays: Vec<CookieAttributes>,
     },
 }
 
-/// Shows no value: it is a credential.
+/// Hides the value, which is a credential.
 impl std::fmt::Debug for CookieChange {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
@@ -190,16 +193,17 @@ impl std::fmt::Debug for CookieChange {
     }
 }
 
-/// Why a call was refused, as the guest is told: the WIT interface's `error`. A refused call has changed nothing.
+/// Why a call was refused, as reported to the guest: `error` in the WIT interface. A refused call has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The grant does not cover this key or this operation.
     #[error("denied: {0}")]
     Denied(Denial),
-    /// The call cannot be right: not JSON, a reserved or overlong key, not an integer, a destroyed session.
+    /// The call is not valid: the value is not JSON, the key is reserved or too long, the entry is not an integer, or the
+    /// session was destroyed.
     #[error("invalid: {0}")]
     Invalid(String),
-    /// The session would pass the limit of this many bytes.
+    /// The session would exceed its limit, given in bytes.
     #[error("too large: the session's limit is {0} bytes")]
     TooLarge(u64),
     /// The response has been released: the session is read-only.
@@ -210,13 +214,13 @@ pub enum Error {
     Unavailable(String),
 }
 
-/// Why a call on a [`Session`] gave no value.
+/// Why a call on a [`Session`] returned no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
-    /// To be handed to the guest.
+    /// An error to be returned to the guest.
     #[error(transparent)]
     Guest(#[from] Error),
-    /// The run must end now; `transact` knows why and decides what comes next.
+    /// The run must end now. `transact` knows the reason and decides how to continue.
     #[error("the run was interrupted by the session's transaction")]
     Interrupted,
 }

@@ -1,7 +1,7 @@
-//! What must hold for every `Cookie` header that a client may send, and for every cookie that a guest may write.
+//! Properties of every `Cookie` header that a client may send, and of every cookie that a guest may write.
 //!
-//! An input is the lines of `Cookie` headers, then, each behind a byte 0xFF, cookies to write. Bytes that no header field holds
-//! stand for values that an input cannot guess: 0x01 to 0x04 for what the rings below have signed.
+//! An input is the lines of `Cookie` headers, followed by cookies to write, each preceded by a byte 0xFF. Some bytes that no
+//! header field contains represent values that an input cannot guess: 0x01 to 0x04 for values that the rings below have signed.
 
 use std::collections::HashSet;
 use std::sync::{Arc, LazyLock};
@@ -19,13 +19,13 @@ use crate::record::{CookieAttributes, Priority, SameSite, SessionId, check_value
 
 /// The name of the session's cookie.
 const NAME: &str = "connect.sid";
-/// Two ids of the usual shape, and a text that is none.
+/// Two IDs of the usual form, followed by a text that is not an ID.
 const IDS: [&str; 2] = [
     "0123456789abcdefghijklmnopqrstuv",
     "ABCDEFGHIJKLMNOPQRSTUVWXYZ-_0123",
 ];
 const TEXT: &str = "hello";
-/// The attributes that a `Set-Cookie` may have, each once, in Express's order.
+/// The attributes that a `Set-Cookie` may have, each once, in the order of Express.
 const ATTRIBUTES: [&str; 9] = [
     "Max-Age",
     "Domain",
@@ -38,7 +38,7 @@ const ATTRIBUTES: [&str; 9] = [
     "SameSite",
 ];
 
-/// The target `cookies`.
+/// The fuzz target `cookies`.
 pub fn cookies(input: &[u8]) {
     static RINGS: LazyLock<Rings> = LazyLock::new(Rings::new);
     let rings = &*RINGS;
@@ -50,14 +50,15 @@ pub fn cookies(input: &[u8]) {
     }
 }
 
-/// The keys of this host, older ones included, and those of another.
+/// The keys of this host, including older ones, and the keys of another host.
 struct Rings {
     own: Arc<KeyRing>,
     other: KeyRing,
-    /// What the bytes 0x01 to 0x04 stand for: two ids that this host signed, one with an older secret; an id that another host
-    /// signed; and a text of the jar.
+    /// The values for the bytes 0x01 to 0x04: two IDs that this host signed, one of them with an older secret; an ID that
+    /// another host signed; and a text of the jar.
     signed: [String; 4],
-    /// On a host whose applications sign with the session's secrets, and on one whose applications have secrets of their own.
+    /// The jar of a host whose applications sign with the session's secrets, and of a host whose applications have their own
+    /// secrets.
     jars: [Arc<Jar>; 2],
 }
 
@@ -113,7 +114,8 @@ impl Rings {
         headers
     }
 
-    /// No guest sees the session's cookie, every other one stays, and only what a ring has signed stands for a session.
+    /// Asserts that no guest sees the session's cookie, that all other cookies stay, and that only signed values identify a
+    /// session.
     fn check_request(&self, sent: &HeaderMap, has_anothers: bool) {
         let mut left = sent.clone();
         let presented = take_from(&mut left, NAME);
@@ -148,7 +150,7 @@ impl Rings {
     fn check_resolution(&self, presented: &Presented) {
         let resolution = presented.resolve(&self.own);
         match &resolution {
-            // Only the text of the jar is signed beside the ids: it names a session that no store has.
+            // Besides the IDs, only the jar's text is signed. It identifies a session that no store has.
             Resolution::Valid(id) => {
                 assert!(
                     IDS.contains(&id.as_str()) || id.as_str() == TEXT,
@@ -170,7 +172,7 @@ impl Rings {
         assert!(IDS.iter().all(|id| !shown.contains(id)), "an id is shown");
     }
 
-    /// A cookie that is written is one cookie with the attributes asked for, and is read back as it was written.
+    /// Asserts that a written cookie is one cookie with the requested attributes, and is read back as it was written.
     fn check_writing(&self, part: &[u8]) {
         let asked = Asked::of(part);
         self.check_session_cookie(&asked);
@@ -233,7 +235,7 @@ impl Rings {
     }
 }
 
-/// What cookie-parser makes of a value that `res.cookie` has written.
+/// Returns the value that cookie-parser reads from a value written by `res.cookie`.
 fn expected(value: &Value, is_signed: bool) -> Option<Value> {
     match value {
         Value::Json(json) => {
@@ -267,7 +269,7 @@ fn check_read(jar: &Jar, headers: &HeaderMap) {
         match &cookie.value {
             None => assert!(cookie.is_signed),
             Some(Value::Text(text)) if cookie.is_signed => {
-                // The jar cannot tell a session's id from an equal text of an application, so it must return neither.
+                // The jar cannot distinguish a session ID from an equal text of an application, so it must return neither.
                 assert!(!SessionId::could_be(text.trim_end_matches(' ')));
                 assert_eq!(text, TEXT, "a forged value");
             }
@@ -281,7 +283,7 @@ fn check_read(jar: &Jar, headers: &HeaderMap) {
     }
 }
 
-/// One cookie, and only attributes that exist, each once.
+/// Asserts that the header has one cookie, and only known attributes, each once.
 fn check_header(header: &HeaderValue, name: &str) {
     let text = header.to_str().expect("a header of visible ASCII");
     let mut parts = text.split(';');
@@ -290,7 +292,7 @@ fn check_header(header: &HeaderValue, name: &str) {
         pair.contains('=') && !pair.contains([' ', ',', '"', '\\']),
         "{pair:?}"
     );
-    // The characters that a name may not have are dropped; a cookie without a name counts by its value, which may be anything.
+    // Characters that a name may not have are dropped. A cookie without a name counts by its value, which may be anything.
     if is_valid_name(name) {
         assert!(is_cookie_named(header, name));
     }
@@ -319,7 +321,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// `FLAGS NAME 0xFE VALUE 0xFE DOMAIN 0xFE PATH 0xFE TIME`: a missing part is empty.
+    /// Parses `FLAGS NAME 0xFE VALUE 0xFE DOMAIN 0xFE PATH 0xFE TIME`. A missing part is empty.
     fn of(part: &[u8]) -> Self {
         let (flags, rest) = part.split_first().unwrap_or((&0, part));
         let mut texts = rest

@@ -1,4 +1,5 @@
-//! Writes `Set-Cookie` as Express does, attribute for attribute, and judges paths. Knows no signatures.
+//! Writing of `Set-Cookie` exactly as Express does, and validation of paths and domains. This module does not depend on
+//! signatures.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -9,14 +10,14 @@ use crate::record::{CookieAttributes, Priority, SameSite};
 
 /// Longest attribute value that browsers keep, in bytes.
 const ATTRIBUTE_BYTES_MAX: usize = 1024;
-/// 9999-12-31T23:59:59Z, in seconds since the epoch: the last date that HTTP can write.
+/// 9999-12-31T23:59:59Z in seconds since the epoch: the last date that HTTP can represent.
 pub(super) const LAST_DATE_S: u64 = 253_402_300_799;
 
-/// The header that gives a browser its session: `value` as [`KeyRing::sign`](super::KeyRing::sign) made it.
+/// Returns the header that gives a browser its session. `value` is the result of [`KeyRing::sign`](super::KeyRing::sign).
 ///
-/// The order of attributes is Express's, `Max-Age` is never sent. Nothing can be smuggled in through any part: bytes of
-/// name or value that a cookie may not hold are dropped, and so is a domain or path that is none. The header is marked
-/// sensitive, so that neither `Debug` nor a header-compression table ever holds it.
+/// The attributes are in the order of Express, and `Max-Age` is never sent. No part can inject anything: bytes that a name or
+/// value may not contain are dropped, and so is an invalid domain or path. The header is marked sensitive, so that neither
+/// `Debug` nor a header-compression table shows it.
 pub fn set_cookie(name: &str, value: &str, attributes: &CookieAttributes) -> HeaderValue {
     sensitive(&text(
         name,
@@ -27,14 +28,14 @@ pub fn set_cookie(name: &str, value: &str, attributes: &CookieAttributes) -> Hea
     ))
 }
 
-/// The header that makes a browser forget the session: no value, an end in 1970, and everything else as it was set, because
-/// browsers drop a cookie only for its own domain and path, and some look at the flags, too.
+/// Returns the header that makes a browser delete the session's cookie: no value, an end in 1970, and all other attributes as
+/// they were set. Browsers delete a cookie only for its own domain and path, and some also compare the flags.
 pub fn expire_cookie(name: &str, attributes: &CookieAttributes) -> HeaderValue {
     sensitive(&text(name, "", None, Some(0), attributes))
 }
 
-/// Whether a cookie with this path goes along with a request for that one (RFC 6265, section 5.1.4): it is the same or a
-/// folder above. A cookie path that does not begin with `/` stands for `/`.
+/// Returns whether a cookie with this path is sent with a request for that path (RFC 6265, section 5.1.4): the cookie's path
+/// must be equal to it or a folder above it. A cookie path that does not begin with `/` counts as `/`.
 pub fn path_matches(cookie_path: &str, request_path: &str) -> bool {
     if !cookie_path.starts_with('/') {
         return true;
@@ -44,14 +45,14 @@ pub fn path_matches(cookie_path: &str, request_path: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || cookie_path.ends_with('/') || rest.starts_with('/'))
 }
 
-/// Whether this can be a `Path` attribute: printable ASCII without `;` and `<`, at most 1,024 bytes; what Express can send.
+/// Returns whether this can be a `Path` attribute that Express sends: printable ASCII without `;` and `<`, 1 to 1,024 bytes.
 pub fn is_valid_path(path: &str) -> bool {
     let allowed = |b: u8| matches!(b, b' '..=b'~') && b != b';' && b != b'<';
     (1..=ATTRIBUTE_BYTES_MAX).contains(&path.len()) && path.bytes().all(allowed)
 }
 
-/// Whether this can be a `Domain` attribute: labels of letters, digits and inner hyphens, at most 63 bytes each, perhaps
-/// with a dot in front; what Express can send.
+/// Returns whether this can be a `Domain` attribute that Express sends: labels of letters, digits and inner hyphens, at most 63
+/// bytes each, optionally with a leading dot.
 pub fn is_valid_domain(domain: &str) -> bool {
     let name = domain.strip_prefix('.').unwrap_or(domain);
     let is_label = |label: &str| {
@@ -71,7 +72,7 @@ fn sensitive(text: &str) -> HeaderValue {
     header
 }
 
-/// The header's text, with `Max-Age` in seconds where one is given. Of the lifetimes in `attributes` it writes neither.
+/// Returns the header's text, with `Max-Age` in seconds if one is given. The lifetimes in `attributes` are ignored.
 pub(super) fn text(
     name: &str,
     value: &str,
@@ -130,12 +131,12 @@ pub(super) fn text(
     header
 }
 
-/// A cookie-octet of RFC 6265, section 4.1.1.
+/// Returns whether this is a cookie-octet of RFC 6265, section 4.1.1.
 fn is_value_byte(byte: u8) -> bool {
     byte.is_ascii_graphic() && !b"\",;\\".contains(&byte)
 }
 
-/// `toUTCString()`, milliseconds cut off; times that HTTP cannot write become the nearest one it can.
+/// Formats a time like `toUTCString()`, without milliseconds. A time that HTTP cannot represent is replaced by the nearest one.
 fn http_date(ms: i64) -> String {
     let seconds = u64::try_from(ms.div_euclid(1000)).unwrap_or(0);
     httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds.min(LAST_DATE_S)))

@@ -1,8 +1,9 @@
-//! Cookies of an application's own, beside the session's: read as cookie-parser 1.4 reads them, written as Express 4's
-//! `res.cookie` writes them, to the byte. Knows no guests and no requests but their `Cookie` headers.
+//! An application's own cookies, in addition to the session's. They are read like cookie-parser 1.4 reads them and written like
+//! `res.cookie` of Express 4 writes them, byte for byte. This module does not depend on guests, nor on requests except for
+//! their `Cookie` headers.
 //!
-//! What is signed with the session's secrets could be a session's cookie, so the jar neither signs nor believes a text that
-//! has the shape of a session's id, unless it has secrets of its own.
+//! A value signed with the session's secrets could be used as a session's cookie. So the jar neither signs nor accepts a text
+//! with the form of a session ID, unless it has its own secrets.
 
 mod write;
 
@@ -21,42 +22,42 @@ use crate::record::{SessionId, check_value, is_truthy};
 
 pub use write::WriteError;
 
-/// How a JSON value begins.
+/// Prefix of a JSON value.
 const JSON: &str = "j:";
-/// Signed values of one request that are worth verifying. Browsers keep 180 cookies for a site; a request with more is a
-/// cookie bomb, and what comes later in it counts as forged.
+/// Most signed values of one request that are verified. Browsers keep 180 cookies for a site. A request with more than that is
+/// a cookie bomb, and its further values count as forged.
 const SIGNED_VALUES_MAX: usize = 200;
-/// The name that no JavaScript object can have a cookie under: cookie-parser loses it, and so do we.
+/// The name that no JavaScript object can have a cookie under. cookie-parser loses such a cookie, so the jar does the same.
 const NEVER_SEEN: &str = "__proto__";
 
-/// Reads and writes cookies of this host's applications. One per host.
+/// Reads and writes the cookies of this host's applications. One per host.
 pub struct Jar {
     session_cookie: String,
     keys: ArcSwap<JarKeys>,
     clock: Clock,
 }
 
-/// What a jar signs with and verifies by.
+/// The keys with which a jar signs and verifies.
 #[derive(Debug)]
 pub struct JarKeys {
     ring: Arc<KeyRing>,
-    /// Whether it could make what the session's ring takes for a session's cookie, or believe one.
+    /// Whether a value signed with these keys could be accepted as a session's cookie, or the reverse.
     reaches_sessions: bool,
     ids: IdComparison,
 }
 
-/// How the store compares session ids.
+/// How the store compares session IDs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdComparison {
-    /// Byte for byte, but for spaces at the end.
+    /// Byte for byte, except for trailing spaces.
     Exact,
-    /// By a collation: texts that differ in case, in accents, in width or in characters without weight may be equal.
+    /// By a collation. Texts that differ in case, accents, width or weightless characters may be equal.
     Loose,
 }
 
 impl JarKeys {
-    /// Keys of these secrets, on a host whose sessions are signed with those of `sessions` (the two may be the same) and whose
-    /// store compares their ids like this.
+    /// Creates keys from `ring`. `sessions` signs the host's session cookies, and may be the same ring. `ids` says how the
+    /// store compares session IDs.
     pub fn new(ring: Arc<KeyRing>, sessions: &KeyRing, ids: IdComparison) -> Self {
         Self {
             reaches_sessions: ring.shares_a_secret_with(sessions),
@@ -65,38 +66,38 @@ impl JarKeys {
         }
     }
 
-    /// Whether a text, signed with these keys, might be found as a session's id by an Express app on the same table, although
-    /// it has not the shape of one. A collation leaves printable ASCII characters distinct but for their case; of all others
-    /// any may count as one of an id's characters, as several of them, or as nothing.
+    /// Returns whether an Express app on the same table might find this text, signed with these keys, as a session ID, although
+    /// it does not have the form of one. Under a collation, printable ASCII characters are distinct except for their case. Any
+    /// other character may count as one character of an ID, as several, or as none.
     fn might_equal_an_id(&self, text: &str) -> bool {
         let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
         self.reaches_sessions && self.ids == IdComparison::Loose && !text.bytes().all(is_plain)
     }
 
-    /// Whether a text under these keys might be a session's id. Spaces behind it do not save it: MySQL's collations that pad
-    /// compare without them, so an Express app on the same table finds the session's row.
+    /// Returns whether a text signed with these keys might be a session ID. Trailing spaces are ignored: MySQL collations that
+    /// pad ignore them as well, so an Express app on the same table would find the session's row.
     fn is_like_a_session(&self, text: &str) -> bool {
         self.reaches_sessions && SessionId::could_be(text.trim_end_matches(' '))
     }
 }
 
-/// A cookie that came with a request.
+/// A cookie of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cookie {
     /// Its name, as sent.
     pub name: String,
-    /// What it holds; `None` if it claims to be signed and is not.
+    /// Its value, or `None` if it claims to be signed but the signature is not valid.
     pub value: Option<Value>,
     /// Whether it claims to be signed.
     pub is_signed: bool,
 }
 
-/// What a cookie holds. `Debug` shows none of it.
+/// The value of a cookie. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// A text.
     Text(String),
-    /// A JSON text; when read, one that is true for JavaScript.
+    /// A JSON text. When read, it is truthy in JavaScript.
     Json(String),
 }
 
@@ -109,7 +110,7 @@ impl fmt::Debug for Value {
     }
 }
 
-/// Shows no keys.
+/// Omits the keys.
 impl fmt::Debug for Jar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jar").finish_non_exhaustive()
@@ -117,7 +118,7 @@ impl fmt::Debug for Jar {
 }
 
 impl Jar {
-    /// A jar on a host whose session cookie has the name `session_cookie`.
+    /// Creates a jar on a host whose session cookie has the name `session_cookie`.
     pub fn new(session_cookie: &str, keys: JarKeys, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             session_cookie: session_cookie.to_owned(),
@@ -126,13 +127,13 @@ impl Jar {
         })
     }
 
-    /// Signs and verifies with other secrets from now on.
+    /// Replaces the keys. All later calls sign and verify with the new ones.
     pub fn replace_keys(&self, keys: JarKeys) {
         self.keys.store(Arc::new(keys));
     }
 
-    /// The cookies in these `Cookie` headers, in their order; of several with one name the first. The session's own has been
-    /// taken out before ([`take_from`](super::take_from)).
+    /// Returns the cookies in these `Cookie` headers, in order. If a name is repeated, the first one counts. The session's own
+    /// cookie must have been removed before ([`take_from`](super::take_from)).
     pub fn read<'h>(&self, headers: impl IntoIterator<Item = &'h HeaderValue>) -> Vec<Cookie> {
         let keys = self.keys.load();
         let mut names = HashSet::new();
@@ -169,7 +170,7 @@ impl JarKeys {
 }
 
 impl Value {
-    /// JSON where cookie-parser finds some: behind `j:`, whole, and true for JavaScript.
+    /// Returns JSON in the cases where cookie-parser does: after `j:`, if the whole rest is JSON and truthy in JavaScript.
     fn of_text(text: &str) -> Self {
         let json = text
             .strip_prefix(JSON)

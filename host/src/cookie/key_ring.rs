@@ -1,5 +1,5 @@
-//! Signs texts and verifies them as Express's cookie-signature does: `s:<text>.<HMAC-SHA256>`. A session's id is one of them.
-//! Knows no headers.
+//! Signatures in the format of Express's cookie-signature: `s:<text>.<HMAC-SHA256>`. Session IDs and other texts are signed
+//! like this. This module does not depend on headers.
 
 use std::fmt;
 
@@ -14,18 +14,19 @@ use super::value::{decode, encode, unquote};
 use crate::limits::SESSION_ID_BYTES_MAX;
 use crate::record::SessionId;
 
-/// How a signed value begins.
+/// Prefix of a signed value.
 pub(super) const SIGNED: &str = "s:";
-/// A 32-byte signature in base64 without padding.
+/// Length of a 32-byte signature in base64 without padding.
 const SIGNATURE_BYTES: usize = 43;
-/// The longest value worth a look, in bytes: quotes, `s:`, the longest id, dot and signature, every byte percent-encoded.
+/// The longest value that is verified, in bytes: quotes, `s:`, the longest ID, dot and signature, with every byte
+/// percent-encoded.
 const VALUE_BYTES_MAX: usize = 2 + 3 * (2 + SESSION_ID_BYTES_MAX + 1 + SIGNATURE_BYTES);
 
-/// A signing secret: the UTF-8 bytes of the string an Express app is given. Its memory is overwritten when it goes.
+/// A signing secret: the UTF-8 bytes of the string that an Express app is given. Its memory is overwritten on drop.
 pub struct Secret(SecretSlice<u8>);
 
 impl Secret {
-    /// Takes over the bytes and overwrites the vector they came in.
+    /// Copies the bytes and overwrites the given vector.
     pub fn new(mut bytes: Vec<u8>) -> Self {
         // Boxing the vector itself could move it and leave its old memory behind.
         let secret: Box<[u8]> = Box::from(bytes.as_slice());
@@ -33,7 +34,7 @@ impl Secret {
         Self(secret.into())
     }
 
-    /// How long the secret is, in bytes.
+    /// Returns the length of the secret, in bytes.
     pub fn len_bytes(&self) -> usize {
         self.0.expose_secret().len()
     }
@@ -49,33 +50,33 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// The secrets of one cookie name: the first signs, all verify.
+/// The secrets of one cookie name: the first signs, all of them verify.
 ///
-/// A cookie that an older secret signed stays valid as long as that secret is listed; nothing re-issues it.
+/// A cookie signed with an older secret stays valid while that secret is listed. It is not re-signed.
 pub struct KeyRing {
     secrets: Vec<Secret>,
     fingerprint_key: Secret,
 }
 
-/// Secrets that nothing may be signed with.
+/// Error returned when secrets cannot be used for signing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableSecrets {
-    /// None at all.
+    /// There is no secret.
     #[error("no cookie secret is given")]
     None,
-    /// One without a byte: everybody could sign with it.
+    /// A secret is empty, so anyone could sign with it.
     #[error("cookie secret {number} is empty")]
     Empty {
-        /// Which one, counted from 1.
+        /// The number of the secret, counted from 1.
         number: usize,
     },
 }
 
 impl KeyRing {
-    /// A ring of these secrets, the signing one first. Whether they are strong enough is for the configuration to judge.
+    /// Creates a ring of these secrets, the signing one first. Their strength must be checked by the configuration.
     ///
     /// # Errors
-    /// When there is none or one of them is empty.
+    /// Returns an error if there is no secret or one of them is empty.
     pub fn new(secrets: Vec<Secret>) -> Result<Self, UnusableSecrets> {
         if let Some(at) = secrets.iter().position(|s| s.len_bytes() == 0) {
             return Err(UnusableSecrets::Empty { number: at + 1 });
@@ -88,15 +89,15 @@ impl KeyRing {
         })
     }
 
-    /// The cookie value for a session, percent-encoded: `s%3A...`. The same for the same id, always.
+    /// Returns the percent-encoded cookie value for a session: `s%3A...`. It is always the same for the same ID.
     pub fn sign(&self, id: &SessionId) -> String {
         encode(&self.sign_text(id.as_str()))
     }
 
-    /// The id that a cookie's value vouches for. `value` is as found in the `Cookie` header: percent-encoded, plain, or either
-    /// in double quotes. `None` for everything that no listed secret has signed exactly so.
+    /// Verifies a cookie's value and returns the ID in it. `value` is as found in the `Cookie` header: percent-encoded or
+    /// plain, and possibly in double quotes. Returns `None` unless a listed secret has signed exactly this value.
     ///
-    /// The comparison takes the same time wherever a forged signature differs.
+    /// The comparison is constant-time: its duration does not reveal where a forged signature differs.
     pub fn verify(&self, value: &str) -> Option<SessionId> {
         if value.len() > VALUE_BYTES_MAX {
             return None;
@@ -104,20 +105,21 @@ impl KeyRing {
         SessionId::from_foreign(self.verify_text(&decode(unquote(value)))?)
     }
 
-    /// `s:<text>.<signature>`, not yet encoded.
+    /// Returns `s:<text>.<signature>`, not percent-encoded.
     pub(super) fn sign_text(&self, text: &str) -> String {
         let mac = self.secrets[0].mac().chain_update(text);
         let signature = STANDARD_NO_PAD.encode(mac.finalize().into_bytes());
         format!("{SIGNED}{text}.{signature}")
     }
 
-    /// The text that `signed`, decoded, vouches for; as [`KeyRing::verify`] otherwise.
+    /// Verifies the decoded value `signed` and returns its text. Otherwise like [`KeyRing::verify`].
     pub(super) fn verify_text<'a>(&self, signed: &'a str) -> Option<&'a str> {
         let (text, signature) = signed.strip_prefix(SIGNED)?.rsplit_once('.')?;
         if signature.len() != SIGNATURE_BYTES {
             return None;
         }
-        // Refuses padding, the URL-safe alphabet and loose bits at the end, so that one signature has one spelling.
+        // Decoding refuses padding, the URL-safe alphabet and loose bits at the end, so that each signature has only one
+        // spelling.
         let signature = STANDARD_NO_PAD.decode(signature).ok()?;
         let is_signed_with = |secret: &Secret| {
             let mac = secret.mac().chain_update(text);
@@ -126,7 +128,7 @@ impl KeyRing {
         self.secrets.iter().any(is_signed_with).then_some(text)
     }
 
-    /// Whether a secret of this ring is one of the other's, too: then what the one signs the other believes.
+    /// Returns whether the two rings have a common secret. If so, each accepts values that the other signs with it.
     pub(super) fn shares_a_secret_with(&self, other: &Self) -> bool {
         let is_others = |own: &Secret| {
             let mut others = other.secrets.iter();
@@ -135,8 +137,8 @@ impl KeyRing {
         self.secrets.iter().any(is_others)
     }
 
-    /// A name for the session that is no credential: 128 bits in hex, by a key derived for nothing else. It stays the same
-    /// as long as the id and the first secret do.
+    /// Returns an identifier of the session that is not a credential: 128 bits in hex, made with a key that is derived only for
+    /// this. It stays the same while the ID and the first secret do.
     pub fn fingerprint(&self, id: &SessionId) -> String {
         let mac = self.fingerprint_key.mac().chain_update(id.as_str());
         let bytes = mac.finalize().into_bytes();
@@ -152,8 +154,8 @@ impl fmt::Debug for KeyRing {
     }
 }
 
-/// A key for one purpose (HKDF-SHA256, RFC 5869, one block). Here the secret is HMAC's *message*, so that no signature
-/// over whatever id could ever be the derived key.
+/// Derives a key for one purpose (HKDF-SHA256, RFC 5869, one block). The secret is used here as the *message* of the HMAC, so
+/// that no signature of any ID can be equal to the derived key.
 fn derive_key(secret: &Secret, purpose: &[u8]) -> Secret {
     hkdf(b"cloakroom", secret, purpose)
 }

@@ -1,13 +1,13 @@
-//! Cookie names: which are allowed, and which cookie a guest's `Set-Cookie` would set. Knows no values.
+//! Valid cookie names, and the name of the cookie that a guest's `Set-Cookie` would set. This module ignores their values.
 
 use http::HeaderValue;
 
 use super::pair::trim;
 
-/// Longest cookie name, in bytes. With the longest value the pair stays far below the 4,096 bytes that browsers keep.
+/// Longest cookie name, in bytes. With the longest value, a pair stays far below the 4,096 bytes that browsers keep.
 const NAME_BYTES_MAX: usize = 256;
 
-/// Whether a cookie may have this name: an RFC 9110 token of at most 256 bytes.
+/// Returns whether a cookie may have this name: an RFC 9110 token of at most 256 bytes.
 pub fn is_valid_name(name: &str) -> bool {
     (1..=NAME_BYTES_MAX).contains(&name.len()) && name.bytes().all(is_token_byte)
 }
@@ -16,8 +16,8 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// Whether a browser that stores this `Set-Cookie` would send it back under `name` (RFC 6265, section 5.2; names are
-/// compared byte for byte). A cookie without a name counts by its value: `=name=x` comes back as `name=x`.
+/// Returns whether a browser that stores this `Set-Cookie` would send it back under `name` (RFC 6265, section 5.2). Names are
+/// compared byte for byte. In a cookie without a name, the value is parsed again: `=name=x` is sent back as `name=x`.
 pub fn is_cookie_named(set_cookie: &HeaderValue, name: &str) -> bool {
     let bytes = set_cookie.as_bytes();
     let pair = bytes.split(|b| *b == b';').next().unwrap_or_default();

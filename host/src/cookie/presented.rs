@@ -1,5 +1,5 @@
-//! Takes our cookie out of a request's headers and decides which session it stands for. Knows no stores: a valid id may
-//! still have no row.
+//! Removal of the session's cookie from a request's headers, and the session ID that it identifies. This module does not access
+//! stores, so a valid ID may have no row.
 
 use std::fmt;
 
@@ -9,34 +9,35 @@ use super::key_ring::KeyRing;
 use super::pair::{pairs, split, trim};
 use crate::record::SessionId;
 
-/// Different values of our cookie that are worth verifying. Honest browsers send one per path and domain it was ever set
-/// for; a request with more is a cookie bomb and costs no cryptography at all.
+/// Most different values of the session's cookie that are verified. A normal browser sends one per path and domain that the
+/// cookie was ever set for. A request with more is a cookie bomb, and none of its values is verified.
 const VALUES_MAX: usize = 16;
 
-/// What a request presented under our cookie's name. A credential: `Debug` shows numbers alone.
+/// The values of the session's cookie in a request. They are credentials: `Debug` shows only numbers.
 #[derive(Clone, Default, Hash)]
 pub struct Presented {
-    /// Each once, as found; not yet UTF-8.
+    /// Each value once, as found. They may not be UTF-8.
     values: Vec<Box<[u8]>>,
     is_overfull: bool,
 }
 
-/// Which session a request's cookies stand for.
+/// The session that a request's cookies identify.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    /// No cookie of our name.
+    /// There is no session cookie.
     Absent,
-    /// Cookies of our name, none of them signed by us.
+    /// There are session cookies, but none has a valid signature.
     Invalid,
-    /// All that are valid name this session.
+    /// All valid cookies identify this session.
     Valid(SessionId),
-    /// The valid ones name these sessions, each once: two at least, 16 at most. Only the store can tell which of them exist.
-    /// Empty where the values are more than are verified: no session can be told from them, nor that there is none.
+    /// The valid cookies identify these sessions, each listed once: at least 2 and at most 16. Only the store knows which of
+    /// them exist. The list is empty if there are more values than are verified. Then neither a session nor its absence can be
+    /// determined.
     Several(Vec<SessionId>),
 }
 
-/// Removes every pair named `name` (byte for byte) from all `Cookie` headers. Other pairs stay byte for byte, as do
-/// headers without one of ours; a header that becomes empty goes.
+/// Removes every pair named `name` (byte for byte) from all `Cookie` headers. Other pairs stay byte for byte, and so do headers
+/// without such a pair. A header that becomes empty is removed.
 pub fn take_from(headers: &mut HeaderMap, name: &str) -> Presented {
     let mut presented = Presented::default();
     let found = |header: &HeaderValue| pairs(header).any(|(own, _)| own == name.as_bytes());
@@ -56,12 +57,12 @@ pub fn take_from(headers: &mut HeaderMap, name: &str) -> Presented {
 }
 
 impl Presented {
-    /// Whether the request had no cookie of our name.
+    /// Returns whether the request had no session cookie.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
-    /// Verifies what was presented: at most 16 values times the number of secrets.
+    /// Verifies the values, which takes at most 16 times the number of secrets.
     pub fn resolve(&self, keys: &KeyRing) -> Resolution {
         if self.is_empty() {
             return Resolution::Absent;
@@ -74,7 +75,7 @@ impl Presented {
         let Some(first) = valid.next() else {
             return Resolution::Invalid;
         };
-        // Without another id this allocates nothing.
+        // Without another ID, this allocates nothing.
         let mut others: Vec<SessionId> = Vec::new();
         for id in valid.filter(|id| *id != first) {
             if !others.contains(&id) {
@@ -88,7 +89,7 @@ impl Presented {
         Resolution::Several(others)
     }
 
-    /// What is left of one header without our pairs, if anything.
+    /// Returns the rest of one header without the session's pairs, if anything is left.
     fn take_from_one(&mut self, header: &HeaderValue, name: &str) -> Option<HeaderValue> {
         let mut kept: Vec<&[u8]> = Vec::new();
         let mut taken = false;
@@ -136,7 +137,7 @@ impl fmt::Debug for Presented {
     }
 }
 
-/// The value of a pair, if it is named `name`; a pair without `=` has no name.
+/// Returns the value of a pair if it is named `name`. A pair without `=` has no name.
 fn value_of<'a>(pair: &'a [u8], name: &str) -> Option<&'a [u8]> {
     split(pair).and_then(|(own, value)| (own == name.as_bytes()).then_some(value))
 }

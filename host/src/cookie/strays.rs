@@ -1,47 +1,50 @@
-//! Where a browser may keep a cookie of the session's name that names no session any more: a request tells names and values, never
-//! the domain and path that a cookie was set with. Knows no sessions.
+//! Duplicate cookies: the domains and paths under which a browser may still keep an outdated cookie with the session's name. A
+//! request contains names and values, but not the domain and path that a cookie was set with. This module does not depend on
+//! sessions.
 
 use super::header::{is_valid_domain, is_valid_path, path_matches};
 use crate::record::CookieAttributes;
 
-/// Longest list of domains, and of paths, that is looked at: more than an answer has fields for.
+/// Most domains, and most paths, that are considered. That is more than a response has header fields for.
 const LIST_MAX: usize = 16;
 
-/// The request that a cookie came with.
+/// The request that sent a cookie.
 #[derive(Clone, Copy, Debug)]
 pub struct Sent<'a> {
-    /// Host and perhaps port, as the request names them.
+    /// The host, optionally with a port, as the request names it.
     pub host: &'a str,
     /// The request's path, without the query.
     pub path: &'a str,
 }
 
-/// A domain and a path, which with the name make a browser's cookie.
+/// A domain and a path, which together with the name identify a cookie in a browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Place {
-    /// Without a dot in front; `None` for the host alone.
+    /// Without a leading dot. `None` for a host-only cookie.
     domain: Option<String>,
     path: String,
 }
 
-/// The most that the domains and paths of all places may have in bytes: proxies give an answer's head 4 KiB.
+/// Most bytes of the domains and paths of all scopes. Proxies accept 4 KiB for the head of a response.
 const BYTES_MAX: usize = 2_048;
 
-/// Where the other cookies may be.
+/// The possible duplicates of a session's cookie.
 #[derive(Debug)]
 pub struct Strays {
-    /// The attributes under which they are to be expired.
+    /// The attributes with which the duplicates must be expired.
     pub places: Vec<CookieAttributes>,
-    /// Whether a client that keeps a cookie of the host and one of the domain of that name as one drops a cookie that is to be
-    /// kept (RFC 6265, section 5.3, names no difference; browsers make one): it must be set again, behind the others.
+    /// Whether expiring them may delete a kept cookie in a client that does not distinguish a host-only cookie from a cookie of
+    /// the domain with the same name. RFC 6265, section 5.3, does not distinguish them, but browsers do. The kept cookie must
+    /// then be set again after the others.
     pub hits_kept: bool,
 }
 
-/// The attributes under which cookies named `name` are to be expired so that no cookie of this request is left, but those at the
-/// places of `kept`: `cookie`'s own place first, then the host and its parent domains with each prefix of the path, the shortest
-/// first. All other attributes are `cookie`'s. At most `places_max`, and 2 KiB of domains and paths.
+/// Returns the attributes with which cookies named `name` must be expired so that none of this request's cookies remain, except
+/// those with the scopes of `kept`. The scope of `cookie` comes first, then the host and its parent domains with each prefix of
+/// the path, the shortest first. All other attributes are those of `cookie`. There are at most `places_max`, with at most 2 KiB
+/// of domains and paths.
 ///
-/// With the prefixes `__Host-` and `__Http-` it is `cookie`'s own place alone: nothing is guessed there.
+/// For names with the prefixes `__Host-` and `__Http-`, only the scope of `cookie` is returned, and nothing is guessed.
 pub fn stray_places(
     name: &str,
     sent: Sent<'_>,
@@ -78,7 +81,7 @@ pub fn stray_places(
 }
 
 impl Place {
-    /// Where this cookie is kept: a `Domain` that could not be sent was not sent.
+    /// Returns the scope under which browsers keep this cookie. A `Domain` that is not valid was not sent.
     fn of(cookie: &CookieAttributes) -> Self {
         let domain = cookie.domain.as_deref().filter(|d| is_valid_domain(d));
         Self {
@@ -87,8 +90,8 @@ impl Place {
         }
     }
 
-    /// Whether this is where browsers keep a cookie of the other place. Where a path was not sent, or does not begin with `/`, the
-    /// browser took the folder of the request that set the cookie, which nothing tells here.
+    /// Returns whether browsers may keep this cookie under the other scope. If a path was not sent or does not begin with `/`,
+    /// the browser used the folder of the request that set the cookie, which is not known here.
     fn may_be(&self, other: &Self, host: &str) -> bool {
         match self.has_known_path() {
             true => self == other,
@@ -96,7 +99,7 @@ impl Place {
         }
     }
 
-    /// Whether one is the host's alone, the other the domain of that name, and nothing else differs.
+    /// Returns whether one scope is the host alone, the other the domain of that name, and the paths are equal.
     fn is_twin_of(&self, other: &Self, host: &str) -> bool {
         self.domain != other.domain
             && self.domain_or(host) == other.domain_or(host)
@@ -116,7 +119,8 @@ impl Place {
     }
 }
 
-/// Whether the name's prefix lets browsers take the cookie for one place alone, or from HTTP alone; browsers compare it without case.
+/// Returns whether browsers accept a cookie of this name only for one scope, or only from HTTP. They compare the prefix without
+/// case.
 fn is_bound_to_place(name: &str) -> bool {
     let prefix = name.get(..7).unwrap_or_default();
     ["__Host-", "__Http-"]
@@ -124,12 +128,12 @@ fn is_bound_to_place(name: &str) -> bool {
         .any(|bound| prefix.eq_ignore_ascii_case(bound))
 }
 
-/// Each domain with each path, the likely ones first.
+/// Returns each domain with each path, the likely ones first.
 fn guesses(host: &str, path: &str) -> Vec<Place> {
     let domains = domains(host);
     let mut guesses = Vec::new();
     for paths in paths(path) {
-        // Diagonals: neither a long path nor a long host takes all fields.
+        // Going along diagonals, neither a long path nor a long host uses all header fields.
         for sum in 0..domains.len() + paths.len() {
             for (at, domain) in domains.iter().enumerate().take(sum + 1) {
                 if let Some(path) = paths.get(sum - at) {
@@ -144,17 +148,18 @@ fn guesses(host: &str, path: &str) -> Vec<Place> {
     guesses
 }
 
-/// The host alone, the host as a domain, and its parents of two labels at least: browsers take no cookie for a top-level domain.
+/// Returns the host alone, the host as a domain, and its parents with at least two labels. Browsers accept no cookie for a
+/// top-level domain.
 fn domains(host: &str) -> Vec<Option<String>> {
     let mut domains = vec![None];
     let last = host.rsplit('.').next().unwrap_or_default();
     if last.bytes().all(|b| b.is_ascii_digit()) {
-        // An address, or a name with a dot at its end.
+        // An address, or a name with a trailing dot.
         return domains;
     }
     let mut rest = Some(host);
     while let Some(domain) = rest.filter(|domain| domain.contains('.')) {
-        // A label that no `Domain` can hold (`a_b`) leaves the parents as they are.
+        // A label that no `Domain` can contain (`a_b`) does not exclude the parents.
         if is_valid_domain(domain) {
             domains.push(Some(domain.to_owned()));
         }
@@ -164,7 +169,8 @@ fn domains(host: &str) -> Vec<Option<String>> {
     domains
 }
 
-/// The prefixes of a path, the shortest first; then the same with a `/` at the end, which browsers keep as other cookies.
+/// Returns the prefixes of a path, the shortest first, and then the same with a trailing `/`, which browsers keep as different
+/// cookies.
 fn paths(path: &str) -> [Vec<String>; 2] {
     let mut bare = vec!["/".to_owned()];
     let mut folders = Vec::new();
@@ -180,7 +186,7 @@ fn paths(path: &str) -> [Vec<String>; 2] {
     [bare, folders]
 }
 
-/// The host's name in lower case, without a port. An address of IPv6 keeps its brackets: no domain has any.
+/// Returns the host's name in lower case, without a port. An IPv6 address keeps its brackets, so it matches no domain.
 fn host_name(host: &str) -> String {
     let name = match host.starts_with('[') {
         true => host,

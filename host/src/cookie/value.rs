@@ -1,10 +1,11 @@
-//! How a text stands in a cookie, and how it is read back: percent-encoding, quotes, bytes beyond ASCII. Knows no signatures.
+//! Encoding and decoding of a text in a cookie: percent-encoding, quotes, and bytes beyond ASCII. This module does not depend
+//! on signatures.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-/// Everything but what JavaScript's `encodeURIComponent` leaves alone.
+/// All characters except those that JavaScript's `encodeURIComponent` leaves unchanged.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -16,12 +17,12 @@ const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'(')
     .remove(b')');
 
-/// `encodeURIComponent`.
+/// Encodes like `encodeURIComponent`.
 pub(super) fn encode(text: &str) -> String {
     utf8_percent_encode(text, COMPONENT).to_string()
 }
 
-/// Takes one pair of double quotes off; one quote alone counts as both, as it does for the package `cookie`.
+/// Removes one pair of double quotes. As in the package `cookie`, a single quote character counts as a pair.
 pub(super) fn unquote(value: &str) -> &str {
     if value.starts_with('"') && value.ends_with('"') {
         value.get(1..value.len() - 1).unwrap_or("")
@@ -30,7 +31,7 @@ pub(super) fn unquote(value: &str) -> &str {
     }
 }
 
-/// `decodeURIComponent`, except that a text it would throw at stays as it is.
+/// Decodes like `decodeURIComponent`, but returns a text unchanged if that function would throw.
 pub(super) fn decode(value: &str) -> Cow<'_, str> {
     let is_sequence = |rest: &[u8]| {
         let hex = rest.get(..2);
@@ -50,7 +51,7 @@ pub(super) fn decode(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// The text that Node takes the bytes of a header for: each byte is the character of its number (Latin-1).
+/// Converts the bytes of a header to a text like Node: each byte is the character with its number (Latin-1).
 pub(super) fn text_of(bytes: &[u8]) -> Cow<'_, str> {
     match std::str::from_utf8(bytes) {
         Ok(text) if text.is_ascii() => Cow::Borrowed(text),

@@ -1,5 +1,5 @@
-//! The `cookie` object inside a session's row: the attributes a session's cookie is sent with, and Express's text of them.
-//! Knows no signatures and no headers.
+//! The `cookie` object in a session's row: the attributes that the session's cookie is sent with, and their text as Express
+//! writes it. This module does not depend on signatures or headers.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,31 +9,31 @@ use bytes::Bytes;
 use super::json::{self, NotAnObject};
 use super::timestamp;
 
-/// The attributes of one session's cookie. They belong to the session, not to the configuration: a loaded session keeps
-/// those it was created with.
+/// The attributes of one session's cookie. They belong to the session, not to the configuration: a loaded session keeps the
+/// attributes it was created with.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CookieAttributes {
-    /// The lifetime that every touch starts anew, in milliseconds; `None` ends the cookie with the browser.
+    /// The lifetime that every touch restarts, in milliseconds. With `None`, the cookie ends with the browser session.
     pub original_max_age_ms: Option<i64>,
     /// When the cookie ends, in milliseconds since the epoch.
     pub expires_at_ms: Option<i64>,
-    /// The `Path` attribute; empty where a row says there is none.
+    /// The `Path` attribute. Empty if the row says that there is none.
     pub path: String,
     /// The `Domain` attribute.
     pub domain: Option<String>,
-    /// Whether scripts are kept from the cookie.
+    /// Whether the cookie is hidden from scripts.
     pub http_only: bool,
-    /// Whether the cookie travels over TLS only.
+    /// Whether the cookie is sent only over TLS.
     pub secure: bool,
     /// The `SameSite` attribute.
     pub same_site: Option<SameSite>,
-    /// Whether the cookie is kept apart per top-level site.
+    /// Whether the cookie is stored separately per top-level site.
     pub partitioned: bool,
     /// The `Priority` attribute.
     pub priority: Option<Priority>,
 }
 
-/// What a cookie object without members means to Express.
+/// The meaning that a cookie object without members has in Express.
 impl Default for CookieAttributes {
     fn default() -> Self {
         Self {
@@ -53,16 +53,16 @@ impl Default for CookieAttributes {
 /// The `SameSite` attribute.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SameSite {
-    /// Sent on same-site requests alone.
+    /// Sent only with same-site requests.
     Strict,
-    /// Sent on top-level navigations from elsewhere, too.
+    /// Also sent with top-level navigations from other sites.
     Lax,
-    /// Sent everywhere.
+    /// Sent with all requests.
     None,
 }
 
 impl SameSite {
-    /// The word for it in a row.
+    /// Returns the value's spelling in a row.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Strict => "strict",
@@ -71,7 +71,7 @@ impl SameSite {
         }
     }
 
-    /// Reads the word, in any case.
+    /// Parses the value, ignoring case.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Strict, Self::Lax, Self::None]
             .into_iter()
@@ -91,7 +91,7 @@ pub enum Priority {
 }
 
 impl Priority {
-    /// The word for it in a row.
+    /// Returns the value's spelling in a row.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Low => "low",
@@ -100,7 +100,7 @@ impl Priority {
         }
     }
 
-    /// Reads the word, in any case.
+    /// Parses the value, ignoring case.
     pub fn from_word(word: &str) -> Option<Self> {
         [Self::Low, Self::Medium, Self::High]
             .into_iter()
@@ -108,17 +108,16 @@ impl Priority {
     }
 }
 
-/// The `cookie` object of a row: its attributes beside the text they were read from, so that members nobody knows keep
-/// their bytes.
+/// The `cookie` object of a row: its attributes, and the text they were read from, so that unknown members keep their bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct StoredCookie {
-    /// One JSON object; UTF-8.
+    /// One JSON object in UTF-8.
     text: Bytes,
     attributes: CookieAttributes,
 }
 
 impl StoredCookie {
-    /// A cookie object with Express's members in Express's order; those that say nothing are left out.
+    /// Creates a cookie object with the members and the order of Express. Members without a value are left out.
     pub fn new(attributes: &CookieAttributes) -> Self {
         Self {
             text: Bytes::from(write(attributes)),
@@ -126,24 +125,24 @@ impl StoredCookie {
         }
     }
 
-    /// Reads the object, as tolerantly as Express: members that make no sense count as absent. `None` if it is no object.
+    /// Parses the object as tolerantly as Express: invalid members count as absent. Returns `None` if it is not an object.
     pub(super) fn parse(text: Bytes) -> Option<Self> {
         let attributes = read(std::str::from_utf8(&text).ok()?).ok()?;
         Some(Self { text, attributes })
     }
 
-    /// What the object says.
+    /// Returns the object's attributes.
     pub fn attributes(&self) -> &CookieAttributes {
         &self.attributes
     }
 
-    /// The object as JSON; byte for byte what was read, as long as nothing was set.
+    /// Returns the object as JSON. If nothing was set, it is byte for byte the parsed text.
     pub fn as_json(&self) -> &str {
         std::str::from_utf8(&self.text).expect("a cookie's text is UTF-8 from the start")
     }
 
-    /// Sets lifetime (milliseconds) and end (milliseconds since the epoch). Only these two members change, and each only
-    /// where it says something else: an absent, `false` or odd one stays as it is while its meaning does.
+    /// Sets the lifetime (milliseconds) and the end (milliseconds since the epoch). Only these two members change, and each
+    /// only if its meaning changes: an absent, `false` or odd member with the same meaning stays as written.
     pub fn set_expiry(&mut self, original_max_age_ms: Option<i64>, expires_at_ms: Option<i64>) {
         if self.attributes.original_max_age_ms != original_max_age_ms {
             self.attributes.original_max_age_ms = original_max_age_ms;
@@ -155,7 +154,7 @@ impl StoredCookie {
         }
     }
 
-    /// Gives the member `key` another value in its place; at the end if there is none.
+    /// Replaces the value of the member `key` in its place, or adds the member at the end.
     fn replace(&mut self, key: &str, value: &str) {
         let text = self.as_json();
         let (place, value) = match value_range(text, key) {
@@ -205,7 +204,7 @@ fn read(text: &str) -> Result<CookieAttributes, NotAnObject> {
     Ok(attributes)
 }
 
-/// Express writes an ISO string; its MySQL store takes a number of milliseconds as well.
+/// Express writes an ISO string. Its MySQL store also accepts a number of milliseconds.
 fn read_time(value: &str) -> Option<i64> {
     match json::decode_string(value) {
         Some(text) => timestamp::parse(&text),
@@ -213,7 +212,7 @@ fn read_time(value: &str) -> Option<i64> {
     }
 }
 
-/// A number of milliseconds, its fraction cut; `None` for what is no number or farther off than any date.
+/// Parses a number of milliseconds and truncates its fraction. Returns `None` if it is not a number, or beyond every date.
 fn whole_milliseconds(value: &str) -> Option<i64> {
     let ms: f64 = value.parse().ok()?;
     (ms.abs() <= timestamp::LAST_MS as f64).then_some(ms as i64)
@@ -257,7 +256,7 @@ fn write_time(time_ms: Option<i64>) -> String {
     )
 }
 
-/// Where the value of `key` stands; of several the last, which is the one that counts.
+/// Returns the range of the value of `key`. If the key is repeated, the last one counts.
 fn value_range(text: &str, key: &str) -> Option<Range<usize>> {
     let members = json::object_members(text).ok()?;
     let member = members
@@ -268,7 +267,7 @@ fn value_range(text: &str, key: &str) -> Option<Range<usize>> {
     Some(start..start + member.value.len())
 }
 
-/// The place before the closing brace and what to write there so that the object gains a member.
+/// Returns the position before the closing brace, and the text to insert there in order to add a member.
 fn addition(text: &str, key: &str, value: &str) -> (Range<usize>, String) {
     let end = text.rfind('}').expect("a cookie's text is an object");
     let comma = match json::object_members(text) {

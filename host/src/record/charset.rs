@@ -1,26 +1,26 @@
-//! Which characters a column can hold, and how JSON texts say the others: as `\uXXXX`, with a surrogate pair beyond U+FFFF.
-//! Knows no store and no sessions.
+//! The characters that a column can hold, and the encoding of other characters in JSON: as `\uXXXX`, with a surrogate pair
+//! beyond U+FFFF. This module does not depend on stores or sessions.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The characters that the store's column of session data can hold.
+/// The characters that the store's column for session data can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Charset {
-    /// All: `utf8mb4`, bytes, and every store but MySQL.
+    /// All characters: `utf8mb4`, binary columns, and every store except MySQL.
     #[default]
     Unicode,
-    /// Those up to U+FFFF: MySQL's `utf8mb3`, also called `utf8`, and `ucs2`.
+    /// Characters up to U+FFFF: MySQL's `utf8mb3`, also called `utf8`, and `ucs2`.
     Basic,
-    /// ASCII and these, in order: a set of one byte for each character (`latin1`, `cp1251`), as the server tells it.
+    /// ASCII and these characters, in sorted order: a single-byte character set (`latin1`, `cp1251`), as the server reports it.
     Listed(&'static [char]),
-    /// ASCII: every other set has that at least.
+    /// ASCII, which every other character set includes.
     Ascii,
 }
 
 impl Charset {
-    /// The character set with MySQL's name `name` (`utf8mb3`), as far as the name alone tells; none where the column holds bytes or the
-    /// server's own JSON.
+    /// Returns the character set for MySQL's name `name` (`utf8mb3`), as far as the name alone determines it. `None` is a
+    /// column of bytes or of the server's JSON type.
     pub fn of_mysql(name: Option<&str>) -> Self {
         match name {
             None | Some("utf8mb4" | "utf16" | "utf16le" | "utf32" | "binary") => Self::Unicode,
@@ -29,7 +29,7 @@ impl Charset {
         }
     }
 
-    /// ASCII and these characters. The list is never freed: a store asks once.
+    /// Returns the set of ASCII and these characters. The list is never freed, because a store does this only once.
     pub fn listed(mut chars: Vec<char>) -> Self {
         chars.retain(|c| !c.is_ascii());
         chars.sort_unstable();
@@ -39,7 +39,7 @@ impl Charset {
         }
     }
 
-    /// Whether the column can hold `c`.
+    /// Returns whether the column can hold `c`.
     pub fn holds(self, c: char) -> bool {
         match self {
             Self::Unicode => true,
@@ -49,11 +49,11 @@ impl Charset {
         }
     }
 
-    /// The same JSON in characters that the column can hold; at most three times as long in bytes, and copied only where a
-    /// character is replaced.
+    /// Returns the same JSON in characters that the column can hold. It has at most three times as many bytes, and is copied
+    /// only if a character is replaced.
     ///
-    /// `json` must be a JSON text or a part of one that splits no escape: beyond ASCII it has characters inside strings alone,
-    /// and never right behind a backslash that escapes.
+    /// `json` must be a JSON text, or a part of one that splits no escape. It may contain non-ASCII characters only inside
+    /// strings, and never directly after an escaping backslash.
     pub fn encode(self, json: &str) -> Cow<'_, str> {
         if self == Self::Unicode || json.is_ascii() {
             return Cow::Borrowed(json);

@@ -1,5 +1,5 @@
-//! Express's row text as a document: an object with `cookie` and the guests' keys, kept as slices of what was read, so that
-//! whatever nobody touches stays byte for byte. Knows no store, no policy, no limits.
+//! The text of an Express row as a document: an object with `cookie` and the guests' keys. The parts are kept as slices of the
+//! original text, so that unchanged parts stay byte for byte. This module does not depend on stores, policy or limits.
 
 mod reserved;
 
@@ -18,48 +18,48 @@ use super::json::{self, NotAnObject, RawMember};
 
 /// The session's JSON.
 ///
-/// Reading is as tolerant as `JSON.parse`: of a key written twice the last value counts, and text that Rust's types
-/// cannot hold passes through. Keys that Express reserves stay in the row, and guests do not see them.
+/// Parsing is as tolerant as `JSON.parse`: the last value of a repeated key counts, and text that Rust's types cannot represent
+/// is preserved. Keys that Express reserves stay in the row, but guests do not see them.
 #[derive(Clone)]
 pub struct Document {
-    /// What was parsed; the pieces point into it.
+    /// The parsed text. The pieces point into it.
     source: Bytes,
-    /// Everything up to and with the opening brace.
+    /// The text up to and including the opening brace.
     opening: Range<usize>,
-    /// The closing brace and everything after it.
+    /// The closing brace and the text after it.
     closing: Range<usize>,
     members: Vec<Member>,
     cookie: StoredCookie,
-    /// What the row's column can hold: other characters of new texts are escaped.
+    /// The characters that the row's column can hold. Others are escaped in new text.
     charset: Charset,
-    /// Whether a key stands in the row more than once; no program writes such rows, so nothing is spent on them.
+    /// Whether the row contains a key more than once. No known program writes such rows, so they are not optimized for.
     has_duplicates: bool,
-    /// Whether the text is still `source`.
+    /// Whether the text is still equal to `source`.
     is_untouched: bool,
 }
 
-/// Why a row's text is no session.
+/// Error returned when a row's text is not a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CorruptDocument {
-    /// Not UTF-8.
+    /// The text is not UTF-8.
     #[error("the row's data is not UTF-8")]
     NotUtf8,
-    /// Not JSON.
+    /// The text is not JSON.
     #[error("the row's data is not JSON")]
     NotJson,
-    /// JSON, and no object.
+    /// The text is JSON, but not an object.
     #[error("the row's data is not a JSON object")]
     NotAnObject,
-    /// No object under `cookie`.
+    /// There is no object under `cookie`.
     #[error("the row's data has no object under \"cookie\"")]
     NoCookie,
 }
 
 impl Document {
-    /// Reads a row's data. Copies nothing: the document keeps `data` alive.
+    /// Parses a row's data. It copies nothing, so the document keeps `data` alive.
     ///
     /// # Errors
-    /// When Express could not make a session of it.
+    /// Returns an error if Express could not make a session of the data.
     pub fn parse(data: &Bytes) -> Result<Self, CorruptDocument> {
         let text = std::str::from_utf8(data).map_err(|_| CorruptDocument::NotUtf8)?;
         let raw = json::object_members(text).map_err(|error| match error {
@@ -72,7 +72,7 @@ impl Document {
         let mut members = Vec::with_capacity(raw.len());
         for member in &raw {
             let parsed = Member::of(text, begin, member);
-            // Past the white space behind the value and the comma behind that.
+            // Skip the white space after the value, and the comma after that.
             begin = after_end(text, member) + 1;
             members.push(parsed);
         }
@@ -97,7 +97,7 @@ impl Document {
         })
     }
 
-    /// A session without keys.
+    /// Creates a session without keys.
     pub fn new(cookie: StoredCookie) -> Self {
         let text = format!("{{\"cookie\":{}}}", cookie.as_json());
         let mut document = Self::parse(&Bytes::from(text)).expect("a cookie's text is an object");
@@ -105,8 +105,8 @@ impl Document {
         document
     }
 
-    /// From now on what is written fits a column of this character set: keys, values and the cookie. Entries as they were read
-    /// keep their bytes, which come from such a column.
+    /// Declares the character set of the row's column. From now on, new keys, values and cookies are encoded for it. Entries
+    /// that were parsed keep their bytes, which come from such a column.
     #[must_use]
     pub fn held_in(mut self, charset: Charset) -> Self {
         self.charset = charset;
@@ -116,16 +116,16 @@ impl Document {
         self
     }
 
-    /// The JSON text of a key's value as written; `None` for absent and for reserved keys.
+    /// Returns the JSON text of a key's value as written, or `None` for absent and reserved keys.
     pub fn get(&self, key: &str) -> Option<&str> {
         let at = self.last_position(key)?;
         let value = self.members[at].value.of(&self.source);
         Some(std::str::from_utf8(value).expect("every piece is UTF-8"))
     }
 
-    /// Sets a key: in its place if it is there, at the end otherwise. `value` is one JSON text, see
-    /// [`check_value`](super::check_value); characters that the row's column cannot hold are escaped. Reserved keys are the
-    /// caller's to refuse; here they change nothing.
+    /// Sets a key: in its place if it exists, otherwise at the end. `value` is one JSON text, see
+    /// [`check_value`](super::check_value). Characters that the row's column cannot hold are escaped. Reserved keys are
+    /// ignored, so the caller must refuse them.
     pub fn set(&mut self, key: &str, value: &str) {
         let value = &*self.charset.encode(value);
         if is_reserved_key(key) || self.get(key) == Some(value) {
@@ -151,7 +151,7 @@ impl Document {
         }
     }
 
-    /// Deletes a key; whether it was there.
+    /// Deletes a key. Returns whether it existed.
     pub fn delete(&mut self, key: &str) -> bool {
         let Some(at) = self.first_position(key) else {
             return false;
@@ -169,7 +169,7 @@ impl Document {
         self.is_untouched &= self.members.len() == members;
     }
 
-    /// The keys that guests see, in the row's order, each once.
+    /// Returns the keys that guests see, in the row's order, each once.
     pub fn keys(&self) -> Vec<String> {
         let mut seen = HashSet::new();
         self.visible_names()
@@ -178,7 +178,7 @@ impl Document {
             .collect()
     }
 
-    /// How many keys guests see.
+    /// Returns the number of keys that guests see.
     pub fn key_count(&self) -> usize {
         if self.has_duplicates {
             self.visible_names().collect::<HashSet<_>>().len()
@@ -187,17 +187,18 @@ impl Document {
         }
     }
 
-    /// Whether everything but the cookie is the same text in the same order: what express-session's hash compares.
+    /// Returns whether all entries except the cookie have the same text in the same order. This is what the hash of
+    /// express-session compares.
     pub fn has_same_entries(&self, other: &Self) -> bool {
         self.entries().eq(other.entries())
     }
 
-    /// The row's text. Untouched, it is exactly what was parsed.
+    /// Returns the row's text. If nothing was changed, it is exactly the parsed text.
     pub fn to_json(&self) -> String {
         String::from_utf8(self.write()).expect("every piece is UTF-8")
     }
 
-    /// The row's text as a record holds it; an untouched document copies nothing.
+    /// Returns the row's text as a record holds it. If nothing was changed, this copies nothing.
     pub fn to_bytes(&self) -> Bytes {
         if self.is_untouched {
             self.source.clone()
@@ -206,7 +207,7 @@ impl Document {
         }
     }
 
-    /// How long the row's text is, in bytes.
+    /// Returns the length of the row's text, in bytes.
     pub fn json_len(&self) -> usize {
         if self.is_untouched {
             return self.source.len();
@@ -215,7 +216,7 @@ impl Document {
         self.opening.len() + members + self.members.len() - 1 + self.closing.len()
     }
 
-    /// The cookie object.
+    /// Returns the cookie object.
     pub fn cookie(&self) -> &StoredCookie {
         &self.cookie
     }
@@ -247,7 +248,7 @@ impl Document {
         visible.map(|m| m.name.of(&self.source))
     }
 
-    /// Everything but the cookie: kind, name, value.
+    /// The members other than the cookie, as kind, name and value.
     fn entries(&self) -> impl Iterator<Item = (Kind, &[u8], &[u8])> {
         let others = self.members.iter().filter(|m| m.kind != Kind::Cookie);
         others.map(|m| (m.kind, m.name.of(&self.source), m.value.of(&self.source)))
@@ -265,7 +266,7 @@ impl Document {
         member.kind == Kind::Visible && member.name.of(&self.source) == key.as_bytes()
     }
 
-    /// Leaves of all members with the name of the one at `first` only that one.
+    /// Removes all members with the name of the one at `first`, except that one.
     fn drop_duplicates_of(&mut self, first: usize) {
         if !self.has_duplicates {
             return;
@@ -304,7 +305,7 @@ impl Document {
     }
 }
 
-/// Shows sizes alone: the rest is what visitors told the guests.
+/// Shows only sizes, because the rest is what visitors have entered.
 impl fmt::Debug for Document {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Document")
@@ -317,9 +318,9 @@ impl fmt::Debug for Document {
 #[derive(Clone)]
 struct Member {
     kind: Kind,
-    /// The key, decoded; as written, quotes included, where no Rust string could hold it.
+    /// The decoded key. A key that no Rust string can hold is kept as written, including its quotes.
     name: Piece,
-    /// From the comma or brace in front of the key up to the value.
+    /// The text from after the preceding comma or brace to the value.
     before: Piece,
     value: Piece,
     /// White space up to the next comma or brace.
@@ -329,13 +330,13 @@ struct Member {
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Kind {
     Cookie,
-    /// In the row, and none of the guests' business: reserved, or a name that no guest could say.
+    /// Stays in the row but is hidden from guests: a reserved key, or a name that no guest can express.
     Hidden,
     Visible,
 }
 
 impl Member {
-    /// The member of `text` that begins at `begin`, right behind a comma or the opening brace.
+    /// Returns the member of `text` that begins at `begin`, directly after a comma or the opening brace.
     fn of(text: &str, begin: usize, raw: &RawMember<'_>) -> Self {
         let key = json::offset(text, raw.key);
         let value = json::offset(text, raw.value);
@@ -367,7 +368,7 @@ impl Kind {
     }
 }
 
-/// Where the comma or brace behind a member stands: only white space can come before it.
+/// Returns the position of the comma or brace after a member. Only white space can precede it.
 fn after_end(text: &str, raw: &RawMember<'_>) -> usize {
     let value_end = json::offset(text, raw.value) + raw.value.len();
     let blank = text.as_bytes()[value_end..]
@@ -376,7 +377,7 @@ fn after_end(text: &str, raw: &RawMember<'_>) -> usize {
     value_end + blank.count()
 }
 
-/// A part of the text: where it was read, or one of its own.
+/// A part of the text: a range of the source, or new text.
 #[derive(Clone)]
 enum Piece {
     Source(Range<usize>),

@@ -1,7 +1,7 @@
-//! What must hold for every row that a store may hand out, and for every change of it.
+//! Properties of every row that a store may return, and of every change to it.
 //!
-//! An input is a row's text, then changes, each behind a byte 0xFF, which no UTF-8 text holds: `s KEY 0xFE VALUE` sets a key,
-//! `d KEY` deletes one, `c` deletes all, `e AGE,END` sets the cookie's lifetime.
+//! An input is a row's text followed by changes. Each change is preceded by a byte 0xFF, which no UTF-8 text contains: `s KEY
+//! 0xFE VALUE` sets a key, `d KEY` deletes one, `c` deletes all, and `e AGE,END` sets the cookie's lifetime.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,10 +12,10 @@ use serde_json::Value;
 use super::json::{self, as_integer, check_value, is_truthy};
 use super::{Document, StoredCookie, is_reserved_key};
 
-/// The keys that guests see with their values, in order.
+/// The keys that guests see, with their values, in order.
 type Entries = Vec<(String, String)>;
 
-/// The target `rows`.
+/// The fuzz target `rows`.
 pub fn row(input: &[u8]) {
     let mut parts = input.split(|byte| *byte == 0xff);
     let source = Bytes::copy_from_slice(parts.next().unwrap_or_default());
@@ -31,7 +31,7 @@ pub fn row(input: &[u8]) {
     check_undone(&document);
     for change in parts {
         document = changed(document, change);
-        // What is stored is read again by this host, and by Express.
+        // A written row must be readable by this host and by Express.
         let written = document.to_bytes();
         assert_eq!(written.len(), document.json_len());
         let read = Document::parse(&written).expect("a written row is read again");
@@ -55,7 +55,7 @@ fn entries(document: &Document) -> Entries {
     document.keys().into_iter().map(value).collect()
 }
 
-/// A row that nothing changed keeps its bytes, and shows guests nothing that is not theirs.
+/// Asserts that an unchanged row keeps its bytes, and that guests see only their own keys.
 fn check_untouched(document: &Document, source: &Bytes) {
     assert_eq!(document.to_bytes(), source);
     assert_eq!(document.to_json().as_bytes(), source);
@@ -70,7 +70,7 @@ fn check_untouched(document: &Document, source: &Bytes) {
     }
 }
 
-/// Changes that are taken back leave the row's bytes as they were.
+/// Asserts that undone changes restore the row's bytes.
 fn check_undone(document: &Document) {
     let source = document.to_bytes();
     const NEW: &str = "a key of nobody's";
@@ -81,7 +81,7 @@ fn check_undone(document: &Document) {
         assert!(changed.delete(NEW));
         assert_eq!(changed.to_json().as_bytes(), source, "set, then deleted");
     }
-    // Of a key that is written twice only one is kept once it is set.
+    // Setting a repeated key keeps only one of its entries.
     if has_duplicates(&source) {
         return;
     }
@@ -94,7 +94,7 @@ fn check_undone(document: &Document) {
     }
 }
 
-/// Whether a key stands in the row more than once.
+/// Returns whether a key occurs in the row more than once.
 fn has_duplicates(source: &Bytes) -> bool {
     let text = std::str::from_utf8(source).expect("a document is UTF-8");
     let members = json::object_members(text).expect("a document is an object");
@@ -161,7 +161,7 @@ fn set_expiry(document: &mut Document, times: &[u8]) {
     let (age, end) = text.split_once(',').unwrap_or((&text, ""));
     let (age, end) = (age.parse().ok(), end.parse().ok());
     let mut cookie = document.cookie().clone();
-    // What a clock and a configuration can make of it: nothing beyond the year 9999.
+    // The times that a clock and a configuration can produce: nothing after the year 9999.
     let (age, end) = (age.filter(is_a_time), end.filter(is_a_time));
     cookie.set_expiry(age, end);
     let again = StoredCookie::parse(Bytes::from(cookie.as_json().to_owned()));
@@ -176,14 +176,14 @@ fn is_a_time(ms: &i64) -> bool {
     (0..=super::timestamp::LAST_MS).contains(ms)
 }
 
-/// Whether a parser that is not ours finds an object with an object under `cookie`. It finds less than `JSON.parse` does: no
-/// lone surrogates, no numbers beyond a double, and nothing that is nested deeply.
+/// Returns whether an independent parser finds an object with an object under `cookie`. It accepts less than `JSON.parse`: no
+/// lone surrogates, no numbers beyond a double, and no deep nesting.
 fn is_a_session(source: &[u8]) -> bool {
     let value: Result<Value, _> = serde_json::from_slice(source);
     value.is_ok_and(|value| value.get("cookie").is_some_and(Value::is_object))
 }
 
-/// The functions for one value agree with a parser that is not ours.
+/// Asserts that the functions for one value agree with an independent parser.
 fn check_as_value(source: &[u8]) {
     let Ok(text) = std::str::from_utf8(source) else {
         return;

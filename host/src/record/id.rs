@@ -1,4 +1,4 @@
-//! The session id: 192 random bits as Express's `uid(24)` writes them. Never printed.
+//! The session ID: 192 random bits in the format of Express's `uid(24)`. It is never printed.
 
 use std::sync::Arc;
 
@@ -7,35 +7,35 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use crate::limits::SESSION_ID_BYTES_MAX;
 
-/// A session's id. A credential: it has no `Display` and its `Debug` says nothing.
+/// A session's ID. It is a credential, so it has no `Display`, and its `Debug` hides it.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(Arc<str>);
 
 impl SessionId {
-    /// How long ids of our making are: 24 bytes in base64url.
+    /// Length of the IDs that the host generates: 24 bytes in base64url.
     pub const GENERATED_CHARS: usize = 32;
 
-    /// A new id from the operating system's random numbers: 32 characters of base64url (RFC 4648, section 5).
+    /// Generates an ID from the operating system's random numbers: 32 characters of base64url (RFC 4648, section 5).
     pub fn generate() -> Self {
         let mut bytes = [0; 24];
         getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
         Self(URL_SAFE_NO_PAD.encode(bytes).into())
     }
 
-    /// Takes over an id that some other process minted; `None` when it could not be a row's key (empty or over 128 bytes).
+    /// Takes an ID that another process generated. Returns `None` if it cannot be a row's key (empty or over 128 bytes).
     pub fn from_foreign(text: &str) -> Option<Self> {
         (1..=SESSION_ID_BYTES_MAX)
             .contains(&text.len())
             .then(|| Self(text.into()))
     }
 
-    /// Whether a text has the shape of the ids that this host and express-session make: 32 characters of base64url.
+    /// Returns whether a text has the form of the IDs that this host and express-session generate: 32 characters of base64url.
     pub fn could_be(text: &str) -> bool {
         let is_base64url = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         text.len() == Self::GENERATED_CHARS && text.bytes().all(is_base64url)
     }
 
-    /// The id as the cookie and the row spell it.
+    /// Returns the ID as it appears in the cookie and in the row.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -1,5 +1,5 @@
-//! JSON as raw text: checks it and finds its parts without ever turning numbers or strings into values, so that what
-//! Rust's types cannot hold (a lone surrogate escape, `1e400`, 2^53 + 1) passes through byte for byte. Knows no sessions.
+//! JSON as raw text. It is checked and split without converting numbers or strings, so that text which Rust's types cannot
+//! represent (a lone surrogate escape, `1e400`, 2^53 + 1) is preserved byte for byte. This module does not depend on sessions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,11 +10,11 @@ use serde_json::value::RawValue;
 
 use crate::limits::SESSION_VALUE_DEPTH_MAX;
 
-/// Checks that `text` is one JSON text (RFC 8259) nested at most [`SESSION_VALUE_DEPTH_MAX`] deep, and returns it without
-/// the white space around it. Escapes of lone surrogates and numbers beyond every machine type are JSON, too.
+/// Checks that `text` is one JSON text (RFC 8259), nested at most [`SESSION_VALUE_DEPTH_MAX`] deep, and returns it without the
+/// surrounding white space. Escapes of lone surrogates, and numbers beyond every machine type, are valid JSON.
 ///
 /// # Errors
-/// A sentence that says what is wrong and where, and quotes nothing of the text.
+/// Returns a sentence that describes the problem and its position, without quoting the text.
 pub fn check_value(text: &str) -> Result<&str, String> {
     let raw: &RawValue =
         serde_json::from_str(text).map_err(|error| format!("not a JSON text: {error}"))?;
@@ -27,7 +27,7 @@ pub fn check_value(text: &str) -> Result<&str, String> {
     }
 }
 
-/// The integer that a JSON text is, if it is one: `1.0` and `1e3` count as JavaScript counts them, up to 2^53.
+/// Returns the integer that a JSON text represents, if it is one. As in JavaScript, `1.0` and `1e3` are integers, up to 2^53.
 pub fn as_integer(raw: &str) -> Option<i64> {
     let number = raw.trim_matches([' ', '\t', '\n', '\r']);
     if !number.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
@@ -39,21 +39,21 @@ pub fn as_integer(raw: &str) -> Option<i64> {
     })
 }
 
-/// 2^53: up to here every integer is a double.
+/// 2^53: every integer up to here is a double.
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// One member of an object, as slices of the object's text.
 pub(super) struct RawMember<'a> {
-    /// The key as written, quotes and escapes included.
+    /// The key as written, with its quotes and escapes.
     pub(super) key: &'a str,
     /// The value as written.
     pub(super) value: &'a str,
 }
 
-/// The members of the object that `text` is, in order, duplicates included; white space may stand around it.
+/// Returns the members of the object in `text`, in order and with duplicates. White space may surround the object.
 ///
 /// # Errors
-/// Whether it is no JSON at all or something else than an object.
+/// Returns whether the text is not JSON, or is JSON but not an object.
 pub(super) fn object_members(text: &str) -> Result<Vec<RawMember<'_>>, NotAnObject> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = deserializer
@@ -66,7 +66,7 @@ pub(super) fn object_members(text: &str) -> Result<Vec<RawMember<'_>>, NotAnObje
     Ok(members)
 }
 
-/// Why a text has no members.
+/// Error returned when a text is not a JSON object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NotAnObject {
     /// It is not JSON.
@@ -86,7 +86,7 @@ impl<'de> Visitor<'de> for Members {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut members = Vec::new();
-        // Keys are read raw as well: a String could not hold a key with a lone surrogate.
+        // Keys are read raw as well, because a `String` cannot hold a key with a lone surrogate.
         while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
             members.push(RawMember {
                 key: key.get(),
@@ -97,7 +97,7 @@ impl<'de> Visitor<'de> for Members {
     }
 }
 
-/// What a JSON string says; `None` for anything else and for strings that no Rust string can hold.
+/// Decodes a JSON string. Returns `None` for other values, and for strings that no Rust string can hold.
 pub(super) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
     if inner.contains('\\') {
@@ -107,12 +107,12 @@ pub(super) fn decode_string(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The JSON string that says `text`, as `JSON.stringify` writes it.
+/// Encodes `text` as a JSON string, like `JSON.stringify`.
 pub(super) fn encode_string(text: &str) -> String {
     serde_json::to_string(text).expect("every Rust string is a JSON string")
 }
 
-/// Whether JavaScript takes a JSON text, without white space around it, for true.
+/// Returns whether a JSON text without surrounding white space is truthy in JavaScript.
 pub fn is_truthy(raw: &str) -> bool {
     match raw {
         "false" | "null" | "\"\"" => false,
@@ -123,12 +123,12 @@ pub fn is_truthy(raw: &str) -> bool {
     }
 }
 
-/// Where `part`, a slice of `text`, begins in it, in bytes.
+/// Returns the byte offset of `part`, a slice of `text`, in `text`.
 pub(super) fn offset(text: &str, part: &str) -> usize {
     part.as_ptr().addr() - text.as_ptr().addr()
 }
 
-/// The first bracket of a valid JSON text that opens a level too many.
+/// Returns the position of the first bracket in a valid JSON text that exceeds the depth limit.
 fn first_too_deep(text: &str) -> Option<usize> {
     let mut depth = 0;
     let mut bytes = text.bytes().enumerate();
@@ -137,7 +137,7 @@ fn first_too_deep(text: &str) -> Option<usize> {
             b'[' | b'{' if depth == SESSION_VALUE_DEPTH_MAX => return Some(at),
             b'[' | b'{' => depth += 1,
             b']' | b'}' => depth -= 1,
-            // Brackets inside a string open nothing; a backslash hides the byte after it.
+            // Brackets inside a string do not count, and a backslash escapes the byte after it.
             b'"' => {
                 while let Some((_, byte)) = bytes.next() {
                     match byte {

@@ -1,15 +1,15 @@
-//! Points in time as JavaScript writes them into JSON: ISO 8601, UTC, milliseconds. Knows no clock.
+//! Times in the format that JavaScript uses in JSON: ISO 8601, UTC, milliseconds. This module does not read a clock.
 
 use std::time::UNIX_EPOCH;
 
 const DAY_MS: i64 = 86_400_000;
-/// 0000-01-01T00:00:00.000Z, in milliseconds since the epoch: the first moment of the four-digit years.
+/// 0000-01-01T00:00:00.000Z in milliseconds since the epoch: the first moment of the four-digit years.
 const FIRST_MS: i64 = -62_167_219_200_000;
-/// 9999-12-31T23:59:59.999Z, in milliseconds since the epoch: the last moment of the four-digit years.
+/// 9999-12-31T23:59:59.999Z in milliseconds since the epoch: the last moment of the four-digit years.
 pub(super) const LAST_MS: i64 = 253_402_300_799_999;
 
-/// Writes a time (milliseconds since the epoch) as `Date.prototype.toISOString` does: `2026-11-23T06:08:17.083Z`.
-/// Times outside of the years 0 to 9999 are written as the nearest one inside.
+/// Formats a time (milliseconds since the epoch) like `Date.prototype.toISOString`: `2026-11-23T06:08:17.083Z`. A time outside
+/// the years 0 to 9999 is replaced by the nearest one inside.
 pub(super) fn to_iso(ms: i64) -> String {
     let ms = ms.clamp(FIRST_MS, LAST_MS);
     let (days, of_day) = (ms.div_euclid(DAY_MS), ms.rem_euclid(DAY_MS));
@@ -19,8 +19,8 @@ pub(super) fn to_iso(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{milli:03}Z")
 }
 
-/// Reads a time in the ways that JavaScript's `Date` and HTTP write it, in milliseconds since the epoch; `None` for
-/// anything else. Without a zone it is taken for UTC: whose local time it was is not known.
+/// Parses a time in the formats of JavaScript's `Date` and of HTTP. Returns milliseconds since the epoch, or `None` for other
+/// text. A time without a zone is read as UTC, because the writer's local zone is unknown.
 pub(super) fn parse(text: &str) -> Option<i64> {
     parse_iso(text).or_else(|| {
         let time = httpdate::parse_http_date(text).ok()?;
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Option<i64> {
     })
 }
 
-/// `YYYY-MM-DD`, with or without `Thh:mm[:ss[.fraction]]` and `Z` or `±hh:mm`.
+/// Parses `YYYY-MM-DD`, optionally followed by `Thh:mm[:ss[.fraction]]` and `Z` or `±hh:mm`.
 fn parse_iso(text: &str) -> Option<i64> {
     let mut rest = text.as_bytes();
     let year = digits(&mut rest, 4)?;
@@ -55,7 +55,7 @@ fn parse_iso(text: &str) -> Option<i64> {
     Some(midnight_ms + ((hour * 60 + minute - zone_minutes) * 60 + second) * 1000 + milli)
 }
 
-/// A fraction of a second, if there is one, cut to milliseconds.
+/// Parses an optional fraction of a second and truncates it to milliseconds.
 fn milliseconds(rest: &mut &[u8]) -> Option<i64> {
     let Some(fraction) = rest.strip_prefix(b".") else {
         return Some(0);
@@ -66,7 +66,7 @@ fn milliseconds(rest: &mut &[u8]) -> Option<i64> {
     (len > 0).then(|| digit(0) * 100 + digit(1) * 10 + digit(2))
 }
 
-/// How many minutes east of UTC the zone at the end of a time is.
+/// Parses the zone at the end of a time. Returns its offset in minutes east of UTC.
 fn zone(mut rest: &[u8]) -> Option<i64> {
     let sign = match rest.first() {
         None => return Some(0),
@@ -105,8 +105,8 @@ fn days_in_month(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Days since the epoch of a date of the Gregorian calendar. Years are counted from March, so that a leap day is the
-/// last of its year; 400 of them are an era of 146,097 days; 719,468 days lie between 0000-03-01 and the epoch.
+/// Returns the days since the epoch of a date in the Gregorian calendar. Years start in March, so that a leap day is the last
+/// day of its year. 400 years are an era of 146,097 days. There are 719,468 days between 0000-03-01 and the epoch.
 fn days_of_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
@@ -115,7 +115,7 @@ fn days_of_civil(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + day_of_era - 719_468
 }
 
-/// Year, month and day of a day since the epoch; the inverse of [`days_of_civil`].
+/// Returns the year, month and day of a day since the epoch. This is the inverse of [`days_of_civil`].
 fn civil_of_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));

@@ -1,46 +1,46 @@
-//! Commit tokens: the mark that each of our commits leaves on its row, by which an interrupted commit is recognised later.
+//! Commit tokens. Each commit by Cloakroom leaves its token on the row, so that an interrupted commit can be recognized later.
 
 use bytes::Bytes;
 
 use crate::random;
 
-/// Tokens that a row keeps.
+/// Number of tokens that a row keeps.
 const TOKENS_MAX: usize = 4;
 
-/// Eight random bytes that name one commit.
+/// Eight random bytes that identify one commit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct CommitToken([u8; 8]);
 
 impl CommitToken {
-    /// A fresh token.
+    /// Generates a random token.
     pub fn generate() -> Self {
         Self(random::name())
     }
 }
 
-/// What the column `cloakroom_token VARBINARY(32)` holds: the tokens of the row's last commits, newest first, at most four.
+/// The content of the column `cloakroom_token VARBINARY(32)`: the tokens of the row's last commits, newest first, at most four.
 ///
-/// A column that somebody else wrote may hold anything. It is kept as it was read, because the next commit compares it,
-/// and names no commit.
+/// If another program wrote the column, it may contain anything. Such a value is kept unchanged, because the next commit
+/// compares it, but it identifies no commit.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default)]
 pub struct TokenHistory {
     column: Bytes,
 }
 
 impl TokenHistory {
-    /// Takes over the column; bytes that are not up to four whole tokens are a foreign value and count as no history.
+    /// Takes the column's content. Bytes that are not up to four whole tokens are a foreign value and count as no history.
     pub fn from_column(column: &[u8]) -> Self {
         Self {
             column: Bytes::copy_from_slice(column),
         }
     }
 
-    /// What the column holds, byte for byte.
+    /// Returns the column's content, byte for byte.
     pub fn as_column(&self) -> &[u8] {
         &self.column
     }
 
-    /// The history after one more commit; the fifth token falls out, and whatever is no token.
+    /// Returns the history after one more commit. It drops the fifth token and any foreign value.
     pub fn push(&self, token: CommitToken) -> Self {
         let kept = self.tokens().iter().take(TOKENS_MAX - 1);
         Self {
@@ -52,17 +52,17 @@ impl TokenHistory {
         }
     }
 
-    /// Whether `token` is among the last four.
+    /// Returns whether `token` is among the last four.
     pub fn contains(&self, token: CommitToken) -> bool {
         self.tokens().contains(&token.0)
     }
 
-    /// The last commit's token.
+    /// Returns the token of the last commit.
     pub fn newest(&self) -> Option<CommitToken> {
         self.tokens().first().copied().map(CommitToken)
     }
 
-    /// Whether a further commit would drop the oldest token.
+    /// Returns whether another commit would drop the oldest token.
     pub fn is_full(&self) -> bool {
         self.tokens().len() == TOKENS_MAX
     }

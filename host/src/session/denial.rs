@@ -1,19 +1,19 @@
-//! Why a guest was denied a call on its session: what its grant does not cover. Knows no configuration file.
+//! The reasons why a session call was denied: what the guest's grant does not cover. Does not depend on the configuration file.
 
 use std::fmt;
 
-/// What a guest may not do. `Display` is what the guest is told; it may name a key, so it is not for the log.
+/// An action that the guest may not perform. `Display` is the text for the guest. It may name a key, so it must not be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Denial {
-    /// Anything at all.
+    /// Any access.
     NoAccess,
-    /// Anything on this path: the session's cookie does not come here.
+    /// Any access on this path, which the session's cookie is not sent to.
     OutsidePath,
-    /// To change the session.
+    /// Changing the session.
     ReadOnly,
-    /// To read this key.
+    /// Reading this key.
     ReadKey(String),
-    /// To write this key.
+    /// Writing this key.
     WriteKey(String),
     /// An operation that writes every key.
     WriteEvery(&'static str),

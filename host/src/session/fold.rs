@@ -1,5 +1,6 @@
-//! Folding: where requests of one session wait for their turn, whoever has it applies their changes after its own, and one row
-//! write carries all of them. Knows logs and rows; knows no store, and decides nothing about who waits.
+//! Folding: when requests of one session wait for its lock, the holder applies their changes after its own, and one row
+//! write commits all of them. This module works on logs and rows. It does not use the store, and does not decide which
+//! requests wait.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,15 +12,15 @@ use super::policy::{self, Facts, Link, Trigger, Write};
 use super::transaction::{Base, Planned, Transaction};
 use crate::clock::round_to_seconds;
 
-/// Those who wait for one session's turn and have laid their changes open.
+/// The queue of requests that wait for one session's lock and offer their changes for folding.
 #[derive(Default)]
 pub(super) struct Riders(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    /// In the order of their tickets.
+    /// The entries in the order of their tickets.
     waiting: Vec<Waiting>,
-    /// Those who are on their way and would come back into the queue.
+    /// The tickets of entries that are in a commit and still want to return to the queue.
     travelling: HashSet<u64>,
     next_ticket: u64,
 }
@@ -30,42 +31,42 @@ struct Waiting {
     told: oneshot::Sender<Ride>,
 }
 
-/// Shows nothing of the sessions.
+/// Hides the sessions.
 impl std::fmt::Debug for Riders {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Riders").finish_non_exhaustive()
     }
 }
 
-/// A run at its release, whose only commit is to replace the row.
+/// A fold candidate: a run at its release whose only commit replaces the row.
 pub(super) struct Rider {
     pub(super) transaction: Box<Transaction>,
     pub(super) link: Link,
     pub(super) is_saved: bool,
 }
 
-/// What became of a rider; it gets its transaction back.
+/// The result for a fold candidate, which gets its transaction back.
 pub(super) enum Ride {
-    /// Its changes are durable.
+    /// The changes are durable.
     Landed(Box<Transaction>, Box<Landing>),
-    /// It had given up meanwhile, and nothing of it was written.
+    /// The candidate had given up meanwhile, and none of its changes were written.
     Back(Box<Transaction>),
-    /// The store failed; what it was told of its own commit holds for everybody on it.
+    /// The store failed. The holder's result applies to every run in the commit.
     Failed(Box<Transaction>),
 }
 
-/// What a rider's own commit would have decided.
+/// The decisions that the candidate's own commit would have made.
 pub(super) struct Landing {
     pub(super) facts: Facts,
     pub(super) write: Write,
-    /// Nothing where the row had come to hold already what the rider wanted there.
+    /// `None` if the row already contained the candidate's changes.
     pub(super) planned: Option<Planned>,
-    /// When that was.
+    /// The time of the decisions.
     pub(super) now_ms: i64,
 }
 
 impl Riders {
-    /// Lays a rider's changes open until they are taken along, or it takes them back.
+    /// Offers a candidate's changes until a commit includes them or the candidate withdraws them.
     pub(super) fn join(&self, rider: Rider) -> (u64, oneshot::Receiver<Ride>) {
         let (told, rode) = oneshot::channel();
         let mut queue = self.lock();
@@ -79,7 +80,7 @@ impl Riders {
         (ticket, rode)
     }
 
-    /// Takes a rider's changes back. `None` if they travel: then it is told what became of them.
+    /// Takes a candidate's changes back. Returns `None` if they are in a commit; the channel then delivers the result.
     pub(super) fn withdraw(&self, ticket: u64) -> Option<Box<Transaction>> {
         let mut queue = self.lock();
         let Ok(place) = queue.waiting.binary_search_by_key(&ticket, |it| it.ticket) else {
@@ -89,8 +90,8 @@ impl Riders {
         Some(queue.waiting.remove(place).rider.transaction)
     }
 
-    /// Applies to the row that `planned` leaves, one after the other, the changes of those who have seen nothing that is
-    /// different there. Who has seen something stays: only running again helps it, when its turn comes.
+    /// Folds waiting candidates, one after the other, into the row that `planned` writes. A candidate that has seen data
+    /// that differs in that row stays in the queue: it can only be run again, when it holds the lock.
     pub(super) fn take_along(
         self: &Arc<Self>,
         planned: &mut Planned,
@@ -103,7 +104,7 @@ impl Riders {
         };
         let mut queue = self.lock();
         for mut waiting in std::mem::take(&mut queue.waiting) {
-            // Nobody goes on with a session that has just been made to end.
+            // No request continues with a session that this commit makes expire.
             let is_alive = newest.record.expires_at_s >= round_to_seconds(now_ms);
             let landing = is_alive.then(|| waiting.rider.fold(&newest, options, now_ms));
             match landing.flatten() {
@@ -126,13 +127,13 @@ impl Riders {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // A panic half way loses riders at most, who are then told so.
+        // After a panic, candidates are lost at most; they learn this from their closed channels.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Rider {
-    /// `None` where it has seen what is different on `row`; then it is as it was.
+    /// Applies the candidate's log to `row`. Returns `None`, and leaves the candidate unchanged, if it has seen data that differs there.
     fn fold(&mut self, row: &Arc<Base>, options: &Options, now_ms: i64) -> Option<Box<Landing>> {
         self.transaction.rebase(Arc::clone(row)).ok()?;
         let facts = self
@@ -152,7 +153,7 @@ impl Rider {
     }
 }
 
-/// Whose changes one commit carries beside its own. Dropped, those are lost, and who waits for them is told so.
+/// The folded candidates of one commit. If it is dropped without a result, the candidates are lost and are notified.
 #[derive(Default)]
 pub(super) struct Convoy {
     passengers: Vec<(Waiting, Box<Landing>)>,
@@ -165,17 +166,17 @@ impl Convoy {
         self.passengers.is_empty()
     }
 
-    /// The row that the commit writes, if it carries anybody's changes.
+    /// Returns the row that the commit writes, if any candidate was folded into it.
     pub(super) fn newest(&self) -> Option<Arc<Base>> {
         self.newest.clone()
     }
 
-    /// It is durable.
+    /// Notifies the candidates that the commit is durable.
     pub(super) fn land(self) {
         self.tell(Ride::Landed);
     }
 
-    /// The store failed.
+    /// Notifies the candidates that the store failed.
     pub(super) fn fail(self) {
         self.tell(|transaction, _| Ride::Failed(transaction));
     }
@@ -189,7 +190,7 @@ impl Convoy {
         }
     }
 
-    /// Nothing was written: who still waits can be taken along by the next commit.
+    /// Handles a commit that wrote nothing. Candidates that still wait can be folded into the next commit.
     pub(super) fn turn_back(self) {
         let Some(riders) = self.riders else { return };
         let mut queue = riders.lock();
@@ -205,7 +206,7 @@ impl Convoy {
 
 impl Waiting {
     fn tell(self, ride: impl FnOnce(Box<Transaction>) -> Ride) {
-        // Who waits does so in a task that is never cancelled; if that panicked, nobody is there to be told.
+        // The receiver waits in a task that is never cancelled. If that task panicked, there is no receiver to notify.
         let _ = self.told.send(ride(self.rider.transaction));
     }
 }

@@ -1,34 +1,34 @@
-//! What a route grants its guest on the session: nothing, reading or writing, on all keys or on some, up to some size.
+//! The session permissions that a route grants its guest: none, reading or writing, on all keys or on some, up to some size.
 
-/// A guest's rights on the session.
+/// A guest's permissions on the session.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Grant {
-    /// The most it may do.
+    /// The highest level of access.
     pub access: Access,
-    /// The keys it may read.
+    /// The keys that the guest may read.
     pub read_keys: KeyPatterns,
-    /// The keys it may write.
+    /// The keys that the guest may write.
     pub write_keys: KeyPatterns,
-    /// Largest session that it may make, in bytes, where that is less than the limit of all.
+    /// The largest session that the guest may create, in bytes, if that is less than the host-wide limit.
     pub session_bytes_max: Option<usize>,
-    /// Most keys of a session that it may add to, where that is less than the limit of all.
+    /// The largest number of keys in a session that the guest may add keys to, if that is less than the host-wide limit.
     pub keys_max: Option<usize>,
 }
 
-/// How far a [`Grant`] goes.
+/// The level of access of a [`Grant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Access {
     /// Every call is denied, and the store is never asked.
     #[default]
     None,
-    /// Calls that change nothing.
+    /// Calls that change nothing are allowed.
     Read,
-    /// Everything.
+    /// All calls are allowed.
     Write,
 }
 
 impl Grant {
-    /// Everything on all keys.
+    /// Grants all calls on all keys.
     pub fn write() -> Self {
         Self {
             access: Access::Write,
@@ -36,7 +36,7 @@ impl Grant {
         }
     }
 
-    /// Reading all keys.
+    /// Grants reading of all keys.
     pub fn read() -> Self {
         Self {
             access: Access::Read,
@@ -45,7 +45,7 @@ impl Grant {
     }
 }
 
-/// Keys by pattern: exact, or a beginning followed by `*`. An empty list means all keys.
+/// Key patterns. A pattern is an exact key, or a prefix followed by `*`. An empty list matches all keys.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct KeyPatterns(Vec<Pattern>);
 
@@ -56,12 +56,12 @@ enum Pattern {
 }
 
 impl KeyPatterns {
-    /// All keys.
+    /// Returns patterns that match all keys.
     pub fn all() -> Self {
         Self::default()
     }
 
-    /// The keys that one of `patterns` names; all keys if there is none.
+    /// Parses `patterns`. Without any pattern, all keys match.
     pub fn new(patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let parse = |text: String| match text.strip_suffix('*') {
             Some(beginning) => Pattern::Beginning(beginning.to_owned()),
@@ -75,7 +75,7 @@ impl KeyPatterns {
         )
     }
 
-    /// Whether `key` is among them.
+    /// Returns whether a pattern matches `key`.
     pub fn covers(&self, key: &str) -> bool {
         let matches = |pattern: &Pattern| match pattern {
             Pattern::Exact(exact) => exact == key,
@@ -84,7 +84,7 @@ impl KeyPatterns {
         self.0.is_empty() || self.0.iter().any(matches)
     }
 
-    /// Whether every key is among them.
+    /// Returns whether the patterns match every key.
     pub fn covers_all(&self) -> bool {
         let everything = Pattern::Beginning(String::new());
         self.0.is_empty() || self.0.contains(&everything)

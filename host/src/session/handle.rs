@@ -1,4 +1,4 @@
-//! The handle that a guest's calls go to. Knows the grant and the WIT's errors; knows no store.
+//! The handle that receives a guest's session calls. It knows the grant and the errors of the WIT interface, but not the store.
 
 mod admission;
 
@@ -13,24 +13,24 @@ use super::transaction::Op;
 use super::{Access, CallError, Denial, Error, Grant, Unset};
 use crate::record::{CookieAttributes, SessionId, check_value};
 
-/// The session of one run. Clones are the same session.
+/// The session of one run. Clones refer to the same session.
 ///
-/// The first call waits for the row, which is on its way since before the run; later ones work in memory, but for `save`,
-/// `reload` and, where requests of the session collide, the first write.
+/// The first call waits for the row, whose load began before the run. Later calls work in memory, except `save`, `reload`
+/// and, when other requests contend for the session, the first write.
 ///
-/// Cancel safety: a dropped call has either not happened or, for `save`, goes on by itself.
+/// Cancel safety: a dropped call has not happened, except `save`, which continues in the background.
 #[derive(Clone)]
 pub struct Session(Arc<Shared>);
 
 struct Shared {
     grant: Arc<Grant>,
-    /// Without one, every call is denied for this reason.
+    /// The run. If there is none, every call is denied for this reason.
     run: Result<Arc<Mutex<Run>>, Denial>,
     is_frozen: AtomicBool,
     was_called: AtomicBool,
 }
 
-/// Shows nothing of the session.
+/// Hides the session.
 impl std::fmt::Debug for Session {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Session").finish_non_exhaustive()
@@ -40,12 +40,12 @@ impl std::fmt::Debug for Session {
 type Locked = OwnedMutexGuard<Run>;
 
 impl Session {
-    /// For a guest that has no session: every call is denied, no store is asked, no cookie is sent.
+    /// Creates the handle of a guest without a session: every call is denied, the store is not asked, and no cookie is sent.
     pub fn none() -> Self {
         Self::closed(Denial::NoAccess)
     }
 
-    /// Where there is no session for the reason `why`.
+    /// Creates a handle that denies every call for the reason `why`.
     pub(super) fn closed(why: Denial) -> Self {
         Self::with(Arc::default(), Err(why))
     }
@@ -64,7 +64,7 @@ impl Session {
         }))
     }
 
-    /// The JSON text of an entry; `None` without one, and for reserved keys.
+    /// Returns the JSON text of an entry. `None` if there is no entry or the key is reserved.
     ///
     /// # Errors
     /// [`Error::Denied`].
@@ -104,7 +104,7 @@ impl Session {
         .await
     }
 
-    /// The keys that the guest may read, in the session's order.
+    /// Returns the keys that the guest may read, in the session's order.
     ///
     /// # Errors
     /// [`Error::Denied`].
@@ -116,7 +116,7 @@ impl Session {
         Ok(keys)
     }
 
-    /// Adds to an integer; absent counts as 0.
+    /// Adds to an integer. An absent entry counts as 0.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Invalid`], [`Error::TooLarge`], [`Error::Committed`].
@@ -130,7 +130,7 @@ impl Session {
         .await
     }
 
-    /// Adds to an integer and returns the sum, which counts as read.
+    /// Adds to an integer and returns the sum, which counts as a read.
     ///
     /// # Errors
     /// As [`Session::add`].
@@ -146,13 +146,13 @@ impl Session {
     /// Removes all entries.
     ///
     /// # Errors
-    /// [`Error::Denied`] also where the guest may not write every key; [`Error::Invalid`], [`Error::Committed`].
+    /// [`Error::Denied`], also if the guest may not write every key; [`Error::Invalid`], [`Error::Committed`].
     pub async fn clear(&self) -> Result<(), CallError> {
         self.may_write_all("clear")?;
         self.change(Op::Clear).await
     }
 
-    /// A keyed hash of the session's id; `None` before it has one.
+    /// Returns a keyed hash of the session's id; `None` while the session has no id.
     ///
     /// # Errors
     /// [`Error::Denied`].
@@ -186,13 +186,13 @@ impl Session {
     /// Ends the session.
     ///
     /// # Errors
-    /// [`Error::Denied`] also where the guest may not write every key; [`Error::Committed`].
+    /// [`Error::Denied`], also if the guest may not write every key; [`Error::Committed`].
     pub async fn destroy(&self) -> Result<(), CallError> {
         self.may_write_all("destroy")?;
         self.end(Op::Destroy).await
     }
 
-    /// Does what the option `unset` says.
+    /// Drops the request's changes or ends the session, as the option `unset` says.
     ///
     /// # Errors
     /// As [`Session::destroy`].
@@ -207,11 +207,10 @@ impl Session {
         .await
     }
 
-    /// Gives the session a lifetime in milliseconds; `None`: until the browser is closed.
+    /// Gives the session a lifetime in milliseconds. `None` means until the browser is closed.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`] also for an end before 1970 or after 2106, [`Error::TooLarge`],
-    /// [`Error::Committed`].
+    /// [`Error::Denied`], [`Error::Invalid`], also for an end before 1970 or after 2106, [`Error::TooLarge`], [`Error::Committed`].
     pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), CallError> {
         self.may(Access::Write)?;
         let now_ms = self.now_ms().await?;
@@ -221,7 +220,7 @@ impl Session {
         self.change(Op::SetMaxAge { max_age_ms, now_ms }).await
     }
 
-    /// Starts the session's lifetime afresh.
+    /// Restarts the session's lifetime.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
@@ -234,7 +233,7 @@ impl Session {
         Ok(transaction.change(Op::Touch { now_ms })?)
     }
 
-    /// The attributes of the session's cookie, with this run's changes.
+    /// Returns the attributes of the session's cookie, including this run's changes.
     ///
     /// # Errors
     /// [`Error::Denied`].
@@ -244,10 +243,10 @@ impl Session {
         Ok(run.session()?.cookie().clone())
     }
 
-    /// Commits now. Goes on by itself when the caller stops waiting.
+    /// Commits now. The commit continues in the background if the caller stops waiting.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Committed`], [`Error::Unavailable`], and [`Error::TooLarge`] where the store's column is
+    /// [`Error::Denied`], [`Error::Committed`], [`Error::Unavailable`], and [`Error::TooLarge`] if the store's column is
     /// smaller than the session.
     pub async fn save(&self) -> Result<(), CallError> {
         self.may(Access::Write)?;
@@ -272,7 +271,7 @@ impl Session {
         saving.await.unwrap_or(Err(CallError::Interrupted))
     }
 
-    /// Forgets what is not committed and reads the row again.
+    /// Discards uncommitted changes and reads the row again.
     ///
     /// # Errors
     /// [`Error::Denied`], [`Error::Invalid`] after `destroy`, [`Error::Committed`], [`Error::Unavailable`].
@@ -294,17 +293,17 @@ impl Session {
         }
     }
 
-    /// From now on the session is read-only: the answer is about to be released.
+    /// Makes the session read-only, because the response is about to be released.
     pub fn freeze(&self) {
         self.0.is_frozen.store(true, Ordering::Release);
     }
 
-    /// Whether the guest was told anything of the session: then its answer is this visitor's.
+    /// Returns whether the guest learned anything about the session. Its response is specific to this visitor then.
     pub fn was_used(&self) -> bool {
         self.was_called() == WasCalled::Yes
     }
 
-    /// Whether any call went as far as the session's row.
+    /// Returns whether any call got as far as the session's row.
     pub(super) fn was_called(&self) -> WasCalled {
         match self.0.was_called.load(Ordering::Acquire) {
             true => WasCalled::Yes,

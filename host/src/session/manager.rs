@@ -1,4 +1,4 @@
-//! The transaction as a whole: opens a visit, runs the attempt, commits, and runs it again where that is needed and possible.
+//! The transaction as a whole: opens a visit, runs the attempt, commits, and runs the attempt again where this is needed and possible.
 
 mod footing;
 
@@ -28,7 +28,7 @@ use crate::limits::SNAPSHOT_UNASKED_MAX;
 use crate::store::{SessionStore, StoreError, StoreErrorKind};
 use crate::telemetry::Recurring;
 
-/// Everybody's sessions: one per host.
+/// The sessions of all visitors. Each host has one manager.
 pub struct SessionManager {
     pub(super) options: Options,
     pub(super) keys: ArcSwap<KeyRing>,
@@ -40,13 +40,13 @@ pub struct SessionManager {
     pub(super) counters: Counters,
     /// Loads, saves and touches under way.
     pub(super) tasks: TaskTracker,
-    /// Lines about calls on the store that fail, by what the line says and the error's kind.
+    /// Limits the log lines about failed store calls, by message and by error kind.
     store_faults: Recurring<(&'static str, StoreErrorKind)>,
-    /// Lines about visits with several sessions, by what the line says.
+    /// Limits the log lines about visits with several sessions, by message.
     rival_lines: Recurring<&'static str>,
 }
 
-/// Shows no keys.
+/// Hides the keys.
 impl std::fmt::Debug for SessionManager {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SessionManager")
@@ -55,33 +55,33 @@ impl std::fmt::Debug for SessionManager {
     }
 }
 
-/// What a row turned out to be.
+/// The result of reading a row.
 pub(super) enum Loaded {
     Row(Arc<Base>),
     Absent,
     Corrupt,
-    /// Of several ids more than one has a row.
+    /// More than one of several ids has a row.
     Several,
 }
 
-/// What a request came with.
+/// The session cookies of a request, as resolved.
 enum Opening {
-    /// No session here, for this reason.
+    /// No session, for this reason.
     Closed(Denial),
-    /// No session yet.
+    /// A new session.
     New(Ticket),
-    /// One session's id or several, signed by us.
+    /// One session id or several, each with a valid signature.
     Known(Claim),
 }
 
-/// What follows on a run.
+/// The step after a run.
 enum Next<A, F> {
     End(Outcome<A, F>),
     Rerun(Footing, Turn),
 }
 
 impl SessionManager {
-    /// A manager of the sessions in `store`.
+    /// Creates a manager of the sessions in `store`.
     pub fn new(
         options: Options,
         keys: impl Into<Arc<KeyRing>>,
@@ -103,19 +103,20 @@ impl SessionManager {
         })
     }
 
-    /// Signs and verifies with other secrets from now on. A cookie that none of them has signed is no session any more.
+    /// Replaces the secrets that sign and verify cookies. A cookie that none of the new secrets has signed no longer names a session.
     pub fn replace_keys(&self, keys: Arc<KeyRing>) {
         self.keys.store(keys);
     }
 
-    /// What it has counted.
+    /// Returns the manager's counters.
     pub fn counters(&self) -> &Counters {
         &self.counters
     }
 
-    /// Logs `what` became of a call on the store.
+    /// Logs the failure of a store call; `what` is the message.
     pub(super) fn tell_store_fault(&self, what: &'static str, error: &StoreError) {
-        // A store that is down fails the calls of each request; that it does, and that it answers again, is told in front of it.
+        // A store that is down fails the calls of every request. The metered store in front of it logs when it goes down
+        // and when it answers again.
         if error.kind == StoreErrorKind::Unavailable {
             tracing::debug!(%error, "{what}");
             return;
@@ -126,25 +127,27 @@ impl SessionManager {
         }
     }
 
-    /// Logs what a request with valid cookies of several sessions meets. A browser sends them with each of its requests.
+    /// Logs the outcome of a request with valid cookies of several sessions. The number of lines is limited, because a
+    /// browser sends the cookies with each of its requests.
     pub(super) fn tell_rivals(&self, what: &'static str) {
         if let Some(line) = self.rival_lines.take_line(what, Instant::now()) {
             tracing::warn!(untold = line.untold, "{what}");
         }
     }
 
-    /// Waits until touches and saves that are under way have ended; call it when no transaction is.
+    /// Waits until the touches and saves under way have ended. Call it when no transaction is running.
     pub async fn shutdown(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// One request as a transaction: runs `attempt` on the visitor's session and commits what it did before its answer may
-    /// be released. Runs it again on the newer session if another request changed what it had read.
+    /// Handles one request as a transaction: runs `attempt` on the visitor's session and commits its changes before its
+    /// answer may be released. Runs the attempt again on the newer session if another request changed data that it had
+    /// read.
     ///
-    /// Waiting and re-running end at the visit's deadline; a commit that was sent is settled all the same.
+    /// Waiting and re-running end at the visit's deadline. A commit that was sent is settled even after the deadline.
     ///
-    /// Cancel safety: none. A dropped call may or may not have committed; call it from a task that is never cancelled.
+    /// Not cancel safe: a dropped call may or may not have committed. Call it from a task that is never cancelled.
     pub async fn transact<A: Attempt>(
         self: &Arc<Self>,
         visit: Visit,
@@ -176,7 +179,8 @@ impl SessionManager {
                 .await
             {
                 Next::End(outcome) => {
-                    // A guest that streams keeps its run for as long as its client reads.
+                    // A guest that streams keeps its run for as long as its client reads. The session lock must not be held
+                    // for that long.
                     drop(run.take_turn());
                     return outcome;
                 }
@@ -215,7 +219,7 @@ impl SessionManager {
         }
     }
 
-    /// Runs a guest where there is no session: each of its calls is denied.
+    /// Runs a guest that has no session: each of its session calls is denied.
     async fn run_without<A: Attempt>(
         &self,
         why: Denial,
@@ -229,7 +233,7 @@ impl SessionManager {
         }
     }
 
-    /// What follows when the attempt has ended.
+    /// Decides the next step when the attempt has ended.
     async fn conclude<A: Attempt>(
         self: &Arc<Self>,
         run: &mut Run,
@@ -239,7 +243,7 @@ impl SessionManager {
     ) -> Next<A::Answer, A::Failure> {
         let stop = match run.take_stop() {
             Some(stop) => {
-                // The run that is over gives its instance back before the next one takes one.
+                // The finished run returns its instance before the next run takes one.
                 drop(result);
                 stop
             }
@@ -257,7 +261,7 @@ impl SessionManager {
         self.after_stop(run, stop, attempt).await
     }
 
-    /// A failure counts, unless it was one on an old snapshot.
+    /// Handles a failed run. The failure is final unless the run had started on an outdated snapshot.
     async fn after_failure<A, F>(
         &self,
         run: &mut Run,
@@ -298,15 +302,15 @@ impl SessionManager {
             },
         };
         if matches!(refusal, Refusal::StoreUnavailable | Refusal::StoreRefused) {
-            // What could not be deleted keeps its cookie: the next logout can name it.
+            // If a session could not be deleted, its cookie is kept, so that the next logout can name it again.
             run.set_store_failed();
         }
-        // The access log has it.
+        // The access log records the refusal, so a debug line is enough here.
         tracing::debug!(?refusal, "a session's transaction was given up");
         Next::End(refused(refusal, run.take_cookie()))
     }
 
-    /// The session that the next run starts on; from the first conflict on with the session's slot in hand.
+    /// Returns the state that the next run starts from. From the first conflict on, the session lock is held.
     async fn successor(
         self: &Arc<Self>,
         run: &mut Run,
@@ -316,9 +320,9 @@ impl SessionManager {
         let base = match successor {
             Successor::Row(base) => base,
             Successor::Remembered(base) => return Ok((self.remembered(base, run.link()), turn)),
-            // Nobody was in the way.
+            // No request was in the way; the snapshot was old. The session lock is not needed.
             Successor::Newer(base) => return Ok((self.on_row(base, run.link()).into(), turn)),
-            // As if the visit began now.
+            // Starts as if the visit began now.
             Successor::Unknown(id) => {
                 return Ok((self.loading(id, Standing::New).await.into(), turn));
             }
@@ -332,7 +336,7 @@ impl SessionManager {
         }
         let taken = turn.take(self, &base.id, run.deadline(), run.place()).await;
         taken.map_err(|_| Refusal::Busy)?;
-        // While it waited, others changed the session: those of this process left what they wrote.
+        // Other requests of this process may have changed the session during the wait. They left the row that they wrote.
         if let Some(newest) = self.snapshots.newest(&base) {
             return Ok((self.remembered(newest, run.link()), turn));
         }
@@ -341,14 +345,14 @@ impl SessionManager {
     }
 }
 
-/// Runs a guest; one that takes its time on a snapshot has the store asked meanwhile.
+/// Runs a guest. If it starts on an unchecked snapshot and takes longer than [`SNAPSHOT_UNASKED_MAX`], the store is asked meanwhile.
 async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<Run>) -> T {
     let mut running = pin!(running);
     let is_due = run.try_lock().is_ok_and(|run| run.is_check_due());
     if is_due && let Ok(result) = timeout(SNAPSHOT_UNASKED_MAX, &mut running).await {
         return result;
     }
-    // Held, the guest is in a call that asks the store itself.
+    // If the lock is held, the guest is in a call that asks the store itself.
     if is_due && let Ok(mut run) = run.try_lock() {
         run.check_beside();
     }

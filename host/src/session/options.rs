@@ -1,44 +1,44 @@
-//! The options of express-session that decide about sessions, under this host's names, with this host's defaults.
+//! The options of express-session that concern sessions, with this host's names and defaults.
 
 use std::time::Duration;
 
 use crate::limits;
 use crate::record::Charset;
 
-/// How sessions live. The defaults are the host's; `compat = "express-1"` fills in others.
+/// The session options. The defaults are the host's own; `compat = "express-1"` fills in other values.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// Whether an unchanged session is written again on every visit.
     pub resave: bool,
-    /// Whether every answer sets the cookie anew.
+    /// Whether every response sets the cookie again.
     pub rolling: bool,
-    /// Whether a new session that nothing was written to is stored.
+    /// Whether a new session is stored even if nothing was written to it.
     pub save_uninitialized: bool,
-    /// What the guest's `unset` does.
+    /// The effect of the guest's `unset`.
     pub unset: Unset,
-    /// Whether the browser is told to drop the cookie of a destroyed or dead session.
+    /// Whether the browser is made to drop the cookie of a destroyed or dead session.
     pub expire_on_destroy: bool,
     /// The cookie of new sessions.
     pub cookie: CookieOptions,
-    /// How long a session without a max age lives unused.
+    /// How long a session without a max age lives after its last use.
     pub idle_expiration: Duration,
-    /// How long any session lives, counted from the first time Cloakroom wrote it.
+    /// How long any session lives, counted from the first time that Cloakroom wrote it.
     pub absolute_lifetime: Option<Duration>,
     /// When a visit that writes nothing moves the row's expiry.
     pub touch: TouchPolicy,
-    /// Largest session, as the JSON text in its row, in bytes.
+    /// The largest session, in bytes of the JSON text in its row.
     pub session_bytes_max: usize,
-    /// Most keys.
+    /// The largest number of keys.
     pub keys_max: usize,
-    /// Longest key, in bytes of UTF-8.
+    /// The longest key, in bytes of UTF-8.
     pub key_bytes_max: usize,
-    /// Requests that may wait for one session's slot.
+    /// How many requests may wait for one session lock.
     pub slot_waiters_max: usize,
-    /// What is remembered of sessions between their visits, in bytes; none: each visit waits for the store first.
+    /// The memory for session snapshots between visits, in bytes. With 0, each visit waits for the store first.
     pub snapshots_bytes_max: usize,
-    /// Conflicts that one request answers at once, before it starts to wait between its tries.
+    /// How many conflicts one request retries at once, before it waits between its tries.
     pub eager_reruns_max: u32,
-    /// What the store can hold of the JSON text: other characters are written as `\uXXXX`.
+    /// The characters that the store can hold in the JSON text. Other characters are written as `\uXXXX`.
     pub charset: Charset,
 }
 
@@ -65,10 +65,10 @@ impl Default for Options {
     }
 }
 
-/// What `unset` does.
+/// The effect of `unset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unset {
-    /// Drops the request's changes; the row is not even touched.
+    /// Drops the request's changes. The row is not even touched.
     Keep,
     /// Destroys the session.
     Destroy,
@@ -79,24 +79,24 @@ pub enum Unset {
 pub enum TouchPolicy {
     /// Never (express-mysql-session's `disableTouch`).
     Never,
-    /// When it would move by more than a twentieth of the lifetime or a minute, whichever is less, or the guest asks.
+    /// If the expiry would move by more than a twentieth of the lifetime or a minute, whichever is less, or the guest asks for it.
     Throttled,
     /// On every such visit (express-session 1).
     Always,
 }
 
-/// The cookie of new sessions; a loaded session keeps what its row says.
+/// The cookie of new sessions. A loaded session keeps the attributes in its row.
 #[derive(Clone, Debug)]
 pub struct CookieOptions {
-    /// Its name. Browsers bind some names to one domain and path.
+    /// The cookie's name. Browsers bind some names to one domain and path.
     pub name: String,
-    /// `Path`; below it there are sessions.
+    /// `Path`. Only requests below it have sessions.
     pub path: String,
     /// `Domain`.
     pub domain: Option<String>,
-    /// Lifetime since the last use; `None` ends the cookie with the browser.
+    /// The lifetime since the last use. With `None`, the cookie ends when the browser is closed.
     pub max_age: Option<Duration>,
-    /// A fixed end, in milliseconds since the epoch; what remains until then is a new session's lifetime. `max_age` wins.
+    /// A fixed end, in milliseconds since the epoch. The time until then is the lifetime of a new session. `max_age` takes precedence.
     pub expires_at_ms: Option<i64>,
     /// `HttpOnly`.
     pub http_only: bool,
@@ -130,11 +130,11 @@ impl Default for CookieOptions {
 /// The option `secure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secure {
-    /// `Secure` is sent, and sessions exist over secure links alone.
+    /// `Secure` is sent, and sessions exist only over secure links.
     Always,
-    /// Not sent.
+    /// `Secure` is not sent.
     Never,
-    /// As the link is on which the session is created.
+    /// `Secure` is sent if the session is created over a secure link.
     Auto,
 }
 
@@ -147,6 +147,6 @@ pub enum SameSiteOption {
     Lax,
     /// `None`.
     None,
-    /// `None` where the session is created on a secure link, otherwise `Lax`.
+    /// `None` if the session is created over a secure link, otherwise `Lax`.
     Auto,
 }

@@ -1,5 +1,6 @@
-//! The decision tables: what is written and what becomes of the cookie at the end of a visit, and how long a session lives.
-//! Pure functions; express-session's `shouldSave`, `shouldSetCookie`, `shouldTouch` and `shouldDestroy`, with this host's exceptions.
+//! The decision tables: what a visit writes at its end, what happens to the cookie, and how long a session lives. They are
+//! pure functions: `shouldSave`, `shouldSetCookie`, `shouldTouch` and `shouldDestroy` of express-session, with this host's
+//! exceptions.
 
 use std::time::Duration;
 
@@ -8,15 +9,15 @@ use super::options::{CookieOptions, Options, SameSiteOption, Secure, TouchPolicy
 use crate::clock::round_to_seconds;
 use crate::record::{CookieAttributes, SameSite};
 
-/// What is known of a session when its fate is decided.
+/// The facts about a session that the decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     pub(super) standing: Standing,
     pub(super) ending: Ending,
-    /// Whether the guest has ended the session and gone on with a new one.
+    /// Whether the guest called `destroy`, even if it continued with a new session.
     pub(super) was_destroyed: bool,
     pub(super) trigger: Trigger,
-    /// Whether the id changes: `renew`, `regenerate`.
+    /// Whether the id changes, because of `renew` or `regenerate`.
     pub(super) moves: bool,
     /// Whether the guest asked for an empty new session, which is stored even if it stays empty.
     pub(super) is_regenerated: bool,
@@ -24,7 +25,7 @@ pub(super) struct Facts {
     pub(super) is_modified: bool,
     /// Whether the guest changed the cookie's lifetime.
     pub(super) is_cookie_changed: bool,
-    /// Whether the guest changed anything at all, though the entries may be as before.
+    /// Whether the guest made any change, even if the entries are the same as before.
     pub(super) has_changes: bool,
     /// Whether a `save` of this run has written the row.
     pub(super) is_saved: bool,
@@ -32,57 +33,57 @@ pub(super) struct Facts {
     pub(super) is_deliverable: bool,
 }
 
-/// Whether there is a row.
+/// Whether the session has a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
-    /// Not yet.
+    /// There is no row yet.
     New,
-    /// There was one when it was read.
+    /// There was a row when it was read.
     Loaded,
-    /// There was one, and it vanished under the visit: nothing is stored, no cookie is sent.
+    /// There was a row, and it vanished during the visit: nothing is stored, and no cookie is sent.
     Detached,
-    /// There are several, and nothing tells which one is meant: nothing is stored, and a guest that writes is refused.
+    /// There are several rows, and it is unknown which one is meant: nothing is stored, and a guest that writes is refused.
     Several,
 }
 
 /// Whether the guest has ended the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// No.
+    /// The guest has not ended it.
     Alive,
-    /// By `destroy`.
+    /// The guest called `destroy`.
     Destroyed,
-    /// By `unset` under `keep`: this visit changes nothing.
+    /// The guest called `unset` with the policy `keep`: this visit changes nothing.
     Dropped,
 }
 
-/// What makes the host decide.
+/// The event that a decision is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Trigger {
     /// The guest's `save`.
     Save,
-    /// The response is to be released.
+    /// The response is about to be released.
     Release,
 }
 
-/// What is written.
+/// The write that a decision results in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Write {
-    /// Nothing.
+    /// Writes nothing.
     Nothing,
-    /// No change; the expiry may move.
+    /// Leaves the row unchanged, but may move its expiry.
     Touch,
-    /// The row is inserted.
+    /// Inserts the row.
     Create,
-    /// The row is replaced.
+    /// Replaces the row.
     Replace,
-    /// The row is replaced and gets another id.
+    /// Replaces the row and gives it another id.
     Move,
-    /// The row is deleted.
+    /// Deletes the row.
     Delete,
-    /// The row is not inserted because nobody could ever present its cookie.
+    /// Does not insert the row, because no client could ever present its cookie.
     Undeliverable,
-    /// Nothing, and the visit is refused: it came with several sessions.
+    /// Writes nothing and refuses the visit, because it came with several sessions.
     Forbidden,
 }
 
@@ -92,7 +93,7 @@ pub(super) fn write(options: &Options, facts: &Facts) -> Write {
         (Standing::Detached, _) | (_, Ending::Dropped) => Write::Nothing,
         (Standing::New | Standing::Several, Ending::Destroyed) => Write::Nothing,
         (Standing::Loaded, Ending::Destroyed) => Write::Delete,
-        // Without a row no entry differs when a guest removes some: what it asked for decides.
+        // Without a row, removing entries makes no difference, so the guest's calls decide.
         (Standing::Several, Ending::Alive) if is_asked || facts.has_changes => Write::Forbidden,
         (Standing::Several, Ending::Alive) => Write::Nothing,
         (Standing::New, Ending::Alive) => {
@@ -103,7 +104,8 @@ pub(super) fn write(options: &Options, facts: &Facts) -> Write {
                 (true, false) => Write::Undeliverable,
             }
         }
-        // Under a new id that the visitor cannot be told, the row would be an orphan; under the old one, a hole.
+        // The visitor cannot receive the new id. A row under the new id would be an orphan, and keeping the row under the
+        // old id would leave a security hole.
         (Standing::Loaded, Ending::Alive) if facts.moves && !facts.is_deliverable => Write::Delete,
         (Standing::Loaded, Ending::Alive) if facts.moves => Write::Move,
         (Standing::Loaded, Ending::Alive) => {
@@ -117,36 +119,35 @@ pub(super) fn write(options: &Options, facts: &Facts) -> Write {
     }
 }
 
-/// What becomes of the cookie.
+/// The change to the cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CookieFate {
-    /// What a `save` decided stays decided.
+    /// Leaves the decision of an earlier `save` in place.
     AsBefore,
-    /// It is set.
+    /// Sets the cookie.
     Set,
-    /// The browser drops it.
+    /// Makes the browser drop the cookie.
     Expire,
-    /// Nothing is sent, whatever a `save` decided.
+    /// Sends nothing, whatever a `save` decided.
     Keep,
 }
 
-/// What the request came with.
+/// The cookie that the request presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ticket {
-    /// No cookie of ours.
+    /// None of our cookies.
     Absent,
-    /// One that names no session: badly signed, or several.
+    /// A cookie that names no session: it is badly signed, or there are several.
     Bad,
-    /// A good one, and no valid row.
+    /// A valid cookie without a valid row.
     Dead,
-    /// A good one, and a row that cannot be read.
+    /// A valid cookie with a row that cannot be read.
     Corrupt,
-    /// A good one with its row.
+    /// A valid cookie with its row.
     Good,
 }
 
-/// `written` is what [`write`] said; `has_max_age` is the session's, `was_modified` says whether any commit of this run
-/// changed entries, `is_set_pending` whether a `save` has decided to set the cookie.
+/// Decides the change to the cookie. `written` is the result of [`write`].
 pub(super) fn cookie(
     options: &Options,
     facts: &Facts,
@@ -182,27 +183,27 @@ pub(super) fn cookie(
     }
 }
 
-/// What [`cookie`] must know of the run beside its last segment.
+/// The facts about the run that [`cookie`] needs in addition to those of its last segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CookieFacts {
-    /// Whether the session's cookie has a lifetime of its own.
+    /// Whether the session's cookie has its own lifetime.
     pub(super) has_max_age: bool,
-    /// Whether any commit of the run, this one included, changes entries.
+    /// Whether any commit of the run, including this one, changed entries.
     pub(super) was_modified: bool,
     /// Whether a `save` has decided to set the cookie.
     pub(super) is_set_pending: bool,
 }
 
-/// When a session written now ends.
+/// The end of a session that is written now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expiry {
-    /// The cookie's and its JSON's end; `None`: with the browser.
+    /// The end of the cookie, which is also stored in its JSON. `None` means when the browser is closed.
     pub(super) cookie_at_ms: Option<i64>,
     /// The row's last valid second.
     pub(super) row_at_s: i64,
 }
 
-/// The column is an unsigned 32-bit integer.
+/// The largest expiry of a row: the column is an unsigned 32-bit integer.
 const ROW_SECONDS_MAX: i64 = u32::MAX as i64;
 
 pub(super) fn expiry(
@@ -220,13 +221,13 @@ pub(super) fn expiry(
     }
 }
 
-/// Whether a session with this lifetime, written now, has an end that a row can hold.
+/// Returns whether a session with this lifetime, written now, has an end that fits into a row.
 pub(super) fn is_max_age_possible(max_age_ms: i64, now_ms: i64) -> bool {
     let ends_at_ms = now_ms.checked_add(max_age_ms);
     ends_at_ms.is_some_and(|ms| (0..=ROW_SECONDS_MAX).contains(&round_to_seconds(ms)))
 }
 
-/// Whether the absolute lifetime is over.
+/// Returns whether the absolute lifetime is over.
 pub(super) fn is_outlived(options: &Options, created_at_s: Option<i64>, now_s: i64) -> bool {
     created_at_s.is_some_and(|at| round_to_seconds(last_moment_ms(options, at)) < now_s)
 }
@@ -242,10 +243,11 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// Longest time by which a throttled touch lets a row's expiry lag behind.
+/// The longest time that a throttled touch may let a row's expiry lag behind.
 const TOUCH_LAG_MAX: Duration = Duration::from_secs(60);
 
-/// Whether the expiry of a row that is not written is to be moved from `from_s` to `to_s`. A touch never shortens a life.
+/// Returns whether the expiry of a row that is not written should be moved from `from_s` to `to_s`. A touch never shortens
+/// a session's life.
 pub(super) fn touches(
     options: &Options,
     max_age_ms: Option<i64>,
@@ -267,13 +269,13 @@ pub(super) fn touches(
 /// Whether the guest called `touch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
-    /// No: every visit touches.
+    /// The guest did not call it; the visit itself counts as a use.
     No,
-    /// Yes.
+    /// The guest called it.
     ByGuest,
 }
 
-/// The cookie of a session that is created now.
+/// Returns the cookie of a session that is created now.
 pub(super) fn new_cookie(options: &CookieOptions, link: Link, now_ms: i64) -> CookieAttributes {
     let fixed_ms = options
         .expires_at_ms
@@ -302,12 +304,12 @@ pub(super) fn new_cookie(options: &CookieOptions, link: Link, now_ms: i64) -> Co
     }
 }
 
-/// What the visitor's link is.
+/// The security of the visitor's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
-    /// TLS, or believed to be.
+    /// TLS, or treated as TLS.
     Secure,
-    /// Anything else.
+    /// Any other link.
     Plain,
 }
 

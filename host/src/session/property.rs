@@ -1,8 +1,9 @@
-//! The property that the transactions of one session are serial, tried on random requests that run at once.
+//! A property test on random concurrent requests: the transactions of one session are serializable.
 //!
-//! Each case runs two to four guests with random scripts on one session, on one or two managers over one store, beside
-//! blind writers (as Express is one), a clock that jumps, and a store that answers late, loses replies and fails. Then it
-//! looks for an order in which a naive model gives every guest what it was given, and leaves the rows that were left.
+//! Each case runs two to four guests with random scripts on one session, with one or two managers on one store. Meanwhile
+//! there are blind writers (such as Express), a clock that jumps, and a store that answers late, loses replies and fails.
+//! Afterwards the test searches for an order in which a naive model gives every guest the same answers and leaves the same
+//! rows.
 
 mod faults;
 mod model;
@@ -19,9 +20,9 @@ use crate::record::SessionId;
 use crate::store::{SessionStore, StoreFuture};
 use script::Rng;
 
-/// Somebody who writes rows without asking what they hold.
+/// A program that writes rows without checking their content.
 pub trait BlindWriter: Send + Sync {
-    /// Inserts the row or replaces its data and expiry, and nothing else of it: what express-mysql-session's `set` does.
+    /// Inserts the row, or replaces only its data and expiry, as express-mysql-session's `set` does.
     fn upsert<'a>(
         &'a self,
         id: &'a SessionId,
@@ -30,20 +31,20 @@ pub trait BlindWriter: Send + Sync {
     ) -> StoreFuture<'a, ()>;
 }
 
-/// Which cases are run.
+/// The settings of a test run.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// The first case's seed; each next one has the next.
+    /// The seed of the first case. Each further case adds 1.
     pub seed: u64,
-    /// How many.
+    /// The number of cases.
     pub cases: usize,
-    /// How many at a time.
+    /// The number of concurrent cases.
     pub at_once: usize,
 }
 
 impl Settings {
-    /// Random ones, unless `CLOAKROOM_TEST_SEED` names the first case's seed (then one case is run) or
-    /// `CLOAKROOM_TEST_CASES` says how many are run.
+    /// Reads the settings from the environment. The seed is random unless `CLOAKROOM_TEST_SEED` sets the first case's seed;
+    /// one case is run then. `CLOAKROOM_TEST_CASES` sets the number of cases.
     pub fn from_env(cases: usize, at_once: usize) -> Self {
         let number = |name| read_env(name).and_then(|text| text.parse().ok());
         let seed = number("CLOAKROOM_TEST_SEED");
@@ -56,7 +57,7 @@ impl Settings {
         }
     }
 
-    /// Whether there are so many cases that their shares mean something.
+    /// Returns whether there are enough cases for their percentages to be meaningful.
     pub fn is_whole(&self) -> bool {
         self.cases >= 1_000
     }
@@ -74,32 +75,32 @@ fn random_seed() -> u64 {
     getrandom::u64().expect("the operating system gives random numbers")
 }
 
-/// What the cases came to.
+/// The totals of all cases.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Report {
     /// Cases run.
     pub cases: usize,
-    /// Rounds of requests in them.
+    /// Rounds of requests in these cases.
     pub rounds: usize,
-    /// Requests in them.
+    /// Requests in these cases.
     pub requests: usize,
-    /// Times another's commit came first.
+    /// Times that another commit came first.
     pub conflicts: u64,
-    /// Conflicts answered by applying the log to the newer row.
+    /// Conflicts resolved by applying the log to the newer row.
     pub reapplies: u64,
-    /// Commits that another's row write carried.
+    /// Commits that were folded into another request's row write.
     pub folded_commits: u64,
-    /// Conflicts answered by another run.
+    /// Conflicts resolved by another run.
     pub reruns: u64,
-    /// Requests that began on a snapshot.
+    /// Requests that started from a snapshot.
     pub snapshots: u64,
     /// Snapshots that were old.
     pub stale_snapshots: u64,
     /// Requests refused because they could not be run again.
     pub refused: u64,
-    /// Replies lost.
+    /// Lost replies.
     pub lost_replies: usize,
-    /// Times the store failed.
+    /// Failures of the store.
     pub failures: usize,
     /// Cases with a conflict.
     pub cases_with_conflict: usize,
@@ -122,10 +123,10 @@ impl Report {
         self.cases_with_conflict += other.cases_with_conflict;
     }
 
-    /// Checks that the cases met what they are about.
+    /// Checks that the cases exercised conflicts, faults and snapshots often enough.
     ///
     /// # Panics
-    /// When they did not.
+    /// If they did not.
     pub fn assert_not_vacuous(&self) {
         let percent = |of: usize, all: usize| of * 100 / all.max(1);
         let in_requests = |of: u64| percent(of as usize, self.requests);
@@ -150,7 +151,7 @@ impl Report {
 /// Runs the cases on `store`. Call it on a current-thread runtime: a case's clock must not move between two steps of a task.
 ///
 /// # Errors
-/// The first case that no order explains, told at length, with its seed.
+/// A description, including the seed, of the first case that no order explains.
 pub async fn check(
     store: Arc<dyn SessionStore>,
     express: Arc<dyn BlindWriter>,

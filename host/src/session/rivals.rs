@@ -1,4 +1,5 @@
-//! What a visit's valid cookies name: nothing, one session, or several of which one at most can be the visitor's. Knows no store.
+//! The sessions that a visit's valid cookies name: none, one, or several, of which at most one can be the visitor's. Does
+//! not use the store.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use super::Visit;
 use crate::limits::SESSION_IDS_MAX;
 use crate::record::SessionId;
 
-/// See the module.
+/// The sessions that a visit's valid cookies name.
 #[derive(Clone)]
 pub(super) enum Claim {
     Nothing,
@@ -14,16 +15,16 @@ pub(super) enum Claim {
     Several(Arc<Rivals>),
 }
 
-/// Several sessions' ids in one request, and what tells where their cookies may be kept.
+/// The ids of several sessions in one request, and the facts that determine where their cookies may be stored.
 pub(super) struct Rivals {
-    /// Each once. Empty where the request had more values than are verified.
+    /// The distinct ids. Empty if the request had more values than are verified.
     pub(super) ids: Vec<SessionId>,
     pub(super) host: String,
     pub(super) path: String,
 }
 
 impl Claim {
-    /// The ids that it names.
+    /// Returns the ids that the cookies name.
     pub(super) fn ids(&self) -> &[SessionId] {
         match self {
             Self::Nothing => &[],
@@ -34,7 +35,7 @@ impl Claim {
 }
 
 impl Rivals {
-    /// Several ids of one request.
+    /// Creates the claim of a request with several ids.
     pub(super) fn claim(ids: Vec<SessionId>, visit: &Visit) -> Claim {
         Claim::Several(Arc::new(Self {
             ids,
@@ -43,12 +44,12 @@ impl Rivals {
         }))
     }
 
-    /// Whether they are more than the store is asked for. Then none of them is the visitor's.
+    /// Returns whether there are more ids than the store is asked for. None of them is used as the visitor's session then.
     pub(super) fn are_too_many(&self) -> bool {
         self.ids.is_empty() || self.ids.len() > SESSION_IDS_MAX
     }
 
-    /// Whether the request had more values than are verified: then a logout cannot end what they name.
+    /// Returns whether the request had more values than are verified. A logout cannot end the sessions that they name then.
     pub(super) fn are_unknown(&self) -> bool {
         self.ids.is_empty()
     }

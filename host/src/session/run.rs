@@ -1,5 +1,5 @@
-//! One run of an attempt on a session: the load it waits for, its transaction, and how that is committed. Does the I/O that
-//! the transaction itself must not know; decides nothing about running again.
+//! One run of an attempt on a session: the load that it waits for, its transaction, and the commit. Performs the I/O, which
+//! the transaction itself does not do. The manager decides whether an attempt is run again.
 
 mod check;
 mod commit;
@@ -27,38 +27,38 @@ use crate::quota::Reservation;
 use crate::record::SessionId;
 use crate::store::{StoreError, StoreErrorKind};
 
-/// See the module.
+/// One run of an attempt on a session.
 pub(super) struct Run {
     manager: Arc<SessionManager>,
     phase: Phase,
     check: Check,
     link: Link,
     deadline: Deadline,
-    /// The request's among those under way.
+    /// The request's reservation among the requests under way.
     place: Option<Reservation>,
     ticket: Ticket,
-    /// What the visit's cookies name.
+    /// The sessions that the visit's cookies name.
     claim: Claim,
-    /// Which of that the run has seen a row of.
+    /// The id among them whose row the run has seen.
     seen: Option<SessionId>,
-    /// Whether all the rest of it was deleted.
+    /// Whether the run has deleted, or tried to delete, the sessions in `claim` other than `seen`.
     has_ended_unseen: bool,
     turn: Turn,
     /// Why the run has to end.
     stop: Option<Stop>,
-    /// Whether a `save` or a `reload` failed by the store: the guest was told, and the answer is a 503 all the same.
+    /// Whether a `save` or a `reload` failed because of the store. The guest received the error, but the response is a 503 nevertheless.
     has_store_failed: bool,
-    /// Whether a first write that depends on the session has passed its slot.
+    /// Whether the first write that depends on the session's content has passed the check for the session lock.
     has_written: bool,
     /// Whether a `save` has committed something.
     is_saved: bool,
     /// Whether a `save` has changed entries.
     was_modified: bool,
-    /// What the saves so far ask for.
+    /// The cookie change that the saves so far require.
     cookie: CookieChange,
 }
 
-/// What a run stands on.
+/// The state that a run starts from.
 pub(super) struct Footing {
     pub(super) phase: Phase,
     pub(super) check: Check,
@@ -71,31 +71,32 @@ impl From<Phase> for Footing {
     }
 }
 
-/// How far the run's session is.
+/// The state of the run's session.
 pub(super) enum Phase {
-    /// The row is on its way. Without a row the session is `absent`.
+    /// The row is being loaded. If there is no row, the session is in state `absent`.
     Loading {
         id: SessionId,
         row: Coming,
         absent: Standing,
     },
-    /// It can be used.
+    /// The session can be used.
     Open(Box<Transaction>),
-    /// The store did not give it, for a reason of this kind.
+    /// The store did not return the row, for a reason of this kind.
     Down(StoreErrorKind),
 }
 
-/// A task that reads a row. It is aborted when the run that waits for it is dropped, refused at its guest's gate, say.
+/// A task that reads a row. It is aborted when the run that waits for it is dropped, for example because its guest's
+/// concurrency limit refused the request.
 pub(super) type Loading = AbortOnDropHandle<Result<Loaded, StoreError>>;
 
-/// A row that was asked for.
+/// A row that was requested from the store.
 pub(super) enum Coming {
     Here(Option<Result<Loaded, StoreError>>),
     OnItsWay(Loading),
 }
 
 impl Coming {
-    /// Waits for it; it is given once.
+    /// Waits for the row. The row is returned once; later calls fail.
     async fn take(&mut self) -> Result<Loaded, StoreErrorKind> {
         let loaded = match self {
             Self::Here(loaded) => loaded.take(),
@@ -110,22 +111,22 @@ impl Coming {
 
 /// Why a run must end, or cannot be released.
 pub(super) enum Stop {
-    /// Another commit came first, and this run has seen what that one changed.
+    /// Another commit came first and changed data that this run has seen.
     Conflict(Successor),
     /// The store failed.
     Store,
     /// The store's column is too small for the row.
     TooLarge,
-    /// The store's table refuses the row for good.
+    /// The store's table permanently refuses the row.
     Refused,
-    /// No turn was to be had in time.
+    /// The session lock was not available in time.
     Busy,
     /// The guest wrote, and its request came with several sessions.
     Several,
 }
 
 impl Stop {
-    /// What a failure of the store means for the run, whether it loads, commits or deletes.
+    /// Returns the stop that a store failure causes, whether the run loads, commits or deletes.
     fn of(kind: StoreErrorKind) -> Self {
         match kind {
             StoreErrorKind::TooLarge => Self::TooLarge,
@@ -135,17 +136,17 @@ impl Stop {
     }
 }
 
-/// What is there instead of what the run stood on.
+/// The session's state that replaced the row the run had started from.
 pub(super) enum Successor {
     /// A newer row: another request came first.
     Row(Arc<Base>),
     /// No session.
     Gone,
-    /// A newer row: the run stood on an old snapshot.
+    /// A newer row: the run started from an old snapshot.
     Newer(Arc<Base>),
-    /// A newer row that this process has written; the store was not asked.
+    /// A newer row that this process has written. The store was not asked.
     Remembered(Arc<Base>),
-    /// No row under this id, and nobody knows since when: the run stood on a snapshot.
+    /// No row under this id, and it is unknown since when: the run started from a snapshot.
     Unknown(SessionId),
 }
 
@@ -223,7 +224,7 @@ impl Run {
         self.stop.take()
     }
 
-    /// What the run asks for about the visitor's cookies; asked once.
+    /// Returns the change that the run makes to the visitor's cookies. Call it once.
     pub(super) fn take_cookie(&mut self) -> CookieChange {
         let own = std::mem::replace(&mut self.cookie, CookieChange::Keep);
         self.with_strays(own)
@@ -233,12 +234,12 @@ impl Run {
         std::mem::take(&mut self.turn)
     }
 
-    /// The session, once its row is there.
+    /// Waits for the row and returns the session.
     ///
-    /// Cancel safety: the row goes on its way if the call is dropped.
+    /// Cancel safety: if the call is dropped, the load continues and the next call waits for it.
     ///
     /// # Errors
-    /// As [`Stop::of`] when the store does not give it.
+    /// As [`Stop::of`] when the store does not return the row.
     pub(super) async fn open(&mut self) -> Result<&mut Transaction, Stop> {
         if let Phase::Loading { id, row, absent } = &mut self.phase {
             let loaded = row.take().await;
@@ -268,10 +269,10 @@ impl Run {
         self.transaction()
     }
 
-    /// The session that [`Run::open`] has opened.
+    /// Returns the session that [`Run::open`] has opened.
     ///
     /// # Errors
-    /// [`CallError::Interrupted`] when it has not.
+    /// [`CallError::Interrupted`] when it is not open.
     pub(super) fn session(&mut self) -> Result<&mut Transaction, CallError> {
         self.transaction().map_err(|_| CallError::Interrupted)
     }
@@ -284,7 +285,7 @@ impl Run {
         }
     }
 
-    /// The row as the store has it now.
+    /// Reads the row as the store has it now.
     ///
     /// # Errors
     /// As [`Stop::of`].
@@ -294,7 +295,7 @@ impl Run {
     }
 
     fn has_no_row(&mut self, absent: Standing, ticket: Ticket) {
-        // A session that vanished under the visit is none that the visitor's cookie may be expired for.
+        // If the session vanished during the visit, the visitor's cookie must not be expired.
         if absent == Standing::New {
             self.ticket = ticket;
             if ticket == Ticket::Dead {
@@ -303,11 +304,11 @@ impl Run {
         }
     }
 
-    /// Forgets what is not committed, and reads the row again.
+    /// Discards uncommitted changes and reads the row again.
     ///
     /// # Errors
-    /// As [`Stop::of`] when the store does not give it; [`Stop::Conflict`] when the guest has seen what is different now, or the
-    /// session is gone.
+    /// As [`Stop::of`] when the store does not return the row. [`Stop::Conflict`] when data that the guest has seen differs
+    /// now, or the session is gone.
     pub(super) async fn reload(&mut self) -> Result<(), Stop> {
         let base = self.open().await?.base().map(|base| base.id.clone());
         let newer = match base {
@@ -329,7 +330,7 @@ impl Run {
         Ok(())
     }
 
-    /// Takes the session's turn at the run's first write that depends on what the session holds, if requests of it collide.
+    /// Takes the session lock at the run's first write that depends on the session's content, if other requests contend for the session.
     ///
     /// # Errors
     /// As [`Run::commit`].
@@ -345,10 +346,10 @@ impl Run {
         Ok(())
     }
 
-    /// Commits what the guest left, and says what becomes of the cookie. `was_called`: whether the guest made any call.
+    /// Commits the guest's remaining changes and returns the change to the cookie. `was_called` says whether the guest made any call.
     ///
     /// # Errors
-    /// Why nothing may be released.
+    /// The reason why nothing may be released.
     pub(super) async fn release(&mut self, was_called: WasCalled) -> Result<CookieChange, Stop> {
         if was_called == WasCalled::No && !self.await_unused().await {
             return Ok(CookieChange::Keep);
@@ -361,7 +362,8 @@ impl Run {
         Ok(self.take_cookie())
     }
 
-    /// Waits for a row that nobody asked for, but not for a store that is down; whether it is known what is there.
+    /// Waits for a row that the guest did not use, but only briefly, because the store may be down. Returns whether the
+    /// session's state is known.
     async fn await_unused(&mut self) -> bool {
         let opened = tokio::time::timeout(UNUSED_LOAD_WAIT_MAX, async {
             self.open().await?;
@@ -369,7 +371,7 @@ impl Run {
         });
         match opened.await {
             Ok(Ok(())) => true,
-            // The guest has seen nothing: it need not run again.
+            // The guest has seen nothing, so it need not run again.
             Ok(Err(Stop::Conflict(Successor::Unknown(_)))) => {
                 self.has_no_row(Standing::New, Ticket::Dead);
                 self.phase = self.manager.fresh(Standing::New, self.link);
@@ -381,20 +383,18 @@ impl Run {
     }
 }
 
-/// Whether a write tells its guest what the session held.
+/// Whether a write reveals the session's content to its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writing {
-    /// It does not.
+    /// It reveals nothing.
     Blind,
-    /// It does, or commits what was seen.
+    /// It reveals the content, or commits data that was seen.
     Seeing,
 }
 
 /// Whether the guest made a call on its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum WasCalled {
-    /// It did.
     Yes,
-    /// It did not.
     No,
 }

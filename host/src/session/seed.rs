@@ -1,4 +1,4 @@
-//! Sessions that no visit made: for a test that wants one to be there before its first request. Stores nothing.
+//! Sessions that no visit created, for tests that need a session before their first request. Does not store them.
 
 use super::SessionManager;
 use super::policy::{self, Link};
@@ -9,15 +9,15 @@ use crate::record::{
 };
 use crate::store::{Change, Commit};
 
-/// A session that is not stored yet. A credential and a visitor's data: there is no `Debug`.
+/// A session that is not stored yet. It contains a credential and a visitor's data, so it does not implement `Debug`.
 pub struct Seed {
-    /// What stores it.
+    /// The commit that stores the session.
     pub commit: Commit,
-    /// Its cookie's value, signed.
+    /// The signed value of the session's cookie.
     pub cookie: String,
 }
 
-/// Why these entries make no session.
+/// Why the entries do not form a session.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
     /// No guest could write this key.
@@ -25,40 +25,40 @@ pub enum SeedError {
     Key {
         /// The key.
         key: String,
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// No guest could write this value.
     #[error("the value of `{key}` is {reason}")]
     Value {
-        /// Its key.
+        /// The key of the value.
         key: String,
-        /// What is wrong with it.
+        /// The problem with the value.
         reason: String,
     },
-    /// It has too many keys.
+    /// There are too many keys.
     #[error("{keys} keys; a session may have {keys_max}")]
     TooManyKeys {
-        /// How many it has.
+        /// The number of keys.
         keys: usize,
-        /// How many it may have.
+        /// The largest allowed number.
         keys_max: usize,
     },
-    /// It is too large.
+    /// The session is too large.
     #[error("{bytes} bytes; a session may have {bytes_max}")]
     TooLarge {
         /// Its size, in bytes.
         bytes: usize,
-        /// The size it may have, in bytes.
+        /// The largest allowed size, in bytes.
         bytes_max: usize,
     },
 }
 
 impl SessionManager {
-    /// A new session of these keys and JSON texts, as a guest would have filled it now, for a visitor without TLS.
+    /// Creates a session from keys and JSON texts, as a guest would have filled it now for a visitor without TLS.
     ///
     /// # Errors
-    /// [`SeedError`], where a guest would have been refused.
+    /// [`SeedError`] if a guest's write would have been refused.
     pub fn seed<'a>(
         &self,
         entries: impl IntoIterator<Item = (&'a str, &'a str)>,

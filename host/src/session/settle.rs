@@ -1,7 +1,7 @@
-//! What became of a commit whose reply was lost. Knows rows and tokens alone.
+//! Determines the outcome of a commit whose reply was lost, from rows and tokens alone.
 //!
-//! The same compare-and-swap is sent again: if it lands, the first one cannot land any more. If it does not, the row's
-//! token history says whether the first one did.
+//! The same compare-and-swap is sent again. If it succeeds, the first one cannot succeed any more. If it does not, the
+//! row's token history shows whether the first one succeeded.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use crate::clock::Clock;
 use crate::record::{CommitToken, SessionId, SessionRecord};
 use crate::store::{Change, Commit, SessionStore, Verdict};
 
-/// What became of it.
+/// The outcome of a commit whose reply was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// It is durable.
+    /// The commit is durable.
     Committed,
-    /// It did not happen and never will: another commit came first.
+    /// The commit did not happen and never will: another commit came first.
     NotApplied,
-    /// Nothing can tell. It must not be done again.
+    /// The outcome cannot be determined. The commit must not be repeated.
     Unknown,
 }
 
-/// Waits between tries grow from the first to the second of these.
+/// The smallest and the largest wait between tries.
 const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 
-/// Finds out what became of `commit`, which must not be a creation: that could land after the session's end.
+/// Determines the outcome of `commit`. A creation is not allowed: it could succeed after the session's end.
 ///
-/// Takes until the deadline where the store is down, and one try at least.
+/// If the store is down, this tries until the deadline, but at least once.
 pub(super) async fn settle(
     store: &dyn SessionStore,
     clock: &Clock,
@@ -47,7 +47,7 @@ pub(super) async fn settle(
                     return judge(commit, token, &rows);
                 }
             }
-            // A statement that was rolled back is no fence: the row may still be its base, and the first one may land.
+            // A rolled-back statement proves nothing: the row may still be the commit's base, so the first statement may still succeed.
             Verdict::RolledBack(_) | Verdict::Ambiguous(_) | Verdict::Failed(_) => {}
         }
         if Instant::now() + wait >= deadline {
@@ -58,7 +58,7 @@ pub(super) async fn settle(
     }
 }
 
-/// One change, one verdict.
+/// Commits one change and returns its verdict.
 pub(super) async fn commit_one(
     store: &dyn SessionStore,
     clock: &Clock,
@@ -73,19 +73,19 @@ pub(super) async fn commit_one(
         .expect("a store gives one verdict per change")
 }
 
-/// Between half of `wait` and one and a half of it.
+/// Returns a random duration between half of `wait` and one and a half times `wait`.
 pub(super) fn jittered(wait: Duration) -> Duration {
     let random = getrandom::u32().expect("the operating system gives random numbers");
     wait / 2 + wait.mul_f64(f64::from(random) / f64::from(u32::MAX))
 }
 
-/// The row under the commit's id, and the one under the id that it moves to.
+/// The row under the commit's id, and the row under the id that the commit moves the session to.
 struct Rows {
     own: Option<SessionRecord>,
     moved: Option<SessionRecord>,
 }
 
-/// `None` when the store does not answer.
+/// Reads both rows. Returns `None` when the store does not answer.
 async fn read(store: &dyn SessionStore, clock: &Clock, commit: &Commit) -> Option<Rows> {
     let mut ids = vec![commit.id.clone()];
     ids.extend(new_id(&commit.change).cloned());
@@ -105,7 +105,7 @@ fn new_id(change: &Change) -> Option<&SessionId> {
 
 fn judge(commit: &Commit, token: Option<CommitToken>, rows: &Rows) -> Settled {
     let is_mine = |row: &SessionRecord| token.is_some_and(|mine| row.tokens.contains(mine));
-    // Nobody else knows the id that it moves to.
+    // Only this commit knows the id that it moves the session to.
     if rows.moved.is_some() || rows.own.as_ref().is_some_and(is_mine) {
         return Settled::Committed;
     }
@@ -113,8 +113,9 @@ fn judge(commit: &Commit, token: Option<CommitToken>, rows: &Rows) -> Settled {
         Change::Update { base, .. } | Change::Delete { base: Some(base) } => base,
         Change::Create(_) | Change::Delete { base: None } => return Settled::Unknown,
     };
-    // Ours is missing where the one before it still stands: ours never was there. If that is missing as well, the row is
-    // another one under the same id (Express writes rows anew that were deleted), and ours may have been in the old one.
+    // If our token is missing but the token before it is present, our commit never happened. If both are missing, the row
+    // is another one under the same id (Express recreates rows that were deleted), and our commit may have been in the old
+    // one.
     let is_overtaken = |row: &SessionRecord| {
         let before_ours = base.tokens.newest();
         before_ours.is_some_and(|token| row.tokens.contains(token))

@@ -1,7 +1,7 @@
-//! Turns: where requests of one session collide, they go on one after the other. Knows sessions by their ids alone, and keeps
-//! for each the place where those who wait lay their changes open.
+//! Session locks. When requests of one session contend, they proceed one at a time. This module knows sessions only by
+//! their ids. It also keeps, for each session, the queue in which waiting requests offer their changes for folding.
 //!
-//! A session has a slot only while somebody holds or awaits it; where nobody does, asking costs one atomic load.
+//! A session has a lock only while a request holds it or waits for it. While there are no locks, a check costs one atomic load.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,25 +14,25 @@ use super::fold::Riders;
 use crate::quota::Reservation;
 use crate::record::SessionId;
 
-/// The slots of one manager's sessions.
+/// The locks of one manager's sessions.
 #[derive(Debug)]
 pub(super) struct Slots {
     waiters_max: usize,
-    /// How many sessions have a slot. Advisory: who reads a stale value goes on optimistically, which is always safe.
+    /// The number of sessions that have a lock. Advisory: a reader that sees a stale value proceeds optimistically, which is always safe.
     contended: AtomicUsize,
     by_id: Mutex<HashMap<SessionId, Slot>>,
 }
 
 #[derive(Debug)]
 struct Slot {
-    /// One permit, given out first come, first served.
+    /// One permit, granted in order of arrival.
     turn: Arc<Semaphore>,
-    /// Who holds it and who waits.
+    /// The number of requests that hold the lock or wait for it.
     interested: usize,
     riders: Arc<Riders>,
 }
 
-/// No turn was to be had.
+/// The session lock could not be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct NoTurn;
 
@@ -45,17 +45,17 @@ impl Slots {
         })
     }
 
-    /// Whether somebody holds or awaits the session's slot.
+    /// Returns whether a request holds the session lock or waits for it.
     pub(super) fn is_contended(&self, id: &SessionId) -> bool {
         self.contended.load(Ordering::Relaxed) > 0 && self.lock().contains_key(id)
     }
 
-    /// Waits for the session's slot behind all who came before. Meanwhile the request may lose its `place` among those under way.
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
     ///
-    /// Cancel safety: a dropped call has left the queue.
+    /// Cancel safety: a dropped call leaves the queue.
     ///
     /// # Errors
-    /// When too many wait already, the deadline passes first, or the place was revoked.
+    /// Fails when too many requests wait already, the deadline passes first, or `place` was revoked.
     pub(super) async fn acquire(
         self: &Arc<Self>,
         id: &SessionId,
@@ -65,10 +65,10 @@ impl Slots {
         self.queue_up(id)?.turn(deadline, place).await
     }
 
-    /// A place in the session's queue; it counts from the first wait for the turn on.
+    /// Reserves a position in the session's queue. The order is determined when the position first waits for the lock.
     ///
     /// # Errors
-    /// When too many wait already.
+    /// Fails when too many requests wait already.
     pub(super) fn queue_up(self: &Arc<Self>, id: &SessionId) -> Result<Place, NoTurn> {
         let mut by_id = self.lock();
         if by_id
@@ -95,7 +95,7 @@ impl Slots {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
-        // Nothing below panics half way, so a poisoned lock says nothing about the map.
+        // No code panics while it holds this lock with the map half changed, so a poisoned lock can be used.
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -105,22 +105,22 @@ impl Slots {
     }
 }
 
-/// The right to change a session before others of this process do; given back when dropped.
+/// The right to change a session before other requests of this process do. Released when dropped.
 #[derive(Debug)]
 pub(super) struct SlotGuard {
-    // In this order: the next one is woken before the place is given up, so the slot stays one.
+    // The field order matters: dropping the permit wakes the next request before the position is given up, so the session keeps one lock.
     _permit: OwnedSemaphorePermit,
     place: Place,
 }
 
 impl SlotGuard {
-    /// Those who wait for the turn and would have their changes written along, if it is this session's.
+    /// Returns the queue of waiting requests whose changes can be folded into a commit, if the lock is the one of session `id`.
     pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<Riders>> {
         (self.place.id == *id).then_some(&self.place.riders)
     }
 }
 
-/// A place in a session's queue; given up when dropped.
+/// A position in a session's queue. Given up when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     slots: Arc<Slots>,
@@ -130,17 +130,17 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Those who wait for the turn and would have their changes written along.
+    /// Returns the queue of waiting requests whose changes can be folded into the holder's commit.
     pub(super) fn riders(&self) -> &Arc<Riders> {
         &self.riders
     }
 
-    /// Waits for the turn behind all who came before. Meanwhile the request may lose its `place` among those under way.
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
     ///
-    /// Cancel safety: a dropped call has left the queue.
+    /// Cancel safety: a dropped call leaves the queue.
     ///
     /// # Errors
-    /// When the deadline passes first, or the place was revoked.
+    /// Fails when the deadline passes first, or `place` was revoked.
     pub(super) async fn turn(
         self,
         deadline: Instant,

@@ -1,7 +1,8 @@
-//! Rows as this host saw them last: what a visit starts on instead of waiting for the store. Nothing here is believed by
-//! itself: a visit that starts on a snapshot has it compared with the store before anything of its answer leaves.
+//! Rows as this host saw them last. A visit may start from such a snapshot instead of waiting for the store. A snapshot is
+//! never trusted by itself: it is compared with the store before any part of the response leaves.
 //!
-//! Bounded in bytes; what was not used for long goes first. Knows no store and decides nothing.
+//! The cache is bounded in bytes and evicts entries that have not been used for a long time. It does not use the store and
+//! makes no decisions.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,44 +13,44 @@ use quick_cache::sync::Cache;
 use super::transaction::Base;
 use crate::record::SessionId;
 
-/// Most visits of a session that ask the store first once its snapshots were found stale again and again: another host, or
-/// Express, writes it as well.
+/// The largest number of visits that ask the store first after a session's snapshots were found stale repeatedly. This
+/// happens when another host, or Express, writes the session as well.
 const FRESH_VISITS_MAX: u8 = 31;
-/// What a guest's typical session takes, in bytes, to size the cache's tables.
+/// The size of a typical session in bytes, used to size the cache's tables.
 const TYPICAL_BYTES: u64 = 2 << 10;
 
-/// See the module. Without room it remembers nothing and costs nothing.
+/// The snapshots by session id. With a budget of zero bytes there is no cache.
 pub(super) struct Snapshots(Option<Cache<SessionId, Snapshot, Weigh>>);
 
-/// A row as it was, and what is known of its session.
+/// A row as it was read, and the facts known about its session.
 #[derive(Clone)]
 pub(super) struct Snapshot {
     pub(super) base: Arc<Base>,
-    /// What the last visit was: most sessions are read again and again, or written each time.
+    /// What the last visit did. Most sessions are either read repeatedly or written on every visit.
     pub(super) last: Last,
-    /// How many visits ask the store first when the snapshot is found stale once more.
+    /// The number of visits that will ask the store first if the snapshot is found stale once more.
     doubt: u8,
-    /// How many visits ask the store first now.
+    /// The number of visits that still ask the store first now.
     fresh_visits: u8,
     /// Whether this process wrote the row.
     is_own: bool,
-    /// When this process ended the session, or gave it another id.
+    /// When this process ended the session or gave it another id.
     ended_at: Option<Instant>,
 }
 
-/// What a visit did with its session.
+/// The kind of access of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Last {
     Read,
     Wrote,
 }
 
-/// How a row came to be known.
+/// How a row became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
-    /// The store gave it.
+    /// The store returned it.
     Loaded,
-    /// The store gave it, and it is not what was remembered.
+    /// The store returned it, and it differs from the remembered row.
     Stale,
     /// It was just committed.
     Committed,
@@ -65,14 +66,14 @@ impl Weighter<SessionId, Snapshot> for Weigh {
 }
 
 impl Snapshots {
-    /// Remembers at most about so many bytes.
+    /// Creates a cache of at most about `bytes_max` bytes.
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max as u64;
         let items = usize::try_from(bytes_max / TYPICAL_BYTES).unwrap_or(usize::MAX);
         Self((bytes_max > 0).then(|| Cache::with_weighter(items.max(16), bytes_max, Weigh)))
     }
 
-    /// What a visit may start on, if anything.
+    /// Returns the snapshot that a visit may start from, if any.
     pub(super) fn take(&self, id: &SessionId) -> Option<Snapshot> {
         let cache = self.0.as_ref()?;
         let snapshot = cache.get(id).filter(|it| it.ended_at.is_none())?;
@@ -96,7 +97,7 @@ impl Snapshots {
             it.base.is_after(base) || (it.ended_at.is_some() && it.base.is_same(base))
         };
         if known == Known::Loaded && before.as_ref().is_some_and(is_older) {
-            // It was read before this process wrote a newer one, or ended it.
+            // The row was read before this process wrote a newer one or ended the session.
             return;
         }
         let is_own = known == Known::Committed
@@ -104,7 +105,7 @@ impl Snapshots {
                 .as_ref()
                 .is_some_and(|it| it.is_own && it.base.is_same(base));
         if known == Known::Stale && is_own {
-            // Requests of this process overtake each other: that says nothing against its memory.
+            // Requests of this process overtake each other. This is no reason to distrust the snapshots.
             return;
         }
         let (last, doubt, fresh_visits) = before.map_or((Last::Read, 0, 0), |before| {
@@ -129,7 +130,7 @@ impl Snapshots {
         cache.insert(base.id.clone(), snapshot);
     }
 
-    /// The snapshot that a visit stood on was what the store has; what it did with the session, the next one may do, too.
+    /// Notes that the snapshot a visit started from matched the store. The next visit is expected to access the session in the same way.
     pub(super) fn held(&self, id: &SessionId, last: Last) {
         let Some(cache) = &self.0 else { return };
         let is_news = |it: &Snapshot| it.ended_at.is_none() && (it.last != last || it.doubt > 0);
@@ -144,14 +145,14 @@ impl Snapshots {
         }
     }
 
-    /// The newest row that this process knows, if that is `base` or was written after it and nobody else writes the session.
+    /// Returns the newest row that this process knows, if it is `base` or was written after it and no other process writes the session.
     pub(super) fn newest(&self, base: &Base) -> Option<Arc<Base>> {
         let known = self.0.as_ref()?.peek(&base.id)?;
         let is_current = known.base.is_after(base) || known.base.is_same(base);
         (known.ended_at.is_none() && known.doubt == 0 && is_current).then_some(known.base)
     }
 
-    /// Remembers that this process has ended the session, or given it another id.
+    /// Remembers that this process has ended the session or given it another id.
     pub(super) fn end(&self, id: &SessionId) {
         let Some(cache) = &self.0 else { return };
         if let Some(snapshot) = cache.peek(id) {
@@ -163,13 +164,13 @@ impl Snapshots {
         }
     }
 
-    /// Whether this process has ended the session since then, as far as it remembers.
+    /// Returns whether this process has ended the session since `at`, as far as it remembers.
     pub(super) fn ended_since(&self, id: &SessionId, at: Instant) -> bool {
         let known = self.0.as_ref().and_then(|cache| cache.peek(id));
         known.is_some_and(|it| it.ended_at.is_some_and(|ended_at| ended_at >= at))
     }
 
-    /// Forgets a session that is gone, or of which nobody knows what it is.
+    /// Forgets a session that is gone or whose row cannot be read.
     pub(super) fn forget(&self, id: &SessionId) {
         let Some(cache) = &self.0 else { return };
         if cache.peek(id).is_some_and(|it| it.ended_at.is_none()) {

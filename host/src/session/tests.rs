@@ -1,4 +1,4 @@
-//! Tests of whole transactions: the real manager over the real store in memory, with closures for guests.
+//! Tests of whole transactions, with the real manager, the real in-memory store, and closures as guests.
 
 mod burst;
 mod calls;

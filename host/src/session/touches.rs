@@ -1,5 +1,6 @@
-//! Touches: the expiry of rows that were read and not written, moved behind the answers. One batch is under way at a time; what
-//! comes meanwhile travels with the next, each session once. Knows no policy: who asks has decided that it is due.
+//! Touches: they move the expiry of rows that were read but not written, without delaying the responses. One batch is under
+//! way at a time. Touches that arrive meanwhile form the next batch, one per session. The caller has already decided that a
+//! touch is due.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,26 +13,26 @@ use crate::record::SessionId;
 use crate::store::{SessionStore, StoreErrorKind, Touch};
 use crate::telemetry::Recurring;
 
-/// See the module.
+/// The touches that wait for the store or are being sent to it.
 #[derive(Default)]
 pub(super) struct Touches {
     pending: Mutex<Pending>,
-    /// Lines about batches that the store did not take.
+    /// Limits the log lines about batches that the store refused.
     faults: Recurring<StoreErrorKind>,
 }
 
-/// Last valid seconds, by session.
+/// The new expiries by session, as the last valid second.
 #[derive(Default)]
 struct Pending {
     waiting: HashMap<SessionId, i64>,
-    /// What the store is told just now; `None` while nobody tells it anything.
+    /// The batch that is being sent; `None` if no task is sending.
     under_way: Option<HashMap<SessionId, i64>>,
 }
 
 impl Touches {
-    /// Has the row's expiry moved soon; whether that was news.
+    /// Queues a move of the row's expiry. Returns false if the same or a later expiry is already queued or being sent.
     ///
-    /// Best effort: where the store fails, the next visit tries again.
+    /// Best effort: if the store fails, the next visit tries again.
     pub(super) fn send(
         self: &Arc<Self>,
         touch: Touch,
@@ -59,7 +60,7 @@ impl Touches {
     async fn tell(&self, store: &dyn SessionStore, clock: &Clock) {
         while let Some(batch) = self.next_batch() {
             if let Err(error) = store.touch_many(&batch, clock.now_s()).await
-                // That a store is down is told in front of it.
+                // An outage of the store is logged by the metered store in front of it.
                 && error.kind != StoreErrorKind::Unavailable
                 && let Some(line) = self.faults.take_line(error.kind, Instant::now())
             {
@@ -86,7 +87,7 @@ impl Touches {
     }
 
     fn lock(&self) -> MutexGuard<'_, Pending> {
-        // Nothing below panics half way.
+        // No code panics while it holds this lock with the state half changed.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,7 +1,8 @@
-//! One run's session: what was read, what the guest did and saw, and what must be committed. A state machine without I/O.
+//! The session of one run: the row that was read, the guest's reads and changes, and the commit that results. A state
+//! machine without I/O.
 //!
-//! The guest's changes are a log over the row that was read (the base). If the row moves, [`Transaction::rebase`] applies
-//! the log to the newer row, unless the guest has seen something that is different there.
+//! The guest's changes are a log over the row that was read (the base). If another commit replaces the row,
+//! [`Transaction::rebase`] applies the log to the newer row, unless the guest has seen data that differs there.
 
 mod log;
 mod plan;
@@ -22,7 +23,7 @@ pub(super) use log::Op;
 pub(super) use plan::Planned;
 use reads::Reads;
 
-/// A row as it was read, and what it says.
+/// A row as it was read, with its parsed content.
 pub(super) struct Base {
     pub(super) id: SessionId,
     pub(super) record: SessionRecord,
@@ -30,8 +31,10 @@ pub(super) struct Base {
 }
 
 impl Base {
+    /// Parses a row.
+    ///
     /// # Errors
-    /// When the row's data is no session.
+    /// Fails when the row's data is not a session.
     pub(super) fn new(
         id: SessionId,
         record: SessionRecord,
@@ -45,38 +48,38 @@ impl Base {
         })
     }
 
-    /// Whether this is the same row unchanged; its expiry aside.
+    /// Returns whether this is the same row, unchanged except for its expiry.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.record.tokens == other.record.tokens && self.record.data == other.record.data
     }
 
-    /// Whether this row was written after `other`, as far as its tokens tell.
+    /// Returns whether this row was written after `other`, as far as the tokens show.
     pub(super) fn is_after(&self, other: &Self) -> bool {
         let (own, others) = (&self.record.tokens, &other.record.tokens);
         let before = others.newest();
         own != others && before.is_some_and(|token| own.contains(token))
     }
 
-    /// About what it takes in memory, in bytes.
+    /// Returns the approximate size in memory, in bytes.
     pub(super) fn weight(&self) -> usize {
         const ROW: usize = 512;
         const KEY: usize = 192;
-        // The text that was read may live on under the one that was written.
+        // The text that was read may stay alive underneath the text that was written.
         ROW + 2 * self.record.data.len() + KEY * self.document.key_count()
     }
 }
 
-/// The row moved, and the run has seen something that is different now.
+/// The row was replaced, and data that the run has seen differs in the new row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ReadsChanged;
 
-/// Sizes that a session must not pass.
+/// The limits on a session's size.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     bytes_max: usize,
     keys_max: usize,
     key_bytes_max: usize,
-    /// What the store can hold of them.
+    /// The characters that the store can hold.
     charset: Charset,
 }
 
@@ -90,7 +93,7 @@ impl Limits {
         }
     }
 
-    /// The smaller of these and a guest's own.
+    /// Returns the smaller of these limits and those of the guest's grant.
     fn within(self, grant: &Grant) -> Self {
         let least = |all: usize, own: Option<usize>| own.map_or(all, |own| own.min(all));
         Self {
@@ -100,7 +103,7 @@ impl Limits {
         }
     }
 
-    /// Whether guests may write a key of this name at all.
+    /// Returns whether guests may write a key of this name at all.
     fn allow_key(&self, key: &str) -> bool {
         (1..=self.key_bytes_max).contains(&key.len()) && !is_reserved_key(key)
     }
@@ -111,9 +114,9 @@ impl Limits {
 struct Working {
     document: Document,
     ending: Ending,
-    /// Whether the guest has called `destroy`, though it may have gone on with a new session.
+    /// Whether the guest called `destroy`, even if it continued with a new session.
     was_destroyed: bool,
-    /// The id it moves to: `renew`, `regenerate`.
+    /// The id that the session moves to, because of `renew` or `regenerate`.
     new_id: Option<SessionId>,
     is_regenerated: bool,
     is_cookie_changed: bool,
@@ -134,7 +137,7 @@ impl Working {
     }
 }
 
-/// The cookie of a session that this visit creates. Most visits create none: its text is made when it is asked for.
+/// The cookie of a session that this visit may create. Most visits create none, so its text is generated on demand.
 struct FreshCookie {
     attributes: CookieAttributes,
     charset: Charset,
@@ -155,13 +158,13 @@ impl FreshCookie {
             .get_or_init(|| StoredCookie::new(&self.attributes))
     }
 
-    /// A session with nothing but this cookie.
+    /// Returns a session with only this cookie.
     fn document(&self) -> Document {
         Document::new(self.get().clone()).held_in(self.charset)
     }
 }
 
-/// See the module.
+/// The state of one run's session.
 pub(super) struct Transaction {
     standing: Standing,
     base: Option<Arc<Base>>,
@@ -173,13 +176,13 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// On a row.
+    /// Starts on a row.
     pub(super) fn loaded(base: Arc<Base>, fresh_cookie: &CookieAttributes, limits: Limits) -> Self {
         let document = base.document.clone();
         Self::start(Standing::Loaded, Some(base), document, fresh_cookie, limits)
     }
 
-    /// Without a row: a new session, or a detached one that is never stored.
+    /// Starts without a row: a new session, or a detached one that is never stored.
     pub(super) fn without_row(
         standing: Standing,
         fresh_cookie: &CookieAttributes,
@@ -207,12 +210,12 @@ impl Transaction {
         }
     }
 
-    /// Holds the guest to its own sizes, too. Those of all hold still; twice is as once.
+    /// Applies the guest's own limits as well. The host-wide limits remain in force, and applying a grant twice is the same as once.
     pub(super) fn hold_to(&mut self, grant: &Grant) {
         self.limits = self.limits.within(grant);
     }
 
-    /// The row that the run stands on.
+    /// Returns the row that the run is based on.
     pub(super) fn base(&self) -> Option<&Arc<Base>> {
         self.base.as_ref()
     }
@@ -229,18 +232,18 @@ impl Transaction {
         self.working.is_touched
     }
 
-    /// The id that the visitor's next request should present.
+    /// Returns the id that the visitor's next request should present.
     pub(super) fn id(&self) -> Option<&SessionId> {
         let base = self.base.as_ref()?;
         Some(self.working.new_id.as_ref().unwrap_or(&base.id))
     }
 
-    /// The cookie's attributes as they stand; not a guest's read.
+    /// Returns the cookie's current attributes. Does not count as a read by the guest.
     pub(super) fn attributes(&self) -> &CookieAttributes {
         self.working.document.cookie().attributes()
     }
 
-    /// The attributes that the visitor's cookie was set with.
+    /// Returns the attributes that the visitor's cookie was set with.
     pub(super) fn row_attributes(&self) -> &CookieAttributes {
         let base = self.base.as_ref().map(|base| base.document.cookie());
         base.unwrap_or_else(|| self.fresh_cookie.get()).attributes()
@@ -271,7 +274,7 @@ impl Transaction {
         self.attributes()
     }
 
-    /// The id that a fingerprint is to be made of.
+    /// Returns the id to compute a fingerprint from.
     pub(super) fn named_id(&mut self) -> Option<&SessionId> {
         if self.working.ending != Ending::Alive {
             return None;
@@ -282,10 +285,10 @@ impl Transaction {
         self.id()
     }
 
-    /// Does one change.
+    /// Applies one change.
     ///
     /// # Errors
-    /// Why it cannot be; then nothing changed, and the refusal counts as read.
+    /// The reason why the change is refused. Nothing has changed then, and the refusal counts as a read.
     pub(super) fn change(&mut self, op: Op) -> Result<(), Error> {
         match op.apply(&mut self.working, self.limits, &self.fresh_cookie) {
             Ok(()) => {
@@ -313,12 +316,12 @@ impl Transaction {
         Ok(sum.expect("a sum was just written there"))
     }
 
-    /// Whether the guest was told anything of the row.
+    /// Returns whether the guest has learned anything about the row.
     pub(super) fn has_seen(&self) -> bool {
         !self.reads.is_empty()
     }
 
-    /// A read of the base, unless the log decides what the key is.
+    /// Notes a read of the base, unless the log determines the key's value.
     fn note_read_of(&mut self, key: &str) {
         if self.base.is_some() && !self.log.decides(key) {
             self.reads.note(key);
@@ -334,21 +337,21 @@ impl Transaction {
             Op::Add { key, .. } if self.working.document.get(key).is_some() => {
                 self.note_read_of(key);
             }
-            // Whether something fits depends on everything else.
+            // Whether a change fits depends on all entries.
             Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. } => self.reads.note_all(),
             _ => {}
         }
     }
 
-    /// The store has what the run stands on; only the row's expiry may be another one.
+    /// Notes that the store's row matches the base; only its expiry may differ.
     pub(super) fn confirm(&mut self, row: Arc<Base>) {
         self.base = Some(row);
     }
 
-    /// Moves to a newer row of the same session: the log is applied to it.
+    /// Moves to a newer row of the same session by applying the log to it.
     ///
     /// # Errors
-    /// When the guest has seen something that is different there; then nothing changed.
+    /// Fails when data that the guest has seen differs there. Nothing has changed then.
     pub(super) fn rebase(&mut self, newer: Arc<Base>) -> Result<(), ReadsChanged> {
         let base = self.base.as_ref().ok_or(ReadsChanged)?;
         if self.log.is_overflown() || !self.reads.hold(&base.document, &newer.document) {
@@ -364,10 +367,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Forgets the changes, and goes on with a newer row; without one if there is none.
+    /// Discards the changes and continues on a newer row, or without a row if there is none.
     ///
     /// # Errors
-    /// As [`Transaction::rebase`]; what was read so far still counts.
+    /// As [`Transaction::rebase`]. Reads made so far still count.
     pub(super) fn reload(&mut self, newer: Option<Arc<Base>>) -> Result<(), ReadsChanged> {
         let document = match (&self.base, newer) {
             (Some(base), Some(newer)) => {
@@ -386,19 +389,19 @@ impl Transaction {
         Ok(())
     }
 
-    /// Whether the guest has ended several sessions and gone on with a new one.
+    /// Returns whether the guest ended several sessions and continued with a new one.
     pub(super) fn goes_on_after_several(&self) -> bool {
         let working = &self.working;
         let has_gone_on = working.was_destroyed && working.ending == Ending::Alive;
         self.standing == Standing::Several && has_gone_on
     }
 
-    /// The several sessions are deleted: what the guest writes belongs to a new one.
+    /// Notes that the several sessions are deleted. Further writes of the guest belong to a new session.
     pub(super) fn begin_anew(&mut self) {
         self.standing = Standing::New;
     }
 
-    /// What [`policy::write`] must know.
+    /// Returns the facts that [`policy::write`] needs.
     pub(super) fn facts(&self, trigger: Trigger, link: Link, is_saved: bool) -> Facts {
         let working = &self.working;
         let is_modified = match &self.base {

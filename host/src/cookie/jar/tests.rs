@@ -1,4 +1,4 @@
-//! What is read and written against what cookie-parser 1.4.7 and Express 4 say; `tests/e2e/cookies.rs` asks the real ones.
+//! Reading and writing compared with cookie-parser 1.4.7 and Express 4. `tests/e2e/cookies.rs` compares with the real packages.
 
 use super::super::Secret;
 use super::*;
@@ -14,7 +14,7 @@ fn ring(secrets: &[&str]) -> Arc<KeyRing> {
     Arc::new(KeyRing::new(secrets.collect()).unwrap())
 }
 
-/// A jar whose secrets are those of the session's cookie, `sid`.
+/// Returns a jar whose secrets are those of the session's cookie, `sid`.
 fn jar(secrets: &[&str]) -> Arc<Jar> {
     let keys = ring(secrets);
     Jar::new(
@@ -24,7 +24,7 @@ fn jar(secrets: &[&str]) -> Arc<Jar> {
     )
 }
 
-/// A jar with secrets of its own.
+/// Returns a jar with its own secrets.
 fn jar_apart(own: &[&str], sessions: &[&str]) -> Arc<Jar> {
     let keys = JarKeys::new(ring(own), &ring(sessions), IdComparison::Exact);
     Jar::new("sid", keys, Clock::manual(NOW_MS))
@@ -37,7 +37,7 @@ fn read(jar: &Jar, header: &[u8]) -> Vec<(String, Option<Value>, bool)> {
     cookies.into_iter().map(parts).collect()
 }
 
-/// The one cookie in a header.
+/// Returns the only cookie in a header.
 fn one(jar: &Jar, header: &[u8]) -> (Option<Value>, bool) {
     let mut cookies = read(jar, header);
     assert_eq!(cookies.len(), 1);
@@ -158,7 +158,7 @@ fn json_is_json_where_javascript_takes_it_for_true() {
 
 #[test]
 fn signed_cookies_are_believed_by_any_of_the_secrets_and_shown_as_forged_otherwise() {
-    // Of cookie-signature 1.0.6, with the secret `s1`.
+    // Signed by cookie-signature 1.0.6 with the secret `s1`.
     let signed: &[u8] = b"c=s%3Aval.xY1PDiLKvnUdMVcs0R2C22YJru1H81kMfOIgX09n%2F3I";
     let signed_json: &[u8] =
         b"c=s%3Aj%3A%7B%22a%22%3A1%7D.DlQo6VRRaRHCr50d8kakKgX6rdJLyGk%2F4GQfQ8vExQo";
@@ -226,7 +226,7 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
     for secret in ["k", "old"] {
         assert_eq!(one(&shared, by_session(secret).as_bytes()), (None, true));
     }
-    // Databases that pad what they compare find the row of such a text as well.
+    // Databases that pad texts before comparing them find the row of such a text as well.
     for padded in [format!("{ID} "), format!("{ID}  ")] {
         let denied = written(&shared, text(&padded), true).unwrap_err();
         assert_eq!(denied, WriteError::LikeASession, "{padded:?}");
@@ -234,7 +234,7 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
         let header = format!("c={}", super::super::value::encode(&signed));
         assert_eq!(one(&shared, header.as_bytes()), (None, true), "{padded:?}");
     }
-    // Nothing is wrong with such a text unsigned, with one of another length, or with JSON, which has a colon.
+    // Such a text is allowed if it is unsigned, if it has another length, or if it is JSON, which has a colon.
     assert!(written(&shared, text(ID), false).is_ok());
     assert!(written(&shared, text(&ID[1..]), true).is_ok());
     assert!(written(&shared, text(&format!("{} ", &ID[1..])), true).is_ok());
@@ -246,7 +246,7 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
     assert_eq!(one(&apart, pair.as_bytes()), (text(ID), true));
     assert_eq!(one(&apart, by_session("k").as_bytes()), (None, true));
 
-    // One secret in common is enough to believe what a session's ring has signed.
+    // One common secret is enough to accept a value that the session's ring has signed.
     let half = jar_apart(&["own", "k"], &["k"]);
     assert_eq!(
         written(&half, text(ID), true),
@@ -364,7 +364,7 @@ fn what_no_cookie_can_be_is_refused_and_never_quoted() {
     assert_eq!(pair.len(), COOKIE_BYTES_MAX + "=".len());
     for long in [
         Value::Text("x".repeat(COOKIE_BYTES_MAX)),
-        // A third of it before it is encoded.
+        // A third of the limit before it is encoded.
         Value::Text(" ".repeat(COOKIE_BYTES_MAX / 3 + 1)),
         Value::Json(format!("\"{}\"", "x".repeat(COOKIE_BYTES_MAX - 4))),
     ] {

@@ -1,5 +1,5 @@
-//! Writes an application's cookie as Express 4's `res.cookie` does. What Express throws at is an error here; so is what a
-//! browser would drop without a word, a name, a domain or a path that is too long.
+//! Writing of an application's cookie like `res.cookie` of Express 4. Where Express throws, this returns an error. It also
+//! returns an error for a cookie that a browser would silently drop, because a name, a domain or a path is too long.
 
 use super::super::header::{LAST_DATE_S, is_valid_domain, is_valid_path, text};
 use super::super::name::is_valid_name;
@@ -8,7 +8,7 @@ use super::{JSON, Jar, Value};
 use crate::limits::COOKIE_BYTES_MAX;
 use crate::record::{CookieAttributes, check_value};
 
-/// Why a cookie was not written. Quotes nothing of it.
+/// Error returned when a cookie was not written. It quotes nothing of the cookie.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WriteError {
     /// It has the name of the session's cookie.
@@ -16,20 +16,20 @@ pub enum WriteError {
         "the session's cookie is written by the host alone; the session's interface changes what it stands for"
     )]
     SessionCookie,
-    /// Signed, it could be a session's cookie.
+    /// If it were signed, it could be used as a session's cookie.
     #[error(
         "a text with the shape of a session's id (32 characters of A-Z a-z 0-9 - _, with or without spaces behind them) is \
          not signed with the session's secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
     )]
     LikeASession,
-    /// Signed, it could be a session's id for a database that compares ids by a collation.
+    /// If it were signed, a database that compares IDs by a collation could find it as a session ID.
     #[error(
         "the session table of this host compares ids without regard to accents, so a text signed with the session's secrets may \
          hold printable ASCII characters only: encode it, give these cookies secrets of their own, `[cookies] secrets` in the \
          host's configuration, or give the id's column a binary collation"
     )]
     MightEqualAnId,
-    /// No cookie can have this name.
+    /// The name is not valid for a cookie.
     #[error("the name is none: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
     Name,
     /// Browsers would drop the cookie.
@@ -37,27 +37,27 @@ pub enum WriteError {
         "name and value have {bytes} bytes as they are sent, and browsers keep {COOKIE_BYTES_MAX}: keep the value in the session"
     )]
     TooLong {
-        /// The length of both.
+        /// The combined length of name and value.
         bytes: usize,
     },
-    /// The value is no JSON text: says what is wrong and where.
+    /// The value is not a JSON text. Contains the problem and its position.
     #[error("the value: {0}")]
     Json(String),
-    /// No cookie can have this domain.
+    /// The domain is not valid for a cookie.
     #[error("the domain is none: labels of letters, digits and inner hyphens, at most 63 each")]
     Domain,
-    /// No cookie can have this path.
+    /// The path is not valid for a cookie.
     #[error("the path is none: at most 1,024 printable ASCII characters without ; and <")]
     Path,
-    /// It would end where HTTP can write no date.
+    /// The cookie would expire at a time that an HTTP date cannot represent.
     #[error("the cookie would expire before 1970 or after 9999")]
     Time,
 }
 
 impl Jar {
-    /// The value of a `Set-Cookie` header. An empty path or domain is not sent, as in Express.
+    /// Returns the value of a `Set-Cookie` header. As in Express, an empty path or domain is not sent.
     ///
-    /// Of `attributes`, `original_max_age_ms` is Express's `maxAge`: counted from now, and stronger than `expires_at_ms`.
+    /// `original_max_age_ms` of `attributes` is the `maxAge` of Express: it counts from now and overrides `expires_at_ms`.
     ///
     /// # Errors
     /// [`WriteError`].
@@ -82,7 +82,7 @@ impl Jar {
             if keys.is_like_a_session(&plain) {
                 return Err(WriteError::LikeASession);
             }
-            // No id has the colon that JSON stands behind.
+            // JSON follows a prefix with a colon, which no ID contains.
             if matches!(value, Value::Text(_)) && keys.might_equal_an_id(&plain) {
                 return Err(WriteError::MightEqualAnId);
             }
@@ -95,7 +95,7 @@ impl Jar {
         Ok(text(name, &value, max_age_s, expires_at_ms, attributes))
     }
 
-    /// `Max-Age` in seconds, and when the cookie ends, in milliseconds since the epoch.
+    /// Returns `Max-Age` in seconds, and the end of the cookie in milliseconds since the epoch.
     fn lifetime(
         &self,
         attributes: &CookieAttributes,
@@ -119,10 +119,10 @@ impl Jar {
 }
 
 impl Value {
-    /// As cookie-parser reads it back.
+    /// Returns the text that cookie-parser reads back as this value.
     fn to_text(&self, name: &str) -> Result<String, WriteError> {
         let (Self::Text(given) | Self::Json(given)) = self;
-        // Encoding makes no text shorter, so a long one need not be parsed and signed.
+        // Encoding never shortens a text, so a text that is too long already need not be parsed and signed.
         check_size(name, given)?;
         match self {
             Self::Text(text) => Ok(text.clone()),

@@ -1,4 +1,4 @@
-//! Signatures against the vectors of express-session's own tests and library.
+//! Signatures against test vectors from express-session's tests and its library.
 
 use super::*;
 
@@ -53,7 +53,7 @@ fn values_are_signed_and_spelled_as_express_does() {
         let ring = ring(&[secret]);
         assert_eq!(encode(&ring.sign_text(id)), value);
         let verified = ring.verify(value);
-        // An empty id has a signature, too, and is still no row's key.
+        // An empty ID has a valid signature, but cannot be a row's key.
         assert_eq!(verified, SessionId::from_foreign(id), "{value}");
     }
 }
@@ -104,7 +104,7 @@ fn everything_that_is_not_signed_exactly_so_is_rejected() {
         url_safe,
         plain[..plain.len() - 1].to_owned(),
         format!("{plain}A"),
-        // The last character of 43 carries two loose bits: "k" and "l" differ in them alone.
+        // The last of the 43 characters has two unused bits: "k" and "l" differ only in them.
         format!("{}l", plain.strip_suffix('k').unwrap()),
         plain.replace("s:", "S:"),
         plain.replace("s:", "j:"),

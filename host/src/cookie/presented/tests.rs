@@ -22,7 +22,7 @@ fn headers(cookies: &[&str]) -> HeaderMap {
     headers
 }
 
-/// What is left of the `Cookie` headers, and what was taken.
+/// Returns the remaining `Cookie` headers and the removed values.
 fn take(cookies: &[&str]) -> (Vec<String>, Presented) {
     let mut headers = headers(cookies);
     let presented = take_from(&mut headers, NAME);

@@ -1,4 +1,4 @@
-//! Places of cookies, as browsers tell them apart.
+//! Scopes of cookies as browsers distinguish them.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn cookie(domain: Option<&str>, path: &str) -> CookieAttributes {
     }
 }
 
-/// Domain and path of each place; `-` for the host alone.
+/// Returns the domain and path of each scope, with `-` for the host alone.
 fn places(name: &str, host: &str, path: &str, kept: &[&CookieAttributes]) -> Vec<String> {
     let sent = Sent { host, path };
     let Strays { places, .. } = stray_places(name, sent, &cookie(None, "/"), kept, 16);
@@ -86,7 +86,7 @@ fn the_place_of_the_live_cookie_is_left_alone() {
             cookie(Some("example.com"), "/a"),
             all.iter().map(String::as_str).collect(),
         ),
-        // Nothing tells which path a browser has made of it.
+        // It is unknown which path a browser has derived from it.
         (cookie(None, "odd"), vec!["example.com /"]),
         (cookie(None, "/a;b"), vec!["example.com /"]),
         (

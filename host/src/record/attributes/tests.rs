@@ -1,4 +1,4 @@
-//! The cookie object against the rows of the reference.
+//! The cookie object against rows of the reference implementation.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! Texts of random characters against each character set.
+//! Random texts against each character set.
 
 use bytes::Bytes;
 use serde_json::Value;
@@ -13,7 +13,7 @@ const ALL: [Charset; 4] = [
     Charset::Ascii,
 ];
 
-/// xorshift: each failure names the seed that repeats it.
+/// An xorshift generator. Each failure names the seed that reproduces it.
 struct Random(u64);
 
 impl Random {
@@ -24,7 +24,7 @@ impl Random {
         u32::try_from((self.0 >> 32) % u64::from(end)).expect("it is below a u32")
     }
 
-    /// A character of a random length in UTF-8, those that JSON escapes among them.
+    /// Returns a character whose UTF-8 length is random, including characters that JSON escapes.
     fn character(&mut self) -> char {
         const ODD: [char; 10] = [
             '"', '\\', '\0', '\n', '\u{7f}', '\u{80}', '\u{81}', '€', '\u{ffff}', '🦕',
@@ -110,7 +110,7 @@ fn a_document_writes_what_the_column_holds_and_keeps_what_nobody_touched() {
             assert!(written.contains(&*kept), "seed {seed}, {charset:?}");
             assert!(written.chars().all(|c| charset.holds(c)), "seed {seed}");
 
-            // Decoded, a key is the guest's own, whatever its spelling.
+            // A decoded key is equal to the guest's key, however it is written.
             let mut again = Document::parse(&Bytes::from(written))
                 .unwrap()
                 .held_in(charset);

@@ -1,7 +1,7 @@
-//! The keys of a row that are not the guests'.
+//! The keys of a row that guests cannot use.
 
-/// Whether a guest may not use this key: `cookie`, what express-session's `Session` has, and what every JavaScript object
-/// has. Express drops such keys on load and rewrites the row without them.
+/// Returns whether a guest may not use this key: `cookie`, the members of express-session's `Session`, and the members of every
+/// JavaScript object. Express drops such keys on load and rewrites the row without them.
 pub fn is_reserved_key(key: &str) -> bool {
     matches!(
         key,

@@ -1,4 +1,4 @@
-//! The document against rows as Express and others write them.
+//! The document against rows that Express and other programs write.
 
 use super::super::CookieAttributes;
 use super::*;
@@ -16,7 +16,7 @@ fn corruption(data: &[u8]) -> CorruptDocument {
     Document::parse(&Bytes::copy_from_slice(data)).expect_err("no session")
 }
 
-/// Untouched, and put together again from its pieces, a document must be the same text.
+/// Asserts that a document has the same text when it is unchanged and when it is written from its pieces.
 fn assert_kept(text: &str) {
     let mut document = parse(text);
     assert_eq!(document.to_json(), text);

@@ -1,5 +1,5 @@
-//! What stands before every call on a session: the grant, the row that is on its way, the turn, and whether it may still be
-//! changed.
+//! The checks before every call on a session: the grant, the row that is being loaded, the session lock, and whether the
+//! session may still be changed.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -34,13 +34,13 @@ impl Session {
         }
     }
 
-    /// Waits for the row and, where requests of the session collide, for its turn.
+    /// Waits for the row and, if requests contend for the session, for the session lock.
     pub(super) async fn enter_to_write(&self) -> Result<Locked, CallError> {
         self.enter_to(Writing::Seeing).await
     }
 
-    /// As [`Session::enter_to_write`]; who has seen nothing of the session need not wait: the change can be applied to
-    /// whatever row it meets.
+    /// Applies a change. Like [`Session::enter_to_write`], but a guest that has seen nothing of the session does not wait
+    /// for the lock: its change can be applied to any row.
     pub(super) async fn change(&self, op: Op) -> Result<(), CallError> {
         let mut run = self.enter_to(Writing::Blind).await?;
         Ok(run.session()?.change(op)?)
@@ -55,7 +55,7 @@ impl Session {
         }
     }
 
-    /// An end needs no turn before it is committed: it may not have read anything.
+    /// Ends the session. No lock is needed before the commit, because the guest may not have read anything.
     pub(super) async fn end(&self, op: Op) -> Result<(), CallError> {
         let mut run = self.enter().await?;
         self.not_frozen()?;

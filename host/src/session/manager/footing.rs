@@ -1,4 +1,4 @@
-//! What a run stands on: nothing yet, the store's row, or what this process remembers of it.
+//! The state that a run starts from: no row, the store's row, or the row that this process remembers.
 
 use std::sync::Arc;
 use std::task::Poll;
@@ -17,7 +17,7 @@ use crate::session::{Access, Refusal, Start, Visit};
 use crate::store::StoreError;
 
 impl SessionManager {
-    /// A session without a row.
+    /// Opens a session without a row.
     pub(in crate::session) fn fresh(&self, standing: Standing, link: Link) -> Phase {
         let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
         let limits = Limits::of(&self.options);
@@ -26,17 +26,18 @@ impl SessionManager {
         )))
     }
 
-    /// The session of a row.
+    /// Opens the session of a row.
     pub(in crate::session) fn on_row(&self, base: Arc<Base>, link: Link) -> Phase {
         let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
         let limits = Limits::of(&self.options);
         Phase::Open(Box::new(Transaction::loaded(base, &cookie, limits)))
     }
 
-    /// What the first run of a visit with valid cookies stands on; with the session's slot in hand where the visit waits for that.
+    /// Returns the start state of the first run of a visit with valid cookies. Takes the session lock first if the visit
+    /// starts exclusively.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] when there is no slot in time.
+    /// [`Refusal::Busy`] when the lock was not available in time.
     pub(super) async fn enter(
         self: &Arc<Self>,
         visit: &Visit,
@@ -61,7 +62,7 @@ impl SessionManager {
         })
     }
 
-    /// What the first run of a visit to this session stands on.
+    /// Returns the start state of the first run of a visit to this session.
     async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> Footing {
         let snapshot = match visit.start {
             Start::Optimistic => self.snapshots.take(&id),
@@ -71,7 +72,7 @@ impl SessionManager {
             return self.loading(id, Standing::New).await.into();
         };
         self.counters.snapshots.add_one();
-        // One that will write is compared by its commit; one that will not, by a read beside the guest.
+        // A visit that is expected to write is checked by its commit. A visit that is not is checked by a read while the guest runs.
         let is_read = snapshot.last == Last::Read || visit.grant.access == Access::Read;
         let since = Since::BeforeVisit(Instant::now());
         let check = match is_read {
@@ -88,7 +89,7 @@ impl SessionManager {
         record.expires_at_s >= now_s && !is_outlived
     }
 
-    /// Starts to load a row; the guest's instance is made meanwhile. Without a row the session is `absent`.
+    /// Starts to load a row, so that the guest's instance can be created meanwhile. If there is no row, the session is in state `absent`.
     pub(super) async fn loading(self: &Arc<Self>, id: SessionId, absent: Standing) -> Phase {
         let row = self.coming(Arc::clone(self).load_owned(id.clone())).await;
         Phase::Loading { id, row, absent }
@@ -99,14 +100,14 @@ impl SessionManager {
         load: impl Future<Output = Result<Loaded, StoreError>> + Send + 'static,
     ) -> Coming {
         let mut load = Box::pin(load);
-        // A store in memory has it at once: no task is made for that.
+        // A store in memory answers at once, so no task is spawned for it.
         match futures_util::poll!(&mut load) {
             Poll::Ready(loaded) => Coming::Here(Some(loaded)),
             Poll::Pending => Coming::OnItsWay(AbortOnDropHandle::new(self.tasks.spawn(load))),
         }
     }
 
-    /// Starts to ask which of several sessions exists. No snapshot is asked: each would have to be compared with the store.
+    /// Starts to ask which of several sessions exists. Snapshots are not used: each would have to be compared with the store.
     async fn footing_among(self: &Arc<Self>, rivals: &Arc<Rivals>, link: Link) -> Footing {
         let Some(first) = rivals.ids.first().filter(|_| !rivals.are_too_many()) else {
             self.note_several();
@@ -121,7 +122,8 @@ impl SessionManager {
         phase.into()
     }
 
-    /// The one of several sessions that exists. Where the store does not answer, it is none: the run finds that out, too.
+    /// Returns the one session of several that exists. If the store does not answer, returns `None`: the run encounters the
+    /// failure as well.
     async fn session_among(&self, rivals: &Rivals) -> Option<SessionId> {
         if rivals.are_too_many() {
             return None;
@@ -132,7 +134,7 @@ impl SessionManager {
         }
     }
 
-    /// A visit came with several sessions, and none of them is its own.
+    /// Counts and logs a visit that came with several sessions, none of which is used.
     pub(in crate::session) fn note_several(&self) {
         self.counters.ambiguous_cookies.add_one();
         self.tell_rivals(
@@ -140,7 +142,8 @@ impl SessionManager {
         );
     }
 
-    /// Reads a row in a task, which ends with the handle: a read whose request is over would take the place of another's.
+    /// Reads a row in a task that is aborted when its handle is dropped. Otherwise the read of a finished request would
+    /// delay the reads of other requests.
     pub(in crate::session) fn load_beside(self: &Arc<Self>, id: SessionId) -> Loading {
         let load = Arc::clone(self).load_owned(id);
         AbortOnDropHandle::new(self.tasks.spawn(load))
@@ -164,7 +167,7 @@ impl SessionManager {
     /// Reads a session's row.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// Fails when the store does not answer.
     pub(in crate::session) async fn load(&self, id: &SessionId) -> Result<Loaded, StoreError> {
         let rows = self.read(std::slice::from_ref(id)).await?;
         Ok(self.judge(id, rows.into_iter().next().flatten()))
@@ -176,7 +179,7 @@ impl SessionManager {
         rows.inspect_err(|error| self.tell_store_fault("could not read a session", error))
     }
 
-    /// Whether a row that was read is a session.
+    /// Decides whether a row that was read is a session.
     fn judge(&self, id: &SessionId, row: Option<SessionRecord>) -> Loaded {
         let now_s = self.clock.now_s();
         let is_outlived =
@@ -201,7 +204,7 @@ impl SessionManager {
         }
     }
 
-    /// A row that was there while the visit ran.
+    /// Returns the start state on a row that existed while the visit ran.
     pub(super) fn remembered(&self, base: Arc<Base>, link: Link) -> Footing {
         let check = Check::Due(Since::DuringVisit);
         let phase = self.on_row(base, link);
@@ -210,7 +213,7 @@ impl SessionManager {
 }
 
 impl Loaded {
-    /// What two ids of one request come to.
+    /// Combines the results for two ids of one request.
     fn beside(self, other: Self) -> Self {
         match (self, other) {
             (Self::Several, _) | (_, Self::Several) | (Self::Row(_), Self::Row(_)) => Self::Several,

@@ -1,5 +1,5 @@
-//! A store that answers late, loses replies and fails, in front of a real one; and the wall clock that moves only between
-//! its answers.
+//! A store that answers late, loses replies and fails, as a wrapper of a real store; and a wall clock that moves only
+//! between its answers.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,7 +11,7 @@ use crate::store::{
     Change, Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
 };
 
-/// See the module.
+/// A store that answers late, loses replies and fails.
 pub(super) struct FaultyStore {
     pub(super) inner: Arc<dyn SessionStore>,
     pub(super) clock: Clock,
@@ -19,37 +19,38 @@ pub(super) struct FaultyStore {
     state: Mutex<State>,
 }
 
-/// What goes wrong, in percent of the commits, and how long things take.
+/// The faults, in percent of the commits, and the delays.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Faults {
     pub(super) lost_percent: usize,
     /// Whether a commit whose reply is lost may also land later.
     pub(super) may_land_late: bool,
-    /// Whether somebody may write a deleted row anew. Then sending again is not safe for what compares no token: a blind
-    /// deletion deletes the new row, too, and a row without tokens may look like the one that was deleted.
+    /// Whether another program may recreate a deleted row. Then a commit that compares no token must not be sent again: a
+    /// blind deletion would also delete the new row, and a row without tokens may look like the deleted one.
     pub(super) rows_may_return: bool,
     pub(super) fail_percent: usize,
-    /// Whether commits are delayed before they happen: then the clock must stand still, for what they write was made at once.
+    /// Whether commits are delayed before they are performed. The clock must then stand still, because their rows were computed earlier.
     pub(super) may_start_late: bool,
     pub(super) pauses: usize,
 }
 
 struct State {
     rng: Rng,
-    /// Every id that was written or tried.
+    /// Every id for which a write was performed or tried.
     ids: HashSet<SessionId>,
     /// The ids of creations and moves whose reply was lost.
     lost: HashSet<SessionId>,
-    /// The rows of commits whose reply was lost.
+    /// The ids of commits whose reply was lost.
     doubted: HashSet<SessionId>,
     lost_replies: usize,
     failures: usize,
     under_way: usize,
-    /// Rows whose commit is to be asked for again.
+    /// The rows whose commit will be sent again.
     unsettled: HashSet<SessionId>,
 }
 
-/// A store that loses a reply knows it, and lets what is sent again travel alone; here the loss is made behind its back.
+/// A real store that loses a reply knows this, and does not batch the repeated commit with others. Here the reply is lost
+/// without the store's knowledge, so this lock keeps repeated commits separate.
 static RESENT: tokio::sync::RwLock<()> = tokio::sync::RwLock::const_new(());
 
 impl State {
@@ -63,7 +64,7 @@ impl State {
     }
 }
 
-/// The id that a commit's row has afterwards.
+/// Returns the id of the commit's row afterwards.
 fn written_id(commit: &Commit) -> SessionId {
     match &commit.change {
         Change::Update {
@@ -74,7 +75,7 @@ fn written_id(commit: &Commit) -> SessionId {
     }
 }
 
-/// What becomes of a commit.
+/// The outcome of a commit.
 enum Fate {
     Done,
     DoneReplyLost,
@@ -121,25 +122,25 @@ impl FaultyStore {
         })
     }
 
-    /// Every id that was written or tried, and which of them in a creation or move whose reply was lost.
+    /// Returns every id for which a write was performed or tried, and those among them of creations and moves whose reply was lost.
     pub(super) fn ids(&self) -> (HashSet<SessionId>, HashSet<SessionId>) {
         let state = self.state();
         (state.ids.clone(), state.lost.clone())
     }
 
-    /// Lost replies and failures so far.
+    /// Returns the numbers of lost replies and of failures so far.
     pub(super) fn faults_made(&self) -> (usize, usize) {
         let state = self.state();
         (state.lost_replies, state.failures)
     }
 
-    /// Whether nothing is on its way, late commits included: the clock may move.
+    /// Returns whether nothing is in transit, including late commits. The clock may move then.
     pub(super) fn is_quiet(&self) -> bool {
         let state = self.state();
         state.under_way == 0 && state.unsettled.is_empty()
     }
 
-    /// As [`FaultyStore::is_quiet`], at the end of a round: nobody asks for anything again.
+    /// Like [`FaultyStore::is_quiet`], but for the end of a round, when no commit will be sent again.
     pub(super) fn is_finished(&self) -> bool {
         self.state().under_way == 0
     }
@@ -156,7 +157,7 @@ impl FaultyStore {
         self.state().rng.fork()
     }
 
-    /// Keeps the clock where it is.
+    /// Keeps the clock from moving.
     pub(super) fn hold(&self) -> UnderWay<'_> {
         self.begin()
     }
@@ -220,7 +221,7 @@ impl FaultyStore {
         match self.fate(commit) {
             Fate::Done => {
                 let verdict = self.apply(commit).await;
-                // A store may lose track by itself: of many rows in one statement, say, some of which are gone since.
+                // A store may lose track by itself, for example of a statement with many rows, some of which are gone now.
                 if matches!(verdict, Verdict::Ambiguous(_)) {
                     self.state().note_lost(commit);
                 }
@@ -239,7 +240,7 @@ impl FaultyStore {
     }
 }
 
-/// Something that the clock waits for.
+/// An operation that the clock waits for.
 pub(super) struct UnderWay<'a>(&'a FaultyStore);
 
 impl Drop for UnderWay<'_> {
@@ -248,7 +249,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// The store as managers see it: it can hand itself to tasks of its own.
+/// The store as the managers see it. It can give clones of itself to its tasks.
 #[derive(Debug)]
 pub(super) struct Link(pub(super) Arc<FaultyStore>);
 
@@ -296,7 +297,7 @@ impl SessionStore for Link {
                 verdicts.push(verdict);
             }
             drop(under_way);
-            // What is not settled yet must not wait: its asking again would come after a moved clock.
+            // An unsettled commit must not wait, because it would be sent again after the clock has moved.
             if store.is_quiet() || store.faults.may_start_late {
                 pause(&mut rng, store.faults.pauses).await;
             }
@@ -327,7 +328,7 @@ impl SessionStore for Link {
 }
 
 impl Link {
-    /// The statement was on its way when the link broke, and arrives all the same.
+    /// Performs a statement late: it was in transit when the connection broke.
     fn land_late(&self, commit: Commit, mut rng: Rng) {
         let store = Arc::clone(&self.0);
         store.state().under_way += 1;

@@ -1,5 +1,5 @@
-//! Sessions as they would be if requests came one after the other: a second, naive implementation without logs, conflicts
-//! or stores, against which the real one is judged.
+//! A second, naive implementation of sessions for sequential requests, without logs, conflicts or stores. The real
+//! implementation is compared with it.
 
 mod visit;
 
@@ -10,12 +10,12 @@ use super::script::Call;
 use crate::clock::round_to_seconds;
 pub(super) use visit::Reply;
 
-/// A session's name in the model; the real id is somebody else's.
+/// The name of a session in the model. The real ids are chosen by the implementation under test.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub(super) enum Name {
-    /// The one that all requests came with.
+    /// The session whose cookie all requests present.
     Shared,
-    /// The n-th that a request made.
+    /// The n-th session that a request created.
     Own(usize, usize),
 }
 
@@ -34,16 +34,16 @@ pub(super) struct Row {
     pub(super) expires_at_s: i64,
 }
 
-/// What a visitor's cookie becomes.
+/// The change to a visitor's cookie.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Fate {
     Keep,
-    /// For this session, with this lifetime and end.
+    /// The cookie is set for this session, with this lifetime and end.
     Set(Name, Option<i64>, Option<i64>),
     Expire,
 }
 
-/// What a visit stands on.
+/// The state of a visit's session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) enum Standing {
     Unopened,
@@ -65,11 +65,11 @@ pub(super) struct Visit {
     number: usize,
     standing: Standing,
     had_dead_cookie: bool,
-    /// Whether its cookie names a row that it has not seen: its `destroy` deletes that all the same, after its segment.
+    /// Whether its cookie names a row that it has not seen. Its `destroy` deletes that row nevertheless, after its segment.
     has_unseen: bool,
     removes_unseen: bool,
     ending: Ending,
-    /// Whether `destroy` was called, though the guest may have gone on with a new session.
+    /// Whether `destroy` was called, even if the guest continued with a new session.
     was_destroyed: bool,
     working: Content,
     before: Content,
@@ -82,18 +82,18 @@ pub(super) struct Visit {
     pub(super) fate: Fate,
 }
 
-/// How a request meets the session.
+/// How a request finds the session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Opening {
-    /// With no cookie.
+    /// Without a cookie.
     WithoutCookie,
     /// With the shared session's cookie.
     First,
-    /// With the shared session's cookie, after a run that began on a row: if there is none now, it vanished meanwhile.
+    /// With the shared session's cookie, after a run that started from a row. If there is no row now, it vanished meanwhile.
     Again,
 }
 
-/// Everything.
+/// The whole state of the model.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct World {
     pub(super) now_ms: i64,
@@ -101,7 +101,7 @@ pub(super) struct World {
     pub(super) visits: Vec<Visit>,
 }
 
-/// This cannot have happened here.
+/// The event is not possible at this point.
 #[derive(Debug)]
 pub(super) struct Impossible;
 
@@ -142,10 +142,10 @@ impl World {
         }
     }
 
-    /// A segment of a request begins: it sees the session as it is.
+    /// Begins a segment of a request, which sees the session's current state.
     ///
     /// # Errors
-    /// When it goes on with a session that is gone.
+    /// Fails when the segment continues with a session that is gone.
     pub(super) fn begin(
         &mut self,
         of: usize,
@@ -171,7 +171,7 @@ impl World {
                 visit.working = visit.before.clone();
             }
             Standing::Loaded(name) => {
-                // One that died at its own `save` can be read by the one who knows it, and not be written.
+                // A session that expired at its own `save` can still be read by the request that knows it, but not written.
                 let row = self.rows.get(&name).cloned().ok_or(Impossible)?;
                 let visit = &mut self.visits[of];
                 visit.before = row.content.clone();
@@ -182,10 +182,10 @@ impl World {
         Ok(())
     }
 
-    /// A segment ends: what is to be stored is stored.
+    /// Ends a segment and stores its changes.
     ///
     /// # Errors
-    /// When it changes a session that has expired.
+    /// Fails when the segment changes a session that has expired.
     pub(super) fn end(
         &mut self,
         of: usize,
@@ -240,7 +240,7 @@ impl World {
         Ok(())
     }
 
-    /// A logout that could not delete the row that its cookie names is refused, and the browser keeps that cookie.
+    /// Keeps the cookie of a logout that could not delete the row that its cookie names. Such a logout is refused.
     pub(super) fn keeps_cookie(&mut self, of: usize) {
         let visit = &mut self.visits[of];
         if visit.removes_unseen {
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// A request that has ended its session deletes the row that its cookie names, if it has seen none.
+    /// Deletes the row that the cookie of a request names, if the request has ended its session without seeing that row.
     pub(super) fn remove_unseen(&mut self, of: usize) {
         if std::mem::take(&mut self.visits[of].removes_unseen) {
             self.rows.remove(&Name::Shared);
@@ -309,7 +309,7 @@ impl World {
         visit.is_cookie_changed = false;
     }
 
-    /// One call of a request.
+    /// Performs one call of a request.
     pub(super) fn call(&mut self, of: usize, call: &Call, options: &Options) -> Reply {
         let fresh = self.empty(options);
         let now_ms = self.now_ms;

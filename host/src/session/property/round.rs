@@ -1,4 +1,4 @@
-//! One case: its options, its store, its rounds of requests that run at once, and what is known of them afterwards.
+//! One case: its options, its store, its rounds of concurrent requests, and the facts that are known about them afterwards.
 
 mod bystander;
 mod request;
@@ -26,7 +26,7 @@ const NOW_MS: i64 = 1_795_000_000_000;
 const IDLE: Duration = Duration::from_secs(1_000);
 const COOKIE_NAME: &str = "sid";
 
-/// Who and what takes part.
+/// The participants of a case.
 struct Case {
     store: Arc<dyn SessionStore>,
     express: Arc<dyn BlindWriter>,
@@ -231,7 +231,7 @@ impl Case {
             rows,
             may_begin_anew: self.options.snapshots_bytes_max > 0,
             compares_cookie_ends: !self.jumps,
-            // What is sent again after a lost reply says when it was planned, not when it landed.
+            // A commit that is sent again after a lost reply contains the time of its planning, not the time at which it succeeded.
             compares_row_ends: self.options.touch == TouchPolicy::Never
                 && !(self.jumps && may_be_lost),
         }

@@ -1,4 +1,4 @@
-//! What the guests of a property test do: random calls, and what each of them said.
+//! The guests of a property test: random calls, and the result of each.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ impl Rng {
         (self.next() % end as u64) as usize
     }
 
-    /// Whether something happens that happens `percent` times of a hundred.
+    /// Returns true in `percent` of a hundred calls.
     pub(super) fn chance(&mut self, percent: usize) -> bool {
         self.below(100) < percent
     }
@@ -40,14 +40,14 @@ impl Rng {
     }
 }
 
-/// Lets others go on, a random number of times.
+/// Yields a random number of times.
 pub(super) async fn pause(rng: &mut Rng, most: usize) {
     for _ in 0..rng.below(most + 1) {
         tokio::task::yield_now().await;
     }
 }
 
-/// One call of a guest, or what it does between calls.
+/// A call of a guest, or another action between calls.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Call {
     Get(&'static str),
@@ -55,7 +55,7 @@ pub(super) enum Call {
     Delete(&'static str),
     Add(&'static str, i64),
     Increment(&'static str, i64),
-    /// `get`, then `set` to one more.
+    /// `get`, and then `set` of the value plus one.
     Bump(&'static str),
     ListKeys,
     Clear,
@@ -69,30 +69,30 @@ pub(super) enum Call {
     Cookie,
     SetMaxAge(Option<i64>),
     Fingerprint,
-    /// Something outside of the sandbox.
+    /// An effect outside of the sandbox.
     Effect,
     /// The guest fails.
     Trap,
 }
 
-/// What a call said.
+/// The result of a call.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Said {
     Done,
     Text(Option<String>),
     Keys(Vec<String>),
     Sum(i64),
-    /// Lifetime and end.
+    /// The lifetime and the end.
     Cookie(Option<i64>, Option<i64>),
     Name(Option<String>),
     Invalid,
     Committed,
     Unavailable,
-    /// Nothing of the test may be refused otherwise.
+    /// No call of the test may be refused for another reason.
     Unexpected(String),
 }
 
-/// A call with what it said and, for `save`, when it was made.
+/// A call with its result and the times at which it was made and done.
 #[derive(Clone)]
 pub(super) struct Line {
     pub(super) call: Call,
@@ -114,7 +114,7 @@ impl std::fmt::Debug for Line {
 
 pub(super) const KEYS: [&str; 3] = ["a", "b", "c"];
 
-/// A random guest. Few keys and few values, so that guests meet.
+/// Returns a random script. It uses few keys and few values, so that guests conflict.
 pub(super) fn script(rng: &mut Rng) -> Vec<Call> {
     let length = 1 + rng.below(6);
     let mut calls: Vec<Call> = (0..length).map(|_| call(rng)).collect();
@@ -154,7 +154,7 @@ fn call(rng: &mut Rng) -> Call {
     }
 }
 
-/// Runs a script as a guest; keeps what the last run did.
+/// A guest that runs a script and keeps the calls of its last run.
 pub(super) struct Guest {
     pub(super) script: Vec<Call>,
     pub(super) rng: Rng,

@@ -1,4 +1,4 @@
-//! Looks for an order in which requests that ran at once could have come one after the other: same answers, same rows.
+//! Searches for a sequential order of concurrent requests that gives the same answers and the same rows.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,7 +7,7 @@ use super::model::{Fate, Name, Opening, Reply, Row, World};
 use super::script::{Call, Line, Said};
 use crate::record::SessionId;
 
-/// What happened at one moment between `from` and `to`.
+/// An event that happened at one moment between `from` and `to`.
 #[derive(Clone, Debug)]
 pub(super) struct Event {
     pub(super) from: u64,
@@ -15,28 +15,28 @@ pub(super) struct Event {
     pub(super) what: What,
 }
 
-/// See [`Event`].
+/// The kinds of [`Event`].
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// What a request did up to a `save`, or to its end.
+    /// The calls of a request up to a `save`, or up to its end.
     Segment {
         visit: usize,
         lines: Vec<Line>,
         is_save: bool,
-        /// Whether it may as well not have happened: its reply was lost.
+        /// Whether the segment may not have happened, because its reply was lost.
         is_doubtful: bool,
     },
-    /// A request that has ended its session, without having seen its row, deleted it by its id.
+    /// A request that ended its session without having seen its row deleted the row by its id.
     RemoveUnseen { visit: usize, is_doubtful: bool },
-    /// Somebody wrote the shared row, whatever it held.
+    /// A blind writer wrote the shared row, regardless of its content.
     Upsert(Row),
-    /// Somebody deleted the shared row.
+    /// Another program deleted the shared row.
     Remove,
-    /// Time passed.
+    /// Time passed, in milliseconds.
     Passed(i64),
 }
 
-/// What a request's cookie became.
+/// The change to a request's cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub(super) enum Cookie {
     Keep,
@@ -54,33 +54,33 @@ impl std::fmt::Debug for Cookie {
     }
 }
 
-/// Everything that is known of a round.
+/// All known facts about a round.
 pub(super) struct History {
-    /// Each actor's events in its own order.
+    /// The events of each actor, in their order.
     pub(super) actors: Vec<Vec<Event>>,
-    /// Of each request, how it met the session and what its cookie became.
+    /// For each request, how it found the session and the change to its cookie.
     pub(super) visits: Vec<(Opening, Cookie)>,
     pub(super) shared: SessionId,
     pub(super) shared_name: String,
-    /// The rows at the end; `true` where the row may be there by a lost reply.
+    /// The rows at the end; `true` if the row may exist because of a lost reply.
     pub(super) rows: HashMap<SessionId, (Row, bool)>,
-    /// Whether a run that began on an old snapshot may have been followed by one that began as if nothing had been.
+    /// Whether a run on an old snapshot may have been followed by a run that started as if the first had never happened.
     pub(super) may_begin_anew: bool,
-    /// Whether ends of cookies and rows are to be compared.
+    /// Whether the ends of cookies are compared.
     pub(super) compares_cookie_ends: bool,
     pub(super) compares_row_ends: bool,
 }
 
-/// A point of the search.
+/// A state of the search.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Point {
     placed: Vec<usize>,
     world: World,
-    /// What guests were told sessions are called.
+    /// The fingerprints of sessions that guests have seen.
     names: BTreeMap<Name, String>,
 }
 
-/// Whether there is such an order, starting from `world`.
+/// Returns whether there is such an order, starting from `world`.
 pub(super) fn is_serial(history: &History, world: World, options: &Options) -> bool {
     let names = BTreeMap::from([(Name::Shared, history.shared_name.clone())]);
     let start = Point {
@@ -118,7 +118,7 @@ impl Search<'_> {
         if !self.seen.insert(point.clone()) {
             return false;
         }
-        // What was over before another thing began came before it.
+        // An event that ended before another one began comes before it.
         let first_end = next.iter().map(|(_, event)| event.to).min();
         let possible = next
             .iter()
@@ -134,7 +134,7 @@ impl Search<'_> {
         false
     }
 
-    /// The points that an event may lead to.
+    /// Returns the states that an event may lead to.
     fn after(&self, point: &Point, what: &What) -> Vec<Point> {
         let mut after = point.clone();
         match what {
@@ -149,7 +149,7 @@ impl Search<'_> {
             What::RemoveUnseen { visit, is_doubtful } => {
                 let mut points = Vec::new();
                 if *is_doubtful {
-                    // Not tried, since nothing is known of the session's own row.
+                    // The deletion was not tried, because the outcome for the session's own row is unknown.
                     points.push(after.clone());
                     after.world.keeps_cookie(*visit);
                     points.push(after.clone());
@@ -171,13 +171,13 @@ impl Search<'_> {
                 let opening = self.history.visits[*visit].0;
                 let mut points = Vec::new();
                 points.extend(self.run(&after, *visit, opening, lines, *is_save, *is_doubtful));
-                // A blind deletion does not notice that there is nothing.
+                // A blind deletion does not notice that there is no row.
                 let is_open = self.history.may_begin_anew || is_blind_end(lines);
                 if opening == Opening::Again && is_open {
                     let first = Opening::First;
                     points.extend(self.run(&after, *visit, first, lines, *is_save, *is_doubtful));
                 }
-                // Whoever made no call on a snapshot need not run again to find out that its session is gone.
+                // A guest that made no call on a snapshot is not run again when its session turns out to be gone.
                 if self.history.may_begin_anew && opening == Opening::First && lines.is_empty() {
                     let again = Opening::Again;
                     points.extend(self.run(&after, *visit, again, lines, *is_save, *is_doubtful));
@@ -219,13 +219,13 @@ impl Search<'_> {
         }
         point.world.end(visit, is_save, self.options).ok()?;
         if is_doubtful {
-            // Nobody was told.
+            // The request did not learn the result.
             point.world.visits[visit].fate = fate;
         }
         Some(point)
     }
 
-    /// Whether the cookies and rows are what they became.
+    /// Returns whether the cookies and rows match the observed ones.
     fn is_end(&self, point: &Point) -> bool {
         let mut left = self.history.rows.clone();
         let mut ids: BTreeMap<Name, SessionId> = BTreeMap::new();
@@ -279,7 +279,8 @@ impl Search<'_> {
     }
 }
 
-/// Whether these calls end the session without having seen anything of it: what they were told is their own doing.
+/// Returns whether these calls end the session without having revealed any of its content: their results depend only on the
+/// guest's own calls.
 fn is_blind_end(lines: &[Line]) -> bool {
     let mut decided: HashSet<&str> = HashSet::new();
     let (mut decides_all, mut is_regenerated, mut is_ended) = (false, false, false);

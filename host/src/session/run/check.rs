@@ -1,4 +1,5 @@
-//! What a run on a snapshot owes the store before anything of it is believed, and how it goes on with a newer row.
+//! How a run that started from a snapshot is compared with the store before any of its results is used, and how it
+//! continues on a newer row.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,38 +11,39 @@ use crate::session::manager::Loaded;
 use crate::session::snapshots::Known;
 use crate::session::transaction::Base;
 
-/// Whether the row that a run stands on is the store's.
+/// Whether the row that a run started from is known to be the store's.
 pub(in crate::session) enum Check {
-    /// It came from there.
+    /// The row came from the store.
     Done,
-    /// It is a snapshot: the commit will tell, if there is one.
+    /// The row is a snapshot. The commit will compare it, if there is one.
     Due(Since),
-    /// It is a snapshot, and the store is asked beside the guest.
+    /// The row is a snapshot, and the store is being asked while the guest runs.
     UnderWay(Since, Loading),
 }
 
-/// When a snapshot's row was surely there: what vanished while a visit ran is another matter than what it came too late for.
+/// A time at which a snapshot's row certainly existed. A session that vanished while a visit ran is treated differently
+/// from a session that had ended before the visit came.
 #[derive(Clone, Copy)]
 pub(in crate::session) enum Since {
-    /// Some time before the visit began, which was then.
+    /// Some time before the visit began. The value is the start of the visit.
     BeforeVisit(Instant),
-    /// While it ran.
+    /// A time while the visit ran.
     DuringVisit,
 }
 
 impl Run {
-    /// Whether the row that the run stands on is the store's.
+    /// Returns whether the row that the run is based on is known to be the store's.
     pub(in crate::session) fn is_checked(&self) -> bool {
         matches!(self.check, Check::Done)
     }
 
-    /// Whether the run stands on a snapshot that nobody compares with the store yet.
+    /// Returns whether the run is based on a snapshot that is not being compared with the store yet.
     pub(in crate::session) fn is_check_due(&self) -> bool {
         matches!(self.check, Check::Due(_))
     }
 
-    /// Compares the snapshot that the run stands on, if it stands on one, with the store; goes on with the store's row where
-    /// nothing that was read differs there.
+    /// Compares the snapshot that the run is based on, if any, with the store. Continues on the store's row if no data that
+    /// was read differs there.
     ///
     /// # Errors
     /// As [`Run::refresh`].
@@ -61,7 +63,7 @@ impl Run {
         }
     }
 
-    /// The guest takes its time: asks the store now, so that it is known whether the session was there when the visit began.
+    /// Asks the store while a slow guest runs. The answer shows whether the session existed when the visit began.
     pub(in crate::session) fn check_beside(&mut self) {
         if let (Check::Due(since), Phase::Open(transaction)) = (&self.check, &self.phase)
             && let Some(base) = transaction.base()
@@ -71,8 +73,8 @@ impl Run {
         }
     }
 
-    /// Moves the log to the newest row that this process knows, now that it is the run's turn: whoever had it before left
-    /// that. Asks the store where others write the session, too.
+    /// Moves the log to the newest row that this process knows, which the previous holder of the session lock has left.
+    /// Asks the store if other processes write the session as well.
     ///
     /// # Errors
     /// As [`Run::refresh`].
@@ -93,11 +95,11 @@ impl Run {
         Ok(())
     }
 
-    /// Moves the log to the row as it is now.
+    /// Moves the log to the store's current row.
     ///
     /// # Errors
-    /// [`Stop::Conflict`] when the guest has seen what is different there, or the row is gone; as [`Stop::of`] when the store
-    /// does not give it.
+    /// [`Stop::Conflict`] when data that the guest has seen differs there, or the row is gone. As [`Stop::of`] when the
+    /// store does not return the row.
     pub(in crate::session) async fn refresh(&mut self) -> Result<(), Stop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             self.check = Check::Done;
@@ -107,7 +109,7 @@ impl Run {
         self.meet(loaded).await
     }
 
-    /// Goes on with what the store has.
+    /// Continues on the row that the store returned.
     async fn meet(&mut self, loaded: Loaded) -> Result<(), Stop> {
         let Some(base) = self.transaction()?.base().cloned() else {
             self.check = Check::Done;
@@ -129,7 +131,7 @@ impl Run {
         Ok(())
     }
 
-    /// The store has a newer row, and the guest has seen what is different there.
+    /// Handles a newer row in which data that the guest has seen differs.
     pub(super) fn is_newer(&mut self, newer: Arc<Base>) -> Stop {
         self.note_stale(&newer);
         Stop::Conflict(match self.is_checked() || self.turn.is_taken() {
@@ -138,7 +140,7 @@ impl Run {
         })
     }
 
-    /// The store has no such row: it vanished under the visit, unless that came too late for it.
+    /// Handles a missing row. The session vanished during the visit, unless the visit came after its end.
     pub(super) async fn is_gone(&mut self, id: SessionId) -> Stop {
         let was_there = match &mut self.check {
             Check::Done | Check::Due(Since::DuringVisit) => true,
@@ -168,7 +170,7 @@ impl Run {
     }
 }
 
-/// Who takes so long may have seen a session end and another begin.
+/// Returns whether so much time has passed since `since` that a session may have ended during the visit.
 fn took_long(since: Instant) -> bool {
     since.elapsed() > UNKNOWN_END_MAX
 }

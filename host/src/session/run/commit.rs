@@ -1,5 +1,5 @@
-//! How a run's changes become durable: one compare-and-swap, and again on the newer row while nothing that was read differs
-//! there.
+//! How a run's changes become durable: by one compare-and-swap, which is repeated on the newer row as long as no data that
+//! was read differs there.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -13,7 +13,7 @@ use crate::session::snapshots::{Known, Last};
 use crate::session::transaction::{Base, Planned};
 use crate::store::{Change, Verdict};
 
-/// How often a creation is tried whose reply is lost: each try may leave a row that nobody has the cookie of.
+/// How often a creation whose reply is lost is tried. Each try may leave a row whose cookie no client has.
 const CREATE_TRIES_MAX: u32 = 3;
 
 /// How one try to commit ended.
@@ -21,17 +21,17 @@ enum Try {
     Landed,
     /// Another commit came first.
     Overtaken,
-    /// It was a creation, and nothing is known of it: another id is needed.
+    /// The commit was a creation and its outcome is unknown: another id is needed.
     CreationLost,
 }
 
 impl Run {
-    /// Commits what the guest has done since the last commit, if the decision tables say so.
+    /// Commits the guest's changes since the last commit, if the decision tables in `policy` require it.
     ///
-    /// Cancel safety: none, see [`crate::store::SessionStore::commit_many`].
+    /// Not cancel safe; see [`crate::store::SessionStore::commit_many`].
     ///
     /// # Errors
-    /// Why it cannot be committed; then nothing of it is.
+    /// The reason why the changes cannot be committed. None of them is committed then.
     pub(in crate::session) async fn commit(&mut self, trigger: Trigger) -> Result<(), Stop> {
         let manager = Arc::clone(&self.manager);
         let options = &manager.options;
@@ -89,7 +89,7 @@ impl Run {
                         return Err(Stop::Store);
                     }
                 }
-                // It may have room where all together have none, or another request's change is what the table refuses.
+                // The session may fit without the folded changes, or the table may refuse the change of another request.
                 Err(Stop::TooLarge | Stop::Refused) if !convoy.is_empty() => {
                     convoy.turn_back();
                     goes_alone = true;
@@ -128,10 +128,10 @@ impl Run {
         }
     }
 
-    /// Another commit came first: from now on the session's requests go on one after the other, or one for several.
+    /// Reacts to a commit that came first. From now on, the session's requests proceed one at a time, or one commits for several.
     async fn give_way(&mut self, can_share: bool) -> Result<Option<Box<Landing>>, Stop> {
         let Some(before) = self.transaction()?.base().cloned() else {
-            // Somebody has the id that was just minted; the next try mints another.
+            // The id that was just generated is already in use. The next try generates another one.
             return self.check_deadline().map(|()| None);
         };
         self.manager.counters.conflicts.add_one();
@@ -152,7 +152,7 @@ impl Run {
             self.take_its_turn().await?;
         }
         self.check_deadline()?;
-        // Whoever had the turn has left a newer row, unless it was another process that came first.
+        // The previous holder of the lock has left a newer row, unless another process came first.
         self.catch_up().await?;
         if self
             .transaction()?
@@ -171,7 +171,7 @@ impl Run {
         Ok(())
     }
 
-    /// Whether requests of this session collide, and this one has no turn yet.
+    /// Returns whether requests contend for this session while this run does not hold its lock.
     pub(super) fn awaits_turn(&mut self) -> bool {
         if self.turn.is_taken() {
             return false;
@@ -193,7 +193,7 @@ impl Run {
         taken.map_err(|_| Stop::Busy)
     }
 
-    /// The commit is durable. `newest`: the row, where others have changed it by the same commit.
+    /// Handles a durable commit. `newest` is the row if changes of other requests were folded into the commit.
     fn landed(
         &mut self,
         facts: &Facts,
@@ -207,7 +207,7 @@ impl Run {
         self.take_over(facts, write, planned)
     }
 
-    /// Goes on with what was committed.
+    /// Continues the run on the row that was committed.
     pub(super) fn take_over(
         &mut self,
         facts: &Facts,
@@ -224,7 +224,7 @@ impl Run {
         self.change_cookie(facts, write, attributes, row_attributes)
     }
 
-    /// Keeps what was written under `id`, or moved away from there, for the session's next visit.
+    /// Remembers the row for the session's next visit. Marks `id` as ended if the row was deleted or moved to another id.
     fn remember(&mut self, id: &SessionId, newest: Option<&Arc<Base>>) {
         let stood_on_snapshot = !self.is_checked();
         self.check = Check::Done;
@@ -243,7 +243,7 @@ impl Run {
         }
     }
 
-    /// Nothing was to be written; the expiry may move, and the cookie may change.
+    /// Handles a commit that writes nothing. The expiry may still be moved, and the cookie may change.
     pub(super) fn left_unwritten(
         &mut self,
         facts: &Facts,

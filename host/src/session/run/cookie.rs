@@ -1,4 +1,4 @@
-//! What a commit means for the visitor's cookie, and the touch of a row that is not written.
+//! The effect of a commit on the visitor's cookie, and the touch of a row that is not written.
 
 use super::{Run, Stop};
 use crate::record::CookieAttributes;
@@ -8,7 +8,8 @@ use crate::session::policy::{self, Asked, CookieFacts, CookieFate, Expiry, Facts
 use crate::store::Touch;
 
 impl Run {
-    /// `attributes` are the session's as they stand now, `row_attributes` those the visitor's cookie was set with.
+    /// Decides the cookie change. `attributes` are the session's current ones; `row_attributes` are those that the
+    /// visitor's cookie was set with.
     pub(super) fn change_cookie(
         &mut self,
         facts: &Facts,
@@ -40,7 +41,7 @@ impl Run {
         Ok(())
     }
 
-    /// Has the row's expiry moved if it is time to: the answer does not wait for it.
+    /// Moves the row's expiry if that is due. The response does not wait for it.
     pub(super) fn touch(
         &mut self,
         attributes: &CookieAttributes,

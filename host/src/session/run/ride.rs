@@ -1,5 +1,5 @@
-//! How a run that waits for its turn has its changes written by another's commit, and how one whose turn it is takes others
-//! along.
+//! Folding from the side of a run: a run that waits for the session lock may have its changes committed by the holder, and
+//! a run that holds the lock includes the changes of waiting runs.
 
 use std::sync::Arc;
 
@@ -10,11 +10,11 @@ use crate::session::transaction::Planned;
 use crate::store::StoreErrorKind;
 
 impl Run {
-    /// Waits for the session's turn with its changes laid open; whoever has the turn may write them, which is what is
-    /// returned then. With `None` the turn is in hand.
+    /// Waits for the session lock while its changes are offered for folding. If the lock's holder writes them, returns the
+    /// result. `None` means that this run holds the lock.
     ///
     /// # Errors
-    /// [`Stop::Busy`] when there is no turn in time; [`Stop::Store`] when the commit that carried the changes failed.
+    /// [`Stop::Busy`] when the lock was not available in time. [`Stop::Store`] when the commit that included the changes failed.
     pub(super) async fn ride(&mut self) -> Result<Option<Box<Landing>>, Stop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(None);
@@ -30,7 +30,7 @@ impl Run {
         };
         match riders.withdraw(ticket) {
             Some(transaction) => self.phase = Phase::Open(transaction),
-            // It travels: a commit that was sent is settled, whatever the time.
+            // The changes are part of a commit. A commit that was sent is settled, even after the deadline.
             None => {
                 if let Some(landing) = self.take_back(rode.await.ok())? {
                     return Ok(Some(landing));
@@ -41,7 +41,7 @@ impl Run {
         Ok(None)
     }
 
-    /// Gives the transaction away, to whoever commits it.
+    /// Hands the transaction to the queue, so that the lock's holder can commit it.
     fn lay_open(&mut self) -> Result<Rider, Stop> {
         let (link, is_saved) = (self.link, self.is_saved);
         let down = Phase::Down(StoreErrorKind::Unavailable);
@@ -55,7 +55,7 @@ impl Run {
         }
     }
 
-    /// Has the transaction back; without a word of what became of it, it is lost.
+    /// Takes the transaction back. If the sender was dropped without a result, the transaction is lost.
     fn take_back(&mut self, ride: Option<Ride>) -> Result<Option<Box<Landing>>, Stop> {
         let (transaction, landing) = match ride.ok_or(Stop::Store)? {
             Ride::Landed(transaction, landing) => (transaction, Ok(Some(landing))),
@@ -66,7 +66,8 @@ impl Run {
         landing
     }
 
-    /// Another's commit has written this run's changes, which the store has confirmed thereby.
+    /// Continues after another run's commit has written this run's changes. That commit also confirms the row that this run
+    /// had started from.
     pub(super) fn rode(&mut self, landing: Box<Landing>) -> Result<(), Stop> {
         let Landing {
             facts,
@@ -82,7 +83,7 @@ impl Run {
         }
     }
 
-    /// Takes along those who wait for the turn that is in hand.
+    /// Folds the changes of runs that wait for the held lock into the planned commit.
     pub(super) fn take_along(&self, planned: &mut Planned, now_ms: i64) -> Convoy {
         let options = &self.manager.options;
         let riders = self.turn.riders_of(&planned.commit.id);

@@ -1,4 +1,5 @@
-//! What a run owes to the valid cookies that do not name its session: a logout ends all that they name, and the browser drops them.
+//! A run's duties towards valid cookies that do not name its session: a logout ends all sessions that they name, and the
+//! browser drops the cookies.
 
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use crate::session::transaction::Base;
 use crate::store::{Change, Commit, Verdict};
 
 impl Run {
-    /// The row of the visit's session is there. Without it the session would have been `absent`.
+    /// Notes that the row of the visit's session exists. Without it, the session would have been in state `absent`.
     pub(super) fn note_seen(&mut self, base: &Base, absent: Standing) {
         self.seen = Some(base.id.clone());
         // The visit's first run chooses among several sessions; a later run loads the session that was chosen.
@@ -22,10 +23,10 @@ impl Run {
         }
     }
 
-    /// Nothing of the session is to be written.
+    /// Handles a commit that writes no row of the session.
     ///
     /// # Errors
-    /// [`Stop::Several`] when that is because nothing tells which session is meant; as [`Run::commit`] for a logout.
+    /// [`Stop::Several`] when the guest wrote and it is unknown which session it meant. As [`Run::commit`] for a logout.
     pub(super) async fn may_leave_unwritten(
         &mut self,
         facts: &Facts,
@@ -42,10 +43,10 @@ impl Run {
         self.after_landing(facts).await
     }
 
-    /// What was to be written is. A logout goes on with whatever else the visit's cookies name.
+    /// Completes a commit. A logout also deletes the other sessions that the visit's cookies name.
     ///
     /// # Errors
-    /// As [`Stop::of`] when not all of that is known to be deleted; then the browser keeps its cookies.
+    /// As [`Stop::of`] when a session is not known to be deleted. The browser keeps its cookies then.
     pub(super) async fn after_landing(&mut self, facts: &Facts) -> Result<(), Stop> {
         match facts.ending == Ending::Destroyed || facts.was_destroyed {
             true => self.end_unseen().await,
@@ -53,7 +54,7 @@ impl Run {
         }
     }
 
-    /// Deletes several sessions that the guest has ended before it went on with a new one: while they are there, nothing is stored.
+    /// Deletes several sessions that the guest ended before it continued with a new one. Nothing is stored while they exist.
     ///
     /// # Errors
     /// As [`Run::after_landing`].
@@ -65,8 +66,9 @@ impl Run {
         Ok(())
     }
 
-    /// Deletes by id what the visit's cookies name and the run has seen no row of: a database server that lags may have one all
-    /// the same, and a logout must not leave it alive. Where that fails the browser keeps its cookies.
+    /// Deletes, by id, the sessions that the visit's cookies name and whose row the run has not seen. A lagging database
+    /// server may have such a row, and a logout must not leave it alive. If a deletion fails, the browser keeps its
+    /// cookies.
     async fn end_unseen(&mut self) -> Result<(), Stop> {
         if std::mem::replace(&mut self.has_ended_unseen, true) {
             return Ok(());
@@ -104,7 +106,7 @@ impl Run {
                     manager.tell_store_fault("could not delete a session", &error);
                     Err(Stop::of(error.kind))
                 }
-                // One that cannot be settled makes the answer a 503. To settle the others, too, would only delay it.
+                // A deletion that cannot be settled makes the response a 503. Settling the others as well would only delay it.
                 Verdict::RolledBack(_) | Verdict::Ambiguous(_) if ended.is_err() => continue,
                 Verdict::RolledBack(_) => self.settle_end(commit).await,
                 Verdict::Ambiguous(error) => {
@@ -130,13 +132,13 @@ impl Run {
         }
     }
 
-    /// Adds the ends of the other cookies of a visit that came with several, once it is known which session is its own.
+    /// Adds the expiry of the duplicate cookies of a visit with several sessions, once it is known which session is the visit's own.
     pub(super) fn with_strays(&self, own: CookieChange) -> CookieChange {
         let (Claim::Several(rivals), Phase::Open(transaction)) = (&self.claim, &self.phase) else {
             return own;
         };
-        // A session that vanished under the visit may have another cookie by now; and what the store has not deleted may be named
-        // again.
+        // If the session vanished during the visit, the browser may have another cookie by now. If the store failed to
+        // delete a session, its cookie may be needed to name it again.
         if transaction.standing() == Standing::Detached || self.has_store_failed {
             return own;
         }
@@ -166,7 +168,8 @@ impl Run {
             return own;
         }
         let own = match (own, transaction.id()) {
-            // The field of the session's own cookie follows the others: a client that dropped it takes it again.
+            // The `Set-Cookie` field of the session's own cookie follows the fields of the duplicates, so a client that
+            // dropped the cookie stores it again.
             (CookieChange::Keep, Some(id)) if hits_kept => CookieChange::Set {
                 value: manager.keys.load().sign(id),
                 attributes: transaction.row_attributes().clone(),

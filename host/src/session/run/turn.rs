@@ -1,4 +1,4 @@
-//! A visit's turn among the requests of its session: kept from its first conflict to its release, over all its runs.
+//! The session lock of a visit: kept from the visit's first conflict to its release, over all its runs.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use crate::session::manager::SessionManager;
 use crate::session::settle::jittered;
 use crate::session::slot::{NoTurn, SlotGuard};
 
-/// See the module.
+/// A visit's hold on the session lock, if it has one, and its conflicts so far.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Turn {
     slot: Option<SlotGuard>,
-    /// Conflicts met so far. The first may have been with a request of this process; with the slot in hand they are with
-    /// others.
+    /// Conflicts so far. The first may have been with a request of this process. Once the session lock is held, conflicts
+    /// are with other processes.
     conflicts: u32,
 }
 
-/// Waits between tries grow from the first to the second of these.
+/// The smallest and the largest wait between tries.
 const WAITS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
 
 impl Turn {
@@ -27,10 +27,10 @@ impl Turn {
         self.slot.is_some()
     }
 
-    /// Waits for the session's slot.
+    /// Waits for the session lock, unless it is already held.
     ///
     /// # Errors
-    /// When the queue is full, the deadline passes, or the request lost its `place` among those under way.
+    /// Fails when the queue is full, the deadline passes, or the reservation `place` is revoked.
     pub(in crate::session) async fn take(
         &mut self,
         manager: &Arc<SessionManager>,
@@ -44,27 +44,27 @@ impl Turn {
         Ok(())
     }
 
-    /// Those who wait for the slot that is in hand, if it is this session's: a visit whose session was gone keeps the old one's
-    /// turn and writes another session.
+    /// Returns the queue of requests that wait for the held lock, if it is the lock of session `id`. A visit whose session
+    /// was gone keeps the old session's lock and writes another session.
     pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<Riders>> {
         self.slot.as_ref().and_then(|slot| slot.riders_of(id))
     }
 
-    /// Keeps the slot that was waited for.
+    /// Keeps the lock that was waited for.
     pub(super) fn hold(&mut self, slot: SlotGuard) {
         self.slot = Some(slot);
     }
 
-    /// Another commit came first, before the slot was in hand.
+    /// Counts a commit that came first before the session lock was held.
     pub(super) fn note_conflict(&mut self) {
         self.conflicts += 1;
     }
 
-    /// Another process came first. The first few times that is answered at once, then after a wait that grows: two processes
-    /// that go on in step would disturb each other for ever.
+    /// Counts a conflict with another process. The first `eager_max` conflicts return at once. Later ones return after a
+    /// growing wait with jitter, since two processes that retry in step would disturb each other forever.
     ///
     /// # Errors
-    /// When the deadline passes.
+    /// Fails when the deadline passes.
     pub(super) async fn wait_for_others(
         &mut self,
         eager_max: u32,

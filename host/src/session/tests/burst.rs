@@ -1,4 +1,4 @@
-//! Many requests of one session at once: nobody's update is lost, and the price is known.
+//! Many concurrent requests of one session: no update is lost, and the cost in runs and store calls is bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,16 +11,16 @@ use super::house::House;
 use super::stubborn::Asked;
 use crate::record::SessionId;
 
-/// When the requests of a burst come.
+/// When the requests of a burst arrive.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Arrival {
-    /// All have read the same row before the first of them writes.
+    /// All requests have read the same row before the first of them writes.
     Together,
-    /// The n-th comes after n pauses.
+    /// The n-th request arrives after n yields.
     Staggered,
 }
 
-/// `get` and `set` to one more; the number that was written.
+/// Increments the number with `get` and `set`, and returns the number that was written.
 fn bump(
     house: &House,
     manager: &Arc<SessionManager>,
@@ -51,7 +51,7 @@ fn bump(
     })
 }
 
-/// Runs a burst of `writers` on each of `managers`; nobody is lost, and the store has each number once.
+/// Runs a burst of `writers` on each of `managers`. No update is lost, and each number is written once.
 async fn burst(house: &House, managers: &[Arc<SessionManager>], writers: usize, arrival: Arrival) {
     let id = house.make(None, &[("n", "0")]);
     let barrier = Arc::new(Barrier::new(writers * managers.len()));
@@ -74,7 +74,7 @@ async fn burst(house: &House, managers: &[Arc<SessionManager>], writers: usize, 
     assert_eq!(stored, Some(all.to_string()), "no update is lost");
 }
 
-/// Checks the price of bursts of all sizes, on a store whose calls give way `pauses` times.
+/// Checks the cost of bursts of all sizes, on a store whose calls yield `pauses` times.
 async fn check_price(arrival: Arrival, pauses: usize) {
     for writers in [1, 2, 3, 8, 32, 64] {
         let house = House::new();
@@ -165,7 +165,7 @@ async fn a_burst_of_adds_runs_nobody_again() {
         );
         let replaced = house.asked().await;
         let replaced = replaced.iter().filter(|asked| **asked == Asked::Replace);
-        // Each tried by itself; then one or two had a turn, and took the others along.
+        // Each request tried to commit by itself. Then one or two held the lock, and folded the changes of the others into their commits.
         assert!(replaced.count() <= writers + 2, "{writers} writers");
     }
 }
@@ -211,7 +211,7 @@ async fn whom_a_full_queue_turns_away_has_written_nothing() {
                     if number == 1 {
                         barrier.wait().await;
                     }
-                    // The slot is held while others come for it.
+                    // The lock is held while other requests wait for it.
                     for _ in 0..20 {
                         tokio::task::yield_now().await;
                     }

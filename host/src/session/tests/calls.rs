@@ -1,4 +1,4 @@
-//! Each call on the handle: what it gives, what it refuses, and that a refused call has changed nothing.
+//! The calls on the handle: their results and refusals, and that a refused call changes nothing.
 
 use std::sync::Mutex;
 
@@ -11,7 +11,7 @@ fn is_invalid<T>(told: &Result<T, CallError>) -> bool {
     matches!(told, Err(CallError::Guest(Error::Invalid(_))))
 }
 
-/// What a refused call says, if it is `invalid`.
+/// Returns the text of a refusal with `invalid`.
 fn complaint<T: std::fmt::Debug>(told: Result<T, CallError>) -> String {
     match told {
         Err(CallError::Guest(Error::Invalid(why))) => why,
@@ -19,7 +19,7 @@ fn complaint<T: std::fmt::Debug>(told: Result<T, CallError>) -> String {
     }
 }
 
-/// Runs calls on a session with some entries, and checks that they leave its row as it was.
+/// Runs calls on a session with some entries, and checks that its row is unchanged.
 async fn unchanged<F, Fut>(entries: &[(&str, &str)], calls: F)
 where
     F: FnMut(Session, u32) -> Fut + Send,
@@ -301,7 +301,7 @@ async fn a_fingerprint_names_the_session_and_is_no_credential() {
     assert!(!keys().sign(&id).contains(&told));
 }
 
-/// Every call that changes something, and `reload`.
+/// Makes every call that changes something, and `reload`.
 async fn changes(session: &Session) -> Vec<Result<(), CallError>> {
     vec![
         session.set("a", "9").await,

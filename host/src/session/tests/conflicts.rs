@@ -1,5 +1,5 @@
-//! What becomes of a run whose row another request has changed: applied to the newer row if what it saw is the same there,
-//! run again if not.
+//! Runs whose row another request has changed: the log is applied to the newer row if the data that the run saw is the same
+//! there. Otherwise the guest is run again.
 
 use super::super::{Options, Session, Unset};
 use super::guest::{Trap, answered, guest};
@@ -7,7 +7,7 @@ use super::house::House;
 use super::stubborn::Asked;
 use crate::record::SessionId;
 
-/// What a guest does before somebody else writes.
+/// A call of the guest before another program writes the row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Call {
     Get(&'static str),
@@ -27,7 +27,7 @@ enum Call {
 }
 
 async fn make(session: &Session, call: Call) -> Result<(), Trap> {
-    // A refusal is something that the guest has seen.
+    // A refusal also counts as data that the guest has seen.
     match call {
         Call::Get(key) => drop(session.get(key).await?),
         Call::ListKeys => drop(session.list_keys().await?),
@@ -47,7 +47,7 @@ async fn make(session: &Session, call: Call) -> Result<(), Trap> {
     Ok(())
 }
 
-/// How a row was before and how somebody else leaves it: its cookie's lifetime and its entries.
+/// The content of a row, before and after another program's write: its cookie's lifetime and its entries.
 type Content = (Option<i64>, &'static [(&'static str, &'static str)]);
 
 const BEFORE: Content = (None, &[("a", "1"), ("b", "2"), ("t", "\"text\"")]);
@@ -63,7 +63,7 @@ const OTHER_COOKIE: Content = (Some(90_000), BEFORE.1);
 const T_IS_NUMBER: Content = (None, &[("a", "1"), ("b", "2"), ("t", "3")]);
 const A_IS_TEXT: Content = (None, &[("a", "\"text\""), ("b", "2"), ("t", "\"text\"")]);
 
-/// How many runs a guest needs that makes these calls and then writes `z`, when the row becomes `after` in between.
+/// Returns how many runs a guest needs that makes these calls and then writes `z`, while the row becomes `after` in between.
 async fn runs(calls: &'static [Call], after: Content) -> u32 {
     let house = House::new();
     let id = house.make(BEFORE.0, BEFORE.1);
@@ -138,9 +138,9 @@ async fn a_run_that_saw_what_is_different_now_is_run_again() {
         (&[Call::Get("a"), Call::Clear], OTHER_A),
         (&[Call::Get("a"), Call::Reload], OTHER_A),
         (&[Call::Cookie, Call::Reload], OTHER_COOKIE),
-        // That the sum fitted depended on everything.
+        // Whether the sum fits depends on all entries.
         (&[Call::Add("a"), Call::Reload], OTHER_B),
-        // An addition that was refused and would not be now, and the other way round.
+        // An addition that was refused and would now succeed, and vice versa.
         (&[Call::Add("t")], T_IS_NUMBER),
         (&[Call::Add("a")], A_IS_TEXT),
     ];
@@ -246,8 +246,8 @@ async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() 
     assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
 }
 
-/// A guest that ends the session in some way after `calls`, while the row becomes another; runs, and what was asked of the
-/// store.
+/// Runs a guest that ends the session after `calls`, by `unset` or `destroy`, while the row changes. Returns the number of
+/// runs and the store calls.
 async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) {
     let house = House::with(Options {
         unset: Unset::Destroy,

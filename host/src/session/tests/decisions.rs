@@ -1,5 +1,5 @@
-//! What each kind of visit sends and stores: the table of express-session's consequences, row by row, under this host's
-//! defaults and under `express-1`'s.
+//! The cookies that each kind of visit sends and the rows that it stores: the decision table of express-session, row by
+//! row, with this host's defaults and with those of `express-1`.
 
 use super::super::{
     CookieChange, CookieOptions, Options, Outcome, Secure, Session, TouchPolicy, Unset,
@@ -8,21 +8,21 @@ use super::guest::{Trap, guest};
 use super::house::{House, presented, set_for};
 use super::stubborn::Asked;
 
-/// What a visit comes with.
+/// The cookie that a visit comes with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum With {
     Nothing,
-    /// A session whose cookie has a lifetime of ten minutes.
+    /// The cookie of a session with a lifetime of ten minutes.
     Lasting,
-    /// A session whose cookie has none.
+    /// The cookie of a session without a lifetime.
     Plain,
-    /// A cookie whose session is gone.
+    /// The cookie of a session that is gone.
     Dead,
-    /// A cookie that somebody has changed.
+    /// A cookie that was tampered with.
     Tampered,
 }
 
-/// What the guest does.
+/// An action of the guest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Do {
     Nothing,
@@ -92,13 +92,13 @@ async fn make(session: &Session, step: Do) -> Result<(), Trap> {
     Ok(())
 }
 
-/// What becomes of the visitor's cookie.
+/// The change to the visitor's cookie.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Cookie {
     Keep,
-    /// It is set for the session that it names already.
+    /// The cookie is set for the session that it already names.
     Same,
-    /// It is set for another session.
+    /// The cookie is set for another session.
     New,
     Expire,
 }
@@ -107,7 +107,7 @@ fn ours() -> Options {
     Options::default()
 }
 
-/// What `compat = "express-1"` fills in.
+/// Returns the options that `compat = "express-1"` sets.
 fn express_1() -> Options {
     Options {
         resave: true,
@@ -124,7 +124,7 @@ fn express_1() -> Options {
     }
 }
 
-/// One visit; a minute and more after its session was last used. What is sent, what is asked of the store, and the rows.
+/// Runs one visit, more than a minute after its session was last used. Returns the cookie change, the store calls and the number of rows.
 async fn visit(options: Options, with: With, steps: &[Do]) -> (Cookie, Vec<Asked>, usize) {
     let house = House::with(options);
     let entries = [("a", "1"), ("b", "2")];
@@ -169,13 +169,13 @@ async fn visit(options: Options, with: With, steps: &[Do]) -> (Cookie, Vec<Asked
     (fate, house.asked().await, house.rows())
 }
 
-/// The one of `all` that is called `word`.
+/// Returns the value in `all` whose name is `word`.
 fn named<T: Copy + std::fmt::Debug>(all: &[T], word: &str) -> T {
     let found = all.iter().find(|one| format!("{one:?}") == word);
     *found.unwrap_or_else(|| panic!("nothing is called {word}"))
 }
 
-/// Checks a table with the columns: what comes, what the guest does, the cookie, what the store is asked, the rows left.
+/// Checks a table. Its columns are: the visit's cookie, the guest's actions, the cookie change, the store calls, and the rows left.
 async fn check(profile: &str, options: impl Fn() -> Options, table: &str) {
     let lines = table.lines().map(str::trim);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
@@ -294,7 +294,7 @@ async fn under_express_1() {
         Tampered | Read                    | New    | Create               | 1
     ";
     check("express-1", express_1, table).await;
-    // What a route of a live app usually says of it.
+    // The options that a route of a live app usually sets.
     let usual = || Options {
         resave: false,
         save_uninitialized: false,

@@ -1,4 +1,4 @@
-//! A store that is down or gives nonsense: what the visitor is told, and that nothing is half done.
+//! A store that is down or returns invalid data: the visitor's answers, and the absence of half-done changes.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,7 +17,7 @@ use crate::store::StoreErrorKind;
 
 const REFUSED: (Refusal, CookieChange) = (Refusal::StoreUnavailable, CookieChange::Keep);
 
-/// Whether a call was told that the store is not there.
+/// Returns whether a call was refused because the store is unavailable.
 fn is_unavailable<T>(told: &Result<T, CallError>) -> bool {
     matches!(told, Err(CallError::Guest(Error::Unavailable(why))) if why.contains("did not answer"))
 }
@@ -97,17 +97,17 @@ async fn a_read_ends_with_the_request_that_it_was_for() {
         assert_eq!(failed(outcome).0, Trap::OfItself);
         let snapshots = house.counters().snapshots.get();
         assert_eq!(snapshots, u64::from(is_on_snapshot));
-        // It waits for all tasks of the manager, and the gate stays closed.
+        // This waits for all tasks of the manager while the gate stays closed.
         let asked = timeout(Duration::from_secs(5), house.asked()).await;
         assert_eq!(asked.expect("no task reads any more"), [Asked::Load]);
-        // The next visit begins on a snapshot, and the store is asked beside it.
+        // The next visit starts from a snapshot, and the store is asked while the guest runs.
         let reader = guest(|session, _| async move { Ok(session.get("n").await?) });
         answered(house.request(&id, reader).await);
         house.asked().await;
     }
 }
 
-/// Counts the warnings of this thread.
+/// Counts the warnings on this thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<AtomicUsize>);
 
@@ -166,7 +166,7 @@ async fn what_the_store_refuses_for_good_is_told_as_such_whether_it_reads_or_del
     house.store.will_load([Fate::Done, for_good()]);
     let reloading = guest(|session, _| async move { Ok(session.reload().await?) });
     assert_eq!(refused(house.request(&id, reloading).await), REFUSED);
-    // Now there is a snapshot, which is compared with the store beside the guest.
+    // Now there is a snapshot, which is compared with the store while the guest runs.
     house.store.will_load([for_good()]);
     assert_eq!(refused(house.request(&id, reader()).await), REFUSED);
     assert_eq!(house.counters().snapshots.get(), 1);
@@ -225,7 +225,7 @@ async fn a_save_or_reload_that_fails_is_told_and_refuses_the_answer() {
         for traps in [true, false] {
             let house = House::new();
             let id = house.make(Some(60_000), &[("n", "1")]);
-            // The store is back right after it.
+            // The store works again right afterwards.
             house.store.will_load([Fate::Done, Fate::DOWN]);
             house.store.will_commit([Fate::DOWN]);
             let outcome = house.request(

@@ -1,4 +1,4 @@
-//! Requests that wait for their session's turn: whoever has it writes their changes with its own, in one row write.
+//! Requests that wait for their session's lock: the holder writes their changes together with its own, in one row write.
 
 use std::sync::Arc;
 
@@ -11,16 +11,16 @@ use super::stubborn::{Asked, Fate, Gate};
 use crate::record::SessionId;
 use crate::store::StoreErrorKind;
 
-/// What a waiting request does.
+/// The actions of a waiting request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Does {
     /// Adds 1 to `n`.
     Add,
-    /// Writes a key of its own, and reads one that nobody writes.
+    /// Writes its own key, and reads a key that no request writes.
     SetOwn(&'static str),
     /// Adds 1 to `n` and sees the sum.
     Bump,
-    /// Writes to `n` what the holder writes there.
+    /// Writes the same value to `n` as the holder.
     SetSame,
 }
 
@@ -43,7 +43,7 @@ impl Does {
 
 type Waiting = JoinHandle<Outcome<u32, Trap>>;
 
-/// A house with a session whose turn is taken, and those who wait for it.
+/// A session whose lock is held, and the requests that wait for it.
 struct Jam {
     house: Arc<House>,
     id: SessionId,
@@ -53,12 +53,12 @@ struct Jam {
 }
 
 impl Jam {
-    /// The holder writes `n` to 10 and stays in its guest until the others wait.
+    /// The holder sets `n` to 10 and stays in its guest until the others wait.
     async fn of(all: &[Does]) -> Self {
         Self::behind(None, all).await
     }
 
-    /// As [`Jam::of`]; the holder also gives the session this lifetime.
+    /// Like [`Jam::of`], but the holder also gives the session this lifetime.
     async fn behind(max_age_ms: Option<i64>, all: &[Does]) -> Self {
         let house = Arc::new(House::new());
         let id = house.make(None, &[("n", "0"), ("still", "1")]);
@@ -86,7 +86,7 @@ impl Jam {
         });
         gate.arrival().await;
         let waiting = all.iter().map(|does| wait(&house, &id, *does)).collect();
-        // On a current-thread runtime, all of them get as far as they can.
+        // On a current-thread runtime, this lets each of them run as far as it can.
         for _ in 0..100 {
             tokio::task::yield_now().await;
         }
@@ -100,7 +100,7 @@ impl Jam {
         }
     }
 
-    /// Lets the holder go on; what it and the others are told, and how often each of these ran.
+    /// Lets the holder continue. Returns the outcomes of the holder and of the others, and the number of runs of the others.
     async fn dissolve(
         self,
     ) -> (

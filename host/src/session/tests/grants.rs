@@ -1,4 +1,4 @@
-//! What a guest may do by its grant: every call is held against it before anything else.
+//! Grants: every call is checked against the guest's grant first.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ fn told<T>(result: Result<T, CallError>) -> Told {
     }
 }
 
-/// Every call, in an order in which none spoils the next.
+/// Makes every call, in an order in which no call affects the next.
 async fn all_calls(session: &Session) -> [(&'static str, Told); 15] {
     [
         ("get", told(session.get("a").await)),
@@ -131,7 +131,7 @@ async fn keys_outside_of_the_patterns_are_neither_seen_nor_changed() {
             session.list_keys().await?,
             ["user", "cart.items", "cart.sum"]
         );
-        // Of each key, whether it may be read, written, deleted, added to, and incremented, which is both.
+        // For each key, whether the guest may read, write, delete, add and increment. An increment both reads and writes.
         let mut may = Vec::new();
         for key in ["secret", "user", "users", "cart.sum"] {
             may.push([

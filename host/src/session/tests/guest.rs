@@ -1,15 +1,15 @@
-//! A guest that is a closure: called once per run, with the run's session and number.
+//! A guest that is a closure. The closure is called once per run, with the run's session and number.
 
 use super::super::{Attempt, CallError, CookieChange, Error, Outcome, Refusal, Replay, Session};
 
-/// Why a run of a test's guest gave no answer.
+/// Why a run of a test guest gave no answer.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Trap {
-    /// A call was interrupted: the transaction knows why.
+    /// A call was interrupted; the transaction knows the reason.
     Interrupted,
     /// A call was refused, and the guest gave up.
     Told(Error),
-    /// The guest's own fault.
+    /// The guest itself failed.
     OfItself,
 }
 
@@ -22,7 +22,7 @@ impl From<CallError> for Trap {
     }
 }
 
-/// See the module.
+/// A guest that is a closure.
 pub(super) struct Guest<F> {
     body: F,
     replay: Replay,
@@ -30,7 +30,7 @@ pub(super) struct Guest<F> {
     pub(super) runs: u32,
 }
 
-/// A guest that may be run again.
+/// Returns a guest that may be run again.
 pub(super) fn guest<F, Fut>(body: F) -> Guest<F>
 where
     F: FnMut(Session, u32) -> Fut,
@@ -38,7 +38,7 @@ where
     guest_with(Replay::Possible, body)
 }
 
-/// A guest that answers `replay` when it is asked whether it may be run again.
+/// Returns a guest whose [`Attempt::replay`] returns `replay`.
 pub(super) fn guest_with<F, Fut>(replay: Replay, body: F) -> Guest<F>
 where
     F: FnMut(Session, u32) -> Fut,
@@ -47,7 +47,7 @@ where
     Guest { body, replay, runs }
 }
 
-/// A guest that increments `n` and answers the sum.
+/// Returns a guest that increments `n` and answers with the sum.
 pub(super) fn bump() -> impl Attempt<Answer = i64, Failure = Trap> {
     guest(|session, _| async move { Ok(session.increment("n", 1).await?) })
 }
@@ -72,7 +72,7 @@ where
     }
 }
 
-/// The answer of a transaction that was committed, and what becomes of the cookie.
+/// Returns the answer of a committed transaction, and the cookie change.
 #[track_caller]
 pub(super) fn answered<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (A, CookieChange) {
     match outcome {
@@ -81,7 +81,7 @@ pub(super) fn answered<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (A, Coo
     }
 }
 
-/// Why a transaction was given up, and what becomes of the cookie.
+/// Returns the reason why a transaction was given up, and the cookie change.
 #[track_caller]
 pub(super) fn refused<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Refusal, CookieChange) {
     match outcome {
@@ -90,7 +90,7 @@ pub(super) fn refused<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Refusal
     }
 }
 
-/// Why a guest gave no answer, and what becomes of the cookie.
+/// Returns the reason why a guest gave no answer, and the cookie change.
 #[track_caller]
 pub(super) fn failed<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Trap, CookieChange) {
     match outcome {

@@ -1,4 +1,4 @@
-//! What the tests of transactions stand in: a store, a clock that stands still, a manager, and visitors.
+//! The fixture for tests of transactions: a store, a manual clock, a manager, and visitors.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::store::memory::MemoryStore;
 pub(super) const NOW_MS: i64 = 1_795_000_000_000;
 const COOKIE_NAME: &str = "sid";
 
-/// See the module.
+/// The fixture: a store, a manual clock, and a manager.
 pub(super) struct House {
     pub(super) store: Arc<StubbornStore>,
     pub(super) clock: Clock,
@@ -32,7 +32,7 @@ pub(super) fn keys() -> KeyRing {
     KeyRing::new(vec![secret]).expect("a secret")
 }
 
-/// A request with these values of our cookie.
+/// Returns the cookies of a request with these session cookie values.
 pub(super) fn presented(values: &[String]) -> Presented {
     let mut headers = HeaderMap::new();
     for value in values {
@@ -42,7 +42,7 @@ pub(super) fn presented(values: &[String]) -> Presented {
     take_from(&mut headers, COOKIE_NAME)
 }
 
-/// The session that a cookie is set for.
+/// Returns the session that a cookie is set for.
 #[track_caller]
 pub(super) fn set_for(cookie: &CookieChange) -> SessionId {
     match cookie {
@@ -68,7 +68,7 @@ impl House {
         }
     }
 
-    /// A manager as another process on the same store has one.
+    /// Creates a manager like that of another process on the same store.
     pub(super) fn another_manager(&self) -> Arc<SessionManager> {
         let (options, clock) = (self.options.clone(), self.clock.clone());
         SessionManager::new(options, keys(), self.store.clone(), clock)
@@ -78,14 +78,14 @@ impl House {
         self.manager.counters()
     }
 
-    /// Makes a session whose cookie has this lifetime, as Express would: without a commit token.
+    /// Creates a session whose cookie has this lifetime, as Express would: without a commit token.
     pub(super) fn make(&self, max_age_ms: Option<i64>, entries: &[(&str, &str)]) -> SessionId {
         let id = SessionId::generate();
         self.overwrite(&id, max_age_ms, entries);
         id
     }
 
-    /// Writes a session's row without asking what it holds, as Express does.
+    /// Writes a session's row regardless of its content, as Express does.
     pub(super) fn overwrite(
         &self,
         id: &SessionId,
@@ -111,26 +111,26 @@ impl House {
         self.store.inner.overwrite(id, Bytes::from(data), ends_at_s);
     }
 
-    /// The row as it is, expired or not.
+    /// Returns the row, even if it has expired.
     pub(super) async fn row(&self, id: &SessionId) -> Option<SessionRecord> {
         let rows = self.store.inner.load_many(std::slice::from_ref(id), 0);
         rows.await.expect("the store in memory works").remove(0)
     }
 
-    /// The text in the row.
+    /// Returns the row's text.
     pub(super) async fn data(&self, id: &SessionId) -> Option<String> {
         let row = self.row(id).await?;
         Some(String::from_utf8(row.data.to_vec()).expect("JSON is UTF-8"))
     }
 
-    /// An entry of the row.
+    /// Returns an entry of the row.
     pub(super) async fn entry(&self, id: &SessionId, key: &str) -> Option<String> {
         let row = self.row(id).await?;
         let document = Document::parse(&row.data).expect("a session's row");
         document.get(key).map(str::to_owned)
     }
 
-    /// The id of a session that a guest is in, found by its fingerprint.
+    /// Finds, by its fingerprint, the id of the session that a guest uses.
     pub(super) async fn id_of(&self, session: &Session) -> SessionId {
         let name = session.fingerprint().await.expect("a grant");
         let name = name.expect("a session with a row");
@@ -139,19 +139,19 @@ impl House {
         found.expect("a row that was written through the store")
     }
 
-    /// Waits until a row was read. Call it on a current-thread runtime, where nobody sees a load half done.
+    /// Waits until a row was read. Call it on a current-thread runtime, where a load is never seen half done.
     pub(super) async fn loaded(&self) {
         while self.counters().loads.get() == 0 {
             tokio::task::yield_now().await;
         }
     }
 
-    /// How many rows there are.
+    /// Returns the number of rows.
     pub(super) fn rows(&self) -> usize {
         self.store.inner.row_count()
     }
 
-    /// A request over plain HTTP, with a session's cookie or without one, whose guest may do everything.
+    /// Returns a visit over plain HTTP, with or without a session's cookie, whose guest has all permissions.
     pub(super) fn visit(&self, id: Option<&SessionId>) -> Visit {
         let values: Vec<String> = id.iter().map(|id| keys().sign(id)).collect();
         Visit {
@@ -166,7 +166,7 @@ impl House {
         }
     }
 
-    /// One request with a session's cookie.
+    /// Runs one request with a session's cookie.
     pub(super) async fn request<A: Attempt>(
         &self,
         id: &SessionId,
@@ -176,7 +176,7 @@ impl House {
         self.manager.transact(visit, &mut guest).await
     }
 
-    /// One request without a cookie.
+    /// Runs one request without a cookie.
     pub(super) async fn first_request<A: Attempt>(
         &self,
         mut guest: A,
@@ -185,7 +185,7 @@ impl House {
         self.manager.transact(visit, &mut guest).await
     }
 
-    /// What the store was asked, touches that are under way included.
+    /// Returns the calls on the store, including touches that are under way.
     pub(super) async fn asked(&self) -> Vec<Asked> {
         self.manager.shutdown().await;
         self.store.take_asked()

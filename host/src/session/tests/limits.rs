@@ -1,4 +1,4 @@
-//! How large a session may grow: to the byte and to the key.
+//! The size limits of a session, to the byte and to the key.
 
 use super::super::{CallError, Error, Options};
 use super::guest::{answered, guest};
@@ -7,12 +7,12 @@ use crate::limits::{SESSION_BYTES_MAX, SESSION_KEY_BYTES_MAX, SESSION_KEYS_MAX};
 
 const TOO_LARGE: CallError = CallError::Guest(Error::TooLarge(65_536));
 
-/// A string of so many bytes as a JSON text, quotes included.
+/// Returns a string as a JSON text of `bytes` bytes, including the quotes.
 fn text(bytes: usize) -> String {
     format!("\"{}\"", "x".repeat(bytes - 2))
 }
 
-/// A session whose row is `bytes` long: its key `fill` makes it so.
+/// Creates a session whose row has `bytes` bytes; its key `fill` pads it.
 async fn sized(house: &House, bytes: usize, entries: &[(&str, &str)]) -> crate::record::SessionId {
     let mut entries = entries.to_vec();
     entries.push(("fill", "\"\""));
@@ -48,7 +48,7 @@ async fn a_session_of_65536_bytes_fits_and_one_more_does_not() {
 #[tokio::test]
 async fn a_new_entry_counts_with_its_key_its_comma_and_its_escapes() {
     let house = House::new();
-    // A key, and how many bytes it is in JSON.
+    // A key, and its length in JSON, in bytes.
     let control = "\u{1}".repeat(SESSION_KEY_BYTES_MAX);
     let cases = [
         ("k", 3),

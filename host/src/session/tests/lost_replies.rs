@@ -1,4 +1,4 @@
-//! Commits whose reply is lost: settled where something can tell what became of them, and otherwise given up.
+//! Commits whose reply is lost: they are settled if their outcome can be determined, and given up otherwise.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -17,7 +17,7 @@ const REFUSED: (Refusal, CookieChange) = (Refusal::StoreUnavailable, CookieChang
 async fn a_lost_reply_of_a_commit_that_landed_counts_once() {
     let house = House::new();
     let id = house.make(Some(60_000), &[("n", "1")]);
-    // A first one of ours, so that the row has a token.
+    // A first commit by Cloakroom, so that the row has a token.
     answered(house.request(&id, bump()).await);
     house.store.take_asked();
     house.store.will_commit([Fate::DoneReplyLost]);
@@ -108,7 +108,7 @@ async fn a_lost_commit_that_another_one_overtook_runs_again() {
     assert_eq!(house.counters().reruns.get(), 1);
 }
 
-/// The outcome of a commit that landed with its reply lost, after `meanwhile` has happened to the row.
+/// Returns the outcome of a commit that succeeded but whose reply was lost, after `meanwhile` has changed the row.
 async fn in_doubt(
     house: &House,
     id: &SessionId,

@@ -1,4 +1,4 @@
-//! Two processes on one store: the first re-runs come at once, later ones after a wait that grows.
+//! Two processes on one store: the first re-runs come at once, later ones after a growing wait.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use super::guest::{Trap, answered, guest, refused};
 use super::house::House;
 use crate::limits::EAGER_RERUNS_MAX;
 
-/// A request that another process overtakes `times` times: its runs, and whether it had to wait for a timer.
+/// Runs a request that another process overtakes `times` times. Returns its runs and whether it had to wait for a timer.
 async fn overtaken(times: u32, deadline: Duration) -> (u32, bool, Outcome<i64, Trap>) {
     let house = House::new();
     let id = house.make(None, &[("n", "0")]);
@@ -24,7 +24,7 @@ async fn overtaken(times: u32, deadline: Duration) -> (u32, bool, Outcome<i64, T
         }
     });
     let mut transaction = Box::pin(house.manager.transact(visit, &mut guest));
-    // Nothing waits here, unless for a timer.
+    // Only a timer makes the transaction wait here.
     let (has_waited, outcome) = match futures_util::poll!(&mut transaction) {
         std::task::Poll::Ready(outcome) => (false, outcome),
         std::task::Poll::Pending => (true, transaction.as_mut().await),

@@ -1,4 +1,4 @@
-//! Runs that must not or cannot be made again, and what ends the waiting: effects, bodies that are gone, deadlines.
+//! Runs that must not or cannot be repeated, and the limits of waiting: effects, missing bodies, deadlines.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use super::house::House;
 use super::stubborn::Asked;
 use crate::quota::{Quotas, Resource, Totals};
 
-/// A guest that may not be run again reads `a`, somebody else writes `key`, the guest writes `z`.
+/// A guest with the given `replay` reads `a`, another program writes `key`, and the guest writes `z`.
 async fn overtaken(replay: Replay, key: &'static str) -> (House, crate::record::SessionId, bool) {
     let house = House::new();
     let id = house.make(Some(60_000), &[("a", "1"), ("b", "1")]);
@@ -144,7 +144,7 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
     assert_eq!(answered(outcome.await).0, 2);
 }
 
-/// One client's requests that wait for a session's turn would otherwise keep all others from the host.
+/// Without this, the requests of one client that wait for a session lock could keep all other clients from the host.
 #[tokio::test]
 async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
     let house = House::new();

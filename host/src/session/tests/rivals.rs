@@ -1,4 +1,4 @@
-//! Visits with several valid cookies: one at most is the session's, no row is left without a cookie, and a logout ends all of them.
+//! Visits with several valid cookies: at most one is the session's, no row is left without a cookie, and a logout ends all of them.
 
 use super::super::{CookieChange, Options, Refusal, Start, Visit};
 use super::guest::{Trap, answered, bump, guest, refused};
@@ -7,7 +7,7 @@ use super::stubborn::{Asked, Fate};
 use crate::limits::{SESSION_IDS_MAX, SESSION_SET_COOKIES_MAX};
 use crate::record::{CookieAttributes, SessionId};
 
-/// A visit with the cookies of these sessions.
+/// Returns a visit with the cookies of these sessions.
 fn visit(house: &House, ids: &[&SessionId]) -> Visit {
     let values: Vec<String> = ids.iter().map(|id| keys().sign(id)).collect();
     Visit {
@@ -16,7 +16,7 @@ fn visit(house: &House, ids: &[&SessionId]) -> Visit {
     }
 }
 
-/// What is done about the session's own cookie, and where others are expired.
+/// Returns the change to the session's own cookie, and the places where duplicate cookies are expired.
 fn parts(cookie: CookieChange) -> (CookieChange, Vec<CookieAttributes>) {
     match cookie {
         CookieChange::WithStrays { own, strays } => (*own, strays),
@@ -24,7 +24,7 @@ fn parts(cookie: CookieChange) -> (CookieChange, Vec<CookieAttributes>) {
     }
 }
 
-/// Where other cookies may be beside one of the host alone.
+/// The places where duplicate cookies may be, in addition to a cookie of the host alone.
 const OTHERS: [(Option<&str>, &str); 2] =
     [(Some("www.example.com"), "/"), (Some("example.com"), "/")];
 
@@ -175,7 +175,7 @@ async fn a_logout_ends_every_session_that_is_named() {
                     async move {
                         drop(session.list_keys().await?);
                         if live < count {
-                            // A server that lagged shows the row only now.
+                            // Only now does a lagging server show the row.
                             house.overwrite(late, None, &[]);
                         }
                         Ok(session.destroy().await?)
@@ -338,7 +338,7 @@ async fn for_a_name_that_browsers_bind_nothing_is_guessed() {
     assert_eq!(answered(outcome), (7, CookieChange::Keep));
 }
 
-/// What a random visit's guest does.
+/// The action of a random visit's guest.
 #[derive(Clone, Copy, Debug)]
 enum Do {
     Read,
@@ -347,7 +347,7 @@ enum Do {
     Destroy,
 }
 
-/// What a random cookie names.
+/// The session that a random cookie names.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Named {
     Live,
@@ -356,7 +356,7 @@ enum Named {
     Corrupt,
 }
 
-/// Small random numbers, the same in each run.
+/// A generator of small random numbers, which are the same in each run.
 struct Dice(u64);
 
 impl Dice {

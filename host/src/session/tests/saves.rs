@@ -1,4 +1,4 @@
-//! `save` and `reload`: commits in the middle of a run, which cannot be taken back.
+//! `save` and `reload`: commits in the middle of a run, which cannot be undone.
 
 use super::super::{CookieChange, Options, Refusal, Session};
 use super::guest::{Trap, answered, failed, guest, refused};

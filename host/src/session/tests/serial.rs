@@ -1,5 +1,5 @@
-//! The property test on the store in memory. `CLOAKROOM_TEST_SEED` (a number) replays a case, `CLOAKROOM_TEST_CASES` says how
-//! many are run from there.
+//! The property test on the in-memory store. `CLOAKROOM_TEST_SEED` (a number) replays a case; `CLOAKROOM_TEST_CASES` sets
+//! how many cases are run from there.
 
 use std::sync::Arc;
 

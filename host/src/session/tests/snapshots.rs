@@ -1,4 +1,4 @@
-//! Visits that begin on what the host remembers of their session: one question less for the store, and never an old answer.
+//! Visits that start from a snapshot of their session: they save one store read, and never give an outdated answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use super::house::House;
 use super::stubborn::{Asked, Fate};
 use crate::record::SessionId;
 
-/// A guest that answers what `n` is.
+/// Returns a guest that answers with the value of `n`.
 fn read() -> impl super::super::Attempt<Answer = Option<String>, Failure = Trap> {
     guest(|session, _| async move { Ok(session.get("n").await?) })
 }
 
-/// A session that this host has written once: it remembers it, and expects the next visit to write.
+/// Creates a session that this host has written once. The host remembers it, and expects the next visit to write.
 async fn remembered(house: &House) -> SessionId {
     let id = house.make(None, &[("n", "1")]);
     assert_eq!(answered(house.request(&id, bump()).await).0, 2);
@@ -22,7 +22,7 @@ async fn remembered(house: &House) -> SessionId {
     id
 }
 
-/// Another process ends the session.
+/// Ends the session as another process would.
 async fn end(manager: &Arc<SessionManager>, house: &House, id: &SessionId) {
     let mut destroy = guest(|session, _| async move { Ok(session.destroy().await?) });
     answered(manager.transact(house.visit(Some(id)), &mut destroy).await);
@@ -93,7 +93,7 @@ async fn a_visit_that_began_on_an_old_snapshot_of_an_ended_session_may_begin_a_n
     assert!(house.row(&id).await.is_none(), "under its own id");
 }
 
-/// A request that takes `pause` and then writes, in the middle of which `manager` ends the session.
+/// Runs a request that takes `pause` and then writes, while `manager` ends the session.
 async fn overtaken_by_an_end(
     house: &House,
     manager: &Arc<SessionManager>,
@@ -128,13 +128,13 @@ async fn overtaken_by_an_end(
 
 #[tokio::test]
 async fn a_visit_that_a_logout_overtakes_starts_no_new_session() {
-    // Long enough for the store to have been asked meanwhile.
+    // Long enough for the store to be asked meanwhile.
     let house = House::new();
     let another = house.another_manager();
     let cookie = overtaken_by_an_end(&house, &another, Duration::from_millis(20)).await;
     assert_eq!(cookie, CookieChange::Keep);
     assert_eq!(house.rows(), 0);
-    // In the same process it is known at once.
+    // In the same process, the end is known at once.
     let own = Arc::clone(&house.manager);
     let cookie = overtaken_by_an_end(&house, &own, Duration::ZERO).await;
     assert_eq!(cookie, CookieChange::Keep);

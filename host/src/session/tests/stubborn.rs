@@ -1,4 +1,4 @@
-//! The store in memory with a will of its own: it writes down what it is asked, and fails, loses replies or waits when told.
+//! The in-memory store with controllable faults. It records the calls, and fails, loses replies or waits on command.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use crate::store::{
     Change, Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
 };
 
-/// What the store was asked.
+/// A call on the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// A row was read.
@@ -23,9 +23,9 @@ pub(super) enum Asked {
     Replace,
     /// A row was replaced and got another id.
     Move,
-    /// A row was deleted if it was still what had been read.
+    /// A row was deleted if it had not changed since it was read.
     Delete,
-    /// A row was deleted whatever it held.
+    /// A row was deleted regardless of its content.
     BlindDelete,
     /// A row's expiry was moved.
     Touch,
@@ -43,22 +43,22 @@ impl Asked {
     }
 }
 
-/// What becomes of one load or commit.
+/// The outcome of one load or commit.
 #[derive(Clone, Debug)]
 pub(super) enum Fate {
-    /// It is done.
+    /// It succeeds.
     Done,
-    /// It is not done, and the store says so.
+    /// It is not performed, and the store returns an error.
     Fails(StoreErrorKind),
-    /// It is not done: the store rolled it back for another transaction, and the row is as it was.
+    /// It is not performed: the store rolled it back for another transaction, and the row is unchanged.
     RolledBack,
-    /// It is done, and the reply is lost.
+    /// It is performed, and the reply is lost.
     DoneReplyLost,
-    /// It is not done, and the reply is lost.
+    /// It is not performed, and the reply is lost.
     NotDoneReplyLost,
-    /// It is not done now but by [`StubbornStore::deliver`], and the reply is lost.
+    /// It is performed later, by [`StubbornStore::deliver`], and the reply is lost.
     LateReplyLost,
-    /// The store waits at the gate, then this becomes of it.
+    /// It waits at the gate and then has this outcome.
     Held(Arc<Gate>, Box<Fate>),
 }
 
@@ -66,7 +66,7 @@ impl Fate {
     pub(super) const DOWN: Self = Self::Fails(StoreErrorKind::Unavailable);
 }
 
-/// A place where a call on the store waits until the test lets it go on.
+/// A point where a store call waits until the test lets it continue.
 #[derive(Debug)]
 pub(super) struct Gate {
     arrived: Semaphore,
@@ -81,12 +81,12 @@ impl Gate {
         })
     }
 
-    /// What waits here first.
+    /// Returns an outcome that waits at this gate first.
     pub(super) fn then(self: &Arc<Self>, fate: Fate) -> Fate {
         Fate::Held(Arc::clone(self), Box::new(fate))
     }
 
-    /// Waits until the store has come to the gate.
+    /// Waits until a store call has reached the gate.
     pub(super) async fn arrival(&self) {
         self.arrived.acquire().await.expect("never closed").forget();
     }
@@ -101,13 +101,13 @@ impl Gate {
     }
 }
 
-/// See the module.
+/// The in-memory store with controllable faults.
 #[derive(Debug)]
 pub(super) struct StubbornStore {
     pub(super) inner: Arc<MemoryStore>,
-    /// How often each call lets others go on before and after it is done.
+    /// How often each call yields before and after it is performed.
     pub(super) pauses: AtomicUsize,
-    /// Whether rows are said to keep commit tokens.
+    /// Whether the store claims that rows keep commit tokens.
     pub(super) keeps_tokens: AtomicBool,
     state: Mutex<State>,
 }
@@ -117,7 +117,7 @@ struct State {
     asked: Vec<Asked>,
     loads: VecDeque<Fate>,
     commits: VecDeque<Fate>,
-    /// What becomes of all that nothing else is told for.
+    /// The outcome of all calls without a specific outcome.
     rest: Fate,
     late: Vec<Commit>,
     /// The ids of rows that were to be created.
@@ -146,32 +146,32 @@ impl StubbornStore {
         })
     }
 
-    /// What becomes of the next loads, in order.
+    /// Sets the outcomes of the next loads, in order.
     pub(super) fn will_load(&self, fates: impl IntoIterator<Item = Fate>) {
         self.state().loads.extend(fates);
     }
 
-    /// What becomes of the next commits, in order.
+    /// Sets the outcomes of the next commits, in order.
     pub(super) fn will_commit(&self, fates: impl IntoIterator<Item = Fate>) {
         self.state().commits.extend(fates);
     }
 
-    /// What becomes of everything else, touches included.
+    /// Sets the outcome of all other calls, including touches.
     pub(super) fn will(&self, rest: Fate) {
         self.state().rest = rest;
     }
 
-    /// What it was asked since the last time.
+    /// Returns the calls since the last invocation.
     pub(super) fn take_asked(&self) -> Vec<Asked> {
         std::mem::take(&mut self.state().asked)
     }
 
-    /// The ids of rows that were to be created, in order.
+    /// Returns the ids of rows that were to be created, in order.
     pub(super) fn ids(&self) -> Vec<SessionId> {
         self.state().ids.clone()
     }
 
-    /// Has the statements arrive that were on their way when the link broke.
+    /// Performs the statements that were in transit when the connection broke.
     pub(super) async fn deliver(&self, now_s: i64) -> Vec<Verdict> {
         let late = std::mem::take(&mut self.state().late);
         self.inner.commit_many(&late, now_s).await
@@ -187,7 +187,7 @@ impl StubbornStore {
         }
     }
 
-    /// What becomes of it, after the wait at its gate.
+    /// Returns the final outcome, after the wait at its gates.
     async fn settled(&self, mut fate: Fate) -> Fate {
         self.pause().await;
         while let Fate::Held(gate, then) = fate {

@@ -1,4 +1,4 @@
-//! Express-session's formulas against the manager, over every combination of what they ask; and what the cookie is.
+//! The formulas of express-session compared with the manager, for every combination of their inputs; and the cookie's attributes.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::house::{House, NOW_MS, presented, set_for};
 use super::stubborn::Asked;
 use crate::record::{CookieAttributes, Document, SameSite};
 
-/// One visit, as far as express-session's formulas ask.
+/// One visit, reduced to the inputs of express-session's formulas.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     resave: bool,
@@ -45,8 +45,8 @@ impl Case {
         self.writes || self.writes_after
     }
 
-    /// express-session's `shouldSetCookie`, but for a new session that `save` has stored unchanged: its row would be an
-    /// orphan there.
+    /// `shouldSetCookie` of express-session, except for a new session that `save` has stored unchanged. In express-session,
+    /// its row would be an orphan.
     fn sets_cookie(self) -> bool {
         if self.is_known {
             self.rolling || (self.has_max_age && self.is_modified())
@@ -55,9 +55,9 @@ impl Case {
         }
     }
 
-    /// express-session's `shouldSave` at the end of the response.
+    /// `shouldSave` of express-session at the end of the response.
     fn saves_at_end(self) -> bool {
-        // `savedHash`: whether it is set, and whether the session is the same since.
+        // `savedHash`: whether it is set, and whether the session is unchanged since then.
         let is_saved = match (self.saves, self.is_known && !self.resave) {
             (true, _) => !self.writes_after,
             (false, true) => !self.is_modified(),
@@ -69,7 +69,7 @@ impl Case {
         !is_saved
     }
 
-    /// express-session's `shouldTouch`, but for what `save` has just given its whole life.
+    /// `shouldTouch` of express-session, except for a session whose lifetime `save` has just renewed.
     fn touches(self) -> bool {
         self.is_known && !self.saves_at_end() && !self.saves
     }
@@ -140,11 +140,11 @@ async fn express_sessions_formulas_hold_for_every_combination() {
             assert_eq!(cookie, CookieChange::Keep, "{case:?}");
         }
     }
-    // Of the 128 known ones 64 by rolling and 24 by a change; of the new ones all but 8.
+    // Of the 128 known sessions, 64 by `rolling` and 24 by a change; of the new ones, all but 8.
     assert_eq!(sets, 208);
 }
 
-/// A new session that is written to over such a link: the attributes of its cookie, if it gets one, and whether it has a row.
+/// Writes to a new session over such a link. Returns the attributes of its cookie, if one is set, and whether it has a row.
 async fn new_over(cookie: CookieOptions, is_secure: bool) -> (Option<CookieAttributes>, bool) {
     let house = House::with(Options {
         cookie,

@@ -12,7 +12,7 @@ use super::stubborn::{Asked, Fate};
 
 #[tokio::test]
 async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
-    // Lifetime, time since the last use, whether a reading visit touches, and whether one that asks for it does.
+    // Lifetime, time since the last use, whether a visit that only reads touches, and whether one that calls `touch` does.
     let cases = [
         (Duration::from_secs(86_400), 60_000, false, true),
         (Duration::from_secs(86_400), 61_000, true, true),

@@ -1,4 +1,4 @@
-//! Sessions that end while a request works on them: never written back, and their visitor's cookie is left alone.
+//! Sessions that end while a request uses them: they are never written back, and their visitor's cookie is not changed.
 
 use super::super::{CallError, CookieChange, Error, Session};
 use super::guest::{answered, guest};
@@ -13,7 +13,7 @@ enum End {
     Destroyed,
     /// Another request gives it another id.
     Renewed,
-    /// Its time is over.
+    /// Its lifetime is over.
     Expired,
 }
 
@@ -33,7 +33,7 @@ async fn end(house: &House, id: &SessionId, how: End) {
     }
 }
 
-/// What every detached run is: empty and writable, and without a name.
+/// Checks the properties of every detached run: the session is empty and writable, and has no fingerprint.
 async fn look_around(session: &Session) -> Result<(), CallError> {
     assert_eq!(session.get("a").await?, None);
     assert_eq!(session.list_keys().await?, Vec::<String>::new());
@@ -71,7 +71,7 @@ async fn a_run_whose_row_vanished_runs_again_without_a_session() {
     }
 }
 
-/// Changes that each write something, and after which nothing may be in the store.
+/// Changes that each write something. After any of them, the store must contain nothing.
 #[derive(Clone, Copy, Debug)]
 enum Last {
     Set,

@@ -1,4 +1,4 @@
-//! The guest's changes in order, bounded, and what each does to a session.
+//! The guest's changes in order, up to a bound, and the effect of each on a session.
 
 use std::collections::HashSet;
 
@@ -9,37 +9,39 @@ use super::super::Error;
 use super::super::policy::Ending;
 use super::{FreshCookie, Limits, Working};
 
-/// One change.
+/// One change to a session.
 #[derive(Clone)]
 pub(in crate::session) enum Op {
-    /// Writes an entry. The value is JSON, checked.
+    /// Writes an entry. The value is valid JSON.
     Set { key: String, value: String },
     /// Removes an entry.
     Delete { key: String },
-    /// Adds to an integer; absent counts as 0.
+    /// Adds to an integer. An absent entry counts as 0.
     Add { key: String, delta: i64 },
     /// Removes all entries.
     Clear,
-    /// Gives it this id.
+    /// Gives the session this id.
     Renew { id: SessionId },
-    /// Gives it this id and no entries.
+    /// Gives the session this id and removes all entries.
     Regenerate { id: SessionId },
-    /// Ends it.
+    /// Ends the session.
     Destroy,
-    /// Ends it for this request.
+    /// Ends the session for this request only.
     Drop,
-    /// Gives it a lifetime from `now_ms` on.
+    /// Gives the session a lifetime that starts at `now_ms`.
     SetMaxAge {
         max_age_ms: Option<i64>,
         now_ms: i64,
     },
-    /// Starts its lifetime afresh.
+    /// Restarts the session's lifetime.
     Touch { now_ms: i64 },
 }
 
 impl Op {
+    /// Applies the change.
+    ///
     /// # Errors
-    /// Why it cannot be; then nothing changed.
+    /// The reason why the change is refused. Nothing has changed then.
     pub(super) fn apply(
         &self,
         working: &mut Working,
@@ -134,7 +136,8 @@ fn sum(document: &Document, key: &str, delta: i64) -> Result<i64, Error> {
         .ok_or_else(|| Error::Invalid(format!("the sum for `{key}` does not fit in 64 bits")))
 }
 
-/// Sets an entry if the session stays within its limits, or shrinks: what another program made too large can be made smaller.
+/// Sets an entry if the session stays within its limits or shrinks. A session that another program made too large can thus
+/// be made smaller.
 fn set_within(
     document: &mut Document,
     key: &str,
@@ -149,14 +152,14 @@ fn set_within(
         )));
     }
     let value = &*limits.charset.encode(value);
-    // A key's byte is at most six in JSON: `\u0001`.
+    // A byte of a key takes at most six bytes in JSON: `\u0001`.
     let bytes_added_max = 6 * key.len() + value.len() + 8;
     change_within(document, limits, bytes_added_max, |document| {
         document.set(key, value);
     })
 }
 
-/// Changes a session that grows by at most `bytes_added_max`; nothing if it would pass its limit.
+/// Applies a change by which the session grows by at most `bytes_added_max`. Changes nothing if the session would exceed its limit.
 fn change_within(
     document: &mut Document,
     limits: Limits,
@@ -164,7 +167,7 @@ fn change_within(
     change: impl FnOnce(&mut Document),
 ) -> Result<(), Error> {
     let bytes_before = document.json_len();
-    // Only where it could be too much is it tried on a copy.
+    // Only a change that may exceed the limit is tried on a copy.
     if bytes_before + bytes_added_max <= limits.bytes_max {
         change(document);
         return Ok(());
@@ -179,7 +182,7 @@ fn change_within(
     Ok(())
 }
 
-/// No text of a lifetime and its end in a row is longer than this, their names included.
+/// An upper bound on the text of a lifetime and its end in a row, including their names.
 const LIFETIME_BYTES_MAX: usize = 128;
 
 fn set_lifetime(document: &mut Document, max_age_ms: Option<i64>, now_ms: i64) {
@@ -188,19 +191,19 @@ fn set_lifetime(document: &mut Document, max_age_ms: Option<i64>, now_ms: i64) {
     document.set_cookie(cookie);
 }
 
-/// The changes of one segment, from the last commit on.
+/// The changes of one segment: those since the last commit.
 #[derive(Default)]
 pub(super) struct Log {
     ops: Vec<Op>,
     bytes: usize,
     is_overflown: bool,
-    /// The keys whose value is the log's own doing, whatever the row holds.
+    /// The keys whose value the log determines, whatever the row contains.
     decided: HashSet<String>,
     decides_all: bool,
 }
 
 impl Log {
-    /// Adds a change that was done.
+    /// Adds a change that was applied.
     pub(super) fn push(&mut self, op: Op) {
         if self.is_overflown {
             return;
@@ -215,7 +218,7 @@ impl Log {
             }
             _ => {}
         }
-        // A guest that fills in one value again and again needs one entry.
+        // A guest that writes the same key repeatedly needs only one log entry.
         if let (Some(Op::Set { key: last, .. }), Op::Set { key, .. }) = (self.ops.last(), &op)
             && last == key
         {
@@ -224,7 +227,7 @@ impl Log {
         self.bytes += op.bytes();
         self.ops.push(op);
         if self.ops.len() > SESSION_LOG_OPS_MAX || self.bytes > SESSION_LOG_BYTES_MAX {
-            // The working copy knows what is to be written; only another row cannot be reached any more.
+            // The working copy still contains the data to be written. The changes just can no longer be applied to another row.
             *self = Self {
                 is_overflown: true,
                 ..Self::default()
@@ -232,33 +235,33 @@ impl Log {
         }
     }
 
-    /// The changes in order; none if it is overflown.
+    /// Returns the changes in order; none if the log has overflowed.
     pub(super) fn ops(&self) -> &[Op] {
         &self.ops
     }
 
-    /// Whether it became too long to be applied to another row.
+    /// Returns whether the log became too long to be applied to another row.
     pub(super) fn is_overflown(&self) -> bool {
         self.is_overflown
     }
 
-    /// Whether what `key` holds now does not depend on the row.
+    /// Returns whether the current value of `key` is independent of the row.
     pub(super) fn decides(&self, key: &str) -> bool {
         self.decides_all || self.decided.contains(key)
     }
 
-    /// Whether nothing that the guest can see depends on the row's entries.
+    /// Returns whether everything that the guest can see is independent of the row's entries.
     pub(super) fn decides_all(&self) -> bool {
         self.decides_all
     }
 
-    /// Whether the guest changed anything but the end of the session's lifetime.
+    /// Returns whether the guest changed anything other than the end of the session's lifetime.
     pub(super) fn has_changes(&self) -> bool {
         let changes = |op: &Op| !matches!(op, Op::Touch { .. });
         self.is_overflown || self.ops.iter().any(changes)
     }
 
-    /// Whether any change could have been refused on another row.
+    /// Returns whether any change could have been refused on another row.
     pub(super) fn depends_on_base(&self) -> bool {
         let depends =
             |op: &Op| matches!(op, Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. });

@@ -1,4 +1,4 @@
-//! What a run commits: the change of the row, and what the session is when it has landed.
+//! The commit of a run: the change to the row, and the session's state once the commit is durable.
 
 use std::sync::Arc;
 
@@ -12,45 +12,45 @@ use super::log::Log;
 use super::reads::Reads;
 use super::{Base, Transaction, Working};
 
-/// A commit, and what the session is when it has landed.
+/// A commit, and the session's state once it is durable.
 pub(in crate::session) struct Planned {
     pub(in crate::session) commit: Commit,
-    /// Where it can be recognised, if it writes a row.
+    /// The token by which the commit can be recognised, if it writes a row.
     pub(in crate::session) token: Option<CommitToken>,
     after: Option<Arc<Base>>,
 }
 
 impl Planned {
-    /// Whether it needs no base: a blind deletion.
+    /// Returns whether the commit needs no base, because it is a blind deletion.
     pub(in crate::session) fn is_blind(&self) -> bool {
         matches!(self.commit.change, Change::Delete { base: None })
     }
 
-    /// What the row is when it has landed, if there is one.
+    /// Returns the row that the commit leaves, if any.
     pub(in crate::session) fn after(&self) -> Option<&Arc<Base>> {
         self.after.as_ref()
     }
 
-    /// Whether it writes the row in its place: others' changes of the same row can go with it.
+    /// Returns whether the commit replaces the row under the same id. Changes of other requests to the same row can be folded into it.
     pub(in crate::session) fn is_replacement(&self) -> bool {
         matches!(&self.commit.change, Change::Update { new_id: None, .. })
     }
 
-    /// Writes a later state of the row instead: this commit's and what others have done on top of it.
+    /// Replaces the row to be written by a later state, which contains this commit's changes and those folded on top of them.
     pub(in crate::session) fn write_instead(&mut self, last: &Base) {
         if let Change::Update { record, .. } = &mut self.commit.change {
             *record = last.record.clone();
         }
     }
 
-    /// Is written by another's commit on top of its change: the row bears that one's token.
+    /// Marks this plan as folded into another commit: its row has that commit's tokens.
     pub(in crate::session) fn bear(&mut self, tokens: &TokenHistory) {
         if let Some(after) = self.after.as_mut().and_then(Arc::get_mut) {
             after.record.tokens = tokens.clone();
         }
     }
 
-    /// The id that the row moves to.
+    /// Returns the id that the row moves to.
     pub(in crate::session) fn new_id(&self) -> Option<&SessionId> {
         match &self.commit.change {
             Change::Update { new_id, .. } => new_id.as_ref(),
@@ -60,7 +60,7 @@ impl Planned {
 }
 
 impl Transaction {
-    /// The commit that does `write`; `None` where that is nothing.
+    /// Plans the commit that performs `write`. Returns `None` if nothing is to be written.
     pub(in crate::session) fn plan(
         &self,
         write: Write,
@@ -102,7 +102,7 @@ impl Transaction {
         })
     }
 
-    /// The row to be written, with the cookie's expiry made new.
+    /// Returns the row to be written, with the cookie's expiry renewed.
     fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Arc<Base>, CommitToken) {
         let base = self.base.as_ref().map(|base| &base.record);
         let created_at_s = base.and_then(|row| row.created_at_s);
@@ -129,7 +129,7 @@ impl Transaction {
         (after, token)
     }
 
-    /// The commit is durable: a new segment starts on what was written.
+    /// Starts a new segment on the row that was written, once the commit is durable.
     pub(in crate::session) fn landed(&mut self, planned: Planned) {
         let ending = self.working.ending;
         self.log = Log::default();

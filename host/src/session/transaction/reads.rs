@@ -1,4 +1,4 @@
-//! What a guest has seen of the row: if it is the same on a newer row, the run is as good there.
+//! The parts of the row that a guest has seen. If they are the same in a newer row, the run is valid there as well.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,8 @@ use super::log::Log;
 
 /// The reads of one segment.
 ///
-/// Names, not values: what was seen is what the transaction's base holds, then and after every rebase.
+/// Only the names of keys are stored. The values that the guest saw are those of the transaction's base, at the time of the
+/// read and after every rebase.
 #[derive(Default)]
 pub(super) struct Reads {
     keys: HashSet<String>,
@@ -38,12 +39,12 @@ impl Reads {
         self.cookie = true;
     }
 
-    /// The id of a row never changes; it is a read only against a blind deletion.
+    /// Notes that the guest saw the id. The id of a row never changes, so this matters only to a blind deletion.
     pub(super) fn note_id(&mut self) {
         self.id = true;
     }
 
-    /// Counts what the success of these changes told the guest: that they fitted, which depends on everything.
+    /// Notes what the success of these changes revealed to the guest: that they fit, which depends on all entries.
     pub(super) fn note_log(&mut self, log: &Log) {
         if log.depends_on_base() {
             self.note_all();
@@ -54,7 +55,7 @@ impl Reads {
         self.keys.is_empty() && !self.all && !self.cookie && !self.id
     }
 
-    /// Whether all that was seen in `old` is the same in `new`.
+    /// Returns whether everything that was seen in `old` is the same in `new`.
     pub(super) fn hold(&self, old: &Document, new: &Document) -> bool {
         let keys_hold = self.keys.iter().all(|key| old.get(key) == new.get(key));
         let all_holds = !self.all || old.has_same_entries(new);

@@ -1,10 +1,10 @@
-//! One request in the model: what each of its calls does and says.
+//! One request in the model: the effect and the result of each of its calls.
 
 use super::super::super::{Options, Unset};
 use super::super::script::{Call, Said};
 use super::{Content, Ending, Fate, Name, Standing, Visit};
 
-/// What a call says in the model: ids by their names there.
+/// The result of a call in the model. Ids are replaced by their names.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::session::property) enum Reply {
     Said(SaidKind),
@@ -23,7 +23,7 @@ pub(in crate::session::property) enum SaidKind {
 }
 
 impl Reply {
-    /// Whether a real guest was told the same; names are compared by the caller.
+    /// Returns whether a real guest received the same result. The caller compares the names.
     pub(in crate::session::property) fn is_like(&self, said: &Said, compares_ends: bool) -> bool {
         match (self, said) {
             (Self::Named(name), Said::Name(real)) => name.is_some() == real.is_some(),

@@ -1,4 +1,4 @@
-//! What happens beside a round's requests: blind writes as Express makes them, and a clock that jumps.
+//! Events during a round's requests: blind writes, as Express makes them, and clock jumps.
 
 use super::super::script::{KEYS, Rng, pause};
 use super::super::serial::{Event, What};
@@ -8,7 +8,7 @@ use crate::record::{Document, SessionId, SessionRecord, TokenHistory};
 use crate::store::{Change, Commit};
 
 impl Case {
-    /// What happens beside the requests: blind writes, the clock.
+    /// Produces blind writes and clock jumps during the requests.
     pub(super) fn bystander<'a>(
         &'a self,
         shared: &'a SessionId,

@@ -1,4 +1,4 @@
-//! One request of a round: how it is made, and what is known of it when it is over.
+//! One request of a round: how it is made, and the facts that are known about it afterwards.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::{COOKIE_NAME, Case};
 use crate::cookie::{KeyRing, Presented, take_from};
 use crate::record::SessionId;
 
-/// What a request did.
+/// The observed behaviour of a request.
 pub(super) struct Told {
     pub(super) opening: Opening,
     pub(super) cookie: Cookie,
@@ -127,7 +127,7 @@ impl Case {
     }
 }
 
-/// What became of what a request did last.
+/// Whether the last segment of a request happened.
 #[derive(Clone, Copy, PartialEq)]
 enum End {
     Happened,
@@ -140,8 +140,8 @@ impl Told {
         matches!(self.refusal, Some(Refusal::Conflict | Refusal::BodyGone))
     }
 
-    /// Without a lost reply a refused request changed nothing, but for a logout: it may have deleted its own row before the store failed
-    /// at the row that its cookie names.
+    /// Removes doubtful segments if no reply was lost: a refused request changed nothing then. The exception is a logout,
+    /// which may have deleted its own row before the store failed on the row that its cookie names.
     pub(super) fn drop_doubt_unless(&mut self, may_be_lost: bool) {
         let is_logout = |event: &Event| matches!(event.what, What::RemoveUnseen { is_doubtful, .. } if is_doubtful);
         if may_be_lost || self.events.iter().any(is_logout) {
@@ -153,7 +153,7 @@ impl Told {
     }
 }
 
-/// A request's segments: from each `save` that was done to the next.
+/// Returns a request's segments, each of which ends at a successful `save` or at the end of the request.
 fn events(
     visit: usize,
     guest: &Guest,
@@ -165,7 +165,7 @@ fn events(
     let mut events = Vec::new();
     let (mut lines, mut begun) = (Vec::new(), from);
     let mut fails_at_save = false;
-    // Whether it was destroyed, though the guest may have gone on with a new session.
+    // Whether the session was destroyed, even if the guest continued with a new one.
     let (mut is_dropped, mut is_ended, mut is_destroyed) = (false, false, false);
     for line in &guest.lines {
         match &line.call {
@@ -178,7 +178,7 @@ fn events(
             _ => {}
         }
         match (&line.call, &line.said) {
-            // Nothing is saved, and what was read goes on to count.
+            // Nothing is saved, and earlier reads still count.
             (Call::Save, Said::Done) if is_dropped => {}
             (Call::Save, Said::Done) => {
                 events.push(Event {
@@ -201,7 +201,7 @@ fn events(
             _ => lines.push(line.clone()),
         }
     }
-    // A guest that makes no call goes on without a store, and its cookie stays as it is.
+    // A guest that makes no call does not need the store, and its cookie stays unchanged.
     if guest.lines.is_empty() && is_untouched {
         return events;
     }

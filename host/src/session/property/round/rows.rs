@@ -1,4 +1,4 @@
-//! The rows that a case starts from, and what a row says.
+//! The initial rows of a case, and the content of a row.
 
 use bytes::Bytes;
 
@@ -11,7 +11,7 @@ use crate::record::{
 use crate::store::{Change, Commit, Verdict};
 
 impl Case {
-    /// A first row: ours, one of Express, or none.
+    /// Creates the first row: one of Cloakroom, one of Express, or none.
     pub(super) async fn make_row(&self, id: &SessionId, rng: &mut Rng) {
         let max_age_ms = rng.pick(&[None, Some(60_000), Some(2_000_000)]);
         let (data, expires_at_s) = self.row_text(max_age_ms, rng);
