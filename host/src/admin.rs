@@ -1,7 +1,7 @@
-//! The interface for whoever runs the host, on a listener of its own: its guests and their versions, metrics, health.
+//! The admin interface for the operator, on a separate listener: guests and their versions, metrics and health.
 //!
-//! Knows guests, the way in for new versions, and what is counted; knows no visitor, no cookie and no session's data. What cannot be
-//! seen from here (connections, requests under way) is told by whoever opens it.
+//! Knows guests, the deployment of versions and counters. Has no access to visitors, cookies or session data. The module that
+//! opens the interface supplies the numbers that are not available here (connections and requests in progress).
 
 pub(crate) mod access;
 mod client;
@@ -38,37 +38,37 @@ use access::{Needs, Reach};
 use reply::{Refusal, Reply, problem};
 use upload::Uploads;
 
-/// Who may call.
+/// The access control of the interface.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What callers show.
+    /// The token that clients must present.
     pub token: Option<Token>,
-    /// Where it listens: on an address of this machine alone less is asked of callers.
+    /// The address of the listener. On a loopback address, fewer requests need the token.
     pub listen: SocketAddr,
 }
 
-/// The interface. Until it is opened, and from the first moment of the shutdown, it answers that the host is not ready.
+/// The admin interface. Before it is opened, and from the start of the shutdown on, it reports that the host is not ready.
 pub struct Admin {
     options: Options,
     parts: ArcSwapOption<Parts>,
     uploads: Uploads,
 }
 
-/// What it tells of and acts on.
+/// The parts of the host that the interface reports on and controls.
 pub struct Parts {
     /// The guests.
     pub registry: Arc<GuestRegistry>,
-    /// The way in for new versions.
+    /// Validates and deploys new versions.
     pub admission: Arc<Admission>,
-    /// Everybody's sessions, for their totals.
+    /// The session manager, for its counters.
     pub sessions: Arc<SessionManager>,
-    /// The store, for its latency and standing.
+    /// The store, for its latency and availability.
     pub store: Arc<Metered>,
-    /// Cancelled from the first moment of the shutdown.
+    /// Cancelled at the start of the shutdown.
     pub shutdown: CancellationToken,
-    /// When the host began to serve, in seconds since the epoch.
+    /// The time at which the host started to serve, in seconds since the epoch.
     pub serves_since_s: i64,
-    /// Tells what only whoever opened it knows.
+    /// Adds metrics that are only available to the module that opens the interface.
     pub others: Box<dyn Fn(&Scrape) + Send + Sync>,
 }
 
@@ -87,7 +87,7 @@ impl fmt::Debug for Parts {
 }
 
 impl Admin {
-    /// An interface that is not open yet: it says that the host lives and is not ready.
+    /// Creates an interface that is not open yet. It reports that the host is alive and not ready.
     pub fn new(options: Options) -> Arc<Self> {
         Arc::new(Self {
             options,
@@ -96,19 +96,19 @@ impl Admin {
         })
     }
 
-    /// The host serves.
+    /// Opens the interface, when the host starts to serve.
     pub fn open(&self, parts: Parts) {
         self.parts.store(Some(Arc::new(parts)));
     }
 
-    /// The host serves no more: lets go of all its parts.
+    /// Closes the interface and drops its references to the parts of the host.
     pub fn close(&self) {
         self.parts.store(None);
     }
 
-    /// Answers one request of `peer`.
+    /// Handles one request of `peer`.
     ///
-    /// Cancel safety: a component that is under way and not live yet is withdrawn when the call is dropped.
+    /// Cancel safety: dropping the future withdraws a component that is being deployed and not live yet.
     pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -167,11 +167,12 @@ impl Admin {
         }
     }
 
-    /// A store that is down does not make the host unready: every host has the same store, so a load balancer would take all of
-    /// them out, and with them all that needs no session. One that only a restart can mend does: it is this host's alone.
+    /// Returns the response to `/readyz`. An unavailable store does not make the host unready: all hosts use the same store, so
+    /// a load balancer would remove all of them, including for requests that need no session. A store that needs a restart of
+    /// the host makes it unready, because that concerns this host only.
     fn readiness(&self) -> Response<Body> {
         match self.working_parts() {
-            // Callers need no token for this, and the reason names files: it is in the log alone.
+            // This request needs no token, and the reason names files. It is therefore only in the log.
             Ok(parts) if parts.store.halted().is_some() => *problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "the session store is not written any more; the log says why: restart the host",
@@ -194,7 +195,7 @@ impl Admin {
         parts.ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, not_there))
     }
 
-    /// The parts of a host that is not about to stop.
+    /// Returns the parts, unless the host is shutting down.
     fn working_parts(&self) -> Result<Arc<Parts>, Refusal> {
         let parts = self.parts()?;
         if parts.shutdown.is_cancelled() {
@@ -205,7 +206,7 @@ impl Admin {
     }
 }
 
-/// What a path is.
+/// The resource that a path names.
 enum Target {
     Alive,
     Ready,

@@ -1,5 +1,5 @@
-//! The house put together: a checked configuration becomes parts, the parts become one [`App`], and the app serves until it is
-//! told to stop. The one place that knows all parts; decides nothing that one of them could decide.
+//! Assembles the host. Builds the parts from a checked configuration, joins them into one [`App`], and serves until shutdown.
+//! This is the only module that knows all the parts. It makes no decision that one of the parts could make.
 
 mod admin;
 mod descriptors;
@@ -55,53 +55,53 @@ pub struct App {
     admission: Arc<Admission>,
     registry: Arc<GuestRegistry>,
     sessions: Arc<SessionManager>,
-    /// What reads and writes the guests' own cookies.
+    /// Reads and writes the guests' own cookies.
     jar: Arc<Jar>,
     keys: Keys,
     store: OpenStore,
-    /// The store, as all use it.
+    /// The store with its metrics. Every part of the host accesses the store through this value.
     metered: Arc<Metered>,
     connections: Arc<ConnectionCount>,
     desk: Option<Desk>,
     clock: Clock,
-    /// Whether no other host compiles on its guests' runtime.
+    /// Whether this host created its guest runtime. It is false for hosts that share a runtime in one process.
     owns_runtime: bool,
-    /// None where expired rows are left to somebody else.
+    /// `None` if this host does not delete expired rows.
     reaper: Option<reaper::Options>,
-    /// What it was built from, to tell what changes.
+    /// The configuration the host was built from. A reload compares the new configuration with it.
     config: Config,
-    /// None where it is never read again.
+    /// `None` if the host never reads its configuration again.
     reloads: Option<Reloads>,
 }
 
-/// What a host takes from the outside world, for whoever lets it run in another one: a test moves its clock.
+/// Overrides for the parts of the outside world that a host depends on. A test, for example, supplies a clock that it can move.
 pub struct Surroundings {
     /// Wall-clock time.
     pub clock: Clock,
-    /// Puts something in front of the store that the configuration names: what looks on, or lets it fail.
+    /// Wraps the configured store, for example to observe its calls or to make them fail.
     pub in_front: InFront,
-    /// What runs the guests, beside that of other hosts in this process; `None`: one of its own.
+    /// The runtime that runs the guests, shared with other hosts in this process. With `None` the host creates its own.
     pub runtime: Option<guest::Runtime>,
-    /// Whether it waits for its guests.
+    /// When the host loads its first guests.
     pub guests: FirstGuests,
-    /// Who sees every request and may answer in a guest's place.
+    /// A hook that sees every request and may answer it in place of a guest.
     pub attendant: Option<Arc<dyn Attendant>>,
 }
 
-/// Makes of a store what the host uses in its place.
+/// Takes the configured store and returns the store that the host uses instead.
 pub type InFront = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore> + Send>;
 
-/// When a host's first guests come.
+/// The time at which a host loads its first guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum FirstGuests {
-    /// Before it starts, all of them; one that is refused keeps it from starting.
+    /// All guests are loaded before the host starts. The host does not start if one of them is refused.
     #[default]
     AtTheStart,
-    /// Whenever somebody admits them: until then there is nothing behind their routes.
+    /// Guests are loaded when a caller deploys them. Until then, no guest answers on their routes.
     Later,
 }
 
-/// The machine's clock, and the store itself; guests at the start, attended by nobody.
+/// Uses the system clock, the unwrapped store and a new runtime, loads all guests before the start, and has no request hook.
 impl Default for Surroundings {
     fn default() -> Self {
         Self {
@@ -115,18 +115,19 @@ impl Default for Surroundings {
 }
 
 impl App {
-    /// Builds every part: reads and compiles the guests, opens the store, lays out the routes.
+    /// Builds every part: reads and compiles the guests, opens the store and creates the route table.
     ///
     /// # Errors
-    /// Every fault that was found, not only the first; or that a store which may be named rightly cannot be reached.
+    /// Returns every fault that was found, not only the first. Returns a failure if the store cannot be reached, even though
+    /// its configuration may be correct.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         Self::build_in(config, Surroundings::default()).await
     }
 
-    /// As [`App::build`], in surroundings of the caller's.
+    /// Builds the host as [`App::build`] does, with the given overrides.
     ///
     /// # Errors
-    /// As [`App::build`].
+    /// Returns the errors of [`App::build`].
     pub async fn build_in(config: Config, surroundings: Surroundings) -> Result<Self, StartError> {
         let Surroundings {
             clock,
@@ -146,7 +147,7 @@ impl App {
         );
         let options = settings::session(&config);
         let owns_runtime = runtime.is_none();
-        // Hosts that share a runtime are those of a test.
+        // Only hosts of a test share a runtime.
         let server = match owns_runtime {
             true => descriptors::provide(&config).map_err(StartError::Failed)?,
             false => config.server.clone(),
@@ -218,18 +219,18 @@ impl App {
         })
     }
 
-    /// A listener on the configuration's address; its own `local_addr` says which port the system chose for port 0.
+    /// Binds a listener to the configured address. For port 0, its `local_addr` returns the port that the system chose.
     ///
     /// # Errors
-    /// When the address is taken, not this machine's, or not for this user to open.
+    /// Returns an error if the address is in use, does not belong to this machine, or may not be opened by this user.
     pub async fn bind(&self) -> Result<TcpListener, Failure> {
         let bound = TcpListener::bind(self.listen).await;
         let elsewhere = "--listen ADDRESS:PORT, CLOAKROOM_LISTEN or `listen` in the file";
         bound.map_err(|error| Failure::to_listen(self.listen, &error, elsewhere))
     }
 
-    /// The same host with an admin interface, which is ready from now until `shutdown` is cancelled and lasts as long as
-    /// [`App::run`]. Call it when visitors can connect.
+    /// Adds an admin interface to the host. The interface reports "ready" from this call until `shutdown` is cancelled, and
+    /// stays open until [`App::run`] returns. Call this once visitors can connect.
     #[must_use]
     pub fn with_desk(self, desk: Option<Desk>, shutdown: &CancellationToken) -> Self {
         if let Some(desk) = &desk {
@@ -238,7 +239,7 @@ impl App {
         Self { desk, ..self }
     }
 
-    /// Reads its configuration again, while it runs, whenever that is wanted.
+    /// Reads the configuration again at every request that `reloads` receives while the host runs.
     #[must_use]
     pub fn with_reloads(self, reloads: Reloads) -> Self {
         Self {
@@ -247,29 +248,30 @@ impl App {
         }
     }
 
-    /// Its sessions, for whoever counts or inspects them.
+    /// Returns the session manager, for example to count or inspect sessions.
     pub fn sessions(&self) -> &Arc<SessionManager> {
         &self.sessions
     }
 
-    /// Its guests, for whoever lists and changes them.
+    /// Returns the guest registry, for example to list or change guests.
     pub fn guests(&self) -> &Arc<GuestRegistry> {
         &self.registry
     }
 
-    /// What answers its requests, for whoever counts them.
+    /// Returns the request handler, for example to read its request counters.
     pub fn handler(&self) -> &Arc<Handler> {
         &self.handler
     }
 
-    /// The way in for new versions of its guests.
+    /// Returns the [`Admission`], which validates and deploys new guest versions.
     pub fn admission(&self) -> &Arc<Admission> {
         &self.admission
     }
 
-    /// Serves `listener` until `shutdown` is cancelled and all that was under way is settled.
+    /// Serves `listener` until `shutdown` is cancelled, then waits up to the grace period each for the requests, sessions and
+    /// other work in progress.
     ///
-    /// Cancel safety: dropping it cuts connections and may leave commits unsettled, as a crash would.
+    /// Cancel safety: dropping the future cuts connections and may leave commits unresolved, as a crash would.
     pub async fn run(self, listener: TcpListener, shutdown: CancellationToken) {
         let renewals = self.renew_until(&shutdown);
         let reaper_shutdown = CancellationToken::new();
@@ -284,7 +286,7 @@ impl App {
         };
         server::run(listener, front, self.listener, self.connections, shutdown).await;
 
-        // Requests whose clients were cut go on to their deadline: their commits may have been sent already.
+        // A request whose client was disconnected runs until its deadline, because its commit may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
         within(grace, "sessions", self.sessions.shutdown()).await;
         if self.owns_runtime {
@@ -305,7 +307,8 @@ impl App {
         tracing::info!("stopped");
     }
 
-    /// Brings in what changes on disk and in the configuration, until the host is told to stop.
+    /// Starts the tasks that apply changes of component files and reload the configuration. They run until `shutdown` is
+    /// cancelled.
     fn renew_until(&self, shutdown: &CancellationToken) -> TaskTracker {
         let renewals = TaskTracker::new();
         if self.config.server.watch {
@@ -323,19 +326,19 @@ impl App {
     }
 }
 
-/// What runs a configuration's guests, for several hosts of it in this process.
+/// Creates a runtime for the guests of a configuration. Several hosts of this process can share it.
 ///
 /// # Errors
-/// When the machine does not let us have the memory.
+/// Returns an error if the system refuses the memory.
 pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
     guests::runtime(&config.guests, &config.server)
 }
 
-/// Finds what is wrong with a configuration beyond its text: routes that exclude each other, components that do not load.
-/// Opens no store and listens nowhere. Returns warnings about settings that are valid but will not work today.
+/// Finds faults of a configuration that its text alone does not show: conflicting routes and components that do not load. Opens
+/// no store and no listener. Returns warnings about settings that are valid but will not work at present.
 ///
 /// # Errors
-/// Every fault that was found.
+/// Returns every fault that was found.
 pub async fn check(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
@@ -352,10 +355,10 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
     }
 }
 
-/// As [`check`], of the guests alone: what can be said of a configuration that is refused as a whole.
+/// Checks the guests as [`check`] does, and nothing else. This works for a configuration that was refused as a whole.
 ///
 /// # Errors
-/// A fault for every guest that cannot be loaded.
+/// Returns a fault for every guest that cannot be loaded.
 pub async fn check_guests(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
@@ -389,7 +392,7 @@ async fn within(grace: Duration, what: &'static str, end: impl Future<Output = (
     }
 }
 
-/// The handler as the server sees it.
+/// The handler as a [`server::Service`].
 #[derive(Clone)]
 struct Front {
     handler: Arc<Handler>,

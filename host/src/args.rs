@@ -1,4 +1,4 @@
-//! The command line: its words and their help. Knows nothing of what they do.
+//! The command line: its options and their help. Independent of what the commands do.
 
 mod inspect;
 mod new;
@@ -130,84 +130,84 @@ Examples:
 Exit codes: that of the first test command that failed, else 0; 1 a guest was not built; 2 the command line or the configuration
 is at fault.";
 
-/// The command line.
+/// The parsed command line.
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cloakroom", version, about = ABOUT, long_about = LONG_ABOUT, after_help = EXAMPLES)]
 #[command(arg_required_else_help = true, max_term_width = 120)]
 pub struct Args {
-    /// What to do.
+    /// The command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// The commands of `cloakroom`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Serve a component, or the guests and routes of a configuration
     Serve(Serve),
-    /// Serve a project and build it anew whenever its sources change
+    /// Serve a project and build it again whenever its sources change
     Dev(Dev),
-    /// Name every fault of a configuration and exit
+    /// Check a configuration, report every fault and exit
     Check(Check),
     /// Build a project's guests and run their tests
     Test(Test),
-    /// List, swap and take back the guests of a running host
+    /// List, deploy and roll back the guests of a running host
     Guests(Guests),
     /// Write a new project for a guest
     New(New),
-    /// Tell what a component is and what it would be granted
+    /// Show the properties of a component and its grants
     Inspect(Inspect),
-    /// Copy the sessions of one store to another, examine stores, and use the first server of a list again
+    /// Copy the sessions of one store to another, check stores, and return to the first server of a store
     Store(Store),
-    /// Compile the component on standard input; the host starts this itself
+    /// Compile the component on standard input; only started by the host itself
     #[command(hide = true)]
     Compile(Compile),
 }
 
-/// The words of `compile`.
+/// The options of `compile`.
 #[derive(Clone, Debug, ClapArgs)]
 pub struct Compile {
-    /// What the host wants, in its own words
+    /// The host's compile arguments, in an internal format
     pub recipe: String,
 }
 
-/// The words of `serve`.
+/// The options of `serve`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = SERVE_HELP)]
 pub struct Serve {
-    /// The component to serve on every path, granted its visitors' sessions
+    /// The component to serve on every path; it may read and write its visitors' sessions
     #[arg(value_name = "COMPONENT.wasm")]
     pub component: Option<PathBuf>,
-    /// The configuration; without it and without a component, ./cloakroom.toml
+    /// The configuration; defaults to ./cloakroom.toml if no component is given
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to listen [default: 127.0.0.1:3000]
+    /// The address to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Where sessions are kept: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
+    /// The session store: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
-    /// Open the admin interface there: guests, metrics and health; off an address of this machine it wants a token
+    /// Open the admin interface (guests, metrics and health) on this address; an address other than loopback requires a token
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin: Option<String>,
 }
 
-/// The words of `dev`.
+/// The options of `dev`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = DEV_HELP)]
 pub struct Dev {
     /// The configuration [default: ./cloakroom.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Where to listen [default: 127.0.0.1:3000]
+    /// The address to listen on [default: 127.0.0.1:3000]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
-    /// Where sessions are kept: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
+    /// The session store: memory:, sqlite:PATH or mysql://... [default: sqlite:.cloakroom/sessions.sqlite]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
 }
 
-/// The words of `check`.
+/// The options of `check`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = CHECK_HELP)]
 pub struct Check {
@@ -216,26 +216,26 @@ pub struct Check {
     pub config: PathBuf,
 }
 
-/// The words of `test`.
+/// The options of `test`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = TEST_HELP)]
 pub struct Test {
-    /// The project's configuration; without it, ./cloakroom.toml
+    /// The project's configuration; defaults to ./cloakroom.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Test what was built before
+    /// Do not build the guests; test the existing components
     #[arg(long)]
     pub no_build: bool,
-    /// What to put behind the test command
+    /// Arguments to append to the test command
     #[arg(last = true, value_name = "ARGS")]
     pub arguments: Vec<String>,
 }
 
-/// The words of `guests`.
+/// The options of `guests`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = GUESTS_HELP, arg_required_else_help = true)]
 pub struct Guests {
-    /// The host's admin interface
+    /// The URL of the host's admin interface
     #[arg(
         long,
         global = true,
@@ -243,42 +243,42 @@ pub struct Guests {
         default_value = "http://127.0.0.1:3001"
     )]
     pub admin: String,
-    /// A file with the admin token; without it, the variable CLOAKROOM_ADMIN_TOKEN
+    /// A file that contains the admin token; defaults to the variable CLOAKROOM_ADMIN_TOKEN
     #[arg(long, global = true, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
-    /// What to do.
+    /// The operation to perform.
     #[command(subcommand)]
     pub command: GuestsCommand,
 }
 
-/// What to do with guests.
+/// The operations on the guests of a running host.
 #[derive(Clone, Debug, Subcommand)]
 pub enum GuestsCommand {
     /// List guests and their versions
     List {
-        /// All versions that are remembered, not only those that serve or can come back
+        /// List all versions that the host remembers, not only those that serve or can be live again
         #[arg(long)]
         all: bool,
     },
-    /// Let a component serve as a guest's new version, if it is admitted
+    /// Deploy a component as a guest's new version, if it passes validation
     Put {
-        /// The guest, as the configuration names it
+        /// The name of the guest in the configuration
         name: String,
-        /// The component
+        /// The file of the component
         #[arg(value_name = "COMPONENT.wasm")]
         file: PathBuf,
-        /// Examine it and let it not serve
+        /// Validate the component without deploying it
         #[arg(long)]
         dry_run: bool,
-        /// Only if this version is live
+        /// Fail unless this version is live
         #[arg(long, value_name = "VERSION")]
         expect: Option<u64>,
     },
     /// Let the version before the live one serve again
     Rollback {
-        /// The guest, as the configuration names it
+        /// The name of the guest in the configuration
         name: String,
-        /// Only if this version is live
+        /// Fail unless this version is live
         #[arg(long, value_name = "VERSION")]
         expect: Option<u64>,
     },

@@ -1,5 +1,6 @@
-//! What those call who write guests: a new project, a host that follows the sources, the tests of a guest, a look into a
-//! component. Serves no visitors of anybody's: what it shows and lets happen is for the machine that the guest is written on.
+//! The tools for guest authors: project templates, a development host that follows the sources, guest tests and the inspection
+//! of components. A host started here is meant only for the developer's own machine. It must not serve visitors, because it
+//! shows session values and build output.
 
 pub mod build;
 pub mod dev;

@@ -1,7 +1,8 @@
-//! The host's configuration: a TOML file, the environment and flags become one checked [`Config`], or a list of every fault.
+//! The host's configuration. A TOML file, the environment and command-line options become one validated [`Config`], or a list
+//! of every fault.
 //!
-//! Precedence: flags, then environment, then file, then defaults. Below this module nobody sees a `Config`: each module has
-//! `Options` of its own, which `app` fills from here. Nothing outside this module reads the environment.
+//! Precedence: command-line options, then the environment, then the file, then the defaults. The other modules do not use
+//! `Config`: each has its own `Options`, which `app` fills from the configuration. No other module reads the environment.
 
 mod admin;
 mod changes;
@@ -54,95 +55,97 @@ use crate::telemetry;
 use reader::{Reader, Section};
 use source::{Node, Table, Value};
 
-/// The file that is read when none is named and no component is given.
+/// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
 
-/// The variable that names the file where no flag does.
+/// The variable that names the configuration file if no command-line option does.
 const FILE_VARIABLE: &str = "CLOAKROOM_CONFIG";
 
-/// The variable by which `cloakroom test` tells a guest's tests where they find it. It is no key of ours, nor anybody's mistake.
+/// The variable by which `cloakroom test` passes the URL of its control interface to the tests. It is not a configuration key,
+/// and setting it is not a mistake.
 pub const TEST_VARIABLE: &str = "CLOAKROOM_TEST_URL";
 
-/// Everything the host was told, checked. Holds secrets: `Debug` shows none of them.
+/// The complete, validated configuration. Contains secrets, none of which `Debug` shows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// The listener, and what all guests share.
+    /// The listener, and the resources that all guests share.
     pub server: ServerSettings,
     /// Sessions and their cookie.
     pub session: SessionSettings,
     /// The guests' own cookies.
     pub cookies: CookiesSettings,
-    /// Where sessions are kept.
+    /// The session store.
     pub store: StoreSettings,
-    /// The guests, by name in alphabetical order; never empty.
+    /// The guests, in alphabetical order of their names. Never empty.
     pub guests: Vec<GuestSettings>,
-    /// The routes in the file's order; never empty, each names one of `guests`.
+    /// The routes, in the order of the file. Never empty. Each route names one of `guests`.
     pub routes: Vec<Route>,
-    /// The admin interface; none unless it is asked for.
+    /// The admin interface. `None` if it was not requested.
     pub admin: Option<AdminSettings>,
     /// The log.
     pub log: telemetry::Options,
-    /// What is allowed and probably not meant: one log line each at start.
+    /// Warnings about settings that are allowed and probably not intended. Each is logged once at the start.
     pub warnings: Vec<String>,
 }
 
-/// What the command line said.
+/// The command-line options.
 #[derive(Clone, Debug, Default)]
 pub struct Words {
-    /// The configuration's file.
+    /// The configuration file.
     pub file: Option<PathBuf>,
-    /// A component to serve on every path, in place of guests and routes.
+    /// A component to serve on every path, instead of guests and routes.
     pub component: Option<PathBuf>,
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: Option<String>,
-    /// The store's URL.
+    /// The URL of the store.
     pub store: Option<String>,
-    /// Where the admin interface listens.
+    /// The address that the admin interface listens on.
     pub admin: Option<String>,
-    /// What is expected of the guests' files.
+    /// Whether the components must exist.
     pub components: Components,
-    /// What it is read for.
+    /// The purpose for which the configuration is read.
     pub purpose: Purpose,
 }
 
-/// What a configuration is read for.
+/// The purpose for which a configuration is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Purpose {
     /// To serve visitors.
     #[default]
     Serve,
-    /// To try its guests without visitors: sessions are kept in memory and signed with secrets of the moment. What is said of a
-    /// database and of secrets is checked for its form and not looked up, so that neither needs to be there. A guest's variable
-    /// whose reference leads nowhere is left out, with a warning.
+    /// To test the guests without visitors. Sessions are kept in memory and signed with temporary secrets. Settings of the
+    /// database and of secrets are only checked for their form, so that neither has to exist. A guest's environment variable
+    /// whose reference cannot be resolved is left out, with a warning.
     Rehearse,
 }
 
-/// What is expected of the guests' files when the configuration is read.
+/// Whether the guests' components must exist when the configuration is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Components {
-    /// They are there.
+    /// All components must exist.
     #[default]
     ThatAreThere,
-    /// Those that say how they are built may be missing yet.
+    /// Components of guests with a build command may be missing.
     ToBeBuilt,
 }
 
-/// Why there is no [`Config`]: every fault that was found, and the guests that could be read nevertheless, so that their
-/// components can be checked in the same go.
+/// Error returned when a configuration is refused. Contains every fault that was found, and the guests that could still be
+/// read, so that their components can be checked in the same run.
 #[derive(Debug)]
 pub struct Refused {
-    /// The faults, in the order of the file; never empty.
+    /// The faults, in the order of the file. Never empty.
     pub faults: Vec<Fault>,
     /// The guests without faults.
     pub guests: Vec<GuestSettings>,
-    /// What is allowed and probably not meant: it may be why something is missing.
+    /// Warnings about settings that are allowed and probably not intended. They may explain why a setting is missing.
     pub warnings: Vec<String>,
 }
 
 impl Config {
-    /// The file that is read: the one that was named, or the usual one where nothing else says what to serve.
+    /// Returns the path of the file to read: the one named by an option or the environment, or [`DEFAULT_FILE`] if no component
+    /// is given.
     pub fn file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> {
         let named = words.file.clone().or_else(|| {
             let name = environment.get(FILE_VARIABLE);
@@ -151,10 +154,10 @@ impl Config {
         named.or_else(|| words.component.is_none().then(|| DEFAULT_FILE.into()))
     }
 
-    /// Reads, merges and checks everything that was said.
+    /// Reads, merges and validates all settings.
     ///
     /// # Errors
-    /// [`Refused`], with every fault at once.
+    /// Returns [`Refused`] with every fault.
     pub fn load(words: &Words, environment: &dyn Environment) -> Result<Self, Refused> {
         let file = Self::file(words, environment);
         match &file {
@@ -166,7 +169,7 @@ impl Config {
         }
     }
 
-    /// As [`Config::load`], where `text` is what the file at `path` holds.
+    /// Reads the configuration as [`Config::load`] does, with `text` as the content of the file at `path`.
     fn of_text(
         path: &Path,
         text: &str,
@@ -231,7 +234,7 @@ fn unreadable(path: &Path, error: &FileError, words: &Words) -> Refused {
     }
 }
 
-/// Puts the flags over the file.
+/// Overrides settings of the file with command-line options.
 fn overlay(table: &mut Table, words: &Words) {
     let flag = |flag, text: &String| Node {
         value: Value::Text(text.clone()),
@@ -257,7 +260,7 @@ fn overlay(table: &mut Table, words: &Words) {
     }
 }
 
-/// Reads every section; where a fault leaves a gap a default stands in, for the caller never hands that out.
+/// Reads every section. A setting with a fault gets a default, because the caller never uses a configuration with faults.
 fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Config {
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
@@ -320,7 +323,7 @@ fn read_guests(
         }
         return (guests, routes);
     }
-    // Behind a syntax error there may be all that seems to be missing.
+    // A syntax error may hide the keys that seem to be missing.
     if is_whole && !root.is_given("guest") {
         root.fault(
             "guest",

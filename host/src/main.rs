@@ -1,4 +1,5 @@
-//! The process: words to configuration to [`App`], signals, and the exit code. Decides nothing else.
+//! The process: reads the command line and the configuration, runs the command, handles signals and returns the exit code. All
+//! other decisions are made elsewhere.
 
 use std::convert::Infallible;
 use std::process::ExitCode;
@@ -26,25 +27,25 @@ use cloakroom::guest::LoadError;
 use cloakroom::limits;
 use cloakroom::telemetry;
 
-/// Measured: a tenth less processor time per request than with the C library's allocator, for 3 MiB more of memory under load.
+/// Measured against the allocator of the C library: a tenth less CPU time per request, for 3 MiB more memory under load.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
-/// The command line or the configuration is at fault.
+/// Exit code if the command line or the configuration is at fault.
 const EXIT_AT_FAULT: u8 = 2;
 
-/// How long the end of the process waits for the reader of its last lines.
+/// How long the process waits at its end for the reader of its last log lines.
 const LAST_LINES_WAIT_MAX: Duration = Duration::from_secs(2);
-/// How long a second signal waits for it.
+/// How long the process waits for that reader after a second signal.
 const LAST_WORD_WAIT_MAX: Duration = Duration::from_millis(200);
 
-/// This very binary, even after the file was replaced.
+/// The executable of this process, even if its file was replaced.
 const SELF: &str = "/proc/self/exe";
 
 fn main() -> ExitCode {
     leave_no_core_dump();
     match Args::parse().command {
-        // Before there are threads.
+        // Runs before the process starts any thread.
         Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
@@ -56,15 +57,15 @@ fn main() -> ExitCode {
     }
 }
 
-/// A core dump would put secrets and sessions on the disk. The hard limit stays: an operator who wants a dump of a running host
-/// raises the soft one (`prlimit --core=unlimited:unlimited --pid PID`).
+/// Disables core dumps, which would write secrets and sessions to the disk. The hard limit stays unchanged. To get a core dump
+/// of a running host, raise the soft limit (`prlimit --core=unlimited:unlimited --pid PID`).
 fn leave_no_core_dump() {
     let old = rustix::process::getrlimit(Resource::Core);
     let none = Rlimit {
         current: Some(0),
         ..old
     };
-    // Lowering a soft limit is refused nowhere.
+    // Lowering a soft limit is always permitted.
     let _ = rustix::process::setrlimit(Resource::Core, none);
 }
 
@@ -100,7 +101,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     };
     let _flush = telemetry::init(&config.log)?;
     let reloads = reload_on_signal(words.clone())?;
-    // A lone component answers every path: the counter's own is as good as any.
+    // A single component answers every path. `/session` is the path of the counter example, and works for every component.
     let path = words.component.as_ref().map(|_| "/session");
     let greeting = Greeting::new(&config, path);
     let grace = config.server.listener.grace;
@@ -108,7 +109,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     let app = match App::build(config).await {
         Ok(app) => app.with_reloads(reloads),
         Err(StartError::Failed(failure)) => return Err(failure.into()),
-        // The warnings stand in the log.
+        // The warnings are in the log.
         Err(StartError::AtFault(faults)) => return Ok(refuse(&faults, &[])),
     };
     let listener = app.bind().await?;
@@ -132,7 +133,7 @@ async fn dev(words: Words) -> anyhow::Result<ExitCode> {
     };
     let shutdown = CancellationToken::new();
     end_on_signals(shutdown.clone(), config.server.listener.grace)?;
-    // The terminal is closed: what is being built must not outlive it.
+    // The terminal was closed. A running build must not outlive it.
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let hung_up = shutdown.clone();
     tokio::spawn(async move {
@@ -143,7 +144,7 @@ async fn dev(words: Words) -> anyhow::Result<ExitCode> {
     let read = Arc::new(move || read(&words));
     match dev::run(config, file, read, &ProcessEnvironment, shutdown).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        // The warnings stand on the terminal.
+        // The warnings are on the terminal.
         Err(DevError::AtFault(faults)) => Ok(refuse(&faults, &[])),
         Err(error) => Err(error.into()),
     }
@@ -259,8 +260,8 @@ async fn store(call: StoreCall) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Reads the configuration; where it is refused, the components that it names well are tried all the same, so that one
-/// run names every fault.
+/// Reads the configuration. If it is refused, the components of its valid guests are checked in addition, so that one run
+/// reports every fault.
 async fn load(words: &Words) -> Result<Config, Refused> {
     match read(words) {
         Ok(config) => Ok(config),
@@ -299,7 +300,7 @@ fn warn(warnings: &[String]) {
     }
 }
 
-/// SIGHUP has the same words, the same environment and the files that they name read again.
+/// Reads the configuration again on SIGHUP, with the same options and environment.
 fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let reloads = Reloads::new(move || read(&words));
@@ -312,8 +313,9 @@ fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
     Ok(reloads)
 }
 
-/// SIGTERM and SIGINT end the host gracefully; a second one ends it at once, and so does time, should anything keep the host
-/// from its end for longer than its grace. A thread of its own hears them: nothing that holds the other threads holds this one.
+/// Shuts down gracefully on SIGTERM or SIGINT. The process exits at once on a second signal, or if the shutdown takes longer
+/// than the grace period and [`limits::END_AFTER_GRACE_MAX`]. Signals are received on a separate thread, which continues to work
+/// if the other threads are blocked.
 fn end_on_signals(shutdown: CancellationToken, grace: Duration) -> anyhow::Result<()> {
     let (ready, is_ready) = channel();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -332,7 +334,7 @@ fn end_on_signals(shutdown: CancellationToken, grace: Duration) -> anyhow::Resul
     Ok(())
 }
 
-/// Says that it is ready when the first signal would be heard.
+/// Waits for the signals. Sends on `ready` once the handlers are installed.
 async fn hear(
     shutdown: CancellationToken,
     grace: Duration,
@@ -346,7 +348,7 @@ async fn hear(
             _ = interrupt.recv() => {}
         }
     };
-    // The receiver is gone only where the process ends already.
+    // The receiver is only gone if the process is already ending.
     let _ = ready.send(());
     next().await;
     shutdown.cancel();

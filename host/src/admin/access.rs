@@ -1,7 +1,9 @@
-//! Who may call: whoever shows the token; without one, whoever is on this machine and no web page.
+//! Access control: a client must present the token. Without a token, only programs on this machine are allowed, and no web
+//! pages.
 //!
-//! A browser on this machine reaches 127.0.0.1 for any page it shows, and a page's own name may be made to mean 127.0.0.1 (DNS
-//! rebinding). What a page sends names the page (`Origin`) or its host (`Host`); either gives it away.
+//! A browser on this machine can send requests to 127.0.0.1 for any page that it shows, and a page can make its own host name
+//! resolve to 127.0.0.1 (DNS rebinding). Such requests are recognised because they name the page (`Origin`) or its host
+//! (`Host`).
 
 use std::fmt;
 use std::net::IpAddr;
@@ -15,17 +17,18 @@ use subtle::ConstantTimeEq as _;
 use super::Options;
 use super::reply::{Refusal, problem};
 
-/// What callers show, as its digest: the token itself is not kept.
+/// The digest of the token that clients must present. The token itself is not stored.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Token([u8; 32]);
 
 impl Token {
-    /// The token of this text.
+    /// Creates the token from its text.
     pub fn new(text: &str) -> Self {
         Self(Sha256::digest(text.as_bytes()).into())
     }
 
-    /// Whether this is it; the time it takes says nothing of how much of it is right.
+    /// Returns whether `shown` is the token. The comparison takes constant time, so it does not reveal how much of `shown` is
+    /// right.
     fn is(&self, shown: &[u8]) -> bool {
         let shown: [u8; 32] = Sha256::digest(shown).into();
         self.0.ct_eq(&shown).into()
@@ -38,12 +41,12 @@ impl fmt::Debug for Token {
     }
 }
 
-/// Who can reach the listener.
+/// The clients that can reach the listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
-    /// What runs on this machine.
+    /// Programs on this machine.
     Machine,
-    /// Others, too.
+    /// Other machines as well.
     Network,
 }
 
@@ -56,18 +59,18 @@ impl Reach {
     }
 }
 
-/// What a call asks of its caller.
+/// The permission that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// It tells nothing that a closed port would not.
+    /// None: the response reveals nothing.
     Nothing,
-    /// It only tells numbers: on this machine no token.
+    /// Access to numbers. Needs no token on this machine.
     Little,
-    /// It names what runs, or changes it.
+    /// Full access: the request lists or changes guests, or the servers of the store.
     Everything,
 }
 
-/// Lets a request pass, or gives the answer that it gets instead.
+/// Returns the response that rejects the request, if it is not allowed.
 pub(super) fn check(
     reach: Reach,
     token: Option<&Token>,
@@ -82,7 +85,7 @@ pub(super) fn check(
     match token {
         Some(token) if shows(token, head) => Ok(()),
         Some(_) if is_token_wanted => Err(unauthorized()),
-        // A configuration that would allow this is refused at start; nobody gets in all the same.
+        // A configuration that would allow this is refused at the start. Deny the request in any case.
         None if reach == Reach::Network => Err(unauthorized()),
         Some(_) | None => check_no_page(head),
     }
@@ -105,7 +108,7 @@ fn unauthorized() -> Refusal {
     response
 }
 
-/// Lets a request of this machine pass that no web page sent.
+/// Rejects requests of web pages and requests for another host name.
 pub(crate) fn check_no_page(head: &Parts) -> Result<(), Refusal> {
     if head.headers.contains_key(ORIGIN) {
         let sentence = "requests of web pages are refused: this one has an Origin header";
@@ -123,7 +126,7 @@ pub(crate) fn check_no_page(head: &Parts) -> Result<(), Refusal> {
     Err(problem(StatusCode::FORBIDDEN, sentence))
 }
 
-/// Whether a host, with or without a port, means this machine whatever the name service says.
+/// Returns whether a host, with or without a port, means this machine regardless of name resolution.
 pub(crate) fn is_this_machine(host: &str) -> bool {
     let Ok(authority) = host.parse::<http::uri::Authority>() else {
         return false;

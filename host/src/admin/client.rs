@@ -1,6 +1,6 @@
-//! The other end: one call on a host's admin interface, over HTTP/1.1, for the command line.
+//! The client of the admin interface: sends one request over HTTP/1.1 for the command line.
 //!
-//! Knows how to ask and what went wrong on the way; what is asked, `shell` knows.
+//! Handles connections and their errors. The requests themselves are created by `shell`.
 
 use std::fmt;
 use std::io;
@@ -21,14 +21,14 @@ use tokio::net::TcpStream;
 
 use crate::limits;
 
-/// Largest answer we read, in bytes: the listing of a host with a thousand guests is smaller.
+/// Largest response that is read, in bytes. The listing of a host with a thousand guests is smaller.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// What is sent at a time, in bytes: small enough for progress to be seen.
+/// The size of the pieces in which a component is sent, in bytes. It is small enough to show progress.
 const PIECE_BYTES: usize = 64 << 10;
 
-/// Where a host's admin interface is, and what to show there.
+/// The address of an admin interface, and the token for it.
 pub(super) struct Client {
-    /// `127.0.0.1:3001`, as connected to and as named in `Host`.
+    /// The address to connect to, also sent as `Host`. For example `127.0.0.1:3001`.
     address: String,
     token: Option<SecretString>,
 }
@@ -41,7 +41,7 @@ impl fmt::Debug for Client {
     }
 }
 
-/// Why there is no client.
+/// Error returned when the admin address cannot be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum BadTarget {
     #[error(
@@ -54,7 +54,7 @@ pub(super) enum BadTarget {
     Tls,
 }
 
-/// Why there is no answer.
+/// Error returned when a request gets no response.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CallError {
     #[error(
@@ -70,7 +70,7 @@ pub(super) enum CallError {
     Timeout { address: String },
 }
 
-/// An answer.
+/// The response to a request.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -78,7 +78,7 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// A client of the interface at `url`.
+    /// Creates a client for the interface at `url`.
     pub(super) fn new(url: &str, token: Option<SecretString>) -> Result<Self, BadTarget> {
         let bad = || BadTarget::Url {
             url: url.to_owned(),
@@ -99,9 +99,9 @@ impl Client {
         Ok(Self { address, token })
     }
 
-    /// Sends a request whose target is a path and reads the whole answer.
+    /// Sends a request, whose target is a path, and reads the complete response.
     ///
-    /// Cancel safety: dropping it drops the connection, and with it what the host had not finished.
+    /// Cancel safety: dropping the future closes the connection, and the host cancels an unfinished operation.
     pub(super) async fn call(&self, mut request: Request<Upload>) -> Result<Answer, CallError> {
         self.put_headers(&mut request)?;
         let answer = tokio::time::timeout(limits::ADMIN_ANSWER_TIMEOUT, self.exchange(request));
@@ -135,7 +135,7 @@ impl Client {
         let stream = self.connect().await?;
         let handshake = http1::handshake(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(broke_off)?;
-        // It ends with the sender; what goes wrong on it, the answer tells.
+        // The task ends with the sender. Errors of the connection are also returned by the request.
         let connection = tokio::spawn(connection);
         let answer = sender.send_request(request).await.map_err(broke_off)?;
         let status = answer.status();
@@ -165,7 +165,7 @@ impl Client {
     }
 }
 
-/// A request's body that says how far it is.
+/// A request body that counts the bytes sent.
 #[derive(Debug, Default)]
 pub(super) struct Upload {
     rest: Bytes,
@@ -173,7 +173,7 @@ pub(super) struct Upload {
 }
 
 impl Upload {
-    /// All of `bytes`; `sent` counts what has left.
+    /// Creates a body from `bytes`. The number of bytes sent is added to `sent`.
     pub(super) fn new(bytes: Bytes, sent: Arc<AtomicUsize>) -> Self {
         Self { rest: bytes, sent }
     }

@@ -1,5 +1,5 @@
-//! Guests over the admin interface: listed, replaced, taken back. Which version is meant is said by `If-Match`, whose tag is the
-//! number of the live version.
+//! The guest resources of the admin interface: list, deploy and roll back. `If-Match` names the expected live version. The ETag
+//! of a guest is the number of its live version.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -30,7 +30,7 @@ pub(super) fn show(parts: &Parts, name: String) -> Reply {
     Ok(tagged(json(StatusCode::OK, &guest), guest.live))
 }
 
-/// Admits the request's body as a new version, or only tries it.
+/// Deploys the component in the request body as a new version, or only validates it.
 pub(super) async fn put<B>(
     parts: &Parts,
     uploads: &Uploads,
@@ -46,7 +46,7 @@ where
     let deployment = find(parts, &name)?;
     let mode = Mode::of(head.uri.query())?;
     let expected = expected(&head.headers, deployment.live_version())?;
-    // Before the component is sent for nothing; the admission looks again.
+    // Checked before the component is received, so that it is not sent in vain. The deployment checks again.
     check_expected(&deployment, expected)?;
     let upload = uploads.read(&head.headers, body).await?;
     let bytes = upload.bytes.clone();
@@ -127,7 +127,7 @@ fn change(deployment: &Deployment, version: u64, unchanged: bool) -> Change {
     Change {
         guest: deployment.name().to_owned(),
         version,
-        // One that came and went meanwhile is forgotten.
+        // A version that was removed meanwhile is no longer listed.
         state: report
             .map_or("retired", |report| report.state.name())
             .to_owned(),
@@ -148,7 +148,7 @@ fn find(parts: &Parts, name: &str) -> Result<Arc<Deployment>, Refusal> {
     })
 }
 
-/// Whether a component is to serve.
+/// Whether a component is deployed or only validated.
 #[derive(Clone, Copy)]
 enum Mode {
     Admit,
@@ -168,7 +168,8 @@ impl Mode {
     }
 }
 
-/// The version that the caller wants to replace, as `If-Match` names it; `None` where it does not care.
+/// Returns the live version that the client expects to replace, as named in `If-Match`. Returns `None` if the client does not
+/// state one.
 fn expected(headers: &HeaderMap, live: u64) -> Result<Option<u64>, Refusal> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let Some(value) = values.next() else {
@@ -207,7 +208,7 @@ fn stale(error: &RollbackError, live: u64) -> Refusal {
 
 fn refusal(error: &AdmissionError, live: u64) -> Refusal {
     let status = match error {
-        // Not found fault with: it took too long here, or the host stops.
+        // The component is not at fault: compiling it took too long, or the host is shutting down.
         AdmissionError::Load(LoadError::NotCompiled { .. }) => StatusCode::SERVICE_UNAVAILABLE,
         AdmissionError::Load(_) | AdmissionError::Probe { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         AdmissionError::Stale(error) => return stale(error, live),
@@ -248,7 +249,7 @@ mod tests {
         assert!(matches!(Mode::of(None), Ok(Mode::Admit)));
         assert!(matches!(Mode::of(Some("dry-run")), Ok(Mode::DryRun)));
         assert!(matches!(Mode::of(Some("dry-run=true")), Ok(Mode::DryRun)));
-        // A slip must not let a component serve that was only to be tried.
+        // A misspelled query must not deploy a component that was only to be validated.
         for slip in ["dryrun", "dry_run", "dry-run=false", "dry-run&x"] {
             assert!(Mode::of(Some(slip)).is_err(), "{slip}");
         }

@@ -1,4 +1,4 @@
-//! One scrape: walks the parts and tells what they have counted.
+//! Collects the metrics of all parts for one scrape.
 
 use super::Parts;
 use crate::guest::Usage;

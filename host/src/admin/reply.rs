@@ -1,4 +1,4 @@
-//! Answers of the admin interface: JSON, and one sentence for whatever goes wrong.
+//! Responses of the admin interface: JSON, and a sentence for each error.
 
 use bytes::Bytes;
 use http::header::{
@@ -12,24 +12,24 @@ use super::report::Problem;
 use crate::telemetry::escape_json;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
-/// The body of an answer.
+/// The body of a response.
 pub type Body = Full<Bytes>;
 
-/// What a call gets.
+/// The result of a request.
 pub(crate) type Reply = Result<Response<Body>, Refusal>;
 
-/// An answer in place of the one that was asked for.
+/// The response to a request that is rejected.
 pub(crate) type Refusal = Box<Response<Body>>;
 
 pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body> {
     let text = serde_json::to_string_pretty(value);
     let text = text.expect("an answer has text keys and no maps that fail");
-    // It is read on a terminal, mostly.
+    // The text is read mainly in terminals.
     let text = format!("{}\n", escape_json(&text));
     of(status, "application/json", text.into_bytes())
 }
 
-/// `{"error": "..."}`: the sentence says what is wrong and, where it is not plain, what helps.
+/// Returns `{"error": "..."}`. The sentence names the problem and, if it is not obvious, the remedy.
 pub(crate) fn problem(status: StatusCode, sentence: impl Into<String>) -> Refusal {
     let error = sentence.into();
     Box::new(json(status, &Problem { error }))
@@ -49,14 +49,14 @@ pub(crate) fn method_not_allowed(allowed: &[Method]) -> Refusal {
     response
 }
 
-/// The same answer, naming the live version: what `If-Match` is compared with.
+/// Adds the live version as an ETag, with which `If-Match` is compared.
 pub(super) fn tagged(mut response: Response<Body>, live: u64) -> Response<Body> {
     let tag = HeaderValue::from_str(&format!("\"{live}\"")).expect("digits in quotes");
     response.headers_mut().insert(ETAG, tag);
     response
 }
 
-/// HEAD is answered as GET, without the body.
+/// Removes the body of a response to HEAD, which is otherwise handled as GET.
 pub(super) fn without_body_for(method: &Method, response: Response<Body>) -> Response<Body> {
     match *method {
         Method::HEAD => response.map(|_| Body::default()),

@@ -1,4 +1,4 @@
-//! What the admin interface says in JSON to the commands of the shell, which read it: of guests, and of the store's server.
+//! The JSON bodies of the admin interface, which the commands of the shell also read: guests and the server of the store.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -6,47 +6,47 @@ use serde::{Deserialize, Serialize};
 
 use crate::guest;
 
-/// `GET /guests`.
+/// The response to `GET /guests`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Listing {
     pub(super) guests: Vec<Guest>,
 }
 
-/// `GET /guests/NAME`.
+/// The response to `GET /guests/NAME`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Guest {
     pub(super) name: String,
-    /// The live version's number; 0 before the first.
+    /// The number of the live version. It is 0 before the first one.
     pub(super) live: u64,
-    /// The newest first.
+    /// The versions, newest first.
     pub(super) versions: Vec<Version>,
 }
 
-/// One version of a guest.
+/// A version of a guest.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Version {
     pub(super) number: u64,
     /// candidate, canary, live, draining, retired or failed.
     pub(super) state: String,
-    /// Why it failed.
+    /// The reason for the failure.
     pub(super) reason: Option<String>,
-    /// config, file, or admin and the caller's address.
+    /// config, file, or admin and the address of the client.
     pub(super) origin: String,
     /// RFC 3339, in UTC.
     pub(super) since: String,
-    /// Known once it was examined.
+    /// Present once the component was inspected.
     #[serde(flatten)]
     pub(super) component: Option<Component>,
-    /// Of the last seconds, while it serves.
+    /// The counts of the last seconds, while the version serves.
     pub(super) tally: Option<Tally>,
-    /// Whether it is kept compiled, to be live again at once.
+    /// Whether the version is kept compiled, so that it can be live again at once.
     pub(super) kept: bool,
 }
 
-/// A component, as it was found.
+/// The properties of a component.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Component {
-    /// SHA-256, in hexadecimal.
+    /// The SHA-256 hash in hexadecimal.
     pub(super) digest: String,
     pub(super) bytes: u64,
     pub(super) world: String,
@@ -54,7 +54,7 @@ pub(super) struct Component {
     pub(super) exports: Vec<String>,
 }
 
-/// What a version did within its window.
+/// The counts of a version within its window.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Tally {
     pub(super) requests: u32,
@@ -63,39 +63,39 @@ pub(super) struct Tally {
     pub(super) deadline_misses: u32,
 }
 
-/// What became of a component that was put, or of a rollback.
+/// The result of a deployment or a rollback.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Change {
     pub(super) guest: String,
-    /// The version that was put, or that is live again.
+    /// The version that was deployed, or that is live again.
     pub(super) version: u64,
-    /// Its state.
+    /// The state of that version.
     pub(super) state: String,
     /// The version that is live now.
     pub(super) live: u64,
-    /// Whether it was what is live already.
+    /// Whether the component was already live.
     pub(super) unchanged: bool,
 }
 
-/// What a component is that was only tried.
+/// The result of a dry run.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Trial {
     pub(super) guest: String,
     pub(super) dry_run: bool,
     pub(super) live: u64,
-    /// Whether it is what is live already.
+    /// Whether the component is already live.
     pub(super) unchanged: bool,
     #[serde(flatten)]
     pub(super) component: Component,
 }
 
-/// The server that the session store uses by the operator's word.
+/// The server that the session store uses after the operator's request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Preferred {
     pub(super) in_use: String,
 }
 
-/// What is wrong.
+/// An error.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Problem {
     pub(super) error: String,

@@ -1,7 +1,7 @@
-//! `cloakroom guests` lists, replaces and takes back the guests of a running host from the shell. `cloakroom store prefer-first` has a
+//! `cloakroom guests` lists, deploys and rolls back the guests of a running host. `cloakroom store prefer-first` makes a
 //! running host use the first server of its store again.
 //!
-//! Results go to standard output, progress to standard error. Knows the admin interface from outside alone.
+//! Results are printed to standard output and progress to standard error. This module only uses the HTTP interface of the host.
 
 mod progress;
 mod table;
@@ -25,82 +25,82 @@ pub(crate) use progress::size;
 
 use progress::Progress;
 
-/// What to do on which host.
+/// A command for a running host.
 #[derive(Debug)]
 pub struct Words {
-    /// Where the admin interface is: `http://127.0.0.1:3001`.
+    /// The URL of the admin interface, for example `http://127.0.0.1:3001`.
     pub url: String,
-    /// What to show there.
+    /// The token to present.
     pub token: Option<SecretString>,
-    /// What to do.
+    /// The operation to perform.
     pub command: Command,
 }
 
-/// What to do.
+/// The operation to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// List guests and their versions.
     List {
-        /// Which versions.
+        /// The versions to list.
         versions: Versions,
     },
-    /// Put a new version of a guest.
+    /// Deploys a new version of a guest.
     Put {
         /// The guest.
         name: String,
-        /// The component's file.
+        /// The file of the component.
         file: PathBuf,
-        /// What is done with it.
+        /// Whether the component is deployed or only validated.
         purpose: Purpose,
-        /// The live version it is to replace, if that matters.
+        /// The live version that it must replace, if the caller states one.
         expected: Option<u64>,
     },
-    /// Make the version before the live one live again.
+    /// Makes the version before the live one live again.
     Rollback {
         /// The guest.
         name: String,
-        /// The live version it is to take back, if that matters.
+        /// The live version that must be rolled back, if the caller states one.
         expected: Option<u64>,
     },
     /// Use the first server of the session store's list again.
     PreferFirst,
 }
 
-/// Which versions are listed.
+/// The versions to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Versions {
-    /// Those that serve, come, go or can come back, and the last one if it failed.
+    /// Versions that serve, will serve, are draining or can be live again, and the newest one if it failed.
     Current,
-    /// All that the host remembers.
+    /// All versions that the host remembers.
     All,
 }
 
-/// What a component is put for.
+/// The purpose of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To serve.
+    /// To deploy the component.
     Serve,
-    /// To be examined and forgotten.
+    /// To validate the component without deploying it.
     DryRun,
 }
 
-/// Why it was not done. `Display` has no token in it.
+/// Error returned when a command fails. The text of `Display` does not contain the token.
 #[derive(Debug, thiserror::Error)]
 pub enum ShellError {
-    /// What was said is at fault: a word, a file, the token, the component.
+    /// The input is at fault: an option, a file, the token or the component.
     #[error("{0}")]
     AtFault(String),
-    /// The host could not do it, at least not now.
+    /// The host could not perform the operation, at least not now.
     #[error("{0}")]
     Failed(String),
 }
 
-/// Does it, and says what came of it.
+/// Performs the operation and prints its result.
 ///
 /// # Errors
-/// [`ShellError`]
+/// Returns a [`ShellError`].
 ///
-/// Cancel safety: a component that is not live yet is withdrawn by the host when the call is dropped.
+/// Cancel safety: if the future is dropped, the host withdraws a component that is not live yet.
 pub async fn run(words: Words) -> Result<(), ShellError> {
     let client = Client::new(&words.url, words.token).map_err(at_fault)?;
     match words.command {
@@ -153,7 +153,8 @@ async fn put(
     }
 }
 
-/// Finds out what would refuse a component before it is sent: a large one is cut off on its way, and the reason with it.
+/// Checks for reasons to refuse a component before it is sent. Otherwise the upload of a large one could be cut off without the
+/// reason being received.
 async fn look_ahead(client: &Client, name: &str, expected: Option<u64>) -> Result<(), ShellError> {
     let found: Guest = call(client, request(Method::GET, target(name)?, None)?).await?;
     match expected {
@@ -209,7 +210,7 @@ async fn read(file: PathBuf) -> Result<Bytes, ShellError> {
     Ok(bytes.into())
 }
 
-/// A guest's path; names have no characters that would need an escape.
+/// Returns the path of a guest. Names contain no characters that need escaping.
 fn target(name: &str) -> Result<String, ShellError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(is_name) {

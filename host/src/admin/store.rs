@@ -1,5 +1,4 @@
-//! The session store's servers over the admin interface: which one is in use, and the operator's word that the first one is used
-//! again.
+//! The store resource of the admin interface: the server in use, and the operator's request to use the first server again.
 
 use http::{Response, StatusCode};
 use serde::Serialize;
@@ -10,29 +9,29 @@ use super::report::Preferred;
 use crate::store::metered::Standing;
 use crate::store::{ServerStanding, SessionStore as _, StoreErrorKind};
 
-/// `GET /store`.
+/// The response to `GET /store`.
 #[derive(Debug, Serialize)]
 struct Listing {
     /// up or down.
     standing: &'static str,
-    /// In the order in which they are preferred; none for a store without a list of servers.
+    /// The servers in order of preference. Empty for a store without a list of servers.
     servers: Vec<Server>,
 }
 
-/// One server of the list.
+/// A server of the list.
 #[derive(Debug, Serialize)]
 struct Server {
     name: String,
     in_use: bool,
-    /// Whether it gives connections that the one in use does not give.
+    /// Whether it supplies additional connections that the server in use does not provide.
     helps_out: bool,
-    /// Whether it was left after a failure, and only the operator's word brings it back.
+    /// Whether the host left it after a failure and only returns on the operator's request.
     left: bool,
-    /// What it is.
+    /// The kind of the server.
     is: Option<String>,
     connections: usize,
     connections_max: usize,
-    /// Why it is left alone just now.
+    /// The reason why it is not used at present.
     failure: Option<String>,
 }
 
@@ -45,7 +44,9 @@ pub(super) fn show(parts: &Parts) -> Response<Body> {
     json(StatusCode::OK, &Listing { standing, servers })
 }
 
-/// Cancel safety: the first server is in use or it is not; nothing else changes.
+/// Makes the first server the one in use.
+///
+/// Cancel safety: the first server is in use or not, and nothing else changes.
 pub(super) async fn prefer_first(parts: &Parts) -> Reply {
     match parts.store.prefer_first().await {
         Ok(in_use) => Ok(json(StatusCode::OK, &Preferred { in_use })),

@@ -1,4 +1,4 @@
-//! The interface before it is opened; with a host behind it, `tests/e2e/admin.rs` has it.
+//! Tests of the interface before it is opened. `tests/e2e/admin.rs` tests it with a running host.
 
 use http_body_util::{BodyExt as _, Empty};
 

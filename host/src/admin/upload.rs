@@ -1,5 +1,6 @@
-//! Components on their way in: read whole, within limits of size, rate and time. An upload has its turn to be compiled only when it has
-//! arrived, and while it arrives it gives way to others: one that stalls keeps no other from its turn.
+//! Uploads of components. They are read completely, within limits of size, rate and time. An upload only gets a permit to be
+//! compiled once it has arrived completely. A stalled upload therefore never blocks another one, and it is revoked if another
+//! one needs its memory.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::pin::{Pin, pin};
@@ -15,12 +16,13 @@ use crate::guest::{BodyTooSlow, COMPONENT_BYTES_MAX};
 use crate::limits;
 use crate::quota::{Full, Peer, Phase, Quotas, Reservation, Resource, Revoked, Totals};
 
-/// The components that are in memory.
+/// The components in memory.
 #[derive(Debug)]
 pub(super) struct Uploads {
-    /// Those that are compiled, or tried.
+    /// Permits for components that are compiled or validated.
     turns: Semaphore,
-    /// All uploads are one peer's: of those that arrive, the one that has brought nothing for longest gives way.
+    /// The quota of all uploads, which count as one client. Among the incomplete uploads, the one without data for the longest
+    /// time is revoked first.
     peer: Peer,
 }
 
@@ -38,7 +40,7 @@ impl Uploads {
         }
     }
 
-    /// Reads the body and waits for its turn, or gives the answer that its sender gets.
+    /// Reads the body and waits for a permit. The error is the response for the client.
     pub(super) async fn read<B>(&self, headers: &HeaderMap, body: B) -> Result<Upload<'_>, Refusal>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -64,7 +66,7 @@ impl Uploads {
     }
 }
 
-/// A component that has arrived and has its turn.
+/// A component that has arrived and has its permit.
 pub(super) struct Upload<'a> {
     pub(super) bytes: Bytes,
     _room: Reservation,
@@ -87,7 +89,7 @@ where
         let Some(piece) = frame.data_ref() else {
             continue;
         };
-        // It makes room for itself by what others hold, not by what it holds.
+        // While it grows, the upload may revoke the memory of others, but must not be revoked itself.
         room.set_phase(Phase::Working).map_err(revoked)?;
         room.grow(piece.len() as u64).map_err(no_room)?;
         if whole.len() + piece.len() > COMPONENT_BYTES_MAX as usize {
@@ -97,8 +99,8 @@ where
     }
 }
 
-/// Whether nothing of the body is left on its connection. What was not read would be taken for the next request: a little of it
-/// is read and dropped, so that whoever sends it reads the answer; with more, the connection has to end.
+/// Returns whether the body has been consumed. Unread data would be parsed as the next request on the connection. A small rest
+/// is therefore read and discarded, so that the client receives the response. If there is more, the connection must be closed.
 pub(crate) async fn is_done_with<B>(headers: &HeaderMap, body: Pin<&mut B>) -> bool
 where
     B: http_body::Body<Data = Bytes>,
@@ -107,7 +109,7 @@ where
     if body.is_end_stream() {
         return true;
     }
-    // Whoever waits to be asked for a body is not asked for one that nobody wants.
+    // A client that waits for `100 Continue` is not asked for a body that is not needed.
     if headers.contains_key(EXPECT) {
         return false;
     }
@@ -190,7 +192,7 @@ mod tests {
         let small = Full::new(Bytes::from_static(b"component"));
         let upload = uploads.read(&HeaderMap::new(), small).await.unwrap();
         assert_eq!(upload.bytes, "component");
-        // The one that has brought nothing for longest made room.
+        // The upload without data for the longest time was revoked.
         assert_eq!(all.remove(0).await, Some(503));
         assert!(futures_util::poll!(&mut all[0]).is_pending());
     }

@@ -1,5 +1,5 @@
-//! The admin interface as a part of the host: it listens from before the guests are loaded until all of the host is settled, and
-//! commands of the shell (`cloakroom guests`, `cloakroom store prefer-first`) call it.
+//! The admin interface as a part of the host. It listens from before the guests are loaded until every other part has shut
+//! down, apart from the store. The commands `cloakroom guests` and `cloakroom store prefer-first` call it.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ use crate::server::{self, Incoming, Link};
 use crate::telemetry::metrics::Scrape;
 use crate::telemetry::{self, escape};
 
-/// The variable that has the token on both sides.
+/// The variable that holds the admin token, both for the host and for the commands that call it.
 const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
 
-/// The admin interface, listening.
+/// The listener and the server of the admin interface.
 #[derive(Debug)]
 pub struct Desk {
     admin: Arc<Admin>,
@@ -36,10 +36,11 @@ pub struct Desk {
 }
 
 impl Desk {
-    /// Listens, if that is asked for, and says until [`App::with_desk`] that the host lives and is not ready.
+    /// Starts to listen if the settings ask for it. Until [`App::with_desk`] is called, the interface reports that the host is
+    /// alive and not ready.
     ///
     /// # Errors
-    /// When the address is taken, not this machine's, or not for this user to open.
+    /// Returns an error if the address is in use, does not belong to this machine, or may not be opened by this user.
     pub async fn open(settings: Option<&AdminSettings>) -> Result<Option<Self>, Failure> {
         let Some(settings) = settings else {
             return Ok(None);
@@ -61,7 +62,7 @@ impl Desk {
         let stop = CancellationToken::new();
         let service = AdminFront {
             admin: Arc::clone(&admin),
-            // Of their own: visitors that use up theirs must not keep operators out.
+            // The admin interface has its own quotas: visitors that use up theirs must not lock operators out.
             quotas: Quotas::new(Totals {
                 connections: limits::ADMIN_CONNECTIONS_MAX,
                 ..Totals::default()
@@ -76,12 +77,13 @@ impl Desk {
         }))
     }
 
-    /// Where it listens.
+    /// Returns the address that the interface listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The host serves; from the moment `shutdown` is cancelled it is not ready any more.
+    /// Marks the host as ready and gives the interface access to its parts. When `shutdown` is cancelled, the host is not ready
+    /// any more.
     pub(super) fn attend(&self, app: &App, shutdown: &CancellationToken) {
         let (handler, connections) = (Arc::clone(&app.handler), Arc::clone(&app.connections));
         let others = move |scrape: &Scrape| {
@@ -119,7 +121,8 @@ impl Desk {
         });
     }
 
-    /// Ends it, calls under way included, and lets go of all parts: the store can be closed then.
+    /// Ends the admin interface and the calls in progress, and drops its references to all parts, so that the store can be
+    /// closed.
     pub(super) async fn close(self) {
         self.stop.cancel();
         if let Err(error) = self.server.await {
@@ -172,7 +175,7 @@ fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
     );
 }
 
-/// The interface as the server sees it.
+/// The admin interface as a [`server::Service`].
 #[derive(Clone)]
 struct AdminFront {
     admin: Arc<Admin>,
@@ -196,21 +199,21 @@ impl server::Service for AdminFront {
     }
 }
 
-/// What a command that calls the admin interface of a running host was told.
+/// The options of a command that calls the admin interface of a running host.
 #[derive(Clone, Debug)]
 pub struct AdminCall {
-    /// Where the admin interface is.
+    /// The URL of the admin interface.
     pub url: String,
-    /// The file with its token; without it, the variable has it, if there is one.
+    /// The file that holds the token. Without it, the environment variable is used, if it is set.
     pub token_file: Option<PathBuf>,
-    /// What to do there.
+    /// The operation to perform.
     pub command: shell::Command,
 }
 
-/// Does it.
+/// Performs the call and prints its result.
 ///
 /// # Errors
-/// [`ShellError`]
+/// Returns the errors of [`ShellError`].
 pub async fn call_admin(call: AdminCall, environment: &dyn Environment) -> Result<(), ShellError> {
     let token = match &call.token_file {
         Some(file) => Some(token_in(file)?),

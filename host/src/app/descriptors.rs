@@ -1,5 +1,6 @@
-//! File descriptors: what the host may open at once, and what it does where the system allows less. Outgoing connections and
-//! those of visitors each have a share of their own, so that neither can take the other's, and the rest is kept for all else.
+//! File descriptors: how many the host may open, and how it reduces its limits if the system allows fewer. Outbound connections
+//! and connections of visitors have separate shares, so that neither can use up the other's. The rest is reserved for
+//! everything else.
 
 use std::fmt;
 
@@ -9,42 +10,42 @@ use super::failure::Failure;
 use crate::config::{Backend, Config, ServerSettings};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, COMPILES_AT_ONCE_MAX, LOOKUPS_MAX};
 
-/// Reserve for short-lived and rare descriptors: the log, signals, pollers, watched folders, files that are read.
+/// Reserve for short-lived and rare descriptors: the log, signals, pollers, watched directories and files being read.
 const RESERVE: u64 = 64;
-/// Of one look-up of a name: the resolver's socket, and a file of its configuration.
+/// Descriptors per DNS lookup: the resolver's socket and a file of its configuration.
 const PER_LOOKUP: u64 = 3;
-/// Of one compilation: its files and the child's pipes.
+/// Descriptors per compilation: its files and the pipes of the child process.
 const PER_COMPILE: u64 = 8;
-/// Of one guest: the code of some versions.
+/// Descriptors per guest: the compiled code of several versions.
 const PER_GUEST: u64 = 8;
-/// Of the embedded database: three connections with a file and a log each, and the lock.
+/// Descriptors of the embedded database: three connections with a database file and a log each, and the lock file.
 const PER_SQLITE: u64 = 16;
-/// With fewer connections for visitors a host is of no use.
+/// The host does not start with fewer visitor connections, unless fewer are configured.
 const CONNECTIONS_MIN: u64 = 16;
 
-/// What the host may have open at once.
+/// The number of descriptors that the host may have open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Needs {
-    /// Connections of visitors.
+    /// Connections from visitors.
     connections: u64,
-    /// Connections of guests to other servers.
+    /// Outbound connections of guests.
     outbound: u64,
-    /// All else.
+    /// All other descriptors.
     others: u64,
 }
 
-/// How many of each there may be.
+/// The number of connections of each kind that the limit allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shares {
     connections: u64,
     outbound: u64,
 }
 
-/// Raises the system's limit as far as it is needed and allowed. Where that is not far enough, the returned
-/// bounds of connections are lower than the configured ones, and a line in the log says so.
+/// Raises the system's descriptor limit as far as needed and allowed. If the limit is still too low, the returned connection
+/// limits are lower than the configured ones, and a warning is logged.
 ///
 /// # Errors
-/// When not even a host with few visitors could be served.
+/// Returns an error if the limit is too low even for a host with few visitors.
 pub(super) fn provide(config: &Config) -> Result<ServerSettings, Failure> {
     let needs = Needs::of(config, already_open());
     let limit = raise(needs.total());
@@ -79,7 +80,7 @@ impl Needs {
             Backend::Memory => 0,
             Backend::Sqlite(_) => PER_SQLITE,
             Backend::Mysql(mysql) => {
-                // One of each to look at a server that is not in use.
+                // One extra connection per server, to check a server that is not in use.
                 let per_server = count(mysql.connection_limit).saturating_add(1);
                 count(mysql.hosts.len().max(1)).saturating_mul(per_server)
             }
@@ -110,7 +111,7 @@ impl Needs {
             .saturating_add(self.outbound)
     }
 
-    /// All that was asked for.
+    /// Returns the configured numbers of connections.
     fn shares(&self) -> Shares {
         Shares {
             connections: self.connections,
@@ -118,7 +119,7 @@ impl Needs {
         }
     }
 
-    /// The shares that fit into the limit, in the proportion of the configured bounds.
+    /// Returns the numbers of connections that fit into the limit, in the proportion of the configured ones.
     fn within(&self, limit: u64) -> Option<Shares> {
         let room = limit.checked_sub(self.others)?;
         let wanted = self.connections.saturating_add(self.outbound);
@@ -136,7 +137,7 @@ impl Needs {
     }
 }
 
-/// The log line for a limit that is too small.
+/// The warning for a limit that is too low.
 struct Outcome {
     limit: u64,
     needs: Needs,
@@ -163,13 +164,13 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// Descriptors that are open, some of them inherited.
+/// Counts the open descriptors, including inherited ones.
 fn already_open() -> u64 {
     let listed = std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count);
     u64::try_from(listed).unwrap_or(u64::MAX)
 }
 
-/// The limit, raised to `wanted` if it was lower and that is allowed.
+/// Raises the limit to `wanted`, if it is lower and the system allows it. Returns the limit that now applies.
 fn raise(wanted: u64) -> u64 {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let Some(current) = current else {
@@ -208,7 +209,7 @@ mod tests {
         assert_eq!(NEEDS.within(u64::MAX), Some(NEEDS.shares()));
     }
 
-    /// For every limit: all descriptors that the host may open at once fit into it.
+    /// For every limit, all descriptors that the host may open at once fit into it.
     #[test]
     fn what_is_given_fits_into_the_limit() {
         let mut random = fastrand::Rng::with_seed(3);

@@ -1,4 +1,4 @@
-//! Why a host that was told well does not start, as its operator reads it: the problem, then what helps.
+//! Errors that keep a correctly configured host from starting, written for its operator: the problem, then the remedy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -6,27 +6,28 @@ use std::net::SocketAddr;
 use crate::config::Fault;
 use crate::telemetry::escape;
 
-/// Why there is no [`super::App`].
+/// Error returned when an [`super::App`] cannot be built.
 #[derive(Debug)]
 pub enum StartError {
-    /// What the configuration says is wrong: every fault that was found, never none.
+    /// The configuration is wrong. Contains every fault that was found, and at least one.
     AtFault(Vec<Fault>),
-    /// The configuration may be right: the world is not as it says, at least not now.
+    /// The configuration may be correct, but something outside the host is missing or does not work at present.
     Failed(Failure),
 }
 
-/// Something that the host needs and did not get. `Display` is two lines, as [`Fault`]'s; no secret is in it.
+/// Something that the host needs and could not get. `Display` prints two lines, as for [`Fault`]. The text contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}\n    {}", escape(problem), escape(remedy))]
 pub struct Failure {
-    /// What is missing.
+    /// A description of the problem.
     pub problem: String,
-    /// What helps.
+    /// A way to solve the problem.
     pub remedy: String,
 }
 
 impl StartError {
-    /// Beside other faults a failure is one more of them: the configuration has to be corrected first anyway.
+    /// Combines this error with other faults. If there are other faults, a failure becomes one more fault, because the
+    /// configuration has to be corrected first anyway.
     pub(super) fn with(self, mut faults: Vec<Fault>) -> Self {
         match self {
             Self::AtFault(more) => faults.extend(more),
@@ -46,7 +47,7 @@ impl From<Fault> for StartError {
 }
 
 impl Failure {
-    /// Why nobody can listen on `address`; `elsewhere` is how to name another.
+    /// Creates the failure for an address that cannot be listened on. `elsewhere` describes how to configure another address.
     pub(super) fn to_listen(address: SocketAddr, error: &io::Error, elsewhere: &str) -> Self {
         let port = address.port();
         let (reason, remedy) = match error.kind() {

@@ -1,4 +1,5 @@
-//! What the host says when it is ready: where to go, and where sessions are kept. Never who logs in to the database.
+//! The message that the host prints when it is ready: its address, and where sessions are stored. The message never contains
+//! the database user.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -7,16 +8,17 @@ use http::Method;
 use crate::config::{Backend, Config, MysqlSettings};
 use crate::route::{Found, Route, RouteTable, path};
 
-/// The greeting, but for the address, which is known only when the host listens.
+/// The startup message without the address, which is known only once the host listens.
 #[derive(Clone, Debug)]
 pub struct Greeting {
-    /// A path that a first visitor can open; none where every route wants a host or a method of its own.
+    /// A path that a first-time visitor can open. `None` if every route requires a specific host name or a method other than
+    /// GET.
     path: Option<String>,
     sessions: String,
 }
 
 impl Greeting {
-    /// Reads off the configuration what there is to say. `path` is the path to try where the caller knows a good one.
+    /// Creates the message from the configuration. `path` is the path to suggest, if the caller knows a good one.
     pub fn new(config: &Config, path: Option<&str>) -> Self {
         Self {
             path: path.map_or_else(|| path_to_try(&config.routes), |path| Some(path.to_owned())),
@@ -24,7 +26,8 @@ impl Greeting {
         }
     }
 
-    /// The whole text, without a line end, for a host that listens on `address`, and for its admin interface on `admin`.
+    /// Returns the complete text, without a line end, for a host that listens on `address` and has its admin interface on
+    /// `admin`.
     pub fn text(&self, address: SocketAddr, admin: Option<SocketAddr>) -> String {
         let (open, port) = (openable(address), address.port());
         let path = self.path.as_deref().unwrap_or_default();
@@ -55,7 +58,7 @@ impl Greeting {
     }
 }
 
-/// The address that a browser on this machine can open.
+/// Returns an address that a browser on this machine can open.
 fn openable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
@@ -65,11 +68,12 @@ fn openable(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, address.port())
 }
 
-/// The first path that GET opens whatever the host: one without parameters, or else one with its parameters filled in.
+/// Returns the first path that GET opens regardless of the host name. Prefers a path without parameters, and otherwise fills in
+/// the parameters.
 fn path_to_try(routes: &[Route]) -> Option<String> {
     let table = RouteTable::new(routes.to_vec()).ok()?;
     let opens = |path: &String| {
-        // A name that no route has: what answers it answers every host.
+        // No route has an empty host name. A route that is found for it therefore answers for every host name.
         let found = table.find("", &Method::GET, path);
         matches!(found, Found::Route { .. })
     };
@@ -84,7 +88,7 @@ fn path_to_try(routes: &[Route]) -> Option<String> {
         .find(opens)
 }
 
-/// `/files/{*rest}` is `/files` as well; other parameters want a value.
+/// Returns the path without its parameters. `/files/{*rest}` also matches `/files`, but other parameters require a value.
 fn without_parameters(path: &str) -> Option<String> {
     let fixed = match path.rsplit_once("/{*") {
         Some((prefix, _)) => prefix,
@@ -94,7 +98,7 @@ fn without_parameters(path: &str) -> Option<String> {
     is_fixed.then(|| if fixed.is_empty() { "/" } else { fixed }.to_owned())
 }
 
-/// Every parameter as `1`.
+/// Replaces every parameter by `1`.
 fn filled_in(path: &str) -> Option<String> {
     let mut filled = String::new();
     let mut rest = path;
@@ -106,7 +110,7 @@ fn filled_in(path: &str) -> Option<String> {
     Some(filled + rest)
 }
 
-/// Where sessions are kept.
+/// Describes where sessions are stored.
 fn place(backend: &Backend) -> String {
     match backend {
         Backend::Memory => "in memory: they end with this process".to_owned(),

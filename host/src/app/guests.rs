@@ -1,4 +1,4 @@
-//! The guests of a configuration: a runtime for them, and all of them examined side by side.
+//! The guests of a configuration: creates a runtime for them and validates all of them concurrently.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use crate::guest::{
 use crate::limits::CHECK_LOOKUP_TIMEOUT;
 use crate::session;
 
-/// The way in for guests, now and later.
+/// Creates the [`Admission`] that validates and deploys guests, at the start and later, on a new runtime.
 ///
 /// # Errors
-/// When the machine does not let us have the memory.
+/// Returns an error if the system refuses the memory.
 pub(super) fn admission(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
@@ -29,10 +29,10 @@ pub(super) fn admission(
     Ok(admission_on(runtime, options, clock))
 }
 
-/// What runs guests.
+/// Creates a runtime for guests.
 ///
 /// # Errors
-/// As [`admission`].
+/// Returns the error of [`admission`].
 pub(super) fn runtime(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
@@ -48,7 +48,7 @@ pub(super) fn runtime(
     })
 }
 
-/// The way in for guests on a runtime that is there.
+/// Creates the [`Admission`] that validates and deploys guests on an existing runtime.
 pub(super) fn admission_on(
     runtime: Runtime,
     options: session::Options,
@@ -62,19 +62,19 @@ pub(super) fn admission_on(
     Arc::new(Admission::new(Arc::new(runtime), Box::new(visitor), clock))
 }
 
-/// What a configuration's guests are to be.
+/// The validated guests of a configuration.
 #[derive(Debug, Default)]
 pub(super) struct Examined {
-    /// All of them, the ones that stay as they are included.
+    /// All guests, including the unchanged ones.
     pub(super) deployments: Deployments,
-    /// The new versions, to be activated together or not at all.
+    /// The new versions. They are activated together or not at all.
     pub(super) passed: Vec<Passed>,
 }
 
-/// Examines every guest of a configuration: those in `present` that have not changed since stay as they are.
+/// Validates every guest of a configuration. A guest in `present` that has not changed keeps its version.
 ///
 /// # Errors
-/// A fault for every guest that was refused; then nothing has changed.
+/// Returns a fault for every guest that was refused. In that case nothing has changed.
 pub(super) async fn examine(
     admission: &Arc<Admission>,
     guests: &[config::GuestSettings],
@@ -118,7 +118,7 @@ pub(super) async fn examine(
     }
 }
 
-/// The places of a configuration's guests, with nobody in them yet.
+/// Returns empty deployments for the guests of a configuration. None of them has a version yet.
 pub(super) fn awaited(guests: &[config::GuestSettings]) -> Examined {
     let mut examined = Examined::default();
     for guest in guests {
@@ -138,10 +138,10 @@ impl Examined {
     }
 }
 
-/// Examines guests and lets none of them serve.
+/// Validates guests without letting any of them serve.
 ///
 /// # Errors
-/// As [`examine`].
+/// Returns the errors of [`examine`].
 pub(super) async fn check(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
@@ -153,7 +153,8 @@ pub(super) async fn check(
     examined.map(drop)
 }
 
-/// A line for each granted name that has an address which is not public: calls to it are denied while that is so.
+/// Returns a line for each granted host name that resolves to a non-public address. Calls to such a name are denied while that
+/// is the case.
 pub(super) async fn private_names(guests: &[config::GuestSettings]) -> Vec<String> {
     let look_ups = guests.iter().map(async |guest| {
         let found = guest::private_today(&guest.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
@@ -169,11 +170,11 @@ pub(super) async fn private_names(guests: &[config::GuestSettings]) -> Vec<Strin
     futures_util::future::join_all(look_ups).await.concat()
 }
 
-/// Whether a component compiles on this host and finds all that it imports. Runs nothing of it, and blocks while it
-/// compiles.
+/// Checks whether a component compiles on this host and whether the host offers everything that it imports. Does not run the
+/// component. Blocks during the compilation.
 ///
 /// # Errors
-/// [`LoadError`] says what does not fit.
+/// Returns a [`LoadError`] that names the obstacle.
 pub fn fit(
     component: &[u8],
     guests: &[config::GuestSettings],
@@ -186,8 +187,8 @@ pub fn fit(
     runtime.fit(component)
 }
 
-/// The settings of a host that leaves nothing behind: a folder made by whoever looks may not be the one's who serves, so only
-/// one that is there is used.
+/// Returns the settings for a host that creates no files. The code cache is used only if its directory exists: one created by
+/// the user of a check might not be accessible to the user of the server.
 pub(super) fn only_looking(server: &config::ServerSettings) -> config::ServerSettings {
     let mut server = server.clone();
     server.code_cache = server.code_cache.filter(|folder| folder.is_dir());

@@ -1,4 +1,4 @@
-//! `cloakroom store copy` and `cloakroom store check`: opens the stores that were named, runs the passes, and says what came of them.
+//! `cloakroom store copy` and `cloakroom store check`: opens the given stores, runs the passes and reports the results.
 
 mod ends;
 mod progress;
@@ -27,34 +27,35 @@ pub struct CopyCall {
     pub from: StoreWords,
     /// The target.
     pub to: StoreWords,
-    /// Whether it is the last pass, with the source closed to writes.
+    /// Whether this is the final pass, during which no host writes to the source.
     pub is_final: bool,
-    /// How many sessions of the target the last pass may delete, where that many are more than half of them.
+    /// How many sessions the final pass may delete in the target. Only needed if that is more than half of the target's
+    /// sessions. Must be the exact number.
     pub delete: Option<u64>,
 }
 
-/// What a call of `cloakroom store` has to say, for standard output.
+/// The result of a call of `cloakroom store`, printed to standard output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreReport {
-    /// Lines.
+    /// The text, one or more lines.
     pub text: String,
-    /// Whether nothing is left to be done.
+    /// Whether nothing is left to do.
     pub is_good: bool,
 }
 
-/// What the passes of one run found.
+/// The results of the passes of one run.
 struct Passes {
     tally: Tally,
-    /// None where nothing was compared: without `--final`, or where the target is in use already.
+    /// `None` if the stores were not compared: without `--final`, or if the target is already in use.
     differences: Option<Differences>,
 }
 
-/// Does what was called for. Warnings and progress go to standard error.
+/// Performs the call. Warnings and progress go to standard error.
 ///
 /// # Errors
-/// What the words have wrong, or that a store failed. Nothing of it shows a password.
+/// Returns the faults of the options, or the failure of a store. No error text contains a password.
 ///
-/// Cancel safety: what a copy has written stays, and the next call goes on from there.
+/// Cancel safety: sessions that a copy has written stay in the target, and the next call continues from there.
 pub async fn call_store(
     call: StoreCall,
     environment: &dyn Environment,
@@ -109,7 +110,7 @@ async fn run(copying: &Copying<'_>, call: &CopyCall) -> Result<Passes, Failure> 
     let mut tally = Tally::default();
     copying.copy(&mut tally).await?;
     let mut differences = None;
-    // Sessions that a host has made in the target would be deleted.
+    // If a host has already written to the target, this would delete the sessions that it created.
     if call.is_final && tally.newer == 0 {
         copying.remove(survey.alone, &mut tally).await?;
         differences = Some(copying.verify().await?);
@@ -117,7 +118,8 @@ async fn run(copying: &Copying<'_>, call: &CopyCall) -> Result<Passes, Failure> 
     Ok(Passes { tally, differences })
 }
 
-/// Refuses a copy that would undo what a host has done in the target, or delete what the source may never have had.
+/// Refuses a copy that would undo changes that a host made in the target, or delete sessions that the source may never have
+/// had.
 fn permit(survey: &Survey, delete: Option<u64>) -> Result<(), Failure> {
     let Survey {
         used,
@@ -153,7 +155,7 @@ fn report(passes: &Passes, is_final: bool) -> StoreReport {
         "copied {}, replaced {}, moved the expiry of {}, deleted {} sessions\n",
         tally.copied, tally.replaced, tally.extended, tally.removed
     );
-    // A String takes whatever is written.
+    // Writing to a `String` does not fail.
     if let Some(reason) = &tally.refusal {
         let reason = telemetry::escape(reason);
         let _ = writeln!(
@@ -177,7 +179,7 @@ fn report(passes: &Passes, is_final: bool) -> StoreReport {
     }
 }
 
-/// Whether the comparison found the same sessions in both stores, and the line that says so or why not.
+/// Returns whether the comparison found the same sessions in both stores, and a line that says so or gives the reason why not.
 fn verdict(passes: &Passes) -> (bool, String) {
     let newer = passes.tally.newer;
     let reason = match passes.differences {

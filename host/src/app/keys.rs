@@ -1,4 +1,4 @@
-//! The keys of the session's cookie and of the guests' own, from the configuration's secrets.
+//! The keys for the session cookie and for the guests' own cookies, created from the configured secrets.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::config::{Config, Fault, SecretSource};
 use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Secret};
 use crate::session::SessionManager;
 
-/// Both key rings; the same one where the guests' cookies have no secrets of their own.
+/// Both key rings. They are the same ring if `cookies.secrets` is not configured.
 #[derive(Clone, Debug)]
 pub(super) struct Keys {
     pub(super) session: Arc<KeyRing>,
@@ -14,11 +14,11 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Obtains the secrets. Keeps of `present`, made from the configuration `old`, what comes from the same secrets: a random
-    /// one would be another one the next time.
+    /// Reads the secrets and creates the keys. If `present` is given, the session key ring is kept when its secret source
+    /// equals the one in the old configuration: a random secret would otherwise change at each reload.
     ///
     /// # Errors
-    /// A fault of the key that has no usable secret.
+    /// Returns a fault for the configuration key that has no usable secret.
     pub(super) fn of(config: &Config, present: Option<(&Config, &Self)>) -> Result<Self, Fault> {
         let (session, cookies) = (&config.session.secrets, &config.cookies.secrets);
         let session = match present {
@@ -32,12 +32,12 @@ impl Keys {
         Ok(Self { session, cookies })
     }
 
-    /// Those of the guests' own cookies, on a host whose store compares ids like this.
+    /// Returns the keys for the guests' own cookies, for a store that compares ids in the given way.
     pub(super) fn of_jar(&self, ids: IdComparison) -> JarKeys {
         JarKeys::new(Arc::clone(&self.cookies), &self.session, ids)
     }
 
-    /// Has a running host sign and verify with these.
+    /// Makes a running host sign and verify cookies with these keys.
     pub(super) fn take_over(&self, sessions: &SessionManager, jar: &Jar, ids: IdComparison) {
         sessions.replace_keys(Arc::clone(&self.session));
         jar.replace_keys(self.of_jar(ids));

@@ -1,4 +1,4 @@
-//! Asks a candidate a question before it serves: a GET of the configured path, with a session in a store of its own.
+//! Probes a candidate before it serves: sends a GET for the configured path, with a session in a temporary store.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use crate::guest::{self, Guest, GuestFailure, GuestRequest, Invocation, Released
 use crate::session::{self, Outcome, SessionManager, Visit};
 use crate::store::memory::MemoryStore;
 
-/// The session's cookie of a visitor whose answers no browser sees.
+/// The name of the session cookie in a probe. No browser receives the response.
 const NO_COOKIE: &str = "probe";
 
-/// A visitor whose session nobody will see again.
+/// Sends probes as a visitor with a new session that is discarded afterwards.
 pub(super) struct ScratchVisitor {
     pub(super) options: session::Options,
     pub(super) clock: Clock,

@@ -1,9 +1,9 @@
-//! The fault of a refused guest for its operator: the key, the problem and the remedy.
+//! Converts the error for a refused guest into a fault for the operator: the key, the problem and the remedy.
 
 use crate::config::Fault;
 use crate::guest::{AdmissionError, LoadError};
 
-/// The fault of the guest of this name.
+/// Returns the fault for the guest of the given name.
 pub(super) fn fault(guest: &str, error: &AdmissionError) -> Fault {
     let (key, remedy) = match error {
         AdmissionError::Load(error) => (key(error), remedy(guest, error)),
@@ -16,7 +16,7 @@ pub(super) fn fault(guest: &str, error: &AdmissionError) -> Fault {
     Fault::new(format!("guest.{guest}.{key}"), error.to_string(), remedy)
 }
 
-/// The guest's key that the remedy changes.
+/// Returns the configuration key of the guest that the remedy changes.
 fn key(error: &LoadError) -> &'static str {
     match error {
         LoadError::MemoryTooSmall { .. }
@@ -30,7 +30,7 @@ fn remedy(guest: &str, error: &LoadError) -> String {
     let memory = format!("guest.{guest}.limits.memory");
     let fixed = match error {
         LoadError::MemoryTooSmall { needed, .. } => {
-            // The declared size is that of the start: the guest takes more while it works.
+            // The declared size is the memory at the start. The guest takes more while it works.
             let least = needed.div_ceil(1 << 20);
             return format!(
                 "raise {memory} above {least}MiB: the guest needs more than that while it works"

@@ -1,5 +1,5 @@
-//! Reads the configuration again and takes over what may change under way: guests, routes, the cookies' secrets. All of
-//! it or nothing: one fault anywhere, and what serves goes on as it was.
+//! Reads the configuration again and applies the settings that can change while the host runs: guests, routes and the cookie
+//! secrets. A reload applies everything or nothing. After a fault, the host continues with the previous configuration.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -17,21 +17,21 @@ use crate::handler::{Handler, Site};
 use crate::route::RouteTable;
 use crate::session::SessionManager;
 
-/// When and from where a running host reads its configuration again.
+/// Triggers reloads in a running host and reads its configuration.
 #[derive(Clone)]
 pub struct Reloads {
     wanted: Arc<Notify>,
     read: Arc<Read>,
-    /// What came of the last one.
+    /// The outcome of the last reload.
     outcome: Arc<watch::Sender<ReloadOutcome>>,
 }
 
-/// What came of a reload. The log has the faults.
+/// The outcome of a reload. The faults are written to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReloadOutcome {
-    /// What was read is what holds now.
+    /// The new configuration is in effect.
     TakenOver,
-    /// All goes on as it was.
+    /// The previous configuration stays in effect.
     Refused,
 }
 
@@ -44,7 +44,7 @@ impl fmt::Debug for Reloads {
 }
 
 impl Reloads {
-    /// Reloads that get their configuration from `read`, which may block.
+    /// Creates a trigger for reloads that get their configuration from `read`, which may block.
     pub fn new(read: impl Fn() -> Result<Config, Refused> + Send + Sync + 'static) -> Self {
         Self {
             wanted: Arc::default(),
@@ -53,14 +53,14 @@ impl Reloads {
         }
     }
 
-    /// Has the configuration read. Said during a reload, it is read once more afterwards.
+    /// Requests a reload. If a reload is in progress, another one follows it.
     pub fn want(&self) {
         self.wanted.notify_one();
     }
 
-    /// As [`Reloads::want`], and waits for what comes of it. For ever, where no host reads.
+    /// Requests a reload as [`Reloads::want`] does, and waits for its outcome. Waits forever if no host handles the request.
     ///
-    /// Safe to cancel: the reload goes on.
+    /// Cancel safety: the reload continues if the future is dropped.
     pub async fn reload(&self) -> ReloadOutcome {
         let mut outcome = self.outcome.subscribe();
         self.want();
@@ -71,7 +71,7 @@ impl Reloads {
     }
 }
 
-/// The parts of a host that follow its configuration.
+/// Applies reloads to the parts of a host that depend on the configuration.
 #[derive(Debug)]
 pub(super) struct Reloader {
     config: Config,
@@ -84,12 +84,12 @@ pub(super) struct Reloader {
     keys: Keys,
 }
 
-/// What a new configuration is made of, all of it found good.
+/// The validated parts of a new configuration.
 struct Renewal {
     config: Config,
     routes: RouteTable,
     guests: Examined,
-    /// None where they are the same.
+    /// `None` if the secrets have not changed.
     keys: Option<Keys>,
 }
 
@@ -107,9 +107,9 @@ impl Reloader {
         }
     }
 
-    /// Reloads whenever it is wanted, for ever.
+    /// Reloads at every request, forever.
     ///
-    /// Safe to cancel: the new configuration is taken over in one go, or not at all.
+    /// Cancel safety: a new configuration is applied completely or not at all.
     pub(super) async fn run(mut self, reloads: Reloads) {
         loop {
             reloads.wanted.notified().await;
@@ -134,7 +134,7 @@ impl Reloader {
         }
     }
 
-    /// Reads and examines everything. Changes nothing.
+    /// Reads and validates everything. Changes nothing.
     async fn prepare(&self, read: &Arc<Read>) -> Result<Renewal, Vec<Fault>> {
         let read = Arc::clone(read);
         let config = tokio::task::spawn_blocking(move || read()).await;
@@ -144,7 +144,7 @@ impl Reloader {
             Err(Refused {
                 mut faults, guests, ..
             }) => {
-                // As at the start: one run names every fault.
+                // As at the start, one run reports every fault.
                 let examined = guests::examine(&self.admission, &guests, &present).await;
                 faults.extend(examined.err().unwrap_or_default());
                 return Err(faults);
@@ -178,7 +178,7 @@ impl Reloader {
         }
     }
 
-    /// Takes over what was found good.
+    /// Applies the validated configuration.
     fn take_over(&mut self, renewal: Renewal) {
         let Renewal {
             config,
@@ -218,10 +218,10 @@ impl Reloader {
     }
 }
 
-/// What becomes of which guests.
+/// The names of the guests that a reload adds, changes and removes.
 struct Names {
     added: BTreeSet<String>,
-    /// Those that get a new version.
+    /// Guests that get a new version.
     changed: BTreeSet<String>,
     removed: BTreeSet<String>,
 }

@@ -1,4 +1,5 @@
-//! The configuration's words into each part's own options. Every field is named, so that a new option cannot be forgotten here.
+//! Converts the configuration into the options of each part. Every field is named, so that a new option cannot be forgotten
+//! here.
 
 use crate::config::{
     self, Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy,
@@ -37,12 +38,12 @@ pub(super) fn session(config: &Config) -> session::Options {
         key_bytes_max: settings.limits.key_bytes_max,
         slot_waiters_max: settings.limits.slot_waiters_max,
         snapshots_bytes_max: match config.store.backend {
-            // The rows themselves are as near.
+            // Reading the rows themselves is as fast as reading a snapshot.
             Backend::Memory => 0,
             Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
         },
         eager_reruns_max: limits::EAGER_RERUNS_MAX,
-        // The store says it when it is open.
+        // Replaced by the store's value once it is open.
         charset: Charset::Unicode,
     }
 }
@@ -82,7 +83,7 @@ pub(super) fn handler(config: &Config) -> handler::Options {
         cookie_name: config.session.name.clone(),
         proxy_trust: match config.session.proxy {
             Proxy::Off => ProxyTrust::Nobody,
-            // What express-session does when it is told to; the configuration allows it under `express-1` alone.
+            // This is the behaviour of express-session. The configuration allows it only with `compat = "express-1"`.
             Proxy::On if networks.is_empty() => ProxyTrust::Everybody,
             Proxy::On | Proxy::Unset => ProxyTrust::Networks(networks.clone()),
         },

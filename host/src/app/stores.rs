@@ -1,4 +1,4 @@
-//! Opens the store that the configuration names, and closes it when nobody uses it any more.
+//! Opens the configured store, and closes it when no other part uses it any more.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::store::memory::MemoryStore;
 use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore};
 use crate::store::sqlite::{self, SqliteStore};
 
-/// A store of one of the three kinds.
+/// An open store of one of the three kinds.
 #[derive(Debug)]
 pub(super) enum OpenStore {
     Memory(Arc<MemoryStore>),
@@ -31,16 +31,16 @@ impl OpenStore {
         }
     }
 
-    /// How its session ids are compared.
+    /// Returns how the store compares session ids.
     pub(super) fn id_comparison(&self) -> IdComparison {
         match self {
             Self::Mysql(store) if store.compares_ids_loosely() => IdComparison::Loose,
-            // These two compare bytes.
+            // All other stores compare ids byte by byte.
             Self::Memory(_) | Self::Sqlite(_) | Self::Mysql(_) => IdComparison::Exact,
         }
     }
 
-    /// The characters that its rows can hold.
+    /// Returns the characters that the rows of the store can hold.
     pub(super) fn charset(&self) -> Charset {
         match self {
             Self::Memory(_) | Self::Sqlite(_) => Charset::Unicode,
@@ -48,12 +48,12 @@ impl OpenStore {
         }
     }
 
-    /// Settles what is under way.
+    /// Finishes the work in progress and closes the store.
     pub(super) async fn close(self) {
         match self {
             Self::Memory(_) => {}
             Self::Sqlite(store) => {
-                // Its drop flushes and joins threads: not on a thread that serves.
+                // Dropping the store flushes it and joins its threads, which must not block a thread that serves requests.
                 let closed = tokio::task::spawn_blocking(move || drop(store)).await;
                 closed.expect("closing the store neither panics nor is cancelled");
             }
@@ -62,7 +62,7 @@ impl OpenStore {
     }
 }
 
-/// Opens it; a MySQL store has connected and looked at its table when this returns.
+/// Opens the store. For MySQL, the host has connected and checked the table when this returns.
 pub(super) async fn open(settings: &StoreSettings) -> Result<OpenStore, StartError> {
     match &settings.backend {
         Backend::Memory => Ok(OpenStore::Memory(Arc::new(MemoryStore::new()))),
@@ -95,7 +95,8 @@ fn sqlite_error(error: &sqlite::OpenError) -> StartError {
     }
 }
 
-/// A server that may come back is no fault of the configuration; what it refuses is.
+/// Converts an error of the MySQL store. An unreachable server may come back, so this is not a fault of the configuration. All
+/// other errors are.
 fn mysql_error(error: ConnectError, waited: Duration) -> StartError {
     let (key, usual_remedy) = match error.culprit {
         Culprit::Reach => {

@@ -1,4 +1,4 @@
-//! The words of `cloakroom inspect`.
+//! The options of `cloakroom inspect`.
 
 use std::path::PathBuf;
 
@@ -15,14 +15,14 @@ Examples:
 
 Exit codes: 0 this host takes it; 1 that could not be found out; 2 it does not, or the configuration is at fault.";
 
-/// The words of `inspect`.
+/// The options of `inspect`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = HELP, arg_required_else_help = true)]
 pub struct Inspect {
-    /// The component
+    /// The file of the component
     #[arg(value_name = "FILE.wasm")]
     pub file: PathBuf,
-    /// The configuration whose grants are asked for
+    /// The configuration whose grants are shown
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Print JSON

@@ -1,4 +1,4 @@
-//! The words of `cloakroom new`.
+//! The options of `cloakroom new`.
 
 use std::path::PathBuf;
 
@@ -17,21 +17,21 @@ Examples:
 Exit codes: 0 the project is there; 1 it could not be written; 2 a word is at fault: the name, the language, a folder that is not
 empty.";
 
-/// The words of `new`.
+/// The options of `new`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = HELP, arg_required_else_help = true)]
 pub struct New {
-    /// The project's name: small letters, digits and `-`
+    /// The project's name: lowercase letters, digits and `-`, starting with a letter
     pub name: Name,
-    /// What it is written in
+    /// The programming language
     #[arg(long, value_name = "LANGUAGE")]
     pub lang: Language,
-    /// The project's folder, which is not there yet or empty [default: ./NAME]
+    /// The project's directory, which must be empty or not exist [default: ./NAME]
     #[arg(long, value_name = "DIR")]
     pub path: Option<PathBuf>,
 }
 
-/// What a guest is written in.
+/// The programming language of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Language {
     /// Rust

@@ -1,4 +1,4 @@
-//! The words of `cloakroom store`.
+//! The options of `cloakroom store`.
 
 use std::path::PathBuf;
 
@@ -62,34 +62,34 @@ Example:
 Exit codes: 0 the host uses the first server; 1 the host is not there, its store has no list of servers, or the first server does
 not serve; 2 the command line or the token is at fault.";
 
-/// The words of `store`.
+/// The options of `store`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = HELP, arg_required_else_help = true)]
 pub struct Store {
-    /// What to do.
+    /// The operation to perform.
     #[command(subcommand)]
     pub command: StoreCommand,
 }
 
-/// What to do with stores.
+/// The operations on stores.
 #[derive(Clone, Debug, Subcommand)]
 pub enum StoreCommand {
     /// Copy the sessions of one store to another
     Copy(StoreCopy),
-    /// Examine a store
+    /// Check a store
     Check(StoreCheck),
-    /// Have a running host use the first server of its store's URL again
+    /// Make a running host use the first server of its store's URL again
     PreferFirst(StorePreferFirst),
 }
 
-/// The words of `store copy`.
+/// The options of `store copy`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = COPY_HELP, arg_required_else_help = true)]
 pub struct StoreCopy {
     /// The source: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
     #[arg(long, value_name = "URL")]
     pub from: String,
-    /// The target; a table that is missing is made
+    /// The target; a missing file or table is created
     #[arg(long, value_name = "URL")]
     pub to: String,
     /// The source's password: env:NAME or file:PATH
@@ -98,43 +98,43 @@ pub struct StoreCopy {
     /// The target's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]
     pub to_password: Option<String>,
-    /// A configuration whose [store] says the rest of the source: TLS, names, time-outs
+    /// A configuration whose [store] has the other settings of the source: TLS, names, timeouts
     #[arg(long, value_name = "FILE")]
     pub from_config: Option<PathBuf>,
-    /// A configuration whose [store] says the rest of the target
+    /// A configuration whose [store] has the other settings of the target
     #[arg(long, value_name = "FILE")]
     pub to_config: Option<PathBuf>,
-    /// The last pass, with the source closed to writes: copy the rest, delete what the source does not have, compare
+    /// The final pass, without writes to the source: copy the rest, delete sessions that the source does not have, and compare
     #[arg(long = "final")]
     pub is_final: bool,
-    /// With --final: delete so many sessions of the target, the number that the command has named
+    /// With --final: delete this many sessions of the target, the number that the command has reported
     #[arg(long, value_name = "N", requires = "is_final")]
     pub delete: Option<u64>,
 }
 
-/// The words of `store check`.
+/// The options of `store check`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = CHECK_HELP, arg_required_else_help = true)]
 pub struct StoreCheck {
     /// The store: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
     #[arg(value_name = "URL")]
     pub url: String,
-    /// Its password: env:NAME or file:PATH
+    /// The store's password: env:NAME or file:PATH
     #[arg(long, value_name = "REFERENCE")]
     pub password: Option<String>,
-    /// A configuration whose [store] says the rest: TLS, names, time-outs
+    /// A configuration whose [store] has the other settings: TLS, names, timeouts
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 }
 
-/// The words of `store prefer-first`.
+/// The options of `store prefer-first`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = PREFER_FIRST_HELP)]
 pub struct StorePreferFirst {
-    /// The host's admin interface
+    /// The URL of the host's admin interface
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
     pub admin: String,
-    /// A file with the admin token; without it, the variable CLOAKROOM_ADMIN_TOKEN
+    /// A file that contains the admin token; defaults to the variable CLOAKROOM_ADMIN_TOKEN
     #[arg(long, value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }

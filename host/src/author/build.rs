@@ -1,4 +1,4 @@
-//! Runs the commands by which a guest is made from its sources. Knows no language: a command is a line for `sh`.
+//! Runs the commands that build a guest from its sources. Knows no programming language: a command is a line for `sh`.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -15,36 +15,36 @@ use tokio::time::timeout;
 use crate::config::BuildSettings;
 use crate::telemetry;
 
-/// The last lines of a command's output that are kept.
+/// The maximum number of output lines kept of a command. Only the last ones are kept.
 const LINES_MAX: usize = 400;
-/// How long after its end a command's output may still come.
+/// How long output is still read after the command has ended.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// A command that failed, and what it said.
+/// Error returned when a build command fails. Contains its output.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// It ended with another code than 0.
+    /// The command ended with an exit code other than 0.
     #[error("`{command}` failed ({status})")]
     Failed {
         /// The command.
         command: String,
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// The last of what it said, standard output and error together.
+        /// The last lines of the output. Standard output and standard error are combined.
         output: String,
     },
-    /// It could not be run at all.
+    /// The command could not be started.
     #[error("`{command}` could not be run: {error}")]
     NotRun {
         /// The command.
         command: String,
-        /// What the system said.
+        /// The error of the operating system.
         error: std::io::Error,
     },
 }
 
 impl BuildError {
-    /// The last of what the command said; empty if it did not run.
+    /// Returns the last lines of the command's output, or an empty string if it was not started.
     pub fn output(&self) -> &str {
         match self {
             Self::Failed { output, .. } => output,
@@ -53,12 +53,12 @@ impl BuildError {
     }
 }
 
-/// Fetches the tools, unless what they leave behind is there.
+/// Runs the setup command, unless the files that it creates exist.
 ///
 /// # Errors
-/// As [`make`].
+/// Returns the errors of [`make`].
 ///
-/// Cancel safety: dropping the future kills the command and all that it started.
+/// Cancel safety: dropping the future kills the command and all processes that it started.
 pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
     match build.setup_due() {
         Some(setup) => run(setup, &build.folder).await,
@@ -66,12 +66,12 @@ pub async fn set_up(build: &BuildSettings) -> Result<(), BuildError> {
     }
 }
 
-/// Makes the component. Its output is shown on standard error as it comes.
+/// Builds the component. Prints the command's output on standard error as it arrives.
 ///
 /// # Errors
-/// When the command cannot be run or does not end with 0.
+/// Returns an error if the command cannot be run or ends with an exit code other than 0.
 ///
-/// Cancel safety: dropping the future kills the command and all that it started.
+/// Cancel safety: dropping the future kills the command and all processes that it started.
 pub async fn make(build: &BuildSettings) -> Result<(), BuildError> {
     run(&build.command, &build.folder).await
 }
@@ -96,7 +96,7 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         .process_group(0)
         .spawn()
         .map_err(not_run)?;
-    // Whatever is left of it when this function ends, ends as well.
+    // Kills the processes of the command that are still running when this function returns.
     let _group = Group(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let kept = Mutex::new(VecDeque::new());
@@ -108,7 +108,7 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
     };
     let status = status.map_err(not_run)?;
     if !is_all_said {
-        // What the command left running may hold on to its output.
+        // A process that the command left running may keep the output open.
         let _ = timeout(LAST_WORDS, output).await;
     }
     if status.success() {
@@ -122,20 +122,21 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
     })
 }
 
-/// The processes of a command: `sh` and all that it started, unless that went into a group of its own. Killed when dropped.
+/// The processes of a command: `sh` and all processes that it started, except those that moved to a process group of their own.
+/// Dropping this value kills them.
 struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
         let id = self.0.and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(Pid::from_raw) {
-            // Whoever is gone already needs no end.
+            // Fails if all processes have already ended.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
 
-/// Shows what comes, line by line, and keeps the last of it.
+/// Prints a stream line by line and keeps the last lines.
 async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<String>>) {
     let Some(stream) = stream else { return };
     let mut lines = BufReader::new(stream).split(b'\n');
@@ -150,7 +151,7 @@ async fn follow(stream: Option<impl AsyncRead + Unpin>, kept: &Mutex<VecDeque<St
     }
 }
 
-/// The text without the sequences that drive a terminal (ECMA-48): colours, cursor movements, links.
+/// Returns the text without terminal control sequences (ECMA-48), such as colours, cursor movements and links.
 pub(super) fn without_colours(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     let mut rest = text.chars();
@@ -160,9 +161,9 @@ pub(super) fn without_colours(text: &str) -> String {
             continue;
         }
         match rest.next() {
-            // A control sequence ends with its first letter or sign of these.
+            // The first byte from `@` to `~` ends a control sequence.
             Some('[') => while rest.next().is_some_and(|c| !('@'..='~').contains(&c)) {},
-            // An operating system command ends with a bell or a string terminator.
+            // A bell or a string terminator ends an operating system command.
             Some(']') => {
                 let mut before = ' ';
                 while let Some(c) = rest.next()
@@ -206,10 +207,10 @@ mod tests {
         assert!(folder.path().join("guest.wasm").exists());
     }
 
-    /// Waits until a process is gone.
+    /// Waits until a process has ended.
     async fn gone(pid: &str) {
         let mut rounds = 0;
-        // What nobody has waited for yet is a zombie: dead all the same.
+        // A process that has not been waited for yet is a zombie. It counts as ended.
         let is_there = || {
             let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
             stat.is_ok_and(|stat| !stat.contains(") Z "))

@@ -1,5 +1,6 @@
-//! `cloakroom dev`: a host that follows the sources of its guests. Builds them, watches them, builds them again; says on the
-//! terminal and in the browser what is wrong, and what happens to requests and sessions. For the machine that guests are written on.
+//! `cloakroom dev`: a host that follows the sources of its guests. Builds the guests, watches their sources and builds them
+//! again. Shows errors, requests and session changes in the terminal, and errors also in the browser. Meant only for the
+//! developer's own machine.
 
 mod bench;
 mod callers;
@@ -31,22 +32,22 @@ use crate::clock::Clock;
 use crate::config::{Config, DEFAULT_FILE, Environment, Fault, Refused};
 use crate::telemetry::{self, TelemetryError};
 
-/// Time for requests under way when the host is told to end: somebody waits for the prompt.
+/// The grace period for requests in progress at the end. It is short because the developer waits for the prompt.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Why there is no host.
+/// Error returned when the development host cannot start or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     /// The configuration is at fault.
     #[error("the configuration is at fault")]
     AtFault(Vec<Fault>),
-    /// It may be right: the world is not as it says.
+    /// The configuration may be correct, but something outside the host is missing or does not work.
     #[error(transparent)]
     Failed(#[from] Failure),
-    /// Nobody can be told what happens.
+    /// Log output cannot be set up.
     #[error(transparent)]
     Silent(#[from] TelemetryError),
-    /// Standard output is closed, or a task of the host broke down.
+    /// Standard output is closed, or a task of the host failed.
     #[error(transparent)]
     Io(#[from] std::io::Error),
 }
@@ -60,13 +61,14 @@ impl From<StartError> for DevError {
     }
 }
 
-/// Reads the configuration: at the start, and whenever its file changes.
+/// Reads the configuration. Called at the start and after each change of the file.
 pub type Read = Arc<dyn Fn() -> Result<Config, Refused> + Send + Sync>;
 
-/// Serves and builds the guests of `config` until `shutdown`. `file` is where it was read from, and `read` reads it again.
+/// Builds and serves the guests of `config` until `shutdown` is cancelled. `file` is the path of the configuration, and `read`
+/// reads it again.
 ///
 /// # Errors
-/// [`DevError`], before anything is served. A guest that cannot be built is none.
+/// Returns a [`DevError`] if the host cannot start. A guest that cannot be built is not an error.
 pub async fn run(
     config: Config,
     file: Option<PathBuf>,
@@ -117,7 +119,7 @@ pub async fn run(
     let supervisor = Supervisor::new(shop, builds, file, read, reloads);
     let ends = shutdown.clone();
     let supervised = tokio::spawn(async move {
-        // Dropped, it kills what it runs.
+        // Dropping the supervisor kills the build commands in progress.
         ends.run_until_cancelled(supervisor.run(config)).await;
     });
     app.run(listener, shutdown).await;
@@ -125,8 +127,8 @@ pub async fn run(
     Ok(())
 }
 
-/// The configuration as somebody wants it who has just saved: what is new serves everybody at once and is never taken back, and
-/// the end is quick.
+/// Adapts a configuration for development: a new version serves all visitors at once and is never rolled back, and the host
+/// stops quickly.
 fn eager(mut config: Config) -> Config {
     for guest in &mut config.guests {
         guest.rollout.canary = None;
@@ -144,7 +146,7 @@ pub(super) mod tests {
     use super::*;
     use crate::config::{Components, Words};
 
-    /// A configuration with one guest, built to this file from what is watched.
+    /// Returns a configuration with one guest, which is built to `component` from the paths in `watch`.
     pub(super) fn config(folder: &Path, component: &str, watch: &str) -> Config {
         let text = format!(
             "[server]\ngrace = \"30s\"\n[session]\nsecrets = [\"env:SECRET\"]\n\

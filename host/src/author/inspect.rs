@@ -1,4 +1,5 @@
-//! `cloakroom inspect`: what a component is, whether this host would take it, and what it would be granted. Runs nothing of it.
+//! `cloakroom inspect`: reports the properties of a component, whether this host can run it, and its grants. Does not run the
+//! component.
 
 mod grants;
 mod text;
@@ -11,17 +12,17 @@ use crate::config::{Config, GuestSettings, Words};
 use crate::guest::{self, Inspection, LoadError};
 use grants::Grants;
 
-/// What is to be inspected.
+/// The arguments of an inspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Inspect {
-    /// The component.
+    /// The file of the component.
     pub file: PathBuf,
-    /// The configuration whose grants are asked for; without it, what `cloakroom serve FILE` grants.
+    /// The configuration whose grants are reported. Without it, the grants of `cloakroom serve FILE` are reported.
     pub config: Option<PathBuf>,
 }
 
 impl Inspect {
-    /// What the configuration is read by.
+    /// Returns the options with which the configuration is read.
     pub fn words(&self) -> Words {
         Words {
             file: self.config.clone(),
@@ -31,7 +32,7 @@ impl Inspect {
     }
 }
 
-/// A component that was looked at.
+/// A component that has been read.
 #[derive(Debug)]
 pub struct Inspected {
     bytes: Vec<u8>,
@@ -39,46 +40,46 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// Its bytes.
+    /// Returns the bytes of the component.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-/// Reads a component's file.
+/// Reads the file of a component.
 ///
 /// # Errors
-/// When it cannot be read, is no component or handles no HTTP.
+/// Returns an error if the file cannot be read, is not a component or does not handle HTTP.
 pub fn read(file: &Path) -> Result<Inspected, LoadError> {
     let (bytes, inspection) = guest::inspect(file)?;
     Ok(Inspected { bytes, inspection })
 }
 
-/// All that is told of a component. Its JSON is stable: keys are added, none is renamed or taken away.
+/// The report on a component. Its JSON format is stable: keys may be added, but none is renamed or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Report {
     file: String,
-    /// The configuration whose grants are told; none where they are those of `cloakroom serve FILE`.
+    /// The configuration whose grants are reported. `None` for the grants of `cloakroom serve FILE`.
     config: Option<String>,
     bytes: u64,
-    /// SHA-256, in hexadecimal.
+    /// The SHA-256 hash in hexadecimal.
     digest: String,
     /// `wasi:http 0.2` or `wasi:http 0.3`.
     world: String,
     parts: Parts,
     made_by: Vec<Tool>,
-    /// Whether this host compiles and links it.
+    /// Whether the component compiles and links on this host.
     fits: bool,
-    /// Why not.
+    /// The reason why it does not fit.
     reason: Option<String>,
     exports: Vec<String>,
     imports: Imports,
     uses: Uses,
-    /// What each guest that is this component is granted.
+    /// The grants of each guest that uses this component.
     grants: Vec<Grants>,
 }
 
-/// Bytes of the component, by what they are.
+/// The number of modules, and the bytes of the component by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Parts {
     modules: usize,
@@ -88,7 +89,7 @@ struct Parts {
     other: u64,
 }
 
-/// One entry of a `producers` section.
+/// An entry of a `producers` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Tool {
     role: String,
@@ -96,7 +97,7 @@ struct Tool {
     version: String,
 }
 
-/// The imports by who defines them.
+/// The imports, grouped by their namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 struct Imports {
     cloakroom: Vec<String>,
@@ -104,7 +105,7 @@ struct Imports {
     unknown: Vec<String>,
 }
 
-/// What of the host it can call at all.
+/// The features of the host that the component can call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct Uses {
     session: bool,
@@ -113,8 +114,8 @@ struct Uses {
 }
 
 impl Report {
-    /// What is told of a component: `call` says which, `config` is what [`Inspect::words`] gave, `fit` whether this host
-    /// takes it.
+    /// Creates the report. `call` names the component, `config` is the configuration read with [`Inspect::words`], and `fit` is
+    /// the result of compiling and linking it.
     pub fn new(
         call: &Inspect,
         inspected: &Inspected,
@@ -158,16 +159,16 @@ impl Report {
         }
     }
 
-    /// As JSON, with a line break at the end.
+    /// Returns the report as JSON, with a line break at the end.
     ///
     /// # Errors
-    /// None that a report could cause.
+    /// Returns a serialization error, which no report causes in practice.
     pub fn json(&self) -> serde_json::Result<String> {
         Ok(serde_json::to_string_pretty(self)? + "\n")
     }
 }
 
-/// Whether a guest's component is this very file, by whatever path.
+/// Returns whether the component of a guest is this file, possibly by another path.
 fn is_of(guest: &GuestSettings, file: &Path) -> bool {
     let real = |path: &Path| path.canonicalize().ok();
     guest.component == file || real(&guest.component).is_some_and(|it| Some(it) == real(file))
@@ -197,7 +198,7 @@ impl Imports {
         sorted
     }
 
-    /// Whether some version of an interface is among them.
+    /// Returns whether any version of the interface is imported.
     fn has(&self, interface: &str) -> bool {
         let all = self.cloakroom.iter().chain(&self.wasi);
         let mut names = all.map(|import| import.split('@').next().unwrap_or(import));

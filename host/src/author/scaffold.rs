@@ -1,4 +1,5 @@
-//! `cloakroom new`: writes a project out of what this binary carries, all of it or nothing. Needs no network and no other file.
+//! `cloakroom new`: writes a project from the templates embedded in this binary. Writes all files or none. Needs no network and
+//! no other files.
 
 mod name;
 mod place;
@@ -11,12 +12,12 @@ use std::path::PathBuf;
 
 pub use name::{BadName, Name};
 
-/// What a template's files call their project.
+/// The project name used in the template files.
 const NAME_IN_TEMPLATES: &str = "hello";
-/// Where a project keeps the SDK and the interfaces, laid out as in our repository.
+/// The directory of a project that holds the SDK and the interfaces, with the same layout as our repository.
 const VENDOR: &str = "vendor/cloakroom";
 
-/// What a guest is written in.
+/// The programming language of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Language {
     /// Rust.
@@ -30,10 +31,10 @@ pub enum Language {
 }
 
 impl Language {
-    /// All of them.
+    /// All languages.
     pub const ALL: [Self; 4] = [Self::Rust, Self::JavaScript, Self::TypeScript, Self::Python];
 
-    /// What people call it.
+    /// Returns the display name of the language.
     pub fn title(self) -> &'static str {
         match self {
             Self::Rust => "Rust",
@@ -43,7 +44,7 @@ impl Language {
         }
     }
 
-    /// The template's folder in our repository.
+    /// Returns the directory of the template in our repository.
     pub fn template(self) -> &'static str {
         match self {
             Self::Rust => "guests/rust/template",
@@ -53,7 +54,7 @@ impl Language {
         }
     }
 
-    /// What a project of it needs of our repository.
+    /// Returns the paths of our repository that a project in this language needs.
     fn sdk(self) -> &'static [&'static str] {
         match self {
             Self::Rust => &[
@@ -68,50 +69,50 @@ impl Language {
     }
 }
 
-/// A project to be made.
+/// A project to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Project {
-    /// Its name.
+    /// The name of the project.
     pub name: Name,
-    /// What it is written in.
+    /// The programming language of the guest.
     pub language: Language,
-    /// Its folder, which must not be there, or be empty.
+    /// The directory of the project. It must be empty or not exist.
     pub folder: PathBuf,
 }
 
-/// Why no project was made. Nothing was left behind.
+/// Error returned when a project cannot be created. No files were left behind.
 #[derive(Debug, thiserror::Error)]
 pub enum ScaffoldError {
-    /// Something is there already.
+    /// The directory exists and is not empty.
     #[error("{} is there already and not empty: nothing was written; name another folder with --path", folder.display())]
     Occupied {
-        /// The folder.
+        /// The directory.
         folder: PathBuf,
     },
-    /// The folder's place is not there.
+    /// The parent directory does not exist.
     #[error("{} is no folder: make it first, or name another place with --path", parent.display())]
     NoPlace {
-        /// What should hold the project's folder.
+        /// The directory that should contain the project's directory.
         parent: PathBuf,
     },
-    /// The binary carries nothing for this language.
+    /// The binary does not contain a template for this language.
     #[error("this cloakroom was built without the template for {}", language.title())]
     NotCarried {
         /// The language.
         language: Language,
     },
-    /// The system refused.
+    /// The operating system returned an error.
     #[error("cannot write {}: {error}; nothing was left behind", folder.display())]
     Failed {
-        /// The project's folder.
+        /// The directory of the project.
         folder: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         error: io::Error,
     },
 }
 
 impl ScaffoldError {
-    /// Whether other words would have helped; else it is the machine's fault or ours.
+    /// Returns whether the command-line options caused the error. Otherwise the machine or this program is at fault.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Occupied { .. } | Self::NoPlace { .. })
     }
@@ -121,7 +122,7 @@ impl Project {
     /// Writes the project.
     ///
     /// # Errors
-    /// [`ScaffoldError`]; then nothing is left of it.
+    /// Returns a [`ScaffoldError`]. In that case no files are left behind.
     pub fn create(&self) -> Result<(), ScaffoldError> {
         let files = self.files(vendor::files());
         if files.is_empty() {
@@ -131,12 +132,12 @@ impl Project {
         place::write(&self.folder, &files)
     }
 
-    /// What to do once it is written, and which of the tools it needs are not here.
+    /// Returns the next steps for the developer, and the required tools that are missing.
     pub fn next_steps(&self, tools: &[tools::Tool]) -> String {
         steps::told(self, tools)
     }
 
-    /// Its files; none where there is no template.
+    /// Returns the files of the project, or none if there is no template.
     fn files(&self, carried: &[(&str, &[u8])]) -> Vec<place::File> {
         let mut files = Vec::new();
         for (path, content) in carried {
@@ -165,7 +166,8 @@ impl Project {
         files
     }
 
-    /// Where a template's file goes. One that git would heed in our own repository may do without its dot there.
+    /// Returns the path of a template file in the project. In our repository, `.gitignore` files of templates are named
+    /// `gitignore` so that git does not apply them there.
     fn path_in_project(&self, path: &str) -> String {
         let path = name::put(&self.name, path);
         match path.rsplit_once('/') {
@@ -183,7 +185,7 @@ impl Project {
     }
 }
 
-/// The rest of a path that lies below a folder.
+/// Returns the rest of a path below a directory.
 fn below<'a>(path: &'a str, folder: &str) -> Option<&'a str> {
     path.strip_prefix(folder)?.strip_prefix('/')
 }

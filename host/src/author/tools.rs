@@ -1,11 +1,12 @@
-//! What helps when a build command misses a tool: which one it is, and how to get it. Reads what shells and tools say; runs nothing.
+//! Advice for build commands that fail because a tool is missing: names the tool and how to install it. Only reads the output
+//! of shells and tools, and runs nothing.
 
 use super::build::BuildError;
 
-/// The code with which a shell says that it did not find a program.
+/// The exit code of a shell that did not find a program.
 const NOT_FOUND: i32 = 127;
 
-/// A tool: how its absence reads in a command's output, and how to get it.
+/// Texts in the output of a command that show that a tool is missing, each with the advice.
 const SIGNS: [(&str, &str); 7] = [
     (
         "target may not be installed",
@@ -37,7 +38,7 @@ const SIGNS: [(&str, &str); 7] = [
     ),
 ];
 
-/// What to do about a failed command, in one line, where its output says that a tool is missing.
+/// Returns one line of advice for a failed command, if its output shows that a tool is missing.
 pub fn advice(error: &BuildError) -> Option<String> {
     let BuildError::Failed { status, output, .. } = error else {
         return None;
@@ -49,8 +50,8 @@ pub fn advice(error: &BuildError) -> Option<String> {
     sign.map(|(_, advice)| (*advice).to_owned())
 }
 
-/// The program that a shell (`sh: 1: npm: not found`, `bash: npm: command not found`) or `env` (`env: 'node': No such file or
-/// directory`) did not find.
+/// Returns the program that a shell (`sh: 1: npm: not found`, `bash: npm: command not found`) or `env` (`env: 'node': No such
+/// file or directory`) did not find.
 fn missing_program(output: &str, code: Option<i32>) -> Option<String> {
     if code != Some(NOT_FOUND) && !output.contains("not found") {
         return None;

@@ -1,7 +1,9 @@
-//! `cloakroom test`: builds a project's guests and runs their tests against hosts in this very process, the same code that
-//! serves, with sessions in memory and a clock that the test moves. Knows no test runner and no language.
+//! `cloakroom test`: builds the guests of a project and runs their tests. The tests run against hosts in this process. These
+//! hosts use the code of `cloakroom serve`, with sessions in memory and a clock that the test moves. Independent of test
+//! runners and languages.
 //!
-//! `control` is what tests call, each `host` is one that they started, `faulty_store` what they do to its sessions.
+//! `control` is the interface that tests call, `host` is a host that a test has started, and `faulty_store` makes its store
+//! fail.
 
 mod command;
 mod control;
@@ -24,34 +26,34 @@ use control::Control;
 use host::Project;
 use signals::{Signals, exit_code};
 
-/// The variable that says what is logged.
+/// The variable that sets the log filter.
 const LOG_VARIABLE: &str = "CLOAKROOM_LOG_LEVEL";
-/// What is logged where nothing is said: a test runner's output stays readable, and guests can print. How fast the machine makes
-/// instances is no test's concern.
+/// The log filter used if the variable is not set. It keeps the output of the test runner readable while guests can print. The
+/// speed at which instances are created is of no interest to a test.
 const LOG_FILTER: &str = "warn,guest=info,cloakroom::guest::engine=error";
 
-/// What `cloakroom test` was told.
+/// The options of `cloakroom test`.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// The project's file; without one, `cloakroom.toml` in the working directory.
+    /// The configuration of the project. If it is `None`, `cloakroom.toml` in the working directory is used.
     pub config: Option<PathBuf>,
     /// Whether the guests are built first.
     pub building: Building,
-    /// What is put behind each test command.
+    /// Arguments that are appended to each test command.
     pub arguments: Vec<String>,
 }
 
-/// Whether guests are built.
+/// Whether guests are built before their tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Building {
-    /// They are.
+    /// All guests are built.
     First,
-    /// What was built before is tested.
+    /// Nothing is built. The existing components are tested.
     Skipped,
 }
 
 impl Call {
-    /// How its configuration is read: no database and no secret needs to be there.
+    /// Returns the options with which the configuration is read. Neither a database nor secrets are required.
     pub fn words(&self) -> Words {
         Words {
             file: self.config.clone(),
@@ -65,7 +67,7 @@ impl Call {
     }
 }
 
-/// How to log while tests run.
+/// Returns the logging options for the tests.
 pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options {
     let is_said = environment
         .get(LOG_VARIABLE)
@@ -82,16 +84,16 @@ pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options
     }
 }
 
-/// Builds the guests and runs their test commands, one after the other. Gives the exit code: that of the first command that
-/// failed, or 0. SIGINT, SIGTERM and SIGHUP end it, with all that it runs.
+/// Builds the guests and runs their test commands one after the other. Returns the exit code of the first command that failed,
+/// or 0. SIGINT, SIGTERM and SIGHUP stop the running commands and end the run.
 ///
 /// # Errors
-/// When the configuration is at fault, a guest does not build or a command cannot be run.
+/// Returns an error if the configuration is at fault, a guest cannot be built or a command cannot be run.
 pub async fn run(config: Config, call: &Call) -> Result<u8, StartError> {
     let tests = tests(&config)?;
     let mut signals =
         Signals::new().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
-    // All are read from one file.
+    // All guests come from the same configuration file, so their directories are the same.
     let folder = folder_of(tests[0].build);
     if call.building == Building::First {
         match signals.or(build_guests(&config.guests)).await {
@@ -110,7 +112,7 @@ pub async fn run(config: Config, call: &Call) -> Result<u8, StartError> {
     code
 }
 
-/// Runs the test commands against hosts of this project. One that was interrupted is the last.
+/// Runs the test commands against hosts of this project. Stops after a command that a signal has interrupted.
 async fn run_tests(
     tests: &[Test<'_>],
     arguments: &[String],
@@ -141,7 +143,7 @@ async fn run_tests(
     Ok(first_failed)
 }
 
-/// A guest's test command.
+/// The test command of a guest.
 struct Test<'a> {
     guest: &'a str,
     command: &'a str,
@@ -149,7 +151,7 @@ struct Test<'a> {
 }
 
 impl<'a> Test<'a> {
-    /// A guest's, if it says one.
+    /// Returns the test command of a guest, if it has one.
     fn of(guest: &'a GuestSettings) -> Option<Self> {
         let build = guest.build.as_ref()?;
         Some(Self {
@@ -160,7 +162,7 @@ impl<'a> Test<'a> {
     }
 }
 
-/// Those of all guests; never none.
+/// Returns the test commands of all guests. The list is never empty.
 fn tests(config: &Config) -> Result<Vec<Test<'_>>, Fault> {
     let tests: Vec<_> = config.guests.iter().filter_map(Test::of).collect();
     if !tests.is_empty() {
@@ -174,7 +176,7 @@ fn tests(config: &Config) -> Result<Vec<Test<'_>>, Fault> {
     ))
 }
 
-/// Where the project's relative paths start.
+/// Returns the directory that the project's relative paths are based on.
 fn folder_of(build: &BuildSettings) -> &Path {
     match build.folder.as_os_str().is_empty() {
         true => Path::new("."),
@@ -192,7 +194,7 @@ async fn build_guests(guests: &[GuestSettings]) -> Result<(), StartError> {
 }
 
 async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartError> {
-    // What it said was shown as it came.
+    // The output of the command was already printed as it arrived.
     let failed = |error: build::BuildError| {
         StartError::Failed(Failure {
             problem: format!("{name} was not built: {error}"),

@@ -1,4 +1,4 @@
-//! `[admin]`: the interface for whoever runs the host. Not there unless it is asked for, and never open to a network without a token.
+//! `[admin]`: the admin interface for the operator. It is off by default, and never open to a network without a token.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -9,24 +9,24 @@ use super::secrets;
 use super::server::listen;
 use super::store::SecretText;
 
-/// Where the admin interface listens when it is asked for and nothing says where.
+/// The address of the admin interface if it is enabled without an address.
 pub const DEFAULT_ADMIN_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 3001);
 
-/// How to make a token.
+/// How to create a token.
 const TOKEN_REMEDY: &str =
     "make one with `openssl rand -base64 32`, and write token = \"env:NAME\" or \"file:PATH\"";
 
-/// `[admin]`.
+/// The `[admin]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AdminSettings {
-    /// Where to listen.
+    /// The address to listen on.
     pub listen: SocketAddr,
-    /// What a caller shows. Where there is none, `listen` is an address of this machine alone.
+    /// The token that a client must present. If it is `None`, `listen` is a loopback address.
     pub token: Option<SecretText>,
 }
 
-/// Reads `[admin]`. The section, a flag or a variable for `listen` asks for it; a variable with the token alone does not: it
-/// is the one that the command `guests` reads, too.
+/// Reads `[admin]`. The interface is enabled by the section itself, or by a command-line option or a variable for `listen`. A
+/// variable for the token alone does not enable it, because the command `guests` reads the same variable.
 pub(super) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<AdminSettings> {
     let address = section.get("listen", listen);
     let token = section.get("token", token);
@@ -55,7 +55,8 @@ pub(super) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<Adm
     })
 }
 
-/// Whether two listeners cannot have these addresses at once. An unspecified address is every one; IPv6's takes those of IPv4 as well.
+/// Returns whether two listeners cannot use these addresses at the same time. An unspecified address covers every address of
+/// its kind, and the one of IPv6 also covers those of IPv4.
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let covers = |one: IpAddr, other: IpAddr| {
         one == other || (one.is_unspecified() && (one.is_ipv6() || other.is_ipv4()))

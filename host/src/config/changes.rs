@@ -1,9 +1,9 @@
-//! Which keys two configurations differ in that hold from start to end: what a running host cannot take over.
+//! The changes between two configurations that a running host cannot apply.
 
 use super::{Backend, Config, MysqlSettings};
 
-/// Notes the key of every field that differs; a section that differs in none of the fields listed is noted as a whole, so
-/// that a field which is forgotten here is not taken for one that may change.
+/// Records the key of every listed field that differs. If the sections differ, but none of the listed fields does, the whole
+/// section is recorded. A field that is forgotten here is therefore never treated as one that can change.
 macro_rules! compare {
     ($changed:ident, $section:literal, $old:expr, $new:expr; $($key:literal: $($field:ident).+,)*) => {
         let before = $changed.len();
@@ -17,8 +17,8 @@ macro_rules! compare {
 }
 
 impl Config {
-    /// The keys in which `new` differs from this configuration and which take effect at the start only: all but guests,
-    /// routes and the cookies' secrets.
+    /// Returns the keys that differ in `new` and only take effect at the start. These are all keys except those of guests,
+    /// routes and cookie secrets.
     pub fn fixed_keys_changed(&self, new: &Self) -> Vec<&'static str> {
         // Every field is named, so that a new section cannot be forgotten here.
         let Self {

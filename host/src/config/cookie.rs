@@ -1,4 +1,5 @@
-//! `[session.cookie]`: the attributes of new sessions' cookies, and what browsers and express-session would refuse only later.
+//! `[session.cookie]`: the cookie attributes of new sessions. Also finds combinations that browsers or express-session would
+//! reject only later.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -10,43 +11,43 @@ use super::source::Value;
 use crate::cookie::{is_valid_domain, is_valid_path};
 use crate::limits::COOKIE_AGE_MAX;
 
-/// `[session.cookie]`: the attributes of new sessions' cookies.
+/// The `[session.cookie]` section: the cookie attributes of new sessions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookieSettings {
-    /// `Path`.
+    /// The `Path` attribute.
     pub path: String,
-    /// `Domain`.
+    /// The `Domain` attribute.
     pub domain: Option<String>,
-    /// Lifetime since the last use.
+    /// The lifetime since the last use.
     pub max_age: Option<Duration>,
-    /// A fixed end, in milliseconds since the epoch.
+    /// A fixed expiry, in milliseconds since the epoch.
     pub expires_at_ms: Option<i64>,
-    /// `HttpOnly`.
+    /// The `HttpOnly` attribute.
     pub http_only: bool,
-    /// `Secure`.
+    /// The `Secure` attribute.
     pub secure: CookieSecure,
-    /// `SameSite`.
+    /// The `SameSite` attribute.
     pub same_site: CookieSameSite,
-    /// `Partitioned`.
+    /// The `Partitioned` attribute.
     pub partitioned: bool,
-    /// `Priority`.
+    /// The `Priority` attribute.
     pub priority: Option<CookiePriority>,
 }
 
-/// `secure` of the cookie.
+/// The value of `secure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieSecure {
-    /// Not given: no attribute, sent on every link.
+    /// Not configured. No attribute, and the cookie is sent on every connection.
     Unset,
-    /// No attribute, sent on every link.
+    /// No attribute, and the cookie is sent on every connection.
     Off,
-    /// `Secure`; only sent on a secure link.
+    /// `Secure`. The cookie is sent on secure connections only.
     On,
-    /// As the link on which the session was made.
+    /// Depends on the connection on which the session was created.
     Auto,
 }
 
-/// `same_site` of the cookie.
+/// The value of `same_site`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieSameSite {
     /// No attribute.
@@ -57,11 +58,11 @@ pub enum CookieSameSite {
     Lax,
     /// `None`.
     None,
-    /// `None` on a secure link, `Lax` otherwise.
+    /// `None` on a secure connection, otherwise `Lax`.
     Auto,
 }
 
-/// `priority` of the cookie.
+/// The value of `priority`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookiePriority {
     /// `Low`.
@@ -72,7 +73,7 @@ pub enum CookiePriority {
     High,
 }
 
-/// Reads `[session.cookie]` for a cookie of this name.
+/// Reads `[session.cookie]` for a cookie of the given name.
 pub(super) fn read(mut section: Section<'_>, compat: Compat, name: &str) -> CookieSettings {
     let (default_secure, default_same_site) = match compat {
         Compat::Cloakroom => (CookieSecure::Auto, CookieSameSite::Lax),
@@ -103,7 +104,7 @@ pub(super) fn read(mut section: Section<'_>, compat: Compat, name: &str) -> Cook
     settings
 }
 
-/// Warns of a cookie that no link of this host would ever carry.
+/// Warns about a cookie that is never sent, because no connection to this host is known to be secure.
 pub(super) fn warn_of_never_secure(
     session: &Section<'_>,
     cookie: &CookieSettings,
@@ -119,7 +120,7 @@ pub(super) fn warn_of_never_secure(
     }
 }
 
-/// A path that can be sent, with the slash without which browsers ignore it.
+/// Reads a path that can be sent in a cookie. It must start with a slash, because browsers ignore it otherwise.
 fn path(field: &Field<'_>) -> Result<String, Complaint> {
     let path = text(field)?;
     if path.starts_with('/') && is_valid_path(&path) {
@@ -142,7 +143,7 @@ fn domain(field: &Field<'_>) -> Result<String, Complaint> {
     ))
 }
 
-/// A date: TOML's own, or the same in quotes.
+/// Reads a date: a TOML date or the same text in quotes.
 fn moment(field: &Field<'_>) -> Result<i64, Complaint> {
     const REMEDY: &str = "write a date with its offset: 2027-01-31T00:00:00Z";
     let (Value::Moment(written) | Value::Text(written)) = field.value else {
@@ -176,7 +177,7 @@ fn secure(field: &Field<'_>) -> Result<CookieSecure, Complaint> {
     })
 }
 
-/// Express takes `true` for strict and `false` for none of the attribute, and words in any case.
+/// Express uses `true` for strict and `false` for no attribute, and accepts the words in any case.
 fn same_site(field: &Field<'_>) -> Result<CookieSameSite, Complaint> {
     const REMEDY: &str =
         "write \"lax\", \"strict\", \"none\" or \"auto\", or false for no attribute";
@@ -201,7 +202,7 @@ fn same_site(field: &Field<'_>) -> Result<CookieSameSite, Complaint> {
     }
 }
 
-/// Express takes the words in any case.
+/// Express accepts the words in any case.
 fn priority(field: &Field<'_>) -> Result<CookiePriority, Complaint> {
     let lower = Value::Text(text(field)?.to_ascii_lowercase());
     let words = word(&[
@@ -215,7 +216,8 @@ fn priority(field: &Field<'_>) -> Result<CookiePriority, Complaint> {
     })
 }
 
-/// What browsers drop without a word: refused, or under `express-1`, where an app may live with it, warned of.
+/// Finds attributes with which browsers silently drop the cookie. They are faults, or warnings under `express-1`, because an
+/// existing app may depend on them.
 fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettings) {
     let complain = |key: &str, problem: &str, remedy: &str| match compat {
         Compat::Cloakroom => section.fault(key, problem, remedy),
@@ -251,7 +253,8 @@ fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettin
     }
 }
 
-/// The promises of a name's prefix (RFC 6265bis, section 4.1.3), which browsers check in any case of letters.
+/// Checks the requirements of a cookie name prefix (RFC 6265bis, section 4.1.3). Browsers compare prefixes without regard to
+/// case.
 fn check_prefix(section: &Section<'_>, name: &str, cookie: &CookieSettings) {
     let name = name.to_ascii_lowercase();
     let is_host = name.starts_with("__host-");

@@ -3,10 +3,10 @@
 use super::reader::Section;
 use super::secrets::{self, SecretSource};
 
-/// `[cookies]`.
+/// The `[cookies]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CookiesSettings {
-    /// The secrets that sign them; none for the session's.
+    /// The secrets that sign the cookies. With `None`, the session's secrets are used.
     pub secrets: Option<SecretSource>,
 }
 

@@ -1,19 +1,19 @@
-//! The environment, behind a trait so that tests bring their own, and the references `env:NAME` and `file:PATH`.
+//! The environment, behind a trait so that tests can replace it, and the references `env:NAME` and `file:PATH`.
 
 use std::path::Path;
 
 use crate::files;
 
-/// Where environment variables come from.
+/// A source of environment variables.
 pub trait Environment {
-    /// The variable's value; `None` when it is absent or not Unicode.
+    /// Returns the value of the variable, or `None` if it is not set or not Unicode.
     fn get(&self, name: &str) -> Option<String>;
 
-    /// The names of all variables that begin with `prefix`, in no order.
+    /// Returns the names of all variables that begin with `prefix`, in no particular order.
     fn names(&self, prefix: &str) -> Vec<String>;
 }
 
-/// The process's own environment.
+/// The environment of this process.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ProcessEnvironment;
 
@@ -32,7 +32,7 @@ impl Environment for ProcessEnvironment {
     }
 }
 
-/// A fixed environment, of which the first entry of a name counts.
+/// A fixed environment. If a name occurs twice, its first entry is used.
 impl<const N: usize> Environment for [(&str, &str); N] {
     fn get(&self, name: &str) -> Option<String> {
         let entry = self.iter().find(|(key, _)| *key == name)?;
@@ -45,23 +45,23 @@ impl<const N: usize> Environment for [(&str, &str); N] {
     }
 }
 
-/// Where a reference points to.
+/// The target of a reference.
 pub(super) enum Reference<'a> {
     Variable(&'a str),
     File(&'a str),
 }
 
 impl<'a> Reference<'a> {
-    /// Reads `env:NAME` or `file:PATH`; `None` for any other text.
+    /// Parses `env:NAME` or `file:PATH`. Returns `None` for any other text.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let variable = text.strip_prefix("env:").map(Self::Variable);
         variable.or_else(|| text.strip_prefix("file:").map(Self::File))
     }
 
-    /// What it points to, a file's last line end cut off; or the problem and the remedy. `warn` is told what is allowed and
-    /// probably not meant.
+    /// Returns the referenced value, without the last line end if it is a file. The error contains the problem and the remedy.
+    /// `warn` receives warnings about settings that are allowed and probably not intended.
     ///
-    /// Relative files are sought in `base`.
+    /// Relative paths are resolved against `base`.
     pub(super) fn read(
         &self,
         environment: &dyn Environment,

@@ -1,25 +1,25 @@
-//! One thing that is wrong with the configuration: which key, where, what and the remedy. Never holds a secret's value.
+//! A fault of the configuration: the key, the place, the problem and the remedy. Never contains the value of a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::telemetry::escape;
 
-/// Where a setting was given.
+/// The place where a setting was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// In a file, on this line (counted from 1) where it is known.
+    /// A file. The line is counted from 1, and `None` if it is not known.
     File {
-        /// The file as it was named.
+        /// The path of the file, as it was given.
         path: PathBuf,
         /// The line of the key.
         line: Option<usize>,
     },
-    /// In this environment variable.
+    /// An environment variable.
     Environment(String),
-    /// In this flag or argument of the command line.
+    /// An option or argument of the command line.
     Flag(&'static str),
-    /// Nowhere: the setting is missing, or the fault is not about one setting.
+    /// No place: the setting is missing, or the fault concerns several settings.
     Nowhere,
 }
 
@@ -38,21 +38,23 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One fault of the configuration. `Display` is two lines: where, the key and the problem; then the remedy.
+/// A fault of the configuration. `Display` prints two lines: the place, the key and the problem, then the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Where the setting was given.
+    /// The place where the setting was given.
     pub origin: Origin,
-    /// The key's full path, as `session.cookie.max_age` or `route[0].path`; empty when the fault is not about one key.
+    /// The full path of the key, such as `session.cookie.max_age` or `route[0].path`. Empty if the fault does not concern a
+    /// single key.
     pub key: String,
-    /// What is wrong, without secrets.
+    /// A description of the problem, without secrets.
     pub problem: String,
-    /// What to do about it.
+    /// A way to correct the problem.
     pub remedy: String,
 }
 
 impl Fault {
-    /// A fault that was found after the file was read, in what `key` names (a component that does not load, a store that does not open).
+    /// Creates a fault that was found after the file was read, for example a component that does not load or a store that does
+    /// not open. `key` is the key that names the cause.
     pub fn new(
         key: impl Into<String>,
         problem: impl Into<String>,
@@ -66,7 +68,7 @@ impl Fault {
         }
     }
 
-    /// The same fault, found at `origin`.
+    /// Returns the same fault with its place.
     #[must_use]
     pub fn at(self, origin: Origin) -> Self {
         Self { origin, ..self }

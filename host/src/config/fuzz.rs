@@ -1,7 +1,9 @@
-//! Properties of every configuration: the host accepts it and its settings agree, or refuses it with errors that show no secret.
+//! Properties of every configuration: the host accepts it and its settings agree, or refuses it with errors that show no
+//! secret.
 //!
-//! An input is the file's text. Lines such as `#env NAME=VALUE` and `#listen ADDRESS` (`#store`, `#admin`) are comments there, and
-//! set variables and flags here. `hunter2` marks a secret: it may be said where it stands as something else as well.
+//! An input is the text of the file. Lines such as `#env NAME=VALUE` and `#listen ADDRESS` (`#store`, `#admin`) are comments in
+//! the file. Here they set variables and command-line options. `hunter2` marks a secret. It may be printed if it also occurs
+//! outside of a secret.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,18 +16,19 @@ use super::{
 use crate::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
 use crate::route::RouteTable;
 
-/// The folder in which a file's relative paths are sought: it holds a component, authorities and a secret.
+/// The path of the configuration file. Relative paths are resolved against its directory, which contains a component,
+/// certificate authorities and a secret.
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/base/cloakroom.toml");
-/// What marks a secret.
+/// The text that marks a secret.
 const MARK: &str = "hunter2";
-/// The variables of every input.
+/// The variables that are set for every input.
 const VARIABLES: [(&str, &str); 3] = [
     ("SECRET", "hunter2-0123456789abcdef0123456789abcdef"),
     ("WEAK", "hunter2"),
     ("EMPTY", ""),
 ];
 
-/// The target `config`.
+/// The entry point of the fuzz target `config`.
 pub fn text(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
         return;
@@ -62,7 +65,7 @@ pub fn text(input: &[u8]) {
             }
         }
     }
-    // A configuration that is sound with these variables is read without them as well.
+    // Reads the configuration again without its variables. It may be refused, but reading it must not panic.
     variables.0.clear();
     let _ = Config::of_text(Path::new(FILE), text, &words, &variables);
 }
@@ -78,7 +81,7 @@ impl Variables {
         Self(all.map(|(n, v)| (n.to_owned(), v.to_owned())).collect())
     }
 
-    /// Marks in a part of each variable.
+    /// Counts the marks in one part of each variable.
     fn marks_in<'a>(&'a self, part: impl Fn(&'a (String, String)) -> Option<&'a String>) -> usize {
         let parts = self.0.iter().filter_map(part);
         parts.map(|text| text.matches(MARK).count()).sum()
@@ -97,7 +100,7 @@ impl Environment for Variables {
     }
 }
 
-/// Whether all that is marked is a secret: then none of it may be said.
+/// Returns whether every mark is part of a secret. In that case no mark may be printed.
 fn marked(text: &str, table: &Table, variables: &Variables, is_refused: bool) -> bool {
     let flags = text.lines().filter(|line| line.starts_with('#'));
     let in_flags: usize = flags.map(|line| line.matches(MARK).count()).sum();
@@ -107,18 +110,18 @@ fn marked(text: &str, table: &Table, variables: &Variables, is_refused: bool) ->
         true if !is_secret(name) => Some(value),
         _ => None,
     });
-    // The name of a variable without effect is told, whatever it is.
+    // The name of a variable without effect is always printed.
     let told_names = variables.marks_in(|(name, _)| name.starts_with("CLOAKROOM_").then_some(name));
     let (others, given) = (others + told_names, in_names + in_values - 2);
     let secrets = secrets_in(table, is_refused);
-    // Lines within a string of several lines look like flags: they are not all secret where the string is not.
+    // Lines within a multi-line string look like command-line options. If the string is not a secret, they are not either.
     text.matches(MARK).count() == secrets + in_flags
         && in_table(table) == secrets
         && others == 0
         && given == in_flags
 }
 
-/// Whether a key or a variable is named as secrets are.
+/// Returns whether the name of a key or variable is that of a secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     ["secret", "password", "token", "environment"]
@@ -126,11 +129,11 @@ fn is_secret(name: &str) -> bool {
         .any(|part| name.contains(part))
 }
 
-/// Marks in the values of secret keys. A URL that was refused may hold a password anywhere.
+/// Counts the marks in the values of secret keys. A URL that was refused may contain a password anywhere.
 fn secrets_in(table: &Table, is_refused: bool) -> usize {
     let count = |(key, node): (&String, &source::Node)| {
         if let ("guest", Value::Table(guests)) = (key.as_str(), &node.value) {
-            // Their names are the operator's.
+            // The keys of this table are names chosen by the operator.
             let tables = guests.values().map(|guest| match &guest.value {
                 Value::Table(table) => secrets_in(table, is_refused),
                 _ => 0,
@@ -153,7 +156,7 @@ fn secrets_in(table: &Table, is_refused: bool) -> usize {
     table.iter().map(count).sum()
 }
 
-/// Marks in all keys and values.
+/// Counts the marks in all keys and values.
 fn in_table(table: &Table) -> usize {
     let entries = table.iter();
     entries
@@ -172,7 +175,7 @@ fn in_value(value: &Value) -> usize {
 
 fn marks(value: &Value) -> usize {
     match value {
-        // `env:NAME` and `file:PATH` name a secret and contain none.
+        // `env:NAME` and `file:PATH` refer to a secret and contain none.
         Value::Text(text) if text.starts_with("env:") || text.starts_with("file:") => 0,
         Value::Text(text) => text.matches(MARK).count(),
         Value::List(items) => items.iter().map(|item| marks(&item.value)).sum(),
@@ -210,7 +213,8 @@ fn check_refused(refused: &Refused, text: &str) {
     }
 }
 
-/// No setting of an accepted configuration contradicts another one, or what will be made of it.
+/// Checks that the settings of an accepted configuration do not contradict each other, and that the parts built from them
+/// accept them.
 fn check_accepted(config: &Config) {
     assert!(!config.guests.is_empty() && !config.routes.is_empty());
     for (at, guest) in config.guests.iter().enumerate() {
@@ -280,7 +284,7 @@ fn check_mysql(mysql: &MysqlSettings) {
     );
     assert!(!mysql.user.is_empty() && !mysql.database.is_empty());
     let columns = &mysql.schema.column_names;
-    // To MySQL a column's name is the same in any case.
+    // MySQL compares column names without regard to case.
     let names = [&columns.session_id, &columns.expires, &columns.data];
     let mut names: Vec<_> = names.iter().map(|name| name.to_ascii_lowercase()).collect();
     names.extend(["cloakroom_token".to_owned(), "cloakroom_created".to_owned()]);

@@ -1,4 +1,4 @@
-//! `[guest.NAME]`: a component, what it is granted and its limits.
+//! `[guest.NAME]`: a component, its grants and its limits.
 
 mod build;
 mod limits;
@@ -19,34 +19,34 @@ pub use build::BuildSettings;
 pub use limits::GuestLimits;
 pub(super) use limits::{Shared, waiting_body};
 
-/// One `[guest.NAME]`.
+/// A `[guest.NAME]` section.
 #[derive(Clone, PartialEq)]
 pub struct GuestSettings {
-    /// Its name: letters, digits, `-` and `_`, at most 64.
+    /// The name: letters, digits, `-` and `_`, at most 64.
     pub name: String,
-    /// The component's file, as given on the command line or relative to the configuration's directory.
+    /// The file of the component, as given on the command line or relative to the configuration's directory.
     pub component: PathBuf,
-    /// What it may do with sessions.
+    /// The guest's access to sessions.
     pub session: SessionAccess,
-    /// The keys it may read: exact or with a trailing `*`; empty for all.
+    /// The session keys that the guest may read, each exact or with a trailing `*`. Empty for all keys.
     pub read_keys: Vec<String>,
-    /// The keys it may write: exact or with a trailing `*`; empty for all.
+    /// The session keys that the guest may write, each exact or with a trailing `*`. Empty for all keys.
     pub write_keys: Vec<String>,
-    /// The hosts it may send requests to; empty for none.
+    /// The hosts that the guest may send requests to. Empty for none.
     pub outbound_hosts: Vec<OutboundHost>,
-    /// Its environment variables. The values may be secrets.
+    /// The guest's environment variables. Their values may be secrets.
     pub environment: Vec<(String, String)>,
-    /// Whether it takes its session's slot before it starts.
+    /// Whether a request acquires the session lock before the guest starts.
     pub exclusive: bool,
-    /// Whether its response leaves with the first body bytes.
+    /// Whether the response is released with the first bytes of its body.
     pub stream: bool,
-    /// Requests that one instance may serve, one after the other; 1 for a fresh instance each.
+    /// The number of requests that one instance may serve, one after the other. With 1, every request gets a new instance.
     pub reuse: u32,
-    /// Its limits.
+    /// The guest's limits.
     pub limits: GuestLimits,
-    /// How its versions follow each other.
+    /// How new versions replace old ones.
     pub rollout: Rollout,
-    /// How it is made from its sources; `None` where nothing says so.
+    /// How the component is built from its sources. `None` if the configuration does not say.
     pub build: Option<BuildSettings>,
 }
 
@@ -71,19 +71,19 @@ impl std::fmt::Debug for GuestSettings {
     }
 }
 
-/// `session` of a guest: what it may do with its visitors' sessions.
+/// The value of `session`: a guest's access to the sessions of its visitors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionAccess {
-    /// Nothing.
+    /// No access.
     None,
-    /// Read.
+    /// Read access.
     Read,
-    /// Read and write.
+    /// Read and write access.
     Write,
 }
 
 impl GuestSettings {
-    /// A guest of the command line: granted its session, with every default.
+    /// Creates the guest for a component on the command line. It may write sessions, and has the default settings.
     pub(super) fn of_component(path: &Path) -> Self {
         let stem = path.file_stem().map(|stem| stem.to_string_lossy());
         let name: String = stem
@@ -113,7 +113,7 @@ impl GuestSettings {
         }
     }
 
-    /// Routes that lead every request to this guest.
+    /// Returns routes that lead every request to this guest.
     pub(super) fn routes_of_everything(&self) -> Vec<Route> {
         vec![Route {
             path: "/{*rest}".to_owned(),
@@ -124,10 +124,10 @@ impl GuestSettings {
     }
 }
 
-/// Longest name of a guest.
+/// The maximum length of a guest's name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Most requests that one instance may serve.
+/// The maximum number of requests that one instance may serve.
 const REUSE_MAX: usize = 1_000_000;
 
 fn is_name_character(c: char) -> bool {
@@ -210,7 +210,7 @@ pub(super) fn read(
     settings
 }
 
-/// The file that a build makes, where it has been made.
+/// Reads the path of the file that a build creates. The file must exist.
 fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, Complaint> {
     existing_file(field).map_err(|complaint| Complaint {
         remedy: format!(
@@ -221,13 +221,13 @@ fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, Compl
     })
 }
 
-/// How often an instance may be used.
+/// Reads how many requests an instance may serve.
 fn reuse(field: &Field<'_>) -> Result<u32, Complaint> {
     let uses = count_in(1, REUSE_MAX)(field)?;
     Ok(u32::try_from(uses).unwrap_or(u32::MAX))
 }
 
-/// A key, or the beginning of keys followed by `*`.
+/// Parses a key, or the beginning of keys followed by `*`.
 fn key_pattern(pattern: &str) -> Result<String, Complaint> {
     if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
         return Err(Complaint::new(
@@ -238,7 +238,7 @@ fn key_pattern(pattern: &str) -> Result<String, Complaint> {
     Ok(pattern.to_owned())
 }
 
-/// Variables and their values, which may be references.
+/// Reads variables and their values, which may be references.
 fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
     const REMEDY: &str = "write environment = { NAME = \"value\", TOKEN = \"env:NAME\" }";
     let Value::Table(table) = field.value else {

@@ -1,4 +1,4 @@
-//! The kinds of values that keys take, each with its complaint: booleans, words, durations, sizes, lists, secrets.
+//! The kinds of values that keys accept, with their errors: booleans, words, durations, sizes, lists and secrets.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,17 +13,17 @@ use super::source::Value;
 use super::store::SecretText;
 use crate::files::{self, FileError};
 
-/// One key's value on its way to a type.
+/// The value of a key that is being converted to a type.
 pub(super) struct Field<'a> {
     pub(super) value: &'a Value,
     pub(super) origin: &'a Origin,
     pub(super) reader: &'a Reader<'a>,
 }
 
-/// Why a value was not taken.
+/// Error returned when a value is not accepted.
 #[derive(Debug)]
 pub(super) struct Complaint {
-    /// The item of a list, as `[0]`; empty for the value itself.
+    /// The item of a list, such as `[0]`. Empty for the value itself.
     pub(super) item: String,
     pub(super) problem: String,
     pub(super) remedy: String,
@@ -38,7 +38,7 @@ impl Complaint {
         }
     }
 
-    /// The same of a key of a table.
+    /// Returns the same error for a key of a table.
     pub(super) fn of_part(self, key: &str) -> Self {
         Self {
             item: format!(".{key}{}", self.item),
@@ -46,7 +46,7 @@ impl Complaint {
         }
     }
 
-    /// The same of an item of a list, or of a part of that.
+    /// Returns the same error for an item of a list, or for a part of that item.
     pub(super) fn of_item(self, index: usize) -> Self {
         Self {
             item: format!("[{index}]{}", self.item),
@@ -56,17 +56,17 @@ impl Complaint {
 }
 
 impl Field<'_> {
-    /// Whether it stands in the file, where values have types; elsewhere all are texts.
+    /// Returns whether the value comes from the file, where values have types. Elsewhere all values are texts.
     fn is_typed(&self) -> bool {
         matches!(self.origin, Origin::File { .. })
     }
 
-    /// Whether nobody needs the secret that it refers to: another one stands in for it.
+    /// Returns whether the secret is not needed, so that a random one replaces it.
     fn is_rehearsed(&self) -> bool {
         self.reader.purpose() == Purpose::Rehearse
     }
 
-    /// The secret that this text is.
+    /// Returns the secret for a value that contains it in clear text.
     fn plain_secret(&self, text: &str) -> Vec<u8> {
         match self.is_rehearsed() {
             true => secrets::random(),
@@ -82,7 +82,7 @@ impl Field<'_> {
     }
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`.
 pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Complaint> {
     match field.value {
         Value::Boolean(truth) => Ok(*truth),
@@ -101,7 +101,7 @@ pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Complaint> {
     }
 }
 
-/// Any text but the empty one.
+/// Reads a text, which must not be empty.
 pub(super) fn text(field: &Field<'_>) -> Result<String, Complaint> {
     match field.value {
         Value::Text(text) if text.is_empty() => Err(Complaint::new(
@@ -113,7 +113,7 @@ pub(super) fn text(field: &Field<'_>) -> Result<String, Complaint> {
     }
 }
 
-/// One of a few words, each standing for a value.
+/// Reads one of a fixed set of words, and returns its value.
 pub(super) fn word<T: Clone>(
     words: &'static [(&'static str, T)],
 ) -> impl FnOnce(&Field<'_>) -> Result<T, Complaint> {
@@ -132,7 +132,7 @@ pub(super) fn word<T: Clone>(
     }
 }
 
-/// A duration: a text with units, or plain milliseconds as Express has them.
+/// Reads a duration: a text with units, or a number of milliseconds, as in Express.
 pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Complaint> {
     const REMEDY: &str =
         "write \"24h\", \"30m\", \"10s\", \"1500ms\", or milliseconds as a plain integer";
@@ -147,7 +147,7 @@ pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Complaint> {
     read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
 }
 
-/// A share: a percentage above 0% and up to 100%, as a fraction.
+/// Reads a percentage above 0% and up to 100%. Returns it as a fraction.
 pub(super) fn share(field: &Field<'_>) -> Result<f64, Complaint> {
     const REMEDY: &str = "write a percentage in quotes, such as \"10%\" or \"0.5%\"";
     let Value::Text(text) = field.value else {
@@ -163,7 +163,7 @@ pub(super) fn share(field: &Field<'_>) -> Result<f64, Complaint> {
     }
 }
 
-/// A size in bytes: a text with units, or a plain number of bytes.
+/// Reads a size in bytes: a text with units, or a number of bytes.
 pub(super) fn size(field: &Field<'_>) -> Result<u64, Complaint> {
     const REMEDY: &str = "write \"64KiB\", \"10MiB\", \"1GiB\", or bytes as a plain integer";
     let read = match field.value {
@@ -174,7 +174,7 @@ pub(super) fn size(field: &Field<'_>) -> Result<u64, Complaint> {
     read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
 }
 
-/// A size in bytes within bounds.
+/// Reads a size in bytes within bounds.
 pub(super) fn size_in(
     least: usize,
     most: usize,
@@ -186,7 +186,7 @@ pub(super) fn size_in(
     }
 }
 
-/// A number of things within bounds.
+/// Reads a number within bounds.
 pub(super) fn count_in(
     least: usize,
     most: usize,
@@ -220,7 +220,7 @@ fn within(
     Err(Complaint::new(problem, remedy.trim_end()))
 }
 
-/// A list of texts; outside of the file, texts separated by commas.
+/// Reads a list of texts. Outside of the file, the texts are separated by commas.
 pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
     match field.value {
         Value::List(items) => {
@@ -241,7 +241,7 @@ pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
     }
 }
 
-/// A list whose items `parse` reads; a complaint names the first bad item.
+/// Reads a list whose items are parsed by `parse`. The error names the first invalid item.
 pub(super) fn items<T>(
     parse: impl Fn(&str) -> Result<T, Complaint>,
 ) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
@@ -255,7 +255,8 @@ pub(super) fn items<T>(
     }
 }
 
-/// As [`items`], of one item at least. For keys that, left out, allow everything: an empty list would read as the opposite.
+/// Reads a list as [`items`] does, with at least one item. Used for keys that allow everything if they are left out: an empty
+/// list would suggest the opposite.
 pub(super) fn some_items<T>(
     parse: impl Fn(&str) -> Result<T, Complaint>,
 ) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
@@ -271,7 +272,7 @@ pub(super) fn some_items<T>(
     }
 }
 
-/// A path; in the file, relative to the file's folder.
+/// Reads a path. In the file, it is relative to the directory of the file.
 pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     let path = text(field)?;
     Ok(if field.is_typed() {
@@ -281,7 +282,7 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     })
 }
 
-/// A path of a file that is there.
+/// Reads the path of an existing file.
 pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     let path = path(field)?;
     let shown = path.display();
@@ -298,7 +299,7 @@ pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
     }
 }
 
-/// One secret: a reference in the file; elsewhere the text itself, too.
+/// Reads a secret. In the file it must be a reference. Elsewhere it may also be the secret itself.
 pub(super) fn secret(field: &Field<'_>) -> Result<SecretText, Complaint> {
     let Value::Text(text) = field.value else {
         return Err(field.expected("a string", "write \"env:NAME\" or \"file:PATH\""));
@@ -309,7 +310,7 @@ pub(super) fn secret(field: &Field<'_>) -> Result<SecretText, Complaint> {
         .map_err(|_| Complaint::new("is not UTF-8", "write the secret as UTF-8 text"))
 }
 
-/// A list of secrets; outside of the file a single one, or references separated by commas.
+/// Reads a list of secrets. Outside of the file, this is a single secret or references separated by commas.
 pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Complaint> {
     const REMEDY: &str = "write [\"env:NAME\"] or [\"file:PATH\"]";
     match field.value {

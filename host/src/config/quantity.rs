@@ -1,16 +1,17 @@
-//! Durations and sizes as people write them: `24h`, `1500ms`, `64KiB`, or a plain number of milliseconds or bytes.
+//! Durations and sizes: `24h`, `1500ms`, `64KiB`, or a plain number of milliseconds or bytes.
 
 use std::time::Duration;
 
-/// Longest duration taken: the `expires` column ends in 2106, and nothing here needs more.
+/// Longest duration that is accepted. The `expires` column ends in 2106, and no setting needs more.
 const DURATION_MAX: Duration = Duration::from_secs(50 * 365 * 24 * 3600);
 
-/// Why a text is no duration or no size: a sentence's end, after the value.
+/// Error returned when a text is not a duration or a size. It completes a sentence that begins with the value.
 pub(super) type Complaint = &'static str;
 
-/// Reads `1h 30m` and the like.
+/// Parses a duration such as `1h 30m`.
 ///
-/// In the file plain milliseconds are an integer, so digits in quotes are refused there: express-session took such a text and then hung.
+/// In the file, milliseconds are an integer. Digits in quotes are refused there, because express-session accepted such a text
+/// and then hung.
 pub(super) fn parse_duration(text: &str) -> Result<Duration, Complaint> {
     match humantime::parse_duration(text) {
         Ok(duration) => check_duration(duration),
@@ -21,7 +22,7 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, Complaint> {
     }
 }
 
-/// Takes plain milliseconds.
+/// Converts a number of milliseconds.
 pub(super) fn duration_of_ms(ms: i64) -> Result<Duration, Complaint> {
     let ms = u64::try_from(ms).map_err(|_| "is negative")?;
     check_duration(Duration::from_millis(ms))
@@ -37,7 +38,7 @@ fn check_duration(duration: Duration) -> Result<Duration, Complaint> {
     Ok(duration)
 }
 
-/// Reads `64KiB`, `10 MiB`, `500kB`, `1024B` or `1024`.
+/// Parses `64KiB`, `10 MiB`, `500kB`, `1024B` or `1024`.
 pub(super) fn parse_size(text: &str) -> Result<u64, Complaint> {
     let digits = text
         .find(|c: char| !c.is_ascii_digit())
@@ -57,7 +58,7 @@ pub(super) fn parse_size(text: &str) -> Result<u64, Complaint> {
     number.checked_mul(factor).ok_or("is too large")
 }
 
-/// Whether the text is digits alone.
+/// Returns whether the text consists of digits only.
 pub(super) fn is_number(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit())
 }

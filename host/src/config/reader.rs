@@ -1,7 +1,8 @@
-//! Reads sections key by key and gathers every fault on the way; whatever nobody asked for is an unknown key.
+//! Reads sections key by key and collects every fault. A key that is never requested is unknown.
 //!
-//! A key is asked for even where its section is absent: so the keys asked for are the whole schema, from which the remedies
-//! for unknown keys are made, and against which a test holds `example.toml`. Knows no key's meaning.
+//! Keys are requested even if their section is absent. The requested keys are therefore the complete schema. The remedies for
+//! unknown keys are derived from it, and a test compares `example.toml` with it. This module does not know the meaning of any
+//! key.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,23 +15,23 @@ use super::kinds::{Complaint, Field};
 use super::source::{Node, Table, Value};
 use super::unknown::{self, UnknownKey};
 
-/// Gathers faults and warnings while sections are read.
+/// Collects faults and warnings while sections are read.
 pub(super) struct Reader<'a> {
     environment: &'a dyn Environment,
     base: PathBuf,
     purpose: Purpose,
     faults: RefCell<Vec<Fault>>,
     warnings: RefCell<Vec<String>>,
-    /// Every variable that was asked for, given or not: the others are nobody's.
+    /// Every variable that was requested, whether it is set or not. Other variables with our prefix are unknown.
     asked: RefCell<BTreeSet<String>>,
-    /// Every key that a variable may set.
+    /// Every key that can be set by a variable.
     settable: RefCell<BTreeSet<String>>,
     schema: RefCell<BTreeSet<String>>,
     unknown: RefCell<Vec<UnknownKey>>,
 }
 
 impl<'a> Reader<'a> {
-    /// A reader that looks up variables in `environment` and relative paths of the file in `base`.
+    /// Creates a reader that looks up variables in `environment` and resolves relative paths of the file against `base`.
     pub(super) fn new(environment: &'a dyn Environment, base: &Path, purpose: Purpose) -> Self {
         Self {
             environment,
@@ -45,7 +46,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The whole configuration.
+    /// Returns the root section of the configuration.
     pub(super) fn root(&self, table: Table) -> Section<'_> {
         Section {
             reader: self,
@@ -59,39 +60,40 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Where variables come from.
+    /// Returns the source of environment variables.
     pub(super) fn environment(&self) -> &dyn Environment {
         self
     }
 
-    /// The folder in which the file's relative paths are sought.
+    /// Returns the directory that relative paths of the file are resolved against.
     pub(super) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// What the configuration is read for.
+    /// Returns the purpose for which the configuration is read.
     pub(super) fn purpose(&self) -> Purpose {
         self.purpose
     }
 
-    /// Notes what is allowed and probably not meant.
+    /// Adds a warning about a setting that is allowed and probably not intended.
     pub(super) fn warn(&self, warning: String) {
         self.warnings.borrow_mut().push(warning);
     }
 
-    /// Notes a fault.
+    /// Adds a fault.
     pub(super) fn fault(&self, fault: Fault) {
         self.faults.borrow_mut().push(fault);
     }
 
-    /// Everything found, in the order of the file; and the keys asked for.
+    /// Returns the faults in the order of the file, the warnings, and the schema.
     pub(super) fn finish(self) -> Findings {
         let schema = self.schema.into_inner();
         let mut faults = self.faults.into_inner();
         for key in self.unknown.into_inner() {
             faults.push(unknown::fault(&key, &schema));
         }
-        // Stable: faults of one line stay in the order they were found; what stands in no line comes last.
+        // The sort is stable: faults of the same line stay in the order in which they were found. Faults without a place come
+        // last.
         faults.sort_by_key(|fault| match fault.origin {
             Origin::Flag(_) => (0, 0),
             Origin::Environment(_) => (1, 0),
@@ -115,7 +117,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Remembers who is asked for.
+/// Records the variables that are requested.
 impl Environment for Reader<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.asked.borrow_mut().insert(name.to_owned());
@@ -127,39 +129,40 @@ impl Environment for Reader<'_> {
     }
 }
 
-/// What reading found.
+/// The result of reading a configuration.
 pub(super) struct Findings {
     pub(super) faults: Vec<Fault>,
     pub(super) warnings: Vec<String>,
-    /// Every key asked for: `session.cookie.path`, `guest.NAME.component`, `route.path`.
+    /// Every requested key: `session.cookie.path`, `guest.NAME.component`, `route.path`.
     #[cfg(test)]
     pub(super) schema: BTreeSet<String>,
 }
 
-/// Whether environment variables may set the keys of a section.
+/// Whether environment variables can set the keys of a section.
 #[derive(Clone, Copy, PartialEq)]
 enum Overridable {
     ByEnvironment,
     No,
 }
 
-/// One table of the configuration. What is left in it when it is dropped, nobody knows: those keys are faults.
+/// A table of the configuration. Dropping it reports the keys that were not requested as faults.
 pub(super) struct Section<'r> {
     pub(super) reader: &'r Reader<'r>,
-    /// As messages name it: `guest.counter`, `route[0]`; empty for the root.
+    /// The path used in messages, such as `guest.counter` or `route[0]`. Empty for the root.
     path: String,
-    /// As the schema names it: `guest.NAME`, `route`.
+    /// The path in the schema, such as `guest.NAME` or `route`.
     schema: String,
     origin: Origin,
     overridable: Overridable,
-    /// Whether it was no table at all: a fault of its own, behind which nothing is missing.
+    /// Whether the value is not a table. That is a fault, so missing keys are not reported in addition.
     is_broken: bool,
     entries: Table,
     given: BTreeMap<&'static str, Origin>,
 }
 
 impl<'r> Section<'r> {
-    /// The key's value as `kind` reads it; `None` where it is not given, or wrong (which is noted).
+    /// Returns the value of the key as read by `kind`. Returns `None` if the key is not given or its value is invalid. An
+    /// invalid value is reported as a fault.
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
@@ -186,7 +189,7 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// The raw value: from a flag, else the environment, else the file.
+    /// Returns the raw value: from the command line, otherwise from the environment, otherwise from the file.
     pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
         let schema = join(&self.schema, key);
         self.reader.schema.borrow_mut().insert(schema);
@@ -211,7 +214,7 @@ impl<'r> Section<'r> {
         Some(node)
     }
 
-    /// The table under `key`; an empty one where it is absent or no table.
+    /// Returns the table under `key`, or an empty one if the key is absent or not a table.
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r> {
         let schema = join(&self.schema, key);
         self.reader.schema.borrow_mut().insert(schema.clone());
@@ -219,8 +222,8 @@ impl<'r> Section<'r> {
         self.below(self.full(key), schema, self.overridable, node)
     }
 
-    /// The table under `key`, which takes other kinds of values as well: an empty one where it has none, and what it has instead
-    /// is left to [`Section::get`]. A table counts as given.
+    /// Returns the table under `key`, which also accepts values of other kinds. Returns an empty table if the value is of
+    /// another kind, and leaves the value to [`Section::get`]. A table counts as given.
     pub(super) fn section_if_table(&mut self, key: &'static str) -> Section<'r> {
         let schema = join(&self.schema, key);
         let node = match self.entries.get(key) {
@@ -233,7 +236,7 @@ impl<'r> Section<'r> {
         self.below(self.full(key), schema, self.overridable, node)
     }
 
-    /// The tables under `key`, by the names that the operator gave them.
+    /// Returns the tables under `key`, with the names that the operator chose.
     pub(super) fn named(&mut self, key: &'static str) -> Vec<(String, Section<'r>)> {
         let schema = join(&join(&self.schema, key), "NAME");
         let Some(node) = self.entries.remove(key) else {
@@ -260,7 +263,7 @@ impl<'r> Section<'r> {
         sections
     }
 
-    /// The tables of the list under `key` (`[[key]]`).
+    /// Returns the tables of the list under `key` (`[[key]]`).
     pub(super) fn list(&mut self, key: &'static str) -> Vec<Section<'r>> {
         let schema = join(&self.schema, key);
         let Some(node) = self.entries.remove(key) else {
@@ -316,38 +319,38 @@ impl<'r> Section<'r> {
         }
     }
 
-    /// The folder in which the file's relative paths are sought.
+    /// Returns the directory that relative paths of the file are resolved against.
     pub(super) fn base(&self) -> &Path {
         self.reader.base()
     }
 
-    /// Notes a fault of `key`, where it was given or else where its section is.
+    /// Adds a fault of `key` at the place where it was given, or otherwise at the place of its section.
     pub(super) fn fault(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
         let fault = Fault::new(self.full(key), problem, remedy);
         self.reader.fault(fault.at(self.origin_of(key)));
     }
 
-    /// Notes what is allowed and probably not meant.
+    /// Adds a warning about a setting that is allowed and probably not intended.
     pub(super) fn warn(&self, key: &str, text: &str) {
         self.reader.warn(format!("{}: {text}", self.full(key)));
     }
 
-    /// Where `key` was given, or else where its section is.
+    /// Returns the place where `key` was given, or otherwise the place of its section.
     pub(super) fn origin_of(&self, key: &str) -> Origin {
         self.given.get(key).unwrap_or(&self.origin).clone()
     }
 
-    /// Whether `key` was asked for and given, right or wrong.
+    /// Returns whether `key` was requested and is given, whether its value is valid or not.
     pub(super) fn is_given(&self, key: &str) -> bool {
         self.given.contains_key(key)
     }
 
-    /// Whether `key` was asked for and not given.
+    /// Returns whether `key` was requested and is not given.
     pub(super) fn is_missing(&self, key: &str) -> bool {
         !self.is_broken && !self.is_given(key)
     }
 
-    /// The key as messages name it.
+    /// Returns the full path of the key for messages.
     pub(super) fn full(&self, key: &str) -> String {
         join(&self.path, key)
     }
@@ -366,10 +369,10 @@ impl Drop for Section<'_> {
     }
 }
 
-/// How the variables of this program begin.
+/// The prefix of the variables of this program.
 pub(super) const VARIABLE_PREFIX: &str = "CLOAKROOM_";
 
-/// The variable that sets a key: `session.cookie.path` is `CLOAKROOM_SESSION_COOKIE_PATH`.
+/// Returns the variable that sets a key. For `session.cookie.path` this is `CLOAKROOM_SESSION_COOKIE_PATH`.
 pub(super) fn variable_name(path: &str) -> String {
     let path = path.replace('.', "_").to_ascii_uppercase();
     format!("{VARIABLE_PREFIX}{path}")

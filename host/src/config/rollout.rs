@@ -1,4 +1,4 @@
-//! How versions of a guest follow each other: `probe`, `drain`, `[guest.NAME.canary]` and `[guest.NAME.rollback]`.
+//! How new versions of a guest replace old ones: `probe`, `drain`, `[guest.NAME.canary]` and `[guest.NAME.rollback]`.
 
 use std::time::Duration;
 
@@ -7,10 +7,10 @@ use super::reader::Section;
 use crate::guest::{CLIENTS_MAX, Canary, Rollback, Rollout, Thresholds};
 use crate::limits;
 
-/// Longest window: counts are kept for it.
+/// Longest window. Request counts are kept for this time.
 const WINDOW_MAX: Duration = Duration::from_secs(3600);
 
-/// Reads what belongs to the rollout out of `[guest.NAME]`.
+/// Reads the rollout settings of `[guest.NAME]`.
 pub(super) fn read(section: &mut Section<'_>) -> Rollout {
     let default = Rollout::default();
     Rollout {
@@ -76,7 +76,7 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
     is_enabled.then_some(rollback)
 }
 
-/// A path and query to ask a new version for.
+/// Reads a path and query with which new versions are probed.
 fn probe(field: &Field<'_>) -> Result<String, Complaint> {
     let path = text(field)?;
     let is_target = path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();

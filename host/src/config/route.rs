@@ -1,4 +1,4 @@
-//! `[[route]]`: which requests go to which guest. Builds the table once to find its faults.
+//! `[[route]]`: the guests that requests are routed to. Builds the route table once to find its faults.
 
 use http::Method;
 
@@ -6,7 +6,7 @@ use super::kinds::{Complaint, some_items, text};
 use super::reader::Section;
 use crate::route::{Route, RouteError, RouteTable};
 
-/// Reads every `[[route]]`; `guests` are the names there are.
+/// Reads every `[[route]]`. `guests` contains the names of the existing guests.
 pub(super) fn read(sections: Vec<Section<'_>>, guests: &[String]) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut whole = Vec::new();

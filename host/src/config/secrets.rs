@@ -1,4 +1,4 @@
-//! The secrets that sign cookies: given by reference, or a random one that the host keeps beside its embedded store.
+//! The secrets that sign cookies: given by reference, or a random one that the host stores next to its embedded store.
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -14,12 +14,12 @@ use super::reader::Section;
 use super::store::Backend;
 use crate::files::{self, FileError};
 
-/// Least length of a secret, in bytes: as long as the HMAC-SHA256 it keys.
+/// Minimum length of a secret, in bytes. It is the output length of HMAC-SHA256, for which the secret is the key.
 const SECRET_BYTES_MIN: usize = 32;
-/// Least number of different bytes in a secret: random hexadecimal has more in 32 bytes, a repeated word has not.
+/// Minimum number of different bytes in a secret. 32 bytes of random hexadecimal digits have more, a repeated word has fewer.
 const DIFFERENT_BYTES_MIN: usize = 8;
 
-/// Secrets that stand in documentation and tutorials, in lower case.
+/// Secrets that occur in documentation and tutorials, in lower case.
 const KNOWN_SECRETS: [&str; 12] = [
     "keyboard cat",
     "secret",
@@ -35,14 +35,14 @@ const KNOWN_SECRETS: [&str; 12] = [
     "shhhh, very secret",
 ];
 
-/// Where the secrets come from.
+/// The source of secrets.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretSource {
-    /// From the configuration: the first signs, all verify. Never empty.
+    /// Secrets from the configuration. The first one signs, and all of them verify. Never empty.
     Given(Vec<Vec<u8>>),
-    /// From this file, which is made with a random secret if it is absent.
+    /// A secret in this file. The file is created with a random secret if it does not exist.
     KeptAt(PathBuf),
-    /// A random one that dies with this process.
+    /// A random secret that is lost when this process ends.
     PerProcess,
 }
 
@@ -57,11 +57,11 @@ impl fmt::Debug for SecretSource {
 }
 
 impl SecretSource {
-    /// The secrets themselves: the first signs, all verify. Makes and keeps one where that was asked for; two hosts that
-    /// start at once end with the same one.
+    /// Returns the secrets. The first one signs, and all of them verify. Creates the file of a stored secret if necessary. Two
+    /// hosts that start at the same time use the same secret.
     ///
     /// # Errors
-    /// When the file of a kept secret can be neither read nor made, or holds too little.
+    /// Returns a fault if the file of a stored secret can neither be read nor created, or contains too few bytes.
     pub fn obtain(&self) -> Result<Vec<Vec<u8>>, Fault> {
         match self {
             Self::Given(secrets) => Ok(secrets.clone()),
@@ -94,7 +94,7 @@ pub(super) fn read(section: &mut Section<'_>, backend: Option<&Backend>) -> Secr
     }
 }
 
-/// Reads `secrets` and `allow_short_secrets` of a section, and judges the secrets.
+/// Reads `secrets` and `allow_short_secrets` of a section, and checks the strength of the secrets.
 pub(super) fn given(section: &mut Section<'_>) -> Option<Vec<Vec<u8>>> {
     let is_short_allowed = section.get("allow_short_secrets", boolean).unwrap_or(false);
     let secrets = section.get("secrets", kinds::secrets)?;
@@ -111,7 +111,7 @@ pub(super) fn given(section: &mut Section<'_>) -> Option<Vec<Vec<u8>>> {
     Some(secrets)
 }
 
-/// Why a secret is none, if it can be told.
+/// Returns the reason why a secret is weak, as far as this can be detected.
 pub(super) fn weakness(secret: &[u8]) -> Option<String> {
     let lower = secret.to_ascii_lowercase();
     if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
@@ -154,7 +154,7 @@ fn different_bytes(secret: &[u8]) -> usize {
     seen.iter().filter(|seen| **seen).count()
 }
 
-/// 32 random bytes, as 43 characters of base64url.
+/// Returns 32 random bytes as 43 characters of base64url.
 pub(super) fn random() -> Vec<u8> {
     let mut bytes = [0; SECRET_BYTES_MIN];
     getrandom::fill(&mut bytes).expect("the operating system gives random numbers");
@@ -180,7 +180,7 @@ fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
         Err(error) if error.is_absent() => {
             make_secret(path)
                 .map_err(|error| fault(format!("cannot keep a secret in {shown}: {error}")))?;
-            // Another host may have made it first: all read the file that is there.
+            // Another host may have created the file first. All hosts use the content of the file.
             files::read_own_secret(path).map_err(unreadable)?
         }
         Err(error) => return Err(unreadable(error)),
@@ -199,7 +199,7 @@ fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
     Ok(secret)
 }
 
-/// Makes the file whole or not at all, readable by its owner alone; leaves one that is already there.
+/// Creates the file completely or not at all, readable by its owner only. Does not change an existing file.
 fn make_secret(path: &Path) -> io::Result<()> {
     let folder = path
         .parent()
@@ -212,7 +212,7 @@ fn make_secret(path: &Path) -> io::Result<()> {
     draft.push(format!(".{}", URL_SAFE_NO_PAD.encode(salt)));
     let draft = PathBuf::from(draft);
     let written = write_private(&draft).and_then(|()| match fs::hard_link(&draft, path) {
-        // Two starts at once: the other one's secret stands.
+        // Another host has started at the same time, and its secret is used.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         linked => linked,
     });

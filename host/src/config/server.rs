@@ -1,4 +1,4 @@
-//! `listen`, `[server]` and `[log]`: the listener, what all guests share, and the log.
+//! `listen`, `[server]` and `[log]`: the listener, the resources that all guests share, and the log.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -10,35 +10,35 @@ use super::store::{Backend, DEFAULT_SQLITE_PATH};
 use crate::quota::Totals;
 use crate::{limits, server, telemetry};
 
-/// Where to listen when nothing says otherwise.
+/// The default address to listen on.
 pub const DEFAULT_LISTEN: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
 
-/// `[server]`: the listener, and what all guests share.
+/// The `[server]` section: the listener, and the resources that all guests share.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     /// The listener's connections, heads and timeouts.
     pub listener: server::Options,
     /// Longest request target (path and query), in bytes.
     pub request_target_bytes_max: usize,
-    /// What all clients share.
+    /// The limits that all clients share.
     pub totals: Totals,
-    /// Guest instances at once.
+    /// Maximum number of guest instances at the same time.
     pub instances_max: usize,
-    /// Requests that may wait for an instance.
+    /// Maximum number of requests that wait for an instance.
     pub instance_waiters_max: usize,
     /// Longest wait for an instance.
     pub instance_wait_max: Duration,
-    /// Outgoing connections of all guests at once.
+    /// Maximum number of outbound connections of all guests at the same time.
     pub outbound_connections_max: usize,
-    /// The folder in which compiled code is kept; `None`: nowhere.
+    /// The directory in which compiled code is cached. With `None`, compiled code is not cached.
     pub code_cache: Option<PathBuf>,
-    /// Longest time for compiling one component.
+    /// Longest time for the compilation of one component.
     pub compile_timeout: Duration,
-    /// The binary that compiles components in a child process; `None`: they are compiled in this one. No key: whoever runs
-    /// that binary knows it.
+    /// The binary that compiles components in a child process. With `None`, components are compiled in this process. There is
+    /// no configuration key for it: the program sets it.
     pub compiler: Option<PathBuf>,
-    /// Whether a component whose file changes is brought in by itself.
+    /// Whether a component is deployed automatically when its file changes.
     pub watch: bool,
 }
 
@@ -142,7 +142,7 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
     settings
 }
 
-/// A folder, or `off` for none.
+/// Reads a directory, or `off` for none.
 fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, Complaint> {
     match text(field)?.as_str() {
         "off" => Ok(None),
@@ -150,7 +150,8 @@ fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, Complaint> {
     }
 }
 
-/// Beside the embedded store, whose folder is the host's to write in.
+/// Returns a directory next to the embedded store, because the host can write there. Without an embedded store, it is next to
+/// the default path of one.
 fn default_code_cache(backend: Option<&Backend>) -> PathBuf {
     let store = match backend {
         Some(Backend::Sqlite(path)) => path.parent(),
@@ -185,7 +186,7 @@ fn filter(field: &Field<'_>) -> Result<String, Complaint> {
     }
 }
 
-/// An address and a port; `localhost` is 127.0.0.1.
+/// Reads an address and a port. `localhost` is 127.0.0.1.
 pub(super) fn listen(field: &Field<'_>) -> Result<SocketAddr, Complaint> {
     const REMEDY: &str =
         "write an address and a port: \"127.0.0.1:3000\", or \"0.0.0.0:3000\" for every interface";

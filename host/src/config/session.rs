@@ -1,4 +1,4 @@
-//! `[session]` and `[session.cookie]`: express-session's options under the names and defaults of this host.
+//! `[session]` and its subsections: the options of express-session, with the names and defaults of this host.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -13,80 +13,81 @@ use super::store::Backend;
 use crate::cookie::is_valid_name;
 use crate::limits;
 
-/// `[session]`.
+/// The `[session]` section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionSettings {
-    /// The cookie's name.
+    /// The name of the cookie.
     pub name: String,
-    /// Where the secrets come from that sign the cookie.
+    /// The source of the secrets that sign the cookie.
     pub secrets: SecretSource,
-    /// Whose defaults, and whose behaviour where the two differ.
+    /// Selects the defaults, and the behaviour where it differs between versions of express-session.
     pub compat: Compat,
     /// Whether an unchanged session is written again.
     pub resave: bool,
-    /// Whether each answer renews the cookie.
+    /// Whether every response renews the cookie.
     pub rolling: bool,
-    /// Whether a new session that nothing wrote to is kept.
+    /// Whether a new session without data is stored.
     pub save_uninitialized: bool,
-    /// What `unset` does.
+    /// The effect of `unset`.
     pub unset: Unset,
-    /// Whether `X-Forwarded-Proto` is believed.
+    /// Whether `X-Forwarded-Proto` is trusted.
     pub proxy: Proxy,
-    /// The peers whose `X-Forwarded-*` headers are believed.
+    /// The peers whose `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// Longest life of a session, however much it is used.
+    /// Longest lifetime of a session, even if it is used constantly.
     pub absolute_lifetime: Option<Duration>,
-    /// The cookie's attributes.
+    /// The attributes of the cookie.
     pub cookie: CookieSettings,
-    /// How large a session may grow.
+    /// The size limits of sessions.
     pub limits: SessionLimits,
 }
 
-/// `limits` of `[session]`: guests share sessions, so these are no guest's own.
+/// The `limits` table of `[session]`. Guests share sessions, so these limits do not belong to a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SessionLimits {
-    /// Largest session, as the JSON text in its row, in bytes.
+    /// Largest session in bytes, measured as the JSON text in its row.
     pub session_bytes_max: usize,
-    /// Most keys.
+    /// Maximum number of keys.
     pub keys_max: usize,
     /// Longest key, in bytes.
     pub key_bytes_max: usize,
-    /// Requests that may wait for one session's slot.
+    /// Maximum number of requests that wait for the lock of one session.
     pub slot_waiters_max: usize,
-    /// What is remembered of sessions between their visits, in bytes.
+    /// Maximum memory for session snapshots between requests, in bytes.
     pub snapshots_bytes_max: usize,
 }
 
-/// Whose defaults hold, and whose behaviour where express-session 1.19 and its coming version 2 differ.
+/// Selects the defaults, and the behaviour where express-session 1.19 and the upcoming version 2 differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compat {
-    /// This host's: version 2's where they are the safer ones.
+    /// The defaults and the behaviour of this host, which follow version 2 where that is safer.
     Cloakroom,
-    /// express-session 1.19's.
+    /// The defaults and the behaviour of express-session 1.19.
     Express1,
 }
 
-/// What `unset` does with a session.
+/// The effect of `unset` on a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unset {
-    /// Drops this request's changes.
+    /// Discards the changes of this request.
     Keep,
     /// Deletes the session.
     Destroy,
 }
 
-/// Whether `X-Forwarded-Proto` is believed.
+/// Whether `X-Forwarded-Proto` is trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proxy {
-    /// From `trusted_proxies`, which may be empty.
+    /// Trusted from `trusted_proxies`, which may be empty.
     Unset,
-    /// Never.
+    /// Never trusted.
     Off,
-    /// From `trusted_proxies`; from everybody where that list is empty, which only [`Compat::Express1`] allows.
+    /// Trusted from `trusted_proxies`. If that list is empty, it is trusted from every peer, which only [`Compat::Express1`]
+    /// allows.
     On,
 }
 
-/// Reads `[session]`; the store decides where a secret of our own is kept.
+/// Reads `[session]`. The store determines where the host stores its own secret.
 pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> SessionSettings {
     let compat = section
         .get(
@@ -142,7 +143,7 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Sessi
 
 fn read_limits(mut section: Section<'_>) -> SessionLimits {
     SessionLimits {
-        // A MEDIUMTEXT holds 16 MiB; express-mysql-session's rows are no longer.
+        // A MEDIUMTEXT column, as in the tables of express-mysql-session, holds 16 MiB.
         session_bytes_max: section
             .get("session", size_in(1 << 10, 16 << 20))
             .unwrap_or(limits::SESSION_BYTES_MAX),
@@ -172,7 +173,7 @@ fn cookie_name(field: &Field<'_>) -> Result<String, Complaint> {
     ))
 }
 
-/// A network, or an address alone.
+/// Parses a network or a single address.
 fn network(text: &str) -> Result<IpNet, Complaint> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or(address).map_err(|_| {
@@ -189,7 +190,7 @@ fn check_proxy(
     proxy: Option<bool>,
     trusted: Option<&[IpNet]>,
 ) {
-    // A list with a fault of its own is neither missing nor empty.
+    // A list with an invalid item is neither missing nor empty.
     let is_nobody_trusted = match trusted {
         Some(networks) => networks.is_empty(),
         None => section.is_missing("trusted_proxies"),

@@ -1,4 +1,5 @@
-//! What was said and where: TOML text as a tree of values that each know their line. Knows no key's meaning.
+//! The settings and their places: TOML text as a tree of values with their line numbers. This module does not know the meaning
+//! of any key.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,21 +10,21 @@ use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Origin};
 
-/// A value and where it was given.
+/// A value and the place where it was given.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) value: Value,
     pub(super) origin: Origin,
 }
 
-/// TOML's values. No `Debug`: any of them may turn out to be a secret.
+/// A TOML value. Has no `Debug`, because any value may be a secret.
 #[derive(Clone)]
 pub(super) enum Value {
     Text(String),
     Integer(i64),
     Float(f64),
     Boolean(bool),
-    /// A date or time, as TOML writes it.
+    /// A date or time in TOML notation.
     Moment(String),
     List(Vec<Node>),
     Table(Table),
@@ -33,7 +34,7 @@ pub(super) enum Value {
 pub(super) type Table = BTreeMap<String, Node>;
 
 impl Value {
-    /// What kind of value it is, with an article, for messages.
+    /// Returns the kind of the value with an article, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
             Self::Text(_) => "a string",
@@ -47,7 +48,7 @@ impl Value {
     }
 }
 
-/// The value as a message shows it; texts are quoted. Never call it on what may be a secret.
+/// Formats the value for messages, with texts in quotes. Must not be used for values that may be secrets.
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -61,7 +62,7 @@ impl fmt::Display for Value {
     }
 }
 
-/// Reads TOML. What could be read comes back beside the faults, so that the rest can be checked in the same go.
+/// Parses TOML. The part that could be read is returned together with the faults, so that it can be checked in the same run.
 pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let file = File {
@@ -75,7 +76,7 @@ pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
     let mut faults: Vec<Fault> = errors
         .iter()
         .map(|error| {
-            // The error's own Display quotes the line, which may hold a secret.
+            // The `Display` of the error quotes the line, which may contain a secret.
             let problem = format!("not TOML: {}", error.message());
             let origin = file.origin(error.span().map(|span| span.start));
             Fault::new("", problem, "see https://toml.io for the syntax").at(origin)
@@ -104,7 +105,8 @@ impl File<'_> {
     fn table(&self, table: DeTable<'_>, faults: &mut Vec<Fault>) -> Table {
         let mut read = Table::new();
         for (key, value) in table {
-            // A quote too much makes the following lines a key. Messages quote keys, and these lines may hold a secret.
+            // With an extra quote, the following lines become part of a key. Messages quote keys, and these lines may contain a
+            // secret.
             if self.text[key.span()].contains('\n') {
                 continue;
             }
@@ -119,7 +121,7 @@ impl File<'_> {
         let origin = self.origin(Some(value.span().start));
         match value.into_inner() {
             DeValue::String(text) => Value::Text(match text.split_once('\n') {
-                // Or it makes them a part of this value.
+                // In the same way, they become part of this value.
                 Some((first_line, _)) if !self.is_toml => first_line.to_owned(),
                 _ => text.into_owned(),
             }),

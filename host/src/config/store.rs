@@ -1,4 +1,4 @@
-//! `[store]`: where sessions are kept. Express-mysql-session's options, and what it drops.
+//! `[store]`: the session store. Supports the options of express-mysql-session, and options that it drops.
 
 mod tls;
 
@@ -16,10 +16,10 @@ use crate::limits;
 
 pub use tls::{TlsMode, TlsVerify};
 
-/// `[store]`.
+/// The `[store]` section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreSettings {
-    /// Which store, and where.
+    /// The kind and the address of the store.
     pub backend: Backend,
     /// Whether expired rows are deleted.
     pub clear_expired: bool,
@@ -27,47 +27,47 @@ pub struct StoreSettings {
     pub check_expiration_interval: Duration,
     /// How long a session without a cookie expiry lives after its last use.
     pub expiration: Duration,
-    /// Whether reading a session leaves its expiry alone.
+    /// Whether reading a session leaves its expiry unchanged.
     pub disable_touch: bool,
 }
 
-/// Which store, and where.
+/// The kind and the address of a store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Backend {
-    /// In this process's memory; gone with it.
+    /// In the memory of this process. Sessions are lost when it ends.
     Memory,
-    /// The embedded store in this file.
+    /// The embedded store, in this file.
     Sqlite(PathBuf),
-    /// MySQL, MariaDB or another server of their protocol.
+    /// MySQL, MariaDB or another server with the same protocol.
     Mysql(Box<MysqlSettings>),
 }
 
-/// How to reach a MySQL server and what its table is called.
+/// The address of a MySQL server, its connection settings, and the names of its table and columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MysqlSettings {
-    /// Hosts and ports in order of preference; empty when `socket` is set.
+    /// Hosts and ports in order of preference. Empty if `socket` is set.
     pub hosts: Vec<(String, u16)>,
-    /// A Unix socket instead.
+    /// A Unix socket, instead of hosts.
     pub socket: Option<PathBuf>,
-    /// The account.
+    /// The user name.
     pub user: String,
-    /// Its password.
+    /// The password of the user.
     pub password: Option<SecretText>,
-    /// The database.
+    /// The name of the database.
     pub database: String,
-    /// Connections per host.
+    /// Maximum number of connections per host.
     pub connection_limit: usize,
     /// Whether the table is created if it is missing.
     pub create_database_table: bool,
-    /// Whether an existing table gets the columns and the index that are Cloakroom's own.
+    /// Whether Cloakroom's own columns and index are added to an existing table.
     pub alter_table: bool,
-    /// The table's and its columns' names.
+    /// The names of the table and its columns.
     pub schema: SchemaNames,
-    /// Whether the link is encrypted.
+    /// Whether the connection is encrypted.
     pub tls: TlsMode,
-    /// PEM file of the authorities to trust instead of the public ones.
+    /// PEM file with the certificate authorities to trust instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// How much of the server's certificate is verified.
+    /// How the certificate of the server is verified.
     pub verify: TlsVerify,
     /// Longest time to connect and log in.
     pub connect_timeout: Duration,
@@ -77,23 +77,23 @@ pub struct MysqlSettings {
     pub acquire_timeout: Duration,
 }
 
-/// The table's and its columns' names.
+/// The names of the table and its columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SchemaNames {
-    /// The table.
+    /// The name of the table.
     pub table_name: String,
-    /// Its columns.
+    /// The names of its columns.
     pub column_names: ColumnNames,
 }
 
 /// The names of the columns that Express uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColumnNames {
-    /// The id, the primary key.
+    /// The session id, the primary key.
     pub session_id: String,
-    /// The last valid second.
+    /// The last second in which the session is valid.
     pub expires: String,
-    /// The JSON text.
+    /// The session data as JSON text.
     pub data: String,
 }
 
@@ -102,12 +102,12 @@ pub struct ColumnNames {
 pub struct SecretText(String);
 
 impl SecretText {
-    /// Hides `text`.
+    /// Wraps `text`.
     pub fn new(text: String) -> Self {
         Self(text)
     }
 
-    /// The text itself.
+    /// Returns the text.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -119,15 +119,15 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// Where the embedded store is when nothing says otherwise, in the working directory.
+/// The default path of the embedded store, relative to the working directory.
 pub const DEFAULT_SQLITE_PATH: &str = ".cloakroom/sessions.sqlite";
 
-/// Keys that name a MySQL server, beside a `url` too many.
+/// Keys that name a MySQL server. They conflict with `url`.
 const ADDRESS_KEYS: [&str; 5] = ["host", "port", "user", "database", "socket"];
-/// Keys whose writer expects a MySQL server.
+/// Keys that only have an effect with a MySQL server.
 const TRUST_KEYS: [&str; 2] = ["password", "ca_file"];
 
-/// The keys that name the store, read but not yet weighed against each other.
+/// The keys that name the store, before they are checked against each other.
 struct Address {
     url: Option<StoreUrl>,
     hosts: Option<Vec<String>>,
@@ -138,7 +138,7 @@ struct Address {
     database: Option<String>,
 }
 
-/// Reads `[store]`. The backend is `None` where a fault leaves it unknown.
+/// Reads `[store]`. The backend is `None` if it is unknown because of a fault.
 pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>) {
     let clear_expired = section.get("clear_expired", boolean).unwrap_or(true);
     let interval = section.get("check_expiration_interval", duration);
@@ -175,7 +175,7 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
     (settings, backend)
 }
 
-/// What MySQL's settings have beside the address, which is still empty.
+/// Reads the MySQL settings other than the address, which is left empty.
 fn read_mysql_rest(section: &mut Section<'_>) -> MysqlSettings {
     let tls = tls::read(section);
     let mut timeout = |key, default| section.get(key, duration).unwrap_or(default);
@@ -221,7 +221,7 @@ fn read_schema(mut section: Section<'_>) -> SchemaNames {
     }
 }
 
-/// MySQL compares the names of columns without case. Two of one name would be one column.
+/// Checks the names of the columns. MySQL compares them without regard to case, so two equal names would be the same column.
 fn check_columns(section: &Section<'_>, names: &ColumnNames) {
     const OUR_OWN: [&str; 2] = ["cloakroom_token", "cloakroom_created"];
     let ColumnNames {
@@ -246,7 +246,8 @@ fn check_columns(section: &Section<'_>, names: &ColumnNames) {
     }
 }
 
-/// Whether a key of the file gives way to a URL from the environment or the command line, which names another server.
+/// Returns whether a key of the file is overridden by a URL from the environment or the command line, which names another
+/// server.
 fn is_overruled(section: &Section<'_>, key: &str) -> bool {
     let is_in_file = |key| matches!(section.origin_of(key), Origin::File { .. });
     section.is_given("url") && !is_in_file("url") && is_in_file(key)
@@ -366,7 +367,7 @@ fn url(field: &Field<'_>) -> Result<StoreUrl, Complaint> {
     store_url::parse(&text(field)?)
 }
 
-/// One host, or a list of them.
+/// Reads one host or a list of hosts.
 fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
     match field.value {
         Value::Text(one) => {
@@ -377,7 +378,8 @@ fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
     }
 }
 
-/// The name of a table or a column: safe between backticks, and with every server of the protocol.
+/// Reads the name of a table or column. Only allows characters that are safe between backticks and valid for every server with
+/// this protocol.
 fn identifier(field: &Field<'_>) -> Result<String, Complaint> {
     let name = text(field)?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || c == '-';

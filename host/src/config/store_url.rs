@@ -1,14 +1,14 @@
-//! The store's URL: `memory:`, `sqlite:PATH`, `mysql://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]...]/DATABASE`. Complaints name the
-//! part that is wrong and never quote the URL, which may hold a password.
+//! The URL of the store: `memory:`, `sqlite:PATH`, `mysql://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]...]/DATABASE`. Errors name
+//! the part that is wrong and never quote the URL, which may contain a password.
 
 use percent_encoding::percent_decode_str;
 
 use super::kinds::Complaint;
 
-/// MySQL's port.
+/// The default port of MySQL.
 pub(super) const MYSQL_PORT: u16 = 3306;
 
-/// A store's URL, taken apart. No `Debug`: it may hold a password.
+/// A parsed store URL. Has no `Debug`, because it may contain a password.
 #[derive(PartialEq)]
 pub(super) enum StoreUrl {
     Memory,
@@ -27,7 +27,7 @@ pub(super) struct MysqlUrl {
 
 const REMEDY: &str = "write \"memory:\", \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
 
-/// Takes a URL apart.
+/// Parses a store URL.
 pub(super) fn parse(url: &str) -> Result<StoreUrl, Complaint> {
     let Some((scheme, rest)) = url.split_once(':') else {
         return Err(Complaint::new("is no store URL", REMEDY));
@@ -99,7 +99,7 @@ fn decode(part: &str, what: &str) -> Result<String, Complaint> {
     })
 }
 
-/// Reads `HOST[:PORT]`, several separated by commas; IPv6 addresses stand in brackets.
+/// Parses `HOST[:PORT]`. Several hosts are separated by commas. IPv6 addresses are in brackets.
 pub(super) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, Complaint> {
     hosts
         .split(',')
@@ -107,7 +107,7 @@ pub(super) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, Complaint> 
         .collect()
 }
 
-/// Reads `HOST[:PORT]`.
+/// Parses `HOST[:PORT]`.
 pub(super) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16), Complaint> {
     let complaint = |problem: &str| {
         let remedy =

@@ -1,5 +1,5 @@
-//! A store that a command names by words of its own: a URL, a password by reference, and whatever else the `[store]` of a
-//! configuration says (TLS, names, time-outs). No `CLOAKROOM_` variable has a say, since a command may name two stores.
+//! A store named by the command-line options of a command: a URL, a password by reference, and a configuration whose `[store]`
+//! has the other settings (TLS, names, timeouts). `CLOAKROOM_` variables have no effect, because a command may name two stores.
 
 use std::path::{Path, PathBuf};
 
@@ -11,34 +11,35 @@ use super::store::{self, Backend};
 use super::store_url::{self, StoreUrl};
 use super::{Purpose, read_file};
 
-/// The words that name one store. No `Debug`: a URL may hold a password, which is refused.
+/// The command-line options that name one store. Has no `Debug`, because a URL may contain a password, although that is
+/// refused.
 pub struct StoreWords {
-    /// The URL's flag, as messages name it: `--from`.
+    /// The option of the URL for messages, such as `--from`.
     pub flag: &'static str,
-    /// The password's flag: `--from-password`.
+    /// The option of the password, such as `--from-password`.
     pub password_flag: &'static str,
     /// `sqlite:PATH` or `mysql://USER@HOST/DATABASE`.
     pub url: String,
     /// `env:NAME` or `file:PATH`.
     pub password: Option<String>,
-    /// A configuration whose `[store]` says the rest.
+    /// A configuration whose `[store]` has the other settings.
     pub config: Option<PathBuf>,
 }
 
-/// A store that was named well.
+/// A store that was named without faults.
 #[derive(Debug)]
 pub struct NamedStore {
-    /// Which store, and where; never the one in memory.
+    /// The kind and the address of the store. Never the store in memory.
     pub backend: Backend,
-    /// Settings that are allowed and probably not meant.
+    /// Warnings about settings that are allowed and probably not intended.
     pub warnings: Vec<String>,
 }
 
 impl StoreWords {
-    /// Reads the words, the password's reference and the configuration's `[store]`.
+    /// Reads the options, the referenced password and the `[store]` of the configuration.
     ///
     /// # Errors
-    /// Every fault at once; none of them quotes the URL.
+    /// Returns every fault. None of them quotes the URL.
     pub fn read(&self, environment: &dyn Environment) -> Result<NamedStore, Vec<Fault>> {
         let faults = self.faults();
         if !faults.is_empty() {
@@ -63,7 +64,7 @@ impl StoreWords {
         }
     }
 
-    /// The faults of the words themselves.
+    /// Returns the faults of the options themselves.
     fn faults(&self) -> Vec<Fault> {
         let mut faults = Vec::new();
         let at_url = Origin::Flag(self.flag);
@@ -98,7 +99,7 @@ impl StoreWords {
         faults
     }
 
-    /// The keys of the configuration's `[store]`, and the folder in which its relative paths are sought.
+    /// Returns the keys of the configuration's `[store]`, and the directory that its relative paths are resolved against.
     fn keys_of_file(&self) -> Result<(Table, PathBuf), Fault> {
         let Some(path) = &self.config else {
             return Ok((Table::new(), PathBuf::new()));
@@ -126,7 +127,7 @@ fn read_keys(reader: &Reader<'_>, keys: Table) -> Option<Backend> {
         value,
         origin: Origin::Nowhere,
     };
-    // A nameless one of several, so that its keys are named as those of [store].
+    // The table is nested in a named one with an empty name, so that messages name the keys as those of `[store]`.
     let named = Table::from([(String::new(), node(Value::Table(keys)))]);
     let mut root = reader.root(Table::from([(
         "store".to_owned(),
@@ -143,7 +144,8 @@ fn given(flag: &'static str, text: &str) -> Node {
     }
 }
 
-/// The same reference for a reader that seeks files in the configuration's folder: a flag names them from the working directory.
+/// Makes the path of a reference absolute. A path on the command line is relative to the working directory, but the reader
+/// resolves paths against the directory of the configuration.
 fn from_here(reference: &str) -> String {
     let absolute = match Reference::parse(reference) {
         Some(Reference::File(path)) => std::path::absolute(path).ok(),
@@ -155,7 +157,7 @@ fn from_here(reference: &str) -> String {
     }
 }
 
-/// Where a flag is at fault, the flag's name says more than the key's.
+/// Removes the key of a fault of a command-line option, because the name of the option is clearer.
 fn without_key(fault: Fault) -> Fault {
     match fault.origin {
         Origin::Flag(_) => Fault {
@@ -166,7 +168,7 @@ fn without_key(fault: Fault) -> Fault {
     }
 }
 
-/// The variables that references name, and no others.
+/// An environment that resolves references, but lists no variables.
 struct References<'a>(&'a dyn Environment);
 
 impl Environment for References<'_> {

@@ -1,4 +1,5 @@
-//! The configuration as a whole: precedence, defaults, profiles, redaction; faults and the example file have files of their own.
+//! Tests of the whole configuration: precedence, defaults, profiles and redaction. Faults and the example file are tested in
+//! separate files.
 
 mod admin;
 mod build;
@@ -15,13 +16,13 @@ use std::time::Duration;
 
 use super::*;
 
-/// A guest and a route, without which nothing is whole.
+/// A guest and a route, which every complete configuration needs.
 const GUEST: &str =
     "[guest.a]\ncomponent = \"a.wasm\"\n[[route]]\npath = \"/{*rest}\"\nguest = \"a\"\n";
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const VARIABLES: [(&str, &str); 2] = [("SECRET", SECRET), ("DB_PASSWORD", "hunter2")];
 
-/// A folder with `cloakroom.toml` and `a.wasm` in it, and what reading it says.
+/// A directory with `cloakroom.toml` and `a.wasm`, and the result of reading the configuration.
 struct Read {
     folder: tempfile::TempDir,
     result: Result<Config, Refused>,
@@ -50,7 +51,7 @@ impl Read {
             .unwrap_or_else(|refused| panic!("{}", shown(&refused.faults)))
     }
 
-    /// The faults, one after the other, without the folder.
+    /// Returns the faults in order, without the directory.
     fn faults(self) -> Vec<String> {
         let folder = format!("{}/", self.folder.path().display());
         let refused = self.result.expect_err("the configuration has faults");
@@ -64,7 +65,7 @@ fn shown(faults: &[Fault]) -> String {
     shown.join("\n")
 }
 
-/// A whole configuration with `keys` before the guest.
+/// Returns a complete configuration with `keys` before the guest.
 fn with_guest(keys: &str) -> String {
     format!("{keys}\n{GUEST}")
 }

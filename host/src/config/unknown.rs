@@ -1,21 +1,21 @@
-//! What an unknown key was probably meant to be: Express's spelling, another section's key, a slip of the finger.
+//! Suggestions for an unknown key: the spelling of Express, a key of another section, or a typing error.
 
 use std::collections::BTreeSet;
 
 use super::fault::{Fault, Origin};
 use super::reader::{VARIABLE_PREFIX, variable_name};
 
-/// A key that nobody asked for.
+/// A key that was never requested.
 pub(super) struct UnknownKey {
-    /// Its section as messages name it; empty for the root.
+    /// The path of its section in messages. Empty for the root.
     pub(super) section: String,
-    /// Its section as the schema names it.
+    /// The path of its section in the schema.
     pub(super) schema: String,
     pub(super) key: String,
     pub(super) origin: Origin,
 }
 
-/// Names that other session packages and drivers use, in snake case; and what they are here.
+/// Names of options in other session packages and drivers, in snake case, and the advice for this host.
 const OTHER_NAMES: [(&str, &str); 22] = [
     ("secret", "write `secrets = [\"env:NAME\"]` in [session]"),
     ("key", "Cloakroom calls the cookie's name `session.name`"),
@@ -65,7 +65,7 @@ const OTHER_NAMES: [(&str, &str); 22] = [
     ("wasm", "write `component` in [guest.NAME]"),
 ];
 
-/// Variables that are tried where another one is meant, and the key.
+/// Wrong variables that users are likely to set, and the key that they mean.
 const OTHER_VARIABLES: [(&str, &str); 7] = [
     ("host", "listen"),
     ("port", "listen"),
@@ -76,7 +76,7 @@ const OTHER_VARIABLES: [(&str, &str); 7] = [
     ("cookie_secret", "session.secrets"),
 ];
 
-/// The fault for `unknown`, with the remedy that `schema` (every key that exists) suggests.
+/// Returns the fault for an unknown key, with the remedy that the schema suggests. `schema` contains every key that exists.
 pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
     let key = if unknown.section.is_empty() {
         unknown.key.clone()
@@ -89,7 +89,7 @@ pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
     };
     let problem = format!("unknown key of {place}");
     let snake = snake_case(&unknown.key);
-    // At the top, `host` and `port` are not a route's or the store's.
+    // At the top level, `host` and `port` do not mean the keys of a route or of the store.
     let top_name = unknown
         .schema
         .is_empty()
@@ -104,7 +104,8 @@ pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
     Fault::new(key, problem, remedy).at(unknown.origin.clone())
 }
 
-/// The warning for a variable of ours that nobody asked for; `settable` are the keys that variables set. Never shows `value`.
+/// Returns the warning for a variable with our prefix that was never requested. `settable` contains the keys that variables can
+/// set. The warning never contains `value`.
 pub(super) fn variable(
     name: &str,
     value: Option<&str>,
@@ -126,7 +127,8 @@ pub(super) fn variable(
     Some(format!("environment {name}: has no effect: {remedy}"))
 }
 
-/// What Kubernetes tells every program of a namespace that has a service named `cloakroom`.
+/// Returns whether Kubernetes has set the variable. It sets such variables for every program in a namespace with a service
+/// named `cloakroom`.
 fn is_of_kubernetes(words: &str, value: Option<&str>) -> bool {
     words == "service_host"
         || words.starts_with("service_port")
@@ -134,14 +136,14 @@ fn is_of_kubernetes(words: &str, value: Option<&str>) -> bool {
         || words == "port" && value.is_some_and(|value| value.contains("://"))
 }
 
-/// The key that a variable was probably meant to set.
+/// Returns the key that a variable was probably meant to set.
 fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
     let known = OTHER_VARIABLES.iter().find(|(other, _)| *other == words);
     if let Some((_, path)) = known {
         return settable.get(*path).map(String::as_str);
     }
     let spelled = |path: &str| path.replace('.', "_");
-    // `session_max_age`: the section is right, or as far as it goes.
+    // `session_max_age`: the beginning of the path is a section.
     let sections = settable.iter().map(|path| split(path).0);
     let section = sections
         .filter(|section| words.starts_with(&format!("{}_", spelled(section))))
@@ -157,7 +159,7 @@ fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
         key: key.to_owned(),
         origin: Origin::Nowhere,
     };
-    // `cookie_max_age`: a part of the path is missing.
+    // `cookie_max_age`: the beginning of the path is missing.
     let ending = format!("_{words}");
     let is_ending = |path: &&String| spelled(path).ends_with(&ending);
     nearest_home(&unknown, key, settable)
@@ -165,7 +167,7 @@ fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
         .or_else(|| most_similar(words, settable.iter().map(String::as_str), spelled))
 }
 
-/// The keys of a section.
+/// Returns the keys of a section.
 fn siblings<'a>(section: &'a str, schema: &'a BTreeSet<String>) -> impl Iterator<Item = &'a str> {
     schema.iter().filter_map(move |path| {
         let (parent, key) = split(path);
@@ -177,14 +179,15 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('.').unwrap_or(("", path))
 }
 
-/// `saveUninitialized` for `save_uninitialized`.
+/// Suggests a key of the same section: `save_uninitialized` for `saveUninitialized`.
 fn same_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
     siblings(&unknown.schema, schema)
         .find(|key| *key == snake)
         .map(|key| format!("write `{key}`"))
 }
 
-/// The path of the key of this name in another section. The nearest home comes first: a section below, then beside, then any.
+/// Returns the path of the key of this name in another section. Prefers a section below the current one, then a section above
+/// it, then a section with the same top level, then any section. At the top level, prefers the least nested section.
 fn nearest_home<'a>(
     unknown: &UnknownKey,
     snake: &str,
@@ -205,7 +208,7 @@ fn nearest_home<'a>(
     nearest.map(String::as_str)
 }
 
-/// `secure` in `[session]`.
+/// Suggests the section that the key belongs to, for example for `secure` in `[session]`.
 fn other_section(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Option<String> {
     let (home, key) = split(nearest_home(unknown, snake, schema)?);
     Some(match home {
@@ -232,7 +235,7 @@ fn similar(unknown: &UnknownKey, snake: &str, schema: &BTreeSet<String>) -> Opti
     Some(format!("did you mean `{best}`?"))
 }
 
-/// Of `names`, each spelled by `spell`, the one that `wanted` is a slip of; none where it is like none of them.
+/// Returns the name most similar to `wanted`, if it is similar enough. `spell` returns the spelling of a name to compare.
 fn most_similar<'a>(
     wanted: &str,
     names: impl Iterator<Item = &'a str>,
@@ -248,7 +251,7 @@ fn keys_of(section: &str, schema: &BTreeSet<String>) -> String {
     format!("its keys are {}", keys.join(", "))
 }
 
-/// `checkExpirationInterval` and `check-expiration-interval` as `check_expiration_interval`.
+/// Converts `checkExpirationInterval` and `check-expiration-interval` to `check_expiration_interval`.
 fn snake_case(key: &str) -> String {
     let mut snake = String::with_capacity(key.len() + 4);
     for c in key.chars() {

@@ -1,14 +1,14 @@
-//! How far a component is, while whoever put it waits: a line that changes on a terminal, lines that stay elsewhere.
+//! The progress of an upload: a line that is redrawn on a terminal, otherwise separate lines.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often the line on a terminal changes.
+/// How often the line on a terminal is redrawn.
 const REFRESH: Duration = Duration::from_millis(100);
 
-/// What is told of one component.
+/// The progress of one component.
 pub(super) struct Progress<'a> {
     name: &'a str,
     bytes: usize,
@@ -16,12 +16,12 @@ pub(super) struct Progress<'a> {
 }
 
 impl<'a> Progress<'a> {
-    /// Of a component of so many bytes, of which so many have left.
+    /// Creates the progress for a component of `bytes` bytes. `sent` counts the bytes that were sent.
     pub(super) fn new(name: &'a str, bytes: usize, sent: Arc<AtomicUsize>) -> Self {
         Self { name, bytes, sent }
     }
 
-    /// Shows it until `work` is done; returns what it gave and how long it took.
+    /// Shows the progress until `work` completes. Returns its result and the time it took.
     pub(super) async fn show_while<T>(self, work: impl Future<Output = T>) -> (T, Duration) {
         let is_terminal = io::stderr().is_terminal();
         let started_at = Instant::now();
@@ -35,7 +35,7 @@ impl<'a> Progress<'a> {
             tokio::select! {
                 done = work.as_mut() => {
                     if is_terminal {
-                        // Gives the line free for the result.
+                        // Clears the line for the result.
                         self.write("\r\x1b[2K");
                     }
                     return (done, started_at.elapsed());
@@ -72,7 +72,7 @@ impl<'a> Progress<'a> {
         self.write(&format!("{}: {text}\n", self.name));
     }
 
-    /// A display that nobody can see is no reason to stop.
+    /// Ignores errors: the command continues even if its progress cannot be shown.
     fn write(&self, text: &str) {
         let mut stderr = io::stderr();
         let written = stderr.write_all(text.as_bytes());
@@ -80,7 +80,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// A number of bytes for people.
+/// Formats a number of bytes for a person.
 pub(crate) fn size(bytes: usize) -> String {
     match bytes {
         0..1024 => format!("{bytes} B"),

@@ -1,4 +1,4 @@
-//! Guests and versions as aligned text for a terminal. Text that a host sends is shown with its control characters spelled out.
+//! Guests and versions as an aligned table. Control characters in texts from the host are escaped.
 
 use super::Versions;
 use super::progress::size;
@@ -8,10 +8,10 @@ use crate::telemetry::escape;
 const HEADINGS: [&str; 8] = [
     "GUEST", "VERSION", "STATE", "SINCE", "FROM", "SIZE", "DIGEST", "NOTES",
 ];
-/// Characters of a digest that are enough to tell two apart.
+/// The number of characters of a digest that are printed, enough to distinguish components.
 const DIGEST_CHARS: usize = 12;
 
-/// One row per version.
+/// Returns a table with a row for each version.
 pub(super) fn of(listing: &Listing, versions: Versions) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     for guest in &listing.guests {
@@ -79,7 +79,7 @@ fn notes(version: &Version) -> String {
     notes.join("; ")
 }
 
-/// What a component is that was only tried.
+/// Describes the result of a dry run.
 pub(super) fn of_trial(trial: &Trial) -> String {
     let Component {
         digest,

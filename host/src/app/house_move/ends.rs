@@ -1,4 +1,5 @@
-//! The stores of one call, opened for what the call does with them: read beside a host, written by nobody else, or looked at.
+//! Opens the stores of a copy or a check: a source is read while a host may use it, a target is written exclusively, and a
+//! check only reads.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,21 +16,21 @@ use crate::store::scan::Scan;
 use crate::store::sqlite::{self, OpenError, ScanError, SqliteScan, SqliteStore};
 use crate::telemetry;
 
-/// Where a copy reads.
+/// The store that a copy reads from.
 pub(super) enum Source {
-    /// Beside a host, or with the file's lock held so that no host can write.
+    /// Read while a host may have it open, or with the file locked so that no host can write.
     Sqlite(SqliteScan, Option<Arc<SqliteStore>>),
     Mysql(Arc<MysqlStore>),
 }
 
-/// Where a copy writes.
+/// The store that a copy writes to.
 pub(super) enum Target {
     Sqlite(SqliteScan, Arc<SqliteStore>),
     Mysql(Arc<MysqlStore>),
 }
 
 impl Source {
-    /// Opens a source. Makes nothing. With `is_closed`, an embedded store is locked against hosts.
+    /// Opens a source without creating anything. With `is_closed`, an embedded store is locked against hosts.
     pub(super) async fn open(
         backend: &Backend,
         flag: &str,
@@ -81,7 +82,7 @@ impl Source {
 }
 
 impl Target {
-    /// Opens a target, and makes the file or the table that is missing.
+    /// Opens a target, and creates the file or the table if it is missing.
     pub(super) async fn open(backend: &Backend, flag: &str) -> Result<Self, StartError> {
         match backend {
             Backend::Memory => Err(in_memory(flag)),
@@ -133,7 +134,7 @@ impl Target {
     }
 }
 
-/// Examines a store, which a host may have open. Changes nothing.
+/// Checks a store, which a host may have open. Changes nothing.
 pub(super) async fn examine(
     backend: &Backend,
     flag: &str,
@@ -155,8 +156,8 @@ fn options(settings: &MysqlSettings) -> Result<MysqlOptions, StartError> {
     Ok(options)
 }
 
-/// The options of a store in which nothing is made or altered. A server that takes no writes serves where it is the only one: of
-/// several, one that takes none may lack the last commits.
+/// Returns the options for a store in which nothing is created or altered. A read-only server is accepted only if it is the
+/// only one in the list: among several servers, a read-only one may lack the last commits.
 fn as_it_is(options: MysqlOptions) -> MysqlOptions {
     MysqlOptions {
         create_database_table: false,
@@ -166,7 +167,8 @@ fn as_it_is(options: MysqlOptions) -> MysqlOptions {
     }
 }
 
-/// MySQL's own JSON keeps no text as it was written: each row would differ for ever, and each pass would write all of them.
+/// MySQL's JSON type does not preserve the text of a document. Every row would differ from its source forever, and every pass
+/// would write all rows again.
 fn json(options: &MysqlOptions, flag: &str) -> StartError {
     let names = &options.schema;
     let problem = format!(
@@ -194,7 +196,7 @@ fn unreadable(error: &ScanError, flag: &str) -> StartError {
     Fault::new(flag, error.to_string(), remedy).into()
 }
 
-/// Opens the store itself, which holds the file's lock: no host can open it meanwhile.
+/// Opens the store itself, which locks the file: meanwhile, no host can open it.
 async fn lock(path: &Path, wal_bytes: u64, flag: &str) -> Result<Arc<SqliteStore>, StartError> {
     let options = sqlite::Options {
         wal_bytes,

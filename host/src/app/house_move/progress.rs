@@ -1,4 +1,4 @@
-//! How far a copy is: a bar on a terminal, a line now and then elsewhere.
+//! Progress of a copy: a bar on a terminal, otherwise a line at intervals.
 
 use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
@@ -7,14 +7,14 @@ use crate::limits::COPY_PROGRESS_INTERVAL;
 use crate::store::copy::{Gauge, Reading};
 use crate::telemetry;
 
-/// How often the bar changes.
+/// How often the bar is redrawn.
 const REFRESH: Duration = Duration::from_millis(100);
-/// Characters of a full bar.
+/// The number of characters in a full bar.
 const BAR_CHARS: u64 = 30;
 
-/// Shows the gauge on standard error until `work` is done, and gives what `work` gave.
+/// Shows the progress on standard error until `work` completes, and returns its result.
 ///
-/// Cancel safety: that of `work`.
+/// Cancel safety: the same as for `work`.
 pub(super) async fn show_while<T>(gauge: &Gauge, work: impl Future<Output = T>) -> T {
     let is_terminal = io::stderr().is_terminal();
     let mut ticks = tokio::time::interval(REFRESH);

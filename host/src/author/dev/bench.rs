@@ -1,4 +1,4 @@
-//! How far each guest is that is built here, and what stands in its place until it can serve.
+//! The build state of each guest, and the page that is served while a guest cannot serve.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,18 +16,18 @@ use crate::guest::Deployment;
 use crate::handler::{Attendant, StandIn};
 use crate::route::Route;
 
-/// How far a guest's build is. A guest without an entry is not built here.
+/// The build state of a guest. A guest without an entry is not built by this host.
 #[derive(Clone, Debug)]
 enum State {
-    /// Its first build runs: what an earlier day left behind is not shown.
+    /// The first build is running. A component from an earlier run of the host is not served meanwhile.
     FirstBuild { command: String, since_ms: i64 },
-    /// Its last build failed. That one is tried again changes nothing until it succeeds.
+    /// The last build failed. Another attempt does not change the state before it has ended.
     Broken(Notice),
-    /// Its last build made something, which admission has judged.
+    /// The last build produced a component, and its deployment has succeeded or failed.
     Built,
 }
 
-/// The guests that are built here.
+/// The guests that this host builds.
 #[derive(Debug)]
 pub(super) struct Bench {
     states: Mutex<HashMap<String, State>>,
@@ -38,7 +38,7 @@ pub(super) struct Bench {
 }
 
 impl Bench {
-    /// Without guests. Requests are noted in `paths`, and answered if `callers` lets them pass.
+    /// Creates an empty set. Requests are recorded in `paths`, and those that `callers` refuses are rejected.
     pub(super) fn new(paths: Arc<Paths>, clock: Clock, callers: Callers) -> Self {
         Self {
             states: Mutex::default(),
@@ -49,7 +49,7 @@ impl Bench {
         }
     }
 
-    /// A guest's first build begins with this command.
+    /// Records that the first build of a guest starts with this command.
     pub(super) fn begins(&self, guest: &str, command: &str) {
         let state = State::FirstBuild {
             command: command.to_owned(),
@@ -58,14 +58,14 @@ impl Bench {
         self.states().insert(guest.to_owned(), state);
     }
 
-    /// A guest's first build has come to this command.
+    /// Records that the first build of a guest has reached this command.
     pub(super) fn goes_on(&self, guest: &str, command: &str) {
         if let Some(State::FirstBuild { command: shown, .. }) = self.states().get_mut(guest) {
             *shown = command.to_owned();
         }
     }
 
-    /// A guest's build failed.
+    /// Records that the build of a guest failed.
     pub(super) fn fails(&self, guest: &str, error: &BuildError) {
         let notice = Notice {
             kind: "build-failed",
@@ -79,24 +79,24 @@ impl Bench {
             .insert(guest.to_owned(), State::Broken(notice));
     }
 
-    /// A guest's build made something.
+    /// Records that the build of a guest produced a component.
     pub(super) fn is_built(&self, guest: &str) {
         self.states().insert(guest.to_owned(), State::Built);
     }
 
-    /// A guest is not built here any more.
+    /// Removes a guest that is no longer built by this host.
     pub(super) fn forget(&self, guest: &str) {
         self.states().remove(guest);
     }
 
-    /// Whether every guest's last build made something.
+    /// Returns whether the last build of every guest produced a component.
     pub(super) fn are_all_built(&self) -> bool {
         self.states()
             .values()
             .all(|state| matches!(state, State::Built))
     }
 
-    /// What stands in a guest's place.
+    /// Returns the page to serve in place of a guest, if it cannot serve.
     fn notice(&self, deployment: &Deployment) -> Option<Notice> {
         let guest = deployment.name();
         let passing = |kind, title, since_ms| Notice {
@@ -137,13 +137,13 @@ impl Bench {
     }
 
     fn states(&self) -> MutexGuard<'_, HashMap<String, State>> {
-        // Nothing in here panics half-way.
+        // No code panics while it changes the map.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// While a guest cannot serve what was saved last, nobody is served what was saved before: neither who reads pages nor a program
-/// that would take the old answer for the new one.
+/// While a guest cannot serve the sources saved last, no client gets a response of an earlier version. A person or a program
+/// would mistake the old response for the new one.
 impl Attendant for Bench {
     fn sees(&self, request_id: &str, method: &Method, uri: &Uri) {
         self.paths.note(request_id, method, uri);

@@ -1,5 +1,5 @@
-//! Who may call a host that is written on: requests that name this machine. A page on the web may have its own name lead here (DNS
-//! rebinding) and read what guests answer; its requests name it as their `Host`.
+//! Restricts `cloakroom dev` to requests whose `Host` names this machine. A web page can make its own host name resolve to this
+//! machine (DNS rebinding) and then read the responses of guests, but its requests carry that name in `Host`.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,23 +11,24 @@ use crate::admin::access::is_this_machine;
 use crate::handler::StandIn;
 use crate::route::Route;
 
-/// Looks at whom requests are addressed to.
+/// Checks the `Host` of requests.
 #[derive(Debug)]
 pub(super) struct Callers {
     listen: SocketAddr,
 }
 
 impl Callers {
-    /// Of a host that listens here.
+    /// Creates the check for a host that listens on `listen`.
     pub(super) fn new(listen: SocketAddr) -> Self {
         Self { listen }
     }
 
-    /// What a request gets instead of its guest's answer, if it is not addressed to this machine.
+    /// Returns the response that rejects a request, if the request is not addressed to this machine.
     pub(super) fn refuse(&self, route: &Route, head: &Parts) -> Option<StandIn> {
         let host = head.headers.get(header::HOST);
         let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
-        // The screen has compared it with the route's own: that name was written down by who works here.
+        // Routing has matched the request against the host name of the route. The developer has configured that name, so it is
+        // trusted.
         if route.host.is_some() || self.may_be(host) {
             return None;
         }
@@ -61,12 +62,13 @@ impl Callers {
         let name = authority.host().trim_end_matches('.');
         let bare = name.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
         match bare.unwrap_or(name).parse::<IpAddr>() {
-            // An address is no name that could be made to lead here: on all addresses of the machine any of them is right.
+            // An attacker cannot make an IP address resolve to this machine. If the host listens on all addresses, any address
+            // is accepted.
             Ok(address) => {
                 let listen = self.listen.ip();
                 listen.is_unspecified() || address.to_canonical() == listen.to_canonical()
             }
-            // Browsers take these for this machine without asking anybody (RFC 6761, section 6.3).
+            // Browsers resolve these names to this machine without a DNS query (RFC 6761, section 6.3).
             Err(_) => name.to_ascii_lowercase().ends_with(".localhost"),
         }
     }

@@ -1,4 +1,5 @@
-//! The developer's terminal: whole lines, one at a time, in colour where somebody looks at them. Knows nothing of what they say.
+//! The developer's terminal. Writes whole lines, one at a time, in colour if standard error is a terminal. Knows nothing about
+//! their content.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -7,38 +8,38 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::config::Environment;
 use crate::telemetry::{self, Flush, escape};
 
-/// Where lines go. Clones write to the same place.
+/// A destination for lines. Clones write to the same destination.
 #[derive(Clone)]
 pub(crate) struct Console {
     to: Arc<Mutex<Box<dyn Write + Send>>>,
     inks: Inks,
 }
 
-/// Whether colours are used.
+/// Whether lines contain colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Inks {
-    /// As the terminal has them.
+    /// The terminal's colours are used.
     Coloured,
-    /// None: nobody looks, or nobody wants them.
+    /// No colours, because the output is not a terminal or `NO_COLOR` is set.
     Plain,
 }
 
-/// How a piece of a line looks.
+/// The style of a piece of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ink {
-    /// As it is.
+    /// The terminal's default style.
     Plain,
-    /// What is said beside.
+    /// Secondary information.
     Dim,
-    /// What it is about.
+    /// The subject of the line.
     Bold,
-    /// What went well.
+    /// A success.
     Green,
-    /// What deserves a look.
+    /// A warning.
     Yellow,
-    /// What went wrong.
+    /// An error.
     Red,
-    /// What a session holds.
+    /// The content of a session.
     Cyan,
 }
 
@@ -51,11 +52,11 @@ impl fmt::Debug for Console {
 }
 
 impl Console {
-    /// Standard error; coloured on a terminal, unless NO_COLOR (https://no-color.org) says otherwise. Keep the second value until
-    /// the last line is said.
+    /// Returns a console on standard error. It is coloured on a terminal unless `NO_COLOR` (https://no-color.org) is set. Keep
+    /// the second value until the last line is written.
     ///
     /// # Errors
-    /// When the thread that writes cannot be started.
+    /// Returns an error if the writer thread cannot be started.
     pub(crate) fn stderr(environment: &dyn Environment) -> io::Result<(Self, Flush)> {
         let no_color = environment.get("NO_COLOR");
         let is_wanted = no_color.is_none_or(|value| value.is_empty());
@@ -68,7 +69,7 @@ impl Console {
         Ok((Self::to(stderr, inks), flush))
     }
 
-    /// Any other place.
+    /// Returns a console that writes to `place`.
     pub(crate) fn to(place: impl Write + Send + 'static, inks: Inks) -> Self {
         Self {
             to: Arc::new(Mutex::new(Box::new(place))),
@@ -76,7 +77,7 @@ impl Console {
         }
     }
 
-    /// Writes one line of these pieces. Control characters in them are shown, not obeyed.
+    /// Writes the pieces as one line. Control characters in them are escaped.
     pub(crate) fn line(&self, pieces: &[(Ink, &str)]) {
         let mut line = String::new();
         for (ink, text) in pieces {
@@ -92,13 +93,13 @@ impl Console {
         }
         line.push('\n');
         let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        // A terminal that is gone is no reason to end: there is nowhere to complain.
+        // An error is ignored: if the terminal is gone, there is no place to report that.
         let _ = to.write_all(line.as_bytes()).and_then(|()| to.flush());
     }
 }
 
 impl Ink {
-    /// The terminal's code for it (ECMA-48, SGR).
+    /// Returns the terminal code of the style (ECMA-48, SGR).
     fn code(self) -> &'static str {
         match self {
             Self::Plain => "",
@@ -116,7 +117,7 @@ impl Ink {
 pub(crate) mod tests {
     use super::*;
 
-    /// What was written to a console of this.
+    /// Records the output of a console.
     #[derive(Clone, Default)]
     pub(crate) struct Paper(Arc<Mutex<Vec<u8>>>);
 

@@ -1,5 +1,6 @@
-//! Tells the developer what the host logs, a line for a reader each: requests with their paths, what guests print, where they
-//! trapped, which version is ready. Reads log events by their targets and fields; whoever logs them knows nothing of it.
+//! Prints the host's log events for the developer, one line for each: requests with their paths, output and traps of guests,
+//! and versions that are ready. Recognises log events by their targets and fields. The code that logs them does not depend on
+//! this module.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,29 +16,30 @@ use super::console::{Console, Ink};
 use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::telemetry::{self, ACCESS_TARGET, GUEST_TARGET, VERSION_TARGET};
 
-/// The `error` of an access event that nobody wants to read: a page that asks whether it is out of date.
+/// The `error` field of access events that are not printed: a page checks whether it is out of date.
 pub(super) const POLL: &str = "dev-poll";
 
-/// Requests under way that are remembered by their path. More than a host serves at once.
+/// The maximum number of requests in progress whose paths are kept. It exceeds the number of requests that a host serves at the
+/// same time.
 const PATHS_MAX: usize = 10_000;
-/// Characters of a path that are shown.
+/// The maximum number of characters of a path that are printed.
 const PATH_CHARS_MAX: usize = 100;
-/// Where the watch tells that a file went: here a build makes it again.
+/// The target of events that report a removed component file. They are not printed, because a build creates the file again.
 const LOOK_TARGET: &str = "cloakroom::guest::watch::look";
 
-/// The paths of the requests under way, which no log line has.
+/// The paths of the requests in progress. Log events do not contain them.
 #[derive(Debug, Default)]
 pub(super) struct Paths(Mutex<HashMap<String, String>>);
 
 impl Paths {
-    /// Notes a request as it came.
+    /// Records a request when it arrives.
     pub(super) fn note(&self, request_id: &str, method: &Method, uri: &Uri) {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
         let shown: String = target.chars().take(PATH_CHARS_MAX).collect();
         let (method, _) = telemetry::cut(method.as_str(), REQUEST_METHOD_BYTES_MAX);
         let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if paths.len() >= PATHS_MAX {
-            // The filter lets no access event through that would take them out.
+            // The map grows this large only if the log filter drops the access events that would remove the entries.
             paths.clear();
         }
         paths.insert(request_id.to_owned(), format!("{method} {shown}"));
@@ -49,12 +51,13 @@ impl Paths {
     }
 }
 
-/// See the module.
+/// Prints log events on the console.
 #[derive(Debug)]
 pub(super) struct Narrator {
     console: Console,
     paths: Arc<Paths>,
-    /// The last refusal of each guest: who watches and who builds find the same fault in the same file.
+    /// The last refusal of each guest. The file watcher and the build both report the same fault of a file, so a repeated one
+    /// is not printed.
     refusals: Mutex<HashMap<String, String>>,
 }
 
@@ -140,7 +143,7 @@ impl Narrator {
             guest => format!("{guest}  "),
         };
         let mut message = said.message.clone();
-        // A detail says what its kind says, and more.
+        // The detail repeats the error kind and adds to it.
         let details = ["detail", "error"].map(|field| said.get(field));
         if let Some(detail) = details.iter().find(|detail| !detail.is_empty()) {
             message += &format!(": {detail}");
@@ -173,7 +176,7 @@ impl<S: Subscriber> Layer<S> for Narrator {
     }
 }
 
-/// What an event says.
+/// The message and the fields of a log event.
 #[derive(Default)]
 struct Said {
     message: String,
@@ -181,7 +184,7 @@ struct Said {
 }
 
 impl Said {
-    /// A field's value; empty where there is none.
+    /// Returns the value of a field, or an empty string if there is none.
     fn get(&self, name: &str) -> &str {
         let found = self.fields.iter().find(|(field, _)| *field == name);
         found.map_or("", |(_, value)| value)

@@ -1,5 +1,5 @@
-//! What a browser or another client is shown in a guest's place: what is being built, or why there is nothing to serve. Whole in
-//! itself: it fetches nothing, and a few lines of script ask whether it is out of date.
+//! The page served in place of a guest that is being built or cannot serve. It is self-contained: it loads nothing, and a short
+//! script polls whether the page is out of date.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, UNIX_EPOCH};
@@ -10,37 +10,37 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use crate::author::build::without_colours;
 use crate::telemetry::escape_lines;
 
-/// The field by which a page asks for news, and by which an answer says which page it is.
+/// The header field that marks a poll of a page. In responses it names the current page.
 pub(super) const STAMP: &str = "x-cloakroom-dev";
 
-/// Something that is shown in a guest's place.
+/// The content of a page that is served in place of a guest.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
 pub(super) struct Notice {
-    /// A short fixed name, for the log.
+    /// A short fixed name for the log.
     pub(super) kind: &'static str,
-    /// Whether it passes by itself.
+    /// Whether the state ends without an action of the developer.
     pub(super) passing: Passing,
-    /// What it is, in one line.
+    /// A one-line description.
     pub(super) title: String,
-    /// What to do, where something is known to help.
+    /// The recommended action, if one is known.
     pub(super) advice: Option<String>,
-    /// What a command said.
+    /// The output of the build command.
     pub(super) output: String,
-    /// Since when, in milliseconds since the epoch.
+    /// The start of the state, in milliseconds since the epoch.
     pub(super) since_ms: i64,
 }
 
-/// Whether a state passes by itself.
+/// Whether a state ends without an action of the developer.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub(super) enum Passing {
-    /// It does: 503.
+    /// It does. The response status is 503.
     ByItself,
-    /// Somebody has to do something: 500.
+    /// The developer has to correct something. The response status is 500.
     WhenMended,
 }
 
 impl Notice {
-    /// The answer to a request with this method and these header fields.
+    /// Returns the response to a request with this method and these header fields.
     pub(super) fn answer(&self, method: &Method, headers: &HeaderMap) -> Response<String> {
         let (kind, text) = if wants_html(headers) {
             ("text/html; charset=utf-8", self.html(method))
@@ -68,7 +68,7 @@ impl Notice {
             text += &format!("\n{}\n", without_colours(&self.output));
         }
         text += &format!("\nSince {}.\n", self.since());
-        // It is read on a terminal, mostly.
+        // The text is read mainly in terminals.
         escape_lines(&text).into_owned()
     }
 
@@ -81,7 +81,7 @@ impl Notice {
             "" => String::new(),
             output => format!("<pre>{}</pre>\n", escaped(&without_colours(output))),
         };
-        // A form that was sent is not sent again by itself.
+        // A script must not repeat a request that submits a form.
         let (script, hint) = if *method == Method::GET {
             let script = SCRIPT
                 .replace("STAMP", &format!("{STAMP:?}"))
@@ -110,7 +110,7 @@ impl Notice {
         httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(since_ms))
     }
 
-    /// Tells this notice from all others.
+    /// Returns a value that identifies this notice.
     pub(super) fn stamp(&self) -> String {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -118,12 +118,12 @@ impl Notice {
     }
 }
 
-/// Whether a page asks for news.
+/// Returns whether the request is a poll of a page.
 pub(super) fn is_poll(headers: &HeaderMap) -> bool {
     headers.contains_key(STAMP)
 }
 
-/// The news: which notice there is now, if any.
+/// Returns the response to a poll: the stamp of the current notice, or `none`.
 pub(super) fn news(notice: Option<&Notice>) -> Response<String> {
     let mut response = Response::new(String::new());
     let stamp = notice.map_or_else(|| "none".to_owned(), Notice::stamp);
@@ -135,7 +135,8 @@ pub(super) fn news(notice: Option<&Notice>) -> Response<String> {
     response
 }
 
-/// Asks for what it is on, with a field that keeps the question from the guest, until the answer is another page.
+/// Polls the URL of the page, with a field that keeps the request from reaching the guest, until the response names another
+/// page.
 const SCRIPT: &str = "\
 (async () => {
   for (;;) {
@@ -152,7 +153,7 @@ const STYLE: &str = "\
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:3rem auto;padding:0 1rem;color-scheme:light dark}\
 h1{font-size:1.3rem}pre{overflow-x:auto;padding:1rem;border:1px solid #8888;border-radius:4px;font-size:14px}";
 
-/// Browsers name the type; other clients want to read, too.
+/// Returns whether the client is a browser, which lists the type explicitly. Other clients get plain text.
 fn wants_html(headers: &HeaderMap) -> bool {
     let mut accepted = headers.get_all(ACCEPT).iter();
     accepted.any(|value| {

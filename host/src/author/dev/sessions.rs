@@ -1,5 +1,5 @@
-//! Tells the developer what becomes of sessions: stands in front of the store and shows what each commit changes. Values are shown,
-//! so this is for `cloakroom dev` alone; ids never are. Changes nothing of what the store under it does.
+//! Prints session changes for the developer. Wraps the store and prints the changes of each commit. Because it prints session
+//! values, only `cloakroom dev` may use it. It never prints session ids. All calls are passed on to the inner store unchanged.
 
 use std::collections::hash_map::RandomState;
 use std::fmt;
@@ -10,16 +10,16 @@ use super::console::{Console, Ink};
 use crate::record::{Document, SessionId, SessionRecord};
 use crate::store::{Change, Commit, SessionStore, StoreError, StoreFuture, Touch, Verdict};
 
-/// Entries of one commit that are shown.
+/// The maximum number of entries printed per commit.
 const ENTRIES_MAX: usize = 8;
-/// Characters of a value or a key that are shown.
+/// The maximum number of characters printed of a key or a value.
 const VALUE_CHARS_MAX: usize = 48;
 
-/// See the module.
+/// A store that prints the changes of each commit.
 pub(super) struct TellingStore {
     store: Arc<dyn SessionStore>,
     console: Console,
-    /// Makes a name out of an id, which nobody can turn back and which is another one at each start.
+    /// Hashes ids to names. The names cannot be reversed, and differ at each start.
     names: RandomState,
 }
 
@@ -32,7 +32,7 @@ impl fmt::Debug for TellingStore {
 }
 
 impl TellingStore {
-    /// In front of `store`.
+    /// Wraps `store`.
     pub(super) fn new(store: Arc<dyn SessionStore>, console: Console) -> Self {
         Self {
             store,
@@ -54,7 +54,7 @@ impl TellingStore {
             Verdict::Conflict | Verdict::RolledBack(_) => {
                 "another request changed it first".to_owned()
             }
-            // The log tells of the store.
+            // The log contains the store error.
             Verdict::Ambiguous(_) => "nobody knows whether this was stored".to_owned(),
             Verdict::Failed(_) => "not stored".to_owned(),
         };
@@ -66,7 +66,7 @@ impl TellingStore {
         self.console.line(&[(Ink::Dim, &name), (ink, &said)]);
     }
 
-    /// What a change does, in words; nothing where only the time moves that the session lasts.
+    /// Describes a change. Returns `None` if only the expiry of the session changes.
     fn change(&self, change: &Change) -> Option<String> {
         let (what, entries) = match change {
             Change::Create(record) => ("new".to_owned(), entries(None, record)),
@@ -100,7 +100,7 @@ impl TellingStore {
     }
 }
 
-/// What became of which entry.
+/// Describes the entries that were added, changed or removed.
 fn entries(before: Option<&Document>, record: &SessionRecord) -> Vec<String> {
     let Ok(after) = Document::parse(&record.data) else {
         return Vec::new();

@@ -1,5 +1,6 @@
-//! Says when sources change: listens to their folders, waits until whoever saves is done, and has them looked at. What the system
-//! tells makes it quick; a look every two seconds makes it certain where the system tells nothing (shared and network folders).
+//! Reports changes of the sources. Listens for events of their directories, waits until a series of events has ended, and then
+//! checks the files. System events make this fast. A check every two seconds also finds changes on file systems without events
+//! (shared and network directories).
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
@@ -15,26 +16,27 @@ use tokio::time::timeout;
 use super::tree::{Owner, Seen, Target, Tree};
 use crate::limits::WATCH_QUIET;
 
-/// Time without a further event before the sources are looked at: an editor writes, renames and removes several files in a row.
+/// The debounce time: the sources are checked after this time without an event. An editor writes, renames and removes several
+/// files in a row.
 const QUIET: Duration = Duration::from_millis(40);
-/// Longest time for which events put off the look.
+/// The longest time for which further events can delay a check.
 const QUIET_WAIT_MAX: Duration = Duration::from_millis(500);
 
-/// What has changed, and whom it concerns.
+/// The changed paths and the owners they affect.
 pub(super) type Changes = BTreeMap<PathBuf, BTreeSet<Owner>>;
 
-/// The sources of all guests, and the configuration. Watched by a task of its own until this is dropped.
+/// The sources of all guests and the configuration. A task watches them until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Sources {
     orders: mpsc::UnboundedSender<Order>,
     changes: mpsc::UnboundedReceiver<Changes>,
 }
 
-/// Other targets, and whom to tell that they are followed.
+/// New targets, and a channel that confirms that they are watched.
 type Order = (Vec<Target>, oneshot::Sender<()>);
 
 impl Sources {
-    /// Follows nothing yet. Needs a tokio runtime around it.
+    /// Creates a watcher without targets. Must be called inside a Tokio runtime.
     pub(super) fn new() -> Self {
         let ((orders, ordered), (told, changes)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
@@ -42,18 +44,18 @@ impl Sources {
         Self { orders, changes }
     }
 
-    /// Follows these from now on: what changes after this has returned is told.
+    /// Replaces the targets. Changes made after this call has returned are reported.
     pub(super) async fn follow(&self, targets: Vec<Target>) {
         let (done, is_done) = oneshot::channel();
         if self.orders.send((targets, done)).is_ok() {
-            // It ends only with the runtime.
+            // The task ends only with the runtime.
             let _ = is_done.await;
         }
     }
 
     /// Waits for changes.
     ///
-    /// Safe to cancel.
+    /// Cancel safety: dropping the future loses no changes.
     pub(super) async fn changed(&mut self) -> Changes {
         match self.changes.recv().await {
             Some(changes) => changes,
@@ -67,7 +69,7 @@ struct Watcher {
     tree: Tree,
     ears: Option<RecommendedWatcher>,
     events: mpsc::UnboundedReceiver<PathBuf>,
-    /// What was heard and not looked at yet.
+    /// Paths of events that have not been checked yet.
     heard: BTreeSet<PathBuf>,
     targets: Arc<ArcSwap<Vec<Target>>>,
     listening: BTreeMap<PathBuf, (u64, u64)>,
@@ -103,7 +105,7 @@ impl Watcher {
                     let Some((targets, done)) = order else { return };
                     self.targets.store(Arc::new(targets.clone()));
                     self.look(move |tree| tree.follow(targets)).await;
-                    // Whoever asked may have gone.
+                    // The caller may have been dropped.
                     let _ = done.send(());
                 }
                 () = self.hear() => {
@@ -114,14 +116,14 @@ impl Watcher {
         }
     }
 
-    /// Waits for events and then for quiet, or for the time of a look without any.
+    /// Waits for an event and then for the debounce time, or for the time of the next periodic check.
     ///
-    /// Safe to cancel.
+    /// Cancel safety: dropping the future loses no events.
     async fn hear(&mut self) {
         if self.heard.is_empty() {
             match timeout(WATCH_QUIET, self.events.recv()).await {
                 Ok(Some(path)) => self.heard.insert(path),
-                // There are no ears.
+                // The system does not report events.
                 Ok(None) => return tokio::time::sleep(WATCH_QUIET).await,
                 Err(_quiet) => return,
             };
@@ -155,18 +157,18 @@ impl Watcher {
         }
         self.listen_to(seen.folders);
         if !seen.changed.is_empty() {
-            // Nobody is told any more at the end.
+            // Fails if the receiver is already dropped during shutdown.
             let _ = self.told.send(seen.changed);
         }
     }
 
-    /// Listens to these folders, and to no others.
+    /// Watches exactly these directories.
     fn listen_to(&mut self, folders: BTreeMap<PathBuf, (u64, u64)>) {
         let Some(ears) = &mut self.ears else { return };
         self.listening.retain(|path, identity| {
             let is_wanted = folders.get(path) == Some(identity);
             if !is_wanted {
-                // It may have gone by itself.
+                // The directory may have been removed, which ends its watch.
                 let _ = ears.unwatch(path);
             }
             is_wanted
@@ -190,7 +192,7 @@ impl Watcher {
     }
 }
 
-/// Passes on what matters to somebody. Runs on the thread that hears.
+/// Forwards paths that belong to a target. Runs on the thread that receives the events.
 fn hear(
     event: notify::Result<Event>,
     targets: &ArcSwap<Vec<Target>>,
@@ -199,7 +201,7 @@ fn hear(
     let paths = match event {
         Ok(event) if event.need_rescan() => vec![PathBuf::new()],
         Ok(event) => match event.kind {
-            // Our own reading is among them.
+            // These events include our own reads.
             EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write) => return,
             _ => event.paths,
         },
@@ -210,7 +212,7 @@ fn hear(
     let is_lost = |path: &Path| path.as_os_str().is_empty();
     let matters = |path: &Path| is_lost(path) || targets.iter().any(|target| target.wants(path));
     for path in paths.into_iter().filter(|path| matters(path)) {
-        // Nobody listens any more at the end.
+        // Fails if the receiver is already dropped during shutdown.
         let _ = heard.send(path);
     }
 }

@@ -1,5 +1,5 @@
-//! Who watches over a project: starts the builds of its guests, wakes them when their sources change, and has the configuration
-//! read again when that is saved.
+//! Supervises a project: starts the builds of its guests, triggers them again when their sources change, and reloads the
+//! configuration when its file is saved.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf, absolute};
@@ -17,7 +17,7 @@ use crate::app::{ReloadOutcome, Reloads};
 use crate::config::{BuildSettings, Config, GuestSettings};
 use crate::guest::{Admission, GuestRegistry, Origin, Proposal, Source};
 
-/// Starts builds, and has the configuration read again.
+/// Starts builds and reloads the configuration.
 pub(super) struct Supervisor {
     shop: Arc<Shop>,
     file: PathBuf,
@@ -26,11 +26,12 @@ pub(super) struct Supervisor {
     builds: mpsc::UnboundedReceiver<String>,
     works: BTreeMap<String, Running>,
     sources: Sources,
-    /// Whether the configuration is to be taken over: it was saved, or a guest was built that only it has.
+    /// Whether a reload is due, because the configuration was saved or because a guest was built that only the new
+    /// configuration contains.
     is_reload_due: bool,
 }
 
-/// A guest's builds.
+/// The builds of one guest.
 struct Running {
     build: BuildSettings,
     changed: Arc<Notify>,
@@ -38,9 +39,10 @@ struct Running {
 }
 
 impl Supervisor {
-    /// Of builds in this shop, which tell of their ends through `builds`. `file` is what `read` reads.
+    /// Creates a supervisor for builds that share `shop` and report their ends through `builds`. `file` is the file that `read`
+    /// reads.
     ///
-    /// Needs a tokio runtime around it.
+    /// Must be called inside a Tokio runtime.
     pub(super) fn new(
         shop: Arc<Shop>,
         builds: mpsc::UnboundedReceiver<String>,
@@ -60,9 +62,9 @@ impl Supervisor {
         }
     }
 
-    /// Builds the guests of `config`, and goes on with whatever is saved.
+    /// Builds the guests of `config`, and builds again and reloads as files change.
     ///
-    /// Cancel safety: dropping it kills the commands that run.
+    /// Cancel safety: dropping the future kills the running commands.
     pub(super) async fn run(mut self, config: Config) {
         self.adopt(&config).await;
         for guest in config.guests.iter().filter(|guest| guest.build.is_none()) {
@@ -91,7 +93,7 @@ impl Supervisor {
         }
     }
 
-    /// Once for each save: what was refused is not tried again just because something else was built.
+    /// Reloads once per save. A refused configuration is not tried again merely because something else was built.
     async fn take_over(&mut self) {
         self.is_reload_due = false;
         match self.reloads.reload().await {
@@ -102,7 +104,7 @@ impl Supervisor {
         }
     }
 
-    /// Says something about the configuration.
+    /// Prints a message about the configuration.
     fn tell(&self, ink: Ink, said: &str) {
         let file = format!("{}  ", self.file.display());
         self.shop.console.line(&[(Ink::Bold, &file), (ink, said)]);
@@ -148,7 +150,7 @@ impl Supervisor {
         }
     }
 
-    /// Builds the guests of this configuration. Those whose tables have not changed are left alone.
+    /// Starts the builds for this configuration. Guests whose build tables have not changed keep their builds.
     async fn adopt(&mut self, config: &Config) {
         let wanted: BTreeMap<&str, &BuildSettings> = config
             .guests
@@ -163,7 +165,7 @@ impl Supervisor {
             }
             is_same
         });
-        // Before anything is built: what is saved from here on is seen.
+        // Done before any build starts, so that every later save is noticed.
         self.sources.follow(self.targets(config)).await;
         for (guest, build) in wanted {
             if !self.works.contains_key(guest) {
@@ -188,7 +190,7 @@ impl Supervisor {
             build: build.clone(),
             changed: Arc::clone(&changed),
         };
-        // Before the task runs: until it has, nothing of this guest counts as built.
+        // Done before the task runs, so that the guest does not count as built meanwhile.
         work.announce();
         Running {
             build: build.clone(),
@@ -215,7 +217,7 @@ impl Supervisor {
         targets
     }
 
-    /// A path as the project's folder sees it.
+    /// Shortens a path to one relative to the project's directory.
     fn short(&self, path: &Path) -> String {
         let folder = absolute(&self.file).ok();
         let folder = folder.as_deref().and_then(Path::parent);
@@ -224,7 +226,8 @@ impl Supervisor {
     }
 }
 
-/// What builds write: the guests' components, and all beside each, unless that folder holds sources of any guest as well.
+/// Returns the paths that builds write: the guests' components, and the directory of each component unless it contains sources
+/// of any guest.
 fn outputs(guests: &[GuestSettings]) -> Vec<PathBuf> {
     let builds = guests.iter().filter_map(|guest| guest.build.as_ref());
     let watched = builds.flat_map(|build| &build.watch);
@@ -251,7 +254,7 @@ fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
     folder.into_iter().chain([component.clone()]).collect()
 }
 
-/// Lets a guest in that is not built here.
+/// Deploys a guest that this host does not build.
 async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Admission>) {
     let proposal = Proposal {
         source: Source::File,
@@ -260,7 +263,7 @@ async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Admis
         expected: None,
     };
     if let Some(deployment) = registry.get(&guest) {
-        // Why it is refused stands in the log, and with its deployment.
+        // The reason for a refusal is logged and kept with the deployment.
         let _ = admission.admit(&deployment, proposal).await;
     }
 }

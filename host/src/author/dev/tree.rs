@@ -1,5 +1,5 @@
-//! What the sources held when they were last looked at, and what has changed since. A file counts as changed when its content has:
-//! saving it again as it was starts nothing. Blocks as a file system does; knows no events.
+//! The state of the sources at the last check, and the changes since then. A file has changed only if its content has: saving
+//! it unmodified triggers nothing. File system calls block. This module does not handle events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
@@ -8,39 +8,39 @@ use std::path::{Path, PathBuf};
 
 use crate::files;
 
-/// Files that are looked at for one target. More are no sources.
+/// The maximum number of files checked per target. A directory with more files does not contain only sources.
 const FILES_MAX: usize = 20_000;
-/// Folders inside each other that are looked into.
+/// The maximum depth of nested directories.
 const DEPTH_MAX: usize = 32;
-/// Files above this many bytes are known by their times alone.
+/// The maximum size in bytes of a file whose content is compared. Larger files are compared by their metadata only.
 const READ_BYTES_MAX: u64 = 8 << 20;
 
-/// Folders that tools fill.
+/// Directories that tools fill.
 const FOLDERS_OF_TOOLS: [&str; 4] = ["node_modules", "target", "__pycache__", "venv"];
-/// Ends of names that editors and interpreters give to files of their own.
+/// Name endings of files that editors and interpreters create.
 const ENDS_OF_TOOLS: [&str; 7] = ["~", ".swp", ".swx", ".tmp", ".bak", ".pyc", "___"];
 
-/// Whom a file concerns.
+/// The owner that a file belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Owner {
-    /// All: it is the configuration.
+    /// All guests: the file is the configuration.
     Config,
     /// This guest.
     Guest(String),
 }
 
-/// A file, or a folder with all in it, that somebody wants to hear of.
+/// A file or a directory tree that is watched for an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Target {
     pub(super) owner: Owner,
-    /// Absolute.
+    /// An absolute path.
     pub(super) path: PathBuf,
-    /// What builds write inside of it: nobody wants to hear of that. Absolute.
+    /// Absolute paths below `path` that builds write. They are not watched.
     pub(super) outputs: Vec<PathBuf>,
 }
 
 impl Target {
-    /// Whether a path is one that somebody wants to hear of.
+    /// Returns whether a path belongs to this target.
     pub(super) fn wants(&self, path: &Path) -> bool {
         let Ok(inside) = path.strip_prefix(&self.path) else {
             return false;
@@ -50,18 +50,18 @@ impl Target {
     }
 }
 
-/// Whether a name inside a folder belongs to a tool: hidden, or one of those that everybody knows.
+/// Returns whether a file name inside a directory belongs to a tool: a hidden file or a well-known name.
 fn is_of_tools(name: &Path) -> bool {
     let name = name.to_string_lossy();
     name.starts_with('.')
         || (name.starts_with('#') && name.ends_with('#'))
-        // Vim tries with this name whether it may write.
+        // Vim creates a file of this name to test whether it may write.
         || name == "4913"
         || FOLDERS_OF_TOOLS.contains(&&*name)
         || ENDS_OF_TOOLS.iter().any(|end| name.ends_with(end))
 }
 
-/// What is known of the files below some targets.
+/// The known files of the targets.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     targets: Vec<Target>,
@@ -71,40 +71,40 @@ pub(super) struct Tree {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     stamp: Stamp,
-    /// None where it is too large, or could not be read.
+    /// `None` if the file is too large or could not be read.
     content: Option<blake3::Hash>,
 }
 
-/// Inode, bytes, and time of the last change.
+/// Inode, size in bytes, and modification time.
 type Stamp = (u64, u64, i64, i64);
 
-/// What a look found.
+/// The result of a check.
 #[derive(Debug, Default)]
 pub(super) struct Seen {
-    /// What has changed, was added or went, and whom it concerns.
+    /// The paths that were changed, added or removed, and the owners they affect.
     pub(super) changed: BTreeMap<PathBuf, BTreeSet<Owner>>,
-    /// The folders that hold what was looked at, and which they are.
+    /// The directories to watch, with their device and inode numbers.
     pub(super) folders: BTreeMap<PathBuf, (u64, u64)>,
-    /// Targets that hold more files than anybody looks at.
+    /// Targets with more than [`FILES_MAX`] files.
     pub(super) too_large: Vec<PathBuf>,
 }
 
 impl Tree {
-    /// Looks at other targets from now on; what has changed in those that stay is told.
+    /// Replaces the targets. Returns the changes in the targets that stay.
     pub(super) fn follow(&mut self, targets: Vec<Target>) -> Seen {
         let former = std::mem::replace(&mut self.targets, targets);
         self.files.retain(|path, _| is_wanted(&self.targets, path));
-        // What nobody wanted to hear of before was there all along.
+        // Files of new targets are not reported: they existed before.
         self.look_and_judge(&BTreeSet::new(), |stranger| is_wanted(&former, stranger))
     }
 
-    /// Looks at everything. `heard`: files that are read again whatever their stamps say, for a file may be written twice between
-    /// two ticks of the clock.
+    /// Checks all targets. Files in `heard` are read again even if their stamps are unchanged, because a file may be written
+    /// twice within one tick of the clock.
     pub(super) fn look(&mut self, heard: &BTreeSet<PathBuf>) -> Seen {
         self.look_and_judge(heard, |_stranger| true)
     }
 
-    /// As [`Tree::look`]; `is_new` tells of a file that was not known before whether it has just been made.
+    /// Checks all targets as [`Tree::look`] does. `is_new` decides whether a previously unknown file was just created.
     fn look_and_judge(
         &mut self,
         heard: &BTreeSet<PathBuf>,
@@ -161,7 +161,7 @@ fn is_wanted(targets: &[Target], path: &Path) -> bool {
     targets.iter().any(|target| target.wants(path))
 }
 
-/// One target, walked through.
+/// A walk through one target.
 struct Walk<'a> {
     target: &'a Target,
     found: &'a mut BTreeMap<PathBuf, Stamp>,
@@ -172,14 +172,14 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn begin(&mut self) {
         let path = &self.target.path;
-        // A folder is told of by the one above it, too: it may be made, or made anew.
+        // The parent directory is watched too, because the target may be created or replaced.
         if let Some(parent) = path.parent()
             && let Ok(metadata) = parent.metadata()
         {
             let identity = (metadata.dev(), metadata.ino());
             self.folders.insert(parent.to_owned(), identity);
         }
-        // Links are followed here, and not inside: they may lead in a ring.
+        // Only a link at the root of a target is followed to a directory: links inside may form a cycle.
         if let Ok(metadata) = path.metadata() {
             self.enter(path.clone(), &metadata, 0);
         }
@@ -194,7 +194,7 @@ impl Walk<'_> {
         if !metadata.is_dir() || depth > DEPTH_MAX {
             return;
         }
-        // What may not be read holds no sources.
+        // A directory that cannot be read contains no sources.
         let Ok(entries) = fs::read_dir(&path) else {
             return;
         };
@@ -209,7 +209,7 @@ impl Walk<'_> {
             }
             let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             let metadata = fs::metadata(&path).ok();
-            // A file behind a link is a source, a folder behind one is not.
+            // Links to files count as sources, links to directories do not.
             if let Some(metadata) = metadata.filter(|it| !is_link || it.is_file()) {
                 self.enter(path, &metadata, depth + 1);
             }
@@ -276,7 +276,7 @@ mod tests {
             fs::write(path, text).unwrap();
         }
 
-        /// What a look finds, after these files were heard of.
+        /// Returns the paths that a check reports, after events for these files.
         fn look(&mut self, heard: &[&str]) -> Vec<String> {
             let heard = heard.iter().map(|name| self.path(name)).collect();
             let seen = self.tree.look(&heard);

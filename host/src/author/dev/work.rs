@@ -1,4 +1,5 @@
-//! The builds of one guest, one after the other: whenever its sources change, its component is made again and admitted.
+//! The builds of one guest. They run one after the other: after each change of the sources, the component is built and deployed
+//! again.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,44 +13,45 @@ use crate::author::tools;
 use crate::config::BuildSettings;
 use crate::guest::{Admission, Admitted, GuestRegistry, Origin, Proposal, Source};
 
-/// Builds in a row that are ended because something was saved. The next one runs to its end, so that somebody who saves all the
-/// time sees something, too.
+/// The maximum number of consecutive builds that are stopped because a source was saved. The next build runs to its end, so
+/// that frequent saves do not prevent every build.
 const RESTARTS_MAX: u32 = 3;
-/// Builds in a row whose sources change under them. Further ones wait until somebody saves: it is the command that writes them.
+/// The maximum number of consecutive builds during or right after which sources change. Further builds wait for a later save,
+/// because the command itself changes the sources.
 const UNREST_MAX: u32 = 8;
-/// A change that is heard so soon after a build may have been made by it.
+/// A change reported within this time after a build may have been caused by that build.
 const AFTERMATH: Duration = Duration::from_secs(1);
 
-/// What all guests' builds use.
+/// Resources shared by the builds of all guests.
 #[derive(Debug)]
 pub(super) struct Shop {
     pub(super) bench: Arc<Bench>,
     pub(super) console: Console,
     pub(super) registry: Arc<GuestRegistry>,
     pub(super) admission: Arc<Admission>,
-    /// Hears of each build that made something: the guest's name.
+    /// Receives the guest's name after each build that produced a component.
     pub(super) built: mpsc::UnboundedSender<String>,
 }
 
-/// See the module.
+/// The builds of one guest.
 pub(super) struct Work {
     pub(super) shop: Arc<Shop>,
     pub(super) guest: String,
     pub(super) build: BuildSettings,
-    /// Told when the guest's sources change.
+    /// Notified when the guest's sources change.
     pub(super) changed: Arc<Notify>,
 }
 
 impl Work {
-    /// Says that the first build is to come.
+    /// Records that the first build is about to start.
     pub(super) fn announce(&self) {
         let first = self.build.setup_due().unwrap_or(&self.build.command);
         self.shop.bench.begins(&self.guest, first);
     }
 
-    /// Builds now, and whenever the sources change.
+    /// Builds now and after each change of the sources.
     ///
-    /// Cancel safety: dropping it kills the command that runs.
+    /// Cancel safety: dropping the future kills the running command.
     pub(super) async fn run(self) {
         let mut is_set_up = false;
         let mut unrest = 0;
@@ -75,7 +77,8 @@ impl Work {
         }
     }
 
-    /// Makes the component. What is saved meanwhile ends the command and begins it anew: what it makes would be of yesterday.
+    /// Builds the component. A source that is saved meanwhile stops the command and starts it again, because its result would
+    /// be out of date.
     async fn round(&self, is_set_up: &mut bool, unrest: &mut u32) -> Result<Duration, BuildError> {
         if !*is_set_up {
             if let Some(setup) = self.build.setup_due() {
@@ -100,7 +103,7 @@ impl Work {
         }
     }
 
-    /// Brings in what was made. Why it is refused stands in the log, and with the guest's deployment.
+    /// Deploys the component that was built. The reason for a refusal is logged and kept with the guest's deployment.
     async fn admit(&self, took: Duration) {
         let started_at = Instant::now();
         let proposal = Proposal {
@@ -109,7 +112,7 @@ impl Work {
             origin: Origin::File,
             expected: None,
         };
-        // One that only the new configuration has comes in when that is taken over.
+        // A guest that only the new configuration contains is deployed when that configuration is applied.
         let admitted = match self.shop.registry.get(&self.guest) {
             Some(deployment) => self.shop.admission.admit(&deployment, proposal).await.ok(),
             None => None,
@@ -127,7 +130,7 @@ impl Work {
         };
         self.shop.bench.is_built(&self.guest);
         self.say(Ink::Green, &said);
-        // At the end nobody listens.
+        // Fails if the receiver is already dropped during shutdown.
         let _ = self.shop.built.send(self.guest.clone());
     }
 

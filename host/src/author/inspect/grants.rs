@@ -1,11 +1,11 @@
-//! What a guest is granted, and which of its imports lead nowhere without a grant.
+//! The grants of a guest, and its imports that are denied without a grant.
 
 use serde::Serialize;
 
 use super::Imports;
 use crate::config::{GuestSettings, SessionAccess};
 
-/// The interfaces by which requests are sent to other servers, in WASI 0.2 and 0.3.
+/// The interfaces that send requests to other servers, in WASI 0.2 and 0.3.
 pub(super) const OUTBOUND: [&str; 2] = ["wasi:http/outgoing-handler", "wasi:http/client"];
 const SESSION: [&str; 1] = ["cloakroom:http/session"];
 const ENVIRONMENT: [&str; 1] = ["wasi:cli/environment"];
@@ -18,26 +18,26 @@ const SOCKETS: [&str; 5] = [
     "wasi:sockets/types",
 ];
 
-/// What one guest is granted. Of its environment the names alone: values may be secrets.
+/// The grants of one guest. Contains only the names of its environment variables, because the values may be secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Grants {
     pub(super) guest: String,
     /// `none`, `read` or `write`.
     pub(super) session: &'static str,
-    /// Empty for all keys.
+    /// The keys that the guest may read. Empty means all keys.
     pub(super) read_keys: Vec<String>,
-    /// Empty for all keys.
+    /// The keys that the guest may write. Empty means all keys.
     pub(super) write_keys: Vec<String>,
     pub(super) outbound_hosts: Vec<String>,
     pub(super) environment: Vec<String>,
-    /// Requests that one instance may serve.
+    /// The maximum number of requests per instance.
     pub(super) reuse: u32,
-    /// Those that differ from the defaults.
+    /// The limits that differ from the defaults.
     pub(super) limits: Vec<Limit>,
     pub(super) denied: Vec<Denied>,
 }
 
-/// A limit, as the configuration says it.
+/// A limit in the notation of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Limit {
     pub(super) key: &'static str,
@@ -77,7 +77,7 @@ impl Grants {
     }
 }
 
-/// One line for each thing that the guest could call and that is not there for it.
+/// Returns an entry for each group of imported interfaces that the guest cannot use without a grant.
 fn denied(guest: &GuestSettings, imports: &Imports) -> Vec<Denied> {
     let cases: [(bool, &[&'static str], &'static str); 5] = [
         (

@@ -1,5 +1,5 @@
-//! A report for people: names on the left, what they are on the right. Each value is shown on one line, its
-//! control characters spelled out.
+//! A report as text: names on the left and their values on the right. Each value is printed on one line, with its control
+//! characters escaped.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use super::{Report, Tool};
 use crate::admin::shell::size;
 use crate::telemetry::escape;
 
-/// Columns of the names on the left.
+/// The width of the column of names.
 const NAMES_WIDTH: usize = 11;
 
 impl fmt::Display for Report {
@@ -121,7 +121,7 @@ fn write_grants(f: &mut fmt::Formatter<'_>, grants: &Grants) -> fmt::Result {
     Ok(())
 }
 
-/// The languages, then what worked on it: `Rust; wit-component 0.241.2`.
+/// Returns the languages, then the tools that processed the component, for example `Rust; wit-component 0.241.2`.
 fn made_by(tools: &[Tool]) -> String {
     let named = |tool: &Tool| format!("{} {}", tool.name, tool.version).trim().to_owned();
     let of = |is_wanted: fn(&str) -> bool| {

@@ -1,18 +1,18 @@
-//! A project's name, and its place in a template.
+//! The name of a project, and its use in templates.
 
 use std::fmt;
 use std::str::FromStr;
 
 use super::NAME_IN_TEMPLATES;
 
-/// Longest name, as of a guest.
+/// The maximum length of a name, as for guests.
 const CHARS_MAX: usize = 64;
 
-/// A project's name: a small letter, then small letters, digits and `-`; at most 64.
+/// The name of a project: a lowercase letter followed by lowercase letters, digits and `-`; at most 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Name(String);
 
-/// A text that is no [`Name`].
+/// Error returned when a text is not a valid [`Name`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is no name for a project: a small letter, then small letters, digits and `-`, at most {CHARS_MAX}; {proposal}"
@@ -22,7 +22,7 @@ pub struct BadName {
 }
 
 impl Name {
-    /// The name.
+    /// Returns the name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -58,7 +58,7 @@ fn is_name(text: &str) -> bool {
         && text.chars().all(is_rest)
 }
 
-/// The name that a text comes closest to; not always one.
+/// Returns the valid name that is closest to the text. The result may still be invalid.
 fn meant(text: &str) -> String {
     let mut name = String::new();
     let mut before = '-';
@@ -77,7 +77,7 @@ fn meant(text: &str) -> String {
     name.trim_end_matches('-').to_owned()
 }
 
-/// The text with the name where it stands in a template: as a word of its own, not within another.
+/// Replaces the template's project name in the text by this name. Replaces whole words only.
 pub(super) fn put(name: &Name, text: &str) -> String {
     let is_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut result = String::with_capacity(text.len());

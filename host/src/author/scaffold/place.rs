@@ -1,5 +1,5 @@
-//! Writes a folder of files whole: beside its place first, or inside it where it is there and empty, then in place by renaming. A
-//! run that fails takes away what it made.
+//! Writes a set of files to a directory as a whole. The files are first written to a temporary directory next to the final one,
+//! or inside it if it exists and is empty. Then they are moved into place by renaming. A failed run removes its files.
 
 use std::fs;
 use std::io;
@@ -11,15 +11,15 @@ use super::ScaffoldError;
 /// A file to be written.
 #[derive(Debug)]
 pub(super) struct File {
-    /// Below the folder, with `/`.
+    /// The path relative to the project's directory, with `/` as the separator.
     pub(super) path: String,
     pub(super) content: Vec<u8>,
 }
 
-/// Writes the files into `folder`, which is made, or is there and empty.
+/// Writes the files into `folder`. It must be empty or not exist.
 ///
 /// # Errors
-/// As [`super::Project::create`].
+/// Returns the errors of [`super::Project::create`].
 pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> {
     let failed = |error| ScaffoldError::Failed {
         folder: folder.to_owned(),
@@ -37,7 +37,7 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> 
         folder.to_owned()
     };
     let parent = match place.parent() {
-        // It may be a file system of its own: nothing is renamed into it from outside.
+        // The directory may be a mount point, so files cannot be renamed into it from outside.
         _ if is_there => &place,
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
@@ -59,7 +59,7 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> 
     moved.map_err(failed)
 }
 
-/// A folder beside the final one, or inside it; gone with the value.
+/// A temporary directory next to the final one, or inside it. Dropping this value removes it.
 struct Staged(PathBuf);
 
 impl Staged {
@@ -77,14 +77,15 @@ impl Staged {
         fs::write(&path, &file.content)?;
         if file.content.starts_with(b"#!") {
             let mut rights = fs::metadata(&path)?.permissions();
-            // Whoever may read it may run it.
+            // Every user that may read the file may also execute it.
             rights.set_mode(rights.mode() | (rights.mode() & 0o444) >> 2);
             fs::set_permissions(&path, rights)?;
         }
         Ok(())
     }
 
-    /// Moves what is in it into a folder that is there: a shell that stands in that folder stays in it.
+    /// Moves the content into an existing directory. The directory itself is not replaced, because it may be the working
+    /// directory of a shell.
     fn empty_into(&self, place: &Path) -> io::Result<()> {
         let mut moved = Vec::new();
         for entry in fs::read_dir(&self.0)? {
@@ -92,7 +93,7 @@ impl Staged {
             let target = place.join(entry.file_name());
             if let Err(error) = fs::rename(entry.path(), &target) {
                 for (from, to) in moved {
-                    // What has just been moved this way can be moved back.
+                    // A reverse rename on the same file system is expected to succeed.
                     let _ = fs::rename(to, from);
                 }
                 return Err(error);
@@ -109,7 +110,7 @@ fn staged_name() -> String {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // Where it was renamed, there is nothing.
+        // After a successful rename the directory no longer exists.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -170,12 +171,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
         fs::create_dir(&folder).unwrap();
-        // Stands for a mount point: here, too, nothing can be renamed from beside it.
+        // Simulates a mount point, for which a rename from a directory next to it fails, too.
         let sibling = home.path().join(staged_name());
         fs::write(&sibling, "").unwrap();
         write(&folder, &[file("src/a.js", "a"), file("b", "b")]).unwrap();
         assert_eq!(names(&folder), ["b", "src"]);
-        // A write that fails leaves the folder empty.
+        // A failed write leaves the directory empty.
         fs::remove_dir_all(folder.join("src")).unwrap();
         fs::remove_file(folder.join("b")).unwrap();
         write(&folder, &[file("a", "a"), file("a/b", "b")]).unwrap_err();
@@ -202,7 +203,7 @@ mod tests {
     fn a_write_that_fails_leaves_nothing() {
         let home = tempfile::tempdir().unwrap();
         let folder = home.path().join("shop");
-        // A file where the second one wants a folder.
+        // The second path needs a directory where the first one creates a file.
         let failed = write(&folder, &[file("a", "a"), file("a/b", "b")]).unwrap_err();
         assert!(!failed.is_usage(), "{failed}");
         assert_eq!(names(home.path()), [""; 0]);

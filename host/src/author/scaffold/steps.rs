@@ -1,9 +1,9 @@
-//! What somebody is told who has just made a project.
+//! The next steps, printed after a project was created.
 
 use super::Project;
 use super::tools::{State, Tool};
 
-/// The text, with a line break at the end.
+/// Returns the text, with a line break at the end.
 pub(super) fn told(project: &Project, tools: &[Tool]) -> String {
     let folder = project.folder.display();
     let language = project.language.title();

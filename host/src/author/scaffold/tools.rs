@@ -1,44 +1,44 @@
-//! The tools that a language's projects are built with: whether they are on this machine, and how to get them.
+//! The tools that build the projects of a language: whether they are installed, and how to install them.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::Language;
 
-/// What Rust compiles guests for.
+/// The target for which Rust compiles guests.
 const TARGET: &str = "wasm32-wasip2";
 
 /// A tool that a project needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tool {
-    /// What it is called.
+    /// The name of the tool.
     pub name: &'static str,
-    /// Whether it is here.
+    /// Whether the tool is installed.
     pub state: State,
-    /// How to get it.
+    /// How to install the tool.
     pub remedy: &'static str,
 }
 
-/// Whether a tool is on this machine.
+/// Whether a tool is installed on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It is, and new enough.
+    /// The tool is installed and new enough.
     Here {
-        /// What it says its version is; empty where it has none.
+        /// The version that the tool reports, or empty if it has none.
         version: String,
     },
-    /// It is, and too old.
+    /// The tool is installed, but too old.
     TooOld {
-        /// What it says its version is.
+        /// The version that the tool reports.
         version: String,
-        /// The oldest that will do.
+        /// The oldest version that is accepted.
         least: String,
     },
-    /// It is not, or does not run.
+    /// The tool is not installed, or does not run.
     Missing,
 }
 
-/// What a language's projects need, each looked for by running it: takes up to a second.
+/// Returns the tools that projects in this language need. Looks for each by running it, which takes up to a second.
 pub fn needed(language: Language) -> Vec<Tool> {
     match language {
         Language::Rust => vec![
@@ -86,7 +86,7 @@ pub fn needed(language: Language) -> Vec<Tool> {
     }
 }
 
-/// Asks a program for its version.
+/// Runs a program to get its version, and compares it with the oldest accepted one.
 fn version_of(program: &str, least: Option<(u32, u32)>) -> State {
     let Some(said) = answer(program, &["--version"]) else {
         return State::Missing;
@@ -101,7 +101,7 @@ fn version_of(program: &str, least: Option<(u32, u32)>) -> State {
     }
 }
 
-/// Whether the Rust toolchain has the target's standard library.
+/// Returns whether the Rust toolchain has the standard library of the target.
 fn target() -> State {
     let folder = answer("rustc", &["--print", "target-libdir", "--target", TARGET]);
     let has_library = |folder: &String| {
@@ -117,7 +117,7 @@ fn target() -> State {
     }
 }
 
-/// What a program says, if it runs and ends well.
+/// Returns the standard output of a program, if it runs and exits with code 0.
 fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     let mut command = Command::new(program);
     let command = command.args(arguments).stdin(Stdio::null());
@@ -126,7 +126,7 @@ fn answer(program: &str, arguments: &[&str]) -> Option<String> {
     output.status.success().then_some(said)
 }
 
-/// The first word that begins with a number: of `Python 3.11.2`, of `v20.1.0`.
+/// Returns the first word that begins with a digit after an optional `v`, as in `Python 3.11.2` and `v20.1.0`.
 fn version_in(said: &str) -> &str {
     let words = said.split_whitespace();
     let mut bare = words.map(|word| word.trim_start_matches('v'));
@@ -134,7 +134,7 @@ fn version_in(said: &str) -> &str {
         .unwrap_or_default()
 }
 
-/// The first two numbers of a version; 0 where there is none.
+/// Returns the first two numbers of a version. A missing number is 0.
 fn numbers(version: &str) -> (u32, u32) {
     let mut parts = version
         .split(|c: char| !c.is_ascii_digit())

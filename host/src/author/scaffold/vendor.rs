@@ -1,8 +1,8 @@
-//! What this binary carries for new projects: `build.rs` has gathered it.
+//! The files for new projects that `build.rs` has embedded in this binary.
 
 include!(concat!(env!("OUT_DIR"), "/vendor.rs"));
 
-/// Paths from our repository's root, sorted, and contents.
+/// Returns the paths relative to the root of our repository, sorted, and the contents.
 pub(super) fn files() -> &'static [(&'static str, &'static [u8])] {
     FILES
 }

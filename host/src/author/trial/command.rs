@@ -1,4 +1,5 @@
-//! Runs a guest's test command. Knows no test runner: a command is a line for `sh`, and its output is nobody's business here.
+//! Runs the test command of a guest. Independent of test runners: a command is a line for `sh`, and its output is not
+//! interpreted.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -12,21 +13,23 @@ use super::signals::{self, Signals};
 use crate::config::TEST_VARIABLE;
 use crate::limits;
 
-/// How a command ended, each with its exit code, or 128 and the number of the signal that ended it, as a shell tells it.
+/// The end of a command, with its exit code. If a signal ended it, the code is 128 plus the number of the signal, as in a
+/// shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ran {
-    /// By itself.
+    /// The command ended by itself.
     Ended(u8),
-    /// Because a signal came; never with 0.
+    /// A signal interrupted the command. The code is never 0.
     Interrupted(u8),
 }
 
-/// Runs `command` in `folder` with `arguments` behind it. Its output goes where ours goes; its input is empty.
+/// Runs `command` in `folder` with `arguments` appended. Its standard output and error are inherited, and its input is empty.
 ///
-/// Signals are passed on to all processes of the command; what has not ended 5 s later, or at a second signal, is killed.
+/// A signal is forwarded to all processes of the command. Those that are still running after [`limits::TRIAL_INTERRUPT_GRACE`],
+/// or when a second signal arrives, are killed.
 ///
 /// # Errors
-/// When it cannot be run.
+/// Returns an error if the command cannot be run.
 pub(super) async fn run(
     command: &str,
     arguments: &[String],
@@ -37,7 +40,7 @@ pub(super) async fn run(
     let mut child = Command::new("sh")
         .arg("-c")
         .arg(with_arguments(command, arguments))
-        // What `$0` is.
+        // The value of `$0`.
         .arg("sh")
         .args(arguments)
         .env(TEST_VARIABLE, url)
@@ -50,13 +53,13 @@ pub(super) async fn run(
     let all = |signal| group.map(|group| kill_process_group(group, signal));
     let caught = tokio::select! {
         status = child.wait() => {
-            // Nobody needs what the tests have left running.
+            // Kills the processes that the tests have left running.
             let _ = all(Signal::KILL);
             return status.map(|status| Ran::Ended(exit_code(status)));
         }
         caught = signals.next() => caught,
     };
-    // A group that is gone already needs no signal.
+    // Fails if all processes have already ended.
     let _ = all(caught);
     let status = tokio::select! {
         status = child.wait() => Some(status?),
@@ -69,13 +72,13 @@ pub(super) async fn run(
         None => child.wait().await?,
     };
     Ok(Ran::Interrupted(match exit_code(status) {
-        // It was not asked to end well.
+        // The command ended successfully, but only because of the signal.
         0 => signals::exit_code(caught),
         code => code,
     }))
 }
 
-/// The shell puts the arguments in, each as it is.
+/// Lets the shell append the arguments, each one unchanged.
 fn with_arguments(command: &str, arguments: &[String]) -> String {
     match arguments {
         [] => command.to_owned(),
@@ -125,7 +128,7 @@ mod tests {
         assert_eq!(code, 3);
         let stat = std::path::Path::new("/proc").join(pid.trim()).join("stat");
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        // What nobody has waited for yet is a zombie: dead all the same.
+        // A process that has not been waited for yet is a zombie. It counts as ended.
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
             assert!(std::time::Instant::now() < end, "process {pid} lives on");
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -1,5 +1,5 @@
-//! The control interface: HTTP and JSON by which a guest's tests start hosts and do to them what a deployment does one day. On
-//! this machine alone, for no web page, and for as long as the test command runs.
+//! The control interface: HTTP and JSON requests with which the tests of a guest start hosts and simulate conditions of a real
+//! deployment. It listens on this machine only, refuses requests from web pages, and is available while the test command runs.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -26,24 +26,24 @@ use crate::limits;
 use crate::quota::{Peer, Quotas, Totals};
 use crate::server::{self, Incoming, Link};
 
-/// The body of an answer.
+/// The body of a response.
 type Body = crate::admin::Body;
 
-/// See the module. Its hosts end with it.
+/// The control interface. Dropping it stops its hosts.
 pub(super) struct Control {
     project: Arc<Project>,
     hosts: Mutex<BTreeMap<u64, Arc<TestHost>>>,
     last_host: AtomicU64,
 }
 
-/// What a path is.
+/// The resource that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Hosts,
     Host(u64, Part),
 }
 
-/// What of a host.
+/// The part of a host that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Whole,
@@ -56,7 +56,7 @@ enum Part {
 }
 
 impl Control {
-    /// An interface without hosts.
+    /// Creates an interface without hosts.
     pub(super) fn over(project: Arc<Project>) -> Arc<Self> {
         Arc::new(Self {
             project,
@@ -68,7 +68,7 @@ impl Control {
     /// Listens on a free port and serves until the process ends.
     ///
     /// # Errors
-    /// When the system gives no port.
+    /// Returns an error if no port can be opened.
     pub(super) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -85,7 +85,7 @@ impl Control {
         Ok(address)
     }
 
-    /// Answers one request.
+    /// Handles one request.
     pub(super) async fn answer<B>(&self, request: Request<B>) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
@@ -177,7 +177,7 @@ impl Control {
     }
 
     fn hosts(&self) -> MutexGuard<'_, BTreeMap<u64, Arc<TestHost>>> {
-        // A map is whole between any two of its calls.
+        // Each call leaves the map in a consistent state.
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -292,7 +292,7 @@ impl Part {
     }
 }
 
-/// The interface as the server sees it.
+/// The interface as a [`server::Service`].
 #[derive(Clone)]
 struct Front {
     control: Arc<Control>,

@@ -1,5 +1,5 @@
-//! A store in memory to which a test does what a deployment does one day: another host writes a session first, and the database
-//! is not there. Knows no HTTP and no guests.
+//! A store in memory that simulates failures of a real deployment: another host writes a session first, or the database is
+//! unavailable. Independent of HTTP and guests.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -14,29 +14,30 @@ use crate::store::{
     Verdict,
 };
 
-/// See the module.
+/// A store in memory with simulated failures.
 pub(super) struct FaultyStore {
     rows: Arc<MemoryStore>,
     is_down: AtomicBool,
     rivals: Mutex<VecDeque<Rival>>,
 }
 
-/// What another host does to a session right before a commit of this one. A visitor's data: there is no `Debug`.
+/// A change that another host makes to a session immediately before a commit of this host. Has no `Debug` because it contains
+/// session data.
 #[derive(Clone)]
 pub(super) enum Rival {
-    /// Ends the session.
+    /// Deletes the session.
     Destroy,
-    /// Changes it.
+    /// Changes the session.
     Write {
-        /// Keys and their JSON texts.
+        /// The keys to set and their values as JSON texts.
         set: Vec<(String, String)>,
-        /// Keys.
+        /// The keys to delete.
         delete: Vec<String>,
     },
 }
 
 impl FaultyStore {
-    /// A store over `rows` without any fault yet.
+    /// Creates a store on top of `rows` without failures.
     pub(super) fn over(rows: Arc<MemoryStore>) -> Self {
         Self {
             rows,
@@ -45,27 +46,27 @@ impl FaultyStore {
         }
     }
 
-    /// Answers nothing until it is up again, or answers again.
+    /// Makes the store unavailable or available again. While it is unavailable, every call fails.
     pub(super) fn set_down(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 
-    /// Has a rival come before a commit, behind those that were sent before.
+    /// Queues a change of another host. Each commit applies at most one queued change.
     pub(super) fn send(&self, rival: Rival) {
         self.rivals().push_back(rival);
     }
 
-    /// How many rivals wait for a commit.
+    /// Returns how many queued changes have not been applied yet.
     pub(super) fn waiting(&self) -> usize {
         self.rivals().len()
     }
 
     fn rivals(&self) -> MutexGuard<'_, VecDeque<Rival>> {
-        // A queue is whole between any two of its calls.
+        // Each call leaves the queue in a consistent state.
         self.rivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// As MySQL's store when no server answers: nothing was sent, and trying later may help.
+    /// Returns the error of the MySQL store for an unreachable server: nothing was sent, and a retry may succeed.
     fn check_up(&self) -> Result<(), StoreError> {
         if self.is_down.load(Ordering::SeqCst) {
             return Err(StoreError {
@@ -81,7 +82,7 @@ impl FaultyStore {
             return Verdict::Failed(error);
         }
         match commit.change {
-            // Nobody else knows the session yet.
+            // No other host knows the session yet.
             Change::Create(_) => {}
             Change::Update { .. } | Change::Delete { .. } => {
                 self.let_a_rival_pass(&commit.id, now_s).await;
@@ -90,7 +91,7 @@ impl FaultyStore {
         verdict(&self.rows, commit, now_s).await
     }
 
-    /// The next rival commits on the row, if there are both.
+    /// Applies the next queued change to the row, if both exist.
     async fn let_a_rival_pass(&self, id: &SessionId, now_s: i64) {
         if self.waiting() == 0 || row(&self.rows, id, now_s).await.is_none() {
             return;
@@ -98,7 +99,7 @@ impl FaultyStore {
         let Some(rival) = self.rivals().pop_front() else {
             return;
         };
-        // Requests of this host write the row as well: as long as one of them comes in between, the rival tries again.
+        // Requests of this host may write the row at the same time. The change is retried until it succeeds.
         while let Some(row) = row(&self.rows, id, now_s).await {
             let Some(change) = rival.change(row) else {
                 return;
@@ -116,7 +117,7 @@ impl FaultyStore {
 }
 
 impl Rival {
-    /// What it commits on this row; `None` where the row is no session.
+    /// Returns the change to commit to this row, or `None` if the row is not a valid session.
     fn change(&self, row: SessionRecord) -> Option<Change> {
         let base = RowVersion::of(&row);
         let (set, delete) = match self {

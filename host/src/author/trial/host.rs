@@ -1,4 +1,4 @@
-//! One host of a test: the project's guests and routes as ever, on a port, a clock and a store of its own.
+//! A host of a test: the project's guests and routes, with its own port, clock and store.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,13 +24,13 @@ use crate::session::{SeedError, SessionManager};
 use crate::store::SessionStore;
 use crate::store::memory::MemoryStore;
 
-/// What all hosts of a test run are made of. They share the guests' engines, so that one more costs what its guests' files cost that
-/// are read and checked again: 2 ms for a compiled language, 40 ms of processor time for an interpreter of 18 MB (measured with
-/// Python's).
+/// The parts that all hosts of a test run share. They use the same guest engines, so another host only costs the time to read
+/// and validate its guests' files again: 2 ms for a compiled language, and 40 ms of CPU time for an interpreter of 18 MB
+/// (measured with Python).
 pub(super) struct Project {
     config: Config,
     runtime: Runtime,
-    /// Where relative paths start.
+    /// The directory that relative paths are based on.
     folder: PathBuf,
 }
 
@@ -46,12 +46,12 @@ pub(super) struct TestHost {
     admission: Arc<Admission>,
     cookie_name: String,
     folder: PathBuf,
-    /// The guests' files, as configured.
+    /// The configured component files of the guests.
     components: BTreeMap<String, PathBuf>,
     _shutdown: DropGuard,
 }
 
-/// Why a guest was not swapped.
+/// Error returned when a guest cannot be swapped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum SwapError {
     #[error("there is no guest `{name}`: the project has {known}")]
@@ -63,16 +63,16 @@ pub(super) enum SwapError {
 }
 
 impl Project {
-    /// The project of this configuration: its hosts listen on ports of their own on this machine alone, have no admin interface
-    /// and look at no file unless they are told to.
+    /// Creates the project for a configuration. Each of its hosts listens on its own loopback port, has no admin interface and
+    /// does not watch the component files.
     pub(super) fn new(mut config: Config, runtime: Runtime, folder: &Path) -> Self {
         config.listen = (Ipv4Addr::LOCALHOST, 0).into();
         config.admin = None;
         config.server.watch = false;
         config.server.listener.grace = limits::TRIAL_GRACE;
-        // Said once, by whoever has read it.
+        // The warnings were already printed when the configuration was read.
         config.warnings.clear();
-        // There is no TLS here: no session would ever be kept.
+        // The hosts do not use TLS. With `secure = true`, no session would ever be stored.
         if config.session.cookie.secure == CookieSecure::On {
             config.session.cookie.secure = CookieSecure::Auto;
         }
@@ -83,10 +83,10 @@ impl Project {
         }
     }
 
-    /// Loads the guests, compiling what was not compiled yet, and lets none serve.
+    /// Loads the guests without letting them serve. Compiles those that are not in the cache.
     ///
     /// # Errors
-    /// As [`App::build`].
+    /// Returns the errors of [`App::build`].
     pub(super) async fn rehearse(&self) -> Result<(), StartError> {
         let surroundings = Surroundings {
             runtime: Some(self.runtime.beside()),
@@ -97,16 +97,16 @@ impl Project {
             .map(drop)
     }
 
-    /// A fresh host. Its clock stands.
+    /// Starts a new host. Its clock does not advance by itself.
     ///
     /// # Errors
-    /// As [`App::build`] and [`App::bind`].
+    /// Returns the errors of [`App::build`] and [`App::bind`].
     pub(super) async fn start(&self) -> Result<TestHost, StartError> {
         let config = self.config.clone();
         let clock = Clock::manual(Clock::system().now_ms());
         let rows = Arc::new(MemoryStore::new());
         let store = Arc::new(FaultyStore::over(Arc::clone(&rows)));
-        // In place of the store in memory that the configuration gets: into this one we can look.
+        // Replaces the configured store in memory by one that the test can inspect.
         let in_front = Arc::clone(&store) as Arc<dyn SessionStore>;
         let surroundings = Surroundings {
             clock: clock.clone(),
@@ -143,31 +143,31 @@ impl Project {
         Ok(host)
     }
 
-    /// Ends compiling: what waits for it is refused.
+    /// Stops compiling. Compilations that are waiting fail.
     pub(super) fn stop(&self) {
         self.runtime.stop_compiling();
     }
 }
 
 impl TestHost {
-    /// Where it listens.
+    /// Returns the address that the host listens on.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its store.
+    /// Returns the store of the host.
     pub(super) fn store(&self) -> &FaultyStore {
         &self.store
     }
 
-    /// Its wall-clock time, in milliseconds since the epoch.
+    /// Returns the host's wall-clock time in milliseconds since the epoch.
     pub(super) fn now_ms(&self) -> i64 {
         self.clock().now_ms()
     }
 
-    /// Moves its clock; `None` where that would take it beyond [`limits::TRIAL_CLOCK_MS_MAX`].
+    /// Moves the clock and returns the new time. Returns `None` if that would exceed [`limits::TRIAL_CLOCK_MS_MAX`].
     pub(super) fn advance(&self, by_ms: u64) -> Option<i64> {
-        // Held over both, so that two moves at once do not pass the bound together.
+        // The lock is held over both steps, so that two concurrent moves cannot exceed the limit together.
         let clock = self.clock();
         let by_ms = i64::try_from(by_ms).ok()?;
         let to_ms = clock.now_ms().checked_add(by_ms)?;
@@ -179,25 +179,25 @@ impl TestHost {
     }
 
     fn clock(&self) -> std::sync::MutexGuard<'_, Clock> {
-        // A clock is whole whatever panicked while somebody held it.
+        // A panic while the lock is held does not leave the clock in an inconsistent state.
         self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stores a session, even while the store is down, and gives the `Cookie` header that presents it.
+    /// Stores a session, even while the store is unavailable. Returns the `Cookie` header for it.
     ///
     /// # Errors
-    /// When no guest could have made this session.
+    /// Returns an error if a guest could not have created this session.
     pub(super) async fn seed(&self, data: &Members) -> Result<String, SeedError> {
         let seed = self.sessions.seed(data.iter())?;
         let now_s = self.clock().now_s();
-        // Its id was never given before: it is stored.
+        // The id is new, so the commit succeeds.
         self.rows
             .commit_many(slice::from_ref(&seed.commit), now_s)
             .await;
         Ok(format!("{}={}", self.cookie_name, seed.cookie))
     }
 
-    /// The sessions that are stored and have not expired, the first to expire first. What is no session is left out.
+    /// Returns the stored sessions that have not expired, ordered by their expiry. Leaves out rows that are not valid sessions.
     pub(super) fn stored(&self) -> Vec<Stored> {
         let rows = self.rows.rows(self.clock().now_s()).into_iter();
         let stored = rows.filter_map(|(_, row)| {
@@ -209,7 +209,7 @@ impl TestHost {
         stored.collect()
     }
 
-    /// What it has counted.
+    /// Returns the host's counters.
     pub(super) fn counts(&self) -> Counts {
         let deployments = self.registry.deployments();
         let of_guests = |count: fn(&Deployment) -> u64| -> u64 {
@@ -227,11 +227,11 @@ impl TestHost {
         }
     }
 
-    /// Lets a component serve as a guest's new version, even the one that is live. Without a name it is the project's only
-    /// guest; without a component its configured file.
+    /// Deploys a component as a new version of a guest, even if it is already live. The name may be omitted if the project has
+    /// only one guest. Without a component, the configured file is used.
     ///
     /// # Errors
-    /// [`SwapError`]; then what was live serves on.
+    /// Returns a [`SwapError`]. In that case the live version continues to serve.
     pub(super) async fn swap(
         &self,
         guest: Option<String>,

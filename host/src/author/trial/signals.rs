@@ -1,11 +1,11 @@
-//! The signals that ask a run of tests to end: SIGINT, SIGTERM and SIGHUP. Knows no commands.
+//! The signals that end a test run: SIGINT, SIGTERM and SIGHUP. Independent of commands.
 
 use std::io;
 
 use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
-/// Hears them from its making on; one that comes while nobody waits is told to whoever waits next.
+/// Receives the signals from its creation on. A signal that arrives while no task waits is returned by the next wait.
 pub(super) struct Signals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
@@ -13,10 +13,10 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// From now on they no longer end the process by themselves. Needs a tokio runtime around it.
+    /// Starts to receive the signals. From now on they no longer end the process. Must be called inside a Tokio runtime.
     ///
     /// # Errors
-    /// When the system does not tell of signals.
+    /// Returns an error if the handlers cannot be installed.
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
             interrupt: unix::signal(SignalKind::interrupt())?,
@@ -25,9 +25,9 @@ impl Signals {
         })
     }
 
-    /// Waits for one.
+    /// Waits for a signal.
     ///
-    /// Safe to cancel.
+    /// Cancel safety: dropping the future loses no signal.
     pub(super) async fn next(&mut self) -> Signal {
         tokio::select! {
             _ = self.interrupt.recv() => Signal::INT,
@@ -36,7 +36,7 @@ impl Signals {
         }
     }
 
-    /// Does this work, or drops it when a signal comes: that is the error.
+    /// Runs `work`. If a signal arrives first, drops the work and returns the signal as the error.
     pub(super) async fn or<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Signal> {
         tokio::select! {
             biased;
@@ -46,7 +46,7 @@ impl Signals {
     }
 }
 
-/// 128 and the signal's number, as a shell tells that one ended a command.
+/// Returns 128 plus the number of the signal, the exit code of a command that a signal has ended, as in a shell.
 pub(super) fn exit_code(signal: Signal) -> u8 {
     128 + u8::try_from(signal.as_raw()).unwrap_or(0)
 }

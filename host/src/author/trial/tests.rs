@@ -1,8 +1,8 @@
-//! What `cloakroom test` makes of its words and its configuration; that it works, `tests/e2e/trial.rs` shows.
+//! Tests of the options and the configuration of `cloakroom test`. `tests/e2e/trial.rs` tests the command itself.
 
 use super::*;
 
-/// The configuration of a project in a folder, or its faults.
+/// Returns the configuration of a project, or its faults.
 fn config(build: &str) -> Config {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cloakroom.toml");

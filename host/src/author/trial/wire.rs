@@ -1,4 +1,4 @@
-//! The JSON of the control interface: what a test sends, and what it gets. Values of sessions stay the texts they are.
+//! The JSON of the control interface: request and response bodies. Session values keep their JSON text.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -17,21 +17,21 @@ use crate::admin::reply::{Refusal, problem};
 use crate::limits;
 use crate::record::{Document, is_reserved_key};
 
-/// `POST /hosts/1/clock`.
+/// The body of `POST /hosts/1/clock`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Advance {
     pub(super) advance_ms: u64,
 }
 
-/// `PUT /hosts/1/store`.
+/// The body of `PUT /hosts/1/store`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Standing {
     pub(super) up: bool,
 }
 
-/// `POST /hosts/1/swap`.
+/// The body of `POST /hosts/1/swap`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Swap {
@@ -39,14 +39,14 @@ pub(super) struct Swap {
     pub(super) guest: Option<String>,
 }
 
-/// `POST /hosts/1/sessions`.
+/// The body of `POST /hosts/1/sessions`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSession {
     pub(super) data: Members,
 }
 
-/// `POST /hosts/1/rivals`.
+/// The body of `POST /hosts/1/rivals`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 struct NewRival {
@@ -58,64 +58,64 @@ struct NewRival {
     destroy: bool,
 }
 
-/// What takes no words.
+/// The body of a request that takes no parameters.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Nothing {}
 
-/// The answer to `POST /hosts`.
+/// The response to `POST /hosts`.
 #[derive(Serialize)]
 pub(super) struct Started {
     pub(super) host: u64,
     pub(super) url: String,
 }
 
-/// The answer about a clock.
+/// The response of the clock resource.
 #[derive(Serialize)]
 pub(super) struct Now {
     pub(super) now_ms: i64,
 }
 
-/// The answer to a swap.
+/// The response to a swap.
 #[derive(Serialize)]
 pub(super) struct Swapped {
     pub(super) version: u64,
 }
 
-/// The answer to a session that was stored.
+/// The response to the creation of a session.
 #[derive(Serialize)]
 pub(super) struct Ticket {
     pub(super) cookie: String,
 }
 
-/// A session that is stored.
+/// A stored session.
 #[derive(Serialize)]
 pub(super) struct Stored {
     pub(super) data: Data,
     pub(super) expires_ms: i64,
 }
 
-/// The answer to `GET /hosts/1/counts`.
+/// The response to `GET /hosts/1/counts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct Counts {
-    /// Requests answered, by guests or by the host.
+    /// Requests that were answered, by guests or by the host.
     pub(super) requests: u64,
-    /// Runs of guests: a request may take several.
+    /// Runs of guests. A request may need several.
     pub(super) runs: u64,
-    /// Rows created, changed, moved or deleted.
+    /// Rows that were created, changed, moved or deleted.
     pub(super) commits: u64,
-    /// Times another's commit was found to have come first.
+    /// Conflicts: another commit had changed the row first.
     pub(super) conflicts: u64,
-    /// Conflicts answered by applying the changes to the newer row.
+    /// Conflicts that were resolved by applying the changes to the newer row.
     pub(super) reapplies: u64,
-    /// Conflicts answered by running the guest again.
+    /// Conflicts that were resolved by running the guest again.
     pub(super) reruns: u64,
 }
 
-/// Reads a body; an empty one counts as `{}`.
+/// Reads a body. An empty body counts as `{}`.
 ///
 /// # Errors
-/// The answer that its sender gets: 413, 408 or 400.
+/// Returns the response for the client: 413, 408 or 400.
 pub(super) async fn read<T: DeserializeOwned, B>(body: Pin<&mut B>) -> Result<T, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
@@ -140,10 +140,10 @@ where
         .map_err(|error| problem(StatusCode::BAD_REQUEST, format!("the body: {error}")))
 }
 
-/// Reads a rival.
+/// Reads a change of another host.
 ///
 /// # Errors
-/// As [`read`].
+/// Returns the errors of [`read`], or a 400 response for a change that is not valid.
 pub(super) async fn read_rival<B>(body: Pin<&mut B>) -> Result<Rival, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
@@ -177,12 +177,12 @@ where
     })
 }
 
-/// An object's members in their order, each value as the text it is.
+/// The members of an object in their order. Each value keeps its JSON text.
 #[derive(Default)]
 pub(super) struct Members(Vec<(String, Box<RawValue>)>);
 
 impl Members {
-    /// Keys and JSON texts.
+    /// Returns the keys and the values as JSON texts.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
@@ -219,7 +219,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
     }
 }
 
-/// What guests see of a session.
+/// The part of a session that is visible to guests.
 pub(super) struct Data(pub(super) Document);
 
 impl Serialize for Data {

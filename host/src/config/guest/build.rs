@@ -1,37 +1,37 @@
-//! `[guest.NAME.build]`: how a guest is made from its sources, for `cloakroom dev` and `cloakroom test`. A host that only
-//! serves makes nothing of it.
+//! `[guest.NAME.build]`: how a guest is built from its sources, for `cloakroom dev` and `cloakroom test`. `cloakroom serve`
+//! does not use it.
 
 use std::path::PathBuf;
 
 use crate::config::kinds::{Complaint, Field, path, text, texts};
 use crate::config::reader::Section;
 
-/// How a guest is made from its sources.
+/// How a guest is built from its sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BuildSettings {
-    /// The folder of the configuration: where all commands run.
+    /// The directory of the configuration, in which all commands run.
     pub folder: PathBuf,
-    /// What fetches the tools, before the first build.
+    /// The command that installs the tools, before the first build.
     pub setup: Option<String>,
-    /// What `setup` leaves behind: while it is there, `setup` has been done. None: it is done at each start.
+    /// A path that `setup` creates. While it exists, `setup` is not run again. With `None`, `setup` runs at each start.
     pub creates: Option<PathBuf>,
-    /// What makes the component.
+    /// The command that builds the component.
     pub command: String,
-    /// The files and folders whose change asks for another build.
+    /// The files and directories whose changes trigger another build.
     pub watch: Vec<PathBuf>,
-    /// What runs the guest's tests.
+    /// The command that runs the guest's tests.
     pub test: Option<String>,
 }
 
 impl BuildSettings {
-    /// The setup that is still to be done before a build. Looks at the file system.
+    /// Returns the setup command if it must run before a build. Accesses the file system.
     pub fn setup_due(&self) -> Option<&str> {
         let is_done = self.creates.as_ref().is_some_and(|path| path.exists());
         self.setup.as_deref().filter(|_| !is_done)
     }
 }
 
-/// Reads `[guest.NAME.build]`; `None` where it is not there.
+/// Reads `[guest.NAME.build]`. Returns `None` if the section does not exist.
 pub(super) fn read(mut section: Section<'_>) -> Option<BuildSettings> {
     let setup = section.get("setup", text);
     let creates = section.get("creates", path);

@@ -1,4 +1,4 @@
-//! `[guest.NAME.limits]`: what bounds one guest. Knows which of the host's own limits a guest's may not pass.
+//! `[guest.NAME.limits]`: the limits of one guest. Refuses values that exceed the host's own limits.
 
 use std::time::Duration;
 
@@ -10,48 +10,48 @@ use super::super::source::Value;
 use crate::guest::read_ahead_cost_max;
 use crate::limits;
 
-/// `limits` of a guest.
+/// The `limits` table of a guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestLimits {
-    /// Longest time from a request's head to its answer's release.
+    /// Longest time from a request's head to the release of its response.
     pub deadline: Duration,
-    /// Longest time that all runs for one request may compute; `None` for no limit but the deadline's.
+    /// Longest CPU time of all runs for one request. `None` for no limit other than the deadline.
     pub cpu_time: Option<Duration>,
     /// Largest linear memory of an instance, in bytes.
     pub memory_bytes_max: usize,
-    /// Instances at once.
+    /// Maximum number of instances at the same time.
     pub instances_max: usize,
-    /// Requests that may wait for one of them.
+    /// Maximum number of requests that wait for an instance.
     pub waiters_max: usize,
-    /// Longest wait for one of them.
+    /// Longest wait for an instance.
     pub wait_max: Duration,
-    /// Largest request head, in bytes; `None`: what `[server]` allows.
+    /// Largest request head, in bytes. With `None`, the limit of `[server]` applies.
     pub request_head_bytes_max: Option<usize>,
-    /// Most header fields of a request; `None`: what `[server]` allows.
+    /// Maximum number of header fields of a request. With `None`, the limit of `[server]` applies.
     pub request_headers_max: Option<usize>,
     /// Largest request body, in bytes.
     pub request_body_bytes_max: u64,
-    /// Largest response body, in bytes; `None` for no limit.
+    /// Largest response body, in bytes. `None` for no limit.
     pub response_body_bytes_max: Option<u64>,
-    /// Largest part of a request body that is kept for a re-run, in bytes.
+    /// Largest part of a request body that is kept for a second run, in bytes.
     pub replay_bytes_max: usize,
-    /// Largest session that it may write, in bytes; `None`: what `[session.limits]` allows.
+    /// Largest session that the guest may write, in bytes. With `None`, the limit of `[session.limits]` applies.
     pub session_bytes_max: Option<usize>,
-    /// Most keys of a session that it may add to; `None`: what `[session.limits]` allows.
+    /// Maximum number of keys in a session to which the guest adds a key. With `None`, the limit of `[session.limits]` applies.
     pub session_keys_max: Option<usize>,
-    /// Requests that it may send to other servers for one of its own.
+    /// Maximum number of outbound requests for one request of a visitor.
     pub outbound_calls_max: u32,
-    /// Outgoing connections at once, over all its requests.
+    /// Maximum number of outbound connections at the same time, over all requests of the guest.
     pub outbound_connections_max: usize,
-    /// Log lines of one run; of a released stream, lines a minute.
+    /// Maximum number of log lines of one run. For a released stream, the number of lines per minute.
     pub log_lines_max: usize,
     /// Longest log line, in bytes.
     pub log_line_bytes_max: usize,
-    /// Bytes of log lines of one run; of a released stream, a minute.
+    /// Maximum number of log bytes of one run. For a released stream, the number of bytes per minute.
     pub log_bytes_max: usize,
-    /// Bytes that all its runs together may log in a second.
+    /// Maximum number of log bytes per second, over all runs of the guest.
     pub log_bytes_per_s_max: usize,
-    /// Longest silence of a released body.
+    /// Longest time without data in a released response body.
     pub stream_silence_max: Duration,
 }
 
@@ -83,7 +83,7 @@ impl Default for GuestLimits {
 }
 
 impl GuestLimits {
-    /// The limits that differ from the defaults: each key, and its value as the configuration would say it.
+    /// Returns the limits that differ from the defaults: each key, and its value in the notation of the configuration.
     pub fn changed(&self) -> Vec<(&'static str, String)> {
         let defaults = Self::default().written();
         let written = self.written().into_iter().zip(defaults);
@@ -91,7 +91,7 @@ impl GuestLimits {
         changed.map(|(own, _)| own).collect()
     }
 
-    /// Every key with its value. Every field is named, so that a new one cannot be forgotten here.
+    /// Returns every key with its value. Every field is named, so that a new one cannot be forgotten here.
     fn written(&self) -> Vec<(&'static str, String)> {
         let Self {
             deadline,
@@ -161,7 +161,7 @@ fn or_word(value: Option<String>) -> String {
     value.unwrap_or_else(|| "unlimited".to_owned())
 }
 
-/// A size in the largest unit that says it whole.
+/// Formats a size in the largest unit of which it is a whole multiple.
 fn written_size(bytes: u64) -> String {
     let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     let whole = units
@@ -173,14 +173,14 @@ fn written_size(bytes: u64) -> String {
     }
 }
 
-/// What all guests share, and none may pass.
+/// The limits of the host, which no guest may exceed.
 #[derive(Clone, Copy)]
 pub(in super::super) struct Shared<'a> {
     pub(in super::super) server: &'a ServerSettings,
     pub(in super::super) session: &'a SessionSettings,
 }
 
-/// `is_read_ahead`: whether bodies are read before the guest starts.
+/// Reads the `limits` table. `is_read_ahead` says whether bodies are read before the guest starts.
 pub(super) fn read(
     mut section: Section<'_>,
     shared: Shared<'_>,
@@ -197,15 +197,15 @@ pub(super) fn read(
     limits
 }
 
-/// The problem and the remedy where `server.waiting_bodies` is smaller than the cost of one body in small pieces: the host would refuse
-/// such a body each time. `None` where it is large enough.
+/// Returns the problem and the remedy if `server.waiting_bodies` is smaller than the memory cost of one body in small pieces.
+/// The host would refuse such a body every time. Returns `None` if it is large enough.
 pub(in super::super) fn waiting_body(
     limits: &GuestLimits,
     server: &ServerSettings,
 ) -> Option<(String, String)> {
     let total = server.totals.request_bytes;
-    // Small pieces are joined. The last one may be a full read buffer of HTTP/1, or a DATA frame, which is never larger than joined
-    // pieces.
+    // Small pieces are joined. The last piece may be a full HTTP/1 read buffer, or an HTTP/2 DATA frame, which is never larger
+    // than joined pieces.
     let joined = limits::BODY_PIECE_JOINED_BYTES;
     let piece_bytes_max = joined + server.listener.head_bytes_max.max(joined);
     let replay_bytes_max = limits.replay_bytes_max;
@@ -294,7 +294,8 @@ fn read_counts(section: &mut Section<'_>, limits: &mut GuestLimits) {
     }
 }
 
-/// A guest's own limit above one that holds for all would never be reached: whoever wrote it means something else.
+/// Refuses a limit of a guest that exceeds the corresponding limit of the host. It would never be reached, so its author must
+/// have intended something else.
 fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
     let (server, session) = (shared.server, &shared.session.limits);
     let own_and_shared = [
@@ -353,7 +354,7 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
     }
 }
 
-/// What `read` takes, or the word `unlimited`.
+/// Reads the word `unlimited`, or a value with `read`.
 fn or_unlimited<T>(
     read: impl FnOnce(&Field<'_>) -> Result<T, Complaint>,
 ) -> impl FnOnce(&Field<'_>) -> Result<Option<T>, Complaint> {

@@ -1,4 +1,4 @@
-//! `outbound_hosts` of a guest: each a text, or a table that says more.
+//! The `outbound_hosts` of a guest. Each is a text, or a table with further settings.
 
 use crate::config::kinds::{Complaint, Field, boolean, text};
 use crate::config::source::{Node, Value};
@@ -7,7 +7,7 @@ use crate::guest::OutboundHost;
 const REMEDY: &str = "write \"api.example.com\", \"api.example.com:8080\" or \"*.example.com\", without scheme or path";
 const TABLE: &str = "write { host = \"api.internal\", private = true }";
 
-/// Hosts that requests may be sent to.
+/// Reads the hosts that the guest may send requests to.
 pub(super) fn hosts(field: &Field<'_>) -> Result<Vec<OutboundHost>, Complaint> {
     let Value::List(items) = field.value else {
         let problem = format!("expected a list, found {}", field.value.kind());

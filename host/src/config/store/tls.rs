@@ -1,4 +1,4 @@
-//! `store.tls` and `store.ca_file`: whether the link to a MySQL server is encrypted, and how its certificate is verified.
+//! `store.tls` and `store.ca_file`: whether the connection to a MySQL server is encrypted, and how its certificate is verified.
 
 use std::path::PathBuf;
 
@@ -7,40 +7,40 @@ use super::super::kinds::{Complaint, Field, boolean, existing_file, path, word};
 use super::super::reader::Section;
 use super::super::source::Value;
 
-/// When the link to a MySQL server is encrypted; encrypted links always verify the server's certificate.
+/// When the connection to a MySQL server is encrypted. Encrypted connections always verify the certificate of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsMode {
     /// Always.
     Required,
     /// Never.
     Off,
-    /// Unless the server is on this machine (a socket, `localhost`, a loopback address).
+    /// Unless the server is on this machine (a socket, `localhost` or a loopback address).
     Auto,
 }
 
-/// How much of the server's certificate is verified.
+/// How the certificate of the server is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TlsVerify {
-    /// That one of the authorities has signed it, and that it names the host.
+    /// One of the authorities has signed it, and it names the host.
     Full,
-    /// That one of the authorities of `ca_file` has signed it.
+    /// One of the authorities of `ca_file` has signed it. The host name is not verified.
     Ca,
 }
 
-/// The keys as one setting.
+/// The TLS settings of all keys combined.
 pub(super) struct Tls {
     pub(super) mode: TlsMode,
     pub(super) ca_file: Option<PathBuf>,
     pub(super) verify: TlsVerify,
 }
 
-/// Reads `ca_file`, and `tls` as a word or as a table; the table means that the link is encrypted.
+/// Reads `ca_file`, and `tls` as a word or as a table. A table means that the connection is encrypted.
 pub(super) fn read(section: &mut Section<'_>) -> Tls {
     let beside = ca_file(section);
     let mut table = section.section_if_table("tls");
     let is_table = section.is_given("tls");
     let (within, verify) = (ca_file(&mut table), table.get("verify", verify));
-    // A word in the environment outranks the file's table.
+    // A word in the environment takes precedence over the table in the file.
     let mode = section.get("tls", mode).unwrap_or(match is_table {
         true => TlsMode::Required,
         false => TlsMode::Auto,

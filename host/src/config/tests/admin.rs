@@ -1,4 +1,4 @@
-//! `[admin]`: when it is there, and what it is held to.
+//! Tests of `[admin]`: when it is enabled, and its requirements.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! `[guest.NAME.build]`: what is read, what contradicts itself, and who may be missing its component.
+//! Tests of `[guest.NAME.build]`: its keys, contradictions, and guests whose component may be missing.
 
 use super::*;
 

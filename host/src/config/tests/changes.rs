@@ -1,8 +1,9 @@
-//! What a running host cannot take over.
+//! Tests of the changes that a running host cannot apply.
 
 use super::*;
 
-/// The keys in which a configuration with the first lines and one with the second differ for good.
+/// Checks the keys that differ between two configurations and only take effect at the start. `old` and `new` are their first
+/// lines.
 #[track_caller]
 fn check(old: &str, new: &str, keys: &[&str]) {
     let config = |keys: &str| Read::of(&format!("{keys}\n{GUEST}")).config();

@@ -1,4 +1,4 @@
-//! `[cookies]`: secrets of the guests' own cookies.
+//! Tests of `[cookies]`: the secrets of the guests' own cookies.
 
 use super::*;
 

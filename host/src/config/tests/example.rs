@@ -1,4 +1,4 @@
-//! `example.toml` against the reader: it loads, it says the defaults, and no key of the reader is missing from it.
+//! Compares `example.toml` with the reader: it loads, it states the defaults, and it contains every key of the reader.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const EXAMPLE: &str = include_str!("../../../example.toml");
 
-/// The example beside the component that it names.
+/// Reads the example in a directory with the component that it names.
 fn read(text: &str, store_url: &str) -> Result<Config, Vec<Fault>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cloakroom.toml");
@@ -37,12 +37,12 @@ fn read(text: &str, store_url: &str) -> Result<Config, Vec<Fault>> {
     Ok(config)
 }
 
-/// The example's lines as (section, line), `# key = value` uncommented; and whether it was a comment.
+/// Returns the lines of the example as (section, line, whether it was a comment), with `# key = value` uncommented.
 fn lines() -> Vec<(String, String, bool)> {
     let mut section = String::new();
     let mut lines = Vec::new();
     for line in EXAMPLE.lines() {
-        // A section that is a comment as a whole is one that is not there unless it is asked for.
+        // A section that is completely commented out is one that does not exist by default.
         let heading = line.strip_prefix("# ").unwrap_or(line);
         if heading.starts_with('[') && heading.ends_with(']') {
             section = heading.to_owned();
@@ -60,7 +60,7 @@ fn lines() -> Vec<(String, String, bool)> {
     lines
 }
 
-/// The keys of the example as the schema names them.
+/// Returns the keys of the example, with their names in the schema.
 fn keys() -> BTreeSet<String> {
     let key = |(section, line, _): &(String, String, bool)| {
         let section = section
@@ -74,14 +74,14 @@ fn keys() -> BTreeSet<String> {
     let lines = lines();
     let mut keys: BTreeSet<_> = lines.iter().map(key).collect();
     for line in &lines {
-        // A table in one line: its keys, too.
+        // For an inline table, adds its keys as well.
         let Some(table) = line.1.split_once(" = { ").map(|(_, table)| table) else {
             continue;
         };
         let above = key(line);
         let within = table.trim_end_matches('}').split(", ");
         let names = within.filter_map(|pair| pair.split_once(" = ").map(|(name, _)| name));
-        // Names in capitals are the operator's own, of variables.
+        // Names in capitals are environment variables, chosen by the operator.
         let names = names.filter(|name| name.bytes().all(|c| c.is_ascii_lowercase() || c == b'_'));
         keys.extend(names.map(|name| format!("{above}.{name}")));
     }
@@ -141,7 +141,7 @@ fn read_all(reader: &Reader<'_>, table: Table) {
 #[test]
 fn what_the_example_shows_in_comments_is_taken() {
     for (section, line, _) in lines().iter().filter(|(_, _, is_comment)| *is_comment) {
-        // The line of the file that has the section; a key that is there already gives way.
+        // Inserts the line below its section in the file, and removes a line with the same key.
         let key = line.split(" = ").next().unwrap();
         let mut text = String::new();
         let mut current = "";
@@ -170,7 +170,8 @@ fn what_the_example_shows_in_comments_is_taken() {
             fault.key == own || fault.key.ends_with(&format!("].{key}"))
         };
         if let Err(faults) = read(&text, "") {
-            // Some need company: an address in parts is several keys, read_keys need a session, proxy needs its proxies.
+            // Some keys require others: an address in parts consists of several keys, `read_keys` requires a session, and
+            // `proxy` requires trusted proxies.
             let excused = |fault: &&Fault| {
                 fault.problem.starts_with("missing: ")
                     || fault.problem.starts_with("grants nothing")

@@ -1,5 +1,5 @@
-//! Bad configurations and what is said of them: each case is a file and, in order, the beginning of each fault and its remedy.
-//! Here are faults of the whole; those of a section have files of their own.
+//! Invalid configurations and their faults. Each case is a file and, in order, the beginning of each fault and its remedy. This
+//! file tests faults of the whole configuration. Faults of a section have separate files.
 
 mod guests;
 mod keys;
@@ -9,7 +9,7 @@ mod store;
 use super::{GUEST, Read, VARIABLES, with_guest};
 use crate::config::{Config, Words};
 
-/// One expected fault: line (where it has one) and key, a part of the problem, a part of the remedy.
+/// An expected fault: its line (if it has one) and key, a part of the problem, and a part of the remedy.
 type Expected<'a> = (&'a str, &'a str, &'a str);
 
 fn assert_faults(text: &str, expected: &[Expected<'_>]) {
@@ -29,7 +29,7 @@ fn assert_faults(text: &str, expected: &[Expected<'_>]) {
     }
 }
 
-/// Each case's keys stand before a guest and a route.
+/// Checks cases whose keys come before a guest and a route.
 fn assert_each(cases: &[(&str, Expected<'_>)]) {
     for (keys, expected) in cases {
         assert_faults(&with_guest(keys), &[*expected]);

@@ -1,4 +1,4 @@
-//! `[guest.NAME.limits]`: what is read, and what contradicts what all guests are held to.
+//! Tests of `[guest.NAME.limits]`: its keys, and values that exceed the limits of the host.
 
 use super::*;
 
@@ -128,7 +128,7 @@ fn a_total_of_waiting_bodies_that_takes_no_single_body_is_a_fault_which_names_bo
         assert_eq!(faults.len(), 1, "{faults:?}");
         faults.remove(0)
     };
-    // With the default of 1 MiB as well as with one that is given.
+    // Tested with the default of 1 MiB and with a given value.
     for limits in ["", "replay_body = \"1MiB\""] {
         let fault = told("[server]\nwaiting_bodies = \"3MiB\"", limits);
         assert!(

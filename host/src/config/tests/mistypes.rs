@@ -1,13 +1,13 @@
-//! Mistypes in every place of a configuration: no error and no warning quotes a secret.
+//! Typing errors in every place of a configuration: no error and no warning quotes a secret.
 
 use std::fmt::Write as _;
 
 use super::*;
 
-/// A secret whose parts are recognised as well.
+/// A secret of which even a part is recognised.
 const HIDDEN: &str = "hunter2-hunter2-hunter2-hunter2-hunter2-hunter2";
 const MARK: &str = "hunter2";
-/// Text that is typed by mistake, in one place.
+/// Texts that are typed by mistake in one place.
 const TYPED: [&str; 15] = [
     "\"", "'", "\"\"\"", "'''", "[", "]", "{", "}", "=", ",", "#", "\n", "\\", ".", " ",
 ];

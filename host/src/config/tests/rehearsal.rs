@@ -1,4 +1,4 @@
-//! What is asked of a configuration that is read to try its guests out.
+//! Tests of a configuration that is read to test its guests.
 
 use super::*;
 

@@ -1,9 +1,9 @@
-//! `probe`, `drain`, `canary` and `rollback` of a guest.
+//! Tests of `probe`, `drain`, `canary` and `rollback` of a guest.
 
 use super::*;
 use crate::guest::{Rollback, Rollout};
 
-/// A guest with these lines in its table, and a route to it.
+/// Returns a guest with these lines in its table, and a route to it.
 fn guest(lines: &str) -> String {
     format!(
         "[[route]]\npath = \"/{{*rest}}\"\nguest = \"a\"\n[guest.a]\ncomponent = \"a.wasm\"\n{lines}"

@@ -1,4 +1,4 @@
-//! The store in front of which a test stands: without faults it is a store as any other, and each fault does what it says.
+//! Tests of the faulty store: without failures it behaves like any other store, and each failure has its documented effect.
 
 use bytes::Bytes;
 
@@ -17,7 +17,7 @@ fn record(data: &'static str, tokens: &TokenHistory) -> SessionRecord {
     }
 }
 
-/// A store with one session, and that.
+/// Returns a store with one session, and that session.
 async fn with_a_session() -> (FaultyStore, SessionId, SessionRecord) {
     let store = FaultyStore::over(Arc::default());
     let first = record(r#"{"cookie":{},"num":1}"#, &TokenHistory::default());

@@ -1,4 +1,4 @@
-//! Keys that nobody knows and values of the wrong type: where the key belongs, what to write instead.
+//! Unknown keys and values of the wrong type. The faults name the place where the key belongs, or the value to write.
 
 use super::assert_each;
 

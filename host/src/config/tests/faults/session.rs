@@ -1,4 +1,4 @@
-//! Faults of `[session]`: options, the cookie, secrets.
+//! Faults of `[session]`: options, the cookie and secrets.
 
 use super::{assert_each, assert_faults};
 use crate::config::Words;

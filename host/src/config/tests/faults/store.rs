@@ -1,4 +1,4 @@
-//! Faults of `[store]`, told without the password.
+//! Faults of `[store]`. Their texts do not contain the password.
 
 use super::{Expected, assert_faults};
 use crate::config::tests::{Read, with_guest};
