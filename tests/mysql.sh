@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Clusters of MySQL for tests/e2e/cluster/long/group.rs. Takes the `mysql-server` of Debian unstable, unpacks it into a folder
-# (target/mysql, or the one that CLOAKROOM_MYSQL names) and runs it there by its own loader: nothing is installed.
+# MySQL clusters for tests/e2e/cluster/long/group.rs. Downloads the `mysql-server` package of Debian unstable, unpacks it into a folder
+# (target/mysql, or the one that CLOAKROOM_MYSQL names) and runs it there with its own dynamic loader. Nothing is installed.
 #
-# tests/mysql.sh [--run FOLDER PORT] COMMAND; the servers' data are in FOLDER, their ports above PORT. The commands:
+# Usage: tests/mysql.sh [--run FOLDER PORT] COMMAND. The servers' data are in FOLDER and their ports are above PORT. The commands:
 #
 #   unpack               fetches it, about 100 MB
 #   group single|multi   starts three members of Group Replication, with one primary or with three
 #   pair async|semisync  starts a primary (1) and a replica (2); semisync waits with AFTER_SYNC
 #   kill N               kill -9 of server N
-#   promote N            makes the replica N a primary, with all that it has received
+#   promote N            makes the replica N a primary, with all transactions that it has received
 #   sql N STATEMENTS     runs statements on server N
 #   urls                 prints a URL of the database for each of three hosts
 #   stop                 kills all servers and removes their data
@@ -31,7 +31,7 @@ fail() {
     exit 1
 }
 
-# An apt of its own: it sees unstable alone and no installed package, so that it brings the C library that the server was built with.
+# A separate apt that knows only unstable and no installed package, so that it also downloads the C library that the server was built with.
 own_apt() {
     apt-get -q -o Dir::Etc::sourcelist="$root/apt/sources.list" -o Dir::Etc::sourceparts=/nonexistent -o Dir::State="$root/apt/state" \
         -o Dir::State::status="$root/apt/status" -o Dir::Cache="$root/apt/cache" -o APT::Sandbox::User=root "$@" >/dev/null
@@ -40,7 +40,7 @@ own_apt() {
 unpack() {
     mkdir -p "$root/apt/state/lists/partial" "$root/apt/cache/archives/partial" "$tree"
     : >"$root/apt/status"
-    # The mirror that this machine takes its own packages from.
+    # The mirror from which this machine gets its own packages.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' 'Component: main' | head -n 1)
     [ -n "$mirror" ] || fail "apt knows no mirror of Debian: name one in its sources, run apt-get update, then run again"
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
@@ -73,13 +73,13 @@ start() { # start N ARGUMENT...
     set -- --no-defaults --user="$(id -un)" --basedir="$tree/usr" --lc-messages-dir="$tree/usr/share/mysql" \
         --character-sets-dir="$tree/usr/share/mysql/charsets" --plugin-dir="$tree/usr/lib/mysql/plugin" --datadir="$run/$n/data" \
         --secure-file-priv=NULL "$@"
-    # The plugins' options are unknown before there is a data directory.
+    # The plugins' options are unknown to a server that has no data directory yet.
     by_its_loader mysqld "${@:1:8}" --initialize-insecure --log-error="$run/$n/error.log" || fail "no data directory: see $run/$n/error.log"
     by_its_loader mysqld "$@" --socket="$run/$n/socket" --port=$((port + n)) --mysqlx=OFF --bind-address=127.0.0.1 --server-id="$n" \
         --pid-file="$run/$n/pid" --log-error="$run/$n/error.log" --report-host=127.0.0.1 --report-port=$((port + n)) \
         --gtid-mode=ON --enforce-gtid-consistency=ON --innodb-buffer-pool-size=64M --max-connections=300 >/dev/null 2>&1 &
     wait_for "server $n" sql "$n" "SELECT 1"
-    # What is done before the servers know each other is done on each.
+    # Setup before the servers know each other is repeated on each server.
     sql "$n" "SET sql_log_bin = 0; CREATE USER replica@'%' IDENTIFIED BY 'replica';
         GRANT REPLICATION SLAVE ON *.* TO replica@'%'"
 }
@@ -94,7 +94,8 @@ wait_for() { # wait_for WHAT COMMAND...
     fail "$what is not there after $start_seconds_max seconds: see $run/*/error.log"
 }
 
-# The account may ask for causality, and read the members of the group: without that a server that was left is never used again.
+# The account needs the privileges to ask for causality and to read the group's members. Without the second one a host never again uses a
+# server that it has switched away from after a failure.
 create_database() { # create_database N
     sql "$1" "CREATE DATABASE sessions_test; CREATE USER app@'%' IDENTIFIED BY 'app'; GRANT ALL ON sessions_test.* TO app@'%';
         GRANT SESSION_VARIABLES_ADMIN ON *.* TO app@'%'; GRANT SELECT ON performance_schema.replication_group_members TO app@'%'"
@@ -134,7 +135,7 @@ pair() { # pair async|semisync
     case $1 in
     async) source_options=() replica_options=() ;;
     semisync)
-        # It waits for the replica as long as a host waits for a statement, and longer.
+        # The primary waits for the replica at least as long as a host waits for a statement.
         source_options=(--plugin-load-add=semisync_source.so --loose-rpl-semi-sync-source-enabled=ON
             --loose-rpl-semi-sync-source-wait-point=AFTER_SYNC --loose-rpl-semi-sync-source-timeout=60000)
         replica_options=(--plugin-load-add=semisync_replica.so --loose-rpl-semi-sync-replica-enabled=ON)
@@ -150,7 +151,7 @@ pair() { # pair async|semisync
     wait_for "the replica's copy" sql 2 "USE sessions_test"
 }
 
-# What the replica has received it has acknowledged: all of that is applied before the log is thrown away.
+# The replica has acknowledged everything that it has received, so all of it is applied before the relay log is deleted.
 promote() { # promote N
     sql "$1" "STOP REPLICA IO_THREAD"
     received=$(sql "$1" "SELECT RECEIVED_TRANSACTION_SET FROM performance_schema.replication_connection_status WHERE CHANNEL_NAME = ''")
@@ -163,7 +164,7 @@ signal() { # signal NAME N
     kill "-$1" "$(cat "$run/$2/pid")"
 }
 
-# Each host gets all servers, and prefers another one only where each takes writes.
+# Each host gets all servers. The hosts prefer different servers only where each server accepts writes.
 urls() {
     servers=()
     for folder in "$run"/*/; do

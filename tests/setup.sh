@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# What the tests need beyond cargo: MariaDB's server with Galera, Node.js with the Express peer's packages, nginx, HAProxy, faketime,
-# nss_wrapper, curl for the book, and what switches a swap file on (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1 says that this machine can
-# have none).
-# Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to do.
+# Installs the programs that the tests need in addition to cargo: MariaDB's server with Galera, Node.js with the Express peer's packages,
+# nginx, HAProxy, faketime, nss_wrapper, curl for the book, and the tools that enable a swap file (tests/e2e/isolation; CLOAKROOM_NO_SWAP=1
+# declares that this machine cannot have swap). Installs missing Debian packages as root or through sudo. Where it cannot, it prints one
+# line with the command to run.
 set -eu
 cd "$(dirname "$0")"
 
@@ -11,7 +11,7 @@ fail() {
     exit 1
 }
 
-# Debian keeps mariadbd and mkswap in /usr/sbin, which an ordinary user's PATH may lack.
+# Debian installs mariadbd and mkswap in /usr/sbin, which an ordinary user's PATH may lack.
 PATH="$PATH:/usr/sbin:/usr/local/sbin:/sbin"
 
 apt_updated=
@@ -42,28 +42,28 @@ fetch() { # fetch WHAT PACKAGE...
 }
 
 install mariadbd mariadb-server
-# Makes three servers one cluster; a server that was killed gets its state from another by rsync, and lsof finds the port of that.
+# Joins three servers to one cluster. A killed server gets its state from another one by rsync, and lsof finds rsync's port.
 find /usr/lib /usr/lib64 -name libgalera_smm.so 2>/dev/null | grep -q . || fetch libgalera_smm galera-4
 install rsync rsync
 install lsof lsof
 install curl curl
-# The cache and the balancers in front of hosts, and in front of the database.
+# The caches and load balancers in front of hosts and of the database.
 install nginx nginx-light
 install haproxy haproxy
 # Moves the clock of a host under test.
 install faketime faketime
-# Looks names up in a file of the test's own.
+# Resolves names from a file of the test.
 find /usr/lib -name libnss_wrapper.so 2>/dev/null | grep -q . || fetch libnss_wrapper libnss-wrapper
 install mkswap util-linux
 install swapon mount
 install node nodejs
-# Debian's nodejs brings no npm; other builds of Node.js do.
+# Debian's nodejs does not include npm; other builds of Node.js do.
 install npm npm
 
 major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$major" -ge 20 ] || fail "node is version $major: the guests in JavaScript need 20 or later"
 
-# npm writes this file last, so an interrupted install is done again.
+# npm writes this file last, so an interrupted installation is repeated.
 if [ ! -e express/node_modules/.package-lock.json ] || [ express/package-lock.json -nt express/node_modules/.package-lock.json ]; then
     echo "tests/setup.sh: installing the Express peer's packages"
     (cd express && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in tests/express: is the npm registry in reach?"

@@ -1,4 +1,4 @@
-//! The admin interface of a running host: guests come and go over it, strangers do not get in, and it says how the host is.
+//! The admin interface of a running host: deployments and removals of guests, access control, and reports on the host.
 
 mod metrics;
 mod shell;
@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 use crate::run_script;
 
 const TOKEN: &str = "9f0c1d4a7be24d55a3f1c6e8b2d79a60";
-/// What `Config::guest` calls the first guest when it is the hello fixture.
+/// The name that `Config::guest` gives the first guest when it is the hello fixture.
 const HELLO: &str = "fixture-hello0";
 
 fn hello() -> Config {
@@ -42,12 +42,12 @@ async fn page(host: &Host) -> String {
     Browser::new().get(&host.url("/")).await.text
 }
 
-/// Another component than the hello fixture.
+/// Returns a component other than the hello fixture.
 fn other() -> Vec<u8> {
     bytes("fixture-faults")
 }
 
-/// Announces a component of so many bytes and waits for the answer; the body is never sent.
+/// Announces a component of this size and returns the answer. The body is never sent.
 async fn announce(operator: &Operator, bytes: usize) -> String {
     let address = operator.url.strip_prefix("http://").unwrap();
     let mut link = TcpStream::connect(address).await.unwrap();
@@ -208,7 +208,7 @@ async fn a_bad_component_is_refused_with_its_reason_and_the_live_one_serves_on()
         );
         assert_eq!(page(&host).await, "hello\n");
     }
-    // As curl does for a large body: the head first, and the body only if it is wanted.
+    // As curl does for a large body: it sends the head first, and the body only after the host accepts it.
     let answer = announce(&operator, (64 << 20) + 1).await;
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     let nobody = operator.put("nobody", other()).await;

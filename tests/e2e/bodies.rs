@@ -1,5 +1,5 @@
-//! Clients that send their bodies slowly, in part or not at all, and clients that do not take their answers: who pays for them, and
-//! whom their behaviour is never charged to.
+//! Clients that send their bodies slowly, in part or not at all, and clients that do not read their answers. The tests check that such
+//! clients bear the cost, and that neither other clients nor the guest do.
 
 mod answers;
 mod blame;
@@ -25,14 +25,14 @@ async fn begin(host: &Host, path: &str, length: usize, sent: &[u8]) -> TcpStream
     stream
 }
 
-/// All that comes until the host closes the connection.
+/// Returns all bytes until the host closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// A connection with so many uploads of which nothing comes.
+/// Returns a connection with this many uploads that send no body bytes.
 async fn uploads(host: &Host, path: &str, streams: u32, fields: &[(&str, &str)]) -> RawH2 {
     let mut connection = RawH2::connect(host.address(), None, &[]).await.unwrap();
     for number in 0..streams {
@@ -42,7 +42,7 @@ async fn uploads(host: &Host, path: &str, streams: u32, fields: &[(&str, &str)])
     connection
 }
 
-/// The answer's head of the next stream that is answered.
+/// Returns the head of the next answer.
 async fn head(connection: &mut RawH2) -> Frame {
     loop {
         let frame = connection.receive().await.unwrap();
@@ -83,7 +83,7 @@ async fn a_body_that_comes_too_slowly_is_408_before_the_guest_and_while_it_reads
                 .top(server)
                 .guest_with("/s", world, keys)
                 .start();
-            // Nothing, and a byte now and then.
+            // First no byte at all, then a byte now and then.
             for sent in ["", "x"] {
                 let mut stream = begin(&host, "/s/length", 100_000, sent.as_bytes()).await;
                 let trickle = async {
@@ -120,7 +120,7 @@ async fn a_body_that_comes_too_slowly_is_408_before_the_guest_and_while_it_reads
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_body_that_moves_may_take_longer_than_the_guests_deadline() {
-    // The first part comes before the guest, the rest while the guest waits for it.
+    // The first part arrives before the guest runs, the rest while the guest waits for it.
     for keys in ["", "stream = true"] {
         for world in WORLDS {
             let limits = "limits = { deadline = \"1s\", replay_body = \"1KiB\" }";
@@ -137,7 +137,7 @@ async fn a_body_that_moves_may_take_longer_than_the_guests_deadline() {
             stream.read_exact(&mut answer).await.unwrap();
             let answer = String::from_utf8_lossy(&answer).into_owned();
             assert_eq!(answer, "HTTP/1.1 200", "{world} {keys}: {}", host.log());
-            // What it does by itself is bounded as ever.
+            // The deadline still applies to the guest's own work.
             let late = Browser::new().get(&host.url("/s/sleep?20000")).await;
             assert_eq!(late.status, 504, "{world}");
         }
@@ -189,7 +189,7 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
             for _ in 0..instances {
                 stalled.push(begin(&host, "/s/length", 10, b"x").await);
             }
-            // All of them have an instance when the visitors come.
+            // Each of them has an instance when the visitors arrive.
             tokio::time::sleep(Duration::from_millis(500)).await;
             let browser = Browser::new();
             for _ in 0..5 {
@@ -199,7 +199,7 @@ async fn slow_bodies_keep_half_of_the_instances_while_others_queue() {
                     "{world} {instances}"
                 );
             }
-            // The others are served as ever when their bodies come.
+            // The other uploads are served normally when their bodies arrive.
             let mut codes = Vec::new();
             for stream in &mut stalled {
                 let _ = stream.write_all(b"123456789").await;
@@ -229,7 +229,7 @@ async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
     let half = vec![b'x'; 700 << 10];
     let mut stalled = begin(&host, "/s/length", 1 << 20, &half).await;
     tokio::time::sleep(Duration::from_millis(300)).await;
-    // With these there is no room for another one.
+    // These uploads leave no room for another one.
     let mut others = Vec::new();
     for _ in 0..4 {
         others.push(begin(&host, "/s/length", 1 << 20, &half).await);
@@ -241,7 +241,7 @@ async fn bodies_that_wait_have_a_total_and_the_one_that_stalls_gives_way() {
     assert_eq!((answer.status, answer.text.as_str()), (200, "716800\n"));
     let answer = rest(&mut stalled).await;
     assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    // What the others hold and five more would be more than all may: each is given back.
+    // Together with the held uploads, five more would exceed the total, so each must release its bytes.
     for _ in 0..5 {
         let answer = Browser::new()
             .post(&host.url("/s/length"), half.clone())

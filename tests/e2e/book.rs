@@ -1,4 +1,4 @@
-//! The book (`host/docs`) does what it says: each page is followed as its reader would, block by block.
+//! The book (`host/docs`) is correct: each page is followed block by block, as its reader would.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ fn page(name: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Every page of the folder.
+/// Returns the names of all pages.
 fn names() -> BTreeSet<String> {
     let entries = std::fs::read_dir(pages()).expect("the book is there");
     entries
@@ -24,7 +24,7 @@ fn names() -> BTreeSet<String> {
         .collect()
 }
 
-/// Follows the pages on a thread each: they wait for builds most of the time.
+/// Runs each page in a test of its own, so that they run in parallel: they mostly wait for builds.
 macro_rules! followed {
     ($($test:ident: $page:literal,)*) => {
         /// The pages that have a test.
@@ -65,7 +65,7 @@ fn every_page_with_a_block_is_followed() {
     }
 }
 
-/// The targets of `marker TARGET end` on a page.
+/// Returns each `TARGET` between `marker` and `end` on a page.
 fn targets(page: &str, marker: &str, end: char) -> Vec<String> {
     let found = page.match_indices(marker).map(|(at, _)| {
         let rest = &page[at + marker.len()..];

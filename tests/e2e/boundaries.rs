@@ -1,4 +1,4 @@
-//! Where a session ends: late writes, insecure links, two cookies, limits, effects that cannot be taken back.
+//! The limits of sessions: late writes, insecure connections, duplicate cookies, size limits, and effects that cannot be undone.
 
 use std::time::Duration;
 
@@ -151,7 +151,7 @@ async fn an_effect_of_this_world_is_never_run_twice(component: &str) {
     let (slow, _) = futures_util::future::join(slow, between).await;
     assert_eq!(slow.status, 409, "{component}: {}", slow.text);
     assert_eq!(script(&browser, &host, &["get n"]).await, ["5"]);
-    // Without a broken read the log is applied to the new row instead.
+    // No read is broken here, so the host applies the change log to the new row instead.
     let slow = browser.post(&fetching, [&fetch, "sleep 1000", "set m 1"].join("\n"));
     let between = async {
         tokio::time::sleep(Duration::from_millis(150)).await;

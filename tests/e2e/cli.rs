@@ -1,4 +1,4 @@
-//! The binary's words: `serve` and `check`, and what they say of a bad configuration.
+//! The command line of the binary: `serve` and `check`, and their messages for a bad configuration.
 
 use std::process::{Command, Output};
 
@@ -124,7 +124,7 @@ fn a_weak_secret_is_refused_unless_it_is_asked_for() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_component_alone_is_served_with_the_embedded_store() {
-    // Of the test, not of a host: the second host finds what the first one left.
+    // The folder belongs to the test and not to a host, so that the second host finds the files of the first.
     let folder = tempfile::tempdir().unwrap();
     let start = || {
         let mut command = Command::new(binary());
@@ -178,7 +178,7 @@ fn an_address_of_another_machine_is_a_clear_failure() {
     let output = Command::new(binary())
         .arg("serve")
         .arg(component("counter"))
-        // Set aside for documentation: nobody has it.
+        // This address is reserved for documentation, so no machine has it.
         .args(["--listen", "192.0.2.1:3000", "--store", "memory:"])
         .current_dir(&directory)
         .output()

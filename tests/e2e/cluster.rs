@@ -1,7 +1,7 @@
-//! Sessions in a database of three nodes: what one host has answered, the next host knows, whatever happens to a node.
+//! Sessions in a database of three nodes: a commit that one host has answered is visible to the next host, whatever happens to a node.
 //!
-//! Three of these tests run with `make test`. Those of [`long`] bring one fault each on a cluster of their own and print the
-//! lines of the table in `host/docs/src/cluster.md`: `make test-cluster` runs them.
+//! Three of these tests run with `make test`. Each test of [`long`] injects one fault into its own cluster and prints a row of the table in
+//! `host/docs/src/cluster.md`; `make test-cluster` runs them.
 
 mod long;
 
@@ -19,29 +19,29 @@ use tokio::time::sleep;
 
 use crate::{run_script, script};
 
-/// Sessions of a causality check.
+/// The number of sessions of a causality check.
 const SESSIONS: usize = 400;
-/// How many of them there are at a time: the nodes have writes of others to apply.
+/// The number of concurrent sessions, so that the nodes have writes of other sessions to apply.
 const AT_ONCE: usize = 8;
-/// Visitors beside a fault.
+/// The number of visitors during a fault.
 const VISITORS: usize = 24;
-/// How long they visit a healthy cluster before a fault and after it.
+/// The time for which visitors run on a healthy cluster before and after a fault.
 const CALM: Duration = Duration::from_secs(4);
-/// How long a fault lasts that ends by the test's hand: longer than the 5 seconds after which a group gives up a member.
+/// The duration of a fault that the test ends: longer than the 5 seconds after which a group drops a member.
 const FAULT: Duration = Duration::from_secs(15);
-/// Longest time in which a visitor may be refused while two of three nodes are well.
+/// Longest time in which a visitor may be refused while two of three nodes are healthy.
 const GAP_MAX: Duration = Duration::from_secs(30);
 /// Most lines in a host's log for one fault: one for each change of state, none for a request.
 const LOG_LINES_MAX: usize = 200;
 
-/// A host whose log tells changes of its store's state and no requests.
+/// Returns a host whose log contains changes of its store's state and no requests.
 fn scripted(url: &str) -> Config {
     Config::over(url)
         .guest("/s", "fixture-session")
         .top("[log]\nlevel = \"warn,cloakroom::access=off\"")
 }
 
-/// One host for each URL.
+/// Starts one host for each URL.
 fn hosts(url: impl Fn(usize) -> String) -> [Host; NODES] {
     std::array::from_fn(|n| scripted(&url(n)).start())
 }
@@ -54,7 +54,7 @@ fn logs(hosts: &[Host]) -> String {
     hosts.iter().map(|host| host.log() + "\n").collect()
 }
 
-/// A cluster, three hosts that each prefer another node of it, and visitors at all of them.
+/// A cluster, three hosts that each prefer a different node of it, and visitors at all of them.
 struct Stage {
     cluster: Galera,
     database: Database,
@@ -63,7 +63,7 @@ struct Stage {
 }
 
 impl Stage {
-    /// Sets it up and lets the visitors come; on a healthy cluster none of them is refused.
+    /// Starts all parts. On a healthy cluster no visitor is refused.
     async fn set() -> Self {
         let cluster = Galera::start().await;
         let database = cluster.fresh_database().await;
@@ -88,7 +88,8 @@ impl Stage {
         }
     }
 
-    /// Waits until all visitors are served again, prints the fault's line of the table, and holds what every fault must keep.
+    /// Waits until all visitors are served again, prints the fault's row of the table, and checks the properties that every fault must
+    /// keep.
     async fn end(self, fault: &str) -> Figures {
         self.are_served().await;
         sleep(CALM).await;
@@ -107,10 +108,10 @@ impl Stage {
     }
 }
 
-/// A login at one host, perhaps a read at the next, a logout there at once, a read at the third: what was wrong.
+/// Logs in at one host, in every second session reads at the next, logs out there at once, and reads at the third. Returns the errors.
 async fn wander(hosts: &[Host; NODES], session: usize) -> Vec<&'static str> {
     let turn = |n: usize| &hosts[(session + n) % NODES];
-    // Made before the clock counts: a client takes longer than a cluster's lag.
+    // Created first, because creating a client takes longer than the lag of a cluster.
     let (browser, replay) = (Browser::new(), Browser::new());
     let mut wrong = Vec::new();
     script(&browser, turn(0), &["set n 7"]).await;
@@ -129,7 +130,7 @@ async fn wander(hosts: &[Host; NODES], session: usize) -> Vec<&'static str> {
     wrong
 }
 
-/// What is wrong with the answers that the hosts give to [`SESSIONS`] sessions.
+/// Returns the errors in the answers of the hosts to [`SESSIONS`] sessions.
 async fn wrong_answers(hosts: &[Host; NODES]) -> Vec<&'static str> {
     let mut wrong = Vec::new();
     for first in (0..SESSIONS).step_by(AT_ONCE) {
@@ -143,7 +144,7 @@ async fn wrong_answers(hosts: &[Host; NODES]) -> Vec<&'static str> {
 async fn what_one_host_has_answered_the_next_one_knows() {
     let cluster = Galera::start().await;
     let database = cluster.fresh_database().await;
-    // Each host on a node of its own, so that nothing but the cluster tells them of each other.
+    // Each host uses a different node, so that only the cluster connects them.
     let hosts = hosts(|n| cluster.url(&database, n));
     let wrong = wrong_answers(&hosts).await;
     assert!(wrong.is_empty(), "{} of {SESSIONS}: {wrong:?}", wrong.len());
@@ -159,7 +160,7 @@ async fn what_one_host_has_answered_the_next_one_knows() {
 async fn an_account_that_may_not_ask_for_causality_is_told_at_start_what_helps() {
     let cluster = Galera::alone().await;
     let database = cluster.fresh_database().await;
-    // No MariaDB refuses this to an account; a proxy in front of it may.
+    // MariaDB itself never denies this statement to an account, but a proxy in front of it may.
     let proxy = ChaosProxy::to_port(cluster.node(0).port()).await;
     proxy.disturb(Disturbance {
         loss: Loss::Denied,
@@ -180,7 +181,7 @@ async fn an_account_that_may_not_ask_for_causality_is_told_at_start_what_helps()
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    // The second of the two remedies: the host has nothing to ask for.
+    // The second of the two remedies: the host does not need to send the statement.
     let mut admin = cluster.node(0).admin().await;
     let remedy = "SET GLOBAL wsrep_sync_wait = 7";
     admin.query_drop(remedy).await.unwrap();
@@ -198,13 +199,13 @@ async fn a_killed_node_takes_no_count_and_no_logout_with_it() {
     stage.end("`kill -9` of a node").await;
 }
 
-/// The ledger proves nothing unless it can tell.
+/// The ledger proves something only if it detects wrong answers.
 #[test]
 fn the_ledger_tells_lost_old_and_doubled_counts() {
     let mut account = Account::default();
     assert_eq!(account.counted(&[1], 0), Ok(()));
     assert_eq!(account.counted(&[3, 2], 1), Ok(()));
-    // A count that is too large is no loss.
+    // A count that is too large is not a loss.
     let is_loss = |outcome| match outcome {
         Ok(()) => None,
         Err(Wrong::Lacks(_)) => Some(true),

@@ -1,5 +1,5 @@
-//! Compiled code: kept for the next start, never taken when it was tampered with, made in a child process that neither
-//! outlives its host nor takes longer than allowed.
+//! The cache of compiled code. Compiled code is kept for the next start and never used after tampering. The compiler is a child process
+//! that neither outlives its host nor exceeds its time limit.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Host, SECRET, binary, component};
 
-/// How long a busy machine may take to do what is waited for here.
+/// Longest wait of these tests on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A folder with a component, a configuration and, in `code`, what is kept.
+/// A folder with a component, a configuration and, in `code`, the code cache.
 struct Place(tempfile::TempDir);
 
 impl Place {
@@ -59,7 +59,7 @@ impl Place {
         command.spawn().unwrap()
     }
 
-    /// The files of compiled code that are kept, and those half written.
+    /// Returns the files in the code cache, including unfinished ones.
     fn kept(&self) -> Vec<PathBuf> {
         let Ok(entries) = fs::read_dir(self.path("code")) else {
             return Vec::new();
@@ -76,7 +76,8 @@ fn hello() -> Vec<u8> {
     fs::read(component("fixture-hello")).unwrap()
 }
 
-/// A component that is `hello` and takes long to compile: a module that it never instantiates has `functions` large functions.
+/// Returns a `hello` component that takes long to compile: it contains a module of `functions` large functions, which it never
+/// instantiates.
 fn laborious(functions: usize) -> Vec<u8> {
     let length = |mut n: usize| {
         let mut bytes = Vec::new();
@@ -88,7 +89,7 @@ fn laborious(functions: usize) -> Vec<u8> {
         bytes
     };
     let section = |id: u8, content: Vec<u8>| [vec![id], length(content.len()), content].concat();
-    // No locals; `local.get 0`, then thousands of `i32.const 7; i32.mul; local.get 0; i32.xor`; end.
+    // The body: no locals; `local.get 0`, then thousands of `i32.const 7; i32.mul; local.get 0; i32.xor`; end.
     let step = [0x41, 7, 0x6c, 0x20, 0, 0x73];
     let body = [vec![0, 0x20, 0], step.repeat(4000), vec![0x0b]].concat();
     let function = [length(body.len()), body].concat();
@@ -106,7 +107,7 @@ fn words(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// The process that compiles for `host`, once it is there.
+/// Waits until the process that compiles for `host` exists and returns its id.
 fn compiler_of(host: u32) -> u32 {
     let children = format!("/proc/{host}/task");
     wait_for(|| {
@@ -138,7 +139,7 @@ fn wait_for<T>(mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process is there and has not ended.
+/// Returns whether a process exists and has not ended.
 fn is_alive(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| {
         !stat
@@ -193,7 +194,7 @@ async fn code_that_was_tampered_with_is_compiled_anew() {
         assert!(log.contains("compiled code is not taken"), "{log}");
         assert_eq!(Browser::new().get(&host.url("/")).await.text, "hello\n");
         drop(host);
-        // What took its place is taken.
+        // The newly compiled file is valid.
         place.start().wait_for_log("code=\"kept\"").await;
     }
 }
@@ -216,7 +217,7 @@ async fn without_a_folder_of_its_own_a_host_keeps_nothing_and_serves() {
 
 #[test]
 fn what_does_not_compile_is_refused_in_the_compilers_words() {
-    // A module whose one function leaves nothing where it promised a number.
+    // A module with one function that declares a result and returns none.
     let module = b"\0asm\x01\0\0\0\x01\x05\x01\x60\0\x01\x7f\x03\x02\x01\0\x0a\x04\x01\x02\0\x0b";
     let mut bytes = hello();
     bytes.extend([1, u8::try_from(module.len()).unwrap()]);
@@ -281,7 +282,7 @@ fn a_compiler_gives_way_and_sees_no_environment() {
     let environment = read("environ").unwrap();
     wait_for(|| {
         let stat = read("stat").unwrap();
-        // The niceness is the 19th field; the name, in parentheses, is the second.
+        // The niceness is the 19th field. The second field is the name, in parentheses.
         let niceness = stat
             .rsplit(')')
             .next()

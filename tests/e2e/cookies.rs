@@ -1,5 +1,5 @@
-//! The guests' own cookies beside real cookie-parser and Express's `res.cookie`: the same header says the same to both, and both
-//! write the same header, byte for byte.
+//! The guests' own cookies compared with the real cookie-parser and Express's `res.cookie`. Both parse the same header to the same values
+//! and write the same header, byte for byte.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::express::Express;
@@ -16,7 +16,7 @@ const NEW: &str = "the newer secret of these cookies, of 32 bytes";
 const OLD: &str = "the older secret of these cookies, of 32 bytes";
 const WORLDS: [&str; 2] = ["fixture-session", "fixture-session-service"];
 
-/// A host whose guests' cookies have the peer's secrets.
+/// Returns a host that signs guests' cookies with the secrets of the peer.
 fn host(component: &str) -> Host {
     Config::over("memory:")
         .top("[cookies]\nsecrets = [\"env:NEW\", \"env:OLD\"]")
@@ -52,7 +52,7 @@ impl Pair {
         request
     }
 
-    /// What a guest reads in these `Cookie` headers, said as JavaScript says it; sorted by name.
+    /// Returns the cookies that a guest reads from these `Cookie` headers, in JavaScript notation and sorted by name.
     async fn read_by_guest(&self, headers: &[&[u8]]) -> Vec<Value> {
         let request = self.client.post(self.host.url("/s")).body("cookies");
         let answer = self.with_cookies(request, headers).send().await.unwrap();
@@ -62,7 +62,7 @@ impl Pair {
         sorted(&said.send().await.unwrap().text().await.unwrap())
     }
 
-    /// What cookie-parser reads in them.
+    /// Returns the cookies that cookie-parser reads from these headers.
     async fn read_by_express(&self, headers: &[&[u8]]) -> Vec<Value> {
         let request = self.client.get(self.express.url("/read"));
         let answer = self.with_cookies(request, headers).send().await.unwrap();
@@ -79,7 +79,7 @@ impl Pair {
         guest
     }
 
-    /// The `Set-Cookie` that a guest makes of this, or why there is none.
+    /// Returns the `Set-Cookie` header that a guest creates from this cookie, or the error.
     async fn written_by_guest(&self, cookie: &Value) -> Result<String, String> {
         let line = format!("set-cookie {cookie}");
         let answer = run_script(&Browser::new(), &self.host, &[&line]).await;
@@ -89,7 +89,7 @@ impl Pair {
         }
     }
 
-    /// The one that `res.cookie` makes.
+    /// Returns the header that `res.cookie` creates.
     async fn written_by_express(&self, cookie: &Value) -> Result<String, String> {
         let request = self.client.post(self.express.url("/write"));
         let request = request.header("content-type", "application/json");
@@ -100,7 +100,7 @@ impl Pair {
         }
     }
 
-    /// Both headers, which are the same; a few tries, since `Expires` says a second that may just have passed.
+    /// Returns the two headers, which must be equal. Tries several times, because `Expires` contains a second that may just have passed.
     async fn assert_written_alike(&self, cookie: &Value) -> String {
         let (mut guest, mut express) = (String::new(), String::new());
         for _ in 0..5 {
@@ -157,7 +157,7 @@ async fn a_guest_reads_every_value_as_cookie_parser_does() {
         for headers in HEADERS {
             pair.assert_read_alike(headers).await;
         }
-        // All in one header, each under a name of its own.
+        // All values in one header, each under a different name.
         let numbered = VALUES.iter().enumerate();
         let pairs: Vec<_> = numbered
             .map(|(n, value)| [format!("c{n}=").as_bytes(), value].concat())
@@ -248,7 +248,7 @@ async fn attributes_are_written_as_express_writes_them() {
         cookie["text"] = "v".into();
         pair.assert_written_alike(&cookie).await;
     }
-    // Every flag with every other.
+    // All combinations of the flags.
     for bits in 0..16 {
         let mut cookie = json!({ "name": "c", "text": "v", "maxAge": 60_000 });
         for (bit, flag) in ["httpOnly", "secure", "partitioned", "signed"]
@@ -286,7 +286,7 @@ async fn what_express_throws_at_is_an_error_of_the_guest() {
     }
 }
 
-/// A signed value of a session's cookie is a valid signature over its id, and must be worth nothing as anything else.
+/// The value of a session cookie is the session's id with a valid signature. It must not be accepted as any other cookie.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sessions_id_is_neither_signed_nor_believed_under_the_sessions_secrets() {
     for component in WORLDS {
@@ -307,7 +307,7 @@ async fn a_sessions_id_is_neither_signed_nor_believed_under_the_sessions_secrets
         assert!(answer.text.contains("[cookies] secrets"), "{}", answer.text);
         assert_eq!(answer.set_cookies(), [""; 0]);
 
-        // What is no id is signed with the same secrets, and believed.
+        // A value that is not a session id is signed with the same secrets and accepted.
         let line = json!({ "name": "plan", "text": "gold", "signed": true });
         let visitor = Browser::new();
         run_script(&visitor, &host, &[&format!("set-cookie {line}")]).await;
@@ -373,7 +373,7 @@ async fn their_secrets_are_rotated_by_a_reload() {
     assert_eq!(read(&later).await, believed);
     assert_eq!(read(&browser).await, forged);
 
-    // Without secrets of their own they have the session's.
+    // Without secrets of their own, guests' cookies use the session's secrets.
     let config = Config::over("memory:").guest_with("/s", WORLDS[0], "");
     reload(config, 4).await;
     assert_eq!(read(&later).await, forged);

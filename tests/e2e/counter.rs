@@ -1,4 +1,4 @@
-//! The classic: a counter per visitor, on every store, through crashes, and what happens to cookies that are not ours.
+//! The classic: a counter per visitor on every store and across crashes, and cookies that are not the host's.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::ChaosProxy;
@@ -11,7 +11,7 @@ fn counter(url: &str) -> Config {
     Config::over(url).guest("/", "counter")
 }
 
-/// Two browsers count apart, and a third request after `/session/delete` starts anew.
+/// Checks that two browsers count separately, and that the count restarts after `/session/delete`.
 async fn counts_per_browser(config: Config) {
     let host = config.start();
     let (anna, bela) = (Browser::new(), Browser::new());
@@ -65,7 +65,7 @@ async fn the_counter_of_the_newer_world_counts_alike() {
     counts_per_browser(Config::over("memory:").guest("/", "counter-service")).await;
 }
 
-/// Kills the host and starts another on the same store and port-independent cookie.
+/// Kills the host, starts another one on the same store, and checks that the cookie is still valid.
 async fn survives_a_kill(config: &Config, restart: impl FnOnce(Host) -> Host) {
     let mut host = config.start();
     let browser = Browser::new();
@@ -107,7 +107,7 @@ async fn deleting_the_session_deletes_its_row() {
     assert_eq!(sqlite_rows(&file), []);
 }
 
-/// Everything that is not exactly a cookie of ours is a stranger's.
+/// Returns variants of one of the host's cookies, none of which the host may accept.
 fn not_ours(cookie: &str) -> Vec<(&'static str, String)> {
     let (name, value) = cookie.split_once('=').expect("name=value");
     let (id, signature) = value.split_once('.').expect("a signed value");

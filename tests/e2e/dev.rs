@@ -1,4 +1,4 @@
-//! `cloakroom dev`: a project whose "sources" are components that its build command copies, or refuses to.
+//! `cloakroom dev` with a project whose "sources" are components. Its build command copies them or fails.
 
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -11,7 +11,7 @@ use reqwest::header::ACCEPT;
 /// Longest time for a build, a compilation and a swap on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// Makes build/app.wasm of src/app.wasm, unless src/error.txt says what is wrong with it.
+/// Copies src/app.wasm to build/app.wasm, or fails with the content of src/error.txt if that file exists.
 const MAKE: &str = "\
 mkdir -p build
 if [ -e src/error.txt ]; then cat src/error.txt >&2; exit 3; fi
@@ -30,11 +30,11 @@ path = \"/{*rest}\"
 guest = \"app\"
 ";
 
-/// A project's folder, before it is served.
+/// The folder of a project that is not yet served.
 struct Project(tempfile::TempDir);
 
 impl Project {
-    /// One whose sources are this component.
+    /// Creates a project with this component as its sources.
     fn of(app: &[u8]) -> Self {
         let project = Self(tempfile::tempdir().unwrap());
         project.write("cloakroom.toml", GUEST.as_bytes());
@@ -43,7 +43,7 @@ impl Project {
         project
     }
 
-    /// One whose guest is built by this command.
+    /// Creates a project whose guest is built by this command.
     fn built_by(command: &str) -> Self {
         let project = Self::of(b"");
         let table = GUEST.replace("sh make.sh", command);
@@ -68,7 +68,7 @@ impl Project {
         command
     }
 
-    /// Serves it; nothing need be built yet when this returns.
+    /// Serves the project. On return the guests may still be unbuilt.
     fn serve(self) -> Host {
         Host::spawn(self.command(&["--listen", "127.0.0.1:0"]), self.0)
     }
@@ -80,12 +80,12 @@ fn write(folder: &std::path::Path, name: &str, bytes: &[u8]) {
     std::fs::write(path, bytes).unwrap();
 }
 
-/// Saves a file of the project that is served.
+/// Saves a file of the served project.
 fn save(host: &Host, name: &str, bytes: impl AsRef<[u8]>) {
     write(host.directory.path(), name, bytes.as_ref());
 }
 
-/// Asks until the answer has this status and these words; returns its text.
+/// Repeats a request until the answer has this status and contains `words`. Returns the answer's text.
 async fn answers(browser: &Browser, host: &Host, path: &str, status: u16, words: &str) -> String {
     let end = Instant::now() + WAIT_MAX;
     loop {
@@ -99,7 +99,7 @@ async fn answers(browser: &Browser, host: &Host, path: &str, status: u16, words:
     }
 }
 
-/// Asks with further header fields; status, fields and text.
+/// Sends a request with one further header field. Returns the status, the fields and the text.
 async fn ask(url: &str, name: &str, value: &str) -> (u16, reqwest::header::HeaderMap, String) {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let answer = client.get(url).header(name, value).send().await.unwrap();
@@ -159,7 +159,7 @@ async fn a_broken_build_is_shown_until_it_is_mended_and_sessions_last() {
         page.contains("<pre>src/app.js:3: a &lt;bracket&gt; is missing</pre>"),
         "{page}"
     );
-    // What the page asks by itself reaches no guest and no line. The lines of what was asked before come first.
+    // Requests that the page itself sends reach no guest and are not logged. First wait for the lines of the earlier requests.
     host.wait_for_log_count(", build-failed", 2).await;
     let lines = host.log_count("GET ");
     let (_, headers, _) = ask(&host.url("/session"), "x-cloakroom-dev", "x").await;
@@ -288,7 +288,7 @@ async fn a_configuration_that_is_refused_is_tried_again_when_it_is_saved_again()
     assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
     save(&host, "src/app.wasm", versions::hello(2));
     answers(&browser, &host, "/", 200, &versions::answer(2)).await;
-    // This save is seen after that build has ended.
+    // This save is noticed after the build of the component has ended.
     save(&host, "cloakroom.toml", GUEST);
     host.wait_for_log("cloakroom.toml  taken over").await;
     assert_eq!(host.log_count("a restart is needed"), 1, "{}", host.log());
@@ -314,7 +314,7 @@ async fn a_command_that_fails_at_first_is_mended_in_the_configuration() {
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
 }
 
-/// Waits until a file holds a process id on a line; returns it.
+/// Waits until a file contains a line with a process id, and returns the id.
 async fn process_id(host: &Host, name: &str) -> String {
     let end = Instant::now() + WAIT_MAX;
     loop {
@@ -327,7 +327,7 @@ async fn process_id(host: &Host, name: &str) -> String {
     }
 }
 
-/// Waits until a process is gone, or is dead and nobody has asked for it yet.
+/// Waits until a process is gone or is a zombie that has not been waited for yet.
 async fn gone(id: &str) {
     let end = Instant::now() + Duration::from_secs(10);
     let stat = || std::fs::read_to_string(format!("/proc/{id}/stat"));

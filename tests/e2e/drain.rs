@@ -1,4 +1,4 @@
-//! A host that is told to stop while it is busy: no client sees an error, and what was answered is kept.
+//! A host that is stopped while it is busy: no client sees an error, and every answered commit is kept.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,13 +13,13 @@ use crate::sqlite_rows;
 
 const CLIENTS: usize = 16;
 
-/// One answer: whether it tells the client to go, and its text.
+/// One answer: its text, and whether it asks the client to close the connection.
 struct Answer {
     is_last: bool,
     text: String,
 }
 
-/// One request on a connection that is kept, with nothing that would try it again.
+/// Sends one request on an open connection, without any retry.
 async fn ask(link: &mut BufReader<TcpStream>, cookie: &str) -> Answer {
     let request = format!("GET /session HTTP/1.1\r\nhost: x\r\ncookie: {cookie}\r\n\r\n");
     link.write_all(request.as_bytes()).await.unwrap();
@@ -45,7 +45,7 @@ async fn ask(link: &mut BufReader<TcpStream>, cookie: &str) -> Answer {
     }
 }
 
-/// Counts visits over one connection until it is told to go; says the last count.
+/// Counts visits over one connection until an answer asks to close it. Returns the last count.
 async fn visit_until_the_end(address: SocketAddr, cookie: String) -> u64 {
     let mut link = BufReader::new(TcpStream::connect(address).await.unwrap());
     loop {

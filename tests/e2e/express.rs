@@ -1,4 +1,4 @@
-//! Beside a live Express app on one table: one id, one row, one cookie, and every byte that we did not touch.
+//! A host and a live Express app on one table: they share ids, rows and cookies, and the host preserves every byte that it did not change.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::express::Express;
@@ -8,7 +8,7 @@ use serde_json::json;
 
 use crate::{run_script, script};
 
-/// Both apps over one database, with the classic's options: name, secret, a maximum age.
+/// Starts both apps over one database, with the classic's options: name, secret, a maximum age.
 async fn neighbours() -> (Database, Express, Host) {
     let database = Mariadb::shared().await.fresh_database().await;
     let express = Express::start(
@@ -27,7 +27,7 @@ fn cloakroom(database: &Database) -> Config {
         .guest("/session", "counter")
 }
 
-/// Gives what one side set to the other: cookies belong to a host name, and tests run on ports.
+/// Returns the cookie of an answer for use at the other app: cookies belong to a host name, and the test uses ports.
 fn cookie_pair(answer: &cloakroom_tests::browser::Answer) -> Option<String> {
     let cookie = answer.set_cookies().first().copied()?.to_owned();
     cookie.split(';').next().map(str::to_owned)
@@ -80,7 +80,7 @@ async fn sessions_begun_by_either_are_known_to_the_other() {
     );
 }
 
-/// Values that a JSON library may well change: raw text of a row that no library of ours may touch.
+/// Values that a JSON library may alter. The host must keep the raw text of such a row.
 const ODD: &str = r#""z":"😆","lone":"a\ud83dz","big":1e400,"exact":9007199254740993,"float":1.0,"a":{"b":[1,2],"a":0}"#;
 
 async fn with_odd_row(database: &Database, express: &Express) -> (Browser, String) {
@@ -191,7 +191,7 @@ async fn rotated_secrets_work_in_both() {
     assert_eq!(browser.get(&host.url("/session")).await.text, "2번 접속");
     assert_eq!(browser.get(&rotated.url("/session")).await.text, "3번 접속");
 
-    // A session that we begin is signed with the first secret, which the rotated app knows and the old one does not.
+    // A session created by the host is signed with the first secret, which the rotated app knows and the old one does not.
     let later = Browser::new();
     later.get(&host.url("/session")).await;
     assert_eq!(later.get(&rotated.url("/session")).await.text, "2번 접속");

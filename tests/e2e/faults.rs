@@ -1,4 +1,4 @@
-//! Faults of `host/docs/src/faults.md` that no other subject's file holds: each test names its number.
+//! Faults of `host/docs/src/faults.md` that are not tested with another subject. Each test names the number of its fault.
 
 mod database;
 mod disk;
@@ -17,7 +17,7 @@ fn scripted(url: &str) -> Config {
     Config::over(url).guest("/s", "fixture-session")
 }
 
-/// The number that a script's only line answered.
+/// Returns the number that the only line of a script answered.
 fn number(text: &str) -> u64 {
     text.trim()
         .parse()

@@ -1,4 +1,5 @@
-//! Files that are not what their path promises: pipes, devices, files that others may write. The host says so and waits for none.
+//! Paths that do not name the expected regular file: pipes, devices, files writable by others. The host reports them and never blocks on
+//! one.
 
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -21,7 +22,7 @@ fn secret(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// The exit code of a command that has to end by itself, and what it said.
+/// Runs a command that must end by itself. Returns its exit code and output.
 fn run(folder: &Path, words: &[&str]) -> (Option<i32>, String) {
     let mut child = Command::new(binary())
         .args(words)
@@ -101,7 +102,7 @@ fn a_pipe_or_a_device_in_the_place_of_a_file_is_named_and_nobody_waits() {
             assert_eq!(code, Some(2), "{words:?}: {said}");
             let is_named = ["is not a file", "is not the path of a file", kind];
             let is_named = is_named.iter().any(|words| said.contains(words));
-            // The embedded store goes by the true name of its file.
+            // The embedded store reports the canonical path of its file.
             let is_whose = said.contains(odd) || said.contains("/dev/zero");
             assert!(is_named && is_whose, "{words:?}: {said}");
         }

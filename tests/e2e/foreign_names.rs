@@ -1,5 +1,5 @@
-//! Names that others give: those inside a component, methods, paths. Whatever they hold, no line of any command's output drives
-//! a terminal, and none is forged.
+//! Names from untrusted sources: inside a component, in methods, in paths. Whatever characters they contain, no line of any command's
+//! output controls a terminal, and no output line can be forged.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, SECRET, binary, component};
 
-/// One of each kind of character that no line may hold.
+/// One of each kind of character that no output line may contain.
 const HARMFUL: &str = "\u{0}\u{7}\u{8}\u{b}\r\u{1b}[2J\u{7f}\u{80}\u{85}\u{9b}31m\u{ad}\u{200b}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\
                        \u{2066}\u{2069}\u{feff}\nFORGED 200 a line of its own";
 
@@ -41,7 +41,7 @@ fn section(id: u8, content: &[u8]) -> Vec<u8> {
     [vec![id], leb(content.len()), content.to_vec()].concat()
 }
 
-/// A component that works, made by tools of these names.
+/// Returns a working component whose metadata names tools with this name.
 fn made_by(name: &str) -> Vec<u8> {
     let field = |field: &str| [text(field), vec![1], text(name), text(name)].concat();
     let fields = [vec![3], field("language"), field("sdk"), field(name)].concat();
@@ -50,16 +50,16 @@ fn made_by(name: &str) -> Vec<u8> {
     [hello, producers].concat()
 }
 
-/// A component that works but for an import of this name.
+/// Returns a component that works except for an import of this name.
 fn importing(name: &str) -> Vec<u8> {
-    // A type, `(func)`, behind all others; its index does not matter where the name is refused.
+    // A type, `(func)`, after all others. Its index does not matter where the name is refused.
     let types = section(7, &[1, 0x40, 0, 1, 0]);
     let import = section(10, &[vec![1, 0], text(name), vec![1, 0]].concat());
     let hello = std::fs::read(component("fixture-hello")).unwrap();
     [&hello[..8], &types, &import, &hello[8..]].concat()
 }
 
-/// Components whose names hold harm, each in another place.
+/// Writes components with harmful names, each in a different place.
 fn components(folder: &Path) -> Vec<PathBuf> {
     let imported = format!("evil:evil/{HARMFUL}");
     let named = [
@@ -75,7 +75,7 @@ fn components(folder: &Path) -> Vec<PathBuf> {
         path
     };
     let mut paths: Vec<_> = named.into_iter().map(write).collect();
-    // And one whose file is named so.
+    // A component whose file has a harmful name.
     let odd = folder.join(HARMFUL.replace('\0', ""));
     std::fs::copy(&paths[0], &odd).unwrap();
     paths.push(odd);

@@ -1,5 +1,5 @@
-//! What a guest is granted, one test for each: that it lets through, that it stops, and that a denial is an error in the guest, a
-//! number in the metrics and an explained line in the log.
+//! The grants of a guest, one test for each. A grant permits its calls, and without it they are denied. A denial is an error in the guest,
+//! a count in the metrics and a line in the log that explains it.
 
 use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
@@ -8,10 +8,10 @@ use serde_json::json;
 
 use crate::{id_of, script};
 
-/// One guest for each world, scripted.
+/// A scriptable guest for each world.
 const WORLDS: [&str; 2] = ["fixture-session", "fixture-session-service"];
 
-/// A host whose guest, routed at `/s`, has these keys; another one at `/all` may do everything.
+/// Starts a host with these keys for the guest at `/s`. The guest at `/all` has full access to sessions.
 fn host(component: &str, keys: &str) -> Host {
     Config::over("memory:")
         .guest_with("/s", component, keys)
@@ -20,13 +20,13 @@ fn host(component: &str, keys: &str) -> Host {
         .start()
 }
 
-/// Gives the browser a session with these entries.
+/// Creates a session with these entries for the browser.
 async fn remember(browser: &Browser, host: &Host, lines: &[&str]) {
     let answer = browser.post(&host.url("/all"), lines.join("\n")).await;
     assert_eq!(answer.text, "ok\n".repeat(lines.len()));
 }
 
-/// How many calls of the guest at `/s` were denied for want of this grant.
+/// Returns the number of calls of the guest at `/s` that were denied because this grant is missing.
 async fn denials(host: &Host, component: &str, grant: &str) -> f64 {
     let series =
         format!("cloakroom_guest_denials_total{{grant=\"{grant}\",guest=\"{component}0\"}}");
@@ -34,7 +34,7 @@ async fn denials(host: &Host, component: &str, grant: &str) -> f64 {
     told.unwrap_or_else(|| panic!("no series {series}"))
 }
 
-/// The log's lines about denials.
+/// Returns the log lines about denials.
 fn told(host: &Host) -> Vec<String> {
     let log = host.log();
     let lines = log
@@ -43,7 +43,7 @@ fn told(host: &Host) -> Vec<String> {
     lines.map(str::to_owned).collect()
 }
 
-/// Asserts that so many calls were denied, and that the one line about it says the guest, the request and what helps.
+/// Asserts that this many calls were denied, and that the one log line about them names the guest, the request and the remedy.
 async fn assert_denied(host: &Host, component: &str, grant: &str, calls: f64, remedy: &str) {
     assert_eq!(denials(host, component, grant).await, calls, "{component}");
     let of_grant = format!("grant=\"{grant}\"");

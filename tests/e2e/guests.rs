@@ -1,4 +1,4 @@
-//! What guests may do to a host: every fixture gets its status, the next request is fine, and memory stays where it was.
+//! Harmful behavior of guests: every fixture causes the right status, the next request succeeds, and memory does not grow.
 
 use std::time::{Duration, Instant};
 
@@ -170,7 +170,7 @@ async fn a_request_body_streams_back_and_too_much_of_it_is_413() {
         );
         let chunks = (0..40).map(|_| Ok::<_, std::io::Error>(vec![b'x'; 64 << 10]));
         let chunked = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
-        // The host may answer and close before the client has sent everything; then the answer may be lost on the way.
+        // The host may answer and close before the client has sent everything. The client then may not receive the answer.
         if let Ok(answer) = browser
             .try_send(Method::POST, &host.url("/drain"), chunked)
             .await
@@ -317,8 +317,8 @@ limits = { deadline = "20ms", memory = "16MiB", request_body = "64KiB", instance
             }
         }
     };
-    // One reading varies by several MiB with the slots that the last requests had. Between the greatest early and the smallest late
-    // reading lie at least 7,000 requests.
+    // A single reading varies by several MiB with the memory slots that the last requests used. At least 7,000 requests lie between the
+    // largest early and the smallest late reading.
     let three_readings = async || {
         let mut readings = [0; 3];
         for reading in &mut readings {

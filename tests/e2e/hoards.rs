@@ -1,13 +1,13 @@
-//! Guests that make the host keep bytes for them: the memory limit bounds all of it, and it is given back.
+//! Guests that make the host hold bytes for them: the memory limit bounds all of these bytes, and they are freed.
 
 use std::time::{Duration, Instant};
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 
-/// What each is asked for, far beyond the limit of 16 MiB, and what the answer is.
+/// The requests, each for far more than the limit of 16 MiB, and the expected status.
 ///
-/// Where the host keeps nothing for the guest the answer is 200; so it is where the host drops what passes the limit.
+/// The status is 200 where the host holds nothing for the guest, and where the host drops everything beyond the limit.
 const HOARDS_02: [(&str, u16); 15] = [
     ("/hoard-fields?4000", 500),
     ("/hoard-entries?4000", 500),
@@ -36,9 +36,9 @@ const HOARDS_03: [(&str, u16); 9] = [
     ("/hoard-responses?1000", 500),
     ("/hoard-methods?1000", 500),
 ];
-/// The guest's limit, and as much again for what the host itself needs to serve a request.
+/// The guest's limit, and twice as much for the host's own memory to serve a request.
 const PEAK_KIB_MAX: u64 = 48 << 10;
-/// What the host may keep once its guests are quiet.
+/// The memory that the host may keep once its guests are idle.
 const REST_KIB_MAX: u64 = 64 << 10;
 
 async fn hoard(component: &str, hoards: &[(&str, u16)]) {
@@ -71,7 +71,7 @@ async fn hoard(component: &str, hoards: &[(&str, u16)]) {
     );
 }
 
-/// The host's resident memory once it is at most `wanted`, or after a time far beyond what it should need.
+/// Returns the host's resident memory once it is at most `wanted`, or after a time far beyond the expected one.
 async fn rest(host: &Host, wanted: u64) -> u64 {
     let end = Instant::now() + Duration::from_secs(60);
     loop {
@@ -110,7 +110,7 @@ async fn random_bytes_come_in_calls_of_64_kib() {
             );
         }
     }
-    // WASI 0.3 lets the host give fewer than were asked for; 0.2 does not.
+    // In WASI 0.3 the host may return fewer bytes than requested; in 0.2 it may not.
     let answer = browser.get(&host.url("/old/random?65537")).await;
     assert_eq!(answer.status, 500);
     host.wait_for_log("requested len 65537 exceeds limit 65536")

@@ -1,4 +1,4 @@
-//! `cloakroom store copy` and `cloakroom store check`: a move from the embedded store to MariaDB while a host serves, and back.
+//! `cloakroom store copy` and `cloakroom store check`: a copy from the embedded store to MariaDB while a host serves, and back.
 
 mod check;
 mod deletions;
@@ -13,7 +13,7 @@ use mysql_async::prelude::Queryable as _;
 
 use crate::{script, sqlite_rows};
 
-/// Runs `cloakroom store` with the database's password in a variable; its exit code and all that it said.
+/// Runs `cloakroom store` with the database's password in a variable. Returns its exit code and all of its output.
 fn store(words: &[&str], password: &str) -> (Option<i32>, String) {
     let output = Command::new(binary())
         .arg("store")
@@ -38,7 +38,7 @@ fn file_of(host: &Host) -> PathBuf {
     host.directory.path().join("sessions.sqlite")
 }
 
-/// Copies a file to a database.
+/// Copies an embedded store to a database.
 fn copy(file: &Path, database: &Database, is_final: bool) -> (Option<i32>, String) {
     let from = format!("sqlite:{}", file.display());
     let to = url_of(database);
@@ -54,7 +54,7 @@ async fn visitor(host: &Host, n: usize) -> Browser {
     browser
 }
 
-/// A browser with the cookie that this one has now, whatever becomes of that one's.
+/// Returns a browser with the current cookie of this one, unaffected by later changes of that cookie.
 fn twin(browser: &Browser, host: &Host) -> Browser {
     let url = host.url("/");
     let cookie = browser.cookies(&url).expect("the visitor has a cookie");
@@ -69,8 +69,8 @@ async fn ids(mariadb: &Mariadb, database: &Database) -> Vec<String> {
     mariadb.admin().await.query(select).await.unwrap()
 }
 
-/// Fault 38: a host serves from the embedded store while its sessions are copied to MariaDB. Each cookie stays valid, a logout that
-/// was made during the copy does not come back, and a second run writes nothing.
+/// Fault 38: a host serves from the embedded store while its sessions are copied to MariaDB. Each cookie stays valid, a session that logged
+/// out during the copy does not come back, and a second run writes nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_move_to_mysql_under_a_serving_host_keeps_cookies_and_logouts() {
     let mariadb = Mariadb::shared().await;

@@ -1,4 +1,4 @@
-//! `cloakroom inspect`: what it says of real components, of what is none, and of a configuration's grants.
+//! The reports of `cloakroom inspect` on real components, on files that are not components, and on a configuration's grants.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -8,7 +8,7 @@ use cloakroom_tests::host::{binary, component};
 fn inspect(folder: &Path, file: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(binary());
     let command = command.arg("inspect").arg(file).args(words);
-    // What is set where the tests run is not meant.
+    // The report must not depend on variables that are set where the tests run.
     command.env("TOKEN", "hunter2").current_dir(folder);
     command.output().unwrap()
 }

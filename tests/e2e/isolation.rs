@@ -1,6 +1,7 @@
-//! An instance begins as its component says, whatever an earlier one has left and wherever the kernel has put it meanwhile.
+//! An instance starts in the state that its component defines, whatever an earlier instance has left, even in memory that the kernel has
+//! swapped out meanwhile.
 //!
-//! wasmtime 48 did not reset pages that were swapped out while their instance lived.
+//! wasmtime 48 did not reset pages that were swapped out during the lifetime of their instance.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use cloakroom_tests::swap::{Swap, page_out};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// Both worlds, and what of the guest differs between them.
+/// Both worlds, and the part of the guest that differs between them.
 const WORLDS: [(&str, &str); 2] = [
     ("wasi02", include_str!("isolation/wasi02.wat")),
     ("wasi03", include_str!("isolation/wasi03.wat")),
@@ -28,21 +29,21 @@ world wasi03 {
     export wasi:http/handler@0.3.0;
 }";
 
-/// What a guest answers that finds nothing but its own initial contents.
+/// The answer of a guest that finds only its own initial contents.
 const CLEAN: u16 = 200;
-/// What a guest answers that finds a spoiled memory, a spoiled table and spoiled globals.
+/// The answer of a guest that finds a spoiled memory, a spoiled table and spoiled globals.
 const ALL_SPOILED: u16 = 270;
-/// Instances that are spoiled at once.
+/// The number of concurrent spoiled instances.
 const SPOILERS: usize = 4;
-/// What each of them writes to: every other page of 8 MiB less 64 KiB.
+/// The memory that each of them writes to: every other page of 8 MiB less 64 KiB.
 const SPOILED_KIB: u64 = 4064;
-/// Instances that look for it, so many at a time that each slot of a spoiler is used again and again.
+/// The number of instances that look for traces. They are concurrent enough to use each slot of a spoiler many times.
 const LOOKS: usize = 1000;
 const LOOKS_AT_ONCE: usize = 8;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_instance_finds_what_an_earlier_one_left_in_swapped_memory_tables_and_globals() {
-    // Dropped last, when no host is in it any more.
+    // Dropped last, when no memory of a host is swapped any more.
     let swap = Swap::on();
     let folder = tempfile::tempdir().unwrap();
     for (world, text) in WORLDS {
@@ -85,7 +86,7 @@ fn component(world: &str, text: &str) -> Vec<u8> {
     encoder.module(&module).unwrap().encode().unwrap()
 }
 
-/// An instance that serves again holds what it was spoiled with: so the guest can find it in all three places.
+/// Checks that the guest detects all three kinds of traces. A reused instance still contains them.
 async fn find_in_a_reused_instance(host: &Host, world: &str) {
     let browser = Browser::new();
     let look = async |path| browser.get(&host.url(path)).await.status;
@@ -99,12 +100,12 @@ async fn find_in_a_reused_instance(host: &Host, world: &str) {
 
 /// Spoils instances and pages the host out while they live.
 async fn spoil_and_page_out(host: &Host, world: &str) {
-    // What is not theirs is out before, so that what comes on top is.
+    // Page out all other memory first, so that any further swapped memory belongs to the instances.
     page_out(host.id()).unwrap();
     let before = host.swapped_kib();
     let wanted = before + SPOILERS as u64 * SPOILED_KIB * 3 / 4;
     let mut swapped = before;
-    // A busy machine needs more time: then they live longer the next time.
+    // On a busy machine the spoilers must live longer.
     for milliseconds in [2_000, 8_000, 30_000, 100_000] {
         let spoilers = spoil(host, milliseconds);
         tokio::pin!(spoilers);
@@ -125,7 +126,7 @@ async fn spoil_and_page_out(host: &Host, world: &str) {
     panic!("{world}: only {swapped} KiB were swapped out, {before} before: {wanted} were wanted");
 }
 
-/// Spoils instances that live for so long, at once; what each of them found before.
+/// Spoils concurrent instances that live for this time. Returns the answers, which say what each one found before.
 async fn spoil(host: &Host, milliseconds: u32) -> Vec<u16> {
     let url = host.url(&format!("/fresh/spoil{milliseconds}"));
     let spoilers = (0..SPOILERS).map(async |_| Browser::new().get(&url).await.status);

@@ -1,4 +1,4 @@
-//! Guests in JavaScript: what an Express developer relies on, on both engines, and what `req.session` never loses.
+//! Guests in JavaScript on both engines: the features that Express developers rely on, and the data that `req.session` never loses.
 
 mod handlers;
 
@@ -16,7 +16,7 @@ fn script(component: &str) -> Host {
     Config::over("memory:").guest("/", component).start()
 }
 
-/// A visitor whose session holds `data`.
+/// Returns a visitor whose session contains `data`.
 async fn visitor(host: &Host, data: Value) -> Browser {
     let browser = Browser::new();
     let answer = send_json(&browser, Method::PUT, &host.url("/all"), &data).await;
@@ -98,7 +98,7 @@ async fn a_change_after_the_answer_throws_and_changes_nothing() {
         ] {
             let before = host.log_count(said);
             assert_eq!(text(&anna, &host, path).await, "sent", "{component} {path}");
-            // StarlingMonkey ends with the answer: what a handler awaits after it is never reached.
+            // StarlingMonkey stops the handler when the answer ends, so code after an `await` does not run.
             if !(path == "/late/async" && component.ends_with("starlingmonkey")) {
                 host.wait_for_log_count(said, before + 1).await;
             }
@@ -146,7 +146,7 @@ async fn an_integer_that_a_number_cannot_hold_is_refused_in_both_directions() {
             "{age}"
         );
 
-        // What it does not touch keeps its bytes.
+        // Values that the handler does not change keep their bytes.
         assert_eq!(text(&anna, &host, "/big/other").await, "ok");
         let kept = crate::script(&anna, &host, &["get big", "get n", "get f", "get other"]).await;
         assert_eq!(

@@ -1,7 +1,7 @@
-//! One suite for the counter in every language and on every store: identical in behaviour, whoever wrote it.
+//! One suite for the counter in every language and on every store: all counters behave identically.
 //!
-//! A counter answers `GET /session` with how often this visitor came, keeps the number under `num`, and ends the session at
-//! `/session/delete`. It reads and writes in two calls, so requests that meet have to run again.
+//! A counter answers `GET /session` with the number of this visitor's visits, stores the number under `num`, and ends the session at
+//! `/session/delete`. It reads and writes in two calls, so concurrent requests must run again.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use reqwest::Method;
 
 use crate::sqlite_rows;
 
-/// Clients of one session that meet, and the requests of each.
+/// The number of concurrent clients of one session, and the requests of each.
 const CLIENTS: usize = 8;
 const REQUESTS_EACH: usize = 12;
 
-/// Where a counter keeps its sessions.
+/// The store of a counter's sessions.
 #[derive(Clone, Copy)]
 enum Store {
     Memory,
@@ -24,7 +24,7 @@ enum Store {
     Mysql,
 }
 
-/// The whole suite, for one counter on one store.
+/// Runs the whole suite for one counter on one store.
 async fn counts_like_every_other(component: &str, store: Store) {
     let url = match store {
         Store::Memory => "memory:".to_owned(),
@@ -38,7 +38,7 @@ async fn counts_like_every_other(component: &str, store: Store) {
     a_head_request_counts(&host).await;
     let number = match store {
         Store::Memory | Store::Sqlite => parallel_requests_lose_nothing([&host, &host]).await,
-        // Two hosts meet in the rows themselves.
+        // Two hosts contend for the rows in the database.
         Store::Mysql => parallel_requests_lose_nothing([&host, &config.start()]).await,
     };
     if let Store::Sqlite = store {
@@ -89,7 +89,7 @@ async fn a_head_request_counts(host: &Host) {
     assert_eq!(anna.get(&host.url("/session")).await.text, "3번 접속");
 }
 
-/// Each number is answered once. Returns the last one.
+/// Checks that each number is answered once. Returns the last one.
 async fn parallel_requests_lose_nothing(hosts: [&Host; 2]) -> usize {
     let first = Browser::new();
     first.get(&hosts[0].url("/session")).await;
@@ -115,7 +115,7 @@ async fn parallel_requests_lose_nothing(hosts: [&Host; 2]) -> usize {
     last
 }
 
-/// A test for a counter on each store.
+/// Defines a test for a counter on each store.
 macro_rules! counters {
     ($($name:ident: $component:literal,)*) => {$(
         mod $name {

@@ -1,4 +1,4 @@
-//! The nine laws of the request path, a test each that fails without it.
+//! The nine laws of the request path. Each has a test that fails without it.
 
 mod secrecy;
 
@@ -18,19 +18,19 @@ fn scripted(url: &str) -> Config {
     Config::over(url).guest("/s", "fixture-session")
 }
 
-/// A store of each kind.
+/// Returns the URL of one store of each kind.
 async fn stores() -> [String; 3] {
     let database = Mariadb::shared().await.fresh_database().await;
     ["memory:", "sqlite:sessions.sqlite", &database.url].map(str::to_owned)
 }
 
-/// A visitor with the same cookie and a jar of its own.
+/// Returns a visitor with the same cookie and a separate jar.
 fn double(browser: &Browser, host: &Host) -> Browser {
     let cookie = browser.cookies(&host.url("/")).unwrap();
     Browser::with_cookie(&host.url("/"), &cookie)
 }
 
-/// Law 1: nothing of a response leaves before its session is durably committed.
+/// Law 1: no byte of a response leaves before its session is durably committed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_leaves_before_the_commit() {
     let database = Mariadb::shared().await.fresh_database().await;
@@ -45,7 +45,7 @@ async fn nothing_leaves_before_the_commit() {
         ("UPDATE", &cookie, "set n 3"),
         ("UPDATE", &cookie, streamed),
     ] {
-        // The guest is done at once; its head, body and cookie are ready; only the commit is missing.
+        // The guest is finished at once. Its head, body and cookie are ready, and only the commit is missing.
         proxy.disturb(Disturbance {
             loss: Loss::Late(Duration::from_millis(1500)),
             prefix: statement.into(),
@@ -70,7 +70,7 @@ fn request(cookie: &str, body: &str) -> String {
     )
 }
 
-/// Law 2: a trap commits nothing but what the guest saved; a 5xx that the guest returns commits like any answer.
+/// Law 2: a trap commits only the changes that the guest saved. A 5xx that the guest returns commits like any other answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trap_commits_only_what_was_saved() {
     let host = scripted("sqlite:sessions.sqlite").start();
@@ -108,7 +108,7 @@ async fn the_cookie_of_a_saved_session_goes_out_with_a_500() {
     assert_eq!(script(&browser, &host, &["get a"]).await, ["1"]);
 }
 
-/// Law 3: a session that was destroyed is never written back.
+/// Law 3: a destroyed session is never written back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_destroyed_session_is_not_written_back() {
     for store in stores().await {
@@ -127,7 +127,7 @@ async fn a_destroyed_session_is_not_written_back() {
     }
 }
 
-/// Law 3: nor is one that expired, by a commit or by a touch.
+/// Law 3: an expired session is never written back, neither by a commit nor by a touch.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_expired_session_is_not_written_back() {
     let host = scripted("sqlite:sessions.sqlite").start();
@@ -149,7 +149,7 @@ async fn an_expired_session_is_not_written_back() {
     ends_under_a_guest(&host, in_mysql).await;
 }
 
-/// `expire` puts the end of every row into the past while a guest is at work on it.
+/// Runs guests while `expire` sets the expiry of every row to the past.
 async fn ends_under_a_guest(host: &Host, expire: impl AsyncFn()) {
     let expire = async || {
         tokio::time::sleep(Duration::from_millis(300)).await;
@@ -163,7 +163,7 @@ async fn ends_under_a_guest(host: &Host, expire: impl AsyncFn()) {
         let (slow, ()) = join(run_script(&slow, host, &lines), expire()).await;
         if last == "touch" {
             assert_eq!(slow.text, "1\nok\nok\n");
-            // A touch is not waited for.
+            // The answer does not wait for a touch.
             tokio::time::sleep(Duration::from_millis(300)).await;
         } else {
             is_detached(&slow);
@@ -172,7 +172,7 @@ async fn ends_under_a_guest(host: &Host, expire: impl AsyncFn()) {
     }
 }
 
-/// The guest was run again without a session: nothing is kept, and the browser's cookie is left alone.
+/// Asserts that the guest ran again without a session: nothing is stored, and the browser keeps its cookie.
 fn is_detached(answer: &Answer) {
     assert_eq!(
         (answer.status, answer.text.as_str()),
@@ -214,7 +214,7 @@ async fn a_client_that_hangs_up_does_not_undo_its_request() {
     }
 }
 
-/// Law 6: a guest sees no cookie of ours and cannot set one.
+/// Law 6: a guest never sees the host's cookie and cannot set it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_neither_sees_nor_sets_our_cookie() {
     for component in ["fixture-faults", "fixture-faults-service"] {
@@ -237,7 +237,7 @@ async fn a_guest_neither_sees_nor_sets_our_cookie() {
     }
 }
 
-/// Law 7: without `session` no store access; without a valid cookie and without a write none either.
+/// Law 7: there is no store access without the grant `session`, nor without a valid cookie unless the guest writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_need_no_session_cost_no_store_access() {
     let database = Mariadb::shared().await.fresh_database().await;
@@ -250,7 +250,7 @@ async fn requests_that_need_no_session_cost_no_store_access() {
     let browser = Browser::new();
     script(&browser, &host, &["set a 1"]).await;
     let forged = format!("connect.sid=s%3A{}.forged", id_of(&browser, &host));
-    // Late by nothing: each statement is counted and goes on its way.
+    // A delay of zero: each statement is counted and forwarded.
     proxy.disturb(Disturbance {
         loss: Loss::Late(Duration::ZERO),
         prefix: String::new(),
@@ -275,14 +275,14 @@ async fn requests_that_need_no_session_cost_no_store_access() {
             assert!(answer.set_cookies().is_empty());
         }
         if !is_store_down {
-            // A visit that needs one is behind whatever those sent.
+            // A request that needs the store runs after any statement of the earlier requests.
             assert_eq!(script(&browser, &host, &["get a"]).await, ["1"]);
             assert_eq!(proxy.losses(), 1, "its own statement is the only one");
         }
     }
 }
 
-/// Law 8: store down: 503 for a valid cookie with a session call, never an anonymous session.
+/// Law 8: while the store is down, a session call with a valid cookie leads to a 503, never to an anonymous session.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_store_out_of_reach_is_never_an_anonymous_session() {
     let database = Mariadb::shared().await.fresh_database().await;
@@ -300,7 +300,7 @@ async fn a_store_out_of_reach_is_never_an_anonymous_session() {
         200,
         "no session call, no refusal"
     );
-    // It goes away under a guest, which is told so and makes of it what it likes.
+    // The store fails while a guest runs. The guest receives the error and handles it in different ways.
     for lines in [
         ["get a", "sleep 300", "reload", "status 200"],
         ["get a", "sleep 300", "save", "status 200"],

@@ -1,4 +1,4 @@
-//! Every limit of a guest, one test each: what passes it gets its answer, and the next request is fine.
+//! Every limit of a guest, one test each: a request that exceeds it receives its answer, and the next request succeeds.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::{run_script, script};
 
-/// A host with one guest under these limits.
+/// Starts a host with one guest under these limits.
 fn limited(component: &str, limits: &str) -> Host {
     limited_with(component, limits, "")
 }
@@ -88,7 +88,7 @@ async fn at_its_number_of_instances_a_guest_s_requests_wait_and_then_get_503() {
             (503, Some("1"))
         );
     }
-    // What waits no longer than it may is served.
+    // Requests that wait no longer than the limit are served.
     let answers = join_all((0..4).map(|_| get(&host, "/s/sleep?100"))).await;
     assert!(answers.iter().all(|a| a.status == 200), "{answers:?}");
 }
@@ -98,7 +98,7 @@ async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
     let limits = "deadline = \"60s\", instances = 1, waiting = 0";
     let host = limited("fixture-faults", limits);
     let (busy, url) = (host.url("/s/sleep?60000"), host.url("/s/"));
-    // The loop below takes the instance now and then before the holder has it.
+    // The loop below sometimes takes the instance before the holder has it.
     let holder = tokio::spawn(async move {
         let visitor = Browser::new();
         while status_of(&visitor, &busy).await == Some(503) {}
@@ -113,7 +113,7 @@ async fn a_thousand_requests_that_find_no_instance_are_one_warning() {
         let answers = join_all((0..50).map(|_| browser.get(&url))).await;
         assert!(answers.iter().all(|a| a.status == 503), "{answers:?}");
     }
-    // Each has its access line.
+    // Each request has its line in the access log.
     host.wait_for_log_count("status=503", 1001).await;
     let warnings = host.log_count("a guest gave no answer");
     assert_eq!(warnings, 1, "{}", host.log());
@@ -325,7 +325,7 @@ async fn a_host_with_few_file_descriptors_serves_beside_a_crowd() {
         crowd.iter().all(Result::is_ok),
         "the system's queue has room"
     );
-    // Connections without a request give way: no descriptor is missing.
+    // The host closes connections without a request, so it does not run out of descriptors.
     assert_eq!(status(&host, "/s/").await, 200);
     assert_eq!(host.log_count("accepting a connection failed"), 0);
     drop(crowd);

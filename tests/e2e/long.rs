@@ -1,4 +1,4 @@
-//! Tests that take their time: `make test` leaves them out by their name (`long::`), `make test-long` runs them.
+//! Slow tests: `make test` skips them by their name (`long::`), and `make test-long` runs them.
 
 pub(crate) mod herd;
 pub(crate) mod power;

@@ -1,6 +1,6 @@
-//! End to end: the real binary, real guests, real stores, real clients.
+//! End-to-end tests with the real binary, real guests, real stores and real clients.
 //!
-//! One file per subject. What they share is here and in the package's library; what a guest does is in `guests/fixtures`.
+//! One file per subject. Shared parts are here and in the package's library. The guests' behavior is defined in `guests/fixtures`.
 
 #![expect(
     clippy::unwrap_used,
@@ -73,7 +73,7 @@ async fn run_script(browser: &Browser, host: &Host, lines: &[&str]) -> Answer {
     browser.post(&host.url("/s"), lines.join("\n")).await
 }
 
-/// The rows of an embedded store, as another process sees them: id, expiry, data.
+/// Returns the rows of an embedded store as another process sees them: id, expiry, data.
 fn sqlite_rows(path: &std::path::Path) -> Vec<(String, i64, String)> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
     let connection =
@@ -87,7 +87,7 @@ fn sqlite_rows(path: &std::path::Path) -> Vec<(String, i64, String)> {
         .collect()
 }
 
-/// The id inside a cookie that a browser holds.
+/// Returns the id in a browser's cookie.
 fn id_of(browser: &Browser, host: &Host) -> String {
     let cookies = browser
         .cookies(&host.url("/"))

@@ -1,4 +1,4 @@
-//! The MySQL store on real MariaDB servers: the contract of all stores, and what is MySQL's own.
+//! The MySQL store on real MariaDB servers: the contract of all stores, and the features specific to MySQL.
 
 mod collation;
 mod contract;
@@ -16,10 +16,10 @@ use cloakroom::store::{Change, Commit, RowVersion, SessionStore, StoreErrorKind,
 use cloakroom_tests::mariadb::Database;
 use secrecy::SecretString;
 
-/// The time at which these tests read and write, in seconds since the epoch.
+/// The current time in these tests' calls, in seconds since the epoch.
 pub(crate) const NOW_S: i64 = 1_800_000_000;
 
-/// Options for the one server that a test's URL names.
+/// Returns options for the one server in a test's URL.
 pub(crate) fn options(url: &str) -> Options {
     let url = mysql_async::Opts::from_url(url).unwrap();
     let host = Host {
@@ -32,7 +32,7 @@ pub(crate) fn options(url: &str) -> Options {
     options
 }
 
-/// Options for a list of servers on these ports of 127.0.0.1.
+/// Returns options for a list of servers on these ports of 127.0.0.1.
 fn with_hosts(database: &Database, ports: &[u16]) -> Options {
     let mut options = options(&database.url);
     options.hosts = (ports.iter())
@@ -85,7 +85,7 @@ async fn load(store: &dyn SessionStore, id: &SessionId) -> Option<SessionRecord>
     rows.unwrap().remove(0)
 }
 
-/// Creates a row and gives its id and what the store reads back.
+/// Creates a row. Returns its id and the record that the store reads back.
 async fn created(store: &dyn SessionStore, data: &str) -> (SessionId, SessionRecord) {
     let id = SessionId::generate();
     let verdict = commit(store, &id, Change::Create(record(data))).await;

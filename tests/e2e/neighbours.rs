@@ -1,4 +1,4 @@
-//! Noisy neighbours: what guests that take all they can leave to the others.
+//! Noisy neighbors: the share of the processor that other guests get next to guests that use all they can.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -7,13 +7,13 @@ use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use futures_util::future::{join, join_all};
 
-/// Endless loops at once.
+/// The number of concurrent endless loops.
 const LOOPS: usize = 100;
-/// How long the counter is counted, alone and in company.
+/// The time for which the counter's visits are counted, without the loops and with them.
 const WINDOW: Duration = Duration::from_secs(3);
 const DEADLINE_MS: f64 = 1000.0;
 
-/// What visitors of the counter get done in the window.
+/// Returns the rate of visits to the counter in the window.
 async fn counter_rate(host: &Host) -> f64 {
     let (count, start) = (AtomicU32::new(0), Instant::now());
     let visitors = (0..8).map(|_| async {
@@ -28,7 +28,7 @@ async fn counter_rate(host: &Host) -> f64 {
     f64::from(count.into_inner()) / start.elapsed().as_secs_f64()
 }
 
-/// Keeps so many loops going until told to stop.
+/// Keeps this many loops running until `stop`.
 async fn loops(host: &Host, stop: &AtomicBool) {
     let loops = (0..LOOPS).map(|_| async {
         let visitor = Browser::new();
@@ -39,7 +39,7 @@ async fn loops(host: &Host, stop: &AtomicBool) {
     join_all(loops).await;
 }
 
-/// How long the host says that its answers with 504 took, in their order, in milliseconds.
+/// Returns the durations, in milliseconds, that the host logged for answers with 504, in order.
 fn durations(host: &Host) -> Vec<f64> {
     let duration = |line: &str| {
         let (_, rest) = line.split_once("duration_ms=")?;
@@ -50,12 +50,12 @@ fn durations(host: &Host) -> Vec<f64> {
     lines.filter_map(duration).collect()
 }
 
-/// What one round has shown.
+/// The measurements of one round.
 #[derive(Debug)]
 struct Round {
-    /// What the counter kept of its rate.
+    /// The counter's rate next to the loops, relative to its rate alone.
     share: f64,
-    /// How long each loop took, shortest first.
+    /// The durations of the loops, shortest first.
     took: Vec<f64>,
 }
 
@@ -64,7 +64,7 @@ impl Round {
         let alone = counter_rate(host).await;
         let (stop, before) = (AtomicBool::new(false), durations(host).len());
         let count = async {
-            // Once all loops run.
+            // Start to count once all loops run.
             tokio::time::sleep(Duration::from_millis(300)).await;
             let rate = counter_rate(host).await;
             stop.store(true, Ordering::Relaxed);
@@ -85,8 +85,8 @@ impl Round {
         Self { share, took }
     }
 
-    /// On a quiet machine every loop ends within 20 ms of its deadline. Here other tests run beside it: half of them must,
-    /// and none may be far off.
+    /// Returns whether the guests shared the processor fairly. On a quiet machine every loop ends within 20 ms of its deadline. Here other
+    /// tests run at the same time, so this requires that of half of the loops and bounds the delay of the others.
     fn is_fair(&self) -> bool {
         let (median, longest) = (
             self.took[self.took.len() / 2],
@@ -96,7 +96,7 @@ impl Round {
     }
 }
 
-/// Up to three rounds: other tests want the processor too, and what they spoil once they do not spoil three times.
+/// Runs up to three rounds: other tests also use the processor, but are unlikely to disturb all three rounds.
 async fn noisy(component: &str) {
     let limits = "session = \"none\"\nlimits = { deadline = \"1s\" }";
     let host = Config::over("memory:")

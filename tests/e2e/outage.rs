@@ -1,4 +1,4 @@
-//! The store stops: sessions are refused, never invented; everything else goes on, and all recovers by itself.
+//! Failures of the store: sessions are refused and never invented, other requests are served, and the host recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -161,7 +161,7 @@ async fn of_commits_that_travel_together_every_lost_one_is_decided() {
     const VISITS: usize = 10;
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
-    // Few links, so that commits wait for each other.
+    // Few connections, so that commits wait for each other.
     let host = Config::over(&database.url_through(proxy.port()))
         .store("connection_limit = 2")
         .guest("/s", "fixture-session")
@@ -191,7 +191,7 @@ async fn of_commits_that_travel_together_every_lost_one_is_decided() {
     assert!(proxy.losses() >= 20, "{} were lost", proxy.losses());
 }
 
-/// Fault 1 in the log: a line when the store begins to fail and one when it answers again, whatever number of requests meet it.
+/// Fault 1 in the log: one line when the store starts to fail and one when it answers again, however many requests fail.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
     let server = Mariadb::start().await;
@@ -219,7 +219,7 @@ async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
     }
     let log = host.log().split_off(before);
     let told = |text: &str| log.lines().filter(|line| line.contains(text)).count();
-    // A database that is just starting may fail once more.
+    // A database that is still starting may fail once more.
     assert!((1..=2).contains(&told("the session store fails")), "{log}");
     assert!(log.contains("failed_calls="), "{log}");
     // The access log has a line for each request, with its client.

@@ -1,4 +1,4 @@
-//! Requests of guests to other servers: what a granted name may lead to, whose connections are kept, and how many there are.
+//! Requests of guests to other servers: the addresses a granted name may resolve to, the reuse of connections, and their number.
 
 use std::net::{IpAddr, ToSocketAddrs};
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::script;
 
 const WORLDS: [&str; 2] = ["fixture-session", "fixture-session-service"];
 
-/// A server on this machine that counts its connections and requests.
+/// A local server that counts its connections and requests.
 struct Server {
     port: u16,
     connections: Arc<AtomicUsize>,
@@ -23,12 +23,12 @@ struct Server {
 }
 
 impl Server {
-    /// One that answers every request and keeps its connections.
+    /// Starts a server that answers every request and keeps its connections open.
     async fn keeping(address: IpAddr) -> Self {
         Self::start(address, b"HTTP/1.1 204 No Content\r\n\r\n").await
     }
 
-    /// One that takes requests and never answers.
+    /// Starts a server that accepts requests and never answers.
     async fn silent() -> Self {
         Self::start(IpAddr::from([127, 0, 0, 1]), b"").await
     }
@@ -73,7 +73,7 @@ async fn answer_all(mut stream: TcpStream, answer: &'static [u8], requests: Arc<
     }
 }
 
-/// A name other than `localhost` that leads to this machine's own addresses without a name server, and the first of these.
+/// Returns a name other than `localhost` that resolves to this machine's own addresses without a name server, and the first address.
 fn inner_name() -> (String, IpAddr) {
     let hostname = Command::new("hostname")
         .output()
@@ -95,7 +95,7 @@ fn inner_name() -> (String, IpAddr) {
     found.expect("the machine's own name is in its /etc/hosts")
 }
 
-/// A host whose guest at `/s` has this grant, with an admin interface.
+/// Starts a host with an admin interface whose guest at `/s` has this grant.
 fn host(component: &str, granted: &str) -> Host {
     Config::over("memory:")
         .guest_with("/s", component, &format!("outbound_hosts = [{granted}]"))
@@ -251,7 +251,7 @@ async fn visitors_of_one_guest_share_its_connections_and_another_guest_does_not(
     }
 }
 
-/// Starts a host that may open so many descriptors, hard limit included.
+/// Starts a host with this limit for descriptors, both soft and hard.
 fn start_with_descriptors(max: u32, config: &Config) -> Host {
     config.start_through(
         "sh",
@@ -278,7 +278,7 @@ async fn a_guest_that_hoards_connections_leaves_descriptors_for_visitors_and_the
         )
         .await;
 
-        // Few connections with many streams each: the calls out are what takes descriptors.
+        // Few connections with many streams each, so that outbound calls use most of the descriptors.
         let client = || {
             reqwest::Client::builder()
                 .http2_prior_knowledge()
@@ -299,7 +299,7 @@ async fn a_guest_that_hoards_connections_leaves_descriptors_for_visitors_and_the
             .unwrap();
         assert!(max >= 1.0);
         let refused = format!("cloakroom_guest_outbound_refusals_total{{guest=\"{component}0\"}}");
-        // The hoarder holds all that it can get, and some of its calls have been refused.
+        // The hoarding guest has all connections that it can get, and some of its calls have been refused.
         while operator.metric("cloakroom_outbound_connections").await < Some(max)
             || operator.metric(&refused).await < Some(1.0)
         {

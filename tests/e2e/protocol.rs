@@ -1,4 +1,4 @@
-//! HTTP as clients speak it, well and badly.
+//! HTTP from well-behaved and from misbehaving clients.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
@@ -9,10 +9,10 @@ fn host() -> Host {
     Config::over("memory:").guest("/", "fixture-faults").start()
 }
 
-/// Sends bytes and returns the status line's code, or 0 if the host closed without a word.
+/// Sends bytes and returns the code of the status line, or 0 if the host closed the connection without an answer.
 async fn raw(host: &Host, request: &[u8]) -> u16 {
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
-    // The host may close before it has read everything.
+    // The host may close the connection before it has read everything.
     let _ = stream.write_all(request).await;
     let mut answer = vec![0; 12];
     match stream.read_exact(&mut answer).await {
@@ -73,7 +73,7 @@ async fn malformed_requests_are_refused_and_the_host_goes_on() {
             &[501],
         ),
         (
-            // hyper does not let these pass to where they could be told from malformed ones.
+            // hyper rejects these before the host could distinguish them from malformed requests.
             "a transfer coding that ends in no chunks",
             b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: identity\r\n\r\n",
             &[400],
@@ -159,7 +159,7 @@ async fn a_slow_client_holds_no_instance() {
         .top("[server]\ninstances = 1")
         .guest("/", "fixture-faults")
         .start();
-    // A head that never ends: nothing of a guest is started for it.
+    // A head that never ends does not start a guest.
     let mut slow = TcpStream::connect(host.address()).await.unwrap();
     slow.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n")
         .await
@@ -174,7 +174,7 @@ async fn a_body_that_nobody_wants_does_not_cost_its_sender_the_answer() {
         .guest_with("/", "fixture-faults", limits)
         .start();
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
-    // Too large for the guest, and unread by it.
+    // The first body exceeds the guest's limit; the guest does not read the second one.
     for (bytes, code) in [(3 << 20, "413"), (900 << 10, "200")] {
         let head = format!("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
         stream.write_all(head.as_bytes()).await.unwrap();
@@ -186,7 +186,7 @@ async fn a_body_that_nobody_wants_does_not_cost_its_sender_the_answer() {
     }
 }
 
-/// Reads one answer with a length from a connection that stays open.
+/// Reads one answer with a `Content-Length` from a connection that stays open.
 async fn one_answer(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     loop {

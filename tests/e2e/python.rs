@@ -1,4 +1,4 @@
-//! The Python SDK on the real host: what a handler in Python does to its session, its cookies and its answers. The guest is
+//! The Python SDK on the real host: a Python handler's access to its session, its cookies and its answers. The guest is
 //! `guests/python/tests/component`, with all of `guests/python/examples`.
 
 use std::sync::Once;
@@ -15,7 +15,8 @@ fn config() -> Config {
     guest("session = \"write\"")
 }
 
-/// A host of the guest with these keys. Its code takes seconds to compile, so the first test does it for all.
+/// Returns the configuration of a host with this guest and these keys. The first call compiles the guest for all tests, which takes
+/// seconds.
 fn guest(keys: &str) -> Config {
     static COMPILED: Once = Once::new();
     let config = Config::over("sqlite:sessions.sqlite").guest_with("/", "python-examples", keys);
@@ -38,7 +39,7 @@ async fn send(
     answer.expect("an answer")
 }
 
-/// The whole session, as the handler sees it.
+/// Returns the whole session as the handler sees it.
 async fn seen(browser: &Browser, host: &Host) -> Value {
     body(&browser.get(&host.url("/seen")).await)
 }
@@ -375,7 +376,7 @@ async fn forms_and_files_arrive_whole() {
         (&told["title"], &told["name"], &told["type"]),
         (&json!("mine"), &json!("a.bin"), &json!("image/png"))
     );
-    // What Python's hashlib says of the same bytes elsewhere.
+    // The digest that Python's hashlib computes of the same bytes.
     assert_eq!(
         told["sha256"],
         "d5397f395028a36a877582420027c07a9dffa109caf6625ee9fb42ba86859168"

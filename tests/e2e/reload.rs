@@ -1,4 +1,4 @@
-//! SIGHUP: the configuration and the guests are read again, all or nothing.
+//! SIGHUP: the host reloads its configuration and its guests, completely or not at all.
 
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ fn base() -> Config {
     Config::over("memory:").guest("/session", "counter")
 }
 
-/// Gives the host another configuration and waits until it has taken it over.
+/// Replaces the host's configuration and waits until the host has accepted it.
 async fn reload(host: &Host, config: &Config) {
     let before = host.log_count(TAKEN_OVER);
     host.configure(config);
@@ -24,7 +24,7 @@ async fn reload(host: &Host, config: &Config) {
     host.wait_for_log_count(TAKEN_OVER, before + 1).await;
 }
 
-/// Gives the host another configuration, waits until it has refused it, and says how.
+/// Replaces the host's configuration and waits until the host has refused it. Returns the errors.
 async fn refused(host: &Host, config: &Config, faults: usize) -> Vec<String> {
     let before = host.log_count(REFUSED);
     host.configure(config);
@@ -42,7 +42,7 @@ async fn status(host: &Host, path: &str) -> u16 {
     Browser::new().get(&host.url(path)).await.status
 }
 
-/// The version that answers this route now.
+/// Returns the version that answers this route now.
 async fn version_of(host: &Host, path: &str) -> String {
     let line = host.access_line(path).await;
     let (_, rest) = line.split_once("guest_version=").expect(&line);
@@ -71,13 +71,13 @@ async fn guests_and_routes_come_and_go() {
         "it is the same in both and stays what it was"
     );
 
-    // A guest that came this way is watched like any other.
+    // The host watches the file of a guest added by a reload like any other.
     fs::write(&file, hello(2)).unwrap();
     let end = Instant::now() + Duration::from_secs(30);
     while visitor.get(&host.url("/new")).await.text != answer(2) {
         assert!(Instant::now() < end, "{}", host.log());
     }
-    // Another setting makes another version of it.
+    // A changed setting creates a new version of the guest.
     let keys = "environment = { A = \"b\" }";
     reload(&host, &base().guest_at("/new", "new", &file, keys)).await;
     assert_eq!(visitor.get(&host.url("/new")).await.text, answer(2));
@@ -152,7 +152,7 @@ async fn secrets_are_rotated_under_way() {
     let anna = Browser::new();
     assert_eq!(anna.get(&host.url("/session")).await.text, "1번 접속");
 
-    // The same words, another file: the first signs, both verify.
+    // The reference is the same and the file is new: the first secret signs, and both verify.
     let new = "another secret of the tests, of 32 bytes or more";
     fs::write(&file, new).unwrap();
     reload(&host, &with(&format!("{reference}, \"env:COOKIE_SECRET\""))).await;

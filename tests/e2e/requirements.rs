@@ -1,4 +1,5 @@
-//! Requirements of `host/docs/src/security-requirements.md` that no other subject's file holds: each test names its number.
+//! Requirements of `host/docs/src/security-requirements.md` that are not tested with another subject. Each test names the number of its
+//! requirement.
 
 mod answers;
 mod caching;
@@ -14,7 +15,7 @@ use cloakroom_tests::browser::Answer;
 use cloakroom_tests::host::Host;
 use reqwest::{Client, Method};
 
-/// A client without a jar: what it sends is what the test says.
+/// Returns a client without a cookie jar, which sends exactly the test's fields.
 fn bare_client() -> Client {
     Client::builder()
         .no_proxy()
@@ -23,7 +24,7 @@ fn bare_client() -> Client {
         .expect("a client without TLS always builds")
 }
 
-/// The answer to a request with exactly these header fields.
+/// Returns the answer to a request with exactly these header fields.
 async fn ask(
     host: &Host,
     method: Method,

@@ -1,9 +1,9 @@
-//! `reuse = N`: how often an instance serves, that sessions stay each visitor's own, and what is counted.
+//! `reuse = N`: the number of requests of an instance, the separation of visitors' sessions, and the metrics.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 
-/// How many requests its instance had served before each of so many.
+/// Sends this many requests. Returns for each one the number of requests that its instance had served before.
 async fn served(host: &Host, path: &str, requests: usize) -> Vec<String> {
     let browser = Browser::new();
     let mut served = Vec::new();

@@ -1,4 +1,4 @@
-//! A version that fails too often is taken back by itself, under load; a canary first meets a few visitors.
+//! A version that fails too often is rolled back automatically, under load. A canary first serves only a few visitors.
 
 use std::fs;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use cloakroom_tests::versions::{answer, hello};
 
 const CLIENTS: usize = 6;
 
-/// Asks for a page that is well and for one that the bad version traps on, in turn, until told to stop.
+/// Requests alternately a page that succeeds and a page that traps in the bad version, until `is_over`.
 async fn client(url: String, is_over: Arc<AtomicBool>, failed: Arc<AtomicUsize>) {
     let browser = Browser::new();
     while !is_over.load(Ordering::Relaxed) {
@@ -25,7 +25,7 @@ async fn client(url: String, is_over: Arc<AtomicBool>, failed: Arc<AtomicUsize>)
     }
 }
 
-/// The lines of the log that tell of versions, without those of single requests.
+/// Returns the log lines about versions, without those about single requests.
 fn story(host: &Host) -> Vec<String> {
     let log = host.log();
     let of_versions = |line: &&str| {
@@ -80,7 +80,7 @@ async fn a_version_that_traps_on_every_second_request_is_taken_back_under_load()
     let browser = Browser::new();
     assert_eq!(browser.get(&host.url("/trap")).await.text, answer(1));
 
-    // What an operator reads, in this order: it came, it fails, it went.
+    // The operator's view of the events, in order: deployed, failing, rolled back.
     let story = story(&host);
     let told = [
         "a version is live",

@@ -1,4 +1,4 @@
-//! The Rust SDK: what its examples (`guests/rust/examples`) do for a visitor.
+//! The Rust SDK: the behavior of its examples (`guests/rust/examples`) for a visitor.
 
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 const FORM: &str = "application/x-www-form-urlencoded";
 const JSON: &str = "application/json";
 
-/// One visitor of one example that is routed at `/`.
+/// A visitor of one example, which is routed at `/`.
 struct Visit {
     host: Host,
     browser: Browser,
@@ -48,7 +48,7 @@ impl Visit {
     }
 }
 
-/// Status, and where to.
+/// Returns the status and the location.
 fn redirect(answer: &Answer) -> (u16, Option<&str>) {
     (answer.status, answer.header("location"))
 }
@@ -295,11 +295,11 @@ async fn a_granted_server_is_asked_and_another_one_is_not() {
         url("/notes")
     );
     let visit = Visit::with(&Config::over("memory:").guest_with("/", "example-outbound", &granted));
-    // The other server knows no such note: an answer without success is a 502.
+    // The other server does not have this note. An answer that is not a success becomes a 502.
     let answer = visit.get("/rates/7").await;
     assert_eq!((answer.status, &*answer.text), (502, "bad gateway\n"));
     visit.host.wait_for_log("call out: status 404").await;
-    // It refuses a rate as a note, which has a title.
+    // The other server refuses a rate in place of a note, because a note has a title.
     let sent = visit
         .send(Method::POST, "/rates/7", JSON, r#"{"krw":1391.5}"#)
         .await;

@@ -1,5 +1,5 @@
-//! `cloakroom new`: projects out of the binary alone. That they build and pass their own tests is for whoever has each
-//! language's tools to show.
+//! `cloakroom new`: projects created from the binary alone. Tests that build them and run their own tests need each language's tools and
+//! are not here.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use cloakroom::author::scaffold::Language;
 use cloakroom::config::{Components, Config, Words};
 use cloakroom_tests::host::{binary, repository};
 
-/// Each language with its word.
+/// Each language with its argument.
 const LANGUAGES: [(&str, Language); 4] = [
     ("rust", Language::Rust),
     ("js", Language::JavaScript),
@@ -27,7 +27,7 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Every file below a folder.
+/// Returns every file below a folder with its content.
 fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![root.to_owned()]);
     while let Some(folder) = folders.pop() {
@@ -44,7 +44,7 @@ fn files(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Whether a text has a word of its own that is `hello`.
+/// Returns whether a text contains `hello` as a whole word.
 fn has_the_templates_name(text: &str) -> bool {
     let words = text.split(|c: char| !(c.is_alphanumeric() || c == '_'));
     words.into_iter().any(|word| word == "hello")
@@ -132,7 +132,7 @@ fn what_a_project_gets_is_what_the_repository_has() {
             "python" => vec!["guests/python"],
             _ => vec!["guests/js"],
         };
-        // Everything that git keeps of the SDK, but for its own tests and the templates.
+        // All of the SDK's files in git, except its own tests and the templates.
         for path in git_files(&root, &needed) {
             let below = needed
                 .iter()
@@ -153,7 +153,7 @@ fn what_a_project_gets_is_what_the_repository_has() {
     }
 }
 
-/// The files that git keeps below some folders.
+/// Returns the files in git below these folders.
 fn git_files(root: &Path, folders: &[&str]) -> Vec<String> {
     let mut git = Command::new("git");
     let git = git.args(["ls-files", "--"]).args(folders).current_dir(root);

@@ -1,6 +1,6 @@
-//! That transactions are serial, on the stores that outlive a process: the host's own property test with these underneath.
+//! Transactions are serializable on the persistent stores: the host's own property test, run on these stores.
 //!
-//! `CLOAKROOM_TEST_SEED` (a number) replays a case, `CLOAKROOM_TEST_CASES` says how many are run from there.
+//! `CLOAKROOM_TEST_SEED` (a number) replays a case, and `CLOAKROOM_TEST_CASES` sets the number of cases that run from there.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,7 +27,7 @@ async fn transactions_are_serial(store: Arc<dyn SessionStore>, express: Arc<dyn 
     }
 }
 
-/// Another program on the embedded store's file.
+/// A program other than the host that writes to the embedded store's file.
 struct BesideSqlite(PathBuf);
 
 impl BlindWriter for BesideSqlite {
@@ -58,7 +58,7 @@ async fn transactions_on_sqlite_are_serial() {
     transactions_are_serial(Arc::new(store), Arc::new(BesideSqlite(path))).await;
 }
 
-/// Another program on the table: what express-mysql-session's `set` does.
+/// A program other than the host that writes to the table, as `set` of express-mysql-session does.
 struct BesideMysql(mysql_async::Pool);
 
 impl BlindWriter for BesideMysql {

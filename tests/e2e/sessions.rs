@@ -1,4 +1,4 @@
-//! What a session does, seen from a browser: express-session's decision tables under our defaults and under `express-1`.
+//! The behavior of a session as a browser sees it: express-session's decision tables under the host's defaults and under `express-1`.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub(crate) fn rows(host: &Host) -> Vec<(String, i64, String)> {
     sqlite_rows(&host.directory.path().join("sessions.sqlite"))
 }
 
-/// How many cookies the answer to `lines` sets, and how many of them expire one.
+/// Returns the number of cookies that the answer to `lines` sets, and how many of them are expired.
 pub(crate) async fn cookies(browser: &Browser, host: &Host, lines: &[&str]) -> (usize, usize) {
     let answer = run_script(browser, host, lines).await;
     assert_eq!(answer.status, 200, "{lines:?}: {}", answer.text);

@@ -1,4 +1,4 @@
-//! What all clients share: one that holds much gives way to the others, at their own address and at many.
+//! Resources that all clients share: a client that holds many of them gives way to the others, from one address and from many.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-/// Longer than anything here takes on a slow machine, and shorter than the idle time-out.
+/// Longer than any step of these tests on a slow machine, and shorter than the idle time limit.
 const PATIENCE: Duration = Duration::from_secs(60);
 const STREAMS: u32 = 128;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -29,7 +29,7 @@ fn host(server: &str) -> Host {
         .start()
 }
 
-/// The visitor's own address, or one of many.
+/// Returns the visitor's own address, or one of many.
 fn address(number: u32, is_one: bool) -> IpAddr {
     match is_one {
         true => Ipv4Addr::LOCALHOST.into(),
@@ -44,8 +44,8 @@ async fn assert_visitors_are_served(host: &Host) {
     }
 }
 
-/// A connection whose client asks for `path` on every stream and opens no window beyond `window`; returns when each was answered or
-/// reset, with what has come.
+/// Opens a connection that requests `path` on every stream and limits the window to `window`. Returns the connection and its frames once
+/// every stream has a head.
 async fn stalled(host: &Host, from: IpAddr, window: u32, path: &str) -> (RawH2, Vec<Frame>) {
     let settings = [(INITIAL_WINDOW_SIZE, window)];
     let mut client = RawH2::connect(host.address(), Some(from), &settings)
@@ -100,7 +100,7 @@ async fn answers_that_clients_leave_turn_no_visitor_away() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn over_the_total_stalled_answers_are_reset_and_visitors_are_served() {
-    // With a window of one byte the pieces lie in h2's buffers, else in the bodies.
+    // With a window of one byte the data are in h2's buffers, otherwise in the bodies.
     for (window, path, is_one) in [
         (0, "/hello", true),
         (1, "/hello", false),
@@ -148,11 +148,11 @@ async fn connections_that_wait_for_their_clients_give_way() {
     }
 }
 
-/// Two requests of one client are under way, and nothing that is idle gives way to a third connection of it.
+/// Two requests of one client are in progress, and no idle connection is closed for a third connection of this client.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_client_that_is_refused_a_connection_holds_up_no_newcomer() {
     const BUSY: u32 = 100;
-    /// Less than the two requests take.
+    /// Less than the duration of the two requests.
     const SOON: Duration = Duration::from_secs(1);
     let host = host("connections = 8");
     let hello = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -172,13 +172,13 @@ async fn a_client_that_is_refused_a_connection_holds_up_no_newcomer() {
     }
     operator.wait_for_metric(in_flight, Some(2.0)).await;
 
-    // Their connections are kept, so that all places stay taken.
+    // The newcomers' connections are kept, so that all places stay in use.
     let mut newcomers = Vec::new();
     for number in 1..=3 {
         let from = Some(address(BUSY, false));
         let mut third = connect_from(host.address(), from).await.unwrap();
         let end = timeout(SOON, third.read(&mut [0; 1])).await;
-        // A reset is an end as well.
+        // A reset also ends the connection.
         assert!(matches!(end, Ok(Ok(0) | Err(_))), "{end:?}");
 
         let newcomer = Browser::at(address(BUSY + number, false), true);
@@ -193,7 +193,7 @@ async fn a_client_that_is_refused_a_connection_holds_up_no_newcomer() {
     operator.wait_for_metric(in_flight, Some(2.0)).await;
 }
 
-/// Bodies that are in memory for a busy guest give way with their requests, whose turn has not come.
+/// Bodies held in memory for a busy guest are dropped together with their queued requests.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_of_queued_requests_turn_no_visitor_away() {
     let host = Config::over("memory:")
@@ -239,7 +239,7 @@ async fn connect_all(to: SocketAddr, count: u32, is_one: bool, first: &[u8]) -> 
         let mut stream = connect_from(to, Some(address(number, is_one)))
             .await
             .unwrap();
-        // The host may have cut it by now.
+        // The host may already have closed it.
         let _ = stream.write_all(first).await;
         all.push(stream);
     }
@@ -266,12 +266,12 @@ async fn a_head_has_the_header_timeout_from_the_first_moment() {
         let mut stream = TcpStream::connect(address).await.unwrap();
         for piece in pieces {
             stream.write_all(piece).await.unwrap();
-            // After an answer the next head is another one.
+            // After an answer, the next piece starts another head.
             if piece.ends_with(b"\r\n\r\n") && piece.starts_with(b"GET") {
                 let _ = stream.read(&mut [0; 1024]).await.unwrap();
             }
         }
-        // A reset is an end as well.
+        // A reset also ends the connection.
         let _ = stream.read_to_end(&mut Vec::new()).await;
     });
     let all = futures_util::future::join_all(closed);
@@ -282,7 +282,7 @@ async fn a_head_has_the_header_timeout_from_the_first_moment() {
     let mut client = RawH2::connect(host.address(), None, &[]).await.unwrap();
     client.request(1, "GET", "/hello", &[], true).await.unwrap();
     client.send(kind::HEADERS, 1, 3, &[0x82]).await.unwrap();
-    // It answers PING meanwhile.
+    // The client answers PING meanwhile.
     timeout(PATIENCE, client.linger())
         .await
         .expect("a later head as well");
@@ -304,7 +304,7 @@ async fn a_host_that_stops_waits_for_answers_that_clients_have_not_taken() {
             .kind
             != kind::HEADERS
         {}
-        // The few bytes that lie in h2's buffer are no longer counted as a request.
+        // The few bytes in h2's buffer no longer count as a request.
         let in_flight = Some(1.0 - f64::from(window));
         Operator::of(&host)
             .wait_for_metric("cloakroom_requests_in_flight", in_flight)
@@ -364,7 +364,7 @@ async fn a_body_in_many_tiny_pieces_is_refused_and_one_in_small_pieces_is_not() 
                 Ok(frame) if frame.status() == Some(400) => break,
                 Ok(frame) if matches!(frame.kind, kind::RST_STREAM | kind::GOAWAY) => break,
                 Ok(frame) => assert_ne!(frame.status(), Some(200)),
-                // h2 has closed the connection before.
+                // h2 has already closed the connection.
                 Err(_) => break,
             }
         }
@@ -372,7 +372,7 @@ async fn a_body_in_many_tiny_pieces_is_refused_and_one_in_small_pieces_is_not() 
     assert_visitors_are_served(&host).await;
 }
 
-/// A proxy's connection carries the answers of many clients: one that stalls loses its own alone.
+/// A trusted proxy's connection carries the answers of many clients. A client that stalls loses only its own answers.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn behind_a_trusted_proxy_each_forwarded_client_pays_for_itself() {
     const OTHER: u32 = 201;
@@ -415,7 +415,7 @@ async fn behind_a_trusted_proxy_each_forwarded_client_pays_for_itself() {
     assert!(!reset.is_empty() && !reset.contains(&OTHER), "{reset:?}");
 }
 
-/// A connection from the visitors' address whose requests have filled the host or the guest: the first answer is a 503.
+/// Returns a connection from the visitors' address whose requests have filled the host or the guest: its first answer is a 503.
 async fn flooded(host: &Host, path: &str, fields: &[(&str, &str)]) -> RawH2 {
     let mut flood = RawH2::connect(host.address(), Some(address(0, true)), &[])
         .await
@@ -429,14 +429,14 @@ async fn flooded(host: &Host, path: &str, fields: &[(&str, &str)]) -> RawH2 {
     loop {
         let frame = timeout(PATIENCE, flood.receive()).await.unwrap().unwrap();
         if frame.kind == kind::HEADERS {
-            // HPACK's static table has no 503.
+            // HPACK's static table does not contain 503.
             assert_eq!(frame.status(), None);
             return flood;
         }
     }
 }
 
-/// A guest that serves two requests at a time, with more requests of one connection than its queue holds.
+/// A guest that serves two requests at a time, and one connection with more requests than the guest's queue holds.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_connection_that_fills_a_guests_queue_delays_itself() {
     for is_one in [true, false] {
@@ -456,7 +456,7 @@ async fn a_connection_that_fills_a_guests_queue_delays_itself() {
     }
 }
 
-/// One client's requests that wait for their sessions' turns would otherwise fill the host for as long as their guest takes.
+/// Otherwise one client's requests that wait for a session lock would fill the host for as long as their guest runs.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_that_wait_for_a_sessions_turn_give_way() {
     for is_one in [true, false] {

@@ -1,8 +1,8 @@
-//! All hostile clients at once beside 100 good visitors: for a minute in `make test`. `make siege` runs it for half an hour on the
-//! release build and compares latency and memory as well, which a shared machine cannot promise.
+//! All hostile clients at once next to 100 good visitors, for a minute in `make test`. `make siege` runs it for half an hour on the release
+//! build and also compares latency and memory, which are not reliable on a shared machine.
 //!
-//! `CLOAKROOM_SIEGE_SECONDS` sets the length. From 300 seconds on the latency is compared with that of an equally long
-//! phase without the hostile clients, of at most five minutes.
+//! `CLOAKROOM_SIEGE_SECONDS` sets the duration. From 300 seconds on, the latency is compared with the latency of an equally long phase
+//! without the hostile clients, of at most five minutes.
 
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -20,9 +20,9 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 
 const VISITORS: usize = 100;
-/// Longer runs compare latency and memory.
+/// Runs of at least this duration compare latency and memory.
 const COMPARED_FROM: Duration = Duration::from_secs(300);
-/// Time after which the host's memory has reached its level.
+/// The time after which the host's memory no longer grows.
 const WARM_UP: Duration = Duration::from_secs(60);
 const GROWTH_KIB_MAX: u64 = 64 << 10;
 
@@ -45,7 +45,7 @@ async fn good_visitors_get_their_answers_beside_all_hostile_clients() {
     };
 
     let attack = Attack::start(host.address(), black_hole);
-    // The hostile clients are in place when the visitors come.
+    // Let the hostile clients connect before the visitors start.
     tokio::time::sleep(Duration::from_secs(2)).await;
     let memory = tokio::spawn(memory(Arc::clone(&host), length));
     let latencies = visit(&host, length).await;
@@ -56,7 +56,7 @@ async fn good_visitors_get_their_answers_beside_all_hostile_clients() {
         "hostile connections made: {connections}; resident KiB, warm and largest after: {memory:?}"
     );
 
-    // The minute proves something only if the attack was there.
+    // The minute proves something only if the attack took place.
     assert!(connections > 4_000, "{connections} hostile connections");
     if let Some(quiet) = quiet {
         let (before, beside) = (p99(&quiet), p99(&latencies));
@@ -86,8 +86,8 @@ fn besieged(black_hole: SocketAddr) -> Host {
         .start()
 }
 
-/// Every visitor counts in its own session, from the address of the hostile clients or one of its own, on one connection or
-/// on a new one for each visit. Returns all latencies.
+/// Runs visitors that each count in their own session. Some use the address of the hostile clients and some their own, and some use one
+/// connection and some a new one for each visit. Returns all latencies.
 async fn visit(host: &Arc<Host>, length: Duration) -> Vec<Duration> {
     let end = Instant::now() + length;
     let visitors = (0..VISITORS).map(|number| {
@@ -149,7 +149,7 @@ fn summary(latencies: &[Duration]) -> String {
     )
 }
 
-/// The host's resident memory once it is warm, and the largest after that, in KiB.
+/// Returns the host's peak of resident memory during the warm-up and the peak after it, in KiB.
 async fn memory(host: Arc<Host>, length: Duration) -> (u64, u64) {
     let started = Instant::now();
     let (mut warm, mut largest) = (0, 0);
@@ -165,7 +165,7 @@ async fn memory(host: Arc<Host>, length: Duration) -> (u64, u64) {
     (warm, largest)
 }
 
-/// A server that accepts connections and answers nothing.
+/// Starts a server that accepts connections and never answers.
 async fn black_hole() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -181,7 +181,7 @@ async fn black_hole() -> SocketAddr {
     address
 }
 
-/// The hostile clients. Each comes back when the host closes its connection.
+/// The hostile clients. Each reconnects when the host closes its connection.
 struct Attack {
     is_over: Arc<AtomicBool>,
     connections: Arc<AtomicU32>,
@@ -189,8 +189,8 @@ struct Attack {
     machines: Machines,
 }
 
-/// Threads for the hostile clients alone. Real ones have machines of their own, so these take no processor time from the host and
-/// its visitors.
+/// Low-priority threads for the hostile clients. Real attackers have machines of their own, so these threads must not take processor time
+/// from the host and its visitors.
 struct Machines(Option<Runtime>);
 
 impl Machines {
@@ -199,7 +199,7 @@ impl Machines {
             .worker_threads(2)
             .enable_all()
             .on_thread_start(|| {
-                // On Linux this is of the calling thread.
+                // On Linux this applies only to the calling thread.
                 rustix::process::nice(19).expect("a thread may lower its priority");
             })
             .build();
@@ -207,7 +207,7 @@ impl Machines {
     }
 }
 
-/// A runtime that is dropped waits for its threads, which no task may do.
+/// Dropping a runtime waits for its threads, which a task must not do.
 impl Drop for Machines {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
@@ -216,7 +216,7 @@ impl Drop for Machines {
     }
 }
 
-/// What one hostile client knows.
+/// The parameters of one hostile client.
 #[derive(Clone)]
 struct Attacker {
     host: SocketAddr,
@@ -267,7 +267,7 @@ impl Attack {
             let run = async move {
                 while !attacker.is_over.load(Ordering::Relaxed) {
                     attacker.connections.fetch_add(1, Ordering::Relaxed);
-                    // Errors are what a hostile client reckons with.
+                    // A hostile client expects errors.
                     let _ = client(attacker.clone()).await;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -285,7 +285,7 @@ impl Attack {
 }
 
 impl Attacker {
-    /// Half of the hostile clients share the visitors' address, the others have one each.
+    /// Half of the hostile clients share the visitors' address; each of the others has its own.
     fn address(&self) -> IpAddr {
         match self.number % 2 {
             0 => Ipv4Addr::LOCALHOST.into(),
@@ -305,7 +305,7 @@ impl Attacker {
     }
 }
 
-/// 128 requests, and no window for an answer.
+/// Sends 128 requests without a window for an answer.
 async fn stalled_answers(attacker: Attacker) -> std::io::Result<()> {
     let mut connection = attacker.h2(0).await?;
     for stream in 0..128 {
@@ -317,7 +317,7 @@ async fn stalled_answers(attacker: Attacker) -> std::io::Result<()> {
     Ok(())
 }
 
-/// 128 answers of a mebibyte each, of which nothing is taken.
+/// Requests 128 answers of a mebibyte each and reads none of them.
 async fn unread_answers(attacker: Attacker) -> std::io::Result<()> {
     let mut connection = attacker.h2(attacker.number).await?;
     for stream in 0..128 {
@@ -329,7 +329,7 @@ async fn unread_answers(attacker: Attacker) -> std::io::Result<()> {
     Ok(())
 }
 
-/// 128 announced bodies that never come.
+/// Announces 128 bodies and never sends them.
 async fn slow_uploads(attacker: Attacker) -> std::io::Result<()> {
     let mut connection = attacker.h2(65_535).await?;
     for stream in 0..128 {
@@ -349,7 +349,7 @@ async fn half_posts(attacker: Attacker) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Nothing at all, half a head, or half of HTTP/2's preface.
+/// Sends nothing at all, half a head, or half of HTTP/2's preface.
 async fn silence(attacker: Attacker) -> std::io::Result<()> {
     let first: &[u8] = match attacker.number % 3 {
         0 => b"",
@@ -371,7 +371,7 @@ async fn slow_reader(attacker: Attacker) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A body in chunks of one byte, a hundred thousand of them.
+/// Sends a body of a hundred thousand chunks of one byte.
 async fn tiny_chunks(attacker: Attacker) -> std::io::Result<()> {
     let head = b"POST /upload/echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
     let mut stream = attacker.h1(head).await?;
@@ -393,7 +393,7 @@ async fn broken_uploads(attacker: Attacker) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Requests that make their guest take memory, log, trap and compute.
+/// Sends requests that make their guest allocate memory, log, trap and compute.
 async fn hostile_guest(attacker: Attacker) -> std::io::Result<()> {
     let paths = [
         "leak-fields?4000",
@@ -413,7 +413,7 @@ async fn hostile_guest(attacker: Attacker) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A guest that waits for a server which never answers.
+/// Makes a guest wait for a server that never answers.
 async fn outbound_calls(attacker: Attacker, black_hole: SocketAddr) -> std::io::Result<()> {
     let script = format!("fetch http://{black_hole}/\n").repeat(8);
     let head = format!(
@@ -425,7 +425,7 @@ async fn outbound_calls(attacker: Attacker, black_hole: SocketAddr) -> std::io::
     Ok(())
 }
 
-/// Thousands of connections need as many descriptors, in this process and, by inheritance, in the host.
+/// Raises the limit for descriptors of this process, which the host inherits: thousands of connections need as many descriptors.
 fn raise_descriptors() {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);

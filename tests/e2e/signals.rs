@@ -1,4 +1,4 @@
-//! How the host ends: the first signal lets requests finish, a second one waits for nobody.
+//! Shutdown of the host: the first signal lets requests finish, and a second one ends the host at once.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use cloakroom_tests::host::{Config, Host};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-/// Time for a request to reach its guest.
+/// The time for a request to reach its guest.
 const UNDER_WAY: Duration = Duration::from_millis(400);
 
 fn host() -> Host {
@@ -16,7 +16,7 @@ fn host() -> Host {
     config.top("server = { grace = \"90s\" }").start()
 }
 
-/// Waits until nobody listens any more: the first signal has arrived.
+/// Waits until the host no longer listens, which means that the first signal has arrived.
 async fn closed(host: &Host) {
     let end = Instant::now() + Duration::from_secs(10);
     while TcpStream::connect(host.address()).await.is_ok() {

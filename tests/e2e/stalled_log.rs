@@ -1,4 +1,4 @@
-//! A log that nobody reads: requests are answered, signals are heard, and the reader that comes back learns what it missed.
+//! A log whose pipe is not read: requests are answered, signals work, and a reader that resumes sees how much it missed.
 
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
@@ -12,12 +12,12 @@ use cloakroom_tests::port::Port;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
-/// Longest wait for anything on a busy machine.
+/// Longest wait of these tests on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(120);
-/// Characters of the route's pattern, which each access line repeats.
+/// The number of characters in the route's pattern, which each access line repeats.
 const PATTERN_CHARS: usize = 4000;
 
-/// A host whose standard error is a pipe that is read by the test or by nobody. Killed when dropped.
+/// A host whose standard error is a pipe that the test may or may not read. Killed when dropped.
 struct Stalled {
     child: Child,
     address: SocketAddr,
@@ -84,7 +84,7 @@ impl Stalled {
         }
     }
 
-    /// Sends requests until far more is logged than any pipe and queue hold.
+    /// Sends requests until the log lines exceed the capacity of any pipe and queue.
     async fn flood(&self) {
         let browser = Browser::new();
         let url = format!("http://{}{}/hello", self.address, self.path);
@@ -115,7 +115,7 @@ impl Stalled {
         }
     }
 
-    /// Lines of this kind that the metrics say were dropped.
+    /// Returns the number of dropped lines of this kind according to the metrics.
     async fn dropped(&self, kind: &str) -> u64 {
         let metrics = Browser::new().get(&format!("{}/metrics", self.admin)).await;
         let name = format!("cloakroom_log_lines_dropped_total{{kind=\"{kind}\"}} ");
@@ -168,7 +168,7 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
             stderr.read_to_string(&mut text).unwrap();
             text
         });
-        // What comes after the gap is logged as ever.
+        // After the gap, lines are logged normally.
         let browser = Browser::new();
         let url = format!("http://{}{}/after", host.address, host.path);
         assert_eq!(browser.get(&url).await.status, 200);
@@ -196,7 +196,7 @@ async fn a_reader_that_comes_back_learns_how_many_lines_it_missed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_serves_and_ends_though_nobody_takes_its_greeting() {
-    // A pipe that is full before the host has said a word.
+    // The pipe is full before the host writes anything.
     let folder = tempfile::tempdir().unwrap();
     let own = Port::free();
     let port = SocketAddr::from(([127, 0, 0, 1], own.number()));

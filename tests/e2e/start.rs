@@ -1,4 +1,4 @@
-//! How the host starts: what it says where all is well, and how it ends where its store cannot be had.
+//! The start of the host: its messages on success, and its exit when its store is unavailable.
 
 use std::process::{Command, Output};
 
@@ -7,7 +7,7 @@ use cloakroom_tests::host::{Config, Host, SECRET, binary, component};
 use cloakroom_tests::mariadb::Mariadb;
 use cloakroom_tests::port::Port;
 
-/// Runs `cloakroom serve` on the store at `url` until it gives up.
+/// Runs `cloakroom serve` on the store at `url` until it exits.
 fn fails(url: &str, makes_the_table: bool) -> (Option<i32>, String) {
     let directory = tempfile::tempdir().unwrap();
     let Output {

@@ -1,4 +1,4 @@
-//! Two hosts, one MariaDB, one session, 64 clients: nothing is lost, and a logout in the middle stays one.
+//! Two hosts, one MariaDB, one session, 64 clients: no update is lost, and a logout in the middle stays in effect.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ async fn two_hosts(database: &Database) -> (Host, Host) {
     (config.start(), config.start())
 }
 
-/// A session that exists, as `name=value`.
+/// Creates a session and returns its cookie as `name=value`.
 async fn session_on(host: &Host) -> String {
     let browser = Browser::new();
     script(&browser, host, &["set n 0"]).await;
@@ -136,7 +136,7 @@ async fn a_logout_during_the_storm_stays_a_logout() {
     let database = Mariadb::shared().await.fresh_database().await;
     let (one, two) = two_hosts(&database).await;
     let cookie = session_on(&one).await;
-    // Every request has read the session when the logout comes, and writes after it.
+    // Every request has read the session before the logout and writes after it.
     let clients = (0..CLIENTS).map(|client| {
         let host = [&one, &two][client % 2];
         let browser = Browser::with_cookie(&host.url("/"), &cookie);

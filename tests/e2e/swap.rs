@@ -1,4 +1,4 @@
-//! A component's file changes while the host runs: what is new and whole serves, and nothing else ever does.
+//! The file of a component changes while the host runs: a complete new version serves, and an incomplete or invalid file never does.
 
 mod load;
 
@@ -12,11 +12,11 @@ use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host, component};
 use cloakroom_tests::versions::{answer, counter, hello};
 
-/// What the log says of a file that does not serve.
+/// The log text for a file that is refused.
 const REFUSED: &str = "a new version was refused";
-/// Time in which a host that was going to notice would have noticed, on a busy machine.
+/// Enough time for a host to notice a change, on a busy machine.
 const NOTICED: Duration = Duration::from_millis(1500);
-/// As long as a host leaves a file alone that nobody has closed, twice.
+/// Twice the time for which a host waits for a file that is not closed.
 const QUIET_TWICE: Duration = Duration::from_secs(5);
 
 /// A host over one file in a folder, and a visitor.
@@ -31,7 +31,7 @@ impl Stage {
         Self::with("x.wasm", "", |_| {})
     }
 
-    /// A host over the file `name`, which holds version 1 unless `prepare` has made it.
+    /// Starts a host over the file `name`, which contains version 1 unless `prepare` creates it.
     fn with(name: &str, keys: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         prepare(folder.path());
@@ -59,12 +59,12 @@ impl Stage {
         answer.text
     }
 
-    /// Waits for the first answer of this version; every answer until then is an old one. Says how long it took.
+    /// Waits for the first answer of this version and checks that every answer before it is of an old version. Returns the time it took.
     async fn becomes(&self, number: usize) -> Duration {
         until(&self.host, &self.browser, "/", &answer(number)).await
     }
 
-    /// Waits long enough and finds the same version still there, under the number it had.
+    /// Waits and checks that the same version still serves, with the same version number.
     async fn stays(&self, number: usize, guest_version: usize) {
         tokio::time::sleep(NOTICED).await;
         assert_eq!(self.says().await, answer(number), "{}", self.host.log());
@@ -74,7 +74,7 @@ impl Stage {
     }
 }
 
-/// Asks until the answer is `wanted`.
+/// Repeats the request until the answer is `wanted`. Returns the time it took.
 async fn until(host: &Host, browser: &Browser, path: &str, wanted: &str) -> Duration {
     let start = Instant::now();
     loop {
@@ -109,22 +109,22 @@ async fn a_file_that_is_replaced_serves_however_its_editor_does_it() {
     let stage = Stage::new();
     let (file, other) = (stage.path("x.wasm"), stage.path("x.wasm.new"));
 
-    // A file beside it takes its name.
+    // Another file is renamed to its name.
     fs::write(&other, hello(2)).unwrap();
     fs::rename(&other, &file).unwrap();
     stage.becomes(2).await;
 
-    // The old one is put aside first.
+    // The old file is renamed first.
     fs::rename(&file, stage.path("x.wasm~")).unwrap();
     fs::write(&file, hello(3)).unwrap();
     stage.becomes(3).await;
 
-    // It is removed and made again.
+    // The file is removed and created again.
     fs::remove_file(&file).unwrap();
     fs::write(&file, hello(4)).unwrap();
     stage.becomes(4).await;
 
-    // A link takes its name.
+    // A link replaces the file.
     fs::write(&other, hello(5)).unwrap();
     fs::remove_file(&file).unwrap();
     symlink(&other, &file).unwrap();
@@ -146,7 +146,7 @@ async fn a_slow_writer_is_waited_for() {
     drop(file);
     stage.becomes(2).await;
 
-    // One that closes it after each piece, as a shell does that appends.
+    // A writer that closes the file after each piece, as a shell with `>>` does.
     let bytes = hello(3);
     for (n, chunk) in bytes.chunks(bytes.len() / 10 + 1).enumerate() {
         let mut options = OpenOptions::new();
@@ -167,7 +167,7 @@ async fn a_slow_writer_is_waited_for() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_never_closes_is_believed_after_a_while() {
     let stage = Stage::new();
-    // A host that has just started looks at its files once, whoever writes them.
+    // At its start a host checks its files once, even if they are still open for writing.
     stage.stays(1, 1).await;
     let mut file = File::create(stage.path("x.wasm")).unwrap();
     file.write_all(&hello(2)).unwrap();
@@ -186,7 +186,7 @@ async fn links_that_are_pointed_elsewhere_are_followed() {
         symlink(&name, folder.join("..data_new")).unwrap();
         fs::rename(folder.join("..data_new"), folder.join("..data")).unwrap();
     };
-    // As Kubernetes mounts a ConfigMap.
+    // The layout in which Kubernetes mounts a ConfigMap.
     let stage = Stage::with("x.wasm", "", |folder| {
         version(folder, 1);
         symlink("..data/x.wasm", folder.join("x.wasm")).unwrap();
@@ -196,7 +196,7 @@ async fn links_that_are_pointed_elsewhere_are_followed() {
         fs::remove_dir_all(stage.path(&format!("..{}", number - 1))).unwrap();
         stage.becomes(number).await;
     }
-    // What the links lead to is watched, too.
+    // The target of the links is watched, too.
     fs::write(stage.path("..4/x.wasm"), hello(5)).unwrap();
     stage.becomes(5).await;
     stage.stays(5, 5).await;
@@ -219,7 +219,7 @@ async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
     fs::write(stage.path("d/x.wasm"), hello(2)).unwrap();
     stage.becomes(2).await;
 
-    // The same with its directory, which is another one then.
+    // The same with its directory, which is replaced by another one.
     for number in 3..5 {
         fs::remove_dir_all(stage.path("d")).unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -240,7 +240,7 @@ async fn a_bad_file_is_refused_once_and_a_good_one_taken_after_it() {
     stage.stays(1, 1).await;
     assert_eq!(stage.host.log_count(REFUSED), 1, "{}", stage.host.log());
 
-    // One that breaks off might still be written: it is refused when it has been left alone.
+    // A truncated component may still be in the middle of being written, so it is refused only after a quiet period.
     let whole = hello(2);
     fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     stage.host.wait_for_log("damaged or incomplete").await;
@@ -335,7 +335,7 @@ async fn a_swap_of_the_counter_takes_a_moment() {
     let browser = Browser::new();
     let mut waits = Vec::new();
     for swap in 0..SWAPS {
-        // Hangul, three bytes each: no version comes twice.
+        // Hangul letters of three bytes each, so that all versions differ.
         let letter = char::from_u32('가' as u32 + swap as u32).unwrap();
         let new = folder.path().join("new");
         fs::write(&new, counter(letter)).unwrap();

@@ -1,4 +1,4 @@
-//! Fields behind a body: what may pass in either direction, and which statuses a guest may answer with.
+//! Trailers: the fields that may pass in either direction, and the statuses that a guest may answer with.
 
 use bytes::Bytes;
 use cloakroom_tests::host::{Config, Host};
@@ -13,7 +13,7 @@ const GUESTS: [(&str, &str); 2] = [
     ("/three", "fixture-faults-service"),
 ];
 
-/// Fields that belong in a head alone.
+/// Fields that are allowed only in a head.
 const UNFIT: [&str; 16] = [
     "set-cookie: connect.sid=s%3Aforged.forged; Path=/",
     "cookie: connect.sid=s%3Aforged.forged",
@@ -48,7 +48,7 @@ async fn http2(host: &Host) -> SendRequest<Bytes> {
     client.ready().await.unwrap()
 }
 
-/// Status, body and trailers of the answer to a POST of these lines, with trailers of its own.
+/// POSTs these lines with the trailers `own`. Returns the status, the body and the trailers of the answer.
 async fn post(host: &Host, path: &str, lines: &[&str], own: HeaderMap) -> (u16, String, HeaderMap) {
     let mut client = http2(host).await;
     let request = Request::post(host.url(path)).body(()).unwrap();
@@ -142,7 +142,7 @@ async fn too_many_trailers_are_none() {
 async fn a_guest_answers_with_a_status_that_clients_know_or_the_host_says_502() {
     let host = host();
     for (path, name) in GUESTS {
-        // The interface of 0.3 does not take these; such a guest goes on with 200.
+        // The interface of WASI 0.3 does not accept these statuses, so such a guest continues with 200.
         let above = if name == "fixture-faults" { 502 } else { 200 };
         for (status, expected, has_body) in [
             (100, 502, true),
@@ -156,7 +156,7 @@ async fn a_guest_answers_with_a_status_that_clients_know_or_the_host_says_502() 
             (599, 599, true),
             (600, above, true),
             (999, above, true),
-            // Neither guest can set these.
+            // Neither guest can set these statuses.
             (0, 200, true),
             (1000, 200, true),
         ] {

@@ -1,4 +1,4 @@
-//! `cloakroom test`: hosts for a guest's tests, what these can do to them, and how the command ends.
+//! `cloakroom test`: hosts for the tests of a guest, the controls that tests have over them, and the ways in which the command ends.
 
 mod ends;
 
@@ -11,10 +11,10 @@ use cloakroom_tests::versions::hello;
 use reqwest::Method;
 use serde_json::{Value, json};
 
-/// A test command that says where the hosts are and lasts as long as `cloakroom test`.
+/// A test command that prints the URL of the control interface and runs as long as `cloakroom test`.
 const STAYS: &str = "echo at $CLOAKROOM_TEST_URL; exec tail --pid=$PPID -f /dev/null";
 
-/// A project with one guest, `g`, which is built by copying a component, and further keys (TOML lines) before it.
+/// Creates a project with one guest, `g`, which is built by copying a component, and further keys (TOML lines) before it.
 fn project(guest: &str, test: &str, keys: &str) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let built = component(guest).display().to_string();
@@ -27,17 +27,17 @@ fn project(guest: &str, test: &str, keys: &str) -> tempfile::TempDir {
     folder
 }
 
-/// `cloakroom test` in a project's folder.
+/// Returns a `cloakroom test` command in a project's folder.
 fn command(folder: &Path) -> Command {
     let mut command = Command::new(binary());
     command.arg("test").current_dir(folder);
-    // What one test compiled, the next one need not.
+    // All tests share one code cache, so that each component is compiled only once.
     let code = binary().with_file_name("kept-code");
     command.env("CLOAKROOM_SERVER_CODE_CACHE", code);
     command
 }
 
-/// A `cloakroom test` that runs, and a client of its control interface.
+/// A running `cloakroom test`, and a client of its control interface.
 struct Trial {
     running: Host,
     client: reqwest::Client,
@@ -89,7 +89,7 @@ impl Trial {
         self.tell(Method::POST, path, body).await
     }
 
-    /// A fresh host: its path here, and its URL.
+    /// Starts a new host. Returns its path in the control interface and its URL.
     async fn host(&self) -> (String, String) {
         let (status, started) = self.call(Method::POST, "/hosts", "").await;
         assert_eq!(status, 201, "{started}");
@@ -98,7 +98,7 @@ impl Trial {
     }
 }
 
-/// What the counter says, or how it failed.
+/// Returns the counter's number, or the status of a failed request.
 async fn count(browser: &Browser, url: &str) -> String {
     let answer = browser.get(&format!("{url}/session")).await;
     match answer.status {
@@ -187,7 +187,7 @@ async fn a_rivals_commit_makes_the_guest_run_again_and_nothing_is_lost() {
     let expected = json!({"requests": 2, "runs": 3, "commits": 2, "conflicts": 1, "reapplies": 0, "reruns": 1});
     assert_eq!(counts, expected);
 
-    // What the guest has not read is no reason to run it again.
+    // The guest has not read the changed values, so it does not run again.
     trial
         .post(
             &format!("{host}/rivals"),

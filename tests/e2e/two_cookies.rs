@@ -1,4 +1,4 @@
-//! Visitors whose browser holds several genuine cookies of the session's name: none is locked out, and none leaves rows behind.
+//! Visitors whose browser holds several genuine cookies with the session's name: no visitor is locked out, and none leaves rows behind.
 
 use std::path::Path;
 use std::time::Duration;
@@ -23,14 +23,14 @@ fn folder() -> tempfile::TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// A session that exists: its cookie as a browser sends it.
+/// Creates a session. Returns its cookie as a browser sends it.
 async fn live(host: &Host, value: &str) -> String {
     let browser = Browser::new();
     script(&browser, host, &[&format!("set n {value}")]).await;
     browser.cookies(&host.url("/")).unwrap()
 }
 
-/// A session that ended: its cookie is genuine and names nothing.
+/// Creates a session and ends it. Returns its cookie, which is genuine and matches no session.
 async fn dead(host: &Host) -> String {
     let cookie = live(host, "0").await;
     let browser = Browser::with_cookie(&host.url("/"), &cookie);
@@ -38,7 +38,7 @@ async fn dead(host: &Host) -> String {
     cookie
 }
 
-/// A request with these cookies for the site, whatever a browser would send.
+/// Sends exactly these cookies to the site, regardless of a browser's rules.
 async fn ask(host: &Host, cookies: &[String], line: &str) -> Answer {
     let request = Client::builder().no_proxy().build().unwrap();
     let request = request
@@ -54,7 +54,7 @@ async fn ask(host: &Host, cookies: &[String], line: &str) -> Answer {
     }
 }
 
-/// The value of a field's attribute.
+/// Returns the value of an attribute of a field.
 fn attribute<'a>(field: &'a str, name: &str) -> Option<&'a str> {
     let mut parts = field.split("; ").skip(1);
     parts.find_map(|part| {
@@ -67,7 +67,7 @@ fn is_end(field: &str) -> bool {
     field.starts_with("connect.sid=;") && field.contains("Expires=Thu, 01 Jan 1970")
 }
 
-/// The configuration gets a `Domain`: a browser that stays open keeps its old cookie of the host alone.
+/// The configuration gets a `Domain`. An open browser keeps its old cookie, which is for the host only.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_domain_that_is_added_locks_nobody_out() {
     let (folder, expiration) = (folder(), Duration::from_secs(5));
@@ -100,7 +100,7 @@ async fn a_domain_that_is_added_locks_nobody_out() {
     );
     let rows = sqlite_rows(&database);
     assert_eq!(rows.len(), 2, "the one that expired and the visitor's");
-    // Nothing is expired any more.
+    // No cookie is expired any more.
     let answer = visitor.post(&url, "get user").await;
     assert_eq!(answer.set_cookies(), [""; 0]);
 }
@@ -138,7 +138,7 @@ async fn of_two_live_sessions_none_is_taken_and_the_browser_is_free_afterwards()
     let refused = operator.metric("cloakroom_session_several_refused_total");
     assert_eq!(refused.await, Some(1.0));
 
-    // A browser with both in its jar: it writes with the second request.
+    // A browser with both cookies in its jar: its second request can write.
     let visitor = Browser::resolving(&[SITE], host.address());
     let url = format!("http://{SITE}:{}/s", host.address().port());
     visitor.keep(&url, &format!("{}; Path=/", cookies[0]));
@@ -150,7 +150,7 @@ async fn of_two_live_sessions_none_is_taken_and_the_browser_is_free_afterwards()
     assert_eq!(sqlite_rows(&database).len(), 3);
 }
 
-/// The configuration gets the host's own name as `Domain`: browsers keep both cookies, some clients only one.
+/// The configuration gets the host's own name as `Domain`: browsers keep both cookies, and some clients only one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_cookie_of_the_host_beside_one_of_its_domain_goes_with_one_answer() {
     let folder = folder();
@@ -223,7 +223,7 @@ async fn names_that_browsers_bind_are_not_guessed_for() {
     assert_eq!(answer.text().await.unwrap(), "1\n");
 }
 
-/// Random sets of cookies: at most one session, no row without a cookie, and a bounded number of fields.
+/// Random sets of cookies lead to at most one session, no row without a cookie, and a bounded number of fields.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn any_set_of_cookies_is_one_session_at_most() {
     let folder = folder();
@@ -263,7 +263,8 @@ async fn any_set_of_cookies_is_one_session_at_most() {
         let fields = write.set_cookies();
         assert!(fields.len() <= FIELDS_MAX, "{bits:08b}");
         let set: Vec<_> = fields.iter().filter(|field| !is_end(field)).collect();
-        // Some clients drop the live cookie with that of its domain: it is set again, behind the others.
+        // Some clients drop the live cookie together with the cookie of its domain. So the live cookie is set again, after the other
+        // fields.
         let is_set = is_new || is_one && alive.len() + gone.len() > 1;
         assert_eq!(set.len(), usize::from(is_set), "{bits:08b}: {fields:?}");
         assert!(!is_set || !is_end(fields[fields.len() - 1]), "{fields:?}");
@@ -281,7 +282,7 @@ async fn any_set_of_cookies_is_one_session_at_most() {
     }
 }
 
-/// A dead cookie that a browser sends beside the live one is gone after one answer, and nothing else changes for it.
+/// A dead cookie that a browser sends in addition to the live one is removed by one answer, and the browser keeps the live one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_dead_cookie_beside_the_live_one_goes_with_one_answer() {
     let folder = folder();
@@ -296,7 +297,7 @@ async fn a_dead_cookie_beside_the_live_one_goes_with_one_answer() {
     let again = visitor.post(&url, "increment n 1").await;
     assert_eq!((again.text.as_str(), again.set_cookies().len()), ("8\n", 0));
 
-    // The same visitor without the name that is looked up: nothing was lost on the way.
+    // The same visitor without the site's host name: the session is complete.
     let same = Browser::with_cookie(&host.url("/"), &kept);
     assert_eq!(run_script(&same, &host, &["get n"]).await.text, "8\n");
     assert!(!id_of(&same, &host).is_empty());

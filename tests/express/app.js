@@ -1,5 +1,5 @@
-// The Express peer: express-session and express-mysql-session as their documentation shows them, with the classic's two
-// routes and a few that the tests drive. Options come as JSON in the environment; the port goes to standard output.
+// The Express peer: express-session and express-mysql-session as in their documentation, with the classic's two routes and a few routes for
+// the tests. It reads its options as JSON from the environment and prints its port to standard output.
 'use strict';
 const express = require('express');
 const session = require('express-session');
@@ -11,7 +11,7 @@ const app = express();
 
 app.use(session({ resave: false, saveUninitialized: false, ...options.session, store }));
 
-// Lets a test sit between Express's load and its save.
+// Lets a test act between Express's load and its save.
 const pause = (ms) => new Promise((done) => setTimeout(done, Number(ms) || 0));
 
 app.get('/session', async (req, res) => {

@@ -1,5 +1,5 @@
-// The cookie peer: real cookie-parser and Express's own res.cookie, asked over HTTP. Its secrets come as JSON in the environment,
-// the first signs; the port goes to standard output.
+// The cookie peer: the real cookie-parser and Express's own res.cookie, accessible over HTTP. It reads its secrets as JSON from the
+// environment; the first one signs. It prints its port to standard output.
 'use strict';
 const express = require('express');
 const cookieParser = require('cookie-parser');
@@ -11,23 +11,23 @@ const app = express();
 app.use(cookieParser(secrets));
 app.use(express.json({ limit: '1mb' }));
 
-// What a value says, as JSON text: the same for whoever has parsed the same.
+// A value as JSON text, which is equal for equal parsed values.
 const said = (value) => JSON.stringify(value);
 
-// What cookie-parser makes of the request's cookies.
+// Returns the request's cookies as cookie-parser parses them.
 app.get('/read', (req, res) => {
   const list = (cookies, signed) =>
     Object.keys(cookies).map((name) => ({ name, signed, said: said(cookies[name]) }));
   res.json([...list(req.cookies, false), ...list(req.signedCookies, true)]);
 });
 
-// The same of what a guest was given: `text`, `json` (the JSON's text) or neither.
+// Returns the same for cookies as a guest received them: each has `text`, `json` (the text of the JSON) or neither.
 app.post('/said', (req, res) => {
   const value = ({ text, json }) => text ?? (json === undefined ? false : JSON.parse(json));
   res.json(req.body.map((cookie) => ({ name: cookie.name, signed: cookie.signed, said: said(value(cookie)) })));
 });
 
-// Writes a cookie with res.cookie; what that throws is a 400.
+// Writes a cookie with res.cookie; an error that res.cookie throws becomes a 400.
 app.post('/write', (req, res) => {
   const { name, text, json, expires, ...options } = req.body;
   if (expires !== undefined) options.expires = new Date(expires);
@@ -38,7 +38,7 @@ app.post('/write', (req, res) => {
   }
 });
 
-// A signed value as cookie-signature makes it.
+// Returns a value signed by cookie-signature.
 app.post('/sign', (req, res) => {
   res.type('text').send(`s:${signature.sign(req.body.text, req.body.secret)}`);
 });

@@ -1,4 +1,4 @@
-//! The operator of a host under test: calls its admin interface.
+//! The operator of a host under test, a client of its admin interface.
 
 use std::time::{Duration, Instant};
 
@@ -8,10 +8,10 @@ use serde_json::Value;
 use crate::browser::Answer;
 use crate::host::Host;
 
-/// How long something that follows from a call may take to show.
+/// Longest wait for the effect of a call.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Somebody who calls a host's admin interface.
+/// A client of a host's admin interface.
 #[derive(Clone, Debug)]
 pub struct Operator {
     client: Client,
@@ -20,7 +20,7 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// The operator of this host.
+    /// Returns the operator of this host.
     pub fn of(host: &Host) -> Self {
         let client = Client::builder().no_proxy().build();
         Self {
@@ -56,24 +56,24 @@ impl Operator {
         self.send(Method::GET, path, &[], "").await
     }
 
-    /// Puts a component as a new version of a guest.
+    /// Uploads a component as a new version of a guest.
     pub async fn put(&self, guest: &str, component: Vec<u8>) -> Answer {
         let path = format!("/guests/{guest}");
         self.send(Method::PUT, &path, &[], component).await
     }
 
-    /// Takes a guest back to its version before.
+    /// Rolls a guest back to its previous version.
     pub async fn roll_back(&self, guest: &str) -> Answer {
         let path = format!("/guests/{guest}/rollback");
         self.send(Method::POST, &path, &[], "").await
     }
 
-    /// A guest as the interface tells it.
+    /// Returns what the admin interface reports about a guest.
     pub async fn guest(&self, name: &str) -> Value {
         json(&self.get(&format!("/guests/{name}")).await)
     }
 
-    /// A metric's value; `series` is its name and labels as they are written.
+    /// Returns a metric's value; `series` is its name and labels as they are written.
     pub async fn metric(&self, series: &str) -> Option<f64> {
         let text = self.get("/metrics").await.text;
         let mut lines = text.lines().filter_map(|line| line.rsplit_once(' '));
@@ -81,10 +81,10 @@ impl Operator {
         Some(value.parse().expect("a metric is a number"))
     }
 
-    /// Waits until a metric has this value; `None`: until it is gone.
+    /// Waits until a metric has this value, or for `None` until it is gone.
     ///
     /// # Panics
-    /// If it never has.
+    /// If the metric does not have this value in time.
     pub async fn wait_for_metric(&self, series: &str, expected: Option<f64>) {
         let end = Instant::now() + PATIENCE;
         loop {
@@ -98,10 +98,10 @@ impl Operator {
     }
 }
 
-/// An answer's body as JSON.
+/// Parses an answer's body as JSON.
 ///
 /// # Panics
-/// If it is none.
+/// If the body is not JSON.
 pub fn json(answer: &Answer) -> Value {
     let read = serde_json::from_str(&answer.text);
     read.unwrap_or_else(|error| panic!("{error}: {}", answer.text))

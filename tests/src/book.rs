@@ -1,17 +1,17 @@
-//! Runs a page of the book as its reader would: writes the files it shows, runs the commands it gives, and compares what
-//! they say. Knows no page.
+//! Runs a page of the book as its reader would: writes the files it shows, runs the commands it gives, and compares the output. Contains
+//! nothing about a particular page.
 //!
-//! What a fenced block is for stands behind its language:
+//! The attributes after a fenced block's language say what to do with the block:
 //!
-//! - `sh`: commands, run one after the other; a folder that is entered stays entered for the blocks after it. With `,serves`
-//!   the last one stays: it is waited for until it says where it serves. With `,fails` it must fail. With `,until` it is
-//!   repeated until it says what the output block after it shows.
-//! - `text,output`: what the block before it says, line by line and in order; `…` stands for anything.
-//! - `js,file=src/app.js` (any language): a file, written where the page stands.
-//! - `js,from=guests/js/examples/x.js` (any language): a part of a file of the repository, which tests of its own build and run.
+//! - `sh`: commands, run one after the other. A `cd` also applies to the blocks after it. With `,serves` the last command keeps running,
+//!   and the test waits until it prints the address that it serves. With `,fails` the command must fail. With `,until` the block is
+//!   repeated until its output contains the lines of the output block after it.
+//! - `text,output`: the output of the block before it, line by line and in order; `…` matches anything.
+//! - `js,file=src/app.js` (any language): a file, written to this path in the current folder.
+//! - `js,from=guests/js/examples/x.js` (any language): a part of a file of the repository, which has its own tests that build and run it.
 //!
-//! A block without any of these is a fault: nobody would notice when it stops being true. `127.0.0.1:3000` stands for a free
-//! port.
+//! A block without any of these attributes is an error, because no test would fail when it is no longer true. `127.0.0.1:3000` is replaced
+//! by an address with a free port.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -21,40 +21,40 @@ use std::time::{Duration, Instant};
 use crate::host::{binary, repository};
 use crate::port::Port;
 
-/// How long anything on a page may take: the first build of a guest in Rust on a busy machine is the slowest.
+/// Time limit of each step of a page. The slowest step is the first build of a guest in Rust on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(420);
 /// The address that pages show.
 const SHOWN_ADDRESS: &str = "127.0.0.1:3000";
-/// How a host says that it is ready.
+/// The text by which a host reports that it is ready.
 const READY: &str = " serves http://";
 
 /// A fenced block of a page.
 #[derive(Debug, Clone)]
 pub struct Block {
-    /// The line of its fence, from 1.
+    /// The line number of its fence, from 1.
     pub line: usize,
-    /// Its language.
+    /// The language of the block.
     pub language: String,
-    /// What stands behind the language, between commas.
+    /// The attributes after the language, separated by commas.
     pub attributes: Vec<String>,
-    /// Its lines.
+    /// The lines of the block.
     pub text: String,
 }
 
 impl Block {
-    /// Whether it is marked so.
+    /// Returns whether the block has this attribute.
     pub fn is(&self, attribute: &str) -> bool {
         self.attributes.iter().any(|it| it == attribute)
     }
 
-    /// What an attribute `name=value` says.
+    /// Returns the value of an attribute `name=value`.
     pub fn value(&self, name: &str) -> Option<&str> {
         let mut values = self.attributes.iter();
         values.find_map(|it| it.strip_prefix(name)?.strip_prefix('='))
     }
 }
 
-/// The fenced blocks of a page in their order.
+/// Returns the fenced blocks of a page in order.
 ///
 /// # Panics
 /// If a fence is not closed.
@@ -87,10 +87,10 @@ pub fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// Does everything that a page says, in a folder of its own.
+/// Runs all steps of a page in a folder of its own.
 ///
 /// # Panics
-/// Where the page is not true; the panic names its line and what was said instead.
+/// If a step does not do as the page says. The panic names the line of the page and the output.
 pub fn follow(name: &str, page: &str) {
     let mut reader = Reader::new(name);
     let blocks = blocks(page);
@@ -100,20 +100,20 @@ pub fn follow(name: &str, page: &str) {
     }
 }
 
-/// Somebody at a shell with the book beside it.
+/// A reader of the book with a shell.
 struct Reader {
     page: String,
     folder: tempfile::TempDir,
     address: String,
     _port: Port,
     servers: Vec<Server>,
-    /// What the last block said.
+    /// The output of the last block.
     output: Output,
 }
 
 enum Output {
     Said(String),
-    /// A server goes on saying things in this file.
+    /// A server keeps writing its output to this file.
     Follows(PathBuf),
 }
 
@@ -123,7 +123,7 @@ struct Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The whole group: a shell, the host, and what it builds with.
+        // The whole process group: a shell, the host and its build processes.
         let group = format!("-{}", self.child.id());
         for signal in ["-INT", "-KILL"] {
             let _ = Command::new("kill").args([signal, "--", &group]).status();
@@ -212,7 +212,7 @@ impl Reader {
         }
     }
 
-    /// Starts what stays, and waits until it serves.
+    /// Starts the commands of a block whose last one keeps running, and waits until it serves.
     fn serve(&mut self, block: &Block) {
         let path = self
             .folder
@@ -262,7 +262,7 @@ impl Reader {
         }
     }
 
-    /// Whether all lines of an output block were said, in order; else the first one that was not.
+    /// Checks that all lines of an output block were printed, in order. Returns the first line that was not.
     fn shows(&self, said: &str, block: &Block) -> Result<(), String> {
         let shown = self.here(&block.text);
         let mut said = said.lines();
@@ -289,21 +289,21 @@ impl Reader {
             .env("READER", self.folder.path())
             .env("BESIDE", beside)
             .env("CLOAKROOM_LISTEN", &self.address)
-            // The reader is none of cargo's children.
+            // The commands of the page must not inherit the settings of the cargo that runs this test.
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("RUSTFLAGS")
             .env("NO_COLOR", "1");
         command
     }
 
-    /// The folder that the page stands in.
+    /// Returns the folder that the page's commands run in.
     fn standing_in(&self) -> PathBuf {
         let path = std::fs::read_to_string(self.folder.path().join(".cwd"));
         let path = path.expect("every block leaves it");
         self.folder.path().join(Path::new(path.trim()))
     }
 
-    /// The text with the address that is free here.
+    /// Returns the text with the page's address replaced by the free one of this test.
     fn here(&self, text: &str) -> String {
         text.replace(SHOWN_ADDRESS, &self.address)
     }
@@ -322,7 +322,7 @@ impl Reader {
     }
 }
 
-/// Whether a line is what was shown, whose `…` stand for anything.
+/// Returns whether a line matches the shown line, whose `…` match anything.
 fn is_like(line: &str, shown: &str) -> bool {
     let mut parts = shown.trim().split('…');
     let first = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A visitor: an HTTP client that keeps cookies as a browser does and follows no redirect by itself.
+//! A visitor: an HTTP client that keeps cookies as a browser does and does not follow redirects.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,11 +17,11 @@ pub struct Browser {
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
-    /// Its status code.
+    /// The status code.
     pub status: u16,
-    /// Its header fields.
+    /// The header fields.
     pub headers: HeaderMap,
-    /// Its body as text.
+    /// The body as text.
     pub text: String,
 }
 
@@ -35,14 +35,14 @@ impl Answer {
         })
     }
 
-    /// A header field's value, if it was sent.
+    /// Returns a header field's value, if the field was sent.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(name)
             .map(|v| v.to_str().expect("a printable header"))
     }
 
-    /// Every `Set-Cookie` field, in order.
+    /// Returns every `Set-Cookie` field, in order.
     pub fn set_cookies(&self) -> Vec<&str> {
         self.headers
             .get_all(SET_COOKIE)
@@ -59,12 +59,12 @@ impl Default for Browser {
 }
 
 impl Browser {
-    /// A visitor who was never here.
+    /// Returns a visitor without cookies.
     pub fn new() -> Self {
         Self::built(|builder| builder)
     }
 
-    /// A visitor at this local address, with a kept connection or a new one for each request.
+    /// Returns a visitor at this local address, which keeps its connection open or opens a new one for each request.
     pub fn at(address: IpAddr, is_kept: bool) -> Self {
         Self::built(|builder| {
             let idle_max = if is_kept { 1 } else { 0 };
@@ -74,7 +74,7 @@ impl Browser {
         })
     }
 
-    /// A visitor for whom all these hosts are at one address.
+    /// Returns a visitor that resolves all these host names to one address.
     pub fn resolving(hosts: &[&str], address: SocketAddr) -> Self {
         Self::built(|builder| {
             let resolve = |builder: ClientBuilder, host: &&str| builder.resolve(host, address);
@@ -94,7 +94,7 @@ impl Browser {
         Self { client, jar }
     }
 
-    /// A visitor whose jar already holds `cookie` (`name=value`) for `url`'s host.
+    /// Returns a visitor whose jar already holds `cookie` (`name=value`) for `url`'s host.
     pub fn with_cookie(url: &str, cookie: &str) -> Self {
         let browser = Self::new();
         browser.keep(url, cookie);
@@ -107,7 +107,7 @@ impl Browser {
         self.jar.add_cookie_str(cookie, &url);
     }
 
-    /// What the jar would send to `url`: `name=value; ...`.
+    /// Returns the cookies that the jar would send to `url`: `name=value; ...`.
     pub fn cookies(&self, url: &str) -> Option<String> {
         let header = self.jar.cookies(&Url::parse(url).expect("a URL"))?;
         Some(header.to_str().expect("a printable cookie").to_owned())
@@ -133,7 +133,7 @@ impl Browser {
             .expect("an answer")
     }
 
-    /// Sends `body` to `url` as what `content_type` says it is.
+    /// Sends `body` to `url` with this `Content-Type`.
     ///
     /// # Panics
     /// If the connection breaks.
@@ -154,7 +154,7 @@ impl Browser {
     /// Sends a request and reads the whole answer.
     ///
     /// # Errors
-    /// If the connection breaks, in the body too.
+    /// If the connection breaks, also while the body is read.
     pub async fn try_send(
         &self,
         method: Method,

@@ -1,8 +1,8 @@
-//! A TCP proxy between a client and a MySQL server that fails on command: refuses, cuts, falls silent, or loses single
-//! statements or their replies.
+//! A TCP proxy between a client and a MySQL server that fails on command. It refuses connections, cuts them, stops forwarding, or loses
+//! single statements or their replies.
 //!
-//! It reads the packets of the MySQL protocol (not through TLS and not compressed) and knows which statement a prepared
-//! statement's number stands for, so that a test can lose the reply to "an `UPDATE`" and to nothing else.
+//! It reads the packets of the MySQL protocol (uncompressed and without TLS) and knows which statement the number of a prepared statement
+//! means. So a test can lose the reply to "an `UPDATE`" and to nothing else.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,10 +19,10 @@ use tokio::task::JoinHandle;
 const COM_QUERY: u8 = 0x03;
 const COM_STMT_PREPARE: u8 = 0x16;
 const COM_STMT_EXECUTE: u8 = 0x17;
-/// A number that no connection gets to; the largest of all means "the last one" to MariaDB.
+/// A statement number that no connection reaches. (MariaDB reads the largest number of all as "the last statement".)
 const UNKNOWN_STATEMENT: u32 = 0x7fff_fff0;
 
-/// The proxy; dropping it closes its port and all its connections.
+/// A proxy; dropping it closes its port and all its connections.
 pub struct ChaosProxy {
     port: u16,
     upstream_port: u16,
@@ -30,35 +30,35 @@ pub struct ChaosProxy {
     acceptor: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// What happens to the statements that a [`Disturbance`] picks.
+/// The fault injected into the statements that a [`Disturbance`] selects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
-    /// The server gets the statement and answers; the answer is dropped and the link cut.
+    /// The server receives the statement and answers. The answer is dropped and the link is cut.
     Reply,
-    /// The server gets the statement and answers; the answer is dropped and the link stays open, silent for ever.
+    /// The server receives the statement and answers. The answer is dropped and the link stays open and silent forever.
     ReplyNever,
-    /// The server never gets the statement; the link is cut.
+    /// The server never receives the statement; the link is cut.
     Request,
-    /// The server gets the statement after this time, though the client may have given up long before.
+    /// The server receives the statement after this time, when the client may long have given up.
     Late(Duration),
-    /// The server is asked for a prepared statement that it does not know, as after a switch of connections in a proxy.
+    /// The server is asked for a prepared statement that it does not know, as after a proxy switched to another connection.
     Forgotten,
-    /// The server gets nothing; the client is told that its account may not do this (1227).
+    /// The server receives nothing. The client receives the error that its account lacks the privilege (1227).
     Denied,
-    /// The server gets nothing; the client is asked for this file, as a server does to a `LOAD DATA LOCAL INFILE`.
+    /// The server receives nothing. The client is asked for this file, as a server does in answer to `LOAD DATA LOCAL INFILE`.
     AsksForFile(&'static str),
 }
 
-/// Which statements to disturb, and how.
+/// The statements to disturb, and the fault to inject.
 #[derive(Clone, Debug)]
 pub struct Disturbance {
-    /// What happens to them.
+    /// The fault to inject.
     pub loss: Loss,
-    /// What their text begins with, in any case of letters: `"UPDATE"`; empty for all.
+    /// The prefix of the statements to disturb, ignoring case: `"UPDATE"`. An empty prefix selects all statements.
     pub prefix: String,
-    /// Every how manyth of them: 1 for all, 3 for every third.
+    /// The interval of disturbed statements: 1 for all of them, 3 for every third.
     pub every: u32,
-    /// How many in all, then no more.
+    /// The number of statements to disturb in all.
     pub times: u32,
 }
 
@@ -73,7 +73,7 @@ struct Shared {
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Link {
     is_forwarding: bool,
-    /// A connection lives as long as the generation it was accepted in.
+    /// A connection closes when this differs from the generation in which it was accepted.
     generation: u64,
 }
 
@@ -83,7 +83,7 @@ struct Script {
     seen: u32,
 }
 
-/// What both directions of one connection know.
+/// State shared by both directions of one connection.
 #[derive(Default)]
 struct Dialogue {
     preparing: Option<String>,
@@ -115,12 +115,12 @@ impl ChaosProxy {
         proxy
     }
 
-    /// The port to connect to.
+    /// Returns the port to connect to.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// Forwards again after [`Self::refuse`] or [`Self::blackhole`]; what was held back goes on its way.
+    /// Forwards again after [`Self::refuse`] or [`Self::blackhole`]. Bytes that were held back are forwarded.
     pub async fn forward(&self) {
         let is_refusing = self.lock_acceptor().is_none();
         if is_refusing {
@@ -135,23 +135,23 @@ impl ChaosProxy {
         let acceptor = self.lock_acceptor().take();
         if let Some(acceptor) = acceptor {
             acceptor.abort();
-            // Ended by the abort: the listener is closed.
+            // The task ends by the abort, which closes the listener.
             let _ = acceptor.await;
         }
         self.cut();
     }
 
-    /// Cuts all connections; new ones are served.
+    /// Cuts all connections; new connections are served.
     pub fn cut(&self) {
         self.shared.link.send_modify(|l| l.generation += 1);
     }
 
-    /// Stops forwarding in both directions; connections stay open, new ones are accepted, nothing moves.
+    /// Stops forwarding in both directions. Connections stay open and new ones are accepted, but no byte is forwarded.
     pub fn blackhole(&self) {
         self.shared.link.send_modify(|l| l.is_forwarding = false);
     }
 
-    /// Begins to disturb statements, instead of what was set before.
+    /// Starts to disturb statements and replaces the previous disturbance.
     pub fn disturb(&self, disturbance: Disturbance) {
         *self.shared.lock_script() = Script {
             disturbance: Some(disturbance),
@@ -169,24 +169,24 @@ impl ChaosProxy {
         });
     }
 
-    /// Leaves statements alone again.
+    /// Stops disturbing statements.
     pub fn calm(&self) {
         *self.shared.lock_script() = Script::default();
     }
 
-    /// How many statements were disturbed so far.
+    /// Returns the number of statements disturbed so far.
     pub fn losses(&self) -> u32 {
         *self.shared.losses.borrow()
     }
 
-    /// Waits until at least `count` statements were disturbed; for [`Loss::Late`], until the server got them.
+    /// Waits until at least `count` statements were disturbed. For [`Loss::Late`], waits until the server received them.
     pub async fn wait_for_losses(&self, count: u32) {
         let mut losses = self.shared.losses.subscribe();
         let reached = losses.wait_for(|l| *l >= count).await;
         reached.expect("the sender lives in self");
     }
 
-    /// What clients have sent of the files that they were asked for.
+    /// Returns the bytes that clients have sent of the files that they were asked for.
     pub fn files_received(&self) -> Vec<u8> {
         let received = self.shared.files_received.lock();
         received.expect("no panic holds it").clone()
@@ -221,7 +221,7 @@ impl Shared {
         self.script.lock().expect("no panic holds it")
     }
 
-    /// Whether (and how) this statement is to be disturbed; counts it.
+    /// Returns the fault to inject into this statement, if any, and counts the statement.
     fn disturb(&self, statement: &str) -> Option<Loss> {
         let mut script = self.lock_script();
         let Script { disturbance, seen } = &mut *script;
@@ -247,19 +247,19 @@ impl Shared {
 
     async fn wait_until_forwarding(&self) {
         let mut link = self.link.subscribe();
-        // The sender lives in `self`: this ends only when it is so.
+        // The sender lives in `self`, so this returns only when the link is forwarding.
         let _ = link.wait_for(|l| l.is_forwarding).await;
     }
 }
 
-/// One connection: ends, and with it both sockets, when either side closes, when it is cut, or after a loss.
+/// Serves one connection. Returns, and closes both sockets, when either side closes, when the connection is cut, or after a loss.
 async fn serve(client: TcpStream, upstream_port: u16, shared: Arc<Shared>) {
     let mut link = shared.link.subscribe();
     let generation = link.borrow_and_update().generation;
     let forward = async {
         shared.wait_until_forwarding().await;
         let server = TcpStream::connect(("127.0.0.1", upstream_port)).await?;
-        // Failing only costs time.
+        // A failure only costs time.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (from_client, to_client) = client.into_split();
         let (from_server, to_server) = server.into_split();
@@ -271,7 +271,7 @@ async fn serve(client: TcpStream, upstream_port: u16, shared: Arc<Shared>) {
         }
     };
     tokio::select! {
-        // However it ends, the sockets are closed; the peers notice.
+        // In both cases the sockets are closed, and both peers notice.
         _ = forward => {}
         _ = link.wait_for(|l| l.generation != generation) => {}
     }
@@ -361,7 +361,7 @@ fn lock(dialogue: &Mutex<Dialogue>) -> MutexGuard<'_, Dialogue> {
     dialogue.lock().expect("no panic holds it")
 }
 
-/// The answer to a statement that an account may not run.
+/// Returns the error packet for a statement that the account may not run.
 fn denial() -> Vec<u8> {
     let text = b"#42000Access denied; you need (at least one of) the SUPER privilege(s) for this operation";
     let code = 1227_u16.to_le_bytes();
@@ -369,7 +369,7 @@ fn denial() -> Vec<u8> {
     [&[bytes, 0, 0, 1, 0xff][..], &code, text].concat()
 }
 
-/// The answer to a statement that asks the client for a file.
+/// Returns the packet by which a server asks the client for a file.
 fn wish_for(path: &str) -> Vec<u8> {
     let bytes = u8::try_from(1 + path.len()).expect("a short path");
     let mut packet = vec![bytes, 0, 0, 1, 0xfb];
@@ -377,11 +377,11 @@ fn wish_for(path: &str) -> Vec<u8> {
     packet
 }
 
-/// Keeps what the client sends of a file: packets until an empty one.
+/// Records the content that the client sends of a file: packets until an empty one.
 async fn take_file(from_client: &mut BufReader<OwnedReadHalf>, shared: &Shared) -> io::Result<()> {
     loop {
         let packet = read_packet(from_client).await?;
-        // An empty one is the end of a file, also of none; a command begins another exchange.
+        // An empty packet ends the file, also when the client sends none. A packet with number 0 starts a new command.
         if packet.len() == 4 || packet[3] == 0 {
             return Ok(());
         }
@@ -390,7 +390,7 @@ async fn take_file(from_client: &mut BufReader<OwnedReadHalf>, shared: &Shared) 
     }
 }
 
-/// One packet of the protocol, its four bytes of header included.
+/// Reads one packet of the protocol, including its four bytes of header.
 async fn read_packet<R: tokio::io::AsyncRead + Unpin>(from: &mut R) -> io::Result<Vec<u8>> {
     let mut packet = vec![0; 4];
     from.read_exact(&mut packet).await?;
@@ -400,9 +400,9 @@ async fn read_packet<R: tokio::io::AsyncRead + Unpin>(from: &mut R) -> io::Resul
     Ok(packet)
 }
 
-/// The text of the statement that this packet runs; remembers the text of one that it prepares.
+/// Returns the text of the statement that this packet runs. Remembers the text of a statement that it prepares.
 fn statement_of(packet: &[u8], dialogue: &mut Dialogue) -> Option<String> {
-    // Commands open an exchange; everything later in it (the handshake, too) has a higher number.
+    // A command starts an exchange with number 0. Every later packet of the exchange, and of the handshake, has a higher number.
     if packet[3] != 0 {
         return None;
     }
@@ -421,7 +421,7 @@ fn statement_of(packet: &[u8], dialogue: &mut Dialogue) -> Option<String> {
     }
 }
 
-/// Learns a prepared statement's number from the server's answer.
+/// Stores the number of a prepared statement from the server's answer.
 fn note_prepared(packet: &[u8], dialogue: &mut Dialogue) {
     let Some(text) = dialogue.preparing.take() else {
         return;

@@ -1,5 +1,5 @@
-/* A disk under a program's files, preloaded before the C library: it fails as the file $DISK_FAULT says, and keeps the order of
-   writes and flushes in $DISK_LOG. Only files whose path contains $DISK_OF are concerned. */
+/* A faulty disk, preloaded before the C library. Calls fail as the file $DISK_FAULT says, and $DISK_LOG records the order of writes
+   and flushes. Only files whose path contains $DISK_OF are affected. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -16,7 +16,7 @@ static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 enum { WRITE = 1, FLUSH = 2, TRUNCATE = 3, UNLINK = 4 };
 
-/* What stands before a record's bytes in the log. */
+/* The header of a record in the log. */
 struct head {
     uint32_t kind;
     uint32_t path_bytes;
@@ -24,7 +24,7 @@ struct head {
     uint64_t bytes;
 };
 
-/* The path of an open file, or 0 where it is none of ours. */
+/* Stores the path of an open file. Returns 0 if the file is not on this disk. */
 static int path_of(int file, char *path, size_t room) {
     const char *of = getenv("DISK_OF");
     char link[64];
@@ -36,7 +36,7 @@ static int path_of(int file, char *path, size_t room) {
     return strstr(path, of) != 0;
 }
 
-/* The error that this kind of call meets now, or 0. */
+/* Returns the error that calls of this kind fail with now, or 0. */
 static int fault(const char *kind) {
     const char *name = getenv("DISK_FAULT");
     char text[64] = "";
@@ -61,7 +61,7 @@ static void note(uint32_t kind, const char *path, uint64_t offset, const void *b
     memcpy(record, &head, sizeof head);
     memcpy(record + sizeof head, path, head.path_bytes);
     if (carried) memcpy(record + sizeof head + head.path_bytes, bytes, carried);
-    /* In one piece, so that a killed program leaves whole records and at most one torn one. */
+    /* One write, so that a killed program leaves complete records and at most one torn record. */
     if (syscall(SYS_write, log, record, total) != (long)total) abort();
     free(record);
 }
@@ -89,7 +89,7 @@ ssize_t pwrite64(int file, const void *bytes, size_t count, off64_t offset) { re
 ssize_t write(int file, const void *bytes, size_t count) {
     char path[4096];
     off64_t offset = (off64_t)syscall(SYS_lseek, file, 0, SEEK_CUR);
-    /* Pipes and sockets have no place. */
+    /* Pipes and sockets have no offset. */
     if (offset < 0 || !path_of(file, path, sizeof path)) return syscall(SYS_write, file, bytes, count);
     ssize_t n = written(file, bytes, count, offset);
     if (n > 0) syscall(SYS_lseek, file, offset + n, SEEK_SET);

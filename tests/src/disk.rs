@@ -1,4 +1,4 @@
-//! A disk that fails on command and remembers what was flushed: `disk.c`, preloaded into the host.
+//! A disk that fails on command and records flushes: `disk.c`, preloaded into the host.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,14 +6,14 @@ use std::process::Command;
 
 use crate::host::{Config, repository};
 
-/// See the module. One folder of files, each of whose paths contains the folder's name.
+/// A fault-injecting disk. It holds one folder of files, and the path of each contains the folder's name.
 #[derive(Debug)]
 pub struct Disk {
     directory: tempfile::TempDir,
     library: PathBuf,
 }
 
-/// One call as the log has it.
+/// One record of the log of calls.
 #[derive(Debug)]
 enum Event {
     Write {
@@ -33,14 +33,14 @@ enum Event {
     },
 }
 
-/// The folder's own name.
+/// The name of the folder.
 const FOLDER: &str = "files";
 
-/// The files of a folder, by name.
+/// The files of a folder and their content, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 impl Disk {
-    /// An empty disk.
+    /// Creates an empty disk.
     ///
     /// # Panics
     /// If there is no C compiler.
@@ -61,7 +61,7 @@ impl Disk {
         Self { directory, library }
     }
 
-    /// Where the files are.
+    /// Returns the folder of the files.
     pub fn files(&self) -> PathBuf {
         self.directory.path().join(FOLDER)
     }
@@ -70,7 +70,7 @@ impl Disk {
         self.directory.path().join(name).display().to_string()
     }
 
-    /// The configuration of a host whose files there lie on this disk.
+    /// Returns the configuration with the disk preloaded: the host's files in [`Disk::files`] are then on this disk.
     pub fn under(&self, config: Config) -> Config {
         config
             .env("LD_PRELOAD", &self.library.display().to_string())
@@ -79,32 +79,33 @@ impl Disk {
             .env("DISK_FAULT", &self.path("fault"))
     }
 
-    /// From now on calls of this kind (`write`, `flush`) meet this error (`EIO`, `ENOSPC`).
+    /// Makes all further calls of this kind (`write`, `flush`) fail with this error (`EIO`, `ENOSPC`).
     ///
     /// # Panics
-    /// If the file that says so cannot be written.
+    /// If the file that sets the fault cannot be written.
     pub fn fail(&self, kind: &str, error: &str) {
         let new = self.directory.path().join("fault.new");
         std::fs::write(&new, format!("{kind} {error}")).expect("it is written");
         std::fs::rename(new, self.path("fault")).expect("it is renamed");
     }
 
-    /// All goes well again.
+    /// Removes the fault set by [`Disk::fail`].
     ///
     /// # Panics
-    /// If it did not fail.
+    /// If no fault was set.
     pub fn mend(&self) {
         std::fs::remove_file(self.path("fault")).expect("it failed");
     }
 
-    /// Forgets what was written and flushed so far: all of it is on the disk.
+    /// Clears the log: everything written so far counts as flushed.
     pub fn settle(&self) {
-        // There is none before the first write.
+        // The log does not exist before the first write.
         let _ = std::fs::remove_file(self.path("log"));
     }
 
-    /// What a power cut leaves of `base` and all that was written since: everything that was flushed, and of the rest whatever
-    /// `chance` lets through, whole, torn at a sector, or not at all. No file of memory shared between processes (`-shm`) is left.
+    /// Returns the files that a power cut leaves of `base` and all later writes. Flushed data is always there. `chance` decides whether
+    /// other data is there completely, torn at a sector boundary, or not at all. Files of memory shared between processes (`-shm`) are
+    /// never there.
     pub fn after_power_cut(&self, base: &Files, chance: &mut fastrand::Rng) -> Files {
         let events = read_log(Path::new(&self.path("log")));
         let mut last_flush = BTreeMap::new();
@@ -118,7 +119,7 @@ impl Disk {
             let is_flushed = |file: &String| last_flush.get(file).is_some_and(|last| *last > at);
             match event {
                 Event::Flush { .. } => {}
-                // It is the folder that has to be flushed.
+                // An unlink is durable after a flush of the folder.
                 Event::Unlink { file } => {
                     if is_flushed(&FOLDER.to_owned()) || chance.bool() {
                         files.remove(&file);
@@ -156,7 +157,7 @@ impl Disk {
         files
     }
 
-    /// Puts these files in the place of those that are there.
+    /// Replaces the files on the disk by these files.
     ///
     /// # Panics
     /// If they cannot be written.
@@ -180,7 +181,7 @@ fn read_log(path: &Path) -> Vec<Event> {
     let log = std::fs::read(path).unwrap_or_default();
     let mut rest = log.as_slice();
     let mut events = Vec::new();
-    // A killed host may leave the last record torn: its call had not returned.
+    // A killed host may leave the last record torn, because its call had not returned.
     while let Some(event) = next_event(&mut rest) {
         events.push(event);
     }

@@ -14,16 +14,16 @@ pub struct Express {
     port: u16,
 }
 
-/// The database that an Express app connects to.
+/// A database that an Express app connects to.
 #[derive(Clone, Debug)]
 pub struct Database {
-    /// TCP port on 127.0.0.1.
+    /// The TCP port on 127.0.0.1.
     pub port: u16,
-    /// Account.
+    /// The account.
     pub user: String,
-    /// Its password.
+    /// The password of the account.
     pub password: String,
-    /// Schema.
+    /// The name of the schema.
     pub name: String,
 }
 
@@ -46,10 +46,10 @@ impl Express {
         Self::spawn("app.js", &options)
     }
 
-    /// Starts the app that reads cookies with cookie-parser and writes them with `res.cookie`; the first secret signs.
+    /// Starts the app that reads cookies with cookie-parser and writes them with `res.cookie`. The first secret signs.
     ///
     /// # Panics
-    /// As [`Express::start`].
+    /// In the same cases as [`Express::start`].
     pub fn cookies(secrets: &[&str]) -> Self {
         Self::spawn("cookies.js", &json!({ "secrets": secrets }))
     }
@@ -80,7 +80,7 @@ impl Express {
         Self { child, port }
     }
 
-    /// A URL on the app.
+    /// Returns a URL of the app.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }

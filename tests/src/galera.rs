@@ -1,7 +1,7 @@
-//! Three MariaDB servers that form one Galera cluster on 127.0.0.1, and the faults that a test brings on one of them.
+//! Three MariaDB servers that form one Galera cluster on 127.0.0.1, and the faults that a test injects into one of them.
 //!
-//! Debian's `galera-4` is the provider, `rsync` copies the state to a node that was killed (`tests/sst`). The time-outs of the group are
-//! Galera's own: a member that falls silent is given up after 5 seconds.
+//! The provider is Debian's `galera-4`. `rsync` copies the state to a node that was killed (`tests/sst`). The group's time limits are
+//! Galera's defaults: the group drops a silent member after 5 seconds.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -16,11 +16,11 @@ use crate::host::repository;
 use crate::mariadb::{Database, Mariadb, run};
 use crate::port::Port;
 
-/// How many nodes there are: the fewest that lose one and have a majority.
+/// The number of nodes: the smallest cluster that keeps a majority when it loses one node.
 pub const NODES: usize = 3;
-/// Longest wait for a node to be a member that has caught up; a copy of the whole state included.
+/// Longest wait for a node to become a member that has caught up, including a copy of the whole state.
 const SYNC_TIME_MAX: Duration = Duration::from_secs(90);
-/// Where Debian and others put the provider.
+/// The paths where Debian and other distributions install the provider.
 const PROVIDERS: [&str; 3] = [
     "/usr/lib/galera/libgalera_smm.so",
     "/usr/lib/libgalera_smm.so",
@@ -28,21 +28,21 @@ const PROVIDERS: [&str; 3] = [
 ];
 /// `wsrep_local_state` of a member that has caught up.
 const SYNCED: &str = "4";
-/// The servers' usual limit of connections (`mariadb.rs`).
+/// The usual connection limit of the servers (`mariadb.rs`).
 const CONNECTIONS_MAX: usize = 500;
-/// Too many connections.
+/// The error code for too many connections.
 const ER_CON_COUNT_ERROR: u16 = 1040;
 
-/// A cluster of our own. Nodes are numbered from 0.
+/// A private Galera cluster. Nodes are numbered from 0.
 ///
-/// All methods panic with a clear message when a node cannot do as asked, as those of [`Mariadb`] do.
+/// All methods panic with a clear message when a node cannot do as asked, as the methods of [`Mariadb`] do.
 pub struct Galera {
     nodes: Vec<Mariadb>,
-    /// Kept for nodes that start again.
+    /// Kept for nodes that are started again.
     _ports: Vec<Ports>,
 }
 
-/// What a node listens on beside its clients' port.
+/// The ports that a node listens on in addition to its clients' port.
 struct Ports {
     group: Port,
     incremental: Port,
@@ -50,12 +50,12 @@ struct Ports {
 }
 
 impl Galera {
-    /// Starts a cluster of the caller's own and waits until all of its nodes are members.
+    /// Starts a private cluster and waits until all of its nodes are members.
     pub async fn start() -> Galera {
         Self::of(NODES).await
     }
 
-    /// Starts a node that is a cluster by itself.
+    /// Starts a cluster of one node.
     pub async fn alone() -> Galera {
         Self::of(1).await
     }
@@ -77,7 +77,7 @@ impl Galera {
             .start_again_with(&["--wsrep-new-cluster"])
             .await;
         cluster.wait_until_synced(0).await;
-        // One after the other: a node that gives its state to another one gives it to one at a time.
+        // One node after the other, because a node sends its state to one other node at a time.
         for node in 1..nodes {
             cluster.start_again(node).await;
         }
@@ -85,18 +85,18 @@ impl Galera {
         cluster
     }
 
-    /// One of the servers: killed, halted, stopped and looked into as any other.
+    /// Returns a node, which can be killed, paused, stopped and inspected like any other server.
     pub fn node(&self, node: usize) -> &Mariadb {
         &self.nodes[node]
     }
 
-    /// Makes an empty database and waits until each node has it.
+    /// Creates an empty database and waits until each node has it.
     pub async fn fresh_database(&self) -> Database {
         let database = self.nodes[0].fresh_database().await;
         for node in &self.nodes {
             let mut admin = node.admin().await;
             run(&mut admin, "SET SESSION wsrep_sync_wait = 7").await;
-            // The grant came last.
+            // The grant is the last statement.
             let granted = format!(
                 "SELECT COUNT(*) FROM mysql.db WHERE Db = '{}'",
                 database.name
@@ -107,12 +107,12 @@ impl Galera {
         database
     }
 
-    /// The URL of a database at one node alone.
+    /// Returns the URL of a database at one node.
     pub fn url(&self, database: &Database, node: usize) -> String {
         database.url_through(self.nodes[node].port())
     }
 
-    /// The URL of a database at all nodes, `first` the first of them.
+    /// Returns the URL of a database at all nodes, starting with node `first`.
     pub fn urls(&self, database: &Database, first: usize) -> String {
         let in_order = self.nodes.iter().cycle().skip(first);
         let servers: Vec<_> = in_order
@@ -128,9 +128,9 @@ impl Galera {
         )
     }
 
-    /// Starts a node that was stopped or killed and waits until it has caught up.
+    /// Starts a stopped or killed node and waits until it has caught up.
     pub async fn start_again(&self, node: usize) {
-        // It listens before it has its state, and greets after that.
+        // The node listens before it has its state, and greets clients only after that.
         let started = timeout(SYNC_TIME_MAX, self.nodes[node].start_again()).await;
         assert!(
             started.is_ok(),
@@ -140,19 +140,19 @@ impl Galera {
         self.wait_until_synced(node).await;
     }
 
-    /// Starts a node that was stopped or killed as a server of its own, outside of the cluster.
+    /// Starts a stopped or killed node as a single server outside the cluster.
     pub async fn start_alone(&self, node: usize) {
         let alone = &["--wsrep-on=OFF", "--wsrep-provider=none"];
         self.nodes[node].start_again_with(alone).await;
     }
 
-    /// Stops a node as a service manager does and starts it again.
+    /// Stops a node as a service manager does, and starts it again.
     pub async fn restart(&self, node: usize) {
         self.nodes[node].stop().await;
         self.start_again(node).await;
     }
 
-    /// Cuts a node off from the others; its clients still reach it. Returns when it knows that it has no majority.
+    /// Cuts a node off from the others; its clients still reach it. Returns when the node knows that it has no majority.
     pub async fn isolate(&self, node: usize) {
         self.set(node, "wsrep_provider_options = 'gmcast.isolate=1'")
             .await;
@@ -172,19 +172,19 @@ impl Galera {
         self.set(node, "read_only = 1").await;
     }
 
-    /// Lets a node take writes again.
+    /// Lets a node accept writes again.
     pub async fn promote(&self, node: usize) {
         self.set(node, "read_only = 0").await;
     }
 
-    /// Locks all tables of a node against writes, as a backup does, for as long as the connection is kept.
+    /// Locks all tables of a node against writes, as a backup does, until the connection is closed.
     pub async fn lock(&self, node: usize) -> Conn {
         let mut admin = self.nodes[node].admin().await;
         run(&mut admin, "FLUSH TABLES WITH READ LOCK").await;
         admin
     }
 
-    /// Lets the node take `connections_max` connections and opens all that are left of them.
+    /// Limits the node to `connections_max` connections and opens all that are left of them.
     pub async fn fill(
         &self,
         node: usize,
@@ -201,7 +201,7 @@ impl Galera {
         strangers
     }
 
-    /// Ends these connections and gives the node its usual limit.
+    /// Closes these connections and restores the node's usual limit.
     pub async fn empty(&self, node: usize, strangers: Vec<Conn>) {
         for stranger in strangers {
             let ended = stranger.disconnect().await;
@@ -211,7 +211,7 @@ impl Galera {
         self.set(node, &usual).await;
     }
 
-    /// A connection of the tested program's account; none where the node has no place left.
+    /// Opens a connection of the tested program's account. Returns `None` where the node has no connection left.
     async fn connect(&self, node: usize, database: &Database) -> Option<Conn> {
         let options = OptsBuilder::default()
             .ip_or_hostname("127.0.0.1")
@@ -232,7 +232,7 @@ impl Galera {
         run(&mut admin, &format!("SET GLOBAL {assignment}")).await;
     }
 
-    /// Waits until a node takes statements and has applied what it missed.
+    /// Waits until a node accepts statements and has applied all writes that it missed.
     pub async fn wait_until_synced(&self, node: usize) {
         self.wait_for_status(
             node,
@@ -243,7 +243,7 @@ impl Galera {
 
     async fn wait_for_status(&self, node: usize, expected: &[(&str, &str)]) {
         let reached = async {
-            // It answers `SHOW STATUS` in every state.
+            // A node answers `SHOW STATUS` in every state.
             let mut admin = self.nodes[node].admin().await;
             for (name, value) in expected {
                 while status(&mut admin, name).await != *value {
@@ -268,7 +268,7 @@ async fn status(admin: &mut Conn, name: &str) -> String {
     row.map(|(_, value)| value).unwrap_or_default()
 }
 
-/// What makes a server a node: the group's members, and ports of its own, since all nodes share one address.
+/// Returns the arguments that make a server a node: the group's members, and ports of its own because all nodes share one address.
 fn arguments(ports: &[Ports], node: usize) -> Vec<String> {
     let address = |port: &Port| format!("127.0.0.1:{}", port.number());
     let members: Vec<_> = ports.iter().map(|ports| address(&ports.group)).collect();
@@ -281,7 +281,7 @@ fn arguments(ports: &[Ports], node: usize) -> Vec<String> {
     vec![
         "--wsrep-on=ON".to_owned(),
         format!("--wsrep-provider={}", provider()),
-        // Clusters of other tests run at the same time.
+        // Clusters of other tests run at the same time, so the name must be unique.
         format!("--wsrep-cluster-name=cloakroom-{}", ports[0].group.number()),
         format!("--wsrep-cluster-address=gcomm://{}", members.join(",")),
         format!("--wsrep-node-name=node{node}"),
@@ -296,7 +296,7 @@ fn arguments(ports: &[Ports], node: usize) -> Vec<String> {
     ]
 }
 
-/// This process's path and the folder of `wsrep_sst_here`.
+/// Returns this process's path with the folder of `wsrep_sst_here` appended.
 fn path() -> OsString {
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":");

@@ -1,4 +1,4 @@
-//! HAProxy as a child process: the balancer in front of hosts, or in front of the database.
+//! HAProxy as a child process: a load balancer in front of hosts or of the database.
 
 use std::fs::File;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::port::Port;
 use crate::warden::Warden;
 
-/// How long it may take to listen on a busy machine.
+/// Longest wait until it listens on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A running HAProxy. Killed when dropped.
@@ -22,10 +22,10 @@ pub struct Haproxy {
 }
 
 impl Haproxy {
-    /// Starts it with these lines in its one `listen` section, and waits until it listens.
+    /// Starts HAProxy with these lines in its one `listen` section, and waits until it listens.
     ///
     /// # Panics
-    /// If it is not installed or does not start.
+    /// If HAProxy is not installed or does not start.
     pub fn start(lines: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary folder");
         let warden = Warden::over(directory.path());
@@ -37,7 +37,7 @@ impl Haproxy {
         let file = directory.path().join("haproxy.cfg");
         std::fs::write(&file, text).expect("the configuration is written");
         let log = File::create(directory.path().join("log")).expect("a log file");
-        // In the foreground and as one process: it ends with its parent's signal.
+        // In the foreground and as a single process, so that killing the child ends all of it.
         let child = Command::new(program())
             .arg("-db")
             .arg("-f")
@@ -66,17 +66,17 @@ impl Haproxy {
         }
     }
 
-    /// The port that it listens on.
+    /// Returns the port that it listens on.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Its URL without a path.
+    /// Returns its URL without a path.
     pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port())
     }
 
-    /// What it has to say.
+    /// Returns its log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
     }
@@ -84,13 +84,13 @@ impl Haproxy {
 
 impl Drop for Haproxy {
     fn drop(&mut self) {
-        // Both fail only where it has ended by itself.
+        // Both calls fail only when the process has already ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Debian keeps it where an ordinary user's PATH may not look.
+/// Returns the path of the program. Debian installs it in a folder that an ordinary user's PATH may lack.
 fn program() -> PathBuf {
     let place = PathBuf::from("/usr/sbin/haproxy");
     if place.is_file() {

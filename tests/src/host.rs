@@ -1,4 +1,4 @@
-//! The real `cloakroom` binary as a child process, with a configuration of the test's own and its log kept for assertions.
+//! The real `cloakroom` binary as a child process, with a configuration of the test's own. Its log is kept for assertions.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -13,10 +13,10 @@ use tokio::time::timeout;
 
 use crate::warden::Warden;
 
-/// How long a host may take to compile its guests and listen on a busy two-core machine.
+/// Longest wait until a host has compiled its guests and listens, on a busy machine with two cores.
 const START_WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The repository's root.
+/// Returns the repository's root.
 pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -24,10 +24,10 @@ pub fn repository() -> PathBuf {
         .to_owned()
 }
 
-/// A component that `make guests` builds.
+/// Returns the path of a component that `make guests` builds.
 ///
 /// # Panics
-/// If it is not there.
+/// If the file does not exist.
 pub fn component(name: &str) -> PathBuf {
     let path = repository()
         .join("target/guests")
@@ -40,10 +40,10 @@ pub fn component(name: &str) -> PathBuf {
     path
 }
 
-/// The binary that cargo built beside this test, or the one that `CLOAKROOM_TEST_BINARY` names.
+/// Returns the binary that cargo built next to this test, or the one that `CLOAKROOM_TEST_BINARY` names.
 ///
 /// # Panics
-/// If it is not there.
+/// If the binary does not exist.
 pub fn binary() -> PathBuf {
     if let Some(named) = std::env::var_os("CLOAKROOM_TEST_BINARY") {
         let path = PathBuf::from(named);
@@ -68,7 +68,7 @@ pub fn binary() -> PathBuf {
     path
 }
 
-/// Where the hosts of all tests keep compiled code.
+/// Returns the code cache folder shared by the hosts of all tests.
 fn kept_code() -> PathBuf {
     binary().with_file_name("kept-code")
 }
@@ -84,11 +84,11 @@ pub struct Config {
     environment: Vec<(String, String)>,
 }
 
-/// The secret that hosts and Express peers of the tests share.
+/// The secret that the hosts and Express peers of the tests share.
 pub const SECRET: &str = "a secret of the tests, 32 bytes or more";
 
 impl Config {
-    /// A host on a free port over the store at `url`, with the tests' secret and no guest yet.
+    /// Returns the configuration of a host on a free port over the store at `url`, with the tests' secret and without guests.
     pub fn over(url: &str) -> Self {
         Self {
             store: url.to_owned(),
@@ -123,8 +123,7 @@ impl Config {
         self
     }
 
-    /// Adds a guest by a name and a file of the test's own, with further keys (TOML lines), routed at `path` and
-    /// everything below it.
+    /// Adds a guest with this name and component file and further keys (TOML lines), routed at `path` and everything below it.
     pub fn guest_at(mut self, path: &str, name: &str, file: &Path, keys: &str) -> Self {
         let below = format!("{}/{{*rest}}", path.trim_end_matches('/'));
         self.tables += &format!(
@@ -152,13 +151,14 @@ impl Config {
         self
     }
 
-    /// Sets a variable of the host's environment.
+    /// Sets an environment variable of the host.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// The whole file, but for a MySQL URL: that holds a password, which the host takes from the environment alone.
+    /// Returns the text of the configuration file. A MySQL URL is left out: it holds a password, which the host takes only from the
+    /// environment.
     pub fn text(&self) -> String {
         let secrets = if self.session.contains("secrets") {
             ""
@@ -184,10 +184,10 @@ impl Config {
         self.start_by(Command::new(binary()))
     }
 
-    /// As [`Config::start`], by a program that gets `arguments` and then the host's command line, and becomes the host.
+    /// Like [`Config::start`], but through a program that receives `arguments` and the host's command line, and then executes the host.
     ///
     /// # Panics
-    /// As [`Config::start`].
+    /// In the same cases as [`Config::start`].
     pub fn start_through(&self, program: &str, arguments: &[&str]) -> Host {
         let mut command = Command::new(program);
         command.args(arguments).arg(binary());
@@ -199,7 +199,7 @@ impl Config {
         Host::spawn(self.serve(command, directory.path()), directory)
     }
 
-    /// Runs the binary with a configuration that is refused: its exit code and what it says.
+    /// Runs the binary with a configuration that it refuses. Returns its exit code and output.
     ///
     /// # Panics
     /// If the host serves.
@@ -216,7 +216,7 @@ impl Config {
         )
     }
 
-    /// Gives the program the configuration, which is written into this folder.
+    /// Returns a command that serves with this configuration, which it writes to the folder.
     fn serve(&self, mut command: Command, directory: &Path) -> Command {
         let file = directory.join("cloakroom.toml");
         std::fs::write(&file, self.text()).expect("the configuration is written");
@@ -225,7 +225,7 @@ impl Config {
             .arg("--config")
             .arg(&file)
             .current_dir(directory);
-        // What one test's host compiled, the next one's need not.
+        // All hosts share one code cache, so that each component is compiled only once.
         command.env("CLOAKROOM_SERVER_CODE_CACHE", kept_code());
         command.envs(self.environment.iter().map(|(k, v)| (k, v)));
         if self.store.starts_with("mysql:") {
@@ -242,15 +242,15 @@ pub struct Host {
     address: SocketAddr,
     log: Arc<Mutex<String>>,
     _warden: Warden,
-    /// Holds the configuration file and whatever the host keeps in its working directory.
+    /// The folder with the configuration file and the host's working files.
     pub directory: tempfile::TempDir,
 }
 
 impl Host {
-    /// Runs `command` (a `cloakroom serve ...`) and waits until it says where it listens.
+    /// Runs `command` (a `cloakroom serve ...`) and waits until it reports its address.
     ///
     /// # Panics
-    /// If it ends or stays silent; the panic shows its output.
+    /// If the process ends or reports no address. The panic shows its output.
     pub fn spawn(mut command: Command, directory: tempfile::TempDir) -> Self {
         let warden = Warden::over(directory.path());
         let mut child = command
@@ -279,25 +279,25 @@ impl Host {
         }
     }
 
-    /// The id of its process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Where it listens.
+    /// Returns the address that the host listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// A URL on this host.
+    /// Returns a URL on this host.
     pub fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
 
-    /// The URL of its admin interface, without a path.
+    /// Returns the URL of the host's admin interface, without a path.
     ///
     /// # Panics
-    /// If it never names one.
+    /// If the host does not report an admin interface in time.
     pub fn admin(&self) -> String {
         const NAMED: &str = "The admin interface is ";
         let end = Instant::now() + START_WAIT_MAX;
@@ -312,20 +312,20 @@ impl Host {
         }
     }
 
-    /// Everything it has written to stdout and stderr so far.
+    /// Returns everything that the host has written to stdout and stderr so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until its log holds `text`.
+    /// Waits until the log contains `text`.
     ///
     /// # Panics
-    /// After half a minute without it.
+    /// After half a minute without `text`.
     pub async fn wait_for_log(&self, text: &str) {
         self.wait_for_log_count(text, 1).await;
     }
 
-    /// Waits until its log holds `text` so many times or more.
+    /// Waits until the log contains `text` at least `count` times.
     ///
     /// # Panics
     /// After half a minute without that.
@@ -341,11 +341,11 @@ impl Host {
         }
     }
 
-    /// Asks for `path` on a connection of its own and waits for the line of the access log that tells of it. A line is
-    /// written after the last byte of its answer, so what the log holds by then may tell of an earlier request.
+    /// Requests `path` on a new connection and waits for the line of this request in the access log. The host writes a line only after the
+    /// last byte of the answer, so the lines that are already in the log may belong to an earlier request.
     ///
     /// # Panics
-    /// If the connection fails or no line comes within half a minute.
+    /// If the connection fails or the line is missing after half a minute.
     pub async fn access_line(&self, path: &str) -> String {
         let mut connection = TcpStream::connect(self.address)
             .await
@@ -370,12 +370,12 @@ impl Host {
             .to_owned()
     }
 
-    /// How often its log holds `text`.
+    /// Returns how often the log contains `text`.
     pub fn log_count(&self, text: &str) -> usize {
         self.log().matches(text).count()
     }
 
-    /// Gives it another configuration; it reads it when it is told to.
+    /// Replaces the configuration file. The host reads it at the next reload.
     ///
     /// # Panics
     /// If the file cannot be written.
@@ -384,7 +384,7 @@ impl Host {
         std::fs::write(file, config.text()).expect("the configuration is written");
     }
 
-    /// Kills it as `kill -9` does.
+    /// Kills the host as `kill -9` does.
     pub fn kill(&mut self) {
         self.child.kill().expect("the host is running");
         self.child.wait().expect("a killed host ends");
@@ -399,22 +399,22 @@ impl Host {
         assert!(sent.expect("kill runs").success());
     }
 
-    /// Whether it has not ended yet.
+    /// Returns whether the host is still running.
     pub fn is_running(&mut self) -> bool {
         let ended = self.child.try_wait();
         ended.expect("a child can be waited for").is_none()
     }
 
-    /// Sends SIGTERM and waits for the end.
+    /// Sends SIGTERM and waits until the host has ended.
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.child.wait().expect("a terminated host ends")
     }
 
-    /// Waits until it has ended by itself.
+    /// Waits until the host has ended by itself.
     ///
     /// # Panics
-    /// When it is still there after `time_max`.
+    /// If it is still running after `time_max`.
     pub async fn ended(&mut self, time_max: Duration) -> ExitStatus {
         let end = Instant::now() + time_max;
         loop {
@@ -426,22 +426,22 @@ impl Host {
         }
     }
 
-    /// Resident memory in KiB, from `/proc`.
+    /// Returns the resident memory in KiB, from `/proc`.
     pub fn resident_kib(&self) -> u64 {
         self.status_kib("VmRSS:")
     }
 
-    /// Memory that was swapped out in KiB, from `/proc`.
+    /// Returns the swapped-out memory in KiB, from `/proc`.
     pub fn swapped_kib(&self) -> u64 {
         self.status_kib("VmSwap:")
     }
 
-    /// The most resident memory since [`Host::forget_peak`], in KiB.
+    /// Returns the peak of resident memory since [`Host::forget_peak`], in KiB.
     pub fn peak_kib(&self) -> u64 {
         self.status_kib("VmHWM:")
     }
 
-    /// Lets the peak of resident memory begin anew.
+    /// Resets the peak of resident memory.
     ///
     /// # Panics
     /// If the host is not running.
@@ -471,7 +471,7 @@ impl Drop for Host {
     }
 }
 
-/// Copies a stream into the log, line by line, and reports the first address in it.
+/// Copies a stream into the log, line by line, and sends each address in it to `found`.
 fn follow(
     stream: impl Read + Send + 'static,
     log: Arc<Mutex<String>>,

@@ -1,14 +1,13 @@
-//! Visitors whose every count and every logout is known, and whether what they were answered can be true.
+//! Visitors that record every count and logout, and check that each answer is consistent with the answers before it.
 //!
-//! Each visitor logs in, counts in a session of its own, through any of the entrances, logs out, and begins again. The ledger
-//! holds that
+//! Each visitor logs in, counts in a session of its own through any of the entrances, logs out, and starts again. The ledger checks that
 //!
-//! - no count is lost and none is made twice: a session holds what was answered, and what was refused at most once each;
-//! - no answer is older than one that was given before;
-//! - a session that was answered is found by the next request, wherever that goes;
-//! - after a logout's answer the session is served nowhere, at once and at the end.
+//! - no count is lost and none is made twice: a session contains all increments that were answered, and each refused one at most once;
+//! - no answer is older than an earlier one;
+//! - the next request finds a session that was answered, at whichever entrance it arrives;
+//! - once a logout is answered, no entrance serves the session, neither at once nor at the end of the test.
 //!
-//! Entrances are hosts that route the scriptable guest at `/s`, or balancers in front of them.
+//! Entrances are hosts that route the scriptable guest at `/s`, or load balancers in front of such hosts.
 
 mod account;
 mod plan;
@@ -26,28 +25,28 @@ pub use self::account::{Account, Wrong};
 pub use self::plan::{Figures, Plan};
 use crate::browser::Browser;
 
-/// Longest wait for one answer. A host answers in less, whatever its store does.
+/// Longest wait for one answer. A host answers sooner, whatever its store does.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
-/// Longest time in which a visitor gets nothing but refusals.
+/// Longest time in which every request of a visitor is refused.
 const RECOVERY_TIME_MAX: Duration = Duration::from_secs(120);
-/// How long a visitor waits after a refusal; the count of refusals depends on it.
+/// The time that a visitor waits after a refusal. The number of refusals depends on it.
 const PAUSE_AFTER_REFUSAL: Duration = Duration::from_millis(100);
-/// Most rounds of requests in one session.
+/// The limit for the rounds of requests in one session.
 const ROUNDS_MAX: u32 = 40;
-/// How many requests of one session are sent at once, to different entrances.
+/// The number of requests of one session that are sent concurrently, to different entrances.
 const AT_ONCE: usize = 3;
-/// How many sessions that have ended are asked for at the same time in the end.
+/// The number of ended sessions that are checked concurrently at the end.
 const ENDED_AT_ONCE: usize = 16;
-/// How many faults of the answers are shown.
+/// The number of wrong answers that are shown.
 const SHOWN_MAX: usize = 20;
 
-/// The visitors at work.
+/// The running visitors.
 pub struct Ledger {
     book: Arc<Book>,
     visitors: Vec<JoinHandle<()>>,
 }
 
-/// What all visitors write into.
+/// State that all visitors write to.
 struct Book {
     plan: Plan,
     is_over: AtomicBool,
@@ -56,33 +55,33 @@ struct Book {
 
 struct State {
     figures: Figures,
-    /// When each visitor was served last.
+    /// The time at which each visitor was last served.
     served_at: Vec<Instant>,
-    /// Answers that cannot be true.
+    /// Answers that cannot be correct.
     wrong: Vec<String>,
-    /// The cookies of sessions that have ended, and when that was asked for.
+    /// The cookies of ended sessions, and the time of each logout request.
     ended: Vec<(String, Instant)>,
-    /// What was answered to requests before may be lost.
+    /// Commits answered to requests before this time may be lost.
     may_lose_until: Option<Instant>,
-    /// How many answers lacked something that may be lost.
+    /// The number of answers that lacked data which may be lost.
     losses: u64,
 }
 
-/// What a visitor knows of its session.
+/// A visitor's knowledge of its session.
 struct Session {
     account: Account,
-    /// When the last of the requests was sent that told what it holds.
+    /// The time of the last request whose answer showed the content of the session.
     known_since: Instant,
 }
 
-/// One visitor; it has one session at a time.
+/// A visitor, which has one session at a time.
 struct Visitor {
     book: Arc<Book>,
     number: usize,
 }
 
 impl Ledger {
-    /// Lets the visitors come.
+    /// Starts the visitors.
     pub fn open(plan: Plan) -> Self {
         let count = plan.visitors;
         let book = Arc::new(Book {
@@ -107,7 +106,7 @@ impl Ledger {
         Self { book, visitors }
     }
 
-    /// Takes the figures; they begin anew.
+    /// Returns the figures and resets them.
     pub fn take(&self) -> Figures {
         std::mem::take(&mut self.book.lock().figures)
     }
@@ -115,7 +114,7 @@ impl Ledger {
     /// Waits until each visitor has been served after this call.
     ///
     /// # Errors
-    /// What was wrong so far, if one is not served for two minutes.
+    /// The wrong answers so far, if a visitor is not served for two minutes.
     pub async fn all_are_served(&self) -> Result<(), String> {
         let called_at = Instant::now();
         let is_served = || (self.book.lock().served_at.iter()).all(|at| *at > called_at);
@@ -129,15 +128,16 @@ impl Ledger {
         Ok(())
     }
 
-    /// The store may lose what it was asked for up to now and has answered: a primary without its last commits' replica is dead.
+    /// Notes that commits answered up to now may be lost: a primary died before its replica had the last commits.
     pub fn may_lose_until_now(&self) {
         self.book.lock().may_lose_until = Some(Instant::now());
     }
 
-    /// Lets the visitors log out and looks for every session that has ended. Says how many answers lacked what may be lost.
+    /// Lets the visitors log out and checks that every ended session is gone. Returns the number of answers that lacked data which may be
+    /// lost.
     ///
     /// # Errors
-    /// The answers that cannot be true, the first of them in words.
+    /// A description of the first answers that cannot be correct.
     pub async fn close(mut self) -> Result<u64, String> {
         self.book.is_over.store(true, Ordering::Relaxed);
         for visitor in self.visitors.drain(..) {
@@ -164,7 +164,7 @@ impl Book {
         self.state.lock().expect("no panic holds it")
     }
 
-    /// The answers that cannot be true, in words; none where all can.
+    /// Describes the answers that cannot be correct. Returns `None` where there are none.
     fn wrong(&self) -> Option<String> {
         let state = self.lock();
         let shown: Vec<_> = state.wrong.iter().take(SHOWN_MAX).cloned().collect();
@@ -193,7 +193,8 @@ impl Visitor {
         }
     }
 
-    /// Counts and reads, and at last reads at each entrance; until something is wrong. Says since when the session is known.
+    /// Counts and reads, then reads at each entrance, until an answer is wrong. Returns the time since which the session's content is
+    /// known.
     async fn stay(&self, browser: &Browser, mut session: Session) -> Instant {
         for _ in 0..fastrand::u32(..ROUNDS_MAX) {
             if self.book.is_over() {
@@ -216,7 +217,7 @@ impl Visitor {
         session.known_since
     }
 
-    /// A session of its own, that the next entrance knows.
+    /// Creates a session and checks that the next entrance finds it.
     async fn log_in(&self, browser: &Browser) -> Option<Session> {
         let (entrance, asked_at) = (self.any(), Instant::now());
         self.ask(browser, entrance, "set n 0").await?;
@@ -232,7 +233,7 @@ impl Visitor {
         Some(session)
     }
 
-    /// False where an answer was wrong.
+    /// Increments concurrently at `times` entrances. Returns false where an answer was wrong.
     async fn count(&self, browser: &Browser, session: &mut Session, times: usize) -> bool {
         let (first, asked_at) = (self.any(), Instant::now());
         let asked = (0..times).map(|n| self.ask(browser, first + n, "increment n 1"));
@@ -244,7 +245,7 @@ impl Visitor {
         self.judge(session, counted, asked_at)
     }
 
-    /// False where the answer was wrong.
+    /// Returns false where the answer was wrong.
     async fn read(&self, browser: &Browser, session: &mut Session, entrance: usize) -> bool {
         let asked_at = Instant::now();
         let read = match self.ask(browser, entrance, "get n").await {
@@ -254,7 +255,7 @@ impl Visitor {
         self.judge(session, read.map(|()| true), asked_at)
     }
 
-    /// Notes what is wrong with the answer to a request, or that the session is known to be as the answer says.
+    /// Records that an answer was wrong, or that it showed the content of the session.
     fn judge(&self, session: &mut Session, answer: Result<bool, Wrong>, asked_at: Instant) -> bool {
         match answer {
             Ok(is_answered) => {
@@ -264,14 +265,14 @@ impl Visitor {
                 true
             }
             Err(what) => {
-                // Of requests at once one may have been answered before the loss, and another one after it.
+                // Of concurrent requests, one may have been answered before the loss and another after it.
                 self.note(&what, session.known_since);
                 false
             }
         }
     }
 
-    /// Logs out, however often that is refused, and looks for the session at the next entrance.
+    /// Logs out, repeats that while it is refused, and checks at the next entrance that the session is gone.
     async fn log_out(&self, browser: &Browser, known_since: Instant) {
         let Some(cookie) = browser.cookies(&self.book.plan.entrances[0]) else {
             let what = "the cookie of a session was taken away".to_owned();
@@ -288,7 +289,7 @@ impl Visitor {
         state.ended.push((cookie, asked_at));
     }
 
-    /// Holds that no session of this cookie is served, whose end was asked for then.
+    /// Checks that no session with this cookie is served. The logout was requested at `ended_at`.
     async fn misses(&self, cookie: &str, entrance: usize, ended_at: Instant) {
         let found = self.insist(cookie, entrance, "get n").await;
         if let Some((text, _)) = found.filter(|(text, _)| text != "none") {
@@ -297,13 +298,13 @@ impl Visitor {
         }
     }
 
-    /// Asks from entrance to entrance until it is answered; the answer, and when it was asked for. None where it is refused for too
-    /// long, which is noted.
+    /// Sends a script to one entrance after the other until it is answered. Returns the answer and the time of its request. Returns `None`
+    /// and records a wrong answer where the script is refused for too long.
     async fn insist(&self, cookie: &str, first: usize, script: &str) -> Option<(String, Instant)> {
         let began_at = Instant::now();
         let mut entrance = first;
         while began_at.elapsed() < RECOVERY_TIME_MAX {
-            // A dead cookie is taken from a browser with the first answer.
+            // The first answer removes a dead cookie from a browser, so each request uses a new one.
             let replay = Browser::with_cookie(&self.book.plan.entrances[0], cookie);
             let asked_at = Instant::now();
             if let Some(text) = self.ask(&replay, entrance, script).await {
@@ -315,7 +316,7 @@ impl Visitor {
         None
     }
 
-    /// Sends a script to an entrance; what it was answered, none where it was refused.
+    /// Sends a script to an entrance. Returns the answer, or `None` where the script was refused.
     async fn ask(&self, browser: &Browser, entrance: usize, script: &str) -> Option<String> {
         let plan = &self.book.plan;
         if !plan.pause.is_zero() {
@@ -354,7 +355,7 @@ impl Visitor {
         state.figures.gap_max = state.figures.gap_max.max(gap);
     }
 
-    /// Notes an answer that lacks what was answered to a request of then, or is false in any case.
+    /// Records a wrong answer. An answer that only lacks data from a request at `known_since` is counted as a loss where it may be lost.
     fn note(&self, what: &Wrong, known_since: Instant) {
         let is_explained = matches!(what, Wrong::Lacks(_))
             && (self.book.lock().may_lose_until).is_some_and(|until| known_since < until);

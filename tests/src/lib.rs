@@ -1,4 +1,4 @@
-//! What the end-to-end tests stand on: the real binary, a real MariaDB, a real Express app, browsers. No test lives here.
+//! The parts that the end-to-end tests share: the real binary, a real MariaDB, a real Express app, browsers. It contains no tests.
 
 #![expect(
     clippy::unwrap_used,

@@ -1,11 +1,11 @@
-//! A private MariaDB server in a temporary directory, for tests that need the real thing.
+//! A private MariaDB server in a temporary directory.
 //!
-//! No server outlives its test process, however that ends: a small shell process (`warden.rs`) kills it and removes its
+//! No server outlives its test process, however that process ends: a small shell process (`warden.rs`) kills the server and removes its
 //! directory.
 //!
-//! The server writes its log to the file at each commit but flushes it once a second
-//! (`innodb_flush_log_at_trx_commit=2`): a killed server loses nothing, a killed machine might. Tests that measure ask for
-//! the durable setting with [`Mariadb::start_with`]`(&["--innodb-flush-log-at-trx-commit=1"])`, the last value given holds.
+//! The server writes its log to the file at each commit but flushes it once a second (`innodb_flush_log_at_trx_commit=2`). A killed server
+//! loses nothing; a machine that loses power might. Measurements ask for the durable setting with
+//! [`Mariadb::start_with`]`(&["--innodb-flush-log-at-trx-commit=1"])`: the last value given applies.
 
 mod install;
 
@@ -26,23 +26,23 @@ use self::install::{common_arguments, find_program, is_stopped};
 use crate::port::Port;
 use crate::warden::Warden;
 
-/// How long a server may take to come up on a busy machine.
+/// Longest wait for a server to start on a busy machine.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
-/// Longest wait for a connection of the administrator.
+/// Longest wait for an administrator's connection.
 const ADMIN_WAIT_MAX: Duration = Duration::from_secs(10);
-/// The account the tested program uses.
+/// The account of the tested program.
 const USER: &str = "app";
-/// Its password; odd enough to be searched for in logs.
+/// The account's password, unusual enough to search logs for it.
 const PASSWORD: &str = "pw-Zq7kT2mVx9";
 
-/// A running (or stopped, or paused) server of our own.
+/// A private server, which is running, stopped or paused.
 ///
 /// All methods panic with a clear message when the server cannot do as asked: a test cannot go on without it.
 pub struct Mariadb {
     directory: PathBuf,
     port: Port,
     extra_arguments: Vec<String>,
-    /// Where the server looks for programs, unless as this process does.
+    /// The server's search path for programs, if it differs from the path of this process.
     path: Option<OsString>,
     server: Mutex<Option<Child>>,
     databases: AtomicU32,
@@ -56,7 +56,7 @@ pub struct Database {
     pub url: String,
     /// The database's name.
     pub name: String,
-    /// The account, which has every right on this database and none elsewhere.
+    /// The account, which has all privileges on this database and none elsewhere.
     pub user: String,
     /// The account's password.
     pub password: String,
@@ -65,7 +65,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// The same database reached through another port of 127.0.0.1, a [`crate::chaos_proxy::ChaosProxy`]'s for example.
+    /// Returns the URL of the same database at another port of 127.0.0.1, for example the port of a [`crate::chaos_proxy::ChaosProxy`].
     pub fn url_through(&self, port: u16) -> String {
         format!(
             "mysql://{}:{}@127.0.0.1:{port}/{}",
@@ -75,18 +75,18 @@ impl Database {
 }
 
 impl Mariadb {
-    /// The server that all tests of this process share; tests that stop, kill or pause a server start their own.
+    /// Returns the server that all tests of this process share. Tests that stop, kill or pause a server start their own.
     pub async fn shared() -> &'static Mariadb {
         static SHARED: OnceCell<Mariadb> = OnceCell::const_new();
         SHARED.get_or_init(Mariadb::start).await
     }
 
-    /// Starts a server of the caller's own.
+    /// Starts a private server.
     pub async fn start() -> Mariadb {
         Self::start_with(&[]).await
     }
 
-    /// Starts a server with further `mariadbd` arguments, which outrank the usual ones.
+    /// Starts a private server with further `mariadbd` arguments, which override the usual ones.
     pub async fn start_with(extra_arguments: &[&str]) -> Mariadb {
         let extra_arguments = extra_arguments.iter().map(|a| (*a).to_owned()).collect();
         let mariadb = Self::installed(extra_arguments, None).await;
@@ -95,14 +95,14 @@ impl Mariadb {
         mariadb
     }
 
-    /// A server with its system tables, not started yet; it looks for programs at `path`, if there is one.
+    /// Creates a server with its system tables and does not start it. The server searches `path` for programs, if it is given.
     pub(crate) async fn installed(extra_arguments: Vec<String>, path: Option<OsString>) -> Mariadb {
         tokio::task::spawn_blocking(move || install(extra_arguments, path))
             .await
             .expect("the installation does not panic")
     }
 
-    /// Makes the account that [`Mariadb::fresh_database`] grants its rights to.
+    /// Creates the account to which [`Mariadb::fresh_database`] grants its privileges.
     pub(crate) async fn create_account(&self) {
         let mut admin = self.admin().await;
         run(
@@ -112,17 +112,17 @@ impl Mariadb {
         .await;
     }
 
-    /// The TCP port on 127.0.0.1; it stays the same over restarts.
+    /// Returns the TCP port on 127.0.0.1, which stays the same over restarts.
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// The path of the Unix socket.
+    /// Returns the path of the Unix socket.
     pub fn socket(&self) -> PathBuf {
         self.directory.join("socket")
     }
 
-    /// Makes an empty database that only its own caller knows.
+    /// Creates an empty database that no other test uses.
     pub async fn fresh_database(&self) -> Database {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
         let mut admin = self.admin().await;
@@ -143,7 +143,7 @@ impl Mariadb {
         database
     }
 
-    /// A connection that may do everything, over the Unix socket. A node that joins its cluster may drop the first ones.
+    /// Opens an administrator's connection over the Unix socket. A node that is joining its cluster may drop the first ones.
     pub async fn admin(&self) -> Conn {
         let until = Instant::now() + ADMIN_WAIT_MAX;
         loop {
@@ -157,13 +157,13 @@ impl Mariadb {
         }
     }
 
-    /// Stops the server as a service manager would, and waits for its end.
+    /// Stops the server as a service manager would, and waits until it has ended.
     pub async fn stop(&self) {
         self.signal("-TERM");
         self.reap();
     }
 
-    /// Kills the server on the spot.
+    /// Kills the server at once.
     pub async fn kill(&self) {
         self.signal("-KILL");
         self.reap();
@@ -174,7 +174,7 @@ impl Mariadb {
         self.start_again_with(&[]).await;
     }
 
-    /// As [`Mariadb::start_again`], with further arguments for this start alone.
+    /// Like [`Mariadb::start_again`], with further arguments for this start only.
     pub(crate) async fn start_again_with(&self, arguments: &[&str]) {
         self.spawn(arguments);
         let started_at = Instant::now();
@@ -190,7 +190,7 @@ impl Mariadb {
         }
     }
 
-    /// Halts the server: connections stay open and get no answer. When this returns no thread of it runs any more.
+    /// Pauses the server: connections stay open and get no answer. On return no thread of the server is running.
     pub fn pause(&self) {
         self.signal("-STOP");
         let server = self.server.lock().expect("no panic holds it");
@@ -200,12 +200,12 @@ impl Mariadb {
         }
     }
 
-    /// Lets a paused server go on.
+    /// Resumes a paused server.
     pub fn resume(&self) {
         self.signal("-CONT");
     }
 
-    /// The last lines of the server's error log.
+    /// Returns the last lines of the server's error log.
     pub fn log_tail(&self) -> String {
         let log = fs::read_to_string(self.directory.join("error.log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
@@ -239,7 +239,7 @@ impl Mariadb {
             .args(&self.extra_arguments)
             .args(arguments)
             .envs(self.path.as_ref().map(|path| ("PATH", path)))
-            // Its own group: an interrupt at the terminal reaches the test, whose end the warden notices.
+            // A process group of its own: an interrupt at the terminal reaches only the test, and the warden notices when the test ends.
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -269,7 +269,7 @@ impl Drop for Mariadb {
     fn drop(&mut self) {
         let server = self.server.lock().map(|mut server| server.take());
         if let Ok(Some(mut server)) = server {
-            // Both fail only where the server has ended by itself.
+            // Both calls fail only when the server has already ended.
             let _ = server.kill();
             let _ = server.wait();
         }

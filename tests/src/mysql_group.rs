@@ -1,4 +1,4 @@
-//! Clusters of MySQL from an unpacked server (`tests/mysql.sh`): Group Replication, and a primary with a replica.
+//! MySQL clusters from an unpacked server (`tests/mysql.sh`): Group Replication, and a primary with a replica.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use crate::host::repository;
 use crate::port::Port;
 use crate::warden::Warden;
 
-/// How far above the script's port its servers and their groups listen.
+/// The distances above the script's port at which its servers and their groups listen.
 const DISTANCES: [u16; 6] = [1, 2, 3, 11, 12, 13];
 
-/// A cluster of our own. Its servers are numbered from 1. They end when it is dropped.
+/// A private MySQL cluster. Its servers are numbered from 1 and end when it is dropped.
 pub struct MysqlCluster {
     unpacked: OsString,
     folder: PathBuf,
@@ -23,10 +23,11 @@ pub struct MysqlCluster {
 }
 
 impl MysqlCluster {
-    /// Starts one by a command of the script: `group single`. None where `CLOAKROOM_MYSQL` names no unpacked server.
+    /// Starts a cluster with a command of the script, such as `group single`. Returns `None` where `CLOAKROOM_MYSQL` names no unpacked
+    /// server.
     ///
     /// # Panics
-    /// If it does not start.
+    /// If the cluster does not start.
     pub async fn start(command: &[&str]) -> Option<Self> {
         let unpacked = std::env::var_os("CLOAKROOM_MYSQL")?;
         let folder = tempfile::Builder::new()
@@ -46,14 +47,14 @@ impl MysqlCluster {
         Some(cluster)
     }
 
-    /// Runs a command of the script and gives what it says.
+    /// Runs a command of the script and returns its output.
     ///
     /// # Panics
-    /// If it fails.
+    /// If the command fails.
     pub async fn run(&self, command: &[&str]) -> String {
         let output = Command::new(repository().join("tests/mysql.sh"))
             .arg("--run")
-            // Below the folder, so that the warden ends the script, too.
+            // The servers' folder is below the warden's folder, so that the warden also ends the script.
             .arg(self.folder.join("servers"))
             .arg(self.port.to_string())
             .args(command)
@@ -68,7 +69,8 @@ impl MysqlCluster {
         said
     }
 
-    /// A URL of the database for each of three hosts: all servers, and another one first where each takes writes.
+    /// Returns a URL of the database for each of three hosts. Each URL names all servers, with a different one first where all servers
+    /// accept writes.
     pub async fn urls(&self) -> Vec<String> {
         let said = self.run(&["urls"]).await;
         said.split_whitespace().map(str::to_owned).collect()

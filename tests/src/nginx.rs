@@ -1,4 +1,4 @@
-//! nginx as a child process: the cache or the balancer in front of hosts.
+//! nginx as a child process: a cache or a load balancer in front of hosts.
 
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use crate::port::Port;
 use crate::warden::Warden;
 
-/// How long it may take to listen on a busy machine.
+/// Longest wait until it listens on a busy machine.
 const START_WAIT_MAX: Duration = Duration::from_secs(30);
 
 /// A running nginx. Killed when dropped.
@@ -21,16 +21,16 @@ pub struct Nginx {
 }
 
 impl Nginx {
-    /// Starts it with these lines in `http { }` and in the one `server { }` there, and waits until it listens.
+    /// Starts nginx with these lines in `http { }` and in its one `server { }`, and waits until it listens.
     ///
     /// # Panics
-    /// If it is not installed or does not start.
+    /// If nginx is not installed or does not start.
     pub fn start(http: &str, server: &str) -> Self {
         let directory = tempfile::tempdir().expect("a temporary folder");
         let warden = Warden::over(directory.path());
         let port = Port::free();
         let at = directory.path().display();
-        // One process: it ends with its parent's signal, and its rights are the test's.
+        // A single process, so that killing the child ends all of it and it runs as the user of the test.
         let text = format!(
             "daemon off;\nmaster_process off;\npid {at}/pid;\nerror_log {at}/error.log info;\nevents {{ worker_connections 512; }}\n\
              http {{\naccess_log off;\nclient_body_temp_path {at}/body;\nproxy_temp_path {at}/proxy;\n\
@@ -71,12 +71,12 @@ impl Nginx {
         }
     }
 
-    /// A URL on it.
+    /// Returns a URL of the server.
     pub fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port.number())
     }
 
-    /// What it has to say.
+    /// Returns the error log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.directory.path().join("error.log")).unwrap_or_default()
     }
@@ -89,7 +89,7 @@ impl Drop for Nginx {
     }
 }
 
-/// Debian keeps it where an ordinary user's PATH may not look.
+/// Returns the path of the program. Debian installs it in a folder that an ordinary user's PATH may lack.
 fn program() -> PathBuf {
     let place = PathBuf::from("/usr/sbin/nginx");
     if place.is_file() {

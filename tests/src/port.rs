@@ -1,12 +1,12 @@
-//! Ports of 127.0.0.1 for programs that have to be told where to listen, perhaps again after they were killed.
+//! Ports of 127.0.0.1 for programs that must be given a port, possibly again after they were killed.
 
 use std::net::{TcpListener, UdpSocket};
 use std::ops::Range;
 
-/// Below the ports that Linux gives to outgoing connections: one of those would take the port while the program is down.
+/// Below the ports that Linux assigns to outgoing connections. Such a connection could take the port while the program is down.
 const PORTS: Range<u16> = 20_000..32_000;
 
-/// A port that is the test's own until it is dropped. All test processes look for a port's UDP socket before they take the port.
+/// A port reserved until this is dropped. All test processes bind a port's UDP socket before they use the port.
 #[derive(Debug)]
 pub struct Port {
     number: u16,
@@ -14,20 +14,20 @@ pub struct Port {
 }
 
 impl Port {
-    /// A port on which nothing listens now.
+    /// Reserves a port on which no program listens.
     ///
     /// # Panics
-    /// If there is none.
+    /// If no port is free.
     pub fn free() -> Self {
         let first = fastrand::u16(PORTS);
         let mut candidates = (first..PORTS.end).chain(PORTS.start..first);
         candidates.find_map(Self::claim).expect("a port is free")
     }
 
-    /// A number, and the ports at these distances above it, on which nothing listens.
+    /// Reserves the ports at these distances above a number, and returns the number and the ports.
     ///
     /// # Panics
-    /// If there are none.
+    /// If no such ports are free.
     pub fn above(distances: &[u16]) -> (u16, Vec<Self>) {
         let above = |number: u16| {
             let ports = distances
@@ -47,7 +47,7 @@ impl Port {
         })
     }
 
-    /// Its number.
+    /// Returns the port number.
     pub fn number(&self) -> u16 {
         self.number
     }

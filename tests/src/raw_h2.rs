@@ -1,4 +1,4 @@
-//! HTTP/2 by hand: a client that sends the frames that a test wants, in the order and at the pace that it wants.
+//! HTTP/2 by hand: a client that sends the frames of a test in the test's order and at its pace.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -35,23 +35,23 @@ pub const INITIAL_WINDOW_SIZE: u16 = 4;
 /// One frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frame {
-    /// Its type, one of [`kind`].
+    /// The type, one of [`kind`].
     pub kind: u8,
-    /// Its flags.
+    /// The flags.
     pub flags: u8,
-    /// Its stream; 0 is the connection.
+    /// The stream; 0 is the connection.
     pub stream: u32,
-    /// Its payload.
+    /// The payload.
     pub payload: Vec<u8>,
 }
 
 impl Frame {
-    /// Whether it ends its stream.
+    /// Returns whether the frame ends its stream.
     pub fn is_end(&self) -> bool {
         matches!(self.kind, kind::DATA | kind::HEADERS) && self.flags & END_STREAM != 0
     }
 
-    /// The error code of a RST_STREAM or GOAWAY.
+    /// Returns the error code of a RST_STREAM or GOAWAY.
     pub fn error_code(&self) -> Option<u32> {
         let at = match self.kind {
             kind::RST_STREAM => 0,
@@ -62,7 +62,7 @@ impl Frame {
         Some(u32::from_be_bytes(bytes.try_into().ok()?))
     }
 
-    /// The status of a HEADERS frame; `None` for codes outside of HPACK's static table.
+    /// Returns the status of a HEADERS frame, or `None` for codes outside of HPACK's static table.
     pub fn status(&self) -> Option<u16> {
         if self.kind != kind::HEADERS {
             return None;
@@ -80,16 +80,16 @@ impl Frame {
     }
 }
 
-/// A connection.
+/// An HTTP/2 connection.
 #[derive(Debug)]
 pub struct RawH2 {
     stream: TcpStream,
 }
 
-/// A TCP connection to `to`, from the local address `from` if there is one: on loopback each of 127.0.0.0/8 will do.
+/// Opens a TCP connection to `to`, from the local address `from` if it is given. Every address of 127.0.0.0/8 works on loopback.
 ///
 /// # Errors
-/// As the system says.
+/// If the system refuses the connection.
 pub async fn connect_from(to: SocketAddr, from: Option<IpAddr>) -> io::Result<TcpStream> {
     let socket = if to.is_ipv4() {
         TcpSocket::new_v4()?
@@ -106,7 +106,7 @@ impl RawH2 {
     /// Connects and sends the preface and these settings.
     ///
     /// # Errors
-    /// As the system says.
+    /// If the connection fails.
     pub async fn connect(
         to: SocketAddr,
         from: Option<IpAddr>,
@@ -128,7 +128,7 @@ impl RawH2 {
     /// Sends a frame.
     ///
     /// # Errors
-    /// As the system says.
+    /// If the connection breaks.
     pub async fn send(
         &mut self,
         kind: u8,
@@ -140,10 +140,10 @@ impl RawH2 {
         self.stream.write_all(&bytes).await
     }
 
-    /// Sends a request's head on `stream`, which is odd and larger than those before.
+    /// Sends the head of a request on `stream`, which must be odd and larger than the streams before it.
     ///
     /// # Errors
-    /// As the system says.
+    /// If the connection breaks.
     pub async fn request(
         &mut self,
         stream: u32,
@@ -160,25 +160,25 @@ impl RawH2 {
     /// Sends a piece of a request's body.
     ///
     /// # Errors
-    /// As the system says.
+    /// If the connection breaks.
     pub async fn data(&mut self, stream: u32, bytes: &[u8], is_last: bool) -> io::Result<()> {
         self.send(kind::DATA, u8::from(is_last), stream, bytes)
             .await
     }
 
-    /// Lets the host send so many bytes more on `stream`; 0 is the connection.
+    /// Lets the host send this many more bytes on `stream`; 0 is the connection.
     ///
     /// # Errors
-    /// As the system says.
+    /// If the connection breaks.
     pub async fn open_window(&mut self, stream: u32, bytes: u32) -> io::Result<()> {
         self.send(kind::WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())
             .await
     }
 
-    /// The next frame; PING and SETTINGS are answered, and not returned.
+    /// Returns the next frame. Answers PING and SETTINGS frames instead of returning them.
     ///
     /// # Errors
-    /// Also `UnexpectedEof` when the host has closed the connection.
+    /// `UnexpectedEof` when the host has closed the connection, and other errors of the connection.
     pub async fn receive(&mut self) -> io::Result<Frame> {
         loop {
             let mut head = [0; 9];
@@ -207,7 +207,7 @@ impl RawH2 {
         }
     }
 
-    /// Answers PINGs and drops all other frames until the host closes the connection. Run it as a task of its own.
+    /// Answers PINGs and drops all other frames until the host closes the connection. Run it in a separate task.
     pub async fn linger(mut self) {
         while self.receive().await.is_ok() {}
     }
@@ -222,7 +222,7 @@ fn encode(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A header block of literal fields without indexing and without Huffman codes (RFC 7541, section 6.2.2).
+/// Returns a header block of literal fields without indexing and without Huffman codes (RFC 7541, section 6.2.2).
 fn header_block(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     let pseudo = [
         (":method", method),
@@ -241,7 +241,7 @@ fn header_block(method: &str, path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// An integer with a prefix of 7 bits (RFC 7541, section 5.1).
+/// Appends an integer with a prefix of 7 bits (RFC 7541, section 5.1).
 fn push_length(block: &mut Vec<u8>, length: usize) {
     if length < 127 {
         block.push(length as u8);

@@ -1,4 +1,4 @@
-//! Swap of the tests' own, and a process whose pages go there.
+//! A swap file of the tests, and a function that pages a process out to it.
 
 use std::ffi::c_void;
 use std::fs;
@@ -11,9 +11,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::host::binary;
 
-/// Room for a host with its guests several times over.
+/// Enough for several hosts with their guests.
 const SWAP_BYTES: usize = 512 << 20;
-/// Says that this machine is known to have no swap.
+/// The environment variable by which the user declares that this machine has no swap.
 const KNOWN_MISSING: &str = "CLOAKROOM_NO_SWAP";
 /// Larger mappings are reservations of address space.
 const MAPPING_BYTES_MAX: usize = 1 << 30;
@@ -25,11 +25,11 @@ pub struct Swap {
 }
 
 impl Swap {
-    /// Makes a swap file beside the host's binary and switches it on; `None` where `CLOAKROOM_NO_SWAP=1` says that this
-    /// machine has none.
+    /// Creates a swap file next to the host's binary and enables it. Returns `None` where `CLOAKROOM_NO_SWAP=1` declares that this machine
+    /// has none.
     ///
     /// # Panics
-    /// If there can be no swap; the panic says why, and what to do.
+    /// If swap cannot be enabled. The panic gives the reason and the remedy.
     pub fn on() -> Option<Self> {
         if std::env::var_os(KNOWN_MISSING).is_some_and(|value| value == "1") {
             return None;
@@ -37,7 +37,7 @@ impl Swap {
         let swap = Self {
             file: binary().with_file_name("isolation.swap"),
         };
-        // A test that was killed leaves its file behind, in use.
+        // A killed test leaves its swap file enabled.
         swap.off();
         if let Err(error) = make(&swap.file) {
             panic!(
@@ -69,7 +69,7 @@ fn make(file: &Path) -> Result<()> {
     let mut options = fs::OpenOptions::new();
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let mut made = options.write(true).create_new(true).open(file)?;
-    // Written, not only made long: a swap file must have no holes.
+    // Written, not only extended: a swap file must have no holes.
     let zeros = vec![0; 1 << 20];
     for _ in 0..SWAP_BYTES / zeros.len() {
         made.write_all(&zeros)?;
@@ -80,7 +80,7 @@ fn make(file: &Path) -> Result<()> {
 }
 
 fn run(program: &str, file: &Path) -> Result<()> {
-    // Debian keeps them in /usr/sbin, which an ordinary user's PATH may lack.
+    // Debian installs these programs in /usr/sbin, which an ordinary user's PATH may lack.
     let mut path = std::env::var_os("PATH").unwrap_or_default();
     path.push(":/usr/sbin:/sbin");
     let output = Command::new(program)
@@ -95,10 +95,10 @@ fn run(program: &str, file: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Asks the kernel to page a process out, except what it only reads from files.
+/// Asks the kernel to page out all writable memory of a process.
 ///
 /// # Errors
-/// If the kernel refuses all of it.
+/// If the process cannot be opened, or the kernel refuses every mapping.
 pub fn page_out(pid: u32) -> Result<()> {
     let pid = i32::try_from(pid)
         .ok()
@@ -120,7 +120,7 @@ pub fn page_out(pid: u32) -> Result<()> {
     Ok(())
 }
 
-/// The mapping that a line of `/proc/PID/maps` tells of, if it can be written to.
+/// Returns the mapping that a line of `/proc/PID/maps` describes, if it is writable.
 fn writable(line: &str) -> Option<libc::iovec> {
     let (range, rest) = line.split_once(' ')?;
     let (start, end) = range.split_once('-')?;
@@ -139,7 +139,8 @@ fn writable(line: &str) -> Option<libc::iovec> {
 fn advise(process: i32, mapping: &libc::iovec) -> bool {
     let mapping: *const libc::iovec = mapping;
     let (one, no_flags): (libc::size_t, libc::c_uint) = (1, 0);
-    // SAFETY: the kernel reads one `iovec`, which outlives the call, and looks at another process's addresses alone.
+    // SAFETY: the kernel reads one `iovec`, which outlives the call; the address in it belongs to the other process and is not accessed
+    // here.
     let advised = unsafe {
         libc::syscall(
             libc::SYS_process_madvise,

@@ -1,4 +1,4 @@
-//! A session table as another program sees it: rows read and written directly, past every rule of ours.
+//! Direct access to a session table, as another program has it: rows are read and written without the host's rules.
 
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, OptsBuilder};
@@ -29,7 +29,7 @@ impl Database {
         Conn::new(options).await.expect("the database answers")
     }
 
-    /// Every row.
+    /// Returns every row.
     pub async fn sessions(&self) -> Vec<Row> {
         let mut connection = self.connection().await;
         let select = "SELECT session_id, expires, data FROM sessions ORDER BY session_id";
@@ -43,7 +43,7 @@ impl Database {
         rows.expect("the table is there")
     }
 
-    /// Writes a row blindly, as Express does.
+    /// Writes a row without a version check, as Express does.
     pub async fn overwrite(&self, id: &str, data: &str, expires: u32) {
         let mut connection = self.connection().await;
         let upsert = "INSERT INTO sessions (session_id, expires, data) VALUES (?, ?, ?) \
@@ -58,7 +58,7 @@ impl Database {
             .expect("the connection ends in order");
     }
 
-    /// The names of a table's columns, in order.
+    /// Returns the names of a table's columns, in order.
     pub async fn columns(&self, table: &str) -> Vec<String> {
         let mut connection = self.connection().await;
         let rows: Vec<mysql_async::Row> = connection
@@ -74,7 +74,7 @@ impl Database {
             .collect()
     }
 
-    /// How the Express peer reaches it.
+    /// Returns the address of the database for the Express peer.
     pub fn for_express(&self) -> express::Database {
         express::Database {
             port: self.port,

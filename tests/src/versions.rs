@@ -1,8 +1,8 @@
-//! Versions of a component that differ in what they answer: the same code with another text in its data.
+//! Versions of a component that differ in their answers: the same code with another text in its data.
 
 use crate::host::component;
 
-/// A version of the fixture `hello`. Its whole answer is [`answer`] of the same number.
+/// Returns a version of the fixture `hello`. Its whole answer is [`answer`] of the same number.
 ///
 /// # Panics
 /// Above 9999, or if the fixture is missing.
@@ -10,14 +10,14 @@ pub fn hello(number: usize) -> Vec<u8> {
     changed("fixture-hello", "hello\n", &answer(number))
 }
 
-/// What [`hello`] of this number answers.
+/// Returns the answer of [`hello`] with this number.
 pub fn answer(number: usize) -> String {
     let answer = format!("v{number:04}\n");
     assert_eq!(answer.len(), "hello\n".len(), "it has to fit");
     answer
 }
 
-/// A version of the counter that counts in another language: `1회 접속` with the letter `회`.
+/// Returns a version of the counter that counts with another letter: `1회 접속` with the letter `회`.
 ///
 /// # Panics
 /// If the letter takes more or less than three bytes, or the counter is missing.

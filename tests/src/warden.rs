@@ -1,11 +1,11 @@
-//! The end of the processes that a test starts, however the test process itself ends.
+//! A warden process, which ends the processes of a test however the test process itself ends.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-/// What the warden runs. Its standard input ends with the test process. Then it kills all processes that were started with a path
-/// below `$1`, and those that they have started meanwhile, and removes `$1`.
+/// The script of the warden. Its standard input ends with the test process. It then kills all processes that were started with a path below
+/// `$1`, also those started meanwhile, and removes `$1`.
 const WARDEN: &str = r#"
 cat >/dev/null
 for round in 1 2 3; do
@@ -19,7 +19,7 @@ done
 rm -rf "$1" || { sleep 1; rm -rf "$1"; }
 "#;
 
-/// A shell process of its own that outlives the test process for a moment. Dropping it kills the processes as well.
+/// A separate shell process that outlives the test process for a moment. Dropping it also kills the processes.
 #[derive(Debug)]
 pub(crate) struct Warden {
     process: Child,
@@ -27,12 +27,12 @@ pub(crate) struct Warden {
 }
 
 impl Warden {
-    /// Starts it over a folder that no other program names.
+    /// Starts a warden for a folder that no other program's command line names.
     pub(crate) fn over(folder: &Path) -> Self {
         let mut process = Command::new("sh")
             .args(["-c", WARDEN, "warden"])
             .arg(folder)
-            // An interrupt at the terminal reaches the test process alone.
+            // An interrupt at the terminal reaches only the test process.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
@@ -47,7 +47,7 @@ impl Warden {
 impl Drop for Warden {
     fn drop(&mut self) {
         drop(self.stdin.take());
-        // It fails only where the warden was killed.
+        // Fails only where the warden was killed.
         let _ = self.process.wait();
     }
 }

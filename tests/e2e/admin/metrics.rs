@@ -1,4 +1,4 @@
-//! What `/metrics` tells after something has happened.
+//! The values of `/metrics` after various events.
 
 use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
@@ -48,7 +48,7 @@ async fn requests_are_counted_by_guest_version_and_status() {
     script(&browser, &host, &["set n 1"]).await;
     script(&browser, &host, &["get n"]).await;
 
-    // A guest's instance may outlast the last byte of its answer by a moment.
+    // A guest's instance may still exist for a moment after the last byte of its answer.
     operator
         .wait_for_metric("cloakroom_instances{world=\"wasi:http 0.2\"}", Some(0.0))
         .await;

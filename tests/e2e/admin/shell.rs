@@ -8,7 +8,7 @@ use cloakroom_tests::port::Port;
 
 use super::{HELLO, TOKEN, hello, hello_with_token, page};
 
-/// Runs `cloakroom guests` with these words on this host.
+/// Runs `cloakroom guests` with these arguments against this host.
 async fn guests(host: &Host, words: &[&str], variables: &[(&str, &str)]) -> Output {
     let mut command = Command::new(binary());
     command.arg("guests").args(words);

@@ -1,4 +1,4 @@
-//! Components that are sent slowly: they keep no other component from the host.
+//! Slow uploads of components do not block other uploads.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ async fn uploads_that_stall_keep_no_other_from_the_host() {
     let answer = operator.put(HELLO, other()).await;
 
     assert_eq!(answer.status, 201, "{}", answer.text);
-    // Each of them is found out.
+    // Each stalled upload times out.
     for mut link in stalled {
         let mut answer = [0; 12];
         link.read_exact(&mut answer).await.unwrap();

@@ -1,4 +1,4 @@
-//! Answers that clients do not take.
+//! Answers that clients do not read.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use cloakroom_tests::raw_h2::{INITIAL_WINDOW_SIZE, RawH2};
 
 use super::WORLDS;
 
-/// So many answers of which nothing is taken.
+/// Returns a connection with this many answers that the client does not read.
 async fn untaken(host: &cloakroom_tests::host::Host, path: &str, streams: u32) -> RawH2 {
     let settings = [(INITIAL_WINDOW_SIZE, 0)];
     let connection = RawH2::connect(host.address(), None, &settings).await;
@@ -27,7 +27,7 @@ async fn answers_that_are_not_taken_hold_no_instance_once_their_guest_is_done() 
         let host = Config::over("memory:")
             .guest_with("/s", world, keys)
             .start();
-        // 128 KiB, which is more than the host holds before the release.
+        // 128 KiB, more than the host holds back before the release.
         let stalled = untaken(&host, "/s/late-write", 100).await;
         let linger = tokio::spawn(stalled.linger());
         let browser = Browser::new();

@@ -1,4 +1,4 @@
-//! What counts against a version of a guest: what the guest does, never what its clients do.
+//! Failures that count against a version of a guest: those of the guest, never those of its clients.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::{WORLDS, begin, rest};
 
 const TAKEN_BACK: &str = "fails too often: taking it back";
 
-/// A host whose live version has just replaced another one, and is taken back after few failures.
+/// Starts a host whose live version has just replaced another one and is rolled back after few failures.
 async fn replaced(world: &str, server: &str, keys: &str) -> (Host, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.wasm");
@@ -36,7 +36,7 @@ fn replace(file: &Path, with: &Path) {
     fs::rename(new, file).unwrap();
 }
 
-/// Whether the version from before is live again. To be asked once all requests have ended.
+/// Returns whether the previous version is live again. Call it once all requests have ended.
 fn is_taken_back(host: &Host) -> bool {
     host.log().contains(TAKEN_BACK)
 }
@@ -60,7 +60,7 @@ async fn bodies_that_break_off_or_stall_take_no_version_back() {
                     }
                 }
             }
-            // An echo that streams has its head released, so its status is no 400.
+            // A streaming echo has already released its head, so its status is not 400.
             let ended = if keys.is_empty() { 20 } else { 10 };
             host.wait_for_log_count("status=400", ended).await;
             host.wait_for_log_count("status=408", ended).await;
@@ -144,7 +144,7 @@ async fn one_client_takes_back_no_version_that_is_good_for_others() {
         assert_eq!(attacker.get(&host.url("/trap")).await.status, 500);
     }
     assert!(!is_taken_back(&host), "{}", host.log());
-    // Three clients that meet the failure are proof.
+    // The same failure for three clients proves that the guest is at fault.
     for number in 2..4 {
         let visitor = Browser::at([127, 0, 0, number].into(), true);
         visitor.get(&host.url("/trap")).await;

@@ -1,4 +1,4 @@
-//! The faults that take their time, for `make test-cluster`: `make test` leaves them out by their name (`long::`).
+//! Slow fault tests for `make test-cluster`. `make test` skips them by their name (`long::`).
 
 mod balancers;
 mod faults;

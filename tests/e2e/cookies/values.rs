@@ -1,6 +1,6 @@
-//! What is read and written: whatever two implementations might take differently.
+//! Values to read and write that two implementations might handle differently.
 
-/// Values as they stand on the wire.
+/// Values as they appear in the header.
 pub(super) const VALUES: &[&[u8]] = &[
     b"",
     b"abc",
@@ -97,7 +97,7 @@ pub(super) const VALUES: &[&[u8]] = &[
     b"j:s:x",
 ];
 
-/// Whole `Cookie` headers, one list for each request.
+/// `Cookie` headers, one list for each request.
 pub(super) const HEADERS: &[&[&[u8]]] = &[
     &[b"a=1; b=2"],
     &[b"a=1;b=2;"],
@@ -123,7 +123,7 @@ pub(super) const HEADERS: &[&[&[u8]]] = &[
     &[b"a=j:{}; b=s:x.y", b"c=3;", b"d"],
 ];
 
-/// Texts to be signed.
+/// Texts to sign.
 pub(super) const SIGNED_TEXTS: &[&str] = &[
     "",
     "val",
@@ -139,7 +139,7 @@ pub(super) const SIGNED_TEXTS: &[&str] = &[
     "j:\"a\"",
 ];
 
-/// Texts to be written.
+/// Texts to write.
 pub(super) const TEXTS: &[&str] = &[
     "",
     "abc",
@@ -166,7 +166,7 @@ pub(super) const TEXTS: &[&str] = &[
     "0123456789abcdef0123456789abcdef",
 ];
 
-/// JSON to be written; Express writes objects alone, as `JSON.stringify` says them.
+/// JSON values to write. Express writes only objects as JSON, in the form of `JSON.stringify`.
 pub(super) const WRITTEN_JSON: &[&str] = &[
     "{}",
     "[]",
@@ -177,7 +177,7 @@ pub(super) const WRITTEN_JSON: &[&str] = &[
     "{\"nested\":{\"deep\":[[[]]]}}",
 ];
 
-/// `res.cookie`'s options.
+/// Options of `res.cookie`.
 pub(super) const OPTIONS: &[&str] = &[
     "{}",
     r#"{"maxAge":0}"#,

@@ -1,4 +1,4 @@
-//! The database under a request: restarted, deadlocked, slow, half open; and a proxy that drops what is idle.
+//! Database faults during a request: a restart, a deadlock, slowness, half-open connections, and a proxy that closes idle connections.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
         .start();
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
-    // The guest waits for an answer, which comes when the database is back.
+    // The guest waits for an answer, which the test sends when the database has restarted.
     let fetch = format!("fetch http://{address}/");
     let lines = ["get n", &fetch, "increment n 1"];
     let restart = async {
@@ -39,7 +39,7 @@ async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
         server.start_again().await;
         let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
         asked.write_all(answer).await.unwrap();
-        // What is not read when it is closed takes the answer with it.
+        // The connection must be read to its end before it is closed: unread bytes would reset it, and the answer would be lost.
         asked.shutdown().await.unwrap();
         asked.read_to_end(&mut Vec::new()).await.unwrap();
     };
@@ -51,7 +51,7 @@ async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
         host.log()
     );
 
-    // Killed this time, and back only after the commit was tried: 503 or committed, and then once.
+    // This time the server is killed and returns only after the commit was attempted. The answer is a 503, or the commit happened once.
     let lines = ["get n", "sleep 1000", "increment n 1"];
     let restart = async {
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -72,7 +72,7 @@ async fn a_restart_between_read_and_commit_is_not_seen_by_the_visitor() {
     assert_eq!(script(&browser, &host, &["get n"]).await, [expected]);
 }
 
-/// Fault 7: a real deadlock, of which our statement is the victim. It is sent again; the guest does not run again.
+/// Fault 7: a real deadlock whose victim is the host's statement. The host sends it again without another run of the guest.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deadlocks_victim_is_sent_again_without_another_run() {
     let server = Mariadb::shared().await;
@@ -92,10 +92,10 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
         "CREATE TABLE taken (id INT PRIMARY KEY, n INT) ENGINE=InnoDB",
         "INSERT INTO taken VALUES (1, 0)",
         "CREATE TABLE weight (id INT PRIMARY KEY AUTO_INCREMENT, n INT) ENGINE=InnoDB",
-        // So that our statement holds the session's row and then wants another one.
+        // Makes the host's statement hold the session's row and then request another row.
         "CREATE TRIGGER takes BEFORE UPDATE ON sessions FOR EACH ROW UPDATE taken SET n = n + 1 WHERE id = 1",
         "START TRANSACTION",
-        // The server rolls back the transaction that has done less.
+        // The server rolls back the transaction that has done less work.
         "INSERT INTO weight (n) SELECT seq FROM seq_1_to_1000",
         "UPDATE taken SET n = n + 1 WHERE id = 1",
     ] {
@@ -109,7 +109,7 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
         );
         let mut looker = server.admin().await;
         while looker.query_first(&waits).await.unwrap() != Some(1_u64) {
-            // The server answers from a cache to who asks more often.
+            // The server caches this table for a moment, so more frequent queries return old data.
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
         let select = "SELECT session_id FROM sessions WHERE session_id = ? FOR UPDATE";
@@ -138,8 +138,8 @@ async fn a_deadlocks_victim_is_sent_again_without_another_run() {
     );
 }
 
-/// Fault 16: a store that takes most of a second for each statement. What waits is bounded, the rest is told so, and nobody is
-/// served without the session that they have.
+/// Fault 16: a store that takes most of a second for each statement. The number of waiting requests is bounded, further requests are
+/// refused, and no visitor with a session is served without it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
     const VISITORS: usize = 400;
@@ -174,7 +174,7 @@ async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
             match answer.status {
                 200 => {
                     *served += 1;
-                    // 503 may have counted, too; an anonymous session would begin at 1 for ever.
+                    // An increment answered with 503 may have been committed. An anonymous session would start at 1 each time.
                     assert!(number(&answer.text) >= *served, "{}", answer.text);
                 }
                 503 => {
@@ -207,7 +207,7 @@ async fn a_slow_store_sheds_what_it_cannot_take_and_memory_stays() {
     }
 }
 
-/// Fault 17: a database that is gone without a word (half-open links) is given up in bounds, and a link at rest is probed.
+/// Fault 17: the host gives up a half-open connection to a silent database within a bounded time, and probes idle connections.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
     let database = Mariadb::shared().await.fresh_database().await;
@@ -216,7 +216,7 @@ async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
 
-    // The system's own table: local address, remote address, state 01 (established), timer 02 (keepalive).
+    // The kernel's table: local address, remote address, state 01 (established), timer 02 (keepalive).
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
     let to_proxy = format!("0100007F:{:04X}", proxy.port());
     let links: Vec<Vec<_>> = table
@@ -232,7 +232,7 @@ async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
     proxy.blackhole();
     let answer = run_script(&browser, &host, &["get n"]).await;
     assert_eq!(answer.status, 503, "{}", answer.text);
-    // New links work; the old ones stay silent for ever.
+    // New connections work; the old ones stay silent forever.
     proxy.cut();
     proxy.forward().await;
     until(&host, "it recovers", async || {
@@ -241,7 +241,7 @@ async fn a_link_at_rest_is_probed_and_a_dead_one_given_up() {
     .await;
 }
 
-/// Fault 41: a proxy before the database that closes links at rest and forgets prepared statements is not noticed.
+/// Fault 41: a proxy in front of the database that closes idle connections and forgets prepared statements causes no errors.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_that_drops_links_at_rest_is_not_noticed() {
     let database = Mariadb::shared().await.fresh_database().await;

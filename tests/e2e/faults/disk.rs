@@ -1,5 +1,5 @@
-//! The disk under an embedded store: full, failing at a write or a flush, with a torn log and no shared index, copied while in use;
-//! and one short round of power cuts (the many are in `long::power`).
+//! Faults of the disk under an embedded store: a full disk, failing writes and flushes, a torn log without its shared index, a copy during
+//! use, and one short round of power cuts (`long::power` runs many).
 
 use std::path::Path;
 
@@ -23,7 +23,7 @@ fn is_refused(answer: &Answer) {
     assert!(answer.set_cookies().is_empty());
 }
 
-/// Fault 36: while the disk is full, who writes is told to come again and who reads is served; with room again, all is well.
+/// Fault 36: while the disk is full, writers receive a 503 and readers are served. Once there is room again, all requests succeed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_refuses_writers_serves_readers_and_recovers_by_itself() {
     let disk = Disk::new();
@@ -47,7 +47,7 @@ async fn a_full_disk_refuses_writers_serves_readers_and_recovers_by_itself() {
     assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["2"]);
 }
 
-/// Fault 36: after a flush that failed nobody knows what is on the disk. Nothing more is written until the host is started again.
+/// Fault 36: after a failed flush the content of the disk is unknown. The host writes nothing more until it is restarted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_flush_that_failed_nothing_is_written_until_a_restart() {
     for (kind, error) in [("flush", "EIO"), ("write", "EIO"), ("flush", "ENOSPC")] {
@@ -75,7 +75,7 @@ async fn after_a_flush_that_failed_nothing_is_written_until_a_restart() {
     }
 }
 
-/// Fault 36: a host that was killed, whose log ends in half a frame and whose shared index is gone, starts and has every commit.
+/// Fault 36: after a kill, the log ends in half a frame and the shared index is gone. The host starts and has every commit.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_torn_log_without_its_index_gives_back_every_commit() {
     let folder = tempfile::tempdir().unwrap();
@@ -104,13 +104,13 @@ async fn a_torn_log_without_its_index_gives_back_every_commit() {
     );
 }
 
-/// Writes the first half of a frame behind the last whole one.
+/// Appends the first half of a frame after the last complete one.
 fn tear(log: &Path) {
     let mut bytes = std::fs::read(log).unwrap();
     let page = u32::from_be_bytes(bytes[8..12].try_into().unwrap()) as usize;
     let salts = bytes[16..24].to_vec();
     let mut end = 32;
-    // Frames of the log's present turn carry its salts.
+    // Frames of the log's current generation carry its salts.
     while bytes.get(end + 8..end + 16) == Some(salts.as_slice()) {
         end += 24 + page;
     }
@@ -121,7 +121,7 @@ fn tear(log: &Path) {
     std::fs::write(log, bytes).unwrap();
 }
 
-/// Fault 39: a copy that SQLite makes while the host serves is whole: each session is as it was at one moment of the copying.
+/// Fault 39: a copy that SQLite makes while the host serves is consistent. Each session has a state from the time of the copy.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hot_copy_under_load_is_whole_and_serves() {
     let folder = tempfile::tempdir().unwrap();
@@ -158,7 +158,7 @@ async fn a_hot_copy_under_load_is_whole_and_serves() {
         let cookie = visitor.cookies(&host.url("/")).unwrap();
         let twin = Browser::with_cookie(&second.url("/"), &cookie);
         let n = number(&script(&twin, &second, &["get n"]).await[0]);
-        // One more may be committed and not yet answered.
+        // One more increment may be committed and not yet answered.
         assert!(
             (least[at]..=most[at] + 1).contains(&n),
             "{n} of {} to {}",
@@ -168,13 +168,13 @@ async fn a_hot_copy_under_load_is_whole_and_serves() {
     }
 }
 
-/// Fault 35, in short: see `long::power`.
+/// Fault 35, in short form; `long::power` runs the long form.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_power_cut_keeps_every_commit_that_was_answered() {
     power::cut_again_and_again(2).await;
 }
 
-/// Fault 37 from outside: a second host on the same file refuses to start, and the first serves on.
+/// Fault 37 from outside: a second host on the same file refuses to start, and the first one continues to serve.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_host_on_the_same_file_does_not_start() {
     let folder = tempfile::tempdir().unwrap();

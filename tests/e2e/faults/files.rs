@@ -1,5 +1,5 @@
-//! The files of an embedded store: removed or replaced under the host, with a second name, with another database's log. None of it
-//! costs an answered commit in silence.
+//! Faults of an embedded store's files: removed or replaced while the host runs, with a second name, or with another database's log. None
+//! of them loses an answered commit silently.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,8 @@ fn beside(file: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Fault 36: what was removed or replaced under the host takes no further write, and a restart says what is to be done.
+/// Fault 36: a file that was removed or replaced while the host runs is not written any more, and the host reports that a restart is
+/// needed.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_removed_or_replaced_refuses_writers_until_a_restart() {
     for (fate, is_replaced) in [("removed", false), ("replaced by another file", true)] {
@@ -55,7 +56,7 @@ async fn a_file_that_was_removed_or_replaced_refuses_writers_until_a_restart() {
         let told = host.log_count("the session database is not written any more");
         assert_eq!(told, 1, "{}", host.log());
 
-        // The remedy: the right file at its path. Its log is there still.
+        // The remedy: put the right file back at its path. Its log still exists.
         let cookie = browser.cookies(&host.url("/")).unwrap();
         host.terminate();
         std::fs::rename(&moved, &file).unwrap();
@@ -66,7 +67,7 @@ async fn a_file_that_was_removed_or_replaced_refuses_writers_until_a_restart() {
     }
 }
 
-/// The same without a visitor: the host looks by itself.
+/// The same without a visitor: the host checks its file periodically.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_was_removed_makes_an_idle_host_unready() {
     let folder = tempfile::tempdir().unwrap();
@@ -80,7 +81,7 @@ async fn a_file_that_was_removed_makes_an_idle_host_unready() {
     .await;
 }
 
-/// Fault 37: another name of the file is the same file.
+/// Fault 37: a second name of the file is still the same file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_host_on_a_hard_link_does_not_start() {
     let folder = tempfile::tempdir().unwrap();
@@ -95,7 +96,7 @@ async fn a_second_host_on_a_hard_link_does_not_start() {
     assert_eq!(script(&browser, &host, &["increment n 1"]).await, ["1"]);
 }
 
-/// Fault 36: a log that was written for another database is refused, before anything of it gets into this one.
+/// Fault 36: a log written for another database is refused before any of it is copied to this database.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_of_another_database_does_not_start_and_its_own_does() {
     let folder = tempfile::tempdir().unwrap();

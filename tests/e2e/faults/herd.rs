@@ -1,4 +1,4 @@
-//! Faults 19 and 20: many come at once for one cold session, or for many. The 100,000 of fault 20 are in `long::herd`.
+//! Faults 19 and 20: many concurrent requests for one cold session, or for many. `long::herd` runs the 100,000 requests of fault 20.
 
 use std::time::Duration;
 
@@ -40,14 +40,14 @@ async fn ten_thousand_requests_of_one_cold_session_share_their_reads() {
     futures_util::future::join_all(visitors).await;
     let statements = proxy.losses() as usize;
     eprintln!("{REQUESTS} requests of one session by {statements} statements");
-    // Each answer is confirmed by the store, and those who wait share the statement that confirms.
+    // Each answer is confirmed by the store. Waiting requests share the statement that confirms them.
     assert!(
         (1..REQUESTS / 10).contains(&statements),
         "{statements} statements"
     );
 }
 
-/// Fault 20, in short: see `long::herd`.
+/// Fault 20, in short form; `long::herd` runs the long form.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cold_sessions_at_a_restart_are_read_together() {
     all_come_at_once(4_000, 250).await;

@@ -1,4 +1,4 @@
-//! Several hosts over one table: behind a balancer while they are replaced, of two releases, and three in a storm.
+//! Several hosts over one table: replaced in turn behind a load balancer, of two releases, and three under heavy contention.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +16,7 @@ use mysql_async::prelude::Queryable as _;
 use super::{number, scripted};
 use crate::{run_script, script};
 
-/// Fault 24: two hosts behind a balancer are stopped and started in turn under load. No visitor sees an error and each count holds.
+/// Fault 24: two hosts behind a load balancer are restarted in turn under load. No visitor sees an error, and each count is right.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
     const VISITORS: usize = 12;
@@ -39,7 +39,7 @@ async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
         "location / { proxy_pass http://hosts; proxy_next_upstream error; proxy_http_version 1.1; }",
     );
     let is_over = Arc::new(AtomicBool::new(false));
-    // Tasks of their own: a host's start blocks this one.
+    // Separate tasks, because starting a host blocks this one.
     let visits: Vec<_> = (0..VISITORS)
         .map(|_| tokio::spawn(visit(nginx.url("/session"), Arc::clone(&is_over))))
         .collect();
@@ -64,7 +64,7 @@ async fn hosts_that_are_replaced_in_turn_behind_a_balancer_fail_nobody() {
     eprintln!("{total} visits while hosts were replaced");
 }
 
-/// Counts visits until it is over; each answer tells the number of the visit.
+/// Counts visits until `is_over`. Each answer must contain the number of the visit. Returns the count.
 async fn visit(url: String, is_over: Arc<AtomicBool>) -> u64 {
     let visitor = Browser::new();
     let mut count = 0;
@@ -79,8 +79,8 @@ async fn visit(url: String, is_over: Arc<AtomicBool>) -> u64 {
     count
 }
 
-/// Fault 25: a host that knows nothing of our columns (it started before they came, and compares data alone) beside one that adds
-/// them: both serve the same sessions, and neither loses what the other wrote.
+/// Fault 25: one host does not know Cloakroom's extra columns (it started before they were added and compares only the data), and another
+/// host adds them. Both serve the same sessions, and neither loses a write of the other.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_from_before_our_columns_and_one_that_adds_them_share_their_sessions() {
     let server = Mariadb::shared().await;
@@ -125,7 +125,7 @@ async fn a_host_from_before_our_columns_and_one_that_adds_them_share_their_sessi
             (1..=60).collect::<Vec<_>>(),
             "each sum was given once"
         );
-        // An end on the old one is seen by the new one, and not undone by it.
+        // The new host sees a logout on the old one and does not undo it.
         script(&twins[0].1, twins[0].0, &["destroy"]).await;
         let replay = Browser::with_cookie(&new.url("/"), &cookie);
         assert_eq!(script(&replay, &new, &["get n"]).await, ["none"]);
@@ -133,8 +133,8 @@ async fn a_host_from_before_our_columns_and_one_that_adds_them_share_their_sessi
     assert!(database.sessions().await.is_empty());
 }
 
-/// Fault 29: three hosts, one session, 200 increments at once, again and again: each is counted once, and the guests run a bounded
-/// number of times.
+/// Fault 29: three hosts and 200 concurrent increments of one session, repeatedly. Each increment is counted once, and the number of guest
+/// runs is bounded.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_storm_over_three_hosts_counts_each_request_once() {
     const CLIENTS: usize = 200;

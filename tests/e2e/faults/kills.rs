@@ -1,5 +1,5 @@
-//! Fault 22: `kill -9` in each phase of a request that commits. Its effect is there once or not at all, an answer tells of what is
-//! there, and the other host goes on at once: nothing is left locked.
+//! Fault 22: `kill -9` in each phase of a request that commits. The request takes effect once or not at all, an answer proves that it took
+//! effect, and the other host continues at once because no row stays locked.
 
 use std::time::{Duration, Instant};
 
@@ -12,18 +12,18 @@ use tokio::net::TcpStream;
 use super::{number, scripted};
 use crate::script;
 
-/// How far a request gets before its host is killed.
+/// The phase of a request in which its host is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Its head is on its way.
+    /// The head of the request is on its way.
     BeforeTheGuest,
-    /// Its guest sleeps on a session that it has read and changed.
+    /// The guest sleeps after it has read and changed the session.
     InTheGuest,
-    /// Its commit has left the host and not reached the database.
+    /// The commit has left the host and has not reached the database.
     CommitUnderWay,
-    /// Its commit is durable; the host does not know.
+    /// The commit is durable, but the host does not know that yet.
     BeforeTheReply,
-    /// Part of its answer has arrived.
+    /// Part of the answer has arrived.
     InTheAnswer,
 }
 
@@ -45,7 +45,7 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
         InTheAnswer,
     ] {
         let mut host = scripted(&database.url_through(proxy.port())).start();
-        // So that it has links, and the guest's code.
+        // Opens the host's database connections and loads the guest's code.
         let twin = Browser::with_cookie(&host.url("/"), &cookie);
         script(&twin, &host, &["get n"]).await;
         let before = proxy.losses();
@@ -68,7 +68,7 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
         match phase {
             BeforeTheGuest => {}
             InTheGuest => tokio::time::sleep(Duration::from_millis(500)).await,
-            // The statement is in the proxy's hands.
+            // The proxy now holds the statement.
             CommitUnderWay => tokio::time::sleep(Duration::from_millis(200)).await,
             BeforeTheReply => proxy.wait_for_losses(before + 1).await,
             InTheAnswer => {
@@ -86,7 +86,7 @@ async fn a_host_killed_in_any_phase_leaves_its_commit_whole_or_undone_and_nothin
             killed_at.elapsed()
         );
         proxy.calm();
-        // The late statement has arrived by now, and finds a row that went on, or came first.
+        // The late statement has arrived by now. It was first, or it found a newer version of the row.
         tokio::time::sleep(Duration::from_millis(500)).await;
         let settled = number(&script(&browser, &other, &["get n"]).await[0]);
         eprintln!("{phase:?}: {expected}, then {now}, at last {settled}");

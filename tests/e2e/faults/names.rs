@@ -1,5 +1,5 @@
-//! Fault 42: the database's name cannot be resolved, or leads elsewhere. Names are looked up in a file of the test's own
-//! (nss_wrapper), as the system's resolver would.
+//! Fault 42: the database's name cannot be resolved, or resolves to another address. nss_wrapper makes the system's resolver read names
+//! from a file of the test.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +20,7 @@ fn library() -> PathBuf {
     found.expect("libnss_wrapper is missing: run tests/setup.sh")
 }
 
-/// Listens on another address of this machine and forwards to the database.
+/// Listens on another loopback address and forwards to the database.
 async fn forwarder(port: u16, upstream_port: u16) -> tokio::task::JoinHandle<()> {
     let listener = TcpListener::bind(("127.0.0.2", port)).await.unwrap();
     tokio::spawn(async move {
@@ -40,7 +40,7 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
     let directory = tempfile::tempdir().unwrap();
     let names = directory.path().join("hosts");
     let turns = std::cell::Cell::new(0);
-    // The library looks at the file's time, in whole seconds.
+    // The library compares the file's modification time in whole seconds.
     let write = |text: &str| {
         turns.set(turns.get() + 2);
         let file = std::fs::File::create(&names).unwrap();
@@ -67,12 +67,12 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
     let browser = Browser::new();
     script(&browser, &host, &["set n 1"]).await;
 
-    // The name is gone: links that are there go on.
+    // The name is gone: open connections still work.
     write("127.0.0.1 localhost\n");
     for _ in 0..5 {
         assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
     }
-    // New ones cannot be made: 503 for sessions, and the name is said to the operator alone.
+    // No new connection can be opened: requests with a session receive a 503, and only the operator sees the name.
     proxy.cut();
     until(&host, "the name is asked for", async || {
         run_script(&browser, &host, &["get n"]).await.status == 503
@@ -87,7 +87,7 @@ async fn a_name_that_is_lost_or_moves_is_asked_for_again_by_new_links_alone() {
     assert_eq!(browser.get(&host.url("/hello")).await.text, "hello\n");
     assert!(host.log().contains("db.cloakroom.test"), "{}", host.log());
 
-    // It is back, by another address.
+    // The name is back with another address.
     proxy.refuse().await;
     let moved = forwarder(proxy.port(), database.port).await;
     point_to("127.0.0.2");

@@ -1,4 +1,4 @@
-//! Fault 34: a secret's file that is gone, empty, too short, or none, at a start and at a reload.
+//! Fault 34: a secret's file is missing, a folder, empty or too short, at a start and at a reload.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,9 +21,9 @@ fn write(file: &Path, text: &str) {
     fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
 }
 
-/// What each case makes of the file; all of them are refused.
+/// Replaces the file by the invalid one of this case.
 fn spoil(file: &Path, case: &str) {
-    // There is none behind the case before.
+    // Some cases leave no file or no folder.
     let _ = fs::remove_file(file);
     let _ = fs::remove_dir(file);
     match case {
@@ -51,7 +51,7 @@ async fn a_secret_that_cannot_be_read_at_a_reload_leaves_the_old_ones() {
         host.signal("HUP");
         host.wait_for_log_count("reload refused: ", at + 1).await;
         assert_eq!(script(&browser, &host, &["get n"]).await, ["1"], "{case}");
-        // It signs as before: what it makes now is believed after a good reload, too.
+        // The host still signs with the old secret: a new session remains valid after a good reload, too.
         let other = Browser::new();
         script(&other, &host, &["set n 2"]).await;
         assert_eq!(script(&other, &host, &["get n"]).await, ["2"], "{case}");

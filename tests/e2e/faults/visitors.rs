@@ -1,4 +1,4 @@
-//! A session that makes its guest trap each time, and visitors who leave in each phase of their request.
+//! A session whose data makes its guest trap every time, and visitors that disconnect in each phase of a request.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use tokio::net::TcpStream;
 use super::{number, scripted, until};
 use crate::{id_of, run_script, script};
 
-/// Fault 28: each request of such a session fails after one run, the others go on, and an operator who takes the row away helps.
+/// Fault 28: each request of such a session fails after one run, other sessions are unaffected, and an operator repairs it by deleting the
+/// row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_that_makes_its_guest_trap_fails_alone_and_without_a_loop() {
     let server = Mariadb::shared().await;
@@ -64,7 +65,7 @@ async fn a_session_that_makes_its_guest_trap_fails_alone_and_without_a_loop() {
     );
 }
 
-/// The count once it stands still: a commit goes on when its instance is gone and its visitor, too.
+/// Returns the count once it no longer changes: a commit completes even when its instance and its visitor are gone.
 async fn settled(browser: &Browser, host: &Host) -> u64 {
     let mut before = None;
     loop {
@@ -77,7 +78,7 @@ async fn settled(browser: &Browser, host: &Host) -> u64 {
     }
 }
 
-/// How far a request gets before its visitor leaves.
+/// The phase of a request in which its visitor disconnects.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
     Connected,
@@ -89,7 +90,8 @@ enum Phase {
     InTheAnswer,
 }
 
-/// Fault 30: whenever a visitor leaves, the commit is made or not, the slot is free again, and the database's links are given back.
+/// Fault 30: when a visitor disconnects, the commit happens or not, the instance is free again, and database connections return to their
+/// pool.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
     use Phase::{Connected, HalfBody, HalfHead, InTheAnswer, InTheCommit, InTheGuest, InTheQueue};
@@ -130,7 +132,7 @@ async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
             });
         }
         let visitors: u64 = match phase {
-            // More than there are slots.
+            // More than the number of instances.
             InTheQueue => 24,
             _ => 4,
         };
@@ -173,7 +175,7 @@ async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
         })
         .await;
         proxy.calm();
-        // It does what was asked or nothing of it, and the next request is fine.
+        // Each request took effect completely or not at all, and the next request succeeds.
         let now = settled(&browser, &host).await;
         eprintln!(
             "{phase:?}: {visitors} left, {} of their commits were made",
@@ -185,7 +187,7 @@ async fn a_visitor_who_leaves_in_any_phase_holds_nothing() {
                 now, held,
                 "{phase:?}: the guest cannot have read its script"
             ),
-            // What was released is committed.
+            // A released answer is committed.
             InTheAnswer => assert_eq!(now, held + visitors, "{phase:?}"),
             _ => assert!((held..=held + visitors).contains(&now), "{phase:?}: {now}"),
         }

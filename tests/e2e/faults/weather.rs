@@ -1,4 +1,5 @@
-//! Fault 18: a bad network between two hosts and the database. Statements and replies are lost, late and out of step, links are cut.
+//! Fault 18: a bad network between two hosts and the database. Statements and replies are lost, delayed and reordered, and connections are
+//! cut.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -46,7 +47,7 @@ async fn storm(proxies: &[ChaosProxy; 2], is_over: &AtomicBool) {
     proxies.iter().for_each(ChaosProxy::calm);
 }
 
-/// Every 200 is in the session once, every 503 at most once; who was told that they are logged out is so on both hosts.
+/// Every 200 is in the session once and every 503 at most once. An answered logout is valid on both hosts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn in_a_bad_network_every_answer_is_kept_once_and_every_logout_holds() {
     let database = Mariadb::shared().await.fresh_database().await;
@@ -73,7 +74,7 @@ async fn in_a_bad_network_every_answer_is_kept_once_and_every_logout_holds() {
                 while !is_over.load(Ordering::Relaxed) && !is_gone {
                     let host = &hosts[fastrand::usize(..2)];
                     let twin = Browser::with_cookie(&host.url("/"), &cookie);
-                    // A third of the visitors leaves in the middle of it.
+                    // A third of the visitors logs out halfway.
                     let is_leaving = number_of % 3 == 0 && answered > 5;
                     has_tried |= is_leaving;
                     let operation = if is_leaving {
@@ -90,7 +91,7 @@ async fn in_a_bad_network_every_answer_is_kept_once_and_every_logout_holds() {
                             assert!(sum > last, "a sum only grows: {sum} after {last}");
                             last = sum;
                         }
-                        // It may have ended all the same; asking again tells.
+                        // The session may have ended in spite of the 503; the next request shows that.
                         503 if is_leaving => {}
                         503 => refused += 1,
                         other => panic!("{other}: {}", answer.text),

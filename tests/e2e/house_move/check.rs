@@ -1,4 +1,4 @@
-//! What `cloakroom store check` says of a store, of its table and of the servers of a list.
+//! The reports of `cloakroom store check` on a store, its table and the servers of a list.
 
 use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::host::Config;
@@ -70,7 +70,8 @@ async fn a_check_has_a_line_for_each_subject() {
     assert_eq!(said.lines().count(), SUBJECTS.len(), "{said}");
 }
 
-/// The same judgement as at the start of a host: what refuses each session is a fault, what may refuse one is a warning.
+/// The check uses the rules of a host's start: a definition that refuses every session is an error, and one
+/// that may refuse some is a warning.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_check_judges_the_table_as_the_start_does() {
     let mariadb = Mariadb::shared().await;
@@ -131,7 +132,7 @@ async fn a_check_looks_at_each_server_of_a_list() {
     let Database {
         user, port, name, ..
     } = &database;
-    // Two ways to one server; nobody listens on the last one's port.
+    // Two addresses of one server, and a third port on which no program listens.
     let proxy = ChaosProxy::to_port(database.port).await;
     let second = proxy.port();
     let url = format!("mysql://{user}@127.0.0.1:{port},127.0.0.1:{second},127.0.0.1:1/{name}");
@@ -150,7 +151,7 @@ async fn a_check_looks_at_each_server_of_a_list() {
     );
 }
 
-/// A source that is closed to writes is what the last pass wants.
+/// The last pass of a copy expects a source that is closed to writes.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_no_writes_is_examined_and_copied() {
     let mariadb = Mariadb::start().await;

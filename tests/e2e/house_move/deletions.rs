@@ -1,11 +1,11 @@
-//! What the last pass of a copy may delete.
+//! Limits on the deletions of a copy's last pass.
 
 use cloakroom_tests::host::Config;
 use cloakroom_tests::mariadb::Mariadb;
 
 use super::{file_of, ids, store, url_of, visitor};
 
-/// A wrong target, a table that another application uses, an empty source: all of these are sessions that the source never had.
+/// A wrong target, a table that another application uses, an empty source: in all of these cases the sessions were never in the source.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_than_half_of_the_target_is_deleted_only_where_its_number_is_named() {
     let mariadb = Mariadb::shared().await;

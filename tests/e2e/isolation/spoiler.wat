@@ -1,8 +1,8 @@
-;; The part that both worlds share. A request first looks for what an earlier instance has left; a number at the end of its
-;; path then spoils all that this instance has and waits so many milliseconds. The answer's status is 200 and ten times the
-;; sum of: 1 spoiled memory, 2 a spoiled table, 4 a spoiled global. The world's part defines $path and $wait.
+;; The part that both worlds share. A request first looks for traces of an earlier instance. A number at the end of its path then spoils all
+;; state of this instance and waits this many milliseconds. The status of the answer is 200 plus ten times the sum of these numbers: a
+;; spoiled memory counts 1, a spoiled table 2, a spoiled global 4. The part of the world defines $path and $wait.
 
-;; Six MiB, to which the first request adds two. The first page belongs to the calls: 16 path, 64 to 160 results, 4096 texts.
+;; Six MiB, to which the first request adds two. The first page is used for calls: 16 path, 64 to 160 results, 4096 texts.
 (memory (export "memory") 96)
 (data (i32.const 0x10010) "initial contents")
 (data (i32.const 0x28010) "initial contents")
@@ -51,7 +51,7 @@
         (br $next_digit)))
     (local.get $number))
 
-;; Every other page of the machine behind the first 64 KiB, every third entry of the table, both globals.
+;; Writes to every other page of the memory after the first 64 KiB, every third entry of the table, and both globals.
 (func $spoil
     (local $at i32)
     (local.set $at (i32.const 0x10000))

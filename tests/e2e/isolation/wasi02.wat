@@ -1,4 +1,4 @@
-;; WASI 0.2: how a request comes in and an answer goes out.
+;; WASI 0.2: receives a request and sends an answer.
 (import "wasi:http/types@0.2.10" "[method]incoming-request.path-with-query" (func $path (param i32 i32)))
 (import "wasi:http/types@0.2.10" "[constructor]fields" (func $fields (result i32)))
 (import "wasi:http/types@0.2.10" "[constructor]outgoing-response" (func $response (param i32) (result i32)))

@@ -1,4 +1,4 @@
-;; WASI 0.3: how a request comes in and an answer goes out.
+;; WASI 0.3: receives a request and sends an answer.
 (import "wasi:http/types@0.3.0" "[method]request.get-path-with-query" (func $path (param i32 i32)))
 (import "wasi:http/types@0.3.0" "[constructor]fields" (func $fields (result i32)))
 (import "wasi:http/types@0.3.0" "[static]response.new" (func $response (param i32 i32 i32 i32 i32)))
@@ -8,7 +8,7 @@
     (func $resolve (param i32 i32) (result i32)))
 (import "wasi:clocks/monotonic-clock@0.3.0" "wait-for" (func $wait (param i64)))
 
-;; No trailers: the words at 96 stay zero. The result at 128 is the response.
+;; No trailers: the memory at 96 stays zero. The result at 128 is the response.
 (func (export "wasi:http/handler@0.3.0#handle") (param $request i32) (result i32)
     (local $trailers i64)
     (call $path (local.get $request) (i32.const 16))

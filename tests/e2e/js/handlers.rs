@@ -1,4 +1,4 @@
-//! What a handler in JavaScript has beside its session: cookies, routes, errors, fetch, Hono, streams, other servers.
+//! Features of a JavaScript handler other than its session: cookies, routes, errors, fetch, Hono, streams, other servers.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;

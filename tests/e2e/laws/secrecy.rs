@@ -1,4 +1,4 @@
-//! The ninth law: what nobody may learn appears in no log, no error and no `Debug`.
+//! The ninth law: no secret appears in any log, error or `Debug` output.
 
 use bytes::Bytes;
 use cloakroom::cookie::{KeyRing, Resolution, Secret, take_from};
@@ -69,7 +69,7 @@ async fn no_secret_reaches_the_log() {
     assert!(!is_of_a_library, "a library says what passes through it");
 }
 
-/// Law 9: nor does `Debug` show them, which is one `?` away from a log.
+/// Law 9: `Debug` does not show them either, since its output easily reaches a log.
 #[test]
 fn debug_shows_no_secret() {
     let id = SessionId::from_foreign("MY-ID").unwrap();

@@ -1,5 +1,5 @@
-//! Faults 20 and 21: 100,000 visitors who all come back at once after a restart, and a million sessions that end at once under the
-//! feet of others.
+//! Faults 20 and 21: 100,000 visitors return at once after a restart, and a million sessions expire at once while another session is in
+//! use.
 
 use std::time::{Duration, Instant};
 
@@ -13,10 +13,10 @@ use mysql_async::prelude::Queryable as _;
 
 use crate::script;
 
-/// Who comes late is answered all the same, on a slow machine too.
+/// With this deadline even late requests are answered, also on a slow machine.
 const PATIENT: &str = "session = \"write\"\nlimits = { deadline = \"120s\" }";
 
-/// Sessions that other visitors left, each with its number in it; the cookies that name them.
+/// Inserts sessions that this host has not seen, each with its number as its content. Returns their cookies.
 pub(crate) async fn cold_sessions(
     server: &Mariadb,
     database: &Database,
@@ -44,7 +44,7 @@ pub(crate) async fn cold_sessions(
     cookies
 }
 
-/// Every visitor reads what is theirs, and they share statements: the store is asked far less often than visitors come.
+/// Checks that every visitor reads its own session, and that visitors share statements: there are far fewer statements than requests.
 pub(crate) async fn all_come_at_once(count: usize, at_once: usize) {
     let server = Mariadb::shared().await;
     let database = server.fresh_database().await;
@@ -103,7 +103,7 @@ async fn a_million_sessions_that_end_at_once_disturb_nobody() {
         .guest("/s", "fixture-session");
     let host = config.start();
     let mut admin = server.admin().await;
-    // The sequence's table is looked for in the database that is used.
+    // The sequence's table is resolved in the current database.
     let select = format!("USE {}", database.name);
     admin.query_drop(select).await.unwrap();
     let insert = format!(
@@ -123,7 +123,7 @@ async fn a_million_sessions_that_end_at_once_disturb_nobody() {
     let mut waits = Vec::new();
     let mut n = 0;
     loop {
-        // A connection of its own: counting the rows may take longer than one may rest.
+        // A new connection each time: counting the rows may take longer than a connection may be idle.
         let browser = Browser::with_cookie(&host.url("/"), &cookie);
         for _ in 0..200 {
             let asked_at = Instant::now();
@@ -147,7 +147,7 @@ async fn a_million_sessions_that_end_at_once_disturb_nobody() {
         "{} visits while a million rows went, p99 {p99:?}",
         waits.len()
     );
-    // Of a visit that takes milliseconds; on a slow machine with a wide margin.
+    // A request takes milliseconds, so this leaves a wide margin for a slow machine.
     assert!(p99 < Duration::from_secs(1), "p99 {p99:?}");
     assert_eq!(
         database.sessions().await.len(),

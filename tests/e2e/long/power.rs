@@ -1,5 +1,5 @@
-//! Fault 35: the power goes while an embedded store is written. What was flushed stays, of the rest anything may be there, whole or
-//! torn. Each cut is tried in many ways; every commit that was answered is there, and the store opens without a repair.
+//! Fault 35: a power cut while an embedded store is written. Flushed data stays; other data may be there, completely or torn, or not at
+//! all. For each cut the tests try many outcomes. Every answered commit must be there, and the store must open without a repair.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,10 +13,10 @@ use reqwest::Method;
 use crate::script;
 
 const VISITORS: usize = 8;
-/// Ways in which one cut may have left the disk.
+/// The number of outcomes that are tried for one cut.
 const WAYS: usize = 12;
 
-/// One visitor's count: asked for, and answered.
+/// The increments of one visitor that were sent and that were answered.
 #[derive(Default)]
 struct Count {
     asked: AtomicU64,
@@ -28,7 +28,7 @@ async fn many_power_cuts_keep_every_commit_that_was_answered() {
     cut_again_and_again(25).await;
 }
 
-/// Each cut's disk is the next one's beginning.
+/// Runs this many power cuts. The disk that one cut leaves is the start of the next round.
 pub(crate) async fn cut_again_and_again(cuts: u32) {
     let seed = fastrand::u64(..);
     eprintln!("seed {seed}");
@@ -87,7 +87,7 @@ pub(crate) async fn cut_again_and_again(cuts: u32) {
             );
         }
         disk.replace(&left);
-        // A host opens it as it is.
+        // A host opens the disk without a repair.
         let host = config.start();
         for (cookie, held) in &mut visitors {
             *held = read(&host, cookie).await;
@@ -121,7 +121,7 @@ async fn read(host: &Host, cookie: &str) -> u64 {
     text.parse().unwrap()
 }
 
-/// Opens what was left as SQLite does, and looks for every commit that was answered.
+/// Opens the files with SQLite and checks that every answered commit is there.
 fn check(left: &Files, visitors: &[(String, u64)], bounds: &[(u64, u64)], what: &str) {
     let folder = tempfile::tempdir().unwrap();
     for (name, bytes) in left {

@@ -1,4 +1,4 @@
-//! Requirement 5: a host that is killed while it gives a session another id leaves exactly one id.
+//! Requirement 5: a host that is killed while it gives a session a new id leaves exactly one id.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::{script, sqlite_rows};
 
 const ROUNDS: u32 = 30;
 
-/// Where the rows are.
+/// The store of the rows.
 enum Place {
     File(PathBuf),
     Database(Database),
@@ -40,7 +40,7 @@ impl Place {
     }
 }
 
-/// What a visitor with this cookie reads.
+/// Returns the content that a visitor with this cookie reads.
 async fn read(host: &Host, cookie: &str) -> String {
     let visitor = Browser::with_cookie(&host.url("/"), cookie);
     script(&visitor, host, &["get n"]).await.remove(0)
@@ -56,7 +56,7 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
     let config = place.config();
     let mut host = config.start();
     let mut cookie = begin(&host).await;
-    // The first renewal of a host that has just started is its slowest: kills are spread over twice its time.
+    // The first renewal after a host's start is its slowest. The kills are distributed over twice that time.
     let start = Instant::now();
     script(
         &Browser::with_cookie(&host.url("/"), &begin(&host).await),
@@ -75,11 +75,11 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
         let request = visitor.try_send(Method::POST, &url, "get n\nrenew");
         let kill = async {
             tokio::time::sleep(spread * round / ROUNDS).await;
-            // Without a program that sends it: that takes longer than the renewal.
+            // A direct system call, because starting a program that sends the signal takes longer than the renewal.
             rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         };
         let (answer, ()) = join(request, kill).await;
-        // A statement that had left before the kill may still be on its way into the database.
+        // A statement sent before the kill may still be on its way to the database.
         host.kill();
         tokio::time::sleep(Duration::from_millis(200)).await;
         host = config.start();
@@ -106,7 +106,7 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
             }
             Err(_) if is_old => unmoved += 1,
             Err(_) => {
-                // It moved, and the answer was lost: nobody holds the new id.
+                // The session moved and the answer was lost, so no visitor has the new id.
                 abandoned.insert(id);
                 cookie = begin(&host).await;
             }

@@ -1,4 +1,4 @@
-//! A table whose ids are compared by a collation: said at start, and no reason to sign what could be another's id.
+//! A table that compares ids with a collation. The host warns at its start and does not sign a value that could match another session's id.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;
@@ -12,7 +12,7 @@ use crate::run_script;
 
 const ID: &str = "d7JoW4ib4H6NXslbHLUz1sQTH2aM1msl";
 
-/// A database with a table whose id column is of this kind, and an administrator's connection that uses it.
+/// Returns a database with a table whose id column has this definition, and an administrator's connection that uses the database.
 async fn with_ids(column: &str) -> (Database, Conn) {
     let mariadb = Mariadb::shared().await;
     let database = mariadb.fresh_database().await;
@@ -82,7 +82,7 @@ async fn under_a_loose_column_no_guest_signs_a_text_beyond_ascii_with_the_sessio
     let apart = config.clone().top("[cookies]\nsecrets = [\"env:OWN\"]");
     assert_eq!(said(&apart, &odd).await.0, "ok\n");
 
-    // The log says what mends it.
+    // The log contains the statement that fixes the column.
     let mut told = log
         .lines()
         .filter(|line| line.contains("compares ids without regard"));
@@ -97,7 +97,8 @@ async fn under_a_loose_column_no_guest_signs_a_text_beyond_ascii_with_the_sessio
     assert!(!log.contains("compares ids without regard"), "{log}");
 }
 
-/// What the jar takes for granted: whatever the collation, printable ASCII characters that no id has count as themselves.
+/// Checks an assumption of the cookie jar: in no collation is a printable ASCII character that ids never contain equal to one that they may
+/// contain, or ignored.
 #[tokio::test]
 async fn no_collation_takes_a_printable_ascii_sign_for_a_character_of_an_id_or_for_none() {
     let mut admin = Mariadb::shared().await.admin().await;

@@ -1,4 +1,4 @@
-//! What every store must do, on MariaDB, with tables and servers of several kinds.
+//! The contract of all stores, on MariaDB with several kinds of tables and servers.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use mysql_async::prelude::Queryable as _;
 
 use super::{connect, options};
 
-/// Express-mysql-session's own table.
+/// The table that express-mysql-session creates.
 pub(super) const EXPRESS_TABLE: &str = "CREATE TABLE IF NOT EXISTS `sessions` (
   `session_id` varchar(128) COLLATE utf8mb4_bin NOT NULL,
   `expires` int(11) unsigned NOT NULL,
@@ -24,7 +24,7 @@ async fn check(options: &Options, keeps_tokens: bool) {
     check_all(async || store.clone()).await;
 }
 
-/// A database of the shared server in which this table exists.
+/// Creates a database on the shared server in which this table exists, and returns its options.
 async fn with_table(ddl: &str) -> Options {
     let mariadb = Mariadb::shared().await;
     let database = mariadb.fresh_database().await;

@@ -1,4 +1,4 @@
-//! What waits for the store travels together, and nobody pays for a companion: each gets a verdict of its own.
+//! Waiting calls are batched, and each call still gets its own verdict: none suffers from another call of its batch.
 
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ async fn rows(store: &MysqlStore, count: usize) -> Vec<Row> {
     join_all((0..count).map(|_| created(store, DATA))).await
 }
 
-/// Commits all at once, a call each, as requests do.
+/// Commits all changes concurrently, with one call each, as requests do.
 async fn commit_all<'a>(
     store: &MysqlStore,
     changes: impl IntoIterator<Item = (&'a SessionId, Change)>,
@@ -53,7 +53,7 @@ async fn lock(admin: &mut Conn, id: &SessionId) {
     admin.exec_drop(lock, (id.as_str(),)).await.unwrap();
 }
 
-/// Waits until so many of the database's statements wait for a lock or run.
+/// Waits until this many of the database's statements wait for a lock or run.
 async fn until_updating(database: &Database, count: usize) {
     let mut admin = Mariadb::shared().await.admin().await;
     let running =
@@ -71,10 +71,10 @@ async fn until_updating(database: &Database, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_comes_while_the_lanes_are_busy_shares_statements_and_a_lone_caller_has_its_own() {
-    // The server counts for all: it is not shared with other tests.
+    // The server's counters include all clients, so this server is not shared with other tests.
     let mariadb = Mariadb::start().await;
     let mut options = options(&mariadb.fresh_database().await.url);
-    // Whatever comes while it is in use waits.
+    // All calls wait while this connection is in use.
     options.connection_limit = 1;
     let store = connect(&options).await;
     let mut admin = mariadb.admin().await;
@@ -207,7 +207,7 @@ async fn a_locked_row_holds_up_its_companions_for_a_while_and_nobody_else() {
     let meanwhile = async {
         until_updating(&database, 1).await;
         let started_at = Instant::now();
-        // Who wants the locked row as well holds up nobody.
+        // A second commit for the locked row delays no other call.
         let again = commit(&store, &companions[0].0, update(&companions[0].1, NEXT));
         let others = commit_all(&store, updates(others));
         let is_first = tokio::select! {
@@ -219,7 +219,7 @@ async fn a_locked_row_holds_up_its_companions_for_a_while_and_nobody_else() {
             }
         };
         assert!(is_first, "the row is locked");
-        // It was not even sent: whoever wants a row that is under way waits here.
+        // It was not even sent: a commit for a row that is in an unfinished statement waits in the host.
         until_updating(&database, 1).await;
         assert!(started_at.elapsed() < Duration::from_millis(900));
     };
@@ -234,7 +234,7 @@ async fn a_locked_row_holds_up_its_companions_for_a_while_and_nobody_else() {
     verdicts[1..].iter().for_each(assert_committed);
     holder.query_drop("ROLLBACK").await.unwrap();
     store.shutdown().await;
-    // The one that nobody waited for any more.
+    // The commit whose caller had already received a failure.
     assert_eq!(
         load(&store, &companions[0].0).await.unwrap().data,
         NEXT.as_bytes()
@@ -279,7 +279,7 @@ async fn when_a_shared_statements_reply_is_lost_each_is_in_doubt_and_then_goes_a
         verdicts.iter().for_each(assert_ambiguous);
         assert_eq!(proxy.losses() - before, 1, "they were in one statement");
 
-        // Sent again as they were: one more loss hits one of them.
+        // Retried unchanged. Each is sent alone, so one more loss affects one of them.
         proxy.lose_next_reply("UPDATE");
         let verdicts = commit_all(&store, changes.clone()).await;
         let in_doubt = |verdict: &&Verdict| matches!(verdict, Verdict::Ambiguous(_));
@@ -325,7 +325,7 @@ async fn callers_who_go_away_take_nobody_with_them() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
-    // The server counts for all: it is not shared with other tests.
+    // The server's counters include all clients, so this server is not shared with other tests.
     let mariadb = Mariadb::start().await;
     let database = mariadb.fresh_database().await;
     let mut options = options(&database.url);
@@ -352,7 +352,7 @@ async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
             let calls = ids.iter().map(std::slice::from_ref);
             let mut calls: Vec<_> = calls.map(|id| store.load_many(id, NOW_S)).collect();
             for call in &mut calls {
-                // It waits from when it is first polled.
+                // A call waits from its first poll.
                 let polled = futures_util::poll!(call);
                 assert!(polled.is_pending(), "the connection is taken");
             }
@@ -369,7 +369,7 @@ async fn loads_whose_callers_went_away_delay_no_other_and_take_no_room() {
     };
     let (verdict, ()) = futures_util::future::join(blocked, crowd).await;
     assert_committed(&verdict);
-    // The connection is as it was.
+    // The connection is still usable.
     assert_eq!(load(&store, &id).await.unwrap().data, NEXT.as_bytes());
 }
 
@@ -392,7 +392,7 @@ async fn rows_beyond_what_may_wait_are_refused_and_a_large_call_is_not() {
         let each = creates.iter().map(std::slice::from_ref);
         let waiting = join_all(each.map(|commit| store.commit_many(commit, NOW_S)));
         let release = async {
-            // They all wait by now: a call waits from when it is first polled.
+            // All of them wait by now: a call waits from its first poll.
             holder.query_drop("ROLLBACK").await.unwrap();
         };
         let (verdicts, ()) = futures_util::future::join(waiting, release).await;

@@ -1,4 +1,4 @@
-//! The store while servers and links fail: what is said about a commit is true, every wait ends, and all recovers by itself.
+//! The store while servers and connections fail: verdicts on commits are true, every wait ends, and the store recovers by itself.
 
 use std::time::{Duration, Instant};
 
@@ -16,10 +16,10 @@ use super::{
 
 const DATA: &str = r#"{"cookie":{},"n":0}"#;
 const NEXT: &str = r#"{"cookie":{},"n":1}"#;
-/// Longest time for a call that finds its server gone: the circuit's slack and a busy machine's included.
+/// Longest time for a call whose server is gone, including a margin for the circuit breaker and a busy machine.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
-/// A store that reaches the shared server through a proxy, and one that reaches it straight.
+/// Returns a store that reaches the shared server through a proxy, and one that reaches it directly.
 async fn through_a_proxy() -> (ChaosProxy, MysqlStore, MysqlStore) {
     let database = Mariadb::shared().await.fresh_database().await;
     let proxy = ChaosProxy::to_port(database.port).await;
@@ -28,7 +28,7 @@ async fn through_a_proxy() -> (ChaosProxy, MysqlStore, MysqlStore) {
     (proxy, store, straight)
 }
 
-/// Calls `attempt` until it says that the store is back.
+/// Calls `attempt` until it reports that the store is back.
 async fn until_back(mut attempt: impl AsyncFnMut() -> bool) {
     let started_at = Instant::now();
     while !attempt().await {
@@ -105,7 +105,7 @@ async fn a_statement_that_arrives_late_is_ambiguous_in_time() {
     let change = update(&row, NEXT);
     assert_ambiguous(&commit(&store, &id, change.clone()).await);
     assert!(started_at.elapsed() < Duration::from_millis(2_900));
-    // The same swap again is its own fence: the late one misses, its base is gone.
+    // The same swap again is its own fence: the late statement finds no row with its base version.
     assert_committed(&commit(&straight, &id, change).await);
     let committed = load(&straight, &id).await.unwrap();
     proxy.wait_for_losses(1).await;
@@ -199,7 +199,7 @@ async fn a_server_that_hangs_is_waited_for_in_bounds_then_given_up() {
     options.acquire_timeout = Duration::from_millis(400);
     let store = connect(&options).await;
     let (id, row) = created(&store, DATA).await;
-    // So that the statement is prepared: it leaves at once and only its answer does not come.
+    // Prepares the statement, so that it is sent at once and only its answer is missing.
     assert_committed(&commit(&store, &id, update(&row, DATA)).await);
     let row = load(&store, &id).await.unwrap();
 
@@ -212,7 +212,7 @@ async fn a_server_that_hangs_is_waited_for_in_bounds_then_given_up() {
     for _ in 0..20 {
         verdicts.push(commit(&store, &id, change.clone()).await);
     }
-    // The circuit is open: nothing is sent any more, and nothing waits.
+    // The circuit is open: no statement is sent any more, and no call waits.
     let started_at = Instant::now();
     let verdict = verdicts.last().unwrap();
     assert_failed(verdict, StoreErrorKind::Unavailable);
@@ -221,7 +221,7 @@ async fn a_server_that_hangs_is_waited_for_in_bounds_then_given_up() {
 
     mariadb.resume();
     until_back(async || is_back(&store).await).await;
-    // One of the swaps that hung has been applied, or none has: never two, and never something else.
+    // One of the unanswered swaps has been applied, or none: never two, and never another change.
     let verdict = commit(&store, &id, change).await;
     assert!(
         matches!(verdict, Verdict::Committed | Verdict::Conflict),
@@ -266,7 +266,7 @@ async fn the_next_host_is_used_when_one_refuses_and_kept_when_that_is_back() {
     let in_use = |store: &MysqlStore| store.servers().iter().position(|it| it.is_in_use);
     assert_eq!(in_use(&store), Some(1), "it is kept");
 
-    // By the operator's word, though the other one serves.
+    // The operator switches back to the first server although the other one serves.
     until_back(async || store.prefer_first().await.is_ok()).await;
     assert_eq!(in_use(&store), Some(0));
     assert!(is_back(&store).await);
@@ -279,7 +279,7 @@ async fn the_next_host_is_used_when_one_refuses_and_kept_when_that_is_back() {
 async fn a_read_only_server_is_passed_over_at_connect_and_left_when_it_becomes_one() {
     let (one, other) = (Mariadb::start().await, Mariadb::start().await);
     let (at_one, at_other) = (one.fresh_database().await, other.fresh_database().await);
-    // The tables exist on both, as replication would have it.
+    // The tables exist on both, as with replication.
     connect(&options(&at_one.url)).await;
     connect(&options(&at_other.url)).await;
     let set = async |mariadb: &Mariadb, value: u8| {
@@ -301,7 +301,7 @@ async fn a_read_only_server_is_passed_over_at_connect_and_left_when_it_becomes_o
     );
     assert_committed(&commit(&store, &id, update(&row, NEXT)).await);
 
-    // The roles change: what runs into the old primary goes to the new one, within the same call.
+    // The roles change: a call that finds the old primary read-only uses the new one.
     set(&other, 1).await;
     set(&one, 0).await;
     until_back(async || {

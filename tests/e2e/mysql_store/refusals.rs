@@ -1,5 +1,5 @@
-//! What a table refuses for good: told at start, and answered with a 500 without `Retry-After`. Characters that the
-//! data column cannot hold are no refusal: they are escaped.
+//! Permanent refusals of a table: logged at the start, and answered with a 500 without `Retry-After`. Characters that the data column
+//! cannot store are not refused: they are escaped.
 
 use cloakroom::store::StoreErrorKind;
 use cloakroom_tests::browser::Browser;
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{run_script, script};
 
-/// A database whose table has a part of Express's definition exchanged, and an administrator's connection that uses it.
+/// Returns a database whose table has a part of Express's definition replaced, and an administrator's connection that uses the database.
 async fn with_table(part: &str, instead: &str) -> (Database, Conn) {
     let mariadb = Mariadb::shared().await;
     let database = mariadb.fresh_database().await;
@@ -55,7 +55,7 @@ async fn texts_beyond_the_columns_character_set_are_kept_as_escapes() {
             .unwrap();
         let data = data.unwrap();
         assert!(data.contains(stored), "{set}: {data}");
-        // A second write compares the digest of what was written.
+        // A second write compares the digest of the first write's data.
         script(&browser, &host, &["set n 1", "set ü가🦕 2"]).await;
         assert_eq!(
             script(&browser, &host, &["get ü가🦕"]).await,

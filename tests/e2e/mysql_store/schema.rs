@@ -1,4 +1,4 @@
-//! The store and its table: made, found, altered, odd, or not to be used.
+//! The store and its table: created, found, altered, unusual, or unusable.
 
 use cloakroom::record::SessionId;
 use cloakroom::store::mysql::{ConnectError, Culprit, Identifier, MysqlStore, Options};
@@ -13,7 +13,7 @@ use super::{
     options, record, update,
 };
 
-/// A fresh database and an administrator's connection that uses it.
+/// Returns a fresh database and an administrator's connection that uses it.
 async fn database() -> (Database, Conn) {
     let mariadb = Mariadb::shared().await;
     let database = mariadb.fresh_database().await;
@@ -209,7 +209,7 @@ async fn rows_that_express_wrote_are_read_swapped_and_told_apart() {
 
     assert_committed(&commit(&store, &id, update(&row, r#"{"cookie":{},"n":1}"#)).await);
     let ours = load(&store, &id).await.unwrap();
-    // Express writes the data and leaves our token as it stands.
+    // Express writes the data and leaves Cloakroom's token unchanged.
     admin
         .exec_drop(upsert, (id.as_str(), NOW_S + 5, written))
         .await
@@ -281,7 +281,7 @@ async fn json_blob_and_latin1_columns_serve_as_well() {
 #[tokio::test]
 async fn data_too_long_for_the_column_fail_alone_and_are_never_cut() {
     let (database, mut admin) = database().await;
-    // As express-mysql-session made it before 2.1.2.
+    // The table of express-mysql-session before 2.1.2.
     let ddl = EXPRESS_TABLE.replace("mediumtext", "text");
     admin.query_drop(ddl).await.unwrap();
     let store = connect(&options(&database.url)).await;

@@ -1,5 +1,5 @@
-//! Which server of the list is used, and how many connections: a server that is full, one that was demoted, one whose rows are all
-//! locked, one that was left.
+//! The selection of a server from the list and its number of connections, with a full server, a demoted server, a server whose rows are all
+//! locked, and a server that the store has switched away from.
 
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,10 @@ use crate::run_script;
 
 const DATA: &str = r#"{"cookie":{},"n":0}"#;
 const NEXT: &str = r#"{"cookie":{},"n":1}"#;
-/// How long something that the store finds out by itself may take on a busy machine.
+/// Longest wait until the store detects a change by itself on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// Two servers with the table on both, as replication would have it, and a store over both.
+/// Two servers that both have the table, as with replication, and a store over both.
 struct Pair {
     one: Mariadb,
     other: Mariadb,
@@ -51,7 +51,7 @@ impl Pair {
         }
     }
 
-    /// The URL of both servers.
+    /// Returns the URL of both servers.
     fn url(&self) -> String {
         let one = format!("127.0.0.1:{}", self.one.port());
         let both = format!("{one},127.0.0.1:{}", self.other.port());
@@ -71,7 +71,7 @@ fn only(store: &MysqlStore) -> ServerStanding {
     servers.remove(0)
 }
 
-/// Takes all connections that the server still gives.
+/// Opens all connections that the server still accepts.
 async fn strangers(database: &Database) -> Vec<Conn> {
     let mut strangers = Vec::new();
     let url = || Opts::from_url(&database.url).expect("the URL of a test's database");
@@ -139,7 +139,7 @@ async fn a_demoted_server_is_left_at_once_by_a_host_that_only_reads() {
         let loaded = pair.store.load_many(std::slice::from_ref(&id), NOW_S).await;
         loaded.expect("one of the two serves");
     }
-    // It was not left after a failure: when the roles change again it may serve.
+    // The server is not barred, because it did not fail: when the roles change again it may serve.
     assert!(!pair.store.servers()[0].is_barred);
     let (new, _) = created(&pair.store, DATA).await;
     let sql = "SELECT COUNT(*) FROM test_0.sessions";
@@ -191,9 +191,9 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
     let (stopped_at, mut is_told) = (Instant::now(), 0);
     while is_told < 20 {
         match create().await {
-            // The operator is told what helps.
+            // The error tells the operator the remedy.
             Verdict::Failed(error) if error.detail.contains("/store/prefer-first") => is_told += 1,
-            // A statement that was under way when the server stopped.
+            // A statement that was in progress when the server stopped.
             Verdict::Failed(_) | Verdict::Ambiguous(_) if is_told == 0 => {}
             verdict => panic!("an old primary has a history of its own: {verdict:?}"),
         }
@@ -210,7 +210,7 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
     assert_committed(&create().await);
 }
 
-/// Of each server, as the operator is told it: whether it is in use, and whether it was left.
+/// Returns for each server, as the admin interface reports it, whether it is in use and whether it is barred.
 async fn standing(operator: &Operator) -> Vec<(bool, bool)> {
     let told = json(&operator.get("/store").await);
     let servers = told["servers"].as_array().expect("a list");
@@ -296,7 +296,7 @@ async fn a_locked_server_is_kept_where_no_other_one_takes_writes() {
         let new = SessionId::generate();
         let verdict = commit(&pair.store, &new, Change::Create(record(DATA))).await;
         assert_failed(&verdict, StoreErrorKind::Unavailable);
-        // It reads at least.
+        // The server still answers reads.
         assert!(load(&pair.store, &id).await.is_some());
         assert_eq!(pair.in_use(), 0);
         assert!(!pair.store.servers()[0].is_barred);
@@ -314,11 +314,11 @@ async fn a_server_that_refuses_to_write_is_left_as_one_that_is_read_only() {
         .query_drop("SET GLOBAL tx_read_only = 1")
         .await
         .unwrap();
-    // Those that are open go on.
+    // Open connections keep the old value, so they are killed.
     let ours = "SELECT ID FROM information_schema.PROCESSLIST WHERE USER = 'app'";
     let ours: Vec<u64> = admin.query(ours).await.unwrap();
     for connection in ours {
-        // One may have gone by itself.
+        // A connection may have closed by itself.
         let _ = admin.query_drop(format!("KILL {connection}")).await;
     }
     let started_at = Instant::now();

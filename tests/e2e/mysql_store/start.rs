@@ -1,4 +1,4 @@
-//! How the store starts: with whom it speaks, over which kind of link, and what it says when it cannot.
+//! The start of the store: its servers, the encryption of its connections, and its error messages.
 
 use std::time::{Duration, Instant};
 
@@ -120,7 +120,7 @@ async fn a_tls_link_verifies_authority_and_name() {
         assert_eq!(error.culprit, Culprit::Tls, "{error}");
         assert!(error.detail.contains(expected), "{error}");
     }
-    // The authority's word alone: the host need not be the one that the certificate names.
+    // Only the authority is verified: the host's name may differ from the name in the certificate.
     let by_authority = |host: &str, ca_file: &std::path::Path| Options {
         verify: Verify::Ca,
         ..named(host, Some(ca_file))
@@ -136,7 +136,7 @@ async fn a_tls_link_verifies_authority_and_name() {
         ..named("localhost", None)
     };
     let error = refusal(&plain).await;
-    // Which of the two depends on when in the handshake the server looks.
+    // The code depends on the step of the handshake in which the server checks the encryption.
     assert!(
         ["3159", "1045"]
             .iter()

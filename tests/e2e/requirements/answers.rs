@@ -1,4 +1,4 @@
-//! The cookie of every kind of answer: 4xx, 5xx, redirects, HEAD, 204, 304, streams, and the cookie that ends one.
+//! The session's cookie on every kind of answer: 4xx, 5xx, redirects, HEAD, 204, 304, streams, and answers that expire the cookie.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
@@ -7,7 +7,7 @@ use reqwest::Method;
 use super::ask;
 use crate::script;
 
-/// A production cookie, and a proxy on this machine that ends TLS.
+/// Starts a host with a production cookie that trusts a local proxy which terminates TLS.
 fn host() -> Host {
     Config::over("memory:")
         .session("name = \"__Host-sid\"\ntrusted_proxies = [\"127.0.0.0/8\"]")
@@ -19,7 +19,7 @@ fn host() -> Host {
 
 const HTTPS: (&str, &str) = ("x-forwarded-proto", "https");
 
-/// The attributes of a `Set-Cookie` field but `Expires`, and whether that lies in the past.
+/// Returns the attributes of a `Set-Cookie` field except `Expires`, and whether that is in the past.
 fn attributes(field: &str) -> (Vec<&str>, bool) {
     let mut is_over = false;
     let mut found: Vec<_> = field.split("; ").skip(1).collect();
@@ -65,7 +65,7 @@ async fn every_answer_sets_the_cookie_with_all_its_attributes_and_is_not_kept_by
     }
 }
 
-/// Requirements 14, 16 and 17: the field that ends a cookie names all that the field that made it named.
+/// Requirements 14, 16 and 17: the field that expires a cookie has all attributes of the field that created it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_end_of_a_cookie_repeats_its_attributes_on_every_answer() {
     let host = host();
@@ -99,7 +99,7 @@ async fn the_end_of_a_cookie_repeats_its_attributes_on_every_answer() {
     }
 }
 
-/// Requirement 14: neither an answer of the host's own nor a 503 while the store is away sets a cookie.
+/// Requirement 14: neither the host's own answers nor a 503 during a store outage set a cookie.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_of_the_host_set_no_cookie_and_are_not_kept() {
     let host = Config::over("memory:")
@@ -122,7 +122,7 @@ async fn answers_of_the_host_set_no_cookie_and_are_not_kept() {
     }
 }
 
-/// Requirement 60: a partitioned cookie over the wire, and its end; without the option no cookie says so.
+/// Requirement 60: a partitioned cookie and its expiry in the header fields. Without the option no cookie has the attribute.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_partitioned_cookie_is_secure_and_for_other_sites_and_so_is_its_end() {
     let host = Config::over("memory:")
@@ -145,12 +145,12 @@ async fn a_partitioned_cookie_is_secure_and_for_other_sites_and_so_is_its_end() 
             "connect.sid=; Path=/; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Secure; Partitioned; SameSite=None"
         ]
     );
-    // The same visitor over a link that is not secure: no cookie, hence no row.
+    // The same visitor over an insecure connection: no cookie, hence no row.
     let plain = ask(&host, Method::POST, "/s", &[], "set n 1").await;
     assert!(plain.set_cookies().is_empty());
 }
 
-/// Requirement 48: in a list of protocols, the word of the outermost trusted proxy counts, not the client's before it.
+/// Requirement 48: in a list of protocols, the entry of the outermost trusted proxy counts, not the client's entry before it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forwarded_protocol_is_believed_by_one_rule_in_every_spelling() {
     let host = Config::over("memory:")
@@ -162,7 +162,7 @@ async fn a_forwarded_protocol_is_believed_by_one_rule_in_every_spelling() {
         answer.set_cookies()[0].contains("; Secure")
     };
     let client = ("x-forwarded-for", "192.0.2.1");
-    // A second proxy in front of the peer, and a client that makes up a third.
+    // A second proxy in front of the peer, and a client that invents a third entry.
     let two = ("x-forwarded-for", "192.0.2.9, 192.0.2.1, 127.0.0.7");
     for secure in [
         &[HTTPS][..],
@@ -182,7 +182,7 @@ async fn a_forwarded_protocol_is_believed_by_one_rule_in_every_spelling() {
         &[("x-forwarded-proto", "https-or-so")],
         &[("x-forwarded-ssl", "on")],
         &[("front-end-https", "on")],
-        // The client's own word, and behind it the proxy's.
+        // The client's own entry, followed by the proxy's.
         &[("x-forwarded-proto", "https, http"), client],
         &[("x-forwarded-proto", "https,http")],
         &[HTTPS, ("x-forwarded-proto", "http"), client],

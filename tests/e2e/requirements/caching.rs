@@ -1,19 +1,19 @@
-//! A caching proxy in front of the host: nginx, told to keep all that HTTP lets it keep, cookies or not.
+//! A caching proxy in front of the host: nginx, configured to cache everything that HTTP permits, with or without cookies.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;
 use cloakroom_tests::nginx::Nginx;
 use reqwest::{Method, Url};
 
-/// An answer of the scripted guest that says it may be kept for an hour, unless `no` lines say otherwise.
+/// Returns the path of an answer of the scriptable guest that may be cached for an hour, unless `lines` say otherwise.
 fn path(lines: &[&str]) -> String {
     let mut url = Url::parse("http://x/s").unwrap();
     url.query_pairs_mut().append_pair("ops", &lines.join("\n"));
     format!("/s?{}", url.query().unwrap().replace('+', "%20"))
 }
 
-/// Requirement 43: through a cache that ignores `Set-Cookie`, no visitor gets another's cookie or what another's session says,
-/// whatever the answer's status; what depends on no session is kept.
+/// Requirement 43: through a cache that ignores `Set-Cookie`, no visitor gets another visitor's cookie or content, whatever the answer's
+/// status. Answers that do not depend on a session are cached.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cache_in_front_never_gives_one_visitors_answer_to_another() {
     let host = Config::over("memory:")
@@ -33,7 +33,7 @@ async fn a_cache_in_front_never_gives_one_visitors_answer_to_another() {
         let answer = browser.try_send(Method::GET, &nginx.url(path), "").await;
         answer.unwrap()
     };
-    // It does keep: an answer that depends on no session.
+    // The cache works: it stores an answer that does not depend on a session.
     for expected in ["MISS", "HIT"] {
         let answer = get(&Browser::new(), "/plain/instance").await;
         assert_eq!(answer.header("x-cache"), Some(expected));
@@ -41,7 +41,7 @@ async fn a_cache_in_front_never_gives_one_visitors_answer_to_another() {
 
     for status in [200, 203, 204, 301, 302, 304, 404, 410, 500] {
         let status_line = format!("status {status}");
-        // A first visit: each gets a cookie of its own.
+        // A first visit: each visitor gets a new cookie.
         let begins = path(&["set n 1", "header location /s", &status_line]);
         let mut cookies = Vec::new();
         for _ in 0..2 {
@@ -52,7 +52,7 @@ async fn a_cache_in_front_never_gives_one_visitors_answer_to_another() {
         }
         assert_ne!(cookies[0], cookies[1], "{status}");
 
-        // A page of a session, which sets no cookie any more.
+        // A page that depends on the session and no longer sets a cookie.
         let reads = path(&["get who", "header etag \"1\"", &status_line]);
         let mut visitors = Vec::new();
         for name in ["anna", "bert"] {
@@ -75,7 +75,7 @@ async fn a_cache_in_front_never_gives_one_visitors_answer_to_another() {
             let stranger = get(&Browser::new(), &reads).await;
             assert!(!stranger.text.contains("anna") && !stranger.text.contains("bert"));
         }
-        // The end of a session reaches its own visitor alone.
+        // The expired cookie of a session reaches only its own visitor.
         let ends = path(&["destroy", &status_line]);
         for (name, visitor) in &visitors {
             let answer = get(visitor, &ends).await;

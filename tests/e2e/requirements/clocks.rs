@@ -1,5 +1,5 @@
-//! Requirement 9 and fault 32: the host's clock jumps by a day, back and forth, and stands apart from the database's. The clock is
-//! libfaketime's, which the test moves under the running host; time-outs go by another clock, as on a real machine.
+//! Requirement 9 and fault 32: the host's clock jumps a day ahead and back, or differs from the database's clock. The test moves the clock
+//! of libfaketime under the running host. Time limits use a different clock, as on a real machine.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::{run_script, script, sqlite_rows};
 
-/// A host's clock: so far from the machine's.
+/// The clock of a host, with an offset from the machine's clock.
 struct MovedClock {
     file: PathBuf,
     _directory: tempfile::TempDir,
@@ -29,9 +29,9 @@ impl MovedClock {
         clock
     }
 
-    /// `+1d`, `-90m`, `+0`.
+    /// Sets the offset: `+1d`, `-90m`, `+0`.
     fn move_to(&self, offset: &str) {
-        // In one step: a reader must not see half of it.
+        // Renames the file into place, so that a reader never sees half of it.
         let new = self.file.with_extension("new");
         std::fs::write(&new, format!("{offset}\n")).unwrap();
         std::fs::rename(new, &self.file).unwrap();
@@ -56,7 +56,8 @@ fn library() -> PathBuf {
     found.expect("libfaketime is missing: run tests/setup.sh")
 }
 
-/// Where the clock goes, and whether an hour's life may end on the way there: by a jump ahead of more than that, no other.
+/// The offsets of the clock, and whether a session with an hour to live may end by the jump: only a jump ahead by more than an hour may end
+/// it.
 const JUMPS: [(&str, bool); 11] = [
     ("+40m", false),
     ("+0", false),
@@ -71,11 +72,11 @@ const JUMPS: [(&str, bool); 11] = [
     ("+0", false),
 ];
 
-/// Sessions with an hour's life that are used between all jumps: none ends early, and none outlives its hour at the end.
+/// Uses sessions with an hour to live between all jumps. Checks that none ends early and that none outlives its hour at the end.
 async fn survives_jumps(config: Config, clock: &MovedClock, expiries: impl AsyncFn() -> Vec<i64>) {
     let host = clock.of(config).start();
     let ask = async |cookie: &str, line: &str| {
-        // A jar of its own: it would drop a cookie by its own clock.
+        // A new jar for each request, because a jar would drop the cookie by its own clock.
         let visitor = Browser::with_cookie(&host.url("/"), cookie);
         let answer = run_script(&visitor, &host, &[line]).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
@@ -137,7 +138,7 @@ async fn sessions_survive_a_clock_that_jumps_on_mysql() {
     survives_jumps(config, &clock, expiries).await;
 }
 
-/// A host a day ahead of the database, or behind it: what counts is the host's clock alone, for reads, commits and the reaper.
+/// A host a day ahead of the database, or behind it: only the host's clock counts, for reads, commits and the reaper.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
     for offset in ["+1d", "-1d"] {
@@ -151,16 +152,16 @@ async fn a_database_whose_clock_stands_a_day_apart_changes_nothing() {
         let host = clock.of(config).start();
         let begun = run_script(&Browser::new(), &host, &["set n 1"]).await;
         let cookie = begun.set_cookies()[0].split(';').next().unwrap();
-        // A jar of its own: it would drop a cookie by its own clock.
+        // A new jar for each request, because a jar would drop the cookie by its own clock.
         let ask = async |line: &str| {
             let visitor = Browser::with_cookie(&host.url("/"), cookie);
             script(&visitor, &host, &[line]).await.remove(0)
         };
-        // Several turns of the reaper.
+        // Long enough for several runs of the reaper.
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(ask("increment n 1").await, "2", "{offset}");
         assert_eq!(database.sessions().await.len(), 1, "{offset}");
-        // Its own clock ends it, by a read and by the reaper.
+        // The host's own clock ends the session, in a read and in the reaper.
         clock.move_to(if offset == "+1d" { "+26h" } else { "-22h" });
         assert_eq!(ask("get n").await, "none", "{offset}");
         is_reaped(&host, async || database.sessions().await.is_empty()).await;
@@ -175,8 +176,8 @@ async fn is_reaped(host: &Host, is_empty: impl AsyncFn() -> bool) {
     }
 }
 
-/// `Date` and the cookie's `Expires` follow the clock within seconds, ahead and back, on a kept connection too; browsers reckon the
-/// one from the other. The answer to a head that cannot be read has no date rather than a wrong one.
+/// `Date` and the cookie's `Expires` follow the clock within seconds, ahead and back, also on a kept connection. Browsers compute the
+/// lifetime from both. The answer to an unreadable head has no date, because the date could be wrong.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dates_follow_a_clock_that_jumped_ahead_and_back() {
     let config = Config::over("memory:")
@@ -223,7 +224,7 @@ async fn dates_follow_a_clock_that_jumped_ahead_and_back() {
     }
 }
 
-/// A point in time (seconds since the epoch) as HTTP writes it.
+/// Returns a time (seconds since the epoch) in the format of HTTP.
 fn http_date(at_s: i64) -> String {
     let since_epoch = Duration::from_secs(u64::try_from(at_s).unwrap());
     httpdate::fmt_http_date(std::time::UNIX_EPOCH + since_epoch)

@@ -1,4 +1,4 @@
-//! Cookies as attackers send them to a live host, and cookies larger than browsers keep.
+//! Cookies from attackers on a live host, and cookies larger than browsers accept.
 
 use cloakroom_tests::admin::Operator;
 use cloakroom_tests::browser::Browser;
@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use super::ask;
 use crate::{id_of, run_script, script};
 
-/// The status of a request whose `Cookie` fields have these bytes.
+/// Returns the status of a request whose `Cookie` fields have these bytes.
 async fn status(host: &Host, cookies: &[String], body: &str) -> u16 {
     let mut stream = TcpStream::connect(host.address()).await.unwrap();
     let mut head = format!(
@@ -23,7 +23,7 @@ async fn status(host: &Host, cookies: &[String], body: &str) -> u16 {
     for cookie in cookies {
         head += &format!("cookie: {cookie}\r\n");
     }
-    // The host may answer and close before it has read all of it.
+    // The host may answer and close the connection before it has read everything.
     let _ = stream
         .write_all(format!("{head}\r\n{body}").as_bytes())
         .await;
@@ -32,7 +32,7 @@ async fn status(host: &Host, cookies: &[String], body: &str) -> u16 {
     String::from_utf8_lossy(&answer[9..]).parse().unwrap()
 }
 
-/// Requirement 22: what is too much is refused by its size, and what is within the limit costs at most 16 signatures.
+/// Requirement 22: a head that is too large is refused, and a head within the limit costs at most 16 signature checks.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cookie_bomb_is_refused_by_its_size_or_gives_no_session() {
     let host = Config::over("memory:")
@@ -57,7 +57,7 @@ async fn a_cookie_bomb_is_refused_by_its_size_or_gives_no_session() {
     ] {
         assert_eq!(status(&host, &cookies, "get n").await, 431, "{what}");
     }
-    // What fits: as many forged values as the head holds, and the genuine one among them.
+    // Within the limit: as many forged values as the head can hold, with the genuine one after them.
     let forged: Vec<_> = (0..300)
         .map(|n| format!("connect.sid=s%3A{n:032}.{n:043}"))
         .collect();
@@ -68,7 +68,7 @@ async fn a_cookie_bomb_is_refused_by_its_size_or_gives_no_session() {
     assert_eq!((answer.status, answer.text.as_str()), (200, "none\n"));
     let rejected = "cloakroom_session_cookies_rejected_total{reason=\"signature\"}";
     assert_eq!(operator.metric(rejected).await, Some(1.0));
-    // As many as are looked at: the genuine one counts.
+    // As many values as the host verifies, including the genuine one, which is accepted.
     let few = format!("{}; {good}", forged[..15].join("; "));
     let headers = [("cookie", few.as_str())];
     let answer = ask(&host, Method::POST, "/s", &headers, "get n").await;
@@ -76,7 +76,7 @@ async fn a_cookie_bomb_is_refused_by_its_size_or_gives_no_session() {
     assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
 }
 
-/// Requirement 18: a cookie that no browser keeps is an error of the guest; what is kept comes back whole.
+/// Requirement 18: a cookie that browsers would drop is an error of the guest; other cookies come back unchanged.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_guest_is_told_of_a_cookie_that_browsers_would_drop() {
     let host = Config::over("memory:")
@@ -90,7 +90,7 @@ async fn a_guest_is_told_of_a_cookie_that_browsers_would_drop() {
                 format!("set-cookie {{\"name\":\"c\",\"text\":\"{value}\",\"signed\":{signed}}}");
             ask(&host, Method::POST, path, &[], &line).await
         };
-        // `c` and the value; signed, `s%3A` and a dot with 43 characters, of which some are escaped.
+        // `c` and the value. A signed value also has `s%3A`, a dot, and 43 characters of which some are escaped.
         for (bytes, signed) in [(4095, false), (3900, true)] {
             let answer = write(bytes, signed).await;
             assert_eq!(answer.text, "ok\n", "{path}");
@@ -109,7 +109,7 @@ async fn a_guest_is_told_of_a_cookie_that_browsers_would_drop() {
     }
 }
 
-/// Requirement 18: whatever the session holds and however long its names, the session's own cookie stays small.
+/// Requirement 18: the session's own cookie stays small, whatever the session contains and however long its names are.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_sessions_cookie_stays_within_what_browsers_keep() {
     let name = "n".repeat(256);
@@ -135,7 +135,7 @@ async fn the_sessions_cookie_stays_within_what_browsers_keep() {
     assert!(attributes.contains("; Expires="), "{attributes}");
 }
 
-/// Requirement 38: a flood of guessed ids asks the store nothing and is counted to the last one.
+/// Requirement 38: a flood of guessed ids does not reach the store, and every guess is counted.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_guesses_is_counted_and_asks_the_store_nothing() {
     const GUESSES: usize = 2_000;
@@ -150,7 +150,8 @@ async fn a_flood_of_guesses_is_counted_and_asks_the_store_nothing() {
     let visitor = Browser::new();
     script(&visitor, &host, &["set n 1"]).await;
     let id = id_of(&visitor, &host);
-    // Late by nothing: each statement is counted and goes on its way. What the host asks the server about itself begins with SHOW.
+    // A delay of zero: each statement is counted and forwarded. The host's statements about the server itself begin with SHOW and are not
+    // counted.
     proxy.disturb(Disturbance {
         loss: Loss::Late(Duration::ZERO),
         prefix: "SELECT ".to_owned(),
@@ -159,7 +160,7 @@ async fn a_flood_of_guesses_is_counted_and_asks_the_store_nothing() {
     });
     for batch in 0..GUESSES / 50 {
         let guesses = (0..50).map(|n| {
-            // Half of them guess the id, half the signature of one that exists.
+            // Half of them guess the id, and half guess the signature of an existing id.
             let value = match n % 2 {
                 0 => format!("s%3A{:032}.{}", batch * 50 + n, "A".repeat(43)),
                 _ => format!("s%3A{id}.{:043}", batch * 50 + n),

@@ -1,4 +1,4 @@
-//! Requirement 54: in a storm over two hosts, a back end that counts sees no request's effect twice.
+//! Requirement 54: under heavy contention over two hosts, a counting back end sees no request's effect twice.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -14,7 +14,7 @@ use crate::script;
 
 type Seen = Arc<Mutex<BTreeMap<String, u32>>>;
 
-/// Answers every request and counts how often each path was asked for.
+/// Answers every request and counts the requests for each path.
 async fn back_end(listener: TcpListener, seen: Seen) {
     while let Ok((stream, _)) = listener.accept().await {
         tokio::spawn(answer_all(stream, Arc::clone(&seen)));
@@ -79,7 +79,7 @@ async fn in_a_storm_no_effect_is_made_twice() {
                 answered += 1;
                 assert!(is_seen, "{n} answers for an effect that was not made");
             }
-            // Made, and the session's part of it refused.
+            // The effect happened, and the commit of the session was refused.
             409 => assert!(is_seen, "{n}"),
             503 => assert!(
                 !is_seen,

@@ -1,4 +1,4 @@
-//! Requirements 1 and 2: ids of the real generator, counted, and those of hosts that start at the same moment.
+//! Requirements 1 and 2: the statistics of ids from the real generator, and ids of hosts that start at the same moment.
 
 use std::collections::BTreeSet;
 
@@ -8,14 +8,14 @@ use cloakroom_tests::host::Config;
 
 use crate::{id_of, script};
 
-/// The six bits of a character of base64url.
+/// Returns the six bits of a character of base64url.
 fn sextet(character: u8) -> usize {
     const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let place = ALPHABET.iter().position(|known| *known == character);
     place.expect("base64url")
 }
 
-/// 100,000 ids: none twice, each bit of each place one half of the time, none in a row alike.
+/// 100,000 ids: all distinct; each bit of each position is set in half of them, and differs between successive ids in half of the cases.
 #[test]
 fn ids_repeat_nothing_and_every_bit_of_them_is_even() {
     const IDS: usize = 100_000;
@@ -37,13 +37,13 @@ fn ids_repeat_nothing_and_every_bit_of_them_is_even() {
             before[place] = bits;
         }
     }
-    // Six standard deviations of 100,000 throws of a coin: 949.
+    // Six standard deviations of 100,000 coin tosses: 949.
     let is_even = |count: &usize| count.abs_diff(IDS / 2) < 949;
     assert!(ones.iter().flatten().all(is_even), "{ones:?}");
     assert!(kept.iter().flatten().all(is_even), "{kept:?}");
 }
 
-/// Hosts that start at once, and one that is killed and starts again, give different ids to the same request.
+/// Checks that hosts started at the same time, and one killed and restarted, give different ids to the same request.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hosts_that_start_at_once_or_again_give_different_ids() {
     let config = Config::over("memory:").guest("/s", "fixture-session");

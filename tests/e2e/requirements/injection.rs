@@ -1,5 +1,5 @@
-//! Requirement 40: what a database could take for a part of a statement is kept as the text that it is, on a server whose escapes
-//! and quotes are not the usual ones, too.
+//! Requirement 40: text that a database could interpret as part of a statement is stored unchanged, also on a server with unusual escapes
+//! and quotes.
 
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;
@@ -31,7 +31,7 @@ async fn are_texts(database: &Database) {
     script(&bystander, &host, &["set n 1"]).await;
     for text in TEXTS {
         let browser = Browser::new();
-        // The language of the scripts has spaces and line ends of its own.
+        // The language of the scripts gives spaces and line ends a meaning of their own.
         let key = text.replace([' ', '\t'], "_");
         let value = json!(text).to_string();
         let set = format!("set {key} {value}");

@@ -1,4 +1,4 @@
-//! Requests with the old id while a session gets another one.
+//! Requests with the old id during the rotation of a session's id.
 
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Config;
@@ -7,8 +7,8 @@ use futures_util::future::{join, join_all};
 
 use crate::{run_script, script};
 
-/// Requirement 6: of 20 requests with the old id during its rotation on the other host, each is answered as if it had come
-/// before or after; no two sessions come of one, and afterwards the old id is dead on both hosts.
+/// Requirement 6: each of 20 requests with the old id during its rotation on the other host is answered as if it came before the rotation
+/// or after it. One session never becomes two, and afterwards the old id is invalid on both hosts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_with_the_old_id_come_before_the_rotation_or_after_it() {
     for change in ["renew", "regenerate"] {
@@ -35,7 +35,7 @@ async fn requests_with_the_old_id_come_before_the_rotation_or_after_it() {
             assert_eq!(rotated.status, 200, "{}", rotated.text);
             let before = answers.iter().filter(|answer| came_before(answer)).count();
 
-            // The session went to one place. Who came after it was a stranger, and has nothing of it.
+            // The session exists once. A request after the rotation was anonymous and has none of its data.
             let rows = database.sessions().await;
             let with = |part: &str| rows.iter().filter(|row| row.data.contains(part)).count();
             assert_eq!(with("\"in\":1"), round + 1, "round {round}");
@@ -47,7 +47,7 @@ async fn requests_with_the_old_id_come_before_the_rotation_or_after_it() {
                 let new = browser.cookies(&hosts[1].url("/")).unwrap();
                 let visitor = Browser::with_cookie(&host.url("/"), &new);
                 let held = script(&visitor, host, &["get in", "get kept", "get n"]).await;
-                // Those who came before are in the data that moved; `regenerate` left all of it behind.
+                // The increments before a `renew` are in the data that moved. `regenerate` left all data behind.
                 let expected = match change {
                     "renew" => ["1".to_owned(), "1".to_owned(), before.to_string()],
                     _ => ["1", "none", "none"].map(str::to_owned),
@@ -58,7 +58,7 @@ async fn requests_with_the_old_id_come_before_the_rotation_or_after_it() {
     }
 }
 
-/// Whether a writer met the session: if not, it was anonymous, and kept nothing.
+/// Returns whether a writer found the session. If not, it was anonymous and nothing was stored.
 fn came_before(answer: &Answer) -> bool {
     assert_eq!(answer.status, 200, "{}", answer.text);
     if answer.text.starts_with("1\n") {

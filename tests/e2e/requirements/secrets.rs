@@ -1,4 +1,4 @@
-//! Where secrets must not go: into another purpose, onto the disk, to a server that asks for a file.
+//! Places that secrets must not reach: another purpose, the disk, and a server that asks for a file.
 
 use std::io::Write as _;
 use std::os::unix::fs::FileExt as _;
@@ -15,7 +15,7 @@ use serde_json::json;
 use super::ask;
 use crate::{id_of, run_script, script};
 
-/// Requirement 28: what one purpose makes is worth nothing for another.
+/// Requirement 28: a signature made for one purpose is invalid for another.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_purpose_makes_is_worth_nothing_for_another() {
     let host = Config::over("sqlite:sessions.sqlite")
@@ -31,7 +31,7 @@ async fn what_one_purpose_makes_is_worth_nothing_for_another() {
     let kept = host.directory.path().join("sessions.sqlite.secret");
     assert!(!kept.exists(), "secrets were given");
 
-    // The application's signature over the session's id, and over the session's fingerprint.
+    // The application's signature of the session's id and of the session's fingerprint.
     let mut forged = Vec::new();
     for text in [&id, &fingerprint] {
         let line = format!(
@@ -52,7 +52,7 @@ async fn what_one_purpose_makes_is_worth_nothing_for_another() {
         let answer = ask(&host, Method::POST, "/s", &headers, "get n").await;
         assert_eq!(answer.text, "none\n", "{cookie}");
     }
-    // The session's cookie under the application's name.
+    // The session's cookie with the name of the application's cookie.
     let copied = format!("c={signed}");
     let headers = [("cookie", copied.as_str())];
     let answer = ask(&host, Method::POST, "/s", &headers, "cookies").await;
@@ -60,7 +60,7 @@ async fn what_one_purpose_makes_is_worth_nothing_for_another() {
     assert_eq!(script(&browser, &host, &["get n"]).await, ["1"]);
 }
 
-/// Requirement 31: a host that is killed with a core dump's signal leaves none, and an operator can have one all the same.
+/// Requirement 31: a host killed by a signal that dumps core leaves no core file. Its hard limit still lets an operator enable one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_host_that_crashes_leaves_no_core_dump() {
     let mut host = Config::over("memory:")
@@ -85,7 +85,7 @@ async fn a_host_that_crashes_leaves_no_core_dump() {
     assert!(cores.is_empty(), "{cores:?}");
 }
 
-/// Requirement 31: of the secrets, no copy is left where the environment and the configuration were read.
+/// Requirement 31: no copy of a secret remains where the environment and the configuration were read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_running_host_holds_a_secret_in_few_places() {
     const MARKER: &str = "a secret that is looked for in memory, 47 bytes";
@@ -103,11 +103,11 @@ async fn a_running_host_holds_a_secret_in_few_places() {
     }
     let copies = count_in_memory(host.id(), MARKER);
     assert!((1..=3).contains(&copies), "{copies} copies of the secret");
-    // What is searched is what is there: the tests' own secret is in the environment alone.
+    // The search works: the secret of the tests is in the environment and is found.
     assert!(count_in_memory(host.id(), SECRET) > 0);
 }
 
-/// How often the bytes stand in a process's writable memory. `grep` looks, since it is quick.
+/// Counts the occurrences of `needle` in a process's writable memory, using `grep` because it is fast.
 fn count_in_memory(process: u32, needle: &str) -> usize {
     let maps = std::fs::read_to_string(format!("/proc/{process}/smaps")).unwrap();
     let memory = std::fs::File::open(format!("/proc/{process}/mem")).unwrap();
@@ -117,11 +117,11 @@ fn count_in_memory(process: u32, needle: &str) -> usize {
         let mut words = line.split_whitespace();
         let first = words.next().unwrap_or_default();
         match (first, words.next()) {
-            // Of a mapping without a page in memory there is nothing to read.
+            // A mapping without a page in memory has no content.
             ("Rss:", Some(kib)) if kib != "0" => {
                 if let Some((from, to)) = range.take() {
                     let mut bytes = vec![0; to - from];
-                    // It may have gone meanwhile, and some cannot be read.
+                    // The mapping may be gone meanwhile, and some mappings cannot be read.
                     if memory.read_exact_at(&mut bytes, from as u64).is_ok() {
                         dump.write_all(&bytes).unwrap();
                     }
@@ -139,7 +139,7 @@ fn count_in_memory(process: u32, needle: &str) -> usize {
     found.stdout.iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// `from-to` of a mapping; none for the reserves of the pools, whose linear memories hold no secret.
+/// Parses the `from-to` of a mapping. Returns `None` for the reserved ranges of the pools, whose linear memories contain no secret.
 fn bounds(text: &str) -> Option<(usize, usize)> {
     let (from, to) = text.split_once('-')?;
     let [from, to] = [from, to].map(|text| usize::from_str_radix(text, 16));
@@ -147,7 +147,7 @@ fn bounds(text: &str) -> Option<(usize, usize)> {
     (to - from <= 256 << 20).then_some((from, to))
 }
 
-/// Requirement 55: a server that answers a statement with the wish for a file gets none.
+/// Requirement 55: a server that answers a statement with a request for a file receives no file.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_asks_for_a_file_gets_none() {
     let database = Mariadb::shared().await.fresh_database().await;

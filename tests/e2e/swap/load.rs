@@ -1,4 +1,4 @@
-//! A hundred swaps under full load: every answer is 200, whole and of one version, and nobody waits long.
+//! A hundred swaps under full load: every answer is a complete 200 of one version, and no request waits long.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,19 +15,19 @@ const SWAPS: usize = 100;
 const KEPT_ALIVE: usize = 6;
 const FRESH: usize = 2;
 const BEFORE: Duration = Duration::from_secs(3);
-/// Longest time for one swap on a machine that does other things as well.
+/// Longest time for one swap on a machine with other load.
 const SWAP_MAX: Duration = Duration::from_secs(30);
 
-/// What the clients share.
+/// State that the clients share.
 struct Load {
     address: SocketAddr,
-    /// The newest version that was answered.
+    /// The newest version in any answer so far.
     seen: AtomicUsize,
     are_swapping: AtomicBool,
     is_over: AtomicBool,
 }
 
-/// How long the answers took, before the swaps and during them.
+/// The durations of the answers before the swaps and during them.
 #[derive(Default)]
 struct Times {
     before: Vec<Duration>,
@@ -35,8 +35,8 @@ struct Times {
 }
 
 impl Load {
-    /// Asks until it is over. Panics at the first answer that is not whole, not 200, or older than what others were
-    /// answered before it was asked for.
+    /// Sends requests until `is_over`. Panics at the first answer that is incomplete, not 200, or older than an answer that another client
+    /// received before the request was sent.
     async fn client(self: Arc<Self>, is_kept_alive: bool) -> Times {
         let mut times = Times::default();
         let mut link: Option<BufReader<TcpStream>> = None;
@@ -74,7 +74,7 @@ impl Load {
     }
 }
 
-/// One request over one link, with nothing that would try it again.
+/// Sends one request over an open connection, without any retry.
 async fn ask(link: &mut BufReader<TcpStream>, is_kept_alive: bool) -> String {
     let connection = if is_kept_alive { "keep-alive" } else { "close" };
     let request = format!("GET / HTTP/1.1\r\nhost: x\r\nconnection: {connection}\r\n\r\n");

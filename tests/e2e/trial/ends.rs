@@ -1,4 +1,4 @@
-//! How `cloakroom test` ends, what it says meanwhile, and what it leaves alone.
+//! The end of `cloakroom test`: its exit code, its output, and the files and processes that it leaves untouched.
 
 use std::process::Output;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use reqwest::Method;
 
 use super::{STAYS, Trial, command, project};
 
-/// Runs it to its end: exit code, standard output, standard error.
+/// Runs the command to its end. Returns the exit code, standard output and standard error.
 fn ends(folder: &tempfile::TempDir, words: &[&str]) -> (Option<i32>, String, String) {
     let Output {
         status,
@@ -19,7 +19,7 @@ fn ends(folder: &tempfile::TempDir, words: &[&str]) -> (Option<i32>, String, Str
     (status.code(), stdout, stderr)
 }
 
-/// Waits until there is no process of this number.
+/// Waits until no process has this id.
 async fn wait_for_the_end_of(pid: &str) {
     let end = std::time::Instant::now() + Duration::from_secs(30);
     while std::path::Path::new("/proc").join(pid).exists() {
@@ -167,7 +167,7 @@ async fn an_interrupt_ends_the_command_with_all_its_processes_and_the_hosts() {
     assert!(gone.is_err(), "hosts end with their run");
 }
 
-/// Waits until a command has written a process's number into this file, and gives it.
+/// Waits until a command has written a process id to this file, and returns the id.
 async fn number_in(file: &std::path::Path) -> String {
     let end = std::time::Instant::now() + Duration::from_secs(60);
     loop {

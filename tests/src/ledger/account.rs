@@ -1,25 +1,25 @@
-//! What one session may hold, from what its visitor was answered.
+//! The possible content of one session, derived from the answers to its visitor.
 
 use std::collections::BTreeSet;
 
-/// What a session may hold: at least what was answered, at most what was asked for.
+/// The bounds of a session's counter: at least the answered increments, at most the requested ones.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
     least: u64,
     most: u64,
 }
 
-/// An answer that cannot be true.
+/// An answer that cannot be correct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrong {
-    /// It lacks what was answered before: a store that lost that answer would explain it.
+    /// The answer lacks data of an earlier answer; a store that lost that commit would explain it.
     Lacks(String),
-    /// Nothing explains it.
+    /// Nothing explains the answer.
     False(String),
 }
 
 impl Wrong {
-    /// It, in words.
+    /// Returns the description.
     pub fn text(&self) -> &str {
         match self {
             Self::Lacks(text) | Self::False(text) => text,
@@ -28,10 +28,10 @@ impl Wrong {
 }
 
 impl Account {
-    /// Takes the sums that one or more increments at once were answered, and how many others were refused meanwhile.
+    /// Takes the sums answered to one or more concurrent increments, and the number of increments refused meanwhile.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The reason why they cannot be correct.
     pub fn counted(&mut self, sums: &[u64], refused: usize) -> Result<(), Wrong> {
         let most = self.most + sums.len() as u64 + refused as u64;
         let (Some(&smallest), Some(&largest)) = (sums.iter().min(), sums.iter().max()) else {
@@ -50,7 +50,7 @@ impl Account {
             let what = format!("{smallest} was answered after {}", self.least);
             return Err(Wrong::Lacks(what));
         }
-        // A commit that was answered fences all that were refused before it.
+        // An answered commit fences off all refused commits before it.
         *self = Self {
             least: largest,
             most: largest + refused as u64,
@@ -58,10 +58,10 @@ impl Account {
         Ok(())
     }
 
-    /// Takes what a read was answered.
+    /// Takes the count answered to a read.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The reason why it cannot be correct.
     pub fn read(&mut self, count: u64) -> Result<(), Wrong> {
         if count < self.least {
             let what = format!("{count} was read after {}", self.least);

@@ -1,23 +1,23 @@
-//! Who visits, and the figures that come of it.
+//! The plan of the visitors, and the figures that they measure.
 
 use std::time::Duration;
 
-/// How many visitors there are, where they go, and how.
+/// The number of visitors, the entrances, and the expected refusals.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// URLs without a path; a session goes to all of them.
+    /// URLs without a path. The requests of a session go to all of them.
     pub entrances: Vec<String>,
-    /// How many sessions there are at a time.
+    /// The number of concurrent sessions.
     pub visitors: usize,
-    /// The time between a visitor's requests, at most; at least half of it.
+    /// The longest time between a visitor's requests; the shortest is half of it.
     pub pause: Duration,
-    /// The statuses that refuse a request without a word about what became of it.
+    /// The status codes that refuse a request and leave its outcome unknown.
     pub refusals: &'static [u16],
-    /// Whether a link may end without an answer: a balancer closes it where a reused link to a host breaks.
+    /// Whether a connection may close without an answer. A load balancer closes it when its reused connection to a host breaks.
     pub loses_links: bool,
 }
 
-/// What happened since the visitors came or since it was asked for before.
+/// Counts since the visitors started or since the figures were last taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Figures {
     /// Requests that were answered 200.
@@ -31,7 +31,7 @@ pub struct Figures {
 }
 
 impl Plan {
-    /// Visitors without a pause at hosts that are reached straight.
+    /// Returns a plan of visitors without a pause that connect to the hosts directly.
     pub fn at(entrances: Vec<String>, visitors: usize) -> Self {
         Self {
             entrances,
@@ -42,7 +42,7 @@ impl Plan {
         }
     }
 
-    /// Takes a balancer's answers for a lost host as refusals, too, and links that it closes.
+    /// Accepts also a load balancer's answers for a lost host as refusals, and connections that it closes.
     pub fn behind_a_balancer(mut self) -> Self {
         self.refusals = &[502, 503, 504];
         self.loses_links = true;
@@ -57,7 +57,7 @@ impl Plan {
 }
 
 impl Figures {
-    /// A line of the book's table.
+    /// Returns a row of the book's table.
     pub fn row(&self, fault: &str) -> String {
         format!(
             "| {fault} | {:.1} s | {} | {} |",

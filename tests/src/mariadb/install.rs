@@ -1,4 +1,4 @@
-//! What a server stands on: its programs and its data directory.
+//! A server's programs and data directory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,15 +6,15 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// How often the installation is tried.
+/// The number of attempts to create the system tables.
 const INSTALL_ATTEMPTS_MAX: u32 = 3;
 
-/// Makes the system tables. The server that does it crashes now and then (10.11.19 does, in its Aria engine), so a crash
-/// is tried again; anything that is wrong fails each time.
+/// Creates the system tables. The server that creates them sometimes crashes (10.11.19 does, in its Aria engine), so this retries. An error
+/// other than a crash occurs at each attempt.
 pub(super) fn make_data_directory(directory: &Path) {
     let mut said = String::new();
     for _ in 0..INSTALL_ATTEMPTS_MAX {
-        // Fails where there is none yet.
+        // Fails where no such directory exists yet.
         let _ = fs::remove_dir_all(directory.join("data"));
         let output = Command::new(find_program(&["mariadb-install-db", "mysql_install_db"]))
             .args(common_arguments(directory))
@@ -41,14 +41,14 @@ pub(super) fn common_arguments(directory: &Path) -> Vec<String> {
         "--no-defaults".to_owned(),
         format!("--datadir={}", directory.join("data").display()),
     ];
-    // mariadbd refuses to run as root without being told to.
+    // mariadbd refuses to run as root unless this option is given.
     if fs::metadata(directory).is_ok_and(|m| m.uid() == 0) {
         arguments.push("--user=root".to_owned());
     }
     arguments
 }
 
-/// The first of `names` that is installed, on the path or where Debian puts servers.
+/// Returns the first of `names` that is installed, on the path or in the folders where distributions install servers.
 pub(super) fn find_program(names: &[&str]) -> PathBuf {
     for name in names {
         for candidate in [
@@ -74,15 +74,15 @@ pub(super) fn find_program(names: &[&str]) -> PathBuf {
     );
 }
 
-/// Whether all threads of the process have taken a stop signal; the signal's sender does not wait for that.
+/// Returns whether all threads of the process have stopped. Sending a stop signal does not wait for that.
 pub(super) fn is_stopped(process: u32) -> bool {
     let Ok(threads) = fs::read_dir(format!("/proc/{process}/task")) else {
-        // No such file system here: nothing to look at.
+        // This system has no `/proc`, so there is nothing to check.
         return true;
     };
     threads.flatten().all(|thread| {
         let status = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        // The state follows the name, which is in parentheses and may hold anything.
+        // The state follows the name, which is in parentheses and may contain any character.
         (status.rsplit_once(") ")).is_none_or(|(_, rest)| rest.starts_with('T'))
     })
 }

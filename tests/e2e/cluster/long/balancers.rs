@@ -1,4 +1,4 @@
-//! HAProxy in front of three hosts, and in front of the database, where it drops links at rest.
+//! HAProxy in front of three hosts, and in front of the database, where it closes idle connections.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use tokio::time::sleep;
 
 use crate::cluster::{CALM, FAULT, VISITORS, entrances, hosts, logs, scripted};
 
-/// Longer than the balancer leaves a link of the database alone.
+/// Longer than the balancer's time limit for idle database connections.
 const PAUSE: Duration = Duration::from_secs(3);
-/// How long links come to rest and are dropped.
+/// The time for which connections become idle and are closed.
 const REST: Duration = Duration::from_secs(30);
 
-/// Waits until all visitors are served, then ends their visits, and prints the line of the table.
+/// Waits until all visitors are served, stops them, and prints the row of the table.
 async fn end(ledger: Ledger, fault: &str, hosts: &[Host]) {
     let served = ledger.all_are_served().await;
     let figures = ledger.take();
@@ -68,7 +68,7 @@ async fn behind_a_balancer_a_killed_host_takes_no_count_and_no_logout_with_it() 
 async fn a_balancer_in_front_of_the_database_drops_links_at_rest_and_loses_a_node() {
     let cluster = Galera::start().await;
     let database = cluster.fresh_database().await;
-    // A host's links end at different nodes.
+    // The balancer distributes a host's connections over all nodes.
     let mut lines =
         "    mode tcp\n    balance roundrobin\n    option redispatch\n    timeout connect 2s\n    \
                      timeout client 1s\n    timeout server 1s\n"

@@ -1,4 +1,4 @@
-//! One fault of one node each, under visitors at three hosts; the first host prefers the node that fails.
+//! One fault of one node per test, with visitors at three hosts. The first host prefers the node that fails.
 
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,9 @@ use tokio::time::sleep;
 use crate::cluster::{CALM, FAULT, Stage};
 use crate::mysql_store::{NOW_S, connect, options, record};
 
-/// Most connections of a node whose places are all taken.
+/// The connection limit of a node that is full.
 const CONNECTIONS_MAX: usize = 40;
-/// Longest time until a host uses the first node of its list again once that is healthy: more than the 30 seconds that it waits.
+/// Longest time until a host again uses the first node of its list once that node is healthy. The host waits 30 seconds.
 const RETURN_TIME_MAX: Duration = Duration::from_secs(90);
 
 async fn change(node: &Mariadb, statement: &str) {
@@ -23,7 +23,7 @@ async fn change(node: &Mariadb, statement: &str) {
     admin.query_drop(statement).await.unwrap();
 }
 
-/// Waits until a host sends its changes to a node that was started again. What other nodes send it is not counted there.
+/// Waits until a host sends its changes to a restarted node. Writes replicated from other nodes are not counted there.
 async fn is_used_again(node: &Mariadb) {
     let end = Instant::now() + RETURN_TIME_MAX;
     let mut admin = node.admin().await;
@@ -58,7 +58,7 @@ async fn a_halted_node_goes_on() {
     stage.cluster.node(0).pause();
     sleep(FAULT).await;
     stage.cluster.node(0).resume();
-    // At first it says that it is a member that has caught up, and neither is true: the others have gone on without it.
+    // At first the node reports that it is a synced member. That is false: the others have continued without it.
     sleep(FAULT).await;
     stage.cluster.wait_until_synced(0).await;
     stage.end("SIGSTOP of a node for 15 s").await;
@@ -147,7 +147,7 @@ async fn a_node_that_runs_outside_of_its_cluster_is_passed_over() {
     options.hosts = (0..NODES).map(host).collect();
     let store = connect(&options).await;
     let is_used = |n: usize| store.servers()[n].is_in_use;
-    // Until a session is made at this node.
+    // Waits until this node commits a new session.
     let until_used = async |n: usize| {
         let end = Instant::now() + RETURN_TIME_MAX;
         loop {
@@ -170,7 +170,7 @@ async fn a_node_that_runs_outside_of_its_cluster_is_passed_over() {
     let count = format!("SELECT COUNT(*) FROM {}.sessions", database.name);
     let mut alone = cluster.node(0).admin().await;
     let before: Option<u64> = alone.query_first(&count).await.unwrap();
-    // In order, so that the last one goes on without it.
+    // A graceful stop, so that the last node continues alone.
     cluster.node(1).stop().await;
     until_used(2).await;
     let after: Option<u64> = alone.query_first(&count).await.unwrap();

@@ -1,6 +1,6 @@
-//! The checker on MySQL: Group Replication with one primary and with several, and a replica that takes over from its primary.
+//! The ledger on MySQL: Group Replication with one primary and with several, and a replica that replaces its primary.
 //!
-//! `CLOAKROOM_MYSQL` names the folder with an unpacked server (`tests/mysql.sh unpack`); without it these tests say so and end.
+//! `CLOAKROOM_MYSQL` names the folder with an unpacked server (`tests/mysql.sh unpack`). Without it these tests print a message and end.
 
 use cloakroom_tests::ledger::{Ledger, Plan};
 use cloakroom_tests::mysql_group::MysqlCluster;
@@ -16,22 +16,22 @@ async fn start(command: &[&str]) -> Option<MysqlCluster> {
     cluster
 }
 
-/// How the others go on without the first server.
+/// The state of the other servers after the first one has died.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum After {
-    /// They have all that it acknowledged, and agree on it.
+    /// The others have all acknowledged commits and agree on them.
     Group,
-    /// The second one has all that it acknowledged, and takes over at our word.
+    /// The second server has all acknowledged commits and becomes the primary when the test promotes it.
     Replica,
-    /// As [`After::Replica`], but it may lack what was acknowledged last.
+    /// Like [`After::Replica`], but the last acknowledged commits may be missing.
     LaggingReplica,
 }
 
-/// Kills the first server under visitors at three hosts, perhaps lets the second one take over, and prints the line of the table.
-/// Says how many answers showed a loss; none where nothing may be lost.
+/// Kills the first server under visitors at three hosts, promotes the second one where `after` requires it, and prints the row of the
+/// table. Returns the number of answers that showed a loss, which is 0 where no loss is allowed.
 ///
 /// # Errors
-/// The answers that cannot be true.
+/// A description of the answers that cannot be correct.
 async fn kill_the_first(cluster: &MysqlCluster, fault: &str, after: After) -> Result<u64, String> {
     let urls = cluster.urls().await;
     let hosts = hosts(|n| urls[n].clone());
@@ -39,7 +39,7 @@ async fn kill_the_first(cluster: &MysqlCluster, fault: &str, after: After) -> Re
     sleep(CALM).await;
     let calm = ledger.take();
     assert!(calm.answered > 0, "{calm:?}\n{}", logs(&hosts));
-    // A failed certification leaves a doubt where a row has gone on by more commits than it remembers.
+    // A failed certification leaves a commit unresolved when its row has had more later commits than the row remembers.
     assert!(
         calm.refused * 200 <= calm.answered,
         "{calm:?}\n{}",
@@ -61,7 +61,7 @@ async fn kill_the_first(cluster: &MysqlCluster, fault: &str, after: After) -> Re
     ledger.close().await
 }
 
-/// What one host has answered the next one knows, and the death of the first server changes nothing of that.
+/// Checks that the next host sees each commit that one host has answered, and that the death of the first server does not change that.
 async fn holds(mode: &str, fault: &str) {
     let Some(cluster) = start(&["group", mode]).await else {
         return;
@@ -98,14 +98,14 @@ async fn a_semi_synchronous_replica_takes_over_with_every_answer() {
     }
 }
 
-/// Asynchronous replication may lose answers: how many is a figure of `SCALING.md`.
+/// Asynchronous replication may lose answered commits. `SCALING.md` reports how many.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_asynchronous_replica_takes_over_and_what_it_lacks_is_counted() {
     let Some(cluster) = start(&["pair", "async"]).await else {
         return;
     };
     let fault = "`kill -9` of a primary whose asynchronous replica takes over";
-    // A doubled count, and anything missing that was acknowledged after the kill, is wrong here as well.
+    // A doubled count is an error here as well, and so is a missing commit that was acknowledged after the kill.
     match kill_the_first(&cluster, fault, After::LaggingReplica).await {
         Ok(losses) => eprintln!("{fault}: {losses} answers lacked what had been acknowledged"),
         Err(what) => panic!("{fault}: {what}"),

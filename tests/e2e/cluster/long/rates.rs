@@ -1,4 +1,4 @@
-//! What a cluster costs: visits a second with one host and with three, and the time of a causal read. Prints lines for `SCALING.md`.
+//! The cost of a cluster: visits per second with one host and with three, and the time of a causal read. Prints lines for `SCALING.md`.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use crate::cluster::{hosts, scripted};
 
 const CLIENTS: usize = 64;
 const LENGTH: Duration = Duration::from_secs(10);
-/// Statements whose mean time is taken.
+/// The number of statements whose mean time is measured.
 const READS: u32 = 1_000;
 
 async fn count(url: String, end: Instant) -> u32 {
@@ -27,7 +27,7 @@ async fn count(url: String, end: Instant) -> u32 {
     visits
 }
 
-/// Each client counts in a session of its own, always at one host.
+/// Returns the visits per second. Each client counts in a session of its own, always at the same host.
 async fn visits_a_second(hosts: &[Host]) -> u64 {
     let end = Instant::now() + LENGTH;
     let clients = (0..CLIENTS).map(|n| {
@@ -39,7 +39,7 @@ async fn visits_a_second(hosts: &[Host]) -> u64 {
     total / LENGTH.as_secs()
 }
 
-/// The mean time of a read by id at a node that waits for what `wsrep_sync_wait` says.
+/// Returns the mean time of a read by id at a node with this value of `wsrep_sync_wait`.
 async fn read_time(node: &Mariadb, database: &Database, wait: u32) -> Duration {
     let mut admin = node.admin().await;
     let set = format!("SET SESSION wsrep_sync_wait = {wait}");
