@@ -1,17 +1,19 @@
-# What there is to do here. Cargo decides what needs building; nothing is rebuilt when nothing has changed.
+# The targets of this repository. Cargo decides what to build, so nothing is rebuilt without a change.
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-# The parts of a target follow each other: cargo uses all cores by itself.
+# The prerequisites of a target run one after the other, because cargo itself uses all cores.
 .NOTPARALLEL:
 
-# The engine asks for a newer rustc than some machines have, and builds on 1.95: there cargo is told not to mind.
+# The engine's crates declare a newer rustc than some machines have, but they compile with 1.95. There cargo ignores the
+# declaration.
 rust_version := $(shell rustc --version 2>/dev/null | sed -n 's/^rustc 1\.\([0-9]*\)\..*/\1/p')
 ignore_rust_version := $(if $(shell [ "$(or $(rust_version),0)" -lt 97 ] && echo older),--ignore-rust-version)
-# The host's build goes where CARGO_TARGET_DIR says; the guests' components are always in target/guests.
+# The host is built in CARGO_TARGET_DIR. The guests' components are always in target/guests.
 host_target := $(or $(CARGO_TARGET_DIR),target)
-# WITH_CLIPPY=1: the tests' build lints what it compiles. An option of cargo's, not a variable: the tests run cargo themselves.
+# WITH_CLIPPY=1: the build of the tests also lints. This is an option of cargo instead of a variable, because the tests run cargo
+# themselves.
 with_clippy := $(if $(WITH_CLIPPY),--config 'build.rustc-workspace-wrapper="$(CURDIR)/.ci/clippy.sh"')
-# What the benchmark measures with and against is a cargo workspace of its own.
+# The benchmark's driver and peers are a separate cargo workspace.
 peers := --manifest-path host/benches/peers/Cargo.toml --target-dir $(host_target)/peers
 
 .PHONY: help
@@ -35,14 +37,14 @@ guests: guests-rust ## build the guests in all languages; needs Node.js and Pyth
 guests-rust: setup
 	@guests/build.sh
 
-# Tests that kill servers, fill disks, start crowds or follow the book from an empty folder take minutes each, and the others here half a
-# minute each: `make test` leaves them to test-long. Of the database's cluster three tests are in `make test` (two minutes at most), the
-# others in test-cluster.
+# Tests that kill servers, fill disks, start many clients or follow the book from an empty folder take minutes each, and the
+# others listed here take half a minute each, so `make test` leaves them to test-long. `make test` runs three tests of the
+# database cluster (two minutes at most), and test-cluster runs the others.
 long_tests := long:: faults:: book:: guests::ten_thousand_hostile_requests storm::increments storm::get_and_set \
 	stalled_log::a_reader_that_comes_back swap::load
 
 .PHONY: test
-test: test-sdks test-host ## run the tests; installs MariaDB, Node.js and Python's venv for them where the machine lets it
+test: test-sdks test-host ## run the tests; installs MariaDB, Node.js and Python's venv for them if possible
 
 .PHONY: test-sdks
 test-sdks: test-setup guests
@@ -55,12 +57,12 @@ test-sdks: test-setup guests
 test-host: test-setup guests
 	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace -- $(addprefix --skip ,$(long_tests))
 
-# Builds all that the tests need of cargo, and runs nothing.
+# Builds everything that the tests need from cargo, and runs nothing.
 .PHONY: test-build
 test-build:
 	cargo test --locked $(ignore_rust_version) $(with_clippy) --workspace --no-run
 
-# Run it by hand before a release, as test-cluster: `make test` leaves these out so that a check of every change stays short.
+# Run this by hand before a release, like test-cluster. `make test` leaves these tests out to keep the check of each change short.
 .PHONY: test-long
 test-long: lint test-setup guests ## run the tests that take minutes each, and those of the benchmark
 	CLOAKROOM_TEST_CASES=$${CLOAKROOM_TEST_CASES:-10000} \
@@ -68,33 +70,33 @@ test-long: lint test-setup guests ## run the tests that take minutes each, and t
 	cargo clippy --locked $(ignore_rust_version) $(peers) --package cloakroom-peers --all-targets -- -D warnings
 	cargo test --locked $(ignore_rust_version) $(peers) --package cloakroom-peers
 
-# Three database nodes, three hosts, one fault after the other. The lines that begin with | are those of host/docs/src/cluster.md.
-# CLUSTER_ONLY takes a part of a test's name. Where CLOAKROOM_MYSQL names an unpacked MySQL (tests/mysql.sh unpack), its clusters are
-# tested, too.
+# Three database nodes, three hosts, one fault after the other. The output lines that begin with | are the table in
+# host/docs/src/cluster.md. CLUSTER_ONLY selects tests by a part of their name. If CLOAKROOM_MYSQL names an unpacked MySQL
+# (tests/mysql.sh unpack), its clusters are also tested.
 .PHONY: test-cluster
-test-cluster: build test-setup ## bring each fault on a cluster of three databases, a quarter of an hour; prints the book's table
+test-cluster: build test-setup ## test each fault on a cluster of three databases, a quarter of an hour; prints the book's table
 	CLOAKROOM_TEST_BINARY=$(abspath $(host_target)/release/cloakroom) cargo test --locked $(ignore_rust_version) --workspace -- \
 		--nocapture --test-threads 1 $(or $(CLUSTER_ONLY),cluster::)
 
 # CLOAKROOM_SIEGE_SECONDS=300 make siege runs for five minutes.
 .PHONY: siege
-siege: build test-setup ## run all hostile clients beside 100 visitors for half an hour; compare latency and memory
+siege: build test-setup ## run all hostile clients together with 100 visitors for half an hour; compare latency and memory
 	CLOAKROOM_SIEGE_SECONDS=$${CLOAKROOM_SIEGE_SECONDS:-1800} CLOAKROOM_TEST_BINARY=$(abspath $(host_target)/release/cloakroom) \
 		cargo test --locked $(ignore_rust_version) --workspace -- --nocapture siege::
 
 # FUZZ_SECONDS=1800 FUZZ_ONLY="head rows" make fuzz
 .PHONY: fuzz
-fuzz: ## fuzz how heads, cookies, rows, configurations and components are read, a minute each
+fuzz: ## fuzz the parsing of heads, cookies, rows, configurations and components, a minute each
 	@host/fuzz/run.sh --locked $(ignore_rust_version)
 
 .PHONY: test-setup
 test-setup:
 	@tests/setup.sh
 
-# A full run (9 contenders, 5 rounds) keeps its figures in host/benches/results and in README.md. A shorter one only shows them:
+# A full run (9 contenders, 5 rounds) writes its results to host/benches/results and to README.md. A shorter one only shows them:
 # BENCH_SECONDS=1 BENCH_ROUNDS=2 BENCH_ONLY=cloakroom_mysql,axum_mysql make bench
 .PHONY: bench
-bench: build ## measure beside Express, axum and wasmtime serve: rounds in turn, some seven minutes
+bench: build ## compare with Express, axum and wasmtime serve: alternating rounds, some seven minutes
 	@tests/setup.sh
 	cargo build --locked $(ignore_rust_version) --release $(peers)
 	@wasmtime=$$(host/benches/peers/setup.sh $(host_target)/peers) && \
@@ -102,24 +104,24 @@ bench: build ## measure beside Express, axum and wasmtime serve: rounds in turn,
 		--axum $(host_target)/peers/release/axum-peer --scratch $(host_target)/peers/run \
 		--seconds "$(BENCH_SECONDS)" --rounds "$(BENCH_ROUNDS)" --only "$(BENCH_ONLY)"
 
-# A series that has its whole time (3 rounds, 5 s a turn; the long run 600 s) keeps its page in host/benches/results/scale. A
+# A series at full length (3 rounds, 5 s per turn; 600 s for the series `run`) writes its page to host/benches/results/scale. A
 # shorter one only shows it. The series: connections, sessions, reaper, size, guests, hosts, idle, run.
 # SCALE_SECONDS=1 SCALE_ROUNDS=1 SCALE_RUN_SECONDS=60 SCALE_ONLY=connections,run make scale
 .PHONY: scale
-scale: build ## measure with more connections, sessions, guests and hosts: series by series, most of an hour
+scale: build ## measure with more connections, sessions, guests and hosts, one series at a time; most of an hour
 	@tests/setup.sh
 	cargo build --locked $(ignore_rust_version) --release $(peers) --package cloakroom-peers
 	@ulimit -n "$$(ulimit -Hn)"; \
 	$(host_target)/peers/release/peers scale --cloakroom $(host_target)/release/cloakroom --scratch $(host_target)/peers/run \
 		--seconds "$(SCALE_SECONDS)" --rounds "$(SCALE_ROUNDS)" --run-seconds "$(SCALE_RUN_SECONDS)" --only "$(SCALE_ONLY)"
 
-# Both take a part of a name: BENCH_ONLY=codec make bench-micro
+# Both select benchmarks by a part of their name: BENCH_ONLY=codec make bench-micro
 .PHONY: bench-micro
 bench-micro: guests-rust ## time the parts of a request in one process: cookie, session, instance, store
 	cargo bench --locked $(ignore_rust_version) --package cloakroom --bench micro -- $(BENCH_ONLY)
 
 .PHONY: bench-counts
-bench-counts: guests-rust ## count their instructions under valgrind and compare with host/benches/micro/counts.toml
+bench-counts: guests-rust ## count the instructions of these parts under valgrind and compare with host/benches/micro/counts.toml
 	cargo bench --locked $(ignore_rust_version) --package cloakroom --bench counts -- $(BENCH_ONLY)
 
 .PHONY: lint
@@ -137,7 +139,7 @@ format: setup
 lint-guests: setup
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
 
-# What the builds need beyond cargo: the wasm target. Says nothing when it is there.
+# Installs the wasm target, which the builds need in addition to cargo. Prints nothing if it is already installed.
 .PHONY: setup
 setup:
 	@guests/setup-target.sh

@@ -1,11 +1,12 @@
-//! Gathers what `cloakroom new` writes into a project: the templates and SDKs of `guests/` and the interfaces of `wit/`, as
-//! one table of paths and contents in `OUT_DIR/vendor.rs`. A language whose folder is not there is left out.
+//! Collects the files that `cloakroom new` writes into a project: the templates and SDKs in `guests/` and the interfaces in
+//! `wit/`. They become one table of paths and contents in `OUT_DIR/vendor.rs`. A language whose folder does not exist is
+//! left out.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
-/// What a project may need, from the repository's root.
+/// The files and folders that a project may need, relative to the repository's root.
 const ROOTS: [&str; 6] = [
     "wit",
     "guests/rust",
@@ -14,7 +15,7 @@ const ROOTS: [&str; 6] = [
     "guests/python",
     "guests/setup-target.sh",
 ];
-/// What lies about where a project is built and tested, at any depth.
+/// Build and test artifacts, which are skipped at any depth.
 const LEFT_BEHIND: [&str; 13] = [
     "node_modules",
     "target",
@@ -30,9 +31,9 @@ const LEFT_BEHIND: [&str; 13] = [
     ".git",
     ".DS_Store",
 ];
-/// A folder of sources that is called like one of these.
+/// A folder of sources whose name is in [`LEFT_BEHIND`].
 const SOURCES: &str = "guests/js/build";
-/// What stands in an SDK's own folder for those who work on it. A template's tests stay: they are an example.
+/// The folders of an SDK that only its developers need. The tests of a template are kept, because they are an example.
 const FOR_WHO_WORKS_ON_IT: [&str; 3] = ["test", "tests", "examples"];
 
 fn main() -> io::Result<()> {
@@ -47,7 +48,7 @@ fn main() -> io::Result<()> {
                 watch(&repository, root);
             }
         } else {
-            // Counts as changed at each build, until it comes.
+            // Cargo treats a missing path as changed, so the script runs on each build until the path exists.
             watch(&repository, root);
         }
     }
@@ -62,8 +63,8 @@ fn main() -> io::Result<()> {
     fs::write(Path::new(&variable("OUT_DIR")?).join("vendor.rs"), table)
 }
 
-/// Collects the files below `path`. Whether that is all there is; where something is left behind, what is taken is watched
-/// piece by piece, because cargo watches folders whole.
+/// Collects the files below `path`. Returns whether nothing was left out. If something was, the collected files are watched
+/// one by one, because cargo watches whole folders.
 fn gather(repository: &Path, path: &str, files: &mut Vec<String>) -> io::Result<bool> {
     let full = repository.join(path);
     let kind = fs::symlink_metadata(&full)?;

@@ -1,7 +1,8 @@
-//! How long a start takes with many guests: the first, which compiles them, and the second, which takes the kept code.
+//! Measures how long a start with many guests takes: the first start, which compiles them, and the second, which uses the cached code.
 //!
-//! `cargo run --release --example many_guests -- target/guests/counter.wasm 50` makes 50 different components of one, by a
-//! custom section each. Compiles in this process, so the first figure is a host's without its child processes.
+//! `cargo run --release --example many_guests -- target/guests/counter.wasm 50` makes 50 different components from one, by
+//! adding a custom section to each. It compiles in this process, so the first result is that of a host without child
+//! processes.
 
 #![expect(clippy::print_stdout, reason = "a measurement is for whoever runs it")]
 
@@ -20,7 +21,7 @@ fn main() -> anyhow::Result<()> {
     let original = std::fs::read(component)?;
     let folder = tempfile::tempdir()?;
     for number in 0..count {
-        // A custom section: its length, its name's length, its name, its content.
+        // A custom section: its length, its name's length, its name, and its content.
         let variant = [original.as_slice(), &[0, 3, 1, b'n', number]].concat();
         std::fs::write(folder.path().join(number.to_string()), variant)?;
     }
@@ -35,7 +36,7 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// As the host loads them: side by side, on threads that may block.
+/// Loads the guests as the host does: in parallel, on blocking threads.
 fn load_all(folder: &Path, count: u8) -> anyhow::Result<(Duration, Duration)> {
     let begun = Instant::now();
     let runtime = Runtime::new(&Options {

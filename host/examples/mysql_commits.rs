@@ -1,9 +1,9 @@
 //! Measures commits and loads per second of the MySQL store:
 //! `cargo run -p cloakroom --example mysql_commits mysql://USER:PASSWORD@HOST:PORT/DATABASE [SECONDS]`.
 //!
-//! Each caller reads or updates rows of its own, one at a time, as requests do. Each run adds 20,000 rows to the database's
-//! `sessions` table: give it a database of its own, on a server whose durability is that of production, and empty the table
-//! between runs, else they measure the server's disk.
+//! Each caller reads or updates its own rows, one at a time, as requests do. Each run adds 20,000 rows to the `sessions`
+//! table of the database. Use a separate database on a server with the same durability settings as in production, and empty
+//! the table between runs. Otherwise later runs measure the server's disk.
 #![allow(
     clippy::print_stdout,
     reason = "it is a measurement: its output is its purpose"
@@ -24,12 +24,12 @@ use tokio::task::JoinSet;
 const ROWS: usize = 20_000;
 const NOW_S: i64 = 1_800_000_000;
 
-/// What each caller does, again and again.
+/// The operation that each caller repeats.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Load,
     Commit,
-    /// One after the other: what a request that writes costs.
+    /// A load and then a commit: the cost of a request that writes.
     LoadAndCommit,
 }
 
@@ -114,7 +114,7 @@ async fn measure(
     Ok(())
 }
 
-/// Statements that the server has executed for anybody.
+/// Returns the number of statements that the server has executed for all clients.
 async fn statements(admin: &mut Conn) -> Result<u64> {
     let counted = "SHOW GLOBAL STATUS WHERE Variable_name IN ('Com_select', 'Com_update')";
     let rows: Vec<(String, u64)> = admin.query(counted).await?;

@@ -1,6 +1,6 @@
 //! Measures durable commits per second of the embedded store: `cargo run -p cloakroom --example sqlite_commits [DIRECTORY]`.
 //!
-//! Each caller updates rows of its own, one commit at a time, as requests do; the log is once as it comes and once grown.
+//! Each caller updates its own rows, one commit at a time, as requests do. The write-ahead log is measured both as created and grown.
 #![allow(
     clippy::print_stdout,
     reason = "it is a measurement: its output is its purpose"
@@ -33,7 +33,7 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(directory: &Path, wal_bytes: u64, caller_count: usize) -> Result<()> {
-    // A directory that is there already may hold somebody's sessions: only a fresh one is removed afterwards.
+    // An existing directory may contain real sessions, so only a new one is created, and removed afterwards.
     let directory = directory.join(format!("run-{}", std::process::id()));
     ensure!(!directory.exists(), "{} exists", directory.display());
     let options = Options {

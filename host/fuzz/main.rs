@@ -1,4 +1,4 @@
-//! One of the library's fuzz targets, which `FUZZ_TARGET` names, behind libFuzzer's `main`. `host/fuzz/run.sh` builds and runs it.
+//! Runs one of the library's fuzz targets, which `FUZZ_TARGET` names, under libFuzzer's `main`. Built and run by `host/fuzz/run.sh`.
 #![no_main]
 #![expect(
     unsafe_code,
@@ -23,7 +23,7 @@ extern "C" fn LLVMFuzzerInitialize(_: *const c_int, _: *const *const *const c_ch
     let target = Target::named(&name).expect("there is a target of this name");
     TARGET.get_or_init(|| target);
     let show = std::panic::take_hook();
-    // libFuzzer keeps the input when the process aborts. Nothing is to catch the panic before.
+    // libFuzzer saves the input when the process aborts. The panic must not be caught before that.
     std::panic::set_hook(Box::new(move |panic| {
         show(panic);
         std::process::abort();
@@ -37,7 +37,7 @@ extern "C" fn LLVMFuzzerTestOneInput(input: *const u8, length: usize) -> c_int {
     let input = if length == 0 {
         &[]
     } else {
-        // SAFETY: libFuzzer hands over `length` bytes that stay where they are, unchanged, until this returns.
+        // SAFETY: libFuzzer passes `length` bytes that are valid and unchanged until this function returns.
         unsafe { std::slice::from_raw_parts(input, length) }
     };
     let target = TARGET.get().expect("a target is chosen first");

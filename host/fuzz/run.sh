@@ -1,6 +1,7 @@
 #!/bin/sh
-# Builds the fuzz targets and runs each for FUZZ_SECONDS (60), two at a time; FUZZ_ONLY="head rows" names some of them. Words on the
-# command line are cargo's. New inputs stay in target/fuzz; FUZZ_KEEP=1 adds those that cover more to the corpus.
+# Builds the fuzz targets and runs each for FUZZ_SECONDS (60), two at a time. FUZZ_ONLY="head rows" selects targets.
+# Command-line arguments are passed to cargo. New inputs stay in target/fuzz; FUZZ_KEEP=1 adds those that increase the
+# coverage to the corpus.
 set -eu
 cd "$(dirname -- "$0")/../.."
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
@@ -13,7 +14,7 @@ export FUZZ_ENGINE
 RUSTC_WRAPPER=$PWD/host/fuzz/rustc.sh \
     cargo build --config host/fuzz/cargo.toml "$@" --workspace --features cloakroom/fuzzing --example fuzz
 mkdir -p "$work"
-# A later build does not change what runs.
+# A copy is run, so that a later build does not replace the running binary.
 cp -f "$target/debug/examples/fuzz" "$work/fuzz"
 
 run() {

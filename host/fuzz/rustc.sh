@@ -1,6 +1,6 @@
 #!/bin/sh
-# rustc for host/fuzz/run.sh, as cargo's RUSTC_WRAPPER. In the library that host/fuzz/cargo.toml marks, with a number of codegen units
-# that nothing else has, LLVM counts coverage as libFuzzer needs it; the binary is linked with libFuzzer.
+# The rustc wrapper (RUSTC_WRAPPER) of host/fuzz/run.sh. The library that host/fuzz/cargo.toml marks with a unique number of
+# codegen units is compiled with LLVM's coverage counters for libFuzzer. The binary is linked with libFuzzer.
 case " $* " in
 *" --crate-name fuzz "*)
     exec "$@" "-Clink-arg=$FUZZ_ENGINE" -Clink-arg=-lstdc++

@@ -1,13 +1,13 @@
-//! The one source of wall-clock time: nothing else in the host reads the system clock.
+//! The only source of wall-clock time. No other part of the host reads the system clock.
 //!
-//! Session validity is wall-clock time because rows outlive processes and are shared between machines; deadlines are
-//! monotonic (`std::time::Instant`) and do not pass through here.
+//! Session validity uses wall-clock time, because rows outlive processes and are shared between machines. Deadlines are
+//! monotonic (`std::time::Instant`) and do not use this module.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Where the host's wall-clock time comes from. Cheap to clone; clones of a manual clock move together.
+/// A source of wall-clock time. Cheap to clone. Clones of a manual clock advance together.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
 
@@ -18,17 +18,17 @@ enum Source {
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self(Source::System)
     }
 
-    /// A clock that stands at `now_ms` (milliseconds since the epoch) until [`Clock::advance`] moves it.
+    /// Returns a clock that shows `now_ms` (milliseconds since the epoch) until [`Clock::advance`] moves it.
     pub fn manual(now_ms: i64) -> Self {
         Self(Source::Manual(Arc::new(AtomicI64::new(now_ms))))
     }
 
-    /// Milliseconds since the epoch.
+    /// Returns the milliseconds since the epoch.
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that reads the wall clock"
@@ -43,13 +43,13 @@ impl Clock {
         }
     }
 
-    /// Seconds since the epoch, rounded half up: what a row's `expires` column is compared with
+    /// Returns the seconds since the epoch, rounded half up. A row's `expires` column is compared with this value
     /// (express-mysql-session computes `Math.round(Date.now() / 1000)`).
     pub fn now_s(&self) -> i64 {
         round_to_seconds(self.now_ms())
     }
 
-    /// Moves a manual clock by `by_ms` milliseconds; the system clock is left alone.
+    /// Advances a manual clock by `by_ms` milliseconds. Does nothing to the system clock.
     pub fn advance(&self, by_ms: i64) {
         if let Source::Manual(now_ms) = &self.0 {
             now_ms.fetch_add(by_ms, Ordering::SeqCst);
@@ -57,7 +57,7 @@ impl Clock {
     }
 }
 
-/// Milliseconds to seconds, rounded half up as JavaScript's `Math.round` does.
+/// Converts milliseconds to seconds, rounded half up as by JavaScript's `Math.round`.
 pub fn round_to_seconds(ms: i64) -> i64 {
     ms.saturating_add(500).div_euclid(1000)
 }

@@ -1,23 +1,23 @@
-//! When a request's answer must be there. It counts from the start of the guest, and stands still while the guest waits for its client.
+//! The deadline of a request's answer. It counts from the start of the guest, and is paused while the guest waits for its client.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// The deadline of one request, all its runs together. Clones are the same deadline.
+/// The deadline of one request, for all its runs together. Clones share the deadline.
 #[derive(Clone)]
 pub struct Deadline(Arc<Mutex<Moment>>);
 
 struct Moment {
     at: Instant,
-    /// The limit that the first start counts from; `None` once it has counted.
+    /// The limit that counts from the first start; `None` once the guest has started.
     unstarted: Option<Duration>,
-    /// Since when it stands still.
+    /// The time at which the deadline was paused, if it is paused.
     paused: Option<Instant>,
 }
 
 impl Deadline {
-    /// A deadline this long after the start, and after now while nothing has started.
+    /// Creates a deadline `limit` after the first start. Until that start, it is `limit` from now.
     pub fn after(limit: Duration) -> Self {
         Self(Arc::new(Mutex::new(Moment {
             at: Instant::now() + limit,
@@ -26,7 +26,7 @@ impl Deadline {
         })))
     }
 
-    /// The guest starts: the first start sets the deadline, further ones share it.
+    /// Notes that the guest starts. The first start sets the deadline; later starts do not change it.
     pub fn start(&self) {
         let mut moment = self.lock();
         if let Some(limit) = moment.unstarted.take() {
@@ -34,12 +34,12 @@ impl Deadline {
         }
     }
 
-    /// Whether nothing has started yet.
+    /// Returns whether the guest has not started yet.
     pub fn is_unstarted(&self) -> bool {
         self.lock().unstarted.is_some()
     }
 
-    /// When it passes, if it stands still no longer.
+    /// Returns the time at which the deadline passes, provided that it is not paused from now on.
     pub fn at(&self) -> Instant {
         let moment = self.lock();
         match moment.paused {
@@ -48,18 +48,18 @@ impl Deadline {
         }
     }
 
-    /// Whether it has passed.
+    /// Returns whether the deadline has passed.
     pub fn has_passed(&self) -> bool {
         let at = self.at();
         Instant::now() >= at
     }
 
-    /// Stands still from now on. The caller makes sure that the guest does not compute meanwhile.
+    /// Pauses the deadline. The caller ensures that the guest does not compute meanwhile.
     pub fn pause(&self) {
         self.lock().paused.get_or_insert_with(Instant::now);
     }
 
-    /// Goes on, as much later as it stood still.
+    /// Resumes the deadline, which is moved by the length of the pause.
     pub fn resume(&self) {
         let mut moment = self.lock();
         if let Some(since) = moment.paused.take() {
@@ -72,7 +72,7 @@ impl Deadline {
     }
 }
 
-/// A deadline at a fixed time.
+/// Creates a deadline at a fixed time.
 impl From<Instant> for Deadline {
     fn from(at: Instant) -> Self {
         Self(Arc::new(Mutex::new(Moment {

@@ -1,5 +1,5 @@
-//! How the host opens files that others may have put in its way: what is read is a regular file of bounded size, and neither a
-//! pipe nor a device makes anybody wait. Secrets are opened here, too, and here alone.
+//! How the host opens files that other users may have put in its place. Only regular files of bounded size are read, and
+//! neither a pipe nor a device makes the host wait. Secrets are also opened here, and only here.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,40 +10,40 @@ use rustix::fs::OFlags;
 
 use crate::limits::SECRET_FILE_BYTES_MAX;
 
-/// Bits of a mode by which the group or others may write.
+/// Mode bits that allow the group or others to write.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
-/// Bits by which everybody may read.
+/// Mode bit that allows all users to read.
 const READABLE_BY_ALL: u32 = 0o004;
-/// Bits that a file of the host's own making has not.
+/// Mode bits that a file created by the host does not have.
 const ANY_BUT_OWNER: u32 = 0o077;
 
-/// Why a file was not read. `Display` goes on from "cannot read PATH: ".
+/// Why a file was not read. `Display` continues the text "cannot read PATH: ".
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
-    /// The system refuses.
+    /// The system refused.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// It is a folder, a pipe, a socket or a device.
+    /// The path is a folder, a pipe, a socket or a device.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
-    /// It is larger than anything it could rightly be.
+    /// The file is larger than any valid one.
     #[error("it has more than {0} bytes")]
     TooLarge(u64),
-    /// Others than its owner may change it.
+    /// Users other than its owner may write to it.
     #[error("others than its owner may write to it (mode {0:03o})")]
     Writable(u32),
-    /// The host made it for its owner alone, and others may read or write it now.
+    /// The host created it for its owner alone, and now other users may read or write it.
     #[error("others than its owner may read it (mode {0:03o})")]
     NotPrivate(u32),
 }
 
 impl FileError {
-    /// Whether there is nothing under the path.
+    /// Returns whether the path does not exist.
     pub fn is_absent(&self) -> bool {
         matches!(self, Self::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
-    /// What helps; `shown` is the path.
+    /// Returns advice for the user. `shown` is the path.
     pub fn remedy(&self, shown: &str) -> String {
         match self {
             Self::Io(_) => format!("make {shown} readable, or name another file"),
@@ -54,7 +54,7 @@ impl FileError {
     }
 }
 
-/// Opens a regular file for reading, links followed. Never waits: to open a pipe without a writer would take for ever.
+/// Opens a regular file for reading and follows links. Never blocks, whereas opening a pipe without a writer would block forever.
 ///
 /// # Errors
 /// [`FileError::Io`], [`FileError::NotAFile`].
@@ -76,7 +76,7 @@ pub fn open(path: &Path) -> Result<(File, Metadata), FileError> {
     }
 }
 
-/// Reads a regular file whole, if it has at most so many bytes.
+/// Reads a whole regular file of at most `bytes_max` bytes.
 ///
 /// # Errors
 /// As [`open`], and [`FileError::TooLarge`].
@@ -85,10 +85,11 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileError> {
     read_open(&file, bytes_max)
 }
 
-/// A secret, and whether everybody on the machine may read it: usual in containers, where nobody else is, and worth a warning.
+/// A secret, and whether all users of the machine may read it. This is common in containers, which have no other users, and
+/// worth a warning.
 pub struct SecretFile {
     bytes: Vec<u8>,
-    /// Whether its mode lets everybody read it.
+    /// Whether the file's mode lets all users read it.
     pub is_readable_by_all: bool,
 }
 
@@ -99,13 +100,13 @@ impl std::fmt::Debug for SecretFile {
 }
 
 impl SecretFile {
-    /// What stands in it.
+    /// Returns the content of the file.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 }
 
-/// Reads a secret that somebody else keeps, behind links or not.
+/// Reads a secret that another program or user maintains. Links are followed.
 ///
 /// # Errors
 /// As [`read`], and [`FileError::Writable`].
@@ -120,7 +121,7 @@ pub fn read_secret(path: &Path) -> Result<SecretFile, FileError> {
     })
 }
 
-/// Reads a secret that the host has made for its owner alone.
+/// Reads a secret that the host has created for its owner alone.
 ///
 /// # Errors
 /// As [`read`], and [`FileError::NotPrivate`].
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn the_mode_of_a_secret_says_who_may_change_it() {
         let folder = tempfile::tempdir().unwrap();
-        // Kubernetes and Docker: 0644, 0444, 0440 of root, behind links.
+        // Kubernetes and Docker provide secrets with modes 0644, 0444 and, owned by root, 0440, behind links.
         for (mode, is_taken, is_open, is_own) in [
             (0o600, true, false, true),
             (0o400, true, false, true),

@@ -1,16 +1,17 @@
-//! The targets of `make fuzz`: each takes bytes of any client, row, file or component, and asserts what must hold for all of them.
+//! The targets of `make fuzz`. Each target takes arbitrary bytes as a client, a row, a file or a component could provide
+//! them, and asserts properties that hold for all inputs.
 //!
-//! The tests below replay the corpus, `host/fuzz/corpus`: the same functions, as ordinary tests. Each module states its own
-//! properties in its `fuzz.rs`; this module only lists them.
+//! The tests below run the same functions on the corpus in `host/fuzz/corpus`. Each module states its own properties in its
+//! `fuzz.rs`; this module only lists the targets.
 
 use crate::{config, cookie, guest, record, server};
 
-/// One target.
+/// A fuzz target.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    /// Its name, and that of its folder in the corpus.
+    /// The name of the target, and of its folder in the corpus.
     pub name: &'static str,
-    /// Runs it on one input. Panics where a property does not hold.
+    /// Runs the target on one input. Panics if a property does not hold.
     pub run: fn(&[u8]),
 }
 
@@ -39,7 +40,7 @@ pub const TARGETS: [Target; 5] = [
 ];
 
 impl Target {
-    /// The target of this name.
+    /// Returns the target with this name.
     pub fn named(name: &str) -> Option<Self> {
         TARGETS.into_iter().find(|target| target.name == name)
     }
@@ -52,7 +53,7 @@ mod tests {
 
     use super::*;
 
-    /// Inputs of a target that must be there: a corpus that was lost would let every replay pass.
+    /// The smallest number of inputs of a target. If the corpus were lost, every replay would pass without this check.
     const INPUTS_MIN: usize = 20;
 
     fn replay(name: &str) {

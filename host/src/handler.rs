@@ -1,6 +1,7 @@
-//! The path of a request, in one function: `Handler::respond`. Everything else here serves a step of it.
+//! The path of a request: `Handler::respond` performs its steps in order, and the submodules implement single steps.
 //!
-//! Knows the order and who is asked; what a session, a guest or a route is, others know. Names no socket: `server` brings requests.
+//! This module knows the order of the steps. It does not know sessions, guests or routes from the inside, and it does not know
+//! sockets: `server` passes the requests in.
 
 mod access_log;
 mod attendant;
@@ -51,52 +52,53 @@ use release::OurCookie;
 use request_body::Discarded;
 use screen::Screened;
 
-/// Answers requests with guests.
+/// An HTTP request handler that answers requests with guests.
 #[derive(Debug)]
 pub struct Handler {
     options: Options,
     site: ArcSwap<Site>,
     sessions: Arc<SessionManager>,
     jar: Arc<Jar>,
-    /// The requests under way, whether or not their clients still wait.
+    /// The requests that are being processed, including those whose client has gone away.
     tasks: TaskTracker,
-    /// What is counted of requests that reach no guest.
+    /// Metrics of requests that do not reach a guest.
     metrics: Arc<VersionMetrics>,
-    /// What all clients share.
+    /// The totals that all clients share.
     quotas: Arc<Quotas>,
     attendant: Option<Arc<dyn Attendant>>,
-    /// Lines about failures that the host's state causes, by guest and kind.
+    /// Limits the log lines about failures that the host's state causes, by guest and error kind.
     host_faults: Recurring<(Option<String>, &'static str)>,
 }
 
-/// What is served: which requests go where. Replaced as a whole, so that no request meets half of it.
+/// The routes and guests that are served. A site is only replaced as a whole, so that a request never sees parts of two sites.
 #[derive(Debug)]
 pub struct Site {
-    /// The routes.
+    /// The route table.
     pub routes: RouteTable,
-    /// The guests they lead to.
+    /// The guests that the routes name.
     pub guests: Arc<Deployments>,
 }
 
-/// The two ends of the connection a request came on.
+/// The addresses and the quota state of the connection that a request arrived on.
 #[derive(Clone, Debug)]
 pub struct Ends {
-    /// The client's, or its proxy's.
+    /// The address of the client, or of the proxy in front of it.
     pub peer: SocketAddr,
-    /// Ours.
+    /// The local address.
     pub local: SocketAddr,
-    /// The other side's part in the quotas: [`Handler::share`].
+    /// The quota peer of the connection, from [`Handler::share`].
     pub share: Peer,
-    /// What the client has not taken of the connection's answers, if it speaks HTTP/2.
+    /// The response bytes that the client has not taken yet. Used for HTTP/2 only.
     pub outbox: Arc<Outbox>,
 }
 
-/// What a route's pattern took from the path, in the request's extensions; in the path's order and spelling.
+/// The path parameters that the route's pattern matched, in the order and spelling of the path. Stored in the request's
+/// extensions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PathParameters(pub Vec<(String, String)>);
 
 impl Handler {
-    /// A handler over these parts, attended by somebody or by nobody.
+    /// Creates a handler from its parts. `attendant` is the optional request hook.
     pub fn new(
         options: Options,
         site: Site,
@@ -118,23 +120,25 @@ impl Handler {
         })
     }
 
-    /// What is counted of requests that reach no guest.
+    /// Returns the metrics of requests that do not reach a guest.
     pub fn metrics(&self) -> &GuestMetrics {
         self.metrics.guest()
     }
 
-    /// Requests under way, whether or not their clients still wait.
+    /// Returns the number of requests that are being processed, including those whose client has gone away.
     pub fn in_flight(&self) -> usize {
         self.tasks.len()
     }
 
-    /// What its clients share.
+    /// Returns the totals that all clients share.
     pub fn quotas(&self) -> &Arc<Quotas> {
         &self.quotas
     }
 
-    /// The part that a connection from this address has in the quotas. A trusted proxy's connections carry the requests of
-    /// many clients and are exempt; each request counts for its client.
+    /// Returns the quota peer of a connection from this address.
+    ///
+    /// The connections of a trusted proxy carry the requests of many clients. They are exempt, and each request counts for its
+    /// own client.
     pub fn share(&self, address: IpAddr) -> Peer {
         if self.options.proxy_trust.names(address) {
             self.quotas.exempt()
@@ -143,14 +147,14 @@ impl Handler {
         }
     }
 
-    /// Serves another site from the next request on.
+    /// Replaces the site. Requests that start later use the new one.
     pub fn replace_site(&self, site: Site) {
         self.site.store(Arc::new(site));
     }
 
     /// Answers a request.
     ///
-    /// Safe to cancel: the work is a task of its own, so a client that hangs up never stops a commit half-way.
+    /// Cancel safe: the work runs in its own task, so a client that disconnects never stops a commit halfway.
     pub async fn answer<B>(self: &Arc<Self>, request: Request<B>, ends: Ends) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
@@ -164,7 +168,8 @@ impl Handler {
         if let Some(attendant) = &self.attendant {
             attendant.sees(&request_id, &method, request.uri());
         }
-        // At once, before anything is spent on it: whoever queues here would hold memory that the others need.
+        // Reserve before any memory is spent on the request: requests that waited here would hold memory that other requests
+        // need.
         let door = Door {
             client: self.share_of_client(&request, &ends).of_one_request(),
             outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
@@ -183,7 +188,7 @@ impl Handler {
         };
         match tokio::spawn(work.instrument(span)).await {
             Ok(response) => response,
-            // The record has logged itself while the task unwound.
+            // The access record has logged itself while the task unwound.
             Err(_panicked) => release::of_problem(
                 &Problem::Panic,
                 request_id,
@@ -193,20 +198,21 @@ impl Handler {
         }
     }
 
-    /// Returns when no request is under way. Call it when no further ones come.
+    /// Waits until no request is being processed. Call it only when no further requests arrive.
     pub async fn drain(&self) {
         self.tasks.close();
         self.tasks.wait().await;
     }
 
-    /// The part in the quotas that a request counts for: its connection's, or that of the client behind a trusted proxy.
+    /// Returns the quota peer that a request counts for: the connection's peer, or the client behind a trusted proxy.
     fn share_of_client<B>(&self, request: &Request<B>, ends: &Ends) -> Peer {
         let trust = &self.options.proxy_trust;
         let client = headers::client_behind_proxy(request.headers(), ends.peer.ip(), trust);
         client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
     }
 
-    /// Charges the client for an answer that is not charged for yet. Where there is no room for it, it goes without its body.
+    /// Charges the client for a response that is not charged for yet. If the quota has no room, the response is sent without its
+    /// body.
     fn charge(&self, response: Response<Body>, door: &Door) -> Response<Body> {
         let (mut head, mut body) = response.into_parts();
         if body.is_charged() || door.charge(&mut body).is_ok() {
@@ -216,10 +222,11 @@ impl Handler {
         Response::from_parts(head, body.emptied())
     }
 
-    /// The path of a request, from its head to the head of its answer.
+    /// Processes a request, from the request's head to the head of the response.
     ///
-    /// `place` is the request's among those under way: its phase says when the request only waits, and a request that has lost
-    /// its place ends. A released answer keeps the place until its guest is done and the rest is in memory.
+    /// `place` is the request's reservation in the quota of running requests. Its phase says whether the request only waits for
+    /// its client. A request whose reservation is revoked ends. A released response keeps the reservation until the guest has
+    /// finished and the rest of the body is in memory.
     async fn respond<B>(
         &self,
         request: Request<B>,
@@ -250,7 +257,7 @@ impl Handler {
         record.route = Some(route.path.clone());
         record.guest = Some(route.guest.clone());
 
-        // This request keeps this version of its guest, whatever comes meanwhile.
+        // The request keeps this deployment of its guest, even if another one replaces it meanwhile.
         let deployment = site.guests.get(&route.guest).cloned();
         let deployment = deployment.as_ref();
         let attended = self.attendant.as_ref().zip(deployment);
@@ -290,14 +297,15 @@ impl Handler {
             true => body,
             false => body.charged_to(&place),
         };
-        // Before the guest's queue and its session's turn: a client that sends slowly keeps no other from them.
+        // Read the body before the request enters the guest's queue and waits for the session lock, so that a slow client does
+        // not block other requests there.
         if !body.has_come() && guest.stream() == StreamPolicy::Buffered {
             drop(guest);
             if let Err(failure) = read_ahead(&body, &place).await {
                 return self.refuse(record, Problem::Guest(failure));
             }
             is_kept = body.has_come();
-            // While the client sent, another version may have taken over.
+            // Another version may have been deployed while the body was read.
             guest = match take() {
                 Some(guest) => guest,
                 None => return self.refuse(record, Problem::NoGuest),
@@ -322,7 +330,8 @@ impl Handler {
             used_session: false,
         };
 
-        // A guest that does not import the session costs no store access; one without a grant is told so by each call.
+        // A guest that does not import the session interface causes no store access. A guest without a grant gets `denied` from
+        // each call.
         let outcome = if guest.imports_session() {
             let visit = visit(screened, path, &guest, is_kept, deadline, place);
             self.sessions.transact(visit, &mut runs).await
@@ -383,8 +392,8 @@ impl Handler {
         let mut response = release::of_problem(&problem, id, &record.method, &self.cookie(cookie));
         let ends_connection = of_client || matches!(problem, Problem::Rejected(_));
         if ends_connection && record.version < Version::HTTP_2 {
-            // What one server finds malformed the next in line may read in another way: nothing may follow on this connection. And
-            // where the client has not sent its body, nothing can.
+            // Another server on the path may read a malformed request differently, so no further request may follow on this
+            // connection. If the client has not sent its whole body, none can follow.
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -397,13 +406,13 @@ impl Handler {
         response
     }
 
-    /// Logs that a guest gave no answer.
+    /// Logs that a guest did not return a response.
     fn tell(&self, guest: Option<&str>, failure: &GuestFailure) {
         let (error, now) = (failure.kind(), Instant::now());
         let untold = match failure.fault() {
-            // It stands in the access log alone: anybody can cause it.
+            // Any client can cause these failures, so only the access log records them.
             Fault::Client => return,
-            // One client can meet it with each request.
+            // A single client can cause this failure with every request, so the lines are limited.
             Fault::Host => {
                 let key = (guest.map(str::to_owned), error);
                 match self.host_faults.take_line(key, now) {
@@ -424,26 +433,26 @@ impl Handler {
     }
 }
 
-/// The way out of an answer.
+/// The quota state that is charged for a response.
 struct Door {
-    /// The client that is charged for it.
+    /// The client that is charged.
     client: Peer,
-    /// What its connection's client has not taken, on HTTP/2.
+    /// The response bytes that the connection's client has not taken. HTTP/2 only.
     outbox: Option<Arc<Outbox>>,
 }
 
 impl Door {
-    /// Charges the client for an answer.
+    /// Charges the client for a response.
     fn charge(&self, body: &mut Body) -> Result<(), Full> {
         body.charge_to(&self.client, self.outbox.as_ref())
     }
 }
 
-/// A request's runs on its guest, counted for the access log.
+/// The runs of one request on its guest, counted for the access log.
 struct Runs {
     invocation: Invocation,
     count: u32,
-    /// Whether the last run asked or changed the session.
+    /// Whether the last run read or changed the session.
     used_session: bool,
 }
 
@@ -493,7 +502,8 @@ fn find_route<'r>(
     }
 }
 
-/// What tells this visitor from others while a canary serves: its cookie, else its address.
+/// Returns a hash that identifies the visitor while a canary is active: of the presented cookies, or of the client's address if
+/// there are none.
 fn visitor(screened: &Screened) -> u64 {
     let mut hasher = DefaultHasher::new();
     if screened.presented.is_empty() {
@@ -504,7 +514,7 @@ fn visitor(screened: &Screened) -> u64 {
     hasher.finish()
 }
 
-/// Reads the beginning of a body. Meanwhile the request waits for its client and may lose its place to another.
+/// Reads the beginning of a body. Meanwhile the request counts as waiting for its client, so its reservation may be revoked.
 async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestFailure> {
     let revoked = |_| GuestFailure::NoRoomForBody;
     place.set_phase(Phase::WaitsForClient).map_err(revoked)?;
@@ -516,7 +526,7 @@ async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestF
     place.set_phase(Phase::Working).map_err(revoked)
 }
 
-/// How a request ended, as far as its guest and its client may answer for it.
+/// Maps an outcome to the end of the request that the guest or the client may be blamed for.
 fn end(outcome: &Outcome<Released, GuestFailure>) -> End<'_> {
     match outcome {
         Outcome::Answered { answer, .. } => End::Answered(answer.head.status),
@@ -525,7 +535,7 @@ fn end(outcome: &Outcome<Released, GuestFailure>) -> End<'_> {
     }
 }
 
-/// `is_kept`: whether the request's body will be there for another run.
+/// Builds the description of a session's request. `is_kept` says whether the request's body will be available for another run.
 fn visit(
     screened: Screened,
     path: String,
@@ -550,7 +560,7 @@ fn visit(
     }
 }
 
-/// 64 random bits: enough to find a line in a log, worthless for anything else.
+/// Returns 64 random bits as hexadecimal digits. They identify a line in a log and grant no access to anything.
 fn new_request_id() -> Arc<str> {
     format!("{:016x}", u64::from_be_bytes(random::name())).into()
 }

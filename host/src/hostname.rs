@@ -1,14 +1,15 @@
-//! Whether a text is short enough to be read as a host. The parser of hosts decodes Punycode in a time that grows with the square of a
-//! label's length, and takes labels of thousands of bytes: what clients and guests name is bounded here before it is parsed.
+//! Checks that a text is short enough to be parsed as a host. The host parser decodes Punycode in a time that grows with
+//! the square of a label's length, and accepts labels of thousands of bytes. The names that clients and guests send are
+//! therefore bounded here before they are parsed.
 
 use crate::limits::{HOST_CHARS_MAX, HOST_LABEL_CHARS_MAX};
 
-/// Whether a host, without a port, is no longer than a host can be. An IPv6 address stands in brackets.
+/// Returns whether a host, without a port, is within the length limits of hosts. An IPv6 address is in brackets.
 ///
-/// Counts the text as it is written. A percent sign and its two digits are three characters of it, which can only become fewer when
-/// they are decoded; a dot that is written so joins two labels, which are then bounded as one.
+/// Counts the characters of the text as written. A percent sign and its two digits are three characters, and decoding can
+/// only reduce that number. A percent-encoded dot joins two labels, which are then bounded as one.
 pub(crate) fn is_bounded(host: &str) -> bool {
-    // A character has at least one byte, and at most four: a text without an end is not counted to it.
+    // A character has one to four bytes, so the characters of a very long text need not be counted.
     if host.len() > 4 * HOST_CHARS_MAX || host.chars().count() > HOST_CHARS_MAX {
         return false;
     }
@@ -20,7 +21,7 @@ pub(crate) fn is_bounded(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Labels of these lengths, with dots between them.
+    /// Returns labels of these lengths, joined by dots.
     fn labels(lengths: &[usize]) -> String {
         let labels: Vec<_> = lengths.iter().map(|length| "a".repeat(*length)).collect();
         labels.join(".")

@@ -1,6 +1,6 @@
-//! Cloakroom, a WebAssembly component session host, as a library: the binary and the tests stand on it.
+//! Cloakroom, a WebAssembly component session host, as a library. The binary and the tests are built on it.
 //!
-//! `ARCHITECTURE.md` tells the path of a request and which module may import which; `tests/tidy.rs` holds the table.
+//! `ARCHITECTURE.md` describes the path of a request and which module may import which; `tests/tidy.rs` contains the table.
 
 pub mod admin;
 pub mod app;

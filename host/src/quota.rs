@@ -1,9 +1,11 @@
 //! Totals that all peers share: connections, requests under way, and bytes that are held for clients.
 //!
-//! A quota refuses nothing while there is room. When a total is used up, others give way (`room`): bytes that their client has left
-//! for long, then what the peer with the largest usage holds for clients that send or take nothing. The new reservation is refused
-//! only if there is none. So a peer that stalls pays with what it stalls, also where it shares its address with an honest visitor.
-//! This module knows no connection: the owner of a reservation learns that it was revoked and cuts what it was held for.
+//! A quota refuses nothing while there is room. When a total is used up, other reservations are revoked (see `room`): first
+//! bytes that their client has left untouched for long, then reservations that the peer with the largest usage holds for
+//! clients that send or take nothing. The new reservation is refused only if no reservation can be revoked. A peer that
+//! stalls thus loses what it stalls, even if it shares its address with an honest visitor.
+//!
+//! This module does not know connections. The owner of a reservation learns that it was revoked, and cuts the work that it was held for.
 
 mod charge;
 mod reservation;
@@ -26,14 +28,14 @@ use crate::telemetry::Recurring;
 use reservation::Held;
 use room::{Asking, Barren};
 
-/// What is shared.
+/// A resource with a total that all peers share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// Open connections.
     Connections,
     /// Requests under way, until the guest is done and the rest of the answer is in memory.
     Requests,
-    /// Bytes of request bodies that are kept before their guest runs, and for another run of it.
+    /// Bytes of request bodies that are kept before their guest runs, and for re-runs.
     RequestBytes,
     /// Bytes of answers that clients have not taken.
     ResponseBytes,
@@ -42,7 +44,7 @@ pub enum Resource {
 const RESOURCES: usize = 4;
 
 impl Resource {
-    /// All of them.
+    /// All resources.
     pub const ALL: [Self; RESOURCES] = [
         Self::Connections,
         Self::Requests,
@@ -50,7 +52,7 @@ impl Resource {
         Self::ResponseBytes,
     ];
 
-    /// Its total's key under `[server]`.
+    /// Returns the key of the resource's total under `[server]`.
     pub fn key(self) -> &'static str {
         match self {
             Self::Connections => "connections",
@@ -64,13 +66,13 @@ impl Resource {
 /// The largest amount of each resource, over all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Totals {
-    /// See [`Resource::Connections`].
+    /// The total of [`Resource::Connections`].
     pub connections: u64,
-    /// See [`Resource::Requests`].
+    /// The total of [`Resource::Requests`].
     pub requests: u64,
-    /// See [`Resource::RequestBytes`].
+    /// The total of [`Resource::RequestBytes`].
     pub request_bytes: u64,
-    /// See [`Resource::ResponseBytes`].
+    /// The total of [`Resource::ResponseBytes`].
     pub response_bytes: u64,
 }
 
@@ -85,12 +87,12 @@ impl Default for Totals {
     }
 }
 
-/// A client as far as quotas tell clients apart: an IPv4 address, or the /64 network of an IPv6 address.
+/// A client, as quotas distinguish clients: an IPv4 address, or the /64 network of an IPv6 address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PeerKey(IpAddr);
 
 impl PeerKey {
-    /// The key of an address. `::ffff:10.0.0.1` is the same peer as `10.0.0.1`.
+    /// Returns the key of an address. `::ffff:10.0.0.1` is the same peer as `10.0.0.1`.
     pub fn of(address: IpAddr) -> Self {
         Self(match address.to_canonical() {
             IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(
@@ -101,17 +103,17 @@ impl PeerKey {
     }
 }
 
-/// No room: the total is used up, and no peer holds more than the asking one that could be revoked.
+/// There is no room: the total is used up, and no reservation may be revoked for the requesting peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the host's total is used up")]
 pub struct Full;
 
-/// All totals and the peers that use them.
+/// All totals, and the peers that use them.
 #[derive(Debug)]
 pub struct Quotas {
     totals: [Total; RESOURCES],
     peers: Mutex<HashMap<PeerKey, Arc<Usage>>>,
-    /// Held while room is made, so that two callers do not revoke for the same room.
+    /// Locked while room is made, so that two callers do not revoke reservations for the same room.
     making_room: [Mutex<Barren>; RESOURCES],
     /// Orders reservations that began to wait in the same millisecond, and numbers sources and requests.
     sequence: AtomicU64,
@@ -124,51 +126,52 @@ struct Total {
     used: AtomicU64,
     revoked: AtomicU64,
     refused: AtomicU64,
-    /// Counts what may let a search find more: reservations that began to wait, and that ended.
+    /// Counts events after which a search may find more: reservations that began to wait, and reservations that ended.
     changes: AtomicU64,
     lines: Recurring<()>,
     told: Mutex<Told>,
 }
 
-/// What the log has said of a total.
+/// The counts that the log has already reported for a total.
 #[derive(Debug, Default)]
 struct Told {
     revoked: u64,
     refused: u64,
 }
 
-/// What one peer holds.
+/// The reservations of one peer.
 #[derive(Debug, Default)]
 struct Usage {
-    /// Handles of the peer, reservations included: the last one takes the peer out of the table.
+    /// The number of the peer's handles, including reservations. The last handle removes the peer from the table.
     handles: AtomicUsize,
     amounts: [AtomicU64; RESOURCES],
-    /// Its reservations. A reservation takes itself out when its last clone is dropped.
+    /// The peer's reservations. A reservation removes itself when its last clone is dropped.
     entries: [Mutex<Slab<Weak<Held>>>; RESOURCES],
 }
 
-/// A peer's part in the quotas. The peer is forgotten with its last handle and reservation.
+/// A handle of a peer. The peer is forgotten with its last handle and reservation.
 pub struct Peer {
     quotas: Arc<Quotas>,
     usage: Arc<Usage>,
-    /// No peer where it is exempt, a trusted proxy or a local socket: its reservations count and are never revoked.
+    /// The source. It has no peer if the handle is exempt (a trusted proxy or a local socket): its reservations count and
+    /// are never revoked.
     source: Source,
-    /// The request that it is the part of; 0 for none.
+    /// The number of the request that the handle belongs to; 0 for none.
     request: u64,
 }
 
-/// A client's connection. Each request of a client behind a trusted proxy has one of its own, since the proxy's connections
-/// carry the requests of many clients.
+/// A client's connection. Each request of a client behind a trusted proxy has its own source, because the proxy's
+/// connections carry the requests of many clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Source {
-    /// The client; `None` for all that are exempt.
+    /// The client; `None` for all exempt ones.
     pub peer: Option<PeerKey>,
     /// Distinguishes the connections of a process.
     pub connection: u64,
 }
 
 impl Quotas {
-    /// Quotas that nobody uses yet.
+    /// Creates quotas of which nothing is used.
     pub fn new(totals: Totals) -> Arc<Self> {
         let total = |max| Total {
             max,
@@ -193,7 +196,7 @@ impl Quotas {
         })
     }
 
-    /// The peer behind an address.
+    /// Returns a handle of the peer at an address.
     pub fn peer(self: &Arc<Self>, address: IpAddr) -> Peer {
         let key = PeerKey::of(address);
         let mut peers = lock(&self.peers);
@@ -208,7 +211,7 @@ impl Quotas {
         }
     }
 
-    /// A peer whose reservations are never revoked: a trusted proxy's connection, or a local socket's.
+    /// Returns a handle whose reservations are never revoked: for a trusted proxy's connection or a local socket.
     pub fn exempt(self: &Arc<Self>) -> Peer {
         Peer {
             quotas: Arc::clone(self),
@@ -226,27 +229,27 @@ impl Quotas {
         Source { peer, connection }
     }
 
-    /// How much of a resource is reserved.
+    /// Returns the reserved amount of a resource.
     pub fn used(&self, resource: Resource) -> u64 {
         self.total(resource).used.load(Relaxed)
     }
 
-    /// The most of a resource that can be reserved.
+    /// Returns the total of a resource.
     pub fn max(&self, resource: Resource) -> u64 {
         self.total(resource).max
     }
 
-    /// Reservations that were revoked since the start.
+    /// Returns the number of reservations that were revoked since the start.
     pub fn revoked(&self, resource: Resource) -> u64 {
         self.total(resource).revoked.load(Relaxed)
     }
 
-    /// Reservations that were refused since the start.
+    /// Returns the number of reservations that were refused since the start.
     pub fn refused(&self, resource: Resource) -> u64 {
         self.total(resource).refused.load(Relaxed)
     }
 
-    /// Peers that hold something or have an open handle.
+    /// Returns the number of peers that hold a reservation or have an open handle.
     pub fn peers(&self) -> usize {
         lock(&self.peers).len()
     }
@@ -317,7 +320,7 @@ impl Total {
 }
 
 impl Peer {
-    /// Reserves an amount, which may revoke reservations of larger peers.
+    /// Reserves an amount. This may revoke reservations of larger peers.
     ///
     /// # Errors
     /// [`Full`]
@@ -326,7 +329,7 @@ impl Peer {
             .inspect_err(|Full| self.quotas.note_refusal(resource))
     }
 
-    /// As [`Peer::reserve`], for a caller that was refused before and waits: it is not counted once more.
+    /// Like [`Peer::reserve`], for a caller that was refused before and waits. A refusal is not counted again.
     ///
     /// # Errors
     /// [`Full`]
@@ -343,28 +346,28 @@ impl Peer {
         Ok(Reservation(held))
     }
 
-    /// The same peer for one of its requests: what is reserved with it is never revoked for more of the same request.
+    /// Returns the same peer for one of its requests. Reservations made with it are never revoked to make room for the same request.
     pub fn of_one_request(mut self) -> Self {
         self.request = self.quotas.sequence.fetch_add(1, Relaxed);
         self
     }
 
-    /// The quotas that it is a peer of.
+    /// Returns the quotas that this peer belongs to.
     pub fn quotas(&self) -> &Arc<Quotas> {
         &self.quotas
     }
 
-    /// Whether its reservations are never revoked.
+    /// Returns whether the peer's reservations are never revoked.
     pub fn is_exempt(&self) -> bool {
         self.source.peer.is_none()
     }
 
-    /// Whether its client holds anything of a resource. One that is exempt has nothing in common with the others.
+    /// Returns whether the client holds any amount of a resource. An exempt peer counts only its own reservations.
     pub fn holds_any(&self, resource: Resource) -> bool {
         self.usage.amounts[resource as usize].load(Relaxed) > 0
     }
 
-    /// The connection that it is the part of.
+    /// Returns the connection that the handle belongs to.
     pub fn source(&self) -> Source {
         self.source
     }
@@ -389,7 +392,7 @@ impl Drop for Peer {
             return;
         }
         let mut peers = lock(&self.quotas.peers);
-        // The address may have come back meanwhile, and gone again: its entry may be another one by then.
+        // A peer of the same address may have been added and removed meanwhile, so the entry may be a different one.
         let is_unused = |usage: &Arc<Usage>| {
             Arc::ptr_eq(usage, &self.usage) && usage.handles.load(Relaxed) == 0
         };
@@ -406,7 +409,7 @@ impl fmt::Debug for Peer {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing panics while it holds one of these locks; a poisoned one would still guard consistent counts.
+    // No code panics while it holds one of these locks. Even a poisoned lock would guard consistent counts.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,17 +1,17 @@
-//! Random bytes for names that are no secrets: requests and commits. Secrets and session ids come from the operating system
-//! one by one.
+//! Random bytes for names that are not secret: those of requests and commits. Secrets and session ids are read from the
+//! operating system individually.
 
 use std::cell::RefCell;
 
-/// What one system call brings: names for 64.
+/// The number of bytes that one system call reads: enough for 64 names.
 const SUPPLY: usize = 512;
 
 thread_local! {
-    /// Bytes of the operating system's that no name was made of yet.
+    /// Bytes from the operating system that have not been used yet.
     static UNUSED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Eight random bytes that were never given before.
+/// Returns eight random bytes that were not returned before.
 pub(crate) fn name() -> [u8; 8] {
     UNUSED.with_borrow_mut(|unused| {
         if unused.is_empty() {

@@ -1,6 +1,6 @@
-//! Which guest answers which request: a table over hosts, paths and methods, built once and checked when it is built.
+//! The route table: maps hosts, paths and methods to guests. It is built once, and conflicts are detected when it is built.
 //!
-//! Knows names of guests, not guests. Paths and patterns are compared in the normal form of [`path`].
+//! This module knows the names of guests, not the guests. Paths and patterns are compared in the normal form of [`path`].
 
 pub mod path;
 
@@ -8,67 +8,68 @@ use std::collections::{BTreeMap, HashMap};
 
 use http::{HeaderValue, Method};
 
-/// One route, as the operator wrote it.
+/// A route as the operator configured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// matchit's syntax: `/user/{id}` takes one segment, `/files/{*rest}` takes all below and `/files` itself.
+    /// The path in matchit's syntax. `/user/{id}` matches one segment. `/files/{*rest}` matches everything below `/files`, and
+    /// `/files` itself.
     pub path: String,
-    /// Methods it answers; none means all. `GET` answers `HEAD` as well.
+    /// The methods that the route answers. An empty list means all methods. `GET` includes `HEAD`.
     pub methods: Vec<Method>,
-    /// The host it is for, without a port; none means every host.
+    /// The host that the route is for, without a port. `None` means every host.
     pub host: Option<String>,
     /// The name of the guest.
     pub guest: String,
 }
 
-/// Why two routes, or one, make no table. `route` and `other` count from 0 in the order given.
+/// The reason why routes cannot be part of a table. `route` and `other` are indices into the given routes, starting at 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RouteError {
-    /// The path is not in the syntax.
+    /// The path does not have matchit's syntax.
     #[error("route {route}: path `{path}`: {reason}")]
     BadPath {
-        /// Which route.
+        /// The index of the route.
         route: usize,
-        /// Its path.
+        /// The route's path.
         path: String,
-        /// What is wrong with it.
+        /// A description of the syntax error.
         reason: String,
     },
-    /// Some request would match both, and nothing says which wins.
+    /// Some requests would match both routes, and no rule says which one takes precedence.
     #[error("route {route} (`{path}`) and route {other} (`{other_path}`) answer the same requests")]
     Conflict {
-        /// Which route.
+        /// The index of the route.
         route: usize,
-        /// Its path.
+        /// The route's path.
         path: String,
-        /// The earlier route.
+        /// The index of the earlier route.
         other: usize,
-        /// Its path.
+        /// The earlier route's path.
         other_path: String,
     },
 }
 
-/// What the table says to a request.
+/// The result of a route lookup.
 #[derive(Debug)]
 pub enum Found<'t, 'p> {
-    /// This route answers.
+    /// A route matches.
     Route {
-        /// The route.
+        /// The matching route.
         route: &'t Route,
-        /// Path parameters, in the path's order, in the spelling of the normalised path.
+        /// The path parameters, in the order of the path and in the spelling of the normalized path.
         parameters: Vec<(&'t str, &'p str)>,
     },
-    /// No route has such a path.
+    /// No route matches the path.
     NotFound,
-    /// Routes have such a path, but not for this method.
+    /// Routes match the path, but none of them answers the method.
     MethodNotAllowed {
-        /// The value of the answer's `Allow` header.
+        /// The value of the response's `Allow` header.
         allow: HeaderValue,
     },
 }
 
-/// The routes, ready to be asked. A route with the request's host is preferred to one for every host; of the paths the most specific
-/// wins, as matchit documents; methods are looked at last.
+/// A lookup table of routes. A route for the request's host takes precedence over a route for every host. Among paths, the most
+/// specific one takes precedence, as matchit documents. The method is compared last.
 #[derive(Debug, Default)]
 pub struct RouteTable {
     routes: Vec<Route>,
@@ -76,14 +77,14 @@ pub struct RouteTable {
     any_host: PathTable,
 }
 
-/// Indices of routes: those that name the path first, then catch-alls whose bare prefix it is.
+/// Indices of routes: first the routes that name the path, then the catch-all routes that match the path as their bare prefix.
 type PathTable = matchit::Router<Vec<usize>>;
 
 impl RouteTable {
     /// Builds the table.
     ///
     /// # Errors
-    /// Every fault of every route, not only the first.
+    /// Returns the errors of all routes, not only the first one.
     pub fn new(routes: Vec<Route>) -> Result<Self, Vec<RouteError>> {
         let mut errors = Vec::new();
         let mut hosts: BTreeMap<Option<String>, HostBuilder> = BTreeMap::new();
@@ -113,7 +114,7 @@ impl RouteTable {
         Ok(table)
     }
 
-    /// Looks a request up: `host` with or without a port, `path` in normal form.
+    /// Finds the route of a request. `host` may contain a port, and `path` must be in normal form.
     pub fn find<'t, 'p>(&'t self, host: &str, method: &Method, path: &'p str) -> Found<'t, 'p> {
         let own = self.by_host.get(&without_port(host).to_lowercase());
         let mut allowed = Vec::new();
@@ -139,7 +140,7 @@ impl RouteTable {
         }
     }
 
-    /// The routes in the operator's order.
+    /// Returns the routes in the operator's order.
     pub fn routes(&self) -> &[Route] {
         &self.routes
     }
@@ -161,7 +162,7 @@ impl Route {
     }
 }
 
-/// The paths of one host while the table is built.
+/// The paths of one host during the construction of the table.
 #[derive(Default)]
 struct HostBuilder {
     explicit: BTreeMap<String, Vec<usize>>,
@@ -202,7 +203,7 @@ impl HostBuilder {
             }
         }
         for (bare, indices) in self.bare_prefixes {
-            // Where a pattern such as `/{name}` already takes the bare prefix, in whatever way, that route keeps it.
+            // If another pattern such as `/{name}` already matches the bare prefix, that route keeps it.
             let _ = paths.insert(bare, indices);
         }
         paths
@@ -218,7 +219,7 @@ fn insert_error(
     if let matchit::InsertError::Conflict { with } = error {
         let other = inserted.iter().find(|(pattern, _)| pattern == with);
         if let Some(&(_, other)) = other {
-            // Paths are inserted in their own order: name the later route first, as everywhere.
+            // Paths are inserted in sorted order, so put the later route first, as in all conflicts.
             return conflict(routes, index.max(other), index.min(other));
         }
     }
@@ -238,7 +239,8 @@ fn conflict(routes: &[Route], route: usize, other: usize) -> RouteError {
     }
 }
 
-/// `/files/{*rest}` is also `/files` and `/files/`: matchit's catch-all never takes nothing.
+/// Returns the paths that a catch-all must also match: `/files` and `/files/` for `/files/{*rest}`. matchit's catch-all never
+/// matches an empty rest.
 fn bare_prefixes(pattern: &str) -> Vec<String> {
     let Some(catch_all) = pattern.rfind("/{*") else {
         return Vec::new();
@@ -249,7 +251,7 @@ fn bare_prefixes(pattern: &str) -> Vec<String> {
     }
 }
 
-/// The host without its port; an IPv6 literal keeps its brackets.
+/// Returns the host without its port. An IPv6 literal keeps its brackets.
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,

@@ -1,6 +1,6 @@
-//! The front of the house: accepts connections, limits them, serves HTTP/1.1 and HTTP/2 on them, and stops gracefully.
+//! The HTTP server: accepts connections, limits them, serves HTTP/1.1 and HTTP/2 on them, and shuts down gracefully.
 //!
-//! Knows connections and bytes; what answers a request is handed in, and what a request means is not known here.
+//! This module handles connections and bytes. A [`Service`] answers the requests, and this module does not interpret them.
 
 mod connection;
 mod date;
@@ -35,23 +35,23 @@ use pace::arriving::Arriving;
 
 pub use pace::arriving::BodyPace;
 
-/// The body of a request, as it comes from the connection.
+/// The body of a request as it arrives on the connection.
 pub type Incoming = Arriving<joined::Joined<hyper::body::Incoming>>;
 
-/// What a listener allows its clients.
+/// The limits of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// Longest time for a request's head to arrive, or for the bytes that tell the protocol.
+    /// The longest time for a request's head to arrive, or for the first bytes, which identify the protocol.
     pub header_timeout: Duration,
-    /// Longest time without a request, and longest time a client may leave an answer's bytes untaken.
+    /// The longest time without a request, and the longest time that a client may leave a response's bytes untaken.
     pub idle_timeout: Duration,
-    /// How fast the body of a request has to come.
+    /// The minimum speed of a request's body.
     pub body_pace: BodyPace,
-    /// Longest time for requests under way to finish once told to stop.
+    /// The longest time that running requests may take to finish after the shutdown has started.
     pub grace: Duration,
-    /// Largest request head, in bytes; at least 8,192.
+    /// The largest request head, in bytes. At least 8,192.
     pub head_bytes_max: usize,
-    /// Most header fields of a request.
+    /// The largest number of header fields in a request.
     pub headers_max: usize,
 }
 
@@ -71,20 +71,20 @@ impl Default for Options {
     }
 }
 
-/// The two ends of a connection.
+/// The addresses and the quota state of a connection.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Who is on the other side: a client, or a proxy in front.
+    /// The address of the peer: a client, or a proxy in front of it.
     pub peer: SocketAddr,
-    /// The address it connected to.
+    /// The local address that the peer connected to.
     pub local: SocketAddr,
-    /// The other side's part in the quotas.
+    /// The peer in the quotas.
     pub share: Peer,
-    /// What its client has not taken of its answers, where they are several at a time.
+    /// The response bytes that the client has not taken yet. Used when a connection has several responses at a time.
     pub outbox: Arc<Outbox>,
 }
 
-/// How many connections a listener has, for whoever watches it.
+/// The number of connections of a listener, for metrics and reports.
 #[derive(Debug, Default)]
 pub struct ConnectionCount {
     open: AtomicUsize,
@@ -92,12 +92,12 @@ pub struct ConnectionCount {
 }
 
 impl ConnectionCount {
-    /// Those that are open.
+    /// Returns the number of open connections.
     pub fn open(&self) -> usize {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// All since the start.
+    /// Returns the number of connections accepted since the start.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)
     }
@@ -109,7 +109,7 @@ impl ConnectionCount {
     }
 }
 
-/// Counts a connection out when it ends, however it ends.
+/// Decrements the number of open connections when the connection ends, for whatever reason.
 struct OpenConnection(Arc<ConnectionCount>);
 
 impl Drop for OpenConnection {
@@ -118,20 +118,22 @@ impl Drop for OpenConnection {
     }
 }
 
-/// What answers requests. Its future is dropped when the client goes away: work that must not be is its own task's.
+/// A service that answers requests. The future of an answer is dropped when the client goes away, so work that must not be
+/// cancelled has to run in its own task.
 pub trait Service: Clone + Send + Sync + 'static {
-    /// The body of an answer; an error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), never ends it cleanly.
+    /// The body of a response. An error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), so that the client never
+    /// mistakes the body for complete.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
         + Untaken
         + Send
         + 'static;
 
-    /// The clock that answers are dated by.
+    /// Returns the clock for the `Date` of responses.
     fn clock(&self) -> Clock {
         Clock::system()
     }
 
-    /// The part that a connection from this address has in the quotas. The service says who is exempt.
+    /// Returns the quota peer of a connection from this address. The service decides which addresses are exempt.
     fn share(&self, address: IpAddr) -> Peer;
 
     /// Answers one request.
@@ -142,9 +144,11 @@ pub trait Service: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
-/// Serves `listener` until `shutdown` is cancelled; then tells clients to go with the next answer they are given, takes no
-/// further connection after half a second or when none is left, and returns when all have ended or after
-/// [`Options::grace`], when the rest is cut. `count` says how many there are meanwhile.
+/// Serves `listener` until `shutdown` is cancelled.
+///
+/// During shutdown, the server asks clients to close their connections: with the next response on HTTP/1.1, immediately on HTTP/2.
+/// The listener accepts connections for another half second, or until no connection is left. The function returns when all
+/// connections have ended, or cuts the remaining ones after [`Options::grace`]. `count` receives the number of connections.
 pub async fn run<S: Service>(
     listener: TcpListener,
     service: S,
@@ -156,7 +160,8 @@ pub async fn run<S: Service>(
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
     let mut backoff = Backoff::default();
-    // Clients that are about to connect when the end comes are answered, and told to go, as those that are connected.
+    // Clients that connect just as the shutdown starts are treated like connected clients: they are answered and asked to close
+    // their connections.
     let mut closing = pin!(async {
         shutdown.cancelled().await;
         connections.close();
@@ -178,7 +183,7 @@ pub async fn run<S: Service>(
         };
         backoff = Backoff::default();
         let share = service.share(peer.ip());
-        // The clients behind this one wait in the system's queue instead of in our memory.
+        // While this loop waits, further clients wait in the system's accept queue instead of in the host's memory.
         let place = tokio::select! {
             biased;
             () = &mut closing => break,
@@ -221,28 +226,29 @@ pub async fn run<S: Service>(
     }
 }
 
-/// A place for a connection. A client without one waits for it, no longer than `patience`.
+/// Reserves a connection. A client that holds no connection waits for the reservation for at most `patience`.
 ///
 /// # Errors
 /// [`Full`]
 async fn place(share: &Peer, patience: Duration) -> Result<Reservation, Full> {
     let until = Instant::now() + patience;
     let mut place = share.reserve(Resource::Connections, 1);
-    // Everything that may give way at all gives way to a client that holds none: while that one finds nothing, all clients behind
-    // it would find nothing either. To a client that holds some only a part gives way: those behind it must not wait for that.
+    // For a client that holds no connection, every revocable connection may be revoked. If none is found, the clients behind it
+    // in the queue would find none either, so waiting does not delay them. For a client that already holds connections, only some
+    // may be revoked, and the clients behind it must not wait for that.
     while place.is_err() && !share.holds_any(Resource::Connections) && Instant::now() < until {
-        // A connection may give way as soon as it has no request under way, of which nothing tells.
+        // A connection may become revocable when its last running request ends, and no event reports that.
         tokio::time::sleep(limits::CONNECTION_RETRY).await;
         place = share.reserve_again(Resource::Connections, 1);
     }
     let place = place?;
-    // Until its first request it may give way to another connection.
+    // Until its first request, the connection may be revoked in favor of another one.
     let _ = place.set_phase(Phase::WaitsForClient);
     Ok(place)
 }
 
 fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStream, Link)> {
-    // Answers leave when they are written: with Nagle's algorithm a second small write waits for the peer's delayed
+    // Send each response as soon as it is written. With Nagle's algorithm, a second small write would wait for the peer's delayed
     // acknowledgement, 40 ms.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
@@ -256,7 +262,7 @@ fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStre
     Ok((stream, link))
 }
 
-/// Waits after an accept error, so that running out of file descriptors is neither the end of the server nor a busy loop.
+/// The wait after an accept error. It keeps the server alive without a busy loop when file descriptors run out.
 #[derive(Default)]
 struct Backoff {
     wait: Duration,

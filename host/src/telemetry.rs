@@ -1,6 +1,7 @@
-//! Where log lines go: one subscriber for the process, text for people or JSON for machines, on standard error.
+//! Logging: one subscriber for the process, which writes text or JSON to standard error.
 //!
-//! Knows nothing of what is logged; `metrics` counts. Standard output stays free for what the command itself has to say.
+//! This module does not know the events that are logged. The metrics are in `metrics`. Standard output is reserved for the
+//! results of commands.
 
 mod brief;
 #[cfg(test)]
@@ -30,19 +31,19 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt};
 
-/// The target of lines that guests print.
+/// The target of the lines that guests print.
 pub const GUEST_TARGET: &str = "guest";
 /// The target of the one event per request.
 pub const ACCESS_TARGET: &str = "cloakroom::access";
-/// The target of what becomes of a guest's version: at INFO it is live, at WARN it was refused.
+/// The target of events about a guest's version: at INFO it became live, at WARN it was refused.
 pub const VERSION_TARGET: &str = "cloakroom::version";
 
-/// How to log.
+/// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// In which form.
+    /// The form of the lines.
     pub format: Format,
-    /// Which lines, in the syntax of `RUST_LOG`: `info`, `info,guest=debug`, `warn,cloakroom::access=info`.
+    /// The lines to log, in the syntax of `RUST_LOG`: `info`, `info,guest=debug`, `warn,cloakroom::access=info`.
     pub filter: String,
 }
 
@@ -58,35 +59,35 @@ impl Default for Options {
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// For people; coloured on a terminal.
+    /// Text for people, colored on a terminal.
     #[default]
     Text,
     /// One JSON object per line.
     Json,
-    /// For who writes guests: their own lines behind their names, the host's without time and place.
+    /// Text for guest authors: a guest's lines after the guest's name, and the host's lines without time and target.
     Brief,
 }
 
-/// Why logging did not start.
+/// The reason why logging did not start.
 #[derive(Debug, thiserror::Error)]
 pub enum TelemetryError {
     /// The thread that writes the lines could not be started.
     #[error("cannot start the log's thread: {0}")]
     NoThread(#[from] std::io::Error),
-    /// The filter is not in the syntax.
+    /// The filter does not have the syntax of `RUST_LOG`.
     #[error("log filter `{filter}`: {source}")]
     BadFilter {
         /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// The syntax error.
         source: ParseError,
     },
-    /// The process has a subscriber already.
+    /// The process already has a subscriber.
     #[error("logging was started twice")]
     StartedTwice(#[from] TryInitError),
 }
 
-/// Checks a filter without starting anything.
+/// Checks a filter without starting the log.
 ///
 /// # Errors
 /// [`TelemetryError::BadFilter`].
@@ -94,11 +95,11 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
     parse_filter(filter).map(drop)
 }
 
-/// Starts logging for the whole process. Lines are written by a thread of their own, a millisecond after they came; keep the
-/// returned value until the process ends: its drop has the last lines written.
+/// Starts logging for the whole process. A separate thread writes the lines, one millisecond after they are logged. Keep the
+/// returned value until the process ends: dropping it writes the last lines.
 ///
 /// # Errors
-/// [`TelemetryError`]; a second start is one.
+/// [`TelemetryError`]. A second call is also an error.
 pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
     let dress = match options.format {
         Format::Json => Dress::Json,
@@ -137,11 +138,11 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
     Ok(flush)
 }
 
-/// A writer of whole lines to standard error that never waits, for a command that shows the log in its own way. Lines must be
-/// harmless already. Keep the second value until the process ends.
+/// Returns a writer of whole lines to standard error that never blocks, for a command that formats the log itself. The lines must
+/// already be escaped. Keep the second value until the process ends.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// If the thread cannot be started.
 pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, Flush)> {
     let tell = |lines: &Lines, dropped: &Dropped| {
         let count: u64 = dropped.iter().sum();
@@ -153,7 +154,7 @@ pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, Flush)> {
     Ok((lines.writer(Kind::Info), flush))
 }
 
-/// Tells how many log lines were dropped, by kind.
+/// Reports the number of dropped log lines of each kind.
 pub fn tell_dropped(scrape: &metrics::Scrape) {
     for kind in KINDS {
         scrape.total(
@@ -165,7 +166,7 @@ pub fn tell_dropped(scrape: &metrics::Scrape) {
     }
 }
 
-/// Starts logging for the whole process, with what `lines` makes of the events that pass the filter.
+/// Starts logging for the whole process with the layer `lines`, which receives the events that pass the filter.
 ///
 /// # Errors
 /// As [`init`].
@@ -174,7 +175,7 @@ pub fn init_with(
     lines: impl Layer<Registry> + Send + Sync,
 ) -> Result<(), TelemetryError> {
     let filter = parse_filter(filter)?;
-    // Below INFO, libraries print what passes through them (header fields, statements): no filter may turn that on.
+    // Below INFO, libraries log the data that they process (header fields, statements). No filter may enable that.
     let is_ours = |target: &str| target.starts_with("cloakroom") || target == GUEST_TARGET;
     let libraries_say_little =
         filter_fn(move |metadata| is_ours(metadata.target()) || *metadata.level() <= Level::INFO);

@@ -1,11 +1,12 @@
-//! Holds the house rules that a machine can see: the layer table, who may name which crate, file heads and sizes.
+//! Checks the project rules that can be checked mechanically: the layer table, which modules may name which crate, and the
+//! heads and sizes of files.
 //!
-//! The table is `ARCHITECTURE.md`'s; a module imports only modules on lines below its own.
+//! The table is the one of `ARCHITECTURE.md`. A module imports only modules on lines below its own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// From the top of the house to its ground. On one line a module imports only those to its right.
+/// The modules from the top layer to the bottom. Within a line, a module imports only those to its right.
 const LAYERS: [&[&str]; 12] = [
     &["main", "args", "author", "app", "fuzz"],
     &["config"],
@@ -30,7 +31,7 @@ const LAYERS: [&[&str]; 12] = [
     ],
 ];
 
-/// A crate and the modules that alone may name it.
+/// The crates that only certain modules may name, with these modules.
 const OWNED_CRATES: [(&str, &[&str]); 14] = [
     ("mysql_async", &["store/mysql"]),
     ("rusqlite", &["store/sqlite"]),
@@ -55,7 +56,7 @@ const FILE_LINES_MAX: usize = 400;
 const LINE_COLUMNS_MAX: usize = 140;
 
 struct Source {
-    /// Path below `src/` without the extension: `store/mysql/schema`.
+    /// The path below `src/` without the extension, for example `store/mysql/schema`.
     module: String,
     text: String,
 }
@@ -68,7 +69,7 @@ impl Source {
             .expect("a path has a first part")
     }
 
-    /// The lines that are code: no comments, and nothing of the test module at the end.
+    /// Returns the lines of code, without comments and without the test module at the end.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines = self.text.lines().enumerate();
         let production = lines.take_while(|(_, line)| *line != "#[cfg(test)]");
@@ -108,7 +109,7 @@ fn sources() -> Vec<Source> {
     paths.into_iter().map(source).collect()
 }
 
-/// Where a module stands: its line, and its place on it.
+/// Returns the position of a module: its line, and its index in the line.
 fn place(module: &str) -> Option<(usize, usize)> {
     LAYERS
         .iter()
@@ -116,7 +117,7 @@ fn place(module: &str) -> Option<(usize, usize)> {
         .find_map(|(line, modules)| Some((line, modules.iter().position(|m| *m == module)?)))
 }
 
-/// The names after `crate::` (or `cloakroom::`, in the binary) on a line, several in braces included.
+/// Returns the names after `crate::` (or `cloakroom::`, in the binary) on a line, including several in braces.
 fn imports(line: &str) -> Vec<String> {
     let mut found = Vec::new();
     for marker in ["crate::", "cloakroom::"] {
@@ -256,7 +257,7 @@ fn nine_of_ten_files_are_short_and_no_line_is_long() {
     assert_none(&faults, "lines have at most 140 columns");
 }
 
-/// Python's generator copies the comments into texts where `\u` begins an escape: a guest would not build.
+/// Python's generator copies the comments into texts in which `\u` begins an escape, so such a guest would not build.
 #[test]
 fn comments_of_the_interface_hold_no_escape() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../wit");
@@ -297,10 +298,10 @@ fn no_module_is_called_mod_or_utils() {
     assert_none(&faults, "a file is named for what it holds");
 }
 
-/// The tables of the book that name tests, and how many lines each has.
+/// The tables of the book that name tests, and the number of lines in each.
 const TABLES: [(&str, usize); 2] = [("security-requirements.md", 63), ("faults.md", 42)];
 
-/// The number and the text of each line of a page's table.
+/// Returns the number and the text of each line of a page's table.
 fn numbered_lines(page: &str) -> Vec<(usize, &str)> {
     let cells = page.lines().filter_map(|line| {
         let (number, rest) = line.strip_prefix("| ")?.split_once(" |")?;
@@ -309,7 +310,7 @@ fn numbered_lines(page: &str) -> Vec<(usize, &str)> {
     cells.collect()
 }
 
-/// What stands between backticks and names a test: `path/file.rs::function`.
+/// Returns the texts between backticks that name a test: `path/file.rs::function`.
 fn named_tests(text: &str) -> Vec<(&str, &str)> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted.filter_map(|name| name.split_once(".rs::")).collect()
@@ -341,7 +342,7 @@ fn the_book_names_tests_that_are_there_for_every_requirement_and_fault() {
     assert_none(&faults, "the tables name tests that are there");
 }
 
-/// Whether the file has this function under a test's attribute.
+/// Returns whether the file contains this function with a test attribute.
 fn is_a_test(file: &Path, name: &str) -> bool {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     let lines: Vec<_> = text.lines().map(str::trim).collect();
@@ -349,7 +350,7 @@ fn is_a_test(file: &Path, name: &str) -> bool {
     let found = lines
         .iter()
         .position(|line| opens.iter().any(|open| line.starts_with(open)));
-    // Between the two there may be an expected lint.
+    // There may be an `expect` attribute for a lint between the two.
     found.is_some_and(|at| {
         let above = lines[at.saturating_sub(4)..at].iter();
         above.into_iter().any(|line| line.contains("test"))

@@ -1,8 +1,9 @@
-//! Counts the instructions of what must not drift, and compares them with `counts.toml`: `make bench-counts`.
+//! Counts the instructions of operations that must not become slower, and compares them with `counts.toml`: `make bench-counts`.
 //!
-//! Runs itself under valgrind's callgrind, twice for each gate: N passes and twice as many. What the second run has more is
-//! N passes; starting up, making the subjects and ending is in both and cancels out. That needs no symbols, which the release
-//! profile strips, and no marks in the code. Only the main thread counts: the others tick by the clock.
+//! The binary runs itself under valgrind's callgrind twice for each gate, first with N passes and then with twice as many. The
+//! difference between the two counts is N passes, because startup, preparation and shutdown are in both and cancel out. This
+//! needs no symbols, which the release profile strips, and no markers in the code. Only the main thread is counted, because the
+//! work of the other threads depends on the clock.
 
 #![expect(clippy::print_stdout, reason = "a measurement is for whoever runs it")]
 
@@ -18,24 +19,24 @@ use serde::Deserialize;
 
 use gates::{GATES, Gate};
 
-/// The word before a gate's name and a number of passes by which this binary is called under valgrind.
+/// The first argument when this binary runs under valgrind. A gate's name and a number of passes follow.
 const PASS: &str = "pass";
 const EXPECTED_FILE: &str = "host/benches/micro/counts.toml";
 const EXPECTED: &str = include_str!("counts.toml");
 
-/// What `counts.toml` says.
+/// The contents of `counts.toml`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Expected {
-    /// The processors that it holds for, as `std::env::consts::ARCH` names them.
+    /// The processor architecture of the counts, as in `std::env::consts::ARCH`.
     arch: String,
     tolerance_percent: f64,
-    /// Instructions of one pass, by gate.
+    /// The instructions of one pass, by gate.
     instructions: BTreeMap<String, u64>,
 }
 
 fn main() -> ExitCode {
-    // `cargo bench` puts one word of its own among ours.
+    // `cargo bench` adds this argument.
     let words = std::env::args().skip(1).filter(|word| word != "--bench");
     let words: Vec<String> = words.collect();
     let done = match words.as_slice() {
@@ -51,14 +52,14 @@ fn main() -> ExitCode {
     }
 }
 
-/// What runs under valgrind.
+/// Runs a gate's passes. Called under valgrind.
 fn pass(name: &str, passes: &str) -> Result<()> {
     let gate = GATES.iter().find(|gate| gate.name == name);
     gate.context("there is no such gate")?.pass(passes.parse()?);
     Ok(())
 }
 
-/// Counts every gate whose name has one of `parts` in it (all, if there are none) and fails if one has drifted.
+/// Counts every gate whose name contains one of `parts` (all gates, if there are none) and fails if one has drifted.
 fn compare(parts: &[String]) -> Result<()> {
     let expected: Expected = toml::from_str(EXPECTED).context(EXPECTED_FILE)?;
     let arch = std::env::consts::ARCH;
@@ -84,7 +85,7 @@ fn compare(parts: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Says on one line how a gate's count compares.
+/// Prints one line about a gate's count and returns whether it is within the tolerance.
 fn is_as_expected(gate: &Gate, found: u64, expected: &Expected) -> bool {
     let name = gate.name;
     let Some(&wanted) = expected.instructions.get(name) else {
@@ -112,10 +113,10 @@ fn find_valgrind() -> Result<()> {
     }
 }
 
-/// Instructions of one pass.
+/// Returns the instructions of one pass.
 fn count(gate: &Gate) -> Result<u64> {
     let folder = tempfile::tempdir()?;
-    // Leaves compiled code for the others: what the compiler's threads take is not the same twice.
+    // The first run fills the code cache for the others, because the instruction count of the compiler's threads varies.
     run(gate, 0, folder.path())?;
     let once = run(gate, gate.passes, folder.path())?;
     let twice = run(gate, gate.passes * 2, folder.path())?;
@@ -124,7 +125,7 @@ fn count(gate: &Gate) -> Result<u64> {
     Ok(passes / u64::from(gate.passes))
 }
 
-/// Instructions of the main thread in a whole run, which has `folder` for what it keeps.
+/// Returns the main thread's instructions in a whole run. The run stores its files in `folder`.
 fn run(gate: &Gate, passes: u32, folder: &Path) -> Result<u64> {
     let profile = folder.join(format!("profile-{passes}"));
     let output = Command::new("valgrind")
@@ -141,7 +142,7 @@ fn run(gate: &Gate, passes: u32, folder: &Path) -> Result<u64> {
         output.status,
         String::from_utf8_lossy(&output.stderr)
     );
-    // Each thread has a file, numbered from 1.
+    // Callgrind writes a file for each thread, numbered from 1.
     let profile = std::fs::read_to_string(folder.join(format!("profile-{passes}-01")));
     let profile = profile.context("reading callgrind's file")?;
     let mut lines = profile.lines();

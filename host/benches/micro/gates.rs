@@ -1,4 +1,5 @@
-//! The gates: what is counted, and how many passes tell it from the noise of starting up.
+//! The gates: the operations whose instructions are counted, and the number of passes that makes the noise of the startup
+//! negligible.
 
 use std::hint::black_box;
 
@@ -9,7 +10,7 @@ use super::subjects::guests;
 use super::subjects::rows;
 use super::subjects::visits::{NativeCounter, Visitor};
 
-/// A piece of work whose instructions are counted.
+/// An operation whose instructions are counted.
 pub(crate) struct Gate {
     pub(crate) name: &'static str,
     pub(crate) passes: u32,
@@ -30,7 +31,7 @@ const fn gate(name: &'static str, passes: u32, work: fn(u32)) -> Gate {
 }
 
 impl Gate {
-    /// Makes what it needs and does its work so many times.
+    /// Prepares the operation and performs it `passes` times.
     pub(crate) fn pass(&self, passes: u32) {
         (self.work)(passes);
     }
@@ -66,10 +67,10 @@ fn transact(passes: u32) {
     });
 }
 
-/// Nothing is called in them: a run that takes 4 ms, and under valgrind most things take long, goes on in threads that ask
-/// the kernel's vDSO for their time, which valgrind has not mapped.
+/// Does not call the guest. Under valgrind most runs take longer than 4 ms and would continue in the background pool, whose
+/// threads read their CPU time through the kernel's vDSO, and valgrind does not map the vDSO.
 fn instances(passes: u32) {
-    // A pool that fits into the addresses that valgrind leaves.
+    // A pool that fits into the address space that valgrind leaves.
     let runtime = Runtime::new(&Options {
         instances_max: 1,
         parked_instances_max: 0,

@@ -1,5 +1,5 @@
-//! A request on a guest: with an instance of its own, with one that has served before, and as code of this process; and what
-//! a fresh instance costs, piece by piece.
+//! Measures requests to a guest: on a new instance, on a reused instance, and as native code. Also measures the parts of the cost
+//! of a new instance.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -16,10 +16,10 @@ use super::subjects::guests;
 use super::subjects::visits::{NativeCounter, Visitor};
 use super::{REUSED, USES, measure, measure_timed, runtime};
 
-/// The one asks for no session, the other for one in memory.
+/// The first component does not use the session, the second one uses a session in memory.
 const COMPONENTS: [&str; 2] = ["fixture-hello", "counter"];
 
-/// Whole requests, up to the last byte of the answer.
+/// Whole requests, up to the last byte of the response.
 pub(crate) fn requests(criterion: &mut Criterion) {
     let (runtime, stand) = (runtime(), Stand::new());
     let mut group = criterion.benchmark_group("request");
@@ -40,16 +40,16 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a fresh instance costs beyond the call: being made, and having its slot cleaned when it goes.
+/// The cost of a new instance in addition to the call: creating it, and cleaning its pool slot when it is dropped.
 ///
-/// `make_and_first_call` is a request on a fresh instance up to its answer, without the end of the instance. Beyond `make` it has
-/// what `request/…/reused` has (for the counter its session's transaction), and the page faults of memory that is touched for the
-/// first time.
+/// `make_and_first_call` is a request on a new instance up to its response, without dropping the instance. In addition to `make`,
+/// it contains the work of `request/…/reused` (for the counter, with its session's transaction) and the page faults of memory
+/// that is touched for the first time.
 pub(crate) fn breakdown(criterion: &mut Criterion) {
     let (runtime, stand) = (runtime(), Stand::new());
     let mut group = criterion.benchmark_group("instance");
     for component in COMPONENTS {
-        // Its instances are handed out with its answers, so that their end can be timed by itself; none is ever kept.
+        // The instances are returned with the responses, so that dropping them can be timed separately. None is kept for reuse.
         let guest = stand.load(component, REUSED);
         group.bench_function(format!("{component}/make"), |b| {
             measure_timed(b, &runtime, async || {
@@ -89,7 +89,7 @@ pub(crate) fn breakdown(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Guests on a runtime such as the host's, and somebody who asks them.
+/// Guests on a runtime like the host's, and a visitor that sends requests to them.
 struct Stand {
     guests: guest::Runtime,
     visitor: Visitor,
@@ -108,7 +108,7 @@ impl Stand {
         Arc::new(guest.unwrap_or_else(|error| panic!("{error} (run `make guests`)")))
     }
 
-    /// One request up to the point where its answer may leave.
+    /// Processes one request up to the point where its response may be sent.
     async fn serve(&self, guest: &Arc<Guest>) -> Released {
         let mut invocation = invocation(guest);
         if guest.imports_session() {
@@ -120,7 +120,7 @@ impl Stand {
     }
 }
 
-/// `GET /` on a guest; nothing runs yet.
+/// Prepares `GET /` on a guest without running it.
 fn invocation(guest: &Arc<Guest>) -> Invocation {
     let head = http::Request::get("/").header("host", "example.test");
     let (head, ()) = head.body(()).expect("a request").into_parts();
@@ -141,14 +141,14 @@ fn invocation(guest: &Arc<Guest>) -> Invocation {
     Invocation::new(Arc::clone(guest), request)
 }
 
-/// Reads an answer to its end. An instance that may serve again waits for that from now on.
+/// Reads a response to its end. A reusable instance is then available for the next request.
 async fn read(released: Released) -> Bytes {
     let (_head, body) = released.leave();
     let body = body.collect().await;
     body.expect("a body that is whole").to_bytes()
 }
 
-/// What the hello component does.
+/// The hello component's work as native code.
 fn native_hello() -> Response<Bytes> {
     let mut response = Response::new(Bytes::from_static(black_box(b"hello\n")));
     let text = http::HeaderValue::from_static("text/plain; charset=utf-8");

@@ -1,7 +1,7 @@
-//! How long the parts of a request take, each by itself in one process: `make bench-micro`.
+//! Measures how long the parts of a request take, each separately in one process: `make bench-micro`.
 //!
-//! The figures show where time goes and compare two versions on one machine; what must not drift is held by `counts.rs`, which
-//! a busy machine does not disturb. How fast the whole host is beside others, `peers` measures.
+//! The results show where the time is spent, and compare two versions on one machine. `counts.rs` detects regressions, because a
+//! busy machine does not affect its counts. `peers` compares the speed of the whole host with other servers.
 
 mod instances;
 mod pipeline;
@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 use subjects::cookies::Signed;
 use subjects::rows;
 
-/// Requests that one instance serves: any number.
+/// The number of requests that one instance serves: effectively unlimited.
 const REUSED: u32 = u32::MAX;
 /// How instances are used: one for each request, or one for all.
 const USES: [(&str, u32); 2] = [("fresh", 1), ("reused", REUSED)];
@@ -64,13 +64,13 @@ fn codec(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A runtime of one thread: what is measured is the work, not the way from one thread to another.
+/// Returns a runtime of one thread, so that the results do not include switches between threads.
 fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().expect("a runtime")
 }
 
-/// Measures an asynchronous piece of work, many times within one task.
+/// Measures an asynchronous operation, repeated within one task.
 fn measure<T>(b: &mut Bencher<'_>, runtime: &Runtime, mut work: impl AsyncFnMut() -> T) {
     b.iter_custom(|count| {
         runtime.block_on(async {
@@ -83,7 +83,7 @@ fn measure<T>(b: &mut Bencher<'_>, runtime: &Runtime, mut work: impl AsyncFnMut(
     });
 }
 
-/// Measures a piece of work that times itself, because not all that it has to do counts.
+/// Measures an operation that times itself, because some of its work must not be measured.
 fn measure_timed(b: &mut Bencher<'_>, runtime: &Runtime, mut work: impl AsyncFnMut() -> Duration) {
     b.iter_custom(|count| {
         runtime.block_on(async {

@@ -1,5 +1,5 @@
-//! The whole request through the host's own pipeline, from its head to the last byte of the answer: all of it but the sockets
-//! and the access log, which nobody listens to here.
+//! Measures a whole request through the host's own pipeline, from its head to the last byte of the response. Only the sockets and
+//! the access log, which has no subscriber here, are missing.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ use super::subjects::guests;
 use super::subjects::visits::{COOKIE_NAME, Visitor};
 use super::{USES, measure, runtime};
 
-/// `GET` of a guest's path by a visitor with a session.
+/// A `GET` of a guest's path from a visitor with a session.
 pub(crate) fn requests(criterion: &mut Criterion) {
     let (runtime, visitor) = (runtime(), Visitor::new());
     let cookie = format!("{COOKIE_NAME}={}", Signed::new().value);
@@ -65,7 +65,7 @@ fn ends(handler: &Handler) -> Ends {
     }
 }
 
-/// A host with one guest, which answers every path.
+/// Creates a host with one guest, which answers every path.
 async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler> {
     let runtime = guest::Runtime::new(&guest::Options::default()).expect("the pools' addresses");
     let admission = Admission::new(Arc::new(runtime), Box::new(NoProbe), Clock::system());
@@ -106,7 +106,7 @@ fn options() -> Options {
     }
 }
 
-/// No guest here asks to be probed.
+/// No guest in this benchmark is configured with a probe.
 struct NoProbe;
 
 impl Probe for NoProbe {

@@ -1,4 +1,4 @@
-//! A session's transaction without a guest, and what each embedded store takes for one commit.
+//! Measures a session's transaction without a guest, and one commit on each embedded store.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ pub(crate) fn transactions(criterion: &mut Criterion) {
 
 /// One commit at a time, of a small session.
 pub(crate) fn commits(criterion: &mut Criterion) {
-    // Where cargo builds, since a temporary file system would not flush anything.
+    // In cargo's target folder, because a temporary file system might not flush to a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
     let options = sqlite::Options::new(folder.path().join("sessions.db"));
     let sqlite = SqliteStore::open(&options).expect("a database");
@@ -42,7 +42,7 @@ pub(crate) fn commits(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// A row that is written again and again.
+/// A row that is updated repeatedly.
 struct Row {
     store: Arc<dyn SessionStore>,
     id: SessionId,

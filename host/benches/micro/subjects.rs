@@ -1,4 +1,4 @@
-//! What both benchmarks measure, time and instructions alike, so that their figures are of the same work.
+//! The operations that both benchmarks, of time and of instructions, measure. Sharing them makes the results comparable.
 
 pub(crate) mod cookies;
 pub(crate) mod guests;

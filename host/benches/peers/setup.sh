@@ -1,6 +1,6 @@
 #!/bin/sh
-# What the benchmark needs beyond cargo, MariaDB and Node.js: the release of wasmtime whose library the host is built on.
-# Builds it from its crate into $1 unless it is installed, and prints the program's path.
+# Provides the dependency of the benchmark other than cargo, MariaDB and Node.js: the release of wasmtime whose library the host
+# uses. Builds it from its crate into $1 unless it is installed, and prints the path of the program.
 set -eu
 folder=$1
 version=50.0.1
@@ -22,7 +22,7 @@ mkdir -p "$folder"
 folder=$(CDPATH='' cd -- "$folder" && pwd)
 if ! is_wanted "$folder/wasmtime/bin/wasmtime"; then
     echo "host/benches/peers/setup.sh: building wasmtime $version, which takes some minutes" >&2
-    # A target folder that stays: what was built of it before an interruption is not built again.
+    # A persistent target folder, so that an interrupted build continues where it stopped.
     CARGO_TARGET_DIR=$folder/wasmtime-build \
         cargo install --locked --ignore-rust-version --root "$folder/wasmtime" --version "=$version" wasmtime-cli >&2
     rm -rf "$folder/wasmtime-build"

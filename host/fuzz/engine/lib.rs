@@ -1,1 +1,1 @@
-//! Empty: libFuzzer itself is the dependency.
+//! Empty: only the dependency, libFuzzer, is needed.

@@ -1,5 +1,5 @@
-//! The one line per request, and its place among the metrics. It names the route's pattern, never the path or the query: both may
-//! hold what nobody should read.
+//! The access log, with one line per request, and the request's metrics. A line contains the route's pattern but never the path
+//! or the query, because both may contain private data.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::telemetry::metrics::VersionMetrics;
 use crate::telemetry::{self, ACCESS_TARGET};
 
-/// What is known about a request, logged once: by [`AccessRecord::log`], or when it is dropped without.
+/// The logged properties of a request. They are logged once: by [`AccessRecord::log`], or when the record is dropped unlogged.
 #[derive(Debug)]
 pub(super) struct AccessRecord {
     pub(super) request_id: Arc<str>,
@@ -23,11 +23,11 @@ pub(super) struct AccessRecord {
     /// The route's pattern.
     pub(super) route: Option<String>,
     pub(super) guest: Option<String>,
-    /// Which version of the guest; 0 before one is taken.
+    /// The version of the guest, or 0 before the request has one.
     pub(super) guest_version: u64,
-    /// How often the guest was run.
+    /// The number of runs of the guest.
     pub(super) attempts: u32,
-    /// Where the request is counted: with the guest's version once it has one.
+    /// The metrics that count the request: those of the guest's version once the request has one.
     pub(super) metrics: Option<Arc<VersionMetrics>>,
     is_logged: bool,
 }
@@ -55,7 +55,8 @@ impl AccessRecord {
         }
     }
 
-    /// Logs the request: `bytes` is the body's length where it is known when the head leaves, `error` a [`super::error::Problem`]'s kind.
+    /// Logs the request. `bytes` is the body's length, if it is known when the head is sent. `error` is the kind of a
+    /// [`super::error::Problem`].
     pub(super) fn log(
         mut self,
         status: StatusCode,
@@ -74,7 +75,7 @@ impl AccessRecord {
         let duration_ms = took.as_secs_f64() * 1000.0;
         let (method, is_whole) = telemetry::cut(self.method.as_str(), REQUEST_METHOD_BYTES_MAX);
         let mark = if is_whole { "" } else { "[cut]" };
-        // `None` leaves a field out.
+        // A field with `None` is left out.
         tracing::info!(
             target: ACCESS_TARGET,
             method = %format_args!("{method}{mark}"),
@@ -95,7 +96,7 @@ impl AccessRecord {
     }
 }
 
-/// A request whose task panicked is a request all the same.
+/// A request whose task panicked is logged, too.
 impl Drop for AccessRecord {
     fn drop(&mut self) {
         if !self.is_logged {

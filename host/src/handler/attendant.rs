@@ -1,5 +1,7 @@
-//! Who attends the requests of a host that its guests are written on: sees each of them as it came, and may answer in a guest's
-//! place. A host that serves visitors has none. Knows no sources and no builds: what is said instead of a guest is handed in.
+//! The request hook of a development host. It observes every request and may answer in place of a guest. A production host has
+//! none.
+//!
+//! This module does not know sources or builds: the hook supplies the responses.
 
 use std::fmt;
 
@@ -9,21 +11,21 @@ use http::{Method, Response, Uri};
 use crate::guest::Deployment;
 use crate::route::Route;
 
-/// Attends every request. Both calls are made on the thread that serves: they must not block.
+/// A hook that is called for every request. Both methods are called on a thread that serves requests, so they must not block.
 pub trait Attendant: Send + Sync + fmt::Debug {
-    /// Sees a request as it came. The access event with this request id follows in any case.
+    /// Observes a request as it arrived. An access event with this request id always follows.
     fn sees(&self, request_id: &str, method: &Method, uri: &Uri);
 
-    /// What is answered in the place of the guest that this route leads to; `None`: the guest answers. Neither the guest nor the
-    /// session is touched otherwise.
+    /// Returns the response that replaces the response of the route's guest. If it returns `None`, the guest answers. Otherwise
+    /// neither the guest nor the session is used.
     fn answers(&self, deployment: &Deployment, route: &Route, head: &Parts) -> Option<StandIn>;
 }
 
-/// An answer in a guest's place.
+/// A response that replaces a guest's.
 #[derive(Debug)]
 pub struct StandIn {
-    /// Head and text. Its length is added.
+    /// The head and the text. The host adds `Content-Length`.
     pub response: Response<String>,
-    /// A short fixed name for why, as the access event's `error`.
+    /// A short fixed name for the reason, logged as the access event's `error`.
     pub kind: &'static str,
 }

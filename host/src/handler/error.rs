@@ -1,7 +1,7 @@
-//! Everything that can go wrong with a request becomes an answer here, in one match.
+//! The host's own responses to problems with a request. One match maps every problem to its response.
 //!
-//! An error has two audiences: the client reads a status, a sentence and the request's id; the log reads what happened. Nothing of
-//! the inside (a trap's text, a store's error, a path) goes to the client.
+//! An error has two audiences. The client receives a status, a sentence and the request's id. The log receives the details.
+//! Internal details (a trap's text, a store's error, a path) are never sent to the client.
 
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -11,44 +11,44 @@ use crate::guest::GuestFailure;
 use crate::limits;
 use crate::session::Refusal;
 
-/// Why a request gets an answer of ours instead of a guest's.
+/// The reason why the host sends its own response instead of a guest's.
 #[derive(Debug)]
 pub(super) enum Problem {
-    /// The screen stopped it.
+    /// The request validation refused the request.
     Rejected(Reject),
-    /// No route has its path.
+    /// No route matches the path.
     NoRoute,
-    /// Routes have its path, but not for its method.
+    /// Routes match the path, but none of them accepts the method.
     MethodNotAllowed {
-        /// The methods they have.
+        /// The methods that these routes accept.
         allow: HeaderValue,
     },
-    /// The route's guest is not there.
+    /// The route's guest is not available.
     NoGuest,
-    /// Its head is larger than its guest may be sent.
+    /// The request head exceeds the guest's limits.
     HeadTooLarge,
-    /// Too many requests are under way.
+    /// The limit of concurrent requests is reached.
     Overloaded,
-    /// It announced a body that is larger than its guest may be sent.
+    /// `Content-Length` exceeds the guest's limit.
     BodyTooLarge,
-    /// The guest gave no answer.
+    /// The guest did not return a response.
     Guest(GuestFailure),
     /// The session could not be committed.
     Session(Refusal),
-    /// A defect of ours.
+    /// The host panicked.
     Panic,
 }
 
-/// What the client and the log are told.
+/// The parts of an error response.
 struct Verdict {
     status: StatusCode,
-    /// For the log and for metrics.
+    /// The name for the log and for metrics.
     kind: &'static str,
-    /// For the client.
+    /// The sentence for the client.
     sentence: &'static str,
 }
 
-/// Whether trying again soon may help.
+/// Whether a retry after a short time may help.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Later {
     MayHelp,
@@ -60,12 +60,12 @@ impl Problem {
         self.verdict().status
     }
 
-    /// A short fixed name, for the log.
+    /// Returns a short fixed name for the log.
     pub(super) fn kind(&self) -> &'static str {
         self.verdict().kind
     }
 
-    /// Headers and body of the answer.
+    /// Returns the headers and the body of the response.
     pub(super) fn answer(&self, request_id: &str) -> (HeaderMap, String) {
         let Verdict {
             status, sentence, ..
@@ -167,7 +167,7 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
         GuestFailure::Trap { .. }
         | GuestFailure::MemoryRefused { .. }
         | GuestFailure::Exit { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "The handler failed."),
-        // The session's transaction keeps interruptions to itself: one that gets here is a defect.
+        // The session's transaction handles interruptions itself, so one that gets here is a defect of the host.
         GuestFailure::Interrupted => (StatusCode::INTERNAL_SERVER_ERROR, "The host failed."),
         GuestFailure::SeenOut => (
             StatusCode::SERVICE_UNAVAILABLE,

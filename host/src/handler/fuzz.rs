@@ -1,4 +1,4 @@
-//! What must hold for every head that passes the screen. `server::fuzz` brings the heads.
+//! The properties that every head must have after the request validation. `server::fuzz` supplies the heads.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,9 +12,9 @@ use super::screen::{Screened, screen};
 use crate::limits;
 use crate::route::path;
 
-/// The name of the session's cookie.
+/// The name of the session cookie.
 const COOKIE_NAME: &str = "connect.sid";
-/// Fields that are about one connection.
+/// Fields about one connection.
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -27,19 +27,19 @@ const HOP_BY_HOP: [&str; 9] = [
     "http2-settings",
 ];
 
-/// Whose word about the visitor is taken here.
+/// Whether this peer's forwarding headers are trusted in the fuzz tests.
 fn trusts(peer: IpAddr) -> bool {
     peer.is_loopback()
 }
 
-/// Screens a head as the handler does. Gives what `Content-Length` says, or `Err` where the head is refused.
+/// Validates a head as the handler does. Returns the value of `Content-Length`, or `Err` if the head is refused.
 pub(crate) fn judge(mut head: Parts, peer: IpAddr, local: SocketAddr) -> Result<Option<u64>, ()> {
     let options = options(limits::REQUEST_HEAD_BYTES_MAX);
     let screened = screen(&mut head, peer, local, &options).map_err(drop)?;
     check(&head, &screened);
     if !trusts(peer) {
         let is_forwarded = |name: &str| {
-            // As CGI and many frameworks spell it.
+            // Guests may read a name in the spelling of CGI and many frameworks.
             let name = name.replace('_', "-");
             name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
         };
@@ -68,7 +68,7 @@ fn check(head: &Parts, screened: &Screened) {
     let mut hosts = head.headers.get_all(HOST).iter();
     assert_eq!(hosts.next().expect("a host"), screened.host.as_str());
     assert!(hosts.next().is_none(), "two hosts");
-    // A guest makes a URL of it.
+    // A guest makes a URL of the host.
     let url = url::Url::parse(&format!("http://{}/", screened.host));
     assert!(url.is_ok_and(|url| url.has_host() && url.username().is_empty()));
     assert!(head.uri.authority().is_none() && head.uri.scheme().is_none());
@@ -92,7 +92,8 @@ fn check(head: &Parts, screened: &Screened) {
     assert!(!has_our_cookie(&head.headers), "our cookie passed");
 }
 
-/// By another reading than `cookie::take_from`'s: any part between semicolons that begins with the name.
+/// Finds the session cookie differently from `cookie::take_from`: any part between semicolons that begins with the name is a
+/// match.
 fn has_our_cookie(headers: &HeaderMap) -> bool {
     let is_ours = |part: &[u8]| {
         let rest = part.trim_ascii().strip_prefix(COOKIE_NAME.as_bytes());
@@ -102,14 +103,14 @@ fn has_our_cookie(headers: &HeaderMap) -> bool {
     headers.any(|header| header.as_bytes().split(|byte| *byte == b';').any(is_ours))
 }
 
-/// A head in the one form that guests see is left as it is.
+/// Checks that a head in the form that guests see passes the validation unchanged.
 fn check_again(head: &Parts, peer: IpAddr, local: SocketAddr, screened: &Screened) {
     let (mut again, ()) = http::Request::new(()).into_parts();
     again.method = head.method.clone();
     again.uri = head.uri.clone();
     again.version = head.version;
     again.headers = head.headers.clone();
-    // The host that was put in may make it longer.
+    // `Host`, which the validation inserts, may make the head longer.
     let options = options(2 * limits::REQUEST_HEAD_BYTES_MAX);
     let rescreened = screen(&mut again, peer, local, &options).expect("it passes twice");
     assert_eq!(again.uri, head.uri);

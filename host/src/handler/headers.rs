@@ -1,6 +1,6 @@
-//! Header fields that end here: those about the connection, and those in which proxies tell about the visitor.
+//! Header fields that the host consumes: fields about the connection, and fields in which proxies describe the visitor.
 //!
-//! Knows names and who may be believed; nothing of sessions or guests.
+//! This module knows field names and which peers are trusted. It does not know sessions or guests.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Once;
@@ -13,14 +13,14 @@ use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue};
 use ipnet::IpNet;
 
-/// Whose `X-Forwarded-*` headers are believed and handed on. Everybody else's are removed.
+/// The peers whose `X-Forwarded-*` headers are trusted and passed on to guests. The headers of all other peers are removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ProxyTrust {
-    /// Nobody's.
+    /// No peer is trusted.
     Nobody,
-    /// Those of peers in these networks.
+    /// Peers in these networks are trusted.
     Networks(Vec<IpNet>),
-    /// Everybody's: only right where nobody but a proxy can connect.
+    /// All peers are trusted. This is only safe if only a proxy can connect.
     Everybody,
 }
 
@@ -28,7 +28,7 @@ impl ProxyTrust {
     fn covers(&self, address: IpAddr) -> bool {
         match self {
             Self::Nobody => false,
-            // A dual-stack listener sees IPv4 peers as `::ffff:10.0.0.1`.
+            // A dual-stack listener reports IPv4 peers as `::ffff:10.0.0.1`.
             Self::Networks(networks) => networks
                 .iter()
                 .any(|network| network.contains(&address.to_canonical())),
@@ -36,20 +36,21 @@ impl ProxyTrust {
         }
     }
 
-    /// Whether it names this address: everybody is no proxy of the operator's.
+    /// Whether a configured network contains this address. `Everybody` does not identify any peer as a proxy of the operator.
     pub(super) fn names(&self, address: IpAddr) -> bool {
         *self != Self::Everybody && self.covers(address)
     }
 }
 
-/// What is known about the visitor's end.
+/// The visitor's scheme and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Forwarded {
     pub(super) scheme: Scheme,
     pub(super) client: IpAddr,
 }
 
-/// Reads what a trusted proxy says, or removes what anybody else says: a guest cannot tell them apart.
+/// Reads the forwarding headers of a trusted proxy, and removes those of any other peer, because a guest cannot tell the two
+/// apart.
 pub(super) fn take_forwarded(
     headers: &mut HeaderMap,
     peer: IpAddr,
@@ -77,12 +78,12 @@ pub(super) fn take_forwarded(
     }
 }
 
-/// The scheme that the outermost trusted proxy says the visitor used. What stands before its word in a list, anybody may have
-/// written: a proxy that appends leaves the client's own words there.
+/// Returns the scheme that the outermost trusted proxy says the visitor used. Values before that proxy's value in the list are
+/// not trusted: a proxy that appends leaves the values that the client sent.
 fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> Scheme {
     let words = list(headers, "x-forwarded-proto");
     let place = match trust {
-        // As express-session reads it: the first of several.
+        // express-session also reads the first of several values.
         ProxyTrust::Everybody => 0,
         ProxyTrust::Nobody | ProxyTrust::Networks(_) => words.len().saturating_sub(proxies),
     };
@@ -93,8 +94,9 @@ fn forwarded_scheme(headers: &HeaderMap, trust: &ProxyTrust, proxies: usize) -> 
     }
 }
 
-/// The client that a request counts for, where this peer is a proxy of the operator's: the one that the proxy names, else the
-/// proxy itself. If any peer is believed, anybody could choose whom a request counts for; then there is none.
+/// Returns the client that a request counts for, if this peer is a proxy of the operator: the client that the proxy names, or
+/// else the proxy itself. Returns `None` if all peers are trusted, because then any client could choose the address that its
+/// requests count for.
 pub(super) fn client_behind_proxy(
     headers: &HeaderMap,
     peer: IpAddr,
@@ -105,7 +107,7 @@ pub(super) fn client_behind_proxy(
         .then(|| forwarded_client(headers, trust).0.unwrap_or(peer))
 }
 
-/// An address as proxies write it: alone, or with a port, an IPv6 address in brackets then.
+/// Parses an address as proxies write it: alone, or with a port. An IPv6 address with a port is in brackets.
 fn forwarded_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bracketed = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
@@ -119,7 +121,7 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     address.map(|address: IpAddr| address.to_canonical())
 }
 
-/// Warns once in a process: a proxy writes its lists the same way all the time.
+/// Warns once per process, because a proxy always writes its lists in the same way.
 fn warn_of_unreadable_address() {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
@@ -131,8 +133,8 @@ fn warn_of_unreadable_address() {
     });
 }
 
-/// From the nearest proxy outwards, the first address that is not a trusted proxy's: what stands left of it, anybody may have
-/// written. Says also how many trusted proxies the request came through, the peer among them.
+/// Returns the first address, from the nearest proxy outwards, that is not a trusted proxy's. Addresses to the left of it may
+/// come from anyone. Also returns the number of trusted proxies that the request passed through, including the peer.
 fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> (Option<IpAddr>, usize) {
     let mut farthest = None;
     let mut proxies = 1;
@@ -150,7 +152,7 @@ fn forwarded_client(headers: &HeaderMap, trust: &ProxyTrust) -> (Option<IpAddr>,
     (farthest, proxies)
 }
 
-/// The members of a list that may stand in several fields of one name.
+/// Returns the members of a list that may be spread over several fields of the same name.
 fn list<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {
     let values = headers.get_all(name).iter();
     values
@@ -167,8 +169,8 @@ fn is_forwarded(name: &str) -> bool {
     name.starts_with("x-forwarded-") || name == "forwarded" || name == "x-real-ip"
 }
 
-/// Removes what is about one connection (RFC 9110, section 7.6.1), in either direction: the fields that `Connection` names, too.
-/// An `Upgrade` is thereby ignored, as the RFC allows.
+/// Removes the fields about one connection (RFC 9110, section 7.6.1), in either direction, including the fields that `Connection`
+/// names. This ignores `Upgrade`, as the RFC allows.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -203,11 +205,12 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
-/// Fields about the connection besides those that [`http`] has constants for.
+/// Fields about the connection for which [`http`] has no constants.
 const HOP_BY_HOP: [&str; 3] = ["keep-alive", "proxy-connection", "http2-settings"];
 
-/// Removes request fields that a guest could take for another field which ends here or decides here: CGI, and many frameworks
-/// after it, read `X_Forwarded_For` as `X-Forwarded-For`. No client writes underscores for want of another name.
+/// Removes request fields that a guest could mistake for a field that the host consumes or that affects how a request is handled.
+/// CGI and the many frameworks modelled on it read `X_Forwarded_For` as `X-Forwarded-For`. No client needs the spelling with
+/// underscores.
 pub(super) fn remove_lookalikes(headers: &mut HeaderMap) {
     let is_lookalike = |name: &&HeaderName| {
         let name = name.as_str();
@@ -222,7 +225,7 @@ pub(super) fn remove_lookalikes(headers: &mut HeaderMap) {
     }
 }
 
-/// Whether the screen removes or reads the field of this name, or what answers a request depends on it.
+/// Whether the request validation removes or reads the field of this name, or the response depends on it.
 pub(super) fn decides(name: &str) -> bool {
     const READ: [&str; 8] = [
         "host",
@@ -250,7 +253,7 @@ fn is_hop_by_hop(name: &str) -> bool {
     named.iter().any(|hop| hop == name) || HOP_BY_HOP.contains(&name)
 }
 
-/// `Connection: cookie` must not take away what decides about the answer; no honest client names such a field.
+/// `Connection: cookie` must not remove a field that the response depends on. No well-behaved client names such a field.
 fn may_be_named_by_connection(name: &HeaderName) -> bool {
     let kept = [
         "host",

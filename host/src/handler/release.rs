@@ -1,5 +1,7 @@
-//! An answer on its way out: the guest's head is freed of what is not its to say, our cookie goes behind its cookies, and the body
-//! is as long as the head says.
+//! Responses on their way to the client.
+//!
+//! Header fields that a guest must not set are removed from the guest's head, the session cookie is appended after the guest's
+//! cookies, and `Content-Length` is made to match the body.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,27 +22,27 @@ use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
 use crate::quota::{Charge, Full, Outbox, Peer, Untaken};
 use crate::session::CookieChange;
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub struct Body {
     source: Source,
     request_id: Arc<str>,
-    /// What it holds until the client has taken it.
+    /// The charge for the bytes of the body that the client has not taken.
     charge: Option<Charge>,
-    /// The rest of a piece that is too large for one, or a piece that there was no room for.
+    /// The rest of a piece that was too large to send at once, or a piece that the quota had no room for.
     rest: Bytes,
     wait: Wait,
-    /// Counts its request among those under way.
+    /// Counts the request as being processed until the body is dropped.
     token: Option<TaskTrackerToken>,
 }
 
-/// What a body waits for until all that it has handed over has left.
+/// The reason why a body waits until the client has taken all bytes that the body has handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wait {
     Nothing,
-    /// There was no room for the next piece beside it.
+    /// The quota had no room for the next piece in addition to those handed over.
     Room,
-    /// Nothing comes behind it, and the stream is not to end before.
+    /// All pieces are handed over, and the stream must not end before they have left.
     End,
 }
 
@@ -52,7 +54,7 @@ enum Source {
 }
 
 impl Body {
-    /// Its length where it is known, in bytes.
+    /// Returns the length in bytes, if it is known.
     pub(super) fn len(&self) -> Option<u64> {
         self.size_hint().exact()
     }
@@ -68,7 +70,8 @@ impl Body {
         }
     }
 
-    /// Charges the client for what the body holds; its connection counts the head. An outbox is HTTP/2's.
+    /// Charges the client for the bytes that the body holds. The head is charged to its connection. `outbox` is only given for
+    /// HTTP/2.
     ///
     /// # Errors
     /// [`Full`]
@@ -91,18 +94,19 @@ impl Body {
         Ok(())
     }
 
-    /// Whether it is charged for.
+    /// Whether the body is charged for.
     pub(super) fn is_charged(&self) -> bool {
         self.charge.is_some()
     }
 
-    /// The body, whose request is under way until it is dropped. The guest behind it keeps the request's place itself.
+    /// Keeps the request counted as being processed until the body is dropped. The guest behind the body keeps the request's
+    /// reservation itself.
     pub(super) fn under_way(mut self, token: TaskTrackerToken) -> Self {
         self.token = Some(token);
         self
     }
 
-    /// The body without its bytes.
+    /// Returns the body without its bytes.
     pub(super) fn emptied(self) -> Self {
         Self {
             source: Source::Empty,
@@ -142,7 +146,7 @@ impl Body {
         })
     }
 
-    /// A frame on its way to the client, with its part of the charge; `None` when there is no room for it.
+    /// Prepares a frame for the client and moves its part of the charge to it. Returns `None` if the quota has no room for it.
     fn hand_over(&mut self, frame: Frame<Bytes>) -> Option<Frame<Bytes>> {
         let Some(charge) = self.charge.clone() else {
             return Some(frame);
@@ -168,12 +172,13 @@ impl Body {
         Some(Frame::data(handed))
     }
 
-    /// There was no room for a piece: it waits for what the answer has handed over, or the answer is to be cut.
+    /// Called when the quota had no room for a piece: waits until the pieces that were handed over have left. If none are left to
+    /// wait for, the response is cut.
     fn wait_for_room(&mut self, cx: &mut Context<'_>) {
         if let Some(charge) = &self.charge {
             match charge.poll_left(cx) {
                 Poll::Pending => self.wait = Wait::Room,
-                // The task that sends the body is told, and cuts it.
+                // The task that sends the body is notified and cuts the response.
                 Poll::Ready(()) => charge.revoke(),
             }
         }
@@ -203,7 +208,7 @@ impl http_body::Body for Body {
         {
             drop_unfit_trailers(trailers, &this.request_id);
         }
-        // A client that stops its own answer could fill the log otherwise.
+        // Without this check, clients that abort their own responses could fill the log.
         if let Some(Err(failure)) = &frame
             && failure.fault() != Fault::Client
         {
@@ -254,7 +259,7 @@ impl Untaken for Body {
     }
 }
 
-/// A guest's answer, ready to leave.
+/// Builds the response from a guest's response.
 pub(super) fn of_guest(
     mut head: response::Parts,
     body: GuestBody,
@@ -275,7 +280,7 @@ pub(super) fn of_guest(
     Response::from_parts(head, body)
 }
 
-/// An answer of our own.
+/// Builds the host's own response for a problem.
 pub(super) fn of_problem(
     problem: &Problem,
     request_id: Arc<str>,
@@ -291,7 +296,7 @@ pub(super) fn of_problem(
     response
 }
 
-/// An answer in a guest's place, with its length.
+/// Builds a response that replaces a guest's, and sets its length.
 pub(super) fn of_stand_in(
     response: Response<String>,
     request_id: Arc<str>,
@@ -309,7 +314,7 @@ pub(super) fn of_stand_in(
     Response::from_parts(head, body)
 }
 
-/// What becomes of the visitor's cookie, under its name.
+/// A change to the visitor's session cookie, with the cookie's name.
 pub(super) struct OurCookie<'a> {
     pub(super) name: &'a str,
     pub(super) change: CookieChange,
@@ -320,7 +325,8 @@ impl OurCookie<'_> {
         let own = match &self.change {
             CookieChange::Keep => return,
             CookieChange::WithStrays { own, strays } => {
-                // The likeliest place last: curl takes no other of several expiries to heart for a cookie that it has from a file.
+                // The most likely scope comes last: for a cookie loaded from a file, curl obeys only the last of several
+                // expiries.
                 for stray in strays.iter().rev() {
                     headers.append(SET_COOKIE, cookie::expire_cookie(self.name, stray));
                 }
@@ -340,15 +346,16 @@ impl OurCookie<'_> {
         if let Some(value) = value {
             headers.append(SET_COOKIE, value);
         }
-        // A shared cache that keeps a Set-Cookie gives one visitor's session to the next. A guest that says otherwise is believed.
+        // A shared cache that stores a `Set-Cookie` would give one visitor's session to the next visitor. A guest's own
+        // `Cache-Control` is kept.
         headers
             .entry(CACHE_CONTROL)
             .or_insert(HeaderValue::from_static("no-store"));
     }
 }
 
-/// Tells caches that the answer is for this visitor's cookie (RFC 9110, section 12.5.5): what one session says must not be
-/// kept for the next visitor. The guest does not see the cookie, so it cannot know to say so.
+/// Tells caches that the response depends on the visitor's cookie (RFC 9110, section 12.5.5). A response that was built from one
+/// session must not be served to the next visitor. The guest does not see the cookie, so it cannot know to add this field.
 pub(super) fn vary_by_cookie(headers: &mut HeaderMap) {
     let names = |value: &HeaderValue| {
         let is_named = |name: &str| name == "*" || name.eq_ignore_ascii_case(COOKIE.as_str());
@@ -360,7 +367,7 @@ pub(super) fn vary_by_cookie(headers: &mut HeaderMap) {
     }
 }
 
-/// A cookie of our name that a guest sets would be a session of its own making.
+/// Removes cookies with the session cookie's name that a guest set: they would bypass the host's sessions.
 fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     let is_ours = |value: &HeaderValue| cookie::is_cookie_named(value, name);
     if !headers.get_all(SET_COOKIE).iter().any(is_ours) {
@@ -383,7 +390,7 @@ fn drop_our_cookie(headers: &mut HeaderMap, name: &str, request_id: &str) {
     }
 }
 
-/// Trailers would say after the head what only the head may say: our cookie above all.
+/// Removes trailer fields that are only allowed in the head, above all a cookie with the session cookie's name.
 fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
     let fields = trailers::screen(trailers);
     if fields > 0 {
@@ -395,7 +402,7 @@ fn drop_unfit_trailers(trailers: &mut HeaderMap, request_id: &str) {
     }
 }
 
-/// RFC 9110, sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5.
+/// Whether the response must not have a body (RFC 9110, sections 9.3.2, 15.3.5, 15.3.6 and 15.4.5).
 fn has_no_body(method: &Method, status: StatusCode) -> bool {
     let is_bodiless = [
         StatusCode::NO_CONTENT,
@@ -406,14 +413,14 @@ fn has_no_body(method: &Method, status: StatusCode) -> bool {
     *method == Method::HEAD || is_bodiless
 }
 
-/// Makes `Content-Length` true, or leaves it out: a wrong one desynchronises the connection.
+/// Corrects or removes `Content-Length`: a wrong value desynchronizes the connection.
 fn settle_length(head: &mut response::Parts, method: &Method, true_length: Option<u64>) {
     let claimed = one_length(&head.headers);
     head.headers.remove(CONTENT_LENGTH);
     let is_bodiless_status = has_no_body(&Method::GET, head.status);
     let length = match (method, true_length) {
         _ if is_bodiless_status => None,
-        // A guest may answer HEAD without producing the body that it tells the length of.
+        // A guest may answer HEAD with the length of a body that it does not produce.
         (&Method::HEAD, None | Some(0)) => claimed,
         (_, Some(length)) => Some(length),
         (_, None) => claimed,

@@ -1,5 +1,5 @@
-//! The client's body on its way to the guest. What nobody reads of it is read and dropped for a while, so that its sender gets the
-//! answer.
+//! The client's body on its way to the guest. Bytes that the guest does not read are read and discarded for a limited time, so
+//! that the client receives the response.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -15,19 +15,20 @@ use tokio::time::timeout;
 use super::trailers;
 use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 
-/// A body of which the rest is read for a while when it is dropped: a connection that is closed on bytes that were not read is
-/// reset, and the answer with it (RFC 9112, section 9.6).
+/// A body that reads and discards its remaining bytes for a limited time when it is dropped. If a connection is closed while
+/// received bytes are unread, the system resets it and the response is lost (RFC 9112, section 9.6).
 #[derive(Debug)]
 pub(super) struct Discarded<B: Body<Data = Bytes> + Send + 'static> {
-    /// There until it is dropped.
+    /// `Some` until the body is dropped.
     body: Option<Pin<Box<B>>>,
     is_discarded: bool,
 }
 
 impl<B: Body<Data = Bytes> + Send + 'static> Discarded<B> {
-    /// The body of the request with this head.
+    /// Wraps the body of the request with this head.
     pub(super) fn new(body: B, head: &request::Parts) -> Self {
-        // HTTP/2 ends one stream without the others; and a client that asks first has not sent a body that is not wanted.
+        // HTTP/2 can end one stream without the others. A client that sent `Expect` has not sent a body that the host does not
+        // want.
         let is_on_its_way = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
         Self {
             is_discarded: is_on_its_way && !body.is_end_stream(),
@@ -67,7 +68,7 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for Discarded<B> {
             return Poll::Ready(None);
         };
         let mut frame = ready!(body.as_mut().poll_frame(cx));
-        // What came past the screen with the head does not come in behind the body.
+        // Trailers must not carry fields that the validation of the head would have removed or refused.
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
         {

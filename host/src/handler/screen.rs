@@ -1,8 +1,8 @@
-//! Where all bad input stops: behind this, a request has one host, one path in one spelling, one body length, no header that is
-//! about the connection, and not our cookie.
+//! Request validation. A request that passes has exactly one host, one path in one spelling and at most one body length. It has
+//! no header fields about the connection and no session cookie.
 //!
-//! hyper has refused what is no HTTP before (and closes a connection whose framing is ambiguous); this refuses what is HTTP and
-//! still could be read in two ways.
+//! hyper has already refused input that is not valid HTTP, and it closes connections whose framing is ambiguous. This module
+//! refuses valid HTTP that two servers could still read differently.
 
 mod host;
 
@@ -19,62 +19,62 @@ use crate::cookie::{self, Presented};
 use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::route::path;
 
-/// What bounds requests and reads their heads.
+/// The limits and settings of the request validation.
 #[derive(Clone, Debug)]
 pub struct ScreenOptions {
-    /// The name of our cookie.
+    /// The name of the session cookie.
     pub cookie_name: String,
-    /// Whose word about the visitor is taken.
+    /// The peers whose forwarding headers are trusted.
     pub proxy_trust: ProxyTrust,
-    /// Largest head, as the sum of names and values, in bytes.
+    /// The largest head, as the sum of the names and values, in bytes.
     pub head_bytes_max: usize,
-    /// Most header fields.
+    /// The largest number of header fields.
     pub headers_max: usize,
-    /// Longest path and query, in bytes.
+    /// The longest path and query, in bytes.
     pub target_bytes_max: usize,
 }
 
-/// What the screen has found out about a request that passed it.
+/// The properties of a request that passed the validation.
 #[derive(Debug)]
 pub(super) struct Screened {
-    /// Host and port the client asked for; never empty.
+    /// The host and port that the client asked for. Never empty.
     pub(super) host: String,
-    /// How the visitor reached us, or the proxy in front.
+    /// The scheme that the visitor used to reach the host, or the proxy in front of it.
     pub(super) scheme: Scheme,
-    /// The visitor's address: the peer's, or what a trusted proxy says.
+    /// The visitor's address: the peer's, or the address that a trusted proxy reports.
     pub(super) client: IpAddr,
-    /// The head as it came, our cookie and all.
+    /// The size of the head as it arrived, including the session cookie.
     pub(super) head_size: HeadSize,
-    /// What `Content-Length` says.
+    /// The value of `Content-Length`.
     pub(super) content_length: Option<u64>,
-    /// The values of our cookie.
+    /// The values of the session cookie.
     pub(super) presented: Presented,
 }
 
-/// Why a request was refused.
+/// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reject {
-    /// 400: what is wrong, for the client.
+    /// 400. The text is sent to the client.
     Malformed(&'static str),
     /// 414.
     TargetTooLong,
     /// 431.
     HeadTooLarge,
-    /// 501: no guest can be asked this.
+    /// 501: guests never receive this method.
     MethodNotImplemented,
-    /// 501: a transfer coding that nothing here undoes (RFC 9112, section 6.1).
+    /// 501: the transfer coding is not supported (RFC 9112, section 6.1).
     CodingNotImplemented,
 }
 
-/// Checks a request's head and rewrites it into the one form that guests see: `uri` is the normalised path and the query, `Host`
-/// says the authority.
+/// Validates a request's head and rewrites it into the form that guests see: `uri` is the normalized path and the query, and
+/// `Host` contains the authority.
 pub(super) fn screen(
     head: &mut Parts,
     peer: IpAddr,
     local: SocketAddr,
     options: &ScreenOptions,
 ) -> Result<Screened, Reject> {
-    // CONNECT asks for a tunnel, TRACE would show a script the cookies it must not see.
+    // CONNECT asks for a tunnel. TRACE would reveal cookies to scripts that must not see them.
     let is_refused = head.method == Method::CONNECT || head.method == Method::TRACE;
     if is_refused || head.method.as_str().len() > REQUEST_METHOD_BYTES_MAX {
         return Err(Reject::MethodNotImplemented);
@@ -114,10 +114,11 @@ pub(super) fn screen(
     })
 }
 
-/// How large a head is. hyper counts for HTTP/1.1 and h2 for HTTP/2, each in its own way: this counts alike for both.
+/// The size of a head. hyper counts it differently for HTTP/1.1 than h2 does for HTTP/2. This type counts it in the same way for
+/// both.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadSize {
-    /// Names and values, in bytes.
+    /// The names and values, in bytes.
     bytes: usize,
     fields: usize,
 }
@@ -134,14 +135,14 @@ impl HeadSize {
         }
     }
 
-    /// Whether it passes one of two limits, where they are set.
+    /// Whether the size exceeds either limit. `None` means no limit.
     pub(super) fn is_above(self, bytes_max: Option<usize>, fields_max: Option<usize>) -> bool {
         bytes_max.is_some_and(|max| self.bytes > max)
             || fields_max.is_some_and(|max| self.fields > max)
     }
 }
 
-/// The one authority of a request (RFC 9112, section 3.2; RFC 9113, section 8.3.1), which also becomes its `Host`.
+/// Returns the only authority of a request (RFC 9112, section 3.2; RFC 9113, section 8.3.1) and stores it in `Host`.
 fn one_host(head: &mut Parts, local: SocketAddr) -> Result<String, Reject> {
     let in_header = {
         let mut values = head.headers.get_all(HOST).iter();
@@ -162,7 +163,7 @@ fn one_host(head: &mut Parts, local: SocketAddr) -> Result<String, Reject> {
         (Some(target), Some(header)) if head.version == Version::HTTP_2 && target != header => {
             return Err(Reject::Malformed("Host and :authority differ."));
         }
-        // RFC 9112, section 3.2.2: an absolute target replaces the Host header, which must be there all the same.
+        // RFC 9112, section 3.2.2: an absolute target overrides the Host header, which must still be present.
         (Some(_), None) if head.version == Version::HTTP_11 => {
             return Err(Reject::Malformed("There is no Host header."));
         }
@@ -184,8 +185,8 @@ fn authority(value: &HeaderValue) -> Result<Authority, Reject> {
         .ok_or(Reject::Malformed("The Host header names no host."))
 }
 
-/// Whether the body has no transfer coding but `chunked`, which hyper undoes. Other codings before it would reach the guest as
-/// they are, under a head that does not say so.
+/// Whether the body has no transfer coding except `chunked`, which hyper decodes. Any other coding would reach the guest
+/// undecoded, under a head that does not mention it.
 fn is_plainly_framed(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(TRANSFER_ENCODING).iter();
     match (values.next(), values.next()) {
@@ -221,7 +222,8 @@ fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
     if !scheme_is_ours {
         return Err(Reject::Malformed("The request target is no http address."));
     }
-    // `OPTIONS *` asks about the server as a whole: no route is named so. On HTTP/2 the target has an authority, which goes.
+    // `OPTIONS *` asks about the server as a whole, and no route has this path. On HTTP/2 the target has an authority, which is
+    // removed.
     if uri.path() == "*" {
         return Ok(Uri::from_static("*"));
     }
@@ -244,7 +246,7 @@ fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
     Ok(Uri::from(target))
 }
 
-/// RFC 9113, section 8.2.3: HTTP/2 may send each cookie in a field of its own; everybody else expects one.
+/// RFC 9113, section 8.2.3: an HTTP/2 client may send each cookie in its own field, but other software expects a single field.
 fn join_cookies(headers: &mut HeaderMap) -> Result<(), Reject> {
     let crumbs: Vec<&[u8]> = headers
         .get_all(COOKIE)

@@ -1,4 +1,4 @@
-//! Fields behind a body, in either direction: which of them pass. Knows names; nothing of sessions, guests or connections.
+//! Validation of trailer fields in requests and responses. Knows field names. Does not know sessions, guests or connections.
 
 use http::HeaderMap;
 use http::header::HeaderName;
@@ -6,8 +6,11 @@ use http::header::HeaderName;
 use super::headers::decides;
 use crate::limits::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
 
-/// Removes the fields that no trailers may have, in either direction, and says how many there were. What decides about a message
-/// is read from its head: in trailers it would come past the screen, and past what a guest's answer is freed from.
+/// Removes the fields that are not allowed in trailers, of a request or a response, and returns how many it removed. If they are
+/// too many or too large, it removes all of them.
+///
+/// Fields that affect how a message is handled are only read from its head. In trailers they would bypass the validation of a
+/// request's head and the cleaning of a response's head.
 pub(super) fn screen(trailers: &mut HeaderMap) -> usize {
     let bytes: usize = trailers
         .iter()
@@ -30,11 +33,11 @@ pub(super) fn screen(trailers: &mut HeaderMap) -> usize {
     before - trailers.len()
 }
 
-/// Whether trailers may have a field of this name (RFC 9110, section 6.5.1): nothing for framing, routing, authentication or
-/// caching, no request modifier, nothing that controls the answer or says how its content is to be read.
+/// Whether a field of this name is allowed in trailers (RFC 9110, section 6.5.1). Not allowed are fields for framing, routing,
+/// authentication or caching, request modifiers, and fields that control the response or say how to read its content.
 fn may_be_trailer(name: &str) -> bool {
     const REFUSED: [&str; 64] = [
-        // Routing and what proxies tell.
+        // Routing and fields that proxies add.
         "host",
         "max-forwards",
         "via",
@@ -82,7 +85,7 @@ fn may_be_trailer(name: &str) -> bool {
         "set-cookie",
         "set-cookie2",
         "authentication-control",
-        // Control of the answer.
+        // Control of the response.
         "age",
         "date",
         "expires",
@@ -103,8 +106,8 @@ fn may_be_trailer(name: &str) -> bool {
         "report-to",
         "reporting-endpoints",
     ];
-    // A family for a prefix: `accept-*` and `content-*` say how content is chosen and read (content-digest is for trailers),
-    // `sec-*`, `access-control-*` and the policies what a browser may do.
+    // Prefixes of field families. `accept-*` and `content-*` say how content is chosen and read (only content-digest is meant for
+    // trailers). `sec-*`, `access-control-*` and the policies say which actions a browser may perform.
     const REFUSED_FAMILIES: [&str; 12] = [
         "accept",
         "content-",

@@ -1,8 +1,8 @@
-//! What an answer holds in memory until its client has taken it, counted in two places: the total of all clients, and the outbox of
-//! its HTTP/2 connection.
+//! The memory that an answer occupies until its client has taken it. It is counted in two places: the total of all clients,
+//! and the outbox of its HTTP/2 connection.
 //!
-//! A charge follows bytes wherever they wait: in the body, in the protocol's buffers, in the socket's queue. The bytes that a body
-//! hands over carry a part of the charge and give it back when they are dropped, which is when they have left.
+//! A charge follows bytes wherever they wait: in the body, in the protocol's buffers, or in the socket's queue. The bytes
+//! that a body hands over carry a part of the charge. They return it when they are dropped, which is when they have left.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};
@@ -20,21 +20,22 @@ use crate::limits;
 
 /// An answer's body, as far as it holds memory for its client.
 pub trait Untaken {
-    /// What is charged for it; `None` where it is too little to count.
+    /// Returns the charge for the body; `None` if the body is too small to count.
     fn charge(&self) -> Option<&Charge> {
         None
     }
 
-    /// Whether it waits until what it has handed over has left.
+    /// Returns whether the body waits until the bytes that it has handed over have left.
     fn waits_to_leave(&self) -> bool {
         false
     }
 }
 
-/// Bodies in memory, of an interface that visitors cannot reach.
+/// Bodies in memory. Only an interface that visitors cannot reach uses them.
 impl Untaken for http_body_util::Full<Bytes> {}
 
-/// What fields are charged for, in a head or behind a body: their bytes, and for each what HTTP/2 counts (RFC 9113, section 6.5.2).
+/// Returns the charge for header or trailer fields: their bytes, plus the overhead that HTTP/2 counts for each field (RFC
+/// 9113, section 6.5.2).
 pub fn fields_bytes(fields: &HeaderMap) -> u64 {
     let bytes = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
         (name.as_str().len() + value.len()) as u64 + 32
@@ -42,14 +43,14 @@ pub fn fields_bytes(fields: &HeaderMap) -> u64 {
     fields.iter().map(bytes).sum()
 }
 
-/// The answers of one HTTP/2 connection that its client has not taken. Over its bound the answer that has stalled for longest is
-/// cut, if it has stalled at all: a client that is merely slow loses none.
+/// The answers of one HTTP/2 connection that its client has not taken. When they exceed the limit, the answer that has
+/// stalled for longest is cut. An answer that has not stalled is not cut, so a client that is merely slow loses none.
 #[derive(Debug)]
 pub struct Outbox {
     bytes_max: u64,
     /// Bytes that bodies have handed over and that have not left.
     handed: AtomicU64,
-    /// Answers of which such bytes are.
+    /// The number of answers that such bytes belong to.
     leaving: AtomicU64,
     answers: Mutex<Answers>,
 }
@@ -68,7 +69,7 @@ struct Answer {
 }
 
 impl Outbox {
-    /// An empty one, for so many bytes.
+    /// Creates an empty outbox for `bytes_max` bytes.
     pub fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
             bytes_max,
@@ -106,7 +107,7 @@ impl Outbox {
         let mut answers = lock(&self.answers);
         let answer = &mut answers.each[slot];
         answer.moved_at = now;
-        // An answer that was cut is counted no more.
+        // An answer that was cut no longer counts.
         let less = less.min(answer.bytes);
         answer.bytes -= less;
         answers.bytes -= less;
@@ -119,7 +120,7 @@ impl Outbox {
 }
 
 impl Answers {
-    /// Cuts answers other than that of `slot`, which alone may be larger than the bound.
+    /// Cuts stalled answers other than the one in `slot`. That answer alone may exceed the limit.
     fn keep_below(&mut self, bytes_max: u64, slot: usize, now: Instant) {
         while self.bytes > bytes_max {
             let others = self.each.iter_mut();
@@ -143,7 +144,7 @@ impl Answer {
     }
 }
 
-/// What one answer holds. Clones are of the same charge, which ends with the last of them and with the bytes handed over.
+/// The memory that one answer occupies. Clones share the charge, which ends when the last clone and the bytes handed over are dropped.
 #[derive(Clone, Debug)]
 pub struct Charge(Arc<Charged>);
 
@@ -155,7 +156,7 @@ pub struct WeakCharge(Weak<Charged>);
 struct Charged {
     bytes: Reservation,
     outbox: Option<(Arc<Outbox>, usize)>,
-    /// The part that lies in the body.
+    /// The part that is still in the body.
     in_body: AtomicU64,
     /// The part that the body has handed over and that has not left.
     handed: AtomicU64,
@@ -164,8 +165,8 @@ struct Charged {
 }
 
 impl Charge {
-    /// Charges a client for an answer with a body of which `in_body` bytes are in memory. Its head counts with its connection. An
-    /// outbox is HTTP/2's: a connection of HTTP/1 has one answer at a time.
+    /// Charges a client for an answer with a body of which `in_body` bytes are in memory. The answer's head is counted with
+    /// its connection. Only HTTP/2 has an outbox, because an HTTP/1 connection has one answer at a time.
     ///
     /// # Errors
     /// [`Full`]
@@ -186,7 +187,7 @@ impl Charge {
     /// Charges for more bytes that the body is about to read ahead of its client.
     ///
     /// # Errors
-    /// [`Full`] where other answers would have to be cut for it, or when it was revoked.
+    /// [`Full`] if other answers would have to be cut for them, or when the charge was revoked.
     pub fn try_hold(&self, more: u64) -> Result<(), Full> {
         if let Some((outbox, _)) = &self.0.outbox
             && outbox.room() < more
@@ -199,11 +200,12 @@ impl Charge {
         Ok(())
     }
 
-    /// Takes bytes out of the body. They are charged for until they are dropped. What `paid` holds of the same answer is moved here.
+    /// Takes bytes out of the body. They remain charged until they are dropped. Their amount in `paid`, which belongs to
+    /// the same answer, is moved to this charge.
     ///
     /// # Errors
-    /// [`Full`] when the body has not held them yet and there is no room for them, or when the charge was revoked. The answer may
-    /// hand them over later, when what it has handed over has left.
+    /// [`Full`] when the bytes were not charged yet and there is no room for them, or when the charge was revoked. The
+    /// answer may hand them over later, when the bytes that it has handed over have left.
     pub fn hand_over(&self, data: Bytes, paid: Option<&Reservation>) -> Result<Bytes, Full> {
         let bytes = data.len() as u64;
         let take = |in_body: u64| Some(in_body.saturating_sub(bytes));
@@ -219,7 +221,7 @@ impl Charge {
             }
             self.grown(missing);
         }
-        // The client has taken what came before: others have stalled for longer.
+        // The client has taken the bytes before, so other answers have stalled for longer.
         self.0
             .bytes
             .set_phase(Phase::WaitsForClient)
@@ -233,7 +235,7 @@ impl Charge {
         Ok(Bytes::from_owner(Handed { data, charge }))
     }
 
-    /// Ready when all that was handed over has left.
+    /// Ready when all bytes that were handed over have left.
     pub fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.left.register(cx.waker());
         match self.0.handed.load(Acquire) {
@@ -242,8 +244,9 @@ impl Charge {
         }
     }
 
-    /// Whether its stream may end before its last bytes have left. A stream that has ended cannot be reset, and its bytes stay in
-    /// the protocol's buffers until the client takes them: only so many of a connection may.
+    /// Returns whether the stream may end before its last bytes have left. A stream that has ended cannot be reset, and its
+    /// bytes stay in the protocol's buffers until the client takes them. The amount of such bytes is limited for each
+    /// connection.
     pub fn may_let_go(&self) -> bool {
         self.0.outbox.as_ref().is_none_or(|(outbox, _)| {
             outbox.handed.load(Relaxed) <= limits::UNTAKEN_LET_GO_BYTES_MAX
@@ -251,27 +254,27 @@ impl Charge {
         })
     }
 
-    /// Whether the answer is one of several at a time on its connection.
+    /// Returns whether the answer shares its connection with other answers.
     pub fn is_multiplexed(&self) -> bool {
         self.0.outbox.is_some()
     }
 
-    /// Has the answer cut.
+    /// Revokes the charge, which cuts the answer.
     pub fn revoke(&self) {
         self.0.bytes.revoke();
     }
 
-    /// Ready when the answer is to be cut, because others need what it holds. Only the task that polled last is woken.
+    /// Ready when the answer must be cut because others need its memory. Only the task that polled last is woken.
     pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
         self.0.bytes.poll_revoked(cx)
     }
 
-    /// Returns when [`Charge::poll_revoked`] is ready. Cancel safe; for one task at a time.
+    /// Waits until [`Charge::poll_revoked`] is ready. Cancel safe. Only one task may wait at a time.
     pub async fn revoked(&self) {
         pin!(std::future::poll_fn(|cx| self.poll_revoked(cx))).await;
     }
 
-    /// The charge without keeping it.
+    /// Returns a reference that does not keep the charge alive.
     pub fn downgrade(&self) -> WeakCharge {
         WeakCharge(Arc::downgrade(&self.0))
     }
@@ -284,7 +287,7 @@ impl Charge {
 }
 
 impl WeakCharge {
-    /// As [`Charge::poll_revoked`]; never ready once the charge has ended.
+    /// Like [`Charge::poll_revoked`]. Never ready once the charge has ended.
     pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.0.upgrade() {
             Some(charged) => Charge(charged).poll_revoked(cx),
@@ -301,7 +304,7 @@ impl Drop for Charged {
     }
 }
 
-/// Bytes on their way, with their part of the charge.
+/// Bytes that are on their way to the client, with their part of the charge.
 struct Handed {
     data: Bytes,
     charge: Charge,

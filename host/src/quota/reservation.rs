@@ -1,4 +1,4 @@
-//! One reservation: what it holds, what it waits for, and how its owner learns that it was revoked.
+//! A reservation: the amount it holds, what it waits for, and how its owner learns that it was revoked.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -12,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use super::room::Asking;
 use super::{Full, Peer, Quotas, Resource, lock};
 
-/// The reservation was revoked: another peer needed the room.
+/// The reservation was revoked because another peer needed the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the reservation was revoked")]
 pub struct Revoked;
@@ -20,31 +20,32 @@ pub struct Revoked;
 /// When a reservation may be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The host works for it: never.
+    /// The host works for it. It is never revoked.
     Working,
-    /// It waits for an instance or its session's turn: for another peer with a smaller usage, or for a connection of its own peer
-    /// that has fewer reservations than its own.
+    /// It waits for an instance or for its session's lock. It may be revoked for another peer with a smaller usage, or for
+    /// another connection of its own peer that has fewer reservations than its connection.
     Queued,
-    /// It waits for its client, which sends or takes nothing: for any peer, its own included.
+    /// It waits for its client, which sends or takes nothing. It may be revoked for any peer, including its own.
     WaitsForClient,
-    /// While the request that it is a part of is queued, see [`Reservation::part_of`]: the request loses its place with it.
+    /// It may be revoked while the request that it belongs to is queued, see [`Reservation::part_of`]. The request's
+    /// reservation is revoked as well.
     AsRequest,
 }
 
-/// An amount of one resource, given back when the last clone is dropped.
+/// An amount of one resource. It is returned when the last clone is dropped.
 #[derive(Clone)]
 pub struct Reservation(pub(super) Arc<Held>);
 
-/// What the clones of a reservation share.
+/// The state that the clones of a reservation share.
 pub(super) struct Held {
     peer: Peer,
     resource: Resource,
-    /// Its place in the peer's table.
+    /// The slot in the peer's table.
     slot: usize,
-    /// [`WORKING`], [`REVOKED`], [`AS_REQUEST`], or since when it waits: milliseconds, a sequence number, and a bit that is set
-    /// where it waits in a queue.
+    /// [`WORKING`], [`REVOKED`], [`AS_REQUEST`], or the start of its wait: milliseconds, a sequence number, and a bit that
+    /// is set if it waits in a queue.
     waiting: AtomicU64,
-    /// The request that it is a part of.
+    /// The reservation of the request that it belongs to.
     request: OnceLock<Weak<Held>>,
     amount: AtomicU64,
     waker: AtomicWaker,
@@ -54,23 +55,23 @@ const WORKING: u64 = 0;
 const AS_REQUEST: u64 = 2;
 const REVOKED: u64 = u64::MAX;
 
-/// The bits below the milliseconds.
+/// The number of bits below the milliseconds.
 const SEQUENCE_BITS: u32 = 24;
 
-/// Whether a reservation that has waited since then waits in a queue.
+/// Returns whether a reservation with this `waiting` value waits in a queue.
 pub(super) fn is_queued(waiting: u64) -> bool {
     waiting & 1 == 1
 }
 
 impl Quotas {
-    /// Milliseconds up to this moment, from 1 on.
+    /// Returns the milliseconds from the start of the quotas to `now`, plus 1, so that the result is never 0.
     pub(super) fn millis(&self, now: Instant) -> u64 {
         let since = now.saturating_duration_since(self.started);
         u64::try_from(since.as_millis()).unwrap_or_default() + 1
     }
 
-    /// What tells since when a reservation waits that begins to now. Later waits are larger, as far as they need to be: the
-    /// sequence number begins anew after millions.
+    /// Returns the `waiting` value of a reservation that begins to wait now. Later waits have larger values, within the
+    /// limits of the sequence number, which wraps around after millions.
     fn waiting_since_now(&self, is_queued: bool) -> u64 {
         let number = self.sequence.fetch_add(1, Relaxed) << 1 & ((1 << SEQUENCE_BITS) - 1);
         self.millis(Instant::now()) << SEQUENCE_BITS | number | u64::from(is_queued)
@@ -90,7 +91,7 @@ impl Held {
         })
     }
 
-    /// Since when it waits, if it does and holds anything.
+    /// Returns its `waiting` value, if it waits and holds any amount.
     pub(super) fn waiting(&self) -> Option<u64> {
         if self.amount.load(Relaxed) == 0 {
             return None;
@@ -105,7 +106,7 @@ impl Held {
         }
     }
 
-    /// Whether its client has left it untouched since before this time, in the milliseconds of [`Quotas::millis`].
+    /// Returns whether its client has left it untouched since before `before`, in the milliseconds of [`Quotas::millis`].
     pub(super) fn is_stalled(&self, before: u64) -> bool {
         let is_old = |waiting: u64| !is_queued(waiting) && waiting >> SEQUENCE_BITS <= before;
         self.waiting().is_some_and(is_old)
@@ -119,22 +120,22 @@ impl Held {
         self.waiting.load(SeqCst) == REVOKED
     }
 
-    /// The connection that it is held for.
+    /// Returns the number of the connection that it is held for.
     pub(super) fn connection(&self) -> u64 {
         self.peer.source.connection
     }
 
-    /// The request that it is held for; 0 for none.
+    /// Returns the number of the request that it is held for; 0 for none.
     pub(super) fn request(&self) -> u64 {
         self.peer.request
     }
 
-    /// Revokes it if it still waits as it was found; returns the amount that this has freed.
+    /// Revokes it if `waiting` is still its value, and returns the amount that this has freed.
     pub(super) fn revoke(&self, waiting: u64) -> Option<u64> {
         if self.waiting.load(Relaxed) != AS_REQUEST {
             return self.end(waiting);
         }
-        // The request ends before it leaves its queue, or keeps this.
+        // Either the request is revoked before it leaves its queue, or it keeps this reservation.
         self.leader()?.end(waiting)?;
         Some(self.end(AS_REQUEST).unwrap_or(0))
     }
@@ -151,7 +152,7 @@ impl Held {
         Some(freed)
     }
 
-    /// Each unit is given back once, whichever of several callers takes it.
+    /// Each unit is returned exactly once, even if several callers compete for it.
     fn give_all_back(&self) -> u64 {
         let amount = self.amount.swap(0, SeqCst);
         self.give_back(amount);
@@ -163,7 +164,7 @@ impl Held {
         quotas.give_back(self.resource, &self.peer.usage, amount);
     }
 
-    /// A search that found nothing before this may find something now.
+    /// Notes that a search that found nothing before may find something now.
     fn count_change(&self) {
         let total = self.peer.quotas.total(self.resource);
         total.changes.fetch_add(1, Release);
@@ -179,7 +180,7 @@ impl Drop for Held {
 }
 
 impl Reservation {
-    /// Says what it waits for, if anything. A reservation that waits may be revoked; the one that began to wait first is
+    /// Sets what it waits for, if anything. A waiting reservation may be revoked. The one that began to wait first is
     /// revoked first, and each call begins a new wait.
     ///
     /// # Errors
@@ -193,7 +194,7 @@ impl Reservation {
             Phase::WaitsForClient => peer.quotas.waiting_since_now(false),
             Phase::AsRequest => AS_REQUEST,
         };
-        // A search that has found it waiting revokes it before this, or finds it changed.
+        // A search that has found it waiting either revokes it before this change, or notices the change.
         let set = |current| (current != REVOKED).then_some(waiting);
         let set = self.0.waiting.fetch_update(SeqCst, Relaxed, set);
         if waiting != WORKING {
@@ -202,12 +203,12 @@ impl Reservation {
         set.map(|_before| ()).map_err(|_revoked| Revoked)
     }
 
-    /// Says which request it is a part of, once and for all.
+    /// Sets the request that it belongs to. Only the first call has an effect.
     pub fn part_of(&self, request: &Self) {
         let _ = self.0.request.set(Arc::downgrade(&request.0));
     }
 
-    /// Reserves more, for which this one is never revoked, nor another one of its request.
+    /// Reserves more. Neither this reservation nor another one of its request is revoked for that.
     ///
     /// # Errors
     /// [`Full`], also when it was revoked.
@@ -224,7 +225,7 @@ impl Reservation {
         self.grown(more)
     }
 
-    /// Reserves more if there is room, for which nothing else is revoked.
+    /// Reserves more if there is room. No other reservation is revoked for that.
     ///
     /// # Errors
     /// [`Full`], also when it was revoked.
@@ -239,7 +240,7 @@ impl Reservation {
     fn grown(&self, more: u64) -> Result<(), Full> {
         let held = &*self.0;
         held.amount.fetch_add(more, SeqCst);
-        // Either this sees that it was revoked, or the revocation takes what was just added.
+        // Either this check sees the revocation, or the revocation takes the amount that was just added.
         if self.is_revoked() {
             held.give_all_back();
             return Err(Full);
@@ -247,7 +248,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Gives a part back, at most all of it.
+    /// Returns a part of its amount, at most all of it.
     pub fn shrink(&self, less: u64) {
         let take = |amount: u64| Some(amount - less.min(amount));
         let before = self.0.amount.fetch_update(SeqCst, Relaxed, take);
@@ -255,7 +256,7 @@ impl Reservation {
         self.0.give_back(less.min(before));
     }
 
-    /// Has another one of the same peer and resource hold a part of what this holds, at most all of it; returns how much.
+    /// Moves at most `most` of its amount to another reservation of the same peer and resource. Returns the moved amount.
     pub fn move_to(&self, other: &Self, most: u64) -> u64 {
         let (from, to) = (&*self.0, &*other.0);
         if from.resource != to.resource || !Arc::ptr_eq(&from.peer.usage, &to.peer.usage) {
@@ -268,22 +269,22 @@ impl Reservation {
         moved
     }
 
-    /// How much it holds; 0 once it was revoked.
+    /// Returns the amount that it holds; 0 once it was revoked.
     pub fn amount(&self) -> u64 {
         self.0.amount.load(Relaxed)
     }
 
-    /// Whether it was revoked.
+    /// Returns whether it was revoked.
     pub fn is_revoked(&self) -> bool {
         self.0.is_revoked()
     }
 
-    /// Whether it waits, so that it may be revoked.
+    /// Returns whether it waits and may therefore be revoked.
     pub fn waits(&self) -> bool {
         self.0.waiting().is_some()
     }
 
-    /// Revokes it: its owner has to cut what it was held for. False where it was revoked before.
+    /// Revokes it. Its owner must cut the work that it was held for. Returns false if it was revoked before.
     pub fn revoke(&self) -> bool {
         let waiting = self.0.waiting.load(Relaxed);
         waiting != REVOKED && (self.0.end(waiting).is_some() || self.revoke())
@@ -299,15 +300,15 @@ impl Reservation {
         }
     }
 
-    /// Returns once it was revoked. Cancel safe; for one task at a time.
+    /// Waits until it is revoked. Cancel safe. Only one task may wait at a time.
     pub async fn revoked(&self) {
         poll_fn(|cx| self.poll_revoked(cx)).await;
     }
 
-    /// Waits in phase [`Phase::Queued`], and goes on in [`Phase::Working`]. Cancel safe: a dropped call leaves it queued.
+    /// Waits in phase [`Phase::Queued`], and continues in [`Phase::Working`]. Cancel safe: a dropped call leaves it queued.
     ///
     /// # Errors
-    /// [`Revoked`], before or while it waits.
+    /// [`Revoked`] if it was revoked before or during the wait.
     pub async fn queued<T>(&self, wait: impl Future<Output = T>) -> Result<T, Revoked> {
         self.set_phase(Phase::Queued)?;
         let waited = tokio::select! {
@@ -319,7 +320,7 @@ impl Reservation {
         Ok(waited)
     }
 
-    /// The peer that holds it.
+    /// Returns the peer that holds it.
     pub fn peer(&self) -> &Peer {
         &self.0.peer
     }

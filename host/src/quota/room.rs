@@ -1,5 +1,5 @@
-//! How room is made where a total is used up: which reservations give way, and in which order. Also what is remembered of a search
-//! that found none, so that a flood of refusals costs no search each.
+//! How room is made when a total is used up: which reservations are revoked, and in which order. A search that found none
+//! is remembered, so that a flood of refusals does not need a search for each.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use super::reservation::{Held, is_queued};
 use super::{Peer, PeerKey, Quotas, Resource, Source, Usage, lock};
 use crate::limits;
 
-/// Who asks for room.
+/// A request for room.
 #[derive(Clone, Copy)]
 pub(super) struct Asking<'a> {
     pub(super) peer: &'a Peer,
@@ -20,7 +20,7 @@ pub(super) struct Asking<'a> {
 }
 
 impl Asking<'_> {
-    /// What it would hold with so much more. Those that are exempt have no share of their own.
+    /// Returns the amount that the peer would hold if it received `amount`. Exempt peers have no share of their own.
     fn wanted(&self, resource: Resource, amount: u64) -> u64 {
         match self.peer.source.peer {
             Some(_) => self.peer.usage.amounts[resource as usize].load(Relaxed) + amount,
@@ -28,38 +28,38 @@ impl Asking<'_> {
         }
     }
 
-    /// Whether a reservation belongs to what asks: that would end what it makes room for.
+    /// Returns whether a reservation belongs to the request for room. Revoking it would end the very work that room is made for.
     fn is_part(&self, held: &Held) -> bool {
         let is_itself = self.itself.is_some_and(|itself| std::ptr::eq(itself, held));
         is_itself || (self.peer.request != 0 && held.request() == self.peer.request)
     }
 }
 
-/// A reservation that may be revoked, as it was found.
+/// A reservation that may be revoked, with its `waiting` value when it was found.
 struct Victim {
     waiting: u64,
     held: Arc<Held>,
 }
 
-/// That a search found nothing to revoke, and for whom another one would find nothing either.
+/// The memory of a search that found nothing to revoke, with the data to decide for which peers a new search would find nothing either.
 #[derive(Debug, Default)]
 pub(super) struct Barren {
     since: Option<Instant>,
     /// The total's count of changes before the search.
     changes: u64,
-    /// The most that a peer holds of which something waits: who wants more finds nothing with others.
+    /// The most that a peer with a waiting reservation holds. A peer that wants more finds nothing to revoke with other peers.
     others: Option<u64>,
-    /// What peers would find with themselves.
+    /// The reservations that peers would find with themselves.
     own: HashMap<PeerKey, Own>,
 }
 
-/// What one peer's own reservations wait for.
+/// The waiting reservations of one peer.
 #[derive(Debug, Default)]
 struct Own {
     has_waiting: bool,
-    /// The most reservations of one connection that has a queued one.
+    /// The largest number of reservations of a connection that has a queued one.
     queued_most: usize,
-    /// Reservations by connection.
+    /// The number of reservations by connection.
     counts: HashMap<u64, usize>,
 }
 
@@ -69,7 +69,7 @@ impl Barren {
         self.changes == changes && self.since.is_some_and(is_recent)
     }
 
-    /// Whether a search for this one would find nothing.
+    /// Returns whether a search for this source would find nothing.
     fn holds_for(&self, source: Source, wanted: u64) -> bool {
         let finds_own = |key: PeerKey| {
             self.own.get(&key).is_none_or(|own| {
@@ -82,7 +82,7 @@ impl Barren {
 }
 
 impl Quotas {
-    /// As [`Quotas::make_room`], without a search where one has found nothing just now.
+    /// Like [`Quotas::make_room`], but without a search if a recent one has found nothing.
     pub(super) fn find_room(
         &self,
         resource: Resource,
@@ -114,8 +114,8 @@ impl Quotas {
         false
     }
 
-    /// Revokes reservations: of bytes first those that have waited for long, whoever holds them; then those of the largest peers.
-    /// Of either the oldest go first. False where none may be revoked for this one.
+    /// Revokes reservations. For bytes, first come those that have waited for long, regardless of their peer; then those of
+    /// the largest peers. Within each group, the oldest are revoked first. Returns false if nothing was revoked.
     pub(super) fn make_room(
         &self,
         resource: Resource,
@@ -124,7 +124,7 @@ impl Quotas {
         now: Instant,
     ) -> bool {
         let mut peers = self.holders(resource);
-        // A flood of connections makes room for each: some more are revoked with each search, so that few searches are needed.
+        // A flood of connections needs room for each one. Each search revokes some more reservations, so that few searches are needed.
         let spare = self.total(resource).max / 256;
         if is_bytes(resource) {
             let mut stalled = Vec::new();
@@ -153,7 +153,7 @@ impl Quotas {
         false
     }
 
-    /// The peers that hold something, and how much.
+    /// Returns the peers that hold the resource, with their amounts.
     fn holders(&self, resource: Resource) -> Vec<(u64, Arc<Usage>)> {
         let peers = lock(&self.peers);
         let held = |usage: &Usage| usage.amounts[resource as usize].load(Relaxed);
@@ -164,7 +164,7 @@ impl Quotas {
             .collect()
     }
 
-    /// The most that a peer holds of which something may be revoked for others.
+    /// Returns the largest amount of a peer that has a reservation which may be revoked for others.
     fn most_with_waiting(&self, resource: Resource, now: Instant) -> Option<u64> {
         let before = self.stalled_before(now);
         let most = self
@@ -175,7 +175,7 @@ impl Quotas {
                 let is_stalled =
                     is_bytes(resource) && all.iter().any(|held| held.is_stalled(before));
                 let waits = || all.iter().any(|held| held.waiting().is_some());
-                // What has stalled is revoked for anybody.
+                // A stalled reservation may be revoked for any peer.
                 match is_stalled {
                     true => Some(u64::MAX),
                     false => waits().then_some(held),
@@ -184,19 +184,19 @@ impl Quotas {
         most.max()
     }
 
-    /// What began to wait for its client before this has stalled.
+    /// Returns the time before which a wait for a client must have begun to count as stalled.
     fn stalled_before(&self, now: Instant) -> u64 {
         let stall = u64::try_from(limits::UNTAKEN_STALL_MIN.as_millis()).unwrap_or(u64::MAX);
         self.millis(now).saturating_sub(stall)
     }
 }
 
-/// Whether a part of such a reservation is of use while another part moves.
+/// Returns whether the resource counts bytes. A part of such a reservation is useful while another part moves.
 fn is_bytes(resource: Resource) -> bool {
     matches!(resource, Resource::RequestBytes | Resource::ResponseBytes)
 }
 
-/// Revokes the oldest until there is room, and somewhat more. False if nothing was freed.
+/// Revokes the oldest reservations until there is room and some spare. Returns false if nothing was freed.
 fn revoke(mut victims: Vec<Victim>, asking: Asking<'_>, amount: u64, spare: u64) -> bool {
     victims.retain(|victim| !asking.is_part(&victim.held));
     victims.sort_by_key(|victim| victim.waiting);
@@ -216,7 +216,8 @@ fn revoke(mut victims: Vec<Victim>, asking: Asking<'_>, amount: u64, spare: u64)
 }
 
 impl Usage {
-    /// Its reservations. One that ends meanwhile is dropped behind the lock: it takes itself out of the table.
+    /// Returns the peer's reservations. If one of them ends meanwhile, it is dropped after the lock is released, because it
+    /// locks the table to remove itself.
     fn all(&self, resource: Resource) -> Vec<Arc<Held>> {
         lock(&self.entries[resource as usize])
             .iter()
@@ -236,8 +237,8 @@ impl Usage {
         );
     }
 
-    /// Finds the reservations that may be revoked. Those that are queued are not revoked for the peer's own requests, except
-    /// for one of a connection, `own`, that has fewer than theirs.
+    /// Finds the reservations that may be revoked. Queued ones are not revoked for requests of the same peer, except for a
+    /// request on a connection (`own`) that has fewer reservations than theirs.
     fn revocable(&self, resource: Resource, own: Option<Source>, found: &mut Vec<Victim>) {
         let all = self.all(resource);
         let counts = own.map(|_| counts(&all)).unwrap_or_default();
@@ -271,7 +272,7 @@ impl Usage {
     }
 }
 
-/// How many each connection has.
+/// Counts the reservations of each connection.
 fn counts(all: &[Arc<Held>]) -> HashMap<u64, usize> {
     let mut counts = HashMap::new();
     for held in all.iter().filter(|held| !held.is_revoked()) {

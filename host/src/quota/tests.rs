@@ -202,7 +202,7 @@ async fn an_owner_is_told_that_it_was_revoked() {
     told.await.unwrap();
 }
 
-/// Random takes, waits and returns: the sum never passes the total, and ends at nothing.
+/// Random reservations, waits and returns: the sum never exceeds the total, and is 0 at the end.
 #[test]
 fn totals_hold_whatever_comes() {
     for seed in 0..50 {

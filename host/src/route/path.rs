@@ -1,35 +1,38 @@
-//! One spelling for each path, so that no route is reached, or missed, by spelling a path another way.
+//! Path normalization. Each path has exactly one normalized spelling, so that a client cannot reach or avoid a route by spelling
+//! a path differently.
 //!
-//! Knows RFC 3986; knows nothing of routes or requests. Guests are given the spelling that was routed.
+//! This module knows RFC 3986. It does not know routes or requests. Guests receive the spelling that was routed.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Why a path cannot be routed.
+/// The reason why a path cannot be routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
-    /// It does not start with a slash.
+    /// The path does not start with a slash.
     #[error("the path does not start with a slash")]
     NotAbsolute,
-    /// It holds a control character, plain or percent-encoded. Nobody means one, and below us they cut strings and forge log lines.
+    /// The path contains a control character, plain or percent-encoded. No client needs them, and in other software they truncate
+    /// strings and forge log lines.
     #[error("the path holds a control character")]
     ControlCharacter,
-    /// It holds a plain backslash: some software reads that as a slash. An encoded one (`%5C`) is data and passes.
+    /// The path contains a plain backslash, which some software reads as a slash. An encoded one (`%5C`) is data and is accepted.
     #[error("the path holds a backslash")]
     Backslash,
-    /// A percent sign that is not followed by two hexadecimal digits.
+    /// The path contains a percent sign that is not followed by two hexadecimal digits.
     #[error("the path holds a percent sign without two hexadecimal digits")]
     PercentEncoding,
 }
 
-/// The normal form of `path` (RFC 3986, section 6.2.2): percent-encoded letters, digits and `-._~` are decoded, other encodings get
-/// capital digits, characters that must be encoded are, and dot segments are removed, never above the root.
+/// Returns the normal form of `path` (RFC 3986, section 6.2.2). Percent-encoded letters, digits and `-._~` are decoded. Other
+/// encodings get uppercase digits. Characters that must be encoded are encoded. Dot segments are removed and never lead above the
+/// root.
 ///
-/// An encoded slash stays encoded, and empty segments stay: both mean something to some applications. Braces and asterisks stay
-/// as they are, because route patterns pass through here as well.
+/// An encoded slash stays encoded, and empty segments stay, because both have a meaning in some applications. Braces and
+/// asterisks stay unchanged, because this function also normalizes route patterns.
 ///
 /// # Errors
-/// [`BadPath`], if no reading of the path would be safe.
+/// [`BadPath`], if there is no safe interpretation of the path.
 pub fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
     if !path.starts_with('/') {
         return Err(BadPath::NotAbsolute);
@@ -78,7 +81,7 @@ fn decode_hex_pair(bytes: &mut std::str::Bytes<'_>) -> Result<u8, BadPath> {
     Ok(u8::try_from(high * 16 + low).expect("two hexadecimal digits fit a byte"))
 }
 
-/// RFC 3986, section 5.2.4, for a path that starts with a slash.
+/// Removes dot segments as in RFC 3986, section 5.2.4. The path must start with a slash.
 fn without_dot_segments(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path[1..].split('/').peekable();
@@ -104,7 +107,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// What may stand in a segment without being encoded: RFC 3986's `pchar`, and the braces of route patterns.
+/// Whether a byte may be in a segment without being encoded: RFC 3986's `pchar`, and the braces of route patterns.
 fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(

@@ -1,4 +1,4 @@
-//! What the route table answers, and what it refuses to be built from.
+//! Tests of the lookups in a route table, and of the routes that it refuses.
 
 use super::*;
 

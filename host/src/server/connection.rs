@@ -1,6 +1,7 @@
-//! One connection: tells HTTP/1.1 from HTTP/2, serves requests until either side has had enough, and ends gracefully when asked.
+//! One connection: detects HTTP/1.1 or HTTP/2, serves requests until either side ends the connection, and shuts down gracefully
+//! on request.
 //!
-//! Every limit of hyper's is set here by name; its defaults are not relied on.
+//! This module sets each of hyper's limits explicitly and does not rely on hyper's defaults.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
@@ -30,16 +31,16 @@ use super::{Link, Options, Service};
 use crate::limits;
 use crate::quota::Reservation;
 
-/// The ways a connection is told to end.
+/// The signals that end a connection.
 #[derive(Clone, Debug)]
 pub(super) struct Ends {
-    /// Finish the requests under way and take no more.
+    /// Finish the running requests and accept no more.
     pub(super) shutdown: CancellationToken,
-    /// End now.
+    /// End immediately.
     pub(super) cut: CancellationToken,
 }
 
-/// Both protocols, with their limits.
+/// Both HTTP versions with their limits.
 #[derive(Debug)]
 pub(super) struct Protocols {
     builder: auto::Builder<Streams>,
@@ -54,15 +55,16 @@ impl Protocols {
         let mut http1 = builder.http1();
         http1
             .timer(TokioTimer::new())
-            // `Watch` bounds the head and the silence before it, each with its own limit; hyper has one timer for both.
+            // `Watch` limits the head and the idle time before it separately. hyper has a single timer for both.
             .header_read_timeout(None)
-            // See `date`. hyper's own answers to heads that it cannot read have none, rather than one that may be wrong by days.
+            // `date` sets the header instead. hyper's own responses to malformed heads therefore have no `Date`, which is better
+            // than one that may be wrong by days.
             .auto_date_header(false)
             .keep_alive(true)
             .half_close(false)
             .max_buf_size(options.head_bytes_max.max(limits::REQUEST_HEAD_BYTES_MIN));
         if options.headers_max != limits::REQUEST_HEADERS_MAX {
-            // hyper's own default is the same number, and faster when left alone.
+            // hyper's default is the same number, and hyper is faster if this option is not set.
             http1.max_headers(options.headers_max);
         }
         builder
@@ -87,13 +89,13 @@ impl Protocols {
         }
     }
 
-    /// What reads a connection's bytes.
+    /// Returns the hyper builder that serves connections.
     #[cfg(any(test, feature = "fuzzing"))]
     pub(super) fn builder(&self) -> &auto::Builder<Streams> {
         &self.builder
     }
 
-    /// Serves one connection to its end.
+    /// Serves one connection until it ends.
     pub(super) async fn serve<S: Service>(
         &self,
         stream: TcpStream,
@@ -117,14 +119,14 @@ impl Protocols {
             let clock = clock.clone();
             async move {
                 let mut answer: Response<S::Body> = answer.await;
-                // hyper takes a further request before this answer has left where the end of this one's body comes behind it: such
-                // answers would pile up for a client that reads none.
+                // If the end of this request's body arrives after the response, hyper reads the next request before this response
+                // has left. Without this check, responses would pile up for a client that does not read them.
                 let is_last = in_flight.is_last() || in_flight.is_behind_others();
                 if is_last && version < Version::HTTP_2 {
                     let close = HeaderValue::from_static("close");
                     answer.headers_mut().insert(CONNECTION, close);
                 }
-                // A guest that passes on another server's answer keeps that one's.
+                // A guest that forwards another server's response keeps that response's `Date`.
                 let dated = answer.headers_mut().entry(DATE);
                 dated.or_insert_with(|| date(clock.now_ms()));
                 in_flight.count_head(answer.headers());
@@ -161,7 +163,7 @@ impl Protocols {
                 }) => {
                     match ended {
                         Some(Ok(())) => {}
-                        // A client's fault, or a body that was cut on purpose: the request's own events tell more.
+                        // The client failed, or a body was cut on purpose. The events of the request contain more.
                         Some(Err(error)) => {
                             tracing::debug!(peer = %link.peer, %error, "connection ended early");
                         }
@@ -191,10 +193,11 @@ impl Protocols {
     }
 }
 
-/// Returns when a connection is to be closed because the host stops.
+/// Returns when the connection is to be closed because the host stops.
 ///
-/// HTTP/2 is told so at once: its GOAWAY says which requests will still be answered. An idle HTTP/1.1 connection that is
-/// closed may meet a request on its way and lose it; so it is kept a little longer, and closed with the next answer.
+/// An HTTP/2 client is notified immediately: the GOAWAY frame says which requests will still be answered. If an idle HTTP/1.1
+/// connection were closed immediately, a request that is already on its way could be lost. It therefore stays open for another
+/// [`limits::FAREWELL`], and a response during that time closes it.
 async fn farewell(shutdown: &CancellationToken, pulse: &Pulse) {
     shutdown.cancelled().await;
     pulse.say_farewell();

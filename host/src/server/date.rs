@@ -1,20 +1,21 @@
-//! The `Date` of an answer, as the host's clock has it. hyper's own goes on only when the clock passes the next second, so after a
-//! jump ahead and back it would name the later time until the clock has caught up; browsers reckon the end of a cookie from it.
+//! The `Date` of a response, from the host's clock. hyper's own `Date` only changes when the clock passes the next second. After
+//! a clock jump ahead and back it would stay at the later time until the clock has caught up, and browsers calculate the expiry
+//! of a cookie from it.
 
 use std::cell::RefCell;
 use std::time::{Duration, UNIX_EPOCH};
 
 use http::HeaderValue;
 
-/// 9999-12-31T23:59:59Z: HTTP has no later date.
+/// 9999-12-31T23:59:59Z, the last date that HTTP can represent.
 const LAST_DATE_S: u64 = 253_402_300_799;
 
 thread_local! {
-    /// The last second that was asked for, and its text: most answers leave within the same one.
+    /// The second of the last call and its text. Most responses are sent within the same second.
     static CACHED: RefCell<Option<(u64, HeaderValue)>> = const { RefCell::new(None) };
 }
 
-/// What `Date` says at `now_ms` (milliseconds since the epoch).
+/// Returns the value of `Date` at `now_ms` (milliseconds since the epoch).
 pub(super) fn date(now_ms: i64) -> HeaderValue {
     let second = u64::try_from(now_ms.div_euclid(1000)).unwrap_or(0);
     let second = second.min(LAST_DATE_S);

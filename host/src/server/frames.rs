@@ -1,7 +1,7 @@
-//! Reads along with what an HTTP/2 client sends, as far as its frames' heads: whether it is in the middle of a request's head, which
-//! the protocol's own parts do not tell. Holds no bytes.
+//! A parser for the frame headers of an HTTP/2 client. It detects whether the client is in the middle of a request's head, which
+//! hyper does not expose. It buffers no bytes except an incomplete frame header.
 
-/// RFC 9113, section 3.4.
+/// The client connection preface (RFC 9113, section 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FRAME_HEAD: usize = 9;
 const DATA: u8 = 0;
@@ -9,14 +9,14 @@ const HEADERS: u8 = 1;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// Where a connection's bytes stand.
+/// The position in a connection's bytes.
 #[derive(Debug)]
 pub(super) enum Frames {
-    /// So many bytes of the preface have come, and no other.
+    /// Only the first bytes of the preface have arrived, this many.
     Preface(usize),
-    /// HTTP/1: there are no frames.
+    /// HTTP/1, which has no frames.
     None,
-    /// Between two frames or in one.
+    /// Between two frames, or within one.
     Frame(Frame),
 }
 
@@ -24,9 +24,9 @@ pub(super) enum Frames {
 pub(super) struct Frame {
     head: [u8; FRAME_HEAD],
     head_bytes: usize,
-    /// What is still to come of its payload.
+    /// The bytes of the frame's payload that have not arrived.
     payload: usize,
-    /// The fields of a request's head go on in the next frame.
+    /// The field block of a request's head continues in the next frame.
     is_continued: bool,
     heads_ended: u64,
 }
@@ -43,7 +43,8 @@ impl Frames {
         matches!(self, Self::Frame(_))
     }
 
-    /// Whether more has to come before the client may rest: it is in a frame other than DATA, or between the frames of one head.
+    /// Whether the client must send more before it may pause: it is within a frame other than DATA, or between the frames of one
+    /// head.
     pub(super) fn is_amid_head(&self) -> bool {
         match self {
             Self::Preface(bytes) => *bytes > 0,
@@ -52,7 +53,7 @@ impl Frames {
         }
     }
 
-    /// How many heads, and frames of other kinds than DATA, have ended.
+    /// Returns the number of heads, and of frames of other kinds except DATA, that have ended.
     pub(super) fn heads_ended(&self) -> u64 {
         match self {
             Self::Preface(_) | Self::None => 0,
@@ -60,7 +61,7 @@ impl Frames {
         }
     }
 
-    /// Goes on by what the client has sent.
+    /// Processes bytes that the client has sent.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         if let Self::Preface(seen) = self {
             let rest = &PREFACE[*seen..];
@@ -116,7 +117,7 @@ impl Frame {
         }
     }
 
-    /// Its head is whole.
+    /// Starts the payload after the frame header is complete.
     fn begin(&mut self) {
         let [a, b, c, kind, flags, ..] = self.head;
         self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
@@ -146,7 +147,7 @@ mod tests {
         bytes
     }
 
-    /// What is true after each byte, with consecutive repetitions left out.
+    /// Returns the values of `is_amid_head` after each byte, without consecutive repetitions.
     fn amid(bytes: &[u8]) -> Vec<bool> {
         let mut frames = Frames::default();
         frames.read(PREFACE);

@@ -1,6 +1,7 @@
-//! What must hold for every byte that a client may send: hyper reads it with this server's limits, and each head is judged.
+//! The properties that must hold for any bytes that a client may send: hyper reads them with this server's limits, and each head
+//! is checked.
 //!
-//! An input is all that one client sends on one connection, by HTTP/1.1 or by HTTP/2.
+//! An input contains all bytes that one client sends on one HTTP/1.1 or HTTP/2 connection.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -25,14 +26,15 @@ use super::Options;
 use super::connection::Protocols;
 use crate::handler;
 
-/// Most of a body that is read, in bytes.
+/// The largest part of a body that is read, in bytes.
 const BODY_BYTES_MAX: usize = 64 << 10;
-/// How a connection by HTTP/2 begins.
+/// The first bytes of an HTTP/2 connection.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0";
 
-/// The target `head`.
+/// The fuzz target `head`.
 pub fn connection(input: &[u8]) {
-    // Both a stranger and a trusted proxy, and it may not matter in which pieces the bytes come.
+    // The peer is an untrusted client for some inputs and a trusted proxy for the others. The division of the bytes into pieces
+    // must not matter.
     let stranger = Ipv4Addr::new(203, 0, 113, 9);
     let peer = if input.len().is_multiple_of(2) {
         stranger
@@ -46,10 +48,10 @@ pub fn connection(input: &[u8]) {
     let pieces = serve(input, peer, 1 + input.len() % 7);
     assert_eq!(whole.seen, pieces.seen, "requests depend on the pieces");
     let (answers, others) = (whole.answers(), pieces.answers());
-    // A client that leaves within a body may miss the answer.
+    // A client that disconnects within a body may miss the response.
     if whole.seen.iter().all(|seen| !seen.is_cut) {
         let requests = whole.seen.len();
-        // Bytes that are no request may be answered, but a client that leaves early may miss that answer.
+        // Bytes that are not a request may be answered, but a client that disconnects early may miss that response.
         for answers in [answers, others] {
             assert!(answers == requests || answers == requests + 1);
         }
@@ -60,20 +62,20 @@ pub fn connection(input: &[u8]) {
 #[derive(Debug, PartialEq)]
 struct Seen {
     head: String,
-    /// How long its body is; `None` where it was not read to its end.
+    /// The length of the body, or `None` if it was not read to its end.
     body: Option<usize>,
-    /// Whether its body broke off.
+    /// Whether the body was cut.
     is_cut: bool,
 }
 
-/// What one connection came to.
+/// The results of one connection.
 struct Served {
     seen: Vec<Seen>,
     output: Vec<u8>,
 }
 
 impl Served {
-    /// The answers that left, which have no bodies here.
+    /// Returns the number of responses that were sent. They have no bodies here.
     fn answers(&self) -> usize {
         let mut rest = self.output.as_slice();
         let mut count = 0;
@@ -125,14 +127,14 @@ fn serve(input: &[u8], peer: Ipv4Addr, piece: usize) -> Served {
         .expect("a runtime without input and output");
     runtime.block_on(async {
         let protocols = Protocols::new(&Options::default());
-        // An error is the client's: what it may not do is seen above.
+        // An error means that the client failed. The service records any property that does not hold.
         let _ = protocols
             .builder()
             .serve_connection(TokioIo::new(wire), service)
             .await;
     });
     drop(runtime);
-    // hyper answers a stream of HTTP/2 in a task of its own, where a panic ends nothing but that task.
+    // hyper answers an HTTP/2 stream in a task of its own, so a panic there only ends that task.
     if let Some(panic) = panicked.lock().expect("no panic while it is held").take() {
         resume_unwind(panic);
     }
@@ -148,7 +150,7 @@ async fn answer(
 ) -> Response<Empty<Bytes>> {
     let (head, body) = request.into_parts();
     let version = head.version;
-    // Where the connection ends within the body, nobody comes back to say so.
+    // If the connection ends within the body, this future is dropped, so the entry starts as cut.
     let seen = Seen {
         head: format!("{} {} {:?}", head.method, head.uri, head.headers),
         body: None,
@@ -188,11 +190,11 @@ async fn answer(
     response
 }
 
-/// A client that sends its bytes piece by piece, and takes all that it is sent.
+/// A client that sends its bytes in pieces and accepts all bytes that it receives.
 struct Wire {
     input: Bytes,
     piece: usize,
-    /// How often the end was held back, so that all tasks go on with what was sent before.
+    /// How often the end of the input was delayed, so that all tasks can process the bytes sent before.
     yields: u8,
     output: Arc<Mutex<Vec<u8>>>,
 }

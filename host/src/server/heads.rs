@@ -1,5 +1,5 @@
-//! Heads and trailers that wait for a blocked socket. No body carries their charge, and the protocols keep them without a bound; so
-//! a connection is charged for them, and ends when others need what they hold.
+//! Heads and trailers that wait for a blocked socket. They are not part of a body's charge, and hyper buffers them without a
+//! limit. The connection is therefore charged for them, and is cut when other clients need that memory.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
@@ -7,12 +7,12 @@ use std::task::{Context, Poll};
 use super::pulse::Pulse;
 use crate::quota::{Full, Peer, Phase, Reservation, Resource};
 
-/// What one connection is charged for its heads.
+/// The charge of one connection for its heads.
 #[derive(Debug)]
 pub(super) struct Heads {
     client: Peer,
     room: Option<Reservation>,
-    /// What the socket had taken when the charge last began to wait.
+    /// The bytes that the socket had taken when the charge last began to wait.
     written: u64,
 }
 
@@ -25,8 +25,8 @@ impl Heads {
         }
     }
 
-    /// Call it after each poll of the connection; `before` is what [`Pulse::heads`] was before the poll, which has written that
-    /// much if the socket is not blocked. Ready when the connection is to be cut.
+    /// Updates the charge. Must be called after each poll of the connection. `before` is the value of [`Pulse::heads`] before
+    /// that poll: if the socket is not blocked, the poll has written that many bytes. Ready when the connection must be cut.
     pub(super) fn poll(&mut self, before: u64, pulse: &Pulse, cx: &mut Context<'_>) -> Poll<()> {
         if !pulse.is_blocked.load(Relaxed) {
             pulse.heads.fetch_sub(before, Relaxed);
@@ -34,7 +34,7 @@ impl Heads {
             return Poll::Pending;
         }
         let waiting = pulse.heads.load(Relaxed);
-        // The connection of a trusted proxy is not cut for one of its clients.
+        // A trusted proxy's connection is not cut because of one of its clients.
         if waiting == 0 || self.client.is_exempt() {
             return Poll::Pending;
         }
@@ -60,7 +60,8 @@ impl Heads {
                 room
             }
         };
-        // Less than all of it would let a client keep it with a byte now and then.
+        // The wait only restarts when the socket has taken as many bytes as were waiting. Otherwise a client could keep the
+        // charge by taking a byte now and then.
         if written - self.written >= waiting {
             self.written = written;
             room.set_phase(Phase::WaitsForClient).map_err(|_| Full)?;
@@ -106,7 +107,7 @@ mod tests {
             request.count_head(&HeaderMap::new());
         }
 
-        /// Whether the connection is to be cut.
+        /// Returns whether the connection must be cut.
         fn polled(&mut self, before: u64, is_blocked: bool) -> bool {
             self.pulse.is_blocked.store(is_blocked, Relaxed);
             let mut cx = Context::from_waker(std::task::Waker::noop());
@@ -129,7 +130,7 @@ mod tests {
         bench.answer();
         assert!(!bench.polled(UNTAKEN_HEAD_BYTES, true));
         assert_eq!(bench.used(), 2 * UNTAKEN_HEAD_BYTES);
-        // One more is given while the others leave.
+        // A third head is added while the first two are written.
         bench.answer();
         assert!(!bench.polled(2 * UNTAKEN_HEAD_BYTES, false));
         assert_eq!(

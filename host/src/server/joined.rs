@@ -1,5 +1,5 @@
-//! A request's body whose pieces are joined, and which fails when they are too many and too small: each piece costs its way through
-//! the host and into the guest, however few bytes it has. Says also when it waits for its client.
+//! A request's body that joins small pieces, and fails if too many of them are tiny: each piece has a cost in the host and the
+//! guest, however few bytes it has. It also reports when it waits for its client.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -26,21 +26,21 @@ pub(super) struct TooManyPieces;
 type Failure = Box<dyn Error + Send + Sync>;
 type Piece = Result<Frame<Bytes>, Failure>;
 
-/// A request's body in few pieces.
+/// A request's body whose small pieces are joined.
 #[derive(Debug)]
 pub struct Joined<B> {
     body: B,
-    /// `None` where there is no body.
+    /// `None` if there is no body.
     turn: Option<Turn>,
     pieces: Allowance,
-    /// What has come and was not passed on: one piece as it came, or several joined.
+    /// The bytes that have arrived and have not been returned: one piece as it arrived, or several joined pieces.
     first: Bytes,
     joined: BytesMut,
-    /// What comes behind that: trailers or an error.
+    /// The frame or error that follows them: trailers or an error.
     last: Option<Piece>,
-    /// Nothing comes behind an error.
+    /// No frame follows an error.
     has_failed: bool,
-    /// Rings when small pieces have waited long enough for more.
+    /// Fires when small pieces have waited long enough for more.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
@@ -62,7 +62,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Joined<B> {
         self.first.len() + self.joined.len()
     }
 
-    /// The body's next piece, as it comes.
+    /// Polls the body for its next piece, unjoined.
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
         let piece = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let piece = piece.map(|piece| {
@@ -95,7 +95,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Joined<B> {
         })
     }
 
-    /// Whether the client's next piece has been waited for long enough while others are held.
+    /// Ready when the pieces that are held need not wait any longer for the client's next piece.
     fn poll_company(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.pieces.is_flooded() {
             return Poll::Ready(());
@@ -163,10 +163,10 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Body for Joined<B> {
     }
 }
 
-/// How many tiny pieces may still come. Bytes and time bring more.
+/// The tiny pieces that may still arrive. Bytes and time restore the allowance.
 #[derive(Debug)]
 struct Allowance {
-    /// In bytes that the pieces may fall short of [`BODY_PIECE_BYTES_MIN`] each.
+    /// The sum of the bytes by which further pieces may be smaller than [`BODY_PIECE_BYTES_MIN`].
     left: u64,
     at: Instant,
 }
@@ -204,7 +204,7 @@ impl Allowance {
         Ok(())
     }
 
-    /// Whether so many have come that they are worth waiting for.
+    /// Whether enough tiny pieces have arrived to make waiting for more worthwhile.
     fn is_flooded(&self) -> bool {
         self.left < Self::MOST - BODY_PIECES_FREE / 64 * BODY_PIECE_BYTES_MIN
     }

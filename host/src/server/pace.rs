@@ -1,6 +1,7 @@
-//! How fast a client has to send a request's body and to take an answer's, on HTTP/1.1 and HTTP/2 alike: a byte now and then
-//! keeps a connection alive for ever, and with it a guest and its memory. Cuts answers, too, whose memory others need. Knows
-//! bodies; what is in them it does not.
+//! The minimum speed at which a client has to send a request's body and take a response's body, on both HTTP/1.1 and HTTP/2.
+//! Without it, a byte now and then would keep a connection alive forever, along with a guest and its memory.
+//!
+//! This module also cuts responses whose memory other clients need. It does not interpret bodies.
 
 pub(super) mod arriving;
 
@@ -19,15 +20,15 @@ use super::pulse::{InFlight, Side, Turn, Turns};
 use crate::limits::TRANSFER_BYTES_PER_S_MIN;
 use crate::quota::{Charge, Untaken, WeakCharge};
 
-/// The client was waited for beyond its patience.
+/// The client exceeded its time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the client is too slow")]
 pub(super) struct TooSlow;
 
-/// The time that one body may still wait for its client: waiting uses it up, what was moved gives it back.
+/// The time that one body may still wait for its client. Waiting uses it up, and transferred bytes restore it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// The most that it can be.
+    /// The upper limit of `left`.
     grace: Duration,
     left: Duration,
     since: Option<Instant>,
@@ -42,15 +43,15 @@ impl Pace {
         }
     }
 
-    /// It is the client's turn.
+    /// Starts to wait for the client.
     fn wait(&mut self, now: Instant) {
         self.since.get_or_insert(now);
     }
 
-    /// It was the client's turn, if it was, and no more.
+    /// Ends the wait for the client, if there was one.
     ///
     /// # Errors
-    /// [`TooSlow`] when its turns were too long.
+    /// [`TooSlow`] if the client has used up its time.
     fn go_on(&mut self, now: Instant) -> Result<(), TooSlow> {
         let Some(since) = self.since.take() else {
             return Ok(());
@@ -66,27 +67,28 @@ impl Pace {
         self.left = self.left.saturating_add(bought).min(self.grace);
     }
 
-    /// When this turn is too long, if it is the client's.
+    /// Returns the time at which the current wait becomes too long, if there is one.
     fn ends_at(&self) -> Option<Instant> {
         self.since.map(|since| since + self.left)
     }
 }
 
 thread_local! {
-    /// Told by the body that the task running on this thread sends, read by that task: when its client is too slow.
+    /// The time at which the client of the task running on this thread is too slow. The body that the task sends sets it, and the
+    /// task reads it.
     static TOO_SLOW_AT: Cell<Option<Instant>> = const { Cell::new(None) };
-    /// Told by a body as it begins to be sent, read by the task that sends it.
+    /// The response that the task running on this thread has begun to send. The body sets it, and the task takes it.
     static BEGUN: Cell<Option<Begun>> = const { Cell::new(None) };
 }
 
-/// An answer that begins to be sent.
+/// A response that has begun to be sent.
 #[derive(Debug)]
 struct Begun {
     turns: Turns,
     charge: Option<WeakCharge>,
 }
 
-/// The answer that a task sends, as far as the task may have to cut it.
+/// The parts of a response that the sending task needs to cut it.
 #[derive(Debug, Default)]
 pub(super) struct Sending {
     turn: Option<Turn>,
@@ -94,7 +96,8 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Call it after each poll of what sends, with whether it has to wait for its client. Ready when the answer is to be cut.
+    /// Updates the state after a poll of the sending future. `is_clients_turn` says whether the future waits for its client.
+    /// Ready when the response must be cut.
     pub(super) fn poll_cut(&mut self, is_clients_turn: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(begun) = BEGUN.take() {
             self.turn = Some(Turn::new(begun.turns, Side::Leaving));
@@ -110,7 +113,7 @@ impl Sending {
     }
 }
 
-/// An answer's body, which fails when its client takes it too slowly, and keeps its request in flight until it is dropped.
+/// A response's body. It fails when the client takes it too slowly, and its request stays in flight until the body is dropped.
 #[derive(Debug)]
 pub(super) struct Leaving<B> {
     body: Pin<Box<B>>,
@@ -119,9 +122,9 @@ pub(super) struct Leaving<B> {
 }
 
 impl<B: Body + Untaken> Leaving<B> {
-    /// A body to be sent by the task that calls this.
+    /// Wraps a body. The caller must be the task that sends it.
     pub(super) fn new(body: B, mut pace: Pace, in_flight: InFlight) -> Self {
-        // Where the client has no room for the first byte, the body is never asked for it.
+        // The wait starts here, because the body is never polled if the client has no room for the first byte.
         if !body.is_end_stream() {
             pace.wait(Instant::now());
             TOO_SLOW_AT.set(pace.ends_at());
@@ -151,7 +154,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken>
         let waits_to_leave = self.body.waits_to_leave();
         let frame = self.body.as_mut().poll_frame(cx);
         if waits_to_leave && frame.is_pending() {
-            // It is still the client's turn.
+            // The body still waits for the client.
             return Poll::Pending;
         }
         if self.pace.since.is_some() {
@@ -164,7 +167,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken>
         {
             self.in_flight.count_head(trailers);
         }
-        // Most answers are one piece, and are never asked for another.
+        // Most responses are a single piece, after which the body is not polled again.
         if let Some(Ok(frame)) = &frame
             && !self.body.is_end_stream()
         {
@@ -184,8 +187,8 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken>
     }
 }
 
-/// Runs the streams of HTTP/2 connections, and drops the one whose client takes nothing: the others of its connection may
-/// be other people's, behind a proxy.
+/// Runs the streams of HTTP/2 connections, and drops a stream whose client takes no bytes. The other streams of the connection
+/// may belong to other clients behind a proxy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Streams;
 
@@ -208,7 +211,7 @@ struct Stream<F> {
     inner: Pin<Box<F>>,
     sending: Sending,
     too_slow_at: Option<Instant>,
-    /// Set when the answer is known to have several pieces; moved on only when it rings.
+    /// Created when the stream first waits for its client, and only moved when it fires.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 

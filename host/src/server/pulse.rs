@@ -1,4 +1,4 @@
-//! What happens on a connection: counts what passes through it, and says which of its requests the host works for.
+//! The activity of a connection: counts its reads, writes and requests, and tracks which requests the host is working on.
 
 use std::io;
 use std::pin::Pin;
@@ -15,31 +15,33 @@ use super::frames::Frames;
 use crate::limits::UNTAKEN_HEAD_BYTES;
 use crate::quota::{Phase, Reservation, fields_bytes};
 
-/// What has happened on one connection.
+/// The counters and flags of one connection.
 #[derive(Debug)]
 pub(super) struct Pulse {
-    /// Its place among all connections, which it may lose while the host works for no request of it.
+    /// The connection's reservation in the quota of connections. It may be revoked while the host does not work on any request of
+    /// the connection.
     place: Reservation,
-    /// How many of its requests the host works for. Below 0 for a moment while a request ends in its client's turn.
+    /// The number of requests that the host is working on. It is below 0 for a moment when a request ends while it waits for its
+    /// client.
     working: Mutex<isize>,
     pub(super) reads: AtomicU64,
-    /// Bytes that the socket has taken.
+    /// The bytes that the socket has taken.
     pub(super) written: AtomicU64,
     pub(super) requests: AtomicU64,
     pub(super) in_flight: AtomicUsize,
-    /// What `reads` was when the latest answer ended.
+    /// The value of `reads` when the latest response ended.
     pub(super) reads_when_answered: AtomicU64,
-    /// The socket took no more bytes when they were last offered.
+    /// The socket did not accept bytes at the last write.
     pub(super) is_blocked: AtomicBool,
-    /// What heads and trailers may lie in the protocol's buffers, in bytes of memory.
+    /// The memory of the heads and trailers that may be in hyper's buffers, in bytes.
     pub(super) heads: AtomicU64,
-    /// HTTP/2: a byte that arrives between requests need not belong to a head.
+    /// The client speaks HTTP/2, where a byte that arrives between requests need not belong to a head.
     pub(super) is_multiplexed: AtomicBool,
-    /// HTTP/2: the client is in the middle of a head, or of a frame that has no body's bytes.
+    /// HTTP/2: the client is in the middle of a head, or of a frame other than DATA.
     pub(super) is_amid_head: AtomicBool,
-    /// HTTP/2: how many of these have ended.
+    /// HTTP/2: the number of these that have ended.
     pub(super) heads_ended: AtomicU64,
-    /// The next answer is to be the last.
+    /// The next response must be the last one.
     is_farewell: AtomicBool,
 }
 
@@ -62,7 +64,7 @@ impl Pulse {
         }
     }
 
-    /// Counts a request until the guard is dropped, with its answer's body.
+    /// Counts a request until the returned guard, which the response's body holds, is dropped.
     pub(super) fn request(self: &Arc<Self>, version: Version, has_body: bool) -> InFlight {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
@@ -76,7 +78,7 @@ impl Pulse {
         })
     }
 
-    /// Has the answers from now on tell the client to go.
+    /// Makes each response from now on tell the client to close the connection.
     pub(super) fn say_farewell(&self) {
         self.is_farewell.store(true, Relaxed);
     }
@@ -86,17 +88,17 @@ impl Pulse {
         self.is_multiplexed.load(Relaxed)
     }
 
-    /// Whether HTTP/1's one request waits until its client takes bytes.
+    /// Whether the running request of an HTTP/1 connection waits until the client takes bytes.
     pub(super) fn is_stalled(&self) -> bool {
         !self.is_multiplexed() && self.is_blocked.load(Relaxed) && self.in_flight.load(Relaxed) > 0
     }
 
-    /// The host works for one request more, or for one less.
+    /// Changes the number of requests that the host is working on.
     fn work(&self, change: isize) {
         let mut working = self.working.lock().unwrap_or_else(PoisonError::into_inner);
         let before = *working;
         *working += change;
-        // A connection that has lost its place is about to be cut.
+        // A connection whose reservation is revoked is about to be cut.
         let _ = match (before > 0, *working > 0) {
             (false, true) => self.place.set_phase(Phase::Working),
             (true, false) => self.place.set_phase(Phase::WaitsForClient),
@@ -109,22 +111,22 @@ impl Pulse {
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
 pub(super) enum Side {
-    /// The client sends nothing of the request's body.
+    /// The client sends no bytes of the request's body.
     Arriving = 1,
-    /// The client takes nothing of the answer's.
+    /// The client takes no bytes of the response's body.
     Leaving = 2,
 }
 
-/// Says whose turn it is with one request: while it waits for its client the host does not work for it.
+/// Tracks whether one request waits for its client. The host does not work on a request while it waits.
 #[derive(Clone, Debug)]
 pub(super) struct Turns {
     pulse: Arc<Pulse>,
-    /// The sides on which it waits; `None` for a request without a body, which has only one.
+    /// The sides on which the request waits. `None` for a request without a body, which can only wait on one side.
     sides: Option<Arc<AtomicU8>>,
 }
 
 impl Turns {
-    /// It is the client's turn on one side, where it was not before.
+    /// Marks this side as waiting for the client. Must not be called for a side that already waits.
     pub(super) fn wait(&self, side: Side) {
         let before = self
             .sides
@@ -135,7 +137,7 @@ impl Turns {
         }
     }
 
-    /// It was the client's turn on one side, and no more.
+    /// Marks this side as no longer waiting for the client.
     pub(super) fn go_on(&self, side: Side) {
         let before = self
             .sides
@@ -147,7 +149,7 @@ impl Turns {
     }
 }
 
-/// One side's turn, which ends with it.
+/// The waiting state of one side. Dropping it ends the wait.
 #[derive(Debug)]
 pub(super) struct Turn {
     turns: Turns,
@@ -164,7 +166,7 @@ impl Turn {
         }
     }
 
-    /// Whether it is the client's turn.
+    /// Sets whether this side waits for the client.
     pub(super) fn set(&mut self, is_clients: bool) {
         if is_clients && !self.is_clients {
             self.turns.wait(self.side);
@@ -182,22 +184,22 @@ impl Drop for Turn {
     }
 }
 
-/// A request whose answer has not ended.
+/// A request whose response has not ended.
 #[derive(Debug)]
 pub(super) struct InFlight(Turns);
 
 impl InFlight {
-    /// Whether its answer is to tell the client to go.
+    /// Whether the response must tell the client to close the connection.
     pub(super) fn is_last(&self) -> bool {
         self.0.pulse.is_farewell.load(Relaxed)
     }
 
-    /// Whether what was answered before it waits for the socket.
+    /// Whether earlier responses still wait for the socket.
     pub(super) fn is_behind_others(&self) -> bool {
         self.0.pulse.is_blocked.load(Relaxed)
     }
 
-    /// Counts a head or trailers that the protocol is about to be given.
+    /// Counts a head or trailers that are about to be passed to hyper.
     pub(super) fn count_head(&self, fields: &HeaderMap) {
         let bytes = fields_bytes(fields) + UNTAKEN_HEAD_BYTES;
         self.0.pulse.heads.fetch_add(bytes, Relaxed);
@@ -218,7 +220,7 @@ impl Drop for InFlight {
     }
 }
 
-/// A connection's bytes, counted.
+/// A socket that records its reads and writes.
 #[derive(Debug)]
 pub(super) struct Counted<T> {
     inner: T,
@@ -310,7 +312,7 @@ mod tests {
     use super::*;
     use crate::quota::{Quotas, Resource, Totals};
 
-    /// A connection of a house for one, and whether it would give way.
+    /// Returns the pulse of a connection in quotas of its own, and a function that returns whether the connection may be revoked.
     fn bench() -> (Arc<Pulse>, impl Fn() -> bool) {
         let quotas = Quotas::new(Totals::default());
         let place = quotas

@@ -1,4 +1,4 @@
-//! The server with a service of a few lines behind it, and clients that speak bytes.
+//! Tests of the server with a small service, and with clients that write raw bytes.
 
 use super::*;
 use crate::quota::{Quotas, Totals};
@@ -12,9 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
-/// Answers `/large-head` before it reads the body, with a head alone.
-///
-/// Answers `GET /` with `ok`; `/slow` when `release` is notified; `/cut` with a body that fails after its first bytes.
+/// A service with fixed answers. It answers `GET /` with `ok`, `/slow` when `release` is notified, and `/cut` with a body that
+/// fails after its first bytes. It answers `/large-head` with only a head, before it reads the body.
 #[derive(Clone)]
 struct Scripted {
     quotas: Arc<Quotas>,
@@ -55,7 +54,7 @@ impl Body for ScriptedBody {
 
 impl Untaken for ScriptedBody {}
 
-/// The head of the answer to `/large-head` has a field of so many bytes.
+/// The size of a field in the head of the response to `/large-head`, in bytes.
 const LARGE_FIELD: usize = 8 << 10;
 
 impl Service for Scripted {
@@ -138,14 +137,14 @@ impl Bench {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// Connects from the address with this last number.
+    /// Connects from the loopback address with this last octet.
     async fn connect_from(&self, last: u8) -> TcpStream {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind(([127, 0, 0, last], 0).into()).unwrap();
         socket.connect(self.address).await.unwrap()
     }
 
-    /// Sends bytes on a connection of their own and returns all that comes back before the server closes it.
+    /// Sends bytes on a new connection and returns all bytes that arrive until the server closes it.
     async fn exchange(&self, bytes: &[u8]) -> String {
         let mut stream = self.connect().await;
         stream.write_all(bytes).await.unwrap();
@@ -162,7 +161,7 @@ fn quotas(connections: u64) -> Arc<Quotas> {
 
 async fn read_to_end(stream: &mut TcpStream) -> String {
     let mut all = Vec::new();
-    // A connection that is cut with bytes unread is reset: what came before counts.
+    // A connection that is cut with unread bytes is reset. The bytes received before that count.
     let _ = stream.read_to_end(&mut all).await;
     String::from_utf8_lossy(&all).into_owned()
 }
@@ -175,7 +174,7 @@ fn impatient() -> Options {
     }
 }
 
-/// Shorter than any time-out of the server.
+/// A time that is shorter than any timeout of the server.
 const SOON: Duration = Duration::from_secs(5);
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
@@ -201,7 +200,7 @@ async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
 
 #[tokio::test]
 async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
-    // More than the buffers of the system take.
+    // More than the system's buffers hold.
     const ANSWERS_MAX: usize = (16 << 20) / LARGE_FIELD;
     let mut bench = Bench::start(Options::default()).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
@@ -215,7 +214,7 @@ async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
         if !is_sent || entered.is_err() {
             return;
         }
-        // The answer is there before the body, which lets hyper take the next request.
+        // The response is sent before the body arrives, so hyper reads the next request.
         tokio::time::sleep(Duration::from_millis(1)).await;
         let _ = client.write_all(b"x").await;
     }
@@ -261,7 +260,7 @@ async fn an_http2_stream_that_nobody_reads_is_reset_and_the_others_go_on() {
     let (unread, read) = (ask("/endless"), ask("/endless"));
     let (mut unread, mut read) = (unread.await.unwrap(), read.await.unwrap());
     let started = std::time::Instant::now();
-    // Takes what its window holds and never makes room for more.
+    // Receives until its window is full and never enlarges the window.
     let stalling = async {
         loop {
             if let Err(error) = unread.body_mut().data().await.unwrap() {
@@ -339,7 +338,7 @@ async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection(
             "{framing:?} -> {answer}"
         );
     }
-    // RFC 9112, section 6.1: with both, the chunks count, and the connection must not be used again.
+    // RFC 9112, section 6.1: if both headers are present, the chunks are used, and the connection must not be used again.
     let both = "POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n\
                 0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n";
     let answer = bench.exchange(both.as_bytes()).await;
@@ -495,7 +494,7 @@ async fn a_client_waits_for_its_first_place_alone_and_not_for_ever() {
     assert!(found.waits());
     assert!(found.set_phase(Phase::Working).is_ok());
 
-    // Its client gets another one meanwhile.
+    // Meanwhile the client of the waiting call gets another connection.
     let (refused, third) = tokio::join!(in_time(3, long), async {
         drop(second);
         reserve(3)

@@ -1,7 +1,8 @@
-//! Whether a connection is alive: says when its client has been slow or silent for too long.
+//! Detects connections whose client has been slow or silent for too long.
 //!
-//! hyper has one timer for the head and for silence between requests, none for telling the protocol, none for HTTP/2 without
-//! streams, none for HTTP/2's heads, and none for a client that takes no bytes. This is one for all of them, without a timer per request.
+//! hyper has one timer for both the head and the idle time between requests. It has no timer for the protocol detection, for
+//! HTTP/2 connections without streams, for HTTP/2 heads, or for clients that take no bytes. This module covers all these cases
+//! without a timer per request.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -9,18 +10,18 @@ use std::time::{Duration, Instant};
 use super::pulse::Pulse;
 use crate::limits::TRANSFER_BYTES_PER_S_MIN;
 
-/// What to do with a connection.
+/// The action that a connection needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Diagnosis {
-    /// Go on.
+    /// None.
     Alive,
-    /// Nobody uses it: close it when what is buffered has left.
+    /// The connection is not used. Close it after the buffered bytes have left.
     Idle,
-    /// The client sends its head, or takes its answer, too slowly: close it now.
+    /// The client sends its head or takes its response too slowly. Close the connection immediately.
     Stuck,
 }
 
-/// Looks at a pulse now and then and remembers since when it has not moved.
+/// Checks a pulse periodically and records since when it has not changed.
 #[derive(Debug)]
 pub(super) struct Watch {
     header_timeout: Duration,
@@ -28,7 +29,7 @@ pub(super) struct Watch {
     moved_at: Instant,
     requests: u64,
     written: u64,
-    /// Which head is on its way, and since when.
+    /// The number of the head that is arriving, and the time at which it began.
     head: Option<(u64, Instant)>,
 }
 
@@ -44,7 +45,7 @@ impl Watch {
         }
     }
 
-    /// How often to look: often enough that a limit is overstepped by a quarter at most, or by a second.
+    /// Returns the time between checks, so short that a limit is exceeded by at most a quarter, and by at most a second.
     pub(super) fn interval(&self) -> Duration {
         let shortest = self.header_timeout.min(self.idle_timeout);
         (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
@@ -62,7 +63,7 @@ impl Watch {
             return Diagnosis::Stuck;
         }
         if is_in_flight && !is_blocked {
-            // We are the slow ones, which the request's deadline judges.
+            // The host is slow here, not the client. The request's deadline limits the host.
             self.moved_at = now;
         }
         match now.duration_since(self.moved_at) >= self.idle_timeout {
@@ -72,7 +73,8 @@ impl Watch {
         }
     }
 
-    /// A client has no reason to connect before it has a request. One that has told its protocol is told to go.
+    /// Checks a connection without a request. A client has no reason to connect before it has one. An HTTP/2 client that is not
+    /// within a head is closed gracefully, any other client is cut.
     fn look_for_first_head(&self, pulse: &Pulse, now: Instant) -> Diagnosis {
         if now.duration_since(self.moved_at) < self.header_timeout {
             Diagnosis::Alive
@@ -86,11 +88,11 @@ impl Watch {
     fn note_movement(&mut self, pulse: &Pulse, is_in_flight: bool, now: Instant) {
         let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
         let is_taken = if pulse.is_blocked.load(Relaxed) {
-            // Bytes one by one are no movement.
+            // Single bytes do not count as progress.
             let enough = now.duration_since(self.moved_at).as_secs() * TRANSFER_BYTES_PER_S_MIN;
             written - self.written >= enough.max(1)
         } else {
-            // Between requests HTTP/2 still answers PING, which is no use of the connection.
+            // Between requests, an HTTP/2 connection still answers PING frames, which do not count as use.
             written > self.written && is_in_flight
         };
         if requests != self.requests || is_taken {
@@ -98,7 +100,7 @@ impl Watch {
         }
     }
 
-    /// Whether the head that is on its way takes too long.
+    /// Whether the head that is arriving takes too long.
     fn is_head_late(&mut self, pulse: &Pulse, is_in_flight: bool, now: Instant) -> bool {
         let head = if pulse.is_multiplexed() {
             let is_amid = pulse.is_amid_head.load(Relaxed);

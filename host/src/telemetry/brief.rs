@@ -1,5 +1,5 @@
-//! Log lines for who writes guests and has a test runner's output on the same terminal: what a guest printed behind the guest's
-//! name, and of the host's own lines the level and what happened, without time, place and request.
+//! A log format for guest authors, for a terminal that also shows the output of a test runner. A guest's line is its name and
+//! the text. A host's line is the level, the message and the fields. Both omit the time, the target and the request.
 
 use std::fmt::{Debug, Result, Write as _};
 
@@ -11,7 +11,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use super::GUEST_TARGET;
 
-/// The form of a line, see the module.
+/// The formatter of this module.
 pub(super) struct Brief;
 
 impl<S, N> FormatEvent<S, N> for Brief
@@ -38,7 +38,7 @@ where
     }
 }
 
-/// What a guest printed.
+/// A line that a guest printed.
 #[derive(Default)]
 struct Printed {
     guest: String,
@@ -48,7 +48,7 @@ struct Printed {
 }
 
 impl Printed {
-    /// A request that runs again prints again: that says why a line is there twice.
+    /// Formats the line. From the second run of a request on, it contains the number of the run, which explains repeated lines.
     fn line(&self) -> String {
         let Self {
             guest,
@@ -60,7 +60,7 @@ impl Printed {
             0 | 1 => String::new(),
             _ => format!(" (run {attempt})"),
         };
-        // Not the guest's own words.
+        // A backtrace is not printed by the guest.
         let ended_in = if stream == "backtrace" {
             "ended in "
         } else {
@@ -89,7 +89,7 @@ impl Visit for Printed {
             "message" => &mut self.text,
             _ => return,
         };
-        // A String takes whatever is written.
+        // Writing to a String cannot fail.
         let _ = write!(text, "{value:?}");
     }
 }

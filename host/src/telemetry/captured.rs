@@ -1,4 +1,4 @@
-//! The log lines of a test.
+//! Captures the log lines of a test.
 
 use std::io;
 use std::sync::{Arc, Mutex};
@@ -23,7 +23,7 @@ impl Captured {
         (captured, tracing::subscriber::set_default(subscriber))
     }
 
-    /// The writer that a layer takes.
+    /// Returns a writer for a layer.
     pub(crate) fn writer(&self) -> impl Fn() -> Self + Send + Sync + 'static {
         let captured = self.clone();
         move || captured.clone()

@@ -1,30 +1,30 @@
-//! The last edge of a log line: whatever an event's fields say, the line that leaves is one line of bounded length without a
-//! character that could drive a terminal. The one place that puts colours on.
+//! The last step before a log line is written. Whatever an event's fields contain, the result is one line of limited length
+//! without characters that could control a terminal. Only this module adds colors.
 
 use std::borrow::Cow;
 
 use super::escape::{Form, cut};
 
-/// Longest log line, in bytes, before its harmful characters are spelled out.
+/// The longest log line, in bytes, before harmful characters are escaped.
 const LINE_BYTES_MAX: usize = 64 << 10;
-/// What stands at the end of a line that was cut.
+/// The text at the end of a line that was cut.
 const CUT: &str = " [cut]";
 
-/// What becomes of a line.
+/// The processing of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dress {
-    /// Nothing: its writer has seen to it.
+    /// None: the writer has already escaped the line.
     AsItIs,
-    /// Text without colours.
+    /// Text without colors.
     Plain,
-    /// Text whose time and level are coloured.
+    /// Text with a colored time and level.
     Coloured,
     /// A JSON object.
     Json,
 }
 
 impl Dress {
-    /// One line with its end, from what a formatter made of an event.
+    /// Returns the line, including its line break, for a formatted event.
     pub(super) fn put_on(self, bytes: &[u8]) -> Cow<'_, [u8]> {
         let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
         if let Some((b'\n', line)) = bytes.split_last()
@@ -60,7 +60,7 @@ fn json(text: &str) -> String {
     let (start, is_whole) = cut(text, LINE_BYTES_MAX);
     let line = match is_whole {
         true => Cow::Borrowed(text),
-        // A JSON object that ends half-way is none.
+        // A JSON object that is cut is not valid JSON.
         false => Cow::Owned(
             serde_json::json!({
                 "level": "WARN",
@@ -74,7 +74,7 @@ fn json(text: &str) -> String {
     Form::Json.escape(&line).into_owned()
 }
 
-/// `2026-11-30T03:27:00.000000Z  INFO target: ...` with a dim time and the level in its colour.
+/// Dims the time and colors the level of `2026-11-30T03:27:00.000000Z  INFO target: ...`.
 fn coloured(line: &str) -> String {
     let Some((time, rest)) = line.split_once(' ') else {
         return line.to_owned();

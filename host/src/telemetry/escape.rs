@@ -1,21 +1,21 @@
-//! Makes foreign text harmless to show: guests, components, visitors and files have a say in lines that people read.
+//! Escapes foreign text before it is shown: guests, components, visitors and files can put text into lines that people read.
 //!
-//! The edges are here and in the writers that call this: a log line ([`Form`]), and what a command prints ([`escape_lines`]).
-//! Nobody else has to escape, except text that is joined to the writer's own line breaks ([`escape`]).
+//! Text is escaped when it leaves the process: in log lines ([`Form`]) and in the output of commands ([`escape_lines`]). No other
+//! code has to escape, except where it joins foreign text with line breaks of its own ([`escape`]).
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// How a log line spells out what is harmful.
+/// The escape syntax of harmful characters in a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
-    /// As Rust writes characters: `\n`, `\u{1b}`.
+    /// Rust's escapes: `\n`, `\u{1b}`.
     Text,
-    /// As JSON writes them (RFC 8259, section 7): in valid JSON they stand within texts alone.
+    /// JSON's escapes (RFC 8259, section 7). In valid JSON, the escaped characters only occur within strings.
     Json,
 }
 
-/// Whether a character could forge a line, drive a terminal, turn the text around, or hide in it.
+/// Whether a character could forge a line, control a terminal, change the direction of text, or be invisible in it.
 fn is_harmful(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control() && c != '\t';
@@ -36,16 +36,16 @@ impl Form {
             Self::Text => into.extend(c.escape_default()),
             Self::Json => {
                 for unit in c.encode_utf16(&mut [0; 2]) {
-                    // A String takes whatever is written.
+                    // Writing to a String cannot fail.
                     let _ = write!(into, "\\u{unit:04x}");
                 }
             }
         }
     }
 
-    /// A whole line without its end, all of it harmless.
+    /// Escapes the harmful characters of a line that has no line break at its end.
     pub(super) fn escape(self, text: &str) -> Cow<'_, str> {
-        // Nearly every line is printable ASCII: no character is decoded for it.
+        // Nearly every line is printable ASCII and needs no decoding of characters.
         let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) || byte == b'\t';
         if text.bytes().all(is_plain) || !text.chars().any(is_harmful) {
             return Cow::Borrowed(text);
@@ -62,12 +62,12 @@ impl Form {
     }
 }
 
-/// Spells out what could forge a line, drive a terminal or deceive its reader. Tabs stay.
+/// Escapes characters that could forge a line, control a terminal or deceive the reader. Tabs stay.
 pub fn escape(text: &str) -> Cow<'_, str> {
     Form::Text.escape(text)
 }
 
-/// As [`escape`], for a text whose line breaks are the caller's own.
+/// Escapes a text like [`escape`], but keeps its line breaks.
 pub fn escape_lines(text: &str) -> Cow<'_, str> {
     if matches!(escape(text), Cow::Borrowed(_)) {
         return Cow::Borrowed(text);
@@ -76,7 +76,7 @@ pub fn escape_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\n"))
 }
 
-/// As [`escape_lines`], for a text that is JSON.
+/// Escapes a JSON text like [`escape_lines`], with JSON's escapes.
 pub fn escape_json(text: &str) -> Cow<'_, str> {
     let lines: Vec<_> = text
         .split('\n')
@@ -85,7 +85,7 @@ pub fn escape_json(text: &str) -> Cow<'_, str> {
     Cow::Owned(lines.join("\n"))
 }
 
-/// The longest beginning of a text that has at most so many bytes, and whether that is all of it.
+/// Returns the longest prefix of a text that has at most `bytes_max` bytes, and whether that is the whole text.
 pub fn cut(text: &str, bytes_max: usize) -> (&str, bool) {
     let end = text.floor_char_boundary(bytes_max);
     (&text[..end], end == text.len())
@@ -95,7 +95,7 @@ pub fn cut(text: &str, bytes_max: usize) -> (&str, bool) {
 pub(crate) mod tests {
     use super::*;
 
-    /// Characters that no line of any output may hold: one of each kind.
+    /// Harmful characters, one of each kind.
     pub(crate) const HARMFUL: [char; 24] = [
         '\0',
         '\u{7}',

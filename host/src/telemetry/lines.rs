@@ -1,6 +1,6 @@
-//! What stands between log lines and standard error: a thread of its own writes what has come together, so that a request costs
-//! no system call for its line, and no request waits for a reader. What a reader does not take in time is dropped and counted:
-//! access lines first, errors last. Knows of a line its kind and its form, nothing of what it says.
+//! The queue between log lines and standard error. A separate thread writes lines in batches, so that a request makes no system
+//! call for its line and never waits for a reader. If the reader is too slow, lines are dropped and counted: access lines first,
+//! errors last. The queue knows the kind and the form of a line, not its content.
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -15,19 +15,19 @@ use tracing_subscriber::fmt::MakeWriter;
 use super::dress::Dress;
 use super::{ACCESS_TARGET, GUEST_TARGET};
 
-/// How long a line waits for company. A host that is killed loses the lines of its last moment, and no others.
+/// How long a batch is collected before it is written. A host that is killed loses the lines of about this time.
 const GATHERED_FOR: Duration = Duration::from_millis(1);
-/// Bytes that wait at most: some thousand lines.
+/// The largest number of bytes in the queue: a few thousand lines.
 const WAITING_BYTES_MAX: usize = 1 << 20;
 
-/// Kinds of lines, in the order in which they are dropped.
+/// The kinds of lines, in the order in which they are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The one line per request.
     Access,
-    /// What guests print.
+    /// A line that a guest printed.
     Guest,
-    /// Everything else up to INFO.
+    /// Any other line up to INFO.
     Info,
     /// WARN.
     Warn,
@@ -35,7 +35,7 @@ pub enum Kind {
     Error,
 }
 
-/// Every kind, in the order of their numbers.
+/// All kinds, in the order of their numbers.
 pub const KINDS: [Kind; 5] = [
     Kind::Access,
     Kind::Guest,
@@ -44,7 +44,7 @@ pub const KINDS: [Kind; 5] = [
     Kind::Error,
 ];
 
-/// Lines of this process that were dropped, by kind.
+/// The lines of this process that were dropped, by kind.
 static DROPPED: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
 
 impl Kind {
@@ -58,7 +58,7 @@ impl Kind {
         }
     }
 
-    /// Its name, in metrics and logs.
+    /// Returns the name of the kind in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Access => "access",
@@ -69,30 +69,31 @@ impl Kind {
         }
     }
 
-    /// Lines of this kind that were dropped because nobody read them.
+    /// Returns the number of lines of this kind that were dropped because the reader was too slow.
     pub fn dropped(self) -> u64 {
         DROPPED[self as usize].load(Ordering::Relaxed)
     }
 
-    /// Bytes that may wait when a line of this kind comes: half of the room for access lines, all of it for errors.
+    /// Returns the number of bytes that the queue may hold with a new line of this kind: half of the maximum for access lines,
+    /// all of it for errors.
     fn room(self) -> usize {
         WAITING_BYTES_MAX / 8 * (4 + self as usize)
     }
 }
 
-/// How many lines of each kind were dropped since it was told last.
+/// The lines dropped since the last report, by kind.
 pub(super) type Dropped = [u64; KINDS.len()];
 
-/// See the module. Clones are the same lines.
+/// A handle of the queue. Clones share the same queue.
 #[derive(Clone)]
 pub(crate) struct Lines(Arc<Shared>);
 
 struct Shared {
     dress: Dress,
     state: Mutex<State>,
-    /// Something waits.
+    /// Notified when the queue is no longer empty.
     has_lines: Condvar,
-    /// What waited has been written.
+    /// Notified when a batch has been written.
     is_written: Condvar,
 }
 
@@ -103,11 +104,11 @@ struct State {
     is_writing: bool,
 }
 
-/// Has the lines that wait written when it is dropped, as far as a reader takes them in time.
+/// A guard that flushes the queue when it is dropped. It waits a limited time for the reader.
 #[must_use = "dropped, it waits a while until what was logged is written"]
 pub struct Flush(Lines);
 
-/// How long the end of a host waits for the reader of its last lines.
+/// How long the end of a host waits until the reader has taken the last lines.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
 impl Drop for Flush {
@@ -117,10 +118,11 @@ impl Drop for Flush {
 }
 
 impl Lines {
-    /// Lines that go to `target`, in their order; `tell` is called when some were dropped and what waited is taken again.
+    /// Starts the thread that writes lines to `target` in their order. It calls `tell` when lines were dropped and the queue has
+    /// room again.
     ///
     /// # Errors
-    /// When the thread cannot be started.
+    /// If the thread cannot be started.
     pub(super) fn to(
         mut target: impl Write + Send + 'static,
         dress: Dress,
@@ -139,7 +141,8 @@ impl Lines {
         Ok((lines.clone(), Flush(lines)))
     }
 
-    /// Takes one line with its end, which is harmless already; never waits.
+    /// Adds a line to the queue, or drops it if the queue is full. Never blocks. The line must be escaped and include its line
+    /// break.
     pub(crate) fn push(&self, kind: Kind, line: &[u8]) {
         let mut state = self.lock();
         if state.waiting.len() + line.len() > kind.room() {
@@ -155,7 +158,7 @@ impl Lines {
         }
     }
 
-    /// What writes lines of this kind as they are.
+    /// Returns a writer that gives its lines this kind.
     pub(crate) fn writer(&self, kind: Kind) -> LineWriter {
         LineWriter {
             lines: self.clone(),
@@ -163,7 +166,7 @@ impl Lines {
         }
     }
 
-    /// Waits until all lines are written, or for so long.
+    /// Waits until all lines are written, or at most for `time_max`.
     pub(super) fn flush_for(&self, time_max: Duration) {
         let is_unwritten = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
         let state = self.lock();
@@ -189,11 +192,11 @@ impl Lines {
             let dropped = std::mem::take(&mut state.dropped);
             state.is_writing = true;
             drop(state);
-            // Behind the lines that waited while others were dropped.
+            // This line comes after the lines that filled the queue.
             if dropped.iter().any(|count| *count > 0) {
                 tell(self, &dropped);
             }
-            // A log that nobody takes is no reason to end: there is nowhere to complain.
+            // The thread continues if standard error cannot be written: the error cannot be reported anywhere.
             let _ = target.write_all(&batch).and_then(|()| target.flush());
             batch.clear();
             self.lock().is_writing = false;
@@ -202,12 +205,12 @@ impl Lines {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change, so the state stays consistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Writes lines of one kind, a whole line each time.
+/// A writer of lines of one kind. Each call must write a whole line.
 pub(crate) struct LineWriter {
     lines: Lines,
     kind: Kind,
@@ -247,13 +250,13 @@ mod tests {
 
     use super::*;
 
-    /// Gives away each batch; takes the next when it is told to.
+    /// A target that passes on each batch and blocks until the test lets it continue.
     struct Slow(Sender<Vec<u8>>, Receiver<()>);
 
     impl Write for Slow {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.0.send(bytes.to_vec()).unwrap();
-            // Whoever tells is gone at the end of a test.
+            // At the end of a test, the sender no longer exists.
             let _ = self.1.recv();
             Ok(bytes.len())
         }
@@ -312,7 +315,7 @@ mod tests {
         lines.push(Kind::Info, b"first\n");
         batches.recv().unwrap();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
-        // Each kind still finds room where the one before it finds none.
+        // Each kind still finds room when the kind before it does not.
         for kind in KINDS {
             let taken = (0..2048).take_while(|_| {
                 let before = lines.lock().dropped;

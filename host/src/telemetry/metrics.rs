@@ -1,7 +1,8 @@
-//! What is counted while the host serves, and how it is told to Prometheus.
+//! The host's metrics and their export to Prometheus.
 //!
-//! Whoever counts holds its counters: counting is an atomic addition, with no lock and no look-up. A scrape walks what is there, so
-//! the series of a version of a guest end with the version. Knows names and labels; ids, paths and data are never labels.
+//! The code that counts holds its counters, so counting is an atomic addition without a lock or a lookup. A scrape exports the
+//! metrics that exist, so the series of a guest's version end with the version. This module knows names and labels. Ids, paths
+//! and data are never labels.
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -9,19 +10,19 @@ use std::time::Duration;
 use prometheus::core::Collector;
 use prometheus::{HistogramOpts, IntGauge, Opts, Registry, TextEncoder};
 
-/// How durations are spread, in seconds.
+/// A distribution of durations, in seconds.
 pub use prometheus::Histogram;
-/// A total that only grows.
+/// A total that only increases.
 pub use prometheus::IntCounter as Counter;
 
 /// The content type of [`Scrape::text`].
 pub const TEXT_FORMAT: &str = prometheus::TEXT_FORMAT;
 
-/// Bounds of the buckets for requests and waits, in seconds: from a warm guest alone to the usual deadline and beyond.
+/// The bucket bounds for requests and waits, in seconds: from the shortest request on a warm guest to beyond the usual deadline.
 const REQUEST_SECONDS: [f64; 14] = [
     0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
 ];
-/// Bounds of the buckets for calls on the store, in seconds: from memory to the timeout of a statement.
+/// The bucket bounds for calls to the store, in seconds: from a store in memory to the timeout of a statement.
 const STORE_SECONDS: [f64; 12] = [
     0.000_025, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0,
 ];
@@ -29,13 +30,13 @@ const STORE_SECONDS: [f64; 12] = [
 /// A label and its value.
 pub type Label<'a> = (&'static str, &'a str);
 
-/// The classes of a status, by its first digit less one.
+/// The classes of a status. The index is the status's first digit minus one.
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// A total named `name`, from 0.
+/// Creates a counter that starts at 0.
 ///
 /// # Panics
-/// When a name is none that Prometheus takes: names are constants of ours.
+/// If Prometheus does not accept a name. Names must be constants of the host.
 pub fn counter(name: &str, help: &str, labels: &[Label<'_>]) -> Counter {
     Counter::with_opts(opts(name, help, labels)).expect("a name that Prometheus takes")
 }
@@ -45,7 +46,7 @@ fn histogram(name: &str, help: &str, bounds: &[f64], labels: &[Label<'_>]) -> Hi
     Histogram::with_opts(opts).expect("a name that Prometheus takes, and rising bounds")
 }
 
-/// The spread of the durations of one kind of call on the store.
+/// Returns the distribution of the durations of one kind of call to the store.
 pub fn store_seconds(call: &'static str) -> Histogram {
     histogram(
         "cloakroom_store_duration_seconds",
@@ -60,11 +61,11 @@ fn opts(name: &str, help: &str, labels: &[Label<'_>]) -> Opts {
     labels.iter().fold(Opts::new(name, help), with_label)
 }
 
-/// What is counted of one guest over all its versions.
+/// The metrics of one guest, over all its versions.
 #[derive(Debug)]
 pub struct GuestMetrics {
     name: String,
-    /// From a request's head to the head of its answer.
+    /// The time from a request's head to the head of its response.
     duration: Histogram,
     wait: Histogram,
     turned_away: Counter,
@@ -75,26 +76,26 @@ pub struct GuestMetrics {
     denials: [Counter; GRANTS.len()],
     dropped_lines: Counter,
     without_connection: Counter,
-    /// Those that somebody still holds.
+    /// The versions whose metrics are still in use.
     versions: Mutex<Vec<Weak<VersionMetrics>>>,
 }
 
-/// What a guest is granted, or denied.
+/// The kinds of grants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum GrantKind {
-    /// The session as a whole.
+    /// The whole session.
     Session,
-    /// Keys to read.
+    /// Keys that the guest may read.
     ReadKeys,
-    /// Keys to write.
+    /// Keys that the guest may write.
     WriteKeys,
     /// Requests to other hosts.
     Outbound,
-    /// Cookies of its own.
+    /// The guest's own cookies.
     Cookies,
 }
 
-/// Every kind of grant, in the order of their numbers.
+/// All kinds of grants, in the order of their numbers.
 pub const GRANTS: [GrantKind; 5] = [
     GrantKind::Session,
     GrantKind::ReadKeys,
@@ -104,7 +105,7 @@ pub const GRANTS: [GrantKind; 5] = [
 ];
 
 impl GrantKind {
-    /// Its name, in metrics and logs.
+    /// Returns the name of the kind in metrics and logs.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Session => "session",
@@ -116,17 +117,17 @@ impl GrantKind {
     }
 }
 
-/// Why a guest went back to an earlier version.
+/// The cause of a guest's rollback to an earlier version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RollbackCause {
-    /// Somebody asked for it.
+    /// An operator requested it.
     Asked,
     /// The version failed too often.
     Failures,
 }
 
 impl GuestMetrics {
-    /// The metrics of the guest of this name; an empty one stands for requests that reach no guest.
+    /// Creates the metrics of the guest of this name. An empty name is for requests that reach no guest.
     pub fn new(name: &str) -> Arc<Self> {
         let guest = [("guest", name)];
         let rollbacks = |cause| {
@@ -192,7 +193,7 @@ impl GuestMetrics {
         })
     }
 
-    /// The metrics of one version; the same ones while anybody holds them.
+    /// Returns the metrics of one version. While they are in use, every call returns the same ones.
     pub fn version(self: &Arc<Self>, number: u64) -> Arc<VersionMetrics> {
         let mut versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
         versions.retain(|version| version.strong_count() > 0);
@@ -205,7 +206,7 @@ impl GuestMetrics {
         })
     }
 
-    /// Notes how long a run waited for its instance, and whether it got one.
+    /// Records how long a run waited for its instance, and whether it got one.
     pub fn waited<T, E>(&self, waited: Duration, entered: &Result<T, E>) {
         self.wait.observe(waited.as_secs_f64());
         if entered.is_err() {
@@ -213,53 +214,53 @@ impl GuestMetrics {
         }
     }
 
-    /// Requests answered so far, over all versions.
+    /// Returns the number of requests answered so far, over all versions.
     pub fn requests(&self) -> u64 {
         self.duration.get_sample_count()
     }
 
-    /// Runs that got an instance so far.
+    /// Returns the number of runs that got an instance so far.
     pub fn runs(&self) -> u64 {
         let asked = self.wait.get_sample_count();
         asked.saturating_sub(self.turned_away.get())
     }
 
-    /// Notes a run on an instance that had served before.
+    /// Counts a run on an instance that had served an earlier request.
     pub fn reused(&self) {
         self.reused.inc();
     }
 
-    /// Notes that a version took over.
+    /// Counts a version that replaced another.
     pub fn swapped(&self) {
         self.swaps.inc();
     }
 
-    /// Notes that the guest went back.
+    /// Counts a rollback.
     pub fn rolled_back(&self, cause: RollbackCause) {
         self.rollbacks[cause as usize].inc();
     }
 
-    /// Notes that a candidate was refused.
+    /// Counts a candidate that was refused.
     pub fn refused(&self) {
         self.refusals.inc();
     }
 
-    /// Notes a call that the guest is not granted.
+    /// Counts a call that the guest has no grant for.
     pub fn denied(&self, grant: GrantKind) {
         self.denials[grant as usize].inc();
     }
 
-    /// Notes lines of the guest that were dropped.
+    /// Counts lines of the guest that were dropped.
     pub fn dropped_lines(&self, lines: u64) {
         self.dropped_lines.inc_by(lines);
     }
 
-    /// Notes a call for which no outgoing connection became free in time.
+    /// Counts a call that got no outgoing connection in time.
     pub fn found_no_connection(&self) {
         self.without_connection.inc();
     }
 
-    /// Tells all of them, and those of the versions that are held.
+    /// Exports these metrics and those of the versions that are in use.
     pub fn tell(&self, scrape: &Scrape) {
         scrape.add(&self.duration);
         if !self.name.is_empty() {
@@ -283,7 +284,7 @@ impl GuestMetrics {
     }
 }
 
-/// What is counted of one version of a guest. Its series end when nobody holds it any more.
+/// The metrics of one version of a guest. Its series end when the metrics are no longer in use.
 #[derive(Debug)]
 pub struct VersionMetrics {
     guest: Arc<GuestMetrics>,
@@ -325,30 +326,30 @@ impl VersionMetrics {
         })
     }
 
-    /// Those of its guest.
+    /// Returns the metrics of the version's guest.
     pub fn guest(&self) -> &Arc<GuestMetrics> {
         &self.guest
     }
 
-    /// Notes an answered request: its status and the time from its head to the answer's.
+    /// Records an answered request: its status, and the time from its head to the response's head.
     pub fn answered(&self, status: u16, took: Duration) {
         let class = usize::from(status / 100).clamp(1, STATUS_CLASSES.len()) - 1;
         self.requests[class].inc();
         self.guest.duration.observe(took.as_secs_f64());
     }
 
-    /// Notes a trap, an exit, or memory refused.
+    /// Counts a trap, an exit, or a memory allocation that was refused.
     pub fn trapped(&self) {
         self.traps.inc();
     }
 
-    /// Notes a deadline that was missed.
+    /// Counts a missed deadline.
     pub fn late(&self) {
         self.deadline_misses.inc();
     }
 
     fn tell(&self, scrape: &Scrape) {
-        // No guest sends 1xx: a class that has counted nothing and never will is left out.
+        // Guests do not send 1xx, so this class is left out while it is 0.
         let told = self.requests.iter().enumerate();
         let told = told.filter(|(class, total)| *class > 0 || total.get() > 0);
         told.for_each(|(_, total)| scrape.add(total));
@@ -359,27 +360,27 @@ impl VersionMetrics {
     }
 }
 
-/// One answer to Prometheus while it is gathered.
+/// One response to Prometheus while it is assembled.
 #[derive(Debug, Default)]
 pub struct Scrape(Registry);
 
 impl Scrape {
-    /// Tells a counter or a histogram.
+    /// Exports a counter or a histogram.
     pub fn add<C: Collector + Clone + 'static>(&self, collector: &C) {
-        // Two of one name and labels: the first one stands. A scrape must not fail over one series.
+        // If two have the same name and labels, the first one is kept. A scrape must not fail because of one series.
         if let Err(error) = self.0.register(Box::new(collector.clone())) {
             tracing::warn!(%error, "a metric was left out");
         }
     }
 
-    /// Tells a total that is counted elsewhere.
+    /// Exports a total that is counted elsewhere.
     pub fn total(&self, name: &str, help: &str, labels: &[Label<'_>], total: u64) {
         let told = counter(name, help, labels);
         told.inc_by(total);
         self.add(&told);
     }
 
-    /// Tells a value that goes up and down.
+    /// Exports a value that can decrease.
     pub fn gauge(&self, name: &str, help: &str, labels: &[Label<'_>], value: i64) {
         let told = IntGauge::with_opts(opts(name, help, labels));
         let told = told.expect("a name that Prometheus takes");
@@ -387,7 +388,7 @@ impl Scrape {
         self.add(&told);
     }
 
-    /// The text for Prometheus (format 0.0.4), families in the order of their names.
+    /// Returns the text for Prometheus (format 0.0.4), with the families in the order of their names.
     pub fn text(&self) -> String {
         let encoded = TextEncoder::new().encode_to_string(&self.0.gather());
         encoded.unwrap_or_else(|error| {

@@ -1,5 +1,5 @@
-//! What commands themselves say: results on standard output, complaints and progress on standard error. Every command prints
-//! through these functions, so that nothing foreign in a text drives a terminal, and so that a host never waits for a reader.
+//! The output of commands: results on standard output, errors and progress on standard error. Every command prints through these
+//! functions, so that foreign text in the output cannot control a terminal and a host never waits for a reader.
 
 use std::io::{self, Write as _};
 use std::sync::OnceLock;
@@ -10,17 +10,17 @@ use std::time::Duration;
 use super::escape::{escape, escape_json, escape_lines};
 use super::lines::{Kind, Lines};
 
-/// How long a host waits until somebody takes its greeting.
+/// How long a host waits until its startup message is read.
 const GREETING_WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The lines to standard error of a command that goes on; absent, standard error is written at once.
+/// The queue of lines for standard error while the log runs. If it is not set, standard error is written directly.
 static STDERR: OnceLock<Lines> = OnceLock::new();
 
-/// From now on what is said goes the way of these lines.
+/// Sends the output of [`say`] through these lines from now on.
 pub(super) fn say_through(lines: &Lines) {
-    // A second start of the log is an error of its own.
+    // A second start of the log is reported as an error elsewhere.
     let _ = STDERR.set(lines.clone());
-    // The standard library's hook waits for a reader.
+    // The standard library's panic hook would block on a reader.
     std::panic::set_hook(Box::new(|panic| {
         let thread = thread::current();
         let name = thread.name().unwrap_or("without a name");
@@ -28,26 +28,27 @@ pub(super) fn say_through(lines: &Lines) {
     }));
 }
 
-/// Prints lines to standard output; line breaks in `text` are the caller's own.
+/// Prints lines to standard output. Line breaks in `text` are kept.
 ///
 /// # Errors
-/// When standard output is closed.
+/// If standard output is closed.
 pub fn print(text: &str) -> io::Result<()> {
     write(escape_lines(text).as_bytes())
 }
 
-/// Prints JSON to standard output, whose texts keep what they mean.
+/// Prints JSON to standard output. Its strings keep their values, because they are escaped as JSON.
 ///
 /// # Errors
-/// When standard output is closed.
+/// If standard output is closed.
 pub fn print_json(text: &str) -> io::Result<()> {
     write(escape_json(text).as_bytes())
 }
 
-/// As [`print()`], of a host: it goes on although nobody takes it.
+/// Prints lines like [`print()`], but only waits a limited time for a reader. For a host, which must continue even if its output
+/// is not read.
 ///
 /// # Errors
-/// When standard output is closed.
+/// If standard output is closed.
 pub fn greet(text: &str) -> io::Result<()> {
     let text = text.to_owned();
     let (done, is_done) = channel();
@@ -57,27 +58,27 @@ pub fn greet(text: &str) -> io::Result<()> {
     is_done.recv_timeout(GREETING_WAIT_MAX).unwrap_or(Ok(()))
 }
 
-/// Says lines on standard error; line breaks in `text` are the caller's own. Where the log goes on, so does who says it: a
-/// reader that takes nothing holds nobody up.
+/// Writes lines to standard error. Line breaks in `text` are kept. While the log runs, this function does not wait for the reader
+/// of standard error.
 pub fn say(text: &str) {
     let lines = format!("{}\n", escape_lines(text));
     match STDERR.get() {
         Some(stderr) => stderr.push(Kind::Error, lines.as_bytes()),
-        // Where standard error is closed there is nowhere to complain.
+        // If standard error is closed, the error cannot be reported anywhere.
         None => drop(io::stderr().write_all(lines.as_bytes())),
     }
 }
 
-/// Puts one line in the place of the one that was drawn last; for a standard error that is a terminal. An empty one makes room for
-/// what is said next.
+/// Replaces the line that was drawn last. Only for a standard error that is a terminal. An empty line makes room for the next
+/// output.
 pub fn redraw(line: &str) {
     let mut stderr = io::stderr();
     let written = write!(stderr, "\r\x1b[2K{}", escape(line));
-    // Where standard error is closed there is nothing to draw on.
+    // If standard error is closed, the error cannot be reported anywhere.
     drop(written.and_then(|()| stderr.flush()));
 }
 
-/// Waits until what was said and logged is written, or for so long.
+/// Waits until all lines are written, or at most for `time_max`.
 pub fn flush(time_max: Duration) {
     if let Some(stderr) = STDERR.get() {
         stderr.flush_for(time_max);

@@ -1,15 +1,16 @@
-//! An allowance for log lines that each request repeats while a fault lasts: a few a minute are logged, and the next line says how
-//! many were left out. Without it a client writes as many lines as it sends requests. Knows no line's text.
+//! A rate limit for log lines that every request repeats while a fault lasts. A few lines per minute are logged, and the next
+//! line reports how many were omitted. Without the limit, a client could write one line per request. This module does not know
+//! the texts of the lines.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long an allowance of lines lasts.
+/// The interval of the rate limit.
 const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// One allowance for each key. Keys are never forgotten, so clients must not choose them.
+/// A rate limit for each key. Keys are never removed, so clients must not be able to choose them.
 #[derive(Debug)]
 pub struct Recurring<K> {
     lines_max: u32,
@@ -19,11 +20,11 @@ pub struct Recurring<K> {
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    /// How many were left out since the last one; `None` for none, so that the field is left out, too.
+    /// The number of lines omitted since the last one. `None` instead of 0, so that the field is omitted from the line.
     pub untold: Option<u64>,
 }
 
-/// The lines of one key in its present interval.
+/// The lines of one key in the current interval.
 #[derive(Debug)]
 struct Window {
     since: Instant,
@@ -32,7 +33,7 @@ struct Window {
 }
 
 impl<K: Eq + Hash> Recurring<K> {
-    /// Permits `lines_max` lines a minute for each key.
+    /// Permits `lines_max` lines per minute for each key.
     pub fn new(lines_max: u32) -> Self {
         Self {
             lines_max,
@@ -40,9 +41,9 @@ impl<K: Eq + Hash> Recurring<K> {
         }
     }
 
-    /// Permission for a line under this key, or `None` when the allowance is used up; then the line counts as left out.
+    /// Returns permission to log a line under this key. Returns `None` if the limit is reached, and counts the line as omitted.
     pub fn take_line(&self, key: K, now: Instant) -> Option<Line> {
-        // Nothing panics half way through a change of it.
+        // No code panics in the middle of a change, so the map stays consistent.
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
         let window = windows.entry(key).or_insert(Window {
             since: now,
@@ -65,7 +66,7 @@ impl<K: Eq + Hash> Recurring<K> {
     }
 }
 
-/// One line in each interval.
+/// Permits one line in each interval.
 impl<K: Eq + Hash> Default for Recurring<K> {
     fn default() -> Self {
         Self::new(1)

@@ -3,14 +3,14 @@
 use cloakroom::cookie::{KeyRing, Secret};
 use cloakroom::record::SessionId;
 
-/// Always the same id: a benchmark must not depend on what was drawn.
+/// A fixed id, because the results must not depend on a random one.
 const ID: &str = "q3J9xWc0Zt7mKfVbN2sRgYhLpD5uE8aT";
 
-/// See the module.
+/// A key ring, and an id that it has signed.
 pub(crate) struct Signed {
     pub(crate) keys: KeyRing,
     pub(crate) id: SessionId,
-    /// As in the `Cookie` header.
+    /// The signed value, as in the `Cookie` header.
     pub(crate) value: String,
 }
 

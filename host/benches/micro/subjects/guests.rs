@@ -1,4 +1,4 @@
-//! The guests that `make guests` builds, as the host would load them.
+//! The guests that `make guests` builds, with settings like the host's.
 
 use std::path::Path;
 
@@ -7,9 +7,9 @@ use cloakroom::session::{Grant, Start};
 
 use super::visits::DEADLINE;
 
-/// A guest with the host's own limits, but for the deadline. One instance of it serves `reuse` requests.
+/// Returns the settings of a guest with the host's default limits except the deadline. Each instance serves `reuse` requests.
 pub(crate) fn settings(component: &str, reuse: u32) -> GuestSettings {
-    // Not where cargo's output goes: `make guests` leaves components in the repository's own target folder.
+    // Not cargo's output folder: `make guests` writes components to the repository's own target folder.
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests");
     GuestSettings {
         name: component.to_owned(),

@@ -1,4 +1,4 @@
-//! Two sessions as their rows hold them, and what a visit does to such a text.
+//! Two sessions in the form of their rows, and the change that a request makes to such a text.
 
 use bytes::Bytes;
 use cloakroom::record::{CookieAttributes, Document, StoredCookie};
@@ -6,7 +6,7 @@ use cloakroom::record::{CookieAttributes, Document, StoredCookie};
 /// The key that [`change`] writes.
 const KEY: &str = "num";
 
-/// A session such as most are: about 140 bytes.
+/// A typical session: about 140 bytes.
 pub(crate) fn small() -> Bytes {
     row(&[("user", r#"{"id":4711,"name":"Kim Min-jun","lang":"ko"}"#)])
 }
@@ -22,7 +22,7 @@ pub(crate) fn large() -> Bytes {
     row(&entries)
 }
 
-/// Reads a row's text, changes one entry and writes the text anew.
+/// Parses a row's text, changes one entry and writes the text again.
 pub(crate) fn change(row: &Bytes) -> Bytes {
     let mut document = Document::parse(row).expect("a session's row");
     document.set(KEY, "43");

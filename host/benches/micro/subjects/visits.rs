@@ -17,10 +17,10 @@ use super::rows;
 
 /// The cookie's name.
 pub(crate) const COOKIE_NAME: &str = "sid";
-/// Far away even under valgrind, where everything takes fifty times as long.
+/// Long enough even under valgrind, where everything takes fifty times as long.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
-/// See the module.
+/// A returning visitor.
 pub(crate) struct Visitor {
     pub(crate) sessions: Arc<SessionManager>,
     presented: Presented,
@@ -28,13 +28,13 @@ pub(crate) struct Visitor {
 }
 
 impl Visitor {
-    /// A visitor who was here before: the session's row is in the store.
+    /// Creates a returning visitor, whose session's row is in the store.
     pub(crate) fn new() -> Self {
         let clock = Clock::system();
         let signed = Signed::new();
         let store = Arc::new(MemoryStore::new());
         store.overwrite(&signed.id, rows::small(), clock.now_s() + 86_400);
-        // As the host does with this store: its rows are as near as snapshots would be.
+        // The host uses no snapshots with this store, because its rows are as close as snapshots would be.
         let options = Options {
             snapshots_bytes_max: 0,
             ..Options::default()
@@ -49,7 +49,7 @@ impl Visitor {
         }
     }
 
-    /// One request: loads the session, runs the attempt, commits what it wrote.
+    /// Processes one request: loads the session, runs the attempt and commits its changes.
     pub(crate) async fn visit<A: Attempt>(&self, mut attempt: A) -> A::Answer {
         let visit = Visit {
             presented: self.presented.clone(),
@@ -69,7 +69,7 @@ impl Visitor {
     }
 }
 
-/// What the counter does, as code of this process.
+/// The counter's work as native code.
 pub(crate) struct NativeCounter;
 
 impl Attempt for NativeCounter {

@@ -1,6 +1,6 @@
-// The counter with Express and express-session, set up as their documentation shows it for production: one process,
-// NODE_ENV=production. PEER_STORE holds express-mysql-session's options as JSON; without it sessions are in MemoryStore.
-// The packages are those of the end-to-end tests' Express peer.
+// The counter with Express and express-session, set up for production as their documentation shows: one process,
+// NODE_ENV=production. PEER_STORE contains express-mysql-session's options as JSON. Without it, sessions are in MemoryStore. The
+// packages are those of the end-to-end tests' Express peer.
 'use strict';
 const { createRequire } = require('module');
 const { join } = require('path');

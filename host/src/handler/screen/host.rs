@@ -1,5 +1,5 @@
-//! Whether a host is one: what no URL can have, no guest is asked with. A guest that makes a URL of its request, as `fetch` handlers do,
-//! would fail on it.
+//! Validation of a request's host. A guest never receives a host that a URL cannot have, because a guest that makes a URL of its
+//! request, as `fetch` handlers do, would fail on it.
 
 use std::net::Ipv4Addr;
 
@@ -8,11 +8,12 @@ use url::Url;
 
 use crate::hostname;
 
-/// Whether an authority is a host, and a port if there is one, as the WHATWG URL standard parses them. Percent signs are refused
-/// besides: two spellings of one host would be two hosts for routes. So are hosts that are too long to be parsed in a short time.
+/// Whether an authority is a host with an optional port, as the WHATWG URL standard parses them. Hosts with percent signs are
+/// also refused, because routes would treat two spellings of one host as two hosts. So are hosts that are too long to be parsed
+/// quickly.
 pub(super) fn is_host_and_port(authority: &Authority) -> bool {
     let host = authority.host();
-    // User information would stand before the host.
+    // If the authority has user information, it comes before the host.
     let Some(rest) = authority.as_str().strip_prefix(host) else {
         return false;
     };
@@ -31,8 +32,8 @@ fn is_host(host: &str) -> bool {
         || Url::parse(&format!("http://{host}/")).is_ok_and(|url| url.has_host())
 }
 
-/// Whether a host is one that the parser takes as it stands, so that it need not be asked: letters, digits, hyphens and dots, no label
-/// of IDNA, and a last label that does not begin as a number does.
+/// Whether the URL parser would return the host unchanged, so that it need not be called: the host consists of letters, digits,
+/// hyphens and dots, has no IDNA label, and its last label does not begin like a number.
 fn is_plain_name(host: &str) -> bool {
     let is_plain = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'-');
     let mut last = "";

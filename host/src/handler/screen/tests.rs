@@ -1,4 +1,4 @@
-//! What passes the screen, in which form, and what does not.
+//! Tests of the request validation: the requests that pass, their form, and the requests that are refused.
 
 use super::*;
 
@@ -111,7 +111,7 @@ fn http_1_1_needs_exactly_one_host() {
     }
 }
 
-/// Where a host may stand: in `Host`, in an absolute target, in `:authority`.
+/// Tests the three places of a host: `Host`, an absolute target and `:authority`.
 #[test]
 fn a_host_is_refused_unparsed_where_it_is_too_long() {
     let long = format!("xn--{0}.xn--{0}", "a".repeat(200));
@@ -239,7 +239,7 @@ fn tunnels_and_traces_are_not_implemented() {
 #[test]
 fn the_asterisk_passes_and_finds_no_route_later() {
     assert_eq!(run(host("*").method("OPTIONS")).unwrap().0.uri, "*");
-    // As hyper gives it for HTTP/2, whose target always has a scheme and an authority.
+    // hyper's form of an HTTP/2 request, whose target always has a scheme and an authority.
     let parts = http::uri::Builder::new()
         .scheme("http")
         .authority("shop.example:8080")

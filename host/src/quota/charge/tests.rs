@@ -184,7 +184,7 @@ fn few_bytes_of_a_connection_may_outlive_their_streams() {
     assert!(of_http1.may_let_go(), "its connection is closed instead");
 }
 
-/// Random answers, pieces and ends, of which some are revoked for others: nothing is charged twice or left behind.
+/// Random answers, pieces and ends, with revocations: no byte is charged twice, and no charge is left behind.
 #[test]
 fn charges_add_up_whatever_comes() {
     for seed in 0..50 {

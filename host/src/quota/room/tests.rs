@@ -1,4 +1,4 @@
-//! Who gives way to whom, at times that are made up, and what a search that found nothing saves.
+//! Which reservations are revoked for which peers, at simulated times, and which searches the memory of a failed search avoids.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -28,7 +28,7 @@ fn waiting(peer: &Peer, resource: Resource, amount: u64) -> Reservation {
     held
 }
 
-/// Makes room as if it were asked for so much later.
+/// Makes room as if it were requested `later`.
 fn make_room(peer: &Peer, resource: Resource, amount: u64, later: Duration) -> bool {
     let asking = Asking { peer, itself: None };
     let quotas = peer.quotas();
@@ -134,7 +134,7 @@ fn a_part_of_a_request_gives_way_with_the_queued_request() {
     assert!(places[0].is_revoked() && bodies[0].is_revoked());
     assert!(!places[1].is_revoked() && !bodies[1].is_revoked());
     assert_eq!((quotas.used(bytes), quotas.used(requests)), (50, 1));
-    // Who has left the queue keeps both.
+    // A request that has left the queue keeps both reservations.
     places[1].set_phase(Phase::Queued).unwrap();
     let found = bodies[1].0.waiting().unwrap();
     places[1].set_phase(Phase::Working).unwrap();
@@ -178,7 +178,7 @@ fn a_refusal_is_remembered_until_something_changes() {
         !holds(&barren, flood.source, 4, Duration::ZERO),
         "others hold that much"
     );
-    // A connection of the same address that has fewer takes the place of a queued one.
+    // A connection of the same address that has fewer reservations takes the reservation of a queued one.
     let other = peer(&quotas, 1);
     assert!(!holds(&barren, other.source, 5, Duration::ZERO));
     assert!(quotas.find_room(
@@ -194,7 +194,7 @@ fn a_refusal_is_remembered_until_something_changes() {
     assert!(held[0].is_revoked());
 }
 
-/// Whatever a search finds, the memory of an earlier one never says that it would find nothing.
+/// The memory of an earlier search never claims that a search would find nothing when it would find something.
 #[test]
 fn what_is_remembered_is_what_a_search_would_find() {
     for seed in 0..200 {
@@ -235,7 +235,7 @@ fn what_is_remembered_is_what_a_search_would_find() {
     }
 }
 
-/// The server lets a client without a connection wait in front of all others: see `server::place`.
+/// The server lets a client without a connection wait ahead of all others: see `server::place`.
 #[test]
 fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
     let connections = Resource::Connections;

@@ -1,4 +1,4 @@
-//! Bodies from a script of pieces and pauses.
+//! Tests with bodies that follow a script of pieces and pauses.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use http_body_util::BodyExt as _;
 
 use super::*;
 
-/// What comes, in order: a piece, or a moment without one.
+/// The script of a body: a piece, or `None` for a pause.
 #[derive(Debug, Default)]
 struct Script(VecDeque<Option<Piece>>);
 
@@ -53,7 +53,7 @@ fn joined(script: Script) -> Joined<Script> {
     Joined::new(script, None)
 }
 
-/// All pieces that come out.
+/// Returns all pieces of the joined body.
 async fn pieces(script: Script) -> Vec<Piece> {
     let mut body = joined(script);
     let mut all = Vec::new();
@@ -138,7 +138,7 @@ fn bytes_and_time_bring_more_pieces() {
     assert_eq!(pieces.left, Allowance::MOST);
 }
 
-/// Whatever the pieces are and whenever they come, the bytes are the same, trailers and errors come last, and the hint is true.
+/// For any pieces and pauses, the bytes stay the same, trailers and errors come last, and the size hint is correct.
 #[tokio::test]
 async fn joining_changes_no_byte() {
     for seed in 0..200 {

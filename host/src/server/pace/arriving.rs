@@ -1,5 +1,5 @@
-//! How fast a client has to send a request's body: at least [`BodyPace::bytes_per_s`], after a grace. A body of which nothing comes is
-//! found out, too.
+//! The minimum speed at which a client has to send a request's body: [`BodyPace::bytes_per_s`], after a grace period. A body that
+//! stops arriving is also detected.
 
 use std::error::Error;
 use std::pin::Pin;
@@ -14,36 +14,36 @@ use tokio::time::Sleep;
 
 use crate::guest::BodyTooSlow;
 
-/// How fast a body has to come.
+/// The minimum speed of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyPace {
-    /// How long the host waits for bytes before the rate counts. Waiting uses it up, bytes give it back.
+    /// How long the host waits for bytes before the rate applies. Waiting uses this time up, and bytes restore it.
     pub grace: Duration,
-    /// Bytes that buy a second of waiting.
+    /// The number of bytes that restore a second of waiting time.
     pub bytes_per_s: u64,
 }
 
-/// A request's body, which fails with [`BodyTooSlow`] when its client sends it too slowly. Only the time counts in which it was asked
-/// for and nothing had come: what a slow guest leaves unread is not its client's fault.
+/// A request's body that fails with [`BodyTooSlow`] when its client sends it too slowly. Only the time during which the reader
+/// polls and no bytes have arrived counts. Bytes that a slow guest leaves unread do not count against the client.
 #[derive(Debug)]
 pub struct Arriving<B> {
     body: B,
     pace: BodyPace,
-    /// What is left of the grace.
+    /// The rest of the grace period.
     left: Duration,
-    /// There once the body was waited for.
+    /// `Some` once the reader had to wait for the body.
     wait: Option<Box<Wait>>,
 }
 
 #[derive(Debug)]
 struct Wait {
     bell: Arc<Bell>,
-    /// Since when the body is waited for.
+    /// The time since which the reader waits for the body.
     since: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
 }
 
-/// Notes when the body wakes its reader: from then on it is the reader's turn, however long that takes.
+/// Records when the body wakes its reader. The time after that does not count against the client, however late the reader polls.
 #[derive(Debug, Default)]
 struct Bell {
     rang_at: Mutex<Option<Instant>>,
@@ -79,7 +79,7 @@ impl<B> Arriving<B> {
         }
     }
 
-    /// The client sent something, or the end: at this time, or now.
+    /// Records that the client sent bytes or the end of the body. `at` is the time of arrival; `None` means now.
     fn came(&mut self, at: Option<Instant>, bytes: u64) {
         if let Some(since) = self.wait.as_mut().and_then(|wait| wait.since.take()) {
             let until = at.unwrap_or_else(Instant::now);
@@ -94,7 +94,7 @@ impl<B> Arriving<B> {
             .min(self.pace.grace);
     }
 
-    /// Nothing is there: ready when the client was waited for too long.
+    /// Called when no bytes are available: ready when the client was waited for too long.
     fn poll_too_slow(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let Some(wait) = &mut self.wait else {
             return Poll::Pending;
@@ -126,7 +126,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         let this = &mut *self;
-        // Most bodies are there when they are asked for.
+        // Most bodies have already arrived when they are polled.
         let (mut rang_at, mut polled) = match &mut this.wait {
             None => (None, Pin::new(&mut this.body).poll_frame(cx)),
             Some(wait) => wait.poll(&mut this.body, cx),
@@ -165,7 +165,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
 }
 
 impl Wait {
-    /// Asks the body, which is to ring the bell; and when the bell rang before.
+    /// Polls the body with the bell as its waker. Also returns when the bell rang before.
     fn poll<B: Body<Data = Bytes> + Unpin>(
         &mut self,
         body: &mut B,
@@ -207,7 +207,7 @@ mod tests {
         (sender, Arriving::new(StreamBody::new(frames), PACE))
     }
 
-    /// What `Arriving` takes for the time is the real one; the tests set what has passed.
+    /// Moves the start of the wait back by `waited`, because `Arriving` uses the real time.
     fn age<B>(body: &mut Arriving<B>, waited: Duration) {
         let wait = body.wait.as_mut().expect("the body was waited for");
         wait.since = wait.since.map(|since| since.checked_sub(waited).unwrap());
@@ -242,7 +242,7 @@ mod tests {
             assert!(poll(&mut body).is_pending());
             age(&mut body, Duration::from_secs(1));
             sender.send(1).unwrap();
-            // The byte that comes at the end of a turn is taken, and the next turn is too long.
+            // The byte that arrives at the end of a wait is accepted, and the next wait is too long.
             if poll(&mut body) != Poll::Ready(Some(Ok(1))) || second > 20 {
                 panic!("a byte that has come is there");
             }
@@ -272,7 +272,7 @@ mod tests {
         let (sender, mut body) = channel();
         assert!(poll(&mut body).is_pending());
         sender.send(1).unwrap();
-        // It has come at once, and is read half a minute later.
+        // The byte arrived immediately and is read half a minute later.
         age(&mut body, Duration::from_secs(30));
         let bell = &body.wait.as_ref().unwrap().bell;
         *bell.rang_at() = body.wait.as_ref().unwrap().since;

@@ -1,4 +1,4 @@
-//! What a scrape tells of what was counted.
+//! Tests of the exported metrics.
 
 use super::*;
 

@@ -1,6 +1,6 @@
-//! The counter with axum and tower-sessions, set up as their documentation shows it.
+//! The counter with axum and tower-sessions, set up as their documentation shows.
 //!
-//! Usage: `axum-peer PORT [mysql://… SCHEMA]`. Without a database sessions are in tower-sessions' `MemoryStore`.
+//! Usage: `axum-peer PORT [mysql://… SCHEMA]`. Without a database, sessions are in tower-sessions' `MemoryStore`.
 
 use std::env;
 
@@ -15,7 +15,7 @@ use tower_sessions::{Expiry, MemoryStore, Session, SessionManagerLayer, SessionS
 use tower_sessions_sqlx_store::MySqlStore;
 use tower_sessions_sqlx_store::sqlx::MySqlPool;
 
-/// How long an unused session lives; express-mysql-session's default and ours.
+/// The lifetime of an unused session, which is also the default of express-mysql-session and Cloakroom.
 const IDLE_TIME_MAX: Duration = Duration::hours(24);
 
 #[tokio::main]
@@ -31,7 +31,7 @@ async fn main() -> anyhow::Result<()> {
     }
 }
 
-/// sqlx's pool has 10 connections at most, as have express-mysql-session's and ours.
+/// Opens the store. sqlx's pool has at most 10 connections, like express-mysql-session's and Cloakroom's.
 async fn mysql(url: &str, schema: &str) -> anyhow::Result<MySqlStore> {
     let pool = MySqlPool::connect(url).await?;
     let store = MySqlStore::new(pool)
@@ -43,7 +43,7 @@ async fn mysql(url: &str, schema: &str) -> anyhow::Result<MySqlStore> {
 
 async fn serve(port: u16, store: impl SessionStore + Clone) -> anyhow::Result<()> {
     let sessions = SessionManagerLayer::new(store)
-        // The link is plain HTTP on the loopback interface.
+        // The connection is plain HTTP on the loopback interface.
         .with_secure(false)
         .with_expiry(Expiry::OnInactivity(IDLE_TIME_MAX));
     let app = Router::new().route("/session", get(count)).layer(sessions);

@@ -1,4 +1,4 @@
-//! The command line. Knows nothing of what is done with it.
+//! The command line of `make bench`. This module does not perform the measurements.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,32 +9,32 @@ use crate::contender::{self, Contender, Program, Tools};
 use crate::load::Size;
 use crate::measure::Plan;
 
-/// Fewer rounds, or shorter ones, give figures to look at and not to keep.
+/// The number of rounds of a full run. The results of shorter runs are not kept.
 const FULL_ROUNDS_MIN: u32 = 5;
-/// The time of a cell of a full run.
+/// The time per cell of a full run.
 const FULL_TIME_MIN: Duration = Duration::from_secs(5);
-/// A warm-up's part of the time that is counted.
+/// The warm-up takes the measured time divided by this number.
 const WARM_UP_PART: u32 = 3;
 
-/// What is to be done, and with what.
+/// The settings of a run.
 #[derive(Debug)]
 pub struct Arguments {
-    /// Where the programs are.
+    /// The paths of the programs.
     pub tools: Tools,
-    /// A folder for everything that is made; what it held is removed.
+    /// The folder for all files of the run. Its previous contents are removed.
     pub scratch: PathBuf,
-    /// How often everybody has a turn.
+    /// The number of turns of each contender.
     pub rounds: u32,
-    /// How each turn is measured.
+    /// The settings of each turn.
     pub plan: Plan,
-    /// Who has a turn.
+    /// The contenders to measure.
     pub contenders: Vec<Contender>,
-    /// Whether those were chosen.
+    /// Whether the contenders were given on the command line.
     is_choice: bool,
 }
 
 impl Arguments {
-    /// Reads `--name value` pairs; an empty value counts as none.
+    /// Parses `--name value` pairs. An empty value counts as absent.
     pub fn read(mut words: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut cloakroom = None;
         let mut axum = None;
@@ -96,13 +96,13 @@ impl Arguments {
         })
     }
 
-    /// Whether the figures are worth keeping: everybody who is there has turns enough, and long ones.
+    /// Whether the results are worth keeping: all available contenders have enough turns, and the turns are long enough.
     pub fn is_full(&self) -> bool {
         self.rounds >= FULL_ROUNDS_MIN && self.plan.time >= FULL_TIME_MIN && !self.is_choice
     }
 }
 
-/// Servers are started in folders of their own.
+/// Returns the absolute path. Servers are started in their own folders, where a relative path would not work.
 pub fn absolute(path: PathBuf) -> anyhow::Result<PathBuf> {
     std::fs::canonicalize(&path).with_context(|| path.display().to_string())
 }

@@ -1,4 +1,4 @@
-//! Who is measured, and how each is started: the peers as their documentation recommends, ours with its defaults.
+//! The contenders and the commands that start them: peers as their documentation recommends, Cloakroom with its defaults.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -9,19 +9,19 @@ use anyhow::Context as _;
 use crate::mariadb::{PASSWORD, USER};
 use crate::visitor::Answers;
 
-/// What signs cookies, where the contender has no secret of its own making.
+/// The secret that signs cookies, for contenders that do not create a secret themselves.
 pub const SECRET: &str = "a secret of the benchmark, 32 bytes or more";
 
-/// One server in one set-up.
+/// One server in one configuration.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Contender {
-    /// Its name on the command line and of its folder and database.
+    /// The name on the command line, which is also the name of its folder and its database.
     pub id: &'static str,
-    /// Its name in the table.
+    /// The name in the table.
     pub label: &'static str,
     /// The program.
     pub program: Program,
-    /// Where its sessions are.
+    /// The session storage.
     pub sessions: Sessions,
 }
 
@@ -34,11 +34,11 @@ pub enum Program {
     Axum,
     /// `wasmtime serve`.
     Wasmtime,
-    /// Ours.
+    /// Cloakroom.
     Cloakroom,
 }
 
-/// Where sessions are.
+/// The location of the sessions.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sessions {
     /// In MariaDB.
@@ -47,7 +47,7 @@ pub enum Sessions {
     Sqlite,
     /// In the process.
     Memory,
-    /// There are none: the answer is `hello`.
+    /// No sessions: the server responds with `hello`.
     None,
 }
 
@@ -65,7 +65,7 @@ const fn contender(
     }
 }
 
-/// Everybody, as the table has them.
+/// All contenders, in the order of the table.
 pub const ALL: [Contender; 9] = [
     contender(
         "express_mysql",
@@ -123,20 +123,20 @@ pub const ALL: [Contender; 9] = [
     ),
 ];
 
-/// The contender of a name.
+/// Returns the contender of this name.
 pub fn find(id: &str) -> anyhow::Result<Contender> {
     let found = ALL.into_iter().find(|contender| contender.id == id);
     found.with_context(|| format!("there is no `{id}`, but {}", ALL.map(|c| c.id).join(", ")))
 }
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub struct Tools {
-    /// Our release binary.
+    /// Cloakroom's release binary.
     pub cloakroom: PathBuf,
     /// The axum peer.
     pub axum: PathBuf,
-    /// `wasmtime`; without it its row is left out.
+    /// `wasmtime`. Without it, its row is left out.
     pub wasmtime: Option<PathBuf>,
     /// The folder of the components.
     pub guests: PathBuf,
@@ -144,21 +144,21 @@ pub struct Tools {
     pub express: PathBuf,
 }
 
-/// Where one start of a contender happens.
+/// The environment in which a contender is started.
 #[derive(Debug)]
 pub struct Place<'a> {
-    /// Where it listens.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// A folder of its own, kept between its starts.
+    /// The contender's folder, kept between its starts.
     pub directory: &'a Path,
     /// The database server.
     pub mariadb: SocketAddr,
-    /// An empty database, for those that use one.
+    /// An empty database, for contenders that use one.
     pub database: &'a str,
 }
 
 impl Contender {
-    /// What it answers.
+    /// Returns the kind of its responses.
     pub fn answers(self) -> Answers {
         match self.sessions {
             Sessions::Mysql | Sessions::Sqlite | Sessions::Memory => Answers::Counter,
@@ -166,12 +166,12 @@ impl Contender {
         }
     }
 
-    /// Whether a database is made for it.
+    /// Whether it needs a database.
     pub fn uses_mariadb(self) -> bool {
         self.sessions == Sessions::Mysql
     }
 
-    /// How it is started.
+    /// Returns the command that starts it.
     pub fn command(self, tools: &Tools, place: &Place) -> anyhow::Result<Command> {
         let mut command = match self.program {
             Program::Express => self.express(tools, place),
@@ -179,7 +179,8 @@ impl Contender {
             Program::Wasmtime => {
                 let program = tools.wasmtime.as_ref().context("there is no wasmtime")?;
                 let mut command = Command::new(program);
-                // Rust's standard library imports more of WASI than the proxy's world: `-S cli` is what the manual gives it.
+                // Rust's standard library imports more of WASI than the proxy world contains. The manual recommends `-S cli` for
+                // that.
                 command.args(["serve", "-S", "cli", "--addr", &place.address.to_string()]);
                 command.arg(tools.guests.join("fixture-hello.wasm"));
                 command
@@ -197,7 +198,7 @@ impl Contender {
         command.env("PORT", place.address.port().to_string());
         command.env("PEER_SECRET", SECRET);
         if self.uses_mariadb() {
-            // All other options are express-mysql-session's defaults: a pool of 10 connections among them.
+            // All other options are express-mysql-session's defaults, including a pool of 10 connections.
             let store = format!(
                 r#"{{"host":"{}","port":{},"user":"{USER}","password":"{PASSWORD}","database":"{}"}}"#,
                 place.mariadb.ip(),
@@ -234,7 +235,7 @@ impl Contender {
             Sessions::Memory => {
                 command.args(["--store", "memory:"]);
             }
-            // The default store.
+            // Cloakroom's default store.
             Sessions::Sqlite | Sessions::None => {}
         }
         command
@@ -245,7 +246,7 @@ fn mysql_url(place: &Place) -> String {
     database_url(place.mariadb, place.database)
 }
 
-/// A database on the server, as Cloakroom and axum name it.
+/// Returns the URL of a database on the server, in the form that Cloakroom and axum use.
 pub fn database_url(mariadb: SocketAddr, database: &str) -> String {
     format!("mysql://{USER}:{PASSWORD}@{mariadb}/{database}")
 }

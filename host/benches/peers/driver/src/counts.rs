@@ -1,25 +1,25 @@
-//! The numbers that one session's answers have carried: each once, none left out. Knows no HTTP.
+//! The numbers in the responses of one session. Each number must occur exactly once. Does not know HTTP.
 
 use std::collections::BTreeSet;
 
 use anyhow::ensure;
 
-/// What a session's answers said so far.
+/// The numbers that a session's responses have contained so far.
 ///
-/// Visits at once may be answered in any order. Without them only one number is right, which is one more than the last.
+/// Concurrent requests may be answered in any order. Without them only one number is correct: the last number plus one.
 #[derive(Debug, Default)]
 pub struct Counts {
-    /// All numbers from 1 to this one were there.
+    /// All numbers from 1 to this one have occurred.
     whole_until: u64,
-    /// Numbers beyond those.
+    /// The larger numbers that have occurred.
     ahead: BTreeSet<u64>,
 }
 
 impl Counts {
-    /// Takes the number of an answer, when the session has been sent so many requests.
+    /// Records the number of a response, after `n_sent` requests of the session.
     ///
     /// # Errors
-    /// A number that another answer had, which is a lost update, or one that there cannot be yet.
+    /// If the number has already occurred, which is a lost update, or if it is larger than `n_sent`.
     pub fn take(&mut self, number: u64, n_sent: u64) -> anyhow::Result<()> {
         ensure!(
             number > self.whole_until && !self.ahead.contains(&number),
@@ -33,12 +33,12 @@ impl Counts {
         Ok(())
     }
 
-    /// The largest number; 0 before the first.
+    /// Returns the largest number, or 0 before the first.
     pub fn largest(&self) -> u64 {
         self.ahead.last().copied().unwrap_or(self.whole_until)
     }
 
-    /// How many numbers below the largest no answer had.
+    /// Returns how many numbers below the largest are missing.
     pub fn n_missing(&self) -> u64 {
         self.largest() - self.whole_until - self.ahead.len() as u64
     }

@@ -1,8 +1,8 @@
-//! The load generator: one thread, keep-alive connections, each with its own share of the sessions.
+//! The load generator: one thread with keep-alive connections. Each connection has its own part of the sessions.
 //!
-//! A client sends its next request as soon as it has an answer, for one of its sessions after the other. So no session
-//! has two requests at once, unless that is asked for: where they would lose updates, most peers do, and wrong counts
-//! would say nothing. Knows addresses and visitors; knows nothing of processes.
+//! A client sends its next request as soon as it has a response, and uses its sessions in turn. A session therefore never has two
+//! concurrent requests, unless that is requested. Most peers lose updates under concurrent requests, so their wrong counts would
+//! prove nothing. This module knows addresses and visitors. It does not know processes.
 
 mod client;
 
@@ -17,45 +17,45 @@ use mio::{Events, Poll, Token};
 use self::client::{Client, Sockets};
 use crate::visitor::{Answers, FaultCount, Faults, Visitor};
 
-/// Longest time in which not one answer comes; over it the contender has stalled.
+/// The longest time without any response. After it, the contender has stalled.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 
-/// How much load there is.
+/// The amount of load.
 #[derive(Clone, Copy, Debug)]
 pub struct Size {
-    /// Clients, each with one request under way: with one host these are its keep-alive connections.
+    /// The number of clients, each with one running request. With one host, each client is one keep-alive connection.
     pub connections: usize,
-    /// Sessions, over all clients.
+    /// The number of sessions of all clients.
     pub sessions: usize,
 }
 
-/// Which host a session's visits go to, and whether they wait for each other.
+/// The assignment of a session's requests to hosts, and whether they wait for each other.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Visits {
-    /// A session is one client's, and a client has one host.
+    /// A session belongs to one client, and a client uses one host.
     Sticky,
-    /// A session is one client's, and each of its visits goes to another host than the one before.
+    /// A session belongs to one client, and each of its requests goes to a different host than the previous one.
     Roaming,
-    /// All clients visit all sessions, at the same time, each client on one host.
+    /// All clients use all sessions concurrently, and each client uses one host.
     AtOnce,
 }
 
-/// Where a load goes.
+/// The target of a load.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// The hosts.
     pub hosts: Vec<SocketAddr>,
-    /// The paths, which the sessions share out among them.
+    /// The paths, which are distributed over the sessions.
     pub paths: Vec<String>,
-    /// What they answer.
+    /// The kind of the responses.
     pub answers: Answers,
-    /// Who visits whom.
+    /// The assignment of sessions to clients and hosts.
     pub visits: Visits,
-    /// What becomes of wrong answers.
+    /// The handling of wrong responses.
     pub faults: Faults,
 }
 
-/// Connections under load.
+/// Connections that generate load.
 pub struct Load {
     poll: Poll,
     sockets: Sockets,
@@ -63,16 +63,16 @@ pub struct Load {
     visitors: Vec<Visitor>,
 }
 
-/// What a time under load gave.
+/// The results of a time under load.
 #[derive(Debug, Default)]
 pub struct Answered {
-    /// From request to answer, in microseconds, of all answers within the time.
+    /// The latencies of all responses within the time, in microseconds.
     pub latencies: Vec<u32>,
-    /// The same of the answers to what was under way when the time ended.
+    /// The latencies of the responses to requests that were still running at the end of the time, in microseconds.
     pub late: Vec<u32>,
 }
 
-/// An answer that a client has just had.
+/// A response that a client has just received.
 #[derive(Clone, Copy, Debug)]
 struct Round {
     sent_at: Instant,
@@ -80,7 +80,7 @@ struct Round {
 }
 
 impl Target {
-    /// One host with one path, as all contenders have.
+    /// Returns the target of all contenders: one host with one path.
     pub fn one(host: SocketAddr, answers: Answers) -> Self {
         Self {
             hosts: vec![host],
@@ -93,7 +93,7 @@ impl Target {
 }
 
 impl Load {
-    /// Connects. No session is there yet.
+    /// Connects. This creates no sessions.
     pub fn connect(target: &Target, size: Size) -> anyhow::Result<Self> {
         let poll = Poll::new()?;
         let mut sockets = Sockets::default();
@@ -125,7 +125,7 @@ impl Load {
         })
     }
 
-    /// Every session once: the first time makes them all, another time shows that each is where it must be.
+    /// Uses every session once. The first call creates all sessions, a later call checks their counts.
     pub fn visit_all(&mut self) -> anyhow::Result<()> {
         let mut ahead = vec![VecDeque::new(); self.clients.len()];
         let mut is_visited = vec![false; self.visitors.len()];
@@ -142,7 +142,7 @@ impl Load {
         Ok(())
     }
 
-    /// Load for so long, and until the answers to what is then under way are there.
+    /// Generates load for this time, and then waits for the responses to the running requests.
     pub fn run_for(&mut self, time: Duration) -> anyhow::Result<Answered> {
         let ends_at = Instant::now() + time;
         let mut answered = Answered::default();
@@ -161,17 +161,17 @@ impl Load {
         Ok(answered)
     }
 
-    /// The sessions.
+    /// Returns the sessions.
     pub fn visitors(&self) -> &[Visitor] {
         &self.visitors
     }
 
-    /// How many requests were sent in all.
+    /// Returns the total number of requests sent.
     pub fn n_sent(&self) -> u64 {
         self.visitors.iter().map(Visitor::n_sent).sum()
     }
 
-    /// The wrong answers so far, where they are counted.
+    /// Returns the wrong responses so far, if they are counted.
     pub fn fault_count(&self) -> FaultCount {
         let mut all = FaultCount::default();
         for visitor in &self.visitors {
@@ -183,7 +183,8 @@ impl Load {
         all
     }
 
-    /// Sends for all clients, and again for each for as long as `next` gives it a visitor after an answer.
+    /// Sends a request for every client. After each response, `next` returns the visitor of the client's next request, or ends
+    /// the client.
     fn drive(
         &mut self,
         mut next: impl FnMut(usize, &mut Client, Option<Round>) -> Option<usize>,

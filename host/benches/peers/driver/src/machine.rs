@@ -1,4 +1,4 @@
-//! On what, with what and when it was measured: nothing that names the machine or its folders.
+//! Describes the machine, the programs and the date of a run. The description never names the machine or its folders.
 
 use std::fs;
 use std::path::Path;
@@ -10,29 +10,29 @@ use crate::arguments::Arguments;
 use crate::mariadb::Mariadb;
 use crate::process::output;
 
-/// The peers' packages, as they were built.
+/// The versions of the peers' packages.
 const LOCK: &str = include_str!("../../Cargo.lock");
-/// Of Express's peer.
+/// The packages of the Express peer.
 const NODE_PACKAGES: &str = "tests/express/node_modules";
 
-/// What a reader of the figures must know.
+/// The conditions of the measurements.
 #[derive(Debug)]
 pub struct Setting {
     /// The day, in UTC.
     pub date: String,
-    /// Processors, memory, system.
+    /// The processors, memory and system.
     pub machine: String,
-    /// How many processors there are.
+    /// The number of processors.
     pub n_processors: usize,
-    /// Programs and their versions.
+    /// The programs and their versions.
     pub versions: Vec<String>,
     /// The load and the times.
     pub plan: String,
-    /// How many rounds.
+    /// The number of rounds.
     pub rounds: u32,
 }
 
-/// Describes this machine and what is on it.
+/// Describes this machine and the installed programs.
 pub fn describe(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Setting> {
     let n_processors = std::thread::available_parallelism()?.get();
     let plan = arguments.plan;
@@ -52,7 +52,7 @@ pub fn describe(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Sett
     })
 }
 
-/// Processors, memory, system.
+/// Describes the processors, memory and system.
 pub fn machine(n_processors: usize) -> anyhow::Result<String> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
     let meminfo = fs::read_to_string("/proc/meminfo")?;
@@ -65,7 +65,7 @@ pub fn machine(n_processors: usize) -> anyhow::Result<String> {
     };
     let memory = field(&meminfo, "MemTotal").context("/proc/meminfo has no MemTotal")?;
     let memory: f64 = memory.trim_end_matches(" kB").parse()?;
-    // What follows the second number may name whose kernel it is.
+    // The rest of the release may identify the kernel's vendor.
     let kernel: Vec<_> = release.trim().splitn(3, '.').take(2).collect();
     Ok(format!(
         "{n_processors} {virtual_}processors ({model}), {:.0} GiB of memory, Linux {}",
@@ -104,7 +104,7 @@ fn versions(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Vec<Stri
     }
     if let Some(wasmtime) = &arguments.tools.wasmtime {
         let said = output(Command::new(wasmtime).arg("--version"))?;
-        // The commit and its date follow.
+        // The output continues with the commit and its date.
         let said: Vec<_> = said.split(' ').take(2).collect();
         versions.push(said.join(" "));
     }
@@ -112,20 +112,20 @@ fn versions(arguments: &Arguments, mariadb: &Mariadb) -> anyhow::Result<Vec<Stri
     Ok(versions)
 }
 
-/// Ours, with its commit.
+/// Returns Cloakroom's version, with its commit.
 pub fn cloakroom_version(cloakroom: &Path) -> anyhow::Result<String> {
     let mut version = output(Command::new(cloakroom).arg("--version"))?;
-    // Absent where the sources are no clone.
+    // There is no commit if the sources are not a git clone.
     if let Ok(commit) = output(Command::new("git").args(["rev-parse", "--short=10", "HEAD"])) {
         version += &format!(" ({commit})");
     }
     Ok(version)
 }
 
-/// The database's.
+/// Returns the database's version.
 pub fn mariadb_version(mariadb: &Mariadb) -> anyhow::Result<String> {
     let said = mariadb.query("SELECT VERSION()")?;
-    // Whose package it is follows.
+    // The output continues with the distribution's name.
     let version = said.split('-').next().unwrap_or_default();
     Ok(format!("MariaDB {version}"))
 }

@@ -1,7 +1,7 @@
-//! `make bench`: measures Cloakroom and its peers side by side, in turn, and writes the table and the plot. With the word
-//! `scale` in front, `make scale`: how Cloakroom alone scales.
+//! `make bench`: measures Cloakroom and its peers in alternating turns, and writes the table and the plot. With `scale` as the
+//! first argument, `make scale`: measures how Cloakroom scales.
 //!
-//! Everything runs on this machine and speaks over the loopback interface. Start it in the repository's root.
+//! Everything runs on this machine and communicates over the loopback interface. Start it in the repository's root.
 
 mod arguments;
 mod contender;
@@ -30,7 +30,7 @@ use crate::contender::Contender;
 use crate::mariadb::Mariadb;
 use crate::summary::Row;
 
-/// Where a full run leaves what it found. A shorter one leaves it in its scratch folder.
+/// The folder for the results of a full run. A shorter run writes them to its scratch folder.
 const RESULTS: &str = "host/benches/results";
 
 fn main() -> ExitCode {
@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
-    // What a killed run left. Fails where there is nothing.
+    // Remove the files of a run that was killed. Fails if there are none.
     let _ = fs::remove_dir_all(&arguments.scratch);
     fs::create_dir_all(&arguments.scratch)?;
     let scratch = fs::canonicalize(&arguments.scratch)?;
@@ -68,7 +68,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     write_results(&folder, arguments, &setting, &rows)
 }
 
-/// All rounds. A contender that fails ends the run: figures of servers that answer wrongly are worth nothing.
+/// Runs all rounds. A contender that fails ends the run, because the results of a server with wrong responses are worthless.
 fn measure_all(
     arguments: &Arguments,
     mariadb: &Mariadb,
@@ -78,7 +78,7 @@ fn measure_all(
     for round in 1..=arguments.rounds {
         eprintln!("round {round} of {}", arguments.rounds);
         let mut order: Vec<&mut Row> = rows.iter_mut().collect();
-        // So that nobody always follows the same neighbour.
+        // Reverse the order, so that no contender always follows the same other one.
         if round % 2 == 0 {
             order.reverse();
         }

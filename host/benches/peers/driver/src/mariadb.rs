@@ -1,5 +1,5 @@
-//! A private MariaDB server with MariaDB's own defaults, which are durable: a commit is flushed before it is answered
-//! (`innodb_flush_log_at_trx_commit=1`). All contenders that use a database use this one, each time a fresh database.
+//! A private MariaDB server with MariaDB's own defaults, which are durable: a commit is flushed before it is acknowledged
+//! (`innodb_flush_log_at_trx_commit=1`). All contenders that use a database use this server, each time with a new database.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,14 +11,15 @@ use anyhow::Context as _;
 
 use crate::process::{self, Server};
 
-/// The server that makes the system tables crashes now and then (10.11.19 does, in its Aria engine).
+/// `mariadb-install-db` crashes now and then (version 10.11.19, in its Aria engine).
 const INSTALL_ATTEMPTS_MAX: u32 = 3;
-/// Names that a server's programs go by, and where Debian puts what an ordinary user's `PATH` lacks.
+/// The folders of the server's programs. The empty one means `PATH`. Debian installs some programs in the others, which are not
+/// in an ordinary user's `PATH`.
 const FOLDERS: [&str; 3] = ["", "/usr/sbin", "/usr/libexec"];
 
 /// The account of all contenders.
 pub const USER: &str = "bench";
-/// Its password.
+/// The account's password.
 pub const PASSWORD: &str = "bench";
 
 /// The running server.
@@ -29,7 +30,7 @@ pub struct Mariadb {
 }
 
 impl Mariadb {
-    /// Makes a data directory in `directory`, and starts the server on it.
+    /// Creates a data directory in `directory` and starts the server on it.
     pub fn start(directory: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(directory)?;
         let data = directory.join("data");
@@ -39,7 +40,7 @@ impl Mariadb {
         command.args(common_arguments(&data)?).args([
             "--bind-address=127.0.0.1".to_owned(),
             format!("--port={}", address.port()),
-            // Below the data directory: a socket's path must be short.
+            // Relative to the data directory, because the path of a socket must be short.
             "--socket=socket".to_owned(),
             format!("--pid-file={}", directory.join("pid").display()),
         ]);
@@ -52,7 +53,7 @@ impl Mariadb {
         Ok(mariadb)
     }
 
-    /// Makes an empty database in place of one of the same name.
+    /// Creates an empty database, replacing one of the same name.
     pub fn make_database(&self, name: &str) -> anyhow::Result<()> {
         self.query(&format!(
             "DROP DATABASE IF EXISTS {name}; CREATE DATABASE {name}"
@@ -60,7 +61,7 @@ impl Mariadb {
         Ok(())
     }
 
-    /// What the statements say, one row a line.
+    /// Executes the statements and returns their output, one row per line.
     pub fn query(&self, statements: &str) -> anyhow::Result<String> {
         let port = format!("--port={}", self.address.port());
         let words = [
@@ -78,17 +79,17 @@ impl Mariadb {
         said.with_context(|| format!("MariaDB's log ends: {}", self.server.log()))
     }
 
-    /// Where it listens.
+    /// Returns the address that the server listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.server.id()
     }
 
-    /// Ends it in good order.
+    /// Stops the server gracefully.
     pub fn stop(self) -> anyhow::Result<()> {
         self.server.stop().map(drop)
     }
@@ -97,7 +98,7 @@ impl Mariadb {
 fn install(data: &Path) -> anyhow::Result<()> {
     let mut attempts = 1;
     loop {
-        // There may be what another attempt left.
+        // An earlier attempt may have left files.
         let _ = fs::remove_dir_all(data);
         let made = process::output(
             Command::new(find("mariadb-install-db")?)
@@ -119,7 +120,7 @@ fn common_arguments(data: &Path) -> anyhow::Result<Vec<String>> {
         "--skip-name-resolve".to_owned(),
     ];
     let above = data.parent().context("a data directory is in another")?;
-    // mariadbd refuses to run as root without being told to.
+    // mariadbd refuses to run as root without this option.
     if fs::metadata(above)?.uid() == 0 {
         arguments.push("--user=root".to_owned());
     }

@@ -13,35 +13,35 @@ use crate::process::{self, Server};
 use crate::usage;
 use crate::visitor::Answers;
 
-/// How each cell is measured.
+/// The settings of a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
     /// The load.
     pub size: Size,
-    /// Load that is not counted, before.
+    /// The time of the warm-up, which is not measured.
     pub warm_up: Duration,
-    /// Load that is counted.
+    /// The time that is measured.
     pub time: Duration,
 }
 
-/// What one cell gave.
+/// The results of a cell.
 #[derive(Clone, Copy, Debug)]
 pub struct Cell {
-    /// Answers a second.
+    /// Responses per second.
     pub rate: f64,
     /// The median latency, in microseconds.
     pub p50: u32,
-    /// The latency that 99 of 100 requests do not pass, in microseconds.
+    /// The latency that 99 of 100 requests do not exceed, in microseconds.
     pub p99: u32,
     /// The longest latency, in microseconds.
     pub longest: u32,
-    /// Processor time per request of the server, in microseconds.
+    /// The server's processor time per request, in microseconds.
     pub server: f64,
-    /// … of MariaDB, where it is used.
+    /// MariaDB's processor time per request, if it is used.
     pub database: Option<f64>,
-    /// … of the load generator.
+    /// The load generator's processor time per request.
     pub load: f64,
-    /// The part of the processors that went to anything else on the machine, 0 to 1.
+    /// The fraction of the processor time that other programs on the machine used, 0 to 1.
     pub others: f64,
 }
 
@@ -55,10 +55,11 @@ pub struct Used {
     machine: Duration,
 }
 
-/// Measures one cell. `scratch` is the folder of all contenders' folders.
+/// Measures one cell. `scratch` contains the folders of all contenders.
 ///
 /// # Errors
-/// An answer that is not 200 or not right, a stall, a server that does not start or end: no figures come of those.
+/// If a response is not 200 or is wrong, the server stalls, or the server does not start or stop. There are no results in these
+/// cases.
 pub fn cell(
     contender: Contender,
     tools: &Tools,
@@ -98,24 +99,24 @@ pub fn cell(
     }
     drop(load);
     let status = server.stop()?;
-    // Node.js and wasmtime have no handler: the signal ends them. Ours ends by itself, and well.
+    // The signal kills Node.js and wasmtime, which do not handle it. Cloakroom must exit successfully.
     if contender.program == Program::Cloakroom {
         ensure!(status.success(), "ended with {status}");
     }
     Ok(cell)
 }
 
-/// Removes the sessions that Cloakroom keeps in its folder by default: those of the round before.
+/// Removes the sessions of the previous round, which Cloakroom keeps in its folder by default.
 pub fn forget_sessions(directory: &Path) {
     for ending in ["", "-wal", "-shm", ".secret"] {
         let _ = fs::remove_file(directory.join(format!(".cloakroom/sessions.sqlite{ending}")));
     }
 }
 
-/// All sessions are made, warmed up, counted, and looked at once more.
+/// Creates all sessions, warms up, measures, and checks all sessions again.
 ///
 /// # Errors
-/// An answer that is not 200 or not right, a stall.
+/// If a response is not 200 or is wrong, or the server stalls.
 pub fn under_load(
     load: &mut Load,
     servers: &[&Server],
@@ -128,13 +129,13 @@ pub fn under_load(
     let before = Used::now(servers, mariadb)?;
     let answered = load.run_for(time)?;
     let after = Used::now(servers, mariadb)?;
-    // Every session must be where its answers say that it is.
+    // The count of every session must match its responses.
     load.visit_all()?;
     Cell::of(answered, time, &before, &after)
 }
 
 impl Cell {
-    /// What the answers within a time come to.
+    /// Calculates the results from the responses within a time.
     pub fn of(
         answered: Answered,
         time: Duration,
@@ -167,7 +168,7 @@ impl Cell {
 }
 
 impl Used {
-    /// By these servers together, the database, this process and the machine.
+    /// Returns the processor time used by these servers together, the database, this process and the machine.
     pub fn now(servers: &[&Server], mariadb: &Mariadb) -> anyhow::Result<Self> {
         let mut by_servers = Duration::ZERO;
         for server in servers {
@@ -183,7 +184,7 @@ impl Used {
     }
 }
 
-/// The smallest value that so many of a hundred do not pass.
+/// Returns the smallest measured value that `percent` percent of the values do not exceed.
 pub fn quantile(sorted: &[u32], percent: usize) -> u32 {
     let rank = (sorted.len() * percent).div_ceil(100).max(1);
     sorted[rank - 1]

@@ -1,4 +1,4 @@
-//! The rates as bars, in SVG. Its colours follow the reader's light or dark scheme; it needs no font of its own.
+//! The rates as a bar chart in SVG. Its colors follow the reader's light or dark color scheme, and it needs no embedded font.
 
 use std::fmt::Write as _;
 
@@ -9,9 +9,9 @@ use crate::summary::Row;
 
 const WIDTH: f64 = 900.0;
 const MARGIN: f64 = 24.0;
-/// Where bars begin; labels stand before it.
+/// The left end of the bars, to the right of the labels.
 const BARS_FROM: f64 = 390.0;
-/// Room behind the longest bar, for its figure.
+/// The room to the right of the longest bar, for its number.
 const FIGURE_WIDTH: f64 = 64.0;
 const BAR_HEIGHT: f64 = 16.0;
 const ROW_HEIGHT: f64 = 26.0;
@@ -25,7 +25,7 @@ text{font-family:system-ui,-apple-system,\"Segoe UI\",\"Helvetica Neue\",Arial,s
 @media(prefers-color-scheme:dark){.page{fill:#0d1117}.title,.text{fill:#e6edf3}.faint{fill:#9198a1}\
 .peer{fill:#656d76}.ours{fill:#4493f8}.spread{stroke:#e6edf3}}";
 
-/// The plot.
+/// Draws the plot.
 pub fn draw(setting: &Setting, rows: &[Row]) -> String {
     let most = rows.iter().map(|row| row.spread(|cell| cell.rate).most);
     let most = most.fold(1.0, f64::max);
@@ -98,7 +98,7 @@ fn bar(svg: &mut String, row: &Row, top: f64, scale: f64) {
     );
 }
 
-/// Labels are our own: nothing in them must be escaped.
+/// Appends a text element. The texts are the benchmark's own, so nothing in them needs escaping.
 fn text(svg: &mut String, x: f64, y: f64, class: &str, words: &str) {
     let _ = writeln!(
         svg,

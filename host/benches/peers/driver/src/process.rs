@@ -1,4 +1,4 @@
-//! A server as a child process: started on a free port, waited for, stopped. Knows nothing of what it serves.
+//! A server as a child process: started on a free port, awaited and stopped. Does not know the server's protocol.
 
 use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Longest time from a start to the first accepted connection; the first one of ours compiles its guests, which may be 200.
+/// The longest time from the start to the first accepted connection. Cloakroom compiles its guests, up to 200, on its first
+/// start.
 const START_TIME_MAX: Duration = Duration::from_secs(300);
-/// Longest time from SIGTERM to the end.
+/// The longest time from SIGTERM to the exit.
 const STOP_TIME_MAX: Duration = Duration::from_secs(30);
-/// How often both are looked at.
+/// The interval between checks for both.
 const LOOK_INTERVAL: Duration = Duration::from_millis(10);
-/// How much of a log an error shows.
+/// The number of bytes of a log that an error shows.
 const LOG_BYTES_SHOWN: usize = 2000;
 
-/// A running server. It ends with this value, and with this process however that ends.
+/// A running server. It is killed when this value is dropped, and when this process ends for any reason.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -27,9 +28,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that writes its log to `log`, and waits until it takes connections on `address`.
+    /// Starts a server that writes its log to `log`, and waits until it accepts connections on `address`.
     ///
-    /// It gets no environment but `PATH`, `HOME` and what `command` sets.
+    /// Its environment contains only `PATH`, `HOME` and the variables of `command`.
     pub fn start(command: Command, address: SocketAddr, log: &Path) -> anyhow::Result<Self> {
         let program = Path::new(command.get_program());
         let name = program.file_name().unwrap_or_default().to_string_lossy();
@@ -64,24 +65,24 @@ impl Server {
         Ok(server)
     }
 
-    /// How long it took until it accepted a connection, to some hundredths of a second.
+    /// Returns the time until the server accepted a connection, accurate to a few hundredths of a second.
     pub fn start_time(&self) -> Duration {
         self.start_time
     }
 
-    /// The process.
+    /// Returns the process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The end of what it said.
+    /// Returns the end of the log.
     pub fn log(&self) -> String {
         let log = fs::read(&self.log).unwrap_or_default();
         let shown = &log[log.len().saturating_sub(LOG_BYTES_SHOWN)..];
         String::from_utf8_lossy(shown).into_owned()
     }
 
-    /// Asks the server to end, and waits for it.
+    /// Asks the server to exit, and waits for it.
     pub fn stop(mut self) -> anyhow::Result<ExitStatus> {
         let id = self.child.id().to_string();
         let asked = Command::new("kill").args(["-TERM", &id]).status()?;
@@ -100,19 +101,19 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // Both fail only where it has ended and been waited for.
+        // Both calls only fail if the server has already been stopped and awaited.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The command, killed by the kernel when this process ends, in an environment of its own.
+/// Wraps the command so that the kernel kills it when this process ends, and replaces its environment.
 fn wrapped(command: &Command) -> Command {
     let mut wrapped = Command::new("setpriv");
     wrapped.args(["--pdeathsig", "KILL", "--"]);
     wrapped.arg(command.get_program()).args(command.get_args());
     wrapped.env_clear();
-    // The readers of the environment are the programs, which are found and find their files by these.
+    // Programs use these variables to find other programs and their own files.
     for (name, value) in std::env::vars_os() {
         if name == "PATH" || name == "HOME" {
             wrapped.env(name, value);
@@ -129,13 +130,13 @@ fn wrapped(command: &Command) -> Command {
     wrapped
 }
 
-/// An address on the loopback interface that nobody listens on now.
+/// Returns an unused address on the loopback interface.
 pub fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     Ok(listener.local_addr()?)
 }
 
-/// What a program says, without the line end.
+/// Runs a program and returns its output without the line break at the end.
 pub fn output(command: &mut Command) -> anyhow::Result<String> {
     let said = command
         .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! The figures as text: a page, the README's excerpt of it, and a line for whoever waits.
+//! The results as text: a page, its excerpt for the README, and progress lines.
 
 use std::fmt::Write as _;
 
@@ -9,11 +9,11 @@ use crate::machine::Setting;
 use crate::measure::Cell;
 use crate::summary::{Ratio, Row, Target};
 
-/// Between these lines of the README stands the excerpt.
+/// The excerpt in the README is between these lines.
 const EXCERPT_BEGINS: &str = "<!-- make bench: begin -->\n";
 const EXCERPT_ENDS: &str = "<!-- make bench: end -->\n";
 
-/// What the figures cannot tell by themselves.
+/// Notes about the conditions of the measurements.
 const NOTES: &str = "\
 - Everybody has a turn in each round, every other round in reverse order. A turn is a fresh start of the server with a fresh
   database or store; warm-up is not counted. One wrong count or one answer that is not 200 ends the run without figures.
@@ -31,7 +31,7 @@ const NOTES: &str = "\
 - All pools have their default size, which is 10 connections for all three.
 ";
 
-/// The whole page.
+/// Returns the whole page.
 pub fn page(setting: &Setting, all: &[Ratio], rows: &[Row]) -> String {
     let Setting {
         date,
@@ -71,7 +71,7 @@ Versions: {versions}.
     )
 }
 
-/// What the README shows.
+/// Returns the excerpt for the README.
 pub fn excerpt(setting: &Setting, all: &[Ratio], rows: &[Row]) -> String {
     let Setting {
         date,
@@ -92,7 +92,7 @@ contenders in turn. {others}
     )
 }
 
-/// The README with the excerpt in its place.
+/// Replaces the excerpt in the README.
 pub fn put_excerpt(readme: &str, excerpt: &str) -> anyhow::Result<String> {
     let parts = readme
         .split_once(EXCERPT_BEGINS)
@@ -106,7 +106,7 @@ pub fn put_excerpt(readme: &str, excerpt: &str) -> anyhow::Result<String> {
     ))
 }
 
-/// The ratios as a table.
+/// Returns the ratios as a table.
 pub fn ratios(all: &[Ratio]) -> String {
     let mut text =
         "| | ratio | in single rounds | target | |\n| --- | ---: | ---: | ---: | --- |\n"
@@ -136,7 +136,7 @@ pub fn ratios(all: &[Ratio]) -> String {
     text
 }
 
-/// A cell, for whoever waits.
+/// Returns a progress line about a cell.
 pub fn line(id: &str, cell: &Cell) -> String {
     let Cell {
         rate,
@@ -186,7 +186,7 @@ fn table(rows: &[Row]) -> String {
     text
 }
 
-/// What a row's requests ask for.
+/// Returns the kind of a row's requests.
 pub fn kind(sessions: Sessions) -> &'static str {
     match sessions {
         Sessions::Mysql | Sessions::Sqlite => "counter, durable",
@@ -195,7 +195,7 @@ pub fn kind(sessions: Sessions) -> &'static str {
     }
 }
 
-/// A whole number with its thousands apart.
+/// Formats a whole number with commas between the thousands.
 pub fn thousands(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
@@ -208,12 +208,12 @@ pub fn thousands(number: f64) -> String {
     text
 }
 
-/// How quiet the machine was.
+/// Describes how busy the machine was with other programs.
 fn others(rows: &[Row]) -> String {
     others_of(rows.iter().flat_map(|row| &row.cells))
 }
 
-/// How quiet the machine was in these turns, of which there is at least one.
+/// Describes how busy the machine was with other programs during these turns. There must be at least one turn.
 pub fn others_of<'a>(cells: impl Iterator<Item = &'a Cell>) -> String {
     let spread = crate::summary::spread(cells.map(|cell| cell.others * 100.0).collect());
     format!(

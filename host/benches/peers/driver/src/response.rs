@@ -1,13 +1,13 @@
-//! Reads an HTTP/1.1 response out of bytes. Knows no sockets and no sessions.
+//! A parser for HTTP/1.1 responses. Does not know sockets or sessions.
 
 use std::borrow::Cow;
 
 use anyhow::{Context as _, bail, ensure};
 
-/// Peers send some eight header fields.
+/// The largest number of header fields. Peers send about eight.
 const HEADERS_MAX: usize = 32;
 
-/// A whole response.
+/// A complete response.
 #[derive(Debug, PartialEq)]
 pub struct Response<'a> {
     /// The status code.
@@ -16,14 +16,14 @@ pub struct Response<'a> {
     pub cookie: Option<&'a [u8]>,
     /// The body, without its framing.
     pub body: Cow<'a, [u8]>,
-    /// How many bytes of the input it took.
+    /// The number of bytes of the input that the response uses.
     pub bytes: usize,
 }
 
-/// The first response of `input`, or none while it is not whole.
+/// Parses the first response of `input`. Returns `None` while it is incomplete.
 ///
 /// # Errors
-/// What is no HTTP, has a body that ends with the connection, or says that the connection closes.
+/// If the input is not HTTP, the body ends with the connection, or the response announces that the connection will be closed.
 pub fn parse(input: &[u8]) -> anyhow::Result<Option<Response<'_>>> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut head = httparse::Response::new(&mut headers);
@@ -67,7 +67,7 @@ pub fn parse(input: &[u8]) -> anyhow::Result<Option<Response<'_>>> {
     }))
 }
 
-/// A chunked body without its framing, and how many bytes it took; none while it is not whole.
+/// Decodes a chunked body. Returns it with the number of bytes used, or `None` while it is incomplete.
 fn unchunk(input: &[u8]) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
     let mut body = Vec::new();
     let mut at = 0;
@@ -79,7 +79,7 @@ fn unchunk(input: &[u8]) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
         };
         let start = at + line_bytes;
         let end = start + usize::try_from(size)?;
-        // Each chunk ends with CR LF; the last one is empty, and no peer sends trailers.
+        // Each chunk ends with CR LF. The last one is empty, and no peer sends trailers.
         let Some(chunk) = input.get(start..end + 2) else {
             return Ok(None);
         };

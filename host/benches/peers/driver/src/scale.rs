@@ -1,5 +1,5 @@
-//! `make scale`: how Cloakroom's speed and memory change with connections, sessions, rows, guests and hosts. Each series
-//! has a page of its own, because the long ones are run one at a time.
+//! `make scale`: measures how Cloakroom's speed and memory change with connections, sessions, rows, guests and hosts. Each series
+//! has its own page, because the long ones are run separately.
 
 mod arguments;
 mod connections;
@@ -27,17 +27,17 @@ use self::page::{Page, Section};
 use crate::machine;
 use crate::mariadb::Mariadb;
 
-/// Where a full series leaves what it found. A shorter one leaves it in its scratch folder.
+/// The folder for the results of a full series. A shorter series writes them to its scratch folder.
 const RESULTS: &str = "host/benches/results/scale";
 
-/// One question, and how it is answered.
+/// A series of measurements that answers one question.
 #[derive(Clone, Copy)]
 struct Series {
-    /// Its name on the command line and of its page.
+    /// The name on the command line and of the page.
     id: &'static str,
     title: &'static str,
     measure: fn(&Lab) -> anyhow::Result<Section>,
-    /// Whether its figures are worth keeping at this pace.
+    /// Whether the results are worth keeping at this pace.
     is_full: fn(Pace) -> bool,
 }
 
@@ -92,7 +92,7 @@ const ALL: [Series; 8] = [
     },
 ];
 
-/// Measures what the words of the command line ask for.
+/// Runs the series that the command line requests.
 pub fn run(words: impl Iterator<Item = String>) -> anyhow::Result<()> {
     let Arguments {
         tools,
@@ -100,7 +100,7 @@ pub fn run(words: impl Iterator<Item = String>) -> anyhow::Result<()> {
         pace,
         series,
     } = Arguments::read(words)?;
-    // What a killed run left. Fails where there is nothing.
+    // Remove the files of a run that was killed. Fails if there are none.
     let _ = fs::remove_dir_all(&scratch);
     fs::create_dir_all(&scratch)?;
     let lab = Lab {
@@ -138,7 +138,7 @@ fn write(folder: &Path, series: Series, page: &Page, section: &Section) -> anyho
     Ok(())
 }
 
-/// The series of a name.
+/// Returns the series of this name.
 fn find(id: &str) -> anyhow::Result<Series> {
     let found = ALL.into_iter().find(|series| series.id == id);
     found.with_context(|| format!("there is no `{id}`, but {}", ALL.map(|s| s.id).join(", ")))

@@ -1,4 +1,4 @@
-//! What the rounds come to: medians, spreads, and the ratios that we hold ourselves to. Knows no text form.
+//! Statistics over the rounds: medians, spreads, and the ratios that have targets. Does not format text.
 
 use crate::contender::Contender;
 use crate::measure::Cell;
@@ -6,45 +6,45 @@ use crate::measure::Cell;
 /// A contender's rounds.
 #[derive(Debug)]
 pub struct Row {
-    /// Who.
+    /// The contender.
     pub contender: Contender,
-    /// One for each round.
+    /// The results, one for each round.
     pub cells: Vec<Cell>,
 }
 
-/// The middle of some figures and their ends.
+/// The median and the extremes of some values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     /// The median.
     pub median: f64,
-    /// The smallest.
+    /// The smallest value.
     pub least: f64,
-    /// The largest.
+    /// The largest value.
     pub most: f64,
 }
 
-/// Two contenders beside each other.
+/// A comparison of two contenders.
 #[derive(Debug)]
 pub struct Ratio {
-    /// What is compared with what.
+    /// A description of the comparison.
     pub what: &'static str,
-    /// The ratio of the medians; its ends are those of the rounds' own ratios.
+    /// The ratio of the medians. The extremes are those of the ratios in single rounds.
     pub ratio: Spread,
-    /// What it ought to be.
+    /// The target of the ratio.
     pub target: Target,
 }
 
-/// What a ratio ought to be.
+/// The target of a ratio.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
-    /// No less than this.
+    /// The ratio must be at least this.
     AtLeast(f64),
-    /// No more than this.
+    /// The ratio must be at most this.
     AtMost(f64),
 }
 
 impl Target {
-    /// Whether a ratio is as it ought to be.
+    /// Whether a ratio meets the target.
     pub fn is_met_by(self, ratio: f64) -> bool {
         match self {
             Self::AtLeast(least) => ratio >= least,
@@ -54,7 +54,7 @@ impl Target {
 }
 
 impl Row {
-    /// A contender that has had no round.
+    /// Creates the row of a contender that has had no round.
     pub fn new(contender: Contender) -> Self {
         Self {
             contender,
@@ -62,13 +62,13 @@ impl Row {
         }
     }
 
-    /// A figure over all rounds.
+    /// Returns the spread of a value over all rounds.
     pub fn spread(&self, figure: impl Fn(&Cell) -> f64) -> Spread {
         spread(self.cells.iter().map(figure).collect())
     }
 }
 
-/// The median and the ends of at least one figure.
+/// Calculates the median and the extremes. There must be at least one value.
 pub fn spread(mut figures: Vec<f64>) -> Spread {
     figures.sort_unstable_by(f64::total_cmp);
     let middle = figures.len() / 2;
@@ -84,10 +84,10 @@ pub fn spread(mut figures: Vec<f64>) -> Spread {
     }
 }
 
-/// A figure of a cell.
+/// Selects a value of a cell.
 type Figure = fn(&Cell) -> f64;
 
-/// The targets, in the order of their weight: what, whose figure, over whose, of what, and how much it ought to be.
+/// The targets, in the order of their importance: description, first contender, second contender, compared value, target.
 const TARGETS: [(&str, &str, &str, Figure, Target); 8] = {
     const RATE: Figure = |cell| cell.rate;
     const P99: Figure = |cell| cell.p99 as f64;
@@ -152,7 +152,7 @@ const TARGETS: [(&str, &str, &str, Figure, Target); 8] = {
     ]
 };
 
-/// The ratios of those who have had their turns.
+/// Returns the ratios of the contenders that were measured.
 pub fn ratios(rows: &[Row]) -> Vec<Ratio> {
     let row = |id| rows.iter().find(|row| row.contender.id == id);
     let known = TARGETS
@@ -175,12 +175,13 @@ fn ratio(ours: &Row, theirs: &Row, figure: Figure) -> Spread {
     )
 }
 
-/// The figure of each round.
+/// Returns the value of each round.
 pub fn figures<T>(rounds: &[T], figure: impl Fn(&T) -> f64) -> Vec<f64> {
     rounds.iter().map(figure).collect()
 }
 
-/// The ratio of the medians of two figures that were taken in turn; its ends are those of the rounds' own ratios.
+/// Returns the ratio of the medians of two values that were measured in alternating turns. The extremes are those of the ratios
+/// in single rounds.
 pub fn ratio_of(ours: &[f64], theirs: &[f64]) -> Spread {
     let rounds = ours.iter().zip(theirs);
     let of_rounds = spread(rounds.map(|(a, b)| a / b).collect());

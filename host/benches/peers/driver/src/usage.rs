@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-/// The kernel tells times to programs in hundredths of a second, whatever it counts in itself.
+/// The unit in which the kernel reports times to programs. It does not depend on the kernel's internal unit.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The processor time that a process and its descendants have used, ended ones included where they were waited for.
+/// Returns the processor time of a process and its descendants, including ended ones whose parent has waited for them.
 pub fn of_process(id: u32) -> anyhow::Result<Duration> {
     let mut times = HashMap::new();
     let mut children: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -17,7 +17,7 @@ pub fn of_process(id: u32) -> anyhow::Result<Duration> {
         let Some(process) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
             continue;
         };
-        // A process that has just ended has no file any more.
+        // The file of a process that has just ended no longer exists.
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
             continue;
         };
@@ -37,14 +37,14 @@ pub fn of_process(id: u32) -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// The processor time that a process has used, without any of its children.
+/// Returns the processor time of a process, without its children.
 pub fn of_process_alone(id: u32) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
     let fields = parse_stat(&stat).context("/proc/*/stat reads otherwise here")?;
     Ok(TICK * fields.own_ticks)
 }
 
-/// The processor time that everything on the machine has used since its start.
+/// Returns the processor time of the whole machine since its start.
 pub fn of_machine() -> anyhow::Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
@@ -52,16 +52,16 @@ pub fn of_machine() -> anyhow::Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// The memory of a process, without any of its children.
+/// The memory of a process, without its children.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Memory {
-    /// What it has in memory, in bytes, that which others have as well included.
+    /// The resident memory in bytes, including memory shared with other processes.
     pub resident: u64,
-    /// The same, of what others have as well only its share.
+    /// The same, but with only the process's share of shared memory.
     pub proportional: u64,
 }
 
-/// The memory that a process has now.
+/// Returns the current memory of a process.
 pub fn memory_of(id: u32) -> anyhow::Result<Memory> {
     let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
     parse_memory(&rollup).context("/proc/*/smaps_rollup reads otherwise here")
@@ -79,17 +79,17 @@ fn parse_memory(rollup: &str) -> Option<Memory> {
     })
 }
 
-/// What a process's `stat` file says.
+/// The parsed fields of a process's `stat` file.
 #[derive(Debug, PartialEq)]
 struct Stat {
     parent: u32,
     own_ticks: u32,
-    /// Those of the children that it has waited for.
+    /// The ticks of the children that the process has waited for.
     children_ticks: u32,
 }
 
 fn parse_stat(stat: &str) -> Option<Stat> {
-    // The fields follow the name, which is in parentheses and may hold anything.
+    // The fields follow the name, which is in parentheses and may contain anything.
     let (_, fields) = stat.rsplit_once(") ")?;
     let fields: Vec<_> = fields.split_ascii_whitespace().collect();
     let number = |index: usize| fields.get(index)?.parse::<u32>().ok();
@@ -100,7 +100,7 @@ fn parse_stat(stat: &str) -> Option<Stat> {
     })
 }
 
-/// The ticks of a line `cpu user nice system idle iowait irq softirq steal …` in which a processor did something.
+/// Returns the busy ticks of a line `cpu user nice system idle iowait irq softirq steal …`.
 fn parse_machine(line: &str) -> Option<u32> {
     let fields = line.strip_prefix("cpu")?.split_ascii_whitespace();
     let ticks: Vec<u32> = fields.map(|f| f.parse().ok()).collect::<Option<_>>()?;

@@ -1,4 +1,4 @@
-//! One session as its browser sees it: the cookie, and how far the counter must be. Knows no sockets.
+//! One session from the browser's point of view: its cookie and its expected count. Does not know sockets.
 
 use std::net::SocketAddr;
 
@@ -7,32 +7,32 @@ use anyhow::{Context as _, bail, ensure};
 use crate::counts::Counts;
 use crate::response::Response;
 
-/// What the contender answers.
+/// The kind of a contender's responses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Answers {
-    /// A number that starts at 1 and grows by one with each visit of a session, and whatever text follows it.
+    /// A number that starts at 1 and increases by one with each request of a session, followed by any text.
     Counter,
-    /// `hello`, to anybody.
+    /// `hello`, for every client.
     Hello,
 }
 
-/// What becomes of an answer that is not right.
+/// The handling of a wrong response.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Faults {
-    /// It is an error.
+    /// A wrong response is an error.
     End,
-    /// It is counted, and the visits go on.
+    /// Wrong responses are counted, and the load continues.
     Count,
 }
 
-/// Answers that were not right.
+/// The numbers of wrong responses.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FaultCount {
-    /// Another status than 200.
+    /// Responses with another status than 200.
     pub n_refused: u64,
-    /// A number that another answer had, or a number below the largest that none had, refused ones apart.
+    /// Duplicate numbers, and missing numbers below the largest one that refused requests do not explain.
     pub n_lost: u64,
-    /// The first.
+    /// The first wrong response.
     pub first: Option<String>,
 }
 
@@ -48,12 +48,12 @@ pub struct Visitor {
     n_sent: u64,
     n_answered: u64,
     counts: Counts,
-    /// The next request, whole.
+    /// The complete next request.
     request: Vec<u8>,
 }
 
 impl Visitor {
-    /// One who was never here, and asks this address for this path.
+    /// Creates a visitor without a cookie, which requests this path from this address.
     pub fn new(address: SocketAddr, path: &str, answers: Answers, faults: Faults) -> Self {
         let mut visitor = Self {
             address,
@@ -71,27 +71,26 @@ impl Visitor {
         visitor
     }
 
-    /// The bytes of a request, which is to be sent now.
+    /// Returns the bytes of the next request, which must be sent now.
     pub fn ask(&mut self) -> &[u8] {
         self.n_sent += 1;
         &self.request
     }
 
-    /// How many requests were sent.
+    /// Returns the number of requests sent.
     pub fn n_sent(&self) -> u64 {
         self.n_sent
     }
 
-    /// `name=value`; empty before the first answer.
+    /// Returns `name=value`, or an empty value before the first response.
     pub fn cookie(&self) -> &[u8] {
         &self.cookie
     }
 
-    /// Takes the answer to a request.
+    /// Processes the response to a request.
     ///
     /// # Errors
-    /// Where faults are no errors only what cannot be an answer, and else all of these: another status than 200, a number
-    /// that is not right.
+    /// If the status is not 200 or the response is wrong, unless faults are counted.
     pub fn take(&mut self, response: &Response) -> anyhow::Result<()> {
         self.n_answered += 1;
         let is_refused = response.status != 200;
@@ -134,7 +133,7 @@ impl Visitor {
             Answers::Hello => ensure!(&*response.body == b"hello\n", "no hello: `{}`", body()),
         }
         match response.cookie {
-            // Some send the same cookie with each answer.
+            // Some servers send the same cookie with each response.
             Some(cookie) if cookie != self.cookie => {
                 self.cookie = cookie.to_vec();
                 self.write_request();
@@ -148,8 +147,8 @@ impl Visitor {
         Ok(())
     }
 
-    /// Whether every request was answered, and the answers' numbers are all that there ought to be. Where faults are counted,
-    /// [`Visitor::fault_count`] tells.
+    /// Whether every request was answered, and no number of the responses is missing. If faults are counted,
+    /// [`Visitor::fault_count`] reports the missing numbers instead.
     pub fn is_whole(&self) -> bool {
         let is_counted = match (self.answers, self.faults) {
             (Answers::Counter, Faults::End) => {
@@ -160,10 +159,10 @@ impl Visitor {
         is_counted && self.n_answered == self.n_sent
     }
 
-    /// The answers so far that were not right, when none is under way.
+    /// Returns the wrong responses so far. There must be no running request.
     pub fn fault_count(&self) -> FaultCount {
         let mut count = self.fault_count.clone();
-        // What was refused may have been counted all the same.
+        // A refused request may still have incremented the counter.
         count.n_lost += self.counts.n_missing().saturating_sub(count.n_refused);
         count
     }
@@ -259,7 +258,7 @@ mod tests {
             visitor.take(&answer(status, None, body)).unwrap();
         }
         let count = visitor.fault_count();
-        // 2 may be the refused one; one of the two that are 3 is lost, and so is 4.
+        // The missing 2 may belong to the refused request. One of the two responses with 3 is a lost update, and 4 is missing.
         assert_eq!((count.n_refused, count.n_lost), (1, 2));
         assert_eq!(count.first.as_deref(), Some("status 503: later"));
     }

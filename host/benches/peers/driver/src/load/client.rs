@@ -1,4 +1,4 @@
-//! One client of the load: its connections, and the request that it has under way.
+//! One client of the load: its connections and its running request.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::SocketAddr;
@@ -12,21 +12,21 @@ use mio::{Interest, Poll, Token};
 use crate::response;
 use crate::visitor::Visitor;
 
-/// How much is read at once; answers have some 400 bytes.
+/// The number of bytes per read. Responses have about 400 bytes.
 const READ_BYTES: usize = 16 * 1024;
 
-/// All clients' connections. A token is a place in it.
+/// The connections of all clients. A token is an index into them.
 #[derive(Default)]
 pub(super) struct Sockets {
     streams: Vec<(TcpStream, usize)>,
     buffer: Vec<u8>,
 }
 
-/// See the module.
+/// A client with at most one running request.
 pub(super) struct Client {
-    /// A connection to each host that it knows.
+    /// The connections, one to each of the client's hosts.
     sockets: Range<usize>,
-    /// Whom it sends for, one after the other.
+    /// The client's visitors, which it uses in turn.
     pub(super) visitors: Vec<usize>,
     next: usize,
     current: usize,
@@ -57,12 +57,12 @@ impl Sockets {
         Ok(begin..self.streams.len())
     }
 
-    /// How many there are.
+    /// Returns the number of connections.
     pub(super) fn len(&self) -> usize {
         self.streams.len()
     }
 
-    /// Whose it is.
+    /// Returns the client of a connection.
     pub(super) fn client(&self, socket: usize) -> usize {
         self.streams[socket].1
     }
@@ -80,7 +80,7 @@ impl Client {
         }
     }
 
-    /// Whose turn it is; nobody's where it has no visitors.
+    /// Returns the next visitor, or `None` if the client has no visitors.
     pub(super) fn next_visitor(&mut self) -> Option<usize> {
         let visitor = *self.visitors.get(self.next)?;
         self.next = (self.next + 1) % self.visitors.len();
@@ -96,11 +96,11 @@ impl Client {
         self.current = visitor;
         self.sent_at = Instant::now();
         let n_sent = usize::try_from(visitors[visitor].n_sent())?;
-        // The next host at each visit; the visitors begin at different ones.
+        // Each request of a visitor goes to the next host, and the visitors start at different hosts.
         let socket = self.sockets.start + (visitor + n_sent) % self.sockets.len();
         let request = visitors[visitor].ask();
         let written = sockets.streams[socket].0.write(request);
-        // The connection has nothing else under way: its buffer holds a request.
+        // The connection has no other running request, so the whole request fits into its send buffer.
         ensure!(
             written.context("sending a request")? == request.len(),
             "a request was cut"
@@ -108,9 +108,10 @@ impl Client {
         Ok(())
     }
 
-    /// Whether the answer is there; then it has been checked.
+    /// Reads from the connection. Returns whether the response is complete and has been checked.
     ///
-    /// Readiness is told once. It comes again with the answer to the next request, so nothing is read after an answer.
+    /// Readiness is reported once per arrival of data. The next report comes with the response to the next request, so this
+    /// function does not read past the end of a response.
     pub(super) fn receive(
         &mut self,
         socket: usize,

@@ -1,4 +1,4 @@
-//! The command line of `make scale`. Knows nothing of what is done with it.
+//! The command line of `make scale`. This module does not perform the measurements.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,20 +9,20 @@ use super::lab::{Pace, Tools};
 use super::{ALL, Series};
 use crate::arguments::absolute;
 
-/// What is to be done, and with what.
+/// The settings of a run.
 pub(super) struct Arguments {
-    /// Where the programs are.
+    /// The paths of the programs.
     pub(super) tools: Tools,
-    /// A folder for everything that is made; what it held is removed.
+    /// The folder for all files of the run. Its previous contents are removed.
     pub(super) scratch: PathBuf,
-    /// How long and how often.
+    /// The durations and the number of rounds.
     pub(super) pace: Pace,
-    /// Of what.
+    /// The series to run.
     pub(super) series: Vec<Series>,
 }
 
 impl Arguments {
-    /// Reads `--name value` pairs; an empty value counts as none.
+    /// Parses `--name value` pairs. An empty value counts as absent.
     pub(super) fn read(mut words: impl Iterator<Item = String>) -> anyhow::Result<Self> {
         let mut cloakroom = None;
         let mut scratch = None;

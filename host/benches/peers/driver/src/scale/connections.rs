@@ -1,4 +1,4 @@
-//! The series `connections`: the counter under ever more connections.
+//! The series `connections`: the counter with an increasing number of connections.
 
 use super::host::Spec;
 use super::lab::Lab;
@@ -9,7 +9,7 @@ use crate::report::thousands;
 const CONNECTIONS: [usize; 6] = [1, 8, 32, 128, 512, 1000];
 const SESSIONS_MIN: usize = 256;
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let spec = Spec::counter_on_mysql(lab, "connections");
     let all = lab.cells_in_turn(

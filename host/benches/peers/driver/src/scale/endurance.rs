@@ -1,5 +1,5 @@
-//! The series `run`: four hosts on one database at full load for long, some sessions visited through many connections at
-//! once.
+//! The series `run`: four hosts on one database under full load for a long time. Some sessions receive concurrent requests on
+//! many connections.
 
 use std::time::Duration;
 
@@ -17,19 +17,19 @@ use crate::visitor::{FaultCount, Faults};
 
 const DATABASE: &str = "long_run";
 const HOSTS: usize = 4;
-/// Sessions that are visited one visit at a time, each visit on another host.
+/// Sessions that receive one request at a time, each request on another host.
 const CALM: Size = Size {
     connections: 64,
     sessions: 256,
 };
-/// Sessions that each of these connections visits all the time.
+/// Sessions that all of these connections use concurrently.
 const CROWDED: Size = Size {
     connections: 16,
     sessions: 4,
 };
-/// How many of the logs' bad lines are shown.
+/// The number of bad log lines in the output.
 const BAD_LINES_SHOWN: usize = 10;
-/// How long one line of the table is.
+/// The time that one line of the table covers.
 const PIECE: Duration = Duration::from_secs(60);
 
 /// One line of the table.
@@ -38,14 +38,14 @@ struct Minute {
     crowded: Cell,
 }
 
-/// What came of it.
+/// The results of the series.
 struct Found {
     minutes: Vec<Minute>,
     n_requests: u64,
     faults: [FaultCount; 2],
 }
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     lab.mariadb.make_database(DATABASE)?;
     let hosts = hosts::start(lab, HOSTS, DATABASE)?;
@@ -89,7 +89,7 @@ fn run(lab: &Lab, references: &[&Host], hosts: &[Host]) -> anyhow::Result<Found>
         }
         minutes.push(minute);
     }
-    // Every session must be where its answers say that it is.
+    // The count of every session must match its responses.
     calm.visit_all()?;
     crowded.visit_all()?;
     Ok(Found {
@@ -99,7 +99,7 @@ fn run(lab: &Lab, references: &[&Host], hosts: &[Host]) -> anyhow::Result<Found>
     })
 }
 
-/// Both loads for so long, each in a thread of its own.
+/// Generates both loads for this time, each in its own thread.
 fn piece(
     lab: &Lab,
     hosts: &[&Host],
@@ -191,7 +191,7 @@ fn section(lab: &Lab, found: &Found, log: &Log, deadlocks: u64) -> Section {
     }
 }
 
-/// A cell's rate, p50, p99 and longest. Processor time cannot be told apart between the two loads.
+/// Returns the rate, p50, p99 and longest latency of a cell. The processor time cannot be divided between the two loads.
 fn columns(cell: &Cell) -> [String; 4] {
     let latency = |latency| milliseconds(f64::from(latency));
     [
@@ -202,7 +202,7 @@ fn columns(cell: &Cell) -> [String; 4] {
     ]
 }
 
-/// What must not be.
+/// Describes the faults. There must be none.
 fn describe(faults: &[FaultCount], log: &Log) -> Vec<String> {
     let mut lines = Vec::new();
     for (what, count) in ["one visit at a time", "visits at once"].iter().zip(faults) {

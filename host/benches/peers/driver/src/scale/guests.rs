@@ -1,4 +1,4 @@
-//! The series `guests`: start, memory and speed of a host with ever more guests.
+//! The series `guests`: start time, memory and speed of a host with an increasing number of guests.
 
 use std::fs;
 use std::time::Duration;
@@ -19,18 +19,18 @@ const SIZE: Size = Size {
     sessions: 256,
 };
 
-/// One turn.
+/// The results of one turn.
 struct Turn {
     cold: Duration,
     kept: Duration,
-    /// After the start with kept code, before the first request.
+    /// After the start with cached code, before the first request.
     at_start: Memory,
     /// After the load.
     at_end: Memory,
     cell: Cell,
 }
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let label = |count: &u8| count.to_string();
     let all = lab.in_turn(&GUESTS, label, |count| turn(lab, *count), line)?;
@@ -137,11 +137,11 @@ fn turn(lab: &Lab, count: u8) -> anyhow::Result<Turn> {
     Ok(turn)
 }
 
-/// So many guests in a folder without any compiled code.
+/// Returns the configuration of a host with `count` guests. Its folder contains no compiled code.
 fn spec(lab: &Lab, count: u8) -> anyhow::Result<Spec> {
     let name = "guests".to_owned();
     let folder = lab.scratch.join(&name);
-    // Of the turn before. Fails where there is none.
+    // Remove the files of the previous turn. Fails if there are none.
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let original = fs::read(lab.tools.components.join("counter.wasm"))?;
@@ -159,7 +159,8 @@ fn spec(lab: &Lab, count: u8) -> anyhow::Result<Spec> {
     })
 }
 
-/// The component with a custom section: its length, its name's length, its name, its content.
+/// Appends a custom section to the component. The bytes after the section id 0 are its length, its name's length, its name and
+/// its content.
 fn variant(original: &[u8], number: u8) -> Vec<u8> {
     [original, &[0, 3, 1, b'n', number]].concat()
 }

@@ -1,4 +1,4 @@
-//! A host: its configuration, its start and its end. All keys that are not named here have their defaults.
+//! A host: its configuration, its start and its end. All keys that this module does not set have their defaults.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -16,23 +16,23 @@ use crate::measure;
 use crate::process::{self, Server};
 use crate::usage::{self, Memory};
 
-/// How many of a log's lines an error shows.
+/// The number of log lines that an error shows.
 const BAD_LINES_SHOWN: usize = 10;
 
-/// How a host is started.
+/// The settings of a host.
 #[derive(Clone, Debug)]
 pub(super) struct Spec {
-    /// Of its folder, where its compiled code stays from one start to the next.
+    /// The name of the host's folder, where compiled code is kept between starts.
     pub(super) name: String,
-    /// Where its sessions are.
+    /// The session storage.
     pub(super) store: Store,
     /// Whole sections of the configuration.
     pub(super) settings: String,
-    /// What it serves.
+    /// The guests.
     pub(super) guests: Vec<Guest>,
 }
 
-/// Where sessions are.
+/// The location of the sessions.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Store {
     /// In this database of the lab's server.
@@ -46,9 +46,9 @@ pub(super) enum Store {
 /// A guest and its route.
 #[derive(Clone, Debug)]
 pub(super) struct Guest {
-    /// Its name, which is also the first part of its paths.
+    /// The name, which is also the first segment of its paths.
     pub(super) name: String,
-    /// Its component.
+    /// The component.
     pub(super) component: PathBuf,
 }
 
@@ -61,7 +61,7 @@ pub(super) struct Host {
 }
 
 impl Spec {
-    /// The counter alone, as `/session`.
+    /// Returns a host with only the counter, on `/session`.
     pub(super) fn counter(lab: &Lab, name: &str, store: Store) -> Self {
         Self {
             name: name.to_owned(),
@@ -71,12 +71,12 @@ impl Spec {
         }
     }
 
-    /// The counter on a database of the same name.
+    /// Returns a host with only the counter, on a database that has the host's name.
     pub(super) fn counter_on_mysql(lab: &Lab, name: &str) -> Self {
         Self::counter(lab, name, Store::Mysql(name.to_owned()))
     }
 
-    /// The same with these sections.
+    /// Returns the host with these sections of the configuration.
     pub(super) fn with(self, settings: &str) -> Self {
         Self {
             settings: settings.to_owned(),
@@ -99,7 +99,7 @@ impl Spec {
 }
 
 impl Guest {
-    /// One of the components that the repository makes.
+    /// Returns a guest with one of the components that the repository builds.
     pub(super) fn new(lab: &Lab, name: &str, component: &str) -> Self {
         Self {
             name: name.to_owned(),
@@ -109,7 +109,7 @@ impl Guest {
 }
 
 impl Host {
-    /// Starts it. Sessions in a file are those of this start alone.
+    /// Starts the host. Sessions in a file do not survive from an earlier start.
     pub(super) fn start(lab: &Lab, spec: &Spec) -> anyhow::Result<Self> {
         let directory = lab.scratch.join(&spec.name);
         fs::create_dir_all(&directory)?;
@@ -131,7 +131,7 @@ impl Host {
             Store::Memory => {
                 command.env("CLOAKROOM_STORE_URL", "memory:");
             }
-            // The default.
+            // Cloakroom's default store.
             Store::Sqlite => {}
         }
         let log = directory.join("log");
@@ -142,30 +142,30 @@ impl Host {
         })
     }
 
-    /// Where it listens.
+    /// Returns the address that the host listens on.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The process.
+    /// Returns the process.
     pub(super) fn server(&self) -> &Server {
         &self.server
     }
 
-    /// How long its start took.
+    /// Returns the duration of the start.
     pub(super) fn start_time(&self) -> Duration {
         self.server.start_time()
     }
 
-    /// Its memory now.
+    /// Returns the current memory.
     pub(super) fn memory(&self) -> anyhow::Result<Memory> {
         usage::memory_of(self.server.id())
     }
 
-    /// Ends it in good order, and says what its log says.
+    /// Stops the host gracefully and returns its log.
     ///
     /// # Errors
-    /// Another exit code than 0, or a warning or an error in the log.
+    /// If the exit code is not 0, or the log contains a warning or an error.
     pub(super) fn stop(self) -> anyhow::Result<Log> {
         let log = self.end()?;
         if let Some(bad) = log.bad.first() {
@@ -177,12 +177,12 @@ impl Host {
         Ok(log)
     }
 
-    /// The same, whatever the log says.
+    /// Stops the host gracefully and returns its log, even if the log contains warnings or errors.
     pub(super) fn end(self) -> anyhow::Result<Log> {
         let status = self.server.stop()?;
         ensure!(status.success(), "a host ended with {status}");
         let log = Log::read(&self.log)?;
-        // Under load it is large, and nobody reads one that has nothing bad in it.
+        // Under load the log is large, and it is not needed if it contains no bad lines.
         if log.bad.is_empty() {
             fs::remove_file(&self.log)?;
         }
@@ -190,7 +190,7 @@ impl Host {
     }
 }
 
-/// The result; where it is an error, with what is bad in the hosts' logs, or else with how they end.
+/// Adds the bad lines of the hosts' logs to an error. If there are none and there is only one host, adds the end of its log.
 pub(super) fn explained<T>(result: anyhow::Result<T>, hosts: &[&Host]) -> anyhow::Result<T> {
     result.map_err(|error| {
         let mut text = format!("{error:#}");

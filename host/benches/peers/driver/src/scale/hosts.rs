@@ -1,4 +1,4 @@
-//! The series `hosts`: the same load on one host and on several, which share a database.
+//! The series `hosts`: the same load on one host and on several hosts, which share a database.
 
 use super::host::{self, Host, Spec, Store};
 use super::lab::{Lab, Turns};
@@ -23,16 +23,16 @@ const POINTS: [(usize, Visits); 5] = [
     (4, Visits::Roaming),
 ];
 
-/// One turn.
+/// The results of one turn.
 #[derive(Debug)]
 struct Turn {
     cell: Cell,
-    /// Requests in all, warm-up and all.
+    /// The number of all requests, including the warm-up.
     n_requests: u64,
     log: Log,
 }
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let all = lab.in_turn(&POINTS, label, |point| turn(lab, *point), line)?;
     let n_requests: u64 = all
@@ -106,7 +106,7 @@ fn turn(lab: &Lab, (n_hosts, visits): (usize, Visits)) -> anyhow::Result<Turn> {
     })
 }
 
-/// Starts so many hosts on a database, each with a folder of its own.
+/// Starts `n_hosts` hosts on a database, each with its own folder.
 pub(super) fn start(lab: &Lab, n_hosts: usize, database: &str) -> anyhow::Result<Vec<Host>> {
     let store = Store::Mysql(database.to_owned());
     let spec = |index| Spec::counter(lab, &format!("host_{index}"), store.clone());
@@ -115,12 +115,12 @@ pub(super) fn start(lab: &Lab, n_hosts: usize, database: &str) -> anyhow::Result
         .collect()
 }
 
-/// Ends them; their logs together.
+/// Stops the hosts and returns the sum of their logs.
 fn stop(hosts: Vec<Host>) -> anyhow::Result<Log> {
     (hosts.into_iter()).try_fold(Log::default(), |log, host| Ok(log.and(host.stop()?)))
 }
 
-/// The counter of all these hosts.
+/// Returns the counter of all these hosts as the target of a load.
 pub(super) fn target(hosts: &[Host], visits: Visits) -> Target {
     Target {
         hosts: hosts.iter().map(Host::address).collect(),

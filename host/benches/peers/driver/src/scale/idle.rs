@@ -1,4 +1,4 @@
-//! The series `idle`: what ten thousand open connections cost that do nothing.
+//! The series `idle`: the memory of ten thousand idle connections.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ use crate::usage::Memory;
 use crate::visitor::Answers;
 
 const CONNECTIONS: usize = 10_000;
-/// Files that this process and the host have open besides.
+/// The number of other files that this process and the host have open.
 const OTHER_FILES: u64 = 500;
-/// So many are opened and served at once, as many as the warm-up has.
+/// The number of connections that are opened and served at once, which is also the number in the warm-up.
 const BATCH: usize = 40;
-/// For connections that ended to be gone, and for what is due after the last answer.
+/// The time for closed connections to disappear, and for the host's work after the last response.
 const PAUSE: Duration = Duration::from_secs(2);
-/// The default of 4,096 would have the rest wait.
+/// With the default of 4,096, the other connections would wait.
 const SETTINGS: &str = "[server]\nconnections = 12000\n";
 
-/// One turn.
+/// The results of one turn.
 #[derive(Debug)]
 struct Turn {
     before: Memory,
     with: Memory,
 }
 
-/// What each connection was served.
+/// The kind of response that each connection receives.
 #[derive(Clone, Copy)]
 enum Point {
     Hello,
     Counter,
 }
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let files = open_files_max()?;
     let needed = CONNECTIONS as u64 + OTHER_FILES;
@@ -142,7 +142,7 @@ fn with_idle(host: &Host, answers: Answers) -> anyhow::Result<Turn> {
         .collect::<anyhow::Result<Vec<_>>>()?;
     std::thread::sleep(PAUSE);
     let with = host.memory()?;
-    // They are all still there, and serve.
+    // All connections must still exist and serve requests.
     for load in &mut idle {
         load.visit_all()?;
     }
@@ -153,7 +153,7 @@ fn per_connection(before: u64, with: u64) -> f64 {
     (with as f64 - before as f64) / CONNECTIONS as f64
 }
 
-/// How many files this process and its children may have open.
+/// Returns how many files this process and its children may have open.
 fn open_files_max() -> anyhow::Result<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits")?;
     let line = (limits.lines()).find_map(|line| line.strip_prefix("Max open files"));

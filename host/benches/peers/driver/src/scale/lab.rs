@@ -1,4 +1,4 @@
-//! What every series has: the programs, the database server, how long and how often, and turns that are taken in turn.
+//! The parts that all series share: the programs, the database server, the durations, and the alternation of turns.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,66 +12,66 @@ use crate::measure::{self, Cell};
 use crate::report;
 use crate::visitor::Answers;
 
-/// See the module.
+/// The environment of all series.
 pub(super) struct Lab {
-    /// Where the programs are.
+    /// The paths of the programs.
     pub(super) tools: Tools,
-    /// A folder for all hosts' folders.
+    /// The folder that contains the hosts' folders.
     pub(super) scratch: PathBuf,
     /// The database server of all series.
     pub(super) mariadb: Mariadb,
-    /// How long and how often.
+    /// The durations and the number of rounds.
     pub(super) pace: Pace,
 }
 
-/// Where the programs are.
+/// The paths of the programs.
 #[derive(Debug)]
 pub(super) struct Tools {
-    /// Our release binary.
+    /// Cloakroom's release binary.
     pub(super) cloakroom: PathBuf,
     /// The folder of the components.
     pub(super) components: PathBuf,
 }
 
-/// How long and how often.
+/// The durations and the number of rounds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
-    /// How often every point has a turn.
+    /// The number of turns of each point.
     pub(super) rounds: u32,
-    /// How long a turn is counted.
+    /// The measured time of a turn.
     pub(super) time: Duration,
-    /// How long the long run is.
+    /// The duration of the series `run`.
     pub(super) run_time: Duration,
 }
 
 /// The turns of one point.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
-    /// The point, as the table names it.
+    /// The point's name in the table.
     pub(super) label: String,
-    /// One for each round.
+    /// The results, one for each round.
     pub(super) rounds: Vec<T>,
 }
 
 impl Pace {
-    /// Less than this gives figures to look at and not to keep.
+    /// The pace of a full run. The results at a lower pace are not kept.
     pub(super) const FULL: Self = Self {
         rounds: 3,
         time: Duration::from_secs(5),
         run_time: Duration::from_secs(600),
     };
 
-    /// Whether the figures are worth keeping.
+    /// Whether the results are worth keeping.
     pub(super) fn is_full(self) -> bool {
         self.rounds >= Self::FULL.rounds && self.time >= Self::FULL.time
     }
 
-    /// The same of the long run.
+    /// Whether the results of the series `run` are worth keeping.
     pub(super) fn is_long(self) -> bool {
         self.run_time >= Self::FULL.run_time
     }
 
-    /// The same for the reader.
+    /// Describes the pace for the page.
     pub(super) fn note(self) -> String {
         format!(
             "{} rounds, every other one in reverse order; each turn is a fresh start of the host, with {:.1} s of warm-up and \
@@ -82,14 +82,14 @@ impl Pace {
         )
     }
 
-    /// Load that is not counted, before.
+    /// Returns the time of the warm-up, which is not measured.
     pub(super) fn warm_up(self) -> Duration {
         self.time / 3
     }
 }
 
 impl Lab {
-    /// All rounds of all points: each has its turn in each round, every other round in reverse order.
+    /// Runs all rounds. In each round every point has a turn, and every other round has the reverse order.
     pub(super) fn in_turn<P, T>(
         &self,
         points: &[P],
@@ -106,7 +106,7 @@ impl Lab {
         for round in 1..=self.pace.rounds {
             eprintln!(" round {round} of {}", self.pace.rounds);
             let mut order: Vec<_> = points.iter().zip(&mut all).collect();
-            // So that nobody always follows the same neighbour.
+            // Reverse the order, so that no point always follows the same other one.
             if round % 2 == 0 {
                 order.reverse();
             }
@@ -120,7 +120,7 @@ impl Lab {
         Ok(all)
     }
 
-    /// The same where a turn gives a cell.
+    /// Runs all rounds of turns whose result is a cell.
     pub(super) fn cells_in_turn<P>(
         &self,
         points: &[P],
@@ -130,12 +130,12 @@ impl Lab {
         self.in_turn(points, label, turn, report::line)
     }
 
-    /// One turn of the counter on one host, from its start to its end.
+    /// Runs one turn of the counter on one host, from its start to its end.
     pub(super) fn counter(&self, spec: &Spec, size: Size) -> anyhow::Result<Cell> {
         self.counter_for(spec, size, self.pace.time)
     }
 
-    /// The same, counted for so long.
+    /// Runs one turn like [`Lab::counter`], but measures for `time`.
     pub(super) fn counter_for(
         &self,
         spec: &Spec,
@@ -151,7 +151,7 @@ impl Lab {
         Ok(cell)
     }
 
-    /// What these hosts give under this load.
+    /// Measures these hosts under this load.
     pub(super) fn under_load(&self, load: &mut Load, hosts: &[&Host]) -> anyhow::Result<Cell> {
         self.under_load_for(load, hosts, self.pace.time)
     }

@@ -1,25 +1,25 @@
-//! What a host's log says of a run: how often guests ran, and whether there was anything to warn of. Knows the text format.
+//! Reads a host's log: how often guests ran, and whether there were warnings. Knows the log's text format.
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 
-/// Most lines that are kept of what is bad; the first tell most.
+/// The largest number of bad lines that are kept. The first ones are the most useful.
 const BAD_LINES_MAX: usize = 1000;
 
-/// A log, read.
+/// The counts and bad lines of a log.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Log {
-    /// Requests.
+    /// The number of requests.
     pub(super) n_requests: u64,
-    /// Runs of guests for them; what is beyond the requests was run again after a conflict.
+    /// The number of guest runs. Runs beyond the number of requests were repeated after a conflict.
     pub(super) n_runs: u64,
-    /// The lines of warnings and errors, and of requests that were not answered with 200.
+    /// Warnings, errors, and requests that were not answered with 200.
     pub(super) bad: Vec<String>,
 }
 
 impl Log {
-    /// Reads a file from its begin to its end.
+    /// Reads a whole file.
     pub(super) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut log = Self::default();
         let mut file = BufReader::with_capacity(1 << 20, File::open(path)?);
@@ -31,7 +31,7 @@ impl Log {
         Ok(log)
     }
 
-    /// Both logs' figures together.
+    /// Returns the sum of both logs.
     pub(super) fn and(mut self, other: Self) -> Self {
         self.n_requests += other.n_requests;
         self.n_runs += other.n_runs;
@@ -39,14 +39,14 @@ impl Log {
         self
     }
 
-    /// Runs of guests that were repetitions, of a thousand requests.
+    /// Returns the number of repeated runs per thousand requests.
     pub(super) fn repeated_per_thousand(&self) -> f64 {
         let repeated = self.n_runs.saturating_sub(self.n_requests);
         repeated as f64 * 1e3 / self.n_requests.max(1) as f64
     }
 
     fn take(&mut self, line: &str) {
-        // The time comes first.
+        // The first field is the time.
         let level = line.split_ascii_whitespace().nth(1);
         let is_access = line.contains("cloakroom::access:");
         let is_bad =

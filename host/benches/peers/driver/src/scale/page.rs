@@ -1,4 +1,4 @@
-//! A series as a page: what it found, and how.
+//! The page of a series: the results and how they were measured.
 
 use std::fmt::Write as _;
 
@@ -7,10 +7,10 @@ use crate::measure::Cell;
 use crate::report::{self, thousands};
 use crate::summary::{figures, spread};
 
-/// How long a line of a page may be.
+/// The longest line of a page.
 const LINE_WIDTH: usize = 124;
 
-/// What holds for all series.
+/// Notes for all series.
 const NOTES: &str = "\
 - Cloakroom is the release binary with its defaults, but for what is said here: every answer from a fresh sandbox, signed
   cookies, all limits, the access log, which goes to a file. The guests are components of WASI 0.2.
@@ -21,30 +21,30 @@ const NOTES: &str = "\
 - No page is kept of a run with one wrong count, one answer that is not 200, or one warning or error in a host's log.
 ";
 
-/// What all pages of a run say.
+/// The facts that all pages of a run contain.
 #[derive(Debug)]
 pub(super) struct Page {
-    /// Processors, memory, system.
+    /// The processors, memory and system.
     pub(super) machine: String,
-    /// Programs and their versions.
+    /// The programs and their versions.
     pub(super) versions: Vec<String>,
 }
 
-/// What a series found.
+/// The results of a series.
 #[derive(Debug)]
 pub(super) struct Section {
-    /// Tables, and sentences between them.
+    /// Tables, with sentences between them.
     pub(super) figures: String,
-    /// How these were taken, one sentence or more each.
+    /// Notes on the measurements, each with one or more sentences.
     pub(super) notes: Vec<String>,
-    /// How quiet the machine was; nothing where that was not measured.
+    /// A description of how busy the machine was with other programs. Empty if that was not measured.
     pub(super) others: String,
-    /// What was counted that must not be; then the figures are not kept.
+    /// Faults that must not occur. If there are any, the results are not kept.
     pub(super) faults: Vec<String>,
 }
 
 impl Page {
-    /// The whole page.
+    /// Returns the whole page.
     pub(super) fn text(&self, title: &str, section: &Section) -> String {
         let Section {
             figures,
@@ -64,7 +64,7 @@ impl Page {
     }
 }
 
-/// A point of a list, in lines of the usual length.
+/// Formats a list item and wraps its lines.
 fn wrapped(point: &str) -> String {
     let mut text = "-".to_owned();
     let mut column = 1;
@@ -80,7 +80,7 @@ fn wrapped(point: &str) -> String {
     text + "\n"
 }
 
-/// A table with these columns, the first one for words.
+/// Formats a table with these columns. The first column contains text.
 pub(super) fn table(columns: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n|", columns.join(" | "));
     for index in 0..columns.len() {
@@ -93,7 +93,7 @@ pub(super) fn table(columns: &[&str], rows: &[Vec<String>]) -> String {
     text
 }
 
-/// The table of turns that gave cells. `first` says what the points are.
+/// Formats the table of turns whose results are cells. `first` is the title of the points' column.
 pub(super) fn cells(first: &str, all: &[Turns<Cell>]) -> String {
     let columns = [
         first,
@@ -109,7 +109,7 @@ pub(super) fn cells(first: &str, all: &[Turns<Cell>]) -> String {
     table(&columns, &rows)
 }
 
-/// What the columns of [`cells`] are.
+/// The explanation of the columns of [`cells`].
 pub(super) const CELLS_NOTE: &str = "\
 Rates are answers per second over all connections, medians of the rounds; behind them the slowest and the fastest round. The
 last three columns are processor time per request in microseconds: of the hosts, of MariaDB, of the load generator.
@@ -134,22 +134,22 @@ fn cells_row(turns: &Turns<Cell>) -> Vec<String> {
     ]
 }
 
-/// How quiet the machine was in these turns.
+/// Describes how busy the machine was with other programs during these turns.
 pub(super) fn others<'a>(all: impl IntoIterator<Item = &'a Turns<Cell>>) -> String {
     report::others_of(all.into_iter().flat_map(|turns| &turns.rounds))
 }
 
-/// Microseconds, as text.
+/// Formats microseconds as milliseconds.
 pub(super) fn milliseconds(microseconds: f64) -> String {
     format!("{:.2} ms", microseconds / 1e3)
 }
 
-/// Bytes, as text.
+/// Formats bytes as mebibytes.
 pub(super) fn mebibytes(bytes: f64) -> String {
     format!("{:.1} MiB", bytes / f64::from(1 << 20))
 }
 
-/// A median, with its ends where they differ.
+/// Formats a median, with the extremes if they differ.
 pub(super) fn median(values: Vec<f64>, text: impl Fn(f64) -> String) -> String {
     let spread = spread(values);
     let (least, median, most) = (text(spread.least), text(spread.median), text(spread.most));

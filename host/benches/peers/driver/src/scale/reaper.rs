@@ -1,4 +1,4 @@
-//! The series `reaper`: the counter beside the deletion of half a million expired rows, and without it.
+//! The series `reaper`: the counter during the deletion of half a million expired rows, and without it.
 
 use std::time::{Duration, Instant};
 
@@ -22,18 +22,19 @@ const SIZE: Size = Size {
     sessions: 256,
 };
 const IS_EXPIRED: &str = "expires < UNIX_TIMESTAMP()";
-/// Nothing is deleted.
+/// The host deletes no rows.
 const OFF: &str = "[store]\nclear_expired = false\n";
-/// A host starts to delete after this time, and does not stop before all is gone. The default is 15 minutes.
+/// The host starts to delete after this time, and does not stop before all expired rows are deleted. The default is 15 minutes.
 const SOON: &str = "[store]\ncheck_expiration_interval = \"1s\"\n";
-/// So much longer than other turns the load without is, since the one with takes minutes.
+/// The load without deletion lasts this many times longer than the turns of other series, because the load with deletion takes
+/// minutes.
 const LONGER_WITHOUT: u32 = 4;
-/// How often the load pauses for a look at how much is gone.
+/// The time between pauses of the load to check how many rows have been deleted.
 const SLICE: Duration = Duration::from_secs(1);
-/// Longest time for all to go.
+/// The longest time for the deletion of all expired rows.
 const REAP_TIME_MAX: Duration = Duration::from_secs(900);
 
-/// One round: the same table with and without.
+/// The results of one round: the same table with and without deletion.
 struct Turn {
     without: Cell,
     beside: Cell,
@@ -47,7 +48,7 @@ struct Reaping {
     time: Duration,
 }
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     rows::make(lab, DATABASE, VALID_ROWS)?;
     let mut turns = Vec::new();
@@ -89,7 +90,7 @@ fn turn(lab: &Lab) -> anyhow::Result<Turn> {
     })
 }
 
-/// Load until all is gone. Only the slices in which rows went count.
+/// Generates load until all expired rows are deleted. Only the slices in which rows were deleted count.
 fn beside_reaper(lab: &Lab, load: &mut Load, host: &Host) -> anyhow::Result<(Cell, Reaping)> {
     let n_gone = || rows::status(lab, "Handler_delete");
     let used = || Used::now(&[host.server()], &lab.mariadb);
@@ -111,11 +112,11 @@ fn beside_reaper(lab: &Lab, load: &mut Load, host: &Host) -> anyhow::Result<(Cel
         }
         began.get_or_insert((slice_began_at, before));
         if gone - at_start >= EXPIRED_ROWS {
-            // Half of this one may be without.
+            // Part of this slice may be after the end of the deletion.
             break;
         }
         answered.latencies.extend(slice.latencies);
-        // Among many slices what their ends cut off would be missed.
+        // With this many slices, leaving out the responses after the slices' ends would distort the result.
         answered.latencies.extend(slice.late);
         time += slice_time;
     }

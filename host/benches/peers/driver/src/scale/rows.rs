@@ -1,4 +1,4 @@
-//! Fills the session table that a host has made. Knows the table; knows no load.
+//! Fills the session table that a host has created. Knows the table. Does not know the load.
 
 use std::time::{Duration, Instant};
 
@@ -9,9 +9,9 @@ use super::lab::Lab;
 use crate::load::{Load, Size, Target};
 use crate::visitor::Answers;
 
-/// Longest time for what was filled in to be on disk.
+/// The longest time until the inserted rows are on disk.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(300);
-/// So few changed pages, and so few transactions whose old versions are still there, are what an idle server has.
+/// An idle server has at most this many changed pages, and at most this many transactions whose old row versions still exist.
 const DIRTY_PAGES_MAX: u64 = 50;
 const HISTORY_MAX: u64 = 1000;
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
@@ -19,13 +19,13 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// Whether rows are valid.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Life {
-    /// For hours still.
+    /// Valid for some more hours.
     Valid,
-    /// No more, since an hour or more.
+    /// Expired for at least an hour.
     Expired,
 }
 
-/// Makes the database of this name anew, has a host make the table in it, and fills it.
+/// Creates the database of this name again, starts a host to create the table, and fills the table.
 pub(super) fn make(lab: &Lab, database: &str, n_rows: u64) -> anyhow::Result<()> {
     lab.mariadb.make_database(database)?;
     let host = Host::start(lab, &Spec::counter_on_mysql(lab, database))?;
@@ -33,7 +33,7 @@ pub(super) fn make(lab: &Lab, database: &str, n_rows: u64) -> anyhow::Result<()>
         connections: 1,
         sessions: 1,
     };
-    // The row that all others are like.
+    // This creates the row that all others copy.
     Load::connect(&Target::one(host.address(), Answers::Counter), size)?.visit_all()?;
     host.stop()?;
     add(lab, database, n_rows - 1, Life::Valid)?;
@@ -41,10 +41,10 @@ pub(super) fn make(lab: &Lab, database: &str, n_rows: u64) -> anyhow::Result<()>
     settle(lab, database)
 }
 
-/// Adds so many copies of a row under ids of their own, in the order of the key. Rows of one life are the same each time.
+/// Adds `n_rows` copies of a row under new ids, in the order of the key. The ids of a `life` are the same in each call.
 pub(super) fn add(lab: &Lab, database: &str, n_rows: u64, life: Life) -> anyhow::Result<()> {
     let (kind, expires) = match life {
-        // Spread over some hours, so that the index on it has more than one entry.
+        // Spread over some hours, so that the index on this column has more than one entry.
         Life::Valid => ("valid", "@expires - seq % 7200"),
         Life::Expired => ("expired", "UNIX_TIMESTAMP() - 3600 - seq % 7200"),
     };
@@ -61,13 +61,13 @@ pub(super) fn add(lab: &Lab, database: &str, n_rows: u64, life: Life) -> anyhow:
     Ok(())
 }
 
-/// How many rows meet a condition.
+/// Returns the number of rows that match a condition.
 pub(super) fn count(lab: &Lab, database: &str, condition: &str) -> anyhow::Result<u64> {
     let statement = format!("SELECT COUNT(*) FROM {database}.sessions WHERE {condition}");
     Ok(lab.mariadb.query(&statement)?.parse()?)
 }
 
-/// Waits until what was changed is on disk and what was deleted is gone, so that neither is measured.
+/// Waits until all changes are on disk and deleted rows are purged, so that neither affects the measurement.
 pub(super) fn settle(lab: &Lab, database: &str) -> anyhow::Result<()> {
     lab.mariadb
         .query(&format!("ANALYZE TABLE {database}.sessions"))?;
@@ -86,7 +86,7 @@ pub(super) fn settle(lab: &Lab, database: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// One of MariaDB's status counters.
+/// Returns one of MariaDB's status counters.
 pub(super) fn status(lab: &Lab, name: &str) -> anyhow::Result<u64> {
     let said = lab
         .mariadb

@@ -1,4 +1,5 @@
-//! The series `sessions`: the counter with ever more rows in the table, and with ever more sessions that are visited.
+//! The series `sessions`: the counter with an increasing number of rows in the table, and with an increasing number of active
+//! sessions.
 
 use super::host::Spec;
 use super::lab::{Lab, Turns};
@@ -14,7 +15,7 @@ const ACTIVE: [usize; 4] = [1, 256, 10_000, 100_000];
 const CONNECTIONS: usize = 32;
 const SESSIONS: usize = 256;
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let by_rows = by_rows(lab)?;
     let active = by_active(lab)?;

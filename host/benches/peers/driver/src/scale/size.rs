@@ -1,4 +1,4 @@
-//! The series `size`: the counter in ever larger sessions.
+//! The series `size`: the counter with sessions of increasing size.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,19 +18,19 @@ const SIZE: Size = Size {
     connections: 32,
     sessions: 256,
 };
-/// A row without ballast has about this many bytes: the cookie's attributes and the count.
+/// The approximate size of a row without ballast: the cookie's attributes and the count.
 const BARE_BYTES: usize = 130;
-/// Roughly the rows' sizes; the first has no ballast.
+/// The approximate sizes of the rows. The first one has no ballast.
 const POINTS: [(&str, usize); 4] = [
     ("100 B", 0),
     ("1 kB", 1_000),
     ("10 kB", 10_000),
     ("100 kB", 100_000),
 ];
-/// The default of 64 KiB would refuse the largest.
+/// The default of 64 KiB would refuse the largest sessions.
 const SETTINGS: &str = "[session.limits]\nsession = \"128KiB\"\n";
 
-/// See the module.
+/// Runs the series.
 pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     let stores = [Store::Mysql(DATABASE.to_owned()), Store::Sqlite];
     let points: Vec<_> = (stores.iter())
@@ -70,7 +70,7 @@ pub(super) fn measure(lab: &Lab) -> anyhow::Result<Section> {
     })
 }
 
-/// One turn; for MySQL also the mean size of the rows' data.
+/// Runs one turn. For MySQL, also returns the mean size of the rows' data.
 fn turn(lab: &Lab, store: &Store, bytes: usize) -> anyhow::Result<(Cell, Option<f64>)> {
     if let Store::Mysql(database) = store {
         lab.mariadb.make_database(database)?;
@@ -99,7 +99,7 @@ fn turn(lab: &Lab, store: &Store, bytes: usize) -> anyhow::Result<(Cell, Option<
     Ok((cell, stored))
 }
 
-/// Writes so many bytes into each session.
+/// Writes this many bytes of ballast into each session.
 fn add_ballast(address: SocketAddr, load: &Load, bytes: usize) -> anyhow::Result<()> {
     if bytes == 0 {
         return Ok(());
@@ -120,7 +120,7 @@ fn add_ballast(address: SocketAddr, load: &Load, bytes: usize) -> anyhow::Result
     Ok(())
 }
 
-/// The status and the body of the next answer.
+/// Returns the status and the body of the next response.
 fn answer(stream: &mut TcpStream) -> anyhow::Result<String> {
     let mut input = Vec::new();
     let mut buffer = [0; 4096];
@@ -135,7 +135,7 @@ fn answer(stream: &mut TcpStream) -> anyhow::Result<String> {
     }
 }
 
-/// Letters that no page of the database compresses away by accident of being the same.
+/// Returns pseudorandom letters, so that the database cannot compress them.
 fn ballast(bytes: usize) -> String {
     let mut state = 1_u32;
     let letter = |_| {
