@@ -11,8 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use cloakroom::guest::{GuestSettings, Limits, Options, Rollout, Runtime, StreamPolicy};
-use cloakroom::session::{Grant, Start};
+use cloakroom::guest::{
+    GuestLimits, GuestSettings, Rollout, Runtime, RuntimeOptions, StreamPolicy,
+};
+use cloakroom::session::{SessionGrant, VisitStart};
 
 fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);
@@ -39,9 +41,9 @@ fn main() -> anyhow::Result<()> {
 /// Loads the guests as the host does: in parallel, on blocking threads.
 fn load_all(folder: &Path, count: u8) -> anyhow::Result<(Duration, Duration)> {
     let begun = Instant::now();
-    let runtime = Runtime::new(&Options {
+    let runtime = Runtime::new(&RuntimeOptions {
         code_cache: Some(folder.join("code")),
-        ..Options::default()
+        ..RuntimeOptions::default()
     });
     let runtime = Arc::new(runtime.map_err(|error| anyhow::anyhow!("{error:#}"))?);
     let made = begun.elapsed();
@@ -64,13 +66,13 @@ fn settings(folder: &Path, number: u8) -> GuestSettings {
     GuestSettings {
         name: format!("guest{number}"),
         component: folder.join(number.to_string()),
-        grant: Grant::write(),
-        start: Start::Optimistic,
+        grant: SessionGrant::write(),
+        start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse: 1,
         outbound_hosts: Vec::new(),
         environment: Vec::new(),
-        limits: Limits::default(),
+        limits: GuestLimits::default(),
         rollout: Rollout::default(),
     }
 }

@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::mysql::{Host, MysqlStore, Options};
-use cloakroom::store::{Change, Commit, RowVersion, SessionStore, Verdict};
+use cloakroom::store::mysql::{MysqlOptions, MysqlStore, ServerAddress};
+use cloakroom::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts};
 use secrecy::SecretString;
@@ -55,14 +55,14 @@ async fn main() -> Result<()> {
     Ok(())
 }
 
-fn options(server: &Opts) -> Result<Options> {
-    let host = Host {
+fn options(server: &Opts) -> Result<MysqlOptions> {
+    let host = ServerAddress {
         name: server.ip_or_hostname().to_owned(),
         port: server.tcp_port(),
     };
     let user = server.user().context("the URL names no user")?.to_owned();
     let database = server.db_name().context("the URL names no database")?;
-    let mut options = Options::new(vec![host], user, database.to_owned());
+    let mut options = MysqlOptions::new(vec![host], user, database.to_owned());
     options.password = server.pass().map(SecretString::from);
     Ok(options)
 }
@@ -126,7 +126,7 @@ async fn fill(store: &MysqlStore) -> Result<Vec<SessionId>> {
     for ids in ids.chunks(500) {
         let create = |id: &SessionId| Commit {
             id: id.clone(),
-            change: Change::Create(SessionRecord {
+            change: RowChange::Create(SessionRecord {
                 data: format!(r#"{{"cookie":{{}},"text":"{}"}}"#, "x".repeat(485)).into(),
                 expires_at_s: NOW_S + 3600,
                 tokens: TokenHistory::default().push(CommitToken::generate()),
@@ -135,7 +135,11 @@ async fn fill(store: &MysqlStore) -> Result<Vec<SessionId>> {
         };
         let commits: Vec<_> = ids.iter().map(create).collect();
         let verdicts = store.commit_many(&commits, NOW_S).await;
-        ensure!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+        ensure!(
+            verdicts
+                .iter()
+                .all(|v| matches!(v, CommitVerdict::Committed))
+        );
     }
     Ok(ids)
 }
@@ -179,14 +183,17 @@ async fn update(store: &MysqlStore, (id, row): &mut Row) -> Result<()> {
     };
     let commit = Commit {
         id: id.clone(),
-        change: Change::Update {
+        change: RowChange::Update {
             base: RowVersion::of(row),
             record: record.clone(),
             new_id: None,
         },
     };
     let verdicts = store.commit_many(&[commit], NOW_S).await;
-    ensure!(matches!(verdicts[..], [Verdict::Committed]), "{verdicts:?}");
+    ensure!(
+        matches!(verdicts[..], [CommitVerdict::Committed]),
+        "{verdicts:?}"
+    );
     *row = record;
     Ok(())
 }

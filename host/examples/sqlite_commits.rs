@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::sqlite::{Options, SqliteStore};
-use cloakroom::store::{Change, Commit, RowVersion, SessionStore, Verdict};
+use cloakroom::store::sqlite::{SqliteOptions, SqliteStore};
+use cloakroom::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
 use tokio::task::JoinSet;
 
 const ROWS: usize = 20_000;
@@ -36,9 +36,9 @@ async fn measure(directory: &Path, wal_bytes: u64, caller_count: usize) -> Resul
     // An existing directory may contain real sessions, so only a new one is created, and removed afterwards.
     let directory = directory.join(format!("run-{}", std::process::id()));
     ensure!(!directory.exists(), "{} exists", directory.display());
-    let options = Options {
+    let options = SqliteOptions {
         wal_bytes,
-        ..Options::new(directory.join("sessions.db"))
+        ..SqliteOptions::new(directory.join("sessions.db"))
     };
     let opening = Instant::now();
     let store = Arc::new(SqliteStore::open(&options)?);
@@ -89,11 +89,15 @@ async fn fill(store: &SqliteStore) -> Result<Vec<(SessionId, SessionRecord)>> {
             .iter()
             .map(|(id, record)| Commit {
                 id: id.clone(),
-                change: Change::Create(record.clone()),
+                change: RowChange::Create(record.clone()),
             })
             .collect();
         let verdicts = store.commit_many(&commits, NOW_S).await;
-        ensure!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+        ensure!(
+            verdicts
+                .iter()
+                .all(|v| matches!(v, CommitVerdict::Committed))
+        );
     }
     Ok(rows)
 }
@@ -116,7 +120,7 @@ async fn update_in_turn(
         };
         let commit = Commit {
             id: id.clone(),
-            change: Change::Update {
+            change: RowChange::Update {
                 base: RowVersion::of(row),
                 record: record.clone(),
                 new_id: None,
@@ -125,7 +129,10 @@ async fn update_in_turn(
         let started = Instant::now();
         let verdicts = store.commit_many(&[commit], NOW_S).await;
         latencies.push(started.elapsed());
-        ensure!(matches!(verdicts[..], [Verdict::Committed]), "{verdicts:?}");
+        ensure!(
+            matches!(verdicts[..], [CommitVerdict::Committed]),
+            "{verdicts:?}"
+        );
         *row = record;
     }
     Ok(latencies)

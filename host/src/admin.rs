@@ -29,18 +29,18 @@ use tokio_util::sync::CancellationToken;
 pub use access::Token;
 pub use reply::Body;
 
-use crate::guest::{Admission, GuestRegistry};
+use crate::guest::{Deployer, GuestRegistry};
 use crate::session::SessionManager;
 use crate::store::SessionStore as _;
-use crate::store::metered::{Metered, Standing};
+use crate::store::metered::{MeteredStore, StoreHealth};
 use crate::telemetry::metrics::Scrape;
-use access::{Needs, Reach};
+use access::{ListenerReach, Permission};
 use reply::{Refusal, Reply, problem};
-use upload::Uploads;
+use upload::UploadQueue;
 
 /// The access control of the interface.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct AdminOptions {
     /// The token that clients must present.
     pub token: Option<Token>,
     /// The address of the listener. On a loopback address, fewer requests need the token.
@@ -48,22 +48,22 @@ pub struct Options {
 }
 
 /// The admin interface. Before it is opened, and from the start of the shutdown on, it reports that the host is not ready.
-pub struct Admin {
-    options: Options,
-    parts: ArcSwapOption<Parts>,
-    uploads: Uploads,
+pub struct AdminServer {
+    options: AdminOptions,
+    parts: ArcSwapOption<AdminServices>,
+    uploads: UploadQueue,
 }
 
 /// The parts of the host that the interface reports on and controls.
-pub struct Parts {
+pub struct AdminServices {
     /// The guests.
     pub registry: Arc<GuestRegistry>,
     /// Validates and deploys new versions.
-    pub admission: Arc<Admission>,
+    pub admission: Arc<Deployer>,
     /// The session manager, for its counters.
     pub sessions: Arc<SessionManager>,
     /// The store, for its latency and availability.
-    pub store: Arc<Metered>,
+    pub store: Arc<MeteredStore>,
     /// Cancelled at the start of the shutdown.
     pub shutdown: CancellationToken,
     /// The time at which the host started to serve, in seconds since the epoch.
@@ -72,7 +72,7 @@ pub struct Parts {
     pub others: Box<dyn Fn(&Scrape) + Send + Sync>,
 }
 
-impl fmt::Debug for Admin {
+impl fmt::Debug for AdminServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admin")
             .field("options", &self.options)
@@ -80,24 +80,24 @@ impl fmt::Debug for Admin {
     }
 }
 
-impl fmt::Debug for Parts {
+impl fmt::Debug for AdminServices {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parts").finish_non_exhaustive()
     }
 }
 
-impl Admin {
+impl AdminServer {
     /// Creates an interface that is not open yet. It reports that the host is alive and not ready.
-    pub fn new(options: Options) -> Arc<Self> {
+    pub fn new(options: AdminOptions) -> Arc<Self> {
         Arc::new(Self {
             options,
             parts: ArcSwapOption::empty(),
-            uploads: Uploads::new(),
+            uploads: UploadQueue::new(),
         })
     }
 
     /// Opens the interface, when the host starts to serve.
-    pub fn open(&self, parts: Parts) {
+    pub fn open(&self, parts: AdminServices) {
         self.parts.store(Some(Arc::new(parts)));
     }
 
@@ -135,35 +135,37 @@ impl Admin {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let target = Target::of(head.uri.path()).ok_or_else(|| {
+        let target = AdminTarget::of(head.uri.path()).ok_or_else(|| {
             problem(
                 StatusCode::NOT_FOUND,
                 "there is nothing here: try /guests, /store, /metrics, /healthz or /readyz",
             )
         });
-        let reach = Reach::of(&self.options);
-        let needs = target.as_ref().map_or(Needs::Everything, Target::needs);
+        let reach = ListenerReach::of(&self.options);
+        let needs = target
+            .as_ref()
+            .map_or(Permission::Everything, AdminTarget::needs);
         access::check(reach, self.options.token.as_ref(), needs, head)?;
         let target = target?;
         target.check_method(&head.method)?;
         match target {
-            Target::Alive => Ok(reply::json(
+            AdminTarget::Alive => Ok(reply::json(
                 StatusCode::OK,
                 &serde_json::json!({ "status": "alive" }),
             )),
-            Target::Ready => Ok(self.readiness()),
-            Target::Metrics => Ok(reply::metrics(metrics::text(&*self.parts()?))),
-            Target::Guests => Ok(guests::list(&*self.parts()?)),
-            Target::Guest(name) if head.method == Method::PUT => {
+            AdminTarget::Ready => Ok(self.readiness()),
+            AdminTarget::Metrics => Ok(reply::metrics(metrics::text(&*self.parts()?))),
+            AdminTarget::Guests => Ok(guests::list(&*self.parts()?)),
+            AdminTarget::Guest(name) if head.method == Method::PUT => {
                 let parts = self.working_parts()?;
                 guests::put(&parts, &self.uploads, name, head, body, peer).await
             }
-            Target::Guest(name) => guests::show(&*self.parts()?, name),
-            Target::Rollback(name) => {
+            AdminTarget::Guest(name) => guests::show(&*self.parts()?, name),
+            AdminTarget::Rollback(name) => {
                 guests::roll_back(&*self.working_parts()?, name, &head.headers)
             }
-            Target::Store => Ok(store::show(&*self.parts()?)),
-            Target::PreferFirst => store::prefer_first(&*self.working_parts()?).await,
+            AdminTarget::Store => Ok(store::show(&*self.parts()?)),
+            AdminTarget::PreferFirst => store::prefer_first(&*self.working_parts()?).await,
         }
     }
 
@@ -179,8 +181,8 @@ impl Admin {
             ),
             Ok(parts) => {
                 let store = match parts.store.standing() {
-                    Standing::Up => "up",
-                    Standing::Down => "down",
+                    StoreHealth::Up => "up",
+                    StoreHealth::Down => "down",
                 };
                 let told = serde_json::json!({ "status": "ready", "store": store });
                 reply::json(StatusCode::OK, &told)
@@ -189,14 +191,14 @@ impl Admin {
         }
     }
 
-    fn parts(&self) -> Result<Arc<Parts>, Refusal> {
+    fn parts(&self) -> Result<Arc<AdminServices>, Refusal> {
         let not_there = "the host does not serve yet, or no more";
         let parts = self.parts.load_full();
         parts.ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, not_there))
     }
 
     /// Returns the parts, unless the host is shutting down.
-    fn working_parts(&self) -> Result<Arc<Parts>, Refusal> {
+    fn working_parts(&self) -> Result<Arc<AdminServices>, Refusal> {
         let parts = self.parts()?;
         if parts.shutdown.is_cancelled() {
             let stopping = "the host is stopping";
@@ -207,7 +209,7 @@ impl Admin {
 }
 
 /// The resource that a path names.
-enum Target {
+enum AdminTarget {
     Alive,
     Ready,
     Metrics,
@@ -218,7 +220,7 @@ enum Target {
     PreferFirst,
 }
 
-impl Target {
+impl AdminTarget {
     fn of(path: &str) -> Option<Self> {
         let parts: Vec<_> = path.strip_prefix('/')?.split('/').collect();
         Some(match parts.as_slice() {
@@ -234,12 +236,12 @@ impl Target {
         })
     }
 
-    fn needs(&self) -> Needs {
+    fn needs(&self) -> Permission {
         match self {
-            Self::Alive | Self::Ready => Needs::Nothing,
-            Self::Metrics => Needs::Little,
+            Self::Alive | Self::Ready => Permission::Nothing,
+            Self::Metrics => Permission::Little,
             Self::Guests | Self::Guest(_) | Self::Rollback(_) | Self::Store | Self::PreferFirst => {
-                Needs::Everything
+                Permission::Everything
             }
         }
     }

@@ -14,12 +14,12 @@ mod reload;
 mod settings;
 mod stores;
 
-pub use admin::{AdminCall, Desk, call_admin};
-pub use failure::{Failure, StartError};
-pub use greeting::Greeting;
+pub use admin::{AdminCall, AdminListener, call_admin};
+pub use failure::{StartError, StartFailure};
+pub use greeting::StartupMessage;
 pub use guests::fit;
 pub use house_move::{CopyCall, StoreCall, StoreReport, call_store};
-pub use reload::{ReloadOutcome, Reloads};
+pub use reload::{ReloadOutcome, ReloadRequests};
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -31,18 +31,18 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
-use crate::config::{self, Config, Fault};
-use crate::cookie::Jar;
-use crate::guest::{self, Admission, Deployments, GuestRegistry};
-use crate::handler::{self, Attendant, Handler, Site};
-use crate::quota::{Peer, Quotas};
+use crate::config::{self, Config, ConfigFault};
+use crate::cookie::CookieJar;
+use crate::guest::{self, Deployer, Deployments, GuestRegistry};
+use crate::handler::{self, Handler, RequestHook, RoutedGuests};
+use crate::quota::{QuotaPeer, Quotas};
 use crate::route::{RouteError, RouteTable};
-use crate::server::{self, ConnectionCount, Incoming, Link};
+use crate::server::{self, ConnectionCount, ConnectionEnds, Incoming};
 use crate::session::{self, SessionManager};
 use crate::store::SessionStore;
-use crate::store::metered::Metered;
+use crate::store::metered::MeteredStore;
 use crate::store::reaper;
-use keys::Keys;
+use keys::SigningKeys;
 use reload::Reloader;
 use stores::OpenStore;
 
@@ -50,32 +50,32 @@ use stores::OpenStore;
 #[derive(Debug)]
 pub struct App {
     listen: SocketAddr,
-    listener: server::Options,
+    listener: server::ServerOptions,
     handler: Arc<Handler>,
-    admission: Arc<Admission>,
+    admission: Arc<Deployer>,
     registry: Arc<GuestRegistry>,
     sessions: Arc<SessionManager>,
     /// Reads and writes the guests' own cookies.
-    jar: Arc<Jar>,
-    keys: Keys,
+    jar: Arc<CookieJar>,
+    keys: SigningKeys,
     store: OpenStore,
     /// The store with its metrics. Every part of the host accesses the store through this value.
-    metered: Arc<Metered>,
+    metered: Arc<MeteredStore>,
     connections: Arc<ConnectionCount>,
-    desk: Option<Desk>,
+    desk: Option<AdminListener>,
     clock: Clock,
     /// Whether this host created its guest runtime. It is false for hosts that share a runtime in one process.
     owns_runtime: bool,
     /// `None` if this host does not delete expired rows.
-    reaper: Option<reaper::Options>,
+    reaper: Option<reaper::ReaperOptions>,
     /// The configuration the host was built from. A reload compares the new configuration with it.
     config: Config,
     /// `None` if the host never reads its configuration again.
-    reloads: Option<Reloads>,
+    reloads: Option<ReloadRequests>,
 }
 
 /// Overrides for the parts of the outside world that a host depends on. A test, for example, supplies a clock that it can move.
-pub struct Surroundings {
+pub struct Overrides {
     /// Wall-clock time.
     pub clock: Clock,
     /// Wraps the configured store, for example to observe its calls or to make them fail.
@@ -83,9 +83,9 @@ pub struct Surroundings {
     /// The runtime that runs the guests, shared with other hosts in this process. With `None` the host creates its own.
     pub runtime: Option<guest::Runtime>,
     /// When the host loads its first guests.
-    pub guests: FirstGuests,
+    pub guests: GuestStart,
     /// A hook that sees every request and may answer it in place of a guest.
-    pub attendant: Option<Arc<dyn Attendant>>,
+    pub attendant: Option<Arc<dyn RequestHook>>,
 }
 
 /// Takes the configured store and returns the store that the host uses instead.
@@ -93,7 +93,7 @@ pub type InFront = Box<dyn FnOnce(Arc<dyn SessionStore>) -> Arc<dyn SessionStore
 
 /// The time at which a host loads its first guests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FirstGuests {
+pub enum GuestStart {
     /// All guests are loaded before the host starts. The host does not start if one of them is refused.
     #[default]
     AtTheStart,
@@ -102,13 +102,13 @@ pub enum FirstGuests {
 }
 
 /// Uses the system clock, the unwrapped store and a new runtime, loads all guests before the start, and has no request hook.
-impl Default for Surroundings {
+impl Default for Overrides {
     fn default() -> Self {
         Self {
             clock: Clock::system(),
             in_front: Box::new(|store| store),
             runtime: None,
-            guests: FirstGuests::default(),
+            guests: GuestStart::default(),
             attendant: None,
         }
     }
@@ -121,15 +121,15 @@ impl App {
     /// Returns every fault that was found, not only the first. Returns a failure if the store cannot be reached, even though
     /// its configuration may be correct.
     pub async fn build(config: Config) -> Result<Self, StartError> {
-        Self::build_in(config, Surroundings::default()).await
+        Self::build_in(config, Overrides::default()).await
     }
 
     /// Builds the host as [`App::build`] does, with the given overrides.
     ///
     /// # Errors
     /// Returns the errors of [`App::build`].
-    pub async fn build_in(config: Config, surroundings: Surroundings) -> Result<Self, StartError> {
-        let Surroundings {
+    pub async fn build_in(config: Config, surroundings: Overrides) -> Result<Self, StartError> {
+        let Overrides {
             clock,
             in_front,
             runtime,
@@ -143,7 +143,7 @@ impl App {
         let routes = note(&mut faults, routes(&config));
         let keys = note(
             &mut faults,
-            Keys::of(&config, None).map_err(|fault| vec![fault]),
+            SigningKeys::of(&config, None).map_err(|fault| vec![fault]),
         );
         let options = settings::session(&config);
         let owns_runtime = runtime.is_none();
@@ -159,8 +159,8 @@ impl App {
         let admission = note(&mut faults, admission.map_err(|fault| vec![fault]));
         let guests = match (&admission, first_guests) {
             (None, _) => None,
-            (Some(_), FirstGuests::Later) => Some(guests::awaited(&config.guests)),
-            (Some(admission), FirstGuests::AtTheStart) => {
+            (Some(_), GuestStart::Later) => Some(guests::awaited(&config.guests)),
+            (Some(admission), GuestStart::AtTheStart) => {
                 let examined =
                     guests::examine(admission, &config.guests, &Deployments::default()).await;
                 note(&mut faults, examined)
@@ -176,26 +176,26 @@ impl App {
             return Err(StartError::AtFault(faults));
         };
 
-        let metered = Metered::new(in_front(store.as_dyn()));
+        let metered = MeteredStore::new(in_front(store.as_dyn()));
         let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
-        let options = session::Options {
+        let options = session::SessionOptions {
             charset: store.charset(),
             ..options
         };
         let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
-        let jar = Jar::new(
+        let jar = CookieJar::new(
             &config.session.name,
             keys.of_jar(store.id_comparison()),
             clock.clone(),
         );
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
-        let reaper = reaper::Options::new(config.store.check_expiration_interval);
+        let reaper = reaper::ReaperOptions::new(config.store.check_expiration_interval);
         Ok(Self {
             listen: config.listen,
             handler: Handler::new(
                 settings::handler(&config),
-                Site { routes, guests },
+                RoutedGuests { routes, guests },
                 Arc::clone(&sessions),
                 Arc::clone(&jar),
                 Quotas::new(server.totals),
@@ -223,16 +223,16 @@ impl App {
     ///
     /// # Errors
     /// Returns an error if the address is in use, does not belong to this machine, or may not be opened by this user.
-    pub async fn bind(&self) -> Result<TcpListener, Failure> {
+    pub async fn bind(&self) -> Result<TcpListener, StartFailure> {
         let bound = TcpListener::bind(self.listen).await;
         let elsewhere = "--listen ADDRESS:PORT, CLOAKROOM_LISTEN or `listen` in the file";
-        bound.map_err(|error| Failure::to_listen(self.listen, &error, elsewhere))
+        bound.map_err(|error| StartFailure::to_listen(self.listen, &error, elsewhere))
     }
 
     /// Adds an admin interface to the host. The interface reports "ready" from this call until `shutdown` is cancelled, and
     /// stays open until [`App::run`] returns. Call this once visitors can connect.
     #[must_use]
-    pub fn with_desk(self, desk: Option<Desk>, shutdown: &CancellationToken) -> Self {
+    pub fn with_desk(self, desk: Option<AdminListener>, shutdown: &CancellationToken) -> Self {
         if let Some(desk) = &desk {
             desk.attend(&self, shutdown);
         }
@@ -241,7 +241,7 @@ impl App {
 
     /// Reads the configuration again at every request that `reloads` receives while the host runs.
     #[must_use]
-    pub fn with_reloads(self, reloads: Reloads) -> Self {
+    pub fn with_reloads(self, reloads: ReloadRequests) -> Self {
         Self {
             reloads: Some(reloads),
             ..self
@@ -263,8 +263,8 @@ impl App {
         &self.handler
     }
 
-    /// Returns the [`Admission`], which validates and deploys new guest versions.
-    pub fn admission(&self) -> &Arc<Admission> {
+    /// Returns the [`Deployer`], which validates and deploys new guest versions.
+    pub fn admission(&self) -> &Arc<Deployer> {
         &self.admission
     }
 
@@ -280,7 +280,7 @@ impl App {
             tokio::spawn(reaper::run(store, clock, options, reaper_shutdown.clone()))
         });
         let grace = self.listener.grace;
-        let front = Front {
+        let front = ServerFront {
             handler: Arc::clone(&self.handler),
             clock: self.clock.clone(),
         };
@@ -330,7 +330,7 @@ impl App {
 ///
 /// # Errors
 /// Returns an error if the system refuses the memory.
-pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
+pub fn runtime(config: &Config) -> Result<guest::Runtime, ConfigFault> {
     guests::runtime(&config.guests, &config.server)
 }
 
@@ -339,7 +339,7 @@ pub fn runtime(config: &Config) -> Result<guest::Runtime, Fault> {
 ///
 /// # Errors
 /// Returns every fault that was found.
-pub async fn check(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
+pub async fn check(config: &Config) -> Result<Vec<String>, Vec<ConfigFault>> {
     let mut faults = Vec::new();
     note(&mut faults, routes(config));
     let server = guests::only_looking(&config.server);
@@ -362,16 +362,16 @@ pub async fn check(config: &Config) -> Result<Vec<String>, Vec<Fault>> {
 pub async fn check_guests(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
-) -> Result<(), Vec<Fault>> {
-    guests::check(guests, server, session::Options::default()).await
+) -> Result<(), Vec<ConfigFault>> {
+    guests::check(guests, server, session::SessionOptions::default()).await
 }
 
-fn routes(config: &Config) -> Result<RouteTable, Vec<Fault>> {
+fn routes(config: &Config) -> Result<RouteTable, Vec<ConfigFault>> {
     RouteTable::new(config.routes.clone())
         .map_err(|errors| errors.iter().map(route_fault).collect())
 }
 
-fn route_fault(error: &RouteError) -> Fault {
+fn route_fault(error: &RouteError) -> ConfigFault {
     let (RouteError::BadPath { route, .. } | RouteError::Conflict { route, .. }) = error;
     let remedy = match error {
         RouteError::BadPath { .. } => "write a path such as \"/user/{id}\" or \"/files/{*rest}\"",
@@ -379,10 +379,10 @@ fn route_fault(error: &RouteError) -> Fault {
             "leave out one of the two, or give them different methods or hosts"
         }
     };
-    Fault::new(format!("route[{route}].path"), error.to_string(), remedy)
+    ConfigFault::new(format!("route[{route}].path"), error.to_string(), remedy)
 }
 
-fn note<T>(faults: &mut Vec<Fault>, result: Result<T, Vec<Fault>>) -> Option<T> {
+fn note<T>(faults: &mut Vec<ConfigFault>, result: Result<T, Vec<ConfigFault>>) -> Option<T> {
     result.map_err(|found| faults.extend(found)).ok()
 }
 
@@ -394,29 +394,29 @@ async fn within(grace: Duration, what: &'static str, end: impl Future<Output = (
 
 /// The handler as a [`server::Service`].
 #[derive(Clone)]
-struct Front {
+struct ServerFront {
     handler: Arc<Handler>,
     clock: Clock,
 }
 
-impl server::Service for Front {
-    type Body = handler::Body;
+impl server::Service for ServerFront {
+    type Body = handler::ResponseBody;
 
     fn clock(&self) -> Clock {
         self.clock.clone()
     }
 
-    fn share(&self, address: IpAddr) -> Peer {
+    fn share(&self, address: IpAddr) -> QuotaPeer {
         self.handler.share(address)
     }
 
     fn answer(
         &self,
         request: Request<Incoming>,
-        link: Link,
-    ) -> impl Future<Output = Response<handler::Body>> + Send + 'static {
+        link: ConnectionEnds,
+    ) -> impl Future<Output = Response<handler::ResponseBody>> + Send + 'static {
         let handler = Arc::clone(&self.handler);
-        let ends = handler::Ends {
+        let ends = handler::ConnectionAddresses {
             peer: link.peer,
             local: link.local,
             share: link.share,

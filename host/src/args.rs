@@ -8,13 +8,13 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
-use crate::admin::shell::{self, Purpose, Versions};
+use crate::admin::shell::{self, UploadPurpose, VersionFilter};
 use crate::app::AdminCall;
-use crate::author::trial::{self, Building};
-use crate::config::{Components, Words};
-pub use inspect::Inspect;
-pub use new::New;
-pub use store::{Store, StoreCheck, StoreCommand, StoreCopy, StorePreferFirst};
+use crate::author::trial::{self, BuildMode};
+use crate::config::{CliOptions, ComponentFiles};
+pub use inspect::InspectArgs;
+pub use new::NewArgs;
+pub use store::{StoreArgs, StoreCheckArgs, StoreCommand, StoreCopyArgs, StorePreferFirstArgs};
 
 const ABOUT: &str = "Serves HTTP with WebAssembly components and gives each visitor a session";
 
@@ -137,36 +137,36 @@ is at fault.";
 pub struct Args {
     /// The command to run.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: CliCommand,
 }
 
 /// The commands of `cloakroom`.
 #[derive(Clone, Debug, Subcommand)]
-pub enum Command {
+pub enum CliCommand {
     /// Serve a component, or the guests and routes of a configuration
-    Serve(Serve),
+    Serve(ServeArgs),
     /// Serve a project and build it again whenever its sources change
-    Dev(Dev),
+    Dev(DevArgs),
     /// Check a configuration, report every fault and exit
-    Check(Check),
+    Check(CheckArgs),
     /// Build a project's guests and run their tests
-    Test(Test),
+    Test(TestArgs),
     /// List, deploy and roll back the guests of a running host
-    Guests(Guests),
+    Guests(GuestsArgs),
     /// Write a new project for a guest
-    New(New),
+    New(NewArgs),
     /// Show the properties of a component and its grants
-    Inspect(Inspect),
+    Inspect(InspectArgs),
     /// Copy the sessions of one store to another, check stores, and return to the first server of a store
-    Store(Store),
+    Store(StoreArgs),
     /// Compile the component on standard input; only started by the host itself
     #[command(hide = true)]
-    Compile(Compile),
+    Compile(CompileArgs),
 }
 
 /// The options of `compile`.
 #[derive(Clone, Debug, ClapArgs)]
-pub struct Compile {
+pub struct CompileArgs {
     /// The host's compile arguments, in an internal format
     pub recipe: String,
 }
@@ -174,7 +174,7 @@ pub struct Compile {
 /// The options of `serve`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = SERVE_HELP)]
-pub struct Serve {
+pub struct ServeArgs {
     /// The component to serve on every path; it may read and write its visitors' sessions
     #[arg(value_name = "COMPONENT.wasm")]
     pub component: Option<PathBuf>,
@@ -195,7 +195,7 @@ pub struct Serve {
 /// The options of `dev`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = DEV_HELP)]
-pub struct Dev {
+pub struct DevArgs {
     /// The configuration [default: ./cloakroom.toml]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -210,7 +210,7 @@ pub struct Dev {
 /// The options of `check`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = CHECK_HELP)]
-pub struct Check {
+pub struct CheckArgs {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
@@ -219,7 +219,7 @@ pub struct Check {
 /// The options of `test`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = TEST_HELP)]
-pub struct Test {
+pub struct TestArgs {
     /// The project's configuration; defaults to ./cloakroom.toml
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
@@ -234,7 +234,7 @@ pub struct Test {
 /// The options of `guests`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = GUESTS_HELP, arg_required_else_help = true)]
-pub struct Guests {
+pub struct GuestsArgs {
     /// The URL of the host's admin interface
     #[arg(
         long,
@@ -284,8 +284,8 @@ pub enum GuestsCommand {
     },
 }
 
-impl From<Guests> for AdminCall {
-    fn from(guests: Guests) -> Self {
+impl From<GuestsArgs> for AdminCall {
+    fn from(guests: GuestsArgs) -> Self {
         Self {
             url: guests.admin,
             token_file: guests.token_file,
@@ -294,14 +294,14 @@ impl From<Guests> for AdminCall {
     }
 }
 
-impl From<GuestsCommand> for shell::Command {
+impl From<GuestsCommand> for shell::GuestsAction {
     fn from(command: GuestsCommand) -> Self {
         match command {
             GuestsCommand::List { all } => Self::List {
                 versions: if all {
-                    Versions::All
+                    VersionFilter::All
                 } else {
-                    Versions::Current
+                    VersionFilter::Current
                 },
             },
             GuestsCommand::Put {
@@ -313,9 +313,9 @@ impl From<GuestsCommand> for shell::Command {
                 name,
                 file,
                 purpose: if dry_run {
-                    Purpose::DryRun
+                    UploadPurpose::DryRun
                 } else {
-                    Purpose::Serve
+                    UploadPurpose::Serve
                 },
                 expected: expect,
             },
@@ -327,22 +327,22 @@ impl From<GuestsCommand> for shell::Command {
     }
 }
 
-impl From<Test> for trial::Call {
-    fn from(test: Test) -> Self {
+impl From<TestArgs> for trial::TestCall {
+    fn from(test: TestArgs) -> Self {
         Self {
             config: test.config,
             building: if test.no_build {
-                Building::Skipped
+                BuildMode::Skipped
             } else {
-                Building::First
+                BuildMode::First
             },
             arguments: test.arguments,
         }
     }
 }
 
-impl From<Serve> for Words {
-    fn from(serve: Serve) -> Self {
+impl From<ServeArgs> for CliOptions {
+    fn from(serve: ServeArgs) -> Self {
         Self {
             file: serve.config,
             component: serve.component,
@@ -354,20 +354,20 @@ impl From<Serve> for Words {
     }
 }
 
-impl From<Dev> for Words {
-    fn from(dev: Dev) -> Self {
+impl From<DevArgs> for CliOptions {
+    fn from(dev: DevArgs) -> Self {
         Self {
             file: dev.config,
             listen: dev.listen,
             store: dev.store,
-            components: Components::ToBeBuilt,
+            components: ComponentFiles::ToBeBuilt,
             ..Self::default()
         }
     }
 }
 
-impl From<Check> for Words {
-    fn from(check: Check) -> Self {
+impl From<CheckArgs> for CliOptions {
+    fn from(check: CheckArgs) -> Self {
         Self {
             file: Some(check.config),
             ..Self::default()
@@ -389,31 +389,31 @@ mod tests {
     #[test]
     fn serve_takes_a_component_or_a_file_and_flags() {
         let parse = |line: &str| Args::try_parse_from(line.split(' ')).map(|args| args.command);
-        let Ok(Command::Serve(serve)) =
+        let Ok(CliCommand::Serve(serve)) =
             parse("cloakroom serve a.wasm --listen [::1]:1 --store memory:")
         else {
             panic!("serve is taken");
         };
-        let words = Words::from(serve);
+        let words = CliOptions::from(serve);
         assert_eq!(words.component, Some("a.wasm".into()));
         assert_eq!(words.listen.as_deref(), Some("[::1]:1"));
         assert_eq!(words.store.as_deref(), Some("memory:"));
         assert_eq!(words.file, None);
-        let Ok(Command::Check(check)) = parse("cloakroom check --config c.toml") else {
+        let Ok(CliCommand::Check(check)) = parse("cloakroom check --config c.toml") else {
             panic!("check is taken");
         };
-        assert_eq!(Words::from(check).file, Some("c.toml".into()));
+        assert_eq!(CliOptions::from(check).file, Some("c.toml".into()));
     }
 
     #[test]
     fn dev_takes_guests_that_are_not_built_yet() {
         let line = "cloakroom dev --config p/c.toml --listen [::1]:1 --store memory:";
         let parsed = Args::try_parse_from(line.split(' ')).map(|args| args.command);
-        let Ok(Command::Dev(dev)) = parsed else {
+        let Ok(CliCommand::Dev(dev)) = parsed else {
             panic!("dev is taken");
         };
-        let words = Words::from(dev);
-        assert_eq!(words.components, Components::ToBeBuilt);
+        let words = CliOptions::from(dev);
+        assert_eq!(words.components, ComponentFiles::ToBeBuilt);
         assert_eq!(words.file, Some("p/c.toml".into()));
         assert_eq!(words.listen.as_deref(), Some("[::1]:1"));
         assert_eq!(words.store.as_deref(), Some("memory:"));
@@ -422,44 +422,45 @@ mod tests {
     #[test]
     fn guests_are_called_at_the_usual_address_unless_another_is_named() {
         let parse = |line: &str| match Args::try_parse_from(line.split(' ')).map(|it| it.command) {
-            Ok(Command::Guests(guests)) => guests,
+            Ok(CliCommand::Guests(guests)) => guests,
             other => panic!("{line}: {other:?}"),
         };
         let put = parse("cloakroom guests put a b.wasm --dry-run --expect 3 --admin http://x:1");
         assert_eq!(put.admin, "http://x:1");
         assert_eq!(
-            shell::Command::from(put.command),
-            shell::Command::Put {
+            shell::GuestsAction::from(put.command),
+            shell::GuestsAction::Put {
                 name: "a".to_owned(),
                 file: "b.wasm".into(),
-                purpose: Purpose::DryRun,
+                purpose: UploadPurpose::DryRun,
                 expected: Some(3),
             }
         );
         let list = parse("cloakroom guests list");
         assert_eq!(list.admin, "http://127.0.0.1:3001");
-        let versions = Versions::Current;
+        let versions = VersionFilter::Current;
         assert_eq!(
-            shell::Command::from(list.command),
-            shell::Command::List { versions }
+            shell::GuestsAction::from(list.command),
+            shell::GuestsAction::List { versions }
         );
     }
 
     #[test]
     fn what_stands_behind_two_dashes_is_the_test_commands() {
         let words = ["cloakroom", "test", "--no-build", "--", "-k", "a b"];
-        let Ok(Command::Test(test)) = Args::try_parse_from(words).map(|args| args.command) else {
+        let Ok(CliCommand::Test(test)) = Args::try_parse_from(words).map(|args| args.command)
+        else {
             panic!("test is taken");
         };
-        let call = trial::Call::from(test);
-        assert_eq!(call.building, Building::Skipped);
+        let call = trial::TestCall::from(test);
+        assert_eq!(call.building, BuildMode::Skipped);
         assert_eq!(call.arguments, ["-k", "a b"]);
     }
 
     #[test]
     fn compile_is_the_hosts_own_word_and_not_shown() {
         let parsed = Args::try_parse_from(["cloakroom", "compile", "1:0.2/1:00"]);
-        let Ok(Command::Compile(words)) = parsed.map(|args| args.command) else {
+        let Ok(CliCommand::Compile(words)) = parsed.map(|args| args.command) else {
             panic!("compile is taken");
         };
         assert_eq!(words.recipe, "1:0.2/1:00");

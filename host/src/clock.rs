@@ -9,10 +9,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// A source of wall-clock time. Cheap to clone. Clones of a manual clock advance together.
 #[derive(Clone, Debug)]
-pub struct Clock(Source);
+pub struct Clock(ClockSource);
 
 #[derive(Clone, Debug)]
-enum Source {
+enum ClockSource {
     System,
     Manual(Arc<AtomicI64>),
 }
@@ -20,12 +20,12 @@ enum Source {
 impl Clock {
     /// Returns the machine's clock.
     pub fn system() -> Self {
-        Self(Source::System)
+        Self(ClockSource::System)
     }
 
     /// Returns a clock that shows `now_ms` (milliseconds since the epoch) until [`Clock::advance`] moves it.
     pub fn manual(now_ms: i64) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(now_ms))))
+        Self(ClockSource::Manual(Arc::new(AtomicI64::new(now_ms))))
     }
 
     /// Returns the milliseconds since the epoch.
@@ -35,11 +35,11 @@ impl Clock {
     )]
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
-            Source::System => {
+            ClockSource::System => {
                 let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
                 since_epoch.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX))
             }
-            Source::Manual(now_ms) => now_ms.load(Ordering::SeqCst),
+            ClockSource::Manual(now_ms) => now_ms.load(Ordering::SeqCst),
         }
     }
 
@@ -51,7 +51,7 @@ impl Clock {
 
     /// Advances a manual clock by `by_ms` milliseconds. Does nothing to the system clock.
     pub fn advance(&self, by_ms: i64) {
-        if let Source::Manual(now_ms) = &self.0 {
+        if let ClockSource::Manual(now_ms) = &self.0 {
             now_ms.fetch_add(by_ms, Ordering::SeqCst);
         }
     }

@@ -37,7 +37,7 @@ pub use admin::{AdminSettings, DEFAULT_ADMIN_LISTEN};
 pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
 pub use environment::{Environment, ProcessEnvironment};
-pub use fault::{Fault, Origin};
+pub use fault::{ConfigFault, SettingOrigin};
 pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
@@ -46,14 +46,14 @@ pub use store::{
     Backend, ColumnNames, DEFAULT_SQLITE_PATH, MysqlSettings, SchemaNames, SecretText,
     StoreSettings, TlsMode, TlsVerify,
 };
-pub use store_words::{NamedStore, StoreWords};
+pub use store_words::{NamedStore, StoreOptions};
 
 use crate::files::{self, FileError};
 use crate::limits::CONFIG_FILE_BYTES_MAX;
 use crate::route::Route;
 use crate::telemetry;
-use reader::{Reader, Section};
-use source::{Node, Table, Value};
+use reader::{ConfigReader, Section};
+use source::{Table, TomlValue, ValueNode};
 
 /// The file that is read if neither a file nor a component is given.
 pub const DEFAULT_FILE: &str = "cloakroom.toml";
@@ -85,14 +85,14 @@ pub struct Config {
     /// The admin interface. `None` if it was not requested.
     pub admin: Option<AdminSettings>,
     /// The log.
-    pub log: telemetry::Options,
+    pub log: telemetry::TelemetryOptions,
     /// Warnings about settings that are allowed and probably not intended. Each is logged once at the start.
     pub warnings: Vec<String>,
 }
 
 /// The command-line options.
 #[derive(Clone, Debug, Default)]
-pub struct Words {
+pub struct CliOptions {
     /// The configuration file.
     pub file: Option<PathBuf>,
     /// A component to serve on every path, instead of guests and routes.
@@ -104,14 +104,14 @@ pub struct Words {
     /// The address that the admin interface listens on.
     pub admin: Option<String>,
     /// Whether the components must exist.
-    pub components: Components,
+    pub components: ComponentFiles,
     /// The purpose for which the configuration is read.
-    pub purpose: Purpose,
+    pub purpose: ConfigMode,
 }
 
 /// The purpose for which a configuration is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Purpose {
+pub enum ConfigMode {
     /// To serve visitors.
     #[default]
     Serve,
@@ -123,7 +123,7 @@ pub enum Purpose {
 
 /// Whether the guests' components must exist when the configuration is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Components {
+pub enum ComponentFiles {
     /// All components must exist.
     #[default]
     ThatAreThere,
@@ -134,9 +134,9 @@ pub enum Components {
 /// Error returned when a configuration is refused. Contains every fault that was found, and the guests that could still be
 /// read, so that their components can be checked in the same run.
 #[derive(Debug)]
-pub struct Refused {
+pub struct ConfigError {
     /// The faults, in the order of the file. Never empty.
-    pub faults: Vec<Fault>,
+    pub faults: Vec<ConfigFault>,
     /// The guests without faults.
     pub guests: Vec<GuestSettings>,
     /// Warnings about settings that are allowed and probably not intended. They may explain why a setting is missing.
@@ -146,7 +146,7 @@ pub struct Refused {
 impl Config {
     /// Returns the path of the file to read: the one named by an option or the environment, or [`DEFAULT_FILE`] if no component
     /// is given.
-    pub fn file(words: &Words, environment: &dyn Environment) -> Option<PathBuf> {
+    pub fn file(words: &CliOptions, environment: &dyn Environment) -> Option<PathBuf> {
         let named = words.file.clone().or_else(|| {
             let name = environment.get(FILE_VARIABLE);
             name.filter(|name| !name.is_empty()).map(PathBuf::from)
@@ -157,8 +157,8 @@ impl Config {
     /// Reads, merges and validates all settings.
     ///
     /// # Errors
-    /// Returns [`Refused`] with every fault.
-    pub fn load(words: &Words, environment: &dyn Environment) -> Result<Self, Refused> {
+    /// Returns [`ConfigError`] with every fault.
+    pub fn load(words: &CliOptions, environment: &dyn Environment) -> Result<Self, ConfigError> {
         let file = Self::file(words, environment);
         match &file {
             None => Self::of_text(Path::new(""), "", words, environment),
@@ -173,13 +173,13 @@ impl Config {
     fn of_text(
         path: &Path,
         text: &str,
-        words: &Words,
+        words: &CliOptions,
         environment: &dyn Environment,
-    ) -> Result<Self, Refused> {
+    ) -> Result<Self, ConfigError> {
         let (mut table, syntax_faults) = source::parse(path, text);
         overlay(&mut table, words);
         let folder = path.parent().unwrap_or(Path::new(""));
-        let reader = Reader::new(environment, folder, words.purpose);
+        let reader = ConfigReader::new(environment, folder, words.purpose);
         for known in [FILE_VARIABLE, TEST_VARIABLE] {
             reader.environment().get(known);
         }
@@ -198,11 +198,11 @@ impl Config {
         let is_sound = |guest: &GuestSettings| {
             let key = format!("guest.{}", guest.name);
             let is_its =
-                |fault: &Fault| fault.key == key || fault.key.starts_with(&format!("{key}."));
+                |fault: &ConfigFault| fault.key == key || fault.key.starts_with(&format!("{key}."));
             !findings.faults.iter().any(is_its)
         };
         let guests = config.guests.into_iter().filter(is_sound).collect();
-        Err(Refused {
+        Err(ConfigError {
             faults: findings.faults,
             guests,
             warnings: findings.warnings,
@@ -215,30 +215,30 @@ fn read_file(path: &Path) -> Result<String, FileError> {
     String::from_utf8(bytes).map_err(|_| std::io::Error::other("it is not UTF-8").into())
 }
 
-fn unreadable(path: &Path, error: &FileError, words: &Words) -> Refused {
+fn unreadable(path: &Path, error: &FileError, words: &CliOptions) -> ConfigError {
     let problem = format!("cannot read the configuration {}: {error}", path.display());
     let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
     let remedy = match words.components {
-        Components::ThatAreThere if is_usual => {
+        ComponentFiles::ThatAreThere if is_usual => {
             "name what to serve: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
         }
-        Components::ToBeBuilt if is_usual => {
+        ComponentFiles::ToBeBuilt if is_usual => {
             "call it in a project's folder, or name the file with --config; `cloakroom new NAME --lang LANGUAGE` makes a project"
         }
         _ => "name a file that exists and can be read",
     };
-    Refused {
-        faults: vec![Fault::new("", problem, remedy)],
+    ConfigError {
+        faults: vec![ConfigFault::new("", problem, remedy)],
         guests: Vec::new(),
         warnings: Vec::new(),
     }
 }
 
 /// Overrides settings of the file with command-line options.
-fn overlay(table: &mut Table, words: &Words) {
-    let flag = |flag, text: &String| Node {
-        value: Value::Text(text.clone()),
-        origin: Origin::Flag(flag),
+fn overlay(table: &mut Table, words: &CliOptions) {
+    let flag = |flag, text: &String| ValueNode {
+        value: TomlValue::Text(text.clone()),
+        origin: SettingOrigin::Flag(flag),
     };
     if let Some(listen) = &words.listen {
         table.insert("listen".to_owned(), flag("--listen", listen));
@@ -249,26 +249,26 @@ fn overlay(table: &mut Table, words: &Words) {
     ];
     for (section, key, name, text) in sections {
         let Some(text) = text else { continue };
-        let empty = || Node {
-            value: Value::Table(Table::new()),
-            origin: Origin::Flag(name),
+        let empty = || ValueNode {
+            value: TomlValue::Table(Table::new()),
+            origin: SettingOrigin::Flag(name),
         };
         let section = table.entry(section.to_owned()).or_insert_with(empty);
-        if let Value::Table(section) = &mut section.value {
+        if let TomlValue::Table(section) = &mut section.value {
             section.insert(key.to_owned(), flag(name, text));
         }
     }
 }
 
 /// Reads every section. A setting with a fault gets a default, because the caller never uses a configuration with faults.
-fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Config {
+fn read(reader: &ConfigReader<'_>, table: Table, words: &CliOptions, is_whole: bool) -> Config {
     let mut root = reader.root(table);
     let listen = root.get("listen", server::listen);
     let (store, backend) = store::read(root.section("store"));
     let server = server::read(root.section("server"), backend.as_ref());
     let session = session::read(root.section("session"), backend.as_ref());
     let cookies = cookies::read(root.section("cookies"));
-    let shared = guest::Shared {
+    let shared = guest::HostLimits {
         server: &server,
         session: &session,
     };
@@ -289,11 +289,11 @@ fn read(reader: &Reader<'_>, table: Table, words: &Words, is_whole: bool) -> Con
 }
 
 fn read_guests(
-    reader: &Reader<'_>,
+    reader: &ConfigReader<'_>,
     root: &mut Section<'_>,
-    words: &Words,
+    words: &CliOptions,
     is_whole: bool,
-    shared: guest::Shared<'_>,
+    shared: guest::HostLimits<'_>,
 ) -> (Vec<GuestSettings>, Vec<Route>) {
     let named = root.named("guest");
     let names: Vec<_> = named.iter().map(|(name, _)| name.clone()).collect();
@@ -307,19 +307,20 @@ fn read_guests(
         if root.is_given("route") || root.is_given("guest") {
             let problem = "a component is given on the command line, and the file has guests or routes of its own";
             let remedy = "leave out one of the two";
-            reader.fault(Fault::new("", problem, remedy).at(Origin::Flag("COMPONENT")));
+            reader
+                .fault(ConfigFault::new("", problem, remedy).at(SettingOrigin::Flag("COMPONENT")));
         }
         let guest = GuestSettings::of_component(component);
         routes = guest.routes_of_everything();
         if let Some((problem, remedy)) = guest::waiting_body(&guest.limits, shared.server) {
             let key = format!("guest.{}.limits.replay_body", guest.name);
-            reader.fault(Fault::new(key, problem, remedy));
+            reader.fault(ConfigFault::new(key, problem, remedy));
         }
         guests = vec![guest];
         if let Err(error) = files::open(component) {
             let problem = format!("cannot read {}: {error}", component.display());
-            let fault = Fault::new("", problem, "name the file of a component");
-            reader.fault(fault.at(Origin::Flag("COMPONENT")));
+            let fault = ConfigFault::new("", problem, "name the file of a component");
+            reader.fault(fault.at(SettingOrigin::Flag("COMPONENT")));
         }
         return (guests, routes);
     }

@@ -1,5 +1,5 @@
 //! Cookies in HTTP headers. For the session's cookie: signing and verifying its value, removing it from a request, and writing
-//! `Set-Cookie`. For an application's own cookies: [`Jar`].
+//! `Set-Cookie`. For an application's own cookies: [`CookieJar`].
 //!
 //! This module does not depend on stores, guests or policy. Whether a cookie is sent at all is decided elsewhere.
 
@@ -15,8 +15,10 @@ mod strays;
 mod value;
 
 pub use header::{expire_cookie, is_valid_domain, is_valid_path, path_matches, set_cookie};
-pub use jar::{Cookie, IdComparison, Jar, JarKeys, Value, WriteError};
+pub use jar::{
+    CookieJar, CookieJarKeys, CookieValue, CookieWriteError, IdComparison, RequestCookie,
+};
 pub use key_ring::{KeyRing, Secret, UnusableSecrets};
 pub use name::{is_cookie_named, is_valid_name};
-pub use presented::{Presented, Resolution, take_from};
-pub use strays::{Sent, Strays, stray_places};
+pub use presented::{CookieResolution, PresentedCookies, take_from};
+pub use strays::{DuplicateCookies, RequestTarget, stray_places};

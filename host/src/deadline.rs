@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 /// The deadline of one request, for all its runs together. Clones share the deadline.
 #[derive(Clone)]
-pub struct Deadline(Arc<Mutex<Moment>>);
+pub struct Deadline(Arc<Mutex<DeadlineState>>);
 
-struct Moment {
+struct DeadlineState {
     at: Instant,
     /// The limit that counts from the first start; `None` once the guest has started.
     unstarted: Option<Duration>,
@@ -19,7 +19,7 @@ struct Moment {
 impl Deadline {
     /// Creates a deadline `limit` after the first start. Until that start, it is `limit` from now.
     pub fn after(limit: Duration) -> Self {
-        Self(Arc::new(Mutex::new(Moment {
+        Self(Arc::new(Mutex::new(DeadlineState {
             at: Instant::now() + limit,
             unstarted: Some(limit),
             paused: None,
@@ -67,7 +67,7 @@ impl Deadline {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Moment> {
+    fn lock(&self) -> MutexGuard<'_, DeadlineState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -75,7 +75,7 @@ impl Deadline {
 /// Creates a deadline at a fixed time.
 impl From<Instant> for Deadline {
     fn from(at: Instant) -> Self {
-        Self(Arc::new(Mutex::new(Moment {
+        Self(Arc::new(Mutex::new(DeadlineState {
             at,
             unstarted: None,
             paused: None,

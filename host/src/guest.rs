@@ -1,5 +1,5 @@
 //! Guests: loads components, runs each request in an instance that serves no other request at the same time, and decides which party is to
-//! blame when a run fails. This module knows a [`Session`](crate::session::Session) but no store, and a [`Jar`](crate::cookie::Jar) with
+//! blame when a run fails. This module knows a [`Session`](crate::session::Session) but no store, and a [`CookieJar`](crate::cookie::CookieJar) with
 //! the guests' own cookies but not the session's. It knows no connections and no status codes.
 //!
 //! `runtime` owns the engines and loads a [`Guest`]. `invoke` drives one [`GuestRequest`] to the release point, as an
@@ -48,24 +48,30 @@ mod tally;
 mod tests;
 mod watch;
 
-pub use admission::{Admission, AdmissionError, Admitted, Passed, Probe, Proposal, Source};
-pub use blame::{Blame, BodyState, End, blame};
+pub use admission::{
+    ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, ProbeRequest,
+    ReadyCandidate,
+};
+pub use blame::{Blame, RequestBodyState, RunEnd, blame};
 pub use body::GuestBody;
-pub use compiler::{CompileFault, Compiler, compile};
-pub use digest::Digest;
-pub use engine::World;
-pub use error::{Fault, GuestFailure};
-pub use gate::Usage;
-pub use health::{CLIENTS_MAX, Conduct, Tally, Thresholds};
-pub use inspection::{Inspection, Parts, Tool, inspect};
-pub use invoke::{Invocation, Released};
+pub use compiler::{CompileError, Compiler, compile};
+pub use digest::ComponentDigest;
+pub use engine::GuestWorld;
+pub use error::{FaultParty, GuestFailure};
+pub use gate::LimitUsage;
+pub use health::{CLIENTS_MAX, FailureThresholds, RequestOutcome, WindowCounts};
+pub use inspection::{ComponentInspection, ProducerField, SectionBytes, inspect};
+pub use invoke::{Invocation, ReleasedResponse};
 pub use loaded::Guest;
 pub use loader::{COMPONENT_BYTES_MAX, ComponentInfo, LoadError};
-pub use outbound::{AddressKind, NotAHost, OutboundHost, OutboundUsage, private_today};
+pub use outbound::{BadHost, NonPublicKind, OutboundHost, OutboundUsage, private_today};
 pub use registry::{
-    Deployment, Deployments, GuestRegistry, Origin, RollbackError, State, VersionReport,
+    Deployment, Deployments, GuestRegistry, RollbackError, VersionOrigin, VersionReport,
+    VersionState,
 };
 pub use request::{BodyTooSlow, GuestRequest, ReplayBody, read_ahead_cost_max};
 pub use runtime::Runtime;
-pub use settings::{Canary, GuestSettings, Limits, Options, Rollback, Rollout, StreamPolicy};
+pub use settings::{
+    Canary, GuestLimits, GuestSettings, Rollback, Rollout, RuntimeOptions, StreamPolicy,
+};
 pub use watch::watch;

@@ -27,52 +27,55 @@ use http_body::Body as _;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
-pub use attendant::{Attendant, StandIn};
+pub use attendant::{HookResponse, RequestHook};
 pub use headers::ProxyTrust;
-pub use release::Body;
+pub use release::ResponseBody;
 pub use screen::ScreenOptions as Options;
 
-use crate::cookie::Jar;
+use crate::cookie::CookieJar;
 use crate::deadline::Deadline;
 use crate::guest::{
-    Blame, Deployments, End, Fault, Guest, GuestFailure, GuestRequest, Invocation, Released,
-    ReplayBody, StreamPolicy,
+    Blame, Deployments, FaultParty, Guest, GuestFailure, GuestRequest, Invocation,
+    ReleasedResponse, ReplayBody, RunEnd, StreamPolicy,
 };
-use crate::quota::{Full, Outbox, Peer, Phase, Quotas, Reservation, Resource};
+use crate::quota::{
+    ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Quotas, Reservation, RevocablePhase,
+};
 use crate::random;
-use crate::route::{Found, Route, RouteTable};
+use crate::route::{Route, RouteMatch, RouteTable};
 use crate::session::{
-    Attempt, CookieChange, Outcome, Replay, Session, SessionManager, Start, Visit,
+    Attempt, CookieChange, ReplayPolicy, Session, SessionManager, TransactionOutcome, Visit,
+    VisitStart,
 };
-use crate::telemetry::Recurring;
+use crate::telemetry::RateLimitedLines;
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use access_log::AccessRecord;
 use error::Problem;
-use release::OurCookie;
-use request_body::Discarded;
-use screen::Screened;
+use release::SessionCookieField;
+use request_body::DiscardedBody;
+use screen::ScreenedRequest;
 
 /// An HTTP request handler that answers requests with guests.
 #[derive(Debug)]
 pub struct Handler {
     options: Options,
-    site: ArcSwap<Site>,
+    site: ArcSwap<RoutedGuests>,
     sessions: Arc<SessionManager>,
-    jar: Arc<Jar>,
+    jar: Arc<CookieJar>,
     /// The requests that are being processed, including those whose client has gone away.
     tasks: TaskTracker,
     /// Metrics of requests that do not reach a guest.
     metrics: Arc<VersionMetrics>,
     /// The totals that all clients share.
     quotas: Arc<Quotas>,
-    attendant: Option<Arc<dyn Attendant>>,
+    attendant: Option<Arc<dyn RequestHook>>,
     /// Limits the log lines about failures that the host's state causes, by guest and error kind.
-    host_faults: Recurring<(Option<String>, &'static str)>,
+    host_faults: RateLimitedLines<(Option<String>, &'static str)>,
 }
 
 /// The routes and guests that are served. A site is only replaced as a whole, so that a request never sees parts of two sites.
 #[derive(Debug)]
-pub struct Site {
+pub struct RoutedGuests {
     /// The route table.
     pub routes: RouteTable,
     /// The guests that the routes name.
@@ -81,15 +84,15 @@ pub struct Site {
 
 /// The addresses and the quota state of the connection that a request arrived on.
 #[derive(Clone, Debug)]
-pub struct Ends {
+pub struct ConnectionAddresses {
     /// The address of the client, or of the proxy in front of it.
     pub peer: SocketAddr,
     /// The local address.
     pub local: SocketAddr,
     /// The quota peer of the connection, from [`Handler::share`].
-    pub share: Peer,
+    pub share: QuotaPeer,
     /// The response bytes that the client has not taken yet. Used for HTTP/2 only.
-    pub outbox: Arc<Outbox>,
+    pub outbox: Arc<ConnectionOutbox>,
 }
 
 /// The path parameters that the route's pattern matched, in the order and spelling of the path. Stored in the request's
@@ -101,11 +104,11 @@ impl Handler {
     /// Creates a handler from its parts. `attendant` is the optional request hook.
     pub fn new(
         options: Options,
-        site: Site,
+        site: RoutedGuests,
         sessions: Arc<SessionManager>,
-        jar: Arc<Jar>,
+        jar: Arc<CookieJar>,
         quotas: Arc<Quotas>,
-        attendant: Option<Arc<dyn Attendant>>,
+        attendant: Option<Arc<dyn RequestHook>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             quotas,
@@ -116,7 +119,7 @@ impl Handler {
             tasks: TaskTracker::new(),
             metrics: GuestMetrics::new("").version(0),
             attendant,
-            host_faults: Recurring::default(),
+            host_faults: RateLimitedLines::default(),
         })
     }
 
@@ -139,7 +142,7 @@ impl Handler {
     ///
     /// The connections of a trusted proxy carry the requests of many clients. They are exempt, and each request counts for its
     /// own client.
-    pub fn share(&self, address: IpAddr) -> Peer {
+    pub fn share(&self, address: IpAddr) -> QuotaPeer {
         if self.options.proxy_trust.names(address) {
             self.quotas.exempt()
         } else {
@@ -148,14 +151,18 @@ impl Handler {
     }
 
     /// Replaces the site. Requests that start later use the new one.
-    pub fn replace_site(&self, site: Site) {
+    pub fn replace_site(&self, site: RoutedGuests) {
         self.site.store(Arc::new(site));
     }
 
     /// Answers a request.
     ///
     /// Cancel safe: the work runs in its own task, so a client that disconnects never stops a commit halfway.
-    pub async fn answer<B>(self: &Arc<Self>, request: Request<B>, ends: Ends) -> Response<Body>
+    pub async fn answer<B>(
+        self: &Arc<Self>,
+        request: Request<B>,
+        ends: ConnectionAddresses,
+    ) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -170,11 +177,11 @@ impl Handler {
         }
         // Reserve before any memory is spent on the request: requests that waited here would hold memory that other requests
         // need.
-        let door = Door {
+        let door = ResponseSender {
             client: self.share_of_client(&request, &ends).of_one_request(),
             outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
         };
-        let Ok(place) = door.client.reserve(Resource::Requests, 1) else {
+        let Ok(place) = door.client.reserve(QuotaResource::Requests, 1) else {
             return self.charge(self.refuse(record, Problem::Overloaded), &door);
         };
         let token = self.tasks.token();
@@ -205,7 +212,7 @@ impl Handler {
     }
 
     /// Returns the quota peer that a request counts for: the connection's peer, or the client behind a trusted proxy.
-    fn share_of_client<B>(&self, request: &Request<B>, ends: &Ends) -> Peer {
+    fn share_of_client<B>(&self, request: &Request<B>, ends: &ConnectionAddresses) -> QuotaPeer {
         let trust = &self.options.proxy_trust;
         let client = headers::client_behind_proxy(request.headers(), ends.peer.ip(), trust);
         client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
@@ -213,7 +220,11 @@ impl Handler {
 
     /// Charges the client for a response that is not charged for yet. If the quota has no room, the response is sent without its
     /// body.
-    fn charge(&self, response: Response<Body>, door: &Door) -> Response<Body> {
+    fn charge(
+        &self,
+        response: Response<ResponseBody>,
+        door: &ResponseSender,
+    ) -> Response<ResponseBody> {
         let (mut head, mut body) = response.into_parts();
         if body.is_charged() || door.charge(&mut body).is_ok() {
             return Response::from_parts(head, body);
@@ -230,17 +241,17 @@ impl Handler {
     async fn respond<B>(
         &self,
         request: Request<B>,
-        ends: Ends,
+        ends: ConnectionAddresses,
         mut record: AccessRecord,
         place: Reservation,
-        door: &Door,
-    ) -> Response<Body>
+        door: &ResponseSender,
+    ) -> Response<ResponseBody>
     where
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (mut head, body) = request.into_parts();
-        let body = Discarded::new(body, &head);
+        let body = DiscardedBody::new(body, &head);
 
         let screened = match screen::screen(&mut head, ends.peer.ip(), ends.local, &self.options) {
             Ok(screened) => screened,
@@ -324,7 +335,7 @@ impl Handler {
             deadline: deadline.clone(),
             place: Some(place.clone()),
         };
-        let mut runs = Runs {
+        let mut runs = AttemptCounter {
             invocation: Invocation::new(Arc::clone(&guest), request),
             count: 0,
             used_session: false,
@@ -344,16 +355,16 @@ impl Handler {
         }
 
         match outcome {
-            Outcome::Answered { mut answer, cookie } => {
+            TransactionOutcome::Answered { mut answer, cookie } => {
                 if runs.used_session {
                     release::vary_by_cookie(&mut answer.head.headers);
                 }
                 self.release(record, answer, cookie, door)
             }
-            Outcome::Failed { failure, cookie } => {
+            TransactionOutcome::Failed { failure, cookie } => {
                 self.fail(record, Problem::Guest(failure), cookie)
             }
-            Outcome::Refused { refusal, cookie } => {
+            TransactionOutcome::Refused { refusal, cookie } => {
                 self.fail(record, Problem::Session(refusal), cookie)
             }
         }
@@ -362,10 +373,10 @@ impl Handler {
     fn release(
         &self,
         record: AccessRecord,
-        answer: Released,
+        answer: ReleasedResponse,
         cookie: CookieChange,
-        door: &Door,
-    ) -> Response<Body> {
+        door: &ResponseSender,
+    ) -> Response<ResponseBody> {
         let (id, our_cookie) = (Arc::clone(&record.request_id), self.cookie(cookie));
         let (head, body) = answer.leave();
         let response = release::of_guest(head, body, id, &record.method, &our_cookie);
@@ -378,13 +389,18 @@ impl Handler {
         response
     }
 
-    fn refuse(&self, record: AccessRecord, problem: Problem) -> Response<Body> {
+    fn refuse(&self, record: AccessRecord, problem: Problem) -> Response<ResponseBody> {
         self.fail(record, problem, CookieChange::Keep)
     }
 
-    fn fail(&self, record: AccessRecord, problem: Problem, cookie: CookieChange) -> Response<Body> {
+    fn fail(
+        &self,
+        record: AccessRecord,
+        problem: Problem,
+        cookie: CookieChange,
+    ) -> Response<ResponseBody> {
         let of_client =
-            matches!(&problem, Problem::Guest(failure) if failure.fault() == Fault::Client);
+            matches!(&problem, Problem::Guest(failure) if failure.fault() == FaultParty::Client);
         if let Problem::Guest(failure) = &problem {
             self.tell(record.guest.as_deref(), failure);
         }
@@ -411,22 +427,22 @@ impl Handler {
         let (error, now) = (failure.kind(), Instant::now());
         let untold = match failure.fault() {
             // Any client can cause these failures, so only the access log records them.
-            Fault::Client => return,
+            FaultParty::Client => return,
             // A single client can cause this failure with every request, so the lines are limited.
-            Fault::Host => {
+            FaultParty::Host => {
                 let key = (guest.map(str::to_owned), error);
                 match self.host_faults.take_line(key, now) {
                     Some(line) => line.untold,
                     None => return,
                 }
             }
-            Fault::Guest => None,
+            FaultParty::Guest => None,
         };
         tracing::warn!(guest, error, detail = %failure, untold, "a guest gave no answer");
     }
 
-    fn cookie(&self, change: CookieChange) -> OurCookie<'_> {
-        OurCookie {
+    fn cookie(&self, change: CookieChange) -> SessionCookieField<'_> {
+        SessionCookieField {
             name: &self.options.cookie_name,
             change,
         }
@@ -434,51 +450,55 @@ impl Handler {
 }
 
 /// The quota state that is charged for a response.
-struct Door {
+struct ResponseSender {
     /// The client that is charged.
-    client: Peer,
+    client: QuotaPeer,
     /// The response bytes that the connection's client has not taken. HTTP/2 only.
-    outbox: Option<Arc<Outbox>>,
+    outbox: Option<Arc<ConnectionOutbox>>,
 }
 
-impl Door {
+impl ResponseSender {
     /// Charges the client for a response.
-    fn charge(&self, body: &mut Body) -> Result<(), Full> {
+    fn charge(&self, body: &mut ResponseBody) -> Result<(), QuotaFull> {
         body.charge_to(&self.client, self.outbox.as_ref())
     }
 }
 
 /// The runs of one request on its guest, counted for the access log.
-struct Runs {
+struct AttemptCounter {
     invocation: Invocation,
     count: u32,
     /// Whether the last run read or changed the session.
     used_session: bool,
 }
 
-impl Runs {
-    async fn run_without_session(&mut self) -> Outcome<Released, GuestFailure> {
+impl AttemptCounter {
+    async fn run_without_session(&mut self) -> TransactionOutcome<ReleasedResponse, GuestFailure> {
         self.count = 1;
         let cookie = CookieChange::Keep;
         match self.invocation.run_without_session().await {
-            Ok(answer) => Outcome::Answered { answer, cookie },
-            Err(failure) => Outcome::Failed { failure, cookie },
+            Ok(answer) => TransactionOutcome::Answered { answer, cookie },
+            Err(failure) => TransactionOutcome::Failed { failure, cookie },
         }
     }
 }
 
-impl Attempt for Runs {
-    type Answer = Released;
+impl Attempt for AttemptCounter {
+    type Answer = ReleasedResponse;
     type Failure = GuestFailure;
 
-    async fn run(&mut self, session: Session, number: u32) -> Result<Released, GuestFailure> {
+    async fn run(
+        &mut self,
+        session: Session,
+        number: u32,
+    ) -> Result<ReleasedResponse, GuestFailure> {
         self.count = number;
         let answer = self.invocation.run(session.clone(), number).await;
         self.used_session = session.was_used();
         answer
     }
 
-    fn replay(&self) -> Replay {
+    fn replay(&self) -> ReplayPolicy {
         self.invocation.replay()
     }
 }
@@ -490,21 +510,21 @@ fn find_route<'r>(
     head: &mut http::request::Parts,
 ) -> Result<&'r Route, Problem> {
     match routes.find(host, &head.method, path) {
-        Found::Route { route, parameters } => {
+        RouteMatch::Route { route, parameters } => {
             let owned = parameters
                 .iter()
                 .map(|&(name, value)| (name.to_owned(), value.to_owned()));
             head.extensions.insert(PathParameters(owned.collect()));
             Ok(route)
         }
-        Found::NotFound => Err(Problem::NoRoute),
-        Found::MethodNotAllowed { allow } => Err(Problem::MethodNotAllowed { allow }),
+        RouteMatch::NotFound => Err(Problem::NoRoute),
+        RouteMatch::MethodNotAllowed { allow } => Err(Problem::MethodNotAllowed { allow }),
     }
 }
 
 /// Returns a hash that identifies the visitor while a canary is active: of the presented cookies, or of the client's address if
 /// there are none.
-fn visitor(screened: &Screened) -> u64 {
+fn visitor(screened: &ScreenedRequest) -> u64 {
     let mut hasher = DefaultHasher::new();
     if screened.presented.is_empty() {
         screened.client.hash(&mut hasher);
@@ -517,27 +537,29 @@ fn visitor(screened: &Screened) -> u64 {
 /// Reads the beginning of a body. Meanwhile the request counts as waiting for its client, so its reservation may be revoked.
 async fn read_ahead(body: &ReplayBody, place: &Reservation) -> Result<(), GuestFailure> {
     let revoked = |_| GuestFailure::NoRoomForBody;
-    place.set_phase(Phase::WaitsForClient).map_err(revoked)?;
+    place
+        .set_phase(RevocablePhase::WaitsForClient)
+        .map_err(revoked)?;
     tokio::select! {
         biased;
         () = place.revoked() => return Err(GuestFailure::NoRoomForBody),
         read = body.read_ahead() => read?,
     }
-    place.set_phase(Phase::Working).map_err(revoked)
+    place.set_phase(RevocablePhase::Working).map_err(revoked)
 }
 
 /// Maps an outcome to the end of the request that the guest or the client may be blamed for.
-fn end(outcome: &Outcome<Released, GuestFailure>) -> End<'_> {
+fn end(outcome: &TransactionOutcome<ReleasedResponse, GuestFailure>) -> RunEnd<'_> {
     match outcome {
-        Outcome::Answered { answer, .. } => End::Answered(answer.head.status),
-        Outcome::Failed { failure, .. } => End::Failed(failure),
-        Outcome::Refused { .. } => End::Refused,
+        TransactionOutcome::Answered { answer, .. } => RunEnd::Answered(answer.head.status),
+        TransactionOutcome::Failed { failure, .. } => RunEnd::Failed(failure),
+        TransactionOutcome::Refused { .. } => RunEnd::Refused,
     }
 }
 
 /// Builds the description of a session's request. `is_kept` says whether the request's body will be available for another run.
 fn visit(
-    screened: Screened,
+    screened: ScreenedRequest,
     path: String,
     guest: &Guest,
     is_kept: bool,
@@ -545,7 +567,7 @@ fn visit(
     place: Reservation,
 ) -> Visit {
     let start = match guest.start() {
-        Start::Optimistic if !is_kept => Start::Fresh,
+        VisitStart::Optimistic if !is_kept => VisitStart::Fresh,
         start => start,
     };
     Visit {

@@ -16,13 +16,17 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use cloakroom::admin::shell::ShellError;
-use cloakroom::app::{self, AdminCall, App, Desk, Greeting, Reloads, StartError, StoreCall};
-use cloakroom::args::{Args, Command, Inspect as InspectWords, StoreCommand};
+use cloakroom::app::{
+    self, AdminCall, AdminListener, App, ReloadRequests, StartError, StartupMessage, StoreCall,
+};
+use cloakroom::args::{Args, CliCommand, InspectArgs as InspectWords, StoreCommand};
 use cloakroom::author::dev::{self, DevError};
-use cloakroom::author::inspect::{self, Inspect, Report};
-use cloakroom::author::scaffold::{self, Project};
+use cloakroom::author::inspect::{self, InspectReport, InspectRequest};
+use cloakroom::author::scaffold::{self, NewProject};
 use cloakroom::author::trial;
-use cloakroom::config::{Config, Fault, ProcessEnvironment, Refused, ServerSettings, Words};
+use cloakroom::config::{
+    CliOptions, Config, ConfigError, ConfigFault, ProcessEnvironment, ServerSettings,
+};
 use cloakroom::guest::LoadError;
 use cloakroom::limits;
 use cloakroom::telemetry;
@@ -46,7 +50,7 @@ fn main() -> ExitCode {
     leave_no_core_dump();
     match Args::parse().command {
         // Runs before the process starts any thread.
-        Command::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
+        CliCommand::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
                 eprintln!("{fault}");
@@ -70,21 +74,21 @@ fn leave_no_core_dump() {
 }
 
 #[tokio::main]
-async fn run(command: Command) -> ExitCode {
+async fn run(command: CliCommand) -> ExitCode {
     let result = match command {
-        Command::Serve(words) => serve(words.into()).await,
-        Command::Dev(words) => dev(words.into()).await,
-        Command::Check(words) => check(&words.into()).await,
-        Command::Test(words) => test(words.into()).await,
-        Command::Guests(words) => Ok(call_admin(words.into()).await),
-        Command::New(words) => scaffold(&words.into()),
-        Command::Inspect(words) => inspect(words),
-        Command::Store(words) => match words.command {
+        CliCommand::Serve(words) => serve(words.into()).await,
+        CliCommand::Dev(words) => dev(words.into()).await,
+        CliCommand::Check(words) => check(&words.into()).await,
+        CliCommand::Test(words) => test(words.into()).await,
+        CliCommand::Guests(words) => Ok(call_admin(words.into()).await),
+        CliCommand::New(words) => scaffold(&words.into()),
+        CliCommand::Inspect(words) => inspect(words),
+        CliCommand::Store(words) => match words.command {
             StoreCommand::Copy(words) => store(words.into()).await,
             StoreCommand::Check(words) => store(words.into()).await,
             StoreCommand::PreferFirst(words) => Ok(call_admin(words.into()).await),
         },
-        Command::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
+        CliCommand::Compile(_) => unreachable!("it needs no runtime: `main` has done it"),
     };
     let code = result.unwrap_or_else(|error| {
         telemetry::say(&format!("cloakroom: {error:#}"));
@@ -94,7 +98,7 @@ async fn run(command: Command) -> ExitCode {
     code
 }
 
-async fn serve(words: Words) -> anyhow::Result<ExitCode> {
+async fn serve(words: CliOptions) -> anyhow::Result<ExitCode> {
     let config = match load(&words).await {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
@@ -103,9 +107,9 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     let reloads = reload_on_signal(words.clone())?;
     // A single component answers every path. `/session` is the path of the counter example, and works for every component.
     let path = words.component.as_ref().map(|_| "/session");
-    let greeting = Greeting::new(&config, path);
+    let greeting = StartupMessage::new(&config, path);
     let grace = config.server.listener.grace;
-    let desk = Desk::open(config.admin.as_ref()).await?;
+    let desk = AdminListener::open(config.admin.as_ref()).await?;
     let app = match App::build(config).await {
         Ok(app) => app.with_reloads(reloads),
         Err(StartError::Failed(failure)) => return Err(failure.into()),
@@ -118,7 +122,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
         .context("the listener has no address")?;
     let shutdown = CancellationToken::new();
     end_on_signals(shutdown.clone(), grace)?;
-    let admin = desk.as_ref().map(Desk::address);
+    let admin = desk.as_ref().map(AdminListener::address);
     let app = app.with_desk(desk, &shutdown);
     telemetry::greet(&format!("{}\n", greeting.text(address, admin)))
         .context("cannot write to standard output")?;
@@ -126,7 +130,7 @@ async fn serve(words: Words) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn dev(words: Words) -> anyhow::Result<ExitCode> {
+async fn dev(words: CliOptions) -> anyhow::Result<ExitCode> {
     let config = match read(&words) {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
@@ -150,7 +154,7 @@ async fn dev(words: Words) -> anyhow::Result<ExitCode> {
     }
 }
 
-async fn check(words: &Words) -> anyhow::Result<ExitCode> {
+async fn check(words: &CliOptions) -> anyhow::Result<ExitCode> {
     let config = match load(words).await {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
@@ -169,7 +173,7 @@ async fn check(words: &Words) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn test(call: trial::Call) -> anyhow::Result<ExitCode> {
+async fn test(call: trial::TestCall) -> anyhow::Result<ExitCode> {
     let config = match read(&call.words()) {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
@@ -196,7 +200,7 @@ async fn call_admin(call: AdminCall) -> ExitCode {
     }
 }
 
-fn scaffold(project: &Project) -> anyhow::Result<ExitCode> {
+fn scaffold(project: &NewProject) -> anyhow::Result<ExitCode> {
     if let Err(error) = project.create() {
         telemetry::say(&format!("cloakroom: {error}"));
         return Ok(match error.is_usage() {
@@ -210,7 +214,7 @@ fn scaffold(project: &Project) -> anyhow::Result<ExitCode> {
 }
 
 fn inspect(words: InspectWords) -> anyhow::Result<ExitCode> {
-    let call = Inspect {
+    let call = InspectRequest {
         file: words.file,
         config: words.config,
     };
@@ -229,7 +233,7 @@ fn inspect(words: InspectWords) -> anyhow::Result<ExitCode> {
     };
     warn(&config.warnings);
     let fit = app::fit(inspected.bytes(), &config.guests, &config.server);
-    let report = Report::new(&call, &inspected, &config, &fit);
+    let report = InspectReport::new(&call, &inspected, &config, &fit);
     match words.json {
         true => telemetry::print_json(&report.json()?)?,
         false => telemetry::print(&report.to_string())?,
@@ -262,7 +266,7 @@ async fn store(call: StoreCall) -> anyhow::Result<ExitCode> {
 
 /// Reads the configuration. If it is refused, the components of its valid guests are checked in addition, so that one run
 /// reports every fault.
-async fn load(words: &Words) -> Result<Config, Refused> {
+async fn load(words: &CliOptions) -> Result<Config, ConfigError> {
     match read(words) {
         Ok(config) => Ok(config),
         Err(mut refused) => {
@@ -277,13 +281,13 @@ async fn load(words: &Words) -> Result<Config, Refused> {
     }
 }
 
-fn read(words: &Words) -> Result<Config, Refused> {
+fn read(words: &CliOptions) -> Result<Config, ConfigError> {
     let mut config = Config::load(words, &ProcessEnvironment)?;
     config.server.compiler = Some(SELF.into());
     Ok(config)
 }
 
-fn refuse(faults: &[Fault], warnings: &[String]) -> ExitCode {
+fn refuse(faults: &[ConfigFault], warnings: &[String]) -> ExitCode {
     warn(warnings);
     for fault in faults {
         telemetry::say(&fault.to_string());
@@ -301,9 +305,9 @@ fn warn(warnings: &[String]) {
 }
 
 /// Reads the configuration again on SIGHUP, with the same options and environment.
-fn reload_on_signal(words: Words) -> anyhow::Result<Reloads> {
+fn reload_on_signal(words: CliOptions) -> anyhow::Result<ReloadRequests> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let reloads = Reloads::new(move || read(&words));
+    let reloads = ReloadRequests::new(move || read(&words));
     let wanted = reloads.clone();
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {

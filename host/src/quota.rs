@@ -11,8 +11,8 @@ mod charge;
 mod reservation;
 mod room;
 
-pub use charge::{Charge, Outbox, Untaken, WeakCharge, fields_bytes};
-pub use reservation::{Phase, Reservation, Revoked};
+pub use charge::{BodyCharge, ConnectionOutbox, UntakenBody, WeakBodyCharge, fields_bytes};
+pub use reservation::{Reservation, RevocablePhase, Revoked};
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,13 +24,13 @@ use std::time::Instant;
 use slab::Slab;
 
 use crate::limits;
-use crate::telemetry::Recurring;
-use reservation::Held;
-use room::{Asking, Barren};
+use crate::telemetry::RateLimitedLines;
+use reservation::ReservationShared;
+use room::{NothingToRevoke, RoomRequest};
 
 /// A resource with a total that all peers share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resource {
+pub enum QuotaResource {
     /// Open connections.
     Connections,
     /// Requests under way, until the guest is done and the rest of the answer is in memory.
@@ -43,7 +43,7 @@ pub enum Resource {
 
 const RESOURCES: usize = 4;
 
-impl Resource {
+impl QuotaResource {
     /// All resources.
     pub const ALL: [Self; RESOURCES] = [
         Self::Connections,
@@ -65,18 +65,18 @@ impl Resource {
 
 /// The largest amount of each resource, over all peers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Totals {
-    /// The total of [`Resource::Connections`].
+pub struct QuotaTotals {
+    /// The total of [`QuotaResource::Connections`].
     pub connections: u64,
-    /// The total of [`Resource::Requests`].
+    /// The total of [`QuotaResource::Requests`].
     pub requests: u64,
-    /// The total of [`Resource::RequestBytes`].
+    /// The total of [`QuotaResource::RequestBytes`].
     pub request_bytes: u64,
-    /// The total of [`Resource::ResponseBytes`].
+    /// The total of [`QuotaResource::ResponseBytes`].
     pub response_bytes: u64,
 }
 
-impl Default for Totals {
+impl Default for QuotaTotals {
     fn default() -> Self {
         Self {
             connections: limits::CONNECTIONS_MAX,
@@ -106,56 +106,56 @@ impl PeerKey {
 /// There is no room: the total is used up, and no reservation may be revoked for the requesting peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the host's total is used up")]
-pub struct Full;
+pub struct QuotaFull;
 
 /// All totals, and the peers that use them.
 #[derive(Debug)]
 pub struct Quotas {
-    totals: [Total; RESOURCES],
-    peers: Mutex<HashMap<PeerKey, Arc<Usage>>>,
+    totals: [QuotaTotal; RESOURCES],
+    peers: Mutex<HashMap<PeerKey, Arc<PeerUsage>>>,
     /// Locked while room is made, so that two callers do not revoke reservations for the same room.
-    making_room: [Mutex<Barren>; RESOURCES],
+    making_room: [Mutex<NothingToRevoke>; RESOURCES],
     /// Orders reservations that began to wait in the same millisecond, and numbers sources and requests.
     sequence: AtomicU64,
     started: Instant,
 }
 
 #[derive(Debug)]
-struct Total {
+struct QuotaTotal {
     max: u64,
     used: AtomicU64,
     revoked: AtomicU64,
     refused: AtomicU64,
     /// Counts events after which a search may find more: reservations that began to wait, and reservations that ended.
     changes: AtomicU64,
-    lines: Recurring<()>,
-    told: Mutex<Told>,
+    lines: RateLimitedLines<()>,
+    told: Mutex<QuotaLogState>,
 }
 
 /// The counts that the log has already reported for a total.
 #[derive(Debug, Default)]
-struct Told {
+struct QuotaLogState {
     revoked: u64,
     refused: u64,
 }
 
 /// The reservations of one peer.
 #[derive(Debug, Default)]
-struct Usage {
+struct PeerUsage {
     /// The number of the peer's handles, including reservations. The last handle removes the peer from the table.
     handles: AtomicUsize,
     amounts: [AtomicU64; RESOURCES],
     /// The peer's reservations. A reservation removes itself when its last clone is dropped.
-    entries: [Mutex<Slab<Weak<Held>>>; RESOURCES],
+    entries: [Mutex<Slab<Weak<ReservationShared>>>; RESOURCES],
 }
 
 /// A handle of a peer. The peer is forgotten with its last handle and reservation.
-pub struct Peer {
+pub struct QuotaPeer {
     quotas: Arc<Quotas>,
-    usage: Arc<Usage>,
+    usage: Arc<PeerUsage>,
     /// The source. It has no peer if the handle is exempt (a trusted proxy or a local socket): its reservations count and
     /// are never revoked.
-    source: Source,
+    source: ClientConnection,
     /// The number of the request that the handle belongs to; 0 for none.
     request: u64,
 }
@@ -163,7 +163,7 @@ pub struct Peer {
 /// A client's connection. Each request of a client behind a trusted proxy has its own source, because the proxy's
 /// connections carry the requests of many clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Source {
+pub struct ClientConnection {
     /// The client; `None` for all exempt ones.
     pub peer: Option<PeerKey>,
     /// Distinguishes the connections of a process.
@@ -172,14 +172,14 @@ pub struct Source {
 
 impl Quotas {
     /// Creates quotas of which nothing is used.
-    pub fn new(totals: Totals) -> Arc<Self> {
-        let total = |max| Total {
+    pub fn new(totals: QuotaTotals) -> Arc<Self> {
+        let total = |max| QuotaTotal {
             max,
             used: AtomicU64::new(0),
             revoked: AtomicU64::new(0),
             refused: AtomicU64::new(0),
             changes: AtomicU64::new(0),
-            lines: Recurring::default(),
+            lines: RateLimitedLines::default(),
             told: Mutex::default(),
         };
         Arc::new(Self {
@@ -197,13 +197,13 @@ impl Quotas {
     }
 
     /// Returns a handle of the peer at an address.
-    pub fn peer(self: &Arc<Self>, address: IpAddr) -> Peer {
+    pub fn peer(self: &Arc<Self>, address: IpAddr) -> QuotaPeer {
         let key = PeerKey::of(address);
         let mut peers = lock(&self.peers);
         let usage = Arc::clone(peers.entry(key).or_default());
         usage.handles.fetch_add(1, Relaxed);
         drop(peers);
-        Peer {
+        QuotaPeer {
             quotas: Arc::clone(self),
             usage,
             source: self.source(Some(key)),
@@ -212,40 +212,40 @@ impl Quotas {
     }
 
     /// Returns a handle whose reservations are never revoked: for a trusted proxy's connection or a local socket.
-    pub fn exempt(self: &Arc<Self>) -> Peer {
-        Peer {
+    pub fn exempt(self: &Arc<Self>) -> QuotaPeer {
+        QuotaPeer {
             quotas: Arc::clone(self),
-            usage: Arc::new(Usage {
+            usage: Arc::new(PeerUsage {
                 handles: AtomicUsize::new(1),
-                ..Usage::default()
+                ..PeerUsage::default()
             }),
             source: self.source(None),
             request: 0,
         }
     }
 
-    fn source(&self, peer: Option<PeerKey>) -> Source {
+    fn source(&self, peer: Option<PeerKey>) -> ClientConnection {
         let connection = self.sequence.fetch_add(1, Relaxed);
-        Source { peer, connection }
+        ClientConnection { peer, connection }
     }
 
     /// Returns the reserved amount of a resource.
-    pub fn used(&self, resource: Resource) -> u64 {
+    pub fn used(&self, resource: QuotaResource) -> u64 {
         self.total(resource).used.load(Relaxed)
     }
 
     /// Returns the total of a resource.
-    pub fn max(&self, resource: Resource) -> u64 {
+    pub fn max(&self, resource: QuotaResource) -> u64 {
         self.total(resource).max
     }
 
     /// Returns the number of reservations that were revoked since the start.
-    pub fn revoked(&self, resource: Resource) -> u64 {
+    pub fn revoked(&self, resource: QuotaResource) -> u64 {
         self.total(resource).revoked.load(Relaxed)
     }
 
     /// Returns the number of reservations that were refused since the start.
-    pub fn refused(&self, resource: Resource) -> u64 {
+    pub fn refused(&self, resource: QuotaResource) -> u64 {
         self.total(resource).refused.load(Relaxed)
     }
 
@@ -254,11 +254,16 @@ impl Quotas {
         lock(&self.peers).len()
     }
 
-    fn total(&self, resource: Resource) -> &Total {
+    fn total(&self, resource: QuotaResource) -> &QuotaTotal {
         &self.totals[resource as usize]
     }
 
-    fn reserve(&self, resource: Resource, asking: Asking<'_>, amount: u64) -> Result<(), Full> {
+    fn reserve(
+        &self,
+        resource: QuotaResource,
+        asking: RoomRequest<'_>,
+        amount: u64,
+    ) -> Result<(), QuotaFull> {
         let total = self.total(resource);
         if !total.try_add(amount) {
             let mut barren = lock(&self.making_room[resource as usize]);
@@ -266,7 +271,7 @@ impl Quotas {
                 let now = Instant::now();
                 if amount > total.max || !self.find_room(resource, asking, amount, now, &mut barren)
                 {
-                    return Err(Full);
+                    return Err(QuotaFull);
                 }
                 total.tell(resource, now);
             }
@@ -275,34 +280,39 @@ impl Quotas {
         Ok(())
     }
 
-    fn try_reserve(&self, resource: Resource, peer: &Peer, amount: u64) -> Result<(), Full> {
+    fn try_reserve(
+        &self,
+        resource: QuotaResource,
+        peer: &QuotaPeer,
+        amount: u64,
+    ) -> Result<(), QuotaFull> {
         if !self.total(resource).try_add(amount) {
-            return Err(Full);
+            return Err(QuotaFull);
         }
         peer.usage.amounts[resource as usize].fetch_add(amount, Relaxed);
         Ok(())
     }
 
-    fn note_refusal(&self, resource: Resource) {
+    fn note_refusal(&self, resource: QuotaResource) {
         let total = self.total(resource);
         total.refused.fetch_add(1, Relaxed);
         total.tell(resource, Instant::now());
     }
 
-    fn give_back(&self, resource: Resource, usage: &Usage, amount: u64) {
+    fn give_back(&self, resource: QuotaResource, usage: &PeerUsage, amount: u64) {
         usage.amounts[resource as usize].fetch_sub(amount, Relaxed);
         self.total(resource).used.fetch_sub(amount, Relaxed);
     }
 }
 
-impl Total {
+impl QuotaTotal {
     fn try_add(&self, amount: u64) -> bool {
         let add = |used: u64| used.checked_add(amount).filter(|sum| *sum <= self.max);
         self.used.fetch_update(Relaxed, Relaxed, add).is_ok()
     }
 
     /// Logs that the total is used up, at most once a minute.
-    fn tell(&self, resource: Resource, now: Instant) {
+    fn tell(&self, resource: QuotaResource, now: Instant) {
         if self.lines.take_line((), now).is_none() {
             return;
         }
@@ -315,33 +325,37 @@ impl Total {
             refused = refused - told.refused,
             "a total is used up: the clients that hold most of it give way",
         );
-        *told = Told { revoked, refused };
+        *told = QuotaLogState { revoked, refused };
     }
 }
 
-impl Peer {
+impl QuotaPeer {
     /// Reserves an amount. This may revoke reservations of larger peers.
     ///
     /// # Errors
-    /// [`Full`]
-    pub fn reserve(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
+    /// [`QuotaFull`]
+    pub fn reserve(&self, resource: QuotaResource, amount: u64) -> Result<Reservation, QuotaFull> {
         self.reserve_again(resource, amount)
-            .inspect_err(|Full| self.quotas.note_refusal(resource))
+            .inspect_err(|QuotaFull| self.quotas.note_refusal(resource))
     }
 
-    /// Like [`Peer::reserve`], for a caller that was refused before and waits. A refusal is not counted again.
+    /// Like [`QuotaPeer::reserve`], for a caller that was refused before and waits. A refusal is not counted again.
     ///
     /// # Errors
-    /// [`Full`]
-    pub fn reserve_again(&self, resource: Resource, amount: u64) -> Result<Reservation, Full> {
-        let asking = Asking {
+    /// [`QuotaFull`]
+    pub fn reserve_again(
+        &self,
+        resource: QuotaResource,
+        amount: u64,
+    ) -> Result<Reservation, QuotaFull> {
+        let asking = RoomRequest {
             peer: self,
             itself: None,
         };
         self.quotas.reserve(resource, asking, amount)?;
         let mut entries = lock(&self.usage.entries[resource as usize]);
         let slot = entries.vacant_entry();
-        let held = Held::new(self.clone(), resource, amount, slot.key());
+        let held = ReservationShared::new(self.clone(), resource, amount, slot.key());
         slot.insert(Arc::downgrade(&held));
         Ok(Reservation(held))
     }
@@ -363,17 +377,17 @@ impl Peer {
     }
 
     /// Returns whether the client holds any amount of a resource. An exempt peer counts only its own reservations.
-    pub fn holds_any(&self, resource: Resource) -> bool {
+    pub fn holds_any(&self, resource: QuotaResource) -> bool {
         self.usage.amounts[resource as usize].load(Relaxed) > 0
     }
 
     /// Returns the connection that the handle belongs to.
-    pub fn source(&self) -> Source {
+    pub fn source(&self) -> ClientConnection {
         self.source
     }
 }
 
-impl Clone for Peer {
+impl Clone for QuotaPeer {
     fn clone(&self) -> Self {
         self.usage.handles.fetch_add(1, Relaxed);
         Self {
@@ -385,7 +399,7 @@ impl Clone for Peer {
     }
 }
 
-impl Drop for Peer {
+impl Drop for QuotaPeer {
     fn drop(&mut self) {
         let Some(key) = self.source.peer else { return };
         if self.usage.handles.fetch_sub(1, AcqRel) > 1 {
@@ -393,7 +407,7 @@ impl Drop for Peer {
         }
         let mut peers = lock(&self.quotas.peers);
         // A peer of the same address may have been added and removed meanwhile, so the entry may be a different one.
-        let is_unused = |usage: &Arc<Usage>| {
+        let is_unused = |usage: &Arc<PeerUsage>| {
             Arc::ptr_eq(usage, &self.usage) && usage.handles.load(Relaxed) == 0
         };
         if peers.get(&key).is_some_and(is_unused) {
@@ -402,7 +416,7 @@ impl Drop for Peer {
     }
 }
 
-impl fmt::Debug for Peer {
+impl fmt::Debug for QuotaPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Peer").finish_non_exhaustive()
     }

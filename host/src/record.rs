@@ -11,7 +11,7 @@ mod json;
 mod timestamp;
 mod token;
 
-pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookie};
+pub use attributes::{CookieAttributes, Priority, SameSite, StoredCookieObject};
 pub use charset::Charset;
 pub use document::{CorruptDocument, Document, is_reserved_key};
 pub use id::SessionId;

@@ -51,7 +51,7 @@ pub enum RouteError {
 
 /// The result of a route lookup.
 #[derive(Debug)]
-pub enum Found<'t, 'p> {
+pub enum RouteMatch<'t, 'p> {
     /// A route matches.
     Route {
         /// The matching route.
@@ -115,7 +115,12 @@ impl RouteTable {
     }
 
     /// Finds the route of a request. `host` may contain a port, and `path` must be in normal form.
-    pub fn find<'t, 'p>(&'t self, host: &str, method: &Method, path: &'p str) -> Found<'t, 'p> {
+    pub fn find<'t, 'p>(
+        &'t self,
+        host: &str,
+        method: &Method,
+        path: &'p str,
+    ) -> RouteMatch<'t, 'p> {
         let own = self.by_host.get(&without_port(host).to_lowercase());
         let mut allowed = Vec::new();
         for paths in own.into_iter().chain([&self.any_host]) {
@@ -126,15 +131,15 @@ impl RouteTable {
             match routes.clone().find(|route| route.answers(method)) {
                 Some(route) => {
                     let parameters = matched.params.iter().collect();
-                    return Found::Route { route, parameters };
+                    return RouteMatch::Route { route, parameters };
                 }
                 None => allowed.extend(routes.flat_map(|route| &route.methods)),
             }
         }
         if allowed.is_empty() {
-            Found::NotFound
+            RouteMatch::NotFound
         } else {
-            Found::MethodNotAllowed {
+            RouteMatch::MethodNotAllowed {
                 allow: allow_header(&allowed),
             }
         }

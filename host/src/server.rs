@@ -29,18 +29,20 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::Clock;
 use crate::limits;
-use crate::quota::{Full, Outbox, Peer, Phase, Reservation, Resource, Untaken};
-use connection::Protocols;
-use pace::arriving::Arriving;
+use crate::quota::{
+    ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase, UntakenBody,
+};
+use connection::HttpProtocols;
+use pace::arriving::IncomingBody;
 
 pub use pace::arriving::BodyPace;
 
 /// The body of a request as it arrives on the connection.
-pub type Incoming = Arriving<joined::Joined<hyper::body::Incoming>>;
+pub type Incoming = IncomingBody<joined::JoinedBody<hyper::body::Incoming>>;
 
 /// The limits of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct ServerOptions {
     /// The longest time for a request's head to arrive, or for the first bytes, which identify the protocol.
     pub header_timeout: Duration,
     /// The longest time without a request, and the longest time that a client may leave a response's bytes untaken.
@@ -55,7 +57,7 @@ pub struct Options {
     pub headers_max: usize,
 }
 
-impl Default for Options {
+impl Default for ServerOptions {
     fn default() -> Self {
         Self {
             header_timeout: limits::HEADER_TIMEOUT,
@@ -73,15 +75,15 @@ impl Default for Options {
 
 /// The addresses and the quota state of a connection.
 #[derive(Clone, Debug)]
-pub struct Link {
+pub struct ConnectionEnds {
     /// The address of the peer: a client, or a proxy in front of it.
     pub peer: SocketAddr,
     /// The local address that the peer connected to.
     pub local: SocketAddr,
     /// The peer in the quotas.
-    pub share: Peer,
+    pub share: QuotaPeer,
     /// The response bytes that the client has not taken yet. Used when a connection has several responses at a time.
-    pub outbox: Arc<Outbox>,
+    pub outbox: Arc<ConnectionOutbox>,
 }
 
 /// The number of connections of a listener, for metrics and reports.
@@ -124,7 +126,7 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// The body of a response. An error cuts the connection (HTTP/1.1) or resets the stream (HTTP/2), so that the client never
     /// mistakes the body for complete.
     type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
-        + Untaken
+        + UntakenBody
         + Send
         + 'static;
 
@@ -134,13 +136,13 @@ pub trait Service: Clone + Send + Sync + 'static {
     }
 
     /// Returns the quota peer of a connection from this address. The service decides which addresses are exempt.
-    fn share(&self, address: IpAddr) -> Peer;
+    fn share(&self, address: IpAddr) -> QuotaPeer;
 
     /// Answers one request.
     fn answer(
         &self,
         request: Request<Incoming>,
-        link: Link,
+        link: ConnectionEnds,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
 
@@ -148,18 +150,18 @@ pub trait Service: Clone + Send + Sync + 'static {
 ///
 /// During shutdown, the server asks clients to close their connections: with the next response on HTTP/1.1, immediately on HTTP/2.
 /// The listener accepts connections for another half second, or until no connection is left. The function returns when all
-/// connections have ended, or cuts the remaining ones after [`Options::grace`]. `count` receives the number of connections.
+/// connections have ended, or cuts the remaining ones after [`ServerOptions::grace`]. `count` receives the number of connections.
 pub async fn run<S: Service>(
     listener: TcpListener,
     service: S,
-    options: Options,
+    options: ServerOptions,
     count: Arc<ConnectionCount>,
     shutdown: CancellationToken,
 ) {
-    let protocols = Arc::new(Protocols::new(&options));
+    let protocols = Arc::new(HttpProtocols::new(&options));
     let connections = TaskTracker::new();
     let cut = CancellationToken::new();
-    let mut backoff = Backoff::default();
+    let mut backoff = AcceptBackoff::default();
     // Clients that connect just as the shutdown starts are treated like connected clients: they are answered and asked to close
     // their connections.
     let mut closing = pin!(async {
@@ -181,7 +183,7 @@ pub async fn run<S: Service>(
                 continue;
             }
         };
-        backoff = Backoff::default();
+        backoff = AcceptBackoff::default();
         let share = service.share(peer.ip());
         // While this loop waits, further clients wait in the system's accept queue instead of in the host's memory.
         let place = tokio::select! {
@@ -196,7 +198,7 @@ pub async fn run<S: Service>(
         let Ok((stream, link)) = open(stream, peer, share) else {
             continue;
         };
-        let ends = connection::Ends {
+        let ends = connection::CloseSignals {
             shutdown: shutdown.clone(),
             cut: cut.clone(),
         };
@@ -229,31 +231,35 @@ pub async fn run<S: Service>(
 /// Reserves a connection. A client that holds no connection waits for the reservation for at most `patience`.
 ///
 /// # Errors
-/// [`Full`]
-async fn place(share: &Peer, patience: Duration) -> Result<Reservation, Full> {
+/// [`QuotaFull`]
+async fn place(share: &QuotaPeer, patience: Duration) -> Result<Reservation, QuotaFull> {
     let until = Instant::now() + patience;
-    let mut place = share.reserve(Resource::Connections, 1);
+    let mut place = share.reserve(QuotaResource::Connections, 1);
     // For a client that holds no connection, every revocable connection may be revoked. If none is found, the clients behind it
     // in the queue would find none either, so waiting does not delay them. For a client that already holds connections, only some
     // may be revoked, and the clients behind it must not wait for that.
-    while place.is_err() && !share.holds_any(Resource::Connections) && Instant::now() < until {
+    while place.is_err() && !share.holds_any(QuotaResource::Connections) && Instant::now() < until {
         // A connection may become revocable when its last running request ends, and no event reports that.
         tokio::time::sleep(limits::CONNECTION_RETRY).await;
-        place = share.reserve_again(Resource::Connections, 1);
+        place = share.reserve_again(QuotaResource::Connections, 1);
     }
     let place = place?;
     // Until its first request, the connection may be revoked in favor of another one.
-    let _ = place.set_phase(Phase::WaitsForClient);
+    let _ = place.set_phase(RevocablePhase::WaitsForClient);
     Ok(place)
 }
 
-fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStream, Link)> {
+fn open(
+    stream: TcpStream,
+    peer: SocketAddr,
+    share: QuotaPeer,
+) -> io::Result<(TcpStream, ConnectionEnds)> {
     // Send each response as soon as it is written. With Nagle's algorithm, a second small write would wait for the peer's delayed
     // acknowledgement, 40 ms.
     stream.set_nodelay(true)?;
     let local = stream.local_addr()?;
-    let outbox = Outbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX);
-    let link = Link {
+    let outbox = ConnectionOutbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX);
+    let link = ConnectionEnds {
         peer,
         local,
         share,
@@ -264,11 +270,11 @@ fn open(stream: TcpStream, peer: SocketAddr, share: Peer) -> io::Result<(TcpStre
 
 /// The wait after an accept error. It keeps the server alive without a busy loop when file descriptors run out.
 #[derive(Default)]
-struct Backoff {
+struct AcceptBackoff {
     wait: Duration,
 }
 
-impl Backoff {
+impl AcceptBackoff {
     async fn after(&mut self, error: &io::Error) {
         let is_the_clients = matches!(
             error.kind(),

@@ -25,17 +25,19 @@ mod snapshots;
 mod touches;
 mod transaction;
 
-pub use counters::Counters;
-pub use denial::Denial;
-pub use grant::{Access, Grant, KeyPatterns};
+pub use counters::SessionCounters;
+pub use denial::SessionDenial;
+pub use grant::{KeyPatterns, SessionAccessLevel, SessionGrant};
 pub use handle::Session;
 pub use manager::SessionManager;
-pub use options::{CookieOptions, Options, SameSiteOption, Secure, TouchPolicy, Unset};
-pub use seed::{Seed, SeedError};
+pub use options::{
+    CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy, UnsetPolicy,
+};
+pub use seed::{SeedError, SessionSeed};
 
 use std::sync::Arc;
 
-use crate::cookie::Presented;
+use crate::cookie::PresentedCookies;
 use crate::deadline::Deadline;
 use crate::quota::Reservation;
 use crate::record::CookieAttributes;
@@ -43,7 +45,7 @@ use crate::record::CookieAttributes;
 /// A request, reduced to the facts that its session depends on.
 pub struct Visit {
     /// The values of the session cookie in the request.
-    pub presented: Presented,
+    pub presented: PresentedCookies,
     /// The host that the request names, possibly with a port. Browsers keep cookies for this host and for its parent domains.
     pub host: String,
     /// The request's path. A request outside of the cookie's path has no session.
@@ -51,11 +53,11 @@ pub struct Visit {
     /// Whether the visitor's link is secure.
     pub is_secure: bool,
     /// The guest's permissions on the session.
-    pub grant: Arc<Grant>,
+    pub grant: Arc<SessionGrant>,
     /// The time at which all waiting and re-running ends. A commit that has been sent is settled even after the deadline.
     pub deadline: Deadline,
     /// Whether the visit waits for the session lock before it starts.
-    pub start: Start,
+    pub start: VisitStart,
     /// The request's reservation among the requests under way. While the visit waits for the session lock, a request of
     /// another client may take the reservation; the visit is then refused.
     pub place: Option<Reservation>,
@@ -63,7 +65,7 @@ pub struct Visit {
 
 /// How the first run of a visit starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Start {
+pub enum VisitStart {
     /// At once, on the assumption that no other request is using the session. The run starts on the row that this process
     /// remembers, if there is one.
     #[default]
@@ -83,7 +85,7 @@ pub trait Attempt: Send {
 
     /// Runs the guest once, from the start, on its own instance, up to the release point. `number` counts from 1.
     ///
-    /// When a call on `session` returns [`CallError::Interrupted`], the run must end. It may return any failure, because
+    /// When a call on `session` returns [`SessionCallError::Interrupted`], the run must end. It may return any failure, because
     /// the caller knows the reason.
     ///
     /// # Errors
@@ -95,12 +97,12 @@ pub trait Attempt: Send {
     ) -> impl Future<Output = Result<Self::Answer, Self::Failure>> + Send;
 
     /// Returns whether the attempt may be run again. Called after a conflict, when the last run has ended.
-    fn replay(&self) -> Replay;
+    fn replay(&self) -> ReplayPolicy;
 }
 
 /// Whether an [`Attempt`] may be run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Replay {
+pub enum ReplayPolicy {
     /// The run had no effect outside of the sandbox, and the request can be given to the guest again.
     Possible,
     /// The guest had an effect on the outside that must not happen twice.
@@ -111,7 +113,7 @@ pub enum Replay {
 
 /// How a transaction ended.
 #[derive(Debug)]
-pub enum Outcome<A, F> {
+pub enum TransactionOutcome<A, F> {
     /// The session was committed; the answer may be released.
     Answered {
         /// The attempt's answer.
@@ -129,7 +131,7 @@ pub enum Outcome<A, F> {
     /// The session could not be committed; nothing may be released.
     Refused {
         /// The reason.
-        refusal: Refusal,
+        refusal: TransactionRefusal,
         /// The cookie change that a `save` before the refusal requires.
         cookie: CookieChange,
     },
@@ -137,10 +139,10 @@ pub enum Outcome<A, F> {
 
 /// Why a transaction was given up. The numbers are the status codes of the responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum TransactionRefusal {
     /// Another request changed data that this one had read, and the guest had an effect (or saved) that must not happen twice: 409.
     Conflict,
-    /// Like [`Refusal::Conflict`], but the guest could be run again if its request's body had been kept: 503.
+    /// Like [`TransactionRefusal::Conflict`], but the guest could be run again if its request's body had been kept: 503.
     BodyGone,
     /// The session's queue was full, or the deadline passed while the request waited or was run again: 503.
     Busy,
@@ -195,10 +197,10 @@ impl std::fmt::Debug for CookieChange {
 
 /// Why a call was refused, as reported to the guest: `error` in the WIT interface. A refused call has changed nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
+pub enum SessionError {
     /// The grant does not cover this key or this operation.
     #[error("denied: {0}")]
-    Denied(Denial),
+    Denied(SessionDenial),
     /// The call is not valid: the value is not JSON, the key is reserved or too long, the entry is not an integer, or the
     /// session was destroyed.
     #[error("invalid: {0}")]
@@ -216,10 +218,10 @@ pub enum Error {
 
 /// Why a call on a [`Session`] returned no value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CallError {
+pub enum SessionCallError {
     /// An error to be returned to the guest.
     #[error(transparent)]
-    Guest(#[from] Error),
+    Guest(#[from] SessionError),
     /// The run must end now. `transact` knows the reason and decides how to continue.
     #[error("the run was interrupted by the session's transaction")]
     Interrupted,

@@ -53,7 +53,7 @@ pub trait SessionStore: Send + Sync + fmt::Debug + 'static {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>>;
+    ) -> StoreFuture<'a, Vec<CommitVerdict>>;
 
     /// Moves the expiry of rows that are still valid at `now_s` and leaves other rows alone. Best effort.
     ///
@@ -133,15 +133,15 @@ pub struct Commit {
     /// The id under which the row was loaded or is created.
     pub id: SessionId,
     /// The change to apply.
-    pub change: Change,
+    pub change: RowChange,
 }
 
 /// The change that a commit makes to its row.
 #[derive(Clone, Debug)]
-pub enum Change {
-    /// Inserts the row. The verdict is [`Verdict::Conflict`] if the id exists.
+pub enum RowChange {
+    /// Inserts the row. The verdict is [`CommitVerdict::Conflict`] if the id exists.
     Create(SessionRecord),
-    /// Replaces the row if it still equals `base` and is still valid. Otherwise the verdict is [`Verdict::Conflict`].
+    /// Replaces the row if it still equals `base` and is still valid. Otherwise the verdict is [`CommitVerdict::Conflict`].
     ///
     /// `record.tokens` is `base.tokens` with this commit's token pushed, so a committed row always differs from its
     /// base.
@@ -154,8 +154,8 @@ pub enum Change {
         new_id: Option<SessionId>,
     },
     /// Deletes the row. With a base, deletes it only if it still equals the base and is still valid; otherwise the
-    /// verdict is [`Verdict::Conflict`]. Without a base, deletes whatever the row holds, and an absent row counts as
-    /// [`Verdict::Committed`].
+    /// verdict is [`CommitVerdict::Conflict`]. Without a base, deletes whatever the row holds, and an absent row counts as
+    /// [`CommitVerdict::Committed`].
     Delete {
         /// The row as it was read, if it was read.
         base: Option<RowVersion>,
@@ -201,7 +201,7 @@ pub struct Touch {
 
 /// The outcome of one change.
 #[derive(Debug)]
-pub enum Verdict {
+pub enum CommitVerdict {
     /// The change is durable and visible to every later load.
     Committed,
     /// Not applied: the row differs from the row that the change expected.

@@ -14,17 +14,17 @@ mod output;
 mod recurring;
 
 #[cfg(test)]
-pub(crate) use captured::Captured;
+pub(crate) use captured::CapturedOutput;
 pub use escape::{cut, escape, escape_json, escape_lines};
-pub use lines::{Flush, KINDS, Kind};
+pub use lines::{FlushOnDrop, KINDS, LineKind};
 pub use output::{flush, greet, print, print_json, redraw, say};
-pub use recurring::{Line, Recurring};
+pub use recurring::{LinePermit, RateLimitedLines};
 
 use std::io::{self, IsTerminal as _};
 
-use brief::Brief;
-use dress::Dress;
-use lines::{Dropped, Lines};
+use brief::TextFormat;
+use dress::LineEscaper;
+use lines::{Dropped, LogQueue};
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, ParseError, filter_fn};
 use tracing_subscriber::layer::SubscriberExt as _;
@@ -40,17 +40,17 @@ pub const VERSION_TARGET: &str = "cloakroom::version";
 
 /// Settings of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Options {
+pub struct TelemetryOptions {
     /// The form of the lines.
-    pub format: Format,
+    pub format: LogFormat,
     /// The lines to log, in the syntax of `RUST_LOG`: `info`, `info,guest=debug`, `warn,cloakroom::access=info`.
     pub filter: String,
 }
 
-impl Default for Options {
+impl Default for TelemetryOptions {
     fn default() -> Self {
         Self {
-            format: Format::Text,
+            format: LogFormat::Text,
             filter: "info".to_owned(),
         }
     }
@@ -58,7 +58,7 @@ impl Default for Options {
 
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// Text for people, colored on a terminal.
     #[default]
     Text,
@@ -100,13 +100,13 @@ pub fn check_filter(filter: &str) -> Result<(), TelemetryError> {
 ///
 /// # Errors
 /// [`TelemetryError`]. A second call is also an error.
-pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
+pub fn init(options: &TelemetryOptions) -> Result<FlushOnDrop, TelemetryError> {
     let dress = match options.format {
-        Format::Json => Dress::Json,
-        Format::Text if io::stderr().is_terminal() => Dress::Coloured,
-        Format::Text | Format::Brief => Dress::Plain,
+        LogFormat::Json => LineEscaper::Json,
+        LogFormat::Text if io::stderr().is_terminal() => LineEscaper::Coloured,
+        LogFormat::Text | LogFormat::Brief => LineEscaper::Plain,
     };
-    let tell = |_: &Lines, dropped: &Dropped| {
+    let tell = |_: &LogQueue, dropped: &Dropped| {
         let [access, guest, info, warn, error] = dropped;
         tracing::warn!(
             access,
@@ -117,16 +117,16 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
             "log lines were dropped: nobody read standard error for a while"
         );
     };
-    let (written, flush) = Lines::to(io::stderr(), dress, tell)?;
+    let (written, flush) = LogQueue::to(io::stderr(), dress, tell)?;
     output::say_through(&written);
     let lines = match options.format {
-        Format::Text => fmt::layer().with_ansi(false).with_writer(written).boxed(),
-        Format::Brief => fmt::layer()
-            .event_format(Brief)
+        LogFormat::Text => fmt::layer().with_ansi(false).with_writer(written).boxed(),
+        LogFormat::Brief => fmt::layer()
+            .event_format(TextFormat)
             .with_ansi(false)
             .with_writer(written)
             .boxed(),
-        Format::Json => fmt::layer()
+        LogFormat::Json => fmt::layer()
             .json()
             .flatten_event(true)
             .with_current_span(true)
@@ -143,15 +143,15 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
 ///
 /// # Errors
 /// If the thread cannot be started.
-pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, Flush)> {
-    let tell = |lines: &Lines, dropped: &Dropped| {
+pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, FlushOnDrop)> {
+    let tell = |lines: &LogQueue, dropped: &Dropped| {
         let count: u64 = dropped.iter().sum();
         let line = format!("{count} lines were dropped: nobody read standard error for a while\n");
-        lines.push(Kind::Warn, line.as_bytes());
+        lines.push(LineKind::Warn, line.as_bytes());
     };
-    let (lines, flush) = Lines::to(io::stderr(), Dress::AsItIs, tell)?;
+    let (lines, flush) = LogQueue::to(io::stderr(), LineEscaper::AsItIs, tell)?;
     output::say_through(&lines);
-    Ok((lines.writer(Kind::Info), flush))
+    Ok((lines.writer(LineKind::Info), flush))
 }
 
 /// Reports the number of dropped log lines of each kind.

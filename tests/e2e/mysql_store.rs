@@ -11,8 +11,10 @@ mod start;
 
 use bytes::Bytes;
 use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::mysql::{Host, MysqlStore, Options};
-use cloakroom::store::{Change, Commit, RowVersion, SessionStore, StoreErrorKind, Verdict};
+use cloakroom::store::mysql::{MysqlOptions, MysqlStore, ServerAddress};
+use cloakroom::store::{
+    Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreErrorKind,
+};
 use cloakroom_tests::mariadb::Database;
 use secrecy::SecretString;
 
@@ -20,23 +22,23 @@ use secrecy::SecretString;
 pub(crate) const NOW_S: i64 = 1_800_000_000;
 
 /// Returns options for the one server in a test's URL.
-pub(crate) fn options(url: &str) -> Options {
+pub(crate) fn options(url: &str) -> MysqlOptions {
     let url = mysql_async::Opts::from_url(url).unwrap();
-    let host = Host {
+    let host = ServerAddress {
         name: url.ip_or_hostname().to_owned(),
         port: url.tcp_port(),
     };
     let named = |part: Option<&str>| part.unwrap().to_owned();
-    let mut options = Options::new(vec![host], named(url.user()), named(url.db_name()));
+    let mut options = MysqlOptions::new(vec![host], named(url.user()), named(url.db_name()));
     options.password = url.pass().map(SecretString::from);
     options
 }
 
 /// Returns options for a list of servers on these ports of 127.0.0.1.
-fn with_hosts(database: &Database, ports: &[u16]) -> Options {
+fn with_hosts(database: &Database, ports: &[u16]) -> MysqlOptions {
     let mut options = options(&database.url);
     options.hosts = (ports.iter())
-        .map(|port| Host {
+        .map(|port| ServerAddress {
             name: "127.0.0.1".to_owned(),
             port: *port,
         })
@@ -44,7 +46,7 @@ fn with_hosts(database: &Database, ports: &[u16]) -> Options {
     options
 }
 
-pub(crate) async fn connect(options: &Options) -> MysqlStore {
+pub(crate) async fn connect(options: &MysqlOptions) -> MysqlStore {
     match MysqlStore::connect(options).await {
         Ok(store) => store,
         Err(error) => panic!("{error}"),
@@ -60,8 +62,8 @@ pub(crate) fn record(data: &str) -> SessionRecord {
     }
 }
 
-fn update(base: &SessionRecord, data: &str) -> Change {
-    Change::Update {
+fn update(base: &SessionRecord, data: &str) -> RowChange {
+    RowChange::Update {
         base: RowVersion::of(base),
         record: SessionRecord {
             data: Bytes::copy_from_slice(data.as_bytes()),
@@ -72,7 +74,7 @@ fn update(base: &SessionRecord, data: &str) -> Change {
     }
 }
 
-async fn commit(store: &dyn SessionStore, id: &SessionId, change: Change) -> Verdict {
+async fn commit(store: &dyn SessionStore, id: &SessionId, change: RowChange) -> CommitVerdict {
     let commit = Commit {
         id: id.clone(),
         change,
@@ -88,31 +90,34 @@ async fn load(store: &dyn SessionStore, id: &SessionId) -> Option<SessionRecord>
 /// Creates a row. Returns its id and the record that the store reads back.
 async fn created(store: &dyn SessionStore, data: &str) -> (SessionId, SessionRecord) {
     let id = SessionId::generate();
-    let verdict = commit(store, &id, Change::Create(record(data))).await;
+    let verdict = commit(store, &id, RowChange::Create(record(data))).await;
     assert_committed(&verdict);
     let row = load(store, &id).await.unwrap();
     (id, row)
 }
 
 #[track_caller]
-fn assert_committed(verdict: &Verdict) {
-    assert!(matches!(verdict, Verdict::Committed), "{verdict:?}");
+fn assert_committed(verdict: &CommitVerdict) {
+    assert!(matches!(verdict, CommitVerdict::Committed), "{verdict:?}");
 }
 
 #[track_caller]
-fn assert_conflict(verdict: &Verdict) {
-    assert!(matches!(verdict, Verdict::Conflict), "{verdict:?}");
+fn assert_conflict(verdict: &CommitVerdict) {
+    assert!(matches!(verdict, CommitVerdict::Conflict), "{verdict:?}");
 }
 
 #[track_caller]
-fn assert_ambiguous(verdict: &Verdict) {
-    assert!(matches!(verdict, Verdict::Ambiguous(_)), "{verdict:?}");
+fn assert_ambiguous(verdict: &CommitVerdict) {
+    assert!(
+        matches!(verdict, CommitVerdict::Ambiguous(_)),
+        "{verdict:?}"
+    );
 }
 
 #[track_caller]
-fn assert_failed(verdict: &Verdict, kind: StoreErrorKind) {
+fn assert_failed(verdict: &CommitVerdict, kind: StoreErrorKind) {
     match verdict {
-        Verdict::Failed(error) => assert_eq!(error.kind, kind, "{error}"),
+        CommitVerdict::Failed(error) => assert_eq!(error.kind, kind, "{error}"),
         other => panic!("{other:?}"),
     }
 }

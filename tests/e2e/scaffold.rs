@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use cloakroom::author::scaffold::Language;
-use cloakroom::config::{Components, Config, Words};
+use cloakroom::config::{CliOptions, ComponentFiles, Config};
 use cloakroom_tests::host::{binary, repository};
 
 /// Each language with its argument.
@@ -63,10 +63,10 @@ fn every_language_makes_a_project_whose_configuration_loads() {
         }
 
         let project = home.path().join("my-shop");
-        let words = Words {
+        let words = CliOptions {
             file: Some(project.join("cloakroom.toml")),
-            components: Components::ToBeBuilt,
-            ..Words::default()
+            components: ComponentFiles::ToBeBuilt,
+            ..CliOptions::default()
         };
         let nobody: [(&str, &str); 0] = [];
         let config = Config::load(&words, &nobody).unwrap_or_else(|refused| {

@@ -54,7 +54,7 @@ impl BlindWriter for BesideSqlite {
 async fn transactions_on_sqlite_are_serial() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("sessions.sqlite");
-    let store = SqliteStore::open(&sqlite::Options::new(&path)).unwrap();
+    let store = SqliteStore::open(&sqlite::SqliteOptions::new(&path)).unwrap();
     transactions_are_serial(Arc::new(store), Arc::new(BesideSqlite(path))).await;
 }
 

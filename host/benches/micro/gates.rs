@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use cloakroom::guest::{Options, Runtime};
+use cloakroom::guest::{Runtime, RuntimeOptions};
 
 use super::subjects::cookies::Signed;
 use super::subjects::guests;
@@ -71,12 +71,12 @@ fn transact(passes: u32) {
 /// threads read their CPU time through the kernel's vDSO, and valgrind does not map the vDSO.
 fn instances(passes: u32) {
     // A pool that fits into the address space that valgrind leaves.
-    let runtime = Runtime::new(&Options {
+    let runtime = Runtime::new(&RuntimeOptions {
         instances_max: 1,
         parked_instances_max: 0,
         // In the folder of this run.
         code_cache: Some("code".into()),
-        ..Options::default()
+        ..RuntimeOptions::default()
     });
     let runtime = runtime.expect("the pools' addresses");
     let guest = runtime.load(guests::settings("fixture-hello", 1));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use cloakroom::guest::{self, Guest, GuestRequest, Invocation, Released, ReplayBody};
+use cloakroom::guest::{self, Guest, GuestRequest, Invocation, ReleasedResponse, ReplayBody};
 use criterion::Criterion;
 use http::Response;
 use http::uri::Scheme;
@@ -98,7 +98,8 @@ struct Stand {
 impl Stand {
     fn new() -> Self {
         Self {
-            guests: guest::Runtime::new(&guest::Options::default()).expect("the pools' addresses"),
+            guests: guest::Runtime::new(&guest::RuntimeOptions::default())
+                .expect("the pools' addresses"),
             visitor: Visitor::new(),
         }
     }
@@ -109,7 +110,7 @@ impl Stand {
     }
 
     /// Processes one request up to the point where its response may be sent.
-    async fn serve(&self, guest: &Arc<Guest>) -> Released {
+    async fn serve(&self, guest: &Arc<Guest>) -> ReleasedResponse {
         let mut invocation = invocation(guest);
         if guest.imports_session() {
             self.visitor.visit(invocation).await
@@ -142,7 +143,7 @@ fn invocation(guest: &Arc<Guest>) -> Invocation {
 }
 
 /// Reads a response to its end. A reusable instance is then available for the next request.
-async fn read(released: Released) -> Bytes {
+async fn read(released: ReleasedResponse) -> Bytes {
     let (_head, body) = released.leave();
     let body = body.collect().await;
     body.expect("a body that is whole").to_bytes()

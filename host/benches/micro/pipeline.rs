@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use cloakroom::clock::Clock;
-use cloakroom::cookie::{IdComparison, Jar, JarKeys};
+use cloakroom::cookie::{CookieJar, CookieJarKeys, IdComparison};
 use cloakroom::guest::{
-    self, Admission, Deployment, Deployments, Guest, Origin, Probe, Proposal, Source,
+    self, ComponentSource, DeployRequest, Deployer, Deployment, Deployments, Guest, ProbeRequest,
+    VersionOrigin,
 };
-use cloakroom::handler::{Ends, Handler, Options, ProxyTrust, Site};
+use cloakroom::handler::{ConnectionAddresses, Handler, Options, ProxyTrust, RoutedGuests};
 use cloakroom::limits;
-use cloakroom::quota::{Outbox, Quotas, Totals};
+use cloakroom::quota::{ConnectionOutbox, QuotaTotals, Quotas};
 use cloakroom::route::{Route, RouteTable};
 use criterion::Criterion;
 use http::Request;
@@ -42,7 +43,7 @@ pub(crate) fn requests(criterion: &mut Criterion) {
     group.finish();
 }
 
-async fn answer(handler: &Arc<Handler>, ends: &Ends, cookie: &str) -> Bytes {
+async fn answer(handler: &Arc<Handler>, ends: &ConnectionAddresses, cookie: &str) -> Bytes {
     let request = Request::get("/")
         .header(HOST, "example.test")
         .header(COOKIE, cookie)
@@ -55,25 +56,26 @@ async fn answer(handler: &Arc<Handler>, ends: &Ends, cookie: &str) -> Bytes {
     body.expect("a body that is whole").to_bytes()
 }
 
-fn ends(handler: &Handler) -> Ends {
+fn ends(handler: &Handler) -> ConnectionAddresses {
     let peer = SocketAddr::from(([127, 0, 0, 1], 50_000));
-    Ends {
+    ConnectionAddresses {
         peer,
         local: SocketAddr::from(([127, 0, 0, 1], 3000)),
         share: handler.share(peer.ip()),
-        outbox: Outbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX),
+        outbox: ConnectionOutbox::new(limits::UNTAKEN_CONNECTION_BYTES_MAX),
     }
 }
 
 /// Creates a host with one guest, which answers every path.
 async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler> {
-    let runtime = guest::Runtime::new(&guest::Options::default()).expect("the pools' addresses");
-    let admission = Admission::new(Arc::new(runtime), Box::new(NoProbe), Clock::system());
+    let runtime =
+        guest::Runtime::new(&guest::RuntimeOptions::default()).expect("the pools' addresses");
+    let admission = Deployer::new(Arc::new(runtime), Box::new(NoProbe), Clock::system());
     let deployment = Deployment::new(guests::settings(component, reuse));
-    let proposal = Proposal {
-        source: Source::File,
+    let proposal = DeployRequest {
+        source: ComponentSource::File,
         settings: None,
-        origin: Origin::Config,
+        origin: VersionOrigin::Config,
         expected: None,
     };
     let admitted = admission.admit(&deployment, proposal).await;
@@ -84,14 +86,14 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
         host: None,
         guest: component.to_owned(),
     };
-    let site = Site {
+    let site = RoutedGuests {
         routes: RouteTable::new(vec![route]).expect("a route"),
         guests: Arc::new(Deployments::from([(component.to_owned(), deployment)])),
     };
     let keys = Arc::new(Signed::new().keys);
-    let jar_keys = JarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
-    let jar = Jar::new(COOKIE_NAME, jar_keys, Clock::system());
-    let quotas = Quotas::new(Totals::default());
+    let jar_keys = CookieJarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
+    let jar = CookieJar::new(COOKIE_NAME, jar_keys, Clock::system());
+    let quotas = Quotas::new(QuotaTotals::default());
     let sessions = Arc::clone(&visitor.sessions);
     Handler::new(options(), site, sessions, jar, quotas, None)
 }
@@ -109,7 +111,7 @@ fn options() -> Options {
 /// No guest in this benchmark is configured with a probe.
 struct NoProbe;
 
-impl Probe for NoProbe {
+impl ProbeRequest for NoProbe {
     fn ask<'a>(
         &'a self,
         _candidate: Arc<Guest>,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 use cloakroom::store::memory::MemoryStore;
 use cloakroom::store::sqlite::{self, SqliteStore};
-use cloakroom::store::{Change, Commit, RowVersion, SessionStore, Verdict};
+use cloakroom::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
 use criterion::{Criterion, SamplingMode};
 
 use super::subjects::rows;
@@ -26,7 +26,7 @@ pub(crate) fn transactions(criterion: &mut Criterion) {
 pub(crate) fn commits(criterion: &mut Criterion) {
     // In cargo's target folder, because a temporary file system might not flush to a disk.
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
-    let options = sqlite::Options::new(folder.path().join("sessions.db"));
+    let options = sqlite::SqliteOptions::new(folder.path().join("sessions.db"));
     let sqlite = SqliteStore::open(&options).expect("a database");
     let stores: [(&str, Arc<dyn SessionStore>); 2] = [
         ("memory", Arc::new(MemoryStore::new())),
@@ -62,7 +62,7 @@ impl Row {
             id: SessionId::generate(),
             record,
         };
-        row.commit(Change::Create(row.record.clone())).await;
+        row.commit(RowChange::Create(row.record.clone())).await;
         row
     }
 
@@ -71,7 +71,7 @@ impl Row {
             tokens: self.record.tokens.push(CommitToken::generate()),
             ..self.record.clone()
         };
-        let change = Change::Update {
+        let change = RowChange::Update {
             base: RowVersion::of(&self.record),
             record: record.clone(),
             new_id: None,
@@ -80,10 +80,13 @@ impl Row {
         self.record = record;
     }
 
-    async fn commit(&self, change: Change) {
+    async fn commit(&self, change: RowChange) {
         let id = self.id.clone();
         let commits = [Commit { id, change }];
         let verdicts = self.store.commit_many(&commits, NOW_S).await;
-        assert!(matches!(verdicts[..], [Verdict::Committed]), "{verdicts:?}");
+        assert!(
+            matches!(verdicts[..], [CommitVerdict::Committed]),
+            "{verdicts:?}"
+        );
     }
 }

@@ -14,7 +14,7 @@ use http::{HeaderValue, StatusCode};
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::Options;
+use super::AdminOptions;
 use super::reply::{Refusal, problem};
 
 /// The digest of the token that clients must present. The token itself is not stored.
@@ -43,15 +43,15 @@ impl fmt::Debug for Token {
 
 /// The clients that can reach the listener.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum ListenerReach {
     /// Programs on this machine.
     Machine,
     /// Other machines as well.
     Network,
 }
 
-impl Reach {
-    pub(super) fn of(options: &Options) -> Self {
+impl ListenerReach {
+    pub(super) fn of(options: &AdminOptions) -> Self {
         match options.listen.ip().to_canonical().is_loopback() {
             true => Self::Machine,
             false => Self::Network,
@@ -61,7 +61,7 @@ impl Reach {
 
 /// The permission that a request needs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Needs {
+pub(super) enum Permission {
     /// None: the response reveals nothing.
     Nothing,
     /// Access to numbers. Needs no token on this machine.
@@ -72,21 +72,21 @@ pub(super) enum Needs {
 
 /// Returns the response that rejects the request, if it is not allowed.
 pub(super) fn check(
-    reach: Reach,
+    reach: ListenerReach,
     token: Option<&Token>,
-    needs: Needs,
+    needs: Permission,
     head: &Parts,
 ) -> Result<(), Refusal> {
     let is_token_wanted = match needs {
-        Needs::Nothing => return Ok(()),
-        Needs::Little => reach == Reach::Network,
-        Needs::Everything => true,
+        Permission::Nothing => return Ok(()),
+        Permission::Little => reach == ListenerReach::Network,
+        Permission::Everything => true,
     };
     match token {
         Some(token) if shows(token, head) => Ok(()),
         Some(_) if is_token_wanted => Err(unauthorized()),
         // A configuration that would allow this is refused at the start. Deny the request in any case.
-        None if reach == Reach::Network => Err(unauthorized()),
+        None if reach == ListenerReach::Network => Err(unauthorized()),
         Some(_) | None => check_no_page(head),
     }
 }
@@ -159,9 +159,9 @@ mod tests {
     }
 
     fn status(
-        reach: Reach,
+        reach: ListenerReach,
         token: Option<&Token>,
-        needs: Needs,
+        needs: Permission,
         headers: &[(&str, &str)],
     ) -> Option<u16> {
         let checked = check(reach, token, needs, &head(headers));
@@ -170,8 +170,14 @@ mod tests {
 
     #[test]
     fn without_a_token_only_this_machine_gets_in_and_no_page() {
-        let check =
-            |headers: &[(&str, &str)]| status(Reach::Machine, None, Needs::Everything, headers);
+        let check = |headers: &[(&str, &str)]| {
+            status(
+                ListenerReach::Machine,
+                None,
+                Permission::Everything,
+                headers,
+            )
+        };
         for host in [
             "localhost",
             "LocalHost:3001",
@@ -208,9 +214,9 @@ mod tests {
             let headers = [("host", "admin.example"), ("authorization", value)];
             status(reach, Some(&token), needs, &headers)
         };
-        for reach in [Reach::Machine, Reach::Network] {
+        for reach in [ListenerReach::Machine, ListenerReach::Network] {
             for right in ["Bearer right", "bearer right"] {
-                assert_eq!(check(reach, Needs::Everything, right), None);
+                assert_eq!(check(reach, Permission::Everything, right), None);
             }
             for wrong in [
                 "Bearer wrong",
@@ -220,27 +226,39 @@ mod tests {
                 "",
                 "Bearer ",
             ] {
-                assert_eq!(check(reach, Needs::Everything, wrong), Some(401), "{wrong}");
+                assert_eq!(
+                    check(reach, Permission::Everything, wrong),
+                    Some(401),
+                    "{wrong}"
+                );
             }
-            assert_eq!(check(reach, Needs::Nothing, ""), None);
+            assert_eq!(check(reach, Permission::Nothing, ""), None);
         }
-        assert_eq!(check(Reach::Network, Needs::Little, ""), Some(401));
+        assert_eq!(
+            check(ListenerReach::Network, Permission::Little, ""),
+            Some(401)
+        );
         let twice = [
             ("authorization", "Bearer right"),
             ("authorization", "Bearer right"),
         ];
-        let everything = Needs::Everything;
+        let everything = Permission::Everything;
         assert_eq!(
-            status(Reach::Machine, Some(&token), everything, &twice),
+            status(ListenerReach::Machine, Some(&token), everything, &twice),
             Some(401)
         );
         let local = [("host", "127.0.0.1:3001")];
         assert_eq!(
-            status(Reach::Machine, Some(&token), Needs::Little, &local),
+            status(
+                ListenerReach::Machine,
+                Some(&token),
+                Permission::Little,
+                &local
+            ),
             None
         );
         assert_eq!(
-            status(Reach::Network, None, everything, &local),
+            status(ListenerReach::Network, None, everything, &local),
             Some(401),
             "a network without a token"
         );

@@ -27,13 +27,13 @@ const ANSWER_BYTES_MAX: usize = 16 << 20;
 const PIECE_BYTES: usize = 64 << 10;
 
 /// The address of an admin interface, and the token for it.
-pub(super) struct Client {
+pub(super) struct AdminClient {
     /// The address to connect to, also sent as `Host`. For example `127.0.0.1:3001`.
     address: String,
     token: Option<SecretString>,
 }
 
-impl fmt::Debug for Client {
+impl fmt::Debug for AdminClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
             .field("address", &self.address)
@@ -56,7 +56,7 @@ pub(super) enum BadTarget {
 
 /// Error returned when a request gets no response.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CallError {
+pub(super) enum AdminClientError {
     #[error(
         "cannot reach the admin interface at {address}: {error}\n    start the host with --admin {address} (or [admin] in its \
          configuration), or name its address: --admin http://HOST:PORT"
@@ -72,12 +72,12 @@ pub(super) enum CallError {
 
 /// The response to a request.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct AdminResponse {
     pub(super) status: StatusCode,
     pub(super) body: Bytes,
 }
 
-impl Client {
+impl AdminClient {
     /// Creates a client for the interface at `url`.
     pub(super) fn new(url: &str, token: Option<SecretString>) -> Result<Self, BadTarget> {
         let bad = || BadTarget::Url {
@@ -102,17 +102,20 @@ impl Client {
     /// Sends a request, whose target is a path, and reads the complete response.
     ///
     /// Cancel safety: dropping the future closes the connection, and the host cancels an unfinished operation.
-    pub(super) async fn call(&self, mut request: Request<Upload>) -> Result<Answer, CallError> {
+    pub(super) async fn call(
+        &self,
+        mut request: Request<UploadBody>,
+    ) -> Result<AdminResponse, AdminClientError> {
         self.put_headers(&mut request)?;
         let answer = tokio::time::timeout(limits::ADMIN_ANSWER_TIMEOUT, self.exchange(request));
         answer.await.unwrap_or_else(|_elapsed| {
-            Err(CallError::Timeout {
+            Err(AdminClientError::Timeout {
                 address: self.address.clone(),
             })
         })
     }
 
-    fn put_headers(&self, request: &mut Request<Upload>) -> Result<(), CallError> {
+    fn put_headers(&self, request: &mut Request<UploadBody>) -> Result<(), AdminClientError> {
         let headers = request.headers_mut();
         let host = HeaderValue::from_str(&self.address);
         headers.insert(HOST, host.expect("an address of a URL fits a header"));
@@ -120,15 +123,18 @@ impl Client {
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));
         if let Some(token) = &self.token {
             let value = format!("Bearer {}", token.expose_secret());
-            let mut value = HeaderValue::from_str(&value).map_err(|_| CallError::Token)?;
+            let mut value = HeaderValue::from_str(&value).map_err(|_| AdminClientError::Token)?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
         Ok(())
     }
 
-    async fn exchange(&self, request: Request<Upload>) -> Result<Answer, CallError> {
-        let broke_off = |error: hyper::Error| CallError::BrokeOff {
+    async fn exchange(
+        &self,
+        request: Request<UploadBody>,
+    ) -> Result<AdminResponse, AdminClientError> {
+        let broke_off = |error: hyper::Error| AdminClientError::BrokeOff {
             address: self.address.clone(),
             reason: error.to_string(),
         };
@@ -140,20 +146,20 @@ impl Client {
         let answer = sender.send_request(request).await.map_err(broke_off)?;
         let status = answer.status();
         let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect();
-        let body = body.await.map_err(|error| CallError::BrokeOff {
+        let body = body.await.map_err(|error| AdminClientError::BrokeOff {
             address: self.address.clone(),
             reason: error.to_string(),
         })?;
         drop(sender);
         connection.abort();
-        Ok(Answer {
+        Ok(AdminResponse {
             status,
             body: body.to_bytes(),
         })
     }
 
-    async fn connect(&self) -> Result<TcpStream, CallError> {
-        let unreachable = |error| CallError::Unreachable {
+    async fn connect(&self) -> Result<TcpStream, AdminClientError> {
+        let unreachable = |error| AdminClientError::Unreachable {
             address: self.address.clone(),
             error,
         };
@@ -167,19 +173,19 @@ impl Client {
 
 /// A request body that counts the bytes sent.
 #[derive(Debug, Default)]
-pub(super) struct Upload {
+pub(super) struct UploadBody {
     rest: Bytes,
     sent: Arc<AtomicUsize>,
 }
 
-impl Upload {
+impl UploadBody {
     /// Creates a body from `bytes`. The number of bytes sent is added to `sent`.
     pub(super) fn new(bytes: Bytes, sent: Arc<AtomicUsize>) -> Self {
         Self { rest: bytes, sent }
     }
 }
 
-impl Body for Upload {
+impl Body for UploadBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
@@ -212,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_target_is_a_plain_http_address() {
-        let address = |url| Client::new(url, None).map(|client| client.address);
+        let address = |url| AdminClient::new(url, None).map(|client| client.address);
         assert_eq!(address("http://127.0.0.1:3001").unwrap(), "127.0.0.1:3001");
         assert_eq!(address("http://[::1]:3001/").unwrap(), "[::1]:3001");
         assert_eq!(
@@ -234,7 +240,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_token() {
-        let client = Client::new("http://x", Some("hunter2".into())).unwrap();
+        let client = AdminClient::new("http://x", Some("hunter2".into())).unwrap();
         assert!(!format!("{client:?}").contains("hunter2"));
     }
 }

@@ -9,31 +9,31 @@ use bytes::Bytes;
 use http::header::{IF_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
-use super::Parts;
+use super::AdminServices;
 use super::reply::{Body, Refusal, Reply, json, problem, tagged};
-use super::report::{Change, Component, Guest, Listing, Trial};
-use super::upload::Uploads;
+use super::report::{ComponentReport, DeployReport, DryRunReport, GuestListing, GuestReport};
+use super::upload::UploadQueue;
 use crate::guest::{
-    AdmissionError, Admitted, Deployment, Digest, LoadError, Origin, Proposal, RollbackError,
-    Source,
+    ComponentDigest, ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployment,
+    LoadError, RollbackError, VersionOrigin,
 };
 
-pub(super) fn list(parts: &Parts) -> Response<Body> {
+pub(super) fn list(parts: &AdminServices) -> Response<Body> {
     let deployments = parts.registry.deployments();
-    let guests = deployments.values().map(|it| Guest::of(it)).collect();
-    json(StatusCode::OK, &Listing { guests })
+    let guests = deployments.values().map(|it| GuestReport::of(it)).collect();
+    json(StatusCode::OK, &GuestListing { guests })
 }
 
-pub(super) fn show(parts: &Parts, name: String) -> Reply {
+pub(super) fn show(parts: &AdminServices, name: String) -> Reply {
     let deployment = find(parts, &name)?;
-    let guest = Guest::of(&deployment);
+    let guest = GuestReport::of(&deployment);
     Ok(tagged(json(StatusCode::OK, &guest), guest.live))
 }
 
 /// Deploys the component in the request body as a new version, or only validates it.
 pub(super) async fn put<B>(
-    parts: &Parts,
-    uploads: &Uploads,
+    parts: &AdminServices,
+    uploads: &UploadQueue,
     name: String,
     head: &http::request::Parts,
     body: Pin<&mut B>,
@@ -44,19 +44,19 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     let deployment = find(parts, &name)?;
-    let mode = Mode::of(head.uri.query())?;
+    let mode = DeployMode::of(head.uri.query())?;
     let expected = expected(&head.headers, deployment.live_version())?;
     // Checked before the component is received, so that it is not sent in vain. The deployment checks again.
     check_expected(&deployment, expected)?;
     let upload = uploads.read(&head.headers, body).await?;
     let bytes = upload.bytes.clone();
     match mode {
-        Mode::DryRun => try_out(parts, &deployment, bytes).await,
-        Mode::Admit => admit(parts, &deployment, bytes, expected, peer).await,
+        DeployMode::DryRun => try_out(parts, &deployment, bytes).await,
+        DeployMode::Admit => admit(parts, &deployment, bytes, expected, peer).await,
     }
 }
 
-pub(super) fn roll_back(parts: &Parts, name: String, headers: &HeaderMap) -> Reply {
+pub(super) fn roll_back(parts: &AdminServices, name: String, headers: &HeaderMap) -> Reply {
     let deployment = find(parts, &name)?;
     let expected = expected(headers, deployment.live_version())?;
     match deployment.roll_back(expected) {
@@ -72,16 +72,16 @@ pub(super) fn roll_back(parts: &Parts, name: String, headers: &HeaderMap) -> Rep
 }
 
 async fn admit(
-    parts: &Parts,
+    parts: &AdminServices,
     deployment: &Arc<Deployment>,
     bytes: Bytes,
     expected: Option<u64>,
     peer: SocketAddr,
 ) -> Reply {
-    let proposal = Proposal {
-        source: Source::Bytes(bytes),
+    let proposal = DeployRequest {
+        source: ComponentSource::Bytes(bytes),
         settings: None,
-        origin: Origin::Admin {
+        origin: VersionOrigin::Admin {
             peer: peer.to_string(),
         },
         expected,
@@ -89,11 +89,11 @@ async fn admit(
     let admitted = parts.admission.admit(deployment, proposal).await;
     let live = deployment.live_version();
     match admitted.map_err(|error| refusal(&error, live))? {
-        Admitted::Unchanged { version } => {
+        DeployOutcome::Unchanged { version } => {
             let change = change(deployment, version, true);
             Ok(tagged(json(StatusCode::OK, &change), live))
         }
-        Admitted::Activated { version } => {
+        DeployOutcome::Activated { version } => {
             let change = change(deployment, version, false);
             let mut response = json(StatusCode::CREATED, &change);
             let location = HeaderValue::from_str(&format!("/guests/{}", deployment.name()));
@@ -105,26 +105,26 @@ async fn admit(
     }
 }
 
-async fn try_out(parts: &Parts, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
-    let digest = Digest::of(&bytes);
+async fn try_out(parts: &AdminServices, deployment: &Arc<Deployment>, bytes: Bytes) -> Reply {
+    let digest = ComponentDigest::of(&bytes);
     let tried = parts.admission.try_out(deployment, bytes).await;
     let live = deployment.live();
     let number = deployment.live_version();
     let guest = tried.map_err(|error| refusal(&error, number))?;
-    let trial = Trial {
+    let trial = DryRunReport {
         guest: deployment.name().to_owned(),
         dry_run: true,
         live: number,
         unchanged: live.is_some_and(|live| live.component().digest == digest),
-        component: Component::of(guest.component()),
+        component: ComponentReport::of(guest.component()),
     };
     Ok(tagged(json(StatusCode::OK, &trial), number))
 }
 
-fn change(deployment: &Deployment, version: u64, unchanged: bool) -> Change {
+fn change(deployment: &Deployment, version: u64, unchanged: bool) -> DeployReport {
     let versions = deployment.versions();
     let report = versions.iter().find(|report| report.number == version);
-    Change {
+    DeployReport {
         guest: deployment.name().to_owned(),
         version,
         // A version that was removed meanwhile is no longer listed.
@@ -136,7 +136,7 @@ fn change(deployment: &Deployment, version: u64, unchanged: bool) -> Change {
     }
 }
 
-fn find(parts: &Parts, name: &str) -> Result<Arc<Deployment>, Refusal> {
+fn find(parts: &AdminServices, name: &str) -> Result<Arc<Deployment>, Refusal> {
     parts.registry.get(name).ok_or_else(|| {
         let deployments = parts.registry.deployments();
         let names: Vec<_> = deployments.keys().map(String::as_str).collect();
@@ -150,12 +150,12 @@ fn find(parts: &Parts, name: &str) -> Result<Arc<Deployment>, Refusal> {
 
 /// Whether a component is deployed or only validated.
 #[derive(Clone, Copy)]
-enum Mode {
+enum DeployMode {
     Admit,
     DryRun,
 }
 
-impl Mode {
+impl DeployMode {
     fn of(query: Option<&str>) -> Result<Self, Refusal> {
         match query {
             None | Some("") => Ok(Self::Admit),
@@ -206,13 +206,13 @@ fn stale(error: &RollbackError, live: u64) -> Refusal {
     Box::new(tagged(*problem, live))
 }
 
-fn refusal(error: &AdmissionError, live: u64) -> Refusal {
+fn refusal(error: &DeployError, live: u64) -> Refusal {
     let status = match error {
         // The component is not at fault: compiling it took too long, or the host is shutting down.
-        AdmissionError::Load(LoadError::NotCompiled { .. }) => StatusCode::SERVICE_UNAVAILABLE,
-        AdmissionError::Load(_) | AdmissionError::Probe { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        AdmissionError::Stale(error) => return stale(error, live),
-        AdmissionError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        DeployError::Load(LoadError::NotCompiled { .. }) => StatusCode::SERVICE_UNAVAILABLE,
+        DeployError::Load(_) | DeployError::Probe { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        DeployError::Stale(error) => return stale(error, live),
+        DeployError::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
     problem(status, error.to_string())
 }
@@ -246,12 +246,18 @@ mod tests {
 
     #[test]
     fn only_a_dry_run_can_be_asked_for() {
-        assert!(matches!(Mode::of(None), Ok(Mode::Admit)));
-        assert!(matches!(Mode::of(Some("dry-run")), Ok(Mode::DryRun)));
-        assert!(matches!(Mode::of(Some("dry-run=true")), Ok(Mode::DryRun)));
+        assert!(matches!(DeployMode::of(None), Ok(DeployMode::Admit)));
+        assert!(matches!(
+            DeployMode::of(Some("dry-run")),
+            Ok(DeployMode::DryRun)
+        ));
+        assert!(matches!(
+            DeployMode::of(Some("dry-run=true")),
+            Ok(DeployMode::DryRun)
+        ));
         // A misspelled query must not deploy a component that was only to be validated.
         for slip in ["dryrun", "dry_run", "dry-run=false", "dry-run&x"] {
-            assert!(Mode::of(Some(slip)).is_err(), "{slip}");
+            assert!(DeployMode::of(Some(slip)).is_err(), "{slip}");
         }
     }
 }

@@ -1,13 +1,13 @@
 //! Collects the metrics of all parts for one scrape.
 
-use super::Parts;
-use crate::guest::Usage;
-use crate::session::Counters;
+use super::AdminServices;
+use crate::guest::LimitUsage;
+use crate::session::SessionCounters;
 use crate::store::SessionStore as _;
 use crate::telemetry;
 use crate::telemetry::metrics::{Label, Scrape};
 
-pub(super) fn text(parts: &Parts) -> String {
+pub(super) fn text(parts: &AdminServices) -> String {
     let scrape = Scrape::default();
     tell_host(parts, &scrape);
     tell_guests(parts, &scrape);
@@ -20,7 +20,7 @@ pub(super) fn text(parts: &Parts) -> String {
     scrape.text()
 }
 
-fn tell_host(parts: &Parts, scrape: &Scrape) {
+fn tell_host(parts: &AdminServices, scrape: &Scrape) {
     scrape.gauge(
         "cloakroom_build_info",
         "1, with the version of the host.",
@@ -41,7 +41,7 @@ fn tell_host(parts: &Parts, scrape: &Scrape) {
     );
 }
 
-fn tell_guests(parts: &Parts, scrape: &Scrape) {
+fn tell_guests(parts: &AdminServices, scrape: &Scrape) {
     for deployment in parts.registry.deployments().values() {
         deployment.metrics().tell(scrape);
         let guest = [("guest", deployment.name())];
@@ -74,7 +74,7 @@ fn tell_guests(parts: &Parts, scrape: &Scrape) {
     }
 }
 
-fn tell_pools(parts: &Parts, scrape: &Scrape) {
+fn tell_pools(parts: &AdminServices, scrape: &Scrape) {
     let names = [
         "cloakroom_instances",
         "cloakroom_instances_max",
@@ -86,7 +86,7 @@ fn tell_pools(parts: &Parts, scrape: &Scrape) {
     }
 }
 
-fn tell_outbound(parts: &Parts, scrape: &Scrape) {
+fn tell_outbound(parts: &AdminServices, scrape: &Scrape) {
     let usage = parts.admission.runtime().outbound_usage();
     let gauges = [
         (
@@ -110,7 +110,7 @@ fn tell_outbound(parts: &Parts, scrape: &Scrape) {
     }
 }
 
-fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: Usage, labels: &[Label<'_>]) {
+fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[Label<'_>]) {
     let helps = [
         "Guest instances that run.",
         "Guest instances that may run at once.",
@@ -123,7 +123,7 @@ fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: Usage, labels: &[Label<'
     }
 }
 
-fn tell_sessions(counters: &Counters, scrape: &Scrape) {
+fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
     let totals = [
         ("loads", "Rows asked for.", &counters.loads),
         (

@@ -8,7 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
 
-use super::report::Problem;
+use super::report::ProblemReport;
 use crate::telemetry::escape_json;
 use crate::telemetry::metrics::TEXT_FORMAT;
 
@@ -32,7 +32,7 @@ pub(crate) fn json(status: StatusCode, value: &impl Serialize) -> Response<Body>
 /// Returns `{"error": "..."}`. The sentence names the problem and, if it is not obvious, the remedy.
 pub(crate) fn problem(status: StatusCode, sentence: impl Into<String>) -> Refusal {
     let error = sentence.into();
-    Box::new(json(status, &Problem { error }))
+    Box::new(json(status, &ProblemReport { error }))
 }
 
 pub(super) fn metrics(text: String) -> Response<Body> {

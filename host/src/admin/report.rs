@@ -8,23 +8,23 @@ use crate::guest;
 
 /// The response to `GET /guests`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Listing {
-    pub(super) guests: Vec<Guest>,
+pub(super) struct GuestListing {
+    pub(super) guests: Vec<GuestReport>,
 }
 
 /// The response to `GET /guests/NAME`.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Guest {
+pub(super) struct GuestReport {
     pub(super) name: String,
     /// The number of the live version. It is 0 before the first one.
     pub(super) live: u64,
     /// The versions, newest first.
-    pub(super) versions: Vec<Version>,
+    pub(super) versions: Vec<VersionEntry>,
 }
 
 /// A version of a guest.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Version {
+pub(super) struct VersionEntry {
     pub(super) number: u64,
     /// candidate, canary, live, draining, retired or failed.
     pub(super) state: String,
@@ -36,16 +36,16 @@ pub(super) struct Version {
     pub(super) since: String,
     /// Present once the component was inspected.
     #[serde(flatten)]
-    pub(super) component: Option<Component>,
+    pub(super) component: Option<ComponentReport>,
     /// The counts of the last seconds, while the version serves.
-    pub(super) tally: Option<Tally>,
+    pub(super) tally: Option<WindowReport>,
     /// Whether the version is kept compiled, so that it can be live again at once.
     pub(super) kept: bool,
 }
 
 /// The properties of a component.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Component {
+pub(super) struct ComponentReport {
     /// The SHA-256 hash in hexadecimal.
     pub(super) digest: String,
     pub(super) bytes: u64,
@@ -56,7 +56,7 @@ pub(super) struct Component {
 
 /// The counts of a version within its window.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Tally {
+pub(super) struct WindowReport {
     pub(super) requests: u32,
     pub(super) errors: u32,
     pub(super) traps: u32,
@@ -65,7 +65,7 @@ pub(super) struct Tally {
 
 /// The result of a deployment or a rollback.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Change {
+pub(super) struct DeployReport {
     pub(super) guest: String,
     /// The version that was deployed, or that is live again.
     pub(super) version: u64,
@@ -79,49 +79,49 @@ pub(super) struct Change {
 
 /// The result of a dry run.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Trial {
+pub(super) struct DryRunReport {
     pub(super) guest: String,
     pub(super) dry_run: bool,
     pub(super) live: u64,
     /// Whether the component is already live.
     pub(super) unchanged: bool,
     #[serde(flatten)]
-    pub(super) component: Component,
+    pub(super) component: ComponentReport,
 }
 
 /// The server that the session store uses after the operator's request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Preferred {
+pub(super) struct PreferredServer {
     pub(super) in_use: String,
 }
 
 /// An error.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Problem {
+pub(super) struct ProblemReport {
     pub(super) error: String,
 }
 
-impl Guest {
+impl GuestReport {
     pub(super) fn of(deployment: &guest::Deployment) -> Self {
         Self {
             name: deployment.name().to_owned(),
             live: deployment.live_version(),
-            versions: deployment.versions().iter().map(Version::of).collect(),
+            versions: deployment.versions().iter().map(VersionEntry::of).collect(),
         }
     }
 }
 
-impl Version {
+impl VersionEntry {
     fn of(report: &guest::VersionReport) -> Self {
         let since_ms = u64::try_from(report.since_ms).unwrap_or(0);
         let since = UNIX_EPOCH + Duration::from_millis(since_ms);
         let reason = match &report.state {
-            guest::State::Failed { reason } => Some(reason.clone()),
-            guest::State::Candidate
-            | guest::State::Canary
-            | guest::State::Live
-            | guest::State::Draining
-            | guest::State::Retired => None,
+            guest::VersionState::Failed { reason } => Some(reason.clone()),
+            guest::VersionState::Candidate
+            | guest::VersionState::Canary
+            | guest::VersionState::Live
+            | guest::VersionState::Draining
+            | guest::VersionState::Retired => None,
         };
         Self {
             number: report.number,
@@ -129,8 +129,8 @@ impl Version {
             reason,
             origin: report.origin.to_string(),
             since: humantime::format_rfc3339_millis(since).to_string(),
-            component: report.component.as_ref().map(Component::of),
-            tally: report.tally.map(|tally| Tally {
+            component: report.component.as_ref().map(ComponentReport::of),
+            tally: report.tally.map(|tally| WindowReport {
                 requests: tally.requests,
                 errors: tally.errors,
                 traps: tally.traps,
@@ -141,7 +141,7 @@ impl Version {
     }
 }
 
-impl Component {
+impl ComponentReport {
     pub(super) fn of(info: &guest::ComponentInfo) -> Self {
         Self {
             digest: info.digest.to_string(),

@@ -16,33 +16,35 @@ use http::{HeaderValue, Method, Request, StatusCode};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
-use super::client::{Answer, Client, Upload};
-use super::report::{Change, Guest, Listing, Preferred, Problem, Trial};
+use super::client::{AdminClient, AdminResponse, UploadBody};
+use super::report::{
+    DeployReport, DryRunReport, GuestListing, GuestReport, PreferredServer, ProblemReport,
+};
 use crate::files;
 use crate::guest::{COMPONENT_BYTES_MAX, RollbackError};
 use crate::telemetry::{self, escape};
 pub(crate) use progress::size;
 
-use progress::Progress;
+use progress::UploadProgress;
 
 /// A command for a running host.
 #[derive(Debug)]
-pub struct Words {
+pub struct AdminCommand {
     /// The URL of the admin interface, for example `http://127.0.0.1:3001`.
     pub url: String,
     /// The token to present.
     pub token: Option<SecretString>,
     /// The operation to perform.
-    pub command: Command,
+    pub command: GuestsAction,
 }
 
 /// The operation to perform.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum GuestsAction {
     /// List guests and their versions.
     List {
         /// The versions to list.
-        versions: Versions,
+        versions: VersionFilter,
     },
     /// Deploys a new version of a guest.
     Put {
@@ -51,7 +53,7 @@ pub enum Command {
         /// The file of the component.
         file: PathBuf,
         /// Whether the component is deployed or only validated.
-        purpose: Purpose,
+        purpose: UploadPurpose,
         /// The live version that it must replace, if the caller states one.
         expected: Option<u64>,
     },
@@ -68,7 +70,7 @@ pub enum Command {
 
 /// The versions to list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Versions {
+pub enum VersionFilter {
     /// Versions that serve, will serve, are draining or can be live again, and the newest one if it failed.
     Current,
     /// All versions that the host remembers.
@@ -77,7 +79,7 @@ pub enum Versions {
 
 /// The purpose of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum UploadPurpose {
     /// To deploy the component.
     Serve,
     /// To validate the component without deploying it.
@@ -101,52 +103,53 @@ pub enum ShellError {
 /// Returns a [`ShellError`].
 ///
 /// Cancel safety: if the future is dropped, the host withdraws a component that is not live yet.
-pub async fn run(words: Words) -> Result<(), ShellError> {
-    let client = Client::new(&words.url, words.token).map_err(at_fault)?;
+pub async fn run(words: AdminCommand) -> Result<(), ShellError> {
+    let client = AdminClient::new(&words.url, words.token).map_err(at_fault)?;
     match words.command {
-        Command::List { versions } => list(&client, versions).await,
-        Command::Put {
+        GuestsAction::List { versions } => list(&client, versions).await,
+        GuestsAction::Put {
             name,
             file,
             purpose,
             expected,
         } => put(&client, &name, file, purpose, expected).await,
-        Command::Rollback { name, expected } => roll_back(&client, &name, expected).await,
-        Command::PreferFirst => prefer_first(&client).await,
+        GuestsAction::Rollback { name, expected } => roll_back(&client, &name, expected).await,
+        GuestsAction::PreferFirst => prefer_first(&client).await,
     }
 }
 
-async fn list(client: &Client, versions: Versions) -> Result<(), ShellError> {
-    let listing: Listing = call(client, request(Method::GET, "/guests".to_owned(), None)?).await?;
+async fn list(client: &AdminClient, versions: VersionFilter) -> Result<(), ShellError> {
+    let listing: GuestListing =
+        call(client, request(Method::GET, "/guests".to_owned(), None)?).await?;
     print(&table::of(&listing, versions))
 }
 
 async fn put(
-    client: &Client,
+    client: &AdminClient,
     name: &str,
     file: PathBuf,
-    purpose: Purpose,
+    purpose: UploadPurpose,
     expected: Option<u64>,
 ) -> Result<(), ShellError> {
     let component = read(file).await?;
     look_ahead(client, name, expected).await?;
     let query = match purpose {
-        Purpose::Serve => "",
-        Purpose::DryRun => "?dry-run",
+        UploadPurpose::Serve => "",
+        UploadPurpose::DryRun => "?dry-run",
     };
     let target = format!("{}{query}", target(name)?);
     let sent = Arc::new(AtomicUsize::new(0));
-    let progress = Progress::new(name, component.len(), Arc::clone(&sent));
+    let progress = UploadProgress::new(name, component.len(), Arc::clone(&sent));
     let mut request = request(Method::PUT, target, expected)?;
     let kind = HeaderValue::from_static("application/wasm");
     request.headers_mut().insert(CONTENT_TYPE, kind);
-    *request.body_mut() = Upload::new(component, sent);
+    *request.body_mut() = UploadBody::new(component, sent);
     let (answer, took) = progress.show_while(client.call(request)).await;
     let answer = answer.map_err(failed)?;
     match purpose {
-        Purpose::DryRun => print(&table::of_trial(&read_answer::<Trial>(&answer)?)),
-        Purpose::Serve => {
-            let change = read_answer::<Change>(&answer)?;
+        UploadPurpose::DryRun => print(&table::of_trial(&read_answer::<DryRunReport>(&answer)?)),
+        UploadPurpose::Serve => {
+            let change = read_answer::<DeployReport>(&answer)?;
             let told = told(&change);
             print(&escape(&format!("{told} ({:.1} s)", took.as_secs_f64())))
         }
@@ -155,8 +158,12 @@ async fn put(
 
 /// Checks for reasons to refuse a component before it is sent. Otherwise the upload of a large one could be cut off without the
 /// reason being received.
-async fn look_ahead(client: &Client, name: &str, expected: Option<u64>) -> Result<(), ShellError> {
-    let found: Guest = call(client, request(Method::GET, target(name)?, None)?).await?;
+async fn look_ahead(
+    client: &AdminClient,
+    name: &str,
+    expected: Option<u64>,
+) -> Result<(), ShellError> {
+    let found: GuestReport = call(client, request(Method::GET, target(name)?, None)?).await?;
     match expected {
         Some(expected) if expected != found.live => {
             let live = found.live;
@@ -166,22 +173,26 @@ async fn look_ahead(client: &Client, name: &str, expected: Option<u64>) -> Resul
     }
 }
 
-async fn roll_back(client: &Client, name: &str, expected: Option<u64>) -> Result<(), ShellError> {
+async fn roll_back(
+    client: &AdminClient,
+    name: &str,
+    expected: Option<u64>,
+) -> Result<(), ShellError> {
     let target = format!("{}/rollback", target(name)?);
-    let change: Change = call(client, request(Method::POST, target, expected)?).await?;
+    let change: DeployReport = call(client, request(Method::POST, target, expected)?).await?;
     let told = format!("{}: version {} serves", change.guest, change.live);
     print(&escape(&told))
 }
 
-async fn prefer_first(client: &Client) -> Result<(), ShellError> {
+async fn prefer_first(client: &AdminClient) -> Result<(), ShellError> {
     let target = "/store/prefer-first".to_owned();
-    let preferred: Preferred = call(client, request(Method::POST, target, None)?).await?;
+    let preferred: PreferredServer = call(client, request(Method::POST, target, None)?).await?;
     let told = format!("the session store uses {}", preferred.in_use);
     print(&escape(&told))
 }
 
-fn told(change: &Change) -> String {
-    let Change {
+fn told(change: &DeployReport) -> String {
+    let DeployReport {
         guest,
         version,
         state,
@@ -224,28 +235,28 @@ fn request(
     method: Method,
     target: String,
     expected: Option<u64>,
-) -> Result<Request<Upload>, ShellError> {
+) -> Result<Request<UploadBody>, ShellError> {
     let mut request = Request::builder().method(method).uri(target);
     if let Some(version) = expected {
         request = request.header(IF_MATCH, format!("\"{version}\""));
     }
-    request.body(Upload::default()).map_err(at_fault)
+    request.body(UploadBody::default()).map_err(at_fault)
 }
 
 async fn call<T: DeserializeOwned>(
-    client: &Client,
-    request: Request<Upload>,
+    client: &AdminClient,
+    request: Request<UploadBody>,
 ) -> Result<T, ShellError> {
     read_answer(&client.call(request).await.map_err(failed)?)
 }
 
-fn read_answer<T: DeserializeOwned>(answer: &Answer) -> Result<T, ShellError> {
+fn read_answer<T: DeserializeOwned>(answer: &AdminResponse) -> Result<T, ShellError> {
     let status = answer.status;
     if status.is_success() {
         let read = serde_json::from_slice(&answer.body);
         return read.map_err(|_| at_fault("what answers there is no admin interface of Cloakroom"));
     }
-    let problem = serde_json::from_slice::<Problem>(&answer.body);
+    let problem = serde_json::from_slice::<ProblemReport>(&answer.body);
     let told = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
     Err(match status {
         StatusCode::UNAUTHORIZED => ShellError::AtFault(format!(
@@ -281,8 +292,8 @@ fn print(text: &str) -> Result<(), ShellError> {
 mod tests {
     use super::*;
 
-    fn answer(status: u16, body: &str) -> Answer {
-        Answer {
+    fn answer(status: u16, body: &str) -> AdminResponse {
+        AdminResponse {
             status: StatusCode::from_u16(status).unwrap(),
             body: Bytes::copy_from_slice(body.as_bytes()),
         }
@@ -290,7 +301,7 @@ mod tests {
 
     #[test]
     fn what_was_said_is_told_from_what_the_host_could_not_do() {
-        let read = |status, body| read_answer::<Change>(&answer(status, body)).unwrap_err();
+        let read = |status, body| read_answer::<DeployReport>(&answer(status, body)).unwrap_err();
         let problem = "{\"error\": \"no\\u001b[2J\"}";
         for status in [400, 401, 403, 404, 413, 422] {
             let error = read(status, problem);
@@ -322,7 +333,7 @@ mod tests {
 
     #[test]
     fn what_became_of_a_component_is_one_sentence() {
-        let change = |state: &str, unchanged| Change {
+        let change = |state: &str, unchanged| DeployReport {
             guest: "counter".to_owned(),
             version: 3,
             state: state.to_owned(),

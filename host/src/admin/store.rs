@@ -3,24 +3,24 @@
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::Parts;
+use super::AdminServices;
 use super::reply::{Body, Reply, json, problem};
-use super::report::Preferred;
-use crate::store::metered::Standing;
+use super::report::PreferredServer;
+use crate::store::metered::StoreHealth;
 use crate::store::{ServerStanding, SessionStore as _, StoreErrorKind};
 
 /// The response to `GET /store`.
 #[derive(Debug, Serialize)]
-struct Listing {
+struct StoreListing {
     /// up or down.
     standing: &'static str,
     /// The servers in order of preference. Empty for a store without a list of servers.
-    servers: Vec<Server>,
+    servers: Vec<StoreServerReport>,
 }
 
 /// A server of the list.
 #[derive(Debug, Serialize)]
-struct Server {
+struct StoreServerReport {
     name: String,
     in_use: bool,
     /// Whether it supplies additional connections that the server in use does not provide.
@@ -35,21 +35,26 @@ struct Server {
     failure: Option<String>,
 }
 
-pub(super) fn show(parts: &Parts) -> Response<Body> {
+pub(super) fn show(parts: &AdminServices) -> Response<Body> {
     let standing = match parts.store.standing() {
-        Standing::Up => "up",
-        Standing::Down => "down",
+        StoreHealth::Up => "up",
+        StoreHealth::Down => "down",
     };
-    let servers = parts.store.servers().into_iter().map(Server::of).collect();
-    json(StatusCode::OK, &Listing { standing, servers })
+    let servers = parts
+        .store
+        .servers()
+        .into_iter()
+        .map(StoreServerReport::of)
+        .collect();
+    json(StatusCode::OK, &StoreListing { standing, servers })
 }
 
 /// Makes the first server the one in use.
 ///
 /// Cancel safety: the first server is in use or not, and nothing else changes.
-pub(super) async fn prefer_first(parts: &Parts) -> Reply {
+pub(super) async fn prefer_first(parts: &AdminServices) -> Reply {
     match parts.store.prefer_first().await {
-        Ok(in_use) => Ok(json(StatusCode::OK, &Preferred { in_use })),
+        Ok(in_use) => Ok(json(StatusCode::OK, &PreferredServer { in_use })),
         Err(error) => {
             let status = match error.kind {
                 StoreErrorKind::Broken => StatusCode::CONFLICT,
@@ -61,7 +66,7 @@ pub(super) async fn prefer_first(parts: &Parts) -> Reply {
     }
 }
 
-impl Server {
+impl StoreServerReport {
     fn of(standing: ServerStanding) -> Self {
         Self {
             name: standing.name,

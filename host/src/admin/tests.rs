@@ -4,14 +4,14 @@ use http_body_util::{BodyExt as _, Empty};
 
 use super::*;
 
-fn admin() -> Arc<Admin> {
-    Admin::new(Options {
+fn admin() -> Arc<AdminServer> {
+    AdminServer::new(AdminOptions {
         token: None,
         listen: "127.0.0.1:3001".parse().unwrap(),
     })
 }
 
-async fn call(admin: &Admin, method: Method, path: &str) -> (Response<()>, String) {
+async fn call(admin: &AdminServer, method: Method, path: &str) -> (Response<()>, String) {
     let request = Request::builder().method(method).uri(path);
     let request = request.header("host", "localhost:3001");
     let request = request.body(Empty::<Bytes>::new()).unwrap();

@@ -14,21 +14,23 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::reply::{Refusal, problem};
 use crate::guest::{BodyTooSlow, COMPONENT_BYTES_MAX};
 use crate::limits;
-use crate::quota::{Full, Peer, Phase, Quotas, Reservation, Resource, Revoked, Totals};
+use crate::quota::{
+    QuotaFull, QuotaPeer, QuotaResource, QuotaTotals, Quotas, Reservation, RevocablePhase, Revoked,
+};
 
 /// The components in memory.
 #[derive(Debug)]
-pub(super) struct Uploads {
+pub(super) struct UploadQueue {
     /// Permits for components that are compiled or validated.
     turns: Semaphore,
     /// The quota of all uploads, which count as one client. Among the incomplete uploads, the one without data for the longest
     /// time is revoked first.
-    peer: Peer,
+    peer: QuotaPeer,
 }
 
-impl Uploads {
+impl UploadQueue {
     pub(super) fn new() -> Self {
-        let quotas = Quotas::new(Totals {
+        let quotas = Quotas::new(QuotaTotals {
             connections: 0,
             requests: 0,
             request_bytes: limits::ADMIN_UPLOADS_HELD_MAX * COMPONENT_BYTES_MAX,
@@ -49,15 +51,15 @@ impl Uploads {
         if announced(headers).is_some_and(|bytes| bytes > COMPONENT_BYTES_MAX) {
             return Err(too_large());
         }
-        let room = self.peer.reserve(Resource::RequestBytes, 0);
+        let room = self.peer.reserve(QuotaResource::RequestBytes, 0);
         let room = room.map_err(no_room)?;
         let arriving = tokio::time::timeout(limits::ADMIN_UPLOAD_TIMEOUT, arrive(body, &room));
         let bytes = tokio::select! {
             biased;
-            () = room.revoked() => return Err(no_room(Full)),
+            () = room.revoked() => return Err(no_room(QuotaFull)),
             arrived = arriving => arrived.unwrap_or_else(|_elapsed| Err(too_slow()))?,
         };
-        room.set_phase(Phase::Working).map_err(revoked)?;
+        room.set_phase(RevocablePhase::Working).map_err(revoked)?;
         Ok(Upload {
             bytes: bytes.into(),
             _room: room,
@@ -81,7 +83,8 @@ where
     let mut body = Box::pin(body);
     let mut whole = Vec::new();
     loop {
-        room.set_phase(Phase::WaitsForClient).map_err(revoked)?;
+        room.set_phase(RevocablePhase::WaitsForClient)
+            .map_err(revoked)?;
         let Some(frame) = body.frame().await else {
             return Ok(whole);
         };
@@ -90,7 +93,7 @@ where
             continue;
         };
         // While it grows, the upload may revoke the memory of others, but must not be revoked itself.
-        room.set_phase(Phase::Working).map_err(revoked)?;
+        room.set_phase(RevocablePhase::Working).map_err(revoked)?;
         room.grow(piece.len() as u64).map_err(no_room)?;
         if whole.len() + piece.len() > COMPONENT_BYTES_MAX as usize {
             return Err(too_large());
@@ -145,13 +148,13 @@ fn too_slow() -> Refusal {
     problem(StatusCode::REQUEST_TIMEOUT, sentence)
 }
 
-fn no_room(_: Full) -> Refusal {
+fn no_room(_: QuotaFull) -> Refusal {
     let sentence = "too many components are being sent at once: try again";
     problem(StatusCode::SERVICE_UNAVAILABLE, sentence)
 }
 
 fn revoked(_: Revoked) -> Refusal {
-    no_room(Full)
+    no_room(QuotaFull)
 }
 
 #[cfg(test)]
@@ -167,14 +170,14 @@ mod tests {
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let uploads = Uploads::new();
+        let uploads = UploadQueue::new();
         let upload = uploads.read(headers, body).await?;
         Ok(upload.bytes.clone())
     }
 
     #[tokio::test]
     async fn uploads_that_stall_keep_no_other_from_its_turn_nor_from_memory() {
-        let uploads = Uploads::new();
+        let uploads = UploadQueue::new();
         let piece = Bytes::from(vec![0; COMPONENT_BYTES_MAX as usize]);
         let stalled = |_| {
             let first = stream::iter([Ok::<_, std::io::Error>(Frame::data(piece.clone()))]);

@@ -12,14 +12,14 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::App;
-use super::failure::Failure;
+use super::failure::StartFailure;
 use crate::admin::shell::{self, ShellError};
-use crate::admin::{self, Admin, Parts, Token};
+use crate::admin::{self, AdminServer, AdminServices, Token};
 use crate::config::{AdminSettings, Environment};
 use crate::files;
 use crate::limits;
-use crate::quota::{Peer, Quotas, Resource, Totals};
-use crate::server::{self, Incoming, Link};
+use crate::quota::{QuotaPeer, QuotaResource, QuotaTotals, Quotas};
+use crate::server::{self, ConnectionEnds, Incoming};
 use crate::telemetry::metrics::Scrape;
 use crate::telemetry::{self, escape};
 
@@ -28,44 +28,44 @@ const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
 
 /// The listener and the server of the admin interface.
 #[derive(Debug)]
-pub struct Desk {
-    admin: Arc<Admin>,
+pub struct AdminListener {
+    admin: Arc<AdminServer>,
     address: SocketAddr,
     stop: CancellationToken,
     server: JoinHandle<()>,
 }
 
-impl Desk {
+impl AdminListener {
     /// Starts to listen if the settings ask for it. Until [`App::with_desk`] is called, the interface reports that the host is
     /// alive and not ready.
     ///
     /// # Errors
     /// Returns an error if the address is in use, does not belong to this machine, or may not be opened by this user.
-    pub async fn open(settings: Option<&AdminSettings>) -> Result<Option<Self>, Failure> {
+    pub async fn open(settings: Option<&AdminSettings>) -> Result<Option<Self>, StartFailure> {
         let Some(settings) = settings else {
             return Ok(None);
         };
         let elsewhere = "--admin ADDRESS:PORT, CLOAKROOM_ADMIN_LISTEN or `listen` under [admin]";
-        let failed = |error| Failure::to_listen(settings.listen, &error, elsewhere);
+        let failed = |error| StartFailure::to_listen(settings.listen, &error, elsewhere);
         let listener = TcpListener::bind(settings.listen).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let token = settings.token.as_ref();
-        let admin = Admin::new(admin::Options {
+        let admin = AdminServer::new(admin::AdminOptions {
             token: token.map(|token| Token::new(token.reveal())),
             listen: address,
         });
         tracing::info!(%address, "the admin interface listens");
-        let options = server::Options {
+        let options = server::ServerOptions {
             grace: limits::ADMIN_GRACE,
-            ..server::Options::default()
+            ..server::ServerOptions::default()
         };
         let stop = CancellationToken::new();
         let service = AdminFront {
             admin: Arc::clone(&admin),
             // The admin interface has its own quotas: visitors that use up theirs must not lock operators out.
-            quotas: Quotas::new(Totals {
+            quotas: Quotas::new(QuotaTotals {
                 connections: limits::ADMIN_CONNECTIONS_MAX,
-                ..Totals::default()
+                ..QuotaTotals::default()
             }),
         };
         let server = server::run(listener, service, options, Arc::default(), stop.clone());
@@ -110,7 +110,7 @@ impl Desk {
             );
             tell_quotas(handler.quotas(), scrape);
         };
-        self.admin.open(Parts {
+        self.admin.open(AdminServices {
             registry: Arc::clone(&app.registry),
             admission: Arc::clone(&app.admission),
             sessions: Arc::clone(&app.sessions),
@@ -133,7 +133,7 @@ impl Desk {
 }
 
 fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
-    for resource in Resource::ALL {
+    for resource in QuotaResource::ALL {
         let labels = [("total", resource.key())];
         let gauge = |name, help, value: u64| {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
@@ -178,21 +178,21 @@ fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
 /// The admin interface as a [`server::Service`].
 #[derive(Clone)]
 struct AdminFront {
-    admin: Arc<Admin>,
+    admin: Arc<AdminServer>,
     quotas: Arc<Quotas>,
 }
 
 impl server::Service for AdminFront {
     type Body = admin::Body;
 
-    fn share(&self, address: IpAddr) -> Peer {
+    fn share(&self, address: IpAddr) -> QuotaPeer {
         self.quotas.peer(address)
     }
 
     fn answer(
         &self,
         request: Request<Incoming>,
-        link: Link,
+        link: ConnectionEnds,
     ) -> impl Future<Output = Response<admin::Body>> + Send + 'static {
         let admin = Arc::clone(&self.admin);
         async move { admin.answer(request, link.peer).await }
@@ -207,7 +207,7 @@ pub struct AdminCall {
     /// The file that holds the token. Without it, the environment variable is used, if it is set.
     pub token_file: Option<PathBuf>,
     /// The operation to perform.
-    pub command: shell::Command,
+    pub command: shell::GuestsAction,
 }
 
 /// Performs the call and prints its result.
@@ -222,7 +222,7 @@ pub async fn call_admin(call: AdminCall, environment: &dyn Environment) -> Resul
             .filter(|token| !token.is_empty())
             .map(SecretString::from),
     };
-    shell::run(shell::Words {
+    shell::run(shell::AdminCommand {
         url: call.url,
         token,
         command: call.command,

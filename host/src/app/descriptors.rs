@@ -6,7 +6,7 @@ use std::fmt;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::failure::Failure;
+use super::failure::StartFailure;
 use crate::config::{Backend, Config, ServerSettings};
 use crate::limits::{ADMIN_CONNECTIONS_MAX, COMPILES_AT_ONCE_MAX, LOOKUPS_MAX};
 
@@ -25,7 +25,7 @@ const CONNECTIONS_MIN: u64 = 16;
 
 /// The number of descriptors that the host may have open at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Needs {
+struct DescriptorNeeds {
     /// Connections from visitors.
     connections: u64,
     /// Outbound connections of guests.
@@ -36,7 +36,7 @@ struct Needs {
 
 /// The number of connections of each kind that the limit allows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Shares {
+struct DescriptorShares {
     connections: u64,
     outbound: u64,
 }
@@ -46,10 +46,10 @@ struct Shares {
 ///
 /// # Errors
 /// Returns an error if the limit is too low even for a host with few visitors.
-pub(super) fn provide(config: &Config) -> Result<ServerSettings, Failure> {
-    let needs = Needs::of(config, already_open());
+pub(super) fn provide(config: &Config) -> Result<ServerSettings, StartFailure> {
+    let needs = DescriptorNeeds::of(config, already_open());
     let limit = raise(needs.total());
-    let shares = needs.within(limit).ok_or_else(|| Failure {
+    let shares = needs.within(limit).ok_or_else(|| StartFailure {
         problem: format!(
             "the limit of {limit} file descriptors is too small: {} are kept for the store, the admin interface and files",
             needs.others
@@ -60,7 +60,7 @@ pub(super) fn provide(config: &Config) -> Result<ServerSettings, Failure> {
         ),
     })?;
     let mut server = config.server.clone();
-    let outcome = Outcome {
+    let outcome = DescriptorWarning {
         limit,
         needs,
         shares,
@@ -73,7 +73,7 @@ pub(super) fn provide(config: &Config) -> Result<ServerSettings, Failure> {
     Ok(server)
 }
 
-impl Needs {
+impl DescriptorNeeds {
     fn of(config: &Config, already_open: u64) -> Self {
         let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         let store = match &config.store.backend {
@@ -112,15 +112,15 @@ impl Needs {
     }
 
     /// Returns the configured numbers of connections.
-    fn shares(&self) -> Shares {
-        Shares {
+    fn shares(&self) -> DescriptorShares {
+        DescriptorShares {
             connections: self.connections,
             outbound: self.outbound,
         }
     }
 
     /// Returns the numbers of connections that fit into the limit, in the proportion of the configured ones.
-    fn within(&self, limit: u64) -> Option<Shares> {
+    fn within(&self, limit: u64) -> Option<DescriptorShares> {
         let room = limit.checked_sub(self.others)?;
         let wanted = self.connections.saturating_add(self.outbound);
         if wanted <= room {
@@ -130,7 +130,7 @@ impl Needs {
         let part = u128::from(room) * u128::from(self.outbound) / u128::from(wanted);
         let part = u64::try_from(part).unwrap_or(u64::MAX);
         let outbound = part.max(1).min(for_outbound);
-        (outbound > 0).then_some(Shares {
+        (outbound > 0).then_some(DescriptorShares {
             connections: room - outbound,
             outbound,
         })
@@ -138,13 +138,13 @@ impl Needs {
 }
 
 /// The warning for a limit that is too low.
-struct Outcome {
+struct DescriptorWarning {
     limit: u64,
-    needs: Needs,
-    shares: Shares,
+    needs: DescriptorNeeds,
+    shares: DescriptorShares,
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for DescriptorWarning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
             limit,
@@ -197,7 +197,7 @@ fn raise(wanted: u64) -> u64 {
 mod tests {
     use super::*;
 
-    const NEEDS: Needs = Needs {
+    const NEEDS: DescriptorNeeds = DescriptorNeeds {
         connections: 4096,
         outbound: 512,
         others: 250,
@@ -214,7 +214,7 @@ mod tests {
     fn what_is_given_fits_into_the_limit() {
         let mut random = fastrand::Rng::with_seed(3);
         for _ in 0..10_000 {
-            let needs = Needs {
+            let needs = DescriptorNeeds {
                 connections: random.u64(1..10_000),
                 outbound: random.u64(1..10_000),
                 others: random.u64(0..1_000),
@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_said_with_the_keys_and_the_limit() {
-        let outcome = Outcome {
+        let outcome = DescriptorWarning {
             limit: 1024,
             needs: NEEDS,
             shares: NEEDS.within(1024).unwrap(),

@@ -3,22 +3,22 @@
 use std::io;
 use std::net::SocketAddr;
 
-use crate::config::Fault;
+use crate::config::ConfigFault;
 use crate::telemetry::escape;
 
 /// Error returned when an [`super::App`] cannot be built.
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration is wrong. Contains every fault that was found, and at least one.
-    AtFault(Vec<Fault>),
+    AtFault(Vec<ConfigFault>),
     /// The configuration may be correct, but something outside the host is missing or does not work at present.
-    Failed(Failure),
+    Failed(StartFailure),
 }
 
-/// Something that the host needs and could not get. `Display` prints two lines, as for [`Fault`]. The text contains no secret.
+/// Something that the host needs and could not get. `Display` prints two lines, as for [`ConfigFault`]. The text contains no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}\n    {}", escape(problem), escape(remedy))]
-pub struct Failure {
+pub struct StartFailure {
     /// A description of the problem.
     pub problem: String,
     /// A way to solve the problem.
@@ -28,25 +28,25 @@ pub struct Failure {
 impl StartError {
     /// Combines this error with other faults. If there are other faults, a failure becomes one more fault, because the
     /// configuration has to be corrected first anyway.
-    pub(super) fn with(self, mut faults: Vec<Fault>) -> Self {
+    pub(super) fn with(self, mut faults: Vec<ConfigFault>) -> Self {
         match self {
             Self::AtFault(more) => faults.extend(more),
             Self::Failed(failure) if faults.is_empty() => return Self::Failed(failure),
-            Self::Failed(Failure { problem, remedy }) => {
-                faults.push(Fault::new("store", problem, remedy));
+            Self::Failed(StartFailure { problem, remedy }) => {
+                faults.push(ConfigFault::new("store", problem, remedy));
             }
         }
         Self::AtFault(faults)
     }
 }
 
-impl From<Fault> for StartError {
-    fn from(fault: Fault) -> Self {
+impl From<ConfigFault> for StartError {
+    fn from(fault: ConfigFault) -> Self {
         Self::AtFault(vec![fault])
     }
 }
 
-impl Failure {
+impl StartFailure {
     /// Creates the failure for an address that cannot be listened on. `elsewhere` describes how to configure another address.
     pub(super) fn to_listen(address: SocketAddr, error: &io::Error, elsewhere: &str) -> Self {
         let port = address.port();
@@ -111,7 +111,8 @@ mod tests {
             ),
         ];
         for (address, kind, problem, remedy) in cases {
-            let failure = Failure::to_listen(address.parse().unwrap(), &kind.into(), "--listen");
+            let failure =
+                StartFailure::to_listen(address.parse().unwrap(), &kind.into(), "--listen");
             assert!(failure.problem.starts_with(problem), "{failure}");
             assert!(failure.remedy.contains(remedy), "{failure}");
         }
@@ -119,13 +120,13 @@ mod tests {
 
     #[test]
     fn a_failure_beside_faults_is_one_of_them() {
-        let failure = Failure {
+        let failure = StartFailure {
             problem: "no answer".to_owned(),
             remedy: "start it".to_owned(),
         };
         let alone = StartError::Failed(failure.clone()).with(Vec::new());
         assert!(matches!(alone, StartError::Failed(same) if same == failure));
-        let fault = Fault::new("session.name", "odd", "");
+        let fault = ConfigFault::new("session.name", "odd", "");
         let StartError::AtFault(faults) = StartError::Failed(failure).with(vec![fault]) else {
             panic!("there was a fault");
         };

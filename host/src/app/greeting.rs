@@ -6,18 +6,18 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use http::Method;
 
 use crate::config::{Backend, Config, MysqlSettings};
-use crate::route::{Found, Route, RouteTable, path};
+use crate::route::{Route, RouteMatch, RouteTable, path};
 
 /// The startup message without the address, which is known only once the host listens.
 #[derive(Clone, Debug)]
-pub struct Greeting {
+pub struct StartupMessage {
     /// A path that a first-time visitor can open. `None` if every route requires a specific host name or a method other than
     /// GET.
     path: Option<String>,
     sessions: String,
 }
 
-impl Greeting {
+impl StartupMessage {
     /// Creates the message from the configuration. `path` is the path to suggest, if the caller knows a good one.
     pub fn new(config: &Config, path: Option<&str>) -> Self {
         Self {
@@ -75,7 +75,7 @@ fn path_to_try(routes: &[Route]) -> Option<String> {
     let opens = |path: &String| {
         // No route has an empty host name. A route that is found for it therefore answers for every host name.
         let found = table.find("", &Method::GET, path);
-        matches!(found, Found::Route { .. })
+        matches!(found, RouteMatch::Route { .. })
     };
     let candidates = |with: fn(&str) -> Option<String>| {
         routes
@@ -141,22 +141,22 @@ fn servers(mysql: &MysqlSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Words;
+    use crate::config::CliOptions;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
-    fn greeting(store: &str) -> Greeting {
+    fn greeting(store: &str) -> StartupMessage {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("a.wasm");
         std::fs::write(&component, "").unwrap();
-        let words = Words {
+        let words = CliOptions {
             component: Some(component),
             store: Some(store.to_owned()),
-            ..Words::default()
+            ..CliOptions::default()
         };
         let variables = [("CLOAKROOM_SESSION_SECRETS", SECRET)];
         let config = Config::load(&words, &variables).expect("a whole configuration");
-        Greeting::new(&config, None)
+        StartupMessage::new(&config, None)
     }
 
     fn route(path: &str, methods: &[Method], host: Option<&str>) -> Route {
@@ -255,7 +255,7 @@ mod tests {
 
     #[test]
     fn without_such_a_path_no_visit_is_proposed() {
-        let greeting = Greeting {
+        let greeting = StartupMessage {
             path: None,
             ..greeting("memory:")
         };

@@ -8,23 +8,24 @@ use super::probe::ScratchVisitor;
 use super::refused;
 use super::settings;
 use crate::clock::Clock;
-use crate::config::{self, Fault};
+use crate::config::{self, ConfigFault};
 use crate::guest::{
-    self, Admission, Deployment, Deployments, LoadError, Origin, Passed, Proposal, Runtime, Source,
+    self, ComponentSource, DeployRequest, Deployer, Deployment, Deployments, LoadError,
+    ReadyCandidate, Runtime, VersionOrigin,
 };
 use crate::limits::CHECK_LOOKUP_TIMEOUT;
 use crate::session;
 
-/// Creates the [`Admission`] that validates and deploys guests, at the start and later, on a new runtime.
+/// Creates the [`Deployer`] that validates and deploys guests, at the start and later, on a new runtime.
 ///
 /// # Errors
 /// Returns an error if the system refuses the memory.
 pub(super) fn admission(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
-    options: session::Options,
+    options: session::SessionOptions,
     clock: &Clock,
-) -> Result<Arc<Admission>, Fault> {
+) -> Result<Arc<Deployer>, ConfigFault> {
     let runtime = runtime(guests, server)?;
     Ok(admission_on(runtime, options, clock))
 }
@@ -36,7 +37,7 @@ pub(super) fn admission(
 pub(super) fn runtime(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
-) -> Result<Runtime, Fault> {
+) -> Result<Runtime, ConfigFault> {
     Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
         let problem = format!(
             "cannot set up the memory of {} instances: {error:#}",
@@ -44,31 +45,31 @@ pub(super) fn runtime(
         );
         let remedy = "lower server.instances or the guests' limits.memory, or raise the system's limits of address space \
                       (`ulimit -v`) and of mappings (`sysctl vm.max_map_count`)";
-        Fault::new("server.instances", problem, remedy)
+        ConfigFault::new("server.instances", problem, remedy)
     })
 }
 
-/// Creates the [`Admission`] that validates and deploys guests on an existing runtime.
+/// Creates the [`Deployer`] that validates and deploys guests on an existing runtime.
 pub(super) fn admission_on(
     runtime: Runtime,
-    options: session::Options,
+    options: session::SessionOptions,
     clock: &Clock,
-) -> Arc<Admission> {
+) -> Arc<Deployer> {
     let clock = clock.clone();
     let visitor = ScratchVisitor {
         options,
         clock: clock.clone(),
     };
-    Arc::new(Admission::new(Arc::new(runtime), Box::new(visitor), clock))
+    Arc::new(Deployer::new(Arc::new(runtime), Box::new(visitor), clock))
 }
 
 /// The validated guests of a configuration.
 #[derive(Debug, Default)]
-pub(super) struct Examined {
+pub(super) struct PlannedGuests {
     /// All guests, including the unchanged ones.
     pub(super) deployments: Deployments,
     /// The new versions. They are activated together or not at all.
-    pub(super) passed: Vec<Passed>,
+    pub(super) passed: Vec<ReadyCandidate>,
 }
 
 /// Validates every guest of a configuration. A guest in `present` that has not changed keeps its version.
@@ -76,12 +77,12 @@ pub(super) struct Examined {
 /// # Errors
 /// Returns a fault for every guest that was refused. In that case nothing has changed.
 pub(super) async fn examine(
-    admission: &Arc<Admission>,
+    admission: &Arc<Deployer>,
     guests: &[config::GuestSettings],
     present: &Deployments,
-) -> Result<Examined, Vec<Fault>> {
+) -> Result<PlannedGuests, Vec<ConfigFault>> {
     let mut faults = Vec::new();
-    let mut examined = Examined::default();
+    let mut examined = PlannedGuests::default();
     let mut examinations = JoinSet::new();
     for guest in guests {
         let settings = settings::guest(guest);
@@ -91,10 +92,10 @@ pub(super) async fn examine(
         examined
             .deployments
             .insert(guest.name.clone(), Arc::clone(&deployment));
-        let proposal = Proposal {
-            source: Source::File,
+        let proposal = DeployRequest {
+            source: ComponentSource::File,
             settings: Some(settings),
-            origin: Origin::Config,
+            origin: VersionOrigin::Config,
             expected: None,
         };
         let admission = Arc::clone(admission);
@@ -119,8 +120,8 @@ pub(super) async fn examine(
 }
 
 /// Returns empty deployments for the guests of a configuration. None of them has a version yet.
-pub(super) fn awaited(guests: &[config::GuestSettings]) -> Examined {
-    let mut examined = Examined::default();
+pub(super) fn awaited(guests: &[config::GuestSettings]) -> PlannedGuests {
+    let mut examined = PlannedGuests::default();
     for guest in guests {
         let deployment = Deployment::new(settings::guest(guest));
         examined.deployments.insert(guest.name.clone(), deployment);
@@ -128,7 +129,7 @@ pub(super) fn awaited(guests: &[config::GuestSettings]) -> Examined {
     examined
 }
 
-impl Examined {
+impl PlannedGuests {
     /// Lets the new versions serve.
     pub(super) fn activate(self) -> Deployments {
         for passed in self.passed {
@@ -145,8 +146,8 @@ impl Examined {
 pub(super) async fn check(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
-    options: session::Options,
-) -> Result<(), Vec<Fault>> {
+    options: session::SessionOptions,
+) -> Result<(), Vec<ConfigFault>> {
     let clock = Clock::system();
     let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
     let examined = examine(&admission, guests, &Deployments::default()).await;

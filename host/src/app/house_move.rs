@@ -5,28 +5,30 @@ mod progress;
 
 use std::fmt::Write as _;
 
-use super::failure::{Failure, StartError};
+use super::failure::{StartError, StartFailure};
 use crate::clock::Clock;
-use crate::config::{Environment, Fault, NamedStore, StoreWords};
-use crate::store::copy::{CopyError, Copying, Differences, Gauge, Survey, Tally};
-use crate::store::examine::{Finding, State};
+use crate::config::{ConfigFault, Environment, NamedStore, StoreOptions};
+use crate::store::copy::{
+    CopyDifferences, CopyError, CopyProgress, CopySurvey, CopyTotals, StoreCopier,
+};
+use crate::store::examine::{ExamineFinding, ExamineState};
 use crate::telemetry;
-use ends::{Source, Target, examine};
+use ends::{CopySource, CopyTarget, examine};
 
 /// A call of `cloakroom store`.
 pub enum StoreCall {
     /// `store copy`.
     Copy(CopyCall),
     /// `store check`.
-    Check(StoreWords),
+    Check(StoreOptions),
 }
 
 /// A call of `store copy`.
 pub struct CopyCall {
     /// The source.
-    pub from: StoreWords,
+    pub from: StoreOptions,
     /// The target.
-    pub to: StoreWords,
+    pub to: StoreOptions,
     /// Whether this is the final pass, during which no host writes to the source.
     pub is_final: bool,
     /// How many sessions the final pass may delete in the target. Only needed if that is more than half of the target's
@@ -44,10 +46,10 @@ pub struct StoreReport {
 }
 
 /// The results of the passes of one run.
-struct Passes {
-    tally: Tally,
+struct PassTotals {
+    tally: CopyTotals,
     /// `None` if the stores were not compared: without `--final`, or if the target is already in use.
-    differences: Option<Differences>,
+    differences: Option<CopyDifferences>,
 }
 
 /// Performs the call. Warnings and progress go to standard error.
@@ -78,19 +80,19 @@ async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreRep
     warn(&to);
     if from.backend == to.backend {
         let problem = "--from and --to name the same store";
-        return Err(Fault::new("--to", problem, "name another store").into());
+        return Err(ConfigFault::new("--to", problem, "name another store").into());
     }
-    let source = Source::open(&from.backend, call.from.flag, call.is_final).await?;
-    let target = match Target::open(&to.backend, call.to.flag).await {
+    let source = CopySource::open(&from.backend, call.from.flag, call.is_final).await?;
+    let target = match CopyTarget::open(&to.backend, call.to.flag).await {
         Ok(target) => target,
         Err(error) => {
             source.close().await;
             return Err(error);
         }
     };
-    let gauge = Gauge::default();
+    let gauge = CopyProgress::default();
     let clock = Clock::system();
-    let copying = Copying {
+    let copying = StoreCopier {
         source: source.scan(),
         target: target.scan(),
         writer: target.writer(),
@@ -104,10 +106,10 @@ async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreRep
     Ok(report(&passes, call.is_final))
 }
 
-async fn run(copying: &Copying<'_>, call: &CopyCall) -> Result<Passes, Failure> {
+async fn run(copying: &StoreCopier<'_>, call: &CopyCall) -> Result<PassTotals, StartFailure> {
     let survey = copying.survey(call.is_final).await?;
     permit(&survey, call.delete)?;
-    let mut tally = Tally::default();
+    let mut tally = CopyTotals::default();
     copying.copy(&mut tally).await?;
     let mut differences = None;
     // If a host has already written to the target, this would delete the sessions that it created.
@@ -115,19 +117,19 @@ async fn run(copying: &Copying<'_>, call: &CopyCall) -> Result<Passes, Failure> 
         copying.remove(survey.alone, &mut tally).await?;
         differences = Some(copying.verify().await?);
     }
-    Ok(Passes { tally, differences })
+    Ok(PassTotals { tally, differences })
 }
 
 /// Refuses a copy that would undo changes that a host made in the target, or delete sessions that the source may never have
 /// had.
-fn permit(survey: &Survey, delete: Option<u64>) -> Result<(), Failure> {
-    let Survey {
+fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> {
+    let CopySurvey {
         used,
         sessions,
         alone,
     } = survey;
     if *used > 0 {
-        return Err(Failure {
+        return Err(StartFailure {
             problem: format!(
                 "{used} sessions are newer in the target: a host already uses the target; nothing was written, since a copy would \
                  bring sessions back that have ended there"
@@ -137,7 +139,7 @@ fn permit(survey: &Survey, delete: Option<u64>) -> Result<(), Failure> {
         });
     }
     if !survey.may_delete(delete) {
-        return Err(Failure {
+        return Err(StartFailure {
             problem: format!(
                 "{alone} of the target's {sessions} sessions are not in the source; if they ended there, run again with \
                  `--delete {alone}`"
@@ -149,7 +151,7 @@ fn permit(survey: &Survey, delete: Option<u64>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(passes: &Passes, is_final: bool) -> StoreReport {
+fn report(passes: &PassTotals, is_final: bool) -> StoreReport {
     let tally = &passes.tally;
     let mut text = format!(
         "copied {}, replaced {}, moved the expiry of {}, deleted {} sessions\n",
@@ -180,10 +182,10 @@ fn report(passes: &Passes, is_final: bool) -> StoreReport {
 }
 
 /// Returns whether the comparison found the same sessions in both stores, and a line that says so or gives the reason why not.
-fn verdict(passes: &Passes) -> (bool, String) {
+fn verdict(passes: &PassTotals) -> (bool, String) {
     let newer = passes.tally.newer;
     let reason = match passes.differences {
-        Some(Differences {
+        Some(CopyDifferences {
             equal,
             different: 0,
             extra: 0,
@@ -191,7 +193,7 @@ fn verdict(passes: &Passes) -> (bool, String) {
             let verified = format!("verified: {equal} sessions are the same in both stores\n");
             return (true, verified);
         }
-        Some(Differences {
+        Some(CopyDifferences {
             different, extra, ..
         }) => format!(
             "{different} sessions differ and {extra} are in the target alone: a host or an Express app still writes one of the stores, \
@@ -209,7 +211,7 @@ fn verdict(passes: &Passes) -> (bool, String) {
 }
 
 async fn check(
-    words: &StoreWords,
+    words: &StoreOptions,
     environment: &dyn Environment,
 ) -> Result<StoreReport, StartError> {
     let named = words.read(environment).map_err(StartError::AtFault)?;
@@ -218,7 +220,7 @@ async fn check(
     Ok(report_on(&findings))
 }
 
-fn report_on(findings: &[Finding]) -> StoreReport {
+fn report_on(findings: &[ExamineFinding]) -> StoreReport {
     let mut text = String::new();
     for finding in findings {
         text += &telemetry::escape(&finding.to_string());
@@ -226,7 +228,9 @@ fn report_on(findings: &[Finding]) -> StoreReport {
     }
     StoreReport {
         text,
-        is_good: findings.iter().all(|finding| finding.state == State::Good),
+        is_good: findings
+            .iter()
+            .all(|finding| finding.state == ExamineState::Good),
     }
 }
 
@@ -236,7 +240,7 @@ fn warn(named: &NamedStore) {
     }
 }
 
-impl From<CopyError> for Failure {
+impl From<CopyError> for StartFailure {
     fn from(error: CopyError) -> Self {
         Self {
             problem: error.to_string(),
@@ -250,15 +254,19 @@ impl From<CopyError> for Failure {
 mod tests {
     use super::*;
 
-    fn told(tally: Tally, differences: Option<Differences>, is_final: bool) -> StoreReport {
-        report(&Passes { tally, differences }, is_final)
+    fn told(
+        tally: CopyTotals,
+        differences: Option<CopyDifferences>,
+        is_final: bool,
+    ) -> StoreReport {
+        report(&PassTotals { tally, differences }, is_final)
     }
 
     #[test]
     fn a_copy_that_is_not_the_last_says_that_nothing_is_verified() {
-        let tally = Tally {
+        let tally = CopyTotals {
             copied: 3,
-            ..Tally::default()
+            ..CopyTotals::default()
         };
         let report = told(tally, None, false);
         assert!(report.is_good);
@@ -269,19 +277,19 @@ mod tests {
 
     #[test]
     fn only_equal_stores_are_verified() {
-        let equal = Differences {
+        let equal = CopyDifferences {
             equal: 7,
-            ..Differences::default()
+            ..CopyDifferences::default()
         };
-        let report = told(Tally::default(), Some(equal), true);
+        let report = told(CopyTotals::default(), Some(equal), true);
         assert!(report.is_good);
         assert!(
             report.text.contains("\nverified: 7 sessions"),
             "{}",
             report.text
         );
-        let extra = Differences { extra: 1, ..equal };
-        let report = told(Tally::default(), Some(extra), true);
+        let extra = CopyDifferences { extra: 1, ..equal };
+        let report = told(CopyTotals::default(), Some(extra), true);
         assert!(!report.is_good);
         assert!(
             report.text.contains("1 are in the target alone"),
@@ -293,7 +301,7 @@ mod tests {
     #[test]
     fn a_copy_that_would_undo_or_delete_too_much_is_refused() {
         let alone = |alone, delete| {
-            let survey = Survey {
+            let survey = CopySurvey {
                 used: 0,
                 sessions: 6,
                 alone,
@@ -306,9 +314,9 @@ mod tests {
             let expected = "4 of the target's 6 sessions are not in the source; if they ended there, run again with `--delete 4`";
             assert_eq!(alone(4, delete).unwrap_err(), expected);
         }
-        let used = Survey {
+        let used = CopySurvey {
             used: 2,
-            ..Survey::default()
+            ..CopySurvey::default()
         };
         let problem = permit(&used, None).unwrap_err().problem;
         assert!(
@@ -319,9 +327,9 @@ mod tests {
 
     #[test]
     fn a_target_in_use_and_a_refusal_are_told() {
-        let newer = Tally {
+        let newer = CopyTotals {
             newer: 2,
-            ..Tally::default()
+            ..CopyTotals::default()
         };
         let report = told(newer, None, true);
         assert!(!report.is_good);
@@ -330,10 +338,10 @@ mod tests {
             "{}",
             report.text
         );
-        let refused = Tally {
+        let refused = CopyTotals {
             refused: 1,
             refusal: Some("too large\nfor it".to_owned()),
-            ..Tally::default()
+            ..CopyTotals::default()
         };
         let report = told(refused, None, false);
         assert!(!report.is_good);
@@ -346,7 +354,7 @@ mod tests {
 
     #[test]
     fn a_finding_that_is_not_good_makes_the_report_so() {
-        let fault = Finding::fault("schema", "no key", "add it");
+        let fault = ExamineFinding::fault("schema", "no key", "add it");
         let report = report_on(&[fault]);
         assert_eq!(report.text, "fault: schema: no key; remedy: add it\n");
         assert!(!report.is_good);

@@ -2,24 +2,27 @@
 
 use std::sync::Arc;
 
-use crate::config::{Config, Fault, SecretSource};
-use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Secret};
+use crate::config::{Config, ConfigFault, SecretSource};
+use crate::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
 use crate::session::SessionManager;
 
 /// Both key rings. They are the same ring if `cookies.secrets` is not configured.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct SigningKeys {
     pub(super) session: Arc<KeyRing>,
     cookies: Arc<KeyRing>,
 }
 
-impl Keys {
+impl SigningKeys {
     /// Reads the secrets and creates the keys. If `present` is given, the session key ring is kept when its secret source
     /// equals the one in the old configuration: a random secret would otherwise change at each reload.
     ///
     /// # Errors
     /// Returns a fault for the configuration key that has no usable secret.
-    pub(super) fn of(config: &Config, present: Option<(&Config, &Self)>) -> Result<Self, Fault> {
+    pub(super) fn of(
+        config: &Config,
+        present: Option<(&Config, &Self)>,
+    ) -> Result<Self, ConfigFault> {
         let (session, cookies) = (&config.session.secrets, &config.cookies.secrets);
         let session = match present {
             Some((old, keys)) if old.session.secrets == *session => Arc::clone(&keys.session),
@@ -33,20 +36,20 @@ impl Keys {
     }
 
     /// Returns the keys for the guests' own cookies, for a store that compares ids in the given way.
-    pub(super) fn of_jar(&self, ids: IdComparison) -> JarKeys {
-        JarKeys::new(Arc::clone(&self.cookies), &self.session, ids)
+    pub(super) fn of_jar(&self, ids: IdComparison) -> CookieJarKeys {
+        CookieJarKeys::new(Arc::clone(&self.cookies), &self.session, ids)
     }
 
     /// Makes a running host sign and verify cookies with these keys.
-    pub(super) fn take_over(&self, sessions: &SessionManager, jar: &Jar, ids: IdComparison) {
+    pub(super) fn take_over(&self, sessions: &SessionManager, jar: &CookieJar, ids: IdComparison) {
         sessions.replace_keys(Arc::clone(&self.session));
         jar.replace_keys(self.of_jar(ids));
     }
 }
 
-fn ring(key: &str, source: &SecretSource) -> Result<Arc<KeyRing>, Fault> {
+fn ring(key: &str, source: &SecretSource) -> Result<Arc<KeyRing>, ConfigFault> {
     let secrets = source.obtain()?.into_iter().map(Secret::new).collect();
     let ring = KeyRing::new(secrets)
-        .map_err(|error| Fault::new(key, error.to_string(), "give at least one secret"))?;
+        .map_err(|error| ConfigFault::new(key, error.to_string(), "give at least one secret"))?;
     Ok(Arc::new(ring))
 }

@@ -12,9 +12,11 @@ use http::uri::Scheme;
 use http_body_util::Empty;
 
 use crate::clock::Clock;
-use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Presented, Secret};
-use crate::guest::{self, Guest, GuestFailure, GuestRequest, Invocation, Released, ReplayBody};
-use crate::session::{self, Outcome, SessionManager, Visit};
+use crate::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, PresentedCookies, Secret};
+use crate::guest::{
+    self, Guest, GuestFailure, GuestRequest, Invocation, ReleasedResponse, ReplayBody,
+};
+use crate::session::{self, SessionManager, TransactionOutcome, Visit};
 use crate::store::memory::MemoryStore;
 
 /// The name of the session cookie in a probe. No browser receives the response.
@@ -22,11 +24,11 @@ const NO_COOKIE: &str = "probe";
 
 /// Sends probes as a visitor with a new session that is discarded afterwards.
 pub(super) struct ScratchVisitor {
-    pub(super) options: session::Options,
+    pub(super) options: session::SessionOptions,
     pub(super) clock: Clock,
 }
 
-impl guest::Probe for ScratchVisitor {
+impl guest::ProbeRequest for ScratchVisitor {
     fn ask<'a>(
         &'a self,
         candidate: Arc<Guest>,
@@ -35,15 +37,15 @@ impl guest::Probe for ScratchVisitor {
         Box::pin(async move {
             let deadline = Instant::now() + candidate.limits().deadline;
             let keys = scratch_keys()?;
-            let jar_keys = JarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
-            let jar = Jar::new(NO_COOKIE, jar_keys, self.clock.clone());
+            let jar_keys = CookieJarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
+            let jar = CookieJar::new(NO_COOKIE, jar_keys, self.clock.clone());
             let request = request(&candidate, path, jar, deadline)?;
             let mut invocation = Invocation::new(Arc::clone(&candidate), request);
             if !candidate.imports_session() {
                 return judge(invocation.run_without_session().await);
             }
             let visit = Visit {
-                presented: Presented::default(),
+                presented: PresentedCookies::default(),
                 host: "localhost".to_owned(),
                 path: path.split('?').next().unwrap_or(path).to_owned(),
                 is_secure: false,
@@ -56,9 +58,9 @@ impl guest::Probe for ScratchVisitor {
             let outcome = sessions.transact(visit, &mut invocation).await;
             sessions.shutdown().await;
             match outcome {
-                Outcome::Answered { answer, .. } => judge(Ok(answer)),
-                Outcome::Failed { failure, .. } => judge(Err(failure)),
-                Outcome::Refused { refusal, .. } => {
+                TransactionOutcome::Answered { answer, .. } => judge(Ok(answer)),
+                TransactionOutcome::Failed { failure, .. } => judge(Err(failure)),
+                TransactionOutcome::Refused { refusal, .. } => {
                     Err(format!("its session was refused: {refusal:?}"))
                 }
             }
@@ -83,7 +85,7 @@ fn scratch_keys() -> Result<Arc<KeyRing>, String> {
 fn request(
     candidate: &Guest,
     path: &str,
-    jar: Arc<Jar>,
+    jar: Arc<CookieJar>,
     deadline: Instant,
 ) -> Result<GuestRequest, String> {
     let request = http::Request::builder().uri(path).header(HOST, "localhost");
@@ -104,7 +106,7 @@ fn request(
     })
 }
 
-fn judge(answer: Result<Released, GuestFailure>) -> Result<(), String> {
+fn judge(answer: Result<ReleasedResponse, GuestFailure>) -> Result<(), String> {
     match answer {
         Ok(answer) if answer.head.status < StatusCode::INTERNAL_SERVER_ERROR => Ok(()),
         Ok(answer) => Err(format!("it answered {}", answer.head.status)),

@@ -1,19 +1,19 @@
 //! Converts the error for a refused guest into a fault for the operator: the key, the problem and the remedy.
 
-use crate::config::Fault;
-use crate::guest::{AdmissionError, LoadError};
+use crate::config::ConfigFault;
+use crate::guest::{DeployError, LoadError};
 
 /// Returns the fault for the guest of the given name.
-pub(super) fn fault(guest: &str, error: &AdmissionError) -> Fault {
+pub(super) fn fault(guest: &str, error: &DeployError) -> ConfigFault {
     let (key, remedy) = match error {
-        AdmissionError::Load(error) => (key(error), remedy(guest, error)),
-        AdmissionError::Probe { .. } => (
+        DeployError::Load(error) => (key(error), remedy(guest, error)),
+        DeployError::Probe { .. } => (
             "probe",
             "name a path that the guest answers below 500, or correct the guest".to_owned(),
         ),
-        AdmissionError::Stale(_) | AdmissionError::Host(_) => ("component", "try again".to_owned()),
+        DeployError::Stale(_) | DeployError::Host(_) => ("component", "try again".to_owned()),
     };
-    Fault::new(format!("guest.{guest}.{key}"), error.to_string(), remedy)
+    ConfigFault::new(format!("guest.{guest}.{key}"), error.to_string(), remedy)
 }
 
 /// Returns the configuration key of the guest that the remedy changes.
@@ -74,11 +74,11 @@ fn remedy(guest: &str, error: &LoadError) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::World;
+    use crate::guest::GuestWorld;
 
     #[test]
     fn a_memory_limit_below_what_a_component_declares_is_told_with_both_figures() {
-        let error = AdmissionError::Load(LoadError::MemoryTooSmall {
+        let error = DeployError::Load(LoadError::MemoryTooSmall {
             needed: 1_114_112,
             bytes_max: 524_288,
         });
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn each_refusal_has_the_key_and_the_remedy_of_its_own_problem() {
-        let world = World::Wasi02;
+        let world = GuestWorld::Wasi02;
         let reason = String::new;
         let cases = [
             (
@@ -137,11 +137,11 @@ mod tests {
             ),
         ];
         for (error, key, remedy) in cases {
-            let fault = fault("a", &AdmissionError::Load(error));
+            let fault = fault("a", &DeployError::Load(error));
             assert_eq!(fault.key, format!("guest.a.{key}"));
             assert!(fault.remedy.contains(remedy), "{fault}");
         }
-        let probe = AdmissionError::Probe {
+        let probe = DeployError::Probe {
             path: "/x".to_owned(),
             reason: reason(),
         };

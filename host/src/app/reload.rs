@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use tokio::sync::{Notify, watch};
 
-use super::guests::{self, Examined};
-use super::keys::Keys;
+use super::guests::{self, PlannedGuests};
+use super::keys::SigningKeys;
 use super::{App, note, routes};
-use crate::config::{Config, Fault, Refused};
-use crate::cookie::{IdComparison, Jar};
-use crate::guest::{Admission, Deployments, GuestRegistry};
-use crate::handler::{Handler, Site};
+use crate::config::{Config, ConfigError, ConfigFault};
+use crate::cookie::{CookieJar, IdComparison};
+use crate::guest::{Deployer, Deployments, GuestRegistry};
+use crate::handler::{Handler, RoutedGuests};
 use crate::route::RouteTable;
 use crate::session::SessionManager;
 
 /// Triggers reloads in a running host and reads its configuration.
 #[derive(Clone)]
-pub struct Reloads {
+pub struct ReloadRequests {
     wanted: Arc<Notify>,
     read: Arc<Read>,
     /// The outcome of the last reload.
@@ -35,17 +35,17 @@ pub enum ReloadOutcome {
     Refused,
 }
 
-type Read = dyn Fn() -> Result<Config, Refused> + Send + Sync;
+type Read = dyn Fn() -> Result<Config, ConfigError> + Send + Sync;
 
-impl fmt::Debug for Reloads {
+impl fmt::Debug for ReloadRequests {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reloads").finish_non_exhaustive()
     }
 }
 
-impl Reloads {
+impl ReloadRequests {
     /// Creates a trigger for reloads that get their configuration from `read`, which may block.
-    pub fn new(read: impl Fn() -> Result<Config, Refused> + Send + Sync + 'static) -> Self {
+    pub fn new(read: impl Fn() -> Result<Config, ConfigError> + Send + Sync + 'static) -> Self {
         Self {
             wanted: Arc::default(),
             read: Arc::new(read),
@@ -58,7 +58,7 @@ impl Reloads {
         self.wanted.notify_one();
     }
 
-    /// Requests a reload as [`Reloads::want`] does, and waits for its outcome. Waits forever if no host handles the request.
+    /// Requests a reload as [`ReloadRequests::want`] does, and waits for its outcome. Waits forever if no host handles the request.
     ///
     /// Cancel safety: the reload continues if the future is dropped.
     pub async fn reload(&self) -> ReloadOutcome {
@@ -77,20 +77,20 @@ pub(super) struct Reloader {
     config: Config,
     handler: Arc<Handler>,
     registry: Arc<GuestRegistry>,
-    admission: Arc<Admission>,
+    admission: Arc<Deployer>,
     sessions: Arc<SessionManager>,
-    jar: Arc<Jar>,
+    jar: Arc<CookieJar>,
     ids: IdComparison,
-    keys: Keys,
+    keys: SigningKeys,
 }
 
 /// The validated parts of a new configuration.
-struct Renewal {
+struct PreparedReload {
     config: Config,
     routes: RouteTable,
-    guests: Examined,
+    guests: PlannedGuests,
     /// `None` if the secrets have not changed.
-    keys: Option<Keys>,
+    keys: Option<SigningKeys>,
 }
 
 impl Reloader {
@@ -110,7 +110,7 @@ impl Reloader {
     /// Reloads at every request, forever.
     ///
     /// Cancel safety: a new configuration is applied completely or not at all.
-    pub(super) async fn run(mut self, reloads: Reloads) {
+    pub(super) async fn run(mut self, reloads: ReloadRequests) {
         loop {
             reloads.wanted.notified().await;
             let outcome = self.reload(&reloads.read).await;
@@ -135,13 +135,13 @@ impl Reloader {
     }
 
     /// Reads and validates everything. Changes nothing.
-    async fn prepare(&self, read: &Arc<Read>) -> Result<Renewal, Vec<Fault>> {
+    async fn prepare(&self, read: &Arc<Read>) -> Result<PreparedReload, Vec<ConfigFault>> {
         let read = Arc::clone(read);
         let config = tokio::task::spawn_blocking(move || read()).await;
         let present = self.registry.deployments();
         let config = match config.expect("reading neither panics nor is cancelled") {
             Ok(config) => config,
-            Err(Refused {
+            Err(ConfigError {
                 mut faults, guests, ..
             }) => {
                 // As at the start, one run reports every fault.
@@ -155,20 +155,20 @@ impl Reloader {
         if !fixed.is_empty() {
             let problem = "changed, and holds from start to end: a restart is needed";
             let remedy = "restart the host, or set back what has changed";
-            faults.push(Fault::new(fixed.join(", "), problem, remedy));
+            faults.push(ConfigFault::new(fixed.join(", "), problem, remedy));
         }
         let routes = note(&mut faults, routes(&config));
         let secrets = |config: &Config| (config.session.secrets.clone(), config.cookies.clone());
         let keys = if secrets(&config) == secrets(&self.config) {
             None
         } else {
-            let keys = Keys::of(&config, Some((&self.config, &self.keys)));
+            let keys = SigningKeys::of(&config, Some((&self.config, &self.keys)));
             note(&mut faults, keys.map_err(|fault| vec![fault]))
         };
         let guests = guests::examine(&self.admission, &config.guests, &present).await;
         let guests = note(&mut faults, guests);
         match (routes, guests) {
-            (Some(routes), Some(guests)) if faults.is_empty() => Ok(Renewal {
+            (Some(routes), Some(guests)) if faults.is_empty() => Ok(PreparedReload {
                 config,
                 routes,
                 guests,
@@ -179,8 +179,8 @@ impl Reloader {
     }
 
     /// Applies the validated configuration.
-    fn take_over(&mut self, renewal: Renewal) {
-        let Renewal {
+    fn take_over(&mut self, renewal: PreparedReload) {
+        let PreparedReload {
             config,
             routes,
             guests,
@@ -190,7 +190,7 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         let present = self.registry.deployments();
-        let names = Names::of(&present, &guests);
+        let names = GuestChanges::of(&present, &guests);
         let (are_routes_new, are_secrets_new) =
             (config.routes != self.config.routes, keys.is_some());
 
@@ -199,7 +199,7 @@ impl Reloader {
             keys.take_over(&self.sessions, &self.jar, self.ids);
             self.keys = keys;
         }
-        self.handler.replace_site(Site {
+        self.handler.replace_site(RoutedGuests {
             routes,
             guests: Arc::clone(&guests),
         });
@@ -219,15 +219,15 @@ impl Reloader {
 }
 
 /// The names of the guests that a reload adds, changes and removes.
-struct Names {
+struct GuestChanges {
     added: BTreeSet<String>,
     /// Guests that get a new version.
     changed: BTreeSet<String>,
     removed: BTreeSet<String>,
 }
 
-impl Names {
-    fn of(present: &Deployments, examined: &Examined) -> Self {
+impl GuestChanges {
+    fn of(present: &Deployments, examined: &PlannedGuests) -> Self {
         let passed = examined.passed.iter().map(|it| it.name().to_owned());
         let (changed, added) = passed.partition(|name| present.contains_key(name));
         let is_gone = |name: &&String| !examined.deployments.contains_key(*name);

@@ -10,19 +10,20 @@ use crate::handler::{self, ProxyTrust};
 use crate::limits;
 use crate::record::{Charset, Priority};
 use crate::session::{
-    self, Access, CookieOptions, Grant, KeyPatterns, SameSiteOption, Secure, Start, TouchPolicy,
+    self, CookieOptions, KeyPatterns, SameSitePolicy, SecurePolicy, SessionAccessLevel,
+    SessionGrant, TouchPolicy, VisitStart,
 };
 
-pub(super) fn session(config: &Config) -> session::Options {
+pub(super) fn session(config: &Config) -> session::SessionOptions {
     let settings = &config.session;
     let is_express_1 = settings.compat == Compat::Express1;
-    session::Options {
+    session::SessionOptions {
         resave: settings.resave,
         rolling: settings.rolling,
         save_uninitialized: settings.save_uninitialized,
         unset: match settings.unset {
-            config::Unset::Keep => session::Unset::Keep,
-            config::Unset::Destroy => session::Unset::Destroy,
+            config::Unset::Keep => session::UnsetPolicy::Keep,
+            config::Unset::Destroy => session::UnsetPolicy::Destroy,
         },
         expire_on_destroy: !is_express_1,
         cookie: cookie(&settings.name, &settings.cookie),
@@ -57,16 +58,16 @@ fn cookie(name: &str, settings: &config::CookieSettings) -> CookieOptions {
         expires_at_ms: settings.expires_at_ms,
         http_only: settings.http_only,
         secure: match settings.secure {
-            CookieSecure::Unset | CookieSecure::Off => Secure::Never,
-            CookieSecure::On => Secure::Always,
-            CookieSecure::Auto => Secure::Auto,
+            CookieSecure::Unset | CookieSecure::Off => SecurePolicy::Never,
+            CookieSecure::On => SecurePolicy::Always,
+            CookieSecure::Auto => SecurePolicy::Auto,
         },
         same_site: match settings.same_site {
             CookieSameSite::Unset => None,
-            CookieSameSite::Strict => Some(SameSiteOption::Strict),
-            CookieSameSite::Lax => Some(SameSiteOption::Lax),
-            CookieSameSite::None => Some(SameSiteOption::None),
-            CookieSameSite::Auto => Some(SameSiteOption::Auto),
+            CookieSameSite::Strict => Some(SameSitePolicy::Strict),
+            CookieSameSite::Lax => Some(SameSitePolicy::Lax),
+            CookieSameSite::None => Some(SameSitePolicy::None),
+            CookieSameSite::Auto => Some(SameSitePolicy::Auto),
         },
         partitioned: settings.partitioned,
         priority: settings.priority.map(|priority| match priority {
@@ -96,12 +97,12 @@ pub(super) fn handler(config: &Config) -> handler::Options {
 pub(super) fn guest_runtime(
     guests: &[config::GuestSettings],
     server: &config::ServerSettings,
-) -> guest::Options {
+) -> guest::RuntimeOptions {
     let memory_bytes_max = guests
         .iter()
         .map(|guest| guest.limits.memory_bytes_max)
         .max();
-    guest::Options {
+    guest::RuntimeOptions {
         instances_max: server.instances_max,
         instance_waiters_max: server.instance_waiters_max,
         instance_wait_max: server.instance_wait_max,
@@ -122,11 +123,11 @@ pub(super) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
     guest::GuestSettings {
         name: settings.name.clone(),
         component: settings.component.clone(),
-        grant: Grant {
+        grant: SessionGrant {
             access: match settings.session {
-                SessionAccess::None => Access::None,
-                SessionAccess::Read => Access::Read,
-                SessionAccess::Write => Access::Write,
+                SessionAccess::None => SessionAccessLevel::None,
+                SessionAccess::Read => SessionAccessLevel::Read,
+                SessionAccess::Write => SessionAccessLevel::Write,
             },
             read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
             write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
@@ -134,9 +135,9 @@ pub(super) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
             keys_max: settings.limits.session_keys_max,
         },
         start: if settings.exclusive {
-            Start::Exclusive
+            VisitStart::Exclusive
         } else {
-            Start::Optimistic
+            VisitStart::Optimistic
         },
         stream: if settings.stream {
             StreamPolicy::Streamed
@@ -151,8 +152,8 @@ pub(super) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
     }
 }
 
-fn guest_limits(limits: &config::GuestLimits) -> guest::Limits {
-    guest::Limits {
+fn guest_limits(limits: &config::GuestLimits) -> guest::GuestLimits {
+    guest::GuestLimits {
         deadline: limits.deadline,
         cpu_time: limits.cpu_time,
         memory_bytes_max: limits.memory_bytes_max,

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::failure::{Failure, StartError};
-use crate::config::{self, Backend, Fault, MysqlSettings, StoreSettings, TlsMode, TlsVerify};
+use super::failure::{StartError, StartFailure};
+use crate::config::{self, Backend, ConfigFault, MysqlSettings, StoreSettings, TlsMode, TlsVerify};
 use crate::cookie::IdComparison;
 use crate::record::Charset;
 use crate::store::SessionStore;
 use crate::store::memory::MemoryStore;
-use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore};
+use crate::store::mysql::{self, ConnectErrorClass, MysqlConnectError, MysqlStore};
 use crate::store::sqlite::{self, SqliteStore};
 
 /// An open store of one of the three kinds.
@@ -67,7 +67,7 @@ pub(super) async fn open(settings: &StoreSettings) -> Result<OpenStore, StartErr
     match &settings.backend {
         Backend::Memory => Ok(OpenStore::Memory(Arc::new(MemoryStore::new()))),
         Backend::Sqlite(path) => {
-            let options = sqlite::Options::new(path);
+            let options = sqlite::SqliteOptions::new(path);
             let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&options)).await;
             let opened = opened.expect("opening the store neither panics nor is cancelled");
             let store = opened.map_err(|error| sqlite_error(&error))?;
@@ -82,25 +82,25 @@ pub(super) async fn open(settings: &StoreSettings) -> Result<OpenStore, StartErr
     }
 }
 
-fn sqlite_error(error: &sqlite::OpenError) -> StartError {
-    use sqlite::OpenError as Error;
+fn sqlite_error(error: &sqlite::SqliteOpenError) -> StartError {
+    use sqlite::SqliteOpenError as Error;
     let problem = error.to_string();
     let remedy = "or keep sessions elsewhere: --store sqlite:PATH, --store memory:".to_owned();
     match error {
         Error::InUse { .. }
         | Error::ForeignLog { .. }
         | Error::SqliteTooOld { .. }
-        | Error::Thread(_) => StartError::Failed(Failure { problem, remedy }),
-        _ => Fault::new("store.url", problem, remedy).into(),
+        | Error::Thread(_) => StartError::Failed(StartFailure { problem, remedy }),
+        _ => ConfigFault::new("store.url", problem, remedy).into(),
     }
 }
 
 /// Converts an error of the MySQL store. An unreachable server may come back, so this is not a fault of the configuration. All
 /// other errors are.
-fn mysql_error(error: ConnectError, waited: Duration) -> StartError {
+fn mysql_error(error: MysqlConnectError, waited: Duration) -> StartError {
     let (key, usual_remedy) = match error.culprit {
-        Culprit::Reach => {
-            return StartError::Failed(Failure {
+        ConnectErrorClass::Reach => {
+            return StartError::Failed(StartFailure {
                 problem: format!(
                     "the session store cannot be reached: {} (tried for {} s)",
                     error.detail,
@@ -109,39 +109,40 @@ fn mysql_error(error: ConnectError, waited: Duration) -> StartError {
                 remedy: "start the database, or correct its address under [store]".to_owned(),
             });
         }
-        Culprit::Account => (
+        ConnectErrorClass::Account => (
             "store.user",
             "correct user and password under [store], or let the database know the account",
         ),
-        Culprit::Database => (
+        ConnectErrorClass::Database => (
             "store.database",
             "correct its name under [store], create it, or give the account its rights",
         ),
-        Culprit::Tls => (
+        ConnectErrorClass::Tls => (
             "store.tls",
             "write store.tls = { ca_file = \"ca.pem\" } with the file of the server's authority, and name the host as its certificate \
              does, or add verify = \"ca\" where the certificate names no host (MySQL's own); tls = false only on a trusted network",
         ),
-        Culprit::Table => (
+        ConnectErrorClass::Table => (
             "store.schema.table_name",
             "correct the name, or the account's rights on the table",
         ),
-        Culprit::Columns => ("store.schema.column_names", "correct the names"),
+        ConnectErrorClass::Columns => ("store.schema.column_names", "correct the names"),
     };
     let remedy = match error.remedy.as_str() {
         "" => usual_remedy,
         remedy => remedy,
     };
-    Fault::new(key, error.detail, remedy).into()
+    ConfigFault::new(key, error.detail, remedy).into()
 }
 
-pub(super) fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, Fault> {
-    let host = |(name, port): &(String, u16)| mysql::Host {
+pub(super) fn mysql_options(settings: &MysqlSettings) -> Result<mysql::MysqlOptions, ConfigFault> {
+    let host = |(name, port): &(String, u16)| mysql::ServerAddress {
         name: name.clone(),
         port: *port,
     };
     let hosts = settings.hosts.iter().map(host).collect();
-    let mut options = mysql::Options::new(hosts, settings.user.clone(), settings.database.clone());
+    let mut options =
+        mysql::MysqlOptions::new(hosts, settings.user.clone(), settings.database.clone());
     options.socket.clone_from(&settings.socket);
     options.password = settings
         .password
@@ -152,14 +153,14 @@ pub(super) fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, 
     options.create_database_table = settings.create_database_table;
     options.alter_table = settings.alter_table;
     options.tls = match settings.tls {
-        TlsMode::Required => mysql::Tls::Required,
-        TlsMode::Off => mysql::Tls::Off,
-        TlsMode::Auto => mysql::Tls::Auto,
+        TlsMode::Required => mysql::MysqlTls::Required,
+        TlsMode::Off => mysql::MysqlTls::Off,
+        TlsMode::Auto => mysql::MysqlTls::Auto,
     };
     options.ca_file.clone_from(&settings.ca_file);
     options.verify = match settings.verify {
-        TlsVerify::Full => mysql::Verify::Full,
-        TlsVerify::Ca => mysql::Verify::Ca,
+        TlsVerify::Full => mysql::CertificateCheck::Full,
+        TlsVerify::Ca => mysql::CertificateCheck::Ca,
     };
     options.connect_timeout = settings.connect_timeout;
     options.statement_timeout = settings.statement_timeout;
@@ -167,10 +168,10 @@ pub(super) fn mysql_options(settings: &MysqlSettings) -> Result<mysql::Options, 
     Ok(options)
 }
 
-fn schema(names: &config::SchemaNames) -> Result<mysql::SchemaNames, Fault> {
+fn schema(names: &config::SchemaNames) -> Result<mysql::SchemaNames, ConfigFault> {
     let identifier = |key: &str, name: &str| {
         mysql::Identifier::new(name).map_err(|error| {
-            Fault::new(
+            ConfigFault::new(
                 format!("store.schema.{key}"),
                 error.to_string(),
                 "rename it, or correct the name",

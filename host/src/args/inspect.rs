@@ -18,7 +18,7 @@ Exit codes: 0 this host takes it; 1 that could not be found out; 2 it does not, 
 /// The options of `inspect`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = HELP, arg_required_else_help = true)]
-pub struct Inspect {
+pub struct InspectArgs {
     /// The file of the component
     #[arg(value_name = "FILE.wasm")]
     pub file: PathBuf,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, ValueEnum};
 
-use crate::author::scaffold::{self, Name, Project};
+use crate::author::scaffold::{self, NewProject, ProjectName};
 
 const HELP: &str = "\
 Writes a project with a handler that counts a visitor's visits, a test of it, and all it needs of Cloakroom; then says what to do
@@ -20,12 +20,12 @@ empty.";
 /// The options of `new`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = HELP, arg_required_else_help = true)]
-pub struct New {
+pub struct NewArgs {
     /// The project's name: lowercase letters, digits and `-`, starting with a letter
-    pub name: Name,
+    pub name: ProjectName,
     /// The programming language
     #[arg(long, value_name = "LANGUAGE")]
-    pub lang: Language,
+    pub lang: LanguageArg,
     /// The project's directory, which must be empty or not exist [default: ./NAME]
     #[arg(long, value_name = "DIR")]
     pub path: Option<PathBuf>,
@@ -33,7 +33,7 @@ pub struct New {
 
 /// The programming language of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Language {
+pub enum LanguageArg {
     /// Rust
     Rust,
     /// JavaScript
@@ -47,19 +47,19 @@ pub enum Language {
     Python,
 }
 
-impl From<Language> for scaffold::Language {
-    fn from(language: Language) -> Self {
+impl From<LanguageArg> for scaffold::Language {
+    fn from(language: LanguageArg) -> Self {
         match language {
-            Language::Rust => Self::Rust,
-            Language::Js => Self::JavaScript,
-            Language::Ts => Self::TypeScript,
-            Language::Python => Self::Python,
+            LanguageArg::Rust => Self::Rust,
+            LanguageArg::Js => Self::JavaScript,
+            LanguageArg::Ts => Self::TypeScript,
+            LanguageArg::Python => Self::Python,
         }
     }
 }
 
-impl From<New> for Project {
-    fn from(words: New) -> Self {
+impl From<NewArgs> for NewProject {
+    fn from(words: NewArgs) -> Self {
         let folder = words.path.unwrap_or_else(|| words.name.as_str().into());
         Self {
             name: words.name,
@@ -74,13 +74,13 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::{Args, Command};
+    use crate::args::{Args, CliCommand};
 
     #[test]
     fn a_project_is_made_in_a_folder_of_its_name_unless_another_is_named() {
         let project = |line: &str| match Args::try_parse_from(line.split(' ')).map(|it| it.command)
         {
-            Ok(Command::New(words)) => Project::from(words),
+            Ok(CliCommand::New(words)) => NewProject::from(words),
             other => panic!("{line}: {other:?}"),
         };
         let made = project("cloakroom new shop --lang ts");

@@ -6,7 +6,7 @@ use clap::{Args as ClapArgs, Subcommand};
 
 use crate::admin::shell;
 use crate::app::{AdminCall, CopyCall, StoreCall};
-use crate::config::StoreWords;
+use crate::config::StoreOptions;
 
 const HELP: &str = "\
 `copy` and `check` open the stores that they name: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE. The password comes from a variable
@@ -65,7 +65,7 @@ not serve; 2 the command line or the token is at fault.";
 /// The options of `store`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = HELP, arg_required_else_help = true)]
-pub struct Store {
+pub struct StoreArgs {
     /// The operation to perform.
     #[command(subcommand)]
     pub command: StoreCommand,
@@ -75,17 +75,17 @@ pub struct Store {
 #[derive(Clone, Debug, Subcommand)]
 pub enum StoreCommand {
     /// Copy the sessions of one store to another
-    Copy(StoreCopy),
+    Copy(StoreCopyArgs),
     /// Check a store
-    Check(StoreCheck),
+    Check(StoreCheckArgs),
     /// Make a running host use the first server of its store's URL again
-    PreferFirst(StorePreferFirst),
+    PreferFirst(StorePreferFirstArgs),
 }
 
 /// The options of `store copy`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = COPY_HELP, arg_required_else_help = true)]
-pub struct StoreCopy {
+pub struct StoreCopyArgs {
     /// The source: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
     #[arg(long, value_name = "URL")]
     pub from: String,
@@ -115,7 +115,7 @@ pub struct StoreCopy {
 /// The options of `store check`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = CHECK_HELP, arg_required_else_help = true)]
-pub struct StoreCheck {
+pub struct StoreCheckArgs {
     /// The store: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
     #[arg(value_name = "URL")]
     pub url: String,
@@ -130,7 +130,7 @@ pub struct StoreCheck {
 /// The options of `store prefer-first`.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = PREFER_FIRST_HELP)]
-pub struct StorePreferFirst {
+pub struct StorePreferFirstArgs {
     /// The URL of the host's admin interface
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
     pub admin: String,
@@ -139,17 +139,17 @@ pub struct StorePreferFirst {
     pub token_file: Option<PathBuf>,
 }
 
-impl From<StoreCopy> for StoreCall {
-    fn from(words: StoreCopy) -> Self {
+impl From<StoreCopyArgs> for StoreCall {
+    fn from(words: StoreCopyArgs) -> Self {
         Self::Copy(CopyCall {
-            from: StoreWords {
+            from: StoreOptions {
                 flag: "--from",
                 password_flag: "--from-password",
                 url: words.from,
                 password: words.from_password,
                 config: words.from_config,
             },
-            to: StoreWords {
+            to: StoreOptions {
                 flag: "--to",
                 password_flag: "--to-password",
                 url: words.to,
@@ -162,9 +162,9 @@ impl From<StoreCopy> for StoreCall {
     }
 }
 
-impl From<StoreCheck> for StoreCall {
-    fn from(words: StoreCheck) -> Self {
-        Self::Check(StoreWords {
+impl From<StoreCheckArgs> for StoreCall {
+    fn from(words: StoreCheckArgs) -> Self {
+        Self::Check(StoreOptions {
             flag: "URL",
             password_flag: "--password",
             url: words.url,
@@ -174,12 +174,12 @@ impl From<StoreCheck> for StoreCall {
     }
 }
 
-impl From<StorePreferFirst> for AdminCall {
-    fn from(words: StorePreferFirst) -> Self {
+impl From<StorePreferFirstArgs> for AdminCall {
+    fn from(words: StorePreferFirstArgs) -> Self {
         Self {
             url: words.admin,
             token_file: words.token_file,
-            command: shell::Command::PreferFirst,
+            command: shell::GuestsAction::PreferFirst,
         }
     }
 }
@@ -189,11 +189,11 @@ mod tests {
     use clap::Parser as _;
 
     use super::*;
-    use crate::args::{Args, Command};
+    use crate::args::{Args, CliCommand};
 
     fn command(line: &str) -> StoreCommand {
         match Args::try_parse_from(line.split(' ')).map(|it| it.command) {
-            Ok(Command::Store(words)) => words.command,
+            Ok(CliCommand::Store(words)) => words.command,
             Ok(_) => panic!("{line} is another command"),
             Err(error) => panic!("{line}: {error}"),
         }
@@ -230,7 +230,7 @@ mod tests {
         };
         let usual = call("cloakroom store prefer-first");
         assert_eq!(usual.url, "http://127.0.0.1:3001");
-        assert_eq!(usual.command, shell::Command::PreferFirst);
+        assert_eq!(usual.command, shell::GuestsAction::PreferFirst);
         let other = call("cloakroom store prefer-first --admin http://x:1 --token-file t");
         assert_eq!(other.url, "http://x:1");
         assert_eq!(other.token_file, Some("t".into()));

@@ -97,7 +97,7 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
         .spawn()
         .map_err(not_run)?;
     // Kills the processes of the command that are still running when this function returns.
-    let _group = Group(child.id());
+    let _group = ProcessGroup(child.id());
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let kept = Mutex::new(VecDeque::new());
     let mut output = pin!(async { tokio::join!(follow(stdout, &kept), follow(stderr, &kept)) });
@@ -124,9 +124,9 @@ async fn run(command: &str, folder: &Path) -> Result<(), BuildError> {
 
 /// The processes of a command: `sh` and all processes that it started, except those that moved to a process group of their own.
 /// Dropping this value kills them.
-struct Group(Option<u32>);
+struct ProcessGroup(Option<u32>);
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         let id = self.0.and_then(|id| i32::try_from(id).ok());
         if let Some(group) = id.and_then(Pid::from_raw) {

@@ -20,16 +20,19 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use self::bench::Bench;
-use self::callers::Callers;
+use self::bench::GuestBuilds;
+use self::callers::HostCheck;
 use self::console::Console;
-use self::narrator::{Narrator, Paths};
-use self::sessions::TellingStore;
+use self::narrator::{ConsoleLayer, RequestPaths};
+use self::sessions::SessionPrinter;
 use self::supervisor::Supervisor;
-use self::work::Shop;
-use crate::app::{App, Desk, Failure, FirstGuests, Greeting, Reloads, StartError, Surroundings};
+use self::work::BuildShared;
+use crate::app::{
+    AdminListener, App, GuestStart, Overrides, ReloadRequests, StartError, StartFailure,
+    StartupMessage,
+};
 use crate::clock::Clock;
-use crate::config::{Config, DEFAULT_FILE, Environment, Fault, Refused};
+use crate::config::{Config, ConfigError, ConfigFault, DEFAULT_FILE, Environment};
 use crate::telemetry::{self, TelemetryError};
 
 /// The grace period for requests in progress at the end. It is short because the developer waits for the prompt.
@@ -40,10 +43,10 @@ const GRACE: Duration = Duration::from_secs(1);
 pub enum DevError {
     /// The configuration is at fault.
     #[error("the configuration is at fault")]
-    AtFault(Vec<Fault>),
+    AtFault(Vec<ConfigFault>),
     /// The configuration may be correct, but something outside the host is missing or does not work.
     #[error(transparent)]
-    Failed(#[from] Failure),
+    Failed(#[from] StartFailure),
     /// Log output cannot be set up.
     #[error(transparent)]
     Silent(#[from] TelemetryError),
@@ -62,7 +65,7 @@ impl From<StartError> for DevError {
 }
 
 /// Reads the configuration. Called at the start and after each change of the file.
-pub type Read = Arc<dyn Fn() -> Result<Config, Refused> + Send + Sync>;
+pub type Read = Arc<dyn Fn() -> Result<Config, ConfigError> + Send + Sync>;
 
 /// Builds and serves the guests of `config` until `shutdown` is cancelled. `file` is the path of the configuration, and `read`
 /// reads it again.
@@ -78,37 +81,40 @@ pub async fn run(
 ) -> Result<(), DevError> {
     let config = eager(config);
     let (console, _flush) = Console::stderr(environment)?;
-    let (clock, paths) = (Clock::system(), Arc::<Paths>::default());
-    let narrator = Narrator::new(console.clone(), Arc::clone(&paths));
+    let (clock, paths) = (Clock::system(), Arc::<RequestPaths>::default());
+    let narrator = ConsoleLayer::new(console.clone(), Arc::clone(&paths));
     telemetry::init_with(&config.log.filter, narrator)?;
-    let bench = Arc::new(Bench::new(
+    let bench = Arc::new(GuestBuilds::new(
         paths,
         clock.clone(),
-        Callers::new(config.listen),
+        HostCheck::new(config.listen),
     ));
-    let reloads = Reloads::new({
+    let reloads = ReloadRequests::new({
         let read = Arc::clone(&read);
         move || read().map(eager)
     });
 
-    let greeting = Greeting::new(&config, None);
-    let desk = Desk::open(config.admin.as_ref()).await?;
+    let greeting = StartupMessage::new(&config, None);
+    let desk = AdminListener::open(config.admin.as_ref()).await?;
     let telling = console.clone();
-    let surroundings = Surroundings {
+    let surroundings = Overrides {
         clock,
-        in_front: Box::new(move |store| Arc::new(TellingStore::new(store, telling))),
-        guests: FirstGuests::Later,
+        in_front: Box::new(move |store| Arc::new(SessionPrinter::new(store, telling))),
+        guests: GuestStart::Later,
         attendant: Some(Arc::clone(&bench) as _),
-        ..Surroundings::default()
+        ..Overrides::default()
     };
     let app = App::build_in(config.clone(), surroundings).await?;
     let listener = app.bind().await?;
-    let (address, admin) = (listener.local_addr()?, desk.as_ref().map(Desk::address));
+    let (address, admin) = (
+        listener.local_addr()?,
+        desk.as_ref().map(AdminListener::address),
+    );
     let app = app.with_reloads(reloads.clone()).with_desk(desk, &shutdown);
     telemetry::greet(&format!("{}\n", greeting.text(address, admin)))?;
 
     let (built, builds) = mpsc::unbounded_channel();
-    let shop = Arc::new(Shop {
+    let shop = Arc::new(BuildShared {
         bench,
         console,
         registry: Arc::clone(app.guests()),
@@ -144,7 +150,7 @@ pub(super) mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::config::{Components, Words};
+    use crate::config::{CliOptions, ComponentFiles};
 
     /// Returns a configuration with one guest, which is built to `component` from the paths in `watch`.
     pub(super) fn config(folder: &Path, component: &str, watch: &str) -> Config {
@@ -156,10 +162,10 @@ pub(super) mod tests {
         );
         let file = folder.join("cloakroom.toml");
         std::fs::write(&file, text).unwrap();
-        let words = Words {
+        let words = CliOptions {
             file: Some(file),
-            components: Components::ToBeBuilt,
-            ..Words::default()
+            components: ComponentFiles::ToBeBuilt,
+            ..CliOptions::default()
         };
         let variables = [("SECRET", "0123456789abcdef0123456789abcdef")];
         Config::load(&words, &variables).expect("a whole configuration")

@@ -8,38 +8,38 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::config::{Config, GuestSettings, Words};
-use crate::guest::{self, Inspection, LoadError};
-use grants::Grants;
+use crate::config::{CliOptions, Config, GuestSettings};
+use crate::guest::{self, ComponentInspection, LoadError};
+use grants::GrantReport;
 
 /// The arguments of an inspection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspect {
+pub struct InspectRequest {
     /// The file of the component.
     pub file: PathBuf,
     /// The configuration whose grants are reported. Without it, the grants of `cloakroom serve FILE` are reported.
     pub config: Option<PathBuf>,
 }
 
-impl Inspect {
+impl InspectRequest {
     /// Returns the options with which the configuration is read.
-    pub fn words(&self) -> Words {
-        Words {
+    pub fn words(&self) -> CliOptions {
+        CliOptions {
             file: self.config.clone(),
             component: self.config.is_none().then(|| self.file.clone()),
-            ..Words::default()
+            ..CliOptions::default()
         }
     }
 }
 
 /// A component that has been read.
 #[derive(Debug)]
-pub struct Inspected {
+pub struct InspectedComponent {
     bytes: Vec<u8>,
-    inspection: Inspection,
+    inspection: ComponentInspection,
 }
 
-impl Inspected {
+impl InspectedComponent {
     /// Returns the bytes of the component.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
@@ -50,14 +50,14 @@ impl Inspected {
 ///
 /// # Errors
 /// Returns an error if the file cannot be read, is not a component or does not handle HTTP.
-pub fn read(file: &Path) -> Result<Inspected, LoadError> {
+pub fn read(file: &Path) -> Result<InspectedComponent, LoadError> {
     let (bytes, inspection) = guest::inspect(file)?;
-    Ok(Inspected { bytes, inspection })
+    Ok(InspectedComponent { bytes, inspection })
 }
 
 /// The report on a component. Its JSON format is stable: keys may be added, but none is renamed or removed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Report {
+pub struct InspectReport {
     file: String,
     /// The configuration whose grants are reported. `None` for the grants of `cloakroom serve FILE`.
     config: Option<String>,
@@ -66,22 +66,22 @@ pub struct Report {
     digest: String,
     /// `wasi:http 0.2` or `wasi:http 0.3`.
     world: String,
-    parts: Parts,
-    made_by: Vec<Tool>,
+    parts: SectionSizes,
+    made_by: Vec<ProducerEntry>,
     /// Whether the component compiles and links on this host.
     fits: bool,
     /// The reason why it does not fit.
     reason: Option<String>,
     exports: Vec<String>,
-    imports: Imports,
-    uses: Uses,
+    imports: ImportReport,
+    uses: HostInterfaceUse,
     /// The grants of each guest that uses this component.
-    grants: Vec<Grants>,
+    grants: Vec<GrantReport>,
 }
 
 /// The number of modules, and the bytes of the component by kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct Parts {
+struct SectionSizes {
     modules: usize,
     code: u64,
     data: u64,
@@ -91,7 +91,7 @@ struct Parts {
 
 /// An entry of a `producers` section.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-struct Tool {
+struct ProducerEntry {
     role: String,
     name: String,
     version: String,
@@ -99,7 +99,7 @@ struct Tool {
 
 /// The imports, grouped by their namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-struct Imports {
+struct ImportReport {
     cloakroom: Vec<String>,
     wasi: Vec<String>,
     unknown: Vec<String>,
@@ -107,27 +107,27 @@ struct Imports {
 
 /// The features of the host that the component can call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct Uses {
+struct HostInterfaceUse {
     session: bool,
     cookies: bool,
     outbound_http: bool,
 }
 
-impl Report {
-    /// Creates the report. `call` names the component, `config` is the configuration read with [`Inspect::words`], and `fit` is
+impl InspectReport {
+    /// Creates the report. `call` names the component, `config` is the configuration read with [`InspectRequest::words`], and `fit` is
     /// the result of compiling and linking it.
     pub fn new(
-        call: &Inspect,
-        inspected: &Inspected,
+        call: &InspectRequest,
+        inspected: &InspectedComponent,
         config: &Config,
         fit: &Result<(), LoadError>,
     ) -> Self {
-        let Inspection {
+        let ComponentInspection {
             component,
             parts,
             tools,
         } = &inspected.inspection;
-        let imports = Imports::of(&component.imports);
+        let imports = ImportReport::of(&component.imports);
         let guests = config
             .guests
             .iter()
@@ -138,23 +138,25 @@ impl Report {
             bytes: component.bytes,
             digest: component.digest.to_string(),
             world: component.world.to_string(),
-            parts: Parts {
+            parts: SectionSizes {
                 modules: parts.modules,
                 code: parts.code,
                 data: parts.data,
                 custom: parts.custom,
                 other: parts.other,
             },
-            made_by: tools.iter().map(Tool::of).collect(),
+            made_by: tools.iter().map(ProducerEntry::of).collect(),
             fits: fit.is_ok(),
             reason: fit.as_ref().err().map(ToString::to_string),
             exports: component.exports.clone(),
-            uses: Uses {
+            uses: HostInterfaceUse {
                 session: imports.has("cloakroom:http/session"),
                 cookies: imports.has("cloakroom:http/cookies"),
                 outbound_http: grants::OUTBOUND.iter().any(|name| imports.has(name)),
             },
-            grants: guests.map(|guest| Grants::of(guest, &imports)).collect(),
+            grants: guests
+                .map(|guest| GrantReport::of(guest, &imports))
+                .collect(),
             imports,
         }
     }
@@ -174,8 +176,8 @@ fn is_of(guest: &GuestSettings, file: &Path) -> bool {
     guest.component == file || real(&guest.component).is_some_and(|it| Some(it) == real(file))
 }
 
-impl Tool {
-    fn of(tool: &guest::Tool) -> Self {
+impl ProducerEntry {
+    fn of(tool: &guest::ProducerField) -> Self {
         Self {
             role: tool.role.clone(),
             name: tool.name.clone(),
@@ -184,7 +186,7 @@ impl Tool {
     }
 }
 
-impl Imports {
+impl ImportReport {
     fn of(imports: &[String]) -> Self {
         let mut sorted = Self::default();
         for import in imports {

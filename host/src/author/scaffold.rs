@@ -10,7 +10,7 @@ mod vendor;
 use std::io;
 use std::path::PathBuf;
 
-pub use name::{BadName, Name};
+pub use name::{BadProjectName, ProjectName};
 
 /// The project name used in the template files.
 const NAME_IN_TEMPLATES: &str = "hello";
@@ -71,9 +71,9 @@ impl Language {
 
 /// A project to be created.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Project {
+pub struct NewProject {
     /// The name of the project.
-    pub name: Name,
+    pub name: ProjectName,
     /// The programming language of the guest.
     pub language: Language,
     /// The directory of the project. It must be empty or not exist.
@@ -118,7 +118,7 @@ impl ScaffoldError {
     }
 }
 
-impl Project {
+impl NewProject {
     /// Writes the project.
     ///
     /// # Errors
@@ -133,16 +133,16 @@ impl Project {
     }
 
     /// Returns the next steps for the developer, and the required tools that are missing.
-    pub fn next_steps(&self, tools: &[tools::Tool]) -> String {
+    pub fn next_steps(&self, tools: &[tools::RequiredTool]) -> String {
         steps::told(self, tools)
     }
 
     /// Returns the files of the project, or none if there is no template.
-    fn files(&self, carried: &[(&str, &[u8])]) -> Vec<place::File> {
+    fn files(&self, carried: &[(&str, &[u8])]) -> Vec<place::ProjectFile> {
         let mut files = Vec::new();
         for (path, content) in carried {
             if let Some(path) = below(path, self.language.template()) {
-                files.push(place::File {
+                files.push(place::ProjectFile {
                     path: self.path_in_project(path),
                     content: self.content(content),
                 });
@@ -157,7 +157,7 @@ impl Project {
             if self.language.sdk().iter().any(is_wanted)
                 && !Language::ALL.into_iter().any(is_template)
             {
-                files.push(place::File {
+                files.push(place::ProjectFile {
                     path: format!("{VENDOR}/{path}"),
                     content: content.to_vec(),
                 });
@@ -209,15 +209,15 @@ mod tests {
         ("wit/session.wit", b"package cloakroom:http;"),
     ];
 
-    fn project(language: Language) -> Project {
-        Project {
+    fn project(language: Language) -> NewProject {
+        NewProject {
             name: "shop-2".parse().unwrap(),
             language,
             folder: "shop-2".into(),
         }
     }
 
-    fn paths(files: &[place::File]) -> Vec<&str> {
+    fn paths(files: &[place::ProjectFile]) -> Vec<&str> {
         files.iter().map(|file| file.path.as_str()).collect()
     }
 

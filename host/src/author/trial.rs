@@ -16,15 +16,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::build;
-use crate::app::{self, Failure, StartError};
+use crate::app::{self, StartError, StartFailure};
 use crate::config::{
-    BuildSettings, Components, Config, Environment, Fault, GuestSettings, Purpose, Words,
+    BuildSettings, CliOptions, ComponentFiles, Config, ConfigFault, ConfigMode, Environment,
+    GuestSettings,
 };
-use crate::telemetry::{self, Format};
-use command::Ran;
-use control::Control;
-use host::Project;
-use signals::{Signals, exit_code};
+use crate::telemetry::{self, LogFormat};
+use command::CommandEnd;
+use control::ControlServer;
+use host::TestProject;
+use signals::{TestSignals, exit_code};
 
 /// The variable that sets the log filter.
 const LOG_VARIABLE: &str = "CLOAKROOM_LOG_LEVEL";
@@ -34,52 +35,52 @@ const LOG_FILTER: &str = "warn,guest=info,cloakroom::guest::engine=error";
 
 /// The options of `cloakroom test`.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct TestCall {
     /// The configuration of the project. If it is `None`, `cloakroom.toml` in the working directory is used.
     pub config: Option<PathBuf>,
     /// Whether the guests are built first.
-    pub building: Building,
+    pub building: BuildMode,
     /// Arguments that are appended to each test command.
     pub arguments: Vec<String>,
 }
 
 /// Whether guests are built before their tests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Building {
+pub enum BuildMode {
     /// All guests are built.
     First,
     /// Nothing is built. The existing components are tested.
     Skipped,
 }
 
-impl Call {
+impl TestCall {
     /// Returns the options with which the configuration is read. Neither a database nor secrets are required.
-    pub fn words(&self) -> Words {
-        Words {
+    pub fn words(&self) -> CliOptions {
+        CliOptions {
             file: self.config.clone(),
             components: match self.building {
-                Building::First => Components::ToBeBuilt,
-                Building::Skipped => Components::ThatAreThere,
+                BuildMode::First => ComponentFiles::ToBeBuilt,
+                BuildMode::Skipped => ComponentFiles::ThatAreThere,
             },
-            purpose: Purpose::Rehearse,
-            ..Words::default()
+            purpose: ConfigMode::Rehearse,
+            ..CliOptions::default()
         }
     }
 }
 
 /// Returns the logging options for the tests.
-pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options {
+pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::TelemetryOptions {
     let is_said = environment
         .get(LOG_VARIABLE)
         .is_some_and(|it| !it.is_empty());
-    telemetry::Options {
+    telemetry::TelemetryOptions {
         filter: match is_said {
             true => config.log.filter.clone(),
             false => LOG_FILTER.to_owned(),
         },
         format: match config.log.format {
-            Format::Text | Format::Brief => Format::Brief,
-            Format::Json => Format::Json,
+            LogFormat::Text | LogFormat::Brief => LogFormat::Brief,
+            LogFormat::Json => LogFormat::Json,
         },
     }
 }
@@ -89,20 +90,20 @@ pub fn log(config: &Config, environment: &dyn Environment) -> telemetry::Options
 ///
 /// # Errors
 /// Returns an error if the configuration is at fault, a guest cannot be built or a command cannot be run.
-pub async fn run(config: Config, call: &Call) -> Result<u8, StartError> {
+pub async fn run(config: Config, call: &TestCall) -> Result<u8, StartError> {
     let tests = tests(&config)?;
-    let mut signals =
-        Signals::new().map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
+    let mut signals = TestSignals::new()
+        .map_err(|error| failed(format!("cannot listen for signals: {error}")))?;
     // All guests come from the same configuration file, so their directories are the same.
     let folder = folder_of(tests[0].build);
-    if call.building == Building::First {
+    if call.building == BuildMode::First {
         match signals.or(build_guests(&config.guests)).await {
             Ok(built) => built?,
             Err(signal) => return Ok(exit_code(signal)),
         }
     }
     let runtime = app::runtime(&config)?;
-    let project = Arc::new(Project::new(config.clone(), runtime, folder));
+    let project = Arc::new(TestProject::new(config.clone(), runtime, folder));
     let code = match signals.or(project.rehearse()).await {
         Ok(Ok(())) => run_tests(&tests, &call.arguments, &project, &mut signals).await,
         Ok(Err(error)) => Err(error),
@@ -114,12 +115,12 @@ pub async fn run(config: Config, call: &Call) -> Result<u8, StartError> {
 
 /// Runs the test commands against hosts of this project. Stops after a command that a signal has interrupted.
 async fn run_tests(
-    tests: &[Test<'_>],
+    tests: &[TestCommand<'_>],
     arguments: &[String],
-    project: &Arc<Project>,
-    signals: &mut Signals,
+    project: &Arc<TestProject>,
+    signals: &mut TestSignals,
 ) -> Result<u8, StartError> {
-    let control = Control::over(Arc::clone(project)).serve().await;
+    let control = ControlServer::over(Arc::clone(project)).serve().await;
     let address = control.map_err(|error| failed(format!("the tests' interface: {error}")))?;
     let url = format!("http://{address}");
     let mut first_failed = 0;
@@ -132,11 +133,11 @@ async fn run_tests(
                 test.command, test.guest
             ))
         })?;
-        let (Ran::Ended(code) | Ran::Interrupted(code)) = ran;
+        let (CommandEnd::Ended(code) | CommandEnd::Interrupted(code)) = ran;
         if first_failed == 0 {
             first_failed = code;
         }
-        if matches!(ran, Ran::Interrupted(_)) {
+        if matches!(ran, CommandEnd::Interrupted(_)) {
             break;
         }
     }
@@ -144,13 +145,13 @@ async fn run_tests(
 }
 
 /// The test command of a guest.
-struct Test<'a> {
+struct TestCommand<'a> {
     guest: &'a str,
     command: &'a str,
     build: &'a BuildSettings,
 }
 
-impl<'a> Test<'a> {
+impl<'a> TestCommand<'a> {
     /// Returns the test command of a guest, if it has one.
     fn of(guest: &'a GuestSettings) -> Option<Self> {
         let build = guest.build.as_ref()?;
@@ -163,13 +164,13 @@ impl<'a> Test<'a> {
 }
 
 /// Returns the test commands of all guests. The list is never empty.
-fn tests(config: &Config) -> Result<Vec<Test<'_>>, Fault> {
-    let tests: Vec<_> = config.guests.iter().filter_map(Test::of).collect();
+fn tests(config: &Config) -> Result<Vec<TestCommand<'_>>, ConfigFault> {
+    let tests: Vec<_> = config.guests.iter().filter_map(TestCommand::of).collect();
     if !tests.is_empty() {
         return Ok(tests);
     }
     let name = &config.guests[0].name;
-    Err(Fault::new(
+    Err(ConfigFault::new(
         format!("guest.{name}.build.test"),
         "missing: nothing says how the guest is tested",
         "write test = \"npm test --silent\", \"python -m unittest\", \"cargo test\" or whatever runs its tests",
@@ -196,7 +197,7 @@ async fn build_guests(guests: &[GuestSettings]) -> Result<(), StartError> {
 async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartError> {
     // The output of the command was already printed as it arrived.
     let failed = |error: build::BuildError| {
-        StartError::Failed(Failure {
+        StartError::Failed(StartFailure {
             problem: format!("{name} was not built: {error}"),
             remedy: "see what it said above; no test was run".to_owned(),
         })
@@ -207,7 +208,7 @@ async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartEr
 
 fn failed(problem: String) -> StartError {
     let remedy = "see what the system said".to_owned();
-    StartError::Failed(Failure { problem, remedy })
+    StartError::Failed(StartFailure { problem, remedy })
 }
 
 #[cfg(test)]

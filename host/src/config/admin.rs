@@ -2,8 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::fault::Origin;
-use super::kinds::{Complaint, Field, secret};
+use super::fault::SettingOrigin;
+use super::kinds::{Field, ValueError, secret};
 use super::reader::Section;
 use super::secrets;
 use super::server::listen;
@@ -30,7 +30,8 @@ pub struct AdminSettings {
 pub(super) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<AdminSettings> {
     let address = section.get("listen", listen);
     let token = section.get("token", token);
-    let is_asked_for = section.is_given("listen") || section.origin_of("") != Origin::Nowhere;
+    let is_asked_for =
+        section.is_given("listen") || section.origin_of("") != SettingOrigin::Nowhere;
     if !is_asked_for {
         return None;
     }
@@ -66,14 +67,14 @@ fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     is_one_port && (covers(ip, other_ip) || covers(other_ip, ip))
 }
 
-fn token(field: &Field<'_>) -> Result<SecretText, Complaint> {
+fn token(field: &Field<'_>) -> Result<SecretText, ValueError> {
     let token = secret(field)?;
     let text = token.reveal();
     if let Some(weakness) = secrets::weakness(text.as_bytes()) {
-        return Err(Complaint::new(weakness, TOKEN_REMEDY));
+        return Err(ValueError::new(weakness, TOKEN_REMEDY));
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Complaint::new(
+        return Err(ValueError::new(
             "has a character that no Authorization header carries",
             TOKEN_REMEDY,
         ));

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::Purpose;
-use super::kinds::{Complaint, Field, boolean, duration, text, word};
+use super::ConfigMode;
+use super::kinds::{Field, ValueError, boolean, duration, text, word};
 use super::reader::Section;
 use super::session::Compat;
-use super::source::Value;
+use super::source::TomlValue;
 use crate::cookie::{is_valid_domain, is_valid_path};
 use crate::limits::COOKIE_AGE_MAX;
 
@@ -110,7 +110,7 @@ pub(super) fn warn_of_never_secure(
     cookie: &CookieSettings,
     is_secure_possible: bool,
 ) {
-    let is_served = session.reader.purpose() == Purpose::Serve;
+    let is_served = session.reader.purpose() == ConfigMode::Serve;
     if is_served && cookie.secure == CookieSecure::On && !is_secure_possible {
         session.warn(
             "cookie.secure",
@@ -121,33 +121,33 @@ pub(super) fn warn_of_never_secure(
 }
 
 /// Reads a path that can be sent in a cookie. It must start with a slash, because browsers ignore it otherwise.
-fn path(field: &Field<'_>) -> Result<String, Complaint> {
+fn path(field: &Field<'_>) -> Result<String, ValueError> {
     let path = text(field)?;
     if path.starts_with('/') && is_valid_path(&path) {
         return Ok(path);
     }
-    Err(Complaint::new(
+    Err(ValueError::new(
         format!("{path:?} is no cookie path"),
         "write \"/\", or a path of at most 1,024 bytes that starts with a slash and has neither `;` nor `<`",
     ))
 }
 
-fn domain(field: &Field<'_>) -> Result<String, Complaint> {
+fn domain(field: &Field<'_>) -> Result<String, ValueError> {
     let domain = text(field)?;
     if is_valid_domain(&domain) {
         return Ok(domain);
     }
-    Err(Complaint::new(
+    Err(ValueError::new(
         format!("{domain:?} is no cookie domain"),
         "write a host name such as \"example.com\", without scheme, port or path",
     ))
 }
 
 /// Reads a date: a TOML date or the same text in quotes.
-fn moment(field: &Field<'_>) -> Result<i64, Complaint> {
+fn moment(field: &Field<'_>) -> Result<i64, ValueError> {
     const REMEDY: &str = "write a date with its offset: 2027-01-31T00:00:00Z";
-    let (Value::Moment(written) | Value::Text(written)) = field.value else {
-        return Err(Complaint::new(
+    let (TomlValue::Moment(written) | TomlValue::Text(written)) = field.value else {
+        return Err(ValueError::new(
             format!("expected a date, found {}", field.value.kind()),
             REMEDY,
         ));
@@ -158,13 +158,13 @@ fn moment(field: &Field<'_>) -> Result<i64, Complaint> {
     let since_epoch = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
     since_epoch
         .and_then(|since_epoch| i64::try_from(since_epoch.as_millis()).ok())
-        .ok_or_else(|| Complaint::new(format!("{written} is no moment in UTC"), REMEDY))
+        .ok_or_else(|| ValueError::new(format!("{written} is no moment in UTC"), REMEDY))
 }
 
-fn secure(field: &Field<'_>) -> Result<CookieSecure, Complaint> {
+fn secure(field: &Field<'_>) -> Result<CookieSecure, ValueError> {
     let truth = match field.value {
-        Value::Text(text) if text == "auto" => return Ok(CookieSecure::Auto),
-        Value::Text(text) if text != "true" && text != "false" => Err(Complaint::new(
+        TomlValue::Text(text) if text == "auto" => return Ok(CookieSecure::Auto),
+        TomlValue::Text(text) if text != "true" && text != "false" => Err(ValueError::new(
             format!("{text:?} is none of its values"),
             "write true, false or \"auto\"",
         )),
@@ -178,24 +178,24 @@ fn secure(field: &Field<'_>) -> Result<CookieSecure, Complaint> {
 }
 
 /// Express uses `true` for strict and `false` for no attribute, and accepts the words in any case.
-fn same_site(field: &Field<'_>) -> Result<CookieSameSite, Complaint> {
+fn same_site(field: &Field<'_>) -> Result<CookieSameSite, ValueError> {
     const REMEDY: &str =
         "write \"lax\", \"strict\", \"none\" or \"auto\", or false for no attribute";
     match field.value {
-        Value::Boolean(true) => Ok(CookieSameSite::Strict),
-        Value::Boolean(false) => Ok(CookieSameSite::Unset),
-        Value::Text(text) => match text.to_ascii_lowercase().as_str() {
+        TomlValue::Boolean(true) => Ok(CookieSameSite::Strict),
+        TomlValue::Boolean(false) => Ok(CookieSameSite::Unset),
+        TomlValue::Text(text) => match text.to_ascii_lowercase().as_str() {
             "strict" | "true" => Ok(CookieSameSite::Strict),
             "lax" => Ok(CookieSameSite::Lax),
             "none" => Ok(CookieSameSite::None),
             "auto" => Ok(CookieSameSite::Auto),
             "false" => Ok(CookieSameSite::Unset),
-            _ => Err(Complaint::new(
+            _ => Err(ValueError::new(
                 format!("{text:?} is none of its values"),
                 REMEDY,
             )),
         },
-        other => Err(Complaint::new(
+        other => Err(ValueError::new(
             format!("expected a string, found {}", other.kind()),
             REMEDY,
         )),
@@ -203,8 +203,8 @@ fn same_site(field: &Field<'_>) -> Result<CookieSameSite, Complaint> {
 }
 
 /// Express accepts the words in any case.
-fn priority(field: &Field<'_>) -> Result<CookiePriority, Complaint> {
-    let lower = Value::Text(text(field)?.to_ascii_lowercase());
+fn priority(field: &Field<'_>) -> Result<CookiePriority, ValueError> {
+    let lower = TomlValue::Text(text(field)?.to_ascii_lowercase());
     let words = word(&[
         ("low", CookiePriority::Low),
         ("medium", CookiePriority::Medium),

@@ -46,12 +46,12 @@ impl<const N: usize> Environment for [(&str, &str); N] {
 }
 
 /// The target of a reference.
-pub(super) enum Reference<'a> {
+pub(super) enum EnvReference<'a> {
     Variable(&'a str),
     File(&'a str),
 }
 
-impl<'a> Reference<'a> {
+impl<'a> EnvReference<'a> {
     /// Parses `env:NAME` or `file:PATH`. Returns `None` for any other text.
     pub(super) fn parse(text: &'a str) -> Option<Self> {
         let variable = text.strip_prefix("env:").map(Self::Variable);
@@ -118,7 +118,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("s"), "from a file\r\n").unwrap();
         let read = |text| {
-            Reference::parse(text).unwrap().read(
+            EnvReference::parse(text).unwrap().read(
                 &[("S", "from a variable"), ("EMPTY", "")],
                 folder.path(),
                 drop,
@@ -126,7 +126,7 @@ mod tests {
         };
         assert_eq!(read("env:S").unwrap(), b"from a variable");
         assert_eq!(read("file:s").unwrap(), b"from a file");
-        assert!(Reference::parse("plain").is_none());
+        assert!(EnvReference::parse("plain").is_none());
     }
 
     #[test]
@@ -134,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("empty"), "\n").unwrap();
         let problem = |text| {
-            Reference::parse(text)
+            EnvReference::parse(text)
                 .unwrap()
                 .read(&[("EMPTY", "")], folder.path(), drop)
                 .unwrap_err()

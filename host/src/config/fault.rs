@@ -7,7 +7,7 @@ use crate::telemetry::escape;
 
 /// The place where a setting was given.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum SettingOrigin {
     /// A file. The line is counted from 1, and `None` if it is not known.
     File {
         /// The path of the file, as it was given.
@@ -23,7 +23,7 @@ pub enum Origin {
     Nowhere,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SettingOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line: None } => write!(f, "{}", path.display()),
@@ -40,9 +40,9 @@ impl fmt::Display for Origin {
 
 /// A fault of the configuration. `Display` prints two lines: the place, the key and the problem, then the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct ConfigFault {
     /// The place where the setting was given.
-    pub origin: Origin,
+    pub origin: SettingOrigin,
     /// The full path of the key, such as `session.cookie.max_age` or `route[0].path`. Empty if the fault does not concern a
     /// single key.
     pub key: String,
@@ -52,7 +52,7 @@ pub struct Fault {
     pub remedy: String,
 }
 
-impl Fault {
+impl ConfigFault {
     /// Creates a fault that was found after the file was read, for example a component that does not load or a store that does
     /// not open. `key` is the key that names the cause.
     pub fn new(
@@ -61,7 +61,7 @@ impl Fault {
         remedy: impl Into<String>,
     ) -> Self {
         Self {
-            origin: Origin::Nowhere,
+            origin: SettingOrigin::Nowhere,
             key: key.into(),
             problem: problem.into(),
             remedy: remedy.into(),
@@ -70,14 +70,14 @@ impl Fault {
 
     /// Returns the same fault with its place.
     #[must_use]
-    pub fn at(self, origin: Origin) -> Self {
+    pub fn at(self, origin: SettingOrigin) -> Self {
         Self { origin, ..self }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for ConfigFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.origin != Origin::Nowhere {
+        if self.origin != SettingOrigin::Nowhere {
             write!(f, "{}: ", escape(&self.origin.to_string()))?;
         }
         if !self.key.is_empty() {
@@ -91,4 +91,4 @@ impl fmt::Display for Fault {
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for ConfigFault {}

@@ -8,10 +8,10 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::source::{self, Table, Value};
+use super::source::{self, Table, TomlValue};
 use super::{
-    Backend, Compat, Config, CookieSameSite, CookieSecure, Environment, MysqlSettings, Origin,
-    Proxy, Purpose, Refused, SecretSource, SessionAccess, SessionSettings, Words,
+    Backend, CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure,
+    Environment, MysqlSettings, Proxy, SecretSource, SessionAccess, SessionSettings, SettingOrigin,
 };
 use crate::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
 use crate::route::RouteTable;
@@ -34,7 +34,7 @@ pub fn text(input: &[u8]) {
         return;
     };
     let mut variables = Variables::of(text);
-    let mut words = Words::default();
+    let mut words = CliOptions::default();
     for line in text.lines() {
         for (flag, word) in [
             ("#listen ", &mut words.listen),
@@ -47,7 +47,7 @@ pub fn text(input: &[u8]) {
         }
     }
     let (table, _) = source::parse(Path::new(FILE), text);
-    for purpose in [Purpose::Serve, Purpose::Rehearse] {
+    for purpose in [ConfigMode::Serve, ConfigMode::Rehearse] {
         words.purpose = purpose;
         let read = || Config::of_text(Path::new(FILE), text, &words, &variables);
         match read() {
@@ -131,21 +131,21 @@ fn is_secret(name: &str) -> bool {
 
 /// Counts the marks in the values of secret keys. A URL that was refused may contain a password anywhere.
 fn secrets_in(table: &Table, is_refused: bool) -> usize {
-    let count = |(key, node): (&String, &source::Node)| {
-        if let ("guest", Value::Table(guests)) = (key.as_str(), &node.value) {
+    let count = |(key, node): (&String, &source::ValueNode)| {
+        if let ("guest", TomlValue::Table(guests)) = (key.as_str(), &node.value) {
             // The keys of this table are names chosen by the operator.
             let tables = guests.values().map(|guest| match &guest.value {
-                Value::Table(table) => secrets_in(table, is_refused),
+                TomlValue::Table(table) => secrets_in(table, is_refused),
                 _ => 0,
             });
             tables.sum()
         } else if is_secret(key) || (is_refused && key == "url") {
             marks(&node.value)
-        } else if let Value::Table(table) = &node.value {
+        } else if let TomlValue::Table(table) = &node.value {
             secrets_in(table, is_refused)
-        } else if let Value::List(items) = &node.value {
+        } else if let TomlValue::List(items) = &node.value {
             let tables = items.iter().filter_map(|item| match &item.value {
-                Value::Table(table) => Some(secrets_in(table, is_refused)),
+                TomlValue::Table(table) => Some(secrets_in(table, is_refused)),
                 _ => None,
             });
             tables.sum()
@@ -164,22 +164,22 @@ fn in_table(table: &Table) -> usize {
         .sum()
 }
 
-fn in_value(value: &Value) -> usize {
+fn in_value(value: &TomlValue) -> usize {
     match value {
-        Value::Text(text) => text.matches(MARK).count(),
-        Value::List(items) => items.iter().map(|item| in_value(&item.value)).sum(),
-        Value::Table(table) => in_table(table),
+        TomlValue::Text(text) => text.matches(MARK).count(),
+        TomlValue::List(items) => items.iter().map(|item| in_value(&item.value)).sum(),
+        TomlValue::Table(table) => in_table(table),
         _ => 0,
     }
 }
 
-fn marks(value: &Value) -> usize {
+fn marks(value: &TomlValue) -> usize {
     match value {
         // `env:NAME` and `file:PATH` refer to a secret and contain none.
-        Value::Text(text) if text.starts_with("env:") || text.starts_with("file:") => 0,
-        Value::Text(text) => text.matches(MARK).count(),
-        Value::List(items) => items.iter().map(|item| marks(&item.value)).sum(),
-        Value::Table(table) => table.values().map(|node| marks(&node.value)).sum(),
+        TomlValue::Text(text) if text.starts_with("env:") || text.starts_with("file:") => 0,
+        TomlValue::Text(text) => text.matches(MARK).count(),
+        TomlValue::List(items) => items.iter().map(|item| marks(&item.value)).sum(),
+        TomlValue::Table(table) => table.values().map(|node| marks(&node.value)).sum(),
         _ => 0,
     }
 }
@@ -190,7 +190,7 @@ fn check_secrets(said: &str, are_all_secret: &bool) {
     }
 }
 
-fn said_of(refused: &Refused) -> String {
+fn said_of(refused: &ConfigError) -> String {
     let mut said = format!("{:?}", refused.guests);
     for fault in &refused.faults {
         write!(said, "{fault} {fault:?}").expect("a String takes all");
@@ -199,11 +199,11 @@ fn said_of(refused: &Refused) -> String {
     said
 }
 
-fn check_refused(refused: &Refused, text: &str) {
+fn check_refused(refused: &ConfigError, text: &str) {
     assert!(!refused.faults.is_empty(), "refused without a reason");
     for fault in &refused.faults {
         assert!(!fault.problem.is_empty());
-        if let Origin::File {
+        if let SettingOrigin::File {
             line: Some(line), ..
         } = fault.origin
         {

@@ -6,18 +6,18 @@ mod outbound;
 
 use std::path::{Path, PathBuf};
 
-use super::environment::Reference;
-use super::kinds::{Complaint, Field, boolean, count_in, existing_file, path, some_items, word};
+use super::environment::EnvReference;
+use super::kinds::{Field, ValueError, boolean, count_in, existing_file, path, some_items, word};
 use super::reader::Section;
 use super::rollout;
-use super::source::{Node, Value};
-use super::{Components, Purpose};
+use super::source::{TomlValue, ValueNode};
+use super::{ComponentFiles, ConfigMode};
 use crate::guest::{OutboundHost, Rollout};
 use crate::route::Route;
 
 pub use build::BuildSettings;
 pub use limits::GuestLimits;
-pub(super) use limits::{Shared, waiting_body};
+pub(super) use limits::{HostLimits, waiting_body};
 
 /// A `[guest.NAME]` section.
 #[derive(Clone, PartialEq)]
@@ -138,8 +138,8 @@ fn is_name_character(c: char) -> bool {
 pub(super) fn read(
     name: &str,
     mut section: Section<'_>,
-    shared: Shared<'_>,
-    components: Components,
+    shared: HostLimits<'_>,
+    components: ComponentFiles,
 ) -> GuestSettings {
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
         section.fault(
@@ -150,8 +150,8 @@ pub(super) fn read(
     }
     let build = build::read(section.section("build"));
     let component = match (components, &build) {
-        (Components::ToBeBuilt, Some(_)) => section.get("component", path),
-        (Components::ThatAreThere, Some(build)) => {
+        (ComponentFiles::ToBeBuilt, Some(_)) => section.get("component", path),
+        (ComponentFiles::ThatAreThere, Some(build)) => {
             section.get("component", |field| built_file(field, build))
         }
         (_, None) => section.get("component", existing_file),
@@ -211,8 +211,8 @@ pub(super) fn read(
 }
 
 /// Reads the path of the file that a build creates. The file must exist.
-fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, Complaint> {
-    existing_file(field).map_err(|complaint| Complaint {
+fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, ValueError> {
+    existing_file(field).map_err(|complaint| ValueError {
         remedy: format!(
             "build it: `cloakroom dev` does, and so does `{}`",
             build.command
@@ -222,15 +222,15 @@ fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, Compl
 }
 
 /// Reads how many requests an instance may serve.
-fn reuse(field: &Field<'_>) -> Result<u32, Complaint> {
+fn reuse(field: &Field<'_>) -> Result<u32, ValueError> {
     let uses = count_in(1, REUSE_MAX)(field)?;
     Ok(u32::try_from(uses).unwrap_or(u32::MAX))
 }
 
 /// Parses a key, or the beginning of keys followed by `*`.
-fn key_pattern(pattern: &str) -> Result<String, Complaint> {
+fn key_pattern(pattern: &str) -> Result<String, ValueError> {
     if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
-        return Err(Complaint::new(
+        return Err(ValueError::new(
             format!("{pattern:?} has a `*` before its end"),
             "write a whole key, or its beginning followed by one `*`",
         ));
@@ -239,21 +239,21 @@ fn key_pattern(pattern: &str) -> Result<String, Complaint> {
 }
 
 /// Reads variables and their values, which may be references.
-fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
+fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
     const REMEDY: &str = "write environment = { NAME = \"value\", TOKEN = \"env:NAME\" }";
-    let Value::Table(table) = field.value else {
-        return Err(Complaint::new(
+    let TomlValue::Table(table) = field.value else {
+        return Err(ValueError::new(
             format!("expected a table, found {}", field.value.kind()),
             REMEDY,
         ));
     };
-    let variable = |(name, node): (&String, &Node)| {
-        let complain = |problem: String, remedy: String| Complaint {
+    let variable = |(name, node): (&String, &ValueNode)| {
+        let complain = |problem: String, remedy: String| ValueError {
             item: format!(".{name}"),
             problem,
             remedy,
         };
-        let Value::Text(text) = &node.value else {
+        let TomlValue::Text(text) = &node.value else {
             let problem = format!("expected a string, found {}", node.value.kind());
             return Err(complain(problem, REMEDY.to_owned()));
         };
@@ -263,13 +263,13 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, Complaint> {
                 REMEDY.to_owned(),
             ));
         }
-        let Some(reference) = Reference::parse(text) else {
+        let Some(reference) = EnvReference::parse(text) else {
             return Ok(Some((name.clone(), text.clone())));
         };
         let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
             field.reader.warn(warning)
         });
-        if let (Err((problem, _)), Purpose::Rehearse) = (&read, field.reader.purpose()) {
+        if let (Err((problem, _)), ConfigMode::Rehearse) = (&read, field.reader.purpose()) {
             let warning = format!("the guest's variable {name} is left out: {problem}");
             field.reader.warn(warning);
             return Ok(None);

@@ -3,33 +3,33 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::Purpose;
-use super::environment::Reference;
-use super::fault::Origin;
+use super::ConfigMode;
+use super::environment::EnvReference;
+use super::fault::SettingOrigin;
 use super::quantity;
-use super::reader::Reader;
+use super::reader::ConfigReader;
 use super::secrets;
-use super::source::Value;
+use super::source::TomlValue;
 use super::store::SecretText;
 use crate::files::{self, FileError};
 
 /// The value of a key that is being converted to a type.
 pub(super) struct Field<'a> {
-    pub(super) value: &'a Value,
-    pub(super) origin: &'a Origin,
-    pub(super) reader: &'a Reader<'a>,
+    pub(super) value: &'a TomlValue,
+    pub(super) origin: &'a SettingOrigin,
+    pub(super) reader: &'a ConfigReader<'a>,
 }
 
 /// Error returned when a value is not accepted.
 #[derive(Debug)]
-pub(super) struct Complaint {
+pub(super) struct ValueError {
     /// The item of a list, such as `[0]`. Empty for the value itself.
     pub(super) item: String,
     pub(super) problem: String,
     pub(super) remedy: String,
 }
 
-impl Complaint {
+impl ValueError {
     pub(super) fn new(problem: impl Into<String>, remedy: impl Into<String>) -> Self {
         Self {
             item: String::new(),
@@ -58,12 +58,12 @@ impl Complaint {
 impl Field<'_> {
     /// Returns whether the value comes from the file, where values have types. Elsewhere all values are texts.
     fn is_typed(&self) -> bool {
-        matches!(self.origin, Origin::File { .. })
+        matches!(self.origin, SettingOrigin::File { .. })
     }
 
     /// Returns whether the secret is not needed, so that a random one replaces it.
     fn is_rehearsed(&self) -> bool {
-        self.reader.purpose() == Purpose::Rehearse
+        self.reader.purpose() == ConfigMode::Rehearse
     }
 
     /// Returns the secret for a value that contains it in clear text.
@@ -74,8 +74,8 @@ impl Field<'_> {
         }
     }
 
-    fn expected(&self, what: &str, remedy: &str) -> Complaint {
-        Complaint::new(
+    fn expected(&self, what: &str, remedy: &str) -> ValueError {
+        ValueError::new(
             format!("expected {what}, found {}", self.value.kind()),
             remedy,
         )
@@ -83,18 +83,18 @@ impl Field<'_> {
 }
 
 /// Reads `true` or `false`.
-pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Complaint> {
+pub(super) fn boolean(field: &Field<'_>) -> Result<bool, ValueError> {
     match field.value {
-        Value::Boolean(truth) => Ok(*truth),
-        Value::Text(text) if !field.is_typed() => match text.as_str() {
+        TomlValue::Boolean(truth) => Ok(*truth),
+        TomlValue::Text(text) if !field.is_typed() => match text.as_str() {
             "true" => Ok(true),
             "false" => Ok(false),
-            _ => Err(Complaint::new(
+            _ => Err(ValueError::new(
                 format!("{text:?} is neither true nor false"),
                 "write true or false",
             )),
         },
-        Value::Text(text) if text == "true" || text == "false" => {
+        TomlValue::Text(text) if text == "true" || text == "false" => {
             Err(field.expected("a boolean", &format!("write {text} without quotes")))
         }
         _ => Err(field.expected("a boolean", "write true or false")),
@@ -102,13 +102,13 @@ pub(super) fn boolean(field: &Field<'_>) -> Result<bool, Complaint> {
 }
 
 /// Reads a text, which must not be empty.
-pub(super) fn text(field: &Field<'_>) -> Result<String, Complaint> {
+pub(super) fn text(field: &Field<'_>) -> Result<String, ValueError> {
     match field.value {
-        Value::Text(text) if text.is_empty() => Err(Complaint::new(
+        TomlValue::Text(text) if text.is_empty() => Err(ValueError::new(
             "is empty",
             "write a value, or leave the key out",
         )),
-        Value::Text(text) => Ok(text.clone()),
+        TomlValue::Text(text) => Ok(text.clone()),
         _ => Err(field.expected("a string", "write the value in quotes")),
     }
 }
@@ -116,47 +116,47 @@ pub(super) fn text(field: &Field<'_>) -> Result<String, Complaint> {
 /// Reads one of a fixed set of words, and returns its value.
 pub(super) fn word<T: Clone>(
     words: &'static [(&'static str, T)],
-) -> impl FnOnce(&Field<'_>) -> Result<T, Complaint> {
+) -> impl FnOnce(&Field<'_>) -> Result<T, ValueError> {
     move |field| {
         let remedy = || {
             let words: Vec<_> = words.iter().map(|(word, _)| format!("{word:?}")).collect();
             format!("write {}", words.join(" or "))
         };
-        let Value::Text(text) = field.value else {
+        let TomlValue::Text(text) = field.value else {
             return Err(field.expected("a string", &remedy()));
         };
         let found = words.iter().find(|(word, _)| word == text);
         found
             .map(|(_, value)| value.clone())
-            .ok_or_else(|| Complaint::new(format!("{text:?} is none of its values"), remedy()))
+            .ok_or_else(|| ValueError::new(format!("{text:?} is none of its values"), remedy()))
     }
 }
 
 /// Reads a duration: a text with units, or a number of milliseconds, as in Express.
-pub(super) fn duration(field: &Field<'_>) -> Result<Duration, Complaint> {
+pub(super) fn duration(field: &Field<'_>) -> Result<Duration, ValueError> {
     const REMEDY: &str =
         "write \"24h\", \"30m\", \"10s\", \"1500ms\", or milliseconds as a plain integer";
     let read = match field.value {
-        Value::Integer(ms) => quantity::duration_of_ms(*ms),
-        Value::Text(text) if !field.is_typed() && quantity::is_number(text) => text
+        TomlValue::Integer(ms) => quantity::duration_of_ms(*ms),
+        TomlValue::Text(text) if !field.is_typed() && quantity::is_number(text) => text
             .parse()
             .map_or(Err("is too large"), quantity::duration_of_ms),
-        Value::Text(text) => quantity::parse_duration(text),
+        TomlValue::Text(text) => quantity::parse_duration(text),
         _ => return Err(field.expected("a duration", REMEDY)),
     };
-    read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
+    read.map_err(|problem| ValueError::new(format!("{} {problem}", field.value), REMEDY))
 }
 
 /// Reads a percentage above 0% and up to 100%. Returns it as a fraction.
-pub(super) fn share(field: &Field<'_>) -> Result<f64, Complaint> {
+pub(super) fn share(field: &Field<'_>) -> Result<f64, ValueError> {
     const REMEDY: &str = "write a percentage in quotes, such as \"10%\" or \"0.5%\"";
-    let Value::Text(text) = field.value else {
+    let TomlValue::Text(text) = field.value else {
         return Err(field.expected("a percentage", REMEDY));
     };
     let number = text.strip_suffix('%').map(str::trim_end);
     match number.and_then(|number| number.parse::<f64>().ok()) {
         Some(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
-        _ => Err(Complaint::new(
+        _ => Err(ValueError::new(
             format!("{text:?} is no percentage above 0% and up to 100%"),
             REMEDY,
         )),
@@ -164,21 +164,21 @@ pub(super) fn share(field: &Field<'_>) -> Result<f64, Complaint> {
 }
 
 /// Reads a size in bytes: a text with units, or a number of bytes.
-pub(super) fn size(field: &Field<'_>) -> Result<u64, Complaint> {
+pub(super) fn size(field: &Field<'_>) -> Result<u64, ValueError> {
     const REMEDY: &str = "write \"64KiB\", \"10MiB\", \"1GiB\", or bytes as a plain integer";
     let read = match field.value {
-        Value::Integer(bytes) => u64::try_from(*bytes).map_err(|_| "is negative"),
-        Value::Text(text) => quantity::parse_size(text),
+        TomlValue::Integer(bytes) => u64::try_from(*bytes).map_err(|_| "is negative"),
+        TomlValue::Text(text) => quantity::parse_size(text),
         _ => return Err(field.expected("a size", REMEDY)),
     };
-    read.map_err(|problem| Complaint::new(format!("{} {problem}", field.value), REMEDY))
+    read.map_err(|problem| ValueError::new(format!("{} {problem}", field.value), REMEDY))
 }
 
 /// Reads a size in bytes within bounds.
 pub(super) fn size_in(
     least: usize,
     most: usize,
-) -> impl FnOnce(&Field<'_>) -> Result<usize, Complaint> {
+) -> impl FnOnce(&Field<'_>) -> Result<usize, ValueError> {
     move |field| {
         let bytes = size(field)?;
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
@@ -190,11 +190,11 @@ pub(super) fn size_in(
 pub(super) fn count_in(
     least: usize,
     most: usize,
-) -> impl FnOnce(&Field<'_>) -> Result<usize, Complaint> {
+) -> impl FnOnce(&Field<'_>) -> Result<usize, ValueError> {
     move |field| {
         let number = match field.value {
-            Value::Integer(number) => Some(*number),
-            Value::Text(text) if !field.is_typed() => text.parse().ok(),
+            TomlValue::Integer(number) => Some(*number),
+            TomlValue::Text(text) if !field.is_typed() => text.parse().ok(),
             _ => None,
         };
         let Some(number) = number else {
@@ -211,19 +211,19 @@ fn within(
     least: usize,
     most: usize,
     unit: &str,
-) -> Result<usize, Complaint> {
+) -> Result<usize, ValueError> {
     if (least..=most).contains(&number) {
         return Ok(number);
     }
     let remedy = format!("write {least} to {most} {unit}");
     let problem = format!("{} is out of range", field.value);
-    Err(Complaint::new(problem, remedy.trim_end()))
+    Err(ValueError::new(problem, remedy.trim_end()))
 }
 
 /// Reads a list of texts. Outside of the file, the texts are separated by commas.
-pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
+pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, ValueError> {
     match field.value {
-        Value::List(items) => {
+        TomlValue::List(items) => {
             let read = items.iter().enumerate().map(|(index, item)| {
                 let item = Field {
                     value: &item.value,
@@ -233,18 +233,20 @@ pub(super) fn texts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
             });
             read.collect()
         }
-        Value::Text(text) if !field.is_typed() => {
+        TomlValue::Text(text) if !field.is_typed() => {
             Ok(text.split(',').map(|item| item.trim().to_owned()).collect())
         }
-        Value::Text(text) => Err(field.expected("a list of strings", &format!("write [{text:?}]"))),
+        TomlValue::Text(text) => {
+            Err(field.expected("a list of strings", &format!("write [{text:?}]")))
+        }
         _ => Err(field.expected("a list of strings", "write [\"...\", \"...\"]")),
     }
 }
 
 /// Reads a list whose items are parsed by `parse`. The error names the first invalid item.
 pub(super) fn items<T>(
-    parse: impl Fn(&str) -> Result<T, Complaint>,
-) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
+    parse: impl Fn(&str) -> Result<T, ValueError>,
+) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, ValueError> {
     move |field| {
         let texts = texts(field)?;
         let read = texts
@@ -258,12 +260,12 @@ pub(super) fn items<T>(
 /// Reads a list as [`items`] does, with at least one item. Used for keys that allow everything if they are left out: an empty
 /// list would suggest the opposite.
 pub(super) fn some_items<T>(
-    parse: impl Fn(&str) -> Result<T, Complaint>,
-) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, Complaint> {
+    parse: impl Fn(&str) -> Result<T, ValueError>,
+) -> impl FnOnce(&Field<'_>) -> Result<Vec<T>, ValueError> {
     move |field| {
         let items = items(parse)(field)?;
         if items.is_empty() {
-            return Err(Complaint::new(
+            return Err(ValueError::new(
                 "the list is empty, which would allow none",
                 "write at least one, or leave the key out to allow all",
             ));
@@ -273,7 +275,7 @@ pub(super) fn some_items<T>(
 }
 
 /// Reads a path. In the file, it is relative to the directory of the file.
-pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
+pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, ValueError> {
     let path = text(field)?;
     Ok(if field.is_typed() {
         field.reader.base().join(path)
@@ -283,16 +285,16 @@ pub(super) fn path(field: &Field<'_>) -> Result<PathBuf, Complaint> {
 }
 
 /// Reads the path of an existing file.
-pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
+pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, ValueError> {
     let path = path(field)?;
     let shown = path.display();
     match files::open(&path) {
         Ok(_) => Ok(path),
-        Err(FileError::NotAFile(kind)) => Err(Complaint::new(
+        Err(FileError::NotAFile(kind)) => Err(ValueError::new(
             format!("{shown} is no file: it is {kind}"),
             "name a file",
         )),
-        Err(error) => Err(Complaint::new(
+        Err(error) => Err(ValueError::new(
             format!("cannot read {shown}: {error}"),
             "name a file that exists; a relative path starts at the folder of the configuration file",
         )),
@@ -300,33 +302,33 @@ pub(super) fn existing_file(field: &Field<'_>) -> Result<PathBuf, Complaint> {
 }
 
 /// Reads a secret. In the file it must be a reference. Elsewhere it may also be the secret itself.
-pub(super) fn secret(field: &Field<'_>) -> Result<SecretText, Complaint> {
-    let Value::Text(text) = field.value else {
+pub(super) fn secret(field: &Field<'_>) -> Result<SecretText, ValueError> {
+    let TomlValue::Text(text) = field.value else {
         return Err(field.expected("a string", "write \"env:NAME\" or \"file:PATH\""));
     };
     let bytes = secret_bytes(field, text)?;
     String::from_utf8(bytes)
         .map(SecretText::new)
-        .map_err(|_| Complaint::new("is not UTF-8", "write the secret as UTF-8 text"))
+        .map_err(|_| ValueError::new("is not UTF-8", "write the secret as UTF-8 text"))
 }
 
 /// Reads a list of secrets. Outside of the file, this is a single secret or references separated by commas.
-pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Complaint> {
+pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, ValueError> {
     const REMEDY: &str = "write [\"env:NAME\"] or [\"file:PATH\"]";
     match field.value {
-        Value::List(items) => {
+        TomlValue::List(items) => {
             let read = items.iter().enumerate().map(|(index, item)| {
-                let Value::Text(text) = &item.value else {
+                let TomlValue::Text(text) = &item.value else {
                     return Err(field.expected("strings", REMEDY).of_item(index));
                 };
                 secret_bytes(field, text).map_err(|complaint| complaint.of_item(index))
             });
             read.collect()
         }
-        Value::Text(text) if !field.is_typed() => {
+        TomlValue::Text(text) if !field.is_typed() => {
             if text
                 .split(',')
-                .all(|item| Reference::parse(item.trim()).is_some())
+                .all(|item| EnvReference::parse(item.trim()).is_some())
             {
                 let items = text.split(',').map(|item| secret_bytes(field, item.trim()));
                 items.collect()
@@ -338,15 +340,15 @@ pub(super) fn secrets(field: &Field<'_>) -> Result<Vec<Vec<u8>>, Complaint> {
     }
 }
 
-fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, Complaint> {
-    match Reference::parse(text) {
+fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, ValueError> {
+    match EnvReference::parse(text) {
         Some(_) if field.is_rehearsed() => Ok(secrets::random()),
         Some(reference) => reference
             .read(field.reader.environment(), field.reader.base(), |warning| {
                 field.reader.warn(warning)
             })
-            .map_err(|(problem, remedy)| Complaint::new(problem, remedy)),
-        None if field.is_typed() => Err(Complaint::new(
+            .map_err(|(problem, remedy)| ValueError::new(problem, remedy)),
+        None if field.is_typed() => Err(ValueError::new(
             "is a secret in clear",
             "keep it out of this file: write \"env:NAME\" and set that variable, or \"file:PATH\"",
         )),

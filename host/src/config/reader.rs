@@ -8,19 +8,19 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::Purpose;
+use super::ConfigMode;
 use super::environment::Environment;
-use super::fault::{Fault, Origin};
-use super::kinds::{Complaint, Field};
-use super::source::{Node, Table, Value};
+use super::fault::{ConfigFault, SettingOrigin};
+use super::kinds::{Field, ValueError};
+use super::source::{Table, TomlValue, ValueNode};
 use super::unknown::{self, UnknownKey};
 
 /// Collects faults and warnings while sections are read.
-pub(super) struct Reader<'a> {
+pub(super) struct ConfigReader<'a> {
     environment: &'a dyn Environment,
     base: PathBuf,
-    purpose: Purpose,
-    faults: RefCell<Vec<Fault>>,
+    purpose: ConfigMode,
+    faults: RefCell<Vec<ConfigFault>>,
     warnings: RefCell<Vec<String>>,
     /// Every variable that was requested, whether it is set or not. Other variables with our prefix are unknown.
     asked: RefCell<BTreeSet<String>>,
@@ -30,9 +30,9 @@ pub(super) struct Reader<'a> {
     unknown: RefCell<Vec<UnknownKey>>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ConfigReader<'a> {
     /// Creates a reader that looks up variables in `environment` and resolves relative paths of the file against `base`.
-    pub(super) fn new(environment: &'a dyn Environment, base: &Path, purpose: Purpose) -> Self {
+    pub(super) fn new(environment: &'a dyn Environment, base: &Path, purpose: ConfigMode) -> Self {
         Self {
             environment,
             base: base.to_owned(),
@@ -52,8 +52,8 @@ impl<'a> Reader<'a> {
             reader: self,
             path: String::new(),
             schema: String::new(),
-            origin: Origin::Nowhere,
-            overridable: Overridable::ByEnvironment,
+            origin: SettingOrigin::Nowhere,
+            overridable: EnvironmentOverride::ByEnvironment,
             is_broken: false,
             entries: table,
             given: BTreeMap::new(),
@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Returns the purpose for which the configuration is read.
-    pub(super) fn purpose(&self) -> Purpose {
+    pub(super) fn purpose(&self) -> ConfigMode {
         self.purpose
     }
 
@@ -81,12 +81,12 @@ impl<'a> Reader<'a> {
     }
 
     /// Adds a fault.
-    pub(super) fn fault(&self, fault: Fault) {
+    pub(super) fn fault(&self, fault: ConfigFault) {
         self.faults.borrow_mut().push(fault);
     }
 
     /// Returns the faults in the order of the file, the warnings, and the schema.
-    pub(super) fn finish(self) -> Findings {
+    pub(super) fn finish(self) -> ReaderFindings {
         let schema = self.schema.into_inner();
         let mut faults = self.faults.into_inner();
         for key in self.unknown.into_inner() {
@@ -95,10 +95,10 @@ impl<'a> Reader<'a> {
         // The sort is stable: faults of the same line stay in the order in which they were found. Faults without a place come
         // last.
         faults.sort_by_key(|fault| match fault.origin {
-            Origin::Flag(_) => (0, 0),
-            Origin::Environment(_) => (1, 0),
-            Origin::File { line, .. } => (2, line.unwrap_or(0)),
-            Origin::Nowhere => (3, 0),
+            SettingOrigin::Flag(_) => (0, 0),
+            SettingOrigin::Environment(_) => (1, 0),
+            SettingOrigin::File { line, .. } => (2, line.unwrap_or(0)),
+            SettingOrigin::Nowhere => (3, 0),
         });
         let mut warnings = self.warnings.into_inner();
         let (asked, settable) = (self.asked.into_inner(), self.settable.into_inner());
@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
             let value = self.environment.get(name);
             warnings.extend(unknown::variable(name, value.as_deref(), &settable));
         }
-        Findings {
+        ReaderFindings {
             faults,
             warnings,
             #[cfg(test)]
@@ -118,7 +118,7 @@ impl<'a> Reader<'a> {
 }
 
 /// Records the variables that are requested.
-impl Environment for Reader<'_> {
+impl Environment for ConfigReader<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.asked.borrow_mut().insert(name.to_owned());
         self.environment.get(name)
@@ -130,8 +130,8 @@ impl Environment for Reader<'_> {
 }
 
 /// The result of reading a configuration.
-pub(super) struct Findings {
-    pub(super) faults: Vec<Fault>,
+pub(super) struct ReaderFindings {
+    pub(super) faults: Vec<ConfigFault>,
     pub(super) warnings: Vec<String>,
     /// Every requested key: `session.cookie.path`, `guest.NAME.component`, `route.path`.
     #[cfg(test)]
@@ -140,24 +140,24 @@ pub(super) struct Findings {
 
 /// Whether environment variables can set the keys of a section.
 #[derive(Clone, Copy, PartialEq)]
-enum Overridable {
+enum EnvironmentOverride {
     ByEnvironment,
     No,
 }
 
 /// A table of the configuration. Dropping it reports the keys that were not requested as faults.
 pub(super) struct Section<'r> {
-    pub(super) reader: &'r Reader<'r>,
+    pub(super) reader: &'r ConfigReader<'r>,
     /// The path used in messages, such as `guest.counter` or `route[0]`. Empty for the root.
     path: String,
     /// The path in the schema, such as `guest.NAME` or `route`.
     schema: String,
-    origin: Origin,
-    overridable: Overridable,
+    origin: SettingOrigin,
+    overridable: EnvironmentOverride,
     /// Whether the value is not a table. That is a fault, so missing keys are not reported in addition.
     is_broken: bool,
     entries: Table,
-    given: BTreeMap<&'static str, Origin>,
+    given: BTreeMap<&'static str, SettingOrigin>,
 }
 
 impl<'r> Section<'r> {
@@ -166,7 +166,7 @@ impl<'r> Section<'r> {
     pub(super) fn get<T>(
         &mut self,
         key: &'static str,
-        kind: impl FnOnce(&Field<'_>) -> Result<T, Complaint>,
+        kind: impl FnOnce(&Field<'_>) -> Result<T, ValueError>,
     ) -> Option<T> {
         let node = self.take(key)?;
         let field = Field {
@@ -176,26 +176,26 @@ impl<'r> Section<'r> {
         };
         match kind(&field) {
             Ok(value) => Some(value),
-            Err(Complaint {
+            Err(ValueError {
                 item,
                 problem,
                 remedy,
             }) => {
                 let key = format!("{}{item}", self.full(key));
                 self.reader
-                    .fault(Fault::new(key, problem, remedy).at(node.origin));
+                    .fault(ConfigFault::new(key, problem, remedy).at(node.origin));
                 None
             }
         }
     }
 
     /// Returns the raw value: from the command line, otherwise from the environment, otherwise from the file.
-    pub(super) fn take(&mut self, key: &'static str) -> Option<Node> {
+    pub(super) fn take(&mut self, key: &'static str) -> Option<ValueNode> {
         let schema = join(&self.schema, key);
         self.reader.schema.borrow_mut().insert(schema);
         let mut node = self.entries.remove(key);
-        let is_flag = matches!(&node, Some(node) if matches!(node.origin, Origin::Flag(_)));
-        if self.overridable == Overridable::ByEnvironment {
+        let is_flag = matches!(&node, Some(node) if matches!(node.origin, SettingOrigin::Flag(_)));
+        if self.overridable == EnvironmentOverride::ByEnvironment {
             let path = self.full(key);
             let name = variable_name(&path);
             self.reader.settable.borrow_mut().insert(path);
@@ -203,9 +203,9 @@ impl<'r> Section<'r> {
                 && !text.is_empty()
                 && !is_flag
             {
-                node = Some(Node {
-                    value: Value::Text(text),
-                    origin: Origin::Environment(name),
+                node = Some(ValueNode {
+                    value: TomlValue::Text(text),
+                    origin: SettingOrigin::Environment(name),
                 });
             }
         }
@@ -227,7 +227,7 @@ impl<'r> Section<'r> {
     pub(super) fn section_if_table(&mut self, key: &'static str) -> Section<'r> {
         let schema = join(&self.schema, key);
         let node = match self.entries.get(key) {
-            Some(node) if matches!(node.value, Value::Table(_)) => self.entries.remove(key),
+            Some(node) if matches!(node.value, TomlValue::Table(_)) => self.entries.remove(key),
             _ => None,
         };
         if let Some(node) = &node {
@@ -243,10 +243,10 @@ impl<'r> Section<'r> {
             return Vec::new();
         };
         self.given.insert(key, node.origin.clone());
-        let Value::Table(tables) = node.value else {
+        let TomlValue::Table(tables) = node.value else {
             let kind = node.value.kind();
             let remedy = format!("write a table [{key}.NAME] for each");
-            let fault = Fault::new(
+            let fault = ConfigFault::new(
                 self.full(key),
                 format!("expected tables, found {kind}"),
                 remedy,
@@ -257,7 +257,7 @@ impl<'r> Section<'r> {
         let mut sections = Vec::new();
         for (name, node) in tables {
             let path = join(&self.full(key), &name);
-            let section = self.below(path, schema.clone(), Overridable::No, Some(node));
+            let section = self.below(path, schema.clone(), EnvironmentOverride::No, Some(node));
             sections.push((name, section));
         }
         sections
@@ -270,16 +270,16 @@ impl<'r> Section<'r> {
             return Vec::new();
         };
         self.given.insert(key, node.origin.clone());
-        let Value::List(items) = node.value else {
+        let TomlValue::List(items) = node.value else {
             let problem = format!("expected a list of tables, found {}", node.value.kind());
             let remedy = format!("write [[{key}]] with two brackets");
             self.reader
-                .fault(Fault::new(self.full(key), problem, remedy).at(node.origin));
+                .fault(ConfigFault::new(self.full(key), problem, remedy).at(node.origin));
             return Vec::new();
         };
         let section = |(index, node)| {
             let path = format!("{}[{index}]", self.full(key));
-            self.below(path, schema.clone(), Overridable::No, Some(node))
+            self.below(path, schema.clone(), EnvironmentOverride::No, Some(node))
         };
         items.into_iter().enumerate().map(section).collect()
     }
@@ -288,21 +288,21 @@ impl<'r> Section<'r> {
         &self,
         path: String,
         schema: String,
-        overridable: Overridable,
-        node: Option<Node>,
+        overridable: EnvironmentOverride,
+        node: Option<ValueNode>,
     ) -> Section<'r> {
         let mut is_broken = false;
         let (entries, origin) = match node {
-            None => (Table::new(), Origin::Nowhere),
-            Some(Node {
-                value: Value::Table(table),
+            None => (Table::new(), SettingOrigin::Nowhere),
+            Some(ValueNode {
+                value: TomlValue::Table(table),
                 origin,
             }) => (table, origin),
-            Some(Node { value, origin }) => {
+            Some(ValueNode { value, origin }) => {
                 let problem = format!("expected a table, found {}", value.kind());
                 let remedy = format!("write [{path}] and its keys below");
                 self.reader
-                    .fault(Fault::new(&path, problem, remedy).at(origin.clone()));
+                    .fault(ConfigFault::new(&path, problem, remedy).at(origin.clone()));
                 is_broken = true;
                 (Table::new(), origin)
             }
@@ -326,7 +326,7 @@ impl<'r> Section<'r> {
 
     /// Adds a fault of `key` at the place where it was given, or otherwise at the place of its section.
     pub(super) fn fault(&self, key: &str, problem: impl Into<String>, remedy: impl Into<String>) {
-        let fault = Fault::new(self.full(key), problem, remedy);
+        let fault = ConfigFault::new(self.full(key), problem, remedy);
         self.reader.fault(fault.at(self.origin_of(key)));
     }
 
@@ -336,7 +336,7 @@ impl<'r> Section<'r> {
     }
 
     /// Returns the place where `key` was given, or otherwise the place of its section.
-    pub(super) fn origin_of(&self, key: &str) -> Origin {
+    pub(super) fn origin_of(&self, key: &str) -> SettingOrigin {
         self.given.get(key).unwrap_or(&self.origin).clone()
     }
 

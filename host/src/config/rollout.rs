@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::kinds::{Complaint, Field, boolean, count_in, duration, share, text};
+use super::kinds::{Field, ValueError, boolean, count_in, duration, share, text};
 use super::reader::Section;
-use crate::guest::{CLIENTS_MAX, Canary, Rollback, Rollout, Thresholds};
+use crate::guest::{CLIENTS_MAX, Canary, FailureThresholds, Rollback, Rollout};
 use crate::limits;
 
 /// Longest window. Request counts are kept for this time.
@@ -32,7 +32,7 @@ fn read_canary(mut section: Section<'_>) -> Option<Canary> {
 
 fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
     let default = Rollback::default();
-    let Thresholds {
+    let FailureThresholds {
         window,
         requests_min,
         clients_min,
@@ -45,7 +45,7 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
         probation: section
             .get("probation", duration)
             .unwrap_or(default.probation),
-        thresholds: Thresholds {
+        thresholds: FailureThresholds {
             window: section.get("window", duration).unwrap_or(window),
             requests_min: section
                 .get("requests", count_in(1, 1 << 20))
@@ -77,13 +77,13 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
 }
 
 /// Reads a path and query with which new versions are probed.
-fn probe(field: &Field<'_>) -> Result<String, Complaint> {
+fn probe(field: &Field<'_>) -> Result<String, ValueError> {
     let path = text(field)?;
     let is_target = path.starts_with('/') && path.parse::<http::uri::PathAndQuery>().is_ok();
     if is_target {
         Ok(path)
     } else {
-        Err(Complaint::new(
+        Err(ValueError::new(
             format!("{path:?} is no path"),
             "write the path of a request, such as \"/health\"",
         ))

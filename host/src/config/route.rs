@@ -2,7 +2,7 @@
 
 use http::Method;
 
-use super::kinds::{Complaint, some_items, text};
+use super::kinds::{ValueError, some_items, text};
 use super::reader::Section;
 use crate::route::{Route, RouteError, RouteTable};
 
@@ -72,15 +72,15 @@ fn explain(error: &RouteError, sections: &[Section<'_>]) {
     }
 }
 
-fn method(text: &str) -> Result<Method, Complaint> {
+fn method(text: &str) -> Result<Method, ValueError> {
     let upper = text.to_ascii_uppercase();
     if upper != text {
         let problem = format!("{text:?} is no method: they are in capitals");
-        return Err(Complaint::new(problem, format!("write {upper:?}")));
+        return Err(ValueError::new(problem, format!("write {upper:?}")));
     }
     text.parse().map_err(|_| {
         let problem = format!("{text:?} is no method");
-        Complaint::new(
+        ValueError::new(
             problem,
             "write [\"GET\", \"POST\"], or leave it out for all",
         )

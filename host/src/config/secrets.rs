@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::fault::Fault;
+use super::fault::ConfigFault;
 use super::kinds::{self, boolean};
 use super::reader::Section;
 use super::store::Backend;
@@ -62,7 +62,7 @@ impl SecretSource {
     ///
     /// # Errors
     /// Returns a fault if the file of a stored secret can neither be read nor created, or contains too few bytes.
-    pub fn obtain(&self) -> Result<Vec<Vec<u8>>, Fault> {
+    pub fn obtain(&self) -> Result<Vec<Vec<u8>>, ConfigFault> {
         match self {
             Self::Given(secrets) => Ok(secrets.clone()),
             Self::PerProcess => Ok(vec![random()]),
@@ -142,7 +142,7 @@ fn check_strength(section: &Section<'_>, index: usize, secret: &[u8], is_short_a
     }
     let remedy = "make one with `openssl rand -base64 32`; or, while a live Express app still signs with this one, \
                   set allow_short_secrets = true";
-    let fault = Fault::new(section.full(&key), weakness, remedy);
+    let fault = ConfigFault::new(section.full(&key), weakness, remedy);
     section.reader.fault(fault.at(section.origin_of("secrets")));
 }
 
@@ -161,18 +161,18 @@ pub(super) fn random() -> Vec<u8> {
     URL_SAFE_NO_PAD.encode(bytes).into_bytes()
 }
 
-fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
+fn kept_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
     let fault = |problem: String| {
         let remedy =
             "make its folder writable, or give the secret yourself: secrets = [\"env:NAME\"]";
-        Fault::new("session.secrets", problem, remedy)
+        ConfigFault::new("session.secrets", problem, remedy)
     };
     let shown = path.display();
     let unreadable = |error: FileError| {
         let problem = format!("cannot read {shown}: {error}");
         match error {
             FileError::Io(_) => fault(problem),
-            _ => Fault::new("session.secrets", problem, error.remedy(&shown.to_string())),
+            _ => ConfigFault::new("session.secrets", problem, error.remedy(&shown.to_string())),
         }
     };
     let mut secret = match files::read_own_secret(path) {
@@ -194,7 +194,7 @@ fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
             secret.len()
         );
         let remedy = "remove the file for a new secret (all sessions end), or put the old one back";
-        return Err(Fault::new("session.secrets", problem, remedy));
+        return Err(ConfigFault::new("session.secrets", problem, remedy));
     }
     Ok(secret)
 }

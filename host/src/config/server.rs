@@ -4,10 +4,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::kinds::{Complaint, Field, boolean, count_in, duration, path, size_in, text, word};
+use super::kinds::{Field, ValueError, boolean, count_in, duration, path, size_in, text, word};
 use super::reader::Section;
 use super::store::{Backend, DEFAULT_SQLITE_PATH};
-use crate::quota::Totals;
+use crate::quota::QuotaTotals;
 use crate::{limits, server, telemetry};
 
 /// The default address to listen on.
@@ -18,11 +18,11 @@ pub const DEFAULT_LISTEN: SocketAddr =
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
     /// The listener's connections, heads and timeouts.
-    pub listener: server::Options,
+    pub listener: server::ServerOptions,
     /// Longest request target (path and query), in bytes.
     pub request_target_bytes_max: usize,
     /// The limits that all clients share.
-    pub totals: Totals,
+    pub totals: QuotaTotals,
     /// Maximum number of guest instances at the same time.
     pub instances_max: usize,
     /// Maximum number of requests that wait for an instance.
@@ -45,9 +45,9 @@ pub struct ServerSettings {
 impl Default for ServerSettings {
     fn default() -> Self {
         Self {
-            listener: server::Options::default(),
+            listener: server::ServerOptions::default(),
             request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
-            totals: Totals::default(),
+            totals: QuotaTotals::default(),
             instances_max: limits::INSTANCES_MAX,
             instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
             instance_wait_max: limits::INSTANCE_WAIT_MAX,
@@ -143,7 +143,7 @@ pub(super) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> Serve
 }
 
 /// Reads a directory, or `off` for none.
-fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, Complaint> {
+fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, ValueError> {
     match text(field)?.as_str() {
         "off" => Ok(None),
         _ => path(field).map(Some),
@@ -163,23 +163,23 @@ fn default_code_cache(backend: Option<&Backend>) -> PathBuf {
 }
 
 /// Reads `[log]`.
-pub(super) fn read_log(mut section: Section<'_>) -> telemetry::Options {
-    let default = telemetry::Options::default();
+pub(super) fn read_log(mut section: Section<'_>) -> telemetry::TelemetryOptions {
+    let default = telemetry::TelemetryOptions::default();
     let formats = word(&[
-        ("text", telemetry::Format::Text),
-        ("json", telemetry::Format::Json),
+        ("text", telemetry::LogFormat::Text),
+        ("json", telemetry::LogFormat::Json),
     ]);
-    telemetry::Options {
+    telemetry::TelemetryOptions {
         format: section.get("format", formats).unwrap_or(default.format),
         filter: section.get("level", filter).unwrap_or(default.filter),
     }
 }
 
-fn filter(field: &Field<'_>) -> Result<String, Complaint> {
+fn filter(field: &Field<'_>) -> Result<String, ValueError> {
     let filter = text(field)?;
     match telemetry::check_filter(&filter) {
         Ok(()) => Ok(filter),
-        Err(error) => Err(Complaint::new(
+        Err(error) => Err(ValueError::new(
             error.to_string(),
             "write error, warn, info, debug or trace, or per part: \"info,guest=debug\"",
         )),
@@ -187,10 +187,10 @@ fn filter(field: &Field<'_>) -> Result<String, Complaint> {
 }
 
 /// Reads an address and a port. `localhost` is 127.0.0.1.
-pub(super) fn listen(field: &Field<'_>) -> Result<SocketAddr, Complaint> {
+pub(super) fn listen(field: &Field<'_>) -> Result<SocketAddr, ValueError> {
     const REMEDY: &str =
         "write an address and a port: \"127.0.0.1:3000\", or \"0.0.0.0:3000\" for every interface";
-    let text = text(field).map_err(|complaint| Complaint {
+    let text = text(field).map_err(|complaint| ValueError {
         remedy: REMEDY.to_owned(),
         ..complaint
     })?;
@@ -199,5 +199,5 @@ pub(super) fn listen(field: &Field<'_>) -> Result<SocketAddr, Complaint> {
         None => text.clone(),
     };
     let address = address.parse();
-    address.map_err(|_| Complaint::new(format!("{text:?} is no address to listen on"), REMEDY))
+    address.map_err(|_| ValueError::new(format!("{text:?} is no address to listen on"), REMEDY))
 }

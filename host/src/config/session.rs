@@ -6,7 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::cookie::{self, CookieSettings};
-use super::kinds::{Complaint, Field, boolean, count_in, duration, items, size_in, text, word};
+use super::kinds::{Field, ValueError, boolean, count_in, duration, items, size_in, text, word};
 use super::reader::Section;
 use super::secrets::{self, SecretSource};
 use super::store::Backend;
@@ -162,22 +162,22 @@ fn read_limits(mut section: Section<'_>) -> SessionLimits {
     }
 }
 
-fn cookie_name(field: &Field<'_>) -> Result<String, Complaint> {
+fn cookie_name(field: &Field<'_>) -> Result<String, ValueError> {
     let name = text(field)?;
     if is_valid_name(&name) {
         return Ok(name);
     }
-    Err(Complaint::new(
+    Err(ValueError::new(
         format!("{name:?} is no cookie name"),
         "use at most 256 letters, digits and !#$%&'*+-.^_`|~ (RFC 6265, section 4.1.1)",
     ))
 }
 
 /// Parses a network or a single address.
-fn network(text: &str) -> Result<IpNet, Complaint> {
+fn network(text: &str) -> Result<IpNet, ValueError> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or(address).map_err(|_| {
-        Complaint::new(
+        ValueError::new(
             format!("{text:?} is no network"),
             "write an address or a network: \"10.0.0.0/8\", \"127.0.0.1\", \"fd00::/8\"",
         )

@@ -8,32 +8,32 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Origin};
+use super::fault::{ConfigFault, SettingOrigin};
 
 /// A value and the place where it was given.
 #[derive(Clone)]
-pub(super) struct Node {
-    pub(super) value: Value,
-    pub(super) origin: Origin,
+pub(super) struct ValueNode {
+    pub(super) value: TomlValue,
+    pub(super) origin: SettingOrigin,
 }
 
 /// A TOML value. Has no `Debug`, because any value may be a secret.
 #[derive(Clone)]
-pub(super) enum Value {
+pub(super) enum TomlValue {
     Text(String),
     Integer(i64),
     Float(f64),
     Boolean(bool),
     /// A date or time in TOML notation.
     Moment(String),
-    List(Vec<Node>),
+    List(Vec<ValueNode>),
     Table(Table),
 }
 
 /// Keys and their values, in alphabetical order.
-pub(super) type Table = BTreeMap<String, Node>;
+pub(super) type Table = BTreeMap<String, ValueNode>;
 
-impl Value {
+impl TomlValue {
     /// Returns the kind of the value with an article, for messages.
     pub(super) fn kind(&self) -> &'static str {
         match self {
@@ -49,7 +49,7 @@ impl Value {
 }
 
 /// Formats the value for messages, with texts in quotes. Must not be used for values that may be secrets.
-impl fmt::Display for Value {
+impl fmt::Display for TomlValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Text(text) => write!(f, "{text:?}"),
@@ -63,9 +63,9 @@ impl fmt::Display for Value {
 }
 
 /// Parses TOML. The part that could be read is returned together with the faults, so that it can be checked in the same run.
-pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
+pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<ConfigFault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let file = File {
+    let file = ConfigFile {
         path: path.to_owned(),
         text,
         is_toml: errors.is_empty(),
@@ -73,36 +73,36 @@ pub(super) fn parse(path: &Path, text: &str) -> (Table, Vec<Fault>) {
             .chain(text.match_indices('\n').map(|(at, _)| at + 1))
             .collect(),
     };
-    let mut faults: Vec<Fault> = errors
+    let mut faults: Vec<ConfigFault> = errors
         .iter()
         .map(|error| {
             // The `Display` of the error quotes the line, which may contain a secret.
             let problem = format!("not TOML: {}", error.message());
             let origin = file.origin(error.span().map(|span| span.start));
-            Fault::new("", problem, "see https://toml.io for the syntax").at(origin)
+            ConfigFault::new("", problem, "see https://toml.io for the syntax").at(origin)
         })
         .collect();
     let table = file.table(table.into_inner(), &mut faults);
     (table, faults)
 }
 
-struct File<'t> {
+struct ConfigFile<'t> {
     path: PathBuf,
     text: &'t str,
     is_toml: bool,
     line_starts: Vec<usize>,
 }
 
-impl File<'_> {
-    fn origin(&self, byte: Option<usize>) -> Origin {
+impl ConfigFile<'_> {
+    fn origin(&self, byte: Option<usize>) -> SettingOrigin {
         let line = byte.map(|byte| self.line_starts.partition_point(|start| *start <= byte));
-        Origin::File {
+        SettingOrigin::File {
             path: self.path.clone(),
             line,
         }
     }
 
-    fn table(&self, table: DeTable<'_>, faults: &mut Vec<Fault>) -> Table {
+    fn table(&self, table: DeTable<'_>, faults: &mut Vec<ConfigFault>) -> Table {
         let mut read = Table::new();
         for (key, value) in table {
             // With an extra quote, the following lines become part of a key. Messages quote keys, and these lines may contain a
@@ -112,44 +112,44 @@ impl File<'_> {
             }
             let origin = self.origin(Some(key.span().start));
             let value = self.value(value, faults);
-            read.insert(key.into_inner().into_owned(), Node { value, origin });
+            read.insert(key.into_inner().into_owned(), ValueNode { value, origin });
         }
         read
     }
 
-    fn value(&self, value: Spanned<DeValue<'_>>, faults: &mut Vec<Fault>) -> Value {
+    fn value(&self, value: Spanned<DeValue<'_>>, faults: &mut Vec<ConfigFault>) -> TomlValue {
         let origin = self.origin(Some(value.span().start));
         match value.into_inner() {
-            DeValue::String(text) => Value::Text(match text.split_once('\n') {
+            DeValue::String(text) => TomlValue::Text(match text.split_once('\n') {
                 // In the same way, they become part of this value.
                 Some((first_line, _)) if !self.is_toml => first_line.to_owned(),
                 _ => text.into_owned(),
             }),
             DeValue::Integer(number) => {
                 match i64::from_str_radix(number.as_str(), number.radix()) {
-                    Ok(number) => Value::Integer(number),
+                    Ok(number) => TomlValue::Integer(number),
                     Err(_) => {
                         let problem = format!("{} is too large", number.as_str());
                         let remedy = "integers have at most 63 bits";
-                        faults.push(Fault::new("", problem, remedy).at(origin));
-                        Value::Integer(i64::MAX)
+                        faults.push(ConfigFault::new("", problem, remedy).at(origin));
+                        TomlValue::Integer(i64::MAX)
                     }
                 }
             }
-            DeValue::Float(number) => Value::Float(number.as_str().parse().unwrap_or(f64::NAN)),
-            DeValue::Boolean(truth) => Value::Boolean(truth),
-            DeValue::Datetime(moment) => Value::Moment(moment.to_string()),
-            DeValue::Array(items) => Value::List(
+            DeValue::Float(number) => TomlValue::Float(number.as_str().parse().unwrap_or(f64::NAN)),
+            DeValue::Boolean(truth) => TomlValue::Boolean(truth),
+            DeValue::Datetime(moment) => TomlValue::Moment(moment.to_string()),
+            DeValue::Array(items) => TomlValue::List(
                 items
                     .into_iter()
                     .map(|item| {
                         let origin = self.origin(Some(item.span().start));
                         let value = self.value(item, faults);
-                        Node { value, origin }
+                        ValueNode { value, origin }
                     })
                     .collect(),
             ),
-            DeValue::Table(table) => Value::Table(self.table(table, faults)),
+            DeValue::Table(table) => TomlValue::Table(self.table(table, faults)),
         }
     }
 }
@@ -177,11 +177,11 @@ mod tests {
         let (table, faults) = parse(Path::new("f.toml"), text);
         assert!(faults.is_empty());
         assert_eq!(table["a"].origin.to_string(), "f.toml:1");
-        let Value::Table(b) = &table["b"].value else {
+        let TomlValue::Table(b) = &table["b"].value else {
             panic!("b is a table");
         };
         assert_eq!(b["c"].origin.to_string(), "f.toml:3");
-        let Value::List(list) = &b["list"].value else {
+        let TomlValue::List(list) = &b["list"].value else {
             panic!("list is a list");
         };
         assert_eq!(list[1].origin.to_string(), "f.toml:6");

@@ -6,11 +6,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Purpose;
-use super::fault::Origin;
-use super::kinds::{Complaint, Field, boolean, count_in, duration, path, secret, some_items, text};
+use super::ConfigMode;
+use super::fault::SettingOrigin;
+use super::kinds::{
+    Field, ValueError, boolean, count_in, duration, path, secret, some_items, text,
+};
 use super::reader::Section;
-use super::source::Value;
+use super::source::TomlValue;
 use super::store_url::{self, MYSQL_PORT, MysqlUrl, StoreUrl};
 use crate::limits;
 
@@ -128,7 +130,7 @@ const ADDRESS_KEYS: [&str; 5] = ["host", "port", "user", "database", "socket"];
 const TRUST_KEYS: [&str; 2] = ["password", "ca_file"];
 
 /// The keys that name the store, before they are checked against each other.
-struct Address {
+struct StoreAddressKeys {
     url: Option<StoreUrl>,
     hosts: Option<Vec<String>>,
     port: Option<usize>,
@@ -144,7 +146,7 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
     let interval = section.get("check_expiration_interval", duration);
     let expiration = section.get("expiration", duration);
     let disable_touch = section.get("disable_touch", boolean).unwrap_or(false);
-    let address = Address {
+    let address = StoreAddressKeys {
         url: section.get("url", url),
         hosts: section.get("host", hosts),
         port: section.get("port", count_in(1, 65_535)),
@@ -155,10 +157,10 @@ pub(super) fn read(mut section: Section<'_>) -> (StoreSettings, Option<Backend>)
     };
     let rest = read_mysql_rest(&mut section);
     let backend = match section.reader.purpose() {
-        Purpose::Serve => weigh(&section, address, rest),
-        Purpose::Rehearse => Some(Backend::Memory),
+        ConfigMode::Serve => weigh(&section, address, rest),
+        ConfigMode::Rehearse => Some(Backend::Memory),
     };
-    let is_chosen = section.reader.purpose() == Purpose::Serve;
+    let is_chosen = section.reader.purpose() == ConfigMode::Serve;
     if is_chosen && matches!(backend, Some(Backend::Memory | Backend::Sqlite(_))) {
         let idle = TRUST_KEYS.iter().filter(|key| section.is_given(key));
         for key in idle.filter(|key| !is_overruled(&section, key)) {
@@ -249,11 +251,11 @@ fn check_columns(section: &Section<'_>, names: &ColumnNames) {
 /// Returns whether a key of the file is overridden by a URL from the environment or the command line, which names another
 /// server.
 fn is_overruled(section: &Section<'_>, key: &str) -> bool {
-    let is_in_file = |key| matches!(section.origin_of(key), Origin::File { .. });
+    let is_in_file = |key| matches!(section.origin_of(key), SettingOrigin::File { .. });
     section.is_given("url") && !is_in_file("url") && is_in_file(key)
 }
 
-fn weigh(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Option<Backend> {
+fn weigh(section: &Section<'_>, address: StoreAddressKeys, rest: MysqlSettings) -> Option<Backend> {
     let is_explicit = ADDRESS_KEYS.iter().any(|key| section.is_given(key));
     if !section.is_given("url") {
         if is_explicit || section.is_given("password") {
@@ -272,7 +274,7 @@ fn weigh(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Option
     match address.url? {
         StoreUrl::Memory => Some(Backend::Memory),
         StoreUrl::Sqlite(path) => {
-            let is_in_file = matches!(section.origin_of("url"), Origin::File { .. });
+            let is_in_file = matches!(section.origin_of("url"), SettingOrigin::File { .. });
             let base = if is_in_file {
                 section.reader.base()
             } else {
@@ -301,7 +303,7 @@ fn password_of(
     let Some(in_url) = &url.password else {
         return password;
     };
-    if matches!(section.origin_of("url"), Origin::File { .. }) {
+    if matches!(section.origin_of("url"), SettingOrigin::File { .. }) {
         section.fault(
             "url",
             "holds a password in clear",
@@ -318,7 +320,11 @@ fn password_of(
     Some(SecretText::new(in_url.clone()))
 }
 
-fn explicit(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Option<Backend> {
+fn explicit(
+    section: &Section<'_>,
+    address: StoreAddressKeys,
+    rest: MysqlSettings,
+) -> Option<Backend> {
     for key in ["user", "database"] {
         if !section.is_given(key) {
             section.fault(
@@ -363,14 +369,14 @@ fn explicit(section: &Section<'_>, address: Address, rest: MysqlSettings) -> Opt
     })))
 }
 
-fn url(field: &Field<'_>) -> Result<StoreUrl, Complaint> {
+fn url(field: &Field<'_>) -> Result<StoreUrl, ValueError> {
     store_url::parse(&text(field)?)
 }
 
 /// Reads one host or a list of hosts.
-fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
+fn hosts(field: &Field<'_>) -> Result<Vec<String>, ValueError> {
     match field.value {
-        Value::Text(one) => {
+        TomlValue::Text(one) => {
             let hosts = one.split(',').map(|host| host.trim().to_owned());
             text(field).map(|_| hosts.collect())
         }
@@ -380,13 +386,13 @@ fn hosts(field: &Field<'_>) -> Result<Vec<String>, Complaint> {
 
 /// Reads the name of a table or column. Only allows characters that are safe between backticks and valid for every server with
 /// this protocol.
-fn identifier(field: &Field<'_>) -> Result<String, Complaint> {
+fn identifier(field: &Field<'_>) -> Result<String, ValueError> {
     let name = text(field)?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '$' || c == '-';
     if name.len() <= 64 && name.chars().all(is_plain) {
         return Ok(name);
     }
-    Err(Complaint::new(
+    Err(ValueError::new(
         format!("{name:?} is no table or column name"),
         "use at most 64 letters, digits, `_`, `-` and `$`",
     ))

@@ -3,7 +3,7 @@
 
 use percent_encoding::percent_decode_str;
 
-use super::kinds::Complaint;
+use super::kinds::ValueError;
 
 /// The default port of MySQL.
 pub(super) const MYSQL_PORT: u16 = 3306;
@@ -28,18 +28,18 @@ pub(super) struct MysqlUrl {
 const REMEDY: &str = "write \"memory:\", \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
 
 /// Parses a store URL.
-pub(super) fn parse(url: &str) -> Result<StoreUrl, Complaint> {
+pub(super) fn parse(url: &str) -> Result<StoreUrl, ValueError> {
     let Some((scheme, rest)) = url.split_once(':') else {
-        return Err(Complaint::new("is no store URL", REMEDY));
+        return Err(ValueError::new("is no store URL", REMEDY));
     };
     match scheme.to_ascii_lowercase().as_str() {
         "memory" if rest.is_empty() => Ok(StoreUrl::Memory),
-        "memory" => Err(Complaint::new(
+        "memory" => Err(ValueError::new(
             "a memory store has no name",
             "write \"memory:\"",
         )),
         "sqlite" | "sqlite3" => match rest.strip_prefix("//").unwrap_or(rest) {
-            "" | ":memory:" => Err(Complaint::new(
+            "" | ":memory:" => Err(ValueError::new(
                 "names no file",
                 "write \"sqlite:PATH\", or \"memory:\" for a store that ends with the host",
             )),
@@ -47,21 +47,21 @@ pub(super) fn parse(url: &str) -> Result<StoreUrl, Complaint> {
         },
         "mysql" | "mariadb" => match rest.strip_prefix("//") {
             Some(rest) => parse_mysql(rest).map(StoreUrl::Mysql),
-            None => Err(Complaint::new(
+            None => Err(ValueError::new(
                 "two slashes are missing after the scheme",
                 REMEDY,
             )),
         },
-        _ => Err(Complaint::new(
+        _ => Err(ValueError::new(
             "its scheme is none of memory, sqlite and mysql",
             REMEDY,
         )),
     }
 }
 
-fn parse_mysql(rest: &str) -> Result<MysqlUrl, Complaint> {
+fn parse_mysql(rest: &str) -> Result<MysqlUrl, ValueError> {
     if rest.contains(['?', '#']) {
-        return Err(Complaint::new(
+        return Err(ValueError::new(
             "has parameters after `?` or `#`",
             "write them as keys of [store]: tls, ca_file, connection_limit, connect_timeout...; a `?` or `#` in a password is %3F or %23",
         ));
@@ -75,10 +75,10 @@ fn parse_mysql(rest: &str) -> Result<MysqlUrl, Complaint> {
     let user = decode(user, "user")?;
     let database = decode(database, "database")?;
     if user.is_empty() {
-        return Err(Complaint::new("names no user", REMEDY));
+        return Err(ValueError::new("names no user", REMEDY));
     }
     if database.is_empty() || database.contains('/') {
-        return Err(Complaint::new("names no database", REMEDY));
+        return Err(ValueError::new("names no database", REMEDY));
     }
     Ok(MysqlUrl {
         hosts: parse_hosts(hosts)?,
@@ -91,16 +91,16 @@ fn parse_mysql(rest: &str) -> Result<MysqlUrl, Complaint> {
     })
 }
 
-fn decode(part: &str, what: &str) -> Result<String, Complaint> {
+fn decode(part: &str, what: &str) -> Result<String, ValueError> {
     let decoded = percent_decode_str(part).decode_utf8();
     decoded.map(Into::into).map_err(|_| {
         let remedy = "write it as percent-encoded UTF-8";
-        Complaint::new(format!("its {what} is not UTF-8"), remedy)
+        ValueError::new(format!("its {what} is not UTF-8"), remedy)
     })
 }
 
 /// Parses `HOST[:PORT]`. Several hosts are separated by commas. IPv6 addresses are in brackets.
-pub(super) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, Complaint> {
+pub(super) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, ValueError> {
     hosts
         .split(',')
         .map(|host| parse_host(host.trim(), MYSQL_PORT))
@@ -108,11 +108,11 @@ pub(super) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, Complaint> 
 }
 
 /// Parses `HOST[:PORT]`.
-pub(super) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16), Complaint> {
+pub(super) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16), ValueError> {
     let complaint = |problem: &str| {
         let remedy =
             "write hosts as \"db1\", \"db1:3306\" or \"[::1]:3306\", several separated by commas";
-        Complaint::new(problem, remedy)
+        ValueError::new(problem, remedy)
     };
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {

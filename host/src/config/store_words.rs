@@ -3,17 +3,17 @@
 
 use std::path::{Path, PathBuf};
 
-use super::environment::{Environment, Reference};
-use super::fault::{Fault, Origin};
-use super::reader::Reader;
-use super::source::{self, Node, Table, Value};
+use super::environment::{EnvReference, Environment};
+use super::fault::{ConfigFault, SettingOrigin};
+use super::reader::ConfigReader;
+use super::source::{self, Table, TomlValue, ValueNode};
 use super::store::{self, Backend};
 use super::store_url::{self, StoreUrl};
-use super::{Purpose, read_file};
+use super::{ConfigMode, read_file};
 
 /// The command-line options that name one store. Has no `Debug`, because a URL may contain a password, although that is
 /// refused.
-pub struct StoreWords {
+pub struct StoreOptions {
     /// The option of the URL for messages, such as `--from`.
     pub flag: &'static str,
     /// The option of the password, such as `--from-password`.
@@ -35,12 +35,12 @@ pub struct NamedStore {
     pub warnings: Vec<String>,
 }
 
-impl StoreWords {
+impl StoreOptions {
     /// Reads the options, the referenced password and the `[store]` of the configuration.
     ///
     /// # Errors
     /// Returns every fault. None of them quotes the URL.
-    pub fn read(&self, environment: &dyn Environment) -> Result<NamedStore, Vec<Fault>> {
+    pub fn read(&self, environment: &dyn Environment) -> Result<NamedStore, Vec<ConfigFault>> {
         let faults = self.faults();
         if !faults.is_empty() {
             return Err(faults);
@@ -51,8 +51,8 @@ impl StoreWords {
             let password = given(self.password_flag, &from_here(password));
             keys.insert("password".to_owned(), password);
         }
-        let environment = References(environment);
-        let reader = Reader::new(&environment, &folder, Purpose::Serve);
+        let environment = EnvReferences(environment);
+        let reader = ConfigReader::new(&environment, &folder, ConfigMode::Serve);
         let backend = read_keys(&reader, keys);
         let findings = reader.finish();
         match backend {
@@ -65,17 +65,17 @@ impl StoreWords {
     }
 
     /// Returns the faults of the options themselves.
-    fn faults(&self) -> Vec<Fault> {
+    fn faults(&self) -> Vec<ConfigFault> {
         let mut faults = Vec::new();
-        let at_url = Origin::Flag(self.flag);
+        let at_url = SettingOrigin::Flag(self.flag);
         match store_url::parse(&self.url) {
             Err(complaint) => {
-                faults.push(Fault::new("", complaint.problem, complaint.remedy).at(at_url));
+                faults.push(ConfigFault::new("", complaint.problem, complaint.remedy).at(at_url));
             }
             Ok(StoreUrl::Memory) => {
                 let problem = "a store in memory ends with its host";
                 let remedy = "write \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
-                faults.push(Fault::new("", problem, remedy).at(at_url));
+                faults.push(ConfigFault::new("", problem, remedy).at(at_url));
             }
             Ok(StoreUrl::Mysql(url)) if url.password.is_some() => {
                 let problem = "the URL holds a password, and each user of this machine can read command lines";
@@ -83,37 +83,37 @@ impl StoreWords {
                     "take the password out of the URL and write {} env:NAME or {} file:PATH",
                     self.password_flag, self.password_flag
                 );
-                faults.push(Fault::new("", problem, remedy).at(at_url));
+                faults.push(ConfigFault::new("", problem, remedy).at(at_url));
             }
             Ok(_) => {}
         }
         if let Some(password) = &self.password
-            && Reference::parse(password).is_none()
+            && EnvReference::parse(password).is_none()
         {
             let problem =
                 "the password is in clear, and each user of this machine can read command lines";
             let remedy = "write env:NAME or file:PATH";
-            let at = Origin::Flag(self.password_flag);
-            faults.push(Fault::new("", problem, remedy).at(at));
+            let at = SettingOrigin::Flag(self.password_flag);
+            faults.push(ConfigFault::new("", problem, remedy).at(at));
         }
         faults
     }
 
     /// Returns the keys of the configuration's `[store]`, and the directory that its relative paths are resolved against.
-    fn keys_of_file(&self) -> Result<(Table, PathBuf), Fault> {
+    fn keys_of_file(&self) -> Result<(Table, PathBuf), ConfigFault> {
         let Some(path) = &self.config else {
             return Ok((Table::new(), PathBuf::new()));
         };
         let text = read_file(path).map_err(|error| {
             let problem = format!("cannot read the configuration {}: {error}", path.display());
-            Fault::new("", problem, "name a file that exists and can be read")
+            ConfigFault::new("", problem, "name a file that exists and can be read")
         })?;
         let (mut table, faults) = source::parse(path, &text);
         if let Some(fault) = faults.into_iter().next() {
             return Err(fault);
         }
         let keys = match table.remove("store").map(|node| node.value) {
-            Some(Value::Table(keys)) => keys,
+            Some(TomlValue::Table(keys)) => keys,
             _ => Table::new(),
         };
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
@@ -122,33 +122,33 @@ impl StoreWords {
 }
 
 /// Reads the keys as those of a table that no variable overrides.
-fn read_keys(reader: &Reader<'_>, keys: Table) -> Option<Backend> {
-    let node = |value| Node {
+fn read_keys(reader: &ConfigReader<'_>, keys: Table) -> Option<Backend> {
+    let node = |value| ValueNode {
         value,
-        origin: Origin::Nowhere,
+        origin: SettingOrigin::Nowhere,
     };
     // The table is nested in a named one with an empty name, so that messages name the keys as those of `[store]`.
-    let named = Table::from([(String::new(), node(Value::Table(keys)))]);
+    let named = Table::from([(String::new(), node(TomlValue::Table(keys)))]);
     let mut root = reader.root(Table::from([(
         "store".to_owned(),
-        node(Value::Table(named)),
+        node(TomlValue::Table(named)),
     )]));
     let (_, section) = root.named("store").pop()?;
     store::read(section).1
 }
 
-fn given(flag: &'static str, text: &str) -> Node {
-    Node {
-        value: Value::Text(text.to_owned()),
-        origin: Origin::Flag(flag),
+fn given(flag: &'static str, text: &str) -> ValueNode {
+    ValueNode {
+        value: TomlValue::Text(text.to_owned()),
+        origin: SettingOrigin::Flag(flag),
     }
 }
 
 /// Makes the path of a reference absolute. A path on the command line is relative to the working directory, but the reader
 /// resolves paths against the directory of the configuration.
 fn from_here(reference: &str) -> String {
-    let absolute = match Reference::parse(reference) {
-        Some(Reference::File(path)) => std::path::absolute(path).ok(),
+    let absolute = match EnvReference::parse(reference) {
+        Some(EnvReference::File(path)) => std::path::absolute(path).ok(),
         _ => None,
     };
     match absolute.as_deref().and_then(Path::to_str) {
@@ -158,9 +158,9 @@ fn from_here(reference: &str) -> String {
 }
 
 /// Removes the key of a fault of a command-line option, because the name of the option is clearer.
-fn without_key(fault: Fault) -> Fault {
+fn without_key(fault: ConfigFault) -> ConfigFault {
     match fault.origin {
-        Origin::Flag(_) => Fault {
+        SettingOrigin::Flag(_) => ConfigFault {
             key: String::new(),
             ..fault
         },
@@ -169,9 +169,9 @@ fn without_key(fault: Fault) -> Fault {
 }
 
 /// An environment that resolves references, but lists no variables.
-struct References<'a>(&'a dyn Environment);
+struct EnvReferences<'a>(&'a dyn Environment);
 
-impl Environment for References<'_> {
+impl Environment for EnvReferences<'_> {
     fn get(&self, name: &str) -> Option<String> {
         self.0.get(name)
     }
@@ -185,8 +185,8 @@ impl Environment for References<'_> {
 mod tests {
     use super::*;
 
-    fn words(url: &str, password: Option<&str>) -> StoreWords {
-        StoreWords {
+    fn words(url: &str, password: Option<&str>) -> StoreOptions {
+        StoreOptions {
             flag: "--from",
             password_flag: "--from-password",
             url: url.to_owned(),
@@ -195,7 +195,7 @@ mod tests {
         }
     }
 
-    fn said(words: &StoreWords) -> String {
+    fn said(words: &StoreOptions) -> String {
         match words.read(&[("PW", "hunter2"), ("CLOAKROOM_STORE_PASSWORD", "other")]) {
             Ok(_) => panic!("the words are taken"),
             Err(faults) => faults.iter().map(|it| format!("{it}\n")).collect(),
@@ -274,7 +274,7 @@ mod tests {
             "[store]\nurl = \"mysql://old@old/old\"\npassword = \"env:PW\"\nschema = { table_name = \"visits\" }\n",
         )
         .unwrap();
-        let words = StoreWords {
+        let words = StoreOptions {
             config: Some(file),
             ..words("mysql://app@db/shop", None)
         };

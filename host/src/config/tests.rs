@@ -25,16 +25,16 @@ const VARIABLES: [(&str, &str); 2] = [("SECRET", SECRET), ("DB_PASSWORD", "hunte
 /// A directory with `cloakroom.toml` and `a.wasm`, and the result of reading the configuration.
 struct Read {
     folder: tempfile::TempDir,
-    result: Result<Config, Refused>,
+    result: Result<Config, ConfigError>,
 }
 
 impl Read {
-    fn with(text: &str, words: Words, environment: &dyn Environment) -> Self {
+    fn with(text: &str, words: CliOptions, environment: &dyn Environment) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.wasm"), "").unwrap();
         let file = folder.path().join("cloakroom.toml");
         std::fs::write(&file, text).unwrap();
-        let words = Words {
+        let words = CliOptions {
             file: Some(file),
             ..words
         };
@@ -43,7 +43,7 @@ impl Read {
     }
 
     fn of(text: &str) -> Self {
-        Self::with(text, Words::default(), &VARIABLES)
+        Self::with(text, CliOptions::default(), &VARIABLES)
     }
 
     fn config(self) -> Config {
@@ -60,7 +60,7 @@ impl Read {
     }
 }
 
-fn shown(faults: &[Fault]) -> String {
+fn shown(faults: &[ConfigFault]) -> String {
     let shown: Vec<_> = faults.iter().map(ToString::to_string).collect();
     shown.join("\n")
 }
@@ -94,9 +94,9 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
     let folder = tempfile::tempdir().unwrap();
     let component = folder.path().join("my counter.wasm");
     std::fs::write(&component, "").unwrap();
-    let words = Words {
+    let words = CliOptions {
         component: Some(component.clone()),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let config = Config::load(&words, &[]).unwrap();
     assert_eq!(config.guests[0].name, "my-counter");
@@ -120,7 +120,7 @@ fn flags_outrank_the_environment_and_that_the_file() {
         ("CLOAKROOM_STORE_URL", "memory:"),
         ("CLOAKROOM_LOG_LEVEL", ""),
     ];
-    let from_environment = Read::with(&text, Words::default(), &variables).config();
+    let from_environment = Read::with(&text, CliOptions::default(), &variables).config();
     assert_eq!(from_environment.listen.port(), 2);
     assert!(matches!(from_environment.store.backend, Backend::Memory));
     assert_eq!(
@@ -128,10 +128,10 @@ fn flags_outrank_the_environment_and_that_the_file() {
         "an empty variable is none"
     );
 
-    let words = Words {
+    let words = CliOptions {
         listen: Some("localhost:3".to_owned()),
         store: Some("sqlite:flag.db".to_owned()),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let from_flags = Read::with(&text, words, &variables).config();
     assert_eq!(from_flags.listen.to_string(), "127.0.0.1:3");
@@ -151,7 +151,7 @@ fn variables_set_keys_of_every_kind() {
         ("CLOAKROOM_SERVER_CONNECTIONS", "7"),
         ("CLOAKROOM_SERVER_REQUEST_HEAD", "16KiB"),
     ];
-    let config = Read::with(GUEST, Words::default(), &variables).config();
+    let config = Read::with(GUEST, CliOptions::default(), &variables).config();
     assert!(config.session.rolling);
     assert_eq!(config.session.cookie.max_age, Some(Duration::from_secs(60)));
     assert_eq!(config.session.trusted_proxies.len(), 2);
@@ -164,7 +164,7 @@ fn variables_set_keys_of_every_kind() {
 
     let wrong = Read::with(
         GUEST,
-        Words::default(),
+        CliOptions::default(),
         &[("CLOAKROOM_SESSION_ROLLING", "yes")],
     );
     assert_eq!(
@@ -229,9 +229,9 @@ fn a_mysql_server_is_named_in_parts_as_express_does() {
 #[test]
 fn a_store_of_the_command_line_overrules_an_address_in_parts() {
     let text = with_guest("[store]\nhost = \"db1\"\nuser = \"app\"\ndatabase = \"shop\"");
-    let words = Words {
+    let words = CliOptions {
         store: Some("memory:".to_owned()),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let config = Read::with(&text, words, &VARIABLES).config();
     assert!(matches!(config.store.backend, Backend::Memory));
@@ -352,7 +352,7 @@ fn what_is_allowed_and_odd_is_warned_of() {
     for (keys, expected) in cases {
         let config = Read::with(
             &with_guest(keys),
-            Words::default(),
+            CliOptions::default(),
             &[("SHORT", "keyboard cat")],
         )
         .config();
@@ -369,9 +369,9 @@ fn what_is_allowed_and_odd_is_warned_of() {
 #[test]
 fn a_variable_of_ours_that_nobody_reads_is_warned_of() {
     let text = with_guest("[session]\nsecrets = [\"env:CLOAKROOM_COOKIE_KEY\"]");
-    let words = Words {
+    let words = CliOptions {
         listen: Some("127.0.0.1:1".to_owned()),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let variables = [
         ("CLOAKROOM_COOKIE_KEY", SECRET),
@@ -388,7 +388,7 @@ fn a_variable_of_ours_that_nobody_reads_is_warned_of() {
 
     let refused = Read::with(
         &format!("listen = 1\n{text}"),
-        Words::default(),
+        CliOptions::default(),
         &[variables[4]],
     );
     let refused = refused.result.unwrap_err();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::fault::{Fault, Origin};
+use super::fault::{ConfigFault, SettingOrigin};
 use super::reader::{VARIABLE_PREFIX, variable_name};
 
 /// A key that was never requested.
@@ -12,7 +12,7 @@ pub(super) struct UnknownKey {
     /// The path of its section in the schema.
     pub(super) schema: String,
     pub(super) key: String,
-    pub(super) origin: Origin,
+    pub(super) origin: SettingOrigin,
 }
 
 /// Names of options in other session packages and drivers, in snake case, and the advice for this host.
@@ -77,7 +77,7 @@ const OTHER_VARIABLES: [(&str, &str); 7] = [
 ];
 
 /// Returns the fault for an unknown key, with the remedy that the schema suggests. `schema` contains every key that exists.
-pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
+pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> ConfigFault {
     let key = if unknown.section.is_empty() {
         unknown.key.clone()
     } else {
@@ -101,7 +101,7 @@ pub(super) fn fault(unknown: &UnknownKey, schema: &BTreeSet<String>) -> Fault {
         .or_else(|| other_name(&snake))
         .or_else(|| similar(unknown, &snake, schema))
         .unwrap_or_else(|| keys_of(&unknown.schema, schema));
-    Fault::new(key, problem, remedy).at(unknown.origin.clone())
+    ConfigFault::new(key, problem, remedy).at(unknown.origin.clone())
 }
 
 /// Returns the warning for a variable with our prefix that was never requested. `settable` contains the keys that variables can
@@ -157,7 +157,7 @@ fn meant<'a>(words: &str, settable: &'a BTreeSet<String>) -> Option<&'a str> {
         section: section.to_owned(),
         schema: section.to_owned(),
         key: key.to_owned(),
-        origin: Origin::Nowhere,
+        origin: SettingOrigin::Nowhere,
     };
     // `cookie_max_age`: the beginning of the path is missing.
     let ending = format!("_{words}");
@@ -276,7 +276,7 @@ mod tests {
             section: section.to_owned(),
             schema: section.to_owned(),
             key: key.to_owned(),
-            origin: Origin::Nowhere,
+            origin: SettingOrigin::Nowhere,
         };
         let schema = schema.iter().map(|path| (*path).to_owned()).collect();
         fault(&unknown, &schema).remedy

@@ -11,8 +11,9 @@ use http::{HeaderMap, HeaderValue};
 
 use super::pair::pairs;
 use super::{
-    IdComparison, Jar, JarKeys, KeyRing, Presented, Resolution, Secret, Value, WriteError,
-    expire_cookie, is_cookie_named, is_valid_name, set_cookie, take_from,
+    CookieJar, CookieJarKeys, CookieResolution, CookieValue, CookieWriteError, IdComparison,
+    KeyRing, PresentedCookies, Secret, expire_cookie, is_cookie_named, is_valid_name, set_cookie,
+    take_from,
 };
 use crate::clock::Clock;
 use crate::record::{CookieAttributes, Priority, SameSite, SessionId, check_value, is_truthy};
@@ -59,7 +60,7 @@ struct Rings {
     signed: [String; 4],
     /// The jar of a host whose applications sign with the session's secrets, and of a host whose applications have their own
     /// secrets.
-    jars: [Arc<Jar>; 2],
+    jars: [Arc<CookieJar>; 2],
 }
 
 impl Rings {
@@ -72,9 +73,9 @@ impl Rings {
         let (older, other) = (ring(&["an older secret"]), ring(&["another host's secret"]));
         let id = |at: usize| SessionId::from_foreign(IDS[at]).expect("an id is short");
         let jar = |keys| {
-            Jar::new(
+            CookieJar::new(
                 NAME,
-                JarKeys::new(keys, &own, IdComparison::Exact),
+                CookieJarKeys::new(keys, &own, IdComparison::Exact),
                 Clock::manual(1_700_000_000_000),
             )
         };
@@ -135,9 +136,9 @@ impl Rings {
             let resolution = presented.resolve(&self.other);
             assert!(
                 match resolution {
-                    Resolution::Absent | Resolution::Invalid => true,
-                    Resolution::Valid(_) => false,
-                    Resolution::Several(ids) => ids.is_empty(),
+                    CookieResolution::Absent | CookieResolution::Invalid => true,
+                    CookieResolution::Valid(_) => false,
+                    CookieResolution::Several(ids) => ids.is_empty(),
                 },
                 "another ring took a cookie of ours"
             );
@@ -147,11 +148,11 @@ impl Rings {
         }
     }
 
-    fn check_resolution(&self, presented: &Presented) {
+    fn check_resolution(&self, presented: &PresentedCookies) {
         let resolution = presented.resolve(&self.own);
         match &resolution {
             // Besides the IDs, only the jar's text is signed. It identifies a session that no store has.
-            Resolution::Valid(id) => {
+            CookieResolution::Valid(id) => {
                 assert!(
                     IDS.contains(&id.as_str()) || id.as_str() == TEXT,
                     "a forged id"
@@ -159,9 +160,9 @@ impl Rings {
                 let value = self.own.sign(id);
                 assert_eq!(self.own.verify(&value).as_ref(), Some(id));
             }
-            Resolution::Absent => assert!(presented.is_empty()),
-            Resolution::Invalid => assert!(!presented.is_empty()),
-            Resolution::Several(ids) => {
+            CookieResolution::Absent => assert!(presented.is_empty()),
+            CookieResolution::Invalid => assert!(!presented.is_empty()),
+            CookieResolution::Several(ids) => {
                 let is_known = |id: &SessionId| IDS.contains(&id.as_str()) || id.as_str() == TEXT;
                 assert!(ids.len() != 1 && ids.iter().all(is_known), "a forged id");
                 let distinct: HashSet<&SessionId> = ids.iter().collect();
@@ -192,11 +193,11 @@ impl Rings {
             let mut headers = HeaderMap::new();
             headers.insert(COOKIE, pair_of(&header));
             let presented = take_from(&mut headers, NAME);
-            assert_eq!(presented.resolve(&self.own), Resolution::Valid(id));
+            assert_eq!(presented.resolve(&self.own), CookieResolution::Valid(id));
         }
     }
 
-    fn check_written(&self, jar: &Jar, asked: &Asked) {
+    fn check_written(&self, jar: &CookieJar, asked: &Asked) {
         let Asked {
             name,
             value,
@@ -207,7 +208,7 @@ impl Rings {
         let written = match jar.write(name, value, *is_signed, attributes) {
             Ok(written) => written,
             Err(error) => {
-                assert_eq!(error == WriteError::Name, !is_valid_name(name));
+                assert_eq!(error == CookieWriteError::Name, !is_valid_name(name));
                 return;
             }
         };
@@ -236,31 +237,31 @@ impl Rings {
 }
 
 /// Returns the value that cookie-parser reads from a value written by `res.cookie`.
-fn expected(value: &Value, is_signed: bool) -> Option<Value> {
+fn expected(value: &CookieValue, is_signed: bool) -> Option<CookieValue> {
     match value {
-        Value::Json(json) => {
+        CookieValue::Json(json) => {
             let json = check_value(json).expect("what was written is JSON");
             Some(if is_truthy(json) {
-                Value::Json(json.to_owned())
+                CookieValue::Json(json.to_owned())
             } else {
-                Value::Text(format!("j:{json}"))
+                CookieValue::Text(format!("j:{json}"))
             })
         }
         // No key ring signed this text.
-        Value::Text(text) if !is_signed && text.starts_with("s:") => None,
-        Value::Text(text) => {
+        CookieValue::Text(text) if !is_signed && text.starts_with("s:") => None,
+        CookieValue::Text(text) => {
             let json = text
                 .strip_prefix("j:")
                 .and_then(|rest| check_value(rest).ok());
             Some(match json.filter(|json| is_truthy(json)) {
-                Some(json) => Value::Json(json.to_owned()),
-                None => Value::Text(text.clone()),
+                Some(json) => CookieValue::Json(json.to_owned()),
+                None => CookieValue::Text(text.clone()),
             })
         }
     }
 }
 
-fn check_read(jar: &Jar, headers: &HeaderMap) {
+fn check_read(jar: &CookieJar, headers: &HeaderMap) {
     let cookies = jar.read(headers.get_all(COOKIE));
     let mut names = HashSet::new();
     for cookie in cookies {
@@ -268,17 +269,17 @@ fn check_read(jar: &Jar, headers: &HeaderMap) {
         assert!(cookie.name != NAME, "a guest sees the session's cookie");
         match &cookie.value {
             None => assert!(cookie.is_signed),
-            Some(Value::Text(text)) if cookie.is_signed => {
+            Some(CookieValue::Text(text)) if cookie.is_signed => {
                 // The jar cannot distinguish a session ID from an equal text of an application, so it must return neither.
                 assert!(!SessionId::could_be(text.trim_end_matches(' ')));
                 assert_eq!(text, TEXT, "a forged value");
             }
-            Some(Value::Json(json)) => {
+            Some(CookieValue::Json(json)) => {
                 assert_eq!(check_value(json), Ok(json.as_str()));
                 assert!(is_truthy(json));
                 assert!(!cookie.is_signed, "a forged value");
             }
-            Some(Value::Text(_)) => {}
+            Some(CookieValue::Text(_)) => {}
         }
     }
 }
@@ -315,7 +316,7 @@ fn pair_of(set_cookie: &HeaderValue) -> HeaderValue {
 struct Asked {
     name: String,
     text: String,
-    value: Value,
+    value: CookieValue,
     is_signed: bool,
     attributes: CookieAttributes,
 }
@@ -343,9 +344,9 @@ impl Asked {
             priority: has(4).then_some(Priority::High),
         };
         let value = if has(5) {
-            Value::Json(text.clone())
+            CookieValue::Json(text.clone())
         } else {
-            Value::Text(text.clone())
+            CookieValue::Text(text.clone())
         };
         Self {
             name,

@@ -20,7 +20,7 @@ use super::value::{decode, text_of, unquote};
 use crate::clock::Clock;
 use crate::record::{SessionId, check_value, is_truthy};
 
-pub use write::WriteError;
+pub use write::CookieWriteError;
 
 /// Prefix of a JSON value.
 const JSON: &str = "j:";
@@ -31,15 +31,15 @@ const SIGNED_VALUES_MAX: usize = 200;
 const NEVER_SEEN: &str = "__proto__";
 
 /// Reads and writes the cookies of this host's applications. One per host.
-pub struct Jar {
+pub struct CookieJar {
     session_cookie: String,
-    keys: ArcSwap<JarKeys>,
+    keys: ArcSwap<CookieJarKeys>,
     clock: Clock,
 }
 
 /// The keys with which a jar signs and verifies.
 #[derive(Debug)]
-pub struct JarKeys {
+pub struct CookieJarKeys {
     ring: Arc<KeyRing>,
     /// Whether a value signed with these keys could be accepted as a session's cookie, or the reverse.
     reaches_sessions: bool,
@@ -55,7 +55,7 @@ pub enum IdComparison {
     Loose,
 }
 
-impl JarKeys {
+impl CookieJarKeys {
     /// Creates keys from `ring`. `sessions` signs the host's session cookies, and may be the same ring. `ids` says how the
     /// store compares session IDs.
     pub fn new(ring: Arc<KeyRing>, sessions: &KeyRing, ids: IdComparison) -> Self {
@@ -83,25 +83,25 @@ impl JarKeys {
 
 /// A cookie of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cookie {
+pub struct RequestCookie {
     /// Its name, as sent.
     pub name: String,
     /// Its value, or `None` if it claims to be signed but the signature is not valid.
-    pub value: Option<Value>,
+    pub value: Option<CookieValue>,
     /// Whether it claims to be signed.
     pub is_signed: bool,
 }
 
 /// The value of a cookie. `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum CookieValue {
     /// A text.
     Text(String),
     /// A JSON text. When read, it is truthy in JavaScript.
     Json(String),
 }
 
-impl fmt::Debug for Value {
+impl fmt::Debug for CookieValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text(_) => "Text(..)",
@@ -111,15 +111,15 @@ impl fmt::Debug for Value {
 }
 
 /// Omits the keys.
-impl fmt::Debug for Jar {
+impl fmt::Debug for CookieJar {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jar").finish_non_exhaustive()
     }
 }
 
-impl Jar {
+impl CookieJar {
     /// Creates a jar on a host whose session cookie has the name `session_cookie`.
-    pub fn new(session_cookie: &str, keys: JarKeys, clock: Clock) -> Arc<Self> {
+    pub fn new(session_cookie: &str, keys: CookieJarKeys, clock: Clock) -> Arc<Self> {
         Arc::new(Self {
             session_cookie: session_cookie.to_owned(),
             keys: ArcSwap::from_pointee(keys),
@@ -128,13 +128,16 @@ impl Jar {
     }
 
     /// Replaces the keys. All later calls sign and verify with the new ones.
-    pub fn replace_keys(&self, keys: JarKeys) {
+    pub fn replace_keys(&self, keys: CookieJarKeys) {
         self.keys.store(Arc::new(keys));
     }
 
     /// Returns the cookies in these `Cookie` headers, in order. If a name is repeated, the first one counts. The session's own
     /// cookie must have been removed before ([`take_from`](super::take_from)).
-    pub fn read<'h>(&self, headers: impl IntoIterator<Item = &'h HeaderValue>) -> Vec<Cookie> {
+    pub fn read<'h>(
+        &self,
+        headers: impl IntoIterator<Item = &'h HeaderValue>,
+    ) -> Vec<RequestCookie> {
         let keys = self.keys.load();
         let mut names = HashSet::new();
         let mut signed_values = 0;
@@ -152,9 +155,9 @@ impl Jar {
                 true if signed_values > SIGNED_VALUES_MAX => None,
                 true => keys.verify(&text),
             };
-            cookies.push(Cookie {
+            cookies.push(RequestCookie {
                 name: text_of(name).into_owned(),
-                value: vouched.map(Value::of_text),
+                value: vouched.map(CookieValue::of_text),
                 is_signed,
             });
         }
@@ -162,14 +165,14 @@ impl Jar {
     }
 }
 
-impl JarKeys {
+impl CookieJarKeys {
     fn verify<'a>(&self, signed: &'a str) -> Option<&'a str> {
         let text = self.ring.verify_text(signed)?;
         (!self.is_like_a_session(text)).then_some(text)
     }
 }
 
-impl Value {
+impl CookieValue {
     /// Returns JSON in the cases where cookie-parser does: after `j:`, if the whole rest is JSON and truthy in JavaScript.
     fn of_text(text: &str) -> Self {
         let json = text

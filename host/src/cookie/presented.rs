@@ -15,7 +15,7 @@ const VALUES_MAX: usize = 16;
 
 /// The values of the session's cookie in a request. They are credentials: `Debug` shows only numbers.
 #[derive(Clone, Default, Hash)]
-pub struct Presented {
+pub struct PresentedCookies {
     /// Each value once, as found. They may not be UTF-8.
     values: Vec<Box<[u8]>>,
     is_overfull: bool,
@@ -23,7 +23,7 @@ pub struct Presented {
 
 /// The session that a request's cookies identify.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Resolution {
+pub enum CookieResolution {
     /// There is no session cookie.
     Absent,
     /// There are session cookies, but none has a valid signature.
@@ -38,8 +38,8 @@ pub enum Resolution {
 
 /// Removes every pair named `name` (byte for byte) from all `Cookie` headers. Other pairs stay byte for byte, and so do headers
 /// without such a pair. A header that becomes empty is removed.
-pub fn take_from(headers: &mut HeaderMap, name: &str) -> Presented {
-    let mut presented = Presented::default();
+pub fn take_from(headers: &mut HeaderMap, name: &str) -> PresentedCookies {
+    let mut presented = PresentedCookies::default();
     let found = |header: &HeaderValue| pairs(header).any(|(own, _)| own == name.as_bytes());
     if !headers.get_all(COOKIE).iter().any(found) {
         return presented;
@@ -56,24 +56,24 @@ pub fn take_from(headers: &mut HeaderMap, name: &str) -> Presented {
     presented
 }
 
-impl Presented {
+impl PresentedCookies {
     /// Returns whether the request had no session cookie.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
 
     /// Verifies the values, which takes at most 16 times the number of secrets.
-    pub fn resolve(&self, keys: &KeyRing) -> Resolution {
+    pub fn resolve(&self, keys: &KeyRing) -> CookieResolution {
         if self.is_empty() {
-            return Resolution::Absent;
+            return CookieResolution::Absent;
         }
         if self.is_overfull {
-            return Resolution::Several(Vec::new());
+            return CookieResolution::Several(Vec::new());
         }
         let texts = self.values.iter().map(|v| std::str::from_utf8(v));
         let mut valid = texts.flatten().filter_map(|text| keys.verify(text));
         let Some(first) = valid.next() else {
-            return Resolution::Invalid;
+            return CookieResolution::Invalid;
         };
         // Without another ID, this allocates nothing.
         let mut others: Vec<SessionId> = Vec::new();
@@ -83,10 +83,10 @@ impl Presented {
             }
         }
         if others.is_empty() {
-            return Resolution::Valid(first);
+            return CookieResolution::Valid(first);
         }
         others.insert(0, first);
-        Resolution::Several(others)
+        CookieResolution::Several(others)
     }
 
     /// Returns the rest of one header without the session's pairs, if anything is left.
@@ -128,7 +128,7 @@ impl Presented {
     }
 }
 
-impl fmt::Debug for Presented {
+impl fmt::Debug for PresentedCookies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presented")
             .field("values", &self.values.len())

@@ -10,7 +10,7 @@ const LIST_MAX: usize = 16;
 
 /// The request that sent a cookie.
 #[derive(Clone, Copy, Debug)]
-pub struct Sent<'a> {
+pub struct RequestTarget<'a> {
     /// The host, optionally with a port, as the request names it.
     pub host: &'a str,
     /// The request's path, without the query.
@@ -19,7 +19,7 @@ pub struct Sent<'a> {
 
 /// A domain and a path, which together with the name identify a cookie in a browser.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct CookieScope {
     /// Without a leading dot. `None` for a host-only cookie.
     domain: Option<String>,
     path: String,
@@ -30,7 +30,7 @@ const BYTES_MAX: usize = 2_048;
 
 /// The possible duplicates of a session's cookie.
 #[derive(Debug)]
-pub struct Strays {
+pub struct DuplicateCookies {
     /// The attributes with which the duplicates must be expired.
     pub places: Vec<CookieAttributes>,
     /// Whether expiring them may delete a kept cookie in a client that does not distinguish a host-only cookie from a cookie of
@@ -47,18 +47,18 @@ pub struct Strays {
 /// For names with the prefixes `__Host-` and `__Http-`, only the scope of `cookie` is returned, and nothing is guessed.
 pub fn stray_places(
     name: &str,
-    sent: Sent<'_>,
+    sent: RequestTarget<'_>,
     cookie: &CookieAttributes,
     kept: &[&CookieAttributes],
     places_max: usize,
-) -> Strays {
+) -> DuplicateCookies {
     let host = host_name(sent.host);
-    let mut places = vec![Place::of(cookie)];
+    let mut places = vec![CookieScope::of(cookie)];
     if !is_bound_to_place(name) {
         places.extend(guesses(&host, sent.path));
     }
-    let kept: Vec<Place> = kept.iter().map(|cookie| Place::of(cookie)).collect();
-    let (mut left, mut bytes, mut hits_kept) = (Vec::<Place>::new(), 0, false);
+    let kept: Vec<CookieScope> = kept.iter().map(|cookie| CookieScope::of(cookie)).collect();
+    let (mut left, mut bytes, mut hits_kept) = (Vec::<CookieScope>::new(), 0, false);
     for place in places {
         let is_kept = kept.iter().any(|kept| kept.may_be(&place, &host));
         let can_be_sent = is_valid_path(&place.path) && path_matches(&place.path, sent.path);
@@ -74,13 +74,13 @@ pub fn stray_places(
         path: place.path,
         ..cookie.clone()
     });
-    Strays {
+    DuplicateCookies {
         places: attributes.collect(),
         hits_kept,
     }
 }
 
-impl Place {
+impl CookieScope {
     /// Returns the scope under which browsers keep this cookie. A `Domain` that is not valid was not sent.
     fn of(cookie: &CookieAttributes) -> Self {
         let domain = cookie.domain.as_deref().filter(|d| is_valid_domain(d));
@@ -129,7 +129,7 @@ fn is_bound_to_place(name: &str) -> bool {
 }
 
 /// Returns each domain with each path, the likely ones first.
-fn guesses(host: &str, path: &str) -> Vec<Place> {
+fn guesses(host: &str, path: &str) -> Vec<CookieScope> {
     let domains = domains(host);
     let mut guesses = Vec::new();
     for paths in paths(path) {
@@ -137,7 +137,7 @@ fn guesses(host: &str, path: &str) -> Vec<Place> {
         for sum in 0..domains.len() + paths.len() {
             for (at, domain) in domains.iter().enumerate().take(sum + 1) {
                 if let Some(path) = paths.get(sum - at) {
-                    guesses.push(Place {
+                    guesses.push(CookieScope {
                         domain: domain.clone(),
                         path: path.clone(),
                     });

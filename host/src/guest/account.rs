@@ -4,37 +4,45 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
-use super::denials::{Denial, Denials};
-use crate::quota::Source;
+use super::denials::{DenialCounters, GrantDenial};
+use crate::quota::ClientConnection;
 
 /// The accounting of one request. Clones share the same state.
 #[derive(Clone, Debug)]
-pub(super) struct Account(Arc<Entries>);
+pub(super) struct RequestAccounting(Arc<AccountingEntries>);
 
 #[derive(Debug)]
-struct Entries {
+struct AccountingEntries {
     /// Number of outbound calls that the guest has sent.
     calls: AtomicU32,
     /// One bit per grant: set once a denial of that grant was logged.
     told: AtomicU8,
     request_id: Arc<str>,
-    source: Source,
+    source: ClientConnection,
     /// `None` for an instance that runs no request.
-    denials: Option<Arc<Denials>>,
+    denials: Option<Arc<DenialCounters>>,
 }
 
-impl Account {
-    pub(super) fn new(denials: Arc<Denials>, request_id: Arc<str>, source: Source) -> Self {
+impl RequestAccounting {
+    pub(super) fn new(
+        denials: Arc<DenialCounters>,
+        request_id: Arc<str>,
+        source: ClientConnection,
+    ) -> Self {
         Self::with(Some(denials), request_id, source)
     }
 
     /// Returns the accounting of an instance that runs no request.
     pub(super) fn none() -> Self {
-        Self::with(None, Arc::default(), Source::default())
+        Self::with(None, Arc::default(), ClientConnection::default())
     }
 
-    fn with(denials: Option<Arc<Denials>>, request_id: Arc<str>, source: Source) -> Self {
-        Self(Arc::new(Entries {
+    fn with(
+        denials: Option<Arc<DenialCounters>>,
+        request_id: Arc<str>,
+        source: ClientConnection,
+    ) -> Self {
+        Self(Arc::new(AccountingEntries {
             calls: AtomicU32::new(0),
             told: AtomicU8::new(0),
             request_id,
@@ -44,7 +52,7 @@ impl Account {
     }
 
     /// Returns the connection that the request came by. Outbound calls of different connections take turns.
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> ClientConnection {
         self.0.source
     }
 
@@ -70,7 +78,7 @@ impl Account {
     }
 
     /// Counts a denial. Logs only the request's first denial of each grant.
-    pub(super) fn denied(&self, denial: &Denial<'_>) {
+    pub(super) fn denied(&self, denial: &GrantDenial<'_>) {
         let Some(denials) = &self.0.denials else {
             return;
         };

@@ -1,7 +1,7 @@
 //! Deployment of a new version of a guest. The component is read, validated, compiled, linked, instantiated once and, if the configuration
 //! has a probe, probed. Only then does it serve. If any step fails, the live version keeps serving.
 //!
-//! This module knows no HTTP: it sends probes through the [`Probe`] that `app` passes in.
+//! This module knows no HTTP: it sends probes through the [`ProbeRequest`] that `app` passes in.
 
 use std::fmt;
 use std::future::Future;
@@ -12,16 +12,16 @@ use std::time::Instant;
 use bytes::Bytes;
 use tokio::sync::OwnedMutexGuard;
 
-use super::digest::Digest;
+use super::digest::ComponentDigest;
 use super::loader::{self, LoadError};
-use super::registry::{Deployment, Origin, RollbackError};
+use super::registry::{Deployment, RollbackError, VersionOrigin};
 use super::settings::GuestSettings;
 use super::{Guest, Runtime};
 use crate::clock::Clock;
 use crate::telemetry::VERSION_TARGET;
 
 /// Sends a probe request to a candidate, for the path from the configuration. Each probe has its own session, which no other request sees.
-pub trait Probe: Send + Sync {
+pub trait ProbeRequest: Send + Sync {
     /// Probes the candidate. Returns an error that describes the response if it is not acceptable.
     fn ask<'a>(
         &'a self,
@@ -31,13 +31,13 @@ pub trait Probe: Send + Sync {
 }
 
 /// A deployer of new versions.
-pub struct Admission {
+pub struct Deployer {
     runtime: Arc<Runtime>,
-    probe: Box<dyn Probe>,
+    probe: Box<dyn ProbeRequest>,
     clock: Clock,
 }
 
-impl fmt::Debug for Admission {
+impl fmt::Debug for Deployer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission").finish_non_exhaustive()
     }
@@ -45,27 +45,27 @@ impl fmt::Debug for Admission {
 
 /// A request to deploy a version.
 #[derive(Clone, Debug)]
-pub struct Proposal {
+pub struct DeployRequest {
     /// The source of the component.
-    pub source: Source,
+    pub source: ComponentSource,
     /// The settings of the version. `None` reuses the settings of the live version.
     pub settings: Option<GuestSettings>,
     /// The origin of the version.
-    pub origin: Origin,
+    pub origin: VersionOrigin,
     /// The live version that is to be replaced. `None` replaces any version.
     pub expected: Option<u64>,
 }
 
 /// The source of a component.
 #[derive(Clone)]
-pub enum Source {
+pub enum ComponentSource {
     /// The file that the settings name.
     File,
     /// These bytes.
     Bytes(Bytes),
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for ComponentSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File => f.write_str("File"),
@@ -76,7 +76,7 @@ impl fmt::Debug for Source {
 
 /// The outcome of a successful deployment.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admitted {
+pub enum DeployOutcome {
     /// The version serves all visitors, or a share of them first.
     Activated {
         /// The number of the new version.
@@ -91,7 +91,7 @@ pub enum Admitted {
 
 /// An error that prevents a deployment.
 #[derive(Debug, thiserror::Error)]
-pub enum AdmissionError {
+pub enum DeployError {
     /// The component or its file is faulty.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -113,8 +113,8 @@ pub enum AdmissionError {
 
 /// A validated candidate, ready to serve. Dropping it withdraws it.
 #[derive(Debug)]
-pub struct Passed {
-    candidate: Candidate,
+pub struct ReadyCandidate {
+    candidate: PendingEntry,
     guest: Guest,
     settings: GuestSettings,
     is_from_file: bool,
@@ -122,24 +122,24 @@ pub struct Passed {
 
 /// Digests of components whose deployment changes nothing. Both are `None` if the settings differ from the current ones.
 #[derive(Clone, Copy)]
-struct Known {
+struct LastDigests {
     /// The digest of the live component.
-    live: Option<Digest>,
+    live: Option<ComponentDigest>,
     /// The digest of the component file when a version was last loaded from it. Set only when the configuration is loaded again.
-    file: Option<Digest>,
+    file: Option<ComponentDigest>,
 }
 
 /// The result of preparing a component, before it serves.
-enum Prepared {
+enum PreparedVersion {
     /// The component changes nothing.
-    Known(Digest),
+    Known(ComponentDigest),
     /// The component may serve.
     New(Guest),
 }
 
-impl Admission {
+impl Deployer {
     /// Creates a deployer for this runtime.
-    pub fn new(runtime: Arc<Runtime>, probe: Box<dyn Probe>, clock: Clock) -> Self {
+    pub fn new(runtime: Arc<Runtime>, probe: Box<dyn ProbeRequest>, clock: Clock) -> Self {
         Self {
             runtime,
             probe,
@@ -164,61 +164,61 @@ impl Admission {
     /// Cancel safety: if the future is dropped before it is done, the candidate is withdrawn.
     ///
     /// # Errors
-    /// [`AdmissionError`]. The live version keeps serving, and the guest's version history records the failure.
+    /// [`DeployError`]. The live version keeps serving, and the guest's version history records the failure.
     pub async fn admit(
         &self,
         deployment: &Arc<Deployment>,
-        proposal: Proposal,
-    ) -> Result<Admitted, AdmissionError> {
+        proposal: DeployRequest,
+    ) -> Result<DeployOutcome, DeployError> {
         let started_at = Instant::now();
         match self.examine(deployment, proposal).await? {
-            None => Ok(Admitted::Unchanged {
+            None => Ok(DeployOutcome::Unchanged {
                 version: deployment.live_version(),
             }),
             Some(passed) => {
                 let version = passed.activate();
                 tracing::debug!(guest = deployment.name(), version, took = ?started_at.elapsed(), "admitted");
-                Ok(Admitted::Activated { version })
+                Ok(DeployOutcome::Activated { version })
             }
         }
     }
 
-    /// Validates a version like [`Admission::admit`], but does not let it serve. A caller that holds several results can then activate all
+    /// Validates a version like [`Deployer::admit`], but does not let it serve. A caller that holds several results can then activate all
     /// or none. Returns `None` if the version changes nothing. Further deployments of the guest wait until the result is activated or
     /// dropped.
     ///
     /// # Errors
-    /// As [`Admission::admit`].
+    /// As [`Deployer::admit`].
     pub async fn examine(
         &self,
         deployment: &Arc<Deployment>,
-        proposal: Proposal,
-    ) -> Result<Option<Passed>, AdmissionError> {
+        proposal: DeployRequest,
+    ) -> Result<Option<ReadyCandidate>, DeployError> {
         let turn = Arc::clone(&deployment.admitting).lock_owned().await;
         let live = deployment.live();
         let live_version = deployment.live_version();
         if let Some(expected) = proposal.expected.filter(|it| *it != live_version) {
-            return Err(AdmissionError::Stale(RollbackError::Stale {
+            return Err(DeployError::Stale(RollbackError::Stale {
                 expected,
                 live: live_version,
             }));
         }
         let current = deployment.settings();
         let settings = proposal.settings.unwrap_or_else(|| current.clone());
-        let is_of_config = proposal.origin == Origin::Config;
-        let is_of_test = proposal.origin == Origin::Test;
-        let is_from_file = !is_of_test && !matches!(proposal.origin, Origin::Admin { .. });
+        let is_of_config = proposal.origin == VersionOrigin::Config;
+        let is_of_test = proposal.origin == VersionOrigin::Test;
+        let is_from_file = !is_of_test && !matches!(proposal.origin, VersionOrigin::Admin { .. });
         // The live component is not validated again, unless its settings change or a test asks for it.
         let live = live.filter(|_| settings == current && !is_of_test);
-        let known = Known {
+        let known = LastDigests {
             // When the configuration is loaded again, the file counts only if it has changed. Otherwise it would bring back a version
             // that was rolled back, and replace a version that was deployed another way. The file watcher detects changes itself.
             file: deployment.file().filter(|_| is_of_config && live.is_some()),
             live: live.map(|live| live.component().digest),
         };
-        let candidate = Candidate::new(deployment, turn, proposal.origin, self.clock.now_ms());
+        let candidate = PendingEntry::new(deployment, turn, proposal.origin, self.clock.now_ms());
         match self.prepare(proposal.source, &settings, known).await {
-            Ok(Prepared::Known(digest)) => {
+            Ok(PreparedVersion::Known(digest)) => {
                 // A deployment of the live component drops the canary. Not so for a reload, which must change nothing before it has
                 // validated everything. Nor for a file whose content is unchanged, because it does not contradict a canary that was
                 // deployed another way.
@@ -232,7 +232,7 @@ impl Admission {
                 deployment.forget_refusal();
                 Ok(None)
             }
-            Ok(Prepared::New(guest)) => Ok(Some(Passed {
+            Ok(PreparedVersion::New(guest)) => Ok(Some(ReadyCandidate {
                 candidate,
                 guest,
                 settings,
@@ -247,29 +247,29 @@ impl Admission {
 
     async fn prepare(
         &self,
-        source: Source,
+        source: ComponentSource,
         settings: &GuestSettings,
-        known: Known,
-    ) -> Result<Prepared, AdmissionError> {
+        known: LastDigests,
+    ) -> Result<PreparedVersion, DeployError> {
         let bytes = self.bytes(source, settings).await?;
-        let digest = Some(Digest::of(&bytes));
+        let digest = Some(ComponentDigest::of(&bytes));
         if let Some(digest) = digest.filter(|_| digest == known.live || digest == known.file) {
-            return Ok(Prepared::Known(digest));
+            return Ok(PreparedVersion::Known(digest));
         }
         let guest = self.load(settings.clone(), bytes).await?;
         self.question(&guest).await?;
-        Ok(Prepared::New(guest))
+        Ok(PreparedVersion::New(guest))
     }
 
     /// Validates a component without recording it. It will not serve.
     ///
     /// # Errors
-    /// As [`Admission::admit`].
+    /// As [`Deployer::admit`].
     pub async fn try_out(
         &self,
         deployment: &Arc<Deployment>,
         bytes: Bytes,
-    ) -> Result<Guest, AdmissionError> {
+    ) -> Result<Guest, DeployError> {
         let guest = self.load(deployment.settings(), bytes).await?;
         self.question(&guest).await?;
         Ok(guest)
@@ -277,12 +277,12 @@ impl Admission {
 
     async fn bytes(
         &self,
-        source: Source,
+        source: ComponentSource,
         settings: &GuestSettings,
-    ) -> Result<Bytes, AdmissionError> {
+    ) -> Result<Bytes, DeployError> {
         match source {
-            Source::Bytes(bytes) => Ok(bytes),
-            Source::File => {
+            ComponentSource::Bytes(bytes) => Ok(bytes),
+            ComponentSource::File => {
                 let path = settings.component.clone();
                 let read = blocking(move || loader::read(&path)).await?;
                 Ok(Bytes::from(read?))
@@ -290,24 +290,24 @@ impl Admission {
         }
     }
 
-    async fn load(&self, settings: GuestSettings, bytes: Bytes) -> Result<Guest, AdmissionError> {
+    async fn load(&self, settings: GuestSettings, bytes: Bytes) -> Result<Guest, DeployError> {
         let runtime = Arc::clone(&self.runtime);
         Ok(blocking(move || runtime.load_bytes(settings, &bytes)).await??)
     }
 
-    async fn question(&self, guest: &Guest) -> Result<(), AdmissionError> {
+    async fn question(&self, guest: &Guest) -> Result<(), DeployError> {
         let Some(path) = guest.rollout().probe.as_deref() else {
             return Ok(());
         };
         let asked = self.probe.ask(Arc::new(guest.renewed()), path).await;
-        asked.map_err(|reason| AdmissionError::Probe {
+        asked.map_err(|reason| DeployError::Probe {
             path: path.to_owned(),
             reason,
         })
     }
 }
 
-impl Passed {
+impl ReadyCandidate {
     /// Returns the guest's name.
     pub fn name(&self) -> &str {
         self.candidate.deployment.name()
@@ -332,7 +332,7 @@ impl Passed {
 
 /// The entry of a version in its guest's version history while it is validated. Dropping it before it is settled withdraws the version.
 #[derive(Debug)]
-struct Candidate {
+struct PendingEntry {
     deployment: Arc<Deployment>,
     number: u64,
     is_settled: bool,
@@ -341,15 +341,15 @@ struct Candidate {
     _turn: OwnedMutexGuard<()>,
 }
 
-impl Candidate {
+impl PendingEntry {
     fn new(
         deployment: &Arc<Deployment>,
         turn: OwnedMutexGuard<()>,
-        origin: Origin,
+        origin: VersionOrigin,
         now_ms: i64,
     ) -> Self {
         Self {
-            is_told: matches!(origin, Origin::Config | Origin::Test),
+            is_told: matches!(origin, VersionOrigin::Config | VersionOrigin::Test),
             number: deployment.propose(origin, now_ms),
             deployment: Arc::clone(deployment),
             is_settled: false,
@@ -357,7 +357,7 @@ impl Candidate {
         }
     }
 
-    fn refuse(mut self, error: &AdmissionError) {
+    fn refuse(mut self, error: &DeployError) {
         self.is_settled = true;
         let (guest, version) = (self.deployment.name(), self.number);
         let live = self.deployment.live_version();
@@ -378,7 +378,7 @@ impl Candidate {
     }
 }
 
-impl Drop for Candidate {
+impl Drop for PendingEntry {
     fn drop(&mut self) {
         if !self.is_settled {
             self.deployment.withdraw(self.number);
@@ -388,7 +388,7 @@ impl Drop for Candidate {
 
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, AdmissionError> {
+) -> Result<T, DeployError> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| AdmissionError::Host(error.to_string()))
+    done.map_err(|error| DeployError::Host(error.to_string()))
 }

@@ -6,11 +6,11 @@
 use http::StatusCode;
 
 use super::error::GuestFailure;
-use super::health::Conduct;
+use super::health::RequestOutcome;
 
 /// The state of a request body, as far as the client is responsible for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyState {
+pub enum RequestBodyState {
     /// All bytes that the guest asked for have arrived.
     Sound,
     /// The guest waits for bytes that have not arrived.
@@ -26,7 +26,7 @@ pub enum BodyState {
     },
 }
 
-impl BodyState {
+impl RequestBodyState {
     /// Returns the client's failure, if there is one.
     pub(super) fn failure(self) -> Option<GuestFailure> {
         match self {
@@ -40,7 +40,7 @@ impl BodyState {
 
 /// The end of a run or of a released response.
 #[derive(Clone, Copy, Debug)]
-pub enum End<'a> {
+pub enum RunEnd<'a> {
     /// The guest answered.
     Answered(StatusCode),
     /// The guest did not answer, or its response broke off.
@@ -53,7 +53,7 @@ pub enum End<'a> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The guest: the outcome counts for or against its version.
-    Guest(Conduct),
+    Guest(RequestOutcome),
     /// The client. The request ends with this failure, whatever the guest answered. Nothing of it is committed or counted.
     Client(GuestFailure),
     /// Neither the guest nor the client is to blame: the end does not count.
@@ -61,31 +61,37 @@ pub enum Blame {
 }
 
 /// Returns the party that is to blame for an end, given the state of the request body.
-pub fn blame(end: End<'_>, body: BodyState) -> Blame {
+pub fn blame(end: RunEnd<'_>, body: RequestBodyState) -> Blame {
     match (end, body) {
-        (End::Refused, _) => Blame::Nobody,
+        (RunEnd::Refused, _) => Blame::Nobody,
         // The guest saw a body that was cut at the limit, so no response to it can be correct.
-        (End::Answered(_), BodyState::TooLarge { .. }) => client(body),
-        (End::Answered(status), _) if !status.is_server_error() => match body {
-            BodyState::Sound | BodyState::Awaited => Blame::Guest(Conduct::Served),
+        (RunEnd::Answered(_), RequestBodyState::TooLarge { .. }) => client(body),
+        (RunEnd::Answered(status), _) if !status.is_server_error() => match body {
+            RequestBodyState::Sound | RequestBodyState::Awaited => {
+                Blame::Guest(RequestOutcome::Served)
+            }
             // The guest answered without the whole body: this counts neither for nor against it.
             _ => Blame::Nobody,
         },
-        (End::Answered(_), BodyState::Sound | BodyState::Awaited) => Blame::Guest(Conduct::Errored),
-        (End::Answered(_), _) => client(body),
-        (End::Failed(failure), _) => match (failure.conduct(), body) {
+        (RunEnd::Answered(_), RequestBodyState::Sound | RequestBodyState::Awaited) => {
+            Blame::Guest(RequestOutcome::Errored)
+        }
+        (RunEnd::Answered(_), _) => client(body),
+        (RunEnd::Failed(failure), _) => match (failure.conduct(), body) {
             (None, _) => Blame::Nobody,
             // The time passed while the guest waited for bytes, so the guest itself was not slow.
-            (Some(Conduct::Late), BodyState::Awaited) => {
+            (Some(RequestOutcome::Late), RequestBodyState::Awaited) => {
                 Blame::Client(GuestFailure::RequestBodyTooSlow)
             }
-            (Some(conduct), BodyState::Sound | BodyState::Awaited) => Blame::Guest(conduct),
+            (Some(conduct), RequestBodyState::Sound | RequestBodyState::Awaited) => {
+                Blame::Guest(conduct)
+            }
             (Some(_), _) => client(body),
         },
     }
 }
 
-fn client(body: BodyState) -> Blame {
+fn client(body: RequestBodyState) -> Blame {
     body.failure().map_or(Blame::Nobody, Blame::Client)
 }
 
@@ -95,22 +101,22 @@ mod tests {
 
     use super::*;
 
-    const TOO_LARGE: BodyState = BodyState::TooLarge { bytes_max: 7 };
-    const BODIES: [BodyState; 5] = [
-        BodyState::Sound,
-        BodyState::Awaited,
-        BodyState::BrokeOff,
-        BodyState::TooSlow,
+    const TOO_LARGE: RequestBodyState = RequestBodyState::TooLarge { bytes_max: 7 };
+    const BODIES: [RequestBodyState; 5] = [
+        RequestBodyState::Sound,
+        RequestBodyState::Awaited,
+        RequestBodyState::BrokeOff,
+        RequestBodyState::TooSlow,
         TOO_LARGE,
     ];
 
     /// Returns the abbreviation of a blame in the table below.
     fn short(blame: &Blame) -> &'static str {
         match blame {
-            Blame::Guest(Conduct::Served) => "served",
-            Blame::Guest(Conduct::Errored) => "errored",
-            Blame::Guest(Conduct::Trapped) => "trapped",
-            Blame::Guest(Conduct::Late) => "late",
+            Blame::Guest(RequestOutcome::Served) => "served",
+            Blame::Guest(RequestOutcome::Errored) => "errored",
+            Blame::Guest(RequestOutcome::Trapped) => "trapped",
+            Blame::Guest(RequestOutcome::Late) => "late",
             Blame::Client(GuestFailure::RequestBodyBrokeOff) => "400",
             Blame::Client(GuestFailure::RequestBodyTooSlow) => "408",
             Blame::Client(GuestFailure::RequestBodyTooLarge { bytes_max: 7 }) => "413",
@@ -133,58 +139,58 @@ mod tests {
         let cpu_time = Duration::from_secs(1);
         let cpu = failed(GuestFailure::CpuTime { cpu_time });
         let sent = failed(GuestFailure::RequestBodyTooLarge { bytes_max: 7 });
-        let status = |code: u16| End::Answered(StatusCode::from_u16(code).unwrap());
+        let status = |code: u16| RunEnd::Answered(StatusCode::from_u16(code).unwrap());
         // In the order of `BODIES`: sound, awaited, broke off, too slow, too large.
-        let table: [(End<'_>, [&str; 5]); 22] = [
+        let table: [(RunEnd<'_>, [&str; 5]); 22] = [
             (status(200), ["served", "served", "-", "-", "413"]),
             (status(302), ["served", "served", "-", "-", "413"]),
             (status(404), ["served", "served", "-", "-", "413"]),
             (status(500), ["errored", "errored", "400", "408", "413"]),
             (status(503), ["errored", "errored", "400", "408", "413"]),
-            (End::Refused, ["-", "-", "-", "-", "-"]),
+            (RunEnd::Refused, ["-", "-", "-", "-", "-"]),
             (
-                End::Failed(&trap),
+                RunEnd::Failed(&trap),
                 ["trapped", "trapped", "400", "408", "413"],
             ),
             (
-                End::Failed(&memory),
+                RunEnd::Failed(&memory),
                 ["trapped", "trapped", "400", "408", "413"],
             ),
             (
-                End::Failed(&exit),
+                RunEnd::Failed(&exit),
                 ["trapped", "trapped", "400", "408", "413"],
             ),
             (
-                End::Failed(&code),
+                RunEnd::Failed(&code),
                 ["errored", "errored", "400", "408", "413"],
             ),
             (
-                End::Failed(&bad),
+                RunEnd::Failed(&bad),
                 ["errored", "errored", "400", "408", "413"],
             ),
             (
-                End::Failed(&large),
+                RunEnd::Failed(&large),
                 ["errored", "errored", "400", "408", "413"],
             ),
             (
-                End::Failed(&GuestFailure::NoResponse),
+                RunEnd::Failed(&GuestFailure::NoResponse),
                 ["errored", "errored", "400", "408", "413"],
             ),
             (
-                End::Failed(&GuestFailure::Deadline),
+                RunEnd::Failed(&GuestFailure::Deadline),
                 ["late", "408", "400", "408", "413"],
             ),
             (
-                End::Failed(&GuestFailure::Stalled),
+                RunEnd::Failed(&GuestFailure::Stalled),
                 ["late", "408", "400", "408", "413"],
             ),
-            (End::Failed(&cpu), ["late", "408", "400", "408", "413"]),
-            (End::Failed(&sent), ["-"; 5]),
-            (End::Failed(&GuestFailure::NoInstance), ["-"; 5]),
-            (End::Failed(&GuestFailure::SeenOut), ["-"; 5]),
-            (End::Failed(&GuestFailure::Interrupted), ["-"; 5]),
-            (End::Failed(&GuestFailure::ClientTooSlow), ["-"; 5]),
-            (End::Failed(&GuestFailure::NoRoomForBody), ["-"; 5]),
+            (RunEnd::Failed(&cpu), ["late", "408", "400", "408", "413"]),
+            (RunEnd::Failed(&sent), ["-"; 5]),
+            (RunEnd::Failed(&GuestFailure::NoInstance), ["-"; 5]),
+            (RunEnd::Failed(&GuestFailure::SeenOut), ["-"; 5]),
+            (RunEnd::Failed(&GuestFailure::Interrupted), ["-"; 5]),
+            (RunEnd::Failed(&GuestFailure::ClientTooSlow), ["-"; 5]),
+            (RunEnd::Failed(&GuestFailure::NoRoomForBody), ["-"; 5]),
         ];
         for (end, expected) in table {
             let found = BODIES.map(|body| short(&blame(end, body)));
@@ -194,7 +200,11 @@ mod tests {
 
     #[test]
     fn what_a_client_fails_to_send_is_never_conduct() {
-        for body in [BodyState::BrokeOff, BodyState::TooSlow, TOO_LARGE] {
+        for body in [
+            RequestBodyState::BrokeOff,
+            RequestBodyState::TooSlow,
+            TOO_LARGE,
+        ] {
             let failure = body.failure().unwrap();
             assert_eq!(failure.conduct(), None, "{failure}");
         }

@@ -16,13 +16,13 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use self::ahead::Ahead;
-use super::blame::{Blame, End, blame};
+use self::ahead::ReadAhead;
+use super::blame::{Blame, RunEnd, blame};
 use super::error::GuestFailure;
-use super::gate::Client;
-use super::health::Health;
-use super::invoke::driver::{Event, Run};
-use super::invoke::meter::Meter;
+use super::gate::RunClient;
+use super::health::VersionHealth;
+use super::invoke::driver::{GuestRun, RunEvent};
+use super::invoke::meter::BodyMeter;
 use super::loaded::Guest;
 use super::request::ReplayBody;
 use crate::limits::{TRAILER_BYTES_MAX, TRAILER_FIELDS_MAX};
@@ -36,15 +36,15 @@ const JOIN_BYTES: usize = 4 << 10;
 /// Dropping it drops the guest's run. The guest does not run until the body is started or polled. From then on it runs by itself, a bounded
 /// number of bytes ahead of the client.
 pub struct GuestBody {
-    held: Held,
-    rest: More,
+    held: HeldBytes,
+    rest: BodySource,
 }
 
 /// The source of the rest of a body.
-enum More {
+enum BodySource {
     Nowhere,
-    Standing(Box<Rest>),
-    Ahead(Ahead),
+    Standing(Box<BodyRemainder>),
+    Ahead(ReadAhead),
 }
 
 impl std::fmt::Debug for GuestBody {
@@ -57,25 +57,25 @@ impl std::fmt::Debug for GuestBody {
 }
 
 impl GuestBody {
-    pub(super) fn complete(held: Held) -> Self {
+    pub(super) fn complete(held: HeldBytes) -> Self {
         Self {
             held,
-            rest: More::Nowhere,
+            rest: BodySource::Nowhere,
         }
     }
 
-    pub(super) fn streaming(held: Held, rest: Rest) -> Self {
+    pub(super) fn streaming(held: HeldBytes, rest: BodyRemainder) -> Self {
         rest.run.log().pass_through();
         Self {
             held,
-            rest: More::Standing(Box::new(rest)),
+            rest: BodySource::Standing(Box::new(rest)),
         }
     }
 
     /// Lets the guest run on. Must be called within a tokio runtime.
     pub(super) fn start(&mut self) {
-        match std::mem::replace(&mut self.rest, More::Nowhere) {
-            More::Standing(rest) => self.rest = More::Ahead(Ahead::start(*rest)),
+        match std::mem::replace(&mut self.rest, BodySource::Nowhere) {
+            BodySource::Standing(rest) => self.rest = BodySource::Ahead(ReadAhead::start(*rest)),
             other => self.rest = other,
         }
     }
@@ -88,17 +88,17 @@ impl GuestBody {
     /// Returns the reservation that pays for the bytes that were read from the guest ahead of the client, including the latest frame.
     pub fn paid_ahead(&self) -> Option<Reservation> {
         match &self.rest {
-            More::Nowhere | More::Standing(_) => None,
-            More::Ahead(ahead) => ahead.paid(),
+            BodySource::Nowhere | BodySource::Standing(_) => None,
+            BodySource::Ahead(ahead) => ahead.paid(),
         }
     }
 
     /// Returns whether the guest is done and the rest of the body is in memory.
     pub fn is_complete(&self) -> bool {
         match &self.rest {
-            More::Nowhere => true,
-            More::Standing(_) => false,
-            More::Ahead(ahead) => ahead.is_done(),
+            BodySource::Nowhere => true,
+            BodySource::Standing(_) => false,
+            BodySource::Ahead(ahead) => ahead.is_done(),
         }
     }
 }
@@ -117,31 +117,31 @@ impl Body for GuestBody {
         }
         body.start();
         match &mut body.rest {
-            More::Ahead(ahead) => ahead.poll_frame(cx),
-            More::Nowhere | More::Standing(_) => Poll::Ready(None),
+            BodySource::Ahead(ahead) => ahead.poll_frame(cx),
+            BodySource::Nowhere | BodySource::Standing(_) => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         let is_end = match &self.rest {
-            More::Nowhere => true,
-            More::Standing(_) => false,
-            More::Ahead(ahead) => ahead.is_end(),
+            BodySource::Nowhere => true,
+            BodySource::Standing(_) => false,
+            BodySource::Ahead(ahead) => ahead.is_end(),
         };
         is_end && self.held.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.rest {
-            More::Nowhere => SizeHint::with_exact(self.held.bytes as u64),
-            More::Standing(_) | More::Ahead(_) => SizeHint::new(),
+            BodySource::Nowhere => SizeHint::with_exact(self.held.bytes as u64),
+            BodySource::Standing(_) | BodySource::Ahead(_) => SizeHint::new(),
         }
     }
 }
 
 /// The part of a body that is held before its release.
 #[derive(Default)]
-pub(super) struct Held {
+pub(super) struct HeldBytes {
     pieces: VecDeque<Bytes>,
     /// Small pieces that are being joined into a larger one.
     tail: BytesMut,
@@ -150,7 +150,7 @@ pub(super) struct Held {
     bytes: usize,
 }
 
-impl Held {
+impl HeldBytes {
     pub(super) fn push(&mut self, data: Bytes) {
         self.bytes += data.len();
         if data.len() < JOIN_BYTES && !(self.pieces.is_empty() && self.tail.is_empty()) {
@@ -209,29 +209,29 @@ impl Held {
 }
 
 /// The part of a released body that its guest has not written yet.
-pub(super) struct Rest {
-    run: Run,
+pub(super) struct BodyRemainder {
+    run: GuestRun,
     /// The run's busy time when it was last polled.
     busy: Duration,
-    meter: Meter,
-    patience: Patience,
-    health: Arc<Health>,
+    meter: BodyMeter,
+    patience: BodyPatience,
+    health: Arc<VersionHealth>,
     /// The request body. The guest may be waiting for more of it.
     request_body: ReplayBody,
-    client: Client,
+    client: RunClient,
     /// The peer that failures are attributed to.
     peer: Option<PeerKey>,
     /// Ready when the drain limit of the guest's version has passed.
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
-impl Rest {
+impl BodyRemainder {
     pub(super) fn new(
-        run: Run,
-        meter: Meter,
+        run: GuestRun,
+        meter: BodyMeter,
         guest: &Guest,
         request_body: ReplayBody,
-        client: Client,
+        client: RunClient,
         peer: Option<PeerKey>,
     ) -> Self {
         let limits = guest.limits();
@@ -239,7 +239,7 @@ impl Rest {
             busy: run.busy(),
             run,
             meter,
-            patience: Patience::new(limits.deadline, limits.stream_silence_max),
+            patience: BodyPatience::new(limits.deadline, limits.stream_silence_max),
             health: guest.health(),
             request_body,
             client,
@@ -261,9 +261,9 @@ impl Rest {
             self.patience.spend(since)?;
             let frame = match event {
                 Poll::Ready(event) => match event? {
-                    Event::Head(_) => continue,
-                    Event::Frame(frame) => frame,
-                    Event::End => {
+                    RunEvent::Head(_) => continue,
+                    RunEvent::Frame(frame) => frame,
+                    RunEvent::End => {
                         self.meter.end()?;
                         return Poll::Ready(Ok(None));
                     }
@@ -316,7 +316,7 @@ impl Rest {
                 }
                 Ok(())
             }
-            Err(failure) => match blame(End::Failed(&failure), self.request_body.state()) {
+            Err(failure) => match blame(RunEnd::Failed(&failure), self.request_body.state()) {
                 Blame::Guest(conduct) => {
                     self.health.note(conduct, self.peer);
                     Err(failure)
@@ -333,7 +333,7 @@ impl Rest {
 /// The body as a whole has no time limit: an event stream runs for hours. Between two pieces, the guest may compute for as long as its
 /// deadline allows and be silent for `silence_max`. A slow client costs the guest nothing, because both limits count only while there is
 /// room for the next piece.
-pub(super) struct Patience {
+pub(super) struct BodyPatience {
     computing_max: Duration,
     silence_max: Duration,
     computed: Duration,
@@ -341,7 +341,7 @@ pub(super) struct Patience {
     is_asked: bool,
 }
 
-impl Patience {
+impl BodyPatience {
     pub(super) fn new(computing_max: Duration, silence_max: Duration) -> Self {
         Self {
             computing_max,
@@ -395,7 +395,7 @@ mod tests {
 
     #[tokio::test]
     async fn small_pieces_are_joined_and_all_bytes_stay_in_order() {
-        let mut held = Held::default();
+        let mut held = HeldBytes::default();
         for piece in ["a", "", "b", "c"] {
             held.push(Bytes::from_static(piece.as_bytes()));
         }
@@ -418,7 +418,7 @@ mod tests {
         ] {
             let mut trailers = HeaderMap::new();
             trailers.insert("x-sum", "v".repeat(value).parse().unwrap());
-            let mut held = Held::default();
+            let mut held = HeldBytes::default();
             held.push(Bytes::from_static(b"a"));
             held.set_trailers(trailers.clone());
             let body = GuestBody::complete(held);
@@ -432,14 +432,14 @@ mod tests {
 
     #[test]
     fn an_empty_body_is_at_its_end_from_the_start() {
-        let body = GuestBody::complete(Held::default());
+        let body = GuestBody::complete(HeldBytes::default());
         assert!(body.is_end_stream());
         assert_eq!(body.size_hint().exact(), Some(0));
     }
 
     #[test]
     fn computing_counts_only_between_two_pieces() {
-        let mut patience = Patience::new(Duration::from_secs(1), Duration::from_secs(1));
+        let mut patience = BodyPatience::new(Duration::from_secs(1), Duration::from_secs(1));
         patience.ask();
         assert!(patience.spend(Duration::from_millis(900)).is_ok());
         patience.rest();

@@ -5,11 +5,11 @@
 
 mod need;
 
-use super::engine::World;
+use super::engine::GuestWorld;
 use super::loader::LoadError;
-use super::settings::Options;
+use super::settings::RuntimeOptions;
 
-pub(super) use need::{Need, need};
+pub(super) use need::{ComponentNeed, need};
 
 /// Instances that are created before a request asks for them. There are none today, but the totals count them.
 const MADE_AHEAD_MAX: usize = 0;
@@ -50,10 +50,10 @@ impl ComponentBudget {
     /// WASI 0.2 runs one call at a time, on one stack. In 0.3 an inner component cannot be entered while one of its calls of an
     /// asynchronous function is on a stack, so one such call may wait in each inner component. In addition there may be one call of a
     /// synchronous function, which cannot wait. The engine also keeps the stack of an idle worker and the stack that was used last.
-    pub(super) const fn stacks(&self, world: World) -> u32 {
+    pub(super) const fn stacks(&self, world: GuestWorld) -> u32 {
         match world {
-            World::Wasi02 => 1,
-            World::Wasi03 => 2 * self.tasking + 2,
+            GuestWorld::Wasi02 => 1,
+            GuestWorld::Wasi03 => 2 * self.tasking + 2,
         }
     }
 
@@ -62,13 +62,13 @@ impl ComponentBudget {
     ///
     /// # Errors
     /// [`LoadError::BeyondBudget`].
-    pub(super) fn check(&self, world: World, need: Need) -> Result<(), LoadError> {
+    pub(super) fn check(&self, world: GuestWorld, need: ComponentNeed) -> Result<(), LoadError> {
         let share = "let its modules share what they have, or put less into one component";
         let compose = "compose fewer components into one";
         // In WASI 0.2 all inner components share one stack.
         let tasking = match world {
-            World::Wasi02 => 0,
-            World::Wasi03 => need.tasking,
+            GuestWorld::Wasi02 => 0,
+            GuestWorld::Wasi03 => need.tasking,
         };
         let counts = [
             (need.memories, self.memories, "linear memories", share),
@@ -102,7 +102,7 @@ impl ComponentBudget {
 ///
 /// # Errors
 /// [`LoadError::MemoryTooSmall`].
-pub(super) fn check_memory(need: Need, bytes_max: usize) -> Result<(), LoadError> {
+pub(super) fn check_memory(need: ComponentNeed, bytes_max: usize) -> Result<(), LoadError> {
     let needed = need.memory_bytes;
     match needed > bytes_max as u64 {
         true => Err(LoadError::MemoryTooSmall { needed, bytes_max }),
@@ -112,15 +112,15 @@ pub(super) fn check_memory(need: Need, bytes_max: usize) -> Result<(), LoadError
 
 /// Numbers of instances of an engine that may exist at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Places {
+pub(super) struct InstanceCounts {
     /// Instances that serve a request.
     pub(super) running: usize,
     /// Idle instances that wait for another request.
     pub(super) parked: usize,
 }
 
-impl Places {
-    pub(super) fn of(options: &Options) -> Self {
+impl InstanceCounts {
+    pub(super) fn of(options: &RuntimeOptions) -> Self {
         Self {
             running: options.instances_max.clamp(1, INSTANCES_MAX),
             parked: options.parked_instances_max.min(INSTANCES_MAX),
@@ -135,7 +135,7 @@ impl Places {
 
 /// The totals of an engine's pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Totals {
+pub(super) struct PoolTotals {
     pub(super) component_instances: u32,
     pub(super) core_instances: u32,
     pub(super) memories: u32,
@@ -143,10 +143,10 @@ pub(super) struct Totals {
     pub(super) stacks: u32,
 }
 
-impl Totals {
-    pub(super) fn of(world: World, options: &Options) -> Self {
+impl PoolTotals {
+    pub(super) fn of(world: GuestWorld, options: &RuntimeOptions) -> Self {
         // At most 2^17 and a few, so the products fit.
-        let instances = u32::try_from(Places::of(options).total()).unwrap_or(u32::MAX);
+        let instances = u32::try_from(InstanceCounts::of(options).total()).unwrap_or(u32::MAX);
         let times = |most: u32| instances.saturating_mul(most);
         Self {
             component_instances: instances,
@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     /// Returns options with instance numbers over the whole accepted range, in steps, with both ends and values outside the range.
-    fn options() -> impl Iterator<Item = Options> {
+    fn options() -> impl Iterator<Item = RuntimeOptions> {
         let numbers = [
             0,
             1,
@@ -181,10 +181,10 @@ mod tests {
         numbers.into_iter().flat_map(move |instances_max| {
             numbers
                 .into_iter()
-                .map(move |parked_instances_max| Options {
+                .map(move |parked_instances_max| RuntimeOptions {
                     instances_max,
                     parked_instances_max,
-                    ..Options::default()
+                    ..RuntimeOptions::default()
                 })
         })
     }
@@ -192,10 +192,10 @@ mod tests {
     #[test]
     fn what_all_instances_use_together_is_at_most_the_total() {
         for options in options() {
-            let Places { running, parked } = Places::of(&options);
+            let InstanceCounts { running, parked } = InstanceCounts::of(&options);
             let all = (running + parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX) as u64;
-            for world in [World::Wasi02, World::Wasi03] {
-                let totals = Totals::of(world, &options);
+            for world in [GuestWorld::Wasi02, GuestWorld::Wasi03] {
+                let totals = PoolTotals::of(world, &options);
                 let uses = [
                     (totals.component_instances, 1),
                     (totals.core_instances, BUDGET.core_instances),
@@ -215,38 +215,38 @@ mod tests {
 
     #[test]
     fn a_need_is_refused_one_above_the_budget_and_named() {
-        let at = Need {
+        let at = ComponentNeed {
             core_instances: BUDGET.core_instances,
             memories: BUDGET.memories,
             tables: BUDGET.tables,
             tasking: BUDGET.tasking,
             memory_bytes: 0,
         };
-        assert!(BUDGET.check(World::Wasi03, at).is_ok());
-        let above: [(Need, &str); 4] = [
+        assert!(BUDGET.check(GuestWorld::Wasi03, at).is_ok());
+        let above: [(ComponentNeed, &str); 4] = [
             (
-                Need {
+                ComponentNeed {
                     core_instances: at.core_instances + 1,
                     ..at
                 },
                 "65 instances of core modules",
             ),
             (
-                Need {
+                ComponentNeed {
                     memories: at.memories + 1,
                     ..at
                 },
                 "5 linear memories",
             ),
             (
-                Need {
+                ComponentNeed {
                     tables: at.tables + 1,
                     ..at
                 },
                 "9 tables",
             ),
             (
-                Need {
+                ComponentNeed {
                     tasking: at.tasking + 1,
                     ..at
                 },
@@ -254,7 +254,10 @@ mod tests {
             ),
         ];
         for (need, named) in above {
-            let text = BUDGET.check(World::Wasi03, need).unwrap_err().to_string();
+            let text = BUDGET
+                .check(GuestWorld::Wasi03, need)
+                .unwrap_err()
+                .to_string();
             assert!(text.contains(named), "{text}");
         }
     }

@@ -6,33 +6,33 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
 
-use super::account::Account;
-use crate::cookie::Jar;
+use super::account::RequestAccounting;
+use crate::cookie::CookieJar;
 use crate::session::Session;
 
 /// State of the request that an instance serves.
 ///
 /// A store runs one request at a time, so in both worlds its data identify the request of a call. If several requests shared a 0.3 instance
 /// at once, the root of `async_call_stack()` would have to identify it.
-pub(super) struct Caller {
+pub(super) struct RequestState {
     pub(super) session: Session,
-    pub(super) has_answered: HasAnswered,
+    pub(super) has_answered: HeadSet,
     /// `None` for a guest that does not import the cookies interface.
-    pub(super) cookies: Option<Cookies>,
-    pub(super) account: Account,
+    pub(super) cookies: Option<RequestCookies>,
+    pub(super) account: RequestAccounting,
 }
 
 /// The unparsed cookies of a request, and the jar that reads and writes them.
-pub(super) struct Cookies {
-    pub(super) jar: Arc<Jar>,
+pub(super) struct RequestCookies {
+    pub(super) jar: Arc<CookieJar>,
     pub(super) headers: Vec<HeaderValue>,
 }
 
 /// A flag that is set when the guest has set its response's head. Part of the body may have been written since.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HasAnswered(Arc<AtomicBool>);
+pub(super) struct HeadSet(Arc<AtomicBool>);
 
-impl HasAnswered {
+impl HeadSet {
     pub(super) fn set(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
@@ -42,14 +42,14 @@ impl HasAnswered {
     }
 }
 
-impl Caller {
+impl RequestState {
     /// Returns the state of an instance that runs no request. Its calls are denied.
     pub(super) fn none() -> Self {
         Self {
             session: Session::none(),
-            has_answered: HasAnswered::default(),
+            has_answered: HeadSet::default(),
             cookies: None,
-            account: Account::none(),
+            account: RequestAccounting::none(),
         }
     }
 }

@@ -9,47 +9,47 @@ use std::path::{Path, PathBuf};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::code_cache::{CodeCache, CodeKey, Hold, Kept};
-use super::compiler::{Compiling, Target};
-use super::digest::Digest;
+use super::code_cache::{CachedCode, CodeCache, CodeKey, FileInUse};
+use super::compiler::{CompileTarget, CompilerPool};
+use super::digest::ComponentDigest;
 use super::loader::LoadError;
-use super::settings::Options;
+use super::settings::RuntimeOptions;
 
 /// The source of compiled code: a cache and a compiler.
 #[derive(Debug)]
 pub(super) struct CodeSource {
     /// `None` if code is not cached.
     cache: Option<CodeCache>,
-    compiling: Compiling,
+    compiling: CompilerPool,
 }
 
 /// A component's code, ready to be linked.
-pub(super) struct Code {
+pub(super) struct CompiledCode {
     pub(super) component: Component,
-    pub(super) origin: Origin,
+    pub(super) origin: CodeOrigin,
     /// Protects the cache file, if there is one, from eviction.
-    pub(super) hold: Option<Hold>,
+    pub(super) hold: Option<FileInUse>,
 }
 
 /// The way in which code was obtained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum CodeOrigin {
     Compiled,
     Kept,
 }
 
-impl Origin {
+impl CodeOrigin {
     pub(super) fn as_str(self) -> &'static str {
         match self {
-            Origin::Compiled => "compiled",
-            Origin::Kept => "kept",
+            CodeOrigin::Compiled => "compiled",
+            CodeOrigin::Kept => "kept",
         }
     }
 }
 
 impl CodeSource {
     /// Opens the cache. If it cannot be used, logs a warning and continues without one.
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &RuntimeOptions) -> Self {
         let open = |path: &PathBuf| match CodeCache::open(path) {
             Ok(cache) => Some(cache),
             Err(problem) => {
@@ -62,7 +62,7 @@ impl CodeSource {
         };
         Self {
             cache: options.code_cache.as_ref().and_then(open),
-            compiling: Compiling::new(options.compiler.clone(), options.compile_timeout),
+            compiling: CompilerPool::new(options.compiler.clone(), options.compile_timeout),
         }
     }
 
@@ -73,9 +73,9 @@ impl CodeSource {
     pub(super) fn of(
         &self,
         bytes: &[u8],
-        digest: Digest,
-        target: Target<'_>,
-    ) -> Result<Code, LoadError> {
+        digest: ComponentDigest,
+        target: CompileTarget<'_>,
+    ) -> Result<CompiledCode, LoadError> {
         let key = CodeKey {
             component: digest,
             engine: target.fingerprint,
@@ -101,19 +101,19 @@ impl CodeSource {
             Some((component, hold)) => (component, Some(hold)),
             None => (copy(target.engine, &compiled)?, None),
         };
-        Ok(Code {
+        Ok(CompiledCode {
             component,
-            origin: Origin::Compiled,
+            origin: CodeOrigin::Compiled,
             hold,
         })
     }
 
-    fn kept(&self, key: &CodeKey, engine: &Engine) -> Option<Code> {
+    fn kept(&self, key: &CodeKey, engine: &Engine) -> Option<CompiledCode> {
         let kept = self.cache.as_ref()?.fetch(key)?;
         let (component, hold) = map(engine, kept)?;
-        Some(Code {
+        Some(CompiledCode {
             component,
-            origin: Origin::Kept,
+            origin: CodeOrigin::Kept,
             hold: Some(hold),
         })
     }
@@ -125,16 +125,16 @@ impl CodeSource {
 }
 
 /// Maps cached code. Copies it if it cannot be mapped, for example because the file system is mounted with `noexec`.
-fn map(engine: &Engine, kept: Kept) -> Option<(Component, Hold)> {
-    let Kept { mut file, hold } = kept;
+fn map(engine: &Engine, kept: CachedCode) -> Option<(Component, FileInUse)> {
+    let CachedCode { mut file, hold } = kept;
     // The path goes through the descriptor, so the mapped file is the one that was checked, even if its name refers to another file by now.
     let path = descriptor(&file);
-    let loaded = load(engine, Trusted::File(&path)).or_else(|error| {
+    let loaded = load(engine, TrustedCode::File(&path)).or_else(|error| {
         tracing::debug!(%error, "compiled code cannot be mapped and is copied");
         let mut code = Vec::new();
         file.rewind()?;
         file.read_to_end(&mut code)?;
-        load(engine, Trusted::Copy(&code))
+        load(engine, TrustedCode::Copy(&code))
     });
     match loaded {
         Ok(component) => Some((component, hold)),
@@ -146,7 +146,7 @@ fn map(engine: &Engine, kept: Kept) -> Option<(Component, Hold)> {
 }
 
 fn copy(engine: &Engine, code: &[u8]) -> Result<Component, LoadError> {
-    load(engine, Trusted::Copy(code)).map_err(|error| LoadError::NotCompiled {
+    load(engine, TrustedCode::Copy(code)).map_err(|error| LoadError::NotCompiled {
         reason: format!("the code cannot be loaded: {error:#}"),
     })
 }
@@ -157,7 +157,7 @@ fn descriptor(file: &File) -> PathBuf {
 }
 
 /// Machine code that this host made.
-enum Trusted<'a> {
+enum TrustedCode<'a> {
     File(&'a Path),
     Copy(&'a [u8]),
 }
@@ -166,9 +166,9 @@ enum Trusted<'a> {
     unsafe_code,
     reason = "compiled code is run: the one place where the host trusts bytes"
 )]
-fn load(engine: &Engine, code: Trusted<'_>) -> wasmtime::Result<Component> {
+fn load(engine: &Engine, code: TrustedCode<'_>) -> wasmtime::Result<Component> {
     // SAFETY: the code must be the output of `precompile_component` of this very library, and a mapped file must not change.
-    // - A copy comes from `Compiling` or from a checked file. `Compiling` returns the output of our own binary, from a file that only that
+    // - A copy comes from `CompilerPool` or from a checked file. `CompilerPool` returns the output of our own binary, from a file that only that
     //   process and this one hold.
     // - A file was written by us, or carries in its name a hash of all its bytes under a key that only this user can read. It was checked
     //   through the descriptor that is mapped. It belongs to the user, is read-only, and is never written to again (a replacement is a new
@@ -178,8 +178,8 @@ fn load(engine: &Engine, code: Trusted<'_>) -> wasmtime::Result<Component> {
     // - wasmtime checks that the engine and the library match, from the metadata that it wrote into the file.
     unsafe {
         match code {
-            Trusted::File(path) => Component::deserialize_file(engine, path),
-            Trusted::Copy(bytes) => Component::deserialize(engine, bytes),
+            TrustedCode::File(path) => Component::deserialize_file(engine, path),
+            TrustedCode::Copy(bytes) => Component::deserialize(engine, bytes),
         }
     }
 }

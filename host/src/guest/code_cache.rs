@@ -14,12 +14,12 @@ use std::io::{self, Seek as _, Write as _};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::digest::{Digest, hex};
-use super::engine::Fingerprint;
+use super::digest::{ComponentDigest, hex};
+use super::engine::EngineFingerprint;
 use crate::limits;
-use folder::{Entry, Folder, OWNER_READS};
+use folder::{CacheEntry, CacheFolder, OWNER_READS};
 
-pub(super) use folder::FolderFault;
+pub(super) use folder::CacheFolderError;
 
 /// Name of the file with the hash key, which only this folder's user can read.
 const KEY: &str = "key";
@@ -29,8 +29,8 @@ const SUFFIX: &str = ".code";
 /// The component and the engine that compiled code belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CodeKey {
-    pub(super) component: Digest,
-    pub(super) engine: Fingerprint,
+    pub(super) component: ComponentDigest,
+    pub(super) engine: EngineFingerprint,
 }
 
 impl fmt::Display for CodeKey {
@@ -41,35 +41,35 @@ impl fmt::Display for CodeKey {
 
 /// Limits above which a folder evicts the least recently used files.
 #[derive(Clone, Copy, Debug)]
-struct Bounds {
+struct CacheBounds {
     files_max: usize,
     bytes_max: u64,
 }
 
 /// A folder of compiled code. The processes of one user share it.
 pub(super) struct CodeCache {
-    folder: Folder,
+    folder: CacheFolder,
     key: [u8; 32],
-    bounds: Bounds,
-    in_use: Arc<InUse>,
+    bounds: CacheBounds,
+    in_use: Arc<FilesInUse>,
 }
 
 /// Names of the files that guests of this process run from, with the number of holders of each.
 #[derive(Debug, Default)]
-struct InUse(Mutex<HashMap<String, usize>>);
+struct FilesInUse(Mutex<HashMap<String, usize>>);
 
 /// A guard that marks a file as in use until dropped.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct FileInUse {
     name: String,
-    in_use: Arc<InUse>,
+    in_use: Arc<FilesInUse>,
 }
 
 /// An open file of code that was checked, or was written by this process. The file is not evicted while this exists.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedCode {
     pub(super) file: File,
-    pub(super) hold: Hold,
+    pub(super) hold: FileInUse,
 }
 
 impl CodeCache {
@@ -77,18 +77,18 @@ impl CodeCache {
     ///
     /// # Errors
     /// Fails if other users could write to the folder, or if it cannot be used at all.
-    pub(super) fn open(path: &Path) -> Result<Self, FolderFault> {
+    pub(super) fn open(path: &Path) -> Result<Self, CacheFolderError> {
         Self::open_within(
             path,
-            Bounds {
+            CacheBounds {
                 files_max: limits::CODE_FILES_MAX,
                 bytes_max: limits::CODE_BYTES_MAX,
             },
         )
     }
 
-    fn open_within(path: &Path, bounds: Bounds) -> Result<Self, FolderFault> {
-        let folder = Folder::open(path)?;
+    fn open_within(path: &Path, bounds: CacheBounds) -> Result<Self, CacheFolderError> {
+        let folder = CacheFolder::open(path)?;
         let key = folder.key(KEY)?;
         folder.sweep();
         Ok(Self {
@@ -100,7 +100,7 @@ impl CodeCache {
     }
 
     /// Returns the cached code of a key, if its file is intact. Removes files of this key that are not.
-    pub(super) fn fetch(&self, key: &CodeKey) -> Option<Kept> {
+    pub(super) fn fetch(&self, key: &CodeKey) -> Option<CachedCode> {
         self.entries_of(key)
             .into_iter()
             .find_map(|entry| match self.check(key, &entry) {
@@ -120,7 +120,7 @@ impl CodeCache {
     ///
     /// # Errors
     /// Fails if the file cannot be written. Existing files then stay as they are.
-    pub(super) fn publish(&self, key: &CodeKey, code: &[u8]) -> io::Result<Kept> {
+    pub(super) fn publish(&self, key: &CodeKey, code: &[u8]) -> io::Result<CachedCode> {
         let name = self.name(key, self.hash(key).update(code).finalize());
         let draft = self.folder.draft()?;
         let written = write_whole(&draft.path, code).and_then(|file| {
@@ -140,33 +140,33 @@ impl CodeCache {
         Ok(kept)
     }
 
-    fn kept(&self, name: String, file: File) -> Kept {
+    fn kept(&self, name: String, file: File) -> CachedCode {
         *self.in_use.names().entry(name.clone()).or_default() += 1;
-        let hold = Hold {
+        let hold = FileInUse {
             name,
             in_use: Arc::clone(&self.in_use),
         };
-        Kept { file, hold }
+        CachedCode { file, hold }
     }
 
-    fn entries_of(&self, key: &CodeKey) -> Vec<Entry> {
+    fn entries_of(&self, key: &CodeKey) -> Vec<CacheEntry> {
         let beginning = format!("{key}-");
         let mut entries = self.folder.entries();
         entries.retain(|entry| entry.name.starts_with(&beginning) && entry.name.ends_with(SUFFIX));
         entries
     }
 
-    fn check(&self, key: &CodeKey, entry: &Entry) -> Result<File, FolderFault> {
+    fn check(&self, key: &CodeKey, entry: &CacheEntry) -> Result<File, CacheFolderError> {
         let mut file = self
             .folder
             .open_private(&entry.name, folder::NOT_WRITABLE)?;
         let mut hash = self.hash(key);
         let content = hash.update_reader(&mut file).map(|hash| hash.finalize());
-        let content = content.map_err(FolderFault::Io)?;
+        let content = content.map_err(CacheFolderError::Io)?;
         if self.name(key, content) == entry.name {
             Ok(file)
         } else {
-            Err(FolderFault::Changed)
+            Err(CacheFolderError::Changed)
         }
     }
 
@@ -207,13 +207,13 @@ impl fmt::Debug for CodeCache {
     }
 }
 
-impl InUse {
+impl FilesInUse {
     fn names(&self) -> MutexGuard<'_, HashMap<String, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Hold {
+impl Drop for FileInUse {
     fn drop(&mut self) {
         let mut names = self.in_use.names();
         if let Some(count) = names.get_mut(&self.name) {

@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use wasmtime::Engine;
 
-pub use child::{CompileFault, compile};
-pub(super) use turns::Turn;
+pub use child::{CompileError, compile};
+pub(super) use turns::CompilePermit;
 
-use super::engine::{Blueprint, Fingerprint, World};
+use super::engine::{EngineFingerprint, EngineSettings, GuestWorld};
 use super::loader::LoadError;
 use crate::limits;
-use turns::Turns;
+use turns::CompileLimit;
 
 /// The place where components are compiled.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -37,33 +37,33 @@ pub enum Compiler {
 
 /// The compiler. It compiles a few components at a time.
 #[derive(Debug)]
-pub(super) struct Compiling {
+pub(super) struct CompilerPool {
     compiler: Compiler,
     timeout: Duration,
-    turns: Turns,
+    turns: CompileLimit,
     is_stopped: AtomicBool,
 }
 
 /// The engine settings that compiling needs.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target<'a> {
+pub(super) struct CompileTarget<'a> {
     pub(super) engine: &'a Engine,
-    pub(super) blueprint: Blueprint,
-    pub(super) fingerprint: Fingerprint,
+    pub(super) blueprint: EngineSettings,
+    pub(super) fingerprint: EngineFingerprint,
 }
 
-impl Compiling {
+impl CompilerPool {
     pub(super) fn new(compiler: Compiler, timeout: Duration) -> Self {
         Self {
             compiler,
             timeout,
-            turns: Turns::new(limits::COMPILES_AT_ONCE_MAX),
+            turns: CompileLimit::new(limits::COMPILES_AT_ONCE_MAX),
             is_stopped: AtomicBool::new(false),
         }
     }
 
     /// Waits until few enough other compilations are running and none of them compiles the same code. Blocks.
-    pub(super) fn turn(&self, code: &str) -> Turn<'_> {
+    pub(super) fn turn(&self, code: &str) -> CompilePermit<'_> {
         self.turns.take(code)
     }
 
@@ -74,8 +74,8 @@ impl Compiling {
     pub(super) fn compile(
         &self,
         component: &[u8],
-        target: Target<'_>,
-        _turn: &Turn<'_>,
+        target: CompileTarget<'_>,
+        _turn: &CompilePermit<'_>,
     ) -> Result<Vec<u8>, LoadError> {
         let world = target.blueprint.world;
         match &self.compiler {
@@ -84,7 +84,7 @@ impl Compiling {
                 .precompile_component(component)
                 .map_err(|error| unfit(world, format!("{error:#}"))),
             Compiler::Child { exe } => {
-                let order = parent::Order {
+                let order = parent::CompileJob {
                     exe,
                     blueprint: target.blueprint,
                     fingerprint: target.fingerprint,
@@ -102,6 +102,6 @@ impl Compiling {
     }
 }
 
-fn unfit(world: World, reason: String) -> LoadError {
+fn unfit(world: GuestWorld, reason: String) -> LoadError {
     LoadError::Unfit { world, reason }
 }

@@ -10,13 +10,13 @@ use wasmtime_wasi_http::p2::types::HostIncomingResponse;
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use super::budget::BUDGET;
-use super::caller::Caller;
-use super::holdings::{Counts, Holdings};
+use super::caller::RequestState;
+use super::holdings::{ResourceCharges, ResourceLimits};
 use super::http_types;
 use super::log::GuestLog;
-use super::outbound::Outbound;
-use super::settings::Limits;
-use super::tally::Refused;
+use super::outbound::OutboundClient;
+use super::settings::GuestLimits;
+use super::tally::MemoryRefused;
 
 /// Most data that a guest may pass to the host in one call, in bytes. The duration of a call grows with it.
 pub(super) const CALL_BYTES_MAX: usize = 512 << 10;
@@ -26,30 +26,34 @@ pub(super) const RANDOM_BYTES_MAX: u64 = 64 << 10;
 const FIELDS_BYTES_MAX: usize = 128 << 10;
 
 /// The data of a `wasmtime::Store`.
-pub(super) struct Context {
+pub(super) struct GuestContext {
     table: ResourceTable,
     wasi: WasiCtx,
     http: WasiHttpCtx,
-    outbound: Outbound,
-    holdings: Holdings,
-    pub(super) caller: Caller,
+    outbound: OutboundClient,
+    holdings: ResourceCharges,
+    pub(super) caller: RequestState,
     pub(super) log: GuestLog,
 }
 
-/// The parts that a [`Context`] is made from, in addition to the guest's limits.
-pub(super) struct Belongings {
+/// The parts that a [`GuestContext`] is made from, in addition to the guest's limits.
+pub(super) struct ContextParts {
     pub(super) environment: Arc<[(String, String)]>,
-    pub(super) outbound: Outbound,
-    pub(super) caller: Caller,
+    pub(super) outbound: OutboundClient,
+    pub(super) caller: RequestState,
     pub(super) log: GuestLog,
 }
 
 /// Creates the store of one instance.
-pub(super) fn store(engine: &Engine, limits: &Limits, belongings: Belongings) -> Store<Context> {
-    let mut store = Store::new(engine, Context::new(limits, belongings));
+pub(super) fn store(
+    engine: &Engine,
+    limits: &GuestLimits,
+    belongings: ContextParts,
+) -> Store<GuestContext> {
+    let mut store = Store::new(engine, GuestContext::new(limits, belongings));
     store.limiter(|context| context);
     store.set_hostcall_fuel(CALL_BYTES_MAX);
-    store.set_max_component_handles(Counts::of(limits.memory_bytes_max).handles);
+    store.set_max_component_handles(ResourceLimits::of(limits.memory_bytes_max).handles);
     // The guest yields its thread at each tick. tokio's own yield queues the guest behind every ready task and lets the I/O driver run.
     // Wasmtime's plain yield would resume at once and starve both.
     store.epoch_deadline_callback(|_| {
@@ -62,16 +66,16 @@ pub(super) fn store(engine: &Engine, limits: &Limits, belongings: Belongings) ->
     store
 }
 
-impl Context {
-    fn new(limits: &Limits, belongings: Belongings) -> Self {
-        let Belongings {
+impl GuestContext {
+    fn new(limits: &GuestLimits, belongings: ContextParts) -> Self {
+        let ContextParts {
             environment,
             outbound,
             caller,
             log,
         } = belongings;
         let mut table = ResourceTable::new();
-        table.set_max_capacity(Counts::of(limits.memory_bytes_max).resources);
+        table.set_max_capacity(ResourceLimits::of(limits.memory_bytes_max).resources);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_BYTES_MAX);
         let wasi = wasi(&environment, &log);
@@ -82,14 +86,14 @@ impl Context {
             wasi,
             http,
             outbound,
-            holdings: Holdings::new(tally),
+            holdings: ResourceCharges::new(tally),
             caller,
             log,
         }
     }
 
     /// Returns the memory limit in bytes if the guest was refused memory.
-    pub(super) fn refused_memory(&self, limits: &Limits) -> Option<usize> {
+    pub(super) fn refused_memory(&self, limits: &GuestLimits) -> Option<usize> {
         self.has_refused_memory().then_some(limits.memory_bytes_max)
     }
 
@@ -101,23 +105,23 @@ impl Context {
     /// Charges a resource for bytes that the host keeps for it from now on.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) fn charge(&mut self, resource: u32, bytes: usize) -> Result<(), Refused> {
+    /// [`MemoryRefused`].
+    pub(super) fn charge(&mut self, resource: u32, bytes: usize) -> Result<(), MemoryRefused> {
         self.holdings.charge(&mut self.table, resource, bytes)
     }
 
-    /// Charges a resource that was just created, like [`Context::charge`].
+    /// Charges a resource that was just created, like [`GuestContext::charge`].
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) fn charge_new(&mut self, resource: u32, bytes: usize) -> Result<(), Refused> {
+    /// [`MemoryRefused`].
+    pub(super) fn charge_new(&mut self, resource: u32, bytes: usize) -> Result<(), MemoryRefused> {
         self.holdings.charge_new(&mut self.table, resource, bytes)
     }
 
     /// Charges the whole size of a set of fields that was just created.
     ///
     /// # Errors
-    /// [`Refused`], or an error if the resource is not a set of fields.
+    /// [`MemoryRefused`], or an error if the resource is not a set of fields.
     pub(super) fn charge_fields(&mut self, fields: &Resource<FieldMap>) -> Result<()> {
         let bytes = http_types::fields_size(self.table.get(fields)?);
         Ok(self.charge_new(fields.rep(), bytes)?)
@@ -126,7 +130,7 @@ impl Context {
     /// Charges a response for its head alone. The head no longer counts with the body, which has been separated from it.
     ///
     /// # Errors
-    /// [`Refused`], or an error if the resource is not a response.
+    /// [`MemoryRefused`], or an error if the resource is not a response.
     pub(super) fn charge_head(&mut self, answer: &Resource<HostIncomingResponse>) -> Result<()> {
         let bytes = http_types::fields_size(&self.table.get(answer)?.headers);
         Ok(self.charge_new(answer.rep(), bytes)?)
@@ -145,8 +149,8 @@ impl Context {
     /// Keeps the charge of a dropped resource until the request ends.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) fn keep_charge(&mut self, resource: u32) -> Result<(), Refused> {
+    /// [`MemoryRefused`].
+    pub(super) fn keep_charge(&mut self, resource: u32) -> Result<(), MemoryRefused> {
         let bytes = self.holdings.take(resource);
         self.holdings.keep(&mut self.table, bytes)
     }
@@ -158,11 +162,11 @@ impl Context {
 
     /// Drops the state of the request that was served, above all its session.
     pub(super) fn forget_request(&mut self) {
-        self.take_up_request(Caller::none());
+        self.take_up_request(RequestState::none());
     }
 
     /// Attributes calls to another request from now on.
-    pub(super) fn take_up_request(&mut self, caller: Caller) {
+    pub(super) fn take_up_request(&mut self, caller: RequestState) {
         self.outbound.account = caller.account.clone();
         self.holdings.forget_kept();
         self.caller = caller;
@@ -184,7 +188,7 @@ fn wasi(environment: &[(String, String)], log: &GuestLog) -> WasiCtx {
 }
 
 /// Decides whether an instance gets more memory or a longer table.
-impl ResourceLimiter for Context {
+impl ResourceLimiter for GuestContext {
     fn memory_growing(
         &mut self,
         current: usize,
@@ -209,7 +213,7 @@ impl ResourceLimiter for Context {
     }
 }
 
-impl WasiView for Context {
+impl WasiView for GuestContext {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         WasiCtxView {
             ctx: &mut self.wasi,
@@ -218,7 +222,7 @@ impl WasiView for Context {
     }
 }
 
-impl WasiHttpView for Context {
+impl WasiHttpView for GuestContext {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         WasiHttpCtxView {
             ctx: &mut self.http,

@@ -1,4 +1,4 @@
-//! Implements `cloakroom:http/cookies` for guests. Each call goes to the host's [`Jar`](crate::cookie::Jar), with the cookies of the
+//! Implements `cloakroom:http/cookies` for guests. Each call goes to the host's [`CookieJar`](crate::cookie::CookieJar), with the cookies of the
 //! request that the store runs.
 
 use wasmtime::Result;
@@ -7,10 +7,10 @@ use wasmtime::component::{HasSelf, Linker};
 use super::bindings::cookies::{
     Attributes, Cookie, Error, Host, Priority, SameSite, Value, add_to_linker,
 };
-use super::caller::Caller;
-use super::context::Context;
-use super::denials::Denial;
-use crate::cookie::{self, WriteError};
+use super::caller::RequestState;
+use super::context::GuestContext;
+use super::denials::GrantDenial;
+use crate::cookie::{self, CookieWriteError};
 use crate::record;
 
 /// The name of the interface in a component's imports, without its version.
@@ -20,11 +20,11 @@ pub(super) const INTERFACE: &str = "cloakroom:http/cookies";
 ///
 /// # Errors
 /// Fails if the interface was added before.
-pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
-    add_to_linker::<Context, HasSelf<Caller>>(linker, |context| &mut context.caller)
+pub(super) fn link(linker: &mut Linker<GuestContext>) -> Result<()> {
+    add_to_linker::<GuestContext, HasSelf<RequestState>>(linker, |context| &mut context.caller)
 }
 
-impl Host for Caller {
+impl Host for RequestState {
     async fn all(&mut self) -> Result<Vec<Cookie>> {
         let Some(cookies) = &self.cookies else {
             return Ok(Vec::new());
@@ -45,14 +45,16 @@ impl Host for Caller {
             return Ok(Err(Error::Denied(why.to_owned())));
         };
         let value = match value {
-            Value::Text(text) => cookie::Value::Text(text),
-            Value::Json(json) => cookie::Value::Json(json),
+            Value::Text(text) => cookie::CookieValue::Text(text),
+            Value::Json(json) => cookie::CookieValue::Json(json),
         };
         let written = cookies.jar.write(&name, &value, signed, &asked(attributes));
         Ok(written.map_err(|error| {
             let denial = match error {
-                WriteError::SessionCookie => Denial::SessionCookie,
-                WriteError::LikeASession | WriteError::MightEqualAnId => Denial::LikeASession,
+                CookieWriteError::SessionCookie => GrantDenial::SessionCookie,
+                CookieWriteError::LikeASession | CookieWriteError::MightEqualAnId => {
+                    GrantDenial::LikeASession
+                }
                 _ => return Error::Invalid(error.to_string()),
             };
             self.account.denied(&denial);
@@ -61,12 +63,12 @@ impl Host for Caller {
     }
 }
 
-fn shown(cookie: cookie::Cookie) -> Cookie {
+fn shown(cookie: cookie::RequestCookie) -> Cookie {
     Cookie {
         name: cookie.name,
         value: cookie.value.map(|value| match value {
-            cookie::Value::Text(text) => Value::Text(text),
-            cookie::Value::Json(json) => Value::Json(json),
+            cookie::CookieValue::Text(text) => Value::Text(text),
+            cookie::CookieValue::Json(json) => Value::Json(json),
         }),
         signed: cookie.is_signed,
     }

@@ -5,38 +5,38 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::outbound::AddressKind;
+use super::outbound::NonPublicKind;
 use crate::limits::DENIAL_LINES_MAX;
 use crate::session;
-use crate::telemetry::Recurring;
+use crate::telemetry::RateLimitedLines;
 use crate::telemetry::metrics::{GrantKind, GuestMetrics};
 
 /// A call that was refused because a grant is missing.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Denial<'a> {
+pub(super) enum GrantDenial<'a> {
     /// A session call.
-    Session(&'a session::Denial),
+    Session(&'a session::SessionDenial),
     /// An outbound request to this host, with its port. `None` if the request names no host.
     Outbound(Option<&'a str>),
     /// An outbound request to a granted host, with a user name in its URL.
     OutboundUser(&'a str),
     /// An outbound request to a host that is granted by its name but has an address that is not public.
-    OutboundAddress { host: &'a str, kind: AddressKind },
+    OutboundAddress { host: &'a str, kind: NonPublicKind },
     /// Writing the session cookie as one of the guest's own cookies.
     SessionCookie,
     /// Signing a text that could be a session id.
     LikeASession,
 }
 
-impl Denial<'_> {
+impl GrantDenial<'_> {
     pub(super) fn grant(&self) -> GrantKind {
         match self {
             Self::Session(denial) => match denial {
-                session::Denial::NoAccess
-                | session::Denial::OutsidePath
-                | session::Denial::ReadOnly => GrantKind::Session,
-                session::Denial::ReadKey(_) => GrantKind::ReadKeys,
-                session::Denial::WriteKey(_) | session::Denial::WriteEvery(_) => {
+                session::SessionDenial::NoAccess
+                | session::SessionDenial::OutsidePath
+                | session::SessionDenial::ReadOnly => GrantKind::Session,
+                session::SessionDenial::ReadKey(_) => GrantKind::ReadKeys,
+                session::SessionDenial::WriteKey(_) | session::SessionDenial::WriteEvery(_) => {
                     GrantKind::WriteKeys
                 }
             },
@@ -52,12 +52,12 @@ impl Denial<'_> {
         let own = |key: &str| format!("guest.{guest}.{key}");
         match self {
             Self::Session(denial) => match denial {
-                session::Denial::NoAccess => own("session = \"read\" or \"write\""),
-                session::Denial::OutsidePath => "another session.cookie.path".to_owned(),
-                session::Denial::ReadOnly => own("session = \"write\""),
-                session::Denial::ReadKey(_) => own("read_keys with this key"),
-                session::Denial::WriteKey(_) => own("write_keys with this key"),
-                session::Denial::WriteEvery(_) => own("write_keys left out"),
+                session::SessionDenial::NoAccess => own("session = \"read\" or \"write\""),
+                session::SessionDenial::OutsidePath => "another session.cookie.path".to_owned(),
+                session::SessionDenial::ReadOnly => own("session = \"write\""),
+                session::SessionDenial::ReadKey(_) => own("read_keys with this key"),
+                session::SessionDenial::WriteKey(_) => own("write_keys with this key"),
+                session::SessionDenial::WriteEvery(_) => own("write_keys left out"),
             },
             Self::Outbound(_) => own("outbound_hosts with this host"),
             Self::OutboundUser(_) => "a URL without a user name".to_owned(),
@@ -71,18 +71,18 @@ impl Denial<'_> {
 }
 
 /// Describes the denied call for the log.
-impl fmt::Display for Denial<'_> {
+impl fmt::Display for GrantDenial<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Session(denial) => match denial {
-                session::Denial::NoAccess => f.write_str("the session"),
-                session::Denial::OutsidePath => {
+                session::SessionDenial::NoAccess => f.write_str("the session"),
+                session::SessionDenial::OutsidePath => {
                     f.write_str("the session outside of its cookie's path")
                 }
-                session::Denial::ReadOnly => f.write_str("a change of the session"),
-                session::Denial::ReadKey(_) => f.write_str("reading a key of the session"),
-                session::Denial::WriteKey(_) => f.write_str("writing a key of the session"),
-                session::Denial::WriteEvery(operation) => {
+                session::SessionDenial::ReadOnly => f.write_str("a change of the session"),
+                session::SessionDenial::ReadKey(_) => f.write_str("reading a key of the session"),
+                session::SessionDenial::WriteKey(_) => f.write_str("writing a key of the session"),
+                session::SessionDenial::WriteEvery(operation) => {
                     write!(f, "`{operation}`, which writes every key of the session")
                 }
             },
@@ -104,18 +104,18 @@ impl fmt::Display for Denial<'_> {
 
 /// The denials of one version of a guest.
 #[derive(Debug)]
-pub(super) struct Denials {
+pub(super) struct DenialCounters {
     guest: Arc<str>,
     metrics: Arc<GuestMetrics>,
-    lines: Recurring<GrantKind>,
+    lines: RateLimitedLines<GrantKind>,
 }
 
-impl Denials {
+impl DenialCounters {
     pub(super) fn new(guest: Arc<str>, metrics: Arc<GuestMetrics>) -> Arc<Self> {
         Arc::new(Self {
             guest,
             metrics,
-            lines: Recurring::new(DENIAL_LINES_MAX),
+            lines: RateLimitedLines::new(DENIAL_LINES_MAX),
         })
     }
 
@@ -124,12 +124,12 @@ impl Denials {
         self.metrics.found_no_connection();
     }
 
-    pub(super) fn count(&self, denial: &Denial<'_>) {
+    pub(super) fn count(&self, denial: &GrantDenial<'_>) {
         self.metrics.denied(denial.grant());
     }
 
     /// Logs a denial, unless many were logged recently. The next logged line then reports how many were suppressed.
-    pub(super) fn tell(&self, denial: &Denial<'_>, request_id: &str) {
+    pub(super) fn tell(&self, denial: &GrantDenial<'_>, request_id: &str) {
         let Some(line) = self.lines.take_line(denial.grant(), Instant::now()) else {
             return;
         };
@@ -148,53 +148,61 @@ mod tests {
     fn every_denial_names_its_grant_and_what_would_allow_it_and_no_key_of_a_session() {
         let key = || "hunter2".to_owned();
         let cases = [
-            (session::Denial::NoAccess, "session", "guest.a.session"),
             (
-                session::Denial::OutsidePath,
+                session::SessionDenial::NoAccess,
+                "session",
+                "guest.a.session",
+            ),
+            (
+                session::SessionDenial::OutsidePath,
                 "session",
                 "session.cookie.path",
             ),
-            (session::Denial::ReadOnly, "session", "guest.a.session"),
             (
-                session::Denial::ReadKey(key()),
+                session::SessionDenial::ReadOnly,
+                "session",
+                "guest.a.session",
+            ),
+            (
+                session::SessionDenial::ReadKey(key()),
                 "read_keys",
                 "guest.a.read_keys",
             ),
             (
-                session::Denial::WriteKey(key()),
+                session::SessionDenial::WriteKey(key()),
                 "write_keys",
                 "guest.a.write_keys",
             ),
             (
-                session::Denial::WriteEvery("clear"),
+                session::SessionDenial::WriteEvery("clear"),
                 "write_keys",
                 "guest.a.write_keys",
             ),
         ];
         let sessions = cases
             .iter()
-            .map(|(denial, grant, key)| (Denial::Session(denial), *grant, *key));
+            .map(|(denial, grant, key)| (GrantDenial::Session(denial), *grant, *key));
         let others = [
             (
-                Denial::Outbound(Some("api.test:80")),
+                GrantDenial::Outbound(Some("api.test:80")),
                 "outbound",
                 "guest.a.outbound_hosts",
             ),
             (
-                Denial::OutboundUser("api.test:80"),
+                GrantDenial::OutboundUser("api.test:80"),
                 "outbound",
                 "a URL without a user name",
             ),
             (
-                Denial::OutboundAddress {
+                GrantDenial::OutboundAddress {
                     host: "api.test:81",
-                    kind: AddressKind::Loopback,
+                    kind: NonPublicKind::Loopback,
                 },
                 "outbound",
                 "guest.a.outbound_hosts with { host = \"api.test:81\", private = true }",
             ),
-            (Denial::SessionCookie, "cookies", "nothing"),
-            (Denial::LikeASession, "cookies", "cookies.secrets"),
+            (GrantDenial::SessionCookie, "cookies", "nothing"),
+            (GrantDenial::LikeASession, "cookies", "cookies.secrets"),
         ];
         for (denial, grant, remedy) in sessions.chain(others) {
             assert_eq!(denial.grant().as_str(), grant);

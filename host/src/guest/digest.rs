@@ -6,9 +6,9 @@ use sha2::{Digest as _, Sha256};
 
 /// The SHA-256 of a component's bytes. Its `Display` is hexadecimal; a precision shortens it: `{:.12}`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Digest([u8; 32]);
+pub struct ComponentDigest([u8; 32]);
 
-impl Digest {
+impl ComponentDigest {
     /// The digest of a component.
     pub fn of(component: &[u8]) -> Self {
         Self(Sha256::digest(component).into())
@@ -20,13 +20,13 @@ impl Digest {
     }
 }
 
-impl fmt::Display for Digest {
+impl fmt::Display for ComponentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&hex(&self.0))
     }
 }
 
-impl fmt::Debug for Digest {
+impl fmt::Debug for ComponentDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Digest({self:.12})")
     }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn it_is_written_as_other_tools_write_it() {
-        let digest = Digest::of(b"abc");
+        let digest = ComponentDigest::of(b"abc");
         assert_eq!(
             digest.to_string(),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -12,10 +12,10 @@ use wasmtime::{
     Result, WasmBacktraceDetails,
 };
 
-use super::budget::{BUDGET, Totals};
-use super::settings::Options;
+use super::budget::{BUDGET, PoolTotals};
+use super::settings::RuntimeOptions;
 use crate::limits;
-pub(super) use blueprint::{Blueprint, Fingerprint};
+pub(super) use blueprint::{EngineFingerprint, EngineSettings};
 
 /// Interval at which a running guest yields its thread. One millisecond keeps the wait of other guests behind endless loops below 4 ms.
 const TICK: Duration = Duration::from_millis(1);
@@ -35,18 +35,18 @@ const GUARD_COMPACT: u64 = 64 << 10;
 
 /// The version of `wasi:http` that a guest uses. It decides which engine runs the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum World {
+pub enum GuestWorld {
     /// `wasi:http/incoming-handler@0.2`.
     Wasi02,
     /// `wasi:http/handler@0.3`.
     Wasi03,
 }
 
-impl std::fmt::Display for World {
+impl std::fmt::Display for GuestWorld {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            World::Wasi02 => "wasi:http 0.2",
-            World::Wasi03 => "wasi:http 0.3",
+            GuestWorld::Wasi02 => "wasi:http 0.2",
+            GuestWorld::Wasi03 => "wasi:http 0.3",
         })
     }
 }
@@ -58,21 +58,24 @@ impl std::fmt::Display for World {
 ///
 /// # Errors
 /// Fails if the pool cannot be mapped at all, or if the processor is not supported.
-pub(super) fn engine(world: World, options: &Options) -> Result<(Engine, Blueprint)> {
-    let pooled = |blueprint: Blueprint| {
+pub(super) fn engine(
+    world: GuestWorld,
+    options: &RuntimeOptions,
+) -> Result<(Engine, EngineSettings)> {
+    let pooled = |blueprint: EngineSettings| {
         let mut config = config(blueprint);
         let pool = pool(world, options);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         Engine::new(&config).map(|engine| (engine, blueprint))
     };
-    pooled(Blueprint {
+    pooled(EngineSettings {
         world,
         reservation: RESERVATION_FULL,
         guard: None,
     })
     .or_else(|error| {
         tracing::info!(%world, %error, "little address space: guests run with bounds checks");
-        pooled(Blueprint {
+        pooled(EngineSettings {
             world,
             reservation: options.memory_bytes_max.next_multiple_of(64 << 10) as u64,
             guard: Some(GUARD_COMPACT),
@@ -84,15 +87,15 @@ pub(super) fn engine(world: World, options: &Options) -> Result<(Engine, Bluepri
 ///
 /// # Errors
 /// Fails if the processor is not supported.
-pub(super) fn compiling_engine(blueprint: Blueprint) -> Result<Engine> {
+pub(super) fn compiling_engine(blueprint: EngineSettings) -> Result<Engine> {
     let mut config = config(blueprint);
     config.allocation_strategy(InstanceAllocationStrategy::OnDemand);
     Engine::new(&config)
 }
 
-fn config(blueprint: Blueprint) -> Config {
+fn config(blueprint: EngineSettings) -> Config {
     let mut config = Config::new();
-    config.concurrency_support(blueprint.world == World::Wasi03);
+    config.concurrency_support(blueprint.world == GuestWorld::Wasi03);
     config.epoch_interruption(true);
     config.memory_reservation(blueprint.reservation);
     if let Some(guard) = blueprint.guard {
@@ -104,8 +107,8 @@ fn config(blueprint: Blueprint) -> Config {
 }
 
 /// Returns the pool's configuration. All its totals follow from [`BUDGET`].
-fn pool(world: World, options: &Options) -> PoolingAllocationConfig {
-    let totals = Totals::of(world, options);
+fn pool(world: GuestWorld, options: &RuntimeOptions) -> PoolingAllocationConfig {
+    let totals = PoolTotals::of(world, options);
     let mut pool = PoolingAllocationConfig::new();
     pool.total_component_instances(totals.component_instances)
         .total_core_instances(totals.core_instances)

@@ -9,7 +9,7 @@ use wasmtime::{PoolConcurrencyLimitError, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
 use super::context::CALL_BYTES_MAX;
-use super::health::Conduct;
+use super::health::RequestOutcome;
 use crate::telemetry::cut;
 
 /// Longest text from a guest that an error repeats, in bytes.
@@ -119,7 +119,7 @@ pub enum GuestFailure {
 
 /// The party that has to act on a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Fault {
+pub enum FaultParty {
     /// The guest author.
     Guest,
     /// The operator of the host: there are too few instances, or the host has a defect.
@@ -130,31 +130,31 @@ pub enum Fault {
 
 impl GuestFailure {
     /// Returns the party at fault.
-    pub fn fault(&self) -> Fault {
+    pub fn fault(&self) -> FaultParty {
         match self {
             Self::RequestBodyTooLarge { .. }
             | Self::RequestBodyBrokeOff
             | Self::RequestBodyTooSlow
-            | Self::ClientTooSlow => Fault::Client,
+            | Self::ClientTooSlow => FaultParty::Client,
             Self::NoInstance | Self::NoRoomForBody | Self::SeenOut | Self::Interrupted => {
-                Fault::Host
+                FaultParty::Host
             }
-            _ => Fault::Guest,
+            _ => FaultParty::Guest,
         }
     }
 
     /// Returns the request outcome that counts for the guest's version, or `None` if the guest is not to blame.
-    pub fn conduct(&self) -> Option<Conduct> {
+    pub fn conduct(&self) -> Option<RequestOutcome> {
         match self {
             Self::Trap { .. } | Self::MemoryRefused { .. } | Self::Exit { .. } => {
-                Some(Conduct::Trapped)
+                Some(RequestOutcome::Trapped)
             }
             Self::NoResponse
             | Self::ErrorCode { .. }
             | Self::BadResponse { .. }
             | Self::ResponseTooLarge { .. }
-            | Self::ResponseHeadTooLarge { .. } => Some(Conduct::Errored),
-            Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(Conduct::Late),
+            | Self::ResponseHeadTooLarge { .. } => Some(RequestOutcome::Errored),
+            Self::Deadline | Self::CpuTime { .. } | Self::Stalled => Some(RequestOutcome::Late),
             Self::RequestBodyTooLarge { .. }
             | Self::RequestBodyBrokeOff
             | Self::RequestBodyTooSlow

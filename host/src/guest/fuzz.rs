@@ -1,6 +1,6 @@
 //! The fuzz target for component files: properties that must hold for every file before any of it is compiled.
 
-use super::inspection::{self, Inspection};
+use super::inspection::{self, ComponentInspection};
 use super::loader;
 
 /// Largest total length of the roles, names and versions of the tools that one component reports, in bytes.
@@ -20,7 +20,7 @@ pub fn component(bytes: &[u8]) {
         (Ok(_), Err(_)) => return,
         (Err(error), Ok(_)) => panic!("inspected, and no component: {error}"),
     };
-    let Inspection {
+    let ComponentInspection {
         component,
         parts,
         tools,

@@ -10,35 +10,35 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use super::error::GuestFailure;
-use super::queue::{Queue, Slot};
-use super::settings::Limits;
+use super::queue::{FairQueue, QueueSlot};
+use super::settings::GuestLimits;
 use crate::limits::CLIENT_LOOK_INTERVAL;
-use crate::quota::{Reservation, Source};
-use clients::Clients;
+use crate::quota::{ClientConnection, Reservation};
+use clients::WaitingClients;
 
-pub(super) use clients::Client;
+pub(super) use clients::RunClient;
 
 /// A permit for one instance slot, released when dropped.
 #[derive(Debug)]
-pub(super) struct Permit {
-    _of_pool: Slot,
-    _of_guest: Slot,
+pub(super) struct InstancePermit {
+    _of_pool: QueueSlot,
+    _of_guest: QueueSlot,
 }
 
 /// Both concurrency limits of a guest, in the order in which they apply.
 #[derive(Clone, Debug)]
-pub(super) struct Gates {
-    guest: Arc<Gate>,
-    pool: Arc<Gate>,
+pub(super) struct ConcurrencyLimits {
+    guest: Arc<ConcurrencyLimit>,
+    pool: Arc<ConcurrencyLimit>,
 }
 
-impl Gates {
-    pub(super) fn new(guest: Arc<Gate>, pool: Arc<Gate>) -> Self {
+impl ConcurrencyLimits {
+    pub(super) fn new(guest: Arc<ConcurrencyLimit>, pool: Arc<ConcurrencyLimit>) -> Self {
         Self { guest, pool }
     }
 
     /// Returns the usage of the guest's own limit.
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> LimitUsage {
         self.guest.usage()
     }
 
@@ -46,24 +46,24 @@ impl Gates {
     /// that the request holds for being in flight (`place`) may be revoked.
     ///
     /// # Errors
-    /// As [`Gate::enter`], and also if the reservation was revoked.
+    /// As [`ConcurrencyLimit::enter`], and also if the reservation was revoked.
     ///
     /// Cancel safety: a dropped call leaves the queue.
     pub(super) async fn enter(
         &self,
         deadline: Option<Instant>,
         place: Option<&Reservation>,
-    ) -> Result<Permit, GuestFailure> {
+    ) -> Result<InstancePermit, GuestFailure> {
         if let Some(of_guest) = self.guest.try_enter()
             && let Some(of_pool) = self.pool.try_enter()
         {
-            return Ok(Permit {
+            return Ok(InstancePermit {
                 _of_pool: of_pool,
                 _of_guest: of_guest,
             });
         }
         let Some(place) = place else {
-            return self.queue(deadline, Source::default()).await;
+            return self.queue(deadline, ClientConnection::default()).await;
         };
         let queue = self.queue(deadline, place.peer().source());
         let permit = place.queued(queue).await;
@@ -73,11 +73,11 @@ impl Gates {
     async fn queue(
         &self,
         deadline: Option<Instant>,
-        source: Source,
-    ) -> Result<Permit, GuestFailure> {
+        source: ClientConnection,
+    ) -> Result<InstancePermit, GuestFailure> {
         let of_guest = self.guest.enter(deadline, source).await?;
         let of_pool = self.pool.enter(deadline, source).await?;
-        Ok(Permit {
+        Ok(InstancePermit {
             _of_pool: of_pool,
             _of_guest: of_guest,
         })
@@ -86,18 +86,18 @@ impl Gates {
 
 /// The guests' own concurrency limits, by name. The versions of a guest share one as long as their settings are equal.
 #[derive(Debug, Default)]
-pub(super) struct GuestGates(Mutex<HashMap<String, Weak<Gate>>>);
+pub(super) struct GuestConcurrencyLimits(Mutex<HashMap<String, Weak<ConcurrencyLimit>>>);
 
-impl GuestGates {
+impl GuestConcurrencyLimits {
     /// Returns the concurrency limit of a guest with these settings.
-    pub(super) fn of(&self, name: &str, limits: &Limits) -> Arc<Gate> {
+    pub(super) fn of(&self, name: &str, limits: &GuestLimits) -> Arc<ConcurrencyLimit> {
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         gates.retain(|_, gate| gate.strong_count() > 0);
         let known = gates.get(name).and_then(Weak::upgrade);
         if let Some(gate) = known.filter(|gate| gate.is_like(limits)) {
             return gate;
         }
-        let gate = Arc::new(Gate::new(
+        let gate = Arc::new(ConcurrencyLimit::new(
             limits.instances_max,
             limits.waiters_max,
             limits.wait_max,
@@ -109,7 +109,7 @@ impl GuestGates {
 
 /// The usage of a concurrency limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct LimitUsage {
     /// Instances that run.
     pub inside: usize,
     /// Instances that may run at once.
@@ -120,29 +120,29 @@ pub struct Usage {
 
 /// A limit on the instances that run at once, with a bounded queue and a bounded wait.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct ConcurrencyLimit {
     inside_max: usize,
     waiters_max: usize,
     wait_max: Duration,
-    queue: Arc<Queue>,
-    clients: Clients,
+    queue: Arc<FairQueue>,
+    clients: WaitingClients,
 }
 
-impl Gate {
+impl ConcurrencyLimit {
     pub(super) fn new(instances_max: usize, waiters_max: usize, wait_max: Duration) -> Self {
         Self {
             inside_max: instances_max,
             waiters_max,
             wait_max,
-            queue: Queue::new(instances_max.max(1), waiters_max),
-            clients: Clients::default(),
+            queue: FairQueue::new(instances_max.max(1), waiters_max),
+            clients: WaitingClients::default(),
         }
     }
 
     /// Returns the usage of this limit.
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> LimitUsage {
         let (free, waiting) = self.queue.usage();
-        Usage {
+        LimitUsage {
             inside: self.inside_max.saturating_sub(free),
             inside_max: self.inside_max,
             waiting,
@@ -159,8 +159,8 @@ impl Gate {
     pub(super) async fn enter(
         &self,
         deadline: Option<Instant>,
-        source: Source,
-    ) -> Result<Slot, GuestFailure> {
+        source: ClientConnection,
+    ) -> Result<QueueSlot, GuestFailure> {
         if let Some(slot) = self.try_enter() {
             return Ok(slot);
         }
@@ -181,11 +181,11 @@ impl Gate {
     }
 
     /// Returns a slot if one is free and no request waits for it.
-    fn try_enter(&self) -> Option<Slot> {
+    fn try_enter(&self) -> Option<QueueSlot> {
         self.queue.try_enter()
     }
 
-    fn is_like(&self, limits: &Limits) -> bool {
+    fn is_like(&self, limits: &GuestLimits) -> bool {
         self.inside_max == limits.instances_max
             && self.waiters_max == limits.waiters_max
             && self.wait_max == limits.wait_max
@@ -202,12 +202,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_house_lets_only_so_many_wait_and_only_so_long() {
-        let gate = Gate::new(1, 1, Duration::from_millis(20));
-        let inside = gate.enter(soon(), Source::default()).await.unwrap();
+        let gate = ConcurrencyLimit::new(1, 1, Duration::from_millis(20));
+        let inside = gate
+            .enter(soon(), ClientConnection::default())
+            .await
+            .unwrap();
 
         let (first, second) = tokio::join!(
-            gate.enter(soon(), Source::default()),
-            gate.enter(soon(), Source::default())
+            gate.enter(soon(), ClientConnection::default()),
+            gate.enter(soon(), ClientConnection::default())
         );
 
         assert!(matches!(
@@ -215,15 +218,22 @@ mod tests {
             (Err(GuestFailure::NoInstance), Err(GuestFailure::NoInstance))
         ));
         drop(inside);
-        assert!(gate.enter(soon(), Source::default()).await.is_ok());
+        assert!(
+            gate.enter(soon(), ClientConnection::default())
+                .await
+                .is_ok()
+        );
         assert_eq!(gate.usage().waiting, 0);
     }
 
     #[tokio::test]
     async fn a_slot_that_is_given_back_goes_to_who_waited() {
-        let gate = Gate::new(1, 1, Duration::from_secs(5));
-        let inside = gate.enter(soon(), Source::default()).await.unwrap();
-        let (next, ()) = tokio::join!(gate.enter(soon(), Source::default()), async {
+        let gate = ConcurrencyLimit::new(1, 1, Duration::from_secs(5));
+        let inside = gate
+            .enter(soon(), ClientConnection::default())
+            .await
+            .unwrap();
+        let (next, ()) = tokio::join!(gate.enter(soon(), ClientConnection::default()), async {
             drop(inside)
         });
         assert!(next.is_ok());
@@ -231,13 +241,19 @@ mod tests {
 
     #[tokio::test]
     async fn who_comes_first_is_let_in_first() {
-        let gate = Arc::new(Gate::new(1, 8, Duration::from_secs(5)));
-        let inside = gate.enter(soon(), Source::default()).await.unwrap();
+        let gate = Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_secs(5)));
+        let inside = gate
+            .enter(soon(), ClientConnection::default())
+            .await
+            .unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
         let wait = |number: usize| {
             let (gate, order) = (Arc::clone(&gate), Arc::clone(&order));
             async move {
-                let _permit = gate.enter(soon(), Source::default()).await.unwrap();
+                let _permit = gate
+                    .enter(soon(), ClientConnection::default())
+                    .await
+                    .unwrap();
                 order.lock().unwrap().push(number);
             }
         };
@@ -247,11 +263,11 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_at_its_own_gate_holds_nothing_of_the_pool() {
-        let pool = Arc::new(Gate::new(2, 0, Duration::from_secs(5)));
-        let own = || Arc::new(Gate::new(1, 8, Duration::from_millis(20)));
+        let pool = Arc::new(ConcurrencyLimit::new(2, 0, Duration::from_secs(5)));
+        let own = || Arc::new(ConcurrencyLimit::new(1, 8, Duration::from_millis(20)));
         let (greedy, other) = (
-            Gates::new(own(), Arc::clone(&pool)),
-            Gates::new(own(), Arc::clone(&pool)),
+            ConcurrencyLimits::new(own(), Arc::clone(&pool)),
+            ConcurrencyLimits::new(own(), Arc::clone(&pool)),
         );
         let _inside = greedy.enter(soon(), None).await.unwrap();
         let (refused, let_in) = tokio::join!(greedy.enter(soon(), None), other.enter(soon(), None));
@@ -261,12 +277,12 @@ mod tests {
 
     #[test]
     fn versions_of_a_guest_share_a_gate_until_its_limits_change() {
-        let gates = GuestGates::default();
-        let limits = Limits::default();
+        let gates = GuestConcurrencyLimits::default();
+        let limits = GuestLimits::default();
         let first = gates.of("a", &limits);
         assert!(Arc::ptr_eq(&first, &gates.of("a", &limits)));
         assert!(!Arc::ptr_eq(&first, &gates.of("b", &limits)));
-        let fewer = Limits {
+        let fewer = GuestLimits {
             instances_max: 1,
             ..limits
         };

@@ -18,12 +18,12 @@ use crate::telemetry::metrics::VersionMetrics;
 /// Number of parts of the window. Counts that are older than the window are dropped one part at a time.
 const BUCKETS: usize = 10;
 
-/// Largest value of [`Thresholds::clients_min`]. Each part of the window distinguishes this many clients.
+/// Largest value of [`FailureThresholds::clients_min`]. Each part of the window distinguishes this many clients.
 pub const CLIENTS_MAX: usize = 16;
 
 /// The outcome of a request, as far as its guest is responsible for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Conduct {
+pub enum RequestOutcome {
     /// A response below 500.
     Served,
     /// A response of 500 or above from the guest, an error code instead of a response, or no response.
@@ -36,35 +36,35 @@ pub enum Conduct {
 
 /// The thresholds above which a version fails too often.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Thresholds {
+pub struct FailureThresholds {
     /// Length of the window.
     pub window: Duration,
     /// Fewer requests than this within the window prove nothing.
     pub requests_min: u32,
     /// Failures of fewer clients than this prove nothing if at least this many clients have good requests. At most [`CLIENTS_MAX`].
     pub clients_min: usize,
-    /// Largest share of [`Conduct::Errored`], from 0 to 1.
+    /// Largest share of [`RequestOutcome::Errored`], from 0 to 1.
     pub errors_max: f64,
-    /// Largest share of [`Conduct::Trapped`], from 0 to 1.
+    /// Largest share of [`RequestOutcome::Trapped`], from 0 to 1.
     pub traps_max: f64,
-    /// Largest share of [`Conduct::Late`], from 0 to 1.
+    /// Largest share of [`RequestOutcome::Late`], from 0 to 1.
     pub deadline_misses_max: f64,
 }
 
 /// The requests and failures of a version within the window.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct WindowCounts {
     /// All requests.
     pub requests: u32,
-    /// Requests that ended as [`Conduct::Errored`].
+    /// Requests that ended as [`RequestOutcome::Errored`].
     pub errors: u32,
-    /// Requests that ended as [`Conduct::Trapped`].
+    /// Requests that ended as [`RequestOutcome::Trapped`].
     pub traps: u32,
-    /// Requests that ended as [`Conduct::Late`].
+    /// Requests that ended as [`RequestOutcome::Late`].
     pub deadline_misses: u32,
 }
 
-impl fmt::Display for Tally {
+impl fmt::Display for WindowCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -75,11 +75,11 @@ impl fmt::Display for Tally {
 }
 
 /// The window of one version. Recording an outcome costs an atomic addition and some loads. The sum is computed only after failures.
-pub(super) struct Health {
+pub(super) struct VersionHealth {
     started_at: Instant,
-    thresholds: Option<Thresholds>,
+    thresholds: Option<FailureThresholds>,
     bucket_width: Duration,
-    buckets: [Bucket; BUCKETS],
+    buckets: [WindowBucket; BUCKETS],
     has_tripped: AtomicBool,
     tripped: Notify,
     /// Metrics that also count the failures, beyond the window.
@@ -87,22 +87,22 @@ pub(super) struct Health {
 }
 
 #[derive(Default)]
-struct Bucket {
+struct WindowBucket {
     /// The part of time that this bucket holds, counted in bucket widths since the start.
     part: AtomicU64,
     requests: AtomicU32,
     errors: AtomicU32,
     traps: AtomicU32,
     deadline_misses: AtomicU32,
-    /// Clients with requests that ended as [`Conduct::Served`], [`Conduct::Errored`], [`Conduct::Trapped`] and [`Conduct::Late`].
-    clients: [Clients; 4],
+    /// Clients with requests that ended as [`RequestOutcome::Served`], [`RequestOutcome::Errored`], [`RequestOutcome::Trapped`] and [`RequestOutcome::Late`].
+    clients: [SeenClients; 4],
 }
 
 /// Hashes of clients: of all of them, or of as many as can matter. 0 marks a free entry.
 #[derive(Default)]
-struct Clients([AtomicU64; CLIENTS_MAX]);
+struct SeenClients([AtomicU64; CLIENTS_MAX]);
 
-impl Clients {
+impl SeenClients {
     fn add(&self, client: u64, max: usize) {
         for place in &self.0[..max] {
             let held = match place.load(Ordering::Relaxed) {
@@ -127,7 +127,7 @@ impl Clients {
     }
 }
 
-impl fmt::Debug for Health {
+impl fmt::Debug for VersionHealth {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Health")
             .field("thresholds", &self.thresholds)
@@ -136,9 +136,9 @@ impl fmt::Debug for Health {
     }
 }
 
-impl Health {
+impl VersionHealth {
     /// Creates the window of a version that is checked against `thresholds`. Without thresholds, requests are only counted.
-    pub(super) fn new(thresholds: Option<Thresholds>) -> Self {
+    pub(super) fn new(thresholds: Option<FailureThresholds>) -> Self {
         let window = thresholds.map_or(Duration::from_secs(10), |thresholds| thresholds.window);
         let least = Duration::from_millis(1);
         Self {
@@ -159,12 +159,12 @@ impl Health {
     }
 
     /// Counts a request that has ended. A request without a client is attributed to no client.
-    pub(super) fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
+    pub(super) fn note(&self, conduct: RequestOutcome, client: Option<PeerKey>) {
         if let Some(metrics) = &self.metrics {
             match conduct {
-                Conduct::Trapped => metrics.trapped(),
-                Conduct::Late => metrics.late(),
-                Conduct::Served | Conduct::Errored => {}
+                RequestOutcome::Trapped => metrics.trapped(),
+                RequestOutcome::Late => metrics.late(),
+                RequestOutcome::Served | RequestOutcome::Errored => {}
             }
         }
         let part = self.part(Instant::now());
@@ -176,10 +176,10 @@ impl Health {
             bucket.clients[conduct as usize].add(hash(client), max);
         }
         let failures = match conduct {
-            Conduct::Served => return,
-            Conduct::Errored => &bucket.errors,
-            Conduct::Trapped => &bucket.traps,
-            Conduct::Late => &bucket.deadline_misses,
+            RequestOutcome::Served => return,
+            RequestOutcome::Errored => &bucket.errors,
+            RequestOutcome::Trapped => &bucket.traps,
+            RequestOutcome::Late => &bucket.deadline_misses,
         };
         failures.fetch_add(1, Ordering::Relaxed);
         if self.is_sick() && !self.has_tripped.swap(true, Ordering::Relaxed) {
@@ -188,9 +188,9 @@ impl Health {
     }
 
     /// Returns the counts within the window.
-    pub(super) fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> WindowCounts {
         let part = self.part(Instant::now());
-        let mut tally = Tally::default();
+        let mut tally = WindowCounts::default();
         for bucket in self.within(part) {
             tally.requests += bucket.requests.load(Ordering::Relaxed);
             tally.errors += bucket.errors.load(Ordering::Relaxed);
@@ -200,15 +200,15 @@ impl Health {
         tally
     }
 
-    fn within(&self, part: u64) -> impl Iterator<Item = &Bucket> {
+    fn within(&self, part: u64) -> impl Iterator<Item = &WindowBucket> {
         self.buckets.iter().filter(move |bucket| {
             part.saturating_sub(bucket.part.load(Ordering::Relaxed)) < BUCKETS as u64
         })
     }
 
     /// Returns how many clients had requests with this outcome within the window. Each part of the window counts at most
-    /// [`Thresholds::clients_min`] clients, so a result above that may be too low.
-    fn clients(&self, conduct: Conduct) -> usize {
+    /// [`FailureThresholds::clients_min`] clients, so a result above that may be too low.
+    fn clients(&self, conduct: RequestOutcome) -> usize {
         let buckets = self.within(self.part(Instant::now()));
         let clients = buckets.flat_map(|bucket| bucket.clients[conduct as usize].iter());
         clients.collect::<HashSet<_>>().len()
@@ -230,14 +230,14 @@ impl Health {
             |count: u32, share_max: f64| f64::from(count) > share_max * f64::from(tally.requests);
         // One client that knows how to make a request fail must not cause the rollback of a version that is good for all others.
         let is_proof = |conduct| {
-            self.clients(Conduct::Served) < thresholds.clients_min
+            self.clients(RequestOutcome::Served) < thresholds.clients_min
                 || self.clients(conduct) >= thresholds.clients_min
         };
         let kinds = [
-            (Conduct::Errored, tally.errors, thresholds.errors_max),
-            (Conduct::Trapped, tally.traps, thresholds.traps_max),
+            (RequestOutcome::Errored, tally.errors, thresholds.errors_max),
+            (RequestOutcome::Trapped, tally.traps, thresholds.traps_max),
             (
-                Conduct::Late,
+                RequestOutcome::Late,
                 tally.deadline_misses,
                 thresholds.deadline_misses_max,
             ),
@@ -255,7 +255,7 @@ impl Health {
     }
 }
 
-impl Bucket {
+impl WindowBucket {
     /// Empties the bucket if it holds an older part of time. A request that ends at the same instant may be lost: the window is an
     /// estimate, not an exact count.
     fn turn_to(&self, part: u64) {
@@ -275,7 +275,7 @@ impl Bucket {
             ] {
                 count.store(0, Ordering::Relaxed);
             }
-            self.clients.iter().for_each(Clients::clear);
+            self.clients.iter().for_each(SeenClients::clear);
         }
     }
 }

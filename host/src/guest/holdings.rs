@@ -10,7 +10,7 @@ use wasmtime_wasi_http::p2::types::{
 };
 use wasmtime_wasi_http::p3::{Request, Response};
 
-use super::tally::{Refused, Tally};
+use super::tally::{MemoryRefused, MemoryTally};
 
 /// Memory that one entry of the resource table accounts for, in bytes: the entry, the value that it refers to, and that value's small
 /// allocations.
@@ -20,14 +20,14 @@ const HANDLE_BYTES: usize = 1 << 10;
 
 /// The limits on the resources and handles of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Counts {
+pub(super) struct ResourceLimits {
     /// Most resources (headers, bodies, pollables, ...) in the host.
     pub(super) resources: usize,
     /// Most handles of resources, including handles of the guest's own resources.
     pub(super) handles: usize,
 }
 
-impl Counts {
+impl ResourceLimits {
     /// Returns limits at which all resources together take at most a quarter of the memory limit, and all handles as well. The minimum is
     /// enough for any handler, and corresponds to a memory limit of 1 MiB.
     pub(super) fn of(memory_bytes_max: usize) -> Self {
@@ -43,15 +43,15 @@ impl Counts {
 /// A charge outlives its resource until another charged resource takes the same table entry, or until the limit is reached. At the limit,
 /// all charges without a resource are dropped. So the sum is never too low.
 #[derive(Debug)]
-pub(super) struct Holdings {
-    tally: Tally,
+pub(super) struct ResourceCharges {
+    tally: MemoryTally,
     charges: HashMap<u32, usize>,
     /// Bytes that are kept until the request ends.
     kept: usize,
 }
 
-impl Holdings {
-    pub(super) fn new(tally: Tally) -> Self {
+impl ResourceCharges {
+    pub(super) fn new(tally: MemoryTally) -> Self {
         Self {
             tally,
             charges: HashMap::new(),
@@ -59,20 +59,20 @@ impl Holdings {
         }
     }
 
-    pub(super) fn tally(&self) -> &Tally {
+    pub(super) fn tally(&self) -> &MemoryTally {
         &self.tally
     }
 
     /// Charges a resource for more bytes.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`MemoryRefused`].
     pub(super) fn charge(
         &mut self,
         table: &mut ResourceTable,
         resource: u32,
         bytes: usize,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), MemoryRefused> {
         self.add(table, bytes)?;
         *self.charges.entry(resource).or_default() += bytes;
         Ok(())
@@ -81,13 +81,13 @@ impl Holdings {
     /// Charges a resource that was just created. Its table entry may have belonged to another resource, whose charge is dropped.
     ///
     /// # Errors
-    /// [`Refused`].
+    /// [`MemoryRefused`].
     pub(super) fn charge_new(
         &mut self,
         table: &mut ResourceTable,
         resource: u32,
         bytes: usize,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), MemoryRefused> {
         self.take(resource);
         self.charge(table, resource, bytes)
     }
@@ -102,8 +102,12 @@ impl Holdings {
     /// Charges for bytes that outlive their resource, until the request ends.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) fn keep(&mut self, table: &mut ResourceTable, bytes: usize) -> Result<(), Refused> {
+    /// [`MemoryRefused`].
+    pub(super) fn keep(
+        &mut self,
+        table: &mut ResourceTable,
+        bytes: usize,
+    ) -> Result<(), MemoryRefused> {
         self.add(table, bytes)?;
         self.kept += bytes;
         Ok(())
@@ -138,8 +142,12 @@ impl Holdings {
     /// Adds to the sum. If that exceeds the limit, sweeps and tries again.
     ///
     /// # Errors
-    /// [`Refused`].
-    pub(super) fn add(&mut self, table: &mut ResourceTable, bytes: usize) -> Result<(), Refused> {
+    /// [`MemoryRefused`].
+    pub(super) fn add(
+        &mut self,
+        table: &mut ResourceTable,
+        bytes: usize,
+    ) -> Result<(), MemoryRefused> {
         if self.tally.add(bytes) {
             return Ok(());
         }
@@ -165,8 +173,11 @@ fn is_charged(resource: &dyn Any) -> bool {
 mod tests {
     use super::*;
 
-    fn holdings(bytes_max: usize) -> (Holdings, ResourceTable) {
-        (Holdings::new(Tally::new(bytes_max)), ResourceTable::new())
+    fn holdings(bytes_max: usize) -> (ResourceCharges, ResourceTable) {
+        (
+            ResourceCharges::new(MemoryTally::new(bytes_max)),
+            ResourceTable::new(),
+        )
     }
 
     #[test]
@@ -207,7 +218,7 @@ mod tests {
     fn resources_and_handles_take_a_part_of_any_memory_limit() {
         for mebibytes in [1, 2, 16, 128, 4096] {
             let bytes_max = mebibytes << 20;
-            let Counts { resources, handles } = Counts::of(bytes_max);
+            let ResourceLimits { resources, handles } = ResourceLimits::of(bytes_max);
             assert!(
                 resources * ENTRY_BYTES <= bytes_max / 4,
                 "{mebibytes} MiB: {resources}"

@@ -22,7 +22,7 @@ use wasmtime_wasi_http::p3::bindings::http::types as types03;
 use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
-use super::context::Context;
+use super::context::GuestContext;
 use super::outbound::BODY_CHUNK_BYTES_MAX;
 
 /// The interface's name in wasmtime's bindings, for each world.
@@ -34,7 +34,7 @@ const FIELD_OVERHEAD_BYTES: usize = 256;
 /// Bytes that the body of a request or response takes: two waiting pieces, and their queue.
 const BODY_BYTES: usize = 2 * BODY_CHUNK_BYTES_MAX + (4 << 10);
 
-type Store<'a> = StoreContextMut<'a, Context>;
+type Store<'a> = StoreContextMut<'a, GuestContext>;
 type Fields = Resource<FieldMap>;
 type Trailers<E> = FutureReader<std::result::Result<Option<Fields>, E>>;
 
@@ -154,7 +154,7 @@ mod named02 {
 ///
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
-pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
+pub(super) fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
     in_front(linker, TYPES_02, |it| {
         fields!(it, named02);
         setters!(it, named02, "outgoing-request", HostOutgoingRequest);
@@ -256,7 +256,7 @@ pub(super) fn link_02(linker: &mut Linker<Context>) -> Result<()> {
 ///
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
-pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
+pub(super) fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
     type Code = types03::ErrorCode;
     type Contents = Option<StreamReader<u8>>;
     type Options = Option<Resource<types03::RequestOptions>>;
@@ -288,7 +288,7 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
                 store.data_mut().make_room();
                 let access = Access::<_, WasiHttp>::new(
                     store.as_context_mut(),
-                    <Context as WasiHttpView>::http,
+                    <GuestContext as WasiHttpView>::http,
                 );
                 let (request, sent) = <WasiHttp as types03::HostRequestWithStore<_>>::new(
                     access, headers, contents, trailers, options,
@@ -304,7 +304,7 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
                 let bytes = store.data_mut().take_charge(headers.rep());
                 let access = Access::<_, WasiHttp>::new(
                     store.as_context_mut(),
-                    <Context as WasiHttpView>::http,
+                    <GuestContext as WasiHttpView>::http,
                 );
                 let (response, sent): (Resource<Response>, _) =
                     <WasiHttp as types03::HostResponseWithStore<_>>::new(
@@ -318,9 +318,9 @@ pub(super) fn link_03(linker: &mut Linker<Context>) -> Result<()> {
 }
 
 fn in_front(
-    linker: &mut Linker<Context>,
+    linker: &mut Linker<GuestContext>,
     interface: &str,
-    define: impl FnOnce(&mut LinkerInstance<'_, Context>) -> Result<()>,
+    define: impl FnOnce(&mut LinkerInstance<'_, GuestContext>) -> Result<()>,
 ) -> Result<()> {
     linker.allow_shadowing(true);
     let defined = linker

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use wasmparser::{BinaryReaderError, KnownCustom, Parser, Payload};
 
-use super::digest::Digest;
+use super::digest::ComponentDigest;
 use super::loader::{self, ComponentInfo, LoadError};
 
 /// Most tools that are reported for one component, so that a component with more names cannot fill the screen.
@@ -14,18 +14,18 @@ const TOOLS_MAX: usize = 64;
 
 /// The result of inspecting a component.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Inspection {
+pub struct ComponentInspection {
     /// The information that listings show.
     pub component: ComponentInfo,
     /// The composition of its size.
-    pub parts: Parts,
+    pub parts: SectionBytes,
     /// The tools that it claims to be made with.
-    pub tools: Vec<Tool>,
+    pub tools: Vec<ProducerField>,
 }
 
 /// The sizes of a component's parts, each summed over all modules in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Parts {
+pub struct SectionBytes {
     /// Number of core modules in it.
     pub modules: usize,
     /// Bytes of code.
@@ -40,7 +40,7 @@ pub struct Parts {
 
 /// A tool or a language that a `producers` section names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tool {
+pub struct ProducerField {
     /// The role: `language`, `processed-by` or `sdk`.
     pub role: String,
     /// The name of the tool.
@@ -53,25 +53,25 @@ pub struct Tool {
 ///
 /// # Errors
 /// [`LoadError`] if the file cannot be read, is not a component, or is not an HTTP handler.
-pub fn inspect(path: &Path) -> Result<(Vec<u8>, Inspection), LoadError> {
+pub fn inspect(path: &Path) -> Result<(Vec<u8>, ComponentInspection), LoadError> {
     let bytes = loader::read(path)?;
     let inspection = look_at(&bytes)?;
     Ok((bytes, inspection))
 }
 
-pub(super) fn look_at(bytes: &[u8]) -> Result<Inspection, LoadError> {
+pub(super) fn look_at(bytes: &[u8]) -> Result<ComponentInspection, LoadError> {
     let outline = loader::outline(bytes)?;
     let (parts, tools) = dissect(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
     })?;
     let component = ComponentInfo {
-        digest: Digest::of(bytes),
+        digest: ComponentDigest::of(bytes),
         bytes: bytes.len() as u64,
         world: outline.world,
         imports: outline.imports,
         exports: outline.exports,
     };
-    Ok(Inspection {
+    Ok(ComponentInspection {
         component,
         parts,
         tools,
@@ -82,8 +82,8 @@ fn size(range: Range<u64>) -> u64 {
     range.end - range.start
 }
 
-fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
-    let mut parts = Parts::default();
+fn dissect(bytes: &[u8]) -> Result<(SectionBytes, Vec<ProducerField>), BinaryReaderError> {
+    let mut parts = SectionBytes::default();
     let mut tools = Vec::new();
     for payload in Parser::new(0).parse_all(bytes) {
         match payload? {
@@ -110,10 +110,10 @@ fn dissect(bytes: &[u8]) -> Result<(Parts, Vec<Tool>), BinaryReaderError> {
     Ok((parts, tools))
 }
 
-fn told(field: wasmparser::ProducersField<'_>) -> impl Iterator<Item = Tool> {
+fn told(field: wasmparser::ProducersField<'_>) -> impl Iterator<Item = ProducerField> {
     let role = field.name.to_owned();
     let values = field.values.into_iter().flatten();
-    values.map(move |value| Tool {
+    values.map(move |value| ProducerField {
         role: role.clone(),
         name: value.name.to_owned(),
         version: value.version.to_owned(),
@@ -123,7 +123,7 @@ fn told(field: wasmparser::ProducersField<'_>) -> impl Iterator<Item = Tool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guest::World;
+    use crate::guest::GuestWorld;
 
     #[test]
     fn a_handlers_parts_add_up_to_its_size() {
@@ -134,10 +134,10 @@ mod tests {
             (export "wasi:http/incoming-handler@0.2.10" (instance $i))
         )"#;
         let bytes = wat::parse_str(text).unwrap();
-        let Inspection {
+        let ComponentInspection {
             component, parts, ..
         } = look_at(&bytes).unwrap();
-        assert_eq!(component.world, World::Wasi02);
+        assert_eq!(component.world, GuestWorld::Wasi02);
         assert_eq!(component.bytes, bytes.len() as u64);
         assert_eq!(parts.modules, 1);
         assert!(parts.data > 8 && parts.code > 2, "{parts:?}");

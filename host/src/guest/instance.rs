@@ -7,10 +7,10 @@ use wasmtime::{Result, Store};
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p3::bindings::Service;
 
-use super::caller::Caller;
-use super::context::Context;
+use super::caller::RequestState;
+use super::context::GuestContext;
 use super::log::GuestLog;
-use super::runtime::Handler;
+use super::runtime::PreparedGuest;
 
 /// Most resources in the host that a guest may still hold after a request, if its instance is to be reused. Its standard streams, and
 /// resources that a garbage collector has not freed yet, are fewer. A guest that holds more never frees them, and would sooner or later
@@ -18,21 +18,21 @@ use super::runtime::Handler;
 const RESOURCES_HELD_MAX: usize = 256;
 
 /// An instance, or a store in which the instance is still to be created.
-pub(super) struct Instance {
-    pub(super) store: Store<Context>,
-    exports: Option<Exports>,
+pub(super) struct GuestInstance {
+    pub(super) store: Store<GuestContext>,
+    exports: Option<InstanceExports>,
     /// Number of requests that it has begun to serve.
     uses: u32,
 }
 
 /// The exports of an instance that the host calls.
-pub(super) enum Exports {
+pub(super) enum InstanceExports {
     Wasi02(Proxy),
     Wasi03(Service),
 }
 
-impl Instance {
-    pub(super) fn new(store: Store<Context>) -> Self {
+impl GuestInstance {
+    pub(super) fn new(store: Store<GuestContext>) -> Self {
         Self {
             store,
             exports: None,
@@ -46,8 +46,8 @@ impl Instance {
     /// Fails if the component cannot start.
     pub(super) async fn start(
         &mut self,
-        handler: &Handler,
-    ) -> Result<(&mut Store<Context>, &Exports)> {
+        handler: &PreparedGuest,
+    ) -> Result<(&mut Store<GuestContext>, &InstanceExports)> {
         self.uses += 1;
         let exports = match self.exports.take() {
             Some(exports) => exports,
@@ -71,7 +71,7 @@ impl Instance {
     }
 
     /// Prepares the instance for another request.
-    pub(super) fn renew(&mut self, caller: Caller, request_id: &Arc<str>, attempt: u32) {
+    pub(super) fn renew(&mut self, caller: RequestState, request_id: &Arc<str>, attempt: u32) {
         let context = self.store.data_mut();
         context.take_up_request(caller);
         context.log.renew(request_id, attempt);

@@ -24,34 +24,34 @@ use std::time::{Duration, Instant};
 
 use http::response;
 
-use self::computing::{Computing, Terms, Work};
-use self::driver::{Answer, Run, TasksDone};
-use self::head::Incoming;
-use self::release::{Hold, Releasing};
-use super::account::Account;
-use super::blame::{Blame, End, blame};
-use super::body::{GuestBody, Rest};
-use super::caller::Caller;
+use self::computing::{OffloadTerms, OffloadableWork, Work};
+use self::driver::{GuestRun, ResponseSlot, TasksDone};
+use self::head::IncomingRequest;
+use self::release::{HoldReason, UnreleasedRun};
+use super::account::RequestAccounting;
+use super::blame::{Blame, RunEnd, blame};
+use super::body::{BodyRemainder, GuestBody};
+use super::caller::RequestState;
 use super::error::{GuestFailure, backtrace, classify};
-use super::gate::{Client, Permit};
-use super::instance::{Exports, Instance};
+use super::gate::{InstancePermit, RunClient};
+use super::instance::{GuestInstance, InstanceExports};
 use super::loaded::Guest;
 use super::request::{BodyReader, GuestRequest};
-use super::shelf::Kept;
-use crate::session::{Attempt, Replay, Session};
+use super::shelf::IdleInstance;
+use crate::session::{Attempt, ReplayPolicy, Session};
 
 /// A response at its release point. No part of it may be sent before its session is committed.
 #[derive(Debug)]
-pub struct Released {
+pub struct ReleasedResponse {
     /// Status and headers, as the guest set them.
     pub head: response::Parts,
     /// The body.
     pub body: GuestBody,
     /// The instance that has served it and may serve again, if its work is done.
-    instance: Option<Box<Kept>>,
+    instance: Option<Box<IdleInstance>>,
 }
 
-impl Released {
+impl ReleasedResponse {
     /// Returns the head and the body, to be sent. From here on the instance may serve another request, or continues with this one.
     ///
     /// Must be called within a tokio runtime, as the body requires one.
@@ -68,7 +68,7 @@ impl Released {
 pub struct Invocation {
     guest: Arc<Guest>,
     request: GuestRequest,
-    account: Account,
+    account: RequestAccounting,
     /// Time that the runs so far have computed.
     computed: Duration,
 }
@@ -88,7 +88,7 @@ impl Invocation {
         let (denials, request_id) = (guest.denials(), &request.request_id);
         let (denials, request_id) = (Arc::clone(denials), Arc::clone(request_id));
         Self {
-            account: Account::new(denials, request_id, request.source()),
+            account: RequestAccounting::new(denials, request_id, request.source()),
             guest,
             request,
             computed: Duration::ZERO,
@@ -96,7 +96,7 @@ impl Invocation {
     }
 
     /// Returns the party that is to blame for the end of the request.
-    pub fn blame(&self, end: End<'_>) -> Blame {
+    pub fn blame(&self, end: RunEnd<'_>) -> Blame {
         blame(end, self.request.body.state())
     }
 
@@ -106,16 +106,17 @@ impl Invocation {
     /// Fails if the guest gave no response.
     ///
     /// Cancel safety: dropping the future drops the run.
-    pub async fn run_without_session(&mut self) -> Result<Released, GuestFailure> {
-        self.run_once(Session::none(), Hold::WhileItRuns, 1).await
+    pub async fn run_without_session(&mut self) -> Result<ReleasedResponse, GuestFailure> {
+        self.run_once(Session::none(), HoldReason::WhileItRuns, 1)
+            .await
     }
 
     async fn run_once(
         &mut self,
         session: Session,
-        hold: Hold,
+        hold: HoldReason,
         number: u32,
-    ) -> Result<Released, GuestFailure> {
+    ) -> Result<ReleasedResponse, GuestFailure> {
         let (deadline, place) = (&self.request.deadline, &self.request.place);
         let asked_at = Instant::now();
         // The first wait is bounded by the queue alone, because the deadline limits the guest's time.
@@ -126,15 +127,15 @@ impl Invocation {
         metrics.waited(asked_at.elapsed(), &permit);
         let permit = permit?;
         deadline.start();
-        let mut client = Client::of(&permit, gates, place.clone());
+        let mut client = RunClient::of(&permit, gates, place.clone());
         let run = self.start(session, number, permit);
-        let mut releasing = Releasing::new(run, hold, &self.guest, &self.request.head.method);
+        let mut releasing = UnreleasedRun::new(run, hold, &self.guest, &self.request.head.method);
         let released = self.drive(&mut releasing, &mut client).await;
         self.computed = releasing.computed();
         let end = match (&released, releasing.status()) {
-            (Err(failure), _) => End::Failed(failure),
-            (Ok(()), Some(status)) => End::Answered(status),
-            (Ok(()), None) => End::Failed(&GuestFailure::NoResponse),
+            (Err(failure), _) => RunEnd::Failed(failure),
+            (Ok(()), Some(status)) => RunEnd::Answered(status),
+            (Ok(()), None) => RunEnd::Failed(&GuestFailure::NoResponse),
         };
         // If the client is to blame, it receives its own failure, whatever the guest answered, and nothing is committed.
         if let Blame::Client(failure) = self.blame(end) {
@@ -143,7 +144,7 @@ impl Invocation {
         released?;
         releasing.release(|run, meter| {
             let (body, peer) = (self.request.body.handle(), self.request.source().peer);
-            Rest::new(run, meter, &self.guest, body, client, peer)
+            BodyRemainder::new(run, meter, &self.guest, body, client, peer)
         })
     }
 
@@ -151,8 +152,8 @@ impl Invocation {
     /// run. The guest computes only when this function polls it, or in its turn in the background pool.
     async fn drive(
         &self,
-        releasing: &mut Releasing,
-        client: &mut Client,
+        releasing: &mut UnreleasedRun,
+        client: &mut RunClient,
     ) -> Result<(), GuestFailure> {
         let (deadline, body) = (&self.request.deadline, &self.request.body);
         let mut alarm = pin!(tokio::time::sleep_until(deadline.at().into()));
@@ -189,11 +190,11 @@ impl Invocation {
         released
     }
 
-    fn start(&self, session: Session, number: u32, permit: Permit) -> Run {
-        let (answer, receiver) = Answer::channel();
+    fn start(&self, session: Session, number: u32, permit: InstancePermit) -> GuestRun {
+        let (answer, receiver) = ResponseSlot::channel();
         let tasks_done = TasksDone::default();
         let has_answered = answer.has_answered();
-        let caller = Caller {
+        let caller = RequestState {
             session,
             has_answered: has_answered.clone(),
             cookies: self.request.cookies(),
@@ -204,7 +205,7 @@ impl Invocation {
         let log = instance.log().clone();
         let request_body = self.guest.shelf().map(|_| self.request.body.end());
         let is_reused = request_body.is_some();
-        let request = Incoming::new(
+        let request = IncomingRequest::new(
             self.request.head.clone(),
             self.request.scheme.clone(),
             self.request.body.reader(),
@@ -225,7 +226,7 @@ impl Invocation {
                 }
             }
         });
-        let terms = Terms {
+        let terms = OffloadTerms {
             lane: Arc::clone(self.guest.lane()),
             habit: Arc::clone(self.guest.habit()),
             guest: Arc::clone(self.guest.shared_name()),
@@ -235,40 +236,47 @@ impl Invocation {
             has_answered,
             log: log.clone(),
         };
-        let computing = Computing::new(work, permit, terms);
-        Run::new(computing, receiver, tasks_done, is_reused, log)
+        let computing = OffloadableWork::new(work, permit, terms);
+        GuestRun::new(computing, receiver, tasks_done, is_reused, log)
     }
 }
 
 async fn serve(
-    instance: &mut Instance,
+    instance: &mut GuestInstance,
     guest: &Guest,
-    request: Incoming<BodyReader>,
-    answer: Answer,
+    request: IncomingRequest<BodyReader>,
+    answer: ResponseSlot,
     tasks_done: TasksDone,
 ) -> wasmtime::Result<()> {
     let (store, exports) = instance.start(guest.handler()).await?;
     match exports {
-        Exports::Wasi02(guest) => wasi02::run(store, guest, request, answer).await,
-        Exports::Wasi03(guest) => wasi03::run(store, guest, request, answer, tasks_done).await,
+        InstanceExports::Wasi02(guest) => wasi02::run(store, guest, request, answer).await,
+        InstanceExports::Wasi03(guest) => {
+            wasi03::run(store, guest, request, answer, tasks_done).await
+        }
     }
 }
 
 impl Attempt for Invocation {
-    type Answer = Released;
+    type Answer = ReleasedResponse;
     type Failure = GuestFailure;
 
-    async fn run(&mut self, session: Session, number: u32) -> Result<Released, GuestFailure> {
-        self.run_once(session, Hold::UntilCommit, number).await
+    async fn run(
+        &mut self,
+        session: Session,
+        number: u32,
+    ) -> Result<ReleasedResponse, GuestFailure> {
+        self.run_once(session, HoldReason::UntilCommit, number)
+            .await
     }
 
-    fn replay(&self) -> Replay {
+    fn replay(&self) -> ReplayPolicy {
         if self.account.has_effects() {
-            Replay::EffectMade
+            ReplayPolicy::EffectMade
         } else if self.request.body.is_gone() {
-            Replay::BodyGone
+            ReplayPolicy::BodyGone
         } else {
-            Replay::Possible
+            ReplayPolicy::Possible
         }
     }
 }

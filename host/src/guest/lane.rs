@@ -18,36 +18,36 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use crate::limits::LANE_NICENESS;
-use crate::quota::{PeerKey, Source};
+use crate::quota::{ClientConnection, PeerKey};
 
 /// A computation that advances in short turns.
-pub(super) trait Turn: Send + Sync {
+pub(super) trait BackgroundTask: Send + Sync {
     /// Runs one turn on a thread of the pool. Must not panic.
     fn take(self: Arc<Self>);
 }
 
 /// A pool of background threads. They end when the pool is dropped.
-pub(super) struct Lane {
-    shared: Arc<Shared>,
+pub(super) struct BackgroundPool {
+    shared: Arc<BackgroundShared>,
     threads: Vec<Thread>,
     /// Sends values to the thread that drops them.
     dropped: mpsc::Sender<Box<dyn Send>>,
 }
 
-impl fmt::Debug for Lane {
+impl fmt::Debug for BackgroundPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lane").finish_non_exhaustive()
     }
 }
 
-impl Lane {
+impl BackgroundPool {
     /// Starts one thread per processor, and one more that drops values. The latter has the caller's niceness.
     ///
     /// # Errors
     /// Returns an error if a thread cannot be started.
     pub(super) fn start() -> std::io::Result<Self> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BackgroundShared {
             inboxes: (0..=count).map(|_| Mutex::default()).collect(),
             turns: Mutex::default(),
             is_idle: (0..count).map(|_| AtomicBool::new(false)).collect(),
@@ -78,7 +78,12 @@ impl Lane {
     }
 
     /// Queues a task behind the other tasks of the same guest and connection. Never waits for a thread of the pool.
-    pub(super) fn push(&self, guest: &Arc<str>, source: Source, turn: Arc<dyn Turn>) {
+    pub(super) fn push(
+        &self,
+        guest: &Arc<str>,
+        source: ClientConnection,
+        turn: Arc<dyn BackgroundTask>,
+    ) {
         self.shared.deliver((Arc::clone(guest), source, turn));
         for (thread, is_idle) in self.threads.iter().zip(&self.shared.is_idle) {
             if is_idle.swap(false, SeqCst) {
@@ -88,7 +93,7 @@ impl Lane {
     }
 }
 
-impl Lane {
+impl BackgroundPool {
     /// Drops a value on another thread. Dropping an instance returns it to the engine's pool, and may wait for a lock
     /// that a background thread holds.
     pub(super) fn drop_aside(&self, thing: impl Send + 'static) {
@@ -97,7 +102,7 @@ impl Lane {
     }
 }
 
-impl Drop for Lane {
+impl Drop for BackgroundPool {
     fn drop(&mut self) {
         self.shared.is_closed.store(true, SeqCst);
         for thread in &self.threads {
@@ -109,9 +114,9 @@ impl Drop for Lane {
 /// Whether the runs of a guest usually end in the background pool. If so, its next runs start there and cost the
 /// serving threads nothing.
 #[derive(Debug, Default)]
-pub(super) struct Habit(AtomicU8);
+pub(super) struct SlowHistory(AtomicU8);
 
-impl Habit {
+impl SlowHistory {
     /// The guest is slow once this many more runs moved to the background pool than finished quickly.
     const STEPS: u8 = 4;
     /// After this many quick runs, even the slowest history is forgotten.
@@ -151,20 +156,20 @@ fn be_nice() {
     }
 }
 
-type Delivery = (Arc<str>, Source, Arc<dyn Turn>);
+type Delivery = (Arc<str>, ClientConnection, Arc<dyn BackgroundTask>);
 
 /// The state that the pool's threads share, and the inboxes in which other threads put tasks for them.
-struct Shared {
+struct BackgroundShared {
     /// There is one inbox more than there are threads in the pool. A descheduled thread holds at most one of them, so
     /// one is always free.
     inboxes: Vec<Mutex<Vec<Delivery>>>,
-    turns: Mutex<Turns>,
+    turns: Mutex<BackgroundQueue>,
     /// For each thread, whether it sleeps or is about to.
     is_idle: Vec<AtomicBool>,
     is_closed: AtomicBool,
 }
 
-impl Shared {
+impl BackgroundShared {
     fn deliver(&self, delivery: Delivery) {
         loop {
             for inbox in &self.inboxes {
@@ -177,7 +182,7 @@ impl Shared {
     }
 
     /// Waits for a task. Returns `None` when the pool is closed.
-    fn next(&self, thread: usize) -> Option<Arc<dyn Turn>> {
+    fn next(&self, thread: usize) -> Option<Arc<dyn BackgroundTask>> {
         loop {
             if let Some(turn) = self.due() {
                 return Some(turn);
@@ -198,7 +203,7 @@ impl Shared {
         }
     }
 
-    fn due(&self) -> Option<Arc<dyn Turn>> {
+    fn due(&self) -> Option<Arc<dyn BackgroundTask>> {
         let mut turns = lock(&self.turns);
         for inbox in &self.inboxes {
             // Each inbox has its own lock, and this thread never holds two of them.
@@ -218,38 +223,38 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Tasks in the order in which they run, by guest, client and connection.
 #[derive(Default)]
-struct Turns(Rotation<Arc<str>, OfGuest>);
+struct BackgroundQueue(FairRotation<Arc<str>, OfGuest>);
 
-type OfGuest = Rotation<Option<PeerKey>, OfClient>;
-type OfClient = Rotation<u64, VecDeque<Arc<dyn Turn>>>;
+type OfGuest = FairRotation<Option<PeerKey>, OfClient>;
+type OfClient = FairRotation<u64, VecDeque<Arc<dyn BackgroundTask>>>;
 
-impl Turns {
-    fn push(&mut self, guest: Arc<str>, source: Source, turn: Arc<dyn Turn>) {
+impl BackgroundQueue {
+    fn push(&mut self, guest: Arc<str>, source: ClientConnection, turn: Arc<dyn BackgroundTask>) {
         let clients = self.0.of(guest);
         let turns = clients.of(source.peer).of(source.connection);
         turns.push_back(turn);
     }
 
-    fn pop(&mut self) -> Option<Arc<dyn Turn>> {
+    fn pop(&mut self) -> Option<Arc<dyn BackgroundTask>> {
         self.0.take_next()
     }
 }
 
 /// Queues that are served in rotation, one task each per round. An empty queue leaves the rotation.
-struct Rotation<K, Q> {
+struct FairRotation<K, Q> {
     /// The keys of all queues, the next one first.
     order: VecDeque<K>,
     queues: HashMap<K, Q>,
 }
 
 /// A queue of tasks.
-trait TakeNext: Default {
-    fn take_next(&mut self) -> Option<Arc<dyn Turn>>;
+trait NextTask: Default {
+    fn take_next(&mut self) -> Option<Arc<dyn BackgroundTask>>;
     fn is_empty(&self) -> bool;
 }
 
-impl TakeNext for VecDeque<Arc<dyn Turn>> {
-    fn take_next(&mut self) -> Option<Arc<dyn Turn>> {
+impl NextTask for VecDeque<Arc<dyn BackgroundTask>> {
+    fn take_next(&mut self) -> Option<Arc<dyn BackgroundTask>> {
         self.pop_front()
     }
 
@@ -258,7 +263,7 @@ impl TakeNext for VecDeque<Arc<dyn Turn>> {
     }
 }
 
-impl<K, Q> Default for Rotation<K, Q> {
+impl<K, Q> Default for FairRotation<K, Q> {
     fn default() -> Self {
         Self {
             order: VecDeque::new(),
@@ -267,7 +272,7 @@ impl<K, Q> Default for Rotation<K, Q> {
     }
 }
 
-impl<K: Clone + Eq + Hash, Q: TakeNext> Rotation<K, Q> {
+impl<K: Clone + Eq + Hash, Q: NextTask> FairRotation<K, Q> {
     /// Returns the queue of a key. The caller must add a task to it.
     fn of(&mut self, key: K) -> &mut Q {
         match self.queues.entry(key) {
@@ -280,8 +285,8 @@ impl<K: Clone + Eq + Hash, Q: TakeNext> Rotation<K, Q> {
     }
 }
 
-impl<K: Clone + Eq + Hash, Q: TakeNext> TakeNext for Rotation<K, Q> {
-    fn take_next(&mut self) -> Option<Arc<dyn Turn>> {
+impl<K: Clone + Eq + Hash, Q: NextTask> NextTask for FairRotation<K, Q> {
+    fn take_next(&mut self) -> Option<Arc<dyn BackgroundTask>> {
         let key = self.order.pop_front()?;
         let queue = self.queues.get_mut(&key)?;
         let turn = queue.take_next();
@@ -304,7 +309,7 @@ mod tests {
 
     struct Named(&'static str, mpsc::Sender<(&'static str, i32)>);
 
-    impl Turn for Named {
+    impl BackgroundTask for Named {
         fn take(self: Arc<Self>) {
             let niceness = rustix::process::getpriority_process(None).unwrap();
             self.1.send((self.0, niceness)).unwrap();
@@ -314,8 +319,8 @@ mod tests {
     #[test]
     fn guests_take_turns_and_then_clients_and_then_connections() {
         let (sender, taken) = mpsc::channel();
-        let mut turns = Turns::default();
-        let source = |peer: u8, connection| Source {
+        let mut turns = BackgroundQueue::default();
+        let source = |peer: u8, connection| ClientConnection {
             peer: Some(PeerKey::of([10, 0, 0, peer].into())),
             connection,
         };
@@ -343,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_habit_is_made_and_ended_by_several_runs() {
-        let habit = Habit::default();
+        let habit = SlowHistory::default();
         habit.was_quick();
         for _ in 0..4 {
             assert!(!habit.is_slow());
@@ -361,8 +366,12 @@ mod tests {
     fn the_lanes_threads_are_nicer_than_others() {
         let own = rustix::process::getpriority_process(None).unwrap();
         let (sender, taken) = mpsc::channel();
-        let lane = Lane::start().unwrap();
-        lane.push(&"a".into(), Source::default(), Arc::new(Named("a", sender)));
+        let lane = BackgroundPool::start().unwrap();
+        lane.push(
+            &"a".into(),
+            ClientConnection::default(),
+            Arc::new(Named("a", sender)),
+        );
         let (_, niceness) = taken.recv_timeout(Duration::from_secs(10)).unwrap();
         assert_eq!(niceness, (own + LANE_NICENESS).min(19));
     }

@@ -11,38 +11,38 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use wasmtime::{Engine, Store};
 
-use super::caller::Caller;
-use super::code_cache::Hold;
-use super::context::{self, Belongings, Context};
-use super::denials::Denials;
-use super::engine::World;
-use super::gate::{Gates, Usage};
-use super::health::{Conduct, Health};
-use super::instance::Instance;
-use super::lane::{Habit, Lane};
+use super::caller::RequestState;
+use super::code_cache::FileInUse;
+use super::context::{self, ContextParts, GuestContext};
+use super::denials::DenialCounters;
+use super::engine::GuestWorld;
+use super::gate::{ConcurrencyLimits, LimitUsage};
+use super::health::{RequestOutcome, VersionHealth};
+use super::instance::GuestInstance;
+use super::lane::{BackgroundPool, SlowHistory};
 use super::loader::{ComponentInfo, LoadError};
-use super::log::{Allowance, GuestLog};
-use super::outbound::{GuestPool, Outbound, OutboundHost};
-use super::runtime::Handler;
-use super::settings::{GuestSettings, Limits, Rollout, StreamPolicy};
-use super::shelf::Shelf;
-use super::tally::Tally;
+use super::log::{GuestLog, LineAllowance};
+use super::outbound::{GuestPool, OutboundClient, OutboundHost};
+use super::runtime::PreparedGuest;
+use super::settings::{GuestLimits, GuestSettings, Rollout, StreamPolicy};
+use super::shelf::IdleInstances;
+use super::tally::MemoryTally;
 use crate::limits;
 use crate::quota::PeerKey;
-use crate::session::{Grant, Start};
+use crate::session::{SessionGrant, VisitStart};
 use crate::telemetry::metrics::{GuestMetrics, VersionMetrics};
 
 /// A loaded version of a guest. `Debug` omits the environment.
 pub struct Guest {
     version: u64,
-    code: Arc<Code>,
-    health: Arc<Health>,
+    code: Arc<GuestCode>,
+    health: Arc<VersionHealth>,
     metrics: Arc<VersionMetrics>,
-    denials: Arc<Denials>,
+    denials: Arc<DenialCounters>,
     /// The log allowance that all runs of this version share.
-    allowance: Arc<Allowance>,
+    allowance: Arc<LineAllowance>,
     /// The idle instances, if instances may serve more than one request.
-    shelf: Option<Arc<Shelf>>,
+    shelf: Option<Arc<IdleInstances>>,
     /// Cancelled when the time for this version's remaining requests is over.
     cut: CancellationToken,
     /// Cancelled when the last reference to this version is dropped.
@@ -51,51 +51,51 @@ pub struct Guest {
 }
 
 /// The parts that all versions made from one component and one set of settings share.
-struct Code {
+struct GuestCode {
     name: Arc<str>,
     component: ComponentInfo,
-    grant: Arc<Grant>,
-    start: Start,
+    grant: Arc<SessionGrant>,
+    start: VisitStart,
     stream: StreamPolicy,
     reuse: u32,
-    limits: Limits,
+    limits: GuestLimits,
     environment: Arc<[(String, String)]>,
     outbound_hosts: Arc<[OutboundHost]>,
     rollout: Rollout,
-    rights: Rights,
-    handler: Handler,
+    rights: GuestResources,
+    handler: PreparedGuest,
 }
 
 /// The resources that the runtime gives to a guest: its imports of sessions and cookies, its engine, its concurrency
 /// limits, its outgoing connections and the background pool for long computations.
-pub(super) struct Rights {
+pub(super) struct GuestResources {
     pub(super) imports_session: bool,
     pub(super) imports_cookies: bool,
     pub(super) engine: Engine,
-    pub(super) gates: Gates,
+    pub(super) gates: ConcurrencyLimits,
     pub(super) outbound: Arc<GuestPool>,
-    pub(super) lane: Arc<Lane>,
-    pub(super) habit: Arc<Habit>,
+    pub(super) lane: Arc<BackgroundPool>,
+    pub(super) habit: Arc<SlowHistory>,
     /// Permits for idle instances. `parked_idle_max` is the longest time that an instance stays idle.
     pub(super) parked: Arc<Semaphore>,
     pub(super) parked_idle_max: Duration,
     /// Keeps the guest's file in the code cache while the guest serves.
-    pub(super) _code: Option<Hold>,
+    pub(super) _code: Option<FileInUse>,
 }
 
 impl Guest {
     pub(super) fn new(
         settings: GuestSettings,
         component: ComponentInfo,
-        handler: Handler,
-        rights: Rights,
+        handler: PreparedGuest,
+        rights: GuestResources,
     ) -> Self {
         // Metrics of a candidate are private: they are never exported.
         let metrics = GuestMetrics::new(&settings.name).version(0);
         Self::of(
             0,
             metrics,
-            Arc::new(Code {
+            Arc::new(GuestCode {
                 name: settings.name.into(),
                 component,
                 grant: Arc::new(settings.grant),
@@ -112,17 +112,17 @@ impl Guest {
         )
     }
 
-    fn of(version: u64, metrics: Arc<VersionMetrics>, code: Arc<Code>) -> Self {
+    fn of(version: u64, metrics: Arc<VersionMetrics>, code: Arc<GuestCode>) -> Self {
         let thresholds = code.rollout.rollback.map(|rollback| rollback.thresholds);
         let gone = CancellationToken::new();
-        let health = Health::new(thresholds).counted_in(Arc::clone(&metrics));
-        let denials = Denials::new(Arc::clone(&code.name), Arc::clone(metrics.guest()));
+        let health = VersionHealth::new(thresholds).counted_in(Arc::clone(&metrics));
+        let denials = DenialCounters::new(Arc::clone(&code.name), Arc::clone(metrics.guest()));
         let log_rate = code.limits.log_bytes_per_s_max;
-        let allowance = Allowance::new(log_rate, Arc::clone(metrics.guest()));
+        let allowance = LineAllowance::new(log_rate, Arc::clone(metrics.guest()));
         let rights = &code.rights;
         let shelf = (code.reuse > 1).then(|| {
             let (places, lane) = (Arc::clone(&rights.parked), Arc::clone(&rights.lane));
-            Shelf::new(code.reuse, rights.parked_idle_max, places, lane)
+            IdleInstances::new(code.reuse, rights.parked_idle_max, places, lane)
         });
         Self {
             version,
@@ -159,7 +159,7 @@ impl Guest {
     }
 
     /// Counts the outcome of a request in this version's health.
-    pub fn note(&self, conduct: Conduct, client: Option<PeerKey>) {
+    pub fn note(&self, conduct: RequestOutcome, client: Option<PeerKey>) {
         self.health.note(conduct, client);
     }
 
@@ -169,7 +169,7 @@ impl Guest {
     }
 
     /// Returns the usage of the guest's own concurrency limit, over all versions with the same limits.
-    pub fn usage(&self) -> Usage {
+    pub fn usage(&self) -> LimitUsage {
         self.code.rights.gates.usage()
     }
 
@@ -179,11 +179,11 @@ impl Guest {
     }
 
     /// Returns the counters of this version's grant denials.
-    pub(super) fn denials(&self) -> &Arc<Denials> {
+    pub(super) fn denials(&self) -> &Arc<DenialCounters> {
         &self.denials
     }
 
-    pub(super) fn health(&self) -> Arc<Health> {
+    pub(super) fn health(&self) -> Arc<VersionHealth> {
         Arc::clone(&self.health)
     }
 
@@ -203,7 +203,7 @@ impl Guest {
     }
 
     /// Returns the version of `wasi:http` that the component implements.
-    pub fn world(&self) -> World {
+    pub fn world(&self) -> GuestWorld {
         self.code.component.world
     }
 
@@ -219,21 +219,21 @@ impl Guest {
     }
 
     /// Returns the guest's permissions on the session.
-    pub fn grant(&self) -> &Arc<Grant> {
+    pub fn grant(&self) -> &Arc<SessionGrant> {
         &self.code.grant
     }
 
     /// Returns how the guest's requests start. A guest with outgoing HTTP is never started optimistically: it may have
     /// caused outside effects before it learns that it saw an old session.
-    pub fn start(&self) -> Start {
+    pub fn start(&self) -> VisitStart {
         match self.code.start {
-            Start::Optimistic if !self.code.outbound_hosts.is_empty() => Start::Fresh,
+            VisitStart::Optimistic if !self.code.outbound_hosts.is_empty() => VisitStart::Fresh,
             start => start,
         }
     }
 
     /// Returns the guest's limits.
-    pub fn limits(&self) -> &Limits {
+    pub fn limits(&self) -> &GuestLimits {
         &self.code.limits
     }
 
@@ -247,19 +247,19 @@ impl Guest {
         self.code.stream
     }
 
-    pub(super) fn handler(&self) -> &Handler {
+    pub(super) fn handler(&self) -> &PreparedGuest {
         &self.code.handler
     }
 
-    pub(super) fn gates(&self) -> &Gates {
+    pub(super) fn gates(&self) -> &ConcurrencyLimits {
         &self.code.rights.gates
     }
 
-    pub(super) fn lane(&self) -> &Arc<Lane> {
+    pub(super) fn lane(&self) -> &Arc<BackgroundPool> {
         &self.code.rights.lane
     }
 
-    pub(super) fn habit(&self) -> &Arc<Habit> {
+    pub(super) fn habit(&self) -> &Arc<SlowHistory> {
         &self.code.rights.habit
     }
 
@@ -278,14 +278,19 @@ impl Guest {
     }
 
     /// Returns an instance for one run: an idle instance if there is one, else a store to make the instance in.
-    pub(super) fn instance(&self, caller: Caller, request_id: &Arc<str>, attempt: u32) -> Instance {
+    pub(super) fn instance(
+        &self,
+        caller: RequestState,
+        request_id: &Arc<str>,
+        attempt: u32,
+    ) -> GuestInstance {
         match self.shelf().and_then(|shelf| shelf.take()) {
             Some(mut instance) => {
                 self.metrics.guest().reused();
                 instance.renew(caller, request_id, attempt);
                 instance
             }
-            None => Instance::new(self.store(caller, self.log(request_id, attempt))),
+            None => GuestInstance::new(self.store(caller, self.log(request_id, attempt))),
         }
     }
 
@@ -296,13 +301,13 @@ impl Guest {
     /// Returns an error if the component cannot start.
     pub async fn instantiate(&self) -> wasmtime::Result<impl Send + use<>> {
         let log = self.log(&"instantiate".into(), 0);
-        let mut instance = Instance::new(self.store(Caller::none(), log));
+        let mut instance = GuestInstance::new(self.store(RequestState::none(), log));
         instance.start(self.handler()).await?;
         Ok(instance)
     }
 
     /// Returns the idle instances, if instances may serve more than one request.
-    pub(super) fn shelf(&self) -> Option<&Arc<Shelf>> {
+    pub(super) fn shelf(&self) -> Option<&Arc<IdleInstances>> {
         self.shelf.as_ref()
     }
 
@@ -319,11 +324,11 @@ impl Guest {
     }
 
     /// Makes a store for one run.
-    fn store(&self, caller: Caller, log: GuestLog) -> Store<Context> {
-        let outbound = Outbound {
+    fn store(&self, caller: RequestState, log: GuestLog) -> Store<GuestContext> {
+        let outbound = OutboundClient {
             hosts: Arc::clone(&self.code.outbound_hosts),
             account: caller.account.clone(),
-            tally: Tally::new(self.code.limits.memory_bytes_max),
+            tally: MemoryTally::new(self.code.limits.memory_bytes_max),
             pool: Arc::clone(&self.code.rights.outbound),
             calls_max: self.code.limits.outbound_calls_max,
             patience: self.code.limits.deadline,
@@ -332,7 +337,7 @@ impl Guest {
         context::store(
             &self.code.rights.engine,
             &self.code.limits,
-            Belongings {
+            ContextParts {
                 environment,
                 outbound,
                 caller,
@@ -355,7 +360,7 @@ impl Guest {
                 .acquire()
                 .await
                 .map_err(|closed| refuse(closed.to_string()))?;
-            let mut store = self.store(Caller::none(), self.log(&"load".into(), 0));
+            let mut store = self.store(RequestState::none(), self.log(&"load".into(), 0));
             let made = self.code.handler.pre().instantiate_async(&mut store);
             let made = tokio::time::timeout(start_max, made).await;
             let refused_memory = store.data().refused_memory(&self.code.limits);

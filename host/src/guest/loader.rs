@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
-use super::digest::Digest;
-use super::engine::World;
+use super::digest::ComponentDigest;
+use super::engine::GuestWorld;
 use super::{cookies_host, session_host};
 use crate::files::{self, FileError};
 use crate::telemetry::cut;
@@ -103,7 +103,7 @@ pub enum LoadError {
     #[error("the component ({world}) does not fit this host: {reason}")]
     Unfit {
         /// The world of the component.
-        world: World,
+        world: GuestWorld,
         /// The reason.
         reason: String,
     },
@@ -137,7 +137,7 @@ pub enum LoadError {
     )]
     MemoryRefused {
         /// The world of the component.
-        world: World,
+        world: GuestWorld,
         /// The limit, in bytes.
         bytes_max: usize,
     },
@@ -152,7 +152,7 @@ pub enum LoadError {
     #[error("an instance of the component ({world}) cannot be made: {reason}")]
     NotInstantiable {
         /// The world of the component.
-        world: World,
+        world: GuestWorld,
         /// The reason.
         reason: String,
     },
@@ -168,11 +168,11 @@ pub enum LoadError {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentInfo {
     /// The component's digest.
-    pub digest: Digest,
+    pub digest: ComponentDigest,
     /// Its size, in bytes.
     pub bytes: u64,
     /// The version of `wasi:http` that it implements.
-    pub world: World,
+    pub world: GuestWorld,
     /// The names of the interfaces it imports.
     pub imports: Vec<String>,
     /// The names of its exports.
@@ -181,13 +181,13 @@ pub struct ComponentInfo {
 
 /// The properties of a component that can be read without compiling it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Outline {
-    pub(super) world: World,
+pub(super) struct ComponentOutline {
+    pub(super) world: GuestWorld,
     pub(super) imports: Vec<String>,
     pub(super) exports: Vec<String>,
 }
 
-impl Outline {
+impl ComponentOutline {
     /// Returns whether the component imports `interface`, in any version.
     pub(super) fn imports(&self, interface: &str) -> bool {
         self.imports
@@ -269,7 +269,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, LoadError> {
 ///
 /// # Errors
 /// [`LoadError::NotWasm`], [`LoadError::CoreModule`], [`LoadError::Damaged`], [`LoadError::NotAHandler`].
-pub(super) fn outline(bytes: &[u8]) -> Result<Outline, LoadError> {
+pub(super) fn outline(bytes: &[u8]) -> Result<ComponentOutline, LoadError> {
     if !bytes.starts_with(b"\0asm") {
         return Err(LoadError::NotWasm {
             found: look_at(bytes),
@@ -279,8 +279,8 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, LoadError> {
     let has = |prefix: &str| exports.iter().any(|export| export.starts_with(prefix));
     let world = match (has(HANDLER_02), has(HANDLER_03)) {
         // A component that exports both handlers runs in the newer world.
-        (_, true) => World::Wasi03,
-        (true, false) => World::Wasi02,
+        (_, true) => GuestWorld::Wasi03,
+        (true, false) => GuestWorld::Wasi02,
         (false, false) => {
             let what = match exports.as_slice() {
                 [] => "a library without exports",
@@ -290,7 +290,7 @@ pub(super) fn outline(bytes: &[u8]) -> Result<Outline, LoadError> {
             return Err(LoadError::NotAHandler { what, exports });
         }
     };
-    Ok(Outline {
+    Ok(ComponentOutline {
         world,
         imports,
         exports,

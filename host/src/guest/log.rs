@@ -16,11 +16,11 @@ use wasmtime_wasi::async_trait;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-pub(super) use allowance::Allowance;
+pub(super) use allowance::LineAllowance;
 
-use super::settings::Limits;
-use super::tally::Tally;
-use allowance::Verdict;
+use super::settings::GuestLimits;
+use super::tally::MemoryTally;
+use allowance::LineDecision;
 
 /// The window of the line and byte limits of a released stream.
 const WINDOW: Duration = Duration::from_secs(60);
@@ -31,18 +31,18 @@ const WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// The lines of one run, and later of the next run of the same instance. Clones write to the same run.
 #[derive(Clone)]
-pub(super) struct GuestLog(Arc<Mutex<State>>);
+pub(super) struct GuestLog(Arc<Mutex<GuestLogState>>);
 
 /// The origin of a line: one of the guest's two streams, or the host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stream {
+enum StdStream {
     Stdout,
     Stderr,
     /// Written by the host: the functions in which the guest trapped.
     Backtrace,
 }
 
-struct State {
+struct GuestLogState {
     guest: Arc<str>,
     request_id: Arc<str>,
     attempt: u32,
@@ -52,20 +52,20 @@ struct State {
     lines: usize,
     bytes: usize,
     dropped: u64,
-    allowance: Arc<Allowance>,
-    mode: Mode,
-    unfinished: [Unfinished; 2],
+    allowance: Arc<LineAllowance>,
+    mode: GuestLogMode,
+    unfinished: [UnfinishedLine; 2],
     /// The tally that held lines are charged to.
-    tally: Option<Tally>,
+    tally: Option<MemoryTally>,
 }
 
-enum Mode {
-    Held(Vec<(Stream, String)>),
+enum GuestLogMode {
+    Held(Vec<(StdStream, String)>),
     Passing { window_start: Instant },
 }
 
 #[derive(Default)]
-struct Unfinished {
+struct UnfinishedLine {
     bytes: Vec<u8>,
     cut: bool,
 }
@@ -75,10 +75,10 @@ impl GuestLog {
         guest: Arc<str>,
         request_id: Arc<str>,
         attempt: u32,
-        limits: &Limits,
-        allowance: Arc<Allowance>,
+        limits: &GuestLimits,
+        allowance: Arc<LineAllowance>,
     ) -> Self {
-        Self(Arc::new(Mutex::new(State {
+        Self(Arc::new(Mutex::new(GuestLogState {
             guest,
             request_id,
             attempt,
@@ -89,14 +89,14 @@ impl GuestLog {
             bytes: 0,
             dropped: 0,
             allowance,
-            mode: Mode::Held(Vec::new()),
+            mode: GuestLogMode::Held(Vec::new()),
             unfinished: Default::default(),
             tally: None,
         })))
     }
 
     /// Charges held lines to the instance that writes them. A line that would exceed its memory limit is dropped.
-    pub(super) fn charge_to(&self, tally: Tally) {
+    pub(super) fn charge_to(&self, tally: MemoryTally) {
         self.lock().tally = Some(tally);
     }
 
@@ -108,21 +108,21 @@ impl GuestLog {
         state.lines = 0;
         state.bytes = 0;
         state.dropped = 0;
-        state.mode = Mode::Held(Vec::new());
+        state.mode = GuestLogMode::Held(Vec::new());
         state.unfinished = Default::default();
     }
 
     pub(super) fn stdout(&self) -> GuestStream {
         GuestStream {
             log: self.clone(),
-            stream: Stream::Stdout,
+            stream: StdStream::Stdout,
         }
     }
 
     pub(super) fn stderr(&self) -> GuestStream {
         GuestStream {
             log: self.clone(),
-            stream: Stream::Stderr,
+            stream: StdStream::Stderr,
         }
     }
 
@@ -130,14 +130,14 @@ impl GuestLog {
     pub(super) fn backtrace(&self, functions: &str) {
         let mut state = self.lock();
         state.finish_lines();
-        state.keep(Stream::Backtrace, functions.to_owned());
+        state.keep(StdStream::Backtrace, functions.to_owned());
     }
 
     /// Logs the held lines. From now on, lines are logged when they are written, up to the limits per minute.
     pub(super) fn pass_through(&self) {
         let mut state = self.lock();
         state.emit_held();
-        state.mode = Mode::Passing {
+        state.mode = GuestLogMode::Passing {
             window_start: Instant::now(),
         };
         state.lines = 0;
@@ -152,14 +152,14 @@ impl GuestLog {
         state.emit_dropped();
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, GuestLogState> {
         // A panic while a line was added leaves the lines usable.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    fn write(&mut self, stream: Stream, mut bytes: &[u8]) {
+impl GuestLogState {
+    fn write(&mut self, stream: StdStream, mut bytes: &[u8]) {
         while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
             self.extend(stream, &bytes[..end]);
             self.finish_line(stream);
@@ -168,7 +168,7 @@ impl State {
         self.extend(stream, bytes);
     }
 
-    fn extend(&mut self, stream: Stream, bytes: &[u8]) {
+    fn extend(&mut self, stream: StdStream, bytes: &[u8]) {
         let unfinished = &mut self.unfinished[stream as usize];
         let room = self.line_bytes_max.saturating_sub(unfinished.bytes.len());
         unfinished
@@ -177,7 +177,7 @@ impl State {
         unfinished.cut |= bytes.len() > room;
     }
 
-    fn finish_line(&mut self, stream: Stream) {
+    fn finish_line(&mut self, stream: StdStream) {
         let unfinished = std::mem::take(&mut self.unfinished[stream as usize]);
         if !self.takes_line(unfinished.bytes.len()) {
             self.dropped += 1;
@@ -192,7 +192,7 @@ impl State {
     }
 
     fn finish_lines(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
+        for stream in [StdStream::Stdout, StdStream::Stderr] {
             if !self.unfinished[stream as usize].bytes.is_empty() {
                 self.finish_line(stream);
             }
@@ -200,7 +200,7 @@ impl State {
     }
 
     fn takes_line(&mut self, bytes: usize) -> bool {
-        if let Mode::Passing { window_start } = &mut self.mode
+        if let GuestLogMode::Passing { window_start } = &mut self.mode
             && window_start.elapsed() >= WINDOW
         {
             *window_start = Instant::now();
@@ -213,22 +213,22 @@ impl State {
         self.lines <= self.lines_max && self.bytes <= self.bytes_max
     }
 
-    fn keep(&mut self, stream: Stream, line: String) {
+    fn keep(&mut self, stream: StdStream, line: String) {
         match &mut self.mode {
-            Mode::Held(lines) => {
-                let has_room = |tally: &Tally| tally.add(line.len() + LINE_OVERHEAD_BYTES);
+            GuestLogMode::Held(lines) => {
+                let has_room = |tally: &MemoryTally| tally.add(line.len() + LINE_OVERHEAD_BYTES);
                 if self.tally.as_ref().is_none_or(has_room) {
                     lines.push((stream, line));
                 } else {
                     self.dropped += 1;
                 }
             }
-            Mode::Passing { .. } => self.emit(stream, &line),
+            GuestLogMode::Passing { .. } => self.emit(stream, &line),
         }
     }
 
     fn emit_held(&mut self) {
-        if let Mode::Held(lines) = &mut self.mode {
+        if let GuestLogMode::Held(lines) = &mut self.mode {
             for (stream, line) in std::mem::take(lines) {
                 self.emit(stream, &line);
                 if let Some(tally) = &self.tally {
@@ -249,8 +249,8 @@ impl State {
         }
     }
 
-    fn emit(&self, stream: Stream, line: &str) {
-        let Verdict::Logged { dropped } = self.allowance.take(line, Instant::now()) else {
+    fn emit(&self, stream: StdStream, line: &str) {
+        let LineDecision::Logged { dropped } = self.allowance.take(line, Instant::now()) else {
             return;
         };
         if dropped > 0 {
@@ -266,12 +266,12 @@ impl State {
     }
 }
 
-impl Stream {
+impl StdStream {
     fn name(self) -> &'static str {
         match self {
-            Stream::Stdout => "stdout",
-            Stream::Stderr => "stderr",
-            Stream::Backtrace => "backtrace",
+            StdStream::Stdout => "stdout",
+            StdStream::Stderr => "stderr",
+            StdStream::Backtrace => "backtrace",
         }
     }
 }
@@ -280,7 +280,7 @@ impl Stream {
 #[derive(Clone)]
 pub(super) struct GuestStream {
     log: GuestLog,
-    stream: Stream,
+    stream: StdStream,
 }
 
 impl IsTerminal for GuestStream {
@@ -344,24 +344,24 @@ mod tests {
     use super::*;
     use crate::telemetry::metrics::GuestMetrics;
 
-    fn log(limits: &Limits) -> GuestLog {
-        let allowance = Allowance::new(1 << 20, GuestMetrics::new("guest"));
+    fn log(limits: &GuestLimits) -> GuestLog {
+        let allowance = LineAllowance::new(1 << 20, GuestMetrics::new("guest"));
         GuestLog::new("guest".into(), "request".into(), 1, limits, allowance)
     }
 
     fn held(log: &GuestLog) -> Vec<String> {
         match &log.lock().mode {
-            Mode::Held(lines) => lines
+            GuestLogMode::Held(lines) => lines
                 .iter()
                 .map(|(stream, line)| format!("{} {line}", stream.name()))
                 .collect(),
-            Mode::Passing { .. } => Vec::new(),
+            GuestLogMode::Passing { .. } => Vec::new(),
         }
     }
 
     #[test]
     fn writes_are_joined_and_split_into_lines_per_stream() {
-        let log = log(&Limits::default());
+        let log = log(&GuestLimits::default());
         log.stdout().write(Bytes::from("one\ntw")).unwrap();
         log.stderr().write(Bytes::from("oops\r\n")).unwrap();
         log.stdout().write(Bytes::from("o\nthree")).unwrap();
@@ -374,10 +374,10 @@ mod tests {
 
     #[test]
     fn a_flood_keeps_its_first_lines_and_counts_the_rest() {
-        let limits = Limits {
+        let limits = GuestLimits {
             log_lines_max: 2,
             log_line_bytes_max: 4,
-            ..Limits::default()
+            ..GuestLimits::default()
         };
         let log = log(&limits);
         log.stdout()
@@ -389,9 +389,9 @@ mod tests {
 
     #[test]
     fn a_run_is_bounded_in_bytes_whatever_its_lines_are() {
-        let limits = Limits {
+        let limits = GuestLimits {
             log_bytes_max: 10,
-            ..Limits::default()
+            ..GuestLimits::default()
         };
         let log = log(&limits);
         log.stdout()

@@ -16,30 +16,30 @@ use std::time::Duration;
 
 use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
 
-pub use address::AddressKind;
-pub use grant::{NotAHost, OutboundHost};
+pub use address::NonPublicKind;
+pub use grant::{BadHost, OutboundHost};
 pub use pool::OutboundUsage;
-pub(super) use pool::{GuestPool, GuestPools, Pool};
+pub(super) use pool::{GuestPool, GuestPools, OutboundPool};
 pub use resolve::private_today;
 
-use super::account::Account;
-use super::denials::Denial;
-use super::tally::Tally;
+use super::account::RequestAccounting;
+use super::denials::GrantDenial;
+use super::tally::MemoryTally;
 use crate::limits::OUTBOUND_WAIT_MAX;
-use connect::ConnectError;
-use exchange::{ExchangeError, Patience, exchange};
-use grant::{Destination, Refusal};
+use connect::OutboundConnectError;
+use exchange::{ExchangeError, ExchangeTimeouts, exchange};
+use grant::{Destination, DestinationRefusal};
 
 /// Largest piece that a guest may write to a body at once, in bytes. At most two pieces are buffered. So this also
 /// limits how far a guest can run ahead of the release of its response (at 64 KiB) before it must yield to the host.
 pub(super) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
 
 /// The outgoing HTTP of one instance.
-pub(super) struct Outbound {
+pub(super) struct OutboundClient {
     pub(super) hosts: Arc<[OutboundHost]>,
-    pub(super) account: Account,
+    pub(super) account: RequestAccounting,
     /// The tally of the instance's memory.
-    pub(super) tally: Tally,
+    pub(super) tally: MemoryTally,
     /// The connections of the instance's guest.
     pub(super) pool: Arc<GuestPool>,
     /// Most requests that may be sent.
@@ -51,7 +51,7 @@ pub(super) struct Outbound {
 type Io = Box<dyn Future<Output = Result<()>> + Send>;
 type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io)>> + Send>;
 
-impl WasiHttpHooks for Outbound {
+impl WasiHttpHooks for OutboundClient {
     fn send_request(
         &mut self,
         request: http::Request<WasiBody>,
@@ -83,13 +83,13 @@ impl WasiHttpHooks for Outbound {
     }
 }
 
-impl Outbound {
+impl OutboundClient {
     /// Returns the destination of a request, and counts the request as sent.
     fn admit(&self, uri: &http::Uri) -> Result<Destination> {
         let destination = grant::destination(&self.hosts, uri).map_err(|refusal| {
             self.account.denied(&match refusal {
-                Refusal::NotGranted(host) => Denial::Outbound(host),
-                Refusal::UserInfo(host) => Denial::OutboundUser(host),
+                DestinationRefusal::NotGranted(host) => GrantDenial::Outbound(host),
+                DestinationRefusal::UserInfo(host) => GrantDenial::OutboundUser(host),
             });
             Error::HttpRequestDenied
         })?;
@@ -100,11 +100,11 @@ impl Outbound {
         }
     }
 
-    fn bounded(&self, options: Option<RequestOptions>) -> Patience {
+    fn bounded(&self, options: Option<RequestOptions>) -> ExchangeTimeouts {
         let asked = options.unwrap_or_default();
         let bound = |wish: Option<Duration>| wish.unwrap_or(self.patience).min(self.patience);
         let connect = bound(asked.connect_timeout);
-        Patience {
+        ExchangeTimeouts {
             // A call with its own connect timeout may spend all of it in the queue.
             wait: match asked.connect_timeout {
                 Some(_) => connect,
@@ -119,16 +119,17 @@ impl Outbound {
 }
 
 /// Returns the error for the guest, and reports refused addresses and missing connections to the operator.
-fn failure(account: &Account, destination: &Destination, error: ExchangeError) -> Error {
+fn failure(account: &RequestAccounting, destination: &Destination, error: ExchangeError) -> Error {
     match error {
-        ExchangeError::Failed(error) | ExchangeError::Connect(ConnectError::Failed(error)) => error,
+        ExchangeError::Failed(error)
+        | ExchangeError::Connect(OutboundConnectError::Failed(error)) => error,
         ExchangeError::Full => {
             account.found_no_connection();
             Error::ConnectionLimitReached
         }
-        ExchangeError::Connect(ConnectError::NotPublic(kind)) => {
+        ExchangeError::Connect(OutboundConnectError::NotPublic(kind)) => {
             let host = destination.to_string();
-            account.denied(&Denial::OutboundAddress { host: &host, kind });
+            account.denied(&GrantDenial::OutboundAddress { host: &host, kind });
             Error::DestinationIpProhibited
         }
     }

@@ -12,51 +12,51 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use crate::quota::{PeerKey, Source};
+use crate::quota::{ClientConnection, PeerKey};
 
 /// Slots and their waiters. A waiter may name an alternative (`W`) that it accepts instead of a slot.
-pub(super) struct Queue<W = ()> {
-    state: Mutex<State<W>>,
+pub(super) struct FairQueue<W = ()> {
+    state: Mutex<FairQueueState<W>>,
     waiters_max: usize,
 }
 
 /// The right to one slot. When dropped, the slot goes to the next waiter.
-pub(super) struct Slot<W = ()>(Option<Arc<Queue<W>>>);
+pub(super) struct QueueSlot<W = ()>(Option<Arc<FairQueue<W>>>);
 
 /// A request in the queue. Dropping it removes the request from the queue.
-pub(super) struct Waiter<W = ()> {
-    queue: Arc<Queue<W>>,
-    source: Source,
+pub(super) struct QueueWaiter<W = ()> {
+    queue: Arc<FairQueue<W>>,
+    source: ClientConnection,
     number: Number,
-    admission: oneshot::Receiver<Slot<W>>,
+    admission: oneshot::Receiver<QueueSlot<W>>,
 }
 
 /// Error returned when the queue is full and, counting the new request, no other peer or connection has more waiters.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+pub(super) struct QueueFull;
 
 /// The result of asking for the waiter that is next in rotation.
-pub(super) enum Next<W> {
+pub(super) enum NextWaiter<W> {
     /// The queue is empty.
     Nobody,
     /// The next waiter wants another alternative, or needs a slot.
     Another,
     /// The next waiter accepts this alternative. It has left the queue.
-    Wishes(Wishing<W>),
+    Wishes(OfferedWaiter<W>),
 }
 
 /// A request that was taken out of the queue to be given its alternative.
-pub(super) struct Wishing<W> {
+pub(super) struct OfferedWaiter<W> {
     pub(super) wish: W,
     /// Kept until the alternative is provided. If it were dropped earlier, the waiter would believe that it was
     /// evicted.
-    _admission: oneshot::Sender<Slot<W>>,
+    _admission: oneshot::Sender<QueueSlot<W>>,
 }
 
 /// The position of a waiter, a connection or a peer in the rotation. A queue never uses a number twice.
 type Number = u64;
 
-struct State<W> {
+struct FairQueueState<W> {
     free: usize,
     waiting: usize,
     peers: HashMap<Option<PeerKey>, PeerWaiters<W>>,
@@ -65,11 +65,11 @@ struct State<W> {
     last_number: Number,
 }
 
-/// The waiters of one peer. It is never empty while it is in [`State::peers`].
+/// The waiters of one peer. It is never empty while it is in [`FairQueueState::peers`].
 struct PeerWaiters<W> {
     turn: Number,
     waiting: usize,
-    connections: HashMap<u64, Connection<W>>,
+    connections: HashMap<u64, ConnectionWaiters<W>>,
     /// The peer's connections that have waiters. The first one is served next.
     turns: BTreeMap<Number, u64>,
     /// The same connections by load. The last one is the busiest.
@@ -77,24 +77,24 @@ struct PeerWaiters<W> {
 }
 
 /// The waiters of one connection. It is never empty while it is in [`PeerWaiters::connections`].
-struct Connection<W> {
+struct ConnectionWaiters<W> {
     turn: Number,
-    waiters: BTreeMap<Number, Waiting<W>>,
+    waiters: BTreeMap<Number, QueueEntry<W>>,
 }
 
 /// The number of a connection's waiters, and the newest of them.
 type Load = (usize, Number);
 
 /// A waiter as the queue stores it.
-struct Waiting<W> {
+struct QueueEntry<W> {
     wish: W,
-    admission: oneshot::Sender<Slot<W>>,
+    admission: oneshot::Sender<QueueSlot<W>>,
 }
 
-impl<W> Queue<W> {
+impl<W> FairQueue<W> {
     pub(super) fn new(slots: usize, waiters_max: usize) -> Arc<Self> {
         Arc::new(Self {
-            state: Mutex::new(State {
+            state: Mutex::new(FairQueueState {
                 free: slots,
                 waiting: 0,
                 peers: HashMap::new(),
@@ -112,28 +112,32 @@ impl<W> Queue<W> {
     }
 
     /// Takes a slot if one is free.
-    pub(super) fn try_enter(self: &Arc<Self>) -> Option<Slot<W>> {
+    pub(super) fn try_enter(self: &Arc<Self>) -> Option<QueueSlot<W>> {
         let mut state = self.lock();
         state.free = state.free.checked_sub(1)?;
         drop(state);
-        Some(Slot(Some(Arc::clone(self))))
+        Some(QueueSlot(Some(Arc::clone(self))))
     }
 
     /// Adds a request to the queue. If the queue is full, this may evict another request, whose waiter then gets no
     /// slot.
     ///
     /// # Errors
-    /// [`Full`]
-    pub(super) fn join(self: &Arc<Self>, source: Source, wish: W) -> Result<Waiter<W>, Full> {
+    /// [`QueueFull`]
+    pub(super) fn join(
+        self: &Arc<Self>,
+        source: ClientConnection,
+        wish: W,
+    ) -> Result<QueueWaiter<W>, QueueFull> {
         let mut state = self.lock();
         // Dropped after the lock is released, because dropping it wakes the task of the evicted request.
         let mut _evicted = None;
         if state.waiting >= self.waiters_max {
-            let victim = state.victim(source).ok_or(Full)?;
+            let victim = state.victim(source).ok_or(QueueFull)?;
             _evicted = state.remove_last(victim);
         }
         let (sender, admission) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = QueueEntry {
             wish,
             admission: sender,
         };
@@ -144,7 +148,7 @@ impl<W> Queue<W> {
         if let Some(next) = next {
             self.hand_over(Some(next));
         }
-        Ok(Waiter {
+        Ok(QueueWaiter {
             queue: Arc::clone(self),
             source,
             number,
@@ -154,16 +158,16 @@ impl<W> Queue<W> {
 
     /// Takes the next waiter out of the queue if it accepts the alternative on offer. It counts as served and gets no
     /// slot.
-    pub(super) fn take_next_if(&self, can_be_fulfilled: impl FnOnce(&W) -> bool) -> Next<W> {
+    pub(super) fn take_next_if(&self, can_be_fulfilled: impl FnOnce(&W) -> bool) -> NextWaiter<W> {
         let mut state = self.lock();
         let Some(next) = state.next() else {
-            return Next::Nobody;
+            return NextWaiter::Nobody;
         };
         if !can_be_fulfilled(&next.wish) {
-            return Next::Another;
+            return NextWaiter::Another;
         }
-        state.take_next().map_or(Next::Nobody, |taken| {
-            Next::Wishes(Wishing {
+        state.take_next().map_or(NextWaiter::Nobody, |taken| {
+            NextWaiter::Wishes(OfferedWaiter {
                 wish: taken.wish,
                 _admission: taken.admission,
             })
@@ -171,9 +175,9 @@ impl<W> Queue<W> {
     }
 
     /// Gives a slot to this waiter, or to the next one that still waits.
-    fn hand_over(self: &Arc<Self>, mut next: Option<Waiting<W>>) {
+    fn hand_over(self: &Arc<Self>, mut next: Option<QueueEntry<W>>) {
         while let Some(waiting) = next {
-            let slot = Slot(Some(Arc::clone(self)));
+            let slot = QueueSlot(Some(Arc::clone(self)));
             let Err(mut refused) = waiting.admission.send(slot) else {
                 return;
             };
@@ -182,16 +186,16 @@ impl<W> Queue<W> {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<W>> {
+    fn lock(&self) -> MutexGuard<'_, FairQueueState<W>> {
         // No code panics while it holds this lock, and a poisoned lock would still guard consistent counts.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<W> State<W> {
+impl<W> FairQueueState<W> {
     /// Returns the peer that loses a waiter to a new request of `source`: the one with the most waiters, counting the
     /// new one.
-    fn victim(&self, source: Source) -> Option<Option<PeerKey>> {
+    fn victim(&self, source: ClientConnection) -> Option<Option<PeerKey>> {
         let own = self.peers.get(&source.peer);
         let own_waiting = own.map_or(0, |own| own.waiting);
         let (largest, waiters) = self.peers.iter().max_by_key(|(_, peer)| peer.waiting)?;
@@ -202,7 +206,7 @@ impl<W> State<W> {
         (own.largest_load() > own.load(source.connection) + 1).then_some(source.peer)
     }
 
-    fn add(&mut self, source: Source, waiting: Waiting<W>) -> Number {
+    fn add(&mut self, source: ClientConnection, waiting: QueueEntry<W>) -> Number {
         let number = self.next_number();
         let peer = match self.peers.entry(source.peer) {
             Entry::Occupied(known) => known.into_mut(),
@@ -217,10 +221,10 @@ impl<W> State<W> {
     }
 
     /// Removes the newest waiter of a peer's busiest connection.
-    fn remove_last(&mut self, key: Option<PeerKey>) -> Option<Waiting<W>> {
+    fn remove_last(&mut self, key: Option<PeerKey>) -> Option<QueueEntry<W>> {
         let (load, connection) = self.peers.get(&key)?.loads.last_key_value()?;
         let (number, connection) = (load.1, *connection);
-        let source = Source {
+        let source = ClientConnection {
             peer: key,
             connection,
         };
@@ -228,7 +232,7 @@ impl<W> State<W> {
     }
 
     /// Removes a waiter, if it is still in the queue.
-    fn remove(&mut self, source: Source, number: Number) -> Option<Waiting<W>> {
+    fn remove(&mut self, source: ClientConnection, number: Number) -> Option<QueueEntry<W>> {
         let peer = self.peers.get_mut(&source.peer)?;
         let waiting = peer.remove(source.connection, number)?;
         self.waiting -= 1;
@@ -240,13 +244,13 @@ impl<W> State<W> {
     }
 
     /// Returns the waiter that is served next.
-    fn next(&self) -> Option<&Waiting<W>> {
+    fn next(&self) -> Option<&QueueEntry<W>> {
         let (_, key) = self.turns.first_key_value()?;
         self.peers.get(key)?.next()
     }
 
     /// Removes the waiter that is served next. The caller must give it a slot. Without a waiter, the slot becomes free.
-    fn take_next(&mut self) -> Option<Waiting<W>> {
+    fn take_next(&mut self) -> Option<QueueEntry<W>> {
         let Some((_, key)) = self.turns.pop_first() else {
             self.free += 1;
             return None;
@@ -256,7 +260,7 @@ impl<W> State<W> {
         let peer = self.peers.get_mut(&key)?;
         peer.turn = turn;
         let (connection, number) = peer.rotate(turn)?;
-        let source = Source {
+        let source = ClientConnection {
             peer: key,
             connection,
         };
@@ -268,7 +272,7 @@ impl<W> State<W> {
         self.last_number
     }
 
-    fn take_next_if_free(&mut self) -> Option<Waiting<W>> {
+    fn take_next_if_free(&mut self) -> Option<QueueEntry<W>> {
         self.free = self.free.checked_sub(1)?;
         self.take_next()
     }
@@ -296,7 +300,7 @@ impl<W> PeerWaiters<W> {
         connection.map_or(0, |connection| connection.waiters.len())
     }
 
-    fn add(&mut self, key: u64, number: Number, waiting: Waiting<W>) {
+    fn add(&mut self, key: u64, number: Number, waiting: QueueEntry<W>) {
         let connection = match self.connections.entry(key) {
             Entry::Occupied(known) => {
                 let known = known.into_mut();
@@ -305,7 +309,7 @@ impl<W> PeerWaiters<W> {
             }
             Entry::Vacant(new) => {
                 self.turns.insert(number, key);
-                new.insert(Connection {
+                new.insert(ConnectionWaiters {
                     turn: number,
                     waiters: BTreeMap::new(),
                 })
@@ -316,7 +320,7 @@ impl<W> PeerWaiters<W> {
         self.waiting += 1;
     }
 
-    fn remove(&mut self, key: u64, number: Number) -> Option<Waiting<W>> {
+    fn remove(&mut self, key: u64, number: Number) -> Option<QueueEntry<W>> {
         let connection = self.connections.get_mut(&key)?;
         let before = connection.load();
         let waiting = connection.waiters.remove(&number)?;
@@ -331,7 +335,7 @@ impl<W> PeerWaiters<W> {
         Some(waiting)
     }
 
-    fn next(&self) -> Option<&Waiting<W>> {
+    fn next(&self) -> Option<&QueueEntry<W>> {
         let (_, key) = self.turns.first_key_value()?;
         let (_, waiting) = self.connections.get(key)?.waiters.first_key_value()?;
         Some(waiting)
@@ -348,28 +352,28 @@ impl<W> PeerWaiters<W> {
     }
 }
 
-impl<W> Connection<W> {
+impl<W> ConnectionWaiters<W> {
     fn load(&self) -> Load {
         let newest = self.waiters.last_key_value();
         (self.waiters.len(), newest.map_or(0, |(number, _)| *number))
     }
 }
 
-impl<W> Waiter<W> {
+impl<W> QueueWaiter<W> {
     /// Waits for a slot. Returns `None` if the request was evicted or got its alternative. Cancel safe.
-    pub(super) async fn admitted(&mut self) -> Option<Slot<W>> {
+    pub(super) async fn admitted(&mut self) -> Option<QueueSlot<W>> {
         (&mut self.admission).await.ok()
     }
 }
 
-impl<W> Drop for Waiter<W> {
+impl<W> Drop for QueueWaiter<W> {
     fn drop(&mut self) {
         // The removed entry is dropped after the lock is released.
         let _taken = self.queue.lock().remove(self.source, self.number);
     }
 }
 
-impl<W> Drop for Slot<W> {
+impl<W> Drop for QueueSlot<W> {
     fn drop(&mut self) {
         if let Some(queue) = self.0.take() {
             let next = queue.lock().take_next();
@@ -378,7 +382,7 @@ impl<W> Drop for Slot<W> {
     }
 }
 
-impl<W> fmt::Debug for Queue<W> {
+impl<W> fmt::Debug for FairQueue<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (free, waiting) = self.usage();
         f.debug_struct("Queue")
@@ -388,7 +392,7 @@ impl<W> fmt::Debug for Queue<W> {
     }
 }
 
-impl<W> fmt::Debug for Slot<W> {
+impl<W> fmt::Debug for QueueSlot<W> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Slot")
     }

@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
 pub use deployment::{Deployment, RollbackError};
-pub use record::{Origin, State, VersionReport};
+pub use record::{VersionOrigin, VersionReport, VersionState};
 
 /// The deployments of a host, by guest name.
 pub type Deployments = BTreeMap<String, Arc<Deployment>>;

@@ -10,13 +10,13 @@ use std::sync::Arc;
 use http::header::COOKIE;
 use http::uri::Scheme;
 
-pub(super) use replay::{BodyEnd, BodyReader};
+pub(super) use replay::{BodyEnder, BodyReader};
 pub use replay::{BodyTooSlow, ReplayBody, read_ahead_cost_max};
 
-use super::caller::Cookies;
-use crate::cookie::Jar;
+use super::caller::RequestCookies;
+use crate::cookie::CookieJar;
 use crate::deadline::Deadline;
-use crate::quota::{Reservation, Source};
+use crate::quota::{ClientConnection, Reservation};
 
 /// A request that can be run on a guest, more than once if necessary. `Debug` omits the headers and the body.
 pub struct GuestRequest {
@@ -29,7 +29,7 @@ pub struct GuestRequest {
     pub body: ReplayBody,
     /// The cookie jar for the guest's own cookies. Required if the guest imports the interface
     /// ([`Guest::imports_cookies`](super::Guest)).
-    pub jar: Option<Arc<Jar>>,
+    pub jar: Option<Arc<CookieJar>>,
     /// The request's ID in the logs.
     pub request_id: Arc<str>,
     /// The time by which the response must be released, over all runs together.
@@ -41,15 +41,15 @@ pub struct GuestRequest {
 
 impl GuestRequest {
     /// Returns the connection that the request arrived on.
-    pub(super) fn source(&self) -> Source {
+    pub(super) fn source(&self) -> ClientConnection {
         let place = self.place.as_ref();
-        place.map_or_else(Source::default, |place| place.peer().source())
+        place.map_or_else(ClientConnection::default, |place| place.peer().source())
     }
 
     /// Returns the request's unparsed cookies, if the guest imports cookies.
-    pub(super) fn cookies(&self) -> Option<Cookies> {
+    pub(super) fn cookies(&self) -> Option<RequestCookies> {
         let headers = || self.head.headers.get_all(COOKIE).iter().cloned().collect();
-        self.jar.as_ref().map(|jar| Cookies {
+        self.jar.as_ref().map(|jar| RequestCookies {
             jar: Arc::clone(jar),
             headers: headers(),
         })

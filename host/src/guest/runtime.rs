@@ -10,44 +10,44 @@ use wasmtime::{Engine, Result, Store};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p3::bindings::ServicePre;
 
-use super::budget::{self, ADMISSIONS_AT_ONCE_MAX, BUDGET, Places};
+use super::budget::{self, ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
 use super::code::CodeSource;
-use super::compiler::Target;
-use super::context::Context;
+use super::compiler::CompileTarget;
+use super::context::GuestContext;
 use super::cookies_host;
-use super::digest::Digest;
-use super::engine::{self, Blueprint, Fingerprint, World};
-use super::gate::{Gate, Gates, GuestGates, Usage};
+use super::digest::ComponentDigest;
+use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
+use super::gate::{ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage};
 use super::http_types;
-use super::instance::Exports;
-use super::lane::Lane;
-use super::loaded::{Guest, Rights};
-use super::loader::{self, ComponentInfo, LoadError, Outline};
-use super::outbound::{GuestPools, OutboundUsage, Pool};
+use super::instance::InstanceExports;
+use super::lane::BackgroundPool;
+use super::loaded::{Guest, GuestResources};
+use super::loader::{self, ComponentInfo, ComponentOutline, LoadError};
+use super::outbound::{GuestPools, OutboundPool, OutboundUsage};
 use super::session_host;
-use super::settings::{GuestSettings, Options};
+use super::settings::{GuestSettings, RuntimeOptions};
 
 /// The engines and shared resources that run guests. One per process is enough. It lives as long as the guests loaded
 /// on it.
 #[derive(Debug)]
 pub struct Runtime {
-    wasi02: Arc<House>,
-    wasi03: Arc<House>,
+    wasi02: Arc<WorldRuntime>,
+    wasi03: Arc<WorldRuntime>,
     code: Arc<CodeSource>,
     memory_bytes_max: usize,
-    guest_gates: GuestGates,
+    guest_gates: GuestConcurrencyLimits,
     outbound: GuestPools,
-    lane: Arc<Lane>,
+    lane: Arc<BackgroundPool>,
     parked_idle_max: Duration,
 }
 
 /// One engine and its linker, limits and permits.
-struct House {
+struct WorldRuntime {
     engine: Engine,
-    blueprint: Blueprint,
-    fingerprint: Fingerprint,
-    linker: Linker<Context>,
-    gate: Arc<Gate>,
+    blueprint: EngineSettings,
+    fingerprint: EngineFingerprint,
+    linker: Linker<GuestContext>,
+    gate: Arc<ConcurrencyLimit>,
     /// Permits for idle instances.
     parked: Arc<Semaphore>,
     /// Permits for the first instances of candidates. They are separate, so that many requests cannot block a new
@@ -55,7 +55,7 @@ struct House {
     admissions: Arc<Semaphore>,
 }
 
-impl fmt::Debug for House {
+impl fmt::Debug for WorldRuntime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("House")
             .field("gate", &self.gate)
@@ -68,19 +68,19 @@ impl Runtime {
     ///
     /// # Errors
     /// Returns an error if the system does not provide the address space of the pools or the threads.
-    pub fn new(options: &Options) -> Result<Self> {
+    pub fn new(options: &RuntimeOptions) -> Result<Self> {
         engine::pagemap::report();
-        let wasi02 = House::new(World::Wasi02, options)?;
-        let wasi03 = House::new(World::Wasi03, options)?;
+        let wasi02 = WorldRuntime::new(GuestWorld::Wasi02, options)?;
+        let wasi03 = WorldRuntime::new(GuestWorld::Wasi03, options)?;
         engine::start_ticker(vec![wasi02.engine.weak(), wasi03.engine.weak()])?;
         Ok(Self {
             wasi02: Arc::new(wasi02),
             wasi03: Arc::new(wasi03),
             code: Arc::new(CodeSource::new(options)),
             memory_bytes_max: options.memory_bytes_max,
-            guest_gates: GuestGates::default(),
-            outbound: GuestPools::on(Pool::new(options.outbound_connections_max)),
-            lane: Arc::new(Lane::start()?),
+            guest_gates: GuestConcurrencyLimits::default(),
+            outbound: GuestPools::on(OutboundPool::new(options.outbound_connections_max)),
+            lane: Arc::new(BackgroundPool::start()?),
             parked_idle_max: options.parked_idle_max,
         })
     }
@@ -95,7 +95,7 @@ impl Runtime {
             wasi03: Arc::clone(&self.wasi03),
             code: Arc::clone(&self.code),
             memory_bytes_max: self.memory_bytes_max,
-            guest_gates: GuestGates::default(),
+            guest_gates: GuestConcurrencyLimits::default(),
             outbound: self.outbound.beside(),
             lane: Arc::clone(&self.lane),
             parked_idle_max: self.parked_idle_max,
@@ -103,10 +103,10 @@ impl Runtime {
     }
 
     /// Returns the usage of each engine's instance pool.
-    pub fn usage(&self) -> [(World, Usage); 2] {
+    pub fn usage(&self) -> [(GuestWorld, LimitUsage); 2] {
         [
-            (World::Wasi02, self.wasi02.gate.usage()),
-            (World::Wasi03, self.wasi03.gate.usage()),
+            (GuestWorld::Wasi02, self.wasi02.gate.usage()),
+            (GuestWorld::Wasi03, self.wasi03.gate.usage()),
         ]
     }
 
@@ -120,7 +120,7 @@ impl Runtime {
     ///
     /// This takes milliseconds if the code is in the cache. Compiling takes from a tenth of a second (Rust) to many
     /// seconds (an interpreter). The call blocks, so a thread that serves requests must not make it. It always ends:
-    /// compiling is limited by [`Options::compile_timeout`], and making the instance by the guest's deadline or 5 s,
+    /// compiling is limited by [`RuntimeOptions::compile_timeout`], and making the instance by the guest's deadline or 5 s,
     /// whichever is shorter.
     ///
     /// # Errors
@@ -146,17 +146,17 @@ impl Runtime {
         let outline = examined(bytes, memory_bytes_max)?;
         let house = self.house(outline.world);
         let begun = Instant::now();
-        let digest = Digest::of(bytes);
+        let digest = ComponentDigest::of(bytes);
         let code = self.code.of(bytes, digest, house.target())?;
         let handler = house.fit(&code.component, &outline)?;
         let gate = self.guest_gates.of(&settings.name, &settings.limits);
         let outbound_max = settings.limits.outbound_connections_max;
-        let rights = Rights {
+        let rights = GuestResources {
             outbound: self.outbound.of(&settings.name, outbound_max),
             imports_session: outline.imports(session_host::INTERFACE),
             imports_cookies: outline.imports(cookies_host::INTERFACE),
             engine: house.engine.clone(),
-            gates: Gates::new(gate, Arc::clone(&house.gate)),
+            gates: ConcurrencyLimits::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
             parked: Arc::clone(&house.parked),
             parked_idle_max: self.parked_idle_max,
@@ -191,14 +191,16 @@ impl Runtime {
         loader::check_size("the component", bytes.len() as u64)?;
         let outline = examined(bytes, self.memory_bytes_max)?;
         let house = self.house(outline.world);
-        let code = self.code.of(bytes, Digest::of(bytes), house.target())?;
+        let code = self
+            .code
+            .of(bytes, ComponentDigest::of(bytes), house.target())?;
         house.fit(&code.component, &outline).map(drop)
     }
 
-    fn house(&self, world: World) -> &House {
+    fn house(&self, world: GuestWorld) -> &WorldRuntime {
         match world {
-            World::Wasi02 => &self.wasi02,
-            World::Wasi03 => &self.wasi03,
+            GuestWorld::Wasi02 => &self.wasi02,
+            GuestWorld::Wasi03 => &self.wasi03,
         }
     }
 
@@ -210,16 +212,16 @@ impl Runtime {
     }
 }
 
-impl House {
-    fn new(world: World, options: &Options) -> Result<Self> {
+impl WorldRuntime {
+    fn new(world: GuestWorld, options: &RuntimeOptions) -> Result<Self> {
         let (engine, blueprint) = engine::engine(world, options)?;
-        let fingerprint = Fingerprint::of(&engine, world);
+        let fingerprint = EngineFingerprint::of(&engine, world);
         let mut linker = Linker::new(&engine);
         // The linker offers all of WASI, most of it without effect, because compiled languages import files and sockets
         // that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
-        if world == World::Wasi03 {
+        if world == GuestWorld::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
             wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
             http_types::link_03(&mut linker)?;
@@ -227,8 +229,8 @@ impl House {
         http_types::link_02(&mut linker)?;
         session_host::link(&mut linker)?;
         cookies_host::link(&mut linker)?;
-        let places = Places::of(options);
-        let gate = Arc::new(Gate::new(
+        let places = InstanceCounts::of(options);
+        let gate = Arc::new(ConcurrencyLimit::new(
             places.running,
             options.instance_waiters_max,
             options.instance_wait_max,
@@ -244,15 +246,19 @@ impl House {
         })
     }
 
-    fn target(&self) -> Target<'_> {
-        Target {
+    fn target(&self) -> CompileTarget<'_> {
+        CompileTarget {
             engine: &self.engine,
             blueprint: self.blueprint,
             fingerprint: self.fingerprint,
         }
     }
 
-    fn fit(&self, component: &Component, outline: &Outline) -> Result<Handler, LoadError> {
+    fn fit(
+        &self,
+        component: &Component,
+        outline: &ComponentOutline,
+    ) -> Result<PreparedGuest, LoadError> {
         let world = outline.world;
         let unfit = |error: wasmtime::Error| LoadError::Unfit {
             world,
@@ -265,15 +271,17 @@ impl House {
             }
         })?;
         match world {
-            World::Wasi02 => ProxyPre::new(pre).map(Handler::Wasi02).map_err(unfit),
-            World::Wasi03 => ServicePre::new(pre).map(Handler::Wasi03).map_err(unfit),
+            GuestWorld::Wasi02 => ProxyPre::new(pre).map(PreparedGuest::Wasi02).map_err(unfit),
+            GuestWorld::Wasi03 => ServicePre::new(pre)
+                .map(PreparedGuest::Wasi03)
+                .map_err(unfit),
         }
     }
 }
 
 /// Checks a component before it is compiled. Compiling a component that is too large for the pool's memories fails with
 /// an error that names no setting.
-fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<Outline, LoadError> {
+fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<ComponentOutline, LoadError> {
     let outline = loader::outline(bytes)?;
     let need = budget::need(bytes).map_err(|error| LoadError::Damaged {
         reason: error.to_string(),
@@ -285,27 +293,34 @@ fn examined(bytes: &[u8], memory_bytes_max: usize) -> Result<Outline, LoadError>
 
 /// A component ready to be instantiated.
 #[derive(Clone)]
-pub(super) enum Handler {
-    Wasi02(ProxyPre<Context>),
-    Wasi03(ServicePre<Context>),
+pub(super) enum PreparedGuest {
+    Wasi02(ProxyPre<GuestContext>),
+    Wasi03(ServicePre<GuestContext>),
 }
 
-impl Handler {
+impl PreparedGuest {
     /// Makes an instance.
     ///
     /// # Errors
     /// Returns an error if the component cannot start.
-    pub(super) async fn instantiate(&self, store: &mut Store<Context>) -> Result<Exports> {
+    pub(super) async fn instantiate(
+        &self,
+        store: &mut Store<GuestContext>,
+    ) -> Result<InstanceExports> {
         Ok(match self {
-            Handler::Wasi02(pre) => Exports::Wasi02(pre.instantiate_async(store).await?),
-            Handler::Wasi03(pre) => Exports::Wasi03(pre.instantiate_async(store).await?),
+            PreparedGuest::Wasi02(pre) => {
+                InstanceExports::Wasi02(pre.instantiate_async(store).await?)
+            }
+            PreparedGuest::Wasi03(pre) => {
+                InstanceExports::Wasi03(pre.instantiate_async(store).await?)
+            }
         })
     }
 
-    pub(super) fn pre(&self) -> &InstancePre<Context> {
+    pub(super) fn pre(&self) -> &InstancePre<GuestContext> {
         match self {
-            Handler::Wasi02(pre) => pre.instance_pre(),
-            Handler::Wasi03(pre) => pre.instance_pre(),
+            PreparedGuest::Wasi02(pre) => pre.instance_pre(),
+            PreparedGuest::Wasi03(pre) => pre.instance_pre(),
         }
     }
 }

@@ -10,12 +10,12 @@ use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::session::{CookieAttributes, Error, Host, add_to_linker};
-use super::caller::Caller;
-use super::context::Context;
-use super::denials::Denial;
+use super::caller::RequestState;
+use super::context::GuestContext;
+use super::denials::GrantDenial;
 use super::error::SessionInterrupt;
 use crate::record;
-use crate::session::{self, CallError, Session};
+use crate::session::{self, Session, SessionCallError};
 
 /// The interface's name in a component's imports, without the version.
 pub(super) const INTERFACE: &str = "cloakroom:http/session";
@@ -24,13 +24,13 @@ pub(super) const INTERFACE: &str = "cloakroom:http/session";
 ///
 /// # Errors
 /// Returns an error if it was added before.
-pub(super) fn link(linker: &mut Linker<Context>) -> Result<()> {
-    add_to_linker::<Context, HasSelf<Caller>>(linker, |context| &mut context.caller)
+pub(super) fn link(linker: &mut Linker<GuestContext>) -> Result<()> {
+    add_to_linker::<GuestContext, HasSelf<RequestState>>(linker, |context| &mut context.caller)
 }
 
 type Answer<T> = Result<Result<T, Error>>;
 
-impl Host for Caller {
+impl Host for RequestState {
     async fn get(&mut self, key: String) -> Answer<Option<String>> {
         self.answer(self.session.get(&key).await)
     }
@@ -100,7 +100,7 @@ impl Host for Caller {
     }
 }
 
-impl Caller {
+impl RequestState {
     /// Returns the session for a call that changes it. It first yields once, so that the driver sees the body bytes
     /// that were written before the call.
     ///
@@ -121,20 +121,20 @@ impl Caller {
         &self.session
     }
 
-    fn answer<T>(&self, result: std::result::Result<T, CallError>) -> Answer<T> {
+    fn answer<T>(&self, result: std::result::Result<T, SessionCallError>) -> Answer<T> {
         match result {
             Ok(value) => Ok(Ok(value)),
-            Err(CallError::Guest(error)) => Ok(Err(match error {
-                session::Error::Denied(denial) => {
-                    self.account.denied(&Denial::Session(&denial));
+            Err(SessionCallError::Guest(error)) => Ok(Err(match error {
+                session::SessionError::Denied(denial) => {
+                    self.account.denied(&GrantDenial::Session(&denial));
                     Error::Denied(denial.to_string())
                 }
-                session::Error::Invalid(what) => Error::Invalid(what),
-                session::Error::TooLarge(bytes_max) => Error::TooLarge(bytes_max),
-                session::Error::Committed => Error::Committed,
-                session::Error::Unavailable(what) => Error::Unavailable(what),
+                session::SessionError::Invalid(what) => Error::Invalid(what),
+                session::SessionError::TooLarge(bytes_max) => Error::TooLarge(bytes_max),
+                session::SessionError::Committed => Error::Committed,
+                session::SessionError::Unavailable(what) => Error::Unavailable(what),
             })),
-            Err(CallError::Interrupted) => Err(SessionInterrupt.into()),
+            Err(SessionCallError::Interrupted) => Err(SessionInterrupt.into()),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Settings of the runtime as a whole ([`Options`]) and of one guest ([`GuestSettings`], [`Limits`]). This module does
+//! Settings of the runtime as a whole ([`RuntimeOptions`]) and of one guest ([`GuestSettings`], [`GuestLimits`]). This module does
 //! not read the configuration file. `app` fills these types in.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,15 +6,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::compiler::Compiler;
-use super::digest::Digest;
-use super::health::Thresholds;
+use super::digest::ComponentDigest;
+use super::health::FailureThresholds;
 use super::outbound::OutboundHost;
 use crate::limits;
-use crate::session::{Grant, Start};
+use crate::session::{SessionGrant, VisitStart};
 
 /// Settings that apply to all guests of a [`super::Runtime`].
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RuntimeOptions {
     /// Most instances that run at once, for each of the two engines.
     pub instances_max: usize,
     /// Most requests that may wait for an instance. Further requests are refused at once.
@@ -26,7 +26,7 @@ pub struct Options {
     pub parked_instances_max: usize,
     /// Longest time that an instance stays idle.
     pub parked_idle_max: Duration,
-    /// The largest [`Limits::memory_bytes_max`] that a guest may have, in bytes. The pool's memory slots have this
+    /// The largest [`GuestLimits::memory_bytes_max`] that a guest may have, in bytes. The pool's memory slots have this
     /// size.
     pub memory_bytes_max: usize,
     /// Where components are compiled.
@@ -39,7 +39,7 @@ pub struct Options {
     pub outbound_connections_max: usize,
 }
 
-impl Default for Options {
+impl Default for RuntimeOptions {
     fn default() -> Self {
         Self {
             instances_max: limits::INSTANCES_MAX,
@@ -58,7 +58,7 @@ impl Default for Options {
 
 /// The limits of one guest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct GuestLimits {
     /// Longest time until a response is released. After the release: longest time the guest may compute between two
     /// pieces of the body.
     pub deadline: Duration,
@@ -102,7 +102,7 @@ pub struct Limits {
     pub log_bytes_per_s_max: usize,
 }
 
-impl Default for Limits {
+impl Default for GuestLimits {
     fn default() -> Self {
         Self {
             deadline: limits::DEADLINE,
@@ -145,9 +145,9 @@ pub struct GuestSettings {
     /// The path of the component's file.
     pub component: PathBuf,
     /// The guest's permissions on the session.
-    pub grant: Grant,
+    pub grant: SessionGrant,
     /// How its requests start, for example whether they first wait for the session lock.
-    pub start: Start,
+    pub start: VisitStart,
     /// When its responses are released.
     pub stream: StreamPolicy,
     /// Most requests that one instance may serve, one after the other. With 1, each request has a fresh instance, which
@@ -158,7 +158,7 @@ pub struct GuestSettings {
     /// The guest's environment variables. It has no others.
     pub environment: Vec<(String, String)>,
     /// The guest's limits.
-    pub limits: Limits,
+    pub limits: GuestLimits,
     /// How a new version of the guest replaces the old one.
     pub rollout: Rollout,
 }
@@ -207,14 +207,14 @@ pub struct Rollback {
     /// whose cause is elsewhere.
     pub probation: Duration,
     /// The thresholds above which a version is rolled back.
-    pub thresholds: Thresholds,
+    pub thresholds: FailureThresholds,
 }
 
 impl Default for Rollback {
     fn default() -> Self {
         Self {
             probation: limits::ROLLBACK_PROBATION,
-            thresholds: Thresholds {
+            thresholds: FailureThresholds {
                 window: limits::ROLLBACK_WINDOW,
                 requests_min: limits::ROLLBACK_REQUESTS_MIN,
                 clients_min: limits::ROLLBACK_CLIENTS_MIN,
@@ -238,7 +238,7 @@ pub struct Canary {
 impl Canary {
     /// Returns whether the canary serves this visitor. The answer for a visitor never changes, and it is the same on
     /// every host that has the same component.
-    pub(super) fn takes(&self, visitor: u64, digest: &Digest) -> bool {
+    pub(super) fn takes(&self, visitor: u64, digest: &ComponentDigest) -> bool {
         let mut hasher = DefaultHasher::new();
         (visitor, digest.as_bytes()).hash(&mut hasher);
         // The upper 53 bits fill the fraction of an `f64`.
@@ -257,7 +257,7 @@ mod tests {
             share: 0.1,
             duration: Duration::ZERO,
         };
-        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        let (one, other) = (ComponentDigest::of(b"one"), ComponentDigest::of(b"other"));
         let taken: Vec<u64> = (0..10_000).filter(|n| canary.takes(*n, &one)).collect();
         assert!((800..1_200).contains(&taken.len()), "{}", taken.len());
         assert!(taken.iter().all(|n| canary.takes(*n, &one)));

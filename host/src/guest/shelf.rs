@@ -1,7 +1,7 @@
 //! The idle instances of one version, which have served a request and may serve another. The most recently used one is
 //! reused first. Their number and their idle time are limited.
 //!
-//! A version whose instances are not reused has no [`Shelf`]. This module enforces the limits. `invoke` decides which
+//! A version whose instances are not reused has no [`IdleInstances`]. This module enforces the limits. `invoke` decides which
 //! instances become idle, and when.
 
 use std::collections::VecDeque;
@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::AbortHandle;
 
-use super::instance::Instance;
-use super::lane::Lane;
-use super::request::BodyEnd;
+use super::instance::GuestInstance;
+use super::lane::BackgroundPool;
+use super::request::BodyEnder;
 
 /// The idle instances of one version. Dropping it drops the instances.
-pub(super) struct Shelf {
+pub(super) struct IdleInstances {
     /// Most requests that one instance may serve.
     uses_max: u32,
     /// Longest time that an instance stays idle.
@@ -25,42 +25,42 @@ pub(super) struct Shelf {
     /// Permits for idle instances, shared by all guests of the engine. The engine's pool has a slot for each permit, in
     /// addition to the slots of running instances.
     places: Arc<Semaphore>,
-    lane: Arc<Lane>,
-    parked: Mutex<Parked>,
+    lane: Arc<BackgroundPool>,
+    parked: Mutex<ParkedInstance>,
 }
 
 #[derive(Default)]
-struct Parked {
+struct ParkedInstance {
     /// Each with the time at which it became idle. The most recent one is at the back.
-    instances: VecDeque<(Instant, Box<Kept>)>,
+    instances: VecDeque<(Instant, Box<IdleInstance>)>,
     /// Set when the version takes no new requests.
     is_closed: bool,
-    sweeper: Option<Sweeper>,
+    sweeper: Option<IdleSweeper>,
 }
 
-/// An instance that has served a request successfully. It becomes idle with [`Kept::park`]. Dropping it drops the
+/// An instance that has served a request successfully. It becomes idle with [`IdleInstance::park`]. Dropping it drops the
 /// instance.
-pub(super) struct Kept {
+pub(super) struct IdleInstance {
     // The field order matters: the instance's pool slot must be free before its permit goes to another instance.
-    instance: Instance,
+    instance: GuestInstance,
     _place: OwnedSemaphorePermit,
     /// Ends the body of the request that the instance has served.
-    request_body: BodyEnd,
-    shelf: Weak<Shelf>,
+    request_body: BodyEnder,
+    shelf: Weak<IdleInstances>,
 }
 
-impl fmt::Debug for Kept {
+impl fmt::Debug for IdleInstance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Kept").finish_non_exhaustive()
     }
 }
 
-impl Shelf {
+impl IdleInstances {
     pub(super) fn new(
         uses_max: u32,
         idle_max: Duration,
         places: Arc<Semaphore>,
-        lane: Arc<Lane>,
+        lane: Arc<BackgroundPool>,
     ) -> Arc<Self> {
         Arc::new(Self {
             uses_max,
@@ -72,17 +72,17 @@ impl Shelf {
     }
 
     /// Keeps an instance that has served a request, if it may serve another one and an idle permit is free. Must be
-    /// called before the instance gives up its running permit. The instance can be reused only after [`Kept::park`].
+    /// called before the instance gives up its running permit. The instance can be reused only after [`IdleInstance::park`].
     pub(super) fn keep(
         self: &Arc<Self>,
-        mut instance: Instance,
-        request_body: BodyEnd,
-    ) -> Option<Box<Kept>> {
+        mut instance: GuestInstance,
+        request_body: BodyEnder,
+    ) -> Option<Box<IdleInstance>> {
         if !instance.retire(self.uses_max) {
             return None;
         }
         let place = Arc::clone(&self.places).try_acquire_owned().ok()?;
-        Some(Box::new(Kept {
+        Some(Box::new(IdleInstance {
             instance,
             _place: place,
             request_body,
@@ -92,7 +92,7 @@ impl Shelf {
 
     /// Takes the instance that became idle most recently, and frees its idle permit. The caller must hold a running
     /// permit.
-    pub(super) fn take(&self) -> Option<Instance> {
+    pub(super) fn take(&self) -> Option<GuestInstance> {
         let (_, kept) = self.lock().instances.pop_back()?;
         Some(kept.instance)
     }
@@ -118,7 +118,7 @@ impl Shelf {
         self.places.available_permits()
     }
 
-    fn put(self: &Arc<Self>, kept: Box<Kept>) {
+    fn put(self: &Arc<Self>, kept: Box<IdleInstance>) {
         let mut parked = self.lock();
         if parked.is_closed {
             // Dropping an instance is slow, so release the lock first.
@@ -126,8 +126,8 @@ impl Shelf {
             return drop(kept);
         }
         parked.instances.push_back((Instant::now(), kept));
-        if parked.sweeper.as_ref().is_none_or(Sweeper::is_over) {
-            parked.sweeper = Some(Sweeper::start(self));
+        if parked.sweeper.as_ref().is_none_or(IdleSweeper::is_over) {
+            parked.sweeper = Some(IdleSweeper::start(self));
         }
     }
 
@@ -135,7 +135,7 @@ impl Shelf {
     fn sweep(&self) -> Option<Instant> {
         let mut parked = self.lock();
         let now = Instant::now();
-        let is_due = |(since, _): &(Instant, Box<Kept>)| *since + self.idle_max <= now;
+        let is_due = |(since, _): &(Instant, Box<IdleInstance>)| *since + self.idle_max <= now;
         let due = parked.instances.iter().take_while(|it| is_due(it)).count();
         let idle: VecDeque<_> = parked.instances.drain(..due).collect();
         let next = parked.instances.front().map(|(since, _)| *since);
@@ -148,19 +148,19 @@ impl Shelf {
         Some(next? + self.idle_max)
     }
 
-    fn drop_aside(&self, instances: VecDeque<(Instant, Box<Kept>)>) {
+    fn drop_aside(&self, instances: VecDeque<(Instant, Box<IdleInstance>)>) {
         if !instances.is_empty() {
             self.lane.drop_aside(instances);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Parked> {
+    fn lock(&self) -> MutexGuard<'_, ParkedInstance> {
         // No code panics while it holds the lock.
         self.parked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl IdleInstance {
     /// Makes the instance available for reuse, if its version still exists. Must be called after the run has ended and
     /// its response has been passed on.
     ///
@@ -174,17 +174,17 @@ impl Kept {
     }
 }
 
-impl Drop for Shelf {
+impl Drop for IdleInstances {
     fn drop(&mut self) {
         self.close();
     }
 }
 
 /// A task that drops instances which were idle for too long. Dropping the handle aborts it.
-struct Sweeper(AbortHandle);
+struct IdleSweeper(AbortHandle);
 
-impl Sweeper {
-    fn start(shelf: &Arc<Shelf>) -> Self {
+impl IdleSweeper {
+    fn start(shelf: &Arc<IdleInstances>) -> Self {
         let (shelf, idle_max) = (Arc::downgrade(shelf), shelf.idle_max);
         let task = tokio::spawn(async move {
             let mut next = Instant::now() + idle_max;
@@ -199,13 +199,13 @@ impl Sweeper {
         Self(task.abort_handle())
     }
 
-    /// Returns whether the task has ended. Its tokio runtime may end before the [`Shelf`] does.
+    /// Returns whether the task has ended. Its tokio runtime may end before the [`IdleInstances`] does.
     fn is_over(&self) -> bool {
         self.0.is_finished()
     }
 }
 
-impl Drop for Sweeper {
+impl Drop for IdleSweeper {
     fn drop(&mut self) {
         self.0.abort();
     }

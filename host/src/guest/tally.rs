@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// The memory sum of one instance. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Tally(Arc<Sum>);
+pub(super) struct MemoryTally(Arc<MemorySum>);
 
 #[derive(Debug)]
-struct Sum {
+struct MemorySum {
     bytes: AtomicUsize,
     bytes_max: usize,
     has_refused: AtomicBool,
 }
 
-impl Tally {
+impl MemoryTally {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Sum {
+        Self(Arc::new(MemorySum {
             bytes: AtomicUsize::new(0),
             bytes_max,
             has_refused: AtomicBool::new(false),
@@ -42,12 +42,12 @@ impl Tally {
     /// Adds bytes until the returned charge is dropped.
     ///
     /// # Errors
-    /// Returns [`Refused`] if the sum would exceed the limit.
-    pub(super) fn charge(&self, bytes: usize) -> Result<Charge, Refused> {
+    /// Returns [`MemoryRefused`] if the sum would exceed the limit.
+    pub(super) fn charge(&self, bytes: usize) -> Result<MemoryCharge, MemoryRefused> {
         if !self.add(bytes) {
             return Err(self.refuse());
         }
-        Ok(Charge {
+        Ok(MemoryCharge {
             tally: self.clone(),
             bytes,
         })
@@ -59,9 +59,9 @@ impl Tally {
     }
 
     /// Notes that the guest was refused memory.
-    pub(super) fn refuse(&self) -> Refused {
+    pub(super) fn refuse(&self) -> MemoryRefused {
         self.0.has_refused.store(true, Ordering::Relaxed);
-        Refused {
+        MemoryRefused {
             bytes_max: self.0.bytes_max,
         }
     }
@@ -75,12 +75,12 @@ impl Tally {
 
 /// Bytes that are counted until this is dropped.
 #[derive(Debug)]
-pub(super) struct Charge {
-    tally: Tally,
+pub(super) struct MemoryCharge {
+    tally: MemoryTally,
     bytes: usize,
 }
 
-impl Drop for Charge {
+impl Drop for MemoryCharge {
     fn drop(&mut self) {
         self.tally.sub(self.bytes);
     }
@@ -92,7 +92,7 @@ impl Drop for Charge {
     "the guest's memory and what the host keeps for it (header fields, bodies, log lines) would pass its limit of \
      {bytes_max} bytes"
 )]
-pub(super) struct Refused {
+pub(super) struct MemoryRefused {
     bytes_max: usize,
 }
 
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn a_sum_stops_at_its_limit_and_goes_on_when_bytes_are_given_back() {
-        let tally = Tally::new(100);
+        let tally = MemoryTally::new(100);
         assert!(tally.add(60) && tally.clone().add(40));
         assert!(!tally.add(1) && !tally.add(usize::MAX));
         tally.sub(1);
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn a_charge_counts_until_it_is_dropped() {
-        let tally = Tally::new(100);
+        let tally = MemoryTally::new(100);
         let charge = tally.charge(60).unwrap();
         assert!(tally.is_half_used());
         assert!(tally.charge(41).is_err());

@@ -26,15 +26,15 @@ use http::uri::Scheme;
 use http_body_util::{BodyExt, Full};
 
 use super::{
-    Guest, GuestFailure, GuestRequest, GuestSettings, Invocation, Limits, LoadError, Options,
-    Released, ReplayBody, Rollout, Runtime, StreamPolicy,
+    Guest, GuestFailure, GuestLimits, GuestRequest, GuestSettings, Invocation, LoadError,
+    ReleasedResponse, ReplayBody, Rollout, Runtime, RuntimeOptions, StreamPolicy,
 };
-use crate::session::{Attempt, Grant, Session, Start};
+use crate::session::{Attempt, Session, SessionGrant, VisitStart};
 
 /// One runtime for all tests. Its two pools are enough for one process.
 fn runtime() -> &'static Runtime {
     static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    RUNTIME.get_or_init(|| Runtime::new(&Options::default()).unwrap())
+    RUNTIME.get_or_init(|| Runtime::new(&RuntimeOptions::default()).unwrap())
 }
 
 /// Returns the path to which `make guests` writes a guest.
@@ -53,15 +53,15 @@ fn settings(name: &str) -> GuestSettings {
     GuestSettings {
         name: name.to_owned(),
         component: component(name),
-        grant: Grant::write(),
-        start: Start::Optimistic,
+        grant: SessionGrant::write(),
+        start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse: 1,
         outbound_hosts: Vec::new(),
         environment: Vec::new(),
-        limits: Limits {
+        limits: GuestLimits {
             deadline: Duration::from_secs(5),
-            ..Limits::default()
+            ..GuestLimits::default()
         },
         rollout: Rollout::default(),
     }
@@ -79,7 +79,7 @@ fn guest(name: &str) -> Arc<Guest> {
     load(settings(name))
 }
 
-fn limited(name: &str, change: impl FnOnce(&mut Limits)) -> Arc<Guest> {
+fn limited(name: &str, change: impl FnOnce(&mut GuestLimits)) -> Arc<Guest> {
     let mut settings = settings(name);
     change(&mut settings.limits);
     load(settings)
@@ -118,15 +118,15 @@ fn invocation(
 }
 
 /// Runs the guest once, without a session.
-async fn run(invocation: &mut Invocation) -> Result<Released, GuestFailure> {
+async fn run(invocation: &mut Invocation) -> Result<ReleasedResponse, GuestFailure> {
     invocation.run(Session::none(), 1).await
 }
 
-async fn get(guest: &Arc<Guest>, target: &str) -> Result<Released, GuestFailure> {
+async fn get(guest: &Arc<Guest>, target: &str) -> Result<ReleasedResponse, GuestFailure> {
     run(&mut invocation(guest, Method::GET, target, "")).await
 }
 
-async fn body(released: Released) -> Result<Bytes, GuestFailure> {
+async fn body(released: ReleasedResponse) -> Result<Bytes, GuestFailure> {
     released.body.collect().await.map(|body| body.to_bytes())
 }
 

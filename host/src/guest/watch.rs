@@ -3,7 +3,7 @@
 //!
 //! Notifications of the operating system make this fast. In addition, the stamps of all files are compared every two
 //! seconds, which also works on file systems without notifications. This module only decides when to check.
-//! [`Admission`] decides whether a new component may serve.
+//! [`Deployer`] decides whether a new component may serve.
 
 mod directories;
 mod hint;
@@ -19,11 +19,11 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use self::directories::{Directories, Inbox, Name};
-use self::hint::{Due, Hint};
-use self::look::{Look, Memory, Seen};
-use self::trace::Stamp;
-use super::admission::Admission;
+use self::directories::{Name, PendingHints, WatchedDirectories};
+use self::hint::{ChangeHint, CheckTime};
+use self::look::{FileCheck, FileCheckResult, LastSeen};
+use self::trace::FileStamp;
+use super::admission::Deployer;
 use super::registry::{Deployment, GuestRegistry};
 use crate::limits::WATCH_QUIET;
 
@@ -35,14 +35,14 @@ use crate::limits::WATCH_QUIET;
 /// Cancel safety: dropping the future withdraws versions that are being deployed.
 pub async fn watch(
     registry: Arc<GuestRegistry>,
-    admission: Arc<Admission>,
+    admission: Arc<Deployer>,
     shutdown: CancellationToken,
 ) {
-    let inbox = Arc::new(Inbox::default());
-    let watcher = Watcher {
-        directories: Arc::new(tokio::sync::Mutex::new(Directories::new(Arc::clone(
-            &inbox,
-        )))),
+    let inbox = Arc::new(PendingHints::default());
+    let watcher = ComponentWatcher {
+        directories: Arc::new(tokio::sync::Mutex::new(WatchedDirectories::new(
+            Arc::clone(&inbox),
+        ))),
         registry,
         admission,
         inbox,
@@ -53,41 +53,41 @@ pub async fn watch(
     shutdown.run_until_cancelled(watcher.run()).await;
 }
 
-struct Watcher {
+struct ComponentWatcher {
     registry: Arc<GuestRegistry>,
-    admission: Arc<Admission>,
-    inbox: Arc<Inbox>,
+    admission: Arc<Deployer>,
+    inbox: Arc<PendingHints>,
     /// Locked while a file is read, so that only one is read at a time. Files with a whole interpreter are large, and
     /// fifty of them at once would take a gigabyte.
-    directories: Arc<tokio::sync::Mutex<Directories>>,
-    targets: HashMap<Name, Target>,
-    works: JoinSet<Report>,
+    directories: Arc<tokio::sync::Mutex<WatchedDirectories>>,
+    targets: HashMap<Name, WatchedGuest>,
+    works: JoinSet<WatchResult>,
     last_serial: u64,
 }
 
 /// A guest whose file is watched.
-struct Target {
+struct WatchedGuest {
     /// Distinguishes this target from an earlier one with the same name.
     serial: u64,
     deployment: Arc<Deployment>,
     path: PathBuf,
-    due: Due,
-    memory: Memory,
+    due: CheckTime,
+    memory: LastSeen,
     /// Whether a file check of this target is in progress.
     is_busy: bool,
 }
 
 /// The result of a task that waited for the disk or the compiler.
-enum Report {
+enum WatchResult {
     Looked {
         guest: Name,
         serial: u64,
-        seen: Seen,
+        seen: FileCheckResult,
     },
-    Stamped(Vec<(Name, u64, Option<Stamp>)>),
+    Stamped(Vec<(Name, u64, Option<FileStamp>)>),
 }
 
-impl Watcher {
+impl ComponentWatcher {
     async fn run(mut self) {
         self.adopt();
         let mut round = tokio::time::interval(WATCH_QUIET);
@@ -120,12 +120,12 @@ impl Watcher {
                 continue;
             }
             self.last_serial += 1;
-            let target = Target {
+            let target = WatchedGuest {
                 serial: self.last_serial,
                 deployment: Arc::clone(deployment),
                 path,
-                due: Due::Settled(Instant::now()),
-                memory: Memory::of(deployment.file()),
+                due: CheckTime::Settled(Instant::now()),
+                memory: LastSeen::of(deployment.file()),
                 is_busy: false,
             };
             self.targets.insert(name.as_str().into(), target);
@@ -153,21 +153,21 @@ impl Watcher {
             if target.is_busy || !target.due.has_come(now) {
                 continue;
             }
-            let look = Look {
+            let look = FileCheck {
                 guest: Arc::clone(guest),
                 deployment: Arc::clone(&target.deployment),
                 path: target.path.clone(),
                 memory: target.memory.clone(),
                 is_final: target.due.is_final(),
             };
-            target.due = Due::Never;
+            target.due = CheckTime::Never;
             target.is_busy = true;
             let (guest, serial) = (Arc::clone(guest), target.serial);
             let (directories, admission) =
                 (Arc::clone(&self.directories), Arc::clone(&self.admission));
             self.works.spawn(async move {
                 let seen = look.take(directories, &admission).await;
-                Report::Looked {
+                WatchResult::Looked {
                     guest,
                     serial,
                     seen,
@@ -190,18 +190,18 @@ impl Watcher {
                 directories.retain(&guests);
                 let stamp = |(guest, serial, path): (Name, u64, PathBuf)| {
                     directories.follow(&guest, &path);
-                    (guest, serial, Stamp::of(&path))
+                    (guest, serial, FileStamp::of(&path))
                 };
                 paths.into_iter().map(stamp).collect()
             });
-            Report::Stamped(stamps.await.unwrap_or_default())
+            WatchResult::Stamped(stamps.await.unwrap_or_default())
         });
     }
 
-    fn note(&mut self, report: Result<Report, JoinError>) {
+    fn note(&mut self, report: Result<WatchResult, JoinError>) {
         let now = Instant::now();
         match report {
-            Ok(Report::Looked {
+            Ok(WatchResult::Looked {
                 guest,
                 serial,
                 seen,
@@ -212,10 +212,10 @@ impl Watcher {
                 target.is_busy = false;
                 target.memory = seen.memory;
                 if !seen.is_whole {
-                    target.due = target.due.after(Hint::Something, now);
+                    target.due = target.due.after(ChangeHint::Something, now);
                 }
             }
-            Ok(Report::Stamped(stamps)) => {
+            Ok(WatchResult::Stamped(stamps)) => {
                 for (guest, serial, stamp) in stamps {
                     let target = self.target(&guest, serial);
                     // A check in progress takes its own stamp.
@@ -224,7 +224,7 @@ impl Watcher {
                     };
                     if target.memory.stamp != stamp {
                         target.memory.stamp = stamp;
-                        target.due = target.due.after(Hint::Something, now);
+                        target.due = target.due.after(ChangeHint::Something, now);
                     }
                 }
             }
@@ -232,7 +232,7 @@ impl Watcher {
         }
     }
 
-    fn target(&mut self, guest: &Name, serial: u64) -> Option<&mut Target> {
+    fn target(&mut self, guest: &Name, serial: u64) -> Option<&mut WatchedGuest> {
         let target = self.targets.get_mut(guest);
         target.filter(|target| target.serial == serial)
     }

@@ -108,10 +108,10 @@ impl Drop for AccessRecord {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Captured;
+    use crate::telemetry::CapturedOutput;
 
     fn lines_of(run: impl FnOnce(AccessRecord)) -> String {
-        let (lines, _guard) = Captured::json_of_this_thread();
+        let (lines, _guard) = CapturedOutput::json_of_this_thread();
         run(AccessRecord::new(
             "r1".into(),
             Method::GET,

@@ -6,16 +6,16 @@
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
-use super::screen::Reject;
+use super::screen::ScreenReject;
 use crate::guest::GuestFailure;
 use crate::limits;
-use crate::session::Refusal;
+use crate::session::TransactionRefusal;
 
 /// The reason why the host sends its own response instead of a guest's.
 #[derive(Debug)]
 pub(super) enum Problem {
     /// The request validation refused the request.
-    Rejected(Reject),
+    Rejected(ScreenReject),
     /// No route matches the path.
     NoRoute,
     /// Routes match the path, but none of them accepts the method.
@@ -34,13 +34,13 @@ pub(super) enum Problem {
     /// The guest did not return a response.
     Guest(GuestFailure),
     /// The session could not be committed.
-    Session(Refusal),
+    Session(TransactionRefusal),
     /// The host panicked.
     Panic,
 }
 
 /// The parts of an error response.
-struct Verdict {
+struct ErrorResponse {
     status: StatusCode,
     /// The name for the log and for metrics.
     kind: &'static str,
@@ -50,7 +50,7 @@ struct Verdict {
 
 /// Whether a retry after a short time may help.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Later {
+enum RetryHint {
     MayHelp,
     WillNotHelp,
 }
@@ -67,7 +67,7 @@ impl Problem {
 
     /// Returns the headers and the body of the response.
     pub(super) fn answer(&self, request_id: &str) -> (HeaderMap, String) {
-        let Verdict {
+        let ErrorResponse {
             status, sentence, ..
         } = self.verdict();
         let mut headers = HeaderMap::new();
@@ -80,7 +80,7 @@ impl Problem {
         if let Self::MethodNotAllowed { allow } = self {
             headers.insert(ALLOW, allow.clone());
         }
-        if self.later() == Later::MayHelp {
+        if self.later() == RetryHint::MayHelp {
             headers.insert(RETRY_AFTER, HeaderValue::from(limits::RETRY_AFTER_S));
         }
         (
@@ -89,34 +89,34 @@ impl Problem {
         )
     }
 
-    fn later(&self) -> Later {
+    fn later(&self) -> RetryHint {
         match self.status() {
-            StatusCode::SERVICE_UNAVAILABLE => Later::MayHelp,
-            _ => Later::WillNotHelp,
+            StatusCode::SERVICE_UNAVAILABLE => RetryHint::MayHelp,
+            _ => RetryHint::WillNotHelp,
         }
     }
 
-    fn verdict(&self) -> Verdict {
+    fn verdict(&self) -> ErrorResponse {
         let (status, kind, sentence) = match self {
-            Self::Rejected(Reject::Malformed(what)) => {
+            Self::Rejected(ScreenReject::Malformed(what)) => {
                 (StatusCode::BAD_REQUEST, "malformed", *what)
             }
-            Self::Rejected(Reject::TargetTooLong) => (
+            Self::Rejected(ScreenReject::TargetTooLong) => (
                 StatusCode::URI_TOO_LONG,
                 "target-too-long",
                 "The address is too long.",
             ),
-            Self::Rejected(Reject::HeadTooLarge) | Self::HeadTooLarge => (
+            Self::Rejected(ScreenReject::HeadTooLarge) | Self::HeadTooLarge => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 "head-too-large",
                 "The request's headers are too large.",
             ),
-            Self::Rejected(Reject::MethodNotImplemented) => (
+            Self::Rejected(ScreenReject::MethodNotImplemented) => (
                 StatusCode::NOT_IMPLEMENTED,
                 "method-not-implemented",
                 "This method is not implemented.",
             ),
-            Self::Rejected(Reject::CodingNotImplemented) => (
+            Self::Rejected(ScreenReject::CodingNotImplemented) => (
                 StatusCode::NOT_IMPLEMENTED,
                 "coding-not-implemented",
                 "The only transfer coding that is implemented is chunked.",
@@ -154,7 +154,7 @@ impl Problem {
                 "The host failed.",
             ),
         };
-        Verdict {
+        ErrorResponse {
             status,
             kind,
             sentence,
@@ -162,7 +162,7 @@ impl Problem {
     }
 }
 
-fn of_guest(failure: &GuestFailure) -> Verdict {
+fn of_guest(failure: &GuestFailure) -> ErrorResponse {
     let (status, sentence) = match failure {
         GuestFailure::Trap { .. }
         | GuestFailure::MemoryRefused { .. }
@@ -201,53 +201,53 @@ fn of_guest(failure: &GuestFailure) -> Verdict {
             "The handler did not answer in time.",
         ),
     };
-    Verdict {
+    ErrorResponse {
         status,
         kind: failure.kind(),
         sentence,
     }
 }
 
-fn of_session(refusal: Refusal) -> Verdict {
+fn of_session(refusal: TransactionRefusal) -> ErrorResponse {
     let (status, kind, sentence) = match refusal {
-        Refusal::Conflict => (
+        TransactionRefusal::Conflict => (
             StatusCode::CONFLICT,
             "session-conflict",
             "Another request changed the session meanwhile, and this one must not be repeated by itself.",
         ),
-        Refusal::BodyGone => (
+        TransactionRefusal::BodyGone => (
             StatusCode::SERVICE_UNAVAILABLE,
             "session-conflict-body-gone",
             "Another request changed the session meanwhile; nothing was done, so this one can be sent again.",
         ),
-        Refusal::Busy => (
+        TransactionRefusal::Busy => (
             StatusCode::SERVICE_UNAVAILABLE,
             "session-busy",
             "Too many requests of this session at once.",
         ),
-        Refusal::StoreUnavailable => (
+        TransactionRefusal::StoreUnavailable => (
             StatusCode::SERVICE_UNAVAILABLE,
             "store-unavailable",
             "Sessions are not available right now.",
         ),
-        Refusal::SeveralSessions => (
+        TransactionRefusal::SeveralSessions => (
             StatusCode::CONFLICT,
             "session-several",
             "The request came with the cookies of several sessions, so nothing was stored. Send it again; if that does not help, \
              delete the cookies of this site.",
         ),
-        Refusal::TooLarge => (
+        TransactionRefusal::TooLarge => (
             StatusCode::INSUFFICIENT_STORAGE,
             "session-too-large",
             "The session is too large to be kept.",
         ),
-        Refusal::StoreRefused => (
+        TransactionRefusal::StoreRefused => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "store-refused",
             "The session store refuses this session for good; the host's log says why.",
         ),
     };
-    Verdict {
+    ErrorResponse {
         status,
         kind,
         sentence,
@@ -321,21 +321,24 @@ mod tests {
                 problem.answer("r1").0.contains_key(RETRY_AFTER),
             )
         };
-        assert_eq!(retry(Refusal::Conflict), (409, false));
-        assert_eq!(retry(Refusal::BodyGone), (503, true));
-        assert_eq!(retry(Refusal::Busy), (503, true));
-        assert_eq!(retry(Refusal::StoreUnavailable), (503, true));
-        assert_eq!(retry(Refusal::SeveralSessions), (409, false));
-        assert_eq!(retry(Refusal::TooLarge), (507, false));
-        assert_eq!(retry(Refusal::StoreRefused), (500, false));
+        assert_eq!(retry(TransactionRefusal::Conflict), (409, false));
+        assert_eq!(retry(TransactionRefusal::BodyGone), (503, true));
+        assert_eq!(retry(TransactionRefusal::Busy), (503, true));
+        assert_eq!(retry(TransactionRefusal::StoreUnavailable), (503, true));
+        assert_eq!(retry(TransactionRefusal::SeveralSessions), (409, false));
+        assert_eq!(retry(TransactionRefusal::TooLarge), (507, false));
+        assert_eq!(retry(TransactionRefusal::StoreRefused), (500, false));
     }
 
     #[test]
     fn what_the_screen_and_the_routes_refuse_has_its_status() {
-        assert_eq!(status(Problem::Rejected(Reject::Malformed("x"))), 400);
-        assert_eq!(status(Problem::Rejected(Reject::TargetTooLong)), 414);
-        assert_eq!(status(Problem::Rejected(Reject::HeadTooLarge)), 431);
-        assert_eq!(status(Problem::Rejected(Reject::MethodNotImplemented)), 501);
+        assert_eq!(status(Problem::Rejected(ScreenReject::Malformed("x"))), 400);
+        assert_eq!(status(Problem::Rejected(ScreenReject::TargetTooLong)), 414);
+        assert_eq!(status(Problem::Rejected(ScreenReject::HeadTooLarge)), 431);
+        assert_eq!(
+            status(Problem::Rejected(ScreenReject::MethodNotImplemented)),
+            501
+        );
         assert_eq!(status(Problem::NoRoute), 404);
         assert_eq!(status(Problem::HeadTooLarge), 431);
         assert_eq!(status(Problem::BodyTooLarge), 413);

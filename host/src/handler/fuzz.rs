@@ -8,7 +8,7 @@ use http::{HeaderMap, Method, Version};
 
 use super::Options;
 use super::headers::ProxyTrust;
-use super::screen::{Screened, screen};
+use super::screen::{ScreenedRequest, screen};
 use crate::limits;
 use crate::route::path;
 
@@ -63,7 +63,7 @@ fn options(head_bytes_max: usize) -> Options {
     }
 }
 
-fn check(head: &Parts, screened: &Screened) {
+fn check(head: &Parts, screened: &ScreenedRequest) {
     assert!(head.method != Method::CONNECT && head.method != Method::TRACE);
     let mut hosts = head.headers.get_all(HOST).iter();
     assert_eq!(hosts.next().expect("a host"), screened.host.as_str());
@@ -104,7 +104,7 @@ fn has_our_cookie(headers: &HeaderMap) -> bool {
 }
 
 /// Checks that a head in the form that guests see passes the validation unchanged.
-fn check_again(head: &Parts, peer: IpAddr, local: SocketAddr, screened: &Screened) {
+fn check_again(head: &Parts, peer: IpAddr, local: SocketAddr, screened: &ScreenedRequest) {
     let (mut again, ()) = http::Request::new(()).into_parts();
     again.method = head.method.clone();
     again.uri = head.uri.clone();

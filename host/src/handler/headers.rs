@@ -44,7 +44,7 @@ impl ProxyTrust {
 
 /// The visitor's scheme and address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Forwarded {
+pub(super) struct ClientOrigin {
     pub(super) scheme: Scheme,
     pub(super) client: IpAddr,
 }
@@ -55,7 +55,7 @@ pub(super) fn take_forwarded(
     headers: &mut HeaderMap,
     peer: IpAddr,
     trust: &ProxyTrust,
-) -> Forwarded {
+) -> ClientOrigin {
     let peer = peer.to_canonical();
     if !trust.covers(peer) {
         let names: Vec<HeaderName> = headers
@@ -66,13 +66,13 @@ pub(super) fn take_forwarded(
         for name in names {
             headers.remove(name);
         }
-        return Forwarded {
+        return ClientOrigin {
             scheme: Scheme::HTTP,
             client: peer,
         };
     }
     let (client, proxies) = forwarded_client(headers, trust);
-    Forwarded {
+    ClientOrigin {
         scheme: forwarded_scheme(headers, trust, proxies),
         client: client.unwrap_or(peer),
     }
@@ -127,7 +127,7 @@ fn warn_of_unreadable_address() {
     WARNED.call_once(|| {
         tracing::warn!(
             key = "session.trusted_proxies",
-            "a trusted proxy names a client in X-Forwarded-For by something that is no IP address: its requests count for the \
+            "a trusted proxy names a client in X-ClientOrigin-For by something that is no IP address: its requests count for the \
              proxy's address; let the proxy write the client's address there",
         );
     });

@@ -17,28 +17,28 @@ use super::error::Problem;
 use super::headers::remove_hop_by_hop;
 use super::trailers;
 use crate::cookie;
-use crate::guest::{Fault, GuestBody, GuestFailure};
+use crate::guest::{FaultParty, GuestBody, GuestFailure};
 use crate::limits::{HTTP1_UNCOUNTED_BYTES_MAX, HTTP2_PIECE_BYTES_MAX};
-use crate::quota::{Charge, Full, Outbox, Peer, Untaken};
+use crate::quota::{BodyCharge, ConnectionOutbox, QuotaFull, QuotaPeer, UntakenBody};
 use crate::session::CookieChange;
 
 /// The body of a response.
 #[derive(Debug)]
-pub struct Body {
-    source: Source,
+pub struct ResponseBody {
+    source: ResponseSource,
     request_id: Arc<str>,
     /// The charge for the bytes of the body that the client has not taken.
-    charge: Option<Charge>,
+    charge: Option<BodyCharge>,
     /// The rest of a piece that was too large to send at once, or a piece that the quota had no room for.
     rest: Bytes,
-    wait: Wait,
+    wait: DrainWait,
     /// Counts the request as being processed until the body is dropped.
     token: Option<TaskTrackerToken>,
 }
 
 /// The reason why a body waits until the client has taken all bytes that the body has handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wait {
+enum DrainWait {
     Nothing,
     /// The quota had no room for the next piece in addition to those handed over.
     Room,
@@ -47,25 +47,25 @@ enum Wait {
 }
 
 #[derive(Debug)]
-enum Source {
+enum ResponseSource {
     Empty,
     Text(Bytes),
     Guest(GuestBody),
 }
 
-impl Body {
+impl ResponseBody {
     /// Returns the length in bytes, if it is known.
     pub(super) fn len(&self) -> Option<u64> {
         self.size_hint().exact()
     }
 
-    fn new(source: Source, request_id: Arc<str>) -> Self {
+    fn new(source: ResponseSource, request_id: Arc<str>) -> Self {
         Self {
             source,
             request_id,
             charge: None,
             rest: Bytes::new(),
-            wait: Wait::Nothing,
+            wait: DrainWait::Nothing,
             token: None,
         }
     }
@@ -74,23 +74,23 @@ impl Body {
     /// HTTP/2.
     ///
     /// # Errors
-    /// [`Full`]
+    /// [`QuotaFull`]
     pub(super) fn charge_to(
         &mut self,
-        client: &Peer,
-        outbox: Option<&Arc<Outbox>>,
-    ) -> Result<(), Full> {
+        client: &QuotaPeer,
+        outbox: Option<&Arc<ConnectionOutbox>>,
+    ) -> Result<(), QuotaFull> {
         let is_finished = self.is_finished();
         let in_memory = match &self.source {
-            Source::Empty => 0,
-            Source::Text(text) => text.len() as u64,
-            Source::Guest(body) => body.held_bytes(),
+            ResponseSource::Empty => 0,
+            ResponseSource::Text(text) => text.len() as u64,
+            ResponseSource::Guest(body) => body.held_bytes(),
         };
         let is_small = outbox.is_none() && in_memory <= HTTP1_UNCOUNTED_BYTES_MAX;
         if self.is_at_end() || is_finished && is_small {
             return Ok(());
         }
-        self.charge = Some(Charge::new(client, in_memory, outbox)?);
+        self.charge = Some(BodyCharge::new(client, in_memory, outbox)?);
         Ok(())
     }
 
@@ -109,21 +109,21 @@ impl Body {
     /// Returns the body without its bytes.
     pub(super) fn emptied(self) -> Self {
         Self {
-            source: Source::Empty,
+            source: ResponseSource::Empty,
             ..self
         }
     }
 
     fn is_finished(&self) -> bool {
-        !matches!(&self.source, Source::Guest(body) if !body.is_complete())
+        !matches!(&self.source, ResponseSource::Guest(body) if !body.is_complete())
     }
 
     fn is_at_end(&self) -> bool {
         self.rest.is_empty()
             && match &self.source {
-                Source::Empty => true,
-                Source::Text(text) => text.is_empty(),
-                Source::Guest(body) => body.is_end_stream(),
+                ResponseSource::Empty => true,
+                ResponseSource::Text(text) => text.is_empty(),
+                ResponseSource::Guest(body) => body.is_end_stream(),
             }
     }
 
@@ -136,13 +136,13 @@ impl Body {
             return Poll::Ready(Some(Ok(Frame::data(rest))));
         }
         Poll::Ready(match &mut self.source {
-            Source::Empty => None,
-            Source::Text(text) => {
+            ResponseSource::Empty => None,
+            ResponseSource::Text(text) => {
                 let text = std::mem::take(text);
-                self.source = Source::Empty;
+                self.source = ResponseSource::Empty;
                 (!text.is_empty()).then(|| Ok(Frame::data(text)))
             }
-            Source::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
+            ResponseSource::Guest(body) => ready!(Pin::new(body).poll_frame(cx)),
         })
     }
 
@@ -160,14 +160,14 @@ impl Body {
             data.truncate(HTTP2_PIECE_BYTES_MAX);
         }
         let paid = match &self.source {
-            Source::Guest(body) => body.paid_ahead(),
-            Source::Empty | Source::Text(_) => None,
+            ResponseSource::Guest(body) => body.paid_ahead(),
+            ResponseSource::Empty | ResponseSource::Text(_) => None,
         };
         let bytes = data.len();
         let handed = charge.hand_over(data, paid.as_ref()).ok()?;
         self.rest.advance(bytes);
         if self.is_at_end() && !charge.may_let_go() {
-            self.wait = Wait::End;
+            self.wait = DrainWait::End;
         }
         Some(Frame::data(handed))
     }
@@ -177,7 +177,7 @@ impl Body {
     fn wait_for_room(&mut self, cx: &mut Context<'_>) {
         if let Some(charge) = &self.charge {
             match charge.poll_left(cx) {
-                Poll::Pending => self.wait = Wait::Room,
+                Poll::Pending => self.wait = DrainWait::Room,
                 // The task that sends the body is notified and cuts the response.
                 Poll::Ready(()) => charge.revoke(),
             }
@@ -185,7 +185,7 @@ impl Body {
     }
 }
 
-impl http_body::Body for Body {
+impl http_body::Body for ResponseBody {
     type Data = Bytes;
     type Error = GuestFailure;
 
@@ -194,11 +194,11 @@ impl http_body::Body for Body {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, GuestFailure>>> {
         let this = self.get_mut();
-        if this.wait != Wait::Nothing {
+        if this.wait != DrainWait::Nothing {
             if let Some(charge) = &this.charge {
                 ready!(charge.poll_left(cx));
             }
-            if std::mem::replace(&mut this.wait, Wait::Nothing) == Wait::End {
+            if std::mem::replace(&mut this.wait, DrainWait::Nothing) == DrainWait::End {
                 return Poll::Ready(None);
             }
         }
@@ -210,7 +210,7 @@ impl http_body::Body for Body {
         }
         // Without this check, clients that abort their own responses could fill the log.
         if let Some(Err(failure)) = &frame
-            && failure.fault() != Fault::Client
+            && failure.fault() != FaultParty::Client
         {
             tracing::warn!(
                 request_id = %this.request_id, error = failure.kind(), detail = %failure,
@@ -230,15 +230,15 @@ impl http_body::Body for Body {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.is_at_end() && self.wait != Wait::End
+        self.is_at_end() && self.wait != DrainWait::End
     }
 
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.len() as u64;
         let hint = match &self.source {
-            Source::Empty => SizeHint::with_exact(0),
-            Source::Text(text) => SizeHint::with_exact(text.len() as u64),
-            Source::Guest(body) => body.size_hint(),
+            ResponseSource::Empty => SizeHint::with_exact(0),
+            ResponseSource::Text(text) => SizeHint::with_exact(text.len() as u64),
+            ResponseSource::Guest(body) => body.size_hint(),
         };
         let mut with_rest = SizeHint::new();
         if let Some(upper) = hint.upper() {
@@ -249,13 +249,13 @@ impl http_body::Body for Body {
     }
 }
 
-impl Untaken for Body {
-    fn charge(&self) -> Option<&Charge> {
+impl UntakenBody for ResponseBody {
+    fn charge(&self) -> Option<&BodyCharge> {
         self.charge.as_ref()
     }
 
     fn waits_to_leave(&self) -> bool {
-        self.wait != Wait::Nothing
+        self.wait != DrainWait::Nothing
     }
 }
 
@@ -265,16 +265,16 @@ pub(super) fn of_guest(
     body: GuestBody,
     request_id: Arc<str>,
     method: &Method,
-    our_cookie: &OurCookie<'_>,
-) -> Response<Body> {
+    our_cookie: &SessionCookieField<'_>,
+) -> Response<ResponseBody> {
     remove_hop_by_hop(&mut head.headers);
     drop_our_cookie(&mut head.headers, our_cookie.name, &request_id);
     our_cookie.append_to(&mut head.headers);
 
-    let mut body = Body::new(Source::Guest(body), request_id);
+    let mut body = ResponseBody::new(ResponseSource::Guest(body), request_id);
     let true_length = body.len();
     if has_no_body(method, head.status) {
-        body.source = Source::Empty;
+        body.source = ResponseSource::Empty;
     }
     settle_length(&mut head, method, true_length);
     Response::from_parts(head, body)
@@ -285,8 +285,8 @@ pub(super) fn of_problem(
     problem: &Problem,
     request_id: Arc<str>,
     method: &Method,
-    our_cookie: &OurCookie<'_>,
-) -> Response<Body> {
+    our_cookie: &SessionCookieField<'_>,
+) -> Response<ResponseBody> {
     let (headers, text) = problem.answer(&request_id);
     let mut response = Response::new(text);
     *response.status_mut() = problem.status();
@@ -301,26 +301,26 @@ pub(super) fn of_stand_in(
     response: Response<String>,
     request_id: Arc<str>,
     method: &Method,
-) -> Response<Body> {
+) -> Response<ResponseBody> {
     let (mut head, text) = response.into_parts();
     head.headers
         .insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
     let source = if *method == Method::HEAD {
-        Source::Empty
+        ResponseSource::Empty
     } else {
-        Source::Text(Bytes::from(text))
+        ResponseSource::Text(Bytes::from(text))
     };
-    let body = Body::new(source, request_id);
+    let body = ResponseBody::new(source, request_id);
     Response::from_parts(head, body)
 }
 
 /// A change to the visitor's session cookie, with the cookie's name.
-pub(super) struct OurCookie<'a> {
+pub(super) struct SessionCookieField<'a> {
     pub(super) name: &'a str,
     pub(super) change: CookieChange,
 }
 
-impl OurCookie<'_> {
+impl SessionCookieField<'_> {
     fn append_to(&self, headers: &mut HeaderMap) {
         let own = match &self.change {
             CookieChange::Keep => return,

@@ -18,13 +18,13 @@ use crate::limits::{REQUEST_DISCARD_BYTES_MAX, REQUEST_DISCARD_TIMEOUT};
 /// A body that reads and discards its remaining bytes for a limited time when it is dropped. If a connection is closed while
 /// received bytes are unread, the system resets it and the response is lost (RFC 9112, section 9.6).
 #[derive(Debug)]
-pub(super) struct Discarded<B: Body<Data = Bytes> + Send + 'static> {
+pub(super) struct DiscardedBody<B: Body<Data = Bytes> + Send + 'static> {
     /// `Some` until the body is dropped.
     body: Option<Pin<Box<B>>>,
     is_discarded: bool,
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> Discarded<B> {
+impl<B: Body<Data = Bytes> + Send + 'static> DiscardedBody<B> {
     /// Wraps the body of the request with this head.
     pub(super) fn new(body: B, head: &request::Parts) -> Self {
         // HTTP/2 can end one stream without the others. A client that sent `Expect` has not sent a body that the host does not
@@ -37,7 +37,7 @@ impl<B: Body<Data = Bytes> + Send + 'static> Discarded<B> {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> Drop for Discarded<B> {
+impl<B: Body<Data = Bytes> + Send + 'static> Drop for DiscardedBody<B> {
     fn drop(&mut self) {
         let body = self.body.take().filter(|_| self.is_discarded);
         if let (Some(body), Ok(runtime)) = (body, Handle::try_current()) {
@@ -56,7 +56,7 @@ async fn discard<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>) {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> Body for Discarded<B> {
+impl<B: Body<Data = Bytes> + Send + 'static> Body for DiscardedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 

@@ -15,7 +15,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use self::host::is_host_and_port;
 use super::headers::{self, ProxyTrust};
-use crate::cookie::{self, Presented};
+use crate::cookie::{self, PresentedCookies};
 use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::route::path;
 
@@ -36,7 +36,7 @@ pub struct ScreenOptions {
 
 /// The properties of a request that passed the validation.
 #[derive(Debug)]
-pub(super) struct Screened {
+pub(super) struct ScreenedRequest {
     /// The host and port that the client asked for. Never empty.
     pub(super) host: String,
     /// The scheme that the visitor used to reach the host, or the proxy in front of it.
@@ -48,12 +48,12 @@ pub(super) struct Screened {
     /// The value of `Content-Length`.
     pub(super) content_length: Option<u64>,
     /// The values of the session cookie.
-    pub(super) presented: Presented,
+    pub(super) presented: PresentedCookies,
 }
 
 /// The reason why a request was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reject {
+pub(super) enum ScreenReject {
     /// 400. The text is sent to the client.
     Malformed(&'static str),
     /// 414.
@@ -73,25 +73,25 @@ pub(super) fn screen(
     peer: IpAddr,
     local: SocketAddr,
     options: &ScreenOptions,
-) -> Result<Screened, Reject> {
+) -> Result<ScreenedRequest, ScreenReject> {
     // CONNECT asks for a tunnel. TRACE would reveal cookies to scripts that must not see them.
     let is_refused = head.method == Method::CONNECT || head.method == Method::TRACE;
     if is_refused || head.method.as_str().len() > REQUEST_METHOD_BYTES_MAX {
-        return Err(Reject::MethodNotImplemented);
+        return Err(ScreenReject::MethodNotImplemented);
     }
     if !is_plainly_framed(&head.headers) {
-        return Err(Reject::CodingNotImplemented);
+        return Err(ScreenReject::CodingNotImplemented);
     }
     let target_bytes = head
         .uri
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
     if target_bytes > options.target_bytes_max {
-        return Err(Reject::TargetTooLong);
+        return Err(ScreenReject::TargetTooLong);
     }
     let head_size = HeadSize::of(&head.headers);
     if head_size.is_above(Some(options.head_bytes_max), Some(options.headers_max)) {
-        return Err(Reject::HeadTooLarge);
+        return Err(ScreenReject::HeadTooLarge);
     }
     let host = one_host(head, local)?;
     let content_length = one_content_length(&head.headers)?;
@@ -104,7 +104,7 @@ pub(super) fn screen(
         join_cookies(&mut head.headers)?;
     }
     let presented = cookie::take_from(&mut head.headers, &options.cookie_name);
-    Ok(Screened {
+    Ok(ScreenedRequest {
         host,
         scheme: forwarded.scheme,
         client: forwarded.client,
@@ -143,12 +143,14 @@ impl HeadSize {
 }
 
 /// Returns the only authority of a request (RFC 9112, section 3.2; RFC 9113, section 8.3.1) and stores it in `Host`.
-fn one_host(head: &mut Parts, local: SocketAddr) -> Result<String, Reject> {
+fn one_host(head: &mut Parts, local: SocketAddr) -> Result<String, ScreenReject> {
     let in_header = {
         let mut values = head.headers.get_all(HOST).iter();
         let first = values.next().map(authority).transpose()?;
         if values.next().is_some() {
-            return Err(Reject::Malformed("There is more than one Host header."));
+            return Err(ScreenReject::Malformed(
+                "There is more than one Host header.",
+            ));
         }
         first
     };
@@ -157,32 +159,32 @@ fn one_host(head: &mut Parts, local: SocketAddr) -> Result<String, Reject> {
         .as_ref()
         .is_some_and(|target| !is_host_and_port(target))
     {
-        return Err(Reject::Malformed("The request target names no host."));
+        return Err(ScreenReject::Malformed("The request target names no host."));
     }
     let host = match (in_target, in_header) {
         (Some(target), Some(header)) if head.version == Version::HTTP_2 && target != header => {
-            return Err(Reject::Malformed("Host and :authority differ."));
+            return Err(ScreenReject::Malformed("Host and :authority differ."));
         }
         // RFC 9112, section 3.2.2: an absolute target overrides the Host header, which must still be present.
         (Some(_), None) if head.version == Version::HTTP_11 => {
-            return Err(Reject::Malformed("There is no Host header."));
+            return Err(ScreenReject::Malformed("There is no Host header."));
         }
         (Some(target), _) => target.to_string(),
         (None, Some(header)) => header.to_string(),
         (None, None) if head.version == Version::HTTP_10 => local.to_string(),
-        (None, None) => return Err(Reject::Malformed("There is no Host header.")),
+        (None, None) => return Err(ScreenReject::Malformed("There is no Host header.")),
     };
     let value = HeaderValue::from_str(&host)
-        .map_err(|_| Reject::Malformed("The Host header names no host."))?;
+        .map_err(|_| ScreenReject::Malformed("The Host header names no host."))?;
     head.headers.insert(HOST, value);
     Ok(host)
 }
 
-fn authority(value: &HeaderValue) -> Result<Authority, Reject> {
+fn authority(value: &HeaderValue) -> Result<Authority, ScreenReject> {
     let authority = Authority::try_from(value.as_bytes()).ok();
     authority
         .filter(is_host_and_port)
-        .ok_or(Reject::Malformed("The Host header names no host."))
+        .ok_or(ScreenReject::Malformed("The Host header names no host."))
 }
 
 /// Whether the body has no transfer coding except `chunked`, which hyper decodes. Any other coding would reach the guest
@@ -199,7 +201,7 @@ fn is_plainly_framed(headers: &HeaderMap) -> bool {
     }
 }
 
-fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {
+fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, ScreenReject> {
     let mut values = headers.get_all(CONTENT_LENGTH).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -211,16 +213,18 @@ fn one_content_length(headers: &HeaderMap) -> Result<Option<u64>, Reject> {
     let length = digits.and_then(|digits| digits.parse().ok());
     match (length, values.next()) {
         (Some(length), None) => Ok(Some(length)),
-        _ => Err(Reject::Malformed("Content-Length is not one number.")),
+        _ => Err(ScreenReject::Malformed("Content-Length is not one number.")),
     }
 }
 
-fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
+fn normal_target(uri: &Uri) -> Result<Uri, ScreenReject> {
     let scheme_is_ours = uri
         .scheme()
         .is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     if !scheme_is_ours {
-        return Err(Reject::Malformed("The request target is no http address."));
+        return Err(ScreenReject::Malformed(
+            "The request target is no http address.",
+        ));
     }
     // `OPTIONS *` asks about the server as a whole, and no route has this path. On HTTP/2 the target has an authority, which is
     // removed.
@@ -228,7 +232,7 @@ fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
         return Ok(Uri::from_static("*"));
     }
     let path = path::normalise(uri.path()).map_err(|bad| {
-        Reject::Malformed(match bad {
+        ScreenReject::Malformed(match bad {
             path::BadPath::NotAbsolute => "The path does not start with a slash.",
             path::BadPath::ControlCharacter => "The path holds a control character.",
             path::BadPath::Backslash => "The path holds a backslash.",
@@ -242,12 +246,12 @@ fn normal_target(uri: &Uri) -> Result<Uri, Reject> {
         None => path.into_owned(),
     };
     let target = PathAndQuery::try_from(target)
-        .map_err(|_| Reject::Malformed("The request target is too long."))?;
+        .map_err(|_| ScreenReject::Malformed("The request target is too long."))?;
     Ok(Uri::from(target))
 }
 
 /// RFC 9113, section 8.2.3: an HTTP/2 client may send each cookie in its own field, but other software expects a single field.
-fn join_cookies(headers: &mut HeaderMap) -> Result<(), Reject> {
+fn join_cookies(headers: &mut HeaderMap) -> Result<(), ScreenReject> {
     let crumbs: Vec<&[u8]> = headers
         .get_all(COOKIE)
         .iter()
@@ -259,7 +263,7 @@ fn join_cookies(headers: &mut HeaderMap) -> Result<(), Reject> {
     let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
     headers.insert(
         COOKIE,
-        joined.map_err(|_| Reject::Malformed("The Cookie header is not text."))?,
+        joined.map_err(|_| ScreenReject::Malformed("The Cookie header is not text."))?,
     );
     Ok(())
 }

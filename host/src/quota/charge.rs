@@ -15,13 +15,13 @@ use futures_util::task::AtomicWaker;
 use http::HeaderMap;
 use slab::Slab;
 
-use super::{Full, Peer, Phase, Reservation, Resource, lock};
+use super::{QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase, lock};
 use crate::limits;
 
 /// An answer's body, as far as it holds memory for its client.
-pub trait Untaken {
+pub trait UntakenBody {
     /// Returns the charge for the body; `None` if the body is too small to count.
-    fn charge(&self) -> Option<&Charge> {
+    fn charge(&self) -> Option<&BodyCharge> {
         None
     }
 
@@ -32,7 +32,7 @@ pub trait Untaken {
 }
 
 /// Bodies in memory. Only an interface that visitors cannot reach uses them.
-impl Untaken for http_body_util::Full<Bytes> {}
+impl UntakenBody for http_body_util::Full<Bytes> {}
 
 /// Returns the charge for header or trailer fields: their bytes, plus the overhead that HTTP/2 counts for each field (RFC
 /// 9113, section 6.5.2).
@@ -46,29 +46,29 @@ pub fn fields_bytes(fields: &HeaderMap) -> u64 {
 /// The answers of one HTTP/2 connection that its client has not taken. When they exceed the limit, the answer that has
 /// stalled for longest is cut. An answer that has not stalled is not cut, so a client that is merely slow loses none.
 #[derive(Debug)]
-pub struct Outbox {
+pub struct ConnectionOutbox {
     bytes_max: u64,
     /// Bytes that bodies have handed over and that have not left.
     handed: AtomicU64,
     /// The number of answers that such bytes belong to.
     leaving: AtomicU64,
-    answers: Mutex<Answers>,
+    answers: Mutex<OutboxResponses>,
 }
 
 #[derive(Debug, Default)]
-struct Answers {
+struct OutboxResponses {
     bytes: u64,
-    each: Slab<Answer>,
+    each: Slab<OutboxResponse>,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct OutboxResponse {
     reservation: Reservation,
     bytes: u64,
     moved_at: Instant,
 }
 
-impl Outbox {
+impl ConnectionOutbox {
     /// Creates an empty outbox for `bytes_max` bytes.
     pub fn new(bytes_max: u64) -> Arc<Self> {
         Arc::new(Self {
@@ -87,7 +87,7 @@ impl Outbox {
         let bytes = reservation.amount();
         let mut answers = lock(&self.answers);
         answers.bytes += bytes;
-        let slot = answers.each.insert(Answer {
+        let slot = answers.each.insert(OutboxResponse {
             reservation: reservation.clone(),
             bytes,
             moved_at: now,
@@ -119,7 +119,7 @@ impl Outbox {
     }
 }
 
-impl Answers {
+impl OutboxResponses {
     /// Cuts stalled answers other than the one in `slot`. That answer alone may exceed the limit.
     fn keep_below(&mut self, bytes_max: u64, slot: usize, now: Instant) {
         while self.bytes > bytes_max {
@@ -138,7 +138,7 @@ impl Answers {
     }
 }
 
-impl Answer {
+impl OutboxResponse {
     fn stalled_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.moved_at)
     }
@@ -146,16 +146,16 @@ impl Answer {
 
 /// The memory that one answer occupies. Clones share the charge, which ends when the last clone and the bytes handed over are dropped.
 #[derive(Clone, Debug)]
-pub struct Charge(Arc<Charged>);
+pub struct BodyCharge(Arc<ChargedBytes>);
 
 /// A charge that may have ended.
 #[derive(Clone, Debug)]
-pub struct WeakCharge(Weak<Charged>);
+pub struct WeakBodyCharge(Weak<ChargedBytes>);
 
 #[derive(Debug)]
-struct Charged {
+struct ChargedBytes {
     bytes: Reservation,
-    outbox: Option<(Arc<Outbox>, usize)>,
+    outbox: Option<(Arc<ConnectionOutbox>, usize)>,
     /// The part that is still in the body.
     in_body: AtomicU64,
     /// The part that the body has handed over and that has not left.
@@ -164,18 +164,22 @@ struct Charged {
     left: AtomicWaker,
 }
 
-impl Charge {
+impl BodyCharge {
     /// Charges a client for an answer with a body of which `in_body` bytes are in memory. The answer's head is counted with
     /// its connection. Only HTTP/2 has an outbox, because an HTTP/1 connection has one answer at a time.
     ///
     /// # Errors
-    /// [`Full`]
-    pub fn new(client: &Peer, in_body: u64, outbox: Option<&Arc<Outbox>>) -> Result<Self, Full> {
+    /// [`QuotaFull`]
+    pub fn new(
+        client: &QuotaPeer,
+        in_body: u64,
+        outbox: Option<&Arc<ConnectionOutbox>>,
+    ) -> Result<Self, QuotaFull> {
         let amount = limits::UNTAKEN_ANSWER_BYTES + in_body;
-        let bytes = client.reserve(Resource::ResponseBytes, amount)?;
-        let _ = bytes.set_phase(Phase::WaitsForClient);
+        let bytes = client.reserve(QuotaResource::ResponseBytes, amount)?;
+        let _ = bytes.set_phase(RevocablePhase::WaitsForClient);
         let outbox = outbox.map(|outbox| (Arc::clone(outbox), outbox.add(&bytes, Instant::now())));
-        Ok(Self(Arc::new(Charged {
+        Ok(Self(Arc::new(ChargedBytes {
             bytes,
             outbox,
             in_body: AtomicU64::new(in_body),
@@ -187,12 +191,12 @@ impl Charge {
     /// Charges for more bytes that the body is about to read ahead of its client.
     ///
     /// # Errors
-    /// [`Full`] if other answers would have to be cut for them, or when the charge was revoked.
-    pub fn try_hold(&self, more: u64) -> Result<(), Full> {
+    /// [`QuotaFull`] if other answers would have to be cut for them, or when the charge was revoked.
+    pub fn try_hold(&self, more: u64) -> Result<(), QuotaFull> {
         if let Some((outbox, _)) = &self.0.outbox
             && outbox.room() < more
         {
-            return Err(Full);
+            return Err(QuotaFull);
         }
         self.0.bytes.try_grow(more)?;
         self.grown(more);
@@ -204,9 +208,9 @@ impl Charge {
     /// the same answer, is moved to this charge.
     ///
     /// # Errors
-    /// [`Full`] when the bytes were not charged yet and there is no room for them, or when the charge was revoked. The
+    /// [`QuotaFull`] when the bytes were not charged yet and there is no room for them, or when the charge was revoked. The
     /// answer may hand them over later, when the bytes that it has handed over have left.
-    pub fn hand_over(&self, data: Bytes, paid: Option<&Reservation>) -> Result<Bytes, Full> {
+    pub fn hand_over(&self, data: Bytes, paid: Option<&Reservation>) -> Result<Bytes, QuotaFull> {
         let bytes = data.len() as u64;
         let take = |in_body: u64| Some(in_body.saturating_sub(bytes));
         let held = self.0.in_body.fetch_update(Relaxed, Relaxed, take);
@@ -224,15 +228,15 @@ impl Charge {
         // The client has taken the bytes before, so other answers have stalled for longer.
         self.0
             .bytes
-            .set_phase(Phase::WaitsForClient)
-            .map_err(|_| Full)?;
+            .set_phase(RevocablePhase::WaitsForClient)
+            .map_err(|_| QuotaFull)?;
         let is_first = self.0.handed.fetch_add(bytes, Relaxed) == 0;
         if let Some((outbox, _)) = &self.0.outbox {
             outbox.handed.fetch_add(bytes, Relaxed);
             outbox.leaving.fetch_add(u64::from(is_first), Relaxed);
         }
         let charge = self.clone();
-        Ok(Bytes::from_owner(Handed { data, charge }))
+        Ok(Bytes::from_owner(HandedBytes { data, charge }))
     }
 
     /// Ready when all bytes that were handed over have left.
@@ -269,14 +273,14 @@ impl Charge {
         self.0.bytes.poll_revoked(cx)
     }
 
-    /// Waits until [`Charge::poll_revoked`] is ready. Cancel safe. Only one task may wait at a time.
+    /// Waits until [`BodyCharge::poll_revoked`] is ready. Cancel safe. Only one task may wait at a time.
     pub async fn revoked(&self) {
         pin!(std::future::poll_fn(|cx| self.poll_revoked(cx))).await;
     }
 
     /// Returns a reference that does not keep the charge alive.
-    pub fn downgrade(&self) -> WeakCharge {
-        WeakCharge(Arc::downgrade(&self.0))
+    pub fn downgrade(&self) -> WeakBodyCharge {
+        WeakBodyCharge(Arc::downgrade(&self.0))
     }
 
     fn grown(&self, more: u64) {
@@ -286,17 +290,17 @@ impl Charge {
     }
 }
 
-impl WeakCharge {
-    /// Like [`Charge::poll_revoked`]. Never ready once the charge has ended.
+impl WeakBodyCharge {
+    /// Like [`BodyCharge::poll_revoked`]. Never ready once the charge has ended.
     pub fn poll_revoked(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self.0.upgrade() {
-            Some(charged) => Charge(charged).poll_revoked(cx),
+            Some(charged) => BodyCharge(charged).poll_revoked(cx),
             None => Poll::Pending,
         }
     }
 }
 
-impl Drop for Charged {
+impl Drop for ChargedBytes {
     fn drop(&mut self) {
         if let Some((outbox, slot)) = &self.outbox {
             outbox.remove(*slot);
@@ -305,18 +309,18 @@ impl Drop for Charged {
 }
 
 /// Bytes that are on their way to the client, with their part of the charge.
-struct Handed {
+struct HandedBytes {
     data: Bytes,
-    charge: Charge,
+    charge: BodyCharge,
 }
 
-impl AsRef<[u8]> for Handed {
+impl AsRef<[u8]> for HandedBytes {
     fn as_ref(&self) -> &[u8] {
         &self.data
     }
 }
 
-impl Drop for Handed {
+impl Drop for HandedBytes {
     fn drop(&mut self) {
         let (charged, bytes) = (&*self.charge.0, self.data.len() as u64);
         charged.bytes.shrink(bytes);

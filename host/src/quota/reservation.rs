@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use futures_util::task::AtomicWaker;
 
-use super::room::Asking;
-use super::{Full, Peer, Quotas, Resource, lock};
+use super::room::RoomRequest;
+use super::{QuotaFull, QuotaPeer, QuotaResource, Quotas, lock};
 
 /// The reservation was revoked because another peer needed the room.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,7 +19,7 @@ pub struct Revoked;
 
 /// When a reservation may be revoked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
+pub enum RevocablePhase {
     /// The host works for it. It is never revoked.
     Working,
     /// It waits for an instance or for its session's lock. It may be revoked for another peer with a smaller usage, or for
@@ -34,19 +34,19 @@ pub enum Phase {
 
 /// An amount of one resource. It is returned when the last clone is dropped.
 #[derive(Clone)]
-pub struct Reservation(pub(super) Arc<Held>);
+pub struct Reservation(pub(super) Arc<ReservationShared>);
 
 /// The state that the clones of a reservation share.
-pub(super) struct Held {
-    peer: Peer,
-    resource: Resource,
+pub(super) struct ReservationShared {
+    peer: QuotaPeer,
+    resource: QuotaResource,
     /// The slot in the peer's table.
     slot: usize,
     /// [`WORKING`], [`REVOKED`], [`AS_REQUEST`], or the start of its wait: milliseconds, a sequence number, and a bit that
     /// is set if it waits in a queue.
     waiting: AtomicU64,
     /// The reservation of the request that it belongs to.
-    request: OnceLock<Weak<Held>>,
+    request: OnceLock<Weak<ReservationShared>>,
     amount: AtomicU64,
     waker: AtomicWaker,
 }
@@ -78,8 +78,13 @@ impl Quotas {
     }
 }
 
-impl Held {
-    pub(super) fn new(peer: Peer, resource: Resource, amount: u64, slot: usize) -> Arc<Self> {
+impl ReservationShared {
+    pub(super) fn new(
+        peer: QuotaPeer,
+        resource: QuotaResource,
+        amount: u64,
+        slot: usize,
+    ) -> Arc<Self> {
         Arc::new(Self {
             peer,
             resource,
@@ -171,7 +176,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ReservationShared {
     fn drop(&mut self) {
         lock(&self.peer.usage.entries[self.resource as usize]).remove(self.slot);
         self.give_all_back();
@@ -185,14 +190,14 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Revoked`] if it was revoked before.
-    pub fn set_phase(&self, phase: Phase) -> Result<(), Revoked> {
+    pub fn set_phase(&self, phase: RevocablePhase) -> Result<(), Revoked> {
         let peer = &self.0.peer;
         let waiting = match phase {
             _ if peer.is_exempt() => WORKING,
-            Phase::Working => WORKING,
-            Phase::Queued => peer.quotas.waiting_since_now(true),
-            Phase::WaitsForClient => peer.quotas.waiting_since_now(false),
-            Phase::AsRequest => AS_REQUEST,
+            RevocablePhase::Working => WORKING,
+            RevocablePhase::Queued => peer.quotas.waiting_since_now(true),
+            RevocablePhase::WaitsForClient => peer.quotas.waiting_since_now(false),
+            RevocablePhase::AsRequest => AS_REQUEST,
         };
         // A search that has found it waiting either revokes it before this change, or notices the change.
         let set = |current| (current != REVOKED).then_some(waiting);
@@ -211,25 +216,25 @@ impl Reservation {
     /// Reserves more. Neither this reservation nor another one of its request is revoked for that.
     ///
     /// # Errors
-    /// [`Full`], also when it was revoked.
-    pub fn grow(&self, more: u64) -> Result<(), Full> {
+    /// [`QuotaFull`], also when it was revoked.
+    pub fn grow(&self, more: u64) -> Result<(), QuotaFull> {
         let held = &*self.0;
         let quotas = &held.peer.quotas;
-        let asking = Asking {
+        let asking = RoomRequest {
             peer: &held.peer,
             itself: Some(held),
         };
         quotas
             .reserve(held.resource, asking, more)
-            .inspect_err(|Full| quotas.note_refusal(held.resource))?;
+            .inspect_err(|QuotaFull| quotas.note_refusal(held.resource))?;
         self.grown(more)
     }
 
     /// Reserves more if there is room. No other reservation is revoked for that.
     ///
     /// # Errors
-    /// [`Full`], also when it was revoked.
-    pub fn try_grow(&self, more: u64) -> Result<(), Full> {
+    /// [`QuotaFull`], also when it was revoked.
+    pub fn try_grow(&self, more: u64) -> Result<(), QuotaFull> {
         let held = &*self.0;
         held.peer
             .quotas
@@ -237,13 +242,13 @@ impl Reservation {
         self.grown(more)
     }
 
-    fn grown(&self, more: u64) -> Result<(), Full> {
+    fn grown(&self, more: u64) -> Result<(), QuotaFull> {
         let held = &*self.0;
         held.amount.fetch_add(more, SeqCst);
         // Either this check sees the revocation, or the revocation takes the amount that was just added.
         if self.is_revoked() {
             held.give_all_back();
-            return Err(Full);
+            return Err(QuotaFull);
         }
         Ok(())
     }
@@ -305,23 +310,23 @@ impl Reservation {
         poll_fn(|cx| self.poll_revoked(cx)).await;
     }
 
-    /// Waits in phase [`Phase::Queued`], and continues in [`Phase::Working`]. Cancel safe: a dropped call leaves it queued.
+    /// Waits in phase [`RevocablePhase::Queued`], and continues in [`RevocablePhase::Working`]. Cancel safe: a dropped call leaves it queued.
     ///
     /// # Errors
     /// [`Revoked`] if it was revoked before or during the wait.
     pub async fn queued<T>(&self, wait: impl Future<Output = T>) -> Result<T, Revoked> {
-        self.set_phase(Phase::Queued)?;
+        self.set_phase(RevocablePhase::Queued)?;
         let waited = tokio::select! {
             biased;
             () = self.revoked() => return Err(Revoked),
             waited = wait => waited,
         };
-        self.set_phase(Phase::Working)?;
+        self.set_phase(RevocablePhase::Working)?;
         Ok(waited)
     }
 
     /// Returns the peer that holds it.
-    pub fn peer(&self) -> &Peer {
+    pub fn peer(&self) -> &QuotaPeer {
         &self.0.peer
     }
 }
@@ -335,7 +340,7 @@ impl fmt::Debug for Reservation {
     }
 }
 
-impl fmt::Debug for Held {
+impl fmt::Debug for ReservationShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Held").finish_non_exhaustive()
     }

@@ -7,21 +7,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::time::Instant;
 
-use super::reservation::{Held, is_queued};
-use super::{Peer, PeerKey, Quotas, Resource, Source, Usage, lock};
+use super::reservation::{ReservationShared, is_queued};
+use super::{ClientConnection, PeerKey, PeerUsage, QuotaPeer, QuotaResource, Quotas, lock};
 use crate::limits;
 
 /// A request for room.
 #[derive(Clone, Copy)]
-pub(super) struct Asking<'a> {
-    pub(super) peer: &'a Peer,
+pub(super) struct RoomRequest<'a> {
+    pub(super) peer: &'a QuotaPeer,
     /// The reservation that is to grow.
-    pub(super) itself: Option<&'a Held>,
+    pub(super) itself: Option<&'a ReservationShared>,
 }
 
-impl Asking<'_> {
+impl RoomRequest<'_> {
     /// Returns the amount that the peer would hold if it received `amount`. Exempt peers have no share of their own.
-    fn wanted(&self, resource: Resource, amount: u64) -> u64 {
+    fn wanted(&self, resource: QuotaResource, amount: u64) -> u64 {
         match self.peer.source.peer {
             Some(_) => self.peer.usage.amounts[resource as usize].load(Relaxed) + amount,
             None => 0,
@@ -29,7 +29,7 @@ impl Asking<'_> {
     }
 
     /// Returns whether a reservation belongs to the request for room. Revoking it would end the very work that room is made for.
-    fn is_part(&self, held: &Held) -> bool {
+    fn is_part(&self, held: &ReservationShared) -> bool {
         let is_itself = self.itself.is_some_and(|itself| std::ptr::eq(itself, held));
         is_itself || (self.peer.request != 0 && held.request() == self.peer.request)
     }
@@ -38,24 +38,24 @@ impl Asking<'_> {
 /// A reservation that may be revoked, with its `waiting` value when it was found.
 struct Victim {
     waiting: u64,
-    held: Arc<Held>,
+    held: Arc<ReservationShared>,
 }
 
 /// The memory of a search that found nothing to revoke, with the data to decide for which peers a new search would find nothing either.
 #[derive(Debug, Default)]
-pub(super) struct Barren {
+pub(super) struct NothingToRevoke {
     since: Option<Instant>,
     /// The total's count of changes before the search.
     changes: u64,
     /// The most that a peer with a waiting reservation holds. A peer that wants more finds nothing to revoke with other peers.
     others: Option<u64>,
     /// The reservations that peers would find with themselves.
-    own: HashMap<PeerKey, Own>,
+    own: HashMap<PeerKey, OwnReservations>,
 }
 
 /// The waiting reservations of one peer.
 #[derive(Debug, Default)]
-struct Own {
+struct OwnReservations {
     has_waiting: bool,
     /// The largest number of reservations of a connection that has a queued one.
     queued_most: usize,
@@ -63,14 +63,14 @@ struct Own {
     counts: HashMap<u64, usize>,
 }
 
-impl Barren {
+impl NothingToRevoke {
     fn is_fresh(&self, changes: u64, now: Instant) -> bool {
         let is_recent = |since| now.saturating_duration_since(since) < limits::QUOTA_BARREN;
         self.changes == changes && self.since.is_some_and(is_recent)
     }
 
     /// Returns whether a search for this source would find nothing.
-    fn holds_for(&self, source: Source, wanted: u64) -> bool {
+    fn holds_for(&self, source: ClientConnection, wanted: u64) -> bool {
         let finds_own = |key: PeerKey| {
             self.own.get(&key).is_none_or(|own| {
                 let count = own.counts.get(&source.connection).copied();
@@ -85,11 +85,11 @@ impl Quotas {
     /// Like [`Quotas::make_room`], but without a search if a recent one has found nothing.
     pub(super) fn find_room(
         &self,
-        resource: Resource,
-        asking: Asking<'_>,
+        resource: QuotaResource,
+        asking: RoomRequest<'_>,
         amount: u64,
         now: Instant,
-        barren: &mut Barren,
+        barren: &mut NothingToRevoke,
     ) -> bool {
         let changes = self.total(resource).changes.load(Acquire);
         let (source, wanted) = (asking.peer.source, asking.wanted(resource, amount));
@@ -101,7 +101,7 @@ impl Quotas {
             return true;
         }
         if !is_fresh || barren.others.is_some_and(|most| most >= wanted) {
-            *barren = Barren {
+            *barren = NothingToRevoke {
                 since: Some(now),
                 changes,
                 others: self.most_with_waiting(resource, now),
@@ -118,8 +118,8 @@ impl Quotas {
     /// the largest peers. Within each group, the oldest are revoked first. Returns false if nothing was revoked.
     pub(super) fn make_room(
         &self,
-        resource: Resource,
-        asking: Asking<'_>,
+        resource: QuotaResource,
+        asking: RoomRequest<'_>,
         amount: u64,
         now: Instant,
     ) -> bool {
@@ -154,9 +154,9 @@ impl Quotas {
     }
 
     /// Returns the peers that hold the resource, with their amounts.
-    fn holders(&self, resource: Resource) -> Vec<(u64, Arc<Usage>)> {
+    fn holders(&self, resource: QuotaResource) -> Vec<(u64, Arc<PeerUsage>)> {
         let peers = lock(&self.peers);
-        let held = |usage: &Usage| usage.amounts[resource as usize].load(Relaxed);
+        let held = |usage: &PeerUsage| usage.amounts[resource as usize].load(Relaxed);
         peers
             .values()
             .map(|usage| (held(usage), Arc::clone(usage)))
@@ -165,7 +165,7 @@ impl Quotas {
     }
 
     /// Returns the largest amount of a peer that has a reservation which may be revoked for others.
-    fn most_with_waiting(&self, resource: Resource, now: Instant) -> Option<u64> {
+    fn most_with_waiting(&self, resource: QuotaResource, now: Instant) -> Option<u64> {
         let before = self.stalled_before(now);
         let most = self
             .holders(resource)
@@ -192,12 +192,15 @@ impl Quotas {
 }
 
 /// Returns whether the resource counts bytes. A part of such a reservation is useful while another part moves.
-fn is_bytes(resource: Resource) -> bool {
-    matches!(resource, Resource::RequestBytes | Resource::ResponseBytes)
+fn is_bytes(resource: QuotaResource) -> bool {
+    matches!(
+        resource,
+        QuotaResource::RequestBytes | QuotaResource::ResponseBytes
+    )
 }
 
 /// Revokes the oldest reservations until there is room and some spare. Returns false if nothing was freed.
-fn revoke(mut victims: Vec<Victim>, asking: Asking<'_>, amount: u64, spare: u64) -> bool {
+fn revoke(mut victims: Vec<Victim>, asking: RoomRequest<'_>, amount: u64, spare: u64) -> bool {
     victims.retain(|victim| !asking.is_part(&victim.held));
     victims.sort_by_key(|victim| victim.waiting);
     let mut freed = 0;
@@ -215,10 +218,10 @@ fn revoke(mut victims: Vec<Victim>, asking: Asking<'_>, amount: u64, spare: u64)
     freed > 0
 }
 
-impl Usage {
+impl PeerUsage {
     /// Returns the peer's reservations. If one of them ends meanwhile, it is dropped after the lock is released, because it
     /// locks the table to remove itself.
-    fn all(&self, resource: Resource) -> Vec<Arc<Held>> {
+    fn all(&self, resource: QuotaResource) -> Vec<Arc<ReservationShared>> {
         lock(&self.entries[resource as usize])
             .iter()
             .filter_map(|(_, held)| held.upgrade())
@@ -226,7 +229,7 @@ impl Usage {
     }
 
     /// Finds the reservations that have waited for their client since before `before`.
-    fn stalled(&self, resource: Resource, before: u64, found: &mut Vec<Victim>) {
+    fn stalled(&self, resource: QuotaResource, before: u64, found: &mut Vec<Victim>) {
         let all = self.all(resource).into_iter();
         found.extend(
             all.filter(|held| held.is_stalled(before))
@@ -239,7 +242,12 @@ impl Usage {
 
     /// Finds the reservations that may be revoked. Queued ones are not revoked for requests of the same peer, except for a
     /// request on a connection (`own`) that has fewer reservations than theirs.
-    fn revocable(&self, resource: Resource, own: Option<Source>, found: &mut Vec<Victim>) {
+    fn revocable(
+        &self,
+        resource: QuotaResource,
+        own: Option<ClientConnection>,
+        found: &mut Vec<Victim>,
+    ) {
         let all = self.all(resource);
         let counts = own.map(|_| counts(&all)).unwrap_or_default();
         let count = |connection| counts.get(&connection).copied().unwrap_or(0);
@@ -254,10 +262,10 @@ impl Usage {
         }));
     }
 
-    fn own(&self, resource: Resource) -> Own {
+    fn own(&self, resource: QuotaResource) -> OwnReservations {
         let all = self.all(resource);
         let counts = counts(&all);
-        let mut own = Own::default();
+        let mut own = OwnReservations::default();
         for held in &all {
             match held.waiting() {
                 Some(waiting) if is_queued(waiting) => {
@@ -268,12 +276,12 @@ impl Usage {
                 None => {}
             }
         }
-        Own { counts, ..own }
+        OwnReservations { counts, ..own }
     }
 }
 
 /// Counts the reservations of each connection.
-fn counts(all: &[Arc<Held>]) -> HashMap<u64, usize> {
+fn counts(all: &[Arc<ReservationShared>]) -> HashMap<u64, usize> {
     let mut counts = HashMap::new();
     for held in all.iter().filter(|held| !held.is_revoked()) {
         *counts.entry(held.connection()).or_default() += 1;

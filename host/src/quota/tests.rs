@@ -3,7 +3,7 @@
 use super::*;
 
 fn quotas(max: u64) -> Arc<Quotas> {
-    Quotas::new(Totals {
+    Quotas::new(QuotaTotals {
         connections: max,
         requests: max,
         request_bytes: max,
@@ -11,11 +11,11 @@ fn quotas(max: u64) -> Arc<Quotas> {
     })
 }
 
-fn peer(quotas: &Arc<Quotas>, last: u8) -> Peer {
+fn peer(quotas: &Arc<Quotas>, last: u8) -> QuotaPeer {
     quotas.peer(IpAddr::from([127, 0, 0, last]))
 }
 
-const R: Resource = Resource::Requests;
+const R: QuotaResource = QuotaResource::Requests;
 
 #[test]
 fn a_peer_is_an_address_or_a_64_bit_network() {
@@ -31,12 +31,16 @@ fn one_peer_may_take_all_there_is_and_gives_it_back() {
     let quotas = quotas(3);
     let one = peer(&quotas, 1);
     let held: Vec<_> = (0..3).map(|_| one.reserve(R, 1).unwrap()).collect();
-    assert_eq!(one.reserve(R, 1).unwrap_err(), Full);
+    assert_eq!(one.reserve(R, 1).unwrap_err(), QuotaFull);
     assert_eq!((quotas.used(R), quotas.refused(R)), (3, 1));
     drop(held);
     assert_eq!(quotas.used(R), 0);
     assert!(one.reserve(R, 3).is_ok());
-    assert_eq!(one.reserve(R, 4).unwrap_err(), Full, "more than there is");
+    assert_eq!(
+        one.reserve(R, 4).unwrap_err(),
+        QuotaFull,
+        "more than there is"
+    );
 }
 
 #[test]
@@ -44,10 +48,14 @@ fn the_oldest_wait_of_the_largest_peer_is_revoked() {
     let quotas = quotas(4);
     let (large, small, new) = (peer(&quotas, 1), peer(&quotas, 2), peer(&quotas, 3));
     let of_small = small.reserve(R, 1).unwrap();
-    of_small.set_phase(Phase::WaitsForClient).unwrap();
+    of_small.set_phase(RevocablePhase::WaitsForClient).unwrap();
     let of_large: Vec<_> = (0..3).map(|_| large.reserve(R, 1).unwrap()).collect();
-    of_large[1].set_phase(Phase::WaitsForClient).unwrap();
-    of_large[0].set_phase(Phase::WaitsForClient).unwrap();
+    of_large[1]
+        .set_phase(RevocablePhase::WaitsForClient)
+        .unwrap();
+    of_large[0]
+        .set_phase(RevocablePhase::WaitsForClient)
+        .unwrap();
 
     let taken = new.reserve(R, 1).unwrap();
 
@@ -55,8 +63,8 @@ fn the_oldest_wait_of_the_largest_peer_is_revoked() {
     assert_eq!(revoked, [false, true, false]);
     assert!(!of_small.is_revoked());
     assert_eq!((quotas.used(R), quotas.revoked(R)), (4, 1));
-    assert_eq!(of_large[1].set_phase(Phase::Working), Err(Revoked));
-    assert_eq!(of_large[1].grow(1), Err(Full));
+    assert_eq!(of_large[1].set_phase(RevocablePhase::Working), Err(Revoked));
+    assert_eq!(of_large[1].grow(1), Err(QuotaFull));
     drop((of_large, of_small, taken));
     assert_eq!(
         quotas.used(R),
@@ -70,9 +78,9 @@ fn a_peer_pays_with_its_own_stalls_and_not_with_its_own_queue() {
     let quotas = quotas(2);
     let one = peer(&quotas, 1);
     let (stalled, queued) = (one.reserve(R, 1).unwrap(), one.reserve(R, 1).unwrap());
-    queued.set_phase(Phase::Queued).unwrap();
-    assert_eq!(one.reserve(R, 1).unwrap_err(), Full);
-    stalled.set_phase(Phase::WaitsForClient).unwrap();
+    queued.set_phase(RevocablePhase::Queued).unwrap();
+    assert_eq!(one.reserve(R, 1).unwrap_err(), QuotaFull);
+    stalled.set_phase(RevocablePhase::WaitsForClient).unwrap();
     assert!(one.reserve(R, 1).is_ok());
     assert!(stalled.is_revoked() && !queued.is_revoked());
 }
@@ -83,14 +91,14 @@ fn a_queued_request_gives_way_to_a_smaller_peer_only() {
     let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
     let of_large: Vec<_> = (0..3).map(|_| large.reserve(R, 1).unwrap()).collect();
     for reservation in &of_large {
-        reservation.set_phase(Phase::Queued).unwrap();
+        reservation.set_phase(RevocablePhase::Queued).unwrap();
     }
     let first = small.reserve(R, 1).unwrap();
-    first.set_phase(Phase::Queued).unwrap();
+    first.set_phase(RevocablePhase::Queued).unwrap();
     assert!(of_large[0].is_revoked());
     assert_eq!(
         large.reserve(R, 1).unwrap_err(),
-        Full,
+        QuotaFull,
         "it holds more than the other"
     );
     assert!(!first.is_revoked());
@@ -102,18 +110,18 @@ fn a_queued_request_gives_way_to_a_connection_of_its_address_that_has_fewer() {
     let (flood, visitor) = (peer(&quotas, 1), peer(&quotas, 1));
     let queued: Vec<_> = (0..3).map(|_| flood.reserve(R, 1).unwrap()).collect();
     for reservation in &queued {
-        reservation.set_phase(Phase::Queued).unwrap();
+        reservation.set_phase(RevocablePhase::Queued).unwrap();
     }
     let first = visitor.reserve(R, 1).unwrap();
-    first.set_phase(Phase::Queued).unwrap();
+    first.set_phase(RevocablePhase::Queued).unwrap();
     let revoked: Vec<_> = queued.iter().map(Reservation::is_revoked).collect();
     assert_eq!(revoked, [true, false, false]);
     assert_eq!(
         visitor.reserve(R, 1).unwrap_err(),
-        Full,
+        QuotaFull,
         "both have two then"
     );
-    assert_eq!(flood.reserve(R, 1).unwrap_err(), Full);
+    assert_eq!(flood.reserve(R, 1).unwrap_err(), QuotaFull);
     assert!(!first.is_revoked());
 }
 
@@ -122,9 +130,9 @@ fn what_the_host_works_for_is_never_revoked() {
     let quotas = quotas(2);
     let (large, small) = (peer(&quotas, 1), peer(&quotas, 2));
     let held: Vec<_> = (0..2).map(|_| large.reserve(R, 1).unwrap()).collect();
-    held[0].set_phase(Phase::WaitsForClient).unwrap();
-    held[0].set_phase(Phase::Working).unwrap();
-    assert_eq!(small.reserve(R, 1).unwrap_err(), Full);
+    held[0].set_phase(RevocablePhase::WaitsForClient).unwrap();
+    held[0].set_phase(RevocablePhase::Working).unwrap();
+    assert_eq!(small.reserve(R, 1).unwrap_err(), QuotaFull);
     assert!(held.iter().all(|reservation| !reservation.is_revoked()));
 }
 
@@ -135,7 +143,9 @@ fn many_peers_with_one_each_give_way_oldest_first() {
         .map(|last| peer(&quotas, last).reserve(R, 1).unwrap())
         .collect();
     for number in [3, 0, 1, 2, 4, 5, 6, 7] {
-        held[number].set_phase(Phase::WaitsForClient).unwrap();
+        held[number]
+            .set_phase(RevocablePhase::WaitsForClient)
+            .unwrap();
     }
     let _new = peer(&quotas, 100).reserve(R, 1).unwrap();
     let revoked: Vec<_> = held.iter().map(Reservation::is_revoked).collect();
@@ -148,12 +158,12 @@ fn an_exempt_peer_is_never_revoked_and_may_take_from_all() {
     let quotas = quotas(2);
     let (proxy, one) = (quotas.exempt(), peer(&quotas, 1));
     let of_proxy = proxy.reserve(R, 1).unwrap();
-    of_proxy.set_phase(Phase::WaitsForClient).unwrap();
+    of_proxy.set_phase(RevocablePhase::WaitsForClient).unwrap();
     let of_one = one.reserve(R, 1).unwrap();
-    of_one.set_phase(Phase::WaitsForClient).unwrap();
+    of_one.set_phase(RevocablePhase::WaitsForClient).unwrap();
     let second = proxy.reserve(R, 1).unwrap();
     assert!(of_one.is_revoked() && !of_proxy.is_revoked());
-    assert_eq!(one.reserve(R, 1).unwrap_err(), Full);
+    assert_eq!(one.reserve(R, 1).unwrap_err(), QuotaFull);
     drop(second);
 }
 
@@ -188,14 +198,14 @@ fn an_owner_may_revoke_its_own() {
     let held = peer(&quotas, 1).reserve(R, 1).unwrap();
     assert!(held.revoke() && !held.revoke());
     assert_eq!((quotas.used(R), quotas.revoked(R)), (0, 1));
-    assert_eq!(held.set_phase(Phase::Queued), Err(Revoked));
+    assert_eq!(held.set_phase(RevocablePhase::Queued), Err(Revoked));
 }
 
 #[tokio::test]
 async fn an_owner_is_told_that_it_was_revoked() {
     let quotas = quotas(1);
     let held = peer(&quotas, 1).reserve(R, 1).unwrap();
-    held.set_phase(Phase::WaitsForClient).unwrap();
+    held.set_phase(RevocablePhase::WaitsForClient).unwrap();
     let told = tokio::spawn(async move { held.revoked().await });
     tokio::task::yield_now().await;
     let _taken = peer(&quotas, 2).reserve(R, 1).unwrap();
@@ -216,15 +226,20 @@ fn totals_hold_whatever_comes() {
                     let before = quotas.used(R);
                     match peer(&quotas, random.u8(..5)).reserve(R, amount) {
                         Ok(reservation) => held.push(reservation),
-                        Err(Full) => assert!(before + amount > 40, "refused while there was room"),
+                        Err(QuotaFull) => {
+                            assert!(before + amount > 40, "refused while there was room")
+                        }
                     }
                 }
                 3 if !held.is_empty() => {
                     held.swap_remove(random.usize(..held.len()));
                 }
                 4 if !held.is_empty() => {
-                    let phase =
-                        [Phase::Working, Phase::Queued, Phase::WaitsForClient][random.usize(..3)];
+                    let phase = [
+                        RevocablePhase::Working,
+                        RevocablePhase::Queued,
+                        RevocablePhase::WaitsForClient,
+                    ][random.usize(..3)];
                     let _ = held[random.usize(..held.len())].set_phase(phase);
                 }
                 _ if !held.is_empty() => {

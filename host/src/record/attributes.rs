@@ -110,13 +110,13 @@ impl Priority {
 
 /// The `cookie` object of a row: its attributes, and the text they were read from, so that unknown members keep their bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct StoredCookie {
+pub struct StoredCookieObject {
     /// One JSON object in UTF-8.
     text: Bytes,
     attributes: CookieAttributes,
 }
 
-impl StoredCookie {
+impl StoredCookieObject {
     /// Creates a cookie object with the members and the order of Express. Members without a value are left out.
     pub fn new(attributes: &CookieAttributes) -> Self {
         Self {
@@ -169,7 +169,7 @@ impl StoredCookie {
     }
 }
 
-impl fmt::Debug for StoredCookie {
+impl fmt::Debug for StoredCookieObject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StoredCookie")
             .field("attributes", &self.attributes)

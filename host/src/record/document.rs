@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
-use super::attributes::StoredCookie;
+use super::attributes::StoredCookieObject;
 use super::charset::Charset;
 use super::json::{self, NotAnObject, RawMember};
 
@@ -28,8 +28,8 @@ pub struct Document {
     opening: Range<usize>,
     /// The closing brace and the text after it.
     closing: Range<usize>,
-    members: Vec<Member>,
-    cookie: StoredCookie,
+    members: Vec<DocumentMember>,
+    cookie: StoredCookieObject,
     /// The characters that the row's column can hold. Others are escaped in new text.
     charset: Charset,
     /// Whether the row contains a key more than once. No known program writes such rows, so they are not optimized for.
@@ -71,15 +71,15 @@ impl Document {
         let mut begin = opening.end;
         let mut members = Vec::with_capacity(raw.len());
         for member in &raw {
-            let parsed = Member::of(text, begin, member);
+            let parsed = DocumentMember::of(text, begin, member);
             // Skip the white space after the value, and the comma after that.
             begin = after_end(text, member) + 1;
             members.push(parsed);
         }
         let cookie = members
             .iter()
-            .rposition(|m| m.kind == Kind::Cookie)
-            .and_then(|at| StoredCookie::parse(data.slice_ref(raw[at].value.as_bytes())))
+            .rposition(|m| m.kind == MemberKind::Cookie)
+            .and_then(|at| StoredCookieObject::parse(data.slice_ref(raw[at].value.as_bytes())))
             .ok_or(CorruptDocument::NoCookie)?;
         let mut names = HashSet::with_capacity(members.len());
         let has_duplicates = !members
@@ -98,7 +98,7 @@ impl Document {
     }
 
     /// Creates a session without keys.
-    pub fn new(cookie: StoredCookie) -> Self {
+    pub fn new(cookie: StoredCookieObject) -> Self {
         let text = format!("{{\"cookie\":{}}}", cookie.as_json());
         let mut document = Self::parse(&Bytes::from(text)).expect("a cookie's text is an object");
         document.cookie = cookie;
@@ -132,7 +132,7 @@ impl Document {
             return;
         }
         self.is_untouched = false;
-        let value = Piece::own(value);
+        let value = TextPiece::own(value);
         match self.first_position(key) {
             Some(at) => {
                 self.members[at].value = value;
@@ -140,12 +140,12 @@ impl Document {
             }
             None => {
                 let before = self.key_piece(key);
-                self.members.push(Member {
-                    kind: Kind::Visible,
-                    name: Piece::own(key),
+                self.members.push(DocumentMember {
+                    kind: MemberKind::Visible,
+                    name: TextPiece::own(key),
                     before,
                     value,
-                    after: Piece::Source(0..0),
+                    after: TextPiece::Source(0..0),
                 });
             }
         }
@@ -165,7 +165,7 @@ impl Document {
     /// Deletes every key that guests see.
     pub fn clear(&mut self) {
         let members = self.members.len();
-        self.members.retain(|m| m.kind != Kind::Visible);
+        self.members.retain(|m| m.kind != MemberKind::Visible);
         self.is_untouched &= self.members.len() == members;
     }
 
@@ -217,12 +217,12 @@ impl Document {
     }
 
     /// Returns the cookie object.
-    pub fn cookie(&self) -> &StoredCookie {
+    pub fn cookie(&self) -> &StoredCookieObject {
         &self.cookie
     }
 
     /// Replaces the cookie object, in its place.
-    pub fn set_cookie(&mut self, cookie: StoredCookie) {
+    pub fn set_cookie(&mut self, cookie: StoredCookieObject) {
         if self.cookie.as_json() != cookie.as_json() {
             self.write_cookie(&self.charset.encode(cookie.as_json()));
         }
@@ -231,26 +231,29 @@ impl Document {
 
     fn write_cookie(&mut self, text: &str) {
         self.is_untouched = false;
-        let is_cookie = |m: &Member| m.kind == Kind::Cookie;
+        let is_cookie = |m: &DocumentMember| m.kind == MemberKind::Cookie;
         if let Some(at) = self.members.iter().position(is_cookie) {
-            self.members[at].value = Piece::own(text);
+            self.members[at].value = TextPiece::own(text);
             self.drop_duplicates_of(at);
         }
     }
 
-    fn key_piece(&self, key: &str) -> Piece {
+    fn key_piece(&self, key: &str) -> TextPiece {
         let key = json::encode_string(key);
-        Piece::own(&format!("{}:", self.charset.encode(&key)))
+        TextPiece::own(&format!("{}:", self.charset.encode(&key)))
     }
 
     fn visible_names(&self) -> impl Iterator<Item = &[u8]> {
-        let visible = self.members.iter().filter(|m| m.kind == Kind::Visible);
+        let visible = self
+            .members
+            .iter()
+            .filter(|m| m.kind == MemberKind::Visible);
         visible.map(|m| m.name.of(&self.source))
     }
 
     /// The members other than the cookie, as kind, name and value.
-    fn entries(&self) -> impl Iterator<Item = (Kind, &[u8], &[u8])> {
-        let others = self.members.iter().filter(|m| m.kind != Kind::Cookie);
+    fn entries(&self) -> impl Iterator<Item = (MemberKind, &[u8], &[u8])> {
+        let others = self.members.iter().filter(|m| m.kind != MemberKind::Cookie);
         others.map(|m| (m.kind, m.name.of(&self.source), m.value.of(&self.source)))
     }
 
@@ -262,8 +265,8 @@ impl Document {
         self.members.iter().rposition(|m| self.is_named(m, key))
     }
 
-    fn is_named(&self, member: &Member, key: &str) -> bool {
-        member.kind == Kind::Visible && member.name.of(&self.source) == key.as_bytes()
+    fn is_named(&self, member: &DocumentMember, key: &str) -> bool {
+        member.kind == MemberKind::Visible && member.name.of(&self.source) == key.as_bytes()
     }
 
     /// Removes all members with the name of the one at `first`, except that one.
@@ -272,7 +275,7 @@ impl Document {
             return;
         }
         let source = &self.source;
-        let Member { kind, name, .. } = self.members[first].clone();
+        let DocumentMember { kind, name, .. } = self.members[first].clone();
         let mut at = 0;
         self.members.retain(|m| {
             at += 1;
@@ -299,7 +302,7 @@ impl Document {
         text
     }
 
-    fn member_len(&self, member: &Member) -> usize {
+    fn member_len(&self, member: &DocumentMember) -> usize {
         let pieces = [&member.before, &member.value, &member.after];
         pieces.iter().map(|p| p.of(&self.source).len()).sum()
     }
@@ -316,49 +319,53 @@ impl fmt::Debug for Document {
 }
 
 #[derive(Clone)]
-struct Member {
-    kind: Kind,
+struct DocumentMember {
+    kind: MemberKind,
     /// The decoded key. A key that no Rust string can hold is kept as written, including its quotes.
-    name: Piece,
+    name: TextPiece,
     /// The text from after the preceding comma or brace to the value.
-    before: Piece,
-    value: Piece,
+    before: TextPiece,
+    value: TextPiece,
     /// White space up to the next comma or brace.
-    after: Piece,
+    after: TextPiece,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
+enum MemberKind {
     Cookie,
     /// Stays in the row but is hidden from guests: a reserved key, or a name that no guest can express.
     Hidden,
     Visible,
 }
 
-impl Member {
+impl DocumentMember {
     /// Returns the member of `text` that begins at `begin`, directly after a comma or the opening brace.
     fn of(text: &str, begin: usize, raw: &RawMember<'_>) -> Self {
         let key = json::offset(text, raw.key);
         let value = json::offset(text, raw.value);
         let value_end = value + raw.value.len();
         let (kind, name) = match json::decode_string(raw.key) {
-            None => (Kind::Hidden, Piece::Source(key..key + raw.key.len())),
-            Some(Cow::Borrowed(name)) => {
-                (Kind::of(name), Piece::Source(key + 1..key + 1 + name.len()))
-            }
-            Some(Cow::Owned(name)) => (Kind::of(&name), Piece::own(&name)),
+            None => (
+                MemberKind::Hidden,
+                TextPiece::Source(key..key + raw.key.len()),
+            ),
+            Some(Cow::Borrowed(name)) => (
+                MemberKind::of(name),
+                TextPiece::Source(key + 1..key + 1 + name.len()),
+            ),
+            Some(Cow::Owned(name)) => (MemberKind::of(&name), TextPiece::own(&name)),
         };
         Self {
             kind,
             name,
-            before: Piece::Source(begin..value),
-            value: Piece::Source(value..value_end),
-            after: Piece::Source(value_end..after_end(text, raw)),
+            before: TextPiece::Source(begin..value),
+            value: TextPiece::Source(value..value_end),
+            after: TextPiece::Source(value_end..after_end(text, raw)),
         }
     }
 }
 
-impl Kind {
+impl MemberKind {
     fn of(name: &str) -> Self {
         match name {
             "cookie" => Self::Cookie,
@@ -379,12 +386,12 @@ fn after_end(text: &str, raw: &RawMember<'_>) -> usize {
 
 /// A part of the text: a range of the source, or new text.
 #[derive(Clone)]
-enum Piece {
+enum TextPiece {
     Source(Range<usize>),
     Own(Bytes),
 }
 
-impl Piece {
+impl TextPiece {
     fn own(text: &str) -> Self {
         Self::Own(Bytes::copy_from_slice(text.as_bytes()))
     }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::json::{self, as_integer, check_value, is_truthy};
-use super::{Document, StoredCookie, is_reserved_key};
+use super::{Document, StoredCookieObject, is_reserved_key};
 
 /// The keys that guests see, with their values, in order.
 type Entries = Vec<(String, String)>;
@@ -164,7 +164,7 @@ fn set_expiry(document: &mut Document, times: &[u8]) {
     // The times that a clock and a configuration can produce: nothing after the year 9999.
     let (age, end) = (age.filter(is_a_time), end.filter(is_a_time));
     cookie.set_expiry(age, end);
-    let again = StoredCookie::parse(Bytes::from(cookie.as_json().to_owned()));
+    let again = StoredCookieObject::parse(Bytes::from(cookie.as_json().to_owned()));
     assert_eq!(again.as_ref(), Some(&cookie), "a cookie is read as written");
     let attributes = cookie.attributes();
     assert_eq!(attributes.original_max_age_ms, age);

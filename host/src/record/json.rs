@@ -57,7 +57,7 @@ pub(super) struct RawMember<'a> {
 pub(super) fn object_members(text: &str) -> Result<Vec<RawMember<'_>>, NotAnObject> {
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let members = deserializer
-        .deserialize_map(Members)
+        .deserialize_map(ObjectMembers)
         .map_err(|error| match error.is_data() {
             true => NotAnObject::OtherJson,
             false => NotAnObject::NotJson,
@@ -75,9 +75,9 @@ pub(super) enum NotAnObject {
     OtherJson,
 }
 
-struct Members;
+struct ObjectMembers;
 
-impl<'de> Visitor<'de> for Members {
+impl<'de> Visitor<'de> for ObjectMembers {
     type Value = Vec<RawMember<'de>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

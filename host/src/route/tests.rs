@@ -27,15 +27,15 @@ fn on(host: &str, route: Route) -> Route {
 
 fn answer(table: &RouteTable, host: &str, method: Method, path: &str) -> String {
     match table.find(host, &method, path) {
-        Found::Route { route, parameters } => {
+        RouteMatch::Route { route, parameters } => {
             let parameters: Vec<String> = parameters
                 .iter()
                 .map(|(k, v)| format!(" {k}={v}"))
                 .collect();
             format!("{}{}", route.guest, parameters.concat())
         }
-        Found::NotFound => "404".to_owned(),
-        Found::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),
+        RouteMatch::NotFound => "404".to_owned(),
+        RouteMatch::MethodNotAllowed { allow } => format!("405 {}", allow.to_str().unwrap()),
     }
 }
 

@@ -21,19 +21,19 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use super::date::date;
-use super::heads::Heads;
-use super::joined::Joined;
-use super::pace::arriving::{Arriving, BodyPace};
-use super::pace::{Leaving, Pace, Sending, Streams};
-use super::pulse::{Counted, Pulse, Side, Turn};
-use super::watch::{Diagnosis, Watch};
-use super::{Link, Options, Service};
+use super::heads::HeadCharges;
+use super::joined::JoinedBody;
+use super::pace::arriving::{BodyPace, IncomingBody};
+use super::pace::{BodyPatienceTimer, OutgoingBody, SendingResponse, StreamRunner};
+use super::pulse::{ClientTurn, ConnectionActivity, CountedStream, RequestSide};
+use super::watch::{ActivityWatch, Diagnosis};
+use super::{ConnectionEnds, ServerOptions, Service};
 use crate::limits;
 use crate::quota::Reservation;
 
 /// The signals that end a connection.
 #[derive(Clone, Debug)]
-pub(super) struct Ends {
+pub(super) struct CloseSignals {
     /// Finish the running requests and accept no more.
     pub(super) shutdown: CancellationToken,
     /// End immediately.
@@ -42,20 +42,20 @@ pub(super) struct Ends {
 
 /// Both HTTP versions with their limits.
 #[derive(Debug)]
-pub(super) struct Protocols {
-    builder: auto::Builder<Streams>,
+pub(super) struct HttpProtocols {
+    builder: auto::Builder<StreamRunner>,
     header_timeout: Duration,
     idle_timeout: Duration,
     body_pace: BodyPace,
 }
 
-impl Protocols {
-    pub(super) fn new(options: &Options) -> Self {
-        let mut builder = auto::Builder::new(Streams);
+impl HttpProtocols {
+    pub(super) fn new(options: &ServerOptions) -> Self {
+        let mut builder = auto::Builder::new(StreamRunner);
         let mut http1 = builder.http1();
         http1
             .timer(TokioTimer::new())
-            // `Watch` limits the head and the idle time before it separately. hyper has a single timer for both.
+            // `ActivityWatch` limits the head and the idle time before it separately. hyper has a single timer for both.
             .header_read_timeout(None)
             // `date` sets the header instead. hyper's own responses to malformed heads therefore have no `Date`, which is better
             // than one that may be wrong by days.
@@ -91,7 +91,7 @@ impl Protocols {
 
     /// Returns the hyper builder that serves connections.
     #[cfg(any(test, feature = "fuzzing"))]
-    pub(super) fn builder(&self) -> &auto::Builder<Streams> {
+    pub(super) fn builder(&self) -> &auto::Builder<StreamRunner> {
         &self.builder
     }
 
@@ -99,22 +99,24 @@ impl Protocols {
     pub(super) async fn serve<S: Service>(
         &self,
         stream: TcpStream,
-        link: Link,
+        link: ConnectionEnds,
         service: S,
         place: Reservation,
-        ends: Ends,
+        ends: CloseSignals,
     ) {
-        let pulse = Arc::new(Pulse::new(place.clone()));
-        let io = TokioIo::new(Counted::new(stream, Arc::clone(&pulse)));
-        let pace = Pace::new(self.idle_timeout);
+        let pulse = Arc::new(ConnectionActivity::new(place.clone()));
+        let io = TokioIo::new(CountedStream::new(stream, Arc::clone(&pulse)));
+        let pace = BodyPatienceTimer::new(self.idle_timeout);
         let body_pace = self.body_pace;
         let clock = service.clock();
         let answer = |request: Request<Incoming>| {
             let version = request.version();
             let has_body = !request.body().is_end_stream();
             let in_flight = pulse.request(version, has_body);
-            let turn = has_body.then(|| Turn::new(in_flight.turns().clone(), Side::Arriving));
-            let request = request.map(|body| Arriving::new(Joined::new(body, turn), body_pace));
+            let turn =
+                has_body.then(|| ClientTurn::new(in_flight.turns().clone(), RequestSide::Arriving));
+            let request =
+                request.map(|body| IncomingBody::new(JoinedBody::new(body, turn), body_pace));
             let answer = service.answer(request, link.clone());
             let clock = clock.clone();
             async move {
@@ -130,16 +132,16 @@ impl Protocols {
                 let dated = answer.headers_mut().entry(DATE);
                 dated.or_insert_with(|| date(clock.now_ms()));
                 in_flight.count_head(answer.headers());
-                Ok::<_, Infallible>(answer.map(|body| Leaving::new(body, pace, in_flight)))
+                Ok::<_, Infallible>(answer.map(|body| OutgoingBody::new(body, pace, in_flight)))
             }
         };
         let mut connection = pin!(self.builder.serve_connection(io, service_fn(answer)));
-        let mut watch = Watch::new(self.header_timeout, self.idle_timeout, Instant::now());
+        let mut watch = ActivityWatch::new(self.header_timeout, self.idle_timeout, Instant::now());
         let mut ticks = tokio::time::interval(watch.interval());
         let mut farewell = pin!(farewell(&ends.shutdown, &pulse));
         let mut is_ending = false;
-        let mut sending = Sending::default();
-        let mut heads = Heads::new(link.share.clone());
+        let mut sending = SendingResponse::default();
+        let mut heads = HeadCharges::new(link.share.clone());
         loop {
             tokio::select! {
                 biased;
@@ -198,7 +200,7 @@ impl Protocols {
 /// An HTTP/2 client is notified immediately: the GOAWAY frame says which requests will still be answered. If an idle HTTP/1.1
 /// connection were closed immediately, a request that is already on its way could be lost. It therefore stays open for another
 /// [`limits::FAREWELL`], and a response during that time closes it.
-async fn farewell(shutdown: &CancellationToken, pulse: &Pulse) {
+async fn farewell(shutdown: &CancellationToken, pulse: &ConnectionActivity) {
     shutdown.cancelled().await;
     pulse.say_farewell();
     if !pulse.is_multiplexed() {

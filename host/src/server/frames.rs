@@ -11,17 +11,17 @@ const END_HEADERS: u8 = 4;
 
 /// The position in a connection's bytes.
 #[derive(Debug)]
-pub(super) enum Frames {
+pub(super) enum FrameParser {
     /// Only the first bytes of the preface have arrived, this many.
     Preface(usize),
     /// HTTP/1, which has no frames.
     None,
     /// Between two frames, or within one.
-    Frame(Frame),
+    Frame(FrameHeader),
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Frame {
+pub(super) struct FrameHeader {
     head: [u8; FRAME_HEAD],
     head_bytes: usize,
     /// The bytes of the frame's payload that have not arrived.
@@ -31,13 +31,13 @@ pub(super) struct Frame {
     heads_ended: u64,
 }
 
-impl Default for Frames {
+impl Default for FrameParser {
     fn default() -> Self {
         Self::Preface(0)
     }
 }
 
-impl Frames {
+impl FrameParser {
     /// Whether the client speaks HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         matches!(self, Self::Frame(_))
@@ -75,7 +75,7 @@ impl Frames {
             if *seen < PREFACE.len() {
                 return;
             }
-            *self = Self::Frame(Frame::default());
+            *self = Self::Frame(FrameHeader::default());
         }
         if let Self::Frame(frame) = self {
             frame.read(bytes);
@@ -83,7 +83,7 @@ impl Frames {
     }
 }
 
-impl Frame {
+impl FrameHeader {
     fn is_amid_head(&self) -> bool {
         let is_in_data = self.head_bytes == FRAME_HEAD && self.head[3] == DATA;
         self.is_continued || (self.head_bytes > 0 && !is_in_data)
@@ -149,7 +149,7 @@ mod tests {
 
     /// Returns the values of `is_amid_head` after each byte, without consecutive repetitions.
     fn amid(bytes: &[u8]) -> Vec<bool> {
-        let mut frames = Frames::default();
+        let mut frames = FrameParser::default();
         frames.read(PREFACE);
         let mut all: Vec<bool> = bytes
             .iter()
@@ -174,7 +174,7 @@ mod tests {
 
     #[test]
     fn a_head_ends_with_its_last_frame() {
-        let mut frames = Frames::default();
+        let mut frames = FrameParser::default();
         frames.read(PREFACE);
         let all = [
             frame(4, 0, 6),
@@ -198,7 +198,7 @@ mod tests {
 
     #[test]
     fn http1_has_no_frames() {
-        let mut frames = Frames::default();
+        let mut frames = FrameParser::default();
         frames.read(b"PRI * HT");
         assert!(frames.is_amid_head() && !frames.is_http2());
         frames.read(b"ML\r\n");
@@ -215,9 +215,9 @@ mod tests {
             let kind = [DATA, HEADERS, CONTINUATION, 6][random.usize(..4)];
             all.extend(frame(kind, random.u8(..8), random.usize(..600)));
         }
-        let mut whole = Frames::default();
+        let mut whole = FrameParser::default();
         whole.read(&all);
-        let mut piecewise = Frames::default();
+        let mut piecewise = FrameParser::default();
         let mut rest = &all[..];
         while !rest.is_empty() {
             let (piece, others) = rest.split_at(random.usize(..=rest.len().min(40)));

@@ -22,8 +22,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Options;
-use super::connection::Protocols;
+use super::ServerOptions;
+use super::connection::HttpProtocols;
 use crate::handler;
 
 /// The largest part of a body that is read, in bytes.
@@ -126,7 +126,7 @@ fn serve(input: &[u8], peer: Ipv4Addr, piece: usize) -> Served {
         .build()
         .expect("a runtime without input and output");
     runtime.block_on(async {
-        let protocols = Protocols::new(&Options::default());
+        let protocols = HttpProtocols::new(&ServerOptions::default());
         // An error means that the client failed. The service records any property that does not hold.
         let _ = protocols
             .builder()

@@ -4,20 +4,20 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
-use super::pulse::Pulse;
-use crate::quota::{Full, Peer, Phase, Reservation, Resource};
+use super::pulse::ConnectionActivity;
+use crate::quota::{QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase};
 
 /// The charge of one connection for its heads.
 #[derive(Debug)]
-pub(super) struct Heads {
-    client: Peer,
+pub(super) struct HeadCharges {
+    client: QuotaPeer,
     room: Option<Reservation>,
     /// The bytes that the socket had taken when the charge last began to wait.
     written: u64,
 }
 
-impl Heads {
-    pub(super) fn new(client: Peer) -> Self {
+impl HeadCharges {
+    pub(super) fn new(client: QuotaPeer) -> Self {
         Self {
             client,
             room: None,
@@ -25,9 +25,14 @@ impl Heads {
         }
     }
 
-    /// Updates the charge. Must be called after each poll of the connection. `before` is the value of [`Pulse::heads`] before
+    /// Updates the charge. Must be called after each poll of the connection. `before` is the value of [`ConnectionActivity::heads`] before
     /// that poll: if the socket is not blocked, the poll has written that many bytes. Ready when the connection must be cut.
-    pub(super) fn poll(&mut self, before: u64, pulse: &Pulse, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(
+        &mut self,
+        before: u64,
+        pulse: &ConnectionActivity,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         if !pulse.is_blocked.load(Relaxed) {
             pulse.heads.fetch_sub(before, Relaxed);
             self.room = None;
@@ -44,7 +49,7 @@ impl Heads {
         room.poll_revoked(cx)
     }
 
-    fn charge(&mut self, waiting: u64, written: u64) -> Result<&Reservation, Full> {
+    fn charge(&mut self, waiting: u64, written: u64) -> Result<&Reservation, QuotaFull> {
         let room = match self.room.take() {
             Some(room) => {
                 let more = waiting.saturating_sub(room.amount());
@@ -55,8 +60,9 @@ impl Heads {
             }
             None => {
                 self.written = written;
-                let room = self.client.reserve(Resource::ResponseBytes, waiting)?;
-                room.set_phase(Phase::WaitsForClient).map_err(|_| Full)?;
+                let room = self.client.reserve(QuotaResource::ResponseBytes, waiting)?;
+                room.set_phase(RevocablePhase::WaitsForClient)
+                    .map_err(|_| QuotaFull)?;
                 room
             }
         };
@@ -64,7 +70,8 @@ impl Heads {
         // charge by taking a byte now and then.
         if written - self.written >= waiting {
             self.written = written;
-            room.set_phase(Phase::WaitsForClient).map_err(|_| Full)?;
+            room.set_phase(RevocablePhase::WaitsForClient)
+                .map_err(|_| QuotaFull)?;
         }
         Ok(self.room.insert(room))
     }
@@ -79,25 +86,25 @@ mod tests {
 
     use super::*;
     use crate::limits::UNTAKEN_HEAD_BYTES;
-    use crate::quota::{Quotas, Totals};
+    use crate::quota::{QuotaTotals, Quotas};
 
     struct Bench {
         quotas: Arc<Quotas>,
-        pulse: Arc<Pulse>,
-        heads: Heads,
+        pulse: Arc<ConnectionActivity>,
+        heads: HeadCharges,
     }
 
     impl Bench {
         fn new(response_bytes: u64) -> Self {
-            let quotas = Quotas::new(Totals {
+            let quotas = Quotas::new(QuotaTotals {
                 response_bytes,
-                ..Totals::default()
+                ..QuotaTotals::default()
             });
             let peer = quotas.peer([127, 0, 0, 1].into());
-            let place = peer.reserve(Resource::Connections, 1).unwrap();
+            let place = peer.reserve(QuotaResource::Connections, 1).unwrap();
             Self {
-                pulse: Arc::new(Pulse::new(place)),
-                heads: Heads::new(peer),
+                pulse: Arc::new(ConnectionActivity::new(place)),
+                heads: HeadCharges::new(peer),
                 quotas,
             }
         }
@@ -115,7 +122,7 @@ mod tests {
         }
 
         fn used(&self) -> u64 {
-            self.quotas.used(Resource::ResponseBytes)
+            self.quotas.used(QuotaResource::ResponseBytes)
         }
     }
 
@@ -147,7 +154,7 @@ mod tests {
         }
         assert!(!bench.polled(0, true));
         let other = bench.quotas.peer([127, 0, 0, 2].into());
-        let _taken = other.reserve(Resource::ResponseBytes, 1).unwrap();
+        let _taken = other.reserve(QuotaResource::ResponseBytes, 1).unwrap();
         assert!(bench.polled(0, true));
         assert_eq!(bench.used(), 1);
     }
@@ -157,7 +164,7 @@ mod tests {
         let mut bench = Bench::new(UNTAKEN_HEAD_BYTES);
         bench.answer();
         bench.answer();
-        let mut of_proxy = Heads::new(bench.quotas.exempt());
+        let mut of_proxy = HeadCharges::new(bench.quotas.exempt());
         assert!(bench.polled(0, true));
         std::mem::swap(&mut bench.heads, &mut of_proxy);
         assert!(!bench.polled(0, true));

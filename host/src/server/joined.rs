@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::pulse::Turn;
+use super::pulse::ClientTurn;
 use crate::limits::{
     BODY_PIECE_BYTES_MIN, BODY_PIECE_JOIN_WAIT, BODY_PIECE_JOINED_BYTES, BODY_PIECES_FREE,
     BODY_PIECES_PER_S_FREE,
@@ -28,11 +28,11 @@ type Piece = Result<Frame<Bytes>, Failure>;
 
 /// A request's body whose small pieces are joined.
 #[derive(Debug)]
-pub struct Joined<B> {
+pub struct JoinedBody<B> {
     body: B,
     /// `None` if there is no body.
-    turn: Option<Turn>,
-    pieces: Allowance,
+    turn: Option<ClientTurn>,
+    pieces: TinyPieceAllowance,
     /// The bytes that have arrived and have not been returned: one piece as it arrived, or several joined pieces.
     first: Bytes,
     joined: BytesMut,
@@ -44,12 +44,12 @@ pub struct Joined<B> {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Joined<B> {
-    pub(super) fn new(body: B, turn: Option<Turn>) -> Self {
+impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> JoinedBody<B> {
+    pub(super) fn new(body: B, turn: Option<ClientTurn>) -> Self {
         Self {
             body,
             turn,
-            pieces: Allowance::new(Instant::now()),
+            pieces: TinyPieceAllowance::new(Instant::now()),
             first: Bytes::new(),
             joined: BytesMut::new(),
             last: None,
@@ -135,7 +135,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Joined<B> {
     }
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Body for Joined<B> {
+impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Body for JoinedBody<B> {
     type Data = Bytes;
     type Error = Failure;
 
@@ -165,13 +165,13 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Body for Joined<B> {
 
 /// The tiny pieces that may still arrive. Bytes and time restore the allowance.
 #[derive(Debug)]
-struct Allowance {
+struct TinyPieceAllowance {
     /// The sum of the bytes by which further pieces may be smaller than [`BODY_PIECE_BYTES_MIN`].
     left: u64,
     at: Instant,
 }
 
-impl Allowance {
+impl TinyPieceAllowance {
     const MOST: u64 = BODY_PIECES_FREE * BODY_PIECE_BYTES_MIN;
 
     fn new(now: Instant) -> Self {

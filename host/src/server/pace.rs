@@ -16,9 +16,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::Executor;
 use tokio::time::Sleep;
 
-use super::pulse::{InFlight, Side, Turn, Turns};
+use super::pulse::{ClientTurn, ClientTurns, InFlightRequest, RequestSide};
 use crate::limits::TRANSFER_BYTES_PER_S_MIN;
-use crate::quota::{Charge, Untaken, WeakCharge};
+use crate::quota::{BodyCharge, UntakenBody, WeakBodyCharge};
 
 /// The client exceeded its time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,14 +27,14 @@ pub(super) struct TooSlow;
 
 /// The time that one body may still wait for its client. Waiting uses it up, and transferred bytes restore it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct BodyPatienceTimer {
     /// The upper limit of `left`.
     grace: Duration,
     left: Duration,
     since: Option<Instant>,
 }
 
-impl Pace {
+impl BodyPatienceTimer {
     pub(super) fn new(grace: Duration) -> Self {
         Self {
             grace,
@@ -78,29 +78,29 @@ thread_local! {
     /// task reads it.
     static TOO_SLOW_AT: Cell<Option<Instant>> = const { Cell::new(None) };
     /// The response that the task running on this thread has begun to send. The body sets it, and the task takes it.
-    static BEGUN: Cell<Option<Begun>> = const { Cell::new(None) };
+    static BEGUN: Cell<Option<BegunResponse>> = const { Cell::new(None) };
 }
 
 /// A response that has begun to be sent.
 #[derive(Debug)]
-struct Begun {
-    turns: Turns,
-    charge: Option<WeakCharge>,
+struct BegunResponse {
+    turns: ClientTurns,
+    charge: Option<WeakBodyCharge>,
 }
 
 /// The parts of a response that the sending task needs to cut it.
 #[derive(Debug, Default)]
-pub(super) struct Sending {
-    turn: Option<Turn>,
-    charge: Option<WeakCharge>,
+pub(super) struct SendingResponse {
+    turn: Option<ClientTurn>,
+    charge: Option<WeakBodyCharge>,
 }
 
-impl Sending {
+impl SendingResponse {
     /// Updates the state after a poll of the sending future. `is_clients_turn` says whether the future waits for its client.
     /// Ready when the response must be cut.
     pub(super) fn poll_cut(&mut self, is_clients_turn: bool, cx: &mut Context<'_>) -> Poll<()> {
         if let Some(begun) = BEGUN.take() {
-            self.turn = Some(Turn::new(begun.turns, Side::Leaving));
+            self.turn = Some(ClientTurn::new(begun.turns, RequestSide::Leaving));
             self.charge = begun.charge;
         }
         if let Some(turn) = &mut self.turn {
@@ -115,22 +115,22 @@ impl Sending {
 
 /// A response's body. It fails when the client takes it too slowly, and its request stays in flight until the body is dropped.
 #[derive(Debug)]
-pub(super) struct Leaving<B> {
+pub(super) struct OutgoingBody<B> {
     body: Pin<Box<B>>,
-    pace: Pace,
-    in_flight: InFlight,
+    pace: BodyPatienceTimer,
+    in_flight: InFlightRequest,
 }
 
-impl<B: Body + Untaken> Leaving<B> {
+impl<B: Body + UntakenBody> OutgoingBody<B> {
     /// Wraps a body. The caller must be the task that sends it.
-    pub(super) fn new(body: B, mut pace: Pace, in_flight: InFlight) -> Self {
+    pub(super) fn new(body: B, mut pace: BodyPatienceTimer, in_flight: InFlightRequest) -> Self {
         // The wait starts here, because the body is never polled if the client has no room for the first byte.
         if !body.is_end_stream() {
             pace.wait(Instant::now());
             TOO_SLOW_AT.set(pace.ends_at());
-            BEGUN.set(Some(Begun {
+            BEGUN.set(Some(BegunResponse {
                 turns: in_flight.turns().clone(),
-                charge: body.charge().map(Charge::downgrade),
+                charge: body.charge().map(BodyCharge::downgrade),
             }));
         }
         Self {
@@ -141,8 +141,8 @@ impl<B: Body + Untaken> Leaving<B> {
     }
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken> Body
-    for Leaving<B>
+impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + UntakenBody> Body
+    for OutgoingBody<B>
 {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
@@ -190,16 +190,16 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Untaken>
 /// Runs the streams of HTTP/2 connections, and drops a stream whose client takes no bytes. The other streams of the connection
 /// may belong to other clients behind a proxy.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Streams;
+pub(super) struct StreamRunner;
 
-impl<F> Executor<F> for Streams
+impl<F> Executor<F> for StreamRunner
 where
     F: Future<Output = ()> + Send + 'static,
 {
     fn execute(&self, stream: F) {
-        let stream = Stream {
+        let stream = RunningStream {
             inner: Box::pin(stream),
-            sending: Sending::default(),
+            sending: SendingResponse::default(),
             too_slow_at: None,
             alarm: None,
         };
@@ -207,15 +207,15 @@ where
     }
 }
 
-struct Stream<F> {
+struct RunningStream<F> {
     inner: Pin<Box<F>>,
-    sending: Sending,
+    sending: SendingResponse,
     too_slow_at: Option<Instant>,
     /// Created when the stream first waits for its client, and only moved when it fires.
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl<F: Future<Output = ()>> Future for Stream<F> {
+impl<F: Future<Output = ()>> Future for RunningStream<F> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
@@ -262,7 +262,7 @@ mod tests {
     fn a_client_may_wait_for_the_grace_and_buys_it_back_with_bytes() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut pace = Pace::new(GRACE);
+        let mut pace = BodyPatienceTimer::new(GRACE);
         pace.wait(at(0));
         assert_eq!(pace.ends_at(), Some(at(10)));
         assert_eq!(pace.go_on(at(8)), Ok(()));
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn a_flood_buys_no_more_than_the_grace() {
         let start = Instant::now();
-        let mut pace = Pace::new(GRACE);
+        let mut pace = BodyPatienceTimer::new(GRACE);
         pace.count(&piece(1 << 20));
         pace.wait(start);
         assert_eq!(pace.ends_at(), Some(start + GRACE));
@@ -285,7 +285,7 @@ mod tests {
     #[test]
     fn a_byte_now_and_then_buys_no_time() {
         let start = Instant::now();
-        let mut pace = Pace::new(GRACE);
+        let mut pace = BodyPatienceTimer::new(GRACE);
         let is_too_slow = |second: u64| {
             pace.wait(start + Duration::from_secs(second));
             let went_on = pace.go_on(start + Duration::from_secs(second + 1));

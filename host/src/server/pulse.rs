@@ -11,13 +11,13 @@ use std::task::{Context, Poll, ready};
 use http::{HeaderMap, Version};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::frames::Frames;
+use super::frames::FrameParser;
 use crate::limits::UNTAKEN_HEAD_BYTES;
-use crate::quota::{Phase, Reservation, fields_bytes};
+use crate::quota::{Reservation, RevocablePhase, fields_bytes};
 
 /// The counters and flags of one connection.
 #[derive(Debug)]
-pub(super) struct Pulse {
+pub(super) struct ConnectionActivity {
     /// The connection's reservation in the quota of connections. It may be revoked while the host does not work on any request of
     /// the connection.
     place: Reservation,
@@ -45,7 +45,7 @@ pub(super) struct Pulse {
     is_farewell: AtomicBool,
 }
 
-impl Pulse {
+impl ConnectionActivity {
     pub(super) fn new(place: Reservation) -> Self {
         Self {
             place,
@@ -65,14 +65,14 @@ impl Pulse {
     }
 
     /// Counts a request until the returned guard, which the response's body holds, is dropped.
-    pub(super) fn request(self: &Arc<Self>, version: Version, has_body: bool) -> InFlight {
+    pub(super) fn request(self: &Arc<Self>, version: Version, has_body: bool) -> InFlightRequest {
         self.requests.fetch_add(1, Relaxed);
         self.in_flight.fetch_add(1, Relaxed);
         self.work(1);
         if version == Version::HTTP_2 {
             self.is_multiplexed.store(true, Relaxed);
         }
-        InFlight(Turns {
+        InFlightRequest(ClientTurns {
             pulse: Arc::clone(self),
             sides: has_body.then(Arc::default),
         })
@@ -100,8 +100,8 @@ impl Pulse {
         *working += change;
         // A connection whose reservation is revoked is about to be cut.
         let _ = match (before > 0, *working > 0) {
-            (false, true) => self.place.set_phase(Phase::Working),
-            (true, false) => self.place.set_phase(Phase::WaitsForClient),
+            (false, true) => self.place.set_phase(RevocablePhase::Working),
+            (true, false) => self.place.set_phase(RevocablePhase::WaitsForClient),
             _ => Ok(()),
         };
     }
@@ -110,7 +110,7 @@ impl Pulse {
 /// The two sides on which a request may wait for its client.
 #[derive(Clone, Copy, Debug)]
 #[repr(u8)]
-pub(super) enum Side {
+pub(super) enum RequestSide {
     /// The client sends no bytes of the request's body.
     Arriving = 1,
     /// The client takes no bytes of the response's body.
@@ -119,15 +119,15 @@ pub(super) enum Side {
 
 /// Tracks whether one request waits for its client. The host does not work on a request while it waits.
 #[derive(Clone, Debug)]
-pub(super) struct Turns {
-    pulse: Arc<Pulse>,
+pub(super) struct ClientTurns {
+    pulse: Arc<ConnectionActivity>,
     /// The sides on which the request waits. `None` for a request without a body, which can only wait on one side.
     sides: Option<Arc<AtomicU8>>,
 }
 
-impl Turns {
+impl ClientTurns {
     /// Marks this side as waiting for the client. Must not be called for a side that already waits.
-    pub(super) fn wait(&self, side: Side) {
+    pub(super) fn wait(&self, side: RequestSide) {
         let before = self
             .sides
             .as_ref()
@@ -138,7 +138,7 @@ impl Turns {
     }
 
     /// Marks this side as no longer waiting for the client.
-    pub(super) fn go_on(&self, side: Side) {
+    pub(super) fn go_on(&self, side: RequestSide) {
         let before = self
             .sides
             .as_ref()
@@ -151,14 +151,14 @@ impl Turns {
 
 /// The waiting state of one side. Dropping it ends the wait.
 #[derive(Debug)]
-pub(super) struct Turn {
-    turns: Turns,
-    side: Side,
+pub(super) struct ClientTurn {
+    turns: ClientTurns,
+    side: RequestSide,
     is_clients: bool,
 }
 
-impl Turn {
-    pub(super) fn new(turns: Turns, side: Side) -> Self {
+impl ClientTurn {
+    pub(super) fn new(turns: ClientTurns, side: RequestSide) -> Self {
         Self {
             turns,
             side,
@@ -178,7 +178,7 @@ impl Turn {
     }
 }
 
-impl Drop for Turn {
+impl Drop for ClientTurn {
     fn drop(&mut self) {
         self.set(false);
     }
@@ -186,9 +186,9 @@ impl Drop for Turn {
 
 /// A request whose response has not ended.
 #[derive(Debug)]
-pub(super) struct InFlight(Turns);
+pub(super) struct InFlightRequest(ClientTurns);
 
-impl InFlight {
+impl InFlightRequest {
     /// Whether the response must tell the client to close the connection.
     pub(super) fn is_last(&self) -> bool {
         self.0.pulse.is_farewell.load(Relaxed)
@@ -205,12 +205,12 @@ impl InFlight {
         self.0.pulse.heads.fetch_add(bytes, Relaxed);
     }
 
-    pub(super) fn turns(&self) -> &Turns {
+    pub(super) fn turns(&self) -> &ClientTurns {
         &self.0
     }
 }
 
-impl Drop for InFlight {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         let pulse = &self.0.pulse;
         let reads = pulse.reads.load(Relaxed);
@@ -222,18 +222,18 @@ impl Drop for InFlight {
 
 /// A socket that records its reads and writes.
 #[derive(Debug)]
-pub(super) struct Counted<T> {
+pub(super) struct CountedStream<T> {
     inner: T,
-    pulse: Arc<Pulse>,
-    frames: Frames,
+    pulse: Arc<ConnectionActivity>,
+    frames: FrameParser,
 }
 
-impl<T> Counted<T> {
-    pub(super) fn new(inner: T, pulse: Arc<Pulse>) -> Self {
+impl<T> CountedStream<T> {
+    pub(super) fn new(inner: T, pulse: Arc<ConnectionActivity>) -> Self {
         Self {
             inner,
             pulse,
-            frames: Frames::default(),
+            frames: FrameParser::default(),
         }
     }
 
@@ -260,7 +260,7 @@ impl<T> Counted<T> {
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for CountedStream<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -275,7 +275,7 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counted<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for CountedStream<T> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -310,16 +310,16 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::quota::{Quotas, Resource, Totals};
+    use crate::quota::{QuotaResource, QuotaTotals, Quotas};
 
     /// Returns the pulse of a connection in quotas of its own, and a function that returns whether the connection may be revoked.
-    fn bench() -> (Arc<Pulse>, impl Fn() -> bool) {
-        let quotas = Quotas::new(Totals::default());
+    fn bench() -> (Arc<ConnectionActivity>, impl Fn() -> bool) {
+        let quotas = Quotas::new(QuotaTotals::default());
         let place = quotas
             .peer([127, 0, 0, 1].into())
-            .reserve(Resource::Connections, 1);
+            .reserve(QuotaResource::Connections, 1);
         let place = place.unwrap();
-        let pulse = Arc::new(Pulse::new(place.clone()));
+        let pulse = Arc::new(ConnectionActivity::new(place.clone()));
         let asked = place.clone();
         (pulse, move || asked.waits())
     }
@@ -329,9 +329,9 @@ mod tests {
         let (pulse, gives_way) = bench();
         let upload = pulse.request(Version::HTTP_2, true);
         let download = pulse.request(Version::HTTP_2, false);
-        let mut arriving = Turn::new(upload.turns().clone(), Side::Arriving);
-        let mut leaving = Turn::new(upload.turns().clone(), Side::Leaving);
-        let mut taken = Turn::new(download.turns().clone(), Side::Leaving);
+        let mut arriving = ClientTurn::new(upload.turns().clone(), RequestSide::Arriving);
+        let mut leaving = ClientTurn::new(upload.turns().clone(), RequestSide::Leaving);
+        let mut taken = ClientTurn::new(download.turns().clone(), RequestSide::Leaving);
 
         for (a, l, t) in [
             (true, true, false),
@@ -367,8 +367,8 @@ mod tests {
         let (pulse, gives_way) = bench();
         for _ in 0..200 {
             let request = pulse.request(Version::HTTP_11, true);
-            let mut turns = [Side::Arriving, Side::Leaving]
-                .map(|side| Turn::new(request.turns().clone(), side));
+            let mut turns = [RequestSide::Arriving, RequestSide::Leaving]
+                .map(|side| ClientTurn::new(request.turns().clone(), side));
             for _ in 0..10 {
                 turns[random.usize(..2)].set(random.bool());
             }

@@ -1,7 +1,7 @@
 //! Tests of the server with a small service, and with clients that write raw bytes.
 
 use super::*;
-use crate::quota::{Quotas, Totals};
+use crate::quota::{QuotaTotals, Quotas};
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -52,7 +52,7 @@ impl Body for ScriptedBody {
     }
 }
 
-impl Untaken for ScriptedBody {}
+impl UntakenBody for ScriptedBody {}
 
 /// The size of a field in the head of the response to `/large-head`, in bytes.
 const LARGE_FIELD: usize = 8 << 10;
@@ -60,14 +60,14 @@ const LARGE_FIELD: usize = 8 << 10;
 impl Service for Scripted {
     type Body = ScriptedBody;
 
-    fn share(&self, address: IpAddr) -> Peer {
+    fn share(&self, address: IpAddr) -> QuotaPeer {
         self.quotas.peer(address)
     }
 
     fn answer(
         &self,
         request: Request<Incoming>,
-        _: Link,
+        _: ConnectionEnds,
     ) -> impl Future<Output = Response<ScriptedBody>> + Send + 'static {
         let this = self.clone();
         async move {
@@ -104,11 +104,11 @@ struct Bench {
 }
 
 impl Bench {
-    async fn start(options: Options) -> Self {
+    async fn start(options: ServerOptions) -> Self {
         Self::with_connections(limits::CONNECTIONS_MAX, options).await
     }
 
-    async fn with_connections(connections: u64, options: Options) -> Self {
+    async fn with_connections(connections: u64, options: ServerOptions) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (shutdown, release) = (CancellationToken::new(), Arc::new(Notify::new()));
@@ -153,9 +153,9 @@ impl Bench {
 }
 
 fn quotas(connections: u64) -> Arc<Quotas> {
-    Quotas::new(Totals {
+    Quotas::new(QuotaTotals {
         connections,
-        ..Totals::default()
+        ..QuotaTotals::default()
     })
 }
 
@@ -166,11 +166,11 @@ async fn read_to_end(stream: &mut TcpStream) -> String {
     String::from_utf8_lossy(&all).into_owned()
 }
 
-fn impatient() -> Options {
-    Options {
+fn impatient() -> ServerOptions {
+    ServerOptions {
         header_timeout: Duration::from_millis(80),
         idle_timeout: Duration::from_millis(300),
-        ..Options::default()
+        ..ServerOptions::default()
     }
 }
 
@@ -181,7 +181,7 @@ const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 
 #[tokio::test]
 async fn a_request_is_answered() {
-    let bench = Bench::start(Options::default()).await;
+    let bench = Bench::start(ServerOptions::default()).await;
     let answer = bench.exchange(GET).await;
     assert!(
         answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("ok"),
@@ -191,7 +191,7 @@ async fn a_request_is_answered() {
 
 #[tokio::test]
 async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
-    let bench = Bench::start(Options::default()).await;
+    let bench = Bench::start(ServerOptions::default()).await;
     let answer = bench
         .exchange(b"GET /cut HTTP/1.1\r\nHost: h\r\n\r\n")
         .await;
@@ -202,7 +202,7 @@ async fn a_body_that_fails_late_is_cut_and_never_ended_cleanly() {
 async fn answers_do_not_pile_up_for_a_client_that_reads_none() {
     // More than the system's buffers hold.
     const ANSWERS_MAX: usize = (16 << 20) / LARGE_FIELD;
-    let mut bench = Bench::start(Options::default()).await;
+    let mut bench = Bench::start(ServerOptions::default()).await;
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
     let mut client = socket.connect(bench.address).await.unwrap();
@@ -293,7 +293,7 @@ async fn a_silent_connection_is_closed_when_it_is_idle_for_too_long() {
 
 #[tokio::test]
 async fn a_large_head_is_refused_with_431() {
-    let bench = Bench::start(Options::default()).await;
+    let bench = Bench::start(ServerOptions::default()).await;
     let long = format!(
         "GET / HTTP/1.1\r\nHost: h\r\nX: {}\r\n\r\n",
         "a".repeat(40 << 10)
@@ -318,7 +318,7 @@ async fn a_large_head_is_refused_with_431() {
 
 #[tokio::test]
 async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection() {
-    let bench = Bench::start(Options::default()).await;
+    let bench = Bench::start(ServerOptions::default()).await;
     let refused = [
         "Content-Length: 5\r\nContent-Length: 6\r\n",
         "Content-Length: +5\r\n",
@@ -347,7 +347,7 @@ async fn framing_that_can_be_read_in_two_ways_is_refused_or_ends_the_connection(
 
 #[tokio::test]
 async fn connections_are_counted_while_they_are_open() {
-    let mut bench = Bench::start(Options::default()).await;
+    let mut bench = Bench::start(ServerOptions::default()).await;
     bench.exchange(GET).await;
     assert_eq!(bench.entered.recv().await.unwrap(), "/");
     let mut slow = bench.connect().await;
@@ -370,7 +370,7 @@ async fn connections_are_counted_while_they_are_open() {
 
 #[tokio::test]
 async fn shutdown_lets_a_request_under_way_finish_and_closes_idle_connections() {
-    let mut bench = Bench::start(Options::default()).await;
+    let mut bench = Bench::start(ServerOptions::default()).await;
     let mut idle = bench.connect().await;
     idle.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n")
         .await
@@ -403,9 +403,9 @@ async fn shutdown_lets_a_request_under_way_finish_and_closes_idle_connections() 
 
 #[tokio::test]
 async fn a_request_that_outlives_the_grace_period_is_cut() {
-    let mut bench = Bench::start(Options {
+    let mut bench = Bench::start(ServerOptions {
         grace: Duration::from_millis(50),
-        ..Options::default()
+        ..ServerOptions::default()
     })
     .await;
     let mut slow = bench.connect().await;
@@ -420,7 +420,7 @@ async fn a_request_that_outlives_the_grace_period_is_cut() {
 
 #[tokio::test]
 async fn clients_without_a_connection_wait_for_their_turn_over_the_limit() {
-    let mut bench = Bench::with_connections(1, Options::default()).await;
+    let mut bench = Bench::with_connections(1, ServerOptions::default()).await;
     let mut first = bench.connect().await;
     first
         .write_all(b"GET /slow HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
@@ -440,7 +440,7 @@ async fn clients_without_a_connection_wait_for_their_turn_over_the_limit() {
 
 #[tokio::test]
 async fn a_client_that_finds_no_place_keeps_none_from_one() {
-    let mut bench = Bench::with_connections(3, Options::default()).await;
+    let mut bench = Bench::with_connections(3, ServerOptions::default()).await;
     let mut idle = bench.connect_from(2).await;
     let mut busy = Vec::new();
     for _ in 0..2 {
@@ -453,7 +453,7 @@ async fn a_client_that_finds_no_place_keeps_none_from_one() {
         busy.push(stream);
     }
     let told = || {
-        let connections = Resource::Connections;
+        let connections = QuotaResource::Connections;
         (
             bench.quotas.refused(connections),
             bench.quotas.revoked(connections),
@@ -477,7 +477,7 @@ async fn a_client_that_finds_no_place_keeps_none_from_one() {
 async fn a_client_waits_for_its_first_place_alone_and_not_for_ever() {
     let quotas = quotas(2);
     let peer = |last: u8| quotas.peer([127, 0, 0, last].into());
-    let reserve = |last: u8| peer(last).reserve(Resource::Connections, 1).unwrap();
+    let reserve = |last: u8| peer(last).reserve(QuotaResource::Connections, 1).unwrap();
     let (first, second) = (reserve(1), reserve(1));
     let in_time = |last: u8, patience: Duration| {
         let share = peer(last);
@@ -485,20 +485,20 @@ async fn a_client_waits_for_its_first_place_alone_and_not_for_ever() {
     };
     let long = 2 * SOON;
 
-    assert_eq!(in_time(1, long).await.unwrap().unwrap_err(), Full);
+    assert_eq!(in_time(1, long).await.unwrap().unwrap_err(), QuotaFull);
     let short = Duration::from_millis(30);
-    assert_eq!(in_time(2, short).await.unwrap().unwrap_err(), Full);
+    assert_eq!(in_time(2, short).await.unwrap().unwrap_err(), QuotaFull);
 
     let (found, ()) = tokio::join!(in_time(2, long), async { drop(first) });
     let found = found.unwrap().unwrap();
     assert!(found.waits());
-    assert!(found.set_phase(Phase::Working).is_ok());
+    assert!(found.set_phase(RevocablePhase::Working).is_ok());
 
     // Meanwhile the client of the waiting call gets another connection.
     let (refused, third) = tokio::join!(in_time(3, long), async {
         drop(second);
         reserve(3)
     });
-    assert_eq!(refused.unwrap().unwrap_err(), Full);
+    assert_eq!(refused.unwrap().unwrap_err(), QuotaFull);
     drop((found, third));
 }

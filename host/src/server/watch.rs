@@ -7,7 +7,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::pulse::Pulse;
+use super::pulse::ConnectionActivity;
 use crate::limits::TRANSFER_BYTES_PER_S_MIN;
 
 /// The action that a connection needs.
@@ -23,7 +23,7 @@ pub(super) enum Diagnosis {
 
 /// Checks a pulse periodically and records since when it has not changed.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct ActivityWatch {
     header_timeout: Duration,
     idle_timeout: Duration,
     moved_at: Instant,
@@ -33,7 +33,7 @@ pub(super) struct Watch {
     head: Option<(u64, Instant)>,
 }
 
-impl Watch {
+impl ActivityWatch {
     pub(super) fn new(header_timeout: Duration, idle_timeout: Duration, now: Instant) -> Self {
         Self {
             header_timeout,
@@ -51,7 +51,7 @@ impl Watch {
         (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
     }
 
-    pub(super) fn look(&mut self, pulse: &Pulse, now: Instant) -> Diagnosis {
+    pub(super) fn look(&mut self, pulse: &ConnectionActivity, now: Instant) -> Diagnosis {
         let requests = pulse.requests.load(Relaxed);
         if requests == 0 {
             return self.look_for_first_head(pulse, now);
@@ -75,7 +75,7 @@ impl Watch {
 
     /// Checks a connection without a request. A client has no reason to connect before it has one. An HTTP/2 client that is not
     /// within a head is closed gracefully, any other client is cut.
-    fn look_for_first_head(&self, pulse: &Pulse, now: Instant) -> Diagnosis {
+    fn look_for_first_head(&self, pulse: &ConnectionActivity, now: Instant) -> Diagnosis {
         if now.duration_since(self.moved_at) < self.header_timeout {
             Diagnosis::Alive
         } else if pulse.is_multiplexed() && !pulse.is_amid_head.load(Relaxed) {
@@ -85,7 +85,7 @@ impl Watch {
         }
     }
 
-    fn note_movement(&mut self, pulse: &Pulse, is_in_flight: bool, now: Instant) {
+    fn note_movement(&mut self, pulse: &ConnectionActivity, is_in_flight: bool, now: Instant) {
         let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
         let is_taken = if pulse.is_blocked.load(Relaxed) {
             // Single bytes do not count as progress.
@@ -101,7 +101,12 @@ impl Watch {
     }
 
     /// Whether the head that is arriving takes too long.
-    fn is_head_late(&mut self, pulse: &Pulse, is_in_flight: bool, now: Instant) -> bool {
+    fn is_head_late(
+        &mut self,
+        pulse: &ConnectionActivity,
+        is_in_flight: bool,
+        now: Instant,
+    ) -> bool {
         let head = if pulse.is_multiplexed() {
             let is_amid = pulse.is_amid_head.load(Relaxed);
             is_amid.then(|| pulse.heads_ended.load(Relaxed))
@@ -123,26 +128,26 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::quota::{Quotas, Resource, Totals};
+    use crate::quota::{QuotaResource, QuotaTotals, Quotas};
 
     const HEADER: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
 
     struct Bench {
-        pulse: Arc<Pulse>,
-        watch: Watch,
+        pulse: Arc<ConnectionActivity>,
+        watch: ActivityWatch,
         start: Instant,
     }
 
     impl Bench {
         fn new() -> Self {
             let start = Instant::now();
-            let quotas = Quotas::new(Totals::default());
+            let quotas = Quotas::new(QuotaTotals::default());
             let peer = quotas.peer([127, 0, 0, 1].into());
-            let place = peer.reserve(Resource::Connections, 1).unwrap();
+            let place = peer.reserve(QuotaResource::Connections, 1).unwrap();
             Self {
-                pulse: Arc::new(Pulse::new(place)),
-                watch: Watch::new(HEADER, IDLE, start),
+                pulse: Arc::new(ConnectionActivity::new(place)),
+                watch: ActivityWatch::new(HEADER, IDLE, start),
                 start,
             }
         }

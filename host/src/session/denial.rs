@@ -4,7 +4,7 @@ use std::fmt;
 
 /// An action that the guest may not perform. `Display` is the text for the guest. It may name a key, so it must not be logged.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Denial {
+pub enum SessionDenial {
     /// Any access.
     NoAccess,
     /// Any access on this path, which the session's cookie is not sent to.
@@ -19,7 +19,7 @@ pub enum Denial {
     WriteEvery(&'static str),
 }
 
-impl fmt::Display for Denial {
+impl fmt::Display for SessionDenial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoAccess => f.write_str("this guest is granted no access to the session"),

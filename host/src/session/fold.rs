@@ -7,48 +7,48 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 
-use super::options::Options;
-use super::policy::{self, Facts, Link, Trigger, Write};
-use super::transaction::{Base, Planned, Transaction};
+use super::options::SessionOptions;
+use super::policy::{self, CommitTrigger, LinkSecurity, RowWrite, SegmentFacts};
+use super::transaction::{BaseRow, PlannedCommit, Transaction};
 use crate::clock::round_to_seconds;
 
 /// The queue of requests that wait for one session's lock and offer their changes for folding.
 #[derive(Default)]
-pub(super) struct Riders(Mutex<Queue>);
+pub(super) struct FoldQueue(Mutex<FoldQueueState>);
 
 #[derive(Default)]
-struct Queue {
+struct FoldQueueState {
     /// The entries in the order of their tickets.
-    waiting: Vec<Waiting>,
+    waiting: Vec<FoldEntry>,
     /// The tickets of entries that are in a commit and still want to return to the queue.
     travelling: HashSet<u64>,
     next_ticket: u64,
 }
 
-struct Waiting {
+struct FoldEntry {
     ticket: u64,
-    rider: Rider,
-    told: oneshot::Sender<Ride>,
+    rider: FoldCandidate,
+    told: oneshot::Sender<FoldResult>,
 }
 
 /// Hides the sessions.
-impl std::fmt::Debug for Riders {
+impl std::fmt::Debug for FoldQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Riders").finish_non_exhaustive()
     }
 }
 
 /// A fold candidate: a run at its release whose only commit replaces the row.
-pub(super) struct Rider {
+pub(super) struct FoldCandidate {
     pub(super) transaction: Box<Transaction>,
-    pub(super) link: Link,
+    pub(super) link: LinkSecurity,
     pub(super) is_saved: bool,
 }
 
 /// The result for a fold candidate, which gets its transaction back.
-pub(super) enum Ride {
+pub(super) enum FoldResult {
     /// The changes are durable.
-    Landed(Box<Transaction>, Box<Landing>),
+    Landed(Box<Transaction>, Box<FoldedOutcome>),
     /// The candidate had given up meanwhile, and none of its changes were written.
     Back(Box<Transaction>),
     /// The store failed. The holder's result applies to every run in the commit.
@@ -56,23 +56,23 @@ pub(super) enum Ride {
 }
 
 /// The decisions that the candidate's own commit would have made.
-pub(super) struct Landing {
-    pub(super) facts: Facts,
-    pub(super) write: Write,
+pub(super) struct FoldedOutcome {
+    pub(super) facts: SegmentFacts,
+    pub(super) write: RowWrite,
     /// `None` if the row already contained the candidate's changes.
-    pub(super) planned: Option<Planned>,
+    pub(super) planned: Option<PlannedCommit>,
     /// The time of the decisions.
     pub(super) now_ms: i64,
 }
 
-impl Riders {
+impl FoldQueue {
     /// Offers a candidate's changes until a commit includes them or the candidate withdraws them.
-    pub(super) fn join(&self, rider: Rider) -> (u64, oneshot::Receiver<Ride>) {
+    pub(super) fn join(&self, rider: FoldCandidate) -> (u64, oneshot::Receiver<FoldResult>) {
         let (told, rode) = oneshot::channel();
         let mut queue = self.lock();
         let ticket = queue.next_ticket;
         queue.next_ticket += 1;
-        queue.waiting.push(Waiting {
+        queue.waiting.push(FoldEntry {
             ticket,
             rider,
             told,
@@ -94,11 +94,11 @@ impl Riders {
     /// that differs in that row stays in the queue: it can only be run again, when it holds the lock.
     pub(super) fn take_along(
         self: &Arc<Self>,
-        planned: &mut Planned,
-        options: &Options,
+        planned: &mut PlannedCommit,
+        options: &SessionOptions,
         now_ms: i64,
-    ) -> Convoy {
-        let mut convoy = Convoy::default();
+    ) -> FoldedCommit {
+        let mut convoy = FoldedCommit::default();
         let Some(mut newest) = planned.after().cloned() else {
             return convoy;
         };
@@ -109,7 +109,7 @@ impl Riders {
             let landing = is_alive.then(|| waiting.rider.fold(&newest, options, now_ms));
             match landing.flatten() {
                 Some(landing) => {
-                    let after = landing.planned.as_ref().and_then(Planned::after);
+                    let after = landing.planned.as_ref().and_then(PlannedCommit::after);
                     newest = after.cloned().unwrap_or(newest);
                     queue.travelling.insert(waiting.ticket);
                     convoy.passengers.push((waiting, landing));
@@ -126,25 +126,30 @@ impl Riders {
         convoy
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, FoldQueueState> {
         // After a panic, candidates are lost at most; they learn this from their closed channels.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Rider {
+impl FoldCandidate {
     /// Applies the candidate's log to `row`. Returns `None`, and leaves the candidate unchanged, if it has seen data that differs there.
-    fn fold(&mut self, row: &Arc<Base>, options: &Options, now_ms: i64) -> Option<Box<Landing>> {
+    fn fold(
+        &mut self,
+        row: &Arc<BaseRow>,
+        options: &SessionOptions,
+        now_ms: i64,
+    ) -> Option<Box<FoldedOutcome>> {
         self.transaction.rebase(Arc::clone(row)).ok()?;
         let facts = self
             .transaction
-            .facts(Trigger::Release, self.link, self.is_saved);
+            .facts(CommitTrigger::Release, self.link, self.is_saved);
         let write = policy::write(options, &facts);
         let mut planned = self.transaction.plan(write, options, now_ms);
         if let Some(planned) = &mut planned {
             planned.bear(&row.record.tokens);
         }
-        Some(Box::new(Landing {
+        Some(Box::new(FoldedOutcome {
             facts,
             write,
             planned,
@@ -155,33 +160,33 @@ impl Rider {
 
 /// The folded candidates of one commit. If it is dropped without a result, the candidates are lost and are notified.
 #[derive(Default)]
-pub(super) struct Convoy {
-    passengers: Vec<(Waiting, Box<Landing>)>,
-    newest: Option<Arc<Base>>,
-    riders: Option<Arc<Riders>>,
+pub(super) struct FoldedCommit {
+    passengers: Vec<(FoldEntry, Box<FoldedOutcome>)>,
+    newest: Option<Arc<BaseRow>>,
+    riders: Option<Arc<FoldQueue>>,
 }
 
-impl Convoy {
+impl FoldedCommit {
     pub(super) fn is_empty(&self) -> bool {
         self.passengers.is_empty()
     }
 
     /// Returns the row that the commit writes, if any candidate was folded into it.
-    pub(super) fn newest(&self) -> Option<Arc<Base>> {
+    pub(super) fn newest(&self) -> Option<Arc<BaseRow>> {
         self.newest.clone()
     }
 
     /// Notifies the candidates that the commit is durable.
     pub(super) fn land(self) {
-        self.tell(Ride::Landed);
+        self.tell(FoldResult::Landed);
     }
 
     /// Notifies the candidates that the store failed.
     pub(super) fn fail(self) {
-        self.tell(|transaction, _| Ride::Failed(transaction));
+        self.tell(|transaction, _| FoldResult::Failed(transaction));
     }
 
-    fn tell(self, ride: impl Fn(Box<Transaction>, Box<Landing>) -> Ride) {
+    fn tell(self, ride: impl Fn(Box<Transaction>, Box<FoldedOutcome>) -> FoldResult) {
         let Some(riders) = self.riders else { return };
         let mut queue = riders.lock();
         for (waiting, landing) in self.passengers {
@@ -197,15 +202,15 @@ impl Convoy {
         for (waiting, _) in self.passengers {
             match queue.travelling.remove(&waiting.ticket) {
                 true => queue.waiting.push(waiting),
-                false => waiting.tell(Ride::Back),
+                false => waiting.tell(FoldResult::Back),
             }
         }
         queue.waiting.sort_unstable_by_key(|waiting| waiting.ticket);
     }
 }
 
-impl Waiting {
-    fn tell(self, ride: impl FnOnce(Box<Transaction>) -> Ride) {
+impl FoldEntry {
+    fn tell(self, ride: impl FnOnce(Box<Transaction>) -> FoldResult) {
         // The receiver waits in a task that is never cancelled. If that task panicked, there is no receiver to notify.
         let _ = self.told.send(ride(self.rider.transaction));
     }

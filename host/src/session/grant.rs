@@ -2,9 +2,9 @@
 
 /// A guest's permissions on the session.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Grant {
+pub struct SessionGrant {
     /// The highest level of access.
-    pub access: Access,
+    pub access: SessionAccessLevel,
     /// The keys that the guest may read.
     pub read_keys: KeyPatterns,
     /// The keys that the guest may write.
@@ -15,9 +15,9 @@ pub struct Grant {
     pub keys_max: Option<usize>,
 }
 
-/// The level of access of a [`Grant`].
+/// The level of access of a [`SessionGrant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Access {
+pub enum SessionAccessLevel {
     /// Every call is denied, and the store is never asked.
     #[default]
     None,
@@ -27,11 +27,11 @@ pub enum Access {
     Write,
 }
 
-impl Grant {
+impl SessionGrant {
     /// Grants all calls on all keys.
     pub fn write() -> Self {
         Self {
-            access: Access::Write,
+            access: SessionAccessLevel::Write,
             ..Self::default()
         }
     }
@@ -39,7 +39,7 @@ impl Grant {
     /// Grants reading of all keys.
     pub fn read() -> Self {
         Self {
-            access: Access::Read,
+            access: SessionAccessLevel::Read,
             ..Self::default()
         }
     }
@@ -47,10 +47,10 @@ impl Grant {
 
 /// Key patterns. A pattern is an exact key, or a prefix followed by `*`. An empty list matches all keys.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct KeyPatterns(Vec<Pattern>);
+pub struct KeyPatterns(Vec<KeyPattern>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
+enum KeyPattern {
     Exact(String),
     Beginning(String),
 }
@@ -64,8 +64,8 @@ impl KeyPatterns {
     /// Parses `patterns`. Without any pattern, all keys match.
     pub fn new(patterns: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let parse = |text: String| match text.strip_suffix('*') {
-            Some(beginning) => Pattern::Beginning(beginning.to_owned()),
-            None => Pattern::Exact(text),
+            Some(beginning) => KeyPattern::Beginning(beginning.to_owned()),
+            None => KeyPattern::Exact(text),
         };
         Self(
             patterns
@@ -77,16 +77,16 @@ impl KeyPatterns {
 
     /// Returns whether a pattern matches `key`.
     pub fn covers(&self, key: &str) -> bool {
-        let matches = |pattern: &Pattern| match pattern {
-            Pattern::Exact(exact) => exact == key,
-            Pattern::Beginning(beginning) => key.starts_with(beginning.as_str()),
+        let matches = |pattern: &KeyPattern| match pattern {
+            KeyPattern::Exact(exact) => exact == key,
+            KeyPattern::Beginning(beginning) => key.starts_with(beginning.as_str()),
         };
         self.0.is_empty() || self.0.iter().any(matches)
     }
 
     /// Returns whether the patterns match every key.
     pub fn covers_all(&self) -> bool {
-        let everything = Pattern::Beginning(String::new());
+        let everything = KeyPattern::Beginning(String::new());
         self.0.is_empty() || self.0.contains(&everything)
     }
 }

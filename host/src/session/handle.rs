@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::policy::{self, Ending, Trigger};
-use super::run::{Run, Stop, WasCalled};
-use super::transaction::Op;
-use super::{Access, CallError, Denial, Error, Grant, Unset};
+use super::policy::{self, CommitTrigger, SessionEnding};
+use super::run::{RunStop, SessionRun, WasCalled};
+use super::transaction::ChangeOp;
+use super::{
+    SessionAccessLevel, SessionCallError, SessionDenial, SessionError, SessionGrant, UnsetPolicy,
+};
 use crate::record::{CookieAttributes, SessionId, check_value};
 
 /// The session of one run. Clones refer to the same session.
@@ -20,12 +22,12 @@ use crate::record::{CookieAttributes, SessionId, check_value};
 ///
 /// Cancel safety: a dropped call has not happened, except `save`, which continues in the background.
 #[derive(Clone)]
-pub struct Session(Arc<Shared>);
+pub struct Session(Arc<SessionShared>);
 
-struct Shared {
-    grant: Arc<Grant>,
+struct SessionShared {
+    grant: Arc<SessionGrant>,
     /// The run. If there is none, every call is denied for this reason.
-    run: Result<Arc<Mutex<Run>>, Denial>,
+    run: Result<Arc<Mutex<SessionRun>>, SessionDenial>,
     is_frozen: AtomicBool,
     was_called: AtomicBool,
 }
@@ -37,26 +39,26 @@ impl std::fmt::Debug for Session {
     }
 }
 
-type Locked = OwnedMutexGuard<Run>;
+type Locked = OwnedMutexGuard<SessionRun>;
 
 impl Session {
     /// Creates the handle of a guest without a session: every call is denied, the store is not asked, and no cookie is sent.
     pub fn none() -> Self {
-        Self::closed(Denial::NoAccess)
+        Self::closed(SessionDenial::NoAccess)
     }
 
     /// Creates a handle that denies every call for the reason `why`.
-    pub(super) fn closed(why: Denial) -> Self {
+    pub(super) fn closed(why: SessionDenial) -> Self {
         Self::with(Arc::default(), Err(why))
     }
 
-    pub(super) fn new(grant: Arc<Grant>, run: Run) -> (Self, Arc<Mutex<Run>>) {
+    pub(super) fn new(grant: Arc<SessionGrant>, run: SessionRun) -> (Self, Arc<Mutex<SessionRun>>) {
         let run = Arc::new(Mutex::new(run));
         (Self::with(grant, Ok(Arc::clone(&run))), run)
     }
 
-    fn with(grant: Arc<Grant>, run: Result<Arc<Mutex<Run>>, Denial>) -> Self {
-        Self(Arc::new(Shared {
+    fn with(grant: Arc<SessionGrant>, run: Result<Arc<Mutex<SessionRun>>, SessionDenial>) -> Self {
+        Self(Arc::new(SessionShared {
             grant,
             run,
             is_frozen: AtomicBool::new(false),
@@ -67,9 +69,9 @@ impl Session {
     /// Returns the JSON text of an entry. `None` if there is no entry or the key is reserved.
     ///
     /// # Errors
-    /// [`Error::Denied`].
-    pub async fn get(&self, key: &str) -> Result<Option<String>, CallError> {
-        self.may(Access::Read)?;
+    /// [`SessionError::Denied`].
+    pub async fn get(&self, key: &str) -> Result<Option<String>, SessionCallError> {
+        self.may(SessionAccessLevel::Read)?;
         self.may_read(key)?;
         let mut run = self.enter().await?;
         let transaction = run.session()?;
@@ -79,12 +81,12 @@ impl Session {
     /// Writes an entry.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`], [`Error::TooLarge`], [`Error::Committed`].
-    pub async fn set(&self, key: &str, value: &str) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], [`SessionError::TooLarge`], [`SessionError::Committed`].
+    pub async fn set(&self, key: &str, value: &str) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         self.may_write(key)?;
         let value = check_value(value).map_err(|why| invalid(format!("`{key}`: {why}")))?;
-        self.change(Op::Set {
+        self.change(ChangeOp::Set {
             key: key.to_owned(),
             value: value.to_owned(),
         })
@@ -94,11 +96,11 @@ impl Session {
     /// Removes an entry, if there is one.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
-    pub async fn delete(&self, key: &str) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], [`SessionError::Committed`].
+    pub async fn delete(&self, key: &str) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         self.may_write(key)?;
-        self.change(Op::Delete {
+        self.change(ChangeOp::Delete {
             key: key.to_owned(),
         })
         .await
@@ -107,9 +109,9 @@ impl Session {
     /// Returns the keys that the guest may read, in the session's order.
     ///
     /// # Errors
-    /// [`Error::Denied`].
-    pub async fn list_keys(&self) -> Result<Vec<String>, CallError> {
-        self.may(Access::Read)?;
+    /// [`SessionError::Denied`].
+    pub async fn list_keys(&self) -> Result<Vec<String>, SessionCallError> {
+        self.may(SessionAccessLevel::Read)?;
         let mut run = self.enter().await?;
         let mut keys = run.session()?.keys();
         keys.retain(|key| self.0.grant.read_keys.covers(key));
@@ -119,11 +121,11 @@ impl Session {
     /// Adds to an integer. An absent entry counts as 0.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`], [`Error::TooLarge`], [`Error::Committed`].
-    pub async fn add(&self, key: &str, delta: i64) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], [`SessionError::TooLarge`], [`SessionError::Committed`].
+    pub async fn add(&self, key: &str, delta: i64) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         self.may_write(key)?;
-        self.change(Op::Add {
+        self.change(ChangeOp::Add {
             key: key.to_owned(),
             delta,
         })
@@ -134,8 +136,8 @@ impl Session {
     ///
     /// # Errors
     /// As [`Session::add`].
-    pub async fn increment(&self, key: &str, delta: i64) -> Result<i64, CallError> {
-        self.may(Access::Write)?;
+    pub async fn increment(&self, key: &str, delta: i64) -> Result<i64, SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         self.may_read(key)?;
         self.may_write(key)?;
         let mut run = self.enter_to_write().await?;
@@ -146,18 +148,18 @@ impl Session {
     /// Removes all entries.
     ///
     /// # Errors
-    /// [`Error::Denied`], also if the guest may not write every key; [`Error::Invalid`], [`Error::Committed`].
-    pub async fn clear(&self) -> Result<(), CallError> {
+    /// [`SessionError::Denied`], also if the guest may not write every key; [`SessionError::Invalid`], [`SessionError::Committed`].
+    pub async fn clear(&self) -> Result<(), SessionCallError> {
         self.may_write_all("clear")?;
-        self.change(Op::Clear).await
+        self.change(ChangeOp::Clear).await
     }
 
     /// Returns a keyed hash of the session's id; `None` while the session has no id.
     ///
     /// # Errors
-    /// [`Error::Denied`].
-    pub async fn fingerprint(&self) -> Result<Option<String>, CallError> {
-        self.may(Access::Read)?;
+    /// [`SessionError::Denied`].
+    pub async fn fingerprint(&self) -> Result<Option<String>, SessionCallError> {
+        self.may(SessionAccessLevel::Read)?;
         let mut run = self.enter().await?;
         let id = run.session()?.named_id().cloned();
         Ok(id.map(|id| run.manager().keys.load().fingerprint(&id)))
@@ -166,43 +168,43 @@ impl Session {
     /// Gives the session another id.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
-    pub async fn renew(&self) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], [`SessionError::Committed`].
+    pub async fn renew(&self) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         let id = SessionId::generate();
-        self.change(Op::Renew { id }).await
+        self.change(ChangeOp::Renew { id }).await
     }
 
     /// Gives the session another id and drops its entries.
     ///
     /// # Errors
     /// As [`Session::clear`].
-    pub async fn regenerate(&self) -> Result<(), CallError> {
+    pub async fn regenerate(&self) -> Result<(), SessionCallError> {
         self.may_write_all("regenerate")?;
         let id = SessionId::generate();
-        self.change(Op::Regenerate { id }).await
+        self.change(ChangeOp::Regenerate { id }).await
     }
 
     /// Ends the session.
     ///
     /// # Errors
-    /// [`Error::Denied`], also if the guest may not write every key; [`Error::Committed`].
-    pub async fn destroy(&self) -> Result<(), CallError> {
+    /// [`SessionError::Denied`], also if the guest may not write every key; [`SessionError::Committed`].
+    pub async fn destroy(&self) -> Result<(), SessionCallError> {
         self.may_write_all("destroy")?;
-        self.end(Op::Destroy).await
+        self.end(ChangeOp::Destroy).await
     }
 
     /// Drops the request's changes or ends the session, as the option `unset` says.
     ///
     /// # Errors
     /// As [`Session::destroy`].
-    pub async fn unset(&self) -> Result<(), CallError> {
+    pub async fn unset(&self) -> Result<(), SessionCallError> {
         self.may_write_all("unset")?;
         let run = self.run()?;
         let unset = run.lock().await.manager().options.unset;
         self.end(match unset {
-            Unset::Keep => Op::Drop,
-            Unset::Destroy => Op::Destroy,
+            UnsetPolicy::Keep => ChangeOp::Drop,
+            UnsetPolicy::Destroy => ChangeOp::Destroy,
         })
         .await
     }
@@ -210,35 +212,36 @@ impl Session {
     /// Gives the session a lifetime in milliseconds. `None` means until the browser is closed.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`], also for an end before 1970 or after 2106, [`Error::TooLarge`], [`Error::Committed`].
-    pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], also for an end before 1970 or after 2106, [`SessionError::TooLarge`], [`SessionError::Committed`].
+    pub async fn set_max_age(&self, max_age_ms: Option<i64>) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         let now_ms = self.now_ms().await?;
         if max_age_ms.is_some_and(|ms| !policy::is_max_age_possible(ms, now_ms)) {
             return Err(invalid("a session ends between 1970 and 2106".to_owned()));
         }
-        self.change(Op::SetMaxAge { max_age_ms, now_ms }).await
+        self.change(ChangeOp::SetMaxAge { max_age_ms, now_ms })
+            .await
     }
 
     /// Restarts the session's lifetime.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`], [`Error::Committed`].
-    pub async fn touch(&self) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`], [`SessionError::Committed`].
+    pub async fn touch(&self) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         let now_ms = self.now_ms().await?;
         let mut run = self.enter().await?;
         self.not_frozen()?;
         let transaction = run.session()?;
-        Ok(transaction.change(Op::Touch { now_ms })?)
+        Ok(transaction.change(ChangeOp::Touch { now_ms })?)
     }
 
     /// Returns the attributes of the session's cookie, including this run's changes.
     ///
     /// # Errors
-    /// [`Error::Denied`].
-    pub async fn cookie(&self) -> Result<CookieAttributes, CallError> {
-        self.may(Access::Read)?;
+    /// [`SessionError::Denied`].
+    pub async fn cookie(&self) -> Result<CookieAttributes, SessionCallError> {
+        self.may(SessionAccessLevel::Read)?;
         let mut run = self.enter().await?;
         Ok(run.session()?.cookie().clone())
     }
@@ -246,46 +249,46 @@ impl Session {
     /// Commits now. The commit continues in the background if the caller stops waiting.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Committed`], [`Error::Unavailable`], and [`Error::TooLarge`] if the store's column is
+    /// [`SessionError::Denied`], [`SessionError::Committed`], [`SessionError::Unavailable`], and [`SessionError::TooLarge`] if the store's column is
     /// smaller than the session.
-    pub async fn save(&self) -> Result<(), CallError> {
-        self.may(Access::Write)?;
+    pub async fn save(&self) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Write)?;
         let mut run = self.enter_to_write().await?;
         let bytes_max = run.manager().options.session_bytes_max;
         let tasks = run.manager().tasks.clone();
         let saving = tasks.spawn(async move {
-            let saved = run.commit(Trigger::Save).await;
+            let saved = run.commit(CommitTrigger::Save).await;
             match saved {
                 Ok(()) => Ok(()),
-                Err(Stop::Store) => {
+                Err(RunStop::Store) => {
                     run.set_store_failed();
                     Err(unavailable())
                 }
-                Err(Stop::TooLarge) => Err(Error::TooLarge(bytes_max as u64).into()),
+                Err(RunStop::TooLarge) => Err(SessionError::TooLarge(bytes_max as u64).into()),
                 Err(stop) => {
                     run.set_stop(stop);
-                    Err(CallError::Interrupted)
+                    Err(SessionCallError::Interrupted)
                 }
             }
         });
-        saving.await.unwrap_or(Err(CallError::Interrupted))
+        saving.await.unwrap_or(Err(SessionCallError::Interrupted))
     }
 
     /// Discards uncommitted changes and reads the row again.
     ///
     /// # Errors
-    /// [`Error::Denied`], [`Error::Invalid`] after `destroy`, [`Error::Committed`], [`Error::Unavailable`].
-    pub async fn reload(&self) -> Result<(), CallError> {
-        self.may(Access::Read)?;
+    /// [`SessionError::Denied`], [`SessionError::Invalid`] after `destroy`, [`SessionError::Committed`], [`SessionError::Unavailable`].
+    pub async fn reload(&self) -> Result<(), SessionCallError> {
+        self.may(SessionAccessLevel::Read)?;
         let mut run = self.enter().await?;
         self.not_frozen()?;
         let ending = run.session()?.ending();
-        if ending == Ending::Destroyed {
+        if ending == SessionEnding::Destroyed {
             return Err(invalid("the session was ended by this request".to_owned()));
         }
         match run.reload().await {
             Ok(()) => Ok(()),
-            Err(Stop::Store) => {
+            Err(RunStop::Store) => {
                 run.set_store_failed();
                 Err(unavailable())
             }
@@ -312,17 +315,17 @@ impl Session {
     }
 }
 
-fn invalid(why: String) -> CallError {
-    CallError::Guest(Error::Invalid(why))
+fn invalid(why: String) -> SessionCallError {
+    SessionCallError::Guest(SessionError::Invalid(why))
 }
 
-fn unavailable() -> CallError {
-    CallError::Guest(Error::Unavailable(
+fn unavailable() -> SessionCallError {
+    SessionCallError::Guest(SessionError::Unavailable(
         "the session store did not answer in time".to_owned(),
     ))
 }
 
-fn interrupted<T>(run: &mut Run, stop: Stop) -> Result<T, CallError> {
+fn interrupted<T>(run: &mut SessionRun, stop: RunStop) -> Result<T, SessionCallError> {
     run.set_stop(stop);
-    Err(CallError::Interrupted)
+    Err(SessionCallError::Interrupted)
 }

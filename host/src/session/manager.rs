@@ -11,39 +11,42 @@ use tokio::sync::Mutex;
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 
-use super::counters::Counters;
+use super::counters::SessionCounters;
 use super::handle::Session;
-use super::options::Options;
-use super::policy::{Link, Standing, Ticket};
-use super::rivals::{Claim, Rivals};
-use super::run::{Footing, Run, Stop, Successor, Turn, WasCalled};
-use super::slot::Slots;
+use super::options::SessionOptions;
+use super::policy::{LinkSecurity, PresentedCookie, RowState};
+use super::rivals::{RivalSessions, RowClaim};
+use super::run::{LockTurn, NewerRow, RunStop, SessionRun, StartState, WasCalled};
+use super::slot::SessionLocks;
 use super::snapshots::Snapshots;
 use super::touches::Touches;
-use super::transaction::Base;
-use super::{Access, Attempt, CookieChange, Denial, Outcome, Refusal, Replay, Visit};
+use super::transaction::BaseRow;
+use super::{
+    Attempt, CookieChange, ReplayPolicy, SessionAccessLevel, SessionDenial, TransactionOutcome,
+    TransactionRefusal, Visit,
+};
 use crate::clock::Clock;
-use crate::cookie::{KeyRing, Resolution, path_matches};
+use crate::cookie::{CookieResolution, KeyRing, path_matches};
 use crate::limits::SNAPSHOT_UNASKED_MAX;
 use crate::store::{SessionStore, StoreError, StoreErrorKind};
-use crate::telemetry::Recurring;
+use crate::telemetry::RateLimitedLines;
 
 /// The sessions of all visitors. Each host has one manager.
 pub struct SessionManager {
-    pub(super) options: Options,
+    pub(super) options: SessionOptions,
     pub(super) keys: ArcSwap<KeyRing>,
     pub(super) store: Arc<dyn SessionStore>,
     pub(super) clock: Clock,
-    pub(super) slots: Arc<Slots>,
+    pub(super) slots: Arc<SessionLocks>,
     pub(super) snapshots: Snapshots,
     pub(super) touches: Arc<Touches>,
-    pub(super) counters: Counters,
+    pub(super) counters: SessionCounters,
     /// Loads, saves and touches under way.
     pub(super) tasks: TaskTracker,
     /// Limits the log lines about failed store calls, by message and by error kind.
-    store_faults: Recurring<(&'static str, StoreErrorKind)>,
+    store_faults: RateLimitedLines<(&'static str, StoreErrorKind)>,
     /// Limits the log lines about visits with several sessions, by message.
-    rival_lines: Recurring<&'static str>,
+    rival_lines: RateLimitedLines<&'static str>,
 }
 
 /// Hides the keys.
@@ -56,8 +59,8 @@ impl std::fmt::Debug for SessionManager {
 }
 
 /// The result of reading a row.
-pub(super) enum Loaded {
-    Row(Arc<Base>),
+pub(super) enum LoadedRow {
+    Row(Arc<BaseRow>),
     Absent,
     Corrupt,
     /// More than one of several ids has a row.
@@ -65,41 +68,41 @@ pub(super) enum Loaded {
 }
 
 /// The session cookies of a request, as resolved.
-enum Opening {
+enum OpenedVisit {
     /// No session, for this reason.
-    Closed(Denial),
+    Closed(SessionDenial),
     /// A new session.
-    New(Ticket),
+    New(PresentedCookie),
     /// One session id or several, each with a valid signature.
-    Known(Claim),
+    Known(RowClaim),
 }
 
 /// The step after a run.
-enum Next<A, F> {
-    End(Outcome<A, F>),
-    Rerun(Footing, Turn),
+enum NextStep<A, F> {
+    End(TransactionOutcome<A, F>),
+    Rerun(StartState, LockTurn),
 }
 
 impl SessionManager {
     /// Creates a manager of the sessions in `store`.
     pub fn new(
-        options: Options,
+        options: SessionOptions,
         keys: impl Into<Arc<KeyRing>>,
         store: Arc<dyn SessionStore>,
         clock: Clock,
     ) -> Arc<Self> {
         Arc::new(Self {
-            slots: Slots::new(options.slot_waiters_max),
+            slots: SessionLocks::new(options.slot_waiters_max),
             snapshots: Snapshots::new(options.snapshots_bytes_max),
             touches: Arc::default(),
             options,
             keys: ArcSwap::new(keys.into()),
             store,
             clock,
-            counters: Counters::default(),
+            counters: SessionCounters::default(),
             tasks: TaskTracker::new(),
-            store_faults: Recurring::default(),
-            rival_lines: Recurring::default(),
+            store_faults: RateLimitedLines::default(),
+            rival_lines: RateLimitedLines::default(),
         })
     }
 
@@ -109,7 +112,7 @@ impl SessionManager {
     }
 
     /// Returns the manager's counters.
-    pub fn counters(&self) -> &Counters {
+    pub fn counters(&self) -> &SessionCounters {
         &self.counters
     }
 
@@ -152,23 +155,23 @@ impl SessionManager {
         self: &Arc<Self>,
         visit: Visit,
         attempt: &mut A,
-    ) -> Outcome<A::Answer, A::Failure> {
-        let mut turn = Turn::default();
+    ) -> TransactionOutcome<A::Answer, A::Failure> {
+        let mut turn = LockTurn::default();
         let (mut footing, ticket, claim) = match self.open(&visit) {
-            Opening::Closed(why) => return self.run_without(why, attempt).await,
-            Opening::New(ticket) => {
-                let phase = self.fresh(Standing::New, Link::of(&visit));
-                (phase.into(), ticket, Claim::Nothing)
+            OpenedVisit::Closed(why) => return self.run_without(why, attempt).await,
+            OpenedVisit::New(ticket) => {
+                let phase = self.fresh(RowState::New, LinkSecurity::of(&visit));
+                (phase.into(), ticket, RowClaim::Nothing)
             }
-            Opening::Known(claim) => match self.enter(&visit, &claim, &mut turn).await {
-                Ok(footing) => (footing, Ticket::Good, claim),
+            OpenedVisit::Known(claim) => match self.enter(&visit, &claim, &mut turn).await {
+                Ok(footing) => (footing, PresentedCookie::Good, claim),
                 Err(refusal) => return refused(refusal, CookieChange::Keep),
             },
         };
         for number in 1.. {
             self.counters.runs.add_one();
             let claim = claim.clone();
-            let run = Run::new(Arc::clone(self), &visit, ticket, claim, footing, turn);
+            let run = SessionRun::new(Arc::clone(self), &visit, ticket, claim, footing, turn);
             let (session, run) = Session::new(Arc::clone(&visit.grant), run);
             let result = run_beside_check(attempt.run(session.clone(), number), &run).await;
             session.freeze();
@@ -178,13 +181,13 @@ impl SessionManager {
                 .conclude(&mut run, session.was_called(), result, attempt)
                 .await
             {
-                Next::End(outcome) => {
+                NextStep::End(outcome) => {
                     // A guest that streams keeps its run for as long as its client reads. The session lock must not be held
                     // for that long.
                     drop(run.take_turn());
                     return outcome;
                 }
-                Next::Rerun(next, kept) => (footing, turn) = (next, kept),
+                NextStep::Rerun(next, kept) => (footing, turn) = (next, kept),
             }
             self.counters.reruns.add_one();
             tracing::debug!(
@@ -195,26 +198,26 @@ impl SessionManager {
         unreachable!("a deadline ends the re-runs before they pass 2^32")
     }
 
-    fn open(&self, visit: &Visit) -> Opening {
-        if visit.grant.access == Access::None {
-            return Opening::Closed(Denial::NoAccess);
+    fn open(&self, visit: &Visit) -> OpenedVisit {
+        if visit.grant.access == SessionAccessLevel::None {
+            return OpenedVisit::Closed(SessionDenial::NoAccess);
         }
         if !path_matches(&self.options.cookie.path, &visit.path) {
-            return Opening::Closed(Denial::OutsidePath);
+            return OpenedVisit::Closed(SessionDenial::OutsidePath);
         }
         match visit.presented.resolve(&self.keys.load()) {
-            Resolution::Absent => Opening::New(Ticket::Absent),
-            Resolution::Valid(id) => Opening::Known(Claim::One(id)),
-            Resolution::Several(ids) => {
+            CookieResolution::Absent => OpenedVisit::New(PresentedCookie::Absent),
+            CookieResolution::Valid(id) => OpenedVisit::Known(RowClaim::One(id)),
+            CookieResolution::Several(ids) => {
                 if ids.is_empty() {
                     self.counters.bad_cookies.add_one();
                 }
-                Opening::Known(Rivals::claim(ids, visit))
+                OpenedVisit::Known(RivalSessions::claim(ids, visit))
             }
-            Resolution::Invalid => {
+            CookieResolution::Invalid => {
                 self.counters.bad_cookies.add_one();
                 tracing::debug!("rejected a cookie that no secret of ours has signed");
-                Opening::New(Ticket::Bad)
+                OpenedVisit::New(PresentedCookie::Bad)
             }
         }
     }
@@ -222,25 +225,25 @@ impl SessionManager {
     /// Runs a guest that has no session: each of its session calls is denied.
     async fn run_without<A: Attempt>(
         &self,
-        why: Denial,
+        why: SessionDenial,
         attempt: &mut A,
-    ) -> Outcome<A::Answer, A::Failure> {
+    ) -> TransactionOutcome<A::Answer, A::Failure> {
         self.counters.runs.add_one();
         let cookie = CookieChange::Keep;
         match attempt.run(Session::closed(why), 1).await {
-            Ok(answer) => Outcome::Answered { answer, cookie },
-            Err(failure) => Outcome::Failed { failure, cookie },
+            Ok(answer) => TransactionOutcome::Answered { answer, cookie },
+            Err(failure) => TransactionOutcome::Failed { failure, cookie },
         }
     }
 
     /// Decides the next step when the attempt has ended.
     async fn conclude<A: Attempt>(
         self: &Arc<Self>,
-        run: &mut Run,
+        run: &mut SessionRun,
         was_called: WasCalled,
         result: Result<A::Answer, A::Failure>,
         attempt: &mut A,
-    ) -> Next<A::Answer, A::Failure> {
+    ) -> NextStep<A::Answer, A::Failure> {
         let stop = match run.take_stop() {
             Some(stop) => {
                 // The finished run returns its instance before the next run takes one.
@@ -249,11 +252,13 @@ impl SessionManager {
             }
             None => match result {
                 Err(failure) => match self.after_failure(run, was_called, failure).await {
-                    Ok(outcome) => return Next::End(outcome),
+                    Ok(outcome) => return NextStep::End(outcome),
                     Err(stop) => stop,
                 },
                 Ok(answer) => match run.release(was_called).await {
-                    Ok(cookie) => return Next::End(Outcome::Answered { answer, cookie }),
+                    Ok(cookie) => {
+                        return NextStep::End(TransactionOutcome::Answered { answer, cookie });
+                    }
                     Err(stop) => stop,
                 },
             },
@@ -264,89 +269,94 @@ impl SessionManager {
     /// Handles a failed run. The failure is final unless the run had started on an outdated snapshot.
     async fn after_failure<A, F>(
         &self,
-        run: &mut Run,
+        run: &mut SessionRun,
         was_called: WasCalled,
         failure: F,
-    ) -> Result<Outcome<A, F>, Stop> {
+    ) -> Result<TransactionOutcome<A, F>, RunStop> {
         if was_called == WasCalled::Yes && Instant::now() < run.deadline() {
             run.verify().await?;
         }
         let cookie = run.take_cookie();
         Ok(match run.has_store_failed() {
-            true => refused(Refusal::StoreUnavailable, cookie),
-            false => Outcome::Failed { failure, cookie },
+            true => refused(TransactionRefusal::StoreUnavailable, cookie),
+            false => TransactionOutcome::Failed { failure, cookie },
         })
     }
 
     async fn after_stop<A: Attempt>(
         self: &Arc<Self>,
-        run: &mut Run,
-        stop: Stop,
+        run: &mut SessionRun,
+        stop: RunStop,
         attempt: &mut A,
-    ) -> Next<A::Answer, A::Failure> {
+    ) -> NextStep<A::Answer, A::Failure> {
         let refusal = match stop {
-            Stop::Store => Refusal::StoreUnavailable,
-            Stop::TooLarge => Refusal::TooLarge,
-            Stop::Refused => Refusal::StoreRefused,
-            Stop::Busy => Refusal::Busy,
-            Stop::Several => Refusal::SeveralSessions,
-            Stop::Conflict(_) if run.is_saved() => Refusal::Conflict,
-            Stop::Conflict(successor) => match attempt.replay() {
-                Replay::EffectMade => Refusal::Conflict,
-                Replay::BodyGone => Refusal::BodyGone,
-                Replay::Possible if Instant::now() >= run.deadline() => Refusal::Busy,
-                Replay::Possible => match self.successor(run, successor).await {
-                    Ok((footing, turn)) => return Next::Rerun(footing, turn),
+            RunStop::Store => TransactionRefusal::StoreUnavailable,
+            RunStop::TooLarge => TransactionRefusal::TooLarge,
+            RunStop::Refused => TransactionRefusal::StoreRefused,
+            RunStop::Busy => TransactionRefusal::Busy,
+            RunStop::Several => TransactionRefusal::SeveralSessions,
+            RunStop::Conflict(_) if run.is_saved() => TransactionRefusal::Conflict,
+            RunStop::Conflict(successor) => match attempt.replay() {
+                ReplayPolicy::EffectMade => TransactionRefusal::Conflict,
+                ReplayPolicy::BodyGone => TransactionRefusal::BodyGone,
+                ReplayPolicy::Possible if Instant::now() >= run.deadline() => {
+                    TransactionRefusal::Busy
+                }
+                ReplayPolicy::Possible => match self.successor(run, successor).await {
+                    Ok((footing, turn)) => return NextStep::Rerun(footing, turn),
                     Err(refusal) => refusal,
                 },
             },
         };
-        if matches!(refusal, Refusal::StoreUnavailable | Refusal::StoreRefused) {
+        if matches!(
+            refusal,
+            TransactionRefusal::StoreUnavailable | TransactionRefusal::StoreRefused
+        ) {
             // If a session could not be deleted, its cookie is kept, so that the next logout can name it again.
             run.set_store_failed();
         }
         // The access log records the refusal, so a debug line is enough here.
         tracing::debug!(?refusal, "a session's transaction was given up");
-        Next::End(refused(refusal, run.take_cookie()))
+        NextStep::End(refused(refusal, run.take_cookie()))
     }
 
     /// Returns the state that the next run starts from. From the first conflict on, the session lock is held.
     async fn successor(
         self: &Arc<Self>,
-        run: &mut Run,
-        successor: Successor,
-    ) -> Result<(Footing, Turn), Refusal> {
+        run: &mut SessionRun,
+        successor: NewerRow,
+    ) -> Result<(StartState, LockTurn), TransactionRefusal> {
         let mut turn = run.take_turn();
         let base = match successor {
-            Successor::Row(base) => base,
-            Successor::Remembered(base) => return Ok((self.remembered(base, run.link()), turn)),
+            NewerRow::Row(base) => base,
+            NewerRow::Remembered(base) => return Ok((self.remembered(base, run.link()), turn)),
             // No request was in the way; the snapshot was old. The session lock is not needed.
-            Successor::Newer(base) => return Ok((self.on_row(base, run.link()).into(), turn)),
+            NewerRow::Newer(base) => return Ok((self.on_row(base, run.link()).into(), turn)),
             // Starts as if the visit began now.
-            Successor::Unknown(id) => {
-                return Ok((self.loading(id, Standing::New).await.into(), turn));
+            NewerRow::Unknown(id) => {
+                return Ok((self.loading(id, RowState::New).await.into(), turn));
             }
-            Successor::Gone => {
-                let phase = self.fresh(Standing::Detached, run.link());
-                return Ok((phase.into(), Turn::default()));
+            NewerRow::Gone => {
+                let phase = self.fresh(RowState::Detached, run.link());
+                return Ok((phase.into(), LockTurn::default()));
             }
         };
         if turn.is_taken() {
             return Ok((self.on_row(base, run.link()).into(), turn));
         }
         let taken = turn.take(self, &base.id, run.deadline(), run.place()).await;
-        taken.map_err(|_| Refusal::Busy)?;
+        taken.map_err(|_| TransactionRefusal::Busy)?;
         // Other requests of this process may have changed the session during the wait. They left the row that they wrote.
         if let Some(newest) = self.snapshots.newest(&base) {
             return Ok((self.remembered(newest, run.link()), turn));
         }
-        let phase = self.loading(base.id.clone(), Standing::Detached).await;
+        let phase = self.loading(base.id.clone(), RowState::Detached).await;
         Ok((phase.into(), turn))
     }
 }
 
 /// Runs a guest. If it starts on an unchecked snapshot and takes longer than [`SNAPSHOT_UNASKED_MAX`], the store is asked meanwhile.
-async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<Run>) -> T {
+async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<SessionRun>) -> T {
     let mut running = pin!(running);
     let is_due = run.try_lock().is_ok_and(|run| run.is_check_due());
     if is_due && let Ok(result) = timeout(SNAPSHOT_UNASKED_MAX, &mut running).await {
@@ -359,6 +369,6 @@ async fn run_beside_check<T>(running: impl Future<Output = T>, run: &Mutex<Run>)
     running.await
 }
 
-fn refused<A, F>(refusal: Refusal, cookie: CookieChange) -> Outcome<A, F> {
-    Outcome::Refused { refusal, cookie }
+fn refused<A, F>(refusal: TransactionRefusal, cookie: CookieChange) -> TransactionOutcome<A, F> {
+    TransactionOutcome::Refused { refusal, cookie }
 }

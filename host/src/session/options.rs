@@ -7,7 +7,7 @@ use crate::record::Charset;
 
 /// The session options. The defaults are the host's own; `compat = "express-1"` fills in other values.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SessionOptions {
     /// Whether an unchanged session is written again on every visit.
     pub resave: bool,
     /// Whether every response sets the cookie again.
@@ -15,7 +15,7 @@ pub struct Options {
     /// Whether a new session is stored even if nothing was written to it.
     pub save_uninitialized: bool,
     /// The effect of the guest's `unset`.
-    pub unset: Unset,
+    pub unset: UnsetPolicy,
     /// Whether the browser is made to drop the cookie of a destroyed or dead session.
     pub expire_on_destroy: bool,
     /// The cookie of new sessions.
@@ -42,13 +42,13 @@ pub struct Options {
     pub charset: Charset,
 }
 
-impl Default for Options {
+impl Default for SessionOptions {
     fn default() -> Self {
         Self {
             resave: false,
             rolling: false,
             save_uninitialized: false,
-            unset: Unset::Destroy,
+            unset: UnsetPolicy::Destroy,
             expire_on_destroy: true,
             cookie: CookieOptions::default(),
             idle_expiration: Duration::from_secs(86_400),
@@ -67,7 +67,7 @@ impl Default for Options {
 
 /// The effect of `unset`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unset {
+pub enum UnsetPolicy {
     /// Drops the request's changes. The row is not even touched.
     Keep,
     /// Destroys the session.
@@ -101,9 +101,9 @@ pub struct CookieOptions {
     /// `HttpOnly`.
     pub http_only: bool,
     /// `Secure`.
-    pub secure: Secure,
+    pub secure: SecurePolicy,
     /// `SameSite`.
-    pub same_site: Option<SameSiteOption>,
+    pub same_site: Option<SameSitePolicy>,
     /// `Partitioned`.
     pub partitioned: bool,
     /// `Priority`.
@@ -119,8 +119,8 @@ impl Default for CookieOptions {
             max_age: None,
             expires_at_ms: None,
             http_only: true,
-            secure: Secure::Auto,
-            same_site: Some(SameSiteOption::Lax),
+            secure: SecurePolicy::Auto,
+            same_site: Some(SameSitePolicy::Lax),
             partitioned: false,
             priority: None,
         }
@@ -129,7 +129,7 @@ impl Default for CookieOptions {
 
 /// The option `secure`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Secure {
+pub enum SecurePolicy {
     /// `Secure` is sent, and sessions exist only over secure links.
     Always,
     /// `Secure` is not sent.
@@ -140,7 +140,7 @@ pub enum Secure {
 
 /// The option `same_site`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SameSiteOption {
+pub enum SameSitePolicy {
     /// `Strict`.
     Strict,
     /// `Lax`.

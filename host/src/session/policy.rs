@@ -5,18 +5,18 @@
 use std::time::Duration;
 
 use super::Visit;
-use super::options::{CookieOptions, Options, SameSiteOption, Secure, TouchPolicy};
+use super::options::{CookieOptions, SameSitePolicy, SecurePolicy, SessionOptions, TouchPolicy};
 use crate::clock::round_to_seconds;
 use crate::record::{CookieAttributes, SameSite};
 
 /// The facts about a session that the decisions depend on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Facts {
-    pub(super) standing: Standing,
-    pub(super) ending: Ending,
+pub(super) struct SegmentFacts {
+    pub(super) standing: RowState,
+    pub(super) ending: SessionEnding,
     /// Whether the guest called `destroy`, even if it continued with a new session.
     pub(super) was_destroyed: bool,
-    pub(super) trigger: Trigger,
+    pub(super) trigger: CommitTrigger,
     /// Whether the id changes, because of `renew` or `regenerate`.
     pub(super) moves: bool,
     /// Whether the guest asked for an empty new session, which is stored even if it stays empty.
@@ -35,7 +35,7 @@ pub(super) struct Facts {
 
 /// Whether the session has a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum RowState {
     /// There is no row yet.
     New,
     /// There was a row when it was read.
@@ -48,7 +48,7 @@ pub(super) enum Standing {
 
 /// Whether the guest has ended the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ending {
+pub(super) enum SessionEnding {
     /// The guest has not ended it.
     Alive,
     /// The guest called `destroy`.
@@ -59,7 +59,7 @@ pub(super) enum Ending {
 
 /// The event that a decision is made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Trigger {
+pub(super) enum CommitTrigger {
     /// The guest's `save`.
     Save,
     /// The response is about to be released.
@@ -68,7 +68,7 @@ pub(super) enum Trigger {
 
 /// The write that a decision results in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Write {
+pub(super) enum RowWrite {
     /// Writes nothing.
     Nothing,
     /// Leaves the row unchanged, but may move its expiry.
@@ -87,33 +87,39 @@ pub(super) enum Write {
     Forbidden,
 }
 
-pub(super) fn write(options: &Options, facts: &Facts) -> Write {
-    let is_asked = facts.trigger == Trigger::Save || facts.is_modified || facts.is_cookie_changed;
+pub(super) fn write(options: &SessionOptions, facts: &SegmentFacts) -> RowWrite {
+    let is_asked =
+        facts.trigger == CommitTrigger::Save || facts.is_modified || facts.is_cookie_changed;
     match (facts.standing, facts.ending) {
-        (Standing::Detached, _) | (_, Ending::Dropped) => Write::Nothing,
-        (Standing::New | Standing::Several, Ending::Destroyed) => Write::Nothing,
-        (Standing::Loaded, Ending::Destroyed) => Write::Delete,
+        (RowState::Detached, _) | (_, SessionEnding::Dropped) => RowWrite::Nothing,
+        (RowState::New | RowState::Several, SessionEnding::Destroyed) => RowWrite::Nothing,
+        (RowState::Loaded, SessionEnding::Destroyed) => RowWrite::Delete,
         // Without a row, removing entries makes no difference, so the guest's calls decide.
-        (Standing::Several, Ending::Alive) if is_asked || facts.has_changes => Write::Forbidden,
-        (Standing::Several, Ending::Alive) => Write::Nothing,
-        (Standing::New, Ending::Alive) => {
+        (RowState::Several, SessionEnding::Alive) if is_asked || facts.has_changes => {
+            RowWrite::Forbidden
+        }
+        (RowState::Several, SessionEnding::Alive) => RowWrite::Nothing,
+        (RowState::New, SessionEnding::Alive) => {
             let is_kept = is_asked || facts.is_regenerated || options.save_uninitialized;
             match (is_kept, facts.is_deliverable) {
-                (false, _) => Write::Nothing,
-                (true, true) => Write::Create,
-                (true, false) => Write::Undeliverable,
+                (false, _) => RowWrite::Nothing,
+                (true, true) => RowWrite::Create,
+                (true, false) => RowWrite::Undeliverable,
             }
         }
         // The visitor cannot receive the new id. A row under the new id would be an orphan, and keeping the row under the
         // old id would leave a security hole.
-        (Standing::Loaded, Ending::Alive) if facts.moves && !facts.is_deliverable => Write::Delete,
-        (Standing::Loaded, Ending::Alive) if facts.moves => Write::Move,
-        (Standing::Loaded, Ending::Alive) => {
-            let is_resaved = options.resave && !facts.is_saved && facts.trigger == Trigger::Release;
+        (RowState::Loaded, SessionEnding::Alive) if facts.moves && !facts.is_deliverable => {
+            RowWrite::Delete
+        }
+        (RowState::Loaded, SessionEnding::Alive) if facts.moves => RowWrite::Move,
+        (RowState::Loaded, SessionEnding::Alive) => {
+            let is_resaved =
+                options.resave && !facts.is_saved && facts.trigger == CommitTrigger::Release;
             if is_asked || is_resaved {
-                Write::Replace
+                RowWrite::Replace
             } else {
-                Write::Touch
+                RowWrite::Touch
             }
         }
     }
@@ -134,7 +140,7 @@ pub(super) enum CookieFate {
 
 /// The cookie that the request presented.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ticket {
+pub(super) enum PresentedCookie {
     /// None of our cookies.
     Absent,
     /// A cookie that names no session: it is badly signed, or there are several.
@@ -149,10 +155,10 @@ pub(super) enum Ticket {
 
 /// Decides the change to the cookie. `written` is the result of [`write`].
 pub(super) fn cookie(
-    options: &Options,
-    facts: &Facts,
-    written: Write,
-    ticket: Ticket,
+    options: &SessionOptions,
+    facts: &SegmentFacts,
+    written: RowWrite,
+    ticket: PresentedCookie,
     about: CookieFacts,
 ) -> CookieFate {
     let expire = if options.expire_on_destroy {
@@ -161,11 +167,11 @@ pub(super) fn cookie(
         CookieFate::Keep
     };
     match written {
-        Write::Delete if facts.ending == Ending::Destroyed => expire,
-        Write::Delete | Write::Undeliverable | Write::Forbidden => CookieFate::Keep,
-        Write::Create | Write::Move => CookieFate::Set,
-        Write::Replace | Write::Touch if !facts.is_deliverable => CookieFate::AsBefore,
-        Write::Replace | Write::Touch => {
+        RowWrite::Delete if facts.ending == SessionEnding::Destroyed => expire,
+        RowWrite::Delete | RowWrite::Undeliverable | RowWrite::Forbidden => CookieFate::Keep,
+        RowWrite::Create | RowWrite::Move => CookieFate::Set,
+        RowWrite::Replace | RowWrite::Touch if !facts.is_deliverable => CookieFate::AsBefore,
+        RowWrite::Replace | RowWrite::Touch => {
             let is_changed = about.has_max_age && about.was_modified;
             let is_due = options.rolling || is_changed || facts.is_cookie_changed;
             if is_due || about.is_set_pending {
@@ -174,10 +180,14 @@ pub(super) fn cookie(
                 CookieFate::AsBefore
             }
         }
-        Write::Nothing => match (facts.standing, facts.ending, ticket) {
+        RowWrite::Nothing => match (facts.standing, facts.ending, ticket) {
             _ if facts.is_saved => CookieFate::AsBefore,
-            (Standing::New, _, Ticket::Dead) => expire,
-            (Standing::New, Ending::Destroyed, Ticket::Bad | Ticket::Corrupt) => expire,
+            (RowState::New, _, PresentedCookie::Dead) => expire,
+            (
+                RowState::New,
+                SessionEnding::Destroyed,
+                PresentedCookie::Bad | PresentedCookie::Corrupt,
+            ) => expire,
             _ => CookieFate::AsBefore,
         },
     }
@@ -207,7 +217,7 @@ pub(super) struct Expiry {
 const ROW_SECONDS_MAX: i64 = u32::MAX as i64;
 
 pub(super) fn expiry(
-    options: &Options,
+    options: &SessionOptions,
     max_age_ms: Option<i64>,
     created_at_s: Option<i64>,
     now_ms: i64,
@@ -228,11 +238,11 @@ pub(super) fn is_max_age_possible(max_age_ms: i64, now_ms: i64) -> bool {
 }
 
 /// Returns whether the absolute lifetime is over.
-pub(super) fn is_outlived(options: &Options, created_at_s: Option<i64>, now_s: i64) -> bool {
+pub(super) fn is_outlived(options: &SessionOptions, created_at_s: Option<i64>, now_s: i64) -> bool {
     created_at_s.is_some_and(|at| round_to_seconds(last_moment_ms(options, at)) < now_s)
 }
 
-fn last_moment_ms(options: &Options, created_at_s: i64) -> i64 {
+fn last_moment_ms(options: &SessionOptions, created_at_s: i64) -> i64 {
     let lifetime = options.absolute_lifetime.map(millis);
     lifetime.map_or(i64::MAX, |ms| {
         created_at_s.saturating_mul(1000).saturating_add(ms)
@@ -249,26 +259,26 @@ const TOUCH_LAG_MAX: Duration = Duration::from_secs(60);
 /// Returns whether the expiry of a row that is not written should be moved from `from_s` to `to_s`. A touch never shortens
 /// a session's life.
 pub(super) fn touches(
-    options: &Options,
+    options: &SessionOptions,
     max_age_ms: Option<i64>,
     from_s: i64,
     to_s: i64,
-    asked: Asked,
+    asked: TouchRequested,
 ) -> bool {
     let lifetime_ms = max_age_ms.unwrap_or(millis(options.idle_expiration));
     let lag_ms = (lifetime_ms / 20).min(millis(TOUCH_LAG_MAX));
     let moves_by_ms = to_s.saturating_sub(from_s).saturating_mul(1000);
     let is_due = match (options.touch, asked) {
         (TouchPolicy::Never, _) => false,
-        (TouchPolicy::Always, _) | (TouchPolicy::Throttled, Asked::ByGuest) => true,
-        (TouchPolicy::Throttled, Asked::No) => moves_by_ms > lag_ms,
+        (TouchPolicy::Always, _) | (TouchPolicy::Throttled, TouchRequested::ByGuest) => true,
+        (TouchPolicy::Throttled, TouchRequested::No) => moves_by_ms > lag_ms,
     };
     is_due && to_s > from_s
 }
 
 /// Whether the guest called `touch`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum TouchRequested {
     /// The guest did not call it; the visit itself counts as a use.
     No,
     /// The guest called it.
@@ -276,20 +286,24 @@ pub(super) enum Asked {
 }
 
 /// Returns the cookie of a session that is created now.
-pub(super) fn new_cookie(options: &CookieOptions, link: Link, now_ms: i64) -> CookieAttributes {
+pub(super) fn new_cookie(
+    options: &CookieOptions,
+    link: LinkSecurity,
+    now_ms: i64,
+) -> CookieAttributes {
     let fixed_ms = options
         .expires_at_ms
         .map(|at_ms| at_ms.saturating_sub(now_ms));
     let max_age_ms = options.max_age.map(millis).or(fixed_ms);
     let secure = match options.secure {
-        Secure::Always => true,
-        Secure::Never => false,
-        Secure::Auto => link == Link::Secure,
+        SecurePolicy::Always => true,
+        SecurePolicy::Never => false,
+        SecurePolicy::Auto => link == LinkSecurity::Secure,
     };
     let same_site = options.same_site.map(|option| match (option, link) {
-        (SameSiteOption::Strict, _) => SameSite::Strict,
-        (SameSiteOption::Lax, _) | (SameSiteOption::Auto, Link::Plain) => SameSite::Lax,
-        (SameSiteOption::None, _) | (SameSiteOption::Auto, Link::Secure) => SameSite::None,
+        (SameSitePolicy::Strict, _) => SameSite::Strict,
+        (SameSitePolicy::Lax, _) | (SameSitePolicy::Auto, LinkSecurity::Plain) => SameSite::Lax,
+        (SameSitePolicy::None, _) | (SameSitePolicy::Auto, LinkSecurity::Secure) => SameSite::None,
     });
     CookieAttributes {
         original_max_age_ms: max_age_ms,
@@ -306,14 +320,14 @@ pub(super) fn new_cookie(options: &CookieOptions, link: Link, now_ms: i64) -> Co
 
 /// The security of the visitor's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Link {
+pub(super) enum LinkSecurity {
     /// TLS, or treated as TLS.
     Secure,
     /// Any other link.
     Plain,
 }
 
-impl Link {
+impl LinkSecurity {
     pub(super) fn of(visit: &Visit) -> Self {
         if visit.is_secure {
             Self::Secure

@@ -9,21 +9,21 @@ use crate::record::SessionId;
 
 /// The sessions that a visit's valid cookies name.
 #[derive(Clone)]
-pub(super) enum Claim {
+pub(super) enum RowClaim {
     Nothing,
     One(SessionId),
-    Several(Arc<Rivals>),
+    Several(Arc<RivalSessions>),
 }
 
 /// The ids of several sessions in one request, and the facts that determine where their cookies may be stored.
-pub(super) struct Rivals {
+pub(super) struct RivalSessions {
     /// The distinct ids. Empty if the request had more values than are verified.
     pub(super) ids: Vec<SessionId>,
     pub(super) host: String,
     pub(super) path: String,
 }
 
-impl Claim {
+impl RowClaim {
     /// Returns the ids that the cookies name.
     pub(super) fn ids(&self) -> &[SessionId] {
         match self {
@@ -34,10 +34,10 @@ impl Claim {
     }
 }
 
-impl Rivals {
+impl RivalSessions {
     /// Creates the claim of a request with several ids.
-    pub(super) fn claim(ids: Vec<SessionId>, visit: &Visit) -> Claim {
-        Claim::Several(Arc::new(Self {
+    pub(super) fn claim(ids: Vec<SessionId>, visit: &Visit) -> RowClaim {
+        RowClaim::Several(Arc::new(Self {
             ids,
             host: visit.host.clone(),
             path: visit.path.clone(),

@@ -8,19 +8,19 @@ mod ride;
 mod rivals;
 mod turn;
 
-pub(super) use check::{Check, Since};
-pub(super) use turn::Turn;
+pub(super) use check::{RowKnownSince, SnapshotCheck};
+pub(super) use turn::LockTurn;
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::manager::{Loaded, SessionManager};
-use super::policy::{Link, Standing, Ticket};
-use super::rivals::Claim;
-use super::transaction::{Base, Transaction};
-use super::{CallError, CookieChange, Visit};
+use super::manager::{LoadedRow, SessionManager};
+use super::policy::{LinkSecurity, PresentedCookie, RowState};
+use super::rivals::RowClaim;
+use super::transaction::{BaseRow, Transaction};
+use super::{CookieChange, SessionCallError, Visit};
 use crate::deadline::Deadline;
 use crate::limits::UNUSED_LOAD_WAIT_MAX;
 use crate::quota::Reservation;
@@ -28,24 +28,24 @@ use crate::record::SessionId;
 use crate::store::{StoreError, StoreErrorKind};
 
 /// One run of an attempt on a session.
-pub(super) struct Run {
+pub(super) struct SessionRun {
     manager: Arc<SessionManager>,
-    phase: Phase,
-    check: Check,
-    link: Link,
+    phase: LoadPhase,
+    check: SnapshotCheck,
+    link: LinkSecurity,
     deadline: Deadline,
     /// The request's reservation among the requests under way.
     place: Option<Reservation>,
-    ticket: Ticket,
+    ticket: PresentedCookie,
     /// The sessions that the visit's cookies name.
-    claim: Claim,
+    claim: RowClaim,
     /// The id among them whose row the run has seen.
     seen: Option<SessionId>,
     /// Whether the run has deleted, or tried to delete, the sessions in `claim` other than `seen`.
     has_ended_unseen: bool,
-    turn: Turn,
+    turn: LockTurn,
     /// Why the run has to end.
-    stop: Option<Stop>,
+    stop: Option<RunStop>,
     /// Whether a `save` or a `reload` failed because of the store. The guest received the error, but the response is a 503 nevertheless.
     has_store_failed: bool,
     /// Whether the first write that depends on the session's content has passed the check for the session lock.
@@ -59,25 +59,25 @@ pub(super) struct Run {
 }
 
 /// The state that a run starts from.
-pub(super) struct Footing {
-    pub(super) phase: Phase,
-    pub(super) check: Check,
+pub(super) struct StartState {
+    pub(super) phase: LoadPhase,
+    pub(super) check: SnapshotCheck,
 }
 
-impl From<Phase> for Footing {
-    fn from(phase: Phase) -> Self {
-        let check = Check::Done;
+impl From<LoadPhase> for StartState {
+    fn from(phase: LoadPhase) -> Self {
+        let check = SnapshotCheck::Done;
         Self { phase, check }
     }
 }
 
 /// The state of the run's session.
-pub(super) enum Phase {
+pub(super) enum LoadPhase {
     /// The row is being loaded. If there is no row, the session is in state `absent`.
     Loading {
         id: SessionId,
-        row: Coming,
-        absent: Standing,
+        row: PendingRow,
+        absent: RowState,
     },
     /// The session can be used.
     Open(Box<Transaction>),
@@ -87,17 +87,17 @@ pub(super) enum Phase {
 
 /// A task that reads a row. It is aborted when the run that waits for it is dropped, for example because its guest's
 /// concurrency limit refused the request.
-pub(super) type Loading = AbortOnDropHandle<Result<Loaded, StoreError>>;
+pub(super) type Loading = AbortOnDropHandle<Result<LoadedRow, StoreError>>;
 
 /// A row that was requested from the store.
-pub(super) enum Coming {
-    Here(Option<Result<Loaded, StoreError>>),
+pub(super) enum PendingRow {
+    Here(Option<Result<LoadedRow, StoreError>>),
     OnItsWay(Loading),
 }
 
-impl Coming {
+impl PendingRow {
     /// Waits for the row. The row is returned once; later calls fail.
-    async fn take(&mut self) -> Result<Loaded, StoreErrorKind> {
+    async fn take(&mut self) -> Result<LoadedRow, StoreErrorKind> {
         let loaded = match self {
             Self::Here(loaded) => loaded.take(),
             Self::OnItsWay(task) => task.await.ok(),
@@ -110,9 +110,9 @@ impl Coming {
 }
 
 /// Why a run must end, or cannot be released.
-pub(super) enum Stop {
+pub(super) enum RunStop {
     /// Another commit came first and changed data that this run has seen.
-    Conflict(Successor),
+    Conflict(NewerRow),
     /// The store failed.
     Store,
     /// The store's column is too small for the row.
@@ -125,7 +125,7 @@ pub(super) enum Stop {
     Several,
 }
 
-impl Stop {
+impl RunStop {
     /// Returns the stop that a store failure causes, whether the run loads, commits or deletes.
     fn of(kind: StoreErrorKind) -> Self {
         match kind {
@@ -137,31 +137,31 @@ impl Stop {
 }
 
 /// The session's state that replaced the row the run had started from.
-pub(super) enum Successor {
+pub(super) enum NewerRow {
     /// A newer row: another request came first.
-    Row(Arc<Base>),
+    Row(Arc<BaseRow>),
     /// No session.
     Gone,
     /// A newer row: the run started from an old snapshot.
-    Newer(Arc<Base>),
+    Newer(Arc<BaseRow>),
     /// A newer row that this process has written. The store was not asked.
-    Remembered(Arc<Base>),
+    Remembered(Arc<BaseRow>),
     /// No row under this id, and it is unknown since when: the run started from a snapshot.
     Unknown(SessionId),
 }
 
-impl Run {
+impl SessionRun {
     pub(super) fn new(
         manager: Arc<SessionManager>,
         visit: &Visit,
-        ticket: Ticket,
-        claim: Claim,
-        footing: Footing,
-        turn: Turn,
+        ticket: PresentedCookie,
+        claim: RowClaim,
+        footing: StartState,
+        turn: LockTurn,
     ) -> Self {
         let base = match &footing.phase {
-            Phase::Open(transaction) => transaction.base(),
-            Phase::Loading { .. } | Phase::Down(_) => None,
+            LoadPhase::Open(transaction) => transaction.base(),
+            LoadPhase::Loading { .. } | LoadPhase::Down(_) => None,
         };
         Self {
             manager,
@@ -170,7 +170,7 @@ impl Run {
             has_ended_unseen: false,
             phase: footing.phase,
             check: footing.check,
-            link: Link::of(visit),
+            link: LinkSecurity::of(visit),
             deadline: visit.deadline.clone(),
             place: visit.place.clone(),
             ticket,
@@ -188,7 +188,7 @@ impl Run {
         &self.manager
     }
 
-    pub(super) fn link(&self) -> Link {
+    pub(super) fn link(&self) -> LinkSecurity {
         self.link
     }
 
@@ -216,11 +216,11 @@ impl Run {
         self.stop.is_some()
     }
 
-    pub(super) fn set_stop(&mut self, stop: Stop) {
+    pub(super) fn set_stop(&mut self, stop: RunStop) {
         self.stop.get_or_insert(stop);
     }
 
-    pub(super) fn take_stop(&mut self) -> Option<Stop> {
+    pub(super) fn take_stop(&mut self) -> Option<RunStop> {
         self.stop.take()
     }
 
@@ -230,7 +230,7 @@ impl Run {
         self.with_strays(own)
     }
 
-    pub(super) fn take_turn(&mut self) -> Turn {
+    pub(super) fn take_turn(&mut self) -> LockTurn {
         std::mem::take(&mut self.turn)
     }
 
@@ -239,66 +239,67 @@ impl Run {
     /// Cancel safety: if the call is dropped, the load continues and the next call waits for it.
     ///
     /// # Errors
-    /// As [`Stop::of`] when the store does not return the row.
-    pub(super) async fn open(&mut self) -> Result<&mut Transaction, Stop> {
-        if let Phase::Loading { id, row, absent } = &mut self.phase {
+    /// As [`RunStop::of`] when the store does not return the row.
+    pub(super) async fn open(&mut self) -> Result<&mut Transaction, RunStop> {
+        if let LoadPhase::Loading { id, row, absent } = &mut self.phase {
             let loaded = row.take().await;
             let (id, absent) = (id.clone(), *absent);
             self.phase = match loaded {
-                Ok(Loaded::Row(base)) => {
+                Ok(LoadedRow::Row(base)) => {
                     self.note_seen(&base, absent);
                     self.manager.on_row(base, self.link)
                 }
-                Ok(Loaded::Several) => {
+                Ok(LoadedRow::Several) => {
                     self.manager.note_several();
-                    self.manager.fresh(Standing::Several, self.link)
+                    self.manager.fresh(RowState::Several, self.link)
                 }
-                Ok(Loaded::Absent) => {
-                    self.has_no_row(absent, Ticket::Dead);
+                Ok(LoadedRow::Absent) => {
+                    self.has_no_row(absent, PresentedCookie::Dead);
                     let session = self.manager.keys.load().fingerprint(&id);
                     tracing::debug!(session, "a visitor came with a session that is gone");
                     self.manager.fresh(absent, self.link)
                 }
-                Ok(Loaded::Corrupt) => {
-                    self.has_no_row(absent, Ticket::Corrupt);
+                Ok(LoadedRow::Corrupt) => {
+                    self.has_no_row(absent, PresentedCookie::Corrupt);
                     self.manager.fresh(absent, self.link)
                 }
-                Err(kind) => Phase::Down(kind),
+                Err(kind) => LoadPhase::Down(kind),
             };
         }
         self.transaction()
     }
 
-    /// Returns the session that [`Run::open`] has opened.
+    /// Returns the session that [`SessionRun::open`] has opened.
     ///
     /// # Errors
-    /// [`CallError::Interrupted`] when it is not open.
-    pub(super) fn session(&mut self) -> Result<&mut Transaction, CallError> {
-        self.transaction().map_err(|_| CallError::Interrupted)
+    /// [`SessionCallError::Interrupted`] when it is not open.
+    pub(super) fn session(&mut self) -> Result<&mut Transaction, SessionCallError> {
+        self.transaction()
+            .map_err(|_| SessionCallError::Interrupted)
     }
 
-    fn transaction(&mut self) -> Result<&mut Transaction, Stop> {
+    fn transaction(&mut self) -> Result<&mut Transaction, RunStop> {
         match &mut self.phase {
-            Phase::Open(transaction) => Ok(transaction),
-            Phase::Down(kind) => Err(Stop::of(*kind)),
-            Phase::Loading { .. } => Err(Stop::Store),
+            LoadPhase::Open(transaction) => Ok(transaction),
+            LoadPhase::Down(kind) => Err(RunStop::of(*kind)),
+            LoadPhase::Loading { .. } => Err(RunStop::Store),
         }
     }
 
     /// Reads the row as the store has it now.
     ///
     /// # Errors
-    /// As [`Stop::of`].
-    async fn load(&self, id: &SessionId) -> Result<Loaded, Stop> {
+    /// As [`RunStop::of`].
+    async fn load(&self, id: &SessionId) -> Result<LoadedRow, RunStop> {
         let loaded = self.manager.load(id).await;
-        loaded.map_err(|error| Stop::of(error.kind))
+        loaded.map_err(|error| RunStop::of(error.kind))
     }
 
-    fn has_no_row(&mut self, absent: Standing, ticket: Ticket) {
+    fn has_no_row(&mut self, absent: RowState, ticket: PresentedCookie) {
         // If the session vanished during the visit, the visitor's cookie must not be expired.
-        if absent == Standing::New {
+        if absent == RowState::New {
             self.ticket = ticket;
-            if ticket == Ticket::Dead {
+            if ticket == PresentedCookie::Dead {
                 self.manager.counters.dead_cookies.add_one();
             }
         }
@@ -307,15 +308,15 @@ impl Run {
     /// Discards uncommitted changes and reads the row again.
     ///
     /// # Errors
-    /// As [`Stop::of`] when the store does not return the row. [`Stop::Conflict`] when data that the guest has seen differs
+    /// As [`RunStop::of`] when the store does not return the row. [`RunStop::Conflict`] when data that the guest has seen differs
     /// now, or the session is gone.
-    pub(super) async fn reload(&mut self) -> Result<(), Stop> {
+    pub(super) async fn reload(&mut self) -> Result<(), RunStop> {
         let base = self.open().await?.base().map(|base| base.id.clone());
         let newer = match base {
             None => None,
             Some(id) => match self.load(&id).await? {
-                Loaded::Row(base) => Some(base),
-                Loaded::Absent | Loaded::Corrupt | Loaded::Several => {
+                LoadedRow::Row(base) => Some(base),
+                LoadedRow::Absent | LoadedRow::Corrupt | LoadedRow::Several => {
                     return Err(self.is_gone(id).await);
                 }
             },
@@ -324,18 +325,18 @@ impl Run {
         let reloaded = self.open().await?.reload(newer);
         if reloaded.is_err() {
             let stop = on_conflict.map(|row| self.is_newer(row));
-            return Err(stop.unwrap_or(Stop::Conflict(Successor::Gone)));
+            return Err(stop.unwrap_or(RunStop::Conflict(NewerRow::Gone)));
         }
-        self.check = Check::Done;
+        self.check = SnapshotCheck::Done;
         Ok(())
     }
 
     /// Takes the session lock at the run's first write that depends on the session's content, if other requests contend for the session.
     ///
     /// # Errors
-    /// As [`Run::commit`].
-    pub(super) async fn before_write(&mut self, writing: Writing) -> Result<(), Stop> {
-        let has_seen = self.open().await?.has_seen() || writing == Writing::Seeing;
+    /// As [`SessionRun::commit`].
+    pub(super) async fn before_write(&mut self, writing: WriteVisibility) -> Result<(), RunStop> {
+        let has_seen = self.open().await?.has_seen() || writing == WriteVisibility::Seeing;
         if has_seen && !self.has_written {
             if self.awaits_turn() {
                 self.take_its_turn().await?;
@@ -350,15 +351,15 @@ impl Run {
     ///
     /// # Errors
     /// The reason why nothing may be released.
-    pub(super) async fn release(&mut self, was_called: WasCalled) -> Result<CookieChange, Stop> {
+    pub(super) async fn release(&mut self, was_called: WasCalled) -> Result<CookieChange, RunStop> {
         if was_called == WasCalled::No && !self.await_unused().await {
             return Ok(CookieChange::Keep);
         }
         self.open().await?;
         if self.has_store_failed {
-            return Err(Stop::Store);
+            return Err(RunStop::Store);
         }
-        self.commit(super::policy::Trigger::Release).await?;
+        self.commit(super::policy::CommitTrigger::Release).await?;
         Ok(self.take_cookie())
     }
 
@@ -372,10 +373,10 @@ impl Run {
         match opened.await {
             Ok(Ok(())) => true,
             // The guest has seen nothing, so it need not run again.
-            Ok(Err(Stop::Conflict(Successor::Unknown(_)))) => {
-                self.has_no_row(Standing::New, Ticket::Dead);
-                self.phase = self.manager.fresh(Standing::New, self.link);
-                self.check = Check::Done;
+            Ok(Err(RunStop::Conflict(NewerRow::Unknown(_)))) => {
+                self.has_no_row(RowState::New, PresentedCookie::Dead);
+                self.phase = self.manager.fresh(RowState::New, self.link);
+                self.check = SnapshotCheck::Done;
                 true
             }
             _ => false,
@@ -385,7 +386,7 @@ impl Run {
 
 /// Whether a write reveals the session's content to its guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Writing {
+pub(super) enum WriteVisibility {
     /// It reveals nothing.
     Blind,
     /// It reveals the content, or commits data that was seen.

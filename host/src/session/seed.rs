@@ -1,16 +1,16 @@
 //! Sessions that no visit created, for tests that need a session before their first request. Does not store them.
 
 use super::SessionManager;
-use super::policy::{self, Link};
+use super::policy::{self, LinkSecurity};
 use crate::clock::round_to_seconds;
 use crate::record::{
-    CommitToken, Document, SessionId, SessionRecord, StoredCookie, TokenHistory, check_value,
+    CommitToken, Document, SessionId, SessionRecord, StoredCookieObject, TokenHistory, check_value,
     is_reserved_key,
 };
-use crate::store::{Change, Commit};
+use crate::store::{Commit, RowChange};
 
 /// A session that is not stored yet. It contains a credential and a visitor's data, so it does not implement `Debug`.
-pub struct Seed {
+pub struct SessionSeed {
     /// The commit that stores the session.
     pub commit: Commit,
     /// The signed value of the session's cookie.
@@ -62,14 +62,14 @@ impl SessionManager {
     pub fn seed<'a>(
         &self,
         entries: impl IntoIterator<Item = (&'a str, &'a str)>,
-    ) -> Result<Seed, SeedError> {
+    ) -> Result<SessionSeed, SeedError> {
         let options = &self.options;
         let now_ms = self.clock.now_ms();
         let now_s = round_to_seconds(now_ms);
-        let attributes = policy::new_cookie(&options.cookie, Link::Plain, now_ms);
+        let attributes = policy::new_cookie(&options.cookie, LinkSecurity::Plain, now_ms);
         let max_age_ms = attributes.original_max_age_ms;
         let expiry = policy::expiry(options, max_age_ms, Some(now_s), now_ms);
-        let mut cookie = StoredCookie::new(&attributes);
+        let mut cookie = StoredCookieObject::new(&attributes);
         cookie.set_expiry(max_age_ms, expiry.cookie_at_ms);
         let mut document = Document::new(cookie).held_in(options.charset);
         for (key, value) in entries {
@@ -95,11 +95,11 @@ impl SessionManager {
             tokens: TokenHistory::default().push(CommitToken::generate()),
             created_at_s: Some(now_s),
         };
-        Ok(Seed {
+        Ok(SessionSeed {
             cookie: self.keys.load().sign(&id),
             commit: Commit {
                 id,
-                change: Change::Create(record),
+                change: RowChange::Create(record),
             },
         })
     }

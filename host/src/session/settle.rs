@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
 use crate::record::{CommitToken, SessionId, SessionRecord};
-use crate::store::{Change, Commit, SessionStore, Verdict};
+use crate::store::{Commit, CommitVerdict, RowChange, SessionStore};
 
 /// The outcome of a commit whose reply was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Settled {
+pub(super) enum SettledCommit {
     /// The commit is durable.
     Committed,
     /// The commit did not happen and never will: another commit came first.
@@ -32,26 +32,28 @@ pub(super) async fn settle(
     commit: &Commit,
     token: Option<CommitToken>,
     deadline: Instant,
-) -> Settled {
-    let is_blind = matches!(commit.change, Change::Delete { base: None });
+) -> SettledCommit {
+    let is_blind = matches!(commit.change, RowChange::Delete { base: None });
     if !is_blind && !store.keeps_tokens() {
-        return Settled::Unknown;
+        return SettledCommit::Unknown;
     }
     let mut wait = WAITS.0;
     loop {
         let verdict = commit_one(store, clock, commit).await;
         match verdict {
-            Verdict::Committed => return Settled::Committed,
-            Verdict::Conflict => {
+            CommitVerdict::Committed => return SettledCommit::Committed,
+            CommitVerdict::Conflict => {
                 if let Some(rows) = read(store, clock, commit).await {
                     return judge(commit, token, &rows);
                 }
             }
             // A rolled-back statement proves nothing: the row may still be the commit's base, so the first statement may still succeed.
-            Verdict::RolledBack(_) | Verdict::Ambiguous(_) | Verdict::Failed(_) => {}
+            CommitVerdict::RolledBack(_)
+            | CommitVerdict::Ambiguous(_)
+            | CommitVerdict::Failed(_) => {}
         }
         if Instant::now() + wait >= deadline {
-            return Settled::Unknown;
+            return SettledCommit::Unknown;
         }
         tokio::time::sleep(jittered(wait)).await;
         wait = (wait * 2).min(WAITS.1);
@@ -63,7 +65,7 @@ pub(super) async fn commit_one(
     store: &dyn SessionStore,
     clock: &Clock,
     commit: &Commit,
-) -> Verdict {
+) -> CommitVerdict {
     let verdicts = store
         .commit_many(std::slice::from_ref(commit), clock.now_s())
         .await;
@@ -80,38 +82,38 @@ pub(super) fn jittered(wait: Duration) -> Duration {
 }
 
 /// The row under the commit's id, and the row under the id that the commit moves the session to.
-struct Rows {
+struct CommitRows {
     own: Option<SessionRecord>,
     moved: Option<SessionRecord>,
 }
 
 /// Reads both rows. Returns `None` when the store does not answer.
-async fn read(store: &dyn SessionStore, clock: &Clock, commit: &Commit) -> Option<Rows> {
+async fn read(store: &dyn SessionStore, clock: &Clock, commit: &Commit) -> Option<CommitRows> {
     let mut ids = vec![commit.id.clone()];
     ids.extend(new_id(&commit.change).cloned());
     let mut rows = store.load_many(&ids, clock.now_s()).await.ok()?.into_iter();
-    Some(Rows {
+    Some(CommitRows {
         own: rows.next().flatten(),
         moved: rows.next().flatten(),
     })
 }
 
-fn new_id(change: &Change) -> Option<&SessionId> {
+fn new_id(change: &RowChange) -> Option<&SessionId> {
     match change {
-        Change::Update { new_id, .. } => new_id.as_ref(),
+        RowChange::Update { new_id, .. } => new_id.as_ref(),
         _ => None,
     }
 }
 
-fn judge(commit: &Commit, token: Option<CommitToken>, rows: &Rows) -> Settled {
+fn judge(commit: &Commit, token: Option<CommitToken>, rows: &CommitRows) -> SettledCommit {
     let is_mine = |row: &SessionRecord| token.is_some_and(|mine| row.tokens.contains(mine));
     // Only this commit knows the id that it moves the session to.
     if rows.moved.is_some() || rows.own.as_ref().is_some_and(is_mine) {
-        return Settled::Committed;
+        return SettledCommit::Committed;
     }
     let base = match &commit.change {
-        Change::Update { base, .. } | Change::Delete { base: Some(base) } => base,
-        Change::Create(_) | Change::Delete { base: None } => return Settled::Unknown,
+        RowChange::Update { base, .. } | RowChange::Delete { base: Some(base) } => base,
+        RowChange::Create(_) | RowChange::Delete { base: None } => return SettledCommit::Unknown,
     };
     // If our token is missing but the token before it is present, our commit never happened. If both are missing, the row
     // is another one under the same id (Express recreates rows that were deleted), and our commit may have been in the old
@@ -121,8 +123,8 @@ fn judge(commit: &Commit, token: Option<CommitToken>, rows: &Rows) -> Settled {
         before_ours.is_some_and(|token| row.tokens.contains(token))
     };
     if rows.own.as_ref().is_some_and(is_overtaken) {
-        Settled::NotApplied
+        SettledCommit::NotApplied
     } else {
-        Settled::Unknown
+        SettledCommit::Unknown
     }
 }

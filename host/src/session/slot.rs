@@ -10,33 +10,33 @@ use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::fold::Riders;
+use super::fold::FoldQueue;
 use crate::quota::Reservation;
 use crate::record::SessionId;
 
 /// The locks of one manager's sessions.
 #[derive(Debug)]
-pub(super) struct Slots {
+pub(super) struct SessionLocks {
     waiters_max: usize,
     /// The number of sessions that have a lock. Advisory: a reader that sees a stale value proceeds optimistically, which is always safe.
     contended: AtomicUsize,
-    by_id: Mutex<HashMap<SessionId, Slot>>,
+    by_id: Mutex<HashMap<SessionId, SessionLock>>,
 }
 
 #[derive(Debug)]
-struct Slot {
+struct SessionLock {
     /// One permit, granted in order of arrival.
     turn: Arc<Semaphore>,
     /// The number of requests that hold the lock or wait for it.
     interested: usize,
-    riders: Arc<Riders>,
+    riders: Arc<FoldQueue>,
 }
 
 /// The session lock could not be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NoTurn;
+pub(super) struct LockUnavailable;
 
-impl Slots {
+impl SessionLocks {
     pub(super) fn new(waiters_max: usize) -> Arc<Self> {
         Arc::new(Self {
             waiters_max,
@@ -61,7 +61,7 @@ impl Slots {
         id: &SessionId,
         deadline: Instant,
         place: Option<Reservation>,
-    ) -> Result<SlotGuard, NoTurn> {
+    ) -> Result<SessionLockGuard, LockUnavailable> {
         self.queue_up(id)?.turn(deadline, place).await
     }
 
@@ -69,24 +69,27 @@ impl Slots {
     ///
     /// # Errors
     /// Fails when too many requests wait already.
-    pub(super) fn queue_up(self: &Arc<Self>, id: &SessionId) -> Result<Place, NoTurn> {
+    pub(super) fn queue_up(
+        self: &Arc<Self>,
+        id: &SessionId,
+    ) -> Result<QueuePosition, LockUnavailable> {
         let mut by_id = self.lock();
         if by_id
             .get(id)
             .is_some_and(|slot| slot.interested > self.waiters_max)
         {
-            return Err(NoTurn);
+            return Err(LockUnavailable);
         }
         let slot = by_id.entry(id.clone()).or_insert_with(|| {
             self.contended.fetch_add(1, Ordering::Relaxed);
-            Slot {
+            SessionLock {
                 turn: Arc::new(Semaphore::new(1)),
                 interested: 0,
                 riders: Arc::default(),
             }
         });
         slot.interested += 1;
-        Ok(Place {
+        Ok(QueuePosition {
             slots: Arc::clone(self),
             id: id.clone(),
             turn: Arc::clone(&slot.turn),
@@ -94,7 +97,7 @@ impl Slots {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, Slot>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, SessionLock>> {
         // No code panics while it holds this lock with the map half changed, so a poisoned lock can be used.
         self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,31 +110,31 @@ impl Slots {
 
 /// The right to change a session before other requests of this process do. Released when dropped.
 #[derive(Debug)]
-pub(super) struct SlotGuard {
+pub(super) struct SessionLockGuard {
     // The field order matters: dropping the permit wakes the next request before the position is given up, so the session keeps one lock.
     _permit: OwnedSemaphorePermit,
-    place: Place,
+    place: QueuePosition,
 }
 
-impl SlotGuard {
+impl SessionLockGuard {
     /// Returns the queue of waiting requests whose changes can be folded into a commit, if the lock is the one of session `id`.
-    pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<Riders>> {
+    pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
         (self.place.id == *id).then_some(&self.place.riders)
     }
 }
 
 /// A position in a session's queue. Given up when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
-    slots: Arc<Slots>,
+pub(super) struct QueuePosition {
+    slots: Arc<SessionLocks>,
     id: SessionId,
     turn: Arc<Semaphore>,
-    riders: Arc<Riders>,
+    riders: Arc<FoldQueue>,
 }
 
-impl Place {
+impl QueuePosition {
     /// Returns the queue of waiting requests whose changes can be folded into the holder's commit.
-    pub(super) fn riders(&self) -> &Arc<Riders> {
+    pub(super) fn riders(&self) -> &Arc<FoldQueue> {
         &self.riders
     }
 
@@ -145,22 +148,24 @@ impl Place {
         self,
         deadline: Instant,
         place: Option<Reservation>,
-    ) -> Result<SlotGuard, NoTurn> {
+    ) -> Result<SessionLockGuard, LockUnavailable> {
         let turn = Arc::clone(&self.turn).acquire_owned();
         let turn = tokio::time::timeout_at(deadline.into(), turn);
         let permit = match place {
-            Some(place) => place.queued(turn).await.map_err(|_| NoTurn)?,
+            Some(place) => place.queued(turn).await.map_err(|_| LockUnavailable)?,
             None => turn.await,
         };
-        let permit = permit.map_err(|_| NoTurn)?.map_err(|_| NoTurn)?;
-        Ok(SlotGuard {
+        let permit = permit
+            .map_err(|_| LockUnavailable)?
+            .map_err(|_| LockUnavailable)?;
+        Ok(SessionLockGuard {
             _permit: permit,
             place: self,
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for QueuePosition {
     fn drop(&mut self) {
         let mut by_id = self.slots.lock();
         if let Some(slot) = by_id.get_mut(&self.id) {
@@ -185,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn turns_are_taken_in_order_of_arrival() {
-        let slots = Slots::new(8);
+        let slots = SessionLocks::new(8);
         let id = SessionId::generate();
         let held = slots.acquire(&id, soon(), None).await.unwrap();
         let order = Arc::new(Mutex::new(Vec::new()));
@@ -210,13 +215,16 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_turns_the_next_one_away() {
-        let slots = Slots::new(1);
+        let slots = SessionLocks::new(1);
         let id = SessionId::generate();
         let held = slots.acquire(&id, soon(), None).await.unwrap();
         let mut second = Box::pin(slots.acquire(&id, soon(), None));
         assert!(futures_util::poll!(&mut second).is_pending());
 
-        assert_eq!(slots.acquire(&id, soon(), None).await.unwrap_err(), NoTurn);
+        assert_eq!(
+            slots.acquire(&id, soon(), None).await.unwrap_err(),
+            LockUnavailable
+        );
 
         drop(held);
         assert!(second.await.is_ok());
@@ -224,13 +232,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_wait_ends_at_the_deadline_and_leaves_nothing_behind() {
-        let slots = Slots::new(8);
+        let slots = SessionLocks::new(8);
         let id = SessionId::generate();
         let held = slots.acquire(&id, soon(), None).await.unwrap();
         let deadline = Instant::now() + Duration::from_millis(1);
         assert_eq!(
             slots.acquire(&id, deadline, None).await.unwrap_err(),
-            NoTurn
+            LockUnavailable
         );
         assert!(slots.is_contended(&id));
         drop(held);
@@ -239,7 +247,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_dropped_wait_leaves_the_queue() {
-        let slots = Slots::new(8);
+        let slots = SessionLocks::new(8);
         let id = SessionId::generate();
         let held = slots.acquire(&id, soon(), None).await.unwrap();
         let mut waiting = Box::pin(slots.acquire(&id, soon(), None));

@@ -10,7 +10,7 @@ use std::time::Instant;
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::transaction::Base;
+use super::transaction::BaseRow;
 use crate::record::SessionId;
 
 /// The largest number of visits that ask the store first after a session's snapshots were found stale repeatedly. This
@@ -20,14 +20,14 @@ const FRESH_VISITS_MAX: u8 = 31;
 const TYPICAL_BYTES: u64 = 2 << 10;
 
 /// The snapshots by session id. With a budget of zero bytes there is no cache.
-pub(super) struct Snapshots(Option<Cache<SessionId, Snapshot, Weigh>>);
+pub(super) struct Snapshots(Option<Cache<SessionId, Snapshot, SnapshotWeighter>>);
 
 /// A row as it was read, and the facts known about its session.
 #[derive(Clone)]
 pub(super) struct Snapshot {
-    pub(super) base: Arc<Base>,
+    pub(super) base: Arc<BaseRow>,
     /// What the last visit did. Most sessions are either read repeatedly or written on every visit.
-    pub(super) last: Last,
+    pub(super) last: LastVisit,
     /// The number of visits that will ask the store first if the snapshot is found stale once more.
     doubt: u8,
     /// The number of visits that still ask the store first now.
@@ -40,14 +40,14 @@ pub(super) struct Snapshot {
 
 /// The kind of access of a visit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Last {
+pub(super) enum LastVisit {
     Read,
     Wrote,
 }
 
 /// How a row became known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Known {
+pub(super) enum RowKnowledge {
     /// The store returned it.
     Loaded,
     /// The store returned it, and it differs from the remembered row.
@@ -57,9 +57,9 @@ pub(super) enum Known {
 }
 
 #[derive(Clone)]
-struct Weigh;
+struct SnapshotWeighter;
 
-impl Weighter<SessionId, Snapshot> for Weigh {
+impl Weighter<SessionId, Snapshot> for SnapshotWeighter {
     fn weight(&self, _: &SessionId, snapshot: &Snapshot) -> u64 {
         snapshot.base.weight() as u64
     }
@@ -70,7 +70,10 @@ impl Snapshots {
     pub(super) fn new(bytes_max: usize) -> Self {
         let bytes_max = bytes_max as u64;
         let items = usize::try_from(bytes_max / TYPICAL_BYTES).unwrap_or(usize::MAX);
-        Self((bytes_max > 0).then(|| Cache::with_weighter(items.max(16), bytes_max, Weigh)))
+        Self(
+            (bytes_max > 0)
+                .then(|| Cache::with_weighter(items.max(16), bytes_max, SnapshotWeighter)),
+        )
     }
 
     /// Returns the snapshot that a visit may start from, if any.
@@ -90,34 +93,34 @@ impl Snapshots {
     }
 
     /// Remembers a row.
-    pub(super) fn keep(&self, base: &Arc<Base>, known: Known) {
+    pub(super) fn keep(&self, base: &Arc<BaseRow>, known: RowKnowledge) {
         let Some(cache) = &self.0 else { return };
         let before = cache.peek(&base.id);
         let is_older = |it: &Snapshot| {
             it.base.is_after(base) || (it.ended_at.is_some() && it.base.is_same(base))
         };
-        if known == Known::Loaded && before.as_ref().is_some_and(is_older) {
+        if known == RowKnowledge::Loaded && before.as_ref().is_some_and(is_older) {
             // The row was read before this process wrote a newer one or ended the session.
             return;
         }
-        let is_own = known == Known::Committed
+        let is_own = known == RowKnowledge::Committed
             || before
                 .as_ref()
                 .is_some_and(|it| it.is_own && it.base.is_same(base));
-        if known == Known::Stale && is_own {
+        if known == RowKnowledge::Stale && is_own {
             // Requests of this process overtake each other. This is no reason to distrust the snapshots.
             return;
         }
-        let (last, doubt, fresh_visits) = before.map_or((Last::Read, 0, 0), |before| {
+        let (last, doubt, fresh_visits) = before.map_or((LastVisit::Read, 0, 0), |before| {
             (before.last, before.doubt, before.fresh_visits)
         });
         let kept = match known {
-            Known::Loaded => (last, doubt, fresh_visits),
-            Known::Stale => {
+            RowKnowledge::Loaded => (last, doubt, fresh_visits),
+            RowKnowledge::Stale => {
                 let doubt = (2 * doubt + 1).min(FRESH_VISITS_MAX);
                 (last, doubt, doubt)
             }
-            Known::Committed => (Last::Wrote, doubt, fresh_visits),
+            RowKnowledge::Committed => (LastVisit::Wrote, doubt, fresh_visits),
         };
         let snapshot = Snapshot {
             base: Arc::clone(base),
@@ -131,7 +134,7 @@ impl Snapshots {
     }
 
     /// Notes that the snapshot a visit started from matched the store. The next visit is expected to access the session in the same way.
-    pub(super) fn held(&self, id: &SessionId, last: Last) {
+    pub(super) fn held(&self, id: &SessionId, last: LastVisit) {
         let Some(cache) = &self.0 else { return };
         let is_news = |it: &Snapshot| it.ended_at.is_none() && (it.last != last || it.doubt > 0);
         if let Some(snapshot) = cache.peek(id).filter(is_news) {
@@ -146,7 +149,7 @@ impl Snapshots {
     }
 
     /// Returns the newest row that this process knows, if it is `base` or was written after it and no other process writes the session.
-    pub(super) fn newest(&self, base: &Base) -> Option<Arc<Base>> {
+    pub(super) fn newest(&self, base: &BaseRow) -> Option<Arc<BaseRow>> {
         let known = self.0.as_ref()?.peek(&base.id)?;
         let is_current = known.base.is_after(base) || known.base.is_same(base);
         (known.ended_at.is_none() && known.doubt == 0 && is_current).then_some(known.base)

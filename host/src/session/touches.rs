@@ -11,19 +11,19 @@ use tokio_util::task::TaskTracker;
 use crate::clock::Clock;
 use crate::record::SessionId;
 use crate::store::{SessionStore, StoreErrorKind, Touch};
-use crate::telemetry::Recurring;
+use crate::telemetry::RateLimitedLines;
 
 /// The touches that wait for the store or are being sent to it.
 #[derive(Default)]
 pub(super) struct Touches {
-    pending: Mutex<Pending>,
+    pending: Mutex<PendingTouches>,
     /// Limits the log lines about batches that the store refused.
-    faults: Recurring<StoreErrorKind>,
+    faults: RateLimitedLines<StoreErrorKind>,
 }
 
 /// The new expiries by session, as the last valid second.
 #[derive(Default)]
-struct Pending {
+struct PendingTouches {
     waiting: HashMap<SessionId, i64>,
     /// The batch that is being sent; `None` if no task is sending.
     under_way: Option<HashMap<SessionId, i64>>,
@@ -86,7 +86,7 @@ impl Touches {
         Some(touches)
     }
 
-    fn lock(&self) -> MutexGuard<'_, Pending> {
+    fn lock(&self) -> MutexGuard<'_, PendingTouches> {
         // No code panics while it holds this lock with the state half changed.
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }

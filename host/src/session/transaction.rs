@@ -11,26 +11,26 @@ mod reads;
 use std::sync::{Arc, OnceLock};
 
 use crate::record::{
-    Charset, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord, StoredCookie,
-    as_integer, is_reserved_key,
+    Charset, CookieAttributes, CorruptDocument, Document, SessionId, SessionRecord,
+    StoredCookieObject, as_integer, is_reserved_key,
 };
 
-use super::options::Options;
-use super::policy::{Ending, Facts, Link, Standing, Trigger};
-use super::{Error, Grant};
-use log::Log;
-pub(super) use log::Op;
-pub(super) use plan::Planned;
-use reads::Reads;
+use super::options::SessionOptions;
+use super::policy::{CommitTrigger, LinkSecurity, RowState, SegmentFacts, SessionEnding};
+use super::{SessionError, SessionGrant};
+use log::ChangeLog;
+pub(super) use log::ChangeOp;
+pub(super) use plan::PlannedCommit;
+use reads::ReadSet;
 
 /// A row as it was read, with its parsed content.
-pub(super) struct Base {
+pub(super) struct BaseRow {
     pub(super) id: SessionId,
     pub(super) record: SessionRecord,
     document: Document,
 }
 
-impl Base {
+impl BaseRow {
     /// Parses a row.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ pub(super) struct ReadsChanged;
 
 /// The limits on a session's size.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct SessionLimits {
     bytes_max: usize,
     keys_max: usize,
     key_bytes_max: usize,
@@ -83,8 +83,8 @@ pub(super) struct Limits {
     charset: Charset,
 }
 
-impl Limits {
-    pub(super) fn of(options: &Options) -> Self {
+impl SessionLimits {
+    pub(super) fn of(options: &SessionOptions) -> Self {
         Self {
             bytes_max: options.session_bytes_max,
             keys_max: options.keys_max,
@@ -94,7 +94,7 @@ impl Limits {
     }
 
     /// Returns the smaller of these limits and those of the guest's grant.
-    fn within(self, grant: &Grant) -> Self {
+    fn within(self, grant: &SessionGrant) -> Self {
         let least = |all: usize, own: Option<usize>| own.map_or(all, |own| own.min(all));
         Self {
             bytes_max: least(self.bytes_max, grant.session_bytes_max),
@@ -111,9 +111,9 @@ impl Limits {
 
 /// The session as the guest sees it: the base with the log applied.
 #[derive(Clone)]
-struct Working {
+struct WorkingCopy {
     document: Document,
-    ending: Ending,
+    ending: SessionEnding,
     /// Whether the guest called `destroy`, even if it continued with a new session.
     was_destroyed: bool,
     /// The id that the session moves to, because of `renew` or `regenerate`.
@@ -123,11 +123,11 @@ struct Working {
     is_touched: bool,
 }
 
-impl Working {
+impl WorkingCopy {
     fn new(document: Document) -> Self {
         Self {
             document,
-            ending: Ending::Alive,
+            ending: SessionEnding::Alive,
             was_destroyed: false,
             new_id: None,
             is_regenerated: false,
@@ -141,7 +141,7 @@ impl Working {
 struct FreshCookie {
     attributes: CookieAttributes,
     charset: Charset,
-    stored: OnceLock<StoredCookie>,
+    stored: OnceLock<StoredCookieObject>,
 }
 
 impl FreshCookie {
@@ -153,9 +153,9 @@ impl FreshCookie {
         }
     }
 
-    fn get(&self) -> &StoredCookie {
+    fn get(&self) -> &StoredCookieObject {
         self.stored
-            .get_or_init(|| StoredCookie::new(&self.attributes))
+            .get_or_init(|| StoredCookieObject::new(&self.attributes))
     }
 
     /// Returns a session with only this cookie.
@@ -166,65 +166,69 @@ impl FreshCookie {
 
 /// The state of one run's session.
 pub(super) struct Transaction {
-    standing: Standing,
-    base: Option<Arc<Base>>,
+    standing: RowState,
+    base: Option<Arc<BaseRow>>,
     fresh_cookie: FreshCookie,
-    limits: Limits,
-    working: Working,
-    log: Log,
-    reads: Reads,
+    limits: SessionLimits,
+    working: WorkingCopy,
+    log: ChangeLog,
+    reads: ReadSet,
 }
 
 impl Transaction {
     /// Starts on a row.
-    pub(super) fn loaded(base: Arc<Base>, fresh_cookie: &CookieAttributes, limits: Limits) -> Self {
+    pub(super) fn loaded(
+        base: Arc<BaseRow>,
+        fresh_cookie: &CookieAttributes,
+        limits: SessionLimits,
+    ) -> Self {
         let document = base.document.clone();
-        Self::start(Standing::Loaded, Some(base), document, fresh_cookie, limits)
+        Self::start(RowState::Loaded, Some(base), document, fresh_cookie, limits)
     }
 
     /// Starts without a row: a new session, or a detached one that is never stored.
     pub(super) fn without_row(
-        standing: Standing,
+        standing: RowState,
         fresh_cookie: &CookieAttributes,
-        limits: Limits,
+        limits: SessionLimits,
     ) -> Self {
-        let document = Document::new(StoredCookie::new(fresh_cookie)).held_in(limits.charset);
+        let document = Document::new(StoredCookieObject::new(fresh_cookie)).held_in(limits.charset);
         Self::start(standing, None, document, fresh_cookie, limits)
     }
 
     fn start(
-        standing: Standing,
-        base: Option<Arc<Base>>,
+        standing: RowState,
+        base: Option<Arc<BaseRow>>,
         document: Document,
         fresh_cookie: &CookieAttributes,
-        limits: Limits,
+        limits: SessionLimits,
     ) -> Self {
         Self {
             standing,
             base,
             fresh_cookie: FreshCookie::new(fresh_cookie, limits.charset),
             limits,
-            working: Working::new(document),
-            log: Log::default(),
-            reads: Reads::default(),
+            working: WorkingCopy::new(document),
+            log: ChangeLog::default(),
+            reads: ReadSet::default(),
         }
     }
 
     /// Applies the guest's own limits as well. The host-wide limits remain in force, and applying a grant twice is the same as once.
-    pub(super) fn hold_to(&mut self, grant: &Grant) {
+    pub(super) fn hold_to(&mut self, grant: &SessionGrant) {
         self.limits = self.limits.within(grant);
     }
 
     /// Returns the row that the run is based on.
-    pub(super) fn base(&self) -> Option<&Arc<Base>> {
+    pub(super) fn base(&self) -> Option<&Arc<BaseRow>> {
         self.base.as_ref()
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> RowState {
         self.standing
     }
 
-    pub(super) fn ending(&self) -> Ending {
+    pub(super) fn ending(&self) -> SessionEnding {
         self.working.ending
     }
 
@@ -250,7 +254,7 @@ impl Transaction {
     }
 
     pub(super) fn get(&mut self, key: &str) -> Option<&str> {
-        if self.working.ending != Ending::Alive || is_reserved_key(key) {
+        if self.working.ending != SessionEnding::Alive || is_reserved_key(key) {
             return None;
         }
         self.note_read_of(key);
@@ -258,7 +262,7 @@ impl Transaction {
     }
 
     pub(super) fn keys(&mut self) -> Vec<String> {
-        if self.working.ending != Ending::Alive {
+        if self.working.ending != SessionEnding::Alive {
             return Vec::new();
         }
         if self.base.is_some() && !self.log.decides_all() {
@@ -276,7 +280,7 @@ impl Transaction {
 
     /// Returns the id to compute a fingerprint from.
     pub(super) fn named_id(&mut self) -> Option<&SessionId> {
-        if self.working.ending != Ending::Alive {
+        if self.working.ending != SessionEnding::Alive {
             return None;
         }
         if self.base.is_some() {
@@ -289,7 +293,7 @@ impl Transaction {
     ///
     /// # Errors
     /// The reason why the change is refused. Nothing has changed then, and the refusal counts as a read.
-    pub(super) fn change(&mut self, op: Op) -> Result<(), Error> {
+    pub(super) fn change(&mut self, op: ChangeOp) -> Result<(), SessionError> {
         match op.apply(&mut self.working, self.limits, &self.fresh_cookie) {
             Ok(()) => {
                 self.log.push(op);
@@ -306,8 +310,8 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::change`].
-    pub(super) fn increment(&mut self, key: String, delta: i64) -> Result<i64, Error> {
-        self.change(Op::Add {
+    pub(super) fn increment(&mut self, key: String, delta: i64) -> Result<i64, SessionError> {
+        self.change(ChangeOp::Add {
             key: key.clone(),
             delta,
         })?;
@@ -328,23 +332,26 @@ impl Transaction {
         }
     }
 
-    fn note_refusal(&mut self, op: &Op) {
-        if self.base.is_none() || self.working.ending != Ending::Alive {
+    fn note_refusal(&mut self, op: &ChangeOp) {
+        if self.base.is_none() || self.working.ending != SessionEnding::Alive {
             return;
         }
         match op {
-            Op::Set { key, .. } | Op::Add { key, .. } if !self.limits.allow_key(key) => {}
-            Op::Add { key, .. } if self.working.document.get(key).is_some() => {
+            ChangeOp::Set { key, .. } | ChangeOp::Add { key, .. }
+                if !self.limits.allow_key(key) => {}
+            ChangeOp::Add { key, .. } if self.working.document.get(key).is_some() => {
                 self.note_read_of(key);
             }
             // Whether a change fits depends on all entries.
-            Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. } => self.reads.note_all(),
+            ChangeOp::Set { .. } | ChangeOp::Add { .. } | ChangeOp::SetMaxAge { .. } => {
+                self.reads.note_all()
+            }
             _ => {}
         }
     }
 
     /// Notes that the store's row matches the base; only its expiry may differ.
-    pub(super) fn confirm(&mut self, row: Arc<Base>) {
+    pub(super) fn confirm(&mut self, row: Arc<BaseRow>) {
         self.base = Some(row);
     }
 
@@ -352,12 +359,12 @@ impl Transaction {
     ///
     /// # Errors
     /// Fails when data that the guest has seen differs there. Nothing has changed then.
-    pub(super) fn rebase(&mut self, newer: Arc<Base>) -> Result<(), ReadsChanged> {
+    pub(super) fn rebase(&mut self, newer: Arc<BaseRow>) -> Result<(), ReadsChanged> {
         let base = self.base.as_ref().ok_or(ReadsChanged)?;
         if self.log.is_overflown() || !self.reads.hold(&base.document, &newer.document) {
             return Err(ReadsChanged);
         }
-        let mut working = Working::new(newer.document.clone());
+        let mut working = WorkingCopy::new(newer.document.clone());
         for op in self.log.ops() {
             op.apply(&mut working, self.limits, &self.fresh_cookie)
                 .map_err(|_| ReadsChanged)?;
@@ -371,7 +378,7 @@ impl Transaction {
     ///
     /// # Errors
     /// As [`Transaction::rebase`]. Reads made so far still count.
-    pub(super) fn reload(&mut self, newer: Option<Arc<Base>>) -> Result<(), ReadsChanged> {
+    pub(super) fn reload(&mut self, newer: Option<Arc<BaseRow>>) -> Result<(), ReadsChanged> {
         let document = match (&self.base, newer) {
             (Some(base), Some(newer)) => {
                 self.reads.note_log(&self.log);
@@ -384,31 +391,36 @@ impl Transaction {
             }
             _ => self.fresh_cookie.document(),
         };
-        self.working = Working::new(document);
-        self.log = Log::default();
+        self.working = WorkingCopy::new(document);
+        self.log = ChangeLog::default();
         Ok(())
     }
 
     /// Returns whether the guest ended several sessions and continued with a new one.
     pub(super) fn goes_on_after_several(&self) -> bool {
         let working = &self.working;
-        let has_gone_on = working.was_destroyed && working.ending == Ending::Alive;
-        self.standing == Standing::Several && has_gone_on
+        let has_gone_on = working.was_destroyed && working.ending == SessionEnding::Alive;
+        self.standing == RowState::Several && has_gone_on
     }
 
     /// Notes that the several sessions are deleted. Further writes of the guest belong to a new session.
     pub(super) fn begin_anew(&mut self) {
-        self.standing = Standing::New;
+        self.standing = RowState::New;
     }
 
     /// Returns the facts that [`policy::write`] needs.
-    pub(super) fn facts(&self, trigger: Trigger, link: Link, is_saved: bool) -> Facts {
+    pub(super) fn facts(
+        &self,
+        trigger: CommitTrigger,
+        link: LinkSecurity,
+        is_saved: bool,
+    ) -> SegmentFacts {
         let working = &self.working;
         let is_modified = match &self.base {
             Some(base) => !working.document.has_same_entries(&base.document),
             None => working.document.key_count() > 0,
         };
-        Facts {
+        SegmentFacts {
             standing: self.standing,
             ending: working.ending,
             was_destroyed: working.was_destroyed,
@@ -419,7 +431,7 @@ impl Transaction {
             is_cookie_changed: working.is_cookie_changed,
             has_changes: self.log.has_changes(),
             is_saved,
-            is_deliverable: link == Link::Secure || !self.attributes().secure,
+            is_deliverable: link == LinkSecurity::Secure || !self.attributes().secure,
         }
     }
 }

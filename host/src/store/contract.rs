@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Change, Commit, RowVersion, SessionStore, Touch, Verdict};
+use super::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore, Touch};
 use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
 
 /// The time at which the checks read and write, in seconds since the epoch. It fits an unsigned 32-bit column.
@@ -87,23 +87,23 @@ fn kept(store: &dyn SessionStore, record: &SessionRecord) -> SessionRecord {
     }
 }
 
-fn update(base: &SessionRecord, record: SessionRecord) -> Change {
-    Change::Update {
+fn update(base: &SessionRecord, record: SessionRecord) -> RowChange {
+    RowChange::Update {
         base: RowVersion::of(base),
         record,
         new_id: None,
     }
 }
 
-fn renewal(base: &SessionRecord, record: SessionRecord, new_id: &SessionId) -> Change {
-    Change::Update {
+fn renewal(base: &SessionRecord, record: SessionRecord, new_id: &SessionId) -> RowChange {
+    RowChange::Update {
         base: RowVersion::of(base),
         record,
         new_id: Some(new_id.clone()),
     }
 }
 
-async fn commit(store: &dyn SessionStore, id: &SessionId, change: Change) -> Verdict {
+async fn commit(store: &dyn SessionStore, id: &SessionId, change: RowChange) -> CommitVerdict {
     let commit = Commit {
         id: id.clone(),
         change,
@@ -130,7 +130,7 @@ async fn created(
     id: &SessionId,
     record: &SessionRecord,
 ) -> SessionRecord {
-    let verdict = commit(store, id, Change::Create(record.clone())).await;
+    let verdict = commit(store, id, RowChange::Create(record.clone())).await;
     assert_committed(&verdict, "a row with a fresh id is created");
     // Read at the row's last second, so that rows that are expired by NOW_S are returned as well.
     let row = load_at(store, id, record.expires_at_s.min(NOW_S)).await;
@@ -150,17 +150,17 @@ async fn touch(store: &dyn SessionStore, touches: &[(&SessionId, i64)]) {
 }
 
 #[track_caller]
-fn assert_committed(verdict: &Verdict, promise: &str) {
+fn assert_committed(verdict: &CommitVerdict, promise: &str) {
     assert!(
-        matches!(verdict, Verdict::Committed),
+        matches!(verdict, CommitVerdict::Committed),
         "{promise}: expected a commit, got {verdict:?}"
     );
 }
 
 #[track_caller]
-fn assert_conflict(verdict: &Verdict, promise: &str) {
+fn assert_conflict(verdict: &CommitVerdict, promise: &str) {
     assert!(
-        matches!(verdict, Verdict::Conflict),
+        matches!(verdict, CommitVerdict::Conflict),
         "{promise}: expected a conflict, got {verdict:?}"
     );
 }

@@ -2,8 +2,8 @@
 //! only differences. Knows no URL and no terminal.
 //!
 //! A pass reads the source page by page and asks the target for the same ids, so it needs no state from an earlier
-//! pass. A session that ended after a pass went by it stays in the target until [`Copying::remove`] runs. Only
-//! [`Copying::verify`] shows that both ends are equal. Before the first pass, [`Copying::survey`] decides whether the
+//! pass. A session that ended after a pass went by it stays in the target until [`StoreCopier::remove`] runs. Only
+//! [`StoreCopier::verify`] shows that both ends are equal. Before the first pass, [`StoreCopier::survey`] decides whether the
 //! copy may write at all.
 
 mod gauge;
@@ -13,36 +13,36 @@ mod plan;
 mod tests;
 mod walk;
 
-pub use gauge::{Gauge, Reading};
-pub use look::{Differences, Survey};
+pub use gauge::{CopyProgress, CopyProgressReading};
+pub use look::{CopyDifferences, CopySurvey};
 
 use std::fmt;
 
-use super::scan::Scan;
-use super::{Change, Commit, SessionStore, StoreError, StoreErrorKind, Verdict};
+use super::scan::StoreScan;
+use super::{Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind};
 use crate::clock::Clock;
 use crate::limits::{COPY_ATTEMPTS_MAX, COPY_RETRY_WAIT};
 use crate::record::{SessionId, SessionRecord};
-use plan::Plan;
+use plan::PagePlan;
 
 /// A copy from one store to another.
 #[derive(Debug)]
-pub struct Copying<'a> {
+pub struct StoreCopier<'a> {
     /// The store from which sessions are read. Nothing is written to it.
-    pub source: &'a dyn Scan,
+    pub source: &'a dyn StoreScan,
     /// The store to which sessions are written, for reading.
-    pub target: &'a dyn Scan,
+    pub target: &'a dyn StoreScan,
     /// The same target, for writing.
     pub writer: &'a dyn SessionStore,
     /// The clock that decides which sessions are valid.
     pub clock: &'a Clock,
     /// The progress of the copy.
-    pub gauge: &'a Gauge,
+    pub gauge: &'a CopyProgress,
 }
 
 /// Totals over the passes of one run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Tally {
+pub struct CopyTotals {
     /// Sessions that the target did not have.
     pub copied: u64,
     /// Sessions that differed in the target and were rewritten.
@@ -63,14 +63,14 @@ pub struct Tally {
 
 /// One end of the copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum CopyEnd {
     /// The store from which sessions are copied.
     Source,
     /// The store to which sessions are copied.
     Target,
 }
 
-impl fmt::Display for End {
+impl fmt::Display for CopyEnd {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Source => "source",
@@ -84,12 +84,12 @@ impl fmt::Display for End {
 #[error("the {end} of the copy failed: {}", error.detail)]
 pub struct CopyError {
     /// The end that failed.
-    pub end: End,
+    pub end: CopyEnd,
     /// The error of that end.
     pub error: StoreError,
 }
 
-impl Copying<'_> {
+impl StoreCopier<'_> {
     /// Runs one pass over the source: writes sessions that the target lacks or that differ there.
     ///
     /// # Errors
@@ -98,8 +98,8 @@ impl Copying<'_> {
     ///
     /// Cancel safety: rows already written stay. A session that was about to be rewritten may be absent until the next
     /// pass.
-    pub async fn copy(&self, tally: &mut Tally) -> Result<(), CopyError> {
-        let mut walk = self.walk(End::Source, "copying").await;
+    pub async fn copy(&self, tally: &mut CopyTotals) -> Result<(), CopyError> {
+        let mut walk = self.walk(CopyEnd::Source, "copying").await;
         while let Some((ids, now_s)) = walk.next().await? {
             self.settle(&ids, now_s, tally).await?;
             self.gauge.advance(as_u64(ids.len()));
@@ -112,12 +112,12 @@ impl Copying<'_> {
     /// Correct only while no host writes to the source and no host serves from the target.
     ///
     /// # Errors
-    /// The same as for [`Copying::copy`].
+    /// The same as for [`StoreCopier::copy`].
     ///
     /// Cancel safety: deleted sessions stay deleted, and the next pass continues.
-    pub async fn remove(&self, agreed: u64, tally: &mut Tally) -> Result<(), CopyError> {
+    pub async fn remove(&self, agreed: u64, tally: &mut CopyTotals) -> Result<(), CopyError> {
         let mut left = usize::try_from(agreed).unwrap_or(usize::MAX);
-        let mut walk = self.walk(End::Target, "removing").await;
+        let mut walk = self.walk(CopyEnd::Target, "removing").await;
         while let Some((ids, now_s)) = walk.next().await? {
             let mut ended = self.absent_in_source(&ids, now_s).await?;
             // If the source has lost more sessions since the survey, it is still in use. The comparison at the end
@@ -137,7 +137,7 @@ impl Copying<'_> {
         &self,
         ids: &[SessionId],
         now_s: i64,
-        tally: &mut Tally,
+        tally: &mut CopyTotals,
     ) -> Result<(), CopyError> {
         let mut attempts = 0;
         loop {
@@ -151,7 +151,7 @@ impl Copying<'_> {
                     tokio::time::sleep(COPY_RETRY_WAIT).await;
                 }
                 Some(error) => {
-                    let end = End::Target;
+                    let end = CopyEnd::Target;
                     return Err(CopyError { end, error });
                 }
                 None => {
@@ -168,13 +168,13 @@ impl Copying<'_> {
     /// Writes a plan. Returns the first temporary error, if there was one.
     async fn apply(
         &self,
-        plan: Plan,
+        plan: PagePlan,
         now_s: i64,
-        tally: &mut Tally,
+        tally: &mut CopyTotals,
         refused: &mut Vec<StoreError>,
     ) -> Option<StoreError> {
         let mut unsettled: Option<StoreError> = None;
-        let mut note = |outcome: Outcome, refused: &mut Vec<StoreError>| {
+        let mut note = |outcome: PageOutcome, refused: &mut Vec<StoreError>| {
             refused.extend(outcome.refused);
             unsettled = unsettled.take().or(outcome.unsettled);
             outcome.conflicts
@@ -210,20 +210,22 @@ impl Copying<'_> {
         unsettled
     }
 
-    async fn commit(&self, commits: Vec<Commit>, now_s: i64) -> Outcome {
-        let mut outcome = Outcome::default();
+    async fn commit(&self, commits: Vec<Commit>, now_s: i64) -> PageOutcome {
+        let mut outcome = PageOutcome::default();
         if commits.is_empty() {
             return outcome;
         }
         let verdicts = self.writer.commit_many(&commits, now_s).await;
         for (commit, verdict) in commits.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Committed => outcome.committed += 1,
-                Verdict::Conflict => outcome.conflicts.push(commit),
-                Verdict::Failed(error) if error.kind != StoreErrorKind::Unavailable => {
+                CommitVerdict::Committed => outcome.committed += 1,
+                CommitVerdict::Conflict => outcome.conflicts.push(commit),
+                CommitVerdict::Failed(error) if error.kind != StoreErrorKind::Unavailable => {
                     outcome.refused.push(error);
                 }
-                Verdict::RolledBack(error) | Verdict::Failed(error) | Verdict::Ambiguous(error) => {
+                CommitVerdict::RolledBack(error)
+                | CommitVerdict::Failed(error)
+                | CommitVerdict::Ambiguous(error) => {
                     outcome.unsettled = Some(error);
                 }
             }
@@ -237,7 +239,7 @@ impl Copying<'_> {
         while !deletes.is_empty() {
             attempts += 1;
             let outcome = self.commit(deletes, now_s).await;
-            let end = End::Target;
+            let end = CopyEnd::Target;
             if let Some(error) = outcome.refused.into_iter().next() {
                 return Err(CopyError { end, error });
             }
@@ -258,7 +260,7 @@ impl Copying<'_> {
 
 /// The outcome of a set of commits.
 #[derive(Default)]
-struct Outcome {
+struct PageOutcome {
     committed: u64,
     conflicts: Vec<Commit>,
     refused: Vec<StoreError>,
@@ -268,14 +270,14 @@ struct Outcome {
 fn delete(id: &SessionId) -> Commit {
     Commit {
         id: id.clone(),
-        change: Change::Delete { base: None },
+        change: RowChange::Delete { base: None },
     }
 }
 
 fn create(id: &SessionId, record: SessionRecord) -> Commit {
     Commit {
         id: id.clone(),
-        change: Change::Create(record),
+        change: RowChange::Create(record),
     }
 }
 

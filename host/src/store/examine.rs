@@ -7,13 +7,13 @@ use std::fmt;
 ///
 /// It may name hosts, accounts, tables and helpful SQL, but never an id, data or a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ExamineFinding {
     /// The server that the finding is about. `None` if there is only one server or the finding is about all of them.
     pub server: Option<String>,
     /// The examined subject: `schema`, `charset`, `privileges`, `causality`, `latency` or `clock`.
     pub subject: &'static str,
     /// The state of the subject.
-    pub state: State,
+    pub state: ExamineState,
     /// Description of the finding.
     pub found: String,
     /// The remedy; empty if nothing has to be done.
@@ -22,7 +22,7 @@ pub struct Finding {
 
 /// The state of one examined subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ExamineState {
     /// Nothing has to be done.
     Good,
     /// The store serves, but some part is slower or less safe than it could be.
@@ -31,12 +31,12 @@ pub enum State {
     Fault,
 }
 
-impl Finding {
+impl ExamineFinding {
     pub(super) fn good(subject: &'static str, found: impl Into<String>) -> Self {
         Self {
             server: None,
             subject,
-            state: State::Good,
+            state: ExamineState::Good,
             found: found.into(),
             remedy: String::new(),
         }
@@ -50,7 +50,7 @@ impl Finding {
         Self {
             server: None,
             subject,
-            state: State::Warning,
+            state: ExamineState::Warning,
             found: found.into(),
             remedy: remedy.into(),
         }
@@ -65,7 +65,7 @@ impl Finding {
         Self {
             server: None,
             subject,
-            state: State::Fault,
+            state: ExamineState::Fault,
             found: found.into(),
             remedy: remedy.into(),
         }
@@ -88,7 +88,7 @@ impl Finding {
         if problems.is_empty() {
             return Self::good(subject, good);
         }
-        let is_fault = problems.iter().any(|it| it.state == State::Fault);
+        let is_fault = problems.iter().any(|it| it.state == ExamineState::Fault);
         let joined = |text: fn(&Self) -> &str| {
             let texts: Vec<_> = problems
                 .iter()
@@ -101,9 +101,9 @@ impl Finding {
             server: None,
             subject,
             state: if is_fault {
-                State::Fault
+                ExamineState::Fault
             } else {
-                State::Warning
+                ExamineState::Warning
             },
             found: joined(|it| &it.found),
             remedy: joined(|it| &it.remedy),
@@ -111,12 +111,12 @@ impl Finding {
     }
 }
 
-impl fmt::Display for Finding {
+impl fmt::Display for ExamineFinding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
-            State::Good => "ok",
-            State::Warning => "warning",
-            State::Fault => "fault",
+            ExamineState::Good => "ok",
+            ExamineState::Warning => "warning",
+            ExamineState::Fault => "fault",
         };
         if let Some(server) = &self.server {
             write!(f, "{server}: ")?;
@@ -136,15 +136,15 @@ mod tests {
     #[test]
     fn several_problems_are_one_line_and_the_worst_counts() {
         let problems = vec![
-            Finding::warning("schema", "no index", "add it"),
-            Finding::fault("schema", "no key", "add a key"),
+            ExamineFinding::warning("schema", "no index", "add it"),
+            ExamineFinding::fault("schema", "no key", "add a key"),
         ];
-        let finding = Finding::of_problems("schema", "as it should be", problems);
+        let finding = ExamineFinding::of_problems("schema", "as it should be", problems);
         assert_eq!(
             finding.to_string(),
             "fault: schema: no index; no key; remedy: add it; add a key"
         );
-        let good = Finding::of_problems("schema", "as it should be", Vec::new());
+        let good = ExamineFinding::of_problems("schema", "as it should be", Vec::new());
         assert_eq!(good.to_string(), "ok: schema: as it should be");
         let one_of_several = good.at("db2:3306").to_string();
         assert_eq!(one_of_several, "db2:3306: ok: schema: as it should be");

@@ -7,7 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use super::{Change, Commit, RowVersion, SessionStore, StoreError, StoreFuture, Touch, Verdict};
+use super::{
+    Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreError, StoreFuture, Touch,
+};
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 
 /// A store without durability: one map behind one lock. The lock is held for the duration of one call and never across
@@ -16,7 +18,7 @@ use crate::record::{SessionId, SessionRecord, TokenHistory};
 /// Only the reaper bounds the number of rows.
 #[derive(Default)]
 pub struct MemoryStore {
-    rows: Mutex<Rows>,
+    rows: Mutex<MemoryRows>,
 }
 
 impl MemoryStore {
@@ -57,7 +59,7 @@ impl MemoryStore {
         valid.filter_map(row).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Rows> {
+    fn lock(&self) -> MutexGuard<'_, MemoryRows> {
         // No call can panic while the map is half changed, so a poisoned lock does not mean damaged rows.
         self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -90,7 +92,7 @@ impl SessionStore for MemoryStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let mut rows = self.lock();
             let verdicts = commits.iter().map(|commit| rows.commit(commit, now_s));
@@ -128,12 +130,12 @@ impl SessionStore for MemoryStore {
 }
 
 #[derive(Default)]
-struct Rows {
+struct MemoryRows {
     by_id: HashMap<SessionId, SessionRecord>,
     by_expiry: BTreeSet<(i64, SessionId)>,
 }
 
-impl Rows {
+impl MemoryRows {
     fn valid(&self, id: &SessionId, now_s: i64) -> Option<&SessionRecord> {
         let row = self.by_id.get(id)?;
         (row.expires_at_s >= now_s).then_some(row)
@@ -144,16 +146,16 @@ impl Rows {
             .is_some_and(|row| row.tokens == base.tokens && row.data == base.data)
     }
 
-    fn commit(&mut self, commit: &Commit, now_s: i64) -> Verdict {
+    fn commit(&mut self, commit: &Commit, now_s: i64) -> CommitVerdict {
         let id = &commit.id;
         match &commit.change {
-            Change::Create(record) => {
+            RowChange::Create(record) => {
                 if self.by_id.contains_key(id) {
-                    return Verdict::Conflict;
+                    return CommitVerdict::Conflict;
                 }
                 self.put(id, record.clone());
             }
-            Change::Update {
+            RowChange::Update {
                 base,
                 record,
                 new_id,
@@ -161,7 +163,7 @@ impl Rows {
                 let target = new_id.as_ref().unwrap_or(id);
                 let target_is_taken = target != id && self.by_id.contains_key(target);
                 if target_is_taken || !self.is_still(id, base, now_s) {
-                    return Verdict::Conflict;
+                    return CommitVerdict::Conflict;
                 }
                 let created_at_s = self.remove(id).and_then(|row| row.created_at_s);
                 self.put(
@@ -172,17 +174,17 @@ impl Rows {
                     },
                 );
             }
-            Change::Delete { base: Some(base) } => {
+            RowChange::Delete { base: Some(base) } => {
                 if !self.is_still(id, base, now_s) {
-                    return Verdict::Conflict;
+                    return CommitVerdict::Conflict;
                 }
                 self.remove(id);
             }
-            Change::Delete { base: None } => {
+            RowChange::Delete { base: None } => {
                 self.remove(id);
             }
         }
-        Verdict::Committed
+        CommitVerdict::Committed
     }
 
     fn reap(&mut self, now_s: i64, rows_max: usize) -> usize {
@@ -238,18 +240,18 @@ mod tests {
         };
         let create = Commit {
             id: id.clone(),
-            change: Change::Create(ours.clone()),
+            change: RowChange::Create(ours.clone()),
         };
         assert!(matches!(
             store.commit_many(&[create], 50).await[..],
-            [Verdict::Committed]
+            [CommitVerdict::Committed]
         ));
 
         store.overwrite(&id, Bytes::from_static(b"{\"cookie\":{},\"n\":1}"), 200);
 
         let update = Commit {
             id: id.clone(),
-            change: Change::Update {
+            change: RowChange::Update {
                 base: RowVersion::of(&ours),
                 record: ours.clone(),
                 new_id: None,
@@ -257,7 +259,7 @@ mod tests {
         };
         assert!(matches!(
             store.commit_many(&[update], 50).await[..],
-            [Verdict::Conflict]
+            [CommitVerdict::Conflict]
         ));
         let row = store.load_many(&[id], 50).await.unwrap().remove(0).unwrap();
         assert_eq!((row.tokens, row.created_at_s), (ours.tokens, Some(1)));

@@ -8,28 +8,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::{
-    Commit, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture,
+    Touch,
 };
 use crate::record::{SessionId, SessionRecord};
 use crate::telemetry::metrics::{Counter, Histogram, Scrape, counter, store_seconds};
-use outage::{News, Outage, Side};
+use outage::{Outage, OutageChange, StoreSide};
 
 /// A store that counts and times the calls to another store.
 #[derive(Debug)]
-pub struct Metered {
+pub struct MeteredStore {
     store: Arc<dyn SessionStore>,
-    load: Call,
-    commit: Call,
-    touch: Call,
-    reap: Call,
+    load: CallMetrics,
+    commit: CallMetrics,
+    touch: CallMetrics,
+    reap: CallMetrics,
     is_down: AtomicBool,
     outage: Outage,
 }
 
 /// The metrics of one kind of call.
 #[derive(Debug)]
-struct Call {
-    side: Side,
+struct CallMetrics {
+    side: StoreSide,
     took: Histogram,
     unavailable: Counter,
     too_large: Counter,
@@ -41,32 +42,32 @@ struct Call {
 
 /// Whether the store answered the last call. No call is made only to find this out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum StoreHealth {
     /// The store answered, or has not been called yet.
     Up,
     /// The store was unreachable, overloaded or too slow.
     Down,
 }
 
-impl Metered {
+impl MeteredStore {
     /// Wraps `store`.
     pub fn new(store: Arc<dyn SessionStore>) -> Arc<Self> {
         Arc::new(Self {
             store,
-            load: Call::new("load", Side::Read),
-            commit: Call::new("commit", Side::Write),
-            touch: Call::new("touch", Side::Write),
-            reap: Call::new("reap", Side::Write),
+            load: CallMetrics::new("load", StoreSide::Read),
+            commit: CallMetrics::new("commit", StoreSide::Write),
+            touch: CallMetrics::new("touch", StoreSide::Write),
+            reap: CallMetrics::new("reap", StoreSide::Write),
             is_down: AtomicBool::new(false),
             outage: Outage::default(),
         })
     }
 
     /// Returns whether the store answered the last call.
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> StoreHealth {
         match self.is_down.load(Ordering::Relaxed) {
-            true => Standing::Down,
-            false => Standing::Up,
+            true => StoreHealth::Down,
+            false => StoreHealth::Up,
         }
     }
 
@@ -88,7 +89,7 @@ impl Metered {
             "cloakroom_store_up",
             "1 if the session store answered when it was asked last, 0 if it did not.",
             &[],
-            i64::from(self.standing() == Standing::Up),
+            i64::from(self.standing() == StoreHealth::Up),
         );
         scrape.gauge(
             "cloakroom_store_halted",
@@ -101,9 +102,9 @@ impl Metered {
 
     fn note<'a>(
         &self,
-        call: &Call,
+        call: &CallMetrics,
         started_at: Instant,
-        errors: impl Iterator<Item = (&'a StoreError, Sent)>,
+        errors: impl Iterator<Item = (&'a StoreError, CallCertainty)>,
     ) {
         call.took.observe(started_at.elapsed().as_secs_f64());
         let mut outage = None;
@@ -112,11 +113,11 @@ impl Metered {
                 outage.get_or_insert(error);
             }
             match (sent, error.kind) {
-                (Sent::MaybeApplied, _) => call.ambiguous.inc(),
-                (Sent::NotApplied, StoreErrorKind::Unavailable) => call.unavailable.inc(),
-                (Sent::NotApplied, StoreErrorKind::TooLarge) => call.too_large.inc(),
-                (Sent::NotApplied, StoreErrorKind::Broken) => call.broken.inc(),
-                (Sent::NotApplied, StoreErrorKind::Refused) => call.refused.inc(),
+                (CallCertainty::MaybeApplied, _) => call.ambiguous.inc(),
+                (CallCertainty::NotApplied, StoreErrorKind::Unavailable) => call.unavailable.inc(),
+                (CallCertainty::NotApplied, StoreErrorKind::TooLarge) => call.too_large.inc(),
+                (CallCertainty::NotApplied, StoreErrorKind::Broken) => call.broken.inc(),
+                (CallCertainty::NotApplied, StoreErrorKind::Refused) => call.refused.inc(),
             }
         }
         self.is_down.store(outage.is_some(), Ordering::Relaxed);
@@ -124,7 +125,7 @@ impl Metered {
     }
 
     /// Logs a change of the store's state. A line for each failed call would be a line for each request.
-    fn tell_change(&self, side: Side, error: Option<&StoreError>) {
+    fn tell_change(&self, side: StoreSide, error: Option<&StoreError>) {
         if error.is_none() && !self.outage.is_failing() {
             return;
         }
@@ -134,14 +135,14 @@ impl Metered {
             None => self.outage.answered(side, now),
         };
         match (news, error) {
-            (Some(News::Fails), Some(error)) => {
+            (Some(OutageChange::Fails), Some(error)) => {
                 tracing::warn!(
                     %error,
                     "the session store fails; requests that need it are answered 503 until it answers again"
                 );
             }
             (
-                Some(News::AnswersAgain {
+                Some(OutageChange::AnswersAgain {
                     failed_calls,
                     lasted,
                 }),
@@ -157,13 +158,13 @@ impl Metered {
 
 /// Whether a failed call may have been applied.
 #[derive(Clone, Copy)]
-enum Sent {
+enum CallCertainty {
     NotApplied,
     MaybeApplied,
 }
 
-impl Call {
-    fn new(name: &'static str, side: Side) -> Self {
+impl CallMetrics {
+    fn new(name: &'static str, side: StoreSide) -> Self {
         let errors = |kind| {
             counter(
                 "cloakroom_store_errors_total",
@@ -183,15 +184,17 @@ impl Call {
     }
 }
 
-fn error_of<T>(result: &Result<T, StoreError>) -> impl Iterator<Item = (&StoreError, Sent)> {
+fn error_of<T>(
+    result: &Result<T, StoreError>,
+) -> impl Iterator<Item = (&StoreError, CallCertainty)> {
     result
         .as_ref()
         .err()
-        .map(|error| (error, Sent::NotApplied))
+        .map(|error| (error, CallCertainty::NotApplied))
         .into_iter()
 }
 
-impl SessionStore for Metered {
+impl SessionStore for MeteredStore {
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -209,14 +212,16 @@ impl SessionStore for Metered {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let started_at = Instant::now();
             let verdicts = self.store.commit_many(commits, now_s).await;
             let errors = verdicts.iter().filter_map(|verdict| match verdict {
-                Verdict::Committed | Verdict::Conflict | Verdict::RolledBack(_) => None,
-                Verdict::Ambiguous(error) => Some((error, Sent::MaybeApplied)),
-                Verdict::Failed(error) => Some((error, Sent::NotApplied)),
+                CommitVerdict::Committed
+                | CommitVerdict::Conflict
+                | CommitVerdict::RolledBack(_) => None,
+                CommitVerdict::Ambiguous(error) => Some((error, CallCertainty::MaybeApplied)),
+                CommitVerdict::Failed(error) => Some((error, CallCertainty::NotApplied)),
             });
             self.note(&self.commit, started_at, errors);
             verdicts
@@ -295,7 +300,7 @@ mod tests {
             &'a self,
             commits: &'a [Commit],
             now_s: i64,
-        ) -> StoreFuture<'a, Vec<Verdict>> {
+        ) -> StoreFuture<'a, Vec<CommitVerdict>> {
             self.store.commit_many(commits, now_s)
         }
 
@@ -316,7 +321,7 @@ mod tests {
         }
     }
 
-    fn told(store: &Metered) -> String {
+    fn told(store: &MeteredStore) -> String {
         let scrape = Scrape::default();
         store.tell(&scrape);
         scrape.text()
@@ -328,12 +333,12 @@ mod tests {
             store: MemoryStore::new(),
             is_failing: AtomicBool::new(true),
         });
-        let store = Metered::new(Arc::clone(&failing) as _);
-        assert_eq!(store.standing(), Standing::Up);
+        let store = MeteredStore::new(Arc::clone(&failing) as _);
+        assert_eq!(store.standing(), StoreHealth::Up);
 
         store.load_many(&[], 0).await.unwrap_err();
 
-        assert_eq!(store.standing(), Standing::Down);
+        assert_eq!(store.standing(), StoreHealth::Down);
         let text = told(&store);
         for line in [
             "cloakroom_store_errors_total{call=\"load\",kind=\"unavailable\"} 1",
@@ -349,7 +354,8 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_a_store_like_the_one_under_it() {
-        let make = async || Metered::new(Arc::new(MemoryStore::new())) as Arc<dyn SessionStore>;
+        let make =
+            async || MeteredStore::new(Arc::new(MemoryStore::new())) as Arc<dyn SessionStore>;
         contract::check_all(make).await;
     }
 }

@@ -28,9 +28,11 @@ mod server;
 mod settle;
 mod sql;
 
-pub use connect_error::{ConnectError, Culprit};
+pub use connect_error::{ConnectErrorClass, MysqlConnectError};
 pub use examine::examine;
-pub use options::{Host, Identifier, NotAnIdentifier, Options, SchemaNames, Tls, Verify};
+pub use options::{
+    BadIdentifier, CertificateCheck, Identifier, MysqlOptions, MysqlTls, SchemaNames, ServerAddress,
+};
 
 use std::fmt;
 use std::sync::Arc;
@@ -40,17 +42,18 @@ use futures_util::future::join;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio_util::task::TaskTracker;
 
-use super::examine::Finding;
+use super::examine::ExamineFinding;
 use super::{
-    Commit, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture,
+    Touch,
 };
 use crate::record::{Charset, SessionId, SessionRecord};
 use crate::telemetry::metrics::Scrape;
-use commit::Committer;
-use hosts::{Hosts, Watch};
-use lanes::{CommitJob, Contests, Doubts, Lanes, LoadJob};
-use schema::Columns;
-use sql::Sql;
+use commit::CommitContext;
+use hosts::{ServerList, ServerWatch};
+use lanes::{BatchQueue, CommitJob, ContendedRows, LoadJob, UnresolvedCommits};
+use schema::TableColumns;
+use sql::TableStatements;
 
 /// Time between two connection attempts at start.
 const START_RETRY: Duration = Duration::from_millis(200);
@@ -60,46 +63,46 @@ const START_RETRY: Duration = Duration::from_millis(200);
 /// Commits and reads run in tasks of the store's own, so a caller that is dropped does not interrupt them. A read that
 /// is still waiting in the batch queue when its caller is dropped is cancelled.
 pub struct MysqlStore {
-    shared: Arc<Shared>,
+    shared: Arc<MysqlShared>,
     tasks: TaskTracker,
-    commits: Arc<Lanes<CommitJob>>,
-    loads: Arc<Lanes<LoadJob>>,
+    commits: Arc<BatchQueue<CommitJob>>,
+    loads: Arc<BatchQueue<LoadJob>>,
     /// Findings on the table, made at start.
-    findings: Vec<Finding>,
+    findings: Vec<ExamineFinding>,
     /// Whether the data column has a type that keeps the meaning of a text but not its bytes.
     rewrites_data: bool,
     /// `None` if the store only reads: the server in use may then be one that takes no writes.
-    _watch: Option<Watch>,
+    _watch: Option<ServerWatch>,
 }
 
-struct Shared {
-    hosts: Hosts,
+struct MysqlShared {
+    hosts: ServerList,
     names: SchemaNames,
-    sql: Sql,
-    columns: Columns,
+    sql: TableStatements,
+    columns: TableColumns,
     /// Maximum number of concurrent statements when many rows are changed one by one.
     rows_in_flight_max: usize,
-    doubts: Doubts,
-    contests: Contests,
+    doubts: UnresolvedCommits,
+    contests: ContendedRows,
 }
 
 impl MysqlStore {
     /// Connects, and finds or creates the table. At start a server must be reachable; the store survives later outages.
     ///
     /// # Errors
-    /// Returns [`Culprit::Reach`] if no server was found within [`Options::start_timeout`]. Returns all other errors at
+    /// Returns [`ConnectErrorClass::Reach`] if no server was found within [`MysqlOptions::start_timeout`]. Returns all other errors at
     /// once, because waiting does not fix a wrong password or an unusable table.
     ///
     /// Cancel safety: if the future is dropped, a change of the table may still be in progress.
-    pub async fn connect(options: &Options) -> Result<Self, ConnectError> {
-        let hosts = Hosts::new(options);
+    pub async fn connect(options: &MysqlOptions) -> Result<Self, MysqlConnectError> {
+        let hosts = ServerList::new(options);
         let started_at = Instant::now();
         let mut is_waiting = false;
         let prepared = loop {
             match schema::prepare(&hosts, options).await {
                 Ok(prepared) => break prepared,
                 Err(error)
-                    if error.culprit == Culprit::Reach
+                    if error.culprit == ConnectErrorClass::Reach
                         && started_at.elapsed() < options.start_timeout =>
                 {
                     if !std::mem::replace(&mut is_waiting, true) {
@@ -116,24 +119,24 @@ impl MysqlStore {
             }
         };
         let columns = prepared.columns;
-        let shared = Shared {
+        let shared = MysqlShared {
             names: options.schema.clone(),
-            sql: Sql::new(&options.schema, columns),
+            sql: TableStatements::new(&options.schema, columns),
             hosts,
             columns,
             rows_in_flight_max: options.connection_limit.max(1),
-            doubts: Doubts::default(),
-            contests: Contests::default(),
+            doubts: UnresolvedCommits::default(),
+            contests: ContendedRows::default(),
         };
         let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
         // As long as a statement outside the batch queue may wait for its connection.
         let wait_max = options.acquire_timeout + options.connect_timeout;
         Ok(Self {
-            commits: Lanes::new(&shared, &tasks, wait_max),
-            loads: Lanes::new(&shared, &tasks, wait_max),
+            commits: BatchQueue::new(&shared, &tasks, wait_max),
+            loads: BatchQueue::new(&shared, &tasks, wait_max),
             findings: prepared.findings,
             rewrites_data: prepared.rewrites_data,
-            _watch: (!options.reads_only).then(|| Watch::over(&shared)),
+            _watch: (!options.reads_only).then(|| ServerWatch::over(&shared)),
             shared,
             tasks,
         })
@@ -152,7 +155,7 @@ impl MysqlStore {
     }
 
     /// Returns the findings on the table from start: missing features, and rows that it refuses permanently.
-    pub fn findings(&self) -> &[Finding] {
+    pub fn findings(&self) -> &[ExamineFinding] {
         &self.findings
     }
 
@@ -190,14 +193,14 @@ impl SessionStore for MysqlStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let (mut jobs, mut job_places) = (Vec::new(), Vec::new());
             let (mut others, mut other_places) = (Vec::new(), Vec::new());
             let mut refused = Vec::new();
             for (place, commit) in commits.iter().enumerate() {
                 if let Some(error) = self.shared.columns.refusal(commit) {
-                    refused.push((place, Verdict::Failed(error)));
+                    refused.push((place, CommitVerdict::Failed(error)));
                 } else if let Some(job) = CommitJob::new(&self.shared, commit, now_s) {
                     jobs.push(job);
                     job_places.push(place);
@@ -230,7 +233,7 @@ impl SessionStore for MysqlStore {
         touches: &'a [Touch],
         now_s: i64,
     ) -> StoreFuture<'a, Result<(), StoreError>> {
-        let Shared {
+        let MysqlShared {
             hosts,
             sql,
             rows_in_flight_max,
@@ -278,7 +281,7 @@ impl SessionStore for MysqlStore {
 
 impl MysqlStore {
     /// Runs each commit in a separate statement.
-    async fn commit_alone(&self, commits: Vec<Commit>, now_s: i64) -> Vec<Verdict> {
+    async fn commit_alone(&self, commits: Vec<Commit>, now_s: i64) -> Vec<CommitVerdict> {
         if commits.is_empty() {
             return Vec::new();
         }
@@ -288,15 +291,15 @@ impl MysqlStore {
             Ok(verdicts) => verdicts,
             // The task panicked or the runtime is shutting down, so its progress is unknown.
             Err(_) => (0..count)
-                .map(|_| Verdict::Ambiguous(interrupted()))
+                .map(|_| CommitVerdict::Ambiguous(interrupted()))
                 .collect(),
         }
     }
 }
 
-impl Shared {
-    fn committer(&self, now_s: i64) -> Committer<'_> {
-        Committer {
+impl MysqlShared {
+    fn committer(&self, now_s: i64) -> CommitContext<'_> {
+        CommitContext {
             hosts: &self.hosts,
             sql: &self.sql,
             columns: self.columns,
@@ -305,7 +308,7 @@ impl Shared {
     }
 
     /// Commits row by row, with at most `rows_in_flight_max` rows at once, started in the order of their ids.
-    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<Verdict> {
+    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<CommitVerdict> {
         let committer = &self.committer(now_s);
         let mut order: Vec<usize> = (0..commits.len()).collect();
         order.sort_by(|a, b| commits[*a].id.cmp(&commits[*b].id));

@@ -15,7 +15,7 @@ use crate::limits::{
 
 /// Timing and batch size of the reaper.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct ReaperOptions {
     /// Time from the end of one run to the start of the next. It varies by ten percent, so that several hosts drift
     /// apart.
     pub interval: Duration,
@@ -25,7 +25,7 @@ pub struct Options {
     pub batch_rows_max: usize,
 }
 
-impl Options {
+impl ReaperOptions {
     /// Returns the default options for this interval.
     pub fn new(interval: Duration) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Options {
 pub async fn run(
     store: Arc<dyn SessionStore>,
     clock: Clock,
-    options: Options,
+    options: ReaperOptions,
     shutdown: CancellationToken,
 ) {
     shutdown
@@ -51,8 +51,8 @@ pub async fn run(
         .await;
 }
 
-async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Options) {
-    let mut rhythm = Rhythm::new(options.interval);
+async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &ReaperOptions) {
+    let mut rhythm = ReaperSchedule::new(options.interval);
     let mut delay = options.first_delay_max.min(options.interval);
     loop {
         sleep(jittered(delay)).await;
@@ -62,10 +62,10 @@ async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Option
             Err(_) => rhythm.after_failure(),
         };
         match (&result, news) {
-            (Err(error), News::TroubleBegan) => {
+            (Err(error), ReaperNews::TroubleBegan) => {
                 tracing::warn!(%error, "cannot delete expired sessions, trying on; they stay invalid");
             }
-            (_, News::TroubleOver { failures }) => {
+            (_, ReaperNews::TroubleOver { failures }) => {
                 tracing::info!(failures, "expired sessions are deleted again");
             }
             _ => {}
@@ -77,20 +77,20 @@ async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Option
 /// The retry schedule. Also decides which results are logged: the first failure and the recovery, not each retry in
 /// between.
 #[derive(Debug)]
-struct Rhythm {
+struct ReaperSchedule {
     interval: Duration,
     /// Failures since the last success.
     failures: u32,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-enum News {
+enum ReaperNews {
     Nothing,
     TroubleBegan,
     TroubleOver { failures: u32 },
 }
 
-impl Rhythm {
+impl ReaperSchedule {
     fn new(interval: Duration) -> Self {
         Self {
             interval,
@@ -98,18 +98,18 @@ impl Rhythm {
         }
     }
 
-    fn after_success(&mut self) -> News {
+    fn after_success(&mut self) -> ReaperNews {
         match std::mem::take(&mut self.failures) {
-            0 => News::Nothing,
-            failures => News::TroubleOver { failures },
+            0 => ReaperNews::Nothing,
+            failures => ReaperNews::TroubleOver { failures },
         }
     }
 
-    fn after_failure(&mut self) -> News {
+    fn after_failure(&mut self) -> ReaperNews {
         self.failures = self.failures.saturating_add(1);
         match self.failures {
-            1 => News::TroubleBegan,
-            _ => News::Nothing,
+            1 => ReaperNews::TroubleBegan,
+            _ => ReaperNews::Nothing,
         }
     }
 

@@ -11,7 +11,7 @@ use crate::record::{Charset, SessionId, SessionRecord};
 /// Each call sees the rows as they are at the time of the call: no two calls share a transaction. A long listing
 /// therefore holds no lock and does not keep a log from being reused. It may miss a row that is inserted before its
 /// cursor.
-pub trait Scan: Send + Sync + fmt::Debug {
+pub trait StoreScan: Send + Sync + fmt::Debug {
     /// Returns the next ids after `after`, in the order of the store's key: at most `rows_max` ids of rows that are
     /// valid at `now_s`.
     ///
@@ -21,10 +21,10 @@ pub trait Scan: Send + Sync + fmt::Debug {
     /// Cancel safety: a read; dropping it changes nothing.
     fn ids_after<'a>(
         &'a self,
-        after: &'a Cursor,
+        after: &'a ScanCursor,
         rows_max: usize,
         now_s: i64,
-    ) -> StoreFuture<'a, Result<Page, StoreError>>;
+    ) -> StoreFuture<'a, Result<ScanPage, StoreError>>;
 
     /// Reads rows and returns one result per id, in the same order: `None` if the row is absent or expired before
     /// `now_s`.
@@ -64,15 +64,15 @@ pub struct OwnColumns {
 
 /// A position in a listing: the bytes of the last listed id. `Debug` does not print them.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct Cursor(Vec<u8>);
+pub struct ScanCursor(Vec<u8>);
 
-impl Cursor {
+impl ScanCursor {
     pub(super) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
 
-impl fmt::Debug for Cursor {
+impl fmt::Debug for ScanCursor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Cursor(..)")
     }
@@ -80,21 +80,21 @@ impl fmt::Debug for Cursor {
 
 /// One page of a listing.
 #[derive(Clone, Debug)]
-pub struct Page {
+pub struct ScanPage {
     /// The ids, in the order of the store's key.
     pub ids: Vec<SessionId>,
     /// Number of rows whose key is not a session id because it is longer than 128 bytes or is not UTF-8. No cookie can
     /// name such a row.
     pub unusable: u64,
     /// Cursor for the next page; `None` at the end.
-    pub next: Option<Cursor>,
+    pub next: Option<ScanCursor>,
 }
 
-impl Page {
+impl ScanPage {
     /// Returns the page for these keys, which were read with a limit of `rows_max`.
     pub(super) fn of(keys: Vec<Vec<u8>>, rows_max: usize) -> Self {
         let is_full = keys.len() >= rows_max;
-        let next = keys.last().filter(|_| is_full).cloned().map(Cursor);
+        let next = keys.last().filter(|_| is_full).cloned().map(ScanCursor);
         let listed = keys.len();
         let ids: Vec<_> = keys
             .iter()
@@ -115,16 +115,16 @@ mod tests {
     #[test]
     fn a_full_page_is_followed_by_another_one_and_odd_keys_are_counted() {
         let keys = || vec![b"a".to_vec(), vec![0xff], vec![b'x'; 129]];
-        let page = Page::of(keys(), 3);
+        let page = ScanPage::of(keys(), 3);
         assert_eq!((page.ids.len(), page.unusable), (1, 2));
-        assert_eq!(page.next, Some(Cursor(vec![b'x'; 129])));
-        assert_eq!(Page::of(keys(), 4).next, None);
-        assert_eq!(Page::of(Vec::new(), 4).next, None);
+        assert_eq!(page.next, Some(ScanCursor(vec![b'x'; 129])));
+        assert_eq!(ScanPage::of(keys(), 4).next, None);
+        assert_eq!(ScanPage::of(Vec::new(), 4).next, None);
     }
 
     #[test]
     fn debug_shows_no_id() {
-        let page = Page::of(vec![b"secret-id".to_vec()], 1);
+        let page = ScanPage::of(vec![b"secret-id".to_vec()], 1);
         assert!(!format!("{page:?}").contains("secret-id"));
     }
 }

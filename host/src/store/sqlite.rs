@@ -27,13 +27,13 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-pub use self::open_error::OpenError;
+pub use self::open_error::SqliteOpenError;
 pub use self::scan::{ScanError, SqliteScan};
 
-use self::fault::{WriteError, unavailable};
-use self::reader::{ReadJob, Reader};
-use self::writer::{Claim, Shared, Work, WriteJob, Writer};
-use super::{Change, Commit, SessionStore, StoreError, StoreFuture, Touch, Verdict};
+use self::fault::{SqliteWriteError, unavailable};
+use self::reader::{ReadJob, SqliteReader};
+use self::writer::{JobClaim, SqliteWriter, WriteJob, WriteRequest, WriterShared};
+use super::{Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture, Touch};
 use crate::limits::{SQLITE_QUEUE_CALLS_MAX, SQLITE_TIMEOUT, SQLITE_WAL_BYTES};
 use crate::record::{SessionId, SessionRecord};
 
@@ -42,7 +42,7 @@ const READERS: usize = 2;
 
 /// The options of an embedded store.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct SqliteOptions {
     /// The database file. The file and its directory are created if missing. SQLite keeps `-wal` and `-shm` files next
     /// to it, and the store keeps a `.lock` file.
     pub path: PathBuf,
@@ -55,7 +55,7 @@ pub struct Options {
     pub queue_calls_max: usize,
 }
 
-impl Options {
+impl SqliteOptions {
     /// Returns the default options for the database at `path`.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self {
@@ -80,10 +80,10 @@ pub struct SqliteStore {
     reads: Option<SyncSender<ReadJob>>,
     readers: Vec<JoinHandle<()>>,
     writer: Option<JoinHandle<()>>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     timeout: Duration,
     /// Held until the threads have ended (fields are dropped after `drop`), so that only one host uses the file.
-    _locks: file::Locks,
+    _locks: file::DatabaseLocks,
 }
 
 impl SqliteStore {
@@ -92,9 +92,9 @@ impl SqliteStore {
     /// # Errors
     /// Returns an error if the file cannot be created, read or written, is in use by another host, has another
     /// database's log next to it, or is not a database of this store.
-    pub fn open(options: &Options) -> Result<Self, OpenError> {
+    pub fn open(options: &SqliteOptions) -> Result<Self, SqliteOpenError> {
         let (database, locks) = file::open(options)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(WriterShared::default());
         let mut store = Self {
             writes: None,
             reads: None,
@@ -109,14 +109,14 @@ impl SqliteStore {
         store.reads = Some(reads);
         let read_jobs = Arc::new(std::sync::Mutex::new(read_jobs));
         for _ in 0..READERS {
-            let reader = Reader::new(database.connect_reader()?, read_jobs.clone());
+            let reader = SqliteReader::new(database.connect_reader()?, read_jobs.clone());
             let thread = start("sqlite-reader", move || reader.run())?;
             store.readers.push(thread);
         }
 
         let (writes, write_jobs) = mpsc::sync_channel(options.queue_calls_max);
         store.writes = Some(writes);
-        let writer = Writer::new(database.into_writer(), shared, write_jobs);
+        let writer = SqliteWriter::new(database.into_writer(), shared, write_jobs);
         store.writer = Some(start("sqlite-writer", move || writer.run())?);
         Ok(store)
     }
@@ -128,19 +128,19 @@ impl SqliteStore {
     }
 
     /// Sends work to the writer and waits for it. Returns the number of rows that each of its statements changed.
-    async fn write(&self, work: Work, now_s: i64) -> Result<Vec<usize>, WriteError> {
+    async fn write(&self, work: WriteRequest, now_s: i64) -> Result<Vec<usize>, SqliteWriteError> {
         if let Some(error) = self.shared.halted() {
-            return Err(WriteError::NotApplied(error));
+            return Err(SqliteWriteError::NotApplied(error));
         }
         let (reply, answer) = oneshot::channel();
-        let claim = Arc::new(Claim::default());
+        let claim = Arc::new(JobClaim::default());
         let job = WriteJob {
             work,
             now_s,
             claim: claim.clone(),
             reply,
         };
-        send(self.writes.as_ref(), job).map_err(WriteError::NotApplied)?;
+        send(self.writes.as_ref(), job).map_err(SqliteWriteError::NotApplied)?;
         let error = match timeout(self.timeout, answer).await {
             Ok(Ok(result)) => return result,
             Ok(Err(_)) => unavailable("the writer of the session database has stopped"),
@@ -148,9 +148,9 @@ impl SqliteStore {
         };
         // The side that takes the claim decides: if it is taken here, the writer has not begun the job and never will.
         Err(if claim.take() {
-            WriteError::NotApplied(error)
+            SqliteWriteError::NotApplied(error)
         } else {
-            WriteError::Unknown(error)
+            SqliteWriteError::Unknown(error)
         })
     }
 }
@@ -200,17 +200,17 @@ impl SessionStore for SqliteStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
-            let work = Work::Commits(commits.to_vec());
+            let work = WriteRequest::Commits(commits.to_vec());
             match self.write(work, now_s).await {
                 Ok(changed) => commits.iter().zip(changed).map(verdict).collect(),
-                Err(WriteError::NotApplied(error)) => {
-                    let failed = || Verdict::Failed(error.clone());
+                Err(SqliteWriteError::NotApplied(error)) => {
+                    let failed = || CommitVerdict::Failed(error.clone());
                     commits.iter().map(|_| failed()).collect()
                 }
-                Err(WriteError::Unknown(error)) => {
-                    let ambiguous = || Verdict::Ambiguous(error.clone());
+                Err(SqliteWriteError::Unknown(error)) => {
+                    let ambiguous = || CommitVerdict::Ambiguous(error.clone());
                     commits.iter().map(|_| ambiguous()).collect()
                 }
             }
@@ -223,7 +223,7 @@ impl SessionStore for SqliteStore {
         now_s: i64,
     ) -> StoreFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            let work = Work::Touches(touches.to_vec());
+            let work = WriteRequest::Touches(touches.to_vec());
             self.write(work, now_s).await?;
             Ok(())
         })
@@ -231,7 +231,7 @@ impl SessionStore for SqliteStore {
 
     fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
         Box::pin(async move {
-            let changed = self.write(Work::Reap { rows_max }, now_s).await?;
+            let changed = self.write(WriteRequest::Reap { rows_max }, now_s).await?;
             Ok(changed.into_iter().sum())
         })
     }
@@ -245,16 +245,19 @@ impl SessionStore for SqliteStore {
     }
 }
 
-fn verdict((commit, rows_changed): (&Commit, usize)) -> Verdict {
+fn verdict((commit, rows_changed): (&Commit, usize)) -> CommitVerdict {
     match (&commit.change, rows_changed) {
-        (Change::Delete { base: None }, _) | (_, 1..) => Verdict::Committed,
-        (_, 0) => Verdict::Conflict,
+        (RowChange::Delete { base: None }, _) | (_, 1..) => CommitVerdict::Committed,
+        (_, 0) => CommitVerdict::Conflict,
     }
 }
 
-fn start(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, OpenError> {
+fn start(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, SqliteOpenError> {
     let thread = std::thread::Builder::new().name(name.into());
-    thread.spawn(run).map_err(OpenError::Thread)
+    thread.spawn(run).map_err(SqliteOpenError::Thread)
 }
 
 fn join(thread: JoinHandle<()>) {

@@ -12,9 +12,9 @@ use tracing_subscriber::registry::LookupSpan;
 use super::GUEST_TARGET;
 
 /// The formatter of this module.
-pub(super) struct Brief;
+pub(super) struct TextFormat;
 
-impl<S, N> FormatEvent<S, N> for Brief
+impl<S, N> FormatEvent<S, N> for TextFormat
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
     N: for<'a> FormatFields<'a> + 'static,
@@ -27,7 +27,7 @@ where
     ) -> Result {
         let metadata = event.metadata();
         if metadata.target() == GUEST_TARGET {
-            let mut printed = Printed::default();
+            let mut printed = GuestOutput::default();
             event.record(&mut printed);
             return writeln!(writer, "{}", printed.line());
         }
@@ -40,14 +40,14 @@ where
 
 /// A line that a guest printed.
 #[derive(Default)]
-struct Printed {
+struct GuestOutput {
     guest: String,
     attempt: u64,
     stream: String,
     text: String,
 }
 
-impl Printed {
+impl GuestOutput {
     /// Formats the line. From the second run of a request on, it contains the number of the run, which explains repeated lines.
     fn line(&self) -> String {
         let Self {
@@ -70,7 +70,7 @@ impl Printed {
     }
 }
 
-impl Visit for Printed {
+impl Visit for GuestOutput {
     fn record_u64(&mut self, field: &Field, value: u64) {
         if field.name() == "attempt" {
             self.attempt = value;
@@ -100,12 +100,12 @@ mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
     use super::*;
-    use crate::telemetry::Captured;
+    use crate::telemetry::CapturedOutput;
 
     fn lines(log: impl FnOnce()) -> String {
-        let captured = Captured::default();
+        let captured = CapturedOutput::default();
         let layer = fmt::layer()
-            .event_format(Brief)
+            .event_format(TextFormat)
             .with_ansi(false)
             .with_writer(captured.writer());
         let subscriber = tracing_subscriber::registry().with(layer);

@@ -9,9 +9,9 @@ use tracing_subscriber::layer::SubscriberExt as _;
 
 /// The bytes that a layer wrote. Clones share them.
 #[derive(Clone, Default)]
-pub(crate) struct Captured(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct CapturedOutput(Arc<Mutex<Vec<u8>>>);
 
-impl Captured {
+impl CapturedOutput {
     /// Captures the lines of this thread as JSON, until the guard is dropped.
     pub(crate) fn json_of_this_thread() -> (Self, DefaultGuard) {
         let captured = Self::default();
@@ -34,7 +34,7 @@ impl Captured {
     }
 }
 
-impl io::Write for Captured {
+impl io::Write for CapturedOutput {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.0.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())

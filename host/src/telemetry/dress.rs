@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 
-use super::escape::{Form, cut};
+use super::escape::{EscapeForm, cut};
 
 /// The longest log line, in bytes, before harmful characters are escaped.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -12,7 +12,7 @@ const CUT: &str = " [cut]";
 
 /// The processing of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Dress {
+pub(super) enum LineEscaper {
     /// None: the writer has already escaped the line.
     AsItIs,
     /// Text without colors.
@@ -23,7 +23,7 @@ pub(super) enum Dress {
     Json,
 }
 
-impl Dress {
+impl LineEscaper {
     /// Returns the line, including its line break, for a formatted event.
     pub(super) fn put_on(self, bytes: &[u8]) -> Cow<'_, [u8]> {
         let is_plain = |byte: u8| (b' '..=b'~').contains(&byte);
@@ -49,7 +49,7 @@ impl Dress {
 
 fn bounded(text: &str) -> String {
     let (text, is_whole) = cut(text, LINE_BYTES_MAX);
-    let mut line = Form::Text.escape(text).into_owned();
+    let mut line = EscapeForm::Text.escape(text).into_owned();
     if !is_whole {
         line.push_str(CUT);
     }
@@ -71,7 +71,7 @@ fn json(text: &str) -> String {
             .to_string(),
         ),
     };
-    Form::Json.escape(&line).into_owned()
+    EscapeForm::Json.escape(&line).into_owned()
 }
 
 /// Dims the time and colors the level of `2026-11-30T03:27:00.000000Z  INFO target: ...`.
@@ -97,7 +97,7 @@ mod tests {
     use super::super::escape::tests::HARMFUL;
     use super::*;
 
-    fn line(dress: Dress, text: &str) -> String {
+    fn line(dress: LineEscaper, text: &str) -> String {
         String::from_utf8(dress.put_on(text.as_bytes()).into_owned()).unwrap()
     }
 
@@ -105,7 +105,7 @@ mod tests {
     fn a_line_is_one_line_whatever_its_fields_say() {
         let foreign: String = HARMFUL.iter().collect();
         let event = format!("2026-11-30T03:27:00Z  INFO target: {foreign}\n");
-        for dress in [Dress::Plain, Dress::Coloured] {
+        for dress in [LineEscaper::Plain, LineEscaper::Coloured] {
             let line = line(dress, &event);
             let line = line.strip_suffix('\n').unwrap();
             let own = ["\x1b[2m", "\x1b[0m", "\x1b[32m"];
@@ -115,7 +115,7 @@ mod tests {
             assert!(rest.chars().all(|c| (' '..='~').contains(&c)), "{rest:?}");
         }
         let event = format!("{}\n", serde_json::json!({ "message": foreign }));
-        let line = line(Dress::Json, &event);
+        let line = line(LineEscaper::Json, &event);
         assert!(
             line.trim_end().chars().all(|c| (' '..='~').contains(&c)),
             "{line:?}"
@@ -127,10 +127,10 @@ mod tests {
     #[test]
     fn a_line_of_any_length_leaves_short_and_in_its_form() {
         let long = "ä".repeat(LINE_BYTES_MAX);
-        let text = line(Dress::Plain, &format!("{long}\n"));
+        let text = line(LineEscaper::Plain, &format!("{long}\n"));
         assert!(text.len() < LINE_BYTES_MAX + 16 && text.ends_with("ä [cut]\n"));
         let event = format!("{}\n", serde_json::json!({ "message": long }));
-        let json = line(Dress::Json, &event);
+        let json = line(LineEscaper::Json, &event);
         let read: serde_json::Value = serde_json::from_str(&json).expect("still JSON");
         assert!(read["line"].as_str().unwrap().ends_with(CUT));
         assert!(json.len() < 2 * LINE_BYTES_MAX);
@@ -140,9 +140,9 @@ mod tests {
     fn only_time_and_level_have_colours() {
         let event = "2026-11-30T03:27:00Z  WARN a: b\n";
         assert_eq!(
-            line(Dress::Coloured, event),
+            line(LineEscaper::Coloured, event),
             "\x1b[2m2026-11-30T03:27:00Z\x1b[0m \x1b[33m WARN\x1b[0m a: b\n"
         );
-        assert_eq!(line(Dress::Plain, event), event);
+        assert_eq!(line(LineEscaper::Plain, event), event);
     }
 }

@@ -1,6 +1,6 @@
 //! Escapes foreign text before it is shown: guests, components, visitors and files can put text into lines that people read.
 //!
-//! Text is escaped when it leaves the process: in log lines ([`Form`]) and in the output of commands ([`escape_lines`]). No other
+//! Text is escaped when it leaves the process: in log lines ([`EscapeForm`]) and in the output of commands ([`escape_lines`]). No other
 //! code has to escape, except where it joins foreign text with line breaks of its own ([`escape`]).
 
 use std::borrow::Cow;
@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 /// The escape syntax of harmful characters in a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum EscapeForm {
     /// Rust's escapes: `\n`, `\u{1b}`.
     Text,
     /// JSON's escapes (RFC 8259, section 7). In valid JSON, the escaped characters only occur within strings.
@@ -30,7 +30,7 @@ fn is_harmful(c: char) -> bool {
         )
 }
 
-impl Form {
+impl EscapeForm {
     fn spell(self, c: char, into: &mut String) {
         match self {
             Self::Text => into.extend(c.escape_default()),
@@ -64,7 +64,7 @@ impl Form {
 
 /// Escapes characters that could forge a line, control a terminal or deceive the reader. Tabs stay.
 pub fn escape(text: &str) -> Cow<'_, str> {
-    Form::Text.escape(text)
+    EscapeForm::Text.escape(text)
 }
 
 /// Escapes a text like [`escape`], but keeps its line breaks.
@@ -80,7 +80,7 @@ pub fn escape_lines(text: &str) -> Cow<'_, str> {
 pub fn escape_json(text: &str) -> Cow<'_, str> {
     let lines: Vec<_> = text
         .split('\n')
-        .map(|line| Form::Json.escape(line))
+        .map(|line| EscapeForm::Json.escape(line))
         .collect();
     Cow::Owned(lines.join("\n"))
 }
@@ -136,7 +136,7 @@ pub(crate) mod tests {
     #[test]
     fn every_kind_of_harm_is_spelled_out_in_both_forms() {
         let all: String = HARMFUL.iter().flat_map(|c| ['a', *c]).collect();
-        for form in [Form::Text, Form::Json] {
+        for form in [EscapeForm::Text, EscapeForm::Json] {
             let escaped = form.escape(&all);
             assert!(
                 escaped.chars().all(|c| (' '..='~').contains(&c)),
@@ -144,7 +144,7 @@ pub(crate) mod tests {
             );
             assert_eq!(form.escape(&escaped), escaped, "once is enough");
         }
-        let json = format!("\"{}\"", Form::Json.escape(&all));
+        let json = format!("\"{}\"", EscapeForm::Json.escape(&all));
         assert_eq!(serde_json::from_str::<String>(&json).unwrap(), all);
     }
 

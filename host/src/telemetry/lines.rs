@@ -12,7 +12,7 @@ use std::time::Duration;
 use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
-use super::dress::Dress;
+use super::dress::LineEscaper;
 use super::{ACCESS_TARGET, GUEST_TARGET};
 
 /// How long a batch is collected before it is written. A host that is killed loses the lines of about this time.
@@ -22,7 +22,7 @@ const WAITING_BYTES_MAX: usize = 1 << 20;
 
 /// The kinds of lines, in the order in which they are dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum LineKind {
     /// The one line per request.
     Access,
     /// A line that a guest printed.
@@ -36,18 +36,18 @@ pub enum Kind {
 }
 
 /// All kinds, in the order of their numbers.
-pub const KINDS: [Kind; 5] = [
-    Kind::Access,
-    Kind::Guest,
-    Kind::Info,
-    Kind::Warn,
-    Kind::Error,
+pub const KINDS: [LineKind; 5] = [
+    LineKind::Access,
+    LineKind::Guest,
+    LineKind::Info,
+    LineKind::Warn,
+    LineKind::Error,
 ];
 
 /// The lines of this process that were dropped, by kind.
 static DROPPED: [AtomicU64; KINDS.len()] = [const { AtomicU64::new(0) }; KINDS.len()];
 
-impl Kind {
+impl LineKind {
     fn of(metadata: &Metadata<'_>) -> Self {
         match *metadata.level() {
             Level::ERROR => Self::Error,
@@ -86,11 +86,11 @@ pub(super) type Dropped = [u64; KINDS.len()];
 
 /// A handle of the queue. Clones share the same queue.
 #[derive(Clone)]
-pub(crate) struct Lines(Arc<Shared>);
+pub(crate) struct LogQueue(Arc<LogQueueShared>);
 
-struct Shared {
-    dress: Dress,
-    state: Mutex<State>,
+struct LogQueueShared {
+    dress: LineEscaper,
+    state: Mutex<LogQueueState>,
     /// Notified when the queue is no longer empty.
     has_lines: Condvar,
     /// Notified when a batch has been written.
@@ -98,7 +98,7 @@ struct Shared {
 }
 
 #[derive(Default)]
-struct State {
+struct LogQueueState {
     waiting: Vec<u8>,
     dropped: Dropped,
     is_writing: bool,
@@ -106,18 +106,18 @@ struct State {
 
 /// A guard that flushes the queue when it is dropped. It waits a limited time for the reader.
 #[must_use = "dropped, it waits a while until what was logged is written"]
-pub struct Flush(Lines);
+pub struct FlushOnDrop(LogQueue);
 
 /// How long the end of a host waits until the reader has taken the last lines.
 const FLUSH_MAX: Duration = Duration::from_secs(2);
 
-impl Drop for Flush {
+impl Drop for FlushOnDrop {
     fn drop(&mut self) {
         self.0.flush_for(FLUSH_MAX);
     }
 }
 
-impl Lines {
+impl LogQueue {
     /// Starts the thread that writes lines to `target` in their order. It calls `tell` when lines were dropped and the queue has
     /// room again.
     ///
@@ -125,10 +125,10 @@ impl Lines {
     /// If the thread cannot be started.
     pub(super) fn to(
         mut target: impl Write + Send + 'static,
-        dress: Dress,
-        tell: impl Fn(&Lines, &Dropped) + Send + 'static,
-    ) -> io::Result<(Self, Flush)> {
-        let lines = Self(Arc::new(Shared {
+        dress: LineEscaper,
+        tell: impl Fn(&LogQueue, &Dropped) + Send + 'static,
+    ) -> io::Result<(Self, FlushOnDrop)> {
+        let lines = Self(Arc::new(LogQueueShared {
             dress,
             state: Mutex::default(),
             has_lines: Condvar::new(),
@@ -138,12 +138,12 @@ impl Lines {
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || written.write_for_ever(&mut target, &tell))?;
-        Ok((lines.clone(), Flush(lines)))
+        Ok((lines.clone(), FlushOnDrop(lines)))
     }
 
     /// Adds a line to the queue, or drops it if the queue is full. Never blocks. The line must be escaped and include its line
     /// break.
-    pub(crate) fn push(&self, kind: Kind, line: &[u8]) {
+    pub(crate) fn push(&self, kind: LineKind, line: &[u8]) {
         let mut state = self.lock();
         if state.waiting.len() + line.len() > kind.room() {
             state.dropped[kind as usize] += 1;
@@ -159,7 +159,7 @@ impl Lines {
     }
 
     /// Returns a writer that gives its lines this kind.
-    pub(crate) fn writer(&self, kind: Kind) -> LineWriter {
+    pub(crate) fn writer(&self, kind: LineKind) -> LineWriter {
         LineWriter {
             lines: self.clone(),
             kind,
@@ -168,7 +168,8 @@ impl Lines {
 
     /// Waits until all lines are written, or at most for `time_max`.
     pub(super) fn flush_for(&self, time_max: Duration) {
-        let is_unwritten = |state: &mut State| !state.waiting.is_empty() || state.is_writing;
+        let is_unwritten =
+            |state: &mut LogQueueState| !state.waiting.is_empty() || state.is_writing;
         let state = self.lock();
         drop(
             self.0
@@ -177,7 +178,7 @@ impl Lines {
         );
     }
 
-    fn write_for_ever(&self, target: &mut impl Write, tell: &impl Fn(&Lines, &Dropped)) {
+    fn write_for_ever(&self, target: &mut impl Write, tell: &impl Fn(&LogQueue, &Dropped)) {
         let mut batch = Vec::new();
         loop {
             let state = self.lock();
@@ -204,7 +205,7 @@ impl Lines {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LogQueueState> {
         // No code panics in the middle of a change, so the state stays consistent.
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -212,14 +213,14 @@ impl Lines {
 
 /// A writer of lines of one kind. Each call must write a whole line.
 pub(crate) struct LineWriter {
-    lines: Lines,
-    kind: Kind,
+    lines: LogQueue,
+    kind: LineKind,
 }
 
 impl Write for LineWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let line = match self.lines.0.dress {
-            Dress::AsItIs => Cow::Borrowed(bytes),
+            LineEscaper::AsItIs => Cow::Borrowed(bytes),
             dress => dress.put_on(bytes),
         };
         self.lines.push(self.kind, &line);
@@ -232,15 +233,15 @@ impl Write for LineWriter {
 }
 
 /// The subscriber writes each event with one call.
-impl<'a> MakeWriter<'a> for Lines {
+impl<'a> MakeWriter<'a> for LogQueue {
     type Writer = LineWriter;
 
     fn make_writer(&'a self) -> LineWriter {
-        self.writer(Kind::Info)
+        self.writer(LineKind::Info)
     }
 
     fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> LineWriter {
-        self.writer(Kind::of(metadata))
+        self.writer(LineKind::of(metadata))
     }
 }
 
@@ -266,22 +267,22 @@ mod tests {
         }
     }
 
-    fn slow() -> (Lines, Flush, Receiver<Vec<u8>>, Sender<()>) {
+    fn slow() -> (LogQueue, FlushOnDrop, Receiver<Vec<u8>>, Sender<()>) {
         let ((batch, batches), (go_on, told)) = (channel(), channel());
-        let tell = |lines: &Lines, dropped: &Dropped| {
-            lines.push(Kind::Warn, format!("dropped {dropped:?}\n").as_bytes());
+        let tell = |lines: &LogQueue, dropped: &Dropped| {
+            lines.push(LineKind::Warn, format!("dropped {dropped:?}\n").as_bytes());
         };
-        let (lines, flush) = Lines::to(Slow(batch, told), Dress::AsItIs, tell).unwrap();
+        let (lines, flush) = LogQueue::to(Slow(batch, told), LineEscaper::AsItIs, tell).unwrap();
         (lines, flush, batches, go_on)
     }
 
     #[test]
     fn lines_that_come_while_one_batch_is_written_are_the_next_in_their_order() {
         let (lines, flush, batches, go_on) = slow();
-        lines.push(Kind::Info, b"one\n");
+        lines.push(LineKind::Info, b"one\n");
         assert_eq!(batches.recv().unwrap(), b"one\n");
         for line in ["two\n", "three\n"] {
-            lines.push(Kind::Info, line.as_bytes());
+            lines.push(LineKind::Info, line.as_bytes());
         }
         go_on.send(()).unwrap();
         assert_eq!(batches.recv().unwrap(), b"two\nthree\n");
@@ -292,7 +293,7 @@ mod tests {
     #[test]
     fn the_end_waits_until_all_is_written() {
         let (lines, flush, batches, go_on) = slow();
-        lines.push(Kind::Info, b"last words\n");
+        lines.push(LineKind::Info, b"last words\n");
         let ended = thread::spawn(move || drop(flush));
         batches.recv().unwrap();
         assert!(!ended.is_finished());
@@ -303,16 +304,16 @@ mod tests {
     #[test]
     fn the_end_does_not_wait_for_a_reader_that_never_comes() {
         let (lines, flush, batches, _go_on) = slow();
-        lines.push(Kind::Info, b"nobody reads this\n");
+        lines.push(LineKind::Info, b"nobody reads this\n");
         batches.recv().unwrap();
-        lines.push(Kind::Info, b"nor this\n");
+        lines.push(LineKind::Info, b"nor this\n");
         drop(flush);
     }
 
     #[test]
     fn without_a_reader_lines_are_dropped_by_their_kind_and_nobody_waits() {
         let (lines, flush, batches, go_on) = slow();
-        lines.push(Kind::Info, b"first\n");
+        lines.push(LineKind::Info, b"first\n");
         batches.recv().unwrap();
         let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
         // Each kind still finds room when the kind before it does not.
@@ -325,8 +326,8 @@ mod tests {
             assert!(taken.count() > 64, "{kind:?}");
         }
         assert_eq!(lines.lock().waiting.len(), WAITING_BYTES_MAX);
-        lines.push(Kind::Access, b"one more\n");
-        assert!(Kind::Access.dropped() >= 2, "the metric counts it");
+        lines.push(LineKind::Access, b"one more\n");
+        assert!(LineKind::Access.dropped() >= 2, "the metric counts it");
 
         go_on.send(()).unwrap();
         assert_eq!(batches.recv().unwrap().len(), WAITING_BYTES_MAX);

@@ -8,16 +8,16 @@ use std::thread;
 use std::time::Duration;
 
 use super::escape::{escape, escape_json, escape_lines};
-use super::lines::{Kind, Lines};
+use super::lines::{LineKind, LogQueue};
 
 /// How long a host waits until its startup message is read.
 const GREETING_WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The queue of lines for standard error while the log runs. If it is not set, standard error is written directly.
-static STDERR: OnceLock<Lines> = OnceLock::new();
+static STDERR: OnceLock<LogQueue> = OnceLock::new();
 
 /// Sends the output of [`say`] through these lines from now on.
-pub(super) fn say_through(lines: &Lines) {
+pub(super) fn say_through(lines: &LogQueue) {
     // A second start of the log is reported as an error elsewhere.
     let _ = STDERR.set(lines.clone());
     // The standard library's panic hook would block on a reader.
@@ -63,7 +63,7 @@ pub fn greet(text: &str) -> io::Result<()> {
 pub fn say(text: &str) {
     let lines = format!("{}\n", escape_lines(text));
     match STDERR.get() {
-        Some(stderr) => stderr.push(Kind::Error, lines.as_bytes()),
+        Some(stderr) => stderr.push(LineKind::Error, lines.as_bytes()),
         // If standard error is closed, the error cannot be reported anywhere.
         None => drop(io::stderr().write_all(lines.as_bytes())),
     }

@@ -12,27 +12,27 @@ const LINE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A rate limit for each key. Keys are never removed, so clients must not be able to choose them.
 #[derive(Debug)]
-pub struct Recurring<K> {
+pub struct RateLimitedLines<K> {
     lines_max: u32,
-    windows: Mutex<HashMap<K, Window>>,
+    windows: Mutex<HashMap<K, RecurringWindow>>,
 }
 
 /// Permission to log one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line {
+pub struct LinePermit {
     /// The number of lines omitted since the last one. `None` instead of 0, so that the field is omitted from the line.
     pub untold: Option<u64>,
 }
 
 /// The lines of one key in the current interval.
 #[derive(Debug)]
-struct Window {
+struct RecurringWindow {
     since: Instant,
     lines: u32,
     untold: u64,
 }
 
-impl<K: Eq + Hash> Recurring<K> {
+impl<K: Eq + Hash> RateLimitedLines<K> {
     /// Permits `lines_max` lines per minute for each key.
     pub fn new(lines_max: u32) -> Self {
         Self {
@@ -42,10 +42,10 @@ impl<K: Eq + Hash> Recurring<K> {
     }
 
     /// Returns permission to log a line under this key. Returns `None` if the limit is reached, and counts the line as omitted.
-    pub fn take_line(&self, key: K, now: Instant) -> Option<Line> {
+    pub fn take_line(&self, key: K, now: Instant) -> Option<LinePermit> {
         // No code panics in the middle of a change, so the map stays consistent.
         let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
-        let window = windows.entry(key).or_insert(Window {
+        let window = windows.entry(key).or_insert(RecurringWindow {
             since: now,
             lines: 0,
             untold: 0,
@@ -60,14 +60,14 @@ impl<K: Eq + Hash> Recurring<K> {
         }
         window.lines += 1;
         let untold = std::mem::take(&mut window.untold);
-        Some(Line {
+        Some(LinePermit {
             untold: (untold > 0).then_some(untold),
         })
     }
 }
 
 /// Permits one line in each interval.
-impl<K: Eq + Hash> Default for Recurring<K> {
+impl<K: Eq + Hash> Default for RateLimitedLines<K> {
     fn default() -> Self {
         Self::new(1)
     }
@@ -77,16 +77,16 @@ impl<K: Eq + Hash> Default for Recurring<K> {
 mod tests {
     use super::*;
 
-    const FIRST: Option<Line> = Some(Line { untold: None });
+    const FIRST: Option<LinePermit> = Some(LinePermit { untold: None });
 
-    fn after(untold: u64) -> Option<Line> {
+    fn after(untold: u64) -> Option<LinePermit> {
         let untold = Some(untold);
-        Some(Line { untold })
+        Some(LinePermit { untold })
     }
 
     #[test]
     fn a_thousand_are_one_line_and_the_next_one_says_how_many_were_left_out() {
-        let lines = Recurring::default();
+        let lines = RateLimitedLines::default();
         let start = Instant::now();
         assert_eq!(lines.take_line("a", start), FIRST, "at once");
         for _ in 1..1000 {
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_allowance_of_several_lines_is_used_up_first() {
-        let lines = Recurring::new(10);
+        let lines = RateLimitedLines::new(10);
         let start = Instant::now();
         for _ in 0..10 {
             assert_eq!(lines.take_line("a", start), FIRST);
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn one_key_leaves_the_others_their_lines() {
-        let lines = Recurring::default();
+        let lines = RateLimitedLines::default();
         let now = Instant::now();
         assert_eq!(lines.take_line(("a", 1), now), FIRST);
         assert_eq!(lines.take_line(("a", 2), now), FIRST);

@@ -1,10 +1,10 @@
 //! The ninth law: no secret appears in any log, error or `Debug` output.
 
 use bytes::Bytes;
-use cloakroom::cookie::{KeyRing, Resolution, Secret, take_from};
+use cloakroom::cookie::{CookieResolution, KeyRing, Secret, take_from};
 use cloakroom::record::{CookieAttributes, SessionId, SessionRecord, TokenHistory};
 use cloakroom::session::CookieChange;
-use cloakroom::store::{Change, Commit, RowVersion};
+use cloakroom::store::{Commit, RowChange, RowVersion};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::mariadb::Mariadb;
@@ -79,12 +79,12 @@ fn debug_shows_no_secret() {
         tokens: TokenHistory::default(),
         created_at_s: None,
     };
-    let update = Change::Update {
+    let update = RowChange::Update {
         base: RowVersion::of(&record),
         record: record.clone(),
         new_id: Some(id.clone()),
     };
-    let commits = [Change::Create(record), update].map(|change| Commit {
+    let commits = [RowChange::Create(record), update].map(|change| Commit {
         id: id.clone(),
         change,
     });
@@ -94,7 +94,7 @@ fn debug_shows_no_secret() {
     headers.insert(COOKIE, format!("sid={value}").parse().unwrap());
     let presented = take_from(&mut headers, "sid");
     let resolved = presented.resolve(&keys);
-    assert_eq!(resolved, Resolution::Valid(id));
+    assert_eq!(resolved, CookieResolution::Valid(id));
     let signature = value.split('.').next_back().unwrap().to_owned();
     let change = CookieChange::Set {
         value,

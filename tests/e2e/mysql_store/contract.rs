@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use cloakroom::store::SessionStore;
 use cloakroom::store::contract::check_all;
-use cloakroom::store::mysql::Options;
+use cloakroom::store::mysql::MysqlOptions;
 use cloakroom_tests::mariadb::Mariadb;
 use mysql_async::prelude::Queryable as _;
 
@@ -18,14 +18,14 @@ pub(super) const EXPRESS_TABLE: &str = "CREATE TABLE IF NOT EXISTS `sessions` (
   PRIMARY KEY (`session_id`)
 ) ENGINE=InnoDB";
 
-async fn check(options: &Options, keeps_tokens: bool) {
+async fn check(options: &MysqlOptions, keeps_tokens: bool) {
     let store: Arc<dyn SessionStore> = Arc::new(connect(options).await);
     assert_eq!(store.keeps_tokens(), keeps_tokens);
     check_all(async || store.clone()).await;
 }
 
 /// Creates a database on the shared server in which this table exists, and returns its options.
-async fn with_table(ddl: &str) -> Options {
+async fn with_table(ddl: &str) -> MysqlOptions {
     let mariadb = Mariadb::shared().await;
     let database = mariadb.fresh_database().await;
     let mut admin = mariadb.admin().await;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom::record::{SessionId, SessionRecord};
 use cloakroom::store::mysql::MysqlStore;
-use cloakroom::store::{Change, Commit, SessionStore as _, StoreErrorKind, Verdict};
+use cloakroom::store::{Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind};
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use futures_util::future::join_all;
@@ -38,12 +38,12 @@ async fn rows(store: &MysqlStore, count: usize) -> Vec<Row> {
 /// Commits all changes concurrently, with one call each, as requests do.
 async fn commit_all<'a>(
     store: &MysqlStore,
-    changes: impl IntoIterator<Item = (&'a SessionId, Change)>,
-) -> Vec<Verdict> {
+    changes: impl IntoIterator<Item = (&'a SessionId, RowChange)>,
+) -> Vec<CommitVerdict> {
     join_all((changes.into_iter()).map(|(id, change)| commit(store, id, change))).await
 }
 
-fn updates(rows: &[Row]) -> impl Iterator<Item = (&SessionId, Change)> {
+fn updates(rows: &[Row]) -> impl Iterator<Item = (&SessionId, RowChange)> {
     rows.iter().map(|(id, row)| (id, update(row, NEXT)))
 }
 
@@ -121,7 +121,7 @@ async fn among_many_each_is_told_what_became_of_its_own_row() {
     let store = connect(&options(&database.url)).await;
     let rows = rows(&store, 40).await;
     let (gone, _) = &rows[7];
-    assert_committed(&commit(&store, gone, Change::Delete { base: None }).await);
+    assert_committed(&commit(&store, gone, RowChange::Delete { base: None }).await);
     let is_stale = |n: usize| n.is_multiple_of(5);
     let changes = rows.iter().enumerate().map(|(n, (id, row))| {
         let base = match is_stale(n) {
@@ -182,7 +182,7 @@ async fn a_row_that_exists_is_created_alone_in_vain() {
     let store = connect(&options(&database.url)).await;
     let (taken, row) = created(&store, DATA).await;
     let ids: Vec<_> = (0..20).map(|_| SessionId::generate()).collect();
-    let create = |id| (id, Change::Create(record(NEXT)));
+    let create = |id| (id, RowChange::Create(record(NEXT)));
     let changes = ids.iter().chain([&taken]).map(create);
 
     let mut verdicts = commit_all(&store, changes).await;
@@ -254,9 +254,11 @@ async fn of_many_commits_of_one_row_one_wins_and_the_others_are_told() {
         holder.query_drop("ROLLBACK").await.unwrap();
     };
     let (verdicts, ()) = futures_util::future::join(all, release).await;
-    let committed = |verdict: &&Verdict| matches!(verdict, Verdict::Committed);
+    let committed = |verdict: &&CommitVerdict| matches!(verdict, CommitVerdict::Committed);
     assert_eq!(verdicts.iter().filter(committed).count(), 1);
-    let conflicts = verdicts.iter().filter(|v| matches!(v, Verdict::Conflict));
+    let conflicts = verdicts
+        .iter()
+        .filter(|v| matches!(v, CommitVerdict::Conflict));
     assert_eq!(conflicts.count(), 19, "{verdicts:?}");
 }
 
@@ -282,15 +284,15 @@ async fn when_a_shared_statements_reply_is_lost_each_is_in_doubt_and_then_goes_a
         // Retried unchanged. Each is sent alone, so one more loss affects one of them.
         proxy.lose_next_reply("UPDATE");
         let verdicts = commit_all(&store, changes.clone()).await;
-        let in_doubt = |verdict: &&Verdict| matches!(verdict, Verdict::Ambiguous(_));
+        let in_doubt = |verdict: &&CommitVerdict| matches!(verdict, CommitVerdict::Ambiguous(_));
         assert_eq!(verdicts.iter().filter(in_doubt).count(), 1);
         for (verdict, (id, change)) in verdicts.iter().zip(&changes) {
             match verdict {
-                Verdict::Ambiguous(_) => {}
+                CommitVerdict::Ambiguous(_) => {}
                 verdict if arrived => assert_conflict(verdict),
                 verdict => assert_committed(verdict),
             }
-            let Change::Update { record, .. } = change else {
+            let RowChange::Update { record, .. } = change else {
                 unreachable!("it is an update")
             };
             assert_eq!(load(&store, id).await.as_ref(), Some(record));
@@ -386,7 +388,7 @@ async fn rows_beyond_what_may_wait_are_refused_and_a_large_call_is_not() {
         until_updating(&database, 1).await;
         let creates = (0..5_000).map(|_| SessionId::generate()).map(|id| Commit {
             id,
-            change: Change::Create(record(DATA)),
+            change: RowChange::Create(record(DATA)),
         });
         let creates: Vec<_> = creates.collect();
         let each = creates.iter().map(std::slice::from_ref);
@@ -398,7 +400,7 @@ async fn rows_beyond_what_may_wait_are_refused_and_a_large_call_is_not() {
         let (verdicts, ()) = futures_util::future::join(waiting, release).await;
         let refused = verdicts
             .iter()
-            .filter(|v| matches!(v[0], Verdict::Failed(_)));
+            .filter(|v| matches!(v[0], CommitVerdict::Failed(_)));
         let refused = refused.count();
         assert!(
             (1..=5_000 - 4_096).contains(&refused),

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom::record::SessionId;
 use cloakroom::store::mysql::MysqlStore;
-use cloakroom::store::{Change, Commit, SessionStore as _, StoreErrorKind, Verdict};
+use cloakroom::store::{Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind};
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use mysql_async::prelude::Queryable as _;
@@ -52,7 +52,7 @@ async fn a_lost_reply_is_ambiguous_and_the_token_tells_what_became_of_it() {
     let (proxy, store, straight) = through_a_proxy().await;
     let (id, row) = created(&store, DATA).await;
     let change = update(&row, NEXT);
-    let Change::Update { record: sent, .. } = &change else {
+    let RowChange::Update { record: sent, .. } = &change else {
         unreachable!("it is an update")
     };
 
@@ -65,12 +65,12 @@ async fn a_lost_reply_is_ambiguous_and_the_token_tells_what_became_of_it() {
 
     proxy.lose_next_reply("DELETE");
     let base = Some(cloakroom::store::RowVersion::of(&found));
-    assert_ambiguous(&commit(&store, &id, Change::Delete { base }).await);
+    assert_ambiguous(&commit(&store, &id, RowChange::Delete { base }).await);
     assert_eq!(load(&store, &id).await, None);
 
     let id = SessionId::generate();
     proxy.lose_next_reply("INSERT");
-    assert_ambiguous(&commit(&store, &id, Change::Create(record(DATA))).await);
+    assert_ambiguous(&commit(&store, &id, RowChange::Create(record(DATA))).await);
     assert!(load(&store, &id).await.is_some());
     assert_eq!(proxy.losses(), 3);
 }
@@ -119,7 +119,7 @@ async fn reads_and_plain_deletes_survive_a_lost_reply_unseen() {
     proxy.lose_next_reply("SELECT `session_id`");
     assert_eq!(load(&store, &id).await, Some(row));
     proxy.lose_next_reply("DELETE");
-    assert_committed(&commit(&store, &id, Change::Delete { base: None }).await);
+    assert_committed(&commit(&store, &id, RowChange::Delete { base: None }).await);
     assert_eq!(proxy.losses(), 2);
 }
 
@@ -224,7 +224,7 @@ async fn a_server_that_hangs_is_waited_for_in_bounds_then_given_up() {
     // One of the unanswered swaps has been applied, or none: never two, and never another change.
     let verdict = commit(&store, &id, change).await;
     assert!(
-        matches!(verdict, Verdict::Committed | Verdict::Conflict),
+        matches!(verdict, CommitVerdict::Committed | CommitVerdict::Conflict),
         "{verdict:?}"
     );
     assert_eq!(load(&store, &id).await.unwrap().data, NEXT.as_bytes());
@@ -305,8 +305,13 @@ async fn a_read_only_server_is_passed_over_at_connect_and_left_when_it_becomes_o
     set(&other, 1).await;
     set(&one, 0).await;
     until_back(async || {
-        let verdict = commit(&store, &SessionId::generate(), Change::Create(record(DATA))).await;
-        matches!(verdict, Verdict::Committed)
+        let verdict = commit(
+            &store,
+            &SessionId::generate(),
+            RowChange::Create(record(DATA)),
+        )
+        .await;
+        matches!(verdict, CommitVerdict::Committed)
     })
     .await;
     assert_eq!(

@@ -155,7 +155,7 @@ async fn a_time_beyond_a_signed_column_is_refused_and_others_are_kept() {
     let mut late = record(r#"{"cookie":{},"n":1}"#);
     late.expires_at_s = i64::from(i32::MAX) + 1;
     let new_id = cloakroom::record::SessionId::generate();
-    let verdict = commit(&store, &new_id, cloakroom::store::Change::Create(late)).await;
+    let verdict = commit(&store, &new_id, cloakroom::store::RowChange::Create(late)).await;
     assert_failed(&verdict, StoreErrorKind::Refused);
     assert_committed(&commit(&store, &id, update(&row, r#"{"cookie":{},"n":2}"#)).await);
 }

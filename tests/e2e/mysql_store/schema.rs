@@ -1,8 +1,10 @@
 //! The store and its table: created, found, altered, unusual, or unusable.
 
 use cloakroom::record::SessionId;
-use cloakroom::store::mysql::{ConnectError, Culprit, Identifier, MysqlStore, Options};
-use cloakroom::store::{Change, SessionStore as _, StoreErrorKind};
+use cloakroom::store::mysql::{
+    ConnectErrorClass, Identifier, MysqlConnectError, MysqlOptions, MysqlStore,
+};
+use cloakroom::store::{RowChange, SessionStore as _, StoreErrorKind};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;
@@ -29,7 +31,7 @@ async fn column_names(admin: &mut Conn) -> Vec<String> {
     admin.query(columns).await.unwrap()
 }
 
-async fn refusal(options: &Options) -> ConnectError {
+async fn refusal(options: &MysqlOptions) -> MysqlConnectError {
     let refused = MysqlStore::connect(options).await;
     refused.expect_err("this table cannot be used")
 }
@@ -118,7 +120,7 @@ async fn an_account_that_may_only_read_and_write_rows_is_enough() {
     let (id, row) = created(&store, r#"{"cookie":{}}"#).await;
     assert_committed(&commit(&store, &id, update(&row, "{\"cookie\":{} }")).await);
     assert_eq!(store.reap(1_000, 10).await.unwrap(), 0);
-    assert_committed(&commit(&store, &id, Change::Delete { base: None }).await);
+    assert_committed(&commit(&store, &id, RowChange::Delete { base: None }).await);
 
     admin
         .query_drop("ALTER TABLE sessions DROP COLUMN cloakroom_created")
@@ -127,7 +129,7 @@ async fn an_account_that_may_only_read_and_write_rows_is_enough() {
     let mut altering = options(&url);
     altering.alter_table = true;
     let error = refusal(&altering).await;
-    assert_eq!(error.culprit, Culprit::Table);
+    assert_eq!(error.culprit, ConnectErrorClass::Table);
     assert!(
         error.remedy.contains("ALTER TABLE `sessions` ADD COLUMN"),
         "{error}"
@@ -140,7 +142,7 @@ async fn a_table_that_is_missing_and_may_not_be_made_is_refused_with_the_sql_for
     let mut options = options(&database.url);
     options.create_database_table = false;
     let error = refusal(&options).await;
-    assert_eq!(error.culprit, Culprit::Table);
+    assert_eq!(error.culprit, ConnectErrorClass::Table);
     assert!(
         error
             .remedy
@@ -159,7 +161,7 @@ async fn a_table_without_expresss_columns_or_without_a_key_is_refused() {
         .await
         .unwrap();
     let error = refusal(&options).await;
-    assert_eq!(error.culprit, Culprit::Columns);
+    assert_eq!(error.culprit, ConnectErrorClass::Columns);
     assert!(error.detail.contains("no column `expires`"), "{error}");
     admin
         .query_drop("ALTER TABLE sessions ADD COLUMN expires int unsigned NOT NULL")
@@ -248,8 +250,8 @@ async fn null_data_are_no_session_and_can_be_deleted() {
     let insert = "INSERT INTO sessions (session_id, expires, data) VALUES (?, ?, NULL)";
     admin.exec_drop(insert, (id.as_str(), NOW_S)).await.unwrap();
     assert_eq!(load(&store, &id).await, None);
-    assert_conflict(&commit(&store, &id, Change::Create(record("{}"))).await);
-    assert_committed(&commit(&store, &id, Change::Delete { base: None }).await);
+    assert_conflict(&commit(&store, &id, RowChange::Create(record("{}"))).await);
+    assert_committed(&commit(&store, &id, RowChange::Delete { base: None }).await);
     let rows: Option<u64> = admin
         .query_first("SELECT COUNT(*) FROM sessions")
         .await

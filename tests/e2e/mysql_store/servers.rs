@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use cloakroom::record::SessionId;
 use cloakroom::store::mysql::MysqlStore;
-use cloakroom::store::{Change, ServerStanding, SessionStore as _, StoreErrorKind, Verdict};
+use cloakroom::store::{
+    CommitVerdict, RowChange, ServerStanding, SessionStore as _, StoreErrorKind,
+};
 use cloakroom_tests::admin::{Operator, json};
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Config;
@@ -158,7 +160,7 @@ async fn a_server_whose_rows_are_all_locked_is_left_after_three_sessions() {
         .unwrap();
     let create = async || {
         let id = SessionId::generate();
-        commit(&pair.store, &id, Change::Create(record(DATA))).await
+        commit(&pair.store, &id, RowChange::Create(record(DATA))).await
     };
     for _ in 0..3 {
         assert_eq!(pair.in_use(), 0);
@@ -176,9 +178,9 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
     let started_at = Instant::now();
     let create = async || {
         let id = SessionId::generate();
-        commit(&pair.store, &id, Change::Create(record(DATA))).await
+        commit(&pair.store, &id, RowChange::Create(record(DATA))).await
     };
-    while !matches!(create().await, Verdict::Committed) {
+    while !matches!(create().await, CommitVerdict::Committed) {
         assert!(started_at.elapsed() < PATIENCE, "the other one serves");
     }
     let refused = pair.store.prefer_first().await;
@@ -192,9 +194,11 @@ async fn a_single_server_that_was_left_comes_back_by_the_operators_word_alone() 
     while is_told < 20 {
         match create().await {
             // The error tells the operator the remedy.
-            Verdict::Failed(error) if error.detail.contains("/store/prefer-first") => is_told += 1,
+            CommitVerdict::Failed(error) if error.detail.contains("/store/prefer-first") => {
+                is_told += 1
+            }
             // A statement that was in progress when the server stopped.
-            Verdict::Failed(_) | Verdict::Ambiguous(_) if is_told == 0 => {}
+            CommitVerdict::Failed(_) | CommitVerdict::Ambiguous(_) if is_told == 0 => {}
             verdict => panic!("an old primary has a history of its own: {verdict:?}"),
         }
         assert!(stopped_at.elapsed() < PATIENCE, "told {is_told} times");
@@ -294,7 +298,7 @@ async fn a_locked_server_is_kept_where_no_other_one_takes_writes() {
         .unwrap();
     for _ in 0..4 {
         let new = SessionId::generate();
-        let verdict = commit(&pair.store, &new, Change::Create(record(DATA))).await;
+        let verdict = commit(&pair.store, &new, RowChange::Create(record(DATA))).await;
         assert_failed(&verdict, StoreErrorKind::Unavailable);
         // The server still answers reads.
         assert!(load(&pair.store, &id).await.is_some());
@@ -325,7 +329,7 @@ async fn a_server_that_refuses_to_write_is_left_as_one_that_is_read_only() {
     while pair.in_use() == 0 {
         assert!(started_at.elapsed() < PATIENCE, "it is not left");
         let id = SessionId::generate();
-        commit(&pair.store, &id, Change::Create(record(DATA))).await;
+        commit(&pair.store, &id, RowChange::Create(record(DATA))).await;
     }
     created(&pair.store, DATA).await;
 }

@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::store::mysql::{ConnectError, Culprit, MysqlStore, Options, Tls, Verify};
+use cloakroom::store::mysql::{
+    CertificateCheck, ConnectErrorClass, MysqlConnectError, MysqlOptions, MysqlStore, MysqlTls,
+};
 use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::mariadb::Mariadb;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -12,7 +14,7 @@ use super::{connect, created, options};
 
 const DATA: &str = r#"{"cookie":{}}"#;
 
-async fn refusal(options: &Options) -> ConnectError {
+async fn refusal(options: &MysqlOptions) -> MysqlConnectError {
     let refused = MysqlStore::connect(options).await;
     let error = refused.expect_err("this server cannot be used");
     let password = (options.password.as_ref()).map(secrecy::ExposeSecret::expose_secret);
@@ -28,7 +30,7 @@ async fn a_wrong_password_is_refused_at_once() {
     options.password = Some(SecretString::from("wr0ng-pa55word"));
     let started_at = Instant::now();
     let error = refusal(&options).await;
-    assert_eq!(error.culprit, Culprit::Account);
+    assert_eq!(error.culprit, ConnectErrorClass::Account);
     assert!(error.detail.contains("Access denied"), "{error}");
     assert!(started_at.elapsed() < Duration::from_secs(2));
 }
@@ -39,7 +41,7 @@ async fn a_database_that_is_not_there_is_refused_at_once() {
     let mut options = options(&database.url);
     options.database = "nowhere".to_owned();
     let error = refusal(&options).await;
-    assert_eq!(error.culprit, Culprit::Database);
+    assert_eq!(error.culprit, ConnectErrorClass::Database);
     assert!(error.detail.contains("nowhere"), "{error}");
 }
 
@@ -52,7 +54,7 @@ async fn a_server_that_is_not_there_is_waited_for_then_named() {
     options.start_timeout = Duration::from_millis(500);
     let started_at = Instant::now();
     let error = refusal(&options).await;
-    assert_eq!(error.culprit, Culprit::Reach);
+    assert_eq!(error.culprit, ConnectErrorClass::Reach);
     assert!(
         error
             .detail
@@ -102,7 +104,7 @@ async fn a_tls_link_verifies_authority_and_name() {
     let named = |host: &str, ca_file: Option<&std::path::Path>| {
         let mut options = options(&database.url);
         options.hosts[0].name = host.to_owned();
-        options.tls = Tls::Required;
+        options.tls = MysqlTls::Required;
         options.ca_file = ca_file.map(Into::into);
         options.start_timeout = Duration::ZERO;
         options
@@ -117,22 +119,22 @@ async fn a_tls_link_verifies_authority_and_name() {
         ("localhost", None, "UnknownIssuer"),
     ] {
         let error = refusal(&named(host, ca_file)).await;
-        assert_eq!(error.culprit, Culprit::Tls, "{error}");
+        assert_eq!(error.culprit, ConnectErrorClass::Tls, "{error}");
         assert!(error.detail.contains(expected), "{error}");
     }
     // Only the authority is verified: the host's name may differ from the name in the certificate.
-    let by_authority = |host: &str, ca_file: &std::path::Path| Options {
-        verify: Verify::Ca,
+    let by_authority = |host: &str, ca_file: &std::path::Path| MysqlOptions {
+        verify: CertificateCheck::Ca,
         ..named(host, Some(ca_file))
     };
     let store = connect(&by_authority("127.0.0.1", &ca_file)).await;
     created(&store, DATA).await;
     for host in ["127.0.0.1", "localhost"] {
         let error = refusal(&by_authority(host, &foreign_ca_file)).await;
-        assert_eq!(error.culprit, Culprit::Tls, "{error}");
+        assert_eq!(error.culprit, ConnectErrorClass::Tls, "{error}");
     }
-    let plain = Options {
-        tls: Tls::Off,
+    let plain = MysqlOptions {
+        tls: MysqlTls::Off,
         ..named("localhost", None)
     };
     let error = refusal(&plain).await;
@@ -166,26 +168,26 @@ async fn a_certificate_that_names_no_host_as_mysql_makes_them_serves_by_its_auth
     ])
     .await;
     let database = mariadb.fresh_database().await;
-    let verified = |verify: Verify| {
+    let verified = |verify: CertificateCheck| {
         let mut options = options(&database.url);
-        options.tls = Tls::Required;
+        options.tls = MysqlTls::Required;
         options.ca_file = Some(ca_file.clone());
         options.verify = verify;
         options.start_timeout = Duration::ZERO;
         options
     };
-    created(&connect(&verified(Verify::Ca)).await, DATA).await;
-    let error = refusal(&verified(Verify::Full)).await;
-    assert_eq!(error.culprit, Culprit::Tls, "{error}");
+    created(&connect(&verified(CertificateCheck::Ca)).await, DATA).await;
+    let error = refusal(&verified(CertificateCheck::Full)).await;
+    assert_eq!(error.culprit, ConnectErrorClass::Tls, "{error}");
 }
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_tls_is_required() {
     let database = Mariadb::shared().await.fresh_database().await;
     let mut options = options(&database.url);
-    options.tls = Tls::Required;
+    options.tls = MysqlTls::Required;
     let error = refusal(&options).await;
-    assert_eq!(error.culprit, Culprit::Tls);
+    assert_eq!(error.culprit, ConnectErrorClass::Tls);
     assert!(error.detail.contains("TLS is required"), "{error}");
 }
 

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use cloakroom::guest::{GuestSettings, Limits, Rollout, StreamPolicy};
-use cloakroom::session::{Grant, Start};
+use cloakroom::guest::{GuestLimits, GuestSettings, Rollout, StreamPolicy};
+use cloakroom::session::{SessionGrant, VisitStart};
 
 use super::visits::DEADLINE;
 
@@ -14,15 +14,15 @@ pub(crate) fn settings(component: &str, reuse: u32) -> GuestSettings {
     GuestSettings {
         name: component.to_owned(),
         component: folder.join(format!("{component}.wasm")),
-        grant: Grant::write(),
-        start: Start::Optimistic,
+        grant: SessionGrant::write(),
+        start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse,
         outbound_hosts: Vec::new(),
         environment: Vec::new(),
-        limits: Limits {
+        limits: GuestLimits {
             deadline: DEADLINE,
-            ..Limits::default()
+            ..GuestLimits::default()
         },
         rollout: Rollout::default(),
     }

@@ -1,7 +1,7 @@
 //! Two sessions in the form of their rows, and the change that a request makes to such a text.
 
 use bytes::Bytes;
-use cloakroom::record::{CookieAttributes, Document, StoredCookie};
+use cloakroom::record::{CookieAttributes, Document, StoredCookieObject};
 
 /// The key that [`change`] writes.
 const KEY: &str = "num";
@@ -30,7 +30,7 @@ pub(crate) fn change(row: &Bytes) -> Bytes {
 }
 
 fn row(entries: &[(&str, &str)]) -> Bytes {
-    let mut document = Document::new(StoredCookie::new(&CookieAttributes::default()));
+    let mut document = Document::new(StoredCookieObject::new(&CookieAttributes::default()));
     document.set(KEY, "42");
     for (key, value) in entries {
         document.set(key, value);

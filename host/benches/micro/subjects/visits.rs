@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cloakroom::clock::Clock;
-use cloakroom::cookie::{self, Presented};
+use cloakroom::cookie::{self, PresentedCookies};
 use cloakroom::session::{
-    Attempt, CallError, Grant, Options, Outcome, Replay, Session, SessionManager, Start, Visit,
+    Attempt, ReplayPolicy, Session, SessionCallError, SessionGrant, SessionManager, SessionOptions,
+    TransactionOutcome, Visit, VisitStart,
 };
 use cloakroom::store::memory::MemoryStore;
 use http::header::COOKIE;
@@ -23,8 +24,8 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 /// A returning visitor.
 pub(crate) struct Visitor {
     pub(crate) sessions: Arc<SessionManager>,
-    presented: Presented,
-    grant: Arc<Grant>,
+    presented: PresentedCookies,
+    grant: Arc<SessionGrant>,
 }
 
 impl Visitor {
@@ -35,9 +36,9 @@ impl Visitor {
         let store = Arc::new(MemoryStore::new());
         store.overwrite(&signed.id, rows::small(), clock.now_s() + 86_400);
         // The host uses no snapshots with this store, because its rows are as close as snapshots would be.
-        let options = Options {
+        let options = SessionOptions {
             snapshots_bytes_max: 0,
-            ..Options::default()
+            ..SessionOptions::default()
         };
         let cookie = HeaderValue::from_str(&format!("{COOKIE_NAME}={}", signed.value));
         let cookie = cookie.expect("a signed value is a header's");
@@ -45,7 +46,7 @@ impl Visitor {
         Self {
             sessions: SessionManager::new(options, signed.keys, store, clock),
             presented: cookie::take_from(&mut headers, COOKIE_NAME),
-            grant: Arc::new(Grant::write()),
+            grant: Arc::new(SessionGrant::write()),
         }
     }
 
@@ -58,13 +59,13 @@ impl Visitor {
             is_secure: false,
             grant: Arc::clone(&self.grant),
             deadline: (Instant::now() + DEADLINE).into(),
-            start: Start::Optimistic,
+            start: VisitStart::Optimistic,
             place: None,
         };
         match self.sessions.transact(visit, &mut attempt).await {
-            Outcome::Answered { answer, .. } => answer,
-            Outcome::Failed { .. } => panic!("the attempt failed"),
-            Outcome::Refused { refusal, .. } => panic!("refused: {refusal:?}"),
+            TransactionOutcome::Answered { answer, .. } => answer,
+            TransactionOutcome::Failed { .. } => panic!("the attempt failed"),
+            TransactionOutcome::Refused { refusal, .. } => panic!("refused: {refusal:?}"),
         }
     }
 }
@@ -74,16 +75,16 @@ pub(crate) struct NativeCounter;
 
 impl Attempt for NativeCounter {
     type Answer = String;
-    type Failure = CallError;
+    type Failure = SessionCallError;
 
-    async fn run(&mut self, session: Session, _number: u32) -> Result<String, CallError> {
+    async fn run(&mut self, session: Session, _number: u32) -> Result<String, SessionCallError> {
         let count = session.get("num").await?;
         let count = count.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0) + 1;
         session.set("num", &count.to_string()).await?;
         Ok(format!("{count}번 접속"))
     }
 
-    fn replay(&self) -> Replay {
-        Replay::Possible
+    fn replay(&self) -> ReplayPolicy {
+        ReplayPolicy::Possible
     }
 }

@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 const REFRESH: Duration = Duration::from_millis(100);
 
 /// The progress of one component.
-pub(super) struct Progress<'a> {
+pub(super) struct UploadProgress<'a> {
     name: &'a str,
     bytes: usize,
     sent: Arc<AtomicUsize>,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> UploadProgress<'a> {
     /// Creates the progress for a component of `bytes` bytes. `sent` counts the bytes that were sent.
     pub(super) fn new(name: &'a str, bytes: usize, sent: Arc<AtomicUsize>) -> Self {
         Self { name, bytes, sent }
@@ -95,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn it_gives_back_what_the_work_gave() {
-        let progress = Progress::new("counter", 10, Arc::default());
+        let progress = UploadProgress::new("counter", 10, Arc::default());
         let (done, took) = progress
             .show_while(async {
                 tokio::time::sleep(Duration::from_millis(1)).await;
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn it_says_what_is_going_on() {
-        let progress = Progress::new("counter", 3 << 20, Arc::default());
+        let progress = UploadProgress::new("counter", 3 << 20, Arc::default());
         assert_eq!(progress.text(1 << 20, None), "uploading 1.0 MiB of 3.0 MiB");
         let text = progress.text(3 << 20, Some(Duration::from_millis(2345)));
         assert_eq!(text, "uploaded 3.0 MiB; compiling 2.3 s");

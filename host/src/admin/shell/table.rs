@@ -1,8 +1,10 @@
 //! Guests and versions as an aligned table. Control characters in texts from the host are escaped.
 
-use super::Versions;
+use super::VersionFilter;
 use super::progress::size;
-use crate::admin::report::{Component, Guest, Listing, Trial, Version};
+use crate::admin::report::{
+    ComponentReport, DryRunReport, GuestListing, GuestReport, VersionEntry,
+};
 use crate::telemetry::escape;
 
 const HEADINGS: [&str; 8] = [
@@ -12,20 +14,20 @@ const HEADINGS: [&str; 8] = [
 const DIGEST_CHARS: usize = 12;
 
 /// Returns a table with a row for each version.
-pub(super) fn of(listing: &Listing, versions: Versions) -> String {
+pub(super) fn of(listing: &GuestListing, versions: VersionFilter) -> String {
     let mut rows = vec![HEADINGS.map(str::to_owned)];
     for guest in &listing.guests {
         let shown = guest.versions.iter().enumerate();
         let shown = shown.filter(|(age, version)| match versions {
-            Versions::All => true,
-            Versions::Current => is_current(*age, version),
+            VersionFilter::All => true,
+            VersionFilter::Current => is_current(*age, version),
         });
         rows.extend(shown.map(|(_, version)| row(guest, version)));
     }
     aligned(&rows)
 }
 
-fn is_current(age: usize, version: &Version) -> bool {
+fn is_current(age: usize, version: &VersionEntry) -> bool {
     match version.state.as_str() {
         "retired" => version.kept,
         "failed" => age == 0 || version.kept,
@@ -33,7 +35,7 @@ fn is_current(age: usize, version: &Version) -> bool {
     }
 }
 
-fn row(guest: &Guest, version: &Version) -> [String; HEADINGS.len()] {
+fn row(guest: &GuestReport, version: &VersionEntry) -> [String; HEADINGS.len()] {
     let component = version.component.as_ref();
     let bytes = component.map(|it| usize::try_from(it.bytes).unwrap_or(usize::MAX));
     let digest = component.map(|it| it.digest.chars().take(DIGEST_CHARS).collect());
@@ -52,7 +54,7 @@ fn row(guest: &Guest, version: &Version) -> [String; HEADINGS.len()] {
     cells.map(|cell| escape(&cell).into_owned())
 }
 
-fn notes(version: &Version) -> String {
+fn notes(version: &VersionEntry) -> String {
     let mut notes = Vec::new();
     if let Some(reason) = &version.reason {
         notes.push(reason.clone());
@@ -80,8 +82,8 @@ fn notes(version: &Version) -> String {
 }
 
 /// Describes the result of a dry run.
-pub(super) fn of_trial(trial: &Trial) -> String {
-    let Component {
+pub(super) fn of_trial(trial: &DryRunReport) -> String {
+    let ComponentReport {
         digest,
         bytes,
         world,
@@ -126,23 +128,23 @@ fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::report::Tally;
+    use crate::admin::report::WindowReport;
 
-    fn version(number: u64, state: &str) -> Version {
-        Version {
+    fn version(number: u64, state: &str) -> VersionEntry {
+        VersionEntry {
             number,
             state: state.to_owned(),
             reason: (state == "failed").then(|| "it\ntrapped".to_owned()),
             origin: "config".to_owned(),
             since: "2026-11-24T13:20:11.123Z".to_owned(),
-            component: (state != "candidate").then(|| Component {
+            component: (state != "candidate").then(|| ComponentReport {
                 digest: "0123456789abcdef".repeat(4),
                 bytes: 2048,
                 world: "wasi:http 0.2".to_owned(),
                 imports: Vec::new(),
                 exports: Vec::new(),
             }),
-            tally: (state == "live").then_some(Tally {
+            tally: (state == "live").then_some(WindowReport {
                 requests: 20,
                 errors: 0,
                 traps: 2,
@@ -152,7 +154,7 @@ mod tests {
         }
     }
 
-    fn listing() -> Listing {
+    fn listing() -> GuestListing {
         let states = [
             "candidate",
             "failed",
@@ -162,8 +164,8 @@ mod tests {
             "retired",
         ];
         let versions = (1..=6).rev().zip(states);
-        Listing {
-            guests: vec![Guest {
+        GuestListing {
+            guests: vec![GuestReport {
                 name: "counter".to_owned(),
                 live: 4,
                 versions: versions.map(|(n, state)| version(n, state)).collect(),
@@ -173,7 +175,7 @@ mod tests {
 
     #[test]
     fn columns_stand_below_each_other() {
-        let text = of(&listing(), Versions::All);
+        let text = of(&listing(), VersionFilter::All);
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
         let column = lines[0].find("STATE").unwrap();
@@ -187,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_is_over_is_listed_only_if_it_can_come_back() {
-        let text = of(&listing(), Versions::Current);
+        let text = of(&listing(), VersionFilter::Current);
         let numbers: Vec<_> = text
             .lines()
             .skip(1)
@@ -196,7 +198,7 @@ mod tests {
         assert_eq!(numbers, [Some("6"), Some("4"), Some("2")], "{text}");
         let mut failed_last = listing();
         failed_last.guests[0].versions.remove(0);
-        let text = of(&failed_last, Versions::Current);
+        let text = of(&failed_last, VersionFilter::Current);
         assert!(text.contains("failed"), "{text}");
     }
 }

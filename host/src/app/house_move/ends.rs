@@ -4,32 +4,32 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::super::failure::{Failure, StartError};
+use super::super::failure::{StartError, StartFailure};
 use super::super::stores::{OpenStore, mysql_options};
 use crate::clock::Clock;
-use crate::config::{Backend, Fault, MysqlSettings};
+use crate::config::{Backend, ConfigFault, MysqlSettings};
 use crate::limits::COPY_STATEMENT_TIMEOUT;
 use crate::store::SessionStore;
-use crate::store::examine::Finding;
-use crate::store::mysql::{self, ConnectError, Culprit, MysqlStore, Options as MysqlOptions};
-use crate::store::scan::Scan;
-use crate::store::sqlite::{self, OpenError, ScanError, SqliteScan, SqliteStore};
+use crate::store::examine::ExamineFinding;
+use crate::store::mysql::{self, ConnectErrorClass, MysqlConnectError, MysqlOptions, MysqlStore};
+use crate::store::scan::StoreScan;
+use crate::store::sqlite::{self, ScanError, SqliteOpenError, SqliteScan, SqliteStore};
 use crate::telemetry;
 
 /// The store that a copy reads from.
-pub(super) enum Source {
+pub(super) enum CopySource {
     /// Read while a host may have it open, or with the file locked so that no host can write.
     Sqlite(SqliteScan, Option<Arc<SqliteStore>>),
     Mysql(Arc<MysqlStore>),
 }
 
 /// The store that a copy writes to.
-pub(super) enum Target {
+pub(super) enum CopyTarget {
     Sqlite(SqliteScan, Arc<SqliteStore>),
     Mysql(Arc<MysqlStore>),
 }
 
-impl Source {
+impl CopySource {
     /// Opens a source without creating anything. With `is_closed`, an embedded store is locked against hosts.
     pub(super) async fn open(
         backend: &Backend,
@@ -61,7 +61,7 @@ impl Source {
         }
     }
 
-    pub(super) fn scan(&self) -> &dyn Scan {
+    pub(super) fn scan(&self) -> &dyn StoreScan {
         match self {
             Self::Sqlite(scan, _) => scan,
             Self::Mysql(store) => &**store,
@@ -81,13 +81,13 @@ impl Source {
     }
 }
 
-impl Target {
+impl CopyTarget {
     /// Opens a target, and creates the file or the table if it is missing.
     pub(super) async fn open(backend: &Backend, flag: &str) -> Result<Self, StartError> {
         match backend {
             Backend::Memory => Err(in_memory(flag)),
             Backend::Sqlite(path) => {
-                let wal_bytes = sqlite::Options::new(path).wal_bytes;
+                let wal_bytes = sqlite::SqliteOptions::new(path).wal_bytes;
                 let store = lock(path, wal_bytes, flag).await?;
                 let scan = SqliteScan::of_open(path, &store);
                 let scan = scan.map_err(|error| unreadable(&error, flag))?;
@@ -109,7 +109,7 @@ impl Target {
         }
     }
 
-    pub(super) fn scan(&self) -> &dyn Scan {
+    pub(super) fn scan(&self) -> &dyn StoreScan {
         match self {
             Self::Sqlite(scan, _) => scan,
             Self::Mysql(store) => &**store,
@@ -139,7 +139,7 @@ pub(super) async fn examine(
     backend: &Backend,
     flag: &str,
     clock: &Clock,
-) -> Result<Vec<Finding>, StartError> {
+) -> Result<Vec<ExamineFinding>, StartError> {
     match backend {
         Backend::Memory => Err(in_memory(flag)),
         Backend::Sqlite(path) => Ok(scan(path, flag)?.examine().await),
@@ -179,7 +179,7 @@ fn json(options: &MysqlOptions, flag: &str) -> StartError {
         "run `ALTER TABLE {} MODIFY {} mediumtext CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`",
         names.table, names.data
     );
-    Fault::new(flag, problem, remedy).into()
+    ConfigFault::new(flag, problem, remedy).into()
 }
 
 fn scan(path: &Path, flag: &str) -> Result<SqliteScan, StartError> {
@@ -193,50 +193,50 @@ fn unreadable(error: &ScanError, flag: &str) -> StartError {
         }
         _ => "name the file of an embedded store that this user may read",
     };
-    Fault::new(flag, error.to_string(), remedy).into()
+    ConfigFault::new(flag, error.to_string(), remedy).into()
 }
 
 /// Opens the store itself, which locks the file: meanwhile, no host can open it.
 async fn lock(path: &Path, wal_bytes: u64, flag: &str) -> Result<Arc<SqliteStore>, StartError> {
-    let options = sqlite::Options {
+    let options = sqlite::SqliteOptions {
         wal_bytes,
-        ..sqlite::Options::new(PathBuf::from(path))
+        ..sqlite::SqliteOptions::new(PathBuf::from(path))
     };
     let opened = tokio::task::spawn_blocking(move || SqliteStore::open(&options)).await;
     let opened = opened.expect("opening the store neither panics nor is cancelled");
     opened.map(Arc::new).map_err(|error| match error {
-        OpenError::InUse { .. } => StartError::Failed(Failure {
+        SqliteOpenError::InUse { .. } => StartError::Failed(StartFailure {
             problem: format!("{flag}: {} is open in a host", path.display()),
             remedy: "stop the host, then call the command again".to_owned(),
         }),
         error => {
             let remedy = "correct what the error names, or name another file";
-            Fault::new(flag, error.to_string(), remedy).into()
+            ConfigFault::new(flag, error.to_string(), remedy).into()
         }
     })
 }
 
 fn in_memory(flag: &str) -> StartError {
     let problem = "a store in memory ends with its host";
-    Fault::new(flag, problem, "name a file or a server").into()
+    ConfigFault::new(flag, problem, "name a file or a server").into()
 }
 
-fn refused(error: ConnectError, flag: &str) -> StartError {
+fn refused(error: MysqlConnectError, flag: &str) -> StartError {
     let usual = match error.culprit {
-        Culprit::Reach => {
-            return StartError::Failed(Failure {
+        ConnectErrorClass::Reach => {
+            return StartError::Failed(StartFailure {
                 problem: format!("{flag}: the store cannot be reached: {}", error.detail),
                 remedy: "start the database, or correct its address in the URL; a source that takes no writes has to be named alone"
                     .to_owned(),
             });
         }
-        Culprit::Account => {
+        ConnectErrorClass::Account => {
             "correct the user in the URL or its password, or let the database know the account"
         }
-        Culprit::Database => {
+        ConnectErrorClass::Database => {
             "correct the database's name in the URL, create the database, or give the account its rights"
         }
-        Culprit::Tls => {
+        ConnectErrorClass::Tls => {
             "name a configuration whose [store] has the `tls` and `ca_file` of this server"
         }
         _ => {
@@ -247,5 +247,5 @@ fn refused(error: ConnectError, flag: &str) -> StartError {
         true => usual.to_owned(),
         false => error.remedy,
     };
-    Fault::new(flag, error.detail, remedy).into()
+    ConfigFault::new(flag, error.detail, remedy).into()
 }

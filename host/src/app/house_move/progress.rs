@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _};
 use std::time::{Duration, Instant};
 
 use crate::limits::COPY_PROGRESS_INTERVAL;
-use crate::store::copy::{Gauge, Reading};
+use crate::store::copy::{CopyProgress, CopyProgressReading};
 use crate::telemetry;
 
 /// How often the bar is redrawn.
@@ -15,7 +15,7 @@ const BAR_CHARS: u64 = 30;
 /// Shows the progress on standard error until `work` completes, and returns its result.
 ///
 /// Cancel safety: the same as for `work`.
-pub(super) async fn show_while<T>(gauge: &Gauge, work: impl Future<Output = T>) -> T {
+pub(super) async fn show_while<T>(gauge: &CopyProgress, work: impl Future<Output = T>) -> T {
     let is_terminal = io::stderr().is_terminal();
     let mut ticks = tokio::time::interval(REFRESH);
     let mut work = std::pin::pin!(work);
@@ -44,7 +44,7 @@ pub(super) async fn show_while<T>(gauge: &Gauge, work: impl Future<Output = T>) 
     }
 }
 
-fn bar(reading: Reading) -> String {
+fn bar(reading: CopyProgressReading) -> String {
     let Some(total) = reading.total.filter(|total| *total > 0) else {
         return figures(reading);
     };
@@ -55,8 +55,8 @@ fn bar(reading: Reading) -> String {
     format!("[{bar}] {}", figures(reading))
 }
 
-fn figures(reading: Reading) -> String {
-    let Reading { phase, done, total } = reading;
+fn figures(reading: CopyProgressReading) -> String {
+    let CopyProgressReading { phase, done, total } = reading;
     match total {
         Some(total) => format!("{phase}: {done} of {total} sessions"),
         None => format!("{phase}: {done} sessions"),
@@ -69,13 +69,13 @@ mod tests {
 
     #[tokio::test]
     async fn it_gives_back_what_the_work_gave() {
-        let gauge = Gauge::default();
+        let gauge = CopyProgress::default();
         assert_eq!(show_while(&gauge, std::future::ready(7)).await, 7);
     }
 
     #[test]
     fn the_bar_is_full_at_the_end_and_absent_without_a_total() {
-        let reading = |done, total| Reading {
+        let reading = |done, total| CopyProgressReading {
             phase: "copying",
             done,
             total,

@@ -6,40 +6,40 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use http::request::Parts;
 use http::{Method, Uri};
 
-use super::callers::Callers;
-use super::narrator::{POLL, Paths};
-use super::page::{self, Notice, Passing};
+use super::callers::HostCheck;
+use super::narrator::{POLL, RequestPaths};
+use super::page::{self, NoticePage, PageRefresh};
 use crate::author::build::BuildError;
 use crate::author::tools;
 use crate::clock::Clock;
 use crate::guest::Deployment;
-use crate::handler::{Attendant, StandIn};
+use crate::handler::{HookResponse, RequestHook};
 use crate::route::Route;
 
 /// The build state of a guest. A guest without an entry is not built by this host.
 #[derive(Clone, Debug)]
-enum State {
+enum BuildState {
     /// The first build is running. A component from an earlier run of the host is not served meanwhile.
     FirstBuild { command: String, since_ms: i64 },
     /// The last build failed. Another attempt does not change the state before it has ended.
-    Broken(Notice),
+    Broken(NoticePage),
     /// The last build produced a component, and its deployment has succeeded or failed.
     Built,
 }
 
 /// The guests that this host builds.
 #[derive(Debug)]
-pub(super) struct Bench {
-    states: Mutex<HashMap<String, State>>,
-    paths: Arc<Paths>,
+pub(super) struct GuestBuilds {
+    states: Mutex<HashMap<String, BuildState>>,
+    paths: Arc<RequestPaths>,
     clock: Clock,
-    callers: Callers,
+    callers: HostCheck,
     started_ms: i64,
 }
 
-impl Bench {
+impl GuestBuilds {
     /// Creates an empty set. Requests are recorded in `paths`, and those that `callers` refuses are rejected.
-    pub(super) fn new(paths: Arc<Paths>, clock: Clock, callers: Callers) -> Self {
+    pub(super) fn new(paths: Arc<RequestPaths>, clock: Clock, callers: HostCheck) -> Self {
         Self {
             states: Mutex::default(),
             paths,
@@ -51,7 +51,7 @@ impl Bench {
 
     /// Records that the first build of a guest starts with this command.
     pub(super) fn begins(&self, guest: &str, command: &str) {
-        let state = State::FirstBuild {
+        let state = BuildState::FirstBuild {
             command: command.to_owned(),
             since_ms: self.clock.now_ms(),
         };
@@ -60,28 +60,28 @@ impl Bench {
 
     /// Records that the first build of a guest has reached this command.
     pub(super) fn goes_on(&self, guest: &str, command: &str) {
-        if let Some(State::FirstBuild { command: shown, .. }) = self.states().get_mut(guest) {
+        if let Some(BuildState::FirstBuild { command: shown, .. }) = self.states().get_mut(guest) {
             *shown = command.to_owned();
         }
     }
 
     /// Records that the build of a guest failed.
     pub(super) fn fails(&self, guest: &str, error: &BuildError) {
-        let notice = Notice {
+        let notice = NoticePage {
             kind: "build-failed",
-            passing: Passing::WhenMended,
+            passing: PageRefresh::WhenMended,
             title: format!("{guest}: {error}"),
             advice: tools::advice(error),
             output: error.output().to_owned(),
             since_ms: self.clock.now_ms(),
         };
         self.states()
-            .insert(guest.to_owned(), State::Broken(notice));
+            .insert(guest.to_owned(), BuildState::Broken(notice));
     }
 
     /// Records that the build of a guest produced a component.
     pub(super) fn is_built(&self, guest: &str) {
-        self.states().insert(guest.to_owned(), State::Built);
+        self.states().insert(guest.to_owned(), BuildState::Built);
     }
 
     /// Removes a guest that is no longer built by this host.
@@ -93,36 +93,36 @@ impl Bench {
     pub(super) fn are_all_built(&self) -> bool {
         self.states()
             .values()
-            .all(|state| matches!(state, State::Built))
+            .all(|state| matches!(state, BuildState::Built))
     }
 
     /// Returns the page to serve in place of a guest, if it cannot serve.
-    fn notice(&self, deployment: &Deployment) -> Option<Notice> {
+    fn notice(&self, deployment: &Deployment) -> Option<NoticePage> {
         let guest = deployment.name();
-        let passing = |kind, title, since_ms| Notice {
+        let passing = |kind, title, since_ms| NoticePage {
             kind,
-            passing: Passing::ByItself,
+            passing: PageRefresh::ByItself,
             title,
             advice: None,
             output: String::new(),
             since_ms,
         };
         match self.states().get(guest) {
-            Some(State::FirstBuild { command, since_ms }) => {
+            Some(BuildState::FirstBuild { command, since_ms }) => {
                 let title = format!("{guest} is being built: `{command}`");
                 return Some(passing("building", title, *since_ms));
             }
-            Some(State::Broken(notice)) => return Some(notice.clone()),
-            Some(State::Built) | None => {}
+            Some(BuildState::Broken(notice)) => return Some(notice.clone()),
+            Some(BuildState::Built) | None => {}
         }
         if let Some(reason) = deployment.refusal() {
             let since_ms = deployment
                 .versions()
                 .first()
                 .map(|version| version.since_ms);
-            return Some(Notice {
+            return Some(NoticePage {
                 kind: "refused",
-                passing: Passing::WhenMended,
+                passing: PageRefresh::WhenMended,
                 title: format!("{guest}: the component was refused"),
                 advice: None,
                 output: reason,
@@ -136,7 +136,7 @@ impl Bench {
         })
     }
 
-    fn states(&self) -> MutexGuard<'_, HashMap<String, State>> {
+    fn states(&self) -> MutexGuard<'_, HashMap<String, BuildState>> {
         // No code panics while it changes the map.
         self.states.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -144,23 +144,28 @@ impl Bench {
 
 /// While a guest cannot serve the sources saved last, no client gets a response of an earlier version. A person or a program
 /// would mistake the old response for the new one.
-impl Attendant for Bench {
+impl RequestHook for GuestBuilds {
     fn sees(&self, request_id: &str, method: &Method, uri: &Uri) {
         self.paths.note(request_id, method, uri);
     }
 
-    fn answers(&self, deployment: &Deployment, route: &Route, head: &Parts) -> Option<StandIn> {
+    fn answers(
+        &self,
+        deployment: &Deployment,
+        route: &Route,
+        head: &Parts,
+    ) -> Option<HookResponse> {
         if let Some(refused) = self.callers.refuse(route, head) {
             return Some(refused);
         }
         let notice = self.notice(deployment);
         if page::is_poll(&head.headers) {
-            return Some(StandIn {
+            return Some(HookResponse {
                 response: page::news(notice.as_ref()),
                 kind: POLL,
             });
         }
-        notice.map(|notice| StandIn {
+        notice.map(|notice| HookResponse {
             response: notice.answer(&head.method, &head.headers),
             kind: notice.kind,
         })

@@ -8,23 +8,23 @@ use http::uri::Authority;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::admin::access::is_this_machine;
-use crate::handler::StandIn;
+use crate::handler::HookResponse;
 use crate::route::Route;
 
 /// Checks the `Host` of requests.
 #[derive(Debug)]
-pub(super) struct Callers {
+pub(super) struct HostCheck {
     listen: SocketAddr,
 }
 
-impl Callers {
+impl HostCheck {
     /// Creates the check for a host that listens on `listen`.
     pub(super) fn new(listen: SocketAddr) -> Self {
         Self { listen }
     }
 
     /// Returns the response that rejects a request, if the request is not addressed to this machine.
-    pub(super) fn refuse(&self, route: &Route, head: &Parts) -> Option<StandIn> {
+    pub(super) fn refuse(&self, route: &Route, head: &Parts) -> Option<HookResponse> {
         let host = head.headers.get(header::HOST);
         let host = host.and_then(|host| host.to_str().ok()).unwrap_or_default();
         // Routing has matched the request against the host name of the route. The developer has configured that name, so it is
@@ -46,7 +46,7 @@ impl Callers {
         let nosniff = HeaderValue::from_static("nosniff");
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        Some(StandIn {
+        Some(HookResponse {
             response,
             kind: "foreign-host",
         })
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     fn status(listen: &str, host: &str, of_route: Option<&str>) -> Option<u16> {
-        let callers = Callers::new(listen.parse().unwrap());
+        let callers = HostCheck::new(listen.parse().unwrap());
         let route = Route {
             path: "/".to_owned(),
             methods: Vec::new(),

@@ -6,18 +6,18 @@ use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::config::Environment;
-use crate::telemetry::{self, Flush, escape};
+use crate::telemetry::{self, FlushOnDrop, escape};
 
 /// A destination for lines. Clones write to the same destination.
 #[derive(Clone)]
 pub(crate) struct Console {
     to: Arc<Mutex<Box<dyn Write + Send>>>,
-    inks: Inks,
+    inks: ColorMode,
 }
 
 /// Whether lines contain colours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inks {
+pub(crate) enum ColorMode {
     /// The terminal's colours are used.
     Coloured,
     /// No colours, because the output is not a terminal or `NO_COLOR` is set.
@@ -26,7 +26,7 @@ pub(crate) enum Inks {
 
 /// The style of a piece of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ink {
+pub(crate) enum TextStyle {
     /// The terminal's default style.
     Plain,
     /// Secondary information.
@@ -57,20 +57,20 @@ impl Console {
     ///
     /// # Errors
     /// Returns an error if the writer thread cannot be started.
-    pub(crate) fn stderr(environment: &dyn Environment) -> io::Result<(Self, Flush)> {
+    pub(crate) fn stderr(environment: &dyn Environment) -> io::Result<(Self, FlushOnDrop)> {
         let no_color = environment.get("NO_COLOR");
         let is_wanted = no_color.is_none_or(|value| value.is_empty());
         let inks = if is_wanted && io::stderr().is_terminal() {
-            Inks::Coloured
+            ColorMode::Coloured
         } else {
-            Inks::Plain
+            ColorMode::Plain
         };
         let (stderr, flush) = telemetry::stderr()?;
         Ok((Self::to(stderr, inks), flush))
     }
 
     /// Returns a console that writes to `place`.
-    pub(crate) fn to(place: impl Write + Send + 'static, inks: Inks) -> Self {
+    pub(crate) fn to(place: impl Write + Send + 'static, inks: ColorMode) -> Self {
         Self {
             to: Arc::new(Mutex::new(Box::new(place))),
             inks,
@@ -78,12 +78,12 @@ impl Console {
     }
 
     /// Writes the pieces as one line. Control characters in them are escaped.
-    pub(crate) fn line(&self, pieces: &[(Ink, &str)]) {
+    pub(crate) fn line(&self, pieces: &[(TextStyle, &str)]) {
         let mut line = String::new();
         for (ink, text) in pieces {
             let code = match self.inks {
-                Inks::Coloured => ink.code(),
-                Inks::Plain => "",
+                ColorMode::Coloured => ink.code(),
+                ColorMode::Plain => "",
             };
             line.push_str(code);
             line.push_str(&escape(text));
@@ -98,7 +98,7 @@ impl Console {
     }
 }
 
-impl Ink {
+impl TextStyle {
     /// Returns the terminal code of the style (ECMA-48, SGR).
     fn code(self) -> &'static str {
         match self {
@@ -138,7 +138,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn written(inks: Inks, pieces: &[(Ink, &str)]) -> String {
+    fn written(inks: ColorMode, pieces: &[(TextStyle, &str)]) -> String {
         let paper = Paper::default();
         Console::to(paper.clone(), inks).line(pieces);
         paper.text()
@@ -146,14 +146,20 @@ pub(crate) mod tests {
 
     #[test]
     fn a_line_is_coloured_only_where_that_is_wanted() {
-        let pieces = [(Ink::Red, "500"), (Ink::Plain, " x")];
-        assert_eq!(written(Inks::Coloured, &pieces), "\x1b[31m500\x1b[0m x\n");
-        assert_eq!(written(Inks::Plain, &pieces), "500 x\n");
+        let pieces = [(TextStyle::Red, "500"), (TextStyle::Plain, " x")];
+        assert_eq!(
+            written(ColorMode::Coloured, &pieces),
+            "\x1b[31m500\x1b[0m x\n"
+        );
+        assert_eq!(written(ColorMode::Plain, &pieces), "500 x\n");
     }
 
     #[test]
     fn what_would_drive_the_terminal_is_spelled_out() {
-        let line = written(Inks::Plain, &[(Ink::Plain, "a\x1b[2Jb\nc\u{202e}d")]);
+        let line = written(
+            ColorMode::Plain,
+            &[(TextStyle::Plain, "a\x1b[2Jb\nc\u{202e}d")],
+        );
         assert_eq!(line, "a\\u{1b}[2Jb\\nc\\u{202e}d\n");
     }
 }

@@ -12,7 +12,7 @@ use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
 
-use super::console::{Console, Ink};
+use super::console::{Console, TextStyle};
 use crate::limits::REQUEST_METHOD_BYTES_MAX;
 use crate::telemetry::{self, ACCESS_TARGET, GUEST_TARGET, VERSION_TARGET};
 
@@ -29,9 +29,9 @@ const LOOK_TARGET: &str = "cloakroom::guest::watch::look";
 
 /// The paths of the requests in progress. Log events do not contain them.
 #[derive(Debug, Default)]
-pub(super) struct Paths(Mutex<HashMap<String, String>>);
+pub(super) struct RequestPaths(Mutex<HashMap<String, String>>);
 
-impl Paths {
+impl RequestPaths {
     /// Records a request when it arrives.
     pub(super) fn note(&self, request_id: &str, method: &Method, uri: &Uri) {
         let target = uri.path_and_query().map_or("*", |target| target.as_str());
@@ -53,16 +53,16 @@ impl Paths {
 
 /// Prints log events on the console.
 #[derive(Debug)]
-pub(super) struct Narrator {
+pub(super) struct ConsoleLayer {
     console: Console,
-    paths: Arc<Paths>,
+    paths: Arc<RequestPaths>,
     /// The last refusal of each guest. The file watcher and the build both report the same fault of a file, so a repeated one
     /// is not printed.
     refusals: Mutex<HashMap<String, String>>,
 }
 
-impl Narrator {
-    pub(super) fn new(console: Console, paths: Arc<Paths>) -> Self {
+impl ConsoleLayer {
+    pub(super) fn new(console: Console, paths: Arc<RequestPaths>) -> Self {
         Self {
             console,
             paths,
@@ -70,7 +70,7 @@ impl Narrator {
         }
     }
 
-    fn request(&self, said: &Said) {
+    fn request(&self, said: &EventFields) {
         let asked = self.paths.take(said.get("request_id"));
         if said.get("error") == POLL {
             return;
@@ -78,10 +78,10 @@ impl Narrator {
         let asked = asked.unwrap_or_else(|| said.get("method").to_owned());
         let status = said.get("status");
         let ink = match status.as_bytes().first() {
-            Some(b'1' | b'2') => Ink::Green,
-            Some(b'3') => Ink::Cyan,
-            Some(b'4') => Ink::Yellow,
-            _ => Ink::Red,
+            Some(b'1' | b'2') => TextStyle::Green,
+            Some(b'3') => TextStyle::Cyan,
+            Some(b'4') => TextStyle::Yellow,
+            _ => TextStyle::Red,
         };
         let took = said.get("duration_ms").parse().unwrap_or(0.0);
         let mut beside = format!("  {took:.1} ms");
@@ -94,24 +94,24 @@ impl Narrator {
             beside += &format!(", {error}");
         }
         self.console.line(&[
-            (Ink::Plain, &asked),
-            (Ink::Plain, " "),
+            (TextStyle::Plain, &asked),
+            (TextStyle::Plain, " "),
             (ink, status),
-            (Ink::Dim, &beside),
+            (TextStyle::Dim, &beside),
         ]);
     }
 
-    fn guest_line(&self, said: &Said) {
+    fn guest_line(&self, said: &EventFields) {
         let ink = match said.get("stream") {
-            "backtrace" => Ink::Red,
-            _ => Ink::Plain,
+            "backtrace" => TextStyle::Red,
+            _ => TextStyle::Plain,
         };
         let name = format!("  {} | ", said.get("guest"));
         self.console
-            .line(&[(Ink::Dim, &name), (ink, &said.message)]);
+            .line(&[(TextStyle::Dim, &name), (ink, &said.message)]);
     }
 
-    fn version(&self, level: Level, said: &Said) {
+    fn version(&self, level: Level, said: &EventFields) {
         let (guest, error) = (said.get("guest"), said.get("error"));
         let name = format!("{guest}  ");
         let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -119,24 +119,24 @@ impl Narrator {
             refusals.remove(guest);
             let ready = format!("version {} is ready", said.get("version"));
             self.console
-                .line(&[(Ink::Bold, &name), (Ink::Green, &ready)]);
+                .line(&[(TextStyle::Bold, &name), (TextStyle::Green, &ready)]);
         } else if refusals
             .insert(guest.to_owned(), error.to_owned())
             .as_deref()
             != Some(error)
         {
             self.console.line(&[
-                (Ink::Bold, &name),
-                (Ink::Red, "refused: "),
-                (Ink::Plain, error),
+                (TextStyle::Bold, &name),
+                (TextStyle::Red, "refused: "),
+                (TextStyle::Plain, error),
             ]);
         }
     }
 
-    fn other(&self, level: Level, said: &Said) {
+    fn other(&self, level: Level, said: &EventFields) {
         let (ink, word) = match level {
-            Level::ERROR => (Ink::Red, "error: "),
-            _ => (Ink::Yellow, "warning: "),
+            Level::ERROR => (TextStyle::Red, "error: "),
+            _ => (TextStyle::Yellow, "warning: "),
         };
         let guest = match said.get("guest") {
             "" => String::new(),
@@ -148,12 +148,15 @@ impl Narrator {
         if let Some(detail) = details.iter().find(|detail| !detail.is_empty()) {
             message += &format!(": {detail}");
         }
-        self.console
-            .line(&[(Ink::Bold, &guest), (ink, word), (Ink::Plain, &message)]);
+        self.console.line(&[
+            (TextStyle::Bold, &guest),
+            (ink, word),
+            (TextStyle::Plain, &message),
+        ]);
     }
 }
 
-impl<S: Subscriber> Layer<S> for Narrator {
+impl<S: Subscriber> Layer<S> for ConsoleLayer {
     fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
         let metadata = event.metadata();
         let level = *metadata.level();
@@ -162,7 +165,7 @@ impl<S: Subscriber> Layer<S> for Narrator {
         if is_for(LOOK_TARGET) || !(has_line || level <= Level::WARN) {
             return;
         }
-        let mut said = Said::default();
+        let mut said = EventFields::default();
         event.record(&mut said);
         if is_for(ACCESS_TARGET) {
             self.request(&said);
@@ -178,12 +181,12 @@ impl<S: Subscriber> Layer<S> for Narrator {
 
 /// The message and the fields of a log event.
 #[derive(Default)]
-struct Said {
+struct EventFields {
     message: String,
     fields: Vec<(&'static str, String)>,
 }
 
-impl Said {
+impl EventFields {
     /// Returns the value of a field, or an empty string if there is none.
     fn get(&self, name: &str) -> &str {
         let found = self.fields.iter().find(|(field, _)| *field == name);
@@ -198,7 +201,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for EventFields {
     fn record_str(&mut self, field: &Field, value: &str) {
         self.note(field, value.to_owned());
     }
@@ -212,15 +215,15 @@ impl Visit for Said {
 mod tests {
     use tracing_subscriber::layer::SubscriberExt as _;
 
-    use super::super::console::Inks;
+    use super::super::console::ColorMode;
     use super::super::console::tests::Paper;
     use super::*;
 
-    fn told(run: impl FnOnce(&Paths)) -> String {
+    fn told(run: impl FnOnce(&RequestPaths)) -> String {
         let paper = Paper::default();
-        let paths = Arc::new(Paths::default());
-        let console = Console::to(paper.clone(), Inks::Plain);
-        let narrator = Narrator::new(console, Arc::clone(&paths));
+        let paths = Arc::new(RequestPaths::default());
+        let console = Console::to(paper.clone(), ColorMode::Plain);
+        let narrator = ConsoleLayer::new(console, Arc::clone(&paths));
         tracing::subscriber::with_default(tracing_subscriber::registry().with(narrator), || {
             run(&paths)
         });

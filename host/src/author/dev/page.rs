@@ -15,11 +15,11 @@ pub(super) const STAMP: &str = "x-cloakroom-dev";
 
 /// The content of a page that is served in place of a guest.
 #[derive(Clone, Debug, Hash, PartialEq, Eq)]
-pub(super) struct Notice {
+pub(super) struct NoticePage {
     /// A short fixed name for the log.
     pub(super) kind: &'static str,
     /// Whether the state ends without an action of the developer.
-    pub(super) passing: Passing,
+    pub(super) passing: PageRefresh,
     /// A one-line description.
     pub(super) title: String,
     /// The recommended action, if one is known.
@@ -32,14 +32,14 @@ pub(super) struct Notice {
 
 /// Whether a state ends without an action of the developer.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
-pub(super) enum Passing {
+pub(super) enum PageRefresh {
     /// It does. The response status is 503.
     ByItself,
     /// The developer has to correct something. The response status is 500.
     WhenMended,
 }
 
-impl Notice {
+impl NoticePage {
     /// Returns the response to a request with this method and these header fields.
     pub(super) fn answer(&self, method: &Method, headers: &HeaderMap) -> Response<String> {
         let (kind, text) = if wants_html(headers) {
@@ -49,8 +49,8 @@ impl Notice {
         };
         let mut response = Response::new(text);
         *response.status_mut() = match self.passing {
-            Passing::ByItself => StatusCode::SERVICE_UNAVAILABLE,
-            Passing::WhenMended => StatusCode::INTERNAL_SERVER_ERROR,
+            PageRefresh::ByItself => StatusCode::SERVICE_UNAVAILABLE,
+            PageRefresh::WhenMended => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -124,9 +124,9 @@ pub(super) fn is_poll(headers: &HeaderMap) -> bool {
 }
 
 /// Returns the response to a poll: the stamp of the current notice, or `none`.
-pub(super) fn news(notice: Option<&Notice>) -> Response<String> {
+pub(super) fn news(notice: Option<&NoticePage>) -> Response<String> {
     let mut response = Response::new(String::new());
-    let stamp = notice.map_or_else(|| "none".to_owned(), Notice::stamp);
+    let stamp = notice.map_or_else(|| "none".to_owned(), NoticePage::stamp);
     if let Ok(stamp) = HeaderValue::from_str(&stamp) {
         response.headers_mut().insert(STAMP, stamp);
     }
@@ -182,10 +182,10 @@ fn escaped(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn notice() -> Notice {
-        Notice {
+    fn notice() -> NoticePage {
+        NoticePage {
             kind: "build-failed",
-            passing: Passing::WhenMended,
+            passing: PageRefresh::WhenMended,
             title: "hello: `npm run build` failed".to_owned(),
             advice: Some("install Node.js".to_owned()),
             output: "\u{1b}[31mapp.js:3\u{1b}[0m <b> & \u{1b}]8;;http://x\u{7}link\u{1b}]8;;\u{1b}\\ end\r".to_owned(),
@@ -232,8 +232,8 @@ mod tests {
 
     #[test]
     fn the_news_tell_one_notice_from_another_and_from_none() {
-        let stamp = |notice: Option<&Notice>| news(notice).headers()[STAMP].clone();
-        let later = Notice {
+        let stamp = |notice: Option<&NoticePage>| news(notice).headers()[STAMP].clone();
+        let later = NoticePage {
             since_ms: 0,
             ..notice()
         };

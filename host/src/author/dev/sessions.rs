@@ -6,9 +6,11 @@ use std::fmt;
 use std::hash::BuildHasher as _;
 use std::sync::Arc;
 
-use super::console::{Console, Ink};
+use super::console::{Console, TextStyle};
 use crate::record::{Document, SessionId, SessionRecord};
-use crate::store::{Change, Commit, SessionStore, StoreError, StoreFuture, Touch, Verdict};
+use crate::store::{
+    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreFuture, Touch,
+};
 
 /// The maximum number of entries printed per commit.
 const ENTRIES_MAX: usize = 8;
@@ -16,14 +18,14 @@ const ENTRIES_MAX: usize = 8;
 const VALUE_CHARS_MAX: usize = 48;
 
 /// A store that prints the changes of each commit.
-pub(super) struct TellingStore {
+pub(super) struct SessionPrinter {
     store: Arc<dyn SessionStore>,
     console: Console,
     /// Hashes ids to names. The names cannot be reversed, and differ at each start.
     names: RandomState,
 }
 
-impl fmt::Debug for TellingStore {
+impl fmt::Debug for SessionPrinter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TellingStore")
             .field("store", &self.store)
@@ -31,7 +33,7 @@ impl fmt::Debug for TellingStore {
     }
 }
 
-impl TellingStore {
+impl SessionPrinter {
     /// Wraps `store`.
     pub(super) fn new(store: Arc<dyn SessionStore>, console: Console) -> Self {
         Self {
@@ -45,32 +47,32 @@ impl TellingStore {
         format!("session {:04x}", self.names.hash_one(id) & 0xffff)
     }
 
-    fn tell(&self, commit: &Commit, verdict: &Verdict) {
+    fn tell(&self, commit: &Commit, verdict: &CommitVerdict) {
         let said = match verdict {
-            Verdict::Committed => match self.change(&commit.change) {
+            CommitVerdict::Committed => match self.change(&commit.change) {
                 Some(said) => said,
                 None => return,
             },
-            Verdict::Conflict | Verdict::RolledBack(_) => {
+            CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => {
                 "another request changed it first".to_owned()
             }
             // The log contains the store error.
-            Verdict::Ambiguous(_) => "nobody knows whether this was stored".to_owned(),
-            Verdict::Failed(_) => "not stored".to_owned(),
+            CommitVerdict::Ambiguous(_) => "nobody knows whether this was stored".to_owned(),
+            CommitVerdict::Failed(_) => "not stored".to_owned(),
         };
         let ink = match verdict {
-            Verdict::Committed => Ink::Cyan,
-            _ => Ink::Yellow,
+            CommitVerdict::Committed => TextStyle::Cyan,
+            _ => TextStyle::Yellow,
         };
         let name = format!("  {}  ", self.name(&commit.id));
-        self.console.line(&[(Ink::Dim, &name), (ink, &said)]);
+        self.console.line(&[(TextStyle::Dim, &name), (ink, &said)]);
     }
 
     /// Describes a change. Returns `None` if only the expiry of the session changes.
-    fn change(&self, change: &Change) -> Option<String> {
+    fn change(&self, change: &RowChange) -> Option<String> {
         let (what, entries) = match change {
-            Change::Create(record) => ("new".to_owned(), entries(None, record)),
-            Change::Update {
+            RowChange::Create(record) => ("new".to_owned(), entries(None, record)),
+            RowChange::Update {
                 base,
                 record,
                 new_id,
@@ -82,7 +84,7 @@ impl TellingStore {
                 };
                 (what, entries(before.as_ref(), record))
             }
-            Change::Delete { .. } => ("destroyed".to_owned(), Vec::new()),
+            RowChange::Delete { .. } => ("destroyed".to_owned(), Vec::new()),
         };
         let mut said = what;
         for (at, entry) in entries.iter().take(ENTRIES_MAX).enumerate() {
@@ -131,7 +133,7 @@ fn shown(text: &str) -> String {
     }
 }
 
-impl SessionStore for TellingStore {
+impl SessionStore for SessionPrinter {
     fn load_many<'a>(
         &'a self,
         ids: &'a [SessionId],
@@ -144,7 +146,7 @@ impl SessionStore for TellingStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let verdicts = self.store.commit_many(commits, now_s).await;
             for (commit, verdict) in commits.iter().zip(&verdicts) {
@@ -167,7 +169,7 @@ impl SessionStore for TellingStore {
             let reaped = self.store.reap(now_s, rows_max).await;
             if let Ok(rows @ 1..) = reaped {
                 let said = format!("  {rows} expired and removed");
-                self.console.line(&[(Ink::Dim, &said)]);
+                self.console.line(&[(TextStyle::Dim, &said)]);
             }
             reaped
         })
@@ -184,7 +186,7 @@ impl SessionStore for TellingStore {
 
 #[cfg(test)]
 mod tests {
-    use super::super::console::Inks;
+    use super::super::console::ColorMode;
     use super::super::console::tests::Paper;
     use super::*;
     use crate::record::TokenHistory;
@@ -204,12 +206,12 @@ mod tests {
         }
     }
 
-    fn store(paper: &Paper) -> TellingStore {
-        let console = Console::to(paper.clone(), Inks::Plain);
-        TellingStore::new(Arc::new(MemoryStore::new()), console)
+    fn store(paper: &Paper) -> SessionPrinter {
+        let console = Console::to(paper.clone(), ColorMode::Plain);
+        SessionPrinter::new(Arc::new(MemoryStore::new()), console)
     }
 
-    async fn commit(store: &TellingStore, id: &SessionId, change: Change) {
+    async fn commit(store: &SessionPrinter, id: &SessionId, change: RowChange) {
         let commit = Commit {
             id: id.clone(),
             change,
@@ -224,16 +226,16 @@ mod tests {
         let (id, other) = (SessionId::generate(), SessionId::generate());
         let first = record(r#","num":1,"cart":[1]"#);
         let second = record(r#","num":2,"user":"ada""#);
-        let update = |base: &SessionRecord, record: &SessionRecord, new_id| Change::Update {
+        let update = |base: &SessionRecord, record: &SessionRecord, new_id| RowChange::Update {
             base: RowVersion::of(base),
             record: record.clone(),
             new_id,
         };
-        commit(&store, &id, Change::Create(first.clone())).await;
+        commit(&store, &id, RowChange::Create(first.clone())).await;
         commit(&store, &id, update(&first, &second, None)).await;
         commit(&store, &id, update(&first, &second, None)).await;
         commit(&store, &id, update(&second, &second, Some(other.clone()))).await;
-        commit(&store, &other, Change::Delete { base: None }).await;
+        commit(&store, &other, RowChange::Delete { base: None }).await;
 
         let text = paper.text();
         let (name, new_name) = (store.name(&id), store.name(&other));
@@ -256,13 +258,13 @@ mod tests {
         let store = store(&paper);
         let id = SessionId::generate();
         let row = record(r#","num":1"#);
-        commit(&store, &id, Change::Create(row.clone())).await;
+        commit(&store, &id, RowChange::Create(row.clone())).await;
         let told = paper.text();
         let later = SessionRecord {
             expires_at_s: 2000,
             ..row.clone()
         };
-        let change = Change::Update {
+        let change = RowChange::Update {
             base: RowVersion::of(&row),
             record: later,
             new_id: None,
@@ -277,7 +279,7 @@ mod tests {
             .map(|n| format!(",\"k{n}\":\"{}\"", "x".repeat(99)))
             .collect();
         let said = store(&Paper::default())
-            .change(&Change::Create(record(&many)))
+            .change(&RowChange::Create(record(&many)))
             .unwrap();
         assert!(said.ends_with("…, and 2 more"), "{said}");
         assert!(said.len() < 600, "{said}");

@@ -13,7 +13,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::tree::{Owner, Seen, Target, Tree};
+use super::tree::{FileOwner, SourceTree, TreeChange, WatchedPath};
 use crate::limits::WATCH_QUIET;
 
 /// The debounce time: the sources are checked after this time without an event. An editor writes, renames and removes several
@@ -23,7 +23,7 @@ const QUIET: Duration = Duration::from_millis(40);
 const QUIET_WAIT_MAX: Duration = Duration::from_millis(500);
 
 /// The changed paths and the owners they affect.
-pub(super) type Changes = BTreeMap<PathBuf, BTreeSet<Owner>>;
+pub(super) type Changes = BTreeMap<PathBuf, BTreeSet<FileOwner>>;
 
 /// The sources of all guests and the configuration. A task watches them until this value is dropped.
 #[derive(Debug)]
@@ -33,19 +33,19 @@ pub(super) struct Sources {
 }
 
 /// New targets, and a channel that confirms that they are watched.
-type Order = (Vec<Target>, oneshot::Sender<()>);
+type Order = (Vec<WatchedPath>, oneshot::Sender<()>);
 
 impl Sources {
     /// Creates a watcher without targets. Must be called inside a Tokio runtime.
     pub(super) fn new() -> Self {
         let ((orders, ordered), (told, changes)) =
             (mpsc::unbounded_channel(), mpsc::unbounded_channel());
-        tokio::spawn(Watcher::new(told).run(ordered));
+        tokio::spawn(SourceWatcher::new(told).run(ordered));
         Self { orders, changes }
     }
 
     /// Replaces the targets. Changes made after this call has returned are reported.
-    pub(super) async fn follow(&self, targets: Vec<Target>) {
+    pub(super) async fn follow(&self, targets: Vec<WatchedPath>) {
         let (done, is_done) = oneshot::channel();
         if self.orders.send((targets, done)).is_ok() {
             // The task ends only with the runtime.
@@ -65,19 +65,19 @@ impl Sources {
 }
 
 #[derive(Debug)]
-struct Watcher {
-    tree: Tree,
+struct SourceWatcher {
+    tree: SourceTree,
     ears: Option<RecommendedWatcher>,
     events: mpsc::UnboundedReceiver<PathBuf>,
     /// Paths of events that have not been checked yet.
     heard: BTreeSet<PathBuf>,
-    targets: Arc<ArcSwap<Vec<Target>>>,
+    targets: Arc<ArcSwap<Vec<WatchedPath>>>,
     listening: BTreeMap<PathBuf, (u64, u64)>,
     complained: HashSet<PathBuf>,
     told: mpsc::UnboundedSender<Changes>,
 }
 
-impl Watcher {
+impl SourceWatcher {
     fn new(told: mpsc::UnboundedSender<Changes>) -> Self {
         let (heard, events) = mpsc::unbounded_channel();
         let targets = Arc::new(ArcSwap::default());
@@ -87,7 +87,7 @@ impl Watcher {
             tracing::warn!(%error, "the system does not tell of changes of files: looking every {WATCH_QUIET:?}");
         });
         Self {
-            tree: Tree::default(),
+            tree: SourceTree::default(),
             ears: ears.ok(),
             events,
             heard: BTreeSet::new(),
@@ -137,7 +137,7 @@ impl Watcher {
         }
     }
 
-    async fn look(&mut self, look: impl FnOnce(&mut Tree) -> Seen + Send + 'static) {
+    async fn look(&mut self, look: impl FnOnce(&mut SourceTree) -> TreeChange + Send + 'static) {
         let mut tree = std::mem::take(&mut self.tree);
         let looked = tokio::task::spawn_blocking(move || {
             let seen = look(&mut tree);
@@ -195,7 +195,7 @@ impl Watcher {
 /// Forwards paths that belong to a target. Runs on the thread that receives the events.
 fn hear(
     event: notify::Result<Event>,
-    targets: &ArcSwap<Vec<Target>>,
+    targets: &ArcSwap<Vec<WatchedPath>>,
     heard: &mpsc::UnboundedSender<PathBuf>,
 ) {
     let paths = match event {
@@ -223,9 +223,9 @@ mod tests {
 
     use super::*;
 
-    fn target(path: PathBuf) -> Target {
-        Target {
-            owner: Owner::Config,
+    fn target(path: PathBuf) -> WatchedPath {
+        WatchedPath {
+            owner: FileOwner::Config,
             path,
             outputs: Vec::new(),
         }

@@ -9,22 +9,22 @@ use tokio::sync::{Notify, mpsc};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::Read;
-use super::console::Ink;
+use super::console::TextStyle;
 use super::sources::{Changes, Sources};
-use super::tree::{Owner, Target};
-use super::work::{Shop, Work};
-use crate::app::{ReloadOutcome, Reloads};
+use super::tree::{FileOwner, WatchedPath};
+use super::work::{BuildShared, BuildTask};
+use crate::app::{ReloadOutcome, ReloadRequests};
 use crate::config::{BuildSettings, Config, GuestSettings};
-use crate::guest::{Admission, GuestRegistry, Origin, Proposal, Source};
+use crate::guest::{ComponentSource, DeployRequest, Deployer, GuestRegistry, VersionOrigin};
 
 /// Starts builds and reloads the configuration.
 pub(super) struct Supervisor {
-    shop: Arc<Shop>,
+    shop: Arc<BuildShared>,
     file: PathBuf,
     read: Read,
-    reloads: Reloads,
+    reloads: ReloadRequests,
     builds: mpsc::UnboundedReceiver<String>,
-    works: BTreeMap<String, Running>,
+    works: BTreeMap<String, RunningBuilds>,
     sources: Sources,
     /// Whether a reload is due, because the configuration was saved or because a guest was built that only the new
     /// configuration contains.
@@ -32,7 +32,7 @@ pub(super) struct Supervisor {
 }
 
 /// The builds of one guest.
-struct Running {
+struct RunningBuilds {
     build: BuildSettings,
     changed: Arc<Notify>,
     _task: AbortOnDropHandle<()>,
@@ -44,11 +44,11 @@ impl Supervisor {
     ///
     /// Must be called inside a Tokio runtime.
     pub(super) fn new(
-        shop: Arc<Shop>,
+        shop: Arc<BuildShared>,
         builds: mpsc::UnboundedReceiver<String>,
         file: PathBuf,
         read: Read,
-        reloads: Reloads,
+        reloads: ReloadRequests,
     ) -> Self {
         Self {
             shop,
@@ -78,7 +78,7 @@ impl Supervisor {
         if self.works.is_empty() {
             let said =
                 "No guest has a [guest.NAME.build] table: there is nothing to build and to watch.";
-            self.shop.console.line(&[(Ink::Yellow, said)]);
+            self.shop.console.line(&[(TextStyle::Yellow, said)]);
         }
         loop {
             tokio::select! {
@@ -97,33 +97,38 @@ impl Supervisor {
     async fn take_over(&mut self) {
         self.is_reload_due = false;
         match self.reloads.reload().await {
-            ReloadOutcome::TakenOver => self.tell(Ink::Green, "taken over"),
+            ReloadOutcome::TakenOver => self.tell(TextStyle::Green, "taken over"),
             ReloadOutcome::Refused => {
-                self.tell(Ink::Yellow, "not taken over: mend it and save it again");
+                self.tell(
+                    TextStyle::Yellow,
+                    "not taken over: mend it and save it again",
+                );
             }
         }
     }
 
     /// Prints a message about the configuration.
-    fn tell(&self, ink: Ink, said: &str) {
+    fn tell(&self, ink: TextStyle, said: &str) {
         let file = format!("{}  ", self.file.display());
-        self.shop.console.line(&[(Ink::Bold, &file), (ink, said)]);
+        self.shop
+            .console
+            .line(&[(TextStyle::Bold, &file), (ink, said)]);
     }
 
     async fn note(&mut self, changes: Changes) {
         for path in changes.keys() {
             let said = format!("{} changed", self.short(path));
-            self.shop.console.line(&[(Ink::Dim, &said)]);
+            self.shop.console.line(&[(TextStyle::Dim, &said)]);
         }
-        let owners: BTreeSet<Owner> = changes.into_values().flatten().collect();
+        let owners: BTreeSet<FileOwner> = changes.into_values().flatten().collect();
         for owner in owners {
             match owner {
-                Owner::Guest(guest) => {
+                FileOwner::Guest(guest) => {
                     if let Some(work) = self.works.get(&guest) {
                         work.changed.notify_one();
                     }
                 }
-                Owner::Config => self.read_again().await,
+                FileOwner::Config => self.read_again().await,
             }
         }
     }
@@ -136,7 +141,10 @@ impl Supervisor {
                 self.is_reload_due = true;
                 self.adopt(&config).await;
                 if !self.shop.bench.are_all_built() {
-                    self.tell(Ink::Yellow, "it is taken over once every guest is built");
+                    self.tell(
+                        TextStyle::Yellow,
+                        "it is taken over once every guest is built",
+                    );
                 }
             }
             Err(refused) => {
@@ -144,7 +152,7 @@ impl Supervisor {
                     let fault = fault.to_string().replace("\n    ", "; ");
                     self.shop
                         .console
-                        .line(&[(Ink::Red, "error: "), (Ink::Plain, &fault)]);
+                        .line(&[(TextStyle::Red, "error: "), (TextStyle::Plain, &fault)]);
                 }
             }
         }
@@ -175,16 +183,16 @@ impl Supervisor {
         }
     }
 
-    fn begin(&self, guest: &str, build: &BuildSettings) -> Running {
+    fn begin(&self, guest: &str, build: &BuildSettings) -> RunningBuilds {
         if build.watch.is_empty() {
             let name = format!("{guest}  ");
             let said = "is built once: its [guest.NAME.build] table has no `watch`";
             self.shop
                 .console
-                .line(&[(Ink::Bold, &name), (Ink::Yellow, said)]);
+                .line(&[(TextStyle::Bold, &name), (TextStyle::Yellow, said)]);
         }
         let changed = Arc::<Notify>::default();
-        let work = Work {
+        let work = BuildTask {
             shop: Arc::clone(&self.shop),
             guest: guest.to_owned(),
             build: build.clone(),
@@ -192,26 +200,26 @@ impl Supervisor {
         };
         // Done before the task runs, so that the guest does not count as built meanwhile.
         work.announce();
-        Running {
+        RunningBuilds {
             build: build.clone(),
             changed,
             _task: AbortOnDropHandle::new(tokio::spawn(work.run())),
         }
     }
 
-    fn targets(&self, config: &Config) -> Vec<Target> {
+    fn targets(&self, config: &Config) -> Vec<WatchedPath> {
         let outputs = outputs(&config.guests);
         let target = |owner, path: &Path| {
-            Some(Target {
+            Some(WatchedPath {
                 owner,
                 path: absolute(path).ok()?,
                 outputs: outputs.clone(),
             })
         };
-        let mut targets: Vec<_> = target(Owner::Config, &self.file).into_iter().collect();
+        let mut targets: Vec<_> = target(FileOwner::Config, &self.file).into_iter().collect();
         for guest in &config.guests {
             let watched = guest.build.iter().flat_map(|build| &build.watch);
-            let owner = || Owner::Guest(guest.name.clone());
+            let owner = || FileOwner::Guest(guest.name.clone());
             targets.extend(watched.filter_map(|path| target(owner(), path)));
         }
         targets
@@ -255,11 +263,11 @@ fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
 }
 
 /// Deploys a guest that this host does not build.
-async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Admission>) {
-    let proposal = Proposal {
-        source: Source::File,
+async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deployer>) {
+    let proposal = DeployRequest {
+        source: ComponentSource::File,
         settings: None,
-        origin: Origin::File,
+        origin: VersionOrigin::File,
         expected: None,
     };
     if let Some(deployment) = registry.get(&guest) {

@@ -22,7 +22,7 @@ const ENDS_OF_TOOLS: [&str; 7] = ["~", ".swp", ".swx", ".tmp", ".bak", ".pyc", "
 
 /// The owner that a file belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Owner {
+pub(super) enum FileOwner {
     /// All guests: the file is the configuration.
     Config,
     /// This guest.
@@ -31,15 +31,15 @@ pub(super) enum Owner {
 
 /// A file or a directory tree that is watched for an owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Target {
-    pub(super) owner: Owner,
+pub(super) struct WatchedPath {
+    pub(super) owner: FileOwner,
     /// An absolute path.
     pub(super) path: PathBuf,
     /// Absolute paths below `path` that builds write. They are not watched.
     pub(super) outputs: Vec<PathBuf>,
 }
 
-impl Target {
+impl WatchedPath {
     /// Returns whether a path belongs to this target.
     pub(super) fn wants(&self, path: &Path) -> bool {
         let Ok(inside) = path.strip_prefix(&self.path) else {
@@ -63,13 +63,13 @@ fn is_of_tools(name: &Path) -> bool {
 
 /// The known files of the targets.
 #[derive(Debug, Default)]
-pub(super) struct Tree {
-    targets: Vec<Target>,
-    files: BTreeMap<PathBuf, Known>,
+pub(super) struct SourceTree {
+    targets: Vec<WatchedPath>,
+    files: BTreeMap<PathBuf, KnownFile>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Known {
+struct KnownFile {
     stamp: Stamp,
     /// `None` if the file is too large or could not be read.
     content: Option<blake3::Hash>,
@@ -80,18 +80,18 @@ type Stamp = (u64, u64, i64, i64);
 
 /// The result of a check.
 #[derive(Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct TreeChange {
     /// The paths that were changed, added or removed, and the owners they affect.
-    pub(super) changed: BTreeMap<PathBuf, BTreeSet<Owner>>,
+    pub(super) changed: BTreeMap<PathBuf, BTreeSet<FileOwner>>,
     /// The directories to watch, with their device and inode numbers.
     pub(super) folders: BTreeMap<PathBuf, (u64, u64)>,
     /// Targets with more than [`FILES_MAX`] files.
     pub(super) too_large: Vec<PathBuf>,
 }
 
-impl Tree {
+impl SourceTree {
     /// Replaces the targets. Returns the changes in the targets that stay.
-    pub(super) fn follow(&mut self, targets: Vec<Target>) -> Seen {
+    pub(super) fn follow(&mut self, targets: Vec<WatchedPath>) -> TreeChange {
         let former = std::mem::replace(&mut self.targets, targets);
         self.files.retain(|path, _| is_wanted(&self.targets, path));
         // Files of new targets are not reported: they existed before.
@@ -100,20 +100,20 @@ impl Tree {
 
     /// Checks all targets. Files in `heard` are read again even if their stamps are unchanged, because a file may be written
     /// twice within one tick of the clock.
-    pub(super) fn look(&mut self, heard: &BTreeSet<PathBuf>) -> Seen {
+    pub(super) fn look(&mut self, heard: &BTreeSet<PathBuf>) -> TreeChange {
         self.look_and_judge(heard, |_stranger| true)
     }
 
-    /// Checks all targets as [`Tree::look`] does. `is_new` decides whether a previously unknown file was just created.
+    /// Checks all targets as [`SourceTree::look`] does. `is_new` decides whether a previously unknown file was just created.
     fn look_and_judge(
         &mut self,
         heard: &BTreeSet<PathBuf>,
         is_new: impl Fn(&Path) -> bool,
-    ) -> Seen {
-        let mut seen = Seen::default();
+    ) -> TreeChange {
+        let mut seen = TreeChange::default();
         let mut found = BTreeMap::new();
         for target in &self.targets {
-            let mut walk = Walk {
+            let mut walk = TreeWalk {
                 target,
                 found: &mut found,
                 folders: &mut seen.folders,
@@ -129,7 +129,7 @@ impl Tree {
             let before = self.files.remove(&path);
             let known = match before {
                 Some(known) if known.stamp == stamp && !heard.contains(&path) => known,
-                _ => Known {
+                _ => KnownFile {
                     stamp,
                     content: content(&path, stamp),
                 },
@@ -151,25 +151,25 @@ impl Tree {
         seen
     }
 
-    fn owners(&self, path: &Path) -> BTreeSet<Owner> {
+    fn owners(&self, path: &Path) -> BTreeSet<FileOwner> {
         let wants = self.targets.iter().filter(|target| target.wants(path));
         wants.map(|target| target.owner.clone()).collect()
     }
 }
 
-fn is_wanted(targets: &[Target], path: &Path) -> bool {
+fn is_wanted(targets: &[WatchedPath], path: &Path) -> bool {
     targets.iter().any(|target| target.wants(path))
 }
 
 /// A walk through one target.
-struct Walk<'a> {
-    target: &'a Target,
+struct TreeWalk<'a> {
+    target: &'a WatchedPath,
     found: &'a mut BTreeMap<PathBuf, Stamp>,
     folders: &'a mut BTreeMap<PathBuf, (u64, u64)>,
     files: usize,
 }
 
-impl Walk<'_> {
+impl TreeWalk<'_> {
     fn begin(&mut self) {
         let path = &self.target.path;
         // The parent directory is watched too, because the target may be created or replaced.
@@ -242,21 +242,21 @@ mod tests {
 
     struct Project {
         folder: tempfile::TempDir,
-        tree: Tree,
+        tree: SourceTree,
     }
 
     impl Project {
         fn new(files: &[&str], watch: &[&str]) -> Self {
             let folder = tempfile::tempdir().unwrap();
             let root = folder.path().to_owned();
-            let target = |path: &&str| Target {
-                owner: Owner::Guest("g".to_owned()),
+            let target = |path: &&str| WatchedPath {
+                owner: FileOwner::Guest("g".to_owned()),
                 path: root.join(path),
                 outputs: vec![root.join("build")],
             };
             let mut project = Self {
                 folder,
-                tree: Tree::default(),
+                tree: SourceTree::default(),
             };
             for file in files {
                 project.write(file, "old");
@@ -367,8 +367,8 @@ mod tests {
     fn a_file_that_is_made_while_targets_change_is_told() {
         let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
         project.write("src/new.js", "");
-        let target = |path: &str| Target {
-            owner: Owner::Guest("g".to_owned()),
+        let target = |path: &str| WatchedPath {
+            owner: FileOwner::Guest("g".to_owned()),
             path: project.path(path),
             outputs: Vec::new(),
         };
@@ -382,8 +382,8 @@ mod tests {
     fn other_targets_bring_no_changes_of_their_own() {
         let mut project = Project::new(&["src/a.js", "lib/b.js"], &["src"]);
         project.write("src/a.js", "new!");
-        let target = |path: &str, name: &str| Target {
-            owner: Owner::Guest(name.to_owned()),
+        let target = |path: &str, name: &str| WatchedPath {
+            owner: FileOwner::Guest(name.to_owned()),
             path: project.path(path),
             outputs: Vec::new(),
         };
@@ -393,7 +393,7 @@ mod tests {
         project.write("lib/b.js", "new!");
         let seen = project.tree.look(&BTreeSet::new());
         let owners = &seen.changed[&project.path("lib/b.js")];
-        let both = ["g", "h"].map(|name| Owner::Guest(name.to_owned()));
+        let both = ["g", "h"].map(|name| FileOwner::Guest(name.to_owned()));
         assert_eq!(*owners, BTreeSet::from(both));
     }
 }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 
-use super::bench::Bench;
-use super::console::{Console, Ink};
+use super::bench::GuestBuilds;
+use super::console::{Console, TextStyle};
 use crate::author::build::{self, BuildError};
 use crate::author::tools;
 use crate::config::BuildSettings;
-use crate::guest::{Admission, Admitted, GuestRegistry, Origin, Proposal, Source};
+use crate::guest::{
+    ComponentSource, DeployOutcome, DeployRequest, Deployer, GuestRegistry, VersionOrigin,
+};
 
 /// The maximum number of consecutive builds that are stopped because a source was saved. The next build runs to its end, so
 /// that frequent saves do not prevent every build.
@@ -24,25 +26,25 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 
 /// Resources shared by the builds of all guests.
 #[derive(Debug)]
-pub(super) struct Shop {
-    pub(super) bench: Arc<Bench>,
+pub(super) struct BuildShared {
+    pub(super) bench: Arc<GuestBuilds>,
     pub(super) console: Console,
     pub(super) registry: Arc<GuestRegistry>,
-    pub(super) admission: Arc<Admission>,
+    pub(super) admission: Arc<Deployer>,
     /// Receives the guest's name after each build that produced a component.
     pub(super) built: mpsc::UnboundedSender<String>,
 }
 
 /// The builds of one guest.
-pub(super) struct Work {
-    pub(super) shop: Arc<Shop>,
+pub(super) struct BuildTask {
+    pub(super) shop: Arc<BuildShared>,
     pub(super) guest: String,
     pub(super) build: BuildSettings,
     /// Notified when the guest's sources change.
     pub(super) changed: Arc<Notify>,
 }
 
-impl Work {
+impl BuildTask {
     /// Records that the first build is about to start.
     pub(super) fn announce(&self) {
         let first = self.build.setup_due().unwrap_or(&self.build.command);
@@ -72,7 +74,7 @@ impl Work {
                     break;
                 }
                 let said = "its sources change with every build: leave out of `watch` what the command writes";
-                self.say(Ink::Yellow, said);
+                self.say(TextStyle::Yellow, said);
             }
         }
     }
@@ -82,7 +84,7 @@ impl Work {
     async fn round(&self, is_set_up: &mut bool, unrest: &mut u32) -> Result<Duration, BuildError> {
         if !*is_set_up {
             if let Some(setup) = self.build.setup_due() {
-                self.say(Ink::Dim, &format!("setting up: {setup}"));
+                self.say(TextStyle::Dim, &format!("setting up: {setup}"));
             }
             build::set_up(&self.build).await?;
             *is_set_up = true;
@@ -90,7 +92,7 @@ impl Work {
         }
         let mut restarts = 0;
         loop {
-            self.say(Ink::Dim, &format!("building: {}", self.build.command));
+            self.say(TextStyle::Dim, &format!("building: {}", self.build.command));
             let started_at = Instant::now();
             let may_restart = restarts < RESTARTS_MAX;
             tokio::select! {
@@ -106,10 +108,10 @@ impl Work {
     /// Deploys the component that was built. The reason for a refusal is logged and kept with the guest's deployment.
     async fn admit(&self, took: Duration) {
         let started_at = Instant::now();
-        let proposal = Proposal {
-            source: Source::File,
+        let proposal = DeployRequest {
+            source: ComponentSource::File,
             settings: None,
-            origin: Origin::File,
+            origin: VersionOrigin::File,
             expected: None,
         };
         // A guest that only the new configuration contains is deployed when that configuration is applied.
@@ -119,31 +121,33 @@ impl Work {
         };
         let took = took.as_secs_f32();
         let said = match admitted {
-            Some(Admitted::Activated { .. }) => {
+            Some(DeployOutcome::Activated { .. }) => {
                 let loaded = started_at.elapsed().as_secs_f32();
                 format!("built in {took:.2} s, loaded in {loaded:.2} s")
             }
-            Some(Admitted::Unchanged { version }) => {
+            Some(DeployOutcome::Unchanged { version }) => {
                 format!("built in {took:.2} s: it is version {version}")
             }
             None => format!("built in {took:.2} s"),
         };
         self.shop.bench.is_built(&self.guest);
-        self.say(Ink::Green, &said);
+        self.say(TextStyle::Green, &said);
         // Fails if the receiver is already dropped during shutdown.
         let _ = self.shop.built.send(self.guest.clone());
     }
 
     fn tell(&self, error: &BuildError) {
         self.shop.bench.fails(&self.guest, error);
-        self.say(Ink::Red, &error.to_string());
+        self.say(TextStyle::Red, &error.to_string());
         if let Some(advice) = tools::advice(error) {
-            self.say(Ink::Yellow, &advice);
+            self.say(TextStyle::Yellow, &advice);
         }
     }
 
-    fn say(&self, ink: Ink, said: &str) {
+    fn say(&self, ink: TextStyle, said: &str) {
         let name = format!("{}  ", self.guest);
-        self.shop.console.line(&[(Ink::Bold, &name), (ink, said)]);
+        self.shop
+            .console
+            .line(&[(TextStyle::Bold, &name), (ink, said)]);
     }
 }

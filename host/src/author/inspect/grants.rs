@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Imports;
+use super::ImportReport;
 use crate::config::{GuestSettings, SessionAccess};
 
 /// The interfaces that send requests to other servers, in WASI 0.2 and 0.3.
@@ -20,7 +20,7 @@ const SOCKETS: [&str; 5] = [
 
 /// The grants of one guest. Contains only the names of its environment variables, because the values may be secrets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Grants {
+pub(super) struct GrantReport {
     pub(super) guest: String,
     /// `none`, `read` or `write`.
     pub(super) session: &'static str,
@@ -33,27 +33,27 @@ pub(super) struct Grants {
     /// The maximum number of requests per instance.
     pub(super) reuse: u32,
     /// The limits that differ from the defaults.
-    pub(super) limits: Vec<Limit>,
-    pub(super) denied: Vec<Denied>,
+    pub(super) limits: Vec<LimitReport>,
+    pub(super) denied: Vec<MissingGrant>,
 }
 
 /// A limit in the notation of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Limit {
+pub(super) struct LimitReport {
     pub(super) key: &'static str,
     pub(super) value: String,
 }
 
 /// An import without a grant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Denied {
+pub(super) struct MissingGrant {
     pub(super) import: &'static str,
     pub(super) consequence: &'static str,
 }
 
-impl Grants {
-    pub(super) fn of(guest: &GuestSettings, imports: &Imports) -> Self {
-        let limit = |(key, value)| Limit { key, value };
+impl GrantReport {
+    pub(super) fn of(guest: &GuestSettings, imports: &ImportReport) -> Self {
+        let limit = |(key, value)| LimitReport { key, value };
         let environment = guest.environment.iter();
         Self {
             guest: guest.name.clone(),
@@ -78,7 +78,7 @@ impl Grants {
 }
 
 /// Returns an entry for each group of imported interfaces that the guest cannot use without a grant.
-fn denied(guest: &GuestSettings, imports: &Imports) -> Vec<Denied> {
+fn denied(guest: &GuestSettings, imports: &ImportReport) -> Vec<MissingGrant> {
     let cases: [(bool, &[&'static str], &'static str); 5] = [
         (
             guest.session == SessionAccess::None,
@@ -106,7 +106,7 @@ fn denied(guest: &GuestSettings, imports: &Imports) -> Vec<Denied> {
     for (is_missing, interfaces, consequence) in cases {
         let import = interfaces.iter().find(|interface| imports.has(interface));
         if let Some(import) = import.filter(|_| is_missing) {
-            denied.push(Denied {
+            denied.push(MissingGrant {
                 import,
                 consequence,
             });
@@ -118,26 +118,26 @@ fn denied(guest: &GuestSettings, imports: &Imports) -> Vec<Denied> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Words};
+    use crate::config::{CliOptions, Config};
 
     fn guest() -> GuestSettings {
         let folder = tempfile::tempdir().unwrap();
         let component = folder.path().join("shop.wasm");
         std::fs::write(&component, "").unwrap();
-        let words = Words {
+        let words = CliOptions {
             component: Some(component),
-            ..Words::default()
+            ..CliOptions::default()
         };
         let nobody: [(&str, &str); 0] = [];
         Config::load(&words, &nobody).unwrap().guests.remove(0)
     }
 
-    fn imports(names: &[&str]) -> Imports {
+    fn imports(names: &[&str]) -> ImportReport {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        Imports::of(&names)
+        ImportReport::of(&names)
     }
 
-    fn denied_imports(grants: &Grants) -> Vec<&str> {
+    fn denied_imports(grants: &GrantReport) -> Vec<&str> {
         grants.denied.iter().map(|denied| denied.import).collect()
     }
 
@@ -150,7 +150,7 @@ mod tests {
             "wasi:filesystem/preopens@0.2.10",
             "wasi:sockets/types@0.3.0",
         ]);
-        let grants = Grants::of(&guest(), &all);
+        let grants = GrantReport::of(&guest(), &all);
         assert_eq!(grants.session, "write");
         assert_eq!(
             denied_imports(&grants),
@@ -168,7 +168,7 @@ mod tests {
             environment: vec![("TOKEN".to_owned(), "hunter2".to_owned())],
             ..guest()
         };
-        let grants = Grants::of(&granted, &all);
+        let grants = GrantReport::of(&granted, &all);
         assert_eq!(
             denied_imports(&grants),
             [
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_is_not_imported_is_not_denied() {
-        let grants = Grants::of(&guest(), &imports(&["wasi:http/types@0.2.10"]));
+        let grants = GrantReport::of(&guest(), &imports(&["wasi:http/types@0.2.10"]));
         assert_eq!(grants.denied, []);
     }
 }

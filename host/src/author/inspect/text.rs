@@ -3,15 +3,15 @@
 
 use std::fmt;
 
-use super::grants::Grants;
-use super::{Report, Tool};
+use super::grants::GrantReport;
+use super::{InspectReport, ProducerEntry};
 use crate::admin::shell::size;
 use crate::telemetry::escape;
 
 /// The width of the column of names.
 const NAMES_WIDTH: usize = 11;
 
-impl fmt::Display for Report {
+impl fmt::Display for InspectReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", escape(&self.file))?;
         row(f, "size", &[self.size()])?;
@@ -54,7 +54,7 @@ impl fmt::Display for Report {
     }
 }
 
-impl Report {
+impl InspectReport {
     fn size(&self) -> String {
         let parts = &self.parts;
         let named = [
@@ -78,7 +78,7 @@ impl Report {
     }
 }
 
-fn write_grants(f: &mut fmt::Formatter<'_>, grants: &Grants) -> fmt::Result {
+fn write_grants(f: &mut fmt::Formatter<'_>, grants: &GrantReport) -> fmt::Result {
     let keys = |keys: &[String]| match keys {
         [] => "every key".to_owned(),
         keys => keys.join(", "),
@@ -122,8 +122,8 @@ fn write_grants(f: &mut fmt::Formatter<'_>, grants: &Grants) -> fmt::Result {
 }
 
 /// Returns the languages, then the tools that processed the component, for example `Rust; wit-component 0.241.2`.
-fn made_by(tools: &[Tool]) -> String {
-    let named = |tool: &Tool| format!("{} {}", tool.name, tool.version).trim().to_owned();
+fn made_by(tools: &[ProducerEntry]) -> String {
+    let named = |tool: &ProducerEntry| format!("{} {}", tool.name, tool.version).trim().to_owned();
     let of = |is_wanted: fn(&str) -> bool| {
         let wanted = tools.iter().filter(|tool| is_wanted(&tool.role));
         wanted.map(named).collect::<Vec<_>>().join(", ")
@@ -152,17 +152,17 @@ fn bytes_of(bytes: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Imports, Parts, Uses};
+    use super::super::{HostInterfaceUse, ImportReport, SectionSizes};
     use super::*;
 
-    fn report() -> Report {
-        Report {
+    fn report() -> InspectReport {
+        InspectReport {
             file: "a.wasm".to_owned(),
             config: None,
             bytes: 4096,
             digest: "ab".repeat(32),
             world: "wasi:http 0.2".to_owned(),
-            parts: Parts {
+            parts: SectionSizes {
                 modules: 1,
                 code: 2048,
                 data: 1024,
@@ -173,8 +173,8 @@ mod tests {
             fits: false,
             reason: Some("it imports evil\u{1b}[2J".to_owned()),
             exports: vec!["wasi:http/incoming-handler@0.2.10".to_owned()],
-            imports: Imports::of(&["x:y/z".to_owned(), "wasi:io/poll@0.2.10".to_owned()]),
-            uses: Uses {
+            imports: ImportReport::of(&["x:y/z".to_owned(), "wasi:io/poll@0.2.10".to_owned()]),
+            uses: HostInterfaceUse {
                 session: false,
                 cookies: false,
                 outbound_http: false,
@@ -208,7 +208,7 @@ mod tests {
 
     #[test]
     fn languages_come_before_tools() {
-        let tool = |role: &str, name: &str, version: &str| Tool {
+        let tool = |role: &str, name: &str, version: &str| ProducerEntry {
             role: role.to_owned(),
             name: name.to_owned(),
             version: version.to_owned(),

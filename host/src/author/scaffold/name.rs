@@ -10,34 +10,34 @@ const CHARS_MAX: usize = 64;
 
 /// The name of a project: a lowercase letter followed by lowercase letters, digits and `-`; at most 64 characters.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name(String);
+pub struct ProjectName(String);
 
-/// Error returned when a text is not a valid [`Name`].
+/// Error returned when a text is not a valid [`ProjectName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "it is no name for a project: a small letter, then small letters, digits and `-`, at most {CHARS_MAX}; {proposal}"
 )]
-pub struct BadName {
+pub struct BadProjectName {
     proposal: String,
 }
 
-impl Name {
+impl ProjectName {
     /// Returns the name as a string.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for ProjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl FromStr for Name {
-    type Err = BadName;
+impl FromStr for ProjectName {
+    type Err = BadProjectName;
 
-    fn from_str(text: &str) -> Result<Self, BadName> {
+    fn from_str(text: &str) -> Result<Self, BadProjectName> {
         if is_name(text) {
             return Ok(Self(text.to_owned()));
         }
@@ -47,7 +47,7 @@ impl FromStr for Name {
         } else {
             format!("`{NAME_IN_TEMPLATES}` is one")
         };
-        Err(BadName { proposal })
+        Err(BadProjectName { proposal })
     }
 }
 
@@ -78,7 +78,7 @@ fn meant(text: &str) -> String {
 }
 
 /// Replaces the template's project name in the text by this name. Replaces whole words only.
-pub(super) fn put(name: &Name, text: &str) -> String {
+pub(super) fn put(name: &ProjectName, text: &str) -> String {
     let is_of_a_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut result = String::with_capacity(text.len());
     let mut rest = text;
@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn a_name_is_small_letters_digits_and_dashes() {
         for good in ["a", "shop", "my-shop-2", &"a".repeat(64)] {
-            assert_eq!(good.parse::<Name>().unwrap().as_str(), good);
+            assert_eq!(good.parse::<ProjectName>().unwrap().as_str(), good);
         }
     }
 
@@ -119,7 +119,7 @@ mod tests {
             ("42", "`hello`"),
             (&"ab".repeat(40), &format!("`{}`", "ab".repeat(32))),
         ] {
-            let error = bad.parse::<Name>().unwrap_err().to_string();
+            let error = bad.parse::<ProjectName>().unwrap_err().to_string();
             assert!(error.contains(meant), "{bad}: {error}");
         }
     }

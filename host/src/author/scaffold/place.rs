@@ -10,7 +10,7 @@ use super::ScaffoldError;
 
 /// A file to be written.
 #[derive(Debug)]
-pub(super) struct File {
+pub(super) struct ProjectFile {
     /// The path relative to the project's directory, with `/` as the separator.
     pub(super) path: String,
     pub(super) content: Vec<u8>,
@@ -19,8 +19,8 @@ pub(super) struct File {
 /// Writes the files into `folder`. It must be empty or not exist.
 ///
 /// # Errors
-/// Returns the errors of [`super::Project::create`].
-pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> {
+/// Returns the errors of [`super::NewProject::create`].
+pub(super) fn write(folder: &Path, files: &[ProjectFile]) -> Result<(), ScaffoldError> {
     let failed = |error| ScaffoldError::Failed {
         folder: folder.to_owned(),
         error,
@@ -47,7 +47,7 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> 
         let parent = parent.to_owned();
         return Err(ScaffoldError::NoPlace { parent });
     }
-    let staged = Staged::new(parent).map_err(failed)?;
+    let staged = StagedFolder::new(parent).map_err(failed)?;
     let written = files.iter().try_for_each(|file| staged.write(file));
     let moved = written.and_then(|()| {
         if is_there {
@@ -60,16 +60,16 @@ pub(super) fn write(folder: &Path, files: &[File]) -> Result<(), ScaffoldError> 
 }
 
 /// A temporary directory next to the final one, or inside it. Dropping this value removes it.
-struct Staged(PathBuf);
+struct StagedFolder(PathBuf);
 
-impl Staged {
+impl StagedFolder {
     fn new(parent: &Path) -> io::Result<Self> {
         let path = parent.join(staged_name());
         fs::create_dir(&path)?;
         Ok(Self(path))
     }
 
-    fn write(&self, file: &File) -> io::Result<()> {
+    fn write(&self, file: &ProjectFile) -> io::Result<()> {
         let path = self.0.join(&file.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
@@ -108,7 +108,7 @@ fn staged_name() -> String {
     format!(".cloakroom-new-{}", std::process::id())
 }
 
-impl Drop for Staged {
+impl Drop for StagedFolder {
     fn drop(&mut self) {
         // After a successful rename the directory no longer exists.
         let _ = fs::remove_dir_all(&self.0);
@@ -119,8 +119,8 @@ impl Drop for Staged {
 mod tests {
     use super::*;
 
-    fn file(path: &str, content: &str) -> File {
-        File {
+    fn file(path: &str, content: &str) -> ProjectFile {
+        ProjectFile {
             path: path.to_owned(),
             content: content.as_bytes().to_vec(),
         }

@@ -1,10 +1,10 @@
 //! The next steps, printed after a project was created.
 
-use super::Project;
-use super::tools::{State, Tool};
+use super::NewProject;
+use super::tools::{RequiredTool, ToolState};
 
 /// Returns the text, with a line break at the end.
-pub(super) fn told(project: &Project, tools: &[Tool]) -> String {
+pub(super) fn told(project: &NewProject, tools: &[RequiredTool]) -> String {
     let folder = project.folder.display();
     let language = project.language.title();
     let mut text = format!("Made {} ({language}) in {folder}. Next:\n\n", project.name);
@@ -22,14 +22,14 @@ pub(super) fn told(project: &Project, tools: &[Tool]) -> String {
     text + &columns(&tools)
 }
 
-fn line(tool: &Tool) -> (String, String) {
+fn line(tool: &RequiredTool) -> (String, String) {
     let said = match &tool.state {
-        State::Here { version } if version.is_empty() => "is here".to_owned(),
-        State::Here { version } => format!("{version} is here"),
-        State::TooOld { version, least } => {
+        ToolState::Here { version } if version.is_empty() => "is here".to_owned(),
+        ToolState::Here { version } => format!("{version} is here"),
+        ToolState::TooOld { version, least } => {
             format!("{version} IS TOO OLD, it takes {least}: {}", tool.remedy)
         }
-        State::Missing => format!("IS MISSING: {}", tool.remedy),
+        ToolState::Missing => format!("IS MISSING: {}", tool.remedy),
     };
     (tool.name.to_owned(), said)
 }
@@ -51,26 +51,26 @@ mod tests {
 
     #[test]
     fn what_is_missing_comes_with_how_to_get_it() {
-        let project = Project {
+        let project = NewProject {
             name: "shop".parse().unwrap(),
             language: Language::Python,
             folder: "a/shop".into(),
         };
-        let tool = |name, state| Tool {
+        let tool = |name, state| RequiredTool {
             name,
             state,
             remedy: "ask the shop",
         };
-        let here = State::Here {
+        let here = ToolState::Here {
             version: "3.11.2".to_owned(),
         };
-        let old = State::TooOld {
+        let old = ToolState::TooOld {
             version: "1.0".to_owned(),
             least: "2.0".to_owned(),
         };
         let tools = [
             tool("python3", here),
-            tool("pip", State::Missing),
+            tool("pip", ToolState::Missing),
             tool("uv", old),
         ];
         assert_eq!(

@@ -10,18 +10,18 @@ const TARGET: &str = "wasm32-wasip2";
 
 /// A tool that a project needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tool {
+pub struct RequiredTool {
     /// The name of the tool.
     pub name: &'static str,
     /// Whether the tool is installed.
-    pub state: State,
+    pub state: ToolState,
     /// How to install the tool.
     pub remedy: &'static str,
 }
 
 /// Whether a tool is installed on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum ToolState {
     /// The tool is installed and new enough.
     Here {
         /// The version that the tool reports, or empty if it has none.
@@ -39,15 +39,15 @@ pub enum State {
 }
 
 /// Returns the tools that projects in this language need. Looks for each by running it, which takes up to a second.
-pub fn needed(language: Language) -> Vec<Tool> {
+pub fn needed(language: Language) -> Vec<RequiredTool> {
     match language {
         Language::Rust => vec![
-            Tool {
+            RequiredTool {
                 name: "cargo",
                 state: version_of("cargo", Some((1, 95))),
                 remedy: "install Rust 1.95 or later with rustup: https://rustup.rs",
             },
-            Tool {
+            RequiredTool {
                 name: TARGET,
                 state: target(),
                 remedy: "`rustup target add wasm32-wasip2`; without rustup's server, on Debian, \
@@ -55,28 +55,28 @@ pub fn needed(language: Language) -> Vec<Tool> {
             },
         ],
         Language::JavaScript | Language::TypeScript => vec![
-            Tool {
+            RequiredTool {
                 name: "node",
                 state: version_of("node", Some((20, 0))),
                 remedy: "install Node.js 20 or later: https://nodejs.org, or your system's package `nodejs`",
             },
-            Tool {
+            RequiredTool {
                 name: "npm",
                 state: version_of("npm", None),
                 remedy: "it comes with Node.js; where it does not, your system's package `npm`",
             },
         ],
         Language::Python => vec![
-            Tool {
+            RequiredTool {
                 name: "python3",
                 state: version_of("python3", Some((3, 10))),
                 remedy: "install Python 3.10 or later: https://www.python.org, or your system's package `python3`",
             },
-            Tool {
+            RequiredTool {
                 name: "venv",
                 state: answer("python3", &["-c", "import ensurepip, venv"]).map_or(
-                    State::Missing,
-                    |_| State::Here {
+                    ToolState::Missing,
+                    |_| ToolState::Here {
                         version: String::new(),
                     },
                 ),
@@ -87,22 +87,22 @@ pub fn needed(language: Language) -> Vec<Tool> {
 }
 
 /// Runs a program to get its version, and compares it with the oldest accepted one.
-fn version_of(program: &str, least: Option<(u32, u32)>) -> State {
+fn version_of(program: &str, least: Option<(u32, u32)>) -> ToolState {
     let Some(said) = answer(program, &["--version"]) else {
-        return State::Missing;
+        return ToolState::Missing;
     };
     let version = version_in(&said).to_owned();
     match least {
-        Some(least) if numbers(&version) < least => State::TooOld {
+        Some(least) if numbers(&version) < least => ToolState::TooOld {
             version,
             least: format!("{}.{}", least.0, least.1),
         },
-        _ => State::Here { version },
+        _ => ToolState::Here { version },
     }
 }
 
 /// Returns whether the Rust toolchain has the standard library of the target.
-fn target() -> State {
+fn target() -> ToolState {
     let folder = answer("rustc", &["--print", "target-libdir", "--target", TARGET]);
     let has_library = |folder: &String| {
         let entries = Path::new(folder).read_dir().into_iter().flatten().flatten();
@@ -110,10 +110,10 @@ fn target() -> State {
         names.any(|name| name.starts_with("libstd-"))
     };
     match folder.filter(has_library) {
-        Some(_) => State::Here {
+        Some(_) => ToolState::Here {
             version: String::new(),
         },
-        None => State::Missing,
+        None => ToolState::Missing,
     }
 }
 
@@ -162,19 +162,19 @@ mod tests {
 
     #[test]
     fn a_program_that_is_not_there_or_fails_is_missing() {
-        assert_eq!(version_of("no-such-program", None), State::Missing);
-        assert_eq!(version_of("false", None), State::Missing);
+        assert_eq!(version_of("no-such-program", None), ToolState::Missing);
+        assert_eq!(version_of("false", None), ToolState::Missing);
     }
 
     #[test]
     fn one_that_is_too_old_says_which_would_do() {
-        let State::Here { version } = version_of("cargo", Some((1, 95))) else {
+        let ToolState::Here { version } = version_of("cargo", Some((1, 95))) else {
             panic!("cargo runs this test");
         };
         let least = "999.0".to_owned();
         assert_eq!(
             version_of("cargo", Some((999, 0))),
-            State::TooOld { version, least }
+            ToolState::TooOld { version, least }
         );
     }
 }

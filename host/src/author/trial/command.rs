@@ -9,14 +9,14 @@ use std::process::{ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::Command;
 
-use super::signals::{self, Signals};
+use super::signals::{self, TestSignals};
 use crate::config::TEST_VARIABLE;
 use crate::limits;
 
 /// The end of a command, with its exit code. If a signal ended it, the code is 128 plus the number of the signal, as in a
 /// shell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Ran {
+pub(super) enum CommandEnd {
     /// The command ended by itself.
     Ended(u8),
     /// A signal interrupted the command. The code is never 0.
@@ -35,8 +35,8 @@ pub(super) async fn run(
     arguments: &[String],
     folder: &Path,
     url: &str,
-    signals: &mut Signals,
-) -> io::Result<Ran> {
+    signals: &mut TestSignals,
+) -> io::Result<CommandEnd> {
     let mut child = Command::new("sh")
         .arg("-c")
         .arg(with_arguments(command, arguments))
@@ -55,7 +55,7 @@ pub(super) async fn run(
         status = child.wait() => {
             // Kills the processes that the tests have left running.
             let _ = all(Signal::KILL);
-            return status.map(|status| Ran::Ended(exit_code(status)));
+            return status.map(|status| CommandEnd::Ended(exit_code(status)));
         }
         caught = signals.next() => caught,
     };
@@ -71,7 +71,7 @@ pub(super) async fn run(
         Some(status) => status,
         None => child.wait().await?,
     };
-    Ok(Ran::Interrupted(match exit_code(status) {
+    Ok(CommandEnd::Interrupted(match exit_code(status) {
         // The command ended successfully, but only because of the signal.
         0 => signals::exit_code(caught),
         code => code,
@@ -99,9 +99,9 @@ mod tests {
     async fn run_here(command: &str, arguments: &[&str]) -> (u8, String) {
         let folder = tempfile::tempdir().unwrap();
         let arguments: Vec<_> = arguments.iter().map(|text| (*text).to_owned()).collect();
-        let mut signals = Signals::new().unwrap();
+        let mut signals = TestSignals::new().unwrap();
         let ran = run(command, &arguments, folder.path(), "http://x", &mut signals).await;
-        let Ran::Ended(code) = ran.unwrap() else {
+        let CommandEnd::Ended(code) = ran.unwrap() else {
             panic!("no signal came");
         };
         let written = std::fs::read_to_string(folder.path().join("out"));

@@ -13,39 +13,40 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::host::{Project, SwapError, TestHost};
+use super::host::{SwapError, TestHost, TestProject};
 use super::wire::{
-    self, Advance, NewSession, Nothing, Now, Standing, Started, Swap, Swapped, Ticket,
+    self, AdvanceClock, ClockReading, EmptyObject, NewSession, StartedHost, StoreBehavior,
+    StoredCookiePair, SwapRequest, SwapResult,
 };
 use crate::admin::reply::{self, Refusal, Reply, problem};
 use crate::admin::{access, upload};
 use crate::app::StartError;
-use crate::config::Fault;
-use crate::guest::AdmissionError;
+use crate::config::ConfigFault;
+use crate::guest::DeployError;
 use crate::limits;
-use crate::quota::{Peer, Quotas, Totals};
-use crate::server::{self, Incoming, Link};
+use crate::quota::{QuotaPeer, QuotaTotals, Quotas};
+use crate::server::{self, ConnectionEnds, Incoming};
 
 /// The body of a response.
 type Body = crate::admin::Body;
 
 /// The control interface. Dropping it stops its hosts.
-pub(super) struct Control {
-    project: Arc<Project>,
+pub(super) struct ControlServer {
+    project: Arc<TestProject>,
     hosts: Mutex<BTreeMap<u64, Arc<TestHost>>>,
     last_host: AtomicU64,
 }
 
 /// The resource that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
+enum ControlTarget {
     Hosts,
-    Host(u64, Part),
+    Host(u64, HostPart),
 }
 
 /// The part of a host that a path names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
+enum HostPart {
     Whole,
     Clock,
     Rivals,
@@ -55,9 +56,9 @@ enum Part {
     Counts,
 }
 
-impl Control {
+impl ControlServer {
     /// Creates an interface without hosts.
-    pub(super) fn over(project: Arc<Project>) -> Arc<Self> {
+    pub(super) fn over(project: Arc<TestProject>) -> Arc<Self> {
         Arc::new(Self {
             project,
             hosts: Mutex::default(),
@@ -72,14 +73,14 @@ impl Control {
     pub(super) async fn serve(self: Arc<Self>) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
-        let front = Front {
+        let front = ControlFront {
             control: self,
-            quotas: Quotas::new(Totals {
+            quotas: Quotas::new(QuotaTotals {
                 connections: limits::TRIAL_CONNECTIONS_MAX,
-                ..Totals::default()
+                ..QuotaTotals::default()
             }),
         };
-        let options = server::Options::default();
+        let options = server::ServerOptions::default();
         let never = CancellationToken::new();
         tokio::spawn(server::run(listener, front, options, Arc::default(), never));
         Ok(address)
@@ -108,36 +109,36 @@ impl Control {
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         access::check_no_page(head)?;
-        let target = Target::of(head.uri.path())?;
+        let target = ControlTarget::of(head.uri.path())?;
         target.check_method(&head.method)?;
         let (id, part) = match target {
-            Target::Hosts => {
-                let _: Nothing = wire::read(body).await?;
+            ControlTarget::Hosts => {
+                let _: EmptyObject = wire::read(body).await?;
                 return self.start().await;
             }
-            Target::Host(id, part) => (id, part),
+            ControlTarget::Host(id, part) => (id, part),
         };
         let host = self.host(id)?;
         let is_get = head.method == Method::GET;
         match part {
-            Part::Whole => {
+            HostPart::Whole => {
                 self.hosts().remove(&id);
                 Ok(no_content())
             }
-            Part::Clock if is_get => Ok(ok(&Now {
+            HostPart::Clock if is_get => Ok(ok(&ClockReading {
                 now_ms: host.now_ms(),
             })),
-            Part::Clock => advance(&host, &wire::read(body).await?),
-            Part::Rivals => send_rival(&host, body).await,
-            Part::Store => {
-                let standing: Standing = wire::read(body).await?;
+            HostPart::Clock => advance(&host, &wire::read(body).await?),
+            HostPart::Rivals => send_rival(&host, body).await,
+            HostPart::Store => {
+                let standing: StoreBehavior = wire::read(body).await?;
                 host.store().set_down(!standing.up);
                 Ok(no_content())
             }
-            Part::Swap => swap(&host, wire::read(body).await?).await,
-            Part::Sessions if is_get => Ok(ok(&host.stored())),
-            Part::Sessions => seed(&host, &wire::read(body).await?).await,
-            Part::Counts => Ok(ok(&host.counts())),
+            HostPart::Swap => swap(&host, wire::read(body).await?).await,
+            HostPart::Sessions if is_get => Ok(ok(&host.stored())),
+            HostPart::Sessions => seed(&host, &wire::read(body).await?).await,
+            HostPart::Counts => Ok(ok(&host.counts())),
         }
     }
 
@@ -145,7 +146,7 @@ impl Control {
         self.check_room()?;
         let host = self.project.start().await.map_err(|error| match error {
             StartError::AtFault(faults) => {
-                let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
+                let faults: Vec<_> = faults.iter().map(ConfigFault::to_string).collect();
                 unprocessable(faults.join("\n"))
             }
             StartError::Failed(failure) => problem(StatusCode::CONFLICT, failure.to_string()),
@@ -153,7 +154,7 @@ impl Control {
         let url = format!("http://{}", host.address());
         let number = self.last_host.fetch_add(1, Ordering::Relaxed) + 1;
         self.hosts().insert(number, Arc::new(host));
-        let started = Started { host: number, url };
+        let started = StartedHost { host: number, url };
         Ok(reply::json(StatusCode::CREATED, &started))
     }
 
@@ -182,12 +183,12 @@ impl Control {
     }
 }
 
-fn advance(host: &TestHost, told: &Advance) -> Reply {
+fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
     let now_ms = host.advance(told.advance_ms).ok_or_else(|| {
         let sentence = "advance_ms: the clock goes to the end of the year 2099 and no further";
         unprocessable(sentence)
     })?;
-    Ok(ok(&Now { now_ms }))
+    Ok(ok(&ClockReading { now_ms }))
 }
 
 async fn send_rival<B>(host: &TestHost, body: Pin<&mut B>) -> Reply
@@ -205,14 +206,14 @@ where
     Ok(no_content())
 }
 
-async fn swap(host: &TestHost, told: Swap) -> Reply {
+async fn swap(host: &TestHost, told: SwapRequest) -> Reply {
     match host.swap(told.guest, told.component).await {
-        Ok(version) => Ok(ok(&Swapped { version })),
+        Ok(version) => Ok(ok(&SwapResult { version })),
         Err(error) => {
             let status = match &error {
                 SwapError::NoSuchGuest { .. } => StatusCode::NOT_FOUND,
                 SwapError::NoGuestNamed { .. } => StatusCode::BAD_REQUEST,
-                SwapError::Refused(AdmissionError::Host(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+                SwapError::Refused(DeployError::Host(_)) => StatusCode::INTERNAL_SERVER_ERROR,
                 SwapError::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
             };
             Err(problem(status, error.to_string()))
@@ -223,7 +224,10 @@ async fn swap(host: &TestHost, told: Swap) -> Reply {
 async fn seed(host: &TestHost, told: &NewSession) -> Reply {
     let seeded = host.seed(&told.data).await;
     let cookie = seeded.map_err(|error| unprocessable(format!("data: {error}")))?;
-    Ok(reply::json(StatusCode::CREATED, &Ticket { cookie }))
+    Ok(reply::json(
+        StatusCode::CREATED,
+        &StoredCookiePair { cookie },
+    ))
 }
 
 fn ok(value: &impl serde::Serialize) -> Response<Body> {
@@ -240,12 +244,12 @@ fn unprocessable(sentence: impl Into<String>) -> Refusal {
     problem(StatusCode::UNPROCESSABLE_ENTITY, sentence)
 }
 
-impl Target {
+impl ControlTarget {
     fn of(path: &str) -> Result<Self, Refusal> {
         let parts: Vec<_> = path.split('/').skip(1).collect();
         let known = match parts.as_slice() {
             ["hosts"] => Some(Self::Hosts),
-            ["hosts", number, rest @ ..] => Part::of(rest)
+            ["hosts", number, rest @ ..] => HostPart::of(rest)
                 .zip(number.parse().ok())
                 .map(|(part, number)| Self::Host(number, part)),
             _ => None,
@@ -263,11 +267,11 @@ impl Target {
         let allowed: &[Method] = match self {
             Self::Hosts => &[Method::POST],
             Self::Host(_, part) => match part {
-                Part::Whole => &[Method::DELETE],
-                Part::Clock | Part::Sessions => &[Method::GET, Method::POST],
-                Part::Rivals | Part::Swap => &[Method::POST],
-                Part::Store => &[Method::PUT],
-                Part::Counts => &[Method::GET],
+                HostPart::Whole => &[Method::DELETE],
+                HostPart::Clock | HostPart::Sessions => &[Method::GET, Method::POST],
+                HostPart::Rivals | HostPart::Swap => &[Method::POST],
+                HostPart::Store => &[Method::PUT],
+                HostPart::Counts => &[Method::GET],
             },
         };
         if allowed.contains(method) {
@@ -277,7 +281,7 @@ impl Target {
     }
 }
 
-impl Part {
+impl HostPart {
     fn of(rest: &[&str]) -> Option<Self> {
         Some(match rest {
             [] => Self::Whole,
@@ -294,22 +298,22 @@ impl Part {
 
 /// The interface as a [`server::Service`].
 #[derive(Clone)]
-struct Front {
-    control: Arc<Control>,
+struct ControlFront {
+    control: Arc<ControlServer>,
     quotas: Arc<Quotas>,
 }
 
-impl server::Service for Front {
+impl server::Service for ControlFront {
     type Body = Body;
 
-    fn share(&self, address: IpAddr) -> Peer {
+    fn share(&self, address: IpAddr) -> QuotaPeer {
         self.quotas.peer(address)
     }
 
     fn answer(
         &self,
         request: Request<Incoming>,
-        _: Link,
+        _: ConnectionEnds,
     ) -> impl Future<Output = Response<Body>> + Send + 'static {
         let control = Arc::clone(&self.control);
         async move { control.answer(request).await }

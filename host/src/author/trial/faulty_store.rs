@@ -10,21 +10,21 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::record::{CommitToken, Document, SessionId, SessionRecord};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Change, Commit, RowVersion, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
-    Verdict,
+    Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreError, StoreErrorKind,
+    StoreFuture, Touch,
 };
 
 /// A store in memory with simulated failures.
 pub(super) struct FaultyStore {
     rows: Arc<MemoryStore>,
     is_down: AtomicBool,
-    rivals: Mutex<VecDeque<Rival>>,
+    rivals: Mutex<VecDeque<RivalWrite>>,
 }
 
 /// A change that another host makes to a session immediately before a commit of this host. Has no `Debug` because it contains
 /// session data.
 #[derive(Clone)]
-pub(super) enum Rival {
+pub(super) enum RivalWrite {
     /// Deletes the session.
     Destroy,
     /// Changes the session.
@@ -52,7 +52,7 @@ impl FaultyStore {
     }
 
     /// Queues a change of another host. Each commit applies at most one queued change.
-    pub(super) fn send(&self, rival: Rival) {
+    pub(super) fn send(&self, rival: RivalWrite) {
         self.rivals().push_back(rival);
     }
 
@@ -61,7 +61,7 @@ impl FaultyStore {
         self.rivals().len()
     }
 
-    fn rivals(&self) -> MutexGuard<'_, VecDeque<Rival>> {
+    fn rivals(&self) -> MutexGuard<'_, VecDeque<RivalWrite>> {
         // Each call leaves the queue in a consistent state.
         self.rivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -77,14 +77,14 @@ impl FaultyStore {
         Ok(())
     }
 
-    async fn commit(&self, commit: &Commit, now_s: i64) -> Verdict {
+    async fn commit(&self, commit: &Commit, now_s: i64) -> CommitVerdict {
         if let Err(error) = self.check_up() {
-            return Verdict::Failed(error);
+            return CommitVerdict::Failed(error);
         }
         match commit.change {
             // No other host knows the session yet.
-            Change::Create(_) => {}
-            Change::Update { .. } | Change::Delete { .. } => {
+            RowChange::Create(_) => {}
+            RowChange::Update { .. } | RowChange::Delete { .. } => {
                 self.let_a_rival_pass(&commit.id, now_s).await;
             }
         }
@@ -108,7 +108,7 @@ impl FaultyStore {
             let commit = Commit { id, change };
             if matches!(
                 verdict(&self.rows, &commit, now_s).await,
-                Verdict::Committed
+                CommitVerdict::Committed
             ) {
                 return;
             }
@@ -116,12 +116,12 @@ impl FaultyStore {
     }
 }
 
-impl Rival {
+impl RivalWrite {
     /// Returns the change to commit to this row, or `None` if the row is not a valid session.
-    fn change(&self, row: SessionRecord) -> Option<Change> {
+    fn change(&self, row: SessionRecord) -> Option<RowChange> {
         let base = RowVersion::of(&row);
         let (set, delete) = match self {
-            Self::Destroy => return Some(Change::Delete { base: None }),
+            Self::Destroy => return Some(RowChange::Delete { base: None }),
             Self::Write { set, delete } => (set, delete),
         };
         let mut document = Document::parse(&row.data).ok()?;
@@ -136,7 +136,7 @@ impl Rival {
             tokens: row.tokens.push(CommitToken::generate()),
             ..row
         };
-        Some(Change::Update {
+        Some(RowChange::Update {
             base,
             record,
             new_id: None,
@@ -149,7 +149,7 @@ async fn row(rows: &MemoryStore, id: &SessionId, now_s: i64) -> Option<SessionRe
     loaded.ok()?.pop()?
 }
 
-async fn verdict(rows: &MemoryStore, commit: &Commit, now_s: i64) -> Verdict {
+async fn verdict(rows: &MemoryStore, commit: &Commit, now_s: i64) -> CommitVerdict {
     let verdicts = rows.commit_many(slice::from_ref(commit), now_s).await;
     let verdict = verdicts.into_iter().next();
     verdict.expect("a store gives one verdict for each commit")
@@ -180,7 +180,7 @@ impl SessionStore for FaultyStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let mut verdicts = Vec::with_capacity(commits.len());
             for commit in commits {

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::faulty_store::FaultyStore;
-use super::wire::{Counts, Data, Members, Stored};
-use crate::app::{App, StartError, Surroundings};
+use super::wire::{OrderedMembers, SessionCounts, StoredSession, VisibleSession};
+use crate::app::{App, Overrides, StartError};
 use crate::clock::Clock;
 use crate::config::{Config, CookieSecure};
 use crate::guest::{
-    Admission, AdmissionError, Admitted, Deployment, GuestRegistry, GuestSettings, Origin,
-    Proposal, Runtime, Source,
+    ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, Deployment,
+    GuestRegistry, GuestSettings, Runtime, VersionOrigin,
 };
 use crate::handler::Handler;
 use crate::limits;
@@ -27,7 +27,7 @@ use crate::store::memory::MemoryStore;
 /// The parts that all hosts of a test run share. They use the same guest engines, so another host only costs the time to read
 /// and validate its guests' files again: 2 ms for a compiled language, and 40 ms of CPU time for an interpreter of 18 MB
 /// (measured with Python).
-pub(super) struct Project {
+pub(super) struct TestProject {
     config: Config,
     runtime: Runtime,
     /// The directory that relative paths are based on.
@@ -43,7 +43,7 @@ pub(super) struct TestHost {
     sessions: Arc<SessionManager>,
     handler: Arc<Handler>,
     registry: Arc<GuestRegistry>,
-    admission: Arc<Admission>,
+    admission: Arc<Deployer>,
     cookie_name: String,
     folder: PathBuf,
     /// The configured component files of the guests.
@@ -59,10 +59,10 @@ pub(super) enum SwapError {
     #[error("which guest? The project has {known}: name one of them")]
     NoGuestNamed { known: String },
     #[error(transparent)]
-    Refused(#[from] AdmissionError),
+    Refused(#[from] DeployError),
 }
 
-impl Project {
+impl TestProject {
     /// Creates the project for a configuration. Each of its hosts listens on its own loopback port, has no admin interface and
     /// does not watch the component files.
     pub(super) fn new(mut config: Config, runtime: Runtime, folder: &Path) -> Self {
@@ -88,9 +88,9 @@ impl Project {
     /// # Errors
     /// Returns the errors of [`App::build`].
     pub(super) async fn rehearse(&self) -> Result<(), StartError> {
-        let surroundings = Surroundings {
+        let surroundings = Overrides {
             runtime: Some(self.runtime.beside()),
-            ..Surroundings::default()
+            ..Overrides::default()
         };
         App::build_in(self.config.clone(), surroundings)
             .await
@@ -108,18 +108,18 @@ impl Project {
         let store = Arc::new(FaultyStore::over(Arc::clone(&rows)));
         // Replaces the configured store in memory by one that the test can inspect.
         let in_front = Arc::clone(&store) as Arc<dyn SessionStore>;
-        let surroundings = Surroundings {
+        let surroundings = Overrides {
             clock: clock.clone(),
             in_front: Box::new(|_| in_front),
             runtime: Some(self.runtime.beside()),
-            ..Surroundings::default()
+            ..Overrides::default()
         };
         let app = App::build_in(config, surroundings).await?;
         let listener = app.bind().await.map_err(StartError::Failed)?;
         let address = listener.local_addr().map_err(|error| {
             let problem = format!("the listener has no address: {error}");
             let remedy = "try again".to_owned();
-            StartError::Failed(crate::app::Failure { problem, remedy })
+            StartError::Failed(crate::app::StartFailure { problem, remedy })
         })?;
         let shutdown = CancellationToken::new();
         let guests = self.config.guests.iter();
@@ -187,7 +187,7 @@ impl TestHost {
     ///
     /// # Errors
     /// Returns an error if a guest could not have created this session.
-    pub(super) async fn seed(&self, data: &Members) -> Result<String, SeedError> {
+    pub(super) async fn seed(&self, data: &OrderedMembers) -> Result<String, SeedError> {
         let seed = self.sessions.seed(data.iter())?;
         let now_s = self.clock().now_s();
         // The id is new, so the commit succeeds.
@@ -198,11 +198,11 @@ impl TestHost {
     }
 
     /// Returns the stored sessions that have not expired, ordered by their expiry. Leaves out rows that are not valid sessions.
-    pub(super) fn stored(&self) -> Vec<Stored> {
+    pub(super) fn stored(&self) -> Vec<StoredSession> {
         let rows = self.rows.rows(self.clock().now_s()).into_iter();
         let stored = rows.filter_map(|(_, row)| {
-            Some(Stored {
-                data: Data(Document::parse(&row.data).ok()?),
+            Some(StoredSession {
+                data: VisibleSession(Document::parse(&row.data).ok()?),
                 expires_ms: row.expires_at_s.saturating_mul(1000),
             })
         });
@@ -210,13 +210,13 @@ impl TestHost {
     }
 
     /// Returns the host's counters.
-    pub(super) fn counts(&self) -> Counts {
+    pub(super) fn counts(&self) -> SessionCounts {
         let deployments = self.registry.deployments();
         let of_guests = |count: fn(&Deployment) -> u64| -> u64 {
             deployments.values().map(|guest| count(guest)).sum()
         };
         let counters = self.sessions.counters();
-        Counts {
+        SessionCounts {
             requests: self.handler.metrics().requests()
                 + of_guests(|guest| guest.metrics().requests()),
             runs: of_guests(|guest| guest.metrics().runs()),
@@ -242,17 +242,19 @@ impl TestHost {
             Some(path) => self.folder.join(path),
             None => self.components[deployment.name()].clone(),
         };
-        let proposal = Proposal {
-            source: Source::File,
+        let proposal = DeployRequest {
+            source: ComponentSource::File,
             settings: Some(GuestSettings {
                 component,
                 ..deployment.settings()
             }),
-            origin: Origin::Test,
+            origin: VersionOrigin::Test,
             expected: None,
         };
         match self.admission.admit(&deployment, proposal).await? {
-            Admitted::Activated { version } | Admitted::Unchanged { version } => Ok(version),
+            DeployOutcome::Activated { version } | DeployOutcome::Unchanged { version } => {
+                Ok(version)
+            }
         }
     }
 

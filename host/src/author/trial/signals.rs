@@ -6,13 +6,13 @@ use rustix::process::Signal;
 use tokio::signal::unix::{self, SignalKind};
 
 /// Receives the signals from its creation on. A signal that arrives while no task waits is returned by the next wait.
-pub(super) struct Signals {
+pub(super) struct TestSignals {
     interrupt: unix::Signal,
     terminate: unix::Signal,
     hangup: unix::Signal,
 }
 
-impl Signals {
+impl TestSignals {
     /// Starts to receive the signals. From now on they no longer end the process. Must be called inside a Tokio runtime.
     ///
     /// # Errors

@@ -10,9 +10,9 @@ fn config(build: &str) -> Config {
         "[guest.a]\ncomponent = \"a.wasm\"\n{build}\n[[route]]\npath = \"/\"\nguest = \"a\""
     );
     std::fs::write(&file, text).unwrap();
-    let call = Call {
+    let call = TestCall {
         config: Some(file),
-        building: Building::First,
+        building: BuildMode::First,
         arguments: Vec::new(),
     };
     Config::load(&call.words(), &[]).expect("a whole configuration")
@@ -33,5 +33,5 @@ fn only_warnings_and_guests_are_logged_unless_more_is_asked_for() {
     assert!(filter(&[]).starts_with("warn,guest=info,"));
     assert!(telemetry::check_filter(LOG_FILTER).is_ok());
     assert_eq!(filter(&[(LOG_VARIABLE, "debug")]), "debug");
-    assert_eq!(log(&config, &[]).format, Format::Brief);
+    assert_eq!(log(&config, &[]).format, LogFormat::Brief);
 }

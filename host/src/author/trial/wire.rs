@@ -12,7 +12,7 @@ use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize as DeriveDeserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::faulty_store::Rival;
+use super::faulty_store::RivalWrite;
 use crate::admin::reply::{Refusal, problem};
 use crate::limits;
 use crate::record::{Document, is_reserved_key};
@@ -20,21 +20,21 @@ use crate::record::{Document, is_reserved_key};
 /// The body of `POST /hosts/1/clock`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Advance {
+pub(super) struct AdvanceClock {
     pub(super) advance_ms: u64,
 }
 
 /// The body of `PUT /hosts/1/store`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Standing {
+pub(super) struct StoreBehavior {
     pub(super) up: bool,
 }
 
 /// The body of `POST /hosts/1/swap`.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Swap {
+pub(super) struct SwapRequest {
     pub(super) component: Option<PathBuf>,
     pub(super) guest: Option<String>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Swap {
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewSession {
-    pub(super) data: Members,
+    pub(super) data: OrderedMembers,
 }
 
 /// The body of `POST /hosts/1/rivals`.
@@ -51,7 +51,7 @@ pub(super) struct NewSession {
 #[serde(deny_unknown_fields)]
 struct NewRival {
     #[serde(default)]
-    set: Members,
+    set: OrderedMembers,
     #[serde(default)]
     delete: Vec<String>,
     #[serde(default)]
@@ -61,43 +61,43 @@ struct NewRival {
 /// The body of a request that takes no parameters.
 #[derive(DeriveDeserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct EmptyObject {}
 
 /// The response to `POST /hosts`.
 #[derive(Serialize)]
-pub(super) struct Started {
+pub(super) struct StartedHost {
     pub(super) host: u64,
     pub(super) url: String,
 }
 
 /// The response of the clock resource.
 #[derive(Serialize)]
-pub(super) struct Now {
+pub(super) struct ClockReading {
     pub(super) now_ms: i64,
 }
 
 /// The response to a swap.
 #[derive(Serialize)]
-pub(super) struct Swapped {
+pub(super) struct SwapResult {
     pub(super) version: u64,
 }
 
 /// The response to the creation of a session.
 #[derive(Serialize)]
-pub(super) struct Ticket {
+pub(super) struct StoredCookiePair {
     pub(super) cookie: String,
 }
 
 /// A stored session.
 #[derive(Serialize)]
-pub(super) struct Stored {
-    pub(super) data: Data,
+pub(super) struct StoredSession {
+    pub(super) data: VisibleSession,
     pub(super) expires_ms: i64,
 }
 
 /// The response to `GET /hosts/1/counts`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Counts {
+pub(super) struct SessionCounts {
     /// Requests that were answered, by guests or by the host.
     pub(super) requests: u64,
     /// Runs of guests. A request may need several.
@@ -144,7 +144,7 @@ where
 ///
 /// # Errors
 /// Returns the errors of [`read`], or a 400 response for a change that is not valid.
-pub(super) async fn read_rival<B>(body: Pin<&mut B>) -> Result<Rival, Refusal>
+pub(super) async fn read_rival<B>(body: Pin<&mut B>) -> Result<RivalWrite, Refusal>
 where
     B: http_body::Body<Data = Bytes>,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -157,7 +157,7 @@ where
             let sentence = "a rival either destroys the session, or sets and deletes keys";
             return Err(bad(sentence.to_owned()));
         }
-        (true, false) => return Ok(Rival::Destroy),
+        (true, false) => return Ok(RivalWrite::Destroy),
         (false, false) => {
             let sentence = "this rival does nothing: give it set, delete or destroy";
             return Err(bad(sentence.to_owned()));
@@ -171,7 +171,7 @@ where
             return Err(bad(format!("`{key}` is no key of a session")));
         }
     }
-    Ok(Rival::Write {
+    Ok(RivalWrite::Write {
         set,
         delete: told.delete,
     })
@@ -179,9 +179,9 @@ where
 
 /// The members of an object in their order. Each value keeps its JSON text.
 #[derive(Default)]
-pub(super) struct Members(Vec<(String, Box<RawValue>)>);
+pub(super) struct OrderedMembers(Vec<(String, Box<RawValue>)>);
 
-impl Members {
+impl OrderedMembers {
     /// Returns the keys and the values as JSON texts.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
@@ -195,7 +195,7 @@ impl Members {
     }
 }
 
-impl<'de> Deserialize<'de> for Members {
+impl<'de> Deserialize<'de> for OrderedMembers {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MembersVisitor)
     }
@@ -204,25 +204,25 @@ impl<'de> Deserialize<'de> for Members {
 struct MembersVisitor;
 
 impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members;
+    type Value = OrderedMembers;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object of keys and values")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<OrderedMembers, A::Error> {
         let mut members = Vec::new();
         while let Some(member) = map.next_entry()? {
             members.push(member);
         }
-        Ok(Members(members))
+        Ok(OrderedMembers(members))
     }
 }
 
 /// The part of a session that is visible to guests.
-pub(super) struct Data(pub(super) Document);
+pub(super) struct VisibleSession(pub(super) Document);
 
-impl Serialize for Data {
+impl Serialize for VisibleSession {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
         for key in self.0.keys() {
@@ -244,7 +244,7 @@ mod tests {
 
     use super::*;
 
-    async fn rival(text: &'static str) -> Result<Rival, (u16, String)> {
+    async fn rival(text: &'static str) -> Result<RivalWrite, (u16, String)> {
         let read = read_rival(pin!(Full::new(Bytes::from_static(text.as_bytes())))).await;
         match read {
             Ok(rival) => Ok(rival),
@@ -259,7 +259,7 @@ mod tests {
     #[tokio::test]
     async fn values_of_a_rival_stay_the_texts_they_are() {
         let text = r#"{"set": {"b": 1e400, "a": "\ud800"}, "delete": ["x"]}"#;
-        let Ok(Rival::Write { set, delete }) = rival(text).await else {
+        let Ok(RivalWrite::Write { set, delete }) = rival(text).await else {
             panic!("it writes");
         };
         let set: Vec<_> = set.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
@@ -289,8 +289,8 @@ mod tests {
     #[test]
     fn stored_data_is_shown_as_it_lies_there_without_the_cookie() {
         let row = Bytes::from_static(br#"{"cookie":{"path":"/"},"z":1e400,"a":{"b":[ 1 ]}}"#);
-        let stored = Stored {
-            data: Data(Document::parse(&row).unwrap()),
+        let stored = StoredSession {
+            data: VisibleSession(Document::parse(&row).unwrap()),
             expires_ms: 5,
         };
         let shown = serde_json::to_string(&stored).unwrap();

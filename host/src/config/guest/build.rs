@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use crate::config::kinds::{Complaint, Field, path, text, texts};
+use crate::config::kinds::{Field, ValueError, path, text, texts};
 use crate::config::reader::Section;
 
 /// How a guest is built from its sources.
@@ -68,7 +68,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<BuildSettings> {
     })
 }
 
-fn paths(field: &Field<'_>) -> Result<Vec<PathBuf>, Complaint> {
+fn paths(field: &Field<'_>) -> Result<Vec<PathBuf>, ValueError> {
     let texts = texts(field)?;
     let base = field.reader.base();
     Ok(texts.iter().map(|text| base.join(text)).collect())

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::super::kinds::{Complaint, Field, count_in, duration, size, size_in};
+use super::super::kinds::{Field, ValueError, count_in, duration, size, size_in};
 use super::super::reader::Section;
 use super::super::server::ServerSettings;
 use super::super::session::SessionSettings;
-use super::super::source::Value;
+use super::super::source::TomlValue;
 use crate::guest::read_ahead_cost_max;
 use crate::limits;
 
@@ -175,7 +175,7 @@ fn written_size(bytes: u64) -> String {
 
 /// The limits of the host, which no guest may exceed.
 #[derive(Clone, Copy)]
-pub(in super::super) struct Shared<'a> {
+pub(in super::super) struct HostLimits<'a> {
     pub(in super::super) server: &'a ServerSettings,
     pub(in super::super) session: &'a SessionSettings,
 }
@@ -183,7 +183,7 @@ pub(in super::super) struct Shared<'a> {
 /// Reads the `limits` table. `is_read_ahead` says whether bodies are read before the guest starts.
 pub(super) fn read(
     mut section: Section<'_>,
-    shared: Shared<'_>,
+    shared: HostLimits<'_>,
     is_read_ahead: bool,
 ) -> GuestLimits {
     let mut limits = GuestLimits::default();
@@ -296,7 +296,7 @@ fn read_counts(section: &mut Section<'_>, limits: &mut GuestLimits) {
 
 /// Refuses a limit of a guest that exceeds the corresponding limit of the host. It would never be reached, so its author must
 /// have intended something else.
-fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
+fn check(section: &Section<'_>, limits: &GuestLimits, shared: HostLimits<'_>) {
     let (server, session) = (shared.server, &shared.session.limits);
     let own_and_shared = [
         (
@@ -356,13 +356,13 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: Shared<'_>) {
 
 /// Reads the word `unlimited`, or a value with `read`.
 fn or_unlimited<T>(
-    read: impl FnOnce(&Field<'_>) -> Result<T, Complaint>,
-) -> impl FnOnce(&Field<'_>) -> Result<Option<T>, Complaint> {
+    read: impl FnOnce(&Field<'_>) -> Result<T, ValueError>,
+) -> impl FnOnce(&Field<'_>) -> Result<Option<T>, ValueError> {
     move |field| {
-        if matches!(field.value, Value::Text(text) if text == "unlimited") {
+        if matches!(field.value, TomlValue::Text(text) if text == "unlimited") {
             return Ok(None);
         }
-        read(field).map(Some).map_err(|complaint| Complaint {
+        read(field).map(Some).map_err(|complaint| ValueError {
             remedy: format!("{}, or \"unlimited\"", complaint.remedy),
             ..complaint
         })

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use super::super::Purpose;
-use super::super::kinds::{Complaint, Field, boolean, existing_file, path, word};
+use super::super::ConfigMode;
+use super::super::kinds::{Field, ValueError, boolean, existing_file, path, word};
 use super::super::reader::Section;
-use super::super::source::Value;
+use super::super::source::TomlValue;
 
 /// When the connection to a MySQL server is encrypted. Encrypted connections always verify the certificate of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,18 +78,18 @@ pub(super) fn read(section: &mut Section<'_>) -> Tls {
 
 fn ca_file(section: &mut Section<'_>) -> Option<PathBuf> {
     match section.reader.purpose() {
-        Purpose::Serve => section.get("ca_file", existing_file),
-        Purpose::Rehearse => section.get("ca_file", path),
+        ConfigMode::Serve => section.get("ca_file", existing_file),
+        ConfigMode::Rehearse => section.get("ca_file", path),
     }
 }
 
-fn verify(field: &Field<'_>) -> Result<TlsVerify, Complaint> {
+fn verify(field: &Field<'_>) -> Result<TlsVerify, ValueError> {
     word(&[("full", TlsVerify::Full), ("ca", TlsVerify::Ca)])(field)
 }
 
-fn mode(field: &Field<'_>) -> Result<TlsMode, Complaint> {
-    if matches!(field.value, Value::Text(text) if text != "true" && text != "false") {
-        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| Complaint {
+fn mode(field: &Field<'_>) -> Result<TlsMode, ValueError> {
+    if matches!(field.value, TomlValue::Text(text) if text != "true" && text != "false") {
+        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| ValueError {
             remedy: "write true, false, \"auto\" or { ca_file = \"ca.pem\" }".to_owned(),
             ..complaint
         });

@@ -4,7 +4,7 @@ use super::*;
 
 const TOKEN: &str = "a token of these tests, but random";
 
-fn admin(keys: &str, words: Words, environment: &dyn Environment) -> Option<AdminSettings> {
+fn admin(keys: &str, words: CliOptions, environment: &dyn Environment) -> Option<AdminSettings> {
     Read::with(&with_guest(keys), words, environment)
         .config()
         .admin
@@ -17,11 +17,11 @@ fn token() -> String {
 #[test]
 fn it_is_there_only_when_it_is_asked_for() {
     let listen = |admin: Option<AdminSettings>| admin.map(|admin| admin.listen.to_string());
-    let of_flag = || Words {
+    let of_flag = || CliOptions {
         admin: Some("127.0.0.1:4001".to_owned()),
-        ..Words::default()
+        ..CliOptions::default()
     };
-    let no_words = Words::default;
+    let no_words = CliOptions::default;
     let cases = [
         (listen(admin("", no_words(), &VARIABLES)), None),
         (
@@ -78,7 +78,8 @@ fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
         ("SHORT", "tiny"),
         ("SPACED", TOKEN),
     ];
-    let faults = |keys: &str| Read::with(&with_guest(keys), Words::default(), &variables).faults();
+    let faults =
+        |keys: &str| Read::with(&with_guest(keys), CliOptions::default(), &variables).faults();
     for (keys, problem) in [
         ("[admin]\nlisten = \"0.0.0.0:3001\"", "admin.token: missing"),
         (
@@ -106,7 +107,7 @@ fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
         assert!(!faults[0].contains("tiny") && !faults[0].contains(TOKEN));
     }
     let keys = "[admin]\nlisten = \"0.0.0.0:3001\"\ntoken = \"env:TOKEN\"";
-    let settings = admin(keys, Words::default(), &variables).unwrap();
+    let settings = admin(keys, CliOptions::default(), &variables).unwrap();
     assert_eq!(
         settings.token.as_ref().map(SecretText::reveal),
         Some(long.as_str())
@@ -132,7 +133,7 @@ fn two_listeners_have_two_addresses() {
             "listen = \"{visitors}\"\n[admin]\nlisten = \"{admin}\"\ntoken = \"env:TOKEN\""
         );
         let variables = [("TOKEN", token.as_str())];
-        let read = Read::with(&with_guest(&keys), Words::default(), &variables);
+        let read = Read::with(&with_guest(&keys), CliOptions::default(), &variables);
         if is_refused {
             let faults = read.faults();
             assert!(faults[0].contains("admin.listen"), "{faults:?}");

@@ -6,7 +6,7 @@ fn with_build(build: &str) -> String {
     format!("{GUEST}[guest.a.build]\n{build}\n")
 }
 
-fn built(words: Words) -> Read {
+fn built(words: CliOptions) -> Read {
     let text = with_build("command = \"make a\"").replace("a.wasm", "build/a.wasm");
     Read::with(&text, words, &VARIABLES)
 }
@@ -69,23 +69,23 @@ fn a_build_that_makes_nothing_or_waits_for_nothing_is_a_fault() {
 
 #[test]
 fn a_component_that_is_built_may_be_missing_only_for_who_builds_it() {
-    let faults = built(Words::default()).faults();
+    let faults = built(CliOptions::default()).faults();
     assert_eq!(faults.len(), 1, "{faults:?}");
     assert!(faults[0].contains("guest.a.component"), "{faults:?}");
     assert!(faults[0].contains("`cloakroom dev` does"), "{faults:?}");
     assert!(faults[0].contains("`make a`"), "{faults:?}");
 
-    let read = built(Words {
-        components: Components::ToBeBuilt,
-        ..Words::default()
+    let read = built(CliOptions {
+        components: ComponentFiles::ToBeBuilt,
+        ..CliOptions::default()
     });
     let component = read.folder.path().join("build/a.wasm");
     assert_eq!(read.config().guests[0].component, component);
 
     let text = GUEST.replace("a.wasm", "build/a.wasm");
-    let words = Words {
-        components: Components::ToBeBuilt,
-        ..Words::default()
+    let words = CliOptions {
+        components: ComponentFiles::ToBeBuilt,
+        ..CliOptions::default()
     };
     let faults = Read::with(&text, words, &VARIABLES).faults();
     assert!(

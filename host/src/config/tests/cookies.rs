@@ -17,7 +17,7 @@ fn the_guests_cookies_have_the_sessions_secrets_unless_they_have_their_own() {
     );
 
     let variables = [("CLOAKROOM_COOKIES_SECRETS", "env:OLD"), ("OLD", SECRET)];
-    let config = Read::with(GUEST, Words::default(), &variables).config();
+    let config = Read::with(GUEST, CliOptions::default(), &variables).config();
     let secrets = config.cookies.secrets.unwrap();
     assert_eq!(secrets.obtain().unwrap(), [SECRET.as_bytes()]);
 }
@@ -27,7 +27,7 @@ fn their_secrets_are_judged_like_the_sessions() {
     let variables = [("SHORT", "hunter2"), ("SECRET", SECRET)];
     let faults = |keys: &str| {
         let text = with_guest(&format!("[cookies]\n{keys}"));
-        Read::with(&text, Words::default(), &variables)
+        Read::with(&text, CliOptions::default(), &variables)
             .faults()
             .concat()
     };
@@ -42,7 +42,7 @@ fn their_secrets_are_judged_like_the_sessions() {
     assert!(faults("secret = \"x\"").contains("cookies.secret: unknown key of [cookies]"));
 
     let text = with_guest("[cookies]\nallow_short_secrets = true\nsecrets = [\"env:SHORT\"]");
-    let config = Read::with(&text, Words::default(), &variables).config();
+    let config = Read::with(&text, CliOptions::default(), &variables).config();
     assert_eq!(config.warnings.len(), 1);
     assert!(config.warnings[0].starts_with("cookies.secrets[0]: has 7 bytes"));
 }

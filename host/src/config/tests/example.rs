@@ -7,16 +7,16 @@ use super::*;
 const EXAMPLE: &str = include_str!("../../../example.toml");
 
 /// Reads the example in a directory with the component that it names.
-fn read(text: &str, store_url: &str) -> Result<Config, Vec<Fault>> {
+fn read(text: &str, store_url: &str) -> Result<Config, Vec<ConfigFault>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("cloakroom.toml");
     std::fs::create_dir(folder.path().join("guests")).unwrap();
     std::fs::write(folder.path().join("guests/counter.wasm"), "").unwrap();
     std::fs::write(folder.path().join("ca.pem"), "").unwrap();
     std::fs::write(&file, text).unwrap();
-    let words = Words {
+    let words = CliOptions {
         file: Some(file),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let variables = [
         ("COOKIE_SECRET", SECRET),
@@ -107,7 +107,7 @@ fn the_example_has_every_key_and_no_other() {
     let folder = tempfile::tempdir().unwrap();
     let (table, faults) = source::parse(Path::new("example.toml"), EXAMPLE);
     assert!(faults.is_empty());
-    let reader = Reader::new(&[], folder.path(), Purpose::Serve);
+    let reader = ConfigReader::new(&[], folder.path(), ConfigMode::Serve);
     read_all(&reader, table);
     let schema = reader.finish().schema;
     let is_section = |key: &String| {
@@ -134,8 +134,8 @@ fn the_example_has_every_key_and_no_other() {
     );
 }
 
-fn read_all(reader: &Reader<'_>, table: Table) {
-    super::super::read(reader, table, &Words::default(), true);
+fn read_all(reader: &ConfigReader<'_>, table: Table) {
+    super::super::read(reader, table, &CliOptions::default(), true);
 }
 
 #[test]
@@ -165,14 +165,14 @@ fn what_the_example_shows_in_comments_is_taken() {
         if !is_written {
             text += &format!("{section}\n{line}\n");
         }
-        let known = |fault: &Fault| {
+        let known = |fault: &ConfigFault| {
             let own = format!("{}.{key}", section.trim_matches(['[', ']']));
             fault.key == own || fault.key.ends_with(&format!("].{key}"))
         };
         if let Err(faults) = read(&text, "") {
             // Some keys require others: an address in parts consists of several keys, `read_keys` requires a session, and
             // `proxy` requires trusted proxies.
-            let excused = |fault: &&Fault| {
+            let excused = |fault: &&ConfigFault| {
                 fault.problem.starts_with("missing: ")
                     || fault.problem.starts_with("grants nothing")
                     || fault.problem.contains("from anybody")

@@ -7,7 +7,7 @@ mod session;
 mod store;
 
 use super::{GUEST, Read, VARIABLES, with_guest};
-use crate::config::{Config, Words};
+use crate::config::{CliOptions, Config};
 
 /// An expected fault: its line (if it has one) and key, a part of the problem, and a part of the remedy.
 type Expected<'a> = (&'a str, &'a str, &'a str);
@@ -104,9 +104,9 @@ fn guests_without_faults_are_handed_on_to_be_loaded() {
 
 #[test]
 fn a_file_that_is_not_there_is_told_with_what_to_do() {
-    let named = Words {
+    let named = CliOptions {
         file: Some("/no/such.toml".into()),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let refused = Config::load(&named, &VARIABLES).unwrap_err();
     assert!(
@@ -114,7 +114,7 @@ fn a_file_that_is_not_there_is_told_with_what_to_do() {
             .problem
             .starts_with("cannot read the configuration /no/such.toml: ")
     );
-    let nothing = Config::load(&Words::default(), &[]).unwrap_err();
+    let nothing = Config::load(&CliOptions::default(), &[]).unwrap_err();
     assert!(
         nothing.faults[0]
             .remedy
@@ -126,9 +126,9 @@ fn a_file_that_is_not_there_is_told_with_what_to_do() {
 
 #[test]
 fn a_component_that_is_not_there_or_beside_guests_is_refused() {
-    let words = Words {
+    let words = CliOptions {
         component: Some("/no/such.wasm".into()),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let alone = Config::load(&words, &[]).unwrap_err();
     assert_eq!(alone.faults.len(), 1);

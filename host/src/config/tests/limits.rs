@@ -168,9 +168,9 @@ fn a_component_alone_needs_room_for_one_body_too() {
     let folder = tempfile::tempdir().unwrap();
     let component = folder.path().join("alone.wasm");
     std::fs::write(&component, "").unwrap();
-    let words = Words {
+    let words = CliOptions {
         component: Some(component),
-        ..Words::default()
+        ..CliOptions::default()
     };
     let small = [("CLOAKROOM_SERVER_WAITING_BODIES", "1MiB")];
     let refused = Config::load(&words, &small).unwrap_err();

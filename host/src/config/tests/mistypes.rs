@@ -41,7 +41,7 @@ fn no_mistype_makes_an_error_quote_a_secret() {
             )
         });
         for (mistyped, mistype) in with.into_iter().chain([without]) {
-            let told = match Config::of_text(&file, &mistyped, &Words::default(), &VARIABLES) {
+            let told = match Config::of_text(&file, &mistyped, &CliOptions::default(), &VARIABLES) {
                 Ok(config) => format!("{:?}", config.warnings),
                 Err(error) => {
                     refused += 1;

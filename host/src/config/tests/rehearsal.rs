@@ -3,9 +3,9 @@
 use super::*;
 
 fn rehearse(text: &str, environment: &dyn Environment) -> Read {
-    let words = Words {
-        purpose: Purpose::Rehearse,
-        ..Words::default()
+    let words = CliOptions {
+        purpose: ConfigMode::Rehearse,
+        ..CliOptions::default()
     };
     Read::with(text, words, environment)
 }

@@ -15,42 +15,42 @@ fn ring(secrets: &[&str]) -> Arc<KeyRing> {
 }
 
 /// Returns a jar whose secrets are those of the session's cookie, `sid`.
-fn jar(secrets: &[&str]) -> Arc<Jar> {
+fn jar(secrets: &[&str]) -> Arc<CookieJar> {
     let keys = ring(secrets);
-    Jar::new(
+    CookieJar::new(
         "sid",
-        JarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact),
+        CookieJarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact),
         Clock::manual(NOW_MS),
     )
 }
 
 /// Returns a jar with its own secrets.
-fn jar_apart(own: &[&str], sessions: &[&str]) -> Arc<Jar> {
-    let keys = JarKeys::new(ring(own), &ring(sessions), IdComparison::Exact);
-    Jar::new("sid", keys, Clock::manual(NOW_MS))
+fn jar_apart(own: &[&str], sessions: &[&str]) -> Arc<CookieJar> {
+    let keys = CookieJarKeys::new(ring(own), &ring(sessions), IdComparison::Exact);
+    CookieJar::new("sid", keys, Clock::manual(NOW_MS))
 }
 
-fn read(jar: &Jar, header: &[u8]) -> Vec<(String, Option<Value>, bool)> {
+fn read(jar: &CookieJar, header: &[u8]) -> Vec<(String, Option<CookieValue>, bool)> {
     let header = HeaderValue::from_bytes(header).unwrap();
     let cookies = jar.read([&header]);
-    let parts = |cookie: Cookie| (cookie.name, cookie.value, cookie.is_signed);
+    let parts = |cookie: RequestCookie| (cookie.name, cookie.value, cookie.is_signed);
     cookies.into_iter().map(parts).collect()
 }
 
 /// Returns the only cookie in a header.
-fn one(jar: &Jar, header: &[u8]) -> (Option<Value>, bool) {
+fn one(jar: &CookieJar, header: &[u8]) -> (Option<CookieValue>, bool) {
     let mut cookies = read(jar, header);
     assert_eq!(cookies.len(), 1);
     let (_, value, is_signed) = cookies.remove(0);
     (value, is_signed)
 }
 
-fn text(text: &str) -> Option<Value> {
-    Some(Value::Text(text.to_owned()))
+fn text(text: &str) -> Option<CookieValue> {
+    Some(CookieValue::Text(text.to_owned()))
 }
 
-fn json(text: &str) -> Option<Value> {
-    Some(Value::Json(text.to_owned()))
+fn json(text: &str) -> Option<CookieValue> {
+    Some(CookieValue::Json(text.to_owned()))
 }
 
 fn attributes() -> CookieAttributes {
@@ -60,7 +60,11 @@ fn attributes() -> CookieAttributes {
     }
 }
 
-fn written(jar: &Jar, value: Option<Value>, is_signed: bool) -> Result<String, WriteError> {
+fn written(
+    jar: &CookieJar,
+    value: Option<CookieValue>,
+    is_signed: bool,
+) -> Result<String, CookieWriteError> {
     let header = jar.write("c", &value.unwrap(), is_signed, &attributes())?;
     Ok(header.strip_suffix("; Path=/").unwrap().to_owned())
 }
@@ -221,7 +225,7 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
         format!("c={}", ring(&[secret]).sign(&id))
     };
     let denied = written(&shared, text(ID), true).unwrap_err();
-    assert_eq!(denied, WriteError::LikeASession);
+    assert_eq!(denied, CookieWriteError::LikeASession);
     assert!(denied.to_string().contains("`[cookies] secrets`"));
     for secret in ["k", "old"] {
         assert_eq!(one(&shared, by_session(secret).as_bytes()), (None, true));
@@ -229,7 +233,7 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
     // Databases that pad texts before comparing them find the row of such a text as well.
     for padded in [format!("{ID} "), format!("{ID}  ")] {
         let denied = written(&shared, text(&padded), true).unwrap_err();
-        assert_eq!(denied, WriteError::LikeASession, "{padded:?}");
+        assert_eq!(denied, CookieWriteError::LikeASession, "{padded:?}");
         let signed = ring(&["old"]).sign_text(&padded);
         let header = format!("c={}", super::super::value::encode(&signed));
         assert_eq!(one(&shared, header.as_bytes()), (None, true), "{padded:?}");
@@ -250,11 +254,11 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
     let half = jar_apart(&["own", "k"], &["k"]);
     assert_eq!(
         written(&half, text(ID), true),
-        Err(WriteError::LikeASession)
+        Err(CookieWriteError::LikeASession)
     );
     assert_eq!(one(&half, by_session("k").as_bytes()), (None, true));
 
-    half.replace_keys(JarKeys::new(
+    half.replace_keys(CookieJarKeys::new(
         ring(&["own"]),
         &ring(&["k"]),
         IdComparison::Exact,
@@ -264,7 +268,7 @@ fn what_could_be_a_sessions_id_is_neither_signed_nor_believed() {
 
 #[test]
 fn under_a_loose_comparison_of_ids_only_plain_texts_are_signed_with_shared_secrets() {
-    let keys = |own: &[&str], ids| JarKeys::new(ring(own), &ring(&["k"]), ids);
+    let keys = |own: &[&str], ids| CookieJarKeys::new(ring(own), &ring(&["k"]), ids);
     let jar = jar(&["k"]);
     let accented = ID.replace('a', "á");
     for odd in [
@@ -284,21 +288,24 @@ fn under_a_loose_comparison_of_ids_only_plain_texts_are_signed_with_shared_secre
             jar.replace_keys(keys(&[own], ids));
             let outcome = written(&jar, text(odd), true);
             assert_eq!(outcome.is_ok(), is_signed, "{odd:?} {own} {ids:?}");
-            assert!(is_signed || outcome == Err(WriteError::MightEqualAnId));
+            assert!(is_signed || outcome == Err(CookieWriteError::MightEqualAnId));
         }
         jar.replace_keys(keys(&["k"], IdComparison::Loose));
         assert!(written(&jar, text(odd), false).is_ok(), "it is not signed");
     }
     assert!(written(&jar, text("plain text, with: signs"), true).is_ok());
     assert!(written(&jar, json("\"á\""), true).is_ok());
-    assert_eq!(written(&jar, text(ID), true), Err(WriteError::LikeASession));
+    assert_eq!(
+        written(&jar, text(ID), true),
+        Err(CookieWriteError::LikeASession)
+    );
 }
 
 #[test]
 fn values_and_attributes_are_written_as_express_does() {
     let jar = jar(&["k"]);
     let write = |value: &str, attributes: &CookieAttributes| {
-        jar.write("c", &Value::Text(value.to_owned()), false, attributes)
+        jar.write("c", &CookieValue::Text(value.to_owned()), false, attributes)
     };
     assert_eq!(
         write("v a+l;ü\"%", &attributes()).unwrap(),
@@ -343,33 +350,39 @@ fn values_and_attributes_are_written_as_express_does() {
 #[test]
 fn what_no_cookie_can_be_is_refused_and_never_quoted() {
     let jar = jar(&["k"]);
-    let refused = |name: &str, value: Value, attributes: &CookieAttributes| {
+    let refused = |name: &str, value: CookieValue, attributes: &CookieAttributes| {
         let error = jar.write(name, &value, false, attributes).unwrap_err();
         assert!(!error.to_string().contains("hunter2"), "{error}");
         error
     };
-    let plain = || Value::Text(String::new());
+    let plain = || CookieValue::Text(String::new());
     for name in ["", "hunter2 x", "a=b", "a;b", "é", &"x".repeat(257)] {
-        assert_eq!(refused(name, plain(), &attributes()), WriteError::Name);
+        assert_eq!(
+            refused(name, plain(), &attributes()),
+            CookieWriteError::Name
+        );
     }
     assert_eq!(
         refused("sid", plain(), &attributes()),
-        WriteError::SessionCookie
+        CookieWriteError::SessionCookie
     );
-    let bad_json = refused("c", Value::Json("{hunter2".to_owned()), &attributes());
-    assert!(matches!(bad_json, WriteError::Json(_)), "{bad_json}");
-    let longest = Value::Text("x".repeat(COOKIE_BYTES_MAX - 1));
+    let bad_json = refused("c", CookieValue::Json("{hunter2".to_owned()), &attributes());
+    assert!(matches!(bad_json, CookieWriteError::Json(_)), "{bad_json}");
+    let longest = CookieValue::Text("x".repeat(COOKIE_BYTES_MAX - 1));
     let written = jar.write("c", &longest, false, &attributes()).unwrap();
     let (pair, _) = written.split_once(';').unwrap();
     assert_eq!(pair.len(), COOKIE_BYTES_MAX + "=".len());
     for long in [
-        Value::Text("x".repeat(COOKIE_BYTES_MAX)),
+        CookieValue::Text("x".repeat(COOKIE_BYTES_MAX)),
         // A third of the limit before it is encoded.
-        Value::Text(" ".repeat(COOKIE_BYTES_MAX / 3 + 1)),
-        Value::Json(format!("\"{}\"", "x".repeat(COOKIE_BYTES_MAX - 4))),
+        CookieValue::Text(" ".repeat(COOKIE_BYTES_MAX / 3 + 1)),
+        CookieValue::Json(format!("\"{}\"", "x".repeat(COOKIE_BYTES_MAX - 4))),
     ] {
         let too_long = refused("c", long, &attributes());
-        assert!(matches!(too_long, WriteError::TooLong { .. }), "{too_long}");
+        assert!(
+            matches!(too_long, CookieWriteError::TooLong { .. }),
+            "{too_long}"
+        );
     }
 
     let with = |change: fn(&mut CookieAttributes)| {
@@ -380,19 +393,25 @@ fn what_no_cookie_can_be_is_refused_and_never_quoted() {
     for (attributes, error) in [
         (
             with(|a| a.domain = Some("hunter2_.com".to_owned())),
-            WriteError::Domain,
+            CookieWriteError::Domain,
         ),
-        (with(|a| a.path = "/hunter2;".to_owned()), WriteError::Path),
-        (with(|a| a.path = "/é".to_owned()), WriteError::Path),
-        (with(|a| a.expires_at_ms = Some(-1)), WriteError::Time),
-        (with(|a| a.expires_at_ms = Some(i64::MAX)), WriteError::Time),
+        (
+            with(|a| a.path = "/hunter2;".to_owned()),
+            CookieWriteError::Path,
+        ),
+        (with(|a| a.path = "/é".to_owned()), CookieWriteError::Path),
+        (with(|a| a.expires_at_ms = Some(-1)), CookieWriteError::Time),
+        (
+            with(|a| a.expires_at_ms = Some(i64::MAX)),
+            CookieWriteError::Time,
+        ),
         (
             with(|a| a.original_max_age_ms = Some(i64::MAX)),
-            WriteError::Time,
+            CookieWriteError::Time,
         ),
         (
             with(|a| a.original_max_age_ms = Some(i64::MIN)),
-            WriteError::Time,
+            CookieWriteError::Time,
         ),
     ] {
         assert_eq!(refused("c", plain(), &attributes), error);

@@ -4,13 +4,13 @@
 use super::super::header::{LAST_DATE_S, is_valid_domain, is_valid_path, text};
 use super::super::name::is_valid_name;
 use super::super::value::encode;
-use super::{JSON, Jar, Value};
+use super::{CookieJar, CookieValue, JSON};
 use crate::limits::COOKIE_BYTES_MAX;
 use crate::record::{CookieAttributes, check_value};
 
 /// Error returned when a cookie was not written. It quotes nothing of the cookie.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WriteError {
+pub enum CookieWriteError {
     /// It has the name of the session's cookie.
     #[error(
         "the session's cookie is written by the host alone; the session's interface changes what it stands for"
@@ -54,25 +54,25 @@ pub enum WriteError {
     Time,
 }
 
-impl Jar {
+impl CookieJar {
     /// Returns the value of a `Set-Cookie` header. As in Express, an empty path or domain is not sent.
     ///
     /// `original_max_age_ms` of `attributes` is the `maxAge` of Express: it counts from now and overrides `expires_at_ms`.
     ///
     /// # Errors
-    /// [`WriteError`].
+    /// [`CookieWriteError`].
     pub fn write(
         &self,
         name: &str,
-        value: &Value,
+        value: &CookieValue,
         is_signed: bool,
         attributes: &CookieAttributes,
-    ) -> Result<String, WriteError> {
+    ) -> Result<String, CookieWriteError> {
         if !is_valid_name(name) {
-            return Err(WriteError::Name);
+            return Err(CookieWriteError::Name);
         }
         if name == self.session_cookie {
-            return Err(WriteError::SessionCookie);
+            return Err(CookieWriteError::SessionCookie);
         }
         check_place(attributes)?;
         let (max_age_s, expires_at_ms) = self.lifetime(attributes)?;
@@ -80,11 +80,11 @@ impl Jar {
         let value = if is_signed {
             let keys = self.keys.load();
             if keys.is_like_a_session(&plain) {
-                return Err(WriteError::LikeASession);
+                return Err(CookieWriteError::LikeASession);
             }
             // JSON follows a prefix with a colon, which no ID contains.
-            if matches!(value, Value::Text(_)) && keys.might_equal_an_id(&plain) {
-                return Err(WriteError::MightEqualAnId);
+            if matches!(value, CookieValue::Text(_)) && keys.might_equal_an_id(&plain) {
+                return Err(CookieWriteError::MightEqualAnId);
             }
             keys.ring.sign_text(&plain)
         } else {
@@ -99,56 +99,56 @@ impl Jar {
     fn lifetime(
         &self,
         attributes: &CookieAttributes,
-    ) -> Result<(Option<i64>, Option<i64>), WriteError> {
+    ) -> Result<(Option<i64>, Option<i64>), CookieWriteError> {
         let max_age_ms = attributes.original_max_age_ms;
         let expires_at_ms = match max_age_ms {
             Some(ms) => Some(
                 self.clock
                     .now_ms()
                     .checked_add(ms)
-                    .ok_or(WriteError::Time)?,
+                    .ok_or(CookieWriteError::Time)?,
             ),
             None => attributes.expires_at_ms,
         };
         let is_writable = |ms: i64| u64::try_from(ms).is_ok_and(|ms| ms / 1000 <= LAST_DATE_S);
         if expires_at_ms.is_some_and(|ms| !is_writable(ms)) {
-            return Err(WriteError::Time);
+            return Err(CookieWriteError::Time);
         }
         Ok((max_age_ms.map(|ms| ms.div_euclid(1000)), expires_at_ms))
     }
 }
 
-impl Value {
+impl CookieValue {
     /// Returns the text that cookie-parser reads back as this value.
-    fn to_text(&self, name: &str) -> Result<String, WriteError> {
+    fn to_text(&self, name: &str) -> Result<String, CookieWriteError> {
         let (Self::Text(given) | Self::Json(given)) = self;
         // Encoding never shortens a text, so a text that is too long already need not be parsed and signed.
         check_size(name, given)?;
         match self {
             Self::Text(text) => Ok(text.clone()),
             Self::Json(json) => {
-                let json = check_value(json).map_err(WriteError::Json)?;
+                let json = check_value(json).map_err(CookieWriteError::Json)?;
                 Ok(format!("{JSON}{json}"))
             }
         }
     }
 }
 
-fn check_size(name: &str, value: &str) -> Result<(), WriteError> {
+fn check_size(name: &str, value: &str) -> Result<(), CookieWriteError> {
     let bytes = name.len() + value.len();
     if bytes > COOKIE_BYTES_MAX {
-        return Err(WriteError::TooLong { bytes });
+        return Err(CookieWriteError::TooLong { bytes });
     }
     Ok(())
 }
 
-fn check_place(attributes: &CookieAttributes) -> Result<(), WriteError> {
+fn check_place(attributes: &CookieAttributes) -> Result<(), CookieWriteError> {
     let domain = attributes.domain.as_deref().unwrap_or_default();
     if !domain.is_empty() && !is_valid_domain(domain) {
-        return Err(WriteError::Domain);
+        return Err(CookieWriteError::Domain);
     }
     if !attributes.path.is_empty() && !is_valid_path(&attributes.path) {
-        return Err(WriteError::Path);
+        return Err(CookieWriteError::Path);
     }
     Ok(())
 }

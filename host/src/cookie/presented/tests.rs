@@ -23,7 +23,7 @@ fn headers(cookies: &[&str]) -> HeaderMap {
 }
 
 /// Returns the remaining `Cookie` headers and the removed values.
-fn take(cookies: &[&str]) -> (Vec<String>, Presented) {
+fn take(cookies: &[&str]) -> (Vec<String>, PresentedCookies) {
     let mut headers = headers(cookies);
     let presented = take_from(&mut headers, NAME);
     assert_eq!(headers["accept"], "*/*");
@@ -77,7 +77,7 @@ fn what_is_not_ours_is_left_alone() {
         let (after, presented) = take(&[cookie]);
         assert_eq!(after, [cookie]);
         assert!(presented.is_empty());
-        assert_eq!(presented.resolve(&ring()), Resolution::Absent);
+        assert_eq!(presented.resolve(&ring()), CookieResolution::Absent);
     }
 }
 
@@ -111,7 +111,10 @@ fn one_valid_cookie_is_found_among_bad_ones_in_any_place() {
         vec![&good, &good],
     ] {
         let (_, presented) = take(&cookies);
-        assert_eq!(presented.resolve(&ring()), Resolution::Valid(id("apple")));
+        assert_eq!(
+            presented.resolve(&ring()),
+            CookieResolution::Valid(id("apple"))
+        );
     }
 }
 
@@ -123,7 +126,10 @@ fn spaces_and_quotes_around_a_value_do_not_matter() {
         format!("a=1;connect.sid=\"{value}\""),
     ] {
         let (_, presented) = take(&[&cookie]);
-        assert_eq!(presented.resolve(&ring()), Resolution::Valid(id("apple")));
+        assert_eq!(
+            presented.resolve(&ring()),
+            CookieResolution::Valid(id("apple"))
+        );
     }
 }
 
@@ -147,7 +153,7 @@ fn valid_cookies_of_different_sessions_are_all_named_once_and_in_order() {
         ),
     ] {
         let cookies: Vec<_> = cookies.iter().map(String::as_str).collect();
-        let expected = Resolution::Several(ids.map(id).to_vec());
+        let expected = CookieResolution::Several(ids.map(id).to_vec());
         assert_eq!(take(&cookies).1.resolve(&ring()), expected);
     }
 }
@@ -159,7 +165,7 @@ fn as_many_valid_ids_as_there_are_values_are_named() {
         .collect();
     let (_, presented) = take(&[&cookies.join("; ")]);
     match presented.resolve(&ring()) {
-        Resolution::Several(ids) => assert_eq!(ids.len(), VALUES_MAX),
+        CookieResolution::Several(ids) => assert_eq!(ids.len(), VALUES_MAX),
         other => panic!("{other:?}"),
     }
 }
@@ -175,14 +181,17 @@ fn two_spellings_and_two_secrets_of_one_session_are_one() {
     let cookie = format!("connect.sid={old}; connect.sid={new}; connect.sid=\"{new}\"");
     assert_eq!(
         take(&[&cookie]).1.resolve(&ring),
-        Resolution::Valid(id("apple"))
+        CookieResolution::Valid(id("apple"))
     );
 }
 
 #[test]
 fn bad_cookies_are_invalid_and_not_absent() {
     for cookie in ["connect.sid=", "connect.sid=x", "connect.sid=\u{e9}"] {
-        assert_eq!(take(&[cookie]).1.resolve(&ring()), Resolution::Invalid);
+        assert_eq!(
+            take(&[cookie]).1.resolve(&ring()),
+            CookieResolution::Invalid
+        );
     }
     let mut headers = HeaderMap::new();
     headers.insert(
@@ -190,7 +199,7 @@ fn bad_cookies_are_invalid_and_not_absent() {
         HeaderValue::from_bytes(b"connect.sid=\xff; a=\xff").unwrap(),
     );
     let presented = take_from(&mut headers, NAME);
-    assert_eq!(presented.resolve(&ring()), Resolution::Invalid);
+    assert_eq!(presented.resolve(&ring()), CookieResolution::Invalid);
     assert_eq!(headers[COOKIE].as_bytes(), b"a=\xff");
 }
 
@@ -203,13 +212,22 @@ fn a_cookie_bomb_is_stripped_and_never_verified() {
             .collect::<String>()
     };
     let (_, presented) = take(&[&format!("{good}{}", junk(VALUES_MAX - 1))]);
-    assert_eq!(presented.resolve(&ring()), Resolution::Valid(id("apple")));
+    assert_eq!(
+        presented.resolve(&ring()),
+        CookieResolution::Valid(id("apple"))
+    );
     let (after, presented) = take(&[&format!("{good}{}; a=1", junk(10_000))]);
     assert_eq!(after, ["a=1"]);
     assert_eq!(presented.values.len(), VALUES_MAX);
-    assert_eq!(presented.resolve(&ring()), Resolution::Several(Vec::new()));
+    assert_eq!(
+        presented.resolve(&ring()),
+        CookieResolution::Several(Vec::new())
+    );
     let (_, presented) = take(&[&format!("{good};").repeat(10_000)]);
-    assert_eq!(presented.resolve(&ring()), Resolution::Valid(id("apple")));
+    assert_eq!(
+        presented.resolve(&ring()),
+        CookieResolution::Valid(id("apple"))
+    );
 }
 
 #[test]

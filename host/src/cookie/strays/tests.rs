@@ -14,8 +14,8 @@ fn cookie(domain: Option<&str>, path: &str) -> CookieAttributes {
 
 /// Returns the domain and path of each scope, with `-` for the host alone.
 fn places(name: &str, host: &str, path: &str, kept: &[&CookieAttributes]) -> Vec<String> {
-    let sent = Sent { host, path };
-    let Strays { places, .. } = stray_places(name, sent, &cookie(None, "/"), kept, 16);
+    let sent = RequestTarget { host, path };
+    let DuplicateCookies { places, .. } = stray_places(name, sent, &cookie(None, "/"), kept, 16);
     let text = |place: &CookieAttributes| {
         format!("{} {}", place.domain.as_deref().unwrap_or("-"), place.path)
     };
@@ -105,7 +105,7 @@ fn the_place_of_the_live_cookie_is_left_alone() {
 #[test]
 fn a_cookie_that_some_clients_drop_with_an_expired_one_is_to_be_set_again() {
     let hits = |live: &CookieAttributes| {
-        let sent = Sent {
+        let sent = RequestTarget {
             host: "www.example.com:8080",
             path: "/a",
         };
@@ -173,7 +173,7 @@ fn the_flags_are_those_of_the_cookie_and_its_own_place_comes_first() {
         partitioned: true,
         ..cookie(Some("example.com"), "/shop")
     };
-    let sent = Sent {
+    let sent = RequestTarget {
         host: "www.example.com",
         path: "/shop/cart",
     };

@@ -9,23 +9,23 @@ use bytes::Bytes;
 use http_body::Frame;
 use tokio::task::AbortHandle;
 
-use super::{Held, Rest};
+use super::{BodyRemainder, HeldBytes};
 use crate::guest::error::GuestFailure;
 use crate::limits::READ_AHEAD_BYTES;
-use crate::quota::{Phase, Reservation, Resource};
+use crate::quota::{QuotaResource, Reservation, RevocablePhase};
 
 /// The frames that the task has read from the guest. Dropping this ends the task, and with it the guest.
-pub(super) struct Ahead {
-    pipe: Arc<Pipe>,
+pub(super) struct ReadAhead {
+    pipe: Arc<ReadAheadPipe>,
     task: AbortHandle,
 }
 
 /// The state that the task and the body share.
-struct Pipe(Mutex<Flow>);
+struct ReadAheadPipe(Mutex<PipeFlow>);
 
 #[derive(Default)]
-struct Flow {
-    held: Held,
+struct PipeFlow {
+    held: HeldBytes,
     /// Number of body bytes that the client has been given.
     taken: u64,
     /// The result of the guest, once it is done or has failed.
@@ -36,13 +36,13 @@ struct Flow {
     task: Option<Waker>,
 }
 
-impl Ahead {
+impl ReadAhead {
     /// Starts the task. Must be called within a tokio runtime.
-    pub(super) fn start(mut rest: Rest) -> Self {
+    pub(super) fn start(mut rest: BodyRemainder) -> Self {
         let peer = rest.client.place().map(|place| place.peer());
-        let pipe = Arc::new(Pipe(Mutex::new(Flow {
-            room: peer.and_then(|peer| peer.reserve(Resource::ResponseBytes, 0).ok()),
-            ..Flow::default()
+        let pipe = Arc::new(ReadAheadPipe(Mutex::new(PipeFlow {
+            room: peer.and_then(|peer| peer.reserve(QuotaResource::ResponseBytes, 0).ok()),
+            ..PipeFlow::default()
         })));
         let end = EndOfPipe(Arc::clone(&pipe));
         let task = tokio::spawn(async move {
@@ -95,14 +95,14 @@ impl Ahead {
     }
 }
 
-impl Drop for Ahead {
+impl Drop for ReadAhead {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
 /// Whether the guest may write more.
-enum Room {
+enum PipeRoom {
     Free,
     /// The client must first take some of the held bytes. `taken` is the number of bytes it has taken so far.
     Full {
@@ -112,21 +112,25 @@ enum Room {
     Revoked,
 }
 
-impl Pipe {
-    fn lock(&self) -> MutexGuard<'_, Flow> {
+impl ReadAheadPipe {
+    fn lock(&self) -> MutexGuard<'_, PipeFlow> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs the guest while there is room for its output. Ready when the guest ends.
-    fn poll_fill(&self, rest: &mut Rest, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
+    fn poll_fill(
+        &self,
+        rest: &mut BodyRemainder,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), GuestFailure>> {
         loop {
             match self.room(cx) {
-                Room::Free => rest.client.go_on()?,
-                Room::Full { taken } => {
+                PipeRoom::Free => rest.client.go_on()?,
+                PipeRoom::Full { taken } => {
                     rest.check_cut(cx)?;
                     return rest.client.poll_wait(taken, cx).map(Err);
                 }
-                Room::Revoked => return Poll::Ready(Err(GuestFailure::ClientTooSlow)),
+                PipeRoom::Revoked => return Poll::Ready(Err(GuestFailure::ClientTooSlow)),
             }
             match ready!(rest.poll_frame(cx))? {
                 Some(frame) => self.push(frame),
@@ -135,16 +139,16 @@ impl Pipe {
         }
     }
 
-    fn room(&self, cx: &mut Context<'_>) -> Room {
+    fn room(&self, cx: &mut Context<'_>) -> PipeRoom {
         let mut flow = self.lock();
         if flow.is_revoked(cx) {
-            return Room::Revoked;
+            return PipeRoom::Revoked;
         }
         if flow.held.bytes < READ_AHEAD_BYTES && !flow.is_refused_room() {
-            return Room::Free;
+            return PipeRoom::Free;
         }
         flow.task = Some(cx.waker().clone());
-        Room::Full { taken: flow.taken }
+        PipeRoom::Full { taken: flow.taken }
     }
 
     fn push(&self, frame: Frame<Bytes>) {
@@ -176,7 +180,7 @@ impl Pipe {
             return Poll::Ready(());
         }
         if flow.is_revoked(cx) {
-            flow.held = Held::default();
+            flow.held = HeldBytes::default();
             flow.end = Some(Err(GuestFailure::ClientTooSlow));
             return Poll::Ready(());
         }
@@ -185,7 +189,7 @@ impl Pipe {
     }
 }
 
-impl Flow {
+impl PipeFlow {
     fn is_revoked(&self, cx: &mut Context<'_>) -> bool {
         let room = self.room.as_ref();
         room.is_some_and(|room| room.poll_revoked(cx).is_ready())
@@ -215,9 +219,9 @@ impl Flow {
     /// untouched for longest.
     fn note_wait(&self) {
         let phase = if self.held.is_empty() {
-            Phase::Working
+            RevocablePhase::Working
         } else {
-            Phase::WaitsForClient
+            RevocablePhase::WaitsForClient
         };
         if let Some(room) = &self.room {
             // An error means that the reservation was revoked. The task notices that itself.
@@ -227,7 +231,7 @@ impl Flow {
 }
 
 /// A guard that ends the body when the task ends, even if it panics.
-struct EndOfPipe(Arc<Pipe>);
+struct EndOfPipe(Arc<ReadAheadPipe>);
 
 impl EndOfPipe {
     fn set(&self, end: Result<(), GuestFailure>) {

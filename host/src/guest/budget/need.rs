@@ -12,7 +12,7 @@ fn add(count: &mut u32, more: u32) {
 
 /// The pool resources of one instance of a component, inner components included.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in crate::guest) struct Need {
+pub(in crate::guest) struct ComponentNeed {
     pub(in crate::guest) core_instances: u32,
     pub(in crate::guest) memories: u32,
     pub(in crate::guest) tables: u32,
@@ -22,7 +22,7 @@ pub(in crate::guest) struct Need {
     pub(in crate::guest) memory_bytes: u64,
 }
 
-impl Need {
+impl ComponentNeed {
     // Saturates: a file of a few bytes can name a component with two instances of a second one, which has two of a third one, and so on.
     fn add(&mut self, other: Self) {
         add(&mut self.core_instances, other.core_instances);
@@ -55,15 +55,15 @@ fn start_bytes(memory: &MemoryType) -> u64 {
 
 /// A module or component that is being parsed.
 #[derive(Default)]
-struct Frame {
-    need: Need,
+struct ParseFrame {
+    need: ComponentNeed,
     has_functions: bool,
-    modules: Vec<Need>,
-    components: Vec<Need>,
+    modules: Vec<ComponentNeed>,
+    components: Vec<ComponentNeed>,
 }
 
 #[derive(Clone, Copy)]
-enum Sort {
+enum ModuleSort {
     Module,
     Component,
 }
@@ -73,8 +73,8 @@ enum Sort {
 ///
 /// # Errors
 /// Fails if the file is damaged.
-pub(in crate::guest) fn need(bytes: &[u8]) -> Result<Need, BinaryReaderError> {
-    let mut counting = Counting::default();
+pub(in crate::guest) fn need(bytes: &[u8]) -> Result<ComponentNeed, BinaryReaderError> {
+    let mut counting = NeedCounter::default();
     for payload in Parser::new(0).parse_all(bytes) {
         counting.take(payload?)?;
     }
@@ -82,22 +82,22 @@ pub(in crate::guest) fn need(bytes: &[u8]) -> Result<Need, BinaryReaderError> {
 }
 
 #[derive(Default)]
-struct Counting {
-    frames: Vec<(Sort, Frame)>,
+struct NeedCounter {
+    frames: Vec<(ModuleSort, ParseFrame)>,
     /// The largest module or component so far.
-    largest: Need,
-    result: Need,
+    largest: ComponentNeed,
+    result: ComponentNeed,
 }
 
-impl Counting {
+impl NeedCounter {
     fn take(&mut self, payload: Payload<'_>) -> Result<(), BinaryReaderError> {
         match payload {
             Payload::Version { encoding, .. } => {
                 let sort = match encoding {
-                    Encoding::Module => Sort::Module,
-                    Encoding::Component => Sort::Component,
+                    Encoding::Module => ModuleSort::Module,
+                    Encoding::Component => ModuleSort::Component,
                 };
-                self.frames.push((sort, Frame::default()));
+                self.frames.push((sort, ParseFrame::default()));
             }
             Payload::End(_) => self.close(),
             Payload::MemorySection(section) => {
@@ -115,7 +115,7 @@ impl Counting {
             Payload::InstanceSection(section) => {
                 for instance in section {
                     if let Instance::Instantiate { module_index, .. } = instance? {
-                        self.instantiate(Sort::Module, module_index);
+                        self.instantiate(ModuleSort::Module, module_index);
                     }
                 }
             }
@@ -125,7 +125,7 @@ impl Counting {
                         component_index, ..
                     } = instance?
                     {
-                        self.instantiate(Sort::Component, component_index);
+                        self.instantiate(ModuleSort::Component, component_index);
                     }
                 }
             }
@@ -138,8 +138,8 @@ impl Counting {
             Payload::ComponentImportSection(section) => {
                 for import in section {
                     match import?.ty {
-                        ComponentTypeRef::Module(_) => self.name_unknown(Sort::Module),
-                        ComponentTypeRef::Component(_) => self.name_unknown(Sort::Component),
+                        ComponentTypeRef::Module(_) => self.name_unknown(ModuleSort::Module),
+                        ComponentTypeRef::Component(_) => self.name_unknown(ModuleSort::Component),
                         _ => {}
                     }
                 }
@@ -153,9 +153,11 @@ impl Counting {
                 for export in section {
                     let export = export?;
                     match export.kind {
-                        ComponentExternalKind::Module => self.rename(Sort::Module, export.index),
+                        ComponentExternalKind::Module => {
+                            self.rename(ModuleSort::Module, export.index)
+                        }
                         ComponentExternalKind::Component => {
-                            self.rename(Sort::Component, export.index)
+                            self.rename(ModuleSort::Component, export.index)
                         }
                         _ => {}
                     }
@@ -166,7 +168,7 @@ impl Counting {
         Ok(())
     }
 
-    fn top(&mut self, change: impl FnOnce(&mut Frame)) {
+    fn top(&mut self, change: impl FnOnce(&mut ParseFrame)) {
         if let Some((_, frame)) = self.frames.last_mut() {
             change(frame);
         }
@@ -178,8 +180,8 @@ impl Counting {
             return;
         };
         match sort {
-            Sort::Module => frame.need.core_instances = 1,
-            Sort::Component => {
+            ModuleSort::Module => frame.need.core_instances = 1,
+            ModuleSort::Component => {
                 add(&mut frame.need.tasking, u32::from(frame.has_functions));
             }
         }
@@ -191,18 +193,18 @@ impl Counting {
     }
 
     /// Assigns the next index of its sort to a module or component.
-    fn name(&mut self, sort: Sort, need: Need) {
+    fn name(&mut self, sort: ModuleSort, need: ComponentNeed) {
         self.top(|frame| match sort {
-            Sort::Module => frame.modules.push(need),
-            Sort::Component => frame.components.push(need),
+            ModuleSort::Module => frame.modules.push(need),
+            ModuleSort::Component => frame.components.push(need),
         });
     }
 
-    fn name_unknown(&mut self, sort: Sort) {
+    fn name_unknown(&mut self, sort: ModuleSort) {
         self.name(sort, self.largest);
     }
 
-    fn rename(&mut self, sort: Sort, index: u32) {
+    fn rename(&mut self, sort: ModuleSort, index: u32) {
         let need = self.of(0, sort, index);
         self.name(sort, need);
     }
@@ -213,18 +215,18 @@ impl Counting {
                 kind: ComponentExternalKind::Module,
                 ..
             } => {
-                self.name_unknown(Sort::Module);
+                self.name_unknown(ModuleSort::Module);
             }
             ComponentAlias::InstanceExport {
                 kind: ComponentExternalKind::Component,
                 ..
             } => {
-                self.name_unknown(Sort::Component);
+                self.name_unknown(ModuleSort::Component);
             }
             ComponentAlias::Outer { kind, count, index } => {
                 let sort = match kind {
-                    ComponentOuterAliasKind::CoreModule => Sort::Module,
-                    ComponentOuterAliasKind::Component => Sort::Component,
+                    ComponentOuterAliasKind::CoreModule => ModuleSort::Module,
+                    ComponentOuterAliasKind::Component => ModuleSort::Component,
                     _ => return,
                 };
                 let need = self.of(count, sort, index);
@@ -235,18 +237,18 @@ impl Counting {
     }
 
     /// Returns the need of the definition at an index, `outwards` components further out.
-    fn of(&self, outwards: u32, sort: Sort, index: u32) -> Need {
+    fn of(&self, outwards: u32, sort: ModuleSort, index: u32) -> ComponentNeed {
         let frame = self.frames.iter().rev().nth(outwards as usize);
         let needs = frame.map(|(_, frame)| match sort {
-            Sort::Module => &frame.modules,
-            Sort::Component => &frame.components,
+            ModuleSort::Module => &frame.modules,
+            ModuleSort::Component => &frame.components,
         });
         let need = needs.and_then(|needs| needs.get(index as usize));
         // An index that names nothing is left to the compiler to refuse.
         need.copied().unwrap_or(self.largest)
     }
 
-    fn instantiate(&mut self, sort: Sort, index: u32) {
+    fn instantiate(&mut self, sort: ModuleSort, index: u32) {
         let need = self.of(0, sort, index);
         self.top(|frame| frame.need.add(need));
     }
@@ -256,7 +258,7 @@ impl Counting {
 mod tests {
     use super::*;
 
-    fn counted(text: &str) -> Need {
+    fn counted(text: &str) -> ComponentNeed {
         need(&wat::parse_str(text).unwrap()).unwrap()
     }
 
@@ -274,7 +276,7 @@ mod tests {
         );
         assert_eq!(
             need,
-            Need {
+            ComponentNeed {
                 core_instances: 2,
                 memories: 4,
                 tables: 2,

@@ -25,7 +25,7 @@ const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
 
 /// Error returned when a folder, or a file in it, cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(in crate::guest) enum FolderFault {
+pub(in crate::guest) enum CacheFolderError {
     #[error("{0}")]
     Io(#[from] io::Error),
     #[error("it is no {0}")]
@@ -40,30 +40,30 @@ pub(in crate::guest) enum FolderFault {
 
 /// A folder that has been checked.
 #[derive(Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct CacheFolder(PathBuf);
 
 /// A file of the folder, as listed.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(super) struct CacheEntry {
     pub(super) name: String,
     pub(super) bytes: u64,
     pub(super) used_at: Option<SystemTime>,
 }
 
 /// A temporary name for a file that is being written.
-pub(super) struct Draft {
+pub(super) struct DraftFile {
     pub(super) path: PathBuf,
 }
 
-impl Draft {
+impl DraftFile {
     pub(super) fn discard(&self) {
         remove(&self.path);
     }
 }
 
-impl Folder {
+impl CacheFolder {
     /// Creates the folder if it is missing, and checks it.
-    pub(super) fn open(path: &Path) -> Result<Self, FolderFault> {
+    pub(super) fn open(path: &Path) -> Result<Self, CacheFolderError> {
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -73,7 +73,7 @@ impl Folder {
         }
         let found = fs::metadata(path)?;
         if !found.is_dir() {
-            return Err(FolderFault::NotA("folder"));
+            return Err(CacheFolderError::NotA("folder"));
         }
         check_private(&found, NOT_WRITABLE)?;
         Ok(Self(path.to_owned()))
@@ -81,10 +81,10 @@ impl Folder {
 
     /// Returns the key stored in a file of the folder. Creates a random key if there is none, or if the existing one was readable to other
     /// users or is damaged. Files that were hashed under the old key then no longer match.
-    pub(super) fn key(&self, name: &str) -> Result<[u8; 32], FolderFault> {
+    pub(super) fn key(&self, name: &str) -> Result<[u8; 32], CacheFolderError> {
         match self.read_key(name) {
             Ok(key) => return Ok(key),
-            Err(FolderFault::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(CacheFolderError::Io(error)) if error.kind() == io::ErrorKind::NotFound => {}
             Err(problem) => {
                 tracing::warn!(%problem, "the key of the compiled code is replaced");
                 self.remove(name);
@@ -108,11 +108,11 @@ impl Folder {
         self.read_key(name)
     }
 
-    fn read_key(&self, name: &str) -> Result<[u8; 32], FolderFault> {
+    fn read_key(&self, name: &str) -> Result<[u8; 32], CacheFolderError> {
         let mut file = self.open_private(name, NOT_READABLE)?;
         let mut key = [0; 32];
         if file.metadata()?.len() != key.len() as u64 {
-            return Err(FolderFault::Changed);
+            return Err(CacheFolderError::Changed);
         }
         file.read_exact(&mut key)?;
         Ok(key)
@@ -120,7 +120,7 @@ impl Folder {
 
     /// Opens a file for reading. The file must belong to the user, and its mode must have none of the bits of `not`. The checks and the
     /// reads use the same descriptor, so replacing the name has no effect.
-    pub(super) fn open_private(&self, name: &str, not: u32) -> Result<File, FolderFault> {
+    pub(super) fn open_private(&self, name: &str, not: u32) -> Result<File, CacheFolderError> {
         // Does not follow a link to another place, and does not block on a pipe.
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = OpenOptions::new()
@@ -129,20 +129,20 @@ impl Folder {
             .open(self.0.join(name))?;
         let found = file.metadata()?;
         if !found.is_file() {
-            return Err(FolderFault::NotA("file"));
+            return Err(CacheFolderError::NotA("file"));
         }
         check_private(&found, not)?;
         Ok(file)
     }
 
     /// Lists the files of the folder. Returns none if the folder cannot be listed.
-    pub(super) fn entries(&self) -> Vec<Entry> {
+    pub(super) fn entries(&self) -> Vec<CacheEntry> {
         let Ok(entries) = fs::read_dir(&self.0) else {
             return Vec::new();
         };
         let entry = |entry: fs::DirEntry| {
             let found = entry.metadata().ok()?;
-            Some(Entry {
+            Some(CacheEntry {
                 name: entry.file_name().into_string().ok()?,
                 bytes: found.len(),
                 used_at: found.modified().ok(),
@@ -151,14 +151,14 @@ impl Folder {
         entries.filter_map(Result::ok).filter_map(entry).collect()
     }
 
-    pub(super) fn draft(&self) -> io::Result<Draft> {
+    pub(super) fn draft(&self) -> io::Result<DraftFile> {
         let mut salt = [0; 8];
         getrandom::fill(&mut salt).map_err(|error| io::Error::other(error.to_string()))?;
         let path = self.0.join(format!("{}{DRAFT}", hex(&salt)));
-        Ok(Draft { path })
+        Ok(DraftFile { path })
     }
 
-    pub(super) fn rename(&self, draft: &Draft, name: &str) -> io::Result<()> {
+    pub(super) fn rename(&self, draft: &DraftFile, name: &str) -> io::Result<()> {
         fs::rename(&draft.path, self.0.join(name))
     }
 
@@ -168,7 +168,7 @@ impl Folder {
 
     /// Removes drafts whose writer is gone.
     pub(super) fn sweep(&self) {
-        let is_old = |entry: &Entry| {
+        let is_old = |entry: &CacheEntry| {
             let age = entry.used_at.and_then(|written| written.elapsed().ok());
             age.is_some_and(|age| age > DRAFT_AGE_MAX)
         };
@@ -205,12 +205,12 @@ pub(super) fn create_private(path: &Path, mode: u32) -> io::Result<File> {
         .open(path)
 }
 
-fn check_private(found: &Metadata, not: u32) -> Result<(), FolderFault> {
+fn check_private(found: &Metadata, not: u32) -> Result<(), CacheFolderError> {
     if found.uid() != rustix::process::geteuid().as_raw() {
-        return Err(FolderFault::AnothersOwn(found.uid()));
+        return Err(CacheFolderError::AnothersOwn(found.uid()));
     }
     if found.mode() & not != 0 {
-        return Err(FolderFault::Open(found.mode() & 0o777));
+        return Err(CacheFolderError::Open(found.mode() & 0o777));
     }
     Ok(())
 }

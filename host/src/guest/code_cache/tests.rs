@@ -5,33 +5,33 @@ use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::PathBuf;
 
-use super::super::engine::{World, engine};
+use super::super::engine::{GuestWorld, engine};
 use super::*;
-use crate::guest::settings::Options;
+use crate::guest::settings::RuntimeOptions;
 
 const CODE: &[u8] = b"code of a component";
 
-fn key(component: &str, world: World) -> CodeKey {
-    let options = Options {
+fn key(component: &str, world: GuestWorld) -> CodeKey {
+    let options = RuntimeOptions {
         instances_max: 1,
-        ..Options::default()
+        ..RuntimeOptions::default()
     };
     let (engine, _) = engine(world, &options).unwrap();
     CodeKey {
-        component: Digest::of(component.as_bytes()),
-        engine: Fingerprint::of(&engine, world),
+        component: ComponentDigest::of(component.as_bytes()),
+        engine: EngineFingerprint::of(&engine, world),
     }
 }
 
 fn a_key() -> CodeKey {
-    key("a", World::Wasi02)
+    key("a", GuestWorld::Wasi02)
 }
 
 fn open(folder: &tempfile::TempDir) -> CodeCache {
     CodeCache::open(&folder.path().join("code")).unwrap()
 }
 
-fn content(kept: Kept) -> Vec<u8> {
+fn content(kept: CachedCode) -> Vec<u8> {
     let mut content = Vec::new();
     let mut file = kept.file;
     file.rewind().unwrap();
@@ -77,8 +77,8 @@ fn what_was_published_is_found_by_the_next_process_and_nothing_else_is() {
     );
     let cache = open(&folder);
     assert_eq!(content(cache.fetch(&a_key()).unwrap()), CODE);
-    assert!(cache.fetch(&key("b", World::Wasi02)).is_none());
-    assert!(cache.fetch(&key("a", World::Wasi03)).is_none());
+    assert!(cache.fetch(&key("b", GuestWorld::Wasi02)).is_none());
+    assert!(cache.fetch(&key("a", GuestWorld::Wasi03)).is_none());
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn a_link_to_elsewhere_is_not_taken_whatever_it_leads_to() {
 
 #[test]
 fn code_of_another_engine_or_component_under_this_name_is_foreign() {
-    for other in [key("b", World::Wasi02), key("a", World::Wasi03)] {
+    for other in [key("b", GuestWorld::Wasi02), key("a", GuestWorld::Wasi03)] {
         let folder = tempfile::tempdir().unwrap();
         let cache = open(&folder);
         drop(cache.publish(&other, CODE).unwrap());
@@ -161,7 +161,7 @@ fn a_folder_that_others_can_write_to_is_refused() {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
         let fault = CodeCache::open(folder.path()).unwrap_err();
         assert!(
-            matches!(fault, FolderFault::Open(found) if found == mode),
+            matches!(fault, CacheFolderError::Open(found) if found == mode),
             "{fault}"
         );
     }
@@ -181,19 +181,19 @@ fn a_folder_or_file_of_another_user_is_refused() {
         Err(_) => PathBuf::from("/usr"),
     };
     let fault = CodeCache::open(&theirs).unwrap_err();
-    assert!(matches!(fault, FolderFault::AnothersOwn(_)), "{fault}");
+    assert!(matches!(fault, CacheFolderError::AnothersOwn(_)), "{fault}");
 }
 
 #[test]
 fn the_least_recently_used_goes_and_what_is_in_use_stays() {
     let folder = tempfile::tempdir().unwrap();
-    let bounds = Bounds {
+    let bounds = CacheBounds {
         files_max: 2,
         bytes_max: 1 << 20,
     };
     let cache = CodeCache::open_within(&folder.path().join("code"), bounds).unwrap();
-    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| key(name, World::Wasi02));
-    let age = |kept: &Kept, seconds: u64| {
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|name| key(name, GuestWorld::Wasi02));
+    let age = |kept: &CachedCode, seconds: u64| {
         let path = folder.path().join("code").join(&kept.hold.name);
         let then = fs::metadata(&path).unwrap().modified().unwrap()
             - std::time::Duration::from_secs(seconds);
@@ -218,15 +218,19 @@ fn the_least_recently_used_goes_and_what_is_in_use_stays() {
 #[test]
 fn the_bytes_are_bounded_too_and_the_newest_stays_however_large() {
     let folder = tempfile::tempdir().unwrap();
-    let bounds = Bounds {
+    let bounds = CacheBounds {
         files_max: 10,
         bytes_max: CODE.len() as u64,
     };
     let cache = CodeCache::open_within(&folder.path().join("code"), bounds).unwrap();
     drop(cache.publish(&a_key(), CODE).unwrap());
-    drop(cache.publish(&key("b", World::Wasi02), &[7; 100]).unwrap());
+    drop(
+        cache
+            .publish(&key("b", GuestWorld::Wasi02), &[7; 100])
+            .unwrap(),
+    );
     assert_eq!(code_files(&folder).len(), 1);
-    assert!(cache.fetch(&key("b", World::Wasi02)).is_some());
+    assert!(cache.fetch(&key("b", GuestWorld::Wasi02)).is_some());
 }
 
 #[test]

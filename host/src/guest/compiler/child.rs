@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use rustix::process::{Resource, Rlimit, Signal};
 
-use crate::guest::engine::{self, Blueprint, Fingerprint};
+use crate::guest::engine::{self, EngineFingerprint, EngineSettings};
 use crate::limits;
 
 /// Exit code of a child whose component is faulty.
@@ -21,26 +21,26 @@ const NICENESS: i32 = 10;
 
 /// The arguments of a child, passed on its command line.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Recipe {
+pub(super) struct CompileArguments {
     /// Process id of the host that wants the code.
     pub(super) parent: u32,
-    pub(super) blueprint: Blueprint,
+    pub(super) blueprint: EngineSettings,
     /// Fingerprint of the engine that will run the code.
     pub(super) fingerprint: String,
 }
 
-impl fmt::Display for Recipe {
+impl fmt::Display for CompileArguments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.parent, self.blueprint, self.fingerprint)
     }
 }
 
-impl FromStr for Recipe {
-    type Err = CompileFault;
+impl FromStr for CompileArguments {
+    type Err = CompileError;
 
-    fn from_str(text: &str) -> Result<Self, CompileFault> {
+    fn from_str(text: &str) -> Result<Self, CompileError> {
         let foreign =
-            || CompileFault::failed("this command is the host's own: it starts it itself");
+            || CompileError::failed("this command is the host's own: it starts it itself");
         let mut parts = text.splitn(3, ':');
         let mut part = || parts.next().ok_or_else(foreign);
         Ok(Self {
@@ -54,12 +54,12 @@ impl FromStr for Recipe {
 /// Error returned when a child produced no code.
 #[derive(Debug, thiserror::Error)]
 #[error("{reason}")]
-pub struct CompileFault {
+pub struct CompileError {
     reason: String,
     exit_code: u8,
 }
 
-impl CompileFault {
+impl CompileError {
     fn failed(reason: impl Into<String>) -> Self {
         Self {
             reason: reason.into(),
@@ -84,37 +84,37 @@ impl CompileFault {
 ///
 /// # Errors
 /// Fails if the component or the recipe is faulty, or the system refuses a call. The caller prints the error to standard error.
-pub fn compile(recipe: &str) -> Result<(), CompileFault> {
-    let recipe: Recipe = recipe.parse()?;
+pub fn compile(recipe: &str) -> Result<(), CompileError> {
+    let recipe: CompileArguments = recipe.parse()?;
     settle_in(recipe.parent)?;
     let world = recipe.blueprint.world;
     let engine = engine::compiling_engine(recipe.blueprint)
-        .map_err(|error| CompileFault::failed(format!("{error:#}")))?;
-    if Fingerprint::of(&engine, world).to_string() != recipe.fingerprint {
+        .map_err(|error| CompileError::failed(format!("{error:#}")))?;
+    if EngineFingerprint::of(&engine, world).to_string() != recipe.fingerprint {
         let reason = "the binary that compiles is not the one that runs; start the host anew";
-        return Err(CompileFault::failed(reason));
+        return Err(CompileError::failed(reason));
     }
     let mut component = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut component);
-    read.map_err(|error| CompileFault::failed(format!("the component cannot be read: {error}")))?;
+    read.map_err(|error| CompileError::failed(format!("the component cannot be read: {error}")))?;
     let code = engine
         .precompile_component(&component)
-        .map_err(|error| CompileFault {
+        .map_err(|error| CompileError {
             reason: format!("{error:#}"),
             exit_code: EXIT_COMPONENT_AT_FAULT,
         })?;
     let mut output = std::io::stdout().lock();
     let written = output.write_all(&code).and_then(|()| output.flush());
-    written.map_err(|error| CompileFault::failed(format!("the code cannot be written: {error}")))
+    written.map_err(|error| CompileError::failed(format!("the code cannot be written: {error}")))
 }
 
-fn settle_in(parent: u32) -> Result<(), CompileFault> {
-    let refused = |error: rustix::io::Errno| CompileFault::failed(error.to_string());
+fn settle_in(parent: u32) -> Result<(), CompileError> {
+    let refused = |error: rustix::io::Errno| CompileError::failed(error.to_string());
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).map_err(refused)?;
     let actual = rustix::process::getppid();
     if actual.is_none_or(|actual| actual.as_raw_nonzero().get().cast_unsigned() != parent) {
         // The parent died before the line above, or no host started this process.
-        return Err(CompileFault::foreign());
+        return Err(CompileError::foreign());
     }
     // If this fails, the child compiles at its current priority.
     let _ = rustix::process::nice(NICENESS);
@@ -141,12 +141,15 @@ mod tests {
 
     #[test]
     fn a_recipe_passes_through_a_command_line() {
-        let recipe = Recipe {
+        let recipe = CompileArguments {
             parent: 42,
             blueprint: "0.2/4294967296".parse().unwrap(),
             fingerprint: "00ff".to_owned(),
         };
-        assert_eq!(recipe.to_string().parse::<Recipe>().unwrap(), recipe);
+        assert_eq!(
+            recipe.to_string().parse::<CompileArguments>().unwrap(),
+            recipe
+        );
     }
 
     #[test]

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::MemfdFlags;
 
-use super::child::{EXIT_COMPONENT_AT_FAULT, Recipe};
+use super::child::{CompileArguments, EXIT_COMPONENT_AT_FAULT};
 use super::unfit;
-use crate::guest::engine::{Blueprint, Fingerprint};
+use crate::guest::engine::{EngineFingerprint, EngineSettings};
 use crate::guest::loader::LoadError;
 
 /// The hidden command that runs [`super::compile`].
@@ -27,24 +27,24 @@ const SAID_BYTES_MAX: u64 = 16 << 10;
 const STOP_LOOK: Duration = Duration::from_millis(50);
 
 /// A component to be compiled.
-pub(super) struct Order<'a> {
+pub(super) struct CompileJob<'a> {
     pub(super) exe: &'a Path,
-    pub(super) blueprint: Blueprint,
-    pub(super) fingerprint: Fingerprint,
+    pub(super) blueprint: EngineSettings,
+    pub(super) fingerprint: EngineFingerprint,
     pub(super) timeout: Duration,
     pub(super) is_stopped: &'a AtomicBool,
 }
 
 /// The exit status and the error output of a child.
-struct End {
+struct ChildEnd {
     status: ExitStatus,
     said: String,
 }
 
 /// A child process that is killed when this is dropped.
-struct Running(Child);
+struct CompileChild(Child);
 
-impl Drop for Running {
+impl Drop for CompileChild {
     fn drop(&mut self) {
         // A child that has already ended is only reaped.
         let _ = self.0.kill();
@@ -52,14 +52,14 @@ impl Drop for Running {
     }
 }
 
-impl Order<'_> {
+impl CompileJob<'_> {
     pub(super) fn carry_out(&self, component: &[u8]) -> Result<Vec<u8>, LoadError> {
         let not_started = |error: io::Error| LoadError::NotCompiled {
             reason: format!("the compiler cannot be started: {error}"),
         };
         let mut code = nameless("code").map_err(not_started)?;
         let child = self.start(component, &code).map_err(not_started)?;
-        let End { status, said } = self.wait(child)?;
+        let ChildEnd { status, said } = self.wait(child)?;
         if status.code() == Some(EXIT_COMPONENT_AT_FAULT.into()) {
             return Err(unfit(self.blueprint.world, said));
         }
@@ -81,11 +81,11 @@ impl Order<'_> {
         Ok(compiled)
     }
 
-    fn start(&self, component: &[u8], code: &File) -> io::Result<Running> {
+    fn start(&self, component: &[u8], code: &File) -> io::Result<CompileChild> {
         let mut input = nameless("component")?;
         input.write_all(component)?;
         input.rewind()?;
-        let recipe = Recipe {
+        let recipe = CompileArguments {
             parent: std::process::id(),
             blueprint: self.blueprint,
             fingerprint: self.fingerprint.to_string(),
@@ -98,11 +98,11 @@ impl Order<'_> {
             .stdout(code.try_clone()?)
             .stderr(Stdio::piped())
             .spawn()
-            .map(Running)
+            .map(CompileChild)
     }
 
     /// Waits until the child ends. Kills it if it takes too long or the host is stopping.
-    fn wait(&self, mut child: Running) -> Result<End, LoadError> {
+    fn wait(&self, mut child: CompileChild) -> Result<ChildEnd, LoadError> {
         let give_up_at = Instant::now() + self.timeout;
         let stderr = child.0.stderr.take();
         std::thread::scope(|scope| {
@@ -130,7 +130,7 @@ impl Order<'_> {
             let status = child.0.wait().map_err(|error| LoadError::NotCompiled {
                 reason: format!("the compiler's end was missed: {error}"),
             })?;
-            Ok(End { status, said })
+            Ok(ChildEnd { status, said })
         })
     }
 }

@@ -5,7 +5,7 @@ use std::sync::{Condvar, Mutex, PoisonError};
 
 /// The permits of all compilations.
 #[derive(Debug)]
-pub(super) struct Turns {
+pub(super) struct CompileLimit {
     under_way: Mutex<HashSet<String>>,
     ended: Condvar,
     at_once_max: usize,
@@ -13,12 +13,12 @@ pub(super) struct Turns {
 
 /// A permit to compile one thing, held until dropped.
 #[derive(Debug)]
-pub(in crate::guest) struct Turn<'a> {
-    turns: &'a Turns,
+pub(in crate::guest) struct CompilePermit<'a> {
+    turns: &'a CompileLimit,
     name: String,
 }
 
-impl Turns {
+impl CompileLimit {
     pub(super) fn new(at_once_max: usize) -> Self {
         Self {
             under_way: Mutex::default(),
@@ -28,7 +28,7 @@ impl Turns {
     }
 
     /// Waits for a permit. Blocks. Every waiter gets one eventually, in no particular order.
-    pub(super) fn take(&self, name: &str) -> Turn<'_> {
+    pub(super) fn take(&self, name: &str) -> CompilePermit<'_> {
         let under_way = self.under_way.lock();
         let must_wait =
             |names: &mut HashSet<String>| names.len() >= self.at_once_max || names.contains(name);
@@ -37,14 +37,14 @@ impl Turns {
             .wait_while(under_way.unwrap_or_else(PoisonError::into_inner), must_wait)
             .unwrap_or_else(PoisonError::into_inner);
         under_way.insert(name.to_owned());
-        Turn {
+        CompilePermit {
             turns: self,
             name: name.to_owned(),
         }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for CompilePermit<'_> {
     fn drop(&mut self) {
         let under_way = self.turns.under_way.lock();
         under_way
@@ -62,7 +62,7 @@ mod tests {
 
     #[test]
     fn one_name_and_one_too_many_wait_until_a_turn_ends() {
-        let turns = Turns::new(2);
+        let turns = CompileLimit::new(2);
         let first = turns.take("a");
         std::thread::scope(|scope| {
             let (sender, entered) = mpsc::channel();

@@ -1,5 +1,5 @@
-//! Decides which compiled code an engine accepts. A `Blueprint` holds the settings that affect the code, in a form that can be passed to
-//! another process. A `Fingerprint` shows whether two engines agree.
+//! Decides which compiled code an engine accepts. A `EngineSettings` holds the settings that affect the code, in a form that can be passed to
+//! another process. A `EngineFingerprint` shows whether two engines agree.
 
 use std::fmt;
 use std::hash::{Hash as _, Hasher};
@@ -7,13 +7,13 @@ use std::str::FromStr;
 
 use wasmtime::Engine;
 
-use super::World;
+use super::GuestWorld;
 use crate::guest::digest::hex;
 
 /// The settings of an engine that affect the code it compiles.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::guest) struct Blueprint {
-    pub(in crate::guest) world: World,
+pub(in crate::guest) struct EngineSettings {
+    pub(in crate::guest) world: GuestWorld,
     /// Address space of a linear memory, in bytes.
     pub(super) reservation: u64,
     /// Guard region after it, in bytes. `None` uses wasmtime's default.
@@ -22,13 +22,13 @@ pub(in crate::guest) struct Blueprint {
 
 /// Error for a text that is not a blueprint. The host writes these texts itself, so such a text comes from elsewhere.
 #[derive(Debug)]
-pub(in crate::guest) struct NotABlueprint;
+pub(in crate::guest) struct BadEngineSettings;
 
-impl fmt::Display for Blueprint {
+impl fmt::Display for EngineSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let world = match self.world {
-            World::Wasi02 => "0.2",
-            World::Wasi03 => "0.3",
+            GuestWorld::Wasi02 => "0.2",
+            GuestWorld::Wasi03 => "0.3",
         };
         write!(f, "{world}/{}", self.reservation)?;
         match self.guard {
@@ -38,18 +38,18 @@ impl fmt::Display for Blueprint {
     }
 }
 
-impl FromStr for Blueprint {
-    type Err = NotABlueprint;
+impl FromStr for EngineSettings {
+    type Err = BadEngineSettings;
 
-    fn from_str(text: &str) -> Result<Self, NotABlueprint> {
+    fn from_str(text: &str) -> Result<Self, BadEngineSettings> {
         let mut parts = text.split('/');
         let world = match parts.next() {
-            Some("0.2") => World::Wasi02,
-            Some("0.3") => World::Wasi03,
-            _ => return Err(NotABlueprint),
+            Some("0.2") => GuestWorld::Wasi02,
+            Some("0.3") => GuestWorld::Wasi03,
+            _ => return Err(BadEngineSettings),
         };
-        let number = |part: &str| part.parse().map_err(|_| NotABlueprint);
-        let reservation = parts.next().ok_or(NotABlueprint).and_then(number)?;
+        let number = |part: &str| part.parse().map_err(|_| BadEngineSettings);
+        let reservation = parts.next().ok_or(BadEngineSettings).and_then(number)?;
         let guard = parts.next().map(number).transpose()?;
         match parts.next() {
             None => Ok(Self {
@@ -57,7 +57,7 @@ impl FromStr for Blueprint {
                 reservation,
                 guard,
             }),
-            Some(_) => Err(NotABlueprint),
+            Some(_) => Err(BadEngineSettings),
         }
     }
 }
@@ -65,11 +65,11 @@ impl FromStr for Blueprint {
 /// A hash of everything that decides whether an engine accepts code: wasmtime's version, the processor's features, and the settings. If two
 /// fingerprints are equal, the code of one engine runs on the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::guest) struct Fingerprint([u8; 16]);
+pub(in crate::guest) struct EngineFingerprint([u8; 16]);
 
-impl Fingerprint {
-    pub(in crate::guest) fn of(engine: &Engine, world: World) -> Self {
-        let mut hash = Blake(blake3::Hasher::new());
+impl EngineFingerprint {
+    pub(in crate::guest) fn of(engine: &Engine, world: GuestWorld) -> Self {
+        let mut hash = Blake3Hasher(blake3::Hasher::new());
         world.hash(&mut hash);
         engine.precompile_compatibility_hash().hash(&mut hash);
         let mut fingerprint = [0; 16];
@@ -78,16 +78,16 @@ impl Fingerprint {
     }
 }
 
-impl fmt::Display for Fingerprint {
+impl fmt::Display for EngineFingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&hex(&self.0))
     }
 }
 
 /// A hasher with the same result in every process, unlike the standard library's.
-struct Blake(blake3::Hasher);
+struct Blake3Hasher(blake3::Hasher);
 
-impl Hasher for Blake {
+impl Hasher for Blake3Hasher {
     fn write(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
@@ -103,44 +103,44 @@ impl Hasher for Blake {
 mod tests {
     use super::*;
     use crate::guest::engine::{compiling_engine, engine};
-    use crate::guest::settings::Options;
+    use crate::guest::settings::RuntimeOptions;
 
     #[test]
     fn it_passes_through_a_command_line() {
         for guard in [None, Some(65_536)] {
-            let blueprint = Blueprint {
-                world: World::Wasi03,
+            let blueprint = EngineSettings {
+                world: GuestWorld::Wasi03,
                 reservation: 4 << 30,
                 guard,
             };
             assert_eq!(blueprint.to_string().parse().ok(), Some(blueprint));
         }
         for text in ["", "0.2", "0.4/1", "0.2/x", "0.2/1/2/3"] {
-            assert!(text.parse::<Blueprint>().is_err(), "{text}");
+            assert!(text.parse::<EngineSettings>().is_err(), "{text}");
         }
     }
 
     #[test]
     fn an_engine_that_only_compiles_agrees_with_the_one_that_runs() {
-        let options = Options {
+        let options = RuntimeOptions {
             instances_max: 1,
-            ..Options::default()
+            ..RuntimeOptions::default()
         };
         let mut seen = Vec::new();
-        for world in [World::Wasi02, World::Wasi03] {
+        for world in [GuestWorld::Wasi02, GuestWorld::Wasi03] {
             let (running, blueprint) = engine(world, &options).unwrap();
             let compiling = compiling_engine(blueprint).unwrap();
-            let fingerprint = Fingerprint::of(&running, world);
-            assert_eq!(fingerprint, Fingerprint::of(&compiling, world));
+            let fingerprint = EngineFingerprint::of(&running, world);
+            assert_eq!(fingerprint, EngineFingerprint::of(&compiling, world));
             seen.push(fingerprint);
         }
-        let compact = Blueprint {
-            world: World::Wasi02,
+        let compact = EngineSettings {
+            world: GuestWorld::Wasi02,
             reservation: 1 << 20,
             guard: Some(65_536),
         };
         let compact = compiling_engine(compact).unwrap();
-        seen.push(Fingerprint::of(&compact, World::Wasi02));
+        seen.push(EngineFingerprint::of(&compact, GuestWorld::Wasi02));
         assert!(seen[0] != seen[1] && seen[0] != seen[2], "{seen:?}");
     }
 }

@@ -25,7 +25,7 @@ const SWAPPED: u64 = 1 << 4;
 
 /// `struct pm_scan_arg` of `linux/fs.h`.
 #[repr(C)]
-struct Scan {
+struct PageScan {
     size: u64,
     flags: u64,
     start: u64,
@@ -40,7 +40,7 @@ struct Scan {
     return_mask: u64,
 }
 
-impl Scan {
+impl PageScan {
     /// Restricts a scan for written pages to pages that hold data.
     fn complete(&mut self) {
         if self.category_mask & WRITTEN != 0 && self.category_anyof_mask == 0 {
@@ -63,7 +63,7 @@ unsafe extern "C" fn ioctl(file: c_int, request: c_ulong, argument: *mut c_void)
     // passed on unchanged.
     unsafe {
         if request == PAGEMAP_SCAN
-            && let Some(scan) = argument.cast::<Scan>().as_mut()
+            && let Some(scan) = argument.cast::<PageScan>().as_mut()
         {
             scan.complete();
         }
@@ -98,8 +98,8 @@ mod tests {
         } else {
             MEMORY_KEEP_RESIDENT.min(memory)
         };
-        for world in [World::Wasi02, World::Wasi03] {
-            let (engine, _) = engine(world, &Options::default()).unwrap();
+        for world in [GuestWorld::Wasi02, GuestWorld::Wasi03] {
+            let (engine, _) = engine(world, &RuntimeOptions::default()).unwrap();
             let metrics = engine.pooling_allocator_metrics().unwrap();
             // The stack of a typical guest, which is never used, and one page after it.
             let text = "(module (memory 18) (func (export \"write\")

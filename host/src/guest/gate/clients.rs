@@ -9,18 +9,18 @@ use std::time::{Duration, Instant};
 
 use slab::Slab;
 
-use super::{Gates, Permit};
+use super::{ConcurrencyLimits, InstancePermit};
 use crate::guest::error::GuestFailure;
 use crate::limits::{CLIENT_RATE_FAIR, CLIENT_WAIT_FREE};
-use crate::quota::{Phase, Reservation};
+use crate::quota::{Reservation, RevocablePhase};
 
 /// The runs within one concurrency limit that have waited for their clients.
 #[derive(Debug, Default)]
-pub(super) struct Clients(Mutex<Waits>);
+pub(super) struct WaitingClients(Mutex<ClientWaits>);
 
 #[derive(Debug, Default)]
-struct Waits {
-    waits: Slab<Wait>,
+struct ClientWaits {
+    waits: Slab<ClientWait>,
     /// Number of runs that wait now and were not cut.
     waiting: usize,
     /// Number of runs that were cut and have not ended yet.
@@ -28,7 +28,7 @@ struct Waits {
 }
 
 #[derive(Debug)]
-struct Wait {
+struct ClientWait {
     /// Total length of its earlier waits.
     waited: Duration,
     since: Option<Instant>,
@@ -38,7 +38,7 @@ struct Wait {
     waker: Option<Waker>,
 }
 
-impl Wait {
+impl ClientWait {
     fn waited(&self, now: Instant) -> Duration {
         let this_time = self.since.map(|since| now.saturating_duration_since(since));
         self.waited + this_time.unwrap_or_default()
@@ -52,7 +52,7 @@ impl Wait {
     }
 }
 
-impl Clients {
+impl WaitingClients {
     /// Cuts the slowest clients while `queued` requests wait at the limit, until at most half of its `places` are held by runs that wait
     /// for their clients.
     pub(super) fn make_room(&self, places: usize, queued: usize) {
@@ -65,12 +65,12 @@ impl Clients {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waits> {
+    fn lock(&self) -> MutexGuard<'_, ClientWaits> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waits {
+impl ClientWaits {
     fn cut_slowest(&mut self, places: usize, now: Instant) -> bool {
         // Half of one slot is none. A limit of one slot keeps its run as long as the client is faster than a slow line.
         let rate_max = if places == 1 {
@@ -99,19 +99,19 @@ impl Waits {
 }
 
 /// The client of one run. Reports to both limits when the run waits for its client, and learns when the run is cut.
-pub(in crate::guest) struct Client {
-    gates: Gates,
+pub(in crate::guest) struct RunClient {
+    gates: ConcurrencyLimits,
     keys: Option<[usize; 2]>,
     /// The reservation that the request holds for being in flight.
     place: Option<Reservation>,
     is_waiting: bool,
 }
 
-impl Client {
+impl RunClient {
     /// Returns the client of the run that holds this permit.
     pub(in crate::guest) fn of(
-        _permit: &Permit,
-        gates: &Gates,
+        _permit: &InstancePermit,
+        gates: &ConcurrencyLimits,
         place: Option<Reservation>,
     ) -> Self {
         Self {
@@ -134,7 +134,8 @@ impl Client {
         cx: &mut Context<'_>,
     ) -> Poll<GuestFailure> {
         if let Some(place) = &self.place {
-            let is_revoked = !self.is_waiting && place.set_phase(Phase::WaitsForClient).is_err();
+            let is_revoked =
+                !self.is_waiting && place.set_phase(RevocablePhase::WaitsForClient).is_err();
             if is_revoked || place.poll_revoked(cx).is_ready() {
                 return Poll::Ready(GuestFailure::ClientTooSlow);
             }
@@ -143,7 +144,7 @@ impl Client {
         let gates = [&self.gates.guest, &self.gates.pool];
         let keys = *self.keys.get_or_insert_with(|| {
             gates.map(|gate| {
-                gate.clients.lock().waits.insert(Wait {
+                gate.clients.lock().waits.insert(ClientWait {
                     waited: Duration::ZERO,
                     since: None,
                     bytes: 0,
@@ -187,7 +188,7 @@ impl Client {
         }
         let mut is_cut = false;
         if let Some(place) = &self.place {
-            is_cut |= place.set_phase(Phase::Working).is_err();
+            is_cut |= place.set_phase(RevocablePhase::Working).is_err();
         }
         let now = Instant::now();
         let gates = [&self.gates.guest, &self.gates.pool];
@@ -208,7 +209,7 @@ impl Client {
     }
 }
 
-impl Drop for Client {
+impl Drop for RunClient {
     fn drop(&mut self) {
         let gates = [&self.gates.guest, &self.gates.pool];
         for (gate, key) in gates.into_iter().zip(self.keys.into_iter().flatten()) {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const THRESHOLDS: Thresholds = Thresholds {
+const THRESHOLDS: FailureThresholds = FailureThresholds {
     window: Duration::from_secs(60),
     requests_min: 4,
     clients_min: 3,
@@ -11,19 +11,19 @@ const THRESHOLDS: Thresholds = Thresholds {
     deadline_misses_max: 0.25,
 };
 
-fn is_tripped(health: &Health) -> bool {
+fn is_tripped(health: &VersionHealth) -> bool {
     health.has_tripped.load(Ordering::Relaxed)
 }
 
 #[tokio::test]
 async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing() {
-    let health = Health::new(Some(THRESHOLDS));
-    health.note(Conduct::Trapped, None);
-    health.note(Conduct::Trapped, None);
-    health.note(Conduct::Served, None);
+    let health = VersionHealth::new(Some(THRESHOLDS));
+    health.note(RequestOutcome::Trapped, None);
+    health.note(RequestOutcome::Trapped, None);
+    health.note(RequestOutcome::Served, None);
     assert!(!is_tripped(&health), "three requests are too few");
 
-    health.note(Conduct::Trapped, None);
+    health.note(RequestOutcome::Trapped, None);
 
     health.tripped().await;
     let tally = health.tally();
@@ -32,26 +32,26 @@ async fn too_large_a_share_of_failures_trips_and_too_few_requests_prove_nothing(
 
 #[test]
 fn a_share_at_its_threshold_is_allowed() {
-    let health = Health::new(Some(THRESHOLDS));
+    let health = VersionHealth::new(Some(THRESHOLDS));
     for _ in 0..3 {
-        health.note(Conduct::Served, None);
+        health.note(RequestOutcome::Served, None);
     }
-    health.note(Conduct::Late, None);
+    health.note(RequestOutcome::Late, None);
     assert!(!is_tripped(&health), "one of four is a quarter");
-    health.note(Conduct::Late, None);
+    health.note(RequestOutcome::Late, None);
     assert!(is_tripped(&health));
 }
 
 #[test]
 fn each_kind_has_its_threshold() {
     for (conduct, allowed) in [
-        (Conduct::Errored, 4),
-        (Conduct::Trapped, 1),
-        (Conduct::Late, 1),
+        (RequestOutcome::Errored, 4),
+        (RequestOutcome::Trapped, 1),
+        (RequestOutcome::Late, 1),
     ] {
-        let health = Health::new(Some(THRESHOLDS));
+        let health = VersionHealth::new(Some(THRESHOLDS));
         for _ in 0..4 {
-            health.note(Conduct::Served, None);
+            health.note(RequestOutcome::Served, None);
         }
         for _ in 0..allowed {
             health.note(conduct, None);
@@ -64,24 +64,24 @@ fn each_kind_has_its_threshold() {
 
 #[test]
 fn what_is_older_than_the_window_is_forgotten() {
-    let health = Health::new(Some(Thresholds {
+    let health = VersionHealth::new(Some(FailureThresholds {
         window: Duration::from_millis(20),
         ..THRESHOLDS
     }));
     for _ in 0..3 {
-        health.note(Conduct::Trapped, None);
+        health.note(RequestOutcome::Trapped, None);
     }
     std::thread::sleep(Duration::from_millis(40));
-    health.note(Conduct::Trapped, None);
+    health.note(RequestOutcome::Trapped, None);
     assert_eq!(health.tally().requests, 1);
     assert!(!is_tripped(&health));
 }
 
 #[test]
 fn without_thresholds_nothing_trips() {
-    let health = Health::new(None);
+    let health = VersionHealth::new(None);
     for _ in 0..100 {
-        health.note(Conduct::Trapped, None);
+        health.note(RequestOutcome::Trapped, None);
     }
     assert!(!is_tripped(&health));
     assert_eq!(health.tally().traps, 100);
@@ -91,8 +91,8 @@ fn client(number: u8) -> Option<PeerKey> {
     Some(PeerKey::of([127, 0, 0, number].into()))
 }
 
-fn health(clients_min: usize) -> Health {
-    Health::new(Some(Thresholds {
+fn health(clients_min: usize) -> VersionHealth {
+    VersionHealth::new(Some(FailureThresholds {
         clients_min,
         ..THRESHOLDS
     }))
@@ -102,10 +102,10 @@ fn health(clients_min: usize) -> Health {
 fn trips(clients_min: usize, good: u8, failures: &[u8]) -> bool {
     let health = health(clients_min);
     for number in 0..good {
-        health.note(Conduct::Served, client(number));
+        health.note(RequestOutcome::Served, client(number));
     }
     for number in failures {
-        health.note(Conduct::Errored, client(*number));
+        health.note(RequestOutcome::Errored, client(*number));
     }
     is_tripped(&health)
 }
@@ -131,8 +131,8 @@ fn failures_must_come_from_as_many_clients_as_good_requests_do() {
 fn each_kind_of_failure_needs_its_own_clients() {
     let health = health(3);
     for number in 0..3 {
-        health.note(Conduct::Served, client(number));
-        health.note(Conduct::Trapped, client(number));
+        health.note(RequestOutcome::Served, client(number));
+        health.note(RequestOutcome::Trapped, client(number));
     }
     assert!(
         is_tripped(&health),
@@ -140,12 +140,12 @@ fn each_kind_of_failure_needs_its_own_clients() {
     );
     let health = super::tests::health(3);
     for number in 0..3 {
-        health.note(Conduct::Served, client(number));
+        health.note(RequestOutcome::Served, client(number));
     }
-    health.note(Conduct::Late, client(7));
-    health.note(Conduct::Late, client(8));
+    health.note(RequestOutcome::Late, client(7));
+    health.note(RequestOutcome::Late, client(8));
     for _ in 0..8 {
-        health.note(Conduct::Trapped, client(7));
+        health.note(RequestOutcome::Trapped, client(7));
     }
     assert!(!is_tripped(&health), "no kind has three clients");
 }
@@ -155,11 +155,11 @@ fn an_ipv6_network_is_one_client() {
     let health = health(2);
     let address = |last: &str| Some(PeerKey::of(format!("2001:db8::{last}").parse().unwrap()));
     for number in 0..2 {
-        health.note(Conduct::Served, client(number));
+        health.note(RequestOutcome::Served, client(number));
     }
     for last in ["1", "2", "3", "4", "5", "6"] {
-        health.note(Conduct::Errored, address(last));
+        health.note(RequestOutcome::Errored, address(last));
     }
-    assert_eq!(health.clients(Conduct::Errored), 1);
+    assert_eq!(health.clients(RequestOutcome::Errored), 1);
     assert!(!is_tripped(&health));
 }

@@ -14,72 +14,72 @@ use std::time::{Duration, Instant};
 
 use tokio::task::coop::unconstrained;
 
-use self::ticket::{GoOn, Ticket};
-use crate::guest::caller::HasAnswered;
+use self::ticket::{OffloadedRun, ResumeDecision};
+use crate::guest::caller::HeadSet;
 use crate::guest::error::GuestFailure;
-use crate::guest::gate::Permit;
-use crate::guest::lane::{Habit, Lane};
+use crate::guest::gate::InstancePermit;
+use crate::guest::lane::{BackgroundPool, SlowHistory};
 use crate::guest::log::GuestLog;
-use crate::guest::shelf::Kept;
+use crate::guest::shelf::IdleInstance;
 use crate::limits::LANE_THRESHOLD;
-use crate::quota::Source;
+use crate::quota::ClientConnection;
 
 /// The guest's work, including its instance.
 pub(super) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
 
 /// The result of the work: its instance, if that may serve another request.
-pub(super) type Done = Result<Option<Box<Kept>>, GuestFailure>;
+pub(super) type Done = Result<Option<Box<IdleInstance>>, GuestFailure>;
 
 /// Time that a run may compute in one turn, approximately, before it must yield its thread.
 const TURN: Duration = Duration::from_micros(500);
 
 /// The work and its permit.
-struct Job {
+struct OffloadJob {
     work: Work,
-    _permit: Permit,
+    _permit: InstancePermit,
 }
 
 /// The data that a run needs to enter the background pool.
 #[derive(Clone)]
-pub(super) struct Terms {
-    pub(super) lane: Arc<Lane>,
-    pub(super) habit: Arc<Habit>,
+pub(super) struct OffloadTerms {
+    pub(super) lane: Arc<BackgroundPool>,
+    pub(super) habit: Arc<SlowHistory>,
     /// The guest and the connection that its turns are attributed to.
     pub(super) guest: Arc<str>,
-    pub(super) source: Source,
+    pub(super) source: ClientConnection,
     /// Time that earlier runs for the same request have computed.
     pub(super) computed: Duration,
     /// Longest time that all runs for the request may compute.
     pub(super) cpu_time: Option<Duration>,
-    pub(super) has_answered: HasAnswered,
+    pub(super) has_answered: HeadSet,
     pub(super) log: GuestLog,
 }
 
 /// Work that can move to the background pool. Dropping this drops the work: at once, or at the end of its current turn in the pool.
-pub(super) struct Computing {
-    place: Place,
-    terms: Terms,
+pub(super) struct OffloadableWork {
+    place: WorkPlace,
+    terms: OffloadTerms,
     computed: Duration,
     busy: Duration,
     /// Time that it may still compute before it moves to the background pool.
     allowance: Duration,
 }
 
-enum Place {
+enum WorkPlace {
     /// On the request's own task.
-    Here(Job),
-    Lane(Arc<Ticket>),
+    Here(OffloadJob),
+    Lane(Arc<OffloadedRun>),
     Over,
 }
 
-impl Computing {
-    pub(super) fn new(work: Work, permit: Permit, terms: Terms) -> Self {
-        let job = Job {
+impl OffloadableWork {
+    pub(super) fn new(work: Work, permit: InstancePermit, terms: OffloadTerms) -> Self {
+        let job = OffloadJob {
             work,
             _permit: permit,
         };
         let mut computing = Self {
-            place: Place::Here(job),
+            place: WorkPlace::Here(job),
             computed: terms.computed,
             busy: Duration::ZERO,
             terms,
@@ -93,30 +93,30 @@ impl Computing {
 
     /// Returns whether the work has ended or was dropped.
     pub(super) fn is_over(&self) -> bool {
-        matches!(self.place, Place::Over)
+        matches!(self.place, WorkPlace::Over)
     }
 
     /// Returns how long the runs for this request have computed, including the last turn of this run.
     pub(super) fn computed(&self) -> Duration {
         match &self.place {
-            Place::Lane(ticket) => ticket.computed(),
-            Place::Here(_) | Place::Over => self.computed,
+            WorkPlace::Lane(ticket) => ticket.computed(),
+            WorkPlace::Here(_) | WorkPlace::Over => self.computed,
         }
     }
 
     /// Returns how long this run has computed or, in the background pool, wanted to.
     pub(super) fn busy(&self) -> Duration {
         match &self.place {
-            Place::Lane(ticket) => self.busy + ticket.busy(),
-            Place::Here(_) | Place::Over => self.busy,
+            WorkPlace::Lane(ticket) => self.busy + ticket.busy(),
+            WorkPlace::Here(_) | WorkPlace::Over => self.busy,
         }
     }
 
     /// Returns whether it computes now or is about to.
     pub(super) fn is_at_its_turn(&self) -> bool {
         match &self.place {
-            Place::Lane(ticket) => ticket.is_at_its_turn(),
-            Place::Here(_) | Place::Over => false,
+            WorkPlace::Lane(ticket) => ticket.is_at_its_turn(),
+            WorkPlace::Here(_) | WorkPlace::Over => false,
         }
     }
 
@@ -127,12 +127,12 @@ impl Computing {
     }
 
     /// Lets work end that is done and knows that it may end, on the calling task. Returns the instance that it leaves.
-    pub(super) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Box<Kept>> {
-        if let Place::Lane(ticket) = &self.place
+    pub(super) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Box<IdleInstance>> {
+        if let WorkPlace::Lane(ticket) = &self.place
             && let Some(job) = ticket.take_back()
         {
             (self.computed, self.busy) = (self.computed(), self.busy());
-            self.place = Place::Here(job);
+            self.place = WorkPlace::Here(job);
         }
         match self.poll_here(cx) {
             Poll::Ready(Ok(instance)) => instance,
@@ -153,28 +153,28 @@ impl Computing {
     /// Drops the work, whether or not it is done.
     pub(super) fn drop_work(&mut self) {
         (self.computed, self.busy) = (self.computed(), self.busy());
-        if let Place::Lane(ticket) = std::mem::replace(&mut self.place, Place::Over) {
+        if let WorkPlace::Lane(ticket) = std::mem::replace(&mut self.place, WorkPlace::Over) {
             ticket.cancel();
         }
     }
 
     /// Lets the guest compute, on the calling task or in the background pool. In the latter case the caller is woken after the turn.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        if let Place::Lane(ticket) = &self.place {
+        if let WorkPlace::Lane(ticket) = &self.place {
             match ticket.go_on(cx.waker()) {
-                GoOn::Wait => return Poll::Pending,
-                GoOn::Over(result) => {
+                ResumeDecision::Wait => return Poll::Pending,
+                ResumeDecision::Over(result) => {
                     self.end();
                     return Poll::Ready(result);
                 }
-                GoOn::Panicked(panic) => {
+                ResumeDecision::Panicked(panic) => {
                     self.drop_work();
                     resume_unwind(panic);
                 }
-                GoOn::Here(job, earned) => {
+                ResumeDecision::Here(job, earned) => {
                     (self.computed, self.busy) = (self.computed(), self.busy());
                     self.allowance = earned;
-                    self.place = Place::Here(job);
+                    self.place = WorkPlace::Here(job);
                 }
             }
         }
@@ -182,7 +182,7 @@ impl Computing {
     }
 
     fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
-        let Place::Here(job) = &mut self.place else {
+        let WorkPlace::Here(job) = &mut self.place else {
             return Poll::Pending;
         };
         let started = Instant::now();
@@ -194,13 +194,13 @@ impl Computing {
         self.allowance = self.allowance.saturating_sub(took);
         match polled {
             Poll::Ready(result) => {
-                self.place = Place::Over;
+                self.place = WorkPlace::Over;
                 self.note_end();
                 Poll::Ready(result)
             }
             Poll::Pending => match self.terms.passed(self.computed) {
                 Some(failure) => {
-                    self.place = Place::Over;
+                    self.place = WorkPlace::Over;
                     Poll::Ready(Err(failure))
                 }
                 None => {
@@ -217,20 +217,20 @@ impl Computing {
     }
 
     fn move_to_lane(&mut self) {
-        if let Place::Here(job) = std::mem::replace(&mut self.place, Place::Over) {
+        if let WorkPlace::Here(job) = std::mem::replace(&mut self.place, WorkPlace::Over) {
             let terms = self.terms.clone();
-            self.place = Place::Lane(Arc::new(Ticket::new(job, terms, self.computed)));
+            self.place = WorkPlace::Lane(Arc::new(OffloadedRun::new(job, terms, self.computed)));
         }
     }
 }
 
-impl Drop for Computing {
+impl Drop for OffloadableWork {
     fn drop(&mut self) {
         self.drop_work();
     }
 }
 
-impl Terms {
+impl OffloadTerms {
     fn passed(&self, computed: Duration) -> Option<GuestFailure> {
         let cpu_time = self.cpu_time.filter(|max| computed > *max)?;
         Some(GuestFailure::CpuTime { cpu_time })

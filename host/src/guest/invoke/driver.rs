@@ -17,11 +17,11 @@ use tokio::task::coop::unconstrained;
 use tokio::time::Sleep;
 use wasmtime_wasi_http::WasiBody;
 
-use super::computing::Computing;
-use crate::guest::caller::HasAnswered;
+use super::computing::OffloadableWork;
+use crate::guest::caller::HeadSet;
 use crate::guest::error::GuestFailure;
 use crate::guest::log::GuestLog;
-use crate::guest::shelf::Kept;
+use crate::guest::shelf::IdleInstance;
 
 /// Time for which the body of a guest without remaining tasks may stay open without another byte. A guest may leak the write end of its
 /// body and never close it.
@@ -31,27 +31,27 @@ const LEAKED_BODY_GRACE: Duration = Duration::from_millis(100);
 pub(super) type Response = http::Response<WasiBody>;
 
 /// The sender of a guest's response. It sends once.
-pub(super) struct Answer {
+pub(super) struct ResponseSlot {
     sender: oneshot::Sender<Result<Response, GuestFailure>>,
-    has_answered: HasAnswered,
+    has_answered: HeadSet,
 }
 
 /// The receiver of a guest's response.
 pub(super) type AnswerReceiver = oneshot::Receiver<Result<Response, GuestFailure>>;
 
-impl Answer {
+impl ResponseSlot {
     pub(super) fn channel() -> (Self, AnswerReceiver) {
         let (sender, receiver) = oneshot::channel();
         (
             Self {
                 sender,
-                has_answered: HasAnswered::default(),
+                has_answered: HeadSet::default(),
             },
             receiver,
         )
     }
 
-    pub(super) fn has_answered(&self) -> HasAnswered {
+    pub(super) fn has_answered(&self) -> HeadSet {
         self.has_answered.clone()
     }
 
@@ -92,22 +92,22 @@ impl TasksDone {
 }
 
 /// A run in progress. Dropping it drops the instance, frees its slot and logs the guest's remaining output.
-pub(in crate::guest) struct Run {
-    computing: Computing,
+pub(in crate::guest) struct GuestRun {
+    computing: OffloadableWork,
     answer: Option<AnswerReceiver>,
     tasks_done: TasksDone,
-    body: BodyState,
+    body: ResponseBodyState,
     /// The response has no body on the wire, so the way its body ends does not matter.
     is_bodiless: bool,
     leak: Option<Pin<Box<Sleep>>>,
     /// Whether the instance may serve another request if the run succeeds.
     is_reused: bool,
     /// The instance, once its work is done.
-    instance: Option<Box<Kept>>,
+    instance: Option<Box<IdleInstance>>,
     log: GuestLog,
 }
 
-enum BodyState {
+enum ResponseBodyState {
     /// The guest has not set a head yet.
     Absent,
     Open(WasiBody),
@@ -115,16 +115,16 @@ enum BodyState {
 }
 
 /// An event of a run. Events occur in this order.
-pub(in crate::guest) enum Event {
+pub(in crate::guest) enum RunEvent {
     Head(http::response::Parts),
     Frame(Frame<Bytes>),
     /// The guest's work and its body have ended successfully.
     End,
 }
 
-impl Run {
+impl GuestRun {
     pub(super) fn new(
-        computing: Computing,
+        computing: OffloadableWork,
         answer: AnswerReceiver,
         tasks_done: TasksDone,
         is_reused: bool,
@@ -134,7 +134,7 @@ impl Run {
             computing,
             answer: Some(answer),
             tasks_done,
-            body: BodyState::Absent,
+            body: ResponseBodyState::Absent,
             is_bodiless: false,
             leak: None,
             is_reused,
@@ -174,18 +174,18 @@ impl Run {
     }
 
     /// Ends the run. Returns its instance, if the run succeeded and another request may use it.
-    pub(in crate::guest) fn into_instance(mut self) -> Option<Box<Kept>> {
+    pub(in crate::guest) fn into_instance(mut self) -> Option<Box<IdleInstance>> {
         self.instance.take()
     }
 
-    /// Runs the guest until the next event. `Pending` means that the guest and its body wait for something outside.
+    /// Runs the guest until the next event. `PendingTouches` means that the guest and its body wait for something outside.
     ///
     /// Takes the guest's output before the guest runs on. So it is known for everything that the guest does next whether it happens before
     /// or after the release point. If the guest fails, the failure is returned at once, and output that it wrote just before is ignored.
     pub(in crate::guest) fn poll_event(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Event, GuestFailure>> {
+    ) -> Poll<Result<RunEvent, GuestFailure>> {
         let mut has_run = false;
         loop {
             if self.computing.is_at_its_turn() {
@@ -196,11 +196,11 @@ impl Run {
                 }
             }
             if let Some(head) = self.take_head()? {
-                return Poll::Ready(Ok(Event::Head(head)));
+                return Poll::Ready(Ok(RunEvent::Head(head)));
             }
             if let Some(frame) = self.poll_body(cx)? {
                 self.leak = None;
-                return Poll::Ready(Ok(Event::Frame(frame)));
+                return Poll::Ready(Ok(RunEvent::Frame(frame)));
             }
             if !has_run && !self.computing.is_over() {
                 has_run = true;
@@ -208,16 +208,18 @@ impl Run {
                 continue;
             }
             match (self.is_work_done(), &self.body) {
-                (true, BodyState::Absent) => {
+                (true, ResponseBodyState::Absent) => {
                     return Poll::Ready(Err(GuestFailure::NoResponse));
                 }
-                (true, BodyState::Ended) => {
+                (true, ResponseBodyState::Ended) => {
                     self.end_work(cx);
-                    return Poll::Ready(Ok(Event::End));
+                    return Poll::Ready(Ok(RunEvent::End));
                 }
                 // The instance still contains the write end of the body, which closes only when the instance is dropped.
-                (true, BodyState::Open(_)) if self.instance.is_some() => self.forgo_instance(),
-                (true, BodyState::Open(_)) if !self.computing.is_over() => {
+                (true, ResponseBodyState::Open(_)) if self.instance.is_some() => {
+                    self.forgo_instance()
+                }
+                (true, ResponseBodyState::Open(_)) if !self.computing.is_over() => {
                     ready!(self.poll_leak(cx));
                     self.computing.end();
                 }
@@ -256,7 +258,7 @@ impl Run {
             Ok(response) => {
                 self.answer = None;
                 let (head, body) = response?.into_parts();
-                self.body = BodyState::Open(body);
+                self.body = ResponseBodyState::Open(body);
                 Ok(Some(head))
             }
             // Closed: the guest gave up its right to answer. It may still continue to work.
@@ -265,7 +267,7 @@ impl Run {
     }
 
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Result<Option<Frame<Bytes>>, GuestFailure> {
-        let BodyState::Open(body) = &mut self.body else {
+        let ResponseBodyState::Open(body) = &mut self.body else {
             return Ok(None);
         };
         let next = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx));
@@ -273,11 +275,11 @@ impl Run {
             Poll::Pending => Ok(None),
             Poll::Ready(Some(Ok(frame))) => Ok(Some(frame)),
             Poll::Ready(None) => {
-                self.body = BodyState::Ended;
+                self.body = ResponseBodyState::Ended;
                 Ok(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.body = BodyState::Ended;
+                self.body = ResponseBodyState::Ended;
                 if self.is_bodiless {
                     Ok(None)
                 } else {
@@ -299,7 +301,7 @@ impl Run {
     }
 }
 
-impl Drop for Run {
+impl Drop for GuestRun {
     fn drop(&mut self) {
         // Drops the instance first, because it may write output while it is dropped.
         self.computing.drop_work();

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 const NO_AUTHORITY: &str = "localhost";
 
 /// A request that is passed to a guest.
-pub(super) struct Incoming<B> {
+pub(super) struct IncomingRequest<B> {
     pub(super) method: Method,
     pub(super) scheme: Scheme,
     pub(super) authority: Authority,
@@ -17,7 +17,7 @@ pub(super) struct Incoming<B> {
     pub(super) body: B,
 }
 
-impl<B> Incoming<B> {
+impl<B> IncomingRequest<B> {
     pub(super) fn new(head: http::request::Parts, scheme: Scheme, body: B) -> Self {
         let uri = head.uri.into_parts();
         let authority = uri
@@ -60,12 +60,12 @@ fn authority_of(host: &HeaderValue) -> Option<Authority> {
 mod tests {
     use super::*;
 
-    fn incoming(uri: &str, host: Option<&str>) -> Incoming<()> {
+    fn incoming(uri: &str, host: Option<&str>) -> IncomingRequest<()> {
         let mut request = Request::builder().uri(uri);
         if let Some(host) = host {
             request = request.header(HOST, host);
         }
-        Incoming::new(request.body(()).unwrap().into_parts().0, Scheme::HTTP, ())
+        IncomingRequest::new(request.body(()).unwrap().into_parts().0, Scheme::HTTP, ())
     }
 
     #[test]

@@ -9,14 +9,14 @@ use crate::quota::fields_bytes;
 
 /// The count of one response body.
 #[derive(Debug)]
-pub(in crate::guest) struct Meter {
+pub(in crate::guest) struct BodyMeter {
     bytes: u64,
     bytes_max: Option<u64>,
     promised: Option<u64>,
     is_sent: bool,
 }
 
-impl Meter {
+impl BodyMeter {
     /// Checks the head of a response.
     ///
     /// # Errors
@@ -136,12 +136,12 @@ mod tests {
         status: u16,
         length: Option<&str>,
         bytes_max: Option<u64>,
-    ) -> Result<Meter, GuestFailure> {
+    ) -> Result<BodyMeter, GuestFailure> {
         let mut response = http::Response::builder().status(status);
         if let Some(length) = length {
             response = response.header(CONTENT_LENGTH, length);
         }
-        Meter::new(
+        BodyMeter::new(
             &method,
             &response.body(()).unwrap().into_parts().0,
             bytes_max,
@@ -191,7 +191,7 @@ mod tests {
                 let value = "v".repeat(bytes).parse().unwrap();
                 response.headers_mut().append("x", value);
             }
-            Meter::new(&method, &response.into_parts().0, None)
+            BodyMeter::new(&method, &response.into_parts().0, None)
         };
         let bytes_max = RESPONSE_HEAD_BYTES_MAX;
         let one = usize::try_from(bytes_max).unwrap() - 33;

@@ -6,29 +6,29 @@ use std::time::Duration;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode, response};
 
-use super::Released;
-use super::driver::{Event, Run};
-use super::meter::Meter;
-use crate::guest::body::{GuestBody, Held, Rest};
+use super::ReleasedResponse;
+use super::driver::{GuestRun, RunEvent};
+use super::meter::BodyMeter;
+use crate::guest::body::{BodyRemainder, GuestBody, HeldBytes};
 use crate::guest::error::GuestFailure;
 use crate::guest::loaded::Guest;
 use crate::guest::settings::StreamPolicy;
 use crate::limits;
 
 /// A run before its release.
-pub(super) struct Releasing {
-    run: Run,
-    policy: Policy,
+pub(super) struct UnreleasedRun {
+    run: GuestRun,
+    policy: ReleasePolicy,
     method: Method,
     body_bytes_max: Option<u64>,
-    answer: Option<(response::Parts, Meter)>,
-    held: Held,
+    answer: Option<(response::Parts, BodyMeter)>,
+    held: HeldBytes,
     is_complete: bool,
 }
 
 /// The reason to hold a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hold {
+pub(super) enum HoldReason {
     /// A session that must be committed first.
     UntilCommit,
     /// No session. The response is held until the guest waits for something, so that a guest that fails early still fails cleanly.
@@ -36,25 +36,25 @@ pub(super) enum Hold {
 }
 
 /// The conditions for releasing a response before its guest is done.
-struct Policy {
+struct ReleasePolicy {
     /// Releases a response with more body than this, in bytes.
     body_bytes: u64,
-    hold: Hold,
+    hold: HoldReason,
 }
 
-impl Releasing {
-    pub(super) fn new(run: Run, hold: Hold, guest: &Guest, method: &Method) -> Self {
+impl UnreleasedRun {
+    pub(super) fn new(run: GuestRun, hold: HoldReason, guest: &Guest, method: &Method) -> Self {
         let body_bytes = match guest.stream() {
             StreamPolicy::Buffered => limits::RELEASE_BYTES as u64,
             StreamPolicy::Streamed => 0,
         };
         Self {
             run,
-            policy: Policy { body_bytes, hold },
+            policy: ReleasePolicy { body_bytes, hold },
             method: method.clone(),
             body_bytes_max: guest.limits().response_body_bytes_max,
             answer: None,
-            held: Held::default(),
+            held: HeldBytes::default(),
             is_complete: false,
         }
     }
@@ -71,7 +71,9 @@ impl Releasing {
                         return Poll::Ready(Ok(()));
                     }
                 }
-                Poll::Pending if self.policy.hold == Hold::WhileItRuns && self.answer.is_some() => {
+                Poll::Pending
+                    if self.policy.hold == HoldReason::WhileItRuns && self.answer.is_some() =>
+                {
                     return Poll::Ready(Ok(()));
                 }
                 Poll::Pending => return Poll::Pending,
@@ -80,10 +82,10 @@ impl Releasing {
     }
 
     /// Processes an event of the run. Returns true at the release point.
-    fn take(&mut self, event: Event) -> Result<bool, GuestFailure> {
+    fn take(&mut self, event: RunEvent) -> Result<bool, GuestFailure> {
         match (event, &mut self.answer) {
-            (Event::Head(head), _) => {
-                let meter = Meter::new(&self.method, &head, self.body_bytes_max)?;
+            (RunEvent::Head(head), _) => {
+                let meter = BodyMeter::new(&self.method, &head, self.body_bytes_max)?;
                 if !meter.is_sent() {
                     self.run.expect_no_body();
                 }
@@ -97,7 +99,7 @@ impl Releasing {
                 self.answer = Some((head, meter));
                 Ok(false)
             }
-            (Event::Frame(frame), Some((_, meter))) => {
+            (RunEvent::Frame(frame), Some((_, meter))) => {
                 match frame.into_data() {
                     Ok(data) => {
                         meter.count(data.len())?;
@@ -113,12 +115,12 @@ impl Releasing {
                 }
                 Ok(meter.bytes() > self.policy.body_bytes)
             }
-            (Event::End, Some((_, meter))) => {
+            (RunEvent::End, Some((_, meter))) => {
                 meter.end()?;
                 self.is_complete = true;
                 Ok(true)
             }
-            (Event::Frame(_) | Event::End, None) => Err(GuestFailure::NoResponse),
+            (RunEvent::Frame(_) | RunEvent::End, None) => Err(GuestFailure::NoResponse),
         }
     }
 
@@ -143,15 +145,15 @@ impl Releasing {
     /// [`GuestFailure::NoResponse`] if the release point was not reached.
     pub(super) fn release(
         self,
-        rest: impl FnOnce(Run, Meter) -> Rest,
-    ) -> Result<Released, GuestFailure> {
+        rest: impl FnOnce(GuestRun, BodyMeter) -> BodyRemainder,
+    ) -> Result<ReleasedResponse, GuestFailure> {
         let Some((head, meter)) = self.answer else {
             return Err(GuestFailure::NoResponse);
         };
         if self.is_complete {
             let body = GuestBody::complete(self.held);
             let instance = self.run.into_instance();
-            return Ok(Released {
+            return Ok(ReleasedResponse {
                 head,
                 body,
                 instance,
@@ -162,7 +164,7 @@ impl Releasing {
         } else {
             GuestBody::complete(self.held)
         };
-        Ok(Released {
+        Ok(ReleasedResponse {
             head,
             body,
             instance: None,

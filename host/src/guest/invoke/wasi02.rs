@@ -5,18 +5,18 @@ use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
 
-use super::driver::Answer;
-use super::head::Incoming;
-use crate::guest::context::Context;
+use super::driver::ResponseSlot;
+use super::head::IncomingRequest;
+use crate::guest::context::GuestContext;
 use crate::guest::error::GuestFailure;
 use crate::guest::request::BodyReader;
 
 /// Runs the guest until `handle` has returned. The response is sent through `answer` in the meantime.
 pub(super) async fn run(
-    store: &mut Store<Context>,
+    store: &mut Store<GuestContext>,
     guest: &Proxy,
-    request: Incoming<BodyReader>,
-    answer: Answer,
+    request: IncomingRequest<BodyReader>,
+    answer: ResponseSlot,
 ) -> Result<()> {
     let scheme = if request.scheme == http::uri::Scheme::HTTPS {
         Scheme::Https

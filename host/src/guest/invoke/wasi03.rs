@@ -7,9 +7,9 @@ use wasmtime::{Result, Store};
 use wasmtime_wasi_http::p3::{Request, bindings::Service};
 use wasmtime_wasi_http::{FieldMap, WasiHttpView};
 
-use super::driver::{Answer, TasksDone};
-use super::head::Incoming;
-use crate::guest::context::Context;
+use super::driver::{ResponseSlot, TasksDone};
+use super::head::IncomingRequest;
+use crate::guest::context::GuestContext;
 use crate::guest::error::GuestFailure;
 use crate::guest::request::BodyReader;
 
@@ -18,10 +18,10 @@ use crate::guest::request::BodyReader;
 /// Ends by itself only if the guest fails. When no task is left, it sets `tasks_done` and goes on moving the bytes that the guest left in
 /// its body's stream. The driver notices the end of the body, and then drops the run or lets it end.
 pub(super) async fn run(
-    store: &mut Store<Context>,
+    store: &mut Store<GuestContext>,
     guest: &Service,
-    request: Incoming<BodyReader>,
-    answer: Answer,
+    request: IncomingRequest<BodyReader>,
+    answer: ResponseSlot,
     tasks_done: TasksDone,
 ) -> Result<()> {
     store
@@ -32,10 +32,10 @@ pub(super) async fn run(
 }
 
 async fn handle(
-    accessor: &Accessor<Context>,
+    accessor: &Accessor<GuestContext>,
     guest: &Service,
-    request: Incoming<BodyReader>,
-    answer: Answer,
+    request: IncomingRequest<BodyReader>,
+    answer: ResponseSlot,
     tasks_done: &TasksDone,
 ) -> Result<()> {
     let request = accessor.with(|mut store| incoming(store.get(), request));
@@ -57,7 +57,7 @@ async fn handle(
     Ok(())
 }
 
-fn incoming(context: &mut Context, request: Incoming<BodyReader>) -> Request {
+fn incoming(context: &mut GuestContext, request: IncomingRequest<BodyReader>) -> Request {
     let http = context.http();
     let headers = FieldMap::new_immutable(http.hooks, request.headers);
     let (scheme, authority, path) = (

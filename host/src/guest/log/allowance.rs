@@ -13,14 +13,14 @@ const LINE_OVERHEAD_BYTES: usize = 128;
 
 /// The log allowance that all runs of a guest's version share.
 #[derive(Debug)]
-pub(in crate::guest) struct Allowance {
+pub(in crate::guest) struct LineAllowance {
     bytes_max: usize,
     metrics: Arc<GuestMetrics>,
-    window: Mutex<Window>,
+    window: Mutex<AllowanceWindow>,
 }
 
 #[derive(Debug, Default)]
-struct Window {
+struct AllowanceWindow {
     since: Option<Instant>,
     bytes: usize,
     /// Lines that were dropped since the last report.
@@ -29,7 +29,7 @@ struct Window {
 
 /// Whether a line is logged or dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum LineDecision {
     /// The line is logged. The caller must also log how many lines before it were dropped.
     Logged {
         /// Lines that were dropped before it and not yet reported.
@@ -39,7 +39,7 @@ pub(super) enum Verdict {
     Dropped,
 }
 
-impl Allowance {
+impl LineAllowance {
     /// Creates an allowance of `bytes_max` bytes per second.
     pub(in crate::guest) fn new(bytes_max: usize, metrics: Arc<GuestMetrics>) -> Arc<Self> {
         Arc::new(Self {
@@ -49,7 +49,7 @@ impl Allowance {
         })
     }
 
-    pub(super) fn take(&self, line: &str, now: Instant) -> Verdict {
+    pub(super) fn take(&self, line: &str, now: Instant) -> LineDecision {
         let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
         let is_over = |since: Instant| now.saturating_duration_since(since) >= WINDOW;
         if window.since.is_none_or(is_over) {
@@ -63,9 +63,9 @@ impl Allowance {
             window.untold += 1;
             drop(window);
             self.count_dropped(1);
-            return Verdict::Dropped;
+            return LineDecision::Dropped;
         }
-        Verdict::Logged {
+        LineDecision::Logged {
             dropped: std::mem::take(&mut window.untold),
         }
     }
@@ -83,19 +83,25 @@ mod tests {
     #[test]
     fn a_flood_loses_its_own_lines_until_the_next_second_which_tells_how_many() {
         let line = "x".repeat(1000 - LINE_OVERHEAD_BYTES);
-        let allowance = Allowance::new(10_000, GuestMetrics::new("g"));
+        let allowance = LineAllowance::new(10_000, GuestMetrics::new("g"));
         let start = Instant::now();
         let taken = |now| (0..50).map(move |_| now);
         let logged = |now| {
             let verdicts = taken(now).map(|now| allowance.take(&line, now));
             verdicts
-                .filter(|verdict| *verdict != Verdict::Dropped)
+                .filter(|verdict| *verdict != LineDecision::Dropped)
                 .count()
         };
         assert_eq!(logged(start), 10);
         assert_eq!(logged(start + WINDOW / 2), 0);
         let later = start + WINDOW;
-        assert_eq!(allowance.take("", later), Verdict::Logged { dropped: 90 });
-        assert_eq!(allowance.take("", later), Verdict::Logged { dropped: 0 });
+        assert_eq!(
+            allowance.take("", later),
+            LineDecision::Logged { dropped: 90 }
+        );
+        assert_eq!(
+            allowance.take("", later),
+            LineDecision::Logged { dropped: 0 }
+        );
     }
 }

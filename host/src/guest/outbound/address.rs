@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Why an address is not public.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressKind {
+pub enum NonPublicKind {
     /// This machine: 127.0.0.0/8, ::1.
     Loopback,
     /// A private network: 10.0.0.0/8 and similar, 100.64.0.0/10 (carrier networks), fc00::/7, fec0::/10.
@@ -25,7 +25,7 @@ pub enum AddressKind {
     Reserved,
 }
 
-impl fmt::Display for AddressKind {
+impl fmt::Display for NonPublicKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Loopback => "loopback",
@@ -41,90 +41,90 @@ impl fmt::Display for AddressKind {
 }
 
 /// IPv4 networks that are not public, from the IANA registry of special-purpose addresses.
-const IPV4: [(Ipv4Addr, u32, AddressKind); 17] = [
-    (Ipv4Addr::new(0, 0, 0, 0), 8, AddressKind::Unspecified),
-    (Ipv4Addr::new(10, 0, 0, 0), 8, AddressKind::Private),
-    (Ipv4Addr::new(100, 64, 0, 0), 10, AddressKind::Private),
-    (Ipv4Addr::new(127, 0, 0, 0), 8, AddressKind::Loopback),
+const IPV4: [(Ipv4Addr, u32, NonPublicKind); 17] = [
+    (Ipv4Addr::new(0, 0, 0, 0), 8, NonPublicKind::Unspecified),
+    (Ipv4Addr::new(10, 0, 0, 0), 8, NonPublicKind::Private),
+    (Ipv4Addr::new(100, 64, 0, 0), 10, NonPublicKind::Private),
+    (Ipv4Addr::new(127, 0, 0, 0), 8, NonPublicKind::Loopback),
     // Azure's virtual machines reach their host here.
-    (Ipv4Addr::new(168, 63, 129, 16), 32, AddressKind::Metadata),
-    (Ipv4Addr::new(169, 254, 0, 0), 16, AddressKind::LinkLocal),
-    (Ipv4Addr::new(172, 16, 0, 0), 12, AddressKind::Private),
-    (Ipv4Addr::new(192, 0, 0, 0), 24, AddressKind::Reserved),
-    (Ipv4Addr::new(192, 0, 2, 0), 24, AddressKind::Reserved),
-    (Ipv4Addr::new(192, 88, 99, 0), 24, AddressKind::Reserved),
-    (Ipv4Addr::new(192, 168, 0, 0), 16, AddressKind::Private),
-    (Ipv4Addr::new(198, 18, 0, 0), 15, AddressKind::Reserved),
-    (Ipv4Addr::new(198, 51, 100, 0), 24, AddressKind::Reserved),
-    (Ipv4Addr::new(203, 0, 113, 0), 24, AddressKind::Reserved),
-    (Ipv4Addr::new(224, 0, 0, 0), 4, AddressKind::Multicast),
-    (Ipv4Addr::BROADCAST, 32, AddressKind::Multicast),
-    (Ipv4Addr::new(240, 0, 0, 0), 4, AddressKind::Reserved),
+    (Ipv4Addr::new(168, 63, 129, 16), 32, NonPublicKind::Metadata),
+    (Ipv4Addr::new(169, 254, 0, 0), 16, NonPublicKind::LinkLocal),
+    (Ipv4Addr::new(172, 16, 0, 0), 12, NonPublicKind::Private),
+    (Ipv4Addr::new(192, 0, 0, 0), 24, NonPublicKind::Reserved),
+    (Ipv4Addr::new(192, 0, 2, 0), 24, NonPublicKind::Reserved),
+    (Ipv4Addr::new(192, 88, 99, 0), 24, NonPublicKind::Reserved),
+    (Ipv4Addr::new(192, 168, 0, 0), 16, NonPublicKind::Private),
+    (Ipv4Addr::new(198, 18, 0, 0), 15, NonPublicKind::Reserved),
+    (Ipv4Addr::new(198, 51, 100, 0), 24, NonPublicKind::Reserved),
+    (Ipv4Addr::new(203, 0, 113, 0), 24, NonPublicKind::Reserved),
+    (Ipv4Addr::new(224, 0, 0, 0), 4, NonPublicKind::Multicast),
+    (Ipv4Addr::BROADCAST, 32, NonPublicKind::Multicast),
+    (Ipv4Addr::new(240, 0, 0, 0), 4, NonPublicKind::Reserved),
 ];
 
 /// IPv6 networks that are not public. An address in none of them is public only within 2000::/3.
-const IPV6: [(Ipv6Addr, u32, AddressKind); 14] = [
-    (Ipv6Addr::UNSPECIFIED, 128, AddressKind::Unspecified),
-    (Ipv6Addr::LOCALHOST, 128, AddressKind::Loopback),
-    (Ipv6Addr::UNSPECIFIED, 96, AddressKind::Embedded),
+const IPV6: [(Ipv6Addr, u32, NonPublicKind); 14] = [
+    (Ipv6Addr::UNSPECIFIED, 128, NonPublicKind::Unspecified),
+    (Ipv6Addr::LOCALHOST, 128, NonPublicKind::Loopback),
+    (Ipv6Addr::UNSPECIFIED, 96, NonPublicKind::Embedded),
     // IPv4-mapped, and IPv4-translated (RFC 2765).
     (
         Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, 0, 0),
         96,
-        AddressKind::Embedded,
+        NonPublicKind::Embedded,
     ),
     (
         Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0),
         96,
-        AddressKind::Embedded,
+        NonPublicKind::Embedded,
     ),
     // NAT64 with a prefix chosen by the network, where the position of the IPv4 address is unknown.
     (
         Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0),
         48,
-        AddressKind::Embedded,
+        NonPublicKind::Embedded,
     ),
     // IETF protocols, including Teredo.
     (
         Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0),
         23,
-        AddressKind::Reserved,
+        NonPublicKind::Reserved,
     ),
     (
         Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0),
         32,
-        AddressKind::Reserved,
+        NonPublicKind::Reserved,
     ),
     // 6to4.
     (
         Ipv6Addr::new(0x2002, 0, 0, 0, 0, 0, 0, 0),
         16,
-        AddressKind::Embedded,
+        NonPublicKind::Embedded,
     ),
     (
         Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0),
         20,
-        AddressKind::Reserved,
+        NonPublicKind::Reserved,
     ),
     (
         Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0),
         7,
-        AddressKind::Private,
+        NonPublicKind::Private,
     ),
     (
         Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0),
         10,
-        AddressKind::LinkLocal,
+        NonPublicKind::LinkLocal,
     ),
     (
         Ipv6Addr::new(0xfec0, 0, 0, 0, 0, 0, 0, 0),
         10,
-        AddressKind::Private,
+        NonPublicKind::Private,
     ),
     (
         Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0),
         8,
-        AddressKind::Multicast,
+        NonPublicKind::Multicast,
     ),
 ];
 
@@ -134,27 +134,27 @@ const NAT64: (Ipv6Addr, u32) = (Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 9
 const GLOBAL_UNICAST: (Ipv6Addr, u32) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Returns why an address is not public, or `None` if it is.
-pub(super) fn not_public(address: IpAddr) -> Option<AddressKind> {
+pub(super) fn not_public(address: IpAddr) -> Option<NonPublicKind> {
     match address {
         IpAddr::V4(address) => not_public_v4(address),
         IpAddr::V6(address) => not_public_v6(address),
     }
 }
 
-fn not_public_v4(address: Ipv4Addr) -> Option<AddressKind> {
-    let is_in = |(network, bits, _): &&(Ipv4Addr, u32, AddressKind)| {
+fn not_public_v4(address: Ipv4Addr) -> Option<NonPublicKind> {
+    let is_in = |(network, bits, _): &&(Ipv4Addr, u32, NonPublicKind)| {
         (address.to_bits() ^ network.to_bits()).leading_zeros() >= *bits
     };
     IPV4.iter().find(is_in).map(|(_, _, kind)| *kind)
 }
 
-fn not_public_v6(address: Ipv6Addr) -> Option<AddressKind> {
+fn not_public_v6(address: Ipv6Addr) -> Option<NonPublicKind> {
     let is_in =
         |network: Ipv6Addr, bits| (address.to_bits() ^ network.to_bits()).leading_zeros() >= bits;
     if is_in(NAT64.0, NAT64.1) {
         // A network without IPv4 reaches all IPv4 addresses through this prefix, so the embedded address decides.
         let [.., a, b, c, d] = address.octets();
-        return not_public_v4(Ipv4Addr::new(a, b, c, d)).map(|_| AddressKind::Embedded);
+        return not_public_v4(Ipv4Addr::new(a, b, c, d)).map(|_| NonPublicKind::Embedded);
     }
     let found = IPV6
         .iter()
@@ -162,13 +162,13 @@ fn not_public_v6(address: Ipv6Addr) -> Option<AddressKind> {
     match found {
         Some((_, _, kind)) => Some(*kind),
         None if is_in(GLOBAL_UNICAST.0, GLOBAL_UNICAST.1) => None,
-        None => Some(AddressKind::Reserved),
+        None => Some(NonPublicKind::Reserved),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::AddressKind::*;
+    use super::NonPublicKind::*;
     use super::*;
 
     #[test]

@@ -18,23 +18,23 @@ use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::address::AddressKind;
-use super::grant::{Destination, Host};
-use super::pool::{GuestPool, Permit};
+use super::address::NonPublicKind;
+use super::grant::{Destination, NormalizedHost};
+use super::pool::{ConnectionPermit, GuestPool};
 use super::resolve::{self, ResolveError};
 use crate::limits::OUTBOUND_HEAD_BYTES_MAX;
-use crate::quota::Source;
+use crate::quota::ClientConnection;
 
 /// A connection, which serves one request at a time. Dropping it closes it.
-pub(super) struct Connection {
+pub(super) struct OutboundConnection {
     pub(super) sender: SendRequest<WasiBody>,
-    driver: Driver,
+    driver: ConnectionDriver,
 }
 
 /// The task that moves a connection's bytes. Dropping it aborts the task.
-struct Driver(JoinHandle<hyper::Result<()>>);
+struct ConnectionDriver(JoinHandle<hyper::Result<()>>);
 
-impl Drop for Driver {
+impl Drop for ConnectionDriver {
     fn drop(&mut self) {
         self.0.abort();
     }
@@ -42,30 +42,30 @@ impl Drop for Driver {
 
 /// Error returned when no connection could be opened.
 #[derive(Debug)]
-pub(super) enum ConnectError {
+pub(super) enum OutboundConnectError {
     /// The name has an address that is not public.
-    NotPublic(AddressKind),
+    NotPublic(NonPublicKind),
     /// Any other failure, as an error of the guest's interface.
     Failed(Error),
 }
 
-impl From<Error> for ConnectError {
+impl From<Error> for OutboundConnectError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
     }
 }
 
-impl Connection {
+impl OutboundConnection {
     /// Opens a connection.
     pub(super) async fn open(
         pool: &GuestPool,
-        source: Source,
+        source: ClientConnection,
         destination: &Destination,
-        permit: Permit,
+        permit: ConnectionPermit,
         until: Instant,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<Self, OutboundConnectError> {
         let opened = open(pool, source, destination, permit, until);
-        let late = |_| ConnectError::Failed(Error::ConnectionTimeout);
+        let late = |_| OutboundConnectError::Failed(Error::ConnectionTimeout);
         tokio::time::timeout_at(until, opened).await.map_err(late)?
     }
 
@@ -91,15 +91,15 @@ impl Connection {
 
 async fn open(
     pool: &GuestPool,
-    source: Source,
+    source: ClientConnection,
     destination: &Destination,
-    permit: Permit,
+    permit: ConnectionPermit,
     until: Instant,
-) -> Result<Connection, ConnectError> {
+) -> Result<OutboundConnection, OutboundConnectError> {
     let addresses = resolve::addresses(pool.resolver(), pool.places(), source, destination).await;
     let addresses = addresses.map_err(|error| match error {
-        ResolveError::NotPublic(kind) => ConnectError::NotPublic(kind),
-        ResolveError::NotFound(error) => ConnectError::Failed(not_found(&error)),
+        ResolveError::NotPublic(kind) => OutboundConnectError::NotPublic(kind),
+        ResolveError::NotFound(error) => OutboundConnectError::Failed(not_found(&error)),
     })?;
     let tcp = connect(&addresses, until).await?;
     // Without this, a small request could wait for the acknowledgement of the previous one.
@@ -107,13 +107,13 @@ async fn open(
     let stream = if destination.tls {
         let connector = TlsConnector::from(pool.tls());
         let name = server_name(&destination.host)?;
-        Stream::Tls(Box::new(
+        PlainOrTls::Tls(Box::new(
             connector.connect(name, tcp).await.map_err(Error::Tls)?,
         ))
     } else {
-        Stream::Plain(tcp)
+        PlainOrTls::Plain(tcp)
     };
-    let socket = Socket {
+    let socket = CountedSocket {
         stream,
         _permit: permit,
     };
@@ -123,9 +123,9 @@ async fn open(
         .handshake(TokioIo::new(socket))
         .await
         .map_err(Error::from)?;
-    Ok(Connection {
+    Ok(OutboundConnection {
         sender,
-        driver: Driver(tokio::spawn(connection)),
+        driver: ConnectionDriver(tokio::spawn(connection)),
     })
 }
 
@@ -166,10 +166,10 @@ fn not_found(error: &io::Error) -> Error {
     }
 }
 
-fn server_name(host: &Host) -> Result<ServerName<'static>, Error> {
+fn server_name(host: &NormalizedHost) -> Result<ServerName<'static>, Error> {
     match host {
-        Host::Address(address) => Ok(ServerName::from(*address)),
-        Host::Name(name) => {
+        NormalizedHost::Address(address) => Ok(ServerName::from(*address)),
+        NormalizedHost::Name(name) => {
             let name = ServerName::try_from(name.clone());
             name.map_err(|_| Error::HttpRequestUriInvalid)
         }
@@ -198,12 +198,12 @@ pub(super) fn tls_config_of(roots: Arc<RootCertStore>) -> ClientConfig {
 }
 
 /// The bytes of a connection. Its permit is released when the descriptor is closed, however that happens.
-struct Socket {
-    stream: Stream,
-    _permit: Permit,
+struct CountedSocket {
+    stream: PlainOrTls,
+    _permit: ConnectionPermit,
 }
 
-enum Stream {
+enum PlainOrTls {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::client::TlsStream<TcpStream>>),
 }
@@ -212,13 +212,13 @@ enum Stream {
 macro_rules! on_stream {
     ($socket:expr, $stream:ident => $call:expr) => {
         match &mut $socket.get_mut().stream {
-            Stream::Plain($stream) => $call,
-            Stream::Tls($stream) => $call,
+            PlainOrTls::Plain($stream) => $call,
+            PlainOrTls::Tls($stream) => $call,
         }
     };
 }
 
-impl AsyncRead for Socket {
+impl AsyncRead for CountedSocket {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -228,7 +228,7 @@ impl AsyncRead for Socket {
     }
 }
 
-impl AsyncWrite for Socket {
+impl AsyncWrite for CountedSocket {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -247,8 +247,8 @@ impl AsyncWrite for Socket {
 
     fn is_write_vectored(&self) -> bool {
         match &self.stream {
-            Stream::Plain(stream) => stream.is_write_vectored(),
-            Stream::Tls(stream) => stream.is_write_vectored(),
+            PlainOrTls::Plain(stream) => stream.is_write_vectored(),
+            PlainOrTls::Tls(stream) => stream.is_write_vectored(),
         }
     }
 

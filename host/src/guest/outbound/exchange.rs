@@ -17,16 +17,16 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, Sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::connect::{ConnectError, Connection};
+use super::connect::{OutboundConnectError, OutboundConnection};
 use super::grant::Destination;
-use super::pool::{Full, GuestPool, Way};
+use super::pool::{Acquired, GuestPool, PoolFull};
 use crate::guest::http_types::fields_size;
-use crate::guest::tally::{Charge, Refused, Tally};
-use crate::quota::Source;
+use crate::guest::tally::{MemoryCharge, MemoryRefused, MemoryTally};
+use crate::quota::ClientConnection;
 
 /// The time limits of the parts of an exchange.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Patience {
+pub(super) struct ExchangeTimeouts {
     /// Wait for an idle connection, or for the right to open one. It is part of `connect`.
     pub(super) wait: Duration,
     /// From the call until a connection is ready, including the name look-up and all handshakes.
@@ -46,13 +46,13 @@ pub(super) enum ExchangeError {
     /// No connection was free in time.
     Full,
     /// No connection could be opened.
-    Connect(ConnectError),
+    Connect(OutboundConnectError),
     /// The connection failed.
     Failed(Error),
 }
 
-impl From<Refused> for ExchangeError {
-    fn from(refused: Refused) -> Self {
+impl From<MemoryRefused> for ExchangeError {
+    fn from(refused: MemoryRefused) -> Self {
         Self::Failed(Error::InternalError(Some(refused.to_string())))
     }
 }
@@ -64,11 +64,11 @@ pub(super) type Ended = oneshot::Receiver<Result<(), Error>>;
 /// counts both heads: the request's until the response arrives, the response's until its body is dropped.
 pub(super) async fn exchange(
     pool: Arc<GuestPool>,
-    source: Source,
+    source: ClientConnection,
     destination: Destination,
-    tally: &Tally,
+    tally: &MemoryTally,
     mut request: Request<WasiBody>,
-    patience: Patience,
+    patience: ExchangeTimeouts,
 ) -> Result<(Response<WasiBody>, Ended), ExchangeError> {
     let now = Instant::now();
     let until = now + patience.connect;
@@ -77,10 +77,11 @@ pub(super) async fn exchange(
     let _charge = tally.charge(fields_size(request.headers()))?;
     loop {
         let way = pool.way(source, &destination, wait_until).await;
-        let (mut connection, is_new) = match way.map_err(|Full| ExchangeError::Full)? {
-            Way::Kept(connection) => (connection, false),
-            Way::Open(permit) => {
-                let opened = Connection::open(&pool, source, &destination, permit, until).await;
+        let (mut connection, is_new) = match way.map_err(|PoolFull| ExchangeError::Full)? {
+            Acquired::Kept(connection) => (connection, false),
+            Acquired::Open(permit) => {
+                let opened =
+                    OutboundConnection::open(&pool, source, &destination, permit, until).await;
                 (opened.map_err(ExchangeError::Connect)?, true)
             }
         };
@@ -91,7 +92,7 @@ pub(super) async fn exchange(
             Ok(response) => {
                 let charge = tally.charge(fields_size(response.headers()))?;
                 let (ended, end) = oneshot::channel();
-                let held = Held {
+                let held = HeldConnection {
                     connection,
                     pool,
                     destination,
@@ -100,7 +101,7 @@ pub(super) async fn exchange(
                     ended,
                 };
                 let answer = |incoming| {
-                    Answer::new(incoming, held, charge, patience.between_bytes).boxed_unsync()
+                    OutboundBody::new(incoming, held, charge, patience.between_bytes).boxed_unsync()
                 };
                 return Ok((response.map(answer), end));
             }
@@ -128,8 +129,8 @@ fn to_origin_form(request: &mut Request<WasiBody>, destination: &Destination) {
 }
 
 /// A connection in use, and the pool that it returns to.
-struct Held {
-    connection: Connection,
+struct HeldConnection {
+    connection: OutboundConnection,
     pool: Arc<GuestPool>,
     destination: Destination,
     rest: Duration,
@@ -137,7 +138,7 @@ struct Held {
     ended: oneshot::Sender<Result<(), Error>>,
 }
 
-impl Held {
+impl HeldConnection {
     /// Returns the connection to the pool once it can serve again, or closes it if it cannot.
     fn give_back(self) {
         let Self {
@@ -166,19 +167,24 @@ impl Held {
 
 /// The body of a response. Its connection returns to the pool at the end of the body. If the body is dropped earlier,
 /// it is closed unless the rest has already arrived.
-struct Answer {
+struct OutboundBody {
     incoming: Incoming,
     /// `None` once the connection was given back or closed.
-    held: Option<Held>,
-    _charge: Charge,
+    held: Option<HeldConnection>,
+    _charge: MemoryCharge,
     between_bytes: Duration,
     /// `None` until the guest first waits.
     timer: Option<Pin<Box<Sleep>>>,
     is_waiting: bool,
 }
 
-impl Answer {
-    fn new(incoming: Incoming, held: Held, charge: Charge, between_bytes: Duration) -> Self {
+impl OutboundBody {
+    fn new(
+        incoming: Incoming,
+        held: HeldConnection,
+        charge: MemoryCharge,
+        between_bytes: Duration,
+    ) -> Self {
         let mut answer = Self {
             incoming,
             held: Some(held),
@@ -215,7 +221,7 @@ impl Answer {
 
 /// The rest of the body is not wanted. If it has already arrived, the connection can serve again. Otherwise it is
 /// closed.
-impl Drop for Answer {
+impl Drop for OutboundBody {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
             held.give_back();
@@ -223,7 +229,7 @@ impl Drop for Answer {
     }
 }
 
-impl Body for Answer {
+impl Body for OutboundBody {
     type Data = Bytes;
     type Error = Error;
 

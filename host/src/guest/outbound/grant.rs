@@ -14,21 +14,21 @@ use crate::hostname;
 /// `*.example.com` for all names below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutboundHost {
-    pattern: Pattern,
+    pattern: HostPattern,
     port: Option<u16>,
     private: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
-    Exactly(Host),
+enum HostPattern {
+    Exactly(NormalizedHost),
     /// All names that end in a dot and this name.
     Below(String),
 }
 
 /// A host in its normalized form.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Host {
+pub(super) enum NormalizedHost {
     Name(String),
     Address(IpAddr),
 }
@@ -38,13 +38,13 @@ pub(super) enum Host {
 #[error(
     "not a host name or address with an optional port, such as api.example.com, *.example.com or 10.0.0.1:8080"
 )]
-pub struct NotAHost;
+pub struct BadHost;
 
 /// The destination of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Destination {
     pub(super) tls: bool,
-    pub(super) host: Host,
+    pub(super) host: NormalizedHost,
     pub(super) port: u16,
     /// Whether the host may have addresses that are not public.
     pub(super) private: bool,
@@ -52,27 +52,27 @@ pub(super) struct Destination {
 
 /// Why a request is denied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal<'a> {
+pub(super) enum DestinationRefusal<'a> {
     /// No grant has this host and port. `None` if the URL names no host, or one that is longer than a host can be.
     NotGranted(Option<&'a str>),
     /// The host is granted, but the URL has user information before it.
     UserInfo(&'a str),
 }
 
-impl Host {
+impl NormalizedHost {
     /// Parses the host of a URL, with IPv6 addresses in brackets. It parses like a browser, so `0x7f.1` is an address.
     /// A text that is too long for a host is not passed to the parser, because a guest's call must not take long.
-    fn parse(text: &str) -> Result<Self, NotAHost> {
+    fn parse(text: &str) -> Result<Self, BadHost> {
         if !hostname::is_bounded(text) {
-            return Err(NotAHost);
+            return Err(BadHost);
         }
-        Ok(match url::Host::parse(text).map_err(|_| NotAHost)? {
+        Ok(match url::Host::parse(text).map_err(|_| BadHost)? {
             url::Host::Ipv4(address) => Self::Address(address.into()),
             url::Host::Ipv6(address) => Self::Address(IpAddr::V6(address).to_canonical()),
             url::Host::Domain(name) => {
                 let name = name.strip_suffix('.').unwrap_or(&name);
                 if name.split('.').any(str::is_empty) {
-                    return Err(NotAHost);
+                    return Err(BadHost);
                 }
                 Self::Name(name.to_owned())
             }
@@ -80,7 +80,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for NormalizedHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Name(name) => f.write_str(name),
@@ -101,9 +101,9 @@ impl fmt::Display for Destination {
 }
 
 impl FromStr for OutboundHost {
-    type Err = NotAHost;
+    type Err = BadHost;
 
-    fn from_str(text: &str) -> Result<Self, NotAHost> {
+    fn from_str(text: &str) -> Result<Self, BadHost> {
         let (below, rest) = match text.strip_prefix("*.") {
             Some(rest) => (true, rest),
             None => (false, text),
@@ -114,12 +114,12 @@ impl FromStr for OutboundHost {
         };
         // A URL parser accepts these characters, but in a grant they are mistakes.
         if host.contains(['*', '%', '@', '/']) {
-            return Err(NotAHost);
+            return Err(BadHost);
         }
-        let pattern = match (below, Host::parse(host)?) {
-            (false, host) => Pattern::Exactly(host),
-            (true, Host::Name(name)) => Pattern::Below(name),
-            (true, Host::Address(_)) => return Err(NotAHost),
+        let pattern = match (below, NormalizedHost::parse(host)?) {
+            (false, host) => HostPattern::Exactly(host),
+            (true, NormalizedHost::Name(name)) => HostPattern::Below(name),
+            (true, NormalizedHost::Address(_)) => return Err(BadHost),
         };
         Ok(Self {
             pattern,
@@ -130,18 +130,18 @@ impl FromStr for OutboundHost {
 }
 
 /// Parses a port in digits. Port 0 is refused, because no server can be reached there.
-fn port_of(text: &str) -> Result<u16, NotAHost> {
+fn port_of(text: &str) -> Result<u16, BadHost> {
     let is_number = !text.is_empty() && text.bytes().all(|c| c.is_ascii_digit());
     let port = text.parse().ok().filter(|port| is_number && *port != 0);
-    port.ok_or(NotAHost)
+    port.ok_or(BadHost)
 }
 
 /// Displays the grant as in the configuration, with the host normalized.
 impl fmt::Display for OutboundHost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.pattern {
-            Pattern::Exactly(host) => write!(f, "{host}")?,
-            Pattern::Below(name) => write!(f, "*.{name}")?,
+            HostPattern::Exactly(host) => write!(f, "{host}")?,
+            HostPattern::Below(name) => write!(f, "*.{name}")?,
         }
         if let Some(port) = self.port {
             write!(f, ":{port}")?;
@@ -163,28 +163,30 @@ impl OutboundHost {
     /// Returns the name whose addresses must be public. `None` if there is no name to look up, or nothing to check.
     pub(super) fn checked_name(&self) -> Option<&str> {
         match &self.pattern {
-            Pattern::Exactly(Host::Name(name)) if !self.allows_private() => Some(name),
-            Pattern::Exactly(_) | Pattern::Below(_) => None,
+            HostPattern::Exactly(NormalizedHost::Name(name)) if !self.allows_private() => {
+                Some(name)
+            }
+            HostPattern::Exactly(_) | HostPattern::Below(_) => None,
         }
     }
 
     /// Returns whether the host may have addresses that are not public. A literal address and `localhost` always may.
     fn allows_private(&self) -> bool {
         let is_literal = match &self.pattern {
-            Pattern::Exactly(Host::Name(name)) => name == "localhost",
-            Pattern::Exactly(Host::Address(_)) => true,
-            Pattern::Below(_) => false,
+            HostPattern::Exactly(NormalizedHost::Name(name)) => name == "localhost",
+            HostPattern::Exactly(NormalizedHost::Address(_)) => true,
+            HostPattern::Below(_) => false,
         };
         self.private || is_literal
     }
 
-    fn matches(&self, host: &Host, port: u16) -> bool {
+    fn matches(&self, host: &NormalizedHost, port: u16) -> bool {
         let is_named = match (&self.pattern, host) {
-            (Pattern::Exactly(granted), host) => granted == host,
-            (Pattern::Below(granted), Host::Name(name)) => name
+            (HostPattern::Exactly(granted), host) => granted == host,
+            (HostPattern::Below(granted), NormalizedHost::Name(name)) => name
                 .strip_suffix(granted.as_str())
                 .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-            (Pattern::Below(_), Host::Address(_)) => false,
+            (HostPattern::Below(_), NormalizedHost::Address(_)) => false,
         };
         let granted_port = self.port;
         is_named && granted_port.map_or(port == 80 || port == 443, |granted| granted == port)
@@ -195,23 +197,23 @@ impl OutboundHost {
 pub(super) fn destination<'a>(
     granted: &[OutboundHost],
     uri: &'a Uri,
-) -> Result<Destination, Refusal<'a>> {
+) -> Result<Destination, DestinationRefusal<'a>> {
     let Some(authority) = uri.authority() else {
-        return Err(Refusal::NotGranted(None));
+        return Err(DestinationRefusal::NotGranted(None));
     };
     // A text that is too long for a host is not logged.
     if !hostname::is_bounded(authority.host()) {
-        return Err(Refusal::NotGranted(None));
+        return Err(DestinationRefusal::NotGranted(None));
     }
     let shown = host_and_port(authority);
-    let refused = Refusal::NotGranted(Some(shown));
+    let refused = DestinationRefusal::NotGranted(Some(shown));
     let tls = uri.scheme() == Some(&Scheme::HTTPS);
     let port = match shown.strip_prefix(authority.host()) {
         Some("") => Ok(if tls { 443 } else { 80 }),
-        Some(port) => port.strip_prefix(':').ok_or(NotAHost).and_then(port_of),
-        None => Err(NotAHost),
+        Some(port) => port.strip_prefix(':').ok_or(BadHost).and_then(port_of),
+        None => Err(BadHost),
     };
-    let (Ok(port), Ok(host)) = (port, Host::parse(authority.host())) else {
+    let (Ok(port), Ok(host)) = (port, NormalizedHost::parse(authority.host())) else {
         return Err(refused);
     };
     let mut matching = granted
@@ -222,7 +224,7 @@ pub(super) fn destination<'a>(
         return Err(refused);
     }
     if shown.len() != authority.as_str().len() {
-        return Err(Refusal::UserInfo(shown));
+        return Err(DestinationRefusal::UserInfo(shown));
     }
     Ok(Destination {
         tls,

@@ -2,7 +2,7 @@
 //! that opened it and never serves another guest. This module does not open connections and does not interpret their
 //! data.
 //!
-//! Calls that find no connection wait in fair queues like requests at a concurrency limit ([`Queue`]): first for a slot
+//! Calls that find no connection wait in fair queues like requests at a concurrency limit ([`FairQueue`]): first for a slot
 //! of their guest, then, while they hold it, for a slot of the host. A connection that becomes free goes to the call
 //! that would get its slot if the connection were closed, provided that call can use it. Otherwise the connection is
 //! closed.
@@ -16,73 +16,73 @@ use rustls::ClientConfig;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::connect::{Connection, tls_config};
+use super::connect::{OutboundConnection, tls_config};
 use super::grant::Destination;
-use super::resolve::{LookupPlaces, Resolve, SystemResolver};
-use crate::guest::queue::{Next, Queue, Slot};
+use super::resolve::{LookupLimits, Resolve, SystemResolver};
+use crate::guest::queue::{FairQueue, NextWaiter, QueueSlot};
 use crate::limits::{OUTBOUND_IDLE_MAX, OUTBOUND_WAITERS_MAX};
-use crate::quota::Source;
+use crate::quota::ClientConnection;
 
 /// The properties that two connections must share to be interchangeable. `private` is one of them: after a reload, a
 /// name that may no longer have private addresses must not get a connection to one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Key {
+struct PoolKey {
     guest: u64,
     destination: Destination,
 }
 
 /// The outgoing connections of a host.
-pub(in crate::guest) struct Pool {
+pub(in crate::guest) struct OutboundPool {
     max: usize,
     /// One slot per open connection. The socket holds the slot, so that it becomes free when the descriptor is closed.
-    queue: Arc<Queue<Wish>>,
+    queue: Arc<FairQueue<ReusableConnection>>,
     /// Locked before a queue when both are locked. It contains no connection that could help a queued call.
-    idle: Mutex<Idles>,
+    idle: Mutex<IdleConnections>,
     next_id: AtomicU64,
     resolver: Arc<dyn Resolve>,
-    places: LookupPlaces,
+    places: LookupLimits,
 }
 
 /// Connections without a request, the oldest first.
 #[derive(Default)]
-struct Idles(VecDeque<Idle>);
+struct IdleConnections(VecDeque<IdleConnection>);
 
-struct Idle {
+struct IdleConnection {
     id: u64,
-    key: Key,
-    connection: Connection,
+    key: PoolKey,
+    connection: OutboundConnection,
 }
 
 /// A connection that a queued call accepts instead of a slot.
-struct Wish {
-    key: Key,
-    give: oneshot::Sender<Connection>,
+struct ReusableConnection {
+    key: PoolKey,
+    give: oneshot::Sender<OutboundConnection>,
 }
 
 /// The right to one open connection.
 #[derive(Debug)]
-pub(super) struct Permit {
-    _of_guest: Slot<Wish>,
-    _of_host: Slot<Wish>,
+pub(super) struct ConnectionPermit {
+    _of_guest: QueueSlot<ReusableConnection>,
+    _of_host: QueueSlot<ReusableConnection>,
 }
 
 /// The result of waiting in one queue.
-enum Turn {
-    Kept(Connection),
-    Slot(Slot<Wish>),
+enum QueueResult {
+    Kept(OutboundConnection),
+    Slot(QueueSlot<ReusableConnection>),
 }
 
 /// How a request gets its connection.
-pub(super) enum Way {
+pub(super) enum Acquired {
     /// It reuses a connection.
-    Kept(Connection),
+    Kept(OutboundConnection),
     /// It may open a connection.
-    Open(Permit),
+    Open(ConnectionPermit),
 }
 
 /// Error returned when no connection became free in time, or when too many calls wait for one.
 #[derive(Debug)]
-pub(super) struct Full;
+pub(super) struct PoolFull;
 
 /// The usage of a host's outgoing connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,7 +95,7 @@ pub struct OutboundUsage {
     pub max: usize,
 }
 
-impl Pool {
+impl OutboundPool {
     pub(in crate::guest) fn new(max: usize) -> Arc<Self> {
         Self::with_resolver(max, Arc::new(SystemResolver))
     }
@@ -104,11 +104,11 @@ impl Pool {
         Arc::new(Self {
             max,
             // Each waiter holds a slot of its guest, which limits the number of waiters.
-            queue: Queue::new(max, usize::MAX),
+            queue: FairQueue::new(max, usize::MAX),
             idle: Mutex::default(),
             next_id: AtomicU64::new(0),
             resolver,
-            places: LookupPlaces::new(),
+            places: LookupLimits::new(),
         })
     }
 
@@ -122,7 +122,7 @@ impl Pool {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Idles> {
+    fn idle(&self) -> MutexGuard<'_, IdleConnections> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -136,7 +136,7 @@ impl Pool {
     }
 }
 
-impl fmt::Debug for Pool {
+impl fmt::Debug for OutboundPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Pool").field(&self.usage()).finish()
     }
@@ -145,12 +145,12 @@ impl fmt::Debug for Pool {
 /// The connections of each guest, by name. The versions of a guest share them while their limit is the same.
 #[derive(Debug)]
 pub(in crate::guest) struct GuestPools {
-    pool: Arc<Pool>,
+    pool: Arc<OutboundPool>,
     guests: Mutex<HashMap<String, Weak<GuestPool>>>,
 }
 
 impl GuestPools {
-    pub(in crate::guest) fn on(pool: Arc<Pool>) -> Self {
+    pub(in crate::guest) fn on(pool: Arc<OutboundPool>) -> Self {
         Self {
             pool,
             guests: Mutex::default(),
@@ -182,11 +182,11 @@ impl GuestPools {
 
 /// The connections of one guest.
 pub(in crate::guest) struct GuestPool {
-    pool: Arc<Pool>,
+    pool: Arc<OutboundPool>,
     id: u64,
     max: usize,
-    queue: Arc<Queue<Wish>>,
-    places: LookupPlaces,
+    queue: Arc<FairQueue<ReusableConnection>>,
+    places: LookupLimits,
     /// Each guest has its own configuration, so that TLS session tickets are not shared between guests.
     tls: OnceLock<Arc<ClientConfig>>,
 }
@@ -201,12 +201,12 @@ impl fmt::Debug for GuestPool {
 }
 
 impl GuestPool {
-    pub(super) fn new(pool: &Arc<Pool>, max: usize) -> Arc<Self> {
+    pub(super) fn new(pool: &Arc<OutboundPool>, max: usize) -> Arc<Self> {
         Arc::new(Self {
             pool: Arc::clone(pool),
             id: pool.new_id(),
             max,
-            queue: Queue::new(max, OUTBOUND_WAITERS_MAX),
+            queue: FairQueue::new(max, OUTBOUND_WAITERS_MAX),
             places: pool.places.beside(),
             tls: OnceLock::new(),
         })
@@ -234,7 +234,7 @@ impl GuestPool {
         &*self.pool.resolver
     }
 
-    pub(super) fn places(&self) -> &LookupPlaces {
+    pub(super) fn places(&self) -> &LookupLimits {
         &self.places
     }
 
@@ -242,8 +242,8 @@ impl GuestPool {
         Arc::clone(self.tls.get_or_init(|| Arc::new(tls_config())))
     }
 
-    fn key(&self, destination: &Destination) -> Key {
-        Key {
+    fn key(&self, destination: &Destination) -> PoolKey {
+        PoolKey {
             guest: self.id,
             destination: destination.clone(),
         }
@@ -253,24 +253,24 @@ impl GuestPool {
     /// rotation.
     ///
     /// # Errors
-    /// Returns [`Full`] if neither is available by `until`, or if too many calls wait.
+    /// Returns [`PoolFull`] if neither is available by `until`, or if too many calls wait.
     ///
     /// Cancel safety: a dropped call leaves the queue. A connection that it was just given is closed.
     pub(super) async fn way(
         &self,
-        source: Source,
+        source: ClientConnection,
         destination: &Destination,
         until: Instant,
-    ) -> Result<Way, Full> {
+    ) -> Result<Acquired, PoolFull> {
         let key = self.key(destination);
         let way = async {
             let of_guest = match self.turn(&self.queue, source, &key).await? {
-                Turn::Kept(connection) => return Ok(Way::Kept(connection)),
-                Turn::Slot(slot) => slot,
+                QueueResult::Kept(connection) => return Ok(Acquired::Kept(connection)),
+                QueueResult::Slot(slot) => slot,
             };
             Ok(match self.turn(&self.pool.queue, source, &key).await? {
-                Turn::Kept(connection) => Way::Kept(connection),
-                Turn::Slot(of_host) => Way::Open(Permit {
+                QueueResult::Kept(connection) => Acquired::Kept(connection),
+                QueueResult::Slot(of_host) => Acquired::Open(ConnectionPermit {
                     _of_guest: of_guest,
                     _of_host: of_host,
                 }),
@@ -278,23 +278,23 @@ impl GuestPool {
         };
         tokio::time::timeout_at(until, way)
             .await
-            .unwrap_or(Err(Full))
+            .unwrap_or(Err(PoolFull))
     }
 
     /// Waits for a slot of a queue (the guest's or the host's), or for a connection that makes the slot unnecessary.
     async fn turn(
         &self,
-        queue: &Arc<Queue<Wish>>,
-        source: Source,
-        key: &Key,
-    ) -> Result<Turn, Full> {
+        queue: &Arc<FairQueue<ReusableConnection>>,
+        source: ClientConnection,
+        key: &PoolKey,
+    ) -> Result<QueueResult, PoolFull> {
         let (mut waiter, given) = {
             let mut idle = self.pool.idle();
             if let Some(connection) = idle.take(key) {
-                return Ok(Turn::Kept(connection));
+                return Ok(QueueResult::Kept(connection));
             }
             if let Some(slot) = queue.try_enter() {
-                return Ok(Turn::Slot(slot));
+                return Ok(QueueResult::Slot(slot));
             }
             // Make room by closing the oldest idle connection: of any guest if the host's limit is reached, else of
             // this guest.
@@ -302,19 +302,23 @@ impl GuestPool {
             idle.end(|idle| is_hosts || idle.key.guest == self.id);
             let (give, given) = oneshot::channel();
             let key = key.clone();
-            let waiter = queue.join(source, Wish { key, give });
-            (waiter.map_err(|_| Full)?, given)
+            let waiter = queue.join(source, ReusableConnection { key, give });
+            (waiter.map_err(|_| PoolFull)?, given)
         };
         tokio::select! {
             biased;
-            Ok(connection) = given => Ok(Turn::Kept(connection)),
-            slot = waiter.admitted() => slot.map(Turn::Slot).ok_or(Full),
+            Ok(connection) = given => Ok(QueueResult::Kept(connection)),
+            slot = waiter.admitted() => slot.map(QueueResult::Slot).ok_or(PoolFull),
         }
     }
 
     /// Takes back a connection that can serve again. If the next queued call can use it, that call gets it. If the next
     /// call waits for its slot, the connection is closed. Otherwise it stays idle for a while.
-    pub(super) async fn put(self: Arc<Self>, destination: &Destination, connection: Connection) {
+    pub(super) async fn put(
+        self: Arc<Self>,
+        destination: &Destination,
+        connection: OutboundConnection,
+    ) {
         let Some(id) = self.keep(self.key(destination), connection) else {
             return;
         };
@@ -326,13 +330,13 @@ impl GuestPool {
         }
     }
 
-    fn keep(&self, key: Key, mut connection: Connection) -> Option<u64> {
+    fn keep(&self, key: PoolKey, mut connection: OutboundConnection) -> Option<u64> {
         let mut idle = self.pool.idle();
         loop {
             match self.next(&key) {
-                Next::Nobody => break,
-                Next::Another => return None,
-                Next::Wishes(next) => match next.wish.give.send(connection) {
+                NextWaiter::Nobody => break,
+                NextWaiter::Another => return None,
+                NextWaiter::Wishes(next) => match next.wish.give.send(connection) {
                     Ok(()) => return None,
                     // The call was dropped at this moment.
                     Err(unwanted) => connection = unwanted,
@@ -340,7 +344,7 @@ impl GuestPool {
             }
         }
         let id = self.pool.new_id();
-        idle.0.push_back(Idle {
+        idle.0.push_back(IdleConnection {
             id,
             key,
             connection,
@@ -350,18 +354,18 @@ impl GuestPool {
 
     /// Returns the call that would get the slots of a connection of this guest: the next in the host's queue, or else
     /// in the guest's.
-    fn next(&self, key: &Key) -> Next<Wish> {
-        let is_wished = |wish: &Wish| wish.key == *key;
+    fn next(&self, key: &PoolKey) -> NextWaiter<ReusableConnection> {
+        let is_wished = |wish: &ReusableConnection| wish.key == *key;
         match self.pool.queue.take_next_if(is_wished) {
-            Next::Nobody => self.queue.take_next_if(is_wished),
+            NextWaiter::Nobody => self.queue.take_next_if(is_wished),
             next => next,
         }
     }
 }
 
-impl Idles {
+impl IdleConnections {
     /// Takes the most recently used connection with this key. Drops those that were closed in the meantime.
-    fn take(&mut self, key: &Key) -> Option<Connection> {
+    fn take(&mut self, key: &PoolKey) -> Option<OutboundConnection> {
         loop {
             let place = self.0.iter().rposition(|idle| idle.key == *key)?;
             let idle = self.0.remove(place)?;
@@ -372,7 +376,7 @@ impl Idles {
     }
 
     /// Closes the oldest connection that matches, if there is one.
-    fn end(&mut self, is_meant: impl Fn(&Idle) -> bool) {
+    fn end(&mut self, is_meant: impl Fn(&IdleConnection) -> bool) {
         if let Some(place) = self.0.iter().position(is_meant) {
             self.0.remove(place);
         }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::address::{AddressKind, not_public};
-use super::grant::{Destination, Host, OutboundHost};
-use crate::guest::queue::{Full, Queue, Slot};
+use super::address::{NonPublicKind, not_public};
+use super::grant::{Destination, NormalizedHost, OutboundHost};
+use crate::guest::queue::{FairQueue, QueueFull, QueueSlot};
 use crate::limits::{GUEST_LOOKUPS_MAX, LOOKUPS_MAX};
-use crate::quota::Source;
+use crate::quota::ClientConnection;
 
 /// The future of a look-up, with the addresses of a name.
 pub(super) type Lookup = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
@@ -32,14 +32,14 @@ pub(super) type Places = Box<dyn Send>;
 /// The limits on concurrent look-ups: of the host, and of one guest, so that a guest whose look-ups are slow leaves
 /// room for others. The clients that guests call for are served in rotation.
 #[derive(Debug)]
-pub(super) struct LookupPlaces {
-    of_host: Arc<Queue>,
-    of_guest: Arc<Queue>,
+pub(super) struct LookupLimits {
+    of_host: Arc<FairQueue>,
+    of_guest: Arc<FairQueue>,
 }
 
-impl LookupPlaces {
+impl LookupLimits {
     pub(super) fn new() -> Self {
-        Self::with(Queue::new(LOOKUPS_MAX, usize::MAX))
+        Self::with(FairQueue::new(LOOKUPS_MAX, usize::MAX))
     }
 
     /// Returns the limits for another guest of the same host.
@@ -48,24 +48,24 @@ impl LookupPlaces {
     }
 
     /// The queues need no limit: each waiting call holds connection slots, which limit the number of calls.
-    fn with(of_host: Arc<Queue>) -> Self {
+    fn with(of_host: Arc<FairQueue>) -> Self {
         Self {
             of_host,
-            of_guest: Queue::new(GUEST_LOOKUPS_MAX, usize::MAX),
+            of_guest: FairQueue::new(GUEST_LOOKUPS_MAX, usize::MAX),
         }
     }
 
-    async fn take(&self, source: Source) -> Result<Places, Full> {
+    async fn take(&self, source: ClientConnection) -> Result<Places, QueueFull> {
         let of_guest = place(&self.of_guest, source).await?;
         let of_host = place(&self.of_host, source).await?;
         Ok(Box::new((of_guest, of_host)))
     }
 }
 
-async fn place(queue: &Arc<Queue>, source: Source) -> Result<Slot, Full> {
+async fn place(queue: &Arc<FairQueue>, source: ClientConnection) -> Result<QueueSlot, QueueFull> {
     match queue.try_enter() {
         Some(slot) => Ok(slot),
-        None => queue.join(source, ())?.admitted().await.ok_or(Full),
+        None => queue.join(source, ())?.admitted().await.ok_or(QueueFull),
     }
 }
 
@@ -75,7 +75,7 @@ pub(super) enum ResolveError {
     /// The name has no address, or the look-up failed.
     NotFound(io::Error),
     /// An address is not public, and the grant for the name requires public ones.
-    NotPublic(AddressKind),
+    NotPublic(NonPublicKind),
 }
 
 /// Returns the addresses of a destination, all of them checked.
@@ -84,15 +84,17 @@ pub(super) enum ResolveError {
 /// than intended.
 pub(super) async fn addresses(
     resolver: &dyn Resolve,
-    places: &LookupPlaces,
-    source: Source,
+    places: &LookupLimits,
+    source: ClientConnection,
     destination: &Destination,
 ) -> Result<Vec<SocketAddr>, ResolveError> {
     let name = match &destination.host {
-        Host::Address(address) => return Ok(vec![SocketAddr::new(*address, destination.port)]),
-        Host::Name(name) => name,
+        NormalizedHost::Address(address) => {
+            return Ok(vec![SocketAddr::new(*address, destination.port)]);
+        }
+        NormalizedHost::Name(name) => name,
     };
-    let busy = |Full| ResolveError::NotFound(io::ErrorKind::ResourceBusy.into());
+    let busy = |QueueFull| ResolveError::NotFound(io::ErrorKind::ResourceBusy.into());
     let places = places.take(source).await.map_err(busy)?;
     let found = resolver.look_up(name, destination.port, places).await;
     let found = found.map_err(ResolveError::NotFound)?;
@@ -136,18 +138,23 @@ impl Resolve for SystemResolver {
 pub async fn private_today(
     granted: &[OutboundHost],
     patience: Duration,
-) -> Vec<(OutboundHost, AddressKind)> {
-    let places = LookupPlaces::new();
+) -> Vec<(OutboundHost, NonPublicKind)> {
+    let places = LookupLimits::new();
     let look_ups = granted.iter().filter_map(|host| {
         let destination = Destination {
             tls: false,
-            host: Host::Name(host.checked_name()?.to_owned()),
+            host: NormalizedHost::Name(host.checked_name()?.to_owned()),
             port: 80,
             private: false,
         };
         let places = places.beside();
         Some(async move {
-            let found = addresses(&SystemResolver, &places, Source::default(), &destination);
+            let found = addresses(
+                &SystemResolver,
+                &places,
+                ClientConnection::default(),
+                &destination,
+            );
             match tokio::time::timeout(patience, found).await {
                 Ok(Err(ResolveError::NotPublic(kind))) => Some((host.clone(), kind)),
                 Ok(Ok(_) | Err(ResolveError::NotFound(_))) | Err(_) => None,
@@ -183,15 +190,15 @@ mod tests {
     ) -> Result<Vec<SocketAddr>, ResolveError> {
         let destination = Destination {
             tls: false,
-            host: Host::Name("api.test".to_owned()),
+            host: NormalizedHost::Name("api.test".to_owned()),
             port: 81,
             private,
         };
         let answers = Answers(answers.to_vec());
-        addresses(&answers, &LookupPlaces::new(), NOBODY, &destination).await
+        addresses(&answers, &LookupLimits::new(), NOBODY, &destination).await
     }
 
-    const NOBODY: Source = Source {
+    const NOBODY: ClientConnection = ClientConnection {
         peer: None,
         connection: 0,
     };
@@ -204,7 +211,7 @@ mod tests {
             let mut mixed = public.to_vec();
             mixed.insert(place, "169.254.169.254");
             let refused = resolve(&mixed, false).await.unwrap_err();
-            let is_refused = matches!(refused, ResolveError::NotPublic(AddressKind::LinkLocal));
+            let is_refused = matches!(refused, ResolveError::NotPublic(NonPublicKind::LinkLocal));
             assert!(is_refused, "{refused:?}");
             assert_eq!(resolve(&mixed, true).await.unwrap().len(), 3);
         }
@@ -220,11 +227,11 @@ mod tests {
     async fn an_address_is_not_looked_up_and_goes_as_it_is_written() {
         let destination = Destination {
             tls: false,
-            host: Host::Address("127.0.0.1".parse().unwrap()),
+            host: NormalizedHost::Address("127.0.0.1".parse().unwrap()),
             port: 81,
             private: true,
         };
-        let found = addresses(&Answers(vec![]), &LookupPlaces::new(), NOBODY, &destination).await;
+        let found = addresses(&Answers(vec![]), &LookupLimits::new(), NOBODY, &destination).await;
         assert_eq!(found.unwrap(), ["127.0.0.1:81".parse().unwrap()]);
     }
 
@@ -242,11 +249,11 @@ mod tests {
     async fn a_guest_whose_names_are_never_answered_leaves_room_for_others() {
         let destination = Destination {
             tls: false,
-            host: Host::Name("slow.test".to_owned()),
+            host: NormalizedHost::Name("slow.test".to_owned()),
             port: 80,
             private: false,
         };
-        let guest = LookupPlaces::new();
+        let guest = LookupLimits::new();
         for _ in 0..2 * GUEST_LOOKUPS_MAX {
             let asked = addresses(&Silent, &guest, NOBODY, &destination);
             assert!(tokio::time::timeout(Duration::ZERO, asked).await.is_err());
@@ -262,7 +269,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_take_turns_for_look_ups() {
-        let places = LookupPlaces::new();
+        let places = LookupLimits::new();
         let mut held = Vec::new();
         for _ in 0..GUEST_LOOKUPS_MAX {
             held.push(places.take(NOBODY).await.unwrap());
@@ -270,7 +277,7 @@ mod tests {
         let order = std::sync::Mutex::new(Vec::new());
         let take = async |peer: u8| {
             let peer = Some(PeerKey::of([10, 0, 0, peer].into()));
-            let source = Source {
+            let source = ClientConnection {
                 peer,
                 connection: 0,
             };

@@ -17,13 +17,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::connect::ConnectError;
-use super::exchange::{ExchangeError, Patience, exchange};
-use super::grant::{Destination, Host};
-use super::pool::{GuestPool, Pool};
+use super::connect::OutboundConnectError;
+use super::exchange::{ExchangeError, ExchangeTimeouts, exchange};
+use super::grant::{Destination, NormalizedHost};
+use super::pool::{GuestPool, OutboundPool};
 use super::resolve::{Lookup, Places, Resolve};
-use crate::guest::tally::Tally;
-use crate::quota::Source;
+use crate::guest::tally::MemoryTally;
+use crate::quota::ClientConnection;
 
 /// Resolves every name to this machine, and counts the look-ups.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl Resolve for Here {
     }
 }
 
-const PATIENCE: Patience = Patience {
+const PATIENCE: ExchangeTimeouts = ExchangeTimeouts {
     wait: Duration::from_secs(20),
     connect: Duration::from_secs(20),
     first_byte: Duration::from_secs(20),
@@ -45,14 +45,14 @@ const PATIENCE: Patience = Patience {
 };
 
 /// The same, for a call that must find no connection.
-const IMPATIENT: Patience = Patience {
+const IMPATIENT: ExchangeTimeouts = ExchangeTimeouts {
     wait: Duration::from_millis(50),
     connect: Duration::from_millis(50),
     ..PATIENCE
 };
 
-fn pool(max: usize) -> Arc<Pool> {
-    Pool::with_resolver(max, Arc::new(Here::default()))
+fn pool(max: usize) -> Arc<OutboundPool> {
+    OutboundPool::with_resolver(max, Arc::new(Here::default()))
 }
 
 /// A guest with its own pool that has free connections.
@@ -63,7 +63,7 @@ fn guest() -> Arc<GuestPool> {
 fn destination(port: u16) -> Destination {
     Destination {
         tls: false,
-        host: Host::Name("api.test".to_owned()),
+        host: NormalizedHost::Name("api.test".to_owned()),
         port,
         private: true,
     }
@@ -86,10 +86,10 @@ async fn send_with(
     guest: &Arc<GuestPool>,
     destination: Destination,
     method: Method,
-    patience: Patience,
+    patience: ExchangeTimeouts,
 ) -> Result<Response<WasiBody>, ExchangeError> {
-    let (guest, nobody) = (Arc::clone(guest), Source::default());
-    let (tally, request) = (Tally::new(1 << 20), request(method));
+    let (guest, nobody) = (Arc::clone(guest), ClientConnection::default());
+    let (tally, request) = (MemoryTally::new(1 << 20), request(method));
     let sent = exchange(guest, nobody, destination, &tally, request, patience);
     sent.await.map(|(response, _ended)| response)
 }
@@ -272,7 +272,7 @@ async fn a_connection_to_a_private_address_serves_no_grant_that_asks_for_public_
     let refused = send_with(&guest, public, Method::GET, PATIENCE).await;
     assert!(matches!(
         refused,
-        Err(ExchangeError::Connect(ConnectError::NotPublic(_)))
+        Err(ExchangeError::Connect(OutboundConnectError::NotPublic(_)))
     ));
     assert_eq!((server.connections(), server.requests()), (1, 1));
 }
@@ -281,7 +281,10 @@ async fn a_connection_to_a_private_address_serves_no_grant_that_asks_for_public_
 async fn a_name_is_looked_up_once_for_each_connection() {
     let server = Server::start(&[OK; 2]).await;
     let resolver = Arc::new(Here::default());
-    let guest = GuestPool::new(&Pool::with_resolver(8, Arc::clone(&resolver) as _), 8);
+    let guest = GuestPool::new(
+        &OutboundPool::with_resolver(8, Arc::clone(&resolver) as _),
+        8,
+    );
     for _ in 0..2 {
         text(send(&guest, server.port).await.unwrap())
             .await
@@ -331,7 +334,7 @@ async fn each_part_of_an_exchange_has_its_time() {
     let short = Duration::from_millis(30);
     let guest = guest();
     let server = Server::start(&[SILENT]).await;
-    let patience = Patience {
+    let patience = ExchangeTimeouts {
         first_byte: short,
         ..PATIENCE
     };
@@ -345,7 +348,7 @@ async fn each_part_of_an_exchange_has_its_time() {
     );
 
     let server = Server::start(&[STALLS]).await;
-    let patience = Patience {
+    let patience = ExchangeTimeouts {
         between_bytes: short,
         ..PATIENCE
     };
@@ -370,12 +373,12 @@ async fn a_server_gets_its_own_name_and_the_path_alone() {
         stream.write_all(OK.as_bytes()).await.unwrap();
         String::from_utf8(head[..read].to_vec()).unwrap()
     };
-    let tally = Tally::new(1 << 20);
+    let tally = MemoryTally::new(1 << 20);
     let mut request = request(Method::GET);
     *request.uri_mut() = format!("http://API.Test.:{port}/a?b").parse().unwrap();
     let sent = exchange(
         guest,
-        Source::default(),
+        ClientConnection::default(),
         destination(port),
         &tally,
         request,

@@ -5,15 +5,15 @@ use std::net::Ipv4Addr;
 
 use super::*;
 
-fn source(peer: u8, connection: u64) -> Source {
-    Source {
+fn source(peer: u8, connection: u64) -> ClientConnection {
+    ClientConnection {
         peer: Some(PeerKey::of(Ipv4Addr::new(10, 0, 0, peer).into())),
         connection,
     }
 }
 
 /// Returns whether a waiter was served (`true`) or evicted (`false`), or `None` while it waits.
-fn fate(waiter: &mut Waiter) -> Option<bool> {
+fn fate(waiter: &mut QueueWaiter) -> Option<bool> {
     use oneshot::error::TryRecvError;
     match waiter.admission.try_recv() {
         Ok(slot) => {
@@ -27,8 +27,8 @@ fn fate(waiter: &mut Waiter) -> Option<bool> {
 }
 
 /// Serves one more waiter and returns its label.
-fn next<T>(queue: &Arc<Queue>, waiters: &mut VecDeque<(T, Waiter)>) -> T {
-    drop(Slot(Some(Arc::clone(queue))));
+fn next<T>(queue: &Arc<FairQueue>, waiters: &mut VecDeque<(T, QueueWaiter)>) -> T {
+    drop(QueueSlot(Some(Arc::clone(queue))));
     let at = waiters
         .iter_mut()
         .position(|(_, waiter)| fate(waiter) == Some(true));
@@ -36,8 +36,8 @@ fn next<T>(queue: &Arc<Queue>, waiters: &mut VecDeque<(T, Waiter)>) -> T {
 }
 
 /// Returns the order in which waiters of these sources are served.
-fn order(sources: &[Source]) -> Vec<usize> {
-    let queue = Queue::new(0, 64);
+fn order(sources: &[ClientConnection]) -> Vec<usize> {
+    let queue = FairQueue::new(0, 64);
     let mut waiters: VecDeque<_> = sources
         .iter()
         .map(|source| queue.join(*source, ()).unwrap())
@@ -67,7 +67,7 @@ fn connections_of_a_peer_take_turns() {
 #[test]
 fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
     for is_kept in [true, false] {
-        let queue = Queue::new(0, 64);
+        let queue = FairQueue::new(0, 64);
         let join = |connection| (connection, queue.join(source(1, connection), ()).unwrap());
         let mut waiters: VecDeque<_> = [0, 0, 1, 2, 3].map(join).into();
         let mut newest = 3;
@@ -90,7 +90,7 @@ fn a_connections_second_request_has_its_turn_among_first_ones_without_end() {
 fn a_connection_that_waits_has_its_turn_in_one_rotation() {
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let queue = Queue::new(0, 64);
+        let queue = FairQueue::new(0, 64);
         let mut waiters = VecDeque::new();
         // By connection: how many may still be served before it.
         let mut before: HashMap<u64, usize> = HashMap::new();
@@ -129,7 +129,7 @@ fn a_connection_that_waits_has_its_turn_in_one_rotation() {
 #[test]
 fn a_full_queue_evicts_the_newest_waiter_of_the_busiest_connection() {
     for visitor in [source(2, 9), source(1, 9)] {
-        let queue = Queue::new(0, 4);
+        let queue = FairQueue::new(0, 4);
         let mut flood: Vec<_> = (0..4)
             .map(|_| queue.join(source(1, 1), ()).unwrap())
             .collect();
@@ -138,13 +138,13 @@ fn a_full_queue_evicts_the_newest_waiter_of_the_busiest_connection() {
         assert_eq!(fates, [None, None, None, Some(false)]);
         assert_eq!(fate(&mut visitor), None);
         assert_eq!(queue.usage(), (0, 4));
-        assert_eq!(queue.join(source(1, 1), ()).err(), Some(Full));
+        assert_eq!(queue.join(source(1, 1), ()).err(), Some(QueueFull));
     }
 }
 
 #[test]
 fn the_busiest_connection_is_the_one_with_the_most_waiters_at_this_moment() {
-    let queue = Queue::new(0, 6);
+    let queue = FairQueue::new(0, 6);
     let mut waiters: VecDeque<_> = [1, 1, 1, 2, 2, 2]
         .map(|connection| (connection, queue.join(source(1, connection), ()).unwrap()))
         .into();
@@ -156,21 +156,21 @@ fn the_busiest_connection_is_the_one_with_the_most_waiters_at_this_moment() {
     let fates: Vec<_> = waiters.iter_mut().map(|(_, waiter)| fate(waiter)).collect();
     assert_eq!(fate(&mut newest), Some(false));
     assert_eq!(fates, [None, None, None, None, Some(false)]);
-    assert_eq!(queue.join(source(1, 2), ()).err(), Some(Full));
+    assert_eq!(queue.join(source(1, 2), ()).err(), Some(QueueFull));
     drop(visitors);
 }
 
 #[test]
 fn equal_clients_do_not_evict_each_other() {
-    let queue = Queue::new(0, 2);
+    let queue = FairQueue::new(0, 2);
     let _waiters = [source(1, 1), source(2, 2)].map(|source| queue.join(source, ()).unwrap());
-    assert_eq!(queue.join(source(3, 3), ()).err(), Some(Full));
-    assert_eq!(queue.join(source(1, 4), ()).err(), Some(Full));
+    assert_eq!(queue.join(source(3, 3), ()).err(), Some(QueueFull));
+    assert_eq!(queue.join(source(1, 4), ()).err(), Some(QueueFull));
 }
 
 #[test]
 fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
-    let queue = Queue::new(1, 4);
+    let queue = FairQueue::new(1, 4);
     let slot = queue.try_enter().unwrap();
     let given_up = queue.join(source(1, 1), ()).unwrap();
     let mut second = queue.join(source(1, 1), ()).unwrap();
@@ -183,17 +183,17 @@ fn a_slot_outlives_a_waiter_that_left_before_it_took_it() {
 
 #[test]
 fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn() {
-    let queue = Queue::new(0, 8);
-    assert!(matches!(queue.take_next_if(|_| true), Next::Nobody));
+    let queue = FairQueue::new(0, 8);
+    assert!(matches!(queue.take_next_if(|_| true), NextWaiter::Nobody));
     let (many, one) = (source(1, 1), source(2, 2));
     let mut waiters = [(many, 'a'), (many, 'b'), (one, 'c')]
         .map(|(source, wish)| queue.join(source, wish).unwrap());
     for wish in ['b', 'c'] {
         let next = queue.take_next_if(|next| *next == wish);
-        assert!(matches!(next, Next::Another), "{wish} has to wait");
+        assert!(matches!(next, NextWaiter::Another), "{wish} has to wait");
     }
     for wish in ['a', 'c', 'b'] {
-        let Next::Wishes(taken) = queue.take_next_if(|next| *next == wish) else {
+        let NextWaiter::Wishes(taken) = queue.take_next_if(|next| *next == wish) else {
             panic!("{wish} has the next turn");
         };
         assert_eq!(taken.wish, wish);
@@ -209,7 +209,7 @@ fn a_wish_is_fulfilled_when_its_waiter_has_the_next_turn_and_that_was_the_turn()
 
 /// Asserts that all data about the waiters agree.
 #[track_caller]
-fn assert_consistent(queue: &Queue, seed: u64) {
+fn assert_consistent(queue: &FairQueue, seed: u64) {
     let state = queue.lock();
     assert_eq!(state.turns.len(), state.peers.len(), "seed {seed}");
     let of_peers = state.peers.values().map(|peer| peer.waiting);
@@ -238,9 +238,9 @@ fn slots_and_waiters_are_counted_exactly() {
     const WAITERS: usize = 5;
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let queue = Queue::new(SLOTS, WAITERS);
+        let queue = FairQueue::new(SLOTS, WAITERS);
         let mut slots = Vec::new();
-        let mut waiters: Vec<Waiter> = Vec::new();
+        let mut waiters: Vec<QueueWaiter> = Vec::new();
         for _ in 0..200 {
             match random.u8(0..7) {
                 0..4 => match queue.try_enter() {

@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use super::ledger::{Ledger, Record};
-use super::record::{Origin, State, VersionReport};
+use super::ledger::{VersionHistory, VersionRecord};
+use super::record::{VersionOrigin, VersionReport, VersionState};
 use super::watch;
 use crate::guest::Guest;
-use crate::guest::digest::Digest;
+use crate::guest::digest::ComponentDigest;
 use crate::guest::settings::{Canary, GuestSettings};
 use crate::telemetry::VERSION_TARGET;
 use crate::telemetry::metrics::{GuestMetrics, RollbackCause};
@@ -21,8 +21,8 @@ use crate::telemetry::metrics::{GuestMetrics, RollbackCause};
 /// One guest and its versions.
 pub struct Deployment {
     name: Arc<str>,
-    serving: ArcSwap<Serving>,
-    ledger: Mutex<Ledger>,
+    serving: ArcSwap<ServingVersions>,
+    ledger: Mutex<VersionHistory>,
     metrics: Arc<GuestMetrics>,
     /// Held while a version is deployed, so that deployments run one after the other.
     pub(in crate::guest) admitting: Arc<tokio::sync::Mutex<()>>,
@@ -30,7 +30,7 @@ pub struct Deployment {
 
 /// The versions that serve requests.
 #[derive(Clone, Default)]
-struct Serving {
+struct ServingVersions {
     live: Option<Arc<Guest>>,
     canary: Option<(Arc<Guest>, Canary)>,
 }
@@ -67,7 +67,7 @@ impl Deployment {
             name: settings.name.as_str().into(),
             metrics: GuestMetrics::new(&settings.name),
             serving: ArcSwap::default(),
-            ledger: Mutex::new(Ledger {
+            ledger: Mutex::new(VersionHistory {
                 settings,
                 last_number: 0,
                 records: VecDeque::new(),
@@ -121,12 +121,12 @@ impl Deployment {
 
     /// Returns the digest of the component's file from when a version was last loaded from it. The live version can
     /// have another digest, if it was uploaded or is an earlier version.
-    pub(in crate::guest) fn file(&self) -> Option<Digest> {
+    pub(in crate::guest) fn file(&self) -> Option<ComponentDigest> {
         self.ledger().file
     }
 
     /// Records the digest of the component's file when a version was loaded from it.
-    pub(in crate::guest) fn note_file(&self, content: Digest) {
+    pub(in crate::guest) fn note_file(&self, content: ComponentDigest) {
         self.ledger().file = Some(content);
     }
 
@@ -163,7 +163,7 @@ impl Deployment {
             let mut guests = serving.live.iter().chain(canary);
             guests.find(|guest| guest.version() == number)
         };
-        let report = |record: &Record| VersionReport {
+        let report = |record: &VersionRecord| VersionReport {
             number: record.number,
             state: record.state.clone(),
             origin: record.origin.clone(),
@@ -179,13 +179,13 @@ impl Deployment {
     }
 
     /// Records a new candidate and returns its version number.
-    pub(in crate::guest) fn propose(&self, origin: Origin, since_ms: i64) -> u64 {
+    pub(in crate::guest) fn propose(&self, origin: VersionOrigin, since_ms: i64) -> u64 {
         let mut ledger = self.ledger();
         ledger.last_number += 1;
         let number = ledger.last_number;
-        ledger.records.push_back(Record {
+        ledger.records.push_back(VersionRecord {
             number,
-            state: State::Candidate,
+            state: VersionState::Candidate,
             origin,
             since_ms,
             component: None,
@@ -208,7 +208,7 @@ impl Deployment {
         self.metrics.refused();
         let mut ledger = self.ledger();
         ledger.refusal = Some(reason.clone());
-        ledger.set_state(number, State::Failed { reason });
+        ledger.set_state(number, VersionState::Failed { reason });
     }
 
     /// Makes a validated candidate serve. It serves all visitors, or first a share of them if a canary is configured
@@ -229,11 +229,11 @@ impl Deployment {
         ledger.settings = settings;
         ledger.refusal = None;
         let canary = ledger.settings.rollout.canary;
-        let mut serving = Serving::clone(&self.serving.load());
-        self.end_canary(&mut ledger, &mut serving, State::Draining);
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
         match canary.filter(|_| serving.live.is_some()) {
             Some(canary) => {
-                ledger.set_state(number, State::Canary);
+                ledger.set_state(number, VersionState::Canary);
                 ledger.canary_watch = Some(watch::over_canary(self, &guest, canary.duration));
                 tracing::info!(
                     guest = &*self.name, version = number, share = %canary.share,
@@ -260,14 +260,14 @@ impl Deployment {
         if let Some(expected) = expected.filter(|expected| *expected != live) {
             return Err(RollbackError::Stale { expected, live });
         }
-        let mut serving = Serving::clone(&self.serving.load());
+        let mut serving = ServingVersions::clone(&self.serving.load());
         if serving.canary.is_some() {
-            self.end_canary(&mut ledger, &mut serving, State::Draining);
+            self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
             self.serving.store(Arc::new(serving));
             self.metrics.rolled_back(RollbackCause::Asked);
             return Ok(live);
         }
-        self.step_back(&mut ledger, serving, State::Draining)
+        self.step_back(&mut ledger, serving, VersionState::Draining)
             .inspect(|_| self.metrics.rolled_back(RollbackCause::Asked))
     }
 
@@ -276,15 +276,15 @@ impl Deployment {
     /// Must be called within a tokio runtime.
     pub(in crate::guest) fn drop_canary(self: &Arc<Self>) {
         let mut ledger = self.ledger();
-        let mut serving = Serving::clone(&self.serving.load());
-        self.end_canary(&mut ledger, &mut serving, State::Draining);
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
         self.serving.store(Arc::new(serving));
     }
 
     /// Rolls back a version that failed too often.
     pub(super) fn take_back(self: &Arc<Self>, number: u64) {
         let mut ledger = self.ledger();
-        let mut serving = Serving::clone(&self.serving.load());
+        let mut serving = ServingVersions::clone(&self.serving.load());
         let is_canary = matches!(&serving.canary, Some((guest, _)) if guest.version() == number);
         let Some(guest) = (if is_canary {
             serving.canary.as_ref().map(|(guest, _)| guest)
@@ -303,7 +303,7 @@ impl Deployment {
             return;
         }
         tracing::warn!(guest, version, %reason, "a version fails too often: taking it back");
-        let failed = State::Failed { reason };
+        let failed = VersionState::Failed { reason };
         self.metrics.rolled_back(RollbackCause::Failures);
         if is_canary {
             self.end_canary(&mut ledger, &mut serving, failed);
@@ -316,7 +316,7 @@ impl Deployment {
     /// Makes the canary serve all visitors.
     pub(super) fn promote(self: &Arc<Self>, number: u64) {
         let mut ledger = self.ledger();
-        let mut serving = Serving::clone(&self.serving.load());
+        let mut serving = ServingVersions::clone(&self.serving.load());
         match serving.canary.take() {
             Some((guest, _)) if guest.version() == number => {
                 ledger.canary_watch = None;
@@ -330,9 +330,9 @@ impl Deployment {
     pub(super) fn has_drained(&self, number: u64) {
         let mut ledger = self.ledger();
         if let Some(record) = ledger.record(number)
-            && record.state == State::Draining
+            && record.state == VersionState::Draining
         {
-            record.state = State::Retired;
+            record.state = VersionState::Retired;
         }
         tracing::info!(
             guest = &*self.name,
@@ -341,18 +341,23 @@ impl Deployment {
         );
     }
 
-    fn go_live(self: &Arc<Self>, ledger: &mut Ledger, mut serving: Serving, guest: Arc<Guest>) {
+    fn go_live(
+        self: &Arc<Self>,
+        ledger: &mut VersionHistory,
+        mut serving: ServingVersions,
+        guest: Arc<Guest>,
+    ) {
         let number = guest.version();
         let rollback = ledger.settings.rollout.rollback;
         ledger.live_watch =
             rollback.map(|rollback| watch::over_live(self, &guest, rollback.probation));
-        ledger.set_state(number, State::Live);
+        ledger.set_state(number, VersionState::Live);
         let old = serving.live.replace(guest);
         let replaced = old.as_ref().map(|old| old.version());
         if let Some(old) = old {
             self.metrics.swapped();
             ledger.previous = Some(old.renewed());
-            self.see_out(ledger, &old, State::Draining);
+            self.see_out(ledger, &old, VersionState::Draining);
         }
         self.serving.store(Arc::new(serving));
         tracing::info!(
@@ -366,16 +371,16 @@ impl Deployment {
 
     fn step_back(
         self: &Arc<Self>,
-        ledger: &mut Ledger,
-        mut serving: Serving,
-        fate: State,
+        ledger: &mut VersionHistory,
+        mut serving: ServingVersions,
+        fate: VersionState,
     ) -> Result<u64, RollbackError> {
         let previous = ledger.previous.take().ok_or(RollbackError::NoPrevious)?;
         let previous = Arc::new(previous);
         let number = previous.version();
         // This version served well before, and there is no earlier one to go back to. So nothing watches it.
         ledger.live_watch = None;
-        ledger.set_state(number, State::Live);
+        ledger.set_state(number, VersionState::Live);
         let replaced = serving.live.replace(previous);
         let left = replaced.as_ref().map(|guest| guest.version());
         if let Some(old) = replaced {
@@ -391,7 +396,12 @@ impl Deployment {
         Ok(number)
     }
 
-    fn end_canary(self: &Arc<Self>, ledger: &mut Ledger, serving: &mut Serving, fate: State) {
+    fn end_canary(
+        self: &Arc<Self>,
+        ledger: &mut VersionHistory,
+        serving: &mut ServingVersions,
+        fate: VersionState,
+    ) {
         ledger.canary_watch = None;
         if let Some((canary, _)) = serving.canary.take() {
             tracing::info!(
@@ -403,13 +413,13 @@ impl Deployment {
         }
     }
 
-    fn see_out(self: &Arc<Self>, ledger: &mut Ledger, old: &Guest, fate: State) {
+    fn see_out(self: &Arc<Self>, ledger: &mut VersionHistory, old: &Guest, fate: VersionState) {
         ledger.set_state(old.version(), fate);
         old.keep_no_instances();
         watch::over_draining(self, old, ledger.settings.rollout.drain_max);
     }
 
-    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+    fn ledger(&self) -> MutexGuard<'_, VersionHistory> {
         // No code panics in the middle of a change, so even a poisoned lock guards a consistent ledger.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use super::record::{Origin, State};
-use super::watch::Watch;
+use super::record::{VersionOrigin, VersionState};
+use super::watch::HealthWatch;
 use crate::guest::Guest;
-use crate::guest::digest::Digest;
+use crate::guest::digest::ComponentDigest;
 use crate::guest::loader::ComponentInfo;
 use crate::guest::settings::GuestSettings;
 
@@ -13,37 +13,37 @@ use crate::guest::settings::GuestSettings;
 const REMEMBERED: usize = 20;
 
 /// The version history, guarded by the deployment's lock.
-pub(super) struct Ledger {
+pub(super) struct VersionHistory {
     pub(super) settings: GuestSettings,
     pub(super) last_number: u64,
-    pub(super) records: VecDeque<Record>,
+    pub(super) records: VecDeque<VersionRecord>,
     /// The digest of the component's file from when a version was last loaded from it.
-    pub(super) file: Option<Digest>,
+    pub(super) file: Option<ComponentDigest>,
     /// Why the last proposal was refused, if it was.
     pub(super) refusal: Option<String>,
     /// The version before the live one, compiled and ready.
     pub(super) previous: Option<Guest>,
-    pub(super) live_watch: Option<Watch>,
-    pub(super) canary_watch: Option<Watch>,
+    pub(super) live_watch: Option<HealthWatch>,
+    pub(super) canary_watch: Option<HealthWatch>,
 }
 
 /// One remembered version.
-pub(super) struct Record {
+pub(super) struct VersionRecord {
     pub(super) number: u64,
-    pub(super) state: State,
-    pub(super) origin: Origin,
+    pub(super) state: VersionState,
+    pub(super) origin: VersionOrigin,
     pub(super) since_ms: i64,
     pub(super) component: Option<ComponentInfo>,
 }
 
-impl Ledger {
-    pub(super) fn record(&mut self, number: u64) -> Option<&mut Record> {
+impl VersionHistory {
+    pub(super) fn record(&mut self, number: u64) -> Option<&mut VersionRecord> {
         self.records
             .iter_mut()
             .find(|record| record.number == number)
     }
 
-    pub(super) fn set_state(&mut self, number: u64, state: State) {
+    pub(super) fn set_state(&mut self, number: u64, state: VersionState) {
         if let Some(record) = self.record(number) {
             record.state = state;
         }
@@ -52,9 +52,11 @@ impl Ledger {
     pub(super) fn forget_old(&mut self) {
         let kept = self.previous.as_ref().map(Guest::version);
         while self.records.len() > REMEMBERED {
-            let is_over = |record: &Record| {
-                matches!(record.state, State::Retired | State::Failed { .. })
-                    && Some(record.number) != kept
+            let is_over = |record: &VersionRecord| {
+                matches!(
+                    record.state,
+                    VersionState::Retired | VersionState::Failed { .. }
+                ) && Some(record.number) != kept
             };
             match self.records.iter().position(is_over) {
                 Some(oldest) => drop(self.records.remove(oldest)),

@@ -3,12 +3,12 @@
 
 use std::fmt;
 
-use crate::guest::health::Tally;
+use crate::guest::health::WindowCounts;
 use crate::guest::loader::ComponentInfo;
 
 /// The source of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum VersionOrigin {
     /// The configuration, when the host started or reloaded it.
     Config,
     /// The component's file, after it changed.
@@ -22,7 +22,7 @@ pub enum Origin {
     Test,
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for VersionOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Config => f.write_str("config"),
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
 
 /// The state of a version.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum State {
+pub enum VersionState {
     /// It is being validated and compiled.
     Candidate,
     /// It serves a share of the visitors.
@@ -53,7 +53,7 @@ pub enum State {
     },
 }
 
-impl State {
+impl VersionState {
     /// Returns the state's one-word name.
     pub fn name(&self) -> &'static str {
         match self {
@@ -73,15 +73,15 @@ pub struct VersionReport {
     /// The version number, counted from 1 since the host started. Refused versions have a number, too.
     pub number: u64,
     /// The state of the version.
-    pub state: State,
+    pub state: VersionState,
     /// The source of the version.
-    pub origin: Origin,
+    pub origin: VersionOrigin,
     /// When it was proposed, in milliseconds since the Unix epoch.
     pub since_ms: i64,
     /// Digest, size, imports and exports, once they are known.
     pub component: Option<ComponentInfo>,
     /// Its request outcomes within the window, while it serves.
-    pub tally: Option<Tally>,
+    pub tally: Option<WindowCounts>,
     /// Whether it is kept compiled, so that a rollback to it is immediate.
     pub is_kept: bool,
 }

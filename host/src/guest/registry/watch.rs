@@ -6,20 +6,24 @@ use std::time::Duration;
 use tokio::task::AbortHandle;
 
 use super::deployment::Deployment;
-use crate::guest::{Guest, health::Health};
+use crate::guest::{Guest, health::VersionHealth};
 
 /// A watch over a version. Dropping it aborts the task, so that a version is watched only while it serves.
 #[derive(Debug)]
-pub(super) struct Watch(AbortHandle);
+pub(super) struct HealthWatch(AbortHandle);
 
-impl Drop for Watch {
+impl Drop for HealthWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
 /// Rolls back a live version if it fails too often within its probation.
-pub(super) fn over_live(deployment: &Arc<Deployment>, guest: &Guest, probation: Duration) -> Watch {
+pub(super) fn over_live(
+    deployment: &Arc<Deployment>,
+    guest: &Guest,
+    probation: Duration,
+) -> HealthWatch {
     let (deployment, health, number) =
         (Arc::downgrade(deployment), guest.health(), guest.version());
     spawn(async move {
@@ -34,7 +38,7 @@ pub(super) fn over_canary(
     deployment: &Arc<Deployment>,
     guest: &Guest,
     duration: Duration,
-) -> Watch {
+) -> HealthWatch {
     let (deployment, health, number) =
         (Arc::downgrade(deployment), guest.health(), guest.version());
     spawn(async move {
@@ -70,14 +74,14 @@ pub(super) fn over_draining(deployment: &Arc<Deployment>, guest: &Guest, limit: 
     });
 }
 
-async fn is_sick_within(duration: Duration, health: &Health) -> bool {
+async fn is_sick_within(duration: Duration, health: &VersionHealth) -> bool {
     tokio::time::timeout(duration, health.tripped())
         .await
         .is_ok()
 }
 
-fn spawn(task: impl Future<Output = ()> + Send + 'static) -> Watch {
-    Watch(tokio::spawn(task).abort_handle())
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> HealthWatch {
+    HealthWatch(tokio::spawn(task).abort_handle())
 }
 
 fn with(deployment: &Weak<Deployment>, act: impl FnOnce(&Arc<Deployment>)) {

@@ -10,12 +10,12 @@ use futures_util::task::AtomicWaker;
 /// A waker between a reader and the source that it waits for. Once a guest is woken, it no longer counts as waiting for
 /// its client, even if it reads nothing: an abandoned read must not stop its deadline.
 #[derive(Debug, Default)]
-pub(super) struct Awaited {
+pub(super) struct ClientWaitBody {
     is_awaited: AtomicBool,
     reader: AtomicWaker,
 }
 
-impl Awaited {
+impl ClientWaitBody {
     /// Notes that the reader waits from now on. The returned waker must be given to the source.
     pub(super) fn begin(self: &Arc<Self>, cx: &Context<'_>) -> Waker {
         self.reader.register(cx.waker());
@@ -32,7 +32,7 @@ impl Awaited {
     }
 }
 
-impl Wake for Awaited {
+impl Wake for ClientWaitBody {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }

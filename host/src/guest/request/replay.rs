@@ -20,11 +20,11 @@ use http_body_util::combinators::UnsyncBoxBody;
 use tokio::runtime::Handle;
 use wasmtime_wasi_http::Error;
 
-use super::awaited::Awaited;
-use crate::guest::blame::BodyState;
+use super::awaited::ClientWaitBody;
+use crate::guest::blame::RequestBodyState;
 use crate::guest::error::GuestFailure;
 use crate::limits::{BODY_PIECE_BYTES_MIN, BODY_PIECES_FREE};
-use crate::quota::{Phase, Reservation, Resource};
+use crate::quota::{QuotaResource, Reservation, RevocablePhase};
 
 /// The charge for a kept piece in addition to its bytes, in bytes. It covers the bookkeeping of bodies in tiny pieces.
 const PIECE_COST: u64 = 64;
@@ -57,9 +57,9 @@ pub fn read_ahead_cost_max(
 pub struct BodyTooSlow;
 
 /// A request body that can be read more than once while it stays within its bounds.
-pub struct ReplayBody(Arc<Mutex<Record>>);
+pub struct ReplayBody(Arc<Mutex<ReplayRecord>>);
 
-struct Record {
+struct ReplayRecord {
     source: Option<UnsyncBoxBody<Bytes, Box<dyn StdError + Send + Sync>>>,
     bytes_max: u64,
     replay_bytes_max: usize,
@@ -69,7 +69,7 @@ struct Record {
     kept: VecDeque<Bytes>,
     trailers: Option<HeaderMap>,
     is_gone: bool,
-    state: BodyState,
+    state: RequestBodyState,
     /// The number of runs so far. Only the latest run may read on.
     run: u32,
     /// The number of pieces in `kept` that the latest run has read.
@@ -77,7 +77,7 @@ struct Record {
     /// The reservation that `kept` is charged to.
     room: Option<Reservation>,
     /// Present once a reader has waited.
-    awaited: Option<Arc<Awaited>>,
+    awaited: Option<Arc<ClientWaitBody>>,
 }
 
 impl ReplayBody {
@@ -89,7 +89,7 @@ impl ReplayBody {
         B::Error: Into<Box<dyn StdError + Send + Sync>>,
     {
         let source = (!source.is_end_stream()).then(|| source.map_err(Into::into).boxed_unsync());
-        Self(Arc::new(Mutex::new(Record {
+        Self(Arc::new(Mutex::new(ReplayRecord {
             source,
             bytes_max,
             replay_bytes_max,
@@ -97,7 +97,7 @@ impl ReplayBody {
             kept: VecDeque::new(),
             trailers: None,
             is_gone: false,
-            state: BodyState::Sound,
+            state: RequestBodyState::Sound,
             run: 0,
             next: 0,
             room: None,
@@ -105,12 +105,12 @@ impl ReplayBody {
         })))
     }
 
-    /// Charges the kept bytes to the client of the request that holds this reservation, as [`Resource::RequestBytes`].
+    /// Charges the kept bytes to the client of the request that holds this reservation, as [`QuotaResource::RequestBytes`].
     /// While the request is queued, its kept bytes can be revoked together with it. Once a run has read all of them,
     /// they can be revoked alone, and then the request cannot be run again.
     pub fn charged_to(self, place: &Reservation) -> Self {
         // There is always room for zero bytes.
-        let room = place.peer().reserve(Resource::RequestBytes, 0).ok();
+        let room = place.peer().reserve(QuotaResource::RequestBytes, 0).ok();
         if let Some(room) = &room {
             room.part_of(place);
         }
@@ -143,10 +143,10 @@ impl ReplayBody {
     }
 
     /// Returns the state of the body, which shows whether the client is to blame for a failure.
-    pub(in crate::guest) fn state(&self) -> BodyState {
+    pub(in crate::guest) fn state(&self) -> RequestBodyState {
         let record = self.lock();
         match record.state {
-            BodyState::Sound if record.is_awaited() => BodyState::Awaited,
+            RequestBodyState::Sound if record.is_awaited() => RequestBodyState::Awaited,
             state => state,
         }
     }
@@ -185,19 +185,19 @@ impl ReplayBody {
     }
 
     /// Returns a handle that ends the body when its request is over.
-    pub(in crate::guest) fn end(&self) -> BodyEnd {
-        BodyEnd(Arc::downgrade(&self.0))
+    pub(in crate::guest) fn end(&self) -> BodyEnder {
+        BodyEnder(Arc::downgrade(&self.0))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Record> {
+    fn lock(&self) -> MutexGuard<'_, ReplayRecord> {
         lock(&self.0)
     }
 }
 
 /// A handle that ends a request's body, even if a guest still holds a reader.
-pub(in crate::guest) struct BodyEnd(Weak<Mutex<Record>>);
+pub(in crate::guest) struct BodyEnder(Weak<Mutex<ReplayRecord>>);
 
-impl BodyEnd {
+impl BodyEnder {
     /// Drops the client's body. A reader that reads on gets an error, as if the client had broken off.
     pub(in crate::guest) fn close(&self) {
         if let Some(record) = self.0.upgrade() {
@@ -215,30 +215,30 @@ impl fmt::Debug for ReplayBody {
     }
 }
 
-fn lock(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
+fn lock(record: &Mutex<ReplayRecord>) -> MutexGuard<'_, ReplayRecord> {
     // The record stays consistent even if the source panicked while it was polled.
     record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether a piece that was read is kept.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Keep {
+enum KeepPiece {
     /// It must be kept, because the next run needs it.
     Ahead,
     /// It is kept while the whole body can be kept. The run that reads it already has it.
     IfItFits,
 }
 
-impl Record {
+impl ReplayRecord {
     fn poll_read_ahead(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), GuestFailure>> {
         while self.source.is_some() && self.bytes < self.replay_bytes_max as u64 {
             if let Some(room) = &self.room
                 && room.poll_revoked(cx).is_ready()
             {
-                self.fail(BodyState::Sound);
+                self.fail(RequestBodyState::Sound);
                 return Poll::Ready(Err(GuestFailure::NoRoomForBody));
             }
-            match ready!(self.poll_source(cx, Keep::Ahead)) {
+            match ready!(self.poll_source(cx, KeepPiece::Ahead)) {
                 None | Some(Ok(_)) => {}
                 Some(Err(_)) => {
                     let failure = self.state.failure();
@@ -256,17 +256,17 @@ impl Record {
 
     /// Notes that the next run needs the kept pieces.
     fn stay(&mut self) {
-        self.set_phase(Phase::AsRequest);
+        self.set_phase(RevocablePhase::AsRequest);
     }
 
     /// Notes that the latest run has read all kept pieces, so that they are needed only if the request is run again.
     fn note_read(&mut self) {
         if self.next >= self.kept.len() {
-            self.set_phase(Phase::WaitsForClient);
+            self.set_phase(RevocablePhase::WaitsForClient);
         }
     }
 
-    fn set_phase(&mut self, phase: Phase) {
+    fn set_phase(&mut self, phase: RevocablePhase) {
         let is_revoked = |room: &Reservation| room.set_phase(phase).is_err();
         if self.room.as_ref().is_some_and(is_revoked) {
             self.let_go();
@@ -278,7 +278,7 @@ impl Record {
         let (Some(room), Ok(runtime)) = (&self.room, Handle::try_current()) else {
             return;
         };
-        let let_go = LetGo {
+        let let_go = ReleaseOnRevoke {
             record: Arc::downgrade(record),
             runtime,
         };
@@ -291,7 +291,7 @@ impl Record {
     fn poll_source(
         &mut self,
         cx: &mut Context<'_>,
-        keep: Keep,
+        keep: KeepPiece,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         let Some(source) = &mut self.source else {
             return Poll::Ready(None);
@@ -300,8 +300,8 @@ impl Record {
             Some(Ok(frame)) => Poll::Ready(Some(self.record(frame, keep))),
             Some(Err(error)) => {
                 let (state, seen) = match is_too_slow(&*error) {
-                    true => (BodyState::TooSlow, Error::ConnectionReadTimeout),
-                    false => (BodyState::BrokeOff, Error::ConnectionTerminated),
+                    true => (RequestBodyState::TooSlow, Error::ConnectionReadTimeout),
+                    false => (RequestBodyState::BrokeOff, Error::ConnectionTerminated),
                 };
                 self.fail(state);
                 Poll::Ready(Some(Err(seen)))
@@ -313,7 +313,7 @@ impl Record {
         }
     }
 
-    fn record(&mut self, frame: Frame<Bytes>, keep: Keep) -> Result<Frame<Bytes>, Error> {
+    fn record(&mut self, frame: Frame<Bytes>, keep: KeepPiece) -> Result<Frame<Bytes>, Error> {
         if let Some(trailers) = frame.trailers_ref() {
             self.trailers = Some(trailers.clone());
             self.source = None;
@@ -321,18 +321,18 @@ impl Record {
         if let Some(data) = frame.data_ref() {
             self.bytes = self.bytes.saturating_add(data.len() as u64);
             if self.bytes > self.bytes_max {
-                self.fail(BodyState::TooLarge {
+                self.fail(RequestBodyState::TooLarge {
                     bytes_max: self.bytes_max,
                 });
                 return Err(Error::HttpRequestBodySize(Some(self.bytes_max)));
             }
             let fits = !self.is_gone && self.bytes <= self.replay_bytes_max as u64;
-            let is_kept = (keep == Keep::Ahead || fits) && self.pay_for(data, keep);
+            let is_kept = (keep == KeepPiece::Ahead || fits) && self.pay_for(data, keep);
             match (is_kept, keep) {
                 (true, _) => self.kept.push_back(data.clone()),
-                (false, Keep::IfItFits) => self.let_go(),
-                (false, Keep::Ahead) => {
-                    self.fail(BodyState::Sound);
+                (false, KeepPiece::IfItFits) => self.let_go(),
+                (false, KeepPiece::Ahead) => {
+                    self.fail(RequestBodyState::Sound);
                     return Err(Error::ConnectionTerminated);
                 }
             }
@@ -341,19 +341,21 @@ impl Record {
     }
 
     /// Charges another piece. Returns whether there is room for it.
-    fn pay_for(&mut self, data: &Bytes, keep: Keep) -> bool {
+    fn pay_for(&mut self, data: &Bytes, keep: KeepPiece) -> bool {
         let Some(room) = &self.room else {
             return true;
         };
         let has_room = room.grow(cost(data.len() as u64, 1)).is_ok();
         // This restarts the wait for the client. Of the bodies that wait, the one that was silent longest is revoked
         // first.
-        has_room && (keep == Keep::IfItFits || room.set_phase(Phase::WaitsForClient).is_ok())
+        has_room
+            && (keep == KeepPiece::IfItFits
+                || room.set_phase(RevocablePhase::WaitsForClient).is_ok())
     }
 
     /// Ends the body after a failure. The rest cannot be read, so the kept part is released: a run must not mistake it
     /// for the whole body.
-    fn fail(&mut self, state: BodyState) {
+    fn fail(&mut self, state: RequestBodyState) {
         self.state = state;
         self.source = None;
         self.let_go();
@@ -387,12 +389,12 @@ fn is_too_slow(error: &(dyn StdError + 'static)) -> bool {
 
 /// Releases the kept pieces of a body whose reservation was revoked. This happens in a task, because the code that
 /// revokes holds locks, and so may the code that reads the body.
-struct LetGo {
-    record: Weak<Mutex<Record>>,
+struct ReleaseOnRevoke {
+    record: Weak<Mutex<ReplayRecord>>,
     runtime: Handle,
 }
 
-impl Wake for LetGo {
+impl Wake for ReleaseOnRevoke {
     fn wake(self: Arc<Self>) {
         let record = Weak::clone(&self.record);
         self.runtime.spawn(async move {
@@ -409,7 +411,7 @@ impl Wake for LetGo {
 
 /// A request body as one run reads it.
 pub(in crate::guest) struct BodyReader {
-    record: Arc<Mutex<Record>>,
+    record: Arc<Mutex<ReplayRecord>>,
     run: u32,
     /// Set if the part that it would read is no longer kept.
     is_broken: bool,
@@ -445,7 +447,8 @@ impl Body for BodyReader {
         }
         let awaited = Arc::clone(record.awaited.get_or_insert_default());
         let waker = awaited.begin(cx);
-        let frame = ready!(record.poll_source(&mut Context::from_waker(&waker), Keep::IfItFits));
+        let frame =
+            ready!(record.poll_source(&mut Context::from_waker(&waker), KeepPiece::IfItFits));
         awaited.end();
         record.next = record.kept.len();
         record.note_read();

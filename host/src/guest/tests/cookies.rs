@@ -5,20 +5,20 @@ use http::header::COOKIE;
 
 use super::*;
 use crate::clock::Clock;
-use crate::cookie::{IdComparison, Jar, JarKeys, KeyRing, Secret};
+use crate::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
 
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 /// Signed with `s1` by cookie-signature 1.0.6.
 const SIGNED: &str = "s%3Aval.xY1PDiLKvnUdMVcs0R2C22YJru1H81kMfOIgX09n%2F3I";
 
-fn jar() -> Arc<Jar> {
+fn jar() -> Arc<CookieJar> {
     let keys = KeyRing::new(vec![Secret::new(b"s1".to_vec())]).unwrap();
-    let jar_keys = JarKeys::new(
+    let jar_keys = CookieJarKeys::new(
         keys.into(),
         &KeyRing::new(vec![Secret::new(b"s2".to_vec())]).unwrap(),
         IdComparison::Exact,
     );
-    Jar::new("sid", jar_keys, Clock::system())
+    CookieJar::new("sid", jar_keys, Clock::system())
 }
 
 /// Sends a script with these cookies. Returns the headers and the body of the response.

@@ -1,7 +1,7 @@
 //! Every way in which a guest can fail, in both worlds: the resulting error, and that the next request succeeds.
 
 use super::*;
-use crate::guest::Fault;
+use crate::guest::FaultParty;
 
 const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
 
@@ -15,7 +15,7 @@ async fn a_panic_is_a_trap_and_the_next_request_is_fine() {
                 matches!(failure, GuestFailure::Trap { .. }),
                 "{name}: {failure:?}"
             );
-            assert_eq!(failure.fault(), Fault::Guest);
+            assert_eq!(failure.fault(), FaultParty::Guest);
             assert_eq!(text(&guest, "/").await, "hello\n", "{name}");
         }
     }

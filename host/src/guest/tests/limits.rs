@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::deadline::Deadline;
-use crate::session::Replay;
+use crate::session::ReplayPolicy;
 
 #[tokio::test]
 async fn a_request_body_comes_back_whole() {
@@ -18,7 +18,7 @@ async fn a_request_body_comes_back_whole() {
                 echoed.len(),
                 sent.len()
             );
-            assert_eq!(invocation.replay(), Replay::Possible, "{name}");
+            assert_eq!(invocation.replay(), ReplayPolicy::Possible, "{name}");
         }
     }
 }
@@ -44,7 +44,7 @@ async fn a_request_body_beyond_its_limit_is_the_clients_fault_whatever_the_guest
 async fn a_body_too_long_to_keep_makes_one_run_only() {
     let guest = limited("fixture-faults", |limits| limits.replay_bytes_max = 1000);
     let mut invocation = invocation(&guest, Method::POST, "/echo", vec![b'x'; 1001]);
-    assert_eq!(invocation.replay(), Replay::Possible);
+    assert_eq!(invocation.replay(), ReplayPolicy::Possible);
     assert_eq!(
         body(run(&mut invocation).await.unwrap())
             .await
@@ -52,7 +52,7 @@ async fn a_body_too_long_to_keep_makes_one_run_only() {
             .len(),
         1001
     );
-    assert_eq!(invocation.replay(), Replay::BodyGone);
+    assert_eq!(invocation.replay(), ReplayPolicy::BodyGone);
 }
 
 #[tokio::test]
@@ -108,10 +108,10 @@ async fn headers_without_end_are_refused_to_the_guest_and_the_host_goes_on() {
 
 #[tokio::test]
 async fn no_more_instances_run_than_there_may_be() {
-    let options = Options {
+    let options = RuntimeOptions {
         instances_max: 1,
         instance_waiters_max: 1,
-        ..Options::default()
+        ..RuntimeOptions::default()
     };
     let runtime = Runtime::new(&options).unwrap();
     let guest = Arc::new(runtime.load(settings("fixture-faults")).unwrap());

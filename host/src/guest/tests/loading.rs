@@ -1,7 +1,7 @@
 //! Files that can and cannot be loaded as guests.
 
 use super::*;
-use crate::guest::World;
+use crate::guest::GuestWorld;
 
 fn refused(bytes: &[u8]) -> LoadError {
     let dir = tempfile::tempdir().unwrap();
@@ -17,11 +17,11 @@ fn refused(bytes: &[u8]) -> LoadError {
 #[test]
 fn the_world_and_the_session_are_read_from_the_component() {
     for (name, world, imports_session) in [
-        ("counter", World::Wasi02, true),
-        ("counter-service", World::Wasi03, true),
-        ("fixture-hello", World::Wasi02, false),
-        ("fixture-session", World::Wasi02, true),
-        ("fixture-session-service", World::Wasi03, true),
+        ("counter", GuestWorld::Wasi02, true),
+        ("counter-service", GuestWorld::Wasi03, true),
+        ("fixture-hello", GuestWorld::Wasi02, false),
+        ("fixture-session", GuestWorld::Wasi02, true),
+        ("fixture-session-service", GuestWorld::Wasi03, true),
     ] {
         let guest = guest(name);
         assert_eq!(
@@ -179,7 +179,10 @@ fn a_start_function_that_spins_is_refused_within_the_admission_deadline() {
 fn a_guest_knows_what_it_was_made_of() {
     let bytes = std::fs::read(component("counter")).unwrap();
     let guest = runtime().load_bytes(settings("counter"), &bytes).unwrap();
-    assert_eq!(guest.component().digest, crate::guest::Digest::of(&bytes));
+    assert_eq!(
+        guest.component().digest,
+        crate::guest::ComponentDigest::of(&bytes)
+    );
     assert_eq!(guest.component().bytes, bytes.len() as u64);
     let has = |names: &[String], name| names.iter().any(|n| n.starts_with(name));
     assert!(has(&guest.component().imports, "cloakroom:http/session@"));
@@ -202,10 +205,10 @@ fn bytes_beyond_the_limit_are_refused_unseen() {
 async fn kept_code_serves_as_compiled_code_does() {
     let folder = tempfile::tempdir().unwrap();
     let keeping = || {
-        Runtime::new(&Options {
+        Runtime::new(&RuntimeOptions {
             instances_max: 4,
             code_cache: Some(folder.path().join("code")),
-            ..Options::default()
+            ..RuntimeOptions::default()
         })
         .unwrap()
     };

@@ -4,12 +4,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::session::Replay;
+use crate::session::ReplayPolicy;
 
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
 
 /// Runs a script in a guest of either world. `granted` is the host that it may reach, if any.
-async fn script(name: &str, granted: Option<&str>, ops: String) -> (String, Replay) {
+async fn script(name: &str, granted: Option<&str>, ops: String) -> (String, ReplayPolicy) {
     let mut settings = settings(name);
     settings.limits.deadline = Duration::from_secs(2);
     settings.outbound_hosts = granted
@@ -37,7 +37,7 @@ async fn a_request_to_a_host_that_was_not_granted_never_leaves() {
                 answer.starts_with("error") && answer.to_lowercase().contains("denied"),
                 "{name}: {answer}"
             );
-            assert_eq!(replay, Replay::Possible, "{name}");
+            assert_eq!(replay, ReplayPolicy::Possible, "{name}");
         }
     }
     let nobody_came = tokio::time::timeout(Duration::from_millis(20), listener.accept()).await;
@@ -63,7 +63,7 @@ async fn a_granted_host_is_reached_and_counts_as_an_effect() {
         let ((answer, replay), head) = tokio::join!(fetch, serve());
         assert_eq!(answer, "201\n", "{name}");
         assert!(head.starts_with("GET /path HTTP/1.1\r\n"), "{name}: {head}");
-        assert_eq!(replay, Replay::EffectMade, "{name}");
+        assert_eq!(replay, ReplayPolicy::EffectMade, "{name}");
     }
 }
 
@@ -73,7 +73,7 @@ async fn a_connection_that_is_refused_is_an_error_and_counts_all_the_same() {
         let fetch = "fetch http://127.0.0.1:1/".to_owned();
         let (answer, replay) = script(name, Some("127.0.0.1:1"), fetch).await;
         assert!(answer.starts_with("error"), "{name}: {answer}");
-        assert_eq!(replay, Replay::EffectMade, "{name}");
+        assert_eq!(replay, ReplayPolicy::EffectMade, "{name}");
     }
 }
 

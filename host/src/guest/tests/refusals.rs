@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::versions::{admission, deployment, proposal};
 use super::*;
-use crate::guest::{AdmissionError, Proposal, Source};
+use crate::guest::{ComponentSource, DeployError, DeployRequest};
 
 const COUNTER: &str = "counter";
 
@@ -215,7 +215,7 @@ async fn each_is_refused_with_its_reason_while_the_live_version_serves_on() {
     for (what, bytes, said) in corpus() {
         let started_at = Instant::now();
         let refused = admission.admit(&deployment, proposal(bytes)).await;
-        let Err(AdmissionError::Load(error)) = refused else {
+        let Err(DeployError::Load(error)) = refused else {
             panic!("{what} got in: {refused:?}");
         };
         let error = error.to_string();
@@ -241,8 +241,8 @@ async fn files_that_are_none_or_too_large_are_refused_before_they_are_read() {
         (folder.path().join("absent.wasm"), "cannot read"),
     ] {
         let deployment = deployment(|settings| settings.component = path);
-        let from_file = Proposal {
-            source: Source::File,
+        let from_file = DeployRequest {
+            source: ComponentSource::File,
             ..proposal(Bytes::new())
         };
         let refused = admission().admit(&deployment, from_file).await.unwrap_err();

@@ -80,9 +80,9 @@ async fn a_released_body_outlives_the_deadline_as_long_as_it_moves() {
 
 #[tokio::test]
 async fn a_guest_that_is_dropped_gives_its_slot_back() {
-    let options = Options {
+    let options = RuntimeOptions {
         instances_max: 1,
-        ..Options::default()
+        ..RuntimeOptions::default()
     };
     let runtime = Runtime::new(&options).unwrap();
     for name in FAULTS {

@@ -4,7 +4,7 @@
 use super::output::Events;
 use super::session::Visitor;
 use super::*;
-use crate::session::Replay;
+use crate::session::ReplayPolicy;
 
 const FAULTS: [&str; 2] = ["fixture-faults", "fixture-faults-service"];
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
@@ -13,7 +13,7 @@ fn reused(name: &str, reuse: u32) -> Arc<Guest> {
     reused_with(name, reuse, |_| {})
 }
 
-fn reused_with(name: &str, reuse: u32, change: impl FnOnce(&mut Limits)) -> Arc<Guest> {
+fn reused_with(name: &str, reuse: u32, change: impl FnOnce(&mut GuestLimits)) -> Arc<Guest> {
     let mut settings = settings(name);
     settings.reuse = reuse;
     change(&mut settings.limits);
@@ -235,7 +235,7 @@ async fn a_run_that_conflicts_leaves_no_instance_behind() {
     }
 }
 
-pub(super) async fn body_of(released: Released) -> String {
+pub(super) async fn body_of(released: ReleasedResponse) -> String {
     let (_, body) = released.leave();
     let bytes = body.collect().await.unwrap().to_bytes();
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -298,7 +298,7 @@ async fn calls_out_are_counted_per_request_and_make_only_their_own_unrepeatable(
         let lines: Vec<&str> = text.lines().collect();
         assert!(!lines[0].contains("ConnectionLimitReached"), "{text}");
         assert!(lines[1].contains("ConnectionLimitReached"), "{text}");
-        assert_eq!(invocation.replay(), Replay::EffectMade);
+        assert_eq!(invocation.replay(), ReplayPolicy::EffectMade);
         let quiet = super::invocation(&guest, Method::POST, "/", "use");
         body_of(run(&mut { quiet }).await.unwrap()).await;
     }

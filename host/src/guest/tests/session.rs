@@ -7,7 +7,7 @@ use super::*;
 use crate::clock::Clock;
 use crate::cookie::{self, KeyRing, Secret};
 use crate::deadline::Deadline;
-use crate::session::{self, CookieChange, Outcome, Replay, SessionManager, Visit};
+use crate::session::{self, CookieChange, ReplayPolicy, SessionManager, TransactionOutcome, Visit};
 use crate::store::memory::MemoryStore;
 
 const SCRIPTED: [&str; 2] = ["fixture-session", "fixture-session-service"];
@@ -24,8 +24,12 @@ impl Visitor {
     pub(super) fn new() -> Self {
         let keys = KeyRing::new(vec![Secret::new(vec![b'k'; 32])]).unwrap();
         let store = Arc::new(MemoryStore::new());
-        let sessions =
-            SessionManager::new(session::Options::default(), keys, store, Clock::system());
+        let sessions = SessionManager::new(
+            session::SessionOptions::default(),
+            keys,
+            store,
+            Clock::system(),
+        );
         Self {
             sessions,
             cookie: None,
@@ -44,7 +48,7 @@ impl Visitor {
         &mut self,
         guest: &Arc<Guest>,
         mut attempt: Invocation,
-    ) -> Outcome<Released, GuestFailure> {
+    ) -> TransactionOutcome<ReleasedResponse, GuestFailure> {
         let mut headers = HeaderMap::new();
         if let Some(value) = &self.cookie {
             let cookie = format!("{COOKIE_NAME}={value}");
@@ -61,9 +65,9 @@ impl Visitor {
             place: None,
         };
         let outcome = self.sessions.transact(visit, &mut attempt).await;
-        let (Outcome::Answered { cookie, .. }
-        | Outcome::Failed { cookie, .. }
-        | Outcome::Refused { cookie, .. }) = &outcome;
+        let (TransactionOutcome::Answered { cookie, .. }
+        | TransactionOutcome::Failed { cookie, .. }
+        | TransactionOutcome::Refused { cookie, .. }) = &outcome;
         match cookie {
             CookieChange::Set { value, .. } => self.cookie = Some(value.clone()),
             CookieChange::Expire { .. } => self.cookie = None,
@@ -78,7 +82,7 @@ impl Visitor {
         guest: &Arc<Guest>,
         target: &str,
         body: &str,
-    ) -> Released {
+    ) -> ReleasedResponse {
         let method = if body.is_empty() {
             Method::GET
         } else {
@@ -86,7 +90,7 @@ impl Visitor {
         };
         let attempt = invocation(guest, method, target, body.to_owned());
         match self.transact(guest, attempt).await {
-            Outcome::Answered { answer, .. } => answer,
+            TransactionOutcome::Answered { answer, .. } => answer,
             other => panic!("{other:?}"),
         }
     }
@@ -186,7 +190,7 @@ async fn what_is_written_before_a_trap_is_not_committed_unless_saved() {
             assert!(
                 matches!(
                     &outcome,
-                    Outcome::Failed {
+                    TransactionOutcome::Failed {
                         failure: GuestFailure::Trap { .. },
                         ..
                     }
@@ -259,13 +263,13 @@ async fn parallel_increments_are_all_counted_and_no_number_is_given_twice() {
 async fn a_guest_without_a_grant_is_denied_and_has_no_session() {
     for name in SCRIPTED {
         let mut settings = settings(name);
-        settings.grant = Grant::default();
+        settings.grant = SessionGrant::default();
         let guest = load(settings);
         let mut invocation = invocation(&guest, Method::POST, "/", "set a 1");
         let released = invocation.run_without_session().await.unwrap();
         let answer = super::body(released).await.unwrap();
         assert!(answer.starts_with(b"error denied"), "{name}: {answer:?}");
-        assert_eq!(invocation.replay(), Replay::Possible);
+        assert_eq!(invocation.replay(), ReplayPolicy::Possible);
     }
 }
 

@@ -16,10 +16,10 @@ async fn until_parked(guest: &Guest, count: usize) {
 
 #[tokio::test]
 async fn with_no_place_free_instances_are_dropped_and_requests_served() {
-    let options = Options {
+    let options = RuntimeOptions {
         instances_max: 4,
         parked_instances_max: 1,
-        ..Options::default()
+        ..RuntimeOptions::default()
     };
     let runtime = Runtime::new(&options).unwrap();
     for name in FAULTS {
@@ -41,10 +41,10 @@ async fn with_no_place_free_instances_are_dropped_and_requests_served() {
 
 #[tokio::test]
 async fn what_waits_for_too_long_is_dropped() {
-    let options = Options {
+    let options = RuntimeOptions {
         instances_max: 4,
         parked_idle_max: Duration::from_millis(50),
-        ..Options::default()
+        ..RuntimeOptions::default()
     };
     let runtime = Runtime::new(&options).unwrap();
     let mut settings = settings("fixture-faults");
@@ -85,10 +85,10 @@ async fn a_swap_leaves_no_instance_of_the_old_version() {
 
 #[tokio::test]
 async fn an_instance_goes_with_its_version_and_gives_its_place_free() {
-    let options = Options {
+    let options = RuntimeOptions {
         instances_max: 4,
         parked_instances_max: 2,
-        ..Options::default()
+        ..RuntimeOptions::default()
     };
     let runtime = Runtime::new(&options).unwrap();
     let load = || {

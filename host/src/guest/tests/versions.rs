@@ -5,8 +5,9 @@ use bytes::Bytes;
 use super::*;
 use crate::clock::Clock;
 use crate::guest::{
-    Admission, AdmissionError, Admitted, Canary, Conduct, Deployment, Origin, Probe, Proposal,
-    Rollback, RollbackError, Source, State, Thresholds,
+    Canary, ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, Deployment,
+    FailureThresholds, ProbeRequest, RequestOutcome, Rollback, RollbackError, VersionOrigin,
+    VersionState,
 };
 
 const HELLO: &str = "fixture-hello";
@@ -15,7 +16,7 @@ const COUNTER: &str = "counter";
 /// Accepts every candidate that is probed at `/good`. The responses of real guests are covered by end-to-end tests.
 struct Nod;
 
-impl Probe for Nod {
+impl ProbeRequest for Nod {
     fn ask<'a>(
         &'a self,
         _: Arc<Guest>,
@@ -30,21 +31,22 @@ impl Probe for Nod {
     }
 }
 
-pub(super) fn admission() -> Admission {
+pub(super) fn admission() -> Deployer {
     static RUNTIME: OnceLock<Arc<Runtime>> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| Arc::new(Runtime::new(&Options::default()).unwrap()));
-    Admission::new(Arc::clone(runtime), Box::new(Nod), Clock::manual(1_000))
+    let runtime =
+        RUNTIME.get_or_init(|| Arc::new(Runtime::new(&RuntimeOptions::default()).unwrap()));
+    Deployer::new(Arc::clone(runtime), Box::new(Nod), Clock::manual(1_000))
 }
 
 fn bytes_of(name: &str) -> Bytes {
     std::fs::read(component(name)).unwrap().into()
 }
 
-pub(super) fn proposal(bytes: Bytes) -> Proposal {
-    Proposal {
-        source: Source::Bytes(bytes),
+pub(super) fn proposal(bytes: Bytes) -> DeployRequest {
+    DeployRequest {
+        source: ComponentSource::Bytes(bytes),
         settings: None,
-        origin: Origin::File,
+        origin: VersionOrigin::File,
         expected: None,
     }
 }
@@ -53,7 +55,7 @@ pub(super) async fn admit(deployment: &Arc<Deployment>, name: &str) -> u64 {
     let admitted = admission()
         .admit(deployment, proposal(bytes_of(name)))
         .await;
-    let Ok(Admitted::Activated { version }) = admitted else {
+    let Ok(DeployOutcome::Activated { version }) = admitted else {
         panic!("{admitted:?}");
     };
     version
@@ -109,7 +111,7 @@ async fn the_same_component_again_is_no_new_version() {
     let again = admission()
         .admit(&deployment, proposal(bytes_of(HELLO)))
         .await;
-    assert_eq!(again.unwrap(), Admitted::Unchanged { version: 1 });
+    assert_eq!(again.unwrap(), DeployOutcome::Unchanged { version: 1 });
     assert_eq!(states(&deployment), [(1, "live")]);
     assert_eq!(admit(&deployment, COUNTER).await, 2);
 }
@@ -122,9 +124,9 @@ async fn a_refused_candidate_leaves_what_is_live_and_is_remembered_with_its_reas
 
     let refused = admission().admit(&deployment, bad).await;
 
-    assert!(matches!(refused, Err(AdmissionError::Load(_))));
+    assert!(matches!(refused, Err(DeployError::Load(_))));
     assert_eq!(states(&deployment), [(2, "failed"), (1, "live")]);
-    let State::Failed { reason } = &deployment.versions()[0].state else {
+    let VersionState::Failed { reason } = &deployment.versions()[0].state else {
         panic!("it failed");
     };
     assert!(reason.contains("WebAssembly text"), "{reason}");
@@ -151,7 +153,7 @@ async fn a_candidate_that_fails_its_probe_does_not_serve() {
 async fn a_proposal_for_another_version_than_the_live_one_is_stale() {
     let deployment = deployment(|_| {});
     admit(&deployment, HELLO).await;
-    let stale = Proposal {
+    let stale = DeployRequest {
         expected: Some(7),
         ..proposal(bytes_of(COUNTER))
     };
@@ -190,20 +192,20 @@ async fn a_version_that_fails_too_often_is_taken_back_by_itself() {
     let bad = deployment.take(|| 0).unwrap();
 
     for _ in 0..20 {
-        bad.note(Conduct::Served, None);
-        bad.note(Conduct::Trapped, None);
+        bad.note(RequestOutcome::Served, None);
+        bad.note(RequestOutcome::Trapped, None);
     }
 
     drop(bad);
     until(&deployment, &[(2, "failed"), (1, "live")]).await;
-    let State::Failed { reason } = &deployment.versions()[0].state else {
+    let VersionState::Failed { reason } = &deployment.versions()[0].state else {
         panic!("it failed");
     };
     assert!(reason.contains("trapped"), "{reason}");
     // The same failures of the restored version have no effect, because there is no earlier one to go back to.
     let live = deployment.take(|| 0).unwrap();
     for _ in 0..40 {
-        live.note(Conduct::Trapped, None);
+        live.note(RequestOutcome::Trapped, None);
     }
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(states(&deployment), [(2, "failed"), (1, "live")]);
@@ -214,7 +216,7 @@ async fn after_its_probation_a_version_stays() {
     let deployment = deployment(|it| {
         it.rollout.rollback = Some(Rollback {
             probation: Duration::from_millis(1),
-            thresholds: Thresholds {
+            thresholds: FailureThresholds {
                 requests_min: 1,
                 ..Rollback::default().thresholds
             },
@@ -223,7 +225,10 @@ async fn after_its_probation_a_version_stays() {
     admit(&deployment, HELLO).await;
     admit(&deployment, COUNTER).await;
     tokio::time::sleep(Duration::from_millis(50)).await;
-    deployment.take(|| 0).unwrap().note(Conduct::Trapped, None);
+    deployment
+        .take(|| 0)
+        .unwrap()
+        .note(RequestOutcome::Trapped, None);
     tokio::time::sleep(Duration::from_millis(50)).await;
     assert_eq!(deployment.live_version(), 2);
 }
@@ -267,7 +272,7 @@ async fn a_sick_canary_is_taken_back_and_a_rollback_drops_a_healthy_one() {
         .find(|guest| guest.version() == 2)
         .unwrap();
     for _ in 0..40 {
-        canary.note(Conduct::Late, None);
+        canary.note(RequestOutcome::Late, None);
     }
     drop(canary);
     until(&deployment, &[(2, "failed"), (1, "live")]).await;

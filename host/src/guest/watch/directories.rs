@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
-use super::hint::Hint;
-use super::trace::{self, Identity, Trace};
+use super::hint::ChangeHint;
+use super::trace::{self, Identity, LinkTrace};
 use crate::limits::WATCH_QUIET;
 
 /// The name of a guest whose file must be checked.
@@ -18,20 +18,20 @@ pub(super) type Name = Arc<str>;
 
 /// Changes that were not yet taken, with at most one hint per guest.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
-    hints: Mutex<HashMap<Name, Hint>>,
+pub(super) struct PendingHints {
+    hints: Mutex<HashMap<Name, ChangeHint>>,
     arrived: Notify,
-    interests: ArcSwap<Interests>,
+    interests: ArcSwap<WatchInterests>,
 }
 
 /// The guests that each path affects.
 #[derive(Debug, Default)]
-struct Interests {
+struct WatchInterests {
     names: HashMap<PathBuf, Vec<Name>>,
     directories: HashMap<PathBuf, Vec<Name>>,
 }
 
-impl Inbox {
+impl PendingHints {
     /// Waits until there are hints to take.
     ///
     /// Cancel safe.
@@ -40,7 +40,7 @@ impl Inbox {
     }
 
     /// Takes all hints since the last call.
-    pub(super) fn take(&self) -> HashMap<Name, Hint> {
+    pub(super) fn take(&self) -> HashMap<Name, ChangeHint> {
         std::mem::take(&mut *self.hints())
     }
 
@@ -60,27 +60,27 @@ impl Inbox {
         }
     }
 
-    fn hear_of(&self, path: &Path, event: &Event, interests: &Interests) {
+    fn hear_of(&self, path: &Path, event: &Event, interests: &WatchInterests) {
         for (guests, is_directory) in [
             (interests.names.get(path), false),
             (interests.directories.get(path), true),
         ] {
             let Some(guests) = guests else { continue };
             let is_link = || path.is_symlink();
-            if let Some(hint) = Hint::of(&event.kind, is_directory, is_link) {
+            if let Some(hint) = ChangeHint::of(&event.kind, is_directory, is_link) {
                 self.put(guests, hint);
             }
         }
     }
 
     /// Events were lost, so any file may have changed.
-    fn hear_of_loss(&self, interests: &Interests) {
+    fn hear_of_loss(&self, interests: &WatchInterests) {
         for guests in interests.names.values() {
-            self.put(guests, Hint::Settled);
+            self.put(guests, ChangeHint::Settled);
         }
     }
 
-    fn put(&self, guests: &[Name], hint: Hint) {
+    fn put(&self, guests: &[Name], hint: ChangeHint) {
         let mut hints = self.hints();
         for guest in guests {
             let heard = hints.entry(Arc::clone(guest)).or_insert(hint);
@@ -90,7 +90,7 @@ impl Inbox {
         self.arrived.notify_one();
     }
 
-    fn hints(&self) -> MutexGuard<'_, HashMap<Name, Hint>> {
+    fn hints(&self) -> MutexGuard<'_, HashMap<Name, ChangeHint>> {
         // No code panics in the middle of a change to the hints.
         self.hints.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -98,18 +98,18 @@ impl Inbox {
 
 /// The watched directories. All methods block as long as the file system does.
 #[derive(Debug)]
-pub(super) struct Directories {
+pub(super) struct WatchedDirectories {
     /// `None` if the system offers no notifications.
     ears: Option<RecommendedWatcher>,
-    traces: HashMap<Name, Trace>,
+    traces: HashMap<Name, LinkTrace>,
     listening: HashMap<PathBuf, Identity>,
     complained: HashSet<PathBuf>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<PendingHints>,
 }
 
-impl Directories {
+impl WatchedDirectories {
     /// Watches nothing at first. Changes are put into `inbox`.
-    pub(super) fn new(inbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(inbox: Arc<PendingHints>) -> Self {
         let hearing = Arc::clone(&inbox);
         let ears = notify::recommended_watcher(move |event| hearing.hear(event))
             .inspect_err(|error| {
@@ -131,7 +131,7 @@ impl Directories {
     /// Watches every directory whose change may affect the file that `path` leads to. From now on, all such changes are
     /// reported.
     pub(super) fn follow(&mut self, guest: &Name, path: &Path) {
-        let trace = Trace::of(path);
+        let trace = LinkTrace::of(path);
         let directories = trace.directories.clone();
         if self.traces.get(guest) != Some(&trace) {
             self.traces.insert(Arc::clone(guest), trace);
@@ -153,7 +153,7 @@ impl Directories {
 
     /// Publishes the paths of all guests, and stops watching directories that no guest needs.
     fn publish(&mut self) {
-        let mut interests = Interests::default();
+        let mut interests = WatchInterests::default();
         for (guest, trace) in &self.traces {
             for (paths, map) in [
                 (&trace.names, &mut interests.names),
@@ -225,17 +225,17 @@ mod tests {
 
     struct Ear {
         folder: tempfile::TempDir,
-        inbox: Arc<Inbox>,
-        directories: Directories,
+        inbox: Arc<PendingHints>,
+        directories: WatchedDirectories,
         name: Name,
     }
 
     impl Ear {
         fn new() -> Self {
-            let inbox = Arc::new(Inbox::default());
+            let inbox = Arc::new(PendingHints::default());
             Self {
                 folder: tempfile::tempdir().unwrap(),
-                directories: Directories::new(Arc::clone(&inbox)),
+                directories: WatchedDirectories::new(Arc::clone(&inbox)),
                 inbox,
                 name: "g".into(),
             }
@@ -253,9 +253,9 @@ mod tests {
         }
 
         /// Waits until the combined hint is this one.
-        async fn expect(&self, hint: Hint) {
+        async fn expect(&self, hint: ChangeHint) {
             let heard = async {
-                let mut all: Option<Hint> = None;
+                let mut all: Option<ChangeHint> = None;
                 while all != Some(hint) {
                     self.inbox.arrived().await;
                     if let Some(new) = self.inbox.take().remove(&self.name) {
@@ -281,9 +281,9 @@ mod tests {
         ear.follow("x.wasm");
         let mut file = fs::File::create(ear.path("x.wasm")).unwrap();
         file.write_all(b"half").unwrap();
-        ear.expect(Hint::Writing).await;
+        ear.expect(ChangeHint::Writing).await;
         drop(file);
-        ear.expect(Hint::Settled).await;
+        ear.expect(ChangeHint::Settled).await;
     }
 
     #[tokio::test]
@@ -309,13 +309,13 @@ mod tests {
 
         symlink("2", ear.path("data.new")).unwrap();
         fs::rename(ear.path("data.new"), ear.path("data")).unwrap();
-        ear.expect(Hint::Settled).await;
+        ear.expect(ChangeHint::Settled).await;
 
         ear.follow("x.wasm");
         fs::write(ear.path("1/x.wasm"), "not any more").unwrap();
         ear.expect_nothing().await;
         fs::write(ear.path("2/x.wasm"), "this one").unwrap();
-        ear.expect(Hint::Settled).await;
+        ear.expect(ChangeHint::Settled).await;
     }
 
     #[tokio::test]
@@ -329,13 +329,13 @@ mod tests {
         ear.follow("d/x.wasm");
         for _ in 0..3 {
             fs::remove_dir_all(ear.path("d")).unwrap();
-            ear.expect(Hint::Settled).await;
+            ear.expect(ChangeHint::Settled).await;
             ear.follow("d/x.wasm");
             make(&ear);
-            ear.expect(Hint::Settled).await;
+            ear.expect(ChangeHint::Settled).await;
             ear.follow("d/x.wasm");
             fs::write(ear.path("d/x.wasm"), "new").unwrap();
-            ear.expect(Hint::Settled).await;
+            ear.expect(ChangeHint::Settled).await;
         }
     }
 
@@ -349,12 +349,12 @@ mod tests {
         ear.follow("d/x.wasm");
         fs::rename(ear.path("d"), ear.path("old")).unwrap();
         fs::rename(ear.path("e"), ear.path("d")).unwrap();
-        ear.expect(Hint::Settled).await;
+        ear.expect(ChangeHint::Settled).await;
         ear.follow("d/x.wasm");
         fs::write(ear.path("old/x.wasm"), "nobody cares").unwrap();
         ear.expect_nothing().await;
         fs::write(ear.path("d/x.wasm"), "new").unwrap();
-        ear.expect(Hint::Settled).await;
+        ear.expect(ChangeHint::Settled).await;
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use crate::limits::{WATCH_DEBOUNCE, WATCH_QUIET};
 
 /// A change to a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Hint {
+pub(super) enum ChangeHint {
     /// The file has its new content: its writer has closed it, or it was renamed to this name.
     Settled,
     /// The file is being written. Its writer will close it.
@@ -19,7 +19,7 @@ pub(super) enum Hint {
     Something,
 }
 
-impl Hint {
+impl ChangeHint {
     /// Combines two hints as if they had been one event. `later` is the more recent one.
     pub(super) fn and(self, later: Self) -> Self {
         match later {
@@ -67,7 +67,7 @@ impl Hint {
 
 /// When to check a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Due {
+pub(super) enum CheckTime {
     /// There is no hint.
     Never,
     /// Soon, because the file has its new content.
@@ -76,13 +76,13 @@ pub(super) enum Due {
     Quiet(Instant),
 }
 
-impl Due {
+impl CheckTime {
     /// Returns the check time after a hint at `now`.
-    pub(super) fn after(self, hint: Hint, now: Instant) -> Self {
+    pub(super) fn after(self, hint: ChangeHint, now: Instant) -> Self {
         match (self, hint) {
-            (_, Hint::Settled) => Self::Settled(now + WATCH_DEBOUNCE),
-            (Self::Settled(_), Hint::Something) => self,
-            (_, Hint::Writing | Hint::Something) => Self::Quiet(now + WATCH_QUIET),
+            (_, ChangeHint::Settled) => Self::Settled(now + WATCH_DEBOUNCE),
+            (Self::Settled(_), ChangeHint::Something) => self,
+            (_, ChangeHint::Writing | ChangeHint::Something) => Self::Quiet(now + WATCH_QUIET),
         }
     }
 
@@ -124,8 +124,8 @@ mod tests {
         let now = Instant::now();
         let hints = events
             .iter()
-            .filter_map(|kind| Hint::of(kind, false, || false));
-        let due = hints.fold(Due::Never, |due, hint| due.after(hint, now));
+            .filter_map(|kind| ChangeHint::of(kind, false, || false));
+        let due = hints.fold(CheckTime::Never, |due, hint| due.after(hint, now));
         due.at().map(|at| at - now)
     }
 
@@ -169,32 +169,45 @@ mod tests {
             assert_eq!(after(&[EventKind::Access(access)]), None);
         }
         let now = Instant::now();
-        let settled = Due::Never.after(Hint::Settled, now);
+        let settled = CheckTime::Never.after(ChangeHint::Settled, now);
         let later = now + WATCH_DEBOUNCE / 2;
-        assert_eq!(settled.after(Hint::Something, later), settled);
+        assert_eq!(settled.after(ChangeHint::Something, later), settled);
         let rights = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
         assert_eq!(after(&[rights]), Some(WATCH_QUIET));
     }
 
     #[test]
     fn links_and_directories_are_whole_when_they_are_made() {
-        assert_eq!(Hint::of(&MADE, false, || true), Some(Hint::Settled));
+        assert_eq!(
+            ChangeHint::of(&MADE, false, || true),
+            Some(ChangeHint::Settled)
+        );
         let folder = EventKind::Create(CreateKind::Folder);
-        assert_eq!(Hint::of(&folder, false, || false), Some(Hint::Settled));
+        assert_eq!(
+            ChangeHint::of(&folder, false, || false),
+            Some(ChangeHint::Settled)
+        );
         for kind in [EventKind::Remove(RemoveKind::Folder), WENT, CAME] {
-            assert_eq!(Hint::of(&kind, true, || false), Some(Hint::Settled));
+            assert_eq!(
+                ChangeHint::of(&kind, true, || false),
+                Some(ChangeHint::Settled)
+            );
         }
-        assert_eq!(Hint::of(&WRITTEN, true, || false), None);
+        assert_eq!(ChangeHint::of(&WRITTEN, true, || false), None);
     }
 
     #[test]
     fn several_hints_at_once_are_as_good_as_one_by_one() {
-        let all = [Hint::Settled, Hint::Writing, Hint::Something];
+        let all = [
+            ChangeHint::Settled,
+            ChangeHint::Writing,
+            ChangeHint::Something,
+        ];
         let now = Instant::now();
         for one in all {
             for other in all {
-                let at_once = Due::Never.after(one.and(other), now);
-                let by_turns = Due::Never.after(one, now).after(other, now);
+                let at_once = CheckTime::Never.after(one.and(other), now);
+                let by_turns = CheckTime::Never.after(one, now).after(other, now);
                 assert_eq!(at_once, by_turns, "{one:?}, {other:?}");
             }
         }

@@ -7,28 +7,28 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::directories::{Directories, Name};
-use super::trace::Stamp;
-use crate::guest::admission::{Admission, Proposal, Source};
-use crate::guest::digest::Digest;
+use super::directories::{Name, WatchedDirectories};
+use super::trace::FileStamp;
+use crate::guest::admission::{ComponentSource, DeployRequest, Deployer};
+use crate::guest::digest::ComponentDigest;
 use crate::guest::loader::{self, LoadError};
-use crate::guest::registry::{Deployment, Origin};
+use crate::guest::registry::{Deployment, VersionOrigin};
 
 /// The state of a file between two checks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Memory {
+pub(super) struct LastSeen {
     /// The content when it was last read, whether or not it was deployed.
-    content: Option<Digest>,
+    content: Option<ComponentDigest>,
     /// The stamp of the unreadable file that was reported last. `Some(None)` is a file without a stamp.
-    refused: Option<Option<Stamp>>,
+    refused: Option<Option<FileStamp>>,
     is_absence_told: bool,
     /// The stamp at the last check.
-    pub(super) stamp: Option<Stamp>,
+    pub(super) stamp: Option<FileStamp>,
 }
 
-impl Memory {
+impl LastSeen {
     /// Returns the state of a file that other code read last, with this content.
-    pub(super) fn of(content: Option<Digest>) -> Self {
+    pub(super) fn of(content: Option<ComponentDigest>) -> Self {
         Self {
             content,
             ..Self::default()
@@ -37,24 +37,24 @@ impl Memory {
 }
 
 /// A pending file check.
-pub(super) struct Look {
+pub(super) struct FileCheck {
     pub(super) guest: Name,
     pub(super) deployment: Arc<Deployment>,
     pub(super) path: PathBuf,
-    pub(super) memory: Memory,
+    pub(super) memory: LastSeen,
     /// Whether the content is assumed to be complete, because the file has not changed for a long time.
     pub(super) is_final: bool,
 }
 
 /// The result of a file check.
-pub(super) struct Seen {
-    pub(super) memory: Memory,
+pub(super) struct FileCheckResult {
+    pub(super) memory: LastSeen,
     /// If false, the file must be checked again.
     pub(super) is_whole: bool,
 }
 
 /// The state of the file's path.
-enum Found {
+enum FoundFile {
     /// There is no file.
     Absent,
     /// The file is being written.
@@ -64,33 +64,33 @@ enum Found {
     /// The file was read.
     Content {
         bytes: Bytes,
-        digest: Digest,
+        digest: ComponentDigest,
         /// Whether the bytes may be an incomplete file.
         is_partial: bool,
     },
 }
 
-impl Look {
+impl FileCheck {
     /// Runs the check. A new and complete file has been deployed or refused when this returns.
     ///
-    /// Cancel safe, like [`Admission::admit`].
+    /// Cancel safe, like [`Deployer::admit`].
     pub(super) async fn take(
         mut self,
-        directories: Arc<Mutex<Directories>>,
-        admission: &Admission,
-    ) -> Seen {
+        directories: Arc<Mutex<WatchedDirectories>>,
+        admission: &Deployer,
+    ) -> FileCheckResult {
         let found = self.find(directories).await;
         let is_whole = match found {
-            Found::Unstable => false,
-            Found::Absent => self.miss(),
-            Found::Unreadable => {
+            FoundFile::Unstable => false,
+            FoundFile::Absent => self.miss(),
+            FoundFile::Unreadable => {
                 if self.memory.refused != Some(self.memory.stamp) {
                     self.memory.refused = Some(self.memory.stamp);
-                    self.propose(Source::File, admission).await;
+                    self.propose(ComponentSource::File, admission).await;
                 }
                 true
             }
-            Found::Content {
+            FoundFile::Content {
                 bytes,
                 digest,
                 is_partial,
@@ -103,13 +103,13 @@ impl Look {
                 } else {
                     if is_new {
                         self.memory.content = Some(digest);
-                        self.propose(Source::Bytes(bytes), admission).await;
+                        self.propose(ComponentSource::Bytes(bytes), admission).await;
                     }
                     true
                 }
             }
         };
-        Seen {
+        FileCheckResult {
             memory: self.memory,
             is_whole,
         }
@@ -128,24 +128,24 @@ impl Look {
         self.is_final
     }
 
-    async fn propose(&self, source: Source, admission: &Admission) {
-        let proposal = Proposal {
+    async fn propose(&self, source: ComponentSource, admission: &Deployer) {
+        let proposal = DeployRequest {
             source,
             settings: None,
-            origin: Origin::File,
+            origin: VersionOrigin::File,
             expected: None,
         };
         // The log and the list of versions have the outcome in either case.
         let _ = admission.admit(&self.deployment, proposal).await;
     }
 
-    async fn find(&mut self, directories: Arc<Mutex<Directories>>) -> Found {
+    async fn find(&mut self, directories: Arc<Mutex<WatchedDirectories>>) -> FoundFile {
         let (guest, path) = (Arc::clone(&self.guest), self.path.clone());
         let mut directories = directories.lock_owned().await;
         let found = tokio::task::spawn_blocking(move || {
             // Watch before reading the file, so that any later change causes another check.
             directories.follow(&guest, &path);
-            (Stamp::of(&path), find(&path))
+            (FileStamp::of(&path), find(&path))
         });
         match found.await {
             Ok((stamp, found)) => {
@@ -154,29 +154,29 @@ impl Look {
             }
             Err(error) => {
                 tracing::error!(%error, "a look at a component ended badly");
-                Found::Unstable
+                FoundFile::Unstable
             }
         }
     }
 }
 
-fn find(path: &Path) -> Found {
+fn find(path: &Path) -> FoundFile {
     match loader::read(path) {
-        Ok(bytes) => Found::Content {
-            digest: Digest::of(&bytes),
+        Ok(bytes) => FoundFile::Content {
+            digest: ComponentDigest::of(&bytes),
             is_partial: is_partial(&bytes),
             bytes: bytes.into(),
         },
-        Err(LoadError::Changing { .. }) => Found::Unstable,
+        Err(LoadError::Changing { .. }) => FoundFile::Unstable,
         Err(LoadError::Unreadable { error, .. })
             if matches!(
                 error.kind(),
                 std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
             ) =>
         {
-            Found::Absent
+            FoundFile::Absent
         }
-        Err(_) => Found::Unreadable,
+        Err(_) => FoundFile::Unreadable,
     }
 }
 

@@ -13,14 +13,14 @@ const LINKS_MAX: usize = 40;
 
 /// The names that decide which file a path leads to. Each is a path without links.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Trace {
+pub(super) struct LinkTrace {
     /// The file and every link on the way, or the first name that is missing.
     pub(super) names: BTreeSet<PathBuf>,
     /// The directories that contain these names.
     pub(super) directories: BTreeSet<PathBuf>,
 }
 
-impl Trace {
+impl LinkTrace {
     /// Follows `path` as far as possible. Blocks as long as the file system does.
     pub(super) fn of(path: &Path) -> Self {
         let mut trace = Self::default();
@@ -73,7 +73,7 @@ fn parts(path: &Path) -> impl Iterator<Item = OsString> + '_ {
 /// The identity of a file and its last change. Equal stamps do not prove equal content: a file may be written twice
 /// within one clock tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(super) struct FileStamp {
     identity: Identity,
     bytes: u64,
     modified: Option<SystemTime>,
@@ -83,7 +83,7 @@ pub(super) struct Stamp {
 /// The device and inode numbers of a file or directory, which do not depend on its name.
 pub(super) type Identity = (u64, u64);
 
-impl Stamp {
+impl FileStamp {
     /// Returns the stamp of the file that the path leads to now. `None` if there is none, or if it cannot be read.
     pub(super) fn of(path: &Path) -> Option<Self> {
         let metadata = path.metadata().ok()?;
@@ -122,7 +122,7 @@ mod tests {
 
     #[track_caller]
     fn check(root: &Path, path: &str, names: &[&str], directories: &[&str]) {
-        let trace = Trace::of(&root.join(path));
+        let trace = LinkTrace::of(&root.join(path));
         assert_eq!(short(root, &trace.names), names);
         assert_eq!(short(root, &trace.directories), directories);
     }
@@ -182,6 +182,6 @@ mod tests {
         symlink("b", root.join("a")).unwrap();
         symlink("a", root.join("b")).unwrap();
         check(&root, "a", &["a", "b"], &[""]);
-        assert_eq!(Stamp::of(&root.join("a")), None);
+        assert_eq!(FileStamp::of(&root.join("a")), None);
     }
 }

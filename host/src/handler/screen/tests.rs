@@ -20,7 +20,7 @@ fn host(target: &str) -> http::request::Builder {
     get(target).header("host", "shop.example:8080")
 }
 
-fn run(request: http::request::Builder) -> Result<(Parts, Screened), Reject> {
+fn run(request: http::request::Builder) -> Result<(Parts, ScreenedRequest), ScreenReject> {
     let mut head = request.body(()).unwrap().into_parts().0;
     let peer = "10.0.0.9".parse().unwrap();
     let screened = screen(
@@ -32,7 +32,7 @@ fn run(request: http::request::Builder) -> Result<(Parts, Screened), Reject> {
     Ok((head, screened))
 }
 
-fn refusal(request: http::request::Builder) -> Reject {
+fn refusal(request: http::request::Builder) -> ScreenReject {
     run(request)
         .map(|(head, _)| head.uri)
         .expect_err("the screen stops it")
@@ -65,7 +65,7 @@ fn a_guest_sees_the_path_that_was_routed() {
 fn paths_that_nobody_means_are_refused() {
     for target in ["/a%00", "/a%0d%0aX:y", "/a%7f", "/a%2", "/a%zz"] {
         assert!(
-            matches!(refusal(host(target)), Reject::Malformed(_)),
+            matches!(refusal(host(target)), ScreenReject::Malformed(_)),
             "{target}"
         );
     }
@@ -74,24 +74,24 @@ fn paths_that_nobody_means_are_refused() {
 #[test]
 fn long_targets_and_large_heads_are_refused() {
     let long = format!("/{}?{}", "a".repeat(32), "b".repeat(32));
-    assert_eq!(refusal(host(&long)), Reject::TargetTooLong);
+    assert_eq!(refusal(host(&long)), ScreenReject::TargetTooLong);
     assert_eq!(
         refusal(host("/").header("x", "y".repeat(1024))),
-        Reject::HeadTooLarge
+        ScreenReject::HeadTooLarge
     );
     let many = (0..20).fold(host("/"), |request, _| request.header("x", "y"));
-    assert_eq!(refusal(many), Reject::HeadTooLarge);
+    assert_eq!(refusal(many), ScreenReject::HeadTooLarge);
 }
 
 #[test]
 fn http_1_1_needs_exactly_one_host() {
     assert_eq!(
         refusal(get("/")),
-        Reject::Malformed("There is no Host header.")
+        ScreenReject::Malformed("There is no Host header.")
     );
     assert_eq!(
         refusal(host("/").header("host", "other")),
-        Reject::Malformed("There is more than one Host header.")
+        ScreenReject::Malformed("There is more than one Host header.")
     );
     for bad in [
         "",
@@ -105,7 +105,7 @@ fn http_1_1_needs_exactly_one_host() {
     ] {
         assert_eq!(
             refusal(get("/").header("host", bad)),
-            Reject::Malformed("The Host header names no host."),
+            ScreenReject::Malformed("The Host header names no host."),
             "{bad:?}"
         );
     }
@@ -128,7 +128,7 @@ fn a_host_is_refused_unparsed_where_it_is_too_long() {
             .version(Version::HTTP_2)
             .header("host", &long),
     ] {
-        assert!(matches!(refusal(request), Reject::Malformed(_)));
+        assert!(matches!(refusal(request), ScreenReject::Malformed(_)));
     }
     let longest = format!("{}.example", "a".repeat(63));
     let (_, screened) = run(get("/").header("host", &longest)).unwrap();
@@ -157,15 +157,15 @@ fn an_absolute_target_says_the_host() {
     assert_eq!(head.headers.get(HOST).unwrap(), "a.example");
     assert_eq!(
         refusal(get("http://a.example/x")),
-        Reject::Malformed("There is no Host header.")
+        ScreenReject::Malformed("There is no Host header.")
     );
     assert!(matches!(
         refusal(host("http://u:p@a.example/x")),
-        Reject::Malformed(_)
+        ScreenReject::Malformed(_)
     ));
     assert!(matches!(
         refusal(host("ftp://a.example/x")),
-        Reject::Malformed(_)
+        ScreenReject::Malformed(_)
     ));
 }
 
@@ -173,7 +173,7 @@ fn an_absolute_target_says_the_host() {
 fn an_authority_alone_is_no_target() {
     assert!(matches!(
         refusal(host("a.example:80")),
-        Reject::Malformed(_)
+        ScreenReject::Malformed(_)
     ));
 }
 
@@ -190,11 +190,11 @@ fn http_2_says_its_host_once() {
     );
     assert_eq!(
         refusal(http2("a.example").header("host", "b.example")),
-        Reject::Malformed("Host and :authority differ.")
+        ScreenReject::Malformed("Host and :authority differ.")
     );
     assert_eq!(
         refusal(get("/x").version(Version::HTTP_2)),
-        Reject::Malformed("There is no Host header.")
+        ScreenReject::Malformed("There is no Host header.")
     );
 }
 
@@ -211,7 +211,7 @@ fn a_body_has_one_length() {
         let request = host("/").header("content-length", bad);
         assert_eq!(
             refusal(request),
-            Reject::Malformed("Content-Length is not one number."),
+            ScreenReject::Malformed("Content-Length is not one number."),
             "{bad:?}"
         );
     }
@@ -220,7 +220,7 @@ fn a_body_has_one_length() {
         .header("content-length", "5");
     assert_eq!(
         refusal(twice),
-        Reject::Malformed("Content-Length is not one number.")
+        ScreenReject::Malformed("Content-Length is not one number.")
     );
 }
 
@@ -228,11 +228,11 @@ fn a_body_has_one_length() {
 fn tunnels_and_traces_are_not_implemented() {
     assert_eq!(
         refusal(host("/").method("TRACE")),
-        Reject::MethodNotImplemented
+        ScreenReject::MethodNotImplemented
     );
     assert_eq!(
         refusal(host("a.example:443").method("CONNECT")),
-        Reject::MethodNotImplemented
+        ScreenReject::MethodNotImplemented
     );
 }
 
@@ -308,7 +308,7 @@ fn a_transfer_coding_other_than_chunked_is_not_implemented() {
     ] {
         assert_eq!(
             coded(values),
-            Err(Reject::CodingNotImplemented),
+            Err(ScreenReject::CodingNotImplemented),
             "{values:?}"
         );
     }
@@ -319,7 +319,11 @@ fn a_method_has_a_bounded_length() {
     let asked = |method: &str| run(host("/").method(method)).map(drop);
     assert!(asked("UPDATEREDIRECTREF").is_ok() && asked(&"M".repeat(32)).is_ok());
     for method in ["TRACE", &"M".repeat(33)] {
-        assert_eq!(asked(method), Err(Reject::MethodNotImplemented), "{method}");
+        assert_eq!(
+            asked(method),
+            Err(ScreenReject::MethodNotImplemented),
+            "{method}"
+        );
     }
 }
 

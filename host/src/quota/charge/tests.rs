@@ -4,20 +4,20 @@ use std::net::IpAddr;
 
 use futures_util::FutureExt as _;
 
-use super::super::{Quotas, Totals};
+use super::super::{QuotaTotals, Quotas};
 use super::*;
 
-const R: Resource = Resource::ResponseBytes;
+const R: QuotaResource = QuotaResource::ResponseBytes;
 const EACH: u64 = limits::UNTAKEN_ANSWER_BYTES;
 
 fn quotas(response_bytes: u64) -> Arc<Quotas> {
-    Quotas::new(Totals {
+    Quotas::new(QuotaTotals {
         response_bytes,
-        ..Totals::default()
+        ..QuotaTotals::default()
     })
 }
 
-fn client(quotas: &Arc<Quotas>) -> Peer {
+fn client(quotas: &Arc<Quotas>) -> QuotaPeer {
     quotas.peer(IpAddr::from([127, 0, 0, 1]))
 }
 
@@ -25,14 +25,14 @@ fn piece(bytes: usize) -> Bytes {
     Bytes::from(vec![7; bytes])
 }
 
-fn is_revoked(charge: &Charge) -> bool {
+fn is_revoked(charge: &BodyCharge) -> bool {
     charge.revoked().now_or_never().is_some()
 }
 
 #[test]
 fn bytes_are_charged_for_until_they_are_dropped() {
     let quotas = quotas(1 << 20);
-    let charge = Charge::new(&client(&quotas), 1100, None).unwrap();
+    let charge = BodyCharge::new(&client(&quotas), 1100, None).unwrap();
     assert_eq!(quotas.used(R), EACH + 1100);
 
     let handed = charge.hand_over(piece(1100), None).unwrap();
@@ -48,16 +48,16 @@ fn bytes_are_charged_for_until_they_are_dropped() {
 #[test]
 fn what_was_not_held_before_is_charged_for_when_it_is_handed_over() {
     let quotas = quotas(EACH + 1000);
-    let charge = Charge::new(&client(&quotas), 100, None).unwrap();
+    let charge = BodyCharge::new(&client(&quotas), 100, None).unwrap();
     charge.try_hold(100).unwrap();
     let handed = charge.hand_over(piece(500), None).unwrap();
     assert_eq!(quotas.used(R), EACH + 500);
-    assert_eq!(charge.try_hold(501), Err(Full));
+    assert_eq!(charge.try_hold(501), Err(QuotaFull));
     assert!(
         !is_revoked(&charge),
         "nothing is cut for what is read ahead"
     );
-    assert_eq!(charge.hand_over(piece(501), None), Err(Full));
+    assert_eq!(charge.hand_over(piece(501), None), Err(QuotaFull));
     assert!(
         !is_revoked(&charge),
         "an answer makes no room for itself by its own end"
@@ -76,10 +76,13 @@ fn what_was_read_ahead_is_charged_for_once_and_keeps_its_room() {
     let quotas = quotas(EACH + 1000);
     let client = client(&quotas).of_one_request();
     let read_ahead = client.reserve(R, 900).unwrap();
-    let charge = Charge::new(&client, 100, None).unwrap();
+    let charge = BodyCharge::new(&client, 100, None).unwrap();
     let handed = charge.hand_over(piece(600), Some(&read_ahead)).unwrap();
     assert_eq!((quotas.used(R), read_ahead.amount()), (EACH + 1000, 400));
-    assert_eq!(charge.hand_over(piece(401), Some(&read_ahead)), Err(Full));
+    assert_eq!(
+        charge.hand_over(piece(401), Some(&read_ahead)),
+        Err(QuotaFull)
+    );
     assert_eq!(read_ahead.amount(), 0, "the charge holds it now");
     assert!(!is_revoked(&charge));
     drop(handed);
@@ -99,7 +102,7 @@ fn fields_are_charged_for_with_their_bookkeeping() {
 
 #[test]
 fn a_body_learns_that_all_its_bytes_have_left() {
-    let charge = Charge::new(&client(&quotas(1 << 20)), 0, None).unwrap();
+    let charge = BodyCharge::new(&client(&quotas(1 << 20)), 0, None).unwrap();
     let left = || {
         std::future::poll_fn(|cx| charge.poll_left(cx))
             .now_or_never()
@@ -118,8 +121,8 @@ fn a_body_learns_that_all_its_bytes_have_left() {
 
 #[test]
 fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
-    let (quotas, outbox) = (quotas(1 << 20), Outbox::new(3 * EACH));
-    let new = || Charge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
+    let (quotas, outbox) = (quotas(1 << 20), ConnectionOutbox::new(3 * EACH));
+    let new = || BodyCharge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
     let charges = [new(), new(), new()];
     let fresh = new();
     assert!(
@@ -149,17 +152,17 @@ fn over_its_bound_an_outbox_cuts_the_answer_that_has_stalled_for_longest() {
 
 #[test]
 fn one_answer_alone_may_be_larger_than_its_outbox() {
-    let (quotas, outbox) = (quotas(1 << 20), Outbox::new(EACH));
-    let charge = Charge::new(&client(&quotas), 1000, Some(&outbox)).unwrap();
+    let (quotas, outbox) = (quotas(1 << 20), ConnectionOutbox::new(EACH));
+    let charge = BodyCharge::new(&client(&quotas), 1000, Some(&outbox)).unwrap();
     let _handed = charge.hand_over(piece(2000), None).unwrap();
-    assert_eq!(charge.try_hold(1), Err(Full));
+    assert_eq!(charge.try_hold(1), Err(QuotaFull));
     assert!(!is_revoked(&charge));
 }
 
 #[test]
 fn few_bytes_of_a_connection_may_outlive_their_streams() {
-    let (quotas, outbox) = (quotas(1 << 20), Outbox::new(1 << 20));
-    let new = || Charge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
+    let (quotas, outbox) = (quotas(1 << 20), ConnectionOutbox::new(1 << 20));
+    let new = || BodyCharge::new(&client(&quotas), 0, Some(&outbox)).unwrap();
     let (one, other) = (new(), new());
     let first = one
         .hand_over(piece(limits::UNTAKEN_LET_GO_BYTES_MAX as usize), None)
@@ -179,7 +182,7 @@ fn few_bytes_of_a_connection_may_outlive_their_streams() {
     assert!(!one.may_let_go(), "so many answers");
     answers.pop();
     assert!(one.may_let_go());
-    let of_http1 = Charge::new(&client(&quotas), 0, None).unwrap();
+    let of_http1 = BodyCharge::new(&client(&quotas), 0, None).unwrap();
     let _large = of_http1.hand_over(piece(1 << 18), None).unwrap();
     assert!(of_http1.may_let_go(), "its connection is closed instead");
 }
@@ -189,14 +192,14 @@ fn few_bytes_of_a_connection_may_outlive_their_streams() {
 fn charges_add_up_whatever_comes() {
     for seed in 0..50 {
         let mut random = fastrand::Rng::with_seed(seed);
-        let (quotas, outbox) = (quotas(20 * EACH), Outbox::new(8 * EACH));
-        let (mut charges, mut pieces): (Vec<Charge>, Vec<Bytes>) = Default::default();
+        let (quotas, outbox) = (quotas(20 * EACH), ConnectionOutbox::new(8 * EACH));
+        let (mut charges, mut pieces): (Vec<BodyCharge>, Vec<Bytes>) = Default::default();
         for _ in 0..1_000 {
             match random.u8(..5) {
                 0 => {
                     let peer = quotas.peer(IpAddr::from([127, 0, 0, random.u8(..4)]));
                     let outbox = random.bool().then_some(&outbox);
-                    charges.extend(Charge::new(&peer, random.u64(..EACH), outbox));
+                    charges.extend(BodyCharge::new(&peer, random.u64(..EACH), outbox));
                 }
                 1 if !charges.is_empty() => {
                     let charge = &charges[random.usize(..charges.len())];

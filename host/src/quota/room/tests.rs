@@ -3,14 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::super::{Full, Phase, Reservation, Totals};
+use super::super::{QuotaFull, QuotaTotals, Reservation, RevocablePhase};
 use super::*;
 
-const R: Resource = Resource::ResponseBytes;
+const R: QuotaResource = QuotaResource::ResponseBytes;
 const LONG: Duration = Duration::from_secs(10);
 
 fn quotas(max: u64) -> Arc<Quotas> {
-    Quotas::new(Totals {
+    Quotas::new(QuotaTotals {
         connections: max,
         requests: max,
         request_bytes: max,
@@ -18,19 +18,19 @@ fn quotas(max: u64) -> Arc<Quotas> {
     })
 }
 
-fn peer(quotas: &Arc<Quotas>, last: u8) -> Peer {
+fn peer(quotas: &Arc<Quotas>, last: u8) -> QuotaPeer {
     quotas.peer(IpAddr::from([127, 0, 0, last]))
 }
 
-fn waiting(peer: &Peer, resource: Resource, amount: u64) -> Reservation {
+fn waiting(peer: &QuotaPeer, resource: QuotaResource, amount: u64) -> Reservation {
     let held = peer.reserve(resource, amount).unwrap();
-    held.set_phase(Phase::WaitsForClient).unwrap();
+    held.set_phase(RevocablePhase::WaitsForClient).unwrap();
     held
 }
 
 /// Makes room as if it were requested `later`.
-fn make_room(peer: &Peer, resource: Resource, amount: u64, later: Duration) -> bool {
-    let asking = Asking { peer, itself: None };
+fn make_room(peer: &QuotaPeer, resource: QuotaResource, amount: u64, later: Duration) -> bool {
+    let asking = RoomRequest { peer, itself: None };
     let quotas = peer.quotas();
     quotas.make_room(resource, asking, amount, Instant::now() + later)
 }
@@ -38,10 +38,10 @@ fn make_room(peer: &Peer, resource: Resource, amount: u64, later: Duration) -> b
 #[test]
 fn bytes_that_have_stalled_give_way_to_a_client_that_holds_more() {
     for (resource, gives_way) in [
-        (Resource::ResponseBytes, true),
-        (Resource::RequestBytes, true),
-        (Resource::Requests, false),
-        (Resource::Connections, false),
+        (QuotaResource::ResponseBytes, true),
+        (QuotaResource::RequestBytes, true),
+        (QuotaResource::Requests, false),
+        (QuotaResource::Connections, false),
     ] {
         let quotas = quotas(100);
         let stalled: Vec<_> = (1..=4)
@@ -73,7 +73,7 @@ fn what_has_stalled_for_longest_goes_first_whoever_holds_it() {
 fn queued_bytes_do_not_stall() {
     let quotas = quotas(100);
     let held = peer(&quotas, 1).reserve(R, 100).unwrap();
-    held.set_phase(Phase::Queued).unwrap();
+    held.set_phase(RevocablePhase::Queued).unwrap();
     let asking = peer(&quotas, 2);
     let _own = asking.reserve(R, 0);
     assert!(
@@ -91,7 +91,7 @@ fn nothing_gives_way_to_more_of_the_same_request() {
     let (one, other) = (client.clone().of_one_request(), client.of_one_request());
     let (first, second) = (waiting(&one, R, 50), waiting(&one, R, 50));
     assert!(!make_room(&one, R, 20, LONG));
-    assert_eq!(second.grow(20), Err(Full));
+    assert_eq!(second.grow(20), Err(QuotaFull));
     assert!(
         make_room(&other, R, 20, LONG),
         "another request of the same client"
@@ -103,14 +103,14 @@ fn nothing_gives_way_to_more_of_the_same_request() {
 fn a_reservation_never_gives_way_to_itself() {
     let quotas = quotas(100);
     let held = waiting(&peer(&quotas, 1), R, 90);
-    assert_eq!(held.grow(11), Err(Full));
+    assert_eq!(held.grow(11), Err(QuotaFull));
     assert!(!held.is_revoked());
     held.grow(10).unwrap();
 }
 
 #[test]
 fn a_part_of_a_request_gives_way_with_the_queued_request() {
-    let (bytes, requests) = (Resource::RequestBytes, Resource::Requests);
+    let (bytes, requests) = (QuotaResource::RequestBytes, QuotaResource::Requests);
     let quotas = quotas(100);
     let (flood, visitor) = (peer(&quotas, 1), peer(&quotas, 2));
     let places: Vec<_> = (0..2)
@@ -119,15 +119,15 @@ fn a_part_of_a_request_gives_way_with_the_queued_request() {
     let bodies: Vec<_> = (0..2).map(|_| flood.reserve(bytes, 50).unwrap()).collect();
     for (body, place) in bodies.iter().zip(&places) {
         body.part_of(place);
-        body.set_phase(Phase::AsRequest).unwrap();
+        body.set_phase(RevocablePhase::AsRequest).unwrap();
     }
     assert!(!make_room(&visitor, bytes, 10, LONG), "both are worked for");
-    places[0].set_phase(Phase::WaitsForClient).unwrap();
+    places[0].set_phase(RevocablePhase::WaitsForClient).unwrap();
     assert!(
         !make_room(&visitor, bytes, 10, LONG),
         "a run that waits has its body"
     );
-    places[0].set_phase(Phase::Queued).unwrap();
+    places[0].set_phase(RevocablePhase::Queued).unwrap();
 
     assert!(make_room(&visitor, bytes, 10, LONG));
 
@@ -135,9 +135,9 @@ fn a_part_of_a_request_gives_way_with_the_queued_request() {
     assert!(!places[1].is_revoked() && !bodies[1].is_revoked());
     assert_eq!((quotas.used(bytes), quotas.used(requests)), (50, 1));
     // A request that has left the queue keeps both reservations.
-    places[1].set_phase(Phase::Queued).unwrap();
+    places[1].set_phase(RevocablePhase::Queued).unwrap();
     let found = bodies[1].0.waiting().unwrap();
-    places[1].set_phase(Phase::Working).unwrap();
+    places[1].set_phase(RevocablePhase::Working).unwrap();
     assert_eq!(bodies[1].0.revoke(found), None);
     assert!(bodies[1].revoke(), "its owner may end it by itself");
     assert!(!places[1].is_revoked());
@@ -145,23 +145,24 @@ fn a_part_of_a_request_gives_way_with_the_queued_request() {
 
 #[test]
 fn a_refusal_is_remembered_until_something_changes() {
-    let requests = Resource::Requests;
+    let requests = QuotaResource::Requests;
     let quotas = quotas(4);
     let flood = peer(&quotas, 1);
     let held: Vec<_> = (0..4)
         .map(|_| flood.reserve(requests, 1).unwrap())
         .collect();
-    let asking = Asking {
+    let asking = RoomRequest {
         peer: &flood,
         itself: None,
     };
-    let mut barren = Barren::default();
+    let mut barren = NothingToRevoke::default();
     let now = Instant::now();
     assert!(!quotas.find_room(requests, asking, 1, now, &mut barren));
-    let holds = |barren: &Barren, source: Source, wanted: u64, later: Duration| {
-        let changes = quotas.total(requests).changes.load(Relaxed);
-        barren.is_fresh(changes, now + later) && barren.holds_for(source, wanted)
-    };
+    let holds =
+        |barren: &NothingToRevoke, source: ClientConnection, wanted: u64, later: Duration| {
+            let changes = quotas.total(requests).changes.load(Relaxed);
+            barren.is_fresh(changes, now + later) && barren.holds_for(source, wanted)
+        };
     assert!(holds(&barren, flood.source, 5, Duration::ZERO));
     assert!(!holds(&barren, flood.source, 5, limits::QUOTA_BARREN));
     let stranger = peer(&quotas, 2);
@@ -170,7 +171,7 @@ fn a_refusal_is_remembered_until_something_changes() {
         "it was not looked for"
     );
 
-    held[0].set_phase(Phase::Queued).unwrap();
+    held[0].set_phase(RevocablePhase::Queued).unwrap();
     assert!(!holds(&barren, flood.source, 5, Duration::ZERO));
     assert!(!quotas.find_room(requests, asking, 1, now, &mut barren));
     assert!(holds(&barren, flood.source, 5, Duration::ZERO));
@@ -183,7 +184,7 @@ fn a_refusal_is_remembered_until_something_changes() {
     assert!(!holds(&barren, other.source, 5, Duration::ZERO));
     assert!(quotas.find_room(
         requests,
-        Asking {
+        RoomRequest {
             peer: &other,
             itself: None
         },
@@ -207,19 +208,19 @@ fn what_is_remembered_is_what_a_search_would_find() {
                     .reserve(R, random.u64(1..9))
                     .unwrap();
                 let phases = [
-                    Phase::Working,
-                    Phase::Working,
-                    Phase::Queued,
-                    Phase::WaitsForClient,
+                    RevocablePhase::Working,
+                    RevocablePhase::Working,
+                    RevocablePhase::Queued,
+                    RevocablePhase::WaitsForClient,
                 ];
                 held.set_phase(phases[random.usize(..4)]).unwrap();
                 held
             })
             .collect();
-        let (mut barren, now) = (Barren::default(), Instant::now());
+        let (mut barren, now) = (NothingToRevoke::default(), Instant::now());
         for _ in 0..20 {
             let peer = &peers[random.usize(..6)];
-            let asking = Asking { peer, itself: None };
+            let asking = RoomRequest { peer, itself: None };
             let amount = random.u64(1..30);
             let wanted = asking.wanted(R, amount);
             let changes = quotas.total(R).changes.load(Relaxed);
@@ -238,7 +239,7 @@ fn what_is_remembered_is_what_a_search_would_find() {
 /// The server lets a client without a connection wait ahead of all others: see `server::place`.
 #[test]
 fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
-    let connections = Resource::Connections;
+    let connections = QuotaResource::Connections;
     let mut barren = 0;
     for seed in 0..500 {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -248,9 +249,9 @@ fn where_a_client_that_holds_nothing_finds_nothing_no_other_one_does() {
             .map(|_| {
                 let held = peers[random.usize(..4)].reserve(connections, 1).unwrap();
                 let phase = match random.u8(..8) {
-                    0 => Phase::Queued,
-                    1 => Phase::WaitsForClient,
-                    _ => Phase::Working,
+                    0 => RevocablePhase::Queued,
+                    1 => RevocablePhase::WaitsForClient,
+                    _ => RevocablePhase::Working,
                 };
                 held.set_phase(phase).unwrap();
                 held

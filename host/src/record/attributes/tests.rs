@@ -2,14 +2,14 @@
 
 use super::*;
 
-fn stored(text: &str) -> StoredCookie {
-    StoredCookie::parse(Bytes::copy_from_slice(text.as_bytes())).expect("an object")
+fn stored(text: &str) -> StoredCookieObject {
+    StoredCookieObject::parse(Bytes::copy_from_slice(text.as_bytes())).expect("an object")
 }
 
 #[test]
 fn the_least_cookie_is_written_as_express_writes_it() {
     assert_eq!(
-        StoredCookie::new(&CookieAttributes::default()).as_json(),
+        StoredCookieObject::new(&CookieAttributes::default()).as_json(),
         r#"{"originalMaxAge":null,"expires":null,"httpOnly":true,"path":"/"}"#
     );
 }
@@ -27,7 +27,7 @@ fn a_cookie_with_every_attribute_is_written_in_expresss_order() {
         partitioned: true,
         priority: Some(Priority::High),
     };
-    let cookie = StoredCookie::new(&attributes);
+    let cookie = StoredCookieObject::new(&attributes);
     assert_eq!(
         cookie.as_json(),
         concat!(
@@ -100,7 +100,7 @@ fn odd_members_count_as_absent_and_unknown_ones_do_not_matter() {
 fn only_an_object_is_a_cookie() {
     for text in ["null", "[]", "1", "\"x\"", "{", ""] {
         assert!(
-            StoredCookie::parse(Bytes::copy_from_slice(text.as_bytes())).is_none(),
+            StoredCookieObject::parse(Bytes::copy_from_slice(text.as_bytes())).is_none(),
             "{text}"
         );
     }

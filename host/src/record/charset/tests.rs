@@ -4,7 +4,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::*;
-use crate::record::{CookieAttributes, Document, StoredCookie};
+use crate::record::{CookieAttributes, Document, StoredCookieObject};
 
 const ALL: [Charset; 4] = [
     Charset::Unicode,
@@ -132,7 +132,7 @@ fn a_cookie_is_written_in_characters_of_the_column_as_well() {
         path: "/é🦕".to_owned(),
         ..CookieAttributes::default()
     };
-    let document = Document::new(StoredCookie::new(&attributes)).held_in(Charset::Ascii);
+    let document = Document::new(StoredCookieObject::new(&attributes)).held_in(Charset::Ascii);
     assert!(document.to_json().is_ascii(), "{}", document.to_json());
     assert_eq!(document.to_json().len(), document.json_len());
     let read = Document::parse(&document.to_bytes()).unwrap();

@@ -259,7 +259,7 @@ fn the_same_entries_are_the_same_keys_and_texts_in_the_same_order() {
 
 #[test]
 fn a_new_session_is_written_as_express_writes_it() {
-    let cookie = StoredCookie::new(&CookieAttributes::default());
+    let cookie = StoredCookieObject::new(&CookieAttributes::default());
     let mut document = Document::new(cookie.clone());
     assert!(document.cookie() == &cookie);
     document.set("n", "1");

@@ -49,8 +49,8 @@ impl Body for Script {
     }
 }
 
-fn joined(script: Script) -> Joined<Script> {
-    Joined::new(script, None)
+fn joined(script: Script) -> JoinedBody<Script> {
+    JoinedBody::new(script, None)
 }
 
 /// Returns all pieces of the joined body.
@@ -119,7 +119,7 @@ async fn too_many_tiny_pieces_are_refused() {
 #[test]
 fn bytes_and_time_bring_more_pieces() {
     let start = Instant::now();
-    let mut pieces = Allowance::new(start);
+    let mut pieces = TinyPieceAllowance::new(start);
     while pieces.spend(BODY_PIECE_BYTES_MIN, start).is_ok() {}
     assert!(pieces.is_flooded());
     let second = start + Duration::from_secs(1);
@@ -135,7 +135,7 @@ fn bytes_and_time_bring_more_pieces() {
     assert_eq!(pieces.spend(1, second), Err(TooManyPieces));
     let much_later = start + Duration::from_secs(10_000);
     assert_eq!(pieces.spend(0, much_later), Ok(()));
-    assert_eq!(pieces.left, Allowance::MOST);
+    assert_eq!(pieces.left, TinyPieceAllowance::MOST);
 }
 
 /// For any pieces and pauses, the bytes stay the same, trailers and errors come last, and the size hint is correct.

@@ -26,18 +26,18 @@ pub struct BodyPace {
 /// A request's body that fails with [`BodyTooSlow`] when its client sends it too slowly. Only the time during which the reader
 /// polls and no bytes have arrived counts. Bytes that a slow guest leaves unread do not count against the client.
 #[derive(Debug)]
-pub struct Arriving<B> {
+pub struct IncomingBody<B> {
     body: B,
     pace: BodyPace,
     /// The rest of the grace period.
     left: Duration,
     /// `Some` once the reader had to wait for the body.
-    wait: Option<Box<Wait>>,
+    wait: Option<Box<PieceWait>>,
 }
 
 #[derive(Debug)]
-struct Wait {
-    bell: Arc<Bell>,
+struct PieceWait {
+    bell: Arc<WakeNote>,
     /// The time since which the reader waits for the body.
     since: Option<Instant>,
     alarm: Pin<Box<Sleep>>,
@@ -45,18 +45,18 @@ struct Wait {
 
 /// Records when the body wakes its reader. The time after that does not count against the client, however late the reader polls.
 #[derive(Debug, Default)]
-struct Bell {
+struct WakeNote {
     rang_at: Mutex<Option<Instant>>,
     reader: AtomicWaker,
 }
 
-impl Bell {
+impl WakeNote {
     fn rang_at(&self) -> MutexGuard<'_, Option<Instant>> {
         self.rang_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Wake for Bell {
+impl Wake for WakeNote {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -69,7 +69,7 @@ impl Wake for Bell {
 
 type PolledFrame<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
 
-impl<B> Arriving<B> {
+impl<B> IncomingBody<B> {
     pub(in crate::server) fn new(body: B, pace: BodyPace) -> Self {
         Self {
             body,
@@ -116,7 +116,7 @@ impl<B> Arriving<B> {
 }
 
 impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body
-    for Arriving<B>
+    for IncomingBody<B>
 {
     type Data = Bytes;
     type Error = Box<dyn Error + Send + Sync>;
@@ -132,7 +132,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
             Some(wait) => wait.poll(&mut this.body, cx),
         };
         if polled.is_pending() && this.wait.is_none() {
-            let wait = this.wait.insert(Box::new(Wait {
+            let wait = this.wait.insert(Box::new(PieceWait {
                 bell: Arc::default(),
                 since: None,
                 alarm: Box::pin(tokio::time::sleep(this.left)),
@@ -164,7 +164,7 @@ impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> B
     }
 }
 
-impl Wait {
+impl PieceWait {
     /// Polls the body with the bell as its waker. Also returns when the bell rang before.
     fn poll<B: Body<Data = Bytes> + Unpin>(
         &mut self,
@@ -197,23 +197,23 @@ mod tests {
 
     fn channel() -> (
         Sender,
-        Arriving<impl Body<Data = Bytes, Error = Infallible> + Unpin>,
+        IncomingBody<impl Body<Data = Bytes, Error = Infallible> + Unpin>,
     ) {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let frames = futures_util::stream::poll_fn(move |cx| {
             let piece = |bytes| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; bytes])));
             receiver.poll_recv(cx).map(|bytes| bytes.map(piece))
         });
-        (sender, Arriving::new(StreamBody::new(frames), PACE))
+        (sender, IncomingBody::new(StreamBody::new(frames), PACE))
     }
 
-    /// Moves the start of the wait back by `waited`, because `Arriving` uses the real time.
-    fn age<B>(body: &mut Arriving<B>, waited: Duration) {
+    /// Moves the start of the wait back by `waited`, because `IncomingBody` uses the real time.
+    fn age<B>(body: &mut IncomingBody<B>, waited: Duration) {
         let wait = body.wait.as_mut().expect("the body was waited for");
         wait.since = wait.since.map(|since| since.checked_sub(waited).unwrap());
     }
 
-    fn poll<B>(body: &mut Arriving<B>) -> Poll<Option<Result<usize, bool>>>
+    fn poll<B>(body: &mut IncomingBody<B>) -> Poll<Option<Result<usize, bool>>>
     where
         B: Body<Data = Bytes, Error = Infallible> + Unpin,
     {

@@ -6,24 +6,24 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Mutex;
 
-use super::super::run::{Run, Writing};
-use super::super::transaction::Op;
-use super::super::{Access, CallError, Denial, Error};
+use super::super::run::{SessionRun, WriteVisibility};
+use super::super::transaction::ChangeOp;
+use super::super::{SessionAccessLevel, SessionCallError, SessionDenial, SessionError};
 use super::{Locked, Session, interrupted};
 
 impl Session {
-    pub(super) fn run(&self) -> Result<&Arc<Mutex<Run>>, Error> {
-        let denied = |why: &Denial| Error::Denied(why.clone());
+    pub(super) fn run(&self) -> Result<&Arc<Mutex<SessionRun>>, SessionError> {
+        let denied = |why: &SessionDenial| SessionError::Denied(why.clone());
         self.0.run.as_ref().map_err(denied)
     }
 
     /// Waits for the row.
-    pub(super) async fn enter(&self) -> Result<Locked, CallError> {
+    pub(super) async fn enter(&self) -> Result<Locked, SessionCallError> {
         let run = Arc::clone(self.run()?);
         self.0.was_called.store(true, Ordering::Release);
         let mut run = run.lock_owned().await;
         if run.is_stopped() {
-            return Err(CallError::Interrupted);
+            return Err(SessionCallError::Interrupted);
         }
         match run.open().await {
             Ok(transaction) => {
@@ -35,18 +35,18 @@ impl Session {
     }
 
     /// Waits for the row and, if requests contend for the session, for the session lock.
-    pub(super) async fn enter_to_write(&self) -> Result<Locked, CallError> {
-        self.enter_to(Writing::Seeing).await
+    pub(super) async fn enter_to_write(&self) -> Result<Locked, SessionCallError> {
+        self.enter_to(WriteVisibility::Seeing).await
     }
 
     /// Applies a change. Like [`Session::enter_to_write`], but a guest that has seen nothing of the session does not wait
     /// for the lock: its change can be applied to any row.
-    pub(super) async fn change(&self, op: Op) -> Result<(), CallError> {
-        let mut run = self.enter_to(Writing::Blind).await?;
+    pub(super) async fn change(&self, op: ChangeOp) -> Result<(), SessionCallError> {
+        let mut run = self.enter_to(WriteVisibility::Blind).await?;
         Ok(run.session()?.change(op)?)
     }
 
-    async fn enter_to(&self, writing: Writing) -> Result<Locked, CallError> {
+    async fn enter_to(&self, writing: WriteVisibility) -> Result<Locked, SessionCallError> {
         let mut run = self.enter().await?;
         self.not_frozen()?;
         match run.before_write(writing).await {
@@ -56,50 +56,52 @@ impl Session {
     }
 
     /// Ends the session. No lock is needed before the commit, because the guest may not have read anything.
-    pub(super) async fn end(&self, op: Op) -> Result<(), CallError> {
+    pub(super) async fn end(&self, op: ChangeOp) -> Result<(), SessionCallError> {
         let mut run = self.enter().await?;
         self.not_frozen()?;
         Ok(run.session()?.change(op)?)
     }
 
-    pub(super) async fn now_ms(&self) -> Result<i64, CallError> {
+    pub(super) async fn now_ms(&self) -> Result<i64, SessionCallError> {
         Ok(self.run()?.lock().await.manager().clock.now_ms())
     }
 
-    pub(super) fn not_frozen(&self) -> Result<(), Error> {
+    pub(super) fn not_frozen(&self) -> Result<(), SessionError> {
         match self.0.is_frozen.load(Ordering::Acquire) {
-            true => Err(Error::Committed),
+            true => Err(SessionError::Committed),
             false => Ok(()),
         }
     }
 
-    pub(super) fn may(&self, access: Access) -> Result<(), Error> {
+    pub(super) fn may(&self, access: SessionAccessLevel) -> Result<(), SessionError> {
         self.run()?;
         if self.0.grant.access < access {
-            return Err(Error::Denied(Denial::ReadOnly));
+            return Err(SessionError::Denied(SessionDenial::ReadOnly));
         }
         Ok(())
     }
 
-    pub(super) fn may_read(&self, key: &str) -> Result<(), Error> {
+    pub(super) fn may_read(&self, key: &str) -> Result<(), SessionError> {
         if self.0.grant.read_keys.covers(key) {
             return Ok(());
         }
-        Err(Error::Denied(Denial::ReadKey(key.to_owned())))
+        Err(SessionError::Denied(SessionDenial::ReadKey(key.to_owned())))
     }
 
-    pub(super) fn may_write(&self, key: &str) -> Result<(), Error> {
+    pub(super) fn may_write(&self, key: &str) -> Result<(), SessionError> {
         if self.0.grant.write_keys.covers(key) {
             return Ok(());
         }
-        Err(Error::Denied(Denial::WriteKey(key.to_owned())))
+        Err(SessionError::Denied(SessionDenial::WriteKey(
+            key.to_owned(),
+        )))
     }
 
-    pub(super) fn may_write_all(&self, operation: &'static str) -> Result<(), Error> {
-        self.may(Access::Write)?;
+    pub(super) fn may_write_all(&self, operation: &'static str) -> Result<(), SessionError> {
+        self.may(SessionAccessLevel::Write)?;
         if self.0.grant.write_keys.covers_all() {
             return Ok(());
         }
-        Err(Error::Denied(Denial::WriteEvery(operation)))
+        Err(SessionError::Denied(SessionDenial::WriteEvery(operation)))
     }
 }

@@ -6,130 +6,137 @@ use std::time::Instant;
 
 use tokio_util::task::AbortOnDropHandle;
 
-use super::{Loaded, SessionManager};
+use super::{LoadedRow, SessionManager};
 use crate::record::{SessionId, SessionRecord};
-use crate::session::policy::{self, Link, Standing};
-use crate::session::rivals::{Claim, Rivals};
-use crate::session::run::{Check, Coming, Footing, Loading, Phase, Since, Turn};
-use crate::session::snapshots::{Known, Last};
-use crate::session::transaction::{Base, Limits, Transaction};
-use crate::session::{Access, Refusal, Start, Visit};
+use crate::session::policy::{self, LinkSecurity, RowState};
+use crate::session::rivals::{RivalSessions, RowClaim};
+use crate::session::run::{
+    LoadPhase, Loading, LockTurn, PendingRow, RowKnownSince, SnapshotCheck, StartState,
+};
+use crate::session::snapshots::{LastVisit, RowKnowledge};
+use crate::session::transaction::{BaseRow, SessionLimits, Transaction};
+use crate::session::{SessionAccessLevel, TransactionRefusal, Visit, VisitStart};
 use crate::store::StoreError;
 
 impl SessionManager {
     /// Opens a session without a row.
-    pub(in crate::session) fn fresh(&self, standing: Standing, link: Link) -> Phase {
+    pub(in crate::session) fn fresh(&self, standing: RowState, link: LinkSecurity) -> LoadPhase {
         let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
-        let limits = Limits::of(&self.options);
-        Phase::Open(Box::new(Transaction::without_row(
+        let limits = SessionLimits::of(&self.options);
+        LoadPhase::Open(Box::new(Transaction::without_row(
             standing, &cookie, limits,
         )))
     }
 
     /// Opens the session of a row.
-    pub(in crate::session) fn on_row(&self, base: Arc<Base>, link: Link) -> Phase {
+    pub(in crate::session) fn on_row(&self, base: Arc<BaseRow>, link: LinkSecurity) -> LoadPhase {
         let cookie = policy::new_cookie(&self.options.cookie, link, self.clock.now_ms());
-        let limits = Limits::of(&self.options);
-        Phase::Open(Box::new(Transaction::loaded(base, &cookie, limits)))
+        let limits = SessionLimits::of(&self.options);
+        LoadPhase::Open(Box::new(Transaction::loaded(base, &cookie, limits)))
     }
 
     /// Returns the start state of the first run of a visit with valid cookies. Takes the session lock first if the visit
     /// starts exclusively.
     ///
     /// # Errors
-    /// [`Refusal::Busy`] when the lock was not available in time.
+    /// [`TransactionRefusal::Busy`] when the lock was not available in time.
     pub(super) async fn enter(
         self: &Arc<Self>,
         visit: &Visit,
-        claim: &Claim,
-        turn: &mut Turn,
-    ) -> Result<Footing, Refusal> {
-        let is_exclusive = visit.start == Start::Exclusive;
+        claim: &RowClaim,
+        turn: &mut LockTurn,
+    ) -> Result<StartState, TransactionRefusal> {
+        let is_exclusive = visit.start == VisitStart::Exclusive;
         let session = match claim {
-            Claim::One(id) if is_exclusive => Some(id.clone()),
-            Claim::Several(rivals) if is_exclusive => self.session_among(rivals).await,
+            RowClaim::One(id) if is_exclusive => Some(id.clone()),
+            RowClaim::Several(rivals) if is_exclusive => self.session_among(rivals).await,
             _ => None,
         };
         if let Some(id) = session {
             let (deadline, place) = (visit.deadline.at(), visit.place.clone());
             let taken = turn.take(self, &id, deadline, place).await;
-            taken.map_err(|_| Refusal::Busy)?;
+            taken.map_err(|_| TransactionRefusal::Busy)?;
         }
         Ok(match claim {
-            Claim::Nothing => self.fresh(Standing::New, Link::of(visit)).into(),
-            Claim::One(id) => self.footing(visit, id.clone()).await,
-            Claim::Several(rivals) => self.footing_among(rivals, Link::of(visit)).await,
+            RowClaim::Nothing => self.fresh(RowState::New, LinkSecurity::of(visit)).into(),
+            RowClaim::One(id) => self.footing(visit, id.clone()).await,
+            RowClaim::Several(rivals) => self.footing_among(rivals, LinkSecurity::of(visit)).await,
         })
     }
 
     /// Returns the start state of the first run of a visit to this session.
-    async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> Footing {
+    async fn footing(self: &Arc<Self>, visit: &Visit, id: SessionId) -> StartState {
         let snapshot = match visit.start {
-            Start::Optimistic => self.snapshots.take(&id),
-            Start::Fresh | Start::Exclusive => None,
+            VisitStart::Optimistic => self.snapshots.take(&id),
+            VisitStart::Fresh | VisitStart::Exclusive => None,
         };
         let Some(snapshot) = snapshot.filter(|it| self.is_valid(&it.base)) else {
-            return self.loading(id, Standing::New).await.into();
+            return self.loading(id, RowState::New).await.into();
         };
         self.counters.snapshots.add_one();
         // A visit that is expected to write is checked by its commit. A visit that is not is checked by a read while the guest runs.
-        let is_read = snapshot.last == Last::Read || visit.grant.access == Access::Read;
-        let since = Since::BeforeVisit(Instant::now());
+        let is_read =
+            snapshot.last == LastVisit::Read || visit.grant.access == SessionAccessLevel::Read;
+        let since = RowKnownSince::BeforeVisit(Instant::now());
         let check = match is_read {
-            true => Check::UnderWay(since, self.load_beside(id)),
-            false => Check::Due(since),
+            true => SnapshotCheck::UnderWay(since, self.load_beside(id)),
+            false => SnapshotCheck::Due(since),
         };
-        let phase = self.on_row(snapshot.base, Link::of(visit));
-        Footing { phase, check }
+        let phase = self.on_row(snapshot.base, LinkSecurity::of(visit));
+        StartState { phase, check }
     }
 
-    fn is_valid(&self, base: &Base) -> bool {
+    fn is_valid(&self, base: &BaseRow) -> bool {
         let (record, now_s) = (&base.record, self.clock.now_s());
         let is_outlived = policy::is_outlived(&self.options, record.created_at_s, now_s);
         record.expires_at_s >= now_s && !is_outlived
     }
 
     /// Starts to load a row, so that the guest's instance can be created meanwhile. If there is no row, the session is in state `absent`.
-    pub(super) async fn loading(self: &Arc<Self>, id: SessionId, absent: Standing) -> Phase {
+    pub(super) async fn loading(self: &Arc<Self>, id: SessionId, absent: RowState) -> LoadPhase {
         let row = self.coming(Arc::clone(self).load_owned(id.clone())).await;
-        Phase::Loading { id, row, absent }
+        LoadPhase::Loading { id, row, absent }
     }
 
     async fn coming(
         &self,
-        load: impl Future<Output = Result<Loaded, StoreError>> + Send + 'static,
-    ) -> Coming {
+        load: impl Future<Output = Result<LoadedRow, StoreError>> + Send + 'static,
+    ) -> PendingRow {
         let mut load = Box::pin(load);
         // A store in memory answers at once, so no task is spawned for it.
         match futures_util::poll!(&mut load) {
-            Poll::Ready(loaded) => Coming::Here(Some(loaded)),
-            Poll::Pending => Coming::OnItsWay(AbortOnDropHandle::new(self.tasks.spawn(load))),
+            Poll::Ready(loaded) => PendingRow::Here(Some(loaded)),
+            Poll::Pending => PendingRow::OnItsWay(AbortOnDropHandle::new(self.tasks.spawn(load))),
         }
     }
 
     /// Starts to ask which of several sessions exists. Snapshots are not used: each would have to be compared with the store.
-    async fn footing_among(self: &Arc<Self>, rivals: &Arc<Rivals>, link: Link) -> Footing {
+    async fn footing_among(
+        self: &Arc<Self>,
+        rivals: &Arc<RivalSessions>,
+        link: LinkSecurity,
+    ) -> StartState {
         let Some(first) = rivals.ids.first().filter(|_| !rivals.are_too_many()) else {
             self.note_several();
-            return self.fresh(Standing::Several, link).into();
+            return self.fresh(RowState::Several, link).into();
         };
         let load = Arc::clone(self).load_among_owned(Arc::clone(rivals));
-        let phase = Phase::Loading {
+        let phase = LoadPhase::Loading {
             id: first.clone(),
             row: self.coming(load).await,
-            absent: Standing::New,
+            absent: RowState::New,
         };
         phase.into()
     }
 
     /// Returns the one session of several that exists. If the store does not answer, returns `None`: the run encounters the
     /// failure as well.
-    async fn session_among(&self, rivals: &Rivals) -> Option<SessionId> {
+    async fn session_among(&self, rivals: &RivalSessions) -> Option<SessionId> {
         if rivals.are_too_many() {
             return None;
         }
         match self.load_among(&rivals.ids).await {
-            Ok(Loaded::Row(base)) => Some(base.id.clone()),
+            Ok(LoadedRow::Row(base)) => Some(base.id.clone()),
             _ => None,
         }
     }
@@ -149,26 +156,29 @@ impl SessionManager {
         AbortOnDropHandle::new(self.tasks.spawn(load))
     }
 
-    async fn load_owned(self: Arc<Self>, id: SessionId) -> Result<Loaded, StoreError> {
+    async fn load_owned(self: Arc<Self>, id: SessionId) -> Result<LoadedRow, StoreError> {
         self.load(&id).await
     }
 
-    async fn load_among_owned(self: Arc<Self>, rivals: Arc<Rivals>) -> Result<Loaded, StoreError> {
+    async fn load_among_owned(
+        self: Arc<Self>,
+        rivals: Arc<RivalSessions>,
+    ) -> Result<LoadedRow, StoreError> {
         self.load_among(&rivals.ids).await
     }
 
     /// Reads the rows of several ids in one call.
-    async fn load_among(&self, ids: &[SessionId]) -> Result<Loaded, StoreError> {
+    async fn load_among(&self, ids: &[SessionId]) -> Result<LoadedRow, StoreError> {
         let rows = self.read(ids).await?;
         let each = ids.iter().zip(rows).map(|(id, row)| self.judge(id, row));
-        Ok(each.fold(Loaded::Absent, Loaded::beside))
+        Ok(each.fold(LoadedRow::Absent, LoadedRow::beside))
     }
 
     /// Reads a session's row.
     ///
     /// # Errors
     /// Fails when the store does not answer.
-    pub(in crate::session) async fn load(&self, id: &SessionId) -> Result<Loaded, StoreError> {
+    pub(in crate::session) async fn load(&self, id: &SessionId) -> Result<LoadedRow, StoreError> {
         let rows = self.read(std::slice::from_ref(id)).await?;
         Ok(self.judge(id, rows.into_iter().next().flatten()))
     }
@@ -180,39 +190,39 @@ impl SessionManager {
     }
 
     /// Decides whether a row that was read is a session.
-    fn judge(&self, id: &SessionId, row: Option<SessionRecord>) -> Loaded {
+    fn judge(&self, id: &SessionId, row: Option<SessionRecord>) -> LoadedRow {
         let now_s = self.clock.now_s();
         let is_outlived =
             |row: &SessionRecord| policy::is_outlived(&self.options, row.created_at_s, now_s);
         let Some(record) = row.filter(|row| !is_outlived(row)) else {
             self.snapshots.forget(id);
-            return Loaded::Absent;
+            return LoadedRow::Absent;
         };
-        match Base::new(id.clone(), record, self.options.charset) {
+        match BaseRow::new(id.clone(), record, self.options.charset) {
             Ok(base) => {
                 let base = Arc::new(base);
-                self.snapshots.keep(&base, Known::Loaded);
-                Loaded::Row(base)
+                self.snapshots.keep(&base, RowKnowledge::Loaded);
+                LoadedRow::Row(base)
             }
             Err(error) => {
                 self.snapshots.forget(id);
                 self.counters.corrupt_rows.add_one();
                 let session = self.keys.load().fingerprint(id);
                 tracing::warn!(session, %error, "a row is no session; it is left as it is");
-                Loaded::Corrupt
+                LoadedRow::Corrupt
             }
         }
     }
 
     /// Returns the start state on a row that existed while the visit ran.
-    pub(super) fn remembered(&self, base: Arc<Base>, link: Link) -> Footing {
-        let check = Check::Due(Since::DuringVisit);
+    pub(super) fn remembered(&self, base: Arc<BaseRow>, link: LinkSecurity) -> StartState {
+        let check = SnapshotCheck::Due(RowKnownSince::DuringVisit);
         let phase = self.on_row(base, link);
-        Footing { phase, check }
+        StartState { phase, check }
     }
 }
 
-impl Loaded {
+impl LoadedRow {
     /// Combines the results for two ids of one request.
     fn beside(self, other: Self) -> Self {
         match (self, other) {

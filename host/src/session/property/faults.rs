@@ -8,7 +8,7 @@ use super::script::{Rng, pause};
 use crate::clock::Clock;
 use crate::record::{SessionId, SessionRecord};
 use crate::store::{
-    Change, Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
 };
 
 /// A store that answers late, loses replies and fails.
@@ -58,7 +58,7 @@ impl State {
         self.lost_replies += 1;
         self.lost.insert(written_id(commit));
         self.doubted.insert(commit.id.clone());
-        if !matches!(commit.change, Change::Create(_)) {
+        if !matches!(commit.change, RowChange::Create(_)) {
             self.unsettled.insert(commit.id.clone());
         }
     }
@@ -67,7 +67,7 @@ impl State {
 /// Returns the id of the commit's row afterwards.
 fn written_id(commit: &Commit) -> SessionId {
     match &commit.change {
-        Change::Update {
+        RowChange::Update {
             new_id: Some(new_id),
             ..
         } => new_id.clone(),
@@ -196,14 +196,16 @@ impl FaultyStore {
 
     fn may_be_lost(&self, commit: &Commit) -> bool {
         let compares_tokens = match &commit.change {
-            Change::Create(_) => true,
-            Change::Update { base, .. } => base.tokens.newest().is_some(),
-            Change::Delete { base } => base.as_ref().is_some_and(|b| b.tokens.newest().is_some()),
+            RowChange::Create(_) => true,
+            RowChange::Update { base, .. } => base.tokens.newest().is_some(),
+            RowChange::Delete { base } => {
+                base.as_ref().is_some_and(|b| b.tokens.newest().is_some())
+            }
         };
         compares_tokens || !self.faults.rows_may_return
     }
 
-    async fn apply(&self, commit: &Commit) -> Verdict {
+    async fn apply(&self, commit: &Commit) -> CommitVerdict {
         let (_shared, _alone);
         if self.state().doubted.contains(&commit.id) {
             _alone = RESENT.write().await;
@@ -217,12 +219,12 @@ impl FaultyStore {
         verdicts.into_iter().next().expect("one verdict")
     }
 
-    async fn one(&self, commit: &Commit, mut rng: Rng) -> (Verdict, bool) {
+    async fn one(&self, commit: &Commit, mut rng: Rng) -> (CommitVerdict, bool) {
         match self.fate(commit) {
             Fate::Done => {
                 let verdict = self.apply(commit).await;
                 // A store may lose track by itself, for example of a statement with many rows, some of which are gone now.
-                if matches!(verdict, Verdict::Ambiguous(_)) {
+                if matches!(verdict, CommitVerdict::Ambiguous(_)) {
                     self.state().note_lost(commit);
                 }
                 (verdict, false)
@@ -230,12 +232,12 @@ impl FaultyStore {
             Fate::DoneReplyLost => {
                 self.apply(commit).await;
                 pause(&mut rng, self.faults.pauses).await;
-                (Verdict::Ambiguous(gone()), false)
+                (CommitVerdict::Ambiguous(gone()), false)
             }
-            Fate::NotDoneReplyLost => (Verdict::Ambiguous(gone()), false),
-            Fate::DoneLateReplyLost => (Verdict::Ambiguous(gone()), true),
-            Fate::Failed => (Verdict::Failed(gone()), false),
-            Fate::RolledBack => (Verdict::RolledBack(gone()), false),
+            Fate::NotDoneReplyLost => (CommitVerdict::Ambiguous(gone()), false),
+            Fate::DoneLateReplyLost => (CommitVerdict::Ambiguous(gone()), true),
+            Fate::Failed => (CommitVerdict::Failed(gone()), false),
+            Fate::RolledBack => (CommitVerdict::RolledBack(gone()), false),
         }
     }
 }
@@ -280,7 +282,7 @@ impl SessionStore for Link {
         &'a self,
         commits: &'a [Commit],
         _now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let store = &self.0;
             let under_way = store.begin();

@@ -5,7 +5,7 @@ mod visit;
 
 use std::collections::BTreeMap;
 
-use super::super::Options;
+use super::super::SessionOptions;
 use super::script::Call;
 use crate::clock::round_to_seconds;
 pub(super) use visit::Reply;
@@ -111,7 +111,7 @@ impl World {
         (row.expires_at_s >= round_to_seconds(self.now_ms)).then_some(row)
     }
 
-    pub(super) fn add_visit(&mut self, options: &Options) {
+    pub(super) fn add_visit(&mut self, options: &SessionOptions) {
         let empty = self.empty(options);
         self.visits.push(Visit {
             number: self.visits.len(),
@@ -133,7 +133,7 @@ impl World {
         });
     }
 
-    fn empty(&self, options: &Options) -> Content {
+    fn empty(&self, options: &SessionOptions) -> Content {
         let max_age_ms = options.cookie.max_age.map(|age| age.as_millis() as i64);
         Content {
             entries: Vec::new(),
@@ -150,7 +150,7 @@ impl World {
         &mut self,
         of: usize,
         opening: Opening,
-        options: &Options,
+        options: &SessionOptions,
     ) -> Result<(), Impossible> {
         let fresh = self.empty(options);
         let shared = self.valid(Name::Shared).cloned();
@@ -190,7 +190,7 @@ impl World {
         &mut self,
         of: usize,
         is_save: bool,
-        options: &Options,
+        options: &SessionOptions,
     ) -> Result<(), Impossible> {
         let mut visit = self.visits[of].clone();
         if visit.was_destroyed {
@@ -262,7 +262,7 @@ impl World {
         is_written: bool,
         is_modified: bool,
         is_save: bool,
-        options: &Options,
+        options: &SessionOptions,
     ) {
         if let Some(new_name) = visit.moves_to {
             self.rows.remove(&name);
@@ -290,7 +290,7 @@ impl World {
         name: Name,
         is_modified: bool,
         is_save: bool,
-        options: &Options,
+        options: &SessionOptions,
     ) {
         let idle_ms = options.idle_expiration.as_millis() as i64;
         let max_age_ms = visit.working.max_age_ms;
@@ -310,7 +310,7 @@ impl World {
     }
 
     /// Performs one call of a request.
-    pub(super) fn call(&mut self, of: usize, call: &Call, options: &Options) -> Reply {
+    pub(super) fn call(&mut self, of: usize, call: &Call, options: &SessionOptions) -> Reply {
         let fresh = self.empty(options);
         let now_ms = self.now_ms;
         self.visits[of].call(call, options, fresh, now_ms)

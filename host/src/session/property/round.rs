@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::super::{Options, Secure, SessionManager, TouchPolicy, Unset};
+use super::super::{SecurePolicy, SessionManager, SessionOptions, TouchPolicy, UnsetPolicy};
 use super::faults::{Faults, FaultyStore, Link};
 use super::model::{Name, Row, World};
 use super::script::Rng;
@@ -32,7 +32,7 @@ struct Case {
     express: Arc<dyn BlindWriter>,
     faulty: Arc<FaultyStore>,
     managers: Vec<Arc<SessionManager>>,
-    options: Options,
+    options: SessionOptions,
     clock: Clock,
     keys: KeyRing,
     time: Arc<AtomicU64>,
@@ -77,12 +77,12 @@ pub(super) async fn case(
     Ok(report)
 }
 
-fn options(rng: &mut Rng, jumps: bool) -> Options {
-    let mut options = Options {
+fn options(rng: &mut Rng, jumps: bool) -> SessionOptions {
+    let mut options = SessionOptions {
         resave: rng.chance(10),
         rolling: rng.chance(20),
         save_uninitialized: rng.chance(10),
-        unset: rng.pick(&[Unset::Keep, Unset::Destroy]),
+        unset: rng.pick(&[UnsetPolicy::Keep, UnsetPolicy::Destroy]),
         expire_on_destroy: rng.chance(80),
         idle_expiration: IDLE,
         touch: match jumps {
@@ -95,9 +95,9 @@ fn options(rng: &mut Rng, jumps: bool) -> Options {
         },
         keys_max: rng.pick(&[2, 256]),
         snapshots_bytes_max: rng.pick(&[0, 1 << 20]),
-        ..Options::default()
+        ..SessionOptions::default()
     };
-    options.cookie.secure = Secure::Never;
+    options.cookie.secure = SecurePolicy::Never;
     options.cookie.max_age = rng.pick(&[None, Some(Duration::from_secs(500))]);
     options
 }

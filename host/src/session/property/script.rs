@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::super::{Attempt, CallError, Error, Replay, Session};
+use super::super::{Attempt, ReplayPolicy, Session, SessionCallError, SessionError};
 
 /// A small generator of random numbers (SplitMix64): the same seed gives the same case on every machine.
 #[derive(Clone, Debug)]
@@ -202,11 +202,11 @@ impl Attempt for Guest {
         Ok(())
     }
 
-    fn replay(&self) -> Replay {
+    fn replay(&self) -> ReplayPolicy {
         match (self.has_effect, self.body_is_gone) {
-            (true, _) => Replay::EffectMade,
-            (false, true) => Replay::BodyGone,
-            (false, false) => Replay::Possible,
+            (true, _) => ReplayPolicy::EffectMade,
+            (false, true) => ReplayPolicy::BodyGone,
+            (false, false) => ReplayPolicy::Possible,
         }
     }
 }
@@ -224,11 +224,11 @@ impl Guest {
         let made_at = self.time.fetch_add(1, Ordering::SeqCst);
         let said = match make(session, &call).await {
             Ok(said) => said,
-            Err(CallError::Interrupted) => return Err(Trap::Interrupted),
-            Err(CallError::Guest(Error::Invalid(_))) => Said::Invalid,
-            Err(CallError::Guest(Error::Committed)) => Said::Committed,
-            Err(CallError::Guest(Error::Unavailable(_))) => Said::Unavailable,
-            Err(CallError::Guest(other)) => Said::Unexpected(other.to_string()),
+            Err(SessionCallError::Interrupted) => return Err(Trap::Interrupted),
+            Err(SessionCallError::Guest(SessionError::Invalid(_))) => Said::Invalid,
+            Err(SessionCallError::Guest(SessionError::Committed)) => Said::Committed,
+            Err(SessionCallError::Guest(SessionError::Unavailable(_))) => Said::Unavailable,
+            Err(SessionCallError::Guest(other)) => Said::Unexpected(other.to_string()),
         };
         self.lines.push(Line {
             call,
@@ -240,7 +240,7 @@ impl Guest {
     }
 }
 
-async fn make(session: &Session, call: &Call) -> Result<Said, CallError> {
+async fn make(session: &Session, call: &Call) -> Result<Said, SessionCallError> {
     let done = |()| Said::Done;
     match call {
         Call::Get(key) => session.get(key).await.map(Said::Text),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::super::Options;
+use super::super::SessionOptions;
 use super::model::{Fate, Name, Opening, Reply, Row, World};
 use super::script::{Call, Line, Said};
 use crate::record::SessionId;
@@ -15,7 +15,7 @@ pub(super) struct Event {
     pub(super) what: What,
 }
 
-/// The kinds of [`Event`].
+/// The kinds of [`RunEvent`].
 #[derive(Clone, Debug)]
 pub(super) enum What {
     /// The calls of a request up to a `save`, or up to its end.
@@ -81,7 +81,7 @@ struct Point {
 }
 
 /// Returns whether there is such an order, starting from `world`.
-pub(super) fn is_serial(history: &History, world: World, options: &Options) -> bool {
+pub(super) fn is_serial(history: &History, world: World, options: &SessionOptions) -> bool {
     let names = BTreeMap::from([(Name::Shared, history.shared_name.clone())]);
     let start = Point {
         placed: vec![0; history.actors.len()],
@@ -98,7 +98,7 @@ pub(super) fn is_serial(history: &History, world: World, options: &Options) -> b
 
 struct Search<'a> {
     history: &'a History,
-    options: &'a Options,
+    options: &'a SessionOptions,
     seen: HashSet<Point>,
 }
 

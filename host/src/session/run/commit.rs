@@ -4,20 +4,22 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Check, Run, Stop};
+use super::{RunStop, SessionRun, SnapshotCheck};
 use crate::record::SessionId;
-use crate::session::fold::{Convoy, Landing};
-use crate::session::policy::{self, Ending, Facts, Standing, Trigger, Write};
-use crate::session::settle::{Settled, commit_one, settle};
-use crate::session::snapshots::{Known, Last};
-use crate::session::transaction::{Base, Planned};
-use crate::store::{Change, Verdict};
+use crate::session::fold::{FoldedCommit, FoldedOutcome};
+use crate::session::policy::{
+    self, CommitTrigger, RowState, RowWrite, SegmentFacts, SessionEnding,
+};
+use crate::session::settle::{SettledCommit, commit_one, settle};
+use crate::session::snapshots::{LastVisit, RowKnowledge};
+use crate::session::transaction::{BaseRow, PlannedCommit};
+use crate::store::{CommitVerdict, RowChange};
 
 /// How often a creation whose reply is lost is tried. Each try may leave a row whose cookie no client has.
 const CREATE_TRIES_MAX: u32 = 3;
 
 /// How one try to commit ended.
-enum Try {
+enum CommitTry {
     Landed,
     /// Another commit came first.
     Overtaken,
@@ -25,14 +27,17 @@ enum Try {
     CreationLost,
 }
 
-impl Run {
+impl SessionRun {
     /// Commits the guest's changes since the last commit, if the decision tables in `policy` require it.
     ///
     /// Not cancel safe; see [`crate::store::SessionStore::commit_many`].
     ///
     /// # Errors
     /// The reason why the changes cannot be committed. None of them is committed then.
-    pub(in crate::session) async fn commit(&mut self, trigger: Trigger) -> Result<(), Stop> {
+    pub(in crate::session) async fn commit(
+        &mut self,
+        trigger: CommitTrigger,
+    ) -> Result<(), RunStop> {
         let manager = Arc::clone(&self.manager);
         let options = &manager.options;
         self.end_several().await?;
@@ -51,7 +56,7 @@ impl Run {
                 self.may_leave_unwritten(&facts, write).await?;
                 return self.left_unwritten(&facts, write, now_ms);
             };
-            let can_share = trigger == Trigger::Release && planned.is_replacement();
+            let can_share = trigger == CommitTrigger::Release && planned.is_replacement();
             if self.awaits_turn() {
                 match can_share {
                     true => {
@@ -68,29 +73,29 @@ impl Run {
             }
             let convoy = match can_share && !goes_alone {
                 true => self.take_along(&mut planned, now_ms),
-                false => Convoy::default(),
+                false => FoldedCommit::default(),
             };
             match self.attempt(&planned).await {
-                Ok(Try::Landed) => {
+                Ok(CommitTry::Landed) => {
                     let landed = self.landed(&facts, write, planned, convoy.newest());
                     convoy.land();
                     landed?;
                     return self.after_landing(&facts).await;
                 }
-                Ok(Try::Overtaken) => {
+                Ok(CommitTry::Overtaken) => {
                     convoy.turn_back();
                     if let Some(landing) = self.give_way(can_share).await? {
                         return self.rode(landing);
                     }
                 }
-                Ok(Try::CreationLost) => {
+                Ok(CommitTry::CreationLost) => {
                     creations += 1;
                     if creations == CREATE_TRIES_MAX || Instant::now() >= self.deadline() {
-                        return Err(Stop::Store);
+                        return Err(RunStop::Store);
                     }
                 }
                 // The session may fit without the folded changes, or the table may refuse the change of another request.
-                Err(Stop::TooLarge | Stop::Refused) if !convoy.is_empty() => {
+                Err(RunStop::TooLarge | RunStop::Refused) if !convoy.is_empty() => {
                     convoy.turn_back();
                     goes_alone = true;
                 }
@@ -102,34 +107,34 @@ impl Run {
         }
     }
 
-    async fn attempt(&self, planned: &Planned) -> Result<Try, Stop> {
+    async fn attempt(&self, planned: &PlannedCommit) -> Result<CommitTry, RunStop> {
         let manager = &self.manager;
         let (store, clock) = (manager.store.as_ref(), &manager.clock);
         match commit_one(store, clock, &planned.commit).await {
-            Verdict::Committed => Ok(Try::Landed),
-            Verdict::Conflict | Verdict::RolledBack(_) => Ok(Try::Overtaken),
-            Verdict::Failed(error) => {
+            CommitVerdict::Committed => Ok(CommitTry::Landed),
+            CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => Ok(CommitTry::Overtaken),
+            CommitVerdict::Failed(error) => {
                 manager.tell_store_fault("could not commit a session", &error);
-                Err(Stop::of(error.kind))
+                Err(RunStop::of(error.kind))
             }
-            Verdict::Ambiguous(error) => {
+            CommitVerdict::Ambiguous(error) => {
                 manager.counters.ambiguous_commits.add_one();
                 manager.tell_store_fault("the reply to a session's commit was lost", &error);
-                if matches!(planned.commit.change, Change::Create(_)) {
-                    return Ok(Try::CreationLost);
+                if matches!(planned.commit.change, RowChange::Create(_)) {
+                    return Ok(CommitTry::CreationLost);
                 }
                 let (commit, token) = (&planned.commit, planned.token);
                 match settle(store, clock, commit, token, self.deadline()).await {
-                    Settled::Committed => Ok(Try::Landed),
-                    Settled::NotApplied => Ok(Try::Overtaken),
-                    Settled::Unknown => Err(Stop::Store),
+                    SettledCommit::Committed => Ok(CommitTry::Landed),
+                    SettledCommit::NotApplied => Ok(CommitTry::Overtaken),
+                    SettledCommit::Unknown => Err(RunStop::Store),
                 }
             }
         }
     }
 
     /// Reacts to a commit that came first. From now on, the session's requests proceed one at a time, or one commits for several.
-    async fn give_way(&mut self, can_share: bool) -> Result<Option<Box<Landing>>, Stop> {
+    async fn give_way(&mut self, can_share: bool) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
         let Some(before) = self.transaction()?.base().cloned() else {
             // The id that was just generated is already in use. The next try generates another one.
             return self.check_deadline().map(|()| None);
@@ -139,7 +144,7 @@ impl Run {
             let eager_max = self.manager.options.eager_reruns_max;
             let deadline = self.deadline();
             let waited = self.turn.wait_for_others(eager_max, deadline).await;
-            waited.map_err(|_| Stop::Busy)?;
+            waited.map_err(|_| RunStop::Busy)?;
             self.refresh().await?;
             return Ok(None);
         }
@@ -164,9 +169,9 @@ impl Run {
         Ok(None)
     }
 
-    fn check_deadline(&self) -> Result<(), Stop> {
+    fn check_deadline(&self) -> Result<(), RunStop> {
         if Instant::now() >= self.deadline() {
-            return Err(Stop::Busy);
+            return Err(RunStop::Busy);
         }
         Ok(())
     }
@@ -181,7 +186,7 @@ impl Run {
         base.is_some_and(|base| slots.is_contended(&base.id))
     }
 
-    pub(super) async fn take_its_turn(&mut self) -> Result<(), Stop> {
+    pub(super) async fn take_its_turn(&mut self) -> Result<(), RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(());
         };
@@ -190,17 +195,17 @@ impl Run {
             .turn
             .take(&self.manager, &id, deadline, self.place.clone())
             .await;
-        taken.map_err(|_| Stop::Busy)
+        taken.map_err(|_| RunStop::Busy)
     }
 
     /// Handles a durable commit. `newest` is the row if changes of other requests were folded into the commit.
     fn landed(
         &mut self,
-        facts: &Facts,
-        write: Write,
-        planned: Planned,
-        newest: Option<Arc<Base>>,
-    ) -> Result<(), Stop> {
+        facts: &SegmentFacts,
+        write: RowWrite,
+        planned: PlannedCommit,
+        newest: Option<Arc<BaseRow>>,
+    ) -> Result<(), RunStop> {
         let id = planned.commit.id.clone();
         let newest = newest.or_else(|| planned.after().cloned());
         self.remember(&id, newest.as_ref());
@@ -210,12 +215,12 @@ impl Run {
     /// Continues the run on the row that was committed.
     pub(super) fn take_over(
         &mut self,
-        facts: &Facts,
-        write: Write,
-        planned: Planned,
-    ) -> Result<(), Stop> {
+        facts: &SegmentFacts,
+        write: RowWrite,
+        planned: PlannedCommit,
+    ) -> Result<(), RunStop> {
         self.manager.counters.commits.add_one();
-        self.is_saved |= facts.trigger == Trigger::Save;
+        self.is_saved |= facts.trigger == CommitTrigger::Save;
         self.was_modified |= facts.is_modified;
         self.log_landing(facts, write, &planned);
         let row_attributes = self.transaction()?.row_attributes().clone();
@@ -225,18 +230,18 @@ impl Run {
     }
 
     /// Remembers the row for the session's next visit. Marks `id` as ended if the row was deleted or moved to another id.
-    fn remember(&mut self, id: &SessionId, newest: Option<&Arc<Base>>) {
+    fn remember(&mut self, id: &SessionId, newest: Option<&Arc<BaseRow>>) {
         let stood_on_snapshot = !self.is_checked();
-        self.check = Check::Done;
+        self.check = SnapshotCheck::Done;
         let manager = Arc::clone(&self.manager);
         match newest {
             Some(base) => {
                 if base.id != *id {
                     manager.snapshots.end(id);
                 }
-                manager.snapshots.keep(base, Known::Committed);
+                manager.snapshots.keep(base, RowKnowledge::Committed);
                 if stood_on_snapshot {
-                    manager.snapshots.held(&base.id, Last::Wrote);
+                    manager.snapshots.held(&base.id, LastVisit::Wrote);
                 }
             }
             None => manager.snapshots.end(id),
@@ -246,21 +251,21 @@ impl Run {
     /// Handles a commit that writes nothing. The expiry may still be moved, and the cookie may change.
     pub(super) fn left_unwritten(
         &mut self,
-        facts: &Facts,
-        write: Write,
+        facts: &SegmentFacts,
+        write: RowWrite,
         now_ms: i64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), RunStop> {
         let row_attributes = self.transaction()?.row_attributes().clone();
         let mut attributes = self.transaction()?.attributes().clone();
         if let Some(base) = self.transaction()?.base().cloned() {
-            self.manager.snapshots.held(&base.id, Last::Read);
+            self.manager.snapshots.held(&base.id, LastVisit::Read);
         }
         match write {
-            Write::Touch => {
+            RowWrite::Touch => {
                 let expiry = self.touch(&attributes, now_ms)?;
                 attributes.expires_at_ms = expiry.cookie_at_ms;
             }
-            Write::Undeliverable => {
+            RowWrite::Undeliverable => {
                 let is_first = self.manager.counters.undeliverable_cookies.add_one() == 0;
                 if is_first {
                     tracing::warn!(
@@ -271,13 +276,13 @@ impl Run {
             }
             _ => {}
         }
-        if facts.trigger == Trigger::Save && facts.ending == Ending::Dropped {
+        if facts.trigger == CommitTrigger::Save && facts.ending == SessionEnding::Dropped {
             return Ok(());
         }
         self.change_cookie(facts, write, attributes, row_attributes)
     }
 
-    fn log_landing(&self, facts: &Facts, write: Write, planned: &Planned) {
+    fn log_landing(&self, facts: &SegmentFacts, write: RowWrite, planned: &PlannedCommit) {
         if !tracing::enabled!(tracing::Level::DEBUG) {
             return;
         }
@@ -286,14 +291,14 @@ impl Run {
             .new_id()
             .map(|id| self.manager.keys.load().fingerprint(id));
         match write {
-            Write::Create => tracing::info!(session, "created a session"),
-            Write::Move if facts.is_regenerated => {
+            RowWrite::Create => tracing::info!(session, "created a session"),
+            RowWrite::Move if facts.is_regenerated => {
                 tracing::info!(session, renamed, "regenerated a session");
             }
-            Write::Move => tracing::info!(session, renamed, "renewed a session's id"),
-            Write::Delete => tracing::info!(session, "destroyed a session"),
+            RowWrite::Move => tracing::info!(session, renamed, "renewed a session's id"),
+            RowWrite::Delete => tracing::info!(session, "destroyed a session"),
             _ => tracing::debug!(session, "committed a session"),
         }
-        debug_assert!(facts.standing != Standing::Detached);
+        debug_assert!(facts.standing != RowState::Detached);
     }
 }

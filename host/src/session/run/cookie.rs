@@ -1,22 +1,24 @@
 //! The effect of a commit on the visitor's cookie, and the touch of a row that is not written.
 
-use super::{Run, Stop};
+use super::{RunStop, SessionRun};
 use crate::record::CookieAttributes;
 use crate::session::CookieChange;
 use crate::session::manager::SessionManager;
-use crate::session::policy::{self, Asked, CookieFacts, CookieFate, Expiry, Facts, Write};
+use crate::session::policy::{
+    self, CookieFacts, CookieFate, Expiry, RowWrite, SegmentFacts, TouchRequested,
+};
 use crate::store::Touch;
 
-impl Run {
+impl SessionRun {
     /// Decides the cookie change. `attributes` are the session's current ones; `row_attributes` are those that the
     /// visitor's cookie was set with.
     pub(super) fn change_cookie(
         &mut self,
-        facts: &Facts,
-        write: Write,
+        facts: &SegmentFacts,
+        write: RowWrite,
         attributes: CookieAttributes,
         row_attributes: CookieAttributes,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), RunStop> {
         let about = CookieFacts {
             has_max_age: attributes.original_max_age_ms.is_some(),
             was_modified: self.was_modified || facts.is_modified,
@@ -46,14 +48,14 @@ impl Run {
         &mut self,
         attributes: &CookieAttributes,
         now_ms: i64,
-    ) -> Result<Expiry, Stop> {
+    ) -> Result<Expiry, RunStop> {
         let manager = std::sync::Arc::clone(&self.manager);
         let transaction = self.transaction()?;
         let max_age_ms = attributes.original_max_age_ms;
         let asked = if transaction.is_touched() {
-            Asked::ByGuest
+            TouchRequested::ByGuest
         } else {
-            Asked::No
+            TouchRequested::No
         };
         let row = transaction.base();
         let created_at_s = row.and_then(|base| base.record.created_at_s);

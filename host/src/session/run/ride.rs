@@ -3,19 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{Check, Phase, Run, Stop};
-use crate::session::fold::{Convoy, Landing, Ride, Rider};
-use crate::session::slot::NoTurn;
-use crate::session::transaction::Planned;
+use super::{LoadPhase, RunStop, SessionRun, SnapshotCheck};
+use crate::session::fold::{FoldCandidate, FoldResult, FoldedCommit, FoldedOutcome};
+use crate::session::slot::LockUnavailable;
+use crate::session::transaction::PlannedCommit;
 use crate::store::StoreErrorKind;
 
-impl Run {
+impl SessionRun {
     /// Waits for the session lock while its changes are offered for folding. If the lock's holder writes them, returns the
     /// result. `None` means that this run holds the lock.
     ///
     /// # Errors
-    /// [`Stop::Busy`] when the lock was not available in time. [`Stop::Store`] when the commit that included the changes failed.
-    pub(super) async fn ride(&mut self) -> Result<Option<Box<Landing>>, Stop> {
+    /// [`RunStop::Busy`] when the lock was not available in time. [`RunStop::Store`] when the commit that included the changes failed.
+    pub(super) async fn ride(&mut self) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
         let Some(id) = self.transaction()?.base().map(|base| base.id.clone()) else {
             return Ok(None);
         };
@@ -29,7 +29,7 @@ impl Run {
             taken = place.turn(self.deadline(), self.place.clone()) => taken,
         };
         match riders.withdraw(ticket) {
-            Some(transaction) => self.phase = Phase::Open(transaction),
+            Some(transaction) => self.phase = LoadPhase::Open(transaction),
             // The changes are part of a commit. A commit that was sent is settled, even after the deadline.
             None => {
                 if let Some(landing) = self.take_back(rode.await.ok())? {
@@ -42,40 +42,43 @@ impl Run {
     }
 
     /// Hands the transaction to the queue, so that the lock's holder can commit it.
-    fn lay_open(&mut self) -> Result<Rider, Stop> {
+    fn lay_open(&mut self) -> Result<FoldCandidate, RunStop> {
         let (link, is_saved) = (self.link, self.is_saved);
-        let down = Phase::Down(StoreErrorKind::Unavailable);
+        let down = LoadPhase::Down(StoreErrorKind::Unavailable);
         match std::mem::replace(&mut self.phase, down) {
-            Phase::Open(transaction) => Ok(Rider {
+            LoadPhase::Open(transaction) => Ok(FoldCandidate {
                 transaction,
                 link,
                 is_saved,
             }),
-            Phase::Loading { .. } | Phase::Down(_) => Err(Stop::Store),
+            LoadPhase::Loading { .. } | LoadPhase::Down(_) => Err(RunStop::Store),
         }
     }
 
     /// Takes the transaction back. If the sender was dropped without a result, the transaction is lost.
-    fn take_back(&mut self, ride: Option<Ride>) -> Result<Option<Box<Landing>>, Stop> {
-        let (transaction, landing) = match ride.ok_or(Stop::Store)? {
-            Ride::Landed(transaction, landing) => (transaction, Ok(Some(landing))),
-            Ride::Back(transaction) => (transaction, Ok(None)),
-            Ride::Failed(transaction) => (transaction, Err(Stop::Store)),
+    fn take_back(
+        &mut self,
+        ride: Option<FoldResult>,
+    ) -> Result<Option<Box<FoldedOutcome>>, RunStop> {
+        let (transaction, landing) = match ride.ok_or(RunStop::Store)? {
+            FoldResult::Landed(transaction, landing) => (transaction, Ok(Some(landing))),
+            FoldResult::Back(transaction) => (transaction, Ok(None)),
+            FoldResult::Failed(transaction) => (transaction, Err(RunStop::Store)),
         };
-        self.phase = Phase::Open(transaction);
+        self.phase = LoadPhase::Open(transaction);
         landing
     }
 
     /// Continues after another run's commit has written this run's changes. That commit also confirms the row that this run
     /// had started from.
-    pub(super) fn rode(&mut self, landing: Box<Landing>) -> Result<(), Stop> {
-        let Landing {
+    pub(super) fn rode(&mut self, landing: Box<FoldedOutcome>) -> Result<(), RunStop> {
+        let FoldedOutcome {
             facts,
             write,
             planned,
             now_ms,
         } = *landing;
-        self.check = Check::Done;
+        self.check = SnapshotCheck::Done;
         self.manager.counters.folded_commits.add_one();
         match planned {
             Some(planned) => self.take_over(&facts, write, planned),
@@ -84,7 +87,7 @@ impl Run {
     }
 
     /// Folds the changes of runs that wait for the held lock into the planned commit.
-    pub(super) fn take_along(&self, planned: &mut Planned, now_ms: i64) -> Convoy {
+    pub(super) fn take_along(&self, planned: &mut PlannedCommit, now_ms: i64) -> FoldedCommit {
         let options = &self.manager.options;
         let riders = self.turn.riders_of(&planned.commit.id);
         let convoy = riders.map(|riders| riders.take_along(planned, options, now_ms));
@@ -92,6 +95,6 @@ impl Run {
     }
 }
 
-fn busy(_: NoTurn) -> Stop {
-    Stop::Busy
+fn busy(_: LockUnavailable) -> RunStop {
+    RunStop::Busy
 }

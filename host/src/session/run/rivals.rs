@@ -3,22 +3,22 @@
 
 use std::sync::Arc;
 
-use super::{Phase, Run, Stop};
-use crate::cookie::{Sent, Strays, stray_places};
+use super::{LoadPhase, RunStop, SessionRun};
+use crate::cookie::{DuplicateCookies, RequestTarget, stray_places};
 use crate::limits::SESSION_SET_COOKIES_MAX;
 use crate::session::CookieChange;
-use crate::session::policy::{self, Ending, Facts, Standing, Write};
-use crate::session::rivals::Claim;
-use crate::session::settle::{Settled, settle};
-use crate::session::transaction::Base;
-use crate::store::{Change, Commit, Verdict};
+use crate::session::policy::{self, RowState, RowWrite, SegmentFacts, SessionEnding};
+use crate::session::rivals::RowClaim;
+use crate::session::settle::{SettledCommit, settle};
+use crate::session::transaction::BaseRow;
+use crate::store::{Commit, CommitVerdict, RowChange};
 
-impl Run {
+impl SessionRun {
     /// Notes that the row of the visit's session exists. Without it, the session would have been in state `absent`.
-    pub(super) fn note_seen(&mut self, base: &Base, absent: Standing) {
+    pub(super) fn note_seen(&mut self, base: &BaseRow, absent: RowState) {
         self.seen = Some(base.id.clone());
         // The visit's first run chooses among several sessions; a later run loads the session that was chosen.
-        if absent == Standing::New && matches!(self.claim, Claim::Several(_)) {
+        if absent == RowState::New && matches!(self.claim, RowClaim::Several(_)) {
             self.manager.counters.stray_cookies.add_one();
         }
     }
@@ -26,19 +26,19 @@ impl Run {
     /// Handles a commit that writes no row of the session.
     ///
     /// # Errors
-    /// [`Stop::Several`] when the guest wrote and it is unknown which session it meant. As [`Run::commit`] for a logout.
+    /// [`RunStop::Several`] when the guest wrote and it is unknown which session it meant. As [`SessionRun::commit`] for a logout.
     pub(super) async fn may_leave_unwritten(
         &mut self,
-        facts: &Facts,
-        write: Write,
-    ) -> Result<(), Stop> {
-        if write == Write::Forbidden {
+        facts: &SegmentFacts,
+        write: RowWrite,
+    ) -> Result<(), RunStop> {
+        if write == RowWrite::Forbidden {
             self.manager.counters.several_refused.add_one();
             self.manager.tell_rivals(
                 "a request that came with valid cookies of several sessions was refused because its guest wrote; \
                  nothing was stored",
             );
-            return Err(Stop::Several);
+            return Err(RunStop::Several);
         }
         self.after_landing(facts).await
     }
@@ -46,9 +46,9 @@ impl Run {
     /// Completes a commit. A logout also deletes the other sessions that the visit's cookies name.
     ///
     /// # Errors
-    /// As [`Stop::of`] when a session is not known to be deleted. The browser keeps its cookies then.
-    pub(super) async fn after_landing(&mut self, facts: &Facts) -> Result<(), Stop> {
-        match facts.ending == Ending::Destroyed || facts.was_destroyed {
+    /// As [`RunStop::of`] when a session is not known to be deleted. The browser keeps its cookies then.
+    pub(super) async fn after_landing(&mut self, facts: &SegmentFacts) -> Result<(), RunStop> {
+        match facts.ending == SessionEnding::Destroyed || facts.was_destroyed {
             true => self.end_unseen().await,
             false => Ok(()),
         }
@@ -57,8 +57,8 @@ impl Run {
     /// Deletes several sessions that the guest ended before it continued with a new one. Nothing is stored while they exist.
     ///
     /// # Errors
-    /// As [`Run::after_landing`].
-    pub(super) async fn end_several(&mut self) -> Result<(), Stop> {
+    /// As [`SessionRun::after_landing`].
+    pub(super) async fn end_several(&mut self) -> Result<(), RunStop> {
         if self.transaction()?.goes_on_after_several() {
             self.end_unseen().await?;
             self.transaction()?.begin_anew();
@@ -69,7 +69,7 @@ impl Run {
     /// Deletes, by id, the sessions that the visit's cookies name and whose row the run has not seen. A lagging database
     /// server may have such a row, and a logout must not leave it alive. If a deletion fails, the browser keeps its
     /// cookies.
-    async fn end_unseen(&mut self) -> Result<(), Stop> {
+    async fn end_unseen(&mut self) -> Result<(), RunStop> {
         if std::mem::replace(&mut self.has_ended_unseen, true) {
             return Ok(());
         }
@@ -80,16 +80,16 @@ impl Run {
         ended
     }
 
-    async fn try_end_unseen(&self) -> Result<(), Stop> {
-        if matches!(&self.claim, Claim::Several(rivals) if rivals.are_unknown()) {
-            return Err(Stop::Several);
+    async fn try_end_unseen(&self) -> Result<(), RunStop> {
+        if matches!(&self.claim, RowClaim::Several(rivals) if rivals.are_unknown()) {
+            return Err(RunStop::Several);
         }
         let ids = self.claim.ids().iter();
         let unseen = ids.filter(|id| self.seen.as_ref() != Some(*id));
         let commits: Vec<Commit> = unseen
             .map(|id| Commit {
                 id: id.clone(),
-                change: Change::Delete { base: None },
+                change: RowChange::Delete { base: None },
             })
             .collect();
         if commits.is_empty() {
@@ -101,15 +101,17 @@ impl Run {
         let mut ended = Ok(());
         for (commit, verdict) in commits.iter().zip(verdicts) {
             let told = match verdict {
-                Verdict::Committed | Verdict::Conflict => Ok(()),
-                Verdict::Failed(error) => {
+                CommitVerdict::Committed | CommitVerdict::Conflict => Ok(()),
+                CommitVerdict::Failed(error) => {
                     manager.tell_store_fault("could not delete a session", &error);
-                    Err(Stop::of(error.kind))
+                    Err(RunStop::of(error.kind))
                 }
                 // A deletion that cannot be settled makes the response a 503. Settling the others as well would only delay it.
-                Verdict::RolledBack(_) | Verdict::Ambiguous(_) if ended.is_err() => continue,
-                Verdict::RolledBack(_) => self.settle_end(commit).await,
-                Verdict::Ambiguous(error) => {
+                CommitVerdict::RolledBack(_) | CommitVerdict::Ambiguous(_) if ended.is_err() => {
+                    continue;
+                }
+                CommitVerdict::RolledBack(_) => self.settle_end(commit).await,
+                CommitVerdict::Ambiguous(error) => {
                     manager.counters.ambiguous_commits.add_one();
                     manager.tell_store_fault("the reply to a session's commit was lost", &error);
                     self.settle_end(commit).await
@@ -123,23 +125,24 @@ impl Run {
         ended
     }
 
-    async fn settle_end(&self, commit: &Commit) -> Result<(), Stop> {
+    async fn settle_end(&self, commit: &Commit) -> Result<(), RunStop> {
         let manager = &self.manager;
         let (store, clock) = (manager.store.as_ref(), &manager.clock);
         match settle(store, clock, commit, None, self.deadline()).await {
-            Settled::Committed | Settled::NotApplied => Ok(()),
-            Settled::Unknown => Err(Stop::Store),
+            SettledCommit::Committed | SettledCommit::NotApplied => Ok(()),
+            SettledCommit::Unknown => Err(RunStop::Store),
         }
     }
 
     /// Adds the expiry of the duplicate cookies of a visit with several sessions, once it is known which session is the visit's own.
     pub(super) fn with_strays(&self, own: CookieChange) -> CookieChange {
-        let (Claim::Several(rivals), Phase::Open(transaction)) = (&self.claim, &self.phase) else {
+        let (RowClaim::Several(rivals), LoadPhase::Open(transaction)) = (&self.claim, &self.phase)
+        else {
             return own;
         };
         // If the session vanished during the visit, the browser may have another cookie by now. If the store failed to
         // delete a session, its cookie may be needed to name it again.
-        if transaction.standing() == Standing::Detached || self.has_store_failed {
+        if transaction.standing() == RowState::Detached || self.has_store_failed {
             return own;
         }
         let mut kept = Vec::new();
@@ -151,12 +154,12 @@ impl Run {
         }
         let manager = &self.manager;
         let options = &manager.options.cookie;
-        let Strays {
+        let DuplicateCookies {
             places: strays,
             hits_kept,
         } = stray_places(
             &options.name,
-            Sent {
+            RequestTarget {
                 host: &rivals.host,
                 path: &rivals.path,
             },

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use crate::quota::Reservation;
 use crate::record::SessionId;
-use crate::session::fold::Riders;
+use crate::session::fold::FoldQueue;
 use crate::session::manager::SessionManager;
 use crate::session::settle::jittered;
-use crate::session::slot::{NoTurn, SlotGuard};
+use crate::session::slot::{LockUnavailable, SessionLockGuard};
 
 /// A visit's hold on the session lock, if it has one, and its conflicts so far.
 #[derive(Debug, Default)]
-pub(in crate::session) struct Turn {
-    slot: Option<SlotGuard>,
+pub(in crate::session) struct LockTurn {
+    slot: Option<SessionLockGuard>,
     /// Conflicts so far. The first may have been with a request of this process. Once the session lock is held, conflicts
     /// are with other processes.
     conflicts: u32,
@@ -22,7 +22,7 @@ pub(in crate::session) struct Turn {
 /// The smallest and the largest wait between tries.
 const WAITS: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(250));
 
-impl Turn {
+impl LockTurn {
     pub(in crate::session) fn is_taken(&self) -> bool {
         self.slot.is_some()
     }
@@ -37,7 +37,7 @@ impl Turn {
         id: &SessionId,
         deadline: Instant,
         place: Option<Reservation>,
-    ) -> Result<(), NoTurn> {
+    ) -> Result<(), LockUnavailable> {
         if self.slot.is_none() {
             self.slot = Some(manager.slots.acquire(id, deadline, place).await?);
         }
@@ -46,12 +46,12 @@ impl Turn {
 
     /// Returns the queue of requests that wait for the held lock, if it is the lock of session `id`. A visit whose session
     /// was gone keeps the old session's lock and writes another session.
-    pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<Riders>> {
+    pub(super) fn riders_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
         self.slot.as_ref().and_then(|slot| slot.riders_of(id))
     }
 
     /// Keeps the lock that was waited for.
-    pub(super) fn hold(&mut self, slot: SlotGuard) {
+    pub(super) fn hold(&mut self, slot: SessionLockGuard) {
         self.slot = Some(slot);
     }
 
@@ -69,7 +69,7 @@ impl Turn {
         &mut self,
         eager_max: u32,
         deadline: Instant,
-    ) -> Result<(), NoTurn> {
+    ) -> Result<(), LockUnavailable> {
         self.note_conflict();
         let patient = self.conflicts.saturating_sub(eager_max);
         if patient > 0 {
@@ -78,7 +78,7 @@ impl Turn {
             tokio::time::sleep_until(until.min(deadline).into()).await;
         }
         if Instant::now() >= deadline {
-            return Err(NoTurn);
+            return Err(LockUnavailable);
         }
         Ok(())
     }

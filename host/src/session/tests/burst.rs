@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::Barrier;
 
-use super::super::{Options, Outcome, Refusal, SessionManager, Start};
+use super::super::{
+    SessionManager, SessionOptions, TransactionOutcome, TransactionRefusal, VisitStart,
+};
 use super::guest::{Trap, answered, guest, refused};
 use super::house::House;
 use super::stubborn::Asked;
@@ -177,7 +179,7 @@ async fn exclusive_visits_never_meet() {
     let id = house.make(None, &[("n", "0")]);
     let one = |_| {
         let (manager, mut visit) = (Arc::clone(&house.manager), house.visit(Some(&id)));
-        visit.start = Start::Exclusive;
+        visit.start = VisitStart::Exclusive;
         tokio::spawn(async move {
             let mut guest = guest(|session, _| async move { Ok(session.increment("n", 1).await?) });
             answered(manager.transact(visit, &mut guest).await).0
@@ -194,9 +196,9 @@ async fn exclusive_visits_never_meet() {
 
 #[tokio::test]
 async fn whom_a_full_queue_turns_away_has_written_nothing() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         slot_waiters_max: 2,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let id = house.make(None, &[("n", "0")]);
     let barrier = Arc::new(Barrier::new(9));
@@ -224,10 +226,10 @@ async fn whom_a_full_queue_turns_away_has_written_nothing() {
     let mut answers = 0;
     for task in (0..9).map(one).collect::<Vec<_>>() {
         let outcome = task.await.expect("no panic");
-        if matches!(outcome, Outcome::Answered { .. }) {
+        if matches!(outcome, TransactionOutcome::Answered { .. }) {
             answers += 1;
         } else {
-            assert_eq!(refused(outcome).0, Refusal::Busy);
+            assert_eq!(refused(outcome).0, TransactionRefusal::Busy);
         }
     }
     assert_eq!(

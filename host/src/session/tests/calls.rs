@@ -2,19 +2,19 @@
 
 use std::sync::Mutex;
 
-use super::super::{CallError, CookieChange, Error, Session};
+use super::super::{CookieChange, Session, SessionCallError, SessionError};
 use super::guest::{Guest, Trap, answered, guest};
 use super::house::{House, NOW_MS, keys};
 use crate::limits::SESSION_VALUE_DEPTH_MAX;
 
-fn is_invalid<T>(told: &Result<T, CallError>) -> bool {
-    matches!(told, Err(CallError::Guest(Error::Invalid(_))))
+fn is_invalid<T>(told: &Result<T, SessionCallError>) -> bool {
+    matches!(told, Err(SessionCallError::Guest(SessionError::Invalid(_))))
 }
 
 /// Returns the text of a refusal with `invalid`.
-fn complaint<T: std::fmt::Debug>(told: Result<T, CallError>) -> String {
+fn complaint<T: std::fmt::Debug>(told: Result<T, SessionCallError>) -> String {
     match told {
-        Err(CallError::Guest(Error::Invalid(why))) => why,
+        Err(SessionCallError::Guest(SessionError::Invalid(why))) => why,
         other => panic!("not invalid: {other:?}"),
     }
 }
@@ -302,7 +302,7 @@ async fn a_fingerprint_names_the_session_and_is_no_credential() {
 }
 
 /// Makes every call that changes something, and `reload`.
-async fn changes(session: &Session) -> Vec<Result<(), CallError>> {
+async fn changes(session: &Session) -> Vec<Result<(), SessionCallError>> {
     vec![
         session.set("a", "9").await,
         session.delete("a").await,
@@ -340,7 +340,11 @@ async fn once_released_a_session_is_read_only() {
     let session = kept.lock().unwrap().take().expect("the guest's handle");
     let after_commit = house.data(&id).await;
     for (n, told) in changes(&session).await.into_iter().enumerate() {
-        assert_eq!(told, Err(CallError::Guest(Error::Committed)), "the {n}th");
+        assert_eq!(
+            told,
+            Err(SessionCallError::Guest(SessionError::Committed)),
+            "the {n}th"
+        );
     }
     assert_eq!(session.get("a").await.unwrap().as_deref(), Some("2"));
     assert_eq!(session.list_keys().await.unwrap(), ["a", "n"]);
@@ -365,7 +369,7 @@ async fn what_was_done_before_the_freeze_is_committed_and_nothing_after_it() {
             let told = changes(&session).await;
             Ok(told
                 .iter()
-                .all(|told| *told == Err(Error::Committed.into())))
+                .all(|told| *told == Err(SessionError::Committed.into())))
         }),
     );
     assert!(answered(outcome.await).0);

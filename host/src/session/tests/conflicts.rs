@@ -1,7 +1,7 @@
 //! Runs whose row another request has changed: the log is applied to the newer row if the data that the run saw is the same
 //! there. Otherwise the guest is run again.
 
-use super::super::{Options, Session, Unset};
+use super::super::{Session, SessionOptions, UnsetPolicy};
 use super::guest::{Trap, answered, guest};
 use super::house::House;
 use super::stubborn::Asked;
@@ -151,9 +151,9 @@ async fn a_run_that_saw_what_is_different_now_is_run_again() {
 
 #[tokio::test]
 async fn a_write_that_only_fitted_before_is_run_again() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         keys_max: 3,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let id = house.make(None, &[("a", "1"), ("b", "2")]);
     let outcome = house.request(
@@ -236,7 +236,7 @@ async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() 
                     let interrupted = session.reload().await;
                     assert!(interrupted.is_err());
                     let after = session.set("a", "\"too late\"").await;
-                    assert_eq!(after, Err(super::super::CallError::Interrupted));
+                    assert_eq!(after, Err(super::super::SessionCallError::Interrupted));
                 }
                 Ok(number)
             }
@@ -249,9 +249,9 @@ async fn a_guest_that_goes_on_after_an_interruption_is_run_again_all_the_same() 
 /// Runs a guest that ends the session after `calls`, by `unset` or `destroy`, while the row changes. Returns the number of
 /// runs and the store calls.
 async fn end(calls: &'static [Call], by_unset: bool) -> (u32, Vec<Asked>, bool) {
-    let house = House::with(Options {
-        unset: Unset::Destroy,
-        ..Options::default()
+    let house = House::with(SessionOptions {
+        unset: UnsetPolicy::Destroy,
+        ..SessionOptions::default()
     });
     let id = house.make(BEFORE.0, BEFORE.1);
     let mut guest = guest(|session, number| {

@@ -2,7 +2,8 @@
 //! row, with this host's defaults and with those of `express-1`.
 
 use super::super::{
-    CookieChange, CookieOptions, Options, Outcome, Secure, Session, TouchPolicy, Unset,
+    CookieChange, CookieOptions, SecurePolicy, Session, SessionOptions, TouchPolicy,
+    TransactionOutcome, UnsetPolicy,
 };
 use super::guest::{Trap, guest};
 use super::house::{House, presented, set_for};
@@ -103,29 +104,29 @@ enum Cookie {
     Expire,
 }
 
-fn ours() -> Options {
-    Options::default()
+fn ours() -> SessionOptions {
+    SessionOptions::default()
 }
 
 /// Returns the options that `compat = "express-1"` sets.
-fn express_1() -> Options {
-    Options {
+fn express_1() -> SessionOptions {
+    SessionOptions {
         resave: true,
         save_uninitialized: true,
-        unset: Unset::Keep,
+        unset: UnsetPolicy::Keep,
         expire_on_destroy: false,
         touch: TouchPolicy::Always,
         cookie: CookieOptions {
-            secure: Secure::Never,
+            secure: SecurePolicy::Never,
             same_site: None,
             ..CookieOptions::default()
         },
-        ..Options::default()
+        ..SessionOptions::default()
     }
 }
 
 /// Runs one visit, more than a minute after its session was last used. Returns the cookie change, the store calls and the number of rows.
-async fn visit(options: Options, with: With, steps: &[Do]) -> (Cookie, Vec<Asked>, usize) {
+async fn visit(options: SessionOptions, with: With, steps: &[Do]) -> (Cookie, Vec<Asked>, usize) {
     let house = House::with(options);
     let entries = [("a", "1"), ("b", "2")];
     let id = match with {
@@ -152,12 +153,12 @@ async fn visit(options: Options, with: With, steps: &[Do]) -> (Cookie, Vec<Asked
     let outcome = house.manager.transact(visit, &mut guest).await;
     assert_eq!(guest.runs, 1);
     let cookie = match outcome {
-        Outcome::Answered { cookie, .. } => cookie,
-        Outcome::Failed { failure, cookie } => {
+        TransactionOutcome::Answered { cookie, .. } => cookie,
+        TransactionOutcome::Failed { failure, cookie } => {
             assert_eq!(failure, Trap::OfItself);
             cookie
         }
-        Outcome::Refused { refusal, .. } => panic!("{steps:?}: {refusal:?}"),
+        TransactionOutcome::Refused { refusal, .. } => panic!("{steps:?}: {refusal:?}"),
     };
     let fate = match &cookie {
         CookieChange::Keep => Cookie::Keep,
@@ -176,7 +177,7 @@ fn named<T: Copy + std::fmt::Debug>(all: &[T], word: &str) -> T {
 }
 
 /// Checks a table. Its columns are: the visit's cookie, the guest's actions, the cookie change, the store calls, and the rows left.
-async fn check(profile: &str, options: impl Fn() -> Options, table: &str) {
+async fn check(profile: &str, options: impl Fn() -> SessionOptions, table: &str) {
     let lines = table.lines().map(str::trim);
     for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
         let columns: Vec<&str> = line.split('|').map(str::trim).collect();
@@ -295,7 +296,7 @@ async fn under_express_1() {
     ";
     check("express-1", express_1, table).await;
     // The options that a route of a live app usually sets.
-    let usual = || Options {
+    let usual = || SessionOptions {
         resave: false,
         save_uninitialized: false,
         ..express_1()
@@ -312,7 +313,7 @@ async fn under_express_1() {
 
 #[tokio::test]
 async fn rolling_sends_the_cookie_of_a_known_session_each_time() {
-    let rolling = || Options {
+    let rolling = || SessionOptions {
         rolling: true,
         ..ours()
     };
@@ -330,8 +331,8 @@ async fn rolling_sends_the_cookie_of_a_known_session_each_time() {
 
 #[tokio::test]
 async fn unset_keep_drops_the_visits_changes_and_touches_nothing() {
-    let keep = || Options {
-        unset: Unset::Keep,
+    let keep = || SessionOptions {
+        unset: UnsetPolicy::Keep,
         rolling: true,
         ..ours()
     };

@@ -8,18 +8,19 @@ use tokio::time::timeout;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 
-use super::super::{CallError, CookieChange, Error, Refusal};
+use super::super::{CookieChange, SessionCallError, SessionError, TransactionRefusal};
 use super::guest::{Trap, answered, bump, failed, guest, refused};
 use super::house::{House, presented, set_for};
 use super::stubborn::{Asked, Fate, Gate};
 use crate::record::SessionId;
 use crate::store::StoreErrorKind;
 
-const REFUSED: (Refusal, CookieChange) = (Refusal::StoreUnavailable, CookieChange::Keep);
+const REFUSED: (TransactionRefusal, CookieChange) =
+    (TransactionRefusal::StoreUnavailable, CookieChange::Keep);
 
 /// Returns whether a call was refused because the store is unavailable.
-fn is_unavailable<T>(told: &Result<T, CallError>) -> bool {
-    matches!(told, Err(CallError::Guest(Error::Unavailable(why))) if why.contains("did not answer"))
+fn is_unavailable<T>(told: &Result<T, SessionCallError>) -> bool {
+    matches!(told, Err(SessionCallError::Guest(SessionError::Unavailable(why))) if why.contains("did not answer"))
 }
 
 #[tokio::test]
@@ -34,7 +35,7 @@ async fn a_load_that_fails_refuses_whoever_made_a_call_whatever_the_guest_says()
     assert_eq!(refused(outcome.await), REFUSED);
     let swallowing = guest(|session, _| async move {
         let told = session.get("n").await;
-        assert_eq!(told, Err(CallError::Interrupted));
+        assert_eq!(told, Err(SessionCallError::Interrupted));
         Ok("an anonymous page")
     });
     assert_eq!(refused(house.request(&id, swallowing).await), REFUSED);
@@ -144,14 +145,15 @@ async fn a_thousand_refused_requests_are_one_warning_for_each_kind_of_fault() {
     house.store.will(Fate::Fails(StoreErrorKind::Refused));
     assert_eq!(
         refused(house.request(&id, bump()).await).0,
-        Refusal::StoreRefused
+        TransactionRefusal::StoreRefused
     );
     assert_eq!(count(), 3, "another kind");
 }
 
 #[tokio::test]
 async fn what_the_store_refuses_for_good_is_told_as_such_whether_it_reads_or_deletes() {
-    const REFUSED: (Refusal, CookieChange) = (Refusal::StoreRefused, CookieChange::Keep);
+    const REFUSED: (TransactionRefusal, CookieChange) =
+        (TransactionRefusal::StoreRefused, CookieChange::Keep);
     let for_good = || Fate::Fails(StoreErrorKind::Refused);
     let reader = || guest(|session, _| async move { Ok(session.get("n").await?) });
     let house = House::new();
@@ -181,10 +183,13 @@ async fn what_the_store_refuses_for_good_is_told_as_such_whether_it_reads_or_del
 #[tokio::test]
 async fn a_commit_that_fails_is_refused_with_nothing_written_and_no_cookie() {
     for (kind, refusal) in [
-        (StoreErrorKind::Unavailable, Refusal::StoreUnavailable),
-        (StoreErrorKind::Broken, Refusal::StoreUnavailable),
-        (StoreErrorKind::TooLarge, Refusal::TooLarge),
-        (StoreErrorKind::Refused, Refusal::StoreRefused),
+        (
+            StoreErrorKind::Unavailable,
+            TransactionRefusal::StoreUnavailable,
+        ),
+        (StoreErrorKind::Broken, TransactionRefusal::StoreUnavailable),
+        (StoreErrorKind::TooLarge, TransactionRefusal::TooLarge),
+        (StoreErrorKind::Refused, TransactionRefusal::StoreRefused),
     ] {
         let house = House::new();
         let id = house.make(Some(60_000), &[("n", "1")]);
@@ -258,7 +263,7 @@ async fn what_was_saved_before_the_store_went_down_keeps_its_cookie() {
         Ok(())
     }));
     let (refusal, cookie) = refused(outcome.await);
-    assert_eq!(refusal, Refusal::StoreUnavailable);
+    assert_eq!(refusal, TransactionRefusal::StoreUnavailable);
     assert_eq!(
         house.entry(&set_for(&cookie), "n").await.as_deref(),
         Some("1")

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 
-use super::super::{Outcome, Refusal, Session, Start};
+use super::super::{Session, TransactionOutcome, TransactionRefusal, VisitStart};
 use super::guest::{Trap, answered, guest, refused};
 use super::house::House;
 use super::stubborn::{Asked, Fate, Gate};
@@ -41,14 +41,14 @@ impl Does {
     }
 }
 
-type Waiting = JoinHandle<Outcome<u32, Trap>>;
+type Waiting = JoinHandle<TransactionOutcome<u32, Trap>>;
 
 /// A session whose lock is held, and the requests that wait for it.
 struct Jam {
     house: Arc<House>,
     id: SessionId,
     gate: Arc<Gate>,
-    holder: JoinHandle<Outcome<(), Trap>>,
+    holder: JoinHandle<TransactionOutcome<(), Trap>>,
     waiting: Vec<Waiting>,
 }
 
@@ -67,7 +67,7 @@ impl Jam {
             let (house, id, gate) = (Arc::clone(&house), id.clone(), Arc::clone(&gate));
             async move {
                 let mut visit = house.visit(Some(&id));
-                visit.start = Start::Exclusive;
+                visit.start = VisitStart::Exclusive;
                 let mut guest = guest(|session, number| {
                     let gate = Arc::clone(&gate);
                     async move {
@@ -104,8 +104,8 @@ impl Jam {
     async fn dissolve(
         self,
     ) -> (
-        Outcome<(), Trap>,
-        Vec<Outcome<u32, Trap>>,
+        TransactionOutcome<(), Trap>,
+        Vec<TransactionOutcome<u32, Trap>>,
         Arc<House>,
         SessionId,
     ) {
@@ -145,7 +145,7 @@ async fn assert_all_is_there(house: &House, id: &SessionId, n: &str) {
     }
 }
 
-fn assert_answered_once(others: Vec<Outcome<u32, Trap>>) {
+fn assert_answered_once(others: Vec<TransactionOutcome<u32, Trap>>) {
     for outcome in others {
         assert_eq!(answered(outcome).0, 1, "nobody ran again");
     }
@@ -224,9 +224,9 @@ async fn a_store_that_is_down_is_told_to_all() {
     let jam = Jam::of(&CROWD).await;
     jam.house.store.will_commit([Fate::DOWN]);
     let (holder, others, house, id) = jam.dissolve().await;
-    assert_eq!(refused(holder).0, Refusal::StoreUnavailable);
+    assert_eq!(refused(holder).0, TransactionRefusal::StoreUnavailable);
     for outcome in others {
-        assert_eq!(refused(outcome).0, Refusal::StoreUnavailable);
+        assert_eq!(refused(outcome).0, TransactionRefusal::StoreUnavailable);
     }
     assert_eq!(house.entry(&id, "n").await.as_deref(), Some("0"));
     assert_eq!(

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::super::{CallError, CookieChange, Error, Grant, KeyPatterns, Options, Session};
+use super::super::{
+    CookieChange, KeyPatterns, Session, SessionCallError, SessionError, SessionGrant,
+    SessionOptions,
+};
 use super::guest::{answered, guest};
 use super::house::House;
 use super::stubborn::Asked;
@@ -15,10 +18,10 @@ enum Told {
     Other,
 }
 
-fn told<T>(result: Result<T, CallError>) -> Told {
+fn told<T>(result: Result<T, SessionCallError>) -> Told {
     match result {
         Ok(_) => Told::Done,
-        Err(CallError::Guest(Error::Denied(_))) => Told::Denied,
+        Err(SessionCallError::Guest(SessionError::Denied(_))) => Told::Denied,
         Err(_) => Told::Other,
     }
 }
@@ -44,10 +47,10 @@ async fn all_calls(session: &Session) -> [(&'static str, Told); 15] {
     ]
 }
 
-async fn under(grant: Grant) -> (Vec<&'static str>, Vec<Asked>, CookieChange, usize) {
-    let house = House::with(Options {
+async fn under(grant: SessionGrant) -> (Vec<&'static str>, Vec<Asked>, CookieChange, usize) {
+    let house = House::with(SessionOptions {
         save_uninitialized: true,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let id = house.make(Some(60_000), &[("a", "1"), ("n", "1")]);
     let mut visit = house.visit(Some(&id));
@@ -67,14 +70,14 @@ const READS: [&str; 5] = ["get", "list-keys", "fingerprint", "cookie", "reload"]
 
 #[tokio::test]
 async fn without_a_grant_every_call_is_denied_and_no_store_is_asked() {
-    let (done, asked, cookie, rows) = under(Grant::default()).await;
+    let (done, asked, cookie, rows) = under(SessionGrant::default()).await;
     assert_eq!((done.len(), asked.len(), rows), (0, 0, 1));
     assert_eq!(cookie, CookieChange::Keep);
 }
 
 #[tokio::test]
 async fn a_grant_to_read_covers_what_changes_nothing() {
-    let (done, asked, cookie, rows) = under(Grant::read()).await;
+    let (done, asked, cookie, rows) = under(SessionGrant::read()).await;
     assert_eq!(done, READS);
     assert_eq!((asked, rows), (vec![Asked::Load, Asked::Load], 1));
     assert_eq!(cookie, CookieChange::Keep);
@@ -82,7 +85,7 @@ async fn a_grant_to_read_covers_what_changes_nothing() {
 
 #[tokio::test]
 async fn a_grant_to_write_covers_everything() {
-    let (done, asked, _, rows) = under(Grant::write()).await;
+    let (done, asked, _, rows) = under(SessionGrant::write()).await;
     assert_eq!(done.len(), 15);
     let moved = [Asked::Load, Asked::Load, Asked::Move, Asked::BlindDelete];
     assert_eq!((&asked[..], rows), (&moved[..], 0));
@@ -93,9 +96,9 @@ async fn unset_and_regenerate_need_what_destroy_needs() {
     for (patterns, expected) in [(vec!["*"], Told::Done), (vec!["a", "b*"], Told::Denied)] {
         let house = House::new();
         let mut visit = house.visit(None);
-        visit.grant = Arc::new(Grant {
+        visit.grant = Arc::new(SessionGrant {
             write_keys: KeyPatterns::new(patterns),
-            ..Grant::write()
+            ..SessionGrant::write()
         });
         let mut guest = guest(|session, _| async move {
             Ok([
@@ -121,10 +124,10 @@ async fn keys_outside_of_the_patterns_are_neither_seen_nor_changed() {
     ];
     let id = house.make(None, &entries);
     let mut visit = house.visit(Some(&id));
-    visit.grant = Arc::new(Grant {
+    visit.grant = Arc::new(SessionGrant {
         read_keys: KeyPatterns::new(["user", "cart.*"]),
         write_keys: KeyPatterns::new(["cart.*", "secret"]),
-        ..Grant::write()
+        ..SessionGrant::write()
     });
     let mut guest = guest(|session, _| async move {
         assert_eq!(

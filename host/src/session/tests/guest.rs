@@ -1,6 +1,9 @@
 //! A guest that is a closure. The closure is called once per run, with the run's session and number.
 
-use super::super::{Attempt, CallError, CookieChange, Error, Outcome, Refusal, Replay, Session};
+use super::super::{
+    Attempt, CookieChange, ReplayPolicy, Session, SessionCallError, SessionError,
+    TransactionOutcome, TransactionRefusal,
+};
 
 /// Why a run of a test guest gave no answer.
 #[derive(Debug, PartialEq, Eq)]
@@ -8,16 +11,16 @@ pub(super) enum Trap {
     /// A call was interrupted; the transaction knows the reason.
     Interrupted,
     /// A call was refused, and the guest gave up.
-    Told(Error),
+    Told(SessionError),
     /// The guest itself failed.
     OfItself,
 }
 
-impl From<CallError> for Trap {
-    fn from(error: CallError) -> Self {
+impl From<SessionCallError> for Trap {
+    fn from(error: SessionCallError) -> Self {
         match error {
-            CallError::Interrupted => Self::Interrupted,
-            CallError::Guest(error) => Self::Told(error),
+            SessionCallError::Interrupted => Self::Interrupted,
+            SessionCallError::Guest(error) => Self::Told(error),
         }
     }
 }
@@ -25,7 +28,7 @@ impl From<CallError> for Trap {
 /// A guest that is a closure.
 pub(super) struct Guest<F> {
     body: F,
-    replay: Replay,
+    replay: ReplayPolicy,
     /// Runs so far.
     pub(super) runs: u32,
 }
@@ -35,11 +38,11 @@ pub(super) fn guest<F, Fut>(body: F) -> Guest<F>
 where
     F: FnMut(Session, u32) -> Fut,
 {
-    guest_with(Replay::Possible, body)
+    guest_with(ReplayPolicy::Possible, body)
 }
 
 /// Returns a guest whose [`Attempt::replay`] returns `replay`.
-pub(super) fn guest_with<F, Fut>(replay: Replay, body: F) -> Guest<F>
+pub(super) fn guest_with<F, Fut>(replay: ReplayPolicy, body: F) -> Guest<F>
 where
     F: FnMut(Session, u32) -> Fut,
 {
@@ -67,34 +70,40 @@ where
         (self.body)(session, number).await
     }
 
-    fn replay(&self) -> Replay {
+    fn replay(&self) -> ReplayPolicy {
         self.replay
     }
 }
 
 /// Returns the answer of a committed transaction, and the cookie change.
 #[track_caller]
-pub(super) fn answered<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (A, CookieChange) {
+pub(super) fn answered<A: std::fmt::Debug>(
+    outcome: TransactionOutcome<A, Trap>,
+) -> (A, CookieChange) {
     match outcome {
-        Outcome::Answered { answer, cookie } => (answer, cookie),
+        TransactionOutcome::Answered { answer, cookie } => (answer, cookie),
         other => panic!("not answered: {other:?}"),
     }
 }
 
 /// Returns the reason why a transaction was given up, and the cookie change.
 #[track_caller]
-pub(super) fn refused<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Refusal, CookieChange) {
+pub(super) fn refused<A: std::fmt::Debug>(
+    outcome: TransactionOutcome<A, Trap>,
+) -> (TransactionRefusal, CookieChange) {
     match outcome {
-        Outcome::Refused { refusal, cookie } => (refusal, cookie),
+        TransactionOutcome::Refused { refusal, cookie } => (refusal, cookie),
         other => panic!("not refused: {other:?}"),
     }
 }
 
 /// Returns the reason why a guest gave no answer, and the cookie change.
 #[track_caller]
-pub(super) fn failed<A: std::fmt::Debug>(outcome: Outcome<A, Trap>) -> (Trap, CookieChange) {
+pub(super) fn failed<A: std::fmt::Debug>(
+    outcome: TransactionOutcome<A, Trap>,
+) -> (Trap, CookieChange) {
     match outcome {
-        Outcome::Failed { failure, cookie } => (failure, cookie),
+        TransactionOutcome::Failed { failure, cookie } => (failure, cookie),
         other => panic!("not failed: {other:?}"),
     }
 }

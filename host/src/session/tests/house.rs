@@ -7,12 +7,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::super::{
-    Attempt, CookieChange, Counters, Grant, Options, Outcome, Session, SessionManager, Start, Visit,
+    Attempt, CookieChange, Session, SessionCounters, SessionGrant, SessionManager, SessionOptions,
+    TransactionOutcome, Visit, VisitStart,
 };
 use super::stubborn::{Asked, StubbornStore};
 use crate::clock::Clock;
-use crate::cookie::{KeyRing, Presented, Secret, take_from};
-use crate::record::{CookieAttributes, Document, SessionId, SessionRecord, StoredCookie};
+use crate::cookie::{KeyRing, PresentedCookies, Secret, take_from};
+use crate::record::{CookieAttributes, Document, SessionId, SessionRecord, StoredCookieObject};
 use crate::store::SessionStore as _;
 use crate::store::memory::MemoryStore;
 
@@ -23,7 +24,7 @@ const COOKIE_NAME: &str = "sid";
 pub(super) struct House {
     pub(super) store: Arc<StubbornStore>,
     pub(super) clock: Clock,
-    pub(super) options: Options,
+    pub(super) options: SessionOptions,
     pub(super) manager: Arc<SessionManager>,
 }
 
@@ -33,7 +34,7 @@ pub(super) fn keys() -> KeyRing {
 }
 
 /// Returns the cookies of a request with these session cookie values.
-pub(super) fn presented(values: &[String]) -> Presented {
+pub(super) fn presented(values: &[String]) -> PresentedCookies {
     let mut headers = HeaderMap::new();
     for value in values {
         let pair = HeaderValue::from_str(&format!("{COOKIE_NAME}={value}"));
@@ -53,10 +54,10 @@ pub(super) fn set_for(cookie: &CookieChange) -> SessionId {
 
 impl House {
     pub(super) fn new() -> Self {
-        Self::with(Options::default())
+        Self::with(SessionOptions::default())
     }
 
-    pub(super) fn with(options: Options) -> Self {
+    pub(super) fn with(options: SessionOptions) -> Self {
         let store = StubbornStore::new(Arc::new(MemoryStore::new()));
         let clock = Clock::manual(NOW_MS);
         let manager = SessionManager::new(options.clone(), keys(), store.clone(), clock.clone());
@@ -74,7 +75,7 @@ impl House {
         SessionManager::new(options, keys(), self.store.clone(), clock)
     }
 
-    pub(super) fn counters(&self) -> &Counters {
+    pub(super) fn counters(&self) -> &SessionCounters {
         self.manager.counters()
     }
 
@@ -93,7 +94,7 @@ impl House {
         entries: &[(&str, &str)],
     ) {
         let now_ms = self.clock.now_ms();
-        let mut document = Document::new(StoredCookie::new(&CookieAttributes {
+        let mut document = Document::new(StoredCookieObject::new(&CookieAttributes {
             original_max_age_ms: max_age_ms,
             expires_at_ms: max_age_ms.map(|ms| now_ms + ms),
             ..CookieAttributes::default()
@@ -159,9 +160,9 @@ impl House {
             host: "www.example.com".to_owned(),
             path: "/".to_owned(),
             is_secure: false,
-            grant: Arc::new(Grant::write()),
+            grant: Arc::new(SessionGrant::write()),
             deadline: (Instant::now() + Duration::from_secs(60)).into(),
-            start: Start::Optimistic,
+            start: VisitStart::Optimistic,
             place: None,
         }
     }
@@ -171,7 +172,7 @@ impl House {
         &self,
         id: &SessionId,
         mut guest: A,
-    ) -> Outcome<A::Answer, A::Failure> {
+    ) -> TransactionOutcome<A::Answer, A::Failure> {
         let visit = self.visit(Some(id));
         self.manager.transact(visit, &mut guest).await
     }
@@ -180,7 +181,7 @@ impl House {
     pub(super) async fn first_request<A: Attempt>(
         &self,
         mut guest: A,
-    ) -> Outcome<A::Answer, A::Failure> {
+    ) -> TransactionOutcome<A::Answer, A::Failure> {
         let visit = self.visit(None);
         self.manager.transact(visit, &mut guest).await
     }

@@ -1,11 +1,11 @@
 //! The size limits of a session, to the byte and to the key.
 
-use super::super::{CallError, Error, Options};
+use super::super::{SessionCallError, SessionError, SessionOptions};
 use super::guest::{answered, guest};
 use super::house::{House, set_for};
 use crate::limits::{SESSION_BYTES_MAX, SESSION_KEY_BYTES_MAX, SESSION_KEYS_MAX};
 
-const TOO_LARGE: CallError = CallError::Guest(Error::TooLarge(65_536));
+const TOO_LARGE: SessionCallError = SessionCallError::Guest(SessionError::TooLarge(65_536));
 
 /// Returns a string as a JSON text of `bytes` bytes, including the quotes.
 fn text(bytes: usize) -> String {
@@ -142,7 +142,7 @@ async fn a_session_has_256_keys_and_no_more() {
     });
     let (full, cookie) = answered(house.first_request(fill).await);
     for told in full {
-        let Err(CallError::Guest(Error::Invalid(why))) = told else {
+        let Err(SessionCallError::Guest(SessionError::Invalid(why))) = told else {
             panic!("{told:?}");
         };
         assert!(why.contains("at most 256 keys"), "{why}");
@@ -176,7 +176,7 @@ async fn a_key_has_1_to_256_bytes() {
         });
         let (told, seen, deleted) = answered(house.first_request(calls).await).0;
         for told in told.into_iter().chain([deleted]) {
-            let is_refused = matches!(told, Err(CallError::Guest(Error::Invalid(_))));
+            let is_refused = matches!(told, Err(SessionCallError::Guest(SessionError::Invalid(_))));
             assert_eq!(is_refused, !is_key, "{} bytes: {told:?}", key.len());
         }
         assert_eq!(seen.as_deref(), is_key.then_some("3"));
@@ -186,11 +186,11 @@ async fn a_key_has_1_to_256_bytes() {
 
 #[tokio::test]
 async fn limits_are_the_options() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         session_bytes_max: 200,
         keys_max: 2,
         key_bytes_max: 3,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let calls = guest(|session, _| async move {
         session.set("abc", "1").await?;
@@ -200,7 +200,12 @@ async fn limits_are_the_options() {
             session.set("c", "1").await,
             session.set("b", &text(190)).await,
         ];
-        Ok(told.map(|told| matches!(told, Err(CallError::Guest(Error::TooLarge(200))))))
+        Ok(told.map(|told| {
+            matches!(
+                told,
+                Err(SessionCallError::Guest(SessionError::TooLarge(200)))
+            )
+        }))
     });
     let told = answered(house.first_request(calls).await).0;
     assert_eq!(told, [false, false, true]);

@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use super::super::{CookieChange, Refusal};
+use super::super::{CookieChange, TransactionRefusal};
 use super::guest::{answered, bump, guest, refused};
 use super::house::{House, set_for};
 use super::stubborn::{Asked, Fate, Gate};
 use crate::record::SessionId;
-use crate::store::Verdict;
+use crate::store::CommitVerdict;
 
-const REFUSED: (Refusal, CookieChange) = (Refusal::StoreUnavailable, CookieChange::Keep);
+const REFUSED: (TransactionRefusal, CookieChange) =
+    (TransactionRefusal::StoreUnavailable, CookieChange::Keep);
 
 #[tokio::test]
 async fn a_lost_reply_of_a_commit_that_landed_counts_once() {
@@ -50,7 +51,7 @@ async fn a_commit_that_arrives_late_changes_nothing_more() {
     answered(house.request(&id, bump()).await);
     answered(house.request(&id, bump()).await);
     let verdicts = house.store.deliver(house.clock.now_s()).await;
-    assert!(matches!(verdicts[..], [Verdict::Conflict]));
+    assert!(matches!(verdicts[..], [CommitVerdict::Conflict]));
     assert_eq!(house.entry(&id, "n").await.as_deref(), Some("3"));
 }
 
@@ -65,7 +66,7 @@ async fn a_rollback_proves_nothing_of_a_commit_whose_reply_was_lost() {
         .will_commit([Fate::LateReplyLost, Fate::RolledBack, Fate::RolledBack]);
     assert_eq!(answered(house.request(&id, bump()).await).0, 3);
     let verdicts = house.store.deliver(house.clock.now_s()).await;
-    assert!(matches!(verdicts[..], [Verdict::Conflict]));
+    assert!(matches!(verdicts[..], [CommitVerdict::Conflict]));
     assert_eq!(house.entry(&id, "n").await.as_deref(), Some("3"));
     assert_eq!(house.asked().await, [Asked::Replace; 4]);
 }
@@ -113,7 +114,7 @@ async fn in_doubt(
     house: &House,
     id: &SessionId,
     meanwhile: impl FnOnce(),
-) -> (Refusal, CookieChange) {
+) -> (TransactionRefusal, CookieChange) {
     let gate = Gate::new();
     house
         .store

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{Options, Outcome, Refusal};
+use super::super::{SessionOptions, TransactionOutcome, TransactionRefusal};
 use super::guest::{Trap, answered, guest, refused};
 use super::house::House;
 use crate::limits::EAGER_RERUNS_MAX;
 
 /// Runs a request that another process overtakes `times` times. Returns its runs and whether it had to wait for a timer.
-async fn overtaken(times: u32, deadline: Duration) -> (u32, bool, Outcome<i64, Trap>) {
+async fn overtaken(times: u32, deadline: Duration) -> (u32, bool, TransactionOutcome<i64, Trap>) {
     let house = House::new();
     let id = house.make(None, &[("n", "0")]);
     let mut visit = house.visit(Some(&id));
@@ -52,16 +52,16 @@ async fn the_first_three_reruns_come_at_once_and_later_ones_wait() {
 async fn whoever_is_overtaken_for_ever_gives_up_at_the_deadline() {
     let began = Instant::now();
     let (runs, has_waited, outcome) = overtaken(u32::MAX / 100, Duration::from_millis(200)).await;
-    assert_eq!(refused(outcome).0, Refusal::Busy);
+    assert_eq!(refused(outcome).0, TransactionRefusal::Busy);
     assert!(has_waited && began.elapsed() >= Duration::from_millis(200));
     assert!(runs > EAGER_RERUNS_MAX && runs < 50, "{runs} runs");
 }
 
 #[tokio::test]
 async fn requests_of_one_session_on_two_processes_are_serial() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         eager_reruns_max: 1,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     house
         .store

@@ -2,14 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use super::super::{CookieChange, Refusal, Replay};
+use super::super::{CookieChange, ReplayPolicy, TransactionRefusal};
 use super::guest::{Trap, answered, failed, guest, guest_with, refused};
 use super::house::House;
 use super::stubborn::Asked;
-use crate::quota::{Quotas, Resource, Totals};
+use crate::quota::{QuotaResource, QuotaTotals, Quotas};
 
 /// A guest with the given `replay` reads `a`, another program writes `key`, and the guest writes `z`.
-async fn overtaken(replay: Replay, key: &'static str) -> (House, crate::record::SessionId, bool) {
+async fn overtaken(
+    replay: ReplayPolicy,
+    key: &'static str,
+) -> (House, crate::record::SessionId, bool) {
     let house = House::new();
     let id = house.make(Some(60_000), &[("a", "1"), ("b", "1")]);
     let mut guest = guest_with(replay, |session, _| {
@@ -31,12 +34,18 @@ async fn overtaken(replay: Replay, key: &'static str) -> (House, crate::record::
             answered(outcome);
             true
         }
-        (Replay::EffectMade, _) => {
-            assert_eq!(refused(outcome), (Refusal::Conflict, CookieChange::Keep));
+        (ReplayPolicy::EffectMade, _) => {
+            assert_eq!(
+                refused(outcome),
+                (TransactionRefusal::Conflict, CookieChange::Keep)
+            );
             false
         }
         _ => {
-            assert_eq!(refused(outcome), (Refusal::BodyGone, CookieChange::Keep));
+            assert_eq!(
+                refused(outcome),
+                (TransactionRefusal::BodyGone, CookieChange::Keep)
+            );
             false
         }
     };
@@ -45,7 +54,7 @@ async fn overtaken(replay: Replay, key: &'static str) -> (House, crate::record::
 
 #[tokio::test]
 async fn what_cannot_be_run_again_is_refused_and_writes_nothing() {
-    for replay in [Replay::EffectMade, Replay::BodyGone] {
+    for replay in [ReplayPolicy::EffectMade, ReplayPolicy::BodyGone] {
         let (house, id, _) = overtaken(replay, "a").await;
         assert_eq!(house.entry(&id, "z").await, None, "{replay:?}");
         assert_eq!(house.entry(&id, "a").await.as_deref(), Some("2"));
@@ -55,7 +64,7 @@ async fn what_cannot_be_run_again_is_refused_and_writes_nothing() {
 
 #[tokio::test]
 async fn what_cannot_be_run_again_is_applied_where_its_reads_hold() {
-    for replay in [Replay::EffectMade, Replay::BodyGone] {
+    for replay in [ReplayPolicy::EffectMade, ReplayPolicy::BodyGone] {
         let (house, id, is_answered) = overtaken(replay, "b").await;
         assert!(is_answered, "{replay:?}");
         assert_eq!(house.entry(&id, "z").await.as_deref(), Some("1"));
@@ -70,7 +79,7 @@ async fn an_effect_made_on_a_session_that_vanished_is_a_conflict() {
     let logout = |house: &House| house.another_manager();
     let outcome = house.request(
         &id,
-        guest_with(Replay::EffectMade, |session, _| {
+        guest_with(ReplayPolicy::EffectMade, |session, _| {
             let (manager, visit) = (logout(&house), house.visit(Some(&id)));
             async move {
                 session.set("a", "2").await?;
@@ -82,7 +91,7 @@ async fn an_effect_made_on_a_session_that_vanished_is_a_conflict() {
     );
     assert_eq!(
         refused(outcome.await),
-        (Refusal::Conflict, CookieChange::Keep)
+        (TransactionRefusal::Conflict, CookieChange::Keep)
     );
     assert_eq!(house.rows(), 0);
 }
@@ -102,7 +111,10 @@ async fn a_conflict_after_the_deadline_is_busy() {
         }
     });
     let outcome = house.manager.transact(visit, &mut guest).await;
-    assert_eq!(refused(outcome), (Refusal::Busy, CookieChange::Keep));
+    assert_eq!(
+        refused(outcome),
+        (TransactionRefusal::Busy, CookieChange::Keep)
+    );
     assert_eq!(guest.runs, 1);
     assert_eq!(house.entry(&id, "a").await.as_deref(), Some("5"));
 }
@@ -125,15 +137,15 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
     let deadline = Instant::now() + Duration::from_secs(60);
     let held = house.manager.slots.acquire(&id, deadline, None).await;
     for start in [
-        super::super::Start::Optimistic,
-        super::super::Start::Exclusive,
+        super::super::VisitStart::Optimistic,
+        super::super::VisitStart::Exclusive,
     ] {
         let mut visit = house.visit(Some(&id));
         visit.start = start;
         visit.deadline = (Instant::now() + Duration::from_millis(5)).into();
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
         let outcome = house.manager.transact(visit, &mut guest).await;
-        assert_eq!(refused(outcome).0, Refusal::Busy, "{start:?}");
+        assert_eq!(refused(outcome).0, TransactionRefusal::Busy, "{start:?}");
     }
     assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
     drop(held);
@@ -149,32 +161,32 @@ async fn a_wait_for_the_slot_ends_at_the_deadline() {
 async fn a_wait_for_the_slot_ends_when_another_client_needs_the_place() {
     let house = House::new();
     let id = house.make(None, &[("a", "1")]);
-    let quotas = Quotas::new(Totals {
+    let quotas = Quotas::new(QuotaTotals {
         requests: 1,
-        ..Totals::default()
+        ..QuotaTotals::default()
     });
     let (flood, visitor) = (quotas.peer([127, 0, 0, 1].into()), [127, 0, 0, 2].into());
     let deadline = Instant::now() + Duration::from_secs(60);
     let _held = house.manager.slots.acquire(&id, deadline, None).await;
     for start in [
-        super::super::Start::Optimistic,
-        super::super::Start::Exclusive,
+        super::super::VisitStart::Optimistic,
+        super::super::VisitStart::Exclusive,
     ] {
         let mut visit = house.visit(Some(&id));
         visit.start = start;
-        visit.place = Some(flood.reserve(Resource::Requests, 1).unwrap());
+        visit.place = Some(flood.reserve(QuotaResource::Requests, 1).unwrap());
         let mut guest = guest(|session, _| async move { Ok(session.increment("a", 1).await?) });
         let waiting = house.manager.transact(visit, &mut guest);
         let taking = async {
             loop {
-                match quotas.peer(visitor).reserve(Resource::Requests, 1) {
+                match quotas.peer(visitor).reserve(QuotaResource::Requests, 1) {
                     Ok(place) => return place,
                     Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
                 }
             }
         };
         let (outcome, _place) = tokio::join!(waiting, taking);
-        assert_eq!(refused(outcome).0, Refusal::Busy, "{start:?}");
+        assert_eq!(refused(outcome).0, TransactionRefusal::Busy, "{start:?}");
     }
     assert_eq!(house.entry(&id, "a").await.as_deref(), Some("1"));
 }

@@ -1,6 +1,6 @@
 //! Visits with several valid cookies: at most one is the session's, no row is left without a cookie, and a logout ends all of them.
 
-use super::super::{CookieChange, Options, Refusal, Start, Visit};
+use super::super::{CookieChange, SessionOptions, TransactionRefusal, Visit, VisitStart};
 use super::guest::{Trap, answered, bump, guest, refused};
 use super::house::{House, NOW_MS, keys, presented, set_for};
 use super::stubborn::{Asked, Fate};
@@ -123,7 +123,7 @@ async fn several_with_rows_are_no_session_and_a_guest_that_writes_is_refused() {
         });
         let outcome = house.manager.transact(visit(&house, &ids), writer).await;
         let (refusal, cookie) = refused(outcome);
-        assert_eq!(refusal, Refusal::SeveralSessions, "{step}");
+        assert_eq!(refusal, TransactionRefusal::SeveralSessions, "{step}");
         let (own, strays) = parts(cookie);
         assert_eq!((own, places(&strays)), (CookieChange::Keep, all.to_vec()));
     }
@@ -146,7 +146,7 @@ async fn more_than_four_are_not_asked_for() {
         .transact(visit(&house, &ids), &mut bump())
         .await;
     let (refusal, cookie) = refused(outcome);
-    assert_eq!(refusal, Refusal::SeveralSessions);
+    assert_eq!(refusal, TransactionRefusal::SeveralSessions);
     assert_eq!(parts(cookie).1.len(), 3);
     assert_eq!(house.asked().await, []);
     assert_eq!(house.rows(), rows.len());
@@ -154,7 +154,7 @@ async fn more_than_four_are_not_asked_for() {
 
 #[tokio::test]
 async fn a_logout_ends_every_session_that_is_named() {
-    for start in [Start::Optimistic, Start::Exclusive] {
+    for start in [VisitStart::Optimistic, VisitStart::Exclusive] {
         for count in [1, 2, 4, 6] {
             for live in [0, 1, count] {
                 let house = House::new();
@@ -201,7 +201,7 @@ async fn a_logout_that_does_not_end_all_keeps_every_cookie() {
         .await;
     assert_eq!(
         refused(outcome),
-        (Refusal::StoreUnavailable, CookieChange::Keep)
+        (TransactionRefusal::StoreUnavailable, CookieChange::Keep)
     );
 }
 
@@ -266,11 +266,11 @@ async fn of_more_values_than_are_verified_none_is_the_session_and_none_is_ended(
     let ids: Vec<&SessionId> = rows.iter().collect();
     let all = || visit(&house, &ids);
     let outcome = house.manager.transact(all(), &mut bump()).await;
-    assert_eq!(refused(outcome).0, Refusal::SeveralSessions);
+    assert_eq!(refused(outcome).0, TransactionRefusal::SeveralSessions);
     let logout = &mut guest(|session, _| async move { Ok(session.destroy().await?) });
     let outcome = house.manager.transact(all(), logout).await;
     let (refusal, cookie) = refused(outcome);
-    assert_eq!(refusal, Refusal::SeveralSessions);
+    assert_eq!(refusal, TransactionRefusal::SeveralSessions);
     assert_eq!(parts(cookie).1.len(), 3);
     let reader = &mut guest(|session, _| async move { Ok(session.get("n").await?) });
     let (seen, cookie) = answered(house.manager.transact(all(), reader).await);
@@ -327,7 +327,7 @@ async fn a_session_that_vanishes_meanwhile_expires_nothing() {
 
 #[tokio::test]
 async fn for_a_name_that_browsers_bind_nothing_is_guessed() {
-    let mut options = Options::default();
+    let mut options = SessionOptions::default();
     options.cookie.name = "__Host-sid".to_owned();
     let house = House::with(options);
     let (live, dead) = (house.make(None, &[("n", "6")]), SessionId::generate());
@@ -415,7 +415,7 @@ async fn of_any_cookies_one_at_most_is_the_session_and_no_row_is_without_a_cooki
         let is_write = matches!(step, Do::Write | Do::Regenerate);
         let (own, strays) = if is_none_meant && is_write {
             let (refusal, cookie) = refused(outcome);
-            assert_eq!(refusal, Refusal::SeveralSessions, "{story}");
+            assert_eq!(refusal, TransactionRefusal::SeveralSessions, "{story}");
             parts(cookie)
         } else {
             let (seen, cookie) = answered(outcome);

@@ -1,6 +1,6 @@
 //! `save` and `reload`: commits in the middle of a run, which cannot be undone.
 
-use super::super::{CookieChange, Options, Refusal, Session};
+use super::super::{CookieChange, Session, SessionOptions, TransactionRefusal};
 use super::guest::{Trap, answered, failed, guest, refused};
 use super::house::{House, keys, set_for};
 use super::stubborn::Asked;
@@ -32,7 +32,7 @@ async fn after_a_save_reads_that_hold_are_applied_and_others_refused() {
             answered(outcome);
             assert_eq!(house.entry(&id, "z").await.as_deref(), Some("1"));
         } else {
-            assert_eq!(refused(outcome).0, Refusal::Conflict);
+            assert_eq!(refused(outcome).0, TransactionRefusal::Conflict);
             assert_eq!(house.entry(&id, "z").await, None);
         }
     }
@@ -91,7 +91,7 @@ async fn the_cookie_of_a_saved_session_goes_out_with_a_conflict_too() {
         }
     }));
     let (refusal, cookie) = refused(outcome.await);
-    assert_eq!(refusal, Refusal::Conflict);
+    assert_eq!(refusal, TransactionRefusal::Conflict);
     let id = set_for(&cookie);
     assert_eq!(house.entry(&id, "a").await.as_deref(), Some("7"));
 }
@@ -114,7 +114,7 @@ async fn a_session_that_vanished_after_its_save_is_not_written_back() {
             }
         }),
     );
-    assert_eq!(refused(outcome.await).0, Refusal::Conflict);
+    assert_eq!(refused(outcome.await).0, TransactionRefusal::Conflict);
     assert_eq!(house.rows(), 0);
 }
 
@@ -217,9 +217,9 @@ async fn a_reload_of_a_session_without_a_row_starts_it_afresh() {
 #[tokio::test]
 async fn a_saved_end_is_not_undone_by_what_follows() {
     for expire_on_destroy in [true, false] {
-        let house = House::with(Options {
+        let house = House::with(SessionOptions {
             expire_on_destroy,
-            ..Options::default()
+            ..SessionOptions::default()
         });
         let id = house.make(None, &[("a", "1")]);
         let outcome = house.request(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::{CookieChange, Options, Refusal, SessionManager, Start};
+use super::super::{CookieChange, SessionManager, SessionOptions, TransactionRefusal, VisitStart};
 use super::guest::{Trap, answered, bump, failed, guest, refused};
 use super::house::House;
 use super::stubborn::{Asked, Fate};
@@ -184,7 +184,7 @@ async fn a_session_that_others_write_too_is_asked_for_first() {
 #[tokio::test]
 async fn a_guest_that_cannot_run_again_waits_for_the_row() {
     let house = House::new();
-    for start in [Start::Fresh, Start::Exclusive] {
+    for start in [VisitStart::Fresh, VisitStart::Exclusive] {
         let id = remembered(&house).await;
         let mut visit = house.visit(Some(&id));
         visit.start = start;
@@ -200,7 +200,7 @@ async fn a_store_that_is_down_is_no_reason_to_answer_from_memory() {
     let id = remembered(&house).await;
     house.store.will_load([Fate::DOWN]);
     let outcome = house.request(&id, read()).await;
-    assert_eq!(refused(outcome).0, Refusal::StoreUnavailable);
+    assert_eq!(refused(outcome).0, TransactionRefusal::StoreUnavailable);
 }
 
 #[tokio::test]
@@ -250,9 +250,9 @@ async fn an_expired_snapshot_is_none() {
 #[tokio::test]
 async fn what_is_remembered_is_bounded_and_may_be_nothing() {
     for (bytes_max, few) in [(0, 0..1), (1 << 20, 1..150)] {
-        let house = House::with(Options {
+        let house = House::with(SessionOptions {
             snapshots_bytes_max: bytes_max,
-            ..Options::default()
+            ..SessionOptions::default()
         });
         let large = format!("\"{}\"", "x".repeat(4 << 10));
         let make = |_| house.make(None, &[("n", "1"), ("x", &large)]);

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 use crate::record::{SessionId, SessionRecord};
 use crate::store::memory::MemoryStore;
 use crate::store::{
-    Change, Commit, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch, Verdict,
+    Commit, CommitVerdict, RowChange, SessionStore, StoreError, StoreErrorKind, StoreFuture, Touch,
 };
 
 /// A call on the store.
@@ -32,13 +32,13 @@ pub(super) enum Asked {
 }
 
 impl Asked {
-    fn of(change: &Change) -> Self {
+    fn of(change: &RowChange) -> Self {
         match change {
-            Change::Create(_) => Self::Create,
-            Change::Update { new_id: None, .. } => Self::Replace,
-            Change::Update { .. } => Self::Move,
-            Change::Delete { base: None } => Self::BlindDelete,
-            Change::Delete { .. } => Self::Delete,
+            RowChange::Create(_) => Self::Create,
+            RowChange::Update { new_id: None, .. } => Self::Replace,
+            RowChange::Update { .. } => Self::Move,
+            RowChange::Delete { base: None } => Self::BlindDelete,
+            RowChange::Delete { .. } => Self::Delete,
         }
     }
 }
@@ -172,7 +172,7 @@ impl StubbornStore {
     }
 
     /// Performs the statements that were in transit when the connection broke.
-    pub(super) async fn deliver(&self, now_s: i64) -> Vec<Verdict> {
+    pub(super) async fn deliver(&self, now_s: i64) -> Vec<CommitVerdict> {
         let late = std::mem::take(&mut self.state().late);
         self.inner.commit_many(&late, now_s).await
     }
@@ -197,25 +197,25 @@ impl StubbornStore {
         fate
     }
 
-    async fn commit(&self, commit: &Commit, now_s: i64) -> Verdict {
+    async fn commit(&self, commit: &Commit, now_s: i64) -> CommitVerdict {
         let fate = {
             let mut state = self.state();
             state.asked.push(Asked::of(&commit.change));
-            if matches!(commit.change, Change::Create(_)) {
+            if matches!(commit.change, RowChange::Create(_)) {
                 state.ids.push(commit.id.clone());
             }
             let next = state.commits.pop_front();
             next.unwrap_or_else(|| state.rest.clone())
         };
         let one = std::slice::from_ref(commit);
-        let lost = || Verdict::Ambiguous(error(StoreErrorKind::Unavailable));
+        let lost = || CommitVerdict::Ambiguous(error(StoreErrorKind::Unavailable));
         match self.settled(fate).await {
             Fate::Done | Fate::Held(..) => {
                 let verdicts = self.inner.commit_many(one, now_s).await;
                 verdicts.into_iter().next().expect("one verdict")
             }
-            Fate::Fails(kind) => Verdict::Failed(error(kind)),
-            Fate::RolledBack => Verdict::RolledBack(error(StoreErrorKind::Unavailable)),
+            Fate::Fails(kind) => CommitVerdict::Failed(error(kind)),
+            Fate::RolledBack => CommitVerdict::RolledBack(error(StoreErrorKind::Unavailable)),
             Fate::DoneReplyLost => {
                 self.inner.commit_many(one, now_s).await;
                 lost()
@@ -258,7 +258,7 @@ impl SessionStore for StubbornStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         Box::pin(async move {
             let mut verdicts = Vec::new();
             for commit in commits {

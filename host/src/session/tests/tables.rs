@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::super::{
-    CallError, CookieChange, CookieOptions, Error, Options, SameSiteOption, Secure, TouchPolicy,
+    CookieChange, CookieOptions, SameSitePolicy, SecurePolicy, SessionCallError, SessionError,
+    SessionOptions, TouchPolicy,
 };
 use super::guest::{answered, guest};
 use super::house::{House, NOW_MS, presented, set_for};
@@ -92,8 +93,8 @@ impl Case {
         asked
     }
 
-    fn options(self) -> Options {
-        Options {
+    fn options(self) -> SessionOptions {
+        SessionOptions {
             resave: self.resave,
             save_uninitialized: self.save_uninitialized,
             rolling: self.rolling,
@@ -102,7 +103,7 @@ impl Case {
                 max_age: self.has_max_age.then_some(Duration::from_secs(600)),
                 ..CookieOptions::default()
             },
-            ..Options::default()
+            ..SessionOptions::default()
         }
     }
 }
@@ -146,9 +147,9 @@ async fn express_sessions_formulas_hold_for_every_combination() {
 
 /// Writes to a new session over such a link. Returns the attributes of its cookie, if one is set, and whether it has a row.
 async fn new_over(cookie: CookieOptions, is_secure: bool) -> (Option<CookieAttributes>, bool) {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         cookie,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let mut visit = house.visit(None);
     visit.is_secure = is_secure;
@@ -169,12 +170,12 @@ async fn new_over(cookie: CookieOptions, is_secure: bool) -> (Option<CookieAttri
 #[tokio::test]
 async fn a_secure_cookie_over_http_is_no_cookie_and_no_row() {
     let cases = [
-        (Secure::Always, true, Some(true)),
-        (Secure::Always, false, None),
-        (Secure::Never, true, Some(false)),
-        (Secure::Never, false, Some(false)),
-        (Secure::Auto, true, Some(true)),
-        (Secure::Auto, false, Some(false)),
+        (SecurePolicy::Always, true, Some(true)),
+        (SecurePolicy::Always, false, None),
+        (SecurePolicy::Never, true, Some(false)),
+        (SecurePolicy::Never, false, Some(false)),
+        (SecurePolicy::Auto, true, Some(true)),
+        (SecurePolicy::Auto, false, Some(false)),
     ];
     for (secure, is_secure, expected) in cases {
         let options = CookieOptions {
@@ -192,11 +193,11 @@ async fn a_secure_cookie_over_http_is_no_cookie_and_no_row() {
 async fn same_site_is_as_it_is_told_or_by_the_link() {
     let cases = [
         (None, true, None),
-        (Some(SameSiteOption::Strict), false, Some(SameSite::Strict)),
-        (Some(SameSiteOption::Lax), true, Some(SameSite::Lax)),
-        (Some(SameSiteOption::None), false, Some(SameSite::None)),
-        (Some(SameSiteOption::Auto), true, Some(SameSite::None)),
-        (Some(SameSiteOption::Auto), false, Some(SameSite::Lax)),
+        (Some(SameSitePolicy::Strict), false, Some(SameSite::Strict)),
+        (Some(SameSitePolicy::Lax), true, Some(SameSite::Lax)),
+        (Some(SameSitePolicy::None), false, Some(SameSite::None)),
+        (Some(SameSitePolicy::Auto), true, Some(SameSite::None)),
+        (Some(SameSitePolicy::Auto), false, Some(SameSite::Lax)),
     ];
     for (same_site, is_secure, expected) in cases {
         let options = CookieOptions {
@@ -212,9 +213,9 @@ async fn same_site_is_as_it_is_told_or_by_the_link() {
 #[tokio::test]
 async fn a_secure_session_over_http_is_written_without_its_cookie_and_never_renamed() {
     for (renews, asked) in [(false, Asked::Replace), (true, Asked::Delete)] {
-        let house = House::with(Options {
+        let house = House::with(SessionOptions {
             rolling: true,
-            ..Options::default()
+            ..SessionOptions::default()
         });
         let mut visit = house.visit(None);
         visit.is_secure = true;
@@ -256,13 +257,13 @@ async fn there_are_sessions_below_the_cookies_path_alone() {
         ("/admin", "/ADMIN", false),
     ];
     for (cookie_path, path, is_inside) in cases {
-        let house = House::with(Options {
+        let house = House::with(SessionOptions {
             save_uninitialized: true,
             cookie: CookieOptions {
                 path: cookie_path.to_owned(),
                 ..CookieOptions::default()
             },
-            ..Options::default()
+            ..SessionOptions::default()
         });
         let id = house.make(None, &[("a", "1")]);
         let mut visit = house.visit(Some(&id));
@@ -275,7 +276,7 @@ async fn there_are_sessions_below_the_cookies_path_alone() {
             assert_eq!(told, Ok(Some("1".to_owned())), "{cookie_path} {path}");
             assert_eq!(asked, [Asked::Load]);
         } else {
-            let denied = matches!(told, Err(CallError::Guest(Error::Denied(_))));
+            let denied = matches!(told, Err(SessionCallError::Guest(SessionError::Denied(_))));
             assert!(denied && asked.is_empty(), "{cookie_path} {path}: {told:?}");
         }
     }
@@ -283,14 +284,14 @@ async fn there_are_sessions_below_the_cookies_path_alone() {
 
 #[tokio::test]
 async fn a_loaded_session_keeps_the_attributes_in_its_row() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         rolling: true,
         cookie: CookieOptions {
             max_age: Some(Duration::from_secs(5)),
             domain: Some("example.org".to_owned()),
             ..CookieOptions::default()
         },
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let id = house.make(Some(60_000), &[("a", "1")]);
     house.clock.advance(30_000);
@@ -332,10 +333,10 @@ async fn a_change_of_the_lifetime_is_stored_and_sent() {
 
 #[tokio::test]
 async fn an_absolute_lifetime_caps_every_expiry_and_then_ends_the_session() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         absolute_lifetime: Some(Duration::from_secs(100)),
         rolling: true,
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let change = || guest(|session, _| async move { Ok(session.increment("n", 1).await?) });
     let id = set_for(&answered(house.first_request(change()).await).1);

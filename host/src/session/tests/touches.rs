@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::super::{Options, TouchPolicy};
+use super::super::{SessionOptions, TouchPolicy};
 use super::guest::{answered, guest};
 use super::house::{House, NOW_MS};
 use super::stubborn::{Asked, Fate};
@@ -28,10 +28,10 @@ async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
             (TouchPolicy::Never, false, false),
             (TouchPolicy::Never, true, false),
         ] {
-            let house = House::with(Options {
+            let house = House::with(SessionOptions {
                 idle_expiration,
                 touch: policy,
-                ..Options::default()
+                ..SessionOptions::default()
             });
             let id = house.make(None, &[("a", "1")]);
             house.clock.advance(passed_ms);
@@ -57,9 +57,9 @@ async fn a_touch_is_sent_when_it_moves_the_end_by_enough() {
 
 #[tokio::test]
 async fn many_readers_at_once_touch_each_session_once_and_together() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         idle_expiration: Duration::from_secs(100),
-        ..Options::default()
+        ..SessionOptions::default()
     });
     house.store.pauses.store(3, Ordering::Relaxed);
     let ids: Vec<_> = (0..20).map(|_| house.make(None, &[("a", "1")])).collect();
@@ -87,9 +87,9 @@ async fn many_readers_at_once_touch_each_session_once_and_together() {
 
 #[tokio::test]
 async fn a_touch_that_failed_is_tried_again_by_the_next_visit() {
-    let house = House::with(Options {
+    let house = House::with(SessionOptions {
         idle_expiration: Duration::from_secs(100),
-        ..Options::default()
+        ..SessionOptions::default()
     });
     let id = house.make(None, &[("a", "1")]);
     house.clock.advance(50_000);

@@ -1,6 +1,6 @@
 //! Sessions that end while a request uses them: they are never written back, and their visitor's cookie is not changed.
 
-use super::super::{CallError, CookieChange, Error, Session};
+use super::super::{CookieChange, Session, SessionCallError, SessionError};
 use super::guest::{answered, guest};
 use super::house::{House, set_for};
 use super::stubborn::Asked;
@@ -34,7 +34,7 @@ async fn end(house: &House, id: &SessionId, how: End) {
 }
 
 /// Checks the properties of every detached run: the session is empty and writable, and has no fingerprint.
-async fn look_around(session: &Session) -> Result<(), CallError> {
+async fn look_around(session: &Session) -> Result<(), SessionCallError> {
     assert_eq!(session.get("a").await?, None);
     assert_eq!(session.list_keys().await?, Vec::<String>::new());
     assert_eq!(session.fingerprint().await?, None);
@@ -207,7 +207,7 @@ async fn a_slow_request_does_not_undo_a_logout_of_express() {
     let id = house.make(None, &[("a", "1")]);
     let delete = crate::store::Commit {
         id: id.clone(),
-        change: crate::store::Change::Delete { base: None },
+        change: crate::store::RowChange::Delete { base: None },
     };
     let outcome = house.request(
         &id,
@@ -258,7 +258,10 @@ async fn what_an_ended_session_refuses_and_allows() {
                 session.reload().await,
             ];
             for (n, refusal) in refusals.into_iter().enumerate() {
-                let is_invalid = matches!(refusal, Err(CallError::Guest(Error::Invalid(_))));
+                let is_invalid = matches!(
+                    refusal,
+                    Err(SessionCallError::Guest(SessionError::Invalid(_)))
+                );
                 assert!(is_invalid, "the {n}th: {refusal:?}");
             }
             session.destroy().await?;

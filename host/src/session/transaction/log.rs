@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use crate::limits::{SESSION_LOG_BYTES_MAX, SESSION_LOG_OPS_MAX};
 use crate::record::{Document, SessionId, as_integer, is_reserved_key};
 
-use super::super::Error;
-use super::super::policy::Ending;
-use super::{FreshCookie, Limits, Working};
+use super::super::SessionError;
+use super::super::policy::SessionEnding;
+use super::{FreshCookie, SessionLimits, WorkingCopy};
 
 /// One change to a session.
 #[derive(Clone)]
-pub(in crate::session) enum Op {
+pub(in crate::session) enum ChangeOp {
     /// Writes an entry. The value is valid JSON.
     Set { key: String, value: String },
     /// Removes an entry.
@@ -37,33 +37,35 @@ pub(in crate::session) enum Op {
     Touch { now_ms: i64 },
 }
 
-impl Op {
+impl ChangeOp {
     /// Applies the change.
     ///
     /// # Errors
     /// The reason why the change is refused. Nothing has changed then.
     pub(super) fn apply(
         &self,
-        working: &mut Working,
-        limits: Limits,
+        working: &mut WorkingCopy,
+        limits: SessionLimits,
         fresh_cookie: &FreshCookie,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SessionError> {
         match self {
             Self::Destroy => {
-                working.ending = Ending::Destroyed;
+                working.ending = SessionEnding::Destroyed;
                 working.was_destroyed = true;
             }
-            Self::Drop if working.ending == Ending::Alive => working.ending = Ending::Dropped,
+            Self::Drop if working.ending == SessionEnding::Alive => {
+                working.ending = SessionEnding::Dropped
+            }
             Self::Drop => {}
             Self::Regenerate { id } => {
                 let was_destroyed = working.was_destroyed;
-                *working = Working::new(fresh_cookie.document());
+                *working = WorkingCopy::new(fresh_cookie.document());
                 working.was_destroyed = was_destroyed;
                 working.new_id = Some(id.clone());
                 working.is_regenerated = true;
             }
-            _ if working.ending != Ending::Alive => {
-                return Err(Error::Invalid(
+            _ if working.ending != SessionEnding::Alive => {
+                return Err(SessionError::Invalid(
                     "the session was ended by this request; only `regenerate` goes on".to_owned(),
                 ));
             }
@@ -110,30 +112,31 @@ impl Op {
     }
 }
 
-fn check_key(key: &str, limits: Limits) -> Result<(), Error> {
+fn check_key(key: &str, limits: SessionLimits) -> Result<(), SessionError> {
     if key.is_empty() || key.len() > limits.key_bytes_max {
-        return Err(Error::Invalid(format!(
+        return Err(SessionError::Invalid(format!(
             "a key has 1 to {} bytes, this one has {}",
             limits.key_bytes_max,
             key.len()
         )));
     }
     if is_reserved_key(key) {
-        return Err(Error::Invalid(format!(
+        return Err(SessionError::Invalid(format!(
             "the key `{key}` is reserved: express-session uses it itself"
         )));
     }
     Ok(())
 }
 
-fn sum(document: &Document, key: &str, delta: i64) -> Result<i64, Error> {
+fn sum(document: &Document, key: &str, delta: i64) -> Result<i64, SessionError> {
     let term = match document.get(key) {
         None => 0,
         Some(raw) => as_integer(raw)
-            .ok_or_else(|| Error::Invalid(format!("the entry `{key}` is not an integer")))?,
+            .ok_or_else(|| SessionError::Invalid(format!("the entry `{key}` is not an integer")))?,
     };
-    term.checked_add(delta)
-        .ok_or_else(|| Error::Invalid(format!("the sum for `{key}` does not fit in 64 bits")))
+    term.checked_add(delta).ok_or_else(|| {
+        SessionError::Invalid(format!("the sum for `{key}` does not fit in 64 bits"))
+    })
 }
 
 /// Sets an entry if the session stays within its limits or shrinks. A session that another program made too large can thus
@@ -142,11 +145,11 @@ fn set_within(
     document: &mut Document,
     key: &str,
     value: &str,
-    limits: Limits,
-) -> Result<(), Error> {
+    limits: SessionLimits,
+) -> Result<(), SessionError> {
     let is_new = document.get(key).is_none();
     if is_new && document.key_count() >= limits.keys_max {
-        return Err(Error::Invalid(format!(
+        return Err(SessionError::Invalid(format!(
             "a session holds at most {} keys",
             limits.keys_max
         )));
@@ -162,10 +165,10 @@ fn set_within(
 /// Applies a change by which the session grows by at most `bytes_added_max`. Changes nothing if the session would exceed its limit.
 fn change_within(
     document: &mut Document,
-    limits: Limits,
+    limits: SessionLimits,
     bytes_added_max: usize,
     change: impl FnOnce(&mut Document),
-) -> Result<(), Error> {
+) -> Result<(), SessionError> {
     let bytes_before = document.json_len();
     // Only a change that may exceed the limit is tried on a copy.
     if bytes_before + bytes_added_max <= limits.bytes_max {
@@ -176,7 +179,7 @@ fn change_within(
     change(&mut changed);
     let bytes = changed.json_len();
     if bytes > limits.bytes_max && bytes > bytes_before {
-        return Err(Error::TooLarge(limits.bytes_max as u64));
+        return Err(SessionError::TooLarge(limits.bytes_max as u64));
     }
     *document = changed;
     Ok(())
@@ -193,8 +196,8 @@ fn set_lifetime(document: &mut Document, max_age_ms: Option<i64>, now_ms: i64) {
 
 /// The changes of one segment: those since the last commit.
 #[derive(Default)]
-pub(super) struct Log {
-    ops: Vec<Op>,
+pub(super) struct ChangeLog {
+    ops: Vec<ChangeOp>,
     bytes: usize,
     is_overflown: bool,
     /// The keys whose value the log determines, whatever the row contains.
@@ -202,24 +205,25 @@ pub(super) struct Log {
     decides_all: bool,
 }
 
-impl Log {
+impl ChangeLog {
     /// Adds a change that was applied.
-    pub(super) fn push(&mut self, op: Op) {
+    pub(super) fn push(&mut self, op: ChangeOp) {
         if self.is_overflown {
             return;
         }
         match &op {
-            Op::Set { key, .. } | Op::Delete { key } if !self.decides_all => {
+            ChangeOp::Set { key, .. } | ChangeOp::Delete { key } if !self.decides_all => {
                 self.decided.insert(key.clone());
             }
-            Op::Clear | Op::Regenerate { .. } | Op::Destroy | Op::Drop => {
+            ChangeOp::Clear | ChangeOp::Regenerate { .. } | ChangeOp::Destroy | ChangeOp::Drop => {
                 self.decides_all = true;
                 self.decided.clear();
             }
             _ => {}
         }
         // A guest that writes the same key repeatedly needs only one log entry.
-        if let (Some(Op::Set { key: last, .. }), Op::Set { key, .. }) = (self.ops.last(), &op)
+        if let (Some(ChangeOp::Set { key: last, .. }), ChangeOp::Set { key, .. }) =
+            (self.ops.last(), &op)
             && last == key
         {
             self.bytes -= self.ops.pop().map_or(0, |last| last.bytes());
@@ -236,7 +240,7 @@ impl Log {
     }
 
     /// Returns the changes in order; none if the log has overflowed.
-    pub(super) fn ops(&self) -> &[Op] {
+    pub(super) fn ops(&self) -> &[ChangeOp] {
         &self.ops
     }
 
@@ -257,14 +261,18 @@ impl Log {
 
     /// Returns whether the guest changed anything other than the end of the session's lifetime.
     pub(super) fn has_changes(&self) -> bool {
-        let changes = |op: &Op| !matches!(op, Op::Touch { .. });
+        let changes = |op: &ChangeOp| !matches!(op, ChangeOp::Touch { .. });
         self.is_overflown || self.ops.iter().any(changes)
     }
 
     /// Returns whether any change could have been refused on another row.
     pub(super) fn depends_on_base(&self) -> bool {
-        let depends =
-            |op: &Op| matches!(op, Op::Set { .. } | Op::Add { .. } | Op::SetMaxAge { .. });
+        let depends = |op: &ChangeOp| {
+            matches!(
+                op,
+                ChangeOp::Set { .. } | ChangeOp::Add { .. } | ChangeOp::SetMaxAge { .. }
+            )
+        };
         self.is_overflown || self.ops.iter().any(depends)
     }
 }

@@ -4,41 +4,41 @@ use std::sync::Arc;
 
 use crate::clock::round_to_seconds;
 use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use crate::store::{Change, Commit, RowVersion};
+use crate::store::{Commit, RowChange, RowVersion};
 
-use super::super::options::Options;
-use super::super::policy::{self, Ending, Standing, Write};
-use super::log::Log;
-use super::reads::Reads;
-use super::{Base, Transaction, Working};
+use super::super::options::SessionOptions;
+use super::super::policy::{self, RowState, RowWrite, SessionEnding};
+use super::log::ChangeLog;
+use super::reads::ReadSet;
+use super::{BaseRow, Transaction, WorkingCopy};
 
 /// A commit, and the session's state once it is durable.
-pub(in crate::session) struct Planned {
+pub(in crate::session) struct PlannedCommit {
     pub(in crate::session) commit: Commit,
     /// The token by which the commit can be recognised, if it writes a row.
     pub(in crate::session) token: Option<CommitToken>,
-    after: Option<Arc<Base>>,
+    after: Option<Arc<BaseRow>>,
 }
 
-impl Planned {
+impl PlannedCommit {
     /// Returns whether the commit needs no base, because it is a blind deletion.
     pub(in crate::session) fn is_blind(&self) -> bool {
-        matches!(self.commit.change, Change::Delete { base: None })
+        matches!(self.commit.change, RowChange::Delete { base: None })
     }
 
     /// Returns the row that the commit leaves, if any.
-    pub(in crate::session) fn after(&self) -> Option<&Arc<Base>> {
+    pub(in crate::session) fn after(&self) -> Option<&Arc<BaseRow>> {
         self.after.as_ref()
     }
 
     /// Returns whether the commit replaces the row under the same id. Changes of other requests to the same row can be folded into it.
     pub(in crate::session) fn is_replacement(&self) -> bool {
-        matches!(&self.commit.change, Change::Update { new_id: None, .. })
+        matches!(&self.commit.change, RowChange::Update { new_id: None, .. })
     }
 
     /// Replaces the row to be written by a later state, which contains this commit's changes and those folded on top of them.
-    pub(in crate::session) fn write_instead(&mut self, last: &Base) {
-        if let Change::Update { record, .. } = &mut self.commit.change {
+    pub(in crate::session) fn write_instead(&mut self, last: &BaseRow) {
+        if let RowChange::Update { record, .. } = &mut self.commit.change {
             *record = last.record.clone();
         }
     }
@@ -53,7 +53,7 @@ impl Planned {
     /// Returns the id that the row moves to.
     pub(in crate::session) fn new_id(&self) -> Option<&SessionId> {
         match &self.commit.change {
-            Change::Update { new_id, .. } => new_id.as_ref(),
+            RowChange::Update { new_id, .. } => new_id.as_ref(),
             _ => None,
         }
     }
@@ -63,39 +63,39 @@ impl Transaction {
     /// Plans the commit that performs `write`. Returns `None` if nothing is to be written.
     pub(in crate::session) fn plan(
         &self,
-        write: Write,
-        options: &Options,
+        write: RowWrite,
+        options: &SessionOptions,
         now_ms: i64,
-    ) -> Option<Planned> {
+    ) -> Option<PlannedCommit> {
         let base = self.base.as_deref();
         let (id, change, token, after) = match (write, base) {
-            (Write::Create, _) => {
+            (RowWrite::Create, _) => {
                 let (after, token) = self.written(SessionId::generate(), options, now_ms);
-                let change = Change::Create(after.record.clone());
+                let change = RowChange::Create(after.record.clone());
                 (after.id.clone(), change, Some(token), Some(after))
             }
-            (Write::Replace | Write::Move, Some(base)) => {
+            (RowWrite::Replace | RowWrite::Move, Some(base)) => {
                 let new_id = self.working.new_id.clone();
                 let id = new_id.as_ref().unwrap_or(&base.id).clone();
                 let (after, token) = self.written(id, options, now_ms);
-                let change = Change::Update {
+                let change = RowChange::Update {
                     base: RowVersion::of(&base.record),
                     record: after.record.clone(),
                     new_id,
                 };
                 (base.id.clone(), change, Some(token), Some(after))
             }
-            (Write::Delete, Some(base)) => {
+            (RowWrite::Delete, Some(base)) => {
                 let is_blind = self.reads.is_empty() && !self.log.depends_on_base();
-                let is_told = self.working.ending == Ending::Destroyed;
+                let is_told = self.working.ending == SessionEnding::Destroyed;
                 let version = RowVersion::of(&base.record);
                 let base_version = (!(is_blind && is_told)).then_some(version);
-                let change = Change::Delete { base: base_version };
+                let change = RowChange::Delete { base: base_version };
                 (base.id.clone(), change, None, None)
             }
             _ => return None,
         };
-        Some(Planned {
+        Some(PlannedCommit {
             commit: Commit { id, change },
             token,
             after,
@@ -103,7 +103,12 @@ impl Transaction {
     }
 
     /// Returns the row to be written, with the cookie's expiry renewed.
-    fn written(&self, id: SessionId, options: &Options, now_ms: i64) -> (Arc<Base>, CommitToken) {
+    fn written(
+        &self,
+        id: SessionId,
+        options: &SessionOptions,
+        now_ms: i64,
+    ) -> (Arc<BaseRow>, CommitToken) {
         let base = self.base.as_ref().map(|base| &base.record);
         let created_at_s = base.and_then(|row| row.created_at_s);
         let created_at_s = created_at_s.unwrap_or(round_to_seconds(now_ms));
@@ -121,7 +126,7 @@ impl Transaction {
             tokens: tokens.push(token),
             created_at_s: Some(created_at_s),
         };
-        let after = Arc::new(Base {
+        let after = Arc::new(BaseRow {
             id,
             record,
             document,
@@ -130,20 +135,20 @@ impl Transaction {
     }
 
     /// Starts a new segment on the row that was written, once the commit is durable.
-    pub(in crate::session) fn landed(&mut self, planned: Planned) {
+    pub(in crate::session) fn landed(&mut self, planned: PlannedCommit) {
         let ending = self.working.ending;
-        self.log = Log::default();
-        self.reads = Reads::default();
+        self.log = ChangeLog::default();
+        self.reads = ReadSet::default();
         match planned.after {
             Some(base) => {
-                self.standing = Standing::Loaded;
-                self.working = Working::new(base.document.clone());
+                self.standing = RowState::Loaded;
+                self.working = WorkingCopy::new(base.document.clone());
                 self.base = Some(base);
             }
             None => {
-                self.standing = Standing::New;
+                self.standing = RowState::New;
                 self.base = None;
-                self.working = Working::new(self.fresh_cookie.document());
+                self.working = WorkingCopy::new(self.fresh_cookie.document());
             }
         }
         self.working.ending = ending;

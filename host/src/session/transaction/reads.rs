@@ -5,21 +5,21 @@ use std::collections::HashSet;
 use crate::limits::SESSION_LOG_OPS_MAX;
 use crate::record::Document;
 
-use super::log::Log;
+use super::log::ChangeLog;
 
 /// The reads of one segment.
 ///
 /// Only the names of keys are stored. The values that the guest saw are those of the transaction's base, at the time of the
 /// read and after every rebase.
 #[derive(Default)]
-pub(super) struct Reads {
+pub(super) struct ReadSet {
     keys: HashSet<String>,
     all: bool,
     cookie: bool,
     id: bool,
 }
 
-impl Reads {
+impl ReadSet {
     pub(super) fn note(&mut self, key: &str) {
         if self.all || self.keys.contains(key) {
             return;
@@ -45,7 +45,7 @@ impl Reads {
     }
 
     /// Notes what the success of these changes revealed to the guest: that they fit, which depends on all entries.
-    pub(super) fn note_log(&mut self, log: &Log) {
+    pub(super) fn note_log(&mut self, log: &ChangeLog) {
         if log.depends_on_base() {
             self.note_all();
         }

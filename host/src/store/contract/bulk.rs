@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::{
-    Change, NOW_S, assert_committed, assert_conflict, assert_row, commit, created, kept, load,
+    NOW_S, RowChange, assert_committed, assert_conflict, assert_row, commit, created, kept, load,
     load_at, record, renewal, successor, touch, update,
 };
 use crate::limits::STORE_BATCH_ROWS_MAX;
 use crate::record::{SessionId, SessionRecord};
-use crate::store::{Commit, RowVersion, SessionStore, Touch, Verdict};
+use crate::store::{Commit, CommitVerdict, RowVersion, SessionStore, Touch};
 
 const DATA: &str = r#"{"cookie":{},"n":0}"#;
 
@@ -84,7 +84,7 @@ pub(super) async fn the_reaper_takes_expired_rows_alone_and_no_more_than_asked(
     let found = load_at(store, &last_second, LONG_AGO_S).await;
     assert!(found.is_some(), "a row in its last second stays");
     assert!(load(store, &valid).await.is_some(), "a valid row stays");
-    commit(store, &last_second, Change::Delete { base: None }).await;
+    commit(store, &last_second, RowChange::Delete { base: None }).await;
 }
 
 pub(super) async fn many_changes_get_a_verdict_each_in_order(store: &dyn SessionStore) {
@@ -99,7 +99,7 @@ pub(super) async fn many_changes_get_a_verdict_each_in_order(store: &dyn Session
         ..rows[1].clone()
     };
     let next: Vec<_> = rows.iter().map(|row| successor(row, DATA)).collect();
-    let delete = |base: Option<&SessionRecord>| Change::Delete {
+    let delete = |base: Option<&SessionRecord>| RowChange::Delete {
         base: base.map(RowVersion::of),
     };
     let changes = [
@@ -108,8 +108,8 @@ pub(super) async fn many_changes_get_a_verdict_each_in_order(store: &dyn Session
         delete(Some(&rows[2])),
         delete(Some(&stale)),
         renewal(&rows[4], next[4].clone(), &renewed),
-        Change::Create(record(DATA)),
-        Change::Create(record(DATA)),
+        RowChange::Create(record(DATA)),
+        RowChange::Create(record(DATA)),
         delete(None),
     ];
     let commits: Vec<_> = ids
@@ -156,7 +156,7 @@ pub(super) async fn more_rows_than_one_statement_holds_are_all_handled(store: &d
         .zip(&records)
         .map(|(id, record)| Commit {
             id: id.clone(),
-            change: Change::Create(record.clone()),
+            change: RowChange::Create(record.clone()),
         })
         .collect();
     let verdicts = store.commit_many(&creates, NOW_S).await;
@@ -223,8 +223,8 @@ pub(super) async fn of_many_swaps_on_one_row_exactly_one_wins(store: Arc<dyn Ses
                 let next = successor(&row, data);
                 let verdict = commit(&*store, &id, update(&row, next.clone())).await;
                 match verdict {
-                    Verdict::Committed => Some(next),
-                    Verdict::Conflict => None,
+                    CommitVerdict::Committed => Some(next),
+                    CommitVerdict::Conflict => None,
                     other => panic!("a healthy store decides, got {other:?}"),
                 }
             });
@@ -276,6 +276,6 @@ fn expiring(expires_at_s: i64) -> SessionRecord {
     }
 }
 
-fn is_committed(verdict: &Verdict) -> bool {
-    matches!(verdict, Verdict::Committed)
+fn is_committed(verdict: &CommitVerdict) -> bool {
+    matches!(verdict, CommitVerdict::Committed)
 }

@@ -1,8 +1,8 @@
 //! Checks of deletes: with a base a delete is a compare-and-swap, without one it always succeeds.
 
 use super::{
-    Change, NOW_S, assert_committed, assert_conflict, assert_row, commit, created, load, load_at,
-    record, successor, update,
+    NOW_S, RowChange, assert_committed, assert_conflict, assert_row, commit, created, load,
+    load_at, record, successor, update,
 };
 use crate::record::{SessionId, SessionRecord};
 use crate::store::{RowVersion, SessionStore};
@@ -14,14 +14,14 @@ pub(super) async fn a_delete_takes_the_row_whatever_it_holds(store: &dyn Session
     created(store, &id, &record(DATA)).await;
     let bystander = created(store, &bystander_id, &record(DATA)).await;
 
-    let verdict = commit(store, &id, Change::Delete { base: None }).await;
+    let verdict = commit(store, &id, RowChange::Delete { base: None }).await;
 
     assert_committed(&verdict, "a delete without a base");
     assert_row(load(store, &id).await.as_ref(), None, "a deleted row");
     let found = load(store, &bystander_id).await;
     assert_row(found.as_ref(), Some(&bystander), "another row");
 
-    let verdict = commit(store, &id, Change::Delete { base: None }).await;
+    let verdict = commit(store, &id, RowChange::Delete { base: None }).await;
     assert_committed(&verdict, "a delete of an absent row without a base");
 
     let expired = SessionRecord {
@@ -29,7 +29,7 @@ pub(super) async fn a_delete_takes_the_row_whatever_it_holds(store: &dyn Session
         ..record(DATA)
     };
     created(store, &id, &expired).await;
-    let verdict = commit(store, &id, Change::Delete { base: None }).await;
+    let verdict = commit(store, &id, RowChange::Delete { base: None }).await;
     assert_committed(&verdict, "a delete of an expired row without a base");
     let found = load_at(store, &id, NOW_S - 1).await;
     assert_row(found.as_ref(), None, "a deleted expired row");
@@ -72,8 +72,8 @@ pub(super) async fn a_delete_with_a_base_is_a_compare_and_swap(store: &dyn Sessi
     assert_conflict(&verdict, "a delete with a base of an expired row");
 }
 
-fn delete(base: &SessionRecord) -> Change {
-    Change::Delete {
+fn delete(base: &SessionRecord) -> RowChange {
+    RowChange::Delete {
         base: Some(RowVersion::of(base)),
     }
 }

@@ -1,7 +1,7 @@
 //! Checks of single rows: a created row is loaded unchanged.
 
 use super::{
-    Change, NOW_S, assert_committed, assert_conflict, assert_row, commit, created, kept, load,
+    NOW_S, RowChange, assert_committed, assert_conflict, assert_row, commit, created, kept, load,
     load_at, record, successor, update,
 };
 use crate::record::{CommitToken, SessionId, SessionRecord};
@@ -74,7 +74,7 @@ pub(super) async fn ids_differ_by_case_and_trailing_space(store: &dyn SessionSto
         let next = successor(&row, r#"{"cookie":{},"stolen":1}"#);
         let verdict = commit(store, other, update(&row, next)).await;
         assert_conflict(&verdict, "an update of an id that only looks alike");
-        commit(store, other, Change::Delete { base: None }).await;
+        commit(store, other, RowChange::Delete { base: None }).await;
     }
     let found = load(store, &lower).await;
     assert_row(found.as_ref(), Some(&row), "the row of the exact id");
@@ -85,7 +85,7 @@ pub(super) async fn creating_an_existing_id_is_a_conflict_and_leaves_the_row(
 ) {
     let id = SessionId::generate();
     let row = created(store, &id, &record(r#"{"cookie":{},"first":1}"#)).await;
-    let second = Change::Create(record(r#"{"cookie":{},"second":1}"#));
+    let second = RowChange::Create(record(r#"{"cookie":{},"second":1}"#));
 
     let verdict = commit(store, &id, second.clone()).await;
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{
-    Change, NOW_S, RowVersion, assert_committed, assert_conflict, assert_row, commit, created,
+    NOW_S, RowChange, RowVersion, assert_committed, assert_conflict, assert_row, commit, created,
     kept, load, load_at, record, renewal, successor, update,
 };
 use crate::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
@@ -117,7 +117,7 @@ pub(super) async fn an_expired_row_is_never_updated(store: &dyn SessionStore) {
 pub(super) async fn an_update_after_a_delete_never_resurrects(store: &dyn SessionStore) {
     let id = SessionId::generate();
     let row = created(store, &id, &record(DATA)).await;
-    let verdict = commit(store, &id, Change::Delete { base: None }).await;
+    let verdict = commit(store, &id, RowChange::Delete { base: None }).await;
     assert_committed(&verdict, "a delete");
     let new_id = SessionId::generate();
 
@@ -197,7 +197,7 @@ pub(super) async fn a_token_column_that_somebody_else_wrote_is_no_obstacle(
         let id = SessionId::generate();
         let row = created(store, &id, &foreign).await;
         let base = Some(RowVersion::of(&row));
-        let verdict = commit(store, &id, Change::Delete { base }).await;
+        let verdict = commit(store, &id, RowChange::Delete { base }).await;
         assert_committed(&verdict, "a delete over a foreign column");
     }
 }

@@ -4,11 +4,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The progress of a copy, for the task that shows it.
 #[derive(Debug, Default)]
-pub struct Gauge(Mutex<Reading>);
+pub struct CopyProgress(Mutex<CopyProgressReading>);
 
-/// The figures that a [`Gauge`] shows.
+/// The figures that a [`CopyProgress`] shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub struct CopyProgressReading {
     /// The current pass: `examining`, `copying`, `removing` or `verifying`. Empty before the first pass.
     pub phase: &'static str,
     /// Number of sessions that the pass has completed.
@@ -17,14 +17,14 @@ pub struct Reading {
     pub total: Option<u64>,
 }
 
-impl Gauge {
+impl CopyProgress {
     /// Returns the current figures.
-    pub fn read(&self) -> Reading {
+    pub fn read(&self) -> CopyProgressReading {
         *self.lock()
     }
 
     pub(super) fn begin(&self, phase: &'static str, total: Option<u64>) {
-        *self.lock() = Reading {
+        *self.lock() = CopyProgressReading {
             phase,
             done: 0,
             total,
@@ -35,7 +35,7 @@ impl Gauge {
         self.lock().done += by;
     }
 
-    fn lock(&self) -> MutexGuard<'_, Reading> {
+    fn lock(&self) -> MutexGuard<'_, CopyProgressReading> {
         // No code panics in the middle of a change of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

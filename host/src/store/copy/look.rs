@@ -1,13 +1,13 @@
 //! The read-only passes: the survey before anything is written, and the comparison at the end.
 
-use super::plan::{Plan, held_in};
+use super::plan::{PagePlan, held_in};
 use super::walk::patiently;
-use super::{CopyError, Copying, End, as_u64};
+use super::{CopyEnd, CopyError, StoreCopier, as_u64};
 use crate::record::SessionId;
 
 /// The result of the check of both ends before anything is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Survey {
+pub struct CopySurvey {
     /// Sessions that a host has used in the target since they were copied. A copy would bring old rows back.
     pub used: u64,
     /// Valid sessions of the target; 0 if they were not counted.
@@ -18,7 +18,7 @@ pub struct Survey {
 
 /// The result of the comparison of both ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Differences {
+pub struct CopyDifferences {
     /// Sessions that are equal at both ends.
     pub equal: u64,
     /// Sessions of the source that are missing or different in the target.
@@ -27,7 +27,7 @@ pub struct Differences {
     pub extra: u64,
 }
 
-impl Survey {
+impl CopySurvey {
     /// Returns whether the sessions that only the target has may be treated as ended. Without confirmation, they may be
     /// at most half of all sessions. With the operator's confirmation, their number must be exactly `agreed`. More of
     /// them more likely belong to another application, or the target is the wrong one.
@@ -40,16 +40,16 @@ impl Survey {
     }
 }
 
-impl Copying<'_> {
-    /// Checks whether a copy may write. With `is_last`, also counts the sessions that [`Copying::remove`] would delete.
+impl StoreCopier<'_> {
+    /// Checks whether a copy may write. With `is_last`, also counts the sessions that [`StoreCopier::remove`] would delete.
     ///
     /// # Errors
-    /// The same as for [`Copying::copy`].
+    /// The same as for [`StoreCopier::copy`].
     ///
     /// Cancel safety: reads; dropping it changes nothing.
-    pub async fn survey(&self, is_last: bool) -> Result<Survey, CopyError> {
-        let mut found = Survey::default();
-        let mut walk = self.walk(End::Source, "examining").await;
+    pub async fn survey(&self, is_last: bool) -> Result<CopySurvey, CopyError> {
+        let mut found = CopySurvey::default();
+        let mut walk = self.walk(CopyEnd::Source, "examining").await;
         while let Some((ids, now_s)) = walk.next().await? {
             found.used += as_u64(self.plan(&ids, now_s).await?.newer);
             self.gauge.advance(as_u64(ids.len()));
@@ -57,7 +57,7 @@ impl Copying<'_> {
         if !is_last {
             return Ok(found);
         }
-        let mut walk = self.walk(End::Target, "examining").await;
+        let mut walk = self.walk(CopyEnd::Target, "examining").await;
         while let Some((ids, now_s)) = walk.next().await? {
             found.sessions += as_u64(ids.len());
             found.alone += as_u64(self.absent_in_source(&ids, now_s).await?.len());
@@ -69,19 +69,19 @@ impl Copying<'_> {
     /// Compares both ends, row by row in both directions.
     ///
     /// # Errors
-    /// The same as for [`Copying::copy`].
+    /// The same as for [`StoreCopier::copy`].
     ///
     /// Cancel safety: reads; dropping it changes nothing.
-    pub async fn verify(&self) -> Result<Differences, CopyError> {
-        let mut found = Differences::default();
-        let mut walk = self.walk(End::Source, "verifying").await;
+    pub async fn verify(&self) -> Result<CopyDifferences, CopyError> {
+        let mut found = CopyDifferences::default();
+        let mut walk = self.walk(CopyEnd::Source, "verifying").await;
         while let Some((ids, now_s)) = walk.next().await? {
             let plan = self.plan(&ids, now_s).await?;
             found.equal += as_u64(plan.equal);
             found.different += as_u64(plan.different());
             self.gauge.advance(as_u64(ids.len()));
         }
-        let mut walk = self.walk(End::Target, "verifying").await;
+        let mut walk = self.walk(CopyEnd::Target, "verifying").await;
         while let Some((ids, now_s)) = walk.next().await? {
             found.extra += as_u64(self.absent_in_source(&ids, now_s).await?.len());
             self.gauge.advance(as_u64(ids.len()));
@@ -90,11 +90,11 @@ impl Copying<'_> {
     }
 
     /// Compares these sessions of the source with those of the target.
-    pub(super) async fn plan(&self, ids: &[SessionId], now_s: i64) -> Result<Plan, CopyError> {
-        let sources = patiently(End::Source, || self.source.rows(ids, now_s)).await?;
-        let targets = patiently(End::Target, || self.target.rows(ids, now_s)).await?;
+    pub(super) async fn plan(&self, ids: &[SessionId], now_s: i64) -> Result<PagePlan, CopyError> {
+        let sources = patiently(CopyEnd::Source, || self.source.rows(ids, now_s)).await?;
+        let targets = patiently(CopyEnd::Target, || self.target.rows(ids, now_s)).await?;
         let (columns, charset) = (self.target.own_columns(), self.target.charset());
-        let mut plan = Plan::default();
+        let mut plan = PagePlan::default();
         for ((id, source), target) in ids.iter().zip(sources).zip(targets) {
             let source = source.map(|record| held_in(charset, record));
             plan.add(id, source, target.as_ref(), columns);
@@ -107,7 +107,7 @@ impl Copying<'_> {
         ids: &[SessionId],
         now_s: i64,
     ) -> Result<Vec<SessionId>, CopyError> {
-        let rows = patiently(End::Source, || self.source.rows(ids, now_s)).await?;
+        let rows = patiently(CopyEnd::Source, || self.source.rows(ids, now_s)).await?;
         let absent = ids.iter().zip(rows).filter(|(_, row)| row.is_none());
         Ok(absent.map(|(id, _)| id.clone()).collect())
     }
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn more_than_half_of_the_target_is_deleted_at_the_operators_word_alone() {
         let may = |alone, sessions, agreed| {
-            let survey = Survey {
+            let survey = CopySurvey {
                 used: 0,
                 sessions,
                 alone,

@@ -8,14 +8,14 @@ use serde_json::value::RawValue;
 use super::create;
 use crate::record::{Charset, SessionId, SessionRecord};
 use crate::store::scan::OwnColumns;
-use crate::store::{Change, Commit, RowVersion, Touch};
+use crate::store::{Commit, RowChange, RowVersion, Touch};
 
 /// The last second that a MySQL table can hold. A later expiry is clamped.
 const EXPIRES_MAX_S: i64 = u32::MAX as i64;
 
 /// The changes that one page of sessions needs.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
+pub(super) struct PagePlan {
     /// Sessions that are equal at both ends.
     pub(super) equal: usize,
     /// Sessions that a host has used in the target since they were copied.
@@ -33,7 +33,7 @@ pub(super) struct Plan {
     pub(super) touches: Vec<Touch>,
 }
 
-impl Plan {
+impl PagePlan {
     /// Adds one session.
     pub(super) fn add(
         &mut self,
@@ -73,7 +73,7 @@ impl Plan {
         } else if !is_token_same && (is_creation_same || target.created_at_s.is_none()) {
             self.updates.push(Commit {
                 id: id.clone(),
-                change: Change::Update {
+                change: RowChange::Update {
                     base: RowVersion::of(target),
                     record: source,
                     new_id: None,
@@ -165,8 +165,8 @@ mod tests {
         }
     }
 
-    fn plan(source: &SessionRecord, target: &SessionRecord, columns: OwnColumns) -> Plan {
-        let mut plan = Plan::default();
+    fn plan(source: &SessionRecord, target: &SessionRecord, columns: OwnColumns) -> PagePlan {
+        let mut plan = PagePlan::default();
         let id = SessionId::generate();
         plan.add(&id, Some(source.clone()), Some(target), columns);
         plan
@@ -202,7 +202,7 @@ mod tests {
             expires_at_s: row.expires_at_s + 60,
             ..row.clone()
         };
-        let assert_left = |found: Plan| {
+        let assert_left = |found: PagePlan| {
             assert_eq!((found.newer, found.different()), (1, 1), "{found:?}");
         };
         assert_left(plan(&row, &visited(&row), ALL));

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 use super::*;
 use crate::limits::COPY_PAGE_ROWS;
 use crate::record::{Charset, CommitToken, TokenHistory};
-use crate::store::scan::{Cursor, OwnColumns, Page};
-use crate::store::sqlite::{Options, SqliteScan, SqliteStore};
+use crate::store::scan::{OwnColumns, ScanCursor, ScanPage};
+use crate::store::sqlite::{SqliteOptions, SqliteScan, SqliteStore};
 use crate::store::{RowVersion, StoreFuture, Touch};
 
 const NOW_S: i64 = 1_800_000_000;
@@ -26,9 +26,9 @@ struct Place {
 impl Place {
     fn open(directory: &TempDir, name: &str) -> Self {
         let path: PathBuf = directory.path().join(name);
-        let options = Options {
+        let options = SqliteOptions {
             wal_bytes: 0,
-            ..Options::new(&path)
+            ..SqliteOptions::new(&path)
         };
         let store = SqliteStore::open(&options).unwrap();
         let scan = SqliteScan::of_open(&path, &store).unwrap();
@@ -43,7 +43,7 @@ impl Place {
             tokens: TokenHistory::default().push(CommitToken::generate()),
             created_at_s: Some(NOW_S - 60),
         };
-        self.commit(&id, Change::Create(record)).await;
+        self.commit(&id, RowChange::Create(record)).await;
         id
     }
 
@@ -54,7 +54,7 @@ impl Place {
             tokens: base.tokens.push(CommitToken::generate()),
             ..base.clone()
         };
-        let change = Change::Update {
+        let change = RowChange::Update {
             base: RowVersion::of(&base),
             record,
             new_id: None,
@@ -63,16 +63,16 @@ impl Place {
     }
 
     async fn log_out(&self, id: &SessionId) {
-        self.commit(id, Change::Delete { base: None }).await;
+        self.commit(id, RowChange::Delete { base: None }).await;
     }
 
-    async fn commit(&self, id: &SessionId, change: Change) {
+    async fn commit(&self, id: &SessionId, change: RowChange) {
         let commit = Commit {
             id: id.clone(),
             change,
         };
         let verdict = self.store.commit_many(&[commit], NOW_S).await.remove(0);
-        assert!(matches!(verdict, Verdict::Committed), "{verdict:?}");
+        assert!(matches!(verdict, CommitVerdict::Committed), "{verdict:?}");
     }
 
     async fn row(&self, id: &SessionId) -> Option<SessionRecord> {
@@ -85,7 +85,7 @@ struct Both {
     source: Place,
     target: Place,
     clock: Clock,
-    gauge: Gauge,
+    gauge: CopyProgress,
     _directory: TempDir,
 }
 
@@ -96,13 +96,13 @@ impl Both {
             source: Place::open(&directory, "source.sqlite"),
             target: Place::open(&directory, "target.sqlite"),
             clock: Clock::manual(NOW_S * 1000),
-            gauge: Gauge::default(),
+            gauge: CopyProgress::default(),
             _directory: directory,
         }
     }
 
-    fn copying(&self) -> Copying<'_> {
-        Copying {
+    fn copying(&self) -> StoreCopier<'_> {
+        StoreCopier {
             source: &self.source.scan,
             target: &self.target.scan,
             writer: &self.target.store,
@@ -111,19 +111,19 @@ impl Both {
         }
     }
 
-    async fn copy(&self) -> Tally {
-        let mut tally = Tally::default();
+    async fn copy(&self) -> CopyTotals {
+        let mut tally = CopyTotals::default();
         self.copying().copy(&mut tally).await.unwrap();
         tally
     }
 
-    async fn remove(&self) -> Tally {
-        let mut tally = Tally::default();
+    async fn remove(&self) -> CopyTotals {
+        let mut tally = CopyTotals::default();
         self.copying().remove(u64::MAX, &mut tally).await.unwrap();
         tally
     }
 
-    async fn verify(&self) -> Differences {
+    async fn verify(&self) -> CopyDifferences {
         self.copying().verify().await.unwrap()
     }
 }
@@ -145,14 +145,14 @@ async fn every_row_arrives_with_its_id_expiry_tokens_and_creation_time() {
         let (there, here) = (both.target.row(id).await, both.source.row(id).await);
         assert!(there.is_some() && there == here);
     }
-    let expected = Differences {
+    let expected = CopyDifferences {
         equal: as_u64(ids.len()),
-        ..Differences::default()
+        ..CopyDifferences::default()
     };
     assert_eq!(both.verify().await, expected);
     assert_eq!(
         both.copy().await,
-        Tally::default(),
+        CopyTotals::default(),
         "a second pass writes nothing"
     );
     // The token is unchanged, so a host on the target can continue from the source host's last commit.
@@ -176,11 +176,11 @@ async fn what_changed_since_the_last_pass_is_written_and_nothing_else() {
     both.source.store.touch_many(&[touch], NOW_S).await.unwrap();
     let new = both.source.create(&text(5)).await;
     let tally = both.copy().await;
-    let expected = Tally {
+    let expected = CopyTotals {
         copied: 1,
         replaced: 1,
         extended: 1,
-        ..Tally::default()
+        ..CopyTotals::default()
     };
     assert_eq!(tally, expected);
     for id in [changed, touched, new] {
@@ -195,7 +195,7 @@ async fn a_logout_during_the_copy_does_not_come_back() {
     let ends = both.source.create(&text(2)).await;
     both.copy().await;
     both.source.log_out(&ends).await;
-    assert_eq!(both.copy().await, Tally::default());
+    assert_eq!(both.copy().await, CopyTotals::default());
     assert_eq!(
         both.verify().await.extra,
         1,
@@ -204,9 +204,9 @@ async fn a_logout_during_the_copy_does_not_come_back() {
     assert_eq!(both.remove().await.removed, 1);
     assert!(both.target.row(&ends).await.is_none());
     assert!(both.target.row(&stays).await.is_some());
-    let expected = Differences {
+    let expected = CopyDifferences {
         equal: 1,
-        ..Differences::default()
+        ..CopyDifferences::default()
     };
     assert_eq!(both.verify().await, expected);
 }
@@ -216,12 +216,12 @@ async fn a_session_that_ends_between_its_listing_and_its_reading_is_not_written(
     let both = Both::open();
     let ends = both.source.create(&text(1)).await;
     let copying = both.copying();
-    let mut walk = copying.walk(End::Source, "copying").await;
+    let mut walk = copying.walk(CopyEnd::Source, "copying").await;
     let (ids, now_s) = walk.next().await.unwrap().unwrap();
     both.source.log_out(&ends).await;
-    let mut tally = Tally::default();
+    let mut tally = CopyTotals::default();
     copying.settle(&ids, now_s, &mut tally).await.unwrap();
-    assert_eq!(tally, Tally::default());
+    assert_eq!(tally, CopyTotals::default());
     assert!(both.target.row(&ends).await.is_none());
 }
 
@@ -248,7 +248,7 @@ async fn an_expired_row_of_the_target_makes_room() {
         expires_at_s: NOW_S - 1,
         ..both.source.row(&id).await.unwrap()
     };
-    both.target.commit(&id, Change::Create(old)).await;
+    both.target.commit(&id, RowChange::Create(old)).await;
     both.copy().await;
     assert_eq!(both.target.row(&id).await, both.source.row(&id).await);
 }
@@ -260,13 +260,13 @@ struct Cut<'a> {
     pages_left: std::sync::atomic::AtomicUsize,
 }
 
-impl Scan for Cut<'_> {
+impl StoreScan for Cut<'_> {
     fn ids_after<'a>(
         &'a self,
-        after: &'a Cursor,
+        after: &'a ScanCursor,
         _rows_max: usize,
         now_s: i64,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+    ) -> StoreFuture<'a, Result<ScanPage, StoreError>> {
         use std::sync::atomic::Ordering::SeqCst;
         let take = |left: usize| left.checked_sub(1);
         if self.pages_left.fetch_update(SeqCst, SeqCst, take).is_err() {
@@ -310,13 +310,13 @@ async fn a_copy_that_was_cut_is_finished_by_the_next_one() {
         scan: &both.source.scan,
         pages_left: std::sync::atomic::AtomicUsize::new(3),
     };
-    let copying = Copying {
+    let copying = StoreCopier {
         source: &cut,
         ..both.copying()
     };
-    let mut tally = Tally::default();
+    let mut tally = CopyTotals::default();
     let error = copying.copy(&mut tally).await.unwrap_err();
-    assert_eq!(error.end, End::Source);
+    assert_eq!(error.end, CopyEnd::Source);
     assert_eq!(tally.copied, 6);
     assert_eq!(both.copy().await.copied, 4, "only the rest is copied");
     assert_eq!(both.verify().await.equal, 10);
@@ -329,7 +329,7 @@ async fn the_gauge_tells_the_pass_and_how_far_it_is() {
         both.source.create(&text(n)).await;
     }
     both.copy().await;
-    let expected = Reading {
+    let expected = CopyProgressReading {
         phase: "copying",
         done: 3,
         total: Some(3),

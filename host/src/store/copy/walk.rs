@@ -1,44 +1,44 @@
 //! Reads one end of a copy page by page, and retries while that end is unreachable.
 
-use super::{CopyError, Copying, End};
+use super::{CopyEnd, CopyError, StoreCopier};
 use crate::clock::Clock;
 use crate::limits::{COPY_ATTEMPTS_MAX, COPY_PAGE_ROWS, COPY_RETRY_WAIT};
 use crate::record::SessionId;
-use crate::store::scan::{Cursor, Scan};
+use crate::store::scan::{ScanCursor, StoreScan};
 use crate::store::{StoreError, StoreErrorKind};
 
 /// A pass over the ids of one end, page by page.
-pub(super) struct Walk<'a> {
-    scan: &'a dyn Scan,
-    end: End,
+pub(super) struct IdWalk<'a> {
+    scan: &'a dyn StoreScan,
+    end: CopyEnd,
     clock: &'a Clock,
     /// `None` after the last page.
-    cursor: Option<Cursor>,
+    cursor: Option<ScanCursor>,
     /// Number of rows so far whose key no cookie can name.
     pub(super) unusable: u64,
 }
 
-impl Copying<'_> {
+impl StoreCopier<'_> {
     /// Begins a pass over one end.
-    pub(super) async fn walk(&self, end: End, phase: &'static str) -> Walk<'_> {
+    pub(super) async fn walk(&self, end: CopyEnd, phase: &'static str) -> IdWalk<'_> {
         let scan = match end {
-            End::Source => self.source,
-            End::Target => self.target,
+            CopyEnd::Source => self.source,
+            CopyEnd::Target => self.target,
         };
         // Only for the progress display: without the count, the display has no total.
         let total = scan.count(self.clock.now_s()).await.ok();
         self.gauge.begin(phase, total);
-        Walk {
+        IdWalk {
             scan,
             end,
             clock: self.clock,
-            cursor: Some(Cursor::default()),
+            cursor: Some(ScanCursor::default()),
             unusable: 0,
         }
     }
 }
 
-impl Walk<'_> {
+impl IdWalk<'_> {
     /// Returns the next page and the time at which its rows are valid.
     pub(super) async fn next(&mut self) -> Result<Option<(Vec<SessionId>, i64)>, CopyError> {
         let Some(cursor) = self.cursor.take() else {
@@ -54,7 +54,10 @@ impl Walk<'_> {
 }
 
 /// Asks one end, and retries if it is unreachable.
-pub(super) async fn patiently<T, F>(end: End, mut ask: impl FnMut() -> F) -> Result<T, CopyError>
+pub(super) async fn patiently<T, F>(
+    end: CopyEnd,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, CopyError>
 where
     F: Future<Output = Result<T, StoreError>>,
 {

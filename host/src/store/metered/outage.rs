@@ -9,14 +9,14 @@ use crate::limits::{STORE_CALM_MAX, STORE_CALM_MIN};
 
 /// The kind of a call. A store may refuse one kind and serve the other, as with a full disk or a read-only server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Side {
+pub(super) enum StoreSide {
     Read,
     Write,
 }
 
 /// A change of the store's state.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum News {
+pub(super) enum OutageChange {
     /// The first call failed.
     Fails,
     /// The kind of call that failed last was answered since then, and no call failed for a while.
@@ -33,18 +33,18 @@ pub(super) enum News {
 pub(super) struct Outage {
     /// Whether an outage is in progress. Read for each call without taking the lock.
     is_failing: AtomicBool,
-    state: Mutex<State>,
+    state: Mutex<OutageState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    failing: Option<Failing>,
+struct OutageState {
+    failing: Option<FailingState>,
     /// The end of the last outage and its required calm time.
     last: Option<(Instant, Duration)>,
 }
 
 #[derive(Debug)]
-struct Failing {
+struct FailingState {
     began_at: Instant,
     failed_calls: u64,
     /// Whether the last call of this side failed.
@@ -63,11 +63,11 @@ impl Outage {
     }
 
     /// Records a failed call.
-    pub(super) fn failed(&self, side: Side, now: Instant) -> Option<News> {
+    pub(super) fn failed(&self, side: StoreSide, now: Instant) -> Option<OutageChange> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let calm = state.calm(now);
         let is_new = state.failing.is_none();
-        let failing = state.failing.get_or_insert(Failing {
+        let failing = state.failing.get_or_insert(FailingState {
             began_at: now,
             failed_calls: 0,
             reads_fail: false,
@@ -79,11 +79,11 @@ impl Outage {
         *failing.side(side) = true;
         failing.answers_since = None;
         self.is_failing.store(true, Ordering::Relaxed);
-        is_new.then_some(News::Fails)
+        is_new.then_some(OutageChange::Fails)
     }
 
     /// Records a successful call. Callers may skip this while [`Outage::is_failing`] is false.
-    pub(super) fn answered(&self, side: Side, now: Instant) -> Option<News> {
+    pub(super) fn answered(&self, side: StoreSide, now: Instant) -> Option<OutageChange> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let failing = state.failing.as_mut()?;
         *failing.side(side) = false;
@@ -94,7 +94,7 @@ impl Outage {
         if now.saturating_duration_since(since) < failing.calm {
             return None;
         }
-        let news = News::AnswersAgain {
+        let news = OutageChange::AnswersAgain {
             failed_calls: failing.failed_calls,
             lasted: since.saturating_duration_since(failing.began_at),
         };
@@ -105,7 +105,7 @@ impl Outage {
     }
 }
 
-impl State {
+impl OutageState {
     /// Returns how long the store must answer without a failure before an outage that begins now is reported as over.
     fn calm(&self, now: Instant) -> Duration {
         match self.last {
@@ -117,11 +117,11 @@ impl State {
     }
 }
 
-impl Failing {
-    fn side(&mut self, side: Side) -> &mut bool {
+impl FailingState {
+    fn side(&mut self, side: StoreSide) -> &mut bool {
         match side {
-            Side::Read => &mut self.reads_fail,
-            Side::Write => &mut self.writes_fail,
+            StoreSide::Read => &mut self.reads_fail,
+            StoreSide::Write => &mut self.writes_fail,
         }
     }
 }
@@ -136,39 +136,45 @@ mod tests {
     fn ten_thousand_failed_calls_are_two_pieces_of_news() {
         let outage = Outage::default();
         let start = Instant::now();
-        assert_eq!(outage.failed(Side::Read, start), Some(News::Fails));
+        assert_eq!(
+            outage.failed(StoreSide::Read, start),
+            Some(OutageChange::Fails)
+        );
         for n in 1..10_000 {
-            assert_eq!(outage.failed(Side::Read, start + MS * n), None);
+            assert_eq!(outage.failed(StoreSide::Read, start + MS * n), None);
         }
         assert!(outage.is_failing());
         let back = start + MS * 20_000;
-        assert_eq!(outage.answered(Side::Read, back), None, "not calm yet");
-        let news = outage.answered(Side::Read, back + STORE_CALM_MIN);
-        let over = News::AnswersAgain {
+        assert_eq!(outage.answered(StoreSide::Read, back), None, "not calm yet");
+        let news = outage.answered(StoreSide::Read, back + STORE_CALM_MIN);
+        let over = OutageChange::AnswersAgain {
             failed_calls: 10_000,
             lasted: MS * 20_000,
         };
         assert_eq!(news, Some(over));
         assert!(!outage.is_failing());
         let later = back + STORE_CALM_MIN * 2;
-        assert_eq!(outage.answered(Side::Read, later), None);
+        assert_eq!(outage.answered(StoreSide::Read, later), None);
     }
 
     #[test]
     fn reads_that_are_answered_do_not_end_an_outage_of_writes() {
         let outage = Outage::default();
         let start = Instant::now();
-        assert_eq!(outage.failed(Side::Write, start), Some(News::Fails));
+        assert_eq!(
+            outage.failed(StoreSide::Write, start),
+            Some(OutageChange::Fails)
+        );
         for second in 1..100 {
             let now = start + Duration::from_secs(second);
-            assert_eq!(outage.answered(Side::Read, now), None);
+            assert_eq!(outage.answered(StoreSide::Read, now), None);
         }
         let back = start + Duration::from_secs(100);
-        assert_eq!(outage.answered(Side::Write, back), None);
-        let news = outage.answered(Side::Read, back + STORE_CALM_MIN);
+        assert_eq!(outage.answered(StoreSide::Write, back), None);
+        let news = outage.answered(StoreSide::Read, back + STORE_CALM_MIN);
         assert!(matches!(
             news,
-            Some(News::AnswersAgain {
+            Some(OutageChange::AnswersAgain {
                 failed_calls: 1,
                 ..
             })
@@ -183,8 +189,8 @@ mod tests {
         for half_second in 0..7_200_u32 {
             let now = start + MS * 500 * half_second;
             let news = match half_second % 4 {
-                0 => outage.failed(Side::Read, now),
-                _ => outage.answered(Side::Read, now),
+                0 => outage.failed(StoreSide::Read, now),
+                _ => outage.answered(StoreSide::Read, now),
             };
             told += usize::from(news.is_some());
         }
@@ -196,9 +202,12 @@ mod tests {
         let outage = Outage::default();
         let mut now = Instant::now();
         for _ in 0..2 {
-            assert_eq!(outage.failed(Side::Read, now), Some(News::Fails));
-            assert_eq!(outage.answered(Side::Read, now), None);
-            let news = outage.answered(Side::Read, now + STORE_CALM_MIN);
+            assert_eq!(
+                outage.failed(StoreSide::Read, now),
+                Some(OutageChange::Fails)
+            );
+            assert_eq!(outage.answered(StoreSide::Read, now), None);
+            let news = outage.answered(StoreSide::Read, now + STORE_CALM_MIN);
             assert!(news.is_some());
             now += Duration::from_secs(3_600);
         }

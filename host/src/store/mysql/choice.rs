@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::server::Server;
+use super::server::ServerDescription;
 
 /// How long an earlier server of the list must be healthy without interruption before it is used again.
 const RETURN_AFTER_MIN: Duration = Duration::from_secs(30);
@@ -20,22 +20,22 @@ const RETURN_IS_SOON: Duration = Duration::from_secs(300);
 
 /// The choice of the server in use.
 #[derive(Debug)]
-pub(super) struct Choice {
+pub(super) struct ServerChoice {
     current: usize,
     /// Number of changes of `current`. The result of a walk that began before a change must not cause another change.
     turn: u64,
     /// A member of the cluster in use, once one has been used. From then on every server must belong to this cluster.
-    cluster: Option<Server>,
+    cluster: Option<ServerDescription>,
     /// Without a cluster: the servers that were left after a failure, or passed over because of one.
     barred: Vec<bool>,
     /// Whether the next walk asks the other servers first, because the rows of the server in use seem to be locked.
     is_locked: bool,
-    returns: Returns,
+    returns: FailbackTimer,
 }
 
 /// Why a server was not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub(super) enum ServerFailure {
     /// The server reports that it takes no writes, or it is outside of its cluster or of the cluster in use.
     Unfit,
     /// The server gives no connection: it has too many, or no time was left to wait for one.
@@ -46,16 +46,16 @@ pub(super) enum Failure {
 
 /// One request's walk through the servers.
 #[derive(Debug)]
-pub(super) struct Walk {
+pub(super) struct ServerWalk {
     turn: u64,
     order: Vec<usize>,
-    tried: Vec<(usize, Failure)>,
+    tried: Vec<(usize, ServerFailure)>,
     is_from_locked: bool,
 }
 
 /// The consequence of a server that serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum ServingOutcome {
     /// The server is in use or is a member of the cluster in use: nothing changes.
     Serves,
     /// This server is in use from now on.
@@ -71,19 +71,19 @@ pub(super) enum Found {
 /// Decides when an earlier server of the list is used again. The server must be healthy for a while, and for longer
 /// each time that it is left soon after its return.
 #[derive(Debug)]
-struct Returns {
-    candidate: Option<Candidate>,
+struct FailbackTimer {
+    candidate: Option<FailbackCandidate>,
     needed: Duration,
     returned_at: Option<Instant>,
 }
 
 #[derive(Debug)]
-struct Candidate {
+struct FailbackCandidate {
     index: usize,
     healthy_since: Instant,
 }
 
-impl Walk {
+impl ServerWalk {
     /// Returns the servers in the order in which they are asked.
     pub(super) fn order(&self) -> Vec<usize> {
         self.order.clone()
@@ -96,12 +96,12 @@ impl Walk {
     }
 
     /// Records that a server was tried and did not serve.
-    pub(super) fn tried(&mut self, index: usize, failure: Failure) {
+    pub(super) fn tried(&mut self, index: usize, failure: ServerFailure) {
         self.tried.push((index, failure));
     }
 }
 
-impl Choice {
+impl ServerChoice {
     /// Creates the choice for this many servers, with the first one in use.
     pub(super) fn new(servers: usize) -> Self {
         Self {
@@ -110,7 +110,7 @@ impl Choice {
             cluster: None,
             barred: vec![false; servers],
             is_locked: false,
-            returns: Returns {
+            returns: FailbackTimer {
                 candidate: None,
                 needed: RETURN_AFTER_MIN,
                 returned_at: None,
@@ -128,13 +128,13 @@ impl Choice {
     }
 
     /// Returns a member of the cluster in use.
-    pub(super) fn cluster(&self) -> Option<&Server> {
+    pub(super) fn cluster(&self) -> Option<&ServerDescription> {
         self.cluster.as_ref()
     }
 
     /// Starts a request's walk: first the server in use, then the other permitted servers in list order. All hosts that
     /// leave a server thereby move to the same one.
-    pub(super) fn walk(&mut self) -> Walk {
+    pub(super) fn walk(&mut self) -> ServerWalk {
         let others = (0..self.barred.len()).filter(|i| *i != self.current && !self.barred[*i]);
         let mut order: Vec<_> = std::iter::once(self.current).chain(others).collect();
         // One such walk is enough. If no other server takes over, the locked server stays in use, because it can at
@@ -143,9 +143,9 @@ impl Choice {
         let mut tried = Vec::new();
         if is_from_locked {
             order.rotate_left(1);
-            tried.push((self.current, Failure::Failed));
+            tried.push((self.current, ServerFailure::Failed));
         }
-        Walk {
+        ServerWalk {
             turn: self.turn,
             order,
             tried,
@@ -160,7 +160,7 @@ impl Choice {
 
     /// Records the description of the server in use. A cluster member proves its membership at each connection, so no
     /// server stays barred once a cluster is known.
-    pub(super) fn learn(&mut self, server: &Server) {
+    pub(super) fn learn(&mut self, server: &ServerDescription) {
         if self.cluster.is_none() && server.is_clustered() {
             self.cluster = Some(server.clone());
             self.barred.fill(false);
@@ -173,45 +173,45 @@ impl Choice {
     pub(super) fn found(
         &mut self,
         index: usize,
-        server: &Server,
-        walk: &Walk,
+        server: &ServerDescription,
+        walk: &ServerWalk,
         now: Instant,
-    ) -> Found {
+    ) -> ServingOutcome {
         if self.is_foreign(index, server) {
-            return Found::Foreign;
+            return ServingOutcome::Foreign;
         }
         if index == self.current {
             self.learn(server);
-            return Found::Serves;
+            return ServingOutcome::Serves;
         }
         let left = walk.tried.iter().find(|(index, _)| *index == self.current);
         let Some((_, failure)) = left.filter(|_| walk.turn == self.turn) else {
             // Every member of the cluster has all commits that the server in use has acknowledged.
             return match self.cluster.is_some() {
-                true => Found::Serves,
-                false => Found::Moved,
+                true => ServingOutcome::Serves,
+                false => ServingOutcome::Moved,
             };
         };
-        if *failure == Failure::Full {
+        if *failure == ServerFailure::Full {
             // The helping server must have all commits that the full server acknowledged. The list names one cluster.
             if !server.is_clustered() {
-                return Found::Foreign;
+                return ServingOutcome::Foreign;
             }
             self.learn(server);
-            return Found::HelpsOut;
+            return ServingOutcome::HelpsOut;
         }
         self.learn(server);
         for (index, failure) in &walk.tried {
-            self.barred[*index] |= *failure == Failure::Failed && self.cluster.is_none();
+            self.barred[*index] |= *failure == ServerFailure::Failed && self.cluster.is_none();
         }
         self.returns.left(now);
         self.uses(index);
-        Found::Adopted
+        ServingOutcome::Adopted
     }
 
     /// Returns whether the server is outside of the cluster in use. Always false for a list of one server: there is no
     /// second server that could receive diverging writes.
-    fn is_foreign(&self, index: usize, server: &Server) -> bool {
+    fn is_foreign(&self, index: usize, server: &ServerDescription) -> bool {
         let Some(cluster) = self.cluster.as_ref().filter(|_| self.barred.len() > 1) else {
             return false;
         };
@@ -246,7 +246,7 @@ impl Choice {
 
     /// Applies the operator's prefer-first command: the first server of the list is in use regardless of its kind, and
     /// no server stays barred.
-    pub(super) fn prefer_first(&mut self, first: &Server) {
+    pub(super) fn prefer_first(&mut self, first: &ServerDescription) {
         self.uses(0);
         self.barred.fill(false);
         self.returns.candidate = None;
@@ -255,7 +255,7 @@ impl Choice {
     }
 }
 
-impl Returns {
+impl FailbackTimer {
     fn left(&mut self, now: Instant) {
         let is_soon = self
             .returned_at
@@ -281,7 +281,7 @@ impl Returns {
             return false;
         }
         if (self.candidate.as_ref()).is_none_or(|it| it.index != index) {
-            self.candidate = Some(Candidate {
+            self.candidate = Some(FailbackCandidate {
                 index,
                 healthy_since: now,
             });

@@ -11,7 +11,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{Class, Fault, Progress};
+use super::error::{StatementError, StatementErrorClass, StatementProgress};
 
 /// The wait after the first failure. It doubles with each further failure.
 const BACK_OFF_MIN: Duration = Duration::from_millis(100);
@@ -24,56 +24,56 @@ const TRIAL: Duration = Duration::from_secs(5);
 /// One host's circuit. It is closed (requests pass), open (requests are refused), half open (one probe is in progress)
 /// or on trial (requests pass).
 #[derive(Default)]
-pub(super) struct Circuit {
-    trouble: Option<Trouble>,
+pub(super) struct CircuitBreaker {
+    trouble: Option<CircuitTrouble>,
 }
 
-struct Trouble {
+struct CircuitTrouble {
     failures: u32,
-    stage: Stage,
-    last: Fault,
+    stage: CircuitState,
+    last: StatementError,
 }
 
-enum Stage {
+enum CircuitState {
     Open { retry_at: Instant, is_probed: bool },
     Trial { since: Instant },
 }
 
 /// Whether a request may try the host.
-pub(super) enum Admission {
+pub(super) enum CircuitDecision {
     /// The request may try.
     Pass,
-    /// The request may try, and the circuit waits for its outcome: [`Circuit::fail`], [`Circuit::connected`] or
-    /// [`Circuit::abandon_probe`].
+    /// The request may try, and the circuit waits for its outcome: [`CircuitBreaker::fail`], [`CircuitBreaker::connected`] or
+    /// [`CircuitBreaker::abandon_probe`].
     Probe,
     /// The request must not try, because of this fault.
-    Refused(Fault),
+    Refused(StatementError),
 }
 
-impl Circuit {
-    pub(super) fn admit(&mut self, now: Instant) -> Admission {
-        let Some(Trouble { stage, last, .. }) = &mut self.trouble else {
-            return Admission::Pass;
+impl CircuitBreaker {
+    pub(super) fn admit(&mut self, now: Instant) -> CircuitDecision {
+        let Some(CircuitTrouble { stage, last, .. }) = &mut self.trouble else {
+            return CircuitDecision::Pass;
         };
         match stage {
-            Stage::Trial { .. } => Admission::Pass,
-            Stage::Open {
+            CircuitState::Trial { .. } => CircuitDecision::Pass,
+            CircuitState::Open {
                 retry_at,
                 is_probed,
-            } if now < *retry_at || *is_probed => Admission::Refused(last.clone()),
-            Stage::Open { is_probed, .. } => {
+            } if now < *retry_at || *is_probed => CircuitDecision::Refused(last.clone()),
+            CircuitState::Open { is_probed, .. } => {
                 *is_probed = true;
-                Admission::Probe
+                CircuitDecision::Probe
             }
         }
     }
 
     /// Returns the fault with which a request would be refused now. Does not start a probe.
-    pub(super) fn refusal(&self, now: Instant) -> Option<Fault> {
-        let Trouble { stage, last, .. } = self.trouble.as_ref()?;
+    pub(super) fn refusal(&self, now: Instant) -> Option<StatementError> {
+        let CircuitTrouble { stage, last, .. } = self.trouble.as_ref()?;
         let is_refused = match stage {
-            Stage::Trial { .. } => false,
-            Stage::Open {
+            CircuitState::Trial { .. } => false,
+            CircuitState::Open {
                 retry_at,
                 is_probed,
             } => now < *retry_at || *is_probed,
@@ -82,12 +82,12 @@ impl Circuit {
     }
 
     /// Opens the circuit or keeps it open for longer. Returns true if it was closed. `jitter` is in 0..1.
-    pub(super) fn fail(&mut self, now: Instant, fault: Fault, jitter: f64) -> bool {
+    pub(super) fn fail(&mut self, now: Instant, fault: StatementError, jitter: f64) -> bool {
         let failures = self.trouble.as_ref().map_or(0, |trouble| trouble.failures);
         let back_off = BACK_OFF_MAX.min(BACK_OFF_MIN * 2_u32.pow(failures.min(8)));
-        self.trouble = Some(Trouble {
+        self.trouble = Some(CircuitTrouble {
             failures: failures.saturating_add(1),
-            stage: Stage::Open {
+            stage: CircuitState::Open {
                 retry_at: now + back_off.mul_f64(0.75 + jitter / 4.0),
                 is_probed: false,
             },
@@ -99,11 +99,11 @@ impl Circuit {
     /// Records that the host gave a connection. If the circuit was open, the trial begins, unless the fault was an
     /// unanswered statement.
     pub(super) fn connected(&mut self, now: Instant) {
-        if let Some(Trouble { stage, last, .. }) = &mut self.trouble
-            && matches!(stage, Stage::Open { .. })
+        if let Some(CircuitTrouble { stage, last, .. }) = &mut self.trouble
+            && matches!(stage, CircuitState::Open { .. })
             && !is_unanswered_statement(last)
         {
-            *stage = Stage::Trial { since: now };
+            *stage = CircuitState::Trial { since: now };
         }
     }
 
@@ -112,7 +112,7 @@ impl Circuit {
         let stage = self.trouble.as_ref().map(|trouble| &trouble.stage);
         matches!(
             stage,
-            Some(Stage::Open {
+            Some(CircuitState::Open {
                 is_probed: true,
                 ..
             })
@@ -121,13 +121,13 @@ impl Circuit {
 
     /// Records that the host answered a statement. Returns true if that ends the trial.
     pub(super) fn answered(&mut self, now: Instant) -> bool {
-        if let Some(Trouble { stage, .. }) = &mut self.trouble
-            && matches!(stage, Stage::Open { .. })
+        if let Some(CircuitTrouble { stage, .. }) = &mut self.trouble
+            && matches!(stage, CircuitState::Open { .. })
         {
-            *stage = Stage::Trial { since: now };
+            *stage = CircuitState::Trial { since: now };
         }
         let is_over = self.trouble.as_ref().is_some_and(|trouble| {
-            matches!(trouble.stage, Stage::Trial { since } if now.saturating_duration_since(since) >= TRIAL)
+            matches!(trouble.stage, CircuitState::Trial { since } if now.saturating_duration_since(since) >= TRIAL)
         });
         if is_over {
             self.trouble = None;
@@ -137,8 +137,8 @@ impl Circuit {
 
     /// Records that the probe ended without a result: the next request may probe.
     pub(super) fn abandon_probe(&mut self) {
-        if let Some(Trouble {
-            stage: Stage::Open { is_probed, .. },
+        if let Some(CircuitTrouble {
+            stage: CircuitState::Open { is_probed, .. },
             ..
         }) = &mut self.trouble
         {
@@ -147,37 +147,41 @@ impl Circuit {
     }
 }
 
-fn is_unanswered_statement(fault: &Fault) -> bool {
-    fault.class == Class::TimedOut && fault.progress == Progress::Sent
+fn is_unanswered_statement(fault: &StatementError) -> bool {
+    fault.class == StatementErrorClass::TimedOut && fault.progress == StatementProgress::Sent
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn fault() -> Fault {
-        Fault::new(Class::LinkLost, Progress::NotSent, "refused")
+    fn fault() -> StatementError {
+        StatementError::new(
+            StatementErrorClass::LinkLost,
+            StatementProgress::NotSent,
+            "refused",
+        )
     }
 
-    fn passes(circuit: &mut Circuit, now: Instant) -> bool {
-        matches!(circuit.admit(now), Admission::Pass)
+    fn passes(circuit: &mut CircuitBreaker, now: Instant) -> bool {
+        matches!(circuit.admit(now), CircuitDecision::Pass)
     }
 
     #[test]
     fn an_open_circuit_refuses_then_lets_one_request_probe() {
-        let (mut circuit, now) = (Circuit::default(), Instant::now());
+        let (mut circuit, now) = (CircuitBreaker::default(), Instant::now());
         assert!(passes(&mut circuit, now));
         assert!(circuit.fail(now, fault(), 1.0), "it was closed");
-        assert!(matches!(circuit.admit(now), Admission::Refused(_)));
+        assert!(matches!(circuit.admit(now), CircuitDecision::Refused(_)));
 
         let later = now + BACK_OFF_MIN;
         assert!(circuit.refusal(later).is_none());
-        assert!(matches!(circuit.admit(later), Admission::Probe));
-        assert!(matches!(circuit.admit(later), Admission::Refused(_)));
+        assert!(matches!(circuit.admit(later), CircuitDecision::Probe));
+        assert!(matches!(circuit.admit(later), CircuitDecision::Refused(_)));
         assert!(circuit.refusal(later).is_some());
 
         circuit.abandon_probe();
-        assert!(matches!(circuit.admit(later), Admission::Probe));
+        assert!(matches!(circuit.admit(later), CircuitDecision::Probe));
         circuit.connected(later);
         assert!(passes(&mut circuit, later));
         assert!(circuit.answered(later + TRIAL), "it was open");
@@ -186,15 +190,15 @@ mod tests {
 
     #[test]
     fn a_host_that_gives_connections_and_refuses_statements_is_one_failure() {
-        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
+        let (mut circuit, mut now) = (CircuitBreaker::default(), Instant::now());
         let (mut told, mut tries) = (0, 0);
         let end = now + 4 * TRIAL;
         while now < end {
             now += Duration::from_millis(10);
             match circuit.admit(now) {
-                Admission::Refused(_) => continue,
-                Admission::Probe => circuit.connected(now),
-                Admission::Pass => {}
+                CircuitDecision::Refused(_) => continue,
+                CircuitDecision::Probe => circuit.connected(now),
+                CircuitDecision::Pass => {}
             }
             tries += 1;
             // The host serves reads but refuses writes.
@@ -210,19 +214,19 @@ mod tests {
 
     #[test]
     fn a_host_that_does_not_answer_statements_is_tried_with_one_at_a_time() {
-        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
-        let unanswered = Fault::timed_out(Progress::Sent, BACK_OFF_MAX);
+        let (mut circuit, mut now) = (CircuitBreaker::default(), Instant::now());
+        let unanswered = StatementError::timed_out(StatementProgress::Sent, BACK_OFF_MAX);
         circuit.fail(now, unanswered.clone(), 1.0);
         for _ in 0..4 {
             now += BACK_OFF_MAX;
-            assert!(matches!(circuit.admit(now), Admission::Probe));
+            assert!(matches!(circuit.admit(now), CircuitDecision::Probe));
             circuit.connected(now);
             assert!(circuit.is_probed());
-            assert!(matches!(circuit.admit(now), Admission::Refused(_)));
+            assert!(matches!(circuit.admit(now), CircuitDecision::Refused(_)));
             circuit.fail(now, unanswered.clone(), 1.0);
         }
         now += BACK_OFF_MAX;
-        assert!(matches!(circuit.admit(now), Admission::Probe));
+        assert!(matches!(circuit.admit(now), CircuitDecision::Probe));
         circuit.connected(now);
         assert!(!circuit.answered(now), "its trial begins");
         assert!(passes(&mut circuit, now) && passes(&mut circuit, now));
@@ -231,11 +235,11 @@ mod tests {
 
     #[test]
     fn each_failed_probe_waits_longer_up_to_the_most() {
-        let (mut circuit, mut now) = (Circuit::default(), Instant::now());
+        let (mut circuit, mut now) = (CircuitBreaker::default(), Instant::now());
         circuit.fail(now, fault(), 1.0);
         for expected_ms in [200, 400, 800, 1000, 1000] {
             now += BACK_OFF_MAX;
-            assert!(matches!(circuit.admit(now), Admission::Probe));
+            assert!(matches!(circuit.admit(now), CircuitDecision::Probe));
             assert!(!circuit.fail(now, fault(), 1.0), "it was open already");
             let wait = Duration::from_millis(expected_ms);
             assert!(

@@ -3,34 +3,34 @@
 use mysql_async::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::error::{Class, Fault};
-use super::execute::{Repeat, execute};
-use super::hosts::Hosts;
+use super::error::{StatementError, StatementErrorClass};
+use super::execute::{RetryRule, execute};
+use super::hosts::ServerList;
 use super::link::Statement;
 use super::rows::{expires_value, filled_up};
-use super::schema::Columns;
-use super::sql::Sql;
+use super::schema::TableColumns;
+use super::sql::TableStatements;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
-use crate::store::{Change, Commit, RowVersion, Verdict};
+use crate::store::{Commit, CommitVerdict, RowChange, RowVersion};
 
 /// The context of the commits of one call.
-pub(super) struct Committer<'a> {
-    pub(super) hosts: &'a Hosts,
-    pub(super) sql: &'a Sql,
-    pub(super) columns: Columns,
+pub(super) struct CommitContext<'a> {
+    pub(super) hosts: &'a ServerList,
+    pub(super) sql: &'a TableStatements,
+    pub(super) columns: TableColumns,
     pub(super) now_s: i64,
 }
 
-impl Committer<'_> {
-    pub(super) async fn commit(&self, commit: &Commit) -> Verdict {
+impl CommitContext<'_> {
+    pub(super) async fn commit(&self, commit: &Commit) -> CommitVerdict {
         let Commit { id, change } = commit;
         match change {
-            Change::Create(record) => {
+            RowChange::Create(record) => {
                 let mut values = vec![id_value(id)];
                 values.extend(self.record_values(record));
                 verdict_on(&self.swap(id, &self.sql.insert, values).await)
             }
-            Change::Update {
+            RowChange::Update {
                 base,
                 record,
                 new_id: None,
@@ -43,7 +43,7 @@ impl Committer<'_> {
                 }
                 verdict_on(&swapped)
             }
-            Change::Update {
+            RowChange::Update {
                 base,
                 record,
                 new_id: Some(new_id),
@@ -53,20 +53,20 @@ impl Committer<'_> {
                 values.extend(self.base_values(id, base));
                 verdict_on(&self.swap(id, &self.sql.renew, values).await)
             }
-            Change::Delete { base: Some(base) } => {
+            RowChange::Delete { base: Some(base) } => {
                 let values = self.base_values(id, base);
                 verdict_on(&self.swap(id, &self.sql.delete_base, values).await)
             }
-            Change::Delete { base: None } => {
+            RowChange::Delete { base: None } => {
                 let statement = Statement {
                     text: &self.sql.delete,
                     values: vec![id_value(id), id_hex_value(id)],
                 };
                 // Ids are never reused, so deleting twice has the same effect as deleting once.
-                let deleted = execute(self.hosts, &statement, Repeat::Always).await;
+                let deleted = execute(self.hosts, &statement, RetryRule::Always).await;
                 self.hosts.note_change(id, deleted.as_ref().map(|_| ()));
                 match deleted {
-                    Ok(_) => Verdict::Committed,
+                    Ok(_) => CommitVerdict::Committed,
                     Err(fault) => verdict_of(&fault),
                 }
             }
@@ -120,7 +120,7 @@ impl Committer<'_> {
         Statement { text, values }
     }
 
-    /// Builds one statement that inserts these rows. Their number must be one that [`Sql::insert_many`] supports.
+    /// Builds one statement that inserts these rows. Their number must be one that [`TableStatements::insert_many`] supports.
     pub(super) fn insert_many(&self, rows: &[(&SessionId, &SessionRecord)]) -> Statement<'_> {
         let (_, text) = self.sql.insert_many(rows.len());
         let mut values = Vec::new();
@@ -132,9 +132,14 @@ impl Committer<'_> {
     }
 
     /// Returns the number of rows that the statement changed: one or zero.
-    async fn swap(&self, id: &SessionId, text: &str, values: Vec<Value>) -> Result<u64, Fault> {
+    async fn swap(
+        &self,
+        id: &SessionId,
+        text: &str,
+        values: Vec<Value>,
+    ) -> Result<u64, StatementError> {
         let statement = Statement { text, values };
-        let swapped = execute(self.hosts, &statement, Repeat::IfNotApplied).await;
+        let swapped = execute(self.hosts, &statement, RetryRule::IfNotApplied).await;
         self.hosts.note_change(id, swapped.as_ref().map(|_| ()));
         swapped.map(|answer| answer.affected_rows)
     }
@@ -146,16 +151,16 @@ impl Committer<'_> {
     }
 
     /// Decides an update that changed zero rows: it succeeded if the row still equals its base.
-    async fn confirm(&self, id: &SessionId, base: &RowVersion) -> Verdict {
+    async fn confirm(&self, id: &SessionId, base: &RowVersion) -> CommitVerdict {
         let statement = Statement {
             text: &self.sql.find_base,
             values: self.base_values(id, base),
         };
-        match execute(self.hosts, &statement, Repeat::Always).await {
-            Ok(answer) if answer.rows.is_empty() => Verdict::Conflict,
-            Ok(_) => Verdict::Committed,
+        match execute(self.hosts, &statement, RetryRule::Always).await {
+            Ok(answer) if answer.rows.is_empty() => CommitVerdict::Conflict,
+            Ok(_) => CommitVerdict::Committed,
             // A read applies nothing, and the update had changed nothing.
-            Err(fault) => Verdict::Failed(fault.to_store_error()),
+            Err(fault) => CommitVerdict::Failed(fault.to_store_error()),
         }
     }
 
@@ -186,23 +191,25 @@ impl Committer<'_> {
     }
 }
 
-fn verdict_on(swapped: &Result<u64, Fault>) -> Verdict {
+fn verdict_on(swapped: &Result<u64, StatementError>) -> CommitVerdict {
     match swapped {
-        Ok(0) => Verdict::Conflict,
-        Ok(_) => Verdict::Committed,
+        Ok(0) => CommitVerdict::Conflict,
+        Ok(_) => CommitVerdict::Committed,
         Err(fault) => verdict_of(fault),
     }
 }
 
 /// Returns the verdict on a change whose statement failed.
-pub(super) fn verdict_of(fault: &Fault) -> Verdict {
+pub(super) fn verdict_of(fault: &StatementError) -> CommitVerdict {
     if fault.is_undecided() {
-        return Verdict::Ambiguous(fault.to_store_error());
+        return CommitVerdict::Ambiguous(fault.to_store_error());
     }
     match fault.class {
-        Class::Duplicate => Verdict::Conflict,
-        Class::Stale | Class::Transient => Verdict::RolledBack(fault.to_store_error()),
-        _ => Verdict::Failed(fault.to_store_error()),
+        StatementErrorClass::Duplicate => CommitVerdict::Conflict,
+        StatementErrorClass::Stale | StatementErrorClass::Transient => {
+            CommitVerdict::RolledBack(fault.to_store_error())
+        }
+        _ => CommitVerdict::Failed(fault.to_store_error()),
     }
 }
 
@@ -232,23 +239,39 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::mysql::error::Progress;
+    use crate::store::mysql::error::StatementProgress;
 
     #[test]
     fn a_rollback_for_another_transaction_is_told_from_a_swap_that_missed() {
-        let verdict = |class| verdict_of(&Fault::new(class, Progress::Sent, ""));
-        assert!(matches!(verdict(Class::Duplicate), Verdict::Conflict));
-        for class in [Class::Stale, Class::Transient] {
+        let verdict = |class| verdict_of(&StatementError::new(class, StatementProgress::Sent, ""));
+        assert!(matches!(
+            verdict(StatementErrorClass::Duplicate),
+            CommitVerdict::Conflict
+        ));
+        for class in [StatementErrorClass::Stale, StatementErrorClass::Transient] {
             assert!(
-                matches!(verdict(class), Verdict::RolledBack(_)),
+                matches!(verdict(class), CommitVerdict::RolledBack(_)),
                 "{class:?}"
             );
         }
-        for class in [Class::Undecided, Class::RolledBackHere] {
-            assert!(matches!(verdict(class), Verdict::Ambiguous(_)), "{class:?}");
+        for class in [
+            StatementErrorClass::Undecided,
+            StatementErrorClass::RolledBackHere,
+        ] {
+            assert!(
+                matches!(verdict(class), CommitVerdict::Ambiguous(_)),
+                "{class:?}"
+            );
         }
-        for class in [Class::LockWait, Class::Refused, Class::Broken] {
-            assert!(matches!(verdict(class), Verdict::Failed(_)), "{class:?}");
+        for class in [
+            StatementErrorClass::LockWait,
+            StatementErrorClass::Refused,
+            StatementErrorClass::Broken,
+        ] {
+            assert!(
+                matches!(verdict(class), CommitVerdict::Failed(_)),
+                "{class:?}"
+            );
         }
     }
 

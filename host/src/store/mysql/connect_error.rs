@@ -5,9 +5,9 @@
 /// accounts, tables and helpful SQL, but never a password.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("session store: {detail}{}{remedy}", if .remedy.is_empty() { "" } else { ": " })]
-pub struct ConnectError {
+pub struct MysqlConnectError {
     /// The thing that must be corrected.
-    pub culprit: Culprit,
+    pub culprit: ConnectErrorClass,
     /// Description of the problem.
     pub detail: String,
     /// The remedy, if the store knows one: usually the SQL to run.
@@ -16,7 +16,7 @@ pub struct ConnectError {
 
 /// The thing that must be corrected before the store can start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Culprit {
+pub enum ConnectErrorClass {
     /// No known setting: no server answers, or none of them takes writes at the moment. The problem may go away without
     /// a change.
     Reach,
@@ -32,9 +32,9 @@ pub enum Culprit {
     Columns,
 }
 
-impl ConnectError {
+impl MysqlConnectError {
     pub(super) fn new(
-        culprit: Culprit,
+        culprit: ConnectErrorClass,
         detail: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Self {

@@ -9,35 +9,35 @@ use std::time::Duration;
 
 use mysql_async::{DriverError, Error, IoError, ServerError};
 
-use super::connect_error::{ConnectError, Culprit};
+use super::connect_error::{ConnectErrorClass, MysqlConnectError};
 use crate::store::{StoreError, StoreErrorKind};
 use codes::{class_of, culprit_of, is_harmless_text, meaning, remedy};
 
 /// A failure of a statement or a connection attempt.
 #[derive(Clone, Debug)]
-pub(super) struct Fault {
+pub(super) struct StatementError {
     /// The meaning of the failure.
-    pub(super) class: Class,
+    pub(super) class: StatementErrorClass,
     /// Whether the statement had been sent when it failed.
-    pub(super) progress: Progress,
+    pub(super) progress: StatementProgress,
     /// Details for the operator's log. A caller that knows the host's name prepends it.
     pub(super) detail: String,
     /// Where the statement ran; `None` if it did not get that far.
-    pub(super) origin: Option<Origin>,
+    pub(super) origin: Option<ServerEpoch>,
     /// The thing to correct, reported only if the store cannot start.
-    culprit: Culprit,
+    culprit: ConnectErrorClass,
 }
 
 /// The period of a server of the list between two moments at which all of its connections were dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Origin {
+pub(super) struct ServerEpoch {
     pub(super) server: usize,
     pub(super) generation: u64,
 }
 
 /// The meaning of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub(super) enum StatementErrorClass {
     /// Certainly rolled back in favour of another transaction (a deadlock, or a failed certification of Galera). The
     /// same statement may succeed at once. If retries fail until the time limit, it is a conflict.
     Transient,
@@ -46,7 +46,7 @@ pub(super) enum Class {
     /// tokens decide between the two.
     RolledBackHere,
     /// Rolled back because the row changed during the statement (MariaDB's snapshot isolation). Handled like
-    /// [`Class::Transient`].
+    /// [`StatementErrorClass::Transient`].
     Stale,
     /// Rolled back after a wait for a row lock.
     LockWait,
@@ -76,7 +76,7 @@ pub(super) enum Class {
 
 /// How far a statement got before it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Progress {
+pub(super) enum StatementProgress {
     /// The statement was not sent.
     NotSent,
     /// The statement was sent, completely or in part.
@@ -88,49 +88,62 @@ pub(super) enum Progress {
 #[error("the server is read-only")]
 pub(super) struct ReadOnlyServer;
 
-impl Fault {
-    pub(super) fn new(class: Class, progress: Progress, detail: impl Into<String>) -> Self {
+impl StatementError {
+    pub(super) fn new(
+        class: StatementErrorClass,
+        progress: StatementProgress,
+        detail: impl Into<String>,
+    ) -> Self {
         Self {
             class,
             progress,
             detail: detail.into(),
             origin: None,
             culprit: match class {
-                Class::Broken | Class::TooLarge | Class::Refused => Culprit::Table,
-                _ => Culprit::Reach,
+                StatementErrorClass::Broken
+                | StatementErrorClass::TooLarge
+                | StatementErrorClass::Refused => ConnectErrorClass::Table,
+                _ => ConnectErrorClass::Reach,
             },
         }
     }
 
     /// Replaces the culprit that the class implies.
-    fn of(self, culprit: Culprit) -> Self {
+    fn of(self, culprit: ConnectErrorClass) -> Self {
         Self { culprit, ..self }
     }
 
-    pub(super) fn timed_out(progress: Progress, after: Duration) -> Self {
+    pub(super) fn timed_out(progress: StatementProgress, after: Duration) -> Self {
         let detail = format!("no answer within {} ms", after.as_millis());
-        Self::new(Class::TimedOut, progress, detail)
+        Self::new(StatementErrorClass::TimedOut, progress, detail)
     }
 
-    pub(super) fn from_driver(error: &Error, progress: Progress) -> Self {
+    pub(super) fn from_driver(error: &Error, progress: StatementProgress) -> Self {
         match error {
             Error::Server(error) => Self::from_server(error, progress),
             Error::Io(IoError::Io(error)) => Self::from_io(error, progress),
             // Occurs only while connecting: an unreadable CA file or an invalid server name.
-            Error::Io(IoError::Tls(error)) => {
-                Self::new(Class::Broken, progress, format!("TLS: {error}")).of(Culprit::Tls)
-            }
+            Error::Io(IoError::Tls(error)) => Self::new(
+                StatementErrorClass::Broken,
+                progress,
+                format!("TLS: {error}"),
+            )
+            .of(ConnectErrorClass::Tls),
             Error::Driver(error) => Self::from_protocol(error, progress),
-            Error::Other(error) if error.is::<ReadOnlyServer>() => {
-                Self::new(Class::HostUnfit, Progress::NotSent, error.to_string())
-            }
-            Error::Other(_) | Error::Url(_) => {
-                Self::new(Class::Broken, progress, "the driver refused its options")
-            }
+            Error::Other(error) if error.is::<ReadOnlyServer>() => Self::new(
+                StatementErrorClass::HostUnfit,
+                StatementProgress::NotSent,
+                error.to_string(),
+            ),
+            Error::Other(_) | Error::Url(_) => Self::new(
+                StatementErrorClass::Broken,
+                progress,
+                "the driver refused its options",
+            ),
         }
     }
 
-    fn from_server(error: &ServerError, progress: Progress) -> Self {
+    fn from_server(error: &ServerError, progress: StatementProgress) -> Self {
         let ServerError { code, state, .. } = error;
         let mut detail = format!("server error {code} ({state})");
         if is_harmless_text(*code) {
@@ -151,50 +164,64 @@ impl Fault {
         }
     }
 
-    fn from_io(error: &io::Error, progress: Progress) -> Self {
+    fn from_io(error: &io::Error, progress: StatementProgress) -> Self {
         // The codec's own error. The driver wraps it, so that only its text is left.
         if error.kind() == io::ErrorKind::Other && error.to_string().contains("max_allowed_packet")
         {
             let detail = "the row is larger than the server's max_allowed_packet";
-            return Self::new(Class::TooLarge, Progress::NotSent, detail);
+            return Self::new(
+                StatementErrorClass::TooLarge,
+                StatementProgress::NotSent,
+                detail,
+            );
         }
         // A TLS handshake fails with this error if the certificate is not trusted.
-        if progress == Progress::NotSent && error.kind() == io::ErrorKind::InvalidData {
+        if progress == StatementProgress::NotSent && error.kind() == io::ErrorKind::InvalidData {
             let detail = format!("TLS: {error}");
-            return Self::new(Class::Broken, progress, detail).of(Culprit::Tls);
+            return Self::new(StatementErrorClass::Broken, progress, detail)
+                .of(ConnectErrorClass::Tls);
         }
         // Only a write fails with `BrokenPipe`: the server never received the whole statement.
         let progress = match error.kind() {
-            io::ErrorKind::BrokenPipe => Progress::NotSent,
+            io::ErrorKind::BrokenPipe => StatementProgress::NotSent,
             _ => progress,
         };
-        Self::new(Class::LinkLost, progress, error.to_string())
+        Self::new(StatementErrorClass::LinkLost, progress, error.to_string())
     }
 
-    fn from_protocol(error: &DriverError, progress: Progress) -> Self {
+    fn from_protocol(error: &DriverError, progress: StatementProgress) -> Self {
         let (class, detail) = match error {
-            DriverError::ConnectionClosed => (Class::LinkLost, "the server closed the link"),
-            DriverError::PacketTooLarge => (Class::TooLarge, "the row is too large to send"),
-            DriverError::NoClientSslFlagFromServer => {
-                (Class::Broken, "TLS is required and the server has none")
+            DriverError::ConnectionClosed => {
+                (StatementErrorClass::LinkLost, "the server closed the link")
             }
+            DriverError::PacketTooLarge => (
+                StatementErrorClass::TooLarge,
+                "the row is too large to send",
+            ),
+            DriverError::NoClientSslFlagFromServer => (
+                StatementErrorClass::Broken,
+                "TLS is required and the server has none",
+            ),
             DriverError::UnknownAuthPlugin { .. }
             | DriverError::MysqlOldPasswordDisabled
             | DriverError::CleartextPluginDisabled => (
-                Class::Broken,
+                StatementErrorClass::Broken,
                 "the account logs in by a method that is not supported",
             ),
             DriverError::LocalInfile(_) => (
-                Class::Undecided,
+                StatementErrorClass::Undecided,
                 "the server asked for a local file, which is refused",
             ),
             // The exchange is out of step, so the outcome of the statement is unknown.
-            _ => (Class::LinkLost, "the server's answer is out of protocol"),
+            _ => (
+                StatementErrorClass::LinkLost,
+                "the server's answer is out of protocol",
+            ),
         };
         let fault = Self::new(class, progress, detail);
         match error {
-            DriverError::NoClientSslFlagFromServer => fault.of(Culprit::Tls),
-            _ if class == Class::Broken => fault.of(Culprit::Account),
+            DriverError::NoClientSslFlagFromServer => fault.of(ConnectErrorClass::Tls),
+            _ if class == StatementErrorClass::Broken => fault.of(ConnectErrorClass::Account),
             _ => fault,
         }
     }
@@ -205,10 +232,23 @@ impl Fault {
         let details: Vec<_> = faults.iter().map(|f| f.detail.as_str()).collect();
         let detail = details.join("; ");
         match faults.first() {
-            Some(first) if faults.iter().all(|f| f.class == Class::Broken) => {
-                Self::new(Class::Broken, Progress::NotSent, detail).of(first.culprit)
+            Some(first)
+                if faults
+                    .iter()
+                    .all(|f| f.class == StatementErrorClass::Broken) =>
+            {
+                Self::new(
+                    StatementErrorClass::Broken,
+                    StatementProgress::NotSent,
+                    detail,
+                )
+                .of(first.culprit)
             }
-            _ => Self::new(Class::LinkLost, Progress::NotSent, detail),
+            _ => Self::new(
+                StatementErrorClass::LinkLost,
+                StatementProgress::NotSent,
+                detail,
+            ),
         }
     }
 
@@ -219,7 +259,7 @@ impl Fault {
     }
 
     /// Records where the statement ran.
-    pub(super) fn of_origin(self, origin: Origin) -> Self {
+    pub(super) fn of_origin(self, origin: ServerEpoch) -> Self {
         let origin = Some(origin);
         Self { origin, ..self }
     }
@@ -228,13 +268,13 @@ impl Fault {
     pub(super) fn is_undecided(&self) -> bool {
         let may_have_run = matches!(
             self.class,
-            Class::RolledBackHere
-                | Class::HostLeaving
-                | Class::LinkLost
-                | Class::TimedOut
-                | Class::Undecided
+            StatementErrorClass::RolledBackHere
+                | StatementErrorClass::HostLeaving
+                | StatementErrorClass::LinkLost
+                | StatementErrorClass::TimedOut
+                | StatementErrorClass::Undecided
         );
-        may_have_run && self.progress == Progress::Sent
+        may_have_run && self.progress == StatementProgress::Sent
     }
 
     /// Returns whether one of the statement's rows may have caused the failure, so that the other rows may be retried
@@ -242,28 +282,28 @@ impl Fault {
     pub(super) fn may_be_for_a_row(&self) -> bool {
         matches!(
             self.class,
-            Class::Transient
-                | Class::Stale
-                | Class::LockWait
-                | Class::Duplicate
-                | Class::TooLarge
-                | Class::Refused
-                | Class::Unavailable
-                | Class::Broken
+            StatementErrorClass::Transient
+                | StatementErrorClass::Stale
+                | StatementErrorClass::LockWait
+                | StatementErrorClass::Duplicate
+                | StatementErrorClass::TooLarge
+                | StatementErrorClass::Refused
+                | StatementErrorClass::Unavailable
+                | StatementErrorClass::Broken
         )
     }
 
     /// Converts the fault to the error that the operator sees at start.
-    pub(super) fn to_connect_error(&self) -> ConnectError {
-        ConnectError::new(self.culprit, self.detail.clone(), "")
+    pub(super) fn to_connect_error(&self) -> MysqlConnectError {
+        MysqlConnectError::new(self.culprit, self.detail.clone(), "")
     }
 
     /// Converts the fault to the error that the request receives.
     pub(super) fn to_store_error(&self) -> StoreError {
         let kind = match self.class {
-            Class::TooLarge => StoreErrorKind::TooLarge,
-            Class::Refused => StoreErrorKind::Refused,
-            Class::Broken => StoreErrorKind::Broken,
+            StatementErrorClass::TooLarge => StoreErrorKind::TooLarge,
+            StatementErrorClass::Refused => StoreErrorKind::Refused,
+            StatementErrorClass::Broken => StoreErrorKind::Broken,
             _ => StoreErrorKind::Unavailable,
         };
         StoreError {
@@ -289,7 +329,7 @@ mod tests {
     fn a_server_text_that_may_hold_an_id_is_not_repeated() {
         for code in [1062, 1064, 1366, 1406, 1292, 4242] {
             let error = server(code, "Duplicate entry 'Zm9vYmFy' for key 'PRIMARY'");
-            let fault = Fault::from_driver(&error, Progress::Sent);
+            let fault = StatementError::from_driver(&error, StatementProgress::Sent);
             assert!(!fault.detail.contains("Zm9vYmFy"), "{}", fault.detail);
             assert!(fault.detail.contains(&code.to_string()));
         }
@@ -298,46 +338,66 @@ mod tests {
     #[test]
     fn an_answer_decides_and_silence_does_not() {
         let is_undecided =
-            |error: Error, progress| Fault::from_driver(&error, progress).is_undecided();
+            |error: Error, progress| StatementError::from_driver(&error, progress).is_undecided();
         for code in [1213, 1020, 1205, 1062, 1290, 1836, 1406, 1146, 1040] {
-            assert!(!is_undecided(server(code, ""), Progress::Sent), "{code}");
+            assert!(
+                !is_undecided(server(code, ""), StatementProgress::Sent),
+                "{code}"
+            );
         }
         for code in [1180, 3100, 3101, 1053, 1317, 1927] {
-            assert!(is_undecided(server(code, ""), Progress::Sent), "{code}");
-            assert!(!is_undecided(server(code, ""), Progress::NotSent), "{code}");
+            assert!(
+                is_undecided(server(code, ""), StatementProgress::Sent),
+                "{code}"
+            );
+            assert!(
+                !is_undecided(server(code, ""), StatementProgress::NotSent),
+                "{code}"
+            );
         }
         let reset = || Error::from(io::Error::from(io::ErrorKind::ConnectionReset));
-        assert!(is_undecided(reset(), Progress::Sent));
-        assert!(!is_undecided(reset(), Progress::NotSent));
+        assert!(is_undecided(reset(), StatementProgress::Sent));
+        assert!(!is_undecided(reset(), StatementProgress::NotSent));
         let never_written = Error::from(io::Error::from(io::ErrorKind::BrokenPipe));
-        assert!(!is_undecided(never_written, Progress::Sent));
+        assert!(!is_undecided(never_written, StatementProgress::Sent));
         assert!(is_undecided(
             DriverError::ConnectionClosed.into(),
-            Progress::Sent
+            StatementProgress::Sent
         ));
-        assert!(Fault::timed_out(Progress::Sent, Duration::from_secs(1)).is_undecided());
+        assert!(
+            StatementError::timed_out(StatementProgress::Sent, Duration::from_secs(1))
+                .is_undecided()
+        );
     }
 
     #[test]
     fn at_start_the_culprit_is_told_and_a_host_that_may_come_back_excuses_the_others() {
-        let fault = |code| Fault::from_driver(&server(code, ""), Progress::NotSent);
+        let fault =
+            |code| StatementError::from_driver(&server(code, ""), StatementProgress::NotSent);
         let culprit = |code| fault(code).to_connect_error().culprit;
-        assert_eq!(culprit(1045), Culprit::Account);
-        assert_eq!(culprit(1049), Culprit::Database);
-        assert_eq!(culprit(3159), Culprit::Tls);
-        assert_eq!(culprit(1142), Culprit::Table);
-        assert_eq!(culprit(1290), Culprit::Reach);
-        assert_eq!(culprit(1040), Culprit::Reach);
-        let of_all = |faults: &[Fault]| Fault::of_all(faults).to_connect_error().culprit;
-        assert_eq!(of_all(&[fault(1045), fault(1049)]), Culprit::Account);
-        assert_eq!(of_all(&[fault(1045), fault(1053)]), Culprit::Reach);
-        assert_eq!(of_all(&[]), Culprit::Reach);
+        assert_eq!(culprit(1045), ConnectErrorClass::Account);
+        assert_eq!(culprit(1049), ConnectErrorClass::Database);
+        assert_eq!(culprit(3159), ConnectErrorClass::Tls);
+        assert_eq!(culprit(1142), ConnectErrorClass::Table);
+        assert_eq!(culprit(1290), ConnectErrorClass::Reach);
+        assert_eq!(culprit(1040), ConnectErrorClass::Reach);
+        let of_all =
+            |faults: &[StatementError]| StatementError::of_all(faults).to_connect_error().culprit;
+        assert_eq!(
+            of_all(&[fault(1045), fault(1049)]),
+            ConnectErrorClass::Account
+        );
+        assert_eq!(
+            of_all(&[fault(1045), fault(1053)]),
+            ConnectErrorClass::Reach
+        );
+        assert_eq!(of_all(&[]), ConnectErrorClass::Reach);
     }
 
     #[test]
     fn kinds_tell_the_request_what_to_do() {
         let kind = |code| {
-            let fault = Fault::from_driver(&server(code, ""), Progress::Sent);
+            let fault = StatementError::from_driver(&server(code, ""), StatementProgress::Sent);
             fault.to_store_error().kind
         };
         assert_eq!(kind(1205), StoreErrorKind::Unavailable);

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use mysql_async::Value;
 
-use super::connect_error::{ConnectError, Culprit};
-use super::options::{Options, SchemaNames};
+use super::connect_error::{ConnectErrorClass, MysqlConnectError};
+use super::options::{MysqlOptions, SchemaNames};
 use super::server::{
-    Facts, GALERA_STATUS, GROUP_MEMBERS, MEMBERS_RIGHT, Membership, READ_ONLY, VARIABLES,
+    GALERA_STATUS, GROUP_MEMBERS, GroupMemberState, MEMBERS_RIGHT, READ_ONLY, ServerVariables,
+    VARIABLES,
 };
-use super::{MysqlStore, Shared};
+use super::{MysqlShared, MysqlStore};
 use crate::clock::Clock;
 use crate::limits::{CHECK_CLOCK_SKEW_WARN, CHECK_LATENCY_READS, MYSQL_CHECK_LATENCY_WARN};
 use crate::store::StoreError;
-use crate::store::examine::Finding;
-use list::Met;
+use crate::store::examine::ExamineFinding;
+use list::ReachedServer;
 
 /// Examines each server: schema, charset, privileges, causality, latency and clock, in this order, with one finding
 /// each. Then examines the list as a whole. Servers that take no writes are examined as well.
@@ -26,7 +27,10 @@ use list::Met;
 /// Returns an error if the only server is unreachable.
 ///
 /// Cancel safety: dropping it changes nothing.
-pub async fn examine(options: &Options, clock: &Clock) -> Result<Vec<Finding>, ConnectError> {
+pub async fn examine(
+    options: &MysqlOptions,
+    clock: &Clock,
+) -> Result<Vec<ExamineFinding>, MysqlConnectError> {
     let servers = list::each(options);
     let is_list = servers.len() > 1;
     let (mut findings, mut met) = (Vec::new(), Vec::new());
@@ -38,7 +42,9 @@ pub async fn examine(options: &Options, clock: &Clock) -> Result<Vec<Finding>, C
                 met.extend(server);
                 found
             }
-            Err(error) if error.culprit == Culprit::Reach && !is_list => return Err(error),
+            Err(error) if error.culprit == ConnectErrorClass::Reach && !is_list => {
+                return Err(error);
+            }
             Err(error) => vec![unusable(error)],
         };
         findings.extend(found.into_iter().map(|finding| match is_list {
@@ -52,7 +58,11 @@ pub async fn examine(options: &Options, clock: &Clock) -> Result<Vec<Finding>, C
 
 impl MysqlStore {
     /// Returns the findings, and the description of the server for the comparison with the other servers of the list.
-    async fn examine(&self, name: &str, clock: &Clock) -> (Vec<Finding>, Option<Met>) {
+    async fn examine(
+        &self,
+        name: &str,
+        clock: &Clock,
+    ) -> (Vec<ExamineFinding>, Option<ReachedServer>) {
         let shared = &*self.shared;
         let mut findings = self.table();
         let facts = facts(shared).await;
@@ -63,21 +73,21 @@ impl MysqlStore {
         findings.push(latency.unwrap_or_else(|error| unanswered("latency", &error)));
         let skew = clock_skew(shared, clock).await;
         findings.push(skew.unwrap_or_else(|error| unanswered("clock", &error)));
-        let met = facts.ok().map(|(facts, members)| Met {
+        let met = facts.ok().map(|(facts, members)| ReachedServer {
             name: name.to_owned(),
-            server: facts.server(members.unwrap_or(Membership::Untold)),
+            server: facts.server(members.unwrap_or(GroupMemberState::Untold)),
             is_closed: facts.read_only().is_some(),
         });
         (findings, met)
     }
 
     /// Returns the findings on the table from start, by subject.
-    fn table(&self) -> Vec<Finding> {
+    fn table(&self) -> Vec<ExamineFinding> {
         let SchemaNames {
             table, session_id, ..
         } = &self.shared.names;
         let of = |subject: &str| {
-            let of_subject = |finding: &&Finding| finding.subject == subject;
+            let of_subject = |finding: &&ExamineFinding| finding.subject == subject;
             self.findings().iter().filter(of_subject).cloned().collect()
         };
         let mut problems: Vec<_> = of("schema");
@@ -86,13 +96,13 @@ impl MysqlStore {
                 "the id alone is not the primary key, so each commit is a statement of its own";
             let sql =
                 format!("ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({session_id})");
-            problems.push(Finding::warning("schema", found, sql));
+            problems.push(ExamineFinding::warning("schema", found, sql));
         }
         let good = format!("the table {table} has all columns, its key and its index");
         let held = "the data column holds all characters, ids are compared byte for byte";
         vec![
-            Finding::of_problems("schema", good, problems),
-            Finding::of_problems("charset", held, of("charset")),
+            ExamineFinding::of_problems("schema", good, problems),
+            ExamineFinding::of_problems("charset", held, of("charset")),
         ]
     }
 
@@ -103,26 +113,28 @@ impl MysqlStore {
     ///
     /// Cancel safety: a read; dropping it changes nothing.
     pub async fn read_only(&self) -> Result<Option<&'static str>, StoreError> {
-        let mut facts = Facts::default();
+        let mut facts = ServerVariables::default();
         add(&mut facts, &self.shared, READ_ONLY).await?;
         Ok(facts.read_only())
     }
 }
 
 /// Converts the reason why a server cannot serve to a finding.
-fn unusable(error: ConnectError) -> Finding {
+fn unusable(error: MysqlConnectError) -> ExamineFinding {
     let subject = match error.culprit {
-        Culprit::Reach => "reach",
-        Culprit::Table | Culprit::Columns => "schema",
+        ConnectErrorClass::Reach => "reach",
+        ConnectErrorClass::Table | ConnectErrorClass::Columns => "schema",
         _ => "privileges",
     };
-    Finding::fault(subject, error.detail, error.remedy)
+    ExamineFinding::fault(subject, error.detail, error.remedy)
 }
 
 /// Reads the server's variables, and its membership if it is in a group. The membership is `None` if the account must
 /// not read it.
-async fn facts(shared: &Shared) -> Result<(Facts, Option<Membership>), StoreError> {
-    let mut facts = Facts::default();
+async fn facts(
+    shared: &MysqlShared,
+) -> Result<(ServerVariables, Option<GroupMemberState>), StoreError> {
+    let mut facts = ServerVariables::default();
     add(&mut facts, shared, VARIABLES).await?;
     if facts.is_galera() {
         add(&mut facts, shared, GALERA_STATUS).await?;
@@ -137,10 +149,14 @@ async fn facts(shared: &Shared) -> Result<(Facts, Option<Membership>), StoreErro
         (is_own, cell_text(cells.get(1)).unwrap_or_default())
     };
     let members = members.map(|rows| rows.iter().map(member).collect::<Vec<_>>());
-    Ok((facts, members.map(|members| Membership::of(&members))))
+    Ok((facts, members.map(|members| GroupMemberState::of(&members))))
 }
 
-async fn add(facts: &mut Facts, shared: &Shared, show: &str) -> Result<(), StoreError> {
+async fn add(
+    facts: &mut ServerVariables,
+    shared: &MysqlShared,
+    show: &str,
+) -> Result<(), StoreError> {
     let rows = shared.ask(show, Vec::new()).await?;
     let pair = |cells: &Vec<Value>| Some((cell_text(cells.first())?, cell_text(cells.get(1))));
     facts.add(rows.iter().filter_map(pair));
@@ -148,7 +164,10 @@ async fn add(facts: &mut Facts, shared: &Shared, show: &str) -> Result<(), Store
 }
 
 /// Runs the statements that sessions need, each on no row: the server checks the privileges before it looks for rows.
-async fn privileges(shared: &Shared, facts: Option<&(Facts, Option<Membership>)>) -> Finding {
+async fn privileges(
+    shared: &MysqlShared,
+    facts: Option<&(ServerVariables, Option<GroupMemberState>)>,
+) -> ExamineFinding {
     const SUBJECT: &str = "privileges";
     let table = &shared.names.table;
     let closed = facts.and_then(|(facts, _)| facts.read_only());
@@ -161,13 +180,13 @@ async fn privileges(shared: &Shared, facts: Option<&(Facts, Option<Membership>)>
         if let Err(error) = shared.ask(&statement, Vec::new()).await {
             let found = format!("{verb} on the table is refused ({})", error.detail);
             let remedy = format!("GRANT {verb} ON {table} TO the account of the URL");
-            problems.push(Finding::fault(SUBJECT, found, remedy));
+            problems.push(ExamineFinding::fault(SUBJECT, found, remedy));
         }
     }
     if facts.is_some_and(|(facts, members)| facts.is_grouped() && members.is_none()) {
         let found = "the account may not read the members of the group, so a server that was left is not used again by itself";
         let remedy = format!("GRANT {MEMBERS_RIGHT} TO the account of the URL");
-        problems.push(Finding::warning(SUBJECT, found, remedy));
+        problems.push(ExamineFinding::warning(SUBJECT, found, remedy));
     }
     let good = match closed {
         None => "the account may SELECT, INSERT, UPDATE and DELETE".to_owned(),
@@ -175,7 +194,7 @@ async fn privileges(shared: &Shared, facts: Option<&(Facts, Option<Membership>)>
             "the account may SELECT; the server takes no writes ({name} is on), so nothing else was tried"
         ),
     };
-    Finding::of_problems(SUBJECT, good, problems)
+    ExamineFinding::of_problems(SUBJECT, good, problems)
 }
 
 fn statements(names: &SchemaNames) -> [(&'static str, String); 4] {
@@ -204,27 +223,27 @@ fn statements(names: &SchemaNames) -> [(&'static str, String); 4] {
 }
 
 /// Returns the finding on whether a read on this server sees the commits of another server.
-fn causality(facts: &Facts) -> Finding {
+fn causality(facts: &ServerVariables) -> ExamineFinding {
     const SUBJECT: &str = "causality";
     let Some(setting) = facts.causality_setting() else {
-        return Finding::good(
+        return ExamineFinding::good(
             SUBJECT,
             "a single server: each read sees all committed writes",
         );
     };
     let found = format!("a cluster, {setting} on the store's connections");
     match facts.causality() {
-        Ok(None) => Finding::good(SUBJECT, found),
-        Ok(Some(lacking)) => Finding::fault(
+        Ok(None) => ExamineFinding::good(SUBJECT, found),
+        Ok(Some(lacking)) => ExamineFinding::fault(
             SUBJECT,
             format!("{found}: a member may answer without the last logout of another member"),
             format!("{} on each member", lacking.global),
         ),
-        Err(problem) => Finding::fault(SUBJECT, problem, "update the servers"),
+        Err(problem) => ExamineFinding::fault(SUBJECT, problem, "update the servers"),
     }
 }
 
-async fn latency(shared: &Shared) -> Result<Finding, StoreError> {
+async fn latency(shared: &MysqlShared) -> Result<ExamineFinding, StoreError> {
     let mut took = Vec::new();
     // The first round prepares the statement and is not measured.
     for round in 0..=CHECK_LATENCY_READS {
@@ -243,12 +262,12 @@ async fn latency(shared: &Shared) -> Result<Finding, StoreError> {
     );
     if median > MYSQL_CHECK_LATENCY_WARN {
         let remedy = "run host and database in one data centre: each visit with a session waits for one round trip at least";
-        return Ok(Finding::warning("latency", found, remedy));
+        return Ok(ExamineFinding::warning("latency", found, remedy));
     }
-    Ok(Finding::good("latency", found))
+    Ok(ExamineFinding::good("latency", found))
 }
 
-async fn clock_skew(shared: &Shared, clock: &Clock) -> Result<Finding, StoreError> {
+async fn clock_skew(shared: &MysqlShared, clock: &Clock) -> Result<ExamineFinding, StoreError> {
     const SUBJECT: &str = "clock";
     let asked_at_ms = clock.now_ms();
     let rows = shared
@@ -258,7 +277,7 @@ async fn clock_skew(shared: &Shared, clock: &Clock) -> Result<Finding, StoreErro
     let seconds = rows.first().and_then(|cells| cell_text(cells.first()));
     let Some(seconds) = seconds.and_then(|text| text.parse::<f64>().ok()) else {
         let remedy = "compare `SELECT NOW()` with the clock of this machine by hand";
-        return Ok(Finding::warning(
+        return Ok(ExamineFinding::warning(
             SUBJECT,
             "the server tells no time",
             remedy,
@@ -273,14 +292,14 @@ async fn clock_skew(shared: &Shared, clock: &Clock) -> Result<Finding, StoreErro
     );
     if ahead_s.abs() > CHECK_CLOCK_SKEW_WARN.as_secs_f64() {
         let remedy = "synchronize both clocks (chrony, systemd-timesyncd): sessions expire by the clock of each host";
-        return Ok(Finding::warning(SUBJECT, found, remedy));
+        return Ok(ExamineFinding::warning(SUBJECT, found, remedy));
     }
-    Ok(Finding::good(SUBJECT, found))
+    Ok(ExamineFinding::good(SUBJECT, found))
 }
 
-fn unanswered(subject: &'static str, error: &StoreError) -> Finding {
+fn unanswered(subject: &'static str, error: &StoreError) -> ExamineFinding {
     let remedy = "correct what the server's error names, then run the command again";
-    Finding::fault(subject, error.detail.clone(), remedy)
+    ExamineFinding::fault(subject, error.detail.clone(), remedy)
 }
 
 /// Returns a cell as text; `None` for NULL.

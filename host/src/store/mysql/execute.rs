@@ -4,9 +4,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::error::{Class, Fault};
-use super::hosts::{Hosts, Link, jitter};
-use super::link::{Answer, Statement};
+use super::error::{StatementError, StatementErrorClass};
+use super::hosts::{PooledConnection, ServerList, jitter};
+use super::link::{Statement, StatementResult};
 
 /// Maximum number of attempts.
 const ATTEMPTS_MAX: u32 = 3;
@@ -16,10 +16,10 @@ const PAUSE_MAX: Duration = Duration::from_millis(40);
 
 /// When a statement may be sent again.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(super) enum RetryRule {
     /// Only if the previous attempt was certainly not applied: compare-and-swap.
     IfNotApplied,
-    /// Like [`Repeat::IfNotApplied`], but only after a failure of the link or the host. For statements with many rows:
+    /// Like [`RetryRule::IfNotApplied`], but only after a failure of the link or the host. For statements with many rows:
     /// any other failure may be the fault of one row.
     IfNotForItsRows,
     /// Whatever the outcome of the previous attempt was: reads, touches, unconditional deletes.
@@ -32,10 +32,10 @@ pub(super) enum Repeat {
 /// # Errors
 /// Returns the error of the last attempt, or of the attempt that may have been applied if there was one.
 pub(super) async fn execute(
-    hosts: &Hosts,
+    hosts: &ServerList,
     statement: &Statement<'_>,
-    repeat: Repeat,
-) -> Result<Answer, Fault> {
+    repeat: RetryRule,
+) -> Result<StatementResult, StatementError> {
     let started_at = Instant::now();
     let link = hosts.link().await?;
     let executed = execute_over(link, started_at, hosts, statement, repeat).await;
@@ -44,12 +44,12 @@ pub(super) async fn execute(
 
 /// Like [`execute`], for callers that already have a link. Also returns the link that answered.
 pub(super) async fn execute_over<'a>(
-    mut link: Link<'a>,
+    mut link: PooledConnection<'a>,
     started_at: Instant,
-    hosts: &'a Hosts,
+    hosts: &'a ServerList,
     statement: &Statement<'_>,
-    repeat: Repeat,
-) -> Result<(Answer, Link<'a>), Fault> {
+    repeat: RetryRule,
+) -> Result<(StatementResult, PooledConnection<'a>), StatementError> {
     let mut undecided = None;
     let mut attempts = 0;
     loop {
@@ -61,7 +61,9 @@ pub(super) async fn execute_over<'a>(
         drop(link);
         let pause = matches!(
             fault.class,
-            Class::Transient | Class::Stale | Class::RolledBackHere
+            StatementErrorClass::Transient
+                | StatementErrorClass::Stale
+                | StatementErrorClass::RolledBackHere
         );
         if pause {
             hosts.deadlocks().inc();
@@ -89,28 +91,34 @@ pub(super) async fn execute_over<'a>(
 }
 
 fn is_worth_another(
-    fault: &Fault,
-    repeat: Repeat,
+    fault: &StatementError,
+    repeat: RetryRule,
     elapsed: Duration,
     statement_timeout: Duration,
 ) -> bool {
     let may_repeat = match repeat {
-        Repeat::Always => true,
-        Repeat::IfNotApplied => !fault.is_undecided(),
-        Repeat::IfNotForItsRows => !fault.is_undecided() && !fault.may_be_for_a_row(),
+        RetryRule::Always => true,
+        RetryRule::IfNotApplied => !fault.is_undecided(),
+        RetryRule::IfNotForItsRows => !fault.is_undecided() && !fault.may_be_for_a_row(),
     };
     may_repeat
         && match fault.class {
-            Class::Transient | Class::Stale | Class::RolledBackHere | Class::HostUnfit => true,
+            StatementErrorClass::Transient
+            | StatementErrorClass::Stale
+            | StatementErrorClass::RolledBackHere
+            | StatementErrorClass::HostUnfit => true,
             // Later, the second lock wait would exceed the statement timeout.
-            Class::LockWait => elapsed < statement_timeout / 4,
-            Class::LinkLost | Class::HostLeaving | Class::Undecided | Class::Reprepare => true,
+            StatementErrorClass::LockWait => elapsed < statement_timeout / 4,
+            StatementErrorClass::LinkLost
+            | StatementErrorClass::HostLeaving
+            | StatementErrorClass::Undecided
+            | StatementErrorClass::Reprepare => true,
             // The server is slow, so another attempt does not help.
-            Class::TimedOut => false,
-            Class::Duplicate
-            | Class::TooLarge
-            | Class::Refused
-            | Class::Unavailable
-            | Class::Broken => false,
+            StatementErrorClass::TimedOut => false,
+            StatementErrorClass::Duplicate
+            | StatementErrorClass::TooLarge
+            | StatementErrorClass::Refused
+            | StatementErrorClass::Unavailable
+            | StatementErrorClass::Broken => false,
         }
 }

@@ -1,4 +1,4 @@
-//! The servers of the list: which one is in use ([`Choice`]), and the kind of each.
+//! The servers of the list: which one is in use ([`ServerChoice`]), and the kind of each.
 //!
 //! The first server that takes writes is used until it fails, then the next one that takes writes. A member of a
 //! cluster is used again automatically once it is healthy; a single server is not.
@@ -10,36 +10,36 @@ mod tell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::choice::{Choice, Failure, Found, Walk};
-use super::connect_error::{ConnectError, Culprit};
-use super::error::{Class, Fault, Progress};
+use super::choice::{ServerChoice, ServerFailure, ServerWalk, ServingOutcome};
+use super::connect_error::{ConnectErrorClass, MysqlConnectError};
+use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::link::lock_wait;
-use super::locked::Locked;
-use super::options::Options;
-use super::pool::{ServerPool, Times};
+use super::locked::LockedServer;
+use super::options::MysqlOptions;
+use super::pool::{PoolTimeouts, ServerPool};
 use crate::record::SessionId;
 use crate::telemetry::metrics::{Counter, counter};
-use help::Help;
+use help::ServerHelp;
 
-pub(super) use super::pool::Link;
-pub(super) use look::Watch;
+pub(super) use super::pool::PooledConnection;
+pub(super) use look::ServerWatch;
 
 /// Maximum number of walks per request. A walk is repeated if another server came into use in the meantime.
 const WALKS_MAX: usize = 4;
 
 /// All servers of the list. It has no `Debug`, because the driver's types print the password.
-pub(super) struct Hosts {
+pub(super) struct ServerList {
     servers: Vec<Arc<ServerPool>>,
-    choice: Mutex<Choice>,
-    help: Mutex<Help>,
-    locked: Mutex<Locked>,
-    times: Times,
+    choice: Mutex<ServerChoice>,
+    help: Mutex<ServerHelp>,
+    locked: Mutex<LockedServer>,
+    times: PoolTimeouts,
     deadlocks: Counter,
     switches: Counter,
 }
 
-impl Hosts {
-    pub(super) fn new(options: &Options) -> Self {
+impl ServerList {
+    pub(super) fn new(options: &MysqlOptions) -> Self {
         let servers: Vec<_> = match &options.socket {
             Some(socket) => {
                 let name = format!("socket {}", socket.display());
@@ -50,11 +50,11 @@ impl Hosts {
                 .collect(),
         };
         Self {
-            choice: Mutex::new(Choice::new(servers.len())),
+            choice: Mutex::new(ServerChoice::new(servers.len())),
             servers,
             help: Mutex::default(),
             locked: Mutex::default(),
-            times: Times {
+            times: PoolTimeouts {
                 acquire: options.acquire_timeout,
                 connect: options.connect_timeout,
                 statement: options.statement_timeout,
@@ -89,7 +89,7 @@ impl Hosts {
 
     /// Returns a connection to the server in use, or to the first server that may replace it. Bounded by the acquire
     /// timeout plus the connect timeout.
-    pub(super) async fn link(&self) -> Result<Link<'_>, Fault> {
+    pub(super) async fn link(&self) -> Result<PooledConnection<'_>, StatementError> {
         let deadline = Instant::now() + self.times.acquire + self.times.connect;
         for _ in 0..WALKS_MAX {
             if let Some(link) = self.walk(deadline).await? {
@@ -97,11 +97,18 @@ impl Hosts {
             }
         }
         let detail = "another server came into use each time that a connection was there";
-        Err(Fault::new(Class::Unavailable, Progress::NotSent, detail))
+        Err(StatementError::new(
+            StatementErrorClass::Unavailable,
+            StatementProgress::NotSent,
+            detail,
+        ))
     }
 
     /// Returns a connection, or `None` if another server came into use in the meantime.
-    async fn walk(&self, deadline: Instant) -> Result<Option<Link<'_>>, Fault> {
+    async fn walk(
+        &self,
+        deadline: Instant,
+    ) -> Result<Option<PooledConnection<'_>>, StatementError> {
         let (mut walk, in_use) = {
             let mut choice = self.choice();
             (choice.walk(), choice.current())
@@ -109,16 +116,22 @@ impl Hosts {
         let mut faults = Vec::new();
         if walk.is_from_locked() {
             let detail = "changes of three sessions in a row waited for a lock in vain: all rows seem to be locked";
-            let fault = Fault::new(Class::LockWait, Progress::Sent, detail);
+            let fault = StatementError::new(
+                StatementErrorClass::LockWait,
+                StatementProgress::Sent,
+                detail,
+            );
             faults.push(fault.at(self.servers[in_use].name()));
         }
         for index in walk.order() {
             let server = &self.servers[index];
             let fault = match server.link(self.times, deadline).await {
                 Ok(link) => match self.found(index, &walk, &faults) {
-                    Found::Serves | Found::Adopted | Found::HelpsOut => return Ok(Some(link)),
-                    Found::Moved => return Ok(None),
-                    Found::Foreign => self.foreign(index),
+                    ServingOutcome::Serves | ServingOutcome::Adopted | ServingOutcome::HelpsOut => {
+                        return Ok(Some(link));
+                    }
+                    ServingOutcome::Moved => return Ok(None),
+                    ServingOutcome::Foreign => self.foreign(index),
                 },
                 Err(fault) => fault,
             };
@@ -128,7 +141,7 @@ impl Hosts {
             let is_single = server.server().is_some_and(|it| !it.is_clustered());
             // The server is too busy but not down. Commits that belong to this server must not go to another single
             // server.
-            if failure == Failure::Full && is_single && !walk.is_from_locked() {
+            if failure == ServerFailure::Full && is_single && !walk.is_from_locked() {
                 break;
             }
         }
@@ -137,10 +150,10 @@ impl Hosts {
 
     /// Derives the consequence of a connection to this server. If the server in use failed, this server is in use from
     /// now on.
-    fn found(&self, index: usize, walk: &Walk, faults: &[Fault]) -> Found {
+    fn found(&self, index: usize, walk: &ServerWalk, faults: &[StatementError]) -> ServingOutcome {
         let Some(server) = self.servers[index].server() else {
             // Cannot occur: each connection reads the server's description before it is handed out.
-            return Found::Foreign;
+            return ServingOutcome::Foreign;
         };
         let now = Instant::now();
         let mut choice = self.choice();
@@ -151,19 +164,22 @@ impl Hosts {
         }
         let found = choice.found(index, &server, walk, now);
         drop(choice);
-        let reason = || Fault::of_all(faults).detail;
+        let reason = || StatementError::of_all(faults).detail;
         match found {
-            Found::Adopted => self.switched(before, index, &reason()),
-            Found::HelpsOut if self.help().gives(index, now) => {
+            ServingOutcome::Adopted => self.switched(before, index, &reason()),
+            ServingOutcome::HelpsOut if self.help().gives(index, now) => {
                 self.tell_help(before, index, &reason());
             }
-            Found::HelpsOut | Found::Serves | Found::Foreign | Found::Moved => {}
+            ServingOutcome::HelpsOut
+            | ServingOutcome::Serves
+            | ServingOutcome::Foreign
+            | ServingOutcome::Moved => {}
         }
         found
     }
 
     /// Returns the reason why a server that serves is not used.
-    fn foreign(&self, index: usize) -> Fault {
+    fn foreign(&self, index: usize) -> StatementError {
         let server = &self.servers[index];
         let is = server.server().map(|it| it.to_string());
         let wanted = match self.choice().cluster() {
@@ -175,7 +191,12 @@ impl Hosts {
              `cloakroom store prefer-first`, else after a restart",
             is.as_deref().unwrap_or("unknown")
         );
-        Fault::new(Class::HostUnfit, Progress::NotSent, detail).at(server.name())
+        StatementError::new(
+            StatementErrorClass::HostUnfit,
+            StatementProgress::NotSent,
+            detail,
+        )
+        .at(server.name())
     }
 
     /// Completes the change to another server in use.
@@ -188,14 +209,14 @@ impl Hosts {
     }
 
     /// Returns the reason why no server can be used: the answer of each, and the names of the barred servers.
-    fn of_all(&self, faults: &[Fault]) -> Fault {
+    fn of_all(&self, faults: &[StatementError]) -> StatementError {
         let choice = self.choice();
         let barred: Vec<_> = (0..self.servers.len())
             .filter(|index| choice.is_barred(*index) && *index != choice.current())
             .map(|index| self.servers[index].name())
             .collect();
         drop(choice);
-        let mut fault = Fault::of_all(faults);
+        let mut fault = StatementError::of_all(faults);
         if !barred.is_empty() {
             let names = barred.join(", ");
             fault.detail.push_str(&format!(
@@ -207,7 +228,7 @@ impl Hosts {
 
     /// Records whether a change of this session timed out waiting for a lock. If this happens to several sessions in a
     /// row, all rows of the server are treated as locked, and another server is used if one takes writes.
-    pub(super) fn note_change(&self, id: &SessionId, outcome: Result<(), &Fault>) {
+    pub(super) fn note_change(&self, id: &SessionId, outcome: Result<(), &StatementError>) {
         match outcome {
             Ok(()) => self.locked().changed(),
             Err(fault) => {
@@ -221,13 +242,13 @@ impl Hosts {
 
     /// Returns whether the server in use let a change wait for a lock. A late answer from another server says nothing
     /// about the server in use.
-    fn is_lock_wait(&self, fault: &Fault) -> bool {
+    fn is_lock_wait(&self, fault: &StatementError) -> bool {
         let statement = self.times.statement;
         let is_wait = match fault.class {
-            Class::LockWait => true,
+            StatementErrorClass::LockWait => true,
             // With a statement timeout this short, the server's lock wait error arrives too late.
-            Class::TimedOut => {
-                fault.progress == Progress::Sent && statement <= lock_wait(statement)
+            StatementErrorClass::TimedOut => {
+                fault.progress == StatementProgress::Sent && statement <= lock_wait(statement)
             }
             _ => false,
         };
@@ -245,7 +266,7 @@ impl Hosts {
     /// Returns an error if the first server does not serve. Nothing has changed then.
     ///
     /// Cancel safety: dropping it changes nothing.
-    pub(super) async fn prefer_first(&self) -> Result<String, Fault> {
+    pub(super) async fn prefer_first(&self) -> Result<String, StatementError> {
         let first = &self.servers[0];
         let deadline = Instant::now() + self.times.acquire + self.times.connect;
         let link = first.link(self.times, deadline).await?;
@@ -265,35 +286,35 @@ impl Hosts {
 
     /// Adds the SQL for an administrator to an error at start, if the servers refuse the account a privilege that it
     /// needs.
-    pub(super) fn with_remedy(&self, mut error: ConnectError) -> ConnectError {
+    pub(super) fn with_remedy(&self, mut error: MysqlConnectError) -> MysqlConnectError {
         let remedy = self.servers.iter().find_map(|server| server.remedy());
-        if let Some(remedy) = remedy.filter(|_| error.culprit != Culprit::Reach) {
-            error.culprit = Culprit::Account;
+        if let Some(remedy) = remedy.filter(|_| error.culprit != ConnectErrorClass::Reach) {
+            error.culprit = ConnectErrorClass::Account;
             error.detail = error.detail.replace(&format!(": {remedy}"), "");
             error.remedy = remedy;
         }
         error
     }
 
-    fn choice(&self) -> MutexGuard<'_, Choice> {
+    fn choice(&self) -> MutexGuard<'_, ServerChoice> {
         // No code panics in the middle of a change of the choice.
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn help(&self) -> MutexGuard<'_, Help> {
+    fn help(&self) -> MutexGuard<'_, ServerHelp> {
         self.help.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn locked(&self) -> MutexGuard<'_, Locked> {
+    fn locked(&self) -> MutexGuard<'_, LockedServer> {
         self.locked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn failure_of(fault: &Fault) -> Failure {
+fn failure_of(fault: &StatementError) -> ServerFailure {
     match fault.class {
-        Class::HostUnfit => Failure::Unfit,
-        Class::Unavailable => Failure::Full,
-        _ => Failure::Failed,
+        StatementErrorClass::HostUnfit => ServerFailure::Unfit,
+        StatementErrorClass::Unavailable => ServerFailure::Full,
+        _ => ServerFailure::Failed,
     }
 }
 

@@ -19,8 +19,8 @@ mod queue;
 mod verdicts;
 
 pub(super) use commits::CommitJob;
-pub(super) use contests::Contests;
-pub(super) use doubts::Doubts;
+pub(super) use contests::ContendedRows;
+pub(super) use doubts::UnresolvedCommits;
 pub(super) use loads::LoadJob;
 
 use std::pin::pin;
@@ -31,24 +31,24 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
-use super::hosts::Link;
+use super::MysqlShared;
+use super::hosts::PooledConnection;
 use crate::limits::{
     STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX, STORE_LANE_STALL, STORE_LANES,
     STORE_QUEUE_ROWS_MAX,
 };
 use crate::record::SessionId;
 use crate::store::{StoreError, StoreErrorKind};
-use queue::{Queue, Room, Travels};
+use queue::{BatchLimits, Batchable, JobQueue};
 
 /// The size limits of one statement.
-const ROOM: Room = Room {
+const ROOM: BatchLimits = BatchLimits {
     rows_max: STORE_BATCH_ROWS_MAX,
     bytes_max: STORE_BATCH_BYTES_MAX,
 };
 
 /// A job on one row that can be batched with jobs of the same kind.
-pub(super) trait Job: Travels + Sized + Send + 'static {
+pub(super) trait BatchJob: Batchable + Sized + Send + 'static {
     /// Whether a job that has not been sent yet is withdrawn when its caller is dropped.
     const ENDS_WITH_CALLER: bool;
 
@@ -63,29 +63,29 @@ pub(super) trait Job: Travels + Sized + Send + 'static {
 
     /// Runs these jobs, which fit into one batch, and answers each of them.
     fn run(
-        shared: &Shared,
-        link: Link<'_>,
-        seats: Vec<Seat<Self>>,
+        shared: &MysqlShared,
+        link: PooledConnection<'_>,
+        seats: Vec<BatchEntry<Self>>,
     ) -> impl Future<Output = ()> + Send;
 }
 
 /// The batch queue for one kind of job.
-pub(super) struct Lanes<J: Job> {
-    shared: Arc<Shared>,
+pub(super) struct BatchQueue<J: BatchJob> {
+    shared: Arc<MysqlShared>,
     tasks: TaskTracker,
     /// Longest time that a job waits for a worker with a link.
     wait_max: Duration,
-    state: Mutex<State<J>>,
+    state: Mutex<BatchQueueState<J>>,
 }
 
-struct State<J: Job> {
-    queue: Queue<J, oneshot::Sender<J::Outcome>>,
+struct BatchQueueState<J: BatchJob> {
+    queue: JobQueue<J, oneshot::Sender<J::Outcome>>,
     lanes_busy: usize,
 }
 
 /// The caller's handle to a queued job.
-struct Ticket<J: Job> {
-    lanes: Arc<Lanes<J>>,
+struct BatchReply<J: BatchJob> {
+    lanes: Arc<BatchQueue<J>>,
     number: u64,
     reply: oneshot::Receiver<J::Outcome>,
     /// Whether the job is no longer waiting.
@@ -93,33 +93,37 @@ struct Ticket<J: Job> {
 }
 
 /// A batch entry: a job that is being executed. Its owner must answer it. If it is dropped unanswered, the caller
-/// receives [`Job::interrupted`].
-pub(super) struct Seat<J: Job> {
+/// receives [`BatchJob::interrupted`].
+pub(super) struct BatchEntry<J: BatchJob> {
     pub(super) job: J,
     reply: oneshot::Sender<J::Outcome>,
-    hold: Hold<J>,
+    hold: RowGuard<J>,
 }
 
 /// A row guard: keeps other statements away from a row.
-struct Hold<J: Job> {
-    lanes: Arc<Lanes<J>>,
+struct RowGuard<J: BatchJob> {
+    lanes: Arc<BatchQueue<J>>,
     row: Option<SessionId>,
 }
 
 /// A worker permit: counts as one busy worker.
-struct Place<J: Job> {
-    lanes: Arc<Lanes<J>>,
+struct WorkerPermit<J: BatchJob> {
+    lanes: Arc<BatchQueue<J>>,
     is_taken: bool,
 }
 
-impl<J: Job> Lanes<J> {
-    pub(super) fn new(shared: &Arc<Shared>, tasks: &TaskTracker, wait_max: Duration) -> Arc<Self> {
+impl<J: BatchJob> BatchQueue<J> {
+    pub(super) fn new(
+        shared: &Arc<MysqlShared>,
+        tasks: &TaskTracker,
+        wait_max: Duration,
+    ) -> Arc<Self> {
         Arc::new(Self {
             shared: Arc::clone(shared),
             tasks: tasks.clone(),
             wait_max,
-            state: Mutex::new(State {
-                queue: Queue::new(),
+            state: Mutex::new(BatchQueueState {
+                queue: JobQueue::new(),
                 lanes_busy: 0,
             }),
         })
@@ -128,7 +132,7 @@ impl<J: Job> Lanes<J> {
     /// Runs jobs and returns one outcome per job, in the same order.
     ///
     /// Cancel safety: jobs that are queued when this is dropped still run, except that jobs with
-    /// [`Job::ENDS_WITH_CALLER`] are withdrawn if they are still waiting.
+    /// [`BatchJob::ENDS_WITH_CALLER`] are withdrawn if they are still waiting.
     pub(super) async fn get_done(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
@@ -143,7 +147,7 @@ impl<J: Job> Lanes<J> {
         outcomes
     }
 
-    async fn outcome(&self, waiting: Option<Ticket<J>>, until: Instant) -> J::Outcome {
+    async fn outcome(&self, waiting: Option<BatchReply<J>>, until: Instant) -> J::Outcome {
         let Some(mut ticket) = waiting else {
             return J::refused(unavailable("too many rows wait for it"));
         };
@@ -163,7 +167,7 @@ impl<J: Job> Lanes<J> {
     }
 
     /// Enqueues the jobs. A job for which the queue has no room yields `None`.
-    fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<Ticket<J>>> {
+    fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<BatchReply<J>>> {
         let mut state = self.lock();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -171,7 +175,7 @@ impl<J: Job> Lanes<J> {
             waiting.push(has_room.then(|| {
                 let (sender, reply) = oneshot::channel();
                 let number = state.queue.push(job, sender);
-                Ticket {
+                BatchReply {
                     lanes: Arc::clone(self),
                     number,
                     reply,
@@ -192,7 +196,7 @@ impl<J: Job> Lanes<J> {
         }
         state.lanes_busy += 1;
         drop(state);
-        let place = Place {
+        let place = WorkerPermit {
             lanes: Arc::clone(self),
             is_taken: true,
         };
@@ -203,7 +207,7 @@ impl<J: Job> Lanes<J> {
 
     /// Returns whether a worker that still holds its permit has more to do. If not, gives the permit up under the same
     /// lock, so that the next job starts another worker.
-    fn is_wanted(&self, place: &mut Place<J>) -> bool {
+    fn is_wanted(&self, place: &mut WorkerPermit<J>) -> bool {
         let mut state = self.lock();
         let is_wanted = place.is_taken && state.queue.len() > 0;
         if !is_wanted {
@@ -212,8 +216,8 @@ impl<J: Job> Lanes<J> {
         is_wanted
     }
 
-    /// Takes the next batch. If there is none, gives up the permit as [`Lanes::is_wanted`] does.
-    fn board(self: &Arc<Self>, place: &mut Place<J>) -> Option<Vec<Seat<J>>> {
+    /// Takes the next batch. If there is none, gives up the permit as [`BatchQueue::is_wanted`] does.
+    fn board(self: &Arc<Self>, place: &mut WorkerPermit<J>) -> Option<Vec<BatchEntry<J>>> {
         let mut state = self.lock();
         let taken = state.queue.take(ROOM);
         if taken.is_empty() {
@@ -223,8 +227,8 @@ impl<J: Job> Lanes<J> {
         drop(state);
         // Jobs that do not fit into one statement are left to the other workers.
         self.open_lane();
-        let seat = |waiting: queue::Waiting<J, _>| Seat {
-            hold: Hold {
+        let seat = |waiting: queue::WaitingJob<J, _>| BatchEntry {
+            hold: RowGuard {
                 lanes: Arc::clone(self),
                 row: waiting.job.swapped_row().cloned(),
             },
@@ -234,14 +238,14 @@ impl<J: Job> Lanes<J> {
         Some(taken.into_iter().map(seat).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<J>> {
+    fn lock(&self) -> MutexGuard<'_, BatchQueueState<J>> {
         // No code panics in the middle of a change of the state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The main loop of a worker.
-async fn work<J: Job>(mut place: Place<J>) {
+async fn work<J: BatchJob>(mut place: WorkerPermit<J>) {
     let lanes = Arc::clone(&place.lanes);
     while lanes.is_wanted(&mut place) {
         // Get the link first and then the jobs that wait by then, so that a job is taken only when it can be sent.
@@ -262,7 +266,7 @@ async fn work<J: Job>(mut place: Place<J>) {
     }
 }
 
-impl<J: Job> Drop for Ticket<J> {
+impl<J: BatchJob> Drop for BatchReply<J> {
     fn drop(&mut self) {
         if J::ENDS_WITH_CALLER && !self.is_over {
             // Otherwise the job would take queue space from jobs whose callers still wait for an answer.
@@ -271,7 +275,7 @@ impl<J: Job> Drop for Ticket<J> {
     }
 }
 
-impl<J: Job> Seat<J> {
+impl<J: BatchJob> BatchEntry<J> {
     /// Ends the job: releases its row and answers its caller.
     pub(super) fn answer(self, outcome: J::Outcome) {
         let Self { reply, hold, .. } = self;
@@ -287,7 +291,7 @@ impl<J: Job> Seat<J> {
     }
 }
 
-impl<J: Job> Drop for Hold<J> {
+impl<J: BatchJob> Drop for RowGuard<J> {
     fn drop(&mut self) {
         if let Some(row) = &self.row {
             self.lanes.lock().queue.release(row);
@@ -295,7 +299,7 @@ impl<J: Job> Drop for Hold<J> {
     }
 }
 
-impl<J: Job> Place<J> {
+impl<J: BatchJob> WorkerPermit<J> {
     /// Waits for `run` to finish. If that takes too long, gives up the permit meanwhile so that another worker can
     /// start.
     async fn keep_for<T>(&mut self, run: impl Future<Output = T>) -> T {
@@ -308,14 +312,14 @@ impl<J: Job> Place<J> {
         run.await
     }
 
-    fn give_up(&mut self, state: &mut State<J>) {
+    fn give_up(&mut self, state: &mut BatchQueueState<J>) {
         if std::mem::replace(&mut self.is_taken, false) {
             state.lanes_busy -= 1;
         }
     }
 }
 
-impl<J: Job> Drop for Place<J> {
+impl<J: BatchJob> Drop for WorkerPermit<J> {
     fn drop(&mut self) {
         let lanes = Arc::clone(&self.lanes);
         self.give_up(&mut lanes.lock());

@@ -11,9 +11,9 @@ use mysql_async::{
 use secrecy::ExposeSecret as _;
 use tokio::time::timeout;
 
-use super::error::{Class, Fault, Progress};
-use super::options::{Host, Options, Tls, Verify};
-use super::settle::{Learned, settle};
+use super::error::{StatementError, StatementErrorClass, StatementProgress};
+use super::options::{CertificateCheck, MysqlOptions, MysqlTls, ServerAddress};
+use super::settle::{LearnedFacts, settle};
 
 /// Number of prepared statements that each connection caches. Larger than the number of distinct statements.
 const STATEMENT_CACHE: usize = 64;
@@ -21,7 +21,7 @@ const STATEMENT_CACHE: usize = 64;
 const KEEPALIVE: Duration = Duration::from_secs(15);
 
 /// The result of a statement.
-pub(super) struct Answer {
+pub(super) struct StatementResult {
     pub(super) rows: Vec<Row>,
     pub(super) affected_rows: u64,
 }
@@ -41,11 +41,11 @@ pub(super) async fn run(
     connection: &mut Conn,
     statement: &Statement<'_>,
     time_max: Duration,
-) -> Result<Answer, Fault> {
-    let mut progress = Progress::NotSent;
+) -> Result<StatementResult, StatementError> {
+    let mut progress = StatementProgress::NotSent;
     let attempt = async {
         match execute(connection, statement, &mut progress).await {
-            Err(fault) if fault.class == Class::Reprepare => {
+            Err(fault) if fault.class == StatementErrorClass::Reprepare => {
                 forget(connection, statement.text).await?;
                 execute(connection, statement, &mut progress).await
             }
@@ -53,33 +53,33 @@ pub(super) async fn run(
         }
     };
     let outcome = timeout(time_max, attempt).await;
-    outcome.unwrap_or_else(|_| Err(Fault::timed_out(progress, time_max)))
+    outcome.unwrap_or_else(|_| Err(StatementError::timed_out(progress, time_max)))
 }
 
 async fn execute(
     connection: &mut Conn,
     statement: &Statement<'_>,
-    progress: &mut Progress,
-) -> Result<Answer, Fault> {
-    *progress = Progress::NotSent;
+    progress: &mut StatementProgress,
+) -> Result<StatementResult, StatementError> {
+    *progress = StatementProgress::NotSent;
     let prepared = (connection.prep(statement.text).await)
-        .map_err(|e| Fault::from_driver(&e, Progress::NotSent))?;
-    *progress = Progress::Sent;
+        .map_err(|e| StatementError::from_driver(&e, StatementProgress::NotSent))?;
+    *progress = StatementProgress::Sent;
     let values = match statement.values.as_slice() {
         [] => Params::Empty,
         values => Params::Positional(values.to_vec()),
     };
     let rows = (connection.exec(prepared, values).await)
-        .map_err(|e| Fault::from_driver(&e, Progress::Sent))?;
-    Ok(Answer {
+        .map_err(|e| StatementError::from_driver(&e, StatementProgress::Sent))?;
+    Ok(StatementResult {
         rows,
         affected_rows: connection.affected_rows(),
     })
 }
 
 /// Drops a prepared statement from the connection's cache.
-async fn forget(connection: &mut Conn, text: &str) -> Result<(), Fault> {
-    let not_sent = |e: Error| Fault::from_driver(&e, Progress::NotSent);
+async fn forget(connection: &mut Conn, text: &str) -> Result<(), StatementError> {
+    let not_sent = |e: Error| StatementError::from_driver(&e, StatementProgress::NotSent);
     let stale = connection.prep(text).await.map_err(not_sent)?;
     connection.close(stale).await.map_err(not_sent)
 }
@@ -95,9 +95,9 @@ pub(super) fn lock_wait(statement_timeout: Duration) -> Duration {
 ///
 /// The options hold the password, and their `Debug` prints it: never print them.
 pub(super) fn driver_options(
-    options: &Options,
-    host: Option<&Host>,
-    learned: &Arc<Learned>,
+    options: &MysqlOptions,
+    host: Option<&ServerAddress>,
+    learned: &Arc<LearnedFacts>,
 ) -> Opts {
     let pool = PoolOpts::default()
         .with_constraints(PoolConstraints::new(1, 1).expect("the bounds are equal"))
@@ -130,11 +130,11 @@ pub(super) fn driver_options(
     }
 }
 
-fn tls_options(options: &Options, host: &Host) -> Option<SslOpts> {
+fn tls_options(options: &MysqlOptions, host: &ServerAddress) -> Option<SslOpts> {
     let is_encrypted = match options.tls {
-        Tls::Required => true,
-        Tls::Off => false,
-        Tls::Auto => !host.is_loopback(),
+        MysqlTls::Required => true,
+        MysqlTls::Off => false,
+        MysqlTls::Auto => !host.is_loopback(),
     };
     let tls = match &options.ca_file {
         Some(file) => SslOpts::default()
@@ -143,10 +143,10 @@ fn tls_options(options: &Options, host: &Host) -> Option<SslOpts> {
         None => SslOpts::default(),
     };
     let tls = match options.verify {
-        Verify::Full => tls,
+        CertificateCheck::Full => tls,
         // Once the chain is verified, the driver ignores an error whose text contains `NotValidForName`. rustls reports
         // "not valid for name" together with the requested name, so this override makes the text match.
-        Verify::Ca => tls
+        CertificateCheck::Ca => tls
             .with_danger_skip_domain_validation(true)
             .with_danger_tls_hostname_override(Some("NotValidForName")),
     };

@@ -12,12 +12,12 @@ const SESSIONS_MAX: usize = 3;
 
 /// The sessions whose changes timed out waiting for a lock since the last successful change.
 #[derive(Debug, Default)]
-pub(super) struct Locked {
+pub(super) struct LockedServer {
     hasher: RandomState,
     sessions: HashSet<u64>,
 }
 
-impl Locked {
+impl LockedServer {
     /// Records that a change of this session timed out waiting for a lock. Returns true, and starts over, if all rows
     /// now count as locked.
     pub(super) fn waited(&mut self, id: &SessionId) -> bool {
@@ -43,7 +43,7 @@ mod tests {
     #[test]
     fn three_different_sessions_without_a_success_are_a_locked_server() {
         let ids = [(); 3].map(|()| SessionId::generate());
-        let mut locked = Locked::default();
+        let mut locked = LockedServer::default();
         for _ in 0..10 {
             assert!(!locked.waited(&ids[0]), "one session is one row");
         }

@@ -10,10 +10,10 @@ use secrecy::SecretString;
 
 /// The options of a MySQL store.
 #[derive(Clone)]
-pub struct Options {
+pub struct MysqlOptions {
     /// The servers in order of preference. They must hold the same data: members of one cluster, or servers that
     /// receive each other's commits. Unused when `socket` is set.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<ServerAddress>,
     /// A Unix socket to use instead of `hosts`.
     pub socket: Option<PathBuf>,
     /// The account. Once the table exists, it needs only `SELECT`, `INSERT`, `UPDATE` and `DELETE` on that table.
@@ -33,13 +33,13 @@ pub struct Options {
     pub alter_table: bool,
     /// Whether the store only reads. A server that takes no writes may then be used as well. Default: false.
     pub reads_only: bool,
-    /// Whether links are encrypted. Default: [`Tls::Auto`].
-    pub tls: Tls,
+    /// Whether links are encrypted. Default: [`MysqlTls::Auto`].
+    pub tls: MysqlTls,
     /// PEM file of the certificate authorities to trust for TLS instead of the public ones.
     pub ca_file: Option<PathBuf>,
-    /// How much of a server's certificate is verified. Default: [`Verify::Full`]. [`Verify::Ca`] requires a `ca_file`,
+    /// How much of a server's certificate is verified. Default: [`CertificateCheck::Full`]. [`CertificateCheck::Ca`] requires a `ca_file`,
     /// because a public authority signs certificates for any host.
-    pub verify: Verify,
+    pub verify: CertificateCheck,
     /// Time limit for connecting and logging in to one host. Default: 2 s.
     pub connect_timeout: Duration,
     /// Time limit for one statement. Default: 2 s. A wait for a row lock ends one second earlier, but not before one
@@ -53,7 +53,7 @@ pub struct Options {
 
 /// One server's address.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
+pub struct ServerAddress {
     /// Host name or IP address (IPv6 without brackets).
     pub name: String,
     /// TCP port.
@@ -62,7 +62,7 @@ pub struct Host {
 
 /// When a TCP link is encrypted. An encrypted link always verifies the server's certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tls {
+pub enum MysqlTls {
     /// Encrypted unless the host is this machine: `localhost` or a loopback address.
     Auto,
     /// Always encrypted.
@@ -73,7 +73,7 @@ pub enum Tls {
 
 /// How much of a server's certificate is verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verify {
+pub enum CertificateCheck {
     /// Verifies that a trusted authority signed the certificate and that it names the host.
     Full,
     /// Verifies only that a trusted authority signed the certificate. MySQL's generated certificates name no host.
@@ -100,14 +100,14 @@ pub struct SchemaNames {
 /// Error returned for an invalid name of a table or column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is no table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'")]
-pub struct NotAnIdentifier {
+pub struct BadIdentifier {
     /// The invalid name.
     pub name: String,
 }
 
-impl Options {
+impl MysqlOptions {
     /// Creates options for these hosts, with defaults for everything else.
-    pub fn new(hosts: Vec<Host>, user: String, database: String) -> Self {
+    pub fn new(hosts: Vec<ServerAddress>, user: String, database: String) -> Self {
         Self {
             hosts,
             socket: None,
@@ -119,9 +119,9 @@ impl Options {
             create_database_table: true,
             alter_table: false,
             reads_only: false,
-            tls: Tls::Auto,
+            tls: MysqlTls::Auto,
             ca_file: None,
-            verify: Verify::Full,
+            verify: CertificateCheck::Full,
             connect_timeout: Duration::from_secs(2),
             statement_timeout: Duration::from_secs(2),
             acquire_timeout: Duration::from_secs(2),
@@ -130,7 +130,7 @@ impl Options {
     }
 }
 
-impl fmt::Debug for Options {
+impl fmt::Debug for MysqlOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Options")
             .field("hosts", &self.hosts)
@@ -142,7 +142,7 @@ impl fmt::Debug for Options {
     }
 }
 
-impl Host {
+impl ServerAddress {
     /// Returns whether the address is one of this machine's own.
     pub fn is_loopback(&self) -> bool {
         self.name.eq_ignore_ascii_case("localhost")
@@ -150,7 +150,7 @@ impl Host {
     }
 }
 
-impl fmt::Display for Host {
+impl fmt::Display for ServerAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.name.contains(':') {
             write!(f, "[{}]:{}", self.name, self.port)
@@ -164,13 +164,13 @@ impl Identifier {
     /// Creates an identifier.
     ///
     /// # Errors
-    /// Returns [`NotAnIdentifier`] unless the name consists of 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
-    pub fn new(name: &str) -> Result<Self, NotAnIdentifier> {
+    /// Returns [`BadIdentifier`] unless the name consists of 1 to 64 ASCII letters, digits, `_`, `$` and `-`.
+    pub fn new(name: &str) -> Result<Self, BadIdentifier> {
         let is_allowed = |c: u8| c.is_ascii_alphanumeric() || b"_$-".contains(&c);
         if (1..=64).contains(&name.len()) && name.bytes().all(is_allowed) {
             Ok(Self(name.to_owned()))
         } else {
-            Err(NotAnIdentifier {
+            Err(BadIdentifier {
                 name: name.to_owned(),
             })
         }
@@ -206,8 +206,8 @@ impl Default for SchemaNames {
 mod tests {
     use super::*;
 
-    fn host(name: &str) -> Host {
-        Host {
+    fn host(name: &str) -> ServerAddress {
+        ServerAddress {
             name: name.to_owned(),
             port: 3306,
         }
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn debug_shows_no_password() {
-        let mut options = Options::new(vec![host("db")], "app".to_owned(), "shop".to_owned());
+        let mut options = MysqlOptions::new(vec![host("db")], "app".to_owned(), "shop".to_owned());
         options.password = Some(SecretString::from("s3cr3t-w0rd"));
         assert!(!format!("{options:?} {options:#?}").contains("s3cr3t"));
     }

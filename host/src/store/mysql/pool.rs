@@ -3,7 +3,7 @@
 //!
 //! A server that refuses one more connection keeps its existing ones. The pool gives the unused slots up and grows
 //! again slowly ([`PoolSize`]), while requests wait for an existing connection. A server that fails is not used for a
-//! while ([`Circuit`]), and all its idle connections are dropped.
+//! while ([`CircuitBreaker`]), and all its idle connections are dropped.
 //!
 //! Each slot has a driver pool with room for one connection. Only the driver can detect whether an idle connection is
 //! still open, and one driver pool for many connections could neither shrink nor report which slot is empty.
@@ -21,18 +21,18 @@ use mysql_async::{Conn, Opts};
 use tokio::sync::Semaphore;
 use tokio::time::{timeout, timeout_at};
 
-use super::circuit::Circuit;
-use super::error::{Class, Fault, Progress};
+use super::circuit::CircuitBreaker;
+use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::hosts::jitter;
-use super::link::{Answer, driver_options};
-use super::options::{Host, Options};
+use super::link::{StatementResult, driver_options};
+use super::options::{MysqlOptions, ServerAddress};
 use super::pool_size::PoolSize;
-use super::server::Server;
-use super::settle::Learned;
-use open::Opening;
-use seat::{Seat, Slot};
+use super::server::ServerDescription;
+use super::settle::LearnedFacts;
+use open::ConnectionAttempt;
+use seat::{PoolPermit, PoolSlot};
 
-pub(super) use link::Link;
+pub(super) use link::PooledConnection;
 
 /// Number of consecutive unanswered statements after which a server counts as down. A single statement may have timed
 /// out for its own reasons.
@@ -44,29 +44,29 @@ pub(super) struct ServerPool {
     index: usize,
     name: String,
     driver_options: Opts,
-    learned: Arc<Learned>,
+    learned: Arc<LearnedFacts>,
     /// One permit for each slot that is not in use.
     permits: Arc<Semaphore>,
     timeouts_in_a_row: AtomicU32,
-    state: Mutex<State>,
+    state: Mutex<ServerPoolState>,
 }
 
-struct State {
+struct ServerPoolState {
     /// The slots that are not in use: those without a connection at the front, those with one at the back.
-    idle: VecDeque<Slot>,
+    idle: VecDeque<PoolSlot>,
     /// Number of slots with a connection, in use or not.
     open: usize,
     size: PoolSize,
     /// Number of times that all connections were dropped. A report from a connection of an older generation is ignored.
     generation: u64,
-    circuit: Circuit,
+    circuit: CircuitBreaker,
     /// The server description that was last logged.
-    told: Option<Server>,
+    told: Option<ServerDescription>,
 }
 
 /// The time limits of a pool.
 #[derive(Clone, Copy)]
-pub(super) struct Times {
+pub(super) struct PoolTimeouts {
     pub(super) acquire: Duration,
     pub(super) connect: Duration,
     pub(super) statement: Duration,
@@ -74,23 +74,23 @@ pub(super) struct Times {
 
 /// Current and maximum number of connections.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Usage {
+pub(super) struct PoolUsage {
     pub(super) open: usize,
     pub(super) most: usize,
 }
 
 /// A probe in progress. Abandons the probe if it is dropped without a result.
-struct Probe<'a>(Option<&'a ServerPool>);
+struct ProbeGuard<'a>(Option<&'a ServerPool>);
 
 impl ServerPool {
     /// Creates the pool for this host of the list, or for the socket.
     pub(super) fn new(
         index: usize,
         name: String,
-        options: &Options,
-        host: Option<&Host>,
+        options: &MysqlOptions,
+        host: Option<&ServerAddress>,
     ) -> Arc<Self> {
-        let learned = Arc::new(Learned::default());
+        let learned = Arc::new(LearnedFacts::default());
         let driver_options = driver_options(options, host, &learned);
         let most = options.connection_limit.max(1);
         Arc::new(Self {
@@ -98,12 +98,12 @@ impl ServerPool {
             name,
             permits: Arc::new(Semaphore::new(most)),
             timeouts_in_a_row: AtomicU32::new(0),
-            state: Mutex::new(State {
-                idle: (0..most).map(|_| Slot::new(&driver_options)).collect(),
+            state: Mutex::new(ServerPoolState {
+                idle: (0..most).map(|_| PoolSlot::new(&driver_options)).collect(),
                 open: 0,
                 size: PoolSize::new(most),
                 generation: 0,
-                circuit: Circuit::default(),
+                circuit: CircuitBreaker::default(),
                 told: None,
             }),
             driver_options,
@@ -116,7 +116,7 @@ impl ServerPool {
     }
 
     /// Returns the server's description of itself, once a connection has read it.
-    pub(super) fn server(&self) -> Option<Server> {
+    pub(super) fn server(&self) -> Option<ServerDescription> {
         self.learned.server()
     }
 
@@ -126,13 +126,13 @@ impl ServerPool {
     }
 
     /// Returns the reason why the server is currently not used.
-    pub(super) fn refusal(&self) -> Option<Fault> {
+    pub(super) fn refusal(&self) -> Option<StatementError> {
         self.lock().circuit.refusal(Instant::now())
     }
 
-    pub(super) fn usage(&self) -> Usage {
+    pub(super) fn usage(&self) -> PoolUsage {
         let state = self.lock();
-        Usage {
+        PoolUsage {
             open: state.open,
             most: state.size.now(),
         }
@@ -141,15 +141,15 @@ impl ServerPool {
     /// Returns a connection. Bounded by the acquire timeout, the connect timeout and `deadline`.
     ///
     /// # Errors
-    /// Returns [`Class::Unavailable`] if all connections that the server gives stayed in use.
+    /// Returns [`StatementErrorClass::Unavailable`] if all connections that the server gives stayed in use.
     pub(super) async fn link<'a>(
         self: &'a Arc<Self>,
-        times: Times,
+        times: PoolTimeouts,
         deadline: Instant,
-    ) -> Result<Link<'a>, Fault> {
+    ) -> Result<PooledConnection<'a>, StatementError> {
         let asked_at = Instant::now();
         let acquire_until = deadline.min(asked_at + times.acquire);
-        let mut refusal: Option<Fault> = None;
+        let mut refusal: Option<StatementError> = None;
         loop {
             if let Some(fault) = self.refusal() {
                 return Err(fault);
@@ -163,10 +163,15 @@ impl ServerPool {
             let permit = permit.expect("the semaphore is never closed");
             let (seat, probe) = self.admit(permit)?;
             match self.open(seat, probe, times, deadline).await? {
-                Opening::Opened(connection, seat) => {
-                    return Ok(Link::new(connection, seat, self, times.statement));
+                ConnectionAttempt::Opened(connection, seat) => {
+                    return Ok(PooledConnection::new(
+                        connection,
+                        seat,
+                        self,
+                        times.statement,
+                    ));
                 }
-                Opening::Elsewhere(fault) => refusal = fault.or(refusal),
+                ConnectionAttempt::Elsewhere(fault) => refusal = fault.or(refusal),
             }
             if Instant::now() >= acquire_until {
                 return Err(self.exhausted(asked_at, refusal.as_ref()));
@@ -175,7 +180,7 @@ impl ServerPool {
     }
 
     /// Checks the server over a separate connection. Returns the server's description of itself if it serves.
-    pub(super) async fn probe(&self, time_max: Duration) -> Option<Server> {
+    pub(super) async fn probe(&self, time_max: Duration) -> Option<ServerDescription> {
         let look = async {
             let connection = Conn::new(self.driver_options.clone()).await.ok()?;
             let server = self.learned.server();
@@ -197,9 +202,9 @@ impl ServerPool {
     }
 
     /// Stops using the server for a while because of this fault.
-    pub(super) fn leave(&self, fault: &Fault) {
+    pub(super) fn leave(&self, fault: &StatementError) {
         let generation = self.lock().generation;
-        self.give_up(generation, fault, Probe(None));
+        self.give_up(generation, fault, ProbeGuard(None));
     }
 
     /// Closes all connections. Those in use close when they are given back.
@@ -215,14 +220,14 @@ impl ServerPool {
         }
         let mut state = self.lock();
         if state.size.grow(Instant::now()) {
-            state.idle.push_front(Slot::new(&self.driver_options));
+            state.idle.push_front(PoolSlot::new(&self.driver_options));
             drop(state);
             self.permits.add_permits(1);
         }
     }
 
     /// Opens the circuit and drops all idle connections, unless that has already happened since `generation`.
-    fn give_up(&self, generation: u64, fault: &Fault, mut probe: Probe<'_>) {
+    fn give_up(&self, generation: u64, fault: &StatementError, mut probe: ProbeGuard<'_>) {
         let mut state = self.lock();
         if state.generation != generation {
             drop(state);
@@ -241,35 +246,37 @@ impl ServerPool {
     /// Returns the old slots, to be dropped after the lock is released. Their connections close then; those in use
     /// close when they are given back.
     #[must_use]
-    fn renew(&self, state: &mut State) -> VecDeque<Slot> {
+    fn renew(&self, state: &mut ServerPoolState) -> VecDeque<PoolSlot> {
         state.generation += 1;
         state.open = 0;
         self.timeouts_in_a_row.store(0, Ordering::Relaxed);
         let missing = state.size.reset();
         let count = state.idle.len() + missing;
-        let fresh = (0..count).map(|_| Slot::new(&self.driver_options));
+        let fresh = (0..count).map(|_| PoolSlot::new(&self.driver_options));
         let old = std::mem::replace(&mut state.idle, fresh.collect());
         self.permits.add_permits(missing);
         old
     }
 
     /// Updates the server's state from the result of a statement.
-    fn note(&self, generation: u64, outcome: &Result<Answer, Fault>) {
+    fn note(&self, generation: u64, outcome: &Result<StatementResult, StatementError>) {
         let fault = match outcome {
             Ok(_) => return self.answered(generation),
             Err(fault) => fault,
         };
         match fault.class {
-            Class::HostUnfit | Class::HostLeaving => self.give_up(generation, fault, Probe(None)),
-            Class::TimedOut => {
+            StatementErrorClass::HostUnfit | StatementErrorClass::HostLeaving => {
+                self.give_up(generation, fault, ProbeGuard(None))
+            }
+            StatementErrorClass::TimedOut => {
                 let timeouts = self.timeouts_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
                 if timeouts >= TIMEOUTS_MAX || self.lock().circuit.is_probed() {
-                    self.give_up(generation, fault, Probe(None));
+                    self.give_up(generation, fault, ProbeGuard(None));
                 }
             }
             // The connection died while it was idle, and so did the other idle ones. Over TCP the driver detects this
             // itself.
-            Class::LinkLost if fault.progress == Progress::NotSent => {
+            StatementErrorClass::LinkLost if fault.progress == StatementProgress::NotSent => {
                 let mut state = self.lock();
                 if state.generation == generation {
                     let old = self.renew(&mut state);
@@ -277,7 +284,7 @@ impl ServerPool {
                     drop(old);
                 }
             }
-            Class::LinkLost => {}
+            StatementErrorClass::LinkLost => {}
             _ => self.timeouts_in_a_row.store(0, Ordering::Relaxed),
         }
     }
@@ -293,12 +300,12 @@ impl ServerPool {
         }
     }
 
-    fn exhausted(&self, asked_at: Instant, refusal: Option<&Fault>) -> Fault {
+    fn exhausted(&self, asked_at: Instant, refusal: Option<&StatementError>) -> StatementError {
         // The server failed in the meantime. It is not full, and another server may replace it.
         if let Some(fault) = self.refusal() {
             return fault;
         }
-        let Usage { open, .. } = self.usage();
+        let PoolUsage { open, .. } = self.usage();
         let mut detail = format!(
             "{}: all {open} connections were in use for {} ms",
             self.name,
@@ -308,16 +315,20 @@ impl ServerPool {
             detail.push_str(", and one more was refused: ");
             detail.push_str(&refusal.detail);
         }
-        Fault::new(Class::Unavailable, Progress::NotSent, detail)
+        StatementError::new(
+            StatementErrorClass::Unavailable,
+            StatementProgress::NotSent,
+            detail,
+        )
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, ServerPoolState> {
         // No code panics in the middle of a change of the state.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Probe<'_> {
+impl Drop for ProbeGuard<'_> {
     fn drop(&mut self) {
         if let Some(server) = self.0 {
             server.lock().circuit.abandon_probe();

@@ -7,18 +7,18 @@ use bytes::Bytes;
 use mysql_async::{Row, Value};
 
 use super::commit::{id_hex_value, id_value};
-use super::error::{Class, Fault, Progress};
-use super::execute::{Repeat, execute, execute_over};
-use super::hosts::{Hosts, Link};
+use super::error::{StatementError, StatementErrorClass, StatementProgress};
+use super::execute::{RetryRule, execute, execute_over};
+use super::hosts::{PooledConnection, ServerList};
 use super::link::Statement;
-use super::sql::{ROWS_MAX, Sql};
+use super::sql::{ROWS_MAX, TableStatements};
 use crate::record::{SessionId, SessionRecord, TokenHistory};
 use crate::store::{StoreError, Touch};
 
 /// Rows that were read, by the exact bytes of their ids. The column's collation may also match ids that differ.
-pub(super) struct Found(HashMap<Vec<u8>, SessionRecord>);
+pub(super) struct FoundRows(HashMap<Vec<u8>, SessionRecord>);
 
-impl Found {
+impl FoundRows {
     pub(super) fn row(&self, id: &SessionId) -> Option<SessionRecord> {
         self.0.get(id.as_str().as_bytes()).cloned()
     }
@@ -26,31 +26,31 @@ impl Found {
 
 /// Reads rows. There must not be more ids than one statement can name.
 pub(super) async fn load(
-    link: Link<'_>,
+    link: PooledConnection<'_>,
     started_at: Instant,
-    hosts: &Hosts,
-    sql: &Sql,
+    hosts: &ServerList,
+    sql: &TableStatements,
     ids: &[&SessionId],
     now_s: i64,
-) -> Result<Found, Fault> {
+) -> Result<FoundRows, StatementError> {
     let (size, text) = sql.load(ids.len());
     let mut values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     values.push(Value::Int(now_s));
     let statement = Statement { text, values };
-    let loaded = execute_over(link, started_at, hosts, &statement, Repeat::Always).await;
+    let loaded = execute_over(link, started_at, hosts, &statement, RetryRule::Always).await;
     let mut found = HashMap::new();
     for row in loaded?.0.rows {
         found.extend(record_of(row)?);
     }
-    Ok(Found(found))
+    Ok(FoundRows(found))
 }
 
 /// Reads the current tokens of rows, valid or not, by the exact bytes of their ids.
 pub(super) async fn tokens(
-    link: &mut Link<'_>,
-    sql: &Sql,
+    link: &mut PooledConnection<'_>,
+    sql: &TableStatements,
     ids: &[&SessionId],
-) -> Result<HashMap<Vec<u8>, TokenHistory>, Fault> {
+) -> Result<HashMap<Vec<u8>, TokenHistory>, StatementError> {
     let (size, text) = sql.tokens(ids.len());
     let values = filled_up(ids.iter().map(|id| id_value(id)).collect(), size);
     let rows = link.run(&Statement { text, values }).await?.rows;
@@ -64,8 +64,8 @@ pub(super) async fn tokens(
 
 /// Moves the expiry of rows that are still valid. There must not be more rows than one statement can touch.
 pub(super) async fn touch(
-    hosts: &Hosts,
-    sql: &Sql,
+    hosts: &ServerList,
+    sql: &TableStatements,
     touches: &[&Touch],
     now_s: i64,
 ) -> Result<(), StoreError> {
@@ -84,14 +84,14 @@ pub(super) async fn touch(
     let now = std::iter::once(Value::Int(now_s));
     let values = ends.chain(ids).chain(exact_ids).chain(now).collect();
     let statement = Statement { text, values };
-    let touched = execute(hosts, &statement, Repeat::Always).await;
+    let touched = execute(hosts, &statement, RetryRule::Always).await;
     touched.map(|_| ()).map_err(|fault| fault.to_store_error())
 }
 
 /// Deletes expired rows by their keys, in key order, and checks the expiry again. This locks no range of the index.
 pub(super) async fn reap(
-    hosts: &Hosts,
-    sql: &Sql,
+    hosts: &ServerList,
+    sql: &TableStatements,
     now_s: i64,
     rows_max: usize,
 ) -> Result<usize, StoreError> {
@@ -111,17 +111,17 @@ pub(super) async fn reap(
 
 /// Returns the number of rows found and the number of rows deleted.
 async fn reap_batch(
-    hosts: &Hosts,
-    sql: &Sql,
+    hosts: &ServerList,
+    sql: &TableStatements,
     now_s: i64,
     wanted: usize,
-) -> Result<(usize, usize), Fault> {
+) -> Result<(usize, usize), StatementError> {
     let now = Value::Int(now_s);
     let statement = Statement {
         text: &sql.list_expired,
         values: vec![now.clone(), Value::from(wanted)],
     };
-    let rows = execute(hosts, &statement, Repeat::Always).await?.rows;
+    let rows = execute(hosts, &statement, RetryRule::Always).await?.rows;
     let mut ids: Vec<Vec<u8>> = (rows.into_iter())
         .filter_map(|row| bytes_of(row.unwrap().into_iter().next()))
         .collect();
@@ -133,7 +133,7 @@ async fn reap_batch(
     let (size, text) = sql.delete_expired(listed);
     let mut values = filled_up(ids.into_iter().map(Value::Bytes).collect(), size);
     values.push(now);
-    let answer = execute(hosts, &Statement { text, values }, Repeat::Always).await?;
+    let answer = execute(hosts, &Statement { text, values }, RetryRule::Always).await?;
     Ok((
         listed,
         usize::try_from(answer.affected_rows).unwrap_or(listed),
@@ -150,7 +150,7 @@ pub(super) fn filled_up(mut values: Vec<Value>, size: usize) -> Vec<Value> {
 
 /// Converts a loaded row to its id's bytes and its record. Returns `None` if the data is NULL, which Express treats as
 /// no session.
-fn record_of(row: Row) -> Result<Option<(Vec<u8>, SessionRecord)>, Fault> {
+fn record_of(row: Row) -> Result<Option<(Vec<u8>, SessionRecord)>, StatementError> {
     let mut cells = row.unwrap().into_iter();
     let (id, expires, data, token, created) = (
         bytes_of(cells.next()),
@@ -190,9 +190,9 @@ fn integer_of(cell: &Value) -> Option<i64> {
     }
 }
 
-fn odd_column(which: &str) -> Fault {
+fn odd_column(which: &str) -> StatementError {
     let detail = format!("the {which} column is of another type than Express's");
-    Fault::new(Class::Broken, Progress::Sent, detail)
+    StatementError::new(StatementErrorClass::Broken, StatementProgress::Sent, detail)
 }
 
 /// Returns the seconds as a value for the unsigned 32-bit column. A time after 2106 is clamped.

@@ -2,12 +2,12 @@
 
 use mysql_async::Value;
 
-use super::execute::{Repeat, execute};
+use super::execute::{RetryRule, execute};
 use super::link::Statement;
 use super::options::SchemaNames;
-use super::{MysqlStore, Shared};
+use super::{MysqlShared, MysqlStore};
 use crate::record::{Charset, SessionId, SessionRecord};
-use crate::store::scan::{Cursor, OwnColumns, Page, Scan};
+use crate::store::scan::{OwnColumns, ScanCursor, ScanPage, StoreScan};
 use crate::store::{SessionStore as _, StoreError, StoreFuture};
 
 /// Returns the listing statement, with the parameters `after, now, rows`. Order and comparison both use the column's
@@ -24,7 +24,7 @@ fn ids_after(names: &SchemaNames) -> String {
     )
 }
 
-impl Shared {
+impl MysqlShared {
     /// Runs a read-only statement and returns the cells of its rows.
     pub(super) async fn ask(
         &self,
@@ -32,19 +32,19 @@ impl Shared {
         values: Vec<Value>,
     ) -> Result<Vec<Vec<Value>>, StoreError> {
         let statement = Statement { text, values };
-        let answer = execute(&self.hosts, &statement, Repeat::Always).await;
+        let answer = execute(&self.hosts, &statement, RetryRule::Always).await;
         let answer = answer.map_err(|fault| fault.to_store_error())?;
         Ok(answer.rows.into_iter().map(|row| row.unwrap()).collect())
     }
 }
 
-impl Scan for MysqlStore {
+impl StoreScan for MysqlStore {
     fn ids_after<'a>(
         &'a self,
-        after: &'a Cursor,
+        after: &'a ScanCursor,
         rows_max: usize,
         now_s: i64,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+    ) -> StoreFuture<'a, Result<ScanPage, StoreError>> {
         Box::pin(async move {
             let text = ids_after(&self.shared.names);
             let values = vec![
@@ -57,7 +57,7 @@ impl Scan for MysqlStore {
                 Some(Value::Bytes(key)) => Some(key),
                 _ => None,
             };
-            Ok(Page::of(
+            Ok(ScanPage::of(
                 rows.into_iter().filter_map(key).collect(),
                 rows_max,
             ))

@@ -6,31 +6,31 @@ mod refusals;
 
 use std::time::Duration;
 
-use super::connect_error::{ConnectError, Culprit};
-use super::error::{Class, Fault};
-use super::hosts::{Hosts, Link};
-use super::link::{Answer, Statement};
-use super::options::{Options, SchemaNames};
+use super::connect_error::{ConnectErrorClass, MysqlConnectError};
+use super::error::{StatementError, StatementErrorClass};
+use super::hosts::{PooledConnection, ServerList};
+use super::link::{Statement, StatementResult};
+use super::options::{MysqlOptions, SchemaNames};
 use crate::record::Charset;
-use crate::store::examine::Finding;
-use crate::store::{Change, Commit, StoreError, StoreErrorKind};
+use crate::store::examine::ExamineFinding;
+use crate::store::{Commit, RowChange, StoreError, StoreErrorKind};
 use describe::describe;
 
 /// Time limit for a change of the table. Adding an index to a full table takes a while.
 const CHANGE_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// A table that was found or created.
-pub(super) struct Prepared {
-    pub(super) columns: Columns,
+pub(super) struct PreparedTable {
+    pub(super) columns: TableColumns,
     /// Findings for the operator, in the subjects `schema` and `charset`. The remedies are SQL.
-    pub(super) findings: Vec<Finding>,
+    pub(super) findings: Vec<ExamineFinding>,
     /// Whether the data column has MySQL's JSON type, which does not keep a text as it was written.
     pub(super) rewrites_data: bool,
 }
 
 /// The table's columns in addition to Express's, and how its data is hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Columns {
+pub(super) struct TableColumns {
     /// Whether the table has `cloakroom_token`.
     pub(super) has_token: bool,
     /// Whether the table has `cloakroom_created`.
@@ -49,14 +49,14 @@ pub(super) struct Columns {
     pub(super) charset: Charset,
 }
 
-impl Columns {
+impl TableColumns {
     /// Returns an error if a commit's new id is longer than the id column. The server would report the same error as
     /// for data that is too long.
     pub(super) fn refusal(&self, commit: &Commit) -> Option<StoreError> {
         let new_id = match &commit.change {
-            Change::Create(_) => &commit.id,
-            Change::Update { new_id, .. } => new_id.as_ref()?,
-            Change::Delete { .. } => return None,
+            RowChange::Create(_) => &commit.id,
+            RowChange::Update { new_id, .. } => new_id.as_ref()?,
+            RowChange::Delete { .. } => return None,
         };
         let (chars, chars_max) = (new_id.as_str().chars().count(), self.id_chars_max?);
         (chars as u64 > chars_max).then(|| StoreError {
@@ -70,16 +70,16 @@ impl Columns {
 }
 
 /// A table as the server describes it.
-struct Table {
-    columns: Vec<Column>,
-    indexes: Vec<Index>,
+struct TableDescription {
+    columns: Vec<ColumnDescription>,
+    indexes: Vec<IndexDescription>,
     /// The characters that the data column can hold.
     charset: Charset,
     /// The names of its CHECK constraints, as far as the server shows them.
     checks: Vec<String>,
 }
 
-struct Column {
+struct ColumnDescription {
     name: String,
     /// The type as SQL writes it, such as `varchar(128)`.
     kind: String,
@@ -90,7 +90,7 @@ struct Column {
     is_optional: bool,
 }
 
-struct Index {
+struct IndexDescription {
     name: String,
     is_unique: bool,
     /// The indexed columns, in order.
@@ -101,7 +101,10 @@ struct Index {
 ///
 /// # Errors
 /// Returns an error with helpful SQL if the table is not usable and must not be changed.
-pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Prepared, ConnectError> {
+pub(super) async fn prepare(
+    hosts: &ServerList,
+    options: &MysqlOptions,
+) -> Result<PreparedTable, MysqlConnectError> {
     let mut link = hosts.link().await.map_err(|f| f.to_connect_error())?;
     let names = &options.schema;
     let mut table = describe(&mut link, names).await?;
@@ -118,7 +121,7 @@ pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Prepared
     for finding in &findings {
         tracing::warn!(sql = finding.remedy, "{}", finding.found);
     }
-    Ok(Prepared {
+    Ok(PreparedTable {
         columns: table.summary(names),
         findings,
         rewrites_data: refusals::is_json(&table, names),
@@ -126,33 +129,40 @@ pub(super) async fn prepare(hosts: &Hosts, options: &Options) -> Result<Prepared
 }
 
 /// Returns all findings on a table that can serve.
-fn judge(table: &Table, names: &SchemaNames) -> Vec<Finding> {
+fn judge(table: &TableDescription, names: &SchemaNames) -> Vec<ExamineFinding> {
     let mut findings = Vec::new();
     if let Some(change) = missing_change(table, names) {
         let found = "the session table lacks columns or an index of ours: a commit whose answer is lost cannot be decided, \
                      expired rows are found slowly; run this SQL, or set alter_table = true";
-        findings.push(Finding::warning("schema", found, change));
+        findings.push(ExamineFinding::warning("schema", found, change));
     }
     if let Some(change) = table.binary_ids(names) {
         let found = "the session table compares ids without regard to case or accents, so a cookie that a guest signs with the \
                      session's secrets could be another session's id: texts beyond ASCII are not signed with them; run this SQL, \
                      then restart";
-        findings.push(Finding::warning("charset", found, change));
+        findings.push(ExamineFinding::warning("charset", found, change));
     }
     findings.extend(refusals::of(table, names));
     findings
 }
 
-async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), ConnectError> {
+async fn create(
+    link: &mut PooledConnection<'_>,
+    options: &MysqlOptions,
+) -> Result<(), MysqlConnectError> {
     let sql = create_statement(&options.schema);
     if !options.create_database_table {
         let what = format!("there is no table {}", options.schema.table);
         let remedy = format!("run `{sql}`, or set create_database_table = true");
-        return Err(ConnectError::new(Culprit::Table, what, remedy));
+        return Err(MysqlConnectError::new(
+            ConnectErrorClass::Table,
+            what,
+            remedy,
+        ));
     }
     match change(link, &sql).await {
         Ok(_) => Ok(()),
-        Err(fault) if fault.class == Class::Broken => {
+        Err(fault) if fault.class == StatementErrorClass::Broken => {
             let what = format!("the table cannot be created ({})", fault.detail);
             Err(remedy_by_hand(&what, &sql))
         }
@@ -160,7 +170,7 @@ async fn create(link: &mut Link<'_>, options: &Options) -> Result<(), ConnectErr
     }
 }
 
-async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), ConnectError> {
+async fn alter(link: &mut PooledConnection<'_>, sql: &str) -> Result<(), MysqlConnectError> {
     tracing::info!(sql, "the session table is given what it lacks");
     match change(link, sql).await {
         Ok(_) => Ok(()),
@@ -170,7 +180,7 @@ async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), ConnectError> {
         {
             Ok(())
         }
-        Err(fault) if fault.class == Class::Broken => {
+        Err(fault) if fault.class == StatementErrorClass::Broken => {
             let what = format!("the table cannot be altered ({})", fault.detail);
             Err(remedy_by_hand(&what, sql))
         }
@@ -179,7 +189,7 @@ async fn alter(link: &mut Link<'_>, sql: &str) -> Result<(), ConnectError> {
 }
 
 /// Checks whether the table can serve at all.
-fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
+fn check(table: &TableDescription, options: &MysqlOptions) -> Result<(), MysqlConnectError> {
     let names = &options.schema;
     let missing: Vec<_> = [&names.session_id, &names.expires, &names.data]
         .into_iter()
@@ -193,7 +203,11 @@ fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
             missing.join(" and ")
         );
         let remedy = "name its columns under schema.column_names";
-        return Err(ConnectError::new(Culprit::Columns, what, remedy));
+        return Err(MysqlConnectError::new(
+            ConnectErrorClass::Columns,
+            what,
+            remedy,
+        ));
     }
     if !table.indexes.iter().any(|index| index.is_key(names)) {
         let what = format!("the table {} may hold an id twice", names.table);
@@ -207,7 +221,7 @@ fn check(table: &Table, options: &Options) -> Result<(), ConnectError> {
 }
 
 /// Returns the statement that adds the missing columns and index, or `None` if the table has all of them.
-fn missing_change(table: &Table, names: &SchemaNames) -> Option<String> {
+fn missing_change(table: &TableDescription, names: &SchemaNames) -> Option<String> {
     let mut additions = Vec::new();
     if !table.has_column("cloakroom_token") {
         additions.push("ADD COLUMN `cloakroom_token` varbinary(32) NOT NULL DEFAULT ''".to_owned());
@@ -216,7 +230,7 @@ fn missing_change(table: &Table, names: &SchemaNames) -> Option<String> {
         additions.push("ADD COLUMN `cloakroom_created` int unsigned NULL".to_owned());
     }
     let expires = names.expires.as_str();
-    let is_expiry_index = |index: &Index| index.columns[0].eq_ignore_ascii_case(expires);
+    let is_expiry_index = |index: &IndexDescription| index.columns[0].eq_ignore_ascii_case(expires);
     if !table.indexes.iter().any(is_expiry_index) {
         additions.push(format!("ADD INDEX `cloakroom_expires` ({})", names.expires));
     }
@@ -244,7 +258,7 @@ fn create_statement(names: &SchemaNames) -> String {
     )
 }
 
-impl Index {
+impl IndexDescription {
     /// Returns whether the index keeps ids unique.
     fn is_key(&self, names: &SchemaNames) -> bool {
         let is_id = |column: &str| column.eq_ignore_ascii_case(names.session_id.as_str());
@@ -252,12 +266,12 @@ impl Index {
     }
 }
 
-impl Table {
+impl TableDescription {
     fn has_column(&self, name: &str) -> bool {
         self.column(name).is_some()
     }
 
-    fn column(&self, name: &str) -> Option<&Column> {
+    fn column(&self, name: &str) -> Option<&ColumnDescription> {
         (self.columns.iter()).find(|column| column.name.eq_ignore_ascii_case(name))
     }
 
@@ -276,11 +290,11 @@ impl Table {
         })
     }
 
-    fn summary(&self, names: &SchemaNames) -> Columns {
+    fn summary(&self, names: &SchemaNames) -> TableColumns {
         let character_set = self.column(names.data.as_str());
         let character_set = character_set.and_then(|column| column.character_set.as_deref());
         let id = self.column(names.session_id.as_str());
-        Columns {
+        TableColumns {
             has_token: self.has_column("cloakroom_token"),
             has_created: self.has_column("cloakroom_created"),
             // Blobs and native JSON have no character set, or "binary".
@@ -296,7 +310,10 @@ impl Table {
     }
 }
 
-async fn change(link: &mut Link<'_>, text: &str) -> Result<Answer, Fault> {
+async fn change(
+    link: &mut PooledConnection<'_>,
+    text: &str,
+) -> Result<StatementResult, StatementError> {
     let statement = Statement {
         text,
         values: Vec::new(),
@@ -304,7 +321,7 @@ async fn change(link: &mut Link<'_>, text: &str) -> Result<Answer, Fault> {
     link.run_for(&statement, CHANGE_TIME_MAX).await
 }
 
-fn remedy_by_hand(what: &str, sql: &str) -> ConnectError {
+fn remedy_by_hand(what: &str, sql: &str) -> MysqlConnectError {
     let remedy = format!("let an account that may run `{sql}`");
-    ConnectError::new(Culprit::Table, what, remedy)
+    MysqlConnectError::new(ConnectErrorClass::Table, what, remedy)
 }

@@ -28,12 +28,12 @@ const SYNCED: &str = "4";
 
 /// A server's variables and status, by lower-case name.
 #[derive(Debug, Default)]
-pub(super) struct Facts(HashMap<String, String>);
+pub(super) struct ServerVariables(HashMap<String, String>);
 
 /// The description of one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Server {
-    pub(super) kind: Kind,
+pub(super) struct ServerDescription {
+    pub(super) kind: ServerKind,
     /// Whether the server reports that it is a healthy member of its cluster. Always false for a single server.
     pub(super) is_healthy_member: bool,
     /// Whether the server is configured as a group member but the account must not read its membership.
@@ -45,25 +45,28 @@ pub(super) struct Server {
 
 /// The kinds of servers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ServerKind {
     /// A server that is not a member of a cluster. It may have replicas, or be a replica.
     Plain,
     /// A node of the Galera cluster with this state UUID.
     Galera { cluster: String },
     /// A member of the group of this name.
-    Group { name: String, primaries: Primaries },
+    Group {
+        name: String,
+        primaries: GroupPrimaries,
+    },
 }
 
 /// How many members of a group take writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Primaries {
+pub(super) enum GroupPrimaries {
     One,
     All,
 }
 
 /// The statement that makes a session of the store see every earlier commit, and the remedy if it is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Causality {
+pub(super) struct CausalReads {
     pub(super) variable: &'static str,
     pub(super) sql: String,
     /// The statement that an administrator may run instead.
@@ -72,7 +75,7 @@ pub(super) struct Causality {
 
 /// The state of a group member, as the member sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Membership {
+pub(super) enum GroupMemberState {
     /// The account must not read the table.
     Untold,
     /// This member is ONLINE and sees a majority.
@@ -81,7 +84,7 @@ pub(super) enum Membership {
     Unfit,
 }
 
-impl Facts {
+impl ServerVariables {
     pub(super) fn add(&mut self, rows: impl IntoIterator<Item = (String, Option<String>)>) {
         let rows = rows.into_iter();
         let kept = rows.filter_map(|(name, value)| Some((name.to_ascii_lowercase(), value?)));
@@ -160,7 +163,7 @@ impl Facts {
     ///
     /// # Errors
     /// Returns an error if the server has no such setting.
-    pub(super) fn causality(&self) -> Result<Option<Causality>, String> {
+    pub(super) fn causality(&self) -> Result<Option<CausalReads>, String> {
         if self.is_galera() {
             return Ok(self.galera_causality());
         }
@@ -170,12 +173,12 @@ impl Facts {
         Ok(None)
     }
 
-    fn galera_causality(&self) -> Option<Causality> {
+    fn galera_causality(&self) -> Option<CausalReads> {
         let own = self.get("wsrep_sync_wait");
         let own: u64 = own.and_then(|value| value.parse().ok()).unwrap_or(0);
         (own & SYNC_WAIT != SYNC_WAIT).then(|| {
             let value = own | SYNC_WAIT;
-            Causality {
+            CausalReads {
                 variable: "wsrep_sync_wait",
                 sql: format!("SET SESSION wsrep_sync_wait = {value}"),
                 global: format!("SET GLOBAL wsrep_sync_wait = {value}"),
@@ -183,7 +186,7 @@ impl Facts {
         })
     }
 
-    fn group_causality(&self) -> Result<Option<Causality>, String> {
+    fn group_causality(&self) -> Result<Option<CausalReads>, String> {
         let own = self.get("group_replication_consistency");
         let own = own.ok_or_else(|| {
             "Group Replication without group_replication_consistency cannot be asked for the latest rows: it needs MySQL 8.0.14"
@@ -195,7 +198,7 @@ impl Facts {
             "AFTER" => "BEFORE_AND_AFTER",
             _ => "BEFORE",
         };
-        Ok(Some(Causality {
+        Ok(Some(CausalReads {
             variable: "group_replication_consistency",
             sql: format!("SET SESSION group_replication_consistency = '{value}'"),
             global: format!("SET PERSIST group_replication_consistency = '{value}'"),
@@ -203,7 +206,7 @@ impl Facts {
     }
 
     /// Returns the server that these facts describe.
-    pub(super) fn server(&self, membership: Membership) -> Server {
+    pub(super) fn server(&self, membership: GroupMemberState) -> ServerDescription {
         let text = |name: &str| self.get(name).unwrap_or_default().to_owned();
         let is_strong = matches!(self.causality(), Ok(None));
         let (kind, is_healthy_member) = if self.is_galera() {
@@ -211,24 +214,25 @@ impl Facts {
             let is_healthy = self.galera_fault().is_none()
                 && self.is("wsrep_local_state", SYNCED)
                 && self.is("wsrep_cluster_status", "Primary");
-            (Kind::Galera { cluster }, is_healthy)
+            (ServerKind::Galera { cluster }, is_healthy)
         } else if self.is_grouped() {
             let is_single = self.is("group_replication_single_primary_mode", "ON")
                 || self.is("group_replication_single_primary_mode", "1");
-            let kind = Kind::Group {
+            let kind = ServerKind::Group {
                 name: text("group_replication_group_name"),
                 primaries: match is_single {
-                    true => Primaries::One,
-                    false => Primaries::All,
+                    true => GroupPrimaries::One,
+                    false => GroupPrimaries::All,
                 },
             };
-            let is_healthy = membership == Membership::Online && self.read_only().is_none();
+            let is_healthy = membership == GroupMemberState::Online && self.read_only().is_none();
             (kind, is_healthy)
         } else {
-            (Kind::Plain, false)
+            (ServerKind::Plain, false)
         };
-        Server {
-            is_untold: matches!(kind, Kind::Group { .. }) && membership == Membership::Untold,
+        ServerDescription {
+            is_untold: matches!(kind, ServerKind::Group { .. })
+                && membership == GroupMemberState::Untold,
             kind,
             is_healthy_member,
             version: text("version"),
@@ -237,7 +241,7 @@ impl Facts {
     }
 }
 
-impl Membership {
+impl GroupMemberState {
     /// Derives the membership from the rows of [`GROUP_MEMBERS`].
     pub(super) fn of(members: &[(bool, String)]) -> Self {
         let own = members.iter().find(|(is_own, _)| *is_own);
@@ -253,7 +257,7 @@ impl Membership {
     }
 }
 
-impl Server {
+impl ServerDescription {
     /// Returns whether both servers are members of one cluster, so that each has all commits that the other has
     /// acknowledged.
     pub(super) fn shares_cluster_with(&self, other: &Self) -> bool {
@@ -263,37 +267,39 @@ impl Server {
     /// Returns whether both servers are configured for one cluster. This is also true for a member that left its group.
     pub(super) fn names_cluster_of(&self, other: &Self) -> bool {
         match (&self.kind, &other.kind) {
-            (Kind::Galera { cluster: one }, Kind::Galera { cluster: other }) => {
+            (ServerKind::Galera { cluster: one }, ServerKind::Galera { cluster: other }) => {
                 one == other && !one.is_empty()
             }
-            (Kind::Group { name: one, .. }, Kind::Group { name: other, .. }) => one == other,
+            (ServerKind::Group { name: one, .. }, ServerKind::Group { name: other, .. }) => {
+                one == other
+            }
             _ => false,
         }
     }
 
     /// Returns whether the server is known to be a member of a cluster.
     pub(super) fn is_clustered(&self) -> bool {
-        self.kind != Kind::Plain && !self.is_untold
+        self.kind != ServerKind::Plain && !self.is_untold
     }
 }
 
 /// Prints the description for the operator.
-impl fmt::Display for Server {
+impl fmt::Display for ServerDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let set_by_us = match &self.kind {
-            Kind::Plain => "",
-            Kind::Galera { .. } => "wsrep_sync_wait raised for the store's own sessions",
-            Kind::Group { .. } => {
+            ServerKind::Plain => "",
+            ServerKind::Galera { .. } => "wsrep_sync_wait raised for the store's own sessions",
+            ServerKind::Group { .. } => {
                 "group_replication_consistency raised for the store's own sessions"
             }
         };
         match &self.kind {
-            Kind::Plain => write!(f, "a single server")?,
-            Kind::Galera { cluster } => write!(f, "a node of the Galera cluster {cluster}")?,
-            Kind::Group { name, primaries } => {
+            ServerKind::Plain => write!(f, "a single server")?,
+            ServerKind::Galera { cluster } => write!(f, "a node of the Galera cluster {cluster}")?,
+            ServerKind::Group { name, primaries } => {
                 let mode = match primaries {
-                    Primaries::One => "one primary",
-                    Primaries::All => "several primaries",
+                    GroupPrimaries::One => "one primary",
+                    GroupPrimaries::All => "several primaries",
                 };
                 write!(f, "a member of the group {name} with {mode}")?;
             }

@@ -7,9 +7,10 @@ use futures_util::future::BoxFuture;
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Error};
 
-use super::error::{Class, Fault, Progress, ReadOnlyServer};
+use super::error::{ReadOnlyServer, StatementError, StatementErrorClass, StatementProgress};
 use super::server::{
-    Causality, Facts, GALERA_STATUS, GROUP_MEMBERS, MEMBERS_RIGHT, Membership, Server, VARIABLES,
+    CausalReads, GALERA_STATUS, GROUP_MEMBERS, GroupMemberState, MEMBERS_RIGHT, ServerDescription,
+    ServerVariables, VARIABLES,
 };
 
 /// The privilege that MySQL requires of an account that sets a restricted variable for its own session.
@@ -23,11 +24,11 @@ const NO_SUCH_TABLE: [u16; 4] = [1142, 1143, 1044, 1146];
 
 /// The facts about a server that its newest connections have learned.
 #[derive(Default)]
-pub(super) struct Learned(Mutex<News>);
+pub(super) struct LearnedFacts(Mutex<ServerNews>);
 
 #[derive(Default)]
-struct News {
-    server: Option<Server>,
+struct ServerNews {
+    server: Option<ServerDescription>,
     /// The remedy if the account must not set the causality.
     remedy: Option<String>,
     /// Whether it was already logged that the members of the group cannot be read.
@@ -37,14 +38,14 @@ struct News {
 /// The reason why the check of a new connection rejected the server.
 #[derive(Debug, thiserror::Error)]
 #[error("{detail}")]
-struct TurnedAway {
-    class: Class,
+struct RefusedServer {
+    class: StatementErrorClass,
     detail: String,
 }
 
-impl Learned {
+impl LearnedFacts {
     /// Returns the server as the last connection described it.
-    pub(super) fn server(&self) -> Option<Server> {
+    pub(super) fn server(&self) -> Option<ServerDescription> {
         self.lock().server.clone()
     }
 
@@ -53,23 +54,23 @@ impl Learned {
         self.lock().remedy.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, News> {
+    fn lock(&self) -> MutexGuard<'_, ServerNews> {
         // No code panics in the middle of a change of it.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Returns the fault of a connection that was not opened.
-pub(super) fn fault_of(error: &Error) -> Fault {
+pub(super) fn fault_of(error: &Error) -> StatementError {
     let turned_away = match error {
-        Error::Other(error) => error.downcast_ref::<TurnedAway>(),
+        Error::Other(error) => error.downcast_ref::<RefusedServer>(),
         _ => None,
     };
     match turned_away {
-        Some(TurnedAway { class, detail }) => {
-            Fault::new(*class, Progress::NotSent, detail.as_str())
+        Some(RefusedServer { class, detail }) => {
+            StatementError::new(*class, StatementProgress::NotSent, detail.as_str())
         }
-        None => Fault::from_driver(error, Progress::NotSent),
+        None => StatementError::from_driver(error, StatementProgress::NotSent),
     }
 }
 
@@ -80,7 +81,7 @@ pub(super) fn settle<'a>(
     connection: &'a mut Conn,
     lock_wait_s: u64,
     reads_only: bool,
-    learned: &Arc<Learned>,
+    learned: &Arc<LearnedFacts>,
 ) -> BoxFuture<'a, Result<(), Error>> {
     let learned = Arc::clone(learned);
     Box::pin(async move {
@@ -89,18 +90,18 @@ pub(super) fn settle<'a>(
             return Err(Error::Other(Box::new(ReadOnlyServer)));
         }
         if let Some(detail) = facts.is_galera().then(|| facts.galera_fault()).flatten() {
-            return Err(turned_away(Class::HostUnfit, detail));
+            return Err(turned_away(StatementErrorClass::HostUnfit, detail));
         }
         let membership = membership(connection, &facts, &learned).await?;
-        if membership == Membership::Unfit {
+        if membership == GroupMemberState::Unfit {
             let detail = "the member of the group is not ONLINE, or sees no majority of it";
-            return Err(turned_away(Class::HostUnfit, detail));
+            return Err(turned_away(StatementErrorClass::HostUnfit, detail));
         }
         set(connection, lock_wait_s).await?;
         match facts.causality() {
             Ok(Some(causality)) => ask_for(connection, causality, &learned).await?,
             Ok(None) => {}
-            Err(detail) => return Err(turned_away(Class::Broken, detail)),
+            Err(detail) => return Err(turned_away(StatementErrorClass::Broken, detail)),
         }
         let mut news = learned.lock();
         news.server = Some(facts.server(membership));
@@ -109,8 +110,8 @@ pub(super) fn settle<'a>(
     })
 }
 
-async fn ask(connection: &mut Conn) -> Result<Facts, Error> {
-    let mut facts = Facts::default();
+async fn ask(connection: &mut Conn) -> Result<ServerVariables, Error> {
+    let mut facts = ServerVariables::default();
     let variables = connection
         .query::<(String, Option<String>), _>(VARIABLES)
         .await;
@@ -126,11 +127,11 @@ async fn ask(connection: &mut Conn) -> Result<Facts, Error> {
 
 async fn membership(
     connection: &mut Conn,
-    facts: &Facts,
-    learned: &Learned,
-) -> Result<Membership, Error> {
+    facts: &ServerVariables,
+    learned: &LearnedFacts,
+) -> Result<GroupMemberState, Error> {
     if facts.is_galera() || !facts.is_grouped() {
-        return Ok(Membership::Untold);
+        return Ok(GroupMemberState::Untold);
     }
     let members = connection
         .query::<(Option<i64>, Option<String>), _>(GROUP_MEMBERS)
@@ -143,13 +144,13 @@ async fn membership(
                  not used again before `cloakroom store prefer-first` or a restart; grant the account this right"
             );
         }
-        return Ok(Membership::Untold);
+        return Ok(GroupMemberState::Untold);
     };
     let members: Vec<_> = members
         .into_iter()
         .map(|(is_own, state)| (is_own == Some(1), state.unwrap_or_default()))
         .collect();
-    Ok(Membership::of(&members))
+    Ok(GroupMemberState::of(&members))
 }
 
 async fn set(connection: &mut Conn, lock_wait_s: u64) -> Result<(), Error> {
@@ -168,17 +169,17 @@ async fn set(connection: &mut Conn, lock_wait_s: u64) -> Result<(), Error> {
 /// Sets the causality. Without it, a logout on one server is not seen on the next one, so a refusal is an error.
 async fn ask_for(
     connection: &mut Conn,
-    causality: Causality,
-    learned: &Learned,
+    causality: CausalReads,
+    learned: &LearnedFacts,
 ) -> Result<(), Error> {
-    let Causality {
+    let CausalReads {
         variable,
         sql,
         global,
     } = causality;
     let code = match connection.query_drop(sql.as_str()).await {
         Ok(()) => return Ok(()),
-        Err(error) if fault_of(&error).class != Class::Broken => return Err(error),
+        Err(error) if fault_of(&error).class != StatementErrorClass::Broken => return Err(error),
         Err(Error::Server(error)) => error.code,
         Err(error) => return Err(error),
     };
@@ -193,7 +194,7 @@ async fn ask_for(
         "the account may not run `{sql}` (server error {code}); without {variable} a logout is not seen by every host: {remedy}"
     );
     learned.lock().remedy = Some(remedy);
-    Err(turned_away(Class::Broken, detail))
+    Err(turned_away(StatementErrorClass::Broken, detail))
 }
 
 /// Quotes `app@%` as `GRANT` requires it. The name comes from the configuration or the server; a quote in it is
@@ -206,8 +207,8 @@ fn quoted(account: Option<&str>) -> String {
     format!("{}@{}", quote(user), quote(host))
 }
 
-fn turned_away(class: Class, detail: impl Into<String>) -> Error {
-    Error::Other(Box::new(TurnedAway {
+fn turned_away(class: StatementErrorClass, detail: impl Into<String>) -> Error {
+    Error::Other(Box::new(RefusedServer {
         class,
         detail: detail.into(),
     }))
@@ -261,10 +262,10 @@ mod tests {
 
     #[test]
     fn a_server_that_was_turned_away_keeps_its_reason() {
-        let fault = fault_of(&turned_away(Class::HostUnfit, "not ready"));
-        assert_eq!(fault.class, Class::HostUnfit);
+        let fault = fault_of(&turned_away(StatementErrorClass::HostUnfit, "not ready"));
+        assert_eq!(fault.class, StatementErrorClass::HostUnfit);
         assert_eq!(fault.detail, "not ready");
         let fault = fault_of(&Error::Other(Box::new(ReadOnlyServer)));
-        assert_eq!(fault.class, Class::HostUnfit);
+        assert_eq!(fault.class, StatementErrorClass::HostUnfit);
     }
 }

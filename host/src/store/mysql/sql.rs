@@ -5,7 +5,7 @@
 use crate::limits::STORE_BATCH_ROWS_MAX;
 
 use super::options::SchemaNames;
-use super::schema::Columns;
+use super::schema::TableColumns;
 
 /// The numbers of ids in statements over many rows. Shorter lists are padded. The numbers are few, so that the
 /// statements stay prepared.
@@ -25,7 +25,7 @@ pub(super) const ROWS_MAX: usize = STORE_BATCH_ROWS_MAX;
 /// An id is compared twice: by the column's collation, which finds it through the key, and by its bytes, because every
 /// such collation ignores at least trailing spaces. Tokens are sent as hexadecimal text, because the driver sends bytes
 /// as text.
-pub(super) struct Sql {
+pub(super) struct TableStatements {
     /// `(id...), now` by shape.
     load: Vec<(usize, String)>,
     /// `(id...), now` by shape.
@@ -55,8 +55,8 @@ pub(super) struct Sql {
     pub(super) list_expired: String,
 }
 
-impl Sql {
-    pub(super) fn new(names: &SchemaNames, columns: Columns) -> Self {
+impl TableStatements {
+    pub(super) fn new(names: &SchemaNames, columns: TableColumns) -> Self {
         let SchemaNames {
             table,
             session_id: id,
@@ -173,7 +173,7 @@ impl Sql {
     }
 
     /// Returns the statement that swaps `rows` rows (at most [`STORE_BATCH_ROWS_MAX`]) and the number of rows it takes.
-    /// Only available if [`Sql::swaps_many`].
+    /// Only available if [`TableStatements::swaps_many`].
     ///
     /// The statement is forced to use the primary key. On a small table the optimizer would otherwise scan all rows, or
     /// all rows that are not expired, lock each of them, and wait for rows that other transactions have locked.
@@ -193,7 +193,7 @@ impl Sql {
         self.touch.last().map_or(1, |(size, _)| *size)
     }
 
-    /// Returns the statement that touches `rows` rows (at most [`Sql::touched_rows_max`]) and the number of rows it
+    /// Returns the statement that touches `rows` rows (at most [`TableStatements::touched_rows_max`]) and the number of rows it
     /// takes.
     pub(super) fn touch(&self, rows: usize) -> (usize, &str) {
         shape(&self.touch, rows)
@@ -225,7 +225,7 @@ mod tests {
     use super::*;
     use crate::record::Charset;
 
-    const OURS: Columns = Columns {
+    const OURS: TableColumns = TableColumns {
         has_token: true,
         has_created: true,
         is_data_converted: false,
@@ -237,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_commit_compares_token_and_data_and_sets_the_creation_time_once() {
-        let sql = Sql::new(&SchemaNames::default(), OURS);
+        let sql = TableStatements::new(&SchemaNames::default(), OURS);
         assert_eq!(
             sql.update,
             "UPDATE `sessions` SET `expires` = ?, `data` = ?, `cloakroom_token` = UNHEX(?), \
@@ -249,7 +249,7 @@ mod tests {
 
     #[test]
     fn without_our_columns_nothing_names_them() {
-        let columns = Columns {
+        let columns = TableColumns {
             has_token: false,
             has_created: false,
             is_data_converted: true,
@@ -258,7 +258,7 @@ mod tests {
             id_chars_max: Some(128),
             charset: Charset::Unicode,
         };
-        let sql = Sql::new(&SchemaNames::default(), columns);
+        let sql = TableStatements::new(&SchemaNames::default(), columns);
         let texts = [
             &sql.insert,
             &sql.update,
@@ -282,7 +282,7 @@ mod tests {
 
     #[test]
     fn many_rows_come_in_few_shapes() {
-        let sql = Sql::new(&SchemaNames::default(), OURS);
+        let sql = TableStatements::new(&SchemaNames::default(), OURS);
         for (rows, expected) in [
             (1, 1),
             (2, 4),
@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn many_swaps_name_their_rows_by_the_key_and_by_their_bytes() {
-        let sql = Sql::new(&SchemaNames::default(), OURS);
+        let sql = TableStatements::new(&SchemaNames::default(), OURS);
         let (size, text) = sql.update_many(2);
         assert_eq!(size, 4);
         let case =
@@ -317,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_insert_is_never_filled_up() {
-        let sql = Sql::new(&SchemaNames::default(), OURS);
+        let sql = TableStatements::new(&SchemaNames::default(), OURS);
         for (rows, expected) in [(1, 1), (3, 2), (64, 64), (127, 64), (128, 128)] {
             let (size, text) = sql.insert_many(rows);
             assert_eq!(size, expected);

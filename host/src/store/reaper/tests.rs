@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::record::{SessionId, SessionRecord};
 use crate::store::memory::MemoryStore;
-use crate::store::{Commit, StoreErrorKind, StoreFuture, Touch, Verdict};
+use crate::store::{Commit, CommitVerdict, StoreErrorKind, StoreFuture, Touch};
 
 /// The arguments and the result of one reap call.
 #[derive(Debug, PartialEq)]
@@ -40,7 +40,7 @@ impl SessionStore for FlakyStore {
         &'a self,
         commits: &'a [Commit],
         now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         self.memory.commit_many(commits, now_s)
     }
 
@@ -104,7 +104,7 @@ impl Fixture {
             calls,
         });
         let clock = Clock::manual(1_000_000);
-        let options = Options {
+        let options = ReaperOptions {
             interval: Duration::from_millis(5),
             first_delay_max: Duration::from_millis(1),
             batch_rows_max: 3,
@@ -185,19 +185,22 @@ fn jitter_stays_within_a_tenth_and_spreads() {
 
 #[test]
 fn trouble_is_news_once_and_its_end_too() {
-    let mut rhythm = Rhythm::new(Duration::from_secs(60));
+    let mut rhythm = ReaperSchedule::new(Duration::from_secs(60));
 
-    assert_eq!(rhythm.after_success(), News::Nothing);
-    assert_eq!(rhythm.after_failure(), News::TroubleBegan);
-    assert_eq!(rhythm.after_failure(), News::Nothing);
-    assert_eq!(rhythm.after_failure(), News::Nothing);
-    assert_eq!(rhythm.after_success(), News::TroubleOver { failures: 3 });
-    assert_eq!(rhythm.after_success(), News::Nothing);
+    assert_eq!(rhythm.after_success(), ReaperNews::Nothing);
+    assert_eq!(rhythm.after_failure(), ReaperNews::TroubleBegan);
+    assert_eq!(rhythm.after_failure(), ReaperNews::Nothing);
+    assert_eq!(rhythm.after_failure(), ReaperNews::Nothing);
+    assert_eq!(
+        rhythm.after_success(),
+        ReaperNews::TroubleOver { failures: 3 }
+    );
+    assert_eq!(rhythm.after_success(), ReaperNews::Nothing);
 }
 
 #[test]
 fn retries_come_ever_more_slowly_but_once_per_interval() {
-    let mut rhythm = Rhythm::new(Duration::from_secs(5));
+    let mut rhythm = ReaperSchedule::new(Duration::from_secs(5));
     assert_eq!(rhythm.delay(), Duration::from_secs(5));
 
     let mut delays_s = Vec::new();

@@ -8,27 +8,27 @@ use rustix::fs::{Access, access};
 
 use super::scan::SqliteScan;
 use crate::limits::{CHECK_LATENCY_READS, SQLITE_CHECK_LATENCY_WARN};
-use crate::store::examine::Finding;
+use crate::store::examine::ExamineFinding;
 
 impl SqliteScan {
     /// Examines schema, charset, privileges, causality, latency and clock, in this order, with one finding each.
     ///
     /// Cancel safety: reads; dropping it changes nothing.
-    pub async fn examine(&self) -> Vec<Finding> {
+    pub async fn examine(&self) -> Vec<ExamineFinding> {
         vec![
             self.schema().await,
             self.charset().await,
             self.privileges(),
-            Finding::good(
+            ExamineFinding::good(
                 "causality",
                 "one file on this machine: each read sees all committed writes",
             ),
             self.latency().await,
-            Finding::good("clock", "the store uses the clock of this machine"),
+            ExamineFinding::good("clock", "the store uses the clock of this machine"),
         ]
     }
 
-    async fn schema(&self) -> Finding {
+    async fn schema(&self) -> ExamineFinding {
         let columns = self.read(|connection| {
             let mut statement =
                 connection.prepare("SELECT name FROM pragma_table_info('sessions')")?;
@@ -49,44 +49,44 @@ impl SqliteScan {
         let is_there = |name: &&str| columns.iter().any(|column| column == *name);
         let missing: Vec<_> = expected.into_iter().filter(|it| !is_there(it)).collect();
         if missing.is_empty() {
-            return Finding::good("schema", "the table `sessions` has all columns");
+            return ExamineFinding::good("schema", "the table `sessions` has all columns");
         }
         let found = format!("the table `sessions` lacks {}", missing.join(", "));
         broken("schema", &found)
     }
 
-    async fn charset(&self) -> Finding {
+    async fn charset(&self) -> ExamineFinding {
         let encoding = self.read(|connection| {
             connection.query_row("PRAGMA encoding", [], |row| row.get::<_, String>(0))
         });
         match encoding.await {
-            Ok(encoding) if encoding == "UTF-8" => Finding::good("charset", "UTF-8"),
+            Ok(encoding) if encoding == "UTF-8" => ExamineFinding::good("charset", "UTF-8"),
             Ok(encoding) => {
                 let found = format!("the database is encoded in {encoding}");
                 let remedy = "copy the sessions into a new file with `cloakroom store copy`";
-                Finding::fault("charset", found, remedy)
+                ExamineFinding::fault("charset", found, remedy)
             }
             Err(error) => broken("charset", &error.detail),
         }
     }
 
-    fn privileges(&self) -> Finding {
+    fn privileges(&self) -> ExamineFinding {
         let shown = self.path().display();
         // Not by opening the file: closing any descriptor of the database releases SQLite's locks of this process.
         if let Err(error) = access(self.path(), Access::READ_OK | Access::WRITE_OK) {
             let found = format!("this user may not write {shown}: {error}");
             let remedy = "run the command as the user of the host, or give this user the right";
-            return Finding::fault("privileges", found, remedy);
+            return ExamineFinding::fault("privileges", found, remedy);
         }
         let mode = fs::metadata(self.path()).map_or(0, |found| found.permissions().mode());
         if mode & 0o077 != 0 {
             let found = format!("other users of this machine may read {shown}");
-            return Finding::warning("privileges", found, format!("chmod 600 {shown}"));
+            return ExamineFinding::warning("privileges", found, format!("chmod 600 {shown}"));
         }
-        Finding::good("privileges", "this user alone may read and write the file")
+        ExamineFinding::good("privileges", "this user alone may read and write the file")
     }
 
-    async fn latency(&self) -> Finding {
+    async fn latency(&self) -> ExamineFinding {
         let mut took = Vec::new();
         for _ in 0..CHECK_LATENCY_READS {
             let started_at = Instant::now();
@@ -109,15 +109,15 @@ impl SqliteScan {
         );
         if median > SQLITE_CHECK_LATENCY_WARN {
             let remedy = "keep the file on a local disk, not on a network file system";
-            return Finding::warning("latency", found, remedy);
+            return ExamineFinding::warning("latency", found, remedy);
         }
-        Finding::good("latency", found)
+        ExamineFinding::good("latency", found)
     }
 }
 
-fn broken(subject: &'static str, found: &str) -> Finding {
+fn broken(subject: &'static str, found: &str) -> ExamineFinding {
     let remedy = "restore the file from a backup, or name another file";
-    Finding::fault(subject, found, remedy)
+    ExamineFinding::fault(subject, found, remedy)
 }
 
 fn in_ms(time: Duration) -> String {

@@ -7,17 +7,17 @@ use crate::store::{StoreError, StoreErrorKind};
 
 /// Error of a write that did not return counts.
 #[derive(Clone, Debug)]
-pub(super) enum WriteError {
+pub(super) enum SqliteWriteError {
     /// No part of it is in the database or ever will be.
     NotApplied(StoreError),
     /// It may be in the database, or may be found there after a restart.
     Unknown(StoreError),
 }
 
-impl From<WriteError> for StoreError {
-    fn from(error: WriteError) -> Self {
+impl From<SqliteWriteError> for StoreError {
+    fn from(error: SqliteWriteError) -> Self {
         match error {
-            WriteError::NotApplied(error) | WriteError::Unknown(error) => error,
+            SqliteWriteError::NotApplied(error) | SqliteWriteError::Unknown(error) => error,
         }
     }
 }

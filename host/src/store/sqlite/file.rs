@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
-use super::Options;
-use super::log::{self, Log};
-use super::open_error::OpenError;
+use super::SqliteOptions;
+use super::log::{self, WriteAheadLog};
+use super::open_error::SqliteOpenError;
 use super::origin;
 use super::statements::{LOAD, SCHEMA, SCHEMA_VERSION};
-use super::watch::Watch;
+use super::watch::DatabaseWatch;
 use crate::random;
 
 /// The oldest SQLite version whose write-ahead log is safe. Up to 3.51.2, a reset of the log could lose commits.
@@ -27,11 +27,11 @@ const CHECKPOINT_WAIT: Duration = Duration::from_millis(20);
 
 /// An opened database: its writing connection, and the data to open more connections.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(super) struct SqliteDatabase {
     path: PathBuf,
     writer: Connection,
-    log: Log,
-    watch: Watch,
+    log: WriteAheadLog,
+    watch: DatabaseWatch,
     file: Arc<File>,
     busy_timeout: Duration,
 }
@@ -39,7 +39,7 @@ pub(super) struct Database {
 /// The locks that keep other hosts from the database until this is dropped. It must be dropped after every connection:
 /// closing any descriptor of the database releases SQLite's locks of this process.
 #[derive(Debug)]
-pub(super) struct Locks {
+pub(super) struct DatabaseLocks {
     /// Locks the database's path.
     _path: File,
     /// Locks the file itself, which another host may reach under another name (a hard link).
@@ -50,22 +50,24 @@ pub(super) struct Locks {
 #[derive(Debug)]
 pub(super) struct WriterParts {
     pub(super) connection: Connection,
-    pub(super) log: Log,
-    pub(super) watch: Watch,
+    pub(super) log: WriteAheadLog,
+    pub(super) watch: DatabaseWatch,
     /// The database file, to read its header.
     pub(super) file: Arc<File>,
 }
 
 /// Takes the locks, creates missing files and prepares the database.
-pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
+pub(super) fn open(
+    options: &SqliteOptions,
+) -> Result<(SqliteDatabase, DatabaseLocks), SqliteOpenError> {
     if rusqlite::version_number() < SQLITE_VERSION_MIN {
         let found = rusqlite::version();
-        return Err(OpenError::SqliteTooOld { found });
+        return Err(SqliteOpenError::SqliteTooOld { found });
     }
     let path = resolve(&options.path)?;
     let path_lock = lock(&path)?;
     let file = Arc::new(create(&path)?);
-    let locks = Locks {
+    let locks = DatabaseLocks {
         _path: path_lock,
         _database: Arc::clone(&file),
     };
@@ -73,9 +75,11 @@ pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
     // Shorter than the time limit of a call, so that a caller that waits for another process's lock gets a clear error.
     let busy_timeout = options.timeout / 2;
     let writer = connect_writer(&path, &file, busy_timeout)?;
-    let log = Log::of(&writer, &path, options.wal_bytes).map_err(|source| OpenError::Sqlite {
-        path: path.clone(),
-        source,
+    let log = WriteAheadLog::of(&writer, &path, options.wal_bytes).map_err(|source| {
+        SqliteOpenError::Sqlite {
+            path: path.clone(),
+            source,
+        }
     })?;
     if let Err(error) = grow_log(&writer, &file, &path, options.wal_bytes) {
         match error.sqlite_error_code() {
@@ -83,19 +87,20 @@ pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
                 tracing::warn!(%error, "no room to grow the session database's log: commits will be slower");
             }
             _ => {
-                return Err(OpenError::Sqlite {
+                return Err(SqliteOpenError::Sqlite {
                     path,
                     source: error,
                 });
             }
         }
     }
-    let watch =
-        Watch::new(Arc::clone(&file), &options.path, &path).map_err(|source| OpenError::File {
+    let watch = DatabaseWatch::new(Arc::clone(&file), &options.path, &path).map_err(|source| {
+        SqliteOpenError::File {
             path: path.clone(),
             source,
-        })?;
-    let database = Database {
+        }
+    })?;
+    let database = SqliteDatabase {
         path,
         writer,
         log,
@@ -106,9 +111,9 @@ pub(super) fn open(options: &Options) -> Result<(Database, Locks), OpenError> {
     Ok((database, locks))
 }
 
-impl Database {
+impl SqliteDatabase {
     /// Opens another connection, which cannot write.
-    pub(super) fn connect_reader(&self) -> Result<Connection, OpenError> {
+    pub(super) fn connect_reader(&self) -> Result<Connection, SqliteOpenError> {
         let connect = || {
             let connection = connect(&self.path, self.busy_timeout)?;
             connection.pragma_update(None, "query_only", true)?;
@@ -117,7 +122,7 @@ impl Database {
             connection.prepare(LOAD)?;
             Ok(connection)
         };
-        connect().map_err(|source| OpenError::Sqlite {
+        connect().map_err(|source| SqliteOpenError::Sqlite {
             path: self.path.clone(),
             source,
         })
@@ -145,7 +150,7 @@ pub(super) enum CheckpointMode {
 
 /// The result of a checkpoint.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Checkpoint {
+pub(super) struct CheckpointResult {
     /// Number of pages in the log.
     pub(super) log_pages: i64,
     /// Whether no other connection prevented the checkpoint from completing.
@@ -156,14 +161,14 @@ pub(super) struct Checkpoint {
 pub(super) fn checkpoint(
     connection: &Connection,
     mode: CheckpointMode,
-) -> rusqlite::Result<Checkpoint> {
+) -> rusqlite::Result<CheckpointResult> {
     let sql = match mode {
         CheckpointMode::Noop => "PRAGMA wal_checkpoint(NOOP)",
         CheckpointMode::Restart => "PRAGMA wal_checkpoint(RESTART)",
     };
     let mut statement = connection.prepare_cached(sql)?;
     statement.query_row([], |row| {
-        Ok(Checkpoint {
+        Ok(CheckpointResult {
             is_complete: row.get::<_, i64>(0)? == 0,
             log_pages: row.get(1)?,
         })
@@ -183,8 +188,8 @@ pub(super) fn with_short_wait<T>(
 }
 
 /// Returns the database's canonical path, so that two names of one database use the same lock. Creates its directory.
-fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
-    let not_a_file = || OpenError::NotAFile { path: path.into() };
+fn resolve(path: &Path) -> Result<PathBuf, SqliteOpenError> {
+    let not_a_file = || SqliteOpenError::NotAFile { path: path.into() };
     let name = path.file_name().ok_or_else(not_a_file)?;
     // SQLite would read from a pipe forever.
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
@@ -194,7 +199,7 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let unusable = |source| OpenError::Directory {
+    let unusable = |source| SqliteOpenError::Directory {
         path: path.into(),
         source,
     };
@@ -207,16 +212,16 @@ fn resolve(path: &Path) -> Result<PathBuf, OpenError> {
     }
 }
 
-fn lock(path: &Path) -> Result<File, OpenError> {
+fn lock(path: &Path) -> Result<File, SqliteOpenError> {
     let lock_path = beside(path, ".lock");
-    let unusable = |source| OpenError::File {
+    let unusable = |source| SqliteOpenError::File {
         path: lock_path.clone(),
         source,
     };
     let file = open_private(&lock_path).map_err(unusable)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(OpenError::InUse {
+        Err(TryLockError::WouldBlock) => Err(SqliteOpenError::InUse {
             path: path.into(),
             lock_path,
         }),
@@ -226,8 +231,8 @@ fn lock(path: &Path) -> Result<File, OpenError> {
 
 /// Creates the database file, empty and with private permissions, so that other users can never read it. SQLite gives
 /// its log the same permissions. Also locks the file.
-fn create(path: &Path) -> Result<File, OpenError> {
-    let unusable = |source| OpenError::File {
+fn create(path: &Path) -> Result<File, SqliteOpenError> {
+    let unusable = |source| SqliteOpenError::File {
         path: path.into(),
         source,
     };
@@ -237,7 +242,7 @@ fn create(path: &Path) -> Result<File, OpenError> {
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(OpenError::InUse {
+                return Err(SqliteOpenError::InUse {
                     path: path.into(),
                     lock_path: path.into(),
                 });
@@ -262,7 +267,7 @@ fn create(path: &Path) -> Result<File, OpenError> {
     Ok(file)
 }
 
-fn refuse_foreign_log(database: &File, path: &Path) -> Result<(), OpenError> {
+fn refuse_foreign_log(database: &File, path: &Path) -> Result<(), SqliteOpenError> {
     let log_path = beside(path, "-wal");
     let is_foreign = match File::open(&log_path) {
         Ok(log) => origin::is_foreign(database, BufReader::new(log)),
@@ -271,11 +276,11 @@ fn refuse_foreign_log(database: &File, path: &Path) -> Result<(), OpenError> {
     };
     match is_foreign {
         Ok(false) => Ok(()),
-        Ok(true) => Err(OpenError::ForeignLog {
+        Ok(true) => Err(SqliteOpenError::ForeignLog {
             path: path.into(),
             log_path,
         }),
-        Err(source) => Err(OpenError::File {
+        Err(source) => Err(SqliteOpenError::File {
             path: log_path,
             source,
         }),
@@ -292,8 +297,8 @@ fn connect_writer(
     path: &Path,
     file: &File,
     busy_timeout: Duration,
-) -> Result<Connection, OpenError> {
-    let failed = |source| OpenError::Sqlite {
+) -> Result<Connection, SqliteOpenError> {
+    let failed = |source| SqliteOpenError::Sqlite {
         path: path.into(),
         source,
     };
@@ -303,7 +308,7 @@ fn connect_writer(
         .query_row(version, [], |row| row.get(0))
         .map_err(failed)?;
     if version > SCHEMA_VERSION {
-        return Err(OpenError::TooNew {
+        return Err(SqliteOpenError::TooNew {
             path: path.into(),
             version,
         });
@@ -328,7 +333,7 @@ fn connect_writer(
         transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
         transaction.commit()
     };
-    create_schema().map_err(|source| OpenError::Schema {
+    create_schema().map_err(|source| SqliteOpenError::Schema {
         path: path.into(),
         source,
     })?;

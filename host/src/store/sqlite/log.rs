@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
-use super::file::{self, Checkpoint};
+use super::file::{self, CheckpointResult};
 use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_WAL_GROWTH_MAX};
 
 /// Number of bytes that the log adds to each page.
@@ -14,7 +14,7 @@ const FRAME_HEADER_BYTES: u64 = 24;
 
 /// The write-ahead log of one database.
 #[derive(Debug)]
-pub(super) struct Log {
+pub(super) struct WriteAheadLog {
     path: PathBuf,
     frame_bytes: u64,
     bytes_max: u64,
@@ -22,7 +22,7 @@ pub(super) struct Log {
     is_overgrown: bool,
 }
 
-impl Log {
+impl WriteAheadLog {
     /// Returns the log of the database at `path`. The connection truncates the file to its limit when it restarts the
     /// log.
     pub(super) fn of(
@@ -48,7 +48,7 @@ impl Log {
 
     /// Records a checkpoint. Warns once when the log exceeds its limit, and logs once when a later checkpoint is
     /// complete.
-    pub(super) fn note(&mut self, checkpoint: Checkpoint) {
+    pub(super) fn note(&mut self, checkpoint: CheckpointResult) {
         let pages = u64::try_from(checkpoint.log_pages).unwrap_or(0);
         let is_long = pages.saturating_mul(self.frame_bytes) > self.bytes_max;
         if !checkpoint.is_complete && is_long && !self.is_overgrown {

@@ -7,7 +7,7 @@ use super::statements::SCHEMA_VERSION;
 
 /// Error returned when an embedded store cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum SqliteOpenError {
     /// The path does not name a file.
     #[error("{} is not the path of a file", path.display())]
     NotAFile {

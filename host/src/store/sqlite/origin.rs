@@ -42,10 +42,10 @@ pub(super) fn stamp(database: &File) -> i32 {
 /// Returns an error if the database or the log cannot be read.
 pub(super) fn is_foreign(database: &File, log: impl Read) -> io::Result<bool> {
     let header = header(database)?;
-    let Some(mut log) = Log::begin(log)? else {
+    let Some(mut log) = LogReader::begin(log)? else {
         return Ok(false);
     };
-    let (mut found, mut committed) = (Found::default(), None);
+    let (mut found, mut committed) = (LogHead::default(), None);
     while log.next_frame()? {
         if log.page_number() == 1 {
             found.note(&log.page, header.as_ref());
@@ -64,13 +64,13 @@ pub(super) fn is_foreign(database: &File, log: impl Read) -> io::Result<bool> {
 
 /// The information from the versions of the first page in a log.
 #[derive(Clone, Copy, Default)]
-struct Found {
+struct LogHead {
     first: Option<Header>,
     /// Whether one of them is already in the database.
     is_copied: bool,
 }
 
-impl Found {
+impl LogHead {
     fn note(&mut self, page: &[u8], database: Option<&Header>) {
         let header: Header = bytes_at(page, 0);
         self.first.get_or_insert(header);
@@ -115,15 +115,15 @@ fn stamp_of(header: &Header) -> i32 {
 }
 
 /// A write-ahead log, read frame by frame for as long as SQLite would accept the frames.
-struct Log<R> {
+struct LogReader<R> {
     source: R,
     salts: [u8; 8],
-    checksum: Checksum,
+    checksum: LogChecksum,
     frame_header: [u8; FRAME_HEADER_BYTES],
     page: Vec<u8>,
 }
 
-impl<R: Read> Log<R> {
+impl<R: Read> LogReader<R> {
     /// Reads the log's header. Returns `None` if SQLite would not accept it as a log.
     fn begin(mut source: R) -> io::Result<Option<Self>> {
         let mut header = [0; LOG_HEADER_BYTES];
@@ -132,7 +132,7 @@ impl<R: Read> Log<R> {
         }
         let magic = u32::from_be_bytes(bytes_at(&header, 0));
         let page_bytes = u32::from_be_bytes(bytes_at(&header, 8));
-        let mut checksum = Checksum {
+        let mut checksum = LogChecksum {
             sums: [0; 2],
             is_big_endian: magic & 1 == 1,
         };
@@ -175,12 +175,12 @@ impl<R: Read> Log<R> {
 }
 
 /// The checksum over the whole log up to a frame.
-struct Checksum {
+struct LogChecksum {
     sums: [u32; 2],
     is_big_endian: bool,
 }
 
-impl Checksum {
+impl LogChecksum {
     /// Adds `bytes`, whose length is a multiple of eight.
     fn add(&mut self, bytes: &[u8]) {
         let word = |at| match self.is_big_endian {

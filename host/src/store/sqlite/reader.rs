@@ -19,12 +19,12 @@ pub(super) struct ReadJob {
 }
 
 /// The state of one reading thread.
-pub(super) struct Reader {
+pub(super) struct SqliteReader {
     connection: Connection,
     jobs: Arc<Mutex<Receiver<ReadJob>>>,
 }
 
-impl Reader {
+impl SqliteReader {
     pub(super) fn new(connection: Connection, jobs: Arc<Mutex<Receiver<ReadJob>>>) -> Self {
         Self { connection, jobs }
     }

@@ -16,7 +16,7 @@ use super::statements::{self, SCHEMA_VERSION};
 use super::{SqliteStore, origin};
 use crate::limits::SQLITE_TIMEOUT;
 use crate::record::{Charset, SessionId, SessionRecord};
-use crate::store::scan::{Cursor, OwnColumns, Page, Scan};
+use crate::store::scan::{OwnColumns, ScanCursor, ScanPage, StoreScan};
 use crate::store::{StoreError, StoreFuture};
 
 const IDS_AFTER: &str = "
@@ -201,13 +201,13 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-impl Scan for SqliteScan {
+impl StoreScan for SqliteScan {
     fn ids_after<'a>(
         &'a self,
-        after: &'a Cursor,
+        after: &'a ScanCursor,
         rows_max: usize,
         now_s: i64,
-    ) -> StoreFuture<'a, Result<Page, StoreError>> {
+    ) -> StoreFuture<'a, Result<ScanPage, StoreError>> {
         Box::pin(async move {
             let after = after.as_bytes().to_vec();
             let limit = i64::try_from(rows_max).unwrap_or(i64::MAX);
@@ -219,7 +219,7 @@ impl Scan for SqliteScan {
                 })?;
                 keys.collect::<rusqlite::Result<Vec<_>>>()
             });
-            Ok(Page::of(keys.await?, rows_max))
+            Ok(ScanPage::of(keys.await?, rows_max))
         })
     }
 

@@ -9,7 +9,7 @@ use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
 use crate::record::{SessionId, SessionRecord, TokenHistory};
-use crate::store::{Change, Commit, RowVersion, Touch};
+use crate::store::{Commit, RowChange, RowVersion, Touch};
 
 /// The version of the schema, kept in `PRAGMA user_version`.
 pub(super) const SCHEMA_VERSION: i64 = 1;
@@ -78,23 +78,23 @@ pub(super) fn apply(
 ) -> rusqlite::Result<usize> {
     let id = commit.id.as_str();
     match &commit.change {
-        Change::Create(record) => connection.prepare_cached(CREATE)?.execute(params![
+        RowChange::Create(record) => connection.prepare_cached(CREATE)?.execute(params![
             id,
             record.expires_at_s,
-            Text(&record.data),
+            BoundText(&record.data),
             record.tokens.as_column(),
             record.created_at_s,
         ]),
-        Change::Update {
+        RowChange::Update {
             base,
             record,
             new_id,
         } => update(connection, &commit.id, base, record, new_id.as_ref(), now_s),
-        Change::Delete { base: None } => connection.prepare_cached(DELETE)?.execute([id]),
-        Change::Delete { base: Some(base) } => {
+        RowChange::Delete { base: None } => connection.prepare_cached(DELETE)?.execute([id]),
+        RowChange::Delete { base: Some(base) } => {
             let mut statement = connection.prepare_cached(DELETE_IF_STILL)?;
             let tokens = base.tokens.as_column();
-            statement.execute(params![id, now_s, tokens, Text(&base.data)])
+            statement.execute(params![id, now_s, tokens, BoundText(&base.data)])
         }
     }
 }
@@ -124,8 +124,9 @@ fn update(
     new_id: Option<&SessionId>,
     now_s: i64,
 ) -> rusqlite::Result<usize> {
-    let (id, base_tokens, base_data) = (id.as_str(), base.tokens.as_column(), Text(&base.data));
-    let (tokens, data) = (record.tokens.as_column(), Text(&record.data));
+    let (id, base_tokens, base_data) =
+        (id.as_str(), base.tokens.as_column(), BoundText(&base.data));
+    let (tokens, data) = (record.tokens.as_column(), BoundText(&record.data));
     let (expires_at_s, created_at_s) = (record.expires_at_s, record.created_at_s);
     match new_id {
         None => connection.prepare_cached(UPDATE)?.execute(params![
@@ -164,9 +165,9 @@ fn read_record(row: &Row<'_>) -> rusqlite::Result<SessionRecord> {
 }
 
 /// Bytes that are bound as TEXT without validation.
-struct Text<'a>(&'a Bytes);
+struct BoundText<'a>(&'a Bytes);
 
-impl ToSql for Text<'_> {
+impl ToSql for BoundText<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(ValueRef::Text(self.0)))
     }

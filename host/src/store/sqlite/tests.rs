@@ -19,10 +19,10 @@ use crate::store::{RowVersion, StoreErrorKind, contract};
 const NOW_S: i64 = contract::NOW_S;
 
 /// A small log, so that tests do not wait for the disk.
-fn options(directory: &TempDir) -> Options {
-    Options {
+fn options(directory: &TempDir) -> SqliteOptions {
+    SqliteOptions {
         wal_bytes: 256 << 10,
-        ..Options::new(directory.path().join("sessions.db"))
+        ..SqliteOptions::new(directory.path().join("sessions.db"))
     }
 }
 
@@ -38,11 +38,11 @@ fn record(data: impl Into<Bytes>) -> SessionRecord {
 fn create(data: impl Into<Bytes>) -> Commit {
     Commit {
         id: SessionId::generate(),
-        change: Change::Create(record(data)),
+        change: RowChange::Create(record(data)),
     }
 }
 
-async fn commit(store: &SqliteStore, commit: &Commit) -> Verdict {
+async fn commit(store: &SqliteStore, commit: &Commit) -> CommitVerdict {
     let mut verdicts = store.commit_many(std::slice::from_ref(commit), NOW_S).await;
     verdicts.remove(0)
 }
@@ -53,7 +53,7 @@ async fn exists(store: &SqliteStore, commit: &Commit) -> bool {
 }
 
 /// A foreign connection that holds the database's only write lock until it is dropped.
-fn write_lock(options: &Options) -> Connection {
+fn write_lock(options: &SqliteOptions) -> Connection {
     let stranger = Connection::open(&options.path).unwrap();
     stranger.execute_batch("BEGIN IMMEDIATE").unwrap();
     stranger
@@ -84,18 +84,21 @@ async fn bytes_that_are_no_text_come_back_and_are_compared() {
     let data = Bytes::from_static(b"\xff\x00{\"cookie\":\xc3}\x00");
     let base = record(data.clone());
     let id = SessionId::generate();
-    let create = Change::Create(base.clone());
+    let create = RowChange::Create(base.clone());
     let created = Commit {
         id: id.clone(),
         change: create,
     };
-    assert!(matches!(commit(&store, &created).await, Verdict::Committed));
+    assert!(matches!(
+        commit(&store, &created).await,
+        CommitVerdict::Committed
+    ));
 
     let rows = store.load_many(std::slice::from_ref(&id), NOW_S).await;
     assert_eq!(rows.unwrap()[0].as_ref().unwrap().data, data);
     let update = |base: &SessionRecord| Commit {
         id: id.clone(),
-        change: Change::Update {
+        change: RowChange::Update {
             base: RowVersion::of(base),
             record: record("{}"),
             new_id: None,
@@ -107,11 +110,11 @@ async fn bytes_that_are_no_text_come_back_and_are_compared() {
     };
     assert!(matches!(
         commit(&store, &update(&cut)).await,
-        Verdict::Conflict
+        CommitVerdict::Conflict
     ));
     assert!(matches!(
         commit(&store, &update(&base)).await,
-        Verdict::Committed
+        CommitVerdict::Committed
     ));
 }
 
@@ -140,7 +143,10 @@ async fn what_is_on_disk_when_a_commit_is_answered_is_enough_to_recover_it() {
     let mut commits = Vec::new();
     for n in 0..30 {
         let next = create(format!(r#"{{"cookie":{{}},"n":{n}}}"#));
-        assert!(matches!(commit(&store, &next).await, Verdict::Committed));
+        assert!(matches!(
+            commit(&store, &next).await,
+            CommitVerdict::Committed
+        ));
         commits.push(next);
     }
 
@@ -162,7 +168,7 @@ async fn what_is_on_disk_when_a_commit_is_answered_is_enough_to_recover_it() {
     let next = create("{}");
     assert!(matches!(
         commit(&recovered, &next).await,
-        Verdict::Committed
+        CommitVerdict::Committed
     ));
 }
 
@@ -184,7 +190,7 @@ async fn a_second_host_on_the_same_file_is_refused_whatever_it_calls_it() {
     let roundabout = directory.path().join("x").join("..").join("sessions.db");
 
     for path in [options.path.clone(), link, roundabout] {
-        let error = SqliteStore::open(&Options {
+        let error = SqliteStore::open(&SqliteOptions {
             path,
             ..options.clone()
         });
@@ -194,7 +200,10 @@ async fn a_second_host_on_the_same_file_is_refused_whatever_it_calls_it() {
     }
 
     let row = create("{}");
-    assert!(matches!(commit(&store, &row).await, Verdict::Committed));
+    assert!(matches!(
+        commit(&store, &row).await,
+        CommitVerdict::Committed
+    ));
     drop(store);
     let store = SqliteStore::open(&options).expect("the lock is free again");
     assert!(exists(&store, &row).await);
@@ -212,7 +221,11 @@ async fn commits_that_wait_travel_together() {
     let all = join_all(commits.iter().map(|next| commit(&store, next)));
     let (verdicts, ()) = join(all, async { drop(lock) }).await;
 
-    assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+    assert!(
+        verdicts
+            .iter()
+            .all(|v| matches!(v, CommitVerdict::Committed))
+    );
     let count = store.transaction_count();
     assert!(
         (1..=2).contains(&count),
@@ -223,7 +236,7 @@ async fn commits_that_wait_travel_together() {
 #[tokio::test]
 async fn a_wait_that_is_over_is_ambiguous_only_if_the_writer_had_begun() {
     let directory = TempDir::new().unwrap();
-    let options = Options {
+    let options = SqliteOptions {
         timeout: Duration::from_secs(60),
         ..options(&directory)
     };
@@ -236,17 +249,20 @@ async fn a_wait_that_is_over_is_ambiguous_only_if_the_writer_had_begun() {
     let second = commit(&store, &queued).await;
 
     assert!(
-        matches!(&first, Verdict::Ambiguous(error) if error.kind == StoreErrorKind::Unavailable),
+        matches!(&first, CommitVerdict::Ambiguous(error) if error.kind == StoreErrorKind::Unavailable),
         "{first:?}"
     );
     assert!(
-        matches!(&second, Verdict::Failed(error) if error.kind == StoreErrorKind::Unavailable),
+        matches!(&second, CommitVerdict::Failed(error) if error.kind == StoreErrorKind::Unavailable),
         "{second:?}"
     );
     drop(lock);
     store.timeout = options.timeout;
     let last = create("{}");
-    assert!(matches!(commit(&store, &last).await, Verdict::Committed));
+    assert!(matches!(
+        commit(&store, &last).await,
+        CommitVerdict::Committed
+    ));
     assert!(exists(&store, &begun).await, "it was applied after all");
     assert!(!exists(&store, &queued).await, "it never was");
 }
@@ -254,7 +270,7 @@ async fn a_wait_that_is_over_is_ambiguous_only_if_the_writer_had_begun() {
 #[tokio::test]
 async fn the_queue_is_bounded_and_what_is_refused_is_not_applied() {
     let directory = TempDir::new().unwrap();
-    let options = Options {
+    let options = SqliteOptions {
         queue_calls_max: 2,
         ..options(&directory)
     };
@@ -268,11 +284,11 @@ async fn the_queue_is_bounded_and_what_is_refused_is_not_applied() {
     let mut committed_count = 0;
     for (commit, verdict) in commits.iter().zip(&verdicts) {
         match verdict {
-            Verdict::Committed => {
+            CommitVerdict::Committed => {
                 committed_count += 1;
                 assert!(exists(&store, commit).await);
             }
-            Verdict::Failed(error) => {
+            CommitVerdict::Failed(error) => {
                 assert!(error.detail.contains("too many calls"), "{error}");
                 assert!(!exists(&store, commit).await);
             }
@@ -297,6 +313,9 @@ async fn a_commit_whose_caller_is_gone_still_takes_effect() {
     }
     drop(lock);
 
-    assert!(matches!(commit(&store, &next).await, Verdict::Committed));
+    assert!(matches!(
+        commit(&store, &next).await,
+        CommitVerdict::Committed
+    ));
     assert!(exists(&store, &dropped).await);
 }

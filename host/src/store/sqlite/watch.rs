@@ -14,17 +14,17 @@ use super::file::beside;
 
 /// The files as they were opened.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(super) struct DatabaseWatch {
     /// The database. Shared with the store, because closing any descriptor of it releases SQLite's locks of this
     /// process.
     database: Arc<File>,
     path: PathBuf,
-    places: Vec<Place>,
+    places: Vec<WatchedFile>,
 }
 
 /// A path and the file that belongs there.
 #[derive(Debug)]
-struct Place {
+struct WatchedFile {
     path: PathBuf,
     file: FileId,
 }
@@ -44,7 +44,7 @@ impl FileId {
     }
 }
 
-impl Watch {
+impl DatabaseWatch {
     /// Watches the open `database`, its log and its index. `given` is the configured path, `path` the path with links
     /// resolved.
     ///
@@ -52,13 +52,13 @@ impl Watch {
     /// Returns an error if the operating system does not report which file is open.
     pub(super) fn new(database: Arc<File>, given: &Path, path: &Path) -> io::Result<Self> {
         let file = FileId::of(&database.metadata()?);
-        let mut places = vec![Place {
+        let mut places = vec![WatchedFile {
             path: path.to_owned(),
             file,
         }];
         // A symbolic link whose target changes leads the next start to another file.
         if given != path {
-            places.push(Place {
+            places.push(WatchedFile {
                 path: given.to_owned(),
                 file,
             });
@@ -66,7 +66,7 @@ impl Watch {
         for path in ["-wal", "-shm"].map(|suffix| beside(path, suffix)) {
             if let Ok(metadata) = fs::metadata(&path) {
                 let file = FileId::of(&metadata);
-                places.push(Place { path, file });
+                places.push(WatchedFile { path, file });
             }
         }
         Ok(Self {
@@ -120,7 +120,7 @@ mod tests {
 
     struct Fixture {
         path: PathBuf,
-        watch: Watch,
+        watch: DatabaseWatch,
         _directory: TempDir,
     }
 
@@ -134,7 +134,7 @@ mod tests {
             let given = directory.path().join("link.db");
             std::os::unix::fs::symlink(&path, &given).unwrap();
             let database = Arc::new(File::open(&path).unwrap());
-            let watch = Watch::new(database, &given, &path).unwrap();
+            let watch = DatabaseWatch::new(database, &given, &path).unwrap();
             Self {
                 path,
                 watch,

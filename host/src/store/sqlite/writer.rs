@@ -10,46 +10,46 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::oneshot;
 
-use super::fault::{WriteError, is_disk_failure, is_disk_full, store_error, unavailable};
-use super::file::{self, Checkpoint, CheckpointMode, WriterParts};
-use super::log::Log;
-use super::watch::Watch;
+use super::fault::{SqliteWriteError, is_disk_failure, is_disk_full, store_error, unavailable};
+use super::file::{self, CheckpointMode, CheckpointResult, WriterParts};
+use super::log::WriteAheadLog;
+use super::watch::DatabaseWatch;
 use super::{origin, statements};
 use crate::limits::{SQLITE_CHECKPOINT_PAGES, SQLITE_TRANSACTION_ROWS_MAX, SQLITE_WATCH_INTERVAL};
 use crate::store::{Commit, StoreError, Touch};
 
 /// The work that one call requests from the writer.
-pub(super) enum Work {
+pub(super) enum WriteRequest {
     Commits(Vec<Commit>),
     Touches(Vec<Touch>),
     Reap { rows_max: usize },
 }
 
-impl Work {
+impl WriteRequest {
     fn row_count(&self) -> usize {
         match self {
-            Work::Commits(commits) => commits.len(),
-            Work::Touches(touches) => touches.len(),
-            Work::Reap { rows_max } => *rows_max,
+            WriteRequest::Commits(commits) => commits.len(),
+            WriteRequest::Touches(touches) => touches.len(),
+            WriteRequest::Reap { rows_max } => *rows_max,
         }
     }
 }
 
 /// One call that waits in the queue.
 pub(super) struct WriteJob {
-    pub(super) work: Work,
+    pub(super) work: WriteRequest,
     pub(super) now_s: i64,
-    pub(super) claim: Arc<Claim>,
+    pub(super) claim: Arc<JobClaim>,
     /// Receives the number of rows that each statement changed.
-    pub(super) reply: oneshot::Sender<Result<Vec<usize>, WriteError>>,
+    pub(super) reply: oneshot::Sender<Result<Vec<usize>, SqliteWriteError>>,
 }
 
 /// The right to decide a job's outcome. It is taken once: by the writer that begins the job, or by the caller that
 /// stops waiting.
 #[derive(Default)]
-pub(super) struct Claim(AtomicBool);
+pub(super) struct JobClaim(AtomicBool);
 
-impl Claim {
+impl JobClaim {
     /// Takes the claim and returns whether this call was the first to do so.
     pub(super) fn take(&self) -> bool {
         !self.0.swap(true, Ordering::AcqRel)
@@ -58,12 +58,12 @@ impl Claim {
 
 /// The state that the writer shares with the store.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct WriterShared {
     transactions: AtomicU64,
     halted: OnceLock<StoreError>,
 }
 
-impl Shared {
+impl WriterShared {
     /// Returns the reason if nothing is written any more.
     pub(super) fn halted(&self) -> Option<StoreError> {
         self.halted.get().cloned()
@@ -75,13 +75,13 @@ impl Shared {
 }
 
 /// The state of the writing thread.
-pub(super) struct Writer {
+pub(super) struct SqliteWriter {
     connection: Connection,
-    log: Log,
-    watch: Watch,
+    log: WriteAheadLog,
+    watch: DatabaseWatch,
     /// The database file, to read its header.
     file: Arc<File>,
-    shared: Arc<Shared>,
+    shared: Arc<WriterShared>,
     jobs: Receiver<WriteJob>,
     /// Whether the next transaction may be the first in the log. That transaction must record to which database the log
     /// belongs ([`origin`]).
@@ -92,8 +92,12 @@ pub(super) struct Writer {
     is_checkpoint_failing: bool,
 }
 
-impl Writer {
-    pub(super) fn new(parts: WriterParts, shared: Arc<Shared>, jobs: Receiver<WriteJob>) -> Self {
+impl SqliteWriter {
+    pub(super) fn new(
+        parts: WriterParts,
+        shared: Arc<WriterShared>,
+        jobs: Receiver<WriteJob>,
+    ) -> Self {
         Self {
             connection: parts.connection,
             log: parts.log,
@@ -157,7 +161,7 @@ impl Writer {
         // is never acknowledged.
         self.is_in_place();
         if let Some(error) = self.shared.halted() {
-            refuse(batch, &WriteError::NotApplied(error));
+            refuse(batch, &SqliteWriteError::NotApplied(error));
             return;
         }
         match self.transact(&batch) {
@@ -168,7 +172,9 @@ impl Writer {
             }
             // Nothing was applied, and a single job may be the cause (a corrupt page, a row that no longer fits). Retry
             // the jobs one by one.
-            Err(WriteError::NotApplied(_)) if batch.len() > 1 && self.shared.halted().is_none() => {
+            Err(SqliteWriteError::NotApplied(_))
+                if batch.len() > 1 && self.shared.halted().is_none() =>
+            {
                 for job in batch {
                     self.execute(vec![job]);
                 }
@@ -178,7 +184,7 @@ impl Writer {
     }
 
     /// Runs a batch as one transaction. Returns the number of rows that each statement of each job changed.
-    fn transact(&mut self, batch: &[WriteJob]) -> Result<Vec<Vec<usize>>, WriteError> {
+    fn transact(&mut self, batch: &[WriteJob]) -> Result<Vec<Vec<usize>>, SqliteWriteError> {
         let stamp = self.is_log_new.then(|| origin::stamp(&self.file));
         match try_transact(&mut self.connection, batch, stamp) {
             Ok(changed) => {
@@ -186,19 +192,19 @@ impl Writer {
                 self.shared.transactions.fetch_add(1, Ordering::Relaxed);
                 Ok(changed)
             }
-            Err(Interrupted::BeforeCommit(error)) => {
+            Err(TransactionProgress::BeforeCommit(error)) => {
                 self.halt_if_disk_failed(&error);
                 let error = store_error(&error, "writing sessions");
-                Err(WriteError::NotApplied(error))
+                Err(SqliteWriteError::NotApplied(error))
             }
-            Err(Interrupted::AtCommit(error)) => {
+            Err(TransactionProgress::AtCommit(error)) => {
                 self.halt_if_disk_failed(&error);
                 let is_surely_absent = is_disk_full(&error);
                 let error = store_error(&error, "committing sessions");
                 Err(if is_surely_absent {
-                    WriteError::NotApplied(error)
+                    SqliteWriteError::NotApplied(error)
                 } else {
-                    WriteError::Unknown(error)
+                    SqliteWriteError::Unknown(error)
                 })
             }
         }
@@ -237,7 +243,7 @@ impl Writer {
     }
 
     /// Tries a checkpoint if the log is long enough. Returns its result with the log's length before the checkpoint.
-    fn try_checkpoint(&self) -> rusqlite::Result<Option<Checkpoint>> {
+    fn try_checkpoint(&self) -> rusqlite::Result<Option<CheckpointResult>> {
         let connection = &self.connection;
         let log_pages = file::checkpoint(connection, CheckpointMode::Noop)?.log_pages;
         if log_pages < self.checkpoint_at_pages || !self.is_in_place() {
@@ -249,7 +255,7 @@ impl Writer {
         let done = file::with_short_wait(connection, || {
             file::checkpoint(connection, CheckpointMode::Restart)
         })?;
-        Ok(Some(Checkpoint { log_pages, ..done }))
+        Ok(Some(CheckpointResult { log_pages, ..done }))
     }
 
     /// Returns whether the database may be written, according to its files. If one of them is no longer at its path,
@@ -290,7 +296,7 @@ impl Writer {
 }
 
 /// How far a transaction got before it failed.
-enum Interrupted {
+enum TransactionProgress {
     BeforeCommit(rusqlite::Error),
     AtCommit(rusqlite::Error),
 }
@@ -299,40 +305,44 @@ fn try_transact(
     connection: &mut Connection,
     batch: &[WriteJob],
     stamp: Option<i32>,
-) -> Result<Vec<Vec<usize>>, Interrupted> {
+) -> Result<Vec<Vec<usize>>, TransactionProgress> {
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(Interrupted::BeforeCommit)?;
+        .map_err(TransactionProgress::BeforeCommit)?;
     if let Some(stamp) = stamp {
-        file::mark(&transaction, stamp).map_err(Interrupted::BeforeCommit)?;
+        file::mark(&transaction, stamp).map_err(TransactionProgress::BeforeCommit)?;
     }
     let changed = batch
         .iter()
         .map(|job| perform(&transaction, job))
         .collect::<rusqlite::Result<Vec<_>>>()
-        .map_err(Interrupted::BeforeCommit)?;
-    transaction.commit().map_err(Interrupted::AtCommit)?;
+        .map_err(TransactionProgress::BeforeCommit)?;
+    transaction
+        .commit()
+        .map_err(TransactionProgress::AtCommit)?;
     Ok(changed)
 }
 
 fn perform(connection: &Connection, job: &WriteJob) -> rusqlite::Result<Vec<usize>> {
     let now_s = job.now_s;
     match &job.work {
-        Work::Commits(commits) => {
+        WriteRequest::Commits(commits) => {
             let changed = commits.iter();
             let changed = changed.map(|commit| statements::apply(connection, commit, now_s));
             changed.collect()
         }
-        Work::Touches(touches) => {
+        WriteRequest::Touches(touches) => {
             let changed = touches.iter();
             let changed = changed.map(|touch| statements::touch(connection, touch, now_s));
             changed.collect()
         }
-        Work::Reap { rows_max } => Ok(vec![statements::reap(connection, now_s, *rows_max)?]),
+        WriteRequest::Reap { rows_max } => {
+            Ok(vec![statements::reap(connection, now_s, *rows_max)?])
+        }
     }
 }
 
-fn refuse(batch: Vec<WriteJob>, error: &WriteError) {
+fn refuse(batch: Vec<WriteJob>, error: &SqliteWriteError) {
     for job in batch {
         let _ = job.reply.send(Err(error.clone()));
     }

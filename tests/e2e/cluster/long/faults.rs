@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use cloakroom::record::SessionId;
-use cloakroom::store::mysql::Host;
-use cloakroom::store::{Change, Commit, SessionStore as _, Verdict};
+use cloakroom::store::mysql::ServerAddress;
+use cloakroom::store::{Commit, CommitVerdict, RowChange, SessionStore as _};
 use cloakroom_tests::galera::{Galera, NODES};
 use cloakroom_tests::mariadb::Mariadb;
 use mysql_async::prelude::Queryable as _;
@@ -139,7 +139,7 @@ async fn the_table_gets_a_column_and_an_index_and_loses_them() {
 async fn a_node_that_runs_outside_of_its_cluster_is_passed_over() {
     let cluster = Galera::start().await;
     let database = cluster.fresh_database().await;
-    let host = |n: usize| Host {
+    let host = |n: usize| ServerAddress {
         name: "127.0.0.1".to_owned(),
         port: cluster.node(n).port(),
     };
@@ -153,10 +153,10 @@ async fn a_node_that_runs_outside_of_its_cluster_is_passed_over() {
         loop {
             let commit = Commit {
                 id: SessionId::generate(),
-                change: Change::Create(record(r#"{"cookie":{}}"#)),
+                change: RowChange::Create(record(r#"{"cookie":{}}"#)),
             };
             let made = store.commit_many(&[commit], NOW_S).await;
-            if matches!(made[..], [Verdict::Committed]) && is_used(n) {
+            if matches!(made[..], [CommitVerdict::Committed]) && is_used(n) {
                 return;
             }
             assert!(Instant::now() < end, "{:?}", store.servers());

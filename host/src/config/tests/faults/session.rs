@@ -1,7 +1,7 @@
 //! Faults of `[session]`: options, the cookie and secrets.
 
 use super::{assert_each, assert_faults};
-use crate::config::Words;
+use crate::config::CliOptions;
 use crate::config::tests::{Read, with_guest};
 
 #[test]
@@ -221,7 +221,7 @@ fn a_prefix_of_the_cookies_name_is_held_to_its_promises() {
 #[test]
 fn secrets_are_strong_and_stand_elsewhere() {
     let faults = |text: &str, variables: [(&str, &str); 2]| {
-        let faults = Read::with(&with_guest(text), Words::default(), &variables).faults();
+        let faults = Read::with(&with_guest(text), CliOptions::default(), &variables).faults();
         let all = faults.join("\n");
         for (_, secret) in variables {
             assert!(!all.contains(secret), "the secret is shown: {all}");

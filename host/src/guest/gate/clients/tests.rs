@@ -5,20 +5,26 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::*;
-use crate::guest::gate::Gate;
+use crate::guest::gate::ConcurrencyLimit;
 
 /// Returns limits with this many slots for the guest, and more than enough for the pool.
-fn gates(places: usize) -> Gates {
-    let gate = |places| Arc::new(Gate::new(places, 1 << 10, Duration::from_secs(60)));
-    Gates::new(gate(places), gate(1 << 10))
+fn gates(places: usize) -> ConcurrencyLimits {
+    let gate = |places| {
+        Arc::new(ConcurrencyLimit::new(
+            places,
+            1 << 10,
+            Duration::from_secs(60),
+        ))
+    };
+    ConcurrencyLimits::new(gate(places), gate(1 << 10))
 }
 
 /// Starts `count` runs that wait. Run n has waited for a minute, in which its client moved n bytes.
-async fn waiting(gates: &Gates, count: usize) -> Vec<(Permit, Client)> {
+async fn waiting(gates: &ConcurrencyLimits, count: usize) -> Vec<(InstancePermit, RunClient)> {
     let mut runs = Vec::new();
     for bytes in 0..count {
         let permit = gates.enter(None, None).await.unwrap();
-        let mut client = Client::of(&permit, gates, None);
+        let mut client = RunClient::of(&permit, gates, None);
         assert!(poll(&mut client, bytes).is_pending());
         runs.push((permit, client));
     }
@@ -30,16 +36,17 @@ async fn waiting(gates: &Gates, count: usize) -> Vec<(Permit, Client)> {
     runs
 }
 
-fn poll(client: &mut Client, bytes: usize) -> Poll<GuestFailure> {
+fn poll(client: &mut RunClient, bytes: usize) -> Poll<GuestFailure> {
     client.poll_wait(
         bytes as u64 * 10_000,
         &mut Context::from_waker(Waker::noop()),
     )
 }
 
-fn cut(runs: &mut [(Permit, Client)]) -> Vec<usize> {
-    let cut =
-        |(n, (_, client)): (usize, &mut (Permit, Client))| poll(client, n).is_ready().then_some(n);
+fn cut(runs: &mut [(InstancePermit, RunClient)]) -> Vec<usize> {
+    let cut = |(n, (_, client)): (usize, &mut (InstancePermit, RunClient))| {
+        poll(client, n).is_ready().then_some(n)
+    };
     runs.iter_mut().enumerate().filter_map(cut).collect()
 }
 

@@ -6,62 +6,62 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::guest::gate::{Gate, Gates};
+use crate::guest::gate::{ConcurrencyLimit, ConcurrencyLimits};
 use crate::guest::lane::thread_cpu_time;
-use crate::guest::log::Allowance;
-use crate::guest::settings::Limits;
+use crate::guest::log::LineAllowance;
+use crate::guest::settings::GuestLimits;
 use crate::telemetry::metrics::GuestMetrics;
 
 /// A background pool, and a concurrency limit of one slot.
 struct Bench {
-    lane: Arc<Lane>,
-    habit: Arc<Habit>,
-    gates: Gates,
+    lane: Arc<BackgroundPool>,
+    habit: Arc<SlowHistory>,
+    gates: ConcurrencyLimits,
 }
 
 impl Bench {
     fn new() -> Self {
-        let gate = || Arc::new(Gate::new(1, 1, Duration::from_secs(10)));
+        let gate = || Arc::new(ConcurrencyLimit::new(1, 1, Duration::from_secs(10)));
         Self {
-            lane: Arc::new(Lane::start().unwrap()),
+            lane: Arc::new(BackgroundPool::start().unwrap()),
             habit: Arc::default(),
-            gates: Gates::new(gate(), gate()),
+            gates: ConcurrencyLimits::new(gate(), gate()),
         }
     }
 
-    fn terms(&self) -> Terms {
-        Terms {
+    fn terms(&self) -> OffloadTerms {
+        OffloadTerms {
             lane: Arc::clone(&self.lane),
             habit: Arc::clone(&self.habit),
             guest: "guest".into(),
-            source: Source::default(),
+            source: ClientConnection::default(),
             computed: Duration::ZERO,
             cpu_time: None,
-            has_answered: HasAnswered::default(),
+            has_answered: HeadSet::default(),
             log: GuestLog::new(
                 "guest".into(),
                 "request".into(),
                 1,
-                &Limits::default(),
-                Allowance::new(1 << 20, GuestMetrics::new("guest")),
+                &GuestLimits::default(),
+                LineAllowance::new(1 << 20, GuestMetrics::new("guest")),
             ),
         }
     }
 
-    async fn permit(&self) -> Permit {
+    async fn permit(&self) -> InstancePermit {
         let soon = Instant::now() + Duration::from_secs(10);
         self.gates.enter(Some(soon), None).await.unwrap()
     }
 
-    async fn start<F>(&self, work: F, terms: Terms) -> Computing
+    async fn start<F>(&self, work: F, terms: OffloadTerms) -> OffloadableWork
     where
         F: Future<Output = Result<(), GuestFailure>> + Send + 'static,
     {
         let work = async { work.await.map(|()| None) };
-        Computing::new(Box::pin(work), self.permit().await, terms)
+        OffloadableWork::new(Box::pin(work), self.permit().await, terms)
     }
 
-    async fn run<F>(&self, work: F, terms: Terms) -> Result<(), GuestFailure>
+    async fn run<F>(&self, work: F, terms: OffloadTerms) -> Result<(), GuestFailure>
     where
         F: Future<Output = Result<(), GuestFailure>> + Send + 'static,
     {
@@ -127,7 +127,7 @@ async fn processor_time_counts_over_all_runs_of_a_request() {
     let bench = Bench::new();
     for earlier in [0, 45] {
         let cpu_time = Duration::from_millis(50);
-        let terms = Terms {
+        let terms = OffloadTerms {
             cpu_time: Some(cpu_time),
             computed: Duration::from_millis(earlier),
             ..bench.terms()

@@ -15,8 +15,8 @@ use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
 use tokio::task::coop::unconstrained;
 
-use super::{Done, Job, Terms};
-use crate::guest::lane::{Turn, thread_cpu_time};
+use super::{Done, OffloadJob, OffloadTerms};
+use crate::guest::lane::{BackgroundTask, thread_cpu_time};
 use crate::guest::log::GuestLog;
 use crate::limits::LANE_THRESHOLD;
 
@@ -40,13 +40,13 @@ const OVER: u8 = 3;
 const GONE: u8 = 4;
 
 /// The state of a run in the background pool, shared by the request and the pool.
-pub(super) struct Ticket {
-    terms: Terms,
+pub(super) struct OffloadedRun {
+    terms: OffloadTerms,
     /// The runtime of the request, which owns the guest's timers and connections.
     runtime: Handle,
     phase: AtomicU8,
-    job: Owned<Job>,
-    end: Owned<End>,
+    job: OwnedByPhase<OffloadJob>,
+    end: OwnedByPhase<OffloadEnd>,
     /// Wakes the request's task.
     request: AtomicWaker,
     /// Whether the work has something to do.
@@ -59,24 +59,24 @@ pub(super) struct Ticket {
     start: Instant,
 }
 
-enum End {
+enum OffloadEnd {
     Over(Done),
     Panicked(Box<dyn Any + Send>),
 }
 
 /// The result for a request that wants its guest to run on.
-pub(super) enum GoOn {
+pub(super) enum ResumeDecision {
     Wait,
     Over(Done),
     Panicked(Box<dyn Any + Send>),
     /// The run has waited for a long time. It may compute on the request's task again, for this duration.
-    Here(Job, Duration),
+    Here(OffloadJob, Duration),
 }
 
 /// A value that only the owner of a phase accesses, so that its lock is never contended.
-struct Owned<T>(Mutex<Option<T>>);
+struct OwnedByPhase<T>(Mutex<Option<T>>);
 
-impl<T> Owned<T> {
+impl<T> OwnedByPhase<T> {
     fn put(&self, value: T) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
     }
@@ -86,14 +86,14 @@ impl<T> Owned<T> {
     }
 }
 
-impl Ticket {
-    pub(super) fn new(job: Job, terms: Terms, computed: Duration) -> Self {
+impl OffloadedRun {
+    pub(super) fn new(job: OffloadJob, terms: OffloadTerms, computed: Duration) -> Self {
         Self {
             terms,
             runtime: Handle::current(),
             phase: AtomicU8::new(RESTING),
-            job: Owned(Mutex::new(Some(job))),
-            end: Owned(Mutex::new(None)),
+            job: OwnedByPhase(Mutex::new(Some(job))),
+            end: OwnedByPhase(Mutex::new(None)),
             request: AtomicWaker::new(),
             // Everything that the work waits for still wakes the request's task, so assume that the work was woken.
             is_woken: AtomicBool::new(true),
@@ -123,36 +123,36 @@ impl Ticket {
     }
 
     /// Lets the work take another turn if it has something to do. The request is woken after the turn.
-    pub(super) fn go_on(self: &Arc<Self>, request: &Waker) -> GoOn {
+    pub(super) fn go_on(self: &Arc<Self>, request: &Waker) -> ResumeDecision {
         // Registers before the phase is read, so that every later change wakes the request.
         self.request.register(request);
         match self.phase.load(SeqCst) {
             RESTING if self.is_woken.load(SeqCst) => self.leave_rest(),
             OVER => match self.end.take() {
-                Some(End::Over(result)) => GoOn::Over(result),
-                Some(End::Panicked(panic)) => GoOn::Panicked(panic),
-                None => GoOn::Wait,
+                Some(OffloadEnd::Over(result)) => ResumeDecision::Over(result),
+                Some(OffloadEnd::Panicked(panic)) => ResumeDecision::Panicked(panic),
+                None => ResumeDecision::Wait,
             },
-            _ => GoOn::Wait,
+            _ => ResumeDecision::Wait,
         }
     }
 
-    fn leave_rest(self: &Arc<Self>) -> GoOn {
+    fn leave_rest(self: &Arc<Self>) -> ResumeDecision {
         let earned = (self.elapsed() / WAITING_EARNS).min(LANE_THRESHOLD);
         if earned >= RETURN_AT
             && self.since.load(SeqCst) != NEVER
             && let Some(job) = self.take_back()
         {
-            return GoOn::Here(job, earned);
+            return ResumeDecision::Here(job, earned);
         }
         self.mark();
         self.phase.store(DUE, SeqCst);
         self.queue();
-        GoOn::Wait
+        ResumeDecision::Wait
     }
 
     /// Returns the job to the request's own task, if the job is at rest.
-    pub(super) fn take_back(&self) -> Option<Job> {
+    pub(super) fn take_back(&self) -> Option<OffloadJob> {
         let is_resting = self
             .phase
             .compare_exchange(RESTING, GONE, SeqCst, SeqCst)
@@ -161,7 +161,7 @@ impl Ticket {
     }
 
     fn queue(self: &Arc<Self>) {
-        let turn: Arc<dyn Turn> = Arc::<Self>::clone(self);
+        let turn: Arc<dyn BackgroundTask> = Arc::<Self>::clone(self);
         let terms = &self.terms;
         terms.lane.push(&terms.guest, terms.source, turn);
     }
@@ -172,12 +172,12 @@ impl Ticket {
             && let Some(job) = self.job.take()
         {
             let log = self.terms.log.clone();
-            self.terms.lane.drop_aside((job, Finish(log)));
+            self.terms.lane.drop_aside((job, FlushLogOnDrop(log)));
         }
     }
 
     /// Puts the job back, where it waits for the request or for its next turn.
-    fn put_down(self: &Arc<Self>, job: Job) {
+    fn put_down(self: &Arc<Self>, job: OffloadJob) {
         let has_answered = self.terms.has_answered.is_set();
         // Before the guest has answered, there is nothing that the request must look at.
         let is_woken = self.is_woken.load(SeqCst);
@@ -212,7 +212,7 @@ impl Ticket {
         }
     }
 
-    fn settle(&self, end: End) {
+    fn settle(&self, end: OffloadEnd) {
         self.end.put(end);
         if self
             .phase
@@ -239,7 +239,7 @@ impl Ticket {
     }
 }
 
-impl Turn for Ticket {
+impl BackgroundTask for OffloadedRun {
     fn take(self: Arc<Self>) {
         let is_due = self
             .phase
@@ -258,10 +258,10 @@ impl Turn for Ticket {
         let took = thread_cpu_time().saturating_sub(before);
         let computed = Duration::from_nanos(self.computed.fetch_add(nanos(took), SeqCst)) + took;
         let end = match polled {
-            Ok(Poll::Ready(result)) => End::Over(result),
-            Err(panic) => End::Panicked(panic),
+            Ok(Poll::Ready(result)) => OffloadEnd::Over(result),
+            Err(panic) => OffloadEnd::Panicked(panic),
             Ok(Poll::Pending) => match self.terms.passed(computed) {
-                Some(failure) => End::Over(Err(failure)),
+                Some(failure) => OffloadEnd::Over(Err(failure)),
                 None => return self.put_down(job),
             },
         };
@@ -271,7 +271,7 @@ impl Turn for Ticket {
     }
 }
 
-impl Wake for Ticket {
+impl Wake for OffloadedRun {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
@@ -286,9 +286,9 @@ impl Wake for Ticket {
 }
 
 /// A guard that logs, when dropped, the output that the guest wrote while its instance was dropped.
-struct Finish(GuestLog);
+struct FlushLogOnDrop(GuestLog);
 
-impl Drop for Finish {
+impl Drop for FlushLogOnDrop {
     fn drop(&mut self) {
         self.0.finish();
     }

@@ -62,7 +62,7 @@ fn user_information_is_refused_and_not_shown() {
         let uri: Uri = uri.parse().unwrap();
         assert_eq!(
             destination(&hosts, &uri),
-            Err(Refusal::UserInfo(shown)),
+            Err(DestinationRefusal::UserInfo(shown)),
             "{uri}"
         );
     }
@@ -75,7 +75,7 @@ fn user_information_is_refused_and_not_shown() {
         let uri: Uri = uri.parse().unwrap();
         let refused = destination(&hosts, &uri).unwrap_err();
         assert!(
-            matches!(refused, Refusal::NotGranted(Some(host)) if host.starts_with("evil.test")),
+            matches!(refused, DestinationRefusal::NotGranted(Some(host)) if host.starts_with("evil.test")),
             "{uri}"
         );
     }
@@ -109,7 +109,7 @@ fn a_text_that_is_no_host_is_refused() {
         "256.1.1.1",
         "1.2.3.4.5",
     ] {
-        assert_eq!(text.parse::<OutboundHost>(), Err(NotAHost), "{text}");
+        assert_eq!(text.parse::<OutboundHost>(), Err(BadHost), "{text}");
     }
 }
 
@@ -206,9 +206,14 @@ fn a_host_that_is_too_long_is_refused_before_it_is_parsed() {
         ] {
             let uri: Uri = uri.parse().unwrap();
             let refused = destination(&granted("*.test"), &uri);
-            assert_eq!(refused, Err(Refusal::NotGranted(None)), "{}", host.len());
+            assert_eq!(
+                refused,
+                Err(DestinationRefusal::NotGranted(None)),
+                "{}",
+                host.len()
+            );
         }
-        assert_eq!(host.parse::<OutboundHost>(), Err(NotAHost));
+        assert_eq!(host.parse::<OutboundHost>(), Err(BadHost));
     }
 }
 

@@ -148,9 +148,9 @@ const LONG_HEAD: &str = concat!(
 #[tokio::test]
 async fn heads_of_answers_count_against_the_memory_of_their_instance_while_they_are_there() {
     let server = Server::start(&[LONG_HEAD; 9]).await;
-    let (guest, tally) = (guest(), Tally::new(2 << 10));
+    let (guest, tally) = (guest(), MemoryTally::new(2 << 10));
     let call = || {
-        let (guest, source) = (Arc::clone(&guest), Source::default());
+        let (guest, source) = (Arc::clone(&guest), ClientConnection::default());
         let to = destination(server.port);
         exchange(guest, source, to, &tally, request(Method::GET), PATIENCE)
     };

@@ -48,7 +48,7 @@ async fn start() -> (Server, Arc<GuestPool>) {
     (server, guest)
 }
 
-fn destination(host: Host, port: u16) -> Destination {
+fn destination(host: NormalizedHost, port: u16) -> Destination {
     Destination {
         tls: true,
         host,
@@ -60,7 +60,7 @@ fn destination(host: Host, port: u16) -> Destination {
 async fn one_handshake_serves_many_requests() {
     let (server, guest) = start().await;
     for sent in 1..=3 {
-        let to = destination(Host::Name("api.test".to_owned()), server.port);
+        let to = destination(NormalizedHost::Name("api.test".to_owned()), server.port);
         let answer = send_with(&guest, to, Method::GET, PATIENCE).await.unwrap();
         assert_eq!(text(answer).await.unwrap(), "ok");
         eventually("idle", || guest.usage().idle == 1).await;
@@ -72,8 +72,8 @@ async fn one_handshake_serves_many_requests() {
 async fn a_server_with_another_name_is_refused() {
     let (server, guest) = start().await;
     let hosts = [
-        Host::Name("other.test".to_owned()),
-        Host::Address("127.0.0.1".parse().unwrap()),
+        NormalizedHost::Name("other.test".to_owned()),
+        NormalizedHost::Address("127.0.0.1".parse().unwrap()),
     ];
     for host in hosts {
         let refused = send_with(
@@ -86,7 +86,9 @@ async fn a_server_with_another_name_is_refused() {
         assert!(
             matches!(
                 refused,
-                Err(ExchangeError::Connect(ConnectError::Failed(Error::Tls(_))))
+                Err(ExchangeError::Connect(OutboundConnectError::Failed(
+                    Error::Tls(_)
+                )))
             ),
             "{refused:?}"
         );

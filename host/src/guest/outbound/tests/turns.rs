@@ -2,15 +2,15 @@
 
 use std::sync::Mutex;
 
-use super::super::Outbound;
+use super::super::OutboundClient;
 use super::*;
-use crate::guest::account::Account;
+use crate::guest::account::RequestAccounting;
 use crate::limits::{OUTBOUND_WAIT_MAX, OUTBOUND_WAITERS_MAX};
 use crate::quota::PeerKey;
 
 /// The client with this number, which has one connection.
-fn client(number: u8) -> Source {
-    Source {
+fn client(number: u8) -> ClientConnection {
+    ClientConnection {
         peer: Some(PeerKey::of([10, 0, 0, number].into())),
         connection: u64::from(number),
     }
@@ -28,7 +28,7 @@ impl Answered {
     async fn call(&self, number: u8, guest: &Arc<GuestPool>, port: u16) -> bool {
         let (guest, method) = (Arc::clone(guest), Method::GET);
         let (destination, request) = (destination(port), request(method));
-        let tally = Tally::new(1 << 20);
+        let tally = MemoryTally::new(1 << 20);
         match exchange(
             guest,
             client(number),
@@ -68,7 +68,7 @@ impl Answered {
 /// Makes a call of the flooding client that holds its connection. Returns it with its server.
 async fn holder(guest: &Arc<GuestPool>) -> (Response<WasiBody>, Server) {
     let server = Server::start(&[STALLS]).await;
-    let tally = Tally::new(1 << 20);
+    let tally = MemoryTally::new(1 << 20);
     let held = exchange(
         Arc::clone(guest),
         client(FLOOD),
@@ -151,10 +151,10 @@ async fn a_full_queue_loses_a_call_of_the_client_that_fills_it_and_takes_a_visit
 #[test]
 fn a_call_waits_for_a_connection_as_long_as_it_says_and_no_longer_than_it_may() {
     let patience = Duration::from_secs(9);
-    let outbound = Outbound {
+    let outbound = OutboundClient {
         hosts: Arc::new([]),
-        account: Account::none(),
-        tally: Tally::new(1 << 20),
+        account: RequestAccounting::none(),
+        tally: MemoryTally::new(1 << 20),
         pool: guest(),
         calls_max: 1,
         patience,

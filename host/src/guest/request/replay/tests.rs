@@ -4,7 +4,7 @@ use futures_util::{StreamExt, stream};
 use http_body_util::{Empty, Full, StreamBody};
 
 use super::*;
-use crate::quota::{Quotas, Totals};
+use crate::quota::{QuotaTotals, Quotas};
 
 type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
 
@@ -45,7 +45,7 @@ async fn a_body_beyond_what_is_kept_is_read_once() {
     assert!(!body.is_gone());
     assert_eq!(text(body.reader()).await.unwrap(), "abcd");
     assert!(body.is_gone());
-    assert_eq!(body.state(), BodyState::Sound);
+    assert_eq!(body.state(), RequestBodyState::Sound);
     assert!(text(body.reader()).await.is_err());
 }
 
@@ -56,7 +56,7 @@ async fn a_body_beyond_its_limit_fails_while_it_is_read() {
         text(body.reader()).await,
         Err(Error::HttpRequestBodySize(Some(3)))
     ));
-    assert_eq!(body.state(), BodyState::TooLarge { bytes_max: 3 });
+    assert_eq!(body.state(), RequestBodyState::TooLarge { bytes_max: 3 });
 }
 
 #[tokio::test]
@@ -184,11 +184,14 @@ async fn a_body_is_awaited_from_a_read_that_finds_nothing_until_something_comes(
     assert!(!poll(&mut reader));
     assert_eq!(
         (body.is_awaited(), body.state()),
-        (true, BodyState::Awaited)
+        (true, RequestBodyState::Awaited)
     );
     // A guest that does not read bytes that have arrived does not count as waiting for them.
     sender.send(b"a").unwrap();
-    assert_eq!((body.is_awaited(), body.state()), (false, BodyState::Sound));
+    assert_eq!(
+        (body.is_awaited(), body.state()),
+        (false, RequestBodyState::Sound)
+    );
     assert!(poll(&mut reader));
     assert!(!poll(&mut reader));
     assert!(body.is_awaited());
@@ -204,17 +207,17 @@ async fn a_total_of_what_one_body_costs_at_most_takes_a_body_in_the_smallest_pie
     let mut pieces = vec!["x"; 1024];
     pieces.extend([PIECE; 1024]);
     let cost_max = read_ahead_cost_max(u64::MAX, replay_bytes_max, PIECE.len());
-    let quotas = Quotas::new(Totals {
+    let quotas = Quotas::new(QuotaTotals {
         request_bytes: cost_max,
-        ..Totals::default()
+        ..QuotaTotals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into()).of_one_request();
-    let place = peer.reserve(Resource::Requests, 1).unwrap();
+    let place = peer.reserve(QuotaResource::Requests, 1).unwrap();
 
     let body = body(&pieces, u64::MAX, replay_bytes_max).charged_to(&place);
 
     assert_eq!(body.read_ahead().await, Ok(()));
-    assert!(quotas.used(Resource::RequestBytes) <= cost_max);
+    assert!(quotas.used(QuotaResource::RequestBytes) <= cost_max);
 }
 
 #[test]
@@ -226,14 +229,14 @@ fn what_a_body_costs_is_bounded_by_its_own_limit_and_is_nothing_where_none_is_ke
 
 /// Returns a total of 1,000 bytes, and a function that makes request reservations for one client.
 fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
-    let quotas = Quotas::new(Totals {
+    let quotas = Quotas::new(QuotaTotals {
         request_bytes: 1000,
-        ..Totals::default()
+        ..QuotaTotals::default()
     });
     let peer = quotas.peer([127, 0, 0, 1].into());
     let place = move || {
         let peer = peer.clone().of_one_request();
-        peer.reserve(Resource::Requests, 1).unwrap()
+        peer.reserve(QuotaResource::Requests, 1).unwrap()
     };
     (quotas, place)
 }
@@ -241,7 +244,7 @@ fn payers() -> (Arc<Quotas>, impl Fn() -> Reservation) {
 #[tokio::test]
 async fn what_is_kept_is_paid_for_until_it_is_let_go_of() {
     let (quotas, place) = payers();
-    let used = || quotas.used(Resource::RequestBytes);
+    let used = || quotas.used(QuotaResource::RequestBytes);
     let places = [place(), place(), place()];
     let kept = body(&["ab", "cd"], 100, 100).charged_to(&places[0]);
     kept.read_ahead().await.unwrap();
@@ -275,8 +278,8 @@ async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
     body.read_ahead().await.unwrap();
     let mut reader = body.reader();
     let others = [2, 3].map(|last| quotas.peer([127, 0, 0, last].into()));
-    let _working = others[0].reserve(Resource::RequestBytes, 750).unwrap();
-    let ask = || others[1].reserve(Resource::RequestBytes, 100);
+    let _working = others[0].reserve(QuotaResource::RequestBytes, 750).unwrap();
+    let ask = || others[1].reserve(QuotaResource::RequestBytes, 100);
     for expected in ["ab", "cd", "ef"] {
         assert!(ask().is_err(), "before {expected}: it is not read");
         let frame = reader.frame().await.unwrap().unwrap();
@@ -291,7 +294,7 @@ async fn what_a_run_has_read_gives_way_and_the_run_goes_on() {
     assert_eq!(body.lock().kept.len(), 0);
     assert_eq!(text(reader).await.unwrap(), "gh");
     assert!(body.is_gone());
-    assert_eq!(body.state(), BodyState::Sound);
+    assert_eq!(body.state(), RequestBodyState::Sound);
     assert!(!place.is_revoked());
 }
 
@@ -304,9 +307,9 @@ async fn a_queued_request_gives_way_with_its_body() {
         body.read_ahead().await.unwrap();
     }
     let visitor = quotas.peer([127, 0, 0, 2].into());
-    let ask = || visitor.reserve(Resource::RequestBytes, 200);
+    let ask = || visitor.reserve(QuotaResource::RequestBytes, 200);
     assert!(ask().is_err(), "the host works for both");
-    queued.set_phase(Phase::Queued).unwrap();
+    queued.set_phase(RevocablePhase::Queued).unwrap();
     // Queueing the request does not update the remembered refusal, which must expire first.
     tokio::time::sleep(2 * crate::limits::QUOTA_BARREN).await;
     let _taken = ask().unwrap();
@@ -314,8 +317,8 @@ async fn a_queued_request_gives_way_with_its_body() {
     assert!(bodies[0].is_gone() && !bodies[1].is_gone());
     // A run that has begun keeps the bytes that it has not read, whatever its request waits for.
     let mut reader = bodies[1].reader();
-    working.set_phase(Phase::WaitsForClient).unwrap();
+    working.set_phase(RevocablePhase::WaitsForClient).unwrap();
     let stranger = quotas.peer([127, 0, 0, 3].into());
-    assert!(stranger.reserve(Resource::RequestBytes, 400).is_err());
+    assert!(stranger.reserve(QuotaResource::RequestBytes, 400).is_err());
     assert!(reader.frame().await.unwrap().is_ok());
 }

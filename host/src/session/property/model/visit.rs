@@ -1,6 +1,6 @@
 //! One request in the model: the effect and the result of each of its calls.
 
-use super::super::super::{Options, Unset};
+use super::super::super::{SessionOptions, UnsetPolicy};
 use super::super::script::{Call, Said};
 use super::{Content, Ending, Fate, Name, Standing, Visit};
 
@@ -11,7 +11,7 @@ pub(in crate::session::property) enum Reply {
     Named(Option<Name>),
 }
 
-/// The comparable part of [`Said`].
+/// The comparable part of [`EventFields`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(in crate::session::property) enum SaidKind {
     Done,
@@ -54,7 +54,7 @@ impl Visit {
         );
     }
 
-    pub(super) fn expire_cookie(&mut self, options: &Options) {
+    pub(super) fn expire_cookie(&mut self, options: &SessionOptions) {
         self.fate = if options.expire_on_destroy {
             Fate::Expire
         } else {
@@ -82,7 +82,7 @@ impl Visit {
     pub(super) fn call(
         &mut self,
         call: &Call,
-        options: &Options,
+        options: &SessionOptions,
         fresh: Content,
         now_ms: i64,
     ) -> Reply {
@@ -110,9 +110,9 @@ impl Visit {
             }
             Call::Unset => {
                 match (options.unset, self.ending) {
-                    (Unset::Destroy, _) => self.destroy(),
-                    (Unset::Keep, Ending::Alive) => self.ending = Ending::Dropped,
-                    (Unset::Keep, _) => {}
+                    (UnsetPolicy::Destroy, _) => self.destroy(),
+                    (UnsetPolicy::Keep, Ending::Alive) => self.ending = Ending::Dropped,
+                    (UnsetPolicy::Keep, _) => {}
                 }
                 SaidKind::Done
             }
@@ -159,7 +159,7 @@ impl Visit {
         };
     }
 
-    fn write_call(&mut self, call: &Call, options: &Options, now_ms: i64) -> SaidKind {
+    fn write_call(&mut self, call: &Call, options: &SessionOptions, now_ms: i64) -> SaidKind {
         match call {
             Call::Set(key, value) => {
                 if self.value(key).is_none() && self.working.entries.len() >= options.keys_max {

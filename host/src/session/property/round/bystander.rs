@@ -5,7 +5,7 @@ use super::super::serial::{Event, What};
 use super::Case;
 use super::rows::row;
 use crate::record::{Document, SessionId, SessionRecord, TokenHistory};
-use crate::store::{Change, Commit};
+use crate::store::{Commit, RowChange};
 
 impl Case {
     /// Produces blind writes and clock jumps during the requests.
@@ -59,7 +59,7 @@ impl Case {
         if rng.chance(15) {
             let commit = Commit {
                 id: shared.clone(),
-                change: Change::Delete { base: None },
+                change: RowChange::Delete { base: None },
             };
             self.store.commit_many(&[commit], self.clock.now_s()).await;
             return Event {

@@ -5,12 +5,15 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderValue};
 
-use super::super::super::{CookieChange, Grant, Outcome, Refusal, Start, Unset, Visit};
+use super::super::super::{
+    CookieChange, SessionGrant, TransactionOutcome, TransactionRefusal, UnsetPolicy, Visit,
+    VisitStart,
+};
 use super::super::model::Opening;
 use super::super::script::{Call, Guest, Rng, Said, Trap, pause, script};
 use super::super::serial::{Cookie, Event, What};
 use super::{COOKIE_NAME, Case};
-use crate::cookie::{KeyRing, Presented, take_from};
+use crate::cookie::{KeyRing, PresentedCookies, take_from};
 use crate::record::SessionId;
 
 /// The observed behaviour of a request.
@@ -18,7 +21,7 @@ pub(super) struct Told {
     pub(super) opening: Opening,
     pub(super) cookie: Cookie,
     pub(super) events: Vec<Event>,
-    pub(super) refusal: Option<Refusal>,
+    pub(super) refusal: Option<TransactionRefusal>,
     pub(super) text: String,
 }
 
@@ -36,11 +39,11 @@ impl Case {
             host: "localhost".to_owned(),
             path: "/".to_owned(),
             is_secure: false,
-            grant: Arc::new(Grant::write()),
+            grant: Arc::new(SessionGrant::write()),
             deadline: (Instant::now() + Duration::from_secs(600)).into(),
             start: match rng.chance(10) {
-                true => Start::Exclusive,
-                false => Start::Optimistic,
+                true => VisitStart::Exclusive,
+                false => VisitStart::Optimistic,
             },
             place: None,
         };
@@ -72,7 +75,7 @@ impl Case {
         &self,
         number: usize,
         has_cookie: bool,
-        outcome: Outcome<(), Trap>,
+        outcome: TransactionOutcome<(), Trap>,
         guest: Guest,
         (from, to): (u64, u64),
     ) -> Told {
@@ -81,16 +84,16 @@ impl Case {
             guest.script, guest.runs, guest.lines
         );
         let (cookie, refusal, is_answered) = match outcome {
-            Outcome::Answered { cookie, .. } => (cookie, None, true),
-            Outcome::Failed { cookie, failure } => {
+            TransactionOutcome::Answered { cookie, .. } => (cookie, None, true),
+            TransactionOutcome::Failed { cookie, failure } => {
                 assert_eq!(failure, Trap::ByScript, "{text}");
                 (cookie, None, false)
             }
-            Outcome::Refused { refusal, cookie } => (cookie, Some(refusal), false),
+            TransactionOutcome::Refused { refusal, cookie } => (cookie, Some(refusal), false),
         };
         let end = match (is_answered, refusal) {
             (true, _) => End::Happened,
-            (false, Some(Refusal::StoreUnavailable)) => End::Doubtful,
+            (false, Some(TransactionRefusal::StoreUnavailable)) => End::Doubtful,
             (false, _) => End::Undone,
         };
         let is_untouched = self.faulty.faults.fail_percent > 0 && cookie == CookieChange::Keep;
@@ -137,7 +140,10 @@ enum End {
 
 impl Told {
     pub(super) fn is_refused(&self) -> bool {
-        matches!(self.refusal, Some(Refusal::Conflict | Refusal::BodyGone))
+        matches!(
+            self.refusal,
+            Some(TransactionRefusal::Conflict | TransactionRefusal::BodyGone)
+        )
     }
 
     /// Removes doubtful segments if no reply was lost: a refused request changed nothing then. The exception is a logout,
@@ -160,7 +166,7 @@ fn events(
     end: End,
     (from, to): (u64, u64),
     is_untouched: bool,
-    unset: Unset,
+    unset: UnsetPolicy,
 ) -> Vec<Event> {
     let mut events = Vec::new();
     let (mut lines, mut begun) = (Vec::new(), from);
@@ -169,7 +175,7 @@ fn events(
     let (mut is_dropped, mut is_ended, mut is_destroyed) = (false, false, false);
     for line in &guest.lines {
         match &line.call {
-            Call::Unset if unset == Unset::Keep => is_dropped = !is_ended,
+            Call::Unset if unset == UnsetPolicy::Keep => is_dropped = !is_ended,
             Call::Destroy | Call::Unset => {
                 (is_dropped, is_ended, is_destroyed) = (false, true, true)
             }
@@ -226,7 +232,7 @@ fn events(
     events
 }
 
-fn presented(keys: &KeyRing, id: Option<&SessionId>) -> Presented {
+fn presented(keys: &KeyRing, id: Option<&SessionId>) -> PresentedCookies {
     let mut headers = HeaderMap::new();
     if let Some(id) = id {
         let cookie = format!("{COOKIE_NAME}={}", keys.sign(id));

@@ -6,9 +6,10 @@ use super::super::model::{Content, Row};
 use super::super::script::{KEYS, Rng};
 use super::{Case, IDLE};
 use crate::record::{
-    CommitToken, CookieAttributes, Document, SessionId, SessionRecord, StoredCookie, TokenHistory,
+    CommitToken, CookieAttributes, Document, SessionId, SessionRecord, StoredCookieObject,
+    TokenHistory,
 };
-use crate::store::{Change, Commit, Verdict};
+use crate::store::{Commit, CommitVerdict, RowChange};
 
 impl Case {
     /// Creates the first row: one of Cloakroom, one of Express, or none.
@@ -29,17 +30,20 @@ impl Case {
                 };
                 let commit = Commit {
                     id: id.clone(),
-                    change: Change::Create(record),
+                    change: RowChange::Create(record),
                 };
                 let verdicts = self.store.commit_many(&[commit], self.clock.now_s()).await;
-                assert!(matches!(verdicts[..], [Verdict::Committed]), "{verdicts:?}");
+                assert!(
+                    matches!(verdicts[..], [CommitVerdict::Committed]),
+                    "{verdicts:?}"
+                );
             }
         }
     }
 
     pub(super) fn row_text(&self, max_age_ms: Option<i64>, rng: &mut Rng) -> (Bytes, i64) {
         let now_ms = self.clock.now_ms();
-        let cookie = StoredCookie::new(&CookieAttributes {
+        let cookie = StoredCookieObject::new(&CookieAttributes {
             original_max_age_ms: max_age_ms,
             expires_at_ms: max_age_ms.map(|ms| now_ms + ms),
             ..CookieAttributes::default()

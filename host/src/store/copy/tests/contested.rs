@@ -22,7 +22,7 @@ impl Contested {
     /// Deletes one session. Returns the result and the number of calls to the store.
     async fn delete(&self) -> (Result<(), CopyError>, u32) {
         let both = Both::open();
-        let copying = Copying {
+        let copying = StoreCopier {
             writer: self,
             ..both.copying()
         };
@@ -45,14 +45,14 @@ impl SessionStore for Contested {
         &'a self,
         commits: &'a [Commit],
         _now_s: i64,
-    ) -> StoreFuture<'a, Vec<Verdict>> {
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let take = |left: u32| left.checked_sub(1);
         let order = Ordering::SeqCst;
         let is_conflict = self.conflicts_left.fetch_update(order, order, take).is_ok();
         let verdict = |_: &Commit| match is_conflict {
-            true => Verdict::Conflict,
-            false => Verdict::Committed,
+            true => CommitVerdict::Conflict,
+            false => CommitVerdict::Committed,
         };
         let verdicts = commits.iter().map(verdict).collect();
         Box::pin(std::future::ready(verdicts))
@@ -85,6 +85,6 @@ async fn a_delete_that_lost_to_another_transaction_is_tried_again() {
 #[tokio::test]
 async fn a_delete_that_always_loses_is_an_error() {
     let (deleted, calls) = Contested::new(u32::MAX).delete().await;
-    assert_eq!(deleted.unwrap_err().end, End::Target);
+    assert_eq!(deleted.unwrap_err().end, CopyEnd::Target);
     assert_eq!(calls, COPY_ATTEMPTS_MAX);
 }

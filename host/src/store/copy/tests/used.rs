@@ -3,7 +3,7 @@
 use super::*;
 
 impl Both {
-    async fn survey(&self) -> Survey {
+    async fn survey(&self) -> CopySurvey {
         self.copying().survey(true).await.unwrap()
     }
 }
@@ -63,7 +63,7 @@ async fn what_the_target_alone_has_is_counted_before_it_is_deleted() {
     for n in 0..3 {
         both.target.create(&text(n)).await;
     }
-    let expected = Survey {
+    let expected = CopySurvey {
         used: 0,
         sessions: 3,
         alone: 3,
@@ -71,7 +71,7 @@ async fn what_the_target_alone_has_is_counted_before_it_is_deleted() {
     assert_eq!(both.survey().await, expected);
     assert!(!expected.may_delete(None) && expected.may_delete(Some(3)));
     both.copy().await;
-    let mut tally = Tally::default();
+    let mut tally = CopyTotals::default();
     both.copying().remove(2, &mut tally).await.unwrap();
     assert_eq!(tally.removed, 2, "no more than was agreed on");
     assert_eq!(both.verify().await.extra, 1);

@@ -1,44 +1,44 @@
 //! Which server is used after faults, checks and prefer-first commands, including a random simulation of all of them.
 
 use super::*;
-use crate::store::mysql::server::{Facts, Membership};
+use crate::store::mysql::server::{GroupMemberState, ServerVariables};
 
-fn server(variables: &[(&str, &str)], membership: Membership) -> Server {
-    let mut facts = Facts::default();
+fn server(variables: &[(&str, &str)], membership: GroupMemberState) -> ServerDescription {
+    let mut facts = ServerVariables::default();
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
     facts.add(variables.iter().map(owned));
     facts.server(membership)
 }
 
-fn single() -> Server {
-    server(&[("version", "8.4.0")], Membership::Untold)
+fn single() -> ServerDescription {
+    server(&[("version", "8.4.0")], GroupMemberState::Untold)
 }
 
-fn node_of(cluster: &str) -> Server {
+fn node_of(cluster: &str) -> ServerDescription {
     let variables = [
         ("wsrep_on", "ON"),
         ("wsrep_provider", "/usr/lib/galera/libgalera_smm.so"),
         ("wsrep_cluster_state_uuid", cluster),
     ];
-    server(&variables, Membership::Untold)
+    server(&variables, GroupMemberState::Untold)
 }
 
-fn node() -> Server {
+fn node() -> ServerDescription {
     node_of("c1")
 }
 
-fn member(membership: Membership) -> Server {
+fn member(membership: GroupMemberState) -> ServerDescription {
     server(&[("group_replication_group_name", "g1")], membership)
 }
 
 /// Reports that a server serves after the servers in `tried` failed.
 fn found(
-    choice: &mut Choice,
+    choice: &mut ServerChoice,
     index: usize,
-    server: &Server,
-    tried: &[(usize, Failure)],
+    server: &ServerDescription,
+    tried: &[(usize, ServerFailure)],
     now: Instant,
-) -> Found {
+) -> ServingOutcome {
     let mut walk = choice.walk();
     for (index, failure) in tried {
         walk.tried(*index, *failure);
@@ -46,19 +46,22 @@ fn found(
     choice.found(index, server, &walk, now)
 }
 
-fn order(choice: &mut Choice) -> Vec<usize> {
+fn order(choice: &mut ServerChoice) -> Vec<usize> {
     choice.walk().order()
 }
 
 #[test]
 fn a_single_server_that_was_left_after_a_failure_is_not_used_again_without_the_operators_word() {
     // A member of a group whose state the account cannot read is treated like a single server.
-    for server in [single(), member(Membership::Untold)] {
-        let (mut choice, now) = (Choice::new(2), Instant::now());
-        assert_eq!(found(&mut choice, 0, &server, &[], now), Found::Serves);
-        let failed = [(0, Failure::Failed)];
+    for server in [single(), member(GroupMemberState::Untold)] {
+        let (mut choice, now) = (ServerChoice::new(2), Instant::now());
+        assert_eq!(
+            found(&mut choice, 0, &server, &[], now),
+            ServingOutcome::Serves
+        );
+        let failed = [(0, ServerFailure::Failed)];
         let next = found(&mut choice, 1, &server, &failed, now);
-        assert_eq!(next, Found::Adopted);
+        assert_eq!(next, ServingOutcome::Adopted);
         let others = order(&mut choice);
         assert_eq!(others, [1], "not even when the second one fails");
         assert!(choice.is_barred(0));
@@ -70,113 +73,157 @@ fn a_single_server_that_was_left_after_a_failure_is_not_used_again_without_the_o
 
 #[test]
 fn a_server_that_was_read_only_may_be_used_when_the_roles_change() {
-    let (mut choice, now) = (Choice::new(2), Instant::now());
-    let unfit = |index| [(index, Failure::Unfit)];
+    let (mut choice, now) = (ServerChoice::new(2), Instant::now());
+    let unfit = |index| [(index, ServerFailure::Unfit)];
     let next = found(&mut choice, 1, &single(), &unfit(0), now);
-    assert_eq!(next, Found::Adopted);
+    assert_eq!(next, ServingOutcome::Adopted);
     assert_eq!(order(&mut choice), [1, 0]);
     let next = found(&mut choice, 0, &single(), &unfit(1), now);
-    assert_eq!(next, Found::Adopted);
+    assert_eq!(next, ServingOutcome::Adopted);
     assert_eq!(choice.current(), 0);
 }
 
 #[test]
 fn a_full_server_is_helped_out_by_members_of_its_cluster_and_not_left() {
-    let (mut choice, now) = (Choice::new(3), Instant::now());
-    let full = [(0, Failure::Full)];
+    let (mut choice, now) = (ServerChoice::new(3), Instant::now());
+    let full = [(0, ServerFailure::Full)];
     let helper = found(&mut choice, 1, &single(), &full, now);
-    assert_eq!(helper, Found::Foreign);
+    assert_eq!(helper, ServingOutcome::Foreign);
     let helper = found(&mut choice, 1, &node(), &full, now);
-    assert_eq!(helper, Found::HelpsOut);
+    assert_eq!(helper, ServingOutcome::HelpsOut);
     let helper = found(&mut choice, 2, &node_of("c2"), &full, now);
-    assert_eq!(helper, Found::Foreign);
+    assert_eq!(helper, ServingOutcome::Foreign);
     assert_eq!(order(&mut choice), [0, 1, 2]);
-    assert_eq!(found(&mut choice, 0, &node(), &[], now), Found::Serves);
+    assert_eq!(
+        found(&mut choice, 0, &node(), &[], now),
+        ServingOutcome::Serves
+    );
 }
 
 #[test]
 fn a_server_outside_of_the_cluster_is_never_used_in_its_place() {
-    let (mut choice, now) = (Choice::new(3), Instant::now());
-    assert_eq!(found(&mut choice, 0, &node(), &[], now), Found::Serves);
-    let first = [(0, Failure::Failed)];
-    assert_eq!(found(&mut choice, 1, &node(), &first, now), Found::Adopted);
+    let (mut choice, now) = (ServerChoice::new(3), Instant::now());
+    assert_eq!(
+        found(&mut choice, 0, &node(), &[], now),
+        ServingOutcome::Serves
+    );
+    let first = [(0, ServerFailure::Failed)];
+    assert_eq!(
+        found(&mut choice, 1, &node(), &first, now),
+        ServingOutcome::Adopted
+    );
     // The first server runs outside the cluster, and the second one refuses one connection.
-    let second = [(1, Failure::Failed)];
-    for alone in [single(), node_of("c2"), member(Membership::Online)] {
+    let second = [(1, ServerFailure::Failed)];
+    for alone in [single(), node_of("c2"), member(GroupMemberState::Online)] {
         let next = found(&mut choice, 0, &alone, &second, now);
-        assert_eq!(next, Found::Foreign);
+        assert_eq!(next, ServingOutcome::Foreign);
     }
-    let both = [(1, Failure::Failed), (0, Failure::Unfit)];
-    assert_eq!(found(&mut choice, 2, &node(), &both, now), Found::Adopted);
+    let both = [(1, ServerFailure::Failed), (0, ServerFailure::Unfit)];
+    assert_eq!(
+        found(&mut choice, 2, &node(), &both, now),
+        ServingOutcome::Adopted
+    );
     // The server in use now runs outside the cluster.
-    assert_eq!(found(&mut choice, 2, &single(), &[], now), Found::Foreign);
+    assert_eq!(
+        found(&mut choice, 2, &single(), &[], now),
+        ServingOutcome::Foreign
+    );
 
     choice.prefer_first(&single());
-    assert_eq!(found(&mut choice, 0, &single(), &[], now), Found::Serves);
+    assert_eq!(
+        found(&mut choice, 0, &single(), &[], now),
+        ServingOutcome::Serves
+    );
 }
 
 #[test]
 fn the_only_server_of_a_list_may_become_anything() {
-    let (mut choice, now) = (Choice::new(1), Instant::now());
+    let (mut choice, now) = (ServerChoice::new(1), Instant::now());
     for server in [node(), single(), node_of("c2")] {
-        assert_eq!(found(&mut choice, 0, &server, &[], now), Found::Serves);
+        assert_eq!(
+            found(&mut choice, 0, &server, &[], now),
+            ServingOutcome::Serves
+        );
     }
 }
 
 #[test]
 fn a_member_in_use_goes_on_when_the_account_may_no_longer_see_its_state() {
-    let (mut choice, now) = (Choice::new(2), Instant::now());
-    let (told, untold) = (member(Membership::Online), member(Membership::Untold));
-    assert_eq!(found(&mut choice, 0, &told, &[], now), Found::Serves);
-    assert_eq!(found(&mut choice, 0, &untold, &[], now), Found::Serves);
-    let failed = [(0, Failure::Failed)];
+    let (mut choice, now) = (ServerChoice::new(2), Instant::now());
+    let (told, untold) = (
+        member(GroupMemberState::Online),
+        member(GroupMemberState::Untold),
+    );
+    assert_eq!(
+        found(&mut choice, 0, &told, &[], now),
+        ServingOutcome::Serves
+    );
+    assert_eq!(
+        found(&mut choice, 0, &untold, &[], now),
+        ServingOutcome::Serves
+    );
+    let failed = [(0, ServerFailure::Failed)];
     let next = found(&mut choice, 1, &untold, &failed, now);
-    assert_eq!(next, Found::Foreign, "it may be OFFLINE");
+    assert_eq!(next, ServingOutcome::Foreign, "it may be OFFLINE");
 }
 
 #[test]
 fn a_connection_to_a_server_that_is_no_longer_in_use_is_not_handed_out() {
     let now = Instant::now();
-    for (server, expected) in [(single(), Found::Moved), (node(), Found::Serves)] {
-        let mut choice = Choice::new(2);
-        found(&mut choice, 1, &server, &[(0, Failure::Unfit)], now);
+    for (server, expected) in [
+        (single(), ServingOutcome::Moved),
+        (node(), ServingOutcome::Serves),
+    ] {
+        let mut choice = ServerChoice::new(2);
+        found(&mut choice, 1, &server, &[(0, ServerFailure::Unfit)], now);
         let walk = choice.walk();
         choice.prefer_first(&server);
         assert_eq!(choice.found(1, &server, &walk, now), expected);
     }
     // The result of a walk that began before a prefer-first command does not undo the command.
-    let mut choice = Choice::new(2);
+    let mut choice = ServerChoice::new(2);
     let mut walk = choice.walk();
-    walk.tried(0, Failure::Failed);
+    walk.tried(0, ServerFailure::Failed);
     choice.prefer_first(&single());
-    assert_eq!(choice.found(1, &single(), &walk, now), Found::Moved);
+    assert_eq!(
+        choice.found(1, &single(), &walk, now),
+        ServingOutcome::Moved
+    );
     assert!(!choice.is_barred(0));
 }
 
 #[test]
 fn a_locked_server_is_left_only_for_one_that_serves() {
-    let (mut choice, now) = (Choice::new(2), Instant::now());
+    let (mut choice, now) = (ServerChoice::new(2), Instant::now());
     choice.suspect_locked();
     let mut walk = choice.walk();
     assert_eq!(walk.order(), [1, 0]);
-    walk.tried(1, Failure::Unfit);
-    assert_eq!(choice.found(0, &single(), &walk, now), Found::Serves);
+    walk.tried(1, ServerFailure::Unfit);
+    assert_eq!(
+        choice.found(0, &single(), &walk, now),
+        ServingOutcome::Serves
+    );
     assert_eq!(order(&mut choice), [0, 1], "the others were asked once");
 
     choice.suspect_locked();
     let walk = choice.walk();
-    assert_eq!(choice.found(1, &single(), &walk, now), Found::Adopted);
+    assert_eq!(
+        choice.found(1, &single(), &walk, now),
+        ServingOutcome::Adopted
+    );
     assert_eq!(order(&mut choice), [1]);
     choice.suspect_locked();
     assert_eq!(order(&mut choice), [1], "there is no other one");
 }
 
 /// A cluster in which the first servers were left and the last one is in use.
-fn at_the_last(servers: usize, now: Instant) -> Choice {
-    let mut choice = Choice::new(servers);
-    let failed: Vec<_> = (0..servers - 1).map(|n| (n, Failure::Failed)).collect();
+fn at_the_last(servers: usize, now: Instant) -> ServerChoice {
+    let mut choice = ServerChoice::new(servers);
+    let failed: Vec<_> = (0..servers - 1)
+        .map(|n| (n, ServerFailure::Failed))
+        .collect();
     let next = found(&mut choice, servers - 1, &node(), &failed, now);
-    assert_eq!(next, Found::Adopted);
+    assert_eq!(next, ServingOutcome::Adopted);
     choice
 }
 
@@ -209,12 +256,12 @@ fn an_earlier_server_on_its_way_back_is_not_overtaken() {
 
 #[test]
 fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
-    let (mut choice, mut now) = (Choice::new(2), Instant::now());
-    let failed = [(0, Failure::Failed)];
+    let (mut choice, mut now) = (ServerChoice::new(2), Instant::now());
+    let failed = [(0, ServerFailure::Failed)];
     let mut waits = Vec::new();
     for _ in 0..7 {
         let next = found(&mut choice, 1, &node(), &failed, now);
-        assert_eq!(next, Found::Adopted);
+        assert_eq!(next, ServingOutcome::Adopted);
         let left_at = now;
         while !choice.looked_at(0, true, now) {
             now += Duration::from_secs(5);
@@ -231,28 +278,28 @@ fn a_server_that_fails_soon_after_each_return_waits_longer_each_time() {
 
 #[test]
 fn nobody_stays_barred_where_the_cluster_tells_who_belongs_to_it() {
-    let (mut choice, now) = (Choice::new(3), Instant::now());
+    let (mut choice, now) = (ServerChoice::new(3), Instant::now());
     // Nothing is known about the first server or the second one, which is down from the start.
-    let failed = [(0, Failure::Failed), (1, Failure::Failed)];
+    let failed = [(0, ServerFailure::Failed), (1, ServerFailure::Failed)];
     let next = found(&mut choice, 2, &node(), &failed, now);
-    assert_eq!(next, Found::Adopted);
+    assert_eq!(next, ServingOutcome::Adopted);
     assert_eq!(order(&mut choice), [2, 0, 1]);
 
     // Passed over while the store used a server that did not report a cluster.
-    let mut choice = Choice::new(3);
-    let untold = member(Membership::Untold);
-    found(&mut choice, 1, &untold, &[(0, Failure::Failed)], now);
+    let mut choice = ServerChoice::new(3);
+    let untold = member(GroupMemberState::Untold);
+    found(&mut choice, 1, &untold, &[(0, ServerFailure::Failed)], now);
     assert_eq!(order(&mut choice), [1, 2]);
-    choice.learn(&member(Membership::Online));
+    choice.learn(&member(GroupMemberState::Online));
     assert_eq!(order(&mut choice), [1, 0, 2]);
 }
 
 /// Servers that fail, return, leave their cluster and join it, and the state that the choice was given.
 struct World {
     random: fastrand::Rng,
-    choice: Choice,
+    choice: ServerChoice,
     now: Instant,
-    servers: Vec<Server>,
+    servers: Vec<ServerDescription>,
     /// Left after a failure while no cluster was known, and not yet brought back by the operator.
     left: Vec<bool>,
     healthy_since: Vec<Option<Instant>>,
@@ -266,7 +313,7 @@ fn whatever_happens_no_server_without_the_latest_rows_is_used() {
         let count = random.usize(1..5);
         let is_clustered = random.bool();
         let mut world = World {
-            choice: Choice::new(count),
+            choice: ServerChoice::new(count),
             now: Instant::now(),
             servers: vec![if is_clustered { node() } else { single() }; count],
             left: vec![false; count],
@@ -316,24 +363,31 @@ impl World {
                     self.prefer_first();
                 }
                 let found = (self.choice).found(index, &self.servers[index], &walk, self.now);
-                let is_used = matches!(found, Found::Serves | Found::Adopted | Found::HelpsOut);
+                let is_used = matches!(
+                    found,
+                    ServingOutcome::Serves | ServingOutcome::Adopted | ServingOutcome::HelpsOut
+                );
                 if is_used {
                     self.may_be_used(index, cluster.as_ref().filter(|_| !is_interrupted));
                 }
-                if found == Found::Adopted {
+                if found == ServingOutcome::Adopted {
                     assert!(!is_interrupted, "the operator's word counts");
                     let is_known = self.choice.cluster().is_some();
                     let failed = failed.iter().filter(|_| !is_known);
                     failed.for_each(|index| self.left[*index] = true);
                 }
                 match found {
-                    Found::Foreign => walk.tried(index, Failure::Unfit),
+                    ServingOutcome::Foreign => walk.tried(index, ServerFailure::Unfit),
                     _ => break,
                 }
                 continue;
             }
-            let failure = [Failure::Unfit, Failure::Full, Failure::Failed][self.random.usize(..3)];
-            if failure == Failure::Failed {
+            let failure = [
+                ServerFailure::Unfit,
+                ServerFailure::Full,
+                ServerFailure::Failed,
+            ][self.random.usize(..3)];
+            if failure == ServerFailure::Failed {
                 failed.push(index);
             }
             walk.tried(index, failure);
@@ -344,7 +398,7 @@ impl World {
     }
 
     /// Asserts that a server has all acknowledged commits, as far as the host can know.
-    fn may_be_used(&self, index: usize, cluster: Option<&Server>) {
+    fn may_be_used(&self, index: usize, cluster: Option<&ServerDescription>) {
         let server = &self.servers[index];
         if let Some(cluster) = cluster.filter(|_| self.servers.len() > 1) {
             assert!(server.shares_cluster_with(cluster), "{server:?}");

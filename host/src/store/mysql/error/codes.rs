@@ -1,56 +1,58 @@
 //! The servers' error numbers: those of MySQL up to 9, MariaDB, Galera, Group Replication and TiDB. Maps each number to
 //! its class, the culprit at start, the meaning and the remedy. Knows no driver and repeats no server's text.
 
-use super::Class;
-use crate::store::mysql::connect_error::Culprit;
+use super::StatementErrorClass;
+use crate::store::mysql::connect_error::ConnectErrorClass;
 
 /// Returns the class of a server's error by its number, or by its SQLSTATE if the number is unknown.
-pub(super) fn class_of(code: u16, state: &str) -> Class {
+pub(super) fn class_of(code: u16, state: &str) -> StatementErrorClass {
     match code {
         // Deadlock, which Galera also reports for a failed certification; write conflicts (TiDB).
-        1213 | 8002 | 8022 | 9007 => Class::Transient,
+        1213 | 8002 | 8022 | 9007 => StatementErrorClass::Transient,
         // Group Replication rolled back at the commit: the certification failed, or the member is leaving the group.
-        3101 => Class::RolledBackHere,
-        1020 => Class::Stale,
-        1205 => Class::LockWait,
-        1062 | 1586 => Class::Duplicate,
-        1243 | 1615 => Class::Reprepare,
+        3101 => StatementErrorClass::RolledBackHere,
+        1020 => StatementErrorClass::Stale,
+        1205 => StatementErrorClass::LockWait,
+        1062 | 1586 => StatementErrorClass::Duplicate,
+        1243 | 1615 => StatementErrorClass::Reprepare,
         // Read-only (server, transaction or disk), locked for a backup, outside its cluster, offline.
-        1223 | 1290 | 1792 | 1836 | 1047 | 3032 => Class::HostUnfit,
+        1223 | 1290 | 1792 | 1836 | 1047 | 3032 => StatementErrorClass::HostUnfit,
         // Shutting down, killed, idle for too long, network problem on the server's side. 3100: a replication hook
         // failed while the statement committed, and the group may already have its change.
-        1053 | 1152 | 1158..=1161 | 1184 | 1927 | 3100 | 3169 | 4031 => Class::HostLeaving,
+        1053 | 1152 | 1158..=1161 | 1184 | 1927 | 3100 | 3169 | 4031 => {
+            StatementErrorClass::HostLeaving
+        }
         // Failed during the commit; interrupted; ran too long; TiDB's "result undetermined".
-        1180 | 1317 | 1969 | 3024 | 8501 => Class::Undecided,
-        1118 | 1153 | 1197 | 1406 | 8025 => Class::TooLarge,
+        1180 | 1317 | 1969 | 3024 | 8501 => StatementErrorClass::Undecided,
+        1118 | 1153 | 1197 | 1406 | 8025 => StatementErrorClass::TooLarge,
         // Too many connections, out of memory, disk full, storage engine failure, too many prepared statements.
         1021 | 1026 | 1030 | 1037 | 1038 | 1040 | 1041 | 1114 | 1129 | 1203 | 1226 | 1461 => {
-            Class::Unavailable
+            StatementErrorClass::Unavailable
         }
         // A column cannot hold the value or requires a value; a CHECK fails; the text is not valid JSON for a JSON
         // column; Group Replication does not accept the table.
         1048 | 1264 | 1265 | 1292 | 1364 | 1366 | 3098 | 3140 | 3819 | 3854 | 3988 | 4025 => {
-            Class::Refused
+            StatementErrorClass::Refused
         }
         // A data exception, a violated constraint, or the refusal of a trigger (`SIGNAL`).
         _ if ["22", "23", "45"]
             .iter()
             .any(|class| state.starts_with(class)) =>
         {
-            Class::Refused
+            StatementErrorClass::Refused
         }
-        _ => Class::Broken,
+        _ => StatementErrorClass::Broken,
     }
 }
 
 /// Returns which kind of setting a server's error at start is about, if its number determines that.
-pub(super) fn culprit_of(code: u16) -> Option<Culprit> {
+pub(super) fn culprit_of(code: u16) -> Option<ConnectErrorClass> {
     match code {
         // Access denied; host not allowed; password expired; account locked (MySQL, MariaDB).
-        1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 4151 => Some(Culprit::Account),
+        1045 | 1698 | 1130 | 1820 | 1862 | 3118 | 4151 => Some(ConnectErrorClass::Account),
         // Access to the database denied; no database selected; unknown database.
-        1044 | 1046 | 1049 => Some(Culprit::Database),
-        3159 => Some(Culprit::Tls),
+        1044 | 1046 | 1049 => Some(ConnectErrorClass::Database),
+        3159 => Some(ConnectErrorClass::Tls),
         _ => None,
     }
 }
@@ -135,24 +137,32 @@ mod tests {
     #[test]
     fn what_the_server_refuses_for_good_is_told_from_what_may_pass() {
         for code in [1048, 1264, 1364, 1366, 3098, 3140, 3819, 3988, 4025] {
-            assert_eq!(class_of(code, "HY000"), Class::Refused, "{code}");
+            assert_eq!(
+                class_of(code, "HY000"),
+                StatementErrorClass::Refused,
+                "{code}"
+            );
             assert!(remedy(code).is_some(), "{code}");
             assert!(meaning(code).is_some() || is_harmless_text(code), "{code}");
         }
         for (code, state) in [(1452, "23000"), (1644, "45000"), (1690, "22003")] {
-            assert_eq!(class_of(code, state), Class::Refused, "{code}");
+            assert_eq!(
+                class_of(code, state),
+                StatementErrorClass::Refused,
+                "{code}"
+            );
         }
-        assert_eq!(class_of(1062, "23000"), Class::Duplicate);
-        assert_eq!(class_of(1406, "22001"), Class::TooLarge);
-        assert_eq!(class_of(1146, "42S02"), Class::Broken);
+        assert_eq!(class_of(1062, "23000"), StatementErrorClass::Duplicate);
+        assert_eq!(class_of(1406, "22001"), StatementErrorClass::TooLarge);
+        assert_eq!(class_of(1146, "42S02"), StatementErrorClass::Broken);
     }
 
     #[test]
     fn what_was_certainly_rolled_back_is_told_from_what_nothing_is_known_of() {
-        assert_eq!(class_of(1213, "40001"), Class::Transient);
-        assert_eq!(class_of(3101, "40000"), Class::RolledBackHere);
-        assert_eq!(class_of(1020, "HY000"), Class::Stale);
-        assert_eq!(class_of(1180, "HY000"), Class::Undecided);
-        assert_eq!(class_of(3100, "HY000"), Class::HostLeaving);
+        assert_eq!(class_of(1213, "40001"), StatementErrorClass::Transient);
+        assert_eq!(class_of(3101, "40000"), StatementErrorClass::RolledBackHere);
+        assert_eq!(class_of(1020, "HY000"), StatementErrorClass::Stale);
+        assert_eq!(class_of(1180, "HY000"), StatementErrorClass::Undecided);
+        assert_eq!(class_of(3100, "HY000"), StatementErrorClass::HostLeaving);
     }
 }

@@ -1,21 +1,21 @@
 //! The servers of a list: each one as a store of its own, and whether they belong together.
 
-use crate::store::examine::Finding;
-use crate::store::mysql::options::Options;
-use crate::store::mysql::server::{Kind, Server};
+use crate::store::examine::ExamineFinding;
+use crate::store::mysql::options::MysqlOptions;
+use crate::store::mysql::server::{ServerDescription, ServerKind};
 
 /// A server of the list that answered.
-pub(super) struct Met {
+pub(super) struct ReachedServer {
     pub(super) name: String,
-    pub(super) server: Server,
+    pub(super) server: ServerDescription,
     /// Whether the server takes no writes.
     pub(super) is_closed: bool,
 }
 
 /// Returns for each server its name and the options of a store on this server alone. These options create and alter
 /// nothing.
-pub(super) fn each(options: &Options) -> Vec<(String, Options)> {
-    let options = Options {
+pub(super) fn each(options: &MysqlOptions) -> Vec<(String, MysqlOptions)> {
+    let options = MysqlOptions {
         create_database_table: false,
         alter_table: false,
         reads_only: true,
@@ -24,9 +24,9 @@ pub(super) fn each(options: &Options) -> Vec<(String, Options)> {
     if let Some(socket) = &options.socket {
         return vec![(socket.display().to_string(), options)];
     }
-    let alone = |host: &super::super::Host| {
+    let alone = |host: &super::super::ServerAddress| {
         let hosts = vec![host.clone()];
-        let options = Options {
+        let options = MysqlOptions {
             hosts,
             ..options.clone()
         };
@@ -36,7 +36,7 @@ pub(super) fn each(options: &Options) -> Vec<(String, Options)> {
 }
 
 /// Returns the findings on all servers that answered, taken together.
-pub(super) fn judge(met: &[Met]) -> Vec<Finding> {
+pub(super) fn judge(met: &[ReachedServer]) -> Vec<ExamineFinding> {
     let mut findings = Vec::new();
     findings.extend(cluster(met));
     if !met.is_empty() && met.iter().all(|it| it.is_closed) {
@@ -45,22 +45,22 @@ pub(super) fn judge(met: &[Met]) -> Vec<Finding> {
             _ => "no server of the URL takes writes: no host can start on them",
         };
         let remedy = "name a server that takes writes, or open this one (read_only)";
-        findings.push(Finding::fault("privileges", found, remedy));
+        findings.push(ExamineFinding::fault("privileges", found, remedy));
     }
     findings
 }
 
 /// Checks whether the servers form one cluster. A single server needs no finding.
-fn cluster(met: &[Met]) -> Option<Finding> {
+fn cluster(met: &[ReachedServer]) -> Option<ExamineFinding> {
     const SUBJECT: &str = "causality";
     if met.len() < 2 {
         return None;
     }
-    let Some(member) = met.iter().find(|it| it.server.kind != Kind::Plain) else {
+    let Some(member) = met.iter().find(|it| it.server.kind != ServerKind::Plain) else {
         let found = "the URL names several servers, and they are in no Galera cluster and in no replication group: after a failure \
                      the next server may lack the last commits";
         let remedy = "name one server or a cluster; SCALING.md tells what a replica pair can lose";
-        return Some(Finding::warning(SUBJECT, found, remedy));
+        return Some(ExamineFinding::warning(SUBJECT, found, remedy));
     };
     let strangers: Vec<_> = (met.iter())
         .filter(|it| !std::ptr::eq(*it, member) && !it.server.names_cluster_of(&member.server))
@@ -68,7 +68,7 @@ fn cluster(met: &[Met]) -> Option<Finding> {
         .collect();
     if strangers.is_empty() {
         let found = format!("the {} servers that answered are one cluster", met.len());
-        return Some(Finding::good(SUBJECT, found));
+        return Some(ExamineFinding::good(SUBJECT, found));
     }
     let found = format!(
         "{} not in the cluster of {}: a host that goes on to another server loses sessions and brings ended ones back",
@@ -79,28 +79,28 @@ fn cluster(met: &[Met]) -> Option<Finding> {
         member.name
     );
     let remedy = "name the members of one cluster alone, or let the others join it";
-    Some(Finding::fault(SUBJECT, found, remedy))
+    Some(ExamineFinding::fault(SUBJECT, found, remedy))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::examine::State;
-    use crate::store::mysql::options::Host;
-    use crate::store::mysql::server::{Facts, Membership};
+    use crate::store::examine::ExamineState;
+    use crate::store::mysql::options::ServerAddress;
+    use crate::store::mysql::server::{GroupMemberState, ServerVariables};
 
-    fn met(name: &str, variables: &[(&str, &str)]) -> Met {
-        let mut facts = Facts::default();
+    fn met(name: &str, variables: &[(&str, &str)]) -> ReachedServer {
+        let mut facts = ServerVariables::default();
         let pair = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
         facts.add(variables.iter().map(pair));
-        Met {
+        ReachedServer {
             name: name.to_owned(),
-            server: facts.server(Membership::Untold),
+            server: facts.server(GroupMemberState::Untold),
             is_closed: facts.read_only().is_some(),
         }
     }
 
-    fn node(name: &str, cluster: &str) -> Met {
+    fn node(name: &str, cluster: &str) -> ReachedServer {
         let variables = [
             ("wsrep_on", "ON"),
             ("wsrep_provider", "/usr/lib/libgalera_smm.so"),
@@ -109,7 +109,7 @@ mod tests {
         met(name, &variables)
     }
 
-    fn states(met: &[Met]) -> Vec<State> {
+    fn states(met: &[ReachedServer]) -> Vec<ExamineState> {
         judge(met).iter().map(|it| it.state).collect()
     }
 
@@ -118,37 +118,43 @@ mod tests {
         let (one, same, other) = (node("a:1", "u"), node("b:1", "u"), node("c:1", "v"));
         let plain = met("d:1", &[]);
         let findings = judge(&[one, same, other, plain]);
-        assert_eq!(findings[0].state, State::Fault);
+        assert_eq!(findings[0].state, ExamineState::Fault);
         let found = &findings[0].found;
         assert!(
             found.starts_with("c:1, d:1 are not in the cluster of a:1"),
             "{found}"
         );
 
-        assert_eq!(states(&[node("a", "u"), node("b", "u")]), [State::Good]);
-        assert_eq!(states(&[met("a", &[]), met("b", &[])]), [State::Warning]);
+        assert_eq!(
+            states(&[node("a", "u"), node("b", "u")]),
+            [ExamineState::Good]
+        );
+        assert_eq!(
+            states(&[met("a", &[]), met("b", &[])]),
+            [ExamineState::Warning]
+        );
         assert!(states(&[met("a", &[])]).is_empty());
         let group = |name| met(name, &[("group_replication_group_name", "g")]);
-        assert_eq!(states(&[group("a"), group("b")]), [State::Good]);
-        assert_eq!(states(&[met("a", &[]), group("b")]), [State::Fault]);
+        assert_eq!(states(&[group("a"), group("b")]), [ExamineState::Good]);
+        assert_eq!(states(&[met("a", &[]), group("b")]), [ExamineState::Fault]);
     }
 
     #[test]
     fn servers_that_all_take_no_writes_are_a_fault() {
         let closed = || met("a", &[("read_only", "ON")]);
-        assert_eq!(states(&[closed()]), [State::Fault]);
+        assert_eq!(states(&[closed()]), [ExamineState::Fault]);
         let open = met("b", &[]);
-        assert_eq!(states(&[closed(), open]), [State::Warning], "a pair");
+        assert_eq!(states(&[closed(), open]), [ExamineState::Warning], "a pair");
     }
 
     #[test]
     fn each_server_is_a_store_of_its_own_in_which_nothing_is_made() {
-        let host = |name: &str| Host {
+        let host = |name: &str| ServerAddress {
             name: name.to_owned(),
             port: 3306,
         };
         let hosts = vec![host("a"), host("b")];
-        let options = Options::new(hosts, "app".to_owned(), "shop".to_owned());
+        let options = MysqlOptions::new(hosts, "app".to_owned(), "shop".to_owned());
         let each = each(&options);
         let names: Vec<_> = each.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["a:3306", "b:3306"]);

@@ -9,12 +9,12 @@ const QUIET: Duration = Duration::from_secs(30);
 
 /// The current period of help, if there is one.
 #[derive(Debug, Default)]
-pub(super) struct Help {
+pub(super) struct ServerHelp {
     /// The helping server and the time when it helped last.
     last: Option<(usize, Instant)>,
 }
 
-impl Help {
+impl ServerHelp {
     /// Records that this server gave a connection in place of the server in use. Returns true if the operator must be
     /// notified.
     pub(super) fn gives(&mut self, helper: usize, now: Instant) -> bool {
@@ -50,7 +50,7 @@ mod tests {
 
     #[test]
     fn help_is_told_once_when_it_begins_and_once_when_it_is_over() {
-        let (mut help, start) = (Help::default(), Instant::now());
+        let (mut help, start) = (ServerHelp::default(), Instant::now());
         assert!(!help.is_over(start));
         assert!(help.gives(1, start));
         for s in 1..100 {

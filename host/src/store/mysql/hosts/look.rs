@@ -8,12 +8,12 @@ use futures_util::future::join;
 use mysql_async::{Row, from_row_opt};
 use tokio::task::JoinHandle;
 
-use super::super::Shared;
-use super::super::error::{Class, Fault, Progress};
+use super::super::MysqlShared;
+use super::super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::super::link::Statement;
-use super::super::pool::Times;
-use super::super::server::{Facts, READ_ONLY};
-use super::Hosts;
+use super::super::pool::PoolTimeouts;
+use super::super::server::{READ_ONLY, ServerVariables};
+use super::ServerList;
 
 /// Time between two checks of the server in use. For this long, a host that only reads may continue to use a demoted
 /// primary.
@@ -24,11 +24,11 @@ const LOOK_PATIENCE: Duration = Duration::from_millis(500);
 const EARLIER_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The task that runs the checks. The checks end when this is dropped.
-pub(in crate::store::mysql) struct Watch(JoinHandle<()>);
+pub(in crate::store::mysql) struct ServerWatch(JoinHandle<()>);
 
-impl Watch {
+impl ServerWatch {
     /// Starts the checks. They run for as long as the store exists.
-    pub(in crate::store::mysql) fn over(shared: &Arc<Shared>) -> Self {
+    pub(in crate::store::mysql) fn over(shared: &Arc<MysqlShared>) -> Self {
         let shared = Arc::downgrade(shared);
         Self(tokio::spawn(async move {
             // Concurrently, so that an earlier server that does not answer does not delay the check of the server in
@@ -38,13 +38,13 @@ impl Watch {
     }
 }
 
-impl Drop for Watch {
+impl Drop for ServerWatch {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-async fn watch_used(shared: &Weak<Shared>) {
+async fn watch_used(shared: &Weak<MysqlShared>) {
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
         let Some(shared) = shared.upgrade() else {
@@ -55,7 +55,7 @@ async fn watch_used(shared: &Weak<Shared>) {
     }
 }
 
-async fn watch_earlier(shared: &Weak<Shared>) {
+async fn watch_earlier(shared: &Weak<MysqlShared>) {
     loop {
         tokio::time::sleep(EARLIER_INTERVAL).await;
         let Some(shared) = shared.upgrade() else {
@@ -65,14 +65,14 @@ async fn watch_earlier(shared: &Weak<Shared>) {
     }
 }
 
-impl Hosts {
+impl ServerList {
     /// Leaves the server in use if it no longer takes writes, because its rows are then those of a replica.
     ///
     /// Cancel safety: dropping it costs at most one connection.
     async fn look(&self) {
         let current = self.choice().current();
         let server = &self.servers[current];
-        let times = Times {
+        let times = PoolTimeouts {
             acquire: LOOK_PATIENCE,
             ..self.times
         };
@@ -89,11 +89,15 @@ impl Hosts {
             return;
         };
         drop(link);
-        let mut facts = Facts::default();
+        let mut facts = ServerVariables::default();
         facts.add(answer.rows.into_iter().filter_map(variable));
         if let Some(name) = facts.read_only() {
             let detail = format!("the server takes no writes any more: {name} is on");
-            let fault = Fault::new(Class::HostUnfit, Progress::NotSent, detail);
+            let fault = StatementError::new(
+                StatementErrorClass::HostUnfit,
+                StatementProgress::NotSent,
+                detail,
+            );
             server.leave(&fault.at(server.name()));
         }
     }

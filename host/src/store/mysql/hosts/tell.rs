@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::super::pool::ServerPool;
-use super::Hosts;
+use super::ServerList;
 use crate::store::ServerStanding;
 use crate::telemetry::metrics::Scrape;
 
-impl Hosts {
+impl ServerList {
     pub(super) fn tell_switch(&self, index: usize, reason: &str) {
         let (host, first) = (self.servers[index].name(), self.servers[0].name());
         if index == 0 {

@@ -5,57 +5,57 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::queue::Travels;
-use super::verdicts::{Finding, Trace, complete, look};
-use super::{Job, Seat, unavailable};
+use super::queue::Batchable;
+use super::verdicts::{SwapFinding, SwapTrace, complete, look};
+use super::{BatchEntry, BatchJob, unavailable};
 use crate::record::{SessionId, TokenHistory};
 use crate::store::mysql::commit::verdict_of;
-use crate::store::mysql::error::{Class, Fault};
-use crate::store::mysql::execute::{Repeat, execute_over};
-use crate::store::mysql::hosts::Link;
-use crate::store::mysql::link::{Answer, Statement};
-use crate::store::mysql::{Shared, interrupted, rows};
-use crate::store::{Change, Commit, StoreError, Verdict};
+use crate::store::mysql::error::{StatementError, StatementErrorClass};
+use crate::store::mysql::execute::{RetryRule, execute_over};
+use crate::store::mysql::hosts::PooledConnection;
+use crate::store::mysql::link::{Statement, StatementResult};
+use crate::store::mysql::{MysqlShared, interrupted, rows};
+use crate::store::{Commit, CommitVerdict, RowChange, StoreError};
 
 /// A change to one row, of a kind that can be batched.
 pub(in crate::store::mysql) struct CommitJob {
     commit: Commit,
     now_s: i64,
-    kind: Kind,
+    kind: CommitKind,
     is_contested: bool,
 }
 
 #[derive(Clone, Copy)]
-enum Kind {
+enum CommitKind {
     Create,
-    Swap(Trace),
+    Swap(SwapTrace),
 }
 
 impl CommitJob {
     /// Returns `None` if the commit must run in a separate statement: it moves or deletes its row, leaves no token that
     /// identifies it, or may have been sent before.
     pub(in crate::store::mysql) fn new(
-        shared: &Shared,
+        shared: &MysqlShared,
         commit: &Commit,
         now_s: i64,
     ) -> Option<Self> {
         let kind = match &commit.change {
-            Change::Create(_) => Kind::Create,
-            Change::Update {
+            RowChange::Create(_) => CommitKind::Create,
+            RowChange::Update {
                 base,
                 record,
                 new_id: None,
-            } if shared.sql.swaps_many() => Kind::Swap(Trace {
+            } if shared.sql.swaps_many() => CommitKind::Swap(SwapTrace {
                 mine: record.tokens.newest()?,
                 before_mine: base.tokens.newest(),
             }),
-            Change::Update { .. } | Change::Delete { .. } => return None,
+            RowChange::Update { .. } | RowChange::Delete { .. } => return None,
         };
         let now = Instant::now();
         if shared.doubts.contain(&commit.id, now) {
             return None;
         }
-        let is_swap = matches!(kind, Kind::Swap(_));
+        let is_swap = matches!(kind, CommitKind::Swap(_));
         Some(Self {
             commit: commit.clone(),
             now_s,
@@ -65,7 +65,7 @@ impl CommitJob {
     }
 }
 
-impl Travels for CommitJob {
+impl Batchable for CommitJob {
     fn swapped_row(&self) -> Option<&SessionId> {
         Some(&self.commit.id)
     }
@@ -76,50 +76,54 @@ impl Travels for CommitJob {
 
     fn fits(&self, first: &Self) -> bool {
         match (self.kind, first.kind) {
-            (Kind::Create, Kind::Create) => true,
-            (Kind::Swap(_), Kind::Swap(_)) => self.now_s == first.now_s,
+            (CommitKind::Create, CommitKind::Create) => true,
+            (CommitKind::Swap(_), CommitKind::Swap(_)) => self.now_s == first.now_s,
             _ => false,
         }
     }
 
     fn bytes(&self) -> usize {
         match &self.commit.change {
-            Change::Create(record) | Change::Update { record, .. } => record.data.len(),
-            Change::Delete { .. } => 0,
+            RowChange::Create(record) | RowChange::Update { record, .. } => record.data.len(),
+            RowChange::Delete { .. } => 0,
         }
     }
 }
 
-impl Job for CommitJob {
+impl BatchJob for CommitJob {
     /// A commit may have been sent before, so it is completed even if its caller is dropped.
     const ENDS_WITH_CALLER: bool = false;
 
-    type Outcome = Verdict;
+    type Outcome = CommitVerdict;
 
-    fn refused(error: StoreError) -> Verdict {
-        Verdict::Failed(error)
+    fn refused(error: StoreError) -> CommitVerdict {
+        CommitVerdict::Failed(error)
     }
 
-    fn interrupted() -> Verdict {
-        Verdict::Ambiguous(interrupted())
+    fn interrupted() -> CommitVerdict {
+        CommitVerdict::Ambiguous(interrupted())
     }
 
-    async fn run(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<Self>>) {
+    async fn run(
+        shared: &MysqlShared,
+        link: PooledConnection<'_>,
+        mut seats: Vec<BatchEntry<Self>>,
+    ) {
         // All statements that lock several rows lock them in this order.
         seats.sort_by(|a, b| a.job.commit.id.cmp(&b.job.commit.id));
         match seats[0].job.kind {
-            Kind::Create => create(shared, link, seats).await,
-            Kind::Swap(_) => swap(shared, link, seats).await,
+            CommitKind::Create => create(shared, link, seats).await,
+            CommitKind::Swap(_) => swap(shared, link, seats).await,
         }
     }
 }
 
-async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
+async fn swap(shared: &MysqlShared, link: PooledConnection<'_>, seats: Vec<BatchEntry<CommitJob>>) {
     let committer = shared.committer(seats[0].job.now_s);
     let rows = seats.iter().filter_map(|seat| match &seat.job.commit {
         Commit {
             id,
-            change: Change::Update { base, record, .. },
+            change: RowChange::Update { base, record, .. },
         } => Some((id, base, record)),
         _ => None,
     });
@@ -139,7 +143,7 @@ async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
         }
         Err(fault) => {
             for seat in seats {
-                seat.answer(Verdict::Ambiguous(fault.to_store_error()));
+                seat.answer(CommitVerdict::Ambiguous(fault.to_store_error()));
             }
         }
     }
@@ -151,17 +155,17 @@ async fn swap(shared: &Shared, link: Link<'_>, seats: Vec<Seat<CommitJob>>) {
 /// # Errors
 /// Returns an error if the link broke in the meantime. The outcome is then unknown.
 async fn find_out(
-    shared: &Shared,
-    link: &mut Link<'_>,
-    answer: &Answer,
-    seats: &[Seat<CommitJob>],
-) -> Result<Vec<Finding>, Fault> {
+    shared: &MysqlShared,
+    link: &mut PooledConnection<'_>,
+    answer: &StatementResult,
+    seats: &[BatchEntry<CommitJob>],
+) -> Result<Vec<SwapFinding>, StatementError> {
     let swapped = answer.affected_rows;
     if swapped == 0 {
-        return Ok(vec![Finding::NotApplied; seats.len()]);
+        return Ok(vec![SwapFinding::NotApplied; seats.len()]);
     }
     if swapped == seats.len() as u64 {
-        return Ok(vec![Finding::Applied; seats.len()]);
+        return Ok(vec![SwapFinding::Applied; seats.len()]);
     }
     let ids: Vec<_> = seats.iter().map(|seat| &seat.job.commit.id).collect();
     let tokens = rows::tokens(link, &shared.sql, &ids).await?;
@@ -175,7 +179,11 @@ async fn find_out(
     Ok(findings)
 }
 
-async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>) {
+async fn create(
+    shared: &MysqlShared,
+    link: PooledConnection<'_>,
+    mut seats: Vec<BatchEntry<CommitJob>>,
+) {
     let committer = shared.committer(seats[0].job.now_s);
     let mut link = Some(link);
     while !seats.is_empty() {
@@ -192,7 +200,7 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
         let rows = seats.iter().filter_map(|seat| match &seat.job.commit {
             Commit {
                 id,
-                change: Change::Create(record),
+                change: RowChange::Create(record),
             } => Some((id, record)),
             _ => None,
         });
@@ -201,7 +209,7 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
             // Release the link before answering, so that a caller that continues at once finds it in the pool.
             link = (!later.is_empty()).then_some(used);
             for seat in seats {
-                seat.answer(Verdict::Committed);
+                seat.answer(CommitVerdict::Committed);
             }
         }
         seats = later;
@@ -210,16 +218,20 @@ async fn create(shared: &Shared, link: Link<'_>, mut seats: Vec<Seat<CommitJob>>
 
 /// Sends a statement for one or more jobs. Returns `None` if it failed; all jobs have then been answered.
 async fn send<'a>(
-    shared: &'a Shared,
-    link: Link<'a>,
+    shared: &'a MysqlShared,
+    link: PooledConnection<'a>,
     statement: &Statement<'_>,
-    seats: Vec<Seat<CommitJob>>,
-) -> Option<(Answer, Link<'a>, Vec<Seat<CommitJob>>)> {
+    seats: Vec<BatchEntry<CommitJob>>,
+) -> Option<(
+    StatementResult,
+    PooledConnection<'a>,
+    Vec<BatchEntry<CommitJob>>,
+)> {
     let is_alone = seats.len() == 1;
-    let is_swap = matches!(seats[0].job.kind, Kind::Swap(_));
+    let is_swap = matches!(seats[0].job.kind, CommitKind::Swap(_));
     let repeat = match is_alone {
-        true => Repeat::IfNotApplied,
-        false => Repeat::IfNotForItsRows,
+        true => RetryRule::IfNotApplied,
+        false => RetryRule::IfNotForItsRows,
     };
     let sent = execute_over(link, Instant::now(), &shared.hosts, statement, repeat).await;
     if is_alone || sent.is_ok() {
@@ -232,8 +244,8 @@ async fn send<'a>(
         Ok((answer, link)) => Some((answer, link, seats)),
         // Sending the same swap again is safe: it applies only to the unchanged base. If it does not match, the row's
         // tokens show the outcome of the first one.
-        Err(fault) if fault.class == Class::RolledBackHere && is_swap => {
-            one_by_one(shared, seats, First::MayLand).await;
+        Err(fault) if fault.class == StatementErrorClass::RolledBackHere && is_swap => {
+            one_by_one(shared, seats, FirstStatement::MayLand).await;
             None
         }
         Err(fault) if is_alone || fault.is_undecided() || !fault.may_be_for_a_row() => {
@@ -241,7 +253,7 @@ async fn send<'a>(
             None
         }
         Err(_) => {
-            one_by_one(shared, seats, First::IsOver).await;
+            one_by_one(shared, seats, FirstStatement::IsOver).await;
             None
         }
     }
@@ -249,7 +261,7 @@ async fn send<'a>(
 
 /// The possible effect of a batch statement that failed.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum First {
+enum FirstStatement {
     /// It will not change any more rows.
     IsOver,
     /// It may still change rows: other members of the group may apply it.
@@ -257,12 +269,20 @@ enum First {
 }
 
 /// Runs each job in a separate statement, so that only the job that caused the failure fails.
-async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>, first: First) {
+async fn one_by_one(
+    shared: &MysqlShared,
+    seats: Vec<BatchEntry<CommitJob>>,
+    first: FirstStatement,
+) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
         let committer = shared.committer(seat.job.now_s);
         let verdict = match committer.commit(&seat.job.commit).await {
-            Verdict::RolledBack(error) if first == First::MayLand => Verdict::Ambiguous(error),
-            Verdict::Conflict | Verdict::RolledBack(_) => recheck(shared, &seat.job, first).await,
+            CommitVerdict::RolledBack(error) if first == FirstStatement::MayLand => {
+                CommitVerdict::Ambiguous(error)
+            }
+            CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => {
+                recheck(shared, &seat.job, first).await
+            }
             verdict => verdict,
         };
         seat.answer(verdict);
@@ -273,10 +293,10 @@ async fn one_by_one(shared: &Shared, seats: Vec<Seat<CommitJob>>, first: First) 
 /// Returns the verdict on a conflict after a first statement has failed. Some rows of that statement may have been
 /// swapped nevertheless: it may have run on several servers at once (Vitess), or on a group member that rolled it back
 /// while leaving the group.
-async fn recheck(shared: &Shared, job: &CommitJob, first: First) -> Verdict {
-    if matches!(job.kind, Kind::Create) {
+async fn recheck(shared: &MysqlShared, job: &CommitJob, first: FirstStatement) -> CommitVerdict {
+    if matches!(job.kind, CommitKind::Create) {
         // The session is created under another id, and the reaper deletes the row.
-        return Verdict::Conflict;
+        return CommitVerdict::Conflict;
     }
     let id = &job.commit.id;
     let found = match shared.hosts.link().await {
@@ -287,33 +307,33 @@ async fn recheck(shared: &Shared, job: &CommitJob, first: First) -> Verdict {
         Ok(tokens) => match (job.look(tokens.get(id.as_str().as_bytes())), first) {
             // The row's token history does not reach that far back: the commit's base was old, so the first statement
             // did not match the row.
-            (Finding::Unknown, First::IsOver) => Verdict::Conflict,
+            (SwapFinding::Unknown, FirstStatement::IsOver) => CommitVerdict::Conflict,
             (finding, _) => verdict_on(finding),
         },
-        Err(fault) => Verdict::Ambiguous(fault.to_store_error()),
+        Err(fault) => CommitVerdict::Ambiguous(fault.to_store_error()),
     }
 }
 
 impl CommitJob {
-    fn look(&self, tokens: Option<&TokenHistory>) -> Finding {
+    fn look(&self, tokens: Option<&TokenHistory>) -> SwapFinding {
         match self.kind {
-            Kind::Swap(trace) => look(trace, tokens),
-            Kind::Create => Finding::Unknown,
+            CommitKind::Swap(trace) => look(trace, tokens),
+            CommitKind::Create => SwapFinding::Unknown,
         }
     }
 }
 
-fn verdict_on(finding: Finding) -> Verdict {
+fn verdict_on(finding: SwapFinding) -> CommitVerdict {
     match finding {
-        Finding::Applied => Verdict::Committed,
-        Finding::NotApplied => Verdict::Conflict,
-        Finding::Unknown => Verdict::Ambiguous(unavailable(
+        SwapFinding::Applied => CommitVerdict::Committed,
+        SwapFinding::NotApplied => CommitVerdict::Conflict,
+        SwapFinding::Unknown => CommitVerdict::Ambiguous(unavailable(
             "some rows of a statement were swapped, and this one is gone or was written anew since",
         )),
     }
 }
 
-fn tell_all(seats: Vec<Seat<CommitJob>>, fault: &Fault) {
+fn tell_all(seats: Vec<BatchEntry<CommitJob>>, fault: &StatementError) {
     for seat in seats {
         seat.answer(verdict_of(fault));
     }

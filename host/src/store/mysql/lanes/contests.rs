@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::STORE_QUEUE_ROWS_MAX;
 use crate::record::SessionId;
-use crate::store::{Commit, Verdict};
+use crate::store::{Commit, CommitVerdict};
 
 /// How long a row is remembered after a commit that came too late.
 const KEPT: Duration = Duration::from_secs(10);
@@ -22,14 +22,19 @@ const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
 
 /// The contended rows and when each was recorded.
 #[derive(Default)]
-pub(in crate::store::mysql) struct Contests {
+pub(in crate::store::mysql) struct ContendedRows {
     rows: Mutex<HashMap<SessionId, Instant>>,
 }
 
-impl Contests {
+impl ContendedRows {
     /// Records the verdict of a commit.
-    pub(in crate::store::mysql) fn note(&self, commit: &Commit, verdict: &Verdict, now: Instant) {
-        if matches!(verdict, Verdict::Committed | Verdict::Failed(_)) {
+    pub(in crate::store::mysql) fn note(
+        &self,
+        commit: &Commit,
+        verdict: &CommitVerdict,
+        now: Instant,
+    ) {
+        if matches!(verdict, CommitVerdict::Committed | CommitVerdict::Failed(_)) {
             return;
         }
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,22 +63,26 @@ impl Contests {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::Change;
+    use crate::store::RowChange;
 
     fn delete(id: &SessionId) -> Commit {
         Commit {
             id: id.clone(),
-            change: Change::Delete { base: None },
+            change: RowChange::Delete { base: None },
         }
     }
 
     #[test]
     fn a_row_is_contested_for_a_while_after_a_conflict() {
-        let (contests, now, id) = (Contests::default(), Instant::now(), SessionId::generate());
-        contests.note(&delete(&id), &Verdict::Committed, now);
+        let (contests, now, id) = (
+            ContendedRows::default(),
+            Instant::now(),
+            SessionId::generate(),
+        );
+        contests.note(&delete(&id), &CommitVerdict::Committed, now);
         assert!(!contests.contain(&id, now));
-        contests.note(&delete(&id), &Verdict::Conflict, now);
-        contests.note(&delete(&id), &Verdict::Committed, now);
+        contests.note(&delete(&id), &CommitVerdict::Conflict, now);
+        contests.note(&delete(&id), &CommitVerdict::Committed, now);
         assert!(
             contests.contain(&id, now),
             "the next one may come too late again"
@@ -84,14 +93,18 @@ mod tests {
 
     #[test]
     fn old_ones_make_room() {
-        let (contests, now) = (Contests::default(), Instant::now());
+        let (contests, now) = (ContendedRows::default(), Instant::now());
         for _ in 0..=ROWS_MAX {
-            contests.note(&delete(&SessionId::generate()), &Verdict::Conflict, now);
+            contests.note(
+                &delete(&SessionId::generate()),
+                &CommitVerdict::Conflict,
+                now,
+            );
         }
         let id = SessionId::generate();
-        contests.note(&delete(&id), &Verdict::Conflict, now);
+        contests.note(&delete(&id), &CommitVerdict::Conflict, now);
         assert!(!contests.contain(&id, now), "no room");
-        contests.note(&delete(&id), &Verdict::Conflict, now + KEPT);
+        contests.note(&delete(&id), &CommitVerdict::Conflict, now + KEPT);
         assert!(contests.contain(&id, now + KEPT));
     }
 }

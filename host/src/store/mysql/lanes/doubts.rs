@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::STORE_QUEUE_ROWS_MAX;
 use crate::record::SessionId;
-use crate::store::{Change, Commit, Verdict};
+use crate::store::{Commit, CommitVerdict, RowChange};
 
 /// How long a row is remembered after its commit was last sent. Far longer than the wait between two sendings.
 const KEPT: Duration = Duration::from_secs(60);
@@ -20,23 +20,28 @@ const ROWS_MAX: usize = STORE_QUEUE_ROWS_MAX;
 
 /// The unresolved rows and when each was last recorded.
 #[derive(Default)]
-pub(in crate::store::mysql) struct Doubts {
+pub(in crate::store::mysql) struct UnresolvedCommits {
     rows: Mutex<HashMap<SessionId, Instant>>,
 }
 
-impl Doubts {
+impl UnresolvedCommits {
     /// Records the verdict of a commit. Must be called before the caller receives the verdict.
-    pub(in crate::store::mysql) fn note(&self, commit: &Commit, verdict: &Verdict, now: Instant) {
+    pub(in crate::store::mysql) fn note(
+        &self,
+        commit: &Commit,
+        verdict: &CommitVerdict,
+        now: Instant,
+    ) {
         // A creation is never sent again.
-        if matches!(commit.change, Change::Create(_)) {
+        if matches!(commit.change, RowChange::Create(_)) {
             return;
         }
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         match verdict {
-            Verdict::Committed => {
+            CommitVerdict::Committed => {
                 rows.remove(&commit.id);
             }
-            Verdict::Ambiguous(_) => {
+            CommitVerdict::Ambiguous(_) => {
                 if rows.len() >= ROWS_MAX {
                     rows.retain(|_, noted_at| now.duration_since(*noted_at) < KEPT);
                 }
@@ -45,7 +50,7 @@ impl Doubts {
                 }
             }
             // A caller that could not read the row sends the commit once more.
-            Verdict::Conflict | Verdict::RolledBack(_) | Verdict::Failed(_) => {
+            CommitVerdict::Conflict | CommitVerdict::RolledBack(_) | CommitVerdict::Failed(_) => {
                 if let Some(noted_at) = rows.get_mut(&commit.id) {
                     *noted_at = now;
                 }
@@ -73,7 +78,7 @@ mod tests {
     fn delete(id: &SessionId) -> Commit {
         Commit {
             id: id.clone(),
-            change: Change::Delete { base: None },
+            change: RowChange::Delete { base: None },
         }
     }
 
@@ -86,28 +91,32 @@ mod tests {
 
     #[test]
     fn a_row_is_in_doubt_until_it_is_committed_or_long_enough_ago() {
-        let (doubts, now, id) = (Doubts::default(), Instant::now(), SessionId::generate());
-        doubts.note(&delete(&id), &Verdict::Conflict, now);
+        let (doubts, now, id) = (
+            UnresolvedCommits::default(),
+            Instant::now(),
+            SessionId::generate(),
+        );
+        doubts.note(&delete(&id), &CommitVerdict::Conflict, now);
         assert!(!doubts.contain(&id, now));
-        doubts.note(&delete(&id), &Verdict::Ambiguous(error()), now);
+        doubts.note(&delete(&id), &CommitVerdict::Ambiguous(error()), now);
         assert!(doubts.contain(&id, now));
         assert!(!doubts.contain(&SessionId::generate(), now));
 
         let later = now + KEPT / 2;
-        doubts.note(&delete(&id), &Verdict::Failed(error()), later);
+        doubts.note(&delete(&id), &CommitVerdict::Failed(error()), later);
         assert!(doubts.contain(&id, now + KEPT), "it was sent since");
         assert!(!doubts.contain(&id, later + KEPT));
 
-        doubts.note(&delete(&id), &Verdict::Committed, later);
+        doubts.note(&delete(&id), &CommitVerdict::Committed, later);
         assert!(!doubts.contain(&id, later));
     }
 
     #[test]
     fn with_more_than_can_be_remembered_every_row_is_in_doubt_for_a_while() {
-        let (doubts, now) = (Doubts::default(), Instant::now());
+        let (doubts, now) = (UnresolvedCommits::default(), Instant::now());
         for _ in 0..=ROWS_MAX {
             let id = SessionId::generate();
-            doubts.note(&delete(&id), &Verdict::Ambiguous(error()), now);
+            doubts.note(&delete(&id), &CommitVerdict::Ambiguous(error()), now);
         }
         let stranger = SessionId::generate();
         assert!(doubts.contain(&stranger, now));

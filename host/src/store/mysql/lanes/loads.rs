@@ -4,14 +4,14 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::queue::Travels;
-use super::{Job, Seat, unavailable};
+use super::queue::Batchable;
+use super::{BatchEntry, BatchJob, unavailable};
 use crate::record::{SessionId, SessionRecord};
 use crate::store::StoreError;
-use crate::store::mysql::Shared;
-use crate::store::mysql::error::Fault;
-use crate::store::mysql::hosts::Link;
-use crate::store::mysql::rows::{self, Found};
+use crate::store::mysql::MysqlShared;
+use crate::store::mysql::error::StatementError;
+use crate::store::mysql::hosts::PooledConnection;
+use crate::store::mysql::rows::{self, FoundRows};
 
 /// A read of one row.
 pub(in crate::store::mysql) struct LoadJob {
@@ -19,7 +19,7 @@ pub(in crate::store::mysql) struct LoadJob {
     pub(in crate::store::mysql) now_s: i64,
 }
 
-impl Travels for LoadJob {
+impl Batchable for LoadJob {
     /// Any number of statements may read a row.
     fn swapped_row(&self) -> Option<&SessionId> {
         None
@@ -38,7 +38,7 @@ impl Travels for LoadJob {
     }
 }
 
-impl Job for LoadJob {
+impl BatchJob for LoadJob {
     const ENDS_WITH_CALLER: bool = true;
 
     type Outcome = Result<Option<SessionRecord>, StoreError>;
@@ -51,7 +51,7 @@ impl Job for LoadJob {
         Err(unavailable("the read was interrupted"))
     }
 
-    async fn run(shared: &Shared, link: Link<'_>, seats: Vec<Seat<Self>>) {
+    async fn run(shared: &MysqlShared, link: PooledConnection<'_>, seats: Vec<BatchEntry<Self>>) {
         let loaded = load(shared, link, &seats).await;
         if seats.len() > 1 && matches!(&loaded, Err(fault) if fault.may_be_for_a_row()) {
             return one_by_one(shared, seats).await;
@@ -66,25 +66,29 @@ impl Job for LoadJob {
     }
 }
 
-async fn load(shared: &Shared, link: Link<'_>, seats: &[Seat<LoadJob>]) -> Result<Found, Fault> {
+async fn load(
+    shared: &MysqlShared,
+    link: PooledConnection<'_>,
+    seats: &[BatchEntry<LoadJob>],
+) -> Result<FoundRows, StatementError> {
     let ids = seats.iter().map(|seat| &seat.job.id).collect();
     find(shared, link, ids, seats[0].job.now_s).await
 }
 
 async fn find(
-    shared: &Shared,
-    link: Link<'_>,
+    shared: &MysqlShared,
+    link: PooledConnection<'_>,
     mut ids: Vec<&SessionId>,
     now_s: i64,
-) -> Result<Found, Fault> {
-    let Shared { hosts, sql, .. } = shared;
+) -> Result<FoundRows, StatementError> {
+    let MysqlShared { hosts, sql, .. } = shared;
     ids.sort_unstable();
     ids.dedup();
     rows::load(link, Instant::now(), hosts, sql, &ids, now_s).await
 }
 
 /// Reads each row in a separate statement, so that one unreadable row does not fail the other reads.
-async fn one_by_one(shared: &Shared, seats: Vec<Seat<LoadJob>>) {
+async fn one_by_one(shared: &MysqlShared, seats: Vec<BatchEntry<LoadJob>>) {
     let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
         let LoadJob { id, now_s } = &seat.job;
         let row = load_one(shared, id, *now_s).await;
@@ -94,7 +98,7 @@ async fn one_by_one(shared: &Shared, seats: Vec<Seat<LoadJob>>) {
 }
 
 async fn load_one(
-    shared: &Shared,
+    shared: &MysqlShared,
     id: &SessionId,
     now_s: i64,
 ) -> Result<Option<SessionRecord>, StoreError> {

@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use crate::record::SessionId;
 
 /// A job that can be batched.
-pub(in crate::store::mysql) trait Travels {
+pub(in crate::store::mysql) trait Batchable {
     /// Returns the row that the job changes, if it changes one. Only one statement at a time may name that row.
     fn swapped_row(&self) -> Option<&SessionId>;
 
@@ -21,26 +21,26 @@ pub(in crate::store::mysql) trait Travels {
 
 /// The size limits of one statement.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct BatchLimits {
     pub(super) rows_max: usize,
     pub(super) bytes_max: usize,
 }
 
 /// The waiting jobs, each with an attached value, in order of arrival.
-pub(super) struct Queue<J, T> {
-    waiting: VecDeque<Waiting<J, T>>,
+pub(super) struct JobQueue<J, T> {
+    waiting: VecDeque<WaitingJob<J, T>>,
     /// Rows that a running statement names. No other statement may name them.
     under_way: HashSet<SessionId>,
     next_ticket: u64,
 }
 
-pub(super) struct Waiting<J, T> {
+pub(super) struct WaitingJob<J, T> {
     ticket: u64,
     pub(super) job: J,
     pub(super) with: T,
 }
 
-impl<J: Travels, T> Queue<J, T> {
+impl<J: Batchable, T> JobQueue<J, T> {
     pub(super) fn new() -> Self {
         Self {
             waiting: VecDeque::new(),
@@ -53,11 +53,11 @@ impl<J: Travels, T> Queue<J, T> {
         self.waiting.len()
     }
 
-    /// Appends a job and returns the number with which [`Queue::withdraw`] removes it.
+    /// Appends a job and returns the number with which [`JobQueue::withdraw`] removes it.
     pub(super) fn push(&mut self, job: J, with: T) -> u64 {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        self.waiting.push_back(Waiting { ticket, job, with });
+        self.waiting.push_back(WaitingJob { ticket, job, with });
         ticket
     }
 
@@ -69,9 +69,9 @@ impl<J: Travels, T> Queue<J, T> {
 
     /// Takes the job that has waited longest and all jobs that fit into one statement with it. Skips rows that a
     /// running statement names, never takes a row twice, and takes at most one contended row. The rows count as in use
-    /// until each is [`Queue::release`]d.
-    pub(super) fn take(&mut self, room: Room) -> Vec<Waiting<J, T>> {
-        let mut taken: Vec<Waiting<J, T>> = Vec::new();
+    /// until each is [`JobQueue::release`]d.
+    pub(super) fn take(&mut self, room: BatchLimits) -> Vec<WaitingJob<J, T>> {
+        let mut taken: Vec<WaitingJob<J, T>> = Vec::new();
         let mut passed_over = VecDeque::new();
         let (mut bytes, mut has_contested) = (0, false);
         while taken.len() < room.rows_max
@@ -111,7 +111,7 @@ mod tests {
     /// A job with a kind, a size and a row.
     struct Parcel(char, usize, Option<SessionId>);
 
-    impl Travels for Parcel {
+    impl Batchable for Parcel {
         fn swapped_row(&self) -> Option<&SessionId> {
             self.2.as_ref()
         }
@@ -130,20 +130,20 @@ mod tests {
         }
     }
 
-    const ROOM: Room = Room {
+    const ROOM: BatchLimits = BatchLimits {
         rows_max: 3,
         bytes_max: 100,
     };
 
-    fn queue(parcels: impl IntoIterator<Item = Parcel>) -> Queue<Parcel, usize> {
-        let mut queue = Queue::new();
+    fn queue(parcels: impl IntoIterator<Item = Parcel>) -> JobQueue<Parcel, usize> {
+        let mut queue = JobQueue::new();
         for (number, parcel) in parcels.into_iter().enumerate() {
             queue.push(parcel, number);
         }
         queue
     }
 
-    fn taken(queue: &mut Queue<Parcel, usize>) -> Vec<usize> {
+    fn taken(queue: &mut JobQueue<Parcel, usize>) -> Vec<usize> {
         queue.take(ROOM).iter().map(|w| w.with).collect()
     }
 

@@ -8,14 +8,14 @@ use crate::record::{CommitToken, TokenHistory};
 
 /// The token that a commit leaves on its row, and the newest token of its base.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trace {
+pub(super) struct SwapTrace {
     pub(super) mine: CommitToken,
     pub(super) before_mine: Option<CommitToken>,
 }
 
 /// The known outcome of one row's swap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Finding {
+pub(super) enum SwapFinding {
     Applied,
     NotApplied,
     /// The row is gone, has received more commits than it remembers, or was rewritten by another writer.
@@ -23,15 +23,15 @@ pub(super) enum Finding {
 }
 
 /// Returns the outcome that the row itself shows. `tokens` are its current tokens, `None` if it is gone.
-pub(super) fn look(trace: Trace, tokens: Option<&TokenHistory>) -> Finding {
+pub(super) fn look(trace: SwapTrace, tokens: Option<&TokenHistory>) -> SwapFinding {
     let has = |token| tokens.is_some_and(|tokens| tokens.contains(token));
     if has(trace.mine) {
-        Finding::Applied
+        SwapFinding::Applied
     } else if trace.before_mine.is_some_and(has) {
         // This commit's token is newer than the base's token, so the history would still contain it.
-        Finding::NotApplied
+        SwapFinding::NotApplied
     } else {
-        Finding::Unknown
+        SwapFinding::Unknown
     }
 }
 
@@ -40,16 +40,16 @@ pub(super) fn look(trace: Trace, tokens: Option<&TokenHistory>) -> Finding {
 ///
 /// This is correct only if no commit in the statement was sent before. Otherwise a row may show the effect of an
 /// earlier statement.
-pub(super) fn complete(swapped: u64, findings: &mut [Finding]) {
-    let count = |which: Finding| findings.iter().filter(|f| **f == which).count() as u64;
-    let (shown, unknown) = (count(Finding::Applied), count(Finding::Unknown));
+pub(super) fn complete(swapped: u64, findings: &mut [SwapFinding]) {
+    let count = |which: SwapFinding| findings.iter().filter(|f| **f == which).count() as u64;
+    let (shown, unknown) = (count(SwapFinding::Applied), count(SwapFinding::Unknown));
     let all_unknown = match swapped.checked_sub(shown) {
-        Some(0) => Finding::NotApplied,
-        Some(hidden) if hidden == unknown => Finding::Applied,
+        Some(0) => SwapFinding::NotApplied,
+        Some(hidden) if hidden == unknown => SwapFinding::Applied,
         _ => return,
     };
     for finding in findings {
-        if *finding == Finding::Unknown {
+        if *finding == SwapFinding::Unknown {
             *finding = all_unknown;
         }
     }
@@ -57,13 +57,13 @@ pub(super) fn complete(swapped: u64, findings: &mut [Finding]) {
 
 #[cfg(test)]
 mod tests {
-    use super::Finding::{Applied, NotApplied, Unknown};
+    use super::SwapFinding::{Applied, NotApplied, Unknown};
     use super::*;
 
     #[test]
     fn a_row_tells_by_its_tokens() {
         let [before, mine, later] = [(); 3].map(|()| CommitToken::generate());
-        let trace = Trace {
+        let trace = SwapTrace {
             mine,
             before_mine: Some(before),
         };
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn a_row_without_tokens_before_says_nothing_by_their_absence() {
-        let trace = Trace {
+        let trace = SwapTrace {
             mine: CommitToken::generate(),
             before_mine: None,
         };
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_count_decides_what_is_certain_and_no_more() {
-        let completed = |swapped, mut findings: Vec<Finding>| {
+        let completed = |swapped, mut findings: Vec<SwapFinding>| {
             complete(swapped, &mut findings);
             findings
         };

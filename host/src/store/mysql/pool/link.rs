@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use mysql_async::Conn;
 
-use super::super::error::{Class, Fault, Origin};
-use super::super::link::{self, Answer, Statement};
-use super::{Seat, ServerPool};
+use super::super::error::{ServerEpoch, StatementError, StatementErrorClass};
+use super::super::link::{self, Statement, StatementResult};
+use super::{PoolPermit, ServerPool};
 
 /// A connection that is in use. Dropping it gives it back, or closes it if a statement on it did not finish.
-pub(in crate::store::mysql) struct Link<'a> {
+pub(in crate::store::mysql) struct PooledConnection<'a> {
     // Dropped before `seat`, so that the next request finds the connection in its slot.
     connection: Conn,
-    seat: Seat,
+    seat: PoolPermit,
     server: &'a ServerPool,
     statement_timeout: Duration,
 }
 
-impl<'a> Link<'a> {
+impl<'a> PooledConnection<'a> {
     pub(super) fn new(
         connection: Conn,
-        seat: Seat,
+        seat: PoolPermit,
         server: &'a ServerPool,
         statement_timeout: Duration,
     ) -> Self {
@@ -36,7 +36,7 @@ impl<'a> Link<'a> {
     pub(in crate::store::mysql) async fn run(
         &mut self,
         statement: &Statement<'_>,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<StatementResult, StatementError> {
         self.run_for(statement, self.statement_timeout).await
     }
 
@@ -47,20 +47,22 @@ impl<'a> Link<'a> {
         &mut self,
         statement: &Statement<'_>,
         time_max: Duration,
-    ) -> Result<Answer, Fault> {
+    ) -> Result<StatementResult, StatementError> {
         // Until the answer arrives: the driver closes a connection whose statement did not finish.
         self.seat.set_sound(false);
         let outcome = link::run(&mut self.connection, statement, time_max).await;
-        let is_lost = |fault: &Fault| {
+        let is_lost = |fault: &StatementError| {
             matches!(
                 fault.class,
-                Class::LinkLost | Class::TimedOut | Class::HostLeaving
+                StatementErrorClass::LinkLost
+                    | StatementErrorClass::TimedOut
+                    | StatementErrorClass::HostLeaving
             )
         };
         self.seat.set_sound(!outcome.as_ref().is_err_and(is_lost));
         let generation = self.seat.generation();
         let server = self.server.index;
-        let origin = Origin { server, generation };
+        let origin = ServerEpoch { server, generation };
         let outcome = outcome.map_err(|fault| fault.at(self.server.name()).of_origin(origin));
         self.server.note(generation, &outcome);
         outcome

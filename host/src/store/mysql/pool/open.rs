@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use mysql_async::{Conn, Pool};
 use tokio::time::{timeout, timeout_at};
 
-use super::super::error::{Class, Fault, Progress};
+use super::super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::super::settle::fault_of;
-use super::{Probe, Seat, ServerPool, Times};
+use super::{PoolPermit, PoolTimeouts, ProbeGuard, ServerPool};
 
 /// Time after which a request no longer waits only for its new connection, if other connections exist. The request then
 /// takes the first connection that becomes free, and the new one is opened in the background.
@@ -20,10 +20,10 @@ const OPEN_STALL: Duration = Duration::from_millis(100);
 const FAIR_SHARE: u32 = 2;
 
 /// The result of an attempt to open a connection.
-pub(super) enum Opening {
-    Opened(Conn, Seat),
+pub(super) enum ConnectionAttempt {
+    Opened(Conn, PoolPermit),
     /// The request should wait for another connection. Contains the reason if the server refused this one.
-    Elsewhere(Option<Fault>),
+    Elsewhere(Option<StatementError>),
 }
 
 impl ServerPool {
@@ -33,11 +33,11 @@ impl ServerPool {
     /// request. An attempt that was cut short is not a reason to leave a server.
     pub(super) async fn open(
         self: &Arc<Self>,
-        mut seat: Seat,
-        probe: Probe<'_>,
-        times: Times,
+        mut seat: PoolPermit,
+        probe: ProbeGuard<'_>,
+        times: PoolTimeouts,
         deadline: Instant,
-    ) -> Result<Opening, Fault> {
+    ) -> Result<ConnectionAttempt, StatementError> {
         let now = Instant::now();
         let until = deadline.min(now + times.connect);
         let patience = match probe.0.is_none() && seat.has_others() {
@@ -52,27 +52,30 @@ impl ServerPool {
                 tokio::spawn(open_beside(seat, opening, times.connect));
                 return match is_cut_short && patience == until {
                     true => Err(self.not_asked()),
-                    false => Ok(Opening::Elsewhere(None)),
+                    false => Ok(ConnectionAttempt::Elsewhere(None)),
                 };
             }
-            Err(_) => Err(Fault::timed_out(Progress::NotSent, now.elapsed())),
+            Err(_) => Err(StatementError::timed_out(
+                StatementProgress::NotSent,
+                now.elapsed(),
+            )),
         };
         match outcome {
             Ok(connection) => {
                 self.opened(&mut seat, probe);
-                Ok(Opening::Opened(connection, seat))
+                Ok(ConnectionAttempt::Opened(connection, seat))
             }
             Err(fault) => {
                 let fault = fault.at(&self.name);
                 match self.refused(seat, &fault, probe) {
-                    true => Ok(Opening::Elsewhere(Some(fault))),
+                    true => Ok(ConnectionAttempt::Elsewhere(Some(fault))),
                     false => Err(fault),
                 }
             }
         }
     }
 
-    fn opened(&self, seat: &mut Seat, mut probe: Probe<'_>) {
+    fn opened(&self, seat: &mut PoolPermit, mut probe: ProbeGuard<'_>) {
         // Outside a probe, the connection may be an old one, which proves nothing.
         if probe.0.take().is_some() {
             let mut state = self.lock();
@@ -101,16 +104,20 @@ impl ServerPool {
         }
     }
 
-    fn not_asked(&self) -> Fault {
+    fn not_asked(&self) -> StatementError {
         let detail = format!("{}: no time was left to connect to it", self.name);
-        Fault::new(Class::Unavailable, Progress::NotSent, detail)
+        StatementError::new(
+            StatementErrorClass::Unavailable,
+            StatementProgress::NotSent,
+            detail,
+        )
     }
 
     /// Handles a refused connection. Returns true if there are other connections to wait for. If there are none, or if
     /// the server reports that it takes no writes, the server is not used for a while.
-    fn refused(&self, seat: Seat, fault: &Fault, probe: Probe<'_>) -> bool {
+    fn refused(&self, seat: PoolPermit, fault: &StatementError, probe: ProbeGuard<'_>) -> bool {
         let generation = seat.generation();
-        let has_others = fault.class != Class::HostUnfit && seat.retire(fault);
+        let has_others = fault.class != StatementErrorClass::HostUnfit && seat.retire(fault);
         if !has_others {
             self.give_up(generation, fault, probe);
         }
@@ -120,9 +127,9 @@ impl ServerPool {
 
 /// Opens a connection. Retries once if the first attempt was cut off: one broken link does not mean that the server is
 /// down.
-async fn connect(pool: Pool) -> Result<Conn, Fault> {
+async fn connect(pool: Pool) -> Result<Conn, StatementError> {
     match pool.get_conn().await.map_err(|e| fault_of(&e)) {
-        Err(first) if first.class == Class::LinkLost => {
+        Err(first) if first.class == StatementErrorClass::LinkLost => {
             pool.get_conn().await.map_err(|e| fault_of(&e))
         }
         outcome => outcome,
@@ -131,21 +138,26 @@ async fn connect(pool: Pool) -> Result<Conn, Fault> {
 
 /// Opens a connection for which no request waits any more. The next request can use it.
 async fn open_beside(
-    mut seat: Seat,
-    opening: impl Future<Output = Result<Conn, Fault>> + Send,
+    mut seat: PoolPermit,
+    opening: impl Future<Output = Result<Conn, StatementError>> + Send,
     time_max: Duration,
 ) {
     let server = Arc::clone(seat.server());
     let outcome = timeout(time_max, opening).await;
-    let outcome = outcome.unwrap_or_else(|_| Err(Fault::timed_out(Progress::NotSent, time_max)));
+    let outcome = outcome.unwrap_or_else(|_| {
+        Err(StatementError::timed_out(
+            StatementProgress::NotSent,
+            time_max,
+        ))
+    });
     match outcome {
         Ok(connection) => {
-            server.opened(&mut seat, Probe(None));
+            server.opened(&mut seat, ProbeGuard(None));
             // Give the connection back before its slot is free, so that the next request finds it there.
             drop(connection);
         }
         Err(fault) => {
-            server.refused(seat, &fault.at(&server.name), Probe(None));
+            server.refused(seat, &fault.at(&server.name), ProbeGuard(None));
         }
     }
 }
@@ -155,20 +167,20 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::store::mysql::options::{Host, Options};
+    use crate::store::mysql::options::{MysqlOptions, ServerAddress};
 
     #[tokio::test]
     async fn a_server_that_no_time_was_left_for_is_not_blamed() {
         // The backlog accepts connections, but no server answers.
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let host = Host {
+        let host = ServerAddress {
             name: "127.0.0.1".to_owned(),
             port: silent.local_addr().unwrap().port(),
         };
-        let options = Options::new(vec![host], "app".to_owned(), "app".to_owned());
+        let options = MysqlOptions::new(vec![host], "app".to_owned(), "app".to_owned());
         let server = ServerPool::new(0, "silent".to_owned(), &options, options.hosts.first());
         let connect = Duration::from_millis(500);
-        let times = Times {
+        let times = PoolTimeouts {
             acquire: connect,
             connect,
             statement: connect,
@@ -181,12 +193,12 @@ mod tests {
             "{}",
             fault.detail
         );
-        assert_eq!(fault.class, Class::Unavailable);
+        assert_eq!(fault.class, StatementErrorClass::Unavailable);
         assert!(server.refusal().is_none());
         assert_eq!(server.usage().most, options.connection_limit);
 
         let fault = ask(connect * 2).await.unwrap();
-        assert_eq!(fault.class, Class::TimedOut);
+        assert_eq!(fault.class, StatementErrorClass::TimedOut);
         assert!(server.refusal().is_some());
     }
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use mysql_async::{Opts, Pool};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::circuit::Admission;
-use super::super::error::Fault;
+use super::super::circuit::CircuitDecision;
+use super::super::error::StatementError;
 use super::super::hosts::jitter;
-use super::{Probe, ServerPool};
+use super::{ProbeGuard, ServerPool};
 
 /// A connection's longest lifetime, before jitter. It is below the limits of load balancers and PlanetScale (24 h). The
 /// driver's own limit is not used: with it, a request that arrives while an old connection is being closed gets no
@@ -18,7 +18,7 @@ const CONNECTION_LIFE_MAX: Duration = Duration::from_secs(3600);
 const CONNECTION_LIFE_JITTER: Duration = Duration::from_secs(600);
 
 /// A slot. Its driver pool has room for one connection.
-pub(super) struct Slot {
+pub(super) struct PoolSlot {
     pool: Pool,
     /// Whether the slot has a connection, as far as is known.
     is_open: bool,
@@ -27,10 +27,10 @@ pub(super) struct Slot {
 }
 
 /// A slot in use. Dropping it frees the slot, after the connection was given back.
-pub(super) struct Seat {
+pub(super) struct PoolPermit {
     server: Arc<ServerPool>,
     /// `None` once the slot was given up.
-    slot: Option<Slot>,
+    slot: Option<PoolSlot>,
     generation: u64,
     /// Whether the driver's pool has a connection that the next request can use. False until one was opened, and while
     /// a statement runs.
@@ -41,7 +41,7 @@ pub(super) struct Seat {
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Slot {
+impl PoolSlot {
     pub(super) fn new(options: &Opts) -> Self {
         Self {
             pool: Pool::new(options.clone()),
@@ -56,15 +56,15 @@ impl ServerPool {
     pub(super) fn admit(
         self: &Arc<Self>,
         permit: OwnedSemaphorePermit,
-    ) -> Result<(Seat, Probe<'_>), Fault> {
+    ) -> Result<(PoolPermit, ProbeGuard<'_>), StatementError> {
         let mut state = self.lock();
         let probe = match state.circuit.admit(Instant::now()) {
-            Admission::Pass => Probe(None),
-            Admission::Probe => Probe(Some(&**self)),
-            Admission::Refused(fault) => return Err(fault),
+            CircuitDecision::Pass => ProbeGuard(None),
+            CircuitDecision::Probe => ProbeGuard(Some(&**self)),
+            CircuitDecision::Refused(fault) => return Err(fault),
         };
         let slot = state.idle.pop_back();
-        let seat = Seat {
+        let seat = PoolPermit {
             server: Arc::clone(self),
             slot: Some(slot.expect("there is a free place for each permit")),
             generation: state.generation,
@@ -76,7 +76,7 @@ impl ServerPool {
     }
 }
 
-impl Seat {
+impl PoolPermit {
     pub(super) fn server(&self) -> &Arc<ServerPool> {
         &self.server
     }
@@ -124,7 +124,7 @@ impl Seat {
 
     /// Gives the slot up because the server refused a connection for it, together with all free slots that have none.
     /// Gives nothing up and returns false if no other slot has a connection.
-    pub(super) fn retire(mut self, fault: &Fault) -> bool {
+    pub(super) fn retire(mut self, fault: &StatementError) -> bool {
         let server = Arc::clone(&self.server);
         let own = self.own();
         let mut state = server.lock();
@@ -136,7 +136,7 @@ impl Seat {
             return false;
         }
         state.open -= own;
-        let mut given_up: Vec<Slot> = self.slot.take().into_iter().collect();
+        let mut given_up: Vec<PoolSlot> = self.slot.take().into_iter().collect();
         if let Some(permit) = self.permit.take() {
             permit.forget();
         }
@@ -163,7 +163,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for PoolPermit {
     fn drop(&mut self) {
         let own = self.own();
         let Some(slot) = self.slot.take() else {
@@ -183,7 +183,7 @@ impl Drop for Seat {
         if is_current {
             state.open -= own;
         }
-        let fresh = Slot::new(&self.server.driver_options);
+        let fresh = PoolSlot::new(&self.server.driver_options);
         state.idle.push_front(fresh);
         drop(state);
         // Dropping the driver's pool also closes its connection, even one that is only half open.

@@ -2,18 +2,18 @@
 
 use mysql_async::{Row, Value, from_value_opt};
 
-use super::{Column, Index, Table};
+use super::{ColumnDescription, IndexDescription, TableDescription};
 use crate::record::Charset;
-use crate::store::mysql::connect_error::ConnectError;
-use crate::store::mysql::hosts::Link;
+use crate::store::mysql::connect_error::MysqlConnectError;
+use crate::store::mysql::hosts::PooledConnection;
 use crate::store::mysql::link::Statement;
 use crate::store::mysql::options::SchemaNames;
 
 /// Describes the table with these names. The result has no columns if the table does not exist.
 pub(super) async fn describe(
-    link: &mut Link<'_>,
+    link: &mut PooledConnection<'_>,
     names: &SchemaNames,
-) -> Result<Table, ConnectError> {
+) -> Result<TableDescription, MysqlConnectError> {
     let table_name = || vec![Value::from(names.table.as_str())];
     let columns = query(
         link,
@@ -28,7 +28,7 @@ pub(super) async fn describe(
          WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = ? ORDER BY INDEX_NAME, SEQ_IN_INDEX",
         table_name(),
     );
-    let mut grouped: Vec<Index> = Vec::new();
+    let mut grouped: Vec<IndexDescription> = Vec::new();
     for row in indexes.await? {
         let (Some(name), Some(column)) = (text(&row, 0), text(&row, 2)) else {
             continue;
@@ -36,19 +36,22 @@ pub(super) async fn describe(
         let is_unique = text(&row, 1).as_deref() == Some("0");
         match grouped.last_mut() {
             Some(last) if last.name == name => last.columns.push(column),
-            _ => grouped.push(Index {
+            _ => grouped.push(IndexDescription {
                 name,
                 is_unique,
                 columns: vec![column],
             }),
         }
     }
-    let columns: Vec<Column> = columns.iter().filter_map(Column::of_row).collect();
+    let columns: Vec<ColumnDescription> = columns
+        .iter()
+        .filter_map(ColumnDescription::of_row)
+        .collect();
     let data = columns
         .iter()
         .find(|it| it.name.eq_ignore_ascii_case(names.data.as_str()));
     let charset = charset(link, data.and_then(|data| data.character_set.as_deref())).await;
-    Ok(Table {
+    Ok(TableDescription {
         columns,
         indexes: grouped,
         charset,
@@ -58,7 +61,7 @@ pub(super) async fn describe(
 
 /// Returns the characters that the character set with this name can hold. For a single-byte set, asks the server for
 /// all of them, because a server's table can differ from other tables of the same name.
-async fn charset(link: &mut Link<'_>, name: Option<&str>) -> Charset {
+async fn charset(link: &mut PooledConnection<'_>, name: Option<&str>) -> Charset {
     let known = Charset::of_mysql(name);
     let is_name = |name: &&str| name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
     let Some(name) = name.filter(is_name).filter(|_| known == Charset::Ascii) else {
@@ -83,7 +86,7 @@ async fn charset(link: &mut Link<'_>, name: Option<&str>) -> Charset {
 }
 
 /// Returns the names of the table's CHECK constraints. Empty if the server does not show them to this account.
-async fn checks(link: &mut Link<'_>, names: &SchemaNames) -> Vec<String> {
+async fn checks(link: &mut PooledConnection<'_>, names: &SchemaNames) -> Vec<String> {
     // MariaDB has the table's name in this view and lists column constraints only here. MySQL's view has no table name.
     const OF_MARIADB: &str = "SELECT CONSTRAINT_NAME FROM information_schema.CHECK_CONSTRAINTS \
                               WHERE CONSTRAINT_SCHEMA = DATABASE() AND TABLE_NAME = ?";
@@ -97,7 +100,7 @@ async fn checks(link: &mut Link<'_>, names: &SchemaNames) -> Vec<String> {
     Vec::new()
 }
 
-impl Column {
+impl ColumnDescription {
     /// Converts a row of `information_schema.COLUMNS` with the columns that [`describe`] selects.
     fn of_row(row: &Row) -> Option<Self> {
         let kind = text(row, 1).unwrap_or_default();
@@ -120,10 +123,10 @@ impl Column {
 }
 
 async fn query(
-    link: &mut Link<'_>,
+    link: &mut PooledConnection<'_>,
     text: &str,
     values: Vec<Value>,
-) -> Result<Vec<Row>, ConnectError> {
+) -> Result<Vec<Row>, MysqlConnectError> {
     let answer = link.run(&Statement { text, values }).await;
     answer
         .map(|answer| answer.rows)

@@ -2,13 +2,13 @@
 //! helpful SQL. At run time the host answers 500 if the table refuses a row. A problem is a fault if the table refuses
 //! every row. Knows no connection.
 
-use super::Table;
+use super::TableDescription;
 use crate::record::{Charset, SessionId};
-use crate::store::examine::Finding;
+use crate::store::examine::ExamineFinding;
 use crate::store::mysql::options::SchemaNames;
 
 /// Returns a finding for each kind of row that the table would refuse.
-pub(super) fn of(table: &Table, names: &SchemaNames) -> Vec<Finding> {
+pub(super) fn of(table: &TableDescription, names: &SchemaNames) -> Vec<ExamineFinding> {
     let mut refusals = Vec::new();
     refusals.extend(data_charset(table, names));
     refusals.extend(data_json(table, names));
@@ -20,9 +20,9 @@ pub(super) fn of(table: &Table, names: &SchemaNames) -> Vec<Finding> {
 }
 
 /// Characters that the data column cannot hold. They are escaped, so no row is refused, but the spelling changes.
-fn data_charset(table: &Table, names: &SchemaNames) -> Option<Finding> {
+fn data_charset(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFinding> {
     let set = table.column(names.data.as_str())?.character_set.as_deref();
-    (table.charset != Charset::Unicode).then(|| Finding::warning(
+    (table.charset != Charset::Unicode).then(|| ExamineFinding::warning(
         "charset",
         format!(
             "the column {} has the character set {}, which does not have all characters: the host writes the others as \\uXXXX, so a \
@@ -38,8 +38,8 @@ fn data_charset(table: &Table, names: &SchemaNames) -> Option<Finding> {
 }
 
 /// MySQL's JSON type: it rewrites each text and refuses some texts that express-session may write.
-fn data_json(table: &Table, names: &SchemaNames) -> Option<Finding> {
-    is_json(table, names).then(|| Finding::warning(
+fn data_json(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFinding> {
+    is_json(table, names).then(|| ExamineFinding::warning(
         "schema",
         format!(
             "the column {} has the type json: the server writes each session anew, so the host reads a session twice that it has just \
@@ -54,14 +54,14 @@ fn data_json(table: &Table, names: &SchemaNames) -> Option<Finding> {
 }
 
 /// Returns whether the data column has MySQL's JSON type. MariaDB's JSON type is a text.
-pub(super) fn is_json(table: &Table, names: &SchemaNames) -> bool {
+pub(super) fn is_json(table: &TableDescription, names: &SchemaNames) -> bool {
     (table.column(names.data.as_str())).is_some_and(|it| it.kind.eq_ignore_ascii_case("json"))
 }
 
-fn id_length(table: &Table, names: &SchemaNames) -> Option<Finding> {
+fn id_length(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFinding> {
     let column = table.column(names.session_id.as_str())?;
     let chars_max = column.chars_max?;
-    (chars_max < SessionId::GENERATED_CHARS as u64).then(|| Finding::fault(
+    (chars_max < SessionId::GENERATED_CHARS as u64).then(|| ExamineFinding::fault(
         "schema",
         format!(
             "the column {} has room for {chars_max} characters, and the id of a new session has {}: each new session is answered with \
@@ -76,7 +76,7 @@ fn id_length(table: &Table, names: &SchemaNames) -> Option<Finding> {
     ))
 }
 
-fn expiry_range(table: &Table, names: &SchemaNames) -> Option<Finding> {
+fn expiry_range(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFinding> {
     // These types are too small for the expiry of any session, or do not hold numbers.
     const HOLD_NO_EXPIRY: [&str; 8] = [
         "tinyint",
@@ -102,18 +102,18 @@ fn expiry_range(table: &Table, names: &SchemaNames) -> Option<Finding> {
             "the column {} has the type {kind}, which holds no time in seconds: each new session is answered with 500; run this SQL",
             names.expires
         );
-        return Some(Finding::fault("schema", problem, sql));
+        return Some(ExamineFinding::fault("schema", problem, sql));
     }
     let problem = format!(
         "the column {} has the type {kind}, which does not hold all times up to 2106 in seconds (a signed int ends on 2038-01-19): a \
          session that ends later is answered with 500; run this SQL",
         names.expires
     );
-    Some(Finding::warning("schema", problem, sql))
+    Some(ExamineFinding::warning("schema", problem, sql))
 }
 
 /// Columns that belong neither to Express nor to Cloakroom and require a value.
-fn foreign_columns(table: &Table, names: &SchemaNames) -> Option<Finding> {
+fn foreign_columns(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFinding> {
     let known = [
         names.session_id.as_str(),
         names.expires.as_str(),
@@ -131,7 +131,7 @@ fn foreign_columns(table: &Table, names: &SchemaNames) -> Option<Finding> {
     let changes: Vec<_> = (foreign.iter())
         .map(|column| format!("MODIFY `{}` {} NULL", column.name, column.kind))
         .collect();
-    (!foreign.is_empty()).then(|| Finding::fault(
+    (!foreign.is_empty()).then(|| ExamineFinding::fault(
         "schema",
         format!(
             "the table {} has columns of another program that are NOT NULL without a default ({}): unless a trigger fills them in, each \
@@ -143,7 +143,7 @@ fn foreign_columns(table: &Table, names: &SchemaNames) -> Option<Finding> {
     ))
 }
 
-fn checks(table: &Table, names: &SchemaNames) -> Option<Finding> {
+fn checks(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFinding> {
     // MariaDB's JSON type is a text with a CHECK that has the column's name. It is removed only together with the type.
     let drop = |name: &String| match name.eq_ignore_ascii_case(names.data.as_str()) {
         true => format!(
@@ -153,7 +153,7 @@ fn checks(table: &Table, names: &SchemaNames) -> Option<Finding> {
         false => format!("DROP CONSTRAINT `{name}`"),
     };
     let drops: Vec<_> = table.checks.iter().map(drop).collect();
-    (!drops.is_empty()).then(|| Finding::warning(
+    (!drops.is_empty()).then(|| ExamineFinding::warning(
         "schema",
         format!(
             "the table {} has CHECK constraints ({}): a session that fails one is answered with 500; run this SQL if a session may fail \
@@ -168,11 +168,11 @@ fn checks(table: &Table, names: &SchemaNames) -> Option<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::examine::State;
-    use crate::store::mysql::schema::Column;
+    use crate::store::examine::ExamineState;
+    use crate::store::mysql::schema::ColumnDescription;
 
-    fn column(name: &str, kind: &str) -> Column {
-        Column {
+    fn column(name: &str, kind: &str) -> ColumnDescription {
+        ColumnDescription {
             name: name.to_owned(),
             kind: kind.to_owned(),
             character_set: None,
@@ -183,16 +183,16 @@ mod tests {
     }
 
     /// A table that refuses nothing.
-    fn table() -> Table {
-        let id = Column {
+    fn table() -> TableDescription {
+        let id = ColumnDescription {
             chars_max: Some(128),
             ..column("session_id", "varchar(128)")
         };
-        let data = Column {
+        let data = ColumnDescription {
             character_set: Some("utf8mb4".to_owned()),
             ..column("data", "mediumtext")
         };
-        Table {
+        TableDescription {
             columns: vec![id, column("expires", "int(11) unsigned"), data],
             indexes: Vec::new(),
             charset: Charset::Unicode,
@@ -201,7 +201,7 @@ mod tests {
     }
 
     /// Changes the table and returns the only finding on it.
-    fn told(change: impl FnOnce(&mut Table)) -> Finding {
+    fn told(change: impl FnOnce(&mut TableDescription)) -> ExamineFinding {
         let mut table = table();
         change(&mut table);
         let mut refusals = of(&table, &SchemaNames::default());
@@ -245,12 +245,12 @@ mod tests {
         assert!(id.remedy.contains("MODIFY `session_id` varchar(128)"));
 
         for (kind, state) in [
-            ("int(11)", State::Warning),
-            ("int", State::Warning),
-            ("mediumint(9) unsigned", State::Fault),
-            ("smallint", State::Fault),
-            ("datetime", State::Fault),
-            ("timestamp", State::Fault),
+            ("int(11)", ExamineState::Warning),
+            ("int", ExamineState::Warning),
+            ("mediumint(9) unsigned", ExamineState::Fault),
+            ("smallint", ExamineState::Fault),
+            ("datetime", ExamineState::Fault),
+            ("timestamp", ExamineState::Fault),
         ] {
             let expiry = told(|table| table.columns[1].kind = kind.to_owned());
             assert!(expiry.found.contains(kind), "{expiry:?}");

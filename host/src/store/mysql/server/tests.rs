@@ -2,14 +2,14 @@
 
 use super::*;
 
-fn facts(rows: &[(&str, &str)]) -> Facts {
-    let mut facts = Facts::default();
+fn facts(rows: &[(&str, &str)]) -> ServerVariables {
+    let mut facts = ServerVariables::default();
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), Some((*value).to_owned()));
     facts.add(rows.iter().map(owned));
     facts
 }
 
-fn galera(sync_wait: &str, state: &str) -> Facts {
+fn galera(sync_wait: &str, state: &str) -> ServerVariables {
     facts(&[
         ("wsrep_on", "ON"),
         ("wsrep_provider", "/usr/lib/galera/libgalera_smm.so"),
@@ -21,7 +21,7 @@ fn galera(sync_wait: &str, state: &str) -> Facts {
     ])
 }
 
-fn group(consistency: &str) -> Facts {
+fn group(consistency: &str) -> ServerVariables {
     facts(&[
         ("group_replication_group_name", "g1"),
         ("group_replication_consistency", consistency),
@@ -29,7 +29,7 @@ fn group(consistency: &str) -> Facts {
     ])
 }
 
-fn sql(facts: &Facts) -> Option<String> {
+fn sql(facts: &ServerVariables) -> Option<String> {
     facts.causality().unwrap().map(|it| it.sql)
 }
 
@@ -46,7 +46,7 @@ fn causality_is_asked_for_only_where_the_server_does_not_give_it_by_itself() {
     assert_eq!(sql(&galera("7", "4")), None);
     assert_eq!(sql(&galera("15", "4")), None);
 
-    let setting = |facts: &Facts| facts.causality_setting();
+    let setting = |facts: &ServerVariables| facts.causality_setting();
     let raised = Some("wsrep_sync_wait = 7".to_owned());
     assert_eq!(setting(&galera("7", "4")), raised);
     assert_eq!(setting(&facts(&[("read_only", "OFF")])), None);
@@ -89,56 +89,56 @@ fn a_server_is_read_only_when_any_of_its_variables_says_so() {
 fn a_galera_node_is_healthy_when_it_is_ready_and_synced() {
     assert!(
         galera("7", "4")
-            .server(Membership::Untold)
+            .server(GroupMemberState::Untold)
             .is_healthy_member
     );
     let donor = galera("7", "2");
-    assert!(!donor.server(Membership::Untold).is_healthy_member);
+    assert!(!donor.server(GroupMemberState::Untold).is_healthy_member);
     assert_eq!(donor.galera_fault(), None, "it serves all the same");
     let mut outside = galera("7", "4");
     outside.add([("wsrep_ready".to_owned(), Some("OFF".to_owned()))]);
     assert!(outside.galera_fault().is_some());
-    assert!(!outside.server(Membership::Untold).is_healthy_member);
+    assert!(!outside.server(GroupMemberState::Untold).is_healthy_member);
 }
 
 #[test]
 fn a_member_of_a_group_is_healthy_when_it_is_online_among_a_majority_and_writable() {
     let member = |is_own, state: &str| (is_own, state.to_owned());
-    let of = |states: &[(bool, String)]| Membership::of(states);
+    let of = |states: &[(bool, String)]| GroupMemberState::of(states);
     let (online, lost) = (member(true, "ONLINE"), member(false, "UNREACHABLE"));
     let other = member(false, "ONLINE");
     assert_eq!(
         of(&[online.clone(), other, lost.clone()]),
-        Membership::Online
+        GroupMemberState::Online
     );
-    assert_eq!(of(&[online, lost.clone(), lost]), Membership::Unfit);
-    assert_eq!(of(&[member(true, "RECOVERING")]), Membership::Unfit);
-    assert_eq!(of(&[]), Membership::Unfit);
+    assert_eq!(of(&[online, lost.clone(), lost]), GroupMemberState::Unfit);
+    assert_eq!(of(&[member(true, "RECOVERING")]), GroupMemberState::Unfit);
+    assert_eq!(of(&[]), GroupMemberState::Unfit);
 
     let mut facts = group("BEFORE");
-    assert!(facts.server(Membership::Online).is_healthy_member);
-    assert!(!facts.server(Membership::Untold).is_healthy_member);
+    assert!(facts.server(GroupMemberState::Online).is_healthy_member);
+    assert!(!facts.server(GroupMemberState::Untold).is_healthy_member);
     facts.add([("super_read_only".to_owned(), Some("ON".to_owned()))]);
-    assert!(!facts.server(Membership::Online).is_healthy_member);
+    assert!(!facts.server(GroupMemberState::Online).is_healthy_member);
 }
 
 #[test]
 fn only_members_of_one_cluster_hold_the_same() {
-    let one = galera("7", "4").server(Membership::Untold);
-    let group = group("BEFORE").server(Membership::Online);
-    let plain = facts(&[("version", "8.4.0")]).server(Membership::Untold);
+    let one = galera("7", "4").server(GroupMemberState::Untold);
+    let group = group("BEFORE").server(GroupMemberState::Online);
+    let plain = facts(&[("version", "8.4.0")]).server(GroupMemberState::Untold);
     assert!(one.shares_cluster_with(&one) && group.shares_cluster_with(&group));
     assert!(!one.shares_cluster_with(&group));
     assert!(!plain.shares_cluster_with(&plain));
     let mut elsewhere = galera("7", "4");
     let uuid = "wsrep_cluster_state_uuid".to_owned();
     elsewhere.add([(uuid, Some("c2".to_owned()))]);
-    assert!(!one.shares_cluster_with(&elsewhere.server(Membership::Untold)));
+    assert!(!one.shares_cluster_with(&elsewhere.server(GroupMemberState::Untold)));
 }
 
 #[test]
 fn the_operator_is_told_in_one_line() {
-    let told = |facts: &Facts| facts.server(Membership::Online).to_string();
+    let told = |facts: &ServerVariables| facts.server(GroupMemberState::Online).to_string();
     let plain = facts(&[("version", "11.4.2-MariaDB")]);
     assert_eq!(told(&plain), "a single server, version 11.4.2-MariaDB");
     assert!(told(&galera("0", "4")).contains("wsrep_sync_wait raised"));
@@ -166,7 +166,7 @@ fn a_server_that_refuses_statements_is_told_before_it_gets_one() {
 
 #[test]
 fn a_member_whose_state_the_account_may_not_see_is_no_member() {
-    let (told, untold) = (Membership::Online, Membership::Untold);
+    let (told, untold) = (GroupMemberState::Online, GroupMemberState::Untold);
     let (told, untold) = (group("BEFORE").server(told), group("BEFORE").server(untold));
     assert!(told.is_clustered() && !untold.is_clustered());
     assert!(!told.shares_cluster_with(&untold) && !untold.shares_cluster_with(&told));

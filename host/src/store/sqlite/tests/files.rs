@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test]
 async fn the_log_is_grown_at_start_and_never_beyond_while_commits_go_on() {
     let directory = TempDir::new().unwrap();
-    let options = Options::new(directory.path().join("sessions.db"));
+    let options = SqliteOptions::new(directory.path().join("sessions.db"));
     let store = SqliteStore::open(&options).unwrap();
     let grown_bytes = file_bytes(&options.path, "-wal").unwrap();
     assert!(grown_bytes >= options.wal_bytes);
@@ -22,7 +22,11 @@ async fn the_log_is_grown_at_start_and_never_beyond_while_commits_go_on() {
     while written_bytes < 3 * options.wal_bytes {
         let commits: Vec<_> = (0..100).map(|_| create("x".repeat(4_000))).collect();
         let verdicts = store.commit_many(&commits, NOW_S).await;
-        assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+        assert!(
+            verdicts
+                .iter()
+                .all(|v| matches!(v, CommitVerdict::Committed))
+        );
         written_bytes += 100 * 4_096;
     }
 
@@ -47,7 +51,11 @@ async fn a_long_read_by_a_stranger_holds_up_no_commit_and_sees_one_state() {
     for _ in 0..20 {
         let commits: Vec<_> = (0..100).map(|_| create("x".repeat(4_000))).collect();
         let verdicts = store.commit_many(&commits, NOW_S).await;
-        assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+        assert!(
+            verdicts
+                .iter()
+                .all(|v| matches!(v, CommitVerdict::Committed))
+        );
     }
 
     assert_eq!(row_count(), 1, "its snapshot");
@@ -62,7 +70,7 @@ async fn a_hot_copy_is_a_database_with_all_rows() {
     let store = SqliteStore::open(&options).unwrap();
     let commits: Vec<_> = (0..20).map(|_| create("{}")).collect();
     store.commit_many(&commits, NOW_S).await;
-    let copy = Options {
+    let copy = SqliteOptions {
         path: directory.path().join("copy.db"),
         ..options.clone()
     };
@@ -80,7 +88,7 @@ async fn a_hot_copy_is_a_database_with_all_rows() {
 #[test]
 fn missing_directories_are_made_and_all_files_are_private() {
     let directory = TempDir::new().unwrap();
-    let options = Options {
+    let options = SqliteOptions {
         path: directory.path().join("a").join("b").join("sessions.db"),
         ..options(&directory)
     };
@@ -106,23 +114,29 @@ fn a_path_that_cannot_be_written_is_named_with_the_reason() {
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
     let open = |path: &Path| {
-        let error = SqliteStore::open(&Options::new(path)).expect_err("it cannot be opened");
+        let error = SqliteStore::open(&SqliteOptions::new(path)).expect_err("it cannot be opened");
         (error.to_string(), error)
     };
 
     let (text, error) = open(&file.join("sessions.db"));
-    assert!(matches!(error, OpenError::Directory { .. }), "{error:?}");
+    assert!(
+        matches!(error, SqliteOpenError::Directory { .. }),
+        "{error:?}"
+    );
     assert!(text.contains("file/sessions.db"), "{text}");
 
     for path in [directory.path(), Path::new(""), Path::new("/")] {
         let (_, error) = open(path);
-        assert!(matches!(error, OpenError::NotAFile { .. }), "{error:?}");
+        assert!(
+            matches!(error, SqliteOpenError::NotAFile { .. }),
+            "{error:?}"
+        );
     }
 
     // On this file system no user can create files, not even root.
     if cfg!(target_os = "linux") {
         let (text, error) = open(Path::new("/sys/sessions.db"));
-        assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+        assert!(matches!(error, SqliteOpenError::File { .. }), "{error:?}");
         assert!(
             text.contains("cannot write /sys/sessions.db.lock"),
             "{text}"
@@ -150,7 +164,7 @@ fn a_read_only_directory_is_named_with_the_reason() {
         Ok(_) => assert!(may_write_anyway),
         Err(error) => {
             assert!(!may_write_anyway);
-            assert!(matches!(error, OpenError::File { .. }), "{error:?}");
+            assert!(matches!(error, SqliteOpenError::File { .. }), "{error:?}");
         }
     }
 }
@@ -164,7 +178,7 @@ fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     let text = "not a database, and longer than a header ".repeat(200);
     fs::write(&options.path, &text).unwrap();
     let error = open();
-    assert!(matches!(error, OpenError::Sqlite { .. }), "{error:?}");
+    assert!(matches!(error, SqliteOpenError::Sqlite { .. }), "{error:?}");
     assert!(error.to_string().contains("not a database"), "{error}");
     assert_eq!(fs::read_to_string(&options.path).unwrap(), text);
     fs::remove_file(&options.path).unwrap();
@@ -174,7 +188,7 @@ fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     other.execute(schema, []).unwrap();
     drop(other);
     let error = open();
-    assert!(matches!(error, OpenError::Schema { .. }), "{error:?}");
+    assert!(matches!(error, SqliteOpenError::Schema { .. }), "{error:?}");
     fs::remove_file(&options.path).unwrap();
 
     let later = Connection::open(&options.path).unwrap();
@@ -182,7 +196,7 @@ fn files_that_are_no_store_of_ours_are_refused_and_left_alone() {
     drop(later);
     let error = open();
     assert!(
-        matches!(error, OpenError::TooNew { version: 99, .. }),
+        matches!(error, SqliteOpenError::TooNew { version: 99, .. }),
         "{error:?}"
     );
 }
@@ -207,7 +221,7 @@ async fn a_corrupt_page_is_broken_and_never_an_absent_session() {
     assert_eq!(error.kind, StoreErrorKind::Broken, "{error}");
     let verdict = commit(&store, &create("{}")).await;
     assert!(
-        matches!(&verdict, Verdict::Failed(error) if error.kind == StoreErrorKind::Broken),
+        matches!(&verdict, CommitVerdict::Failed(error) if error.kind == StoreErrorKind::Broken),
         "{verdict:?}"
     );
 }

@@ -4,10 +4,10 @@
 use super::*;
 
 /// Copies the files as a killed host leaves them into a separate folder.
-fn after_crash(directory: &TempDir, options: &Options, folder: &str) -> Options {
+fn after_crash(directory: &TempDir, options: &SqliteOptions, folder: &str) -> SqliteOptions {
     let folder = directory.path().join(folder);
     fs::create_dir(&folder).unwrap();
-    let copy = Options {
+    let copy = SqliteOptions {
         path: folder.join("sessions.db"),
         ..options.clone()
     };
@@ -16,7 +16,7 @@ fn after_crash(directory: &TempDir, options: &Options, folder: &str) -> Options 
     copy
 }
 
-fn log_of(options: &Options) -> std::path::PathBuf {
+fn log_of(options: &SqliteOptions) -> std::path::PathBuf {
     options.path.with_extension("db-wal")
 }
 
@@ -29,10 +29,13 @@ async fn halts_without_a_write(store: &SqliteStore) {
 }
 
 #[track_caller]
-fn assert_foreign(options: &Options) {
+fn assert_foreign(options: &SqliteOptions) {
     let log = fs::read(log_of(options)).unwrap();
     let error = SqliteStore::open(options).expect_err("the log is not its own");
-    assert!(matches!(error, OpenError::ForeignLog { .. }), "{error:?}");
+    assert!(
+        matches!(error, SqliteOpenError::ForeignLog { .. }),
+        "{error:?}"
+    );
     let text = error.to_string();
     assert!(
         text.contains("sessions.db-wal") && text.contains("remove the log"),
@@ -53,14 +56,17 @@ async fn after_its_file_was_removed_nothing_is_written_and_reads_go_on() {
     let options = options(&directory);
     let store = SqliteStore::open(&options).unwrap();
     let before = create("{}");
-    assert!(matches!(commit(&store, &before).await, Verdict::Committed));
+    assert!(matches!(
+        commit(&store, &before).await,
+        CommitVerdict::Committed
+    ));
     assert!(store.halted().is_none());
     fs::remove_file(&options.path).unwrap();
 
     let verdict = commit(&store, &create("{}")).await;
 
     let error = match verdict {
-        Verdict::Failed(error) => error,
+        CommitVerdict::Failed(error) => error,
         other => panic!("not applied, not {other:?}"),
     };
     assert_eq!(error.kind, StoreErrorKind::Unavailable);
@@ -98,7 +104,7 @@ async fn a_second_name_is_the_same_file() {
     let directory = TempDir::new().unwrap();
     let options = options(&directory);
     let store = SqliteStore::open(&options).unwrap();
-    let second = Options {
+    let second = SqliteOptions {
         path: directory.path().join("second.db"),
         ..options.clone()
     };
@@ -107,11 +113,14 @@ async fn a_second_name_is_the_same_file() {
     // On other systems this kind of lock would exclude SQLite's own locks.
     if cfg!(target_os = "linux") {
         let error = SqliteStore::open(&second).expect_err("the file has a host");
-        assert!(matches!(error, OpenError::InUse { .. }), "{error:?}");
+        assert!(matches!(error, SqliteOpenError::InUse { .. }), "{error:?}");
     }
 
     let row = create("{}");
-    assert!(matches!(commit(&store, &row).await, Verdict::Committed));
+    assert!(matches!(
+        commit(&store, &row).await,
+        CommitVerdict::Committed
+    ));
     drop(store);
     let store = SqliteStore::open(&second).expect("the lock is free again");
     assert!(exists(&store, &row).await);
@@ -126,7 +135,7 @@ async fn a_log_of_another_database_is_refused() {
     for store in &stores {
         assert!(matches!(
             commit(store, &create("{}")).await,
-            Verdict::Committed
+            CommitVerdict::Committed
         ));
     }
     let crashed = after_crash(&directory, &mine, "crashed");
@@ -175,7 +184,11 @@ async fn its_own_log_is_taken_after_any_number_of_checkpoints_and_starts() {
         for count in [100; 20].into_iter().chain([3]) {
             let more: Vec<_> = (0..count).map(|_| create("x".repeat(4_000))).collect();
             let verdicts = store.commit_many(&more, NOW_S).await;
-            assert!(verdicts.iter().all(|v| matches!(v, Verdict::Committed)));
+            assert!(
+                verdicts
+                    .iter()
+                    .all(|v| matches!(v, CommitVerdict::Committed))
+            );
             commits.extend(more.into_iter().take(2));
         }
         options = after_crash(&directory, &options, &format!("round-{round}"));

@@ -9,31 +9,31 @@ use tokio::sync::oneshot::Receiver as Answer;
 use super::*;
 use crate::limits::SQLITE_WAL_GROWTH_MAX;
 use crate::record::{SessionId, SessionRecord, TokenHistory};
-use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Change, SessionStore as _, StoreErrorKind};
-use crate::telemetry::Captured;
+use crate::store::sqlite::{SqliteOptions, SqliteStore};
+use crate::store::{RowChange, SessionStore as _, StoreErrorKind};
+use crate::telemetry::CapturedOutput;
 
 const NOW_S: i64 = 1_000;
 
 struct Fixture {
-    options: Options,
-    writer: Writer,
-    _lock: file::Locks,
+    options: SqliteOptions,
+    writer: SqliteWriter,
+    _lock: file::DatabaseLocks,
     _directory: TempDir,
 }
 
 impl Fixture {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let options = Options {
+        let options = SqliteOptions {
             wal_bytes: 64 << 10,
-            ..Options::new(directory.path().join("sessions.db"))
+            ..SqliteOptions::new(directory.path().join("sessions.db"))
         };
         let (database, lock) = file::open(&options).unwrap();
         let (_, jobs) = mpsc::channel();
         Self {
             options,
-            writer: Writer::new(database.into_writer(), Arc::default(), jobs),
+            writer: SqliteWriter::new(database.into_writer(), Arc::default(), jobs),
             _lock: lock,
             _directory: directory,
         }
@@ -59,7 +59,10 @@ impl Fixture {
 }
 
 /// Returns the log lines about the file at `path`, each with its level.
-fn lines_about(captured: &Captured, path: &std::path::Path) -> Vec<(String, serde_json::Value)> {
+fn lines_about(
+    captured: &CapturedOutput,
+    path: &std::path::Path,
+) -> Vec<(String, serde_json::Value)> {
     let text = captured.text();
     let lines = text.lines().map(|line| {
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
@@ -69,7 +72,7 @@ fn lines_about(captured: &Captured, path: &std::path::Path) -> Vec<(String, serd
     lines.filter(|(_, line)| line["path"] == path).collect()
 }
 
-type Reply = Answer<Result<Vec<usize>, WriteError>>;
+type Reply = Answer<Result<Vec<usize>, SqliteWriteError>>;
 
 fn job(id: &SessionId, data_bytes: usize) -> (WriteJob, Reply) {
     let (reply, answer) = oneshot::channel();
@@ -81,10 +84,10 @@ fn job(id: &SessionId, data_bytes: usize) -> (WriteJob, Reply) {
     };
     let commit = Commit {
         id: id.clone(),
-        change: Change::Create(record),
+        change: RowChange::Create(record),
     };
     let job = WriteJob {
-        work: Work::Commits(vec![commit]),
+        work: WriteRequest::Commits(vec![commit]),
         now_s: NOW_S,
         claim: Arc::default(),
         reply,
@@ -95,7 +98,7 @@ fn job(id: &SessionId, data_bytes: usize) -> (WriteJob, Reply) {
 #[track_caller]
 fn assert_unavailable(mut answer: Reply) {
     match answer.try_recv().expect("an answer") {
-        Err(WriteError::NotApplied(error)) => {
+        Err(SqliteWriteError::NotApplied(error)) => {
             assert_eq!(error.kind, StoreErrorKind::Unavailable, "{error}");
         }
         other => panic!("not applied, not {other:?}"),
@@ -183,7 +186,7 @@ async fn after_a_failed_flush_nothing_is_written_until_the_store_is_opened_anew(
     } = fixture;
     let (jobs, no_jobs) = mpsc::channel();
     drop(jobs);
-    Writer {
+    SqliteWriter {
         jobs: no_jobs,
         ..writer
     }
@@ -237,7 +240,7 @@ fn a_log_that_a_reader_keeps_long_is_told_once_and_shortened_after_it() {
     let log = fixture.options.path.canonicalize().unwrap();
     let log = log.with_extension("db-wal");
     let log_bytes = || std::fs::metadata(&log).unwrap().len();
-    let (lines, _guard) = Captured::json_of_this_thread();
+    let (lines, _guard) = CapturedOutput::json_of_this_thread();
     let stranger = Connection::open(&fixture.options.path).unwrap();
     stranger.execute_batch("BEGIN").unwrap();
     let count = "SELECT count(*) FROM sessions";
