@@ -11,10 +11,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use cloakroom::guest::{
+use cloakroom_runtime::{
     GuestLimits, GuestSettings, Rollout, Runtime, RuntimeOptions, StreamPolicy,
 };
-use cloakroom::session::{SessionGrant, VisitStart};
+use cloakroom_session::{SessionGrant, VisitStart};
 
 fn main() -> anyhow::Result<()> {
     let mut words = std::env::args().skip(1);

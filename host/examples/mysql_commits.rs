@@ -13,9 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::mysql::{MysqlOptions, MysqlStore, ServerAddress};
-use cloakroom::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
+use cloakroom_session::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
+use cloakroom_session::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
+use cloakroom_store_mysql::{MysqlOptions, MysqlStore, ServerAddress};
 use mysql_async::prelude::Queryable as _;
 use mysql_async::{Conn, Opts};
 use secrecy::SecretString;

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::sqlite::{SqliteOptions, SqliteStore};
-use cloakroom::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
+use cloakroom_session::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
+use cloakroom_session::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
+use cloakroom_store_sqlite::{SqliteOptions, SqliteStore};
 use tokio::task::JoinSet;
 
 const ROWS: usize = 20_000;

@@ -8,7 +8,7 @@
 use std::ffi::{c_char, c_int};
 use std::sync::OnceLock;
 
-use cloakroom::fuzz::Target;
+use cloakroom_host::fuzz::Target;
 
 static TARGET: OnceLock<Target> = OnceLock::new();
 

@@ -1,6 +1,8 @@
 //! The process: reads the command line and the configuration, runs the command, handles signals and returns the exit code. All
 //! other decisions are made elsewhere.
 
+mod cli;
+
 use std::convert::Infallible;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,21 +17,25 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use cloakroom::admin::shell::ShellError;
-use cloakroom::app::{
-    self, AdminCall, AdminListener, App, ReloadRequests, StartError, StartupMessage, StoreCall,
+use self::cli::{Args, CliCommand, InspectArgs as InspectWords, StoreCommand};
+use cloakroom_base::limits;
+use cloakroom_base::telemetry;
+use cloakroom_dev::inspect;
+use cloakroom_dev::inspect::{InspectReport, InspectRequest};
+use cloakroom_dev::live;
+use cloakroom_dev::live::DevError;
+use cloakroom_dev::scaffold;
+use cloakroom_dev::scaffold::NewProject;
+use cloakroom_dev::test_host;
+use cloakroom_host::admin::command::ShellError;
+use cloakroom_host::app;
+use cloakroom_host::app::{
+    AdminCall, AdminListener, App, ReloadRequests, StartError, StartupMessage, StoreCall,
 };
-use cloakroom::args::{Args, CliCommand, InspectArgs as InspectWords, StoreCommand};
-use cloakroom::author::dev::{self, DevError};
-use cloakroom::author::inspect::{self, InspectReport, InspectRequest};
-use cloakroom::author::scaffold::{self, NewProject};
-use cloakroom::author::trial;
-use cloakroom::config::{
+use cloakroom_host::config::{
     CliOptions, Config, ConfigError, ConfigFault, ProcessEnvironment, ServerSettings,
 };
-use cloakroom::guest::LoadError;
-use cloakroom::limits;
-use cloakroom::telemetry;
+use cloakroom_runtime::LoadError;
 
 /// Measured against the allocator of the C library: a tenth less CPU time per request, for 3 MiB more memory under load.
 #[global_allocator]
@@ -50,7 +56,7 @@ fn main() -> ExitCode {
     leave_no_core_dump();
     match Args::parse().command {
         // Runs before the process starts any thread.
-        CliCommand::Compile(words) => match cloakroom::guest::compile(&words.recipe) {
+        CliCommand::Compile(words) => match cloakroom_runtime::compile(&words.recipe) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
                 eprintln!("{fault}");
@@ -146,7 +152,7 @@ async fn dev(words: CliOptions) -> anyhow::Result<ExitCode> {
     });
     let file = Config::file(&words, &ProcessEnvironment);
     let read = Arc::new(move || read(&words));
-    match dev::run(config, file, read, &ProcessEnvironment, shutdown).await {
+    match live::run(config, file, read, &ProcessEnvironment, shutdown).await {
         Ok(()) => Ok(ExitCode::SUCCESS),
         // The warnings are on the terminal.
         Err(DevError::AtFault(faults)) => Ok(refuse(&faults, &[])),
@@ -173,14 +179,14 @@ async fn check(words: &CliOptions) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn test(call: trial::TestCall) -> anyhow::Result<ExitCode> {
+async fn test(call: test_host::TestCall) -> anyhow::Result<ExitCode> {
     let config = match read(&call.words()) {
         Ok(config) => config,
         Err(refused) => return Ok(refuse(&refused.faults, &refused.warnings)),
     };
-    let _flush = telemetry::init(&trial::log(&config, &ProcessEnvironment))?;
+    let _flush = telemetry::init(&test_host::log(&config, &ProcessEnvironment))?;
     warn(&config.warnings);
-    match trial::run(config, &call).await {
+    match test_host::run(config, &call).await {
         Ok(code) => Ok(ExitCode::from(code)),
         Err(StartError::Failed(failure)) => Err(failure.into()),
         Err(StartError::AtFault(faults)) => Ok(refuse(&faults, &[])),

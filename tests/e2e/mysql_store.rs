@@ -10,11 +10,11 @@ mod servers;
 mod start;
 
 use bytes::Bytes;
-use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::mysql::{MysqlOptions, MysqlStore, ServerAddress};
-use cloakroom::store::{
+use cloakroom_session::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
+use cloakroom_session::store::{
     Commit, CommitVerdict, RowChange, RowVersion, SessionStore, StoreErrorKind,
 };
+use cloakroom_store_mysql::{MysqlOptions, MysqlStore, ServerAddress};
 use cloakroom_tests::mariadb::Database;
 use secrecy::SecretString;
 

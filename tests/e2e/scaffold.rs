@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use cloakroom::author::scaffold::Language;
-use cloakroom::config::{CliOptions, ComponentFiles, Config};
+use cloakroom_dev::scaffold::Language;
+use cloakroom_host::config::{CliOptions, ComponentFiles, Config};
 use cloakroom_tests::host::{binary, repository};
 
 /// Each language with its argument.

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use cloakroom::record::SessionId;
-use cloakroom::session::property::{BlindWriter, Settings, check};
-use cloakroom::store::sqlite::{self, SqliteStore};
-use cloakroom::store::{SessionStore, StoreFuture};
+use cloakroom_session::property::{BlindWriter, Settings, check};
+use cloakroom_session::record::SessionId;
+use cloakroom_session::store::{SessionStore, StoreFuture};
+use cloakroom_store_sqlite as sqlite;
+use cloakroom_store_sqlite::SqliteStore;
 use cloakroom_tests::mariadb::{Database, Mariadb};
 
 /// `make test-long` runs 10,000.

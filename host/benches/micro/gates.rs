@@ -3,7 +3,7 @@
 
 use std::hint::black_box;
 
-use cloakroom::guest::{Runtime, RuntimeOptions};
+use cloakroom_runtime::{Runtime, RuntimeOptions};
 
 use super::subjects::cookies::Signed;
 use super::subjects::guests;

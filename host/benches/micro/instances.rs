@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use cloakroom::guest::{self, Guest, GuestRequest, Invocation, ReleasedResponse, ReplayBody};
+use cloakroom_runtime as guest;
+use cloakroom_runtime::{Guest, GuestRequest, Invocation, ReleasedResponse, ReplayBody};
 use criterion::Criterion;
 use http::Response;
 use http::uri::Scheme;

@@ -11,7 +11,7 @@ mod subjects;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use cloakroom::record::Document;
+use cloakroom_session::record::Document;
 use criterion::{Bencher, Criterion, Throughput};
 use tokio::runtime::Runtime;
 

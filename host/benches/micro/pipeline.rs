@@ -6,16 +6,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use cloakroom::clock::Clock;
-use cloakroom::cookie::{CookieJar, CookieJarKeys, IdComparison};
-use cloakroom::guest::{
-    self, ComponentSource, DeployRequest, Deployer, Deployment, Deployments, Guest, ProbeRequest,
+use cloakroom_base::clock::Clock;
+use cloakroom_base::limits;
+use cloakroom_base::quota::{ConnectionOutbox, QuotaTotals, Quotas};
+use cloakroom_host::handler::{ConnectionAddresses, Handler, Options, ProxyTrust, RoutedGuests};
+use cloakroom_host::route::{Route, RouteTable};
+use cloakroom_runtime as guest;
+use cloakroom_runtime::{
+    ComponentSource, DeployRequest, Deployer, Deployment, Deployments, Guest, ProbeRequest,
     VersionOrigin,
 };
-use cloakroom::handler::{ConnectionAddresses, Handler, Options, ProxyTrust, RoutedGuests};
-use cloakroom::limits;
-use cloakroom::quota::{ConnectionOutbox, QuotaTotals, Quotas};
-use cloakroom::route::{Route, RouteTable};
+use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison};
 use criterion::Criterion;
 use http::Request;
 use http::header::{COOKIE, HOST};

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use cloakroom::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
-use cloakroom::store::memory::MemoryStore;
-use cloakroom::store::sqlite::{self, SqliteStore};
-use cloakroom::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
+use cloakroom_session::record::{CommitToken, SessionId, SessionRecord, TokenHistory};
+use cloakroom_session::store::memory::MemoryStore;
+use cloakroom_session::store::{Commit, CommitVerdict, RowChange, RowVersion, SessionStore};
+use cloakroom_store_sqlite as sqlite;
+use cloakroom_store_sqlite::SqliteStore;
 use criterion::{Criterion, SamplingMode};
 
 use super::subjects::rows;

@@ -1,10 +1,10 @@
 //! The ninth law: no secret appears in any log, error or `Debug` output.
 
 use bytes::Bytes;
-use cloakroom::cookie::{CookieResolution, KeyRing, Secret, take_from};
-use cloakroom::record::{CookieAttributes, SessionId, SessionRecord, TokenHistory};
-use cloakroom::session::CookieChange;
-use cloakroom::store::{Commit, RowChange, RowVersion};
+use cloakroom_session::CookieChange;
+use cloakroom_session::cookie::{CookieResolution, KeyRing, Secret, take_from};
+use cloakroom_session::record::{CookieAttributes, SessionId, SessionRecord, TokenHistory};
+use cloakroom_session::store::{Commit, RowChange, RowVersion};
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::ChaosProxy;
 use cloakroom_tests::mariadb::Mariadb;

@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::cookie::{KeyRing, Secret};
-use cloakroom::record::SessionId;
+use cloakroom_session::cookie::{KeyRing, Secret};
+use cloakroom_session::record::SessionId;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::host::{Config, SECRET};

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use cloakroom::store::SessionStore;
-use cloakroom::store::contract::check_all;
-use cloakroom::store::mysql::MysqlOptions;
+use cloakroom_session::store::SessionStore;
+use cloakroom_session::store::contract::check_all;
+use cloakroom_store_mysql::MysqlOptions;
 use cloakroom_tests::mariadb::Mariadb;
 use mysql_async::prelude::Queryable as _;
 

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::record::{SessionId, SessionRecord};
-use cloakroom::store::mysql::MysqlStore;
-use cloakroom::store::{Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind};
+use cloakroom_session::record::{SessionId, SessionRecord};
+use cloakroom_session::store::{
+    Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind,
+};
+use cloakroom_store_mysql::MysqlStore;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use futures_util::future::join_all;

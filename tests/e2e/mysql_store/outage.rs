@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::record::SessionId;
-use cloakroom::store::mysql::MysqlStore;
-use cloakroom::store::{Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind};
+use cloakroom_session::record::SessionId;
+use cloakroom_session::store::{
+    Commit, CommitVerdict, RowChange, SessionStore as _, StoreErrorKind,
+};
+use cloakroom_store_mysql::MysqlStore;
 use cloakroom_tests::chaos_proxy::{ChaosProxy, Disturbance, Loss};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use mysql_async::prelude::Queryable as _;
@@ -64,7 +66,7 @@ async fn a_lost_reply_is_ambiguous_and_the_token_tells_what_became_of_it() {
     assert_conflict(&commit(&store, &id, change.clone()).await);
 
     proxy.lose_next_reply("DELETE");
-    let base = Some(cloakroom::store::RowVersion::of(&found));
+    let base = Some(cloakroom_session::store::RowVersion::of(&found));
     assert_ambiguous(&commit(&store, &id, RowChange::Delete { base }).await);
     assert_eq!(load(&store, &id).await, None);
 

@@ -1,7 +1,7 @@
 //! Permanent refusals of a table: logged at the start, and answered with a 500 without `Retry-After`. Characters that the data column
 //! cannot store are not refused: they are escaped.
 
-use cloakroom::store::StoreErrorKind;
+use cloakroom_session::store::StoreErrorKind;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::{Database, Mariadb};
@@ -154,8 +154,13 @@ async fn a_time_beyond_a_signed_column_is_refused_and_others_are_kept() {
     let (id, row) = created(&store, r#"{"cookie":{}}"#).await;
     let mut late = record(r#"{"cookie":{},"n":1}"#);
     late.expires_at_s = i64::from(i32::MAX) + 1;
-    let new_id = cloakroom::record::SessionId::generate();
-    let verdict = commit(&store, &new_id, cloakroom::store::RowChange::Create(late)).await;
+    let new_id = cloakroom_session::record::SessionId::generate();
+    let verdict = commit(
+        &store,
+        &new_id,
+        cloakroom_session::store::RowChange::Create(late),
+    )
+    .await;
     assert_failed(&verdict, StoreErrorKind::Refused);
     assert_committed(&commit(&store, &id, update(&row, r#"{"cookie":{},"n":2}"#)).await);
 }

@@ -1,10 +1,10 @@
 //! The store and its table: created, found, altered, unusual, or unusable.
 
-use cloakroom::record::SessionId;
-use cloakroom::store::mysql::{
+use cloakroom_session::record::SessionId;
+use cloakroom_session::store::{RowChange, SessionStore as _, StoreErrorKind};
+use cloakroom_store_mysql::{
     ConnectErrorClass, Identifier, MysqlConnectError, MysqlOptions, MysqlStore,
 };
-use cloakroom::store::{RowChange, SessionStore as _, StoreErrorKind};
 use cloakroom_tests::mariadb::{Database, Mariadb};
 use mysql_async::Conn;
 use mysql_async::prelude::Queryable as _;

@@ -3,11 +3,11 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::record::SessionId;
-use cloakroom::store::mysql::MysqlStore;
-use cloakroom::store::{
+use cloakroom_session::record::SessionId;
+use cloakroom_session::store::{
     CommitVerdict, RowChange, ServerStanding, SessionStore as _, StoreErrorKind,
 };
+use cloakroom_store_mysql::MysqlStore;
 use cloakroom_tests::admin::{Operator, json};
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::Config;

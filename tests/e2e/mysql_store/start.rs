@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::store::mysql::{
+use cloakroom_store_mysql::{
     CertificateCheck, ConnectErrorClass, MysqlConnectError, MysqlOptions, MysqlStore, MysqlTls,
 };
 use cloakroom_tests::chaos_proxy::ChaosProxy;

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use cloakroom::clock::Clock;
+use cloakroom_base::clock::Clock;
 use cloakroom_tests::browser::{Answer, Browser};
 use cloakroom_tests::host::{Config, Host};
 use cloakroom_tests::mariadb::Mariadb;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use cloakroom::record::SessionId;
+use cloakroom_session::record::SessionId;
 use cloakroom_tests::browser::Browser;
 use cloakroom_tests::host::Config;
 

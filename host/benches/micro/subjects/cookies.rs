@@ -1,7 +1,7 @@
 //! A key ring, and a cookie that it has signed.
 
-use cloakroom::cookie::{KeyRing, Secret};
-use cloakroom::record::SessionId;
+use cloakroom_session::cookie::{KeyRing, Secret};
+use cloakroom_session::record::SessionId;
 
 /// A fixed id, because the results must not depend on a random one.
 const ID: &str = "q3J9xWc0Zt7mKfVbN2sRgYhLpD5uE8aT";

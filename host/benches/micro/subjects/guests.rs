@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use cloakroom::guest::{GuestLimits, GuestSettings, Rollout, StreamPolicy};
-use cloakroom::session::{SessionGrant, VisitStart};
+use cloakroom_runtime::{GuestLimits, GuestSettings, Rollout, StreamPolicy};
+use cloakroom_session::{SessionGrant, VisitStart};
 
 use super::visits::DEADLINE;
 

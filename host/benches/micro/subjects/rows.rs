@@ -1,7 +1,7 @@
 //! Two sessions in the form of their rows, and the change that a request makes to such a text.
 
 use bytes::Bytes;
-use cloakroom::record::{CookieAttributes, Document, StoredCookieObject};
+use cloakroom_session::record::{CookieAttributes, Document, StoredCookieObject};
 
 /// The key that [`change`] writes.
 const KEY: &str = "num";

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cloakroom::clock::Clock;
-use cloakroom::cookie::{self, PresentedCookies};
-use cloakroom::session::{
+use cloakroom_base::clock::Clock;
+use cloakroom_session::cookie;
+use cloakroom_session::cookie::PresentedCookies;
+use cloakroom_session::store::memory::MemoryStore;
+use cloakroom_session::{
     Attempt, ReplayPolicy, Session, SessionCallError, SessionGrant, SessionManager, SessionOptions,
     TransactionOutcome, Visit, VisitStart,
 };
-use cloakroom::store::memory::MemoryStore;
 use http::header::COOKIE;
 use http::{HeaderMap, HeaderValue};
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cloakroom::record::SessionId;
-use cloakroom::store::mysql::ServerAddress;
-use cloakroom::store::{Commit, CommitVerdict, RowChange, SessionStore as _};
+use cloakroom_session::record::SessionId;
+use cloakroom_session::store::{Commit, CommitVerdict, RowChange, SessionStore as _};
+use cloakroom_store_mysql::ServerAddress;
 use cloakroom_tests::galera::{Galera, NODES};
 use cloakroom_tests::mariadb::Mariadb;
 use mysql_async::prelude::Queryable as _;

@@ -1,0 +1,284 @@
+//! Prints the host's log events for the developer, one line for each: requests with their paths, output and traps of guests,
+//! and versions that are ready. Recognises log events by their targets and fields. The code that logs them does not depend on
+//! this module.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http::{Method, Uri};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+
+use super::console::{Console, TextStyle};
+use cloakroom_base::limits::REQUEST_METHOD_BYTES_MAX;
+use cloakroom_base::telemetry;
+use cloakroom_base::telemetry::{ACCESS_TARGET, GUEST_TARGET, VERSION_TARGET};
+
+/// The `error` field of access events that are not printed: a page checks whether it is out of date.
+pub(crate) const POLL: &str = "dev-poll";
+
+/// The maximum number of requests in progress whose paths are kept. It exceeds the number of requests that a host serves at the
+/// same time.
+const PATHS_MAX: usize = 10_000;
+/// The maximum number of characters of a path that are printed.
+const PATH_CHARS_MAX: usize = 100;
+/// The target of events that report a removed component file. They are not printed, because a build creates the file again.
+const LOOK_TARGET: &str = "cloakroom::guest::watch::look";
+
+/// The paths of the requests in progress. Log events do not contain them.
+#[derive(Debug, Default)]
+pub(crate) struct RequestPaths(Mutex<HashMap<String, String>>);
+
+impl RequestPaths {
+    /// Records a request when it arrives.
+    pub(crate) fn note(&self, request_id: &str, method: &Method, uri: &Uri) {
+        let target = uri.path_and_query().map_or("*", |target| target.as_str());
+        let shown: String = target.chars().take(PATH_CHARS_MAX).collect();
+        let (method, _) = telemetry::cut(method.as_str(), REQUEST_METHOD_BYTES_MAX);
+        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if paths.len() >= PATHS_MAX {
+            // The map grows this large only if the log filter drops the access events that would remove the entries.
+            paths.clear();
+        }
+        paths.insert(request_id.to_owned(), format!("{method} {shown}"));
+    }
+
+    fn take(&self, request_id: &str) -> Option<String> {
+        let mut paths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        paths.remove(request_id)
+    }
+}
+
+/// Prints log events on the console.
+#[derive(Debug)]
+pub(crate) struct ConsoleLayer {
+    console: Console,
+    paths: Arc<RequestPaths>,
+    /// The last refusal of each guest. The file watcher and the build both report the same fault of a file, so a repeated one
+    /// is not printed.
+    refusals: Mutex<HashMap<String, String>>,
+}
+
+impl ConsoleLayer {
+    pub(crate) fn new(console: Console, paths: Arc<RequestPaths>) -> Self {
+        Self {
+            console,
+            paths,
+            refusals: Mutex::default(),
+        }
+    }
+
+    fn request(&self, said: &EventFields) {
+        let asked = self.paths.take(said.get("request_id"));
+        if said.get("error") == POLL {
+            return;
+        }
+        let asked = asked.unwrap_or_else(|| said.get("method").to_owned());
+        let status = said.get("status");
+        let ink = match status.as_bytes().first() {
+            Some(b'1' | b'2') => TextStyle::Green,
+            Some(b'3') => TextStyle::Cyan,
+            Some(b'4') => TextStyle::Yellow,
+            _ => TextStyle::Red,
+        };
+        let took = said.get("duration_ms").parse().unwrap_or(0.0);
+        let mut beside = format!("  {took:.1} ms");
+        let runs = said.get("attempts");
+        if !matches!(runs, "" | "0" | "1") {
+            beside += &format!(", {runs} runs");
+        }
+        let error = said.get("error");
+        if !error.is_empty() {
+            beside += &format!(", {error}");
+        }
+        self.console.line(&[
+            (TextStyle::Plain, &asked),
+            (TextStyle::Plain, " "),
+            (ink, status),
+            (TextStyle::Dim, &beside),
+        ]);
+    }
+
+    fn guest_line(&self, said: &EventFields) {
+        let ink = match said.get("stream") {
+            "backtrace" => TextStyle::Red,
+            _ => TextStyle::Plain,
+        };
+        let name = format!("  {} | ", said.get("guest"));
+        self.console
+            .line(&[(TextStyle::Dim, &name), (ink, &said.message)]);
+    }
+
+    fn version(&self, level: Level, said: &EventFields) {
+        let (guest, error) = (said.get("guest"), said.get("error"));
+        let name = format!("{guest}  ");
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        if level > Level::WARN {
+            refusals.remove(guest);
+            let ready = format!("version {} is ready", said.get("version"));
+            self.console
+                .line(&[(TextStyle::Bold, &name), (TextStyle::Green, &ready)]);
+        } else if refusals
+            .insert(guest.to_owned(), error.to_owned())
+            .as_deref()
+            != Some(error)
+        {
+            self.console.line(&[
+                (TextStyle::Bold, &name),
+                (TextStyle::Red, "refused: "),
+                (TextStyle::Plain, error),
+            ]);
+        }
+    }
+
+    fn other(&self, level: Level, said: &EventFields) {
+        let (ink, word) = match level {
+            Level::ERROR => (TextStyle::Red, "error: "),
+            _ => (TextStyle::Yellow, "warning: "),
+        };
+        let guest = match said.get("guest") {
+            "" => String::new(),
+            guest => format!("{guest}  "),
+        };
+        let mut message = said.message.clone();
+        // The detail repeats the error kind and adds to it.
+        let details = ["detail", "error"].map(|field| said.get(field));
+        if let Some(detail) = details.iter().find(|detail| !detail.is_empty()) {
+            message += &format!(": {detail}");
+        }
+        self.console.line(&[
+            (TextStyle::Bold, &guest),
+            (ink, word),
+            (TextStyle::Plain, &message),
+        ]);
+    }
+}
+
+impl<S: Subscriber> Layer<S> for ConsoleLayer {
+    fn on_event(&self, event: &Event<'_>, _context: Context<'_, S>) {
+        let metadata = event.metadata();
+        let level = *metadata.level();
+        let is_for = |target| metadata.target() == target;
+        let has_line = is_for(ACCESS_TARGET) || is_for(GUEST_TARGET) || is_for(VERSION_TARGET);
+        if is_for(LOOK_TARGET) || !(has_line || level <= Level::WARN) {
+            return;
+        }
+        let mut said = EventFields::default();
+        event.record(&mut said);
+        if is_for(ACCESS_TARGET) {
+            self.request(&said);
+        } else if is_for(GUEST_TARGET) && level > Level::WARN {
+            self.guest_line(&said);
+        } else if is_for(VERSION_TARGET) {
+            self.version(level, &said);
+        } else {
+            self.other(level, &said);
+        }
+    }
+}
+
+/// The message and the fields of a log event.
+#[derive(Default)]
+struct EventFields {
+    message: String,
+    fields: Vec<(&'static str, String)>,
+}
+
+impl EventFields {
+    /// Returns the value of a field, or an empty string if there is none.
+    fn get(&self, name: &str) -> &str {
+        let found = self.fields.iter().find(|(field, _)| *field == name);
+        found.map_or("", |(_, value)| value)
+    }
+
+    fn note(&mut self, field: &Field, value: String) {
+        match field.name() {
+            "message" => self.message = value,
+            name => self.fields.push((name, value)),
+        }
+    }
+}
+
+impl Visit for EventFields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.note(field, value.to_owned());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.note(field, format!("{value:?}"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::super::console::ColorMode;
+    use super::super::console::tests::Paper;
+    use super::*;
+
+    fn told(run: impl FnOnce(&RequestPaths)) -> String {
+        let paper = Paper::default();
+        let paths = Arc::new(RequestPaths::default());
+        let console = Console::to(paper.clone(), ColorMode::Plain);
+        let narrator = ConsoleLayer::new(console, Arc::clone(&paths));
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(narrator), || {
+            run(&paths)
+        });
+        paper.text()
+    }
+
+    fn access(request_id: &str, attempts: u32, error: Option<&str>) {
+        tracing::info!(
+            target: ACCESS_TARGET, method = %Method::GET, status = 200_u16, error, attempts,
+            duration_ms = 3.149, request_id = %request_id, "request",
+        );
+    }
+
+    #[test]
+    fn a_request_is_told_with_its_path_and_its_runs() {
+        let text = told(|paths| {
+            let uri = "/session?x=1".parse().unwrap();
+            for (id, attempts) in [("a", 1), ("b", 3)] {
+                paths.note(id, &Method::GET, &uri);
+                access(id, attempts, None);
+            }
+            access("unknown", 0, Some("overloaded"));
+        });
+        let expected = "GET /session?x=1 200  3.1 ms\n\
+                        GET /session?x=1 200  3.1 ms, 3 runs\n\
+                        GET 200  3.1 ms, overloaded\n";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_page_that_asks_for_news_is_not_told() {
+        let text = told(|paths| {
+            paths.note("a", &Method::GET, &"/".parse().unwrap());
+            access("a", 0, Some(POLL));
+            assert!(paths.take("a").is_none());
+        });
+        assert_eq!(text, "");
+    }
+
+    #[test]
+    fn guests_versions_and_warnings_are_told_and_the_rest_is_not() {
+        let text = told(|_| {
+            tracing::info!(target: GUEST_TARGET, guest = %"hello", stream = "stdout", "a line");
+            tracing::info!(target: VERSION_TARGET, guest = "hello", version = 3_u64, "a version is live");
+            for _ in 0..2 {
+                tracing::warn!(target: VERSION_TARGET, guest = "hello", error = %"it is damaged", "refused");
+            }
+            tracing::warn!(guest = "hello", error = "trap", detail = %"a trap", "a guest gave no answer");
+            tracing::info!("stopped");
+        });
+        let expected = "  hello | a line\n\
+                        hello  version 3 is ready\n\
+                        hello  refused: it is damaged\n\
+                        hello  warning: a guest gave no answer: a trap\n";
+        assert_eq!(text, expected);
+    }
+}

@@ -1,0 +1,320 @@
+//! Supervises a project: starts the builds of its guests, triggers them again when their sources change, and reloads the
+//! configuration when its file is saved.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf, absolute};
+use std::sync::Arc;
+
+use tokio::sync::{Notify, mpsc};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::Read;
+use super::build_task::{BuildShared, BuildTask};
+use super::console::TextStyle;
+use super::sources::{Changes, Sources};
+use super::tree::{FileOwner, WatchedPath};
+use cloakroom_host::app::{ReloadOutcome, ReloadRequests};
+use cloakroom_host::config::{BuildSettings, Config, GuestSettings};
+use cloakroom_runtime::{ComponentSource, DeployRequest, Deployer, GuestRegistry, VersionOrigin};
+
+/// Starts builds and reloads the configuration.
+pub(crate) struct Supervisor {
+    shop: Arc<BuildShared>,
+    file: PathBuf,
+    read: Read,
+    reloads: ReloadRequests,
+    builds: mpsc::UnboundedReceiver<String>,
+    works: BTreeMap<String, RunningBuilds>,
+    sources: Sources,
+    /// Whether a reload is due, because the configuration was saved or because a guest was built that only the new
+    /// configuration contains.
+    is_reload_due: bool,
+}
+
+/// The builds of one guest.
+struct RunningBuilds {
+    build: BuildSettings,
+    changed: Arc<Notify>,
+    _task: AbortOnDropHandle<()>,
+}
+
+impl Supervisor {
+    /// Creates a supervisor for builds that share `shop` and report their ends through `builds`. `file` is the file that `read`
+    /// reads.
+    ///
+    /// Must be called inside a Tokio runtime.
+    pub(crate) fn new(
+        shop: Arc<BuildShared>,
+        builds: mpsc::UnboundedReceiver<String>,
+        file: PathBuf,
+        read: Read,
+        reloads: ReloadRequests,
+    ) -> Self {
+        Self {
+            shop,
+            file,
+            read,
+            reloads,
+            builds,
+            works: BTreeMap::new(),
+            sources: Sources::new(),
+            is_reload_due: false,
+        }
+    }
+
+    /// Builds the guests of `config`, and builds again and reloads as files change.
+    ///
+    /// Cancel safety: dropping the future kills the running commands.
+    pub(crate) async fn run(mut self, config: Config) {
+        self.adopt(&config).await;
+        for guest in config.guests.iter().filter(|guest| guest.build.is_none()) {
+            let (registry, admission) = (&self.shop.registry, &self.shop.admission);
+            tokio::spawn(admit(
+                guest.name.clone(),
+                Arc::clone(registry),
+                Arc::clone(admission),
+            ));
+        }
+        if self.works.is_empty() {
+            let said =
+                "No guest has a [guest.NAME.build] table: there is nothing to build and to watch.";
+            self.shop.console.line(&[(TextStyle::Yellow, said)]);
+        }
+        loop {
+            tokio::select! {
+                changes = self.sources.changed() => self.note(changes).await,
+                Some(guest) = self.builds.recv() => {
+                    self.is_reload_due |= self.shop.registry.get(&guest).is_none();
+                }
+            }
+            if self.is_reload_due && self.shop.bench.are_all_built() {
+                self.take_over().await;
+            }
+        }
+    }
+
+    /// Reloads once per save. A refused configuration is not tried again merely because something else was built.
+    async fn take_over(&mut self) {
+        self.is_reload_due = false;
+        match self.reloads.reload().await {
+            ReloadOutcome::TakenOver => self.tell(TextStyle::Green, "taken over"),
+            ReloadOutcome::Refused => {
+                self.tell(
+                    TextStyle::Yellow,
+                    "not taken over: mend it and save it again",
+                );
+            }
+        }
+    }
+
+    /// Prints a message about the configuration.
+    fn tell(&self, ink: TextStyle, said: &str) {
+        let file = format!("{}  ", self.file.display());
+        self.shop
+            .console
+            .line(&[(TextStyle::Bold, &file), (ink, said)]);
+    }
+
+    async fn note(&mut self, changes: Changes) {
+        for path in changes.keys() {
+            let said = format!("{} changed", self.short(path));
+            self.shop.console.line(&[(TextStyle::Dim, &said)]);
+        }
+        let owners: BTreeSet<FileOwner> = changes.into_values().flatten().collect();
+        for owner in owners {
+            match owner {
+                FileOwner::Guest(guest) => {
+                    if let Some(work) = self.works.get(&guest) {
+                        work.changed.notify_one();
+                    }
+                }
+                FileOwner::Config => self.read_again().await,
+            }
+        }
+    }
+
+    async fn read_again(&mut self) {
+        let read = Arc::clone(&self.read);
+        let config = tokio::task::spawn_blocking(move || read()).await;
+        match config.expect("reading neither panics nor is cancelled") {
+            Ok(config) => {
+                self.is_reload_due = true;
+                self.adopt(&config).await;
+                if !self.shop.bench.are_all_built() {
+                    self.tell(
+                        TextStyle::Yellow,
+                        "it is taken over once every guest is built",
+                    );
+                }
+            }
+            Err(refused) => {
+                for fault in refused.faults {
+                    let fault = fault.to_string().replace("\n    ", "; ");
+                    self.shop
+                        .console
+                        .line(&[(TextStyle::Red, "error: "), (TextStyle::Plain, &fault)]);
+                }
+            }
+        }
+    }
+
+    /// Starts the builds for this configuration. Guests whose build tables have not changed keep their builds.
+    async fn adopt(&mut self, config: &Config) {
+        let wanted: BTreeMap<&str, &BuildSettings> = config
+            .guests
+            .iter()
+            .filter_map(|guest| Some((guest.name.as_str(), guest.build.as_ref()?)))
+            .collect();
+        let bench = &self.shop.bench;
+        self.works.retain(|guest, running| {
+            let is_same = wanted.get(guest.as_str()) == Some(&&running.build);
+            if !is_same {
+                bench.forget(guest);
+            }
+            is_same
+        });
+        // Done before any build starts, so that every later save is noticed.
+        self.sources.follow(self.targets(config)).await;
+        for (guest, build) in wanted {
+            if !self.works.contains_key(guest) {
+                let running = self.begin(guest, build);
+                self.works.insert(guest.to_owned(), running);
+            }
+        }
+    }
+
+    fn begin(&self, guest: &str, build: &BuildSettings) -> RunningBuilds {
+        if build.watch.is_empty() {
+            let name = format!("{guest}  ");
+            let said = "is built once: its [guest.NAME.build] table has no `watch`";
+            self.shop
+                .console
+                .line(&[(TextStyle::Bold, &name), (TextStyle::Yellow, said)]);
+        }
+        let changed = Arc::<Notify>::default();
+        let work = BuildTask {
+            shop: Arc::clone(&self.shop),
+            guest: guest.to_owned(),
+            build: build.clone(),
+            changed: Arc::clone(&changed),
+        };
+        // Done before the task runs, so that the guest does not count as built meanwhile.
+        work.announce();
+        RunningBuilds {
+            build: build.clone(),
+            changed,
+            _task: AbortOnDropHandle::new(tokio::spawn(work.run())),
+        }
+    }
+
+    fn targets(&self, config: &Config) -> Vec<WatchedPath> {
+        let outputs = outputs(&config.guests);
+        let target = |owner, path: &Path| {
+            Some(WatchedPath {
+                owner,
+                path: absolute(path).ok()?,
+                outputs: outputs.clone(),
+            })
+        };
+        let mut targets: Vec<_> = target(FileOwner::Config, &self.file).into_iter().collect();
+        for guest in &config.guests {
+            let watched = guest.build.iter().flat_map(|build| &build.watch);
+            let owner = || FileOwner::Guest(guest.name.clone());
+            targets.extend(watched.filter_map(|path| target(owner(), path)));
+        }
+        targets
+    }
+
+    /// Shortens a path to one relative to the project's directory.
+    fn short(&self, path: &Path) -> String {
+        let folder = absolute(&self.file).ok();
+        let folder = folder.as_deref().and_then(Path::parent);
+        let short = folder.and_then(|folder| path.strip_prefix(folder).ok());
+        short.unwrap_or(path).display().to_string()
+    }
+}
+
+/// Returns the paths that builds write: the guests' components, and the directory of each component unless it contains sources
+/// of any guest.
+fn outputs(guests: &[GuestSettings]) -> Vec<PathBuf> {
+    let builds = guests.iter().filter_map(|guest| guest.build.as_ref());
+    let watched = builds.flat_map(|build| &build.watch);
+    let sources: Vec<_> = watched.filter_map(|path| absolute(path).ok()).collect();
+    let outputs = guests.iter().map(|guest| outputs_of(guest, &sources));
+    outputs.flatten().collect()
+}
+
+fn outputs_of(guest: &GuestSettings, sources: &[PathBuf]) -> Vec<PathBuf> {
+    let Some(build) = &guest.build else {
+        return Vec::new();
+    };
+    let Ok(component) = absolute(&guest.component) else {
+        return Vec::new();
+    };
+    let project = absolute(&build.folder).ok();
+    let folder = component.parent().filter(|folder| {
+        let is_inside = project
+            .as_ref()
+            .is_some_and(|project| folder.starts_with(project) && *folder != *project);
+        is_inside && !sources.iter().any(|source| source.starts_with(folder))
+    });
+    let folder = folder.map(Path::to_owned);
+    folder.into_iter().chain([component.clone()]).collect()
+}
+
+/// Deploys a guest that this host does not build.
+async fn admit(guest: String, registry: Arc<GuestRegistry>, admission: Arc<Deployer>) {
+    let proposal = DeployRequest {
+        source: ComponentSource::File,
+        settings: None,
+        origin: VersionOrigin::File,
+        expected: None,
+    };
+    if let Some(deployment) = registry.get(&guest) {
+        // The reason for a refusal is logged and kept with the deployment.
+        let _ = admission.admit(&deployment, proposal).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::config;
+
+    #[test]
+    fn what_a_build_writes_is_told_from_what_it_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let outputs = |component: &str, watch: &str| {
+            let config = config(folder.path(), component, watch);
+            super::outputs(&config.guests)
+        };
+        let both = [path("build"), path("build/g.wasm")];
+        assert_eq!(outputs("build/g.wasm", r#"["src"]"#), both);
+        assert_eq!(outputs("build/g.wasm", r#"["."]"#), both);
+        assert_eq!(outputs("g.wasm", r#"["."]"#), [path("g.wasm")]);
+        assert_eq!(
+            outputs("src/g.wasm", r#"["src/app.js"]"#),
+            [path("src/g.wasm")]
+        );
+    }
+
+    #[test]
+    fn the_sources_of_one_guest_are_not_hidden_by_what_another_ones_build_writes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let guests = |watched_by_other: &str| {
+            let one = config(folder.path(), "shared/g.wasm", r#"["src"]"#).guests;
+            let other = config(folder.path(), "build/h.wasm", watched_by_other).guests;
+            [one, other].concat()
+        };
+        let others = [path("build"), path("build/h.wasm")];
+        let outputs = super::outputs(&guests(r#"["shared/lib.js"]"#));
+        assert_eq!(
+            outputs,
+            [vec![path("shared/g.wasm")], others.to_vec()].concat()
+        );
+        let outputs = super::outputs(&guests(r#"["lib"]"#));
+        let ones = [path("shared"), path("shared/g.wasm")];
+        assert_eq!(outputs, [ones, others].concat());
+    }
+}

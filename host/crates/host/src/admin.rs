@@ -1,0 +1,262 @@
+//! The admin interface for the operator, on a separate listener: guests and their versions, metrics and health.
+//!
+//! Knows guests, the deployment of versions and counters. Has no access to visitors, cookies or session data. The module that
+//! opens the interface supplies the numbers that are not available here (connections and requests in progress).
+
+pub mod access;
+mod client;
+pub mod command;
+mod guests;
+mod metrics;
+pub mod reply;
+mod report;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod upload;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use http::header::CONNECTION;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, request};
+use tokio_util::sync::CancellationToken;
+
+pub use access::Token;
+pub use reply::Body;
+
+use access::{ListenerReach, Permission};
+use cloakroom_base::telemetry::metrics::Scrape;
+use cloakroom_runtime::{Deployer, GuestRegistry};
+use cloakroom_session::SessionManager;
+use cloakroom_session::store::SessionStore as _;
+use cloakroom_session::store::metered::{MeteredStore, StoreHealth};
+use reply::{Refusal, Reply, problem};
+use upload::UploadQueue;
+
+/// The access control of the interface.
+#[derive(Clone, Debug)]
+pub struct AdminOptions {
+    /// The token that clients must present.
+    pub token: Option<Token>,
+    /// The address of the listener. On a loopback address, fewer requests need the token.
+    pub listen: SocketAddr,
+}
+
+/// The admin interface. Before it is opened, and from the start of the shutdown on, it reports that the host is not ready.
+pub struct AdminServer {
+    options: AdminOptions,
+    parts: ArcSwapOption<AdminServices>,
+    uploads: UploadQueue,
+}
+
+/// The parts of the host that the interface reports on and controls.
+pub struct AdminServices {
+    /// The guests.
+    pub registry: Arc<GuestRegistry>,
+    /// Validates and deploys new versions.
+    pub admission: Arc<Deployer>,
+    /// The session manager, for its counters.
+    pub sessions: Arc<SessionManager>,
+    /// The store, for its latency and availability.
+    pub store: Arc<MeteredStore>,
+    /// Cancelled at the start of the shutdown.
+    pub shutdown: CancellationToken,
+    /// The time at which the host started to serve, in seconds since the epoch.
+    pub serves_since_s: i64,
+    /// Adds metrics that are only available to the module that opens the interface.
+    pub others: Box<dyn Fn(&Scrape) + Send + Sync>,
+}
+
+impl fmt::Debug for AdminServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Admin")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for AdminServices {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parts").finish_non_exhaustive()
+    }
+}
+
+impl AdminServer {
+    /// Creates an interface that is not open yet. It reports that the host is alive and not ready.
+    pub fn new(options: AdminOptions) -> Arc<Self> {
+        Arc::new(Self {
+            options,
+            parts: ArcSwapOption::empty(),
+            uploads: UploadQueue::new(),
+        })
+    }
+
+    /// Opens the interface, when the host starts to serve.
+    pub fn open(&self, parts: AdminServices) {
+        self.parts.store(Some(Arc::new(parts)));
+    }
+
+    /// Closes the interface and drops its references to the parts of the host.
+    pub fn close(&self) {
+        self.parts.store(None);
+    }
+
+    /// Handles one request of `peer`.
+    ///
+    /// Cancel safety: dropping the future withdraws a component that is being deployed and not live yet.
+    pub async fn answer<B>(&self, request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let (method, path) = (head.method.clone(), head.uri.path().to_owned());
+        let mut body = pin!(body);
+        let answered = self.respond(&head, body.as_mut(), peer).await;
+        let mut response = answered.unwrap_or_else(|refusal| *refusal);
+        if head.version < Version::HTTP_2 && !upload::is_done_with(&head.headers, body).await {
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(CONNECTION, close);
+        }
+        if !matches!(method, Method::GET | Method::HEAD) {
+            let status = response.status().as_u16();
+            tracing::info!(%peer, %method, path, status, "an admin call");
+        }
+        reply::without_body_for(&method, response)
+    }
+
+    async fn respond<B>(&self, head: &request::Parts, body: Pin<&mut B>, peer: SocketAddr) -> Reply
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let target = AdminTarget::of(head.uri.path()).ok_or_else(|| {
+            problem(
+                StatusCode::NOT_FOUND,
+                "there is nothing here: try /guests, /store, /metrics, /healthz or /readyz",
+            )
+        });
+        let reach = ListenerReach::of(&self.options);
+        let needs = target
+            .as_ref()
+            .map_or(Permission::Everything, AdminTarget::needs);
+        access::check(reach, self.options.token.as_ref(), needs, head)?;
+        let target = target?;
+        target.check_method(&head.method)?;
+        match target {
+            AdminTarget::Alive => Ok(reply::json(
+                StatusCode::OK,
+                &serde_json::json!({ "status": "alive" }),
+            )),
+            AdminTarget::Ready => Ok(self.readiness()),
+            AdminTarget::Metrics => Ok(reply::metrics(metrics::text(&*self.parts()?))),
+            AdminTarget::Guests => Ok(guests::list(&*self.parts()?)),
+            AdminTarget::Guest(name) if head.method == Method::PUT => {
+                let parts = self.working_parts()?;
+                guests::put(&parts, &self.uploads, name, head, body, peer).await
+            }
+            AdminTarget::Guest(name) => guests::show(&*self.parts()?, name),
+            AdminTarget::Rollback(name) => {
+                guests::roll_back(&*self.working_parts()?, name, &head.headers)
+            }
+            AdminTarget::Store => Ok(store::show(&*self.parts()?)),
+            AdminTarget::PreferFirst => store::prefer_first(&*self.working_parts()?).await,
+        }
+    }
+
+    /// Returns the response to `/readyz`. An unavailable store does not make the host unready: all hosts use the same store, so
+    /// a load balancer would remove all of them, including for requests that need no session. A store that needs a restart of
+    /// the host makes it unready, because that concerns this host only.
+    fn readiness(&self) -> Response<Body> {
+        match self.working_parts() {
+            // This request needs no token, and the reason names files. It is therefore only in the log.
+            Ok(parts) if parts.store.halted().is_some() => *problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the session store is not written any more; the log says why: restart the host",
+            ),
+            Ok(parts) => {
+                let store = match parts.store.standing() {
+                    StoreHealth::Up => "up",
+                    StoreHealth::Down => "down",
+                };
+                let told = serde_json::json!({ "status": "ready", "store": store });
+                reply::json(StatusCode::OK, &told)
+            }
+            Err(refusal) => *refusal,
+        }
+    }
+
+    fn parts(&self) -> Result<Arc<AdminServices>, Refusal> {
+        let not_there = "the host does not serve yet, or no more";
+        let parts = self.parts.load_full();
+        parts.ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, not_there))
+    }
+
+    /// Returns the parts, unless the host is shutting down.
+    fn working_parts(&self) -> Result<Arc<AdminServices>, Refusal> {
+        let parts = self.parts()?;
+        if parts.shutdown.is_cancelled() {
+            let stopping = "the host is stopping";
+            return Err(problem(StatusCode::SERVICE_UNAVAILABLE, stopping));
+        }
+        Ok(parts)
+    }
+}
+
+/// The resource that a path names.
+enum AdminTarget {
+    Alive,
+    Ready,
+    Metrics,
+    Guests,
+    Guest(String),
+    Rollback(String),
+    Store,
+    PreferFirst,
+}
+
+impl AdminTarget {
+    fn of(path: &str) -> Option<Self> {
+        let parts: Vec<_> = path.strip_prefix('/')?.split('/').collect();
+        Some(match parts.as_slice() {
+            ["healthz"] => Self::Alive,
+            ["readyz"] => Self::Ready,
+            ["metrics"] => Self::Metrics,
+            ["guests"] => Self::Guests,
+            ["guests", name] if !name.is_empty() => Self::Guest((*name).to_owned()),
+            ["guests", name, "rollback"] => Self::Rollback((*name).to_owned()),
+            ["store"] => Self::Store,
+            ["store", "prefer-first"] => Self::PreferFirst,
+            _ => return None,
+        })
+    }
+
+    fn needs(&self) -> Permission {
+        match self {
+            Self::Alive | Self::Ready => Permission::Nothing,
+            Self::Metrics => Permission::Little,
+            Self::Guests | Self::Guest(_) | Self::Rollback(_) | Self::Store | Self::PreferFirst => {
+                Permission::Everything
+            }
+        }
+    }
+
+    fn check_method(&self, method: &Method) -> Result<(), Refusal> {
+        let allowed: &[Method] = match self {
+            Self::Alive | Self::Ready | Self::Metrics | Self::Guests | Self::Store => {
+                &[Method::GET, Method::HEAD]
+            }
+            Self::Guest(_) => &[Method::GET, Method::HEAD, Method::PUT],
+            Self::Rollback(_) | Self::PreferFirst => &[Method::POST],
+        };
+        if allowed.contains(method) {
+            return Ok(());
+        }
+        Err(reply::method_not_allowed(allowed))
+    }
+}

@@ -1,0 +1,212 @@
+//! Collects the metrics of all parts for one scrape.
+
+use super::AdminServices;
+use cloakroom_base::telemetry;
+use cloakroom_base::telemetry::metrics::{Label, Scrape};
+use cloakroom_runtime::LimitUsage;
+use cloakroom_session::SessionCounters;
+use cloakroom_session::store::SessionStore as _;
+
+pub(crate) fn text(parts: &AdminServices) -> String {
+    let scrape = Scrape::default();
+    tell_host(parts, &scrape);
+    tell_guests(parts, &scrape);
+    tell_pools(parts, &scrape);
+    tell_outbound(parts, &scrape);
+    tell_sessions(parts.sessions.counters(), &scrape);
+    parts.store.tell(&scrape);
+    telemetry::tell_dropped(&scrape);
+    (parts.others)(&scrape);
+    scrape.text()
+}
+
+fn tell_host(parts: &AdminServices, scrape: &Scrape) {
+    scrape.gauge(
+        "cloakroom_build_info",
+        "1, with the version of the host.",
+        &[("version", env!("CARGO_PKG_VERSION"))],
+        1,
+    );
+    scrape.gauge(
+        "cloakroom_serves_since_seconds",
+        "When the host began to serve, in seconds since the epoch.",
+        &[],
+        parts.serves_since_s,
+    );
+    scrape.gauge(
+        "cloakroom_ready",
+        "1 while the host serves, 0 from the first moment of its shutdown or once its store needs a restart.",
+        &[],
+        i64::from(!parts.shutdown.is_cancelled() && parts.store.halted().is_none()),
+    );
+}
+
+fn tell_guests(parts: &AdminServices, scrape: &Scrape) {
+    for deployment in parts.registry.deployments().values() {
+        deployment.metrics().tell(scrape);
+        let guest = [("guest", deployment.name())];
+        scrape.gauge(
+            "cloakroom_guest_live_version",
+            "The number of the version that is live.",
+            &guest,
+            i64::try_from(deployment.live_version()).unwrap_or(i64::MAX),
+        );
+        if let Some(live) = deployment.live() {
+            let names = [
+                "cloakroom_guest_instances",
+                "cloakroom_guest_instances_max",
+                "cloakroom_guest_instance_waiters",
+            ];
+            tell_usage(scrape, names, live.usage(), &guest);
+            scrape.gauge(
+                "cloakroom_guest_instances_parked",
+                "Guest instances that have served and wait for another request.",
+                &guest,
+                i64::try_from(live.parked().unwrap_or(0)).unwrap_or(i64::MAX),
+            );
+            scrape.gauge(
+                "cloakroom_guest_outbound_connections",
+                "Outgoing connections of a guest that are open, idle ones among them.",
+                &guest,
+                i64::try_from(live.outbound_connections()).unwrap_or(i64::MAX),
+            );
+        }
+    }
+}
+
+fn tell_pools(parts: &AdminServices, scrape: &Scrape) {
+    let names = [
+        "cloakroom_instances",
+        "cloakroom_instances_max",
+        "cloakroom_instance_waiters",
+    ];
+    for (world, usage) in parts.admission.runtime().usage() {
+        let world = world.to_string();
+        tell_usage(scrape, names, usage, &[("world", &world)]);
+    }
+}
+
+fn tell_outbound(parts: &AdminServices, scrape: &Scrape) {
+    let usage = parts.admission.runtime().outbound_usage();
+    let gauges = [
+        (
+            "cloakroom_outbound_connections",
+            "Outgoing connections of guests that are open, idle ones among them.",
+            usage.open,
+        ),
+        (
+            "cloakroom_outbound_connections_idle",
+            "Outgoing connections that wait for another request of their guest.",
+            usage.idle,
+        ),
+        (
+            "cloakroom_outbound_connections_max",
+            "Outgoing connections that may be open at once.",
+            usage.max,
+        ),
+    ];
+    for (name, help, value) in gauges {
+        scrape.gauge(name, help, &[], i64::try_from(value).unwrap_or(i64::MAX));
+    }
+}
+
+fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[Label<'_>]) {
+    let helps = [
+        "Guest instances that run.",
+        "Guest instances that may run at once.",
+        "Runs that wait for an instance.",
+    ];
+    let values = [usage.inside, usage.inside_max, usage.waiting];
+    for ((name, help), value) in names.iter().zip(helps).zip(values) {
+        let value = i64::try_from(value).unwrap_or(i64::MAX);
+        scrape.gauge(name, help, labels, value);
+    }
+}
+
+fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
+    let totals = [
+        ("loads", "Rows asked for.", &counters.loads),
+        (
+            "snapshots",
+            "Visits that began on what the host remembered of their session.",
+            &counters.snapshots,
+        ),
+        (
+            "stale_snapshots",
+            "Of these, such that the store had a newer row for.",
+            &counters.stale_snapshots,
+        ),
+        (
+            "commits",
+            "Rows created, changed, moved or deleted.",
+            &counters.commits,
+        ),
+        (
+            "folded_commits",
+            "Of these, such that another request's row write carried.",
+            &counters.folded_commits,
+        ),
+        (
+            "conflicts",
+            "Times another's commit was found to have come first.",
+            &counters.conflicts,
+        ),
+        (
+            "reapplies",
+            "Conflicts answered by applying a request's changes to the newer row.",
+            &counters.reapplies,
+        ),
+        (
+            "reruns",
+            "Conflicts answered by running the guest again.",
+            &counters.reruns,
+        ),
+        (
+            "runs",
+            "Runs of guests that may use a session, re-runs included.",
+            &counters.runs,
+        ),
+        (
+            "touches",
+            "Rows whose expiry was moved without a write.",
+            &counters.touches,
+        ),
+        (
+            "lost_replies",
+            "Commits whose reply was lost.",
+            &counters.ambiguous_commits,
+        ),
+        (
+            "corrupt_rows",
+            "Rows that could not be read as a session.",
+            &counters.corrupt_rows,
+        ),
+        (
+            "undeliverable_cookies",
+            "Sessions that were not stored because their secure cookie could not be sent.",
+            &counters.undeliverable_cookies,
+        ),
+        (
+            "several_refused",
+            "Requests that were refused because they came with cookies of several sessions and their guest wrote.",
+            &counters.several_refused,
+        ),
+    ];
+    for (name, help, total) in totals {
+        let name = format!("cloakroom_session_{name}_total");
+        scrape.total(&name, help, &[], total.get());
+    }
+    for (reason, total) in [
+        ("signature", &counters.bad_cookies),
+        ("several", &counters.ambiguous_cookies),
+        ("stray", &counters.stray_cookies),
+        ("session-gone", &counters.dead_cookies),
+    ] {
+        scrape.total(
+            "cloakroom_session_cookies_rejected_total",
+            "Cookies that gave no session.",
+            &[("reason", reason)],
+            total.get(),
+        );
+    }
+}

@@ -1,0 +1,199 @@
+//! The guests of a configuration: creates a runtime for them and validates all of them concurrently.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::probe::ScratchVisitor;
+use super::refused;
+use super::settings;
+use crate::config;
+use crate::config::ConfigFault;
+use cloakroom_base::clock::Clock;
+use cloakroom_base::limits::CHECK_LOOKUP_TIMEOUT;
+use cloakroom_runtime as guest;
+use cloakroom_runtime::{
+    ComponentSource, DeployRequest, Deployer, Deployment, Deployments, LoadError, ReadyCandidate,
+    Runtime, VersionOrigin,
+};
+use cloakroom_session as session;
+
+/// Creates the [`Deployer`] that validates and deploys guests, at the start and later, on a new runtime.
+///
+/// # Errors
+/// Returns an error if the system refuses the memory.
+pub(crate) fn admission(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+    options: session::SessionOptions,
+    clock: &Clock,
+) -> Result<Arc<Deployer>, ConfigFault> {
+    let runtime = runtime(guests, server)?;
+    Ok(admission_on(runtime, options, clock))
+}
+
+/// Creates a runtime for guests.
+///
+/// # Errors
+/// Returns the error of [`admission`].
+pub(crate) fn runtime(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> Result<Runtime, ConfigFault> {
+    Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
+        let problem = format!(
+            "cannot set up the memory of {} instances: {error:#}",
+            server.instances_max
+        );
+        let remedy = "lower server.instances or the guests' limits.memory, or raise the system's limits of address space \
+                      (`ulimit -v`) and of mappings (`sysctl vm.max_map_count`)";
+        ConfigFault::new("server.instances", problem, remedy)
+    })
+}
+
+/// Creates the [`Deployer`] that validates and deploys guests on an existing runtime.
+pub(crate) fn admission_on(
+    runtime: Runtime,
+    options: session::SessionOptions,
+    clock: &Clock,
+) -> Arc<Deployer> {
+    let clock = clock.clone();
+    let visitor = ScratchVisitor {
+        options,
+        clock: clock.clone(),
+    };
+    Arc::new(Deployer::new(Arc::new(runtime), Box::new(visitor), clock))
+}
+
+/// The validated guests of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct PlannedGuests {
+    /// All guests, including the unchanged ones.
+    pub(crate) deployments: Deployments,
+    /// The new versions. They are activated together or not at all.
+    pub(crate) passed: Vec<ReadyCandidate>,
+}
+
+/// Validates every guest of a configuration. A guest in `present` that has not changed keeps its version.
+///
+/// # Errors
+/// Returns a fault for every guest that was refused. In that case nothing has changed.
+pub(crate) async fn examine(
+    admission: &Arc<Deployer>,
+    guests: &[config::GuestSettings],
+    present: &Deployments,
+) -> Result<PlannedGuests, Vec<ConfigFault>> {
+    let mut faults = Vec::new();
+    let mut examined = PlannedGuests::default();
+    let mut examinations = JoinSet::new();
+    for guest in guests {
+        let settings = settings::guest(guest);
+        let deployment = present
+            .get(&guest.name)
+            .map_or_else(|| Deployment::new(settings.clone()), Arc::clone);
+        examined
+            .deployments
+            .insert(guest.name.clone(), Arc::clone(&deployment));
+        let proposal = DeployRequest {
+            source: ComponentSource::File,
+            settings: Some(settings),
+            origin: VersionOrigin::Config,
+            expected: None,
+        };
+        let admission = Arc::clone(admission);
+        let name = guest.name.clone();
+        examinations.spawn(async move {
+            let passed = admission.examine(&deployment, proposal).await;
+            passed.map_err(|error| refused::fault(&name, &error))
+        });
+    }
+    while let Some(examination) = examinations.join_next().await {
+        match examination.expect("an examination neither panics nor is cancelled") {
+            Ok(passed) => examined.passed.extend(passed),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    faults.sort_by(|a, b| a.key.cmp(&b.key));
+    if faults.is_empty() {
+        Ok(examined)
+    } else {
+        Err(faults)
+    }
+}
+
+/// Returns empty deployments for the guests of a configuration. None of them has a version yet.
+pub(crate) fn awaited(guests: &[config::GuestSettings]) -> PlannedGuests {
+    let mut examined = PlannedGuests::default();
+    for guest in guests {
+        let deployment = Deployment::new(settings::guest(guest));
+        examined.deployments.insert(guest.name.clone(), deployment);
+    }
+    examined
+}
+
+impl PlannedGuests {
+    /// Lets the new versions serve.
+    pub(crate) fn activate(self) -> Deployments {
+        for passed in self.passed {
+            passed.activate();
+        }
+        self.deployments
+    }
+}
+
+/// Validates guests without letting any of them serve.
+///
+/// # Errors
+/// Returns the errors of [`examine`].
+pub(crate) async fn check(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+    options: session::SessionOptions,
+) -> Result<(), Vec<ConfigFault>> {
+    let clock = Clock::system();
+    let admission = admission(guests, server, options, &clock).map_err(|fault| vec![fault])?;
+    let examined = examine(&admission, guests, &Deployments::default()).await;
+    examined.map(drop)
+}
+
+/// Returns a line for each granted host name that resolves to a non-public address. Calls to such a name are denied while that
+/// is the case.
+pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<String> {
+    let look_ups = guests.iter().map(async |guest| {
+        let found = guest::private_today(&guest.outbound_hosts, CHECK_LOOKUP_TIMEOUT).await;
+        let line = |(host, kind)| {
+            format!(
+                "guest.{}.outbound_hosts: {host} has a {kind} address today: calls to it are denied; \
+                 write {{ host = \"{host}\", private = true }} if that is meant",
+                guest.name
+            )
+        };
+        found.into_iter().map(line).collect::<Vec<_>>()
+    });
+    futures_util::future::join_all(look_ups).await.concat()
+}
+
+/// Checks whether a component compiles on this host and whether the host offers everything that it imports. Does not run the
+/// component. Blocks during the compilation.
+///
+/// # Errors
+/// Returns a [`LoadError`] that names the obstacle.
+pub fn fit(
+    component: &[u8],
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> Result<(), LoadError> {
+    let options = settings::guest_runtime(guests, &only_looking(server));
+    let runtime = Runtime::new(&options).map_err(|error| LoadError::NotCompiled {
+        reason: format!("cannot set up the guests' memory: {error:#}"),
+    })?;
+    runtime.fit(component)
+}
+
+/// Returns the settings for a host that creates no files. The code cache is used only if its directory exists: one created by
+/// the user of a check might not be accessible to the user of the server.
+pub(crate) fn only_looking(server: &config::ServerSettings) -> config::ServerSettings {
+    let mut server = server.clone();
+    server.code_cache = server.code_cache.filter(|folder| folder.is_dir());
+    server
+}

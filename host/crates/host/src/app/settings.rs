@@ -1,0 +1,179 @@
+//! Converts the configuration into the options of each part. Every field is named, so that a new option cannot be forgotten
+//! here.
+
+use crate::config;
+use crate::config::{
+    Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy, SessionAccess,
+};
+use crate::handler;
+use crate::handler::ProxyTrust;
+use cloakroom_base::limits;
+use cloakroom_runtime as guest;
+use cloakroom_runtime::StreamPolicy;
+use cloakroom_session as session;
+use cloakroom_session::record::{Charset, Priority};
+use cloakroom_session::{
+    CookieOptions, KeyPatterns, SameSitePolicy, SecurePolicy, SessionAccessLevel, SessionGrant,
+    TouchPolicy, VisitStart,
+};
+
+pub(crate) fn session(config: &Config) -> session::SessionOptions {
+    let settings = &config.session;
+    let is_express_1 = settings.compat == Compat::Express1;
+    session::SessionOptions {
+        resave: settings.resave,
+        rolling: settings.rolling,
+        save_uninitialized: settings.save_uninitialized,
+        unset: match settings.unset {
+            config::Unset::Keep => session::UnsetPolicy::Keep,
+            config::Unset::Destroy => session::UnsetPolicy::Destroy,
+        },
+        expire_on_destroy: !is_express_1,
+        cookie: cookie(&settings.name, &settings.cookie),
+        idle_expiration: config.store.expiration,
+        absolute_lifetime: settings.absolute_lifetime,
+        touch: match (config.store.disable_touch, is_express_1) {
+            (true, _) => TouchPolicy::Never,
+            (false, true) => TouchPolicy::Always,
+            (false, false) => TouchPolicy::Throttled,
+        },
+        session_bytes_max: settings.limits.session_bytes_max,
+        keys_max: settings.limits.keys_max,
+        key_bytes_max: settings.limits.key_bytes_max,
+        slot_waiters_max: settings.limits.slot_waiters_max,
+        snapshots_bytes_max: match config.store.backend {
+            // Reading the rows themselves is as fast as reading a snapshot.
+            Backend::Memory => 0,
+            Backend::Sqlite(_) | Backend::Mysql(_) => settings.limits.snapshots_bytes_max,
+        },
+        eager_reruns_max: limits::EAGER_RERUNS_MAX,
+        // Replaced by the store's value once it is open.
+        charset: Charset::Unicode,
+    }
+}
+
+fn cookie(name: &str, settings: &config::CookieSettings) -> CookieOptions {
+    CookieOptions {
+        name: name.to_owned(),
+        path: settings.path.clone(),
+        domain: settings.domain.clone(),
+        max_age: settings.max_age,
+        expires_at_ms: settings.expires_at_ms,
+        http_only: settings.http_only,
+        secure: match settings.secure {
+            CookieSecure::Unset | CookieSecure::Off => SecurePolicy::Never,
+            CookieSecure::On => SecurePolicy::Always,
+            CookieSecure::Auto => SecurePolicy::Auto,
+        },
+        same_site: match settings.same_site {
+            CookieSameSite::Unset => None,
+            CookieSameSite::Strict => Some(SameSitePolicy::Strict),
+            CookieSameSite::Lax => Some(SameSitePolicy::Lax),
+            CookieSameSite::None => Some(SameSitePolicy::None),
+            CookieSameSite::Auto => Some(SameSitePolicy::Auto),
+        },
+        partitioned: settings.partitioned,
+        priority: settings.priority.map(|priority| match priority {
+            CookiePriority::Low => Priority::Low,
+            CookiePriority::Medium => Priority::Medium,
+            CookiePriority::High => Priority::High,
+        }),
+    }
+}
+
+pub(crate) fn handler(config: &Config) -> handler::Options {
+    let networks = &config.session.trusted_proxies;
+    handler::Options {
+        cookie_name: config.session.name.clone(),
+        proxy_trust: match config.session.proxy {
+            Proxy::Off => ProxyTrust::Nobody,
+            // This is the behaviour of express-session. The configuration allows it only with `compat = "express-1"`.
+            Proxy::On if networks.is_empty() => ProxyTrust::Everybody,
+            Proxy::On | Proxy::Unset => ProxyTrust::Networks(networks.clone()),
+        },
+        head_bytes_max: config.server.listener.head_bytes_max,
+        headers_max: config.server.listener.headers_max,
+        target_bytes_max: config.server.request_target_bytes_max,
+    }
+}
+
+pub(crate) fn guest_runtime(
+    guests: &[config::GuestSettings],
+    server: &config::ServerSettings,
+) -> guest::RuntimeOptions {
+    let memory_bytes_max = guests
+        .iter()
+        .map(|guest| guest.limits.memory_bytes_max)
+        .max();
+    guest::RuntimeOptions {
+        instances_max: server.instances_max,
+        instance_waiters_max: server.instance_waiters_max,
+        instance_wait_max: server.instance_wait_max,
+        parked_instances_max: limits::PARKED_INSTANCES_MAX,
+        parked_idle_max: limits::PARKED_IDLE_MAX,
+        memory_bytes_max: memory_bytes_max.unwrap_or(limits::MEMORY_BYTES_MAX),
+        compiler: match &server.compiler {
+            Some(exe) => guest::Compiler::Child { exe: exe.clone() },
+            None => guest::Compiler::InProcess,
+        },
+        compile_timeout: server.compile_timeout,
+        code_cache: server.code_cache.clone(),
+        outbound_connections_max: server.outbound_connections_max,
+    }
+}
+
+pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
+    guest::GuestSettings {
+        name: settings.name.clone(),
+        component: settings.component.clone(),
+        grant: SessionGrant {
+            access: match settings.session {
+                SessionAccess::None => SessionAccessLevel::None,
+                SessionAccess::Read => SessionAccessLevel::Read,
+                SessionAccess::Write => SessionAccessLevel::Write,
+            },
+            read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
+            write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
+            session_bytes_max: settings.limits.session_bytes_max,
+            keys_max: settings.limits.session_keys_max,
+        },
+        start: if settings.exclusive {
+            VisitStart::Exclusive
+        } else {
+            VisitStart::Optimistic
+        },
+        stream: if settings.stream {
+            StreamPolicy::Streamed
+        } else {
+            StreamPolicy::Buffered
+        },
+        reuse: settings.reuse,
+        outbound_hosts: settings.outbound_hosts.clone(),
+        environment: settings.environment.clone(),
+        limits: guest_limits(&settings.limits),
+        rollout: settings.rollout.clone(),
+    }
+}
+
+fn guest_limits(limits: &config::GuestLimits) -> guest::GuestLimits {
+    guest::GuestLimits {
+        deadline: limits.deadline,
+        cpu_time: limits.cpu_time,
+        memory_bytes_max: limits.memory_bytes_max,
+        instances_max: limits.instances_max,
+        waiters_max: limits.waiters_max,
+        wait_max: limits.wait_max,
+        request_head_bytes_max: limits.request_head_bytes_max,
+        request_headers_max: limits.request_headers_max,
+        request_body_bytes_max: limits.request_body_bytes_max,
+        response_body_bytes_max: limits.response_body_bytes_max,
+        replay_bytes_max: limits.replay_bytes_max,
+        stream_silence_max: limits.stream_silence_max,
+        log_lines_max: limits.log_lines_max,
+        log_line_bytes_max: limits.log_line_bytes_max,
+        log_bytes_max: limits.log_bytes_max,
+        log_bytes_per_s_max: limits.log_bytes_per_s_max,
+        outbound_calls_max: limits.outbound_calls_max,
+        outbound_connections_max: limits.outbound_connections_max,
+    }
+}

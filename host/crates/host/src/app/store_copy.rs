@@ -1,0 +1,362 @@
+//! `cloakroom store copy` and `cloakroom store check`: opens the given stores, runs the passes and reports the results.
+
+mod ends;
+mod progress;
+
+use std::fmt::Write as _;
+
+use super::failure::{StartError, StartFailure};
+use crate::config::{ConfigFault, Environment, NamedStore, StoreOptions};
+use cloakroom_base::clock::Clock;
+use cloakroom_base::telemetry;
+use cloakroom_session::store::copy::{
+    CopyDifferences, CopyError, CopyProgress, CopySurvey, CopyTotals, StoreCopier,
+};
+use cloakroom_session::store::examine::{ExamineFinding, ExamineState};
+use ends::{CopySource, CopyTarget, examine};
+
+/// A call of `cloakroom store`.
+pub enum StoreCall {
+    /// `store copy`.
+    Copy(CopyCall),
+    /// `store check`.
+    Check(StoreOptions),
+}
+
+/// A call of `store copy`.
+pub struct CopyCall {
+    /// The source.
+    pub from: StoreOptions,
+    /// The target.
+    pub to: StoreOptions,
+    /// Whether this is the final pass, during which no host writes to the source.
+    pub is_final: bool,
+    /// How many sessions the final pass may delete in the target. Only needed if that is more than half of the target's
+    /// sessions. Must be the exact number.
+    pub delete: Option<u64>,
+}
+
+/// The result of a call of `cloakroom store`, printed to standard output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreReport {
+    /// The text, one or more lines.
+    pub text: String,
+    /// Whether nothing is left to do.
+    pub is_good: bool,
+}
+
+/// The results of the passes of one run.
+struct PassTotals {
+    tally: CopyTotals,
+    /// `None` if the stores were not compared: without `--final`, or if the target is already in use.
+    differences: Option<CopyDifferences>,
+}
+
+/// Performs the call. Warnings and progress go to standard error.
+///
+/// # Errors
+/// Returns the faults of the options, or the failure of a store. No error text contains a password.
+///
+/// Cancel safety: sessions that a copy has written stay in the target, and the next call continues from there.
+pub async fn call_store(
+    call: StoreCall,
+    environment: &dyn Environment,
+) -> Result<StoreReport, StartError> {
+    match call {
+        StoreCall::Copy(call) => copy(&call, environment).await,
+        StoreCall::Check(words) => check(&words, environment).await,
+    }
+}
+
+async fn copy(call: &CopyCall, environment: &dyn Environment) -> Result<StoreReport, StartError> {
+    let (from, to) = match (call.from.read(environment), call.to.read(environment)) {
+        (Ok(from), Ok(to)) => (from, to),
+        (from, to) => {
+            let faults = [from.err(), to.err()].into_iter().flatten().flatten();
+            return Err(StartError::AtFault(faults.collect()));
+        }
+    };
+    warn(&from);
+    warn(&to);
+    if from.backend == to.backend {
+        let problem = "--from and --to name the same store";
+        return Err(ConfigFault::new("--to", problem, "name another store").into());
+    }
+    let source = CopySource::open(&from.backend, call.from.flag, call.is_final).await?;
+    let target = match CopyTarget::open(&to.backend, call.to.flag).await {
+        Ok(target) => target,
+        Err(error) => {
+            source.close().await;
+            return Err(error);
+        }
+    };
+    let gauge = CopyProgress::default();
+    let clock = Clock::system();
+    let copying = StoreCopier {
+        source: source.scan(),
+        target: target.scan(),
+        writer: target.writer(),
+        clock: &clock,
+        gauge: &gauge,
+    };
+    let ran = progress::show_while(&gauge, run(&copying, call)).await;
+    source.close().await;
+    target.close().await;
+    let passes = ran.map_err(StartError::Failed)?;
+    Ok(report(&passes, call.is_final))
+}
+
+async fn run(copying: &StoreCopier<'_>, call: &CopyCall) -> Result<PassTotals, StartFailure> {
+    let survey = copying.survey(call.is_final).await?;
+    permit(&survey, call.delete)?;
+    let mut tally = CopyTotals::default();
+    copying.copy(&mut tally).await?;
+    let mut differences = None;
+    // If a host has already written to the target, this would delete the sessions that it created.
+    if call.is_final && tally.newer == 0 {
+        copying.remove(survey.alone, &mut tally).await?;
+        differences = Some(copying.verify().await?);
+    }
+    Ok(PassTotals { tally, differences })
+}
+
+/// Refuses a copy that would undo changes that a host made in the target, or delete sessions that the source may never have
+/// had.
+fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> {
+    let CopySurvey {
+        used,
+        sessions,
+        alone,
+    } = survey;
+    if *used > 0 {
+        return Err(StartFailure {
+            problem: format!(
+                "{used} sessions are newer in the target: a host already uses the target; nothing was written, since a copy would \
+                 bring sessions back that have ended there"
+            ),
+            remedy: "go on with the target; to copy anew, stop its hosts, then copy to an empty table or file"
+                .to_owned(),
+        });
+    }
+    if !survey.may_delete(delete) {
+        return Err(StartFailure {
+            problem: format!(
+                "{alone} of the target's {sessions} sessions are not in the source; if they ended there, run again with \
+                 `--delete {alone}`"
+            ),
+            remedy: "nothing was written; where they did not end there, correct --from and --to, which may be exchanged"
+                .to_owned(),
+        });
+    }
+    Ok(())
+}
+
+fn report(passes: &PassTotals, is_final: bool) -> StoreReport {
+    let tally = &passes.tally;
+    let mut text = format!(
+        "copied {}, replaced {}, moved the expiry of {}, deleted {} sessions\n",
+        tally.copied, tally.replaced, tally.extended, tally.removed
+    );
+    // Writing to a `String` does not fail.
+    if let Some(reason) = &tally.refusal {
+        let reason = telemetry::escape(reason);
+        let _ = writeln!(
+            text,
+            "the target refused {} sessions: {reason}; `cloakroom store check` on the target tells what helps",
+            tally.refused
+        );
+    }
+    if tally.unusable > 0 {
+        let _ = writeln!(
+            text,
+            "left out {} rows whose key is no session id: no cookie can name them",
+            tally.unusable
+        );
+    }
+    let (is_verified, verdict) = verdict(passes);
+    text += &verdict;
+    StoreReport {
+        text,
+        is_good: tally.refused == 0 && (is_verified || !is_final),
+    }
+}
+
+/// Returns whether the comparison found the same sessions in both stores, and a line that says so or gives the reason why not.
+fn verdict(passes: &PassTotals) -> (bool, String) {
+    let newer = passes.tally.newer;
+    let reason = match passes.differences {
+        Some(CopyDifferences {
+            equal,
+            different: 0,
+            extra: 0,
+        }) => {
+            let verified = format!("verified: {equal} sessions are the same in both stores\n");
+            return (true, verified);
+        }
+        Some(CopyDifferences {
+            different, extra, ..
+        }) => format!(
+            "{different} sessions differ and {extra} are in the target alone: a host or an Express app still writes one of the stores, \
+             or the target refused sessions; stop each of them, then call the command again with --final"
+        ),
+        None if newer > 0 => format!(
+            "{newer} sessions are newer in the target: a host serves from it already; they are left as they are, and nothing was \
+             deleted; stop the hosts of the target, or copy to an empty table"
+        ),
+        None => "sessions that end in the source from now on are still in the target; stop each host and each Express app of the \
+                 source, then call the command again with --final"
+            .to_owned(),
+    };
+    (false, format!("not verified: {reason}\n"))
+}
+
+async fn check(
+    words: &StoreOptions,
+    environment: &dyn Environment,
+) -> Result<StoreReport, StartError> {
+    let named = words.read(environment).map_err(StartError::AtFault)?;
+    warn(&named);
+    let findings = examine(&named.backend, words.flag, &Clock::system()).await?;
+    Ok(report_on(&findings))
+}
+
+fn report_on(findings: &[ExamineFinding]) -> StoreReport {
+    let mut text = String::new();
+    for finding in findings {
+        text += &telemetry::escape(&finding.to_string());
+        text.push('\n');
+    }
+    StoreReport {
+        text,
+        is_good: findings
+            .iter()
+            .all(|finding| finding.state == ExamineState::Good),
+    }
+}
+
+fn warn(named: &NamedStore) {
+    for warning in &named.warnings {
+        telemetry::say(&telemetry::escape(&format!("warning: {warning}")));
+    }
+}
+
+impl From<CopyError> for StartFailure {
+    fn from(error: CopyError) -> Self {
+        Self {
+            problem: error.to_string(),
+            remedy: "correct what the error names, then call the command again: it goes on with the sessions that are left"
+                .to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(
+        tally: CopyTotals,
+        differences: Option<CopyDifferences>,
+        is_final: bool,
+    ) -> StoreReport {
+        report(&PassTotals { tally, differences }, is_final)
+    }
+
+    #[test]
+    fn a_copy_that_is_not_the_last_says_that_nothing_is_verified() {
+        let tally = CopyTotals {
+            copied: 3,
+            ..CopyTotals::default()
+        };
+        let report = told(tally, None, false);
+        assert!(report.is_good);
+        assert!(report.text.starts_with("copied 3, "), "{}", report.text);
+        assert!(report.text.contains("\nnot verified: "), "{}", report.text);
+        assert!(report.text.contains("--final"), "{}", report.text);
+    }
+
+    #[test]
+    fn only_equal_stores_are_verified() {
+        let equal = CopyDifferences {
+            equal: 7,
+            ..CopyDifferences::default()
+        };
+        let report = told(CopyTotals::default(), Some(equal), true);
+        assert!(report.is_good);
+        assert!(
+            report.text.contains("\nverified: 7 sessions"),
+            "{}",
+            report.text
+        );
+        let extra = CopyDifferences { extra: 1, ..equal };
+        let report = told(CopyTotals::default(), Some(extra), true);
+        assert!(!report.is_good);
+        assert!(
+            report.text.contains("1 are in the target alone"),
+            "{}",
+            report.text
+        );
+    }
+
+    #[test]
+    fn a_copy_that_would_undo_or_delete_too_much_is_refused() {
+        let alone = |alone, delete| {
+            let survey = CopySurvey {
+                used: 0,
+                sessions: 6,
+                alone,
+            };
+            permit(&survey, delete).map_err(|failure| failure.problem)
+        };
+        assert_eq!(alone(3, None), Ok(()));
+        assert_eq!(alone(6, Some(6)), Ok(()), "an empty source is one, too");
+        for delete in [None, Some(3)] {
+            let expected = "4 of the target's 6 sessions are not in the source; if they ended there, run again with `--delete 4`";
+            assert_eq!(alone(4, delete).unwrap_err(), expected);
+        }
+        let used = CopySurvey {
+            used: 2,
+            ..CopySurvey::default()
+        };
+        let problem = permit(&used, None).unwrap_err().problem;
+        assert!(
+            problem.contains("a host already uses the target"),
+            "{problem}"
+        );
+    }
+
+    #[test]
+    fn a_target_in_use_and_a_refusal_are_told() {
+        let newer = CopyTotals {
+            newer: 2,
+            ..CopyTotals::default()
+        };
+        let report = told(newer, None, true);
+        assert!(!report.is_good);
+        assert!(
+            report.text.contains("2 sessions are newer in the target"),
+            "{}",
+            report.text
+        );
+        let refused = CopyTotals {
+            refused: 1,
+            refusal: Some("too large\nfor it".to_owned()),
+            ..CopyTotals::default()
+        };
+        let report = told(refused, None, false);
+        assert!(!report.is_good);
+        assert!(
+            report.text.contains(r"too large\nfor it"),
+            "{}",
+            report.text
+        );
+    }
+
+    #[test]
+    fn a_finding_that_is_not_good_makes_the_report_so() {
+        let fault = ExamineFinding::fault("schema", "no key", "add it");
+        let report = report_on(&[fault]);
+        assert_eq!(report.text, "fault: schema: no key; remedy: add it\n");
+        assert!(!report.is_good);
+    }
+}

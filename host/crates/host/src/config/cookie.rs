@@ -1,0 +1,293 @@
+//! `[session.cookie]`: the cookie attributes of new sessions. Also finds combinations that browsers or express-session would
+//! reject only later.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::ConfigMode;
+use super::kinds::{Field, ValueError, boolean, duration, text, word};
+use super::reader::Section;
+use super::session::Compat;
+use super::source::TomlValue;
+use cloakroom_base::limits::COOKIE_AGE_MAX;
+use cloakroom_session::cookie::{is_valid_domain, is_valid_path};
+
+/// The `[session.cookie]` section: the cookie attributes of new sessions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CookieSettings {
+    /// The `Path` attribute.
+    pub path: String,
+    /// The `Domain` attribute.
+    pub domain: Option<String>,
+    /// The lifetime since the last use.
+    pub max_age: Option<Duration>,
+    /// A fixed expiry, in milliseconds since the epoch.
+    pub expires_at_ms: Option<i64>,
+    /// The `HttpOnly` attribute.
+    pub http_only: bool,
+    /// The `Secure` attribute.
+    pub secure: CookieSecure,
+    /// The `SameSite` attribute.
+    pub same_site: CookieSameSite,
+    /// The `Partitioned` attribute.
+    pub partitioned: bool,
+    /// The `Priority` attribute.
+    pub priority: Option<CookiePriority>,
+}
+
+/// The value of `secure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieSecure {
+    /// Not configured. No attribute, and the cookie is sent on every connection.
+    Unset,
+    /// No attribute, and the cookie is sent on every connection.
+    Off,
+    /// `Secure`. The cookie is sent on secure connections only.
+    On,
+    /// Depends on the connection on which the session was created.
+    Auto,
+}
+
+/// The value of `same_site`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieSameSite {
+    /// No attribute.
+    Unset,
+    /// `Strict`.
+    Strict,
+    /// `Lax`.
+    Lax,
+    /// `None`.
+    None,
+    /// `None` on a secure connection, otherwise `Lax`.
+    Auto,
+}
+
+/// The value of `priority`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookiePriority {
+    /// `Low`.
+    Low,
+    /// `Medium`.
+    Medium,
+    /// `High`.
+    High,
+}
+
+/// Reads `[session.cookie]` for a cookie of the given name.
+pub(crate) fn read(mut section: Section<'_>, compat: Compat, name: &str) -> CookieSettings {
+    let (default_secure, default_same_site) = match compat {
+        Compat::Cloakroom => (CookieSecure::Auto, CookieSameSite::Lax),
+        Compat::Express1 => (CookieSecure::Unset, CookieSameSite::Unset),
+    };
+    let settings = CookieSettings {
+        path: section.get("path", path).unwrap_or_else(|| "/".to_owned()),
+        domain: section.get("domain", domain),
+        max_age: section.get("max_age", duration),
+        expires_at_ms: section.get("expires", moment),
+        http_only: section.get("http_only", boolean).unwrap_or(true),
+        secure: section.get("secure", secure).unwrap_or(default_secure),
+        same_site: section
+            .get("same_site", same_site)
+            .unwrap_or(default_same_site),
+        partitioned: section.get("partitioned", boolean).unwrap_or(false),
+        priority: section.get("priority", priority),
+    };
+    if section.is_given("max_age") && section.is_given("expires") {
+        section.fault(
+            "expires",
+            "max_age and expires are both given",
+            "leave out one of the two",
+        );
+    }
+    check_attributes(&section, compat, &settings);
+    check_prefix(&section, name, &settings);
+    settings
+}
+
+/// Warns about a cookie that is never sent, because no connection to this host is known to be secure.
+pub(crate) fn warn_of_never_secure(
+    session: &Section<'_>,
+    cookie: &CookieSettings,
+    is_secure_possible: bool,
+) {
+    let is_served = session.reader.purpose() == ConfigMode::Serve;
+    if is_served && cookie.secure == CookieSecure::On && !is_secure_possible {
+        session.warn(
+            "cookie.secure",
+            "no link is known to be secure, so no session will ever be kept: \
+             name the proxy that ends TLS in trusted_proxies, or set secure = \"auto\"",
+        );
+    }
+}
+
+/// Reads a path that can be sent in a cookie. It must start with a slash, because browsers ignore it otherwise.
+fn path(field: &Field<'_>) -> Result<String, ValueError> {
+    let path = text(field)?;
+    if path.starts_with('/') && is_valid_path(&path) {
+        return Ok(path);
+    }
+    Err(ValueError::new(
+        format!("{path:?} is no cookie path"),
+        "write \"/\", or a path of at most 1,024 bytes that starts with a slash and has neither `;` nor `<`",
+    ))
+}
+
+fn domain(field: &Field<'_>) -> Result<String, ValueError> {
+    let domain = text(field)?;
+    if is_valid_domain(&domain) {
+        return Ok(domain);
+    }
+    Err(ValueError::new(
+        format!("{domain:?} is no cookie domain"),
+        "write a host name such as \"example.com\", without scheme, port or path",
+    ))
+}
+
+/// Reads a date: a TOML date or the same text in quotes.
+fn moment(field: &Field<'_>) -> Result<i64, ValueError> {
+    const REMEDY: &str = "write a date with its offset: 2027-01-31T00:00:00Z";
+    let (TomlValue::Moment(written) | TomlValue::Text(written)) = field.value else {
+        return Err(ValueError::new(
+            format!("expected a date, found {}", field.value.kind()),
+            REMEDY,
+        ));
+    };
+    let moment = humantime::parse_rfc3339_weak(written)
+        .ok()
+        .filter(|_| written.ends_with(['Z', 'z']));
+    let since_epoch = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
+    since_epoch
+        .and_then(|since_epoch| i64::try_from(since_epoch.as_millis()).ok())
+        .ok_or_else(|| ValueError::new(format!("{written} is no moment in UTC"), REMEDY))
+}
+
+fn secure(field: &Field<'_>) -> Result<CookieSecure, ValueError> {
+    let truth = match field.value {
+        TomlValue::Text(text) if text == "auto" => return Ok(CookieSecure::Auto),
+        TomlValue::Text(text) if text != "true" && text != "false" => Err(ValueError::new(
+            format!("{text:?} is none of its values"),
+            "write true, false or \"auto\"",
+        )),
+        _ => boolean(field),
+    };
+    Ok(if truth? {
+        CookieSecure::On
+    } else {
+        CookieSecure::Off
+    })
+}
+
+/// Express uses `true` for strict and `false` for no attribute, and accepts the words in any case.
+fn same_site(field: &Field<'_>) -> Result<CookieSameSite, ValueError> {
+    const REMEDY: &str =
+        "write \"lax\", \"strict\", \"none\" or \"auto\", or false for no attribute";
+    match field.value {
+        TomlValue::Boolean(true) => Ok(CookieSameSite::Strict),
+        TomlValue::Boolean(false) => Ok(CookieSameSite::Unset),
+        TomlValue::Text(text) => match text.to_ascii_lowercase().as_str() {
+            "strict" | "true" => Ok(CookieSameSite::Strict),
+            "lax" => Ok(CookieSameSite::Lax),
+            "none" => Ok(CookieSameSite::None),
+            "auto" => Ok(CookieSameSite::Auto),
+            "false" => Ok(CookieSameSite::Unset),
+            _ => Err(ValueError::new(
+                format!("{text:?} is none of its values"),
+                REMEDY,
+            )),
+        },
+        other => Err(ValueError::new(
+            format!("expected a string, found {}", other.kind()),
+            REMEDY,
+        )),
+    }
+}
+
+/// Express accepts the words in any case.
+fn priority(field: &Field<'_>) -> Result<CookiePriority, ValueError> {
+    let lower = TomlValue::Text(text(field)?.to_ascii_lowercase());
+    let words = word(&[
+        ("low", CookiePriority::Low),
+        ("medium", CookiePriority::Medium),
+        ("high", CookiePriority::High),
+    ]);
+    words(&Field {
+        value: &lower,
+        ..*field
+    })
+}
+
+/// Finds attributes with which browsers silently drop the cookie. They are faults, or warnings under `express-1`, because an
+/// existing app may depend on them.
+fn check_attributes(section: &Section<'_>, compat: Compat, cookie: &CookieSettings) {
+    let complain = |key: &str, problem: &str, remedy: &str| match compat {
+        Compat::Cloakroom => section.fault(key, problem, remedy),
+        Compat::Express1 => section.warn(key, &format!("{problem}: {remedy}")),
+    };
+    let is_never_secure = matches!(cookie.secure, CookieSecure::Off | CookieSecure::Unset);
+    if cookie.partitioned && cookie.secure != CookieSecure::On {
+        complain(
+            "partitioned",
+            "browsers drop a partitioned cookie that is not secure",
+            "set secure = true",
+        );
+    }
+    if cookie.same_site == CookieSameSite::None && is_never_secure {
+        complain(
+            "same_site",
+            "browsers drop a cookie with SameSite=None that is not secure",
+            "set secure = true or \"auto\"",
+        );
+    }
+    if cookie.same_site == CookieSameSite::Auto && is_never_secure {
+        complain(
+            "same_site",
+            "\"auto\" is SameSite=None on a secure link, and browsers drop that from a cookie that is not secure",
+            "set secure = \"auto\"",
+        );
+    }
+    if cookie.max_age.is_some_and(|age| age > COOKIE_AGE_MAX) {
+        section.warn(
+            "max_age",
+            "browsers keep a cookie for 400 days at most: the session's row outlives it",
+        );
+    }
+}
+
+/// Checks the requirements of a cookie name prefix (RFC 6265bis, section 4.1.3). Browsers compare prefixes without regard to
+/// case.
+fn check_prefix(section: &Section<'_>, name: &str, cookie: &CookieSettings) {
+    let name = name.to_ascii_lowercase();
+    let is_host = name.starts_with("__host-");
+    let is_http = name.starts_with("__http-") || name.starts_with("__host-http-");
+    if !is_host && !is_http && !name.starts_with("__secure-") {
+        return;
+    }
+    let demand = |key: &str, remedy: &str| {
+        let problem = "browsers drop the cookie: its name's prefix promises otherwise";
+        section.fault(key, problem, remedy);
+    };
+    if cookie.secure != CookieSecure::On {
+        demand(
+            "secure",
+            "set secure = true, or take the prefix off session.name",
+        );
+    }
+    if is_http && !cookie.http_only {
+        demand(
+            "http_only",
+            "leave http_only out, or take the prefix off session.name",
+        );
+    }
+    if is_host && cookie.path != "/" {
+        demand(
+            "path",
+            "set path = \"/\", or take the prefix off session.name",
+        );
+    }
+    if is_host && cookie.domain.is_some() {
+        demand(
+            "domain",
+            "leave domain out, or take the prefix off session.name",
+        );
+    }
+}

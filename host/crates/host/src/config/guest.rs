@@ -1,0 +1,286 @@
+//! `[guest.NAME]`: a component, its grants and its limits.
+
+mod build;
+mod limits;
+mod outbound;
+
+use std::path::{Path, PathBuf};
+
+use super::environment::EnvReference;
+use super::kinds::{Field, ValueError, boolean, count_in, existing_file, path, some_items, word};
+use super::reader::Section;
+use super::rollout;
+use super::source::{TomlValue, ValueNode};
+use super::{ComponentFiles, ConfigMode};
+use crate::route::Route;
+use cloakroom_runtime::{OutboundHost, Rollout};
+
+pub use build::BuildSettings;
+pub use limits::GuestLimits;
+pub(crate) use limits::{HostLimits, waiting_body};
+
+/// A `[guest.NAME]` section.
+#[derive(Clone, PartialEq)]
+pub struct GuestSettings {
+    /// The name: letters, digits, `-` and `_`, at most 64.
+    pub name: String,
+    /// The file of the component, as given on the command line or relative to the configuration's directory.
+    pub component: PathBuf,
+    /// The guest's access to sessions.
+    pub session: SessionAccess,
+    /// The session keys that the guest may read, each exact or with a trailing `*`. Empty for all keys.
+    pub read_keys: Vec<String>,
+    /// The session keys that the guest may write, each exact or with a trailing `*`. Empty for all keys.
+    pub write_keys: Vec<String>,
+    /// The hosts that the guest may send requests to. Empty for none.
+    pub outbound_hosts: Vec<OutboundHost>,
+    /// The guest's environment variables. Their values may be secrets.
+    pub environment: Vec<(String, String)>,
+    /// Whether a request acquires the session lock before the guest starts.
+    pub exclusive: bool,
+    /// Whether the response is released with the first bytes of its body.
+    pub stream: bool,
+    /// The number of requests that one instance may serve, one after the other. With 1, every request gets a new instance.
+    pub reuse: u32,
+    /// The guest's limits.
+    pub limits: GuestLimits,
+    /// How new versions replace old ones.
+    pub rollout: Rollout,
+    /// How the component is built from its sources. `None` if the configuration does not say.
+    pub build: Option<BuildSettings>,
+}
+
+impl std::fmt::Debug for GuestSettings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let variables: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
+        f.debug_struct("GuestSettings")
+            .field("name", &self.name)
+            .field("component", &self.component)
+            .field("session", &self.session)
+            .field("read_keys", &self.read_keys)
+            .field("write_keys", &self.write_keys)
+            .field("outbound_hosts", &self.outbound_hosts)
+            .field("environment", &variables)
+            .field("exclusive", &self.exclusive)
+            .field("stream", &self.stream)
+            .field("reuse", &self.reuse)
+            .field("limits", &self.limits)
+            .field("rollout", &self.rollout)
+            .field("build", &self.build)
+            .finish()
+    }
+}
+
+/// The value of `session`: a guest's access to the sessions of its visitors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionAccess {
+    /// No access.
+    None,
+    /// Read access.
+    Read,
+    /// Read and write access.
+    Write,
+}
+
+impl GuestSettings {
+    /// Creates the guest for a component on the command line. It may write sessions, and has the default settings.
+    pub(crate) fn of_component(path: &Path) -> Self {
+        let stem = path.file_stem().map(|stem| stem.to_string_lossy());
+        let name: String = stem
+            .iter()
+            .flat_map(|stem| stem.chars())
+            .map(|c| if is_name_character(c) { c } else { '-' })
+            .take(NAME_BYTES_MAX)
+            .collect();
+        Self {
+            name: if name.is_empty() {
+                "guest".to_owned()
+            } else {
+                name
+            },
+            component: path.to_owned(),
+            session: SessionAccess::Write,
+            read_keys: Vec::new(),
+            write_keys: Vec::new(),
+            outbound_hosts: Vec::new(),
+            environment: Vec::new(),
+            exclusive: false,
+            stream: false,
+            reuse: 1,
+            limits: GuestLimits::default(),
+            rollout: Rollout::default(),
+            build: None,
+        }
+    }
+
+    /// Returns routes that lead every request to this guest.
+    pub(crate) fn routes_of_everything(&self) -> Vec<Route> {
+        vec![Route {
+            path: "/{*rest}".to_owned(),
+            methods: Vec::new(),
+            host: None,
+            guest: self.name.clone(),
+        }]
+    }
+}
+
+/// The maximum length of a guest's name.
+const NAME_BYTES_MAX: usize = 64;
+
+/// The maximum number of requests that one instance may serve.
+const REUSE_MAX: usize = 1_000_000;
+
+fn is_name_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+/// Reads `[guest.NAME]`.
+pub(crate) fn read(
+    name: &str,
+    mut section: Section<'_>,
+    shared: HostLimits<'_>,
+    components: ComponentFiles,
+) -> GuestSettings {
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
+        section.fault(
+            "",
+            "is no name for a guest",
+            "use letters, digits, `-` and `_`, at most 64",
+        );
+    }
+    let build = build::read(section.section("build"));
+    let component = match (components, &build) {
+        (ComponentFiles::ToBeBuilt, Some(_)) => section.get("component", path),
+        (ComponentFiles::ThatAreThere, Some(build)) => {
+            section.get("component", |field| built_file(field, build))
+        }
+        (_, None) => section.get("component", existing_file),
+    };
+    if section.is_missing("component") {
+        section.fault(
+            "component",
+            "missing: a guest is a component",
+            "write component = \"PATH.wasm\"",
+        );
+    }
+    let session = section.get(
+        "session",
+        word(&[
+            ("none", SessionAccess::None),
+            ("read", SessionAccess::Read),
+            ("write", SessionAccess::Write),
+        ]),
+    );
+    let session = session.unwrap_or(SessionAccess::None);
+    let stream = section.get("stream", boolean).unwrap_or(false);
+    let settings = GuestSettings {
+        name: name.to_owned(),
+        component: component.unwrap_or_default(),
+        session,
+        read_keys: section
+            .get("read_keys", some_items(key_pattern))
+            .unwrap_or_default(),
+        write_keys: section
+            .get("write_keys", some_items(key_pattern))
+            .unwrap_or_default(),
+        outbound_hosts: section
+            .get("outbound_hosts", outbound::hosts)
+            .unwrap_or_default(),
+        environment: section.get("environment", environment).unwrap_or_default(),
+        exclusive: section.get("exclusive", boolean).unwrap_or(false),
+        stream,
+        reuse: section.get("reuse", reuse).unwrap_or(1),
+        limits: limits::read(section.section("limits"), shared, !stream),
+        rollout: rollout::read(&mut section),
+        build,
+    };
+    for (key, least) in [
+        ("read_keys", SessionAccess::Read),
+        ("write_keys", SessionAccess::Write),
+    ] {
+        let is_enough = session == least || session == SessionAccess::Write;
+        if section.is_given(key) && !is_enough {
+            let remedy = match least {
+                SessionAccess::Write => "set session = \"write\", or leave it out",
+                _ => "set session = \"read\" or \"write\", or leave it out",
+            };
+            section.fault(key, "grants nothing without access to the session", remedy);
+        }
+    }
+    settings
+}
+
+/// Reads the path of the file that a build creates. The file must exist.
+fn built_file(field: &Field<'_>, build: &BuildSettings) -> Result<PathBuf, ValueError> {
+    existing_file(field).map_err(|complaint| ValueError {
+        remedy: format!(
+            "build it: `cloakroom dev` does, and so does `{}`",
+            build.command
+        ),
+        ..complaint
+    })
+}
+
+/// Reads how many requests an instance may serve.
+fn reuse(field: &Field<'_>) -> Result<u32, ValueError> {
+    let uses = count_in(1, REUSE_MAX)(field)?;
+    Ok(u32::try_from(uses).unwrap_or(u32::MAX))
+}
+
+/// Parses a key, or the beginning of keys followed by `*`.
+fn key_pattern(pattern: &str) -> Result<String, ValueError> {
+    if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
+        return Err(ValueError::new(
+            format!("{pattern:?} has a `*` before its end"),
+            "write a whole key, or its beginning followed by one `*`",
+        ));
+    }
+    Ok(pattern.to_owned())
+}
+
+/// Reads variables and their values, which may be references.
+fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
+    const REMEDY: &str = "write environment = { NAME = \"value\", TOKEN = \"env:NAME\" }";
+    let TomlValue::Table(table) = field.value else {
+        return Err(ValueError::new(
+            format!("expected a table, found {}", field.value.kind()),
+            REMEDY,
+        ));
+    };
+    let variable = |(name, node): (&String, &ValueNode)| {
+        let complain = |problem: String, remedy: String| ValueError {
+            item: format!(".{name}"),
+            problem,
+            remedy,
+        };
+        let TomlValue::Text(text) = &node.value else {
+            let problem = format!("expected a string, found {}", node.value.kind());
+            return Err(complain(problem, REMEDY.to_owned()));
+        };
+        if name.is_empty() || name.contains(['=', '\0']) {
+            return Err(complain(
+                "is no variable's name".to_owned(),
+                REMEDY.to_owned(),
+            ));
+        }
+        let Some(reference) = EnvReference::parse(text) else {
+            return Ok(Some((name.clone(), text.clone())));
+        };
+        let read = reference.read(field.reader.environment(), field.reader.base(), |warning| {
+            field.reader.warn(warning)
+        });
+        if let (Err((problem, _)), ConfigMode::Rehearse) = (&read, field.reader.purpose()) {
+            let warning = format!("the guest's variable {name} is left out: {problem}");
+            field.reader.warn(warning);
+            return Ok(None);
+        }
+        let bytes = read.map_err(|(problem, remedy)| complain(problem, remedy))?;
+        let value = String::from_utf8(bytes)
+            .map_err(|_| complain("is not UTF-8".to_owned(), REMEDY.to_owned()))?;
+        Ok(Some((name.clone(), value)))
+    };
+    table
+        .iter()
+        .filter_map(|entry| variable(entry).transpose())
+        .collect()
+}

@@ -1,0 +1,204 @@
+//! `listen`, `[server]` and `[log]`: the listener, the resources that all guests share, and the log.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::kinds::{Field, ValueError, boolean, count_in, duration, path, size_in, text, word};
+use super::reader::Section;
+use super::store::{Backend, DEFAULT_SQLITE_PATH};
+use cloakroom_base::quota::QuotaTotals;
+use cloakroom_base::{limits, telemetry};
+use cloakroom_server as server;
+
+/// The default address to listen on.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
+
+/// The `[server]` section: the listener, and the resources that all guests share.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// The listener's connections, heads and timeouts.
+    pub listener: server::ServerOptions,
+    /// Longest request target (path and query), in bytes.
+    pub request_target_bytes_max: usize,
+    /// The limits that all clients share.
+    pub totals: QuotaTotals,
+    /// Maximum number of guest instances at the same time.
+    pub instances_max: usize,
+    /// Maximum number of requests that wait for an instance.
+    pub instance_waiters_max: usize,
+    /// Longest wait for an instance.
+    pub instance_wait_max: Duration,
+    /// Maximum number of outbound connections of all guests at the same time.
+    pub outbound_connections_max: usize,
+    /// The directory in which compiled code is cached. With `None`, compiled code is not cached.
+    pub code_cache: Option<PathBuf>,
+    /// Longest time for the compilation of one component.
+    pub compile_timeout: Duration,
+    /// The binary that compiles components in a child process. With `None`, components are compiled in this process. There is
+    /// no configuration key for it: the program sets it.
+    pub compiler: Option<PathBuf>,
+    /// Whether a component is deployed automatically when its file changes.
+    pub watch: bool,
+}
+
+impl Default for ServerSettings {
+    fn default() -> Self {
+        Self {
+            listener: server::ServerOptions::default(),
+            request_target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
+            totals: QuotaTotals::default(),
+            instances_max: limits::INSTANCES_MAX,
+            instance_waiters_max: limits::INSTANCE_WAITERS_MAX,
+            instance_wait_max: limits::INSTANCE_WAIT_MAX,
+            outbound_connections_max: limits::OUTBOUND_CONNECTIONS_MAX,
+            code_cache: None,
+            compile_timeout: limits::COMPILE_TIMEOUT,
+            compiler: None,
+            watch: true,
+        }
+    }
+}
+
+/// Reads `[server]`.
+pub(crate) fn read(mut section: Section<'_>, backend: Option<&Backend>) -> ServerSettings {
+    let mut settings = ServerSettings {
+        code_cache: section
+            .get("code_cache", code_cache)
+            .unwrap_or_else(|| Some(default_code_cache(backend))),
+        ..ServerSettings::default()
+    };
+    let listener = &mut settings.listener;
+    let counts: [(&'static str, &mut usize, usize); 4] = [
+        ("request_headers", &mut listener.headers_max, 1024),
+        ("instances", &mut settings.instances_max, 1 << 16),
+        (
+            "instance_waiters",
+            &mut settings.instance_waiters_max,
+            1 << 20,
+        ),
+        (
+            "outbound_connections",
+            &mut settings.outbound_connections_max,
+            1 << 16,
+        ),
+    ];
+    for (key, setting, most) in counts {
+        let least = usize::from(key != "instance_waiters");
+        if let Some(number) = section.get(key, count_in(least, most)) {
+            *setting = number;
+        }
+    }
+    let shared = [
+        ("connections", &mut settings.totals.connections),
+        ("requests", &mut settings.totals.requests),
+    ];
+    for (key, setting) in shared {
+        if let Some(number) = section.get(key, count_in(1, 1 << 20)) {
+            *setting = number as u64;
+        }
+    }
+    let shared_bytes = [
+        ("waiting_bodies", &mut settings.totals.request_bytes),
+        ("untaken", &mut settings.totals.response_bytes),
+    ];
+    for (key, setting) in shared_bytes {
+        if let Some(bytes) = section.get(key, size_in(1 << 20, 1 << 40)) {
+            *setting = bytes as u64;
+        }
+    }
+    let durations: [(&'static str, &mut Duration); 6] = [
+        ("body_timeout", &mut listener.body_pace.grace),
+        ("header_timeout", &mut listener.header_timeout),
+        ("idle_timeout", &mut listener.idle_timeout),
+        ("grace", &mut listener.grace),
+        ("instance_wait", &mut settings.instance_wait_max),
+        ("compile_timeout", &mut settings.compile_timeout),
+    ];
+    for (key, setting) in durations {
+        if let Some(time) = section.get(key, duration) {
+            *setting = time;
+        }
+    }
+    if let Some(bytes) = section.get("body_rate", size_in(1, 1 << 30)) {
+        listener.body_pace.bytes_per_s = bytes as u64;
+    }
+    let sizes: [(&'static str, &mut usize, usize); 2] = [
+        ("request_head", &mut listener.head_bytes_max, 8 << 10),
+        (
+            "request_target",
+            &mut settings.request_target_bytes_max,
+            256,
+        ),
+    ];
+    for (key, setting, least) in sizes {
+        if let Some(bytes) = section.get(key, size_in(least, 1 << 20)) {
+            *setting = bytes;
+        }
+    }
+    if let Some(watch) = section.get("watch", boolean) {
+        settings.watch = watch;
+    }
+    settings
+}
+
+/// Reads a directory, or `off` for none.
+fn code_cache(field: &Field<'_>) -> Result<Option<PathBuf>, ValueError> {
+    match text(field)?.as_str() {
+        "off" => Ok(None),
+        _ => path(field).map(Some),
+    }
+}
+
+/// Returns a directory next to the embedded store, because the host can write there. Without an embedded store, it is next to
+/// the default path of one.
+fn default_code_cache(backend: Option<&Backend>) -> PathBuf {
+    let store = match backend {
+        Some(Backend::Sqlite(path)) => path.parent(),
+        Some(Backend::Memory | Backend::Mysql(_)) | None => None,
+    };
+    let usual = || Path::new(DEFAULT_SQLITE_PATH).parent();
+    let folder = store.filter(|folder| !folder.as_os_str().is_empty());
+    folder.or_else(usual).unwrap_or(Path::new("")).join("code")
+}
+
+/// Reads `[log]`.
+pub(crate) fn read_log(mut section: Section<'_>) -> telemetry::TelemetryOptions {
+    let default = telemetry::TelemetryOptions::default();
+    let formats = word(&[
+        ("text", telemetry::LogFormat::Text),
+        ("json", telemetry::LogFormat::Json),
+    ]);
+    telemetry::TelemetryOptions {
+        format: section.get("format", formats).unwrap_or(default.format),
+        filter: section.get("level", filter).unwrap_or(default.filter),
+    }
+}
+
+fn filter(field: &Field<'_>) -> Result<String, ValueError> {
+    let filter = text(field)?;
+    match telemetry::check_filter(&filter) {
+        Ok(()) => Ok(filter),
+        Err(error) => Err(ValueError::new(
+            error.to_string(),
+            "write error, warn, info, debug or trace, or per part: \"info,guest=debug\"",
+        )),
+    }
+}
+
+/// Reads an address and a port. `localhost` is 127.0.0.1.
+pub(crate) fn listen(field: &Field<'_>) -> Result<SocketAddr, ValueError> {
+    const REMEDY: &str =
+        "write an address and a port: \"127.0.0.1:3000\", or \"0.0.0.0:3000\" for every interface";
+    let text = text(field).map_err(|complaint| ValueError {
+        remedy: REMEDY.to_owned(),
+        ..complaint
+    })?;
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.clone(),
+    };
+    let address = address.parse();
+    address.map_err(|_| ValueError::new(format!("{text:?} is no address to listen on"), REMEDY))
+}

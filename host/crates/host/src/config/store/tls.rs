@@ -1,0 +1,101 @@
+//! `store.tls` and `store.ca_file`: whether the connection to a MySQL server is encrypted, and how its certificate is verified.
+
+use std::path::PathBuf;
+
+use super::super::ConfigMode;
+use super::super::kinds::{Field, ValueError, boolean, existing_file, path, word};
+use super::super::reader::Section;
+use super::super::source::TomlValue;
+
+/// When the connection to a MySQL server is encrypted. Encrypted connections always verify the certificate of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Always.
+    Required,
+    /// Never.
+    Off,
+    /// Unless the server is on this machine (a socket, `localhost` or a loopback address).
+    Auto,
+}
+
+/// How the certificate of the server is verified.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsVerify {
+    /// One of the authorities has signed it, and it names the host.
+    Full,
+    /// One of the authorities of `ca_file` has signed it. The host name is not verified.
+    Ca,
+}
+
+/// The TLS settings of all keys combined.
+pub(crate) struct Tls {
+    pub(crate) mode: TlsMode,
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) verify: TlsVerify,
+}
+
+/// Reads `ca_file`, and `tls` as a word or as a table. A table means that the connection is encrypted.
+pub(crate) fn read(section: &mut Section<'_>) -> Tls {
+    let beside = ca_file(section);
+    let mut table = section.section_if_table("tls");
+    let is_table = section.is_given("tls");
+    let (within, verify) = (ca_file(&mut table), table.get("verify", verify));
+    // A word in the environment takes precedence over the table in the file.
+    let mode = section.get("tls", mode).unwrap_or(match is_table {
+        true => TlsMode::Required,
+        false => TlsMode::Auto,
+    });
+    if beside.is_some() && within.is_some() {
+        section.fault(
+            "ca_file",
+            "the authorities are given twice: here and in store.tls.ca_file",
+            "leave out one of the two",
+        );
+    }
+    for (section, is_given) in [(&*section, beside.is_some()), (&table, within.is_some())] {
+        if is_given && mode == TlsMode::Off {
+            section.fault(
+                "ca_file",
+                "tls = false verifies no certificate",
+                "leave out one of the two",
+            );
+        }
+    }
+    let ca_file = within.or(beside);
+    if verify == Some(TlsVerify::Ca) && ca_file.is_none() && !table.is_given("ca_file") {
+        table.fault(
+            "verify",
+            "\"ca\" needs a ca_file: a public authority signs the certificate of any host",
+            "write ca_file = \"ca.pem\" with the server's own authority, or verify = \"full\"",
+        );
+    }
+    Tls {
+        mode,
+        ca_file,
+        verify: verify.unwrap_or(TlsVerify::Full),
+    }
+}
+
+fn ca_file(section: &mut Section<'_>) -> Option<PathBuf> {
+    match section.reader.purpose() {
+        ConfigMode::Serve => section.get("ca_file", existing_file),
+        ConfigMode::Rehearse => section.get("ca_file", path),
+    }
+}
+
+fn verify(field: &Field<'_>) -> Result<TlsVerify, ValueError> {
+    word(&[("full", TlsVerify::Full), ("ca", TlsVerify::Ca)])(field)
+}
+
+fn mode(field: &Field<'_>) -> Result<TlsMode, ValueError> {
+    if matches!(field.value, TomlValue::Text(text) if text != "true" && text != "false") {
+        return word(&[("auto", TlsMode::Auto)])(field).map_err(|complaint| ValueError {
+            remedy: "write true, false, \"auto\" or { ca_file = \"ca.pem\" }".to_owned(),
+            ..complaint
+        });
+    }
+    Ok(match boolean(field)? {
+        true => TlsMode::Required,
+        false => TlsMode::Off,
+    })
+}

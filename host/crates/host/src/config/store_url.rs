@@ -1,0 +1,225 @@
+//! The URL of the store: `memory:`, `sqlite:PATH`, `mysql://USER[:PASSWORD]@HOST[:PORT][,HOST[:PORT]...]/DATABASE`. Errors name
+//! the part that is wrong and never quote the URL, which may contain a password.
+
+use percent_encoding::percent_decode_str;
+
+use super::kinds::ValueError;
+
+/// The default port of MySQL.
+pub(crate) const MYSQL_PORT: u16 = 3306;
+
+/// A parsed store URL. Has no `Debug`, because it may contain a password.
+#[derive(PartialEq)]
+pub(crate) enum StoreUrl {
+    Memory,
+    Sqlite(String),
+    Mysql(MysqlUrl),
+}
+
+/// The parts of a MySQL URL.
+#[derive(PartialEq)]
+pub(crate) struct MysqlUrl {
+    pub(crate) hosts: Vec<(String, u16)>,
+    pub(crate) user: String,
+    pub(crate) password: Option<String>,
+    pub(crate) database: String,
+}
+
+const REMEDY: &str = "write \"memory:\", \"sqlite:PATH\" or \"mysql://USER@HOST:PORT/DATABASE\"";
+
+/// Parses a store URL.
+pub(crate) fn parse(url: &str) -> Result<StoreUrl, ValueError> {
+    let Some((scheme, rest)) = url.split_once(':') else {
+        return Err(ValueError::new("is no store URL", REMEDY));
+    };
+    match scheme.to_ascii_lowercase().as_str() {
+        "memory" if rest.is_empty() => Ok(StoreUrl::Memory),
+        "memory" => Err(ValueError::new(
+            "a memory store has no name",
+            "write \"memory:\"",
+        )),
+        "sqlite" | "sqlite3" => match rest.strip_prefix("//").unwrap_or(rest) {
+            "" | ":memory:" => Err(ValueError::new(
+                "names no file",
+                "write \"sqlite:PATH\", or \"memory:\" for a store that ends with the host",
+            )),
+            path => Ok(StoreUrl::Sqlite(path.to_owned())),
+        },
+        "mysql" | "mariadb" => match rest.strip_prefix("//") {
+            Some(rest) => parse_mysql(rest).map(StoreUrl::Mysql),
+            None => Err(ValueError::new(
+                "two slashes are missing after the scheme",
+                REMEDY,
+            )),
+        },
+        _ => Err(ValueError::new(
+            "its scheme is none of memory, sqlite and mysql",
+            REMEDY,
+        )),
+    }
+}
+
+fn parse_mysql(rest: &str) -> Result<MysqlUrl, ValueError> {
+    if rest.contains(['?', '#']) {
+        return Err(ValueError::new(
+            "has parameters after `?` or `#`",
+            "write them as keys of [store]: tls, ca_file, connection_limit, connect_timeout...; a `?` or `#` in a password is %3F or %23",
+        ));
+    }
+    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
+    let (account, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (user, password) = match account.split_once(':') {
+        Some((user, password)) => (user, Some(password)),
+        None => (account, None),
+    };
+    let user = decode(user, "user")?;
+    let database = decode(database, "database")?;
+    if user.is_empty() {
+        return Err(ValueError::new("names no user", REMEDY));
+    }
+    if database.is_empty() || database.contains('/') {
+        return Err(ValueError::new("names no database", REMEDY));
+    }
+    Ok(MysqlUrl {
+        hosts: parse_hosts(hosts)?,
+        user,
+        password: password
+            .filter(|password| !password.is_empty())
+            .map(|password| decode(password, "password"))
+            .transpose()?,
+        database,
+    })
+}
+
+fn decode(part: &str, what: &str) -> Result<String, ValueError> {
+    let decoded = percent_decode_str(part).decode_utf8();
+    decoded.map(Into::into).map_err(|_| {
+        let remedy = "write it as percent-encoded UTF-8";
+        ValueError::new(format!("its {what} is not UTF-8"), remedy)
+    })
+}
+
+/// Parses `HOST[:PORT]`. Several hosts are separated by commas. IPv6 addresses are in brackets.
+pub(crate) fn parse_hosts(hosts: &str) -> Result<Vec<(String, u16)>, ValueError> {
+    hosts
+        .split(',')
+        .map(|host| parse_host(host.trim(), MYSQL_PORT))
+        .collect()
+}
+
+/// Parses `HOST[:PORT]`.
+pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16), ValueError> {
+    let complaint = |problem: &str| {
+        let remedy =
+            "write hosts as \"db1\", \"db1:3306\" or \"[::1]:3306\", several separated by commas";
+        ValueError::new(problem, remedy)
+    };
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest
+                .split_once(']')
+                .ok_or_else(|| complaint("an IPv6 address lacks its `]`"))?;
+            let port = match port.strip_prefix(':') {
+                Some(port) => Some(port),
+                None if port.is_empty() => None,
+                None => return Err(complaint("something stands between `]` and the port")),
+            };
+            if host.parse::<std::net::Ipv6Addr>().is_err() {
+                return Err(complaint("what stands in brackets is no IPv6 address"));
+            }
+            (host, port)
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (text, None),
+        },
+    };
+    if host.is_empty() {
+        return Err(complaint("names no host"));
+    }
+    if host.contains(['/', '@', ' ', '\\']) {
+        return Err(complaint("a host has characters that no host has"));
+    }
+    let port = match port {
+        None => default_port,
+        Some(port) => port
+            .parse()
+            .ok()
+            .filter(|port| *port != 0)
+            .ok_or_else(|| complaint("a port is no number from 1 to 65535"))?,
+    };
+    Ok((host.to_owned(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mysql(url: &str) -> MysqlUrl {
+        match parse(url) {
+            Ok(StoreUrl::Mysql(mysql)) => mysql,
+            Ok(_) => panic!("{url} is another store"),
+            Err(complaint) => panic!("{url}: {}", complaint.problem),
+        }
+    }
+
+    #[test]
+    fn a_mysql_url_names_several_hosts() {
+        let url = mysql("mysql://app:p%40ss@db1:3307,db2,[fd00::1]:3308/my%20app");
+        let hosts: Vec<_> = url
+            .hosts
+            .iter()
+            .map(|(host, port)| (host.as_str(), *port))
+            .collect();
+        assert_eq!(hosts, [("db1", 3307), ("db2", 3306), ("fd00::1", 3308)]);
+        assert_eq!(url.user, "app");
+        assert_eq!(url.password.as_deref(), Some("p@ss"));
+        assert_eq!(url.database, "my app");
+    }
+
+    #[test]
+    fn a_file_is_named_with_or_without_slashes() {
+        for (url, path) in [
+            ("sqlite:a.db", "a.db"),
+            ("sqlite:/x/a.db", "/x/a.db"),
+            ("sqlite:///x/a.db", "/x/a.db"),
+        ] {
+            assert!(
+                parse(url).ok() == Some(StoreUrl::Sqlite(path.to_owned())),
+                "{url}"
+            );
+        }
+        assert!(parse("memory:").ok() == Some(StoreUrl::Memory));
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_without_the_password() {
+        let cases = [
+            ("sessions.db", "is no store URL"),
+            ("redis://hunter2@h", "its scheme is none of"),
+            ("sqlite:", "names no file"),
+            ("mysql:app@db/app", "two slashes"),
+            ("mysql://:hunter2@db/app", "names no user"),
+            ("mysql://db/app", "names no user"),
+            ("mysql://app:hunter2@db", "names no database"),
+            ("mysql://app:hunter2@/app", "names no host"),
+            ("mysql://app:hunter2@db:x/app", "a port is no number"),
+            ("mysql://app:hunter2@db:0/app", "a port is no number"),
+            ("mysql://app:hunter2@[::1/app", "lacks its `]`"),
+            ("mysql://app:hunter2@db1,,db2/app", "names no host"),
+            ("mysql://app:%ff@db/app", "its password is not UTF-8"),
+            ("mysql://app:hunter2@db/app?ssl=true", "has parameters"),
+        ];
+        for (url, expected) in cases {
+            let Err(complaint) = parse(url) else {
+                panic!("{url} was taken")
+            };
+            assert!(
+                complaint.problem.contains(expected),
+                "{url}: {}",
+                complaint.problem
+            );
+            assert!(!format!("{complaint:?}").contains("hunter2"), "{url}");
+        }
+    }
+}

@@ -1,0 +1,15 @@
+//! The host: reads the configuration, builds the parts, and answers each request with a guest inside a session transaction.
+//!
+//! - [`config`]: TOML, environment and command line to a checked [`Config`](config::Config). All faults are reported at once.
+//! - [`app`]: builds a host from a `Config`, serves, reloads and shuts down.
+//! - [`handler`]: the path of a request, in order.
+//! - [`route`]: the routing table.
+//! - [`admin`]: the operator's interface, and its client.
+
+pub mod admin;
+pub mod app;
+pub mod config;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+pub mod handler;
+pub mod route;

@@ -1,0 +1,264 @@
+//! The budget of one component: the most that it may take from an engine's pool. The pool's totals follow from it.
+//!
+//! Each total is the number of instances that may exist at once times the budget of one instance. So no component can take a slot from
+//! another one. A component that needs more than its budget is refused before it is compiled.
+
+mod need;
+
+use super::GuestWorld;
+use crate::load::loader::LoadError;
+use crate::settings::RuntimeOptions;
+
+pub(crate) use need::{ComponentNeed, need};
+
+/// Instances that are created before a request asks for them. There are none today, but the totals count them.
+const MADE_AHEAD_MAX: usize = 0;
+/// Candidates that may create their first instance at the same time, in addition to all serving instances. Further candidates wait.
+pub(crate) const ADMISSIONS_AT_ONCE_MAX: usize = 4;
+/// Largest number of running instances, and of idle instances, that the concurrency limits accept.
+const INSTANCES_MAX: usize = 1 << 16;
+
+/// The most that one component may use, inner components included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ComponentBudget {
+    /// Instances of core modules. An interpreter with dynamic libraries has about 40.
+    pub(crate) core_instances: u32,
+    /// Linear memories. Each takes up to 4 GiB of address space.
+    pub(crate) memories: u32,
+    pub(crate) tables: u32,
+    /// Elements of one table. A Python interpreter has about 10,000.
+    pub(crate) table_elements: usize,
+    /// Inner components with functions of their own. In WASI 0.3 each may have a waiting task with its own stack.
+    pub(crate) tasking: u32,
+    /// Bytes that wasmtime keeps for all core instances together, and also for one of them.
+    pub(crate) instance_bytes: usize,
+}
+
+/// The budget of every component.
+pub(crate) const BUDGET: ComponentBudget = ComponentBudget {
+    core_instances: 64,
+    memories: 4,
+    tables: 8,
+    table_elements: 20_000,
+    tasking: 3,
+    instance_bytes: 1 << 20,
+};
+
+impl ComponentBudget {
+    /// Returns the number of stacks that one component may use at once.
+    ///
+    /// WASI 0.2 runs one call at a time, on one stack. In 0.3 an inner component cannot be entered while one of its calls of an
+    /// asynchronous function is on a stack, so one such call may wait in each inner component. In addition there may be one call of a
+    /// synchronous function, which cannot wait. The engine also keeps the stack of an idle worker and the stack that was used last.
+    pub(crate) const fn stacks(&self, world: GuestWorld) -> u32 {
+        match world {
+            GuestWorld::Wasi02 => 1,
+            GuestWorld::Wasi03 => 2 * self.tasking + 2,
+        }
+    }
+
+    /// Refuses a component that needs more than this budget. Its memory is checked separately, by [`check_memory`], against the guest's
+    /// limit.
+    ///
+    /// # Errors
+    /// [`LoadError::BeyondBudget`].
+    pub(crate) fn check(&self, world: GuestWorld, need: ComponentNeed) -> Result<(), LoadError> {
+        let share = "let its modules share what they have, or put less into one component";
+        let compose = "compose fewer components into one";
+        // In WASI 0.2 all inner components share one stack.
+        let tasking = match world {
+            GuestWorld::Wasi02 => 0,
+            GuestWorld::Wasi03 => need.tasking,
+        };
+        let counts = [
+            (need.memories, self.memories, "linear memories", share),
+            (need.tables, self.tables, "tables", share),
+            (
+                need.core_instances,
+                self.core_instances,
+                "instances of core modules",
+                compose,
+            ),
+            (
+                tasking,
+                self.tasking,
+                "inner components with functions",
+                compose,
+            ),
+        ];
+        match counts.into_iter().find(|(count, most, ..)| count > most) {
+            Some((count, most, what, remedy)) => Err(LoadError::BeyondBudget {
+                count,
+                most,
+                what,
+                remedy,
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Refuses a component whose memories start larger than the guest's memory limit.
+///
+/// # Errors
+/// [`LoadError::MemoryTooSmall`].
+pub(crate) fn check_memory(need: ComponentNeed, bytes_max: usize) -> Result<(), LoadError> {
+    let needed = need.memory_bytes;
+    match needed > bytes_max as u64 {
+        true => Err(LoadError::MemoryTooSmall { needed, bytes_max }),
+        false => Ok(()),
+    }
+}
+
+/// Numbers of instances of an engine that may exist at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InstanceCounts {
+    /// Instances that serve a request.
+    pub(crate) running: usize,
+    /// Idle instances that wait for another request.
+    pub(crate) parked: usize,
+}
+
+impl InstanceCounts {
+    pub(crate) fn of(options: &RuntimeOptions) -> Self {
+        Self {
+            running: options.instances_max.clamp(1, INSTANCES_MAX),
+            parked: options.parked_instances_max.min(INSTANCES_MAX),
+        }
+    }
+
+    /// Returns the sum. An instance is either running or idle, so none is counted twice.
+    fn total(self) -> usize {
+        self.running + self.parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX
+    }
+}
+
+/// The totals of an engine's pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct PoolTotals {
+    pub(crate) component_instances: u32,
+    pub(crate) core_instances: u32,
+    pub(crate) memories: u32,
+    pub(crate) tables: u32,
+    pub(crate) stacks: u32,
+}
+
+impl PoolTotals {
+    pub(crate) fn of(world: GuestWorld, options: &RuntimeOptions) -> Self {
+        // At most 2^17 and a few, so the products fit.
+        let instances = u32::try_from(InstanceCounts::of(options).total()).unwrap_or(u32::MAX);
+        let times = |most: u32| instances.saturating_mul(most);
+        Self {
+            component_instances: instances,
+            core_instances: times(BUDGET.core_instances),
+            memories: times(BUDGET.memories),
+            tables: times(BUDGET.tables),
+            stacks: times(BUDGET.stacks(world)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns options with instance numbers over the whole accepted range, in steps, with both ends and values outside the range.
+    fn options() -> impl Iterator<Item = RuntimeOptions> {
+        let numbers = [
+            0,
+            1,
+            2,
+            3,
+            64,
+            256,
+            1000,
+            4096,
+            65_535,
+            65_536,
+            65_537,
+            usize::MAX,
+        ];
+        numbers.into_iter().flat_map(move |instances_max| {
+            numbers
+                .into_iter()
+                .map(move |parked_instances_max| RuntimeOptions {
+                    instances_max,
+                    parked_instances_max,
+                    ..RuntimeOptions::default()
+                })
+        })
+    }
+
+    #[test]
+    fn what_all_instances_use_together_is_at_most_the_total() {
+        for options in options() {
+            let InstanceCounts { running, parked } = InstanceCounts::of(&options);
+            let all = (running + parked + MADE_AHEAD_MAX + ADMISSIONS_AT_ONCE_MAX) as u64;
+            for world in [GuestWorld::Wasi02, GuestWorld::Wasi03] {
+                let totals = PoolTotals::of(world, &options);
+                let uses = [
+                    (totals.component_instances, 1),
+                    (totals.core_instances, BUDGET.core_instances),
+                    (totals.memories, BUDGET.memories),
+                    (totals.tables, BUDGET.tables),
+                    (totals.stacks, BUDGET.stacks(world)),
+                ];
+                for (total, most) in uses {
+                    assert!(
+                        all * u64::from(most) <= u64::from(total),
+                        "{world}, {running} running, {parked} parked: {all} times {most} is more than {total}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_need_is_refused_one_above_the_budget_and_named() {
+        let at = ComponentNeed {
+            core_instances: BUDGET.core_instances,
+            memories: BUDGET.memories,
+            tables: BUDGET.tables,
+            tasking: BUDGET.tasking,
+            memory_bytes: 0,
+        };
+        assert!(BUDGET.check(GuestWorld::Wasi03, at).is_ok());
+        let above: [(ComponentNeed, &str); 4] = [
+            (
+                ComponentNeed {
+                    core_instances: at.core_instances + 1,
+                    ..at
+                },
+                "65 instances of core modules",
+            ),
+            (
+                ComponentNeed {
+                    memories: at.memories + 1,
+                    ..at
+                },
+                "5 linear memories",
+            ),
+            (
+                ComponentNeed {
+                    tables: at.tables + 1,
+                    ..at
+                },
+                "9 tables",
+            ),
+            (
+                ComponentNeed {
+                    tasking: at.tasking + 1,
+                    ..at
+                },
+                "4 inner components with functions",
+            ),
+        ];
+        for (need, named) in above {
+            let text = BUDGET
+                .check(GuestWorld::Wasi03, need)
+                .unwrap_err()
+                .to_string();
+            assert!(text.contains(named), "{text}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Outgoing HTTP requests of a guest. They are denied except to granted hosts. A request counts as an effect, after
+//! which the guest's own request is never run again. This module does not depend on sessions.
+//!
+//! `grant` checks a URL against the grants. `resolve` and `address` check the addresses of its host. `connect` opens a
+//! connection, `pool` limits connections and keeps idle ones, and `exchange` sends a request and reads its response.
+
+mod address;
+mod connect;
+mod exchange;
+mod grant;
+mod pool;
+mod resolve;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use wasmtime_wasi_http::{Error, RequestOptions, Result, WasiBody, WasiHttpHooks};
+
+pub use address::NonPublicKind;
+pub use grant::{BadHost, OutboundHost};
+pub use pool::OutboundUsage;
+pub(crate) use pool::{GuestPool, GuestPools, OutboundPool};
+pub use resolve::private_today;
+
+use super::denials::GrantDenial;
+use crate::engine::memory_tally::MemoryTally;
+use crate::run::accounting::RequestAccounting;
+use cloakroom_base::limits::OUTBOUND_WAIT_MAX;
+use connect::OutboundConnectError;
+use exchange::{ExchangeError, ExchangeTimeouts, exchange};
+use grant::{Destination, DestinationRefusal};
+
+/// Largest piece that a guest may write to a body at once, in bytes. At most two pieces are buffered. So this also
+/// limits how far a guest can run ahead of the release of its response (at 64 KiB) before it must yield to the host.
+pub(crate) const BODY_CHUNK_BYTES_MAX: usize = 16 << 10;
+
+/// The outgoing HTTP of one instance.
+pub(crate) struct OutboundClient {
+    pub(crate) hosts: Arc<[OutboundHost]>,
+    pub(crate) account: RequestAccounting,
+    /// The tally of the instance's memory.
+    pub(crate) tally: MemoryTally,
+    /// The connections of the instance's guest.
+    pub(crate) pool: Arc<GuestPool>,
+    /// Most requests that may be sent.
+    pub(crate) calls_max: u32,
+    /// Longest wait for a connection, for the first byte, and between two bytes. The guest can only ask for less.
+    pub(crate) patience: Duration,
+}
+
+type Io = Box<dyn Future<Output = Result<()>> + Send>;
+type Sending = Box<dyn Future<Output = Result<(http::Response<WasiBody>, Io)>> + Send>;
+
+impl WasiHttpHooks for OutboundClient {
+    fn send_request(
+        &mut self,
+        request: http::Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Io,
+    ) -> Sending {
+        let destination = match self.admit(request.uri()) {
+            Ok(destination) => destination,
+            Err(error) => return Box::new(async { Err(error) }),
+        };
+        let (pool, patience) = (Arc::clone(&self.pool), self.bounded(options));
+        let (account, tally) = (self.account.clone(), self.tally.clone());
+        let source = account.source();
+        Box::new(async move {
+            let to = destination.clone();
+            let sent = exchange(pool, source, to, &tally, request, patience).await;
+            let (response, ended) = sent.map_err(|error| failure(&account, &destination, error))?;
+            let io = async move { ended.await.unwrap_or(Ok(())) };
+            Ok((response, Box::new(io) as Io))
+        })
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES_MAX
+    }
+
+    fn p3_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK_BYTES_MAX
+    }
+}
+
+impl OutboundClient {
+    /// Returns the destination of a request, and counts the request as sent.
+    fn admit(&self, uri: &http::Uri) -> Result<Destination> {
+        let destination = grant::destination(&self.hosts, uri).map_err(|refusal| {
+            self.account.denied(&match refusal {
+                DestinationRefusal::NotGranted(host) => GrantDenial::Outbound(host),
+                DestinationRefusal::UserInfo(host) => GrantDenial::OutboundUser(host),
+            });
+            Error::HttpRequestDenied
+        })?;
+        // Counted before anything is sent, because an effect that may have happened counts as one that has.
+        match self.account.count_call(self.calls_max) {
+            true => Ok(destination),
+            false => Err(Error::ConnectionLimitReached),
+        }
+    }
+
+    fn bounded(&self, options: Option<RequestOptions>) -> ExchangeTimeouts {
+        let asked = options.unwrap_or_default();
+        let bound = |wish: Option<Duration>| wish.unwrap_or(self.patience).min(self.patience);
+        let connect = bound(asked.connect_timeout);
+        ExchangeTimeouts {
+            // A call with its own connect timeout may spend all of it in the queue.
+            wait: match asked.connect_timeout {
+                Some(_) => connect,
+                None => connect.min(OUTBOUND_WAIT_MAX),
+            },
+            connect,
+            first_byte: bound(asked.first_byte_timeout),
+            between_bytes: bound(asked.between_bytes_timeout),
+            rest: self.patience,
+        }
+    }
+}
+
+/// Returns the error for the guest, and reports refused addresses and missing connections to the operator.
+fn failure(account: &RequestAccounting, destination: &Destination, error: ExchangeError) -> Error {
+    match error {
+        ExchangeError::Failed(error)
+        | ExchangeError::Connect(OutboundConnectError::Failed(error)) => error,
+        ExchangeError::Full => {
+            account.found_no_connection();
+            Error::ConnectionLimitReached
+        }
+        ExchangeError::Connect(OutboundConnectError::NotPublic(kind)) => {
+            let host = destination.to_string();
+            account.denied(&GrantDenial::OutboundAddress { host: &host, kind });
+            Error::DestinationIpProhibited
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

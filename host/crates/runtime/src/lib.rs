@@ -1,0 +1,55 @@
+//! The WebAssembly runtime: loads components, runs each request in an instance that serves no other request at the same time, and decides
+//! which party is to blame when a run fails.
+//!
+//! - `engine`: engines, instance pools, concurrency limits and memory accounting.
+//! - `load`: files to compiled code, with the code cache and the compiler's child process.
+//! - `run`: one [`GuestRequest`] on one instance, up to the point where its response may be released.
+//! - `interfaces`: the functions that guests may import, and the grants that allow their use.
+//! - `versions`: each guest's versions, their deployment, canaries and rollback.
+//! - `watch`: deploys a guest's file when it changes.
+//!
+//! This crate knows a [`Session`](cloakroom_session::Session) but no store, and a [`CookieJar`](cloakroom_session::cookie::CookieJar) with
+//! the guests' own cookies but not the session's. It knows no connections and no status codes.
+
+mod engine;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+mod interfaces;
+mod load;
+mod run;
+mod runtime;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod versions;
+mod watch;
+
+pub use engine::GuestWorld;
+pub use engine::concurrency::LimitUsage;
+pub use interfaces::outbound::{
+    BadHost, NonPublicKind, OutboundHost, OutboundUsage, private_today,
+};
+pub use load::compiler::{CompileError, Compiler, compile};
+pub use load::digest::ComponentDigest;
+pub use load::inspection::{ComponentInspection, ProducerField, SectionBytes, inspect};
+pub use load::loader::{COMPONENT_BYTES_MAX, ComponentInfo, LoadError};
+pub use run::blame::{Blame, RequestBodyState, RunEnd, blame};
+pub use run::body::GuestBody;
+pub use run::error::{FaultParty, GuestFailure};
+pub use run::request::{GuestRequest, ReplayBody, read_ahead_cost_max};
+pub use run::{Invocation, ReleasedResponse};
+pub use runtime::Runtime;
+pub use settings::{
+    Canary, GuestLimits, GuestSettings, Rollback, Rollout, RuntimeOptions, StreamPolicy,
+};
+pub use versions::deploy::{
+    ComponentSource, DeployError, DeployOutcome, DeployRequest, Deployer, ProbeRequest,
+    ReadyCandidate,
+};
+pub use versions::guest::Guest;
+pub use versions::health::{CLIENTS_MAX, FailureThresholds, RequestOutcome, WindowCounts};
+pub use versions::{
+    Deployment, Deployments, GuestRegistry, RollbackError, VersionOrigin, VersionReport,
+    VersionState,
+};
+pub use watch::watch;

@@ -1,0 +1,107 @@
+//! Compiles components to machine code, in a child process of the host's own binary or in this process.
+//!
+//! A child is used because compiling an interpreter takes seconds, half a gigabyte of memory and both cores. The child has a lower
+//! priority, its own memory limit and a time limit, and its memory is freed when it ends. This module takes bytes and returns bytes. It
+//! knows no guest, no cache and no file.
+
+mod child;
+mod limit;
+mod parent;
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use wasmtime::Engine;
+
+pub use child::{CompileError, compile};
+pub(crate) use limit::CompilePermit;
+
+use super::loader::LoadError;
+use crate::engine::{EngineFingerprint, EngineSettings, GuestWorld};
+use cloakroom_base::limits;
+use limit::CompileLimit;
+
+/// The place where components are compiled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Compiler {
+    /// This process, without a time limit. For tests, whose binary has no compile command.
+    #[default]
+    InProcess,
+    /// A child process.
+    Child {
+        /// The host's binary. `/proc/self/exe` is this very binary, even after its file was replaced.
+        exe: PathBuf,
+    },
+}
+
+/// The compiler. It compiles a few components at a time.
+#[derive(Debug)]
+pub(crate) struct CompilerPool {
+    compiler: Compiler,
+    timeout: Duration,
+    turns: CompileLimit,
+    is_stopped: AtomicBool,
+}
+
+/// The engine settings that compiling needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CompileTarget<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) blueprint: EngineSettings,
+    pub(crate) fingerprint: EngineFingerprint,
+}
+
+impl CompilerPool {
+    pub(crate) fn new(compiler: Compiler, timeout: Duration) -> Self {
+        Self {
+            compiler,
+            timeout,
+            turns: CompileLimit::new(limits::COMPILES_AT_ONCE_MAX),
+            is_stopped: AtomicBool::new(false),
+        }
+    }
+
+    /// Waits until few enough other compilations are running and none of them compiles the same code. Blocks.
+    pub(crate) fn turn(&self, code: &str) -> CompilePermit<'_> {
+        self.turns.take(code)
+    }
+
+    /// Compiles a component for an engine. Blocks until it is done, at most for the time limit.
+    ///
+    /// # Errors
+    /// [`LoadError::Unfit`] if the component is faulty, else [`LoadError::NotCompiled`].
+    pub(crate) fn compile(
+        &self,
+        component: &[u8],
+        target: CompileTarget<'_>,
+        _turn: &CompilePermit<'_>,
+    ) -> Result<Vec<u8>, LoadError> {
+        let world = target.blueprint.world;
+        match &self.compiler {
+            Compiler::InProcess => target
+                .engine
+                .precompile_component(component)
+                .map_err(|error| unfit(world, format!("{error:#}"))),
+            Compiler::Child { exe } => {
+                let order = parent::CompileJob {
+                    exe,
+                    blueprint: target.blueprint,
+                    fingerprint: target.fingerprint,
+                    timeout: self.timeout,
+                    is_stopped: &self.is_stopped,
+                };
+                order.carry_out(component)
+            }
+        }
+    }
+
+    /// Kills running compilers and lets no other start. Their callers soon get [`LoadError::NotCompiled`].
+    pub(crate) fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+fn unfit(world: GuestWorld, reason: String) -> LoadError {
+    LoadError::Unfit { world, reason }
+}

@@ -1,0 +1,292 @@
+//! Runs one request on one guest. Each run has its own instance, and is driven to the point where its response may be released.
+//!
+//! The instance is new, or has served before if the guest's instances are reused. It may serve again only if the run succeeded and its
+//! response is sent. A run that is discarded takes its instance with it, including everything that it left there.
+//!
+//! The release point is the end of the guest's work, the body passing 64 KiB, or the first bytes of a stream. The response of a guest
+//! without a session need not be held at all. Before the release point, every failure is a clean [`GuestFailure`]. After it, the body
+//! breaks off. This module knows no status codes, no cookies and no stores.
+
+pub(crate) mod accounting;
+pub(crate) mod background;
+pub(crate) mod blame;
+pub(crate) mod body;
+pub(crate) mod driver;
+pub(crate) mod error;
+mod head;
+pub(crate) mod idle;
+pub(crate) mod instance;
+pub(crate) mod log;
+pub(crate) mod meter;
+mod offload;
+mod release;
+pub(crate) mod request;
+pub(crate) mod request_state;
+mod wasi02;
+mod wasi03;
+
+use std::fmt;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use http::response;
+
+use self::driver::{GuestRun, ResponseSlot, TasksDone};
+use self::head::IncomingRequest;
+use self::offload::{OffloadTerms, OffloadableWork, Work};
+use self::release::{HoldReason, UnreleasedRun};
+use super::engine::concurrency::{InstancePermit, RunClient};
+use super::run::accounting::RequestAccounting;
+use super::run::blame::{Blame, RunEnd, blame};
+use super::run::body::{BodyRemainder, GuestBody};
+use super::run::error::{GuestFailure, backtrace, classify};
+use super::run::idle::IdleInstance;
+use super::run::instance::{GuestInstance, InstanceExports};
+use super::run::request::{BodyReader, GuestRequest};
+use super::run::request_state::RequestState;
+use super::versions::guest::Guest;
+use cloakroom_session::{Attempt, ReplayPolicy, Session};
+
+/// A response at its release point. No part of it may be sent before its session is committed.
+#[derive(Debug)]
+pub struct ReleasedResponse {
+    /// Status and headers, as the guest set them.
+    pub head: response::Parts,
+    /// The body.
+    pub body: GuestBody,
+    /// The instance that has served it and may serve again, if its work is done.
+    instance: Option<Box<IdleInstance>>,
+}
+
+impl ReleasedResponse {
+    /// Returns the head and the body, to be sent. From here on the instance may serve another request, or continues with this one.
+    ///
+    /// Must be called within a tokio runtime, as the body requires one.
+    pub fn leave(mut self) -> (response::Parts, GuestBody) {
+        if let Some(instance) = self.instance {
+            instance.park();
+        }
+        self.body.start();
+        (self.head, self.body)
+    }
+}
+
+/// A request to a guest, which runs as often as its session asks for.
+pub struct Invocation {
+    guest: Arc<Guest>,
+    request: GuestRequest,
+    account: RequestAccounting,
+    /// Time that the runs so far have computed.
+    computed: Duration,
+}
+
+impl fmt::Debug for Invocation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Invocation")
+            .field("guest", &self.guest)
+            .field("request", &self.request)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Invocation {
+    /// Prepares a request for a guest. Nothing runs yet.
+    pub fn new(guest: Arc<Guest>, request: GuestRequest) -> Self {
+        let (denials, request_id) = (guest.denials(), &request.request_id);
+        let (denials, request_id) = (Arc::clone(denials), Arc::clone(request_id));
+        Self {
+            account: RequestAccounting::new(denials, request_id, request.source()),
+            guest,
+            request,
+            computed: Duration::ZERO,
+        }
+    }
+
+    /// Returns the party that is to blame for the end of the request.
+    pub fn blame(&self, end: RunEnd<'_>) -> Blame {
+        blame(end, self.request.body.state())
+    }
+
+    /// Runs a guest that has no session, once. Any session call that it makes is denied.
+    ///
+    /// # Errors
+    /// Fails if the guest gave no response.
+    ///
+    /// Cancel safety: dropping the future drops the run.
+    pub async fn run_without_session(&mut self) -> Result<ReleasedResponse, GuestFailure> {
+        self.run_once(Session::none(), HoldReason::WhileItRuns, 1)
+            .await
+    }
+
+    async fn run_once(
+        &mut self,
+        session: Session,
+        hold: HoldReason,
+        number: u32,
+    ) -> Result<ReleasedResponse, GuestFailure> {
+        let (deadline, place) = (&self.request.deadline, &self.request.place);
+        let asked_at = Instant::now();
+        // The first wait is bounded by the queue alone, because the deadline limits the guest's time.
+        let queue_until = (!deadline.is_unstarted()).then(|| deadline.at());
+        let gates = self.guest.gates();
+        let permit = gates.enter(queue_until, place.as_ref()).await;
+        let metrics = self.guest.metrics().guest();
+        metrics.waited(asked_at.elapsed(), &permit);
+        let permit = permit?;
+        deadline.start();
+        let mut client = RunClient::of(&permit, gates, place.clone());
+        let run = self.start(session, number, permit);
+        let mut releasing = UnreleasedRun::new(run, hold, &self.guest, &self.request.head.method);
+        let released = self.drive(&mut releasing, &mut client).await;
+        self.computed = releasing.computed();
+        let end = match (&released, releasing.status()) {
+            (Err(failure), _) => RunEnd::Failed(failure),
+            (Ok(()), Some(status)) => RunEnd::Answered(status),
+            (Ok(()), None) => RunEnd::Failed(&GuestFailure::NoResponse),
+        };
+        // If the client is to blame, it receives its own failure, whatever the guest answered, and nothing is committed.
+        if let Blame::Client(failure) = self.blame(end) {
+            return Err(failure);
+        }
+        released?;
+        releasing.release(|run, meter| {
+            let (body, peer) = (self.request.body.handle(), self.request.source().peer);
+            BodyRemainder::new(run, meter, &self.guest, body, client, peer)
+        })
+    }
+
+    /// Runs the guest to the release point. The deadline is paused while the guest waits for its client and no other part of the guest can
+    /// run. The guest computes only when this function polls it, or in its turn in the background pool.
+    async fn drive(
+        &self,
+        releasing: &mut UnreleasedRun,
+        client: &mut RunClient,
+    ) -> Result<(), GuestFailure> {
+        let (deadline, body) = (&self.request.deadline, &self.request.body);
+        let mut alarm = pin!(tokio::time::sleep_until(deadline.at().into()));
+        let mut seen_out = pin!(None);
+        let released = poll_fn(|cx| {
+            deadline.resume();
+            client.go_on()?;
+            if let Poll::Ready(released) = releasing.poll(cx) {
+                return Poll::Ready(released);
+            }
+            if releasing.is_idle() && body.is_awaited() {
+                deadline.pause();
+                if seen_out.is_none() {
+                    seen_out.set(Some(self.guest.cut().cancelled_owned()));
+                }
+                if let Some(seen_out) = seen_out.as_mut().as_pin_mut()
+                    && seen_out.poll(cx).is_ready()
+                {
+                    return Poll::Ready(Err(GuestFailure::SeenOut));
+                }
+                return client.poll_wait(body.bytes(), cx).map(Err);
+            }
+            while alarm.as_mut().poll(cx).is_ready() {
+                let at = deadline.at();
+                if at <= Instant::now() {
+                    return Poll::Ready(Err(GuestFailure::Deadline));
+                }
+                alarm.as_mut().reset(at.into());
+            }
+            Poll::Pending
+        })
+        .await;
+        deadline.resume();
+        released
+    }
+
+    fn start(&self, session: Session, number: u32, permit: InstancePermit) -> GuestRun {
+        let (answer, receiver) = ResponseSlot::channel();
+        let tasks_done = TasksDone::default();
+        let has_answered = answer.has_answered();
+        let caller = RequestState {
+            session,
+            has_answered: has_answered.clone(),
+            cookies: self.request.cookies(),
+            account: self.account.clone(),
+        };
+        let request_id = &self.request.request_id;
+        let mut instance = self.guest.instance(caller, request_id, number);
+        let log = instance.log().clone();
+        let request_body = self.guest.shelf().map(|_| self.request.body.end());
+        let is_reused = request_body.is_some();
+        let request = IncomingRequest::new(
+            self.request.head.clone(),
+            self.request.scheme.clone(),
+            self.request.body.reader(),
+        );
+        let (guest, done) = (Arc::clone(&self.guest), tasks_done.clone());
+        let work: Work = Box::pin(async move {
+            match serve(&mut instance, &guest, request, answer, done).await {
+                Ok(()) => {
+                    let shelf = guest.shelf().zip(request_body);
+                    Ok(shelf.and_then(|(shelf, body)| shelf.keep(instance, body)))
+                }
+                Err(error) => {
+                    let context = instance.store.data();
+                    if let Some(functions) = backtrace(&error) {
+                        context.log.backtrace(&functions);
+                    }
+                    Err(classify(&error, context.refused_memory(guest.limits())))
+                }
+            }
+        });
+        let terms = OffloadTerms {
+            lane: Arc::clone(self.guest.lane()),
+            habit: Arc::clone(self.guest.habit()),
+            guest: Arc::clone(self.guest.shared_name()),
+            source: self.request.source(),
+            computed: self.computed,
+            cpu_time: self.guest.limits().cpu_time,
+            has_answered,
+            log: log.clone(),
+        };
+        let computing = OffloadableWork::new(work, permit, terms);
+        GuestRun::new(computing, receiver, tasks_done, is_reused, log)
+    }
+}
+
+async fn serve(
+    instance: &mut GuestInstance,
+    guest: &Guest,
+    request: IncomingRequest<BodyReader>,
+    answer: ResponseSlot,
+    tasks_done: TasksDone,
+) -> wasmtime::Result<()> {
+    let (store, exports) = instance.start(guest.handler()).await?;
+    match exports {
+        InstanceExports::Wasi02(guest) => wasi02::run(store, guest, request, answer).await,
+        InstanceExports::Wasi03(guest) => {
+            wasi03::run(store, guest, request, answer, tasks_done).await
+        }
+    }
+}
+
+impl Attempt for Invocation {
+    type Answer = ReleasedResponse;
+    type Failure = GuestFailure;
+
+    async fn run(
+        &mut self,
+        session: Session,
+        number: u32,
+    ) -> Result<ReleasedResponse, GuestFailure> {
+        self.run_once(session, HoldReason::UntilCommit, number)
+            .await
+    }
+
+    fn replay(&self) -> ReplayPolicy {
+        if self.account.has_effects() {
+            ReplayPolicy::EffectMade
+        } else if self.request.body.is_gone() {
+            ReplayPolicy::BodyGone
+        } else {
+            ReplayPolicy::Possible
+        }
+    }
+}

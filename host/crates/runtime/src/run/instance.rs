@@ -1,0 +1,81 @@
+//! One instance with its store, and the state that is replaced when it serves another request. This module does not know how an instance is
+//! run, or where it is kept between two requests.
+
+use std::sync::Arc;
+
+use wasmtime::{Result, Store};
+use wasmtime_wasi_http::p2::bindings::Proxy;
+use wasmtime_wasi_http::p3::bindings::Service;
+
+use super::log::GuestLog;
+use super::request_state::RequestState;
+use crate::engine::context::GuestContext;
+use crate::runtime::PreparedGuest;
+
+/// Most resources in the host that a guest may still hold after a request, if its instance is to be reused. Its standard streams, and
+/// resources that a garbage collector has not freed yet, are fewer. A guest that holds more never frees them, and would sooner or later
+/// reach the limit of one instance.
+const RESOURCES_HELD_MAX: usize = 256;
+
+/// An instance, or a store in which the instance is still to be created.
+pub(crate) struct GuestInstance {
+    pub(crate) store: Store<GuestContext>,
+    exports: Option<InstanceExports>,
+    /// Number of requests that it has begun to serve.
+    uses: u32,
+}
+
+/// The exports of an instance that the host calls.
+pub(crate) enum InstanceExports {
+    Wasi02(Proxy),
+    Wasi03(Service),
+}
+
+impl GuestInstance {
+    pub(crate) fn new(store: Store<GuestContext>) -> Self {
+        Self {
+            store,
+            exports: None,
+            uses: 0,
+        }
+    }
+
+    /// Creates the instance, unless it exists from an earlier request.
+    ///
+    /// # Errors
+    /// Fails if the component cannot start.
+    pub(crate) async fn start(
+        &mut self,
+        handler: &PreparedGuest,
+    ) -> Result<(&mut Store<GuestContext>, &InstanceExports)> {
+        self.uses += 1;
+        let exports = match self.exports.take() {
+            Some(exports) => exports,
+            None => handler.instantiate(&mut self.store).await?,
+        };
+        Ok((&mut self.store, self.exports.insert(exports)))
+    }
+
+    /// Returns the log of the request that it serves.
+    pub(crate) fn log(&self) -> &GuestLog {
+        &self.store.data().log
+    }
+
+    /// Forgets the request that it has served. Returns whether it may serve another one, if it may serve at most `uses_max` requests.
+    pub(crate) fn retire(&mut self, uses_max: u32) -> bool {
+        let context = self.store.data_mut();
+        context.forget_request();
+        self.uses < uses_max
+            && !context.has_refused_memory()
+            && context.resources_held() <= RESOURCES_HELD_MAX
+    }
+
+    /// Prepares the instance for another request.
+    pub(crate) fn renew(&mut self, caller: RequestState, request_id: &Arc<str>, attempt: u32) {
+        let context = self.store.data_mut();
+        context.take_up_request(caller);
+        context.log.renew(request_id, attempt);
+        // The last tick has long passed, so without this the guest would yield its thread before its first instruction.
+        self.store.set_epoch_deadline(1);
+    }
+}

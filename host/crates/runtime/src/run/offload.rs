@@ -1,0 +1,238 @@
+//! A guest's work and the place where it computes: on the request's own task at first, and in the background pool once it has computed for
+//! long. In both places it computes only while the request waits for it, one turn at a time. The driver of the run looks at the guest's
+//! output before the guest runs on.
+
+mod offloaded;
+#[cfg(test)]
+mod tests;
+
+use std::panic::resume_unwind;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use tokio::task::coop::unconstrained;
+
+use self::offloaded::{OffloadedRun, ResumeDecision};
+use crate::engine::concurrency::InstancePermit;
+use crate::run::background::{BackgroundPool, SlowHistory};
+use crate::run::error::GuestFailure;
+use crate::run::idle::IdleInstance;
+use crate::run::log::GuestLog;
+use crate::run::request_state::HeadSet;
+use cloakroom_base::limits::LANE_THRESHOLD;
+use cloakroom_base::quota::ClientConnection;
+
+/// The guest's work, including its instance.
+pub(crate) type Work = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// The result of the work: its instance, if that may serve another request.
+pub(crate) type Done = Result<Option<Box<IdleInstance>>, GuestFailure>;
+
+/// Time that a run may compute in one turn, approximately, before it must yield its thread.
+const TURN: Duration = Duration::from_micros(500);
+
+/// The work and its permit.
+struct OffloadJob {
+    work: Work,
+    _permit: InstancePermit,
+}
+
+/// The data that a run needs to enter the background pool.
+#[derive(Clone)]
+pub(crate) struct OffloadTerms {
+    pub(crate) lane: Arc<BackgroundPool>,
+    pub(crate) habit: Arc<SlowHistory>,
+    /// The guest and the connection that its turns are attributed to.
+    pub(crate) guest: Arc<str>,
+    pub(crate) source: ClientConnection,
+    /// Time that earlier runs for the same request have computed.
+    pub(crate) computed: Duration,
+    /// Longest time that all runs for the request may compute.
+    pub(crate) cpu_time: Option<Duration>,
+    pub(crate) has_answered: HeadSet,
+    pub(crate) log: GuestLog,
+}
+
+/// Work that can move to the background pool. Dropping this drops the work: at once, or at the end of its current turn in the pool.
+pub(crate) struct OffloadableWork {
+    place: WorkPlace,
+    terms: OffloadTerms,
+    computed: Duration,
+    busy: Duration,
+    /// Time that it may still compute before it moves to the background pool.
+    allowance: Duration,
+}
+
+enum WorkPlace {
+    /// On the request's own task.
+    Here(OffloadJob),
+    Lane(Arc<OffloadedRun>),
+    Over,
+}
+
+impl OffloadableWork {
+    pub(crate) fn new(work: Work, permit: InstancePermit, terms: OffloadTerms) -> Self {
+        let job = OffloadJob {
+            work,
+            _permit: permit,
+        };
+        let mut computing = Self {
+            place: WorkPlace::Here(job),
+            computed: terms.computed,
+            busy: Duration::ZERO,
+            terms,
+            allowance: LANE_THRESHOLD,
+        };
+        if computing.terms.habit.is_slow() {
+            computing.move_to_lane();
+        }
+        computing
+    }
+
+    /// Returns whether the work has ended or was dropped.
+    pub(crate) fn is_over(&self) -> bool {
+        matches!(self.place, WorkPlace::Over)
+    }
+
+    /// Returns how long the runs for this request have computed, including the last turn of this run.
+    pub(crate) fn computed(&self) -> Duration {
+        match &self.place {
+            WorkPlace::Lane(ticket) => ticket.computed(),
+            WorkPlace::Here(_) | WorkPlace::Over => self.computed,
+        }
+    }
+
+    /// Returns how long this run has computed or, in the background pool, wanted to.
+    pub(crate) fn busy(&self) -> Duration {
+        match &self.place {
+            WorkPlace::Lane(ticket) => self.busy + ticket.busy(),
+            WorkPlace::Here(_) | WorkPlace::Over => self.busy,
+        }
+    }
+
+    /// Returns whether it computes now or is about to.
+    pub(crate) fn is_at_its_turn(&self) -> bool {
+        match &self.place {
+            WorkPlace::Lane(ticket) => ticket.is_at_its_turn(),
+            WorkPlace::Here(_) | WorkPlace::Over => false,
+        }
+    }
+
+    /// Drops the work, which is done although its future has not ended.
+    pub(crate) fn end(&mut self) {
+        self.note_end();
+        self.drop_work();
+    }
+
+    /// Lets work end that is done and knows that it may end, on the calling task. Returns the instance that it leaves.
+    pub(crate) fn finish(&mut self, cx: &mut Context<'_>) -> Option<Box<IdleInstance>> {
+        if let WorkPlace::Lane(ticket) = &self.place
+            && let Some(job) = ticket.take_back()
+        {
+            (self.computed, self.busy) = (self.computed(), self.busy());
+            self.place = WorkPlace::Here(job);
+        }
+        match self.poll_here(cx) {
+            Poll::Ready(Ok(instance)) => instance,
+            // Part of the work still runs or has failed, so its instance is dropped.
+            Poll::Ready(Err(_)) | Poll::Pending => {
+                self.drop_work();
+                None
+            }
+        }
+    }
+
+    fn note_end(&self) {
+        if self.computed().saturating_sub(self.terms.computed) < LANE_THRESHOLD {
+            self.terms.habit.was_quick();
+        }
+    }
+
+    /// Drops the work, whether or not it is done.
+    pub(crate) fn drop_work(&mut self) {
+        (self.computed, self.busy) = (self.computed(), self.busy());
+        if let WorkPlace::Lane(ticket) = std::mem::replace(&mut self.place, WorkPlace::Over) {
+            ticket.cancel();
+        }
+    }
+
+    /// Lets the guest compute, on the calling task or in the background pool. In the latter case the caller is woken after the turn.
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        if let WorkPlace::Lane(ticket) = &self.place {
+            match ticket.go_on(cx.waker()) {
+                ResumeDecision::Wait => return Poll::Pending,
+                ResumeDecision::Over(result) => {
+                    self.end();
+                    return Poll::Ready(result);
+                }
+                ResumeDecision::Panicked(panic) => {
+                    self.drop_work();
+                    resume_unwind(panic);
+                }
+                ResumeDecision::Here(job, earned) => {
+                    (self.computed, self.busy) = (self.computed(), self.busy());
+                    self.allowance = earned;
+                    self.place = WorkPlace::Here(job);
+                }
+            }
+        }
+        self.poll_here(cx)
+    }
+
+    fn poll_here(&mut self, cx: &mut Context<'_>) -> Poll<Done> {
+        let WorkPlace::Here(job) = &mut self.place else {
+            return Poll::Pending;
+        };
+        let started = Instant::now();
+        // tokio's budget would make channels between guest and host appear to be pending although they are not.
+        let polled = pin!(unconstrained(&mut job.work)).poll(cx);
+        let took = started.elapsed();
+        self.computed += took;
+        self.busy += took;
+        self.allowance = self.allowance.saturating_sub(took);
+        match polled {
+            Poll::Ready(result) => {
+                self.place = WorkPlace::Over;
+                self.note_end();
+                Poll::Ready(result)
+            }
+            Poll::Pending => match self.terms.passed(self.computed) {
+                Some(failure) => {
+                    self.place = WorkPlace::Over;
+                    Poll::Ready(Err(failure))
+                }
+                None => {
+                    if self.allowance.is_zero() {
+                        self.terms.habit.was_slow();
+                        self.move_to_lane();
+                    } else if took >= TURN && self.terms.habit.is_slow() {
+                        self.move_to_lane();
+                    }
+                    Poll::Pending
+                }
+            },
+        }
+    }
+
+    fn move_to_lane(&mut self) {
+        if let WorkPlace::Here(job) = std::mem::replace(&mut self.place, WorkPlace::Over) {
+            let terms = self.terms.clone();
+            self.place = WorkPlace::Lane(Arc::new(OffloadedRun::new(job, terms, self.computed)));
+        }
+    }
+}
+
+impl Drop for OffloadableWork {
+    fn drop(&mut self) {
+        self.drop_work();
+    }
+}
+
+impl OffloadTerms {
+    fn passed(&self, computed: Duration) -> Option<GuestFailure> {
+        let cpu_time = self.cpu_time.filter(|max| computed > *max)?;
+        Some(GuestFailure::CpuTime { cpu_time })
+    }
+}

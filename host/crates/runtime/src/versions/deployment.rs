@@ -1,0 +1,422 @@
+//! The deployment of one guest: its live version, its canary, and its earlier versions. A request takes its version
+//! here and keeps it.
+//!
+//! Changes are rare and take one lock. Taking a version is one atomic load.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use super::health_watch;
+use super::history::{VersionHistory, VersionRecord};
+use super::record::{VersionOrigin, VersionReport, VersionState};
+use crate::Guest;
+use crate::load::digest::ComponentDigest;
+use crate::settings::{Canary, GuestSettings};
+use cloakroom_base::telemetry::VERSION_TARGET;
+use cloakroom_base::telemetry::metrics::{GuestMetrics, RollbackCause};
+
+/// One guest and its versions.
+pub struct Deployment {
+    name: Arc<str>,
+    serving: ArcSwap<ServingVersions>,
+    ledger: Mutex<VersionHistory>,
+    metrics: Arc<GuestMetrics>,
+    /// Held while a version is deployed, so that deployments run one after the other.
+    pub(crate) admitting: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// The versions that serve requests.
+#[derive(Clone, Default)]
+struct ServingVersions {
+    live: Option<Arc<Guest>>,
+    canary: Option<(Arc<Guest>, Canary)>,
+}
+
+/// Error returned when a guest cannot be rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RollbackError {
+    /// Only one version was live since the host started, or the guest was already rolled back.
+    #[error("there is no earlier version to go back to")]
+    NoPrevious,
+    /// The live version is not the one that the caller expected.
+    #[error("version {live} is live, not version {expected}")]
+    Stale {
+        /// The version that the caller expected.
+        expected: u64,
+        /// The live version.
+        live: u64,
+    },
+}
+
+impl fmt::Debug for Deployment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Deployment")
+            .field("name", &self.name)
+            .field("live", &self.live_version())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Deployment {
+    /// Creates a deployment without a version. The next version is made with these settings.
+    pub fn new(settings: GuestSettings) -> Arc<Self> {
+        Arc::new(Self {
+            name: settings.name.as_str().into(),
+            metrics: GuestMetrics::new(&settings.name),
+            serving: ArcSwap::default(),
+            ledger: Mutex::new(VersionHistory {
+                settings,
+                last_number: 0,
+                records: VecDeque::new(),
+                file: None,
+                refusal: None,
+                previous: None,
+                live_watch: None,
+                canary_watch: None,
+            }),
+            admitting: Arc::default(),
+        })
+    }
+
+    /// Returns the guest's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the guest's metrics.
+    pub fn metrics(&self) -> &GuestMetrics {
+        &self.metrics
+    }
+
+    /// Returns the version for a request. The request keeps it until its last byte, even if another version goes live.
+    /// `visitor` returns a number that identifies the visitor. It is called only while a canary serves.
+    pub fn take(&self, visitor: impl FnOnce() -> u64) -> Option<Arc<Guest>> {
+        let serving = self.serving.load();
+        match &serving.canary {
+            Some((guest, canary)) if canary.takes(visitor(), &guest.component().digest) => {
+                Some(Arc::clone(guest))
+            }
+            _ => serving.live.clone(),
+        }
+    }
+
+    /// Returns the live version.
+    pub fn live(&self) -> Option<Arc<Guest>> {
+        self.serving.load().live.clone()
+    }
+
+    /// Returns the number of the live version, or 0 before the first.
+    pub fn live_version(&self) -> u64 {
+        let serving = self.serving.load();
+        serving.live.as_ref().map_or(0, |guest| guest.version())
+    }
+
+    /// Returns the settings for the next version.
+    pub fn settings(&self) -> GuestSettings {
+        self.ledger().settings.clone()
+    }
+
+    /// Returns the digest of the component's file from when a version was last loaded from it. The live version can
+    /// have another digest, if it was uploaded or is an earlier version.
+    pub(crate) fn file(&self) -> Option<ComponentDigest> {
+        self.ledger().file
+    }
+
+    /// Records the digest of the component's file when a version was loaded from it.
+    pub(crate) fn note_file(&self, content: ComponentDigest) {
+        self.ledger().file = Some(content);
+    }
+
+    /// Returns why the last proposed version does not serve. Returns `None` if it serves, or if it brought nothing new.
+    pub fn refusal(&self) -> Option<String> {
+        self.ledger().refusal.clone()
+    }
+
+    /// Clears the refusal, because the last proposal equals the live version.
+    pub(crate) fn forget_refusal(&self) {
+        self.ledger().refusal = None;
+    }
+
+    /// Retires the guest, because the configuration no longer contains it. Requests that have already found this
+    /// deployment still get a version from it. Once no request can find it, its versions end like replaced ones.
+    ///
+    /// Must be called within a tokio runtime.
+    pub fn retire(self: &Arc<Self>) {
+        let serving = self.serving.load();
+        let ledger = self.ledger();
+        let canary = serving.canary.iter().map(|(guest, _)| guest);
+        for guest in serving.live.iter().chain(canary) {
+            guest.keep_no_instances();
+            health_watch::over_draining(self, guest, ledger.settings.rollout.drain_max);
+        }
+    }
+
+    /// Returns all remembered versions, the newest first.
+    pub fn versions(&self) -> Vec<VersionReport> {
+        let serving = self.serving.load();
+        let ledger = self.ledger();
+        let running = |number: u64| {
+            let canary = serving.canary.iter().map(|(guest, _)| guest);
+            let mut guests = serving.live.iter().chain(canary);
+            guests.find(|guest| guest.version() == number)
+        };
+        let report = |record: &VersionRecord| VersionReport {
+            number: record.number,
+            state: record.state.clone(),
+            origin: record.origin.clone(),
+            since_ms: record.since_ms,
+            component: record.component.clone(),
+            tally: running(record.number).map(|guest| guest.health().tally()),
+            is_kept: ledger
+                .previous
+                .as_ref()
+                .is_some_and(|previous| previous.version() == record.number),
+        };
+        ledger.records.iter().rev().map(report).collect()
+    }
+
+    /// Records a new candidate and returns its version number.
+    pub(crate) fn propose(&self, origin: VersionOrigin, since_ms: i64) -> u64 {
+        let mut ledger = self.ledger();
+        ledger.last_number += 1;
+        let number = ledger.last_number;
+        ledger.records.push_back(VersionRecord {
+            number,
+            state: VersionState::Candidate,
+            origin,
+            since_ms,
+            component: None,
+        });
+        ledger.forget_old();
+        number
+    }
+
+    /// Removes a proposal as if it had never been made.
+    pub(crate) fn withdraw(&self, number: u64) {
+        let mut ledger = self.ledger();
+        ledger.records.retain(|record| record.number != number);
+        if ledger.last_number == number {
+            ledger.last_number -= 1;
+        }
+    }
+
+    /// Records that a candidate was refused. The live version continues to serve.
+    pub(crate) fn refuse(&self, number: u64, reason: String) {
+        self.metrics.refused();
+        let mut ledger = self.ledger();
+        ledger.refusal = Some(reason.clone());
+        ledger.set_state(number, VersionState::Failed { reason });
+    }
+
+    /// Makes a validated candidate serve. It serves all visitors, or first a share of them if a canary is configured
+    /// and there is a live version to compare it with. Later versions are made with `settings`.
+    ///
+    /// Must be called within a tokio runtime.
+    pub(crate) fn activate(self: &Arc<Self>, number: u64, guest: Guest, settings: GuestSettings) {
+        let guest = Arc::new(guest.numbered(number, self.metrics.version(number)));
+        let mut ledger = self.ledger();
+        if let Some(record) = ledger.record(number) {
+            record.component = Some(guest.component().clone());
+        }
+        ledger.settings = settings;
+        ledger.refusal = None;
+        let canary = ledger.settings.rollout.canary;
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
+        match canary.filter(|_| serving.live.is_some()) {
+            Some(canary) => {
+                ledger.set_state(number, VersionState::Canary);
+                ledger.canary_watch =
+                    Some(health_watch::over_canary(self, &guest, canary.duration));
+                tracing::info!(
+                    guest = &*self.name, version = number, share = %canary.share,
+                    duration = ?canary.duration, "a canary serves its share of the visitors"
+                );
+                serving.canary = Some((guest, canary));
+                self.serving.store(Arc::new(serving));
+            }
+            None => self.go_live(&mut ledger, serving, guest),
+        }
+    }
+
+    /// Goes back to the version before the live one, or drops the canary if there is one. This takes microseconds,
+    /// because the earlier version was kept compiled. `expected` is the live version that the caller wants to replace,
+    /// if it matters.
+    ///
+    /// Returns the version that is live afterwards.
+    ///
+    /// # Errors
+    /// [`RollbackError`]
+    pub fn roll_back(self: &Arc<Self>, expected: Option<u64>) -> Result<u64, RollbackError> {
+        let mut ledger = self.ledger();
+        let live = self.live_version();
+        if let Some(expected) = expected.filter(|expected| *expected != live) {
+            return Err(RollbackError::Stale { expected, live });
+        }
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        if serving.canary.is_some() {
+            self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
+            self.serving.store(Arc::new(serving));
+            self.metrics.rolled_back(RollbackCause::Asked);
+            return Ok(live);
+        }
+        self.step_back(&mut ledger, serving, VersionState::Draining)
+            .inspect(|_| self.metrics.rolled_back(RollbackCause::Asked))
+    }
+
+    /// Ends the canary, if there is one, because the live version is wanted.
+    ///
+    /// Must be called within a tokio runtime.
+    pub(crate) fn drop_canary(self: &Arc<Self>) {
+        let mut ledger = self.ledger();
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        self.end_canary(&mut ledger, &mut serving, VersionState::Draining);
+        self.serving.store(Arc::new(serving));
+    }
+
+    /// Rolls back a version that failed too often.
+    pub(crate) fn take_back(self: &Arc<Self>, number: u64) {
+        let mut ledger = self.ledger();
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        let is_canary = matches!(&serving.canary, Some((guest, _)) if guest.version() == number);
+        let Some(guest) = (if is_canary {
+            serving.canary.as_ref().map(|(guest, _)| guest)
+        } else {
+            serving
+                .live
+                .as_ref()
+                .filter(|live| live.version() == number)
+        }) else {
+            return;
+        };
+        let reason = guest.health().tally().to_string();
+        let (guest, version) = (&*self.name, number);
+        if !is_canary && ledger.previous.is_none() {
+            tracing::warn!(guest, version, %reason, "a version fails too often, and there is none to go back to");
+            return;
+        }
+        tracing::warn!(guest, version, %reason, "a version fails too often: taking it back");
+        let failed = VersionState::Failed { reason };
+        self.metrics.rolled_back(RollbackCause::Failures);
+        if is_canary {
+            self.end_canary(&mut ledger, &mut serving, failed);
+            self.serving.store(Arc::new(serving));
+        } else if let Err(error) = self.step_back(&mut ledger, serving, failed) {
+            tracing::error!(guest, version, %error, "the version stays");
+        }
+    }
+
+    /// Makes the canary serve all visitors.
+    pub(crate) fn promote(self: &Arc<Self>, number: u64) {
+        let mut ledger = self.ledger();
+        let mut serving = ServingVersions::clone(&self.serving.load());
+        match serving.canary.take() {
+            Some((guest, _)) if guest.version() == number => {
+                ledger.canary_watch = None;
+                self.go_live(&mut ledger, serving, guest);
+            }
+            _ => {}
+        }
+    }
+
+    /// Records that the last request of a version has ended.
+    pub(crate) fn has_drained(&self, number: u64) {
+        let mut ledger = self.ledger();
+        if let Some(record) = ledger.record(number)
+            && record.state == VersionState::Draining
+        {
+            record.state = VersionState::Retired;
+        }
+        tracing::info!(
+            guest = &*self.name,
+            version = number,
+            "the last request of an old version has ended"
+        );
+    }
+
+    fn go_live(
+        self: &Arc<Self>,
+        ledger: &mut VersionHistory,
+        mut serving: ServingVersions,
+        guest: Arc<Guest>,
+    ) {
+        let number = guest.version();
+        let rollback = ledger.settings.rollout.rollback;
+        ledger.live_watch =
+            rollback.map(|rollback| health_watch::over_live(self, &guest, rollback.probation));
+        ledger.set_state(number, VersionState::Live);
+        let old = serving.live.replace(guest);
+        let replaced = old.as_ref().map(|old| old.version());
+        if let Some(old) = old {
+            self.metrics.swapped();
+            ledger.previous = Some(old.renewed());
+            self.see_out(ledger, &old, VersionState::Draining);
+        }
+        self.serving.store(Arc::new(serving));
+        tracing::info!(
+            target: VERSION_TARGET,
+            guest = &*self.name,
+            version = number,
+            replaced,
+            "a version is live"
+        );
+    }
+
+    fn step_back(
+        self: &Arc<Self>,
+        ledger: &mut VersionHistory,
+        mut serving: ServingVersions,
+        fate: VersionState,
+    ) -> Result<u64, RollbackError> {
+        let previous = ledger.previous.take().ok_or(RollbackError::NoPrevious)?;
+        let previous = Arc::new(previous);
+        let number = previous.version();
+        // This version served well before, and there is no earlier one to go back to. So nothing watches it.
+        ledger.live_watch = None;
+        ledger.set_state(number, VersionState::Live);
+        let replaced = serving.live.replace(previous);
+        let left = replaced.as_ref().map(|guest| guest.version());
+        if let Some(old) = replaced {
+            self.see_out(ledger, &old, fate);
+        }
+        self.serving.store(Arc::new(serving));
+        tracing::warn!(
+            guest = &*self.name,
+            version = number,
+            replaced = left,
+            "an earlier version is live again"
+        );
+        Ok(number)
+    }
+
+    fn end_canary(
+        self: &Arc<Self>,
+        ledger: &mut VersionHistory,
+        serving: &mut ServingVersions,
+        fate: VersionState,
+    ) {
+        ledger.canary_watch = None;
+        if let Some((canary, _)) = serving.canary.take() {
+            tracing::info!(
+                guest = &*self.name,
+                version = canary.version(),
+                "the canary serves no more"
+            );
+            self.see_out(ledger, &canary, fate);
+        }
+    }
+
+    fn see_out(self: &Arc<Self>, ledger: &mut VersionHistory, old: &Guest, fate: VersionState) {
+        ledger.set_state(old.version(), fate);
+        old.keep_no_instances();
+        health_watch::over_draining(self, old, ledger.settings.rollout.drain_max);
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, VersionHistory> {
+        // No code panics in the middle of a change, so even a poisoned lock guards a consistent ledger.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,371 @@
+//! Watches on the directories along the paths of the components, which collect changes until the watcher takes them.
+//! Directories are watched instead of files, because a replaced file is a different file.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use notify::{Event, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+
+use super::hint::ChangeHint;
+use super::links;
+use super::links::{Identity, LinkTrace};
+use cloakroom_base::limits::WATCH_QUIET;
+
+/// The name of a guest whose file must be checked.
+pub(crate) type Name = Arc<str>;
+
+/// Changes that were not yet taken, with at most one hint per guest.
+#[derive(Debug, Default)]
+pub(crate) struct PendingHints {
+    hints: Mutex<HashMap<Name, ChangeHint>>,
+    arrived: Notify,
+    interests: ArcSwap<WatchInterests>,
+}
+
+/// The guests that each path affects.
+#[derive(Debug, Default)]
+struct WatchInterests {
+    names: HashMap<PathBuf, Vec<Name>>,
+    directories: HashMap<PathBuf, Vec<Name>>,
+}
+
+impl PendingHints {
+    /// Waits until there are hints to take.
+    ///
+    /// Cancel safe.
+    pub(crate) async fn arrived(&self) {
+        self.arrived.notified().await;
+    }
+
+    /// Takes all hints since the last call.
+    pub(crate) fn take(&self) -> HashMap<Name, ChangeHint> {
+        std::mem::take(&mut *self.hints())
+    }
+
+    fn hear(&self, event: notify::Result<Event>) {
+        let interests = self.interests.load();
+        match event {
+            Ok(event) if event.need_rescan() => self.hear_of_loss(&interests),
+            Ok(event) => {
+                for path in &event.paths {
+                    self.hear_of(path, &event, &interests);
+                }
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the system could not tell of a change");
+                self.hear_of_loss(&interests);
+            }
+        }
+    }
+
+    fn hear_of(&self, path: &Path, event: &Event, interests: &WatchInterests) {
+        for (guests, is_directory) in [
+            (interests.names.get(path), false),
+            (interests.directories.get(path), true),
+        ] {
+            let Some(guests) = guests else { continue };
+            let is_link = || path.is_symlink();
+            if let Some(hint) = ChangeHint::of(&event.kind, is_directory, is_link) {
+                self.put(guests, hint);
+            }
+        }
+    }
+
+    /// Events were lost, so any file may have changed.
+    fn hear_of_loss(&self, interests: &WatchInterests) {
+        for guests in interests.names.values() {
+            self.put(guests, ChangeHint::Settled);
+        }
+    }
+
+    fn put(&self, guests: &[Name], hint: ChangeHint) {
+        let mut hints = self.hints();
+        for guest in guests {
+            let heard = hints.entry(Arc::clone(guest)).or_insert(hint);
+            *heard = heard.and(hint);
+        }
+        drop(hints);
+        self.arrived.notify_one();
+    }
+
+    fn hints(&self) -> MutexGuard<'_, HashMap<Name, ChangeHint>> {
+        // No code panics in the middle of a change to the hints.
+        self.hints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The watched directories. All methods block as long as the file system does.
+#[derive(Debug)]
+pub(crate) struct WatchedDirectories {
+    /// `None` if the system offers no notifications.
+    ears: Option<RecommendedWatcher>,
+    traces: HashMap<Name, LinkTrace>,
+    listening: HashMap<PathBuf, Identity>,
+    complained: HashSet<PathBuf>,
+    inbox: Arc<PendingHints>,
+}
+
+impl WatchedDirectories {
+    /// Watches nothing at first. Changes are put into `inbox`.
+    pub(crate) fn new(inbox: Arc<PendingHints>) -> Self {
+        let hearing = Arc::clone(&inbox);
+        let ears = notify::recommended_watcher(move |event| hearing.hear(event))
+            .inspect_err(|error| {
+                tracing::warn!(
+                    %error,
+                    "the system does not tell of changes of files: looking every {WATCH_QUIET:?}"
+                );
+            })
+            .ok();
+        Self {
+            ears,
+            traces: HashMap::new(),
+            listening: HashMap::new(),
+            complained: HashSet::new(),
+            inbox,
+        }
+    }
+
+    /// Watches every directory whose change may affect the file that `path` leads to. From now on, all such changes are
+    /// reported.
+    pub(crate) fn follow(&mut self, guest: &Name, path: &Path) {
+        let trace = LinkTrace::of(path);
+        let directories = trace.directories.clone();
+        if self.traces.get(guest) != Some(&trace) {
+            self.traces.insert(Arc::clone(guest), trace);
+            self.publish();
+        }
+        for directory in directories {
+            self.listen_to(directory);
+        }
+    }
+
+    /// Forgets all guests that are not in `guests`.
+    pub(crate) fn retain(&mut self, guests: &HashSet<Name>) {
+        let before = self.traces.len();
+        self.traces.retain(|guest, _| guests.contains(guest));
+        if self.traces.len() != before {
+            self.publish();
+        }
+    }
+
+    /// Publishes the paths of all guests, and stops watching directories that no guest needs.
+    fn publish(&mut self) {
+        let mut interests = WatchInterests::default();
+        for (guest, trace) in &self.traces {
+            for (paths, map) in [
+                (&trace.names, &mut interests.names),
+                (&trace.directories, &mut interests.directories),
+            ] {
+                for path in paths {
+                    let guests = map.entry(path.clone()).or_default();
+                    guests.push(Arc::clone(guest));
+                }
+            }
+        }
+        let wanted: BTreeSet<PathBuf> = interests.directories.keys().cloned().collect();
+        self.inbox.interests.store(Arc::new(interests));
+        let stale = |path: &PathBuf| !wanted.contains(path);
+        let stale: Vec<_> = self
+            .listening
+            .keys()
+            .filter(|it| stale(it))
+            .cloned()
+            .collect();
+        for path in stale {
+            self.stop_listening_to(&path);
+        }
+        self.complained.retain(|path| wanted.contains(path));
+    }
+
+    /// Watches a directory. Callers repeat this for watched directories, because the system drops the watch of a
+    /// directory that was moved without reporting it. Otherwise the repetition has no effect.
+    fn listen_to(&mut self, path: PathBuf) {
+        let Some(identity) = links::identity(&path) else {
+            return;
+        };
+        if self.listening.get(&path).is_some_and(|it| *it != identity) {
+            self.stop_listening_to(&path);
+        }
+        let Some(ears) = &mut self.ears else { return };
+        match ears.watch(&path, RecursiveMode::NonRecursive) {
+            Ok(()) => {
+                self.listening.insert(path, identity);
+            }
+            Err(error) => {
+                if self.complained.insert(path.clone()) {
+                    let directory = path.display();
+                    tracing::warn!(
+                        %directory, %error,
+                        "cannot watch a directory: looking at its files every {WATCH_QUIET:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    fn stop_listening_to(&mut self, path: &Path) {
+        self.listening.remove(path);
+        if let Some(ears) = &mut self.ears {
+            // The watch may be gone already.
+            let _ = ears.unwatch(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::Duration;
+
+    use super::*;
+
+    struct Ear {
+        folder: tempfile::TempDir,
+        inbox: Arc<PendingHints>,
+        directories: WatchedDirectories,
+        name: Name,
+    }
+
+    impl Ear {
+        fn new() -> Self {
+            let inbox = Arc::new(PendingHints::default());
+            Self {
+                folder: tempfile::tempdir().unwrap(),
+                directories: WatchedDirectories::new(Arc::clone(&inbox)),
+                inbox,
+                name: "g".into(),
+            }
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.folder.path().join(name)
+        }
+
+        fn follow(&mut self, name: &str) {
+            let path = self.path(name);
+            let guest = Arc::clone(&self.name);
+            self.directories.follow(&guest, &path);
+            self.inbox.take();
+        }
+
+        /// Waits until the combined hint is this one.
+        async fn expect(&self, hint: ChangeHint) {
+            let heard = async {
+                let mut all: Option<ChangeHint> = None;
+                while all != Some(hint) {
+                    self.inbox.arrived().await;
+                    if let Some(new) = self.inbox.take().remove(&self.name) {
+                        all = Some(all.map_or(new, |old| old.and(new)));
+                    }
+                }
+            };
+            let in_time = tokio::time::timeout(Duration::from_secs(10), heard).await;
+            assert!(in_time.is_ok(), "nothing was heard of {hint:?}");
+        }
+
+        async fn expect_nothing(&self) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            assert!(self.inbox.take().is_empty());
+        }
+    }
+
+    #[tokio::test]
+    async fn writing_is_heard_and_then_closing() {
+        use std::io::Write as _;
+        let mut ear = Ear::new();
+        fs::write(ear.path("x.wasm"), "old").unwrap();
+        ear.follow("x.wasm");
+        let mut file = fs::File::create(ear.path("x.wasm")).unwrap();
+        file.write_all(b"half").unwrap();
+        ear.expect(ChangeHint::Writing).await;
+        drop(file);
+        ear.expect(ChangeHint::Settled).await;
+    }
+
+    #[tokio::test]
+    async fn neighbours_and_readers_are_not_heard() {
+        let mut ear = Ear::new();
+        fs::write(ear.path("x.wasm"), "old").unwrap();
+        ear.follow("x.wasm");
+        fs::write(ear.path("y.wasm"), "new").unwrap();
+        fs::read(ear.path("x.wasm")).unwrap();
+        ear.expect_nothing().await;
+    }
+
+    #[tokio::test]
+    async fn a_link_that_is_replaced_is_heard_and_so_is_its_new_target() {
+        let mut ear = Ear::new();
+        for version in ["1", "2"] {
+            fs::create_dir(ear.path(version)).unwrap();
+            fs::write(ear.path(version).join("x.wasm"), version).unwrap();
+        }
+        symlink("1", ear.path("data")).unwrap();
+        symlink("data/x.wasm", ear.path("x.wasm")).unwrap();
+        ear.follow("x.wasm");
+
+        symlink("2", ear.path("data.new")).unwrap();
+        fs::rename(ear.path("data.new"), ear.path("data")).unwrap();
+        ear.expect(ChangeHint::Settled).await;
+
+        ear.follow("x.wasm");
+        fs::write(ear.path("1/x.wasm"), "not any more").unwrap();
+        ear.expect_nothing().await;
+        fs::write(ear.path("2/x.wasm"), "this one").unwrap();
+        ear.expect(ChangeHint::Settled).await;
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_removed_and_made_again_is_heard_again() {
+        let mut ear = Ear::new();
+        let make = |ear: &Ear| {
+            fs::create_dir(ear.path("d")).unwrap();
+            fs::write(ear.path("d/x.wasm"), "").unwrap();
+        };
+        make(&ear);
+        ear.follow("d/x.wasm");
+        for _ in 0..3 {
+            fs::remove_dir_all(ear.path("d")).unwrap();
+            ear.expect(ChangeHint::Settled).await;
+            ear.follow("d/x.wasm");
+            make(&ear);
+            ear.expect(ChangeHint::Settled).await;
+            ear.follow("d/x.wasm");
+            fs::write(ear.path("d/x.wasm"), "new").unwrap();
+            ear.expect(ChangeHint::Settled).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_directory_that_is_exchanged_is_heard_again() {
+        let mut ear = Ear::new();
+        for name in ["d", "e"] {
+            fs::create_dir(ear.path(name)).unwrap();
+            fs::write(ear.path(name).join("x.wasm"), name).unwrap();
+        }
+        ear.follow("d/x.wasm");
+        fs::rename(ear.path("d"), ear.path("old")).unwrap();
+        fs::rename(ear.path("e"), ear.path("d")).unwrap();
+        ear.expect(ChangeHint::Settled).await;
+        ear.follow("d/x.wasm");
+        fs::write(ear.path("old/x.wasm"), "nobody cares").unwrap();
+        ear.expect_nothing().await;
+        fs::write(ear.path("d/x.wasm"), "new").unwrap();
+        ear.expect(ChangeHint::Settled).await;
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_went_is_not_listened_for() {
+        let mut ear = Ear::new();
+        fs::write(ear.path("x.wasm"), "").unwrap();
+        ear.follow("x.wasm");
+        ear.directories.retain(&HashSet::new());
+        fs::write(ear.path("x.wasm"), "new").unwrap();
+        ear.expect_nothing().await;
+        assert!(ear.directories.listening.is_empty());
+    }
+}

@@ -1,0 +1,306 @@
+//! Detects connections whose client has been slow or silent for too long.
+//!
+//! hyper has one timer for both the head and the idle time between requests. It has no timer for the protocol detection, for
+//! HTTP/2 connections without streams, for HTTP/2 heads, or for clients that take no bytes. This module covers all these cases
+//! without a timer per request.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use super::activity::ConnectionActivity;
+use cloakroom_base::limits::TRANSFER_BYTES_PER_S_MIN;
+
+/// The action that a connection needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Diagnosis {
+    /// None.
+    Alive,
+    /// The connection is not used. Close it after the buffered bytes have left.
+    Idle,
+    /// The client sends its head or takes its response too slowly. Close the connection immediately.
+    Stuck,
+}
+
+/// Checks a pulse periodically and records since when it has not changed.
+#[derive(Debug)]
+pub(crate) struct ActivityWatch {
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    moved_at: Instant,
+    requests: u64,
+    written: u64,
+    /// The number of the head that is arriving, and the time at which it began.
+    head: Option<(u64, Instant)>,
+}
+
+impl ActivityWatch {
+    pub(crate) fn new(header_timeout: Duration, idle_timeout: Duration, now: Instant) -> Self {
+        Self {
+            header_timeout,
+            idle_timeout,
+            moved_at: now,
+            requests: 0,
+            written: 0,
+            head: None,
+        }
+    }
+
+    /// Returns the time between checks, so short that a limit is exceeded by at most a quarter, and by at most a second.
+    pub(crate) fn interval(&self) -> Duration {
+        let shortest = self.header_timeout.min(self.idle_timeout);
+        (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1))
+    }
+
+    pub(crate) fn look(&mut self, pulse: &ConnectionActivity, now: Instant) -> Diagnosis {
+        let requests = pulse.requests.load(Relaxed);
+        if requests == 0 {
+            return self.look_for_first_head(pulse, now);
+        }
+        let is_in_flight = pulse.in_flight.load(Relaxed) > 0;
+        let is_blocked = pulse.is_blocked.load(Relaxed);
+        self.note_movement(pulse, is_in_flight, now);
+        if self.is_head_late(pulse, is_in_flight, now) {
+            return Diagnosis::Stuck;
+        }
+        if is_in_flight && !is_blocked {
+            // The host is slow here, not the client. The request's deadline limits the host.
+            self.moved_at = now;
+        }
+        match now.duration_since(self.moved_at) >= self.idle_timeout {
+            false => Diagnosis::Alive,
+            true if is_in_flight => Diagnosis::Stuck,
+            true => Diagnosis::Idle,
+        }
+    }
+
+    /// Checks a connection without a request. A client has no reason to connect before it has one. An HTTP/2 client that is not
+    /// within a head is closed gracefully, any other client is cut.
+    fn look_for_first_head(&self, pulse: &ConnectionActivity, now: Instant) -> Diagnosis {
+        if now.duration_since(self.moved_at) < self.header_timeout {
+            Diagnosis::Alive
+        } else if pulse.is_multiplexed() && !pulse.is_amid_head.load(Relaxed) {
+            Diagnosis::Idle
+        } else {
+            Diagnosis::Stuck
+        }
+    }
+
+    fn note_movement(&mut self, pulse: &ConnectionActivity, is_in_flight: bool, now: Instant) {
+        let (requests, written) = (pulse.requests.load(Relaxed), pulse.written.load(Relaxed));
+        let is_taken = if pulse.is_blocked.load(Relaxed) {
+            // Single bytes do not count as progress.
+            let enough = now.duration_since(self.moved_at).as_secs() * TRANSFER_BYTES_PER_S_MIN;
+            written - self.written >= enough.max(1)
+        } else {
+            // Between requests, an HTTP/2 connection still answers PING frames, which do not count as use.
+            written > self.written && is_in_flight
+        };
+        if requests != self.requests || is_taken {
+            (self.requests, self.written, self.moved_at) = (requests, written, now);
+        }
+    }
+
+    /// Whether the head that is arriving takes too long.
+    fn is_head_late(
+        &mut self,
+        pulse: &ConnectionActivity,
+        is_in_flight: bool,
+        now: Instant,
+    ) -> bool {
+        let head = if pulse.is_multiplexed() {
+            let is_amid = pulse.is_amid_head.load(Relaxed);
+            is_amid.then(|| pulse.heads_ended.load(Relaxed))
+        } else {
+            let has_come = pulse.reads.load(Relaxed) > pulse.reads_when_answered.load(Relaxed);
+            (!is_in_flight && has_come).then_some(self.requests)
+        };
+        self.head = match (head, self.head) {
+            (Some(head), Some((same, since))) if head == same => Some((head, since)),
+            (head, _) => head.map(|head| (head, now)),
+        };
+        self.head
+            .is_some_and(|(_, since)| now.duration_since(since) >= self.header_timeout)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use cloakroom_base::quota::{QuotaResource, QuotaTotals, Quotas};
+
+    const HEADER: Duration = Duration::from_secs(10);
+    const IDLE: Duration = Duration::from_secs(75);
+
+    struct Bench {
+        pulse: Arc<ConnectionActivity>,
+        watch: ActivityWatch,
+        start: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let start = Instant::now();
+            let quotas = Quotas::new(QuotaTotals::default());
+            let peer = quotas.peer([127, 0, 0, 1].into());
+            let place = peer.reserve(QuotaResource::Connections, 1).unwrap();
+            Self {
+                pulse: Arc::new(ConnectionActivity::new(place)),
+                watch: ActivityWatch::new(HEADER, IDLE, start),
+                start,
+            }
+        }
+
+        fn at(&mut self, seconds: u64) -> Diagnosis {
+            self.watch
+                .look(&self.pulse, self.start + Duration::from_secs(seconds))
+        }
+
+        fn read(&self) {
+            self.pulse.reads.fetch_add(1, Relaxed);
+        }
+    }
+
+    #[test]
+    fn a_connection_that_says_nothing_has_the_time_of_a_head() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.at(9), Diagnosis::Alive);
+        assert_eq!(bench.at(10), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn http2_without_a_request_has_the_time_of_a_head_whatever_else_comes() {
+        let mut bench = Bench::new();
+        bench.pulse.is_multiplexed.store(true, Relaxed);
+        for second in 1..10 {
+            bench.read();
+            bench.pulse.heads_ended.fetch_add(1, Relaxed);
+            bench.pulse.written.fetch_add(17, Relaxed);
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
+        assert_eq!(bench.at(10), Diagnosis::Idle);
+        bench.pulse.is_amid_head.store(true, Relaxed);
+        assert_eq!(bench.at(10), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn a_later_head_of_http2_that_dribbles_in_is_cut_beside_other_requests() {
+        for is_alone in [true, false] {
+            let mut bench = Bench::new();
+            let request = bench.pulse.request(http::Version::HTTP_2, false);
+            let _in_flight = (!is_alone).then_some(request);
+            assert_eq!(bench.at(1), Diagnosis::Alive);
+            bench.pulse.is_amid_head.store(true, Relaxed);
+            assert_eq!(bench.at(5), Diagnosis::Alive);
+            bench.pulse.heads_ended.fetch_add(1, Relaxed);
+            for second in 6..16 {
+                bench.pulse.written.fetch_add(17, Relaxed);
+                assert_eq!(
+                    bench.at(second),
+                    Diagnosis::Alive,
+                    "it is another head since 6"
+                );
+            }
+            assert_eq!(bench.at(16), Diagnosis::Stuck);
+        }
+    }
+
+    #[test]
+    fn pings_do_not_keep_an_idle_connection() {
+        let mut bench = Bench::new();
+        drop(bench.pulse.request(http::Version::HTTP_2, false));
+        for second in 1..76 {
+            bench.read();
+            bench.pulse.written.fetch_add(17, Relaxed);
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
+        assert_eq!(bench.at(76), Diagnosis::Idle);
+    }
+
+    #[test]
+    fn a_head_that_dribbles_in_is_cut_however_many_bytes_come() {
+        let mut bench = Bench::new();
+        for second in 1..10 {
+            bench.read();
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
+        bench.read();
+        assert_eq!(bench.at(10), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn a_second_head_that_dribbles_in_is_cut_as_well() {
+        let mut bench = Bench::new();
+        bench.read();
+        drop(bench.pulse.request(http::Version::HTTP_11, false));
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        assert_eq!(bench.at(30), Diagnosis::Alive);
+        bench.read();
+        assert_eq!(bench.at(31), Diagnosis::Alive);
+        assert_eq!(bench.at(41), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn http2_frames_between_requests_are_no_head() {
+        let mut bench = Bench::new();
+        bench.read();
+        drop(bench.pulse.request(http::Version::HTTP_2, false));
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        bench.read();
+        assert_eq!(bench.at(2), Diagnosis::Alive);
+        assert_eq!(bench.at(20), Diagnosis::Alive);
+        assert_eq!(bench.at(76), Diagnosis::Idle);
+    }
+
+    #[test]
+    fn a_slow_guest_is_not_the_clients_fault() {
+        let mut bench = Bench::new();
+        bench.read();
+        let request = bench.pulse.request(http::Version::HTTP_11, false);
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        assert_eq!(bench.at(500), Diagnosis::Alive);
+        drop(request);
+        assert_eq!(bench.at(501), Diagnosis::Alive);
+        assert_eq!(bench.at(575), Diagnosis::Idle);
+    }
+
+    #[test]
+    fn a_client_that_takes_no_bytes_is_cut() {
+        let mut bench = Bench::new();
+        let _request = bench.pulse.request(http::Version::HTTP_11, false);
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        bench.pulse.is_blocked.store(true, Relaxed);
+        assert_eq!(bench.at(75), Diagnosis::Alive);
+        assert_eq!(bench.at(76), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn a_client_that_takes_bytes_one_by_one_is_cut() {
+        let mut bench = Bench::new();
+        let _request = bench.pulse.request(http::Version::HTTP_11, false);
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        bench.pulse.is_blocked.store(true, Relaxed);
+        for second in 2..76 {
+            bench.pulse.written.fetch_add(1, Relaxed);
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
+        bench.pulse.written.fetch_add(1, Relaxed);
+        assert_eq!(bench.at(76), Diagnosis::Stuck);
+    }
+
+    #[test]
+    fn a_client_that_takes_enough_may_take_its_time() {
+        let mut bench = Bench::new();
+        let _request = bench.pulse.request(http::Version::HTTP_11, false);
+        assert_eq!(bench.at(1), Diagnosis::Alive);
+        bench.pulse.is_blocked.store(true, Relaxed);
+        for second in 2..500 {
+            bench
+                .pulse
+                .written
+                .fetch_add(TRANSFER_BYTES_PER_S_MIN, Relaxed);
+            assert_eq!(bench.at(second), Diagnosis::Alive);
+        }
+    }
+}

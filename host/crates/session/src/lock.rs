@@ -1,0 +1,259 @@
+//! Session locks. When requests of one session contend, they proceed one at a time. This module knows sessions only by
+//! their ids. It also keeps, for each session, the queue in which waiting requests offer their changes for folding.
+//!
+//! A session has a lock only while a request holds it or waits for it. While there are no locks, a check costs one atomic load.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::fold::FoldQueue;
+use crate::record::SessionId;
+use cloakroom_base::quota::Reservation;
+
+/// The locks of one manager's sessions.
+#[derive(Debug)]
+pub(crate) struct SessionLocks {
+    waiters_max: usize,
+    /// The number of sessions that have a lock. Advisory: a reader that sees a stale value proceeds optimistically, which is always safe.
+    contended: AtomicUsize,
+    by_id: Mutex<HashMap<SessionId, SessionLock>>,
+}
+
+#[derive(Debug)]
+struct SessionLock {
+    /// One permit, granted in order of arrival.
+    turn: Arc<Semaphore>,
+    /// The number of requests that hold the lock or wait for it.
+    interested: usize,
+    riders: Arc<FoldQueue>,
+}
+
+/// The session lock could not be taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LockUnavailable;
+
+impl SessionLocks {
+    pub(crate) fn new(waiters_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            waiters_max,
+            contended: AtomicUsize::new(0),
+            by_id: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// Returns whether a request holds the session lock or waits for it.
+    pub(crate) fn is_contended(&self, id: &SessionId) -> bool {
+        self.contended.load(Ordering::Relaxed) > 0 && self.lock().contains_key(id)
+    }
+
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
+    ///
+    /// Cancel safety: a dropped call leaves the queue.
+    ///
+    /// # Errors
+    /// Fails when too many requests wait already, the deadline passes first, or `place` was revoked.
+    pub(crate) async fn acquire(
+        self: &Arc<Self>,
+        id: &SessionId,
+        deadline: Instant,
+        place: Option<Reservation>,
+    ) -> Result<SessionLockGuard, LockUnavailable> {
+        self.queue_up(id)?.turn(deadline, place).await
+    }
+
+    /// Reserves a position in the session's queue. The order is determined when the position first waits for the lock.
+    ///
+    /// # Errors
+    /// Fails when too many requests wait already.
+    pub(crate) fn queue_up(
+        self: &Arc<Self>,
+        id: &SessionId,
+    ) -> Result<QueuePosition, LockUnavailable> {
+        let mut by_id = self.lock();
+        if by_id
+            .get(id)
+            .is_some_and(|slot| slot.interested > self.waiters_max)
+        {
+            return Err(LockUnavailable);
+        }
+        let slot = by_id.entry(id.clone()).or_insert_with(|| {
+            self.contended.fetch_add(1, Ordering::Relaxed);
+            SessionLock {
+                turn: Arc::new(Semaphore::new(1)),
+                interested: 0,
+                riders: Arc::default(),
+            }
+        });
+        slot.interested += 1;
+        Ok(QueuePosition {
+            slots: Arc::clone(self),
+            id: id.clone(),
+            turn: Arc::clone(&slot.turn),
+            riders: Arc::clone(&slot.riders),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<SessionId, SessionLock>> {
+        // No code panics while it holds this lock with the map half changed, so a poisoned lock can be used.
+        self.by_id.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn contended(&self) -> usize {
+        self.contended.load(Ordering::Relaxed)
+    }
+}
+
+/// The right to change a session before other requests of this process do. Released when dropped.
+#[derive(Debug)]
+pub(crate) struct SessionLockGuard {
+    // The field order matters: dropping the permit wakes the next request before the position is given up, so the session keeps one lock.
+    _permit: OwnedSemaphorePermit,
+    place: QueuePosition,
+}
+
+impl SessionLockGuard {
+    /// Returns the queue of waiting requests whose changes can be folded into a commit, if the lock is the one of session `id`.
+    pub(crate) fn riders_of(&self, id: &SessionId) -> Option<&Arc<FoldQueue>> {
+        (self.place.id == *id).then_some(&self.place.riders)
+    }
+}
+
+/// A position in a session's queue. Given up when dropped.
+#[derive(Debug)]
+pub(crate) struct QueuePosition {
+    slots: Arc<SessionLocks>,
+    id: SessionId,
+    turn: Arc<Semaphore>,
+    riders: Arc<FoldQueue>,
+}
+
+impl QueuePosition {
+    /// Returns the queue of waiting requests whose changes can be folded into the holder's commit.
+    pub(crate) fn riders(&self) -> &Arc<FoldQueue> {
+        &self.riders
+    }
+
+    /// Waits for the session lock in order of arrival. While the request waits, its reservation `place` may be revoked.
+    ///
+    /// Cancel safety: a dropped call leaves the queue.
+    ///
+    /// # Errors
+    /// Fails when the deadline passes first, or `place` was revoked.
+    pub(crate) async fn turn(
+        self,
+        deadline: Instant,
+        place: Option<Reservation>,
+    ) -> Result<SessionLockGuard, LockUnavailable> {
+        let turn = Arc::clone(&self.turn).acquire_owned();
+        let turn = tokio::time::timeout_at(deadline.into(), turn);
+        let permit = match place {
+            Some(place) => place.queued(turn).await.map_err(|_| LockUnavailable)?,
+            None => turn.await,
+        };
+        let permit = permit
+            .map_err(|_| LockUnavailable)?
+            .map_err(|_| LockUnavailable)?;
+        Ok(SessionLockGuard {
+            _permit: permit,
+            place: self,
+        })
+    }
+}
+
+impl Drop for QueuePosition {
+    fn drop(&mut self) {
+        let mut by_id = self.slots.lock();
+        if let Some(slot) = by_id.get_mut(&self.id) {
+            slot.interested -= 1;
+            if slot.interested == 0 {
+                by_id.remove(&self.id);
+                self.slots.contended.fetch_sub(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn soon() -> Instant {
+        Instant::now() + Duration::from_secs(60)
+    }
+
+    #[tokio::test]
+    async fn turns_are_taken_in_order_of_arrival() {
+        let slots = SessionLocks::new(8);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        for n in 0..4 {
+            let (slots, id, order) = (Arc::clone(&slots), id.clone(), Arc::clone(&order));
+            waiting.push(tokio::spawn(async move {
+                let _held = slots.acquire(&id, soon(), None).await.unwrap();
+                order.lock().unwrap().push(n);
+            }));
+            tokio::task::yield_now().await;
+        }
+
+        drop(held);
+        for task in waiting {
+            task.await.unwrap();
+        }
+
+        assert_eq!(*order.lock().unwrap(), [0, 1, 2, 3]);
+        assert_eq!(slots.contended(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_turns_the_next_one_away() {
+        let slots = SessionLocks::new(1);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let mut second = Box::pin(slots.acquire(&id, soon(), None));
+        assert!(futures_util::poll!(&mut second).is_pending());
+
+        assert_eq!(
+            slots.acquire(&id, soon(), None).await.unwrap_err(),
+            LockUnavailable
+        );
+
+        drop(held);
+        assert!(second.await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_at_the_deadline_and_leaves_nothing_behind() {
+        let slots = SessionLocks::new(8);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let deadline = Instant::now() + Duration::from_millis(1);
+        assert_eq!(
+            slots.acquire(&id, deadline, None).await.unwrap_err(),
+            LockUnavailable
+        );
+        assert!(slots.is_contended(&id));
+        drop(held);
+        assert!(!slots.is_contended(&id));
+    }
+
+    #[tokio::test]
+    async fn a_dropped_wait_leaves_the_queue() {
+        let slots = SessionLocks::new(8);
+        let id = SessionId::generate();
+        let held = slots.acquire(&id, soon(), None).await.unwrap();
+        let mut waiting = Box::pin(slots.acquire(&id, soon(), None));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        drop(waiting);
+        drop(held);
+        assert_eq!(slots.contended(), 0);
+    }
+}

@@ -1,0 +1,152 @@
+//! The options of express-session that concern sessions, with this host's names and defaults.
+
+use std::time::Duration;
+
+use crate::record::Charset;
+use cloakroom_base::limits;
+
+/// The session options. The defaults are the host's own; `compat = "express-1"` fills in other values.
+#[derive(Clone, Debug)]
+pub struct SessionOptions {
+    /// Whether an unchanged session is written again on every visit.
+    pub resave: bool,
+    /// Whether every response sets the cookie again.
+    pub rolling: bool,
+    /// Whether a new session is stored even if nothing was written to it.
+    pub save_uninitialized: bool,
+    /// The effect of the guest's `unset`.
+    pub unset: UnsetPolicy,
+    /// Whether the browser is made to drop the cookie of a destroyed or dead session.
+    pub expire_on_destroy: bool,
+    /// The cookie of new sessions.
+    pub cookie: CookieOptions,
+    /// How long a session without a max age lives after its last use.
+    pub idle_expiration: Duration,
+    /// How long any session lives, counted from the first time that Cloakroom wrote it.
+    pub absolute_lifetime: Option<Duration>,
+    /// When a visit that writes nothing moves the row's expiry.
+    pub touch: TouchPolicy,
+    /// The largest session, in bytes of the JSON text in its row.
+    pub session_bytes_max: usize,
+    /// The largest number of keys.
+    pub keys_max: usize,
+    /// The longest key, in bytes of UTF-8.
+    pub key_bytes_max: usize,
+    /// How many requests may wait for one session lock.
+    pub slot_waiters_max: usize,
+    /// The memory for session snapshots between visits, in bytes. With 0, each visit waits for the store first.
+    pub snapshots_bytes_max: usize,
+    /// How many conflicts one request retries at once, before it waits between its tries.
+    pub eager_reruns_max: u32,
+    /// The characters that the store can hold in the JSON text. Other characters are written as `\uXXXX`.
+    pub charset: Charset,
+}
+
+impl Default for SessionOptions {
+    fn default() -> Self {
+        Self {
+            resave: false,
+            rolling: false,
+            save_uninitialized: false,
+            unset: UnsetPolicy::Destroy,
+            expire_on_destroy: true,
+            cookie: CookieOptions::default(),
+            idle_expiration: Duration::from_secs(86_400),
+            absolute_lifetime: None,
+            touch: TouchPolicy::Throttled,
+            session_bytes_max: limits::SESSION_BYTES_MAX,
+            keys_max: limits::SESSION_KEYS_MAX,
+            key_bytes_max: limits::SESSION_KEY_BYTES_MAX,
+            slot_waiters_max: limits::SLOT_WAITERS_MAX,
+            snapshots_bytes_max: limits::SNAPSHOTS_BYTES_MAX,
+            eager_reruns_max: limits::EAGER_RERUNS_MAX,
+            charset: Charset::Unicode,
+        }
+    }
+}
+
+/// The effect of `unset`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnsetPolicy {
+    /// Drops the request's changes. The row is not even touched.
+    Keep,
+    /// Destroys the session.
+    Destroy,
+}
+
+/// When a visit that writes nothing moves the row's expiry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TouchPolicy {
+    /// Never (express-mysql-session's `disableTouch`).
+    Never,
+    /// If the expiry would move by more than a twentieth of the lifetime or a minute, whichever is less, or the guest asks for it.
+    Throttled,
+    /// On every such visit (express-session 1).
+    Always,
+}
+
+/// The cookie of new sessions. A loaded session keeps the attributes in its row.
+#[derive(Clone, Debug)]
+pub struct CookieOptions {
+    /// The cookie's name. Browsers bind some names to one domain and path.
+    pub name: String,
+    /// `Path`. Only requests below it have sessions.
+    pub path: String,
+    /// `Domain`.
+    pub domain: Option<String>,
+    /// The lifetime since the last use. With `None`, the cookie ends when the browser is closed.
+    pub max_age: Option<Duration>,
+    /// A fixed end, in milliseconds since the epoch. The time until then is the lifetime of a new session. `max_age` takes precedence.
+    pub expires_at_ms: Option<i64>,
+    /// `HttpOnly`.
+    pub http_only: bool,
+    /// `Secure`.
+    pub secure: SecurePolicy,
+    /// `SameSite`.
+    pub same_site: Option<SameSitePolicy>,
+    /// `Partitioned`.
+    pub partitioned: bool,
+    /// `Priority`.
+    pub priority: Option<crate::record::Priority>,
+}
+
+impl Default for CookieOptions {
+    fn default() -> Self {
+        Self {
+            name: "connect.sid".to_owned(),
+            path: "/".to_owned(),
+            domain: None,
+            max_age: None,
+            expires_at_ms: None,
+            http_only: true,
+            secure: SecurePolicy::Auto,
+            same_site: Some(SameSitePolicy::Lax),
+            partitioned: false,
+            priority: None,
+        }
+    }
+}
+
+/// The option `secure`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SecurePolicy {
+    /// `Secure` is sent, and sessions exist only over secure links.
+    Always,
+    /// `Secure` is not sent.
+    Never,
+    /// `Secure` is sent if the session is created over a secure link.
+    Auto,
+}
+
+/// The option `same_site`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SameSitePolicy {
+    /// `Strict`.
+    Strict,
+    /// `Lax`.
+    Lax,
+    /// `None`.
+    None,
+    /// `None` if the session is created over a secure link, otherwise `Lax`.
+    Auto,
+}

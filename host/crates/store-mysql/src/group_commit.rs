@@ -1,0 +1,334 @@
+//! Batch queues to the server: jobs that wait while all workers are busy are batched into one statement. Knows neither
+//! the text of the statements nor the meaning of their answers.
+//!
+//! A job never waits in order to be batched. It runs at once if a worker is free, and a worker that finishes takes all
+//! matching jobs that have arrived in the meantime. A worker is a task that lives as long as jobs wait, with one link
+//! of the pool at a time. A statement that gets no answer loses its worker permit to another worker, so a locked row or
+//! a dead link delays only the jobs in its own batch. A row is in one statement at a time. Further jobs for a locked
+//! row therefore wait in this queue and do not occupy more workers.
+//!
+//! A statement that has been sent is never aborted, because that would cost its connection. A waiting read is withdrawn
+//! when its caller is dropped; otherwise refused requests would fill the queue with reads that no caller waits for. A
+//! waiting commit stays in the queue.
+
+mod commits;
+mod contended;
+mod loads;
+mod queue;
+mod unresolved;
+mod verdicts;
+
+pub(crate) use commits::CommitJob;
+pub(crate) use contended::ContendedRows;
+pub(crate) use loads::LoadJob;
+pub(crate) use unresolved::UnresolvedCommits;
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_util::task::TaskTracker;
+
+use super::MysqlShared;
+use super::servers::PooledConnection;
+use cloakroom_base::limits::{
+    STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX, STORE_LANE_STALL, STORE_LANES,
+    STORE_QUEUE_ROWS_MAX,
+};
+use cloakroom_session::record::SessionId;
+use cloakroom_session::store::{StoreError, StoreErrorKind};
+use queue::{BatchLimits, Batchable, JobQueue};
+
+/// The size limits of one statement.
+const ROOM: BatchLimits = BatchLimits {
+    rows_max: STORE_BATCH_ROWS_MAX,
+    bytes_max: STORE_BATCH_BYTES_MAX,
+};
+
+/// A job on one row that can be batched with jobs of the same kind.
+pub(crate) trait BatchJob: Batchable + Sized + Send + 'static {
+    /// Whether a job that has not been sent yet is withdrawn when its caller is dropped.
+    const ENDS_WITH_CALLER: bool;
+
+    /// The outcome of the job.
+    type Outcome: Send + 'static;
+
+    /// Returns the outcome of a job that was never sent.
+    fn refused(error: StoreError) -> Self::Outcome;
+
+    /// Returns the outcome of a job whose progress is unknown.
+    fn interrupted() -> Self::Outcome;
+
+    /// Runs these jobs, which fit into one batch, and answers each of them.
+    fn run(
+        shared: &MysqlShared,
+        link: PooledConnection<'_>,
+        seats: Vec<BatchEntry<Self>>,
+    ) -> impl Future<Output = ()> + Send;
+}
+
+/// The batch queue for one kind of job.
+pub(crate) struct BatchQueue<J: BatchJob> {
+    shared: Arc<MysqlShared>,
+    tasks: TaskTracker,
+    /// Longest time that a job waits for a worker with a link.
+    wait_max: Duration,
+    state: Mutex<BatchQueueState<J>>,
+}
+
+struct BatchQueueState<J: BatchJob> {
+    queue: JobQueue<J, oneshot::Sender<J::Outcome>>,
+    lanes_busy: usize,
+}
+
+/// The caller's handle to a queued job.
+struct BatchReply<J: BatchJob> {
+    lanes: Arc<BatchQueue<J>>,
+    number: u64,
+    reply: oneshot::Receiver<J::Outcome>,
+    /// Whether the job is no longer waiting.
+    is_over: bool,
+}
+
+/// A batch entry: a job that is being executed. Its owner must answer it. If it is dropped unanswered, the caller
+/// receives [`BatchJob::interrupted`].
+pub(crate) struct BatchEntry<J: BatchJob> {
+    pub(crate) job: J,
+    reply: oneshot::Sender<J::Outcome>,
+    hold: RowGuard<J>,
+}
+
+/// A row guard: keeps other statements away from a row.
+struct RowGuard<J: BatchJob> {
+    lanes: Arc<BatchQueue<J>>,
+    row: Option<SessionId>,
+}
+
+/// A worker permit: counts as one busy worker.
+struct WorkerPermit<J: BatchJob> {
+    lanes: Arc<BatchQueue<J>>,
+    is_taken: bool,
+}
+
+impl<J: BatchJob> BatchQueue<J> {
+    pub(crate) fn new(
+        shared: &Arc<MysqlShared>,
+        tasks: &TaskTracker,
+        wait_max: Duration,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            shared: Arc::clone(shared),
+            tasks: tasks.clone(),
+            wait_max,
+            state: Mutex::new(BatchQueueState {
+                queue: JobQueue::new(),
+                lanes_busy: 0,
+            }),
+        })
+    }
+
+    /// Runs jobs and returns one outcome per job, in the same order.
+    ///
+    /// Cancel safety: jobs that are queued when this is dropped still run, except that jobs with
+    /// [`BatchJob::ENDS_WITH_CALLER`] are withdrawn if they are still waiting.
+    pub(crate) async fn get_done(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
+        let mut outcomes = Vec::with_capacity(jobs.len());
+        let mut jobs = jobs.into_iter();
+        // Enqueue in parts, so that a call with thousands of rows does not take the queue space of other callers.
+        while jobs.len() > 0 {
+            let until = Instant::now() + self.wait_max;
+            let some = jobs.by_ref().take(STORE_LANES * ROOM.rows_max).collect();
+            for waiting in self.enqueue(some) {
+                outcomes.push(self.outcome(waiting, until).await);
+            }
+        }
+        outcomes
+    }
+
+    async fn outcome(&self, waiting: Option<BatchReply<J>>, until: Instant) -> J::Outcome {
+        let Some(mut ticket) = waiting else {
+            return J::refused(unavailable("too many rows wait for it"));
+        };
+        let in_time = timeout_at(until, &mut ticket.reply).await;
+        let is_withdrawn = in_time.is_err() && self.lock().queue.withdraw(ticket.number);
+        ticket.is_over = true;
+        if is_withdrawn {
+            let waited = format!("all lanes were busy for {} ms", self.wait_max.as_millis());
+            return J::refused(unavailable(waited));
+        }
+        let replied = match in_time {
+            Ok(replied) => replied,
+            // The job has been sent: its outcome is known within the timeouts of its statements.
+            Err(_) => (&mut ticket.reply).await,
+        };
+        replied.unwrap_or_else(|_| J::interrupted())
+    }
+
+    /// Enqueues the jobs. A job for which the queue has no room yields `None`.
+    fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<BatchReply<J>>> {
+        let mut state = self.lock();
+        let mut waiting = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let has_room = state.queue.len() < STORE_QUEUE_ROWS_MAX;
+            waiting.push(has_room.then(|| {
+                let (sender, reply) = oneshot::channel();
+                let number = state.queue.push(job, sender);
+                BatchReply {
+                    lanes: Arc::clone(self),
+                    number,
+                    reply,
+                    is_over: false,
+                }
+            }));
+        }
+        drop(state);
+        self.open_lane();
+        waiting
+    }
+
+    /// Starts one more worker if a job waits and a permit is free.
+    fn open_lane(self: &Arc<Self>) {
+        let mut state = self.lock();
+        if state.queue.len() == 0 || state.lanes_busy == STORE_LANES {
+            return;
+        }
+        state.lanes_busy += 1;
+        drop(state);
+        let place = WorkerPermit {
+            lanes: Arc::clone(self),
+            is_taken: true,
+        };
+        // If the runtime is shutting down, `spawn` drops the task and its permit before it returns. The permit's drop
+        // takes the lock, so the lock must be free here.
+        self.tasks.spawn(work(place));
+    }
+
+    /// Returns whether a worker that still holds its permit has more to do. If not, gives the permit up under the same
+    /// lock, so that the next job starts another worker.
+    fn is_wanted(&self, place: &mut WorkerPermit<J>) -> bool {
+        let mut state = self.lock();
+        let is_wanted = place.is_taken && state.queue.len() > 0;
+        if !is_wanted {
+            place.give_up(&mut state);
+        }
+        is_wanted
+    }
+
+    /// Takes the next batch. If there is none, gives up the permit as [`BatchQueue::is_wanted`] does.
+    fn board(self: &Arc<Self>, place: &mut WorkerPermit<J>) -> Option<Vec<BatchEntry<J>>> {
+        let mut state = self.lock();
+        let taken = state.queue.take(ROOM);
+        if taken.is_empty() {
+            place.give_up(&mut state);
+            return None;
+        }
+        drop(state);
+        // Jobs that do not fit into one statement are left to the other workers.
+        self.open_lane();
+        let seat = |waiting: queue::WaitingJob<J, _>| BatchEntry {
+            hold: RowGuard {
+                lanes: Arc::clone(self),
+                row: waiting.job.swapped_row().cloned(),
+            },
+            job: waiting.job,
+            reply: waiting.with,
+        };
+        Some(taken.into_iter().map(seat).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BatchQueueState<J>> {
+        // No code panics in the middle of a change of the state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The main loop of a worker.
+async fn work<J: BatchJob>(mut place: WorkerPermit<J>) {
+    let lanes = Arc::clone(&place.lanes);
+    while lanes.is_wanted(&mut place) {
+        // Get the link first and then the jobs that wait by then, so that a job is taken only when it can be sent.
+        let link = lanes.shared.hosts.link().await;
+        let Some(seats) = lanes.board(&mut place) else {
+            return;
+        };
+        let link = match link {
+            Ok(link) => link,
+            Err(fault) => {
+                for seat in seats {
+                    seat.answer(J::refused(fault.to_store_error()));
+                }
+                continue;
+            }
+        };
+        place.keep_for(J::run(&lanes.shared, link, seats)).await;
+    }
+}
+
+impl<J: BatchJob> Drop for BatchReply<J> {
+    fn drop(&mut self) {
+        if J::ENDS_WITH_CALLER && !self.is_over {
+            // Otherwise the job would take queue space from jobs whose callers still wait for an answer.
+            self.lanes.lock().queue.withdraw(self.number);
+        }
+    }
+}
+
+impl<J: BatchJob> BatchEntry<J> {
+    /// Ends the job: releases its row and answers its caller.
+    pub(crate) fn answer(self, outcome: J::Outcome) {
+        let Self { reply, hold, .. } = self;
+        let lanes = Arc::clone(&hold.lanes);
+        let held_a_row = hold.row.is_some();
+        drop(hold);
+        // The job is done even if the caller is gone.
+        let _ = reply.send(outcome);
+        if held_a_row {
+            // A job may have waited only for this row.
+            lanes.open_lane();
+        }
+    }
+}
+
+impl<J: BatchJob> Drop for RowGuard<J> {
+    fn drop(&mut self) {
+        if let Some(row) = &self.row {
+            self.lanes.lock().queue.release(row);
+        }
+    }
+}
+
+impl<J: BatchJob> WorkerPermit<J> {
+    /// Waits for `run` to finish. If that takes too long, gives up the permit meanwhile so that another worker can
+    /// start.
+    async fn keep_for<T>(&mut self, run: impl Future<Output = T>) -> T {
+        let mut run = pin!(run);
+        if let Ok(done) = timeout(STORE_LANE_STALL, &mut run).await {
+            return done;
+        }
+        self.give_up(&mut self.lanes.clone().lock());
+        self.lanes.open_lane();
+        run.await
+    }
+
+    fn give_up(&mut self, state: &mut BatchQueueState<J>) {
+        if std::mem::replace(&mut self.is_taken, false) {
+            state.lanes_busy -= 1;
+        }
+    }
+}
+
+impl<J: BatchJob> Drop for WorkerPermit<J> {
+    fn drop(&mut self) {
+        let lanes = Arc::clone(&self.lanes);
+        self.give_up(&mut lanes.lock());
+    }
+}
+
+fn unavailable(detail: impl Into<String>) -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        detail: detail.into(),
+    }
+}

@@ -1,0 +1,342 @@
+//! Sessions in MySQL, MariaDB or any server that speaks their protocol, in Express's table. Only this module and its
+//! submodules name the driver.
+//!
+//! A change is one autocommit statement whose `WHERE` compares the row with the version that was read. This is correct
+//! at every isolation level. Every wait has a limit. While a server is down, requests fail at once; when it is back,
+//! the store finds it again without help. Creations, in-place updates and reads go through a batch queue with a few
+//! workers, and waiting jobs are batched (`lanes`). Everything else, and every change to a table without tokens, is a
+//! separate statement on a connection of the pool.
+
+mod choice;
+mod circuit;
+mod commit;
+mod connect_error;
+mod error;
+mod examine;
+mod execute;
+mod group_commit;
+mod link;
+mod locked;
+mod options;
+mod pool;
+mod pool_size;
+mod rows;
+mod scan;
+mod schema;
+mod server;
+mod servers;
+mod settle;
+mod sql;
+
+pub use connect_error::{ConnectErrorClass, MysqlConnectError};
+pub use examine::examine;
+pub use options::{
+    BadIdentifier, CertificateCheck, Identifier, MysqlOptions, MysqlTls, SchemaNames, ServerAddress,
+};
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio_util::task::TaskTracker;
+
+use cloakroom_base::telemetry::metrics::Scrape;
+use cloakroom_session::record::{Charset, SessionId, SessionRecord};
+use cloakroom_session::store::examine::ExamineFinding;
+use cloakroom_session::store::{
+    Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreErrorKind, StoreFuture,
+    Touch,
+};
+use commit::CommitContext;
+use group_commit::{BatchQueue, CommitJob, ContendedRows, LoadJob, UnresolvedCommits};
+use schema::TableColumns;
+use servers::{ServerList, ServerWatch};
+use sql::TableStatements;
+
+/// Time between two connection attempts at start.
+const START_RETRY: Duration = Duration::from_millis(200);
+
+/// A session store in MySQL or a compatible server. Its connections belong to the runtime on which it was created.
+///
+/// Commits and reads run in tasks of the store's own, so a caller that is dropped does not interrupt them. A read that
+/// is still waiting in the batch queue when its caller is dropped is cancelled.
+pub struct MysqlStore {
+    shared: Arc<MysqlShared>,
+    tasks: TaskTracker,
+    commits: Arc<BatchQueue<CommitJob>>,
+    loads: Arc<BatchQueue<LoadJob>>,
+    /// Findings on the table, made at start.
+    findings: Vec<ExamineFinding>,
+    /// Whether the data column has a type that keeps the meaning of a text but not its bytes.
+    rewrites_data: bool,
+    /// `None` if the store only reads: the server in use may then be one that takes no writes.
+    _watch: Option<ServerWatch>,
+}
+
+struct MysqlShared {
+    hosts: ServerList,
+    names: SchemaNames,
+    sql: TableStatements,
+    columns: TableColumns,
+    /// Maximum number of concurrent statements when many rows are changed one by one.
+    rows_in_flight_max: usize,
+    doubts: UnresolvedCommits,
+    contests: ContendedRows,
+}
+
+impl MysqlStore {
+    /// Connects, and finds or creates the table. At start a server must be reachable; the store survives later outages.
+    ///
+    /// # Errors
+    /// Returns [`ConnectErrorClass::Reach`] if no server was found within [`MysqlOptions::start_timeout`]. Returns all other errors at
+    /// once, because waiting does not fix a wrong password or an unusable table.
+    ///
+    /// Cancel safety: if the future is dropped, a change of the table may still be in progress.
+    pub async fn connect(options: &MysqlOptions) -> Result<Self, MysqlConnectError> {
+        let hosts = ServerList::new(options);
+        let started_at = Instant::now();
+        let mut is_waiting = false;
+        let prepared = loop {
+            match schema::prepare(&hosts, options).await {
+                Ok(prepared) => break prepared,
+                Err(error)
+                    if error.culprit == ConnectErrorClass::Reach
+                        && started_at.elapsed() < options.start_timeout =>
+                {
+                    if !std::mem::replace(&mut is_waiting, true) {
+                        let seconds_max = options.start_timeout.as_secs_f32();
+                        tracing::info!(
+                            reason = error.detail,
+                            seconds_max,
+                            "waiting for the session store"
+                        );
+                    }
+                    tokio::time::sleep(START_RETRY).await;
+                }
+                Err(error) => return Err(hosts.with_remedy(error)),
+            }
+        };
+        let columns = prepared.columns;
+        let shared = MysqlShared {
+            names: options.schema.clone(),
+            sql: TableStatements::new(&options.schema, columns),
+            hosts,
+            columns,
+            rows_in_flight_max: options.connection_limit.max(1),
+            doubts: UnresolvedCommits::default(),
+            contests: ContendedRows::default(),
+        };
+        let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
+        // As long as a statement outside the batch queue may wait for its connection.
+        let wait_max = options.acquire_timeout + options.connect_timeout;
+        Ok(Self {
+            commits: BatchQueue::new(&shared, &tasks, wait_max),
+            loads: BatchQueue::new(&shared, &tasks, wait_max),
+            findings: prepared.findings,
+            rewrites_data: prepared.rewrites_data,
+            _watch: (!options.reads_only).then(|| ServerWatch::over(&shared)),
+            shared,
+            tasks,
+        })
+    }
+
+    /// Returns whether the table treated different ids as equal when it was checked: ids that differ only in case,
+    /// accents or characters without weight.
+    pub fn compares_ids_loosely(&self) -> bool {
+        self.shared.columns.is_id_loose
+    }
+
+    /// Returns the characters that the data column could hold when it was checked. A row with other characters is
+    /// refused.
+    pub fn charset(&self) -> Charset {
+        self.shared.columns.charset
+    }
+
+    /// Returns the findings on the table from start: missing features, and rows that it refuses permanently.
+    pub fn findings(&self) -> &[ExamineFinding] {
+        &self.findings
+    }
+
+    /// Returns whether the server rewrites each session's data (MySQL's JSON type). The data that is read then differs
+    /// from the data that was written.
+    pub fn rewrites_data(&self) -> bool {
+        self.rewrites_data
+    }
+
+    /// Waits for the commits and reads that are in progress. New ones may still begin.
+    pub async fn shutdown(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.tasks.reopen();
+    }
+}
+
+impl SessionStore for MysqlStore {
+    fn load_many<'a>(
+        &'a self,
+        ids: &'a [SessionId],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<Vec<Option<SessionRecord>>, StoreError>> {
+        Box::pin(async move {
+            let job = |id: &SessionId| LoadJob {
+                id: id.clone(),
+                now_s,
+            };
+            let jobs = ids.iter().map(job).collect();
+            self.loads.get_done(jobs).await.into_iter().collect()
+        })
+    }
+
+    fn commit_many<'a>(
+        &'a self,
+        commits: &'a [Commit],
+        now_s: i64,
+    ) -> StoreFuture<'a, Vec<CommitVerdict>> {
+        Box::pin(async move {
+            let (mut jobs, mut job_places) = (Vec::new(), Vec::new());
+            let (mut others, mut other_places) = (Vec::new(), Vec::new());
+            let mut refused = Vec::new();
+            for (place, commit) in commits.iter().enumerate() {
+                if let Some(error) = self.shared.columns.refusal(commit) {
+                    refused.push((place, CommitVerdict::Failed(error)));
+                } else if let Some(job) = CommitJob::new(&self.shared, commit, now_s) {
+                    jobs.push(job);
+                    job_places.push(place);
+                } else {
+                    others.push(commit.clone());
+                    other_places.push(place);
+                }
+            }
+            let (done, other_verdicts) = join(
+                self.commits.get_done(jobs),
+                self.commit_alone(others, now_s),
+            )
+            .await;
+            let places = job_places.into_iter().chain(other_places);
+            let told = places.zip(done.into_iter().chain(other_verdicts));
+            let mut verdicts: Vec<_> = told.chain(refused).collect();
+            verdicts.sort_by_key(|(place, _)| *place);
+            let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+            for (commit, verdict) in commits.iter().zip(&verdicts) {
+                let now = Instant::now();
+                self.shared.doubts.note(commit, verdict, now);
+                self.shared.contests.note(commit, verdict, now);
+            }
+            verdicts
+        })
+    }
+
+    fn touch_many<'a>(
+        &'a self,
+        touches: &'a [Touch],
+        now_s: i64,
+    ) -> StoreFuture<'a, Result<(), StoreError>> {
+        let MysqlShared {
+            hosts,
+            sql,
+            rows_in_flight_max,
+            ..
+        } = &*self.shared;
+        let mut sorted: Vec<_> = touches.iter().collect();
+        sorted.sort_by(|a, b| a.id.cmp(&b.id));
+        Box::pin(async move {
+            stream::iter(sorted.chunks(sql.touched_rows_max()).map(Ok))
+                .try_for_each_concurrent(*rows_in_flight_max, |touches| {
+                    rows::touch(hosts, sql, touches, now_s)
+                })
+                .await
+        })
+    }
+
+    fn reap(&self, now_s: i64, rows_max: usize) -> StoreFuture<'_, Result<usize, StoreError>> {
+        Box::pin(rows::reap(
+            &self.shared.hosts,
+            &self.shared.sql,
+            now_s,
+            rows_max,
+        ))
+    }
+
+    fn keeps_tokens(&self) -> bool {
+        self.shared.columns.has_token
+    }
+
+    fn servers(&self) -> Vec<ServerStanding> {
+        self.shared.hosts.standings()
+    }
+
+    fn prefer_first(&self) -> StoreFuture<'_, Result<String, StoreError>> {
+        Box::pin(async move {
+            let preferred = self.shared.hosts.prefer_first().await;
+            preferred.map_err(|fault| fault.to_store_error())
+        })
+    }
+
+    fn tell(&self, scrape: &Scrape) {
+        self.shared.hosts.tell(scrape);
+    }
+}
+
+impl MysqlStore {
+    /// Runs each commit in a separate statement.
+    async fn commit_alone(&self, commits: Vec<Commit>, now_s: i64) -> Vec<CommitVerdict> {
+        if commits.is_empty() {
+            return Vec::new();
+        }
+        let (shared, count) = (Arc::clone(&self.shared), commits.len());
+        let task = (self.tasks).spawn(async move { shared.commit_rows(&commits, now_s).await });
+        match task.await {
+            Ok(verdicts) => verdicts,
+            // The task panicked or the runtime is shutting down, so its progress is unknown.
+            Err(_) => (0..count)
+                .map(|_| CommitVerdict::Ambiguous(interrupted()))
+                .collect(),
+        }
+    }
+}
+
+impl MysqlShared {
+    fn committer(&self, now_s: i64) -> CommitContext<'_> {
+        CommitContext {
+            hosts: &self.hosts,
+            sql: &self.sql,
+            columns: self.columns,
+            now_s,
+        }
+    }
+
+    /// Commits row by row, with at most `rows_in_flight_max` rows at once, started in the order of their ids.
+    async fn commit_rows(&self, commits: &[Commit], now_s: i64) -> Vec<CommitVerdict> {
+        let committer = &self.committer(now_s);
+        let mut order: Vec<usize> = (0..commits.len()).collect();
+        order.sort_by(|a, b| commits[*a].id.cmp(&commits[*b].id));
+        let mut verdicts: Vec<_> = stream::iter(order)
+            .map(|index| async move {
+                let verdict = committer.commit(&commits[index]).await;
+                (index, verdict)
+            })
+            .buffer_unordered(self.rows_in_flight_max)
+            .collect()
+            .await;
+        verdicts.sort_by_key(|(index, _)| *index);
+        verdicts.into_iter().map(|(_, verdict)| verdict).collect()
+    }
+}
+
+impl fmt::Debug for MysqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MysqlStore")
+            .field("hosts", &self.shared.hosts.names())
+            .field("columns", &self.shared.columns)
+            .finish_non_exhaustive()
+    }
+}
+
+fn interrupted() -> StoreError {
+    StoreError {
+        kind: StoreErrorKind::Unavailable,
+        detail: "the commit was interrupted".to_owned(),
+    }
+}

@@ -1,0 +1,107 @@
+//! The options of `cloakroom new`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, ValueEnum};
+
+use cloakroom_dev::scaffold;
+use cloakroom_dev::scaffold::{NewProject, ProjectName};
+
+const HELP: &str = "\
+Writes a project with a handler that counts a visitor's visits, a test of it, and all it needs of Cloakroom; then says what to do
+next and which tools are missing on this machine. Overwrites nothing, and needs no network.
+
+Examples:
+  cloakroom new shop --lang ts
+  cloakroom new shop --lang python --path services/shop
+
+Exit codes: 0 the project is there; 1 it could not be written; 2 a word is at fault: the name, the language, a folder that is not
+empty.";
+
+/// The options of `new`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = HELP, arg_required_else_help = true)]
+pub(crate) struct NewArgs {
+    /// The project's name: lowercase letters, digits and `-`, starting with a letter
+    pub name: ProjectName,
+    /// The programming language
+    #[arg(long, value_name = "LANGUAGE")]
+    pub lang: LanguageArg,
+    /// The project's directory, which must be empty or not exist [default: ./NAME]
+    #[arg(long, value_name = "DIR")]
+    pub path: Option<PathBuf>,
+}
+
+/// The programming language of a guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LanguageArg {
+    /// Rust
+    Rust,
+    /// JavaScript
+    #[value(alias = "javascript")]
+    Js,
+    /// TypeScript
+    #[value(alias = "typescript")]
+    Ts,
+    /// Python
+    #[value(alias = "py")]
+    Python,
+}
+
+impl From<LanguageArg> for scaffold::Language {
+    fn from(language: LanguageArg) -> Self {
+        match language {
+            LanguageArg::Rust => Self::Rust,
+            LanguageArg::Js => Self::JavaScript,
+            LanguageArg::Ts => Self::TypeScript,
+            LanguageArg::Python => Self::Python,
+        }
+    }
+}
+
+impl From<NewArgs> for NewProject {
+    fn from(words: NewArgs) -> Self {
+        let folder = words.path.unwrap_or_else(|| words.name.as_str().into());
+        Self {
+            name: words.name,
+            language: words.lang.into(),
+            folder,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Args, CliCommand};
+
+    #[test]
+    fn a_project_is_made_in_a_folder_of_its_name_unless_another_is_named() {
+        let project = |line: &str| match Args::try_parse_from(line.split(' ')).map(|it| it.command)
+        {
+            Ok(CliCommand::New(words)) => NewProject::from(words),
+            other => panic!("{line}: {other:?}"),
+        };
+        let made = project("cloakroom new shop --lang ts");
+        assert_eq!(made.folder, PathBuf::from("shop"));
+        assert_eq!(made.language, scaffold::Language::TypeScript);
+        let made = project("cloakroom new shop --lang rust --path a/b");
+        assert_eq!(made.folder, PathBuf::from("a/b"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_words_is_said() {
+        for (line, said) in [
+            ("cloakroom new --lang js", "<NAME>"),
+            ("cloakroom new shop", "--lang <LANGUAGE>"),
+            ("cloakroom new shop --lang cobol", "rust, js, ts, python"),
+            ("cloakroom new My_Shop --lang js", "did you mean `my-shop`?"),
+        ] {
+            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+            assert!(error.to_string().contains(said), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! The options of `cloakroom store`.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Subcommand};
+
+use cloakroom_host::admin::command;
+use cloakroom_host::app::{AdminCall, CopyCall, StoreCall};
+use cloakroom_host::config::StoreOptions;
+
+const HELP: &str = "\
+`copy` and `check` open the stores that they name: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE. The password comes from a variable
+or a file (env:NAME, file:PATH), never from the command line. What else a store needs (TLS, names of the table and its columns) comes
+from the [store] of a configuration. CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a
+running host.
+
+Examples:
+  cloakroom store check mysql://app@db1/shop --password env:DB_PASSWORD
+  cloakroom store copy --from sqlite:.cloakroom/sessions.sqlite --to mysql://app@db1/shop --to-password env:DB_PASSWORD
+  cloakroom store copy --from ... --to ... --final      with each host of the source stopped
+  cloakroom store prefer-first --admin http://127.0.0.1:3001";
+
+const COPY_HELP: &str = "\
+Copies each valid session with its id, expiry, commit tokens and creation time, so that cookies stay valid. Hosts may serve from the
+source meanwhile. The command can be interrupted and called again as often as you like: it writes the sessions that the target lacks
+and those that differ there, and nothing else. No host may serve from the target before the command has said `verified`. Where a
+session of the target was used there, by its commit tokens or its later expiry, the command writes nothing. It does not recognise a login
+or a logout in the target alone.
+
+A copy without --final is not verified: sessions that ended in the source after they were copied are still in the target. So:
+  1. call the command once or several times while the hosts serve
+  2. stop each host and each Express app of the source
+  3. call it with --final: it copies the rest, deletes from the target the sessions that the source does not have, and compares
+     all sessions of both stores; where those are more than half of the target's, it names their number N, writes nothing and wants
+     --delete N
+  4. start the hosts on the target once the command has said `verified`
+
+Exit codes: 0 done (with --final: verified); 1 a store failed, or the stores differ; 2 the command line is at fault, or a store refuses
+what it was given.";
+
+const CHECK_HELP: &str = "\
+Examines schema, charset, privileges, causality, latency and clock of a store: one line each, with a remedy where something has to be
+done. Of several servers each has its own lines, under its name. Changes nothing. A host may serve from the store meanwhile.
+
+Examples:
+  cloakroom store check sqlite:.cloakroom/sessions.sqlite
+  cloakroom store check mysql://app@db1,db2,db3/shop --password file:/run/secrets/db --config cloakroom.toml
+
+Exit codes: 0 all is well; 1 a line is a warning or a fault, or the store failed; 2 the command line is at fault.";
+
+const PREFER_FIRST_HELP: &str = "\
+Has a running host use the first server of its store's URL again, and lets it use each server that it left after a failure. A host
+never returns by itself to a single server or to a primary with replicas, because such a server may hold sessions that have ended
+meanwhile. Call the command for each host once the first server is in order: it is the primary and has the commits of the others.
+
+The command calls the admin interface of the host: `cloakroom serve --admin 127.0.0.1:3001`, or [admin] in its configuration. The
+token of one that has one comes from --token-file or from CLOAKROOM_ADMIN_TOKEN.
+
+Example:
+  cloakroom store prefer-first --admin http://127.0.0.1:3001
+
+Exit codes: 0 the host uses the first server; 1 the host is not there, its store has no list of servers, or the first server does
+not serve; 2 the command line or the token is at fault.";
+
+/// The options of `store`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = HELP, arg_required_else_help = true)]
+pub(crate) struct StoreArgs {
+    /// The operation to perform.
+    #[command(subcommand)]
+    pub command: StoreCommand,
+}
+
+/// The operations on stores.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum StoreCommand {
+    /// Copy the sessions of one store to another
+    Copy(StoreCopyArgs),
+    /// Check a store
+    Check(StoreCheckArgs),
+    /// Make a running host use the first server of its store's URL again
+    PreferFirst(StorePreferFirstArgs),
+}
+
+/// The options of `store copy`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = COPY_HELP, arg_required_else_help = true)]
+pub(crate) struct StoreCopyArgs {
+    /// The source: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
+    #[arg(long, value_name = "URL")]
+    pub from: String,
+    /// The target; a missing file or table is created
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// The source's password: env:NAME or file:PATH
+    #[arg(long, value_name = "REFERENCE")]
+    pub from_password: Option<String>,
+    /// The target's password: env:NAME or file:PATH
+    #[arg(long, value_name = "REFERENCE")]
+    pub to_password: Option<String>,
+    /// A configuration whose [store] has the other settings of the source: TLS, names, timeouts
+    #[arg(long, value_name = "FILE")]
+    pub from_config: Option<PathBuf>,
+    /// A configuration whose [store] has the other settings of the target
+    #[arg(long, value_name = "FILE")]
+    pub to_config: Option<PathBuf>,
+    /// The final pass, without writes to the source: copy the rest, delete sessions that the source does not have, and compare
+    #[arg(long = "final")]
+    pub is_final: bool,
+    /// With --final: delete this many sessions of the target, the number that the command has reported
+    #[arg(long, value_name = "N", requires = "is_final")]
+    pub delete: Option<u64>,
+}
+
+/// The options of `store check`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = CHECK_HELP, arg_required_else_help = true)]
+pub(crate) struct StoreCheckArgs {
+    /// The store: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE
+    #[arg(value_name = "URL")]
+    pub url: String,
+    /// The store's password: env:NAME or file:PATH
+    #[arg(long, value_name = "REFERENCE")]
+    pub password: Option<String>,
+    /// A configuration whose [store] has the other settings: TLS, names, timeouts
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// The options of `store prefer-first`.
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = PREFER_FIRST_HELP)]
+pub(crate) struct StorePreferFirstArgs {
+    /// The URL of the host's admin interface
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:3001")]
+    pub admin: String,
+    /// A file that contains the admin token; defaults to the variable CLOAKROOM_ADMIN_TOKEN
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+impl From<StoreCopyArgs> for StoreCall {
+    fn from(words: StoreCopyArgs) -> Self {
+        Self::Copy(CopyCall {
+            from: StoreOptions {
+                flag: "--from",
+                password_flag: "--from-password",
+                url: words.from,
+                password: words.from_password,
+                config: words.from_config,
+            },
+            to: StoreOptions {
+                flag: "--to",
+                password_flag: "--to-password",
+                url: words.to,
+                password: words.to_password,
+                config: words.to_config,
+            },
+            is_final: words.is_final,
+            delete: words.delete,
+        })
+    }
+}
+
+impl From<StoreCheckArgs> for StoreCall {
+    fn from(words: StoreCheckArgs) -> Self {
+        Self::Check(StoreOptions {
+            flag: "URL",
+            password_flag: "--password",
+            url: words.url,
+            password: words.password,
+            config: words.config,
+        })
+    }
+}
+
+impl From<StorePreferFirstArgs> for AdminCall {
+    fn from(words: StorePreferFirstArgs) -> Self {
+        Self {
+            url: words.admin,
+            token_file: words.token_file,
+            command: command::GuestsAction::PreferFirst,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Args, CliCommand};
+
+    fn command(line: &str) -> StoreCommand {
+        match Args::try_parse_from(line.split(' ')).map(|it| it.command) {
+            Ok(CliCommand::Store(words)) => words.command,
+            Ok(_) => panic!("{line} is another command"),
+            Err(error) => panic!("{line}: {error}"),
+        }
+    }
+
+    #[test]
+    fn a_copy_names_both_ends_and_the_last_pass() {
+        let line = "cloakroom store copy --from sqlite:a --to mysql://u@h/d --to-password env:P --final --delete 7";
+        let StoreCommand::Copy(words) = command(line) else {
+            panic!("it is a copy");
+        };
+        let StoreCall::Copy(copy) = StoreCall::from(words) else {
+            panic!("it is a call of a copy");
+        };
+        assert!(copy.is_final);
+        assert_eq!(copy.delete, Some(7));
+        assert_eq!(
+            (copy.from.url.as_str(), copy.from.flag),
+            ("sqlite:a", "--from")
+        );
+        assert_eq!(copy.to.password.as_deref(), Some("env:P"));
+        let line = "cloakroom store check sqlite:a --config c.toml";
+        let StoreCommand::Check(words) = command(line) else {
+            panic!("it is a check");
+        };
+        assert_eq!(words.config, Some("c.toml".into()));
+    }
+
+    #[test]
+    fn the_first_server_is_asked_for_at_the_usual_address_unless_another_is_named() {
+        let call = |line| match command(line) {
+            StoreCommand::PreferFirst(words) => AdminCall::from(words),
+            _ => panic!("{line} is another command"),
+        };
+        let usual = call("cloakroom store prefer-first");
+        assert_eq!(usual.url, "http://127.0.0.1:3001");
+        assert_eq!(usual.command, command::GuestsAction::PreferFirst);
+        let other = call("cloakroom store prefer-first --admin http://x:1 --token-file t");
+        assert_eq!(other.url, "http://x:1");
+        assert_eq!(other.token_file, Some("t".into()));
+    }
+
+    #[test]
+    fn a_copy_without_an_end_exits_with_2() {
+        for line in [
+            "cloakroom store",
+            "cloakroom store copy --from sqlite:a",
+            "cloakroom store copy --from sqlite:a --to sqlite:b --delete 7",
+            "cloakroom store check",
+        ] {
+            let error = Args::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{line}");
+        }
+    }
+}
