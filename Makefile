@@ -137,6 +137,15 @@ format: setup
 lint-guests: setup
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
 
+# The dependencies of what is given away: the host and the guests with their SDKs. cargo-deny is installed where it is missing.
+.PHONY: deny
+deny: ## check the dependencies' versions, licenses and sources; takes seconds
+	@.ci/deny.sh check $(host_target)/cargo-deny
+
+.PHONY: audit
+audit: ## look the dependencies up in the RustSec advisory database, which is on GitHub
+	@.ci/deny.sh audit $(host_target)/cargo-deny
+
 # What the builds need beyond cargo: the wasm target. Says nothing when it is there.
 .PHONY: setup
 setup:
