@@ -5,6 +5,7 @@
 mod brief;
 #[cfg(test)]
 mod captured;
+mod count;
 mod dress;
 mod escape;
 mod lines;
@@ -14,6 +15,7 @@ mod recurring;
 
 #[cfg(test)]
 pub(crate) use captured::Captured;
+pub use count::counted;
 pub use escape::{cut, escape, escape_json, escape_lines};
 pub use lines::{Flush, KINDS, Kind};
 pub use output::{flush, greet, print, print_json, redraw, say};
@@ -145,7 +147,11 @@ pub fn init(options: &Options) -> Result<Flush, TelemetryError> {
 pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, Flush)> {
     let tell = |lines: &Lines, dropped: &Dropped| {
         let count: u64 = dropped.iter().sum();
-        let line = format!("{count} lines were dropped: nobody read standard error for a while\n");
+        let were = if count == 1 { "was" } else { "were" };
+        let line = format!(
+            "{} {were} dropped: nobody read standard error for a while\n",
+            counted(count, "line")
+        );
         lines.push(Kind::Warn, line.as_bytes());
     };
     let (lines, flush) = Lines::to(io::stderr(), Dress::AsItIs, tell)?;

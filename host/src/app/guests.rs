@@ -14,6 +14,7 @@ use crate::guest::{
 };
 use crate::limits::CHECK_LOOKUP_TIMEOUT;
 use crate::session;
+use crate::telemetry::counted;
 
 /// The way in for guests, now and later.
 ///
@@ -39,8 +40,8 @@ pub(super) fn runtime(
 ) -> Result<Runtime, Fault> {
     Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
         let problem = format!(
-            "cannot set up the memory of {} instances: {error:#}",
-            server.instances_max
+            "cannot set up the memory of {}: {error:#}",
+            counted(server.instances_max, "instance")
         );
         let remedy = "lower server.instances or the guests' limits.memory, or raise the system's limits of address space \
                       (`ulimit -v`) and of mappings (`sysctl vm.max_map_count`)";

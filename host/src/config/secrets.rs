@@ -13,6 +13,7 @@ use super::kinds::{self, boolean};
 use super::reader::Section;
 use super::store::Backend;
 use crate::files::{self, FileError};
+use crate::telemetry::counted;
 
 /// Least length of a secret, in bytes: as long as the HMAC-SHA256 it keys.
 const SECRET_BYTES_MIN: usize = 32;
@@ -117,9 +118,9 @@ pub(super) fn weakness(secret: &[u8]) -> Option<String> {
     if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
         Some("is a known default: it stands in documentation that everybody reads".to_owned())
     } else if secret.len() < SECRET_BYTES_MIN {
-        let length = secret.len();
+        let length = counted(secret.len(), "byte");
         Some(format!(
-            "has {length} bytes; a secret has at least {SECRET_BYTES_MIN}"
+            "has {length}; a secret has at least {SECRET_BYTES_MIN}"
         ))
     } else if different_bytes(secret) < DIFFERENT_BYTES_MIN {
         Some("repeats itself: a secret is random".to_owned())
@@ -190,8 +191,8 @@ fn kept_secret(path: &Path) -> Result<Vec<u8>, Fault> {
     }
     if secret.len() < SECRET_BYTES_MIN {
         let problem = format!(
-            "{shown} holds {} bytes; a secret has at least {SECRET_BYTES_MIN}",
-            secret.len()
+            "{shown} holds {}; a secret has at least {SECRET_BYTES_MIN}",
+            counted(secret.len(), "byte")
         );
         let remedy = "remove the file for a new secret (all sessions end), or put the old one back";
         return Err(Fault::new("session.secrets", problem, remedy));

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use crate::quota::PeerKey;
+use crate::telemetry::counted;
 use crate::telemetry::metrics::VersionMetrics;
 
 /// Into how many parts the window is cut: what is older than it goes a part at a time.
@@ -67,8 +68,11 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "of its last {} requests {} trapped, {} missed the deadline, {} answered 5xx",
-            self.requests, self.traps, self.deadline_misses, self.errors
+            "of its last {} {} trapped, {} missed the deadline, {} answered 5xx",
+            counted(self.requests, "request"),
+            self.traps,
+            self.deadline_misses,
+            self.errors
         )
     }
 }

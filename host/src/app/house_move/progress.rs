@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::limits::COPY_PROGRESS_INTERVAL;
 use crate::store::copy::{Gauge, Reading};
-use crate::telemetry;
+use crate::telemetry::{self, counted};
 
 /// How often the bar changes.
 const REFRESH: Duration = Duration::from_millis(100);
@@ -58,8 +58,8 @@ fn bar(reading: Reading) -> String {
 fn figures(reading: Reading) -> String {
     let Reading { phase, done, total } = reading;
     match total {
-        Some(total) => format!("{phase}: {done} of {total} sessions"),
-        None => format!("{phase}: {done} sessions"),
+        Some(total) => format!("{phase}: {done} of {}", counted(total, "session")),
+        None => format!("{phase}: {}", counted(done, "session")),
     }
 }
 
@@ -84,6 +84,7 @@ mod tests {
         assert_eq!(bar(reading(5, Some(10))), half);
         assert!(bar(reading(12, Some(10))).starts_with(&format!("[{}]", "#".repeat(30))));
         assert_eq!(bar(reading(5, None)), "copying: 5 sessions");
+        assert_eq!(bar(reading(1, None)), "copying: 1 session");
         assert_eq!(bar(reading(0, Some(0))), "copying: 0 of 0 sessions");
     }
 }

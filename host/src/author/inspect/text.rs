@@ -6,7 +6,7 @@ use std::fmt;
 use super::grants::Grants;
 use super::{Report, Tool};
 use crate::admin::shell::size;
-use crate::telemetry::escape;
+use crate::telemetry::{counted, escape};
 
 /// Columns of the names on the left.
 const NAMES_WIDTH: usize = 11;
@@ -66,10 +66,7 @@ impl Report {
         let named: String = named
             .map(|(name, bytes)| format!("{name} {}, ", bytes_of(*bytes)))
             .collect();
-        let modules = match parts.modules {
-            1 => "1 module".to_owned(),
-            count => format!("{count} modules"),
-        };
+        let modules = counted(parts.modules, "module");
         let other = bytes_of(parts.other);
         format!(
             "{} in {modules}: {named}other {other}",
