@@ -139,6 +139,15 @@ format: setup
 lint-guests: setup
 	guests/cargo.sh clippy --locked --release --workspace --target wasm32-wasip2 -- -D warnings
 
+# Checks the dependencies of the shipped workspaces: the host, and the guests with their SDKs. Installs cargo-deny if it is missing.
+.PHONY: deny
+deny: ## check the dependencies' versions, licenses and sources; takes seconds
+	@.ci/deny.sh check $(host_target)/cargo-deny
+
+.PHONY: audit
+audit: ## look the dependencies up in the RustSec advisory database, which is on GitHub
+	@.ci/deny.sh audit $(host_target)/cargo-deny
+
 # Installs the wasm target, which the builds need in addition to cargo. Prints nothing if it is already installed.
 .PHONY: setup
 setup:

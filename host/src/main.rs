@@ -171,11 +171,10 @@ async fn check(words: &CliOptions) -> anyhow::Result<ExitCode> {
     };
     warn(&config.warnings);
     warn(&warnings);
-    let (guests, routes) = (config.guests.len(), config.routes.len());
+    let guests = telemetry::counted(config.guests.len(), "guest");
+    let routes = telemetry::counted(config.routes.len(), "route");
     let listen = config.listen;
-    telemetry::print(&format!(
-        "ok: {guests} guests, {routes} routes, listens on {listen}\n"
-    ))?;
+    telemetry::print(&format!("ok: {guests}, {routes}, listens on {listen}\n"))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -298,9 +297,8 @@ fn refuse(faults: &[ConfigFault], warnings: &[String]) -> ExitCode {
     for fault in faults {
         telemetry::say(&fault.to_string());
     }
-    let count = faults.len();
-    let faults = if count == 1 { "fault" } else { "faults" };
-    telemetry::say(&format!("cloakroom: {count} {faults} in the configuration"));
+    let count = telemetry::counted(faults.len(), "fault");
+    telemetry::say(&format!("cloakroom: {count} in the configuration"));
     ExitCode::from(EXIT_AT_FAULT)
 }
 

@@ -227,7 +227,7 @@ fn what_is_allowed_and_odd_is_warned_of_and_checks_out() {
         "{warnings}"
     );
     assert!(!words(&output).contains("hunter2"));
-    assert!(String::from_utf8_lossy(&output.stdout).starts_with("ok: 2 guests, 1 routes"));
+    assert!(String::from_utf8_lossy(&output.stdout).starts_with("ok: 2 guests, 1 route, "));
 
     for command in ["check", "serve"] {
         let refused = words(&run(

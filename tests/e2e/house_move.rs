@@ -107,7 +107,7 @@ async fn a_move_to_mysql_under_a_serving_host_keeps_cookies_and_logouts() {
     let (code, said) = copy(&file, &database, true);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.contains("copied 1, replaced 1, "), "{said}");
-    assert!(said.contains("deleted 1 sessions"), "{said}");
+    assert!(said.contains("deleted 1 session\n"), "{said}");
     assert!(
         said.contains("verified: 20 sessions are the same"),
         "{said}"
@@ -152,7 +152,7 @@ async fn a_target_that_a_host_serves_from_keeps_its_sessions() {
     let (code, said) = copy(&file_of(&old), &database, true);
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("1 sessions are newer in the target: a host already uses the target"),
+        said.contains("1 session is newer in the target: a host already uses the target"),
         "{said}"
     );
     let (code, said) = copy(&file_of(&old), &database, false);

@@ -5,6 +5,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 mod captured;
+mod count;
 mod escape;
 mod line_escape;
 mod log_queue;
@@ -15,6 +16,7 @@ mod text_format;
 
 #[cfg(any(test, feature = "testing"))]
 pub use captured::CapturedOutput;
+pub use count::counted;
 pub use escape::{cut, escape, escape_json, escape_lines};
 pub use log_queue::{FlushOnDrop, KINDS, LineKind};
 pub use output::{flush, greet, print, print_json, redraw, say};
@@ -146,7 +148,11 @@ pub fn init(options: &TelemetryOptions) -> Result<FlushOnDrop, TelemetryError> {
 pub fn stderr() -> io::Result<(impl io::Write + Send + 'static, FlushOnDrop)> {
     let tell = |lines: &LogQueue, dropped: &Dropped| {
         let count: u64 = dropped.iter().sum();
-        let line = format!("{count} lines were dropped: nobody read standard error for a while\n");
+        let were = if count == 1 { "was" } else { "were" };
+        let line = format!(
+            "{} {were} dropped: nobody read standard error for a while\n",
+            counted(count, "line")
+        );
         lines.push(LineKind::Warn, line.as_bytes());
     };
     let (lines, flush) = LogQueue::to(io::stderr(), LineEscaper::AsItIs, tell)?;

@@ -305,9 +305,12 @@ impl ServerPool {
         if let Some(fault) = self.refusal() {
             return fault;
         }
-        let PoolUsage { open, .. } = self.usage();
+        let taken = match self.usage().open {
+            1 => "the only connection was".to_owned(),
+            open => format!("all {open} connections were"),
+        };
         let mut detail = format!(
-            "{}: all {open} connections were in use for {} ms",
+            "{}: {taken} in use for {} ms",
             self.name,
             asked_at.elapsed().as_millis()
         );

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::grants::GrantReport;
 use super::{InspectReport, ProducerEntry};
+use cloakroom_base::telemetry::counted;
 use cloakroom_base::telemetry::escape;
 use cloakroom_host::admin::command::size;
 
@@ -66,10 +67,7 @@ impl InspectReport {
         let named: String = named
             .map(|(name, bytes)| format!("{name} {}, ", bytes_of(*bytes)))
             .collect();
-        let modules = match parts.modules {
-            1 => "1 module".to_owned(),
-            count => format!("{count} modules"),
-        };
+        let modules = counted(parts.modules, "module");
         let other = bytes_of(parts.other);
         format!(
             "{} in {modules}: {named}other {other}",

@@ -11,6 +11,7 @@ use crate::config;
 use crate::config::ConfigFault;
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits::CHECK_LOOKUP_TIMEOUT;
+use cloakroom_base::telemetry::counted;
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{
     ComponentSource, DeployRequest, Deployer, Deployment, Deployments, LoadError, ReadyCandidate,
@@ -42,8 +43,8 @@ pub(crate) fn runtime(
 ) -> Result<Runtime, ConfigFault> {
     Runtime::new(&settings::guest_runtime(guests, server)).map_err(|error| {
         let problem = format!(
-            "cannot set up the memory of {} instances: {error:#}",
-            server.instances_max
+            "cannot set up the memory of {}: {error:#}",
+            counted(server.instances_max, "instance")
         );
         let remedy = "lower server.instances or the guests' limits.memory, or raise the system's limits of address space \
                       (`ulimit -v`) and of mappings (`sysctl vm.max_map_count`)";

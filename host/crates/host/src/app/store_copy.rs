@@ -9,6 +9,7 @@ use super::failure::{StartError, StartFailure};
 use crate::config::{ConfigFault, Environment, NamedStore, StoreOptions};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::telemetry;
+use cloakroom_base::telemetry::counted;
 use cloakroom_session::store::copy::{
     CopyDifferences, CopyError, CopyProgress, CopySurvey, CopyTotals, StoreCopier,
 };
@@ -131,8 +132,10 @@ fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> 
     if *used > 0 {
         return Err(StartFailure {
             problem: format!(
-                "{used} sessions are newer in the target: a host already uses the target; nothing was written, since a copy would \
-                 bring sessions back that have ended there"
+                "{} {} newer in the target: a host already uses the target; nothing was written, since a copy would bring sessions \
+                 back that have ended there",
+                counted(*used, "session"),
+                are(*used)
             ),
             remedy: "go on with the target; to copy anew, stop its hosts, then copy to an empty table or file"
                 .to_owned(),
@@ -141,8 +144,9 @@ fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> 
     if !survey.may_delete(delete) {
         return Err(StartFailure {
             problem: format!(
-                "{alone} of the target's {sessions} sessions are not in the source; if they ended there, run again with \
-                 `--delete {alone}`"
+                "{alone} of the target's {} {} not in the source; if they ended there, run again with `--delete {alone}`",
+                counted(*sessions, "session"),
+                are(*alone)
             ),
             remedy: "nothing was written; where they did not end there, correct --from and --to, which may be exchanged"
                 .to_owned(),
@@ -154,23 +158,26 @@ fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> 
 fn report(passes: &PassTotals, is_final: bool) -> StoreReport {
     let tally = &passes.tally;
     let mut text = format!(
-        "copied {}, replaced {}, moved the expiry of {}, deleted {} sessions\n",
-        tally.copied, tally.replaced, tally.extended, tally.removed
+        "copied {}, replaced {}, moved the expiry of {}, deleted {}\n",
+        tally.copied,
+        tally.replaced,
+        tally.extended,
+        counted(tally.removed, "session")
     );
     // Writing to a `String` does not fail.
     if let Some(reason) = &tally.refusal {
         let reason = telemetry::escape(reason);
         let _ = writeln!(
             text,
-            "the target refused {} sessions: {reason}; `cloakroom store check` on the target tells what helps",
-            tally.refused
+            "the target refused {}: {reason}; `cloakroom store check` on the target tells what helps",
+            counted(tally.refused, "session")
         );
     }
     if tally.unusable > 0 {
         let _ = writeln!(
             text,
-            "left out {} rows whose key is no session id: no cookie can name them",
-            tally.unusable
+            "left out {} whose key is no session id: no cookie can name them",
+            counted(tally.unusable, "row")
         );
     }
     let (is_verified, verdict) = verdict(passes);
@@ -190,24 +197,38 @@ fn verdict(passes: &PassTotals) -> (bool, String) {
             different: 0,
             extra: 0,
         }) => {
-            let verified = format!("verified: {equal} sessions are the same in both stores\n");
+            let sessions = counted(equal, "session");
+            let verified = format!(
+                "verified: {sessions} {} the same in both stores\n",
+                are(equal)
+            );
             return (true, verified);
         }
         Some(CopyDifferences {
             different, extra, ..
         }) => format!(
-            "{different} sessions differ and {extra} are in the target alone: a host or an Express app still writes one of the stores, \
-             or the target refused sessions; stop each of them, then call the command again with --final"
+            "{} {} and {extra} {} in the target alone: a host or an Express app still writes one of the stores, or the target refused \
+             sessions; stop each of them, then call the command again with --final",
+            counted(different, "session"),
+            if different == 1 { "differs" } else { "differ" },
+            are(extra)
         ),
         None if newer > 0 => format!(
-            "{newer} sessions are newer in the target: a host serves from it already; they are left as they are, and nothing was \
-             deleted; stop the hosts of the target, or copy to an empty table"
+            "{} {} newer in the target: a host serves from it already; what is newer is left as it is, and nothing was deleted; \
+             stop the hosts of the target, or copy to an empty table",
+            counted(newer, "session"),
+            are(newer)
         ),
         None => "sessions that end in the source from now on are still in the target; stop each host and each Express app of the \
                  source, then call the command again with --final"
             .to_owned(),
     };
     (false, format!("not verified: {reason}\n"))
+}
+
+/// The verb after a number of things.
+fn are(count: u64) -> &'static str {
+    if count == 1 { "is" } else { "are" }
 }
 
 async fn check(
@@ -292,7 +313,9 @@ mod tests {
         let report = told(CopyTotals::default(), Some(extra), true);
         assert!(!report.is_good);
         assert!(
-            report.text.contains("1 are in the target alone"),
+            report
+                .text
+                .contains("0 sessions differ and 1 is in the target alone"),
             "{}",
             report.text
         );

@@ -14,6 +14,7 @@ use super::reader::Section;
 use super::store::Backend;
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
+use cloakroom_base::telemetry::counted;
 
 /// Minimum length of a secret, in bytes. It is the output length of HMAC-SHA256, for which the secret is the key.
 const SECRET_BYTES_MIN: usize = 32;
@@ -118,9 +119,9 @@ pub(crate) fn weakness(secret: &[u8]) -> Option<String> {
     if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
         Some("is a known default: it stands in documentation that everybody reads".to_owned())
     } else if secret.len() < SECRET_BYTES_MIN {
-        let length = secret.len();
+        let length = counted(secret.len(), "byte");
         Some(format!(
-            "has {length} bytes; a secret has at least {SECRET_BYTES_MIN}"
+            "has {length}; a secret has at least {SECRET_BYTES_MIN}"
         ))
     } else if different_bytes(secret) < DIFFERENT_BYTES_MIN {
         Some("repeats itself: a secret is random".to_owned())
@@ -191,8 +192,8 @@ fn kept_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
     }
     if secret.len() < SECRET_BYTES_MIN {
         let problem = format!(
-            "{shown} holds {} bytes; a secret has at least {SECRET_BYTES_MIN}",
-            secret.len()
+            "{shown} holds {}; a secret has at least {SECRET_BYTES_MIN}",
+            counted(secret.len(), "byte")
         );
         let remedy = "remove the file for a new secret (all sessions end), or put the old one back";
         return Err(ConfigFault::new("session.secrets", problem, remedy));

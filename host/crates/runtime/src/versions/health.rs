@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 use cloakroom_base::quota::PeerKey;
+use cloakroom_base::telemetry::counted;
 use cloakroom_base::telemetry::metrics::VersionMetrics;
 
 /// Number of parts of the window. Counts that are older than the window are dropped one part at a time.
@@ -68,8 +69,11 @@ impl fmt::Display for WindowCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "of its last {} requests {} trapped, {} missed the deadline, {} answered 5xx",
-            self.requests, self.traps, self.deadline_misses, self.errors
+            "of its last {} {} trapped, {} missed the deadline, {} answered 5xx",
+            counted(self.requests, "request"),
+            self.traps,
+            self.deadline_misses,
+            self.errors
         )
     }
 }

@@ -5,6 +5,7 @@ use super::progress::size;
 use crate::admin::report::{
     ComponentReport, DryRunReport, GuestListing, GuestReport, VersionEntry,
 };
+use cloakroom_base::telemetry::counted;
 use cloakroom_base::telemetry::escape;
 
 const HEADINGS: [&str; 8] = [
@@ -66,16 +67,16 @@ fn notes(version: &VersionEntry) -> String {
         && tally.requests > 0
     {
         let failures = [
-            (tally.errors, "5xx"),
-            (tally.traps, "traps"),
-            (tally.deadline_misses, "late"),
+            (tally.errors, format!("{} 5xx", tally.errors)),
+            (tally.traps, counted(tally.traps, "trap")),
+            (
+                tally.deadline_misses,
+                format!("{} late", tally.deadline_misses),
+            ),
         ];
         let failures = failures.iter().filter(|(count, _)| *count > 0);
-        let failures: String = failures.map(|(n, kind)| format!(", {n} {kind}")).collect();
-        let requests = match tally.requests {
-            1 => "1 request".to_owned(),
-            count => format!("{count} requests"),
-        };
+        let failures: String = failures.map(|(_, told)| format!(", {told}")).collect();
+        let requests = counted(tally.requests, "request");
         notes.push(format!("lately {requests}{failures}"));
     }
     notes.join("; ")

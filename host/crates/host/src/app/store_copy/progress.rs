@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use cloakroom_base::limits::COPY_PROGRESS_INTERVAL;
 use cloakroom_base::telemetry;
+use cloakroom_base::telemetry::counted;
 use cloakroom_session::store::copy::{CopyProgress, CopyProgressReading};
 
 /// How often the bar is redrawn.
@@ -58,8 +59,8 @@ fn bar(reading: CopyProgressReading) -> String {
 fn figures(reading: CopyProgressReading) -> String {
     let CopyProgressReading { phase, done, total } = reading;
     match total {
-        Some(total) => format!("{phase}: {done} of {total} sessions"),
-        None => format!("{phase}: {done} sessions"),
+        Some(total) => format!("{phase}: {done} of {}", counted(total, "session")),
+        None => format!("{phase}: {}", counted(done, "session")),
     }
 }
 
@@ -84,6 +85,7 @@ mod tests {
         assert_eq!(bar(reading(5, Some(10))), half);
         assert!(bar(reading(12, Some(10))).starts_with(&format!("[{}]", "#".repeat(30))));
         assert_eq!(bar(reading(5, None)), "copying: 5 sessions");
+        assert_eq!(bar(reading(1, None)), "copying: 1 session");
         assert_eq!(bar(reading(0, Some(0))), "copying: 0 of 0 sessions");
     }
 }
