@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds every guest and leaves the components in the repository's target/guests/NAME.wasm. Cargo decides what to build;
-# a component that has not changed is not touched.
+# Builds every guest and puts the components into the repository's target/guests/NAME.wasm. Cargo decides which guests to build. A component
+# that has not changed keeps its file.
 set -eu
 
 guests=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -9,14 +9,14 @@ mkdir -p "$components"
 messages=$components/.messages.$$
 trap 'rm -f "$messages"' EXIT
 
-# The crate that tests guests runs beside them, natively.
+# The crate for testing guests runs natively, so it is not built here.
 "$guests/cargo.sh" build --locked --release --target wasm32-wasip2 --workspace --exclude cloakroom-testing \
     --message-format json-render-diagnostics >"$messages"
 sed -n 's/.*"filenames":\["\([^"]*\/release\/[^"/]*\.wasm\)".*/\1/p' "$messages" | while read -r built; do
-    # A library's file has underscores where its package has hyphens.
+    # A library's file has underscores where its package's name has hyphens.
     name=$(basename "$built" | tr _ -)
     if ! cmp -s "$built" "$components/$name"; then
-        # Renamed into place: a host that watches the file never sees half of it.
+        # Renamed into place, so that a host that watches the file never sees half of it.
         cp "$built" "$components/.$name.$$"
         mv "$components/.$name.$$" "$components/$name"
         echo "target/guests/$name"

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Gives the Rust toolchain in use the target wasm32-wasip2, which the guests compile for. Says nothing if it is there.
+# Adds the target wasm32-wasip2, for which the guests are compiled, to the Rust toolchain in use. Prints nothing if the target exists.
 #
-# 1. `rustup target add`, where rustup's server is in reach.
-# 2. Otherwise, on a machine with Debian's packages: the standard library is built from Debian's rust-src of exactly rustc's
-#    version, with Debian's wasi-libc. Only a private package list is used; nothing is installed on the machine but the
-#    finished target in the toolchain's own folder. To undo it: rm -r "$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2"
+# 1. With `rustup target add`, where rustup's server is reachable.
+# 2. Otherwise, on a machine with Debian's packages, builds the standard library from Debian's rust-src of exactly rustc's version, with
+#    Debian's wasi-libc. It uses a private package list and installs only the finished target, in the toolchain's own folder. To undo it: rm
+#    -r "$(rustc --print sysroot)/lib/rustlib/wasm32-wasip2"
 #
-# WASM_TARGET_FROM=rustup or =debian tries that way alone.
+# WASM_TARGET_FROM=rustup or =debian tries only this way.
 set -eu
 
 target=wasm32-wasip2
@@ -15,7 +15,7 @@ work=
 staged=
 
 main() {
-    # The flags of somebody's host build are not meant for this.
+    # The guests must not be built with the flags of a host's build.
     unset RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_TARGET CARGO_TARGET_DIR RUSTC_WRAPPER RUSTC_WORKSPACE_WRAPPER
     command -v rustc >/dev/null && command -v cargo >/dev/null || fail "rustc and cargo are missing: install Rust first"
     version=$(rustc --version | cut -d ' ' -f 2)
@@ -33,13 +33,13 @@ main() {
             *) fail "WASM_TARGET_FROM is '$way': say rustup or debian" ;;
         esac
         whys=${whys:+$whys; }$why
-        # What the tool itself said, as far as it is an error and short.
+        # Short errors from the output of the tool itself.
         grep -iE '^(error|err|E):? ' "$work/log" 2>/dev/null | head -n 3 | sed "s|^|$0: |" >&2 || true
     done
     fail "the Rust target $target is missing and could not be made ($whys): run 'rustup target add $target' where rustup's server is in reach, or, on Debian, give apt a mirror that has rust-src $version and wasi-libc (testing, unstable or backports); then run again"
 }
 
-# Whether a folder is a toolchain with the whole target.
+# Returns whether a folder is a toolchain with the complete target.
 is_there() { # is_there SYSROOT
     libraries=$1/lib/rustlib/$target/lib
     [ -e "$libraries/self-contained/crt1-reactor.o" ] && ls "$libraries"/libstd-*.rlib >/dev/null 2>&1
@@ -49,7 +49,7 @@ from_rustup() {
     why="rustup is not installed"
     command -v rustup >/dev/null || return
     echo "$0: adding the Rust target $target"
-    # An unreachable server is given two minutes, not the many that rustup would try for.
+    # An unreachable server gets two minutes. Without a limit rustup would try for much longer.
     limit=
     if command -v timeout >/dev/null; then limit="timeout 120"; fi
     why="rustup could not add it"
@@ -84,7 +84,7 @@ fetch_packages() {
     done >"$work/apt/sources.list"
 
     why="apt found no rust-src $version and wasi-libc on Debian's mirror"
-    # A mirror need not have all of the suites: what counts is what is found in the end.
+    # A mirror may lack some of the suites, so only the packages found in the end count.
     apt apt-get -q update >"$work/log" 2>&1 || true
     source_version=$(apt apt-cache madison rust-src 2>>"$work/log" | cut -d '|' -f 2 | tr -d ' ' |
         grep -F -- "$version+" | head -n 1) || return
@@ -100,7 +100,7 @@ fetch_packages() {
     [ -e "$libc/libc.a" ] && [ -e "$libc/crt1-reactor.o" ] && [ -e "$source/library/std/Cargo.toml" ]
 }
 
-# Runs an apt tool on the private lists; the machine's proxy and keys stay in force.
+# Runs an apt tool on the private lists, with the proxy and keys of the machine.
 apt() {
     "$@" -o Dir::Etc::sourcelist="$work/apt/sources.list" -o Dir::Etc::sourceparts=- \
         -o Dir::State::lists="$work/apt/lists" -o Dir::Cache="$work/apt/cache" -o APT::Sandbox::User= \
@@ -108,7 +108,7 @@ apt() {
         -o Acquire::IndexTargets::deb::CNF::DefaultEnabled=false -o Acquire::http::Timeout=20 -o Acquire::Retries=1
 }
 
-# A toolchain of links with room for the source and the new target, so that the real one is touched only when all is done.
+# Creates a toolchain of links with room for the source and the new target, so that the real one changes only at the end.
 shadow_sysroot() {
     shadow=$work/sysroot
     mkdir -p "$shadow/lib/rustlib/src" "$shadow/lib/rustlib/$target/lib/self-contained"
@@ -127,7 +127,7 @@ shadow_sysroot() {
 build_library() {
     why="building Rust's standard library failed"
     empty_crate "$work/empty" 'fn main() {}'
-    # With bitcode, so that guests can be optimised across crates; the bootstrap flag is what building the library takes.
+    # With bitcode, so that guests can be optimized across crates. Building the library requires the bootstrap flag.
     (cd "$work/empty" && RUSTC=$work/rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Cembed-bitcode=yes \
         cargo build --release --target "$target" \
         -Zbuild-std=std,panic_abort,panic_unwind,proc_macro) >"$work/log" 2>&1 || return
@@ -137,7 +137,7 @@ build_library() {
     is_there "$shadow"
 }
 
-# A target that does not make a component of a guest with this project's own settings is none.
+# Checks that the target builds a component with the settings of this project.
 try_out() {
     why="the library was built, but a small guest does not compile with it"
     empty_crate "$work/guest" 'fn main() { println!("{:?}", std::env::args().collect::<Vec<_>>()); }'
@@ -151,7 +151,7 @@ move_into_place() {
     why="the finished target could not be moved to $sysroot"
     staged=$sysroot/lib/rustlib/.$target.$$
     cp -R "$shadow/lib/rustlib/$target" "$staged" || return
-    # Only a target without a standard library can be in the way, and another run of this script.
+    # Only a target without a standard library, or one added meanwhile by another run of this script, can be in the way.
     is_there "$sysroot" || rm -rf "$sysroot/lib/rustlib/$target"
     [ -e "$sysroot/lib/rustlib/$target" ] || mv "$staged" "$sysroot/lib/rustlib/$target" || return
     is_there "$sysroot"

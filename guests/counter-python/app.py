@@ -1,4 +1,4 @@
-"""The counter: how often this visitor was here, and a way to start afresh."""
+"""The counter: counts the visits of each visitor, and can start the count again."""
 
 from cloakroom import App, Reply, Request, redirect, session
 

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the guests in JavaScript: the counter, the examples and the tests' own, to the repository's target/guests/NAME.wasm.
-# Installs this package's dependencies where they are missing. A component that is newer than its sources is left alone.
+# Builds the guests in JavaScript to the repository's target/guests/NAME.wasm: the counter, the examples and the guests of the tests.
+# Installs missing dependencies of this package. Does not rebuild a component that is newer than its sources.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -18,7 +18,7 @@ major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$major" -ge 20 ] || fail "node is version $major: 20 or later is needed"
 
 install() { # install FOLDER WHAT
-    # npm writes this file last, so an interrupted install is done again.
+    # npm writes this file last, so an interrupted installation is repeated.
     last=$1/node_modules/.package-lock.json
     if [ ! -e "$last" ] || [ "$1/package-lock.json" -nt "$last" ]; then
         echo "guests/js/build.sh: installing $2"
@@ -29,7 +29,7 @@ install() { # install FOLDER WHAT
 
 install "$here" "the packages of the JavaScript SDK"
 install "$here/examples" "the packages of its examples, StarlingMonkey among them"
-# StarlingMonkey is looked for in the folder where a build runs.
+# A build searches for StarlingMonkey in its working directory.
 cd "$here/examples"
 
 build() { # build NAME ENTRY ENGINE

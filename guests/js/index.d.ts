@@ -1,9 +1,9 @@
-// Types of `cloakroom`: Express as far as a guest has it, the session, and fetch-style handlers.
+// Types of `cloakroom`: the part of Express that a guest has, the session, and fetch-style handlers.
 
 // ---- the session ------------------------------------------------------------------------------------------------------
 
 /**
- * What is in your sessions. Declare it once:
+ * The entries of your sessions. Declare them once:
  *
  * ```ts
  * declare module 'cloakroom' { interface SessionData { cart: Cart } }
@@ -11,40 +11,40 @@
  */
 export interface SessionData {}
 
-/** Called with an error, or with nothing once it is done. */
+/** A callback that receives an error, or no argument if the work has succeeded. */
 export type SessionCallback = (error?: SessionError) => void;
 
 /** express-session's methods on `req.session`. Without a callback, an error is thrown. */
 export interface SessionMethods {
-  /** A stable name for this session that is worthless as a credential; `undefined` before it has one. */
+  /** A stable name for this session that is worthless as a credential; `undefined` before the session has an id. */
   readonly id: string | undefined;
   readonly cookie: SessionCookie;
-  /** New id, no data. What comes after it belongs to the new `req.session`; the old object throws. */
+  /** Gives the session a new id and drops its data. Later changes belong to the new `req.session`; the old object throws. */
   regenerate(): Promise<void>;
   regenerate(callback: SessionCallback): this;
-  /** The logout: deletes the session and has the browser drop its cookie. */
+  /** Deletes the session and makes the browser delete its cookie. Call it at logout. */
   destroy(): Promise<void>;
   destroy(callback: SessionCallback): this;
-  /** Commits now. Seldom needed: no answer leaves before its session is stored. After it, a conflict is answered with 409. */
+  /** Commits now. It is seldom needed, because no response is sent before its session is stored. A later conflict is answered with 409. */
   save(): Promise<void>;
   save(callback: SessionCallback): this;
-  /** Forgets the changes that are not committed and reads the session again. */
+  /** Drops the changes that are not committed and reads the session again. */
   reload(): Promise<void>;
   reload(callback: SessionCallback): this;
-  /** Starts the lifetime afresh, which the host does by itself on each use. */
+  /** Starts the session's lifetime again. The host does this on each use. */
   touch(): this;
   resetMaxAge(): this;
 }
 
-/** `req.session`: a property for each entry. Reading one reads it from the host; a change, however deep, is stored. */
+/** `req.session`: one property for each entry. Reading a property reads the entry from the host. A change at any depth is stored. */
 export type LiveSession = SessionMethods & Partial<SessionData>;
 
-/** The attributes of the session's cookie. Its lifetime can be set; the rest is the host's configuration. */
+/** The attributes of the session's cookie. A guest can set its lifetime. The host's configuration sets the rest. */
 export interface SessionCookie {
-  /** Milliseconds until it expires; `null`: when the browser is closed. */
+  /** Milliseconds until the cookie expires; `null` if it lasts until the browser is closed. */
   get maxAge(): number | null;
   set maxAge(milliseconds: number | bigint | null);
-  /** The lifetime that each use starts afresh, in milliseconds. */
+  /** The lifetime that each use of the session starts again, in milliseconds. */
   get originalMaxAge(): number | null;
   set originalMaxAge(milliseconds: number | bigint | null);
   get expires(): Date | null;
@@ -58,7 +58,7 @@ export interface SessionCookie {
   readonly priority: string | undefined;
 }
 
-/** The session with all that the host offers: what `getSession` gives. Every method may throw a `SessionError`. */
+/** The object that `getSession` returns: the session with every function that the host offers. Each method can throw a `SessionError`. */
 export interface Session {
   get<K extends keyof SessionData>(key: K): SessionData[K] | undefined;
   get(key: string): unknown;
@@ -67,62 +67,62 @@ export interface Session {
   has(key: string): boolean;
   delete(key: string): void;
   keys(): string[];
-  /** Adds (1 if not given) without learning the sum: never causes another run. Absent counts as 0. */
+  /** Adds `delta` (default 1); a missing entry counts as 0. It does not return the sum, so it never causes another run. */
   add(key: string, delta?: number | bigint): void;
-  /** Adds (1 if not given) and returns the sum, which no other request of this session is given. */
+  /** Adds `delta` (default 1) and returns the sum. No other request of this session receives the same sum. */
   increment(key: string, delta?: number | bigint): number;
-  /** Removes all entries; id and cookie stay. */
+  /** Removes all entries. The id and the cookie remain. */
   clear(): void;
-  /** New id, same entries: call it when privileges change. */
+  /** Gives the session a new id and keeps its entries. Call it when privileges change. */
   renew(): void;
   regenerate(): void;
   destroy(): void;
   save(): void;
   reload(): void;
   touch(): void;
-  /** What `req.session = null` does. */
+  /** Does the same as `req.session = null`. */
   unset(): void;
-  /** Writes what was changed in place now, so that a refusal is thrown here. */
+  /** Writes the values that were changed in place now, so that a refusal is thrown here. */
   flush(): void;
   readonly fingerprint: string | undefined;
   readonly cookie: SessionCookie;
 }
 
-/** The session of a request: Express's `req`, the `Request` of a fetch-style handler, or a Hono context. */
+/** Returns the session of a request: Express's `req`, the `Request` of a fetch-style handler, or a Hono context. */
 export function getSession(request: object): Session;
 
-/** Why a call on the session was refused. A refused call has changed nothing. */
+/** Error thrown when a call on the session is refused. A refused call has changed nothing. */
 export class SessionError extends Error {
   constructor(code: SessionError['code'], message: string, options?: { cause?: unknown });
   /**
-   * `denied`: the guest's grant does not cover it. `invalid`: it cannot be right in any session. `too-large`: the session would
-   * pass its limit. `committed`: the response has been sent. `unavailable`: the store did not answer (`save`, `reload`).
+   * `denied`: the guest's grant does not allow the call. `invalid`: the call is invalid in every session. `too-large`: the session would
+   * exceed its size limit. `committed`: the response has been sent. `unavailable`: the store did not answer (`save`, `reload`).
    */
   readonly code: 'denied' | 'invalid' | 'too-large' | 'committed' | 'unavailable';
-  /** What Express answers with if no error handler does otherwise: 413 for `too-large`, 503 for `unavailable`, else 500. */
+  /** Status of Express's response unless an error handler sends another one: 413 for `too-large`, 503 for `unavailable`, else 500. */
   readonly status: 413 | 500 | 503;
 }
 
 // ---- cookies ----------------------------------------------------------------------------------------------------------
 
-/** What a cookie is sent with. */
+/** Attributes and signature of a cookie to send. */
 export interface CookieOptions {
-  /** Lifetime in milliseconds; outranks `expires`. */
+  /** Lifetime in milliseconds. It has precedence over `expires`. */
   maxAge?: number;
   expires?: Date;
   domain?: string;
-  /** `/` if not given. */
+  /** Default: `/`. */
   path?: string;
   httpOnly?: boolean;
   secure?: boolean;
   partitioned?: boolean;
   priority?: 'low' | 'medium' | 'high';
   sameSite?: boolean | 'lax' | 'strict' | 'none';
-  /** Signed by the host, so that nobody else can have written it. */
+  /** Makes the host sign the cookie, so that no other program can forge it. */
   signed?: boolean;
 }
 
-/** Why a cookie was refused: the session's own, or what no cookie can hold. */
+/** Error thrown when a cookie is refused: it is the session's cookie, or it has a name, value or attribute that no cookie can have. */
 export class CookieError extends Error {
   constructor(code: CookieError['code'], message: string, options?: { cause?: unknown });
   readonly code: 'denied' | 'invalid';
@@ -130,10 +130,10 @@ export class CookieError extends Error {
 
 // ---- Express ----------------------------------------------------------------------------------------------------------
 
-/** What `app.locals` and `res.locals` hold. */
+/** The values of `app.locals` and `res.locals`. */
 export interface Locals extends Record<string, any> {}
 
-/** A request, as Express has it. Declare more of it with `declare module 'cloakroom' { interface Request { ... } }`. */
+/** A request of Express. To declare more properties, use `declare module 'cloakroom' { interface Request { ... } }`. */
 export interface Request {
   readonly app: Application;
   readonly method: string;
@@ -142,9 +142,9 @@ export interface Request {
   readonly baseUrl: string;
   readonly path: string;
   params: Record<string, string>;
-  /** As the setting `query parser` says: `simple` by default, as in Express 5. */
+  /** Parsed by the setting `query parser`: `simple` by default, as in Express 5. */
   readonly query: Record<string, any>;
-  /** What a body parser made of the body; `undefined` without one. */
+  /** The body as a body parser has parsed it; `undefined` without a body parser. */
   body: any;
   readonly headers: Record<string, string | undefined> & { 'set-cookie'?: string[] };
   readonly rawHeaders: string[];
@@ -162,17 +162,17 @@ export interface Request {
   readonly hostname: string;
   readonly subdomains: string[];
   readonly xhr: boolean;
-  /** `undefined`: the host does not tell a guest its visitor's address. */
+  /** Always `undefined`: the host does not give a guest the visitor's address. */
   readonly ip: string | undefined;
   readonly ips: string[];
-  /** `undefined` after `destroy`; set it to `null` to do what the host's option `unset` says. */
+  /** `undefined` after `destroy`. Setting it to `null` does what the host's option `unset` defines. */
   get session(): LiveSession;
   set session(nothing: null);
-  /** The session's name, worthless as a credential: see `SessionMethods.id`. */
+  /** A name for the session that is worthless as a credential: see `SessionMethods.id`. */
   readonly sessionID: string | undefined;
   /** Cookies that do not claim to be signed. */
   readonly cookies: Record<string, any>;
-  /** Cookies that the host has signed; `false` for each that only claims to be. */
+  /** Cookies that claim to be signed. The value is `false` if the host has not signed the cookie. */
   readonly signedCookies: Record<string, any>;
   readonly res: Response;
   route: unknown;
@@ -180,7 +180,7 @@ export interface Request {
   [Symbol.asyncIterator](): AsyncIterator<Uint8Array>;
 }
 
-/** A response, as Express has it. */
+/** A response of Express. */
 export interface Response {
   readonly app: Application;
   readonly req: Request;
@@ -197,7 +197,7 @@ export interface Response {
   end(chunk?: string | Uint8Array, encoding?: string): this;
   /** Kept until `end`, unless the type is `text/event-stream` or `flushHeaders` was called. */
   write(chunk: string | Uint8Array, encoding?: string): boolean;
-  /** Sends the head and streams from then on. The session is read-only afterwards. */
+  /** Sends the head and streams from then on. The session is then read-only. */
   flushHeaders(): void;
   redirect(url: string): void;
   redirect(status: number, url: string): void;
@@ -217,13 +217,13 @@ export interface Response {
   getHeader(name: string): string | string[] | number | undefined;
   removeHeader(name: string): void;
   writeHead(status: number, headers?: Record<string, string | string[] | number>): this;
-  /** Throws a `CookieError` for the session's own cookie. An object is sent as JSON (`j:`). */
+  /** Throws a `CookieError` for the session's cookie. An object is sent as JSON (`j:`). */
   cookie(name: string, value: unknown, options?: CookieOptions): this;
   clearCookie(name: string, options?: CookieOptions): this;
   on(event: string, listener: (...values: any[]) => void): this;
 }
 
-/** Goes on with the next handler, or with the next error handler. */
+/** Calls the next handler, or the next error handler if it receives an error. */
 export interface NextFunction {
   (error?: any): void;
   (skip: 'route' | 'router'): void;
@@ -242,7 +242,7 @@ interface Verb<Self> {
 interface Routing {
   use(...handlers: Handlers): this;
   use(path: Path, ...handlers: Handlers): this;
-  /** Four parameters make it an error handler. */
+  /** A handler with four parameters is an error handler. */
   use(handler: ErrorHandler): this;
   use(path: Path, handler: ErrorHandler): this;
   route(path: Path): Route;
@@ -257,7 +257,7 @@ interface Routing {
   options: Verb<this>;
 }
 
-/** Routes that are used below a path of an app. */
+/** Routes that an app uses below a path. */
 export interface Router extends Routing {
   (req: Request, res: Response, next: NextFunction): void;
 }
@@ -276,7 +276,7 @@ export interface Route {
   options: RouteVerb;
 }
 
-/** An Express app. Export it as default, or call `listen`. */
+/** An Express app. Export it as the default export, or call `listen`. */
 export interface Application extends Omit<Routing, 'get'> {
   (req: Request, res: Response, next?: NextFunction): void;
   locals: Locals;
@@ -288,11 +288,11 @@ export interface Application extends Omit<Routing, 'get'> {
   disable(setting: string): this;
   enabled(setting: string): boolean;
   disabled(setting: string): boolean;
-  /** Makes this app the guest's handler, if it exports none, and calls back. The host listens. */
+  /** Makes this app the guest's handler if the module exports none, and calls the callback. The host listens for requests. */
   listen(...given: unknown[]): { address(): null; close(closed?: () => void): void; on(): void };
 }
 
-/** Options of body parsers, as `body-parser` has them. Only UTF-8 is read, and nothing compressed. */
+/** Options of body parsers, as in `body-parser`. Only UTF-8 is supported, and compressed bodies are not. */
 export interface BodyOptions {
   limit?: number | string;
   type?: string | string[] | ((req: Request) => boolean);
@@ -314,27 +314,27 @@ interface Express {
   Router: typeof Router;
 }
 
-/** Makes an app: Express 5. */
+/** Creates an app of Express 5. */
 export const express: Express;
 export default express;
 
-/** May stay in the code: the host does express-session's work, and its configuration has these options. */
+/** Can stay in existing code, but is not needed: the host does express-session's work, and its configuration has these options. */
 export function session(options?: Record<string, unknown>): RequestHandler;
-/** May stay in the code: the host does cookie-parser's work, with the secrets of its configuration. */
+/** Can stay in existing code, but is not needed: the host does cookie-parser's work, with the secrets of its configuration. */
 export function cookieParser(secret?: string | string[], options?: object): RequestHandler;
 
 // ---- fetch ------------------------------------------------------------------------------------------------------------
 
-/** What a fetch-style handler gets beside the request; in Hono it is `c.env`. */
+/** The second argument of a fetch-style handler. In Hono it is `c.env`. */
 export interface Env {
-  /** As `req.session` in Express. */
+  /** The same as `req.session` in Express. */
   readonly session: LiveSession;
   readonly cookies: {
-    /** A cookie that does not claim to be signed. */
+    /** Returns a cookie that does not claim to be signed. */
     get(name: string): any;
-    /** A cookie that the host has signed; `false` if it only claims to be. */
+    /** Returns a cookie that claims to be signed, or `false` if the host has not signed it. */
     signed(name: string): any;
-    /** Sends a cookie with the answer. */
+    /** Sends a cookie with the response. */
     set(name: string, value: unknown, options?: CookieOptions): void;
     clear(name: string, options?: CookieOptions): void;
   };

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the guests in Python and leaves the components in the repository's target/guests/NAME.wasm, each only when one of its
-# sources is newer. The tools go to target/python. Says nothing when there is nothing to do.
+# Builds the guests in Python to the repository's target/guests/NAME.wasm, each only if one of its sources is newer. Installs the tools in
+# target/python. Prints nothing if there is nothing to do.
 set -eu
 
 python=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -8,7 +8,7 @@ guests=$(dirname -- "$python")
 repository=$(dirname -- "$guests")
 components=$repository/target/guests
 tools=$repository/target/python
-# Nothing is left beside the sources.
+# Python must not write files next to the sources.
 export PYTHONDONTWRITEBYTECODE=1 PYTHONPATH="$python"
 
 main() {

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Gives the Python guests their tools, in a virtual environment in the repository's target/python/venv: setup.sh requirements.txt
-# Installs what is missing where the machine lets it (Debian's packages, as root or through sudo); else says in one line what to
-# do. Says nothing if all is there.
+# Installs the tools of the Python guests into a virtual environment in the repository's target/python/venv: setup.sh requirements.txt
+# Installs missing Debian packages as root or through sudo. Where it cannot, it prints one line with the command to run. Prints nothing if
+# everything is installed.
 set -eu
 
 python=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Checks the Python SDK without a host: the unit tests, and the types of the package, its tests, the examples, the counter and the
-# template. The end-to-end tests are tests/e2e/python.rs.
+# Tests the Python SDK without a host: runs the unit tests, and checks the types of the package, its tests, the examples, the counter and
+# the template. The end-to-end tests are in tests/e2e/python.rs.
 set -eu
 
 python=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)

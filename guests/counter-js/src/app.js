@@ -1,4 +1,4 @@
-// The counter, as an Express developer writes it. Knows nothing of where its session is kept.
+// The counter as an Express app. The host stores its session.
 
 import { express } from 'cloakroom';
 

@@ -1,4 +1,4 @@
-//! The counter as a guest for WASI 0.3: the same handler, another world.
+//! The counter as a guest for WASI 0.3, with the same handler as the guest for WASI 0.2.
 
 #[path = "../../counter/src/count.rs"]
 mod count;

@@ -1,8 +1,8 @@
-//! The two routes of the counter. Knows neither where it is mounted nor which version of WASI it runs on.
+//! The two routes of the counter. Independent of the path where it is mounted and of the WASI version.
 
 use cloakroom_guest::{Error, Request, Response, session};
 
-/// Counts a visit; below `/delete` it ends the session instead.
+/// Counts a visit. A path that ends in `/delete` destroys the session instead.
 pub fn handle(request: Request) -> Result<Response, Error> {
     if !matches!(request.method(), "GET" | "HEAD") {
         return Ok(Response::new(405).header("allow", "GET, HEAD"));

@@ -1,4 +1,5 @@
-// Bundles an author's module with the SDK into one file that an engine can run. Knows esbuild; knows neither componentizer.
+// Bundles a guest author's module with the SDK into one file that an engine can run. Depends on esbuild, but not on the tools
+// that make components.
 
 import { basename, dirname, relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -9,7 +10,7 @@ import { replacements } from './replacements.js';
 
 const own = (file) => fileURLToPath(new URL(`../src/${file}`, import.meta.url));
 
-/** How each engine takes the handler, and which globals it lacks. */
+/** The name under which each engine takes the handler, and the files with the globals that it lacks. */
 export const ENGINES = {
   quickjs: {
     glue: own('engine/quickjs.js'),
@@ -24,13 +25,13 @@ export const ENGINES = {
 };
 
 /**
- * One module as text, and the source map of it. Both call it `guest.js`.
+ * Returns one module as text, with its source map. Both call it `guest.js`.
  *
- * Throws what esbuild throws: an error with `errors`, each with a file, a line and a text.
+ * Throws the error of esbuild: an error with `errors`, each with a file, a line and a text.
  */
 export async function bundle(entry, engine) {
   const first = await bundleAs(entry, engine, true);
-  // A guest that imports Express has an Express app for its handler, and needs no `Request` and `Response` of the web.
+  // The handler of a guest that imports Express is an Express app, which does not need the web's `Request` and `Response`.
   return first.hasExpress ? bundleAs(entry, engine, false) : first;
 }
 
@@ -68,7 +69,7 @@ export const ${name} = handlerOf(guest);`;
   };
 }
 
-/** Whether anything of a file is left in the bundle: what nobody uses is not. */
+/** Returns whether any part of a file is left in the bundle. Unused parts are removed. */
 function isKept({ outputs }, file) {
   const inputs = Object.values(outputs).flatMap((output) => Object.entries(output.inputs));
   return inputs.some(([input, { bytesInOutput }]) => resolve(input) === file && bytesInOutput > 0);

@@ -48,7 +48,7 @@ async function run({ entry, output, engine }) {
   console.log(`${relative('', output)}: ${(component.length / 1e6).toFixed(1)} MB on ${engine} in ${seconds} s`);
 }
 
-/** Renamed into place: a host that watches the file never sees half of it. */
+/** Renames the component into place, so that a host which watches the file never sees half of it. */
 async function replace(output, component) {
   const folder = dirname(output);
   await mkdir(folder, { recursive: true });

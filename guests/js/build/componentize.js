@@ -1,4 +1,4 @@
-// Makes a component of a bundle with one of the two engines. Knows their tools; knows nothing of Express or fetch.
+// Makes a component of a bundle with one of the two engines. Depends on their tools, but not on Express or fetch.
 
 import { existsSync, readFileSync } from 'node:fs';
 import { cp, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
@@ -9,18 +9,18 @@ import { fileURLToPath, pathToFileURL } from 'node:url';
 const REPOSITORY_WIT = fileURLToPath(new URL('../../../wit', import.meta.url));
 const OWN_WORLDS = fileURLToPath(new URL('../wit/worlds.wit', import.meta.url));
 
-/** Something the author has to mend; its text is all there is to say. */
+/** A mistake of the guest author. Only its message is shown. */
 export class BuildError extends Error {}
 
-// Its tools name the second one among their own tests' packages only, and need it to run.
+// componentize-js needs the second package to run, but declares it only as a development dependency.
 const STARLINGMONKEY = '@bytecodealliance/componentize-js@0.23.0 @bytecodealliance/preview2-shim@0.17';
 
 const TOOLS = { quickjs, starlingmonkey };
 
 /**
- * The component's bytes, and the notes that the guest's start had for its author.
+ * Returns the component's bytes and the notes for the guest author that the guest's start has thrown.
  *
- * Throws a `BuildError` if the guest's start throws; `traced` puts the sources' lines into its stack.
+ * Throws a `BuildError` if the guest's start throws another error; `traced` replaces the lines in its stack by those of the sources.
  */
 export async function componentize(code, engine, traced) {
   const folder = await mkdtemp(join(tmpdir(), 'cloakroom-build-'));
@@ -39,12 +39,12 @@ export async function componentize(code, engine, traced) {
   }
 }
 
-/** The bundle for the second build. It stays on its lines, which the table of the sources' lines counts. */
+/** Returns the bundle for the second build. Its line numbers do not change, because the table of lines refers to them. */
 export function afterNotes(code) {
   return `globalThis.__cloakroomNotesShown = true; ${code}`;
 }
 
-/** The repository's texts and our own worlds in one folder, as one package. */
+/** Puts the WIT files of the repository and our own worlds into one folder, as one package. */
 async function layWit(folder) {
   const wit = join(folder, 'wit');
   await cp(REPOSITORY_WIT, wit, { recursive: true, filter: (path) => !path.startsWith(join(REPOSITORY_WIT, 'deps')) });
@@ -71,7 +71,7 @@ async function starlingmonkey(source, wit, folder) {
   return component;
 }
 
-/** The file of a package that the project at hand has installed: it need not be a dependency of ours. */
+/** Returns the main file of a package that the current project has installed. It need not be a dependency of the SDK. */
 function find(name) {
   for (let folder = process.cwd(); ; folder = dirname(folder)) {
     const root = join(folder, 'node_modules', name);
@@ -91,7 +91,7 @@ function notesIn(error) {
 function failure(error, traced) {
   if (error instanceof BuildError) return error;
   const text = String(error?.message ?? error);
-  // The tools wrap what the guest threw in sentences of their own.
+  // The tools add text of their own around the error that the guest threw.
   const own = text.slice(Math.max(0, text.search(/\b\w*Error: (?!.*Failed)/)));
   return new BuildError(`the guest's start failed\n${traced(own)}`, { cause: error });
 }

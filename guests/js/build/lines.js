@@ -1,4 +1,4 @@
-// From lines of the bundle to lines of the author's files: what `src/trace.js` reads when an error is logged.
+// Maps lines of the bundle to lines of the guest author's files. `src/trace.js` reads the table when an error is logged.
 
 import { relative, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -7,8 +7,9 @@ import { TraceMap, eachMapping } from '@jridgewell/trace-mapping';
 const OURS = fileURLToPath(new URL('../src/', import.meta.url));
 
 /**
- * `files` by number, and `lines` flat: line of the bundle, number of the file, line in it. An entry holds until the next one,
- * counting on; a file of -1 means a library's lines. `root` is the folder that names are relative to.
+ * Returns `files`, which are indexed by number, and `lines`, which is flat: line of the bundle, number of the file, line in the
+ * file. An entry holds until the next one, and both lines count on from it. A file of -1 means lines of a library. File names are
+ * relative to the folder `root`.
  */
 export function lineTable(map, root) {
   const files = [];

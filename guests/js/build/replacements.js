@@ -1,4 +1,4 @@
-// What is bundled in place of Node.js's modules and of the parts of Express that need them. Used by the build alone.
+// Replacements for Node.js's modules and for the parts of Express that need them. Only the build uses them.
 
 import { readFile } from 'node:fs/promises';
 import { builtinModules, createRequire } from 'node:module';
@@ -17,17 +17,17 @@ const FILES = {
   'iconv-lite': own('node/utf8.cjs'),
 };
 
-// Exports of `absent.cjs`.
+// Exports of `absent.cjs` that replace these modules.
 const ABSENT = ['fs', 'crypto', 'zlib', 'send', 'serve-static', 'etag'];
-// Packages that use these look before they call; an author's own code would not.
+// Packages check what these modules offer before they use it. A guest author's own code would not, so only packages may import them.
 const EMPTY = ['async_hooks', 'diagnostics_channel', 'url', 'util'];
-// Talk on standard error that nobody here has switched on.
+// Replacements that write nothing for packages that write debug output and deprecation warnings to standard error.
 const SILENT = {
   debug: 'module.exports = () => () => {};',
   depd: 'module.exports = () => Object.assign(() => {}, { function: (f) => f, property() {} });',
 };
 
-/** What the author writes on Node.js is ours here, so that even the imports may stay. */
+/** Lets the imports of code for Node.js stay as they are: the SDK replaces these packages. */
 const ALIASES = {
   cloakroom: `export * from ${text(own('index.js'))}; export { default } from ${text(own('index.js'))};`,
   express: `export { default } from ${text(own('index.js'))}; export * from ${text(own('index.js'))};`,
@@ -35,14 +35,14 @@ const ALIASES = {
   'cookie-parser': `export { cookieParser as default } from ${text(own('index.js'))};`,
 };
 
-/** The same for `require`, which on Node.js gives what these packages put in `module.exports`. */
+/** The same for `require`, which on Node.js returns the `module.exports` of these packages. */
 const REQUIRED = {
   express: `module.exports = require(${text(own('index.js'))}).default;`,
   'express-session': `module.exports = require(${text(own('index.js'))}).session;`,
   'cookie-parser': `module.exports = require(${text(own('index.js'))}).cookieParser;`,
 };
 
-/** The esbuild plugin. */
+/** Returns the esbuild plugin. */
 export function replacements(engine) {
   return {
     name: 'cloakroom',
@@ -83,14 +83,14 @@ function resolve(name, { path, importer, kind }) {
   return undefined;
 }
 
-/** Of 2,500 media types a thousand have file extensions, which is all that `res.type` and `accepts` look for. */
+/** Keeps the thousand media types, out of 2,500, that have file extensions: `res.type` and `accepts` look for no others. */
 async function typesWithExtensions({ path }) {
   const all = Object.entries(JSON.parse(await readFile(path, 'utf8')));
   const kept = all.filter(([, { extensions }]) => extensions).map(([type, { compressible: _, ...rest }]) => [type, rest]);
   return { contents: JSON.stringify(Object.fromEntries(kept)), loader: 'json' };
 }
 
-/** StarlingMonkey knows no `\p{...}`. In the names of a route's parameters, any letter beyond ASCII is one then. */
+/** Replaces `\p{...}`, which StarlingMonkey does not support. Names of route parameters then accept any character beyond ASCII. */
 async function withoutUnicodeProperties({ path }) {
   const code = await readFile(path, 'utf8');
   const beyond = '\\u{80}-\\u{10ffff}';

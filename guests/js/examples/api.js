@@ -1,4 +1,4 @@
-// A JSON API: a router, parameters, an error that is answered, and one that is not.
+// A JSON API: a router, parameters, an error that is sent to the visitor, and an error that is only logged.
 
 import { Router, express } from 'cloakroom';
 
@@ -38,7 +38,7 @@ app.get('/broken', async () => {
   throw new Error('the reason is for the log alone');
 });
 
-// Four parameters make it an error handler.
+// A handler with four parameters is an error handler.
 app.use((error, req, res, next) => {
   if (!error.expose) return next(error);
   res.status(error.status).json({ error: error.message });

@@ -1,4 +1,4 @@
-// Plain, signed and JSON cookies. The host signs them: the guest never sees the secret.
+// Plain, signed and JSON cookies. The host signs them; the guest never receives the secret.
 
 import { express } from 'cloakroom';
 

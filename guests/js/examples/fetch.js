@@ -1,4 +1,4 @@
-// A fetch-style handler: a `Request` comes, a `Response` goes.
+// A fetch-style handler: it receives a `Request` and returns a `Response`.
 
 import { SessionError } from 'cloakroom';
 

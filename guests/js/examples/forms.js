@@ -1,4 +1,4 @@
-// A form, what was wrong with it, and what came of it.
+// A form, a notice about a missing field, and the stored titles.
 
 import { express } from 'cloakroom';
 

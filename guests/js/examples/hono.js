@@ -1,4 +1,4 @@
-// A Hono app as a guest: the session is in `c.env`.
+// A Hono app as a guest. The session is in `c.env`.
 
 import { getSession } from 'cloakroom';
 import { Hono } from 'hono';

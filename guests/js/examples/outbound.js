@@ -1,4 +1,4 @@
-// Asks another server. Needs `--engine starlingmonkey`, and `outbound_hosts` in the guest's configuration.
+// Calls another server. It needs `--engine starlingmonkey`, and `outbound_hosts` in the guest's configuration.
 
 import { express } from 'cloakroom';
 

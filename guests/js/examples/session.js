@@ -1,21 +1,21 @@
-// What a session can do, beyond counting.
+// Other uses of the session than counting.
 
 import { express, getSession, session } from 'cloakroom';
 
 const app = express();
 
-// May stay in the code: the host does this work, and its configuration has these options.
+// Can stay in existing code: the host does this work, and its configuration has these options.
 app.use(session({ resave: false, saveUninitialized: false }));
 app.use(express.json());
 
-// A change inside a value is noticed: nothing needs to be written back.
+// A change inside a value is stored. The value need not be written back.
 app.post('/cart', (req, res) => {
   req.session.cart ??= { items: [] };
   req.session.cart.items.push(req.body);
   res.status(201).json(req.session.cart);
 });
 
-// Nobody may know the id from before a login.
+// An id from before the login is worthless after it.
 app.post('/login', async (req, res) => {
   await req.session.regenerate();
   req.session.user = { name: req.body.name };
@@ -23,7 +23,7 @@ app.post('/login', async (req, res) => {
   res.json({ welcome: req.session.user.name });
 });
 
-// `renew` is what Express lacks: a new id, and all entries stay.
+// `renew`, which Express does not have, gives the session a new id and keeps all entries.
 app.post('/sudo', (req, res) => {
   getSession(req).renew();
   req.session.isAdmin = true;
@@ -35,11 +35,11 @@ app.post('/logout', (req, res, next) => {
 });
 
 app.get('/me', (req, res) => {
-  // A name for this session that is worthless as a credential, for logs and caches.
+  // `sessionID` is a name for this session, for logs and caches. It is worthless as a credential.
   res.json({ user: req.session.user ?? null, isAdmin: 'isAdmin' in req.session, known: req.sessionID !== undefined });
 });
 
-// No two requests are given the same number, and nothing is lost among many at once.
+// No two requests receive the same number, and no parallel vote is lost.
 app.post('/votes', (req, res) => {
   res.json({ votes: getSession(req).increment('votes') });
 });

@@ -1,4 +1,4 @@
-// Server-sent events: the head leaves with the first event, and from then on the session is read-only.
+// Server-sent events. The head is sent with the first event, and from then on the session is read-only.
 
 import { express } from 'cloakroom';
 

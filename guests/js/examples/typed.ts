@@ -1,4 +1,4 @@
-// TypeScript: what is in the session is declared once, as with express-session's types.
+// TypeScript. The types of the session's entries are declared once, as with express-session's types.
 
 import { express, getSession } from 'cloakroom';
 import type { Request, Response } from 'cloakroom';

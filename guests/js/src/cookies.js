@@ -1,5 +1,5 @@
-// `req.cookies`, `req.signedCookies` and `res.cookie` over the host's `cookies`, which alone holds the secrets.
-// Knows nothing of requests.
+// `req.cookies`, `req.signedCookies` and `res.cookie`, on top of the host's interface `cookies`. Only the host has the secrets.
+// Independent of requests.
 
 import { CookieError, askCookies } from './errors.js';
 import { parse } from './json.js';
@@ -7,7 +7,7 @@ import { parse } from './json.js';
 const YEAR_2106 = 0xffff_ffff * 1000;
 const NAMED = { lax: 'lax', strict: 'strict', none: 'none', low: 'low', medium: 'medium', high: 'high' };
 
-/** The request's cookies, read when they are first asked for. `host` is the interface `cloakroom:http/cookies`. */
+/** The request's cookies, read on first use. `host` is the interface `cloakroom:http/cookies`. */
 export class RequestCookies {
   #host;
   #all;
@@ -16,12 +16,12 @@ export class RequestCookies {
     this.#host = host;
   }
 
-  /** Those that do not claim to be signed: cookie-parser's `req.cookies`. */
+  /** Cookies that do not claim to be signed: cookie-parser's `req.cookies`. */
   get plain() {
     return this.#read().plain;
   }
 
-  /** Those that claim to be signed, `false` for each that no secret of the host has signed: `req.signedCookies`. */
+  /** Cookies that claim to be signed: `req.signedCookies`. The value is `false` if no secret of the host has signed the cookie. */
   get signed() {
     return this.#read().signed;
   }
@@ -36,7 +36,7 @@ export class RequestCookies {
   }
 }
 
-/** A `set-cookie` line, as `res.cookie(name, value, options)` sends it. Throws a `CookieError`. */
+/** Returns the `set-cookie` value for `res.cookie(name, value, options)`. Throws a `CookieError`. */
 export function setCookie(host, name, value, options = {}) {
   if (options.encode) throw new CookieError('invalid', `cookie \`${name}\`: \`encode\` is not offered, the host encodes`);
   const what = typeof value === 'object' ? { tag: 'json', val: JSON.stringify(value) } : { tag: 'text', val: String(value) };
@@ -44,7 +44,7 @@ export function setCookie(host, name, value, options = {}) {
   return askCookies(name, () => host.serialize(String(name), what, Boolean(options.signed), attributes));
 }
 
-/** The line that has the browser drop a cookie, as `res.clearCookie(name, options)` sends it. */
+/** Returns the `set-cookie` value that makes the browser delete a cookie, for `res.clearCookie(name, options)`. */
 export function clearCookie(host, name, options = {}) {
   const { maxAge: _, signed: __, ...rest } = options;
   return setCookie(host, name, '', { ...rest, expires: new Date(1) });
@@ -56,7 +56,7 @@ function decoded(value) {
   try {
     return parse('cookie', value.val);
   } catch {
-    // A visitor may send what he likes. Like JSON that is none, a number that would be rounded leaves the text as it came.
+    // A visitor can send any text. Text that is not JSON, or that has a number which would be rounded, stays the text that was sent.
     return `j:${value.val}`;
   }
 }
@@ -79,7 +79,7 @@ function attributesOf(name, options) {
 
 function milliseconds(name, option, value) {
   if (value === null) return null;
-  // Express takes what has a fraction as well; an age far beyond any clock is the host's to refuse.
+  // Express accepts fractions too. The host refuses an age that is far beyond any clock.
   const whole = Math.trunc(Number(value));
   if (Math.abs(whole) <= YEAR_2106 * 2) return whole;
   throw new CookieError('invalid', `cookie \`${name}\`: \`${option}\` is no time`);

@@ -1,13 +1,13 @@
-// The errors that reach a handler. Knows what the host's interfaces throw; knows nothing of requests.
+// The errors that reach a handler. Depends on the errors that the host's interfaces throw, but not on requests.
 
-// What a visitor can know of a refusal. The rest are mistakes of the guest.
+// Statuses of the refusals that are not mistakes of the guest. All other refusals have status 500.
 const STATUS = { 'too-large': 413, unavailable: 503 };
 
 /**
- * Why a call on the session was refused. A refused call has changed nothing.
+ * Error thrown when a call on the session is refused. A refused call has changed nothing.
  *
- * `code` is `denied`, `invalid`, `too-large`, `committed` or `unavailable`, as in `session.wit`. `status` is what Express answers
- * with if no error handler does otherwise.
+ * `code` is `denied`, `invalid`, `too-large`, `committed` or `unavailable`, as in `session.wit`. `status` is the status of
+ * Express's response unless an error handler sends another one.
  */
 export class SessionError extends Error {
   constructor(code, message, options) {
@@ -18,7 +18,7 @@ export class SessionError extends Error {
   }
 }
 
-/** Why a cookie was refused: `code` is `denied` or `invalid`, as in `cookies.wit`. */
+/** Error thrown when a cookie is refused. `code` is `denied` or `invalid`, as in `cookies.wit`. */
 export class CookieError extends Error {
   constructor(code, message, options) {
     super(message, options);
@@ -27,7 +27,7 @@ export class CookieError extends Error {
   }
 }
 
-/** Calls the host's session; what it throws becomes a `SessionError` that says what it was about. */
+/** Calls the host's session. An error that it throws becomes a `SessionError` whose message begins with `what`. */
 export function askSession(what, call) {
   try {
     return call();
@@ -38,7 +38,7 @@ export function askSession(what, call) {
   }
 }
 
-/** Calls the host's cookies; what it throws becomes a `CookieError`. */
+/** Calls the host's cookies. An error that they throw becomes a `CookieError`. */
 export function askCookies(name, call) {
   try {
     return call();

@@ -1,4 +1,4 @@
-// One request and what belongs to it: the session and the cookies. Both kinds of handlers stand on this.
+// One request with its session and its cookies. Both kinds of handlers use it.
 
 import { RequestCookies } from './cookies.js';
 import { SessionError } from './errors.js';
@@ -12,10 +12,10 @@ export class Exchange {
   #fail;
   #isAnswered = false;
 
-  /** Rejects at an error that a callback threw which nobody awaits, for the request must not wait without end then. */
+  /** Rejects with an error that a callback threw and that no code awaits. Without it, the request would wait forever. */
   failure = new Promise((_, reject) => (this.#fail = reject));
 
-  /** Cuts off an answer whose head has left. Express's answers put theirs in its place. */
+  /** Cuts off a response whose head has been sent. Express responses replace this function. */
   cut = () => {};
 
   constructor(host) {
@@ -25,19 +25,19 @@ export class Exchange {
     this.failure.catch(() => {});
   }
 
-  /** The answer's head leaves. */
+  /** Records that the response's head has been sent. */
   answered() {
     this.#isAnswered = true;
   }
 
-  /** Ends the request with an error that nobody awaits: by 500, or by cutting the answer if its head has left. */
+  /** Ends the request with an error that no code awaits: with a 500, or by cutting off the response if its head has been sent. */
   fail(error) {
     if (!this.#isAnswered) return this.#fail(error);
     console.error(traced(error));
     this.cut();
   }
 
-  /** What stands in `req.session`: the live object; `undefined` after `destroy`, `null` after it was set to null. */
+  /** The value of `req.session`: the live object; `undefined` after `destroy`, `null` after it was set to null. */
   get live() {
     if (this.session.state === 'destroyed') return undefined;
     if (this.session.state === 'unset') return null;
@@ -57,7 +57,7 @@ export class Exchange {
     this.session.unset();
   }
 
-  /** Says in the log what came too late and could not be refused when it was done. */
+  /** Logs the changes that were made too late and that could not be refused when they were made. */
   reportLateChanges() {
     for (const key of this.session.lateChanges()) {
       console.error(`session key \`${key}\` was changed after the response had been sent: the change is lost`);
@@ -67,12 +67,12 @@ export class Exchange {
 
 const exchanges = new WeakMap();
 
-/** Remembers which exchange a request of either kind belongs to. */
+/** Records the exchange that a request of either kind belongs to. */
 export function belongs(request, exchange) {
   exchanges.set(request, exchange);
 }
 
-/** The exchange of a request: Express's `req`, a fetch-style `Request`, or a Hono context. */
+/** Returns the exchange of a request: Express's `req`, a fetch-style `Request`, or a Hono context. */
 export function exchangeOf(request) {
   const found = exchanges.get(request) ?? exchanges.get(request?.req?.raw) ?? exchanges.get(request?.raw);
   if (found) return found;

@@ -1,5 +1,5 @@
-// Express itself, with the parts of Node.js that it stands on replaced (`build/replacements.js`), and with the session and the
-// cookies of the host. Knows nothing of how a request arrives.
+// Express itself, with the session and the cookies of the host. The build replaces the parts of Node.js that Express needs
+// (`build/replacements.js`). Independent of how a request arrives.
 
 import express from 'express';
 
@@ -37,11 +37,11 @@ const init = express.application.init;
 express.application.init = function initWithGuestDefaults() {
   init.call(this);
   this.disable('x-powered-by');
-  // An answer with a session is not to be kept by anybody (the host says so), so nobody would come back with its ETag.
+  // The host marks a response with a session as not cacheable, so no client would send back its ETag.
   this.disable('etag');
 };
 
-/** Answers one request with an Express app. `arrived` and what is given back are `serve.js`'s. */
+/** Answers one request with an Express app. `serve.js` describes `arrived` and the result. */
 function answer(app, arrived, exchange) {
   const req = new IncomingMessage(arrived);
   const res = new ServerResponse(req, () => exchange.session.send());
@@ -63,7 +63,7 @@ function define(prototype, name, { get, set }) {
     },
     set(value) {
       if (set) set(this, value);
-      // Packages such as cookie-parser fill in what they have read; ours is there already.
+      // Packages such as cookie-parser set this property to the value they have parsed. It is already set here.
     },
   });
 }

@@ -1,4 +1,4 @@
-// Answers a request with a fetch-style handler: `fetch(request, env)` gives a `Response`. Hono apps are such handlers.
+// Answers a request with a fetch-style handler: `fetch(request, env)` returns a `Response`. Hono apps are such handlers.
 
 import { belongs } from './exchange.js';
 import { clearCookie, setCookie } from './cookies.js';
@@ -6,7 +6,7 @@ import { clearCookie, setCookie } from './cookies.js';
 const WITHOUT_BODY = new Set(['GET', 'HEAD']);
 const EMPTY_STATUS = new Set([101, 204, 205, 304]);
 
-/** Calls `fetch(request, env)`. `arrived` and what is given back are `serve.js`'s. */
+/** Calls `fetch(request, env)`. `serve.js` describes `arrived` and the result. */
 export async function answerWithFetch(fetch, arrived, exchange) {
   const request = await requestOf(arrived);
   belongs(request, exchange);
@@ -26,7 +26,7 @@ async function requestOf({ method, target, headers, isSecure, authority, readBod
   return new Request(url, { method, headers, body: body?.length ? body : undefined });
 }
 
-/** What a handler gets beside the request. In Hono it is `c.env`. */
+/** Returns the second argument of a handler. In Hono it is `c.env`. */
 function environment(exchange, lines) {
   const { host } = exchange;
   return {
@@ -48,7 +48,7 @@ function headersOf(response) {
   return [...others, ...cookies.map((line) => ['set-cookie', line])];
 }
 
-/** Whole, unless it is an event stream: what the host would hold back anyway need not come in pieces. */
+/** Reads the whole body, unless it is an event stream: the host would hold back the pieces of other bodies anyway. */
 async function bodyOf(response) {
   if (EMPTY_STATUS.has(response.status) || response.body === null) return new Uint8Array(0);
   const isStream = /^text\/event-stream\b/i.test(response.headers.get('content-type') ?? '');

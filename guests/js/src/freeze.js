@@ -1,8 +1,8 @@
-// Freezing of what a session handed out, so that a late change throws instead of being lost. Knows nothing of sessions.
+// Freezes the values that a session has returned, so that a late change throws instead of being lost. Independent of sessions.
 
 const frozenHere = new WeakSet();
 
-/** Freezes what a JSON text can hold, however deep. What freezes only in part (a Date) is left as it is. */
+/** Freezes values that a JSON text can contain, at any depth. A value that can only be frozen in part (a Date) is not changed. */
 export function deepFreeze(value) {
   if (typeof value !== 'object' || value === null || frozenHere.has(value) || !isPlain(value)) return;
   frozenHere.add(value);
@@ -11,8 +11,8 @@ export function deepFreeze(value) {
 }
 
 /**
- * The value with copies, which can be changed, of all that `deepFreeze` has frozen in it: that was out of date rather than meant to be
- * constant. What it has not frozen stays the object that it is.
+ * Returns the value with mutable copies of all parts that `deepFreeze` has frozen. Such a part was frozen because it was out of
+ * date, and not because it was meant to be constant. Parts that `deepFreeze` has not frozen stay the same objects.
  */
 export function thawed(value, seen = new Map()) {
   if (typeof value !== 'object' || value === null || !isPlain(value)) return value;
@@ -22,7 +22,7 @@ export function thawed(value, seen = new Map()) {
   seen.set(value, mine);
   for (const [key, inner] of Object.entries(value)) {
     const own = thawed(inner, seen);
-    // Defined, not assigned: `__proto__` is a key like any other.
+    // Defined, not assigned, because `__proto__` is a key like any other.
     if (!isOutOfDate && own === inner) continue;
     Reflect.defineProperty(mine, key, { value: own, enumerable: true, writable: true, configurable: true });
   }

@@ -1,4 +1,4 @@
-// What a guest's author imports from `cloakroom`.
+// The exports of the package `cloakroom`, for guest authors.
 
 import express from './express.js';
 import { cookieParser, session } from './middleware.js';
@@ -9,7 +9,7 @@ export { express, session, cookieParser };
 export { Router, Route, json, urlencoded, text, raw } from './express.js';
 export { CookieError, SessionError } from './errors.js';
 
-/** The session of a request with all that the host offers: `getSession(req).increment('views', 1)`. */
+/** Returns the session of a request, with every function that the host offers: `getSession(req).increment('views', 1)`. */
 export function getSession(request) {
   return exchangeOf(request).session;
 }

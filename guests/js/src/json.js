@@ -1,14 +1,14 @@
-// JSON that loses no number: an integer that a JavaScript number cannot hold is refused, in both directions.
-// Knows nothing of the host.
+// JSON that loses no number: an integer that a JavaScript number cannot hold exactly is refused, in both directions. Independent
+// of the host.
 
 import { SessionError } from './errors.js';
 
-// Only such a text can hold a number that a JavaScript number cannot: sixteen digits in a row, or an exponent.
+// A text can contain a number that a JavaScript number cannot hold only if it has sixteen digits in a row, or an exponent.
 const SUSPICIOUS = /\d{16}|\d[eE]/;
-// Strings are matched so that digits in them are passed over.
+// Strings are matched so that the digits in them are skipped.
 const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 
-// JSON would make an object without any of the contents of these.
+// Types that JSON would turn into an object without their contents.
 const KINDS = [
   { is: (value) => value instanceof Map, instead: 'a plain object, or `[...map]`' },
   { is: (value) => value instanceof Set, instead: 'an array, `[...set]`' },
@@ -17,10 +17,10 @@ const KINDS = [
 ];
 
 /**
- * The value of a JSON text.
+ * Parses a JSON text.
  *
- * Throws a `SessionError` (`invalid`) that names `what` if a number in it, however deep, would be rounded to another
- * integer or to infinity.
+ * Throws a `SessionError` (`invalid`) that names `what` if a number in it, at any depth, would be rounded to another integer or
+ * to infinity.
  */
 export function parse(what, text) {
   if (SUSPICIOUS.test(text)) refuseInexact(what, text);
@@ -28,11 +28,11 @@ export function parse(what, text) {
 }
 
 /**
- * The JSON text of a value as `JSON.stringify` gives it: `undefined` for what JSON cannot express (`undefined`, functions,
- * symbols).
+ * Returns the JSON text of a value, as `JSON.stringify` does: `undefined` for values that JSON cannot express (`undefined`,
+ * functions, symbols).
  *
- * Throws a `SessionError` (`invalid`) that names `what` for a cycle, a BigInt, an integer beyond 2^53-1 (the next reader could
- * not tell it from its neighbours), and what JSON would make an empty object or `null` of: a Map, bytes, NaN.
+ * Throws a `SessionError` (`invalid`) that names `what` for a cycle, for a BigInt, for an integer beyond 2^53-1 (a reader could
+ * not distinguish it from its neighbours), and for values that JSON would turn into an empty object or `null`: a Map, bytes, NaN.
  */
 export function stringify(what, value) {
   try {
@@ -43,7 +43,7 @@ export function stringify(what, value) {
   }
 }
 
-/** Whether a number or a BigInt is an integer that a number holds exactly. */
+/** Returns whether a number or a BigInt is an integer that a number holds exactly. */
 export function isExact(value) {
   return Number.isSafeInteger(typeof value === 'bigint' ? Number(value) : value);
 }
@@ -62,7 +62,7 @@ function checked(what, name, value) {
   if (typeof value === 'bigint') {
     throw new SessionError('invalid', `${where} is a BigInt, which JSON does not have: store a number or a text`);
   }
-  // From 1e21 on a number is written with an exponent: it says by itself that it is rounded.
+  // From 1e21 on, a number is written with an exponent, which shows that it is rounded.
   if (Number.isInteger(value) && !Number.isSafeInteger(value) && Math.abs(value) < 1e21) {
     throw new SessionError('invalid', `${where} is an integer beyond 2^53-1, which would be rounded: store a text`);
   }

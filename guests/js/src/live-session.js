@@ -1,20 +1,20 @@
-// `req.session`: an object whose properties are the session's entries, with express-session's methods beside them.
-// Knows `Session` alone.
+// `req.session`: an object whose properties are the session's entries, together with express-session's methods. Depends only on
+// `Session`.
 
 import { SessionError } from './errors.js';
 import { SessionCookie } from './session-cookie.js';
 
-// JavaScript itself asks any object for these: `await` and `return` for the one, `JSON.stringify` for the other. To read them as
-// entries would be a read that nobody has written.
+// JavaScript itself reads these properties of any object: `await` and `return` read the first one, `JSON.stringify` the second.
+// Reading them as entries would be a read that the guest author has not written.
 const ASKED_BY_JAVASCRIPT = new Set(['then', 'toJSON']);
 
 const STALE = 'this session object is from before `regenerate`: take what you need before it, and `req.session` after it';
 
 /**
- * The live object over a `Session`.
+ * Returns the live object for a `Session`.
  *
- * `renewed` is called when `regenerate` has made another session, whose live object is to take this one's place. `failed` is given
- * what a callback threw: nobody else is there to catch it.
+ * `renewed` is called when `regenerate` has created another session, so that a new live object replaces this one. `failed`
+ * receives the error that a callback threw, because no other code catches it.
  */
 export function liveSession(session, renewed = () => {}, failed = () => {}) {
   let isStale = false;
@@ -30,7 +30,7 @@ export function liveSession(session, renewed = () => {}, failed = () => {}) {
   return new Proxy({}, handlers(current, methods));
 }
 
-/** express-session's methods. The host answers at once, so each has done its work when it returns. */
+/** Returns express-session's methods. The host answers at once, so each method has done its work when it returns. */
 function expressMethods(current, retire, failed) {
   const once = (work) =>
     function (callback) {
@@ -57,8 +57,8 @@ function expressMethods(current, retire, failed) {
 }
 
 /**
- * Runs `work`. With a callback its error goes there, as in Express. Without one it is thrown at once: the error of a promise
- * that nobody awaits would be lost, and `await` takes a thrown error for a rejection anyway.
+ * Runs `work`. With a callback, its error is passed to the callback, as in Express. Without a callback, the error is thrown at
+ * once: the error of a promise that is not awaited would be lost, and `await` treats a thrown error like a rejection.
  */
 function finish(session, callback, work, failed) {
   if (typeof callback !== 'function') {
@@ -95,9 +95,9 @@ function handlers(current, methods) {
     return current().get(key);
   };
   const write = (key, value) => {
-    // A symbol is in no JSON: Express would keep it for this request and store nothing.
+    // JSON has no symbols: Express would keep the value for this request and store nothing.
     if (typeof key === 'symbol') throw new SessionError('invalid', 'a session has no symbols: its keys are texts');
-    // `{ ...req.session }` holds it as well, and may be put back as a whole.
+    // `{ ...req.session }` contains this property too, and may be written back as a whole.
     if (key === 'cookie' && value instanceof SessionCookie) return true;
     if (isTaken(key)) {
       throw new SessionError('invalid', `session key \`${key}\`: express-session uses this name itself`);

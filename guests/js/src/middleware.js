@@ -1,5 +1,5 @@
-// The middleware that Express code brings for sessions and cookies. Here the host does that work, so they only say which of
-// their options have to move into the host's configuration. They never say a value.
+// The middleware that Express code uses for sessions and cookies. The host does this work, so these functions only report which
+// of their options have to move into the host's configuration. They never report a value.
 
 import { note } from './registry.js';
 
@@ -15,12 +15,12 @@ const KEYS = {
   store: 'store.url',
 };
 
-// What the host does anyway need not be said.
+// Options that match the host's behaviour are not reported.
 const DEFAULTS = { resave: false, saveUninitialized: false, rolling: false };
 
 const passOn = (req, res, next) => next();
 
-/** express-session's factory. The session is there without it. */
+/** express-session's factory. The session works without it. */
 export function session(options = {}) {
   for (const [option, value] of Object.entries(options)) {
     if (value === undefined || DEFAULTS[option] === value) continue;
@@ -31,11 +31,11 @@ export function session(options = {}) {
   return passOn;
 }
 
-/** Stands in for a store's base class, so that code which makes a store still runs. */
+/** Replaces the base class of stores, so that code which creates a store still runs. */
 session.Store = class Store {};
 session.MemoryStore = class MemoryStore extends session.Store {};
 
-/** cookie-parser's factory. `req.cookies` and `req.signedCookies` are there without it. */
+/** cookie-parser's factory. `req.cookies` and `req.signedCookies` work without it. */
 export function cookieParser(secret) {
   if (secret !== undefined) note('cookieParser(secret): the host signs and verifies, under `session.secrets` or `cookies.secrets`');
   return passOn;

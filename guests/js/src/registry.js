@@ -1,35 +1,35 @@
-// The app that called `listen`, for guests that export nothing, and what is to be said once, when the guest is built.
+// The app that called `listen`, for guests that export nothing, and the notes that the build shows once.
 
 let app;
 let express;
 const notes = [];
 
-/** How to answer with an Express app. Said by `express.js`, which is bundled only if the guest uses it. */
+/** Sets the function that answers a request with an Express app. `express.js` calls this, which is bundled only if the guest uses it. */
 export function answersExpress(answer) {
   express = answer;
 }
 
-/** What `answersExpress` was told. */
+/** Returns the function that `answersExpress` has set. */
 export function expressAnswerer() {
   return express;
 }
 
-/** An Express app called `listen`: it is the guest's handler. */
+/** Records that an Express app called `listen`, which makes it the guest's handler. */
 export function listens(listening) {
   app = listening;
 }
 
-/** The app that called `listen` last. */
+/** Returns the app that called `listen` last. */
 export function listeningApp() {
   return app;
 }
 
-/** Something that the author should know: shown once by the build, never at a request. */
+/** Adds a note for the guest author. The build shows it once. It is never shown while a request is handled. */
 export function note(text) {
   if (!notes.includes(text)) notes.push(text);
 }
 
-/** All of them so far. */
+/** Removes and returns all notes so far. */
 export function takeNotes() {
   return notes.splice(0);
 }

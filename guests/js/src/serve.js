@@ -1,18 +1,18 @@
-// Makes a guest of the module that its author wrote. Knows both kinds of handlers and neither engine: an engine hands in
-// what arrived and takes the answer.
+// Makes a guest of the guest author's module. Supports both kinds of handlers and is independent of the engine, which passes the
+// request in and takes the response.
 //
-// What arrives: `{ method, target, headers, isSecure, authority, readBody }`, `headers` as pairs, `readBody` a promise of bytes.
-// What is answered: `{ status, headers, body }`, `body` bytes or an async iterable of them.
+// The request is `{ method, target, headers, isSecure, authority, readBody }`. `headers` is a list of pairs, and `readBody`
+// returns a promise of bytes. The response is `{ status, headers, body }`. `body` is bytes or an async iterable of bytes.
 
 import { Exchange } from './exchange.js';
 import { answerWithFetch } from './fetch.js';
 import { expressAnswerer, listeningApp, takeNotes } from './registry.js';
 import { traced } from './trace.js';
 
-// The connection is the host's, and `wasi:http` refuses these. Code for Node.js sets them in passing.
+// These fields belong to the connection, which the host has, and `wasi:http` refuses them. Code for Node.js often sets them.
 const OF_THE_CONNECTION = new Set(['connection', 'keep-alive', 'proxy-connection', 'te', 'transfer-encoding', 'upgrade']);
 
-/** The function that answers requests with the guest's handler. `host` has the interfaces `session` and `cookies`. */
+/** Returns the function that answers requests with the guest's handler. `host` has the interfaces `session` and `cookies`. */
 export function serve(module, host) {
   const answer = answerer(module);
   sayNotes();
@@ -24,7 +24,7 @@ export function serve(module, host) {
       const finished = () => exchange.reportLateChanges();
       const own = headers.filter(([name]) => !OF_THE_CONNECTION.has(name.toLowerCase()));
       if (arrived.method !== 'HEAD') return { status, headers: own, body, finished };
-      // WASI 0.2 holds a length to the body that comes with it, and here none does.
+      // WASI 0.2 compares the length with the body that is sent, and the response to HEAD has no body.
       const others = own.filter(([name]) => name.toLowerCase() !== 'content-length');
       return { status, headers: others, body: new Uint8Array(0), finished };
     } catch (error) {
@@ -37,7 +37,7 @@ export function serve(module, host) {
 function answerer(module) {
   const handler = module.default ?? listeningApp();
   if (isExpress(handler)) return (...given) => expressAnswerer()(handler, ...given);
-  // The build sets this to false where the guest has Express: the web's classes need not be in it then.
+  // The build sets this to false for a guest with Express, so that the bundle does not contain the web's classes.
   if (CLOAKROOM_FETCH) {
     if (typeof handler?.fetch === 'function') return (...given) => answerWithFetch((...g) => handler.fetch(...g), ...given);
     if (typeof handler === 'function') return (...given) => answerWithFetch(handler, ...given);
@@ -49,7 +49,10 @@ function answerer(module) {
 
 const isExpress = (handler) => typeof handler === 'function' && typeof handler.handle === 'function';
 
-/** The build runs the guest's start once to learn these, and builds what it has shown a second time (`build/componentize.js`). */
+/**
+ * Throws the notes, if there are any, so that the build learns them. The build then builds the guest a second time, and this
+ * function throws nothing (`build/componentize.js`).
+ */
 function sayNotes() {
   const notes = takeNotes();
   if (notes.length > 0 && !globalThis.__cloakroomNotesShown) throw new Error(`cloakroom-notes:${JSON.stringify(notes)}`);
@@ -59,7 +62,7 @@ function bare500(exchange) {
   try {
     exchange.session.send();
   } catch (error) {
-    // It names what could not be stored; the answer is an error already.
+    // The error names a change that could not be stored. The response is an error already.
     console.error(traced(error));
   }
   const headers = [['content-type', 'text/plain; charset=utf-8']];

@@ -1,11 +1,11 @@
-// `req.session.cookie`: the attributes that the host gives the session's cookie. Never its value.
+// `req.session.cookie`: the attributes that the host gives the session's cookie. It never contains the cookie's value.
 
 import { SessionError, askSession } from './errors.js';
 import { isExact } from './json.js';
 
 const FIXED = ['path', 'domain', 'httpOnly', 'secure', 'sameSite', 'partitioned', 'priority'];
 
-/** express-session's `Cookie`, as far as a guest has a say: its lifetime. */
+/** express-session's `Cookie`. A guest can only change its lifetime. */
 export class SessionCookie {
   #host;
 
@@ -13,14 +13,14 @@ export class SessionCookie {
     this.#host = host;
   }
 
-  /** Milliseconds until it expires; `null` if it ends with the browser. Setting it starts a lifetime of that length. */
+  /** Milliseconds until the cookie expires; `null` if it lasts until the browser is closed. Setting it starts a lifetime of that length. */
   get maxAge() {
     const expires = this.#milliseconds('expires');
     return expires === null ? null : expires - Date.now();
   }
 
   set maxAge(milliseconds) {
-    // Express takes `false` for "until the browser is closed" as well.
+    // Express accepts `false` for "until the browser is closed" too.
     const lifetime = milliseconds === undefined || milliseconds === false ? null : milliseconds;
     if (lifetime !== null && !isExact(lifetime)) {
       throw new SessionError('invalid', `cookie.maxAge: ${String(milliseconds)} is no whole number of milliseconds, nor null`);
@@ -28,7 +28,7 @@ export class SessionCookie {
     askSession('cookie.maxAge', () => this.#host.setMaxAge(lifetime === null ? null : Number(lifetime)));
   }
 
-  /** The lifetime that each use of the session starts afresh, in milliseconds; `null`: until the browser is closed. */
+  /** The lifetime that each use of the session starts again, in milliseconds; `null` means until the browser is closed. */
   get originalMaxAge() {
     return this.#milliseconds('originalMaxAge');
   }
@@ -37,7 +37,7 @@ export class SessionCookie {
     this.maxAge = milliseconds;
   }
 
-  /** When it expires; `null`: when the browser is closed. */
+  /** The time when the cookie expires; `null` means when the browser is closed. */
   get expires() {
     const expires = this.#milliseconds('expires');
     return expires === null ? null : new Date(expires);
@@ -48,7 +48,7 @@ export class SessionCookie {
     this.maxAge = end === null ? null : end - Date.now();
   }
 
-  /** All attributes, as express-session names and orders them. */
+  /** All attributes, with the names and in the order of express-session. */
   get data() {
     const { originalMaxAge, partitioned, priority, expires, secure, httpOnly, domain, path, sameSite } = this;
     return { originalMaxAge, partitioned, priority, expires, secure, httpOnly, domain, path, sameSite };

@@ -1,17 +1,17 @@
-// The session of one request: the host's entries as JavaScript values, and which of them have been changed in place.
-// Knows the host's session interface (handed in), not how requests come or go. `live-session.js` makes `req.session` of it.
+// The session of one request: the host's entries as JavaScript values, and the detection of values that were changed in place.
+// Depends on the host's session interface, which is passed in, but not on requests. `live-session.js` makes `req.session` of it.
 
 import { SessionError, askSession } from './errors.js';
 import { deepFreeze, thawed } from './freeze.js';
 import { isExact, parse, stringify } from './json.js';
 import { SessionCookie } from './session-cookie.js';
 
-/** What `getSession` gives: every function of the host's session, with JavaScript's values. */
+/** The object that `getSession` returns: every function of the host's session, with JavaScript values. */
 export class Session {
   #host;
-  // What this request has read or written: the value the handler holds, and the JSON text that the host holds for it.
+  // The entries that this request has read or written: the handler's value, and the JSON text that the host has for it.
   #entries = new Map();
-  // 'open', or why it can no longer be changed: 'sent', 'destroyed', 'unset'.
+  // 'open', or the reason why it can no longer be changed: 'sent', 'destroyed', 'unset'.
   #state = 'open';
   #cookie;
 
@@ -25,13 +25,13 @@ export class Session {
     return this.#state;
   }
 
-  /** The attributes of the session's cookie: `maxAge` and `expires` may be set. */
+  /** The attributes of the session's cookie. `maxAge` and `expires` can be set. */
   get cookie() {
     this.#cookie ??= new SessionCookie(this.#host);
     return this.#cookie;
   }
 
-  /** The value of an entry, `undefined` if there is none. Counts as a read of this key. */
+  /** Returns the value of an entry, or `undefined` if there is no entry. Counts as a read of this key. */
   get(key) {
     refuseMalformed(key);
     if (this.#state === 'destroyed' || this.#state === 'unset') return undefined;
@@ -44,15 +44,15 @@ export class Session {
     return value;
   }
 
-  /** Writes an entry. What `JSON.stringify` leaves out (a function) is kept for this request alone, as in Express. */
+  /** Writes an entry. A value that `JSON.stringify` omits (a function) is kept for this request only, as in Express. */
   set(key, value) {
     refuseMalformed(key);
     this.#refuseLate(named(key));
-    // What was frozen with an older state of the session is meant as a value, not as a constant.
+    // A value that was frozen with an older state of the session is not meant to be constant.
     this.#store(key, thawed(value));
   }
 
-  /** Removes an entry; it is no error if there is none. */
+  /** Removes an entry. A missing entry is not an error. */
   delete(key) {
     refuseMalformed(key);
     this.#refuseLate(named(key));
@@ -60,13 +60,13 @@ export class Session {
     this.#entries.set(key, { value: undefined, json: undefined });
   }
 
-  /** Whether there is such an entry. Counts as a read of this key. */
+  /** Returns whether there is an entry. Counts as a read of this key. */
   has(key) {
     const value = this.get(key);
     return value !== undefined;
   }
 
-  /** The keys of all entries, in the session's order. Counts as a read of every key. */
+  /** Returns the keys of all entries, in the session's order. Counts as a read of every key. */
   keys() {
     if (this.#state === 'destroyed' || this.#state === 'unset') return [];
     const stored = askSession('session keys', () => this.#host.listKeys());
@@ -75,8 +75,8 @@ export class Session {
   }
 
   /**
-   * Adds to an integer (absent: 0) without learning the sum, so that it never causes another run: the best choice for a
-   * counter that is only shown elsewhere.
+   * Adds to an integer; a missing entry counts as 0. It does not return the sum, so it never causes another run: the best choice
+   * for a counter that is only shown elsewhere.
    */
   add(key, delta = 1) {
     const exact = exactDelta(key, delta);
@@ -86,7 +86,7 @@ export class Session {
     this.#entries.delete(key);
   }
 
-  /** Adds to an integer (absent: 0) and returns the sum, which no other request of this session is given. */
+  /** Adds to an integer; a missing entry counts as 0. Returns the sum. No other request of this session receives the same sum. */
   increment(key, delta = 1) {
     const exact = exactDelta(key, delta);
     this.#refuseLate(named(key));
@@ -94,26 +94,26 @@ export class Session {
     const sum = askSession(named(key), () => this.#host.increment(key, exact));
     this.#entries.delete(key);
     if (!isExact(sum)) {
-      // The host adds in 64 bits, so this takes back exactly what was added.
+      // The host adds in 64 bits, so this exactly reverts the addition.
       askSession(named(key), () => this.#host.add(key, -exact));
       throw new SessionError('invalid', `${named(key)} would be ${sum} or so, which a JavaScript number cannot hold exactly`);
     }
     return Number(sum);
   }
 
-  /** Removes all entries. The session, its id and its cookie stay. */
+  /** Removes all entries. The session, its id and its cookie remain. */
   clear() {
     this.#refuseLate('session');
     askSession('session', () => this.#host.clear());
     this.#forget();
   }
 
-  /** A stable name for this session that is worthless as a credential; `undefined` before it has one. */
+  /** A stable name for this session that is worthless as a credential; `undefined` before the session has an id. */
   get fingerprint() {
     return askSession('session', () => this.#host.fingerprint()) ?? undefined;
   }
 
-  /** Gives the session a new id and keeps its entries: call it at login. */
+  /** Gives the session a new id and keeps its entries. Call it at login. */
   renew() {
     this.#refuseLate('session');
     askSession('session', () => this.#host.renew());
@@ -127,7 +127,7 @@ export class Session {
     this.#state = 'open';
   }
 
-  /** Deletes the session and has the browser drop its cookie: the logout. */
+  /** Deletes the session and makes the browser delete its cookie. Call it at logout. */
   destroy() {
     this.#refuseSent('session');
     askSession('session', () => this.#host.destroy());
@@ -135,27 +135,27 @@ export class Session {
     this.#state = 'destroyed';
   }
 
-  /** Commits now instead of when the response is sent. Seldom needed: no answer leaves before its session is stored. */
+  /** Commits now instead of when the response is sent. It is seldom needed, because no response is sent before its session is stored. */
   save() {
     this.#refuseLate('session');
     this.flush();
     askSession('session', () => this.#host.save());
   }
 
-  /** Forgets the changes that are not committed and reads the session again. */
+  /** Drops the changes that are not committed and reads the session again. */
   reload() {
     this.#refuseLate('session');
     askSession('session', () => this.#host.reload());
     this.#forget();
   }
 
-  /** Starts the session's lifetime afresh. The host does so by itself on every request that uses the session. */
+  /** Starts the session's lifetime again. The host does this on every request that uses the session. */
   touch() {
     this.#refuseLate('session');
     askSession('session', () => this.#host.touch());
   }
 
-  /** What the host's option `unset` says: deletes the session, or drops this request's changes. */
+  /** Does what the host's option `unset` defines: deletes the session, or drops this request's changes. */
   unset() {
     this.#refuseSent('session');
     askSession('session', () => this.#host.unset());
@@ -166,8 +166,7 @@ export class Session {
   /**
    * Writes every entry whose value was changed in place.
    *
-   * Throws the first refusal once all entries have been tried. A refused entry is as it was, and what the handler held of
-   * it is frozen.
+   * Throws the first refusal after it has tried all entries. A refused entry is unchanged, and the handler's value of it is frozen.
    */
   flush() {
     let refusal;
@@ -183,7 +182,7 @@ export class Session {
     if (refusal !== undefined) throw refusal;
   }
 
-  /** The response leaves: writes what was changed in place, and lets nothing be changed any more. Throws as `flush`. */
+  /** Called when the response is sent. Writes the values that were changed in place, and then prevents all changes. Throws like `flush`. */
   send() {
     if (this.#state === 'sent') return;
     if (this.#state === 'open') this.flush();
@@ -191,7 +190,7 @@ export class Session {
     if (this.#state === 'open') this.#state = 'sent';
   }
 
-  /** The keys of what was changed after `send` all the same: values that cannot be frozen, such as a Date. */
+  /** Returns the keys of values that were changed after `send` because they cannot be frozen, such as a Date. */
   lateChanges() {
     const late = [...this.#entries].filter(([key, { value, json }]) => isObject(value) && !isStored(key, value, json));
     return late.map(([key]) => key);
@@ -235,15 +234,15 @@ function isObject(value) {
   return typeof value === 'object' && value !== null;
 }
 
-/** Whether the host's text for an entry still says what the handler's value does. */
+/** Returns whether the host's text for an entry still matches the handler's value. */
 function isStored(key, value, json) {
   const now = stringify(named(key), value);
   if (now === json) return true;
-  // What another language wrote may be spelled in another way: `1.0`, or a space.
+  // Another language may have written the same value with another spelling: `1.0`, or a space.
   return json !== undefined && now === JSON.stringify(JSON.parse(json));
 }
 
-/** A half of a surrogate pair would reach the host as another letter, and so as another key. */
+/** Refuses a key with half of a surrogate pair. It would reach the host as another character, and so as another key. */
 function refuseMalformed(key) {
   if (String(key).isWellFormed()) return;
   throw new SessionError('invalid', `${named(String(key).toWellFormed())}: a key has no half of a surrogate pair`);

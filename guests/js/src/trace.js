@@ -1,9 +1,9 @@
-// Stack traces in the author's files and lines. The build leaves a table of the bundle's lines (`build/lines.js`).
+// Stack traces with the files and lines of the guest author's sources. The build adds a table of the bundle's lines (`build/lines.js`).
 
-// A place in the bundle: QuickJS writes `at name (/guest.js:1:2)`, StarlingMonkey `name@guest.js:1:2`.
+// A position in the bundle: QuickJS writes `at name (/guest.js:1:2)`, StarlingMonkey `name@guest.js:1:2`.
 const BUNDLED = /\(?\/?guest\.js:(\d+)(?::\d+)?\)?/;
 
-/** The text of an error with its stack, the bundle's lines replaced by those of the sources. */
+/** Returns the text of an error with its stack, with the bundle's lines replaced by those of the sources. */
 export function traced(error) {
   if (!(error instanceof Error)) return `a handler threw what is no Error: ${String(error)}`;
   const stack = String(error.stack ?? '').trimEnd();
@@ -12,7 +12,7 @@ export function traced(error) {
   return mapped(whole);
 }
 
-/** A stack trace with the sources' lines. Frames of libraries are left out, unless there are no others. */
+/** Returns a stack trace with the lines of the sources. Frames of libraries are omitted, unless there are no others. */
 export function mapped(stack) {
   const table = globalThis.__cloakroomLines;
   if (!table) return stack;
@@ -29,7 +29,10 @@ function withPlace(table, line) {
   });
 }
 
-/** `table.lines` is flat: line of the bundle, number of the file, line in it; ascending. A file of -1 ends a stretch. */
+/**
+ * Returns the position of a bundle's line in the sources. `table.lines` is flat and in ascending order: line of the bundle,
+ * number of the file, line in the file. A file of -1 ends a range.
+ */
 function placeOf({ files, lines }, wanted) {
   let found = -1;
   for (let at = 0; at < lines.length && lines[at] <= wanted; at += 3) found = at;

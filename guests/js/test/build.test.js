@@ -1,4 +1,4 @@
-// The build: where an error is told to be, and what a bundle holds.
+// Tests of the build: positions in its errors, and the content of bundles.
 
 import assert from 'node:assert/strict';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -68,7 +68,7 @@ module.exports = app;`;
   await writeFile(join(folder, 'app.cjs'), source);
   const { code, hasExpress } = await bundle(join(folder, 'app.cjs'), 'quickjs');
   assert.equal(hasExpress, true);
-  // The start of the guest alone: what its engine imports from the host is not called by it.
+  // Runs only the guest's start, which calls no function that its engine imports from the host.
   const start = code.replaceAll(/^import (.*) from "(?:wasi|cloakroom):.*$/gm, (_, names) => standInFor(names));
   await import(`data:text/javascript,${encodeURIComponent(`globalThis.wit = { Future: { types: {} } };\n${start}`)}`);
   const { told } = globalThis;
@@ -94,7 +94,7 @@ test('a frame of the bundle is told as a line of the source, and frames of libra
   const { code: first, table } = await bundle(own('test/guests/session-script.js'), 'quickjs');
   const source = await readFile(own('test/guests/session-script.js'), 'utf8');
   const place = source.split('\n').findIndex((text) => text.includes('told to the log alone')) + 1;
-  // This guest has notes for its author, so it is built a second time.
+  // This guest has notes for its author, so the build builds it a second time.
   const code = afterNotes(first);
   const line = code.split('\n').findIndex((text) => text.includes('told to the log alone')) + 1;
   globalThis.__cloakroomLines = table;

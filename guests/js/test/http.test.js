@@ -1,4 +1,4 @@
-// The answer under construction that Express writes to.
+// Tests of the response under construction that Express writes to.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,4 +1,4 @@
-// Numbers that would be rounded are refused; everything else is as `JSON` has it.
+// Numbers that would be rounded are refused. All other values behave as with `JSON`.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

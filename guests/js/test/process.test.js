@@ -1,4 +1,4 @@
-// What packages for Node.js find of its globals.
+// Tests of the globals of Node.js that packages use.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

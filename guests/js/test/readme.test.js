@@ -1,4 +1,4 @@
-// Every snippet of the README stands in a file that is built or tested.
+// Every snippet of the README is part of a file that is built or tested.
 
 import assert from 'node:assert/strict';
 import { readFile, readdir } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-// What `req.session` asks of the host, and what it notices by itself.
+// Tests of the calls that `req.session` makes to the host, and of the changes that it detects itself.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,6 +1,6 @@
-// A stand-in for the host's session interface, for what is JavaScript alone. What the host itself does is tested end to end.
+// A replacement for the host's session interface, for tests of the JavaScript code only. End-to-end tests cover the host itself.
 
-/** Entries are JSON texts. `calls` are the names of all calls, with their keys. */
+/** Creates the interface. `entries` are JSON texts. `calls` lists the names of all calls, with their keys. */
 export function standIn(entries = {}) {
   const stored = new Map(Object.entries(entries));
   const calls = [];

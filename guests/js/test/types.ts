@@ -1,4 +1,4 @@
-// What the types say, for `tsc` alone: right uses compile, and each wrong one is expected to be an error.
+// Tests of the types, for `tsc` only: correct uses compile, and each wrong use must be an error.
 
 import express, { Router, SessionError, cookieParser, getSession, session } from 'cloakroom';
 import type { FetchGuest, RequestHandler } from 'cloakroom';

@@ -1,4 +1,4 @@
-// The jar of a visitor in `cloakroom/testing`.
+// Tests of a visitor's cookie jar in `cloakroom/testing`.
 
 import assert from 'node:assert/strict';
 import { createServer } from 'node:http';

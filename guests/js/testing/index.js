@@ -1,11 +1,11 @@
-// Tests of a guest against a real host: the client of `cloakroom test`, made for `node:test`. It knows the control interface
-// and HTTP, and nothing of how a guest is built.
+// Tests a guest in a real host: the client of `cloakroom test`, made for `node:test`. It knows the control interface and HTTP, and
+// nothing about the build of a guest.
 
 import { Visitor } from './visitor.js';
 
 /**
- * Starts a host of the project's guests and routes with a store and a clock of its own. With the context of a `node:test` test
- * it ends with the test; otherwise with `close`.
+ * Starts a host with the project's guests and routes, and with its own store and clock. With the context of a `node:test` test the
+ * host ends with the test, otherwise with `close`.
  */
 export async function startHost(context) {
   const control = process.env.CLOAKROOM_TEST_URL;
@@ -20,26 +20,26 @@ export async function startHost(context) {
 /** A running host. */
 export class Host {
   #control;
-  // What its clock said last: cookies expire by it.
+  // The last known time of the host's clock, by which cookies expire.
   #now = 0;
 
   constructor(control, url) {
     this.#control = control;
-    /** Where it serves, without a path: `http://127.0.0.1:41234`. */
+    /** The URL of the host, without a path: `http://127.0.0.1:41234`. */
     this.url = url;
-    /** Its clock, which stands still until it is advanced. */
+    /** The host's clock, which stands still until it is advanced. */
     this.clock = {
       advance: (milliseconds) => this.#time('POST', { advance_ms: milliseconds }),
       now: () => this.#time('GET'),
     };
-    /** Its session store, which can be out of reach for a while. */
+    /** The session store, which can be made unreachable. */
     this.store = {
       down: () => this.#ask('/store', 'PUT', { up: false }),
       up: () => this.#ask('/store', 'PUT', { up: true }),
     };
   }
 
-  /** A visitor without a cookie; with data, one whose session is stored already. */
+  /** Returns a visitor without a cookie. With data, stores a session and returns a promise of its visitor. */
   visitor(data) {
     const now = () => this.#now;
     if (data === undefined) return new Visitor(this.url, now);
@@ -47,30 +47,30 @@ export class Host {
   }
 
   /**
-   * A rival request of the same session: it commits right before the next commit of a stored session, first in, first used.
+   * Adds a rival request of the same session, which commits right before the next commit of a stored session. First in, first used.
    * `{ set: { num: 41 }, delete: ['x'] }` or `{ destroy: true }`.
    */
   rival(change) {
     return this.#ask('/rivals', 'POST', change);
   }
 
-  /** Brings in a new version: `{ component, guest }`, both optional. An Error says why one was refused. */
+  /** Swaps in a new version: `{ component, guest }`, both optional. Rejects with an Error that contains the reason if it is refused. */
   swap(version = {}) {
     return this.#ask('/swap', 'POST', version);
   }
 
-  /** What is stored: `[{ data, expires }]`. */
+  /** Returns the stored sessions: `[{ data, expires }]`. */
   async sessions() {
     const stored = await this.#ask('/sessions', 'GET');
     return stored.map(({ data, expires_ms }) => ({ data, expires: new Date(expires_ms) }));
   }
 
-  /** `{ requests, runs, commits, conflicts, reapplies, reruns }` so far. */
+  /** Returns the host's counters since its start: `{ requests, runs, commits, conflicts, reapplies, reruns }`. */
   counts() {
     return this.#ask('/counts', 'GET');
   }
 
-  /** Ends it. */
+  /** Ends the host. */
   close() {
     return this.#ask('', 'DELETE');
   }

@@ -1,13 +1,13 @@
-// One visitor: requests with a jar of cookies, as one browser keeps them. Knows no host but by its URL.
+// A visitor: sends requests and stores cookies in a jar, as a browser does. It knows only the URL of its host.
 
-/** A browser without pages. It follows no redirect unless it is asked to. */
+/** A browser without pages. It follows redirects only on request. */
 export class Visitor {
   #url;
   #now;
-  // Name to value and the time it ends, in milliseconds of the host's clock.
+  // From a name to its value and its expiry time, in milliseconds of the host's clock.
   #jar = new Map();
 
-  /** `now` tells that clock; `cookie` is a `Cookie` header that it begins with. */
+  /** `now` returns the time of that clock. `cookie` is a `Cookie` header with the visitor's first cookies. */
   constructor(url, now, cookie = '') {
     this.#url = url;
     this.#now = now;
@@ -42,8 +42,8 @@ export class Visitor {
   }
 
   /**
-   * Sends a request. `options`: `headers`, `body` (text or bytes), or `json` (a value), or `form` (names and values); `follow`
-   * goes where a redirect of this host points, up to ten times: with 307 and 308 by the same method and body, else by GET.
+   * Sends a request. `options`: `headers`, and one of `body` (text or bytes), `json` (a value) and `form` (names and values). With
+   * `follow` it follows up to ten redirects within this host: after 307 and 308 with the same method and body, otherwise with GET.
    */
   async send(method, path, { headers = {}, body, json, form, follow = false } = {}) {
     let at = { method, url: new URL(path, this.#url), request: withBody(headers, { body, json, form }) };
@@ -56,7 +56,7 @@ export class Visitor {
     }
   }
 
-  /** What it would send: `{ name: value }`, as on the wire. */
+  /** The cookies that the visitor would send: `{ name: value }`, with the values as on the wire. */
   get cookies() {
     const kept = [...this.#jar].filter(([, { end }]) => end > this.#now());
     return Object.fromEntries(kept.map(([name, { value }]) => [name, value]));
@@ -81,7 +81,7 @@ export class Visitor {
   }
 }
 
-/** The request that a redirect asks for; `undefined` if the answer is none, or one to another host, which gets no cookies of this one. */
+/** Returns the request of a redirect, or `undefined` for another answer or another host, which must not get this host's cookies. */
 function whereTo({ status, headers }, { method, url, request }, given) {
   const location = headers.get('location');
   if (status < 300 || status >= 400 || !location) return undefined;

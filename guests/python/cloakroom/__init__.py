@@ -1,4 +1,4 @@
-"""Route handlers for the Cloakroom host in Python, with the visitor's session at hand.
+"""Route handlers for the Cloakroom host in Python, with access to the visitor's session.
 
     from cloakroom import App, session
 
@@ -9,7 +9,7 @@
         session["num"] = session.get("num", 0) + 1
         return f"{session['num']}번 접속"
 
-`python -m cloakroom.build app.py -o build/app.wasm` makes the component. The manual is README.md beside this folder.
+`python -m cloakroom.build app.py -o build/app.wasm` makes the component. The manual is README.md next to this folder.
 """
 
 from .app import App

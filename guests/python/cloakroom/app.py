@@ -1,4 +1,4 @@
-"""An application: its routes, its hooks, and what becomes of errors. Pure: a request in, a response out."""
+"""An application: its routes, its hooks and its error handlers. Takes a request and returns a response, without I/O of its own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ErrorAnswer = Callable[[Exception], "Response | None"]
 
 
 class App:
-    """The routes of one guest. A handler gets the request, and the path's parameters by name; it returns a `Reply`."""
+    """The routes of one guest. A handler receives the request, and the path's parameters by name, and returns a `Reply`."""
 
     def __init__(self) -> None:
         self._router = Router()
@@ -31,7 +31,7 @@ class App:
         self._error_handlers: dict[int | type[Exception], Callable[[Any], Any]] = {}
 
     def route(self, path: str, *, methods: Iterable[str] = ("GET",)) -> Callable[[H], H]:
-        """Makes a function the handler of these methods at this path: `/user/<name>`, `/page/<int:n>`, `/<path:rest>`."""
+        """Makes a function the handler for these methods at this path: `/user/<name>`, `/page/<int:n>`, `/<path:rest>`."""
 
         def add(handler: H) -> H:
             self._router.add(path, methods, _plain(handler))
@@ -40,39 +40,39 @@ class App:
         return add
 
     def get(self, path: str) -> Callable[[H], H]:
-        """`route` for GET, which serves HEAD as well."""
+        """Makes a function the handler for GET at this path. It also serves HEAD."""
         return self.route(path)
 
     def post(self, path: str) -> Callable[[H], H]:
-        """`route` for POST."""
+        """Makes a function the handler for POST at this path."""
         return self.route(path, methods=("POST",))
 
     def put(self, path: str) -> Callable[[H], H]:
-        """`route` for PUT."""
+        """Makes a function the handler for PUT at this path."""
         return self.route(path, methods=("PUT",))
 
     def delete(self, path: str) -> Callable[[H], H]:
-        """`route` for DELETE."""
+        """Makes a function the handler for DELETE at this path."""
         return self.route(path, methods=("DELETE",))
 
     def patch(self, path: str) -> Callable[[H], H]:
-        """`route` for PATCH."""
+        """Makes a function the handler for PATCH at this path."""
         return self.route(path, methods=("PATCH",))
 
     def before_request(self, hook: H) -> H:
-        """Calls `hook(request)` before each handler. What it returns, if anything, is sent instead of the handler's."""
+        """Calls `hook(request)` before each handler. If the hook returns a reply, it is sent and the handler is not called."""
         self._before.append(_plain(hook))
         return hook
 
     def after_request(self, hook: H) -> H:
-        """Calls `hook(request, response)` with each response, which it may change; or it returns another one."""
+        """Calls `hook(request, response)` with each response. The hook can change the response or return another one."""
         self._after.append(_plain(hook))
         return hook
 
     def errorhandler(self, error: int | type[Exception]) -> Callable[[H], H]:
-        """Makes a function the answer to a status (`404`) or to a kind of exception. It gets the exception.
+        """Makes a function the handler for a status (`404`) or for a class of exceptions. It receives the exception.
 
-        Changes of the session that were made before the error are stored with its answer, as with every answer.
+        Changes of the session that were made before the error are stored with the response, as with every response.
         """
 
         def add(handler: H) -> H:
@@ -82,14 +82,14 @@ class App:
         return add
 
     def include(self, other: App) -> None:
-        """Takes over the routes that another application has by now. Its hooks and error handlers hold for them alone,
-        inside of this one's. So an application is written in several files."""
+        """Adds the routes that another application has at this time, so that an application can be split into several files. The
+        hooks and error handlers of that application apply to its own routes only, and run inside the hooks of this one."""
         for path, methods, handler in other._router.routes:
             self._router.add(path, methods, partial(other._run, handler, _no_answer))
 
     def respond(self, request: Request) -> Response:
-        """Answers a request, and tells the host of the changes made in place. Raises what a handler raised if there is
-        neither an error handler nor a plain answer for it."""
+        """Returns the response to a request, and passes the changes made in place to the host. Raises the handler's
+        exception if neither an error handler nor a default response exists for it."""
         response = self._run(self._dispatch, _plain_answer, request)
         try:
             current().tell_changes()
@@ -105,7 +105,7 @@ class App:
         return handler(request, **parameters)
 
     def _run(self, handler: Handler, last_answer: ErrorAnswer, request: Request, **parameters: Any) -> Response:
-        """Hooks, handler, error handlers, hooks."""
+        """Runs the hooks before the handler, the handler, the error handlers and the hooks after the handler."""
         try:
             response = self._handle(handler, request, parameters)
         except Exception as error:
@@ -127,7 +127,7 @@ class App:
         return to_response(handler(request, **parameters))
 
     def _answer_to(self, error: Exception) -> Response | None:
-        """What an error handler says to it, if there is one."""
+        """Returns the response of the error handler for this error, or None if there is no error handler."""
         if isinstance(error, HTTPError):
             handler = self._error_handlers.get(error.status) or self._handler_of(type(error))
             if handler is None:
@@ -156,11 +156,12 @@ class App:
 
 
 def _plain_answer(error: Exception) -> Response | None:
-    """What is said to an error without an error handler: to an HTTPError, a full session, a store out of reach."""
+    """Returns the default response to an HTTPError, a full session or an unavailable store; otherwise None."""
     if isinstance(error, (TooLarge, Unavailable)):
         traceback.print_exception(error, file=sys.stderr)
         if isinstance(error, TooLarge):
-            # Half of a change must not be stored. (A store out of reach cannot be asked; the host tries once more, with the answer.)
+            # Half of a change must not be stored. (If the store is unavailable, a reload is not possible; the host tries the
+            # store again with the response.)
             session.reload()
         error = HTTPError(_status(error), "the session is full" if isinstance(error, TooLarge) else None)
     if not isinstance(error, HTTPError):
@@ -170,19 +171,19 @@ def _plain_answer(error: Exception) -> Response | None:
 
 
 def _status(error: Exception) -> int:
-    """The status for an exception that names none."""
+    """Returns the status for an exception that does not contain one."""
     if isinstance(error, TooLarge):
         return 413
     return 503 if isinstance(error, Unavailable) else 500
 
 
 def _no_answer(_: Exception) -> Response | None:
-    """Leaves it to the application that includes this one."""
+    """Leaves the error to the application that includes this one."""
     return None
 
 
 def _with_status(response: Response, status: int) -> Response:
-    """An error handler that names no status means the error's."""
+    """Replaces the default status 200 of an error handler's response by the status of the error."""
     if response.status == 200:
         response.status = status
     return response

@@ -1,7 +1,7 @@
 """Makes a component of an application: `python -m cloakroom.build src/app.py -o build/app.wasm`.
 
-The file must have an `App` called `app`. Whatever it imports is found in its own folder, in the virtual environment that
-Python runs in, and in `--python-path`. A component that could not be made leaves the old one as it was.
+The file must have an `App` with the name `app`. Its imports are found in its own folder, in the virtual environment of the
+running Python, and in `--python-path`. If the build fails, the old component is not changed.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ _PACKAGE = Path(__file__).resolve().parent
 _WIT = _PACKAGE.parent.parent.parent / "wit"
 _ENTRY = "cloakroom_entry"
 _NO_SOURCES = (".*", "__pycache__", "*.wasm", "build", "node_modules", "vendor")
-"""What may lie beside an application and is no part of it."""
+"""Files and folders next to an application that are not part of it."""
 
 
 def main() -> int:
-    """Returns the exit code: 0, or 1 with what is wrong on standard error."""
+    """Returns the exit code: 0, or 1 after printing the error to standard error."""
     parser = argparse.ArgumentParser(prog="python -m cloakroom.build", description="Makes a component of an application.")
     parser.add_argument("app", type=Path, help="the file that has `app = App()`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the component to write: NAME.wasm")
@@ -42,7 +42,7 @@ def main() -> int:
         try:
             code = _componentize(words.app, made, words.wit, words.python_path, Path(scratch))
             if code == 0:
-                # Renamed into place: a host that watches the file never sees half of it.
+                # Renamed into place, so that a host which watches the file never sees half of it.
                 made.replace(words.output)
         finally:
             with contextlib.suppress(FileNotFoundError):
@@ -51,7 +51,7 @@ def main() -> int:
 
 
 def _fault(app: Path, wit: Path) -> str | None:
-    """What can be said before the slow part."""
+    """Returns an error that can be found before the slow part, or None."""
     if not app.is_file() or app.suffix != ".py":
         return f"{app}: there is no such Python file"
     if not app.stem.isidentifier() or app.stem in ("cloakroom", "wit_world", "guest", _ENTRY):
@@ -68,7 +68,8 @@ def _componentize(app: Path, made: Path, wit: Path, further: list[Path], scratch
     entry = f"from cloakroom.wasi import handler\n\n{imported}\n\nIncomingHandler = handler(app)\n"
     names = [app.parent, *further, _PACKAGE.parent]
     paths = [scratch / str(number) for number in range(len(names))]
-    # Copies: the compiler leaves bytecode beside what it imports, and whoever watches the sources must not see it come.
+    # Copied, because the compiler leaves bytecode next to the modules that it imports, and a program that watches the sources
+    # must not see it.
     for source, path in zip(names[:-1], paths):
         shutil.copytree(source, path, ignore=shutil.ignore_patterns(*_NO_SOURCES))
     shutil.copytree(_PACKAGE, paths[-1] / _PACKAGE.name, ignore=shutil.ignore_patterns(*_NO_SOURCES))
@@ -89,7 +90,7 @@ def _componentize(app: Path, made: Path, wit: Path, further: list[Path], scratch
 
 
 def _shortened(output: str, imported: str, names: list[Path]) -> str:
-    """Of what componentize-py said the application's own traceback, with the names that its files have here."""
+    """Returns the application's own traceback from componentize-py's output, with the file names that the user knows."""
     told = output.rpartition("AssertionError: ")[2].partition("\n\nCaused by:")[0].strip()
     lines = [line for line in told.splitlines() if _ENTRY not in line and line != f"    {imported}"]
     for number, name in enumerate(names):

@@ -1,5 +1,5 @@
-"""Cookies of the application's own: what came with a request, and what a response sets. The host signs and verifies;
-no guest ever holds the secret. The session's cookie is out of reach here.
+"""The application's own cookies: those that were sent with a request, and those that a response sets. The host signs and
+verifies them, and no guest ever receives the secret. The session's cookie is not accessible here.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ class Cookie:
 
     name: str
     text: str | None
-    """What it holds: a text, or a JSON text if `is_json`. None: it claims to be signed, and the host has not signed it."""
+    """The value: a text, or a JSON text if `is_json`. None if the cookie claims to be signed and the host has not signed it."""
     is_json: bool = False
     signed: bool = False
 
 
 @dataclass(frozen=True)
 class CookieOptions:
-    """What a cookie is sent with. Times are in milliseconds, `expires` since 1970."""
+    """The attributes of a cookie to send. Times are in milliseconds; `expires` counts from 1970."""
 
     max_age: int | None = None
     expires: int | None = None
@@ -44,7 +44,7 @@ class CookieOptions:
 
 
 def by_name(cookies: list[Cookie], *, signed: bool) -> dict[str, Any]:
-    """The values of the cookies that are signed, or of those that are not. Forged ones are in neither."""
+    """Returns the values of the signed cookies, or of the others. Forged cookies are in neither mapping."""
     return {cookie.name: _value(cookie) for cookie in cookies if cookie.signed == signed and cookie.text is not None}
 
 
@@ -54,26 +54,27 @@ def _value(cookie: Cookie) -> Any:
     try:
         return parse_strange(cookie.text or "")
     except ValueError:
-        # Anybody can send such a cookie. It stays the text that came, and the other cookies can be read.
+        # Every visitor can send such a cookie. Its value stays the text that was sent, so that the other cookies can be read.
         return f"j:{cookie.text}"
 
 
 def to_send(name: str, value: Any, *, signed: bool) -> Cookie:
-    """A text is sent as it is, anything else as JSON. Raises TypeError or ValueError for what JSON cannot hold."""
+    """Returns the cookie to send: a text unchanged, any other value as JSON. Raises TypeError or ValueError for a value
+    that JSON cannot hold."""
     if isinstance(value, str):
         return Cookie(name, value, signed=signed)
     return Cookie(name, write(value, f"cookie {name!r}"), is_json=True, signed=signed)
 
 
 def milliseconds(lifetime: timedelta | int | None) -> int | None:
-    """A lifetime, given in seconds or as a timedelta, in milliseconds."""
+    """Converts a lifetime, in seconds or as a timedelta, to milliseconds."""
     if lifetime is None:
         return None
     return lifetime // _MILLISECOND if isinstance(lifetime, timedelta) else int(lifetime) * 1000
 
 
 def since_1970(moment: datetime | None) -> int | None:
-    """A moment in milliseconds since 1970. One without a time zone counts as UTC, as the machine of a guest has none."""
+    """Converts a time to milliseconds since 1970. A time without a time zone counts as UTC, because a guest has no time zone."""
     if moment is None:
         return None
     if moment.tzinfo is None:

@@ -1,4 +1,4 @@
-"""What can go wrong, as exceptions. Knows neither requests nor the host."""
+"""The exceptions of this package. Independent of requests and of the host."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import ClassVar
 
 
 class SessionError(Exception):
-    """The host refused a call on the session. A refused call has changed nothing.
+    """Raised when the host refuses a call on the session. A refused call has changed nothing.
 
-    `code` is one word for each kind; the text says what was refused and why.
+    `code` is one word for each kind of refusal. The text says which part of the call was refused and why.
     """
 
     code: ClassVar[str] = "session"
 
 
 class Denied(SessionError):
-    """The guest's grant does not cover this key or this operation."""
+    """The guest's grant does not include this key or this operation."""
 
     code = "denied"
 
 
 class Invalid(SessionError):
-    """The call cannot be right in any session, or it comes after `destroy()`."""
+    """The call is invalid in every session, or it comes after `destroy()`."""
 
     code = "invalid"
 
 
 class TooLarge(SessionError):
-    """The session would pass its limit."""
+    """The change would make the session larger than its limit."""
 
     code = "too-large"
 
@@ -37,7 +37,7 @@ class TooLarge(SessionError):
 
 
 class Committed(SessionError):
-    """The response has been released: the session is read-only now."""
+    """The response has been released, so the session is now read-only."""
 
     code = "committed"
 
@@ -52,8 +52,8 @@ class Unavailable(SessionError):
 
 
 class CookieError(ValueError):
-    """The host refused to make a cookie. `code` is "denied" (the session's own cookie, or a text that could be one) or
-    "invalid" (a name, a domain, a path or a time that no cookie can have)."""
+    """Raised when the host refuses to make a cookie. `code` is "denied" (the session's own cookie, or a text that could be
+    one) or "invalid" (a name, a domain, a path or a time that a cookie cannot have)."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class CookieError(ValueError):
 
 
 class HTTPError(Exception):
-    """Ends a handler with this status. `abort(404)` raises it; the message is shown to the visitor."""
+    """Ends a handler with this status. `abort(404)` raises it. The message is shown to the visitor."""
 
     def __init__(self, status: int, message: str | None = None, headers: dict[str, str] | None = None) -> None:
         super().__init__(status, message)
@@ -71,7 +71,7 @@ class HTTPError(Exception):
 
 
 class MissingField(HTTPError, KeyError):
-    """A header, an argument or a field of a form that the handler asked for did not come: 400, unless it is caught."""
+    """A header, query argument or form field that the handler reads is missing. It is answered with 400, unless it is caught."""
 
     def __init__(self, name: str) -> None:
         super().__init__(400, f"{name!r} is missing")

@@ -1,4 +1,4 @@
-"""Names with one or several texts: header fields, query arguments, form fields."""
+"""Names with one or more texts: header fields, query arguments, form fields."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from .errors import MissingField
 
 
 class MultiDict(Mapping[str, str]):
-    """Texts by name. `fields["a"]` is the first of several; `getlist("a")` has all, in their order.
+    """Texts by name. `fields["a"]` is the first value of a name; `getlist("a")` returns all values, in their order.
 
-    A name that did not come is the visitor's fault: unless it is caught, its KeyError is answered with 400.
+    A missing name is the visitor's fault: its KeyError is answered with 400, unless it is caught.
     """
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
@@ -31,16 +31,16 @@ class MultiDict(Mapping[str, str]):
         return len(self._values)
 
     def __repr__(self) -> str:
-        # Values belong in no log.
+        # Values must not be logged.
         return f"<{type(self).__name__} with {len(self)} names>"
 
     def getlist(self, name: str) -> list[str]:
-        """All values of a name; none: an empty list."""
+        """Returns all values of a name, or an empty list."""
         return list(self._values.get(name, ()))
 
 
 class RequestHeaders(MultiDict):
-    """The header fields of a request. Their names are the same in capitals and small letters."""
+    """The header fields of a request. Upper and lower case in their names are equal."""
 
     def __init__(self, pairs: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__((name.lower(), value) for name, value in pairs)
@@ -52,7 +52,7 @@ class RequestHeaders(MultiDict):
         return isinstance(name, str) and name.lower() in self._values
 
     def getlist(self, name: str) -> list[str]:
-        """All fields of a name; none: an empty list."""
+        """Returns all values of a field, or an empty list."""
         return super().getlist(name.lower())
 
 
@@ -71,7 +71,7 @@ class ResponseHeaders:
         return values[0]
 
     def __setitem__(self, name: str, value: str) -> None:
-        """One field of this name, instead of all that were there."""
+        """Replaces all fields of this name by one field."""
         del self[name]
         self.add(name, value)
 
@@ -86,15 +86,15 @@ class ResponseHeaders:
         return iter(self._pairs)
 
     def get(self, name: str, default: str | None = None) -> str | None:
-        """The first field of this name."""
+        """Returns the value of the first field of this name, or `default`."""
         return next(iter(self.getlist(name)), default)
 
     def getlist(self, name: str) -> list[str]:
-        """All fields of a name; none: an empty list."""
+        """Returns all values of a field, or an empty list."""
         return [value for other, value in self._pairs if other.lower() == name.lower()]
 
     def add(self, name: str, value: str) -> None:
-        """One more field. Raises ValueError for a text that no header can have."""
+        """Adds a field. Raises ValueError for a text that a header cannot contain."""
         if not isinstance(value, str):
             raise TypeError(f"header {name!r}: a value is a text, not {type(value).__name__}")
         if any(sign in value for sign in "\r\n\0"):

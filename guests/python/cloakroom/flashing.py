@@ -1,7 +1,7 @@
-"""Messages for the next page: kept in the session until they are shown.
+"""Messages for the next page, stored in the session until a page shows them.
 
-They are kept as Express's connect-flash keeps them, `{"message": ["Saved."]}` under the key `flash`, so an Express app
-on the same session shows them too, and the other way round.
+They have the format of Express's connect-flash, `{"message": ["Saved."]}` under the key `flash`. An Express app on the same
+session shows the messages of this package, and this package shows those of Express.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _KEY = "flash"
 
 
 def flash(message: str, category: str = "message") -> None:
-    """Keeps a message for the next page that asks for messages."""
+    """Stores a message for the next page that shows messages."""
     messages = session.get(_KEY)
     if not isinstance(messages, dict):
         messages = session[_KEY] = {}
@@ -27,12 +27,12 @@ def flash(message: str, category: str = "message") -> None:
 
 
 def get_flashed_messages() -> list[str]:
-    """The messages that were kept, which are then gone. Asking again within one request gives them again."""
+    """Removes the stored messages from the session and returns them. A second call in the same request returns them again."""
     return [message for _, message in get_flashed_messages_with_categories()]
 
 
 def get_flashed_messages_with_categories() -> list[tuple[str, str]]:
-    """The same as pairs of category and message, category by category."""
+    """Does the same, but returns pairs of category and message, category by category."""
     context = current()
     if context.flashed is None:
         messages = session.get(_KEY)
@@ -43,7 +43,8 @@ def get_flashed_messages_with_categories() -> list[tuple[str, str]]:
 
 
 def _pairs(messages: Any) -> Iterator[tuple[str, str]]:
-    """The messages by category. Other programs write into the session too: what is no dict of lists counts as no messages."""
+    """Yields the messages by category. Other programs write into the session too, so a value that is not a dict of lists
+    counts as no messages."""
     if isinstance(messages, dict):
         for category, texts in messages.items():
             if isinstance(texts, list):

@@ -1,7 +1,7 @@
-"""Bodies that HTML forms send: `application/x-www-form-urlencoded` and `multipart/form-data`. Pure: bytes to fields.
+"""Parses the bodies of HTML forms: `application/x-www-form-urlencoded` and `multipart/form-data`.
 
-Multipart is read as browsers write it (the HTML standard, section 4.10.21.8), which the mail parser of the standard
-library is not made for: there names are quoted with backslashes, and large files are taken line by line.
+Multipart is parsed as browsers write it (the HTML standard, section 4.10.21.8). The mail parser of the standard library is
+not suitable: it expects names quoted with backslashes, and reads large files line by line.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from .errors import HTTPError
 from .fields import MultiDict
 
 _PARTS_MAX = 1000
-"""Most fields of one form, as in Werkzeug: a body of many tiny parts costs more than its bytes."""
+"""Maximum number of fields of one form, as in Werkzeug: a body with many tiny parts costs more than its bytes."""
 
 _PARAMETER = re.compile(r';\s*([\w!#$%&\'*+.^`|~-]+)\s*=\s*(?:"([^"]*)"|([^\s";]*))')
 
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """A file of a form."""
+    """An uploaded file of a form."""
 
     filename: str
     content_type: str
@@ -33,14 +33,14 @@ class UploadedFile:
 
 @dataclass(frozen=True)
 class Form:
-    """What a form sent."""
+    """The fields and files of a form."""
 
     fields: MultiDict
     files: dict[str, list[UploadedFile]]
 
 
 def parameter(header: str, name: str) -> str | None:
-    """A parameter of a header field: `charset` in `text/html; charset=utf-8`."""
+    """Returns a parameter of a header field: `charset` in `text/html; charset=utf-8`."""
     for found, quoted, plain in _PARAMETER.findall(header):
         if found.lower() == name:
             return str(quoted or plain)
@@ -48,7 +48,7 @@ def parameter(header: str, name: str) -> str | None:
 
 
 def parse_form(content_type: str, body: bytes) -> Form:
-    """Raises HTTPError 400 for a body that is not what its type says. Of another type than forms have: an empty form."""
+    """Parses a form. Returns an empty form if the type is not a form's. Raises HTTPError 400 for a body that does not match its type."""
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "application/x-www-form-urlencoded":
         return Form(parse_pairs(body.decode("utf-8", "replace")), {})
@@ -61,7 +61,7 @@ def parse_form(content_type: str, body: bytes) -> Form:
 
 
 def parse_pairs(text: str) -> MultiDict:
-    """`a=1&b=2` of a query or a form."""
+    """Parses a query or a form such as `a=1&b=2`. Raises HTTPError 400 for too many fields."""
     try:
         return MultiDict(parse_qsl(text, keep_blank_values=True, max_num_fields=_PARTS_MAX))
     except ValueError:
@@ -69,7 +69,7 @@ def parse_pairs(text: str) -> MultiDict:
 
 
 def _multipart(boundary: bytes, body: bytes) -> Form:
-    # The first line's delimiter has no line end before it.
+    # The delimiter in the first line has no line end before it.
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, _PARTS_MAX + 1)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
         raise HTTPError(400, f"the form does not end as it says, or has more than {_PARTS_MAX} fields")
@@ -98,5 +98,5 @@ def _part_headers(head: bytes) -> dict[str, str]:
 
 
 def _unescaped(text: str) -> str:
-    """Browsers write these three, and no others, as escapes in names."""
+    """Reverts the only three escapes that browsers write in names."""
     return text.replace("%22", '"').replace("%0D", "\r").replace("%0A", "\n")

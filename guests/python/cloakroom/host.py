@@ -1,7 +1,8 @@
-"""What the package needs of the host, and the request at hand. `wasi.py` has the real host, tests have their own.
+"""The interface between this package and the host, and the current request. `wasi.py` implements it for the real host, and
+tests have their own implementations.
 
-Everything that belongs to one request is in its `Context`, which ends with it: an instance that serves further
-requests (`reuse`) carries nothing over.
+All state of a request is in its `Context`, which ends with the request, so an instance that serves further requests
+(`reuse`) passes nothing on to them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class CookieAttributes:
-    """The attributes of the session's cookie. Times are in milliseconds, `expires` since 1970."""
+    """The attributes of the session's cookie. Times are in milliseconds; `expires` counts from 1970."""
 
     original_max_age: int | None
     expires: int | None
@@ -31,7 +32,7 @@ class CookieAttributes:
 
 
 class SessionHost(Protocol):
-    """`cloakroom:http/session`. Every function raises a SessionError when the host refuses."""
+    """`cloakroom:http/session`. Every function raises a SessionError when the host refuses the call."""
 
     def get(self, key: str) -> str | None: ...
     def set(self, key: str, value: str) -> None: ...
@@ -53,14 +54,14 @@ class SessionHost(Protocol):
 
 
 class CookieHost(Protocol):
-    """`cloakroom:http/cookies`. `serialize` raises CookieError when the host refuses."""
+    """`cloakroom:http/cookies`. `serialize` raises a CookieError when the host refuses the cookie."""
 
     def all(self) -> list[Cookie]: ...
     def serialize(self, cookie: Cookie, options: CookieOptions) -> str: ...
 
 
 class Context:
-    """One request's. It is the one at hand within a `with` block."""
+    """The state of one request. It is the current one within a `with` block."""
 
     def __init__(self, session: SessionHost, cookies: CookieHost) -> None:
         self.session = session
@@ -78,9 +79,9 @@ class Context:
         _current = None
 
     def tell_changes(self) -> None:
-        """Tells the host of every change that was made in place in a value of the session.
+        """Passes every change that was made in place in a value of the session to the host.
 
-        Raises SessionError where such a change cannot be stored any more.
+        Raises SessionError if such a change can no longer be stored.
         """
         self.tracker.tell(self.session.set)
 
@@ -89,7 +90,7 @@ _current: Context | None = None
 
 
 def current() -> Context:
-    """The request at hand. Raises RuntimeError outside of one."""
+    """Returns the context of the current request. Raises RuntimeError if there is no request."""
     if _current is None:
         raise RuntimeError("there is no request: session, cookies and flash messages are there only while a handler runs")
     return _current

@@ -1,7 +1,7 @@
-"""A host in memory, without WASI: for the unit tests, and to have the package's own code run before a component is made.
+"""A host in memory, without WASI, for the unit tests and for running the package's code before a component is made.
 
-The interpreter adapts code to what it meets, which writes to memory. After a rehearsal an instance begins with adapted
-code: a fresh one touches a sixth fewer pages of its memory for a request.
+The interpreter adapts code to the values it processes, which writes to memory. After such a run, an instance begins with
+adapted code: a fresh instance touches a sixth fewer pages of its memory for a request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ROUNDS = 50
 
 
 class MemorySession:
-    """A session as the host keeps it. `calls` has every call that changes something, as one word and a key."""
+    """A session in memory, as the host has it. `calls` lists every call that changes the session, as one word and a key."""
 
     def __init__(self, entries: dict[str, str] | None = None) -> None:
         self.entries = dict(entries or {})
@@ -108,7 +108,7 @@ class MemorySession:
 
 
 class MemoryCookies:
-    """Cookies that came, and headers that tell what was asked for."""
+    """Received cookies, and `set-cookie` texts that show the arguments of `serialize`."""
 
     def __init__(self, *came: Cookie) -> None:
         self.came = came
@@ -135,7 +135,7 @@ class MemorySource:
 
 
 def rehearse() -> None:
-    """Answers some requests of an application of its own."""
+    """Answers some requests with an application of its own."""
     app = App()
 
     @app.get("/count")

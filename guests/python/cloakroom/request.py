@@ -1,4 +1,4 @@
-"""A request as handlers see it. Whatever costs a call to the host is asked for when it is first used."""
+"""The request that handlers receive. Parts that cost a call to the host are read on first use."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .host import current
 from .values import parse_strange
 
 
-# Codecs are modules that are imported when they are first used. A running component cannot import.
+# A codec is a module that is imported on first use. A running component cannot import modules.
 for _charset in ("iso-8859-1", "windows-1252", "utf-16", "utf-8-sig", "euc-kr", "cp949", "shift_jis", "gb18030", "big5"):
     codecs.lookup(_charset)
 
 
 class Source(Protocol):
-    """Where the rest of a request comes from."""
+    """The source of the headers and the body of a request."""
 
     def headers(self) -> list[tuple[str, bytes]]: ...
     def body(self) -> bytes: ...
@@ -37,12 +37,12 @@ class Request:
         self.raw_path, _, self.query_string = target.partition("?")
 
     def __repr__(self) -> str:
-        # A path may hold what belongs in no log.
+        # A path can contain private data, which must not be logged.
         return f"<Request {self.method}>"
 
     @cached_property
     def path(self) -> str:
-        """The path, decoded: `/사용자`."""
+        """The path, percent-decoded: `/사용자`."""
         return unquote(self.raw_path)
 
     @cached_property
@@ -57,12 +57,12 @@ class Request:
 
     @cached_property
     def cookies(self) -> Mapping[str, Any]:
-        """The cookies that are not signed, without the session's: texts, or values where one was sent as JSON."""
+        """The cookies that are not signed, without the session's cookie: texts, or values if a cookie was sent as JSON."""
         return by_name(current().cookies.all(), signed=False)
 
     @cached_property
     def signed_cookies(self) -> Mapping[str, Any]:
-        """The cookies that this host has signed. One that was forged is not among them."""
+        """The cookies that this host has signed. Forged cookies are not included."""
         return by_name(current().cookies.all(), signed=True)
 
     @cached_property
@@ -72,7 +72,8 @@ class Request:
 
     @cached_property
     def text(self) -> str:
-        """The body as text, in the charset that `content-type` names (of a few), else UTF-8. Raises HTTPError 400 if it is none."""
+        """The body as text, in the charset that `content-type` names (of a few), or else in UTF-8. Raises HTTPError 400 if
+        it is not a text in this charset."""
         charset = parameter(self.content_type, "charset") or "utf-8"
         try:
             return self.body.decode(charset)
@@ -85,7 +86,7 @@ class Request:
         return self.headers.get("content-type", "")
 
     def json(self) -> Any:
-        """The body as JSON, whatever its `content-type` says. Raises HTTPError 400 if it is none."""
+        """Parses the body as JSON, whatever its `content-type` is. Raises HTTPError 400 if it is not JSON."""
         try:
             return parse_strange(self.body.decode().removeprefix("\ufeff"))
         except ValueError as error:
@@ -97,14 +98,14 @@ class Request:
 
     @property
     def form(self) -> MultiDict:
-        """The fields of a form, urlencoded or multipart. Raises HTTPError 400 for a broken one."""
+        """The fields of a form, urlencoded or multipart. Raises HTTPError 400 for a broken form."""
         return self._form.fields
 
     @property
     def files(self) -> Mapping[str, UploadedFile]:
-        """The files of a multipart form, the first of each name."""
+        """The files of a multipart form, the first one of each name."""
         return {name: files[0] for name, files in self._form.files.items()}
 
     def getfiles(self, name: str) -> list[UploadedFile]:
-        """All files of this name, in their order."""
+        """Returns all files of this name, in their order."""
         return list(self._form.files.get(name, ()))

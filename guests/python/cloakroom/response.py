@@ -1,4 +1,4 @@
-"""A response, and what handlers may return instead of one. Knows neither routes nor WASI."""
+"""A response, and the other types that handlers can return. Independent of routes and of WASI."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Body = Union[str, bytes, Iterable[Piece]]
 HeaderPairs = Union[Mapping[str, str], Iterable[tuple[str, str]]]
 Content = Union["Response", str, bytes, dict[str, Any], list[Any], Iterator[Piece]]
 Reply = Union[Content, tuple[Content, int], tuple[Content, int, HeaderPairs]]
-"""What a handler may return: a text (sent as HTML), bytes, a dict or a list (sent as JSON), a generator of pieces, a
-Response; or one of these with a status, or with a status and headers."""
+"""The types that a handler can return: a text (sent as HTML), bytes, a dict or a list (sent as JSON), a generator of
+pieces, a Response; or one of these with a status, or with a status and headers."""
 
 HTML = "text/html; charset=utf-8"
 
 
 class Response:
-    """A response: status, headers, body. A body that is neither text nor bytes is sent piece by piece."""
+    """A response: status, headers and body. A body that is neither a text nor bytes is sent piece by piece."""
 
     def __init__(
         self, body: Body = b"", status: int = 200, headers: HeaderPairs = (), *, content_type: str | None = None
@@ -43,7 +43,7 @@ class Response:
 
     @property
     def body(self) -> bytes | Iterable[Piece]:
-        """Bytes, or pieces. A text that is set becomes bytes of UTF-8."""
+        """Bytes, or pieces. Setting a text stores its bytes in UTF-8."""
         return self._body
 
     @body.setter
@@ -66,9 +66,9 @@ class Response:
         partitioned: bool = False,
         priority: Priority | None = None,
     ) -> None:
-        """Sets a cookie of the application's own. `max_age` is a timedelta or seconds, and outranks `expires`.
+        """Sets a cookie of the application. `max_age` is a timedelta or seconds, and has precedence over `expires`.
 
-        A text is sent as it is, anything else as JSON. Raises CookieError if the host refuses the cookie.
+        A text is sent unchanged, any other value as JSON. Raises CookieError if the host refuses the cookie.
         """
         options = CookieOptions(
             milliseconds(max_age), since_1970(expires), domain, path, secure, httponly, samesite, partitioned, priority
@@ -76,19 +76,19 @@ class Response:
         self.headers.add("set-cookie", current().cookies.serialize(to_send(name, value, signed=signed), options))
 
     def delete_cookie(self, name: str, *, domain: str | None = None, path: str | None = "/") -> None:
-        """Has the browser drop a cookie. Domain and path must be those it was set with."""
+        """Makes the browser delete a cookie. Domain and path must be those that the cookie was set with."""
         cookie = to_send(name, "", signed=False)
         self.headers.add("set-cookie", current().cookies.serialize(cookie, CookieOptions(None, 1, domain, path)))
 
 
 def utf8(text: str) -> bytes:
-    """A text to send. Half of a surrogate pair, which may come in a visitor's JSON, becomes a question mark."""
+    """Encodes a text for sending. Half of a surrogate pair, which a visitor's JSON can contain, becomes a question mark."""
     return text.encode("utf-8", "replace")
 
 
 def redirect(location: str, status: int = 302) -> Response:
-    """Sends the browser to another place."""
-    # What a URL may hold stays, its escapes as well; the rest is escaped.
+    """Returns a response that redirects the browser to another location."""
+    # Characters that a URL can contain, including its escapes, stay unchanged. All others are escaped.
     return Response(status=status, headers={"location": quote(utf8(location), safe="!#$%&'()*+,/:;=?@[]~")})
 
 
@@ -98,7 +98,7 @@ def abort(status: int, message: str | None = None) -> NoReturn:
 
 
 def to_response(reply: Any) -> Response:
-    """The response that a handler's reply stands for. Raises TypeError for what is none."""
+    """Converts a handler's reply to a response. Raises TypeError for a value that is not a reply."""
     if isinstance(reply, tuple):
         if not 2 <= len(reply) <= 3 or not isinstance(reply[1], int):
             raise TypeError("a handler returned a tuple that is neither (body, status) nor (body, status, headers)")
@@ -119,7 +119,7 @@ def to_response(reply: Any) -> Response:
 
 
 def _put_headers(headers: ResponseHeaders, pairs: HeaderPairs) -> None:
-    """Headers of a tuple take the place of those of the same name; cookies join those that are there."""
+    """Replaces headers of the same name by those of a tuple. Cookies are added instead."""
     pairs = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
     for name in {name.lower() for name, _ in pairs} - {"set-cookie"}:
         del headers[name]

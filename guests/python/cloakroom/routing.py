@@ -1,4 +1,4 @@
-"""Which handler a request is for: methods and paths, with parameters as in Flask (`/user/<name>`)."""
+"""Finds the handler for a request by its method and path, with parameters as in Flask (`/user/<name>`)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _CONVERTERS: dict[str, tuple[str, Callable[[str], Any]]] = {
 
 
 class Router:
-    """Routes in the order they were added. A path without parameters outranks those with some."""
+    """Routes in the order they were added. A path without parameters has precedence over paths with parameters."""
 
     def __init__(self) -> None:
         self.routes: list[tuple[str, list[str], Handler]] = []
@@ -28,7 +28,7 @@ class Router:
         self._patterns: list[tuple[re.Pattern[str], dict[str, Callable[[str], Any]], dict[str, Handler]]] = []
 
     def add(self, path: str, methods: Iterable[str], handler: Handler) -> None:
-        """Adds a route. Raises ValueError for a path that cannot be one, and for a route that is there already."""
+        """Adds a route. Raises ValueError for an invalid path, and for a route that exists already."""
         if not path.startswith("/"):
             raise ValueError(f"route {path!r}: a path begins with /")
         if "{" in path or "}" in path:
@@ -61,7 +61,7 @@ class Router:
         return self._patterns[-1][2]
 
     def find(self, method: str, path: str) -> tuple[Handler, dict[str, Any]]:
-        """The handler for an undecoded path, and its parameters, decoded. GET's handlers serve HEAD.
+        """Returns the handler for a path that is not decoded, and its decoded parameters. Handlers for GET also serve HEAD.
 
         Raises HTTPError 404, or 405 with the header `allow`.
         """
@@ -88,7 +88,7 @@ class Router:
 
 
 def _literal(text: str) -> str:
-    """Paths are matched as they were sent: with escapes."""
+    """Returns a pattern for a literal text. Paths are matched as they were sent, with their escapes."""
     return re.escape(quote(text, safe="/!$&'()*+,:;=@~"))
 
 

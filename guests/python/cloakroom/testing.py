@@ -1,4 +1,4 @@
-"""Tests of a guest in the host that will serve it: run by `cloakroom test`, written with unittest or pytest.
+"""Tests of a guest in the host that will serve it. Write them with unittest or pytest, and run them with `cloakroom test`.
 
     from cloakroom.testing import Host
 
@@ -6,8 +6,8 @@
         anna = host.visitor()
         assert anna.get("/session").text == "1번 접속"
 
-Each `Host` is a fresh one, with a store in memory and a clock that stands still until it is advanced. Needs nothing but
-the standard library.
+Each `Host` is a new host with a store in memory and a clock that only the test advances. This module needs only the standard
+library.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _REDIRECTS_MAX = 20
 
 
 class Answer:
-    """What a visitor got."""
+    """A response that a visitor has received."""
 
     def __init__(self, status: int, headers: RequestHeaders, body: bytes) -> None:
         self.status = status
@@ -36,11 +36,11 @@ class Answer:
 
     @property
     def text(self) -> str:
-        """The body as UTF-8 text."""
+        """The body as a text in UTF-8."""
         return self.body.decode()
 
     def json(self) -> Any:
-        """The body as JSON."""
+        """Parses the body as JSON."""
         return json.loads(self.body)
 
     def __repr__(self) -> str:
@@ -48,7 +48,7 @@ class Answer:
 
 
 class Host:
-    """A fresh host of the project's guests and routes. It ends with its `with` block, or with `close()`."""
+    """A new host with the project's guests and routes. It ends with its `with` block, or with `close()`."""
 
     def __init__(self) -> None:
         control = os.environ.get("CLOAKROOM_TEST_URL")
@@ -69,11 +69,11 @@ class Host:
         self.close()
 
     def close(self) -> None:
-        """Ends it."""
+        """Ends the host."""
         self.call("DELETE", "")
 
     def visitor(self, session: Mapping[str, Any] | None = None) -> Visitor:
-        """A browser of its own: one who was never here, or one whose session is stored already."""
+        """Returns a new browser: without a session, or with a session that is already stored."""
         visitor = Visitor(self)
         if session is not None:
             name, _, value = self.call("POST", "/sessions", {"data": session})["cookie"].partition("=")
@@ -81,45 +81,45 @@ class Host:
         return visitor
 
     def rival(self, *, set: Mapping[str, Any] | None = None, delete: list[str] | None = None) -> None:
-        """Right before the next commit of a stored session, another request of the same session has committed this.
+        """Makes another request of the same session commit these changes right before the next commit of a stored session.
 
-        First in, first used.
+        If it is called several times, the first call applies to the first commit.
         """
         self.call("POST", "/rivals", {"set": dict(set or {}), "delete": delete or []})
 
     def rival_logout(self) -> None:
-        """Right before the next commit of a stored session, another request of the same session has destroyed it."""
+        """Makes another request of the same session destroy it right before the next commit of a stored session."""
         self.call("POST", "/rivals", {"destroy": True})
 
     def store_down(self) -> None:
-        """The store answers nothing until `store_up()`."""
+        """Makes the store unreachable until `store_up()`."""
         self.call("PUT", "/store", {"up": False})
 
     def store_up(self) -> None:
-        """The store answers again."""
+        """Makes the store reachable again."""
         self.call("PUT", "/store", {"up": True})
 
     def swap(self, component: str | None = None, guest: str | None = None) -> int:
-        """Brings in a component (a guest's configured file, if none is named) and returns the new version's number.
+        """Swaps in a component, by default the guest's configured file, and returns the number of the new version.
 
-        Raises ControlError if the host refuses it.
+        Raises ControlError if the host refuses the component.
         """
         words = {"component": component, "guest": guest}
         version: int = self.call("POST", "/swap", {key: word for key, word in words.items() if word})["version"]
         return version
 
     def sessions(self) -> list[dict[str, Any]]:
-        """What is stored: `[{"data": {...}, "expires_ms": ...}]`."""
+        """Returns the stored sessions: `[{"data": {...}, "expires_ms": ...}]`."""
         stored: list[dict[str, Any]] = self.call("GET", "/sessions")
         return stored
 
     def counts(self) -> dict[str, int]:
-        """What the host did so far: requests, runs, commits, conflicts, reapplies, reruns."""
+        """Returns the host's counts so far: requests, runs, commits, conflicts, reapplies, reruns."""
         counts: dict[str, int] = self.call("GET", "/counts")
         return counts
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """A call of the control interface that the other methods do not cover."""
+        """Makes a call of the control interface that the other methods do not support."""
         return self._call(method, self._path + path, body)
 
     def _call(self, method: str, path: str, body: Any) -> Any:
@@ -133,54 +133,54 @@ class Host:
 
 
 class ControlError(Exception):
-    """The control interface refused a call. Says what and where."""
+    """Raised when the control interface refuses a call. Contains the call and the reason."""
 
 
 class Clock:
-    """The time that the host goes by."""
+    """The clock of the host."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
 
     def advance(self, *, days: float = 0, hours: float = 0, minutes: float = 0, seconds: float = 0) -> None:
-        """Moves it on. Sessions and cookies end by it."""
+        """Advances the clock. Sessions and cookies expire by it."""
         total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
         self._host.call("POST", "/clock", {"advance_ms": round(total * 1000)})
 
     @property
     def now_ms(self) -> int:
-        """Milliseconds since 1970."""
+        """The time in milliseconds since 1970."""
         now: int = self._host.call("GET", "/clock")["now_ms"]
         return now
 
 
 class Visitor:
-    """A browser with a cookie jar of its own, whose cookies go to every path. It follows redirects only when asked."""
+    """A browser with its own cookie jar, which sends its cookies to every path. It follows redirects only if `follow` is set."""
 
     def __init__(self, host: Host) -> None:
         self._host = host
         self.cookies: dict[str, str] = {}
-        """What it holds, as it was sent: by name."""
+        """The cookies' values as they were received, by name."""
         self._expires_ms: dict[str, float] = {}
 
     def get(self, path: str, **options: Any) -> Answer:
-        """`request` with GET."""
+        """Sends a GET request; see `request`."""
         return self.request("GET", path, **options)
 
     def post(self, path: str, **options: Any) -> Answer:
-        """`request` with POST."""
+        """Sends a POST request; see `request`."""
         return self.request("POST", path, **options)
 
     def put(self, path: str, **options: Any) -> Answer:
-        """`request` with PUT."""
+        """Sends a PUT request; see `request`."""
         return self.request("PUT", path, **options)
 
     def patch(self, path: str, **options: Any) -> Answer:
-        """`request` with PATCH."""
+        """Sends a PATCH request; see `request`."""
         return self.request("PATCH", path, **options)
 
     def delete(self, path: str, **options: Any) -> Answer:
-        """`request` with DELETE."""
+        """Sends a DELETE request; see `request`."""
         return self.request("DELETE", path, **options)
 
     def request(
@@ -194,7 +194,7 @@ class Visitor:
         json: Any = None,
         follow: bool = False,
     ) -> Answer:
-        """Sends a request. The body is given as it is, as the fields of a form, or as a value to send as JSON."""
+        """Sends a request. The body is given as bytes or text, as the fields of a form, or as a value to send as JSON."""
         fields, content = _content(dict(headers or {}), body, form, json)
         for _ in range(_REDIRECTS_MAX):
             answer = self._once(method, path, fields, content)

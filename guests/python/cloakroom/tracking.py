@@ -1,10 +1,10 @@
-"""Which mutable values of the session a handler holds, so that no change to one of them is lost. Knows no host.
+"""Tracks the mutable values of the session that a handler has, so that no change of one is lost. Independent of the host.
 
-A handler that gets a list or a dict out of its session may change it in place, and nobody is told. So each one is kept
-here with the JSON text that the session has for it, and compared before anything is sent.
+A handler that reads a list or a dict from its session can change it in place without a call of this package. Each such value is
+therefore kept here with the JSON text that the session has for it, and the two are compared before the response is sent.
 
-Values that the session itself has dropped (`destroy`, `regenerate`, `reload`, `unset`) are compared as well: a change
-to one of them would be stored nowhere, so it is an error. One that was put into the session again is alive.
+Values that the session itself has dropped (`destroy`, `regenerate`, `reload`, `unset`) are compared as well. A change of such a value
+would not be stored, so it is an error. A value that was put into the session again is treated as its current value.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _UNCHANGEABLE = (str, int, float, type(None))
 
 
 def place(key: str) -> str:
-    """How messages call an entry."""
+    """Returns the name of an entry in messages."""
     return f"session[{key!r}]"
 
 
 class _Held:
-    """A value that a handler may hold, and the text that the session has for it."""
+    """A value that a handler may have, and the text that the session has for it."""
 
     __slots__ = ("text", "value")
 
@@ -33,11 +33,11 @@ class _Held:
         self.text = text
 
     def new_text(self, key: str) -> str | None:
-        """The value's text, if it is another value than that of the session's text."""
+        """Returns the value's text if it differs in meaning from the session's text, or else None."""
         now = write(self.value, place(key))
         if now == self.text:
             return None
-        # Another writer's text may say the same in other words: blanks, escapes, 1e2.
+        # Another program may have written the same value with another spelling: blanks, escapes, 1e2.
         if now == write(parse(self.text, place(key)), place(key)):
             self.text = now
             return None
@@ -45,7 +45,7 @@ class _Held:
 
 
 class Dropped(NamedTuple):
-    """A value that the session has dropped, as it was then."""
+    """A value that the session has dropped, as it was at that time."""
 
     key: str
     value: Any
@@ -54,43 +54,43 @@ class Dropped(NamedTuple):
 
 
 class Tracker:
-    """The values of one request."""
+    """The tracked values of one request."""
 
     def __init__(self) -> None:
         self._held: dict[str, _Held] = {}
         self._dropped: list[Dropped] = []
 
     def keep(self, key: str, value: Any, text: str) -> None:
-        """Remembers what an entry holds, if it can be changed in place."""
+        """Tracks the value of an entry, if it can be changed in place."""
         if isinstance(value, _UNCHANGEABLE):
             self._held.pop(key, None)
         else:
             self._held[key] = _Held(value, text)
 
     def find(self, key: str) -> Any | None:
-        """The value that the handler already holds of an entry, if any."""
+        """Returns the value of an entry that the handler already has, or None."""
         held = self._held.get(key)
         return None if held is None else held.value
 
     def forget(self, key: str) -> None:
-        """The handler took the entry out of the session, or wrote another value: the old one is its own."""
+        """Stops tracking an entry that the handler has removed from the session or overwritten: the old value belongs to the handler."""
         self._held.pop(key, None)
 
     def forget_all(self) -> None:
-        """The handler emptied the session."""
+        """Stops tracking all entries, because the handler has emptied the session."""
         self._held.clear()
 
     def snapshot(self, by: str) -> list[Dropped]:
-        """What the session is about to drop."""
+        """Returns the values that the session is about to drop."""
         return [Dropped(key, held.value, write(held.value, place(key)), by) for key, held in self._held.items()]
 
     def drop(self, dropped: list[Dropped]) -> None:
-        """The session has dropped them."""
+        """Records that the session has dropped these values."""
         self._held.clear()
         self._dropped += dropped
 
     def tell(self, tell: Callable[[str, str], None]) -> None:
-        """Calls `tell` with key and text of each entry whose value was changed in place.
+        """Calls `tell` with the key and the text of each entry whose value was changed in place.
 
         Raises Invalid if a dropped value was changed.
         """
@@ -109,7 +109,7 @@ class Tracker:
     def _refuse_lost_changes(self) -> None:
         alive = {id(part) for held in self._held.values() for part in _containers(held.value)}
         for key, value, text, by in self._dropped:
-            # The texts are compared first: most values are as they were.
+            # The texts are compared first, because most values are unchanged.
             if write(value, place(key)) != text and _differs(value, parse(text, place(key)), alive):
                 raise Invalid(
                     f"the value of {place(key)} was changed after {by}() had dropped it, so the change would be lost: "
@@ -118,7 +118,7 @@ class Tracker:
 
 
 def _containers(value: Any) -> Iterator[Any]:
-    """Each list and dict in a value, itself included."""
+    """Yields each list and dict in a value, including the value itself."""
     pending = [value]
     while pending:
         part = pending.pop()
@@ -131,12 +131,12 @@ def _containers(value: Any) -> Iterator[Any]:
 
 
 def _differs(value: Any, before: Any, alive: set[int]) -> bool:
-    """Whether a value was changed where no part of the living session would hold the change."""
+    """Returns whether a value was changed in a part that does not belong to the current session."""
     if id(value) in alive:
         return False
     if isinstance(value, dict) and isinstance(before, dict):
         return value.keys() != before.keys() or any(_differs(value[key], before[key], alive) for key in before)
     if isinstance(value, (list, tuple)) and isinstance(before, list):
         return len(value) != len(before) or any(map(_differs, value, before, [alive] * len(before)))
-    # 1, 1.0 and True are equal, but not the same JSON.
+    # 1, 1.0 and True are equal in Python, but differ in JSON.
     return type(value) is not type(before) or bool(value != before)

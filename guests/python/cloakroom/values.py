@@ -1,7 +1,7 @@
-"""JSON texts of session entries and cookies, and Python values, without loss. Knows nothing of sessions.
+"""Converts between JSON texts of session entries and cookies, and Python values, without loss. Independent of sessions.
 
-Integers of any size stay exact. What JSON cannot hold is refused with a word about where it stood, never changed into
-something else: NaN and the infinities, keys that are no texts, objects.
+Integers of any size stay exact. Values that JSON cannot hold are never changed into other values: NaN, the infinities, keys
+that are not texts, and objects are refused with an error that names their place.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ def _refuse_constant(word: str) -> None:
 
 
 _LEVELS_MAX = 128
-"""As many as the host takes in a session."""
+"""The maximum depth that the host accepts in a session."""
 
 _NO_BRACKETS = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*\\?(?:"|\Z)|[^\[\]{}"]+', re.DOTALL)
-"""What is no bracket, or stands in a text. A text without an end goes to the end, so that nothing is looked at twice."""
+"""Matches texts and everything else that is not a bracket. An unterminated text extends to the end, so no part is scanned twice."""
 
 _encode_short = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _encode_ascii = json.JSONEncoder(ensure_ascii=True, allow_nan=False, separators=(",", ":")).encode
@@ -39,10 +39,10 @@ _decode = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 
 
 def parse(text: str, where: str) -> Any:
-    """The value of a JSON text.
+    """Parses a JSON text.
 
-    Raises ValueError, naming `where`, for a number with a fraction or an exponent that no float can hold, and for
-    more than 128 levels.
+    Raises ValueError, naming `where`, for a number with a fraction or an exponent that no float can hold, and for more than
+    128 levels.
     """
     try:
         refuse_depth(text)
@@ -56,24 +56,24 @@ def parse(text: str, where: str) -> Any:
 
 
 def parse_strange(text: str) -> Any:
-    """The value of a JSON text that a visitor sent. Raises ValueError for one that is none, and for one that would cost too much:
-    more than 128 levels, or an integer of more than 4,300 digits."""
+    """Parses a JSON text that a visitor has sent. Raises ValueError if it is not JSON, and if it would cost too much: more
+    than 128 levels, or an integer of more than 4,300 digits."""
     refuse_depth(text)
     return _decode(text)
 
 
 def json_body(value: Any) -> bytes:
-    """A value as the body of a response. Raises TypeError or ValueError for what JSON cannot hold."""
+    """Returns a value as the body of a response. Raises TypeError or ValueError for a value that JSON cannot hold."""
     return _encoded(value).encode()
 
 
 def refuse_depth(text: str) -> None:
-    """Raises ValueError for a JSON text of more levels than the parser can follow: in a component its stack would end,
-    and the instance with it."""
+    """Raises ValueError for a JSON text with more levels than the parser can follow. Parsing it would overflow the stack of
+    a component and terminate the instance."""
     if text.count("[") + text.count("{") <= _LEVELS_MAX:
         return
     brackets = _NO_BRACKETS.sub("", text)
-    # Each round takes the innermost level away. What has no partner stays, and is no JSON.
+    # Each round removes the innermost level. Brackets without a partner remain: the text is then not JSON.
     for _ in range(_LEVELS_MAX):
         shorter = brackets.replace("[]", "").replace("{}", "")
         if len(shorter) == len(brackets):
@@ -87,9 +87,9 @@ def refuse_depth(text: str) -> None:
 
 
 def write(value: Any, where: str) -> str:
-    """The JSON text of a value, as short as `JSON.stringify` makes it.
+    """Returns the JSON text of a value, as short as the text of `JSON.stringify`.
 
-    Raises TypeError or ValueError, naming `where`, for what JSON cannot hold.
+    Raises TypeError or ValueError, naming `where`, for a value that JSON cannot hold.
     """
     try:
         text = _encoded(value)
@@ -110,13 +110,14 @@ def _encoded(value: Any) -> str:
         try:
             text.encode()
         except UnicodeEncodeError:
-            # Half of a surrogate pair, which only an escape can hold.
+            # The value contains half of a surrogate pair, which only an escape can express.
             text = _with_long_integers(lambda: _encode_ascii(value))
     return text
 
 
 def _with_long_integers(work: Callable[[], T]) -> T:
-    """Python refuses integers of more than 4,300 digits, against slow conversions. A session's size is limited."""
+    """Allows integers of more than 4,300 digits, which Python refuses because their conversion is slow. The session's size
+    limits the cost."""
     limit = sys.get_int_max_str_digits()
     sys.set_int_max_str_digits(0)
     try:
@@ -126,7 +127,7 @@ def _with_long_integers(work: Callable[[], T]) -> T:
 
 
 def _refuse_other_keys(value: Any, where: str) -> None:
-    """The encoder would write the key 1 as "1", and the value that is read back would be another one."""
+    """Refuses keys that are not texts. The encoder would write the key 1 as "1", so the value that is read back would differ."""
     pending = [value]
     while pending:
         part = pending.pop()

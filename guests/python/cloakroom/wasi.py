@@ -1,7 +1,7 @@
-"""The package on its host: WASI 0.2 and the interfaces of `cloakroom:http`. Nothing else imports `wit_world`, which is there
-only inside of a component.
+"""The package on its host: WASI 0.2 and the interfaces of `cloakroom:http`. Only this module imports `wit_world`, which exists
+only inside a component.
 
-`cloakroom.build` makes the module that a component starts from; by hand it is:
+`cloakroom.build` creates the module that a component starts from. Written by hand, it is:
 
     from cloakroom.wasi import handler
     from app import app
@@ -40,7 +40,7 @@ from .rehearsal import rehearse
 from .request import Request
 from .response import Response, utf8
 
-# `datetime.strptime` imports it when it is first used. A running component cannot import.
+# `datetime.strptime` imports this module on first use. A running component cannot import modules.
 importlib.import_module("_strptime")
 
 P = ParamSpec("P")
@@ -48,7 +48,7 @@ R = TypeVar("R")
 
 _READ_BYTES_MAX = 64 * 1024
 _WRITE_AT_ONCE_BYTES_MAX = 4096
-"""What `blocking-write-and-flush` takes."""
+"""Maximum number of bytes in one `blocking-write-and-flush`."""
 
 _OWN_FOLDER = os.path.dirname(__file__)
 
@@ -56,7 +56,7 @@ _WITHOUT_BODY = (204, 304)
 
 
 def handler(app: App) -> type:
-    """The class that componentize-py makes the component's `wasi:http/incoming-handler` of."""
+    """Returns the class that componentize-py exports as the component's `wasi:http/incoming-handler`."""
 
     class IncomingHandler:
         def handle(self, request: IncomingRequest, response_out: ResponseOutparam) -> None:
@@ -66,30 +66,30 @@ def handler(app: App) -> type:
                 _fail(error)
 
     _keep_sources()
-    # What a handler prints is in the log at once, also if its instance ends.
+    # Output of a handler is logged at once, even if its instance ends.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(line_buffering=True)
     rehearse()
-    # What was made so far stays: no collection need ever look at it, and so write to its memory, again.
+    # The objects made so far are permanent: no collection needs to scan them, which would write to their memory again.
     gc.freeze()
     return IncomingHandler
 
 
 def _keep_sources() -> None:
-    """A running component has no files: tracebacks show the lines of the application's modules from here."""
+    """Keeps the source lines of the application's modules for tracebacks, because a running component has no files."""
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None) or ""
-        # The build has the application's own folder first.
+        # The build puts the application's own folder first.
         if file.startswith("/0/"):
             lines = linecache.getlines(file)
             linecache.cache[file] = (sum(map(len, lines)), None, lines, file)
 
 
 def _fail(error: BaseException) -> None:
-    """Ends the instance. The host answers with a bare 500 and stores nothing; an answer under way is cut."""
+    """Ends the instance. The host responds with a bare 500 and stores nothing. A response that is being sent is cut off."""
     trace = error.__traceback__
-    # The package's own part, in front of the handler's, tells nobody anything.
+    # Frames of this package before the handler's own frames are not useful.
     while trace is not None and trace.tb_frame.f_code.co_filename.startswith(_OWN_FOLDER):
         trace = trace.tb_next
     traceback.print_exception(type(error), error, trace, file=sys.stderr)
@@ -122,7 +122,7 @@ def _send(response: Response, out: ResponseOutparam, context: Context) -> None:
 
 def _write_pieces(stream: streams.OutputStream, pieces: Iterable[str | bytes], context: Context) -> None:
     for piece in pieces:
-        # Before the piece leaves: with it, the session may be committed.
+        # Before the piece is sent, because it may commit the session.
         context.tell_changes()
         if not _write(stream, utf8(piece) if isinstance(piece, str) else piece):
             close = getattr(pieces, "close", None)
@@ -133,7 +133,7 @@ def _write_pieces(stream: streams.OutputStream, pieces: Iterable[str | bytes], c
 
 
 def _write(stream: streams.OutputStream, data: bytes) -> bool:
-    """Writes all of it. False if nobody reads any more."""
+    """Writes all data. Returns False if the client has disconnected."""
     try:
         if len(data) <= _WRITE_AT_ONCE_BYTES_MAX:
             stream.blocking_write_and_flush(data)
@@ -171,12 +171,12 @@ def _method(incoming: IncomingRequest) -> str:
 
 
 def _kind(case: object) -> str:
-    """The name of a variant's case: `get` of `Method_Get`."""
+    """Returns the name of a variant's case: `get` for `Method_Get`."""
     return type(case).__name__.rpartition("_")[2].lower()
 
 
 class _Source:
-    """The parts of a request that are asked for when they are needed."""
+    """The parts of a request that are read on first use."""
 
     def __init__(self, incoming: IncomingRequest) -> None:
         self._incoming = incoming
@@ -200,7 +200,7 @@ class _Source:
 
 
 def _told(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function with the package's exceptions."""
+    """Wraps a function of the host so that it raises this package's exceptions."""
 
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:

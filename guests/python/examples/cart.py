@@ -1,4 +1,4 @@
-"""A cart as JSON: values within values, parameters in paths, counters."""
+"""A cart as JSON: nested values, parameters in paths, counters."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ def add(request: Request, item: str) -> Reply:
     cart: dict[str, Any] = session.setdefault("cart", {"items": []})
     # Changed in place, and stored like any other change.
     cart["items"].append({"item": item, "price": request.json()["price"]})
-    # Nobody reads this counter here, so parallel requests need not wait for each other because of it.
+    # The counter is not read here, so parallel requests do not conflict over it.
     session.add("items_added")
     return cart, 201
 

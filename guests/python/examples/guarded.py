@@ -1,4 +1,4 @@
-"""What goes wrong, and what happens around every handler: error handlers and hooks."""
+"""Error handlers for failures, and hooks that run around every handler."""
 
 from cloakroom import App, HTTPError, Reply, Request, Response, SessionError, session
 
@@ -6,7 +6,7 @@ app = App()
 
 
 class NoMoney(Exception):
-    """A visitor spends more than there is."""
+    """A visitor spends more than the purse contains."""
 
 
 @app.before_request

@@ -1,4 +1,4 @@
-"""A login: a form, a new session id when privileges change, "remember me", messages for the next page, the logout."""
+"""A login: a form, a new session id when privileges change, "remember me", messages for the next page, and the logout."""
 
 import hmac
 from datetime import timedelta
@@ -26,7 +26,7 @@ def login(request: Request) -> Reply:
     if not hmac.compare_digest(PASSWORDS.get(user, "").encode(), password.encode()) or user not in PASSWORDS:
         flash("That is not right.")
         return redirect("/login", 303)
-    # An id that someone planted before the login is worthless after it.
+    # An id that an attacker planted before the login is worthless after it.
     session.renew()
     session["user"] = user
     if "remember" in request.form:

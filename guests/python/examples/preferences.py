@@ -1,4 +1,4 @@
-"""Cookies of the application's own: plain ones, signed ones that nobody can forge, values as JSON."""
+"""Cookies of the application: plain cookies, signed cookies that cannot be forged, and JSON values."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ app = App()
 def show(request: Request) -> Reply:
     return {
         "theme": request.cookies.get("theme", "light"),
-        # Not among them: a cookie that was forged.
+        # A forged cookie is not included.
         "plan": request.signed_cookies.get("plan", "free"),
         "columns": request.cookies.get("columns", []),
     }

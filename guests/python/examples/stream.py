@@ -1,4 +1,4 @@
-"""Answers piece by piece: a long text, and events for an `EventSource`."""
+"""Responses that are sent piece by piece: a long text, and events for an `EventSource`."""
 
 import time
 from collections.abc import Iterator
@@ -10,13 +10,13 @@ app = App()
 
 @app.get("/numbers/<int:count>")
 def numbers(request: Request, count: int) -> Reply:
-    # Nothing but one piece is in memory at a time.
+    # Only one piece is in memory at a time.
     return (f"{number}\n" for number in range(count))
 
 
 @app.get("/ticks")
 def ticks(request: Request) -> Reply:
-    # Before the stream: with its first event the session is committed.
+    # Before the stream, because its first event commits the session.
     session["streams"] = session.get("streams", 0) + 1
 
     def events() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""An application from request to response, without a host."""
+"""Tests of an application from the request to the response, without a host."""
 
 import contextlib
 import io
@@ -177,7 +177,7 @@ class Errors(unittest.TestCase):
 
 
 class FullSession(MemorySession):
-    """Takes texts of up to 10 characters, and no store is behind it."""
+    """A session that accepts texts of up to 10 characters and has no store."""
 
     def set(self, key: str, value: str) -> None:
         if len(value) > 10:
@@ -210,7 +210,7 @@ class RefusedChanges(unittest.TestCase):
             return "stored"
 
     def ask(self, target: str) -> tuple[int, Any, list[str]]:
-        """Status, body and what is to be stored."""
+        """Returns the status, the body and the entries to store."""
         memory = FullSession()
         with Context(memory, MemoryCookies()) as context, contextlib.redirect_stderr(io.StringIO()) as self.log:
             response = self.app.respond(Request("GET", target, MemorySource()))

@@ -1,4 +1,4 @@
-"""Forms: urlencoded and multipart, well made and broken."""
+"""Tests of forms: urlencoded and multipart, valid and broken."""
 
 import os
 import unittest

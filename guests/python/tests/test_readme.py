@@ -1,4 +1,4 @@
-"""The manual: every snippet is part of a file that is built and tested."""
+"""Every snippet of the manual is part of a file that is built and tested."""
 
 import re
 import unittest

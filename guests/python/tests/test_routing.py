@@ -1,4 +1,4 @@
-"""Routes: paths, parameters, methods."""
+"""Tests of routes: paths, parameters and methods."""
 
 import unittest
 from typing import Any
@@ -8,7 +8,7 @@ from cloakroom.routing import Router
 
 
 def router(*routes: tuple[str, str]) -> Router:
-    """Routes whose handlers are their own paths."""
+    """Returns a router whose handlers are the paths of their routes."""
     made = Router()
     for method, path in routes:
         made.add(path, [method], lambda path=path: path)

@@ -1,4 +1,4 @@
-"""The session object: what it reads, what it writes, and that no change in place is lost without a word."""
+"""Tests of the session object: its reads, its writes, and that no change in place is lost silently."""
 
 import copy
 import unittest
@@ -14,7 +14,7 @@ from cloakroom.rehearsal import MemoryCookies, MemorySession
 
 class SessionTest(unittest.TestCase):
     def begin(self, **entries: str) -> MemorySession:
-        """A request of a visitor whose session holds these JSON texts."""
+        """Returns the context of a request whose session contains these JSON texts."""
         memory = MemorySession(entries)
         self.context = Context(memory, MemoryCookies())
         self.context.__enter__()

@@ -1,4 +1,4 @@
-"""The client for `cloakroom test`, against a stand-in for the control interface and the host."""
+"""Tests of the client for `cloakroom test` with a fake control interface and a fake host."""
 
 import json
 import os
@@ -14,7 +14,7 @@ NOW_MS = 1_700_000_000_000
 
 
 class StandIn(BaseHTTPRequestHandler):
-    """Keeps what it was asked; answers the control calls, and below /a the requests of visitors."""
+    """Records its requests. Answers the control calls, and, below /a, the requests of visitors."""
 
     protocol_version = "HTTP/1.1"
     asked: list[tuple[str, str, Any]] = []
@@ -64,7 +64,7 @@ class StandIn(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Says nothing."""
+        """Logs nothing."""
 
 
 class ClientTest(unittest.TestCase):

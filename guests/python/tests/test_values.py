@@ -1,4 +1,4 @@
-"""JSON texts and values: nothing is lost, and what JSON cannot hold is refused by name."""
+"""Tests of JSON texts and values: nothing is lost, and values that JSON cannot hold are refused with their names."""
 
 import unittest
 from datetime import date

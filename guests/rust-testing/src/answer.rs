@@ -1,4 +1,4 @@
-//! The answer that a visitor was given.
+//! The answer to a visitor's request.
 
 use serde::de::DeserializeOwned;
 use ureq::http::HeaderMap;
@@ -12,24 +12,24 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Its status.
+    /// Returns the status code.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The first header of this name, whatever its case.
+    /// Returns the first header with this name, ignoring case.
     ///
     /// # Panics
-    /// If its value is no ASCII text.
+    /// If the value is not ASCII text.
     pub fn header(&self, name: &str) -> Option<&str> {
         let value = self.headers.get(name)?;
         Some(value.to_str().expect("a header of printable ASCII"))
     }
 
-    /// Every `set-cookie` header, in order.
+    /// Returns every `set-cookie` header, in order.
     ///
     /// # Panics
-    /// If one is no ASCII text.
+    /// If a value is not ASCII text.
     pub fn set_cookies(&self) -> Vec<&str> {
         let values = self.headers.get_all("set-cookie").iter();
         values
@@ -37,12 +37,12 @@ impl Answer {
             .collect()
     }
 
-    /// Its body.
+    /// Returns the body.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Its body as a text.
+    /// Returns the body as text.
     ///
     /// # Panics
     /// If it is not UTF-8.
@@ -50,10 +50,10 @@ impl Answer {
         str::from_utf8(&self.body).expect("a body of UTF-8")
     }
 
-    /// Its body as JSON.
+    /// Returns the body as JSON.
     ///
     /// # Panics
-    /// If it is no `T`; the panic shows it.
+    /// If the body is not a `T`. The panic shows the body.
     pub fn json<T: DeserializeOwned>(&self) -> T {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|error| panic!("{error} in `{}`", self.text()))

@@ -1,4 +1,4 @@
-//! One host, as the control interface of `cloakroom test` offers it. Knows no visitors.
+//! The part of the control interface of `cloakroom test` for one host. This module does not know visitors.
 
 use std::time::Duration;
 
@@ -7,19 +7,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use ureq::{Agent, http};
 
-/// Where the control interface listens.
+/// The variable with the URL of the control interface.
 const URL_VARIABLE: &str = "CLOAKROOM_TEST_URL";
 
-/// How long a host may be silent: it may have to start on a busy machine.
+/// Longest wait for an answer: a host may have to start on a busy machine.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// A started host; dropping it ends the host.
+/// A started host. Dropping it ends the host.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) agent: Agent,
-    /// Of the host's part of the control interface.
+    /// The URL of this host in the control interface.
     base: String,
-    /// Of the host itself.
+    /// The URL of the host itself.
     pub(crate) url: String,
 }
 
@@ -45,7 +45,7 @@ impl Control {
         }
     }
 
-    /// Sends a command whose answer is not looked at.
+    /// Sends a command and ignores the content of its answer.
     pub(crate) fn tell(&self, method: &str, path: &str, body: &Value) {
         exchange(&self.agent, method, &self.at(path), body);
     }
@@ -72,12 +72,12 @@ impl Control {
 
 impl Drop for Control {
     fn drop(&mut self) {
-        // It may have ended already; a test that fails has said more about why.
+        // The host may already have ended. A failed test has then reported the reason.
         let _ = self.agent.delete(&self.base).call();
     }
 }
 
-/// A client that hands back every status, follows nothing and uses no proxy.
+/// Returns a client that reports every status, follows no redirects and uses no proxy.
 fn agent() -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
@@ -85,13 +85,13 @@ fn agent() -> Agent {
         .max_redirects_will_error(false)
         .proxy(None)
         .timeout_global(Some(WAIT_MAX))
-        // PUT and DELETE with a body, and GET without: as the test says.
+        // PUT and DELETE with a body, and GET without one, as the test requires.
         .allow_non_standard_methods(true)
         .build();
     config.into()
 }
 
-/// The answer's text.
+/// Sends a request and returns the text of its answer.
 fn exchange(agent: &Agent, method: &str, url: &str, body: &Value) -> String {
     let body = match body {
         Value::Null => String::new(),

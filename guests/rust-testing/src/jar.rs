@@ -1,8 +1,8 @@
-//! The cookies that one browser holds for one host. Knows the host's clock as a number, and no requests.
+//! The cookies of one browser for one host. The host's clock is only a number here, and this module does not know requests.
 
 use std::time::SystemTime;
 
-/// See the module.
+/// A cookie jar.
 #[derive(Debug, Default)]
 pub(crate) struct Jar(Vec<Kept>);
 
@@ -13,7 +13,7 @@ struct Kept {
     expires_ms: Option<i64>,
 }
 
-/// Without the value: a cookie's value is for no log, not even a test's.
+/// Leaves out the value: cookie values must not be logged, not even by a test.
 impl std::fmt::Debug for Kept {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kept")
@@ -25,10 +25,10 @@ impl std::fmt::Debug for Kept {
 }
 
 impl Jar {
-    /// Takes a `set-cookie` header of an answer to a request for `path`, as RFC 6265, section 5.2, reads it.
+    /// Stores the cookie of a `set-cookie` header in an answer to a request for `path`, by the rules of RFC 6265, section 5.2.
     ///
     /// # Panics
-    /// If it is none, or its time is no time.
+    /// If the header is not a cookie, or its time is not a time.
     pub(crate) fn set(&mut self, header: &str, path: &str, now_ms: i64) {
         let mut parts = header.split(';').map(str::trim);
         let pair = parts.next().and_then(|pair| pair.split_once('='));
@@ -58,7 +58,7 @@ impl Jar {
         self.0.push(kept);
     }
 
-    /// Takes `name=value` as a cookie for every path, until it is replaced.
+    /// Stores `name=value` as a cookie for every path. The cookie stays until it is replaced.
     pub(crate) fn take(&mut self, pair: &str) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         self.0.push(Kept {
@@ -69,18 +69,18 @@ impl Jar {
         });
     }
 
-    /// Whether time can end one of the cookies.
+    /// Returns whether any cookie has an expiry time.
     pub(crate) fn can_expire(&self) -> bool {
         self.0.iter().any(|kept| kept.expires_ms.is_some())
     }
 
-    /// Drops what has expired.
+    /// Drops expired cookies.
     pub(crate) fn expire(&mut self, now_ms: i64) {
         self.0
             .retain(|kept| kept.expires_ms.is_none_or(|expires_ms| expires_ms > now_ms));
     }
 
-    /// The `cookie` header for a path; the closer path goes first.
+    /// Returns the `cookie` header for a path. Cookies with a longer path come first.
     pub(crate) fn header(&self, path: &str) -> Option<String> {
         let mut kept: Vec<_> = self
             .0
@@ -95,24 +95,24 @@ impl Jar {
         (!pairs.is_empty()).then(|| pairs.join("; "))
     }
 
-    /// The value of a cookie.
+    /// Returns the value of a cookie.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let kept = self.0.iter().find(|kept| kept.name == name)?;
         Some(&kept.value)
     }
 }
 
-/// A point in time of an HTTP header, in milliseconds since 1970.
+/// Parses the time in an HTTP header to milliseconds since 1970.
 fn time_ms(text: &str) -> i64 {
     let time = httpdate::parse_http_date(text).expect("a time as HTTP writes it");
     let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    // What is before 1970 has ended as well.
+    // A time before 1970 has also expired.
     since.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
     })
 }
 
-/// RFC 6265, section 5.1.4: a path is below itself and below every prefix that ends at a slash.
+/// Returns whether a path is the prefix or below it. RFC 6265, section 5.1.4: the prefix must end at a slash.
 fn is_below(path: &str, prefix: &str) -> bool {
     match path.strip_prefix(prefix) {
         Some(rest) => rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'),
@@ -120,7 +120,7 @@ fn is_below(path: &str, prefix: &str) -> bool {
     }
 }
 
-/// RFC 6265, section 5.1.4: a request's path up to its last slash.
+/// Returns a request's path up to its last slash. RFC 6265, section 5.1.4.
 fn default_path(path: &str) -> &str {
     match path.rfind('/') {
         Some(0) | None => "/",

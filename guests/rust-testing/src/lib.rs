@@ -1,4 +1,4 @@
-//! Hosts and visitors for a guest's tests. Knows the control interface that `cloakroom test` offers, and no guest.
+//! Hosts and visitors for the tests of a guest. This crate knows the control interface of `cloakroom test`, and no particular guest.
 //!
 #![doc = include_str!("../README.md")]
 
@@ -18,35 +18,35 @@ use control::Control;
 pub use answer::Answer;
 pub use visitor::{Request, Visitor};
 
-/// A host of the project's guests and routes, with a store in memory and a clock of its own, that ends when this is dropped.
+/// A host with the project's guests and routes, a store in memory and its own clock. The host ends when this is dropped.
 #[derive(Debug)]
 pub struct Host {
     control: Arc<Control>,
 }
 
-/// A session as it is stored.
+/// A stored session.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Session {
-    /// Its entries, without the `cookie` of Express's row.
+    /// The entries, without the `cookie` of Express's row.
     pub data: Value,
-    /// When it ends, in milliseconds since 1970-01-01T00:00:00Z by the host's clock.
+    /// The expiry time, in milliseconds since 1970-01-01T00:00:00Z by the host's clock.
     pub expires_ms: i64,
 }
 
-/// What the host has done since it was started.
+/// The host's counters since its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct Counts {
-    /// Requests answered.
+    /// Answered requests.
     pub requests: u64,
-    /// Runs of a guest: more than requests where some ran again.
+    /// Runs of guests. There are more runs than requests where guests ran again.
     pub runs: u64,
-    /// Sessions committed.
+    /// Commits of sessions.
     pub commits: u64,
     /// Commits that found the session changed.
     pub conflicts: u64,
-    /// Conflicts that were settled by applying the changes to the newer session.
+    /// Conflicts that the host resolved by applying the changes to the newer session.
     pub reapplies: u64,
-    /// Conflicts that were settled by running the guest again.
+    /// Conflicts that the host resolved by running the guest again.
     pub reruns: u64,
 }
 
@@ -60,15 +60,15 @@ impl Host {
         Self { control }
     }
 
-    /// A visitor who was never here, with a cookie jar of their own.
+    /// Returns a visitor without cookies, with a separate cookie jar.
     pub fn visitor(&self) -> Visitor {
         Visitor::new(Arc::clone(&self.control))
     }
 
-    /// A visitor whose session holds these entries already: `json!({ "user": "ada" })`.
+    /// Returns a visitor with a stored session that contains these entries: `json!({ "user": "ada" })`.
     ///
     /// # Panics
-    /// If the data is no session: no object, or too large.
+    /// If the data is not an object or too large for a session.
     pub fn visitor_with(&self, data: Value) -> Visitor {
         #[derive(Deserialize)]
         struct Stored {
@@ -81,7 +81,7 @@ impl Host {
         visitor
     }
 
-    /// Moves the clock on: sessions and cookies may end.
+    /// Advances the clock, so that sessions and cookies may expire.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -91,7 +91,7 @@ impl Host {
             .tell("POST", "/clock", &json!({ "advance_ms": milliseconds }));
     }
 
-    /// The clock, in milliseconds since 1970-01-01T00:00:00Z.
+    /// Returns the time of the clock, in milliseconds since 1970-01-01T00:00:00Z.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -99,18 +99,18 @@ impl Host {
         self.control.now_ms()
     }
 
-    /// Right before the next commit of a stored session, a rival request of the same session commits this entry. Of several
-    /// rivals each has a commit of its own, in their order.
+    /// Adds a rival request of the same session, which commits this entry right before the next commit of a stored session. Each of several
+    /// rivals precedes a commit of its own, in order.
     ///
     /// # Panics
-    /// If the value is no JSON.
+    /// If the value cannot be converted to JSON, or the host does not answer.
     pub fn rival_sets(&self, key: &str, value: impl Serialize) {
         let value = serde_json::to_value(value).expect("a value that is JSON");
         let rival = json!({ "set": { key: value } });
         self.control.tell("POST", "/rivals", &rival);
     }
 
-    /// As [`rival_sets`](Self::rival_sets); the rival removes this entry.
+    /// Like [`rival_sets`](Self::rival_sets), but the rival removes this entry.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -119,7 +119,7 @@ impl Host {
             .tell("POST", "/rivals", &json!({ "delete": [key] }));
     }
 
-    /// As [`rival_sets`](Self::rival_sets); the rival ends the session, as a logout does.
+    /// Like [`rival_sets`](Self::rival_sets), but the rival ends the session, as a logout does.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -128,7 +128,7 @@ impl Host {
             .tell("POST", "/rivals", &json!({ "destroy": true }));
     }
 
-    /// The store answers nothing from now on.
+    /// Makes the store unreachable.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -136,7 +136,7 @@ impl Host {
         self.control.tell("PUT", "/store", &json!({ "up": false }));
     }
 
-    /// The store answers again.
+    /// Makes the store reachable again.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -144,23 +144,23 @@ impl Host {
         self.control.tell("PUT", "/store", &json!({ "up": true }));
     }
 
-    /// Puts the only guest's configured file in place of what serves, as a swap under way does; returns its version.
+    /// Swaps in the configured file of the only guest, as a swap under load does. Returns the version.
     ///
     /// # Panics
-    /// If the component is refused; the panic says why.
+    /// If the component is refused. The panic shows the reason.
     pub fn swap(&self) -> u64 {
         self.swapped(&json!({}))
     }
 
-    /// Puts another component in place of a guest; returns its version. The file's path is taken from the project's folder.
+    /// Swaps in another component for a guest. Returns the version. The path of the file is relative to the project's folder.
     ///
     /// # Panics
-    /// If the component is refused; the panic says why.
+    /// If the component is refused. The panic shows the reason.
     pub fn swap_guest(&self, guest: &str, component: &str) -> u64 {
         self.swapped(&json!({ "guest": guest, "component": component }))
     }
 
-    /// All stored sessions.
+    /// Returns all stored sessions.
     ///
     /// # Panics
     /// If the host does not answer.
@@ -168,7 +168,7 @@ impl Host {
         self.control.ask("GET", "/sessions", &Value::Null)
     }
 
-    /// What the host has done so far.
+    /// Returns the host's counters since its start.
     ///
     /// # Panics
     /// If the host does not answer.

@@ -1,4 +1,4 @@
-//! One browser: a cookie jar, and requests to the host.
+//! One browser: a cookie jar and requests to the host.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,17 +9,17 @@ use crate::answer::Answer;
 use crate::control::Control;
 use crate::jar::Jar;
 
-/// The most redirects that [`Request::follow`] follows: as many as browsers do.
+/// The limit for the redirects that [`Request::follow`] follows, the same as in browsers.
 const REDIRECTS_MAX: usize = 20;
 
-/// One browser with a cookie jar of its own. It follows no redirect unless it is asked to.
+/// A browser with a separate cookie jar. It follows redirects only on request.
 #[derive(Debug)]
 pub struct Visitor {
     host: Arc<Control>,
     jar: Mutex<Jar>,
 }
 
-/// A request of a visitor, before it is sent.
+/// A request of a visitor that is not yet sent.
 #[derive(Debug)]
 #[must_use = "it is sent by `send`"]
 pub struct Request<'v> {
@@ -42,7 +42,7 @@ impl Visitor {
     /// GETs a path, with its query if it has one.
     ///
     /// # Panics
-    /// If there is no whole answer.
+    /// If there is no complete answer.
     pub fn get(&self, target: &str) -> Answer {
         self.request("GET", target).send()
     }
@@ -50,7 +50,7 @@ impl Visitor {
     /// POSTs a form's fields.
     ///
     /// # Panics
-    /// If there is no whole answer.
+    /// If there is no complete answer.
     pub fn post_form(&self, target: &str, fields: &[(&str, &str)]) -> Answer {
         self.request("POST", target).form(fields).send()
     }
@@ -58,12 +58,12 @@ impl Visitor {
     /// POSTs a value as JSON.
     ///
     /// # Panics
-    /// If the value is no JSON, or there is no whole answer.
+    /// If the value cannot be converted to JSON, or there is no complete answer.
     pub fn post_json(&self, target: &str, value: &(impl Serialize + ?Sized)) -> Answer {
         self.request("POST", target).json(value).send()
     }
 
-    /// Any other request.
+    /// Returns a request with any method.
     pub fn request(&self, method: &str, target: &str) -> Request<'_> {
         Request {
             visitor: self,
@@ -75,7 +75,7 @@ impl Visitor {
         }
     }
 
-    /// The value of a cookie that the jar holds, as it is sent.
+    /// Returns the value of a cookie in the jar, as it is sent.
     pub fn cookie(&self, name: &str) -> Option<String> {
         self.expire();
         self.jar().get(name).map(str::to_owned)
@@ -87,11 +87,11 @@ impl Visitor {
     }
 
     fn jar(&self) -> MutexGuard<'_, Jar> {
-        // A test that has panicked elsewhere leaves a whole jar.
+        // A test that panicked elsewhere leaves the jar intact.
         self.jar.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Drops what the host's clock has ended.
+    /// Drops the cookies that have expired by the host's clock.
     fn expire(&self) {
         if self.jar().can_expire() {
             let now_ms = self.host.now_ms();
@@ -99,7 +99,7 @@ impl Visitor {
         }
     }
 
-    /// Sends one request and keeps the cookies of its answer.
+    /// Sends one request and stores the cookies of its answer.
     fn exchange(&self, request: &Request<'_>) -> Answer {
         let Request { method, target, .. } = request;
         assert!(
@@ -145,49 +145,49 @@ impl Visitor {
 }
 
 impl Request<'_> {
-    /// The same request with one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
         self
     }
 
-    /// The same request with this body; say what it is with a `content-type`.
+    /// Sets the body. Set its type with a `content-type` header.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// The same request with a form's fields.
+    /// Sets the body to the fields of a form.
     pub fn form(self, fields: &[(&str, &str)]) -> Self {
         let encoded = form(fields);
         self.header("content-type", "application/x-www-form-urlencoded")
             .body(encoded)
     }
 
-    /// The same request with a value as JSON.
+    /// Sets the body to a value as JSON.
     ///
     /// # Panics
-    /// If the value is no JSON.
+    /// If the value cannot be converted to JSON.
     pub fn json(self, value: &(impl Serialize + ?Sized)) -> Self {
         let json = serde_json::to_vec(value).expect("a value that is JSON");
         self.header("content-type", "application/json").body(json)
     }
 
-    /// The same request; redirects within the host are followed, with GET but for 307 and 308.
+    /// Makes the request follow redirects within the host: with GET, except after 307 and 308.
     pub fn follow(mut self) -> Self {
         self.follows = true;
         self
     }
 
-    /// Sends it.
+    /// Sends the request.
     ///
     /// # Panics
-    /// If there is no whole answer, or redirects do not end.
+    /// If there is no complete answer, or there are too many redirects.
     pub fn send(mut self) -> Answer {
         for _ in 0..=REDIRECTS_MAX {
             let answer = self.visitor.exchange(&self);
             let location = answer.header("location").filter(|_| self.follows);
-            // Some guests send whole URLs.
+            // Some guests send complete URLs.
             let location =
                 location.map(|url| url.strip_prefix(&self.visitor.host.url).unwrap_or(url));
             match (answer.status, location) {
@@ -206,7 +206,7 @@ impl Request<'_> {
     }
 }
 
-/// Fields as a form sends them.
+/// Encodes fields as a form does.
 fn form(fields: &[(&str, &str)]) -> String {
     let fields = fields.iter();
     let pairs: Vec<_> = fields

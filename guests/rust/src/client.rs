@@ -1,5 +1,5 @@
-//! Requests to other servers, for guests on WASI 0.2. A guest may ask only the hosts that the configuration grants it
-//! (`outbound_hosts`).
+//! Requests to other servers, for guests on WASI 0.2. A guest can send requests only to the hosts that the
+//! configuration grants it (`outbound_hosts`).
 //!
 //! ```no_run
 //! use cloakroom_guest::{Error, Request, Response, client};
@@ -15,9 +15,9 @@
 //! }
 //! ```
 //!
-//! A call out is an effect that cannot be taken back: the host does not run the handler again after it. If another
-//! request of the same session has changed what this one has read, the visitor is answered with 409 instead. So read and write
-//! the session after the call where you can.
+//! An outbound call has an effect that cannot be undone, so the host does not run the handler again after it. If
+//! another request of the same session has changed an entry that this request has read, the visitor receives a 409
+//! instead. Read and write the session after the call where you can.
 
 mod request;
 mod response;
@@ -28,29 +28,30 @@ use std::fmt;
 pub use self::request::Request;
 pub use self::response::Response;
 
-/// The longest body of an answer that is read whole, in bytes: 10 MiB.
+/// Maximum length of a response body, in bytes: 10 MiB. A longer body is an error.
 pub const BODY_BYTES_MAX: usize = 10 << 20;
 
-/// Why there is no answer, or not the expected one. Of the URL it says scheme, host and port alone: the rest may hold secrets.
+/// Error returned when an outbound call fails, or when its response is not the expected one. Of the URL, it shows only
+/// the scheme, the host and the port, because the rest may contain secrets.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The configuration does not grant this guest the host, or not so many calls. Says which host was asked for.
+    /// The configuration does not grant the guest this host or does not grant it this many calls. Contains the requested host.
     NotGranted(String),
-    /// The URL is no absolute one of `http` or `https`, or has a user in it, who belongs into a header.
+    /// The URL is not an absolute `http` or `https` URL, or it contains a user. Credentials belong in a header.
     Url(String),
-    /// The server did not answer in time.
+    /// The server did not respond in time.
     Timeout,
-    /// The server could not be reached, or broke off.
+    /// The server could not be reached, or the connection broke.
     Failed(String),
-    /// The answer's body has more than [`BODY_BYTES_MAX`] bytes.
+    /// The response's body is longer than [`BODY_BYTES_MAX`] bytes.
     TooLarge,
-    /// The answer has this status, and [`Response::success`] wanted another one.
+    /// The response has this status, which [`Response::success`] does not accept.
     Status(u16),
-    /// The answer's body is no UTF-8, or not the expected JSON.
+    /// The response's body is not UTF-8 or not the expected JSON, or the request's body could not be serialized.
     Body(String),
 }
 
-/// Sends a GET and reads the answer, whatever its status.
+/// Sends a GET request and returns the response, whatever its status.
 ///
 /// # Errors
 /// `NotGranted`, `Url`, `Timeout`, `Failed`, `TooLarge`.
@@ -58,7 +59,7 @@ pub fn get(url: &str) -> Result<Response, Error> {
     Request::new("GET", url).send()
 }
 
-/// A POST, to be given a body and sent.
+/// Creates a POST request. Add a body to it and call [`Request::send`].
 pub fn post(url: &str) -> Request {
     Request::new("POST", url)
 }

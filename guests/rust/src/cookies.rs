@@ -1,7 +1,7 @@
-//! Cookies of the guest's own, plain, signed and JSON, as Express's `cookie-parser` and `res.cookie` have them.
+//! The guest's own cookies: plain, signed and JSON, compatible with Express's `cookie-parser` and `res.cookie`.
 //!
-//! The host signs with its secrets and verifies; the guest never holds one. The session's cookie is out of reach. What each
-//! thing means is told in the WIT package's `cookies.wit`.
+//! The host signs and verifies cookies with its secrets, which the guest never receives. The session's cookie is not
+//! accessible. The WIT package's `cookies.wit` defines the details.
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -20,8 +20,8 @@
 //! }
 //! ```
 //!
-//! A signed cookie and a plain one of the same name are two things: whoever asks for a plain one believes what any
-//! visitor may write.
+//! A signed cookie and a plain cookie of the same name are two different cookies. Every visitor can write any value
+//! into a plain cookie.
 
 mod cookie;
 
@@ -35,29 +35,29 @@ use crate::raw::cookies as raw;
 pub use self::cookie::Cookie;
 pub use crate::raw::cookies::{Priority, SameSite};
 
-/// Why a call was refused.
+/// Error returned when a cookie call is refused, or when a value does not have the expected type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
-    /// The session's cookie, or a text that could be one.
+    /// The cookie is the session's, or its signed text has the shape of a session's id.
     Denied(String),
-    /// A name, a path or a domain that no cookie can have, or a time out of range.
+    /// A cookie cannot have this name, path or domain, or a time is out of range.
     Invalid(String),
-    /// The value is no JSON, or not of the expected type.
+    /// The value is not JSON, or not of the expected type.
     Shape(String),
 }
 
-/// A cookie that came with the request.
+/// A cookie that was sent with the request.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Received {
-    /// Its name.
+    /// Name of the cookie.
     pub name: String,
-    /// What it holds; `None` if it claims to be signed and is not.
+    /// Value of the cookie; `None` if it claims to be signed and the host does not accept the signature.
     pub value: Option<Value>,
-    /// Whether it is signed, or claims to be.
+    /// Whether the cookie is signed or claims to be signed.
     pub is_signed: bool,
 }
 
-/// What a cookie holds.
+/// The value of a cookie.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
     /// A text.
@@ -66,7 +66,8 @@ pub enum Value {
     Json(String),
 }
 
-/// All cookies of the request in their order, without the session's. Express: `req.cookies` and `req.signedCookies`.
+/// Returns all cookies of the request in their order, without the session's cookie. Express has them in `req.cookies`
+/// and `req.signedCookies`.
 pub fn all() -> Vec<Received> {
     let cookies = raw::all().into_iter();
     cookies
@@ -81,28 +82,29 @@ pub fn all() -> Vec<Received> {
         .collect()
 }
 
-/// The text of a plain cookie, which the visitor may have made up. `None` if it is absent, signed, or JSON.
+/// Returns the text of a plain cookie, which the visitor may have forged. `None` if the cookie is absent, signed, or JSON.
 pub fn get(name: &str) -> Option<String> {
     value(name, false).and_then(text)
 }
 
-/// The text of a signed cookie. `None` if it is absent, not signed by this host's secrets, or JSON.
+/// Returns the text of a signed cookie. `None` if the cookie is absent, not signed with this host's secrets, or JSON.
 pub fn signed(name: &str) -> Option<String> {
     value(name, true).and_then(text)
 }
 
-/// The value of a plain JSON cookie, which the visitor may have made up. `None` if it is absent, signed, or a text.
+/// Returns the value of a plain JSON cookie, which the visitor may have forged. `None` if the cookie is absent, signed,
+/// or a text.
 ///
 /// # Errors
-/// [`Error::Shape`] if it is no `T`.
+/// [`Error::Shape`] if the value is not a `T`.
 pub fn get_json<T: DeserializeOwned>(name: &str) -> Result<Option<T>, Error> {
     parsed(name, value(name, false))
 }
 
-/// The value of a signed JSON cookie. `None` if it is absent, not signed by this host's secrets, or a text.
+/// Returns the value of a signed JSON cookie. `None` if the cookie is absent, not signed with this host's secrets, or a text.
 ///
 /// # Errors
-/// [`Error::Shape`] if it is no `T`.
+/// [`Error::Shape`] if the value is not a `T`.
 pub fn signed_json<T: DeserializeOwned>(name: &str) -> Result<Option<T>, Error> {
     parsed(name, value(name, true))
 }
@@ -153,7 +155,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Without the value: what a cookie holds is for no log.
+/// Omits the value, because cookie values must not be logged.
 impl fmt::Debug for Received {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Received")
@@ -163,7 +165,7 @@ impl fmt::Debug for Received {
     }
 }
 
-/// Without what it holds.
+/// Omits the content, because cookie values must not be logged.
 impl fmt::Debug for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,4 +1,5 @@
-//! Errors that become responses: every `?` in a handler ends here. Knows each error of this crate and its status.
+//! Errors that become responses. Every `?` in a handler converts an error into this type. Contains the status of each
+//! error of this crate.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -6,27 +7,28 @@ use std::fmt;
 
 use crate::{IntoResponse, Response, client, session};
 
-/// Why a handler has no better answer: a status, a text for the visitor, and, where it is not the visitor's fault, a
+/// An error that becomes a response: a status, a text for the visitor and, if the error is not the visitor's fault, a
 /// cause for the log.
 ///
-/// Every error type becomes one by `?`:
+/// Every error type is converted into this type by `?`:
 ///
-/// | error | status | the visitor reads |
+/// | error | status | text for the visitor |
 /// | --- | --- | --- |
-/// | [`session::Error::TooLarge`] | 413 | that the session is full |
-/// | [`session::Error::Unavailable`] | 503 | a bare text |
-/// | every other [`session::Error`], [`cookies::Error`](crate::cookies::Error) | 500 | a bare text |
-/// | [`client::Error::Timeout`] | 504 | a bare text |
-/// | [`client::Error::NotGranted`], [`client::Error::Url`] | 500 | a bare text |
-/// | every other [`client::Error`] | 502 | a bare text |
-/// | any other error | 500 | a bare text |
+/// | [`session::Error::TooLarge`] | 413 | `the session is full` |
+/// | [`session::Error::Unavailable`] | 503 | the status text |
+/// | every other [`session::Error`], [`cookies::Error`](crate::cookies::Error) | 500 | the status text |
+/// | [`client::Error::Timeout`] | 504 | the status text |
+/// | [`client::Error::NotGranted`], [`client::Error::Url`] | 500 | the status text |
+/// | every other [`client::Error`] | 502 | the status text |
+/// | any other error | 500 | the status text |
 ///
-/// The cause of these is written to standard error, which the host logs with the request's id. What
-/// [`Request`](crate::Request) says of a request that it cannot read is for the visitor and not logged: 400 where the body or the
-/// query cannot be parsed, 415 where the body is of another type, 422 where it has not the expected shape, 404 where a
-/// path parameter is no `T`.
+/// The cause of these errors is written to standard error, which the host logs with the request's id. If
+/// [`Request`](crate::Request) cannot read a request, its error is sent to the visitor and is not logged: 400 if the
+/// body or the query cannot be parsed, 415 if the body has another type, 422 if the body does not have the expected
+/// shape, 404 if a path parameter is not a `T`.
 ///
-/// A type of your own that is no [`std::error::Error`] joins in with `impl From<MyError> for cloakroom_guest::Error`.
+/// A type of your own that does not implement [`std::error::Error`] needs
+/// `impl From<MyError> for cloakroom_guest::Error`.
 #[derive(Debug)]
 pub struct Error {
     status: u16,
@@ -35,7 +37,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// An answer with this status and this text, which the visitor reads; nothing is logged.
+    /// Creates an error with this status and this text, which is sent to the visitor. Nothing is logged.
     pub fn new(status: u16, message: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status,
@@ -44,33 +46,34 @@ impl Error {
         }
     }
 
-    /// 400 with this text.
+    /// Creates an error with status 400 and this text.
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(400, message)
     }
 
-    /// 404 with a bare text.
+    /// Creates an error with status 404 and the text `not found`.
     pub fn not_found() -> Self {
         Self::new(404, "not found")
     }
 
-    /// 500 with a bare text. The cause is for the log alone: name no secret and nothing of the visitor's in it.
+    /// Creates an error with status 500 and the text `internal server error`. The cause is only logged. It must contain
+    /// neither secrets nor the visitor's data.
     pub fn internal(cause: impl fmt::Display) -> Self {
         Self::new(500, "internal server error").caused_by(cause)
     }
 
-    /// The same error with a cause for the log.
+    /// Adds a cause for the log.
     pub fn caused_by(mut self, cause: impl fmt::Display) -> Self {
         self.cause = Some(cause.to_string());
         self
     }
 
-    /// The status that it is answered with.
+    /// Returns the status of the response.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// The text that the visitor reads.
+    /// Returns the text for the visitor.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -86,7 +89,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// As `anyhow::Error` does it, and for the same reason this type is no [`std::error::Error`] itself.
+/// Converts any error, like `anyhow::Error`. As there, this type can therefore not implement [`std::error::Error`] itself.
 impl<E: std::error::Error + 'static> From<E> for Error {
     fn from(error: E) -> Self {
         let (status, message) = answer(&error);
@@ -94,7 +97,7 @@ impl<E: std::error::Error + 'static> From<E> for Error {
     }
 }
 
-/// The status and the text for an error: the table above.
+/// Returns the status and the text for an error, as in the table above.
 fn answer(error: &dyn Any) -> (u16, &'static str) {
     if let Some(error) = error.downcast_ref::<session::Error>() {
         match error {

@@ -1,7 +1,7 @@
-//! Messages that wait in the session for the next page: "saved", after a redirect. Knows only the session.
+//! Messages that are stored in the session until the next page shows them, such as "saved" after a redirect.
 //!
-//! They are kept as Express's `connect-flash` keeps them, in the entry `flash`, so a page of either side shows what the
-//! other one left:
+//! They are stored in the entry `flash` in the format of Express's `connect-flash`, so Express and this crate show each
+//! other's messages:
 //!
 //! ```no_run
 //! use cloakroom_guest::{Error, Request, Response, flash};
@@ -20,13 +20,13 @@ use std::collections::BTreeMap;
 
 use crate::session::{Error, Key};
 
-/// Messages by kind, in the order they came in.
+/// Messages by kind, in the order they were added.
 pub type Messages = BTreeMap<String, Vec<String>>;
 
-/// Where they wait.
+/// The session entry that contains the messages.
 const FLASH: Key<Messages> = Key::new("flash");
 
-/// Leaves a message of this kind (`info`, `error`, any word).
+/// Adds a message of this kind (`info`, `error`, any word).
 ///
 /// # Errors
 /// As [`session::update`](crate::session::update).
@@ -37,7 +37,7 @@ pub fn push(kind: &str, message: impl Into<String>) -> Result<(), Error> {
     })
 }
 
-/// Takes the messages of one kind: whoever asks next finds none.
+/// Removes and returns the messages of one kind.
 ///
 /// # Errors
 /// As [`session::take`](crate::session::take).
@@ -56,7 +56,7 @@ pub fn take(kind: &str) -> Result<Vec<String>, Error> {
     Ok(taken)
 }
 
-/// Takes all messages.
+/// Removes and returns all messages.
 ///
 /// # Errors
 /// As [`session::take`](crate::session::take).

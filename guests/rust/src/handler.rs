@@ -1,27 +1,28 @@
-//! What a component may be made of: one function, or a router.
+//! The two kinds of handlers that a component can have: a function, or a function that returns a router.
 
 use crate::{AsyncRouter, IntoResponse, Request, Response, Router};
 
-/// What [`handler!`](crate::handler) and [`service!`](crate::service) take: a function from [`Request`] to anything
-/// that is [`IntoResponse`], or one without parameters that returns a [`Router`].
+/// A handler that [`handler!`](crate::handler) and [`service!`](crate::service) accept: a function from [`Request`] to
+/// a type that implements [`IntoResponse`], or a function without parameters that returns a [`Router`].
 ///
-/// `Kind` tells the two apart and is found by the compiler.
+/// `Kind` distinguishes the two kinds of functions. The compiler infers it.
 pub trait Handler<Kind> {
-    /// Answers a request.
+    /// Returns the response to a request.
     fn answer(&self, request: Request) -> Response;
 }
 
-/// As [`Handler`], for `service!(async ...)`: an `async` function, or one that returns a router of such.
+/// The counterpart of [`Handler`] for `service!(async ...)`: an `async` function, or a function that returns a router
+/// of `async` functions.
 pub trait AsyncHandler<Kind> {
-    /// Answers a request.
+    /// Returns the response to a request.
     fn answer(&self, request: Request) -> impl Future<Output = Response>;
 }
 
-/// A handler that is one function.
+/// Marks a handler that is a function of the request.
 #[derive(Debug)]
 pub enum OfRequest {}
 
-/// A handler that is a router.
+/// Marks a handler that is a function which returns a router.
 #[derive(Debug)]
 pub enum OfRoutes {}
 

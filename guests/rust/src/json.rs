@@ -1,8 +1,8 @@
-//! What is wrong with a JSON text, told without its values: what a log may say of session data and request bodies.
+//! Descriptions of JSON errors that quote no values, so that they may be logged for session data and request bodies.
 
 use serde_json::error::Category;
 
-/// What a JSON error says, without the values that it would quote: those are somebody's data.
+/// Describes a JSON error without the values that its own message would quote, because they may be private.
 pub(crate) fn fault(error: &serde_json::Error) -> String {
     let place = format!("at line {} column {}", error.line(), error.column());
     match error.classify() {
@@ -14,7 +14,7 @@ pub(crate) fn fault(error: &serde_json::Error) -> String {
     }
 }
 
-/// The part of serde's message that comes from the Rust type: `: missing field ...` or `: expected ...`.
+/// Returns the part of serde's message that comes from the Rust type: `: missing field ...` or `: expected ...`.
 fn expectation(error: &serde_json::Error) -> String {
     let message = error.to_string();
     let message = match message.rsplit_once(" at line ") {
@@ -24,7 +24,7 @@ fn expectation(error: &serde_json::Error) -> String {
     if message.starts_with("missing field `") {
         return format!(": {message}");
     }
-    // A quoted value can hold these words as well: what stands behind the last ones is the type's.
+    // A quoted value can contain these words too. The text after their last occurrence comes from the type.
     match message.rsplit_once(", expected ") {
         Some((_, expected)) => format!(": expected {expected}"),
         None => String::new(),

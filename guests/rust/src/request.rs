@@ -1,8 +1,8 @@
-//! The request as a handler sees it: read whole. Knows neither version of WASI.
+//! The request that a handler receives, with its whole body. Independent of the WASI version.
 
 mod extract;
 
-/// A request, its body read to the end.
+/// A request whose body has been read to its end.
 #[derive(Debug, Clone)]
 pub struct Request {
     method: String,
@@ -10,44 +10,44 @@ pub struct Request {
     query: Option<String>,
     headers: Vec<(String, Vec<u8>)>,
     body: Vec<u8>,
-    /// Of the route's pattern, in its order, percent-decoded.
+    /// Parameters of the route's pattern, in the order of the pattern, percent-decoded.
     params: Vec<(String, String)>,
 }
 
 impl Request {
-    /// The method in the case it was sent in: `GET`.
+    /// Returns the method, in upper or lower case as it was sent: `GET`.
     pub fn method(&self) -> &str {
         &self.method
     }
 
-    /// The path as it was sent, percent-encoded, without the query: `/session`.
+    /// Returns the path as it was sent, percent-encoded and without the query: `/session`.
     pub fn path(&self) -> &str {
         &self.path
     }
 
-    /// What follows the `?`, as it was sent; [`query_as`](Self::query_as) takes it apart.
+    /// Returns the query as it was sent, without the `?`. Use [`query_as`](Self::query_as) to parse it.
     pub fn query(&self) -> Option<&str> {
         self.query.as_deref()
     }
 
-    /// All headers in the order they came in, names in lower case.
+    /// Returns all headers in the order they arrived, with names in lower case.
     pub fn headers(&self) -> &[(String, Vec<u8>)] {
         &self.headers
     }
 
-    /// The first header of this name, whatever its case, if its value is UTF-8.
+    /// Returns the first header of this name, in upper or lower case, if its value is UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         str::from_utf8(value).ok()
     }
 
-    /// The body. The host's limit bounds it: 10 MiB if not configured otherwise.
+    /// Returns the body. The host limits its length, to 10 MiB if not configured otherwise.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// Made of the method and of the path with its query, the way both versions of WASI give them.
+    /// Creates a request from the method and from the path with its query, as both versions of WASI provide them.
     pub(crate) fn new(
         method: String,
         path_with_query: Option<String>,
@@ -69,7 +69,7 @@ impl Request {
         }
     }
 
-    /// The same request with the parameters of its route.
+    /// Adds the parameters of the route.
     pub(crate) fn with_params(mut self, params: Vec<(String, String)>) -> Self {
         self.params = params;
         self

@@ -1,4 +1,4 @@
-//! The response a handler gives. Knows neither version of WASI.
+//! The response that a handler returns. Independent of the WASI version.
 
 mod into_response;
 
@@ -9,19 +9,19 @@ use crate::cookies::{self, Cookie};
 
 pub use self::into_response::{Html, IntoResponse, Json};
 
-/// A response: status, headers, body.
+/// A response: status, headers and body.
 #[derive(Debug, Clone)]
 pub struct Response {
-    /// The status, 100 to 999.
+    /// Status, from 100 to 999.
     pub status: u16,
-    /// The headers in the order they are sent. `content-length` is added if it is not among them.
+    /// Headers in the order they are sent. `content-length` is added if it is missing.
     pub headers: Vec<(String, Vec<u8>)>,
-    /// The body.
+    /// Body.
     pub body: Vec<u8>,
 }
 
 impl Response {
-    /// An empty response with this status.
+    /// Creates an empty response with this status.
     pub fn new(status: u16) -> Self {
         Self {
             status,
@@ -30,21 +30,22 @@ impl Response {
         }
     }
 
-    /// 200 with a text.
+    /// Creates a response with status 200 and a text.
     pub fn text(text: impl Into<String>) -> Self {
         Self::new(200)
             .header("content-type", "text/plain; charset=utf-8")
             .body(text.into())
     }
 
-    /// 200 with a page.
+    /// Creates a response with status 200 and an HTML page.
     pub fn html(page: impl Into<String>) -> Self {
         Self::new(200)
             .header("content-type", "text/html; charset=utf-8")
             .body(page.into())
     }
 
-    /// 200 with a value as JSON; a value that is none (a map whose keys are no texts) is logged and becomes a bare 500.
+    /// Creates a response with status 200 and a value as JSON. A value that cannot be written as JSON (a map whose keys
+    /// are not texts) is logged, and the response has status 500.
     pub fn json<T: Serialize + ?Sized>(value: &T) -> Self {
         match serde_json::to_vec(value) {
             Ok(json) => Self::new(200)
@@ -54,52 +55,53 @@ impl Response {
         }
     }
 
-    /// 302 to this place: what Express's `res.redirect` sends. Browsers come back with GET.
+    /// Redirects to this location with status 302, like Express's `res.redirect`. Browsers follow it with GET.
     ///
-    /// As there, what no URL may hold is percent-encoded, and escapes that are there already (`%20`) stay. So it is with
-    /// each of these redirects.
+    /// As in Express, characters that a URL must not contain are percent-encoded, and existing escapes (`%20`) are
+    /// kept. This applies to all redirects of this type.
     pub fn redirect(location: &str) -> Self {
         Self::redirect_with(302, location)
     }
 
-    /// 303 to this place, after a form: the browser comes back with GET, so that a reload sends nothing twice.
+    /// Redirects to this location with status 303, after a form. The browser follows it with GET, so a reload does not
+    /// send the form again.
     pub fn see_other(location: &str) -> Self {
         Self::redirect_with(303, location)
     }
 
-    /// 307 to this place: the browser repeats the same request there, its body too.
+    /// Redirects to this location with status 307. The browser repeats the same request there, with its body.
     pub fn temporary_redirect(location: &str) -> Self {
         Self::redirect_with(307, location)
     }
 
-    /// 308 to this place for good: browsers remember it, and repeat the same request there.
+    /// Redirects to this location permanently, with status 308. Browsers remember it and repeat the same request there.
     pub fn permanent_redirect(location: &str) -> Self {
         Self::redirect_with(308, location)
     }
 
-    /// The same response with another status.
+    /// Sets the status.
     pub fn status(mut self, status: u16) -> Self {
         self.status = status;
         self
     }
 
-    /// The same response with one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers
             .push((name.to_owned(), value.as_bytes().to_vec()));
         self
     }
 
-    /// The same response with a cookie, which the host signs if the cookie asks for it.
+    /// Adds a cookie, which the host signs if it was created with [`Cookie::signed`].
     ///
     /// # Errors
-    /// [`cookies::Error`]: the session's cookie is out of reach, and some names, paths and domains no cookie can have.
+    /// [`cookies::Error`] if the cookie is the session's, or if a cookie cannot have this name, path or domain.
     pub fn cookie(self, cookie: Cookie) -> Result<Self, cookies::Error> {
         let value = cookie.serialize()?;
         Ok(self.header("set-cookie", &value))
     }
 
-    /// The same response with this body.
+    /// Sets the body.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
@@ -109,7 +111,7 @@ impl Response {
         Self::new(status).header("location", &url_safe(location))
     }
 
-    /// The headers to send: those of the handler, and the length of the body.
+    /// Returns the handler's headers, and the length of the body unless the handler has set it or the status forbids a body.
     pub(crate) fn headers_with_length(&self) -> Vec<(String, Vec<u8>)> {
         let mut headers = self.headers.clone();
         let has_length = headers
@@ -126,7 +128,7 @@ impl Response {
     }
 }
 
-/// What a URL may not hold, beside what is not ASCII.
+/// The ASCII characters that a URL must not contain. Characters beyond ASCII are always encoded.
 const NOT_IN_URLS: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -136,7 +138,7 @@ const NOT_IN_URLS: &AsciiSet = &CONTROLS
     .add(b'{')
     .add(b'}');
 
-/// As Express's encodeurl: percent-encodes what no URL may hold, a `%` that begins no escape included.
+/// Percent-encodes characters that a URL must not contain, and each `%` that does not begin an escape, like Express's encodeurl.
 fn url_safe(location: &str) -> String {
     let mut parts = location.split('%');
     let mut safe: String =

@@ -1,4 +1,4 @@
-//! Which handler a request goes to, by its path and method. Knows neither sessions nor either version of WASI.
+//! Finds the handler for a request by its path and method. Independent of sessions and of the WASI version.
 
 mod paths;
 mod pattern;
@@ -11,19 +11,19 @@ use crate::{Error, IntoResponse, Request, Response};
 use self::paths::{Found, Paths};
 use self::pattern::Pattern;
 
-/// A handler with its type forgotten.
+/// A handler with its type erased.
 pub type Endpoint = Box<dyn Fn(Request) -> Response>;
 
-/// An asynchronous handler with its type forgotten; see [`Router::new_async`].
+/// An asynchronous handler with its type erased; see [`Router::new_async`].
 pub type AsyncEndpoint = Box<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response>>>>;
 
 /// A router whose routes lead to `async` functions.
 pub type AsyncRouter = Router<AsyncEndpoint>;
 
-/// What a route may lead to: a function from [`Request`] to anything that is [`IntoResponse`], or, in a router of
-/// [`AsyncEndpoint`]s, an `async` one.
+/// A function that a route can lead to: from [`Request`] to a type that implements [`IntoResponse`]. In a router of
+/// [`AsyncEndpoint`]s the function is `async`.
 pub trait IntoEndpoint<H> {
-    /// The same without its type.
+    /// Erases the function's type.
     fn into_endpoint(self) -> H;
 }
 
@@ -50,12 +50,12 @@ where
     }
 }
 
-/// Routes, tried by path and method.
+/// Routes, matched by path and method.
 ///
-/// Patterns are written as those of the host's routes: `/cart/{item}` takes one segment, `/files/{*rest}` all that is left,
-/// and what is literal goes before a parameter, in whatever order the routes were added. A path without a route is answered
-/// with 404, one that has routes for other methods alone with 405 and `Allow`. HEAD goes to the route of GET if it has none
-/// itself.
+/// Patterns have the syntax of the host's routes: `/cart/{item}` matches one segment, `/files/{*rest}` matches the rest
+/// of the path. A literal segment has precedence over a parameter, in whatever order the routes were added. A path
+/// without a route is answered with 404. A path that only has routes for other methods is answered with 405 and
+/// `Allow`. A HEAD request uses the route for GET if there is none for HEAD.
 ///
 /// ```
 /// use cloakroom_guest::{Error, Request, Response, Router, handler, session};
@@ -87,20 +87,20 @@ where
 /// ```
 ///
 /// # Panics
-/// The functions that add routes do, if a pattern does not begin with `/`, has braces that are no whole segment, or goes on
-/// behind its `{*rest}`.
+/// The functions that add routes panic if a pattern does not begin with `/`, has braces that are not a whole segment, has a
+/// parameter without a name, or continues after its `{*rest}`.
 pub struct Router<H = Endpoint> {
     paths: Paths<H>,
     fallback: Option<H>,
 }
 
 impl Router {
-    /// No routes yet.
+    /// Creates a router without routes.
     pub fn new() -> Self {
         Self::empty()
     }
 
-    /// The response of the handler that the request goes to.
+    /// Returns the response of the handler that the request is routed to.
     pub fn answer(&self, request: Request) -> Response {
         match self.find(request) {
             Ok((endpoint, request)) => endpoint(request),
@@ -110,12 +110,12 @@ impl Router {
 }
 
 impl AsyncRouter {
-    /// No routes yet; they will lead to `async` functions. For `service!(async routes)`.
+    /// Creates a router without routes, for routes to `async` functions. Use it with `service!(async routes)`.
     pub fn new_async() -> Self {
         Self::empty()
     }
 
-    /// The response of the handler that the request goes to.
+    /// Returns the response of the handler that the request is routed to.
     pub async fn answer(&self, request: Request) -> Response {
         match self.find(request) {
             Ok((endpoint, request)) => endpoint(request).await,
@@ -125,7 +125,7 @@ impl AsyncRouter {
 }
 
 impl<H> Router<H> {
-    /// Adds a route for GET, and for HEAD where that has none of its own.
+    /// Adds a route for GET. It also serves HEAD if the pattern has no route for HEAD.
     pub fn get(self, pattern: &'static str, to: impl IntoEndpoint<H>) -> Self {
         self.route("GET", pattern, to)
     }
@@ -150,12 +150,12 @@ impl<H> Router<H> {
         self.route("DELETE", pattern, to)
     }
 
-    /// Adds a route for every method that the pattern has no route of its own for.
+    /// Adds a route for every method for which the pattern has no route of its own.
     pub fn any(self, pattern: &'static str, to: impl IntoEndpoint<H>) -> Self {
         self.route(paths::ANY, pattern, to)
     }
 
-    /// Adds a route for a method by its name, in capitals. A later route for the same method and pattern replaces it.
+    /// Adds a route for a method by its name, in capitals. A later route for the same method and pattern replaces an earlier one.
     pub fn route(
         mut self,
         method: &'static str,
@@ -167,14 +167,14 @@ impl<H> Router<H> {
         self
     }
 
-    /// Adds all routes of another router below a prefix: its `/` becomes the prefix itself. Its fallback is left out.
-    /// [`Request::path`] stays the whole path.
+    /// Adds all routes of another router below a prefix. The path `/` of that router becomes the prefix itself. Its
+    /// fallback is dropped. [`Request::path`] remains the whole path.
     pub fn nest(mut self, prefix: &'static str, routes: Self) -> Self {
         self.paths.add_below(prefix, routes.paths);
         self
     }
 
-    /// Sends what no route's path fits to this handler instead of answering 404.
+    /// Sets the handler for requests whose path matches no route, instead of the response 404.
     pub fn fallback(mut self, to: impl IntoEndpoint<H>) -> Self {
         self.fallback = Some(to.into_endpoint());
         self
@@ -187,7 +187,7 @@ impl<H> Router<H> {
         }
     }
 
-    /// The handler for a request, which is given its parameters; or the answer where there is none.
+    /// Returns the handler for a request and the request with its parameters, or the response if there is no handler.
     fn find(&self, request: Request) -> Result<(&H, Request), Response> {
         match self.paths.find(request.method(), request.path()) {
             Found::Handler {

@@ -1,20 +1,19 @@
-//! The session of the visitor whose request is being handled, with Rust's types.
+//! The session of the visitor whose request is being handled, with Rust types.
 //!
-//! Values go through serde. What each function means, when changes are stored, and what happens when two requests of a
-//! session meet is told in the WIT package's `session.wit`. In short: nothing is stored before the handler has returned, and all of it is
-//! stored before the visitor sees the answer. If another request changed what this one has read, the host runs the
-//! handler again.
+//! Values go through serde. The WIT package's `session.wit` defines each function, when changes are stored, and what happens when
+//! two requests of one session conflict. In short: changes are stored after the handler has returned, and before the visitor
+//! receives the response. If another request has changed an entry that this request has read, the host runs the handler again.
 //!
 //! # An error that becomes a response
 //!
-//! An answer stores what was changed before it, and an [`Error`](crate::Error) that a handler returns is an answer like any other.
-//! Where half of a change must not be stored, drop the changes first: `session::reload()?`. Only a panic stores nothing.
+//! A response stores the changes made before it. An [`Error`](crate::Error) that a handler returns becomes a response and stores
+//! them too. If half of a change must not be stored, drop the changes first: `session::reload()?`. Only a panic stores nothing.
 //!
 //! # What a type keeps of a value
 //!
-//! A value is what its Rust type says, no more: serde skips the fields that a struct does not name, so writing it back, as
-//! [`update`] does, drops what another application or a later version of this one has put there. A struct keeps them
-//! with one more field, or refuses such values:
+//! A Rust type keeps only the parts of a value that it names. serde skips the fields that a struct does not name, so
+//! writing the value back, as [`update`] does, drops fields that another application or a later version of this one has
+//! added. A struct keeps such fields with one more field, or refuses values that have them:
 //!
 //! ```
 //! use serde::{Deserialize, Serialize};
@@ -39,9 +38,9 @@
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!
-//! Numbers are exact up to 64 bits in an integer type; an `f64` rounds, as does a [`serde_json::Value`] beyond 64 bits. NaN and the
-//! infinities are written as `null`, as `JSON.stringify` does it: an `f64` cannot be read from that, an `Option<f64>` is
-//! `None`. [`raw`](crate::raw::session) has each value's text as it is.
+//! Numbers are exact up to 64 bits in an integer type. An `f64` rounds, and so does a [`serde_json::Value`] beyond 64
+//! bits. NaN and the infinities are written as `null`, as by `JSON.stringify`: reading that as an `f64` is an error,
+//! and an `Option<f64>` is `None`. [`raw`](crate::raw::session) returns the JSON text of each value.
 
 mod error;
 mod key;
@@ -58,10 +57,10 @@ pub use self::error::Error;
 pub use self::key::Key;
 pub use crate::raw::session::CookieAttributes;
 
-/// The value of an entry, `None` if there is none. Counts as a read of this key.
+/// Returns the value of an entry, or `None` if there is no entry. Counts as a read of this key.
 ///
 /// # Errors
-/// [`Error::Shape`] if the value is no `T`; `Denied`, `Invalid`.
+/// [`Error::Shape`] if the value is not a `T`; `Denied`, `Invalid`.
 pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     let Some(text) = raw::get(key)? else {
         return Ok(None);
@@ -70,19 +69,19 @@ pub fn get<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     value.map(Some).map_err(|error| shape(key, &error))
 }
 
-/// Writes an entry, new or not.
+/// Writes an entry, whether it exists or not.
 ///
 /// # Errors
-/// [`Error::Shape`] if the value is no JSON (a map whose keys are no texts; but NaN and the infinities become `null`); `Denied`,
-/// `Invalid`, `TooLarge`, `Committed`.
+/// [`Error::Shape`] if the value cannot be written as JSON (a map whose keys are not texts; NaN and the infinities
+/// become `null` instead); `Denied`, `Invalid`, `TooLarge`, `Committed`.
 pub fn set<T: Serialize + ?Sized>(key: &str, value: &T) -> Result<(), Error> {
     let text = serde_json::to_string(value).map_err(|error| shape(key, &error))?;
     Ok(raw::set(key, &text)?)
 }
 
-/// Changes the value of an entry in place and writes it back; an absent entry begins as `T`'s default. Returns what
-/// `change` returns. Counts as a read of this key, so no parallel request's change is lost. Fields that `T` does not name are
-/// dropped; [how to keep them](self#what-a-type-keeps-of-a-value).
+/// Changes the value of an entry in place and writes it back. A missing entry begins as the default of `T`. Returns the
+/// result of `change`. Counts as a read of this key, so no change of a parallel request is lost. Fields that `T` does
+/// not name are dropped, unless `T` [keeps them](self#what-a-type-keeps-of-a-value).
 ///
 /// ```no_run
 /// use cloakroom_guest::session;
@@ -106,10 +105,10 @@ where
     Ok(result)
 }
 
-/// Removes an entry and returns what it was, `None` if there was none. Counts as a read of this key.
+/// Removes an entry and returns its value, or `None` if there was no entry. Counts as a read of this key.
 ///
 /// # Errors
-/// As [`get`] and [`delete`]; if the value is no `T`, it stays.
+/// As [`get`] and [`delete`]. If the value is not a `T`, the entry is not removed.
 pub fn take<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     let value = get(key)?;
     if value.is_some() {
@@ -118,7 +117,7 @@ pub fn take<T: DeserializeOwned>(key: &str) -> Result<Option<T>, Error> {
     Ok(value)
 }
 
-/// Removes an entry. It is no error if there is none.
+/// Removes an entry. A missing entry is not an error.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`.
@@ -126,7 +125,7 @@ pub fn delete(key: &str) -> Result<(), Error> {
     Ok(raw::delete(key)?)
 }
 
-/// The keys of all entries, in the session's order. Counts as a read of every key.
+/// Returns the keys of all entries, in the session's order. Counts as a read of every key.
 ///
 /// # Errors
 /// `Denied`.
@@ -134,15 +133,15 @@ pub fn list_keys() -> Result<Vec<String>, Error> {
     Ok(raw::list_keys()?)
 }
 
-/// Adds to an integer (absent: 0) without learning the sum, so that it never causes another run.
+/// Adds to an integer; a missing entry counts as 0. It does not return the sum, so it never causes another run.
 ///
 /// # Errors
-/// `Denied`, `Invalid` (no integer, or the sum does not fit), `TooLarge`, `Committed`.
+/// `Denied`, `Invalid` (the entry is not an integer, or the sum does not fit in 64 bits), `TooLarge`, `Committed`.
 pub fn add(key: &str, delta: i64) -> Result<(), Error> {
     Ok(raw::add(key, delta)?)
 }
 
-/// Adds to an integer (absent: 0) and returns the sum, which no other request of this session is given.
+/// Adds to an integer; a missing entry counts as 0. Returns the sum. No other request of this session receives the same sum.
 ///
 /// # Errors
 /// As [`add`].
@@ -150,7 +149,7 @@ pub fn increment(key: &str, delta: i64) -> Result<i64, Error> {
     Ok(raw::increment(key, delta)?)
 }
 
-/// Removes all entries. The session, its id and its cookie stay.
+/// Removes all entries. The session, its id and its cookie remain.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`.
@@ -158,7 +157,8 @@ pub fn clear() -> Result<(), Error> {
     Ok(raw::clear()?)
 }
 
-/// A stable name for this session that is worthless as a credential; `None` before it has one. Counts as a read.
+/// Returns a stable name for this session that is worthless as a credential, or `None` if the session has no id yet.
+/// Counts as a read.
 ///
 /// # Errors
 /// `Denied`.
@@ -166,7 +166,7 @@ pub fn fingerprint() -> Result<Option<String>, Error> {
     Ok(raw::fingerprint()?)
 }
 
-/// Gives the session a new id and keeps its entries: call it at login.
+/// Gives the session a new id and keeps its entries. Call it at login.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`.
@@ -182,7 +182,7 @@ pub fn regenerate() -> Result<(), Error> {
     Ok(raw::regenerate()?)
 }
 
-/// Deletes the session and expires its cookie: the logout.
+/// Deletes the session and expires its cookie. Call it at logout.
 ///
 /// # Errors
 /// `Denied`, `Committed`.
@@ -190,7 +190,7 @@ pub fn destroy() -> Result<(), Error> {
     Ok(raw::destroy()?)
 }
 
-/// Stores the changes made so far now, not only when the handler has returned.
+/// Stores the changes made so far now, instead of after the handler has returned.
 ///
 /// # Errors
 /// `Denied`, `Committed`, `Unavailable`.
@@ -198,7 +198,8 @@ pub fn save() -> Result<(), Error> {
     Ok(raw::save()?)
 }
 
-/// Forgets the changes that are not stored and reads the session again: also before an error that shall store nothing.
+/// Drops the changes that are not stored and reads the session again. Call it before you return an error that must not
+/// store anything.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`, `Unavailable`.
@@ -206,7 +207,7 @@ pub fn reload() -> Result<(), Error> {
     Ok(raw::reload()?)
 }
 
-/// Starts the session's lifetime afresh, as every use of it does.
+/// Starts the session's lifetime again, as every use of the session does.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`.
@@ -214,7 +215,7 @@ pub fn touch() -> Result<(), Error> {
     Ok(raw::touch()?)
 }
 
-/// Does what the host's option `unset` says: deletes the session, or drops this request's changes.
+/// Does what the host's option `unset` defines: deletes the session, or drops this request's changes.
 ///
 /// # Errors
 /// `Denied`, `Committed`.
@@ -222,7 +223,7 @@ pub fn unset() -> Result<(), Error> {
     Ok(raw::unset()?)
 }
 
-/// The attributes of the session's cookie; ages and times in milliseconds. Counts as a read.
+/// Returns the attributes of the session's cookie. Ages and times are in milliseconds. Counts as a read.
 ///
 /// # Errors
 /// `Denied`.
@@ -230,7 +231,7 @@ pub fn cookie() -> Result<CookieAttributes, Error> {
     Ok(raw::cookie()?)
 }
 
-/// Gives this session a lifetime of its own, in whole milliseconds; `None`: until the browser is closed.
+/// Sets the lifetime of this session, in whole milliseconds. `None` means until the browser is closed.
 ///
 /// # Errors
 /// `Denied`, `Invalid`, `Committed`.

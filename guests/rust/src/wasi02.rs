@@ -1,5 +1,5 @@
-//! Handlers for WASI 0.2, the world `cloakroom:http/guest`: the macro [`handler!`](crate::handler) and, for what the
-//! helpers do not cover (streaming, calls to other servers), everything that `wit-bindgen` makes of the world.
+//! Handlers for WASI 0.2, the world `cloakroom:http/guest`: the macro [`handler!`](crate::handler), and all bindings that
+//! `wit-bindgen` generates for the world, for features that the helpers do not cover (streaming, calls to other servers).
 
 #[allow(missing_docs, clippy::all, reason = "generated from the WIT package")]
 #[doc(hidden)]
@@ -30,11 +30,11 @@ use self::http::types::{
 use self::io::streams::{OutputStream, StreamError};
 use crate::{Handler, IntoResponse, Request, Response};
 
-/// The largest piece to read at once.
+/// Maximum number of bytes to read at once.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
-/// Makes a function the handler of this component: one from [`Request`] to anything that is
-/// [`IntoResponse`](crate::IntoResponse), or one without parameters that returns a [`Router`](crate::Router).
+/// Makes a function the handler of this component: a function from [`Request`] to a type that implements
+/// [`IntoResponse`](crate::IntoResponse), or a function without parameters that returns a [`Router`](crate::Router).
 ///
 /// ```
 /// cloakroom_guest::handler!(handle);
@@ -63,7 +63,7 @@ macro_rules! handler {
     };
 }
 
-/// Reads the request, calls the handler, sends what it returns. The macro [`handler!`](crate::handler) calls this.
+/// Reads the request, calls the handler and sends its response. The macro [`handler!`](crate::handler) calls this function.
 pub fn serve<Kind>(request: IncomingRequest, out: ResponseOutparam, handler: &impl Handler<Kind>) {
     match read_request(&request) {
         Ok(request) => send(out, &handler.answer(request)),
@@ -71,10 +71,10 @@ pub fn serve<Kind>(request: IncomingRequest, out: ResponseOutparam, handler: &im
     }
 }
 
-/// The whole of a request.
+/// Reads a whole request.
 ///
 /// # Errors
-/// What the host says if the body ends early or passes its limit.
+/// The host's error code if the body ends early or exceeds its limit.
 pub fn read_request(request: &IncomingRequest) -> Result<Request, ErrorCode> {
     let body = request
         .consume()
@@ -88,12 +88,12 @@ pub fn read_request(request: &IncomingRequest) -> Result<Request, ErrorCode> {
     ))
 }
 
-/// Sends what a handler may return; see [`send`].
+/// Sends a value that a handler can return; see [`send`].
 pub fn answer(out: ResponseOutparam, value: impl IntoResponse) {
     send(out, &value.into_response());
 }
 
-/// Sends a response. A header that the host refuses is said on standard error and becomes an error code.
+/// Sends a response. If the host refuses a header, the reason is written to standard error and the visitor receives an error.
 pub fn send(out: ResponseOutparam, response: &Response) {
     let Some(mut body) = BodyWriter::start(out, response, Length::Known) else {
         return;
@@ -106,25 +106,25 @@ pub fn send(out: ResponseOutparam, response: &Response) {
 /// Whether the length of a response's body is known when its head is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Length {
-    /// It is the length of [`Response::body`]: `content-length` is sent.
+    /// The length is that of [`Response::body`], and `content-length` is sent.
     Known,
-    /// The body is written piece by piece until [`BodyWriter::finish`].
+    /// The length is not known. The body is written piece by piece until [`BodyWriter::finish`].
     Open,
 }
 
 /// A response's body, to be written piece by piece after its head.
 ///
-/// Dropped without [`finish`](Self::finish), the body counts as broken off and the host cuts the connection.
+/// If it is dropped without [`finish`](Self::finish), the body counts as incomplete and the host closes the connection.
 #[derive(Debug)]
 pub struct BodyWriter {
-    // Before the body: a stream must be gone when its body ends.
+    // Declared before the body, because a stream must be dropped before its body.
     stream: OutputStream,
     body: OutgoingBody,
 }
 
 impl BodyWriter {
-    /// Sends status and headers of a response, not its body. `None` if the host refused one of them: then the visitor is
-    /// sent an error, and standard error says which.
+    /// Sends the status and the headers of a response, but not its body. Returns `None` if the host refuses one of
+    /// them: the visitor then receives an error, and the refused part is written to standard error.
     pub fn start(out: ResponseOutparam, response: &Response, length: Length) -> Option<Self> {
         let started = head(response, length).and_then(|outgoing| {
             let body = outgoing
@@ -145,10 +145,10 @@ impl BodyWriter {
         }
     }
 
-    /// Writes all bytes and waits until the host has taken them.
+    /// Writes all bytes and waits until the host has accepted them.
     ///
     /// # Errors
-    /// If the host closed the stream: the visitor has gone.
+    /// If the host has closed the stream because the visitor has disconnected.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         write_all(&self.stream, bytes)
     }
@@ -157,12 +157,12 @@ impl BodyWriter {
     pub fn finish(self) {
         let Self { stream, body } = self;
         drop(stream);
-        // Refused only if the length was announced wrongly: the host says so to its log.
+        // This fails only if the announced length was wrong. The host logs it.
         let _ = OutgoingBody::finish(body, None);
     }
 }
 
-/// Writes all bytes and waits until the host has taken them.
+/// Writes all bytes and waits until the host has accepted them.
 pub(crate) fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), StreamError> {
     while !bytes.is_empty() {
         let ready = usize::try_from(stream.check_write()?).unwrap_or(usize::MAX);
@@ -177,7 +177,7 @@ pub(crate) fn write_all(stream: &OutputStream, mut bytes: &[u8]) -> Result<(), S
     stream.blocking_flush()
 }
 
-/// The method as it was sent.
+/// Returns the name of the method as it was sent.
 pub fn method_name(method: Method) -> String {
     match method {
         Method::Get => "GET",
@@ -210,7 +210,7 @@ fn read_to_end(body: &IncomingBody) -> Result<Vec<u8>, ErrorCode> {
     }
 }
 
-/// Status and headers.
+/// Creates the outgoing response: status and headers.
 fn head(response: &Response, length: Length) -> Result<OutgoingResponse, ErrorCode> {
     let headers = match length {
         Length::Known => Fields::from_list(&response.headers_with_length()),

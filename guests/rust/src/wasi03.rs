@@ -1,5 +1,5 @@
-//! Handlers for WASI 0.3, the world `cloakroom:http/service`: the macro [`service!`](crate::service) and, for what the
-//! helpers do not cover, everything that `wit-bindgen` makes of the world.
+//! Handlers for WASI 0.3, the world `cloakroom:http/service`: the macro [`service!`](crate::service), and all bindings
+//! that `wit-bindgen` generates for the world, for features that the helpers do not cover.
 
 #[allow(missing_docs, clippy::all, reason = "generated from the WIT package")]
 #[doc(hidden)]
@@ -28,9 +28,10 @@ pub use wit_bindgen::{StreamResult, StreamWriter, spawn_local};
 use self::http::types::{self, ErrorCode, Fields, Method};
 use crate::{Request, Response};
 
-/// Makes a function the handler of this component: one from [`Request`] to anything that is
-/// [`IntoResponse`](crate::IntoResponse), or one without parameters that returns a [`Router`](crate::Router). With `async`
-/// before its name the function is an `async fn`, or the router one of [`Router::new_async`](crate::Router::new_async).
+/// Makes a function the handler of this component: a function from [`Request`] to a type that implements
+/// [`IntoResponse`](crate::IntoResponse), or a function without parameters that returns a [`Router`](crate::Router).
+/// With `async` before its name, the function is an `async fn`, or it returns a router made with
+/// [`Router::new_async`](crate::Router::new_async).
 ///
 /// ```
 /// use cloakroom_guest::wasi03::clocks::monotonic_clock;
@@ -69,10 +70,10 @@ macro_rules! service {
     };
 }
 
-/// The whole of a request.
+/// Reads a whole request.
 ///
 /// # Errors
-/// What the host says if the body ends early or passes its limit.
+/// The host's error code if the body ends early or exceeds its limit.
 pub async fn read_request(request: types::Request) -> Result<Request, ErrorCode> {
     let method = method_name(request.get_method());
     let path_with_query = request.get_path_with_query();
@@ -80,28 +81,28 @@ pub async fn read_request(request: types::Request) -> Result<Request, ErrorCode>
     let (sender, received) = wit_future::new(|| Ok(()));
     let (body, trailers) = types::Request::consume_body(request, received);
     let body = body.collect().await;
-    // The trailers' future ends with an error if the body did not end as it should.
+    // The trailers' future ends with an error if the body did not end properly.
     trailers.await?;
     drop(sender);
     Ok(Request::new(method, path_with_query, headers, body))
 }
 
-/// A response that sends its body after the handler has returned.
+/// Creates a response whose body is sent after the handler has returned.
 ///
 /// # Errors
-/// `internal-error` if the host refuses a header or the status; standard error says which.
+/// `internal-error` if the host refuses a header or the status. The refused part is written to standard error.
 pub fn response(mut response: Response) -> Result<types::Response, ErrorCode> {
     response.headers = response.headers_with_length();
     let (outgoing, mut writer) = stream(&response)?;
     spawn_local(async move {
-        // What is left over was not wanted: the visitor has gone.
+        // Bytes are left over only if the visitor has disconnected.
         let _left = writer.write_all(response.body).await;
     });
     Ok(outgoing)
 }
 
-/// A response with these status and headers, and the stream to write its body to: in a task of
-/// [`spawn_local`], because the host reads only after the handler has returned. The body ends when the stream is dropped.
+/// Creates a response with the status and the headers of `response`, and the stream for its body. Write to the stream in a task
+/// of [`spawn_local`], because the host reads only after the handler has returned. The body ends when the stream is dropped.
 ///
 /// # Errors
 /// As [`response`].
@@ -120,7 +121,7 @@ pub fn stream(response: &Response) -> Result<(types::Response, StreamWriter<u8>)
     Ok((outgoing, writer))
 }
 
-/// The method as it was sent.
+/// Returns the name of the method as it was sent.
 pub fn method_name(method: Method) -> String {
     match method {
         Method::Get => "GET",

@@ -1,4 +1,4 @@
-// The guest on QuickJS: a handler of WASI 0.3. The only file that knows how componentize-qjs shows `wasi:http` 0.3.
+// The guest on QuickJS: a handler for WASI 0.3. Only this file depends on how componentize-qjs represents `wasi:http` 0.3.
 
 import * as cookies from 'cloakroom:http/cookies@0.1.0';
 import * as session from 'cloakroom:http/session@0.1.0';
@@ -13,10 +13,10 @@ import { concat, fieldBytes, latin1, methodName } from './bytes.js';
 
 const { RESULT_OPTION_OTHER_ERROR_CODE: TRAILERS, RESULT_VOID_ERROR_CODE: TAKEN } = wit.Future.types;
 
-// Ten frames, which is what QuickJS keeps, do not reach from Express to the author's code.
+// QuickJS keeps ten frames by default, which do not reach from Express to the guest author's code.
 Error.stackTraceLimit = 40;
 
-/** `guest` is the module that the author wrote; gives the interface to export as `handler`. */
+/** Returns the interface to export as `handler`. `guest` is the guest author's module. */
 export function handlerOf(guest) {
   setEnvironment(() => environment.getEnvironment());
   const answer = serve(guest, { session, cookies });
@@ -30,11 +30,11 @@ export function handlerOf(guest) {
   };
 }
 
-/** QuickJS draws its seed when the guest is built, so every instance would draw the same numbers. */
+/** Seeds `Math.random` in each instance. QuickJS draws its seed when the guest is built, so all instances would draw the same numbers. */
 function seed() {
   const state = new Uint32Array(new BigUint64Array([random.getRandomU64(), random.getRandomU64()].map(BigInt)).buffer);
   Math.random = () => {
-    // xorshift128 (Marsaglia 2003), of which 53 bits are taken: no secret is to be made of it, here as anywhere.
+    // xorshift128 (Marsaglia 2003), of which 53 bits are used. As everywhere, `Math.random` must not be used for secrets.
     return (next(state) * 2 ** 21 + (next(state) >>> 11)) / 2 ** 53;
   };
 }
@@ -79,7 +79,9 @@ function respond({ status, headers, body, finished }) {
   return response;
 }
 
-/** Writes a body, and gives the end that the host is to learn: at an error it cuts the body, which would look whole otherwise. */
+/**
+ * Writes a body and returns the result to pass to the host. After an error, the host cuts the body, which would otherwise look complete.
+ */
 async function write(writable, body) {
   try {
     if (body instanceof Uint8Array) {

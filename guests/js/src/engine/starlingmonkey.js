@@ -1,5 +1,5 @@
-// The guest on StarlingMonkey: a handler of WASI 0.2. The only file that knows how componentize-js shows `wasi:http` 0.2.
-// It answers through `incomingHandler`, because an instance can serve its `fetch` event only once.
+// The guest on StarlingMonkey: a handler for WASI 0.2. Only this file depends on how componentize-js represents `wasi:http` 0.2.
+// It responds through `incomingHandler`, because an instance can serve its `fetch` event only once.
 
 import * as cookies from 'cloakroom:http/cookies@0.1.0';
 import * as session from 'cloakroom:http/session@0.1.0';
@@ -11,11 +11,11 @@ import { serve } from '../serve.js';
 import { traced } from '../trace.js';
 import { concat, fieldBytes, latin1, methodName } from './bytes.js';
 
-// What one `blocking-write-and-flush` takes at most.
+// Maximum number of bytes in one `blocking-write-and-flush`.
 const WRITE_BYTES_MAX = 4096;
 const READ_BYTES = 65_536n;
 
-/** `guest` is the module that the author wrote; gives the interface to export as `incomingHandler`. */
+/** Returns the interface to export as `incomingHandler`. `guest` is the guest author's module. */
 export function handlerOf(guest) {
   setEnvironment(() => environment.getEnvironment());
   const answer = serve(guest, { session: withBigInts(session), cookies: cookiesWithBigInts(cookies) });
@@ -27,8 +27,9 @@ export function handlerOf(guest) {
 }
 
 /**
- * The SDK hands in numbers, and takes numbers and BigInts. componentize-js 0.23.0 takes BigInts, and ends the guest over a negative
- * one, so what is to be subtracted is read and written here: then an `add` counts as a read.
+ * Adapts the session interface. The SDK passes numbers, and accepts numbers and BigInts as results. componentize-js 0.23.0
+ * expects BigInts, and a negative BigInt terminates the guest. A negative amount is therefore added here, by reading and writing
+ * the entry, so on this engine a subtraction with `add` counts as a read.
  */
 function withBigInts(host) {
   return {
@@ -48,12 +49,12 @@ function sum(host, key, delta) {
   return whole;
 }
 
-/** As the host's own refusals look. */
+/** Returns an error of the same form as the host's own refusals. */
 function refusal(val) {
   return Object.assign(new Error(val), { payload: { tag: 'invalid', val } });
 }
 
-/** A time as a BigInt. Before 1970, and a lifetime below zero, are as much in the past as zero is. */
+/** Converts a time to a BigInt. A time before 1970 and a negative lifetime become zero, which is in the past as well. */
 function past(milliseconds) {
   return BigInt(Math.max(0, milliseconds));
 }
@@ -94,7 +95,7 @@ function readBody(request) {
   try {
     for (;;) chunks.push(stream.blockingRead(READ_BYTES));
   } catch (error) {
-    // The end of a stream is told as an error.
+    // The end of a stream is reported as an error.
     if (error?.payload?.tag !== 'closed') throw new Error("the request's body broke off", { cause: error });
   } finally {
     stream[Symbol.dispose]();
@@ -117,7 +118,7 @@ async function respond({ status, headers, body, finished }, out) {
     console.error(traced(error));
   }
   stream[Symbol.dispose]();
-  // A body that is dropped unfinished is cut off by the host.
+  // The host cuts off a body that is dropped before it is finished.
   if (isWhole) OutgoingBody.finish(outgoing, undefined);
   else outgoing[Symbol.dispose]();
   finished();

@@ -1,4 +1,5 @@
-// Stands in for what a guest does not have. Each part throws when it is used, not when it is named: packages name much.
+// Replaces features that a guest does not have. Each part throws when it is used and not when it is imported, because packages
+// import many modules that they do not use.
 'use strict';
 
 const absent = (what, instead) =>

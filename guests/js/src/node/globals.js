@@ -1,4 +1,4 @@
-// Globals of Node.js that neither engine has. The build puts each in place of its name where a bundle uses it.
+// Globals of Node.js that neither engine has. The build replaces each use of a name in a bundle with the export of that name.
 
 export { Buffer } from './buffer.js';
 export { clearImmediate, process, setImmediate } from './process.js';

@@ -1,5 +1,5 @@
-// What Express needs of `node:http`, over a request that has arrived and an answer that is handed over whole.
-// Knows nothing of the host; `express-guest.js` fills the one and takes the other.
+// The parts of `node:http` that Express needs, for a request that has arrived and a response that is handed over as a whole.
+// Independent of the host: `express.js` passes the request in and takes the response.
 
 import { Buffer } from 'buffer';
 import { EventEmitter } from 'events';
@@ -10,7 +10,7 @@ export const METHODS = [
   'UNSUBSCRIBE',
 ];
 
-// Of these only the first counts when a client sends several; Node.js does the same.
+// If a client sends several of these fields, only the first one counts, as in Node.js.
 const SINGLE = new Set([
   'age', 'authorization', 'content-length', 'content-type', 'etag', 'expires', 'from', 'host', 'if-modified-since',
   'if-unmodified-since', 'last-modified', 'location', 'max-forwards', 'proxy-authorization', 'referer', 'retry-after', 'server',
@@ -20,7 +20,7 @@ const SINGLE = new Set([
 const TOKEN = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 const WITHOUT_BODY = new Set(['GET', 'HEAD', 'OPTIONS', 'TRACE']);
 
-/** What packages ask of a connection. There is none: the host has it. Destroying it gives up the answer. */
+/** The connection as packages see it. The host has the real one. Destroying this one abandons the response. */
 class Socket extends EventEmitter {
   readable = true;
   writable = true;
@@ -40,7 +40,7 @@ class Socket extends EventEmitter {
   }
 }
 
-/** A request whose body is there, as a stream that starts when somebody listens. */
+/** A request whose body is available as a stream, which starts when a listener for `data` is added. */
 export class IncomingMessage extends EventEmitter {
   httpVersion = '1.1';
   httpVersionMajor = 1;
@@ -50,14 +50,14 @@ export class IncomingMessage extends EventEmitter {
   #body;
   #isFlowing = false;
 
-  /** `headers` is a list of pairs, `readBody` gives a promise of all bytes. */
+  /** `headers` is a list of pairs. `readBody` returns a promise of all bytes. */
   constructor({ method, target, headers, isSecure, readBody }) {
     super();
     this.method = method;
     this.url = target;
     this.rawHeaders = headers.flat();
     this.headers = joined(headers);
-    // `wasi:http` keeps this field to itself, and body parsers look for it where there is no length.
+    // `wasi:http` does not pass this field to a guest, but body parsers look for it if there is no length.
     if (!WITHOUT_BODY.has(method) && !('content-length' in this.headers)) this.headers['transfer-encoding'] = 'chunked';
     this.socket = new Socket(isSecure);
     this.connection = this.socket;
@@ -130,7 +130,7 @@ export class IncomingMessage extends EventEmitter {
   }
 }
 
-/** An answer under construction. What is written is kept until `end`, or until `flushHeaders` starts a stream. */
+/** A response under construction. Written chunks are kept until `end`, or until `flushHeaders` starts a stream. */
 export class ServerResponse extends EventEmitter {
   statusCode = 200;
   statusMessage = '';
@@ -143,7 +143,7 @@ export class ServerResponse extends EventEmitter {
   #beforeHead;
   #stream;
 
-  /** `beforeHead` runs before the head is fixed, and may throw to keep it from that. */
+  /** `beforeHead` runs before the head is fixed. If it throws, the head is not fixed. */
   constructor(request, beforeHead = () => {}) {
     super();
     this.req = request;
@@ -153,7 +153,7 @@ export class ServerResponse extends EventEmitter {
     this.socket.once('close', (error) => this.#giveUp(error));
   }
 
-  /** Ends the answer as broken: a stream is cut off, and an answer whose head has not left becomes an error (event `broken`). */
+  /** Ends the response as broken: a stream is cut off, and a response whose head has not been sent becomes an error (event `broken`). */
   destroy(error) {
     this.socket.destroy(error);
     return this;
@@ -207,7 +207,7 @@ export class ServerResponse extends EventEmitter {
     return this;
   }
 
-  /** Sends the head now. What is written from here on is streamed, and the session is read-only. */
+  /** Sends the head now. Later chunks are streamed, and the session is read-only. */
   flushHeaders() {
     if (this.headersSent) return;
     this.#fixHead();
@@ -247,7 +247,7 @@ export class ServerResponse extends EventEmitter {
     return this;
   }
 
-  /** The answer as it is handed over: once the event `head` has come. */
+  /** Returns the response to hand over. Call it after the event `head`. */
   handOver() {
     const headers = [...this.#headers.values()].flatMap(({ name, value }) => [value].flat().map((line) => [name, String(line)]));
     if (isBodiless(this.statusCode)) {
@@ -263,7 +263,7 @@ export class ServerResponse extends EventEmitter {
     else this.emit('broken', error);
   }
 
-  // Packages such as `on-headers` put their own `writeHead` in place, to be called before the head leaves.
+  // Packages such as `on-headers` replace `writeHead` with their own function, which must be called before the head is sent.
   #fixHead() {
     this.writeHead(this.statusCode);
     this.#beforeHead();
@@ -277,7 +277,7 @@ export class ServerResponse extends EventEmitter {
   }
 }
 
-/** Chunks that one side pushes and the other awaits. */
+/** Chunks that one side pushes and the other side awaits. */
 class Chunks {
   #waiting = [];
   #wake = () => {};
@@ -294,7 +294,7 @@ class Chunks {
     this.#wake();
   }
 
-  /** Whoever awaits gets the chunks so far, and then this error. */
+  /** Makes the iterator throw this error after the chunks that were pushed before it. */
   fail(error) {
     this.#failure ??= error;
     this.#wake();
@@ -310,7 +310,7 @@ class Chunks {
   }
 }
 
-/** HTTP gives these no body; like Node.js, what a handler writes is dropped. */
+/** Returns whether HTTP forbids a body with this status. Like Node.js, the body that a handler writes is then dropped. */
 function isBodiless(status) {
   return status < 200 || status === 204 || status === 304;
 }
@@ -332,7 +332,7 @@ function pairsOf(flat) {
 }
 
 function refuseControls(name, line) {
-  // A line end in a header would let whoever chose the value write headers of his own.
+  // A line end in a header would let the author of the value add header fields.
   if (/[^\t\x20-\x7e\x80-\xff]/.test(line)) {
     throw Object.assign(new TypeError(`Invalid character in header content ["${name}"]`), { code: 'ERR_INVALID_CHAR' });
   }

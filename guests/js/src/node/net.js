@@ -1,4 +1,4 @@
-// `isIP` of `node:net`, which is all that Express takes of it.
+// `isIP` of `node:net`, the only function of that module that Express uses.
 
 import ipaddr from 'ipaddr.js';
 

@@ -1,17 +1,17 @@
-// The global `process` and its kin, as far as packages for Node.js ask for them. Knows nothing of the host: an engine hands in
-// the environment.
+// The global `process` and related functions, as far as packages for Node.js use them. Independent of the host: an engine
+// provides the environment.
 
 import { traced } from '../trace.js';
 
 let readEnvironment = () => [];
 
-/** Where the environment's variables come from: pairs of name and value. */
+/** Sets the function that returns the environment variables, as pairs of name and value. */
 export function setEnvironment(read) {
   readEnvironment = read;
 }
 
 const fixed = {
-  // Express shows a visitor the stack of an error unless it is told that it is in production.
+  // Express shows the stack of an error to the visitor unless this says that it is in production.
   NODE_ENV: 'production',
 };
 
@@ -29,7 +29,7 @@ function find(name) {
   return readEnvironment().find(([known]) => known === name)?.[1];
 }
 
-/** Nobody awaits what is done later, so its error is for the log. */
+/** Runs `work` later and logs its error, because no code awaits it. */
 function soon(work, ...rest) {
   queueMicrotask(async () => {
     try {

@@ -1,5 +1,5 @@
-// `iconv-lite` as far as request bodies are in UTF-8, which all but very old clients send. Other encodings are told as unknown,
-// and body-parser answers them with 415.
+// `iconv-lite` for request bodies in UTF-8, which all clients but very old ones send. Other encodings are reported as unknown,
+// and body-parser responds to them with 415.
 'use strict';
 
 const { Buffer } = require('buffer');
@@ -9,11 +9,11 @@ const isUtf8 = (encoding) => /^(utf-?8|us-ascii)$/i.test(encoding);
 exports.encodingExists = isUtf8;
 exports.decode = (bytes) => Buffer.from(bytes).toString('utf8');
 exports.getDecoder = function (encoding) {
-  // raw-body knows an unknown encoding by this message.
+  // raw-body recognizes an unknown encoding by this message.
   if (!isUtf8(encoding)) throw new Error(`Encoding not recognized: '${encoding}'`);
   const chunks = [];
   return {
-    // A character may be cut by the end of a chunk, so all is decoded at the end.
+    // A chunk can end within a character, so all chunks are decoded together at the end.
     write(chunk) {
       chunks.push(chunk);
       return '';

@@ -1,4 +1,4 @@
-// What `Request` and `Response` have in common: a body that is read once. For QuickJS.
+// The common part of `Request` and `Response`: a body that can be read once. For QuickJS.
 
 import { ReadableStream } from './streams.js';
 
@@ -12,7 +12,7 @@ export class Body {
   #stream = null;
   #isUsed = false;
 
-  /** Takes a body as the constructors do; gives the content type that goes with it. */
+  /** Takes a body as the constructors do, and returns its default content type. */
   _takeBody(body) {
     if (body === null || body === undefined) return undefined;
     if (body instanceof ReadableStream) {
@@ -77,7 +77,7 @@ export class Body {
     return form;
   }
 
-  /** The same body for a clone: a stream is told in two. */
+  /** Returns the same body for a clone. A stream is split into two. */
   _sharedBody() {
     if (this.bodyUsed) throw new TypeError('the body has been read already');
     if (this.#stream === null) return this.#bytes;

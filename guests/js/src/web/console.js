@@ -22,7 +22,7 @@ function shown(value) {
   return inspect(value, { depth: 4 });
 }
 
-/** All levels are the same to the host. */
+/** All levels are the same for the host. */
 export const console = {
   log: write,
   info: write,

@@ -1,8 +1,8 @@
-// `crypto` on QuickJS: random bytes of the host's. Without `subtle`.
+// `crypto` on QuickJS: random bytes from the host. It has no `subtle`.
 
 import * as random from 'wasi:random/random@0.2.10';
 
-// The host gives no more in one call.
+// Maximum number of random bytes that the host returns in one call.
 const CALL_BYTES_MAX = 65536;
 
 export const crypto = {

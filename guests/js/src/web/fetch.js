@@ -1,4 +1,4 @@
-// `Request` and `Response` of the fetch standard, for QuickJS, which has no `fetch` itself.
+// `Request` and `Response` of the fetch standard, for QuickJS, which does not have them.
 
 import { Body } from './body.js';
 import { Headers } from './headers.js';
@@ -105,7 +105,7 @@ export class Response extends Body {
   }
 }
 
-/** Says why there is none; the tools for QuickJS cannot bind the asynchronous import that it takes. */
+/** Throws an error with the reason: the tools for QuickJS cannot bind the asynchronous import that `fetch` needs. */
 export async function fetch() {
   throw new TypeError('QuickJS guests send no requests: build with --engine starlingmonkey');
 }

@@ -1,4 +1,4 @@
-// `FormData` of the fetch standard with text fields alone, for QuickJS.
+// `FormData` of the fetch standard, with text fields only, for QuickJS.
 
 export class FormData {
   #pairs = [];

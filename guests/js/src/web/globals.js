@@ -1,5 +1,6 @@
-// Globals of the web that QuickJS lacks. The build puts each in place of its name where a bundle uses it, and leaves out the rest:
-// each comes from a file of its own here, because only of ours it is known that loading them does nothing.
+// Globals of the web that QuickJS lacks. The build replaces each use of a name in a bundle with the export of that name and omits
+// the others. Each export comes from a file of its own in this folder, because only for our files do we know that loading them
+// has no effects.
 
 export { AbortController, AbortSignal } from './abort.js';
 export { console } from './console.js';

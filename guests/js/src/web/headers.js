@@ -3,7 +3,7 @@
 const NAME = /^[!#$%&'*+.^_`|~0-9A-Za-z-]+$/;
 
 export class Headers {
-  // Lower-case names in the order they came in; each with a list of values.
+  // Lower-case names in the order they arrived, each with a list of values.
   #fields = new Map();
 
   constructor(init = []) {
@@ -45,7 +45,7 @@ export class Headers {
   *entries() {
     for (const name of [...this.#fields.keys()].sort()) {
       const values = this.#fields.get(name);
-      // Cookies hold commas, so they are never joined.
+      // Cookies contain commas, so they are never joined.
       if (name === 'set-cookie') for (const value of values) yield [name, value];
       else yield [name, values.join(', ')];
     }

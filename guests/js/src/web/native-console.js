@@ -1,4 +1,4 @@
-// `console` on StarlingMonkey: the engine's own, with errors told in the author's files and lines.
+// `console` on StarlingMonkey: the engine's own console, with errors shown in the files and lines of the guest author's sources.
 
 import { traced } from '../trace.js';
 

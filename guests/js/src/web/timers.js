@@ -1,4 +1,4 @@
-// `setTimeout` and its kin on QuickJS, over the clock of WASI 0.3.
+// `setTimeout` and related functions on QuickJS, using the clock of WASI 0.3.
 
 import * as clock from 'wasi:clocks/monotonic-clock@0.3.0';
 
@@ -42,7 +42,7 @@ async function run(id, milliseconds, work) {
   try {
     work();
   } catch (error) {
-    // Nobody awaits a timer.
+    // No code awaits a timer.
     console.error(traced(error));
   }
 }

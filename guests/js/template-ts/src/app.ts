@@ -1,4 +1,4 @@
-// The routes: a counter for each visitor, and a way to start afresh.
+// The routes: a counter for each visitor, and a route that starts the count again.
 
 import { express } from 'cloakroom';
 

@@ -1,4 +1,4 @@
-// Run by `cloakroom test`: each test has a host of its own.
+// Run these tests with `cloakroom test`. Each test starts a host of its own.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

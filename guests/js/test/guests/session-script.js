@@ -1,4 +1,4 @@
-// The guest of the end-to-end tests: every way to use or misuse a session, one route each.
+// The guest of the end-to-end tests for sessions: one route for each use and misuse of a session.
 
 import { SessionError, cookieParser, express, getSession, session } from 'cloakroom';
 
@@ -9,7 +9,7 @@ app.use(express.json());
 
 const told = (error) => (error instanceof SessionError ? `${error.code}: ${error.message}` : `${error.name}: ${error.message}`);
 
-/** Answers with what the work threw, or `ok`. */
+/** Answers with the error that the work threw, or with `ok`. */
 const attempt = (work) => async (req, res) => {
   let text = 'ok';
   try {
@@ -148,7 +148,7 @@ app.get('/touch', (req, res) => res.send(typeof req.session.touch().cookie));
 
 app.get('/denied', attempt((req) => void (req.session.secret = 1)));
 app.get('/denied/unawaited', (req, res) => {
-  // Nobody looks at this promise, and all the same its error is not lost.
+  // No code awaits this promise, but its error must not be lost.
   req.session.destroy();
   res.send('not reached');
 });

@@ -1,4 +1,4 @@
-"""The counter, as visitors see it. `cloakroom test` runs this."""
+"""Tests of the counter as its visitors see it. Run them with `cloakroom test`."""
 
 import unittest
 

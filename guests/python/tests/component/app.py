@@ -1,4 +1,4 @@
-"""The guest of the end-to-end tests (tests/e2e/python.rs): the examples, and what no example should show."""
+"""The guest of the end-to-end tests (tests/e2e/python.rs): the examples, and routes that no example should show."""
 
 import json
 import random
@@ -29,13 +29,13 @@ kept: list[Any] = []
 
 @app.get("/seen")
 def seen(request: Request) -> Reply:
-    """The whole session."""
+    """Returns the whole session."""
     return dict(session)
 
 
 @app.put("/seen/<key>")
 def put(request: Request, key: str) -> Reply:
-    """Stores the body, a JSON text, with integers longer than those that `request.json()` takes from visitors."""
+    """Stores the body, a JSON text, with integers longer than those that `request.json()` accepts from visitors."""
     text = request.text
     if not text.isdecimal():
         request.json()
@@ -52,7 +52,7 @@ def grow(request: Request, key: str) -> Reply:
 
 @app.post("/late")
 def late(request: Request) -> Reply:
-    """Changes a list in place when the answer has been released."""
+    """Changes a list in place after the response has been released."""
     items: list[int] = session.setdefault("items", [])
 
     def pieces() -> Iterator[str]:
@@ -65,7 +65,7 @@ def late(request: Request) -> Reply:
 
 @app.post("/early")
 def early(request: Request) -> Reply:
-    """Changes a list in place between the pieces of an answer that is held until its end."""
+    """Changes a list in place between the pieces of a response that is held back until its end."""
     items: list[int] = session.setdefault("items", [])
 
     def pieces() -> Iterator[str]:
@@ -88,7 +88,7 @@ def dropped(request: Request, how: str) -> Reply:
 
 @app.post("/lives/<how>")
 def lives(request: Request, how: str) -> Reply:
-    """Says the entries before and after, and the name of the session."""
+    """Returns the entries before and after, and the name of the session."""
     before, name = sorted(session), session.fingerprint()
     session["more"] = {"n": 1}
     session["more"]["n"] += 1
@@ -105,7 +105,7 @@ def fail(request: Request) -> Reply:
 
 @app.post("/refused")
 def refused(request: Request) -> Reply:
-    """The codes of what the host refuses."""
+    """Returns the codes of the host's refusals."""
     codes = []
     attempts: list[Callable[[], None]] = [
         lambda: session.__setitem__("cookie", 1),
@@ -129,7 +129,7 @@ def refused(request: Request) -> Reply:
 
 @app.get("/globals")
 def module_state(request: Request) -> Reply:
-    """How many requests this instance had, and what the package keeps of them."""
+    """Returns the number of requests that this instance has served, and the state that the package has for them."""
     kept.append(len(kept))
     session.setdefault("mine", []).append(request.args["who"])
     return {"requests": len(kept), "mine": session["mine"], "flashed": get_flashed_messages()}
@@ -137,7 +137,7 @@ def module_state(request: Request) -> Reply:
 
 @app.post("/echo")
 def echo(request: Request) -> Reply:
-    """What came, as JSON."""
+    """Returns the received request as JSON."""
     if request.args.get("when"):
         return str(datetime.strptime(request.args["when"], "%Y-%m-%d").date()) + request.text
     return {"method": request.method, "args": request.args.getlist("a"), "form": request.form.getlist("f"), "length": len(request.body)}
@@ -145,7 +145,7 @@ def echo(request: Request) -> Reply:
 
 @app.get("/slow")
 def slow(request: Request) -> Reply:
-    """Reads and writes with some time in between, so that parallel requests meet."""
+    """Reads and writes with a pause in between, so that parallel requests conflict."""
     count = session.get("num", 0)
     time.sleep(0.05)
     session["num"] = count + 1
@@ -154,19 +154,19 @@ def slow(request: Request) -> Reply:
 
 @app.get("/bad-header")
 def bad_header(request: Request) -> Reply:
-    """A header that the host takes from nobody."""
+    """Sets a header that the host accepts from no guest."""
     return Response("x", headers={"transfer-encoding": "chunked"})
 
 
 @app.get("/random")
 def chance(request: Request) -> Reply:
-    """What must be another one in each instance."""
+    """Returns values that must differ between instances."""
     return [random.random(), secrets.token_hex(16), str(uuid.uuid4())]
 
 
 @app.get("/prints")
 def prints(request: Request) -> Reply:
-    """Lines for the log."""
+    """Writes lines to the log."""
     print("printed by python")
     print("warned by python", file=sys.stderr)
     return json.dumps(sys.version_info[:2])

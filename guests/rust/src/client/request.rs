@@ -19,7 +19,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request without headers or body.
+    /// Creates a request without headers and without a body.
     pub fn new(method: &str, url: &str) -> Self {
         Self {
             method: method.to_owned(),
@@ -30,32 +30,32 @@ impl Request {
         }
     }
 
-    /// The same request with one more header.
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         let value = value.as_bytes().to_vec();
         self.headers.push((name.to_owned(), value));
         self
     }
 
-    /// The same request with this body; say what it is with a `content-type`.
+    /// Sets the body. Describe its type with a `content-type` header.
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
         self
     }
 
-    /// The same request with a value as JSON.
+    /// Sets the body to a value as JSON, with the matching `content-type`.
     ///
     /// # Errors
-    /// `Body` if the value is no JSON (a map whose keys are no texts).
+    /// `Body` if the value cannot be written as JSON (a map whose keys are not texts).
     pub fn json<T: Serialize + ?Sized>(self, value: &T) -> Result<Self, Error> {
         let json = serde_json::to_vec(value).map_err(|error| Error::Body(error.to_string()))?;
         Ok(self.header("content-type", "application/json").body(json))
     }
 
-    /// The same request with a form's fields.
+    /// Sets the body to the fields of a form, with the matching `content-type`.
     ///
     /// # Errors
-    /// `Body` if the value is no flat structure of texts and numbers.
+    /// `Body` if the value is not a flat structure of texts and numbers.
     pub fn form<T: Serialize + ?Sized>(self, fields: &T) -> Result<Self, Error> {
         let form =
             serde_html_form::to_string(fields).map_err(|error| Error::Body(error.to_string()))?;
@@ -64,14 +64,14 @@ impl Request {
             .body(form))
     }
 
-    /// The same request, given up when the server is silent for so long: before it answers, and between two pieces of its
-    /// body. The guest's own deadline holds besides.
+    /// Sets how long the server may stay silent: while the connection is made, before it responds, and between two
+    /// pieces of its body. The guest's own deadline still applies.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
     }
 
-    /// Sends it and reads the answer, whatever its status.
+    /// Sends the request and returns the response, whatever its status.
     ///
     /// # Errors
     /// `NotGranted`, `Url`, `Timeout`, `Failed`, `TooLarge`.
@@ -80,7 +80,7 @@ impl Request {
     }
 }
 
-/// Without headers, body, and what the URL has beside scheme, host and port: they may hold secrets.
+/// Shows neither the headers, nor the body, nor the path and query of the URL, because they may contain secrets.
 impl fmt::Debug for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Request")

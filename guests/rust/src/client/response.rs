@@ -1,4 +1,4 @@
-//! The answer of another server, read whole.
+//! The response of another server. Its whole body has been read.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use super::Error;
 use crate::json;
 
-/// The answer of another server.
+/// A response of another server.
 #[derive(Clone)]
 pub struct Response {
     pub(super) status: u16,
@@ -16,32 +16,32 @@ pub struct Response {
 }
 
 impl Response {
-    /// Its status.
+    /// Returns the status.
     pub fn status(&self) -> u16 {
         self.status
     }
 
-    /// All headers in the order they came in, names in lower case.
+    /// Returns all headers in the order they arrived, with names in lower case.
     pub fn headers(&self) -> &[(String, Vec<u8>)] {
         &self.headers
     }
 
-    /// The first header of this name, whatever its case, if its value is UTF-8.
+    /// Returns the first header of this name, in upper or lower case, if its value is UTF-8.
     pub fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let (_, value) = headers.find(|(known, _)| known.eq_ignore_ascii_case(name))?;
         str::from_utf8(value).ok()
     }
 
-    /// Its body.
+    /// Returns the body.
     pub fn body(&self) -> &[u8] {
         &self.body
     }
 
-    /// The same answer, if its status is one of success (200 to 299).
+    /// Returns this response if its status means success (200 to 299).
     ///
     /// # Errors
-    /// `Status` if it is not.
+    /// `Status` if the status does not mean success.
     pub fn success(self) -> Result<Self, Error> {
         match self.status {
             200..=299 => Ok(self),
@@ -49,24 +49,24 @@ impl Response {
         }
     }
 
-    /// Its body as a text.
+    /// Returns the body as a text.
     ///
     /// # Errors
-    /// `Body` if it is not UTF-8.
+    /// `Body` if the body is not UTF-8.
     pub fn text(self) -> Result<String, Error> {
         String::from_utf8(self.body).map_err(|_| Error::Body("no UTF-8".to_owned()))
     }
 
-    /// Its body as JSON.
+    /// Parses the body as JSON.
     ///
     /// # Errors
-    /// `Body` if it is no `T`.
+    /// `Body` if the body is not a `T`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         serde_json::from_slice(&self.body).map_err(|error| Error::Body(json::fault(&error)))
     }
 }
 
-/// Without headers and body, which may hold secrets.
+/// Shows neither the headers nor the body, because they may contain secrets.
 impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")

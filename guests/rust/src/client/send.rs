@@ -1,4 +1,4 @@
-//! One exchange over `wasi:http/outgoing-handler`: writes the request, waits, reads the answer to its end.
+//! One exchange over `wasi:http/outgoing-handler`: sends the request, waits, and reads the response to its end.
 
 use super::{BODY_BYTES_MAX, Error, Request, Response};
 use crate::wasi02::http::outgoing_handler;
@@ -9,17 +9,17 @@ use crate::wasi02::http::types::{
 use crate::wasi02::io::streams::StreamError;
 use crate::wasi02::write_all;
 
-/// The largest piece to read at once.
+/// Maximum number of bytes to read at once.
 const READ_BYTES_MAX: u64 = 64 * 1024;
 
-/// See [`Request::send`].
+/// Sends a request and reads the whole response.
 pub(super) fn send(request: &Request) -> Result<Response, Error> {
     let url = Url::parse(&request.url)?;
     let why = |code: ErrorCode| explain(code, url.authority);
     let outgoing = head(request, &url)?;
     let body = outgoing.body().map_err(|()| failed("no body"))?;
     let coming = outgoing_handler::handle(outgoing, options(request)).map_err(why)?;
-    // After the call: only then the host takes what is written.
+    // The body is written after the call, because the host reads it only from then on.
     write(body, &request.body)?;
     coming.subscribe().block();
     let answer = match coming.get() {
@@ -33,7 +33,7 @@ pub(super) fn send(request: &Request) -> Result<Response, Error> {
     })
 }
 
-/// The parts of a URL that a request is made of.
+/// The parts of a URL that a request needs.
 struct Url<'u> {
     scheme: Scheme,
     authority: &'u str,
@@ -49,10 +49,10 @@ impl<'u> Url<'u> {
             "https" => Scheme::Https,
             _ => return Err(no_url()),
         };
-        // What follows a `#` is for the one who asks.
+        // The fragment is not sent to the server.
         let rest = rest.split('#').next().unwrap_or_default();
         let (authority, path) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        // A user and a password belong into a header.
+        // Credentials belong in a header.
         if authority.is_empty() || authority.contains('@') {
             return Err(no_url());
         }
@@ -65,7 +65,8 @@ impl<'u> Url<'u> {
     }
 }
 
-/// What may be shown of a URL: scheme, host and port. A user with a password, the path and the query may hold secrets.
+/// Returns the part of a URL that may be shown: scheme, host and port. A user with a password, the path and the query
+/// may contain secrets.
 pub(super) fn origin(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return "(no scheme)".to_owned();
@@ -78,7 +79,7 @@ pub(super) fn origin(url: &str) -> String {
     };
     let authority = rest.split(['/', '?', '#', '\\']).next().unwrap_or_default();
     let host = authority.rsplit('@').next().unwrap_or_default();
-    // What stands in the place of the port may be a password that lost its host.
+    // The text in the place of the port may be a part of a password, if a `/` in it has cut off the host.
     let host = match host.rsplit_once(':') {
         Some((name, port)) if !host.ends_with(']') && !is_port(port) => name,
         _ => host,
@@ -90,7 +91,7 @@ fn is_port(text: &str) -> bool {
     text.len() <= 5 && text.bytes().all(|digit| digit.is_ascii_digit())
 }
 
-/// Method, URL and headers.
+/// Creates the outgoing request: method, URL and headers.
 fn head(request: &Request, url: &Url<'_>) -> Result<OutgoingRequest, Error> {
     let mut headers = request.headers.clone();
     let has_length = headers
@@ -121,7 +122,7 @@ fn options(request: &Request) -> Option<RequestOptions> {
     let timeout = request.timeout?;
     let nanoseconds = Some(u64::try_from(timeout.as_nanos()).unwrap_or(u64::MAX));
     let options = RequestOptions::new();
-    // Refused only by a host that has no such limit.
+    // A host refuses these only if it does not support such limits.
     let _ = options.set_connect_timeout(nanoseconds);
     let _ = options.set_first_byte_timeout(nanoseconds);
     let _ = options.set_between_bytes_timeout(nanoseconds);
@@ -130,7 +131,7 @@ fn options(request: &Request) -> Option<RequestOptions> {
 
 fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), Error> {
     let stream = body.write().map_err(|()| failed("no body"))?;
-    // A server may answer before it has read all: what it says counts.
+    // A failed write is not an error: a server may respond before it has read the whole body, and its response counts.
     if write_all(&stream, bytes).is_ok() {
         drop(stream);
         let _ = OutgoingBody::finish(body, None);
@@ -138,7 +139,7 @@ fn write(body: OutgoingBody, bytes: &[u8]) -> Result<(), Error> {
     Ok(())
 }
 
-/// The answer's body to its end.
+/// Reads the response's body to its end.
 fn read(answer: &IncomingResponse, why: impl Fn(ErrorCode) -> Error) -> Result<Vec<u8>, Error> {
     let body: IncomingBody = answer.consume().map_err(|()| failed("no body"))?;
     let stream = body.stream().map_err(|()| failed("no body"))?;

@@ -1,4 +1,4 @@
-//! What a request holds, as Rust's types: its path's parameters, its query, its body as JSON or as a form.
+//! Conversion of a request's path parameters, query, JSON body and form into Rust types.
 
 use std::str::FromStr;
 
@@ -9,10 +9,11 @@ use super::Request;
 use crate::Error;
 
 impl Request {
-    /// A parameter of the route's pattern, percent-decoded: `request.param::<u64>("id")?` for `/items/{id}`.
+    /// Returns a parameter of the route's pattern, percent-decoded: `request.param::<u64>("id")?` for `/items/{id}`.
     ///
     /// # Errors
-    /// 404 if it is no `T`. 500 if the pattern has no such parameter, or the request came through no router.
+    /// 404 if the parameter is not a `T`. 500 if the pattern has no such parameter, or if the request did not pass
+    /// through a router.
     pub fn param<T: FromStr>(&self, name: &str) -> Result<T, Error> {
         let mut params = self.params.iter();
         let Some((_, value)) = params.find(|(known, _)| known == name) else {
@@ -23,25 +24,25 @@ impl Request {
         value.parse().map_err(|_| Error::not_found())
     }
 
-    /// All parameters of the route's pattern, in its order, percent-decoded.
+    /// Returns all parameters of the route's pattern, in the order of the pattern, percent-decoded.
     pub fn params(&self) -> &[(String, String)] {
         &self.params
     }
 
-    /// The query as a `T`: `?page=2` as a struct with a field `page`. A field that is a `Vec` takes every value of
-    /// its name; one that is an `Option` may be missing.
+    /// Parses the query into a `T`: `?page=2` into a struct with a field `page`. A field that is a `Vec` receives every
+    /// value of its name. A field that is an `Option` may be missing.
     ///
     /// # Errors
-    /// 400 if it is no `T`; the visitor reads why.
+    /// 400 if the query is not a `T`. The reason is sent to the visitor.
     pub fn query_as<T: DeserializeOwned>(&self) -> Result<T, Error> {
         let query = self.query().unwrap_or_default();
         serde_html_form::from_str(query).map_err(|error| Error::new(400, format!("query: {error}")))
     }
 
-    /// The body of a form (`application/x-www-form-urlencoded`) as a `T`, as with [`query_as`](Self::query_as).
+    /// Parses the body of a form (`application/x-www-form-urlencoded`) into a `T`, like [`query_as`](Self::query_as).
     ///
     /// # Errors
-    /// 415 if the body is of another type, 422 if it is no `T`; the visitor reads why.
+    /// 415 if the body has another type, 422 if it is not a `T`. The reason is sent to the visitor.
     pub fn form<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.expect_type("a form", |media| {
             media.eq_ignore_ascii_case("application/x-www-form-urlencoded")
@@ -50,11 +51,12 @@ impl Request {
             .map_err(|error| Error::new(422, format!("form: {error}")))
     }
 
-    /// The body as JSON. Its type must say so (`application/json`, or one that ends in `+json`): pages of other sites
-    /// cannot send that type without being asked first.
+    /// Parses the body as JSON. Its type must be `application/json`, or an `application/` type that ends in `+json`:
+    /// browsers let pages of other sites send these types only after a preflight request.
     ///
     /// # Errors
-    /// 415 if the body is of another type, 400 if it is no JSON text, 422 if it is no `T`; the visitor reads what and where.
+    /// 415 if the body has another type, 400 if it is not a JSON text, 422 if it is not a `T`. The reason and its
+    /// position are sent to the visitor.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
         self.expect_type("JSON", is_json)?;
         serde_json::from_slice(self.body()).map_err(|error| {
@@ -62,12 +64,12 @@ impl Request {
                 Category::Data => 422,
                 Category::Syntax | Category::Eof | Category::Io => 400,
             };
-            // What it quotes is what the visitor has sent.
+            // The message can only quote data that the visitor has sent.
             Error::new(status, format!("JSON: {error}"))
         })
     }
 
-    /// Refuses a body of another type than `is_right`.
+    /// Returns an error if `is_right` does not accept the type of the body.
     fn expect_type(&self, what: &str, is_right: fn(&str) -> bool) -> Result<(), Error> {
         let sent = self.header("content-type").unwrap_or_default();
         let media = sent.split(';').next().unwrap_or_default().trim();

@@ -1,4 +1,4 @@
-//! What a handler may return, and the response that each of it becomes.
+//! Types that a handler can return, and the responses that they become.
 
 use std::borrow::Cow;
 
@@ -7,27 +7,27 @@ use serde::Serialize;
 use super::Response;
 use crate::Error;
 
-/// What a handler may return.
+/// A type that a handler can return.
 ///
 /// | value | response |
 /// | --- | --- |
 /// | [`Response`] | itself |
 /// | `()` | 204 |
 /// | `&str`, `String` | 200 and the text |
-/// | [`Html`], [`Json`] | 200 and the page, the value as JSON |
-/// | `(status, value)` | the value's, with another status |
-/// | `Option` | the value's, or 404 |
-/// | `Result` | the value's, or the error's: see [`Error`] |
+/// | [`Html`], [`Json`] | 200 and the page, or the value as JSON |
+/// | `(status, value)` | the response of the value, with this status |
+/// | `Option` | the response of the value, or 404 |
+/// | `Result` | the response of the value, or of the error: see [`Error`] |
 pub trait IntoResponse {
-    /// The response to send.
+    /// Converts the value into the response to send.
     fn into_response(self) -> Response;
 }
 
-/// A value to be sent as JSON.
+/// A value to send as JSON.
 #[derive(Debug, Clone, Copy)]
 pub struct Json<T>(pub T);
 
-/// A page.
+/// A value to send as an HTML page.
 #[derive(Debug, Clone, Copy)]
 pub struct Html<T>(pub T);
 

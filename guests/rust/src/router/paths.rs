@@ -1,17 +1,17 @@
-//! The table of a router: for each route its method, its pattern and its handler. Knows no requests.
+//! The routing table: the method, the pattern and the handler of each route. Independent of requests.
 
 use std::cmp::Ordering;
 use std::fmt;
 
 use super::pattern::Pattern;
 
-/// Stands for every method in a route.
+/// Matches every method in a route.
 pub(super) const ANY: &str = "*";
 
-/// Room for the routes of most guests: growing costs more than memory that is not used.
+/// Initial capacity, enough for the routes of most guests: growing the list costs more than unused memory.
 const ROUTES_EXPECTED: usize = 16;
 
-/// See the module. A list and no tree: it is made and searched once in the life of an instance.
+/// The routes, in a list and not in a tree, because the table is built and searched once for each request.
 pub(super) struct Paths<H>(Vec<Route<H>>);
 
 struct Route<H> {
@@ -20,16 +20,16 @@ struct Route<H> {
     handler: H,
 }
 
-/// What a path and a method lead to.
+/// The result of looking up a path and a method.
 pub(super) enum Found<'p, H> {
-    /// This handler; the parameters are percent-decoded.
+    /// The handler, and the path's parameters, percent-decoded.
     Handler {
         handler: &'p H,
         parameters: Vec<(String, String)>,
     },
-    /// The path has routes for these methods, as `Allow` lists them.
+    /// The path only has routes for these methods, listed as in `Allow`.
     OtherMethods(String),
-    /// No pattern fits.
+    /// No pattern matches.
     Nothing,
 }
 
@@ -79,7 +79,7 @@ impl<H> Paths<H> {
         }
     }
 
-    /// The methods of the routes that fit a path as closely as this one does, as `Allow` lists them.
+    /// Returns the methods of the routes that match the path as closely as `closest` does, listed as in `Allow`.
     fn allow(&self, path: &str, closest: &Pattern) -> String {
         let mut names = Vec::new();
         for Route {
@@ -98,7 +98,8 @@ impl<H> Paths<H> {
     }
 }
 
-/// Which of two routes is the better one for a method: the later one of its own, then GET's for HEAD, then any.
+/// Returns the better one of two routes for a method: a route for the method itself, then GET for HEAD, then `ANY`.
+/// Among equals the later route wins.
 fn better<'p, H>(
     method: &str,
     route: &'p Route<H>,

@@ -1,18 +1,18 @@
-//! A route's pattern: whether a path fits it, and which of two is the closer one. Knows no methods and no handlers.
+//! A route's pattern: whether it matches a path, and which of two patterns is closer. Independent of methods and handlers.
 //!
-//! The syntax is `matchit`'s, which the host's routes are written in, but that a parameter is a whole segment. It is not
-//! `matchit` itself because a router lives for one request: its tree for twelve routes, made and searched once in a fresh
-//! instance, took 25 µs and 37 KB of the component. README.md has what this takes.
+//! The syntax is that of `matchit`, which the host's routes use, except that a parameter must be a whole segment.
+//! `matchit` itself is not used because a router lives for one request only: its tree for twelve routes, built and
+//! searched once in a fresh instance, took 25 µs and 37 KB of the component. README.md has the figures of this module.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use percent_encoding::percent_decode_str;
 
-/// A pattern that was looked at.
+/// A validated pattern.
 pub(super) struct Pattern {
     text: Cow<'static, str>,
-    /// Where its first parameter begins, or its length.
+    /// Position of the first parameter, or the length of the pattern.
     literal_bytes: usize,
 }
 
@@ -24,8 +24,11 @@ enum Parameter<'p> {
 }
 
 impl Pattern {
+    /// Parses a pattern.
+    ///
     /// # Panics
-    /// If it does not begin with `/`, has braces that are no whole segment, or goes on behind `{*rest}`.
+    /// If the pattern does not begin with `/`, has braces that are not a whole segment, has a parameter without a name,
+    /// or continues after its `{*rest}`.
     pub(super) fn new(text: impl Into<Cow<'static, str>>) -> Self {
         let text = text.into();
         match literal_bytes(&text) {
@@ -37,7 +40,7 @@ impl Pattern {
         }
     }
 
-    /// The same pattern below a prefix.
+    /// Returns the same pattern below a prefix.
     pub(super) fn below(self, prefix: &'static str) -> Self {
         match (prefix.trim_end_matches('/'), &*self.text) {
             ("", _) => self,
@@ -50,7 +53,7 @@ impl Pattern {
         &self.text
     }
 
-    /// Whether a path, as it was sent, fits.
+    /// Returns whether the pattern matches a path, as it was sent.
     pub(super) fn fits(&self, path: &str) -> bool {
         let (literal, rest) = self.text.split_at(self.literal_bytes);
         match path.strip_prefix(literal) {
@@ -59,7 +62,7 @@ impl Pattern {
         }
     }
 
-    /// The parameters in a path that fits, percent-decoded.
+    /// Returns the parameters of a path that the pattern matches, percent-decoded.
     pub(super) fn parameters(&self, path: &str) -> Vec<(String, String)> {
         let mut parameters = Vec::new();
         if self.literal_bytes < self.text.len() {
@@ -71,8 +74,9 @@ impl Pattern {
         parameters
     }
 
-    /// Which of two patterns that both fit a path is the closer one: `Less` is this one, `Equal` is neither. The first
-    /// segment in which they differ decides: a literal one is closer than a parameter, that closer than a `{*rest}`.
+    /// Compares two patterns that both match a path: `Less` means that this one is closer, `Equal` that neither is. The
+    /// first segment in which they differ decides: a literal segment is closer than a parameter, and a parameter is
+    /// closer than a `{*rest}`.
     pub(super) fn closeness(&self, other: &Self) -> Ordering {
         if self.text == other.text {
             return Ordering::Equal;
@@ -87,7 +91,7 @@ impl Pattern {
     }
 }
 
-/// Whether the rest of a path fits the rest of a pattern; tells each parameter's name and value.
+/// Returns whether the rest of a pattern matches the rest of a path, and passes each parameter's name and value to `tell`.
 fn fit<'a>(
     mut pattern: &'a str,
     mut path: &'a str,
@@ -115,7 +119,7 @@ fn fit<'a>(
     }
 }
 
-/// The parameter that a text begins with, and what follows it.
+/// Returns the parameter that a text begins with, and the text after it.
 fn parameter(text: &str) -> Option<(Parameter<'_>, &str)> {
     let (name, after) = text.strip_prefix('{')?.split_at(position(text, b'}')? - 1);
     let parameter = match name.strip_prefix('*') {
@@ -125,7 +129,7 @@ fn parameter(text: &str) -> Option<(Parameter<'_>, &str)> {
     Some((parameter, &after[1..]))
 }
 
-/// Where the literal part of a pattern ends; or what is wrong with it.
+/// Returns the length of the literal part of a pattern, or a description of its fault.
 fn literal_bytes(pattern: &str) -> Result<usize, &'static str> {
     if !pattern.starts_with('/') {
         return Err("does not begin with `/`");
@@ -157,7 +161,7 @@ fn literal_bytes(pattern: &str) -> Result<usize, &'static str> {
     }
 }
 
-/// Short texts, and a fresh instance: a plain loop is the fastest search.
+/// A plain loop, which is the fastest search in short texts in a fresh instance.
 fn position(text: &str, byte: u8) -> Option<usize> {
     text.bytes().position(|other| other == byte)
 }

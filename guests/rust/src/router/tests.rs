@@ -1,4 +1,4 @@
-//! Where requests go.
+//! Tests of the routing of requests.
 
 use super::*;
 

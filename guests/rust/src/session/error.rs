@@ -1,23 +1,25 @@
-//! Why a session call was refused.
+//! The error of session calls.
 
 use std::fmt;
 
 use crate::raw::session as raw;
 
-/// Why a call was refused. A refused call has changed nothing. No text in it holds session data.
+/// Error returned when a session call is refused. A refused call has changed nothing. No text in it contains session data.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Error {
     /// The guest's grant does not cover this key or this operation.
     Denied(String),
-    /// Not right in any session: a reserved key, not an integer; or a write after [`destroy`](super::destroy).
+    /// The call is invalid in every session: the key is reserved, or the entry is not an integer. Or it is a write
+    /// after [`destroy`](super::destroy).
     Invalid(String),
-    /// The session would pass the limit of this many bytes.
+    /// The change would make the session larger than this many bytes, which is its limit.
     TooLarge(u64),
-    /// The response has been released: the session is read-only now.
+    /// The response has been released: the session is now read-only.
     Committed,
-    /// The store did not answer in time. Only [`save`](super::save) and [`reload`](super::reload) say this.
+    /// The store did not answer in time. Only [`save`](super::save) and [`reload`](super::reload) return this error.
     Unavailable(String),
-    /// The value does not fit the Rust type: what was read is of another shape, or what was to be written is no JSON.
+    /// The value does not fit the Rust type: a value that was read has another shape, or a value to write cannot be
+    /// written as JSON.
     Shape(String),
 }
 

@@ -1,4 +1,4 @@
-//! An entry's key together with the type of its value.
+//! The key of an entry together with the type of its value.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::Error;
 
-/// The key of an entry whose value is a `T`: named once, so that no two places disagree about the spelling or the type.
+/// The key of an entry whose value is a `T`. It is defined once, so all uses agree on the spelling and the type.
 ///
 /// ```no_run
 /// use cloakroom_guest::session::Key;
@@ -25,7 +25,7 @@ pub struct Key<T> {
 }
 
 impl<T> Key<T> {
-    /// The key of this name: 1 to 256 bytes, none of the names that express-session keeps for itself.
+    /// Creates a key with this name: 1 to 256 bytes, and none of the names that express-session reserves.
     pub const fn new(name: &'static str) -> Self {
         Self {
             name,
@@ -33,7 +33,7 @@ impl<T> Key<T> {
         }
     }
 
-    /// Its name in the session.
+    /// Returns the name of the entry in the session.
     pub const fn name(&self) -> &'static str {
         self.name
     }
@@ -41,17 +41,17 @@ impl<T> Key<T> {
     /// Removes the entry; see [`session::delete`](super::delete).
     ///
     /// # Errors
-    /// As there.
+    /// As [`session::delete`](super::delete).
     pub fn delete(&self) -> Result<(), Error> {
         super::delete(self.name)
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Key<T> {
-    /// The value, `None` if there is none; see [`session::get`](super::get).
+    /// Returns the value, or `None` if there is no entry; see [`session::get`](super::get).
     ///
     /// # Errors
-    /// As there.
+    /// As [`session::get`](super::get).
     pub fn get(&self) -> Result<Option<T>, Error> {
         super::get(self.name)
     }
@@ -59,24 +59,24 @@ impl<T: Serialize + DeserializeOwned> Key<T> {
     /// Writes the value; see [`session::set`](super::set).
     ///
     /// # Errors
-    /// As there.
+    /// As [`session::set`](super::set).
     pub fn set(&self, value: &T) -> Result<(), Error> {
         super::set(self.name, value)
     }
 
-    /// Removes the entry and returns what it was; see [`session::take`](super::take).
+    /// Removes the entry and returns its value; see [`session::take`](super::take).
     ///
     /// # Errors
-    /// As there.
+    /// As [`session::take`](super::take).
     pub fn take(&self) -> Result<Option<T>, Error> {
         super::take(self.name)
     }
 
-    /// Changes the value in place; see [`session::update`](super::update). Fields that `T` does not name are dropped, unless it
-    /// [keeps them](super#what-a-type-keeps-of-a-value).
+    /// Changes the value in place; see [`session::update`](super::update). Fields that `T` does not name are dropped,
+    /// unless `T` [keeps them](super#what-a-type-keeps-of-a-value).
     ///
     /// # Errors
-    /// As there.
+    /// As [`session::update`](super::update).
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, Error>
     where
         T: Default,

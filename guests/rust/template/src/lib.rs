@@ -1,4 +1,4 @@
-//! The handler: counts a visitor's visits in the session.
+//! A handler that counts the visits of each visitor in the session.
 
 use cloakroom_guest::{Error, Request, Response, Router, handler, session};
 
@@ -18,13 +18,13 @@ fn count(_request: Request) -> Result<String, Error> {
     Ok(format!("{num}번 접속"))
 }
 
-/// Ends the session.
+/// Deletes the session.
 fn delete(_request: Request) -> Result<Response, Error> {
     session::destroy()?;
     Ok(Response::redirect("/session"))
 }
 
-/// Shows the way.
+/// Redirects to the counter.
 fn home(_request: Request) -> Response {
     Response::redirect("/session")
 }

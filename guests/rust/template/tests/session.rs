@@ -1,4 +1,4 @@
-//! What visitors see. Run with `cloakroom test`.
+//! Tests of the guest as its visitors see it. Run them with `cloakroom test`.
 
 use cloakroom_testing::Host;
 

@@ -1,5 +1,5 @@
-//! A handler as the crate wasip2, WASI 0.2.12, has it: nothing of this project's SDK or WIT, and no session. A POST is answered with its own
-//! body, everything else with a hello.
+//! A handler that uses the crate wasip2 for WASI 0.2.12, without this project's SDK and WIT and without a session.
+//! Answers a POST with its own body, and every other request with a greeting.
 
 use std::io::{self, Write};
 

@@ -1,5 +1,5 @@
-//! A handler as the crate wasip3 has it, WASI 0.3: nothing of this project's SDK or WIT, and no session. A POST is
-//! answered with its own body, everything else with a hello.
+//! A handler that uses the crate wasip3 for WASI 0.3, without this project's SDK and WIT and without a session. Answers
+//! a POST with its own body, and every other request with a greeting.
 
 use wasip3::http::types::{ErrorCode, Fields, Method, Request, Response};
 use wasip3::{wit_bindgen, wit_future, wit_stream};

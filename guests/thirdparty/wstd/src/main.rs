@@ -1,5 +1,5 @@
-//! A handler as the crate wstd has it, asynchronous on WASI 0.2: nothing of this project's SDK or WIT, and no session.
-//! A POST is answered with its own body, everything else with a hello.
+//! An asynchronous handler that uses the crate wstd for WASI 0.2, without this project's SDK and WIT and without a
+//! session. Answers a POST with its own body, and every other request with a greeting.
 
 use wstd::http::body::Body;
 use wstd::http::{Error, Method, Request, Response};

@@ -1,4 +1,4 @@
-//! A basket: typed entries of the session.
+//! A shopping cart: typed entries of the session.
 
 use cloakroom_guest::session::Key;
 use cloakroom_guest::{Error, IntoResponse, Json, Request, Response, Router, handler};
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 handler!(routes);
 
-/// In the session as `"cart":{"lines":[{"item":"umbrella","count":2}]}`: Express reads the same as `req.session.cart`.
+/// The session contains it as `"cart":{"lines":[{"item":"umbrella","count":2}]}`. Express reads it as `req.session.cart`.
 const CART: Key<Cart> = Key::new("cart");
 
-/// What the visitor wants to buy.
+/// The items in the visitor's cart.
 #[derive(Default, Serialize, Deserialize)]
 struct Cart {
     lines: Vec<Line>,
@@ -45,7 +45,7 @@ fn show(_request: Request) -> Result<Json<Cart>, Error> {
     Ok(Json(CART.get()?.unwrap_or_default()))
 }
 
-/// Two of these at once lose nothing: the host runs the slower one again on what the faster one wrote.
+/// Parallel requests lose no change: the host runs the slower one again on the session that the faster one has stored.
 fn add(request: Request) -> Result<Response, Error> {
     let item = request.param("item")?;
     CART.update(|cart| cart.add(item))?;
@@ -63,7 +63,7 @@ fn remove(request: Request) -> Result<Option<()>, Error> {
     Ok(was_there.then_some(()))
 }
 
-/// Empties the basket and says what was in it.
+/// Empties the cart and returns its content.
 fn check_out(_request: Request) -> Result<impl IntoResponse, Error> {
     match CART.take()? {
         Some(cart) => Ok((201, Json(cart))),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 handler!(routes);
 
-/// How long a choice is remembered: a year.
+/// Lifetime of a preference: a year.
 const REMEMBERED: Duration = Duration::from_secs(365 * 86_400);
 
 #[derive(Serialize, Deserialize)]
@@ -27,9 +27,9 @@ fn routes() -> Router {
 }
 
 fn show(_request: Request) -> Result<String, Error> {
-    // Anybody may have written this one.
+    // Every visitor can write any value into this cookie.
     let theme = cookies::get("theme").unwrap_or_else(|| "light".to_owned());
-    // This one only the host can have signed.
+    // Only the host can have signed this cookie.
     let plan = cookies::signed("plan").unwrap_or_else(|| "free".to_owned());
     let columns = cookies::get_json::<Layout>("layout")?.map_or(1, |layout| layout.columns);
     Ok(format!("{theme}, {plan}, {columns}\n"))
@@ -61,7 +61,7 @@ fn forget(_request: Request) -> Result<Response, Error> {
         .cookie(Cookie::clear("layout"))?)
 }
 
-/// The session's cookie is out of reach: a 500, and a line in the log.
+/// A guest cannot set the session's cookie: the visitor receives a 500, and the error is logged.
 fn evil(_request: Request) -> Result<Response, Error> {
     Ok(Response::new(200).cookie(Cookie::new("connect.sid", "mine"))?)
 }

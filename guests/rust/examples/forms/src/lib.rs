@@ -1,11 +1,11 @@
-//! A guest book of one visitor: a form, a redirect, and a message on the next page.
+//! A guest book for one visitor: a form, a redirect, and a message on the next page.
 
 use cloakroom_guest::{Error, Html, Request, Response, Router, flash, handler, session};
 use serde::Deserialize;
 
 handler!(routes);
 
-/// The form's fields. `topics` is sent once for each box that is ticked.
+/// The form's fields. The browser sends `topics` once for each ticked box.
 #[derive(Deserialize)]
 struct Entry {
     text: String,
@@ -17,7 +17,7 @@ fn routes() -> Router {
     Router::new().get("/book", page).post("/book", write)
 }
 
-/// Shows the messages once: whoever reloads the page does not see them again.
+/// Shows each message once. A reload does not show it again.
 fn page(_request: Request) -> Result<Html<String>, Error> {
     let messages = flash::take_all()?.into_iter();
     let messages = messages.flat_map(|(kind, texts)| {
@@ -35,7 +35,7 @@ fn page(_request: Request) -> Result<Html<String>, Error> {
     )))
 }
 
-/// Answers with a redirect, so that a reload writes nothing twice.
+/// Responds with a redirect, so that a reload does not write the entry again.
 fn write(request: Request) -> Result<Response, Error> {
     let entry: Entry = request.form()?;
     if entry.text.trim().is_empty() {
@@ -51,7 +51,7 @@ fn write(request: Request) -> Result<Response, Error> {
     Ok(Response::see_other("/book"))
 }
 
-/// Text for a page.
+/// Escapes a text for HTML.
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;")
         .replace('<', "&lt;")

@@ -1,4 +1,4 @@
-//! A list of notes over JSON: bodies, queries, and errors that are responses.
+//! A list of notes over JSON: bodies, queries, and errors that become responses.
 
 use cloakroom_guest::session::Key;
 use cloakroom_guest::{Error, IntoResponse, Json, Request, Router, handler};
@@ -15,7 +15,7 @@ struct Note {
     done: bool,
 }
 
-/// `?page=2&per_page=10`
+/// The query `?page=2&per_page=10`.
 #[derive(Deserialize)]
 struct Page {
     #[serde(default)]

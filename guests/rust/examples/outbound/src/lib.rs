@@ -1,4 +1,4 @@
-//! Asks another server, which the configuration must grant:
+//! Calls another server, which the configuration must grant:
 //!
 //! ```toml
 //! [guest.rates]
@@ -26,8 +26,8 @@ fn routes() -> Router {
         .post("/rates/{currency}", report)
 }
 
-/// The call comes first and the session after it: what is read before a call out cannot be run again, and a conflict over
-/// it would be a 409.
+/// Calls the server before it reads the session. The host does not run a handler again after an outbound call, so a
+/// conflict over an entry that was read before the call would be answered with 409.
 fn rate(request: Request) -> Result<Json<Rate>, Error> {
     let currency: String = request.param("currency")?;
     let url = format!("{}/{currency}", base_url()?);
@@ -41,7 +41,7 @@ fn rate(request: Request) -> Result<Json<Rate>, Error> {
     Ok(Json(rate))
 }
 
-/// Sends a value on and says what it was answered with.
+/// Sends a value to the server and returns the server's response.
 fn report(request: Request) -> Result<String, Error> {
     let currency: String = request.param("currency")?;
     let rate: Rate = request.json()?;

@@ -1,4 +1,4 @@
-//! Logs a visitor in and out: the session's own functions.
+//! Login and logout with the functions of the session.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use cloakroom_guest::{Error, Request, Response, Router, handler};
 
 handler!(routes);
 
-/// Who is logged in.
+/// Name of the user, if a user is logged in.
 const USER: Key<String> = Key::new("user");
 
 /// "Remember me" lasts 30 days.
@@ -21,7 +21,7 @@ fn routes() -> Router {
         .get("/entries", entries)
 }
 
-/// A visit that is only counted: `add` is not told the sum, so parallel visits never wait for each other.
+/// Counts the visit. `add` does not return the sum, so parallel visits never wait for each other.
 fn front(_request: Request) -> Result<String, Error> {
     session::add("visits", 1)?;
     Ok(match USER.get()? {
@@ -30,7 +30,7 @@ fn front(_request: Request) -> Result<String, Error> {
     })
 }
 
-/// A new id for the session: one that somebody planted before the login is worth nothing after it.
+/// Gives the session a new id, so that an id which an attacker planted before the login is worthless after it.
 fn login(request: Request) -> Result<Response, Error> {
     let user: String = request.param("user")?;
     session::renew()?;
@@ -46,7 +46,7 @@ fn logout(_request: Request) -> Result<Response, Error> {
     Ok(Response::see_other("/"))
 }
 
-/// What the session holds, and how long it lasts.
+/// Returns the keys of the session and its lifetime.
 fn entries(_request: Request) -> Result<String, Error> {
     let lifetime = match session::cookie()?.original_max_age {
         Some(milliseconds) => format!("{} s", milliseconds / 1000),

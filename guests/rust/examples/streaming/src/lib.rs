@@ -1,4 +1,4 @@
-//! Answers piece by piece, on WASI 0.2. What is not streamed goes to a router as ever.
+//! Sends a response piece by piece on WASI 0.2. A router handles all other requests.
 
 use cloakroom_guest::wasi02::http::types::{IncomingRequest, ResponseOutparam};
 use cloakroom_guest::wasi02::{self, BodyWriter, Guest, Length, clocks::monotonic_clock};
@@ -21,9 +21,9 @@ fn routes() -> Router {
     Router::new().get("/", |_: Request| "see /events\n")
 }
 
-/// Three events, a tenth of a second apart.
+/// Sends three events, a tenth of a second apart.
 ///
-/// The session is written before the first one: with it the answer is released, and the session is read-only then.
+/// Writes the session before the first event, because the first event releases the response and makes the session read-only.
 fn events(out: ResponseOutparam) {
     let number = match session::increment("streams", 1) {
         Ok(number) => number,
@@ -36,7 +36,7 @@ fn events(out: ResponseOutparam) {
     for event in 1..=3 {
         let text = format!("data: stream {number}, event {event}\n\n");
         if body.write(text.as_bytes()).is_err() {
-            // The visitor has gone.
+            // The visitor has disconnected.
             return;
         }
         monotonic_clock::subscribe_duration(100_000_000).block();
