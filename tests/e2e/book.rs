@@ -95,3 +95,45 @@ fn every_page_is_in_the_table_of_contents_and_every_link_leads_somewhere() {
         }
     }
 }
+
+/// Returns the documents outside of the book that have links: those at the repository's root, and the decision records.
+fn documents() -> Vec<PathBuf> {
+    let root = repository();
+    let records = std::fs::read_dir(root.join("host/docs/decisions")).expect("the records exist");
+    let records = records.map(|entry| entry.unwrap().path());
+    let names = [
+        "README.md",
+        "ARCHITECTURE.md",
+        "COMPATIBILITY.md",
+        "SCALING.md",
+    ];
+    let at_the_root = names.iter().map(|name| root.join(name));
+    at_the_root.chain(records).collect()
+}
+
+#[test]
+fn every_link_of_the_other_documents_leads_somewhere() {
+    for document in documents() {
+        let name = document.display();
+        let text = std::fs::read_to_string(&document).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let folder = document.parent().expect("a file has a folder");
+        for link in targets(&text, "](", ')') {
+            let path = link.split('#').next().unwrap_or_default();
+            let is_there = link.contains("://") || path.is_empty() || folder.join(path).exists();
+            assert!(is_there, "{name} links to {link}");
+        }
+    }
+}
+
+#[test]
+fn every_decision_is_in_the_index() {
+    let folder = repository().join("host/docs/decisions");
+    let index = std::fs::read_to_string(folder.join("README.md")).expect("the index exists");
+    let listed: BTreeSet<_> = targets(&index, "](", ')').into_iter().collect();
+    let entries = std::fs::read_dir(folder).expect("the records exist");
+    let mut names: BTreeSet<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.remove("README.md");
+    assert_eq!(listed, names, "the index and the folder");
+}
