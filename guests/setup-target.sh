@@ -36,7 +36,7 @@ main() {
         # Short errors from the output of the tool itself.
         grep -iE '^(error|err|E):? ' "$work/log" 2>/dev/null | head -n 3 | sed "s|^|$0: |" >&2 || true
     done
-    fail "the Rust target $target is missing and could not be made ($whys): run 'rustup target add $target' where rustup's server is in reach, or, on Debian, give apt a mirror that has rust-src $version and wasi-libc (testing, unstable or backports); then run again"
+    fail "the Rust target $target is missing and could not be built ($whys): run 'rustup target add $target' where rustup's server is reachable, or, on Debian, configure a mirror for apt that has rust-src $version and wasi-libc (testing, unstable or backports); then run again"
 }
 
 # Returns whether a folder is a toolchain with the complete target.
@@ -59,7 +59,7 @@ from_rustup() {
 }
 
 from_debian() {
-    why="this is no Debian"
+    why="this system is not Debian"
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return
     why="rustc has no wasm-component-ld or cannot be added to at $sysroot"
     [ -x "$sysroot/lib/rustlib/$host/bin/wasm-component-ld" ] && [ -w "$sysroot/lib/rustlib" ] || return

@@ -42,10 +42,10 @@ unpack() {
     : >"$root/apt/status"
     # The mirror from which this machine gets its own packages.
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' 'Component: main' | head -n 1)
-    [ -n "$mirror" ] || fail "apt knows no mirror of Debian: name one in its sources, run apt-get update, then run again"
+    [ -n "$mirror" ] || fail "apt has no Debian mirror: add one to its sources, run apt-get update, then run again"
     keyring=/usr/share/keyrings/debian-archive-keyring.gpg
     echo "deb [signed-by=$keyring] $mirror unstable main" >"$root/apt/sources.list"
-    own_apt update || fail "apt-get update failed: is the package mirror in reach?"
+    own_apt update || fail "apt-get update failed: is the package mirror reachable?"
     own_apt --download-only --no-install-recommends -y install mysql-server || fail "unstable has no mysql-server that can be fetched"
     for package in "$root"/apt/cache/archives/*.deb; do
         dpkg-deb -x "$package" "$tree"
@@ -91,7 +91,7 @@ wait_for() { # wait_for WHAT COMMAND...
         "$@" >/dev/null 2>&1 && return
         sleep 1
     done
-    fail "$what is not there after $start_seconds_max seconds: see $run/*/error.log"
+    fail "$what did not start within $start_seconds_max seconds: see $run/*/error.log"
 }
 
 # The account needs the privileges to ask for causality and to read the group's members. Without the second one a host never again uses a
@@ -190,5 +190,5 @@ unpack | stop | urls) "$1" ;;
 group | pair | promote) "$1" "${2:-}" ;;
 sql) sql "$2" "$3" ;;
 kill) signal KILL "$2" ;;
-*) fail "see the head of this file for what it does" ;;
+*) fail "see the comment at the top of this file for the commands" ;;
 esac

@@ -34,7 +34,7 @@ fetch() { # fetch WHAT PACKAGE...
     fi
     echo "tests/setup.sh: installing $* for the tests"
     if [ -z "$apt_updated" ]; then
-        $sudo apt-get -q update >/dev/null || fail "apt-get update failed: is the package mirror in reach?"
+        $sudo apt-get -q update >/dev/null || fail "apt-get update failed: is the package mirror reachable?"
         apt_updated=1
     fi
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >/dev/null ||
@@ -66,6 +66,6 @@ major=$(node -p 'process.versions.node.split(".")[0]')
 # npm writes this file last, so an interrupted installation is repeated.
 if [ ! -e express/node_modules/.package-lock.json ] || [ express/package-lock.json -nt express/node_modules/.package-lock.json ]; then
     echo "tests/setup.sh: installing the Express peer's packages"
-    (cd express && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in tests/express: is the npm registry in reach?"
+    (cd express && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in tests/express: is the npm registry reachable?"
     touch express/node_modules/.package-lock.json
 fi

@@ -13,7 +13,7 @@ fail() {
 }
 
 command -v node >/dev/null || fail "node is missing: install Node.js 20 or later, then run again"
-command -v npm >/dev/null || fail "npm is missing: install it beside Node.js, then run again"
+command -v npm >/dev/null || fail "npm is missing: install it together with Node.js, then run again"
 major=$(node -p 'process.versions.node.split(".")[0]')
 [ "$major" -ge 20 ] || fail "node is version $major: 20 or later is needed"
 
@@ -22,7 +22,7 @@ install() { # install FOLDER WHAT
     last=$1/node_modules/.package-lock.json
     if [ ! -e "$last" ] || [ "$1/package-lock.json" -nt "$last" ]; then
         echo "guests/js/build.sh: installing $2"
-        (cd "$1" && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in $1: is the npm registry in reach?"
+        (cd "$1" && npm ci --no-progress --loglevel=error >/dev/null) || fail "npm ci failed in $1: is the npm registry reachable?"
         touch "$last"
     fi
 }

@@ -17,7 +17,7 @@ main() { # main REQUIREMENTS
     mkdir -p "$tools"
     [ -x "$tools/venv/bin/pip" ] || python3 -m venv --clear "$tools/venv" || fail "python3 could not make a virtual environment"
     "$tools/venv/bin/pip" install --quiet --disable-pip-version-check -r "$python/$1" ||
-        fail "pip could not install guests/python/$1: is the package index in reach?"
+        fail "pip could not install guests/python/$1: is the package index reachable?"
     touch "$mark"
 }
 
@@ -37,7 +37,7 @@ install() { # install PACKAGE...
         sudo="sudo -n"
     fi
     echo "guests/python/setup.sh: installing $*"
-    $sudo apt-get -q update >/dev/null || fail "apt-get update failed: is the package mirror in reach?"
+    $sudo apt-get -q update >/dev/null || fail "apt-get update failed: is the package mirror reachable?"
     $sudo env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@" >/dev/null ||
         fail "apt-get could not install $*: install it by hand, then run again"
 }

@@ -4,7 +4,7 @@
 //! adding a custom section to each. It compiles in this process, so the first result is that of a host without child
 //! processes.
 
-#![expect(clippy::print_stdout, reason = "a measurement is for whoever runs it")]
+#![expect(clippy::print_stdout, reason = "a measurement prints its results")]
 
 use std::path::Path;
 use std::sync::Arc;

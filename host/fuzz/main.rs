@@ -15,7 +15,7 @@ static TARGET: OnceLock<Target> = OnceLock::new();
 /// Called once, before the first input.
 #[expect(
     clippy::disallowed_methods,
-    reason = "libFuzzer takes the words of the command line for its own"
+    reason = "libFuzzer parses the command-line arguments itself"
 )]
 #[unsafe(no_mangle)]
 extern "C" fn LLVMFuzzerInitialize(_: *const c_int, _: *const *const *const c_char) -> c_int {

@@ -25,7 +25,7 @@ run() {
     if ! FUZZ_TARGET=$name "$work/fuzz" "$@" -max_total_time="$seconds" -print_final_stats=1 \
         -artifact_prefix="$work/$name/failed/" "$work/$name/corpus" "$corpus" >"$work/$name/log" 2>&1; then
         tail -n 40 "$work/$name/log"
-        echo "$name: failed; the input is in $work/$name/failed, all that was said in $work/$name/log"
+        echo "$name: failed; the input is in $work/$name/failed, the output in $work/$name/log"
         return 1
     fi
     grep -h '[0-9]	DONE' "$work/$name/log" | sed "s/^/$name: /"

@@ -35,25 +35,26 @@ Examples:
   cloakroom serve --config cloakroom.toml
       serves the guests and routes of a configuration
   cloakroom dev
-      in a project's folder: builds and serves its guests, and does so again whenever a source is saved
+      in a project's directory: builds and serves its guests, and builds them again whenever a source is saved
   cloakroom check --config cloakroom.toml
-      names every fault of a configuration, its components included
+      reports every fault of a configuration, including its components
   cloakroom guests list
-      lists the guests of a host that runs with --admin, and `guests put counter new.wasm` swaps one
+      lists the guests of a host that runs with --admin; `guests put counter new.wasm` deploys a new version of one
   cloakroom new shop --lang js
       writes a project for a guest in JavaScript; also ts, python, rust
   cloakroom inspect counter.wasm
-      tells what a component is and what it would be granted
+      shows the properties of a component and its grants
   cloakroom store check mysql://app@db1/shop --password env:DB_PASSWORD
-      examines a store; `store copy` copies the sessions of one store to another, and `store prefer-first` has a running host
+      checks a store; `store copy` copies the sessions of one store to another, and `store prefer-first` makes a running host
       use the first of its database servers again
 
-Exit codes: 0 all is well; 1 the host failed (the port is taken, the database is not there); 2 the command line or the
+Exit codes: 0 success; 1 the host failed (the port is taken, the database is not available); 2 the command line or the
 configuration is at fault.";
 
 const SERVE_HELP: &str = "\
-A flag outranks the environment, that the file, that the defaults. Every key of the file but [guest.*] and [[route]] has a
-variable: CLOAKROOM_ and the key's path in capitals, dots as underscores. A CLOAKROOM_ variable of no key is warned of.
+Precedence: options, then the environment, then the file, then the defaults. Every key of the file except [guest.*] and [[route]]
+has a variable: CLOAKROOM_ and the key's path in capitals, with underscores for dots. An unknown CLOAKROOM_ variable causes a
+warning.
   CLOAKROOM_LISTEN=0.0.0.0:8080
   CLOAKROOM_STORE_URL=mysql://app@db1:3306,db2:3306/app   CLOAKROOM_STORE_PASSWORD=...
   CLOAKROOM_SESSION_SECRETS=...                           CLOAKROOM_SESSION_COOKIE_MAX_AGE=24h
@@ -65,43 +66,44 @@ Examples:
   cloakroom serve counter.wasm --store sqlite:/var/lib/cloakroom/sessions.sqlite
   cloakroom serve --config cloakroom.toml --listen [::]:3000
 
-SIGTERM or SIGINT: takes no new connection, lets requests under way finish, ends. A second one ends at once.
-SIGHUP: reads the configuration and the components again, all or nothing. A component that changes is brought in without it.";
+SIGTERM or SIGINT: accepts no more connections, lets requests in progress finish, then exits. A second signal exits at once.
+SIGHUP: reads the configuration and the components again, and applies all changes or none. A changed component is also deployed
+without it.";
 
 const DEV_HELP: &str = "\
-Builds every guest that has a [guest.NAME.build] table, serves as `serve` would, and builds again whenever a file changes that
-`watch` names. Until a guest can serve what was saved last, its routes say why: a page in the browser that reloads itself, text
-for other clients. The terminal shows requests, what they change in sessions (values included), and what guests print. Saving
-the configuration takes it over, once every guest is built. The store is the configured one, so that sessions outlast a restart.
+Builds every guest that has a [guest.NAME.build] table, serves like `serve`, and builds again whenever a file in `watch` changes.
+Until a guest can serve the sources saved last, its routes show the reason: a page that reloads itself in a browser, plain text
+for other clients. The terminal shows requests, their session changes (including values) and the output of guests. A saved
+configuration is applied once every guest is built. The configured store is used, so sessions are kept after a restart.
 
   [guest.hello.build]
   setup = \"npm install\"                 run once before the first build ...
-  creates = \"node_modules/.package-lock.json\"    ... unless this is there: what it writes last
-  command = \"npm run --silent build\"    makes the component, in the configuration's folder
-  watch = [\"src\", \"package.json\"]     files and folders; hidden ones, node_modules and target are left out
+  creates = \"node_modules/.package-lock.json\"    ... unless this path exists, which it creates last
+  command = \"npm run --silent build\"    builds the component, in the configuration's directory
+  watch = [\"src\", \"package.json\"]     files and directories; hidden ones, node_modules and target are skipped
 
 Examples:
   cloakroom dev
   cloakroom dev --listen 127.0.0.1:8080 --store memory:
   cloakroom dev --config shop/cloakroom.toml
 
-Ctrl-C ends it, and what it builds; so does SIGTERM.
+Ctrl-C or SIGTERM ends the command and its builds.
 
-Exit codes: 0 it was ended; 1 it could not start (the port is taken, the database is not there); 2 the command line or the
-configuration is at fault.";
+Exit codes: 0 ended by a signal; 1 it could not start (the port is taken, the database is not available); 2 the command line
+or the configuration is at fault.";
 
 const CHECK_HELP: &str = "\
-Reads the configuration as `serve` would, environment variables included, and loads every component. Exits with 0 and a
-summary, or with 2 and every fault: where it stands, which key, what is wrong, what to do. Warns of what is allowed and
-probably not meant, of CLOAKROOM_ variables that no key has among it. Opens no store, listens nowhere.
+Reads the configuration like `serve`, including environment variables, and loads every component. Exits with 0 and a summary,
+or with 2 and every fault: its place, the key, the problem and the remedy. Warns about settings that are allowed and probably
+not intended, such as unknown CLOAKROOM_ variables. Opens no store and no listener.
 
 Example:
   cloakroom check --config cloakroom.toml";
 
 const GUESTS_HELP: &str = "\
-Calls the admin interface of a running host: `cloakroom serve --admin 127.0.0.1:3001`, or [admin] in its configuration. The token
-of one that has one comes from --token-file or from CLOAKROOM_ADMIN_TOKEN. The interface speaks no TLS: reach another machine's
-through a tunnel (ssh -L 3001:127.0.0.1:3001 HOST).
+Calls the admin interface of a running host: `cloakroom serve --admin 127.0.0.1:3001`, or [admin] in its configuration. If it
+needs a token, the token comes from --token-file or from CLOAKROOM_ADMIN_TOKEN. The interface does not support TLS: reach it on
+another machine through a tunnel (ssh -L 3001:127.0.0.1:3001 HOST).
 
 Examples:
   cloakroom guests list
@@ -110,24 +112,24 @@ Examples:
   cloakroom guests put counter counter.wasm --expect 3      only if version 3 is live
   cloakroom guests rollback counter
 
-Exit codes: 0 done; 1 the host is not there, or could not do it now; 2 what was given is at fault: a word, a file, the token, the
-component.";
+Exit codes: 0 success; 1 the host cannot be reached, or cannot perform the operation now; 2 the input is at fault: an option, a
+file, the token or the component.";
 
 const TEST_HELP: &str = "\
-Builds the guests of ./cloakroom.toml, as [guest.NAME.build] says, and runs their `test` commands in its folder. A test finds the
-variable CLOAKROOM_TEST_URL there: with it, it starts hosts of the project's guests and routes, as many as it likes, each with
-sessions in memory and a clock that stands until the test moves it, lets other hosts write a session first, takes the store down
-and swaps guests. The SDKs have a client for it. The project's database and its cookie secrets are neither needed nor touched; of
-[guest.NAME.environment] what can be read is given to the guest, and the rest is left out with a warning. `secure = true` counts
-as \"auto\": there is no TLS.
+Builds the guests of ./cloakroom.toml with their [guest.NAME.build] commands, and runs their `test` commands in its directory.
+Tests get the variable CLOAKROOM_TEST_URL, the address of a control interface. With it, a test starts hosts with the project's
+guests and routes. Each host has sessions in memory and a clock that only the test moves. A test can also simulate writes of
+other hosts, make the store unavailable and swap guests. The SDKs contain a client for the interface. The project's database and
+cookie secrets are neither needed nor used. Variables of [guest.NAME.environment] that cannot be read are left out with a warning.
+`secure = true` counts as \"auto\", because there is no TLS.
 
-What guests print goes to standard error behind their names. Of the host's own lines only warnings are shown unless
-CLOAKROOM_LOG_LEVEL says otherwise.
+The output of guests is printed to standard error, with the name of the guest in front. Of the host's own log, only warnings are
+shown, unless CLOAKROOM_LOG_LEVEL is set.
 
 Examples:
   cloakroom test
   cloakroom test --no-build
-  cloakroom test -- --test-name-pattern cart      words for the test command: one each, as they are
+  cloakroom test -- --test-name-pattern cart      arguments for the test command, passed on unchanged
 
 Exit codes: that of the first test command that failed, else 0; 1 a guest was not built; 2 the command line or the configuration
 is at fault.";

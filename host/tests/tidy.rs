@@ -230,7 +230,7 @@ fn every_file_says_what_it_is_for() {
         .collect();
     assert_none(
         &faults,
-        "a file opens with `//!`: what it is for and what it must not know",
+        "a file starts with `//!`: its purpose and its permitted dependencies",
     );
 }
 

@@ -137,7 +137,11 @@ async fn only_the_version_that_was_meant_is_replaced() {
     assert_eq!(put("1").await.status, 400, "no quotes");
     let stale = put("\"7\"").await;
     assert_eq!(stale.status, 412, "{}", stale.text);
-    assert_eq!(stale.header("etag"), Some(tag), "what is live instead");
+    assert_eq!(
+        stale.header("etag"),
+        Some(tag),
+        "the tag of the live version"
+    );
     assert_eq!(put(tag).await.status, 201);
     assert_eq!(put(tag).await.status, 412, "it was replaced since");
     let path = format!("{path}/rollback");

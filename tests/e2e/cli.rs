@@ -186,7 +186,7 @@ fn an_address_of_another_machine_is_a_clear_failure() {
     let words = words(&output);
     assert_eq!(output.status.code(), Some(1), "{words}");
     assert!(
-        words.contains("192.0.2.1 is no address of this machine"),
+        words.contains("192.0.2.1 is not an address of this machine"),
         "{words}"
     );
     assert!(words.contains("--listen"), "{words}");

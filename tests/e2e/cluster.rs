@@ -225,5 +225,5 @@ fn the_ledger_tells_lost_old_and_doubled_counts() {
         assert_eq!(is_loss(other.read(count)), Some(expected), "{count}");
     }
     assert_eq!(account.read(4), Ok(()));
-    assert!(account.read(3).is_err(), "older than what was read");
+    assert!(account.read(3).is_err(), "older than an earlier read");
 }

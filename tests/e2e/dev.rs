@@ -270,7 +270,7 @@ async fn a_configuration_that_is_saved_waits_for_builds_and_says_so() {
     answers(&browser, &host, "/", 500, "a bracket is missing").await;
     let more = "[[route]]\npath = \"/more\"\nguest = \"app\"\n";
     save(&host, "cloakroom.toml", GUEST.to_owned() + more);
-    host.wait_for_log("cloakroom.toml  it is taken over once every guest is built")
+    host.wait_for_log("cloakroom.toml  it is applied once every guest is built")
         .await;
     assert_eq!(host.log_count("  taken over"), 0, "{}", host.log());
     std::fs::remove_file(host.directory.path().join("src/error.txt")).unwrap();
@@ -387,7 +387,7 @@ async fn a_guest_without_a_build_table_is_served_and_followed_by_its_file() {
     let host = project.serve();
     let browser = Browser::new();
     answers(&browser, &host, "/", 200, &versions::answer(1)).await;
-    host.wait_for_log("there is nothing to build and to watch")
+    host.wait_for_log("there is nothing to build or to watch")
         .await;
     save(&host, "src/app.wasm", versions::hello(2));
     answers(&browser, &host, "/", 200, &versions::answer(2)).await;
@@ -423,7 +423,7 @@ async fn a_command_that_writes_its_own_sources_comes_to_rest() {
     let make = format!("{MAKE}echo again >> src/log\n");
     project.write("make.sh", make.as_bytes());
     let host = project.serve();
-    host.wait_for_log("leave out of `watch` what the command writes")
+    host.wait_for_log("exclude the files that the command writes from `watch`")
         .await;
     let builds = host.log_count("building: sh make.sh");
     tokio::time::sleep(Duration::from_secs(3)).await;

@@ -123,9 +123,17 @@ fn a_secret_that_others_may_write_is_refused_and_one_that_all_may_read_is_not() 
     for (mode, expected, told) in [
         (0o600, 0, ""),
         (0o440, 0, ""),
-        (0o644, 0, "everybody on this machine may read"),
-        (0o664, 2, "others than its owner may write to it (mode 664)"),
-        (0o606, 2, "others than its owner may write to it (mode 606)"),
+        (0o644, 0, "every user of this machine may read"),
+        (
+            0o664,
+            2,
+            "users other than its owner may write to it (mode 664)",
+        ),
+        (
+            0o606,
+            2,
+            "users other than its owner may write to it (mode 606)",
+        ),
     ] {
         secret(&at("..data"), mode);
         let (code, said) = run(folder.path(), &["check", "--config", "cloakroom.toml"]);
@@ -153,7 +161,7 @@ fn a_secret_of_the_hosts_own_making_stays_its_own() {
     let (code, said) = run(folder.path(), &words);
     assert_eq!(code, Some(2), "{said}");
     assert!(
-        said.contains("others than its owner may read it (mode 640)"),
+        said.contains("users other than its owner may read it (mode 640)"),
         "{said}"
     );
     assert!(said.contains("chmod 600"), "{said}");
@@ -173,7 +181,7 @@ async fn at_a_reload_a_secret_that_cannot_be_read_leaves_the_one_before() {
     super::script(&browser, &host, &["set n 1"]).await;
     for (round, problem) in [
         "it is a pipe",
-        "others than its owner may write",
+        "users other than its owner may write",
         "No such file",
     ]
     .into_iter()

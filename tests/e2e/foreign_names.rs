@@ -133,7 +133,7 @@ fn no_command_prints_what_a_components_names_hold() {
     );
     assert!(
         said(&inspected).contains("\\u{1b}[2J"),
-        "it is spelled out: {}",
+        "it is escaped: {}",
         said(&inspected)
     );
 }

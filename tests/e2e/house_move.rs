@@ -23,7 +23,10 @@ fn store(words: &[&str], password: &str) -> (Option<i32>, String) {
         .unwrap();
     let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
     let said = said.concat();
-    assert!(!said.contains(password), "the password is told: {said}");
+    assert!(
+        !said.contains(password),
+        "the output contains the password: {said}"
+    );
     (output.status.code(), said)
 }
 

@@ -145,13 +145,10 @@ fn what_is_no_guest_is_refused_with_the_reason() {
     for (file, reason) in [
         (
             text.as_path(),
-            "this is a text, not a WebAssembly component",
+            "this is a text file, not a WebAssembly component",
         ),
         (Path::new("nowhere.wasm"), "cannot read nowhere.wasm"),
-        (
-            &component("fixture-command"),
-            "a program for the command line",
-        ),
+        (&component("fixture-command"), "a command-line program"),
     ] {
         let output = inspect(folder.path(), file, &[]);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));

@@ -93,7 +93,10 @@ async fn find_in_a_reused_instance(host: &Host, world: &str) {
     assert_eq!(look("/reused/spoil1").await, CLEAN, "{world}");
     let mut found = Vec::new();
     while !found.contains(&ALL_SPOILED) {
-        assert!(found.len() < 100, "{world}: the guest is blind: {found:?}");
+        assert!(
+            found.len() < 100,
+            "{world}: the guest does not detect all traces: {found:?}"
+        );
         found.push(look("/reused/look").await);
     }
 }

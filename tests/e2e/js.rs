@@ -59,13 +59,13 @@ async fn a_value_that_is_no_json_is_refused_by_the_name_of_its_key() {
     let anna = visitor(&host, json!({ "cart": { "items": [] } })).await;
     let told = text(&anna, &host, "/nested/cycle").await;
     assert!(
-        told.starts_with("invalid: session key `cart` is no JSON: "),
+        told.starts_with("invalid: session key `cart` is not JSON: "),
         "{told}"
     );
     let silent = anna.get(&host.url("/nested/cycle/silent")).await;
     assert_eq!(silent.status, 500, "{}", silent.text);
     assert!(!silent.text.contains("not reached"), "{}", silent.text);
-    host.wait_for_log("session key `cart` is no JSON").await;
+    host.wait_for_log("session key `cart` is not JSON").await;
     assert_eq!(
         value(&anna, &host, "/all").await,
         json!({ "cart": { "items": [] } })

@@ -261,7 +261,7 @@ async fn calls_to_other_servers_beyond_their_limit_are_an_error_in_the_guest() {
     let lines = script(&Browser::new(), &host, &[fetch.as_str(); 3]).await;
     assert_eq!(lines[..2], ["204", "204"]);
     assert!(lines[2].contains("ConnectionLimitReached"), "{lines:?}");
-    assert!(!serve.is_finished(), "the third never left");
+    assert!(!serve.is_finished(), "the third request was never sent");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -59,14 +59,14 @@ async fn a_stopped_store_refuses_sessions_and_nothing_else() {
     assert_eq!(
         script(&Browser::new(), &host, &["get n"]).await,
         ["none"],
-        "a stranger who only reads"
+        "a visitor without a session, only reading"
     );
     assert_eq!(
         run_script(&Browser::new(), &host, &["set n 1"])
             .await
             .status,
         503,
-        "a stranger who writes"
+        "a visitor without a session, writing"
     );
 
     server.start_again().await;
@@ -224,5 +224,8 @@ async fn an_outage_is_told_by_its_changes_and_not_by_its_requests() {
     assert!(log.contains("failed_calls="), "{log}");
     // The access log has a line for each request, with its client.
     let others = log.lines().filter(|line| !line.contains("peer=")).count();
-    assert!(others <= 20, "{others} lines beside the access log:\n{log}");
+    assert!(
+        others <= 20,
+        "{others} lines other than the access log:\n{log}"
+    );
 }

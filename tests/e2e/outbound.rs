@@ -127,7 +127,7 @@ async fn a_granted_name_with_an_inner_address_is_reached_only_if_the_grant_says_
         assert_eq!(
             closed.log_count("a guest was denied"),
             1,
-            "told once for a request"
+            "logged once for a request"
         );
         let series =
             format!("cloakroom_guest_denials_total{{grant=\"outbound\",guest=\"{component}0\"}}");

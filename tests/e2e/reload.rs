@@ -68,7 +68,7 @@ async fn guests_and_routes_come_and_go() {
     assert_eq!(
         version_of(&host, "/session").await,
         "1",
-        "it is the same in both and stays what it was"
+        "it is the same in both configurations and does not change"
     );
 
     // The host watches the file of a guest added by a reload like any other.
@@ -165,7 +165,7 @@ async fn secrets_are_rotated_under_way() {
     assert_eq!(
         anna.get(&host.url("/session")).await.text,
         "1번 접속",
-        "nobody vouches for her cookie"
+        "no secret verifies her cookie"
     );
     let log = host.log();
     assert!(!log.contains(new) && !log.contains(SECRET), "{log}");

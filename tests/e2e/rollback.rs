@@ -84,7 +84,7 @@ async fn a_version_that_traps_on_every_second_request_is_taken_back_under_load()
     let story = story(&host);
     let told = [
         "a version is live",
-        "fails too often: taking it back",
+        "fails too often: rolling it back",
         "an earlier version is live again",
     ];
     let places: Vec<_> = told
@@ -159,7 +159,7 @@ async fn a_canary_ends_when_what_is_live_is_put_back() {
 
     put(hello(1));
 
-    host.wait_for_log("the canary serves no more").await;
+    host.wait_for_log("the canary has ended").await;
     let answered = Browser::new().get(&host.url("/")).await.text;
     assert_eq!(answered, answer(1));
 }

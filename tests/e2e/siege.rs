@@ -62,7 +62,7 @@ async fn good_visitors_get_their_answers_beside_all_hostile_clients() {
         let (before, beside) = (p99(&quiet), p99(&latencies));
         assert!(
             beside <= before * 2,
-            "p99 {beside:?}, without the attack {before:?}"
+            "p99 {beside:?} during the attack, {before:?} without it"
         );
         assert!(
             memory.1 <= memory.0 + GROWTH_KIB_MAX,

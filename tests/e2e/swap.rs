@@ -214,7 +214,11 @@ async fn a_file_that_is_gone_is_told_once_and_taken_when_it_is_back() {
         .wait_for_log("the component's file is gone")
         .await;
     tokio::time::sleep(QUIET_TWICE).await;
-    assert_eq!(stage.says().await, answer(1), "what is live serves on");
+    assert_eq!(
+        stage.says().await,
+        answer(1),
+        "the live version still serves"
+    );
     assert_eq!(stage.host.log_count("file is gone"), 1);
     fs::write(stage.path("d/x.wasm"), hello(2)).unwrap();
     stage.becomes(2).await;

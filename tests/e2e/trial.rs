@@ -136,7 +136,7 @@ async fn hosts_of_one_run_are_apart() {
     assert_eq!(
         count(&same, &other_url).await,
         "2",
-        "the other one serves on"
+        "the other host still serves"
     );
 }
 
@@ -154,7 +154,7 @@ async fn a_clock_that_moves_on_ends_sessions() {
     assert_eq!(
         count(&browser, &url).await,
         "2",
-        "each visit begins the hour anew"
+        "each visit restarts the hour"
     );
     let stored = trial.get(&format!("{host}/sessions")).await;
     let ends_ms = stored[0]["expires_ms"].as_i64().unwrap();
@@ -245,7 +245,7 @@ async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
     assert_eq!(
         trial.post(&swap, json!({})).await["version"],
         2,
-        "the same component anew"
+        "the same component again"
     );
     assert_eq!(count(&browser, &url).await, "2", "its sessions outlive it");
 
@@ -253,7 +253,10 @@ async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
     std::fs::write(folder.join("next.wasm"), hello(7)).unwrap();
     std::fs::write(folder.join("bad.wasm"), "no component").unwrap();
     for (component, reason) in [
-        ("bad.wasm", "this is a text, not a WebAssembly component"),
+        (
+            "bad.wasm",
+            "this is a text file, not a WebAssembly component",
+        ),
         ("absent.wasm", "absent.wasm"),
     ] {
         let told = json!({"component": component}).to_string();
@@ -261,7 +264,11 @@ async fn guests_are_swapped_and_a_bad_one_is_refused_with_the_reason() {
         assert_eq!(status, 422, "{said}");
         assert!(said["error"].as_str().unwrap().contains(reason), "{said}");
     }
-    assert_eq!(count(&browser, &url).await, "3", "what was live serves on");
+    assert_eq!(
+        count(&browser, &url).await,
+        "3",
+        "the live version still serves"
+    );
     trial
         .post(&swap, json!({"guest": "g", "component": "next.wasm"}))
         .await;
@@ -304,7 +311,7 @@ async fn a_session_may_be_there_before_the_first_request() {
     for (data, wrong) in [
         (
             json!({"cookie": {}}),
-            "`cookie` is no key of a session: it is reserved",
+            "`cookie` is not a valid session key: it is reserved",
         ),
         (json!({"": 1}), "it is empty"),
         (

@@ -182,7 +182,7 @@ impl Reader {
         let (file, part) = (stripped(&file), stripped(&block.text));
         let is_there = !part.is_empty() && file.windows(part.len()).any(|lines| lines == part);
         if !is_there {
-            self.fail(block, &format!("is not in {path} as it stands here"));
+            self.fail(block, &format!("is not in {path} with this text"));
         }
     }
 

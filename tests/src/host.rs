@@ -421,7 +421,7 @@ impl Host {
             if let Some(status) = self.child.try_wait().expect("a child can be waited for") {
                 return status;
             }
-            assert!(Instant::now() < end, "it goes on:\n{}", self.log());
+            assert!(Instant::now() < end, "it is still running:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

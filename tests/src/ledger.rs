@@ -170,7 +170,7 @@ impl Book {
         let shown: Vec<_> = state.wrong.iter().take(SHOWN_MAX).cloned().collect();
         (!shown.is_empty()).then(|| {
             format!(
-                "{} answers cannot be true:\n{}",
+                "{} answers cannot be correct:\n{}",
                 state.wrong.len(),
                 shown.join("\n")
             )

@@ -53,7 +53,7 @@ impl Swap {
         let name = self.file.to_string_lossy();
         if in_use.lines().any(|line| line.starts_with(&*name)) {
             let switched = run("swapoff", &self.file);
-            switched.expect("what was switched on can be switched off");
+            switched.expect("enabled swap can be disabled");
         }
         let _ = fs::remove_file(&self.file);
     }

@@ -37,7 +37,7 @@ function words(given) {
 
 async function run({ entry, output, engine }) {
   const start = performance.now();
-  if (!existsSync(entry)) throw new BuildError(`${entry} is not there`);
+  if (!existsSync(entry)) throw new BuildError(`${entry} does not exist`);
   const { code, table, warnings, file } = await bundle(entry, engine);
   for (const warning of warnings) console.error(`warning: ${placed(warning)}`);
   globalThis.__cloakroomLines = table;

@@ -82,7 +82,7 @@ function milliseconds(name, option, value) {
   // Express accepts fractions too. The host refuses an age that is far beyond any clock.
   const whole = Math.trunc(Number(value));
   if (Math.abs(whole) <= YEAR_2106 * 2) return whole;
-  throw new CookieError('invalid', `cookie \`${name}\`: \`${option}\` is no time`);
+  throw new CookieError('invalid', `cookie \`${name}\`: \`${option}\` is not a time`);
 }
 
 function choice(name, option, value) {

@@ -52,7 +52,7 @@ export function askCookies(name, call) {
 function sessionMessage(what, { tag, val }) {
   switch (tag) {
     case 'too-large':
-      return `${what}: the session would pass its limit of ${val} bytes`;
+      return `${what}: the session would exceed its limit of ${val} bytes`;
     case 'committed':
       return `${what}: the response has been sent, so the session is read-only`;
     default:

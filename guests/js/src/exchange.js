@@ -76,5 +76,5 @@ export function belongs(request, exchange) {
 export function exchangeOf(request) {
   const found = exchanges.get(request) ?? exchanges.get(request?.req?.raw) ?? exchanges.get(request?.raw);
   if (found) return found;
-  throw new TypeError('this is no request that a guest was given: pass `req`, the `Request`, or the context');
+  throw new TypeError('this is not a request that a guest has received: pass `req`, the `Request`, or the context');
 }

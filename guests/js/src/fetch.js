@@ -13,7 +13,7 @@ export async function answerWithFetch(fetch, arrived, exchange) {
   const cookieLines = [];
   const response = await fetch(request, environment(exchange, cookieLines));
   if (typeof response?.status !== 'number' || typeof response.headers?.entries !== 'function') {
-    throw new TypeError('the fetch handler gave no Response');
+    throw new TypeError('the fetch handler did not return a Response');
   }
   exchange.session.send();
   const headers = [...headersOf(response), ...cookieLines.map((line) => ['set-cookie', line])];

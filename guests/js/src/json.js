@@ -12,7 +12,7 @@ const TOKENS = /"[^"\\]*(?:\\.[^"\\]*)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
 const KINDS = [
   { is: (value) => value instanceof Map, instead: 'a plain object, or `[...map]`' },
   { is: (value) => value instanceof Set, instead: 'an array, `[...set]`' },
-  { is: (value) => value instanceof WeakMap || value instanceof WeakSet, instead: 'what it is to remember' },
+  { is: (value) => value instanceof WeakMap || value instanceof WeakSet, instead: 'the values that it should remember' },
   { is: (value) => value instanceof ArrayBuffer || ArrayBuffer.isView(value), instead: 'a text, such as base64, or `[...bytes]`' },
 ];
 
@@ -39,7 +39,7 @@ export function stringify(what, value) {
     return JSON.stringify(value, (name, inner) => checked(what, name, inner));
   } catch (error) {
     if (error instanceof SessionError) throw error;
-    throw new SessionError('invalid', `${what} is no JSON: ${error?.message ?? error}`, { cause: error });
+    throw new SessionError('invalid', `${what} is not JSON: ${error?.message ?? error}`, { cause: error });
   }
 }
 

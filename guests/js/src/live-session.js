@@ -8,7 +8,7 @@ import { SessionCookie } from './session-cookie.js';
 // Reading them as entries would be a read that the guest author has not written.
 const ASKED_BY_JAVASCRIPT = new Set(['then', 'toJSON']);
 
-const STALE = 'this session object is from before `regenerate`: take what you need before it, and `req.session` after it';
+const STALE = 'this session object is from before `regenerate`: read the values you need before it, and use `req.session` after it';
 
 /**
  * Returns the live object for a `Session`.

@@ -42,7 +42,7 @@ function answerer(module) {
     if (typeof handler?.fetch === 'function') return (...given) => answerWithFetch((...g) => handler.fetch(...g), ...given);
     if (typeof handler === 'function') return (...given) => answerWithFetch(handler, ...given);
   } else if (handler) {
-    throw new Error('the module imports Express, so an Express app is to be its handler: `export default app`');
+    throw new Error('the module imports Express, so its handler must be an Express app: `export default app`');
   }
   throw new Error('the module has no handler: `export default app`, or `export default { fetch(request) { ... } }`');
 }

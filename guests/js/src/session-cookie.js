@@ -23,7 +23,7 @@ export class SessionCookie {
     // Express accepts `false` for "until the browser is closed" too.
     const lifetime = milliseconds === undefined || milliseconds === false ? null : milliseconds;
     if (lifetime !== null && !isExact(lifetime)) {
-      throw new SessionError('invalid', `cookie.maxAge: ${String(milliseconds)} is no whole number of milliseconds, nor null`);
+      throw new SessionError('invalid', `cookie.maxAge: ${String(milliseconds)} is neither a whole number of milliseconds nor null`);
     }
     askSession('cookie.maxAge', () => this.#host.setMaxAge(lifetime === null ? null : Number(lifetime)));
   }
@@ -78,7 +78,7 @@ export class SessionCookie {
           return this.#attribute(name) ?? undefined;
         },
         set() {
-          throw new SessionError('invalid', `cookie.${name} is the host's to set: [session.cookie] in its configuration`);
+          throw new SessionError('invalid', `cookie.${name} can only be set by the host: [session.cookie] in its configuration`);
         },
       });
     }

@@ -96,7 +96,7 @@ export class Session {
     if (!isExact(sum)) {
       // The host adds in 64 bits, so this exactly reverts the addition.
       askSession(named(key), () => this.#host.add(key, -exact));
-      throw new SessionError('invalid', `${named(key)} would be ${sum} or so, which a JavaScript number cannot hold exactly`);
+      throw new SessionError('invalid', `${named(key)} would be about ${sum}, which a JavaScript number cannot hold exactly`);
     }
     return Number(sum);
   }
@@ -245,11 +245,11 @@ function isStored(key, value, json) {
 /** Refuses a key with half of a surrogate pair. It would reach the host as another character, and so as another key. */
 function refuseMalformed(key) {
   if (String(key).isWellFormed()) return;
-  throw new SessionError('invalid', `${named(String(key).toWellFormed())}: a key has no half of a surrogate pair`);
+  throw new SessionError('invalid', `${named(String(key).toWellFormed())}: a key must not contain half of a surrogate pair`);
 }
 
 function exactDelta(key, delta) {
   refuseMalformed(key);
   if ((typeof delta === 'number' || typeof delta === 'bigint') && isExact(delta)) return Number(delta);
-  throw new SessionError('invalid', `${named(key)}: ${String(delta)} is no integer that can be added`);
+  throw new SessionError('invalid', `${named(key)}: ${String(delta)} is not an integer that can be added`);
 }

@@ -5,7 +5,7 @@ const BUNDLED = /\(?\/?guest\.js:(\d+)(?::\d+)?\)?/;
 
 /** Returns the text of an error with its stack, with the bundle's lines replaced by those of the sources. */
 export function traced(error) {
-  if (!(error instanceof Error)) return `a handler threw what is no Error: ${String(error)}`;
+  if (!(error instanceof Error)) return `a handler threw a value that is not an Error: ${String(error)}`;
   const stack = String(error.stack ?? '').trimEnd();
   const head = `${error.name}: ${error.message}`;
   const whole = stack.startsWith(head) ? stack : `${head}\n${stack}`;

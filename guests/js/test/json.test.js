@@ -36,5 +36,5 @@ test('what is written can be read again', () => {
   assert.throws(() => stringify('key', [5n]), /BigInt/);
   const cycle = {};
   cycle.self = cycle;
-  assert.throws(() => stringify('key', cycle), /key is no JSON/);
+  assert.throws(() => stringify('key', cycle), /key is not JSON/);
 });

@@ -29,7 +29,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m cloakroom.build", description="Makes a component of an application.")
     parser.add_argument("app", type=Path, help="the file that has `app = App()`")
     parser.add_argument("-o", "--output", type=Path, required=True, help="the component to write: NAME.wasm")
-    parser.add_argument("-p", "--python-path", type=Path, action="append", default=[], help="a further folder of modules")
+    parser.add_argument("-p", "--python-path", type=Path, action="append", default=[], help="another folder of modules")
     parser.add_argument("--wit", type=Path, default=_WIT, help="the folder of cloakroom:http (default: the SDK's)")
     words = parser.parse_args()
     fault = _fault(words.app, words.wit)
@@ -55,7 +55,7 @@ def _fault(app: Path, wit: Path) -> str | None:
     if not app.is_file() or app.suffix != ".py":
         return f"{app}: there is no such Python file"
     if not app.stem.isidentifier() or app.stem in ("cloakroom", "wit_world", "guest", _ENTRY):
-        return f"{app}: a module cannot have this name here; app.py is a good one"
+        return f"{app}: a module cannot have this name here; use app.py, for example"
     if not (wit / "worlds.wit").is_file():
         return f"{wit}: there is no worlds.wit; --wit names the folder wit/ of Cloakroom"
     if importlib.util.find_spec("componentize_py") is None:

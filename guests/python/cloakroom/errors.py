@@ -32,7 +32,7 @@ class TooLarge(SessionError):
     code = "too-large"
 
     def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"the session would pass its limit of {limit_bytes} bytes")
+        super().__init__(f"the session would exceed its limit of {limit_bytes} bytes")
         self.limit_bytes = limit_bytes
 
 

@@ -98,9 +98,9 @@ class ResponseHeaders:
         if not isinstance(value, str):
             raise TypeError(f"header {name!r}: a value is a text, not {type(value).__name__}")
         if any(sign in value for sign in "\r\n\0"):
-            raise ValueError(f"header {name!r}: the value has a line end or a zero in it")
+            raise ValueError(f"header {name!r}: the value contains a line end or a zero")
         try:
             value.encode("latin-1")
         except UnicodeEncodeError:
-            raise ValueError(f"header {name!r}: a value is Latin-1; quote it (urllib.parse.quote)") from None
+            raise ValueError(f"header {name!r}: a value must be Latin-1; quote it (urllib.parse.quote)") from None
         self._pairs.append((name, value))

@@ -72,7 +72,7 @@ def _multipart(boundary: bytes, body: bytes) -> Form:
     # The delimiter in the first line has no line end before it.
     pieces = (b"\r\n" + body).split(b"\r\n--" + boundary, _PARTS_MAX + 1)
     if len(pieces) < 2 or not pieces[-1].startswith(b"--"):
-        raise HTTPError(400, f"the form does not end as it says, or has more than {_PARTS_MAX} fields")
+        raise HTTPError(400, f"the form does not end with its boundary, or has more than {_PARTS_MAX} fields")
     fields: list[tuple[str, str]] = []
     files: dict[str, list[UploadedFile]] = {}
     for piece in pieces[1:-1]:

@@ -92,5 +92,5 @@ _current: Context | None = None
 def current() -> Context:
     """Returns the context of the current request. Raises RuntimeError if there is no request."""
     if _current is None:
-        raise RuntimeError("there is no request: session, cookies and flash messages are there only while a handler runs")
+        raise RuntimeError("there is no request: session, cookies and flash messages are available only while a handler runs")
     return _current

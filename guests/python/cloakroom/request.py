@@ -78,7 +78,7 @@ class Request:
         try:
             return self.body.decode(charset)
         except (LookupError, ValueError):
-            raise HTTPError(400, f"the body is no {charset} text") from None
+            raise HTTPError(400, f"the body is not a {charset} text") from None
 
     @property
     def content_type(self) -> str:
@@ -90,7 +90,7 @@ class Request:
         try:
             return parse_strange(self.body.decode().removeprefix("\ufeff"))
         except ValueError as error:
-            raise HTTPError(400, f"the body is no JSON: {error}") from None
+            raise HTTPError(400, f"the body is not JSON: {error}") from None
 
     @cached_property
     def _form(self) -> Form:

@@ -37,7 +37,7 @@ class Router:
         table = self._plain.setdefault(path, {}) if "<" not in path else self._pattern(path)
         for method in methods:
             if method in table:
-                raise ValueError(f"route {path!r}: {method} is there already")
+                raise ValueError(f"route {path!r}: {method} already has a handler")
             table[method] = handler
         self.routes.append((path, methods, handler))
 
@@ -47,9 +47,9 @@ class Router:
         for match in _PARAMETER.finditer(path):
             kind, name = match.group(1) or "string", match.group(2)
             if not name.isidentifier() or name in converters:
-                raise ValueError(f"route {path!r}: {name!r} is no name for a parameter, or is there twice")
+                raise ValueError(f"route {path!r}: {name!r} is not a parameter name, or occurs twice")
             if kind not in _CONVERTERS:
-                raise ValueError(f"route {path!r}: <{kind}:{name}> is of no kind there is: {', '.join(_CONVERTERS)}")
+                raise ValueError(f"route {path!r}: <{kind}:{name}> is none of the known kinds: {', '.join(_CONVERTERS)}")
             pattern, converters[name] = _CONVERTERS[kind]
             source += f"{_literal(path[end : match.start()])}(?P<{name}>{pattern})"
             end = match.end()

@@ -161,7 +161,7 @@ def _checked(key: str) -> str:
         try:
             key.encode()
         except UnicodeEncodeError:
-            raise Invalid(f"{place(key)}: half of a surrogate pair is no text") from None
+            raise Invalid(f"{place(key)}: half of a surrogate pair is not a text") from None
     return key
 
 

@@ -24,7 +24,7 @@ def _finite(text: str) -> float:
 
 
 def _refuse_constant(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
+    raise ValueError(f"{word} is not JSON")
 
 
 _LEVELS_MAX = 128
@@ -48,7 +48,7 @@ def parse(text: str, where: str) -> Any:
         refuse_depth(text)
         return _decode(text)
     except json.JSONDecodeError as error:
-        raise ValueError(f"{where} holds no JSON: {error}") from None
+        raise ValueError(f"{where} is not JSON: {error}") from None
     except ValueError as error:
         if "digits" not in str(error):
             raise ValueError(f"{where}: {error}") from None
@@ -134,7 +134,7 @@ def _refuse_other_keys(value: Any, where: str) -> None:
         if isinstance(part, dict):
             for key in part:
                 if not isinstance(key, str):
-                    raise TypeError(f"{where}: a key of a dict is {key!r}; JSON has only texts for keys")
+                    raise TypeError(f"{where}: a key of a dict is {key!r}; in JSON, all keys are texts")
             pending.extend(part.values())
         elif isinstance(part, (list, tuple)):
             pending.extend(part)

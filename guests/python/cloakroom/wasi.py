@@ -109,7 +109,7 @@ def _send(response: Response, out: ResponseOutparam, context: Context) -> None:
     try:
         outgoing.set_status_code(response.status)
     except Err:
-        raise ValueError(f"{response.status} is no status") from None
+        raise ValueError(f"{response.status} is not a status") from None
     body = outgoing.body()
     ResponseOutparam.set(out, Ok(outgoing))
     with body.write() as stream:

@@ -221,7 +221,7 @@ class RefusedChanges(unittest.TestCase):
         for target in ("/set", "/in-place"):
             with self.subTest(target=target):
                 self.assertEqual(self.ask(target), (413, b"413 the session is full\n", []))
-                self.assertIn("would pass its limit of 10 bytes", self.log.getvalue())
+                self.assertIn("would exceed its limit of 10 bytes", self.log.getvalue())
 
     def test_a_store_out_of_reach_is_503(self) -> None:
         self.assertEqual(self.ask("/save")[:2], (503, b"503 Service Unavailable\n"))

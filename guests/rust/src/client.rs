@@ -73,7 +73,7 @@ impl fmt::Display for Error {
             ),
             Self::Url(url) => write!(
                 f,
-                "call out: no absolute http or https URL without a user: `{url}`"
+                "call out: not an absolute http or https URL without a user: `{url}`"
             ),
             Self::Timeout => f.write_str("call out: no answer in time"),
             Self::Failed(why) => write!(f, "call out: {why}"),

@@ -6,7 +6,7 @@ use serde_json::error::Category;
 pub(crate) fn fault(error: &serde_json::Error) -> String {
     let place = format!("at line {} column {}", error.line(), error.column());
     match error.classify() {
-        Category::Syntax | Category::Eof | Category::Io => format!("no JSON text, {place}"),
+        Category::Syntax | Category::Eof | Category::Io => format!("not a JSON text, {place}"),
         Category::Data if error.line() == 0 => {
             format!("not the expected shape{}", expectation(error))
         }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn a_fault_says_what_was_expected_and_where() {
-        assert_eq!(fault_of("{"), "no JSON text, at line 1 column 1");
+        assert_eq!(fault_of("{"), "not a JSON text, at line 1 column 1");
         assert_eq!(
             fault_of("{}"),
             "not the expected shape: missing field `items`, at line 1 column 2"

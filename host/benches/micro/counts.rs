@@ -5,7 +5,7 @@
 //! needs no symbols, which the release profile strips, and no markers in the code. Only the main thread is counted, because the
 //! work of the other threads depends on the clock.
 
-#![expect(clippy::print_stdout, reason = "a measurement is for whoever runs it")]
+#![expect(clippy::print_stdout, reason = "a measurement prints its results")]
 
 mod gates;
 mod subjects;
@@ -76,10 +76,10 @@ fn compare(parts: &[String]) -> Result<()> {
         counted += 1;
         drifted += usize::from(!is_as_expected(gate, found, &expected));
     }
-    ensure!(counted > 0, "no gate is called so: {parts:?}");
+    ensure!(counted > 0, "no gate's name contains one of {parts:?}");
     if drifted > 0 {
         bail!(
-            "{drifted} of {counted} gates have drifted; where that is meant, write what was found into {EXPECTED_FILE}"
+            "{drifted} of {counted} gates have drifted; if that is intended, write the new counts into {EXPECTED_FILE}"
         );
     }
     Ok(())
@@ -108,7 +108,7 @@ fn find_valgrind() -> Result<()> {
             Ok(())
         }
         _ => bail!(
-            "valgrind does not run here, and it is what counts: install the package `valgrind` of your distribution"
+            "valgrind cannot be run, but it counts the instructions: install the package `valgrind` of your distribution"
         ),
     }
 }

@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use clap::Args as ClapArgs;
 
 const HELP: &str = "\
-Tells what a component is without running it: its world, its imports and exports, its size, what made it, whether this host
-compiles and links it; and what it would be granted, with a line for each import that leads nowhere without a grant.
+Shows the properties of a component without running it: its world, its imports and exports, its size, the tools that built it,
+and whether this host compiles and links it. Also shows its grants, with a line for each import that is denied without a grant.
 
 Examples:
-  cloakroom inspect counter.wasm                            what `cloakroom serve counter.wasm` grants it
-  cloakroom inspect counter.wasm --config cloakroom.toml    what the guests grant it that it is the component of
+  cloakroom inspect counter.wasm                            the grants of `cloakroom serve counter.wasm`
+  cloakroom inspect counter.wasm --config cloakroom.toml    the grants of the guests that use this component
   cloakroom inspect counter.wasm --json
 
-Exit codes: 0 this host takes it; 1 that could not be found out; 2 it does not, or the configuration is at fault.";
+Exit codes: 0 this host accepts it; 1 the check failed; 2 this host refuses it, or the configuration is at fault.";
 
 /// The options of `inspect`.
 #[derive(Clone, Debug, ClapArgs)]

@@ -8,15 +8,15 @@ use cloakroom_dev::scaffold;
 use cloakroom_dev::scaffold::{NewProject, ProjectName};
 
 const HELP: &str = "\
-Writes a project with a handler that counts a visitor's visits, a test of it, and all it needs of Cloakroom; then says what to do
-next and which tools are missing on this machine. Overwrites nothing, and needs no network.
+Writes a project with a handler that counts a visitor's visits, a test for it, and the required parts of Cloakroom. Then prints the
+next steps and the tools that are missing on this machine. Overwrites nothing, and needs no network.
 
 Examples:
   cloakroom new shop --lang ts
   cloakroom new shop --lang python --path services/shop
 
-Exit codes: 0 the project is there; 1 it could not be written; 2 a word is at fault: the name, the language, a folder that is not
-empty.";
+Exit codes: 0 the project was created; 1 it could not be written; 2 the command line is at fault: the name, the language, or a
+directory that is not empty.";
 
 /// The options of `new`.
 #[derive(Clone, Debug, ClapArgs)]

@@ -10,7 +10,7 @@ use cloakroom_host::config::StoreOptions;
 
 const HELP: &str = "\
 `copy` and `check` open the stores that they name: sqlite:PATH or mysql://USER@HOST:PORT/DATABASE. The password comes from a variable
-or a file (env:NAME, file:PATH), never from the command line. What else a store needs (TLS, names of the table and its columns) comes
+or a file (env:NAME, file:PATH), never from the command line. Other settings of a store (TLS, names of the table and its columns) come
 from the [store] of a configuration. CLOAKROOM_STORE_ variables have no effect on them. `prefer-first` calls the admin interface of a
 running host.
 
@@ -23,44 +23,44 @@ Examples:
 const COPY_HELP: &str = "\
 Copies each valid session with its id, expiry, commit tokens and creation time, so that cookies stay valid. Hosts may serve from the
 source meanwhile. The command can be interrupted and called again as often as you like: it writes the sessions that the target lacks
-and those that differ there, and nothing else. No host may serve from the target before the command has said `verified`. Where a
-session of the target was used there, by its commit tokens or its later expiry, the command writes nothing. It does not recognise a login
-or a logout in the target alone.
+and those that differ there, and nothing else. No host may serve from the target before the command has said `verified`. The
+command writes nothing if a session was used in the target, which it recognises by commit tokens or a later expiry. It does not
+recognise sessions that were only created or ended in the target.
 
 A copy without --final is not verified: sessions that ended in the source after they were copied are still in the target. So:
   1. call the command once or several times while the hosts serve
   2. stop each host and each Express app of the source
   3. call it with --final: it copies the rest, deletes from the target the sessions that the source does not have, and compares
-     all sessions of both stores; where those are more than half of the target's, it names their number N, writes nothing and wants
-     --delete N
+     all sessions of both stores; if these are more than half of the target's, it reports their number N, writes nothing and
+     requires --delete N
   4. start the hosts on the target once the command has said `verified`
 
 Exit codes: 0 done (with --final: verified); 1 a store failed, or the stores differ; 2 the command line is at fault, or a store refuses
-what it was given.";
+its settings.";
 
 const CHECK_HELP: &str = "\
-Examines schema, charset, privileges, causality, latency and clock of a store: one line each, with a remedy where something has to be
-done. Of several servers each has its own lines, under its name. Changes nothing. A host may serve from the store meanwhile.
+Checks schema, charset, privileges, causality, latency and clock of a store, and prints one line for each, with a remedy if one is
+needed. Each of several servers has its own lines, under its name. Changes nothing. A host may serve from the store meanwhile.
 
 Examples:
   cloakroom store check sqlite:.cloakroom/sessions.sqlite
   cloakroom store check mysql://app@db1,db2,db3/shop --password file:/run/secrets/db --config cloakroom.toml
 
-Exit codes: 0 all is well; 1 a line is a warning or a fault, or the store failed; 2 the command line is at fault.";
+Exit codes: 0 no warning; 1 a line is a warning or a fault, or the store failed; 2 the command line is at fault.";
 
 const PREFER_FIRST_HELP: &str = "\
-Has a running host use the first server of its store's URL again, and lets it use each server that it left after a failure. A host
+Makes a running host use the first server of its store's URL again, and lets it use every server that it left after a failure. A host
 never returns by itself to a single server or to a primary with replicas, because such a server may hold sessions that have ended
 meanwhile. Call the command for each host once the first server is in order: it is the primary and has the commits of the others.
 
-The command calls the admin interface of the host: `cloakroom serve --admin 127.0.0.1:3001`, or [admin] in its configuration. The
-token of one that has one comes from --token-file or from CLOAKROOM_ADMIN_TOKEN.
+The command calls the admin interface of the host: `cloakroom serve --admin 127.0.0.1:3001`, or [admin] in its configuration. If
+it needs a token, the token comes from --token-file or from CLOAKROOM_ADMIN_TOKEN.
 
 Example:
   cloakroom store prefer-first --admin http://127.0.0.1:3001
 
-Exit codes: 0 the host uses the first server; 1 the host is not there, its store has no list of servers, or the first server does
-not serve; 2 the command line or the token is at fault.";
+Exit codes: 0 the host uses the first server; 1 the host cannot be reached, its store has no list of servers, or the first server
+does not serve; 2 the command line or the token is at fault.";
 
 /// The options of `store`.
 #[derive(Clone, Debug, ClapArgs)]

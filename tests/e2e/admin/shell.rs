@@ -110,7 +110,7 @@ async fn what_went_wrong_is_said_with_what_helps() {
             "wasi:http/incoming-handler@0.2",
         ),
         (&["put", "nobody", &good], 2, HELLO),
-        (&["put", "../x", &good], 2, "no guest's name"),
+        (&["put", "../x", &good], 2, "not a guest name"),
         (
             &["put", HELLO, &good, "--expect", "7"],
             1,

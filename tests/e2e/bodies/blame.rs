@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 
 use super::{WORLDS, begin, rest};
 
-const TAKEN_BACK: &str = "fails too often: taking it back";
+const TAKEN_BACK: &str = "fails too often: rolling it back";
 
 /// Starts a host whose live version has just replaced another one and is rolled back after few failures.
 async fn replaced(world: &str, server: &str, keys: &str) -> (Host, tempfile::TempDir) {

@@ -53,7 +53,7 @@ async fn a_file_that_was_removed_or_replaced_refuses_writers_until_a_restart() {
         assert_eq!(operator.metric("cloakroom_ready").await, Some(0.0));
         let named = format!("sessions.sqlite was {fate} while the host had it open");
         host.wait_for_log(&named).await;
-        let told = host.log_count("the session database is not written any more");
+        let told = host.log_count("the session database is no longer written");
         assert_eq!(told, 1, "{}", host.log());
 
         // The remedy: put the right file back at its path. Its log still exists.

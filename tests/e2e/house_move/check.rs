@@ -51,7 +51,7 @@ async fn a_check_has_a_line_for_each_subject() {
     let (code, said) = check();
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("warning: schema: the session table lacks columns or an index of ours"),
+        said.contains("warning: schema: the session table lacks Cloakroom's columns or index"),
         "{said}"
     );
     assert!(

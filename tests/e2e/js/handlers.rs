@@ -286,7 +286,7 @@ async fn a_destroyed_connection_is_an_error_and_no_wait_without_end() {
     let host = script("js-script");
     let answer = Browser::new().get(&host.url("/destroyed")).await;
     assert_eq!(answer.status, 500, "{}", answer.text);
-    host.wait_for_log("the connection was destroyed before the answer was whole")
+    host.wait_for_log("the connection was destroyed before the response was complete")
         .await;
 }
 

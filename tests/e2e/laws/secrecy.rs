@@ -66,7 +66,10 @@ async fn no_secret_reaches_the_log() {
     }
     assert!(log.lines().count() > 5, "there is a log to look at");
     let is_of_a_library = log.contains(" wasmtime::runtime::");
-    assert!(!is_of_a_library, "a library says what passes through it");
+    assert!(
+        !is_of_a_library,
+        "a library logs the data that passes through it"
+    );
 }
 
 /// Law 9: `Debug` does not show them either, since its output easily reaches a log.

@@ -99,7 +99,7 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
                 assert_eq!((answer.status, answer.text.as_str()), (200, "7\nok\n"));
                 assert!(
                     !is_old,
-                    "round {round}: an answer tells of what is committed"
+                    "round {round}: an answer is sent only after the commit"
                 );
                 cookie = visitor.cookies(&url).unwrap();
                 assert_eq!(read(&host, &cookie).await, "7", "round {round}: the new id");
@@ -113,7 +113,7 @@ async fn a_killed_rotation_leaves_one_id(place: &Place) {
         }
     }
     eprintln!(
-        "{ROUNDS} kills: {answered} answered, {unmoved} before the commit, the others behind it"
+        "{ROUNDS} kills: {answered} answered, {unmoved} before the commit, the others after it"
     );
     assert!(answered > 0 && unmoved > 0, "the kills hit both sides");
 }

@@ -87,7 +87,7 @@ async fn under_a_loose_column_no_guest_signs_a_text_beyond_ascii_with_the_sessio
         .lines()
         .filter(|line| line.contains("compares ids without regard"));
     let (line, None) = (told.next().expect("a warning"), told.next()) else {
-        panic!("it is said once: {log}");
+        panic!("it is logged once: {log}");
     };
     let (_, rest) = line.split_once("sql=\"").expect("with SQL");
     let sql = rest.split('"').next().unwrap().to_owned();

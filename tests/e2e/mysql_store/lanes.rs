@@ -113,7 +113,7 @@ async fn what_comes_while_the_lanes_are_busy_shares_statements_and_a_lone_caller
     assert_eq!(count("update").await - updates, TURNS);
     assert!(
         started_at.elapsed() < Duration::from_secs(1),
-        "nobody waits for company"
+        "a single call does not wait for others"
     );
 }
 

@@ -165,7 +165,7 @@ async fn a_stopped_server_fails_at_once_and_comes_back_by_itself() {
             let verdict = commit(&store, &id, update(&row, NEXT)).await;
             assert_failed(&verdict, StoreErrorKind::Unavailable);
             let error = store.load_many(std::slice::from_ref(&id), NOW_S).await;
-            let error = error.expect_err("nobody is there");
+            let error = error.expect_err("no server listens there");
             assert_eq!(error.kind, StoreErrorKind::Unavailable);
             assert!(!error.to_string().contains(&database.password));
         }

@@ -135,7 +135,7 @@ async fn a_demoted_server_is_left_at_once_by_a_host_that_only_reads() {
     while pair.in_use() == 0 {
         assert!(
             started_at.elapsed() < PATIENCE,
-            "it reads on from a replica"
+            "it still reads from a replica"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;
         let loaded = pair.store.load_many(std::slice::from_ref(&id), NOW_S).await;
@@ -327,7 +327,10 @@ async fn a_server_that_refuses_to_write_is_left_as_one_that_is_read_only() {
     }
     let started_at = Instant::now();
     while pair.in_use() == 0 {
-        assert!(started_at.elapsed() < PATIENCE, "it is not left");
+        assert!(
+            started_at.elapsed() < PATIENCE,
+            "the store does not switch away from the server"
+        );
         let id = SessionId::generate();
         commit(&pair.store, &id, RowChange::Create(record(DATA))).await;
     }

@@ -182,7 +182,11 @@ async fn a_server_that_asks_for_a_file_gets_none() {
             answer.status,
             answer.text
         );
-        assert_eq!(proxy.losses(), before + 1, "{prefix}: the wish was sent");
+        assert_eq!(
+            proxy.losses(),
+            before + 1,
+            "{prefix}: the request for the file was sent"
+        );
         assert_eq!(proxy.files_received(), Vec::<u8>::new(), "{prefix}");
         proxy.calm();
     }

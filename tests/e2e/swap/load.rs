@@ -109,7 +109,7 @@ async fn ask(link: &mut BufReader<TcpStream>, is_kept_alive: bool) -> String {
 fn p99(times: &mut [Duration]) -> Duration {
     assert!(
         times.len() >= 100,
-        "too few answers to tell: {}",
+        "too few answers to compare: {}",
         times.len()
     );
     times.sort();

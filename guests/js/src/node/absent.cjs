@@ -9,7 +9,7 @@ const absent = (what, instead) =>
 
 const file = absent('file system', 'bundle the text into the component, or serve the file from elsewhere');
 const hash = absent('node:crypto', 'use the global `crypto`, as far as the engine has it');
-const inflate = absent('node:zlib', 'have the proxy in front compress and decompress');
+const inflate = absent('node:zlib', 'let the proxy in front of the host compress and decompress');
 
 exports.fs = { readFile: file, readFileSync: file, statSync: file, existsSync: file, createReadStream: file };
 exports.crypto = { createHash: hash, createHmac: hash, randomBytes: hash, timingSafeEqual: hash };

@@ -257,7 +257,7 @@ export class ServerResponse extends EventEmitter {
     return { status: this.statusCode, headers, body: this.#stream ?? concat(this.#chunks) };
   }
 
-  #giveUp(error = new Error('the connection was destroyed before the answer was whole')) {
+  #giveUp(error = new Error('the connection was destroyed before the response was complete')) {
     if (this.writableEnded) return;
     if (this.#stream) this.#stream.fail(error);
     else this.emit('broken', error);

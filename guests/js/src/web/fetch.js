@@ -60,7 +60,7 @@ export class Response extends Body {
   constructor(body = null, init = {}) {
     super();
     const status = init.status ?? 200;
-    if (!Number.isInteger(status) || status < 200 || status > 599) throw new RangeError(`${status} is no status of a response`);
+    if (!Number.isInteger(status) || status < 200 || status > 599) throw new RangeError(`${status} is not a response status`);
     if (body !== null && body !== undefined && WITHOUT_BODY.has(status)) throw new TypeError(`a response with ${status} has no body`);
     this.#status = status;
     this.#statusText = String(init.statusText ?? '');

@@ -66,12 +66,12 @@ export class Headers {
 
 function checkedName(name) {
   const text = String(name);
-  if (!NAME.test(text)) throw new TypeError(`${JSON.stringify(text)} is no header name`);
+  if (!NAME.test(text)) throw new TypeError(`${JSON.stringify(text)} is not a header name`);
   return text.toLowerCase();
 }
 
 function checkedValue(value) {
   const text = String(value).replace(/^[\t\n\r ]+|[\t\n\r ]+$/g, '');
-  if (/[\0\n\r]/.test(text)) throw new TypeError('a header value has no line ends');
+  if (/[\0\n\r]/.test(text)) throw new TypeError('a header value must not contain line ends');
   return text;
 }

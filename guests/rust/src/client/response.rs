@@ -54,7 +54,7 @@ impl Response {
     /// # Errors
     /// `Body` if the body is not UTF-8.
     pub fn text(self) -> Result<String, Error> {
-        String::from_utf8(self.body).map_err(|_| Error::Body("no UTF-8".to_owned()))
+        String::from_utf8(self.body).map_err(|_| Error::Body("not UTF-8".to_owned()))
     }
 
     /// Parses the body as JSON.
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(answer(200, b"1").text(), Ok("1".to_owned()));
         assert_eq!(
             answer(200, &[0xff]).text(),
-            Err(Error::Body("no UTF-8".to_owned()))
+            Err(Error::Body("not UTF-8".to_owned()))
         );
         assert_eq!(answer(200, b"[1]").json::<Vec<u8>>(), Ok(vec![1]));
         let fault = answer(200, br#""secret""#)

@@ -107,7 +107,7 @@ fn head(request: &Request, url: &Url<'_>) -> Result<OutgoingRequest, Error> {
     let no_url = |()| Error::Url(origin(&request.url));
     outgoing
         .set_method(&method(&request.method))
-        .map_err(|()| failed(&format!("no method: `{}`", request.method)))?;
+        .map_err(|()| failed(&format!("not an HTTP method: `{}`", request.method)))?;
     outgoing.set_scheme(Some(&url.scheme)).map_err(no_url)?;
     outgoing
         .set_authority(Some(url.authority))

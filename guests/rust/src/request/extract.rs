@@ -78,7 +78,7 @@ impl Request {
         }
         Err(Error::new(
             415,
-            format!("the body is not {what} by its content-type"),
+            format!("the content-type of the body is not {what}"),
         ))
     }
 }

@@ -141,23 +141,23 @@ fn literal_bytes(pattern: &str) -> Result<usize, &'static str> {
         let segment_name = segment.trim_end_matches('/');
         match parameter(segment_name) {
             None if segment_name.contains(['{', '}']) => {
-                return Err("has a brace that is no whole segment");
+                return Err("has a brace that is not a whole segment");
             }
             Some((_, after)) if !after.is_empty() => {
-                return Err("has a brace that is no whole segment");
+                return Err("has a brace that is not a whole segment");
             }
             Some((Parameter::Segment("") | Parameter::Rest(""), _)) => {
                 return Err("has a parameter without a name");
             }
             Some((Parameter::Rest(_), _)) if segment.ends_with('/') => {
-                return Err("goes on behind its `{*rest}`");
+                return Err("continues after its `{*rest}`");
             }
             None | Some(_) => {}
         }
     }
     match pattern[..literal_bytes].ends_with('/') {
         true => Ok(literal_bytes),
-        false => Err("has a brace that is no whole segment"),
+        false => Err("has a brace that is not a whole segment"),
     }
 }
 
@@ -183,12 +183,12 @@ mod tests {
             assert_eq!(fault(pattern), Some("does not begin with `/`"), "{pattern}");
         }
         for pattern in ["/a{b}", "/{b}c", "/{b", "/{a}/b}", "/{a}{b}", "/{a}/x{b}"] {
-            let expected = Some("has a brace that is no whole segment");
+            let expected = Some("has a brace that is not a whole segment");
             assert_eq!(fault(pattern), expected, "{pattern}");
         }
         assert_eq!(fault("/{}"), Some("has a parameter without a name"));
         assert_eq!(fault("/{*}"), Some("has a parameter without a name"));
-        assert_eq!(fault("/{*a}/b"), Some("goes on behind its `{*rest}`"));
+        assert_eq!(fault("/{*a}/b"), Some("continues after its `{*rest}`"));
     }
 
     #[test]

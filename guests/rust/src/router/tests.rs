@@ -109,7 +109,7 @@ fn a_later_route_replaces_the_same_one() {
 }
 
 #[test]
-#[should_panic(expected = "the route `/items{id}` has a brace that is no whole segment")]
+#[should_panic(expected = "the route `/items{id}` has a brace that is not a whole segment")]
 fn what_is_no_pattern_is_refused_when_it_is_added() {
     let _ = shop().get("/items{id}", at("other"));
 }

@@ -40,7 +40,7 @@ impl fmt::Display for Error {
         match self {
             Self::Denied(what) => write!(f, "session: not granted: {what}"),
             Self::Invalid(what) => write!(f, "session: invalid: {what}"),
-            Self::TooLarge(bytes_max) => write!(f, "the session would pass {bytes_max} bytes"),
+            Self::TooLarge(bytes_max) => write!(f, "the session would exceed {bytes_max} bytes"),
             Self::Committed => {
                 f.write_str("the response has been released: the session is read-only")
             }

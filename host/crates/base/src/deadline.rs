@@ -1,4 +1,8 @@
 //! The deadline of a request's answer. It counts from the start of the guest, and is paused while the guest waits for its client.
+//!
+//! The deadline begins with the guest's start, because the queue before it has a limit of its own. A run waits for its client
+//! from a read that found nothing until the source wakes the reader, and only while the run has no turn to compute. So a guest
+//! that computes, or that forgets its read, gains no time. A body that does not move fails by its rate.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -91,7 +95,7 @@ impl fmt::Debug for Deadline {
 
 /// Error with which a request's body ends when its client sends it too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request's body comes too slowly")]
+#[error("the request's body arrives too slowly")]
 pub struct BodyTooSlow;
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How the host opens files that other users may have put in its place. Only regular files of bounded size are read, and
 //! neither a pipe nor a device makes the host wait. Secrets are also opened here, and only here.
+//!
+//! Every file that an operator names is opened here.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -30,10 +32,10 @@ pub enum FileError {
     #[error("it has more than {0} bytes")]
     TooLarge(u64),
     /// Users other than its owner may write to it.
-    #[error("others than its owner may write to it (mode {0:03o})")]
+    #[error("users other than its owner may write to it (mode {0:03o})")]
     Writable(u32),
     /// The host created it for its owner alone, and now other users may read or write it.
-    #[error("others than its owner may read it (mode {0:03o})")]
+    #[error("users other than its owner may read it (mode {0:03o})")]
     NotPrivate(u32),
 }
 
@@ -48,8 +50,10 @@ impl FileError {
         match self {
             Self::Io(_) => format!("make {shown} readable, or name another file"),
             Self::NotAFile(_) | Self::TooLarge(_) => "name a regular file".to_owned(),
-            Self::Writable(_) => format!("run `chmod go-w {shown}`, if nobody has changed it"),
-            Self::NotPrivate(_) => format!("run `chmod 600 {shown}`, if nobody else has read it"),
+            Self::Writable(_) => {
+                format!("run `chmod go-w {shown}`, if no other user has changed it")
+            }
+            Self::NotPrivate(_) => format!("run `chmod 600 {shown}`, if no other user has read it"),
         }
     }
 }

@@ -6,6 +6,9 @@
 //! stalls thus loses what it stalls, even if it shares its address with an honest visitor.
 //!
 //! This module does not know connections. The owner of a reservation learns that it was revoked, and cuts the work that it was held for.
+//!
+//! `proxy = true` without `trusted_proxies` believes any peer and therefore has no influence on which client a request counts
+//! for. Decision 12 in `host/docs/decisions` has the reasons.
 
 mod charge;
 mod reservation;
@@ -323,7 +326,7 @@ impl QuotaTotal {
             max = self.max,
             revoked = revoked - told.revoked,
             refused = refused - told.refused,
-            "a total is used up: the clients that hold most of it give way",
+            "a total is used up: reservations of the clients that hold most of it are revoked",
         );
         *told = QuotaLogState { revoked, refused };
     }

@@ -116,7 +116,7 @@ pub fn init(options: &TelemetryOptions) -> Result<FlushOnDrop, TelemetryError> {
             info,
             warn,
             error,
-            "log lines were dropped: nobody read standard error for a while"
+            "log lines were dropped: standard error was not read for a while"
         );
     };
     let (written, flush) = LogQueue::to(io::stderr(), dress, tell)?;
@@ -165,7 +165,7 @@ pub fn tell_dropped(scrape: &metrics::Scrape) {
     for kind in KINDS {
         scrape.total(
             "cloakroom_log_lines_dropped_total",
-            "Log lines that were dropped because nobody read standard error.",
+            "Log lines that were dropped because standard error was not read.",
             &[("kind", kind.as_str())],
             kind.dropped(),
         );

@@ -1,6 +1,11 @@
 //! `cloakroom dev`: a host that follows the sources of its guests. Builds the guests, watches their sources and builds them
 //! again. Shows errors, requests and session changes in the terminal, and errors also in the browser. Meant only for the
 //! developer's own machine.
+//!
+//! The host is the production host with a request hook: once the route is known, the handler asks the hook whether it answers in
+//! place of the guest. A wrapper of the store prints session changes, and a layer over the log prints requests. While a guest
+//! cannot serve the sources as they were saved last, no request gets the version before it: a test would take its responses for
+//! the new ones.
 
 mod build_task;
 mod builds;

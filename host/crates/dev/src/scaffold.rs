@@ -1,5 +1,7 @@
 //! `cloakroom new`: writes a project from the templates embedded in this binary. Writes all files or none. Needs no network and
 //! no other files.
+//!
+//! Decision 16 in `host/docs/decisions` has the reasons.
 
 mod name;
 mod place;
@@ -84,13 +86,13 @@ pub struct NewProject {
 #[derive(Debug, thiserror::Error)]
 pub enum ScaffoldError {
     /// The directory exists and is not empty.
-    #[error("{} is there already and not empty: nothing was written; name another folder with --path", folder.display())]
+    #[error("{} exists and is not empty: nothing was written; name another directory with --path", folder.display())]
     Occupied {
         /// The directory.
         folder: PathBuf,
     },
     /// The parent directory does not exist.
-    #[error("{} is no folder: make it first, or name another place with --path", parent.display())]
+    #[error("{} is not a directory: create it first, or name another one with --path", parent.display())]
     NoPlace {
         /// The directory that should contain the project's directory.
         parent: PathBuf,

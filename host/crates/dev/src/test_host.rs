@@ -4,6 +4,10 @@
 //!
 //! `control` is the interface that tests call, `host` is a host that a test has started, and `faulty_store` makes its store
 //! fail.
+//!
+//! The hosts share engines, pools and compiled code (`Runtime::beside`), not the queues of their guests. A rival is a commit as
+//! another host would send it, immediately before the host's own; everything after that is the host's own doing. The clock that
+//! tests move is the wall clock: sessions expire, deadlines and time-outs do not.
 
 mod command;
 mod control;
@@ -174,8 +178,8 @@ fn tests(config: &Config) -> Result<Vec<TestCommand<'_>>, ConfigFault> {
     let name = &config.guests[0].name;
     Err(ConfigFault::new(
         format!("guest.{name}.build.test"),
-        "missing: nothing says how the guest is tested",
-        "write test = \"npm test --silent\", \"python -m unittest\", \"cargo test\" or whatever runs its tests",
+        "missing: there is no command to test the guest",
+        "write test = \"npm test --silent\", \"python -m unittest\", \"cargo test\" or another command that runs its tests",
     ))
 }
 
@@ -201,7 +205,7 @@ async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartEr
     let failed = |error: build::BuildError| {
         StartError::Failed(StartFailure {
             problem: format!("{name} was not built: {error}"),
-            remedy: "see what it said above; no test was run".to_owned(),
+            remedy: "see its output above; no test was run".to_owned(),
         })
     };
     build::set_up(settings).await.map_err(failed)?;
@@ -209,7 +213,7 @@ async fn build_guest(name: &str, settings: &BuildSettings) -> Result<(), StartEr
 }
 
 fn failed(problem: String) -> StartError {
-    let remedy = "see what the system said".to_owned();
+    let remedy = "see the error of the system".to_owned();
     StartError::Failed(StartFailure { problem, remedy })
 }
 

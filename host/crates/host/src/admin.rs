@@ -2,6 +2,9 @@
 //!
 //! Knows guests, the deployment of versions and counters. Has no access to visitors, cookies or session data. The module that
 //! opens the interface supplies the numbers that are not available here (connections and requests in progress).
+//!
+//! A store that is down leaves the host ready, unless only a restart can mend it. Decision 13 in `host/docs/decisions` has the
+//! reasons.
 
 pub mod access;
 mod client;
@@ -177,7 +180,7 @@ impl AdminServer {
             // This request needs no token, and the reason names files. It is therefore only in the log.
             Ok(parts) if parts.store.halted().is_some() => *problem(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "the session store is not written any more; the log says why: restart the host",
+                "the session store cannot be written any more; see the log for the reason, and restart the host",
             ),
             Ok(parts) => {
                 let store = match parts.store.standing() {
@@ -192,7 +195,7 @@ impl AdminServer {
     }
 
     fn parts(&self) -> Result<Arc<AdminServices>, Refusal> {
-        let not_there = "the host does not serve yet, or no more";
+        let not_there = "the host does not serve yet, or no longer serves";
         let parts = self.parts.load_full();
         parts.ok_or_else(|| problem(StatusCode::SERVICE_UNAVAILABLE, not_there))
     }

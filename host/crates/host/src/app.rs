@@ -302,7 +302,7 @@ impl App {
         if let Some(reaper) = reaper
             && let Err(error) = reaper.await
         {
-            tracing::error!(%error, "the reaper ended badly");
+            tracing::error!(%error, "the reaper failed");
         }
         if let Some(desk) = self.desk {
             desk.close().await;

@@ -3,6 +3,9 @@
 //!
 //! Precedence: command-line options, then the environment, then the file, then the defaults. The other modules do not use
 //! `Config`: each has its own `Options`, which `app` fills from the configuration. No other module reads the environment.
+//!
+//! A configuration that is read for tests (`ConfigMode`) is checked as usual, but secrets, the database and its certificate
+//! authority need not exist: substitutes take their place, so that no test signs with a real secret or meets a visitor's session.
 
 mod admin;
 mod changes;
@@ -221,7 +224,7 @@ fn unreadable(path: &Path, error: &FileError, words: &CliOptions) -> ConfigError
     let is_usual = words.file.is_none() && path == Path::new(DEFAULT_FILE);
     let remedy = match words.components {
         ComponentFiles::ThatAreThere if is_usual => {
-            "name what to serve: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
+            "name a component or a configuration: `cloakroom serve COMPONENT.wasm`, or `cloakroom serve --config FILE`"
         }
         ComponentFiles::ToBeBuilt if is_usual => {
             "call it in a project's folder, or name the file with --config; `cloakroom new NAME --lang LANGUAGE` makes a project"

@@ -1,6 +1,9 @@
 //! The engines that compile and run guests: one for WASI 0.2 and one for 0.3, each with its own pool of instance slots.
 //!
 //! There are two because support for concurrent tasks costs a 0.2 guest a fifth of its time. Both share one ticker.
+//!
+//! The wasmtime version is raised every month, with its advisories. Decisions 1 and 2 in `host/docs/decisions` have the reasons
+//! for two engines and for the memory that a slot keeps.
 
 pub(crate) mod budget;
 pub(crate) mod concurrency;

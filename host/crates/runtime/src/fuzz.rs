@@ -19,7 +19,7 @@ pub fn component(bytes: &[u8]) {
         }
         // The outermost names are readable, but a section that they do not depend on is not.
         (Ok(_), Err(_)) => return,
-        (Err(error), Ok(_)) => panic!("inspected, and no component: {error}"),
+        (Err(error), Ok(_)) => panic!("inspected, but not a component: {error}"),
     };
     let ComponentInspection {
         component,
@@ -41,5 +41,8 @@ pub fn component(bytes: &[u8]) {
         .iter()
         .map(|tool| tool.role.len() + tool.name.len() + tool.version.len())
         .sum();
-    assert!(told <= TOOLS_BYTES_MAX, "{told} bytes are told of tools");
+    assert!(
+        told <= TOOLS_BYTES_MAX,
+        "{told} bytes are reported about tools"
+    );
 }

@@ -228,7 +228,7 @@ impl ComponentWatcher {
                     }
                 }
             }
-            Err(error) => tracing::error!(%error, "a look at a component ended badly"),
+            Err(error) => tracing::error!(%error, "a component's file check failed"),
         }
     }
 

@@ -170,7 +170,7 @@ impl HttpProtocols {
                             tracing::debug!(peer = %link.peer, %error, "connection ended early");
                         }
                         None => {
-                            tracing::debug!(peer = %link.peer, "connection cut: other clients need what its answers held");
+                            tracing::debug!(peer = %link.peer, "connection cut: other clients need the memory of its responses");
                         }
                     }
                     return;

@@ -1,5 +1,8 @@
 //! Heads and trailers that wait for a blocked socket. They are not part of a body's charge, and hyper buffers them without a
 //! limit. The connection is therefore charged for them, and is cut when other clients need that memory.
+//!
+//! Heads and trailers need no window of the client, so nothing else makes them wait. A guest's head has at most 32 KiB, its
+//! trailers 8 KiB.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};

@@ -192,7 +192,7 @@ pub async fn run<S: Service>(
             place = place(&share, limits::CONNECTION_WAIT_MAX) => place,
         };
         let Ok(place) = place else {
-            tracing::debug!(%peer, "connection closed: none could give way to it");
+            tracing::debug!(%peer, "connection closed: no other connection could be closed to make room for it");
             continue;
         };
         let Ok((stream, link)) = open(stream, peer, share) else {
@@ -221,7 +221,7 @@ pub async fn run<S: Service>(
     {
         tracing::warn!(
             connections = connections.len(),
-            "the grace period is over: cutting what is left"
+            "the grace period is over: cutting the remaining connections"
         );
         cut.cancel();
         connections.wait().await;
@@ -285,7 +285,7 @@ impl AcceptBackoff {
         if is_the_clients {
             return;
         }
-        tracing::error!(%error, "accepting a connection failed; the server goes on");
+        tracing::error!(%error, "accepting a connection failed; the server continues");
         self.wait = (self.wait * 2).clamp(limits::ACCEPT_BACKOFF_MIN, limits::ACCEPT_BACKOFF_MAX);
         tokio::time::sleep(self.wait).await;
     }

@@ -228,7 +228,9 @@ impl<F: Future<Output = ()>> Future for RunningStream<F> {
             return Poll::Ready(());
         }
         if cut.is_ready() {
-            tracing::debug!("an HTTP/2 stream was reset: other clients need what it held");
+            tracing::debug!(
+                "an HTTP/2 stream was reset: other clients need the memory of its response"
+            );
             return Poll::Ready(());
         }
         let Some(at) = self.too_slow_at else {

@@ -24,7 +24,7 @@ impl fmt::Display for SessionDenial {
         match self {
             Self::NoAccess => f.write_str("this guest is granted no access to the session"),
             Self::OutsidePath => f.write_str("this path is outside of the session cookie's path"),
-            Self::ReadOnly => f.write_str("this guest may read the session and not change it"),
+            Self::ReadOnly => f.write_str("this guest may read the session but not change it"),
             Self::ReadKey(key) => write!(f, "this guest may not read `{key}`"),
             Self::WriteKey(key) => write!(f, "this guest may not write `{key}`"),
             Self::WriteEvery(operation) => {

@@ -1,6 +1,11 @@
 //! Folding: when requests of one session wait for its lock, the holder applies their changes after its own, and one row
 //! write commits all of them. This module works on logs and rows. It does not use the store, and does not decide which
 //! requests wait.
+//!
+//! Each log has its place in a serial order, although one compare-and-swap writes all of them with the holder's token. If another
+//! process came first, all candidates return to the queue and join the next try. If the folded session is too large, or the table
+//! refuses it, the holder tries alone. A blind change waits for the lock only when it is committed. Decision 9 in
+//! `host/docs/decisions` has the reasons.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

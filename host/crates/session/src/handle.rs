@@ -217,7 +217,9 @@ impl Session {
         self.may(SessionAccessLevel::Write)?;
         let now_ms = self.now_ms().await?;
         if max_age_ms.is_some_and(|ms| !policy::is_max_age_possible(ms, now_ms)) {
-            return Err(invalid("a session ends between 1970 and 2106".to_owned()));
+            return Err(invalid(
+                "a session must end between 1970 and 2106".to_owned(),
+            ));
         }
         self.change(ChangeOp::SetMaxAge { max_age_ms, now_ms })
             .await

@@ -216,7 +216,7 @@ impl SessionManager {
             }
             CookieResolution::Invalid => {
                 self.counters.bad_cookies.add_one();
-                tracing::debug!("rejected a cookie that no secret of ours has signed");
+                tracing::debug!("rejected a cookie that none of the configured secrets has signed");
                 OpenedVisit::New(PresentedCookie::Bad)
             }
         }

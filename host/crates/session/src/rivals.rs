@@ -1,5 +1,10 @@
 //! The sessions that a visit's valid cookies name: none, one, or several, of which at most one can be the visitor's. Does
 //! not use the store.
+//!
+//! The store is asked for up to four ids in one call, without snapshots. The id that has a row is the session. If several have
+//! one, the request does not show which session the visitor means: the guest sees none, and a run that writes is refused with
+//! 409. Its row would be an orphan, because the browser would go on to send the other cookies. A request with more than 16 values
+//! of the name counts as one with several sessions.
 
 use std::sync::Arc;
 

@@ -256,7 +256,10 @@ impl SessionRun {
                 Ok(LoadedRow::Absent) => {
                     self.has_no_row(absent, PresentedCookie::Dead);
                     let session = self.manager.keys.load().fingerprint(&id);
-                    tracing::debug!(session, "a visitor came with a session that is gone");
+                    tracing::debug!(
+                        session,
+                        "a visitor presented a session that no longer exists"
+                    );
                     self.manager.fresh(absent, self.link)
                 }
                 Ok(LoadedRow::Corrupt) => {

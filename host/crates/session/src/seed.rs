@@ -21,7 +21,7 @@ pub struct SessionSeed {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SeedError {
     /// No guest could write this key.
-    #[error("`{key}` is no key of a session: {reason}")]
+    #[error("`{key}` is not a valid session key: {reason}")]
     Key {
         /// The key.
         key: String,

@@ -2,6 +2,9 @@
 //!
 //! The same compare-and-swap is sent again. If it succeeds, the first one cannot succeed any more. If it does not, the
 //! row's token history shows whether the first one succeeded.
+//!
+//! The weaker rule "not applied if the history is not full" was found unsound by the property test. Decision 6 in
+//! `host/docs/decisions` has the reasons.
 
 use std::time::{Duration, Instant};
 

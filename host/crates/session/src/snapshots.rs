@@ -3,6 +3,8 @@
 //!
 //! The cache is bounded in bytes and evicts entries that have not been used for a long time. It does not use the store and
 //! makes no decisions.
+//!
+//! The memory store needs no snapshots. Decision 5 in `host/docs/decisions` has the reasons.
 
 use std::sync::Arc;
 use std::time::Instant;

@@ -3,6 +3,9 @@
 //!
 //! The guest's changes are a log over the row that was read (the base). If another commit replaces the row,
 //! [`Transaction::rebase`] applies the log to the newer row, unless the guest has seen data that differs there.
+//!
+//! A `save` closes a segment: it has validated the reads before it, and the reads after it start afresh on the committed row. A
+//! request with `save` is serializable segment by segment.
 
 mod log;
 mod plan;

@@ -6,6 +6,9 @@
 //! cluster has been used, no server outside that cluster is used. A single server that was left after a failure may
 //! hold commits that its replica never received, or lack commits of its replica. Only the operator's prefer-first
 //! command brings such a server back.
+//!
+//! A server that called itself read-only has not failed, so roles may change under the host. A member of a group whose state the
+//! account may not read counts as a single server.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,9 @@
 //! Maps the driver's errors and the servers' error numbers to their meaning for a statement: whether it ran, whether to
 //! retry, and on which server. This module never repeats a server's text that could hold an id or data (`Duplicate
 //! entry '<id>'`).
+//!
+//! A permanent refusal is not an outage. A row that the table never takes is `Refused` (500). A missing grant or table is
+//! `Broken` (503). They are told apart by the error's number, else by its SQLSTATE.
 
 mod codes;
 
@@ -215,7 +218,7 @@ impl StatementError {
             // The exchange is out of step, so the outcome of the statement is unknown.
             _ => (
                 StatementErrorClass::LinkLost,
-                "the server's answer is out of protocol",
+                "the server's answer violates the protocol",
             ),
         };
         let fault = Self::new(class, progress, detail);

@@ -94,8 +94,7 @@ impl MysqlStore {
         };
         let mut problems: Vec<_> = of("schema");
         if !self.shared.columns.is_id_primary {
-            let found =
-                "the id alone is not the primary key, so each commit is a statement of its own";
+            let found = "the id alone is not the primary key, so commits cannot be batched";
             let sql =
                 format!("ALTER TABLE {table} DROP PRIMARY KEY, ADD PRIMARY KEY ({session_id})");
             problems.push(ExamineFinding::warning("schema", found, sql));
@@ -186,7 +185,7 @@ async fn privileges(
         }
     }
     if facts.is_some_and(|(facts, members)| facts.is_grouped() && members.is_none()) {
-        let found = "the account may not read the members of the group, so a server that was left is not used again by itself";
+        let found = "the account may not read the members of the group, so a server that was left is not used again automatically";
         let remedy = format!("GRANT {MEMBERS_RIGHT} TO the account of the URL");
         problems.push(ExamineFinding::warning(SUBJECT, found, remedy));
     }

@@ -1,6 +1,12 @@
 //! Runs one statement until it is answered or further attempts are pointless: retries on another connection, on another
 //! host, or after a deadlock. Never repeats a statement that may have been applied, unless the caller declares that
 //! this is harmless.
+//!
+//! A transaction that was certainly rolled back is a conflict after three tries with growing pauses
+//! (`CommitVerdict::RolledBack`): the session reads the row and goes on within its deadline. It differs from a swap that missed:
+//! the row may be unchanged, so a deletion has not happened, and an earlier statement whose reply was lost may still take effect.
+//! The errors 3100, 3101 and 1180 prove nothing, because a member that leaves its group answers 3101 for commits that the others
+//! may have applied. The token decides; a table without tokens answers 503.
 
 use std::time::{Duration, Instant};
 

@@ -10,6 +10,10 @@
 //! A statement that has been sent is never aborted, because that would cost its connection. A waiting read is withdrawn
 //! when its caller is dropped; otherwise refused requests would fill the queue with reads that no caller waits for. A
 //! waiting commit stays in the queue.
+//!
+//! Each kind of job has three workers. A statement without an answer for 100 ms gives its permit away. Reads run in the workers'
+//! tasks, a lone one as well, because cutting a read that was sent would cost its connection. Decision 7 in `host/docs/decisions`
+//! has the reasons.
 
 mod commits;
 mod contended;
@@ -149,13 +153,16 @@ impl<J: BatchJob> BatchQueue<J> {
 
     async fn outcome(&self, waiting: Option<BatchReply<J>>, until: Instant) -> J::Outcome {
         let Some(mut ticket) = waiting else {
-            return J::refused(unavailable("too many rows wait for it"));
+            return J::refused(unavailable("too many rows wait for the session store"));
         };
         let in_time = timeout_at(until, &mut ticket.reply).await;
         let is_withdrawn = in_time.is_err() && self.lock().queue.withdraw(ticket.number);
         ticket.is_over = true;
         if is_withdrawn {
-            let waited = format!("all lanes were busy for {} ms", self.wait_max.as_millis());
+            let waited = format!(
+                "all batch workers were busy for {} ms",
+                self.wait_max.as_millis()
+            );
             return J::refused(unavailable(waited));
         }
         let replied = match in_time {

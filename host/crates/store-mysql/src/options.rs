@@ -99,7 +99,9 @@ pub struct SchemaNames {
 
 /// Error returned for an invalid name of a table or column.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{name:?} is no table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'")]
+#[error(
+    "{name:?} is not a valid table or column name: use 1 to 64 ASCII letters, digits, '_', '$' or '-'"
+)]
 pub struct BadIdentifier {
     /// The invalid name.
     pub name: String,

@@ -191,7 +191,7 @@ fn integer_of(cell: &Value) -> Option<i64> {
 }
 
 fn odd_column(which: &str) -> StatementError {
-    let detail = format!("the {which} column is of another type than Express's");
+    let detail = format!("the {which} column has a different type than Express's");
     StatementError::new(StatementErrorClass::Broken, StatementProgress::Sent, detail)
 }
 

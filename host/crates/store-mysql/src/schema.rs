@@ -132,13 +132,13 @@ pub(crate) async fn prepare(
 fn judge(table: &TableDescription, names: &SchemaNames) -> Vec<ExamineFinding> {
     let mut findings = Vec::new();
     if let Some(change) = missing_change(table, names) {
-        let found = "the session table lacks columns or an index of ours: a commit whose answer is lost cannot be decided, \
-                     expired rows are found slowly; run this SQL, or set alter_table = true";
+        let found = "the session table lacks Cloakroom's columns or index: the outcome of a commit whose answer is lost stays unknown, \
+                     finding expired rows is slow; run this SQL, or set alter_table = true";
         findings.push(ExamineFinding::warning("schema", found, change));
     }
     if let Some(change) = table.binary_ids(names) {
         let found = "the session table compares ids without regard to case or accents, so a cookie that a guest signs with the \
-                     session's secrets could be another session's id: texts beyond ASCII are not signed with them; run this SQL, \
+                     session's secrets could be another session's id: texts that are not ASCII are not signed with them; run this SQL, \
                      then restart";
         findings.push(ExamineFinding::warning("charset", found, change));
     }
@@ -171,7 +171,10 @@ async fn create(
 }
 
 async fn alter(link: &mut PooledConnection<'_>, sql: &str) -> Result<(), MysqlConnectError> {
-    tracing::info!(sql, "the session table is given what it lacks");
+    tracing::info!(
+        sql,
+        "adding missing columns and indexes to the session table"
+    );
     match change(link, sql).await {
         Ok(_) => Ok(()),
         // Another host that starts at the same time was faster: "duplicate column", "duplicate key name".

@@ -1,5 +1,8 @@
 //! The kind of a server, derived from its own variables: a single MySQL or MariaDB server, a Galera node or a Group
 //! Replication member. Also the setting with which a session of the store sees every earlier commit. Knows no driver.
+//!
+//! If the account may not set the causality, the host does not start and prints the `GRANT`: hosts at different nodes would
+//! otherwise serve sessions that were logged out.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -66,7 +66,7 @@ impl ServerList {
             ),
             switches: counter(
                 "cloakroom_store_server_switches_total",
-                "Times the host went on to another server of the session store's list.",
+                "Times the host switched to another server of the session store's list.",
                 &[],
             ),
         }
@@ -96,7 +96,7 @@ impl ServerList {
                 return Ok(link);
             }
         }
-        let detail = "another server came into use each time that a connection was there";
+        let detail = "another server came into use each time a connection was ready";
         Err(StatementError::new(
             StatementErrorClass::Unavailable,
             StatementProgress::NotSent,
@@ -115,7 +115,7 @@ impl ServerList {
         };
         let mut faults = Vec::new();
         if walk.is_from_locked() {
-            let detail = "changes of three sessions in a row waited for a lock in vain: all rows seem to be locked";
+            let detail = "changes of three sessions in a row timed out waiting for a lock: all rows seem to be locked";
             let fault = StatementError::new(
                 StatementErrorClass::LockWait,
                 StatementProgress::Sent,
@@ -184,10 +184,10 @@ impl ServerList {
         let is = server.server().map(|it| it.to_string());
         let wanted = match self.choice().cluster() {
             Some(cluster) => format!("the store uses {cluster}"),
-            None => "a cluster's members alone help each other out".to_owned(),
+            None => "only members of the same cluster help each other out".to_owned(),
         };
         let detail = format!(
-            "it is no member of the store's cluster ({wanted}; this is {}): as the first of the list it is used after \
+            "it is not a member of the store's cluster ({wanted}; this is {}): as the first of the list it is used after \
              `cloakroom store prefer-first`, else after a restart",
             is.as_deref().unwrap_or("unknown")
         );

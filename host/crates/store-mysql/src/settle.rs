@@ -94,7 +94,8 @@ pub(crate) fn settle<'a>(
         }
         let membership = membership(connection, &facts, &learned).await?;
         if membership == GroupMemberState::Unfit {
-            let detail = "the member of the group is not ONLINE, or sees no majority of it";
+            let detail =
+                "the member of the group is not ONLINE, or does not see a majority of its group";
             return Err(turned_away(StatementErrorClass::HostUnfit, detail));
         }
         set(connection, lock_wait_s).await?;

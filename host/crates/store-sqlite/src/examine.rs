@@ -83,7 +83,7 @@ impl SqliteScan {
             let found = format!("other users of this machine may read {shown}");
             return ExamineFinding::warning("privileges", found, format!("chmod 600 {shown}"));
         }
-        ExamineFinding::good("privileges", "this user alone may read and write the file")
+        ExamineFinding::good("privileges", "only this user may read and write the file")
     }
 
     async fn latency(&self) -> ExamineFinding {

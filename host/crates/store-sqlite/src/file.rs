@@ -254,7 +254,7 @@ fn create(path: &Path) -> Result<File, SqliteOpenError> {
     if metadata.nlink() > 1 {
         tracing::warn!(
             path = %path.display(),
-            "the session database has several names (hard links), and SQLite keeps a log beside the name that it is opened by: \
+            "the session database has several names (hard links), and SQLite keeps a log next to the name by which it is opened: \
              always start the host with the same name, or remove the others"
         );
     }

@@ -56,7 +56,7 @@ impl WriteAheadLog {
             tracing::warn!(
                 path = %self.path.display(),
                 bytes = self.file_bytes(),
-                "the session database's log grows, since another process reads the database and does not end (a backup that hangs, \
+                "the session database's log grows, because another process keeps a read of the database open (a backup that hangs, \
                  an open shell): find the process with `lsof` on the database's file and end it"
             );
         } else if checkpoint.is_complete && self.is_overgrown {

@@ -32,7 +32,7 @@ pub enum SqliteOpenError {
     },
     /// Another host uses the database.
     #[error(
-        "the session database {} is in use by another host (which holds {}): stop that one, or give this one another path",
+        "the session database {} is in use by another host (which holds {}): stop that host, or give this host another path",
         path.display(), lock_path.display()
     )]
     InUse {
@@ -54,7 +54,7 @@ pub enum SqliteOpenError {
         log_path: PathBuf,
     },
     /// The file is another kind of database.
-    #[error("{} holds something else than Cloakroom's sessions: {source}", path.display())]
+    #[error("{} is not a database of Cloakroom's sessions: {source}", path.display())]
     Schema {
         /// The database's path.
         path: PathBuf,

@@ -5,6 +5,9 @@
 //! stamp is a hash of the database's header at the time when that log began. Every page that was copied into the
 //! database since then is also in the log itself. A log that began after another process's checkpoint has the same
 //! stamp as the database.
+//!
+//! A log next to another database, next to a backup, or without its database is refused and left as it is. A log without a first
+//! page shows nothing and is accepted.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,5 +1,8 @@
 //! Reads an embedded store's file, even while a host has it open: short reads over a connection that cannot write. Does
 //! not take the store's own locks.
+//!
+//! Each read is one statement, so it never keeps the log from being reused. The last pass of a copy opens the source as a host
+//! does, and so holds its lock.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader};
@@ -49,14 +52,14 @@ pub enum ScanError {
         source: io::Error,
     },
     /// The path is a directory, a pipe or a device.
-    #[error("{} is no file", path.display())]
+    #[error("{} is not a file", path.display())]
     NotAFile {
         /// The path as given.
         path: PathBuf,
     },
     /// The log next to the database was written for another database, or for another state of this one.
     #[error(
-        "the log {} was not written for the session database {}: what SQLite would read is torn",
+        "the log {} was not written for the session database {}: SQLite would read corrupt data",
         log_path.display(), path.display()
     )]
     ForeignLog {
@@ -67,7 +70,7 @@ pub enum ScanError {
     },
     /// The file is another kind of database, or was written by a later release.
     #[error(
-        "{} holds no sessions that this release knows (schema version {version}, expected {SCHEMA_VERSION})",
+        "{} holds no sessions in a format that this release knows (schema version {version}, expected {SCHEMA_VERSION})",
         path.display()
     )]
     Schema {

@@ -3,6 +3,12 @@
 //!
 //! A file that was removed or replaced stays open and accepts every write, but all these writes are lost after a
 //! restart.
+//!
+//! The files are compared by device, inode and link count before each transaction, at each checkpoint and once a second, together
+//! with the log and its index. When one was removed or replaced, all writes are refused until a restart. A symbolic link that is
+//! given another target counts, too. The lock against a second host is on the path and, on Linux, on the file, so a hard link is
+//! the same file. The lock's descriptor is closed after every connection, because closing it releases SQLite's own locks of the
+//! process.
 
 use std::fs::{self, File, Metadata};
 use std::io;

@@ -286,7 +286,7 @@ impl SqliteWriter {
         if self.shared.halted.set(error.clone()).is_ok() {
             tracing::error!(
                 %error,
-                "the session database is not written any more; sessions are read-only until the host is restarted"
+                "the session database is no longer written; sessions are read-only until the host is restarted"
             );
             // Closing would flush the log into the database. That is left to the next start, which reads the log again.
             let no_checkpoint = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;

@@ -107,7 +107,7 @@ async fn an_asynchronous_replica_takes_over_and_what_it_lacks_is_counted() {
     let fault = "`kill -9` of a primary whose asynchronous replica takes over";
     // A doubled count is an error here as well, and so is a missing commit that was acknowledged after the kill.
     match kill_the_first(&cluster, fault, After::LaggingReplica).await {
-        Ok(losses) => eprintln!("{fault}: {losses} answers lacked what had been acknowledged"),
+        Ok(losses) => eprintln!("{fault}: {losses} answers lacked acknowledged commits"),
         Err(what) => panic!("{fault}: {what}"),
     }
 }

@@ -77,7 +77,7 @@ async fn a_cluster_is_measured_beside_one_server() {
         let beside = read_time(cluster.node(1), &database, wait);
         let (beside, _) = join(beside, visits_a_second(&hosts[..1])).await;
         eprintln!(
-            "| a read by id, {name} | {at_rest:?} at rest, {beside:?} beside writes at another node |"
+            "| a read by id, {name} | {at_rest:?} at rest, {beside:?} during writes at another node |"
         );
     }
 }

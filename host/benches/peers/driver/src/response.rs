@@ -57,7 +57,7 @@ pub fn parse(input: &[u8]) -> anyhow::Result<Option<Response<'_>>> {
     let body = match length {
         _ if chunked => unchunk(rest)?.map(|(body, bytes)| (Cow::Owned(body), bytes)),
         Some(length) => rest.get(..length).map(|body| (Cow::Borrowed(body), length)),
-        None => bail!("the answer says nothing of its body's length"),
+        None => bail!("the response does not state its body's length"),
     };
     Ok(body.map(|(body, body_bytes)| Response {
         status,
@@ -73,7 +73,7 @@ fn unchunk(input: &[u8]) -> anyhow::Result<Option<(Vec<u8>, usize)>> {
     let mut at = 0;
     loop {
         let size = httparse::parse_chunk_size(&input[at..])
-            .map_err(|_| anyhow::anyhow!("the answer has a chunk of no size"))?;
+            .map_err(|_| anyhow::anyhow!("the response has a chunk without a size"))?;
         let httparse::Status::Complete((line_bytes, size)) = size else {
             return Ok(None);
         };

@@ -21,7 +21,7 @@ pub fn of_process(id: u32) -> anyhow::Result<Duration> {
         let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else {
             continue;
         };
-        let fields = parse_stat(&stat).context("/proc/*/stat reads otherwise here")?;
+        let fields = parse_stat(&stat).context("/proc/*/stat has an unexpected format")?;
         times.insert(process, fields.own_ticks + fields.children_ticks);
         children.entry(fields.parent).or_default().push(process);
     }
@@ -40,7 +40,7 @@ pub fn of_process(id: u32) -> anyhow::Result<Duration> {
 /// Returns the processor time of a process, without its children.
 pub fn of_process_alone(id: u32) -> anyhow::Result<Duration> {
     let stat = fs::read_to_string(format!("/proc/{id}/stat"))?;
-    let fields = parse_stat(&stat).context("/proc/*/stat reads otherwise here")?;
+    let fields = parse_stat(&stat).context("/proc/*/stat has an unexpected format")?;
     Ok(TICK * fields.own_ticks)
 }
 
@@ -48,7 +48,7 @@ pub fn of_process_alone(id: u32) -> anyhow::Result<Duration> {
 pub fn of_machine() -> anyhow::Result<Duration> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().next().context("/proc/stat is empty")?;
-    let ticks = parse_machine(line).context("/proc/stat reads otherwise here")?;
+    let ticks = parse_machine(line).context("/proc/stat has an unexpected format")?;
     Ok(TICK * ticks)
 }
 
@@ -64,7 +64,7 @@ pub struct Memory {
 /// Returns the current memory of a process.
 pub fn memory_of(id: u32) -> anyhow::Result<Memory> {
     let rollup = fs::read_to_string(format!("/proc/{id}/smaps_rollup"))?;
-    parse_memory(&rollup).context("/proc/*/smaps_rollup reads otherwise here")
+    parse_memory(&rollup).context("/proc/*/smaps_rollup has an unexpected format")
 }
 
 fn parse_memory(rollup: &str) -> Option<Memory> {

@@ -3,6 +3,10 @@
 //!
 //! A charge follows bytes wherever they wait: in the body, in the protocol's buffers, or in the socket's queue. The bytes
 //! that a body hands over carry a part of the charge. They return it when they are dropped, which is when they have left.
+//!
+//! A request ends for the quotas when the rest of its response is in memory; from then on its bytes are charged. On HTTP/2 a
+//! stream ends only when its last bytes have left, except for a few streams of a connection: a stream that has ended cannot be
+//! reset, and its bytes would stay in h2's buffers. A small body of HTTP/1 is not charged, because a connection has only one.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering::AcqRel, Ordering::Acquire, Ordering::Relaxed};

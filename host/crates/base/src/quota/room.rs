@@ -1,5 +1,12 @@
 //! How room is made when a total is used up: which reservations are revoked, and in which order. A search that found none
 //! is remembered, so that a flood of refusals does not need a search for each.
+//!
+//! Of bytes, those that their client has left for five seconds are revoked first, of any client: otherwise many clients that
+//! stall a little each would outlast one that moves. Then the client that holds most loses its oldest reservation that waits for
+//! it. No reservation gives way to another of the same request. A connection for which nothing gives way is closed. It waits
+//! before that only if its client has no other connection, and then takes a place that would be free for any client, so no client
+//! behind it in the system's queue could have had one. A request that waits for an instance or its session's lock gives way to a
+//! client that holds less, or to a connection of its own client that holds less.
 
 use std::cmp::Reverse;
 use std::collections::HashMap;

@@ -105,7 +105,7 @@ struct LogQueueState {
 }
 
 /// A guard that flushes the queue when it is dropped. It waits a limited time for the reader.
-#[must_use = "dropped, it waits a while until what was logged is written"]
+#[must_use = "dropping it waits a limited time until the log lines are written"]
 pub struct FlushOnDrop(LogQueue);
 
 /// How long the end of a host waits until the reader has taken the last lines.

@@ -50,7 +50,7 @@ fn histogram(name: &str, help: &str, bounds: &[f64], labels: &[Label<'_>]) -> Hi
 pub fn store_seconds(call: &'static str) -> Histogram {
     histogram(
         "cloakroom_store_duration_seconds",
-        "How long calls on the session store took.",
+        "Duration of calls to the session store.",
         &STORE_SECONDS,
         &[("call", call)],
     )
@@ -133,7 +133,7 @@ impl GuestMetrics {
         let rollbacks = |cause| {
             counter(
                 "cloakroom_guest_rollbacks_total",
-                "Times a guest went back to an earlier version, or dropped its canary.",
+                "Rollbacks of a guest to an earlier version, and canaries that were dropped.",
                 &[("guest", name), ("cause", cause)],
             )
         };
@@ -141,7 +141,7 @@ impl GuestMetrics {
             name: name.to_owned(),
             duration: histogram(
                 "cloakroom_request_duration_seconds",
-                "From a request's head to the head of its answer.",
+                "Time from a request's head to the head of its response.",
                 &REQUEST_SECONDS,
                 &guest,
             ),
@@ -153,7 +153,7 @@ impl GuestMetrics {
             ),
             turned_away: counter(
                 "cloakroom_instance_refusals_total",
-                "Runs for which no instance was free in time.",
+                "Runs that got no instance in time.",
                 &guest,
             ),
             reused: counter(
@@ -163,7 +163,7 @@ impl GuestMetrics {
             ),
             swaps: counter(
                 "cloakroom_guest_swaps_total",
-                "Times a new version took over from another.",
+                "New versions that replaced another version.",
                 &guest,
             ),
             rollbacks: [rollbacks("asked"), rollbacks("failures")],
@@ -175,7 +175,7 @@ impl GuestMetrics {
             denials: GRANTS.map(|grant| {
                 counter(
                     "cloakroom_guest_denials_total",
-                    "Calls of a guest that were refused because it is not granted them.",
+                    "Calls of a guest that were denied because it has no grant for them.",
                     &[("guest", name), ("grant", grant.as_str())],
                 )
             }),
@@ -186,7 +186,7 @@ impl GuestMetrics {
             ),
             without_connection: counter(
                 "cloakroom_guest_outbound_refusals_total",
-                "Calls of a guest for which no outgoing connection became free in time.",
+                "Calls of a guest that got no outgoing connection in time.",
                 &guest,
             ),
             versions: Mutex::default(),
@@ -305,7 +305,7 @@ impl VersionMetrics {
         let requests = STATUS_CLASSES.map(|class| {
             counter(
                 "cloakroom_requests_total",
-                "Requests answered; those that reached no guest have empty labels.",
+                "Requests answered. Those that did not reach a guest have empty labels.",
                 &[labels[0], labels[1], ("status", class)],
             )
         });
@@ -320,7 +320,7 @@ impl VersionMetrics {
             ),
             deadline_misses: counter(
                 "cloakroom_guest_deadline_misses_total",
-                "Requests whose guest was not done by its deadline.",
+                "Requests whose guest missed its deadline.",
                 &labels,
             ),
         })

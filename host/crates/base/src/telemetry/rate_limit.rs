@@ -1,6 +1,8 @@
 //! A rate limit for log lines that every request repeats while a fault lasts. A few lines per minute are logged, and the next
 //! line reports how many were omitted. Without the limit, a client could write one line per request. This module does not know
 //! the texts of the lines.
+//!
+//! Warnings outrank access lines in the log queue, so without the limit a client that is refused could displace those.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -95,11 +95,15 @@ fn denied(guest: &GuestSettings, imports: &ImportReport) -> Vec<MissingGrant> {
             &ENVIRONMENT,
             "there is no environment: it sees no variables",
         ),
-        (true, &FILES, "no guest is given files: it finds no folder"),
+        (
+            true,
+            &FILES,
+            "guests have no access to files: it finds no directory",
+        ),
         (
             true,
             &SOCKETS,
-            "no guest is given sockets: every connection is denied",
+            "guests have no access to sockets: every connection is denied",
         ),
     ];
     let mut denied = Vec::new();

@@ -74,7 +74,7 @@ impl BuildTask {
                 if unrest <= UNREST_MAX {
                     break;
                 }
-                let said = "its sources change with every build: leave out of `watch` what the command writes";
+                let said = "its sources change with every build: exclude the files that the command writes from `watch`";
                 self.say(TextStyle::Yellow, said);
             }
         }

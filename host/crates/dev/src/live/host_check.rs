@@ -33,7 +33,7 @@ impl HostCheck {
             return None;
         }
         let text = format!(
-            "{}\n`cloakroom dev` answers requests to this machine alone, and this one is addressed to {host}.\nOpen \
+            "{}\n`cloakroom dev` only answers requests to this machine, and this one is addressed to {host}.\nOpen \
              http://localhost:{}, or give the route that host: host = \"NAME\".\n",
             StatusCode::FORBIDDEN,
             self.listen.port(),

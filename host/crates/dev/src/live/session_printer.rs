@@ -57,7 +57,7 @@ impl SessionPrinter {
                 "another request changed it first".to_owned()
             }
             // The log contains the store error.
-            CommitVerdict::Ambiguous(_) => "nobody knows whether this was stored".to_owned(),
+            CommitVerdict::Ambiguous(_) => "it is unknown whether this was stored".to_owned(),
             CommitVerdict::Failed(_) => "not stored".to_owned(),
         };
         let ink = match verdict {

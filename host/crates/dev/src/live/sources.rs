@@ -84,7 +84,7 @@ impl SourceWatcher {
         let interests = Arc::clone(&targets);
         let ears = notify::recommended_watcher(move |event| hear(event, &interests, &heard));
         let ears = ears.inspect_err(|error| {
-            tracing::warn!(%error, "the system does not tell of changes of files: looking every {WATCH_QUIET:?}");
+            tracing::warn!(%error, "the system does not report file changes: checking every {WATCH_QUIET:?}");
         });
         Self {
             tree: SourceTree::default(),
@@ -151,7 +151,7 @@ impl SourceWatcher {
             if self.complained.insert(folder.clone()) {
                 let folder = folder.display();
                 tracing::warn!(
-                    "{folder} holds more files than are watched: name the sources' own folders in `watch`"
+                    "{folder} contains too many files to watch: name the source directories in `watch`"
                 );
             }
         }
@@ -184,7 +184,7 @@ impl SourceWatcher {
                 Err(error) => {
                     if self.complained.insert(path.clone()) {
                         let folder = path.display();
-                        tracing::warn!(%error, "cannot watch {folder}: looking at its files every {WATCH_QUIET:?}");
+                        tracing::warn!(%error, "cannot watch {folder}: checking its files every {WATCH_QUIET:?}");
                     }
                 }
             }

@@ -77,7 +77,7 @@ impl Supervisor {
         }
         if self.works.is_empty() {
             let said =
-                "No guest has a [guest.NAME.build] table: there is nothing to build and to watch.";
+                "No guest has a [guest.NAME.build] table: there is nothing to build or to watch.";
             self.shop.console.line(&[(TextStyle::Yellow, said)]);
         }
         loop {
@@ -101,7 +101,7 @@ impl Supervisor {
             ReloadOutcome::Refused => {
                 self.tell(
                     TextStyle::Yellow,
-                    "not taken over: mend it and save it again",
+                    "not applied: correct it and save it again",
                 );
             }
         }
@@ -141,10 +141,7 @@ impl Supervisor {
                 self.is_reload_due = true;
                 self.adopt(&config).await;
                 if !self.shop.bench.are_all_built() {
-                    self.tell(
-                        TextStyle::Yellow,
-                        "it is taken over once every guest is built",
-                    );
+                    self.tell(TextStyle::Yellow, "it is applied once every guest is built");
                 }
             }
             Err(refused) => {

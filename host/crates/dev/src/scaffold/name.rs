@@ -15,7 +15,7 @@ pub struct ProjectName(String);
 /// Error returned when a text is not a valid [`ProjectName`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is no name for a project: a small letter, then small letters, digits and `-`, at most {CHARS_MAX}; {proposal}"
+    "it is not a valid project name: write a lowercase letter, then lowercase letters, digits and `-`, at most {CHARS_MAX}; {proposal}"
 )]
 pub struct BadProjectName {
     proposal: String,

@@ -27,7 +27,7 @@ fn line(tool: &RequiredTool) -> (String, String) {
         ToolState::Here { version } if version.is_empty() => "is here".to_owned(),
         ToolState::Here { version } => format!("{version} is here"),
         ToolState::TooOld { version, least } => {
-            format!("{version} IS TOO OLD, it takes {least}: {}", tool.remedy)
+            format!("{version} IS TOO OLD, {least} is required: {}", tool.remedy)
         }
         ToolState::Missing => format!("IS MISSING: {}", tool.remedy),
     };

@@ -166,7 +166,7 @@ impl ControlServer {
             return Ok(());
         }
         let sentence = format!(
-            "{hosts} hosts run, and no more may: end those that are done with, DELETE /hosts/1"
+            "{hosts} hosts run, which is the maximum: end one, for example with DELETE /hosts/1"
         );
         Err(problem(StatusCode::CONFLICT, sentence))
     }
@@ -187,7 +187,7 @@ impl ControlServer {
 
 fn advance(host: &TestHost, told: &AdvanceClock) -> Reply {
     let now_ms = host.advance(told.advance_ms).ok_or_else(|| {
-        let sentence = "advance_ms: the clock goes to the end of the year 2099 and no further";
+        let sentence = "advance_ms: the clock cannot be moved beyond the end of the year 2099";
         unprocessable(sentence)
     })?;
     Ok(ok(&ClockReading { now_ms }))
@@ -201,7 +201,7 @@ where
     let rival = wire::read_rival(body).await?;
     let waiting = host.store().waiting();
     if waiting >= limits::TRIAL_RIVALS_MAX {
-        let sentence = format!("{waiting} rivals wait for a commit, and no more may");
+        let sentence = format!("{waiting} rivals wait for a commit, which is the maximum");
         return Err(problem(StatusCode::CONFLICT, sentence));
     }
     host.store().send(rival);
@@ -258,7 +258,7 @@ impl ControlTarget {
         };
         known.ok_or_else(|| {
             let sentence = format!(
-                "there is nothing at {path}: there is /hosts, and of a host /hosts/1 and below it clock, rivals, store, swap, \
+                "there is nothing at {path}: the paths are /hosts, /hosts/1 and, below /hosts/1, clock, rivals, store, swap, \
                  sessions and counts"
             );
             problem(StatusCode::NOT_FOUND, sentence)

@@ -129,7 +129,7 @@ where
             let sentence = format!("the body may have {bytes_max} bytes at most");
             return Err(problem(StatusCode::PAYLOAD_TOO_LARGE, sentence));
         }
-        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body broke off")),
+        Ok(Err(_)) => return Err(problem(StatusCode::BAD_REQUEST, "the body ended early")),
         Err(_elapsed) => {
             let sentence = "the body did not arrive in time";
             return Err(problem(StatusCode::REQUEST_TIMEOUT, sentence));
@@ -168,7 +168,7 @@ where
     let keys = set.iter().map(|(key, _)| key).chain(&told.delete);
     for key in keys {
         if key.is_empty() || is_reserved_key(key) {
-            return Err(bad(format!("`{key}` is no key of a session")));
+            return Err(bad(format!("`{key}` is not a valid session key")));
         }
     }
     Ok(RivalWrite::Write {

@@ -4,6 +4,8 @@
 //! A browser on this machine can send requests to 127.0.0.1 for any page that it shows, and a page can make its own host name
 //! resolve to 127.0.0.1 (DNS rebinding). Such requests are recognised because they name the page (`Origin`) or its host
 //! (`Host`).
+//!
+//! Decision 14 in `host/docs/decisions` has the reasons.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -101,7 +103,7 @@ fn shows(token: &Token, head: &Parts) -> bool {
 }
 
 fn unauthorized() -> Refusal {
-    let sentence = "this wants the admin token: send `Authorization: Bearer TOKEN`";
+    let sentence = "this request needs the admin token: send `Authorization: Bearer TOKEN`";
     let mut response = problem(StatusCode::UNAUTHORIZED, sentence);
     let scheme = HeaderValue::from_static("Bearer realm=\"cloakroom\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, scheme);
@@ -121,7 +123,7 @@ pub fn check_no_page(head: &Parts) -> Result<(), Refusal> {
     if host.is_some_and(is_this_machine) {
         return Ok(());
     }
-    let sentence = "the Host header names no address of this machine alone: call http://127.0.0.1 or http://localhost, or \
+    let sentence = "the Host header does not name this machine only: call http://127.0.0.1 or http://localhost, or \
                     configure a token";
     Err(problem(StatusCode::FORBIDDEN, sentence))
 }

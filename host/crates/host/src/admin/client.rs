@@ -45,11 +45,11 @@ impl fmt::Debug for AdminClient {
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum BadTarget {
     #[error(
-        "{url:?} is no address of an admin interface; write http://127.0.0.1:3001, for example"
+        "{url:?} is not the address of an admin interface; write http://127.0.0.1:3001, for example"
     )]
     Url { url: String },
     #[error(
-        "the admin interface speaks no TLS; reach it through a tunnel (`ssh -L 3001:127.0.0.1:3001 HOST`) and call http://127.0.0.1:3001"
+        "the admin interface does not support TLS; use a tunnel (`ssh -L 3001:127.0.0.1:3001 HOST`) and call http://127.0.0.1:3001"
     )]
     Tls,
 }
@@ -62,9 +62,13 @@ pub(crate) enum AdminClientError {
          configuration), or name its address: --admin http://HOST:PORT"
     )]
     Unreachable { address: String, error: io::Error },
-    #[error("the token holds a character that no header carries\n    write it as one line of text")]
+    #[error(
+        "the token contains a character that is not allowed in a header\n    write it as one line of text"
+    )]
     Token,
-    #[error("{address} broke off: {reason}\n    `cloakroom guests list` tells what became of it")]
+    #[error(
+        "the connection to {address} failed: {reason}\n    `cloakroom guests list` shows the result"
+    )]
     BrokeOff { address: String, reason: String },
     #[error("{address} did not answer within {:?}", limits::ADMIN_ANSWER_TIMEOUT)]
     Timeout { address: String },

@@ -209,7 +209,7 @@ fn told(change: &DeployReport) -> String {
             "{guest}: version {version} serves its share of the visitors as a canary; version {live} is live"
         ),
         state => format!(
-            "{guest}: version {version} was admitted and is {state}; version {live} is live"
+            "{guest}: version {version} was deployed and is {state}; version {live} is live"
         ),
     }
 }
@@ -226,7 +226,7 @@ async fn read(file: PathBuf) -> Result<Bytes, ShellError> {
 fn target(name: &str) -> Result<String, ShellError> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(is_name) {
-        let problem = format!("{name:?} is no guest's name: those have letters, digits, - and _");
+        let problem = format!("{name:?} is not a guest name: use letters, digits, - and _");
         return Err(at_fault(problem));
     }
     Ok(format!("/guests/{name}"))
@@ -255,7 +255,7 @@ fn read_answer<T: DeserializeOwned>(answer: &AdminResponse) -> Result<T, ShellEr
     let status = answer.status;
     if status.is_success() {
         let read = serde_json::from_slice(&answer.body);
-        return read.map_err(|_| at_fault("what answers there is no admin interface of Cloakroom"));
+        return read.map_err(|_| at_fault("the server there has no admin interface of Cloakroom"));
     }
     let problem = serde_json::from_slice::<ProblemReport>(&answer.body);
     let told = problem.map_or_else(|_| format!("it answered {status}"), |it| it.error);
@@ -272,7 +272,7 @@ fn read_answer<T: DeserializeOwned>(answer: &AdminResponse) -> Result<T, ShellEr
 }
 
 fn stale(told: &str) -> ShellError {
-    let remedy = "look with `cloakroom guests list`, then expect what is live now";
+    let remedy = "run `cloakroom guests list`, then name the live version with --expect";
     ShellError::Failed(format!("{}\n    {remedy}", escape(told)))
 }
 
@@ -320,7 +320,7 @@ mod tests {
         let error = read(200, "<html>").to_string();
         assert_eq!(
             error,
-            "what answers there is no admin interface of Cloakroom"
+            "the server there has no admin interface of Cloakroom"
         );
     }
 

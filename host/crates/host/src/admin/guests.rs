@@ -161,7 +161,7 @@ impl DeployMode {
             None | Some("") => Ok(Self::Admit),
             Some("dry-run" | "dry-run=" | "dry-run=true") => Ok(Self::DryRun),
             Some(_) => {
-                let sentence = "the only thing to ask for is ?dry-run";
+                let sentence = "the only query parameter is ?dry-run";
                 Err(problem(StatusCode::BAD_REQUEST, sentence))
             }
         }

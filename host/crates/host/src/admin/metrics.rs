@@ -35,7 +35,7 @@ fn tell_host(parts: &AdminServices, scrape: &Scrape) {
     );
     scrape.gauge(
         "cloakroom_ready",
-        "1 while the host serves, 0 from the first moment of its shutdown or once its store needs a restart.",
+        "1 while the host serves, 0 from the start of its shutdown or if its store needs a restart.",
         &[],
         i64::from(!parts.shutdown.is_cancelled() && parts.store.halted().is_none()),
     );
@@ -60,13 +60,13 @@ fn tell_guests(parts: &AdminServices, scrape: &Scrape) {
             tell_usage(scrape, names, live.usage(), &guest);
             scrape.gauge(
                 "cloakroom_guest_instances_parked",
-                "Guest instances that have served and wait for another request.",
+                "Idle guest instances that wait for another request.",
                 &guest,
                 i64::try_from(live.parked().unwrap_or(0)).unwrap_or(i64::MAX),
             );
             scrape.gauge(
                 "cloakroom_guest_outbound_connections",
-                "Outgoing connections of a guest that are open, idle ones among them.",
+                "Open outgoing connections of a guest, including idle ones.",
                 &guest,
                 i64::try_from(live.outbound_connections()).unwrap_or(i64::MAX),
             );
@@ -91,12 +91,12 @@ fn tell_outbound(parts: &AdminServices, scrape: &Scrape) {
     let gauges = [
         (
             "cloakroom_outbound_connections",
-            "Outgoing connections of guests that are open, idle ones among them.",
+            "Open outgoing connections of all guests, including idle ones.",
             usage.open,
         ),
         (
             "cloakroom_outbound_connections_idle",
-            "Outgoing connections that wait for another request of their guest.",
+            "Idle outgoing connections, which wait for another request of their guest.",
             usage.idle,
         ),
         (
@@ -125,15 +125,19 @@ fn tell_usage(scrape: &Scrape, names: [&str; 3], usage: LimitUsage, labels: &[La
 
 fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
     let totals = [
-        ("loads", "Rows asked for.", &counters.loads),
+        (
+            "loads",
+            "Session rows requested from the store.",
+            &counters.loads,
+        ),
         (
             "snapshots",
-            "Visits that began on what the host remembered of their session.",
+            "Visits that began with a snapshot of their session.",
             &counters.snapshots,
         ),
         (
             "stale_snapshots",
-            "Of these, such that the store had a newer row for.",
+            "Visits that began with a snapshot older than the row in the store.",
             &counters.stale_snapshots,
         ),
         (
@@ -143,22 +147,22 @@ fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
         ),
         (
             "folded_commits",
-            "Of these, such that another request's row write carried.",
+            "Commits written to the row together with another request's commit.",
             &counters.folded_commits,
         ),
         (
             "conflicts",
-            "Times another's commit was found to have come first.",
+            "Conflicts: another commit had changed the row first.",
             &counters.conflicts,
         ),
         (
             "reapplies",
-            "Conflicts answered by applying a request's changes to the newer row.",
+            "Conflicts resolved by applying a request's changes to the newer row.",
             &counters.reapplies,
         ),
         (
             "reruns",
-            "Conflicts answered by running the guest again.",
+            "Conflicts resolved by running the guest again.",
             &counters.reruns,
         ),
         (
@@ -188,7 +192,7 @@ fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
         ),
         (
             "several_refused",
-            "Requests that were refused because they came with cookies of several sessions and their guest wrote.",
+            "Requests that were refused because they presented cookies of several sessions and their guest wrote.",
             &counters.several_refused,
         ),
     ];
@@ -204,7 +208,7 @@ fn tell_sessions(counters: &SessionCounters, scrape: &Scrape) {
     ] {
         scrape.total(
             "cloakroom_session_cookies_rejected_total",
-            "Cookies that gave no session.",
+            "Session cookies that were rejected.",
             &[("reason", reason)],
             total.get(),
         );

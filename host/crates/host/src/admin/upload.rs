@@ -141,11 +141,11 @@ fn broken(error: Box<dyn std::error::Error + Send + Sync>) -> Refusal {
     if error.is::<BodyTooSlow>() {
         return too_slow();
     }
-    problem(StatusCode::BAD_REQUEST, "the component broke off")
+    problem(StatusCode::BAD_REQUEST, "the component ended early")
 }
 
 fn too_slow() -> Refusal {
-    let sentence = "the component came too slowly";
+    let sentence = "the component arrived too slowly";
     problem(StatusCode::REQUEST_TIMEOUT, sentence)
 }
 

@@ -130,7 +130,7 @@ impl AdminListener {
     pub(crate) async fn close(self) {
         self.stop.cancel();
         if let Err(error) = self.server.await {
-            tracing::error!(%error, "the admin interface ended badly");
+            tracing::error!(%error, "the admin interface failed");
         }
         self.admin.close();
     }
@@ -146,23 +146,23 @@ fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
         let used = quotas.used(resource);
         gauge(
             "cloakroom_server_used",
-            "How much of a total of all clients is used.",
+            "The used amount of a limit that all clients share.",
             used,
         );
         let max = quotas.max(resource);
         gauge(
             "cloakroom_server_max",
-            "The most of a total of all clients that can be used.",
+            "The value of a limit that all clients share.",
             max,
         );
-        let revoked = "What gave way to other clients because a total was used up.";
+        let revoked = "Reservations revoked for other clients because a shared limit was reached.";
         scrape.total(
             "cloakroom_server_revoked_total",
             revoked,
             &labels,
             quotas.revoked(resource),
         );
-        let refused = "What was refused because a total was used up.";
+        let refused = "Reservations refused because a shared limit was reached.";
         scrape.total(
             "cloakroom_server_refused_total",
             refused,
@@ -173,7 +173,7 @@ fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
     let peers = i64::try_from(quotas.peers()).unwrap_or(i64::MAX);
     scrape.gauge(
         "cloakroom_server_clients",
-        "Clients that are told apart now.",
+        "Clients that are distinguished at present.",
         &[],
         peers,
     );
@@ -241,7 +241,7 @@ fn token_in(file: &Path) -> Result<SecretString, ShellError> {
         .map_err(|error| at_fault(format!("cannot read {shown}: {error}")))?;
     if read.is_readable_by_all {
         telemetry::say(&escape(&format!(
-            "warning: everybody on this machine may read {shown}"
+            "warning: every user of this machine may read {shown}"
         )));
     }
     let text = String::from_utf8(read.into_bytes())

@@ -1,4 +1,8 @@
 //! Errors that keep a correctly configured host from starting, written for its operator: the problem, then the remedy.
+//!
+//! A failure of this kind exits with 1, because the same configuration may serve later or elsewhere: no server answers, a port is
+//! taken, another host has the file. A fault of the configuration exits with 2: a wrong password, an unknown database, a table
+//! that cannot serve. Of several servers, one that may come back is enough for a 1.
 
 use std::io;
 use std::net::SocketAddr;
@@ -53,17 +57,17 @@ impl StartFailure {
         let (reason, remedy) = match error.kind() {
             io::ErrorKind::AddrInUse => (
                 format!("port {port} is taken"),
-                format!("end what listens there, or name another port: {elsewhere}"),
+                format!("stop the program that listens there, or name another port: {elsewhere}"),
             ),
             io::ErrorKind::PermissionDenied if port < 1024 => (
-                format!("this user may not open port {port}: ports under 1024 need a right"),
+                format!("this user may not open port {port}: ports below 1024 need a privilege"),
                 format!(
-                    "name a port from 1024 on: {elsewhere}; \
-                     or give the program the right CAP_NET_BIND_SERVICE"
+                    "name a port of at least 1024: {elsewhere}; \
+                     or give the program the capability CAP_NET_BIND_SERVICE"
                 ),
             ),
             io::ErrorKind::AddrNotAvailable => (
-                format!("{} is no address of this machine", address.ip()),
+                format!("{} is not an address of this machine", address.ip()),
                 format!("name one of its own, or 0.0.0.0 or [::] for all of them: {elsewhere}"),
             ),
             _ => (
@@ -95,12 +99,12 @@ mod tests {
                 "[::]:80",
                 io::ErrorKind::PermissionDenied,
                 "cannot listen on [::]:80: this user may not open port 80",
-                "name a port from 1024 on: --listen",
+                "name a port of at least 1024: --listen",
             ),
             (
                 "192.0.2.1:3000",
                 io::ErrorKind::AddrNotAvailable,
-                "cannot listen on 192.0.2.1:3000: 192.0.2.1 is no address of this machine",
+                "cannot listen on 192.0.2.1:3000: 192.0.2.1 is not an address of this machine",
                 "0.0.0.0 or [::] for all of them: --listen",
             ),
             (

@@ -165,7 +165,7 @@ pub(crate) async fn private_names(guests: &[config::GuestSettings]) -> Vec<Strin
         let line = |(host, kind)| {
             format!(
                 "guest.{}.outbound_hosts: {host} has a {kind} address today: calls to it are denied; \
-                 write {{ host = \"{host}\", private = true }} if that is meant",
+                 write {{ host = \"{host}\", private = true }} if this is intended",
                 guest.name
             )
         };

@@ -42,7 +42,7 @@ fn remedy(guest: &str, error: &LoadError) -> String {
         }
         LoadError::NotInstantiable { .. } => {
             return format!(
-                "correct what the component does when an instance of it is made; guest.{guest}.limits.deadline bounds how long \
+                "correct the code that the component runs when an instance is created; guest.{guest}.limits.deadline bounds how long \
                  that may take"
             );
         }
@@ -54,16 +54,18 @@ fn remedy(guest: &str, error: &LoadError) -> String {
             "leave out what it does not need to run, such as debug information (`wasm-tools strip`)"
         }
         LoadError::Changing { .. } => "try again when the file is complete",
-        LoadError::CoreModule => "name the file of the component that is made of the module",
+        LoadError::CoreModule => "name the file of the component that is built from the module",
         LoadError::Damaged { .. } => "build the component again, or copy its file again",
         LoadError::NotWasm { .. } | LoadError::NotAHandler { .. } => {
             "name the file of a component that handles HTTP"
         }
         LoadError::UnknownImports { .. } => "build the component without these imports",
         LoadError::Unfit { .. } => {
-            "build the component for what this host offers: `cloakroom inspect` shows what it imports"
+            "build the component for the interfaces of this host: `cloakroom inspect` shows its imports"
         }
-        LoadError::BeyondBudget { .. } => "build it so; this share is fixed, no key changes it",
+        LoadError::BeyondBudget { .. } => {
+            "build it this way; the limit is fixed, and no key changes it"
+        }
         LoadError::NotCompiled { .. } => {
             "try again when the machine has more memory and time to spare, or raise server.compile_timeout"
         }
@@ -129,7 +131,7 @@ mod tests {
             (LoadError::CoreModule, "component", "the module"),
             (
                 LoadError::NotAHandler {
-                    what: "no HTTP handler",
+                    what: "not an HTTP handler",
                     exports: Vec::new(),
                 },
                 "component",

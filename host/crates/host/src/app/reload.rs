@@ -1,5 +1,8 @@
 //! Reads the configuration again and applies the settings that can change while the host runs: guests, routes and the cookie
 //! secrets. A reload applies everything or nothing. After a fault, the host continues with the previous configuration.
+//!
+//! Everything is validated before anything changes. Then the new versions, routes and guests are put in place without waiting in
+//! between. Settings that a running host cannot change are compared field by field (`config/changes`).
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -153,8 +156,8 @@ impl Reloader {
         let mut faults = Vec::new();
         let fixed = self.config.fixed_keys_changed(&config);
         if !fixed.is_empty() {
-            let problem = "changed, and holds from start to end: a restart is needed";
-            let remedy = "restart the host, or set back what has changed";
+            let problem = "changed, but only takes effect at the start: a restart is needed";
+            let remedy = "restart the host, or undo the change";
             faults.push(ConfigFault::new(fixed.join(", "), problem, remedy));
         }
         let routes = note(&mut faults, routes(&config));

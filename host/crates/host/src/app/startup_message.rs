@@ -42,8 +42,7 @@ impl StartupMessage {
         }
         if self.path.is_some() {
             let url = format!("http://{open}{path}");
-            lines
-                .push("Open it in a browser, or be a visitor with a cookie jar, twice:".to_owned());
+            lines.push("Open it in a browser, or call it twice with a cookie jar:".to_owned());
             lines.push(format!("  curl -b cookies.txt -c cookies.txt '{url}'"));
         }
         lines.push(format!("Sessions are kept {}.", self.sessions));

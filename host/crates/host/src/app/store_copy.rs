@@ -132,12 +132,12 @@ fn permit(survey: &CopySurvey, delete: Option<u64>) -> Result<(), StartFailure> 
     if *used > 0 {
         return Err(StartFailure {
             problem: format!(
-                "{} {} newer in the target: a host already uses the target; nothing was written, since a copy would bring sessions \
+                "{} {} newer in the target: a host already uses the target; nothing was written, because a copy would bring sessions \
                  back that have ended there",
                 counted(*used, "session"),
                 are(*used)
             ),
-            remedy: "go on with the target; to copy anew, stop its hosts, then copy to an empty table or file"
+            remedy: "continue with the target; to copy again, stop its hosts, then copy to an empty table or file"
                 .to_owned(),
         });
     }
@@ -169,7 +169,7 @@ fn report(passes: &PassTotals, is_final: bool) -> StoreReport {
         let reason = telemetry::escape(reason);
         let _ = writeln!(
             text,
-            "the target refused {}: {reason}; `cloakroom store check` on the target tells what helps",
+            "the target refused {}: {reason}; `cloakroom store check` on the target shows the remedy",
             counted(tally.refused, "session")
         );
     }

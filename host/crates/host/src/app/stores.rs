@@ -114,11 +114,11 @@ fn mysql_error(error: MysqlConnectError, waited: Duration) -> StartError {
         }
         ConnectErrorClass::Account => (
             "store.user",
-            "correct user and password under [store], or let the database know the account",
+            "correct user and password under [store], or create the account in the database",
         ),
         ConnectErrorClass::Database => (
             "store.database",
-            "correct its name under [store], create it, or give the account its rights",
+            "correct its name under [store], create it, or grant the account its privileges",
         ),
         ConnectErrorClass::Tls => (
             "store.tls",
@@ -127,7 +127,7 @@ fn mysql_error(error: MysqlConnectError, waited: Duration) -> StartError {
         ),
         ConnectErrorClass::Table => (
             "store.schema.table_name",
-            "correct the name, or the account's rights on the table",
+            "correct the name, or the account's privileges on the table",
         ),
         ConnectErrorClass::Columns => ("store.schema.column_names", "correct the names"),
     };

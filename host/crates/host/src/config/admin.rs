@@ -39,7 +39,7 @@ pub(crate) fn read(mut section: Section<'_>, visitors: SocketAddr) -> Option<Adm
     if !address.ip().to_canonical().is_loopback() && section.is_missing("token") {
         section.fault(
             "token",
-            format!("missing: whoever reaches {address} could replace the guests"),
+            format!("missing: any client that reaches {address} could replace the guests"),
             format!("{TOKEN_REMEDY}; or listen on {DEFAULT_ADMIN_LISTEN}"),
         );
     }
@@ -75,7 +75,7 @@ fn token(field: &Field<'_>) -> Result<SecretText, ValueError> {
     }
     if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(ValueError::new(
-            "has a character that no Authorization header carries",
+            "contains a character that is not allowed in an Authorization header",
             TOKEN_REMEDY,
         ));
     }

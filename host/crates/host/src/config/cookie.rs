@@ -114,7 +114,7 @@ pub(crate) fn warn_of_never_secure(
     if is_served && cookie.secure == CookieSecure::On && !is_secure_possible {
         session.warn(
             "cookie.secure",
-            "no link is known to be secure, so no session will ever be kept: \
+            "no connection is known to be secure, so no session will ever be stored: \
              name the proxy that ends TLS in trusted_proxies, or set secure = \"auto\"",
         );
     }
@@ -127,7 +127,7 @@ fn path(field: &Field<'_>) -> Result<String, ValueError> {
         return Ok(path);
     }
     Err(ValueError::new(
-        format!("{path:?} is no cookie path"),
+        format!("{path:?} is not a valid cookie path"),
         "write \"/\", or a path of at most 1,024 bytes that starts with a slash and has neither `;` nor `<`",
     ))
 }
@@ -138,7 +138,7 @@ fn domain(field: &Field<'_>) -> Result<String, ValueError> {
         return Ok(domain);
     }
     Err(ValueError::new(
-        format!("{domain:?} is no cookie domain"),
+        format!("{domain:?} is not a valid cookie domain"),
         "write a host name such as \"example.com\", without scheme, port or path",
     ))
 }
@@ -158,14 +158,14 @@ fn moment(field: &Field<'_>) -> Result<i64, ValueError> {
     let since_epoch = moment.and_then(|moment| moment.duration_since(UNIX_EPOCH).ok());
     since_epoch
         .and_then(|since_epoch| i64::try_from(since_epoch.as_millis()).ok())
-        .ok_or_else(|| ValueError::new(format!("{written} is no moment in UTC"), REMEDY))
+        .ok_or_else(|| ValueError::new(format!("{written} is not a date and time in UTC"), REMEDY))
 }
 
 fn secure(field: &Field<'_>) -> Result<CookieSecure, ValueError> {
     let truth = match field.value {
         TomlValue::Text(text) if text == "auto" => return Ok(CookieSecure::Auto),
         TomlValue::Text(text) if text != "true" && text != "false" => Err(ValueError::new(
-            format!("{text:?} is none of its values"),
+            format!("{text:?} is not one of its values"),
             "write true, false or \"auto\"",
         )),
         _ => boolean(field),
@@ -191,7 +191,7 @@ fn same_site(field: &Field<'_>) -> Result<CookieSameSite, ValueError> {
             "auto" => Ok(CookieSameSite::Auto),
             "false" => Ok(CookieSameSite::Unset),
             _ => Err(ValueError::new(
-                format!("{text:?} is none of its values"),
+                format!("{text:?} is not one of its values"),
                 REMEDY,
             )),
         },
@@ -263,7 +263,7 @@ fn check_prefix(section: &Section<'_>, name: &str, cookie: &CookieSettings) {
         return;
     }
     let demand = |key: &str, remedy: &str| {
-        let problem = "browsers drop the cookie: its name's prefix promises otherwise";
+        let problem = "browsers drop the cookie: the prefix of its name requires otherwise";
         section.fault(key, problem, remedy);
     };
     if cookie.secure != CookieSecure::On {

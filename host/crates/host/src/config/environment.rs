@@ -89,7 +89,7 @@ impl<'a> EnvReference<'a> {
                 })?;
                 if file.is_readable_by_all {
                     warn(format!(
-                        "everybody on this machine may read {shown}: chmod it to 600"
+                        "every user of this machine may read {shown}: chmod it to 600"
                     ));
                 }
                 let mut content = file.into_bytes();

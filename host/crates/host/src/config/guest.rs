@@ -144,7 +144,7 @@ pub(crate) fn read(
     if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(is_name_character) {
         section.fault(
             "",
-            "is no name for a guest",
+            "is not a valid guest name",
             "use letters, digits, `-` and `_`, at most 64",
         );
     }
@@ -259,7 +259,7 @@ fn environment(field: &Field<'_>) -> Result<Vec<(String, String)>, ValueError> {
         };
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(complain(
-                "is no variable's name".to_owned(),
+                "is not a valid variable name".to_owned(),
                 REMEDY.to_owned(),
             ));
         }

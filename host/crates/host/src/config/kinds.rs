@@ -129,7 +129,7 @@ pub(crate) fn word<T: Clone>(
         let found = words.iter().find(|(word, _)| word == text);
         found
             .map(|(_, value)| value.clone())
-            .ok_or_else(|| ValueError::new(format!("{text:?} is none of its values"), remedy()))
+            .ok_or_else(|| ValueError::new(format!("{text:?} is not one of its values"), remedy()))
     }
 }
 
@@ -158,7 +158,7 @@ pub(crate) fn share(field: &Field<'_>) -> Result<f64, ValueError> {
     match number.and_then(|number| number.parse::<f64>().ok()) {
         Some(percent) if percent > 0.0 && percent <= 100.0 => Ok(percent / 100.0),
         _ => Err(ValueError::new(
-            format!("{text:?} is no percentage above 0% and up to 100%"),
+            format!("{text:?} is not a percentage above 0% and up to 100%"),
             REMEDY,
         )),
     }
@@ -292,7 +292,7 @@ pub(crate) fn existing_file(field: &Field<'_>) -> Result<PathBuf, ValueError> {
     match files::open(&path) {
         Ok(_) => Ok(path),
         Err(FileError::NotAFile(kind)) => Err(ValueError::new(
-            format!("{shown} is no file: it is {kind}"),
+            format!("{shown} is not a file: it is {kind}"),
             "name a file",
         )),
         Err(error) => Err(ValueError::new(
@@ -350,7 +350,7 @@ fn secret_bytes(field: &Field<'_>, text: &str) -> Result<Vec<u8>, ValueError> {
             })
             .map_err(|(problem, remedy)| ValueError::new(problem, remedy)),
         None if field.is_typed() => Err(ValueError::new(
-            "is a secret in clear",
+            "is a secret in clear text",
             "keep it out of this file: write \"env:NAME\" and set that variable, or \"file:PATH\"",
         )),
         None => Ok(field.plain_secret(text)),

@@ -30,7 +30,7 @@ pub(crate) fn duration_of_ms(ms: i64) -> Result<Duration, Complaint> {
 
 fn check_duration(duration: Duration) -> Result<Duration, Complaint> {
     if duration < Duration::from_millis(1) {
-        return Err("is no time at all");
+        return Err("is less than 1 ms");
     }
     if duration > DURATION_MAX {
         return Err("is more than 50 years");
@@ -96,8 +96,8 @@ mod tests {
                 .starts_with("has no unit")
         );
         assert_eq!(parse_duration("soon"), Err("is not a duration"));
-        assert_eq!(parse_duration("0s"), Err("is no time at all"));
-        assert_eq!(duration_of_ms(0), Err("is no time at all"));
+        assert_eq!(parse_duration("0s"), Err("is less than 1 ms"));
+        assert_eq!(duration_of_ms(0), Err("is less than 1 ms"));
         assert_eq!(duration_of_ms(-1), Err("is negative"));
         assert_eq!(parse_duration("60y"), Err("is more than 50 years"));
     }

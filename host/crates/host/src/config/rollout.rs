@@ -67,7 +67,7 @@ fn read_rollback(mut section: Section<'_>) -> Option<Rollback> {
         section.fault(
             "window",
             format!(
-                "{} is no window to judge by",
+                "{} is not a valid window",
                 humantime::format_duration(window)
             ),
             "write a duration above 0 and up to \"1h\"",
@@ -84,7 +84,7 @@ fn probe(field: &Field<'_>) -> Result<String, ValueError> {
         Ok(path)
     } else {
         Err(ValueError::new(
-            format!("{path:?} is no path"),
+            format!("{path:?} is not a valid path"),
             "write the path of a request, such as \"/health\"",
         ))
     }

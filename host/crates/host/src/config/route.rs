@@ -53,7 +53,7 @@ fn explain(error: &RouteError, sections: &[Section<'_>]) {
             reason,
         } => sections[*route].fault(
             "path",
-            format!("{path:?} is no path: {reason}"),
+            format!("{path:?} is not a valid path: {reason}"),
             "write \"/about\", \"/user/{id}\" for one part, or \"/files/{*rest}\" for a path and all below it",
         ),
         RouteError::Conflict {
@@ -75,11 +75,11 @@ fn explain(error: &RouteError, sections: &[Section<'_>]) {
 fn method(text: &str) -> Result<Method, ValueError> {
     let upper = text.to_ascii_uppercase();
     if upper != text {
-        let problem = format!("{text:?} is no method: they are in capitals");
+        let problem = format!("{text:?} is not a valid method: they are in capitals");
         return Err(ValueError::new(problem, format!("write {upper:?}")));
     }
     text.parse().map_err(|_| {
-        let problem = format!("{text:?} is no method");
+        let problem = format!("{text:?} is not a valid method");
         ValueError::new(
             problem,
             "write [\"GET\", \"POST\"], or leave it out for all",

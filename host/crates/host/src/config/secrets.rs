@@ -117,7 +117,7 @@ pub(crate) fn given(section: &mut Section<'_>) -> Option<Vec<Vec<u8>>> {
 pub(crate) fn weakness(secret: &[u8]) -> Option<String> {
     let lower = secret.to_ascii_lowercase();
     if KNOWN_SECRETS.iter().any(|known| known.as_bytes() == lower) {
-        Some("is a known default: it stands in documentation that everybody reads".to_owned())
+        Some("is a known default from public documentation".to_owned())
     } else if secret.len() < SECRET_BYTES_MIN {
         let length = counted(secret.len(), "byte");
         Some(format!(
@@ -165,8 +165,7 @@ pub(crate) fn random() -> Vec<u8> {
 
 fn kept_secret(path: &Path) -> Result<Vec<u8>, ConfigFault> {
     let fault = |problem: String| {
-        let remedy =
-            "make its folder writable, or give the secret yourself: secrets = [\"env:NAME\"]";
+        let remedy = "make its folder writable, or configure a secret: secrets = [\"env:NAME\"]";
         ConfigFault::new("session.secrets", problem, remedy)
     };
     let shown = path.display();

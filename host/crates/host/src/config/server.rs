@@ -200,5 +200,5 @@ pub(crate) fn listen(field: &Field<'_>) -> Result<SocketAddr, ValueError> {
         None => text.clone(),
     };
     let address = address.parse();
-    address.map_err(|_| ValueError::new(format!("{text:?} is no address to listen on"), REMEDY))
+    address.map_err(|_| ValueError::new(format!("{text:?} is not an address to listen on"), REMEDY))
 }

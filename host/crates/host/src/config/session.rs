@@ -168,7 +168,7 @@ fn cookie_name(field: &Field<'_>) -> Result<String, ValueError> {
         return Ok(name);
     }
     Err(ValueError::new(
-        format!("{name:?} is no cookie name"),
+        format!("{name:?} is not a valid cookie name"),
         "use at most 256 letters, digits and !#$%&'*+-.^_`|~ (RFC 6265, section 4.1.1)",
     ))
 }
@@ -178,7 +178,7 @@ fn network(text: &str) -> Result<IpNet, ValueError> {
     let address = text.parse::<IpAddr>().map(IpNet::from);
     text.parse::<IpNet>().or(address).map_err(|_| {
         ValueError::new(
-            format!("{text:?} is no network"),
+            format!("{text:?} is not a network"),
             "write an address or a network: \"10.0.0.0/8\", \"127.0.0.1\", \"fd00::/8\"",
         )
     })
@@ -200,19 +200,19 @@ fn check_proxy(
             if compat == Compat::Express1 {
                 section.warn(
                     "proxy",
-                    "without trusted_proxies anybody can claim a secure link with X-Forwarded-Proto",
+                    "without trusted_proxies every client can claim a secure connection with X-Forwarded-Proto",
                 );
             } else {
                 section.fault(
                     "proxy",
-                    "proxy = true without trusted_proxies would believe X-Forwarded-Proto from anybody",
+                    "proxy = true without trusted_proxies would trust X-Forwarded-Proto from every client",
                     "name your proxies: trusted_proxies = [\"10.0.0.0/8\"], or set compat = \"express-1\"",
                 );
             }
         }
         Some(false) if trusted.is_some_and(|networks| !networks.is_empty()) => section.fault(
             "trusted_proxies",
-            "no proxy is believed while proxy = false",
+            "no proxy is trusted while proxy = false",
             "leave out one of the two",
         ),
         _ => {}

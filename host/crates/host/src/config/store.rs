@@ -306,7 +306,7 @@ fn password_of(
     if matches!(section.origin_of("url"), SettingOrigin::File { .. }) {
         section.fault(
             "url",
-            "holds a password in clear",
+            "contains a password in clear text",
             "take it out of the URL and write password = \"env:NAME\" or \"file:PATH\"; \
              or give the whole URL in the environment variable CLOAKROOM_STORE_URL",
         );
@@ -393,7 +393,7 @@ fn identifier(field: &Field<'_>) -> Result<String, ValueError> {
         return Ok(name);
     }
     Err(ValueError::new(
-        format!("{name:?} is no table or column name"),
+        format!("{name:?} is not a valid table or column name"),
         "use at most 64 letters, digits, `_`, `-` and `$`",
     ))
 }

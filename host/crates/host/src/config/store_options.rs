@@ -78,7 +78,7 @@ impl StoreOptions {
                 faults.push(ConfigFault::new("", problem, remedy).at(at_url));
             }
             Ok(StoreUrl::Mysql(url)) if url.password.is_some() => {
-                let problem = "the URL holds a password, and each user of this machine can read command lines";
+                let problem = "the URL contains a password, and every user of this machine can read command lines";
                 let remedy = format!(
                     "take the password out of the URL and write {} env:NAME or {} file:PATH",
                     self.password_flag, self.password_flag
@@ -90,8 +90,7 @@ impl StoreOptions {
         if let Some(password) = &self.password
             && EnvReference::parse(password).is_none()
         {
-            let problem =
-                "the password is in clear, and each user of this machine can read command lines";
+            let problem = "the password is in clear text, and every user of this machine can read command lines";
             let remedy = "write env:NAME or file:PATH";
             let at = SettingOrigin::Flag(self.password_flag);
             faults.push(ConfigFault::new("", problem, remedy).at(at));

@@ -30,7 +30,7 @@ const REMEDY: &str = "write \"memory:\", \"sqlite:PATH\" or \"mysql://USER@HOST:
 /// Parses a store URL.
 pub(crate) fn parse(url: &str) -> Result<StoreUrl, ValueError> {
     let Some((scheme, rest)) = url.split_once(':') else {
-        return Err(ValueError::new("is no store URL", REMEDY));
+        return Err(ValueError::new("is not a store URL", REMEDY));
     };
     match scheme.to_ascii_lowercase().as_str() {
         "memory" if rest.is_empty() => Ok(StoreUrl::Memory),
@@ -53,7 +53,7 @@ pub(crate) fn parse(url: &str) -> Result<StoreUrl, ValueError> {
             )),
         },
         _ => Err(ValueError::new(
-            "its scheme is none of memory, sqlite and mysql",
+            "its scheme is not memory, sqlite or mysql",
             REMEDY,
         )),
     }
@@ -122,10 +122,10 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16),
             let port = match port.strip_prefix(':') {
                 Some(port) => Some(port),
                 None if port.is_empty() => None,
-                None => return Err(complaint("something stands between `]` and the port")),
+                None => return Err(complaint("there is text between `]` and the port")),
             };
             if host.parse::<std::net::Ipv6Addr>().is_err() {
-                return Err(complaint("what stands in brackets is no IPv6 address"));
+                return Err(complaint("the text in brackets is not an IPv6 address"));
             }
             (host, port)
         }
@@ -138,7 +138,7 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16),
         return Err(complaint("names no host"));
     }
     if host.contains(['/', '@', ' ', '\\']) {
-        return Err(complaint("a host has characters that no host has"));
+        return Err(complaint("a host has invalid characters"));
     }
     let port = match port {
         None => default_port,
@@ -146,7 +146,7 @@ pub(crate) fn parse_host(text: &str, default_port: u16) -> Result<(String, u16),
             .parse()
             .ok()
             .filter(|port| *port != 0)
-            .ok_or_else(|| complaint("a port is no number from 1 to 65535"))?,
+            .ok_or_else(|| complaint("a port is not a number from 1 to 65535"))?,
     };
     Ok((host.to_owned(), port))
 }
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_without_the_password() {
         let cases = [
-            ("sessions.db", "is no store URL"),
+            ("sessions.db", "is not a store URL"),
             ("redis://hunter2@h", "its scheme is none of"),
             ("sqlite:", "names no file"),
             ("mysql:app@db/app", "two slashes"),

@@ -118,11 +118,9 @@ pub(crate) fn variable(
     let remedy = match meant(&words, settable) {
         Some(path) => format!("did you mean {} ({path})?", variable_name(path)),
         None if words.starts_with("guest_") || words.starts_with("route_") => {
-            "guests and routes are set in the file alone".to_owned()
+            "guests and routes can only be set in the file".to_owned()
         }
-        None => {
-            "no key has this variable; `cloakroom serve --help` says how they are named".to_owned()
-        }
+        None => "no key has this variable; see `cloakroom serve --help` for their names".to_owned(),
     };
     Some(format!("environment {name}: has no effect: {remedy}"))
 }

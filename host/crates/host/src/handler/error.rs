@@ -179,7 +179,7 @@ fn of_guest(failure: &GuestFailure) -> ErrorResponse {
         | GuestFailure::ResponseTooLarge { .. }
         | GuestFailure::ResponseHeadTooLarge { .. } => (
             StatusCode::BAD_GATEWAY,
-            "The handler gave no proper answer.",
+            "The handler returned an invalid response.",
         ),
         GuestFailure::RequestBodyTooLarge { .. } => (
             StatusCode::PAYLOAD_TOO_LARGE,
@@ -213,7 +213,7 @@ fn of_session(refusal: TransactionRefusal) -> ErrorResponse {
         TransactionRefusal::Conflict => (
             StatusCode::CONFLICT,
             "session-conflict",
-            "Another request changed the session meanwhile, and this one must not be repeated by itself.",
+            "Another request changed the session meanwhile, and this one must not be repeated automatically.",
         ),
         TransactionRefusal::BodyGone => (
             StatusCode::SERVICE_UNAVAILABLE,
@@ -239,12 +239,12 @@ fn of_session(refusal: TransactionRefusal) -> ErrorResponse {
         TransactionRefusal::TooLarge => (
             StatusCode::INSUFFICIENT_STORAGE,
             "session-too-large",
-            "The session is too large to be kept.",
+            "The session is too large to be stored.",
         ),
         TransactionRefusal::StoreRefused => (
             StatusCode::INTERNAL_SERVER_ERROR,
             "store-refused",
-            "The session store refuses this session for good; the host's log says why.",
+            "The session store permanently refuses this session; the host's log says why.",
         ),
     };
     ErrorResponse {

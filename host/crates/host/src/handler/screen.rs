@@ -224,7 +224,7 @@ fn normal_target(uri: &Uri) -> Result<Uri, ScreenReject> {
         .is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS);
     if !scheme_is_ours {
         return Err(ScreenReject::Malformed(
-            "The request target is no http address.",
+            "The request target is not an http address.",
         ));
     }
     // `OPTIONS *` asks about the server as a whole, and no route has this path. On HTTP/2 the target has an authority, which is

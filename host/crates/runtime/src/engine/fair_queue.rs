@@ -5,6 +5,8 @@
 //! before another connection of the same peer gets two. When the queue is full, the peer with the most waiters loses
 //! one: the newest waiter of its connection with the most waiters. So a client that sends many requests at once delays
 //! itself, but not a visitor with one request on its own connection.
+//!
+//! A waiter that is evicted from a full queue is answered 503.
 
 use std::collections::{BTreeMap, HashMap, hash_map::Entry};
 use std::fmt;

@@ -1,5 +1,8 @@
 //! The memory that one instance costs the host, in bytes: its linear memories and the data the host keeps for it. Their
 //! sum is held below the guest's memory limit.
+//!
+//! Linear memories and kept data share one limit, so a guest cannot double its memory by letting the host hold it. Data that this
+//! sum does not contain is bounded by count: resources and handles take at most a quarter of the limit each (`resource_charges`).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -89,7 +92,7 @@ impl Drop for MemoryCharge {
 /// Error returned when the sum of the instance would exceed its limit.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error(
-    "the guest's memory and what the host keeps for it (header fields, bodies, log lines) would pass its limit of \
+    "the guest's memory and the data that the host keeps for it (header fields, bodies, log lines) would exceed its limit of \
      {bytes_max} bytes"
 )]
 pub(crate) struct MemoryRefused {

@@ -12,6 +12,8 @@
 //! which wasmtime makes the call, is built with `use-libc`. A patched wasmtime would do the same, but it would be a copy of 120,000 lines
 //! that no tool checks for advisories. Delete this module and `use-libc` once wasmtime fills in the field. The test below passes either
 //! way.
+//!
+//! Decision 2 in `host/docs/decisions` has the alternatives and the measurements.
 
 use std::ffi::{c_int, c_ulong, c_void};
 

@@ -42,7 +42,7 @@ impl Host for RequestState {
         attributes: Attributes,
     ) -> Result<std::result::Result<String, Error>> {
         let Some(cookies) = &self.cookies else {
-            let why = "there is no request whose answer it could go with";
+            let why = "there is no request whose response could carry the cookie";
             return Ok(Err(Error::Denied(why.to_owned())));
         };
         let value = match value {

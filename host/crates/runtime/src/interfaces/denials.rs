@@ -1,5 +1,9 @@
 //! Counts and logs the calls that a guest was denied. A log line names the setting that would allow the call. It contains no session key,
 //! no value, and no part of an address other than the host.
+//!
+//! Each denied call is counted. It is logged once for each request and grant, in at most ten lines a minute for each guest and
+//! grant; the next line reports how many requests were left out. The line names the configuration's key. A forged cookie, which
+//! any visitor can send, is not a denial.
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,6 +9,9 @@
 //! | trailers | until the end of the guest's request; trailers that arrive, with their resource (WASI 0.2) |
 //!
 //! In WASI 0.3, incoming trailers come through a future, which has no function here. There is only one set for each incoming body.
+//!
+//! A function that shares bytes between two resources charges both, because the guest may drop either first. The head of a
+//! response from another server counts from its arrival, whether or not the guest asks for it (`outbound/exchange`).
 
 use http::HeaderMap;
 use wasmtime::component::{Access, FutureReader, Linker, LinkerInstance, Resource, StreamReader};

@@ -55,7 +55,7 @@ impl CodeSource {
             Err(problem) => {
                 tracing::warn!(
                     folder = %path.display(), %problem,
-                    "compiled code is not kept: each start compiles anew; [server] code_cache names another folder, or \"off\""
+                    "compiled code is not cached, so each start compiles again; [server] code_cache can name another folder, or \"off\""
                 );
                 None
             }
@@ -92,7 +92,7 @@ impl CodeSource {
         let kept = self.cache.as_ref().and_then(|cache| {
             let published = cache.publish(&key, &compiled);
             published
-                .inspect_err(|error| tracing::warn!(%error, "compiled code cannot be kept"))
+                .inspect_err(|error| tracing::warn!(%error, "compiled code cannot be cached"))
                 .ok()
         });
         drop(turn);
@@ -130,7 +130,7 @@ fn map(engine: &Engine, kept: CachedCode) -> Option<(Component, FileInUse)> {
     // The path goes through the descriptor, so the mapped file is the one that was checked, even if its name refers to another file by now.
     let path = descriptor(&file);
     let loaded = load(engine, TrustedCode::File(&path)).or_else(|error| {
-        tracing::debug!(%error, "compiled code cannot be mapped and is copied");
+        tracing::debug!(%error, "compiled code cannot be mapped, so it is copied");
         let mut code = Vec::new();
         file.rewind()?;
         file.read_to_end(&mut code)?;
@@ -139,7 +139,7 @@ fn map(engine: &Engine, kept: CachedCode) -> Option<(Component, FileInUse)> {
     match loaded {
         Ok(component) => Some((component, hold)),
         Err(error) => {
-            tracing::warn!(%error, "kept code cannot be loaded");
+            tracing::warn!(%error, "cached code cannot be loaded");
             None
         }
     }

@@ -4,6 +4,10 @@
 //! truncated or foreign is not used: it is removed, and the component is compiled again. The folder belongs to the host's user alone. Files
 //! are written under a temporary name, then renamed, and never overwritten, because they are mapped while they serve. This module knows
 //! bytes and names. It knows no guest and does not compile.
+//!
+//! The hash is in the file's name, so one rename publishes the code and its hash together. Only a process of the same user could
+//! change a file between the check and its mapping, and such a process could change the host itself. Modification times record
+//! the last use, because access times are often not kept. Decision 4 in `host/docs/decisions` has the reasons.
 
 mod folder;
 
@@ -109,7 +113,7 @@ impl CodeCache {
                     Some(self.kept(entry.name, file))
                 }
                 Err(problem) => {
-                    tracing::warn!(file = entry.name, %problem, "compiled code is not taken and made anew");
+                    tracing::warn!(file = entry.name, %problem, "cached code is not used, and the component is compiled again");
                     self.folder.remove(&entry.name);
                     None
                 }

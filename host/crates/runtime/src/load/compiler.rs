@@ -3,6 +3,9 @@
 //! A child is used because compiling an interpreter takes seconds, half a gigabyte of memory and both cores. The child has a lower
 //! priority, its own memory limit and a time limit, and its memory is freed when it ends. This module takes bytes and returns bytes. It
 //! knows no guest, no cache and no file.
+//!
+//! The child is started through `/proc/self/exe`, so it is this very binary even after the file was replaced. No other process
+//! makes code that the host runs. Decision 3 in `host/docs/decisions` has the reasons.
 
 mod child;
 mod limit;

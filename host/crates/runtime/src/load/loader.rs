@@ -52,7 +52,7 @@ pub enum LoadError {
         bytes: u64,
     },
     /// The file changed while it was read.
-    #[error("{} was being written while it was read; write to another name and rename", path.display())]
+    #[error("{} was being written while it was read; write to another name and rename it", path.display())]
     Changing {
         /// The file.
         path: PathBuf,
@@ -285,8 +285,8 @@ pub(crate) fn outline(bytes: &[u8]) -> Result<ComponentOutline, LoadError> {
         (false, false) => {
             let what = match exports.as_slice() {
                 [] => "a library without exports",
-                _ if has(COMMAND) => "a program for the command line",
-                _ => "no HTTP handler",
+                _ if has(COMMAND) => "a command-line program",
+                _ => "not an HTTP handler",
             };
             return Err(LoadError::NotAHandler { what, exports });
         }
@@ -342,7 +342,7 @@ fn look_at(bytes: &[u8]) -> &'static str {
     let start = &bytes[..bytes.len().min(512)];
     match bytes {
         [] => "an empty file",
-        [0x7f, b'E', b'L', b'F', ..] => "a program of this machine (ELF)",
+        [0x7f, b'E', b'L', b'F', ..] => "a native executable (ELF)",
         [0x1f, 0x8b, ..] => "a gzip archive",
         [b'P', b'K', ..] => "a zip archive",
         _ if start.trim_ascii_start().starts_with(b"(component")
@@ -350,7 +350,7 @@ fn look_at(bytes: &[u8]) -> &'static str {
         {
             "WebAssembly text"
         }
-        _ if std::str::from_utf8(&start[..start.len().saturating_sub(3)]).is_ok() => "a text",
+        _ if std::str::from_utf8(&start[..start.len().saturating_sub(3)]).is_ok() => "a text file",
         _ => "binary data of an unknown kind",
     }
 }
@@ -382,8 +382,8 @@ mod tests {
         for (bytes, found) in [
             (&b""[..], "an empty file"),
             (b"(component)", "WebAssembly text"),
-            (b"fn main() {}", "a text"),
-            (b"\x7fELF\x02", "a program of this machine (ELF)"),
+            (b"fn main() {}", "a text file"),
+            (b"\x7fELF\x02", "a native executable (ELF)"),
         ] {
             let error = outline(bytes).unwrap_err();
             assert!(

@@ -8,6 +8,11 @@
 //! then between the clients of a guest, then between the connections of a client, then between the requests of a
 //! connection. So a hundred endless loops of one guest slow the long computation of another guest no more than one loop
 //! would, and a client that sends many requests at once delays only its own.
+//!
+//! A run moves here after it has computed for 4 ms, and continues in turns of about 1 ms. Until its response it takes turn after
+//! turn by itself. From then on its request asks for each turn, so that written output is taken first. A run that waits for
+//! something outside the guest earns a tenth of that time on the serving threads. The deadline stays with the request, which
+//! answers whether or not the pool has reached the guest. Decision 10 in `host/docs/decisions` has the reasons.
 
 use std::collections::{HashMap, VecDeque, hash_map::Entry};
 use std::fmt;
@@ -152,7 +157,7 @@ pub(crate) fn thread_cpu_time() -> Duration {
 /// Raises the calling thread's niceness. Linux has a niceness per thread, and raising it needs no privilege.
 fn be_nice() {
     if let Err(error) = rustix::process::nice(LANE_NICENESS) {
-        tracing::warn!(%error, "guests that compute for long share the processor with all others");
+        tracing::warn!(%error, "cannot lower the priority of a background thread: guests that compute for a long time may slow down other requests");
     }
 }
 

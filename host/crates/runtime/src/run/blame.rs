@@ -120,7 +120,7 @@ mod tests {
             Blame::Client(GuestFailure::RequestBodyBrokeOff) => "400",
             Blame::Client(GuestFailure::RequestBodyTooSlow) => "408",
             Blame::Client(GuestFailure::RequestBodyTooLarge { bytes_max: 7 }) => "413",
-            Blame::Client(other) => panic!("no failure of a client: {other:?}"),
+            Blame::Client(other) => panic!("not a failure of a client: {other:?}"),
             Blame::Nobody => "-",
         }
     }

@@ -28,8 +28,8 @@ pub enum GuestFailure {
     },
     /// The guest trapped after it was refused memory.
     #[error(
-        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes, which counts its linear \
-         memory and what the host keeps for it"
+        "the guest trapped after it was refused memory beyond its limit of {memory_bytes_max} bytes, which includes its linear \
+         memory and the data that the host keeps for it"
     )]
     MemoryRefused {
         /// The limit, in bytes.
@@ -107,10 +107,10 @@ pub enum GuestFailure {
         cpu_time: Duration,
     },
     /// The guest's released response made no progress for too long.
-    #[error("the guest's released answer stood still")]
+    #[error("the guest's released response made no progress")]
     Stalled,
     /// The guest's released response was cut because its version was replaced and the drain limit has passed.
-    #[error("the guest's version was replaced, and this answer outlasted its drain limit")]
+    #[error("the guest's version was replaced, and this response exceeded its drain limit")]
     SeenOut,
     /// A session call stopped the run. The transaction knows the reason and the next step.
     #[error("the run was stopped by its session")]

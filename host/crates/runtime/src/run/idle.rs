@@ -3,6 +3,12 @@
 //!
 //! A version whose instances are not reused has no [`IdleInstances`]. This module enforces the limits. `invoke` decides which
 //! instances become idle, and when.
+//!
+//! An idle instance holds one of 64 places of its engine, from the end of its work on and in addition to the concurrency limits.
+//! The pool has slots for both. Without a free place the instance is dropped. An instance becomes idle only when its response
+//! leaves, which is after the commit: a run that is discarded, or whose commit failed, takes its instance with it. The guest's
+//! own memory stays; everything that the host holds for a request is replaced or closed. Decision 11 in `host/docs/decisions` has
+//! the reasons.
 
 use std::collections::VecDeque;
 use std::fmt;

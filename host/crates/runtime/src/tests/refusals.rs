@@ -124,9 +124,9 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
             "without exports",
         ),
         (
-            "a program for the command line",
+            "a command-line program",
             std::fs::read(component("fixture-command")).unwrap().into(),
-            "a program for the command line",
+            "a command-line program",
         ),
         (
             "a handler of an older wasi:http",

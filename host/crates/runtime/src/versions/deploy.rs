@@ -366,7 +366,7 @@ impl PendingEntry {
         if !self.is_told {
             tracing::warn!(
                 target: VERSION_TARGET, guest, version, live, %error,
-                "a new version was refused; what is live serves on"
+                "a new version was rejected; the live version keeps serving"
             );
         }
         self.deployment.refuse(version, error.to_string());

@@ -39,7 +39,7 @@ struct ServingVersions {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RollbackError {
     /// Only one version was live since the host started, or the guest was already rolled back.
-    #[error("there is no earlier version to go back to")]
+    #[error("there is no earlier version to roll back to")]
     NoPrevious,
     /// The live version is not the one that the caller expected.
     #[error("version {live} is live, not version {expected}")]
@@ -295,17 +295,17 @@ impl Deployment {
         let reason = guest.health().tally().to_string();
         let (guest, version) = (&*self.name, number);
         if !is_canary && ledger.previous.is_none() {
-            tracing::warn!(guest, version, %reason, "a version fails too often, and there is none to go back to");
+            tracing::warn!(guest, version, %reason, "a version fails too often, and there is no earlier version to roll back to");
             return;
         }
-        tracing::warn!(guest, version, %reason, "a version fails too often: taking it back");
+        tracing::warn!(guest, version, %reason, "a version fails too often: rolling it back");
         let failed = VersionState::Failed { reason };
         self.metrics.rolled_back(RollbackCause::Failures);
         if is_canary {
             self.end_canary(&mut ledger, &mut serving, failed);
             self.serving.store(Arc::new(serving));
         } else if let Err(error) = self.step_back(&mut ledger, serving, failed) {
-            tracing::error!(guest, version, %error, "the version stays");
+            tracing::error!(guest, version, %error, "the version could not be rolled back");
         }
     }
 
@@ -403,7 +403,7 @@ impl Deployment {
             tracing::info!(
                 guest = &*self.name,
                 version = canary.version(),
-                "the canary serves no more"
+                "the canary has ended"
             );
             self.see_out(ledger, &canary, fate);
         }

@@ -2,6 +2,9 @@
 //! failures.
 //!
 //! This module knows counts and thresholds. The registry decides how to handle a version that fails too often.
+//!
+//! Failures count only if several clients meet them, as long as good requests come from as many. Otherwise one client could have
+//! a good version rolled back. A site behind one proxy, or with one tester, is judged without this rule.
 
 use std::collections::HashSet;
 use std::fmt;

@@ -66,7 +66,7 @@ pub(crate) fn over_draining(deployment: &Arc<Deployment>, guest: &Guest, limit: 
             tracing::warn!(
                 version = number,
                 ?limit,
-                "requests of an old version outlast its drain limit: cutting them"
+                "requests of an old version exceed its drain limit: cutting them"
             );
             cut.cancel();
             gone.cancelled().await;

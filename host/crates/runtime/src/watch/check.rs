@@ -1,5 +1,8 @@
 //! One check of a component's file: whether it exists, is new and is complete. A new and complete file is proposed as a
 //! version.
+//!
+//! A file counts only if its content differs from the content from which a version was last made, also at SIGHUP. Reading the
+//! same bytes again therefore never replaces a version that was uploaded, and never revives one that was rolled back.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,7 +127,7 @@ impl FileCheck {
         if self.is_final && is_missed && !self.memory.is_absence_told {
             self.memory.is_absence_told = true;
             let (guest, file) = (&*self.guest, self.path.display());
-            tracing::warn!(guest, %file, "the component's file is gone; what is live serves on");
+            tracing::warn!(guest, %file, "the component's file is gone; the live version continues to serve");
         }
         self.is_final
     }
@@ -154,7 +157,7 @@ impl FileCheck {
                 found
             }
             Err(error) => {
-                tracing::error!(%error, "a look at a component ended badly");
+                tracing::error!(%error, "a component's file check failed");
                 FoundFile::Unstable
             }
         }

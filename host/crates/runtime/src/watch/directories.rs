@@ -55,7 +55,7 @@ impl PendingHints {
                 }
             }
             Err(error) => {
-                tracing::debug!(%error, "the system could not tell of a change");
+                tracing::debug!(%error, "the system could not report a file change");
                 self.hear_of_loss(&interests);
             }
         }
@@ -116,7 +116,7 @@ impl WatchedDirectories {
             .inspect_err(|error| {
                 tracing::warn!(
                     %error,
-                    "the system does not tell of changes of files: looking every {WATCH_QUIET:?}"
+                    "the system does not report file changes: checking every {WATCH_QUIET:?}"
                 );
             })
             .ok();
@@ -200,7 +200,7 @@ impl WatchedDirectories {
                     let directory = path.display();
                     tracing::warn!(
                         %directory, %error,
-                        "cannot watch a directory: looking at its files every {WATCH_QUIET:?}"
+                        "cannot watch a directory: checking its files every {WATCH_QUIET:?}"
                     );
                 }
             }

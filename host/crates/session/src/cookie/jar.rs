@@ -4,6 +4,10 @@
 //!
 //! A value signed with the session's secrets could be used as a session's cookie. So the jar neither signs nor accepts a text
 //! with the form of a session ID, unless it has its own secrets.
+//!
+//! The jar reads the headers that the request validation has left, and only if the guest asks. A request for a guest that does
+//! not import the interface has no jar. One secret in common with the session's is enough for the rule about session ids.
+//! Decision 17 in `host/docs/decisions` has the reasons.
 
 mod write;
 

@@ -146,7 +146,7 @@ impl SessionManager {
     pub(crate) fn note_several(&self) {
         self.counters.ambiguous_cookies.add_one();
         self.tell_rivals(
-            "a request came with valid cookies of several sessions and has none; its browser is told to drop them",
+            "a request came with valid cookies of several sessions, and none of them is used; its browser is asked to drop them",
         );
     }
 
@@ -209,7 +209,7 @@ impl SessionManager {
                 self.snapshots.forget(id);
                 self.counters.corrupt_rows.add_one();
                 let session = self.keys.load().fingerprint(id);
-                tracing::warn!(session, %error, "a row is no session; it is left as it is");
+                tracing::warn!(session, %error, "a row is not a valid session; it is left unchanged");
                 LoadedRow::Corrupt
             }
         }

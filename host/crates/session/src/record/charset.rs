@@ -1,5 +1,9 @@
 //! The characters that a column can hold, and the encoding of other characters in JSON: as `\uXXXX`, with a surrogate pair
 //! beyond U+FFFF. This module does not depend on stores or sessions.
+//!
+//! Characters are escaped when the document is written, before its size counts, so that the row, its digest and the snapshot are
+//! one text. The server reports at start which characters a single-byte set (`latin1`, `cp1251`) holds. For sets with several
+//! bytes for a character, everything beyond ASCII is escaped.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;

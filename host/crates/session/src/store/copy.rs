@@ -5,6 +5,10 @@
 //! pass. A session that ended after a pass went by it stays in the target until [`StoreCopier::remove`] runs. Only
 //! [`StoreCopier::verify`] shows that both ends are equal. Before the first pass, [`StoreCopier::survey`] decides whether the
 //! copy may write at all.
+//!
+//! Ids come in the order of the source's own key, whose collation may differ from the target's. So the two ends are compared by
+//! look-ups, never by merging. Ended sessions are deleted only by the last pass: during the copy, an id that is absent in the
+//! source may be about to arrive.
 
 mod look;
 mod plan;

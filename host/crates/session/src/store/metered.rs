@@ -87,7 +87,7 @@ impl MeteredStore {
         scrape.add(&self.commit.ambiguous);
         scrape.gauge(
             "cloakroom_store_up",
-            "1 if the session store answered when it was asked last, 0 if it did not.",
+            "1 if the session store answered the last call, 0 if it did not.",
             &[],
             i64::from(self.standing() == StoreHealth::Up),
         );
@@ -168,7 +168,7 @@ impl CallMetrics {
         let errors = |kind| {
             counter(
                 "cloakroom_store_errors_total",
-                "Calls on the session store that failed; of commits, rows that did.",
+                "Failed calls to the session store; for commits, failed rows.",
                 &[("call", name), ("kind", kind)],
             )
         };

@@ -63,7 +63,7 @@ async fn reap_for_ever(store: &dyn SessionStore, clock: &Clock, options: &Reaper
         };
         match (&result, news) {
             (Err(error), ReaperNews::TroubleBegan) => {
-                tracing::warn!(%error, "cannot delete expired sessions, trying on; they stay invalid");
+                tracing::warn!(%error, "cannot delete expired sessions, will retry; they stay invalid");
             }
             (_, ReaperNews::TroubleOver { failures }) => {
                 tracing::info!(failures, "expired sessions are deleted again");

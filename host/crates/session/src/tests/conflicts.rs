@@ -170,7 +170,11 @@ async fn a_write_that_only_fitted_before_is_run_again() {
         }),
     );
     let (answer, _) = answered(outcome.await);
-    assert_eq!(answer, (2, false), "the second run is told that it is full");
+    assert_eq!(
+        answer,
+        (2, false),
+        "the second run gets the error that the session is full"
+    );
     assert_eq!(house.entry(&id, "mine").await, None);
 }
 

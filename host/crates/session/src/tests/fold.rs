@@ -147,7 +147,7 @@ async fn assert_all_is_there(house: &House, id: &SessionId, n: &str) {
 
 fn assert_answered_once(others: Vec<TransactionOutcome<u32, Trap>>) {
     for outcome in others {
-        assert_eq!(answered(outcome).0, 1, "nobody ran again");
+        assert_eq!(answered(outcome).0, 1, "no guest ran again");
     }
 }
 
@@ -232,7 +232,7 @@ async fn a_store_that_is_down_is_told_to_all() {
     assert_eq!(
         house.asked().await,
         [Asked::Replace],
-        "nobody asks a store that is down five times more"
+        "a store that is down is not asked five more times"
     );
 }
 

@@ -237,7 +237,7 @@ async fn a_secure_session_over_http_is_written_without_its_cookie_and_never_rena
         assert_eq!(
             house.rows(),
             usize::from(!renews),
-            "a row that nobody could be told of"
+            "a row whose cookie no visitor could receive"
         );
         if left.is_some() {
             assert_eq!(house.entry(&id, "a").await.as_deref(), left);

@@ -66,7 +66,8 @@ impl ChangeOp {
             }
             _ if working.ending != SessionEnding::Alive => {
                 return Err(SessionError::Invalid(
-                    "the session was ended by this request; only `regenerate` goes on".to_owned(),
+                    "the session was ended by this request; only `regenerate` can start a new one"
+                        .to_owned(),
                 ));
             }
             Self::Set { key, value } => {

@@ -1,4 +1,6 @@
 //! The parts of the row that a guest has seen. If they are the same in a newer row, the run is valid there as well.
+//!
+//! A successful `add` is not a read. A `reload` makes it one: that the change fitted depended on the rest of the session.
 
 use std::collections::HashSet;
 

@@ -94,13 +94,13 @@ pub(crate) fn meaning(code: u16) -> Option<&'static str> {
         1180 => "the server failed while it committed",
         1265 | 1292 => "a value does not fit its column",
         1366 | 3854 | 3988 => "a text does not fit its column's character set",
-        1406 => "the data do not fit their column",
+        1406 => "the data does not fit its column",
         1153 => "the row is larger than max_allowed_packet",
         1021 | 1114 => "the server's disk or table is full",
-        1053 => "the server is going down",
+        1053 => "the server is shutting down",
         3024 => "the statement ran longer than max_execution_time",
         3098 => {
-            "the table has no primary key or another engine than InnoDB, and Group Replication refuses it"
+            "Group Replication refuses the table, because it has no primary key or its engine is not InnoDB"
         }
         3100 => "Group Replication failed while the server committed",
         3101 => "another member changed the row first, or this member leaves its group",

@@ -59,7 +59,7 @@ fn cluster(met: &[ReachedServer]) -> Option<ExamineFinding> {
     let Some(member) = met.iter().find(|it| it.server.kind != ServerKind::Plain) else {
         let found = "the URL names several servers, and they are in no Galera cluster and in no replication group: after a failure \
                      the next server may lack the last commits";
-        let remedy = "name one server or a cluster; SCALING.md tells what a replica pair can lose";
+        let remedy = "name one server or a cluster; SCALING.md explains which commits a replica pair can lose";
         return Some(ExamineFinding::warning(SUBJECT, found, remedy));
     };
     let strangers: Vec<_> = (met.iter())
@@ -71,14 +71,14 @@ fn cluster(met: &[ReachedServer]) -> Option<ExamineFinding> {
         return Some(ExamineFinding::good(SUBJECT, found));
     }
     let found = format!(
-        "{} not in the cluster of {}: a host that goes on to another server loses sessions and brings ended ones back",
+        "{} not in the cluster of {}: a host that switches to another server loses sessions and brings ended ones back",
         match &strangers[..] {
             [only] => format!("{only} is"),
             several => format!("{} are", several.join(", ")),
         },
         member.name
     );
-    let remedy = "name the members of one cluster alone, or let the others join it";
+    let remedy = "name only the members of one cluster, or let the other servers join it";
     Some(ExamineFinding::fault(SUBJECT, found, remedy))
 }
 

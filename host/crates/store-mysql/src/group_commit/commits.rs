@@ -324,7 +324,7 @@ fn verdict_on(finding: SwapFinding) -> CommitVerdict {
         SwapFinding::Applied => CommitVerdict::Committed,
         SwapFinding::NotApplied => CommitVerdict::Conflict,
         SwapFinding::Unknown => CommitVerdict::Ambiguous(unavailable(
-            "some rows of a statement were swapped, and this one is gone or was written anew since",
+            "some rows of a statement were swapped, and this one is gone or was rewritten since",
         )),
     }
 }

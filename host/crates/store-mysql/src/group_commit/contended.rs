@@ -5,6 +5,8 @@
 //! few commits. On a busy machine, a row that several hosts write may have received more commits than that by then, so
 //! its tokens no longer show the outcome. The count of swapped rows decides the outcome of one such row, but not of
 //! two.
+//!
+//! Decision 8 in `host/docs/decisions` has the alternatives and the measurements.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -3,6 +3,10 @@
 //!
 //! The count does not say which rows were changed. A row that is read afterwards may have changed again or may be gone.
 //! A verdict is given only if it is certain.
+//!
+//! If exactly one row shows neither the commit's token nor the one before it, the count decides it, because every other row is
+//! known. With two such rows the outcome is ambiguous. The count can be trusted because a commit that is sent again is never
+//! batched. The tokens are read on the same connection.
 
 use cloakroom_session::record::{CommitToken, TokenHistory};
 

@@ -96,7 +96,7 @@ impl ServerPool {
         if is_whole {
             tracing::info!(
                 host = self.name,
-                "the session store's host gives as many connections as are wanted again"
+                "the session store's host gives all configured connections again"
             );
         }
         if let Some(server) = server.filter(|_| is_news) {

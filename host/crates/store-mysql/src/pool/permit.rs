@@ -151,7 +151,7 @@ impl PoolPermit {
             tracing::warn!(
                 reason = fault.detail,
                 connections,
-                "a host of the session store refuses one more connection: the store works with those that it has"
+                "a host of the session store refuses one more connection: the store continues with the existing ones"
             );
         }
         true

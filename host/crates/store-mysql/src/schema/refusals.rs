@@ -25,7 +25,7 @@ fn data_charset(table: &TableDescription, names: &SchemaNames) -> Option<Examine
     (table.charset != Charset::Unicode).then(|| ExamineFinding::warning(
         "charset",
         format!(
-            "the column {} has the character set {}, which does not have all characters: the host writes the others as \\uXXXX, so a \
+            "the column {} has the character set {}, which lacks some characters: the host writes these as \\uXXXX, so a \
              guest may read another spelling of the same JSON; run this SQL, then restart",
             names.data,
             set.unwrap_or("binary")
@@ -42,7 +42,7 @@ fn data_json(table: &TableDescription, names: &SchemaNames) -> Option<ExamineFin
     is_json(table, names).then(|| ExamineFinding::warning(
         "schema",
         format!(
-            "the column {} has the type json: the server writes each session anew, so the host reads a session twice that it has just \
+            "the column {} has the type json: the server rewrites the text of each session, so the host has to read a session again that it has just \
              written, and the server refuses half of a surrogate pair (a 500); run this SQL, then restart",
             names.data
         ),

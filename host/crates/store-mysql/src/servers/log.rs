@@ -33,7 +33,7 @@ impl ServerList {
             host = self.servers[full].name(),
             helper = self.servers[helper].name(),
             reason,
-            "the session store's server gives no further connection: another member of the cluster helps out"
+            "the session store's server refuses more connections: another member of the cluster helps out"
         );
     }
 
@@ -45,7 +45,7 @@ impl ServerList {
             let host = self.servers[in_use].name();
             tracing::info!(
                 host,
-                "the session store's server gives enough connections again: no other one helps out"
+                "the session store's server gives enough connections again: no other server helps out now"
             );
         }
     }
@@ -80,7 +80,7 @@ impl ServerList {
         let helper = self.help().helper(Instant::now());
         scrape.gauge(
             "cloakroom_store_server_preferred",
-            "1 while the first server of the session store's list is in use, 0 while another one is or helps out.",
+            "1 while the first server of the session store's list is in use, 0 while another one is in use or helps out.",
             &[],
             i64::from(in_use == 0 && helper.is_none()),
         );
@@ -95,7 +95,7 @@ impl ServerList {
             );
             gauge(
                 "cloakroom_store_server_helps_out",
-                "1 for a server that gave a connection lately because the one in use gave none.",
+                "1 for a server that recently gave a connection because the server in use gave none.",
                 i64::from(helper == Some(index)),
             );
             gauge(
@@ -105,7 +105,7 @@ impl ServerList {
             );
             gauge(
                 "cloakroom_store_connections_max",
-                "Connections that there may be: fewer than were configured while the server refuses more.",
+                "Maximum number of connections: lower than the configured one while the server refuses more.",
                 count(usage.most),
             );
         }

@@ -92,7 +92,7 @@ impl ServerList {
         let mut facts = ServerVariables::default();
         facts.add(answer.rows.into_iter().filter_map(variable));
         if let Some(name) = facts.read_only() {
-            let detail = format!("the server takes no writes any more: {name} is on");
+            let detail = format!("the server no longer takes writes: {name} is on");
             let fault = StatementError::new(
                 StatementErrorClass::HostUnfit,
                 StatementProgress::NotSent,

@@ -132,7 +132,7 @@ impl Client {
             };
             ensure!(
                 response.bytes == self.input.len(),
-                "an answer was followed by what nobody asked for"
+                "a response was followed by unexpected bytes"
             );
             visitors[self.current].take(&response)?;
             self.input.clear();

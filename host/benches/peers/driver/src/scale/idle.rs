@@ -158,7 +158,7 @@ fn open_files_max() -> anyhow::Result<u64> {
     let limits = std::fs::read_to_string("/proc/self/limits")?;
     let line = (limits.lines()).find_map(|line| line.strip_prefix("Max open files"));
     let soft = line.and_then(|line| line.split_ascii_whitespace().next());
-    match soft.context("/proc/self/limits reads otherwise here")? {
+    match soft.context("/proc/self/limits has an unexpected format")? {
         "unlimited" => Ok(u64::MAX),
         number => Ok(number.parse()?),
     }

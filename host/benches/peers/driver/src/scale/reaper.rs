@@ -102,7 +102,7 @@ fn beside_reaper(lab: &Lab, load: &mut Load, host: &Host) -> anyhow::Result<(Cel
     let mut answered = Answered::default();
     let mut time = Duration::ZERO;
     loop {
-        ensure!(Instant::now() < ends_at, "the rows do not go");
+        ensure!(Instant::now() < ends_at, "the rows are not deleted in time");
         let (slice_began_at, before) = (Instant::now(), used()?);
         let slice = load.run_for(SLICE)?;
         let slice_time = slice_began_at.elapsed();

@@ -78,7 +78,7 @@ pub(super) fn settle(lab: &Lab, database: &str) -> anyhow::Result<()> {
         || status(lab, "Innodb_history_list_length")? > HISTORY_MAX
     {
         let in_time = began_at.elapsed() < SETTLE_TIME_MAX;
-        ensure!(in_time, "MariaDB does not come to rest");
+        ensure!(in_time, "MariaDB does not become idle");
         std::thread::sleep(LOOK_INTERVAL);
     }
     lab.mariadb

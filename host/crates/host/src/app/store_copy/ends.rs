@@ -54,7 +54,7 @@ impl CopySource {
                 let store = connected.map_err(|error| refused(error, flag))?;
                 if is_closed && matches!(store.read_only().await, Ok(None)) {
                     telemetry::say(&format!(
-                        "warning: {flag}: the server takes writes: what a host or an Express app writes there from now on is lost; \
+                        "warning: {flag}: the server accepts writes: data that a host or an Express app writes there from now on is lost; \
                          stop each of them, or set read_only on the server"
                     ));
                 }
@@ -174,7 +174,7 @@ fn as_it_is(options: MysqlOptions) -> MysqlOptions {
 fn json(options: &MysqlOptions, flag: &str) -> StartError {
     let names = &options.schema;
     let problem = format!(
-        "the column {} has the type json: the server writes each session anew, so no copy can be compared with its source",
+        "the column {} has the type json: the server rewrites the text of each session, so no copy can be compared with its source",
         names.data
     );
     let remedy = format!(
@@ -191,7 +191,7 @@ fn scan(path: &Path, flag: &str) -> Result<SqliteScan, StartError> {
 fn unreadable(error: &ScanError, flag: &str) -> StartError {
     let remedy = match error {
         ScanError::ForeignLog { .. } => {
-            "put the database back that belongs to the log, or remove the log, which gives up the commits in it"
+            "restore the database that belongs to the log, or remove the log and lose the commits in it"
         }
         _ => "name the file of an embedded store that this user may read",
     };
@@ -228,15 +228,15 @@ fn refused(error: MysqlConnectError, flag: &str) -> StartError {
         ConnectErrorClass::Reach => {
             return StartError::Failed(StartFailure {
                 problem: format!("{flag}: the store cannot be reached: {}", error.detail),
-                remedy: "start the database, or correct its address in the URL; a source that takes no writes has to be named alone"
+                remedy: "start the database, or correct its address in the URL; a read-only source must be the only server in the URL"
                     .to_owned(),
             });
         }
         ConnectErrorClass::Account => {
-            "correct the user in the URL or its password, or let the database know the account"
+            "correct the user in the URL or its password, or create the account in the database"
         }
         ConnectErrorClass::Database => {
-            "correct the database's name in the URL, create the database, or give the account its rights"
+            "correct the database's name in the URL, create the database, or grant the account its privileges"
         }
         ConnectErrorClass::Tls => {
             "name a configuration whose [store] has the `tls` and `ca_file` of this server"

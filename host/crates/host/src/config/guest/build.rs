@@ -47,14 +47,14 @@ pub(crate) fn read(mut section: Section<'_>) -> Option<BuildSettings> {
     if section.is_missing("command") {
         section.fault(
             "command",
-            "missing: nothing would make the component",
-            "write command = \"npm run build\", or whatever makes the guest's file",
+            "missing: there is no command to build the component",
+            "write command = \"npm run build\", or another command that builds the guest's file",
         );
     }
     if creates.is_some() && section.is_missing("setup") {
         section.fault(
             "setup",
-            "missing: `creates` says when it was done",
+            "missing: `creates` only has an effect with it",
             "write setup = \"npm install\", or leave out `creates`",
         );
     }

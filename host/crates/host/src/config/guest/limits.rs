@@ -218,7 +218,7 @@ pub(crate) fn waiting_body(
         return None;
     }
     let problem = format!(
-        "is {}, of which one body in small pieces takes up to {cost} bytes of memory, and server.waiting_bodies, which holds for \
+        "is {}: one such body in small pieces takes up to {cost} bytes of memory, but server.waiting_bodies, the limit for \
          all bodies, is {}: such a body is always answered 503",
         written_size(replay_bytes_max as u64),
         written_size(total),
@@ -340,7 +340,7 @@ fn check(section: &Section<'_>, limits: &GuestLimits, shared: HostLimits<'_>) {
         if section.is_given(key) && own.is_some_and(|own| own > most) {
             section.fault(
                 key,
-                format!("is above {of_all}, which is {most} and holds for all guests"),
+                format!("is above {of_all}, which is {most} and applies to all guests"),
                 format!("write at most {most}, or raise {of_all}"),
             );
         }

@@ -48,5 +48,5 @@ fn host_or_table(field: &Field<'_>) -> Result<OutboundHost, ValueError> {
 fn host(field: &Field<'_>) -> Result<OutboundHost, ValueError> {
     let text = text(field)?;
     text.parse()
-        .map_err(|_| ValueError::new(format!("{text:?} is no host"), REMEDY))
+        .map_err(|_| ValueError::new(format!("{text:?} is not a valid host"), REMEDY))
 }

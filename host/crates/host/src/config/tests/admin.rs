@@ -93,7 +93,7 @@ fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
         ),
         (
             "[admin]\ntoken = \"in clear\"",
-            "admin.token: is a secret in clear",
+            "admin.token: is a secret in clear text",
         ),
         (
             "[admin]\ntoken = \"env:NONE\"",

@@ -38,7 +38,7 @@ fn their_secrets_are_judged_like_the_sessions() {
     );
     assert!(weak.contains("allow_short_secrets") && !weak.contains("hunter2"));
     assert!(faults("secrets = []").contains("cookies.secrets: the list is empty"));
-    assert!(faults("secrets = [\"hunter2\"]").contains("is a secret in clear"));
+    assert!(faults("secrets = [\"hunter2\"]").contains("is a secret in clear text"));
     assert!(faults("secret = \"x\"").contains("cookies.secret: unknown key of [cookies]"));
 
     let text = with_guest("[cookies]\nallow_short_secrets = true\nsecrets = [\"env:SHORT\"]");

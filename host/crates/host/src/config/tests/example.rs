@@ -175,7 +175,7 @@ fn what_the_example_shows_in_comments_is_taken() {
             let excused = |fault: &&ConfigFault| {
                 fault.problem.starts_with("missing: ")
                     || fault.problem.starts_with("grants nothing")
-                    || fault.problem.contains("from anybody")
+                    || fault.problem.contains("from every client")
             };
             let own: Vec<_> = faults
                 .iter()

@@ -64,7 +64,7 @@ fn all_faults_come_at_once_in_the_order_of_the_file() {
             ("1: lissten", "unknown key", "`listen`"),
             ("3: session.secure", "unknown key", "[session.cookie]"),
             ("4: session.resave", "expected a boolean", ""),
-            ("6: store.url", "is no store URL", ""),
+            ("6: store.url", "is not a store URL", ""),
             ("7: store.expiration", "is not a duration", ""),
             (
                 "10: guest.a.sesion",

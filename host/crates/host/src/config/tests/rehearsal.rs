@@ -66,6 +66,6 @@ fn a_guests_variable_whose_reference_leads_nowhere_is_left_out_with_a_warning() 
 fn what_is_no_form_at_all_is_a_fault_as_ever() {
     let text = with_guest("[session]\nsecrets = [\"in clear\"]\n[store]\nurl = \"redis://x\"");
     let faults = rehearse(&text, &[]).faults().join("\n");
-    assert!(faults.contains("is a secret in clear"), "{faults}");
+    assert!(faults.contains("is a secret in clear text"), "{faults}");
     assert!(faults.contains("store.url"), "{faults}");
 }

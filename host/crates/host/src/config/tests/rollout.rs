@@ -72,9 +72,12 @@ fn wrong_values_are_named_with_a_remedy() {
         ),
         (
             "rollback = { window = \"2h\" }",
-            "guest.a.rollback.window: 2h is no window to judge by",
+            "guest.a.rollback.window: 2h is not a valid window",
         ),
-        ("probe = \"health\"", "guest.a.probe: \"health\" is no path"),
+        (
+            "probe = \"health\"",
+            "guest.a.probe: \"health\" is not a valid path",
+        ),
     ] {
         let faults = Read::of(&guest(lines)).faults();
         assert_eq!(faults.len(), 1, "{faults:?}");

@@ -2,6 +2,8 @@
 //! response.
 //!
 //! While other requests queue at the limit, such runs may hold half of its slots. Beyond that, the slowest client loses its run.
+//!
+//! A client that is cut gets 408, or a reset if the response was released.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};

@@ -1,5 +1,7 @@
 //! Opening of one connection: looks up the name, connects to a checked address, and does the TLS and HTTP/1 handshakes.
 //! This module does not depend on requests, nor on the pool except for the permit that the socket holds.
+//!
+//! Only HTTP/1.1 leaves the host. With HTTP/2 the calls of several visitors would share one connection and its flow control.
 
 use std::io;
 use std::net::SocketAddr;

@@ -6,6 +6,11 @@
 //! of their guest, then, while they hold it, for a slot of the host. A connection that becomes free goes to the call
 //! that would get its slot if the connection were closed, provided that call can use it. Otherwise the connection is
 //! closed.
+//!
+//! The pool of hyper-util's client is not used: it closes an idle connection by time alone. This one bounds connections for each
+//! guest and for each host, so an idle connection must close when another call needs its place. The permit is held by the socket,
+//! so the count is that of open descriptors. Without turns, calls to one server would let one client keep all connections for
+//! itself.
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;

@@ -28,13 +28,13 @@ const DRAFT_AGE_MAX: Duration = Duration::from_secs(3600);
 pub(crate) enum CacheFolderError {
     #[error("{0}")]
     Io(#[from] io::Error),
-    #[error("it is no {0}")]
+    #[error("it is not a {0}")]
     NotA(&'static str),
     #[error("it belongs to another user ({0})")]
     AnothersOwn(u32),
-    #[error("others may write to it, or read what they must not (mode {0:03o})")]
+    #[error("other users have access that they must not have (mode {0:03o})")]
     Open(u32),
-    #[error("its content is not what was written")]
+    #[error("its content has changed since it was written")]
     Changed,
 }
 
@@ -191,7 +191,7 @@ pub(crate) fn mark_used(file: &File) {
         last_modification: now,
     };
     if let Err(error) = rustix::fs::futimens(file, &times) {
-        tracing::debug!(%error, "the use of compiled code is not noted");
+        tracing::debug!(%error, "the use of cached code cannot be recorded");
     }
 }
 

@@ -40,8 +40,7 @@ impl FromStr for CompileArguments {
     type Err = CompileError;
 
     fn from_str(text: &str) -> Result<Self, CompileError> {
-        let foreign =
-            || CompileError::failed("this command is the host's own: it starts it itself");
+        let foreign = || CompileError::failed("this command is internal: only the host starts it");
         let mut parts = text.splitn(3, ':');
         let mut part = || parts.next().ok_or_else(foreign);
         Ok(Self {
@@ -69,7 +68,7 @@ impl CompileError {
     }
 
     fn foreign() -> Self {
-        Self::failed("this command is the host's own: it starts it itself")
+        Self::failed("this command is internal: only the host starts it")
     }
 
     /// Returns the exit code of the process, from which the parent sees whether the component is faulty.
@@ -92,7 +91,7 @@ pub fn compile(recipe: &str) -> Result<(), CompileError> {
     let engine = engine::compiling_engine(recipe.blueprint)
         .map_err(|error| CompileError::failed(format!("{error:#}")))?;
     if EngineFingerprint::of(&engine, world).to_string() != recipe.fingerprint {
-        let reason = "the binary that compiles is not the one that runs; start the host anew";
+        let reason = "the compiling binary is not the running one; restart the host";
         return Err(CompileError::failed(reason));
     }
     let mut component = Vec::new();

@@ -76,7 +76,7 @@ impl CompileJob<'_> {
         let mut compiled = Vec::new();
         let read = code.rewind().and_then(|()| code.read_to_end(&mut compiled));
         read.map_err(|error| LoadError::NotCompiled {
-            reason: format!("what the compiler made cannot be read: {error}"),
+            reason: format!("the compiler's output cannot be read: {error}"),
         })?;
         Ok(compiled)
     }
@@ -128,7 +128,7 @@ impl CompileJob<'_> {
                 }
             };
             let status = child.0.wait().map_err(|error| LoadError::NotCompiled {
-                reason: format!("the compiler's end was missed: {error}"),
+                reason: format!("waiting for the compiler failed: {error}"),
             })?;
             Ok(ChildEnd { status, said })
         })

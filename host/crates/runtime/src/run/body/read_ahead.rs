@@ -1,5 +1,7 @@
 //! Reads the part of a released body that its guest has not written yet, in a separate task. The task reads up to a bound ahead of the
 //! client, so most guests are done, and their instances free, before a slow client has read anything.
+//!
+//! The task starts when the response leaves, which is after the commit. The held bytes are charged to the peer as untaken bytes.
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -1,5 +1,9 @@
 //! A request body that is recorded while it is read, so that another run can read it again. Its beginning is read
 //! before the guest has an instance. Any body type works. The kept bytes are charged to the client.
+//!
+//! A body is read before its guest is taken, so that a slow client keeps no old version alive: the version is chosen after the
+//! reading. The host charges up to three times the bytes of a body that arrives in small pieces. The total `waiting_bodies` must
+//! have room for one such body; the configuration is refused otherwise.
 
 #[cfg(test)]
 mod tests;

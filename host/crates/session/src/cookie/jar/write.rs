@@ -13,12 +13,12 @@ use cloakroom_base::limits::COOKIE_BYTES_MAX;
 pub enum CookieWriteError {
     /// It has the name of the session's cookie.
     #[error(
-        "the session's cookie is written by the host alone; the session's interface changes what it stands for"
+        "only the host writes the session's cookie; use the session interface to change the session"
     )]
     SessionCookie,
     /// If it were signed, it could be used as a session's cookie.
     #[error(
-        "a text with the shape of a session's id (32 characters of A-Z a-z 0-9 - _, with or without spaces behind them) is \
+        "a text with the shape of a session's id (32 characters of A-Z a-z 0-9 - _, with or without trailing spaces) is \
          not signed with the session's secrets: give these cookies secrets of their own, `[cookies] secrets` in the host's configuration"
     )]
     LikeASession,
@@ -30,7 +30,7 @@ pub enum CookieWriteError {
     )]
     MightEqualAnId,
     /// The name is not valid for a cookie.
-    #[error("the name is none: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
+    #[error("the name is not valid for a cookie: 1 to 256 letters, digits and !#$%&'*+-.^_`|~")]
     Name,
     /// Browsers would drop the cookie.
     #[error(
@@ -44,10 +44,14 @@ pub enum CookieWriteError {
     #[error("the value: {0}")]
     Json(String),
     /// The domain is not valid for a cookie.
-    #[error("the domain is none: labels of letters, digits and inner hyphens, at most 63 each")]
+    #[error(
+        "the domain is not valid for a cookie: labels of letters, digits and inner hyphens, at most 63 each"
+    )]
     Domain,
     /// The path is not valid for a cookie.
-    #[error("the path is none: at most 1,024 printable ASCII characters without ; and <")]
+    #[error(
+        "the path is not valid for a cookie: at most 1,024 printable ASCII characters without ; and <"
+    )]
     Path,
     /// The cookie would expire at a time that an HTTP date cannot represent.
     #[error("the cookie would expire before 1970 or after 9999")]

@@ -1,4 +1,7 @@
 //! Decides which rows to write so that the target's sessions equal the source's: row by row, without I/O.
+//!
+//! A row is copied with its history of tokens, so that a host recognizes a commit that was under way during the move. If the old
+//! and the new row have the same token (Express wrote the row), the old one is deleted first.
 
 use std::borrow::Cow;
 

@@ -41,13 +41,17 @@ fn bad_guests_and_routes_are_named() {
         ),
         (
             format!("{guest}[[route]]\npath = \"/{{\"\nguest = \"a\""),
-            ("4: route[0].path", "\"/{\" is no path", "/user/{id}"),
+            (
+                "4: route[0].path",
+                "\"/{\" is not a valid path",
+                "/user/{id}",
+            ),
         ),
         (
             format!("{guest}{route}methods = [\"get\"]"),
             (
                 "6: route[0].methods[0]",
-                "\"get\" is no method",
+                "\"get\" is not a valid method",
                 "write \"GET\"",
             ),
         ),
@@ -139,7 +143,7 @@ fn bad_guests_and_routes_are_named() {
             format!("{guest}outbound_hosts = [\"https://x\"]\n{route}"),
             (
                 "3: guest.a.outbound_hosts[0]",
-                "is no host",
+                "is not a valid host",
                 "without scheme",
             ),
         ),
@@ -149,17 +153,17 @@ fn bad_guests_and_routes_are_named() {
         ),
         (
             format!("{guest}outbound_hosts = [\"u:p@x\"]\n{route}"),
-            ("3: guest.a.outbound_hosts[0]", "is no host", ""),
+            ("3: guest.a.outbound_hosts[0]", "is not a valid host", ""),
         ),
         (
             format!("{guest}outbound_hosts = [\"x\", \"x:0\"]\n{route}"),
-            ("3: guest.a.outbound_hosts[1]", "is no host", ""),
+            ("3: guest.a.outbound_hosts[1]", "is not a valid host", ""),
         ),
         (
             format!("{guest}outbound_hosts = [{{ host = \"x/y\" }}]\n{route}"),
             (
                 "3: guest.a.outbound_hosts[0].host",
-                "is no host",
+                "is not a valid host",
                 "without scheme",
             ),
         ),

@@ -188,7 +188,7 @@ fn wrong_types_are_told_with_what_to_write() {
             "[log]\nformat = \"xml\"",
             (
                 "2: log.format",
-                "\"xml\" is none of its values",
+                "\"xml\" is not one of its values",
                 "write \"text\" or \"json\"",
             ),
         ),

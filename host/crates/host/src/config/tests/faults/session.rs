@@ -13,7 +13,11 @@ fn a_cookie_that_could_not_be_sent_whole_is_refused() {
     let cases = [
         (
             format!("[session]\n{}", long("name", 257)),
-            ("2: session.name", "is no cookie name", "at most 256"),
+            (
+                "2: session.name",
+                "is not a valid cookie name",
+                "at most 256",
+            ),
         ),
         (
             format!(
@@ -22,7 +26,7 @@ fn a_cookie_that_could_not_be_sent_whole_is_refused() {
             ),
             (
                 "2: session.cookie.path",
-                "is no cookie path",
+                "is not a valid cookie path",
                 "at most 1,024",
             ),
         ),
@@ -30,7 +34,7 @@ fn a_cookie_that_could_not_be_sent_whole_is_refused() {
             format!("[session.cookie]\n{}", long("domain", 64)),
             (
                 "2: session.cookie.domain",
-                "is no cookie domain",
+                "is not a valid cookie domain",
                 "host name",
             ),
         ),
@@ -45,17 +49,25 @@ fn bad_values_of_the_session_are_refused_at_start() {
     assert_each(&[
         (
             "[session]\nname = \"a b\"",
-            ("2: session.name", "\"a b\" is no cookie name", "RFC 6265"),
+            (
+                "2: session.name",
+                "\"a b\" is not a valid cookie name",
+                "RFC 6265",
+            ),
         ),
         (
             "[session]\ncompat = \"express\"",
-            ("2: session.compat", "none of its values", "\"express-1\""),
+            (
+                "2: session.compat",
+                "not one of its values",
+                "\"express-1\"",
+            ),
         ),
         (
             "[session]\nunset = \"drop\"",
             (
                 "2: session.unset",
-                "none of its values",
+                "not one of its values",
                 "\"keep\" or \"destroy\"",
             ),
         ),
@@ -63,7 +75,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session]\nproxy = true",
             (
                 "2: session.proxy",
-                "believe X-Forwarded-Proto from anybody",
+                "trust X-Forwarded-Proto from every client",
                 "trusted_proxies = [\"10.0.0.0/8\"]",
             ),
         ),
@@ -71,7 +83,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session]\nproxy = true\ntrusted_proxies = []",
             (
                 "2: session.proxy",
-                "believe X-Forwarded-Proto from anybody",
+                "trust X-Forwarded-Proto from every client",
                 "trusted_proxies = [\"10.0.0.0/8\"]",
             ),
         ),
@@ -79,7 +91,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session]\nproxy = false\ntrusted_proxies = [\"::1\"]",
             (
                 "3: session.trusted_proxies",
-                "no proxy is believed",
+                "no proxy is trusted",
                 "leave out one",
             ),
         ),
@@ -87,13 +99,13 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session]\ntrusted_proxies = [\"::1\", \"proxy\"]",
             (
                 "2: session.trusted_proxies[1]",
-                "\"proxy\" is no network",
+                "\"proxy\" is not a network",
                 "10.0.0.0/8",
             ),
         ),
         (
             "[session]\nabsolute_lifetime = \"0s\"",
-            ("2: session.absolute_lifetime", "no time at all", ""),
+            ("2: session.absolute_lifetime", "less than 1 ms", ""),
         ),
         (
             "[session.cookie]\nmax_age = \"86400000\"",
@@ -105,7 +117,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
         ),
         (
             "[session.cookie]\nmax_age = 0",
-            ("2: session.cookie.max_age", "0 is no time at all", ""),
+            ("2: session.cookie.max_age", "0 is less than 1 ms", ""),
         ),
         (
             "[session.cookie]\nmax_age = -1",
@@ -139,7 +151,7 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session.cookie]\ndomain = \"https://x.example\"",
             (
                 "2: session.cookie.domain",
-                "is no cookie domain",
+                "is not a valid cookie domain",
                 "without scheme",
             ),
         ),
@@ -147,19 +159,19 @@ fn bad_values_of_the_session_are_refused_at_start() {
             "[session.cookie]\npath = \"shop\"",
             (
                 "2: session.cookie.path",
-                "is no cookie path",
+                "is not a valid cookie path",
                 "starts with a slash",
             ),
         ),
         (
             "[session.cookie]\npath = \"/;x\"",
-            ("2: session.cookie.path", "is no cookie path", ""),
+            ("2: session.cookie.path", "is not a valid cookie path", ""),
         ),
         (
             "[session.cookie]\nexpires = 2030-01-31",
             (
                 "2: session.cookie.expires",
-                "is no moment in UTC",
+                "is not a date and time in UTC",
                 "2027-01-31T00:00:00Z",
             ),
         ),
@@ -199,7 +211,7 @@ fn a_prefix_of_the_cookies_name_is_held_to_its_promises() {
         &[
             (
                 "3: session.cookie.secure",
-                "its name's prefix promises otherwise",
+                "the prefix of its name requires otherwise",
                 "set secure = true",
             ),
             ("4: session.cookie.path", "prefix", "set path = \"/\""),
@@ -259,7 +271,7 @@ fn secrets_are_strong_and_stand_elsewhere() {
             "[session]\nsecrets = [\"tops3cret\"]",
             (
                 "2: session.secrets[0]",
-                "is a secret in clear",
+                "is a secret in clear text",
                 "\"env:NAME\"",
             ),
         ),

@@ -9,7 +9,7 @@ fn bad_stores_are_told_without_their_password() {
     let cases: [(&str, Expected<'_>); 20] = [
         (
             "url = \"sessions.db\"",
-            ("4: store.url", "is no store URL", "sqlite:PATH"),
+            ("4: store.url", "is not a store URL", "sqlite:PATH"),
         ),
         (
             "url = \"redis://app:tops3cret@h\"",
@@ -19,7 +19,7 @@ fn bad_stores_are_told_without_their_password() {
             "url = \"mysql://app:tops3cret@db/app\"",
             (
                 "4: store.url",
-                "holds a password in clear",
+                "contains a password in clear text",
                 "password = \"env:NAME\"",
             ),
         ),
@@ -45,7 +45,11 @@ fn bad_stores_are_told_without_their_password() {
         ),
         (
             "url = \"mysql://app@db/app\"\npassword = \"tops3cret\"",
-            ("5: store.password", "is a secret in clear", "\"env:NAME\""),
+            (
+                "5: store.password",
+                "is a secret in clear text",
+                "\"env:NAME\"",
+            ),
         ),
         (
             "url = \"mysql://app@db/app\"\nca_file = \"no.pem\"",
@@ -67,7 +71,7 @@ fn bad_stores_are_told_without_their_password() {
             "url = \"mysql://app@db/app\"\ntls = { verify = \"none\" }",
             (
                 "5: store.tls.verify",
-                "\"none\" is none of its values",
+                "\"none\" is not one of its values",
                 "\"full\" or \"ca\"",
             ),
         ),
@@ -83,7 +87,7 @@ fn bad_stores_are_told_without_their_password() {
             "schema = { table_name = \"a`b\" }",
             (
                 "4: store.schema.table_name",
-                "is no table or column name",
+                "is not a valid table or column name",
                 "",
             ),
         ),
