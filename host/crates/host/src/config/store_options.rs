@@ -230,7 +230,7 @@ mod tests {
                 None,
                 "--from: a store in memory ends with its host",
             ),
-            ("redis://hunter2@h", None, "--from: its scheme is none of"),
+            ("redis://hunter2@h", None, "--from: its scheme is not memory"),
             (
                 "mysql://app:hunter2@db/shop",
                 None,

@@ -196,15 +196,15 @@ mod tests {
     fn what_is_wrong_is_named_without_the_password() {
         let cases = [
             ("sessions.db", "is not a store URL"),
-            ("redis://hunter2@h", "its scheme is none of"),
+            ("redis://hunter2@h", "its scheme is not memory"),
             ("sqlite:", "names no file"),
             ("mysql:app@db/app", "two slashes"),
             ("mysql://:hunter2@db/app", "names no user"),
             ("mysql://db/app", "names no user"),
             ("mysql://app:hunter2@db", "names no database"),
             ("mysql://app:hunter2@/app", "names no host"),
-            ("mysql://app:hunter2@db:x/app", "a port is no number"),
-            ("mysql://app:hunter2@db:0/app", "a port is no number"),
+            ("mysql://app:hunter2@db:x/app", "a port is not a number"),
+            ("mysql://app:hunter2@db:0/app", "a port is not a number"),
             ("mysql://app:hunter2@[::1/app", "lacks its `]`"),
             ("mysql://app:hunter2@db1,,db2/app", "names no host"),
             ("mysql://app:%ff@db/app", "its password is not UTF-8"),

@@ -330,7 +330,7 @@ fn what_is_allowed_and_odd_is_warned_of() {
     let cases = [
         (
             "[session.cookie]\nsecure = true",
-            "session.cookie.secure: no link is known to be secure",
+            "session.cookie.secure: no connection is known to be secure",
         ),
         (
             "[session.cookie]\nmax_age = \"9601h\"",

@@ -359,7 +359,7 @@ mod tests {
             assert_eq!(warning(name), expected);
         }
         assert!(warning("CLOAKROOM_XYZZY").contains("no key has this variable"));
-        assert!(warning("CLOAKROOM_GUEST_A_COMPONENT").contains("in the file alone"));
+        assert!(warning("CLOAKROOM_GUEST_A_COMPONENT").contains("can only be set in the file"));
     }
 
     #[test]

@@ -69,7 +69,7 @@ fn corpus() -> Vec<(&'static str, Bytes, &'static str)> {
         (
             "a text",
             text("fn main() {}\n"),
-            "a text, not a WebAssembly component",
+            "a text file, not a WebAssembly component",
         ),
         (
             "a component as text",

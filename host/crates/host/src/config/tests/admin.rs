@@ -89,7 +89,7 @@ fn another_address_than_this_machines_wants_a_token_and_a_token_is_strong() {
         ("[admin]\ntoken = \"env:SHORT\"", "admin.token: has 4 bytes"),
         (
             "[admin]\ntoken = \"env:SPACED\"",
-            "admin.token: has a character",
+            "admin.token: contains a character",
         ),
         (
             "[admin]\ntoken = \"in clear\"",
