@@ -33,7 +33,7 @@ use crate::json;
 use crate::raw::cookies as raw;
 
 pub use self::cookie::Cookie;
-pub use crate::raw::cookies::{Priority, SameSite};
+pub use crate::raw::types::{Priority, SameSite};
 
 /// Why a call was refused.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -57,6 +57,7 @@ use crate::raw::session as raw;
 pub use self::error::Error;
 pub use self::key::Key;
 pub use crate::raw::session::CookieAttributes;
+pub use crate::raw::types::{Priority, SameSite};
 
 /// The value of an entry, `None` if there is none. Counts as a read of this key.
 ///

@@ -8,7 +8,7 @@ use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::digest::Digest;
 use super::engine::World;
-use super::{cookies_host, session_host};
+use super::{bindings, cookies_host, session_host};
 use crate::files::{self, FileError};
 use crate::telemetry::cut;
 
@@ -22,7 +22,12 @@ const HANDLER_03: &str = "wasi:http/handler@0.3.";
 /// What a program for the command line exports.
 const COMMAND: &str = "wasi:cli/run@";
 /// What of its imports we can offer at all; whether each fits is for the linker to say.
-const OFFERED: [&str; 3] = ["wasi:", session_host::INTERFACE, cookies_host::INTERFACE];
+const OFFERED: [&str; 4] = [
+    "wasi:",
+    session_host::INTERFACE,
+    cookies_host::INTERFACE,
+    bindings::TYPES,
+];
 
 /// Why a file is no guest.
 #[derive(Debug, thiserror::Error)]
