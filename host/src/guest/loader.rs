@@ -103,6 +103,16 @@ pub enum LoadError {
         /// Their names.
         imports: Vec<String>,
     },
+    /// The component imports interfaces of this host, and functions of them have other types: those from before the package was frozen.
+    #[error(
+        "the component was built against an older cloakroom:http: build it again with the SDK or the `wit` folder of this version; \
+         its types in {} are not those of this host",
+        listed(imports)
+    )]
+    Outdated {
+        /// Their names.
+        imports: Vec<String>,
+    },
     /// The component does not fit the host, or does not compile.
     #[error("the component ({world}) does not fit this host: {reason}")]
     Unfit {
@@ -194,9 +204,14 @@ pub(super) struct Outline {
 impl Outline {
     /// Whether it imports an interface of the host's own, in any version.
     pub(super) fn imports(&self, interface: &str) -> bool {
+        self.versions_of(interface).next().is_some()
+    }
+
+    /// The names under which it imports an interface of the host's own, one for each version.
+    pub(super) fn versions_of(&self, interface: &str) -> impl Iterator<Item = &String> {
         self.imports
             .iter()
-            .any(|import| is_version_of(import, interface))
+            .filter(move |import| is_version_of(import, interface))
     }
 
     /// Imports that belong to none of the families of interfaces we offer.

@@ -254,8 +254,11 @@ impl House {
         };
         let pre = self.linker.instantiate_pre(component).map_err(|error| {
             match outline.unknown_imports() {
-                imports if imports.is_empty() => unfit(error),
-                imports => LoadError::UnknownImports { imports },
+                imports if !imports.is_empty() => LoadError::UnknownImports { imports },
+                _ => match self.outdated_imports(component, outline) {
+                    imports if imports.is_empty() => unfit(error),
+                    imports => LoadError::Outdated { imports },
+                },
             }
         })?;
         match world {
@@ -263,7 +266,34 @@ impl House {
             World::Wasi03 => ServicePre::new(pre).map(Handler::Wasi03).map_err(unfit),
         }
     }
+
+    /// The imports of this host's own interfaces in which a function has another type than here. A function that this host does not
+    /// have does not count: it is from a later version.
+    fn outdated_imports(&self, component: &Component, outline: &Outline) -> Vec<String> {
+        let ours: [(&str, Link); 2] = [
+            (session_host::INTERFACE, session_host::link),
+            (cookies_host::INTERFACE, cookies_host::link),
+        ];
+        // All imports that `link` does not define get the types that the component expects.
+        let fits = |link: Link| {
+            let mut linker = Linker::new(&self.engine);
+            link(&mut linker)?;
+            linker.define_unknown_imports_as_traps(component)?;
+            linker.instantiate_pre(component).map(drop)
+        };
+        if fits(|_| Ok(())).is_err() {
+            return Vec::new();
+        }
+        ours.into_iter()
+            .filter(|(_, link)| fits(*link).is_err())
+            .flat_map(|(interface, _)| outline.versions_of(interface))
+            .cloned()
+            .collect()
+    }
 }
+
+/// Adds one of this host's own interfaces to a linker.
+type Link = fn(&mut Linker<Context>) -> Result<()>;
 
 /// Looks at a component before anything is spent on it: compiling it against a pool of smaller memories fails in words that name
 /// no setting.
