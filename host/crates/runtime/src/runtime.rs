@@ -270,8 +270,11 @@ impl WorldRuntime {
         };
         let pre = self.linker.instantiate_pre(component).map_err(|error| {
             match outline.unknown_imports() {
-                imports if imports.is_empty() => unfit(error),
-                imports => LoadError::UnknownImports { imports },
+                imports if !imports.is_empty() => LoadError::UnknownImports { imports },
+                _ => match self.outdated_imports(component, outline) {
+                    imports if imports.is_empty() => unfit(error),
+                    imports => LoadError::Outdated { imports },
+                },
             }
         })?;
         match world {
@@ -281,7 +284,34 @@ impl WorldRuntime {
                 .map_err(unfit),
         }
     }
+
+    /// Returns the imports of this host's own interfaces in which a function has another type than here. A function that this host
+    /// does not have is from a later version, and does not count.
+    fn outdated_imports(&self, component: &Component, outline: &ComponentOutline) -> Vec<String> {
+        let ours: [(&str, Link); 2] = [
+            (session::INTERFACE, session::link),
+            (cookies::INTERFACE, cookies::link),
+        ];
+        // All imports that `link` does not define get the types that the component expects.
+        let fits = |link: Link| {
+            let mut linker = Linker::new(&self.engine);
+            link(&mut linker)?;
+            linker.define_unknown_imports_as_traps(component)?;
+            linker.instantiate_pre(component).map(drop)
+        };
+        if fits(|_| Ok(())).is_err() {
+            return Vec::new();
+        }
+        ours.into_iter()
+            .filter(|(_, link)| fits(*link).is_err())
+            .flat_map(|(interface, _)| outline.versions_of(interface))
+            .cloned()
+            .collect()
+    }
 }
+
+/// Adds one of this host's own interfaces to a linker.
+type Link = fn(&mut Linker<GuestContext>) -> Result<()>;
 
 /// Checks a component before it is compiled. Compiling a component that is too large for the pool's memories fails with
 /// an error that names no setting.

@@ -7,6 +7,7 @@ mod faults;
 mod limits;
 mod loading;
 mod outbound;
+mod outdated;
 mod output;
 mod refusals;
 mod release;

@@ -274,7 +274,10 @@ mod tests {
             (r#"{"destroy": false}"#, "does nothing"),
             (r#"{"destroy": true, "delete": ["a"]}"#, "either destroys"),
             (r#"{"sett": {}}"#, "unknown field `sett`"),
-            (r#"{"set": {"cookie": 1}}"#, "`cookie` is not a valid session key"),
+            (
+                r#"{"set": {"cookie": 1}}"#,
+                "`cookie` is not a valid session key",
+            ),
             (r#"{"delete": [""]}"#, "`` is not a valid session key"),
             (r#"{"set": 1}"#, "an object of keys and values"),
             (r#"{"set": {"a": }}"#, "line 1 column"),

@@ -230,7 +230,11 @@ mod tests {
                 None,
                 "--from: a store in memory ends with its host",
             ),
-            ("redis://hunter2@h", None, "--from: its scheme is not memory"),
+            (
+                "redis://hunter2@h",
+                None,
+                "--from: its scheme is not memory",
+            ),
             (
                 "mysql://app:hunter2@db/shop",
                 None,

@@ -4,9 +4,7 @@
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::cookies::{
-    Attributes, Cookie, Error, Host, Priority, SameSite, Value, add_to_linker,
-};
+use super::bindings::cookies::{Attributes, Cookie, Error, Host, Value, add_to_linker};
 use super::denials::GrantDenial;
 use crate::engine::context::GuestContext;
 use crate::run::request_state::RequestState;
@@ -83,16 +81,8 @@ fn asked(attributes: Attributes) -> record::CookieAttributes {
         domain: attributes.domain,
         http_only: attributes.http_only,
         secure: attributes.secure,
-        same_site: attributes.same_site.map(|same_site| match same_site {
-            SameSite::Strict => record::SameSite::Strict,
-            SameSite::Lax => record::SameSite::Lax,
-            SameSite::None => record::SameSite::None,
-        }),
+        same_site: attributes.same_site.map(Into::into),
         partitioned: attributes.partitioned,
-        priority: attributes.priority.map(|priority| match priority {
-            Priority::Low => record::Priority::Low,
-            Priority::Medium => record::Priority::Medium,
-            Priority::High => record::Priority::High,
-        }),
+        priority: attributes.priority.map(Into::into),
     }
 }

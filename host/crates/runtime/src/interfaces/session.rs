@@ -9,7 +9,7 @@ use std::task::Poll;
 use wasmtime::Result;
 use wasmtime::component::{HasSelf, Linker};
 
-use super::bindings::session::{CookieAttributes, Error, Host, add_to_linker};
+use super::bindings::session::{CookieAttributes, Error, Host, Lifetime, add_to_linker};
 use super::denials::GrantDenial;
 use crate::engine::context::GuestContext;
 use crate::run::error::SessionInterrupt;
@@ -96,8 +96,8 @@ impl Host for RequestState {
         self.answer(self.session.cookie().await.map(cookie_attributes))
     }
 
-    async fn set_max_age(&mut self, milliseconds: Option<i64>) -> Answer<()> {
-        self.answer(self.changing().await.set_max_age(milliseconds).await)
+    async fn set_max_age(&mut self, lifetime: Lifetime) -> Answer<()> {
+        self.answer(self.changing().await.set_max_age(lifetime).await)
     }
 }
 
@@ -144,26 +144,12 @@ fn cookie_attributes(attributes: record::CookieAttributes) -> CookieAttributes {
     CookieAttributes {
         original_max_age: attributes.original_max_age_ms,
         expires: attributes.expires_at_ms,
-        path: attributes.path,
         domain: attributes.domain,
+        path: attributes.path,
         http_only: attributes.http_only,
         secure: attributes.secure,
-        same_site: attributes.same_site.map(|same_site| {
-            let name = match same_site {
-                record::SameSite::Strict => "strict",
-                record::SameSite::Lax => "lax",
-                record::SameSite::None => "none",
-            };
-            name.to_owned()
-        }),
         partitioned: attributes.partitioned,
-        priority: attributes.priority.map(|priority| {
-            let name = match priority {
-                record::Priority::Low => "low",
-                record::Priority::Medium => "medium",
-                record::Priority::High => "high",
-            };
-            name.to_owned()
-        }),
+        priority: attributes.priority.map(Into::into),
+        same_site: attributes.same_site.map(Into::into),
     }
 }

@@ -8,7 +8,7 @@ use wasmparser::{ComponentExternalKind, Encoding, Parser, Payload};
 
 use super::digest::ComponentDigest;
 use crate::engine::GuestWorld;
-use crate::interfaces::{cookies, session};
+use crate::interfaces::{bindings, cookies, session};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::telemetry::cut;
@@ -24,7 +24,12 @@ const HANDLER_03: &str = "wasi:http/handler@0.3.";
 /// Name prefix of the interface that a command-line program exports.
 const COMMAND: &str = "wasi:cli/run@";
 /// Import prefixes and interfaces that the host may offer. Whether a given import fits is decided by the linker.
-const OFFERED: [&str; 3] = ["wasi:", session::INTERFACE, cookies::INTERFACE];
+const OFFERED: [&str; 4] = [
+    "wasi:",
+    session::INTERFACE,
+    cookies::INTERFACE,
+    bindings::TYPES,
+];
 
 /// Error returned when a file cannot be loaded as a guest.
 #[derive(Debug, thiserror::Error)]
@@ -98,6 +103,16 @@ pub enum LoadError {
     )]
     UnknownImports {
         /// The names of these interfaces.
+        imports: Vec<String>,
+    },
+    /// The component imports interfaces of this host, and functions of them have other types: those from before the package was frozen.
+    #[error(
+        "the component was built against an older cloakroom:http: build it again with the SDK or the `wit` folder of this version; \
+         its types in {} are not those of this host",
+        listed(imports)
+    )]
+    Outdated {
+        /// Their names.
         imports: Vec<String>,
     },
     /// The component does not fit the host, or does not compile.
@@ -191,9 +206,14 @@ pub(crate) struct ComponentOutline {
 impl ComponentOutline {
     /// Returns whether the component imports `interface`, in any version.
     pub(crate) fn imports(&self, interface: &str) -> bool {
+        self.versions_of(interface).next().is_some()
+    }
+
+    /// Returns the names under which the component imports `interface`, one for each version.
+    pub(crate) fn versions_of(&self, interface: &str) -> impl Iterator<Item = &String> {
         self.imports
             .iter()
-            .any(|import| is_version_of(import, interface))
+            .filter(move |import| is_version_of(import, interface))
     }
 
     /// Returns the imports that belong to none of the interface families the host offers.

@@ -177,6 +177,11 @@ async fn the_cookies_attributes_reach_the_guest() {
             (&"/".into(), &true.into()),
             "{name}"
         );
+        assert_eq!(
+            (&cookie["sameSite"], &cookie["priority"]),
+            (&"lax".into(), &serde_json::Value::Null),
+            "{name}"
+        );
         assert_eq!(fingerprint.len(), 32, "{name}: {fingerprint}");
     }
 }
