@@ -10,7 +10,7 @@ use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{ConnectionOutbox, QuotaTotals, Quotas};
 use cloakroom_host::handler::{ConnectionAddresses, Handler, Options, ProxyTrust, RoutedGuests};
-use cloakroom_host::route::{Route, RouteTable};
+use cloakroom_host::route::{Route, RouteTable, Target};
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{
     ComponentSource, DeployRequest, Deployer, Deployment, Deployments, Guest, ProbeRequest,
@@ -85,7 +85,7 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
         path: "/{*rest}".to_owned(),
         methods: Vec::new(),
         host: None,
-        guest: component.to_owned(),
+        target: Target::Guest(component.to_owned()),
     };
     let site = RoutedGuests {
         routes: RouteTable::new(vec![route]).expect("a route"),

@@ -32,7 +32,7 @@ pub use hook::{HookResponse, RequestHook};
 pub use release::ResponseBody;
 pub use screen::ScreenOptions as Options;
 
-use crate::route::{Route, RouteMatch, RouteTable};
+use crate::route::{Route, RouteMatch, RouteTable, Target};
 use access_log::AccessRecord;
 use cloakroom_base::deadline::Deadline;
 use cloakroom_base::quota::{
@@ -266,10 +266,11 @@ impl Handler {
             Err(problem) => return self.refuse(record, problem),
         };
         record.route = Some(route.path.clone());
-        record.guest = Some(route.guest.clone());
+        let Target::Guest(name) = &route.target;
+        record.guest = Some(name.clone());
 
         // The request keeps this deployment of its guest, even if another one replaces it meanwhile.
-        let deployment = site.guests.get(&route.guest).cloned();
+        let deployment = site.guests.get(name).cloned();
         let deployment = deployment.as_ref();
         let attended = self.attendant.as_ref().zip(deployment);
         if let Some(instead) = attended.and_then(|(it, guest)| it.answers(guest, route, &head)) {
