@@ -9,8 +9,8 @@ mod frames;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod heads;
-mod joined;
-mod pace;
+mod incoming;
+mod outgoing;
 mod watch;
 
 use std::io;
@@ -33,12 +33,12 @@ use cloakroom_base::quota::{
     ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase, UntakenBody,
 };
 use connection::HttpProtocols;
-use pace::arriving::IncomingBody;
+use incoming::pace::IncomingBody;
 
-pub use pace::arriving::BodyPace;
+pub use incoming::pace::BodyPace;
 
 /// The body of a request as it arrives on the connection.
-pub type Incoming = IncomingBody<joined::JoinedBody<hyper::body::Incoming>>;
+pub type Incoming = IncomingBody<incoming::joiner::JoinedBody<hyper::body::Incoming>>;
 
 /// The limits of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]

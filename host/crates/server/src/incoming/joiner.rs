@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::activity::ClientTurn;
+use crate::activity::ClientTurn;
 use cloakroom_base::limits::{
     BODY_PIECE_BYTES_MIN, BODY_PIECE_JOIN_WAIT, BODY_PIECE_JOINED_BYTES, BODY_PIECES_FREE,
     BODY_PIECES_PER_S_FREE,

@@ -1,0 +1,4 @@
+//! The body of a request.
+
+pub(crate) mod joiner;
+pub(crate) mod pace;
