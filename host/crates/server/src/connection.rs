@@ -23,8 +23,8 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{ClientTurn, ConnectionActivity, CountedStream, RequestSide};
 use super::date::date;
 use super::heads::HeadCharges;
-use super::incoming::joiner::JoinedBody;
-use super::incoming::pace::{BodyPace, IncomingBody};
+use super::incoming::IncomingBody;
+use super::incoming::pace::BodyPace;
 use super::outgoing::{BodyPatienceTimer, OutgoingBody, SendingResponse, StreamRunner};
 use super::watch::{ActivityWatch, Diagnosis};
 use super::{ConnectionEnds, ServerOptions, Service};
@@ -115,8 +115,7 @@ impl HttpProtocols {
             let in_flight = pulse.request(version, has_body);
             let turn =
                 has_body.then(|| ClientTurn::new(in_flight.turns().clone(), RequestSide::Arriving));
-            let request =
-                request.map(|body| IncomingBody::new(JoinedBody::new(body, turn), body_pace));
+            let request = request.map(|body| IncomingBody::new(body, body_pace, turn));
             let answer = service.answer(request, link.clone());
             let clock = clock.clone();
             async move {

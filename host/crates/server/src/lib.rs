@@ -33,12 +33,12 @@ use cloakroom_base::quota::{
     ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Reservation, RevocablePhase, UntakenBody,
 };
 use connection::HttpProtocols;
-use incoming::pace::IncomingBody;
 
+pub use incoming::IncomingBody;
 pub use incoming::pace::BodyPace;
 
 /// The body of a request as it arrives on the connection.
-pub type Incoming = IncomingBody<incoming::joiner::JoinedBody<hyper::body::Incoming>>;
+pub type Incoming = IncomingBody;
 
 /// The limits of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -141,7 +141,7 @@ pub trait Service: Clone + Send + Sync + 'static {
     /// Answers one request.
     fn answer(
         &self,
-        request: Request<Incoming>,
+        request: Request<IncomingBody>,
         link: ConnectionEnds,
     ) -> impl Future<Output = Response<Self::Body>> + Send + 'static;
 }
