@@ -1,7 +1,7 @@
 //! The path of a request: `Handler::respond` performs its steps in order, and the submodules implement single steps.
 //!
 //! This module knows the order of the steps. It does not know sessions, guests or routes from the inside, and it does not know
-//! sockets: `server` passes the requests in.
+//! sockets: `server` passes the requests to the [`Handler`], its [`Service`].
 
 mod access_log;
 mod error;
@@ -15,12 +15,11 @@ mod screen;
 mod trailers;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http::{HeaderValue, Request, Response, Version};
 use http_body::Body as _;
@@ -34,6 +33,7 @@ pub use screen::ScreenOptions as Options;
 
 use crate::route::{Route, RouteMatch, RouteTable, Target};
 use access_log::AccessRecord;
+use cloakroom_base::clock::Clock;
 use cloakroom_base::deadline::Deadline;
 use cloakroom_base::quota::{
     ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Quotas, Reservation, RevocablePhase,
@@ -45,6 +45,7 @@ use cloakroom_runtime::{
     Blame, Deployments, FaultParty, Guest, GuestFailure, GuestRequest, Invocation,
     ReleasedResponse, ReplayBody, RunEnd, StreamPolicy,
 };
+use cloakroom_server::{ConnectionEnds, RequestBody, Service};
 use cloakroom_session::cookie::CookieJar;
 use cloakroom_session::{
     Attempt, CookieChange, ReplayPolicy, Session, SessionManager, TransactionOutcome, Visit,
@@ -80,19 +81,6 @@ pub struct RoutedGuests {
     pub routes: RouteTable,
     /// The guests that the routes name.
     pub guests: Arc<Deployments>,
-}
-
-/// The addresses and the quota state of the connection that a request arrived on.
-#[derive(Clone, Debug)]
-pub struct ConnectionAddresses {
-    /// The address of the client, or of the proxy in front of it.
-    pub peer: SocketAddr,
-    /// The local address.
-    pub local: SocketAddr,
-    /// The quota peer of the connection, from [`Handler::share`].
-    pub share: QuotaPeer,
-    /// The response bytes that the client has not taken yet. Used for HTTP/2 only.
-    pub outbox: Arc<ConnectionOutbox>,
 }
 
 /// The path parameters that the route's pattern matched, in the order and spelling of the path. Stored in the request's
@@ -138,71 +126,9 @@ impl Handler {
         &self.quotas
     }
 
-    /// Returns the quota peer of a connection from this address.
-    ///
-    /// The connections of a trusted proxy carry the requests of many clients. They are exempt, and each request counts for its
-    /// own client.
-    pub fn share(&self, address: IpAddr) -> QuotaPeer {
-        if self.options.proxy_trust.names(address) {
-            self.quotas.exempt()
-        } else {
-            self.quotas.peer(address)
-        }
-    }
-
     /// Replaces the site. Requests that start later use the new one.
     pub fn replace_site(&self, site: RoutedGuests) {
         self.site.store(Arc::new(site));
-    }
-
-    /// Answers a request.
-    ///
-    /// Cancel safe: the work runs in its own task, so a client that disconnects never stops a commit halfway.
-    pub async fn answer<B>(
-        self: &Arc<Self>,
-        request: Request<B>,
-        ends: ConnectionAddresses,
-    ) -> Response<ResponseBody>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let request_id = new_request_id();
-        let (method, version) = (request.method().clone(), request.version());
-        let mut record =
-            AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
-        record.metrics = Some(Arc::clone(&self.metrics));
-        if let Some(attendant) = &self.attendant {
-            attendant.sees(&request_id, &method, request.uri());
-        }
-        // Reserve before any memory is spent on the request: requests that waited here would hold memory that other requests
-        // need.
-        let door = ResponseSender {
-            client: self.share_of_client(&request, &ends).of_one_request(),
-            outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
-        };
-        let Ok(place) = door.client.reserve(QuotaResource::Requests, 1) else {
-            return self.charge(self.refuse(record, Problem::Overloaded), &door);
-        };
-        let token = self.tasks.token();
-        let span = tracing::info_span!("request", id = %request_id);
-        let handler = Arc::clone(self);
-        let work = async move {
-            let response = handler.respond(request, ends, record, place, &door).await;
-            handler
-                .charge(response, &door)
-                .map(|body| body.under_way(token))
-        };
-        match tokio::spawn(work.instrument(span)).await {
-            Ok(response) => response,
-            // The access record has logged itself while the task unwound.
-            Err(_panicked) => release::of_problem(
-                &Problem::Panic,
-                request_id,
-                &method,
-                &self.cookie(CookieChange::Keep),
-            ),
-        }
     }
 
     /// Waits until no request is being processed. Call it only when no further requests arrive.
@@ -212,7 +138,7 @@ impl Handler {
     }
 
     /// Returns the quota peer that a request counts for: the connection's peer, or the client behind a trusted proxy.
-    fn share_of_client<B>(&self, request: &Request<B>, ends: &ConnectionAddresses) -> QuotaPeer {
+    fn share_of_client<B>(&self, request: &Request<B>, ends: &ConnectionEnds) -> QuotaPeer {
         let trust = &self.options.proxy_trust;
         let client = headers::client_behind_proxy(request.headers(), ends.peer.ip(), trust);
         client.map_or_else(|| ends.share.clone(), |client| self.quotas.peer(client))
@@ -238,18 +164,14 @@ impl Handler {
     /// `place` is the request's reservation in the quota of running requests. Its phase says whether the request only waits for
     /// its client. A request whose reservation is revoked ends. A released response keeps the reservation until the guest has
     /// finished and the rest of the body is in memory.
-    async fn respond<B>(
+    async fn respond<B: RequestBody + 'static>(
         &self,
         request: Request<B>,
-        ends: ConnectionAddresses,
+        ends: ConnectionEnds,
         mut record: AccessRecord,
         place: Reservation,
         door: &ResponseSender,
-    ) -> Response<ResponseBody>
-    where
-        B: http_body::Body<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    ) -> Response<ResponseBody> {
         let (mut head, body) = request.into_parts();
         let body = DiscardedBody::new(body, &head);
 
@@ -446,6 +368,69 @@ impl Handler {
         SessionCookieField {
             name: &self.options.cookie_name,
             change,
+        }
+    }
+}
+
+impl Service for Handler {
+    type Body = ResponseBody;
+
+    /// `Date` and the expiry of the session cookie come from the same clock.
+    fn clock(&self) -> Clock {
+        self.sessions.clock().clone()
+    }
+
+    /// The connections of a trusted proxy carry the requests of many clients. They are exempt, and each request counts for its
+    /// own client.
+    fn share(&self, address: IpAddr) -> QuotaPeer {
+        if self.options.proxy_trust.names(address) {
+            self.quotas.exempt()
+        } else {
+            self.quotas.peer(address)
+        }
+    }
+
+    /// Cancel safe: the work runs in its own task, so a client that disconnects never stops a commit halfway.
+    async fn answer<B: RequestBody + 'static>(
+        self: Arc<Self>,
+        request: Request<B>,
+        ends: ConnectionEnds,
+    ) -> Response<ResponseBody> {
+        let request_id = new_request_id();
+        let (method, version) = (request.method().clone(), request.version());
+        let mut record =
+            AccessRecord::new(Arc::clone(&request_id), method.clone(), version, ends.peer);
+        record.metrics = Some(Arc::clone(&self.metrics));
+        if let Some(attendant) = &self.attendant {
+            attendant.sees(&request_id, &method, request.uri());
+        }
+        // Reserve before any memory is spent on the request: requests that waited here would hold memory that other requests
+        // need.
+        let door = ResponseSender {
+            client: self.share_of_client(&request, &ends).of_one_request(),
+            outbox: (version == Version::HTTP_2).then(|| Arc::clone(&ends.outbox)),
+        };
+        let Ok(place) = door.client.reserve(QuotaResource::Requests, 1) else {
+            return self.charge(self.refuse(record, Problem::Overloaded), &door);
+        };
+        let token = self.tasks.token();
+        let span = tracing::info_span!("request", id = %request_id);
+        let handler = Arc::clone(&self);
+        let work = async move {
+            let response = handler.respond(request, ends, record, place, &door).await;
+            handler
+                .charge(response, &door)
+                .map(|body| body.under_way(token))
+        };
+        match tokio::spawn(work.instrument(span)).await {
+            Ok(response) => response,
+            // The access record has logged itself while the task unwound.
+            Err(_panicked) => release::of_problem(
+                &Problem::Panic,
+                request_id,
+                &method,
+                &self.cookie(CookieChange::Keep),
+            ),
         }
     }
 }

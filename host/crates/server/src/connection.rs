@@ -100,7 +100,7 @@ impl HttpProtocols {
         &self,
         stream: TcpStream,
         link: ConnectionEnds,
-        service: S,
+        service: Arc<S>,
         place: Reservation,
         ends: CloseSignals,
     ) {
@@ -116,7 +116,7 @@ impl HttpProtocols {
             let turn =
                 has_body.then(|| ClientTurn::new(in_flight.turns().clone(), RequestSide::Arriving));
             let request = request.map(|body| IncomingBody::new(body, body_pace, turn));
-            let answer = service.answer(request, link.clone());
+            let answer = Arc::clone(&service).answer(request, link.clone());
             let clock = clock.clone();
             async move {
                 let mut answer: Response<S::Body> = answer.await;

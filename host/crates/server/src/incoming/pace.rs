@@ -184,9 +184,8 @@ mod tests {
         fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
             let piece = |bytes| Ok(Frame::data(Bytes::from(vec![0; bytes])));
             let pieces = &mut self.pieces;
-            self.timer.poll_frame(cx, |cx| {
-                pieces.poll_recv(cx).map(|bytes| bytes.map(piece))
-            })
+            self.timer
+                .poll_frame(cx, |cx| pieces.poll_recv(cx).map(|bytes| bytes.map(piece)))
         }
     }
 
@@ -263,7 +262,11 @@ mod tests {
         let bell = &body.timer.wait.as_ref().unwrap().bell;
         *bell.rang_at() = body.timer.wait.as_ref().unwrap().since;
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
-        assert!(body.timer.left > Duration::from_secs(9), "{:?}", body.timer.left);
+        assert!(
+            body.timer.left > Duration::from_secs(9),
+            "{:?}",
+            body.timer.left
+        );
     }
 
     #[tokio::test]
