@@ -14,7 +14,6 @@ mod request_body;
 mod screen;
 mod trailers;
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -508,16 +507,18 @@ fn find_route<'r>(
     }
 }
 
-/// Returns a hash that identifies the visitor while a canary is active: of the presented cookies, or of the client's address if
-/// there are none.
+/// Returns a number that identifies the visitor while a canary is active: a hash of the session's cookies, or the client's
+/// address if there are none. It is the same on every host, so that all hosts show the visitor the same version.
 fn visitor(screened: &ScreenedRequest) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    if screened.presented.is_empty() {
-        screened.client.hash(&mut hasher);
-    } else {
-        screened.presented.hash(&mut hasher);
+    if !screened.presented.is_empty() {
+        return screened.presented.fixed_hash();
     }
-    hasher.finish()
+    let address = match screened.client {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    };
+    let bits = address.to_bits();
+    (bits >> 64) as u64 ^ bits as u64
 }
 
 /// Reads the beginning of a body. Meanwhile the request counts as waiting for its client, so its reservation may be revoked.
