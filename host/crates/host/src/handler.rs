@@ -5,6 +5,7 @@
 //! sockets: `server` passes the requests to the [`Handler`], its [`Service`].
 
 mod access_log;
+mod bodies;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;
@@ -12,7 +13,6 @@ mod guest;
 mod headers;
 mod hook;
 mod release;
-mod request_body;
 mod screen;
 mod trailers;
 
@@ -33,6 +33,7 @@ pub use screen::ScreenOptions as Options;
 
 use crate::route::{Route, RouteMatch, RouteTable, Target};
 use access_log::AccessRecord;
+use bodies::DiscardedBody;
 use cloakroom_base::clock::Clock;
 use cloakroom_base::quota::{
     ConnectionOutbox, QuotaFull, QuotaPeer, QuotaResource, Quotas, Reservation,
@@ -47,7 +48,6 @@ use cloakroom_session::{CookieChange, SessionManager};
 use error::Problem;
 use guest::{GuestHead, RequestToGuest};
 use release::SessionCookieField;
-use request_body::DiscardedBody;
 use screen::ScreenedRequest;
 
 /// An HTTP request handler that answers requests with guests.
