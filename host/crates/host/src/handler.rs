@@ -26,9 +26,9 @@ use http::{HeaderValue, Request, Response, Version};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
+pub use bodies::ResponseBody;
 pub use headers::ProxyTrust;
 pub use hook::{HookResponse, RequestHook};
-pub use release::ResponseBody;
 pub use screen::ScreenOptions as Options;
 
 use crate::route::{Route, RouteMatch, RouteTable, Target};

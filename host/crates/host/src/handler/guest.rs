@@ -11,9 +11,9 @@ use http::{Response, request};
 use http_body::Body as _;
 
 use super::access_log::AccessRecord;
-use super::bodies::DiscardedBody;
+use super::bodies::{DiscardedBody, ResponseBody};
 use super::error::Problem;
-use super::release::{self, ResponseBody};
+use super::release;
 use super::screen::ScreenedRequest;
 use super::{Handler, ResponseSender};
 use cloakroom_base::deadline::Deadline;
