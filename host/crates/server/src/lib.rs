@@ -119,12 +119,12 @@ impl Drop for OpenConnection {
 
 /// The body of a request that a [`Service`] answers: an [`IncomingBody`], or the body of a request that no connection brought.
 pub trait RequestBody:
-    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+    Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin
 {
 }
 
 impl<B> RequestBody for B where
-    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send
+    B: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>> + Send + Unpin
 {
 }
 

@@ -24,18 +24,19 @@ use cloakroom_base::limits::{
 };
 use cloakroom_base::quota::{BodyCharge, ConnectionOutbox, QuotaFull, QuotaPeer, UntakenBody};
 use cloakroom_runtime::{FaultParty, GuestBody, GuestFailure};
+use cloakroom_server::RequestBody;
 
 /// The client's body on its way to the guest. Screens the trailers. When it is dropped, it reads and discards its remaining bytes
 /// for a limited time: if a connection is closed while received bytes are unread, the system resets it and the response is lost
 /// (RFC 9112, section 9.6).
 #[derive(Debug)]
-pub(crate) struct DiscardedBody<B: Body<Data = Bytes> + Send + 'static> {
+pub(crate) struct DiscardedBody<B: RequestBody + 'static> {
     /// `Some` until the body is dropped.
-    body: Option<Pin<Box<B>>>,
+    body: Option<B>,
     is_discarded: bool,
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> DiscardedBody<B> {
+impl<B: RequestBody + 'static> DiscardedBody<B> {
     /// Wraps the body of the request with this head.
     pub(crate) fn new(body: B, head: &request::Parts) -> Self {
         // HTTP/2 can end one stream without the others. A client that sent `Expect` has not sent a body that the host does not
@@ -43,12 +44,12 @@ impl<B: Body<Data = Bytes> + Send + 'static> DiscardedBody<B> {
         let is_on_its_way = head.version < Version::HTTP_2 && !head.headers.contains_key(EXPECT);
         Self {
             is_discarded: is_on_its_way && !body.is_end_stream(),
-            body: Some(Box::pin(body)),
+            body: Some(body),
         }
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> Drop for DiscardedBody<B> {
+impl<B: RequestBody + 'static> Drop for DiscardedBody<B> {
     fn drop(&mut self) {
         let body = self.body.take().filter(|_| self.is_discarded);
         if let (Some(body), Ok(runtime)) = (body, Handle::try_current()) {
@@ -57,7 +58,7 @@ impl<B: Body<Data = Bytes> + Send + 'static> Drop for DiscardedBody<B> {
     }
 }
 
-async fn discard<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>) {
+async fn discard<B: RequestBody>(mut body: B) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
         bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -67,7 +68,7 @@ async fn discard<B: Body<Data = Bytes>>(mut body: Pin<Box<B>>) {
     }
 }
 
-impl<B: Body<Data = Bytes> + Send + 'static> Body for DiscardedBody<B> {
+impl<B: RequestBody + 'static> Body for DiscardedBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
@@ -78,7 +79,7 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for DiscardedBody<B> {
         let Some(body) = &mut self.body else {
             return Poll::Ready(None);
         };
-        let mut frame = ready!(body.as_mut().poll_frame(cx));
+        let mut frame = ready!(Pin::new(body).poll_frame(cx));
         // Trailers must not carry fields that the validation of the head would have removed or refused.
         if let Some(Ok(frame)) = &mut frame
             && let Some(trailers) = frame.trailers_mut()
@@ -90,11 +91,11 @@ impl<B: Body<Data = Bytes> + Send + 'static> Body for DiscardedBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(|body| body.is_end_stream())
+        self.body.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        let hint = self.body.as_ref().map(|body| body.size_hint());
+        let hint = self.body.as_ref().map(B::size_hint);
         hint.unwrap_or_default()
     }
 }
