@@ -21,26 +21,24 @@ pub use reload::{ReloadOutcome, ReloadRequests};
 pub use startup_message::StartupMessage;
 pub use store_copy::{CopyCall, StoreCall, StoreReport, call_store};
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config;
 use crate::config::{Config, ConfigFault};
-use crate::handler;
 use crate::handler::{Handler, RequestHook, RoutedGuests};
 use crate::route::{RouteError, RouteTable};
 use cloakroom_base::clock::Clock;
-use cloakroom_base::quota::{QuotaPeer, Quotas};
+use cloakroom_base::quota::Quotas;
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{Deployer, Deployments, GuestRegistry};
 use cloakroom_server as server;
-use cloakroom_server::{ConnectionCount, ConnectionEnds, Incoming};
+use cloakroom_server::ConnectionCount;
 use cloakroom_session as session;
 use cloakroom_session::SessionManager;
 use cloakroom_session::cookie::CookieJar;
@@ -285,11 +283,8 @@ impl App {
             tokio::spawn(reaper::run(store, clock, options, reaper_shutdown.clone()))
         });
         let grace = self.listener.grace;
-        let front = ServerFront {
-            handler: Arc::clone(&self.handler),
-            clock: self.clock.clone(),
-        };
-        server::run(listener, front, self.listener, self.connections, shutdown).await;
+        let service = Arc::clone(&self.handler);
+        server::run(listener, service, self.listener, self.connections, shutdown).await;
 
         // A request whose client was disconnected runs until its deadline, because its commit may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
@@ -394,39 +389,5 @@ fn note<T>(faults: &mut Vec<ConfigFault>, result: Result<T, Vec<ConfigFault>>) -
 async fn within(grace: Duration, what: &'static str, end: impl Future<Output = ()>) {
     if tokio::time::timeout(grace, end).await.is_err() {
         tracing::warn!(what, "did not end within the grace period");
-    }
-}
-
-/// The handler as a [`server::Service`].
-#[derive(Clone)]
-struct ServerFront {
-    handler: Arc<Handler>,
-    clock: Clock,
-}
-
-impl server::Service for ServerFront {
-    type Body = handler::ResponseBody;
-
-    fn clock(&self) -> Clock {
-        self.clock.clone()
-    }
-
-    fn share(&self, address: IpAddr) -> QuotaPeer {
-        self.handler.share(address)
-    }
-
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        link: ConnectionEnds,
-    ) -> impl Future<Output = Response<handler::ResponseBody>> + Send + 'static {
-        let handler = Arc::clone(&self.handler);
-        let ends = handler::ConnectionAddresses {
-            peer: link.peer,
-            local: link.local,
-            share: link.share,
-            outbox: link.outbox,
-        };
-        async move { handler.answer(request, ends).await }
     }
 }

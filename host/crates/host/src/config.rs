@@ -51,7 +51,7 @@ pub use store::{
 };
 pub use store_options::{NamedStore, StoreOptions};
 
-use crate::route::Route;
+use crate::route::{Route, Target};
 use cloakroom_base::files;
 use cloakroom_base::files::FileError;
 use cloakroom_base::limits::CONFIG_FILE_BYTES_MAX;
@@ -343,7 +343,12 @@ fn read_guests(
             "add [[route]] with path = \"/{*rest}\" and guest = \"NAME\"",
         );
     }
-    let reached: BTreeSet<_> = routes.iter().map(|route| route.guest.as_str()).collect();
+    let reached: BTreeSet<_> = routes
+        .iter()
+        .map(|route| match &route.target {
+            Target::Guest(name) => name.as_str(),
+        })
+        .collect();
     for name in names.iter().filter(|name| !reached.contains(name.as_str())) {
         root.warn(&format!("guest.{name}"), "no route leads to it");
     }

@@ -1,9 +1,10 @@
 //! Settings of the runtime as a whole ([`RuntimeOptions`]) and of one guest ([`GuestSettings`], [`GuestLimits`]). This module does
 //! not read the configuration file. `app` fills these types in.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
 
 use super::interfaces::outbound::OutboundHost;
 use super::load::compiler::Compiler;
@@ -239,12 +240,20 @@ impl Canary {
     /// Returns whether the canary serves this visitor. The answer for a visitor never changes, and it is the same on
     /// every host that has the same component.
     pub(crate) fn takes(&self, visitor: u64, digest: &ComponentDigest) -> bool {
-        let mut hasher = DefaultHasher::new();
-        (visitor, digest.as_bytes()).hash(&mut hasher);
-        // The upper 53 bits fill the fraction of an `f64`.
-        let place = (hasher.finish() >> 11) as f64 / (1_u64 << 53) as f64;
-        place < self.share
+        place(visitor, digest) < self.share
     }
+}
+
+/// Returns the place of a visitor among all visitors of a component, at least 0 and below 1. Hosts of different releases must agree
+/// on it, so its hash is not the standard library's.
+fn place(visitor: u64, digest: &ComponentDigest) -> f64 {
+    let mut hasher = Sha256::new();
+    hasher.update(visitor.to_be_bytes());
+    hasher.update(digest.as_bytes());
+    let hash: [u8; 32] = hasher.finalize().into();
+    let [a, b, c, d, e, f, g, h, ..] = hash;
+    // The upper 53 bits fill the fraction of an `f64`.
+    (u64::from_be_bytes([a, b, c, d, e, f, g, h]) >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]
@@ -263,5 +272,12 @@ mod tests {
         assert!(taken.iter().all(|n| canary.takes(*n, &one)));
         let again = taken.iter().filter(|n| canary.takes(**n, &other)).count();
         assert!(again < 300, "another component has other canaries: {again}");
+    }
+
+    #[test]
+    fn the_place_of_a_visitor_is_the_same_in_every_release() {
+        let one = ComponentDigest::of(b"one");
+        assert_eq!(place(0, &one), 0.7040854928621293);
+        assert_eq!(place(7, &one), 0.5580893623209926);
     }
 }

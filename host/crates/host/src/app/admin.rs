@@ -1,11 +1,10 @@
 //! The admin interface as a part of the host. It listens from before the guests are loaded until every other part has shut
 //! down, apart from the store. The commands `cloakroom guests` and `cloakroom store prefer-first` call it.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::{Request, Response};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -20,12 +19,11 @@ use crate::admin::{AdminServer, AdminServices, Token};
 use crate::config::{AdminSettings, Environment};
 use cloakroom_base::files;
 use cloakroom_base::limits;
-use cloakroom_base::quota::{QuotaPeer, QuotaResource, QuotaTotals, Quotas};
+use cloakroom_base::quota::{QuotaResource, Quotas};
 use cloakroom_base::telemetry;
 use cloakroom_base::telemetry::escape;
 use cloakroom_base::telemetry::metrics::Scrape;
 use cloakroom_server as server;
-use cloakroom_server::{ConnectionEnds, Incoming};
 
 /// The variable that holds the admin token, both for the host and for the commands that call it.
 const TOKEN_VARIABLE: &str = "CLOAKROOM_ADMIN_TOKEN";
@@ -64,14 +62,7 @@ impl AdminListener {
             ..server::ServerOptions::default()
         };
         let stop = CancellationToken::new();
-        let service = AdminFront {
-            admin: Arc::clone(&admin),
-            // The admin interface has its own quotas: visitors that use up theirs must not lock operators out.
-            quotas: Quotas::new(QuotaTotals {
-                connections: limits::ADMIN_CONNECTIONS_MAX,
-                ..QuotaTotals::default()
-            }),
-        };
+        let service = Arc::clone(&admin);
         let server = server::run(listener, service, options, Arc::default(), stop.clone());
         Ok(Some(Self {
             admin,
@@ -177,30 +168,6 @@ fn tell_quotas(quotas: &Quotas, scrape: &Scrape) {
         &[],
         peers,
     );
-}
-
-/// The admin interface as a [`server::Service`].
-#[derive(Clone)]
-struct AdminFront {
-    admin: Arc<AdminServer>,
-    quotas: Arc<Quotas>,
-}
-
-impl server::Service for AdminFront {
-    type Body = admin::Body;
-
-    fn share(&self, address: IpAddr) -> QuotaPeer {
-        self.quotas.peer(address)
-    }
-
-    fn answer(
-        &self,
-        request: Request<Incoming>,
-        link: ConnectionEnds,
-    ) -> impl Future<Output = Response<admin::Body>> + Send + 'static {
-        let admin = Arc::clone(&self.admin);
-        async move { admin.answer(request, link.peer).await }
-    }
 }
 
 /// The options of a command that calls the admin interface of a running host.

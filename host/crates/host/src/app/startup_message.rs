@@ -141,6 +141,7 @@ fn servers(mysql: &MysqlSettings) -> String {
 mod tests {
     use super::*;
     use crate::config::CliOptions;
+    use crate::route::Target;
 
     const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -163,7 +164,7 @@ mod tests {
             path: path.to_owned(),
             methods: methods.to_vec(),
             host: host.map(str::to_owned),
-            guest: "a".to_owned(),
+            target: Target::Guest("a".to_owned()),
         }
     }
 

@@ -13,7 +13,7 @@ use super::{
     Backend, CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure,
     Environment, MysqlSettings, Proxy, SecretSource, SessionAccess, SessionSettings, SettingOrigin,
 };
-use crate::route::RouteTable;
+use crate::route::{RouteTable, Target};
 use cloakroom_session::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
 
 /// The path of the configuration file. Relative paths are resolved against its directory, which contains a component,
@@ -229,7 +229,9 @@ fn check_accepted(config: &Config) {
         assert!(guest.reuse >= 1);
     }
     for route in &config.routes {
-        assert!(config.guests.iter().any(|guest| guest.name == route.guest));
+        match &route.target {
+            Target::Guest(name) => assert!(config.guests.iter().any(|guest| guest.name == *name)),
+        }
     }
     assert!(RouteTable::new(config.routes.clone()).is_ok());
     check_session(&config.session);

@@ -12,7 +12,7 @@ use super::reader::Section;
 use super::rollout;
 use super::source::{TomlValue, ValueNode};
 use super::{ComponentFiles, ConfigMode};
-use crate::route::Route;
+use crate::route::{Route, Target};
 use cloakroom_runtime::{OutboundHost, Rollout};
 
 pub use build::BuildSettings;
@@ -119,7 +119,7 @@ impl GuestSettings {
             path: "/{*rest}".to_owned(),
             methods: Vec::new(),
             host: None,
-            guest: self.name.clone(),
+            target: Target::Guest(self.name.clone()),
         }]
     }
 }

@@ -103,7 +103,8 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
     assert_eq!(config.guests[0].component, component);
     assert_eq!(config.guests[0].session, SessionAccess::Write);
     assert_eq!(config.routes[0].path, "/{*rest}");
-    assert_eq!(config.routes[0].guest, "my-counter");
+    let target = Target::Guest("my-counter".to_owned());
+    assert_eq!(config.routes[0].target, target);
 }
 
 #[test]

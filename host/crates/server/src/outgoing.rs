@@ -3,8 +3,6 @@
 //!
 //! This module also cuts responses whose memory other clients need. It does not interpret bodies.
 
-pub(crate) mod arriving;
-
 use std::cell::Cell;
 use std::error::Error;
 use std::pin::Pin;

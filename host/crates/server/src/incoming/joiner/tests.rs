@@ -1,10 +1,10 @@
 //! Tests with bodies that follow a script of pieces and pauses.
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::time::Duration;
 
 use http::HeaderMap;
-use http_body_util::BodyExt as _;
 
 use super::*;
 
@@ -49,15 +49,15 @@ impl Body for Script {
     }
 }
 
-fn joined(script: Script) -> JoinedBody<Script> {
-    JoinedBody::new(script, None)
+async fn next(body: &mut PieceJoiner<Script>) -> Option<Piece> {
+    poll_fn(|cx| body.poll_frame(cx)).await
 }
 
 /// Returns all pieces of the joined body.
 async fn pieces(script: Script) -> Vec<Piece> {
-    let mut body = joined(script);
+    let mut body = PieceJoiner::new(script);
     let mut all = Vec::new();
-    while let Some(piece) = body.frame().await {
+    while let Some(piece) = next(&mut body).await {
         all.push(piece);
     }
     assert!(body.is_end_stream());
@@ -161,7 +161,7 @@ async fn joining_changes_no_byte() {
                 .push_back(Some(Ok(Frame::trailers(HeaderMap::new())))),
             _ => script.0.push_back(Some(Err("cut".into()))),
         }
-        let mut body = joined(script);
+        let mut body = PieceJoiner::new(script);
         let mut seen = Vec::new();
         let mut ending = 0;
         loop {
@@ -170,7 +170,7 @@ async fn joining_changes_no_byte() {
                 Some((bytes.len() - seen.len()) as u64),
                 "seed {seed}"
             );
-            match body.frame().await {
+            match next(&mut body).await {
                 None => break,
                 Some(Ok(frame)) if frame.is_trailers() => ending = 1,
                 Some(Ok(frame)) => seen.extend_from_slice(&frame.into_data().unwrap()),

@@ -1,7 +1,6 @@
-//! A request's body that joins small pieces, and fails if too many of them are tiny: each piece has a cost in the host and the
-//! guest, however few bytes it has. It also reports when it waits for its client.
+//! Joins the small pieces of a request's body, and fails if too many of them are tiny: each piece has a cost in the host and the
+//! guest, however few bytes it has.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
@@ -10,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
-use super::activity::ClientTurn;
+use super::{Failure, PolledFrame};
 use cloakroom_base::limits::{
     BODY_PIECE_BYTES_MIN, BODY_PIECE_JOIN_WAIT, BODY_PIECE_JOINED_BYTES, BODY_PIECES_FREE,
     BODY_PIECES_PER_S_FREE,
@@ -23,15 +22,12 @@ use cloakroom_base::limits::{
 )]
 pub(crate) struct TooManyPieces;
 
-type Failure = Box<dyn Error + Send + Sync>;
 type Piece = Result<Frame<Bytes>, Failure>;
 
-/// A request's body whose small pieces are joined.
+/// Joins the small pieces of a body.
 #[derive(Debug)]
-pub struct JoinedBody<B> {
+pub(crate) struct PieceJoiner<B> {
     body: B,
-    /// `None` if there is no body.
-    turn: Option<ClientTurn>,
     pieces: TinyPieceAllowance,
     /// The bytes that have arrived and have not been returned: one piece as it arrived, or several joined pieces.
     first: Bytes,
@@ -44,11 +40,10 @@ pub struct JoinedBody<B> {
     alarm: Option<Pin<Box<Sleep>>>,
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> JoinedBody<B> {
-    pub(crate) fn new(body: B, turn: Option<ClientTurn>) -> Self {
+impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> PieceJoiner<B> {
+    pub(crate) fn new(body: B) -> Self {
         Self {
             body,
-            turn,
             pieces: TinyPieceAllowance::new(Instant::now()),
             first: Bytes::new(),
             joined: BytesMut::new(),
@@ -63,7 +58,7 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> JoinedBody<B> {
     }
 
     /// Polls the body for its next piece, unjoined.
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+    fn poll_piece(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         let piece = ready!(Pin::new(&mut self.body).poll_frame(cx));
         let piece = piece.map(|piece| {
             let piece = piece.map_err(Into::into)?;
@@ -106,7 +101,8 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> JoinedBody<B> {
         alarm.as_mut().poll(cx)
     }
 
-    fn poll_joined(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+    /// Polls for the next frame of the joined body.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
         while self.last.is_none() && !self.has_failed && self.held() < BODY_PIECE_JOINED_BYTES {
             match self.poll_piece(cx) {
                 Poll::Ready(Some(Ok(piece))) => match piece.into_data() {
@@ -133,26 +129,15 @@ impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> JoinedBody<B> {
         }
         Poll::Ready(self.last.take())
     }
-}
 
-impl<B: Body<Data = Bytes, Error: Into<Failure>> + Unpin> Body for JoinedBody<B> {
-    type Data = Bytes;
-    type Error = Failure;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
-        let piece = self.poll_joined(cx);
-        if let Some(turn) = &mut self.turn {
-            turn.set(piece.is_pending());
-        }
-        piece
-    }
-
-    fn is_end_stream(&self) -> bool {
+    /// Whether no frame follows, as [`Body::is_end_stream`] says it.
+    pub(crate) fn is_end_stream(&self) -> bool {
         let is_passed_on = self.held() == 0 && self.last.is_none();
         is_passed_on && (self.has_failed || self.body.is_end_stream())
     }
 
-    fn size_hint(&self) -> SizeHint {
+    /// Returns the bounds of the bytes that follow, as [`Body::size_hint`] does.
+    pub(crate) fn size_hint(&self) -> SizeHint {
         let (rest, held) = (self.body.size_hint(), self.held() as u64);
         let mut hint = SizeHint::new();
         if let Some(upper) = rest.upper() {

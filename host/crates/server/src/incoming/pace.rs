@@ -1,7 +1,6 @@
 //! The minimum speed at which a client has to send a request's body: [`BodyPace::bytes_per_s`], after a grace period. A body that
 //! stops arriving is also detected.
 
-use std::error::Error;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
@@ -9,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http_body::{Body, Frame, SizeHint};
 use tokio::time::Sleep;
 
+use super::PolledFrame;
 use cloakroom_base::deadline::BodyTooSlow;
 
 /// The minimum speed of a body.
@@ -23,11 +22,10 @@ pub struct BodyPace {
     pub bytes_per_s: u64,
 }
 
-/// A request's body that fails with [`BodyTooSlow`] when its client sends it too slowly. Only the time during which the reader
-/// polls and no bytes have arrived counts. Bytes that a slow guest leaves unread do not count against the client.
+/// Makes a body fail with [`BodyTooSlow`] when its client sends it too slowly. Only the time during which the reader polls and no
+/// bytes have arrived counts. Bytes that a slow guest leaves unread do not count against the client.
 #[derive(Debug)]
-pub struct IncomingBody<B> {
-    body: B,
+pub(crate) struct ArrivalTimer {
     pace: BodyPace,
     /// The rest of the grace period.
     left: Duration,
@@ -67,16 +65,46 @@ impl Wake for WakeNote {
     }
 }
 
-type PolledFrame<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
-
-impl<B> IncomingBody<B> {
-    pub(crate) fn new(body: B, pace: BodyPace) -> Self {
+impl ArrivalTimer {
+    pub(crate) fn new(pace: BodyPace) -> Self {
         Self {
-            body,
             pace,
             left: pace.grace,
             wait: None,
         }
+    }
+
+    /// Polls a body, `poll`, for its next frame.
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> PolledFrame,
+    ) -> PolledFrame {
+        // Most bodies have already arrived when they are polled.
+        let (mut rang_at, mut polled) = match &mut self.wait {
+            None => (None, poll(cx)),
+            Some(wait) => wait.poll(cx, &mut poll),
+        };
+        if polled.is_pending() && self.wait.is_none() {
+            let wait = self.wait.insert(Box::new(PieceWait {
+                bell: Arc::default(),
+                since: None,
+                alarm: Box::pin(tokio::time::sleep(self.left)),
+            }));
+            (rang_at, polled) = wait.poll(cx, &mut poll);
+        }
+        match &polled {
+            Poll::Pending => {
+                if self.poll_too_slow(cx).is_ready() {
+                    return Poll::Ready(Some(Err(BodyTooSlow.into())));
+                }
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                self.came(rang_at, frame.data_ref().map_or(0, Bytes::len) as u64);
+            }
+            Poll::Ready(Some(Err(_)) | None) => {}
+        }
+        polled
     }
 
     /// Records that the client sent bytes or the end of the body. `at` is the time of arrival; `None` means now.
@@ -115,75 +143,26 @@ impl<B> IncomingBody<B> {
     }
 }
 
-impl<B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin> Body
-    for IncomingBody<B>
-{
-    type Data = Bytes;
-    type Error = Box<dyn Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        let this = &mut *self;
-        // Most bodies have already arrived when they are polled.
-        let (mut rang_at, mut polled) = match &mut this.wait {
-            None => (None, Pin::new(&mut this.body).poll_frame(cx)),
-            Some(wait) => wait.poll(&mut this.body, cx),
-        };
-        if polled.is_pending() && this.wait.is_none() {
-            let wait = this.wait.insert(Box::new(PieceWait {
-                bell: Arc::default(),
-                since: None,
-                alarm: Box::pin(tokio::time::sleep(this.left)),
-            }));
-            (rang_at, polled) = wait.poll(&mut this.body, cx);
-        }
-        match polled {
-            Poll::Pending => {
-                if this.poll_too_slow(cx).is_ready() {
-                    return Poll::Ready(Some(Err(BodyTooSlow.into())));
-                }
-                Poll::Pending
-            }
-            Poll::Ready(frame) => {
-                if let Some(Ok(frame)) = &frame {
-                    this.came(rang_at, frame.data_ref().map_or(0, Bytes::len) as u64);
-                }
-                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
-            }
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
 impl PieceWait {
     /// Polls the body with the bell as its waker. Also returns when the bell rang before.
-    fn poll<B: Body<Data = Bytes> + Unpin>(
+    fn poll(
         &mut self,
-        body: &mut B,
         cx: &Context<'_>,
-    ) -> (Option<Instant>, PolledFrame<B>) {
+        poll: impl FnOnce(&mut Context<'_>) -> PolledFrame,
+    ) -> (Option<Instant>, PolledFrame) {
         self.bell.reader.register(cx.waker());
         let rang_at = self.bell.rang_at().take();
         let waker = Waker::from(Arc::clone(&self.bell));
-        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(&waker));
+        let polled = poll(&mut Context::from_waker(&waker));
         (rang_at, polled)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::future::poll_fn;
 
-    use http_body_util::{BodyExt as _, StreamBody};
+    use http_body::Frame;
     use tokio::sync::mpsc;
 
     use super::*;
@@ -195,29 +174,35 @@ mod tests {
 
     type Sender = mpsc::UnboundedSender<usize>;
 
-    fn channel() -> (
-        Sender,
-        IncomingBody<impl Body<Data = Bytes, Error = Infallible> + Unpin>,
-    ) {
-        let (sender, mut receiver) = mpsc::unbounded_channel();
-        let frames = futures_util::stream::poll_fn(move |cx| {
-            let piece = |bytes| Ok::<_, Infallible>(Frame::data(Bytes::from(vec![0; bytes])));
-            receiver.poll_recv(cx).map(|bytes| bytes.map(piece))
-        });
-        (sender, IncomingBody::new(StreamBody::new(frames), PACE))
+    /// A body whose pieces come from a channel, with its timer.
+    struct TimedBody {
+        timer: ArrivalTimer,
+        pieces: mpsc::UnboundedReceiver<usize>,
     }
 
-    /// Moves the start of the wait back by `waited`, because `IncomingBody` uses the real time.
-    fn age<B>(body: &mut IncomingBody<B>, waited: Duration) {
-        let wait = body.wait.as_mut().expect("the body was waited for");
+    impl TimedBody {
+        fn poll_frame(&mut self, cx: &mut Context<'_>) -> PolledFrame {
+            let piece = |bytes| Ok(Frame::data(Bytes::from(vec![0; bytes])));
+            let pieces = &mut self.pieces;
+            self.timer
+                .poll_frame(cx, |cx| pieces.poll_recv(cx).map(|bytes| bytes.map(piece)))
+        }
+    }
+
+    fn channel() -> (Sender, TimedBody) {
+        let (sender, pieces) = mpsc::unbounded_channel();
+        let timer = ArrivalTimer::new(PACE);
+        (sender, TimedBody { timer, pieces })
+    }
+
+    /// Moves the start of the wait back by `waited`, because `ArrivalTimer` uses the real time.
+    fn age(body: &mut TimedBody, waited: Duration) {
+        let wait = body.timer.wait.as_mut().expect("the body was waited for");
         wait.since = wait.since.map(|since| since.checked_sub(waited).unwrap());
     }
 
-    fn poll<B>(body: &mut IncomingBody<B>) -> Poll<Option<Result<usize, bool>>>
-    where
-        B: Body<Data = Bytes, Error = Infallible> + Unpin,
-    {
-        let polled = Pin::new(body).poll_frame(&mut Context::from_waker(Waker::noop()));
+    fn poll(body: &mut TimedBody) -> Poll<Option<Result<usize, bool>>> {
+        let polled = body.poll_frame(&mut Context::from_waker(Waker::noop()));
         polled.map(|frame| {
             frame.map(|frame| match frame {
                 Ok(frame) => Ok(frame.into_data().unwrap().len()),
@@ -229,9 +214,9 @@ mod tests {
     #[tokio::test]
     async fn a_body_of_which_nothing_comes_is_found_out() {
         let (_sender, mut body) = channel();
-        body.pace.grace = Duration::from_millis(5);
-        body.left = body.pace.grace;
-        let end = body.frame().await.unwrap();
+        body.timer.pace.grace = Duration::from_millis(5);
+        body.timer.left = body.timer.pace.grace;
+        let end = poll_fn(|cx| body.poll_frame(cx)).await.unwrap();
         assert!(end.unwrap_err().is::<BodyTooSlow>());
     }
 
@@ -246,7 +231,7 @@ mod tests {
             if poll(&mut body) != Poll::Ready(Some(Ok(1))) || second > 20 {
                 panic!("a byte that has come is there");
             }
-            if body.left < Duration::from_secs(1) {
+            if body.timer.left < Duration::from_secs(1) {
                 assert_eq!(second, 8);
                 break;
             }
@@ -274,10 +259,14 @@ mod tests {
         sender.send(1).unwrap();
         // The byte arrived immediately and is read half a minute later.
         age(&mut body, Duration::from_secs(30));
-        let bell = &body.wait.as_ref().unwrap().bell;
-        *bell.rang_at() = body.wait.as_ref().unwrap().since;
+        let bell = &body.timer.wait.as_ref().unwrap().bell;
+        *bell.rang_at() = body.timer.wait.as_ref().unwrap().since;
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1))));
-        assert!(body.left > Duration::from_secs(9), "{:?}", body.left);
+        assert!(
+            body.timer.left > Duration::from_secs(9),
+            "{:?}",
+            body.timer.left
+        );
     }
 
     #[tokio::test]
@@ -285,6 +274,6 @@ mod tests {
         let (sender, mut body) = channel();
         sender.send(1 << 20).unwrap();
         assert_eq!(poll(&mut body), Poll::Ready(Some(Ok(1 << 20))));
-        assert_eq!(body.left, PACE.grace);
+        assert_eq!(body.timer.left, PACE.grace);
     }
 }
