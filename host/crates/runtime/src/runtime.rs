@@ -15,8 +15,8 @@ use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
 use super::engine::concurrency::{
     ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
 };
-use super::engine::context::GuestContext;
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
+use super::interfaces::context::GuestContext;
 use super::interfaces::cookies;
 use super::interfaces::http_types;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};

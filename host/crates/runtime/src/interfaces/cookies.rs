@@ -8,7 +8,7 @@ use super::bindings::cookies::{
     Attributes, Cookie, Error, Host, Priority, SameSite, Value, add_to_linker,
 };
 use super::denials::GrantDenial;
-use crate::engine::context::GuestContext;
+use crate::interfaces::context::GuestContext;
 use crate::run::request_state::RequestState;
 use cloakroom_session::cookie;
 use cloakroom_session::cookie::CookieWriteError;

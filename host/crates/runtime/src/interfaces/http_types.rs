@@ -26,7 +26,7 @@ use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
 use super::outbound::BODY_CHUNK_BYTES_MAX;
-use crate::engine::context::GuestContext;
+use crate::interfaces::context::GuestContext;
 
 /// The interface's name in wasmtime's bindings, for each world.
 const TYPES_02: &str = "wasi:http/types@0.2.12";

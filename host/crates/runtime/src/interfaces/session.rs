@@ -11,7 +11,7 @@ use wasmtime::component::{HasSelf, Linker};
 
 use super::bindings::session::{CookieAttributes, Error, Host, add_to_linker};
 use super::denials::GrantDenial;
-use crate::engine::context::GuestContext;
+use crate::interfaces::context::GuestContext;
 use crate::run::error::SessionInterrupt;
 use crate::run::request_state::RequestState;
 use cloakroom_session as session;

@@ -9,11 +9,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::types::HostIncomingResponse;
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::budget::BUDGET;
-use super::memory_tally::MemoryRefused;
-use super::resource_charges::{ResourceCharges, ResourceLimits};
-use crate::interfaces::http_types;
-use crate::interfaces::outbound::OutboundClient;
+use super::http_types;
+use super::outbound::OutboundClient;
+use crate::engine::budget::BUDGET;
+use crate::engine::memory_tally::MemoryRefused;
+use crate::engine::resource_charges::{ResourceCharges, ResourceLimits};
 use crate::run::log::GuestLog;
 use crate::run::request_state::RequestState;
 use crate::settings::GuestLimits;
