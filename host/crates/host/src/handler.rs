@@ -43,12 +43,10 @@ use cloakroom_base::telemetry::RateLimitedLines;
 use cloakroom_base::telemetry::metrics::{GuestMetrics, VersionMetrics};
 use cloakroom_runtime::{
     Blame, Deployments, FaultParty, Guest, GuestFailure, GuestRequest, Invocation,
-    ReleasedResponse, ReplayBody, RunEnd, StreamPolicy,
+    ReleasedResponse, ReplayBody, RunEnd, Services, StreamPolicy,
 };
-use cloakroom_session::cookie::CookieJar;
 use cloakroom_session::{
-    Attempt, CookieChange, ReplayPolicy, Session, SessionManager, TransactionOutcome, Visit,
-    VisitStart,
+    Attempt, CookieChange, ReplayPolicy, Session, TransactionOutcome, Visit, VisitStart,
 };
 use error::Problem;
 use release::SessionCookieField;
@@ -60,8 +58,7 @@ use screen::ScreenedRequest;
 pub struct Handler {
     options: Options,
     site: ArcSwap<RoutedGuests>,
-    sessions: Arc<SessionManager>,
-    jar: Arc<CookieJar>,
+    services: Arc<Services>,
     /// The requests that are being processed, including those whose client has gone away.
     tasks: TaskTracker,
     /// Metrics of requests that do not reach a guest.
@@ -105,8 +102,7 @@ impl Handler {
     pub fn new(
         options: Options,
         site: RoutedGuests,
-        sessions: Arc<SessionManager>,
-        jar: Arc<CookieJar>,
+        services: Arc<Services>,
         quotas: Arc<Quotas>,
         attendant: Option<Arc<dyn RequestHook>>,
     ) -> Arc<Self> {
@@ -114,10 +110,9 @@ impl Handler {
             quotas,
             options,
             site: ArcSwap::from_pointee(site),
-            sessions,
-            jar,
+            services,
             tasks: TaskTracker::new(),
-            metrics: GuestMetrics::new("").version(0),
+            metrics: GuestMetrics::new("", []).version(0),
             attendant,
             host_faults: RateLimitedLines::default(),
         })
@@ -330,7 +325,7 @@ impl Handler {
             head,
             scheme: screened.scheme.clone(),
             body,
-            jar: guest.imports_cookies().then(|| Arc::clone(&self.jar)),
+            services: Some(Arc::clone(&self.services)),
             request_id: Arc::clone(&record.request_id),
             deadline: deadline.clone(),
             place: Some(place.clone()),
@@ -345,7 +340,7 @@ impl Handler {
         // each call.
         let outcome = if guest.imports_session() {
             let visit = visit(screened, path, &guest, is_kept, deadline, place);
-            self.sessions.transact(visit, &mut runs).await
+            self.services.sessions.transact(visit, &mut runs).await
         } else {
             runs.run_without_session().await
         };

@@ -16,11 +16,9 @@ use super::engine::concurrency::{
     ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
 };
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
+use super::interfaces::INTERFACES;
 use super::interfaces::context::GuestContext;
-use super::interfaces::cookies;
-use super::interfaces::http_types;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};
-use super::interfaces::session;
 use super::load::code::CodeSource;
 use super::load::compiler::CompileTarget;
 use super::load::digest::ComponentDigest;
@@ -157,8 +155,6 @@ impl Runtime {
         let outbound_max = settings.limits.outbound_connections_max;
         let rights = GuestResources {
             outbound: self.outbound.of(&settings.name, outbound_max),
-            imports_session: outline.imports(session::INTERFACE),
-            imports_cookies: outline.imports(cookies::INTERFACE),
             engine: house.engine.clone(),
             gates: ConcurrencyLimits::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
@@ -224,15 +220,12 @@ impl WorldRuntime {
         // The linker offers all of WASI, most of it without effect, because compiled languages import files and sockets
         // that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         if world == GuestWorld::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-            http_types::link_03(&mut linker)?;
         }
-        http_types::link_02(&mut linker)?;
-        session::link(&mut linker)?;
-        cookies::link(&mut linker)?;
+        for interface in &INTERFACES {
+            (interface.link)(&mut linker, world)?;
+        }
         let places = InstanceCounts::of(options);
         let gate = Arc::new(ConcurrencyLimit::new(
             places.running,

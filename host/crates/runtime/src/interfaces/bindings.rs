@@ -1,4 +1,4 @@
-//! The interfaces that the host adds to the `wasi` worlds, as bindgen generates them from `wit/`. Both worlds share both interfaces.
+//! The interfaces that the host adds to the `wasi` worlds, as bindgen generates them from `wit/`. Both worlds share them.
 //!
 //! The bindings are generated without tracing, which would log session values and cookies.
 
@@ -11,4 +11,4 @@ mod made {
     });
 }
 
-pub(crate) use made::cloakroom::http::{cookies, session};
+pub(crate) use made::cloakroom::http::*;

@@ -8,7 +8,8 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::log::GuestLog;
-use super::request_state::RequestState;
+
+use crate::interfaces::RequestState;
 use crate::interfaces::context::GuestContext;
 use crate::runtime::PreparedGuest;
 
