@@ -14,7 +14,7 @@ use cloakroom_host::route::{Route, RouteTable, Target};
 use cloakroom_runtime as guest;
 use cloakroom_runtime::{
     ComponentSource, DeployRequest, Deployer, Deployment, Deployments, Guest, ProbeRequest,
-    VersionOrigin,
+    Services, VersionOrigin,
 };
 use cloakroom_server::{ConnectionEnds, Service as _};
 use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison};
@@ -95,9 +95,9 @@ async fn handler(component: &str, reuse: u32, visitor: &Visitor) -> Arc<Handler>
     let keys = Arc::new(Signed::new().keys);
     let jar_keys = CookieJarKeys::new(Arc::clone(&keys), &keys, IdComparison::Exact);
     let jar = CookieJar::new(COOKIE_NAME, jar_keys, Clock::system());
+    let services = Services::new(Arc::clone(&visitor.sessions), jar);
     let quotas = Quotas::new(QuotaTotals::default());
-    let sessions = Arc::clone(&visitor.sessions);
-    Handler::new(options(), site, sessions, jar, quotas, None)
+    Handler::new(options(), site, services.into(), quotas, None)
 }
 
 fn options() -> Options {

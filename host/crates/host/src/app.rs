@@ -9,6 +9,7 @@ mod keys;
 mod probe;
 mod refused;
 mod reload;
+mod services;
 mod settings;
 mod startup_message;
 mod store_copy;
@@ -36,12 +37,11 @@ use crate::route::{RouteError, RouteTable};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::quota::Quotas;
 use cloakroom_runtime as guest;
-use cloakroom_runtime::{Deployer, Deployments, GuestRegistry};
+use cloakroom_runtime::{Deployer, Deployments, GuestRegistry, Services};
 use cloakroom_server as server;
 use cloakroom_server::ConnectionCount;
 use cloakroom_session as session;
 use cloakroom_session::SessionManager;
-use cloakroom_session::cookie::CookieJar;
 use cloakroom_session::store::SessionStore;
 use cloakroom_session::store::metered::MeteredStore;
 use cloakroom_session::store::reaper;
@@ -57,9 +57,8 @@ pub struct App {
     handler: Arc<Handler>,
     admission: Arc<Deployer>,
     registry: Arc<GuestRegistry>,
-    sessions: Arc<SessionManager>,
-    /// Reads and writes the guests' own cookies.
-    jar: Arc<CookieJar>,
+    /// The parts of the host that the guests' interfaces use.
+    services: Arc<Services>,
     keys: SigningKeys,
     store: OpenStore,
     /// The store with its metrics. Every part of the host accesses the store through this value.
@@ -180,17 +179,12 @@ impl App {
         };
 
         let metered = MeteredStore::new(in_front(store.as_dyn()));
-        let (store_of_all, session_keys) = (Arc::clone(&metered) as _, Arc::clone(&keys.session));
         let options = session::SessionOptions {
             charset: store.charset(),
             ..options
         };
-        let sessions = SessionManager::new(options, session_keys, store_of_all, clock.clone());
-        let jar = CookieJar::new(
-            &config.session.name,
-            keys.of_jar(store.id_comparison()),
-            clock.clone(),
-        );
+        let (store_of_all, ids) = (Arc::clone(&metered) as _, store.id_comparison());
+        let services = services::services(options, &keys, store_of_all, ids, &clock);
         let guests = Arc::new(guests.activate());
         let registry = Arc::new(GuestRegistry::new(Arc::clone(&guests)));
         let reaper = reaper::ReaperOptions::new(config.store.check_expiration_interval);
@@ -199,16 +193,14 @@ impl App {
             handler: Handler::new(
                 settings::handler(&config),
                 RoutedGuests { routes, guests },
-                Arc::clone(&sessions),
-                Arc::clone(&jar),
+                Arc::clone(&services),
                 Quotas::new(server.totals),
                 attendant,
             ),
             admission,
             registry,
             listener: server.listener,
-            sessions,
-            jar,
+            services,
             keys,
             store,
             metered,
@@ -253,7 +245,7 @@ impl App {
 
     /// Returns the session manager, for example to count or inspect sessions.
     pub fn sessions(&self) -> &Arc<SessionManager> {
-        &self.sessions
+        &self.services.sessions
     }
 
     /// Returns the guest registry, for example to list or change guests.
@@ -288,7 +280,7 @@ impl App {
 
         // A request whose client was disconnected runs until its deadline, because its commit may have been sent already.
         within(grace, "requests", self.handler.drain()).await;
-        within(grace, "sessions", self.sessions.shutdown()).await;
+        within(grace, "sessions", self.services.sessions.shutdown()).await;
         if self.owns_runtime {
             self.admission.stop();
         }
@@ -302,7 +294,7 @@ impl App {
         if let Some(desk) = self.desk {
             desk.close().await;
         }
-        drop((self.handler, self.sessions, self.metered));
+        drop((self.handler, self.services, self.metered));
         within(grace, "the store", self.store.close()).await;
         tracing::info!("stopped");
     }

@@ -41,7 +41,7 @@ pub use cookie::{CookiePriority, CookieSameSite, CookieSecure, CookieSettings};
 pub use cookies::CookiesSettings;
 pub use environment::{Environment, ProcessEnvironment};
 pub use fault::{ConfigFault, SettingOrigin};
-pub use guest::{BuildSettings, GuestLimits, GuestSettings, SessionAccess};
+pub use guest::{BuildSettings, GuestLimits, GuestSettings};
 pub use secrets::SecretSource;
 pub use server::{DEFAULT_LISTEN, ServerSettings};
 pub use session::{Compat, Proxy, SessionLimits, SessionSettings, Unset};

@@ -41,10 +41,9 @@ use cloakroom_base::quota::{
 use cloakroom_base::random;
 use cloakroom_base::telemetry::RateLimitedLines;
 use cloakroom_base::telemetry::metrics::{GuestMetrics, VersionMetrics};
-use cloakroom_runtime::{Deployment, Deployments, FaultParty, GuestFailure};
+use cloakroom_runtime::{Deployment, Deployments, FaultParty, GuestFailure, Services};
 use cloakroom_server::{ConnectionEnds, RequestBody, Service};
-use cloakroom_session::cookie::CookieJar;
-use cloakroom_session::{CookieChange, SessionManager};
+use cloakroom_session::CookieChange;
 use error::Problem;
 use guest::{GuestHead, RequestToGuest};
 use release::SessionCookieField;
@@ -55,8 +54,7 @@ use screen::ScreenedRequest;
 pub struct Handler {
     options: Options,
     site: ArcSwap<RoutedGuests>,
-    sessions: Arc<SessionManager>,
-    jar: Arc<CookieJar>,
+    services: Arc<Services>,
     /// The requests that are being processed, including those whose client has gone away.
     tasks: TaskTracker,
     /// Metrics of requests that do not reach a guest.
@@ -87,8 +85,7 @@ impl Handler {
     pub fn new(
         options: Options,
         site: RoutedGuests,
-        sessions: Arc<SessionManager>,
-        jar: Arc<CookieJar>,
+        services: Arc<Services>,
         quotas: Arc<Quotas>,
         attendant: Option<Arc<dyn RequestHook>>,
     ) -> Arc<Self> {
@@ -96,10 +93,9 @@ impl Handler {
             quotas,
             options,
             site: ArcSwap::from_pointee(site),
-            sessions,
-            jar,
+            services,
             tasks: TaskTracker::new(),
-            metrics: GuestMetrics::new("").version(0),
+            metrics: GuestMetrics::new("", []).version(0),
             attendant,
             host_faults: RateLimitedLines::default(),
         })
@@ -281,7 +277,7 @@ impl Service for Handler {
 
     /// `Date` and the expiry of the session cookie come from the same clock.
     fn clock(&self) -> Clock {
-        self.sessions.clock().clone()
+        self.services.sessions.clock().clone()
     }
 
     /// The connections of a trusted proxy carry the requests of many clients. They are exempt, and each request counts for its

@@ -7,7 +7,6 @@
 
 pub(crate) mod budget;
 pub(crate) mod concurrency;
-pub(crate) mod context;
 pub(crate) mod fair_queue;
 pub(crate) mod memory_tally;
 pub(crate) mod pagemap;

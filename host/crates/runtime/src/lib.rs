@@ -4,12 +4,13 @@
 //! - `engine`: engines, instance pools, concurrency limits and memory accounting.
 //! - `load`: files to compiled code, with the code cache and the compiler's child process.
 //! - `run`: one [`GuestRequest`] on one instance, up to the point where its response may be released.
-//! - `interfaces`: the functions that guests may import, and the grants that allow their use.
+//! - `interfaces`: one file for each interface that guests may import, and the table that joins them.
 //! - `versions`: each guest's versions, their deployment, canaries and rollback.
 //! - `watch`: deploys a guest's file when it changes.
 //!
-//! This crate knows a [`Session`](cloakroom_session::Session) but no store, and a [`CookieJar`](cloakroom_session::cookie::CookieJar) with
-//! the guests' own cookies but not the session's. It knows no connections and no status codes.
+//! This crate knows a [`Session`](cloakroom_session::Session) but no store: the [`Services`] of a request contain the session manager, which
+//! only the request's handler calls. It knows a [`CookieJar`](cloakroom_session::cookie::CookieJar) with the guests' own cookies but not the
+//! session's. It knows no connections and no status codes.
 
 mod engine;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -29,6 +30,7 @@ pub use engine::concurrency::LimitUsage;
 pub use interfaces::outbound::{
     BadHost, NonPublicKind, OutboundHost, OutboundUsage, private_today,
 };
+pub use interfaces::{GrantSummary, GrantValue, GuestGrants, INTERFACES, Interface, Services};
 pub use load::compiler::{CompileError, Compiler, compile};
 pub use load::digest::ComponentDigest;
 pub use load::inspection::{ComponentInspection, ProducerField, SectionBytes, inspect};

@@ -14,6 +14,7 @@ pub(crate) mod body;
 pub(crate) mod driver;
 pub(crate) mod error;
 mod head;
+pub(crate) mod head_set;
 pub(crate) mod idle;
 pub(crate) mod instance;
 pub(crate) mod log;
@@ -21,7 +22,7 @@ pub(crate) mod meter;
 mod offload;
 mod release;
 pub(crate) mod request;
-pub(crate) mod request_state;
+
 mod wasi02;
 mod wasi03;
 
@@ -39,6 +40,7 @@ use self::head::IncomingRequest;
 use self::offload::{OffloadTerms, OffloadableWork, Work};
 use self::release::{HoldReason, UnreleasedRun};
 use super::engine::concurrency::{InstancePermit, RunClient};
+use super::interfaces::{RequestState, RunParts};
 use super::run::accounting::RequestAccounting;
 use super::run::blame::{Blame, RunEnd, blame};
 use super::run::body::{BodyRemainder, GuestBody};
@@ -46,7 +48,7 @@ use super::run::error::{GuestFailure, backtrace, classify};
 use super::run::idle::IdleInstance;
 use super::run::instance::{GuestInstance, InstanceExports};
 use super::run::request::{BodyReader, GuestRequest};
-use super::run::request_state::RequestState;
+
 use super::versions::guest::Guest;
 use cloakroom_session::{Attempt, ReplayPolicy, Session};
 
@@ -204,12 +206,14 @@ impl Invocation {
         let (answer, receiver) = ResponseSlot::channel();
         let tasks_done = TasksDone::default();
         let has_answered = answer.has_answered();
-        let caller = RequestState {
+        let caller = RequestState::of(&RunParts {
+            guest: self.guest.interfaces(),
+            services: self.request.services.as_deref(),
+            head: &self.request.head,
             session,
             has_answered: has_answered.clone(),
-            cookies: self.request.cookies(),
             account: self.account.clone(),
-        };
+        });
         let request_id = &self.request.request_id;
         let mut instance = self.guest.instance(caller, request_id, number);
         let log = instance.log().clone();

@@ -15,12 +15,10 @@ use super::engine::budget::{ADMISSIONS_AT_ONCE_MAX, BUDGET, InstanceCounts};
 use super::engine::concurrency::{
     ConcurrencyLimit, ConcurrencyLimits, GuestConcurrencyLimits, LimitUsage,
 };
-use super::engine::context::GuestContext;
 use super::engine::{self, EngineFingerprint, EngineSettings, GuestWorld};
-use super::interfaces::cookies;
-use super::interfaces::http_types;
+use super::interfaces::context::GuestContext;
 use super::interfaces::outbound::{GuestPools, OutboundPool, OutboundUsage};
-use super::interfaces::session;
+use super::interfaces::{INTERFACES, Interface};
 use super::load::code::CodeSource;
 use super::load::compiler::CompileTarget;
 use super::load::digest::ComponentDigest;
@@ -157,8 +155,6 @@ impl Runtime {
         let outbound_max = settings.limits.outbound_connections_max;
         let rights = GuestResources {
             outbound: self.outbound.of(&settings.name, outbound_max),
-            imports_session: outline.imports(session::INTERFACE),
-            imports_cookies: outline.imports(cookies::INTERFACE),
             engine: house.engine.clone(),
             gates: ConcurrencyLimits::new(gate, Arc::clone(&house.gate)),
             lane: Arc::clone(&self.lane),
@@ -224,15 +220,12 @@ impl WorldRuntime {
         // The linker offers all of WASI, most of it without effect, because compiled languages import files and sockets
         // that their programs never use.
         wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
-        wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         if world == GuestWorld::Wasi03 {
             wasmtime_wasi::p3::add_to_linker(&mut linker)?;
-            wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
-            http_types::link_03(&mut linker)?;
         }
-        http_types::link_02(&mut linker)?;
-        session::link(&mut linker)?;
-        cookies::link(&mut linker)?;
+        for interface in &INTERFACES {
+            (interface.link)(&mut linker, world)?;
+        }
         let places = InstanceCounts::of(options);
         let gate = Arc::new(ConcurrencyLimit::new(
             places.running,
@@ -288,30 +281,27 @@ impl WorldRuntime {
     /// Returns the imports of this host's own interfaces in which a function has another type than here. A function that this host
     /// does not have is from a later version, and does not count.
     fn outdated_imports(&self, component: &Component, outline: &ComponentOutline) -> Vec<String> {
-        let ours: [(&str, Link); 2] = [
-            (session::INTERFACE, session::link),
-            (cookies::INTERFACE, cookies::link),
-        ];
         // All imports that `link` does not define get the types that the component expects.
-        let fits = |link: Link| {
+        let fits = |interface: Option<&Interface>| {
             let mut linker = Linker::new(&self.engine);
-            link(&mut linker)?;
+            if let Some(interface) = interface {
+                (interface.link)(&mut linker, outline.world)?;
+            }
             linker.define_unknown_imports_as_traps(component)?;
             linker.instantiate_pre(component).map(drop)
         };
-        if fits(|_| Ok(())).is_err() {
+        if fits(None).is_err() {
             return Vec::new();
         }
-        ours.into_iter()
-            .filter(|(_, link)| fits(*link).is_err())
-            .flat_map(|(interface, _)| outline.versions_of(interface))
+        INTERFACES
+            .iter()
+            .filter(|interface| interface.is_own() && fits(Some(interface)).is_err())
+            .flat_map(|interface| interface.imports)
+            .flat_map(|name| outline.versions_of(name))
             .cloned()
             .collect()
     }
 }
-
-/// Adds one of this host's own interfaces to a linker.
-type Link = fn(&mut Linker<GuestContext>) -> Result<()>;
 
 /// Checks a component before it is compiled. Compiling a component that is too large for the pool's memories fails with
 /// an error that names no setting.

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::interfaces::outbound::OutboundHost;
+use super::interfaces::GuestGrants;
 use super::load::compiler::Compiler;
 use super::load::digest::ComponentDigest;
 use super::versions::health::FailureThresholds;
 use cloakroom_base::limits;
-use cloakroom_session::{SessionGrant, VisitStart};
+use cloakroom_session::VisitStart;
 
 /// Settings that apply to all guests of a [`super::Runtime`].
 #[derive(Clone, Debug)]
@@ -145,8 +145,8 @@ pub struct GuestSettings {
     pub name: String,
     /// The path of the component's file.
     pub component: PathBuf,
-    /// The guest's permissions on the session.
-    pub grant: SessionGrant,
+    /// The guest's grants.
+    pub grants: GuestGrants,
     /// How its requests start, for example whether they first wait for the session lock.
     pub start: VisitStart,
     /// When its responses are released.
@@ -154,8 +154,6 @@ pub struct GuestSettings {
     /// Most requests that one instance may serve, one after the other. With 1, each request has a fresh instance, which
     /// has no state of other requests.
     pub reuse: u32,
-    /// The hosts that the guest may send HTTP requests to. None by default.
-    pub outbound_hosts: Vec<OutboundHost>,
     /// The guest's environment variables. It has no others.
     pub environment: Vec<(String, String)>,
     /// The guest's limits.
@@ -169,7 +167,7 @@ impl std::fmt::Debug for GuestSettings {
         f.debug_struct("GuestSettings")
             .field("name", &self.name)
             .field("component", &self.component)
-            .field("grant", &self.grant)
+            .field("grants", &self.grants)
             .field("limits", &self.limits)
             .field("rollout", &self.rollout)
             .finish_non_exhaustive()

@@ -108,7 +108,7 @@ impl AdminListener {
         self.admin.open(AdminServices {
             registry: Arc::clone(&app.registry),
             admission: Arc::clone(&app.admission),
-            sessions: Arc::clone(&app.sessions),
+            sessions: Arc::clone(&app.services.sessions),
             store: Arc::clone(&app.metered),
             shutdown: shutdown.clone(),
             serves_since_s: app.clock.now_s(),

@@ -2,9 +2,7 @@
 //! here.
 
 use crate::config;
-use crate::config::{
-    Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy, SessionAccess,
-};
+use crate::config::{Backend, Compat, Config, CookiePriority, CookieSameSite, CookieSecure, Proxy};
 use crate::handler;
 use crate::handler::ProxyTrust;
 use cloakroom_base::limits;
@@ -12,10 +10,7 @@ use cloakroom_runtime as guest;
 use cloakroom_runtime::StreamPolicy;
 use cloakroom_session as session;
 use cloakroom_session::record::{Charset, Priority};
-use cloakroom_session::{
-    CookieOptions, KeyPatterns, SameSitePolicy, SecurePolicy, SessionAccessLevel, SessionGrant,
-    TouchPolicy, VisitStart,
-};
+use cloakroom_session::{CookieOptions, SameSitePolicy, SecurePolicy, TouchPolicy, VisitStart};
 
 pub(crate) fn session(config: &Config) -> session::SessionOptions {
     let settings = &config.session;
@@ -126,17 +121,7 @@ pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
     guest::GuestSettings {
         name: settings.name.clone(),
         component: settings.component.clone(),
-        grant: SessionGrant {
-            access: match settings.session {
-                SessionAccess::None => SessionAccessLevel::None,
-                SessionAccess::Read => SessionAccessLevel::Read,
-                SessionAccess::Write => SessionAccessLevel::Write,
-            },
-            read_keys: KeyPatterns::new(settings.read_keys.iter().cloned()),
-            write_keys: KeyPatterns::new(settings.write_keys.iter().cloned()),
-            session_bytes_max: settings.limits.session_bytes_max,
-            keys_max: settings.limits.session_keys_max,
-        },
+        grants: settings.grants.clone(),
         start: if settings.exclusive {
             VisitStart::Exclusive
         } else {
@@ -148,7 +133,6 @@ pub(crate) fn guest(settings: &config::GuestSettings) -> guest::GuestSettings {
             StreamPolicy::Buffered
         },
         reuse: settings.reuse,
-        outbound_hosts: settings.outbound_hosts.clone(),
         environment: settings.environment.clone(),
         limits: guest_limits(&settings.limits),
         rollout: settings.rollout.clone(),

@@ -11,9 +11,10 @@ use std::path::Path;
 use super::source::{self, Table, TomlValue};
 use super::{
     Backend, CliOptions, Compat, Config, ConfigError, ConfigMode, CookieSameSite, CookieSecure,
-    Environment, MysqlSettings, Proxy, SecretSource, SessionAccess, SessionSettings, SettingOrigin,
+    Environment, MysqlSettings, Proxy, SecretSource, SessionSettings, SettingOrigin,
 };
 use crate::route::{RouteTable, Target};
+use cloakroom_session::SessionAccessLevel;
 use cloakroom_session::cookie::{KeyRing, Secret, is_valid_domain, is_valid_name, is_valid_path};
 
 /// The path of the configuration file. Relative paths are resolved against its directory, which contains a component,
@@ -223,9 +224,11 @@ fn check_accepted(config: &Config) {
     for (at, guest) in config.guests.iter().enumerate() {
         let others = &config.guests[..at];
         assert!(others.iter().all(|other| other.name != guest.name));
-        let may_read = guest.session != SessionAccess::None;
-        assert!(guest.read_keys.is_empty() || may_read);
-        assert!(guest.write_keys.is_empty() || guest.session == SessionAccess::Write);
+        let grant = &guest.grants.session;
+        let may_read = grant.access != SessionAccessLevel::None;
+        assert!(grant.read_keys.texts().next().is_none() || may_read);
+        let may_write = grant.access == SessionAccessLevel::Write;
+        assert!(grant.write_keys.texts().next().is_none() || may_write);
         assert!(guest.reuse >= 1);
     }
     for route in &config.routes {

@@ -15,6 +15,7 @@ mod rollout;
 use std::time::Duration;
 
 use super::*;
+use cloakroom_session::SessionAccessLevel;
 
 /// A guest and a route, which every complete configuration needs.
 const GUEST: &str =
@@ -77,7 +78,10 @@ fn a_guest_and_a_route_are_enough() {
     let config = read.config();
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert_eq!(config.guests[0].component, component);
-    assert_eq!(config.guests[0].session, SessionAccess::None);
+    assert_eq!(
+        config.guests[0].grants.session.access,
+        SessionAccessLevel::None
+    );
     assert_eq!(config.guests[0].reuse, 1, "isolation is the default");
     assert!(
         matches!(&config.store.backend, Backend::Sqlite(path) if path == Path::new(".cloakroom/sessions.sqlite"))
@@ -101,7 +105,10 @@ fn a_component_alone_is_served_on_every_path_with_its_sessions() {
     let config = Config::load(&words, &[]).unwrap();
     assert_eq!(config.guests[0].name, "my-counter");
     assert_eq!(config.guests[0].component, component);
-    assert_eq!(config.guests[0].session, SessionAccess::Write);
+    assert_eq!(
+        config.guests[0].grants.session.access,
+        SessionAccessLevel::Write
+    );
     assert_eq!(config.routes[0].path, "/{*rest}");
     let target = Target::Guest("my-counter".to_owned());
     assert_eq!(config.routes[0].target, target);
@@ -308,12 +315,14 @@ fn a_guest_is_told_what_it_may() {
     let config = Read::of(text).config();
     assert!(!format!("{config:?}").contains(SECRET));
     let guest = &config.guests[0];
-    assert_eq!(guest.session, SessionAccess::Write);
-    assert_eq!(guest.write_keys, ["cart.*"]);
+    let grant = &guest.grants.session;
+    assert_eq!(grant.access, SessionAccessLevel::Write);
+    assert_eq!(grant.write_keys.texts().collect::<Vec<_>>(), ["cart.*"]);
     let variables = [("PLAIN", "x"), ("TOKEN", SECRET)]
         .map(|(name, value)| (name.to_owned(), value.to_owned()));
     assert_eq!(guest.environment, variables);
     let hosts: Vec<_> = guest
+        .grants
         .outbound_hosts
         .iter()
         .map(ToString::to_string)

@@ -102,7 +102,7 @@ impl Handler {
             head: parts,
             scheme: screened.scheme.clone(),
             body,
-            jar: guest.imports_cookies().then(|| Arc::clone(&self.jar)),
+            services: Some(Arc::clone(&self.services)),
             request_id: Arc::clone(&record.request_id),
             deadline: deadline.clone(),
             place: Some(place.clone()),
@@ -129,7 +129,7 @@ impl Handler {
                 },
                 place: Some(place),
             };
-            self.sessions.transact(visit, &mut runs).await
+            self.services.sessions.transact(visit, &mut runs).await
         } else {
             runs.run_without_session().await
         };

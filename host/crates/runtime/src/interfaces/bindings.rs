@@ -11,7 +11,7 @@ mod made {
     });
 }
 
-pub(crate) use made::cloakroom::http::{cookies, session, types};
+pub(crate) use made::cloakroom::http::*;
 
 use cloakroom_session::record;
 

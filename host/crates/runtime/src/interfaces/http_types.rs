@@ -26,7 +26,8 @@ use wasmtime_wasi_http::p3::{Request, Response};
 use wasmtime_wasi_http::{FieldMap, WasiHttp, WasiHttpView};
 
 use super::outbound::BODY_CHUNK_BYTES_MAX;
-use crate::engine::context::GuestContext;
+use crate::engine::GuestWorld;
+use crate::interfaces::context::GuestContext;
 
 /// The interface's name in wasmtime's bindings, for each world.
 const TYPES_02: &str = "wasi:http/types@0.2.12";
@@ -153,11 +154,24 @@ mod named02 {
     pub(crate) use super::types02::{HostFields, HostOutgoingRequest as HostRequest, Method};
 }
 
+/// Adds `wasi:http` to the linker of a world: the types, and the interface that sends requests.
+///
+/// # Errors
+/// Fails if the interfaces were added before.
+pub(crate) fn link(linker: &mut Linker<GuestContext>, world: GuestWorld) -> Result<()> {
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(linker)?;
+    if world == GuestWorld::Wasi03 {
+        wasmtime_wasi_http::p3::add_to_linker(linker)?;
+        link_03(linker)?;
+    }
+    link_02(linker)
+}
+
 /// Shadows the functions of WASI 0.2.
 ///
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
-pub(crate) fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
+fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
     in_front(linker, TYPES_02, |it| {
         fields!(it, named02);
         setters!(it, named02, "outgoing-request", HostOutgoingRequest);
@@ -259,7 +273,7 @@ pub(crate) fn link_02(linker: &mut Linker<GuestContext>) -> Result<()> {
 ///
 /// # Errors
 /// Fails if the interface was not added to the linker before, or has other functions.
-pub(crate) fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
+fn link_03(linker: &mut Linker<GuestContext>) -> Result<()> {
     type Code = types03::ErrorCode;
     type Contents = Option<StreamReader<u8>>;
     type Options = Option<Resource<types03::RequestOptions>>;

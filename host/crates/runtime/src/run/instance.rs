@@ -8,8 +8,9 @@ use wasmtime_wasi_http::p2::bindings::Proxy;
 use wasmtime_wasi_http::p3::bindings::Service;
 
 use super::log::GuestLog;
-use super::request_state::RequestState;
-use crate::engine::context::GuestContext;
+
+use crate::interfaces::RequestState;
+use crate::interfaces::context::GuestContext;
 use crate::runtime::PreparedGuest;
 
 /// Most resources in the host that a guest may still hold after a request, if its instance is to be reused. Its standard streams, and

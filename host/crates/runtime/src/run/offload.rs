@@ -18,9 +18,9 @@ use self::offloaded::{OffloadedRun, ResumeDecision};
 use crate::engine::concurrency::InstancePermit;
 use crate::run::background::{BackgroundPool, SlowHistory};
 use crate::run::error::GuestFailure;
+use crate::run::head_set::HeadSet;
 use crate::run::idle::IdleInstance;
 use crate::run::log::GuestLog;
-use crate::run::request_state::HeadSet;
 use cloakroom_base::limits::LANE_THRESHOLD;
 use cloakroom_base::quota::ClientConnection;
 

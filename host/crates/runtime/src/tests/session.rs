@@ -270,7 +270,7 @@ async fn parallel_increments_are_all_counted_and_no_number_is_given_twice() {
 async fn a_guest_without_a_grant_is_denied_and_has_no_session() {
     for name in SCRIPTED {
         let mut settings = settings(name);
-        settings.grant = SessionGrant::default();
+        settings.grants.session = Arc::default();
         let guest = load(settings);
         let mut invocation = invocation(&guest, Method::POST, "/", "set a 1");
         let released = invocation.run_without_session().await.unwrap();

@@ -14,18 +14,18 @@ use wasmtime::{Engine, Store};
 use super::health::{RequestOutcome, VersionHealth};
 use crate::engine::GuestWorld;
 use crate::engine::concurrency::{ConcurrencyLimits, LimitUsage};
-use crate::engine::context;
-use crate::engine::context::{ContextParts, GuestContext};
 use crate::engine::memory_tally::MemoryTally;
+use crate::interfaces::context;
+use crate::interfaces::context::{ContextParts, GuestContext};
 use crate::interfaces::denials::DenialCounters;
 use crate::interfaces::outbound::{GuestPool, OutboundClient, OutboundHost};
+use crate::interfaces::{GuestInterfaces, RequestState, grants, session};
 use crate::load::code_cache::FileInUse;
 use crate::load::loader::{ComponentInfo, LoadError};
 use crate::run::background::{BackgroundPool, SlowHistory};
 use crate::run::idle::IdleInstances;
 use crate::run::instance::GuestInstance;
 use crate::run::log::{GuestLog, LineAllowance};
-use crate::run::request_state::RequestState;
 use crate::runtime::PreparedGuest;
 use crate::settings::{GuestLimits, GuestSettings, Rollout, StreamPolicy};
 use cloakroom_base::limits;
@@ -55,23 +55,20 @@ pub struct Guest {
 struct GuestCode {
     name: Arc<str>,
     component: ComponentInfo,
-    grant: Arc<SessionGrant>,
+    interfaces: GuestInterfaces,
     start: VisitStart,
     stream: StreamPolicy,
     reuse: u32,
     limits: GuestLimits,
     environment: Arc<[(String, String)]>,
-    outbound_hosts: Arc<[OutboundHost]>,
     rollout: Rollout,
     rights: GuestResources,
     handler: PreparedGuest,
 }
 
-/// The resources that the runtime gives to a guest: its imports of sessions and cookies, its engine, its concurrency
-/// limits, its outgoing connections and the background pool for long computations.
+/// The resources that the runtime gives to a guest: its engine, its concurrency limits, its outgoing connections and the
+/// background pool for long computations.
 pub(crate) struct GuestResources {
-    pub(crate) imports_session: bool,
-    pub(crate) imports_cookies: bool,
     pub(crate) engine: Engine,
     pub(crate) gates: ConcurrencyLimits,
     pub(crate) outbound: Arc<GuestPool>,
@@ -92,20 +89,19 @@ impl Guest {
         rights: GuestResources,
     ) -> Self {
         // Metrics of a candidate are private: they are never exported.
-        let metrics = GuestMetrics::new(&settings.name).version(0);
+        let metrics = GuestMetrics::new(&settings.name, grants()).version(0);
         Self::of(
             0,
             metrics,
             Arc::new(GuestCode {
                 name: settings.name.into(),
+                interfaces: GuestInterfaces::new(&component.imports, settings.grants),
                 component,
-                grant: Arc::new(settings.grant),
                 start: settings.start,
                 stream: settings.stream,
                 reuse: settings.reuse,
                 limits: settings.limits,
                 environment: settings.environment.into(),
-                outbound_hosts: settings.outbound_hosts.into(),
                 rollout: settings.rollout,
                 rights,
                 handler,
@@ -211,26 +207,30 @@ impl Guest {
     /// Returns whether the component imports `cloakroom:http/session`. Requests of a guest without this import need no
     /// store access, and their responses are not transactions.
     pub fn imports_session(&self) -> bool {
-        self.code.rights.imports_session
+        self.code.interfaces.imports(session::NAME)
     }
 
-    /// Returns whether the component imports `cloakroom:http/cookies`. Requests of such a guest need a cookie jar.
-    pub fn imports_cookies(&self) -> bool {
-        self.code.rights.imports_cookies
+    /// Returns the interfaces that the component imports, and the guest's grants on them.
+    pub(crate) fn interfaces(&self) -> &GuestInterfaces {
+        &self.code.interfaces
     }
 
     /// Returns the guest's permissions on the session.
     pub fn grant(&self) -> &Arc<SessionGrant> {
-        &self.code.grant
+        &self.code.interfaces.grants.session
     }
 
     /// Returns how the guest's requests start. A guest with outgoing HTTP is never started optimistically: it may have
     /// caused outside effects before it learns that it saw an old session.
     pub fn start(&self) -> VisitStart {
         match self.code.start {
-            VisitStart::Optimistic if !self.code.outbound_hosts.is_empty() => VisitStart::Fresh,
+            VisitStart::Optimistic if !self.outbound_hosts().is_empty() => VisitStart::Fresh,
             start => start,
         }
+    }
+
+    fn outbound_hosts(&self) -> &Arc<[OutboundHost]> {
+        &self.code.interfaces.grants.outbound_hosts
     }
 
     /// Returns the guest's limits.
@@ -327,7 +327,7 @@ impl Guest {
     /// Makes a store for one run.
     fn store(&self, caller: RequestState, log: GuestLog) -> Store<GuestContext> {
         let outbound = OutboundClient {
-            hosts: Arc::clone(&self.code.outbound_hosts),
+            hosts: Arc::clone(self.outbound_hosts()),
             account: caller.account.clone(),
             tally: MemoryTally::new(self.code.limits.memory_bytes_max),
             pool: Arc::clone(&self.code.rights.outbound),
@@ -388,7 +388,7 @@ impl fmt::Debug for Guest {
             .field("version", &self.version)
             .field("digest", &self.component().digest)
             .field("world", &self.world())
-            .field("imports_session", &self.code.rights.imports_session)
+            .field("imports_session", &self.imports_session())
             .finish_non_exhaustive()
     }
 }

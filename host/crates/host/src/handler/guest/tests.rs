@@ -14,7 +14,7 @@ use crate::route::{Route, RouteTable, Target};
 use cloakroom_base::clock::Clock;
 use cloakroom_base::limits;
 use cloakroom_base::quota::{ConnectionOutbox, QuotaTotals, Quotas};
-use cloakroom_runtime::{Deployments, GuestLimits, GuestSettings, Rollout};
+use cloakroom_runtime::{Deployments, GuestGrants, GuestLimits, GuestSettings, Rollout, Services};
 use cloakroom_server::{ConnectionEnds, Service as _};
 use cloakroom_session::cookie::{CookieJar, CookieJarKeys, IdComparison, KeyRing, Secret};
 use cloakroom_session::store::memory::MemoryStore;
@@ -87,11 +87,13 @@ fn handler(hook: Arc<CookieRecorder>) -> Arc<Handler> {
     let deployment = Deployment::new(GuestSettings {
         name: "a".to_owned(),
         component: "a.wasm".into(),
-        grant: SessionGrant::write(),
+        grants: GuestGrants {
+            session: SessionGrant::write().into(),
+            ..GuestGrants::default()
+        },
         start: VisitStart::Optimistic,
         stream: StreamPolicy::Buffered,
         reuse: 1,
-        outbound_hosts: Vec::new(),
         environment: Vec::new(),
         limits: GuestLimits::default(),
         rollout: Rollout::default(),
@@ -111,11 +113,12 @@ fn handler(hook: Arc<CookieRecorder>) -> Arc<Handler> {
         headers_max: limits::REQUEST_HEADERS_MAX,
         target_bytes_max: limits::REQUEST_TARGET_BYTES_MAX,
     };
+    let sessions = SessionManager::new(SessionOptions::default(), keys, store, clock.clone());
+    let jar = CookieJar::new(COOKIE_NAME, jar_keys, clock);
     Handler::new(
         options,
         site,
-        SessionManager::new(SessionOptions::default(), keys, store, clock.clone()),
-        CookieJar::new(COOKIE_NAME, jar_keys, clock),
+        Arc::new(Services::new(sessions, jar)),
         Quotas::new(QuotaTotals::default()),
         Some(hook),
     )

@@ -43,7 +43,7 @@ impl Bench {
                 "request".into(),
                 1,
                 &GuestLimits::default(),
-                LineAllowance::new(1 << 20, GuestMetrics::new("guest")),
+                LineAllowance::new(1 << 20, GuestMetrics::new("guest", [])),
             ),
         }
     }

@@ -9,13 +9,14 @@ use wasmtime_wasi::{WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::types::HostIncomingResponse;
 use wasmtime_wasi_http::{FieldMap, WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use super::budget::BUDGET;
-use super::memory_tally::MemoryRefused;
-use super::resource_charges::{ResourceCharges, ResourceLimits};
-use crate::interfaces::http_types;
-use crate::interfaces::outbound::OutboundClient;
+use super::RequestState;
+use super::http_types;
+use super::outbound::OutboundClient;
+use crate::engine::budget::BUDGET;
+use crate::engine::memory_tally::MemoryRefused;
+use crate::engine::resource_charges::{ResourceCharges, ResourceLimits};
 use crate::run::log::GuestLog;
-use crate::run::request_state::RequestState;
+
 use crate::settings::GuestLimits;
 
 /// Most data that a guest may pass to the host in one call, in bytes. The duration of a call grows with it.
