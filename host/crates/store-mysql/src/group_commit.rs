@@ -38,15 +38,15 @@ use tokio_util::task::TaskTracker;
 use super::MysqlShared;
 use super::servers::PooledConnection;
 use cloakroom_base::limits::{
-    STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX, STORE_LANE_STALL, STORE_LANES,
-    STORE_QUEUE_ROWS_MAX,
+    STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX, STORE_QUEUE_ROWS_MAX, STORE_WORKER_STALL,
+    STORE_WORKERS,
 };
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{StoreError, StoreErrorKind};
 use queue::{BatchLimits, Batchable, JobQueue};
 
 /// The size limits of one statement.
-const ROOM: BatchLimits = BatchLimits {
+const LIMITS: BatchLimits = BatchLimits {
     rows_max: STORE_BATCH_ROWS_MAX,
     bytes_max: STORE_BATCH_BYTES_MAX,
 };
@@ -69,7 +69,7 @@ pub(crate) trait BatchJob: Batchable + Sized + Send + 'static {
     fn run(
         shared: &MysqlShared,
         link: PooledConnection<'_>,
-        seats: Vec<BatchEntry<Self>>,
+        entries: Vec<BatchEntry<Self>>,
     ) -> impl Future<Output = ()> + Send;
 }
 
@@ -83,17 +83,17 @@ pub(crate) struct BatchQueue<J: BatchJob> {
 }
 
 struct BatchQueueState<J: BatchJob> {
-    queue: JobQueue<J, oneshot::Sender<J::Outcome>>,
-    lanes_busy: usize,
+    jobs: JobQueue<J, oneshot::Sender<J::Outcome>>,
+    workers_busy: usize,
 }
 
 /// The caller's handle to a queued job.
 struct BatchReply<J: BatchJob> {
-    lanes: Arc<BatchQueue<J>>,
+    queue: Arc<BatchQueue<J>>,
     number: u64,
-    reply: oneshot::Receiver<J::Outcome>,
-    /// Whether the job is no longer waiting.
-    is_over: bool,
+    receiver: oneshot::Receiver<J::Outcome>,
+    /// Whether the job has been sent or withdrawn.
+    has_left_queue: bool,
 }
 
 /// A batch entry: a job that is being executed. Its owner must answer it. If it is dropped unanswered, the caller
@@ -101,19 +101,19 @@ struct BatchReply<J: BatchJob> {
 pub(crate) struct BatchEntry<J: BatchJob> {
     pub(crate) job: J,
     reply: oneshot::Sender<J::Outcome>,
-    hold: RowGuard<J>,
+    row_guard: RowGuard<J>,
 }
 
 /// A row guard: keeps other statements away from a row.
 struct RowGuard<J: BatchJob> {
-    lanes: Arc<BatchQueue<J>>,
+    queue: Arc<BatchQueue<J>>,
     row: Option<SessionId>,
 }
 
 /// A worker permit: counts as one busy worker.
 struct WorkerPermit<J: BatchJob> {
-    lanes: Arc<BatchQueue<J>>,
-    is_taken: bool,
+    queue: Arc<BatchQueue<J>>,
+    is_held: bool,
 }
 
 impl<J: BatchJob> BatchQueue<J> {
@@ -127,8 +127,8 @@ impl<J: BatchJob> BatchQueue<J> {
             tasks: tasks.clone(),
             wait_max,
             state: Mutex::new(BatchQueueState {
-                queue: JobQueue::new(),
-                lanes_busy: 0,
+                jobs: JobQueue::new(),
+                workers_busy: 0,
             }),
         })
     }
@@ -137,27 +137,30 @@ impl<J: BatchJob> BatchQueue<J> {
     ///
     /// Cancel safety: jobs that are queued when this is dropped still run, except that jobs with
     /// [`BatchJob::ENDS_WITH_CALLER`] are withdrawn if they are still waiting.
-    pub(crate) async fn get_done(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
+    pub(crate) async fn run_all(self: &Arc<Self>, jobs: Vec<J>) -> Vec<J::Outcome> {
         let mut outcomes = Vec::with_capacity(jobs.len());
         let mut jobs = jobs.into_iter();
         // Enqueue in parts, so that a call with thousands of rows does not take the queue space of other callers.
         while jobs.len() > 0 {
             let until = Instant::now() + self.wait_max;
-            let some = jobs.by_ref().take(STORE_LANES * ROOM.rows_max).collect();
+            let some = jobs
+                .by_ref()
+                .take(STORE_WORKERS * LIMITS.rows_max)
+                .collect();
             for waiting in self.enqueue(some) {
-                outcomes.push(self.outcome(waiting, until).await);
+                outcomes.push(self.await_outcome(waiting, until).await);
             }
         }
         outcomes
     }
 
-    async fn outcome(&self, waiting: Option<BatchReply<J>>, until: Instant) -> J::Outcome {
-        let Some(mut ticket) = waiting else {
+    async fn await_outcome(&self, waiting: Option<BatchReply<J>>, until: Instant) -> J::Outcome {
+        let Some(mut reply) = waiting else {
             return J::refused(unavailable("too many rows wait for the session store"));
         };
-        let in_time = timeout_at(until, &mut ticket.reply).await;
-        let is_withdrawn = in_time.is_err() && self.lock().queue.withdraw(ticket.number);
-        ticket.is_over = true;
+        let in_time = timeout_at(until, &mut reply.receiver).await;
+        let is_withdrawn = in_time.is_err() && self.lock().jobs.withdraw(reply.number);
+        reply.has_left_queue = true;
         if is_withdrawn {
             let waited = format!(
                 "all batch workers were busy for {} ms",
@@ -165,12 +168,12 @@ impl<J: BatchJob> BatchQueue<J> {
             );
             return J::refused(unavailable(waited));
         }
-        let replied = match in_time {
-            Ok(replied) => replied,
+        let received = match in_time {
+            Ok(received) => received,
             // The job has been sent: its outcome is known within the timeouts of its statements.
-            Err(_) => (&mut ticket.reply).await,
+            Err(_) => (&mut reply.receiver).await,
         };
-        replied.unwrap_or_else(|_| J::interrupted())
+        received.unwrap_or_else(|_| J::interrupted())
     }
 
     /// Enqueues the jobs. A job for which the queue has no room yields `None`.
@@ -178,71 +181,71 @@ impl<J: BatchJob> BatchQueue<J> {
         let mut state = self.lock();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
-            let has_room = state.queue.len() < STORE_QUEUE_ROWS_MAX;
+            let has_room = state.jobs.len() < STORE_QUEUE_ROWS_MAX;
             waiting.push(has_room.then(|| {
-                let (sender, reply) = oneshot::channel();
-                let number = state.queue.push(job, sender);
+                let (sender, receiver) = oneshot::channel();
+                let number = state.jobs.push(job, sender);
                 BatchReply {
-                    lanes: Arc::clone(self),
+                    queue: Arc::clone(self),
                     number,
-                    reply,
-                    is_over: false,
+                    receiver,
+                    has_left_queue: false,
                 }
             }));
         }
         drop(state);
-        self.open_lane();
+        self.start_worker();
         waiting
     }
 
     /// Starts one more worker if a job waits and a permit is free.
-    fn open_lane(self: &Arc<Self>) {
+    fn start_worker(self: &Arc<Self>) {
         let mut state = self.lock();
-        if state.queue.len() == 0 || state.lanes_busy == STORE_LANES {
+        if state.jobs.len() == 0 || state.workers_busy == STORE_WORKERS {
             return;
         }
-        state.lanes_busy += 1;
+        state.workers_busy += 1;
         drop(state);
-        let place = WorkerPermit {
-            lanes: Arc::clone(self),
-            is_taken: true,
+        let permit = WorkerPermit {
+            queue: Arc::clone(self),
+            is_held: true,
         };
         // If the runtime is shutting down, `spawn` drops the task and its permit before it returns. The permit's drop
         // takes the lock, so the lock must be free here.
-        self.tasks.spawn(work(place));
+        self.tasks.spawn(work(permit));
     }
 
     /// Returns whether a worker that still holds its permit has more to do. If not, gives the permit up under the same
     /// lock, so that the next job starts another worker.
-    fn is_wanted(&self, place: &mut WorkerPermit<J>) -> bool {
+    fn has_work(&self, permit: &mut WorkerPermit<J>) -> bool {
         let mut state = self.lock();
-        let is_wanted = place.is_taken && state.queue.len() > 0;
-        if !is_wanted {
-            place.give_up(&mut state);
+        let has_work = permit.is_held && state.jobs.len() > 0;
+        if !has_work {
+            permit.release(&mut state);
         }
-        is_wanted
+        has_work
     }
 
-    /// Takes the next batch. If there is none, gives up the permit as [`BatchQueue::is_wanted`] does.
-    fn board(self: &Arc<Self>, place: &mut WorkerPermit<J>) -> Option<Vec<BatchEntry<J>>> {
+    /// Takes the next batch. If there is none, gives up the permit as [`BatchQueue::has_work`] does.
+    fn take_batch(self: &Arc<Self>, permit: &mut WorkerPermit<J>) -> Option<Vec<BatchEntry<J>>> {
         let mut state = self.lock();
-        let taken = state.queue.take(ROOM);
+        let taken = state.jobs.take(LIMITS);
         if taken.is_empty() {
-            place.give_up(&mut state);
+            permit.release(&mut state);
             return None;
         }
         drop(state);
         // Jobs that do not fit into one statement are left to the other workers.
-        self.open_lane();
-        let seat = |waiting: queue::WaitingJob<J, _>| BatchEntry {
-            hold: RowGuard {
-                lanes: Arc::clone(self),
-                row: waiting.job.swapped_row().cloned(),
+        self.start_worker();
+        let entry = |waiting: queue::WaitingJob<J, _>| BatchEntry {
+            row_guard: RowGuard {
+                queue: Arc::clone(self),
+                row: waiting.job.changed_row().cloned(),
             },
             job: waiting.job,
-            reply: waiting.with,
+            reply: waiting.attachment,
         };
-        Some(taken.into_iter().map(seat).collect())
+        Some(taken.into_iter().map(entry).collect())
     }
 
     fn lock(&self) -> MutexGuard<'_, BatchQueueState<J>> {
@@ -252,32 +255,34 @@ impl<J: BatchJob> BatchQueue<J> {
 }
 
 /// The main loop of a worker.
-async fn work<J: BatchJob>(mut place: WorkerPermit<J>) {
-    let lanes = Arc::clone(&place.lanes);
-    while lanes.is_wanted(&mut place) {
+async fn work<J: BatchJob>(mut permit: WorkerPermit<J>) {
+    let queue = Arc::clone(&permit.queue);
+    while queue.has_work(&mut permit) {
         // Get the link first and then the jobs that wait by then, so that a job is taken only when it can be sent.
-        let link = lanes.shared.hosts.link().await;
-        let Some(seats) = lanes.board(&mut place) else {
+        let link = queue.shared.hosts.link().await;
+        let Some(entries) = queue.take_batch(&mut permit) else {
             return;
         };
         let link = match link {
             Ok(link) => link,
             Err(fault) => {
-                for seat in seats {
-                    seat.answer(J::refused(fault.to_store_error()));
+                for entry in entries {
+                    entry.answer(J::refused(fault.to_store_error()));
                 }
                 continue;
             }
         };
-        place.keep_for(J::run(&lanes.shared, link, seats)).await;
+        permit
+            .run_or_release(J::run(&queue.shared, link, entries))
+            .await;
     }
 }
 
 impl<J: BatchJob> Drop for BatchReply<J> {
     fn drop(&mut self) {
-        if J::ENDS_WITH_CALLER && !self.is_over {
+        if J::ENDS_WITH_CALLER && !self.has_left_queue {
             // Otherwise the job would take queue space from jobs whose callers still wait for an answer.
-            self.lanes.lock().queue.withdraw(self.number);
+            self.queue.lock().jobs.withdraw(self.number);
         }
     }
 }
@@ -285,15 +290,17 @@ impl<J: BatchJob> Drop for BatchReply<J> {
 impl<J: BatchJob> BatchEntry<J> {
     /// Ends the job: releases its row and answers its caller.
     pub(crate) fn answer(self, outcome: J::Outcome) {
-        let Self { reply, hold, .. } = self;
-        let lanes = Arc::clone(&hold.lanes);
-        let held_a_row = hold.row.is_some();
-        drop(hold);
+        let Self {
+            reply, row_guard, ..
+        } = self;
+        let queue = Arc::clone(&row_guard.queue);
+        let had_row = row_guard.row.is_some();
+        drop(row_guard);
         // The job is done even if the caller is gone.
         let _ = reply.send(outcome);
-        if held_a_row {
+        if had_row {
             // A job may have waited only for this row.
-            lanes.open_lane();
+            queue.start_worker();
         }
     }
 }
@@ -301,7 +308,7 @@ impl<J: BatchJob> BatchEntry<J> {
 impl<J: BatchJob> Drop for RowGuard<J> {
     fn drop(&mut self) {
         if let Some(row) = &self.row {
-            self.lanes.lock().queue.release(row);
+            self.queue.lock().jobs.release(row);
         }
     }
 }
@@ -309,27 +316,27 @@ impl<J: BatchJob> Drop for RowGuard<J> {
 impl<J: BatchJob> WorkerPermit<J> {
     /// Waits for `run` to finish. If that takes too long, gives up the permit meanwhile so that another worker can
     /// start.
-    async fn keep_for<T>(&mut self, run: impl Future<Output = T>) -> T {
+    async fn run_or_release<T>(&mut self, run: impl Future<Output = T>) -> T {
         let mut run = pin!(run);
-        if let Ok(done) = timeout(STORE_LANE_STALL, &mut run).await {
+        if let Ok(done) = timeout(STORE_WORKER_STALL, &mut run).await {
             return done;
         }
-        self.give_up(&mut self.lanes.clone().lock());
-        self.lanes.open_lane();
+        self.release(&mut self.queue.clone().lock());
+        self.queue.start_worker();
         run.await
     }
 
-    fn give_up(&mut self, state: &mut BatchQueueState<J>) {
-        if std::mem::replace(&mut self.is_taken, false) {
-            state.lanes_busy -= 1;
+    fn release(&mut self, state: &mut BatchQueueState<J>) {
+        if std::mem::replace(&mut self.is_held, false) {
+            state.workers_busy -= 1;
         }
     }
 }
 
 impl<J: BatchJob> Drop for WorkerPermit<J> {
     fn drop(&mut self) {
-        let lanes = Arc::clone(&self.lanes);
-        self.give_up(&mut lanes.lock());
+        let queue = Arc::clone(&self.queue);
+        self.release(&mut queue.lock());
     }
 }
 

@@ -82,8 +82,8 @@ struct MysqlShared {
     columns: TableColumns,
     /// Maximum number of concurrent statements when many rows are changed one by one.
     rows_in_flight_max: usize,
-    doubts: UnresolvedCommits,
-    contests: ContendedRows,
+    unresolved: UnresolvedCommits,
+    contended: ContendedRows,
 }
 
 impl MysqlStore {
@@ -125,8 +125,8 @@ impl MysqlStore {
             hosts,
             columns,
             rows_in_flight_max: options.connection_limit.max(1),
-            doubts: UnresolvedCommits::default(),
-            contests: ContendedRows::default(),
+            unresolved: UnresolvedCommits::default(),
+            contended: ContendedRows::default(),
         };
         let (shared, tasks) = (Arc::new(shared), TaskTracker::new());
         // As long as a statement outside the batch queue may wait for its connection.
@@ -185,7 +185,7 @@ impl SessionStore for MysqlStore {
                 now_s,
             };
             let jobs = ids.iter().map(job).collect();
-            self.loads.get_done(jobs).await.into_iter().collect()
+            self.loads.run_all(jobs).await.into_iter().collect()
         })
     }
 
@@ -209,11 +209,8 @@ impl SessionStore for MysqlStore {
                     other_places.push(place);
                 }
             }
-            let (done, other_verdicts) = join(
-                self.commits.get_done(jobs),
-                self.commit_alone(others, now_s),
-            )
-            .await;
+            let (done, other_verdicts) =
+                join(self.commits.run_all(jobs), self.commit_alone(others, now_s)).await;
             let places = job_places.into_iter().chain(other_places);
             let told = places.zip(done.into_iter().chain(other_verdicts));
             let mut verdicts: Vec<_> = told.chain(refused).collect();
@@ -221,8 +218,8 @@ impl SessionStore for MysqlStore {
             let verdicts: Vec<_> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
             for (commit, verdict) in commits.iter().zip(&verdicts) {
                 let now = Instant::now();
-                self.shared.doubts.note(commit, verdict, now);
-                self.shared.contests.note(commit, verdict, now);
+                self.shared.unresolved.note(commit, verdict, now);
+                self.shared.contended.note(commit, verdict, now);
             }
             verdicts
         })

@@ -6,7 +6,7 @@ use std::time::Instant;
 use futures_util::{StreamExt as _, stream};
 
 use super::queue::Batchable;
-use super::verdicts::{SwapFinding, SwapTrace, complete, look};
+use super::verdicts::{SwapFinding, SwapTrace, resolve_by_count};
 use super::{BatchEntry, BatchJob, unavailable};
 use crate::commit::verdict_of;
 use crate::error::{StatementError, StatementErrorClass};
@@ -22,7 +22,7 @@ pub(crate) struct CommitJob {
     commit: Commit,
     now_s: i64,
     kind: CommitKind,
-    is_contested: bool,
+    is_contended: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -42,13 +42,13 @@ impl CommitJob {
                 record,
                 new_id: None,
             } if shared.sql.swaps_many() => CommitKind::Swap(SwapTrace {
-                mine: record.tokens.newest()?,
-                before_mine: base.tokens.newest(),
+                token: record.tokens.newest()?,
+                base_token: base.tokens.newest(),
             }),
             RowChange::Update { .. } | RowChange::Delete { .. } => return None,
         };
         let now = Instant::now();
-        if shared.doubts.contain(&commit.id, now) {
+        if shared.unresolved.contain(&commit.id, now) {
             return None;
         }
         let is_swap = matches!(kind, CommitKind::Swap(_));
@@ -56,18 +56,18 @@ impl CommitJob {
             commit: commit.clone(),
             now_s,
             kind,
-            is_contested: is_swap && shared.contests.contain(&commit.id, now),
+            is_contended: is_swap && shared.contended.contain(&commit.id, now),
         })
     }
 }
 
 impl Batchable for CommitJob {
-    fn swapped_row(&self) -> Option<&SessionId> {
+    fn changed_row(&self) -> Option<&SessionId> {
         Some(&self.commit.id)
     }
 
-    fn is_contested(&self) -> bool {
-        self.is_contested
+    fn is_contended(&self) -> bool {
+        self.is_contended
     }
 
     fn fits(&self, first: &Self) -> bool {
@@ -103,20 +103,24 @@ impl BatchJob for CommitJob {
     async fn run(
         shared: &MysqlShared,
         link: PooledConnection<'_>,
-        mut seats: Vec<BatchEntry<Self>>,
+        mut entries: Vec<BatchEntry<Self>>,
     ) {
         // All statements that lock several rows lock them in this order.
-        seats.sort_by(|a, b| a.job.commit.id.cmp(&b.job.commit.id));
-        match seats[0].job.kind {
-            CommitKind::Create => create(shared, link, seats).await,
-            CommitKind::Swap(_) => swap(shared, link, seats).await,
+        entries.sort_by(|a, b| a.job.commit.id.cmp(&b.job.commit.id));
+        match entries[0].job.kind {
+            CommitKind::Create => create(shared, link, entries).await,
+            CommitKind::Swap(_) => swap(shared, link, entries).await,
         }
     }
 }
 
-async fn swap(shared: &MysqlShared, link: PooledConnection<'_>, seats: Vec<BatchEntry<CommitJob>>) {
-    let committer = shared.committer(seats[0].job.now_s);
-    let rows = seats.iter().filter_map(|seat| match &seat.job.commit {
+async fn swap(
+    shared: &MysqlShared,
+    link: PooledConnection<'_>,
+    entries: Vec<BatchEntry<CommitJob>>,
+) {
+    let committer = shared.committer(entries[0].job.now_s);
+    let rows = entries.iter().filter_map(|entry| match &entry.job.commit {
         Commit {
             id,
             change: RowChange::Update { base, record, .. },
@@ -124,22 +128,22 @@ async fn swap(shared: &MysqlShared, link: PooledConnection<'_>, seats: Vec<Batch
         _ => None,
     });
     let statement = committer.update_many(&rows.collect::<Vec<_>>());
-    let sent = send(shared, link, &statement, seats).await;
-    let Some((answer, mut link, seats)) = sent else {
+    let sent = send(shared, link, &statement, entries).await;
+    let Some((answer, mut link, entries)) = sent else {
         return;
     };
-    let findings = find_out(shared, &mut link, &answer, &seats).await;
+    let findings = swap_findings(shared, &mut link, &answer, &entries).await;
     // Release the link before answering, so that a caller that continues at once finds it in the pool.
     drop(link);
     match findings {
         Ok(findings) => {
-            for (seat, finding) in seats.into_iter().zip(findings) {
-                seat.answer(verdict_on(finding));
+            for (entry, finding) in entries.into_iter().zip(findings) {
+                entry.answer(verdict_on(finding));
             }
         }
         Err(fault) => {
-            for seat in seats {
-                seat.answer(CommitVerdict::Ambiguous(fault.to_store_error()));
+            for entry in entries {
+                entry.answer(CommitVerdict::Ambiguous(fault.to_store_error()));
             }
         }
     }
@@ -150,50 +154,51 @@ async fn swap(shared: &MysqlShared, link: PooledConnection<'_>, seats: Vec<Batch
 ///
 /// # Errors
 /// Returns an error if the link broke in the meantime. The outcome is then unknown.
-async fn find_out(
+async fn swap_findings(
     shared: &MysqlShared,
     link: &mut PooledConnection<'_>,
     answer: &StatementResult,
-    seats: &[BatchEntry<CommitJob>],
+    entries: &[BatchEntry<CommitJob>],
 ) -> Result<Vec<SwapFinding>, StatementError> {
     let swapped = answer.affected_rows;
     if swapped == 0 {
-        return Ok(vec![SwapFinding::NotApplied; seats.len()]);
+        return Ok(vec![SwapFinding::NotApplied; entries.len()]);
     }
-    if swapped == seats.len() as u64 {
-        return Ok(vec![SwapFinding::Applied; seats.len()]);
+    if swapped == entries.len() as u64 {
+        return Ok(vec![SwapFinding::Applied; entries.len()]);
     }
-    let ids: Vec<_> = seats.iter().map(|seat| &seat.job.commit.id).collect();
+    let ids: Vec<_> = entries.iter().map(|entry| &entry.job.commit.id).collect();
     let tokens = rows::tokens(link, &shared.sql, &ids).await?;
-    let mut findings: Vec<_> = (seats.iter())
-        .map(|seat| {
-            seat.job
-                .look(tokens.get(seat.job.commit.id.as_str().as_bytes()))
+    let mut findings: Vec<_> = (entries.iter())
+        .map(|entry| {
+            entry
+                .job
+                .finding(tokens.get(entry.job.commit.id.as_str().as_bytes()))
         })
         .collect();
-    complete(swapped, &mut findings);
+    resolve_by_count(swapped, &mut findings);
     Ok(findings)
 }
 
 async fn create(
     shared: &MysqlShared,
     link: PooledConnection<'_>,
-    mut seats: Vec<BatchEntry<CommitJob>>,
+    mut entries: Vec<BatchEntry<CommitJob>>,
 ) {
-    let committer = shared.committer(seats[0].job.now_s);
+    let committer = shared.committer(entries[0].job.now_s);
     let mut link = Some(link);
-    while !seats.is_empty() {
+    while !entries.is_empty() {
         let next = match link.take() {
             Some(link) => Ok(link),
             None => shared.hosts.link().await,
         };
         let next = match next {
             Ok(next) => next,
-            Err(fault) => return tell_all(seats, &fault),
+            Err(fault) => return answer_all(entries, &fault),
         };
-        let (count, _) = shared.sql.insert_many(seats.len());
-        let later = seats.split_off(count);
-        let rows = seats.iter().filter_map(|seat| match &seat.job.commit {
+        let (count, _) = shared.sql.insert_many(entries.len());
+        let later = entries.split_off(count);
+        let rows = entries.iter().filter_map(|entry| match &entry.job.commit {
             Commit {
                 id,
                 change: RowChange::Create(record),
@@ -201,14 +206,14 @@ async fn create(
             _ => None,
         });
         let statement = committer.insert_many(&rows.collect::<Vec<_>>());
-        if let Some((_, used, seats)) = send(shared, next, &statement, seats).await {
+        if let Some((_, used, entries)) = send(shared, next, &statement, entries).await {
             // Release the link before answering, so that a caller that continues at once finds it in the pool.
             link = (!later.is_empty()).then_some(used);
-            for seat in seats {
-                seat.answer(CommitVerdict::Committed);
+            for entry in entries {
+                entry.answer(CommitVerdict::Committed);
             }
         }
-        seats = later;
+        entries = later;
     }
 }
 
@@ -217,14 +222,14 @@ async fn send<'a>(
     shared: &'a MysqlShared,
     link: PooledConnection<'a>,
     statement: &Statement<'_>,
-    seats: Vec<BatchEntry<CommitJob>>,
+    entries: Vec<BatchEntry<CommitJob>>,
 ) -> Option<(
     StatementResult,
     PooledConnection<'a>,
     Vec<BatchEntry<CommitJob>>,
 )> {
-    let is_alone = seats.len() == 1;
-    let is_swap = matches!(seats[0].job.kind, CommitKind::Swap(_));
+    let is_alone = entries.len() == 1;
+    let is_swap = matches!(entries[0].job.kind, CommitKind::Swap(_));
     let repeat = match is_alone {
         true => RetryRule::IfNotApplied,
         false => RetryRule::IfNotForItsRows,
@@ -234,22 +239,22 @@ async fn send<'a>(
         // If a statement with several rows fails, one of them may have been locked. The rows are retried one by one and
         // recorded then.
         let outcome = sent.as_ref().map(|_| ());
-        shared.hosts.note_change(&seats[0].job.commit.id, outcome);
+        shared.hosts.note_change(&entries[0].job.commit.id, outcome);
     }
     match sent {
-        Ok((answer, link)) => Some((answer, link, seats)),
+        Ok((answer, link)) => Some((answer, link, entries)),
         // Sending the same swap again is safe: it applies only to the unchanged base. If it does not match, the row's
         // tokens show the outcome of the first one.
         Err(fault) if fault.class == StatementErrorClass::RolledBackHere && is_swap => {
-            one_by_one(shared, seats, FirstStatement::MayLand).await;
+            one_by_one(shared, entries, FirstStatement::MayApply).await;
             None
         }
         Err(fault) if is_alone || fault.is_undecided() || !fault.may_be_for_a_row() => {
-            tell_all(seats, &fault);
+            answer_all(entries, &fault);
             None
         }
         Err(_) => {
-            one_by_one(shared, seats, FirstStatement::IsOver).await;
+            one_by_one(shared, entries, FirstStatement::Finished).await;
             None
         }
     }
@@ -259,30 +264,31 @@ async fn send<'a>(
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FirstStatement {
     /// It will not change any more rows.
-    IsOver,
+    Finished,
     /// It may still change rows: other members of the group may apply it.
-    MayLand,
+    MayApply,
 }
 
 /// Runs each job in a separate statement, so that only the job that caused the failure fails.
 async fn one_by_one(
     shared: &MysqlShared,
-    seats: Vec<BatchEntry<CommitJob>>,
+    entries: Vec<BatchEntry<CommitJob>>,
     first: FirstStatement,
 ) {
-    let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
-        let committer = shared.committer(seat.job.now_s);
-        let verdict = match committer.commit(&seat.job.commit).await {
-            CommitVerdict::RolledBack(error) if first == FirstStatement::MayLand => {
-                CommitVerdict::Ambiguous(error)
-            }
-            CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => {
-                recheck(shared, &seat.job, first).await
-            }
-            verdict => verdict,
-        };
-        seat.answer(verdict);
-    });
+    let each =
+        stream::iter(entries).for_each_concurrent(shared.rows_in_flight_max, |entry| async {
+            let committer = shared.committer(entry.job.now_s);
+            let verdict = match committer.commit(&entry.job.commit).await {
+                CommitVerdict::RolledBack(error) if first == FirstStatement::MayApply => {
+                    CommitVerdict::Ambiguous(error)
+                }
+                CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => {
+                    recheck(shared, &entry.job, first).await
+                }
+                verdict => verdict,
+            };
+            entry.answer(verdict);
+        });
     each.await;
 }
 
@@ -300,10 +306,10 @@ async fn recheck(shared: &MysqlShared, job: &CommitJob, first: FirstStatement) -
         Err(fault) => Err(fault),
     };
     match found {
-        Ok(tokens) => match (job.look(tokens.get(id.as_str().as_bytes())), first) {
+        Ok(tokens) => match (job.finding(tokens.get(id.as_str().as_bytes())), first) {
             // The row's token history does not reach that far back: the commit's base was old, so the first statement
             // did not match the row.
-            (SwapFinding::Unknown, FirstStatement::IsOver) => CommitVerdict::Conflict,
+            (SwapFinding::Unknown, FirstStatement::Finished) => CommitVerdict::Conflict,
             (finding, _) => verdict_on(finding),
         },
         Err(fault) => CommitVerdict::Ambiguous(fault.to_store_error()),
@@ -311,9 +317,9 @@ async fn recheck(shared: &MysqlShared, job: &CommitJob, first: FirstStatement) -
 }
 
 impl CommitJob {
-    fn look(&self, tokens: Option<&TokenHistory>) -> SwapFinding {
+    fn finding(&self, tokens: Option<&TokenHistory>) -> SwapFinding {
         match self.kind {
-            CommitKind::Swap(trace) => look(trace, tokens),
+            CommitKind::Swap(trace) => trace.finding(tokens),
             CommitKind::Create => SwapFinding::Unknown,
         }
     }
@@ -329,8 +335,8 @@ fn verdict_on(finding: SwapFinding) -> CommitVerdict {
     }
 }
 
-fn tell_all(seats: Vec<BatchEntry<CommitJob>>, fault: &StatementError) {
-    for seat in seats {
-        seat.answer(verdict_of(fault));
+fn answer_all(entries: Vec<BatchEntry<CommitJob>>, fault: &StatementError) {
+    for entry in entries {
+        entry.answer(verdict_of(fault));
     }
 }

@@ -22,11 +22,11 @@ pub(crate) struct LoadJob {
 
 impl Batchable for LoadJob {
     /// Any number of statements may read a row.
-    fn swapped_row(&self) -> Option<&SessionId> {
+    fn changed_row(&self) -> Option<&SessionId> {
         None
     }
 
-    fn is_contested(&self) -> bool {
+    fn is_contended(&self) -> bool {
         false
     }
 
@@ -52,17 +52,17 @@ impl BatchJob for LoadJob {
         Err(unavailable("the read was interrupted"))
     }
 
-    async fn run(shared: &MysqlShared, link: PooledConnection<'_>, seats: Vec<BatchEntry<Self>>) {
-        let loaded = load(shared, link, &seats).await;
-        if seats.len() > 1 && matches!(&loaded, Err(fault) if fault.may_be_for_a_row()) {
-            return one_by_one(shared, seats).await;
+    async fn run(shared: &MysqlShared, link: PooledConnection<'_>, entries: Vec<BatchEntry<Self>>) {
+        let loaded = load(shared, link, &entries).await;
+        if entries.len() > 1 && matches!(&loaded, Err(fault) if fault.may_be_for_a_row()) {
+            return one_by_one(shared, entries).await;
         }
-        for seat in seats {
+        for entry in entries {
             let row = match &loaded {
-                Ok(found) => Ok(found.row(&seat.job.id)),
+                Ok(found) => Ok(found.row(&entry.job.id)),
                 Err(fault) => Err(fault.to_store_error()),
             };
-            seat.answer(row);
+            entry.answer(row);
         }
     }
 }
@@ -70,10 +70,10 @@ impl BatchJob for LoadJob {
 async fn load(
     shared: &MysqlShared,
     link: PooledConnection<'_>,
-    seats: &[BatchEntry<LoadJob>],
+    entries: &[BatchEntry<LoadJob>],
 ) -> Result<FoundRows, StatementError> {
-    let ids = seats.iter().map(|seat| &seat.job.id).collect();
-    find(shared, link, ids, seats[0].job.now_s).await
+    let ids = entries.iter().map(|entry| &entry.job.id).collect();
+    find(shared, link, ids, entries[0].job.now_s).await
 }
 
 async fn find(
@@ -89,12 +89,13 @@ async fn find(
 }
 
 /// Reads each row in a separate statement, so that one unreadable row does not fail the other reads.
-async fn one_by_one(shared: &MysqlShared, seats: Vec<BatchEntry<LoadJob>>) {
-    let each = stream::iter(seats).for_each_concurrent(shared.rows_in_flight_max, |seat| async {
-        let LoadJob { id, now_s } = &seat.job;
-        let row = load_one(shared, id, *now_s).await;
-        seat.answer(row);
-    });
+async fn one_by_one(shared: &MysqlShared, entries: Vec<BatchEntry<LoadJob>>) {
+    let each =
+        stream::iter(entries).for_each_concurrent(shared.rows_in_flight_max, |entry| async {
+            let LoadJob { id, now_s } = &entry.job;
+            let row = load_one(shared, id, *now_s).await;
+            entry.answer(row);
+        });
     each.await;
 }
 
