@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
 
+use super::batch_queue::{BatchEntry, BatchJob, unavailable};
 use super::queue::Batchable;
 use super::verdicts::{SwapFinding, SwapTrace, resolve_by_count};
-use super::{BatchEntry, BatchJob, unavailable};
 use crate::commit::verdict_of;
 use crate::error::{StatementError, StatementErrorClass};
 use crate::execute::{RetryRule, execute_over};

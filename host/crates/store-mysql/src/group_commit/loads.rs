@@ -4,8 +4,8 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
 
+use super::batch_queue::{BatchEntry, BatchJob, unavailable};
 use super::queue::Batchable;
-use super::{BatchEntry, BatchJob, unavailable};
 use crate::MysqlShared;
 use crate::error::StatementError;
 use crate::rows;
