@@ -23,21 +23,11 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::task::TaskTracker;
 
-use super::queue::{BatchLimits, Batchable, JobQueue, WaitingJob};
-use crate::MysqlShared;
-use crate::servers::PooledConnection;
-use cloakroom_base::limits::{
-    STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX, STORE_QUEUE_ROWS_MAX, STORE_WORKER_STALL,
-    STORE_WORKERS,
-};
+use super::dialect::{Dialect, StatementFailure as _};
+use super::queue::{Batchable, JobQueue, WaitingJob};
+use cloakroom_base::limits::{STORE_QUEUE_ROWS_MAX, STORE_WORKER_STALL, STORE_WORKERS};
 use cloakroom_session::record::SessionId;
 use cloakroom_session::store::{StoreError, StoreErrorKind};
-
-/// The size limits of one statement.
-const LIMITS: BatchLimits = BatchLimits {
-    rows_max: STORE_BATCH_ROWS_MAX,
-    bytes_max: STORE_BATCH_BYTES_MAX,
-};
 
 /// A job on one row that can be batched with jobs of the same kind.
 pub(crate) trait BatchJob: Batchable + Sized + Send + 'static {
@@ -54,18 +44,18 @@ pub(crate) trait BatchJob: Batchable + Sized + Send + 'static {
     fn interrupted() -> Self::Outcome;
 
     /// Runs these jobs, which fit into one batch, and answers each of them.
-    fn run(
-        shared: &MysqlShared,
-        link: PooledConnection<'_>,
-        entries: Vec<BatchEntry<Self>>,
+    fn run<'a, D: Dialect>(
+        dialect: &'a D,
+        connection: D::Connection<'a>,
+        entries: Vec<BatchEntry<D, Self>>,
     ) -> impl Future<Output = ()> + Send;
 }
 
 /// The batch queue for one kind of job.
-pub(crate) struct BatchQueue<J: BatchJob> {
-    shared: Arc<MysqlShared>,
+pub(crate) struct BatchQueue<D: Dialect, J: BatchJob> {
+    dialect: Arc<D>,
     tasks: TaskTracker,
-    /// Longest time that a job waits for a worker with a link.
+    /// Longest time that a job waits for a worker with a connection.
     wait_max: Duration,
     state: Mutex<BatchQueueState<J>>,
 }
@@ -76,8 +66,8 @@ struct BatchQueueState<J: BatchJob> {
 }
 
 /// The caller's handle to a queued job.
-struct BatchReply<J: BatchJob> {
-    queue: Arc<BatchQueue<J>>,
+struct BatchReply<D: Dialect, J: BatchJob> {
+    queue: Arc<BatchQueue<D, J>>,
     number: u64,
     receiver: oneshot::Receiver<J::Outcome>,
     /// Whether the job has been sent or withdrawn.
@@ -86,32 +76,28 @@ struct BatchReply<J: BatchJob> {
 
 /// A batch entry: a job that is being executed. Its owner must answer it. If it is dropped unanswered, the caller
 /// receives [`BatchJob::interrupted`].
-pub(crate) struct BatchEntry<J: BatchJob> {
+pub(crate) struct BatchEntry<D: Dialect, J: BatchJob> {
     pub(crate) job: J,
     reply: oneshot::Sender<J::Outcome>,
-    row_guard: RowGuard<J>,
+    row_guard: RowGuard<D, J>,
 }
 
 /// A row guard: keeps other statements away from a row.
-struct RowGuard<J: BatchJob> {
-    queue: Arc<BatchQueue<J>>,
+struct RowGuard<D: Dialect, J: BatchJob> {
+    queue: Arc<BatchQueue<D, J>>,
     row: Option<SessionId>,
 }
 
 /// A worker permit: counts as one busy worker.
-struct WorkerPermit<J: BatchJob> {
-    queue: Arc<BatchQueue<J>>,
+struct WorkerPermit<D: Dialect, J: BatchJob> {
+    queue: Arc<BatchQueue<D, J>>,
     is_held: bool,
 }
 
-impl<J: BatchJob> BatchQueue<J> {
-    pub(crate) fn new(
-        shared: &Arc<MysqlShared>,
-        tasks: &TaskTracker,
-        wait_max: Duration,
-    ) -> Arc<Self> {
+impl<D: Dialect, J: BatchJob> BatchQueue<D, J> {
+    pub(crate) fn new(dialect: &Arc<D>, tasks: &TaskTracker, wait_max: Duration) -> Arc<Self> {
         Arc::new(Self {
-            shared: Arc::clone(shared),
+            dialect: Arc::clone(dialect),
             tasks: tasks.clone(),
             wait_max,
             state: Mutex::new(BatchQueueState {
@@ -133,7 +119,7 @@ impl<J: BatchJob> BatchQueue<J> {
             let until = Instant::now() + self.wait_max;
             let some = jobs
                 .by_ref()
-                .take(STORE_WORKERS * LIMITS.rows_max)
+                .take(STORE_WORKERS * D::BATCH_LIMITS.rows_max)
                 .collect();
             for waiting in self.enqueue(some) {
                 outcomes.push(self.await_outcome(waiting, until).await);
@@ -142,7 +128,7 @@ impl<J: BatchJob> BatchQueue<J> {
         outcomes
     }
 
-    async fn await_outcome(&self, waiting: Option<BatchReply<J>>, until: Instant) -> J::Outcome {
+    async fn await_outcome(&self, waiting: Option<BatchReply<D, J>>, until: Instant) -> J::Outcome {
         let Some(mut reply) = waiting else {
             return J::refused(unavailable("too many rows wait for the session store"));
         };
@@ -165,7 +151,7 @@ impl<J: BatchJob> BatchQueue<J> {
     }
 
     /// Enqueues the jobs. A job for which the queue has no room yields `None`.
-    fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<BatchReply<J>>> {
+    fn enqueue(self: &Arc<Self>, jobs: Vec<J>) -> Vec<Option<BatchReply<D, J>>> {
         let mut state = self.lock();
         let mut waiting = Vec::with_capacity(jobs.len());
         for job in jobs {
@@ -205,7 +191,7 @@ impl<J: BatchJob> BatchQueue<J> {
 
     /// Returns whether a worker that still holds its permit has more to do. If not, gives the permit up under the same
     /// lock, so that the next job starts another worker.
-    fn has_work(&self, permit: &mut WorkerPermit<J>) -> bool {
+    fn has_work(&self, permit: &mut WorkerPermit<D, J>) -> bool {
         let mut state = self.lock();
         let has_work = permit.is_held && state.jobs.len() > 0;
         if !has_work {
@@ -215,9 +201,12 @@ impl<J: BatchJob> BatchQueue<J> {
     }
 
     /// Takes the next batch. If there is none, gives up the permit as [`BatchQueue::has_work`] does.
-    fn take_batch(self: &Arc<Self>, permit: &mut WorkerPermit<J>) -> Option<Vec<BatchEntry<J>>> {
+    fn take_batch(
+        self: &Arc<Self>,
+        permit: &mut WorkerPermit<D, J>,
+    ) -> Option<Vec<BatchEntry<D, J>>> {
         let mut state = self.lock();
-        let taken = state.jobs.take(LIMITS);
+        let taken = state.jobs.take(D::BATCH_LIMITS);
         if taken.is_empty() {
             permit.release(&mut state);
             return None;
@@ -243,30 +232,30 @@ impl<J: BatchJob> BatchQueue<J> {
 }
 
 /// The main loop of a worker.
-async fn work<J: BatchJob>(mut permit: WorkerPermit<J>) {
+async fn work<D: Dialect, J: BatchJob>(mut permit: WorkerPermit<D, J>) {
     let queue = Arc::clone(&permit.queue);
     while queue.has_work(&mut permit) {
-        // Get the link first and then the jobs that wait by then, so that a job is taken only when it can be sent.
-        let link = queue.shared.hosts.link().await;
+        // Get the connection first and then the jobs that wait by then, so that a job is taken only when it can be sent.
+        let connection = queue.dialect.acquire().await;
         let Some(entries) = queue.take_batch(&mut permit) else {
             return;
         };
-        let link = match link {
-            Ok(link) => link,
-            Err(fault) => {
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => {
                 for entry in entries {
-                    entry.answer(J::refused(fault.to_store_error()));
+                    entry.answer(J::refused(error.to_store_error()));
                 }
                 continue;
             }
         };
         permit
-            .run_or_release(J::run(&queue.shared, link, entries))
+            .run_or_release(J::run(&*queue.dialect, connection, entries))
             .await;
     }
 }
 
-impl<J: BatchJob> Drop for BatchReply<J> {
+impl<D: Dialect, J: BatchJob> Drop for BatchReply<D, J> {
     fn drop(&mut self) {
         if J::ENDS_WITH_CALLER && !self.has_left_queue {
             // Otherwise the job would take queue space from jobs whose callers still wait for an answer.
@@ -275,7 +264,7 @@ impl<J: BatchJob> Drop for BatchReply<J> {
     }
 }
 
-impl<J: BatchJob> BatchEntry<J> {
+impl<D: Dialect, J: BatchJob> BatchEntry<D, J> {
     /// Ends the job: releases its row and answers its caller.
     pub(crate) fn answer(self, outcome: J::Outcome) {
         let Self {
@@ -293,7 +282,7 @@ impl<J: BatchJob> BatchEntry<J> {
     }
 }
 
-impl<J: BatchJob> Drop for RowGuard<J> {
+impl<D: Dialect, J: BatchJob> Drop for RowGuard<D, J> {
     fn drop(&mut self) {
         if let Some(row) = &self.row {
             self.queue.lock().jobs.release(row);
@@ -301,7 +290,7 @@ impl<J: BatchJob> Drop for RowGuard<J> {
     }
 }
 
-impl<J: BatchJob> WorkerPermit<J> {
+impl<D: Dialect, J: BatchJob> WorkerPermit<D, J> {
     /// Waits for `run` to finish. If that takes too long, gives up the permit meanwhile so that another worker can
     /// start.
     async fn run_or_release<T>(&mut self, run: impl Future<Output = T>) -> T {
@@ -321,7 +310,7 @@ impl<J: BatchJob> WorkerPermit<J> {
     }
 }
 
-impl<J: BatchJob> Drop for WorkerPermit<J> {
+impl<D: Dialect, J: BatchJob> Drop for WorkerPermit<D, J> {
     fn drop(&mut self) {
         let queue = Arc::clone(&self.queue);
         self.release(&mut queue.lock());
@@ -333,4 +322,8 @@ pub(crate) fn unavailable(detail: impl Into<String>) -> StoreError {
         kind: StoreErrorKind::Unavailable,
         detail: detail.into(),
     }
+}
+
+pub(crate) fn interrupted_commit() -> StoreError {
+    unavailable("the commit was interrupted")
 }

@@ -5,15 +5,11 @@ use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
 
-use super::batch_queue::{BatchEntry, BatchJob, unavailable};
+use super::GroupCommit;
+use super::batch_queue::{BatchEntry, BatchJob, interrupted_commit, unavailable};
+use super::dialect::{Dialect, FailureScope, RowInsert, RowSwap, StatementFailure as _};
 use super::queue::Batchable;
 use super::verdicts::{SwapFinding, SwapTrace, resolve_by_count};
-use crate::commit::verdict_of;
-use crate::error::{StatementError, StatementErrorClass};
-use crate::execute::{RetryRule, execute_over};
-use crate::link::{Statement, StatementResult};
-use crate::servers::PooledConnection;
-use crate::{MysqlShared, interrupted, rows};
 use cloakroom_session::record::{SessionId, TokenHistory};
 use cloakroom_session::store::{Commit, CommitVerdict, RowChange, StoreError};
 
@@ -34,21 +30,25 @@ enum CommitKind {
 impl CommitJob {
     /// Returns `None` if the commit must run in a separate statement: it moves or deletes its row, leaves no token that
     /// identifies it, or may have been sent before.
-    pub(crate) fn new(shared: &MysqlShared, commit: &Commit, now_s: i64) -> Option<Self> {
+    pub(crate) fn new<D: Dialect>(
+        group_commit: &GroupCommit<D>,
+        commit: &Commit,
+        now_s: i64,
+    ) -> Option<Self> {
         let kind = match &commit.change {
             RowChange::Create(_) => CommitKind::Create,
             RowChange::Update {
                 base,
                 record,
                 new_id: None,
-            } if shared.sql.swaps_many() => CommitKind::Swap(SwapTrace {
+            } if group_commit.dialect.swaps_many() => CommitKind::Swap(SwapTrace {
                 token: record.tokens.newest()?,
                 base_token: base.tokens.newest(),
             }),
             RowChange::Update { .. } | RowChange::Delete { .. } => return None,
         };
         let now = Instant::now();
-        if shared.unresolved.contain(&commit.id, now) {
+        if group_commit.unresolved.contain(&commit.id, now) {
             return None;
         }
         let is_swap = matches!(kind, CommitKind::Swap(_));
@@ -56,7 +56,7 @@ impl CommitJob {
             commit: commit.clone(),
             now_s,
             kind,
-            is_contended: is_swap && shared.contended.contain(&commit.id, now),
+            is_contended: is_swap && group_commit.contended.contain(&commit.id, now),
         })
     }
 }
@@ -74,7 +74,8 @@ impl Batchable for CommitJob {
         match (self.kind, first.kind) {
             (CommitKind::Create, CommitKind::Create) => true,
             (CommitKind::Swap(_), CommitKind::Swap(_)) => self.now_s == first.now_s,
-            _ => false,
+            (CommitKind::Create, CommitKind::Swap(_))
+            | (CommitKind::Swap(_), CommitKind::Create) => false,
         }
     }
 
@@ -97,70 +98,73 @@ impl BatchJob for CommitJob {
     }
 
     fn interrupted() -> CommitVerdict {
-        CommitVerdict::Ambiguous(interrupted())
+        CommitVerdict::Ambiguous(interrupted_commit())
     }
 
-    async fn run(
-        shared: &MysqlShared,
-        link: PooledConnection<'_>,
-        mut entries: Vec<BatchEntry<Self>>,
+    async fn run<'a, D: Dialect>(
+        dialect: &'a D,
+        connection: D::Connection<'a>,
+        mut entries: Vec<BatchEntry<D, Self>>,
     ) {
         // All statements that lock several rows lock them in this order.
         entries.sort_by(|a, b| a.job.commit.id.cmp(&b.job.commit.id));
         match entries[0].job.kind {
-            CommitKind::Create => create(shared, link, entries).await,
-            CommitKind::Swap(_) => swap(shared, link, entries).await,
+            CommitKind::Create => create(dialect, connection, entries).await,
+            CommitKind::Swap(_) => swap(dialect, connection, entries).await,
         }
     }
 }
 
-async fn swap(
-    shared: &MysqlShared,
-    link: PooledConnection<'_>,
-    entries: Vec<BatchEntry<CommitJob>>,
+async fn swap<'a, D: Dialect>(
+    dialect: &'a D,
+    connection: D::Connection<'a>,
+    entries: Vec<BatchEntry<D, CommitJob>>,
 ) {
-    let committer = shared.committer(entries[0].job.now_s);
-    let rows = entries.iter().filter_map(|entry| match &entry.job.commit {
-        Commit {
-            id,
-            change: RowChange::Update { base, record, .. },
-        } => Some((id, base, record)),
-        _ => None,
-    });
-    let statement = committer.update_many(&rows.collect::<Vec<_>>());
-    let sent = send(shared, link, &statement, entries).await;
-    let Some((answer, mut link, entries)) = sent else {
-        return;
+    let sent = {
+        let rows: Vec<_> = entries.iter().filter_map(row_swap).collect();
+        let now_s = entries[0].job.now_s;
+        dialect.swap_rows(connection, &rows, now_s).await
     };
-    let findings = swap_findings(shared, &mut link, &answer, &entries).await;
-    // Release the link before answering, so that a caller that continues at once finds it in the pool.
-    drop(link);
+    let (swapped, mut connection) = match sent {
+        Ok(sent) => sent,
+        Err(error) => return answer_failure(dialect, entries, error).await,
+    };
+    let findings = swap_findings(dialect, &mut connection, swapped, &entries).await;
+    // Release the connection before answering, so that a caller that continues at once finds it in the pool.
+    drop(connection);
     match findings {
         Ok(findings) => {
             for (entry, finding) in entries.into_iter().zip(findings) {
                 entry.answer(verdict_on(finding));
             }
         }
-        Err(fault) => {
+        Err(error) => {
             for entry in entries {
-                entry.answer(CommitVerdict::Ambiguous(fault.to_store_error()));
+                entry.answer(CommitVerdict::Ambiguous(error.to_store_error()));
             }
         }
     }
 }
 
-/// Determines which rows were swapped. If the count alone does not decide, reads the tokens over the link that swapped
-/// the rows.
+fn row_swap<D: Dialect>(entry: &BatchEntry<D, CommitJob>) -> Option<RowSwap<'_>> {
+    let Commit { id, change } = &entry.job.commit;
+    match change {
+        RowChange::Update { base, record, .. } => Some(RowSwap { id, base, record }),
+        RowChange::Create(_) | RowChange::Delete { .. } => None,
+    }
+}
+
+/// Determines which rows were swapped. If the count alone does not decide, reads the tokens over the connection that
+/// swapped the rows.
 ///
 /// # Errors
-/// Returns an error if the link broke in the meantime. The outcome is then unknown.
-async fn swap_findings(
-    shared: &MysqlShared,
-    link: &mut PooledConnection<'_>,
-    answer: &StatementResult,
-    entries: &[BatchEntry<CommitJob>],
-) -> Result<Vec<SwapFinding>, StatementError> {
-    let swapped = answer.affected_rows;
+/// Returns an error if the connection broke in the meantime. The outcome is then unknown.
+async fn swap_findings<D: Dialect>(
+    dialect: &D,
+    connection: &mut D::Connection<'_>,
+    swapped: u64,
+    entries: &[BatchEntry<D, CommitJob>],
+) -> Result<Vec<SwapFinding>, D::Error> {
     if swapped == 0 {
         return Ok(vec![SwapFinding::NotApplied; entries.len()]);
     }
@@ -168,94 +172,76 @@ async fn swap_findings(
         return Ok(vec![SwapFinding::Applied; entries.len()]);
     }
     let ids: Vec<_> = entries.iter().map(|entry| &entry.job.commit.id).collect();
-    let tokens = rows::tokens(link, &shared.sql, &ids).await?;
-    let mut findings: Vec<_> = (entries.iter())
-        .map(|entry| {
-            entry
-                .job
-                .finding(tokens.get(entry.job.commit.id.as_str().as_bytes()))
-        })
-        .collect();
+    let tokens = dialect.read_tokens(connection, &ids).await?;
+    let finding = |entry: &BatchEntry<D, CommitJob>| {
+        let id = entry.job.commit.id.as_str();
+        entry.job.finding(tokens.get(id.as_bytes()))
+    };
+    let mut findings: Vec<_> = entries.iter().map(finding).collect();
     resolve_by_count(swapped, &mut findings);
     Ok(findings)
 }
 
-async fn create(
-    shared: &MysqlShared,
-    link: PooledConnection<'_>,
-    mut entries: Vec<BatchEntry<CommitJob>>,
+async fn create<'a, D: Dialect>(
+    dialect: &'a D,
+    connection: D::Connection<'a>,
+    mut entries: Vec<BatchEntry<D, CommitJob>>,
 ) {
-    let committer = shared.committer(entries[0].job.now_s);
-    let mut link = Some(link);
+    let mut connection = Some(connection);
     while !entries.is_empty() {
-        let next = match link.take() {
-            Some(link) => Ok(link),
-            None => shared.hosts.link().await,
+        let next = match connection.take() {
+            Some(connection) => Ok(connection),
+            None => dialect.acquire().await,
         };
         let next = match next {
             Ok(next) => next,
-            Err(fault) => return answer_all(entries, &fault),
+            Err(error) => return answer_all(entries, &error),
         };
-        let (count, _) = shared.sql.insert_many(entries.len());
-        let later = entries.split_off(count);
-        let rows = entries.iter().filter_map(|entry| match &entry.job.commit {
-            Commit {
-                id,
-                change: RowChange::Create(record),
-            } => Some((id, record)),
-            _ => None,
-        });
-        let statement = committer.insert_many(&rows.collect::<Vec<_>>());
-        if let Some((_, used, entries)) = send(shared, next, &statement, entries).await {
-            // Release the link before answering, so that a caller that continues at once finds it in the pool.
-            link = (!later.is_empty()).then_some(used);
-            for entry in entries {
-                entry.answer(CommitVerdict::Committed);
+        let later = entries.split_off(dialect.insert_rows_max(entries.len()));
+        let sent = {
+            let rows: Vec<_> = entries.iter().filter_map(row_insert).collect();
+            dialect.insert_rows(next, &rows).await
+        };
+        match sent {
+            Ok(used) => {
+                // Release the connection before answering, so that a caller that continues at once finds it in the pool.
+                connection = (!later.is_empty()).then_some(used);
+                for entry in entries {
+                    entry.answer(CommitVerdict::Committed);
+                }
             }
+            Err(error) => answer_failure(dialect, entries, error).await,
         }
         entries = later;
     }
 }
 
-/// Sends a statement for one or more jobs. Returns `None` if it failed; all jobs have then been answered.
-async fn send<'a>(
-    shared: &'a MysqlShared,
-    link: PooledConnection<'a>,
-    statement: &Statement<'_>,
-    entries: Vec<BatchEntry<CommitJob>>,
-) -> Option<(
-    StatementResult,
-    PooledConnection<'a>,
-    Vec<BatchEntry<CommitJob>>,
-)> {
-    let is_alone = entries.len() == 1;
-    let is_swap = matches!(entries[0].job.kind, CommitKind::Swap(_));
-    let repeat = match is_alone {
-        true => RetryRule::IfNotApplied,
-        false => RetryRule::IfNotForItsRows,
-    };
-    let sent = execute_over(link, Instant::now(), &shared.hosts, statement, repeat).await;
-    if is_alone || sent.is_ok() {
-        // If a statement with several rows fails, one of them may have been locked. The rows are retried one by one and
-        // recorded then.
-        let outcome = sent.as_ref().map(|_| ());
-        shared.hosts.note_change(&entries[0].job.commit.id, outcome);
+fn row_insert<D: Dialect>(entry: &BatchEntry<D, CommitJob>) -> Option<RowInsert<'_>> {
+    let Commit { id, change } = &entry.job.commit;
+    match change {
+        RowChange::Create(record) => Some(RowInsert { id, record }),
+        RowChange::Update { .. } | RowChange::Delete { .. } => None,
     }
-    match sent {
-        Ok((answer, link)) => Some((answer, link, entries)),
+}
+
+/// Answers the jobs of a statement that failed, after another attempt for each of them if that may help.
+async fn answer_failure<D: Dialect>(
+    dialect: &D,
+    entries: Vec<BatchEntry<D, CommitJob>>,
+    error: D::Error,
+) {
+    let is_swap = matches!(entries[0].job.kind, CommitKind::Swap(_));
+    match error.scope() {
         // Sending the same swap again is safe: it applies only to the unchanged base. If it does not match, the row's
         // tokens show the outcome of the first one.
-        Err(fault) if fault.class == StatementErrorClass::RolledBackHere && is_swap => {
-            one_by_one(shared, entries, FirstStatement::MayApply).await;
-            None
+        FailureScope::MayStillApply if is_swap => {
+            one_by_one(dialect, entries, FirstStatement::MayApply).await;
         }
-        Err(fault) if is_alone || fault.is_undecided() || !fault.may_be_for_a_row() => {
-            answer_all(entries, &fault);
-            None
+        FailureScope::OneRow if entries.len() > 1 => {
+            one_by_one(dialect, entries, FirstStatement::Finished).await;
         }
-        Err(_) => {
-            one_by_one(shared, entries, FirstStatement::Finished).await;
-            None
+        FailureScope::MayStillApply | FailureScope::OneRow | FailureScope::AllRows => {
+            answer_all(entries, &error);
         }
     }
 }
@@ -270,40 +256,42 @@ enum FirstStatement {
 }
 
 /// Runs each job in a separate statement, so that only the job that caused the failure fails.
-async fn one_by_one(
-    shared: &MysqlShared,
-    entries: Vec<BatchEntry<CommitJob>>,
+async fn one_by_one<D: Dialect>(
+    dialect: &D,
+    entries: Vec<BatchEntry<D, CommitJob>>,
     first: FirstStatement,
 ) {
-    let each =
-        stream::iter(entries).for_each_concurrent(shared.rows_in_flight_max, |entry| async {
-            let committer = shared.committer(entry.job.now_s);
-            let verdict = match committer.commit(&entry.job.commit).await {
+    let each = stream::iter(entries).for_each_concurrent(
+        dialect.rows_in_flight_max(),
+        |entry| async move {
+            let CommitJob { commit, now_s, .. } = &entry.job;
+            let verdict = match dialect.commit_row(commit, *now_s).await {
                 CommitVerdict::RolledBack(error) if first == FirstStatement::MayApply => {
                     CommitVerdict::Ambiguous(error)
                 }
                 CommitVerdict::Conflict | CommitVerdict::RolledBack(_) => {
-                    recheck(shared, &entry.job, first).await
+                    recheck(dialect, &entry.job, first).await
                 }
                 verdict => verdict,
             };
             entry.answer(verdict);
-        });
+        },
+    );
     each.await;
 }
 
 /// Returns the verdict on a conflict after a first statement has failed. Some rows of that statement may have been
 /// swapped nevertheless: it may have run on several servers at once (Vitess), or on a group member that rolled it back
 /// while leaving the group.
-async fn recheck(shared: &MysqlShared, job: &CommitJob, first: FirstStatement) -> CommitVerdict {
+async fn recheck<D: Dialect>(dialect: &D, job: &CommitJob, first: FirstStatement) -> CommitVerdict {
     if matches!(job.kind, CommitKind::Create) {
         // The session is created under another id, and the reaper deletes the row.
         return CommitVerdict::Conflict;
     }
     let id = &job.commit.id;
-    let found = match shared.hosts.link().await {
-        Ok(mut link) => rows::tokens(&mut link, &shared.sql, &[id]).await,
-        Err(fault) => Err(fault),
+    let found = match dialect.acquire().await {
+        Ok(mut connection) => dialect.read_tokens(&mut connection, &[id]).await,
+        Err(error) => Err(error),
     };
     match found {
         Ok(tokens) => match (job.finding(tokens.get(id.as_str().as_bytes())), first) {
@@ -312,7 +300,7 @@ async fn recheck(shared: &MysqlShared, job: &CommitJob, first: FirstStatement) -
             (SwapFinding::Unknown, FirstStatement::Finished) => CommitVerdict::Conflict,
             (finding, _) => verdict_on(finding),
         },
-        Err(fault) => CommitVerdict::Ambiguous(fault.to_store_error()),
+        Err(error) => CommitVerdict::Ambiguous(error.to_store_error()),
     }
 }
 
@@ -335,8 +323,8 @@ fn verdict_on(finding: SwapFinding) -> CommitVerdict {
     }
 }
 
-fn answer_all(entries: Vec<BatchEntry<CommitJob>>, fault: &StatementError) {
+fn answer_all<D: Dialect>(entries: Vec<BatchEntry<D, CommitJob>>, error: &D::Error) {
     for entry in entries {
-        entry.answer(verdict_of(fault));
+        entry.answer(error.to_verdict());
     }
 }

@@ -1,16 +1,10 @@
 //! Batched reads: one `SELECT ... IN`.
 
-use std::time::Instant;
-
 use futures_util::{StreamExt as _, stream};
 
 use super::batch_queue::{BatchEntry, BatchJob, unavailable};
+use super::dialect::{Dialect, FailureScope, RowsById, StatementFailure as _};
 use super::queue::Batchable;
-use crate::MysqlShared;
-use crate::error::StatementError;
-use crate::rows;
-use crate::rows::FoundRows;
-use crate::servers::PooledConnection;
 use cloakroom_session::record::{SessionId, SessionRecord};
 use cloakroom_session::store::StoreError;
 
@@ -52,64 +46,66 @@ impl BatchJob for LoadJob {
         Err(unavailable("the read was interrupted"))
     }
 
-    async fn run(shared: &MysqlShared, link: PooledConnection<'_>, entries: Vec<BatchEntry<Self>>) {
-        let loaded = load(shared, link, &entries).await;
-        if entries.len() > 1 && matches!(&loaded, Err(fault) if fault.may_be_for_a_row()) {
-            return one_by_one(shared, entries).await;
+    async fn run<'a, D: Dialect>(
+        dialect: &'a D,
+        connection: D::Connection<'a>,
+        entries: Vec<BatchEntry<D, Self>>,
+    ) {
+        let loaded = load(dialect, connection, &entries).await;
+        if entries.len() > 1
+            && matches!(&loaded, Err(error) if error.scope() == FailureScope::OneRow)
+        {
+            return one_by_one(dialect, entries).await;
         }
         for entry in entries {
             let row = match &loaded {
-                Ok(found) => Ok(found.row(&entry.job.id)),
-                Err(fault) => Err(fault.to_store_error()),
+                Ok(rows) => Ok(row_of(rows, &entry.job.id)),
+                Err(error) => Err(error.to_store_error()),
             };
             entry.answer(row);
         }
     }
 }
 
-async fn load(
-    shared: &MysqlShared,
-    link: PooledConnection<'_>,
-    entries: &[BatchEntry<LoadJob>],
-) -> Result<FoundRows, StatementError> {
-    let ids = entries.iter().map(|entry| &entry.job.id).collect();
-    find(shared, link, ids, entries[0].job.now_s).await
-}
-
-async fn find(
-    shared: &MysqlShared,
-    link: PooledConnection<'_>,
-    mut ids: Vec<&SessionId>,
-    now_s: i64,
-) -> Result<FoundRows, StatementError> {
-    let MysqlShared { hosts, sql, .. } = shared;
+async fn load<'a, D: Dialect>(
+    dialect: &'a D,
+    connection: D::Connection<'a>,
+    entries: &[BatchEntry<D, LoadJob>],
+) -> Result<RowsById<SessionRecord>, D::Error> {
+    let mut ids: Vec<_> = entries.iter().map(|entry| &entry.job.id).collect();
     ids.sort_unstable();
     ids.dedup();
-    rows::load(link, Instant::now(), hosts, sql, &ids, now_s).await
+    dialect
+        .load_rows(connection, &ids, entries[0].job.now_s)
+        .await
 }
 
 /// Reads each row in a separate statement, so that one unreadable row does not fail the other reads.
-async fn one_by_one(shared: &MysqlShared, entries: Vec<BatchEntry<LoadJob>>) {
-    let each =
-        stream::iter(entries).for_each_concurrent(shared.rows_in_flight_max, |entry| async {
-            let LoadJob { id, now_s } = &entry.job;
-            let row = load_one(shared, id, *now_s).await;
+async fn one_by_one<D: Dialect>(dialect: &D, entries: Vec<BatchEntry<D, LoadJob>>) {
+    let each = stream::iter(entries).for_each_concurrent(
+        dialect.rows_in_flight_max(),
+        |entry| async move {
+            let row = load_one(dialect, &entry.job).await;
             entry.answer(row);
-        });
+        },
+    );
     each.await;
 }
 
-async fn load_one(
-    shared: &MysqlShared,
-    id: &SessionId,
-    now_s: i64,
+async fn load_one<D: Dialect>(
+    dialect: &D,
+    job: &LoadJob,
 ) -> Result<Option<SessionRecord>, StoreError> {
-    let loaded = match shared.hosts.link().await {
-        Ok(link) => find(shared, link, vec![id], now_s).await,
-        Err(fault) => Err(fault),
+    let loaded = match dialect.acquire().await {
+        Ok(connection) => dialect.load_rows(connection, &[&job.id], job.now_s).await,
+        Err(error) => Err(error),
     };
     match loaded {
-        Ok(found) => Ok(found.row(id)),
-        Err(fault) => Err(fault.to_store_error()),
+        Ok(rows) => Ok(row_of(&rows, &job.id)),
+        Err(error) => Err(error.to_store_error()),
     }
+}
+
+fn row_of(rows: &RowsById<SessionRecord>, id: &SessionId) -> Option<SessionRecord> {
+    rows.get(id.as_str().as_bytes()).cloned()
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use super::dialect::BatchLimits;
 use cloakroom_session::record::SessionId;
 
 /// A job that can be batched.
@@ -17,13 +18,6 @@ pub(crate) trait Batchable {
 
     /// Returns the number of bytes that the job adds to a statement.
     fn bytes(&self) -> usize;
-}
-
-/// The size limits of one statement.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BatchLimits {
-    pub(crate) rows_max: usize,
-    pub(crate) bytes_max: usize,
 }
 
 /// The waiting jobs, each with an attached value, in order of arrival.
