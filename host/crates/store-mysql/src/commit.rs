@@ -5,12 +5,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::error::{StatementError, StatementErrorClass};
 use super::execute::{RetryRule, execute};
-use super::group_commit::{RowInsert, RowSwap};
 use super::link::Statement;
 use super::rows::{expires_value, filled_up};
 use super::schema::TableColumns;
 use super::servers::ServerList;
 use super::sql::TableStatements;
+use cloakroom_group_commit::{RowInsert, RowSwap};
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::{Commit, CommitVerdict, RowChange, RowVersion};
 

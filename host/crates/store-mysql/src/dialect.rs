@@ -6,13 +6,13 @@ use super::MysqlShared;
 use super::commit::verdict_of;
 use super::error::{StatementError, StatementErrorClass};
 use super::execute::{RetryRule, execute_over};
-use super::group_commit::{
-    BatchLimits, Dialect, FailureScope, RowInsert, RowSwap, RowsById, StatementFailure,
-};
 use super::link::{Statement, StatementResult};
 use super::rows;
 use super::servers::PooledConnection;
 use cloakroom_base::limits::{STORE_BATCH_BYTES_MAX, STORE_BATCH_ROWS_MAX};
+use cloakroom_group_commit::{
+    BatchLimits, Dialect, FailureScope, RowInsert, RowSwap, RowsById, StatementFailure,
+};
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::{Commit, CommitVerdict, StoreError};
 

@@ -13,7 +13,6 @@ mod dialect;
 mod error;
 mod examine;
 mod execute;
-mod group_commit;
 mod link;
 mod locked;
 mod options;
@@ -40,13 +39,13 @@ use std::time::{Duration, Instant};
 use futures_util::{TryStreamExt as _, stream};
 
 use cloakroom_base::telemetry::metrics::Scrape;
+use cloakroom_group_commit::GroupCommit;
 use cloakroom_session::record::{Charset, SessionId, SessionRecord};
 use cloakroom_session::store::examine::ExamineFinding;
 use cloakroom_session::store::{
     Commit, CommitVerdict, ServerStanding, SessionStore, StoreError, StoreFuture, Touch,
 };
 use commit::CommitContext;
-use group_commit::GroupCommit;
 use schema::TableColumns;
 use servers::{ServerList, ServerWatch};
 use sql::TableStatements;

@@ -9,10 +9,10 @@ use mysql_async::{Row, Value};
 use super::commit::{id_hex_value, id_value};
 use super::error::{StatementError, StatementErrorClass, StatementProgress};
 use super::execute::{RetryRule, execute, execute_over};
-use super::group_commit::RowsById;
 use super::link::Statement;
 use super::servers::{PooledConnection, ServerList};
 use super::sql::{ROWS_MAX, TableStatements};
+use cloakroom_group_commit::RowsById;
 use cloakroom_session::record::{SessionId, SessionRecord, TokenHistory};
 use cloakroom_session::store::{StoreError, Touch};
 

@@ -9,7 +9,7 @@ use cloakroom_session::store::{Commit, CommitVerdict, RowVersion, StoreError};
 ///
 /// The store's own timeouts bound every method. Group commit runs the methods in tasks of its own and drops no future
 /// before it is done, except when the runtime shuts down.
-pub(crate) trait Dialect: Send + Sync + 'static {
+pub trait Dialect: Send + Sync + 'static {
     /// A connection that is checked out of the store's pool. Dropping it gives it back.
     type Connection<'a>: Send;
 
@@ -90,7 +90,7 @@ pub(crate) trait Dialect: Send + Sync + 'static {
 }
 
 /// The error of a statement, as far as group commit must understand it.
-pub(crate) trait StatementFailure: Send + Sync {
+pub trait StatementFailure: Send + Sync {
     /// Returns which rows of the statement the failure concerns.
     fn scope(&self) -> FailureScope;
 
@@ -103,7 +103,7 @@ pub(crate) trait StatementFailure: Send + Sync {
 
 /// The rows of a statement that its failure concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FailureScope {
+pub enum FailureScope {
     /// All rows alike: each change has the same verdict ([`StatementFailure::to_verdict`]).
     AllRows,
     /// One of the rows may be the cause, and none was changed. Each row is tried in a statement of its own.
@@ -115,32 +115,32 @@ pub(crate) enum FailureScope {
 
 /// The size limits of one statement.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct BatchLimits {
+pub struct BatchLimits {
     /// Maximum number of rows.
-    pub(crate) rows_max: usize,
+    pub rows_max: usize,
     /// Maximum number of bytes of session data. A larger row is a batch of its own.
-    pub(crate) bytes_max: usize,
+    pub bytes_max: usize,
 }
 
 /// One row of a statement that swaps rows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RowSwap<'a> {
+pub struct RowSwap<'a> {
     /// The row's id.
-    pub(crate) id: &'a SessionId,
+    pub id: &'a SessionId,
     /// The row as it was read.
-    pub(crate) base: &'a RowVersion,
+    pub base: &'a RowVersion,
     /// The new row.
-    pub(crate) record: &'a SessionRecord,
+    pub record: &'a SessionRecord,
 }
 
 /// One row of a statement that inserts rows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct RowInsert<'a> {
+pub struct RowInsert<'a> {
     /// The row's id.
-    pub(crate) id: &'a SessionId,
+    pub id: &'a SessionId,
     /// The new row.
-    pub(crate) record: &'a SessionRecord,
+    pub record: &'a SessionRecord,
 }
 
 /// Values of rows, by the exact bytes of the rows' ids. A column's collation may also match ids that differ.
-pub(crate) type RowsById<T> = HashMap<Vec<u8>, T>;
+pub type RowsById<T> = HashMap<Vec<u8>, T>;

@@ -3,7 +3,7 @@
 //!
 //! An unresolved commit is sent again unchanged. In a batch, its row might show the effect of the first sending, and
 //! the count of swapped rows would no longer decide the outcome of the other rows. Also, if the commit itself breaks
-//! links (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
+//! connections (for example because it is too large for a proxy), it must not break them repeatedly for other jobs.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

@@ -1,5 +1,9 @@
 //! Group commit: the reads and commits that wait for the database are sent together in one statement, for any SQL store
 //! that implements [`Dialect`]. Knows neither a driver nor the text of a statement.
+//!
+//! This is a crate and not a module of a store for two reasons. A second SQL store must not depend on the driver of the
+//! first one. And this crate has no driver among its dependencies, so the compiler keeps drivers out of it, without a
+//! rule in `host/tests/tidy.rs`.
 
 mod batch_queue;
 mod commits;
@@ -25,7 +29,7 @@ use contended::ContendedRows;
 use loads::LoadJob;
 use unresolved::UnresolvedCommits;
 
-pub(crate) use dialect::{
+pub use dialect::{
     BatchLimits, Dialect, FailureScope, RowInsert, RowSwap, RowsById, StatementFailure,
 };
 
@@ -33,7 +37,7 @@ pub(crate) use dialect::{
 ///
 /// Creations, updates in place and reads are batched. Each other change is a statement of its own. All of them run in
 /// tasks of their own, so a caller that is dropped does not interrupt them.
-pub(crate) struct GroupCommit<D: Dialect> {
+pub struct GroupCommit<D: Dialect> {
     dialect: Arc<D>,
     tasks: TaskTracker,
     commits: Arc<BatchQueue<D, CommitJob>>,
@@ -44,7 +48,7 @@ pub(crate) struct GroupCommit<D: Dialect> {
 
 impl<D: Dialect> GroupCommit<D> {
     /// Creates the queues. `wait_max` is the longest time that a read or commit waits before it is sent.
-    pub(crate) fn new(dialect: &Arc<D>, wait_max: Duration) -> Self {
+    pub fn new(dialect: &Arc<D>, wait_max: Duration) -> Self {
         let tasks = TaskTracker::new();
         Self {
             commits: BatchQueue::new(dialect, &tasks, wait_max),
@@ -63,7 +67,7 @@ impl<D: Dialect> GroupCommit<D> {
     ///
     /// # Errors
     /// Returns the first error of a row, in the order of the ids.
-    pub(crate) async fn load_many(
+    pub async fn load_many(
         &self,
         ids: &[SessionId],
         now_s: i64,
@@ -80,7 +84,7 @@ impl<D: Dialect> GroupCommit<D> {
     ///
     /// Cancel safety: if it is dropped, the commits still run, but their verdicts are not recorded: an unresolved
     /// commit may then be batched when it is sent again.
-    pub(crate) async fn commit_many(&self, commits: &[Commit], now_s: i64) -> Vec<CommitVerdict> {
+    pub async fn commit_many(&self, commits: &[Commit], now_s: i64) -> Vec<CommitVerdict> {
         let (mut jobs, mut job_indexes) = (Vec::new(), Vec::new());
         let (mut others, mut other_indexes) = (Vec::new(), Vec::new());
         let mut refused = Vec::new();
@@ -114,7 +118,7 @@ impl<D: Dialect> GroupCommit<D> {
     }
 
     /// Waits for the commits and reads that are in progress. New ones may still begin.
-    pub(crate) async fn shutdown(&self) {
+    pub async fn shutdown(&self) {
         self.tasks.close();
         self.tasks.wait().await;
         self.tasks.reopen();

@@ -1,19 +1,19 @@
 //! Batch queues to the server: jobs that wait while all workers are busy are batched into one statement. Knows neither
-//! the text of the statements nor the meaning of their answers.
+//! the text of the statements nor the meaning of their replies.
 //!
 //! A job never waits in order to be batched. It runs at once if a worker is free, and a worker that finishes takes all
-//! matching jobs that have arrived in the meantime. A worker is a task that lives as long as jobs wait, with one link
-//! of the pool at a time. A statement that gets no answer loses its worker permit to another worker, so a locked row or
-//! a dead link delays only the jobs in its own batch. A row is in one statement at a time. Further jobs for a locked
-//! row therefore wait in this queue and do not occupy more workers.
+//! matching jobs that have arrived in the meantime. A worker is a task that lives as long as jobs wait, with one
+//! connection of the pool at a time. A statement that gets no reply loses its worker permit to another worker, so a
+//! locked row or a dead connection delays only the jobs in its own batch. A row is in one statement at a time. Further
+//! jobs for a locked row therefore wait in this queue and do not occupy more workers.
 //!
 //! A statement that has been sent is never aborted, because that would cost its connection. A waiting read is withdrawn
 //! when its caller is dropped; otherwise refused requests would fill the queue with reads that no caller waits for. A
 //! waiting commit stays in the queue.
 //!
-//! Each kind of job has three workers. A statement without an answer for 100 ms gives its permit away. Reads run in the workers'
-//! tasks, a lone one as well, because cutting a read that was sent would cost its connection. Decision 7 in `host/docs/decisions`
-//! has the reasons.
+//! Each kind of job has three workers. A statement without a reply for 100 ms gives its permit away. Reads run in the
+//! workers' tasks, a lone one as well, because cutting a read that was sent would cost its connection. Decision 7 in
+//! `host/docs/decisions` has the reasons.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
