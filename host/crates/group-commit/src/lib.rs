@@ -160,3 +160,6 @@ async fn commit_rows<D: Dialect>(
     verdicts.sort_by_key(|(index, _)| *index);
     verdicts.into_iter().map(|(_, verdict)| verdict).collect()
 }
+
+#[cfg(test)]
+mod tests;
